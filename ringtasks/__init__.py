@@ -1,0 +1,47 @@
+"""Commands on rented GPU boxes over SSH, by whichever way in works today.
+
+The names below are loaded when they are first used: ``inv --list`` needs none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import SSHClient
+    from .config import SSHConfig
+    from .connection import Connection
+    from .health import SSHHealth
+    from .inventory import HostConfig
+    from .result import SSHResult
+
+__all__ = [
+    "Connection",
+    "HostConfig",
+    "SSHClient",
+    "SSHConfig",
+    "SSHHealth",
+    "SSHResult",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Connection": "connection",
+    "HostConfig": "inventory",
+    "SSHClient": "client",
+    "SSHConfig": "config",
+    "SSHHealth": "health",
+    "SSHResult": "result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,44 @@
+"""Waiting for an SSH server to introduce itself (RFC 4253 section 4.2)."""
+
+from __future__ import annotations
+
+import time
+
+from .stream import Stream
+
+__all__ = ["NotSSHError", "await_banner"]
+
+#: The RFC sets no bound on the lines before the banner; a server that sends more is not one.
+_LIMIT_BYTES = 64 * 1024
+
+
+class NotSSHError(ConnectionError):
+    """What answered does not speak SSH; the text is what it said."""
+
+
+def await_banner(stream: Stream, deadline: float) -> None:
+    """Return when a line that starts with ``SSH-`` is there; nothing is taken from the stream.
+
+    :raises TimeoutError: no banner by the (monotonic) deadline.
+    :raises NotSSHError: the peer said something else and closed, or would not stop.
+    :raises EOFError: the peer closed without a word.
+    :raises OSError: the connection broke.
+    """
+    received = b""
+    while not (received.startswith(b"SSH-") or b"\nSSH-" in received):
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("no SSH banner")
+        stream.settimeout(remaining)
+        part = stream.recv(4096)
+        received += part
+        if not part and not received:
+            raise EOFError("closed before the SSH banner")
+        if not part or len(received) > _LIMIT_BYTES:
+            raise NotSSHError(_first_line(received))
+    stream.settimeout(None)
+    stream.unread(received)
+
+
+def _first_line(received: bytes) -> str:
+    return received.splitlines()[0][:80].decode("utf-8", "replace")

@@ -1,0 +1,50 @@
+"""Output kept in bounded memory: the head and the tail of what came."""
+
+from __future__ import annotations
+
+import collections
+
+__all__ = ["MAX_OUTPUT_BYTES", "Capture"]
+
+#: Default bound for one stream of one command.
+MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+
+
+class Capture:
+    """Collects bytes; over ``limit_bytes`` it keeps the first and the last half of that."""
+
+    def __init__(self, limit_bytes: int = MAX_OUTPUT_BYTES) -> None:
+        self._head_limit = limit_bytes // 2
+        self._tail_limit = limit_bytes - self._head_limit
+        self._head = bytearray()
+        self._tail: collections.deque[bytes] = collections.deque()
+        self._tail_bytes = 0
+        self.dropped_bytes = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        room = self._head_limit - len(self._head)
+        self._head += chunk[:room]
+        rest = chunk[room:]
+        if not rest:
+            return
+        self._tail.append(rest)
+        self._tail_bytes += len(rest)
+        while self._tail_bytes > self._tail_limit:
+            self._drop_oldest(self._tail_bytes - self._tail_limit)
+
+    def getvalue(self) -> bytes:
+        """What was kept, with a line in the middle that says how much was dropped."""
+        gap = b""
+        if self.dropped_bytes:
+            gap = b"\n[ringtasks: %d bytes dropped here]\n" % self.dropped_bytes
+        return b"".join([bytes(self._head), gap, *self._tail])
+
+    def _drop_oldest(self, excess: int) -> None:
+        oldest = self._tail.popleft()
+        kept = oldest[excess:]
+        if kept:
+            self._tail.appendleft(kept)
+        dropped = len(oldest) - len(kept)
+        self._tail_bytes -= dropped
+        self.dropped_bytes += dropped

@@ -1,0 +1,339 @@
+"""`Connection`: a ``fabric.Connection`` that finds its way.
+
+``open()`` walks the host's routes (`dialing`), checks who answered (`hostkeys`) and logs in; a route
+that fails at any of these is given up for the next, since no command can have started.  Everything
+else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
+
+One connection is used by many threads: ``open`` is safe to call from any of them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fabric
+import paramiko
+
+from .config import SSHConfig, expand
+from .dialing import Dialled, dial
+from .errors import (
+    AuthenticationError,
+    HostKeyError,
+    Reason,
+    RouteError,
+    UnreachableError,
+    UsageError,
+)
+from .faults import classify, printable
+from .health import Outcome, RouteOutcome, order_routes
+from .health_store import HealthStore
+from .hostkeys import HostKey, KnownHosts, judge
+from .inventory import find_host
+from .remote_runner import Remote
+from .routes import Route, only, routes_of
+from .stream import Stream
+from .transport import Transport
+
+__all__ = ["Connection"]
+
+PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
+
+
+class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
+    """A connection to a host of the inventory, to any other host, or as an SSHConfig says.
+
+    ``user``, ``port``, ``connect_timeout`` (seconds, for all routes together) and ``gateway``
+    override what the inventory says; the other parameters are Fabric's.
+
+    :param host: a name in the inventory, ``[user@]host[:port]``, or an `SSHConfig`.
+    :param transport: use this route only.
+    :param report: gets the `Outcome` of each ``open``; the default records it in the health file.
+    :raises UsageError: a key file that is not there, a route that the host does not have.
+    """
+
+    # Fabric's Context keeps what is not declared on the class in its configuration.
+    ssh: SSHConfig = None  # type: ignore[assignment]
+    route: Route | None = None
+    _transport_name: str | None = None
+    _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
+    _known_hosts: KnownHosts = None  # type: ignore[assignment]
+    _opening: threading.RLock = None  # type: ignore[assignment]
+    _own_connect_kwargs: dict[str, Any] = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        host: str | SSHConfig,
+        user: str | None = None,
+        port: int | None = None,
+        config: Any = None,
+        gateway: Any = None,
+        *,
+        connect_timeout: float | None = None,
+        connect_kwargs: dict[str, Any] | None = None,
+        transport: str | None = None,
+        report: Callable[[Outcome], None] | None = None,
+        **options: Any,
+    ) -> None:
+        ssh = self._config_of(host, user, port)
+        if connect_timeout is not None:
+            ssh = replace(ssh, connect_timeout=connect_timeout)
+        if gateway is None and ssh.proxy_jump:
+            gateway = Connection(ssh.proxy_jump)
+        super().__init__(
+            # A host without a public address is known to Fabric by its name.
+            ssh.host or ssh.id,
+            user=ssh.user,
+            # 22 is the default and gives way to what ~/.ssh/config says.
+            port=ssh.port if ssh.port != 22 else None,
+            config=config,
+            gateway=gateway,
+            connect_kwargs=_with_identity(ssh, connect_kwargs),
+            **options,
+        )
+        if ssh.host:
+            ssh = replace(ssh, host=self.host, port=self.port)
+        self.ssh = ssh
+        self.config.runners.remote = Remote
+        self._transport_name = transport
+        self._report = report or _record
+        self._known_hosts = KnownHosts()
+        self._opening = threading.RLock()
+        self._own_connect_kwargs = dict(self.connect_kwargs)
+        self.client.set_missing_host_key_policy(_PinPolicy(self))
+        self._routes()  # a wrong route or proxy setting is told now, not when it is too late
+
+    @property
+    def transport_used(self) -> str | None:
+        """The route that the connection goes over; None before it was opened."""
+        return self.route.name if self.route else None
+
+    def open(self) -> Any:
+        """Connect by whichever route works, and log in.
+
+        :raises UnreachableError: no route worked; its ``failures`` say why.
+        :raises UsageError: no route worked, and one for the caller's own mistake.
+        """
+        with self._opening:
+            if self.is_connected:
+                return None
+            failures: list[RouteError] = []
+            try:
+                result = self._open_by_any_route(failures)
+            except UnreachableError as error:
+                self._report(_outcome(self.ssh.id, None, error.failures))
+                raise
+            self._report(_outcome(self.ssh.id, self.transport_used, tuple(failures)))
+            return result
+
+    def open_gateway(self) -> Any:
+        """The stream that was dialled: Fabric asks here when there is a jump host."""
+        return self.connect_kwargs["sock"]
+
+    def create_session(self) -> Any:
+        """A new channel, opened within ``connect_timeout`` (Fabric waits for an hour)."""
+        self.open()
+        channel = self.transport.open_session(timeout=self.ssh.connect_timeout)
+        if self.forward_agent:
+            self._agent_handler = paramiko.agent.AgentRequestHandler(channel)
+        return channel
+
+    def _open_by_any_route(self, failures: list[RouteError]) -> Any:
+        """Dial, log in, and on a refusal go on with the routes that are left."""
+        deadline = time.monotonic() + self.ssh.connect_timeout
+        routes = self._ordered_routes()
+        while routes:
+            remaining = deadline - time.monotonic()
+            try:
+                dialled = dial(self.ssh.id, routes, remaining, gateway=self._gateway_opener())
+            except UnreachableError as error:
+                raise UnreachableError(self.ssh.id, (*failures, *error.failures)) from error
+            # What was overtaken has not failed for good: it is wanted if this one is refused.
+            failures += [f for f in dialled.failures if f.reason is not Reason.OVERTAKEN]
+            try:
+                result = self._log_in(dialled, deadline)
+            except RouteError as error:
+                failures.append(error)
+                gone = {failure.route for failure in failures}
+                routes = [route for route in routes if route.name not in gone]
+            else:
+                failures += [f for f in dialled.failures if f.reason is Reason.OVERTAKEN]
+                self.route = dialled.route
+                return result
+        raise UnreachableError(self.ssh.id, tuple(failures))
+
+    def _log_in(self, dialled: Dialled, deadline: float) -> Any:
+        """Fabric's own ``open`` over a stream that is already there."""
+        started = time.monotonic()
+        remaining = max(0.1, deadline - started)
+        pins = self._known_hosts.pins(self.ssh)
+
+        def transport_factory(sock: Stream, **options: Any) -> Transport:
+            return Transport(sock, pins, **options)
+
+        self.connect_timeout = None  # else Fabric refuses the one below
+        self.connect_kwargs = {
+            **self._own_connect_kwargs,
+            "sock": dialled.stream,
+            "transport_factory": transport_factory,
+            "timeout": remaining,
+            "banner_timeout": remaining,
+            "auth_timeout": remaining,
+            "channel_timeout": remaining,
+        }
+        try:
+            result = super().open()
+        except Exception as error:
+            self.client.close()
+            dialled.stream.close()
+            if isinstance(error, UsageError):
+                raise
+            raise self._route_error(error, dialled.route, time.monotonic() - started) from error
+        self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
+        return result
+
+    def _routes(self) -> tuple[Route, ...]:
+        routes = routes_of(self.ssh, os.environ)
+        if self._transport_name:
+            return only(routes, self._transport_name, self.ssh.id)
+        return routes
+
+    def _ordered_routes(self) -> list[Route]:
+        by_name = {route.name: route for route in self._routes()}
+        if len(by_name) < 2:
+            return list(by_name.values())
+        now = time.time()
+        store = HealthStore()
+        known = store.get(self.ssh.id).transports
+        names = order_routes(list(by_name), known, now)
+        first = known.get(names[0])
+        if first is not None and first.is_due_at(now) and not store.claim_probe(
+            self.ssh.id, names[0], now
+        ):
+            names = [*names[1:], names[0]]  # somebody else is finding out
+        return [by_name[name] for name in names]
+
+    def _gateway_opener(self) -> Callable[[str, int, float], Any] | None:
+        if not self.gateway:
+            return None
+        if isinstance(self.gateway, str):  # a ProxyCommand of ~/.ssh/config
+            return lambda host, port, timeout: fabric.Connection.open_gateway(self)
+        return self._open_through_jump_host
+
+    def _open_through_jump_host(self, host: str, port: int, timeout: float) -> Any:
+        self.gateway.open()
+        return self.gateway.transport.open_channel(
+            "direct-tcpip", (host, port), ("", 0), timeout=timeout
+        )
+
+    def _route_error(self, error: Exception, route: Route, elapsed: float) -> RouteError:
+        """What Paramiko raised during the log-in, as our own error."""
+        at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
+        if isinstance(error, RouteError):
+            return replace(error, **at)
+        if isinstance(error, paramiko.AuthenticationException):
+            user = f"user {self.user}: {printable(str(error))}"
+            return AuthenticationError(
+                self.ssh.id, reason=Reason.AUTHENTICATION, evidence=user, **at
+            )
+        reason, evidence = classify(error)
+        return RouteError(self.ssh.id, reason=reason, evidence=printable(evidence), **at)
+
+    @staticmethod
+    def _config_of(host: str | SSHConfig, user: str | None, port: int | None) -> SSHConfig:
+        if isinstance(host, SSHConfig):
+            ssh = host
+        else:
+            found = find_host(host)
+            if found is not None:
+                ssh = SSHConfig.from_host_config(found)
+            else:
+                short = fabric.connection.derive_shorthand(host)
+                if not short["host"]:
+                    raise ValueError(f"host: expected [user@]host[:port], got {host!r}")
+                ssh = SSHConfig(short["host"], short["port"] or 22, short["user"])
+        given = {"user": user, "port": port}
+        return replace(ssh, **{name: value for name, value in given.items() if value is not None})
+
+
+class _PinPolicy(paramiko.MissingHostKeyPolicy):
+    """Asked by Paramiko about every key, since its own table of known hosts stays empty."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
+        ssh, known_hosts = self._connection.ssh, self._connection._known_hosts
+        offered = HostKey(key.get_name(), key.get_base64())
+        pins = known_hosts.pins(ssh)
+        verdict = judge(offered, pins, is_ephemeral=ssh.is_ephemeral)
+        if verdict.is_new and not known_hosts.pin(ssh, offered):
+            pins = known_hosts.pins(ssh)  # pinned by somebody else, a moment ago
+            verdict = judge(offered, pins)
+        if not verdict.is_trusted:
+            raise _changed_key(ssh, known_hosts, offered, pins)
+
+
+def _changed_key(
+    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, pins: tuple[HostKey, ...]
+) -> HostKeyError:
+    if ssh.ssh_host_key:
+        place = "ssh_host_key in the hosts file"
+    else:
+        place = f"{known_hosts.path} (remove the line of {ssh.id!r})"
+    pinned = ", ".join(str(pin) for pin in pins)
+    return HostKeyError(
+        ssh.id,
+        route="",
+        reason=Reason.HOST_KEY,
+        evidence=f"IT SHOWED {offered}, PINNED IS {pinned}: this may be an impostor",
+        advice=f"if the box was rebuilt, update {place}",
+    )
+
+
+def _with_identity(ssh: SSHConfig, connect_kwargs: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Fabric's ``connect_kwargs`` with the key that the host or the environment names.
+
+    :raises UsageError: the key file is not there, or the key's text is not a private key.
+    """
+    own = dict(connect_kwargs or {})  # Fabric writes into what it is given
+    text = ssh.private_key or os.environ.get(PRIVATE_KEY_VARIABLE)
+    if text and "pkey" not in own:
+        own["pkey"] = _private_key(text)
+    if ssh.key_path:
+        file = Path(expand(ssh.key_path)).expanduser()
+        if not file.is_file():
+            raise UsageError(f"{ssh.id}: ssh_key: no such file: {file}")
+        own.setdefault("key_filename", [str(file)])
+    return own or None
+
+
+def _private_key(text: str) -> paramiko.PKey:
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key(io.StringIO(text.strip() + "\n"))
+        except paramiko.PasswordRequiredException:
+            raise UsageError(
+                f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
+            ) from None
+        except (paramiko.SSHException, ValueError):
+            continue
+    raise UsageError(f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM)")
+
+
+def _outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Outcome:
+    routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
+    if used is not None:
+        routes.append(RouteOutcome(used, success=True))
+    reason = "" if used is not None else "; ".join(f"{f.route}: {f.reason}" for f in failures)
+    return Outcome(host, success=used is not None, reason=reason, routes=tuple(routes))
+
+
+def _record(outcome: Outcome) -> None:
+    HealthStore().record([outcome])

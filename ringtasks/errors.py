@@ -1,0 +1,245 @@
+"""What can go wrong, sorted by what the caller does next.
+
+::
+
+    RingtasksError
+    ├── UsageError (ValueError)               mend the call; nothing was sent
+    │   └── InventoryError                    mend the hosts file
+    │       └── UnknownHostError (LookupError)    pick one of the near names
+    ├── RouteError (ConnectionError)          try the next route
+    │   ├── HostKeyError                      somebody else answered, or the box was rebuilt
+    │   └── AuthenticationError               the host is there, the log-in is refused
+    ├── UnreachableError (ConnectionError)    every route failed: its ``failures`` say why
+    ├── OutcomeUnknownError (ConnectionError) the link broke after the command may have started
+    ├── LimitError (TimeoutError)             a time limit passed
+    ├── ProtocolError                         drop this link
+    └── StateFileError (OSError)              warn and go on: state is a memory, not a need
+
+Every error carries its data as fields and makes its text from them:
+``host: what happened: evidence; what to do``.  No error ever holds a secret.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "AuthenticationError",
+    "HostKeyError",
+    "InventoryError",
+    "LimitError",
+    "OutcomeUnknownError",
+    "ProtocolError",
+    "Reason",
+    "RingtasksError",
+    "RouteError",
+    "StateFileError",
+    "UnknownHostError",
+    "UnreachableError",
+    "UsageError",
+]
+
+
+class Reason(str, enum.Enum):
+    """Why a route was given up; the value is what people read."""
+
+    NAME_NOT_FOUND = "name not found"
+    REFUSED = "refused"
+    NO_ROUTE = "no route"
+    TIMED_OUT = "timed out"
+    SILENT = "silent"
+    RESET = "reset"
+    NOT_SSH = "not SSH"
+    OVERTAKEN = "overtaken"
+    PROXY_MISSING = "proxy missing"
+    PROXY_FAILED = "proxy failed"
+    JUMP_FAILED = "jump host failed"
+    KEY_EXCHANGE = "key exchange failed"
+    HOST_KEY = "host key"
+    AUTHENTICATION = "authentication refused"
+    LINK_LOST = "link lost"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: What to do next about each reason, in the imperative.
+ADVICE = {
+    Reason.NAME_NOT_FOUND: "check the spelling of the address and this machine's DNS",
+    Reason.REFUSED: "check the port, and that sshd runs on the host",
+    Reason.NO_ROUTE: "check this machine's network (is Tailscale up?)",
+    Reason.TIMED_OUT: "check that the box is running and its firewall lets you in",
+    Reason.SILENT: "the port is open but sshd does not speak: the box may be overloaded or starting",
+    Reason.RESET: "sshd or a firewall dropped the connection: try again, look at the host's sshd log",
+    Reason.NOT_SSH: "something else listens on this port: check ssh_port",
+    Reason.OVERTAKEN: "another route answered first",
+    Reason.PROXY_MISSING: "install it, or remove the route from the hosts file",
+    Reason.PROXY_FAILED: "check the proxy and its credentials",
+    Reason.JUMP_FAILED: "check the jump host with 'inv check'",
+    Reason.KEY_EXCHANGE: "the server may be overloaded (MaxStartups), or speak no common algorithm",
+    Reason.HOST_KEY: "if the box was rebuilt, remove its line from the known-hosts file",
+    Reason.AUTHENTICATION: "check ssh_user and ssh_key, and that the public key is on the host",
+    Reason.LINK_LOST: "try again",
+}
+
+
+@dataclass(eq=False)
+class RingtasksError(Exception):
+    """Anything ringtasks raises on purpose."""
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    def __reduce__(self) -> tuple[Callable[..., RingtasksError], tuple[Any, ...]]:
+        # Exceptions pickle by their positional arguments; ours are made by field name.
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+@dataclass(eq=False)
+class UsageError(RingtasksError, ValueError):
+    """The call itself is wrong: exit status 2, nothing was sent, nothing recorded."""
+
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(eq=False)
+class InventoryError(UsageError):
+    """A hosts file cannot be used as it stands.
+
+    ``line`` counts from 1; ``file``, ``line``, ``host`` and ``field_name`` are None where the
+    fault has no such place.
+    """
+
+    file: str | None = None
+    line: int | None = None
+    host: str | None = None
+    field_name: str | None = None
+
+    def __str__(self) -> str:
+        place = self.file or ""
+        if self.line is not None:
+            place += f":{self.line}"
+        parts = [place, self.host, self.field_name, self.message]
+        return ": ".join(part for part in parts if part)
+
+
+@dataclass(eq=False)
+class UnknownHostError(InventoryError, LookupError):
+    """No host, group or fact of that name; ``near`` are the closest names, best first."""
+
+    near: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}; did you mean {', '.join(self.near)}?" if self.near else text
+
+
+@dataclass(eq=False)
+class RouteError(RingtasksError, ConnectionError):
+    """One way to a host does not work; the command was not sent this way.
+
+    ``elapsed`` is in seconds. ``evidence`` is what the system, the proxy or the server said.
+    """
+
+    host: str
+    route: str
+    reason: Reason
+    evidence: str = ""
+    address: str = ""
+    elapsed: float = 0.0
+    advice: str = ""
+
+    def explain(self) -> str:
+        """The failure without the host's name: ``direct (203.0.113.10:22): refused: …; …``."""
+        where = f"{self.route} ({self.address})" if self.address else self.route
+        what = ": ".join(part for part in (where, str(self.reason), self.evidence) if part)
+        return f"{what}; {self.advice or ADVICE[self.reason]}"
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.explain()}"
+
+
+@dataclass(eq=False)
+class HostKeyError(RouteError):
+    """Who answered did not show the host's pinned key."""
+
+
+@dataclass(eq=False)
+class AuthenticationError(RouteError):
+    """The host is there but refuses the log-in."""
+
+
+@dataclass(eq=False)
+class UnreachableError(RingtasksError, ConnectionError):
+    """No route worked. ``failures`` holds one RouteError a route, in the order they were tried."""
+
+    host: str
+    failures: tuple[RouteError, ...] = field(default_factory=tuple)
+
+    def __str__(self) -> str:
+        if not self.failures:
+            return f"{self.host}: unreachable: it has no route; give it an address"
+        tried = "\n".join(f"  {failure.explain()}" for failure in self.failures)
+        return f"{self.host}: unreachable, no route worked:\n{tried}"
+
+
+@dataclass(eq=False)
+class OutcomeUnknownError(RingtasksError, ConnectionError):
+    """The link broke when the command may already have started: it may or may not have run."""
+
+    host: str
+    route: str
+    evidence: str = ""
+
+    def __str__(self) -> str:
+        why = f" ({self.evidence})" if self.evidence else ""
+        return (
+            f"{self.host}: outcome unknown: the link over {self.route} was lost{why} after the "
+            "command was sent; it may have run or still be running: look before you repeat it"
+        )
+
+
+@dataclass(eq=False)
+class LimitError(RingtasksError, TimeoutError):
+    """A time limit (``limit`` seconds, called ``name``) passed."""
+
+    host: str
+    name: str
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.name} of {self.limit:g} s passed"
+
+
+@dataclass(eq=False)
+class ProtocolError(RingtasksError):
+    """The far side said something the protocol does not allow: the link must be dropped."""
+
+    host: str
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.host}: protocol error: {self.evidence}"
+
+
+@dataclass(eq=False)
+class StateFileError(RingtasksError, OSError):
+    """A state file (health, known hosts) could not be read or written."""
+
+    path: str
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.evidence}"
+
+
+def _rebuild(cls: type[RingtasksError], fields: dict[str, Any]) -> RingtasksError:
+    error = cls.__new__(cls)
+    error.__dict__.update(fields)
+    return error

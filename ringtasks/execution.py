@@ -1,0 +1,219 @@
+"""Running one script over a link: stream its output, keep its time limit, end what it started.
+
+The command may have started once the payload was handed to the session; not before (`script`).
+From then on a lost link means "outcome unknown", and nobody runs the script again by himself.
+When a limit passes or the caller interrupts, the processes on the host are ended through a second
+session, which then looks whether they are gone: closing the channel would leave them running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from .link import STDERR, STDOUT, Exited, Link, LinkLostError, Session, Terminal
+from .script import READY_MARK, Script, exec_line, parse_hello, stop_script
+
+__all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
+
+#: Seconds between asking a process to end and killing it.
+STOP_GRACE = 2.0
+#: Seconds for the whole of stopping and looking.
+_STOP_TIMEOUT = STOP_GRACE + 5.0
+#: Seconds to wait for the last output of what was stopped.
+_DRAIN_TIMEOUT = 1.0
+_STDIN_CHUNK_BYTES = 32 * 1024
+#: Login files that print more than this before the shell starts are not waited for.
+_MAX_HELLO_BYTES = 1024 * 1024
+
+OnOutput = Callable[[int, bytes], None]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What became of the processes that were told to end.
+
+    ``is_gone`` None: it could not be found out.  ``left`` are the process ids still there.
+    """
+
+    is_gone: bool | None
+    left: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if self.is_gone is None:
+            return "the remote processes were not seen to end: they may still be running"
+        if self.is_gone:
+            return "the remote processes were ended and seen to be gone"
+        pids = ", ".join(map(str, self.left))
+        return f"remote processes are STILL RUNNING: {pids}"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an execution ended: an exit status, or one of the reasons why there is none."""
+
+    status: int | None = None
+    timed_out: bool = False
+    interrupted: bool = False
+    lost: str | None = None
+    """The link broke, and what is known of why; whether the command ran is not known."""
+    stopped: Stopped | None = None
+
+
+class Execution:
+    """One run of one script over one link.
+
+    :param on_output: gets `STDOUT` or `STDERR` and the bytes, as they come, in this thread.
+    :param stdin: passed on until its end; None: the command's stdin is empty.
+    :param ends_processes: whether a passed limit or an interrupt ends what runs on the host.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        script: Script,
+        on_output: OnOutput,
+        *,
+        shell: str = "/bin/sh",
+        stdin: BinaryIO | None = None,
+        terminal: Terminal | None = None,
+        ends_processes: bool = True,
+    ) -> None:
+        self._link = link
+        self._script = script
+        self._on_output = on_output
+        self._shell = shell
+        self._stdin = stdin
+        self._terminal = terminal
+        self._ends_processes = ends_processes
+        self._pid: int | None = None
+        self._early = b""
+        self.session: Session | None = None
+
+    def run(self, timeout: float | None) -> Ending:
+        """Run to the end, or for ``timeout`` seconds (None: no limit).
+
+        :raises LinkLostError: the link failed before the command can have started.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        bootstrap = exec_line(self._shell, pty=self._terminal is not None)
+        self.session = session = self._link.open_session(bootstrap, self._terminal)
+        try:
+            if self._terminal is not None:
+                self._await_ready(session, deadline)
+            return self._follow(session, deadline)
+        finally:
+            session.close()
+
+    def _follow(self, session: Session, deadline: float | None) -> Ending:
+        try:
+            self._send_script(session)
+            status = self._receive_until(session, deadline)
+        except LinkLostError as error:
+            return Ending(lost=str(error))
+        except KeyboardInterrupt:
+            return Ending(interrupted=True, stopped=self._stop(session))
+        except BaseException:  # the caller's on_output failed: a reader that went away, say
+            self._stop(session)
+            raise
+        if status is None:
+            return Ending(timed_out=True, stopped=self._stop(session))
+        self._flush_early()
+        return Ending(status=status)
+
+    def _await_ready(self, session: Session, deadline: float | None) -> None:
+        """Wait until the terminal takes the payload as it is; login files may print before."""
+        received = b""
+        while READY_MARK not in received:
+            happened = session.receive(_remaining(deadline))
+            if happened is None or isinstance(happened, Exited):
+                raise LinkLostError("the host did not start a shell in the terminal")
+            received += happened.chunk
+
+    def _send_script(self, session: Session) -> None:
+        session.send(self._script.payload())
+        if self._stdin is None:
+            session.send_eof()
+            return
+        threading.Thread(
+            target=pump, args=(self._stdin, session), name="ringtasks-stdin", daemon=True
+        ).start()
+
+    def _receive_until(self, session: Session, deadline: float | None) -> int | None:
+        """The exit status; None when the deadline passed."""
+        while True:
+            happened = session.receive(_remaining(deadline))
+            if isinstance(happened, Exited):
+                return happened.status
+            if happened is not None:
+                self._take(happened.stream, happened.chunk)
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+
+    def _take(self, stream: int, chunk: bytes) -> None:
+        if self._pid is not None or stream == STDERR:
+            self._on_output(stream, chunk)
+            return
+        self._early += chunk
+        hello = parse_hello(self._early, self._script.run_id)
+        if hello is not None:
+            noise, self._pid, chunk = hello
+            self._early = b""
+            if noise:
+                self._on_output(STDERR, noise)  # of login files: not the command's output
+            if chunk:
+                self._on_output(STDOUT, chunk)
+        elif len(self._early) > _MAX_HELLO_BYTES:
+            self._flush_early()
+
+    def _flush_early(self) -> None:
+        """No hello came: the host runs something else than a shell. Show what it said."""
+        if self._early:
+            self._on_output(STDERR, self._early)
+            self._early = b""
+
+    def _stop(self, session: Session) -> Stopped:
+        """End the processes on the host, look whether they are gone, take their last output."""
+        if self._pid is None or not self._ends_processes:
+            return Stopped(is_gone=None)
+        stopped = stop(self._link, self._pid, self._script.run_id)
+        with contextlib.suppress(LinkLostError, BrokenPipeError):
+            self._receive_until(session, time.monotonic() + _DRAIN_TIMEOUT)
+        return stopped
+
+
+def stop(link: Link, pid: int, run_id: str, grace: float = STOP_GRACE) -> Stopped:
+    """End a run by its process id and mark, through a session of its own."""
+    listed: list[bytes] = []
+    script = Script(stop_script(pid, run_id, grace), run_id=f"stop-{run_id}")
+    looking = Execution(
+        link,
+        script,
+        lambda stream, chunk: listed.append(chunk) if stream == STDOUT else None,
+        ends_processes=False,  # a stop that hangs is not stopped by another
+    )
+    try:
+        ending = looking.run(_STOP_TIMEOUT)
+    except LinkLostError:
+        return Stopped(is_gone=None)
+    if ending.status is None:
+        return Stopped(is_gone=None)
+    left = tuple(int(pid) for pid in b"".join(listed).split() if pid.isdigit())
+    return Stopped(is_gone=not left, left=left)
+
+
+def pump(source: BinaryIO, session: Session) -> None:
+    """Pass ``source`` on as it comes. A program may end without having read all of it."""
+    read = getattr(source, "read1", source.read)
+    with contextlib.suppress(LinkLostError, ValueError, OSError):
+        while chunk := read(_STDIN_CHUNK_BYTES):
+            session.send(chunk)
+        session.send_eof()
+
+
+def _remaining(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

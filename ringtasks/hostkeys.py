@@ -1,0 +1,135 @@
+"""One pinned host key per host, whatever the route.
+
+The three routes must lead to the same machine, so a key is kept under the host's *name*, not under
+the address it was seen at.  The file has OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), so
+that ``ssh`` can use it too (``HostKeyAlias``).  The first contact pins (``accept-new`` of
+ssh_config(5), StrictHostKeyChecking); a changed key is refused, and nothing is accepted over a pin.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .config import SSHConfig, known_hosts_file
+from .errors import StateFileError
+
+__all__ = ["HostKey", "KnownHosts", "Verdict", "judge"]
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A public key: its type (``ssh-ed25519``) and its base64 blob."""
+
+    type: str
+    blob: str
+
+    @classmethod
+    def parse(cls, line: str) -> HostKey:
+        """From ``ssh-ed25519 AAAA… [comment]``.
+
+        :raises ValueError: it is not a public key.
+        """
+        key_type, blob, *_ = [*line.split(), "", ""]
+        try:
+            decoded = base64.b64decode(blob, validate=True)
+        except ValueError:
+            decoded = b""
+        # RFC 4253 section 6.6: the blob opens with the type's name, length first.
+        if decoded[4 : 4 + len(key_type)].decode("ascii", "replace") != key_type or not key_type:
+            raise ValueError(f"expected a public key such as 'ssh-ed25519 AAAA…', got {line[:40]!r}")
+        return cls(key_type, blob)
+
+    @property
+    def fingerprint(self) -> str:
+        """As ``ssh-keygen -l`` prints it: ``SHA256:…``."""
+        digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
+        return "SHA256:" + base64.b64encode(digest).rstrip(b"=").decode()
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do with the key that a server showed: trust it or not, and pin it or not."""
+
+    is_trusted: bool
+    is_new: bool = False
+
+
+def judge(offered: HostKey, pins: Iterable[HostKey], *, is_ephemeral: bool = False) -> Verdict:
+    """Whether to trust ``offered``, given every key that is pinned for the host.  Pure.
+
+    A key of another type than the pinned one is a changed key: an impostor chooses what it shows.
+    """
+    known = tuple(pins)
+    if known:
+        return Verdict(is_trusted=offered in known)
+    return Verdict(is_trusted=True, is_new=not is_ephemeral)
+
+
+class KnownHosts:
+    """The pins: of the inventory (``ssh_host_key``), else of our known-hosts file."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or known_hosts_file()
+
+    def pins(self, config: SSHConfig) -> tuple[HostKey, ...]:
+        """The keys that are accepted for this host; empty if any is.
+
+        :raises ValueError: ``ssh_host_key`` is not a public key.
+        :raises StateFileError: the file is there but cannot be read. Not knowing the pins is no
+            licence to accept any key.
+        """
+        if config.ssh_host_key:
+            return (HostKey.parse(config.ssh_host_key),)
+        if config.is_ephemeral:
+            return ()
+        return tuple(key for name, key in self._entries() if name == config.id)
+
+    def pin(self, config: SSHConfig, key: HostKey) -> bool:
+        """Keep ``key`` for the host unless somebody has pinned one meanwhile: then whether it is it.
+
+        :raises StateFileError: the file cannot be written.
+        """
+        with self._locked() as file:
+            pins = tuple(pin for name, pin in self._entries() if name == config.id)
+            if not pins:
+                file.write(f"{config.id} {key.type} {key.blob}\n".encode())
+        return not pins or key in pins
+
+    def _entries(self) -> Iterator[tuple[str, HostKey]]:
+        try:
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StateFileError(str(self.path), f"cannot be read: {error.strerror}") from error
+        for line in text.splitlines():
+            names, _, rest = line.strip().partition(" ")
+            if names.startswith(("#", "@")) or not rest:
+                continue
+            with contextlib.suppress(ValueError):
+                key = HostKey.parse(rest)
+                for name in names.split(","):
+                    yield name, key
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
+        with os.fdopen(descriptor, "ab") as file:
+            # Held for one read and one write of a line: no need for a limit.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file

@@ -1,0 +1,136 @@
+"""The in-process link: sessions over Paramiko channels of a `Connection`."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import paramiko
+
+from .connection import Connection
+from .link import STDERR, STDOUT, Exited, LinkLostError, Output, Terminal
+
+__all__ = ["InProcessLink"]
+
+_CHUNK_BYTES = 256 * 1024
+_STATUS_TIMEOUT = 5.0  # seconds between the end of the output and the exit status
+
+
+class InProcessLink:
+    """Meets `ringtasks.link.Link`."""
+
+    def __init__(self, connection: Connection) -> None:
+        """:raises UnreachableError: no route worked (the connection is opened if it is not)."""
+        self.connection = connection
+        connection.open()
+
+    @property
+    def route(self) -> str:
+        return self.connection.transport_used or ""
+
+    def is_alive(self) -> bool:
+        return bool(self.connection.is_connected)
+
+    def open_session(self, command: str | None, terminal: Terminal | None = None) -> _Session:
+        try:
+            channel = self.connection.transport.open_session(
+                timeout=self.connection.ssh.connect_timeout
+            )
+            if terminal is not None:
+                channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
+            if command is None:
+                channel.invoke_shell()
+            else:
+                channel.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise LinkLostError(str(error) or "no session could be opened") from error
+        return _Session(channel)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class _Session:
+    """Meets `ringtasks.link.Session`."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._bell = _Bell()
+        self._pending: list[Output] = []
+        # Paramiko's thread fills these buffers; being woken by them costs no polling.
+        buffers: Any = channel
+        buffers.in_buffer.set_event(self._bell)
+        buffers.in_stderr_buffer.set_event(self._bell)
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._channel.sendall(data)
+        except (OSError, EOFError) as error:
+            raise LinkLostError(str(error)) from error
+
+    def send_eof(self) -> None:
+        try:
+            self._channel.shutdown_write()
+        except (OSError, EOFError) as error:
+            raise LinkLostError(str(error)) from error
+
+    def receive(self, timeout: float | None) -> Output | Exited | None:
+        self._bell.clear_before_looking()
+        if not self._pending:
+            self._collect()
+        if not self._pending and not self._has_ended():
+            if not self._bell.wait(timeout):
+                return None
+            self._bell.clear_before_looking()
+            self._collect()
+        if self._pending:
+            return self._pending.pop(0)
+        return self._end() if self._has_ended() else None
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._channel.resize_pty(columns, rows)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _collect(self) -> None:
+        channel = self._channel
+        if channel.recv_ready():
+            self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
+        if channel.recv_stderr_ready():
+            self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
+
+    def _has_ended(self) -> bool:
+        """Whether the output is at its end, and all of it was collected."""
+        channel = self._channel
+        is_over = channel.eof_received or channel.closed
+        return is_over and not channel.recv_ready() and not channel.recv_stderr_ready()
+
+    def _end(self) -> Exited:
+        self._channel.status_event.wait(_STATUS_TIMEOUT)
+        if self._channel.exit_status < 0:
+            error = self._channel.get_transport().get_exception()
+            raise LinkLostError(str(error) if error else "it ended without an exit status")
+        return Exited(self._channel.exit_status)
+
+
+class _Bell:
+    """Rung by either of two buffers; only its listener silences it.
+
+    Each buffer would clear an Event it has been given when it runs empty, and lose the other's ring.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        """What a buffer calls: of no effect."""
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._event.wait(timeout)
+
+    def clear_before_looking(self) -> None:
+        self._event.clear()

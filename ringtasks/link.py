@@ -1,0 +1,88 @@
+"""What a client needs of a connection, whichever kind it is.
+
+A Link opens Sessions; a Session is one program on the host with its three streams.  The in-process
+kind is `inprocess`; callers cannot tell the kinds apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["STDERR", "STDOUT", "Exited", "Link", "LinkLostError", "Output", "Session", "Terminal"]
+
+STDOUT, STDERR = 1, 2
+
+
+class LinkLostError(ConnectionError):
+    """The connection under a session is gone."""
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A pseudo-terminal to ask for: its kind (``TERM``) and its size in characters."""
+
+    kind: str
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """Some bytes that the program wrote, to `STDOUT` or `STDERR`."""
+
+    stream: int
+    chunk: bytes
+
+
+@dataclass(frozen=True)
+class Exited:
+    """The program has ended and all its output was received. 128 + n: killed by signal n."""
+
+    status: int
+
+
+class Session(Protocol):
+    """One program on the host. `receive` is for one thread, the others for any."""
+
+    def send(self, data: bytes) -> None:
+        """All of ``data`` to its stdin; waits while the program does not read.
+
+        :raises LinkLostError: the link is gone, or the program has closed its stdin.
+        """
+
+    def send_eof(self) -> None:
+        """End its stdin. Safe to repeat."""
+
+    def receive(self, timeout: float | None) -> Output | Exited | None:
+        """The next thing that happens, or None after ``timeout`` seconds (None: no limit).
+
+        :raises LinkLostError: the link is gone: whether the program goes on is not known.
+        """
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell the pseudo-terminal its new size."""
+
+    def close(self) -> None:
+        """Drop the channel. A program without a terminal is not ended by this."""
+
+
+class Link(Protocol):
+    """An open, authenticated connection to one host."""
+
+    @property
+    def route(self) -> str:
+        """The name of the route that it goes over."""
+
+    def is_alive(self) -> bool:
+        """Whether it is believed to be up; never waits."""
+
+    def open_session(self, command: str | None, terminal: Terminal | None = None) -> Session:
+        """Start ``command`` (None: the login shell).
+
+        :raises LinkLostError: the link is gone, or the host opens no session in time; the command
+            has not been started.
+        """
+
+    def close(self) -> None:
+        """Drop the connection and every session over it. Safe to repeat."""

@@ -1,0 +1,49 @@
+"""`SSHResult`: what became of one command on one host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "SSHResult"]
+
+# DESIGN section 3, as ssh(1) and timeout(1) have it; 130 is 128 + SIGINT.
+UNREACHABLE = 255
+TIMED_OUT = 124
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class SSHResult:
+    """The answer to one command; true when it succeeded.
+
+    ``returncode`` is the command's own, or 255 when no route worked or the link was lost, 124 when
+    the time limit passed, 130 when it was interrupted: then ``error`` says so, else it is None.
+    ``stdout`` and ``stderr`` are decoded as UTF-8 with replacement; the ``_bytes`` are as they came.
+    """
+
+    success: bool
+    returncode: int
+    stdout: str
+    stderr: str
+    elapsed_ms: float
+    command: str
+    host: str
+    transport_used: str | None = None
+    timed_out: bool = False
+    error: str | None = None
+    stdout_bytes: bytes = field(default=b"", repr=False, kw_only=True)
+    stderr_bytes: bytes = field(default=b"", repr=False, kw_only=True)
+
+    def __bool__(self) -> bool:
+        return self.success
+
+    @property
+    def output(self) -> str:
+        """``stdout``, or ``stderr`` where there is no stdout."""
+        return self.stdout or self.stderr
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that JSON can hold, in the order above."""
+        names = [name for name in self.__dataclass_fields__ if not name.endswith("_bytes")]
+        return {name: getattr(self, name) for name in names}

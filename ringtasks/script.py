@@ -1,0 +1,190 @@
+"""A command with its folder, environment and virtual environment as text for a remote POSIX shell.
+
+What sshd passes to the login shell is constant (`exec_line`): it stands in the host's process list
+for everybody to read, and must mean the same to bash, zsh, fish, dash and BusyBox ash.  Everything
+of the caller's travels on stdin instead, as one line of printable ASCII (`Script.payload`) that the
+shell decodes with ``printf %b`` and evaluates.  A payload cut short has no newline, so ``read``
+fails and nothing runs: until the last byte is sent, the command cannot have started.
+
+The script first prints a hello line with its process id (`parse_hello`), which tells the command's
+output from what login files print, and tells whom to stop.
+
+Sources: POSIX.1-2017 XCU 2.14 (``eval``, ``export``), ``read``, ``printf`` (``%b``), ``kill``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["RUN_ID_VARIABLE", "Script", "exec_line", "parse_hello", "quote", "stop_script"]
+
+#: Marks every process of a run in its environment, so that strays can be found in /proc.
+RUN_ID_VARIABLE = "RINGTASKS_RUN_ID"
+
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]")
+
+# No quote, backslash or newline inside: it stands between single quotes in any login shell.
+_BOOTSTRAP = 'IFS= read -r s && eval "$(printf %b "$s")"'
+# A terminal would echo the payload and cut it at 4096 bytes (termios(3), canonical mode), so it is
+# made raw first, and the sender waits for the ready mark.
+_BOOTSTRAP_PTY = (
+    'TTY=$(stty -g); stty raw -echo; printf "%s" "$READY"; IFS= read -r s; stty "$TTY"; '
+    'eval "$(printf %b "$s")"'
+)
+#: What the pty bootstrap prints when it may be sent the payload.
+READY_MARK = b"ringtasks:ready"
+
+
+@dataclass(frozen=True)
+class Script:
+    """One command and the surroundings it runs in.
+
+    ``cwd`` and ``venv`` may start with ``~`` (the remote home); any other character is literal.
+    ``venv`` is a virtual environment's folder, its ``activate`` file, or a shell command such as
+    ``source ~/app/venv/bin/activate``.  The environment applies to the command alone.
+
+    :raises ValueError: an empty command, a NUL anywhere, or a name no shell variable can have.
+    """
+
+    command: str
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    venv: str | None = None
+    run_id: str = "0"
+
+    def __post_init__(self) -> None:
+        if not self.command.strip():
+            raise ValueError("command: is empty")
+        for name, value in (("command", self.command), ("cwd", self.cwd), ("venv", self.venv)):
+            _refuse_nul(name, value)
+        for name, value in self.env.items():
+            if not _VARIABLE_NAME.match(name):
+                raise ValueError(f"env: {name!r} is not a variable name (letters, digits, _)")
+            _refuse_nul(f"env: {name}", value)
+
+    def text(self) -> str:
+        """The script, to be evaluated by the bootstrap's shell."""
+        lines = [
+            "unset s TTY READY",
+            f"printf 'ringtasks:%s:%s\\n' {quote(self.run_id)} \"$$\"",
+        ]
+        if self.cwd is not None:
+            lines.append(f"cd {path(self.cwd)} || exit 1")
+        if self.venv is not None:
+            lines.append(_activate(self.venv))
+        lines.append(f"export {RUN_ID_VARIABLE}={quote(self.run_id)}")
+        lines += [f"export {name}={quote(value)}" for name, value in self.env.items()]
+        # Evaluated from a quoted string: a syntax error in it cannot swallow the lines above.
+        lines.append(f"eval {quote(self.command)}")
+        return "\n".join(lines)
+
+    def payload(self) -> bytes:
+        """The script as the one line that the bootstrap reads from stdin."""
+        return _UNSAFE_BYTE.sub(_octal, encode(self.text())) + b"\n"
+
+
+def exec_line(shell: str = "/bin/sh", *, pty: bool = False) -> str:
+    """The constant command for sshd: a shell that waits for a payload on its stdin."""
+    if pty:
+        ready = f"READY={READY_MARK.decode()} "
+        return f"exec env {ready}{shell} -c '{_BOOTSTRAP_PTY}'"
+    return f"exec {shell} -c '{_BOOTSTRAP}'"
+
+
+def parse_hello(received: bytes, run_id: str) -> tuple[bytes, int, bytes] | None:
+    """(what login files printed, process id, the command's first output), or None: not here yet."""
+    found = re.search(rb"ringtasks:%s:([0-9]+)\r?\n" % re.escape(run_id.encode()), received)
+    if not found:
+        return None
+    return received[: found.start()], int(found.group(1)), received[found.end() :]
+
+
+def stop_script(pid: int, run_id: str, grace: float) -> str:
+    """A script that ends a run and prints the process ids that are still there, one a line.
+
+    It asks the run's process group and every process that bears its mark to end (TERM), waits up
+    to ``grace`` seconds, kills what is left, and looks again.  Zombies count as gone: inside a
+    container nobody may reap them.  Safe to repeat.
+    """
+    polls = max(1, round(grace / 0.1))
+    return f"""
+group={pid} mark={quote(f"{RUN_ID_VARIABLE}={run_id}")} self=$$
+alive() {{
+  if [ -r /proc/self/stat ]; then
+    for folder in $(grep -lsFe "$mark" /proc/[0-9]*/environ) $(members); do
+      pid=${{folder#/proc/}}; pid=${{pid%%/*}}
+      [ "$pid" = "$self" ] && continue
+      read -r stat 2>/dev/null < "/proc/$pid/stat" || continue
+      case "${{stat##*) }}" in [ZX]*) ;; *) echo "$pid" ;; esac
+    done | sort -un
+  else
+    ps -A -o pid= -o pgid= -o stat= | while read -r pid pgid stat; do
+      case "$pgid $stat" in "$group "[!Z]*) echo "$pid" ;; esac
+    done
+  fi
+}}
+members() {{
+  for file in /proc/[0-9]*/stat; do
+    read -r stat 2>/dev/null < "$file" || continue
+    set -- ${{stat##*) }}
+    [ "$3" = "$group" ] && echo "$file"
+  done
+}}
+signal() {{
+  for pid in $(alive); do kill -s "$1" "$pid" 2>/dev/null; done
+}}
+signal TERM
+n=0
+while [ -n "$(alive)" ] && [ $n -lt {polls} ]; do sleep 0.1; n=$((n + 1)); done
+n=0
+while [ -n "$(alive)" ] && [ $n -lt 10 ]; do signal KILL; sleep 0.1; n=$((n + 1)); done
+alive
+"""
+
+
+def quote(text: str) -> str:
+    """``text`` as one literal word of a POSIX shell (XCU 2.2.2).
+
+    :raises ValueError: it holds a NUL, which no argument can.
+    """
+    _refuse_nul("text", text)
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
+def path(text: str) -> str:
+    """A path as one literal word that no command takes for an option; ``~`` is the remote home."""
+    if text == "~":
+        return '"$HOME"'
+    if text.startswith("~/"):
+        return '"$HOME"/' + quote(text[2:])
+    # "./" keeps "-", "-P" and CDPATH from meaning anything.
+    return quote(text if text.startswith("/") else "./" + text)
+
+
+def encode(text: str) -> bytes:
+    """UTF-8; a byte that came as a surrogate escape (PEP 383) goes out as that byte."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _activate(venv: str) -> str:
+    venv = venv.strip()
+    file = re.fullmatch(r"(?:source|\.)\s+([^\s'\";&|]+)", venv)
+    if file:
+        return f". {path(file.group(1))} || exit 1"
+    if re.match(r"~?/|\./|[^\s;&|]+\Z", venv):
+        file_path = venv if venv.endswith("/activate") else venv + "/bin/activate"
+        return f". {path(file_path)} || exit 1"
+    # A command, such as "conda activate train". dash and ash know bash's "source" as "." only.
+    return f'command -v source >/dev/null || source() {{ . "$@"; }}\neval {quote(venv)} || exit 1'
+
+
+def _octal(byte: re.Match[bytes]) -> bytes:
+    return b"\\0%03o" % ord(byte.group())
+
+
+def _refuse_nul(name: str, value: str | None) -> None:
+    if value is not None and "\0" in value:
+        raise ValueError(f"{name}: has a NUL character")

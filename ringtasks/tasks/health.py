@@ -1,0 +1,62 @@
+"""``inv health`` and ``inv health.reset``: what the health file remembers."""
+
+from __future__ import annotations
+
+import time
+
+from invoke import Context
+
+from .. import display
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+
+__all__ = ["reset", "show"]
+
+
+@task(help={"json": JSON_HELP})
+def show(c: Context, json: bool = False) -> None:
+    """Show what the health file remembers of each host and route."""
+    from ..health_store import HealthStore, to_json
+
+    known = HealthStore().load()
+    now = time.time()
+    if json:
+        for name, health in known.items():
+            display.json_line({"host_id": name, **to_json(health, now)})
+        return
+    rows = []
+    for name, health in known.items():
+        for route, entry in [("", health), *health.transports.items()]:
+            rows.append(
+                (
+                    name if not route else "",
+                    route or "(any)",
+                    entry.circuit_state_at(now),
+                    f"{entry.success_rate:.0%}",
+                    f"{entry.total_successes}/{entry.total_successes + entry.total_failures}",
+                    _ago(entry.last_success, now),
+                    _ago(entry.last_failure, now),
+                    entry.last_reason,
+                )
+            )
+    columns = ["host", "route", "circuit", "rate", "reached", "last success", "last failure", "why"]
+    display.table(columns, rows)
+
+
+@task(help={"host": HOST_HELP, "inventory": INVENTORY_HELP})
+def reset(c: Context, host: str | None = None, inventory: str | None = None) -> None:
+    """Forget the health of hosts."""
+    from ..health_store import HealthStore
+
+    names = [found.name for found in selected(c, host, inventory)]
+    count = HealthStore().reset(names)
+    display.say(f"health of {count} host{'s' * (count != 1)} forgotten")
+
+
+def _ago(then: float | None, now: float) -> str:
+    if then is None:
+        return "never"
+    seconds = max(0, round(now - then))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

@@ -1,0 +1,69 @@
+"""``inv hosts``: the inventory, with routes and health."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from invoke import Context
+
+from .. import display
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+
+__all__ = ["hosts"]
+
+
+@task(
+    name="hosts", help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP}
+)
+def hosts(
+    c: Context, host: str = "@all", json: bool = False, inventory: str | None = None
+) -> None:
+    """Show the hosts with their routes and health."""
+    from ..config import SSHConfig
+    from ..health_store import HealthStore
+    from ..routes import routes_of
+
+    known = HealthStore().load()
+    rows = []
+    for found in selected(c, host, inventory):
+        routes = routes_of(SSHConfig.from_host_config(found), os.environ)
+        health = known.get(found.name)
+        rows.append(
+            {
+                "host_id": found.name,
+                "routes": [{"route": route.name, "address": route.address} for route in routes],
+                "circuit_state": health.circuit_state if health else "closed",
+                "success_rate": health.success_rate if health else None,
+                "groups": list(found.groups),
+                "facts": dict(found.facts),
+            }
+        )
+    _show(rows, json=json)
+
+
+def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
+    if json:
+        for row in rows:
+            display.json_line(row)
+        return
+    display.table(
+        ["host", "routes", "health", "role", "gpu", "status"],
+        [
+            (
+                row["host_id"],
+                ", ".join(f"{route['route']} {route['address']}" for route in row["routes"])
+                or "embedded",
+                _health(row),
+                *(row["facts"].get(fact, "") for fact in ("role", "gpu", "status")),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _health(row: dict[str, Any]) -> str:
+    if row["success_rate"] is None:
+        return "not tried yet"
+    state = "" if row["circuit_state"] == "closed" else f", circuit {row['circuit_state']}"
+    return f"{row['success_rate']:.0%} reached{state}"

@@ -1,0 +1,130 @@
+"""What the tasks share: the door for errors, the flags that several have, and exit statuses."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import invoke
+from invoke import Context, Exit
+
+from ..errors import RingtasksError, UsageError
+
+if TYPE_CHECKING:
+    from ..inventory import HostConfig, Inventory
+
+__all__ = [
+    "HOST_HELP",
+    "INVENTORY_HELP",
+    "JSON_HELP",
+    "combined_status",
+    "environment",
+    "inventory_of",
+    "number",
+    "one_host",
+    "selected",
+    "task",
+]
+
+USAGE_STATUS = 2
+
+HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
+INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
+JSON_HELP = "one JSON object a line on stdout, nothing else"
+
+
+def task(**options: Any) -> Callable[[Callable[..., None]], Any]:
+    """``invoke.task``, with our errors told in one line and by exit status."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        @functools.wraps(body)
+        def told(*args: Any, **kwargs: Any) -> None:
+            try:
+                body(*args, **kwargs)
+            except (UsageError, ValueError) as error:
+                raise Exit(f"ringtasks: {error}", code=USAGE_STATUS) from error
+            except RingtasksError as error:
+                raise Exit(f"ringtasks: {error}", code=255) from error
+
+        return invoke.task(**options)(told)
+
+    return decorate
+
+
+def inventory_of(c: Context, given: str | None) -> Inventory:
+    """The inventory that the flag, else the ``ringtasks.inventory`` setting, else DESIGN names."""
+    from ..inventory import load_inventory
+
+    return load_inventory(given or c.config.get("ringtasks", {}).get("inventory"))
+
+
+def selected(c: Context, selector: str | None, given: str | None) -> list[HostConfig]:
+    """The hosts that ``--host`` means, in the inventory's order.
+
+    :raises UsageError: no selector, a bad one, or one that matches nothing.
+    """
+    from ..selection import select
+
+    if not selector:
+        raise UsageError("--host is missing: name a host, a @group or @all")
+    inventory = inventory_of(c, given)
+    return [inventory.hosts[name] for name in select(selector, inventory)]
+
+
+def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:
+    """The one host that ``--host`` means.
+
+    :raises UsageError: it means several.
+    """
+    hosts = selected(c, selector, given)
+    if len(hosts) > 1:
+        names = ", ".join(host.name for host in hosts)
+        raise UsageError(f"--host {selector!r}: expected one host, got {len(hosts)}: {names}")
+    return hosts[0]
+
+
+def number(flag: str, text: str | None, *, at_least: float, whole: bool = False) -> float | None:
+    """A flag's number, None where it was not given.
+
+    :raises UsageError: it is no number, or below ``at_least``.
+    """
+    if text is None:
+        return None
+    kind = "a whole number" if whole else "a number"
+    expected = f"{flag}: expected {kind}, at least {at_least:g}, got {text!r}"
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        raise UsageError(expected) from None
+    if not at_least <= value < float("inf"):
+        raise UsageError(expected)
+    return value
+
+
+def environment(pairs: Iterable[str]) -> dict[str, str]:
+    """``--env K=V`` flags as a mapping; ``--env K`` passes on this machine's value.
+
+    :raises UsageError: an empty name, or a variable that is not set here. Never shows a value.
+    """
+    import os
+
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name:
+            raise UsageError("--env: expected NAME=VALUE or NAME")
+        if not equals:
+            if name not in os.environ:
+                raise UsageError(f"--env {name}: is not set on this machine")
+            value = os.environ[name]
+        found[name] = value
+    return found
+
+
+def combined_status(statuses: Iterable[int]) -> int:
+    """One exit status for several hosts: 0, the status all failures share, else 1."""
+    failed = {status for status in statuses if status != 0}
+    if not failed:
+        return 0
+    return failed.pop() if len(failed) == 1 else 1

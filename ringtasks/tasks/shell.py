@@ -1,0 +1,32 @@
+"""``inv shell``: an interactive shell, through the same fallback as everything else."""
+
+from __future__ import annotations
+
+from invoke import Context, Exit
+
+from .options import INVENTORY_HELP, one_host, task
+
+__all__ = ["shell"]
+
+
+@task(
+    help={
+        "host": "one host of the inventory",
+        "transport": "use this route only: tailscale, direct or cloudflare",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def shell(
+    c: Context,
+    host: str | None = None,
+    transport: str | None = None,
+    inventory: str | None = None,
+) -> None:
+    """Open an interactive shell on a host."""
+    from ..client import SSHClient
+    from ..config import SSHConfig
+    from ..shell import interact
+
+    config = SSHConfig.from_host_config(one_host(c, host, inventory))
+    with SSHClient(config, transport=transport) as client:
+        raise Exit(code=interact(client.link(), config.id))

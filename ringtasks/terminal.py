@@ -1,0 +1,87 @@
+"""This machine's terminal and standard input, as a remote command needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from .link import Terminal
+
+__all__ = ["local_terminal", "piped_stdin", "terminable", "watch_size"]
+
+
+def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
+    """Our stdin where something is piped in, None where there is nothing to pass on.
+
+    :param even_terminal: pass on what is typed, too.
+    """
+    try:
+        if os.isatty(0) and not even_terminal:
+            return None
+        # Unbuffered: a thread that still waits in a buffered read when the program ends would hold
+        # the buffer's lock and take the interpreter down.
+        return open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115, PTH123
+    except OSError:  # closed, as under cron
+        return None
+
+
+@contextlib.contextmanager
+def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
+    """The terminal to ask the host for, with ours in raw mode meanwhile so that keys go there.
+
+    None where no terminal is wanted. Without a terminal of our own it is of the usual 80 x 24.
+    """
+    if not wanted:
+        yield None
+        return
+    size = shutil.get_terminal_size()
+    terminal = Terminal(os.environ.get("TERM", "xterm"), size.columns, size.lines)
+    if not (os.isatty(0) and os.isatty(1)):
+        yield terminal
+        return
+    import termios
+    import tty
+
+    saved = termios.tcgetattr(0)
+    try:
+        tty.setraw(0)
+        yield terminal
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+
+@contextlib.contextmanager
+def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
+    """Call ``resized`` with columns and rows whenever our terminal changes its size."""
+
+    def on_change(*_: object) -> None:
+        size = shutil.get_terminal_size()
+        resized(size.columns, size.lines)
+
+    previous = signal.signal(signal.SIGWINCH, on_change)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, previous)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let TERM and HUP end us as Ctrl-C does: a cancelled CI job ends its remote processes, too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    previous = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+        sys.stdout.flush()

@@ -1,0 +1,128 @@
+"""Paramiko's Transport, made to notice what it otherwise does not.
+
+* A peer that vanished: the keepalive asks for an answer, as OpenSSH's does
+  (``keepalive@openssh.com``, any reply will do), and silence ends the transport.
+* A command killed by a signal: Paramiko drops ``exit-signal`` (RFC 4254 section 6.10).
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import signal
+import threading
+from typing import Any
+
+import paramiko
+from paramiko.common import (
+    MSG_CHANNEL_REQUEST,
+    MSG_REQUEST_FAILURE,
+    MSG_REQUEST_SUCCESS,
+    cMSG_GLOBAL_REQUEST,
+)
+
+from .hostkeys import HostKey
+from .stream import Stream
+
+__all__ = ["Transport"]
+
+# Paramiko logs what it also raises; without a handler Python would print it all on stderr.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+# What a key type in known_hosts is called in the negotiation (RFC 8332 section 3).
+_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+
+
+class Transport(paramiko.Transport):
+    """A client's Transport over a `Stream`.
+
+    :param pins: the host's known keys, whose types are asked for first; the server would else be
+        free to show one that nobody pinned.
+    """
+
+    def __init__(self, stream: Stream, pins: tuple[HostKey, ...] = (), **options: Any) -> None:
+        super().__init__(stream, **options)  # type: ignore[arg-type]  # has what Paramiko calls
+        self._stream = stream
+        # Replies come in the order of the requests (RFC 4254 section 4) and bear no number:
+        # each entry says whether the request was our keepalive.
+        self._expected: collections.deque[bool] = collections.deque()
+        self._request_lock = threading.Lock()
+        handlers: dict[int, Any] = self._handler_table
+        for kind in (MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE):
+            handlers[kind] = self._swallowing_keepalives(handlers[kind])
+        self._prefer(pins)
+
+    def watch(self, interval: float, count_max: int) -> None:
+        """End the transport when the peer has been silent for ``interval * count_max`` seconds.
+
+        0 for either turns it off.
+        """
+        limit = interval * count_max
+        if limit:
+            self._stream.silence_limit = limit
+            # One keepalive more than OpenSSH sends in that time, so that each of the count_max
+            # can be answered before the limit.
+            self.packetizer.set_keepalive(limit / (count_max + 1), self._send_keepalive)
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        if not _wants_reply(data):
+            super()._send_user_message(data)
+            return
+        with self._request_lock:  # noted in the order in which they are sent
+            self._expected.append(isinstance(data, _Keepalive))
+            super()._send_user_message(data)
+
+    def _send_keepalive(self) -> None:
+        message = _Keepalive()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        self._send_user_message(message)
+
+    def _swallowing_keepalives(self, handler: Any) -> Any:
+        def handle(message: paramiko.Message) -> None:
+            is_keepalive = self._expected.popleft() if self._expected else False
+            if not is_keepalive:
+                handler(message)
+
+        return handle
+
+    def _prefer(self, pins: tuple[HostKey, ...]) -> None:
+        wanted = [name for pin in pins for name in _ALGORITHMS.get(pin.type, (pin.type,))]
+        options = self.get_security_options()
+        known = [name for name in wanted if name in options.key_types]
+        options.key_types = [*known, *(name for name in options.key_types if name not in known)]
+
+    def _on_channel_request(channel: paramiko.Channel, message: paramiko.Message) -> None:
+        start = message.packet.tell()
+        if message.get_text() == "exit-signal":
+            message.get_boolean()
+            channel.exit_status = _status_of_signal(message.get_text())
+            channel.status_event.set()
+            return
+        message.packet.seek(start)
+        channel._handle_request(message)
+
+    _channel_handler_table = {
+        **paramiko.Transport._channel_handler_table,
+        MSG_CHANNEL_REQUEST: _on_channel_request,
+    }
+
+
+class _Keepalive(paramiko.Message):
+    """A global request whose answer nobody waits for."""
+
+
+def _wants_reply(message: paramiko.Message) -> bool:
+    """Whether it is a global request with want_reply set (RFC 4254 section 4)."""
+    sent = message.asbytes()
+    if sent[:1] != cMSG_GLOBAL_REQUEST:
+        return False
+    name_size = int.from_bytes(sent[1:5], "big")
+    return sent[5 + name_size : 6 + name_size] == b"\x01"
+
+
+def _status_of_signal(name: str) -> int:
+    """128 plus the signal's number, as a shell tells it; an unknown name counts as KILL."""
+    number = getattr(signal, f"SIG{name}", signal.SIGKILL)
+    return 128 + int(number)
