@@ -211,13 +211,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         now = time.time()
         store = HealthStore()
         known = store.get(self.ssh.id).transports
-        names = order_routes(list(by_name), known, now)
-        first = known.get(names[0])
-        if first is not None and first.is_due_at(now) and not store.claim_probe(
-            self.ssh.id, names[0], now
-        ):
-            names = [*names[1:], names[0]]  # somebody else is finding out
-        return [by_name[name] for name in names]
+        first, *others = order_routes(list(by_name), known, now)
+        is_recovering = first in known and known[first].consecutive_failures > 0
+        if is_recovering and not store.claim_probe(self.ssh.id, first, now):
+            return [by_name[name] for name in (*others, first)]  # somebody else is finding out
+        return [by_name[name] for name in (first, *others)]
 
     def _gateway_opener(self) -> Callable[[str, int, float], Any] | None:
         if not self.gateway:

@@ -34,6 +34,7 @@ class Stream:
         self._on_close = on_close
         self._is_tcp = _is_tcp(sock)
         self.last_heard = time.monotonic()
+        self._closed = False  # Paramiko's Transport looks at its socket's
         self.silence_limit: float | None = None
         """Seconds without a byte after which the peer counts as gone; None: no limit."""
         if self._is_tcp:
@@ -78,6 +79,7 @@ class Stream:
 
     def close(self) -> None:
         """Close the socket and what carries it. Safe to repeat, from any thread."""
+        self._closed = True
         with contextlib.suppress(OSError, AttributeError):
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
         self._sock.close()

@@ -57,7 +57,7 @@ def run(  # noqa: PLR0913  # every flag is a parameter to Invoke
     cmd: str | None = None,
     timeout: str | None = None,
     cwd: str | None = None,
-    env: Any = (),
+    env: Any = None,  # Invoke makes it a list
     transport: str | None = None,
     retries: str = "0",
     fanout: str | None = None,
@@ -74,7 +74,7 @@ def run(  # noqa: PLR0913  # every flag is a parameter to Invoke
         command=cmd,
         timeout=number("--timeout", timeout, at_least=0),
         cwd=cwd,
-        env=environment(env),
+        env=environment(env or ()),
         repeats=int(number("--retries", retries, at_least=0, whole=True) or 0),
         pty=pty,
     )
