@@ -6,13 +6,15 @@ from several threads.  Each call is recorded in the health file, once.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO
 
+from .approach import Approach
 from .capture import Capture
 from .config import SSHConfig
 from .errors import LimitError, OutcomeUnknownError, Reason, RouteError, UnreachableError
@@ -101,7 +103,7 @@ class SSHClient:
             cwd=cwd if cwd is not None else self.config.work_dir,
             env=dict(env or {}),
             venv=self.config.venv_activate,
-            run_id=uuid.uuid4().hex[:16],
+            run_id=os.urandom(8).hex(),
         )
 
         def keep(stream: int, chunk: bytes) -> None:
@@ -174,22 +176,26 @@ class SSHClient:
             return self._link
 
     def _new_link(self, call: _Call) -> Link:
-        # Imported when there is something to connect to: together with Paramiko they take a
-        # quarter of the time of a short command.
-        from .connection import Connection
-        from .inprocess import InProcessLink
-
         config = self.config
         if config.embedded:
             from .demo import serve
 
             config = serve(config)
+        approach = Approach(config, self._transport)
+        if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
+            approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
+        from .connection import Connection
+        from .inprocess import InProcessLink
+
         def report(outcome: Outcome) -> None:
             call.routes.extend(outcome.routes)
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        return InProcessLink(Connection(config, transport=self._transport, report=report))
+        connection = Connection(
+            config, transport=self._transport, report=report, approach=approach
+        )
+        return InProcessLink(connection)
 
     def _lost_before_start(self, call: _Call, link: Link, error: LinkLostError) -> RouteError:
         call.routes.append(RouteOutcome(link.route, success=False, reason=str(Reason.LINK_LOST)))

@@ -21,8 +21,9 @@ from typing import Any
 import fabric
 import paramiko
 
+from .approach import Approach
 from .config import SSHConfig, expand
-from .dialing import Dialled, dial
+from .dialing import Dialled
 from .errors import (
     AuthenticationError,
     HostKeyError,
@@ -32,12 +33,12 @@ from .errors import (
     UsageError,
 )
 from .faults import classify, printable
-from .health import Outcome, RouteOutcome, order_routes
+from .health import Outcome, RouteOutcome
 from .health_store import HealthStore
 from .hostkeys import HostKey, KnownHosts, judge
 from .inventory import find_host
 from .remote_runner import Remote
-from .routes import Route, only, routes_of
+from .routes import Route
 from .stream import Stream
 from .transport import Transport
 
@@ -54,6 +55,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     :param host: a name in the inventory, ``[user@]host[:port]``, or an `SSHConfig`.
     :param transport: use this route only.
+    :param approach: one to the same host that was sent ahead.
     :param report: gets the `Outcome` of each ``open``; the default records it in the health file.
     :raises UsageError: a key file that is not there, a route that the host does not have.
     """
@@ -62,6 +64,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     ssh: SSHConfig = None  # type: ignore[assignment]
     route: Route | None = None
     _transport_name: str | None = None
+    _approach: Approach | None = None
     _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
     _known_hosts: KnownHosts = None  # type: ignore[assignment]
     _opening: threading.RLock = None  # type: ignore[assignment]
@@ -79,6 +82,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         connect_kwargs: dict[str, Any] | None = None,
         transport: str | None = None,
         report: Callable[[Outcome], None] | None = None,
+        approach: Approach | None = None,
         **options: Any,
     ) -> None:
         ssh = self._config_of(host, user, port)
@@ -107,7 +111,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self._opening = threading.RLock()
         self._own_connect_kwargs = dict(self.connect_kwargs)
         self.client.set_missing_host_key_policy(_PinPolicy(self))
-        self._routes()  # a wrong route or proxy setting is told now, not when it is too late
+        if approach is not None and (approach.config != ssh or self.gateway):
+            approach.abandon()  # ~/.ssh/config knows better
+            approach = None
+        # A wrong route or proxy setting is told now, not when it is too late.
+        self._approach = approach or Approach(ssh, transport)
 
     @property
     def transport_used(self) -> str | None:
@@ -123,13 +131,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         with self._opening:
             if self.is_connected:
                 return None
-            failures: list[RouteError] = []
+            approach, self._approach = self._approach, None
+            if approach is None:
+                approach = Approach(self.ssh, self._transport_name)
             try:
-                result = self._open_by_any_route(failures)
+                result = self._log_in_somewhere(approach)
             except UnreachableError as error:
                 self._report(_outcome(self.ssh.id, None, error.failures))
                 raise
-            self._report(_outcome(self.ssh.id, self.transport_used, tuple(failures)))
+            self._report(_outcome(self.ssh.id, self.transport_used, approach.arrived()))
             return result
 
     def open_gateway(self) -> Any:
@@ -144,34 +154,22 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             self._agent_handler = paramiko.agent.AgentRequestHandler(channel)
         return channel
 
-    def _open_by_any_route(self, failures: list[RouteError]) -> Any:
-        """Dial, log in, and on a refusal go on with the routes that are left."""
-        deadline = time.monotonic() + self.ssh.connect_timeout
-        routes = self._ordered_routes()
-        while routes:
-            remaining = deadline - time.monotonic()
+    def _log_in_somewhere(self, approach: Approach) -> Any:
+        """Log in at the first door that opens; what is refused is given up for the next."""
+        gateway = self._gateway_opener()
+        while True:
+            dialled = approach.next_door(gateway)
             try:
-                dialled = dial(self.ssh.id, routes, remaining, gateway=self._gateway_opener())
-            except UnreachableError as error:
-                raise UnreachableError(self.ssh.id, (*failures, *error.failures)) from error
-            # What was overtaken has not failed for good: it is wanted if this one is refused.
-            failures += [f for f in dialled.failures if f.reason is not Reason.OVERTAKEN]
-            try:
-                result = self._log_in(dialled, deadline)
+                result = self._log_in(dialled, approach.remaining())
             except RouteError as error:
-                failures.append(error)
-                gone = {failure.route for failure in failures}
-                routes = [route for route in routes if route.name not in gone]
+                approach.refused(error)
             else:
-                failures += [f for f in dialled.failures if f.reason is Reason.OVERTAKEN]
                 self.route = dialled.route
                 return result
-        raise UnreachableError(self.ssh.id, tuple(failures))
 
-    def _log_in(self, dialled: Dialled, deadline: float) -> Any:
+    def _log_in(self, dialled: Dialled, timeout: float) -> Any:
         """Fabric's own ``open`` over a stream that is already there."""
         started = time.monotonic()
-        remaining = max(0.1, deadline - started)
         pins = self._known_hosts.pins(self.ssh)
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
@@ -182,10 +180,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             **self._own_connect_kwargs,
             "sock": dialled.stream,
             "transport_factory": transport_factory,
-            "timeout": remaining,
-            "banner_timeout": remaining,
-            "auth_timeout": remaining,
-            "channel_timeout": remaining,
+            "timeout": timeout,
+            "banner_timeout": timeout,
+            "auth_timeout": timeout,
+            "channel_timeout": timeout,
         }
         try:
             result = super().open()
@@ -197,25 +195,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             raise self._route_error(error, dialled.route, time.monotonic() - started) from error
         self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
         return result
-
-    def _routes(self) -> tuple[Route, ...]:
-        routes = routes_of(self.ssh, os.environ)
-        if self._transport_name:
-            return only(routes, self._transport_name, self.ssh.id)
-        return routes
-
-    def _ordered_routes(self) -> list[Route]:
-        by_name = {route.name: route for route in self._routes()}
-        if len(by_name) < 2:
-            return list(by_name.values())
-        now = time.time()
-        store = HealthStore()
-        known = store.get(self.ssh.id).transports
-        first, *others = order_routes(list(by_name), known, now)
-        is_recovering = first in known and known[first].consecutive_failures > 0
-        if is_recovering and not store.claim_probe(self.ssh.id, first, now):
-            return [by_name[name] for name in (*others, first)]  # somebody else is finding out
-        return [by_name[name] for name in (first, *others)]
 
     def _gateway_opener(self) -> Callable[[str, int, float], Any] | None:
         if not self.gateway:

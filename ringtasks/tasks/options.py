@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 USAGE_STATUS = 2
+UNREACHABLE_STATUS = 255
+BROKEN_PIPE_STATUS = 128 + 13  # as a shell tells SIGPIPE
 
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
 INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
@@ -45,7 +49,14 @@ def task(**options: Any) -> Callable[[Callable[..., None]], Any]:
             except (UsageError, ValueError) as error:
                 raise Exit(f"ringtasks: {error}", code=USAGE_STATUS) from error
             except RingtasksError as error:
-                raise Exit(f"ringtasks: {error}", code=255) from error
+                raise Exit(f"ringtasks: {error}", code=UNREACHABLE_STATUS) from error
+            except BrokenPipeError:  # whoever read our output has gone: "inv run … | head"
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                raise Exit(code=BROKEN_PIPE_STATUS) from None
+            finally:
+                # What is loaded by now stays to the end: without this the interpreter looks through
+                # all of it once more on its way out (20 ms).
+                gc.freeze()
 
         return invoke.task(**options)(told)
 
@@ -107,8 +118,6 @@ def environment(pairs: Iterable[str]) -> dict[str, str]:
 
     :raises UsageError: an empty name, or a variable that is not set here. Never shows a value.
     """
-    import os
-
     found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
