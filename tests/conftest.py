@@ -1,0 +1,134 @@
+"""The real parts that the tests stand on, and surroundings in which nothing real leaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.cloudflared import Cloudflared
+from tests.support.sshd import Sshd, make_key
+
+ROOT = Path(__file__).parents[1]
+IS_CI = bool(os.environ.get("CI"))
+
+_LEAKY = ("RINGTASKS_", "INVOKE_", "FABRIC_", "TUNNEL_", "CF_", "GITHUB_", "SSH_")
+
+
+@pytest.fixture(autouse=True)
+def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home of its own for each test; no agent, no proxy, no settings of the real user."""
+    home = tmp_path / "own-home"
+    home.mkdir()
+    for name in list(os.environ):
+        if name.startswith(_LEAKY) or name.lower().endswith("_proxy") or name == "CI":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TERM", "dumb")
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], None]:
+    """Asserts that a program is there: in CI its lack is a failure, elsewhere a skip."""
+
+    def check(program: str) -> None:
+        if shutil.which(program) is None:
+            if IS_CI:
+                pytest.fail(f"{program} is missing: install it")
+            pytest.skip(f"{program} is missing")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def client_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_key(tmp_path_factory.mktemp("client") / "id_ed25519")
+
+
+@pytest.fixture(scope="session")
+def sshd(client_key: Path) -> Iterator[Sshd]:
+    """One server at four addresses, which may stand for one host or for several."""
+    with Sshd(client_key, addresses=[f"127.0.0.{n}" for n in range(1, 5)]) as server:
+        yield server
+
+
+@pytest.fixture
+def make_sshd(client_key: Path) -> Iterator[Callable[..., Sshd]]:
+    """Makes servers that are stopped when the test ends."""
+    servers: list[Sshd] = []
+
+    def make(authorized: Path | None = client_key, **options: Any) -> Sshd:
+        servers.append(Sshd(authorized, **options))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def cloudflared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloudflared:
+    """The stand-in, first on PATH."""
+    installed = Cloudflared(tmp_path / "cloudflared")
+    monkeypatch.setenv("PATH", f"{installed.bin}:{os.environ['PATH']}")
+    return installed
+
+
+@pytest.fixture
+def write_hosts(tmp_path: Path, sshd: Sshd, client_key: Path) -> Callable[..., Path]:
+    """Writes ``hosts/hosts.yaml`` in the test's folder; fields not given lead to `sshd`."""
+
+    def write(**hosts: dict[str, Any]) -> Path:
+        common = {
+            "ssh_host": sshd.address,
+            "ssh_port": sshd.port,
+            "ssh_user": sshd.user,
+            "ssh_key": str(client_key),
+            "use_control_master": False,
+        }
+        filled = {
+            name.replace("_", "-"): {
+                key: value for key, value in {**common, **own}.items() if value is not None
+            }
+            for name, own in hosts.items()
+        }
+        path = tmp_path / "hosts" / "hosts.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({"hosts": filled}, sort_keys=False))
+        return path
+
+    return write
+
+
+Inv = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def inv(tmp_path: Path) -> Inv:
+    """Runs the real program in a process of its own, in the test's folder."""
+    shutil.copy(ROOT / "tasks.py", tmp_path)
+
+    def run(
+        *arguments: str, stdin: bytes = b"", timeout: float = 30, **environ: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", *arguments],
+            cwd=tmp_path,
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            env={**os.environ, **environ},
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,174 @@
+"""A real OpenSSH server on loopback, as whoever runs the tests."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["Sshd", "make_key"]
+
+_START_TIMEOUT = 10.0
+
+#: What a user's login shell may be, and how it is started.
+LOGIN_SHELLS = {
+    "bash": "bash",
+    "dash": "dash",
+    "zsh": "zsh",
+    "fish": "fish",
+    "ash": "busybox ash",
+}
+
+
+def make_key(path: Path, *options: str) -> Path:
+    """A new private key at ``path`` (ed25519, no passphrase, unless options say otherwise)."""
+    given = options or ("-t", "ed25519", "-N", "")
+    subprocess.run(["ssh-keygen", "-q", *given, "-f", path], check=True)
+    return path
+
+
+class Sshd:
+    """``sshd`` on a free port, with its own host key, authorised keys and home folder.
+
+    :param login_shell: a key of `LOGIN_SHELLS`: commands run as if that were the user's shell.
+    :param addresses: loopback addresses to listen on, all at the same port.
+    """
+
+    def __init__(
+        self,
+        authorized: Path | None,
+        *,
+        login_shell: str | None = None,
+        addresses: Sequence[str] = ("127.0.0.1",),
+        host_key: Path | None = None,
+        host_key_options: Sequence[str] = (),
+        config: Sequence[str] = (),
+    ) -> None:
+        program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+        assert program, "sshd is missing: install openssh-server"
+        self.user = getpass.getuser()
+        self.address, self.port = addresses[0], _free_port(addresses)
+        self._folder = Path(tempfile.mkdtemp(prefix="rt-sshd-"))
+        self.home = self._folder / "home"
+        self.home.mkdir()
+        self.host_key = host_key or make_key(self._folder / "host_key", *host_key_options)
+        self.host_public_key = " ".join(Path(f"{self.host_key}.pub").read_text().split()[:2])
+        self._authorized = self._folder / "authorized_keys"
+        self._authorized.touch()
+        if authorized is not None:
+            self.authorize(authorized)
+        lines = [
+            f"Port {self.port}",
+            *(f"ListenAddress {address}" for address in addresses),
+            f"HostKey {self.host_key}",
+            f"AuthorizedKeysFile {self._authorized}",
+            "UsePAM no",
+            "StrictModes no",
+            "PidFile none",
+            "MaxStartups 1000",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin yes",
+            "PrintMotd no",
+            # Nothing of the real home's login files gets into a test.
+            f'SetEnv "HOME={self.home}"',
+            "Subsystem sftp internal-sftp",
+            *config,
+        ]
+        if login_shell is not None:
+            lines.append(f"ForceCommand {self._login_by(LOGIN_SHELLS[login_shell])}")
+        config_file = self._folder / "sshd_config"
+        config_file.write_text("\n".join(lines) + "\n")
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # privilege separation; empty
+        self.log_file = self._folder / "log"
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                [program, "-D", "-e", "-f", config_file], stderr=log, start_new_session=True
+            )
+        self._await_banner()
+
+    def __enter__(self) -> Sshd:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def accepted_logins(self) -> int:
+        return self.log.count("Accepted publickey")
+
+    def authorize(self, private_key: Path) -> None:
+        with self._authorized.open("a") as file:
+            file.write(Path(f"{private_key}.pub").read_text())
+
+    def revoke_all(self) -> None:
+        self._authorized.write_text("")
+
+    def stop(self) -> None:
+        """End the server and its sessions."""
+        for pid in [*_descendants(self._process.pid), self._process.pid]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _login_by(self, shell: str) -> str:
+        script = self._folder / "login"
+        script.write_text(
+            "#!/bin/sh\n"
+            f'[ -z "$SSH_ORIGINAL_COMMAND" ] && exec {shell}\n'
+            f'exec {shell} -c "$SSH_ORIGINAL_COMMAND"\n'
+        )
+        script.chmod(0o755)
+        return shlex.quote(str(script))
+
+    def _await_banner(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                with socket.create_connection((self.address, self.port), timeout=1) as probe:
+                    if probe.recv(4) == b"SSH-":
+                        return
+            except OSError:
+                time.sleep(0.02)
+            if self._process.poll() is not None:
+                break
+        raise AssertionError(f"sshd did not start: {self.log}")
+
+
+def _free_port(addresses: Sequence[str]) -> int:
+    with socket.socket() as probe:
+        probe.bind((addresses[0], 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _descendants(pid: int) -> list[int]:
+    """Every process below ``pid``; a session's processes stay below their sshd until it ends."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
