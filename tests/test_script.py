@@ -225,9 +225,8 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:            # a grandchild that leaves the group, as a daemon does
     os.setsid()
     if os.fork() == 0:
-        time.sleep(60)
+        print("up", flush=True)
     time.sleep(60)
-print("up", flush=True)
 time.sleep(60)
 """
 
