@@ -1,14 +1,22 @@
 """Health of hosts and routes, and the circuit breaker.  Pure: outcomes and ``now`` in, states out.
 
 Health is about reaching a host: a command that ran and exited 1 was a success of the connection.
+The state of a circuit is never stored: it follows from the failures in a row and from when the last
+one was, so that it cannot contradict them, and no state can be skipped.
 
-::
+=========  =======  ==============================  =============  ==================
+state      success  failure                         back-off over  an attempt claimed
+=========  =======  ==============================  =============  ==================
+closed     closed   closed; open from the n-th on   (has none)     granted
+open       closed   open, with the next back-off    half_open      refused
+half_open  closed   open, with the next back-off    half_open      granted to one
+=========  =======  ==============================  =============  ==================
 
-    closed ──3 failures in a row──▶ open ──back-off over──▶ half_open ──one attempt──▶ closed | open
+A host's circuit opens at the third failure in a row.  A route's opens at the first: it only sends
+the route to the back of the order, where another one may do better meanwhile and nothing is lost.
 
-The back-off starts at 30 s and doubles with each further failure, up to 300 s.  All times are Unix
-seconds, since they are kept in a file that several machines' clocks may have written: a time in the
-future is taken for now.
+All times are Unix seconds: they are kept in a file, for other processes and after a reboot.  That
+clock may be set back, so a failure or a claim in the future counts as over, not as long to go.
 """
 
 from __future__ import annotations
@@ -16,22 +24,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 __all__ = [
-    "BACKOFF_MAX",
-    "BACKOFF_START",
-    "FAILURES_TO_OPEN",
+    "HOST_CIRCUIT",
+    "ROUTE_CIRCUIT",
+    "Circuit",
+    "CircuitState",
     "Outcome",
     "RouteOutcome",
     "SSHHealth",
     "order_routes",
 ]
 
-FAILURES_TO_OPEN = 3
-BACKOFF_START = 30.0
-BACKOFF_MAX = 300.0
-#: Seconds for which a half-open attempt is somebody's; after that he is taken for dead.
+BACKOFF_START = 30.0  # seconds; doubled by each further failure
+BACKOFF_MAX = 300.0  # seconds
+#: Seconds for which a half-open attempt is somebody's, after which he is taken for dead: longer
+#: than the default ``connect_timeout`` (10 s), and no longer than the shortest back-off.
 CLAIM_TIMEOUT = 30.0
+
+CircuitState = Literal["closed", "open", "half_open"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +59,13 @@ class SSHHealth:
     last_reason: str = ""
     """Why it failed last."""
     probing_since: float | None = None
-    """Since when somebody has had the one attempt that a half-open circuit allows."""
-    transports: Mapping[str, SSHHealth] = field(default_factory=dict)
+    """Since when somebody has had the one attempt that a half-open circuit lets through."""
+    transports: Mapping[str, SSHHealth] = field(default_factory=dict, hash=False)
 
     @property
     def is_healthy(self) -> bool:
         """False from three consecutive failures."""
-        return self.consecutive_failures < FAILURES_TO_OPEN
+        return self.consecutive_failures < HOST_CIRCUIT.failures_to_open
 
     @property
     def success_rate(self) -> float:
@@ -62,19 +74,20 @@ class SSHHealth:
         return self.total_successes / attempts if attempts else 0.0
 
     @property
-    def circuit_state(self) -> str:
-        """``closed``, ``open`` or ``half_open``, by the wall clock."""
+    def circuit_state(self) -> CircuitState:
+        """`circuit_state_at` the wall clock's now."""
         return self.circuit_state_at(time.time())
 
-    def circuit_state_at(self, now: float) -> str:
-        """``closed``, ``open`` or ``half_open`` at ``now``."""
-        if self.is_healthy:
-            return "closed"
-        opened = self.consecutive_failures - FAILURES_TO_OPEN + 1
-        return "half_open" if now >= self._recovers_at(opened, now) else "open"
+    def circuit_state_at(self, now: float) -> CircuitState:
+        """``closed``, ``open`` or ``half_open``, by the rule for hosts."""
+        return HOST_CIRCUIT.state_at(self, now)
+
+    def route_state_at(self, now: float) -> CircuitState:
+        """The same by the stricter rule for routes, which `order_routes` goes by."""
+        return ROUTE_CIRCUIT.state_at(self, now)
 
     def succeeded(self, now: float) -> SSHHealth:
-        """After a success at ``now``: the circuit is closed."""
+        """After a success at ``now``: every circuit is closed."""
         return replace(
             self,
             last_success=now,
@@ -85,7 +98,7 @@ class SSHHealth:
         )
 
     def failed(self, now: float, reason: str) -> SSHHealth:
-        """After a failure at ``now``: three in a row open the circuit."""
+        """After a failure at ``now``."""
         return replace(
             self,
             last_failure=now,
@@ -96,24 +109,16 @@ class SSHHealth:
             probing_since=None,
         )
 
-    def recovers_at(self, now: float) -> float:
-        """When a route that has been failing is worth trying first again; ``now`` if it is.
-
-        One failure sends a route to the back of the order: another one may do better meanwhile,
-        and nothing is lost.
-        """
-        if not self.consecutive_failures:
-            return now
-        return max(now, self._recovers_at(self.consecutive_failures, now))
-
-    def is_being_probed(self, now: float) -> bool:
-        """Whether somebody has the half-open attempt."""
-        since = self.probing_since
-        return since is not None and 0 <= now - since < CLAIM_TIMEOUT
-
-    def _recovers_at(self, step: int, now: float) -> float:
-        last_failure = min(self.last_failure or 0.0, now)
-        return last_failure + min(BACKOFF_START * 2 ** min(step - 1, 10), BACKOFF_MAX)
+    def after(self, outcome: Outcome) -> SSHHealth:
+        """A host's health after one attempt to reach it."""
+        transports = dict(self.transports)
+        for part in outcome.routes:
+            route = transports.get(part.route, SSHHealth())
+            transports[part.route] = _counted(route, part.success, outcome.at, part.reason)
+        host = replace(self, transports=transports)
+        if outcome.success is None:
+            return host
+        return _counted(host, outcome.success, outcome.at, outcome.reason)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,53 @@ class Outcome:
     reason: str = ""
     routes: tuple[RouteOutcome, ...] = ()
     at: float = field(default_factory=time.time)
+    """Unix seconds."""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """The rule by which failures in a row open a circuit, and time lets one attempt through."""
+
+    failures_to_open: int
+
+    def backoff(self, consecutive_failures: int) -> float:
+        """Seconds from the last failure until the circuit is half-open; 0.0 for a closed one."""
+        doublings = consecutive_failures - self.failures_to_open
+        if doublings < 0:
+            return 0.0
+        # Past four doublings it is BACKOFF_MAX, and 2.0 ** 1024 would overflow.
+        return min(BACKOFF_START * 2.0 ** min(doublings, 4), BACKOFF_MAX)
+
+    def recovers_at(self, health: SSHHealth) -> float:
+        """When the back-off ends; 0.0 where there was no failure."""
+        return (health.last_failure or 0.0) + self.backoff(health.consecutive_failures)
+
+    def state_at(self, health: SSHHealth, now: float) -> CircuitState:
+        """The circuit's state at ``now``."""
+        if health.consecutive_failures < self.failures_to_open:
+            return "closed"
+        backoff = self.backoff(health.consecutive_failures)
+        return "open" if _is_within(backoff, health.last_failure, now) else "half_open"
+
+    def admits(self, health: SSHHealth, now: float) -> bool:
+        """Whether an attempt would be granted at ``now``."""
+        state = self.state_at(health, now)
+        is_claimed = _is_within(CLAIM_TIMEOUT, health.probing_since, now)
+        return state == "closed" or (state == "half_open" and not is_claimed)
+
+    def claim(self, health: SSHHealth, now: float) -> SSHHealth | None:
+        """What ``health`` becomes when an attempt is granted; None if it is refused.
+
+        A closed circuit grants any number of attempts, and stays what it is.
+        """
+        if not self.admits(health, now):
+            return None
+        is_closed = self.state_at(health, now) == "closed"
+        return health if is_closed else replace(health, probing_since=now)
+
+
+HOST_CIRCUIT = Circuit(failures_to_open=3)
+ROUTE_CIRCUIT = Circuit(failures_to_open=1)
 
 
 def order_routes(
@@ -142,12 +194,21 @@ def order_routes(
     """The routes in the order to try them: none is dropped.
 
     One that has been failing goes to the back until its back-off is over, or while somebody else
-    finds out; among those the first to recover comes first.
+    has its half-open attempt; among those at the back the first to recover comes first.
     """
 
     def rank(route: str) -> tuple[bool, float]:
         health = transports.get(route, SSHHealth())
-        recovers_at = health.recovers_at(now)
-        return recovers_at > now or health.is_being_probed(now), recovers_at
+        if ROUTE_CIRCUIT.admits(health, now):
+            return False, 0.0
+        return True, ROUTE_CIRCUIT.recovers_at(health)
 
-    return sorted(routes, key=rank)
+    return sorted(routes, key=rank)  # stable: equals keep the caller's order
+
+
+def _counted(health: SSHHealth, success: bool, at: float, reason: str) -> SSHHealth:
+    return health.succeeded(at) if success else health.failed(at, reason)
+
+
+def _is_within(span: float, since: float | None, now: float) -> bool:
+    return since is not None and 0 <= now - since < span

@@ -1,248 +1,249 @@
 """The health file: one JSON file that every ringtasks process reads and writes.
 
 Each change is one read, one merge and one write under a lock, and the write replaces the file in
-one step (rename(2)), so no count is lost and a crash leaves the old file or the new one.  Nothing is
-synced to the disk: health is a memory, not a ledger, and a power cut leaves at worst a damaged file,
-which is set aside.  Trouble with the file is a warning, never the end of a run.
+one step (rename(2)), so no count is lost and a crash leaves the old file or the new one.  Readers
+need no lock.  Nothing is synced to the disk, which would cost more than the rest of a short run:
+health is a memory, not a ledger.  The death of a process cannot tear the file, and a power cut
+leaves at worst a damaged one, which is set aside.  Trouble with the file is a warning, never the end
+of a run.
+
+What a later ringtasks of the same file version adds is kept: an entry is read, and so judged, only
+when it is used, and everything else goes back as it came.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .config import health_file
 from .errors import StateFileError
-from .health import Outcome, SSHHealth
+from .health import HOST_CIRCUIT, ROUTE_CIRCUIT, Outcome, SSHHealth
 
 __all__ = ["HealthStore", "to_json"]
 
-_VERSION = 1
-_LOCK_TIMEOUT = 5.0
-_LOCK_POLL_INTERVAL = 0.005
+VERSION = 1
+LOCK_TIMEOUT = 5.0  # seconds; a writer holds the lock for about a millisecond
+_LOCK_POLL_INTERVAL = 0.002
 
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "last_success": (float, int, type(None)),
-    "last_failure": (float, int, type(None)),
-    "consecutive_failures": (int,),
-    "consecutive_successes": (int,),
-    "total_successes": (int,),
-    "total_failures": (int,),
-    "last_reason": (str,),
-    "probing_since": (float, int, type(None)),
-}
+_Document = dict[str, Any]
+_T = TypeVar("_T")
 
+#: Told once a process, whichever store meets them.
 _warned: set[str] = set()
 
 
-class HealthStore:
-    """Reads and writes the health file.
+def _say(text: str) -> None:
+    print(f"ringtasks: warning: {text}", file=sys.stderr)
 
-    :param path: default `config.health_file`.
-    :param warn: told of trouble with the file, once a process for each kind; default: stderr.
+
+class HealthStore:
+    """Reads and writes the health file.  Safe to use from several threads and processes.
+
+    :param path: default `config.health_file`, as it is now.
+    :param warn: is told of trouble with the file, once a process for each; default: stderr.
     """
 
-    def __init__(
-        self, path: Path | None = None, *, warn: Callable[[str], None] | None = None
-    ) -> None:
-        # A link stays a link: its target is what is replaced.
+    def __init__(self, path: Path | None = None, *, warn: Callable[[str], None] = _say) -> None:
+        # A link stays a link (dotfiles live elsewhere): its target is replaced, and the lock is
+        # beside the target, so that all names of one file share one lock.
         self.path = Path(os.path.realpath(path or health_file()))
-        self._warn = warn or _warn_once
+        self._tell = warn
 
     def load(self) -> dict[str, SSHHealth]:
         """Every host's health by name; empty where there is no file, or none that can be read."""
-        try:
-            return self._read()
-        except StateFileError as error:
-            self._warn(str(error))
-            return {}
+        return self._look(lambda document: {n: _host(document, n) for n in document["hosts"]}, {})
 
     def get(self, name: str) -> SSHHealth:
         """One host's health; a fresh one for a host that was never tried."""
-        return self.load().get(name, SSHHealth())
+        return self._look(lambda document: _host(document, name), SSHHealth())
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Count outcomes, all in one go."""
+        """Count outcomes, all in one write."""
         noted = list(outcomes)
 
-        def count(hosts: dict[str, SSHHealth]) -> None:
+        def count(document: _Document) -> bool:
+            touched: dict[str, SSHHealth] = {}
             for outcome in noted:
-                hosts[outcome.host] = _after(hosts.get(outcome.host, SSHHealth()), outcome)
+                health = touched.get(outcome.host) or _host(document, outcome.host)
+                touched[outcome.host] = health.after(outcome)
+            for name, health in touched.items():
+                _put(document, name, health)
+            return bool(touched)
 
         if noted:
             self._update(count)
 
     def reset(self, names: Iterable[str] | None = None) -> int:
         """Forget hosts (None: all); the number of those that were known."""
-        forgotten: list[str] = []
+        wanted = None if names is None else set(names)
+        forgotten: set[str] = set()
 
-        def forget(hosts: dict[str, SSHHealth]) -> None:
-            forgotten.extend(name for name in (names or list(hosts)) if hosts.pop(name, None))
+        def forget(document: _Document) -> bool:
+            hosts = document["hosts"]
+            forgotten.clear()
+            forgotten.update(hosts if wanted is None else wanted & hosts.keys())
+            for name in forgotten:
+                del hosts[name]
+            return bool(forgotten)
 
-        self._update(forget)
-        return len(forgotten)
+        return len(forgotten) if self._update(forget) else 0
 
-    def claim_probe(self, name: str, route: str, now: float) -> bool:
-        """Take the one attempt that a recovering route allows: True for exactly one caller."""
-        claimed: list[bool] = []
+    def claim_probe(self, name: str, route: str | None, now: float) -> bool:
+        """Whether the caller may try the route (None: the host) as if it were well.
 
-        def claim(hosts: dict[str, SSHHealth]) -> None:
-            host = hosts.get(name, SSHHealth())
-            health = host.transports.get(route, SSHHealth())
-            if not health.is_being_probed(now):
-                transports = {**host.transports, route: replace(health, probing_since=now)}
-                hosts[name] = replace(host, transports=transports)
-                claimed.append(True)
+        A route that has not been failing lets everybody through, one inside its back-off nobody.
+        One past it lets exactly one caller through, until his outcome is recorded or his claim
+        expires.  A file that cannot be written stops nobody.
+        """
+        granted = True
 
-        return not self._update(claim) or bool(claimed)
+        def claim(document: _Document) -> bool:
+            nonlocal granted
+            host = _host(document, name)
+            known = host if route is None else host.transports.get(route, SSHHealth())
+            claimed = (HOST_CIRCUIT if route is None else ROUTE_CIRCUIT).claim(known, now)
+            granted = claimed is not None
+            if claimed is None or claimed is known:
+                return False
+            if route is not None:
+                claimed = replace(host, transports={**host.transports, route: claimed})
+            _put(document, name, claimed)
+            return True
 
-    def _update(self, change: Callable[[dict[str, SSHHealth]], None]) -> bool:
-        """Whether the change is in the file."""
+        return not self._update(claim) or granted
+
+    def _look(self, view: Callable[[_Document], _T], otherwise: _T) -> _T:
+        try:
+            return view(self._read())
+        except _DamagedError:
+            # Judged again under the lock: a writer may have just mended it.
+            self._update(lambda document: bool(view(document)) and False)
+        except StateFileError as error:
+            self._warn(error)
+        return otherwise
+
+    def _update(self, change: Callable[[_Document], bool]) -> bool:
+        """Whether the file holds the change, if ``change`` says that it made one.
+
+        ``change`` is called a second time, on an empty document, when the file proves damaged.
+        """
         try:
             with self._locked():
-                hosts = self._read_or_set_aside()
-                change(hosts)
-                self._write(hosts)
+                try:
+                    document = self._read()
+                    is_changed = change(document)
+                except _DamagedError as error:
+                    self._set_aside(error)
+                    document = {"version": VERSION, "hosts": {}}
+                    is_changed = change(document)
+                if is_changed:
+                    self._write(document)
         except StateFileError as error:
-            self._warn(str(error))
+            self._warn(error)
             return False
         return True
 
-    def _read(self) -> dict[str, SSHHealth]:
-        try:
-            text = self.path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise StateFileError(str(self.path), f"cannot be read: {error.strerror}") from error
-        try:
-            return _from_json(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise _DamagedError(str(self.path), f"is damaged ({error})") from error
+    def _read(self) -> _Document:
+        # Not so for a folder, a pipe (opening it would hang) or /dev/null (root could replace it).
+        with self._trouble("cannot be read"), contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(self.path).st_mode):
+                raise StateFileError(str(self.path), "is not a regular file")
+            return _document(self.path.read_bytes())
+        return {"version": VERSION, "hosts": {}}
 
-    def _read_or_set_aside(self) -> dict[str, SSHHealth]:
-        try:
-            return self._read()
-        except _DamagedError as error:
-            aside = self.path.with_name(f"{self.path.name}.damaged-{time.time():.0f}")
-            with contextlib.suppress(OSError):
-                os.replace(self.path, aside)
-            self._warn(f"{error}: it was set aside as {aside.name}, and counting starts anew")
-            return {}
+    def _set_aside(self, damage: _DamagedError) -> None:
+        aside = self.path.with_name(f"{self.path.name}.damaged-{time.time():.6f}")
+        with self._trouble(f"is damaged ({damage}) and cannot be set aside"):
+            os.rename(self.path, aside)
+        self._warn(StateFileError(str(self.path), f"is damaged ({damage}): set aside as {aside}"))
 
-    def _write(self, hosts: dict[str, SSHHealth]) -> None:
-        now = time.time()
-        document = {
-            "version": _VERSION,
-            "hosts": {name: to_json(health, now) for name, health in hosts.items()},
-        }
-        # The lock is ours, so one name is enough, and what a killed writer left is overwritten.
+    def _write(self, document: _Document) -> None:
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+        # One name is enough, since the lock is ours: what a killed writer left is overwritten.
         draft = self.path.with_name(f".{self.path.name}.new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(descriptor, 0o600)
-                json.dump(document, file, indent=1, ensure_ascii=False)
-            os.replace(draft, self.path)
-        except OSError as error:
+            with self._trouble("cannot be written"):
+                with open(os.open(draft, flags, 0o600), "wb") as file:
+                    os.fchmod(file.fileno(), 0o600)  # it may have been there, or the umask be odd
+                    # Undecodable bytes in a name or reason are lone surrogates here, and the way
+                    # Python escapes them happens to be JSON's.
+                    file.write(text.encode("utf-8", "backslashreplace"))
+                os.replace(draft, self.path)
+        except StateFileError:
             with contextlib.suppress(OSError):
                 draft.unlink()
-            raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
+            raise
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        # The file itself is replaced at each write, so the lock is on one beside it.
+        # The file itself is replaced by each write, so the lock is on one beside it, which stays:
+        # to remove it would let two processes each hold a lock of that name.
         lock = self.path.with_name(f".{self.path.name}.lock")
+        with self._trouble("cannot be locked"):
+            descriptor = _open_lock(lock)
         try:
-            if not self.path.parent.is_dir():
-                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
-        try:
-            self._acquire(descriptor)
+            with self._trouble("cannot be locked"):
+                self._acquire(descriptor)
             yield
         finally:
-            os.close(descriptor)  # and the lock with it
+            # Closing is not enough: a child forked meanwhile holds a copy until it calls exec.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
 
     def _acquire(self, descriptor: int) -> None:
-        # flock(2) has no time limit of its own, and a signal to interrupt it belongs to the caller.
-        deadline = time.monotonic() + _LOCK_TIMEOUT
+        # flock(2) knows no time limit.  A signal could interrupt it, but signals belong to the
+        # program, and reach its main thread only; a thread left waiting would take the lock late.
+        deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
-                    raise StateFileError(
-                        str(self.path), f"cannot be locked: {error.strerror}"
-                    ) from error
-            else:
                 return
             if time.monotonic() > deadline:
-                raise StateFileError(str(self.path), f"was locked for {_LOCK_TIMEOUT:g} s")
+                raise StateFileError(str(self.path), f"was locked for {LOCK_TIMEOUT:g} s")
             time.sleep(_LOCK_POLL_INTERVAL)
 
+    @contextlib.contextmanager
+    def _trouble(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except StateFileError:
+            raise
+        except OSError as error:
+            raise StateFileError(str(self.path), f"{what}: {error.strerror}") from error
 
-class _DamagedError(StateFileError):
+    def _warn(self, error: StateFileError) -> None:
+        text = f"{error}; going on without what it held"
+        if text not in _warned:
+            _warned.add(text)
+            self._tell(text)
+
+
+class _DamagedError(ValueError):
     """The file is there but is not what we write."""
 
 
 def to_json(health: SSHHealth, now: float) -> dict[str, Any]:
     """A host's entry in the file; what is computed stands there too, for people."""
-    entry: dict[str, Any] = {name: getattr(health, name) for name in _FIELDS}
-    entry["is_healthy"] = health.is_healthy
-    entry["success_rate"] = round(health.success_rate, 4)
-    entry["circuit_state"] = health.circuit_state_at(now)
-    if health.transports:
-        entry["transports"] = {
-            route: to_json(known, now) for route, known in health.transports.items()
-        }
-    return entry
+    transports = {route: _flat(known, now) for route, known in health.transports.items()}
+    return {**_flat(health, now), "transports": transports}
 
 
-def _from_json(document: Any) -> dict[str, SSHHealth]:
-    if document["version"] != _VERSION:
-        raise ValueError(f"version {document['version']!r}, expected {_VERSION}")
-    return {name: _health_from_json(entry) for name, entry in document["hosts"].items()}
-
-
-def _health_from_json(entry: dict[str, Any]) -> SSHHealth:
-    known: dict[str, Any] = {}
-    for name, types in _FIELDS.items():
-        if name in entry:
-            if not isinstance(entry[name], types) or isinstance(entry[name], bool):
-                raise TypeError(f"{name} is {entry[name]!r}")
-            known[name] = entry[name]
-    transports = entry.get("transports", {})
-    known["transports"] = {route: _health_from_json(own) for route, own in transports.items()}
-    return SSHHealth(**known)
-
-
-def _after(health: SSHHealth, outcome: Outcome) -> SSHHealth:
-    transports = dict(health.transports)
-    for route in outcome.routes:
-        known = transports.get(route.route, SSHHealth())
-        transports[route.route] = (
-            known.succeeded(outcome.at) if route.success else known.failed(outcome.at, route.reason)
-        )
-    health = replace(health, transports=transports)
-    if outcome.success is None:
-        return health
-    return (
-        health.succeeded(outcome.at) if outcome.success else health.failed(outcome.at, outcome.reason)
-    )
-
-
-def _warn_once(text: str) -> None:
-    if text not in _warned:
-        _warned.add(text)
-        print(f"ringtasks: warning: {text}", file=sys.stderr)
+def _flat(health: SSHHealth, now: float) -> dict[str, Any]:
+    return {
+        **{name: getattr(health, name) for name in _IS_VALID},
+        "is_healthy": health.is_healthy,
+        "success_rate": round(health.success_rate, 4),
+        "circuit_state": health.circuit_state_at(now),
+    }

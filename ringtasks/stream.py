@@ -7,6 +7,7 @@ keepalives but never misses an answer), and holds back what was read while looki
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -92,7 +93,10 @@ class Stream:
             return
         silence = time.monotonic() - self.last_heard
         if silence > self.silence_limit:
-            raise ConnectionAbortedError(f"the peer has been silent for {silence:.0f} s")
+            # With an errno: Paramiko's thread takes OSErrors apart and expects one.
+            raise ConnectionAbortedError(
+                errno.ECONNABORTED, f"the peer has been silent for {silence:.0f} s"
+            )
 
 
 def _is_tcp(sock: Any) -> bool:
