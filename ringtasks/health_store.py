@@ -4,18 +4,14 @@ Each change is one read, one merge and one write under a lock, and the write rep
 one step (rename(2)), so no count is lost and a crash leaves the old file or the new one.  Readers
 need no lock.  Nothing is synced to the disk, which would cost more than the rest of a short run:
 health is a memory, not a ledger.  The death of a process cannot tear the file, and a power cut
-leaves at worst a damaged one, which is set aside.  Trouble with the file is a warning, never the end
-of a run.
-
-What a later ringtasks of the same file version adds is kept: an entry is read, and so judged, only
-when it is used, and everything else goes back as it came.
+leaves at worst a damaged one, which is set aside.  Trouble with the file is a warning, never the
+end of a run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import stat
 import sys
@@ -23,19 +19,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from .config import health_file
 from .errors import StateFileError
 from .health import HOST_CIRCUIT, ROUTE_CIRCUIT, Outcome, SSHHealth
+from .health_json import DamagedError, Document, decode, empty, encode, health_of, put, to_json
 
 __all__ = ["HealthStore", "to_json"]
 
-VERSION = 1
 LOCK_TIMEOUT = 5.0  # seconds; a writer holds the lock for about a millisecond
 _LOCK_POLL_INTERVAL = 0.002
 
-_Document = dict[str, Any]
 _T = TypeVar("_T")
 
 #: Told once a process, whichever store meets them.
@@ -61,23 +56,25 @@ class HealthStore:
 
     def load(self) -> dict[str, SSHHealth]:
         """Every host's health by name; empty where there is no file, or none that can be read."""
-        return self._look(lambda document: {n: _host(document, n) for n in document["hosts"]}, {})
+        return self._look(
+            lambda document: {n: health_of(document, n) for n in document["hosts"]}, {}
+        )
 
     def get(self, name: str) -> SSHHealth:
         """One host's health; a fresh one for a host that was never tried."""
-        return self._look(lambda document: _host(document, name), SSHHealth())
+        return self._look(lambda document: health_of(document, name), SSHHealth())
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Count outcomes, all in one write."""
         noted = list(outcomes)
 
-        def count(document: _Document) -> bool:
+        def count(document: Document) -> bool:
             touched: dict[str, SSHHealth] = {}
             for outcome in noted:
-                health = touched.get(outcome.host) or _host(document, outcome.host)
+                health = touched.get(outcome.host) or health_of(document, outcome.host)
                 touched[outcome.host] = health.after(outcome)
             for name, health in touched.items():
-                _put(document, name, health)
+                put(document, name, health, time.time())
             return bool(touched)
 
         if noted:
@@ -88,7 +85,7 @@ class HealthStore:
         wanted = None if names is None else set(names)
         forgotten: set[str] = set()
 
-        def forget(document: _Document) -> bool:
+        def forget(document: Document) -> bool:
             hosts = document["hosts"]
             forgotten.clear()
             forgotten.update(hosts if wanted is None else wanted & hosts.keys())
@@ -107,9 +104,9 @@ class HealthStore:
         """
         granted = True
 
-        def claim(document: _Document) -> bool:
+        def claim(document: Document) -> bool:
             nonlocal granted
-            host = _host(document, name)
+            host = health_of(document, name)
             known = host if route is None else host.transports.get(route, SSHHealth())
             claimed = (HOST_CIRCUIT if route is None else ROUTE_CIRCUIT).claim(known, now)
             granted = claimed is not None
@@ -117,22 +114,25 @@ class HealthStore:
                 return False
             if route is not None:
                 claimed = replace(host, transports={**host.transports, route: claimed})
-            _put(document, name, claimed)
+            put(document, name, claimed, now)
             return True
 
         return not self._update(claim) or granted
 
-    def _look(self, view: Callable[[_Document], _T], otherwise: _T) -> _T:
+    def _look(self, view: Callable[[Document], _T], otherwise: _T) -> _T:
+        def judge(document: Document) -> bool:
+            view(document)
+            return False
+
         try:
             return view(self._read())
-        except _DamagedError:
-            # Judged again under the lock: a writer may have just mended it.
-            self._update(lambda document: bool(view(document)) and False)
+        except DamagedError:
+            self._update(judge)  # once more, under the lock: a writer may just have replaced it
         except StateFileError as error:
             self._warn(error)
         return otherwise
 
-    def _update(self, change: Callable[[_Document], bool]) -> bool:
+    def _update(self, change: Callable[[Document], bool]) -> bool:
         """Whether the file holds the change, if ``change`` says that it made one.
 
         ``change`` is called a second time, on an empty document, when the file proves damaged.
@@ -142,9 +142,9 @@ class HealthStore:
                 try:
                     document = self._read()
                     is_changed = change(document)
-                except _DamagedError as error:
+                except DamagedError as error:
                     self._set_aside(error)
-                    document = {"version": VERSION, "hosts": {}}
+                    document = empty()
                     is_changed = change(document)
                 if is_changed:
                     self._write(document)
@@ -153,33 +153,34 @@ class HealthStore:
             return False
         return True
 
-    def _read(self) -> _Document:
-        # Not so for a folder, a pipe (opening it would hang) or /dev/null (root could replace it).
+    def _read(self) -> Document:
+        self._check_kind()
         with self._trouble("cannot be read"), contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
-                raise StateFileError(str(self.path), "is not a regular file")
-            return _document(self.path.read_bytes())
-        return {"version": VERSION, "hosts": {}}
+            return decode(self.path.read_bytes())
+        return empty()
 
-    def _set_aside(self, damage: _DamagedError) -> None:
+    def _check_kind(self) -> None:
+        # To open a pipe would hang, and what root puts in the place of /dev/null is a disaster.
+        with self._trouble("cannot be read"), contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise StateFileError(str(self.path), "is not a regular file")
+
+    def _set_aside(self, damage: DamagedError) -> None:
         aside = self.path.with_name(f"{self.path.name}.damaged-{time.time():.6f}")
         with self._trouble(f"is damaged ({damage}) and cannot be set aside"):
-            os.rename(self.path, aside)
+            self.path.rename(aside)
         self._warn(StateFileError(str(self.path), f"is damaged ({damage}): set aside as {aside}"))
 
-    def _write(self, document: _Document) -> None:
-        text = json.dumps(document, indent=1, ensure_ascii=False)
+    def _write(self, document: Document) -> None:
         # One name is enough, since the lock is ours: what a killed writer left is overwritten.
         draft = self.path.with_name(f".{self.path.name}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         try:
             with self._trouble("cannot be written"):
-                with open(os.open(draft, flags, 0o600), "wb") as file:
+                with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
                     os.fchmod(file.fileno(), 0o600)  # it may have been there, or the umask be odd
-                    # Undecodable bytes in a name or reason are lone surrogates here, and the way
-                    # Python escapes them happens to be JSON's.
-                    file.write(text.encode("utf-8", "backslashreplace"))
-                os.replace(draft, self.path)
+                    file.write(encode(document))
+                draft.replace(self.path)
         except StateFileError:
             with contextlib.suppress(OSError):
                 draft.unlink()
@@ -189,9 +190,9 @@ class HealthStore:
     def _locked(self) -> Iterator[None]:
         # The file itself is replaced by each write, so the lock is on one beside it, which stays:
         # to remove it would let two processes each hold a lock of that name.
-        lock = self.path.with_name(f".{self.path.name}.lock")
+        self._check_kind()
         with self._trouble("cannot be locked"):
-            descriptor = _open_lock(lock)
+            descriptor = _open_lock(self.path.with_name(f".{self.path.name}.lock"))
         try:
             with self._trouble("cannot be locked"):
                 self._acquire(descriptor)
@@ -224,26 +225,15 @@ class HealthStore:
             raise StateFileError(str(self.path), f"{what}: {error.strerror}") from error
 
     def _warn(self, error: StateFileError) -> None:
-        text = f"{error}; going on without what it held"
+        text = f"{error}; the run goes on without it"
         if text not in _warned:
             _warned.add(text)
             self._tell(text)
 
 
-class _DamagedError(ValueError):
-    """The file is there but is not what we write."""
-
-
-def to_json(health: SSHHealth, now: float) -> dict[str, Any]:
-    """A host's entry in the file; what is computed stands there too, for people."""
-    transports = {route: _flat(known, now) for route, known in health.transports.items()}
-    return {**_flat(health, now), "transports": transports}
-
-
-def _flat(health: SSHHealth, now: float) -> dict[str, Any]:
-    return {
-        **{name: getattr(health, name) for name in _IS_VALID},
-        "is_healthy": health.is_healthy,
-        "success_rate": round(health.success_rate, 4),
-        "circuit_state": health.circuit_state_at(now),
-    }
+def _open_lock(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags, 0o600)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,121 @@
+"""What the health file holds: ``{"version": 1, "hosts": {NAME: {…, "transports": {ROUTE: {…}}}}}``.
+
+Pure: bytes, documents (the parsed file) and SSHHealth, to and fro.  What a later ringtasks of the
+same version adds is kept: an entry is read, and so judged, when it is used, it is merged into what
+stands there, and all others go back as they came.  The computed fields are for people, as of the
+last change of that host; they are not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from .health import SSHHealth
+
+__all__ = ["DamagedError", "Document", "decode", "empty", "encode", "health_of", "put", "to_json"]
+
+VERSION = 1
+
+Document = dict[str, Any]
+
+
+class DamagedError(ValueError):
+    """The file is there but is not what we write."""
+
+
+def empty() -> Document:
+    """A document that knows no host."""
+    return {"version": VERSION, "hosts": {}}
+
+
+def decode(text: bytes) -> Document:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("hosts"), dict):
+        raise DamagedError("there is no mapping of hosts")
+    version = document.get("version")
+    if version != VERSION or isinstance(version, bool):
+        raise DamagedError(f"version {version!r}, expected {VERSION}")
+    return document
+
+
+def encode(document: Document) -> bytes:
+    """The file, indented for people, in UTF-8."""
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    # Undecodable bytes in a name or reason are lone surrogates here, and the way Python escapes
+    # them happens to be JSON's.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def health_of(document: Document, name: str) -> SSHHealth:
+    entry = document["hosts"].get(name, {})
+    health = _health(entry, name)
+    transports = entry.get("transports", {})
+    if not isinstance(transports, dict):
+        raise DamagedError(f"{name}: transports: {transports!r}")
+    routes = {route: _health(own, f"{name}: {route}") for route, own in transports.items()}
+    return replace(health, transports=routes)
+
+
+def put(document: Document, name: str, health: SSHHealth, now: float) -> None:
+    old = document["hosts"].get(name, {})
+    new = to_json(health, now)
+    routes = old.get("transports", {})
+    merged = {route: {**routes.get(route, {}), **own} for route, own in new["transports"].items()}
+    document["hosts"][name] = {**old, **new, "transports": merged}
+
+
+def to_json(health: SSHHealth, now: float) -> dict[str, Any]:
+    """A host's entry in the file; what is computed stands there too, for people."""
+    transports = {route: _flat(known, now) for route, known in health.transports.items()}
+    return {**_flat(health, now), "transports": transports}
+
+
+def _health(entry: object, place: str) -> SSHHealth:
+    if not isinstance(entry, dict):
+        raise DamagedError(f"{place}: {entry!r}")
+    known = {name: entry[name] for name in _IS_VALID if name in entry}
+    for name, value in known.items():
+        if not _IS_VALID[name](value):
+            raise DamagedError(f"{place}: {name}: {value!r}")
+    return SSHHealth(**known)
+
+
+def _flat(health: SSHHealth, now: float) -> dict[str, Any]:
+    return {
+        **{name: getattr(health, name) for name in _IS_VALID},
+        "is_healthy": health.is_healthy,
+        "success_rate": round(health.success_rate, 4),
+        "circuit_state": health.circuit_state_at(now),
+    }
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_time(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    # A clock set to before 1970 gives negative ones.  NaN and what a float cannot hold would break
+    # the sums that are made with it.
+    return abs(value) < 1e12
+
+
+_IS_VALID: dict[str, Callable[[object], bool]] = {
+    "last_success": _is_time,
+    "last_failure": _is_time,
+    "consecutive_failures": _is_count,
+    "consecutive_successes": _is_count,
+    "total_successes": _is_count,
+    "total_failures": _is_count,
+    "last_reason": lambda value: isinstance(value, str),
+    "probing_since": _is_time,
+}
