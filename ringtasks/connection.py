@@ -142,6 +142,22 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             self._report(_outcome(self.ssh.id, self.transport_used, approach.arrived()))
             return result
 
+    def get_gateway(self) -> Any:
+        """The jump host that ``~/.ssh/config`` names.
+
+        It is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b`` goes
+        through ``a`` first (ssh_config(5)).
+        """
+        hops = self.ssh_config.get("proxyjump", "none")
+        if hops == "none":
+            return super().get_gateway()
+        gateway = None
+        for hop in hops.split(","):
+            if self.derive_shorthand(hop)["host"] == self.original_host:
+                return None  # the jump host itself, where the setting is for "Host *"
+            gateway = Connection(hop.strip(), gateway=gateway)
+        return gateway
+
     def open_gateway(self) -> Any:
         """The stream that was dialled: Fabric asks here when there is a jump host."""
         return self.connect_kwargs["sock"]

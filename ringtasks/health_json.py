@@ -32,6 +32,10 @@ def empty() -> Document:
 
 
 def decode(text: bytes) -> Document:
+    """The document in a file's text; its entries are not yet judged.
+
+    :raises DamagedError: it is not JSON, not of our version, or has no hosts.
+    """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -45,14 +49,24 @@ def decode(text: bytes) -> Document:
 
 
 def encode(document: Document) -> bytes:
-    """The file, indented for people, in UTF-8."""
-    text = json.dumps(document, indent=1, ensure_ascii=False)
+    """The file, indented for people, in UTF-8.
+
+    :raises DamagedError: what was read is nested too deeply to be written again.
+    """
+    try:
+        text = json.dumps(document, indent=1, ensure_ascii=False)
+    except RecursionError as error:  # it can write less deeply than it reads
+        raise DamagedError("nested too deeply") from error
     # Undecodable bytes in a name or reason are lone surrogates here, and the way Python escapes
     # them happens to be JSON's.
     return text.encode("utf-8", "backslashreplace")
 
 
 def health_of(document: Document, name: str) -> SSHHealth:
+    """A host's health; a fresh one if the document does not know the host.
+
+    :raises DamagedError: a value of the wrong type.
+    """
     entry = document["hosts"].get(name, {})
     health = _health(entry, name)
     transports = entry.get("transports", {})
@@ -63,6 +77,7 @@ def health_of(document: Document, name: str) -> SSHHealth:
 
 
 def put(document: Document, name: str, health: SSHHealth, now: float) -> None:
+    """Enter a host's health; fields that are not ours stay."""
     old = document["hosts"].get(name, {})
     new = to_json(health, now)
     routes = old.get("transports", {})

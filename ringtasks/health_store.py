@@ -46,13 +46,21 @@ class HealthStore:
 
     :param path: default `config.health_file`, as it is now.
     :param warn: is told of trouble with the file, once a process for each; default: stderr.
+    :param lock_timeout: seconds to wait for other writers, after which the change is dropped.
     """
 
-    def __init__(self, path: Path | None = None, *, warn: Callable[[str], None] = _say) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        warn: Callable[[str], None] = _say,
+        lock_timeout: float = LOCK_TIMEOUT,
+    ) -> None:
         # A link stays a link (dotfiles live elsewhere): its target is replaced, and the lock is
         # beside the target, so that all names of one file share one lock.
         self.path = Path(os.path.realpath(path or health_file()))
         self._tell = warn
+        self._lock_timeout = lock_timeout
 
     def load(self) -> dict[str, SSHHealth]:
         """Every host's health by name; empty where there is no file, or none that can be read."""
@@ -141,13 +149,13 @@ class HealthStore:
             with self._locked():
                 try:
                     document = self._read()
-                    is_changed = change(document)
+                    text = encode(document) if change(document) else None
                 except DamagedError as error:
                     self._set_aside(error)
                     document = empty()
-                    is_changed = change(document)
-                if is_changed:
-                    self._write(document)
+                    text = encode(document) if change(document) else None
+                if text is not None:
+                    self._write(text)
         except StateFileError as error:
             self._warn(error)
             return False
@@ -171,7 +179,7 @@ class HealthStore:
             self.path.rename(aside)
         self._warn(StateFileError(str(self.path), f"is damaged ({damage}): set aside as {aside}"))
 
-    def _write(self, document: Document) -> None:
+    def _write(self, text: bytes) -> None:
         # One name is enough, since the lock is ours: what a killed writer left is overwritten.
         draft = self.path.with_name(f".{self.path.name}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -179,7 +187,7 @@ class HealthStore:
             with self._trouble("cannot be written"):
                 with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
                     os.fchmod(file.fileno(), 0o600)  # it may have been there, or the umask be odd
-                    file.write(encode(document))
+                    file.write(text)
                 draft.replace(self.path)
         except StateFileError:
             with contextlib.suppress(OSError):
@@ -206,13 +214,13 @@ class HealthStore:
     def _acquire(self, descriptor: int) -> None:
         # flock(2) knows no time limit.  A signal could interrupt it, but signals belong to the
         # program, and reach its main thread only; a thread left waiting would take the lock late.
-        deadline = time.monotonic() + LOCK_TIMEOUT
+        deadline = time.monotonic() + self._lock_timeout
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             if time.monotonic() > deadline:
-                raise StateFileError(str(self.path), f"was locked for {LOCK_TIMEOUT:g} s")
+                raise StateFileError(str(self.path), f"was locked for {self._lock_timeout:g} s")
             time.sleep(_LOCK_POLL_INTERVAL)
 
     @contextlib.contextmanager

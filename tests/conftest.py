@@ -23,7 +23,7 @@ _LEAKY = ("RINGTASKS_", "INVOKE_", "FABRIC_", "TUNNEL_", "CF_", "GITHUB_", "SSH_
 
 
 @pytest.fixture(autouse=True)
-def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A home of its own for each test; no agent, no proxy, no settings of the real user."""
     home = tmp_path / "own-home"
     home.mkdir()
@@ -35,6 +35,9 @@ def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("TERM", "dumb")
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)  # Fabric reads it; pytest's refuses to be read
+        yield
 
 
 @pytest.fixture(scope="session")
