@@ -1,8 +1,8 @@
 """Getting to a host's door: its routes in the order of their health, dialled one after the other.
 
 An Approach knows what has failed.  Whoever logs in asks it for a door (`next_door`), and tells it
-when that one was refused; then it goes on with the routes that are left.  It needs no Paramiko, so a
-short-lived program can send it ahead (`begin`) while it still loads what it logs in with.
+when that one was refused; then it goes on with the routes that are left.  It needs no Paramiko, so
+a short-lived program can send it ahead (`begin`) while it still loads what it logs in with.
 """
 
 from __future__ import annotations

@@ -192,9 +192,7 @@ class SSHClient:
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        connection = Connection(
-            config, transport=self._transport, report=report, approach=approach
-        )
+        connection = Connection(config, transport=self._transport, report=report, approach=approach)
         return InProcessLink(connection)
 
     def _lost_before_start(self, call: _Call, link: Link, error: LinkLostError) -> RouteError:

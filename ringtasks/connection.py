@@ -1,8 +1,8 @@
 """`Connection`: a ``fabric.Connection`` that finds its way.
 
-``open()`` walks the host's routes (`dialing`), checks who answered (`hostkeys`) and logs in; a route
-that fails at any of these is given up for the next, since no command can have started.  Everything
-else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
+``open()`` walks the host's routes (`approach`), checks who answered (`hostkeys`) and logs in; a
+route that fails at any of these is given up for the next, since no command can have started.
+All else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
 
 One connection is used by many threads: ``open`` is safe to call from any of them.
 """
@@ -251,7 +251,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
                 if not short["host"]:
                     raise ValueError(f"host: expected [user@]host[:port], got {host!r}")
                 ssh = SSHConfig(short["host"], short["port"] or 22, short["user"])
-        given = {"user": user, "port": port}
+        given: dict[str, Any] = {"user": user, "port": port}
         return replace(ssh, **{name: value for name, value in given.items() if value is not None})
 
 

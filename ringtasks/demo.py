@@ -1,8 +1,8 @@
 """Embedded hosts: real SSH servers on loopback, in this process, to try ringtasks on.
 
-Each host has a scratch folder, which is its home, and runs commands as sshd would: through the login
-shell, in a session of their own, with nothing of this process's environment.  Only a key that is
-made here and never leaves the process may log in.  Everything ends with the process.
+Each host has a scratch folder, which is its home, and runs commands as sshd would: through the
+login shell, in a session of their own, with nothing of this process's environment.  Only a key
+that is made here and never leaves the process may log in.  Everything ends with the process.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def serve(config: SSHConfig) -> SSHConfig:
 
 def stop_all() -> None:
     """Stop every embedded server, end what runs on it, remove its folder. Safe to repeat."""
-    global _the_loop  # noqa: PLW0603  # one loop serves all hosts of the process
+    global _the_loop  # one loop serves all hosts of the process
     with _lock:
         servers = list(_servers.values())
         _servers.clear()
@@ -128,7 +128,7 @@ _the_loop: _Loop | None = None
 
 
 def _loop() -> _Loop:
-    global _the_loop  # noqa: PLW0603
+    global _the_loop
     if _the_loop is None:
         _the_loop = _Loop()
         atexit.register(stop_all)
@@ -159,7 +159,7 @@ async def _start(name: str) -> _Server:
         """Paths that are not absolute start in the host's home, as with sftp-server(8)."""
 
         def map_path(self, path: bytes) -> bytes:
-            return os.path.join(os.fsencode(folder), path)
+            return os.fsencode(folder / os.fsdecode(path))
 
         def realpath(self, path: bytes) -> bytes:
             return os.path.realpath(self.map_path(path))
@@ -280,7 +280,9 @@ class _Program:
     def _environment(self) -> dict[str, str]:
         sent = self._process.get_environment() if hasattr(self._process, "get_environment") else {}
         accepted = {
-            name: value for name, value in dict(sent).items() if str(name).startswith(("LANG", "LC_"))
+            name: value
+            for name, value in dict(sent).items()
+            if str(name).startswith(("LANG", "LC_"))
         }
         # The interpreter's folder first: "python3" is then one that is known to be there.
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"

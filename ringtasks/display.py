@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from .link import STDOUT
@@ -28,8 +28,9 @@ __all__ = [
 class Reporter(Protocol):
     """Shows one command on one host."""
 
-    on_output: Any
-    """Called with 1 or 2 and the bytes as they come; None: the result is to hold the output."""
+    @property
+    def on_output(self) -> Callable[[int, bytes], None] | None:
+        """Takes 1 or 2 and the bytes as they come; None: the result is to hold the output."""
 
     def finish(self, result: SSHResult) -> None:
         """Show how it ended."""

@@ -54,7 +54,9 @@ def _key_files(inventory: Inventory) -> Iterator[Finding]:
     named = {host.ssh_key for host in inventory.hosts.values() if host.ssh_key}
     for name in sorted(named):
         if not Path(os.path.expandvars(name)).expanduser().is_file():
-            yield Finding("bad", "ssh_key", f"{name}: no such file", "mend ssh_key in the inventory")
+            yield Finding(
+                "bad", "ssh_key", f"{name}: no such file", "mend ssh_key in the inventory"
+            )
 
 
 def _programs() -> Iterator[Finding]:

@@ -1,8 +1,8 @@
 """One pinned host key per host, whatever the route.
 
 The three routes must lead to the same machine, so a key is kept under the host's *name*, not under
-the address it was seen at.  The file has OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), so
-that ``ssh`` can use it too (``HostKeyAlias``).  The first contact pins (``accept-new`` of
+the address it was seen at.  The file has OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT),
+so that ``ssh`` can use it too (``HostKeyAlias``).  The first contact pins (``accept-new`` of
 ssh_config(5), StrictHostKeyChecking); a changed key is refused, and nothing is accepted over a pin.
 """
 
@@ -44,7 +44,9 @@ class HostKey:
             decoded = b""
         # RFC 4253 section 6.6: the blob opens with the type's name, length first.
         if decoded[4 : 4 + len(key_type)].decode("ascii", "replace") != key_type or not key_type:
-            raise ValueError(f"expected a public key such as 'ssh-ed25519 AAAA…', got {line[:40]!r}")
+            raise ValueError(
+                f"expected a public key such as 'ssh-ed25519 AAAA…', got {line[:40]!r}"
+            )
         return cls(key_type, blob)
 
     @property
@@ -96,7 +98,7 @@ class KnownHosts:
         return tuple(key for name, key in self._entries() if name == config.id)
 
     def pin(self, config: SSHConfig, key: HostKey) -> bool:
-        """Keep ``key`` for the host unless somebody has pinned one meanwhile: then whether it is it.
+        """Keep ``key`` for the host; False if somebody has pinned another one meanwhile.
 
         :raises StateFileError: the file cannot be written.
         """

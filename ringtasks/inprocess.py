@@ -104,7 +104,7 @@ class _Session:
         """Whether the output is at its end, and all of it was collected."""
         channel = self._channel
         is_over = channel.eof_received or channel.closed
-        return is_over and not channel.recv_ready() and not channel.recv_stderr_ready()
+        return bool(is_over) and not channel.recv_ready() and not channel.recv_stderr_ready()
 
     def _end(self) -> Exited:
         self._channel.status_event.wait(_STATUS_TIMEOUT)
@@ -117,7 +117,7 @@ class _Session:
 class _Bell:
     """Rung by either of two buffers; only its listener silences it.
 
-    Each buffer would clear an Event it has been given when it runs empty, and lose the other's ring.
+    Each buffer would clear an Event of its own when it runs empty, and lose the other's ring.
     """
 
     def __init__(self) -> None:

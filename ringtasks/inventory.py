@@ -315,7 +315,7 @@ def _refuse_jump_loops(hosts: Mapping[str, HostConfig]) -> None:
     for host in hosts.values():
         seen = [host.name]
         jump = host.proxy_jump
-        while jump in hosts:
+        while jump is not None and jump in hosts:
             if jump in seen:
                 raise InventoryError(
                     f"the jump hosts go in a circle: {' -> '.join([*seen, jump])}",

@@ -11,7 +11,7 @@ from .tasks import namespace
 __all__ = ["main"]
 
 
-class _Program(Program):  # type: ignore[misc]  # Invoke is untyped
+class _Program(Program):
     """Invoke's Program, with our exit status for a command line that makes no sense."""
 
     def parse_core(self, argv: list[str] | None) -> None:

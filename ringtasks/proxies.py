@@ -53,8 +53,8 @@ class ProxyProcess:
         try:
             self._process = subprocess.Popen(
                 (found, *proxy.argv[1:]),
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 stderr=subprocess.PIPE,
                 env=environment,
                 start_new_session=True,

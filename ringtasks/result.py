@@ -19,7 +19,7 @@ class SSHResult:
 
     ``returncode`` is the command's own, or 255 when no route worked or the link was lost, 124 when
     the time limit passed, 130 when it was interrupted: then ``error`` says so, else it is None.
-    ``stdout`` and ``stderr`` are decoded as UTF-8 with replacement; the ``_bytes`` are as they came.
+    ``stdout`` and ``stderr`` are decoded as UTF-8 with replacement; the ``_bytes`` are untouched.
     """
 
     success: bool

@@ -141,4 +141,3 @@ def _cloudflare(config: SSHConfig, hostname: str) -> Route:
     argv = ("cloudflared", "access", "ssh", "--hostname", hostname)
     log = ("--logfile", "/dev/stderr", "--log-level", "error")
     return Route("cloudflare", hostname, 22, ProcessProxy(argv + log, variables, "TUNNEL_"))
-

@@ -64,7 +64,9 @@ def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
         return _group(item[1:], inventory)
     if "=" in item:
         key, _, pattern = item.partition("=")
-        return {name for name, h in inventory.hosts.items() if _has(h, key.strip(), pattern.strip())}
+        return {
+            name for name, h in inventory.hosts.items() if _has(h, key.strip(), pattern.strip())
+        }
     if "[" in item:
         return _range(item, inventory, expression)
     if "*" in item or "?" in item:

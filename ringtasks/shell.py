@@ -35,7 +35,9 @@ def _pass_on_stdin(session: Session) -> None:
     if stdin is None:
         session.send_eof()
         return
-    threading.Thread(target=pump, args=(stdin, session), name="ringtasks-stdin", daemon=True).start()
+    threading.Thread(
+        target=pump, args=(stdin, session), name="ringtasks-stdin", daemon=True
+    ).start()
 
 
 def _show_until_exit(session: Session) -> int:

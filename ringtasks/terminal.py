@@ -25,7 +25,7 @@ def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
             return None
         # Unbuffered: a thread that still waits in a buffered read when the program ends would hold
         # the buffer's lock and take the interpreter down.
-        return open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115, PTH123
+        return open(0, "rb", buffering=0, closefd=False)
     except OSError:  # closed, as under cron
         return None
 

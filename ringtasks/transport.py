@@ -47,7 +47,8 @@ class Transport(paramiko.Transport):
         # each entry says whether the request was our keepalive.
         self._expected: collections.deque[bool] = collections.deque()
         self._request_lock = threading.Lock()
-        handlers: dict[int, Any] = self._handler_table
+        self._send: Any = super()._send_user_message  # type: ignore[misc]  # the stubs lack it
+        handlers: dict[int, Any] = self._handler_table  # type: ignore[attr-defined]
         for kind in (MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE):
             handlers[kind] = self._swallowing_keepalives(handlers[kind])
         self._prefer(pins)
@@ -66,11 +67,11 @@ class Transport(paramiko.Transport):
 
     def _send_user_message(self, data: paramiko.Message) -> None:
         if not _wants_reply(data):
-            super()._send_user_message(data)
+            self._send(data)
             return
         with self._request_lock:  # noted in the order in which they are sent
             self._expected.append(isinstance(data, _Keepalive))
-            super()._send_user_message(data)
+            self._send(data)
 
     def _send_keepalive(self) -> None:
         message = _Keepalive()
@@ -93,20 +94,23 @@ class Transport(paramiko.Transport):
         known = [name for name in wanted if name in options.key_types]
         options.key_types = [*known, *(name for name in options.key_types if name not in known)]
 
-    def _on_channel_request(channel: paramiko.Channel, message: paramiko.Message) -> None:
-        start = message.packet.tell()
-        if message.get_text() == "exit-signal":
-            message.get_boolean()
-            channel.exit_status = _status_of_signal(message.get_text())
-            channel.status_event.set()
-            return
-        message.packet.seek(start)
-        channel._handle_request(message)
 
-    _channel_handler_table = {
-        **paramiko.Transport._channel_handler_table,
-        MSG_CHANNEL_REQUEST: _on_channel_request,
-    }
+def _on_channel_request(channel: Any, message: paramiko.Message) -> None:
+    start = message.packet.tell()
+    if message.get_text() == "exit-signal":
+        message.get_boolean()
+        channel.exit_status = _status_of_signal(message.get_text())
+        channel.status_event.set()
+        return
+    message.packet.seek(start)
+    channel._handle_request(message)
+
+
+# How Paramiko's Transport finds what handles a message; each kind of Transport has its own table.
+Transport._channel_handler_table = {  # type: ignore[attr-defined]  # the stubs lack it
+    **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+    MSG_CHANNEL_REQUEST: _on_channel_request,
+}
 
 
 class _Keepalive(paramiko.Message):

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_it_is_a_fabric_connection_and_runs_by_the_route_that_works(config: SSHC
 def test_the_environment_arrives_whole_and_stays_out_of_the_process_list(
     config: SSHConfig,
 ) -> None:
-    value = "it's \"$HOME\"\n `x`"
+    value = 'it\'s "$HOME"\n `x`'
     with Connection(config) as connection:
         result = connection.run(
             'printf %s "$V"; cat /proc/[0-9]*/cmdline >&2', env={"V": value}, hide=True
@@ -71,7 +72,10 @@ def test_the_environment_arrives_in_a_terminal_too(config: SSHConfig) -> None:
 def test_stdin_reaches_the_command_after_the_environment(config: SSHConfig) -> None:
     with Connection(config) as connection:
         result = connection.run(
-            'read line; echo "$V $line"', env={"V": "1"}, in_stream=io.StringIO("typed\n"), hide=True
+            'read line; echo "$V $line"',
+            env={"V": "1"},
+            in_stream=io.StringIO("typed\n"),
+            hide=True,
         )
 
     assert result.stdout == "1 typed\n"
@@ -96,7 +100,7 @@ def test_a_local_port_is_forwarded(config: SSHConfig) -> None:
         with (
             Connection(config) as connection,
             connection.forward_local(near_port, far.getsockname()[1], "127.0.0.1", "127.0.0.1"),
-            socket.create_connection(("127.0.0.1", near_port), timeout=5) as client,
+            connected_when_listening(near_port) as client,
         ):
             client.sendall(b"ping")
             far.settimeout(5)
@@ -117,7 +121,9 @@ def test_sudo_composes_its_own_command(config: SSHConfig) -> None:
 
 def test_a_shell_runs_until_it_exits(config: SSHConfig) -> None:
     with Connection(config) as connection:
-        result = connection.shell(in_stream=io.StringIO("echo got-$((40 + 2)); exit\n"), encoding="utf-8")
+        result = connection.shell(
+            in_stream=io.StringIO("echo got-$((40 + 2)); exit\n"), encoding="utf-8"
+        )
 
     assert "got-42" in result.stdout
     assert result.exited == 0
@@ -305,9 +311,7 @@ def test_a_missing_key_file_is_told_before_anything_is_sent(sshd: Sshd) -> None:
         Connection(SSHConfig(sshd.address, sshd.port, key_path="/no/such/key"))
 
 
-def test_a_vanished_peer_ends_a_fabric_run_too(
-    make_sshd: MakeSshd, client_key: Path
-) -> None:
+def test_a_vanished_peer_ends_a_fabric_run_too(make_sshd: MakeSshd, client_key: Path) -> None:
     server = make_sshd()
     with Wire(server.address, server.port) as wire:
         config = SSHConfig(
@@ -324,6 +328,17 @@ def test_a_vanished_peer_ends_a_fabric_run_too(
 
     assert result.exited == -1
     assert not connection.is_connected
+
+
+def connected_when_listening(port: int) -> socket.socket:
+    """Fabric's forwarding starts in a thread, and does not say when it listens."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=5)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def write_ssh_config(text: str) -> None:

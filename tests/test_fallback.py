@@ -128,9 +128,7 @@ def test_every_route_refusing_the_log_in_is_told_with_what_to_do(
     assert "check ssh_user and ssh_key" in result.error
 
 
-def test_an_impostor_is_refused_on_every_route(
-    make_sshd: MakeSshd, client_key: Path
-) -> None:
+def test_an_impostor_is_refused_on_every_route(make_sshd: MakeSshd, client_key: Path) -> None:
     real, impostor = make_sshd(), make_sshd()
     first = SSHConfig(real.address, real.port, real.user, str(client_key), name="box")
     with SSHClient(first) as client:
@@ -304,9 +302,7 @@ def test_a_link_lost_between_two_commands_is_replaced_without_a_word(
 
 
 @pytest.mark.parametrize("status", [0, 1, 255])
-def test_a_commands_own_status_is_a_success_of_the_connection(
-    box: SSHConfig, status: int
-) -> None:
+def test_a_commands_own_status_is_a_success_of_the_connection(box: SSHConfig, status: int) -> None:
     with SSHClient(box) as client:
         result = client.run(f"exit {status}")
 

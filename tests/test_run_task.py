@@ -311,9 +311,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_line_and_status_2(
-    inv: Inv, write_hosts: WriteHosts, case: str
-) -> None:
+def test_bad_input_is_one_line_and_status_2(inv: Inv, write_hosts: WriteHosts, case: str) -> None:
     flags, expected = BAD_INPUT[case]
     write_hosts(a={}, b={})
 

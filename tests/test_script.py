@@ -91,7 +91,7 @@ def test_any_folder_name_is_a_safe_cwd(
 ) -> None:
     home = tmp_path_factory.mktemp("home")
     folder = os.fsencode(home) + b"/" + encode(name)
-    os.mkdir(folder)
+    Path(os.fsdecode(folder)).mkdir()
     Path(os.fsdecode(folder), "here").write_text("found")
     script = Script("cat here", cwd=f"~/{name}")
 

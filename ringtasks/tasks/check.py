@@ -16,9 +16,7 @@ __all__ = ["check"]
 
 
 @task(help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
-def check(
-    c: Context, host: str = "@all", json: bool = False, inventory: str | None = None
-) -> None:
+def check(c: Context, host: str = "@all", json: bool = False, inventory: str | None = None) -> None:
     """Try every route of the hosts: latency, or why not."""
     from ..config import SSHConfig
     from ..probe import probe

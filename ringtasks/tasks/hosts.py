@@ -13,12 +13,8 @@ from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 __all__ = ["hosts"]
 
 
-@task(
-    name="hosts", help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP}
-)
-def hosts(
-    c: Context, host: str = "@all", json: bool = False, inventory: str | None = None
-) -> None:
+@task(name="hosts", help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
+def hosts(c: Context, host: str = "@all", json: bool = False, inventory: str | None = None) -> None:
     """Show the hosts with their routes and health."""
     from ..config import SSHConfig
     from ..health_store import HealthStore

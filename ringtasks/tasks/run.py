@@ -51,7 +51,7 @@ RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
         "inventory": INVENTORY_HELP,
     },
 )
-def run(  # noqa: PLR0913  # every flag is a parameter to Invoke
+def run(
     c: Context,
     host: str | None = None,
     cmd: str | None = None,
@@ -82,8 +82,9 @@ def run(  # noqa: PLR0913  # every flag is a parameter to Invoke
     if skip_unhealthy:
         clients = _without_unhealthy(clients)
     with terminable():
-        statuses = [_run_on(client, request, _reporter(client, clients, json=json))
-                    for client in clients]
+        statuses = [
+            _run_on(client, request, _reporter(client, clients, json=json)) for client in clients
+        ]
     raise Exit(code=combined_status(statuses))
 
 

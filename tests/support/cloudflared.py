@@ -1,9 +1,9 @@
 """A stand-in for ``cloudflared access ssh``: the real program needs Cloudflare's edge.
 
-It behaves as the real one was measured to (2026.8.2, and with ``old`` as before 2025.4.0): silent on
-success; on failure one line on stderr, a JSON line in the log file and exit status 1, or before
-2025.4.0 nothing and 0; usage on stdout with status 0; it hangs on a silent edge.  Each start is
-recorded with its arguments and environment, so that a test proves where the secret went.
+It behaves as the real one does (2026.8.2, and with ``old`` as before 2025.4.0): silent on success;
+on failure one line on stderr, a JSON line in the log file and exit status 1, or before 2025.4.0
+nothing and 0; usage on stdout with status 0; it hangs on a silent edge.  Each start is recorded
+with its arguments and environment, so that a test proves where the secret went.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ class Cloudflared:
         self.bin.mkdir(parents=True)
         root = str(Path(__file__).parents[2])
         program = self.bin / "cloudflared"
-        program.write_text(
-            _PROGRAM.format(python=sys.executable, root=root, folder=str(folder))
-        )
+        program.write_text(_PROGRAM.format(python=sys.executable, root=root, folder=str(folder)))
         program.chmod(0o755)
 
     def serve(
@@ -70,7 +68,11 @@ class Cloudflared:
     def starts(self) -> list[dict[str, Any]]:
         """``argv``, ``environ`` and ``pid`` of each start so far."""
         record = self._folder / "starts"
-        return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+        return (
+            [json.loads(line) for line in record.read_text().splitlines()]
+            if record.exists()
+            else []
+        )
 
     def running(self) -> list[int]:
         """Which of them are still there."""
@@ -115,7 +117,7 @@ def _options(arguments: list[str]) -> dict[str, str] | None:
 def _fail(options: dict[str, str], error: str, *, old: bool) -> None:
     if "--logfile" in options:
         entry = {"level": "error", "error": error, "message": "failed to connect to origin"}
-        with open(options["--logfile"], "a") as log:
+        with Path(options["--logfile"]).open("a") as log:
             log.write(json.dumps(entry) + "\n")
     if not old:
         print(error, file=sys.stderr)
