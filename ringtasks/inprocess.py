@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -12,6 +13,8 @@ from .link import STDERR, STDOUT, Exited, LinkLostError, Output, Terminal
 
 __all__ = ["InProcessLink"]
 
+#: What Paramiko raises where the link is gone.
+_LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 _CHUNK_BYTES = 256 * 1024
 _STATUS_TIMEOUT = 5.0  # seconds between the end of the output and the exit status
 
@@ -42,12 +45,13 @@ class InProcessLink:
                 channel.invoke_shell()
             else:
                 channel.exec_command(command)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except _LINK_ERRORS as error:
             raise LinkLostError(str(error) or "no session could be opened") from error
         return _Session(channel)
 
     def close(self) -> None:
-        self.connection.close()
+        with contextlib.suppress(*_LINK_ERRORS):
+            self.connection.close()
 
 
 class _Session:
@@ -65,13 +69,13 @@ class _Session:
     def send(self, data: bytes) -> None:
         try:
             self._channel.sendall(data)
-        except (OSError, EOFError) as error:
+        except _LINK_ERRORS as error:
             raise LinkLostError(str(error)) from error
 
     def send_eof(self) -> None:
         try:
             self._channel.shutdown_write()
-        except (OSError, EOFError) as error:
+        except _LINK_ERRORS as error:
             raise LinkLostError(str(error)) from error
 
     def receive(self, timeout: float | None) -> Output | Exited | None:
@@ -88,10 +92,12 @@ class _Session:
         return self._end() if self._has_ended() else None
 
     def resize(self, columns: int, rows: int) -> None:
-        self._channel.resize_pty(columns, rows)
+        with contextlib.suppress(*_LINK_ERRORS):
+            self._channel.resize_pty(columns, rows)
 
     def close(self) -> None:
-        self._channel.close()
+        with contextlib.suppress(*_LINK_ERRORS):  # a dead link has closed it already
+            self._channel.close()
 
     def _collect(self) -> None:
         channel = self._channel

@@ -232,7 +232,6 @@ def test_the_result_of_an_attempt_ends_its_claim(
 def test_a_clock_set_back_does_not_lock_a_host_out_for_longer_than_a_backoff(hours: float) -> None:
     health = failed(3, at=NOW + hours * 3600)
 
-    assert health.circuit_state_at(NOW + HOST_CIRCUIT.backoff(3)) != "open" or hours < 0.01
     assert health.circuit_state_at(NOW) == "half_open"
 
 
@@ -336,11 +335,12 @@ def test_only_one_kind_of_event_is_in_a_row(happened: list[tuple[bool, float]]) 
 def test_a_circuit_is_not_open_under_three_failures_nor_longer_than_its_backoff(
     happened: list[tuple[bool, float]], later: float
 ) -> None:
-    health, now = after_events(happened)
-    state = health.circuit_state_at(now + later)
+    health, last = after_events(happened)
+    now = last + later
+    state = health.circuit_state_at(now)
 
     assert (state == "closed") == health.is_healthy == (health.consecutive_failures < 3)
-    if later >= 300 or later < 0:
+    if now < last or now >= last + 300:
         assert state != "open"
 
 
@@ -358,5 +358,5 @@ def test_route_order_drops_and_adds_nothing_and_puts_what_is_refused_at_the_back
     admitted = [ROUTE_CIRCUIT.admits(transports.get(r, SSHHealth()), NOW) for r in ordered]
     assert sorted(ordered) == sorted(routes)
     assert admitted == sorted(admitted, reverse=True)
-    well = [route for route, is_admitted in zip(ordered, admitted) if is_admitted]
+    well = [route for route, is_admitted in zip(ordered, admitted, strict=True) if is_admitted]
     assert well == [route for route in routes if route in well]
