@@ -15,6 +15,7 @@ import fcntl
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -29,7 +30,6 @@ from .health_json import DamagedError, Document, decode, empty, encode, health_o
 __all__ = ["HealthStore", "to_json"]
 
 LOCK_TIMEOUT = 5.0  # seconds; a writer holds the lock for about a millisecond
-_LOCK_POLL_INTERVAL = 0.002
 
 _T = TypeVar("_T")
 
@@ -212,16 +212,27 @@ class HealthStore:
             os.close(descriptor)
 
     def _acquire(self, descriptor: int) -> None:
-        # flock(2) knows no time limit.  A signal could interrupt it, but signals belong to the
-        # program, and reach its main thread only; a thread left waiting would take the lock late.
-        deadline = time.monotonic() + self._lock_timeout
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            if time.monotonic() > deadline:
-                raise StateFileError(str(self.path), f"was locked for {self._lock_timeout:g} s")
-            time.sleep(_LOCK_POLL_INTERVAL)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._wait_for_turn(descriptor)
+
+    def _wait_for_turn(self, descriptor: int) -> None:
+        # flock(2) knows no time limit, and a signal to interrupt it belongs to the program.  To
+        # poll starves: fifty writers on two busy cores waited for more than 5 s.  So a thread
+        # queues up in the kernel with a copy of the descriptor.  Both are one lock (they share an
+        # open file description), which goes when both are closed: here first, if this gives up.
+        copy = os.dup(descriptor)
+        waiter = threading.Thread(target=_queue_up, args=(copy,), daemon=True)
+        try:
+            waiter.start()
+        except RuntimeError as error:  # too many of them, or the interpreter is shutting down
+            os.close(copy)
+            raise StateFileError(str(self.path), f"is locked: {error}") from error
+        waiter.join(self._lock_timeout)
+        if waiter.is_alive():
+            raise StateFileError(str(self.path), f"was locked for {self._lock_timeout:g} s")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours already, unless that failed
 
     @contextlib.contextmanager
     def _trouble(self, what: str) -> Iterator[None]:
@@ -245,3 +256,9 @@ def _open_lock(path: Path) -> int:
         return os.open(path, flags, 0o600)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, flags, 0o600)
+
+
+def _queue_up(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.close(descriptor)

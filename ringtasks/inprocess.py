@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import Any
 
 import paramiko
 
+from paramiko.common import cMSG_CHANNEL_REQUEST
+
 from .connection import Connection
 from .link import STDERR, STDOUT, Exited, LinkLostError, Output, Terminal
+from .script import encode
 
 __all__ = ["InProcessLink"]
 
 #: What Paramiko raises where the link is gone.
 _LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 _CHUNK_BYTES = 256 * 1024
+_LOOK_INTERVAL = 0.1  # seconds between looks at whether the link is still there
 _STATUS_TIMEOUT = 5.0  # seconds between the end of the output and the exit status
 
 
@@ -36,15 +41,15 @@ class InProcessLink:
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> _Session:
         try:
-            channel = self.connection.transport.open_session(
-                timeout=self.connection.ssh.connect_timeout
-            )
+            timeout = self.connection.ssh.connect_timeout
+            channel = self.connection.transport.open_session(timeout=timeout)
             if terminal is not None:
-                channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
+                size = (terminal.columns, terminal.rows, 0, 0)
+                _request(channel, timeout, "pty-req", terminal.kind, *size, "")
             if command is None:
-                channel.invoke_shell()
+                _request(channel, timeout, "shell")
             else:
-                channel.exec_command(command)
+                _request(channel, timeout, "exec", encode(command))
         except _LINK_ERRORS as error:
             raise LinkLostError(str(error) or "no session could be opened") from error
         return _Session(channel)
@@ -118,6 +123,29 @@ class _Session:
             error = self._channel.get_transport().get_exception()
             raise LinkLostError(str(error) if error else "it ended without an exit status")
         return Exited(self._channel.exit_status)
+
+
+def _request(channel: Any, timeout: float, kind: str, *fields: bytes | str | int) -> None:
+    """A channel request and its answer (RFC 4254 sections 5.4 and 6).
+
+    Paramiko's own methods wait without a limit, and for ever where the link dies just before.
+    """
+    transport = channel.get_transport()
+    message = paramiko.Message()
+    message.add_byte(cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string(kind)
+    message.add_boolean(True)
+    for value in fields:
+        message.add_int(value) if isinstance(value, int) else message.add_string(value)
+    channel._event_pending()
+    transport._send_user_message(message)
+    deadline = time.monotonic() + timeout
+    while not channel.event.wait(_LOOK_INTERVAL):
+        if not transport.is_active() or time.monotonic() > deadline:
+            raise LinkLostError(f"no answer to the request {kind!r}")
+    if not channel.event_ready:
+        raise LinkLostError(f"the host refuses the request {kind!r}")
 
 
 class _Bell:
