@@ -55,7 +55,7 @@ def encode(document: Document) -> bytes:
     """
     try:
         text = json.dumps(document, indent=1, ensure_ascii=False)
-    except RecursionError as error:  # it can write less deeply than it reads
+    except RecursionError as error:  # Python 3.12 reads more deeply than it writes
         raise DamagedError("nested too deeply") from error
     # Undecodable bytes in a name or reason are lone surrogates here, and the way Python escapes
     # them happens to be JSON's.

@@ -49,7 +49,7 @@ def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
 
     saved = termios.tcgetattr(0)
     try:
-        tty.setraw(0)
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
         yield terminal
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, saved)

@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,19 @@ def test_a_file_that_others_could_read_is_closed_to_them(store: HealthStore, pat
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_a_killed_writer_left_is_neither_mixed_in_nor_lets_others_read(
+    store: HealthStore, path: Path
+) -> None:
+    put_file(path.with_name(".health.json.new"), "x" * 10_000)
+    path.with_name(".health.json.new").chmod(0o644)
+
+    store.record([reached()])
+
+    assert list(written(path)["hosts"]) == ["gpu"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert files_beside(path) == [".health.json.lock", "health.json"]
+
+
 def test_the_default_file_is_the_one_of_the_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +273,19 @@ def test_claims_of_a_route(store: HealthStore, age: float | None, granted: list[
     store.record([reached() if age is None else missed(at=NOW - age)])
 
     assert [store.claim_probe("gpu", "direct", NOW) for _ in granted] == granted
+
+
+def test_a_claim_changes_nothing_else(store: HealthStore) -> None:
+    others = (RouteOutcome("tailscale", True),)
+    store.record([missed(at=NOW - 30), Outcome("gpu", None, routes=others), reached("other")])
+    before = store.load()
+
+    store.claim_probe("gpu", "direct", NOW)
+
+    after = store.load()
+    direct = replace(before["gpu"].transports["direct"], probing_since=NOW)
+    transports = {**before["gpu"].transports, "direct": direct}
+    assert after == {**before, "gpu": replace(before["gpu"], transports=transports)}
 
 
 def test_a_claim_lasts_until_the_outcome_is_recorded(store: HealthStore) -> None:
@@ -658,7 +685,7 @@ def test_on_a_read_only_disk_the_run_goes_on_with_a_warning(
         if {is_damaged}:
             store.path.write_text("damaged")
             warnings.clear()
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         for _ in range(3):
             store.record([Outcome("gpu", True)])
         claims = [store.claim_probe("slow", None, 1e9) for _ in range(2)]

@@ -1,0 +1,189 @@
+"""``inv hosts``, ``check``, ``health``, ``shell``, ``doctor``: the real program."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ringtasks.health_store import HealthStore
+from tests.conftest import Inv
+from tests.support.faulty import Silent
+from tests.support.sshd import Sshd
+
+WriteHosts = Callable[..., Path]
+
+
+def json_lines(output: bytes) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_the_tasks_are_those_of_the_design(inv: Inv) -> None:
+    listed = inv("--list", "--list-format=json").stdout
+    collection = json.loads(listed)
+
+    names = {task["name"] for task in collection["tasks"]}
+    assert {"run", "hosts", "check", "shell", "doctor"} <= names
+    (health,) = [c for c in collection["collections"] if c["name"] == "health"]
+    assert {task["name"] for task in health["tasks"]} == {"show", "reset"}
+    assert health["default"] == "show"
+
+
+def test_the_flags_of_run_are_those_of_the_design(inv: Inv) -> None:
+    said = inv("--help", "run").stdout.decode()
+
+    for flag in (
+        "--host", "--cmd", "--timeout", "--cwd", "--env", "--transport", "--retries",
+        "--fanout", "--json", "--pty", "--skip-unhealthy", "--inventory",
+    ):  # fmt: skip
+        assert flag in said
+
+
+def test_hosts_shows_routes_health_and_facts(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+    write_hosts(a={"tailscale_ip": "100.64.0.1", "role": "gpu_training"}, b={})
+    inv("run", "--host", "b", "--cmd", "true")
+
+    table = inv("hosts").stdout.decode()
+    rows = json_lines(inv("hosts", "--json").stdout)
+
+    assert "tailscale 100.64.0.1:22, direct" in table
+    assert "gpu_training" in table
+    assert "100% reached" in table
+    assert [row["host_id"] for row in rows] == ["a", "b"]
+    assert rows[0]["routes"] == [
+        {"route": "tailscale", "address": "100.64.0.1:22"},
+        {"route": "direct", "address": f"{sshd.address}:{sshd.port}"},
+    ]
+    assert rows[0]["success_rate"] is None
+    assert rows[1]["success_rate"] == 1.0
+
+
+def test_check_tries_every_route_and_says_why_not(inv: Inv, write_hosts: WriteHosts) -> None:
+    with Silent() as silent:
+        write_hosts(
+            a={
+                "tailscale_ip": silent.address,
+                "tailscale_port": silent.port,
+                "connect_timeout": 1.5,
+            }
+        )
+        done = inv("check", "--json")
+        table = inv("check")
+
+    (row,) = json_lines(done.stdout)
+    tailscale, direct = row["routes"]  # type: ignore[misc]
+    assert (tailscale["ok"], tailscale["reason"]) == (False, "silent")
+    assert direct["ok"] is True
+    assert 0 < direct["latency_ms"] < 1500
+    assert done.returncode == 0  # one way in is enough
+    assert b"silent" in table.stdout
+    health = HealthStore().get("a")
+    assert health.total_successes == 2  # once a run, not once a route
+    assert health.transports["tailscale"].total_failures == 2
+
+
+def test_check_fails_when_a_host_has_no_way_in(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"ssh_port": 9})
+
+    assert inv("check").returncode == 255
+
+
+def test_health_shows_what_was_recorded_and_reset_forgets_it(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={}, b={"ssh_port": 9})
+    inv("run", "--host", "a", "--cmd", "exit 1")
+    inv("run", "--host", "b", "--cmd", "true")
+
+    shown = {str(row["host_id"]): row for row in json_lines(inv("health", "--json").stdout)}
+    table = inv("health").stdout.decode()
+    forgotten = inv("health.reset", "--host", "b")
+
+    assert shown["a"]["total_successes"] == 1
+    assert shown["a"]["is_healthy"] is True
+    assert shown["b"]["total_failures"] == 1
+    assert shown["b"]["transports"]["direct"]["last_reason"] == "refused"  # type: ignore[index]
+    assert "refused" in table
+    assert b"health of 1 host forgotten" in forgotten.stderr
+    assert set(HealthStore().load()) == {"a"}
+
+
+@pytest.mark.timeout(30)
+def test_shell_is_interactive_and_bears_the_remote_status(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
+    inv("hosts")  # puts tasks.py there
+    ours, theirs = pty.openpty()
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "invoke", "shell", "--host", "a"],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as running:
+        os.close(theirs)
+        os.write(ours, b"stty size; echo got-$((40 + 2)); exit 6\n")
+        received = b""
+        with pytest.raises(OSError, match="Input/output error"):  # EIO: nobody is left there
+            while True:
+                received += os.read(ours, 4096)
+        status = running.wait(20)
+    os.close(ours)
+
+    assert b"got-42" in received
+    assert status == 6
+
+
+def test_shell_wants_one_host(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={}, b={})
+
+    done = inv("shell", "--host", "@all")
+
+    assert done.returncode == 2
+    assert b"expected one host, got 2: a, b" in done.stderr
+
+
+def test_doctor_finds_what_is_missing_and_says_what_to_do(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={"ssh_key": "/no/such/key"})
+
+    done = inv("doctor", "--json")
+
+    findings = {str(row["subject"]): row for row in json_lines(done.stdout)}
+    assert findings["inventory"]["verdict"] == "ok"
+    assert findings["ssh_key"]["verdict"] == "bad"
+    assert findings["ssh"]["verdict"] == "ok"
+    assert str(findings["ssh"]["evidence"]).startswith("OpenSSH")
+    assert done.returncode == 1
+
+
+def test_doctor_is_content_with_a_sound_machine(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+
+    done = inv("doctor")
+
+    assert done.returncode == 0, done.stdout
+    assert b"1 hosts in hosts/hosts.yaml" in done.stdout
+
+
+def test_the_console_script_is_the_same_program_with_our_usage_status(
+    write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={})
+    program = [sys.executable, "-c", "from ringtasks.program import main; main()"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*program, *arguments], cwd=tmp_path, capture_output=True)
+
+    assert run("run", "--host", "a", "--cmd", "echo hi").stdout == b"hi\n"
+    assert run("run", "--no-such-flag").returncode == 2
+    assert run("no-such-task").returncode == 2
