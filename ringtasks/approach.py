@@ -135,7 +135,7 @@ def _by_health(host: str, routes: tuple[Route, ...]) -> list[Route]:
     store = HealthStore()
     known = store.get(host).transports
     first, *others = order_routes(list(by_name), known, now)
-    is_recovering = first in known and known[first].consecutive_failures > 0
+    is_recovering = first in known and known[first].route_state_at(now) == "half_open"
     if is_recovering and not store.claim_probe(host, first, now):
         first, *others = *others, first  # somebody else is finding out whether it is back
     return [by_name[name] for name in (first, *others)]

@@ -30,9 +30,7 @@ def test_the_token_reaches_the_proxy_in_its_environment_only(
     inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     write_hosts(a=TUNNEL)
-    cloudflared.serve(
-        "ssh.example.com", sshd.address, sshd.port, token=(TOKEN_ID, TOKEN_SECRET)
-    )
+    cloudflared.serve("ssh.example.com", sshd.address, sshd.port, token=(TOKEN_ID, TOKEN_SECRET))
 
     done = inv(
         "run", "--host", "a", "--json", "--cmd", "echo hi",

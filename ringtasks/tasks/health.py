@@ -15,7 +15,8 @@ __all__ = ["reset", "show"]
 @task(help={"json": JSON_HELP})
 def show(c: Context, json: bool = False) -> None:
     """Show what the health file remembers of each host and route."""
-    from ..health_store import HealthStore, to_json
+    from ..health_json import to_json
+    from ..health_store import HealthStore
 
     known = HealthStore().load()
     now = time.time()
@@ -30,7 +31,7 @@ def show(c: Context, json: bool = False) -> None:
                 (
                     name if not route else "",
                     route or "(any)",
-                    entry.circuit_state_at(now),
+                    entry.route_state_at(now) if route else entry.circuit_state_at(now),
                     f"{entry.success_rate:.0%}",
                     f"{entry.total_successes}/{entry.total_successes + entry.total_failures}",
                     _ago(entry.last_success, now),
