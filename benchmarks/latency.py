@@ -77,7 +77,7 @@ def prepare(folder: Path, sshd: Sshd, key: Path, blackhole: Blackhole) -> dict[s
 def measure(commands: dict[str, list[str]], folder: Path, runs: int) -> dict[str, float]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RING")}
     environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as users have it
-    environ.update(HOME=str(folder), XDG_STATE_HOME=str(folder / "state"), PYTHONPATH=str(ROOT))
+    environ.update(HOME=str(folder), XDG_STATE_HOME=str(folder / "state"))
     taken: dict[str, list[float]] = {name: [] for name in commands}
     for round_number in range(runs + 1):
         for name, argv in commands.items():

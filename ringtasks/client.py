@@ -6,6 +6,7 @@ from several threads.  Each call is recorded in the health file, once.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -184,8 +185,11 @@ class SSHClient:
         approach = Approach(config, self._transport)
         if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
             approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
+        gc.disable()  # looking for garbage among what is just being loaded takes 5 ms
         from .connection import Connection
         from .inprocess import InProcessLink
+
+        gc.enable()
 
         def report(outcome: Outcome) -> None:
             call.routes.extend(outcome.routes)
@@ -229,8 +233,7 @@ class SSHClient:
         return self._result(call, ending.status, route)
 
     def _unreachable(self, call: _Call, error: UnreachableError) -> SSHResult:
-        reason = "; ".join(f"{failure.route}: {failure.reason}" for failure in error.failures)
-        self._record(call, success=False, reason=reason)
+        self._record(call, success=False, reason=error.reason)
         return self._result(call, UNREACHABLE, None, error=str(error))
 
     def _record(

@@ -227,9 +227,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     def _route_error(self, error: Exception, route: Route, elapsed: float) -> RouteError:
         """What Paramiko raised during the log-in, as our own error."""
+        if isinstance(error, HostKeyError):  # it was raised where the route is not known
+            error.route, error.address, error.elapsed = route.name, route.address, elapsed
+            return error
         at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
-        if isinstance(error, RouteError):
-            return replace(error, **at)
         if isinstance(error, paramiko.AuthenticationException):
             user = f"user {self.user}: {printable(str(error))}"
             return AuthenticationError(
@@ -324,7 +325,7 @@ def _outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> O
     routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
     if used is not None:
         routes.append(RouteOutcome(used, success=True))
-    reason = "" if used is not None else "; ".join(f"{f.route}: {f.reason}" for f in failures)
+    reason = "" if used is not None else UnreachableError(host, failures).reason
     return Outcome(host, success=used is not None, reason=reason, routes=tuple(routes))
 
 

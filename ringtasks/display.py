@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .link import STDOUT
-from .result import SSHResult
+if TYPE_CHECKING:
+    from .result import SSHResult
 
 __all__ = [
     "JsonReporter",
@@ -114,6 +114,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def _write(stream: int, chunk: bytes) -> None:
-    out = (sys.stdout if stream == STDOUT else sys.stderr).buffer
+    out = (sys.stdout if stream == 1 else sys.stderr).buffer
     out.write(chunk)
     out.flush()

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
@@ -86,29 +85,28 @@ ADVICE = {
 }
 
 
-@dataclass(eq=False)
 class RingtasksError(Exception):
     """Anything ringtasks raises on purpose."""
 
-    def __str__(self) -> str:
-        return type(self).__name__
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"{type(self).__name__}({fields})"
 
     def __reduce__(self) -> tuple[Callable[..., RingtasksError], tuple[Any, ...]]:
-        # Exceptions pickle by their positional arguments; ours are made by field name.
+        # Exceptions pickle by their positional arguments; ours are made of fields.
         return _rebuild, (type(self), dict(self.__dict__))
 
 
-@dataclass(eq=False)
 class UsageError(RingtasksError, ValueError):
     """The call itself is wrong: exit status 2, nothing was sent, nothing recorded."""
 
-    message: str
+    def __init__(self, message: str) -> None:
+        self.message = message
 
     def __str__(self) -> str:
         return self.message
 
 
-@dataclass(eq=False)
 class InventoryError(UsageError):
     """A hosts file cannot be used as it stands.
 
@@ -116,10 +114,18 @@ class InventoryError(UsageError):
     fault has no such place.
     """
 
-    file: str | None = None
-    line: int | None = None
-    host: str | None = None
-    field_name: str | None = None
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        host: str | None = None,
+        field_name: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.file, self.line = file, line
+        self.host, self.field_name = host, field_name
 
     def __str__(self) -> str:
         place = self.file or ""
@@ -129,58 +135,71 @@ class InventoryError(UsageError):
         return ": ".join(part for part in parts if part)
 
 
-@dataclass(eq=False)
 class UnknownHostError(InventoryError, LookupError):
     """No host, group or fact of that name; ``near`` are the closest names, best first."""
 
-    near: tuple[str, ...] = ()
+    def __init__(self, message: str, *, near: tuple[str, ...] = (), **place: Any) -> None:
+        super().__init__(message, **place)
+        self.near = near
 
     def __str__(self) -> str:
         text = super().__str__()
         return f"{text}; did you mean {', '.join(self.near)}?" if self.near else text
 
 
-@dataclass(eq=False)
 class RouteError(RingtasksError, ConnectionError):
     """One way to a host does not work; the command was not sent this way.
 
     ``elapsed`` is in seconds. ``evidence`` is what the system, the proxy or the server said.
     """
 
-    host: str
-    route: str
-    reason: Reason
-    evidence: str = ""
-    address: str = ""
-    elapsed: float = 0.0
-    advice: str = ""
+    def __init__(
+        self,
+        host: str,
+        route: str,
+        reason: Reason,
+        evidence: str = "",
+        address: str = "",
+        elapsed: float = 0.0,
+        advice: str = "",
+    ) -> None:
+        self.host, self.route = host, route
+        self.reason, self.evidence = reason, evidence
+        self.address, self.elapsed = address, elapsed
+        self.advice = advice or ADVICE[reason]
+
+    @property
+    def what(self) -> str:
+        """The reason and its evidence: ``refused: Connection refused``."""
+        return f"{self.reason}: {self.evidence}" if self.evidence else str(self.reason)
 
     def explain(self) -> str:
-        """The failure without the host's name: ``direct (203.0.113.10:22): refused: …; …``."""
+        """All but the host's name: ``direct (203.0.113.10:22): refused: …; check the port …``."""
         where = f"{self.route} ({self.address})" if self.address else self.route
-        what = ": ".join(part for part in (where, str(self.reason), self.evidence) if part)
-        return f"{what}; {self.advice or ADVICE[self.reason]}"
+        return f"{where}: {self.what}; {self.advice}"
 
     def __str__(self) -> str:
         return f"{self.host}: {self.explain()}"
 
 
-@dataclass(eq=False)
 class HostKeyError(RouteError):
     """Who answered did not show the host's pinned key."""
 
 
-@dataclass(eq=False)
 class AuthenticationError(RouteError):
     """The host is there but refuses the log-in."""
 
 
-@dataclass(eq=False)
 class UnreachableError(RingtasksError, ConnectionError):
     """No route worked. ``failures`` holds one RouteError a route, in the order they were tried."""
 
-    host: str
-    failures: tuple[RouteError, ...] = field(default_factory=tuple)
+    def __init__(self, host: str, failures: tuple[RouteError, ...] = ()) -> None:
+        self.host, self.failures = host, failures
+
+    @property
+    def reason(self) -> str:
+        """In short: ``tailscale: refused; direct: timed out``."""
+        return "; ".join(f"{failure.route}: {failure.reason}" for failure in self.failures)
 
     def __str__(self) -> str:
         if not self.failures:
@@ -189,13 +208,11 @@ class UnreachableError(RingtasksError, ConnectionError):
         return f"{self.host}: unreachable, no route worked:\n{tried}"
 
 
-@dataclass(eq=False)
 class OutcomeUnknownError(RingtasksError, ConnectionError):
     """The link broke when the command may already have started: it may or may not have run."""
 
-    host: str
-    route: str
-    evidence: str = ""
+    def __init__(self, host: str, route: str, evidence: str = "") -> None:
+        self.host, self.route, self.evidence = host, route, evidence
 
     def __str__(self) -> str:
         why = f" ({self.evidence})" if self.evidence else ""
@@ -205,35 +222,31 @@ class OutcomeUnknownError(RingtasksError, ConnectionError):
         )
 
 
-@dataclass(eq=False)
 class LimitError(RingtasksError, TimeoutError):
     """A time limit (``limit`` seconds, called ``name``) passed."""
 
-    host: str
-    name: str
-    limit: float
+    def __init__(self, host: str, name: str, limit: float) -> None:
+        self.host, self.name, self.limit = host, name, limit
 
     def __str__(self) -> str:
         return f"{self.host}: {self.name} of {self.limit:g} s passed"
 
 
-@dataclass(eq=False)
 class ProtocolError(RingtasksError):
     """The far side said something the protocol does not allow: the link must be dropped."""
 
-    host: str
-    evidence: str
+    def __init__(self, host: str, evidence: str) -> None:
+        self.host, self.evidence = host, evidence
 
     def __str__(self) -> str:
         return f"{self.host}: protocol error: {self.evidence}"
 
 
-@dataclass(eq=False)
 class StateFileError(RingtasksError, OSError):
     """A state file (health, known hosts) could not be read or written."""
 
-    path: str
-    evidence: str
+    def __init__(self, path: str, evidence: str) -> None:
+        self.path, self.evidence = path, evidence
 
     def __str__(self) -> str:
         return f"{self.path}: {self.evidence}"

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import paramiko
-
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from .connection import Connection

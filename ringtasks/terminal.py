@@ -8,9 +8,10 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from .link import Terminal
+if TYPE_CHECKING:
+    from .link import Terminal
 
 __all__ = ["local_terminal", "piped_stdin", "terminable", "watch_size"]
 
@@ -39,6 +40,8 @@ def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
     if not wanted:
         yield None
         return
+    from .link import Terminal
+
     size = shutil.get_terminal_size()
     terminal = Terminal(os.environ.get("TERM", "xterm"), size.columns, size.lines)
     if not (os.isatty(0) and os.isatty(1)):

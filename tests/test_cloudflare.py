@@ -1,4 +1,4 @@
-"""The Cloudflare route, through a stand-in for ``cloudflared`` that records where the secret went."""
+"""The Cloudflare route: a stand-in for ``cloudflared`` records where the secret went."""
 
 from __future__ import annotations
 

@@ -51,6 +51,4 @@ def _verdict(probe: Probe) -> str:
         return f"{probe.latency_ms:.0f} ms"
     if probe.failure is None:
         return "no answer"
-    advice = probe.failure.explain().rpartition("; ")[2]
-    why = ": ".join(part for part in (str(probe.failure.reason), probe.failure.evidence) if part)
-    return f"{why}; {advice}"
+    return f"{probe.failure.what}; {probe.failure.advice}"
