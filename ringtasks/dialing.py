@@ -14,8 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import tcp
 from .banner import await_banner
@@ -33,8 +32,7 @@ __all__ = ["Dialled", "Gateway", "dial"]
 Gateway = Callable[[str, int, float], Any]
 
 
-@dataclass(frozen=True)
-class Dialled:
+class Dialled(NamedTuple):
     """The race's outcome: a stream at whose other end an SSH server speaks.
 
     ``failures`` are the routes given up on the way, in the order of their failing; one that had its

@@ -12,8 +12,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from .link import STDERR, STDOUT, Exited, Link, LinkLostError, Session, Terminal
 from .script import READY_MARK, Script, exec_line, parse_hello, stop_script
@@ -33,8 +32,7 @@ _MAX_HELLO_BYTES = 1024 * 1024
 OnOutput = Callable[[int, bytes], None]
 
 
-@dataclass(frozen=True)
-class Stopped:
+class Stopped(NamedTuple):
     """What became of the processes that were told to end.
 
     ``is_gone`` None: it could not be found out.  ``left`` are the process ids still there.
@@ -52,8 +50,7 @@ class Stopped:
         return f"remote processes are STILL RUNNING: {pids}"
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How an execution ended: an exit status, or one of the reasons why there is none."""
 
     status: int | None = None

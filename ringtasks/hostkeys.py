@@ -14,9 +14,8 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from .config import SSHConfig, known_hosts_file
 from .errors import StateFileError
@@ -24,8 +23,7 @@ from .errors import StateFileError
 __all__ = ["HostKey", "KnownHosts", "Verdict", "judge"]
 
 
-@dataclass(frozen=True)
-class HostKey:
+class HostKey(NamedTuple):
     """A public key: its type (``ssh-ed25519``) and its base64 blob."""
 
     type: str
@@ -59,8 +57,7 @@ class HostKey:
         return f"{self.type} {self.fingerprint}"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What to do with the key that a server showed: trust it or not, and pin it or not."""
 
     is_trusted: bool

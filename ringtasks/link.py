@@ -6,8 +6,7 @@ kind is `inprocess`; callers cannot tell the kinds apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["STDERR", "STDOUT", "Exited", "Link", "LinkLostError", "Output", "Session", "Terminal"]
 
@@ -18,8 +17,7 @@ class LinkLostError(ConnectionError):
     """The connection under a session is gone."""
 
 
-@dataclass(frozen=True)
-class Terminal:
+class Terminal(NamedTuple):
     """A pseudo-terminal to ask for: its kind (``TERM``) and its size in characters."""
 
     kind: str
@@ -27,16 +25,14 @@ class Terminal:
     rows: int
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """Some bytes that the program wrote, to `STDOUT` or `STDERR`."""
 
     stream: int
     chunk: bytes
 
 
-@dataclass(frozen=True)
-class Exited:
+class Exited(NamedTuple):
     """The program has ended and all its output was received. 128 + n: killed by signal n."""
 
     status: int

@@ -7,7 +7,8 @@ only as an environment variable of the proxy process, never among its arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from .config import SSHConfig, expand
@@ -20,15 +21,17 @@ ROUTE_NAMES = ("tailscale", "direct", "cloudflare")
 TAILSCALE_PROXY_VARIABLE = "RINGTASKS_TAILSCALE_PROXY"
 
 
-@dataclass(frozen=True)
-class ProcessProxy:
+class ProcessProxy(NamedTuple):
     """A program whose stdin and stdout are the connection, like ssh's ProxyCommand."""
 
     argv: tuple[str, ...]
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: Mapping[str, str] = MappingProxyType({})
     """Set for the program; a ``${VAR}`` in them is expanded when it starts, not before."""
     scrubbed_prefix: str | None = None
     """Inherited variables with this prefix are kept from the program."""
+
+    def __repr__(self) -> str:
+        return f"ProcessProxy({self.argv!r})"  # the variables may be secret
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The program's whole environment.
@@ -43,16 +46,14 @@ class ProcessProxy:
         return kept | {name: expand(value) for name, value in self.variables.items()}
 
 
-@dataclass(frozen=True)
-class SocksProxy:
+class SocksProxy(NamedTuple):
     """A SOCKS5 proxy (RFC 1928); names are resolved at its end."""
 
     host: str
     port: int
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """One way to a host: an address and what carries the bytes there (None: plain TCP)."""
 
     name: str
