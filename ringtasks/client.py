@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,16 +34,15 @@ _LINK_ATTEMPTS = 3
 OnOutput = Callable[[int, bytes], None]
 
 
-@dataclass(frozen=True)
 class _Call:
     """One `run`, with what the health file will be told of it."""
 
-    command: str
-    limit: float | None
-    started: float = field(default_factory=time.monotonic)
-    stdout: Capture = field(default_factory=Capture)
-    stderr: Capture = field(default_factory=Capture)
-    routes: list[RouteOutcome] = field(default_factory=list)
+    def __init__(self, command: str, limit: float | None) -> None:
+        self.command = command
+        self.limit = limit
+        self.started = time.monotonic()
+        self.stdout, self.stderr = Capture(), Capture()
+        self.routes: list[RouteOutcome] = []
 
 
 class SSHClient:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 __all__ = [
     "HOST_CIRCUIT",
@@ -121,8 +121,7 @@ class SSHHealth:
         return _counted(host, outcome.success, outcome.at, outcome.reason)
 
 
-@dataclass(frozen=True)
-class RouteOutcome:
+class RouteOutcome(NamedTuple):
     """One route's part in an attempt to reach a host."""
 
     route: str
@@ -142,8 +141,7 @@ class Outcome:
     """Unix seconds."""
 
 
-@dataclass(frozen=True)
-class Circuit:
+class Circuit(NamedTuple):
     """The rule by which failures in a row open a circuit, and time lets one attempt through."""
 
     failures_to_open: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invoke import Context, Exit
 
@@ -88,12 +87,11 @@ def run(
     raise Exit(code=combined_status(statuses))
 
 
-@dataclass(frozen=True)
-class _Request:
+class _Request(NamedTuple):
     command: str
     timeout: float | None
     cwd: str | None
-    env: Mapping[str, str] = field(repr=False)
+    env: Mapping[str, str]
     repeats: int
     pty: bool
 
