@@ -237,7 +237,11 @@ def _server_class(host: _Host) -> Any:
         def connection_requested(
             self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
         ) -> bool:
-            return _is_loopback(dest_host)
+            if not _is_loopback(dest_host):
+                raise asyncssh.ChannelOpenError(
+                    asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "loopback only"
+                )
+            return True
 
     class Session(asyncssh.SSHServerProcess[bytes]):
         """SFTP is asyncssh's; a command's channel is handed to a `_Command`."""
@@ -336,21 +340,27 @@ class _Command(asyncio.SubprocessProtocol):
         self._process: asyncio.SubprocessTransport | None = None
         self._input: asyncio.WriteTransport | None = None
         self._outputs: dict[int, asyncio.ReadTransport] = {}
-        self._is_started = self._is_output_paused = self._is_hung_up = False
+        self._is_started = self._is_hung_up = False
+        self._is_input_paused = self._is_output_paused = False
+        self._early_input = bytearray()
+        self._has_early_end = False
         self.exited = asyncio.Event()
         host.commands.add(self)
-        channel.pause_reading()  # until there is a program to read it
         self._starting = asyncio.ensure_future(self._start())
 
     # The client's side.
 
     def take_input(self, received: bytes) -> None:
-        if self._input is not None and not self._input.is_closing():
+        if not self._is_started:
+            self._early_input += received  # bounded by the channel's window
+        elif self._input is not None and not self._input.is_closing():
             self._input.write(received)
 
     def end_input(self) -> None:
+        if not self._is_started:
+            self._has_early_end = True
         # A terminal has no end of input but ^D, which the client sends: so with sshd.
-        if not self._has_terminal and self._input is not None and not self._input.is_closing():
+        elif not self._has_terminal and self._input is not None and self._input.can_write_eof():
             self._input.write_eof()
 
     def pause_output(self) -> None:
@@ -374,12 +384,12 @@ class _Command(asyncio.SubprocessProtocol):
 
     def hang_up(self) -> None:
         self._is_hung_up = True
-        for output in self._outputs.values():
+        for output in tuple(self._outputs.values()):
             output.close()
         if self._input is None:
             return
         if self._has_terminal:
-            self._input.abort()  # unread typing must not hold the terminal open
+            _abort(self._input)  # unread typing must not hold the terminal open
         else:
             self._input.close()  # what was sent is still delivered
 
@@ -393,14 +403,23 @@ class _Command(asyncio.SubprocessProtocol):
             self._channel.write(data, None if fd == _STDOUT else _extended_stderr())
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if self._outputs.pop(fd, None) is not None:
+        if fd == _STDIN:
+            self._input = None
+        elif self._outputs.pop(fd, None) is not None:
             self._end_if_done()
 
     def pause_input(self) -> None:
+        self._is_input_paused = True
         self._channel.pause_reading()
 
     def resume_input(self) -> None:
-        if not self._is_hung_up:
+        self._is_input_paused = False
+        # Not at once: asyncio's pipe transport calls this before it looks whether it is closing,
+        # and would drop what is written, and ended, meanwhile.
+        asyncio.get_running_loop().call_soon(self._resume_channel)
+
+    def _resume_channel(self) -> None:
+        if not (self._is_input_paused or self._is_hung_up):
             self._channel.resume_reading()
 
     def process_exited(self) -> None:
@@ -426,7 +445,9 @@ class _Command(asyncio.SubprocessProtocol):
             return
         if self._is_output_paused:
             self.pause_output()
-        self._channel.resume_reading()
+        self.take_input(bytes(self._early_input))
+        if self._has_early_end:
+            self.end_input()
         self._end_if_done()
 
     async def _start_on_pipes(self) -> None:
@@ -505,7 +526,7 @@ class _Command(asyncio.SubprocessProtocol):
         if self._process is None:
             return
         if self._input is not None:
-            self._input.abort()
+            _abort(self._input)
         self._process.close()
         if not self._has_terminal and not _group_exists(self._process.get_pid()):
             self._host.commands.discard(self)  # else something in the background is left to end
@@ -553,6 +574,12 @@ def _closed_on_error(*descriptors: int) -> Iterator[list[BinaryIO]]:
         for file in files:
             file.close()
         raise
+
+
+def _abort(transport: asyncio.WriteTransport) -> None:
+    # asyncio's pipe transports fail in their own callback when aborted after they have closed.
+    if not transport.is_closing() or transport.get_write_buffer_size():
+        transport.abort()
 
 
 def _extended_stderr() -> int:

@@ -214,24 +214,6 @@ def test_death_by_a_signal_is_told_as_a_signal(client: paramiko.SSHClient, name:
     assert status == -1  # Paramiko's word for "no exit status"
 
 
-def test_signal_from_the_client_reaches_the_whole_process_group(
-    client: paramiko.SSHClient,
-) -> None:
-    channel = start(client, "trap 'echo caught; exit 5' TERM; echo up; sleep 60 & wait; wait")
-    read_until(channel, b"up\n")
-    channel.shutdown_write()  # an ended stdin is in no signal's way
-
-    request = paramiko.Message()
-    request.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
-    request.add_int(channel.remote_chanid)
-    request.add_string("signal")
-    request.add_boolean(False)
-    request.add_string("TERM")
-    client.get_transport()._send_user_message(request)
-
-    assert read_all(channel)[:2] == (5, b"caught\n")
-
-
 def test_closing_the_channel_breaks_the_pipe_and_kills_nothing_else(
     client: paramiko.SSHClient, tmp_path: Path
 ) -> None:
@@ -285,9 +267,7 @@ def test_terminal_is_the_controlling_one_and_ctrl_c_interrupts(
 
 
 def test_terminal_is_resized(client: paramiko.SSHClient) -> None:
-    channel = start(
-        client, "trap 'stty size; exit' WINCH; echo up; while :; do sleep 1; done", pty=True
-    )
+    channel = start(client, "trap 'stty size; exit' WINCH; echo up; sleep 60 & wait", pty=True)
     read_until(channel, b"up")
 
     channel.resize_pty(width=120, height=50)
@@ -403,6 +383,25 @@ def test_locale_is_accepted_from_the_client_and_nothing_else(
     channel.exec_command('echo $LANG,$LC_TIME,$LANGUAGE,$LD_PRELOAD; [ "$HOME" = sent ]')
 
     assert read_all(channel) == (1, b"sent,sent,,\n", b"")
+
+
+def test_signal_from_the_client_reaches_the_whole_process_group(
+    embedded: paramiko.SSHClient,
+) -> None:
+    """As sshd does where it may: not for root, whose sessions it does not run apart."""
+    channel = start(embedded, "trap 'echo caught; exit 5' TERM; echo up; sleep 60 & wait; wait")
+    read_until(channel, b"up\n")
+    channel.shutdown_write()  # an ended stdin is in no signal's way
+
+    request = paramiko.Message()
+    request.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+    request.add_int(channel.remote_chanid)
+    request.add_string("signal")
+    request.add_boolean(False)
+    request.add_string("TERM")
+    embedded.get_transport()._send_user_message(request)
+
+    assert read_all(channel)[:2] == (5, b"caught\n")
 
 
 def test_signal_that_ssh_has_no_name_for_ends_the_channel_all_the_same(

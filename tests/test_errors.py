@@ -1,0 +1,135 @@
+"""Errors carry data, make their text from it, and survive a pickle."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import socket
+
+import pytest
+
+from ringtasks import errors
+from ringtasks.banner import NotSSHError
+from ringtasks.errors import (
+    ADVICE,
+    AuthenticationError,
+    HostKeyError,
+    InventoryError,
+    LimitError,
+    OutcomeUnknownError,
+    ProtocolError,
+    Reason,
+    RingtasksError,
+    RouteError,
+    StateFileError,
+    UnknownHostError,
+    UnreachableError,
+    UsageError,
+)
+from ringtasks.faults import classify, printable
+
+REFUSED = RouteError("box", "direct", Reason.REFUSED, "Connection refused", "192.0.2.1:22", 0.1)
+EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
+    (UsageError("--cmd is missing"), ValueError, "--cmd is missing"),
+    (
+        InventoryError("bad", file="h.yaml", line=3, host="box", field_name="ssh_port"),
+        ValueError,
+        "h.yaml:3: box: ssh_port: bad",
+    ),
+    (
+        UnknownHostError("unknown host 'bx'", near=("box",)),
+        LookupError,
+        "unknown host 'bx'; did you mean box?",
+    ),
+    (
+        REFUSED,
+        ConnectionError,
+        "box: direct (192.0.2.1:22): refused: Connection refused; "
+        "check the port, and that sshd runs on the host",
+    ),
+    (
+        HostKeyError("box", "direct", Reason.HOST_KEY, "changed", advice="look"),
+        ConnectionError,
+        "box: direct: host key: changed; look",
+    ),
+    (
+        AuthenticationError("box", "direct", Reason.AUTHENTICATION, "no"),
+        ConnectionError,
+        "box: direct: authentication refused: no; "
+        "check ssh_user and ssh_key, and that the public key is on the host",
+    ),
+    (
+        UnreachableError("box", (REFUSED,)),
+        ConnectionError,
+        f"box: unreachable, no route worked:\n  {REFUSED.explain()}",
+    ),
+    (
+        UnreachableError("box"),
+        ConnectionError,
+        "box: unreachable: it has no route; give it an address",
+    ),
+    (
+        OutcomeUnknownError("box", "direct", "reset"),
+        ConnectionError,
+        "box: outcome unknown: the link over direct was lost (reset) after the command was sent; "
+        "it may have run or still be running: look before you repeat it",
+    ),
+    (LimitError("box", "the limit", 1.5), TimeoutError, "box: the limit of 1.5 s passed"),
+    (ProtocolError("box", "nonsense"), RingtasksError, "box: protocol error: nonsense"),
+    (StateFileError("/s", "is full"), OSError, "/s: is full"),
+]
+
+
+@pytest.mark.parametrize(("error", "builtin", "text"), EXAMPLES, ids=lambda e: type(e).__name__)
+def test_each_error_says_what_happened_and_what_to_do(
+    error: RingtasksError, builtin: type[Exception], text: str
+) -> None:
+    assert str(error) == text
+    assert isinstance(error, builtin)
+
+
+@pytest.mark.parametrize("error", [e for e, _, _ in EXAMPLES], ids=lambda e: type(e).__name__)
+def test_each_error_survives_a_pickle_with_its_fields(error: RingtasksError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert type(copy) is type(error)
+    assert repr(copy) == repr(error)
+    assert str(copy) == str(error)
+
+
+def test_the_examples_show_every_error() -> None:
+    public = {getattr(errors, name) for name in errors.__all__} - {Reason, RingtasksError}
+
+    assert {type(error) for error, _, _ in EXAMPLES} == public
+
+
+def test_every_reason_comes_with_what_to_do() -> None:
+    assert set(ADVICE) == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), Reason.NAME_NOT_FOUND),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), Reason.REFUSED),
+        (OSError(errno.EHOSTUNREACH, "x"), Reason.NO_ROUTE),
+        (OSError(errno.ENETUNREACH, "x"), Reason.NO_ROUTE),
+        (OSError(errno.ETIMEDOUT, "x"), Reason.TIMED_OUT),
+        (TimeoutError("x"), Reason.TIMED_OUT),
+        (ConnectionResetError(errno.ECONNRESET, "x"), Reason.RESET),
+        (BrokenPipeError(errno.EPIPE, "x"), Reason.RESET),
+        (EOFError(), Reason.RESET),
+        (NotSSHError("HTTP/1.1 400"), Reason.NOT_SSH),
+        (OSError(errno.EIO, "x"), Reason.KEY_EXCHANGE),
+        (RuntimeError("x"), Reason.KEY_EXCHANGE),
+    ],
+)
+def test_foreign_errors_are_sorted_at_one_door(error: Exception, reason: Reason) -> None:
+    assert classify(error)[0] is reason
+
+
+def test_remote_text_cannot_speak_to_the_terminal() -> None:
+    assert (
+        printable("a\x1b[2Jb\r\n c\x9bd")
+        == "a\N{REPLACEMENT CHARACTER}[2Jb c\N{REPLACEMENT CHARACTER}d"
+    )
