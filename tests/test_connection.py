@@ -19,7 +19,7 @@ from ringtasks import Connection, SSHConfig
 from ringtasks.errors import Reason, UnreachableError, UsageError
 from ringtasks.health_store import HealthStore
 from ringtasks.hostkeys import HostKey, KnownHosts
-from tests.support.faulty import Refusing, Silent, Wire
+from tests.support.faulty import Refusing, Silent, Socks5, Wire
 from tests.support.sshd import Sshd, make_key
 
 MakeSshd = Callable[..., Sshd]
@@ -54,7 +54,7 @@ def test_the_environment_arrives_whole_and_stays_out_of_the_process_list(
     value = 'it\'s "$HOME"\n `x`'
     with Connection(config) as connection:
         result = connection.run(
-            'printf %s "$V"; cat /proc/[0-9]*/cmdline >&2', env={"V": value}, hide=True
+            'printf %s "$V"; cat /proc/[0-9]*/cmdline >&2 || :', env={"V": value}, hide=True
         )
 
     assert result.stdout == value
@@ -234,6 +234,20 @@ def test_a_dead_jump_host_is_told_as_such(
     (failure,) = caught.value.failures
     assert (failure.route, failure.reason) == ("direct", Reason.JUMP_FAILED)
     assert "bastion: unreachable" in failure.evidence
+
+
+def test_inside_a_container_the_tailscale_route_goes_through_a_socks_proxy(
+    config: SSHConfig, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_tailnet = replace(config, tailscale_ip="127.0.0.3", tailscale_port=sshd.port, host="")
+    with Socks5() as proxy:
+        url = f"socks5://{proxy.address}:{proxy.port}"
+        monkeypatch.setenv("RINGTASKS_TAILSCALE_PROXY", url)
+
+        with Connection(in_tailnet) as connection:
+            assert connection.run("echo hi", hide=True).stdout == "hi\n"
+            assert connection.transport_used == "tailscale"
+        assert proxy.connections == 1
 
 
 def test_an_encrypted_key_works_with_its_passphrase(make_sshd: MakeSshd, tmp_path: Path) -> None:
