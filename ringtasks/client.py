@@ -222,8 +222,7 @@ class SSHClient:
             call.routes.append(RouteOutcome(route, success=True))
         self._record(call, success=True)
         if ending.interrupted:
-            result = self._result(call, INTERRUPTED, route, error=f"interrupted; {ending.stopped}")
-            raise KeyboardInterrupt(result)
+            return self._result(call, INTERRUPTED, route, error=f"interrupted; {ending.stopped}")
         if ending.status is None:
             passed = LimitError(self.config.id, "the command's time limit", call.limit or 0)
             error = f"{passed}; {ending.stopped}"

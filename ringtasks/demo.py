@@ -154,7 +154,6 @@ class _Engine:
     async def _stop_hosts(self) -> None:
         hosts = await asyncio.gather(*self._hosts.values(), return_exceptions=True)
         await asyncio.gather(*(host.stop() for host in hosts if isinstance(host, _Host)))
-        await self._loop.shutdown_default_executor()  # its threads look up forwarded names
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

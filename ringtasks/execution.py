@@ -89,7 +89,14 @@ class Execution:
         self._ends_processes = ends_processes
         self._pid: int | None = None
         self._early = b""
+        self._is_cancelled = False
         self.session: Session | None = None
+
+    def cancel(self) -> None:
+        """End it as an interrupt would, from another thread; `run` returns soon after."""
+        self._is_cancelled = True
+        if self.session is not None:
+            self.session.wake()
 
     def run(self, timeout: float | None) -> Ending:
         """Run to the end, or for ``timeout`` seconds (None: no limit).
@@ -112,7 +119,7 @@ class Execution:
             status = self._receive_until(session, deadline)
         except LinkLostError as error:
             return Ending(lost=str(error))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _CancelledError):
             return Ending(interrupted=True, stopped=self._stop(session))
         except BaseException:  # the caller's on_output failed: a reader that went away, say
             self._stop(session)
@@ -140,9 +147,13 @@ class Execution:
             target=pump, args=(self._stdin, session), name="ringtasks-stdin", daemon=True
         ).start()
 
-    def _receive_until(self, session: Session, deadline: float | None) -> int | None:
+    def _receive_until(
+        self, session: Session, deadline: float | None, *, is_draining: bool = False
+    ) -> int | None:
         """The exit status; None when the deadline passed."""
         while True:
+            if self._is_cancelled and not is_draining:
+                raise _CancelledError
             happened = session.receive(_remaining(deadline))
             if isinstance(happened, Exited):
                 return happened.status
@@ -179,8 +190,13 @@ class Execution:
             return Stopped(is_gone=None)
         stopped = stop(self._link, self._pid, self._script.run_id)
         with contextlib.suppress(LinkLostError, BrokenPipeError):
-            self._receive_until(session, time.monotonic() + _DRAIN_TIMEOUT)
+            drained_by = time.monotonic() + _DRAIN_TIMEOUT
+            self._receive_until(session, drained_by, is_draining=True)
         return stopped
+
+
+class _CancelledError(Exception):
+    """Somebody has called `Execution.cancel`."""
 
 
 def stop(link: Link, pid: int, run_id: str, grace: float = STOP_GRACE) -> Stopped:

@@ -37,6 +37,18 @@ _T = TypeVar("_T")
 _warned: set[str] = set()
 
 
+class _Queue:
+    """What the threads of this process have to record in one file."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Outcome] = []
+        self.writing = threading.Lock()
+
+
+_queues: dict[Path, _Queue] = {}
+_queues_lock = threading.Lock()
+
+
 def _say(text: str) -> None:
     print(f"ringtasks: warning: {text}", file=sys.stderr)
 
@@ -73,9 +85,21 @@ class HealthStore:
         return self._look(lambda document: health_of(document, name), SSHHealth())
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Count outcomes, all in one write."""
-        noted = list(outcomes)
+        """Count outcomes; they are in the file when this returns.
 
+        Threads that record at the same time share a write: whoever comes while one is under way
+        finds his own part of the next.
+        """
+        with _queues_lock:
+            queue = _queues.setdefault(self.path, _Queue())
+            queue.waiting += outcomes
+        with queue.writing:
+            with _queues_lock:
+                noted, queue.waiting = queue.waiting, []
+            if noted:
+                self._count(noted)
+
+    def _count(self, noted: list[Outcome]) -> None:
         def count(document: Document) -> bool:
             touched: dict[str, SSHHealth] = {}
             for outcome in noted:
@@ -85,8 +109,7 @@ class HealthStore:
                 put(document, name, health, time.time())
             return bool(touched)
 
-        if noted:
-            self._update(count)
+        self._update(count)
 
     def reset(self, names: Iterable[str] | None = None) -> int:
         """Forget hosts (None: all); the number of those that were known."""

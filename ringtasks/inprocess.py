@@ -65,6 +65,7 @@ class _Session:
         self._channel = channel
         self._bell = _Bell()
         self._pending: list[Output] = []
+        self._is_woken = False
         # Paramiko's thread fills these buffers; being woken by them costs no polling.
         buffers: Any = channel
         buffers.in_buffer.set_event(self._bell)
@@ -84,6 +85,9 @@ class _Session:
 
     def receive(self, timeout: float | None) -> Output | Exited | None:
         self._bell.clear_before_looking()
+        if self._is_woken:
+            self._is_woken = False
+            return None
         if not self._pending:
             self._collect()
         if not self._pending and not self._has_ended():
@@ -94,6 +98,10 @@ class _Session:
         if self._pending:
             return self._pending.pop(0)
         return self._end() if self._has_ended() else None
+
+    def wake(self) -> None:
+        self._is_woken = True  # kept: the bell alone would be silenced by a `receive` that begins
+        self._bell.set()
 
     def resize(self, columns: int, rows: int) -> None:
         with contextlib.suppress(*_LINK_ERRORS):

@@ -56,6 +56,9 @@ class Session(Protocol):
         :raises LinkLostError: the link is gone: whether the program goes on is not known.
         """
 
+    def wake(self) -> None:
+        """Let a `receive` that waits return None at once; from any thread."""
+
     def resize(self, columns: int, rows: int) -> None:
         """Tell the pseudo-terminal its new size."""
 
