@@ -678,6 +678,8 @@ def test_forked_child_leaves_the_parents_host_alone(log_in: Clients) -> None:
 
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(TIMEOUT))  # a child that hangs ends, and fails the test
         demo.stop_all()
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -1,0 +1,51 @@
+"""The threads that asynchronous calls wait in: as many as are used at once, up to a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["MAX_THREADS", "call", "shut_down"]
+
+#: More calls than this at once wait for their turn, first come, first served.
+MAX_THREADS = 128
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+async def call(work: Callable[[], T], cancel: Callable[[], None]) -> T:
+    """What ``work`` returns, run in a thread of the pool; from any event loop.
+
+    When the awaiting task is cancelled, ``cancel`` is called, at once and from this thread: it is
+    to make ``work`` return soon.  A call whose turn has not come yet is taken out of the queue.
+    """
+    future = _executor().submit(work)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if not future.cancelled():
+            cancel()
+        raise
+
+
+def shut_down() -> None:
+    """Wait for the calls under way, and end the threads. The next call starts new ones."""
+    global _pool
+    with _lock:
+        pool, _pool = _pool, None
+    if pool is not None:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="ringtasks-call")
+        return _pool
