@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .health import SSHHealth
     from .inventory import HostConfig
+    from .registry import (
+        close_all_clients,
+        get_cluster_nodes,
+        get_ssh_client,
+        run_ssh_command,
+        run_ssh_command_async,
+        run_ssh_command_sync,
+    )
     from .result import SSHResult
 
 __all__ = [
@@ -23,6 +31,12 @@ __all__ = [
     "SSHConfig",
     "SSHHealth",
     "SSHResult",
+    "close_all_clients",
+    "get_cluster_nodes",
+    "get_ssh_client",
+    "run_ssh_command",
+    "run_ssh_command_async",
+    "run_ssh_command_sync",
 ]
 
 __version__ = "0.1.0"
@@ -34,6 +48,12 @@ _HOMES = {
     "SSHConfig": "config",
     "SSHHealth": "health",
     "SSHResult": "result",
+    "close_all_clients": "registry",
+    "get_cluster_nodes": "registry",
+    "get_ssh_client": "registry",
+    "run_ssh_command": "registry",
+    "run_ssh_command_async": "registry",
+    "run_ssh_command_sync": "registry",
 }
 
 

@@ -1,28 +1,30 @@
 """`SSHClient`: commands on one host, answered by an SSHResult whatever happens there.
 
 A client keeps one link open between calls and opens it anew when it was lost.  It is safe to use
-from several threads.  Each call is recorded in the health file, once.
+from several threads and event loops.  Each call is recorded in the health file, once.
 """
 
 from __future__ import annotations
 
-import gc
+import asyncio
+import functools
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from .approach import Approach
-from .capture import Capture
+from . import pool
+from .background import launch_script
+from .capture import MAX_OUTPUT_BYTES, Capture
 from .config import SSHConfig
-from .errors import LimitError, OutcomeUnknownError, Reason, RouteError, UnreachableError
+from .errors import LimitError, OutcomeUnknownError, RouteError, UnreachableError
 from .execution import Ending, Execution
 from .faults import printable
-from .health import Outcome, RouteOutcome, SSHHealth
-from .health_store import HealthStore
+from .health import Outcome, SSHHealth
+from .keeper import LinkKeeper, Report
 from .link import STDOUT, Link, LinkLostError, Terminal
+from .process_memory import PS_COMMAND, memory_of
 from .result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .script import Script
 
@@ -30,25 +32,21 @@ __all__ = ["SSHClient"]
 
 #: A link that fails before the command can have started is replaced this many times.
 _LINK_ATTEMPTS = 3
+#: Starting a background job is exactly-once by its id, so a lost answer is asked for again.
+_START_ATTEMPTS = 3
 
 OnOutput = Callable[[int, bytes], None]
-
-
-class _Call:
-    """One `run`, with what the health file will be told of it."""
-
-    def __init__(self, command: str, limit: float | None) -> None:
-        self.command = command
-        self.limit = limit
-        self.started = time.monotonic()
-        self.stdout, self.stderr = Capture(), Capture()
-        self.routes: list[RouteOutcome] = []
 
 
 class SSHClient:
     """Runs commands on the host that ``config`` describes.
 
+    What happens on the far end raises nothing: it is in the `SSHResult`.  The caller's own
+    mistakes raise before anything is sent: ValueError and TypeError for an argument, UsageError
+    for a configuration that cannot be used (a missing key file, an unset ``${VAR}``).
+
     :param transport: use this route only (``tailscale``, ``direct`` or ``cloudflare``).
+    :param max_output_bytes: what is kept of each stream of a command: head and tail beyond that.
     :param on_open: told of each opening of a link: the routes that failed, and the one that works.
     """
 
@@ -57,19 +55,19 @@ class SSHClient:
         config: SSHConfig,
         *,
         transport: str | None = None,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
         on_open: Callable[[Outcome], None] | None = None,
     ) -> None:
+        if not isinstance(config, SSHConfig):
+            raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
         self.config = config
-        self._on_open = on_open
-        self._transport = transport
-        self._store = HealthStore()
-        self._link: Link | None = None
-        self._lock = threading.RLock()
+        self._keeper = LinkKeeper(config, transport, on_open)
+        self._max_output_bytes = max_output_bytes
 
     @property
     def health(self) -> SSHHealth:
         """The stored health of the host: what every process has recorded."""
-        return self._store.get(self.config.id)
+        return self._keeper.store.get(self.config.id)
 
     def run(
         self,
@@ -82,69 +80,161 @@ class SSHClient:
         on_output: OnOutput | None = None,
         terminal: Terminal | None = None,
     ) -> SSHResult:
-        """Run ``command`` and answer how it went; what happens on the far end raises nothing.
+        """Run ``command`` and wait for it.
 
-        :param timeout: seconds; None: the host's ``command_timeout``; 0: no limit.
+        :param timeout: seconds; None: the host's ``command_timeout``; 0: no limit. When it passes
+            the remote processes are ended, and ``error`` says whether they were seen to be gone.
         :param cwd: the folder; None: the host's ``work_dir``, else the remote home.
         :param env: set for the command alone, and seen in no process list.
         :param stdin: passed on as it comes; None: empty.
         :param on_output: gets 1 or 2 (stdout, stderr) and the bytes, as they come; then they are
             not kept in the result.
-        :raises ValueError: an empty command, a NUL, a bad variable name, a negative timeout.
-        :raises UsageError: the configuration cannot be used (a missing key file, an unset
-            ``${VAR}``); nothing was sent or recorded.
         :raises KeyboardInterrupt: Ctrl-C; the remote processes were told to end. Its argument is
             the SSHResult.
         """
-        call = _Call(command, _limit(timeout, self.config.command_timeout))
-        script = Script(
-            command,
-            cwd=cwd if cwd is not None else self.config.work_dir,
-            env=dict(env or {}),
-            venv=self.config.venv_activate,
-            run_id=os.urandom(8).hex(),
-        )
+        call = self._call(command, timeout, cwd, env)
+        call.stdin, call.on_output, call.terminal = stdin, on_output or call.on_output, terminal
+        result = self._perform(call)
+        if call.is_interrupted:
+            raise KeyboardInterrupt(result)
+        return result
 
-        def keep(stream: int, chunk: bytes) -> None:
-            (call.stdout if stream == STDOUT else call.stderr).add(chunk)
+    async def run_async(
+        self,
+        command: str,
+        timeout: float | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> SSHResult:
+        """`run`, for asyncio; the waiting is done in a thread of a bounded pool (`pool`).
 
-        def execution_over(link: Link) -> Execution:
-            return Execution(
-                link,
-                script,
-                on_output or keep,
-                shell=self.config.shell,
-                stdin=stdin,
-                terminal=terminal,
-            )
+        Cancelling the awaiting task ends the remote processes.
+        """
+        call = self._call(command, timeout, cwd, env)
+        return await pool.call(functools.partial(self._perform, call), call.cancel)
 
-        return self._run(call, execution_over)
+    async def run_async_with_retry(
+        self,
+        command: str,
+        timeout: float | None = None,
+        max_retries: int = 3,
+        retry_delay: float = 2.0,
+    ) -> SSHResult:
+        """`run_async` until it succeeds, up to ``max_retries`` attempts in all.
+
+        Only for a command that may run twice: an attempt whose outcome is unknown is repeated
+        too, and ``error`` then says so, whatever the last attempt's outcome.
+
+        :param retry_delay: seconds between attempts.
+        """
+        _check_at_least("max_retries", max_retries, 1)
+        _check_at_least("retry_delay", retry_delay, 0)
+        unknown: list[str] = []
+        for attempt in range(1, max_retries + 1):
+            result = await self.run_async(command, timeout)
+            if result.success or attempt == max_retries:
+                break
+            if "outcome unknown" in (result.error or ""):
+                unknown.append(f"attempt {attempt}: {result.error}")
+            await asyncio.sleep(retry_delay)
+        return result.with_note("; ".join(unknown)) if unknown else result
+
+    async def run_background(
+        self,
+        command: str,
+        log_file: str | None = None,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> SSHResult:
+        """Start ``command`` so that it outlives the connection; ``stdout`` is its process id.
+
+        The process leads a session and group of its own, and is started exactly once: where the
+        answer is lost it is asked for again.  ``stdin`` is /dev/null, the output goes to
+        ``log_file`` (its folder is made; None: a file in ``~/.ringtasks/jobs``).
+        """
+        job_id = os.urandom(8).hex()
+        Script(command)  # refused here, with its own name, rather than as part of the launcher
+        launcher = launch_script(job_id, command, log_file, self.config.shell)
+        for _ in range(_START_ATTEMPTS):
+            call = self._call(launcher, None, cwd, env, run_id=job_id)
+            result = await pool.call(functools.partial(self._perform, call), call.cancel)
+            if "outcome unknown" not in (result.error or ""):
+                break
+        return result.for_command(command)
+
+    async def get_process_memory(self, pid: int) -> tuple[float, str] | None:
+        """(resident megabytes of ``pid`` and its descendants, its command's name).
+
+        None once it is gone, or where the host cannot be asked.
+
+        :raises ValueError: ``pid`` is not a process id.
+        """
+        _check_at_least("pid", pid, 1)
+        result = await self.run_async(PS_COMMAND, cwd="/")
+        return memory_of(int(pid), result.stdout) if result.success else None
+
+    def scp_to(self, local: str | Path, remote: str, timeout: float | None = 300) -> SSHResult:
+        """Copy a file or folder to the host: into ``remote`` where that is a folder.
+
+        Modes are kept, ``~`` is the remote home, and a partial file never stands under the final
+        name.  ``timeout`` None or 0: no limit.
+        """
+        return self._copy("put", local, remote, timeout)
+
+    def scp_from(self, remote: str, local: str | Path, timeout: float | None = 300) -> SSHResult:
+        """Copy a file or folder from the host: into ``local`` where that is a folder."""
+        return self._copy("get", local, remote, timeout)
+
+    async def scp_to_async(
+        self, local: str | Path, remote: str, timeout: float | None = 300
+    ) -> SSHResult:
+        """`scp_to`, for asyncio."""
+        return await self._copy_async("put", local, remote, timeout)
+
+    async def scp_from_async(
+        self, remote: str, local: str | Path, timeout: float | None = 300
+    ) -> SSHResult:
+        """`scp_from`, for asyncio."""
+        return await self._copy_async("get", local, remote, timeout)
+
+    put_async = scp_to_async
+    get_async = scp_from_async
+
+    async def check_connectivity(self, *, fresh: bool = False) -> tuple[bool, str]:
+        """Whether a command runs, and a sentence about it.
+
+        :param fresh: log in anew rather than use the open link; a host that is alive only through
+            an old connection, while new log-ins are refused, is not connected, and told as such.
+        """
+        check = self._check_fresh if fresh else self._check
+        return await pool.call(check, lambda: None)
 
     def link(self) -> Link:
         """The open link, opened now if need be; recorded in the health file.
 
         :raises UnreachableError: no route works.
         """
-        call = _Call("", None)
+        report = Report()
         try:
-            link = self._open_link(call)
+            link = self._keeper.link(report)
         except UnreachableError as error:
-            self._unreachable(call, error)
+            self._keeper.record_unreachable(report, error)
             raise
-        self._record(call, success=True)
+        report.served(link.route)
+        self._keeper.record(report, success=True)
         return link
 
     def is_alive(self) -> bool:
         """Whether a link is open and believed to be up; never waits."""
-        link = self._link
-        return link is not None and link.is_alive()
+        return self._keeper.current is not None
+
+    async def close(self) -> None:
+        """Close the link. The next call opens a new one. Safe to repeat."""
+        await pool.call(self._keeper.close, lambda: None)
 
     def close_link(self) -> None:
-        """Close the link, if one is open. The next call opens a new one."""
-        with self._lock:
-            link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        """`close`, blocking."""
+        self._keeper.close()
 
     def __enter__(self) -> SSHClient:
         return self
@@ -152,132 +242,190 @@ class SSHClient:
     def __exit__(self, *exc: object) -> None:
         self.close_link()
 
-    def _run(self, call: _Call, execution_over: Callable[[Link], Execution]) -> SSHResult:
+    async def __aenter__(self) -> SSHClient:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    def _call(
+        self,
+        command: str,
+        timeout: float | None,
+        cwd: str | None,
+        env: Mapping[str, str] | None,
+        run_id: str | None = None,
+    ) -> _Call:
+        script = Script(
+            command,
+            cwd=cwd if cwd is not None else self.config.work_dir,
+            env=dict(env or {}),
+            venv=self.config.venv_activate,
+            run_id=run_id or os.urandom(8).hex(),
+        )
+        limit = _limit(self.config.command_timeout if timeout is None else timeout)
+        return _Call(script, limit, self._max_output_bytes)
+
+    def _perform(self, call: _Work) -> SSHResult:
         failures: list[RouteError] = []
         for _ in range(_LINK_ATTEMPTS):
             try:
-                link = self._open_link(call)
+                link = self._keeper.link(call.report)
             except UnreachableError as error:
-                return self._unreachable(call, UnreachableError(error.host, error.failures))
+                return self._unreachable(call, error)
             try:
-                ending = execution_over(link).run(call.limit)
+                ending = call.run_over(link, self.config.shell)
             except LinkLostError as error:  # nothing can have started: another link may serve
-                failures.append(self._lost_before_start(call, link, error))
+                failures.append(self._keeper.lost_before_start(link, call.report, error))
                 continue
             return self._ended(call, link, ending)
         return self._unreachable(call, UnreachableError(self.config.id, tuple(failures)))
 
-    def _open_link(self, call: _Call) -> Link:
-        with self._lock:
-            if self._link is None or not self._link.is_alive():
-                self.close_link()
-                self._link = self._new_link(call)
-            return self._link
-
-    def _new_link(self, call: _Call) -> Link:
-        config = self.config
-        if config.embedded:
-            from .demo import serve
-
-            config = serve(config)
-        approach = Approach(config, self._transport)
-        if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
-            approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
-        gc.disable()  # looking for garbage among what is just being loaded takes 5 ms
-        from .connection import Connection
-        from .inprocess import InProcessLink
-
-        gc.enable()
-
-        def report(outcome: Outcome) -> None:
-            call.routes.extend(outcome.routes)
-            if self._on_open is not None:
-                self._on_open(outcome)
-
-        connection = Connection(config, transport=self._transport, report=report, approach=approach)
-        return InProcessLink(connection)
-
-    def _lost_before_start(self, call: _Call, link: Link, error: LinkLostError) -> RouteError:
-        call.routes.append(RouteOutcome(link.route, success=False, reason=str(Reason.LINK_LOST)))
-        self._drop(link)
-        # Told at once, so that the next attempt prefers another route.
-        self._record(call, success=None)
-        call.routes.clear()
-        return RouteError(self.config.id, link.route, Reason.LINK_LOST, printable(str(error)))
-
-    def _drop(self, link: Link) -> None:
-        with self._lock:
-            if self._link is link:
-                self._link = None
-        link.close()
-
-    def _ended(self, call: _Call, link: Link, ending: Ending) -> SSHResult:
-        route = link.route
+    def _ended(self, call: _Work, link: Link, ending: Ending) -> SSHResult:
         if ending.lost is not None:
-            self._drop(link)
-            self._record(call, success=False, lost_route=route, reason=str(Reason.LINK_LOST))
-            unknown = OutcomeUnknownError(self.config.id, route, printable(ending.lost))
-            return self._result(call, UNREACHABLE, route, error=str(unknown))
-        if not call.routes:  # an old link was good for another command
-            call.routes.append(RouteOutcome(route, success=True))
-        self._record(call, success=True)
+            return self._lost(call, link, ending.lost)
+        call.report.served(link.route)
+        self._keeper.record(call.report, success=True)
         if ending.interrupted:
-            return self._result(call, INTERRUPTED, route, error=f"interrupted; {ending.stopped}")
+            call.is_interrupted = True
+            return call.result(self.config.id, INTERRUPTED, link, f"interrupted; {ending.stopped}")
         if ending.status is None:
             passed = LimitError(self.config.id, "the command's time limit", call.limit or 0)
-            error = f"{passed}; {ending.stopped}"
-            return self._result(call, TIMED_OUT, route, error=error, timed_out=True)
-        return self._result(call, ending.status, route)
+            return call.result(self.config.id, TIMED_OUT, link, f"{passed}; {ending.stopped}")
+        return call.result(self.config.id, ending.status, link)
 
-    def _unreachable(self, call: _Call, error: UnreachableError) -> SSHResult:
-        self._record(call, success=False, reason=error.reason)
-        return self._result(call, UNREACHABLE, None, error=str(error))
+    def _lost(self, call: _Work, link: Link, evidence: str) -> SSHResult:
+        self._keeper.drop(link)
+        call.report.lost(link.route)
+        self._keeper.record(call.report, success=False, reason="link lost")
+        unknown = OutcomeUnknownError(self.config.id, link.route, printable(evidence))
+        return call.result(self.config.id, UNREACHABLE, link, str(unknown))
 
-    def _record(
-        self, call: _Call, *, success: bool | None, lost_route: str | None = None, reason: str = ""
-    ) -> None:
-        routes = [route for route in call.routes if route.route != lost_route]
-        if lost_route is not None:
-            routes.append(RouteOutcome(lost_route, success=False, reason=reason))
-        outcome = Outcome(self.config.id, success=success, reason=reason, routes=tuple(routes))
-        self._store.record([outcome])
+    def _unreachable(self, call: _Work, error: UnreachableError) -> SSHResult:
+        self._keeper.record_unreachable(call.report, error)
+        return call.result(self.config.id, UNREACHABLE, None, str(error))
 
-    def _result(
-        self,
-        call: _Call,
-        returncode: int,
-        route: str | None,
-        *,
-        error: str | None = None,
-        timed_out: bool = False,
+    def _copy(self, way: str, local: str | Path, remote: str, timeout: float | None) -> SSHResult:
+        from .copying import Copy
+
+        return self._perform(Copy(way, Path(local), remote, _limit(timeout or 0)))
+
+    async def _copy_async(
+        self, way: str, local: str | Path, remote: str, timeout: float | None
     ) -> SSHResult:
-        stdout, stderr = call.stdout.getvalue(), call.stderr.getvalue()
+        from .copying import Copy
+
+        copy = Copy(way, Path(local), remote, _limit(timeout or 0))
+        return await pool.call(functools.partial(self._perform, copy), copy.cancel)
+
+    def _check(self) -> tuple[bool, str]:
+        result = self._perform(self._call("true", None, "/", None))
+        if result.success:
+            return True, f"{self.config.id}: connected over {result.transport_used}"
+        return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
+
+    def _check_fresh(self) -> tuple[bool, str]:
+        was_alive = self.is_alive()
+        report = Report()
+        try:
+            link = self._keeper.new_link(report)
+        except UnreachableError as error:
+            self._keeper.record_unreachable(report, error)
+            if was_alive:
+                return False, f"alive only through an old connection: new log-ins fail: {error}"
+            return False, str(error)
+        self._keeper.record(report, success=True)
+        route = link.route
+        link.close()
+        return True, f"{self.config.id}: a new log-in works over {route}"
+
+
+class _Work(Protocol):
+    """What a link is needed for: a command or a copy."""
+
+    report: Report
+    limit: float | None
+    is_interrupted: bool
+
+    def run_over(self, link: Link, shell: str) -> Ending: ...
+
+    def cancel(self) -> None: ...
+
+    def result(
+        self, host: str, returncode: int, link: Link | None, error: str | None = None
+    ) -> SSHResult: ...
+
+
+class _Call:
+    """One command under way: what it runs, what it has printed, what it has learned of routes."""
+
+    def __init__(self, script: Script, limit: float | None, max_output_bytes: int) -> None:
+        self.script, self.limit = script, limit
+        self.stdin: BinaryIO | None = None
+        self.terminal: Terminal | None = None
+        self.on_output: OnOutput = self._keep
+        self.report = Report()
+        self.is_interrupted = False
+        self._stdout, self._stderr = Capture(max_output_bytes), Capture(max_output_bytes)
+        self._started = time.monotonic()
+        self._execution: Execution | None = None
+        self._is_cancelled = False
+
+    def run_over(self, link: Link, shell: str) -> Ending:
+        """:raises LinkLostError: the link failed before the command can have started."""
+        self._execution = Execution(
+            link,
+            self.script,
+            self.on_output,
+            shell=shell,
+            stdin=self.stdin,
+            terminal=self.terminal,
+        )
+        if self._is_cancelled:
+            return Ending(interrupted=True)
+        return self._execution.run(self.limit)
+
+    def cancel(self) -> None:
+        """End it, from another thread."""
+        self._is_cancelled = True
+        if self._execution is not None:
+            self._execution.cancel()
+
+    def result(
+        self, host: str, returncode: int, link: Link | None, error: str | None = None
+    ) -> SSHResult:
+        stdout, stderr = self._stdout.getvalue(), self._stderr.getvalue()
         return SSHResult(
             success=returncode == 0 and error is None,
             returncode=returncode,
             stdout=stdout.decode("utf-8", "replace"),
             stderr=stderr.decode("utf-8", "replace"),
-            elapsed_ms=round((time.monotonic() - call.started) * 1000, 3),
-            command=call.command,
-            host=self.config.id,
-            transport_used=route,
-            timed_out=timed_out,
+            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
+            command=self.script.command,
+            host=host,
+            transport_used=link.route if link else None,
+            timed_out=returncode == TIMED_OUT and error is not None,
             error=error,
             stdout_bytes=stdout,
             stderr_bytes=stderr,
         )
 
+    def _keep(self, stream: int, chunk: bytes) -> None:
+        (self._stdout if stream == STDOUT else self._stderr).add(chunk)
 
-def _limit(timeout: float | None, default: float) -> float | None:
+
+def _limit(timeout: float) -> float | None:
     """The time limit in seconds, None for none.
 
     :raises ValueError: it is negative.
     :raises TypeError: it is not a number.
     """
-    if timeout is None:
-        timeout = default
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout: expected seconds, got {type(timeout).__name__}")
-    if not timeout >= 0:
-        raise ValueError(f"timeout: expected seconds, not below 0, got {timeout!r}")
+    _check_at_least("timeout", timeout, 0)
     return timeout or None
+
+
+def _check_at_least(name: str, value: float, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not value >= least:  # also refuses NaN
+        raise ValueError(f"{name}: expected at least {least:g}, got {value!r}")

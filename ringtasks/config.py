@@ -76,6 +76,22 @@ class SSHConfig:
             _check_not_negative(count, getattr(self, count))
 
     @classmethod
+    def parse(cls, address: str) -> SSHConfig:
+        """From ``[user@]host[:port]``; an IPv6 address takes no port unless it is in brackets.
+
+        :raises ValueError: there is no host, or the port is none.
+        """
+        found = re.fullmatch(
+            r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
+            r"(?::(?P<port>\d+))?",
+            address,
+        )
+        host = found and (found["v6"] or found["host"])
+        if not found or not host or host.startswith("-"):
+            raise ValueError(f"host: expected [user@]host[:port], got {address!r}")
+        return cls(host, int(found["port"] or DEFAULT_SSH_PORT), found["user"])
+
+    @classmethod
     def from_host_config(cls, host_config: Any) -> SSHConfig:
         """The SSHConfig of any object that has the inventory's attribute names.
 

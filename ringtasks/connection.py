@@ -245,13 +245,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             ssh = host
         else:
             found = find_host(host)
-            if found is not None:
-                ssh = SSHConfig.from_host_config(found)
-            else:
-                short = fabric.connection.derive_shorthand(host)
-                if not short["host"]:
-                    raise ValueError(f"host: expected [user@]host[:port], got {host!r}")
-                ssh = SSHConfig(short["host"], short["port"] or 22, short["user"])
+            ssh = SSHConfig.from_host_config(found) if found else SSHConfig.parse(host)
         given: dict[str, Any] = {"user": user, "port": port}
         return replace(ssh, **{name: value for name, value in given.items() if value is not None})
 

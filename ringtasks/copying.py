@@ -17,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RingtasksError
+from .execution import Ending
+from .keeper import Report
+from .link import Link
+from .result import TIMED_OUT, SSHResult
 
-__all__ = ["CopyError", "deadline_check", "get", "put"]
+__all__ = ["Copy", "CopyError", "get", "put"]
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -31,6 +35,86 @@ class CopyError(RingtasksError, OSError):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.evidence}"
+
+
+class Copy:
+    """One copy under way: ``put`` or ``get``, as a call of `SSHClient`.
+
+    :raises ValueError: a NUL in a path, or an empty one.
+    """
+
+    def __init__(self, way: str, local: Path, remote: str, limit: float | None) -> None:
+        for name, path in (("local", str(local)), ("remote", remote)):
+            if not path or "\0" in path:
+                raise ValueError(f"{name}: expected a path, got {path!r}")
+        self.way, self.local, self.remote, self.limit = way, local, remote, limit
+        self.report = Report()
+        self.is_interrupted = False
+        self._started = time.monotonic()
+        self._is_cancelled = False
+        self._error: CopyError | None = None
+
+    def run_over(self, link: Link, shell: str) -> Ending:
+        """:raises LinkLostError: nothing was copied."""
+        sftp = link.open_sftp()
+        check = self._check_by(None if self.limit is None else time.monotonic() + self.limit)
+        try:
+            if self.way == "put":
+                put(sftp, self.local, self.remote, check)
+            else:
+                get(sftp, self.remote, self.local, check)
+        except CopyError as error:
+            if not link.is_alive():
+                return Ending(lost=str(error))
+            self._error = error
+            return Ending(status=1)
+        except TimeoutError:
+            return Ending(timed_out=True)
+        except _CancelledError:
+            return Ending(interrupted=True)
+        except Exception as error:  # noqa: BLE001  # Paramiko's SFTP raises what it likes
+            return Ending(lost=str(error) or type(error).__name__)
+        finally:
+            with contextlib.suppress(Exception):
+                sftp.close()
+        return Ending(status=0)
+
+    def cancel(self) -> None:
+        """End it, from another thread; what was not whole yet is removed."""
+        self._is_cancelled = True
+
+    def result(
+        self, host: str, returncode: int, link: Link | None, error: str | None = None
+    ) -> SSHResult:
+        if self._error is not None:
+            error = f"{host}: {self._error}"
+        elif returncode == TIMED_OUT:
+            error = f"{host}: the copy's time limit of {self.limit:g} s passed"
+        return SSHResult(
+            success=returncode == 0 and error is None,
+            returncode=returncode,
+            stdout="",
+            stderr="",
+            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
+            command=f"{self.way} {self.local if self.way == 'put' else self.remote}",
+            host=host,
+            transport_used=link.route if link else None,
+            timed_out=returncode == TIMED_OUT,
+            error=error,
+        )
+
+    def _check_by(self, deadline: float | None) -> Callable[[], None]:
+        def check() -> None:
+            if self._is_cancelled:
+                raise _CancelledError
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
+
+        return check
+
+
+class _CancelledError(Exception):
+    """Somebody has called `Copy.cancel`."""
 
 
 def put(sftp: Any, local: Path, remote: str, check: Callable[[], None]) -> None:
@@ -69,9 +153,7 @@ def get(sftp: Any, remote: str, local: Path, check: Callable[[], None]) -> None:
             _get_file(sftp, source, target, check)
 
 
-def _get_folder(
-    sftp: Any, source: str, target: Path, mode: int, check: Callable[[], None]
-) -> None:
+def _get_folder(sftp: Any, source: str, target: Path, mode: int, check: Callable[[], None]) -> None:
     with _told(str(target)):
         target.mkdir(parents=True, exist_ok=True)
     with _told(source):
@@ -95,6 +177,7 @@ def _put_file(sftp: Any, source: Path, target: str, check: Callable[[], None]) -
     size = source.stat().st_size
     try:
         with source.open("rb") as reading, sftp.open(partial, "wb") as writing:
+            sftp.chmod(partial, stat.S_IMODE(source.stat().st_mode))  # before anything is in it
             writing.set_pipelined(True)
             while chunk := reading.read(_CHUNK_BYTES):
                 check()
@@ -102,7 +185,6 @@ def _put_file(sftp: Any, source: Path, target: str, check: Callable[[], None]) -
         sent = sftp.stat(partial).st_size
         if sent != size:  # a full disk answers some writes of a pipeline too late to be heard
             raise CopyError(target, f"{sent} of {size} bytes arrived: is there space?")
-        sftp.chmod(partial, stat.S_IMODE(source.stat().st_mode))
         sftp.posix_rename(partial, target)
     except BaseException:
         with contextlib.suppress(OSError, EOFError):
@@ -158,20 +240,7 @@ def _home(remote: str) -> str:
 def _told(name: str) -> Iterator[None]:
     try:
         yield
-    except CopyError:
-        raise
-    except TimeoutError:
+    except (CopyError, TimeoutError):
         raise
     except OSError as error:
         raise CopyError(name, error.strerror or str(error)) from error
-
-
-def deadline_check(limit: float | None) -> Callable[[], None]:
-    """Raises TimeoutError once ``limit`` seconds have passed."""
-    ends_at = None if limit is None else time.monotonic() + limit
-
-    def check() -> None:
-        if ends_at is not None and time.monotonic() > ends_at:
-            raise TimeoutError
-
-    return check

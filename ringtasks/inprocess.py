@@ -53,6 +53,15 @@ class InProcessLink:
             raise LinkLostError(str(error) or "no session could be opened") from error
         return _Session(channel)
 
+    def open_sftp(self) -> paramiko.SFTPClient:
+        timeout = self.connection.ssh.connect_timeout
+        try:
+            channel = self.connection.transport.open_session(timeout=timeout)
+            _request(channel, timeout, "subsystem", "sftp")
+            return paramiko.SFTPClient(channel)
+        except _LINK_ERRORS as error:
+            raise LinkLostError(str(error) or "no SFTP") from error
+
     def close(self) -> None:
         with contextlib.suppress(*_LINK_ERRORS):
             self.connection.close()

@@ -6,7 +6,7 @@ kind is `inprocess`; callers cannot tell the kinds apart.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 __all__ = ["STDERR", "STDOUT", "Exited", "Link", "LinkLostError", "Output", "Session", "Terminal"]
 
@@ -81,6 +81,12 @@ class Link(Protocol):
 
         :raises LinkLostError: the link is gone, or the host opens no session in time; the command
             has not been started.
+        """
+
+    def open_sftp(self) -> Any:
+        """A new SFTP client with Paramiko's methods (``paramiko.SFTPClient``).
+
+        :raises LinkLostError: the link is gone, or the host offers no SFTP.
         """
 
     def close(self) -> None:

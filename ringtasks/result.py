@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "SSHResult"]
@@ -42,6 +42,14 @@ class SSHResult:
     def output(self) -> str:
         """``stdout``, or ``stderr`` where there is no stdout."""
         return self.stdout or self.stderr
+
+    def with_note(self, note: str) -> SSHResult:
+        """The same result with something more to say in ``error``."""
+        return replace(self, error="; ".join(part for part in (self.error, note) if part))
+
+    def for_command(self, command: str) -> SSHResult:
+        """The same result as that of ``command``, which the executed script stood for."""
+        return replace(self, command=command)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that JSON can hold, in the order above."""

@@ -1,0 +1,153 @@
+"""Keeping one link to a host open, and telling the health file how it went.
+
+What an attempt to reach the host taught of its routes is gathered in a Report, which is recorded
+once, together with the outcome of the call that needed the link.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .approach import Approach
+from .config import SSHConfig
+from .errors import Reason, RouteError, UnreachableError
+from .faults import printable
+from .health import Outcome, RouteOutcome
+from .health_store import HealthStore
+from .link import Link, LinkLostError
+
+__all__ = ["LinkKeeper", "Report"]
+
+
+class Report:
+    """What one call has learned of the host's routes so far."""
+
+    def __init__(self) -> None:
+        self.routes: list[RouteOutcome] = []
+
+    def lost(self, route: str) -> None:
+        """A route that broke counts as a failure, even if it was good for a log-in before."""
+        self.routes = [known for known in self.routes if known.route != route]
+        self.routes.append(RouteOutcome(route, success=False, reason=str(Reason.LINK_LOST)))
+
+    def served(self, route: str) -> None:
+        """A link that was open already is good for another command."""
+        if not self.routes:
+            self.routes.append(RouteOutcome(route, success=True))
+
+
+class LinkKeeper:
+    """At most one open link to one host; from any thread.
+
+    :param transport: use this route only.
+    :param on_open: told of each opening: the routes that failed, and the one that works.
+    """
+
+    def __init__(
+        self,
+        config: SSHConfig,
+        transport: str | None = None,
+        on_open: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        self.config = config
+        self._transport = transport
+        self._on_open = on_open
+        self._link: Link | None = None
+        self._lock = threading.RLock()
+        self.store = HealthStore()
+
+    @property
+    def current(self) -> Link | None:
+        """The link, if one is open and believed to be up."""
+        link = self._link
+        return link if link is not None and link.is_alive() else None
+
+    def link(self, report: Report) -> Link:
+        """The open link, opened now if need be.
+
+        :raises UnreachableError: no route works.
+        :raises UsageError: the configuration cannot be used.
+        """
+        with self._lock:
+            if self.current is None:
+                self.close()
+                self._link = self.new_link(report)
+            assert self._link is not None  # noqa: S101  # for the type checker
+            return self._link
+
+    def new_link(self, report: Report) -> Link:
+        """A link of its own, whether one is open or not; the caller closes it."""
+        config = self.config
+        if config.embedded:
+            from .demo import serve
+
+            config = serve(config)
+        approach = Approach(config, self._transport)
+        if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
+            approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
+        with _no_collection():
+            from .connection import Connection
+            from .inprocess import InProcessLink
+
+        def note(outcome: Outcome) -> None:
+            report.routes.extend(outcome.routes)
+            if self._on_open is not None:
+                self._on_open(outcome)
+
+        try:
+            return InProcessLink(
+                Connection(config, transport=self._transport, report=note, approach=approach)
+            )
+        except BaseException:
+            approach.abandon()
+            raise
+
+    def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
+        """Drop a link over which nothing can have started, and say so in the health file.
+
+        It is told at once, so that the next attempt prefers another route.
+        """
+        self.drop(link)
+        report.lost(link.route)
+        self.record(report, success=None)
+        report.routes.clear()
+        return RouteError(self.config.id, link.route, Reason.LINK_LOST, printable(str(error)))
+
+    def drop(self, link: Link) -> None:
+        """Close a link that proved bad. The next call opens a new one."""
+        with self._lock:
+            if self._link is link:
+                self._link = None
+        link.close()
+
+    def close(self) -> None:
+        """Close the link, if one is open. Safe to repeat."""
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def record(self, report: Report, *, success: bool | None, reason: str = "") -> None:
+        """Tell the health file of one call."""
+        outcome = Outcome(self.config.id, success, reason, tuple(report.routes))
+        self.store.record([outcome])
+
+    def record_unreachable(self, report: Report, error: UnreachableError) -> None:
+        """Tell the health file that no route worked."""
+        self.record(report, success=False, reason=error.reason)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Looking for garbage among what is just being loaded takes 5 ms."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
