@@ -264,7 +264,12 @@ class SSHClient:
             run_id=run_id or os.urandom(8).hex(),
         )
         limit = _limit(self.config.command_timeout if timeout is None else timeout)
-        return _Call(script, limit, self._max_output_bytes)
+        call = _Call(script, limit, self._max_output_bytes)
+        call.shell, call.spare_link = self.config.shell, self._spare_link
+        return call
+
+    def _spare_link(self) -> Link:
+        return self._keeper.new_link(Report())
 
     def _perform(self, call: _Work) -> SSHResult:
         failures: list[RouteError] = []
@@ -274,7 +279,7 @@ class SSHClient:
             except UnreachableError as error:
                 return self._unreachable(call, error)
             try:
-                ending = call.run_over(link, self.config.shell)
+                ending = call.run_over(link)
             except LinkLostError as error:  # nothing can have started: another link may serve
                 failures.append(self._keeper.lost_before_start(link, call.report, error))
                 continue
@@ -347,7 +352,7 @@ class _Work(Protocol):
     limit: float | None
     is_interrupted: bool
 
-    def run_over(self, link: Link, shell: str) -> Ending: ...
+    def run_over(self, link: Link) -> Ending: ...
 
     def cancel(self) -> None: ...
 
@@ -363,6 +368,8 @@ class _Call:
         self.script, self.limit = script, limit
         self.stdin: BinaryIO | None = None
         self.terminal: Terminal | None = None
+        self.shell = "/bin/sh"
+        self.spare_link: Callable[[], Link] | None = None
         self.on_output: OnOutput = self._keep
         self.report = Report()
         self.is_interrupted = False
@@ -371,15 +378,16 @@ class _Call:
         self._execution: Execution | None = None
         self._is_cancelled = False
 
-    def run_over(self, link: Link, shell: str) -> Ending:
+    def run_over(self, link: Link) -> Ending:
         """:raises LinkLostError: the link failed before the command can have started."""
         self._execution = Execution(
             link,
             self.script,
             self.on_output,
-            shell=shell,
+            shell=self.shell,
             stdin=self.stdin,
             terminal=self.terminal,
+            spare_link=self.spare_link,
         )
         if self._is_cancelled:
             return Ending(interrupted=True)

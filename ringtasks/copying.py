@@ -54,7 +54,7 @@ class Copy:
         self._is_cancelled = False
         self._error: CopyError | None = None
 
-    def run_over(self, link: Link, shell: str) -> Ending:
+    def run_over(self, link: Link) -> Ending:
         """:raises LinkLostError: nothing was copied."""
         sftp = link.open_sftp()
         check = self._check_by(None if self.limit is None else time.monotonic() + self.limit)

@@ -1,9 +1,10 @@
 """Running one script over a link: stream its output, keep its time limit, end what it started.
 
-The command may have started once the payload was handed to the session; not before (`script`).
-From then on a lost link means "outcome unknown", and nobody runs the script again by himself.
-When a limit passes or the caller interrupts, the processes on the host are ended through a second
-session, which then looks whether they are gone: closing the channel would leave them running.
+The command may have started once the session was asked for, or, where the script travels on stdin,
+once the payload was handed over; not before (`script`).  From then on a lost link means "outcome
+unknown", and nobody runs the script again by himself.  When a limit passes or the caller
+interrupts, the processes on the host are ended through a second session, which then looks whether
+they are gone: closing the channel would leave them running.
 """
 
 from __future__ import annotations
@@ -14,7 +15,18 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
-from .link import STDERR, STDOUT, Exited, Link, LinkLostError, Session, Terminal
+from .errors import RingtasksError
+from .link import (
+    STDERR,
+    STDOUT,
+    Exited,
+    Link,
+    LinkLostError,
+    NotStartedError,
+    Session,
+    SessionRefusedError,
+    Terminal,
+)
 from .script import READY_MARK, Script, exec_line, parse_hello, stop_script
 
 __all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
@@ -25,6 +37,8 @@ STOP_GRACE = 2.0
 _STOP_TIMEOUT = STOP_GRACE + 5.0
 #: Seconds to wait for the last output of what was stopped.
 _DRAIN_TIMEOUT = 1.0
+#: Seconds between looks at whether the host opens another session.
+_ROOM_INTERVAL = 0.2
 _STDIN_CHUNK_BYTES = 32 * 1024
 #: Login files that print more than this before the shell starts are not waited for.
 _MAX_HELLO_BYTES = 1024 * 1024
@@ -66,7 +80,9 @@ class Execution:
 
     :param on_output: gets `STDOUT` or `STDERR` and the bytes, as they come, in this thread.
     :param stdin: passed on until its end; None: the command's stdin is empty.
-    :param ends_processes: whether a passed limit or an interrupt ends what runs on the host.
+    :param spare_link: makes a link of its own, for ending processes when ``link`` has no room.
+    :param is_stop: it ends another's processes: it neither waits until the host has room for
+        another session, nor is it ended like a command of the caller's.
     """
 
     def __init__(
@@ -78,15 +94,18 @@ class Execution:
         shell: str = "/bin/sh",
         stdin: BinaryIO | None = None,
         terminal: Terminal | None = None,
-        ends_processes: bool = True,
+        spare_link: Callable[[], Link] | None = None,
+        is_stop: bool = False,
     ) -> None:
         self._link = link
+        self._is_stop = is_stop
+        self._spare_link = spare_link
         self._script = script
         self._on_output = on_output
         self._shell = shell
+        self._line = script.line(shell)
         self._stdin = stdin
         self._terminal = terminal
-        self._ends_processes = ends_processes
         self._pid: int | None = None
         self._early = b""
         self._is_cancelled = False
@@ -104,19 +123,38 @@ class Execution:
         :raises LinkLostError: the link failed before the command can have started.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        bootstrap = exec_line(self._shell, pty=self._terminal is not None)
-        self.session = session = self._link.open_session(bootstrap, self._terminal)
         try:
-            if self._terminal is not None:
+            self.session = session = self._open_session(deadline)
+        except _CancelledError:
+            return Ending(interrupted=True)
+        except TimeoutError:
+            return Ending(timed_out=True)
+        try:
+            if self._terminal is not None and self._line is None:
                 self._await_ready(session, deadline)
             return self._follow(session, deadline)
         finally:
             session.close()
 
+    def _open_session(self, deadline: float | None) -> Session:
+        """A session, as soon as the host has room for one."""
+        command = self._line or exec_line(self._shell, pty=self._terminal is not None)
+        while not self._is_cancelled:
+            try:
+                return self._link.open_session(command, self._terminal)
+            except SessionRefusedError:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError from None
+                if self._is_stop or not self._link.await_session_end(_ROOM_INTERVAL):
+                    raise
+        raise _CancelledError
+
     def _follow(self, session: Session, deadline: float | None) -> Ending:
         try:
-            self._send_script(session)
+            self._send_input(session)
             status = self._receive_until(session, deadline)
+        except NotStartedError:
+            raise
         except LinkLostError as error:
             return Ending(lost=str(error))
         except (KeyboardInterrupt, _CancelledError):
@@ -138,14 +176,17 @@ class Execution:
                 raise LinkLostError("the host did not start a shell in the terminal")
             received += happened.chunk
 
-    def _send_script(self, session: Session) -> None:
-        session.send(self._script.payload())
-        if self._stdin is None:
-            session.send_eof()
-            return
-        threading.Thread(
-            target=pump, args=(self._stdin, session), name="ringtasks-stdin", daemon=True
-        ).start()
+    def _send_input(self, session: Session) -> None:
+        # Where it cannot be sent, `receive` tells why: the host refused, ended, or is gone.
+        with contextlib.suppress(LinkLostError):
+            if self._line is None:
+                session.send(self._script.payload())
+            if self._stdin is None:
+                session.send_eof()
+        if self._stdin is not None:
+            threading.Thread(
+                target=pump, args=(self._stdin, session), name="ringtasks-stdin", daemon=True
+            ).start()
 
     def _receive_until(
         self, session: Session, deadline: float | None, *, is_draining: bool = False
@@ -186,9 +227,9 @@ class Execution:
 
     def _stop(self, session: Session) -> Stopped:
         """End the processes on the host, look whether they are gone, take their last output."""
-        if self._pid is None or not self._ends_processes:
+        if self._pid is None or self._is_stop:
             return Stopped(is_gone=None)
-        stopped = stop(self._link, self._pid, self._script.run_id)
+        stopped = stop(self._link, self._pid, self._script.run_id, spare_link=self._spare_link)
         with contextlib.suppress(LinkLostError, BrokenPipeError):
             drained_by = time.monotonic() + _DRAIN_TIMEOUT
             self._receive_until(session, drained_by, is_draining=True)
@@ -199,20 +240,51 @@ class _CancelledError(Exception):
     """Somebody has called `Execution.cancel`."""
 
 
-def stop(link: Link, pid: int, run_id: str, grace: float = STOP_GRACE) -> Stopped:
-    """End a run by its process id and mark, through a session of its own."""
-    listed: list[bytes] = []
+def stop(
+    link: Link,
+    pid: int,
+    run_id: str,
+    grace: float = STOP_GRACE,
+    *,
+    spare_link: Callable[[], Link] | None = None,
+) -> Stopped:
+    """End a run by its process id and mark, through a session of its own.
+
+    :param spare_link: makes another link, where the host opens no more sessions over this one.
+    """
     script = Script(stop_script(pid, run_id, grace), run_id=f"stop-{run_id}")
+    try:
+        return _stop_over(link, script)
+    except SessionRefusedError:
+        return _stop_over_spare(spare_link, script)
+    except LinkLostError:
+        return Stopped(is_gone=None)
+
+
+def _stop_over_spare(spare_link: Callable[[], Link] | None, script: Script) -> Stopped:
+    if spare_link is None:
+        return Stopped(is_gone=None)
+    try:
+        link = spare_link()
+    except RingtasksError:
+        return Stopped(is_gone=None)
+    try:
+        return _stop_over(link, script)
+    except LinkLostError:
+        return Stopped(is_gone=None)
+    finally:
+        link.close()
+
+
+def _stop_over(link: Link, script: Script) -> Stopped:
+    listed: list[bytes] = []
     looking = Execution(
         link,
         script,
         lambda stream, chunk: listed.append(chunk) if stream == STDOUT else None,
-        ends_processes=False,  # a stop that hangs is not stopped by another
+        is_stop=True,
     )
-    try:
-        ending = looking.run(_STOP_TIMEOUT)
-    except LinkLostError:
-        return Stopped(is_gone=None)
+    ending = looking.run(_STOP_TIMEOUT)
     if ending.status is None:
         return Stopped(is_gone=None)
     left = tuple(int(pid) for pid in b"".join(listed).split() if pid.isdigit())

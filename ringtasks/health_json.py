@@ -49,12 +49,12 @@ def decode(text: bytes) -> Document:
 
 
 def encode(document: Document) -> bytes:
-    """The file, indented for people, in UTF-8.
+    """The file, a line for each host and each of its routes, in UTF-8.
 
     :raises DamagedError: what was read is nested too deeply to be written again.
     """
     try:
-        text = json.dumps(document, indent=1, ensure_ascii=False)
+        text = _lines(document, "hosts", _host_lines)
     except RecursionError as error:  # Python 3.12 reads more deeply than it writes
         raise DamagedError("nested too deeply") from error
     # Undecodable bytes in a name or reason are lone surrogates here, and the way Python escapes
@@ -89,6 +89,36 @@ def to_json(health: SSHHealth, now: float) -> dict[str, Any]:
     """A host's entry in the file; what is computed stands there too, for people."""
     transports = {route: _flat(known, now) for route, known in health.transports.items()}
     return {**_flat(health, now), "transports": transports}
+
+
+# json's own indentation is done in Python, ten times slower than what its C code does; and a screen
+# of one number a line is no easier to read.
+_dumps = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _host_lines(hosts: dict[str, Any]) -> str:
+    entries = (f"  {_dumps(name)}: {_host_line(entry)}" for name, entry in hosts.items())
+    return "{\n" + ",\n".join(entries) + "\n }" if hosts else "{}"
+
+
+def _host_line(entry: Any) -> str:
+    if not isinstance(entry, dict) or not isinstance(entry.get("transports"), dict):
+        return _dumps(entry)
+    return _lines(entry, "transports", _route_lines, margin="   ")
+
+
+def _route_lines(routes: dict[str, Any]) -> str:
+    entries = (f"    {_dumps(name)}: {_dumps(entry)}" for name, entry in routes.items())
+    return "{\n" + ",\n".join(entries) + "\n   }" if routes else "{}"
+
+
+def _lines(
+    mapping: dict[str, Any], last: str, format_last: Callable[[Any], str], margin: str = " "
+) -> str:
+    """``mapping`` on one line, but ``last``, which stands at the end, on lines of its own."""
+    others = _dumps({name: value for name, value in mapping.items() if name != last})
+    separator = "," if len(mapping) > 1 else ""
+    return f"{others[:-1]}{separator}\n{margin}{_dumps(last)}: {format_last(mapping[last])}}}"
 
 
 def _health(entry: object, place: str) -> SSHHealth:

@@ -43,6 +43,8 @@ class _Queue:
     def __init__(self) -> None:
         self.waiting: list[Outcome] = []
         self.writing = threading.Lock()
+        self.has_next_writer = False
+        """Whether a thread waits that is going to write what is waiting."""
 
 
 _queues: dict[Path, _Queue] = {}
@@ -87,17 +89,31 @@ class HealthStore:
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Count outcomes; they are in the file when this returns.
 
-        Threads that record at the same time share a write: whoever comes while one is under way
-        finds his own part of the next.
+        Threads that record at the same time share a write.  While one is under way, the first to
+        come waits for it and then writes for all who come meanwhile; those do not wait for him.
         """
         with _queues_lock:
             queue = _queues.setdefault(self.path, _Queue())
             queue.waiting += outcomes
-        with queue.writing:
+            if queue.has_next_writer:
+                return
+            queue.has_next_writer = True
+        self._write_waiting(queue)
+
+    def _write_waiting(self, queue: _Queue) -> None:
+        try:
+            queue.writing.acquire()
+        except BaseException:  # Ctrl-C: let another thread be the next
+            queue.has_next_writer = False
+            raise
+        try:
             with _queues_lock:
                 noted, queue.waiting = queue.waiting, []
+                queue.has_next_writer = False
             if noted:
                 self._count(noted)
+        finally:
+            queue.writing.release()
 
     def _count(self, noted: list[Outcome]) -> None:
         def count(document: Document) -> bool:
@@ -151,6 +167,10 @@ class HealthStore:
         return not self._update(claim) or granted
 
     def _look(self, view: Callable[[Document], _T], otherwise: _T) -> _T:
+        queue = _queues.get(self.path)
+        if queue is not None:
+            self._write_waiting(queue)  # who asks now may have recorded, and not waited
+
         def judge(document: Document) -> bool:
             view(document)
             return False

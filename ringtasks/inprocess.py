@@ -5,13 +5,23 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
 from .connection import Connection
-from .link import STDERR, STDOUT, Exited, LinkLostError, Output, Terminal
+from .link import (
+    STDERR,
+    STDOUT,
+    Exited,
+    LinkLostError,
+    NotStartedError,
+    Output,
+    SessionRefusedError,
+    Terminal,
+)
 from .script import encode
 
 __all__ = ["InProcessLink"]
@@ -29,6 +39,8 @@ class InProcessLink:
     def __init__(self, connection: Connection) -> None:
         """:raises UnreachableError: no route worked (the connection is opened if it is not)."""
         self.connection = connection
+        self._sessions = 0
+        self._has_ended = threading.Condition()
         connection.open()
 
     @property
@@ -39,28 +51,55 @@ class InProcessLink:
         return bool(self.connection.is_connected)
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> _Session:
-        try:
-            timeout = self.connection.ssh.connect_timeout
-            channel = self.connection.transport.open_session(timeout=timeout)
+        timeout = self.connection.ssh.connect_timeout
+        with _translated("no session could be opened"):
+            channel = self._open_counted(timeout)
             if terminal is not None:
                 size = (terminal.columns, terminal.rows, 0, 0)
-                _request(channel, timeout, "pty-req", terminal.kind, *size, "")
+                _ask(channel, "pty-req", terminal.kind, *size, "")
+                _await_answer(channel, "pty-req", timeout)
+            # The answer is not waited for: the program's stdin can go out right behind, which
+            # saves a round trip, and `_Session` looks at the answer when something is amiss.
             if command is None:
-                _request(channel, timeout, "shell")
+                _ask(channel, "shell")
             else:
-                _request(channel, timeout, "exec", encode(command))
-        except _LINK_ERRORS as error:
-            raise LinkLostError(str(error) or "no session could be opened") from error
-        return _Session(channel)
+                _ask(channel, "exec", encode(command))
+        return _Session(channel, self._session_ended)
+
+    def await_session_end(self, timeout: float) -> bool:
+        with self._has_ended:
+            if not self._sessions:
+                return False
+            self._has_ended.wait(timeout)
+            return True
 
     def open_sftp(self) -> paramiko.SFTPClient:
         timeout = self.connection.ssh.connect_timeout
-        try:
-            channel = self.connection.transport.open_session(timeout=timeout)
-            _request(channel, timeout, "subsystem", "sftp")
+        with _translated("no SFTP"):
+            channel = self._open_channel(timeout)
+            _ask(channel, "subsystem", "sftp")
+            _await_answer(channel, "subsystem sftp", timeout)
             return paramiko.SFTPClient(channel)
-        except _LINK_ERRORS as error:
-            raise LinkLostError(str(error) or "no SFTP") from error
+
+    def _open_counted(self, timeout: float) -> Any:
+        with self._has_ended:
+            self._sessions += 1
+        try:
+            return self._open_channel(timeout)
+        except BaseException:
+            self._session_ended()
+            raise
+
+    def _open_channel(self, timeout: float) -> Any:
+        try:
+            return self.connection.transport.open_session(timeout=timeout)
+        except paramiko.ChannelException as error:
+            raise SessionRefusedError(error.text or "the host opens no session") from error
+
+    def _session_ended(self) -> None:
+        with self._has_ended:
+            self._sessions -= 1
+            self._has_ended.notify()
 
     def close(self) -> None:
         with contextlib.suppress(*_LINK_ERRORS):
@@ -70,8 +109,9 @@ class InProcessLink:
 class _Session:
     """Meets `ringtasks.link.Session`."""
 
-    def __init__(self, channel: paramiko.Channel) -> None:
+    def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
         self._channel = channel
+        self._on_close: Callable[[], None] | None = on_close
         self._bell = _Bell()
         self._pending: list[Output] = []
         self._is_woken = False
@@ -81,16 +121,12 @@ class _Session:
         buffers.in_stderr_buffer.set_event(self._bell)
 
     def send(self, data: bytes) -> None:
-        try:
+        with _translated("the channel is closed"):
             self._channel.sendall(data)
-        except _LINK_ERRORS as error:
-            raise LinkLostError(str(error)) from error
 
     def send_eof(self) -> None:
-        try:
+        with _translated("the channel is closed"):
             self._channel.shutdown_write()
-        except _LINK_ERRORS as error:
-            raise LinkLostError(str(error)) from error
 
     def receive(self, timeout: float | None) -> Output | Exited | None:
         self._bell.clear_before_looking()
@@ -119,6 +155,9 @@ class _Session:
     def close(self) -> None:
         with contextlib.suppress(*_LINK_ERRORS):  # a dead link has closed it already
             self._channel.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
 
     def _collect(self) -> None:
         channel = self._channel
@@ -135,18 +174,33 @@ class _Session:
 
     def _end(self) -> Exited:
         self._channel.status_event.wait(_STATUS_TIMEOUT)
-        if self._channel.exit_status < 0:
-            error = self._channel.get_transport().get_exception()
-            raise LinkLostError(str(error) if error else "it ended without an exit status")
-        return Exited(self._channel.exit_status)
+        if self._channel.exit_status >= 0:
+            return Exited(self._channel.exit_status)
+        transport = self._channel.get_transport()
+        if transport.is_active() and not self._was_accepted():
+            raise NotStartedError("the host refuses to run commands")
+        error = transport.get_exception()
+        raise LinkLostError(str(error) if error else "it ended without an exit status")
+
+    def _was_accepted(self) -> bool:
+        """Paramiko notes the last answer of the host to a request."""
+        answered: Any = self._channel
+        return bool(answered.event_ready)
 
 
-def _request(channel: Any, timeout: float, kind: str, *fields: bytes | str | int) -> None:
-    """A channel request and its answer (RFC 4254 sections 5.4 and 6).
+@contextlib.contextmanager
+def _translated(otherwise: str) -> Iterator[None]:
+    """Paramiko's errors as ours; ``otherwise`` is said where they have no text."""
+    try:
+        yield
+    except LinkLostError:
+        raise
+    except _LINK_ERRORS as error:
+        raise LinkLostError(str(error) or otherwise) from error
 
-    Paramiko's own methods wait without a limit, and for ever where the link dies just before.
-    """
-    transport = channel.get_transport()
+
+def _ask(channel: Any, kind: str, *fields: bytes | str | int) -> None:
+    """Send a channel request that wants an answer (RFC 4254 sections 5.4 and 6)."""
     message = paramiko.Message()
     message.add_byte(cMSG_CHANNEL_REQUEST)
     message.add_int(channel.remote_chanid)
@@ -155,13 +209,21 @@ def _request(channel: Any, timeout: float, kind: str, *fields: bytes | str | int
     for value in fields:
         message.add_int(value) if isinstance(value, int) else message.add_string(value)
     channel._event_pending()
-    transport._send_user_message(message)
+    channel.get_transport()._send_user_message(message)
+
+
+def _await_answer(channel: Any, kind: str, timeout: float) -> None:
+    """Wait for the answer to `_ask`.
+
+    Paramiko's own methods wait without a limit, and for ever where the link dies just before.
+    """
+    transport = channel.get_transport()
     deadline = time.monotonic() + timeout
     while not channel.event.wait(_LOOK_INTERVAL):
         if not transport.is_active() or time.monotonic() > deadline:
             raise LinkLostError(f"no answer to the request {kind!r}")
     if not channel.event_ready:
-        raise LinkLostError(f"the host refuses the request {kind!r}")
+        raise NotStartedError(f"the host refuses the request {kind!r}")
 
 
 class _Bell:

@@ -8,13 +8,32 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["STDERR", "STDOUT", "Exited", "Link", "LinkLostError", "Output", "Session", "Terminal"]
+__all__ = [
+    "STDERR",
+    "STDOUT",
+    "Exited",
+    "Link",
+    "LinkLostError",
+    "NotStartedError",
+    "Output",
+    "Session",
+    "SessionRefusedError",
+    "Terminal",
+]
 
 STDOUT, STDERR = 1, 2
 
 
 class LinkLostError(ConnectionError):
     """The connection under a session is gone."""
+
+
+class NotStartedError(LinkLostError):
+    """The host would not start the command, and said so: another link may be tried."""
+
+
+class SessionRefusedError(NotStartedError):
+    """The host opens no more sessions over this link for now (sshd_config(5), MaxSessions)."""
 
 
 class Terminal(NamedTuple):
@@ -53,6 +72,7 @@ class Session(Protocol):
     def receive(self, timeout: float | None) -> Output | Exited | None:
         """The next thing that happens, or None after ``timeout`` seconds (None: no limit).
 
+        :raises NotStartedError: the host refused to start the program.
         :raises LinkLostError: the link is gone: whether the program goes on is not known.
         """
 
@@ -77,10 +97,17 @@ class Link(Protocol):
         """Whether it is believed to be up; never waits."""
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> Session:
-        """Start ``command`` (None: the login shell).
+        """Ask for ``command`` to be started (None: the login shell); a refusal shows in `receive`.
 
+        :raises SessionRefusedError: there are too many sessions; see `await_session_end`.
         :raises LinkLostError: the link is gone, or the host opens no session in time; the command
             has not been started.
+        """
+
+    def await_session_end(self, timeout: float) -> bool:
+        """Wait until one of this link's sessions has ended, or for ``timeout`` seconds.
+
+        False: none is open, so that waiting helps nobody.
         """
 
     def open_sftp(self) -> Any:

@@ -1,10 +1,15 @@
 """A command with its folder, environment and virtual environment as text for a remote POSIX shell.
 
-What sshd passes to the login shell is constant (`exec_line`): it stands in the host's process list
-for everybody to read, and must mean the same to bash, zsh, fish, dash and BusyBox ash.  Everything
-of the caller's travels on stdin instead, as one line of printable ASCII (`Script.payload`) that the
-shell decodes with ``printf %b`` and evaluates.  A payload cut short has no newline, so ``read``
-fails and nothing runs: until the last byte is sent, the command cannot have started.
+There are two ways to hand it over; what sshd passes to the login shell must mean the same to bash,
+zsh, fish, tcsh, dash and BusyBox ash:
+
+* in the exec request itself (`Script.line`), as ssh does: the quick way, and as visible in the
+  host's process list as the command that it starts;
+* on stdin (`Script.payload`), where there is something to hide (an environment) or too much for an
+  argument: the exec request is constant then (`exec_line`), and what follows is one line of
+  printable ASCII that the shell decodes with ``printf %b`` and evaluates.  That costs another round
+  trip, for sshd takes no stdin before the program runs.  A payload cut short has no newline, so
+  ``read`` fails and nothing runs: until the last byte is sent, the command cannot have started.
 
 The script first prints a hello line with its process id (`parse_hello`), which tells the command's
 output from what login files print, and tells whom to stop.
@@ -15,7 +20,7 @@ Sources: POSIX.1-2017 XCU 2.14 (``eval``, ``export``), ``read``, ``printf`` (``%
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["RUN_ID_VARIABLE", "Script", "exec_line", "parse_hello", "quote", "stop_script"]
@@ -23,8 +28,16 @@ __all__ = ["RUN_ID_VARIABLE", "Script", "exec_line", "parse_hello", "quote", "st
 #: Marks every process of a run in its environment, so that strays can be found in /proc.
 RUN_ID_VARIABLE = "RINGTASKS_RUN_ID"
 
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]")
+
+# What every login shell takes as it is between single quotes. csh would expand "!", and end the
+# word at a newline; fish reads two backslashes as one.
+_PLAIN = re.compile(r"(?!.*\\\\)[ \"-&(-~]*\Z")
+_UNSAFE_IN_QUOTES = re.compile(rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]")
+#: Well below what Linux takes for one argument (execve(2), MAX_ARG_STRLEN: 128 KiB).
+_MAX_LINE_BYTES = 64 * 1024
 
 # No quote, backslash or newline inside: it stands between single quotes in any login shell.
 _BOOTSTRAP = 'IFS= read -r s && eval "$(printf %b "$s")"'
@@ -58,6 +71,8 @@ class Script:
     def __post_init__(self) -> None:
         if not self.command.strip():
             raise ValueError("command: is empty")
+        if not _RUN_ID.match(self.run_id):
+            raise ValueError(f"run_id: {self.run_id!r} is not a word of letters, digits, - and _")
         for name, value in (("command", self.command), ("cwd", self.cwd), ("venv", self.venv)):
             _refuse_nul(name, value)
         for name, value in self.env.items():
@@ -67,19 +82,32 @@ class Script:
 
     def text(self) -> str:
         """The script, to be evaluated by the bootstrap's shell."""
-        lines = [
-            "unset s TTY READY",
-            f"printf 'ringtasks:%s:%s\\n' {quote(self.run_id)} \"$$\"",
-        ]
+        return "\n".join(["unset s TTY READY", *self._statements(quote)])
+
+    def line(self, shell: str = "/bin/sh") -> str | None:
+        """The exec request that runs the script; None where it has to travel on stdin."""
+        if self.env:
+            return None
+        plain = "; ".join(self._statements(_double_quoted))
+        if _PLAIN.match(plain):
+            line = f"exec {shell} -c '{plain}'"
+        else:
+            text = encode("\n".join(self._statements(quote)))
+            encoded = _UNSAFE_IN_QUOTES.sub(_octal, text).decode()
+            line = f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
+        return line if len(line) <= _MAX_LINE_BYTES else None
+
+    def _statements(self, quoted: Callable[[str], str]) -> Iterator[str]:
+        yield f"echo ringtasks:{self.run_id}:$$"
         if self.cwd is not None:
-            lines.append(f"cd {path(self.cwd)} || exit 1")
+            yield f"cd {path(self.cwd, quoted)} || exit 1"
         if self.venv is not None:
-            lines.append(_activate(self.venv))
-        lines.append(f"export {RUN_ID_VARIABLE}={quote(self.run_id)}")
-        lines += [f"export {name}={quote(value)}" for name, value in self.env.items()]
-        # Evaluated from a quoted string: a syntax error in it cannot swallow the lines above.
-        lines.append(f"eval {quote(self.command)}")
-        return "\n".join(lines)
+            yield from _activate(self.venv, quoted)
+        yield f"export {RUN_ID_VARIABLE}={self.run_id}"
+        for name, value in self.env.items():
+            yield f"export {name}={quoted(value)}"
+        # Evaluated from a quoted string: a syntax error in it cannot swallow what is above.
+        yield f"eval {quoted(self.command)}"
 
     def payload(self) -> bytes:
         """The script as the one line that the bootstrap reads from stdin."""
@@ -96,10 +124,10 @@ def exec_line(shell: str = "/bin/sh", *, pty: bool = False) -> str:
 
 def parse_hello(received: bytes, run_id: str) -> tuple[bytes, int, bytes] | None:
     """(what login files printed, process id, the command's first output), or None: not here yet."""
-    found = re.search(rb"ringtasks:%s:([0-9]+)\r?\n" % re.escape(run_id.encode()), received)
-    if not found:
-        return None
-    return received[: found.start()], int(found.group(1)), received[found.end() :]
+    noise, _, rest = received.partition(b"ringtasks:%s:" % run_id.encode())
+    pid, newline, output = rest.partition(b"\n")
+    pid = pid.rstrip(b"\r")
+    return (noise, int(pid), output) if newline and pid.isdigit() else None
 
 
 def stop_script(pid: int, run_id: str, grace: float) -> str:
@@ -110,8 +138,11 @@ def stop_script(pid: int, run_id: str, grace: float) -> str:
     container nobody may reap them.  Safe to repeat.
     """
     polls = max(1, round(grace / 0.1))
+    # The mark is put together here: under ForceCommand sshd shows this whole script in the
+    # environment, and it would find itself.
     return f"""
-group={pid} mark={quote(f"{RUN_ID_VARIABLE}={run_id}")} self=$$
+group={pid} mark={RUN_ID_VARIABLE} self=$$
+mark=$mark={quote(run_id)}
 alive() {{
   if [ -r /proc/self/stat ]; then
     for folder in $(grep -lsFe "$mark" /proc/[0-9]*/environ) $(members); do
@@ -154,14 +185,14 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
-def path(text: str) -> str:
+def path(text: str, quoted: Callable[[str], str] = quote) -> str:
     """A path as one literal word that no command takes for an option; ``~`` is the remote home."""
     if text == "~":
         return '"$HOME"'
     if text.startswith("~/"):
-        return '"$HOME"/' + quote(text[2:])
+        return '"$HOME"/' + quoted(text[2:])
     # "./" keeps "-", "-P" and CDPATH from meaning anything.
-    return quote(text if text.startswith("/") else "./" + text)
+    return quoted(text if text.startswith("/") else "./" + text)
 
 
 def encode(text: str) -> bytes:
@@ -169,16 +200,23 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _activate(venv: str) -> str:
+def _activate(venv: str, quoted: Callable[[str], str]) -> Iterator[str]:
     venv = venv.strip()
     file = re.fullmatch(r"(?:source|\.)\s+([^\s'\";&|]+)", venv)
     if file:
-        return f". {path(file.group(1))} || exit 1"
-    if re.match(r"~?/|\./|[^\s;&|]+\Z", venv):
+        yield f". {path(file.group(1), quoted)} || exit 1"
+    elif re.match(r"~?/|\./|[^\s;&|]+\Z", venv):
         file_path = venv if venv.endswith("/activate") else venv + "/bin/activate"
-        return f". {path(file_path)} || exit 1"
-    # A command, such as "conda activate train". dash and ash know bash's "source" as "." only.
-    return f'command -v source >/dev/null || source() {{ . "$@"; }}\neval {quote(venv)} || exit 1'
+        yield f". {path(file_path, quoted)} || exit 1"
+    else:
+        # Such as "conda activate train". dash and ash know bash's "source" as "." only.
+        yield 'command -v source >/dev/null || source() { . "$@"; }'
+        yield f"eval {quoted(venv)} || exit 1"
+
+
+def _double_quoted(text: str) -> str:
+    """``text`` as one literal word without a single quote in it (XCU 2.2.3)."""
+    return '"' + re.sub(r'([\\$`"])', r"\\\1", text) + '"'
 
 
 def _octal(byte: re.Match[bytes]) -> bytes:

@@ -3,6 +3,10 @@
 * A peer that vanished: the keepalive asks for an answer, as OpenSSH's does
   (``keepalive@openssh.com``, any reply will do), and silence ends the transport.
 * A command killed by a signal: Paramiko drops ``exit-signal`` (RFC 4254 section 6.10).
+* A channel that has just been closed: Paramiko answers a CLOSE in its own thread, and may do so
+  between another thread's making and sending of a message. sshd ends the whole connection when it
+  hears of a channel that is no more ("packet referred to nonexistent channel"): seen once in 3,000
+  short commands whose stdin was being ended.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from paramiko.common import (
     MSG_CHANNEL_REQUEST,
     MSG_REQUEST_FAILURE,
     MSG_REQUEST_SUCCESS,
+    cMSG_CHANNEL_CLOSE,
     cMSG_GLOBAL_REQUEST,
 )
 
@@ -65,6 +70,18 @@ class Transport(paramiko.Transport):
             # can be answered before the limit.
             self.packetizer.set_keepalive(limit / (count_max + 1), self._send_keepalive)
 
+    def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
+        channel: Any = super().open_channel(*args, **kwargs)
+        channel.transport = _Gate(self, channel)
+        return channel  # type: ignore[no-any-return]
+
+    def _send_message(self, data: paramiko.Message) -> None:
+        """Called with the lock under which one message goes out after the other."""
+        channel = getattr(data, "channel", None)
+        if channel is not None and channel.closed and data.asbytes()[:1] != cMSG_CHANNEL_CLOSE:
+            return  # the CLOSE has gone out already, or is about to
+        super()._send_message(data)  # type: ignore[misc]  # the stubs lack it
+
     def _send_user_message(self, data: paramiko.Message) -> None:
         if not _wants_reply(data):
             self._send(data)
@@ -111,6 +128,20 @@ Transport._channel_handler_table = {  # type: ignore[attr-defined]  # the stubs 
     **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
     MSG_CHANNEL_REQUEST: _on_channel_request,
 }
+
+
+class _Gate:
+    """What a channel takes for its Transport: it notes whose messages they are."""
+
+    def __init__(self, transport: Transport, channel: Any) -> None:
+        self._transport, self._channel = transport, channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _send_user_message(self, data: Any) -> None:
+        data.channel = self._channel
+        self._transport._send_user_message(data)
 
 
 class _Keepalive(paramiko.Message):

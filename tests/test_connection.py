@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import fabric
+import paramiko
 import pytest
+from paramiko.common import cMSG_CHANNEL_EOF
 
 from ringtasks import Connection, SSHConfig
 from ringtasks.errors import Reason, UnreachableError, UsageError
@@ -359,3 +361,27 @@ def write_ssh_config(text: str) -> None:
     path = Path.home() / ".ssh" / "config"
     path.parent.mkdir(mode=0o700)
     path.write_text(text)
+
+
+def test_a_message_for_a_channel_just_closed_does_not_end_the_link(
+    sshd: Sshd, client_key: Path
+) -> None:
+    with Connection(SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key))) as connection:
+        channel = connection.create_session()
+        channel.exec_command("true")
+        assert channel.recv(1) == b""
+        assert closes_soon(channel)
+        late = paramiko.Message()
+        late.add_byte(cMSG_CHANNEL_EOF)  # made before the host closed, sent after
+        late.add_int(channel.remote_chanid)
+
+        channel.transport._send_user_message(late)
+
+        assert connection.run("echo still here", hide=True).stdout == "still here\n"
+
+
+def closes_soon(channel: paramiko.Channel) -> bool:
+    deadline = time.monotonic() + 5
+    while not channel.closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return channel.closed

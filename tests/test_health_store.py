@@ -125,7 +125,9 @@ def test_the_file_holds_exactly_this(store: HealthStore, path: Path) -> None:
 def test_the_file_is_laid_out_for_people(store: HealthStore, path: Path) -> None:
     store.record([reached("büro-mac")])
 
-    assert '\n  "büro-mac": {\n   "last_success"' in path.read_text(encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[2].startswith('  "büro-mac": {"last_success": ')
+    assert lines[4].startswith('    "direct": {"last_success": ')
 
 
 def test_what_was_recorded_is_what_another_store_reads(store: HealthStore, path: Path) -> None:

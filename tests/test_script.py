@@ -29,6 +29,7 @@ LOGIN_SHELLS = {
     "zsh": ["zsh"],
     "fish": ["fish"],
     "BusyBox ash": ["busybox", "ash"],
+    "tcsh": ["tcsh"],
 }
 
 # Every byte but NUL; those that are not UTF-8 as surrogate escapes (PEP 383).
@@ -40,11 +41,26 @@ any_text = st.binary(max_size=60).map(
 def run_in(
     login_shell: list[str], script: Script, *, stdin: bytes = b"", home: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """As sshd would: the login shell gets the constant line, the script comes on stdin."""
+    """As sshd would: the login shell gets the line, or a constant one and the script on stdin."""
+    line = script.line(script_shell(login_shell))
+    if line is None:
+        return run_by_payload(login_shell, script, stdin=stdin, home=home)
+    return run_line(login_shell, line, stdin, home)
+
+
+def run_by_payload(
+    login_shell: list[str], script: Script, *, stdin: bytes = b"", home: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    line = exec_line(script_shell(login_shell))
+    return run_line(login_shell, line, script.payload() + stdin, home)
+
+
+def run_line(
+    login_shell: list[str], line: str, stdin: bytes, home: Path | None
+) -> subprocess.CompletedProcess[bytes]:
     environ = {"PATH": os.environ["PATH"], "HOME": str(home or "/")}
-    argv = [*login_shell, "-c", exec_line(script_shell(login_shell))]
-    given_in = script.payload() + stdin
-    return subprocess.run(argv, input=given_in, capture_output=True, env=environ, timeout=20)
+    argv = [*login_shell, "-c", line]
+    return subprocess.run(argv, input=stdin, capture_output=True, env=environ, timeout=20)
 
 
 def script_shell(login_shell: list[str]) -> str:
@@ -82,6 +98,37 @@ def test_any_text_arrives_byte_for_byte_as_a_quoted_argument(
     script = Script(f"printf %s {quote(text)}")
 
     assert output_of(run_in(login_shell, script), script) == encode(text)
+    assert output_of(run_by_payload(login_shell, script), script) == encode(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ('echo "a  b"', b"a  b\n"),
+        ("echo 'it is'", b"it is\n"),
+        ("echo a; echo b && echo c | tr c d", b"a\nb\nd\n"),
+        ('echo "$HOME" `echo x` $((1 + 2))', b"/ x 3\n"),
+        ("echo '!x' \"!y\"", b"!x !y\n"),
+        ("printf '%s\\n' 'a\\\\b'", b"a\\\\b\n"),
+        ("cat <<'END'\nhere $x\nEND", b"here $x\n"),
+    ],
+)
+def test_a_command_means_the_same_whichever_way_it_goes(
+    login_shell: list[str], command: str, printed: bytes
+) -> None:
+    script = Script(command)
+
+    assert output_of(run_in(login_shell, script), script) == printed
+    assert output_of(run_by_payload(login_shell, script), script) == printed
+
+
+def test_a_plain_command_can_be_read_in_the_process_list() -> None:
+    assert "python3 train.py --lr 0.1" in str(Script("python3 train.py --lr 0.1").line())
+
+
+def test_what_is_secret_or_long_does_not_go_into_the_exec_request() -> None:
+    assert Script("true", env={"TOKEN": "x"}).line() is None
+    assert Script("echo " + "x" * 100_000).line() is None
 
 
 @settings(max_examples=25, deadline=None)
@@ -193,6 +240,7 @@ def test_a_syntax_error_in_the_command_is_the_commands_failure() -> None:
         ({"command": "a", "env": {"A-B": ""}}, "env: 'A-B'"),
         ({"command": "a", "env": {"A=B": ""}}, "env: 'A=B'"),
         ({"command": "a", "env": {"": ""}}, "env: ''"),
+        ({"command": "a", "run_id": "a b"}, "run_id"),
     ],
 )
 def test_what_no_shell_can_hold_is_refused_by_name(fields: dict[str, object], names: str) -> None:

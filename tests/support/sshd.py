@@ -25,6 +25,7 @@ LOGIN_SHELLS = {
     "zsh": "zsh",
     "fish": "fish",
     "ash": "busybox ash",
+    "tcsh": "tcsh",
 }
 
 
