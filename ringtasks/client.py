@@ -313,14 +313,14 @@ class SSHClient:
     def _copy(self, way: str, local: str | Path, remote: str, timeout: float | None) -> SSHResult:
         from .copying import Copy
 
-        return self._perform(Copy(way, Path(local), remote, _limit(timeout or 0)))
+        return self._perform(Copy(way, local, remote, _limit(timeout or 0)))
 
     async def _copy_async(
         self, way: str, local: str | Path, remote: str, timeout: float | None
     ) -> SSHResult:
         from .copying import Copy
 
-        copy = Copy(way, Path(local), remote, _limit(timeout or 0))
+        copy = Copy(way, local, remote, _limit(timeout or 0))
         return await pool.call(functools.partial(self._perform, copy), copy.cancel)
 
     def _check(self) -> tuple[bool, str]:

@@ -52,6 +52,7 @@ class Sshd:
         host_key: Path | None = None,
         host_key_options: Sequence[str] = (),
         config: Sequence[str] = (),
+        sftp: str = "internal-sftp",
     ) -> None:
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
         assert program, "sshd is missing: install openssh-server"
@@ -81,7 +82,7 @@ class Sshd:
             "PrintMotd no",
             # Nothing of the real home's login files gets into a test.
             f'SetEnv "HOME={self.home}"',
-            "Subsystem sftp internal-sftp",
+            f"Subsystem sftp {sftp} -d {self.home}",
             *config,
         ]
         if login_shell is not None:

@@ -1,0 +1,278 @@
+"""Files and folders over SFTP, to and from one host.
+
+A file is written beside its final name and renamed when it is whole, so that a partial file never
+stands under the final name.  Permissions are kept, but for set-user-ID and its like; a symbolic
+link is followed, as scp(1) does.  A name that the host sends cannot lead out of the folder that is
+written to.
+
+Source: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL section 4 for its extensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import RingtasksError
+
+__all__ = ["CopyError", "get", "put"]
+
+_CHUNK_BYTES = 1024 * 1024
+#: Read requests under way at once: 32 KiB each, so 4 MiB on a long line.
+_READ_AHEAD = 128
+#: From this size on, free space is asked for before the first byte is sent.
+_LARGE_BYTES = 16 * 1024 * 1024
+_MODE_BITS = 0o777
+
+Check = Callable[[], None]
+
+
+class CopyError(RingtasksError, OSError):
+    """A file could not be copied: which one, and why."""
+
+    def __init__(self, name: str, evidence: str) -> None:
+        self.name, self.evidence = name, evidence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.evidence)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}"
+
+
+def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
+    """Copy ``local``, a file or a folder, to ``remote``; into it where that is a folder.
+
+    :param sftp: a ``paramiko.SFTPClient``.
+    :param check: called between pieces; may raise to stop.
+    :raises CopyError: a file or folder cannot be read or written.
+    """
+    target = _from_home(remote)
+    with _told(str(local)):
+        is_folder = stat.S_ISDIR(local.stat().st_mode)
+    with _told(remote):
+        if _is_folder(sftp, target):
+            target = posixpath.join(target, local.resolve().name)
+    if is_folder:
+        _put_folder(sftp, local, target, check, above=())
+    else:
+        _put_file(sftp, local, target, check)
+
+
+def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
+    """Copy ``remote``, a file or a folder, to ``local``; into it where that is a folder.
+
+    The parameters and errors are those of `put`.
+    """
+    source = _from_home(remote)
+    target = local / posixpath.basename(source.rstrip("/")) if local.is_dir() else local
+    with _told(remote):
+        attributes = sftp.stat(source)
+    if stat.S_ISDIR(attributes.st_mode):
+        _get_folder(sftp, source, target, check, above=())
+    else:
+        _get_file(sftp, source, attributes, target, check)
+
+
+def _put_folder(
+    sftp: Any, source: Path, target: str, check: Check, above: tuple[tuple[int, int], ...]
+) -> None:
+    with _told(str(source)):
+        status = source.stat()
+        entries = sorted(source.iterdir())
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        raise CopyError(str(source), "a symbolic link to a folder that it is in")
+    with _told(target):
+        if not _is_folder(sftp, target):
+            sftp.mkdir(target, stat.S_IRWXU)
+    for entry in entries:
+        there = posixpath.join(target, entry.name)
+        if entry.is_dir():
+            _put_folder(sftp, entry, there, check, (*above, identity))
+        else:
+            _put_file(sftp, entry, there, check)
+    with _told(target):  # last, since it may forbid to write
+        sftp.chmod(target, status.st_mode & _MODE_BITS)
+
+
+def _put_file(sftp: Any, source: Path, target: str, check: Check) -> None:
+    with _told(str(source)):
+        status = source.stat()
+        _refuse_special(str(source), status.st_mode)
+    partial = posixpath.join(posixpath.dirname(target), f".{os.urandom(6).hex()}.part")
+    if status.st_size >= _LARGE_BYTES:
+        _check_space(sftp, target, status.st_size)
+    try:
+        with _told(target):
+            _send(sftp, source, partial, status.st_mode & _MODE_BITS, check)
+            sent = sftp.stat(partial).st_size
+            if sent != status.st_size:  # it changed, or a full disk took less
+                raise CopyError(target, f"{sent} of {status.st_size} bytes arrived")
+            _rename(sftp, partial, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError, EOFError):
+            sftp.remove(partial)
+        if isinstance(error, CopyError):
+            _check_space(sftp, target, status.st_size)  # the likelier reason, if so
+        raise
+
+
+def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> None:
+    with _told(str(source)):
+        reading = source.open("rb")
+    with reading, sftp.open(partial, "wx") as writing:
+        sftp.chmod(partial, mode)  # before anything is in it
+        writing.set_pipelined(True)
+        while chunk := reading.read(_CHUNK_BYTES):
+            check()
+            writing.write(chunk)
+
+
+def _get_folder(sftp: Any, source: str, target: Path, check: Check, above: tuple[str, ...]) -> None:
+    with _told(source):
+        identity = sftp.normalize(source)
+        mode = sftp.stat(source).st_mode
+        entries = sorted(sftp.listdir_attr(source), key=lambda entry: str(entry.filename))
+    if identity in above:
+        raise CopyError(source, "a symbolic link to a folder that it is in")
+    with _told(str(target)):
+        target.mkdir(exist_ok=True)
+    for entry in entries:
+        check()
+        name = _safe(source, entry.filename)
+        there, here = posixpath.join(source, name), target / name
+        with _told(there):
+            attributes = sftp.stat(there) if stat.S_ISLNK(entry.st_mode) else entry
+        if stat.S_ISDIR(attributes.st_mode):
+            _get_folder(sftp, there, here, check, (*above, identity))
+        else:
+            _get_file(sftp, there, attributes, here, check)
+    with _told(str(target)):
+        target.chmod(mode & _MODE_BITS)
+
+
+def _get_file(sftp: Any, source: str, attributes: Any, target: Path, check: Check) -> None:
+    _refuse_special(source, attributes.st_mode)
+    partial = target.with_name(f".{os.urandom(6).hex()}.part")
+    try:
+        with _told(str(target)), _create(partial) as writing:
+            _receive(sftp, source, attributes.st_size, writing.write, check)
+        with _told(str(target)):
+            if target.is_dir():
+                raise CopyError(str(target), "is a folder")
+            partial.chmod(attributes.st_mode & _MODE_BITS)
+            partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _receive(
+    sftp: Any, source: str, size_bytes: int, write: Callable[[bytes], object], check: Check
+) -> None:
+    received = 0
+    with _told(source):
+        reading = sftp.open(source, "rb")
+    with reading:
+        reading.prefetch(size_bytes, _READ_AHEAD)
+        while chunk := _read(source, reading):
+            check()
+            write(chunk)
+            received += len(chunk)
+    if received < size_bytes:
+        raise CopyError(source, f"only {received} of {size_bytes} bytes came")
+
+
+def _read(source: str, reading: Any) -> bytes:
+    with _told(source):
+        chunk: bytes = reading.read(_CHUNK_BYTES)
+        return chunk
+
+
+def _create(path: Path) -> Any:
+    """A new file that nobody else can read until it has its own permissions."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _rename(sftp: Any, partial: str, target: str) -> None:
+    """Replace ``target``; SFTP's own rename refuses to, OpenSSH's extension does it in one go."""
+    if _is_folder(sftp, target):
+        raise CopyError(target, "is a folder")
+    try:
+        sftp.posix_rename(partial, target)
+    except OSError as error:
+        if "unsupported" not in str(error).lower():
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            sftp.remove(target)
+        sftp.rename(partial, target)
+
+
+def _check_space(sftp: Any, target: str, size_bytes: int) -> None:
+    """:raises CopyError: the file system says that it has not got the room."""
+    free = _free_bytes(sftp, posixpath.dirname(target) or ".")
+    if free is not None and free < size_bytes:
+        raise CopyError(target, f"it has {size_bytes} bytes, and only {free} are free on the host")
+
+
+def _free_bytes(sftp: Any, folder: str) -> int | None:
+    """What a user may still write; None where the server does not tell.
+
+    OpenSSH's PROTOCOL section 4.4: eleven numbers, the second the block size, the fifth the free
+    blocks.
+    """
+    from paramiko.sftp import CMD_EXTENDED, CMD_EXTENDED_REPLY
+
+    try:
+        kind, answer = sftp._request(CMD_EXTENDED, "statvfs@openssh.com", folder)
+    except (OSError, EOFError):
+        return None
+    if kind != CMD_EXTENDED_REPLY:
+        return None
+    numbers = [answer.get_int64() for _ in range(5)]
+    return int(numbers[1] * numbers[4])
+
+
+def _refuse_special(name: str, mode: int) -> None:
+    """To read a pipe or a device may never end."""
+    if not stat.S_ISREG(mode):
+        raise CopyError(name, "is not a regular file")
+
+
+def _safe(source: str, name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise CopyError(source, f"the host names a file {name!r}: refused")
+    return name
+
+
+def _is_folder(sftp: Any, path: str) -> bool:
+    try:
+        return stat.S_ISDIR(sftp.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _from_home(remote: str) -> str:
+    """SFTP starts in the home: ``~/x`` is ``x`` there."""
+    if remote in ("~", "~/"):
+        return "."
+    return remote[2:].lstrip("/") if remote.startswith("~/") else remote
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Errors of the file system with the file's name; those of the connection pass."""
+    try:
+        yield
+    except (CopyError, TimeoutError, ConnectionError):
+        raise
+    except OSError as error:
+        if str(error) == "Socket is closed":  # Paramiko's word for a lost link
+            raise ConnectionError(str(error)) from error
+        raise CopyError(name, error.strerror or str(error)) from error
