@@ -60,6 +60,7 @@ class SSHClient:
     ) -> None:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
+        _check_at_least("max_output_bytes", max_output_bytes, 0)
         self.config = config
         self._keeper = LinkKeeper(config, transport, on_open)
         self._max_output_bytes = max_output_bytes
@@ -259,7 +260,7 @@ class SSHClient:
         script = Script(
             command,
             cwd=cwd if cwd is not None else self.config.work_dir,
-            env=dict(env or {}),
+            env={} if env is None else env,
             venv=self.config.venv_activate,
             run_id=run_id or os.urandom(8).hex(),
         )

@@ -91,10 +91,18 @@ class InProcessLink:
             raise
 
     def _open_channel(self, timeout: float) -> Any:
+        transport = self.connection.transport
         try:
-            return self.connection.transport.open_session(timeout=timeout)
-        except paramiko.ChannelException as error:
-            raise SessionRefusedError(error.text or "the host opens no session") from error
+            return transport.open_session(timeout=timeout)
+        except paramiko.SSHException as error:
+            # Paramiko keeps a refusal for the first thread that asks; another one that was refused
+            # at the same time is told no more than this.
+            is_refused = isinstance(error, paramiko.ChannelException) or (
+                transport.is_active() and str(error) == "Unable to open channel."
+            )
+            if is_refused:
+                raise SessionRefusedError("the host opens no more sessions") from error
+            raise
 
     def _session_ended(self) -> None:
         with self._has_ended:
@@ -180,7 +188,7 @@ class _Session:
         if transport.is_active() and not self._was_accepted():
             raise NotStartedError("the host refuses to run commands")
         error = transport.get_exception()
-        raise LinkLostError(str(error) if error else "it ended without an exit status")
+        raise LinkLostError(str(error or "") or "the connection was closed")
 
     def _was_accepted(self) -> bool:
         """Paramiko notes the last answer of the host to a request."""

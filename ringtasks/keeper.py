@@ -20,7 +20,28 @@ from .health import Outcome, RouteOutcome
 from .health_store import HealthStore
 from .link import Link, LinkLostError
 
-__all__ = ["LinkKeeper", "Report"]
+__all__ = ["LinkKeeper", "Note", "OpenLink", "Report", "links_from"]
+
+#: Is told of each opening: the routes that failed, and the one that works.
+Note = Callable[[Outcome], None]
+#: Makes a link to a host, by one route only where that is named.
+OpenLink = Callable[[SSHConfig, str | None, Note], Link]
+
+#: What stands in for the network, innermost last.
+_substitutes: list[OpenLink] = []
+
+
+@contextlib.contextmanager
+def links_from(open_link: OpenLink) -> Iterator[None]:
+    """Inside, every link that any thread opens comes from ``open_link``, none from the network.
+
+    It may be nested.  A keeper that was made inside stays with ``open_link`` afterwards.
+    """
+    _substitutes.append(open_link)
+    try:
+        yield
+    finally:
+        _substitutes.remove(open_link)
 
 
 class Report:
@@ -51,14 +72,20 @@ class LinkKeeper:
         self,
         config: SSHConfig,
         transport: str | None = None,
-        on_open: Callable[[Outcome], None] | None = None,
+        on_open: Note | None = None,
     ) -> None:
         self.config = config
         self._transport = transport
         self._on_open = on_open
         self._link: Link | None = None
         self._lock = threading.RLock()
-        self.store = HealthStore()
+        self._made_with = _substitute()
+        self._store = HealthStore()
+
+    @property
+    def store(self) -> HealthStore:
+        """The health file; where links are substituted, the one that is named now."""
+        return HealthStore() if _substitute() else self._store
 
     @property
     def current(self) -> Link | None:
@@ -81,30 +108,14 @@ class LinkKeeper:
 
     def new_link(self, report: Report) -> Link:
         """A link of its own, whether one is open or not; the caller closes it."""
-        config = self.config
-        if config.embedded:
-            from .demo import serve
-
-            config = serve(config)
-        approach = Approach(config, self._transport)
-        if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
-            approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
-        with _no_collection():
-            from .connection import Connection
-            from .inprocess import InProcessLink
 
         def note(outcome: Outcome) -> None:
             report.routes.extend(outcome.routes)
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        try:
-            return InProcessLink(
-                Connection(config, transport=self._transport, report=note, approach=approach)
-            )
-        except BaseException:
-            approach.abandon()
-            raise
+        open_link = self._made_with or _substitute() or _connect
+        return open_link(self.config, self._transport, note)
 
     def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
         """Drop a link over which nothing can have started, and say so in the health file.
@@ -139,6 +150,31 @@ class LinkKeeper:
     def record_unreachable(self, report: Report, error: UnreachableError) -> None:
         """Tell the health file that no route worked."""
         self.record(report, success=False, reason=error.reason)
+
+
+def _substitute() -> OpenLink | None:
+    return next(reversed(_substitutes), None)
+
+
+def _connect(config: SSHConfig, transport: str | None, note: Note) -> Link:
+    """The `OpenLink` of the network."""
+    if config.embedded:
+        from .demo import serve
+
+        config = serve(config)
+    approach = Approach(config, transport)
+    if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
+        approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
+    with _no_collection():
+        from .connection import Connection
+        from .inprocess import InProcessLink
+    try:
+        return InProcessLink(
+            Connection(config, transport=transport, report=note, approach=approach)
+        )
+    except BaseException:
+        approach.abandon()
+        raise
 
 
 @contextlib.contextmanager

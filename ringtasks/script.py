@@ -60,6 +60,7 @@ class Script:
     ``source ~/app/venv/bin/activate``.  The environment applies to the command alone.
 
     :raises ValueError: an empty command, a NUL anywhere, or a name no shell variable can have.
+    :raises TypeError: something else than text.
     """
 
     command: str
@@ -69,16 +70,22 @@ class Script:
     run_id: str = "0"
 
     def __post_init__(self) -> None:
+        _check_text("command", self.command)
+        for name, value in (("cwd", self.cwd), ("venv", self.venv)):
+            if value is not None:
+                _check_text(name, value)
         if not self.command.strip():
             raise ValueError("command: is empty")
         if not _RUN_ID.match(self.run_id):
             raise ValueError(f"run_id: {self.run_id!r} is not a word of letters, digits, - and _")
-        for name, value in (("command", self.command), ("cwd", self.cwd), ("venv", self.venv)):
-            _refuse_nul(name, value)
+        if not isinstance(self.env, Mapping):
+            raise TypeError(f"env: expected a mapping, got {type(self.env).__name__}")
         for name, value in self.env.items():
+            if not isinstance(name, str):
+                raise TypeError(f"env: expected a name, got {type(name).__name__}")
             if not _VARIABLE_NAME.match(name):
                 raise ValueError(f"env: {name!r} is not a variable name (letters, digits, _)")
-            _refuse_nul(f"env: {name}", value)
+            _check_text(f"env: {name}", value)
 
     def text(self) -> str:
         """The script, to be evaluated by the bootstrap's shell."""
@@ -181,7 +188,7 @@ def quote(text: str) -> str:
 
     :raises ValueError: it holds a NUL, which no argument can.
     """
-    _refuse_nul("text", text)
+    _check_text("text", text)
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
@@ -223,6 +230,8 @@ def _octal(byte: re.Match[bytes]) -> bytes:
     return b"\\0%03o" % ord(byte.group())
 
 
-def _refuse_nul(name: str, value: str | None) -> None:
-    if value is not None and "\0" in value:
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected text, got {type(value).__name__}")
+    if "\0" in value:
         raise ValueError(f"{name}: has a NUL character")

@@ -1,0 +1,221 @@
+"""What a client has sent, read back: the inverse of `script`, and of the scripts that ringtasks
+brings itself.  Pure.
+
+Nothing here repeats the text of those scripts: they are made with stand-ins for what varies, and
+it is looked for what stands in their place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from functools import cache
+from typing import NamedTuple
+
+from ..background import JOBS_FOLDER, launch_script
+from ..script import READY_MARK, RUN_ID_VARIABLE, Script, exec_line, quote, stop_script
+
+__all__ = [
+    "Launch",
+    "Stop",
+    "decode_line",
+    "decode_payload",
+    "launch_in",
+    "shell_of",
+    "stop_in",
+    "waits_for",
+]
+
+# The exec request of `Script.line`: plain, or with the script as an argument of printf's %b.
+_LINE = re.compile(
+    r"exec (?P<shell>.+?) -c '(?P<plain>[^']*)'(?: sh '(?P<encoded>[^']*)')?\Z", re.S
+)
+_OCTAL = re.compile(rb"\\0([0-7]{3})")
+_HOME = '"$HOME"'
+# Quoted parts joined to one word, as `script.quote` and `script.path` make it.
+_WORD = r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|/)+"""
+_PART = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"|(/)""", re.S)
+_ESCAPED = re.compile(r"\\(.)", re.S)
+#: So many characters on either side tell a place in a launcher from others.
+_NEIGHBOURS = 8
+
+
+class Stop(NamedTuple):
+    """The request to end a run: its process id and mark."""
+
+    pid: int
+    run_id: str
+
+
+class Launch(NamedTuple):
+    """The request to start a background job. ``log_file`` None: the one in the job's folder."""
+
+    job_id: str
+    command: str
+    log_file: str | None
+
+
+def waits_for(command: str | None) -> bytes | None:
+    """What the program prints before it takes its script from stdin; None: it takes none.
+
+    ``command`` is the exec request.
+    """
+    for is_pty in (False, True):
+        if command is not None and _bootstrap(is_pty).match(command):
+            return READY_MARK if is_pty else b""
+    return None
+
+
+def decode_line(command: str) -> Script | None:
+    """The script in an exec request; None: it is no `Script.line`."""
+    found = _LINE.match(command)
+    if not found:
+        return None
+    if found["encoded"] is None:
+        return _decode(found["plain"], "; ")
+    return _decode(_unescape_octal(found["encoded"].encode()), "\n")
+
+
+def decode_payload(payload: bytes) -> Script | None:
+    """The script in what a bootstrap reads; None: it is no `Script.payload`."""
+    prologue, _, statements = _unescape_octal(payload.rstrip(b"\n")).partition("\n")
+    return _decode(statements, "\n") if prologue.startswith("unset ") else None
+
+
+def stop_in(script: Script) -> Stop | None:
+    """What a script is to stop; None: it is no `stop_script`."""
+    found = _stop_template().match(script.command)
+    return Stop(int(found["pid"]), _value(found["run_id"])) if found else None
+
+
+def launch_in(script: Script, shell: str) -> Launch | None:
+    """What a script is to start in the background; None: it is no `launch_script`."""
+    job_id, text = script.run_id, script.command
+    if JOBS_FOLDER not in text or quote(job_id) not in text:
+        return None
+    sample = launch_script(job_id, "ANY-COMMAND", "/ANY-LOG", shell)
+    commands = [_value(word) for word in _words_like(quote("ANY-COMMAND"), sample, text)]
+    logs = [_path(word) or None for word in _words_like(quote("/ANY-LOG"), sample, text)]
+    for command, log_file in itertools.product(commands, logs):
+        if launch_script(job_id, command, log_file, shell) == text:
+            return Launch(job_id, command, log_file)
+    return None
+
+
+def shell_of(command: str) -> str:
+    """The shell that an exec request starts."""
+    found = re.match(r"exec (?:env READY=\S+ )?(.+?) -c '", command)
+    return found.group(1) if found else "/bin/sh"
+
+
+class _Scanner:
+    """Goes through the statements of a script, one after the other."""
+
+    def __init__(self, text: str, separator: str) -> None:
+        self._rest, self._separator = text + separator, re.escape(separator)
+
+    def take(self, statement: str) -> re.Match[str] | None:
+        """The next statement if it matches, taken off."""
+        found = re.compile(statement + self._separator, re.S).match(self._rest)
+        if found:
+            self._rest = self._rest[found.end() :]
+        return found
+
+    @property
+    def is_at_end(self) -> bool:
+        return not self._rest
+
+
+def _decode(text: str, separator: str) -> Script | None:
+    scanner = _Scanner(text, separator)
+    hello = scanner.take(r"echo ringtasks:([A-Za-z0-9_-]+):\$\$")
+    cwd = scanner.take(f"cd ({_WORD}) \\|\\| exit 1")
+    venv = _venv(scanner)
+    scanner.take(f"export {RUN_ID_VARIABLE}=[A-Za-z0-9_-]+")
+    env = {}
+    while found := scanner.take(f"export ([A-Za-z_][A-Za-z0-9_]*)=({_WORD})"):
+        env[found.group(1)] = _value(found.group(2))
+    command = scanner.take(f"eval ({_WORD})")
+    if not hello or not command or not scanner.is_at_end:
+        return None
+    return Script(
+        _value(command.group(1)),
+        cwd=_path(cwd.group(1)) if cwd else None,
+        env=env,
+        venv=venv,
+        run_id=hello.group(1),
+    )
+
+
+def _venv(scanner: _Scanner) -> str | None:
+    """The file that is sourced, or the command; either makes the same script again."""
+    if found := scanner.take(rf"\. ({_WORD}) \|\| exit 1"):
+        file = _path(found.group(1))
+        return file if file.endswith("/activate") else f"source {file}"
+    if scanner.take(r'command -v source >/dev/null \|\| source\(\) \{ \. "\$@"; \}'):
+        found = scanner.take(f"eval ({_WORD}) \\|\\| exit 1")
+        return _value(found.group(1)) if found else None
+    return None
+
+
+def _unescape_octal(encoded: bytes) -> str:
+    raw = _OCTAL.sub(lambda found: bytes([int(found.group(1), 8)]), encoded)
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _value(word: str) -> str:
+    """What the shell makes of a word without expansions."""
+    return "".join(
+        literal + _ESCAPED.sub(r"\1", escaped) + slash
+        for literal, escaped, slash in _PART.findall(word)
+    )
+
+
+def _path(word: str) -> str:
+    """What `script.path` was given."""
+    if word == _HOME:
+        return "~"
+    if word.startswith(_HOME + "/"):
+        return "~/" + _value(word[len(_HOME) + 1 :])
+    return _value(word).removeprefix("./")
+
+
+class _Template:
+    """A text with named stand-ins, as a pattern that finds what stands in their place."""
+
+    def __init__(self, text: str, **stand_ins: tuple[str, str]) -> None:
+        pattern = re.escape(text)
+        for name, (stand_in, form) in stand_ins.items():
+            first, *others = pattern.split(re.escape(stand_in))
+            pattern = f"{first}(?P<{name}>{form})" + f"(?P={name})".join(others)
+        self._pattern = re.compile(pattern + r"\Z", re.S)
+
+    def match(self, text: str) -> re.Match[str] | None:
+        return self._pattern.match(text)
+
+
+@cache
+def _bootstrap(is_pty: bool) -> _Template:
+    return _Template(exec_line("ANY-SHELL", pty=is_pty), program=("ANY-SHELL", ".+?"))
+
+
+@cache
+def _stop_template() -> _Template:
+    pid, polls = 987650001, 987650002
+    text = stop_script(pid, "ANY-RUN", grace=polls / 10)
+    return _Template(
+        text,
+        pid=(str(pid), r"\d+"),
+        run_id=(quote("ANY-RUN"), _WORD),
+        polls=(str(polls), r"\d+"),
+    )
+
+
+def _words_like(word: str, sample: str, text: str) -> list[str]:
+    """What stands in ``text`` between the neighbours that ``word`` has in ``sample``."""
+    found: list[str] = []
+    for at in re.finditer(re.escape(word), sample):
+        before = re.escape(sample[: at.start()][-_NEIGHBOURS:])
+        after = re.escape(sample[at.end() :][:_NEIGHBOURS])
+        found += re.findall(f"{before}({_WORD}){after}", text, re.DOTALL)
+    return found

@@ -1,0 +1,251 @@
+"""`fake_fleet`: hosts that are not there, for the tests of what is built on ringtasks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import registry
+from ..config import SSHConfig
+from ..errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
+from ..health import Outcome, RouteOutcome, order_routes
+from ..health_store import HealthStore
+from ..inventory import HostConfig, Inventory, load_inventory, near_names
+from ..keeper import Note, links_from
+from ..link import Link
+from ..routes import Route, only, routes_of
+from .host import FakeHost
+from .rules import Answer, Call, Matcher, Rule
+
+__all__ = ["FakeFleet", "fake_fleet"]
+
+_ADDRESSES = ("ssh_host", "tailscale_ip", "cloudflare_tunnel", "embedded")
+_NOT_A_FIELD = {"name", "facts", "groups", "file", "line"}
+
+
+@contextlib.contextmanager
+def fake_fleet(
+    *hosts: str | HostConfig, strict: bool = False, **facts: Mapping[str, Any]
+) -> Iterator[FakeFleet]:
+    """A fleet of fake hosts, which every `SSHClient` finds; nothing reaches the network.
+
+    Inside, the inventory is that of the fleet, and the health file starts empty.  A host that is
+    not in the fleet is unreachable.  At the end the clients made inside are closed and forgotten;
+    those from before are as they were.  It is for the whole process: several may be nested, but
+    must not overlap in different threads.
+
+    :param hosts: names, or HostConfigs where addresses and routes matter.
+    :param strict: a command that no rule matches fails with status 127, rather than succeed.
+    :param facts: further hosts by name, with their fields: ``gpu1={"role": "training"}``.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ringtasks-fake-")))
+        fleet = FakeFleet(folder / "hosts.yaml", strict=strict)
+        stack.enter_context(
+            _environment(
+                RINGTASKS_HOSTS=str(folder / "hosts.yaml"),
+                RINGTASKS_HEALTH_FILE=str(folder / "health.json"),
+                XDG_STATE_HOME=str(folder / "state"),
+            )
+        )
+        for host in hosts:
+            fleet.add(host)
+        for name, own in facts.items():
+            fleet.add(name, **own)
+        stack.enter_context(links_from(fleet.open_link))
+        stack.enter_context(_own_clients())
+        stack.callback(fleet.close)
+        yield fleet
+
+
+class FakeFleet:
+    """The hosts by name, and what they all answer.
+
+    :param file: the inventory, written anew for each host that is added.
+    """
+
+    def __init__(self, file: Path, *, strict: bool = False) -> None:
+        self.hosts: dict[str, FakeHost] = {}
+        self._file, self._is_strict = file, strict
+        self._rules: list[Rule] = []
+        self._fields: dict[str, dict[str, Any]] = {}
+        self._is_over = False
+        self._write(self._fields)
+
+    def __getitem__(self, name: str) -> FakeHost:
+        if name not in self.hosts:
+            near = near_names(name, self.hosts)
+            raise UnknownHostError(f"no host {name!r} in the fake fleet", near=near)
+        return self.hosts[name]
+
+    def __iter__(self) -> Iterator[FakeHost]:
+        return iter(self.hosts.values())
+
+    def add(self, host: str | HostConfig, **given: Any) -> FakeHost:
+        """A further host, with fields of the hosts file: ``add("gpu1", role="training")``.
+
+        ``groups`` are the names of those it is in.  A host without an address gets one that leads
+        nowhere (``NAME.invalid``).
+
+        :raises InventoryError: the inventory does not take these fields.
+        """
+        name = host if isinstance(host, str) else host.name
+        if name in self.hosts:
+            raise UsageError(f"{name}: is in the fake fleet already")
+        own = _fields_of(host) if isinstance(host, HostConfig) else {}
+        with_it = {**self._fields, name: {**own, **given}}
+        try:
+            config = self._write(with_it).hosts[name]
+        except UsageError:
+            self._write(self._fields)
+            raise
+        self._fields = with_it
+        self.hosts[name] = FakeHost(config, self._rules, is_strict=self._is_strict)
+        return self.hosts[name]
+
+    def on(
+        self,
+        matcher: Matcher,
+        *,
+        stdout: str | bytes = b"",
+        stderr: str | bytes = b"",
+        returncode: int = 0,
+        delay: float = 0.0,
+        times: int | None = None,
+    ) -> None:
+        """`FakeHost.on` for every host, also of those to come; a host's own rules go before."""
+        answer = Answer(stdout, stderr, returncode, delay).checked()
+        self._rules.append(Rule(matcher, lambda call: answer, times))
+
+    def on_call(
+        self, matcher: Matcher, answer: Callable[[Call], Answer], *, times: int | None = None
+    ) -> None:
+        """`FakeHost.on_call` for every host."""
+        self._rules.append(Rule(matcher, answer, times))
+
+    def open_link(self, config: SSHConfig, transport: str | None, note: Note) -> Link:
+        """The `ringtasks.keeper.OpenLink` of this fleet."""
+        if self._is_over:
+            raise UsageError(f"{config.id}: its client is from a fake fleet that is over")
+        host = self._find(config)
+        failures: list[RouteError] = []
+        for route in _in_order(config, transport):
+            failure = host.refusal(route) if host else self._unknown(config, route)
+            if failure is None and host is not None:
+                note(_outcome(config.id, failures, route.name))
+                return host.log_in(route.name)
+            failures += [failure] if failure else []
+        note(_outcome(config.id, failures, None))
+        raise UnreachableError(config.id, tuple(failures))
+
+    def close(self) -> None:
+        """Break every link; no other can be opened."""
+        self._is_over = True
+        for host in self:
+            host.close_links("the fake fleet is over")
+
+    def _find(self, config: SSHConfig) -> FakeHost | None:
+        """The host that a client means, by its name or address."""
+        for name in (config.id, config.host):
+            if name in self.hosts:
+                return self.hosts[name]
+        wanted = {(route.host, route.port) for route in routes_of(config, {})}
+        for host in self:
+            own = routes_of(SSHConfig.from_host_config(host.config), {})
+            if wanted & {(route.host, route.port) for route in own}:
+                return host
+        return None
+
+    def _unknown(self, config: SSHConfig, route: Route) -> RouteError:
+        names = ", ".join(self.hosts) or "which is empty"
+        return RouteError(
+            config.id,
+            route.name,
+            Reason.NO_ROUTE,
+            f"it is not in the fake fleet ({names}), and nothing else is reached from a test",
+            address=route.address,
+            advice="add it to fake_fleet()",
+        )
+
+    def _write(self, hosts: Mapping[str, Mapping[str, Any]]) -> Inventory:
+        """Write the hosts file, and read it as a client will."""
+        groups: dict[str, list[str]] = {}
+        written: dict[str, dict[str, Any]] = {}
+        for name, given in hosts.items():
+            own = dict(given)
+            for group in own.pop("groups", ()):
+                groups.setdefault(group, []).append(name)
+            has_address = any(own.get(field) for field in _ADDRESSES)
+            written[name] = own if has_address else {"ssh_host": f"{name}.invalid", **own}
+        document = {"hosts": written, "groups": groups}
+        partial = self._file.with_name(".hosts.part")
+        partial.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        partial.replace(self._file)  # a client may be reading it
+        return load_inventory(self._file)
+
+
+def _fields_of(host: HostConfig) -> dict[str, Any]:
+    """What the hosts file would say of it."""
+    known = {f.name: (getattr(host, f.name), f.default) for f in fields(host)}
+    given = {
+        name: value
+        for name, (value, default) in known.items()
+        if name not in _NOT_A_FIELD and value != default
+    }
+    return {**host.facts, **given, "groups": host.groups}
+
+
+def _in_order(config: SSHConfig, transport: str | None) -> list[Route]:
+    """The host's routes as a client would try them: by their health.
+
+    :raises UsageError: the host has no such route.
+    """
+    routes = routes_of(config, os.environ)
+    if transport:
+        return list(only(routes, transport, config.id))
+    by_name = {route.name: route for route in routes}
+    known = HealthStore().get(config.id).transports
+    return [by_name[name] for name in order_routes(list(by_name), known, time.time())]
+
+
+def _outcome(host: str, failures: list[RouteError], used: str | None) -> Outcome:
+    routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
+    if used is not None:
+        return Outcome(host, True, "", (*routes, RouteOutcome(used, success=True)))
+    return Outcome(host, False, UnreachableError(host, tuple(failures)).reason, tuple(routes))
+
+
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _own_clients() -> Iterator[None]:
+    """An empty register of clients inside; those from before are back afterwards."""
+    with registry._lock:
+        before = dict(registry._clients)
+        registry._clients.clear()
+    try:
+        yield
+    finally:
+        with registry._lock:
+            registry._clients.clear()
+            registry._clients.update(before)

@@ -1,0 +1,284 @@
+"""`FakeHost`: what one host of a fake fleet answers, what went wrong there, and what came."""
+
+from __future__ import annotations
+
+import itertools
+import posixpath
+import threading
+from collections.abc import Callable
+from typing import Literal
+
+from ..background import JOBS_FOLDER
+from ..errors import AuthenticationError, HostKeyError, Reason, RouteError, UsageError
+from ..inventory import HostConfig
+from ..process_memory import PS_COMMAND
+from ..routes import ROUTE_NAMES, Route
+from ..script import Script
+from .decoding import Launch, decode_line, launch_in, shell_of, stop_in, waits_for
+from .files import Files
+from .links import FakeLink, Program, Step
+from .programs import Bootstrap, Done, Run, Surroundings, as_bytes
+from .rules import Answer, Call, Matcher, Rule, rule_for
+
+__all__ = ["FakeHost"]
+
+_ERRORS = {Reason.AUTHENTICATION: AuthenticationError, Reason.HOST_KEY: HostKeyError}
+_FIRST_PID = 1001
+_NOT_FOUND = 127  # XCU 2.8.2
+
+
+class FakeHost:
+    """One host: tell it what to answer and how to fail, then look at what it was asked.
+
+    :param common_rules: those of the whole fleet; its own go before them.
+    :param is_strict: a command without a rule fails; else it succeeds and prints nothing.
+    """
+
+    def __init__(
+        self, config: HostConfig, common_rules: list[Rule], *, is_strict: bool = False
+    ) -> None:
+        self.config, self.name = config, config.name
+        self.files = Files()
+        """Its files, by path; ``files["~/x"]`` is below the home."""
+        self.memory: dict[int, tuple[float, str]] = {}
+        """The processes that there are: id to (resident megabytes, command)."""
+        self.logins = 0
+        """How many links were opened."""
+        self._common_rules, self._is_strict = common_rules, is_strict
+        self._lock = threading.RLock()
+        self._rules: list[Rule] = []
+        self._runs: list[Run] = []
+        self._stopped: list[Run] = []
+        self._jobs: dict[str, Run] = {}
+        """The background jobs, by the ids that clients have given them."""
+        self._links: list[FakeLink] = []
+        self._refusals: dict[str, tuple[Reason, str]] = {}
+        self._losses = {"login": 0, "start": 0}
+        self._pids = itertools.count(_FIRST_PID)
+
+    def __repr__(self) -> str:
+        return f"FakeHost({self.name!r}, {len(self._runs)} calls)"
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every command that has started here, in that order."""
+        return [run.call for run in self._runs]
+
+    @property
+    def commands(self) -> list[str]:
+        """The same, without their surroundings."""
+        return [call.command for call in self.calls]
+
+    @property
+    def stopped(self) -> list[Call]:
+        """Those that were told to end: by a time limit, a cancelled task, or Ctrl-C."""
+        return [run.call for run in self._stopped]
+
+    def on(
+        self,
+        matcher: Matcher,
+        *,
+        stdout: str | bytes = b"",
+        stderr: str | bytes = b"",
+        returncode: int = 0,
+        delay: float = 0.0,
+        times: int | None = None,
+    ) -> None:
+        """Answer the commands that match; a later rule goes before an earlier one.
+
+        :param matcher: a glob for the whole command, a compiled pattern to be found in it, or a
+            function that judges the `Call`.
+        :param returncode: 128 + n for a command that signal n has killed.
+        :param delay: seconds from the start of the command to its output and end.
+        :param times: answer so often, and then as if there were no rule.
+        """
+        answer = Answer(stdout, stderr, returncode, delay).checked()
+        self._add_rule(Rule(matcher, lambda call: answer, times))
+
+    def on_call(
+        self, matcher: Matcher, answer: Callable[[Call], Answer], *, times: int | None = None
+    ) -> None:
+        """Answer the commands that match by what ``answer`` makes of the `Call`.
+
+        What it raises comes out of the client's method, in whose thread it is called.
+        """
+        self._add_rule(Rule(matcher, answer, times))
+
+    def hang(
+        self,
+        matcher: Matcher = "*",
+        *,
+        stdout: str | bytes = b"",
+        is_stoppable: bool = True,
+        times: int | None = None,
+    ) -> None:
+        """Let the commands that match print ``stdout`` and not end until they are stopped.
+
+        :param is_stoppable: False: they go on all the same, and the client says so.
+        """
+        hanging = Answer(stdout, is_hanging=True, is_stoppable=is_stoppable).checked()
+        self._add_rule(Rule(matcher, lambda call: hanging, times))
+
+    def down(
+        self, *routes: str, reason: Reason | str = Reason.TIMED_OUT, evidence: str = ""
+    ) -> None:
+        """Refuse the routes of these names (none given: all), until `up`.
+
+        Links that are open over them are lost: a command under way has an unknown outcome.
+
+        :raises UsageError: there is no such route.
+        """
+        for route in _routes(routes):
+            self._refusals[route] = (Reason(reason), evidence)
+        for link in self._links:
+            if link.route in _routes(routes):
+                link.lose(f"the host is down: {Reason(reason)}")
+
+    def up(self, *routes: str) -> None:
+        """Let the routes of these names work again (none given: all)."""
+        for route in _routes(routes):
+            self._refusals.pop(route, None)
+
+    def lose_link(self, after: Literal["login", "start"] = "start", *, times: int = 1) -> None:
+        """Break the link at the next command or copy, ``times`` times.
+
+        :param after: ``start``: when it has started, so that its outcome is unknown. ``login``:
+            before it can have started, so that the client tries again over another link.
+        """
+        if after not in self._losses:
+            raise ValueError(f"after: expected 'login' or 'start', got {after!r}")
+        self._losses[after] += times
+
+    # What follows is called from the other side: by the fleet and its links.
+
+    def refusal(self, route: Route) -> RouteError | None:
+        """Why a route does not work; None: it does."""
+        if route.name not in self._refusals:
+            return None
+        reason, evidence = self._refusals[route.name]
+        kind = _ERRORS.get(reason, RouteError)
+        return kind(self.name, route.name, reason, evidence, address=route.address)
+
+    def log_in(self, route: str) -> FakeLink:
+        """A new link."""
+        with self._lock:
+            self.logins += 1
+            self._links.append(FakeLink(self, route))
+            return self._links[-1]
+
+    def close_links(self, evidence: str) -> None:
+        """Break every link."""
+        for link in self._links:
+            link.lose(evidence)
+
+    def loses_link(self, *, after: str) -> bool:
+        """Whether a link is to break now; then that is one less to come."""
+        with self._lock:
+            is_to_break = self._losses[after] > 0
+            self._losses[after] -= is_to_break
+            return is_to_break
+
+    def program(self, command: str | None, link: FakeLink) -> Program:
+        """What the exec request ``command`` starts (None: the login shell)."""
+        greeting = waits_for(command)
+        shell = shell_of(command or "")
+        if greeting is not None:
+            return Bootstrap(greeting, lambda script: self._start(script, shell, link))
+        script = decode_line(command) if command is not None else None
+        if script is None:  # not of a client's making: some command over a bare link
+            return self._run(Call(command or ""), link, b"")
+        return self._start(script, shell, link)
+
+    def _start(self, script: Script, shell: str, link: FakeLink) -> Program:
+        pid = next(self._pids)
+        hello = f"ringtasks:{script.run_id}:{pid}\n".encode()
+        stop = stop_in(script)
+        if stop is not None:
+            return Done(Step(hello + self._stop(stop.pid), status=0))
+        call = Call(script.command, script.cwd, script.env, venv=script.venv)
+        launch = launch_in(script, shell)
+        if launch is not None:
+            return self._launch(call, launch, link, hello)
+        if script.command == PS_COMMAND:
+            return Done(Step(hello + self._processes(), status=0))
+        return self._run(call, link, hello, pid)
+
+    def _run(self, call: Call, link: FakeLink, hello: bytes, pid: int = 0) -> Run:
+        run = Run(call, Surroundings(link, pid, hello, self._respond))
+        self._runs.append(run)
+        self._lose_started(link)
+        return run
+
+    def _launch(self, call: Call, launch: Launch, link: FakeLink, hello: bytes) -> Program:
+        """Start a job, once for each id, and print its process id."""
+        call = call._replace(command=launch.command, is_background=True)
+        if launch.job_id not in self._jobs:
+            answer, is_known = self._respond_to(call)
+            if answer.returncode and not is_known:
+                return Done(Step(hello, as_bytes(answer.stderr), answer.returncode))
+            job = Run(call, Surroundings(link, next(self._pids), b"", self._respond))
+            job.is_stoppable = answer.is_stoppable
+            self._jobs[launch.job_id] = job
+            self._runs.append(job)
+            self.files[_log_of(launch, call)] = as_bytes(answer.stdout) + as_bytes(answer.stderr)
+        self._lose_started(link)
+        return Done(Step(hello + b"%d\n" % self._jobs[launch.job_id].pid, status=0))
+
+    def _lose_started(self, link: FakeLink) -> None:
+        if self.loses_link(after="start"):
+            link.lose("it broke after the start, as the test said")
+
+    def _stop(self, pid: int) -> bytes:
+        """End a run; the process ids that are left, one a line."""
+        left = b""
+        for run in self._runs:
+            if run.pid == pid:
+                self._stopped.append(run)
+                left = b"" if run.stop() else b"%d\n" % pid
+        return left
+
+    def _processes(self) -> bytes:
+        """What ``ps`` prints."""
+        lines = [
+            f"{pid} 1 S {round(megabytes * 1024)} {command}"
+            for pid, (megabytes, command) in self.memory.items()
+        ]
+        return "\n".join(["PID PPID STAT RSS COMMAND", *lines, ""]).encode()
+
+    def _respond(self, call: Call) -> Answer:
+        return self._respond_to(call)[0]
+
+    def _respond_to(self, call: Call) -> tuple[Answer, bool]:
+        """The answer, and whether there is a rule for it."""
+        with self._lock:
+            rule = rule_for(call, self._rules, self._common_rules)
+        if rule is not None:
+            return rule.answer(call).checked(), True
+        return self._unmatched(call), False
+
+    def _unmatched(self, call: Call) -> Answer:
+        if not self._is_strict or call.command == "true":  # what `check_connectivity` runs
+            return Answer()
+        said = f"ringtasks.testing: {self.name}: no rule for {call.command!r}: give it one by on()"
+        return Answer(stderr=said + "\n", returncode=_NOT_FOUND)
+
+    def _add_rule(self, rule: Rule) -> None:
+        with self._lock:
+            self._rules.append(rule)
+
+
+def _routes(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in ROUTE_NAMES:
+            known = ", ".join(ROUTE_NAMES)
+            raise UsageError(f"unknown route {name!r}: expected one of {known}")
+    return names or ROUTE_NAMES
+
+
+def _log_of(launch: Launch, call: Call) -> str:
+    """Where a job's output goes; a relative path starts in its folder."""
+    if launch.log_file is None:
+        return f"~/{JOBS_FOLDER}/{launch.job_id}/log"
+    if launch.log_file.startswith("~/"):
+        return launch.log_file
+    return posixpath.join(call.cwd or "~", launch.log_file)

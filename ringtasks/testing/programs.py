@@ -1,0 +1,129 @@
+"""What runs on a fake host: the shell that takes a script, and the commands in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..script import Script, encode
+from .decoding import decode_payload
+from .links import FakeLink, Program, Step
+from .rules import Answer, Call
+
+__all__ = ["Bootstrap", "Done", "Run", "Surroundings", "as_bytes"]
+
+_SIGTERM_STATUS = 128 + 15
+
+
+class Done:
+    """A program that has ended already."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+        return self._step
+
+    def due_in(self) -> float | None:
+        return None
+
+
+class Bootstrap:
+    """The shell that waits for its script on stdin, and becomes what the script says.
+
+    :param greeting: printed first.
+    :param start: makes the script's program.
+    """
+
+    def __init__(self, greeting: bytes, start: Callable[[Script], Program]) -> None:
+        self._greeting, self._start = greeting, start
+        self._program: Program | None = None
+
+    def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+        if self._program is not None:
+            return self._program.step(stdin, is_at_eof=is_at_eof)
+        if self._greeting:
+            greeting, self._greeting = self._greeting, b""
+            return Step(greeting)
+        end = stdin.find(b"\n") + 1
+        if not end:  # cut short: nothing is evaluated
+            return Step(status=1) if is_at_eof else None
+        payload = bytes(stdin[:end])
+        del stdin[:end]
+        script = decode_payload(payload)
+        if script is None:
+            raise AssertionError(f"ringtasks.testing cannot read this script: {payload!r}")
+        self._program = self._start(script)
+        return Step()
+
+    def due_in(self) -> float | None:
+        return self._program.due_in() if self._program is not None else None
+
+
+class Surroundings(NamedTuple):
+    """What a `Run` needs of its host."""
+
+    link: FakeLink
+    pid: int
+    hello: bytes
+    respond: Callable[[Call], Answer]
+
+
+class Run:
+    """One command under way. It reads all of its stdin, and is answered then."""
+
+    def __init__(self, call: Call, around: Surroundings) -> None:
+        self.pid, self.is_stoppable = around.pid, True
+        self._call, self._around = call, around
+        self._hello: bytes | None = around.hello
+        self._stdin = bytearray()
+        self._started = time.monotonic()
+        self._answer: Answer | None = None
+        self._is_stopped = self._has_printed = False
+
+    @property
+    def call(self) -> Call:
+        """The call, with the stdin that has come so far."""
+        return self._call._replace(stdin=bytes(self._stdin))
+
+    def stop(self) -> bool:
+        """End it as TERM does, from any thread; False: it goes on."""
+        if self.is_stoppable:
+            self._is_stopped = True
+            with self._around.link.changed:
+                self._around.link.changed.notify_all()
+        return self.is_stoppable
+
+    def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+        if self._hello is not None:
+            hello, self._hello = self._hello, None
+            return Step(hello)
+        self._stdin = stdin
+        if self._is_stopped:
+            return Step(status=_SIGTERM_STATUS)
+        if not is_at_eof:
+            return None
+        if self._answer is None:
+            self._answer = self._around.respond(self.call)
+            self.is_stoppable = self._answer.is_stoppable
+        return self._outcome(self._answer)
+
+    def due_in(self) -> float | None:
+        if self._is_stopped:
+            return 0.0
+        if self._answer is None or self._has_printed:
+            return None
+        return max(0.0, self._started + self._answer.delay - time.monotonic())
+
+    def _outcome(self, answer: Answer) -> Step | None:
+        if self._has_printed or time.monotonic() < self._started + answer.delay:
+            return None
+        self._has_printed = True
+        status = None if answer.is_hanging else answer.returncode
+        return Step(as_bytes(answer.stdout), as_bytes(answer.stderr), status)
+
+
+def as_bytes(printed: str | bytes) -> bytes:
+    """What is sent of an answer's text."""
+    return encode(printed) if isinstance(printed, str) else printed

@@ -1,0 +1,95 @@
+"""What a fake host answers to a command.  Pure: rules and a call in, an answer out."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+__all__ = ["Answer", "Call", "Matcher", "Rule", "rule_for"]
+
+
+class Call(NamedTuple):
+    """One command as it reached the host."""
+
+    command: str
+    cwd: str | None = None
+    """None: the remote home."""
+    env: Mapping[str, str] = MappingProxyType({})
+    stdin: bytes = b""
+    venv: str | None = None
+    """What activates the virtual environment: a file, or a command."""
+    is_background: bool = False
+
+
+class Answer(NamedTuple):
+    """What a command prints, and how it ends; text is sent as UTF-8."""
+
+    stdout: str | bytes = b""
+    stderr: str | bytes = b""
+    returncode: int = 0
+    """0 to 255; 128 + n for a command that signal n has killed."""
+    delay: float = 0.0
+    """Seconds from the command's start to its output and end."""
+    is_hanging: bool = False
+    """It prints and does not end, until it is stopped."""
+    is_stoppable: bool = True
+    """False: it goes on when it is told to end, and killed."""
+
+    def checked(self) -> Answer:
+        """Itself.
+
+        :raises TypeError, ValueError: a field makes no sense.
+        """
+        for name in ("stdout", "stderr"):
+            if not isinstance(getattr(self, name), (str, bytes)):
+                kind = type(getattr(self, name)).__name__
+                raise TypeError(f"{name}: expected text or bytes, got {kind}")
+        if not isinstance(self.returncode, int) or not 0 <= self.returncode <= 255:
+            raise ValueError(f"returncode: expected 0 to 255, got {self.returncode!r}")
+        if not self.delay >= 0:
+            raise ValueError(f"delay: expected at least 0 seconds, got {self.delay!r}")
+        return self
+
+
+#: A glob for the whole command, a pattern to be found in it, or a judge of the call.
+Matcher = str | re.Pattern[str] | Callable[[Call], bool]
+
+
+class Rule:
+    """Which calls are answered, how, and how often (``times``; None: always)."""
+
+    def __init__(
+        self, matcher: Matcher, answer: Callable[[Call], Answer], times: int | None = None
+    ) -> None:
+        if not isinstance(matcher, (str, re.Pattern)) and not callable(matcher):
+            kind = type(matcher).__name__
+            raise TypeError(f"matcher: expected a glob, a pattern or a function, got {kind}")
+        if times is not None and times < 1:
+            raise ValueError(f"times: expected at least 1, got {times!r}")
+        self.answer = answer
+        self._matcher, self._left = matcher, times
+
+    def takes(self, call: Call) -> bool:
+        """Whether this rule answers ``call``; then it is used up by one."""
+        if self._left == 0 or not self._matches(call):
+            return False
+        if self._left is not None:
+            self._left -= 1
+        return True
+
+    def _matches(self, call: Call) -> bool:
+        if isinstance(self._matcher, str):
+            # "[ -f x ]" is a command before it is a glob.
+            is_same = call.command == self._matcher
+            return is_same or fnmatch.fnmatchcase(call.command, self._matcher)
+        if isinstance(self._matcher, re.Pattern):
+            return self._matcher.search(call.command) is not None
+        return self._matcher(call)
+
+
+def rule_for(call: Call, *lists: list[Rule]) -> Rule | None:
+    """The latest rule that takes ``call``, of the first list that has one; else None."""
+    return next((r for rules in lists for r in reversed(rules) if r.takes(call)), None)
