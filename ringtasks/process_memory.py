@@ -1,7 +1,10 @@
 """The memory of a process and its descendants, from what ``ps`` prints.  Pure.
 
-Linux, macOS and BusyBox agree on ``-o pid,ppid,rss,comm``; BusyBox knows no ``-A`` and shortens
-large numbers (``12m``, ``1.5g``).
+Linux, macOS, FreeBSD and BusyBox agree on ``-o pid,ppid,stat,rss,comm``, and on a ``stat`` that
+starts with Z for a zombie; they differ in what ``comm`` says of one, and in whether it is a path.
+BusyBox knows neither ``-A`` nor ``-w``, prints ``12m`` for 12 MiB and more, has blanks within
+``stat`` (so ``rss`` follows it), and may have been built without ``-o``.  Many containers have no
+``ps`` at all: there /proc is read (proc(5)).
 """
 
 from __future__ import annotations
@@ -12,15 +15,23 @@ from typing import NamedTuple
 
 __all__ = ["PS_COMMAND", "memory_of"]
 
-PS_COMMAND = "ps -A -o pid,ppid,rss,comm 2>/dev/null || ps -o pid,ppid,rss,comm"
+# "-ww": macOS cuts its lines at 79 characters. /proc has each status as lines of "Name:\tvalue";
+# grep(1) fails where a process ended meanwhile.
+PS_COMMAND = (
+    "ps -A -ww -o pid,ppid,stat,rss,comm 2>/dev/null || "
+    "ps -o pid,ppid,stat,rss,comm 2>/dev/null || { "
+    "grep -hE '^(Name|State|Pid|PPid|VmRSS):' /proc/[0-9]*/status 2>/dev/null; true; }"
+)
 
-_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+([\d.]+)([kmgt]?)\s+(.*)", re.IGNORECASE)
+_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+(\D+?)\s+([\d.]+)([kmgt]?)(?:\s+(.*))?$", re.IGNORECASE)
+_FIELD = re.compile(r"^(Name|State|Pid|PPid|VmRSS):[ \t]*(.*)$", re.MULTILINE)
 _KILOBYTES = {"": 1, "k": 1, "m": 1024, "g": 1024**2, "t": 1024**3}
 
 
 class _Process(NamedTuple):
     pid: int
     parent: int
+    state: str
     resident_kilobytes: float
     command: str
 
@@ -28,10 +39,11 @@ class _Process(NamedTuple):
 def memory_of(pid: int, ps_output: str) -> tuple[float, str] | None:
     """(resident megabytes of ``pid`` and its descendants, its command's name); None: it is gone.
 
-    A megabyte is 1024 × 1024 bytes. Shared pages count once for each process that has them.
+    A megabyte is 1024 × 1024 bytes. Shared pages count once for each process that has them. A
+    zombie counts as gone: it only waits for its parent to ask how it ended.
     """
     processes = {process.pid: process for process in _parse(ps_output)}
-    if pid not in processes or "<defunct>" in processes[pid].command:
+    if pid not in processes or processes[pid].state.startswith("Z"):
         return None
     family = {pid}
     grown = True
@@ -40,14 +52,32 @@ def memory_of(pid: int, ps_output: str) -> tuple[float, str] | None:
         family |= below
         grown = bool(below)
     total = sum(processes[member].resident_kilobytes for member in family)
-    return total / 1024, processes[pid].command.rpartition("/")[2]
+    return total / 1024, _name(processes[pid].command)
 
 
 def _parse(ps_output: str) -> Iterator[_Process]:
-    for line in ps_output.splitlines():
+    if _FIELD.match(ps_output):
+        yield from _parse_proc(ps_output)
+        return
+    for line in ps_output.split("\n"):
         found = _LINE.match(line)
         if found:
-            pid, parent, size, unit, command = found.groups()
+            pid, parent, state, size, unit, command = found.groups(default="")
+            resident = float(size) * _KILOBYTES[unit.lower()]
+            yield _Process(int(pid), int(parent), state, resident, command.strip())
+
+
+def _parse_proc(statuses: str) -> Iterator[_Process]:
+    """From the chosen lines of ``/proc/*/status``: the name comes first; some have no memory."""
+    for block in re.split(r"^(?=Name:)", statuses, flags=re.MULTILINE):
+        known = dict(_FIELD.findall(block))
+        if known.keys() >= {"Name", "State", "Pid", "PPid"}:
+            resident = float(known.get("VmRSS", "0 kB").split()[0])
             yield _Process(
-                int(pid), int(parent), float(size) * _KILOBYTES[unit.lower()], command.strip()
+                int(known["Pid"]), int(known["PPid"]), known["State"], resident, known["Name"]
             )
+
+
+def _name(command: str) -> str:
+    """macOS prints paths; Linux names, of which some have a slash (``kworker/0:1``)."""
+    return command.rpartition("/")[2] if command.startswith(("/", "./", "../")) else command
