@@ -28,6 +28,8 @@ T = TypeVar("T")
 #: What ``/bin/sh`` is on the hosts: Debian, Red Hat, macOS (bash as sh), Alpine, macOS from 15 on.
 SHELLS = ["dash", "bash", "bash --posix", "busybox ash", "zsh --emulate sh"]
 
+#: The folders of jobs that were started; those that are being prepared have a dot in front.
+FOUND = f"{JOBS_FOLDER}/[!.]*"
 #: The unit in which a tmpfs(5) is full.
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -160,7 +162,7 @@ def test_a_job_that_is_killed_from_outside_leaves_its_exit_status(box: Box) -> N
 
 def test_a_signal_to_all_that_bear_the_jobs_mark_leaves_its_exit_status(box: Box) -> None:
     pid = box.pid("sleep 60; true")
-    (keeper,) = box.home.glob(f"{JOBS_FOLDER}/*/keeper")
+    (keeper,) = box.home.glob(f"{FOUND}/keeper")
 
     os.kill(int(keeper.read_text()), signal.SIGTERM)
     os.killpg(pid, signal.SIGTERM)
@@ -439,7 +441,7 @@ def test_any_login_shell_will_do(
 
 def test_a_start_whose_answer_was_lost_is_found_again(server: Sshd, config: SSHConfig) -> None:
     def cut_while_the_answer_travels() -> int:
-        (started,) = eventually(lambda: list(server.home.glob(f"{JOBS_FOLDER}/*/pid")))
+        (started,) = eventually(lambda: list(server.home.glob(f"{FOUND}/pid")))
         wire.cut()
         return int(started.read_text())
 
@@ -739,7 +741,7 @@ def has_run(home: Path) -> bool:
 
 def finished_job(home: Path) -> Path:
     """The folder of the one job, once it has ended."""
-    (status,) = eventually(lambda: list(home.glob(f"{JOBS_FOLDER}/*/exit_status")))
+    (status,) = eventually(lambda: list(home.glob(f"{FOUND}/exit_status")))
     return status.parent
 
 
@@ -749,12 +751,12 @@ def exit_status(home: Path) -> int:
 
 def end_jobs(home: Path) -> None:
     """Kill what was started, and see that nothing is left of it."""
-    for file in home.glob(f"{JOBS_FOLDER}/*/pid"):
+    for file in home.glob(f"{FOUND}/pid"):
         pid = int(file.read_text())
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
-    for file in home.glob(f"{JOBS_FOLDER}/*/keeper"):
+    for file in home.glob(f"{FOUND}/keeper"):
         keeper = int(file.read_text())
         eventually(lambda: not is_alive(keeper))  # noqa: B023  # it is called right here
 

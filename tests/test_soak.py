@@ -1,0 +1,67 @@
+"""Thousands of short commands over a line that keeps breaking: the books must balance."""
+
+from __future__ import annotations
+
+import collections
+import gc
+import random
+import threading
+import time
+from pathlib import Path
+
+from ringtasks import SSHClient, SSHConfig
+from tests.support.faulty import Wire
+from tests.support.sshd import Sshd
+
+COMMANDS = 5_000
+CUT_EVERY = 50
+#: Seconds within which a cut comes: before, during or after a command of a few milliseconds.
+CUT_WITHIN = 0.008
+SEED = 20
+
+
+def test_no_command_runs_twice_or_is_reported_wrong(
+    sshd: Sshd, client_key: Path, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    chance = random.Random(SEED)
+    answers = {}
+    with Wire(sshd.address, sshd.port) as wire:
+        config = SSHConfig(wire.address, wire.port, sshd.user, str(client_key))
+        config_kept_in_process = SSHConfig(**{**vars(config), "use_control_master": False})
+        with SSHClient(config_kept_in_process) as client:
+            for number in range(COMMANDS):
+                if number == COMMANDS // 5:
+                    early = belongings()
+                if chance.random() < 1 / CUT_EVERY:
+                    threading.Timer(chance.random() * CUT_WITHIN, wire.cut).start()
+                answers[number] = client.run(f"echo {number} >> {ran}; echo {number}")
+            late = belongings()
+
+    times = collections.Counter(map(int, ran.read_text().split()))
+    good = [number for number, answer in answers.items() if answer.success]
+    lost = {number: str(answer.error) for number, answer in answers.items() if not answer.success}
+    unknown = [number for number, error in lost.items() if "outcome unknown" in error]
+    assert set(times.values()) == {1}  # none twice
+    assert all(times[number] == 1 and answers[number].stdout == f"{number}\n" for number in good)
+    # Where the cut hit the log-in, the host is unreachable: nothing can have run.
+    assert [number for number in lost.keys() - unknown if times[number]] == []
+    assert unknown, "no cut hit a command: the test is blind"
+    assert late.threads <= early.threads + 1
+    assert late.open_files <= early.open_files + 4  # sockets of the last connection
+    assert late.resident_megabytes < early.resident_megabytes + 10
+
+
+class Belongings(collections.namedtuple("Belongings", "threads open_files resident_megabytes")):
+    """What this process holds."""
+
+
+def belongings() -> Belongings:
+    deadline = time.monotonic() + 2  # threads of connections that were cut are on their way out
+    while threading.active_count() > 12 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return Belongings(
+        threading.active_count(), len([*Path("/proc/self/fd").iterdir()]), pages * 4096 / 2**20
+    )
