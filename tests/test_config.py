@@ -111,3 +111,25 @@ def test_state_lives_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setenv("RINGTASKS_HEALTH_FILE", "~/h.json")
     assert health_file() == Path.home() / "h.json"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("box", ("box", 22, None)),
+        ("root@box", ("box", 22, "root")),
+        ("root@203.0.113.7:30178", ("203.0.113.7", 30178, "root")),
+        ("2001:db8::1", ("2001:db8::1", 22, None)),
+        ("me@[2001:db8::1]:2222", ("2001:db8::1", 2222, "me")),
+    ],
+)
+def test_an_address_is_taken_apart(address: str, expected: tuple[str, int, str | None]) -> None:
+    config = SSHConfig.parse(address)
+
+    assert (config.host, config.port, config.user) == expected
+
+
+@pytest.mark.parametrize("address", ["", "@box", "root@", "box:", "box:x", "box:99999", "-oX=y"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="host|port"):
+        SSHConfig.parse(address)

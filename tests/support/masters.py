@@ -1,0 +1,92 @@
+"""Control masters that are gone when the test ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringtasks.config import SSHConfig
+from ringtasks.link import STDERR, STDOUT, Exited, Session
+from ringtasks.multiplex import processes
+from ringtasks.multiplex.link import MuxLink
+from ringtasks.multiplex.records import Master
+from ringtasks.multiplex.start import start
+from ringtasks.routes import routes_of
+from tests.support.sshd import Sshd
+
+__all__ = ["Masters", "eventually", "finish", "output"]
+
+
+class Masters:
+    """Masters to one server, in a folder of the test's own."""
+
+    def __init__(self, folder: Path, sshd: Sshd, key: Path) -> None:
+        self.folder = folder
+        self.config = SSHConfig(sshd.address, sshd.port, sshd.user, str(key), name="box")
+
+    def start(self, config: SSHConfig | None = None, **options: Any) -> Master:
+        config = config or self.config
+        return start(config, routes_of(config, os.environ)[0], **options)
+
+    def link(self, config: SSHConfig | None = None) -> MuxLink:
+        """Over the master for the host, started if there is none."""
+        config = config or self.config
+        self.start(config)
+        link = MuxLink.find(config)
+        assert link is not None
+        return link
+
+    def running(self) -> list[int]:
+        return [pid for pid, _ in processes.masters_in(self.folder)]
+
+    def sockets(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir() if path.is_socket()]
+
+
+@pytest.fixture
+def masters(sshd: Sshd, client_key: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Masters]:
+    runtime = Path(tempfile.mkdtemp(prefix="rt-run-"))  # shorter than tmp_path
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    folder = runtime / "ringtasks"
+    yield Masters(folder, sshd, client_key)
+    for pid, _ in processes.masters_in(folder):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not list(processes.masters_in(folder)))
+    shutil.rmtree(runtime)
+
+
+def eventually(condition: Any, timeout: float = 10.0) -> None:
+    """Wait until something that happens elsewhere has happened."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def finish(session: Session, timeout: float = 10.0) -> tuple[int, bytes, bytes]:
+    """The exit status, and all that a program still writes to stdout and stderr."""
+    written = {STDOUT: b"", STDERR: b""}
+    while True:
+        happened = session.receive(timeout)
+        assert happened is not None, f"nothing happened in {timeout} s after {written}"
+        if isinstance(happened, Exited):
+            session.close()
+            return happened.status, written[STDOUT], written[STDERR]
+        written[happened.stream] += happened.chunk
+
+
+def output(link: MuxLink, command: str) -> bytes:
+    """What a command writes to stdout."""
+    session = link.open_session(command)
+    session.send_eof()
+    status, stdout, stderr = finish(session)
+    assert status == 0, stderr
+    return stdout
