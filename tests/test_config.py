@@ -131,5 +131,5 @@ def test_an_address_is_taken_apart(address: str, expected: tuple[str, int, str |
 
 @pytest.mark.parametrize("address", ["", "@box", "root@", "box:", "box:x", "box:99999", "-oX=y"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="host|port"):
+    with pytest.raises(ValueError, match=r"host|port"):
         SSHConfig.parse(address)

@@ -1,0 +1,113 @@
+"""Masters as processes: whether a process id is still a master of ours, and ending it.
+
+A process id may be somebody else's by now, so that nothing is ended unless its command line has the
+control path.  ``/proc`` tells on Linux, ps(1) elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["await_no_master", "is_master", "is_stopped", "kill", "masters_in"]
+
+_SOCKET_NAME = re.compile(r"[0-9a-f]{20}\.[0-9a-f]{6}\b")  # records.py
+
+_LOOK_INTERVAL = 0.01
+_PS_TIMEOUT = 5.0
+_HAS_PROC = Path("/proc/self/cmdline").exists()
+
+
+def is_master(pid: int, control_path: Path) -> bool:
+    """Whether it is an ``ssh`` that was started with this control path."""
+    return bool(pid) and _argument(control_path) in _ssh_command(pid)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether it is held by a signal or a debugger: it will not answer."""
+    return _state(pid) in ("T", "t")
+
+
+def await_no_master(pid: int, control_path: Path, timeout: float) -> bool:
+    """Wait up to ``timeout`` seconds until it is this control path's master no more.
+
+    A zombie, which inside a container nobody may reap, has no command line.
+    """
+    deadline = time.monotonic() + timeout
+    while is_master(pid, control_path):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_INTERVAL)
+    return True
+
+
+def kill(pid: int, control_path: Path, number: int = signal.SIGKILL) -> None:
+    """Signal it, if it is this control path's master."""
+    if is_master(pid, control_path):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def masters_in(folder: Path) -> Iterator[tuple[int, Path]]:
+    """The process id and control path of every master whose socket is, or was, in ``folder``."""
+    for pid in _own_processes():
+        command = _ssh_command(pid)
+        for name in _SOCKET_NAME.findall(command):
+            if _argument(folder / name) in command:
+                yield pid, folder / name
+                break
+
+
+def _argument(control_path: Path) -> str:
+    from .command import control_path_option
+
+    return control_path_option(control_path)
+
+
+def _own_processes() -> list[int]:
+    if not _HAS_PROC:
+        return [int(pid) for pid in _ps("-U", str(os.getuid()), "-o", "pid=").split()]
+    found = []
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and entry.stat().st_uid == os.getuid():
+                    found.append(int(entry.name))
+    return found
+
+
+def _ssh_command(pid: int) -> str:
+    """The command line of an ``ssh``; empty for any other process."""
+    if not _HAS_PROC:
+        command = _ps("-ww", "-o", "command=", "-p", str(pid)).strip()
+    else:
+        try:
+            command = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).replace("\0", " ")
+        except OSError:
+            return ""
+    is_ssh = os.path.basename(command.partition(" ")[0]) == "ssh"  # noqa: PTH119  # of many
+    return command if is_ssh else ""
+
+
+def _state(pid: int) -> str:
+    if not _HAS_PROC:
+        return _ps("-o", "stat=", "-p", str(pid)).strip()[:1]
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition(")")[2].split()[0]  # proc(5): the name before may have anything in it
+
+
+def _ps(*options: str) -> str:
+    import subprocess
+
+    ps = subprocess.run(
+        ["ps", *options], capture_output=True, text=True, timeout=_PS_TIMEOUT, check=False
+    )
+    return ps.stdout

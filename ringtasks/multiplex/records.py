@@ -1,0 +1,126 @@
+"""What is known of a master besides its socket: a file beside it, for whoever comes later.
+
+Each start has a socket of its own, ``<connection>.<start>``, and a record of the same name:
+
+* ``….json`` while the master may be used;
+* ``….old`` once it may not: it is only waited for, or ended.
+
+A master that ends removes the path that it was given, whoever listens there by then: hence no two
+have the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..hostkeys import HostKey
+
+__all__ = [
+    "Master",
+    "current",
+    "discard",
+    "is_known",
+    "new_socket",
+    "read",
+    "retired",
+    "strays",
+    "withdraw",
+    "write",
+]
+
+_NAME = re.compile(r"[0-9a-f]{20}\.[0-9a-f]{6}\Z")
+_RECORD = re.compile(r"[0-9a-f]{20}\.[0-9a-f]{6}\.(json|old)\Z")
+_NAME_LENGTH = 20 + 1 + 6
+
+
+class Master(NamedTuple):
+    """A control master: the connection that it holds, and the process that holds it."""
+
+    socket: Path
+    host: str
+    route: str
+    address: str
+    pid: int
+    started_at: float
+    """Unix seconds."""
+    pins: tuple[HostKey, ...] = ()
+    """The host keys that were trusted when it logged in; empty where any was."""
+
+
+def new_socket(folder: Path, name: str) -> Path:
+    """A path for the next start."""
+    return folder / f"{name}.{os.urandom(3).hex()}"
+
+
+def write(master: Master) -> None:
+    """Let others use it; in one step."""
+    fields = master._asdict() | {"socket": master.socket.name, "pins": [*map(list, master.pins)]}
+    partial = Path(f"{master.socket}.new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(fields, file)
+    partial.replace(f"{master.socket}.json")
+
+
+def read(record: Path) -> Master | None:
+    """None: it is gone, or nothing that we wrote."""
+    try:
+        fields = json.loads(record.read_bytes())
+        fields["socket"] = record.with_suffix("")
+        fields["pins"] = tuple(HostKey(*pin) for pin in fields["pins"])
+        return Master(**fields)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def current(folder: Path, name: str = "") -> Iterator[Master]:
+    """The masters that may be used: of one connection, or of all."""
+    for entry in sorted(os.listdir(folder)):  # noqa: PTH208  # on the way of every command
+        if entry.startswith(f"{name}." if name else "") and entry.endswith(".json"):
+            if not _RECORD.match(entry):
+                continue
+            master = read(folder / entry)
+            if master is not None:
+                yield master
+
+
+def retired(folder: Path) -> Iterator[Master]:
+    """The masters that may not be used any more, and have not been seen to end."""
+    for record in sorted(folder.glob("*.old")):
+        master = read(record)
+        if master is not None:
+            yield master
+
+
+def strays(folder: Path) -> list[Path]:
+    """Sockets without a record, or what is left of them: of a start under way, or that died."""
+    entries = {path.name for path in folder.iterdir()}
+    sockets = {entry[:_NAME_LENGTH] for entry in entries if _NAME.match(entry[:_NAME_LENGTH])}
+    return [
+        folder / socket
+        for socket in sorted(sockets)
+        if f"{socket}.json" not in entries and f"{socket}.old" not in entries
+    ]
+
+
+def is_known(socket: Path) -> bool:
+    """Whether there is a record of it."""
+    return Path(f"{socket}.json").exists() or Path(f"{socket}.old").exists()
+
+
+def withdraw(master: Master) -> None:
+    """Let nobody use it from now on."""
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"{master.socket}.json").rename(f"{master.socket}.old")
+
+
+def discard(socket: Path) -> None:
+    """Remove all that is beside a socket, and the socket."""
+    for path in socket.parent.glob(f"{socket.name}*"):  # a name has no character that glob knows
+        path.unlink(missing_ok=True)

@@ -1,0 +1,316 @@
+"""Starting a control master: one ``ssh`` that logs in and goes to the background.
+
+Every process on this machine is to use it, so that it is started by one of them at a time; the
+others wait, and use it, or share the failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..config import SSHConfig, expand
+from ..errors import HostKeyError, ProtocolError, Reason, RouteError, UsageError
+from ..hostkeys import HostKey, KnownHosts
+from ..routes import ProcessProxy, Route
+from . import failures, locks, master, processes, records
+from .command import Command, Hop, Trust, alias, master_command, objection, trust_of
+from .complaints import error_of
+from .control import Control, DeniedError
+from .folder import control_folder
+from .identity import control_name, jump_config
+from .records import Master
+
+__all__ = ["can_master", "start"]
+
+_MAX_HOPS = 8  # a jump host that is its own jump host would go on for ever
+#: macOS lets a process open 256 files, and a master needs four for each session.
+_MAX_FILES = 8192
+_RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
+
+
+def can_master(config: SSHConfig, route: Route) -> bool:
+    """Whether a control master can hold a connection over this route."""
+    if shutil.which("ssh") is None or objection(config, route, os.environ) is not None:
+        return False
+    if route.name != "direct" or not config.proxy_jump:
+        return True
+    return _can_jump(config.proxy_jump)
+
+
+def start(
+    config: SSHConfig, route: Route, transport: str | None = None, *, timeout: float | None = None
+) -> Master:
+    """A master for this connection, started over ``route`` unless another process has just done so.
+
+    :param transport: the one route that was asked for, if any; part of the connection's name.
+    :param timeout: seconds for all of it; None: the host's ``connect_timeout``.
+    :raises HostKeyError: the host, or its jump host, did not show its pinned key.
+    :raises AuthenticationError: the log-in was refused.
+    :raises RouteError: the route does not work.
+    :raises UsageError: the key file is not there, or ssh cannot be told of it.
+    :raises StateFileError: the folder of the sockets cannot be used.
+    """
+    attempt = _Attempt(config, route, config.connect_timeout if timeout is None else timeout)
+    _check_key(config)
+    folder = control_folder()
+    name = control_name(config, transport, os.environ)
+    with locks.locked(master.lock_file(folder, name), attempt.remaining()) as is_mine:
+        if not is_mine:
+            raise attempt.failed(Reason.TIMED_OUT, "another process is still connecting")
+        found = master.find(config, transport)
+        if found is not None:
+            return found
+        failures.share(folder / name, since=attempt.started_at)
+        for unusable in records.current(folder, name):
+            master.put_aside(unusable)
+        try:
+            started = attempt.run(records.new_socket(folder, name))
+        except RouteError as error:
+            failures.note(folder / name, error)
+            raise
+    _cap()
+    return started
+
+
+class _Attempt:
+    """One try at starting one master."""
+
+    def __init__(self, config: SSHConfig, route: Route, timeout: float) -> None:
+        self._config, self._route = config, route
+        self.started_at = time.time()
+        self._started = time.monotonic()
+        self._deadline = self._started + timeout
+
+    def remaining(self) -> float:
+        return max(0.05, self._deadline - time.monotonic())
+
+    def failed(self, reason: Reason, evidence: str, advice: str = "") -> RouteError:
+        elapsed = time.monotonic() - self._started
+        route = self._route
+        return RouteError(
+            self._config.id, route.name, reason, evidence, route.address, elapsed, advice
+        )
+
+    def run(self, socket: Path) -> Master:
+        """Start ``ssh``, pin what it was shown, and leave a record."""
+        self._check_carrier()
+        try:
+            return self._run(socket)
+        except BaseException:
+            records.discard(socket)
+            raise
+
+    def _run(self, socket: Path) -> Master:
+        trusts = _Trusts(socket)
+        trust = trusts.of(self._config)
+        hop = trusts.hop(self._config) if self._route.name == "direct" else None
+        has_carrier = hop is not None or isinstance(self._route.proxy, ProcessProxy)
+        carrier_log = Path(f"{socket}.carrier") if has_carrier else None
+        command = master_command(
+            self._config,
+            self._route,
+            socket,
+            trust,
+            environ=os.environ,
+            hop=hop,
+            carrier_log=carrier_log,
+        )
+        self._log_in(command, socket, carrier_log)
+        try:
+            pid = self._master_pid(socket)
+            self._pin(trusts)
+            started = Master(
+                socket,
+                self._config.id,
+                self._route.name,
+                self._route.address,
+                pid,
+                time.time(),
+                KnownHosts().pins(self._config),
+            )
+            records.write(started)
+        except BaseException:
+            _end_all(socket)
+            raise
+        for suffix in (".err", ".carrier"):
+            Path(f"{socket}{suffix}").unlink(missing_ok=True)
+        return started
+
+    def _log_in(self, command: Command, socket: Path, carrier_log: Path | None) -> None:
+        """Run ``ssh`` until it is in the background.
+
+        :raises RouteError: it ended, or did not get there in time; nothing of it is left then.
+        """
+        errors = Path(f"{socket}.err")
+        with _new_file(errors) as stderr:
+            process = subprocess.Popen(
+                ("/bin/sh", "-c", _RAISE_LIMIT, "sh", *command.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=command.environment,
+                cwd="/",  # it lives on, and would hold whatever folder we are in
+                start_new_session=True,  # Ctrl-C is not for it
+            )
+        try:
+            status = process.wait(self.remaining())
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            _end_all(socket)
+            raise self._too_late() from None
+        except BaseException:
+            _kill_group(process)
+            _end_all(socket)
+            raise
+        if status != 0:
+            _kill_group(process)  # what carried it may still be there
+            raise self._refused(errors, carrier_log)
+
+    def _too_late(self) -> RouteError:
+        elapsed = time.monotonic() - self._started
+        return self.failed(Reason.TIMED_OUT, f"no answer in {elapsed:.1f} s")
+
+    def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
+        said = errors.read_text(errors="replace")
+        carrier_said = None
+        if carrier_log is not None:
+            with contextlib.suppress(FileNotFoundError):
+                carrier_said = carrier_log.read_text(errors="replace")
+            carrier_said = carrier_said or ""
+        elapsed = time.monotonic() - self._started
+        error = error_of(self._config.id, self._route, said, carrier_said, elapsed)
+        if isinstance(error, HostKeyError):
+            error.advice = f"if the box was rebuilt, update {_place(self._config)}"
+        return error
+
+    def _master_pid(self, socket: Path) -> int:
+        try:
+            control = Control.connect(socket, self.remaining())
+            with contextlib.closing(control):
+                return control.alive(self.remaining())
+        except (OSError, ProtocolError, DeniedError) as error:
+            evidence = f"the control master does not answer: {error}"
+            raise self.failed(Reason.RESET, evidence) from error
+
+    def _pin(self, trusts: _Trusts) -> None:
+        """Keep the keys of a first contact; nothing is accepted over a pin."""
+        for config, key in trusts.first_contacts():
+            if not KnownHosts().pin(config, key):
+                raise HostKeyError(
+                    config.id,
+                    self._route.name,
+                    Reason.HOST_KEY,
+                    f"IT SHOWED {key}, another key was pinned a moment ago: "
+                    "this may be an impostor",
+                    self._route.address,
+                    time.monotonic() - self._started,
+                    f"if the box was rebuilt, update {_place(config)}",
+                )
+
+    def _check_carrier(self) -> None:
+        proxy = self._route.proxy
+        if isinstance(proxy, ProcessProxy) and shutil.which(proxy.argv[0]) is None:
+            raise self.failed(Reason.PROXY_MISSING, f"{proxy.argv[0]} is not on PATH")
+
+
+class _Trusts:
+    """The known-hosts files of one start: one for the host, and one for each jump host."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._known: list[tuple[SSHConfig, Trust]] = []
+
+    @property
+    def files(self) -> list[Path]:
+        return [self._path(number) for number in range(len(self._known))]
+
+    def of(self, config: SSHConfig) -> Trust:
+        """A file with the host's pins."""
+        pins = KnownHosts().pins(config)
+        path = self._path(len(self._known))
+        trust = trust_of(config, pins, path)
+        with _new_file(path) as file:
+            os.write(file, "".join(f"{alias(config)} {p.type} {p.blob}\n" for p in pins).encode())
+        self._known.append((config, trust))
+        return trust
+
+    def hop(self, config: SSHConfig) -> Hop | None:
+        """The jump host on the way to a host, if there is one."""
+        if not config.proxy_jump or len(self._known) > _MAX_HOPS:
+            return None
+        jump = jump_config(config.proxy_jump)
+        return Hop(jump, _hop_route(jump), self.of(jump), self.hop(jump))
+
+    def first_contacts(self) -> Iterator[tuple[SSHConfig, HostKey]]:
+        """What ``ssh`` has accepted for want of a pin."""
+        for (config, trust), path in zip(self._known, self.files, strict=True):
+            if trust.policy == "accept-new":
+                for line in path.read_text().splitlines():
+                    yield config, HostKey.parse(line.partition(" ")[2])
+
+    def _path(self, number: int) -> Path:
+        return Path(f"{self._socket}.hosts{number}")
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[int]:
+    # Appended to: two programs may write to it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_key(config: SSHConfig) -> None:
+    if config.key_path and not Path(expand(config.key_path)).expanduser().is_file():
+        raise UsageError(f"{config.id}: ssh_key: no such file: {config.key_path}")
+
+
+def _can_jump(name: str, hops: int = 0) -> bool:
+    jump = jump_config(name)
+    has_address = bool(jump.host or jump.tailscale_ip)
+    if hops > _MAX_HOPS or jump.private_key or jump.embedded or not has_address:
+        return False
+    return not jump.proxy_jump or _can_jump(jump.proxy_jump, hops + 1)
+
+
+def _hop_route(jump: SSHConfig) -> Route:
+    """The one route that a jump host is reached by: no race is held inside an ``ssh``."""
+    if jump.host:
+        return Route("direct", jump.host, jump.port)
+    return Route("tailscale", jump.tailscale_ip or "", jump.tailscale_port)
+
+
+def _place(config: SSHConfig) -> str:
+    if config.ssh_host_key:
+        return "ssh_host_key in the hosts file"
+    return f"{KnownHosts().path} (remove the line of {config.id!r})"
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End what was started, and what it has started, but for a master in the background."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _end_all(socket: Path) -> None:
+    """End every ``ssh`` of this start: one may have gone to the background already."""
+    for pid, path in processes.masters_in(socket.parent):
+        if path == socket:
+            processes.kill(pid, socket)
+
+
+def _cap() -> None:
+    """Keep the number of masters within bounds; each is looked at only where there are many."""
+    if sum(1 for _ in records.current(control_folder())) > master.DEFAULT_LIMIT:
+        master.cap()

@@ -1,0 +1,129 @@
+"""Who uses a master: a locked file for each open session, whichever process has it.
+
+The lock goes with the process, so that a mark without one is a dead process's, and is removed by
+whoever sees it.  A master itself does not tell what it has open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from .locks import try_lock
+
+__all__ = ["Mark", "Turn", "count", "last_used"]
+
+_MARK = ".use-"
+_QUEUE = ".queue"
+
+
+class Mark:
+    """This session uses the master behind ``socket``, until `release`."""
+
+    def __init__(self, socket: Path) -> None:
+        """:raises OSError: the folder is gone, or full."""
+        self._socket = socket
+        while True:
+            self._path = Path(f"{socket}{_MARK}{os.urandom(6).hex()}")
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            self._descriptor: int | None = os.open(self._path, flags, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)  # `count` holds it for a moment at most
+            if os.fstat(self._descriptor).st_nlink:
+                break
+            os.close(self._descriptor)  # `count` was quicker and took it for a dead process's
+        _touch(socket)
+
+    def release(self) -> None:
+        """The session is over. Safe to repeat."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(descriptor)
+            _touch(self._socket)
+
+
+class Turn:
+    """The right to ask a master for a session where there was no room for one.
+
+    One process asks at a time, or hundreds would keep the master busy with refusing them.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        self._path = f"{socket}{_QUEUE}"
+        self._descriptor: int | None = None
+
+    def is_somebody_elses(self) -> bool:
+        """Whether another process, or another link of this one, waits for room already."""
+        if self._descriptor is not None or not os.path.exists(self._path):  # noqa: PTH110  # hot
+            return False
+        if self.take(0.0):
+            self.release()
+            return False
+        return True
+
+    def take(self, timeout: float) -> bool:
+        """Wait for the turn, up to ``timeout`` seconds."""
+        if self._descriptor is not None:
+            return True
+        deadline = time.monotonic() + timeout
+        delay = 0.005
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        while not try_lock(descriptor):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                os.close(descriptor)
+                return False
+            time.sleep(min(delay, remaining))
+            delay = min(delay * 1.5, 0.05)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Let the next one ask. Safe to repeat."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def count(socket: Path) -> int:
+    """How many sessions are open over the master, of all processes."""
+    in_use = 0
+    prefix = f"{socket.name}{_MARK}"
+    for name in os.listdir(socket.parent):  # noqa: PTH208  # Path.iterdir is slower, and hot
+        if name.startswith(prefix) and _is_in_use(socket.parent / name):
+            in_use += 1
+    return in_use
+
+
+def last_used(socket: Path) -> float:
+    """When a session was last opened or closed, in Unix seconds; 0 if the record is gone."""
+    try:
+        return _record(socket).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_in_use(mark: Path) -> bool:
+    try:
+        descriptor = os.open(mark, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        if not try_lock(descriptor):
+            return True
+        mark.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _touch(socket: Path) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(_record(socket))
+
+
+def _record(socket: Path) -> Path:
+    return Path(f"{socket}.json")
