@@ -11,6 +11,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -60,7 +61,7 @@ class SSHClient:
     ) -> None:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
-        _check_at_least("max_output_bytes", max_output_bytes, 0)
+        _check_whole("max_output_bytes", max_output_bytes, 0)
         self.config = config
         self._keeper = LinkKeeper(config, transport, on_open)
         self._max_output_bytes = max_output_bytes
@@ -128,14 +129,14 @@ class SSHClient:
 
         :param retry_delay: seconds between attempts.
         """
-        _check_at_least("max_retries", max_retries, 1)
+        _check_whole("max_retries", max_retries, 1)
         _check_at_least("retry_delay", retry_delay, 0)
         unknown: list[str] = []
         for attempt in range(1, max_retries + 1):
             result = await self.run_async(command, timeout)
             if result.success or attempt == max_retries:
                 break
-            if "outcome unknown" in (result.error or ""):
+            if result.is_unknown:
                 unknown.append(f"attempt {attempt}: {result.error}")
             await asyncio.sleep(retry_delay)
         return result.with_note("; ".join(unknown)) if unknown else result
@@ -156,12 +157,19 @@ class SSHClient:
         job_id = os.urandom(8).hex()
         Script(command)  # refused here, with its own name, rather than as part of the launcher
         launcher = launch_script(job_id, command, log_file, self.config.shell)
-        for _ in range(_START_ATTEMPTS):
+        unknown: list[str] = []
+        for attempt in range(1, _START_ATTEMPTS + 1):
             call = self._call(launcher, None, cwd, env, run_id=job_id)
             result = await pool.call(functools.partial(self._perform, call), call.cancel)
-            if "outcome unknown" not in (result.error or ""):
+            if not result.is_unknown:
                 break
-        return result.for_command(command)
+            unknown.append(f"attempt {attempt}: {result.error}")
+        result = result.for_command(command)
+        if result.error is None and not result.success:
+            return result.with_note(f"{self.config.id}: not started: {_last_words(result)}")
+        if result.error is not None and not result.is_unknown and unknown:
+            return result.with_note("; ".join(unknown))
+        return result
 
     async def get_process_memory(self, pid: int) -> tuple[float, str] | None:
         """(resident megabytes of ``pid`` and its descendants, its command's name).
@@ -170,9 +178,10 @@ class SSHClient:
 
         :raises ValueError: ``pid`` is not a process id.
         """
-        _check_at_least("pid", pid, 1)
-        result = await self.run_async(PS_COMMAND, cwd="/")
-        return memory_of(int(pid), result.stdout) if result.success else None
+        _check_whole("pid", pid, 1)
+        call = self._call(PS_COMMAND, None, "/", None, in_venv=False)  # which may be broken
+        result = await pool.call(functools.partial(self._perform, call), call.cancel)
+        return memory_of(pid, result.stdout) if result.success else None
 
     def scp_to(self, local: str | Path, remote: str, timeout: float | None = 300) -> SSHResult:
         """Copy a file or folder to the host: into ``remote`` where that is a folder.
@@ -256,12 +265,14 @@ class SSHClient:
         cwd: str | None,
         env: Mapping[str, str] | None,
         run_id: str | None = None,
+        *,
+        in_venv: bool = True,
     ) -> _Call:
         script = Script(
             command,
             cwd=cwd if cwd is not None else self.config.work_dir,
             env={} if env is None else env,
-            venv=self.config.venv_activate,
+            venv=self.config.venv_activate if in_venv else None,
             run_id=run_id or os.urandom(8).hex(),
         )
         limit = _limit(self.config.command_timeout if timeout is None else timeout)
@@ -305,7 +316,8 @@ class SSHClient:
         call.report.lost(link.route)
         self._keeper.record(call.report, success=False, reason="link lost")
         unknown = OutcomeUnknownError(self.config.id, link.route, printable(evidence))
-        return call.result(self.config.id, UNREACHABLE, link, str(unknown))
+        result = call.result(self.config.id, UNREACHABLE, link, str(unknown))
+        return replace(result, is_unknown=True)
 
     def _unreachable(self, call: _Work, error: UnreachableError) -> SSHResult:
         self._keeper.record_unreachable(call.report, error)
@@ -325,7 +337,7 @@ class SSHClient:
         return await pool.call(functools.partial(self._perform, copy), copy.cancel)
 
     def _check(self) -> tuple[bool, str]:
-        result = self._perform(self._call("true", None, "/", None))
+        result = self._perform(self._call("true", None, "/", None, in_venv=False))
         if result.success:
             return True, f"{self.config.id}: connected over {result.transport_used}"
         return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
@@ -423,6 +435,13 @@ class _Call:
         (self._stdout if stream == STDOUT else self._stderr).add(chunk)
 
 
+def _last_words(result: SSHResult) -> str:
+    """What a launcher that failed has said of why."""
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    why = [line for line in lines if line != "ringtasks: the job was not started"]
+    return printable(why[-1]) if why else f"exit status {result.returncode}"
+
+
 def _limit(timeout: float) -> float | None:
     """The time limit in seconds, None for none.
 
@@ -431,6 +450,12 @@ def _limit(timeout: float) -> float | None:
     """
     _check_at_least("timeout", timeout, 0)
     return timeout or None
+
+
+def _check_whole(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
+    _check_at_least(name, value, least)
 
 
 def _check_at_least(name: str, value: float, least: float) -> None:

@@ -34,6 +34,8 @@ class SSHResult:
     error: str | None = None
     stdout_bytes: bytes = field(default=b"", repr=False, kw_only=True)
     stderr_bytes: bytes = field(default=b"", repr=False, kw_only=True)
+    is_unknown: bool = field(default=False, repr=False, kw_only=True)
+    """The link was lost when the command may have started: it may or may not have run."""
 
     def __bool__(self) -> bool:
         return self.success
@@ -52,6 +54,6 @@ class SSHResult:
         return replace(self, command=command)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that JSON can hold, in the order above."""
-        names = [name for name in self.__dataclass_fields__ if not name.endswith("_bytes")]
+        """The positional fields, in the order above: JSON can hold them."""
+        names = [name for name, known in self.__dataclass_fields__.items() if not known.kw_only]
         return {name: getattr(self, name) for name in names}

@@ -383,6 +383,8 @@ def test_what_cannot_start_is_an_error_and_no_process_id(
     assert (result.success, result.stdout) == (False, "")
     assert result.returncode != 0
     assert said in result.stderr
+    assert result.error is not None
+    assert "not started: " in result.error
     assert not (box.home / "ran").exists()
     assert not list(box.home.glob(f"{JOBS_FOLDER}/*"))
     assert not list(box.home.glob(f"{JOBS_FOLDER}/.*"))
@@ -457,6 +459,24 @@ def test_a_start_whose_answer_was_lost_is_found_again(server: Sshd, config: SSHC
     assert pid == started.result()
     assert server.accepted_logins() == 2
     assert (server.home / "ran").read_text() == f"ran {pid}\n"
+
+
+def test_a_start_that_may_have_happened_is_told_though_the_host_is_gone_by_now(
+    server: Sshd, config: SSHConfig
+) -> None:
+    with (
+        Wire(server.address, server.port) as wire,
+        SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
+    ):
+        assert client.run("true")
+        wire.cut_after(400)
+        wire.block()
+        result = asyncio.run(client.run_background("true"))
+
+    assert (result.success, result.stdout, result.returncode) == (False, "", 255)
+    assert result.error is not None
+    assert result.error.index("no route") < result.error.index("attempt 1: ")
+    assert "outcome unknown" in result.error
 
 
 @pytest.mark.parametrize("env", [{}, {"V": "x"}], ids=["in the request", "on stdin"])

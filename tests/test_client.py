@@ -410,6 +410,8 @@ def test_a_bad_argument_of_the_others_is_refused_too(client: SSHClient) -> None:
         retry = client.run_async_with_retry
         await refused(retry("a", max_retries=0), ValueError, "max_retries")
         await refused(retry("a", max_retries="2"), TypeError, "max_retries")
+        await refused(retry("a", max_retries=1.5), TypeError, "max_retries")
+        await refused(retry("a", max_retries=float("inf")), TypeError, "max_retries")
         await refused(retry("a", retry_delay=-1), ValueError, "retry_delay")
         await refused(client.run_background(""), ValueError, "command")
         await refused(client.run_background("a", log_file="\0"), ValueError, "log_file")

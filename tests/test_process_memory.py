@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,14 @@ def test_a_client_measures_a_job_until_it_is_gone(
     assert asyncio.run(client.get_process_memory(parent)) is None
 
 
+def test_a_virtual_environment_that_is_gone_is_in_nobodys_way(sshd: Sshd, client_key: Path) -> None:
+    config = SSHConfig(
+        sshd.address, sshd.port, sshd.user, str(client_key), use_control_master=False
+    )
+    with SSHClient(replace(config, venv_activate="source /no/such/venv")) as client:
+        assert asyncio.run(client.get_process_memory(os.getpid())) is not None
+
+
 def test_a_host_that_cannot_be_asked_has_no_answer() -> None:
     with SSHClient(SSHConfig("127.0.0.1", 9, connect_timeout=1)) as client:
         assert asyncio.run(client.get_process_memory(1)) is None
@@ -247,6 +256,7 @@ def test_a_host_that_cannot_be_asked_has_no_answer() -> None:
         (-1, ValueError),
         (float("nan"), (TypeError, ValueError)),
         ("12", TypeError),
+        (1.5, TypeError),
         (None, TypeError),
         (True, TypeError),
     ],
