@@ -9,7 +9,6 @@ One connection is used by many threads: ``open`` is safe to call from any of the
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 import time
@@ -37,14 +36,13 @@ from .health import Outcome, RouteOutcome
 from .health_store import HealthStore
 from .hostkeys import HostKey, KnownHosts, judge
 from .inventory import find_host
+from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 from .remote_runner import Remote
 from .routes import Route
 from .stream import Stream
 from .transport import Transport
 
 __all__ = ["Connection"]
-
-PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 
 class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
@@ -60,7 +58,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     :raises UsageError: a key file that is not there, a route that the host does not have.
     """
 
-    # Fabric's Context keeps what is not declared on the class in its configuration.
+    # Fabric's Context keeps what is not declared on the class in its configuration, which links
+    # share; Fabric itself forgot to declare the first of these.
+    inline_ssh_env: bool = True
     ssh: SSHConfig = None  # type: ignore[assignment]
     route: Route | None = None
     _transport_name: str | None = None
@@ -101,10 +101,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             connect_kwargs=_with_identity(ssh, connect_kwargs),
             **options,
         )
-        if ssh.host:
+        if ssh.host and (ssh.host, ssh.port) != (self.host, self.port):
             ssh = replace(ssh, host=self.host, port=self.port)
         self.ssh = ssh
-        self.config.runners.remote = Remote
+        if self.config.runners.remote is not Remote:
+            self.config.runners.remote = Remote
         self._transport_name = transport
         self._report = report or _record
         self._known_hosts = KnownHosts()
@@ -116,6 +117,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             approach = None
         # A wrong route or proxy setting is told now, not when it is too late.
         self._approach = approach or Approach(ssh, transport)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Fabric looks through all attributes for each one that is set: 20 of them for a connection.
+        if hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def transport_used(self) -> str | None:
@@ -247,7 +255,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             found = find_host(host)
             ssh = SSHConfig.from_host_config(found) if found else SSHConfig.parse(host)
         given: dict[str, Any] = {"user": user, "port": port}
-        return replace(ssh, **{name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(ssh, **given) if given else ssh
 
 
 class _PinPolicy(paramiko.MissingHostKeyPolicy):
@@ -293,26 +302,17 @@ def _with_identity(ssh: SSHConfig, connect_kwargs: dict[str, Any] | None) -> dic
     own = dict(connect_kwargs or {})  # Fabric writes into what it is given
     text = ssh.private_key or os.environ.get(PRIVATE_KEY_VARIABLE)
     if text and "pkey" not in own:
-        own["pkey"] = _private_key(text)
+        own["pkey"] = key_of_text(text)
     if ssh.key_path:
         file = Path(expand(ssh.key_path)).expanduser()
         if not file.is_file():
             raise UsageError(f"{ssh.id}: ssh_key: no such file: {file}")
-        own.setdefault("key_filename", [str(file)])
+        key = None if {"pkey", "passphrase", "password"} & own.keys() else key_of_file(file)
+        if key is not None:
+            own["pkey"] = key
+        else:
+            own.setdefault("key_filename", [str(file)])
     return own or None
-
-
-def _private_key(text: str) -> paramiko.PKey:
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key(io.StringIO(text.strip() + "\n"))
-        except paramiko.PasswordRequiredException:
-            raise UsageError(
-                f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
-            ) from None
-        except (paramiko.SSHException, ValueError):
-            continue
-    raise UsageError(f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM)")
 
 
 def _outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,18 +164,30 @@ def _connect(config: SSHConfig, transport: str | None, note: Note) -> Link:
 
         config = serve(config)
     approach = Approach(config, transport)
-    if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
+    if "paramiko" not in sys.modules and _is_plain(config):
         approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
     with _no_collection():
         from .connection import Connection
+        from .fabric_settings import shared_settings
         from .inprocess import InProcessLink
     try:
         return InProcessLink(
-            Connection(config, transport=transport, report=note, approach=approach)
+            Connection(
+                config,
+                config=shared_settings(),
+                transport=transport,
+                report=note,
+                approach=approach,
+            )
         )
     except BaseException:
         approach.abandon()
         raise
+
+
+def _is_plain(config: SSHConfig) -> bool:
+    """Whether the address is known without Fabric's settings."""
+    return not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists()
 
 
 @contextlib.contextmanager
