@@ -7,6 +7,7 @@ once, together with the outcome of the call that needed the link.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import sys
 import threading
@@ -18,6 +19,7 @@ from .config import SSHConfig
 from .errors import Reason, RouteError, UnreachableError
 from .faults import printable
 from .health import Outcome, RouteOutcome
+from .health_notes import Ledger
 from .health_store import HealthStore
 from .link import Link, LinkLostError
 
@@ -67,6 +69,7 @@ class LinkKeeper:
 
     :param transport: use this route only.
     :param on_open: told of each opening: the routes that failed, and the one that works.
+    :param ledger: takes what was learned of the host's health; None: the health file.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class LinkKeeper:
         config: SSHConfig,
         transport: str | None = None,
         on_open: Note | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.config = config
         self._transport = transport
@@ -81,12 +85,13 @@ class LinkKeeper:
         self._link: Link | None = None
         self._lock = threading.RLock()
         self._made_with = _substitute()
-        self._store = HealthStore()
+        self._ledger = ledger
+        self._store = ledger or HealthStore()
 
     @property
-    def store(self) -> HealthStore:
+    def store(self) -> Ledger:
         """The health file; where links are substituted, the one that is named now."""
-        return HealthStore() if _substitute() else self._store
+        return HealthStore() if _substitute() and self._ledger is None else self._store
 
     @property
     def current(self) -> Link | None:
@@ -115,7 +120,8 @@ class LinkKeeper:
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        open_link = self._made_with or _substitute() or _connect
+        connect = functools.partial(_connect, ledger=self._ledger)
+        open_link = self._made_with or _substitute() or connect
         return open_link(self.config, self._transport, note)
 
     def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
@@ -157,13 +163,15 @@ def _substitute() -> OpenLink | None:
     return next(reversed(_substitutes), None)
 
 
-def _connect(config: SSHConfig, transport: str | None, note: Note) -> Link:
+def _connect(
+    config: SSHConfig, transport: str | None, note: Note, *, ledger: Ledger | None
+) -> Link:
     """The `OpenLink` of the network."""
     if config.embedded:
         from .demo import serve
 
         config = serve(config)
-    approach = Approach(config, transport)
+    approach = Approach(config, transport, ledger)
     if "paramiko" not in sys.modules and _is_plain(config):
         approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
     with _no_collection():
