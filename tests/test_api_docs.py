@@ -19,7 +19,7 @@ OWN_USE = {
     "SSHClient": {"link"},
     "SSHHealth": {"after", "failed", "succeeded", "circuit_state_at", "route_state_at"},
     "SSHResult": {"for_command", "with_note"},
-    "Connection": {"create_session", "get_gateway", "open_gateway", "route"},
+    "Connection": {"inline_ssh_env", "create_session", "get_gateway", "open_gateway", "route"},
 }
 SIGNATURES = [
     line

@@ -40,19 +40,25 @@ class Crew:
         self._under_way: set[Ticket] = set()
         self._is_stopped = False
 
+    @property
+    def is_over(self) -> bool:
+        """Every host has ended, and every answer was taken."""
+        with self._changed:
+            return self._schedule.is_over and self.answers.empty()
+
     def start(self) -> None:
         """Begin; returns at once."""
         threading.Thread(target=self._dispatch, name="ringtasks-fleet", daemon=True).start()
 
-    def stop(self) -> None:
-        """Begin no more, and end what runs; safe to repeat, from any thread.
+    def stop(self) -> bool:
+        """Begin no more, and end what runs; from any thread. False: it was stopped already.
 
         A host that was not reached yet is counted out at once: nothing was sent there, and its
         thread sends nothing any more.
         """
         with self._changed:
             if self._is_stopped:
-                return
+                return False
             self._is_stopped = True
             under_way = list(self._under_way)
             self._changed.notify_all()
@@ -62,6 +68,8 @@ class Crew:
             for ticket in under_way:
                 if not self._runs[ticket.index].is_reached:
                     self._end(ticket, self._skipped(ticket, "interrupted before it was reached"))
+            self._changed.notify_all()
+        return True
 
     def _dispatch(self) -> None:
         with self._changed:

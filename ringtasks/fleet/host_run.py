@@ -41,7 +41,6 @@ class HostRun:
         request: Request,
         known: Mapping[str, SSHHealth],
         file: Ledger,
-        on_output: OnOutput | None = None,
     ) -> None:
         self.config = given.config if isinstance(given, SSHClient) else given
         self.host = self.config.id
@@ -50,7 +49,7 @@ class HostRun:
         self.is_reached = False
         self._given, self._request = given, request
         self._known, self._file = known, file
-        self._on_output = on_output
+        self.on_output: OnOutput | None = None
         self._last_open: Outcome | None = None
         self._cancellation = Cancellation()
         self._cancelled = threading.Event()
@@ -129,10 +128,12 @@ class HostRun:
             if self._cancelled.wait(RETRY_DELAY):
                 break
         state = state_of(result)
-        return HostResult(self.host, state, result, self._reason(state, result))
+        return HostResult(
+            self.host, state, result, self._reason(state, result), _detour(self._last_open)
+        )
 
     def _run(self, client: SSHClient, stdin: BinaryIO | None) -> SSHResult:
-        request, on_output = self._request, self._on_output
+        request, on_output = self._request, self.on_output
         result = client.run(
             request.command,
             request.timeout,
@@ -140,6 +141,7 @@ class HostRun:
             request.env,
             stdin=stdin,
             on_output=on_output and (lambda stream, chunk: on_output(self.host, stream, chunk)),
+            terminal=request.terminal,
             cancellation=self._cancellation,
         )
         return result if request.label is None else result.for_command(request.label)
@@ -159,3 +161,12 @@ class HostRun:
         if result.error is None:
             return f"exit status {result.returncode}"
         return result.error.removeprefix(f"{self.host}: ")
+
+
+def _detour(opened: Outcome | None) -> str:
+    """Which routes were given up on the way to the one that works."""
+    if opened is None or not opened.success:
+        return ""
+    used = [route.route for route in opened.routes if route.success]
+    failed = [f"{route.route} {route.reason}" for route in opened.routes if not route.success]
+    return f"{', '.join(failed)}; went by {used[0]}" if used and failed else ""

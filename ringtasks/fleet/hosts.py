@@ -13,7 +13,7 @@ from ..inventory import HostConfig, Inventory, load_inventory
 from ..routes import only, routes_of
 from ..selection import select
 
-__all__ = ["Host", "Hosts", "check", "hosts_of"]
+__all__ = ["Host", "Hosts", "check", "hosts_of", "id_of"]
 
 Host = str | HostConfig | SSHConfig | SSHClient
 Hosts = str | Iterable[Host]
@@ -42,6 +42,11 @@ def hosts_of(given: Hosts) -> list[SSHConfig | SSHClient]:
     if not found:
         raise UsageError("hosts: there is none")
     return list(found.values())
+
+
+def id_of(host: SSHConfig | SSHClient) -> str:
+    """The name that its health and its result are kept under."""
+    return _config(host).id
 
 
 def check(config: SSHConfig, transport: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from ..capture import MAX_OUTPUT_BYTES
 from ..errors import UsageError
 from ..fanout import FANOUT
+from ..link import Terminal
 
 __all__ = ["JUMP_FANOUT", "Request", "share"]
 
@@ -32,6 +33,9 @@ class Request:
     :param serial: batches of so many hosts, ``5`` or ``"25%"``; the next begins when all of the one
         before have ended. None: one batch.
     :param max_failures: begin no more hosts when so many have failed, ``3`` or ``"10%"``.
+    :param skip_unhealthy: leave out hosts whose circuit is open.
+    :param pick: only so many, the best by their health; None: all.
+    :param terminal: a pseudo-terminal for the command; None: none.
     :param label: what results give as their command; None: the command.
     :param max_output_bytes: what is kept of each stream of each host.
     :raises UsageError: a number that makes no sense.
@@ -48,12 +52,17 @@ class Request:
     jump_fanout: int = JUMP_FANOUT
     serial: int | str | None = None
     max_failures: int | str | None = None
+    skip_unhealthy: bool = False
+    pick: int | None = None
+    terminal: Terminal | None = None
     label: str | None = None
     max_output_bytes: int = MAX_OUTPUT_BYTES
 
     def __post_init__(self) -> None:
-        for name, least in (("fanout", 1), ("jump_fanout", 1), ("retries", 0)):
+        for name, least in (("fanout", 1), ("jump_fanout", 1), ("retries", 0), ("pick", 1)):
             value = getattr(self, name)
+            if value is None and name == "pick":
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UsageError(
                     f"{name}: expected a whole number, at least {least}, got {value!r}"

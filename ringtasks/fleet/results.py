@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..result import UNREACHABLE, SSHResult
+from ..result import UNREACHABLE, SSHResult, combined_status
 
-__all__ = ["FleetResult", "HostResult", "State", "combined_status", "skipped", "state_of"]
+__all__ = ["FleetResult", "HostResult", "State", "skipped", "state_of"]
 
 
 class State(str, enum.Enum):
@@ -30,13 +30,15 @@ class HostResult:
     """One host's result; true when it succeeded.
 
     ``reason`` says in a few words why it did not (``direct: refused``, ``exit status 3``), without
-    what differs from host to host; it is empty for a success.
+    what differs from host to host; it is empty for a success.  ``detour`` says which routes were
+    given up on the way, empty where the first one worked.
     """
 
     host: str
     state: State
     result: SSHResult
     reason: str = ""
+    detour: str = ""
 
     def __bool__(self) -> bool:
         return self.state is State.SUCCEEDED
@@ -91,17 +93,11 @@ class FleetResult:
     def returncode(self) -> int:
         """0 if all succeeded, the one status that all failures share, else 1.
 
-        What was skipped has no say, unless nothing else was done.
+        What was skipped has no say; where there is nothing else it is 255: nothing was done.
         """
+        if self.results and not (self.succeeded or self.failed):
+            return UNREACHABLE
         return combined_status(found.result.returncode for found in self.failed)
-
-
-def combined_status(statuses: Iterable[int]) -> int:
-    """One exit status for several: 0, the status that all failures share, else 1."""
-    failed = {status for status in statuses if status != 0}
-    if not failed:
-        return 0
-    return failed.pop() if len(failed) == 1 else 1
 
 
 def state_of(result: SSHResult) -> State:
