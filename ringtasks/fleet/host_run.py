@@ -93,6 +93,15 @@ class HostRun:
         """The answer of a host that is left out."""
         return skipped(self.host, self._request.label or self._request.command, reason)
 
+    def left(self) -> HostResult:
+        """The answer of a host that somebody has left while it was under way."""
+        reason = "it was left under way; look before you repeat it"
+        unreached = self.skipped("").result
+        told = f"{self.host}: {State.UNKNOWN}: {reason}"
+        return HostResult(
+            self.host, State.UNKNOWN, replace(unreached, error=told, is_unknown=True), reason
+        )
+
     def cancel(self) -> None:
         """End it, from any thread: `attempt` returns soon, at the latest when it is connected."""
         self._cancelled.set()

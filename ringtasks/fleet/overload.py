@@ -18,7 +18,9 @@ __all__ = ["Limit", "is_overload", "retry_delay"]
 _FIRST_DELAY = 0.25
 _MAX_DELAY = 4.0
 
-_REASONS = frozenset({str(Reason.RESET), str(Reason.KEY_EXCHANGE), str(Reason.JUMP_FAILED)})
+_REASONS = frozenset(
+    map(str, (Reason.OVERLOADED, Reason.RESET, Reason.KEY_EXCHANGE, Reason.JUMP_FAILED))
+)
 
 
 def is_overload(outcome: Outcome | None) -> bool:

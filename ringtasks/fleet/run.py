@@ -118,10 +118,11 @@ class FleetRun:
         return self.in_order()
 
     def in_order(self) -> FleetResult:
-        """What has arrived, in the order of the hosts."""
-        by_host = {found.host: found for found in self.arrived}
-        results = tuple(by_host[host] for host in self.hosts if host in by_host)
+        """What has arrived, in the order of the hosts; of the others nothing is known any more."""
+        by_host = {run.host: run.left() for run in self._runs}
+        by_host |= {found.host: found for found in self.arrived}
         elapsed = time.monotonic() - (self._began_at or time.monotonic())
+        results = tuple(by_host[host] for host in self.hosts)
         return FleetResult(results, round(elapsed * 1000, 3))
 
     def stop(self) -> None:

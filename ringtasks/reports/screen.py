@@ -33,10 +33,11 @@ class Screen:
 
     def progress(self, text: str) -> None:
         """Replace the progress line; empty: none."""
-        columns = os.get_terminal_size(2).columns if self.has_progress else 80
+        if not self.has_progress:
+            return
         with self._lock:
             self._hide()
-            self._progress = text[: columns - 1].encode() if self.has_progress else b""
+            self._progress = text[: _columns() - 1].encode()
             self._show()
 
     def _hide(self) -> None:
@@ -48,6 +49,13 @@ class Screen:
         if self._progress:
             sys.stderr.buffer.write(self._progress)
             sys.stderr.buffer.flush()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns or 80  # 0: a terminal that nobody has measured
+    except OSError:
+        return 80
 
 
 def _is_terminal(descriptor: int) -> bool:
