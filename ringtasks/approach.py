@@ -15,7 +15,7 @@ from collections.abc import Callable
 from .config import SSHConfig
 from .dialing import Dialled, Gateway, dial
 from .errors import Reason, RingtasksError, RouteError, UnreachableError
-from .health import order_routes
+from .health import Outcome, order_routes
 from .health_notes import Ledger
 from .health_store import HealthStore
 from .routes import Route, only, routes_of
@@ -36,6 +36,7 @@ class Approach:
     ) -> None:
         self.config = config
         self.failures: list[RouteError] = []
+        self._ledger = ledger
         self._deadline = time.monotonic() + config.connect_timeout
         self._routes = _by_health(config.id, _chosen(config, transport), ledger)
         self._overtaken: tuple[RouteError, ...] = ()
@@ -76,6 +77,10 @@ class Approach:
     def remaining(self) -> float:
         """Seconds left; never quite 0, since that means "no limit" to some."""
         return max(0.05, self._deadline - time.monotonic())
+
+    def record(self, outcome: Outcome) -> None:
+        """Note what was learned of another host on the way: a jump host."""
+        (self._ledger or HealthStore()).record([outcome])
 
     def abandon(self) -> None:
         """Close what `begin` has opened, if nobody has taken it."""

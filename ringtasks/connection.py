@@ -67,6 +67,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _approach: Approach | None = None
     _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
     _known_hosts: KnownHosts = None  # type: ignore[assignment]
+    _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
     _own_connect_kwargs: dict[str, Any] = None  # type: ignore[assignment]
 
@@ -88,8 +89,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         ssh = self._config_of(host, user, port)
         if connect_timeout is not None:
             ssh = replace(ssh, connect_timeout=connect_timeout)
+        self._owns_gateway = gateway is None
         if gateway is None and ssh.proxy_jump:
-            gateway = Connection(ssh.proxy_jump)
+            report_jump = approach.record if approach is not None else None
+            gateway = Connection(ssh.proxy_jump, config=config, report=report_jump)
         super().__init__(
             # A host without a public address is known to Fabric by its name.
             ssh.host or ssh.id,
@@ -149,6 +152,12 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
                 raise
             self._report(_outcome(self.ssh.id, self.transport_used, approach.arrived()))
             return result
+
+    def close(self) -> None:
+        """Close it, and the jump host's connection unless the caller has given that one."""
+        super().close()
+        if self._owns_gateway and isinstance(self.gateway, Connection):
+            self.gateway.close()
 
     def get_gateway(self) -> Any:
         """The jump host that ``~/.ssh/config`` names.

@@ -93,7 +93,8 @@ class Stream:
         self._closed = True
         with contextlib.suppress(OSError, AttributeError):
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
-        self._sock.close()
+        with contextlib.suppress(OSError, EOFError):  # a channel whose jump host is gone already
+            self._sock.close()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()
