@@ -22,6 +22,7 @@ __all__ = [
     "json_line",
     "say",
     "table",
+    "visible",
 ]
 
 

@@ -19,7 +19,14 @@ import yaml
 
 from .errors import InventoryError, UnknownHostError
 
-__all__ = ["HostConfig", "Inventory", "find_host", "load_inventory", "near_names"]
+__all__ = [
+    "HostConfig",
+    "Inventory",
+    "find_host",
+    "load_inventory",
+    "near_names",
+    "usual_inventory",
+]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
@@ -109,11 +116,20 @@ def find_host(name: str) -> HostConfig | None:
 
     :raises InventoryError: the inventory cannot be used as it stands.
     """
+    inventory = usual_inventory()
+    return inventory.hosts.get(name) if inventory else None
+
+
+def usual_inventory() -> Inventory | None:
+    """`load_inventory`, None where there is none.
+
+    :raises InventoryError: there is one, which cannot be used as it stands.
+    """
     try:
-        files = _find(None)
+        _find(None)
     except InventoryError:
         return None
-    return load_inventory().hosts.get(name) if files else None
+    return load_inventory()
 
 
 def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:

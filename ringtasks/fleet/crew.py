@@ -53,8 +53,8 @@ class Crew:
     def stop(self) -> bool:
         """Begin no more, and end what runs; from any thread. False: it was stopped already.
 
-        A host that was not reached yet is counted out at once: nothing was sent there, and its
-        thread sends nothing any more.
+        A host whose command has not started is counted out at once: its thread, which may wait
+        for the host still, will not start it any more.
         """
         with self._changed:
             if self._is_stopped:

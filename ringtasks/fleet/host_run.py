@@ -47,6 +47,7 @@ class HostRun:
         self.outcomes: list[Outcome] = []
         """What the health file is to be told in the end."""
         self.is_reached = False
+        """Whether the command may have started; while it is False, `cancel` keeps it from it."""
         self._given, self._request = given, request
         self._known, self._file = known, file
         self.on_output: OnOutput | None = None
@@ -108,8 +109,8 @@ class HostRun:
         self._cancellation.cancel()
 
     def _client(self, notes: HealthNotes) -> SSHClient:
-        if isinstance(self._given, SSHClient):
-            self.is_reached = self._given.is_alive()
+        if isinstance(self._given, SSHClient):  # its owner is told of its openings, not we
+            self._reached()
             return self._given
         return SSHClient(
             self._given,
@@ -122,8 +123,11 @@ class HostRun:
     def _opened(self, outcome: Outcome) -> None:
         self._last_open = outcome
         if outcome.success:
-            self.is_reached = True
-            self._await_place()
+            self._reached()
+
+    def _reached(self) -> None:
+        self._await_place()
+        self.is_reached = not self._cancelled.is_set()
 
     def _answer(self, client: SSHClient, stdin: BinaryIO | None) -> HostResult:
         request = self._request

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..client import SSHClient
 from ..config import SSHConfig, expand
-from ..errors import InventoryError, UsageError
-from ..inventory import HostConfig, Inventory, load_inventory
+from ..errors import UsageError
+from ..inventory import HostConfig, Inventory, load_inventory, usual_inventory
 from ..routes import only, routes_of
 from ..selection import select
 
@@ -33,9 +33,10 @@ def hosts_of(given: Hosts) -> list[SSHConfig | SSHClient]:
     else:
         chosen = list(given)
     found: dict[str, SSHConfig | SSHClient] = {}
-    inventory_of_names = _Lazy()
+    # Needed for names alone, and read once for all of them.
+    names = usual_inventory() if any(isinstance(host, str) for host in chosen) else None
     for host in chosen:
-        reachable = _reachable(host, inventory_of_names)
+        reachable = _reachable(host, names)
         known = found.setdefault(_config(reachable).id, reachable)
         if _config(known) != _config(reachable):
             raise UsageError(f"hosts: two different ones are called {_config(known).id!r}")
@@ -65,35 +66,11 @@ def check(config: SSHConfig, transport: str | None) -> None:
             raise UsageError(f"{config.id}: ssh_key: no such file: {file}")
 
 
-class _Lazy:
-    """The inventory, read when the first name is looked up; None where there is none."""
-
-    def __init__(self) -> None:
-        self._inventory: Inventory | None = None
-        self._is_read = False
-
-    def find(self, name: str) -> HostConfig | None:
-        if not self._is_read:
-            self._is_read = True
-            if _has_inventory():
-                self._inventory = load_inventory()
-        return self._inventory.hosts.get(name) if self._inventory else None
-
-
-def _has_inventory() -> bool:
-    from ..inventory import _find
-
-    try:
-        return bool(_find(None))
-    except InventoryError:
-        return False
-
-
-def _reachable(host: Host, inventory: _Lazy) -> SSHConfig | SSHClient:
+def _reachable(host: Host, inventory: Inventory | None) -> SSHConfig | SSHClient:
     if isinstance(host, SSHClient | SSHConfig):
         return host
     if isinstance(host, str):
-        found = inventory.find(host)
+        found = inventory.hosts.get(host) if inventory else None
         return SSHConfig.from_host_config(found) if found else SSHConfig.parse(host)
     if isinstance(host, HostConfig):
         return SSHConfig.from_host_config(host)

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ..display import say
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -31,9 +32,11 @@ class Progress:
         """One host has ended."""
         self._counts[str(found.state)] = self._counts.get(str(found.state), 0) + 1
 
-    def say(self, note: str) -> None:
-        """Something to stand at the end of the line from now on."""
-        self._note = note
+    def stopping(self) -> None:
+        """Say that the run is being ended, also where no progress is shown."""
+        self._note = "stopping; Ctrl-C again leaves at once"
+        if not self._screen.has_progress:
+            say(self._note)
 
     def __enter__(self) -> Progress:
         if self._screen.has_progress:

@@ -104,6 +104,8 @@ def run(
         skip_unhealthy=skip_unhealthy,
         pick=number("--pick", pick, at_least=1, whole=True),
     )
+    if fold + diff + json > 1:
+        raise UsageError("--fold, --diff and --json: give one of them")
     output = Output(json=json, fold=fold, diff=diff, outdir=outdir)
     hosts = _hosts(c, host, inventory, rerun_failed=rerun_failed)
     if dry_run:
@@ -158,8 +160,10 @@ class Output(NamedTuple):
 
 def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> tuple[str, str]:
     """The command, and what it is called."""
-    if bool(cmd) == bool(script):
-        raise UsageError("--cmd is missing: what shall run?" if not cmd else "--cmd or --script?")
+    if cmd and script:
+        raise UsageError("--cmd or --script: which of the two?")
+    if not cmd and not script:
+        raise UsageError("--cmd is missing: what shall run?")
     if cmd:
         if arguments:
             raise UsageError("--arg: is for --script; put it into --cmd")

@@ -135,7 +135,7 @@ def _watch(
     told = 0
     is_interrupted = False
     with terminable(), Progress(screen, len(running.hosts)) as progress:
-        running.on_stop = lambda: progress.say("stopping; Ctrl-C again leaves at once")
+        running.on_stop = progress.stopping
         arrivals = iter(running)
         try:
             for found in arrivals:
