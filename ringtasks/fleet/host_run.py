@@ -95,7 +95,9 @@ class HostRun:
         return skipped(self.host, self._request.label or self._request.command, reason)
 
     def left(self) -> HostResult:
-        """The answer of a host that somebody has left while it was under way."""
+        """The answer of a host of a run that somebody has left at once, after stopping it."""
+        if not self.is_reached:
+            return self.skipped("interrupted before it was reached")
         reason = "it was left under way; look before you repeat it"
         unreached = self.skipped("").result
         told = f"{self.host}: {State.UNKNOWN}: {reason}"
