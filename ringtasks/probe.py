@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .config import SSHConfig
 from .connection import Connection
@@ -56,6 +56,7 @@ def _served(config: SSHConfig) -> SSHConfig:
 
 def _try(way: tuple[SSHConfig, Route]) -> Probe:
     config, route = way
+    config = replace(config, use_control_master=False)
     connection = Connection(config, transport=route.name, report=lambda _: None)
     started = time.monotonic()
     try:

@@ -67,6 +67,9 @@ class SFTPStream:
                 except BlockingIOError:
                     self._check_master()
                     continue
+                except OSError as error:
+                    self._check_open(error)
+                    raise
                 while left and sent >= len(left[0]):
                     sent -= len(left.pop(0))
                 if left:
@@ -130,6 +133,14 @@ class SFTPStream:
                 return self._sock.recv(size, flags)
             except BlockingIOError:
                 self._check_master()
+            except OSError as error:
+                self._check_open(error)
+                raise
+
+    def _check_open(self, error: OSError) -> None:
+        """A descriptor of ours that is gone says nothing of the host's files (no errno)."""
+        if self.closed:
+            raise OSError("Socket is closed") from error
 
     def _check_master(self) -> None:
         if not self._is_master_alive():
