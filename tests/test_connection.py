@@ -28,7 +28,7 @@ MakeSshd = Callable[..., Sshd]
 
 
 @pytest.fixture
-def config(sshd: Sshd, client_key: Path) -> SSHConfig:
+def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
     """A host whose first route is dead."""
     return SSHConfig(
         sshd.address,
@@ -38,6 +38,7 @@ def config(sshd: Sshd, client_key: Path) -> SSHConfig:
         tailscale_ip="127.0.0.1",
         tailscale_port=9,
         name="box",
+        use_control_master=use_control_master,
     )
 
 
