@@ -15,12 +15,12 @@ from collections.abc import Callable
 from .config import SSHConfig
 from .dialing import Dialled, Gateway, dial
 from .errors import Reason, RingtasksError, RouteError, UnreachableError
-from .health import Outcome, order_routes
+from .health import Outcome, RouteOutcome, order_routes
 from .health_notes import Ledger
 from .health_store import HealthStore
 from .routes import Route, only, routes_of
 
-__all__ = ["Approach"]
+__all__ = ["Approach", "outcome"]
 
 
 class Approach:
@@ -95,6 +95,15 @@ class Approach:
         self.failures += errors
         gone = {error.route for error in errors}
         self._routes = [route for route in self._routes if route.name not in gone]
+
+
+def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Outcome:
+    """What a try to reach ``host`` has taught, for the health file; ``used`` None: none worked."""
+    routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
+    if used is not None:
+        routes.append(RouteOutcome(used, success=True))
+    reason = "" if used is not None else UnreachableError(host, failures).reason
+    return Outcome(host, success=used is not None, reason=reason, routes=tuple(routes))
 
 
 class _Ahead:

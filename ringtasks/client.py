@@ -13,10 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
-from . import pool
-from .background import launch_script
 from .cancellation import Cancellation
 from .capture import MAX_OUTPUT_BYTES, Capture
 from .config import SSHConfig
@@ -27,7 +25,6 @@ from .health import Outcome, SSHHealth
 from .health_notes import Ledger
 from .keeper import LinkKeeper, Report
 from .link import STDOUT, Link, LinkLostError, Terminal
-from .process_memory import PS_COMMAND, memory_of
 from .result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .script import Script
 
@@ -37,6 +34,8 @@ __all__ = ["SSHClient"]
 _LINK_ATTEMPTS = 3
 #: Starting a background job is exactly-once by its id, so a lost answer is asked for again.
 _START_ATTEMPTS = 3
+
+T = TypeVar("T")
 
 OnOutput = Callable[[int, bytes], None]
 
@@ -86,6 +85,7 @@ class SSHClient:
         on_output: OnOutput | None = None,
         terminal: Terminal | None = None,
         cancellation: Cancellation | None = None,
+        before_start: Callable[[], None] | None = None,
     ) -> SSHResult:
         """Run ``command`` and wait for it.
 
@@ -97,11 +97,14 @@ class SSHClient:
         :param on_output: gets 1 or 2 (stdout, stderr) and the bytes, as they come; then they are
             not kept in the result.
         :param cancellation: ends it from another thread, as Ctrl-C would, but raises nothing.
+        :param before_start: called when the host is reached, before the command can start; again
+            where another link is needed.
         :raises KeyboardInterrupt: Ctrl-C; the remote processes were told to end. Its argument is
             the SSHResult.
         """
         call = self._call(command, timeout, cwd, env)
         call.stdin, call.on_output, call.terminal = stdin, on_output or call.on_output, terminal
+        call.before_start = before_start or call.before_start
         if cancellation is not None:
             cancellation.when_cancelled(call.cancel)
         result = self._perform(call)
@@ -123,7 +126,7 @@ class SSHClient:
         Cancelling the awaiting task ends the remote processes.
         """
         call = self._call(command, timeout, cwd, env)
-        return await pool.call(functools.partial(self._perform, call), call.cancel)
+        return await _in_pool(functools.partial(self._perform, call), call.cancel)
 
     async def run_async_with_retry(
         self,
@@ -164,13 +167,15 @@ class SSHClient:
         answer is lost it is asked for again.  ``stdin`` is /dev/null, the output goes to
         ``log_file`` (its folder is made; None: a file in ``~/.ringtasks/jobs``).
         """
+        from .background import launch_script
+
         job_id = os.urandom(8).hex()
         Script(command)  # refused here, with its own name, rather than as part of the launcher
         launcher = launch_script(job_id, command, log_file, self.config.shell)
         unknown: list[str] = []
         for attempt in range(1, _START_ATTEMPTS + 1):
             call = self._call(launcher, None, cwd, env, run_id=job_id)
-            result = await pool.call(functools.partial(self._perform, call), call.cancel)
+            result = await _in_pool(functools.partial(self._perform, call), call.cancel)
             if not result.is_unknown:
                 break
             unknown.append(f"attempt {attempt}: {result.error}")
@@ -188,9 +193,11 @@ class SSHClient:
 
         :raises ValueError: ``pid`` is not a process id.
         """
+        from .process_memory import PS_COMMAND, memory_of
+
         _check_whole("pid", pid, 1)
         call = self._call(PS_COMMAND, None, "/", None, in_venv=False)  # which may be broken
-        result = await pool.call(functools.partial(self._perform, call), call.cancel)
+        result = await _in_pool(functools.partial(self._perform, call), call.cancel)
         return memory_of(pid, result.stdout) if result.success else None
 
     def scp_to(self, local: str | Path, remote: str, timeout: float | None = 300) -> SSHResult:
@@ -227,7 +234,7 @@ class SSHClient:
             an old connection, while new log-ins are refused, is not connected, and told as such.
         """
         check = self._check_fresh if fresh else self._check
-        return await pool.call(check, lambda: None)
+        return await _in_pool(check, lambda: None)
 
     def link(self) -> Link:
         """The open link, opened now if need be; recorded in the health file.
@@ -250,7 +257,7 @@ class SSHClient:
 
     async def close(self) -> None:
         """Close the link. The next call opens a new one. Safe to repeat."""
-        await pool.call(self._keeper.close, lambda: None)
+        await _in_pool(self._keeper.close, lambda: None)
 
     def close_link(self) -> None:
         """`close`, blocking."""
@@ -345,7 +352,7 @@ class SSHClient:
         from .copying import Copy
 
         copy = Copy(way, local, remote, _limit(timeout or 0))
-        return await pool.call(functools.partial(self._perform, copy), copy.cancel)
+        return await _in_pool(functools.partial(self._perform, copy), copy.cancel)
 
     def _check(self) -> tuple[bool, str]:
         result = self._perform(self._call("true", None, "/", None, in_venv=False))
@@ -354,7 +361,7 @@ class SSHClient:
         return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
 
     def _check_fresh(self) -> tuple[bool, str]:
-        was_alive = self.is_alive()
+        was_alive = self._keeper.has_old_link()
         report = Report()
         try:
             link = self._keeper.new_link(report)
@@ -397,6 +404,7 @@ class _Call:
         self.on_output: OnOutput = self._keep
         self.report = Report()
         self.is_interrupted = False
+        self.before_start: Callable[[], None] = lambda: None
         self._stdout, self._stderr = Capture(max_output_bytes), Capture(max_output_bytes)
         self._started = time.monotonic()
         self._execution: Execution | None = None
@@ -413,6 +421,7 @@ class _Call:
             terminal=self.terminal,
             spare_link=self.spare_link,
         )
+        self.before_start()
         if self._is_cancelled:
             return Ending(interrupted=True)
         return self._execution.run(self.limit)
@@ -444,6 +453,12 @@ class _Call:
 
     def _keep(self, stream: int, chunk: bytes) -> None:
         (self._stdout if stream == STDOUT else self._stderr).add(chunk)
+
+
+async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
+    from . import pool
+
+    return await pool.call(work, cancel)
 
 
 def _last_words(result: SSHResult) -> str:

@@ -4,23 +4,28 @@
 route that fails at any of these is given up for the next, since no command can have started.
 All else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
 
+Where a control master can hold the connection (`multiplex`), it does: then ``open()`` costs next to
+nothing while one is alive, and ``client`` stays unconnected.  What a master has no part in
+(``forward_remote``, being somebody's gateway) gets an in-process connection of its own.
+
 One connection is used by many threads: ``open`` is safe to call from any of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fabric
 import paramiko
 
-from .approach import Approach
+from .approach import Approach, outcome
 from .config import SSHConfig, expand
 from .dialing import Dialled
 from .errors import (
@@ -32,15 +37,19 @@ from .errors import (
     UsageError,
 )
 from .faults import classify, printable
-from .health import Outcome, RouteOutcome
+from .health import Outcome
 from .health_store import HealthStore
 from .hostkeys import HostKey, KnownHosts, judge
 from .inventory import find_host
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 from .remote_runner import Remote
-from .routes import Route
+from .routes import Route, routes_of
 from .stream import Stream
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from .multiplex.channel import Sessions
+    from .multiplex.link import MuxLink
 
 __all__ = ["Connection"]
 
@@ -53,7 +62,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     :param host: a name in the inventory, ``[user@]host[:port]``, or an `SSHConfig`.
     :param transport: use this route only.
-    :param approach: one to the same host that was sent ahead.
+    :param approach: one to the same host that was sent ahead; keeps the connection in process.
     :param report: gets the `Outcome` of each ``open``; the default records it in the health file.
     :raises UsageError: a key file that is not there, a route that the host does not have.
     """
@@ -61,6 +70,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     # Fabric's Context keeps what is not declared on the class in its configuration, which links
     # share; Fabric itself forgot to declare the first of these.
     inline_ssh_env: bool = True
+    transport: Any = None
+    _sftp: Any = None
     ssh: SSHConfig = None  # type: ignore[assignment]
     route: Route | None = None
     _transport_name: str | None = None
@@ -70,6 +81,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
     _own_connect_kwargs: dict[str, Any] = None  # type: ignore[assignment]
+    _shared_config: SSHConfig | None = None
+    _sessions: Sessions | None = None
+    _in_process: Connection | None = None
 
     def __init__(
         self,
@@ -90,9 +104,12 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         if connect_timeout is not None:
             ssh = replace(ssh, connect_timeout=connect_timeout)
         self._owns_gateway = gateway is None
+        is_plain = gateway is None and not connect_kwargs and approach is None
         if gateway is None and ssh.proxy_jump:
             report_jump = approach.record if approach is not None else None
             gateway = Connection(ssh.proxy_jump, config=config, report=report_jump)
+        if isinstance(gateway, Connection):
+            gateway.keep_in_process()
         super().__init__(
             # A host without a public address is known to Fabric by its name.
             ssh.host or ssh.id,
@@ -104,6 +121,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             connect_kwargs=_with_identity(ssh, connect_kwargs),
             **options,
         )
+        if is_plain and not self.config.connect_kwargs and not self.forward_agent:
+            self._shared_config = ssh  # nothing but what ssh can be told says how to connect
         if ssh.host and (ssh.host, ssh.port) != (self.host, self.port):
             ssh = replace(ssh, host=self.host, port=self.port)
         self.ssh = ssh
@@ -140,7 +159,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         :raises UsageError: no route worked, and one for the caller's own mistake.
         """
         with self._opening:
-            if self.is_connected:
+            if self.is_connected or self._open_shared():
                 return None
             approach, self._approach = self._approach, None
             if approach is None:
@@ -148,16 +167,68 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             try:
                 result = self._log_in_somewhere(approach)
             except UnreachableError as error:
-                self._report(_outcome(self.ssh.id, None, error.failures))
+                self._report(outcome(self.ssh.id, None, error.failures))
                 raise
-            self._report(_outcome(self.ssh.id, self.transport_used, approach.arrived()))
+            self._report(outcome(self.ssh.id, self.transport_used, approach.arrived()))
             return result
 
+    def keep_in_process(self) -> None:
+        """Let no control master hold this connection; before it is opened."""
+        self._shared_config = None
+
     def close(self) -> None:
-        """Close it, and the jump host's connection unless the caller has given that one."""
-        super().close()
-        if self._owns_gateway and isinstance(self.gateway, Connection):
-            self.gateway.close()
+        """Close it, and the way there unless the caller has given that; a master is left to others.
+
+        Safe to repeat.
+        """
+        with self._opening:
+            super().close()
+            sessions, self._sessions = self._sessions, None
+            if sessions is not None:
+                sessions.link.close()
+                self.transport = None
+            if self._in_process is not None:
+                self._in_process.close()
+            if self._owns_gateway:
+                self.close_gateway()
+
+    def sftp(self) -> Any:
+        """One SFTP client, kept until the connection is closed (``paramiko.SFTPClient``)."""
+        self.open()
+        if self._sftp is None and self._sessions is not None:
+            self._sftp = self._sessions.link.open_sftp()
+        return super().sftp()
+
+    def shell(self, **options: Any) -> Any:
+        """An interactive login shell, as in Fabric, which would offer it all of our environment."""
+        return super().shell(**{"replace_env": True, **options})
+
+    @contextlib.contextmanager
+    def forward_local(
+        self,
+        local_port: int,
+        remote_port: int | None = None,
+        remote_host: str = "localhost",
+        local_host: str = "localhost",
+    ) -> Iterator[None]:
+        """Inside, ``local_port`` leads to ``remote_port`` of what the host knows by that name."""
+        self.open()
+        if self._sessions is None:
+            with super().forward_local(local_port, remote_port, remote_host, local_host):
+                yield
+            return
+        from .multiplex.wire import Forward
+
+        forward = Forward(local_host, local_port, remote_host, remote_port or local_port)
+        with self._sessions.link.forward(forward):
+            yield
+
+    @contextlib.contextmanager
+    def forward_remote(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Inside, a port of the host leads here; as in Fabric, over a connection in process."""
+        self.open()
+        with fabric.Connection.forward_remote(self._own_process(), *args, **kwargs):
+            yield
 
     def get_gateway(self) -> Any:
         """The jump host that ``~/.ssh/config`` names.
@@ -173,6 +244,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             if self.derive_shorthand(hop)["host"] == self.original_host:
                 return None  # the jump host itself, where the setting is for "Host *"
             gateway = Connection(hop.strip(), gateway=gateway)
+            gateway.keep_in_process()
         return gateway
 
     def open_gateway(self) -> Any:
@@ -187,9 +259,46 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             self._agent_handler = paramiko.agent.AgentRequestHandler(channel)
         return channel
 
+    def gateway_opener(self) -> Callable[[str, int, float], Any] | None:
+        """What opens the direct route by way of the jump host; None where there is none."""
+        if not self.gateway:
+            return None
+        if isinstance(self.gateway, str):  # a ProxyCommand of ~/.ssh/config
+            return lambda host, port, timeout: fabric.Connection.open_gateway(self)
+        return self._open_through_jump_host
+
+    def close_gateway(self) -> None:
+        """Close the connection to the jump host, where there is one."""
+        if isinstance(self.gateway, fabric.Connection):
+            self.gateway.close()
+
+    def _open_shared(self) -> bool:
+        """Open it over a control master; False: it has to be kept in process."""
+        if self._shared_config is None:
+            return False
+        from .multiplex.channel import Sessions
+        from .multiplex.opening import open_link
+
+        link = open_link(self._shared_config, self._transport_name, self._report)
+        if link is None:
+            return False
+        self.transport = self._sessions = Sessions(link, self.ssh.connect_timeout)
+        self.route = _named(link, self.ssh)
+        return True
+
+    def _own_process(self) -> Connection:
+        """This connection, or one like it, over Paramiko."""
+        if self._sessions is None:
+            return self
+        if self._in_process is None:
+            ssh = replace(self.ssh, use_control_master=False)
+            self._in_process = Connection(ssh, transport=self._transport_name)
+        self._in_process.open()
+        return self._in_process
+
     def _log_in_somewhere(self, approach: Approach) -> Any:
         """Log in at the first door that opens; what is refused is given up for the next."""
-        gateway = self._gateway_opener()
+        gateway = self.gateway_opener()
         while True:
             dialled = approach.next_door(gateway)
             try:
@@ -229,13 +338,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
         return result
 
-    def _gateway_opener(self) -> Callable[[str, int, float], Any] | None:
-        if not self.gateway:
-            return None
-        if isinstance(self.gateway, str):  # a ProxyCommand of ~/.ssh/config
-            return lambda host, port, timeout: fabric.Connection.open_gateway(self)
-        return self._open_through_jump_host
-
     def _open_through_jump_host(self, host: str, port: int, timeout: float) -> Any:
         self.gateway.open()
         return self.gateway.transport.open_channel(
@@ -266,6 +368,14 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         given: dict[str, Any] = {"user": user, "port": port}
         given = {name: value for name, value in given.items() if value is not None}
         return replace(ssh, **given) if given else ssh
+
+
+def _named(link: MuxLink, ssh: SSHConfig) -> Route:
+    """The route that a master holds: another one by now, perhaps, than its host's settings say."""
+    for route in routes_of(ssh, os.environ):
+        if route.name == link.route:
+            return route
+    return Route(link.route, ssh.host or ssh.id, ssh.port)
 
 
 class _PinPolicy(paramiko.MissingHostKeyPolicy):
@@ -322,14 +432,6 @@ def _with_identity(ssh: SSHConfig, connect_kwargs: dict[str, Any] | None) -> dic
         else:
             own.setdefault("key_filename", [str(file)])
     return own or None
-
-
-def _outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Outcome:
-    routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
-    if used is not None:
-        routes.append(RouteOutcome(used, success=True))
-    reason = "" if used is not None else UnreachableError(host, failures).reason
-    return Outcome(host, success=used is not None, reason=reason, routes=tuple(routes))
 
 
 def _record(outcome: Outcome) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .execution import Ending
 from .keeper import Report
-from .link import Link
+from .link import Link, LinkLostError
 from .result import TIMED_OUT, SSHResult
 from .sftp import CopyError, get, put
 
@@ -107,7 +107,7 @@ class Copy:
         if deadline is not None and time.monotonic() > deadline:
             return Ending(timed_out=True)
         evidence = str(error) or type(error).__name__
-        if link.is_alive():
+        if link.is_alive() and not isinstance(error, LinkLostError):
             self._error = CopyError(self.remote, f"the host ended the SFTP session: {evidence}")
             return Ending(status=1)
         return Ending(lost=evidence)

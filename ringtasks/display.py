@@ -19,6 +19,7 @@ __all__ = [
     "LabelledReporter",
     "RawReporter",
     "Reporter",
+    "age",
     "json_line",
     "say",
     "table",
@@ -89,6 +90,15 @@ class JsonReporter:
 
     def finish(self, result: SSHResult) -> None:
         json_line({"host_id": result.host, **result.to_dict()})
+
+
+def age(seconds: float) -> str:
+    """A duration in its largest unit: ``3 min``."""
+    whole = max(0, round(seconds))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
 
 
 def visible(text: str) -> str:

@@ -12,9 +12,9 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from .approach import Approach
 from .config import SSHConfig
 from .errors import Reason, RouteError, UnreachableError
 from .faults import printable
@@ -108,13 +108,29 @@ class LinkKeeper:
         with self._lock:
             if self.current is None:
                 self.close()
-                self._link = self.new_link(report)
+                self._link = self._open(self.config, report)
             assert self._link is not None  # noqa: S101  # for the type checker
             return self._link
 
     def new_link(self, report: Report) -> Link:
-        """A link of its own, whether one is open or not; the caller closes it."""
+        """A log-in of its own, whether one is open or not; the caller closes it."""
+        return self._open(replace(self.config, use_control_master=False), report)
 
+    def has_old_link(self) -> bool:
+        """Whether the host can be used without a new log-in: by us, or over a control master."""
+        if self.current is not None:
+            return True
+        if self._made_with or _substitute() or not self.config.use_control_master:
+            return False
+        from .multiplex.link import MuxLink
+
+        link = MuxLink.find(self.config, self._transport)
+        if link is None:
+            return False
+        link.close()
+        return True
+
+    def _open(self, config: SSHConfig, report: Report) -> Link:
         def note(outcome: Outcome) -> None:
             report.routes.extend(outcome.routes)
             if self._on_open is not None:
@@ -122,7 +138,7 @@ class LinkKeeper:
 
         connect = functools.partial(_connect, ledger=self._ledger)
         open_link = self._made_with or _substitute() or connect
-        return open_link(self.config, self._transport, note)
+        return open_link(config, self._transport, note)
 
     def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
         """Drop a link over which nothing can have started, and say so in the health file.
@@ -166,11 +182,26 @@ def _substitute() -> OpenLink | None:
 def _connect(
     config: SSHConfig, transport: str | None, note: Note, *, ledger: Ledger | None
 ) -> Link:
-    """The `OpenLink` of the network."""
+    """The `OpenLink` of the network: over a control master wherever there can be one."""
     if config.embedded:
         from .demo import serve
 
-        config = serve(config)
+        return _connect_in_process(serve(config), transport, note, ledger)
+    if config.use_control_master:
+        from .multiplex.opening import open_link
+
+        link = open_link(config, transport, note, ledger)
+        if link is not None:
+            return link
+    return _connect_in_process(config, transport, note, ledger)
+
+
+def _connect_in_process(
+    config: SSHConfig, transport: str | None, note: Note, ledger: Ledger | None
+) -> Link:
+    from .approach import Approach
+
+    config = replace(config, use_control_master=False)
     approach = Approach(config, transport, ledger)
     if "paramiko" not in sys.modules and _is_plain(config):
         approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time

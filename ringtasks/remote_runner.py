@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import fabric.runners
 
+from .errors import OutcomeUnknownError
 from .script import READY_MARK, Script, exec_line, parse_hello
 
 __all__ = ["Remote"]
@@ -31,6 +32,13 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
             self._skip_until(lambda received: READY_MARK in received)
         self.channel.sendall(script.payload())
         self._skip_until(lambda received: parse_hello(received, script.run_id) is not None)
+
+    def returncode(self) -> int:
+        """:raises OutcomeUnknownError: the link was lost, whether it went on or not."""
+        status: int = super().returncode()
+        if status == -1:
+            raise OutcomeUnknownError(self.context.ssh.id, self.context.transport_used or "")
+        return status
 
     def _skip_until(self, is_enough: Callable[[bytes], bool]) -> None:
         """Read on until ``is_enough``, and not a byte further: the rest is the command's."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -42,7 +41,7 @@ def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
         return
     from .link import Terminal
 
-    size = shutil.get_terminal_size()
+    size = _size()
     terminal = Terminal(os.environ.get("TERM", "xterm"), size.columns, size.lines)
     if not (os.isatty(0) and os.isatty(1)):
         yield terminal
@@ -63,7 +62,7 @@ def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
     """Call ``resized`` with columns and rows whenever our terminal changes its size."""
 
     def on_change(*_: object) -> None:
-        size = shutil.get_terminal_size()
+        size = _size()
         resized(size.columns, size.lines)
 
     previous = signal.signal(signal.SIGWINCH, on_change)
@@ -88,3 +87,9 @@ def terminable() -> Iterator[None]:
         for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)
         sys.stdout.flush()
+
+
+def _size() -> os.terminal_size:
+    import shutil  # it loads every compression there is
+
+    return shutil.get_terminal_size()

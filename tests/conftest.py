@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ringtasks.multiplex import processes
 from tests.support.cloudflared import Cloudflared
 from tests.support.sshd import Sshd, make_key
 
@@ -38,6 +41,25 @@ def clean_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     with Path(os.devnull).open() as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)  # Fabric reads it; pytest's refuses to be read
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_masters(clean_surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder for control masters of the test's own; they are ended with it."""
+    runtime = Path(tempfile.mkdtemp(prefix="rt-"))  # shorter than tmp_path: sockets live there
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    yield
+    if (runtime / "ringtasks").exists():
+        for pid, _ in processes.masters_in(runtime / "ringtasks"):
+            os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(runtime, ignore_errors=True)
+
+
+@pytest.fixture(params=[False, True], ids=["in process", "control master"])
+def use_control_master(request: pytest.FixtureRequest) -> bool:
+    """The two kinds of links: what uses this holds for both."""
+    is_used: bool = request.param
+    return is_used
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,10 @@ OWN_USE = {
     "SSHClient": {"link"},
     "SSHHealth": {"after", "failed", "succeeded", "circuit_state_at", "route_state_at"},
     "SSHResult": {"for_command", "with_note"},
-    "Connection": {"inline_ssh_env", "create_session", "get_gateway", "open_gateway", "route"},
+    "Connection": {
+        *{"close_gateway", "create_session", "gateway_opener", "get_gateway", "keep_in_process"},
+        *{"inline_ssh_env", "open_gateway", "route"},
+    },
 }
 SIGNATURES = [
     line

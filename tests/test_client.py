@@ -26,8 +26,8 @@ MakeSshd = Callable[..., Sshd]
 
 
 @pytest.fixture
-def config(sshd: Sshd, client_key: Path) -> SSHConfig:
-    return config_of(sshd, client_key)
+def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
+    return replace(config_of(sshd, client_key), use_control_master=use_control_master)
 
 
 def config_of(server: Sshd, key: Path) -> SSHConfig:

@@ -21,8 +21,9 @@ IS_ROOT = os.getuid() == 0
 
 
 @pytest.fixture
-def config(sshd: Sshd, client_key: Path) -> SSHConfig:
-    return SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), use_control_master=False)
+def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
+    key = str(client_key)
+    return SSHConfig(sshd.address, sshd.port, sshd.user, key, use_control_master=use_control_master)
 
 
 @pytest.fixture

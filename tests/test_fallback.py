@@ -312,7 +312,7 @@ def test_a_commands_own_status_is_a_success_of_the_connection(box: SSHConfig, st
 
 
 def test_a_peer_that_vanishes_in_mid_command_is_noticed(
-    make_sshd: MakeSshd, client_key: Path
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd()
     with Wire(server.address, server.port) as wire:
@@ -324,6 +324,7 @@ def test_a_peer_that_vanishes_in_mid_command_is_noticed(
             server_alive_interval=1,
             server_alive_count_max=2,
             name="box",
+            use_control_master=use_control_master,
         )
         frozen_at: list[float] = []
 
@@ -338,7 +339,7 @@ def test_a_peer_that_vanishes_in_mid_command_is_noticed(
 
     assert result.error is not None
     assert "outcome unknown" in result.error
-    assert "silent" in result.error
+    assert ("is gone" if use_control_master else "silent") in result.error
     assert elapsed <= 3.0  # 1 s x 2, and the time to notice
 
 

@@ -676,11 +676,11 @@ class Host(Protocol):
 
 
 class RealHost:
-    def __init__(self, sshd: Sshd, key: Path, folder: Path) -> None:
+    def __init__(self, sshd: Sshd, key: Path, folder: Path, *, use_control_master: bool) -> None:
         self._wire = Wire(sshd.address, sshd.port)
         config = SSHConfig(
             self._wire.address, self._wire.port, sshd.user, str(key), name="box",
-            ssh_host_key=sshd.host_public_key,
+            ssh_host_key=sshd.host_public_key, use_control_master=use_control_master,
         )  # fmt: skip
         self.client = SSHClient(config)
         self.top = str(folder)
@@ -734,7 +734,7 @@ def local_tree(top: Path) -> dict[str, tuple[int, bytes | None]]:
     }
 
 
-@pytest.fixture(params=["real", "fake"])
+@pytest.fixture(params=["in process", "control master", "fake"])
 def host(
     request: pytest.FixtureRequest, sshd: Sshd, client_key: Path, tmp_path: Path
 ) -> Iterator[Host]:
@@ -742,7 +742,8 @@ def host(
         with fake_fleet() as fleet:
             yield FakedHost(fleet)
         return
-    real = RealHost(sshd, client_key, tmp_path / "far")
+    is_master = request.param == "control master"
+    real = RealHost(sshd, client_key, tmp_path / "far", use_control_master=is_master)
     yield real
     real.close()
 

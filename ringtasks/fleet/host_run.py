@@ -111,8 +111,7 @@ class HostRun:
         self._cancellation.cancel()
 
     def _client(self, notes: HealthNotes) -> SSHClient:
-        if isinstance(self._given, SSHClient):  # its owner is told of its openings, not we
-            self._reached()
+        if isinstance(self._given, SSHClient):
             return self._given
         return SSHClient(
             self._given,
@@ -124,8 +123,6 @@ class HostRun:
 
     def _opened(self, outcome: Outcome) -> None:
         self._last_open = outcome
-        if outcome.success:
-            self._reached()
 
     def _reached(self) -> None:
         self._await_place()
@@ -158,6 +155,7 @@ class HostRun:
             on_output=on_output and (lambda stream, chunk: on_output(self.host, stream, chunk)),
             terminal=request.terminal,
             cancellation=self._cancellation,
+            before_start=self._reached,
         )
         return result if request.label is None else result.for_command(request.label)
 

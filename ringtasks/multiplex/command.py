@@ -21,7 +21,8 @@ from typing import NamedTuple
 from ..config import SSHConfig, expand
 from ..errors import UsageError
 from ..hostkeys import HostKey
-from ..routes import ProcessProxy, Route, SocksProxy
+from ..routes import ProcessProxy, Route
+from .eligibility import PRIVATE_KEY_VARIABLE
 
 __all__ = [
     "Command",
@@ -30,11 +31,8 @@ __all__ = [
     "alias",
     "control_path_option",
     "master_command",
-    "objection",
     "trust_of",
 ]
-
-PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 # readconf.c, HostKeyAlgorithms; RFC 8332 section 3 for what an ssh-rsa key signs with.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
@@ -72,21 +70,6 @@ class Command(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Command({self.argv!r})"  # the environment may be secret
-
-
-def objection(config: SSHConfig, route: Route, environ: Mapping[str, str]) -> str | None:
-    """Why there can be no master for this route; None: there can."""
-    if not config.use_control_master:
-        return "use_control_master is off"
-    if config.control_persist <= 0:
-        return "control_persist is 0"  # to ssh that would mean for ever
-    if config.embedded:
-        return "the host lives in this process, and the master would outlive it"
-    if config.private_key or environ.get(PRIVATE_KEY_VARIABLE):
-        return "the private key is not in a file, and is never written to one"
-    if isinstance(route.proxy, SocksProxy):
-        return "ssh has no SOCKS5 client of its own"
-    return None
 
 
 def trust_of(config: SSHConfig, pins: Sequence[HostKey], known_hosts: Path) -> Trust:

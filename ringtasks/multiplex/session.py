@@ -306,7 +306,7 @@ class MuxSession:
         if self._refusal:
             raise NotStartedError(self._refusal.decode().strip())
         if not self._is_master_alive():
-            raise LinkLostError("the control master has ended")
+            raise LinkLostError("the connection is gone, and its control master with it")
         return Exited(KILLED_STATUS)
 
 

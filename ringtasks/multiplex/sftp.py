@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import paramiko
@@ -248,8 +248,12 @@ class _File(paramiko.SFTPFile):
             self.sftp._convert_status(answer)
 
     def _close(self, async_: bool = False) -> None:
+        if async_:  # by the garbage collector, which has nobody to tell
+            with suppress(Exception):
+                super()._close(async_)  # type: ignore[misc]  # the stubs lack it
+            return
         try:
-            if not self._closed and not async_:
+            if not self._closed:
                 self._confirm_writes(0)
         finally:
             super()._close(async_)  # type: ignore[misc]  # the stubs lack it

@@ -36,6 +36,7 @@ class SFTPStream:
         self._on_close: Callable[[], None] | None = on_close
         self._sending = threading.Lock()
         self._timeout: float | None = None
+        self._is_lost = False
         self.closed = False
 
     @classmethod
@@ -62,11 +63,17 @@ class SFTPStream:
         with self._sending:
             left = [memoryview(part) for part in parts]
             while left:
+                if self._is_lost:
+                    self._check_master()
                 try:
                     sent = self._sock.sendmsg(left)
                 except BlockingIOError:
                     self._check_master()
                     continue
+                except OSError as error:
+                    self._check_open(error)
+                    self._check_master()
+                    raise
                 while left and sent >= len(left[0]):
                     sent -= len(left.pop(0))
                 if left:
@@ -79,12 +86,14 @@ class SFTPStream:
     def recv_exactly(self, size: int) -> bytes:
         """``size`` bytes.
 
-        :raises EOFError: the other end is closed.
+        :raises EOFError: the host has ended the session.
+        :raises LinkLostError: the connection is gone.
         """
         received = self._received(size, socket.MSG_WAITALL) if size else b""
         while len(received) < size:
             more = self._received(size - len(received), socket.MSG_WAITALL)
             if not more:
+                self._check_master()
                 raise EOFError("the SFTP session has ended")
             received += more
         return received
@@ -126,11 +135,23 @@ class SFTPStream:
 
     def _received(self, size: int, flags: int) -> bytes:
         while True:
+            if self._is_lost:
+                self._check_master()
             try:
                 return self._sock.recv(size, flags)
             except BlockingIOError:
                 self._check_master()
+            except OSError as error:
+                self._check_open(error)
+                raise
+
+    def _check_open(self, error: OSError) -> None:
+        """A descriptor of ours that is gone says nothing of the host's files (no errno)."""
+        if self.closed:
+            raise OSError("Socket is closed") from error
 
     def _check_master(self) -> None:
-        if not self._is_master_alive():
+        """Once it is known to be gone it is not asked again: each asking takes its time."""
+        if self._is_lost or not self._is_master_alive():
+            self._is_lost = True
             raise LinkLostError("the control master does not answer")

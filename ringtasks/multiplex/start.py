@@ -16,18 +16,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..config import SSHConfig, expand
-from ..errors import HostKeyError, ProtocolError, Reason, RouteError, UsageError
+from ..errors import (
+    AuthenticationError,
+    HostKeyError,
+    ProtocolError,
+    Reason,
+    RouteError,
+    UsageError,
+)
 from ..hostkeys import HostKey, KnownHosts
 from ..routes import ProcessProxy, Route
 from . import failures, locks, master, processes, records
-from .command import Command, Hop, Trust, alias, master_command, objection, trust_of
+from .command import Command, Hop, Trust, alias, master_command, trust_of
 from .complaints import error_of
 from .control import Control, DeniedError
+from .eligibility import objection
 from .folder import control_folder
 from .identity import control_name, jump_config
 from .records import Master
 
-__all__ = ["can_master", "start"]
+__all__ = ["can_master", "check_key", "start"]
 
 _MAX_HOPS = 8  # a jump host that is its own jump host would go on for ever
 #: macOS lets a process open 256 files, and a master needs four for each session.
@@ -37,7 +45,7 @@ _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 def can_master(config: SSHConfig, route: Route) -> bool:
     """Whether a control master can hold a connection over this route."""
-    if shutil.which("ssh") is None or objection(config, route, os.environ) is not None:
+    if shutil.which("ssh") is None or objection(config, (route,), os.environ) is not None:
         return False
     if route.name != "direct" or not config.proxy_jump:
         return True
@@ -58,7 +66,7 @@ def start(
     :raises StateFileError: the folder of the sockets cannot be used.
     """
     attempt = _Attempt(config, route, config.connect_timeout if timeout is None else timeout)
-    _check_key(config)
+    check_key(config)
     folder = control_folder()
     name = control_name(config, transport, os.environ)
     with locks.locked(master.lock_file(folder, name), attempt.remaining()) as is_mine:
@@ -188,6 +196,9 @@ class _Attempt:
         error = error_of(self._config.id, self._route, said, carrier_said, elapsed)
         if isinstance(error, HostKeyError):
             error.advice = f"if the box was rebuilt, update {_place(self._config)}"
+        elif isinstance(error, AuthenticationError) and _is_encrypted(self._config):
+            error.evidence += "; the private key file is encrypted"
+            error.advice = f"ssh-add {self._config.key_path}"
         return error
 
     def _master_pid(self, socket: Path) -> int:
@@ -270,9 +281,23 @@ def _new_file(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _check_key(config: SSHConfig) -> None:
+def check_key(config: SSHConfig) -> None:
+    """:raises UsageError: the key file is not there."""
     if config.key_path and not Path(expand(config.key_path)).expanduser().is_file():
         raise UsageError(f"{config.id}: ssh_key: no such file: {config.key_path}")
+
+
+def _is_encrypted(config: SSHConfig) -> bool:
+    """ssh does not say that it has left out a key for want of its passphrase."""
+    if not config.key_path:
+        return False
+    path = Path(expand(config.key_path)).expanduser().absolute()
+    argv = ["ssh-keygen", "-y", "-P", "", "-f", str(path)]
+    try:
+        found = subprocess.run(argv, capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"passphrase" in found.stderr
 
 
 def _can_jump(name: str, hops: int = 0) -> bool:

@@ -5,13 +5,37 @@ Nothing heavy is imported until a task runs, so that ``inv --list`` and completi
 
 from __future__ import annotations
 
+import os
+import sys
+
 from invoke import Collection
 
-from . import check, doctor, health, hosts, run, shell
+# Invoke keeps Python from leaving bytecode beside a tasks.py. This is a package: in a checkout it
+# would be compiled anew by each run (30 ms and more).
+sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+
+
+from . import (  # noqa: E402  # compiled only from here on
+    check,
+    connections,
+    doctor,
+    health,
+    hosts,
+    run,
+    shell,
+)
 
 __all__ = ["namespace"]
 
-namespace = Collection(run.run, hosts.hosts, check.check, shell.shell, doctor.doctor)
+namespace = Collection(
+    run.run,
+    hosts.hosts,
+    check.check,
+    shell.shell,
+    connections.connections,
+    connections.disconnect,
+    doctor.doctor,
+)
 _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)

@@ -15,14 +15,27 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-@task(help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
-def check(c: Context, host: str = "@all", json: bool = False, inventory: str | None = None) -> None:
+@task(
+    help={
+        "host": HOST_HELP,
+        "fresh": "log in anew, also where a connection is open already",
+        "json": JSON_HELP,
+        "inventory": INVENTORY_HELP,
+    }
+)
+def check(
+    c: Context,
+    host: str = "@all",
+    fresh: bool = False,
+    json: bool = False,
+    inventory: str | None = None,
+) -> None:
     """Try every route of the hosts: latency, or why not."""
     from ..config import SSHConfig
-    from ..probe import probe
+    from ..probe import is_alive_by_old_only, is_reached, probe
 
     hosts = selected(c, host, inventory)
-    probes = probe([SSHConfig.from_host_config(found) for found in hosts])
+    probes = probe([SSHConfig.from_host_config(found) for found in hosts], fresh=fresh)
     by_host = {found.name: [p for p in probes if p.host == found.name] for found in hosts}
     if json:
         for name, own in by_host.items():
@@ -30,8 +43,11 @@ def check(c: Context, host: str = "@all", json: bool = False, inventory: str | N
     else:
         rows = [(p.host, p.route, p.address, _verdict(p)) for p in probes]
         display.table(["host", "route", "address", "answer"], rows)
-    reached = [any(p.latency_ms is not None for p in own) for own in by_host.values()]
-    raise Exit(code=combined_status(0 if is_reached else 255 for is_reached in reached))
+    for name, own in by_host.items():
+        if is_alive_by_old_only(own):
+            display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")
+    statuses = [0 if is_reached(own) else 255 for own in by_host.values()]
+    raise Exit(code=combined_status(statuses))
 
 
 def _fields(probe: Probe) -> dict[str, object]:
@@ -41,6 +57,7 @@ def _fields(probe: Probe) -> dict[str, object]:
         "address": probe.address,
         "ok": probe.latency_ms is not None,
         "latency_ms": probe.latency_ms,
+        "is_old": probe.is_old,
         "reason": str(failure.reason) if failure else None,
         "error": failure.explain() if failure else None,
     }
@@ -48,7 +65,8 @@ def _fields(probe: Probe) -> dict[str, object]:
 
 def _verdict(probe: Probe) -> str:
     if probe.latency_ms is not None:
-        return f"{probe.latency_ms:.0f} ms"
+        how = ", over the open connection" if probe.is_old else ""
+        return f"{probe.latency_ms:.0f} ms{how}"
     if probe.failure is None:
         return "no answer"
     return f"{probe.failure.what}; {probe.failure.advice}"

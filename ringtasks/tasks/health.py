@@ -54,10 +54,4 @@ def reset(c: Context, host: str | None = None, inventory: str | None = None) -> 
 
 
 def _ago(then: float | None, now: float) -> str:
-    if then is None:
-        return "never"
-    seconds = max(0, round(now - then))
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+    return "never" if then is None else f"{display.age(now - then)} ago"

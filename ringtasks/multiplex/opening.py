@@ -1,0 +1,46 @@
+"""From a host to a link over its control master: the one that is there, else a new one.
+
+Finding one is on the way of every command, so that all that a new one needs is loaded then only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from ..config import SSHConfig
+from ..errors import StateFileError
+from ..health import Outcome
+from ..health_notes import Ledger
+from ..routes import routes_of
+from .eligibility import objection
+from .link import MuxLink
+from .master import attach
+
+__all__ = ["open_link"]
+
+
+def open_link(
+    config: SSHConfig,
+    transport: str | None,
+    note: Callable[[Outcome], None],
+    ledger: Ledger | None = None,
+) -> MuxLink | None:
+    """None: no control master can hold this connection, so that it has to be kept in process.
+
+    :param note: is told which routes failed, and which works, where a master was started.
+    :param ledger: knows the health of the routes; None: the health file.
+    :raises UnreachableError: no route works.
+    :raises UsageError: the configuration cannot be used.
+    """
+    if objection(config, routes_of(config, os.environ), os.environ) is not None:
+        return None
+    try:
+        found = attach(config, transport)
+    except StateFileError:  # a folder that cannot be trusted, or is on a full disk
+        return None
+    if found is not None:
+        return MuxLink(config, found)
+    from .log_in import LogIn
+
+    return LogIn(config, transport, note, ledger).run()

@@ -1,0 +1,62 @@
+"""``inv connections`` and ``inv disconnect``: the control masters of this machine."""
+
+from __future__ import annotations
+
+import time
+
+from invoke import Context, Exit
+
+from .. import display
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+
+__all__ = ["connections", "disconnect"]
+
+
+@task(help={"json": JSON_HELP})
+def connections(c: Context, json: bool = False) -> None:
+    """Show the connections that are kept open between runs."""
+    from ..multiplex.master import listing
+
+    now = time.time()
+    kept = listing()
+    if json:
+        for master, sessions, last_used in kept:
+            display.json_line(
+                {
+                    "host_id": master.host,
+                    "route": master.route,
+                    "address": master.address,
+                    "pid": master.pid,
+                    "sessions": sessions,
+                    "started_at": master.started_at,
+                    "last_used": last_used,
+                }
+            )
+        return
+    rows = [
+        (
+            *(master.host, master.route, master.address),
+            *(display.age(now - master.started_at), display.age(now - last_used)),
+            *(sessions, master.pid),
+        )
+        for master, sessions, last_used in kept
+    ]
+    columns = ["host", "route", "address", "age", "last used", "sessions", "pid"]
+    display.table(columns, rows)
+
+
+@task(help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP})
+def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> None:
+    """Close connections that are kept open, and whatever runs over them."""
+    from ..fanout import each
+    from ..multiplex.master import listing, retire
+
+    names = None if host is None else {found.name for found in selected(c, host, inventory)}
+    masters = [kept.master for kept in listing() if names is None or kept.master.host in names]
+    left = [master for master, is_gone in each(masters, retire) if not is_gone]
+    listing()  # removes what is left beside the sockets
+    closed = len(masters) - len(left)
+    display.say(f"{closed} connection{'s' * (closed != 1)} closed")
+    for master in left:
+        display.say(f"{master.host}: process {master.pid} does not end: kill -9 {master.pid}")
+    raise Exit(code=1 if left else 0)
