@@ -92,7 +92,8 @@ def lab() -> Iterator[Place]:
     from tests.support.sshd import Sshd, make_key
 
     with tempfile.TemporaryDirectory(prefix="rt-bench-") as home:
-        os.environ.update(HOME=home, XDG_STATE_HOME=f"{home}/state")
+        (Path(home) / "run").mkdir(mode=0o700)  # for control masters, which end with the server
+        os.environ.update(HOME=home, XDG_STATE_HOME=f"{home}/state", XDG_RUNTIME_DIR=f"{home}/run")
         key = make_key(Path(home) / "key")
         with Sshd(key, addresses=["0.0.0.0"]) as sshd:  # all of 127.0.0.0/8
             yield Place(sshd.port, sshd.user, str(key))

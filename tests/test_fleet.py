@@ -16,6 +16,7 @@ from ringtasks import SSHClient, SSHConfig, fleet
 from ringtasks.errors import UnknownHostError, UsageError
 from ringtasks.fleet import State
 from ringtasks.health_store import HealthStore
+from ringtasks.multiplex.master import DEFAULT_LIMIT, listing
 from ringtasks.testing import FakeFleet
 from ringtasks.testing.rules import Answer, Call
 from tests.support.faulty import Blackhole, Refusing, Silent, Wire
@@ -375,3 +376,38 @@ def test_stopping_ends_the_processes_on_real_hosts(sshd: Sshd, client_key: Path)
 
     assert {found.result.returncode for found in result} == {130}
     assert [pid for pid in pids if is_running(pid)] == []
+
+
+def test_a_crowd_of_hosts_uses_the_masters_that_live_and_starts_none(
+    make_sshd: Callable[..., Sshd], client_key: Path
+) -> None:
+    server = make_sshd(addresses=["0.0.0.0"])
+    hosts = [
+        SSHConfig(f"127.0.3.{n + 1}", server.port, server.user, str(client_key), name=f"h{n}")
+        for n in range(DEFAULT_LIMIT + 1)
+    ]
+    with SSHClient(hosts[7]) as client:
+        assert client.run("true")
+    before = server.accepted_logins()
+
+    assert fleet.run(hosts, "true")
+
+    assert server.accepted_logins() - before == DEFAULT_LIMIT
+    assert [found.master.host for found in listing()] == ["h7"]
+
+
+def test_a_few_hosts_leave_masters_behind_for_the_next_run(
+    make_sshd: Callable[..., Sshd], client_key: Path
+) -> None:
+    server = make_sshd(addresses=["0.0.0.0"])
+    hosts = [
+        SSHConfig(f"127.0.3.{n + 1}", server.port, server.user, str(client_key), name=f"h{n}")
+        for n in range(3)
+    ]
+    assert fleet.run(hosts, "true")
+    before = server.accepted_logins()
+
+    result = fleet.run(hosts, "exit 3")
+
+    assert server.accepted_logins() == before
+    assert states(result) == dict.fromkeys(("h0", "h1", "h2"), State.FAILED)

@@ -46,6 +46,8 @@ class HostRun:
         self.host = self.config.id
         self.outcomes: list[Outcome] = []
         """What the health file is to be told in the end."""
+        self.starts_masters = True
+        """Whether it may start a control master, where there is none yet."""
         self.is_reached = False
         """Whether the command may have started; while it is False, `cancel` keeps it from it."""
         self._given, self._request = given, request
@@ -113,8 +115,13 @@ class HostRun:
     def _client(self, notes: HealthNotes) -> SSHClient:
         if isinstance(self._given, SSHClient):
             return self._given
+        config = self._given
+        if not self.starts_masters:
+            from .masters import without_new
+
+            config = without_new(config, self._request.transport)
         return SSHClient(
-            self._given,
+            config,
             transport=self._request.transport,
             max_output_bytes=self._request.max_output_bytes,
             on_open=self._opened,

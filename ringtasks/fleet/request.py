@@ -28,7 +28,7 @@ class Request:
     :param stdin: passed on to every host, as it comes; None: empty.
     :param transport: use this route only.
     :param retries: repeat a failed command up to so many times; only what may run twice.
-    :param fanout: hosts at the same time. One that has not answered for a second does not count.
+    :param fanout: hosts at the same time. One that has not been reached for a while does not count.
     :param jump_fanout: log-ins at the same time through one jump host.
     :param serial: batches of so many hosts, ``5`` or ``"25%"``; the next begins when all of the one
         before have ended. None: one batch.

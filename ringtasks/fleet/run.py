@@ -16,6 +16,7 @@ from .choosing import choose
 from .crew import Crew
 from .host_run import HostRun, OnOutput
 from .hosts import Hosts, check, hosts_of, id_of
+from .masters import may_start
 from .request import Request
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule
@@ -79,6 +80,7 @@ class FleetRun:
             self._crew.answers.put(found)
         for run in self._runs:
             run.on_output = self.on_output
+            run.starts_masters = may_start(len(self._runs))
         self._crew.start()
         try:
             while self._left:

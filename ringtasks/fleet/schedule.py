@@ -1,7 +1,7 @@
 """Which host is next.  Pure: the clock is handed in, and nothing here waits.
 
 A host's ticket is *waiting*, then *under way*, and in the end *over*.  Under way it counts against
-the fanout, with one exception: while it has not been reached for a second it is *parked*, so that
+the fanout, with one exception: while it has not been reached for a while it is *parked*, so that
 dead hosts do not keep the living from their turn; once reached, it needs a place again before its
 command may start.  Log-ins through one jump host are counted apart.
 
@@ -23,7 +23,7 @@ from .overload import Limit
 __all__ = ["PARK_AFTER", "Schedule", "Ticket"]
 
 #: Seconds after which a host that has not been reached gives up its place.
-PARK_AFTER = 1.0
+PARK_AFTER = 0.5
 #: So many times the fanout are under way at most, parked ones included: each takes a thread.
 _MOST = 4
 
