@@ -16,6 +16,7 @@ from .config import SSHConfig
 from .dialing import Dialled, Gateway, dial
 from .errors import Reason, RingtasksError, RouteError, UnreachableError
 from .health import Outcome, RouteOutcome, order_routes
+from .health_notes import Ledger
 from .health_store import HealthStore
 from .routes import Route, only, routes_of
 
@@ -26,14 +27,18 @@ class Approach:
     """One try at reaching one host, within ``config.connect_timeout`` seconds from its making.
 
     :param transport: use this route only.
+    :param ledger: knows the health of the routes; None: the health file.
     :raises UsageError: the host has no such route, or a proxy setting makes no sense.
     """
 
-    def __init__(self, config: SSHConfig, transport: str | None = None) -> None:
+    def __init__(
+        self, config: SSHConfig, transport: str | None = None, ledger: Ledger | None = None
+    ) -> None:
         self.config = config
         self.failures: list[RouteError] = []
+        self._ledger = ledger
         self._deadline = time.monotonic() + config.connect_timeout
-        self._routes = _by_health(config.id, _chosen(config, transport))
+        self._routes = _by_health(config.id, _chosen(config, transport), ledger)
         self._overtaken: tuple[RouteError, ...] = ()
         self._ahead: _Ahead | None = None
 
@@ -72,6 +77,10 @@ class Approach:
     def remaining(self) -> float:
         """Seconds left; never quite 0, since that means "no limit" to some."""
         return max(0.05, self._deadline - time.monotonic())
+
+    def record(self, outcome: Outcome) -> None:
+        """Note what was learned of another host on the way: a jump host."""
+        (self._ledger or HealthStore()).record([outcome])
 
     def abandon(self) -> None:
         """Close what `begin` has opened, if nobody has taken it."""
@@ -135,13 +144,13 @@ def _chosen(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
     return only(routes, transport, config.id) if transport else routes
 
 
-def _by_health(host: str, routes: tuple[Route, ...]) -> list[Route]:
+def _by_health(host: str, routes: tuple[Route, ...], ledger: Ledger | None) -> list[Route]:
     """``routes`` with those that have been failing at the back."""
     if len(routes) < 2:
         return list(routes)
     by_name = {route.name: route for route in routes}
     now = time.time()
-    store = HealthStore()
+    store = ledger or HealthStore()
     known = store.get(host).transports
     first, *others = order_routes(list(by_name), known, now)
     is_recovering = first in known and known[first].route_state_at(now) == "half_open"

@@ -15,12 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
+from .cancellation import Cancellation
 from .capture import MAX_OUTPUT_BYTES, Capture
 from .config import SSHConfig
 from .errors import LimitError, OutcomeUnknownError, RouteError, UnreachableError
 from .execution import Ending, Execution
 from .faults import printable
 from .health import Outcome, SSHHealth
+from .health_notes import Ledger
 from .keeper import LinkKeeper, Report
 from .link import STDOUT, Link, LinkLostError, Terminal
 from .result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
@@ -48,6 +50,7 @@ class SSHClient:
     :param transport: use this route only (``tailscale``, ``direct`` or ``cloudflare``).
     :param max_output_bytes: what is kept of each stream of a command: head and tail beyond that.
     :param on_open: told of each opening of a link: the routes that failed, and the one that works.
+    :param ledger: takes what was learned of the host's health; None: the health file.
     """
 
     def __init__(
@@ -57,12 +60,13 @@ class SSHClient:
         transport: str | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
         on_open: Callable[[Outcome], None] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
         _check_whole("max_output_bytes", max_output_bytes, 0)
         self.config = config
-        self._keeper = LinkKeeper(config, transport, on_open)
+        self._keeper = LinkKeeper(config, transport, on_open, ledger)
         self._max_output_bytes = max_output_bytes
 
     @property
@@ -80,6 +84,7 @@ class SSHClient:
         stdin: BinaryIO | None = None,
         on_output: OnOutput | None = None,
         terminal: Terminal | None = None,
+        cancellation: Cancellation | None = None,
     ) -> SSHResult:
         """Run ``command`` and wait for it.
 
@@ -90,13 +95,18 @@ class SSHClient:
         :param stdin: passed on as it comes; None: empty.
         :param on_output: gets 1 or 2 (stdout, stderr) and the bytes, as they come; then they are
             not kept in the result.
+        :param cancellation: ends it from another thread, as Ctrl-C would, but raises nothing.
         :raises KeyboardInterrupt: Ctrl-C; the remote processes were told to end. Its argument is
             the SSHResult.
         """
         call = self._call(command, timeout, cwd, env)
         call.stdin, call.on_output, call.terminal = stdin, on_output or call.on_output, terminal
+        if cancellation is not None:
+            cancellation.when_cancelled(call.cancel)
         result = self._perform(call)
-        if call.is_interrupted:
+        if cancellation is not None:
+            cancellation.when_cancelled(None)
+        elif call.is_interrupted:
             raise KeyboardInterrupt(result)
         return result
 
@@ -308,7 +318,8 @@ class SSHClient:
         self._keeper.record(call.report, success=True)
         if ending.interrupted:
             call.is_interrupted = True
-            return call.result(self.config.id, INTERRUPTED, link, f"interrupted; {ending.stopped}")
+            what = ending.stopped or "the command had not been started"
+            return call.result(self.config.id, INTERRUPTED, link, f"interrupted; {what}")
         if ending.status is None:
             passed = LimitError(self.config.id, "the command's time limit", call.limit or 0)
             return call.result(self.config.id, TIMED_OUT, link, f"{passed}; {ending.stopped}")

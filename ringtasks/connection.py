@@ -14,7 +14,6 @@ One connection is used by many threads: ``open`` is safe to call from any of the
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import threading
 import time
@@ -42,6 +41,7 @@ from .health import Outcome
 from .health_store import HealthStore
 from .hostkeys import HostKey, KnownHosts, judge
 from .inventory import find_host
+from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 from .remote_runner import Remote
 from .routes import Route, routes_of
 from .stream import Stream
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from .multiplex.link import MuxLink
 
 __all__ = ["Connection"]
-
-PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 
 class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
@@ -69,7 +67,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     :raises UsageError: a key file that is not there, a route that the host does not have.
     """
 
-    # Fabric's Context keeps what is not declared on the class in its configuration.
+    # Fabric's Context keeps what is not declared on the class in its configuration, which links
+    # share; Fabric itself forgot to declare the first of these.
+    inline_ssh_env: bool = True
     transport: Any = None
     _sftp: Any = None
     ssh: SSHConfig = None  # type: ignore[assignment]
@@ -78,6 +78,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _approach: Approach | None = None
     _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
     _known_hosts: KnownHosts = None  # type: ignore[assignment]
+    _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
     _own_connect_kwargs: dict[str, Any] = None  # type: ignore[assignment]
     _shared_config: SSHConfig | None = None
@@ -103,8 +104,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         if connect_timeout is not None:
             ssh = replace(ssh, connect_timeout=connect_timeout)
         is_plain = gateway is None and not connect_kwargs and approach is None
+        self._owns_gateway = gateway is None
         if gateway is None and ssh.proxy_jump:
-            gateway = Connection(ssh.proxy_jump)
+            report_jump = approach.record if approach is not None else None
+            gateway = Connection(ssh.proxy_jump, config=config, report=report_jump)
         if isinstance(gateway, Connection):
             gateway.keep_in_process()
         super().__init__(
@@ -120,10 +123,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         )
         if is_plain and not self.config.connect_kwargs and not self.forward_agent:
             self._shared_config = ssh  # nothing but what ssh can be told says how to connect
-        if ssh.host:
+        if ssh.host and (ssh.host, ssh.port) != (self.host, self.port):
             ssh = replace(ssh, host=self.host, port=self.port)
         self.ssh = ssh
-        self.config.runners.remote = Remote
+        if self.config.runners.remote is not Remote:
+            self.config.runners.remote = Remote
         self._transport_name = transport
         self._report = report or _record
         self._known_hosts = KnownHosts()
@@ -135,6 +139,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             approach = None
         # A wrong route or proxy setting is told now, not when it is too late.
         self._approach = approach or Approach(ssh, transport)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Fabric looks through all attributes for each one that is set: 20 of them for a connection.
+        if hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     @property
     def transport_used(self) -> str | None:
@@ -175,6 +186,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
                 self.transport = None
             if self._in_process is not None:
                 self._in_process.close()
+            if self._owns_gateway:
+                self.close_gateway()
 
     def sftp(self) -> Any:
         """One SFTP client, kept until the connection is closed (``paramiko.SFTPClient``)."""
@@ -350,7 +363,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             found = find_host(host)
             ssh = SSHConfig.from_host_config(found) if found else SSHConfig.parse(host)
         given: dict[str, Any] = {"user": user, "port": port}
-        return replace(ssh, **{name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(ssh, **given) if given else ssh
 
 
 def _named(link: MuxLink, ssh: SSHConfig) -> Route:
@@ -404,26 +418,17 @@ def _with_identity(ssh: SSHConfig, connect_kwargs: dict[str, Any] | None) -> dic
     own = dict(connect_kwargs or {})  # Fabric writes into what it is given
     text = ssh.private_key or os.environ.get(PRIVATE_KEY_VARIABLE)
     if text and "pkey" not in own:
-        own["pkey"] = _private_key(text)
+        own["pkey"] = key_of_text(text)
     if ssh.key_path:
         file = Path(expand(ssh.key_path)).expanduser()
         if not file.is_file():
             raise UsageError(f"{ssh.id}: ssh_key: no such file: {file}")
-        own.setdefault("key_filename", [str(file)])
+        key = None if {"pkey", "passphrase", "password"} & own.keys() else key_of_file(file)
+        if key is not None:
+            own["pkey"] = key
+        else:
+            own.setdefault("key_filename", [str(file)])
     return own or None
-
-
-def _private_key(text: str) -> paramiko.PKey:
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key(io.StringIO(text.strip() + "\n"))
-        except paramiko.PasswordRequiredException:
-            raise UsageError(
-                f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
-            ) from None
-        except (paramiko.SSHException, ValueError):
-            continue
-    raise UsageError(f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM)")
 
 
 def _record(outcome: Outcome) -> None:

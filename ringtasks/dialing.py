@@ -9,6 +9,7 @@ through a proxy block; the thread ends with its attempt, `Attempt.cancel` ends i
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import queue
 import threading
@@ -55,10 +56,10 @@ def dial(
     """
     deadline = time.monotonic() + timeout
     finished: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
-    race = Race(
-        [Attempt(host, route, deadline, finished, gateway) for route in routes],
-        is_costly=lambda attempt: attempt.route.is_costly,
-    )
+    attempts = [Attempt(host, route, deadline, finished, gateway) for route in routes]
+    race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
+    if len(attempts) == 1 and attempts[0].is_bounded:
+        race.start(deadline - timeout).run()  # nobody to race with: here, which saves a thread
     failures: list[RouteError] = []
     mistakes: list[UsageError] = []
     try:
@@ -111,10 +112,32 @@ class Attempt:
         self._started_at = 0.0
 
     def start(self) -> None:
-        """Begin; the attempt puts itself into ``finished`` when it has ended."""
+        """`run`, in a thread."""
         self._started_at = time.monotonic()
         name = f"ringtasks-dial-{self.route.name}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        threading.Thread(target=self.run, name=name, daemon=True).start()
+
+    def run(self) -> None:
+        """All of it; the attempt puts itself into ``finished`` when it has ended."""
+        self._started_at = self._started_at or time.monotonic()
+        stream: Stream | None = None
+        try:
+            stream = self._connect()
+            self._cancellation.when_cancelled(stream.close)
+            await_banner(stream, self._deadline)
+            self.stream = stream
+        except Exception as error:  # noqa: BLE001  # a gateway may raise anything: it is handed on
+            self.error = self._error_of(error)
+        finally:
+            if self.stream is None and stream is not None:
+                stream.close()
+        self._finished.put(self)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether nothing in it can last beyond the deadline: not even the lookup of a name."""
+        is_plain = self._gateway is None and self.route.proxy is None
+        return is_plain and _is_address(self.route.host)
 
     def keep(self) -> None:
         """The stream is the caller's: `cancel` no longer closes it."""
@@ -138,19 +161,6 @@ class Attempt:
         """The failure of an attempt that had its head start and lost all the same."""
         evidence = f"no answer in {self.age():.2f} s, {by.route.name} had answered by then"
         return self._failure(Reason.OVERTAKEN, evidence)
-
-    def _run(self) -> None:
-        stream: Stream | None = None
-        try:
-            stream = self._connect()
-            self._cancellation.when_cancelled(stream.close)
-            await_banner(stream, self._deadline)
-            self.stream = stream
-        except Exception as error:  # noqa: BLE001  # a gateway may raise anything: it is handed on
-            self.error = self._error_of(error)
-        if self.stream is None and stream is not None:
-            stream.close()
-        self._finished.put(self)
 
     def _connect(self) -> Stream:
         host, port, proxy = self.route.host, self.route.port, self.route.proxy
@@ -189,6 +199,14 @@ class Attempt:
             self.age(),
             advice,
         )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _next_finished(

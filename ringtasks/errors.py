@@ -52,6 +52,7 @@ class Reason(str, enum.Enum):
     SILENT = "silent"
     RESET = "reset"
     NOT_SSH = "not SSH"
+    OVERLOADED = "overloaded"
     OVERTAKEN = "overtaken"
     PROXY_MISSING = "proxy missing"
     PROXY_FAILED = "proxy failed"
@@ -74,6 +75,7 @@ ADVICE = {
     Reason.SILENT: "sshd does not speak though the port is open: overloaded, or starting?",
     Reason.RESET: "sshd or a firewall dropped it: try again, look at the host's sshd log",
     Reason.NOT_SSH: "something else listens on this port: check ssh_port",
+    Reason.OVERLOADED: "too many log in there at once: try again, with a smaller --fanout",
     Reason.OVERTAKEN: "another route answered first",
     Reason.PROXY_MISSING: "install it, or remove the route from the hosts file",
     Reason.PROXY_FAILED: "check the proxy and its credentials",

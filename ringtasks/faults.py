@@ -13,6 +13,9 @@ from .errors import Reason
 
 __all__ = ["classify", "printable"]
 
+#: What sshd says to whom it drops (its sshd.c, drop_connection).
+_OVERLOADED = "Exceeded MaxStartups"
+
 _BY_ERRNO = {
     errno.ECONNREFUSED: Reason.REFUSED,
     errno.EHOSTUNREACH: Reason.NO_ROUTE,
@@ -34,6 +37,8 @@ def classify(error: BaseException) -> tuple[Reason, str]:
     evidence = _text(error)
     if isinstance(error, socket.gaierror):
         return Reason.NAME_NOT_FOUND, evidence
+    if isinstance(error, NotSSHError) and _OVERLOADED in evidence:
+        return Reason.OVERLOADED, f"it answered {evidence!r}"
     if isinstance(error, NotSSHError):
         return Reason.NOT_SSH, f"it answered {evidence!r}"
     if isinstance(error, TimeoutError) and error.errno is None:

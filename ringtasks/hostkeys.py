@@ -92,7 +92,7 @@ class KnownHosts:
             return (HostKey.parse(config.ssh_host_key),)
         if config.is_ephemeral:
             return ()
-        return tuple(key for name, key in self._entries() if name == config.id)
+        return self._known().entries.get(config.id, ())
 
     def pin(self, config: SSHConfig, key: HostKey) -> bool:
         """Keep ``key`` for the host; False if somebody has pinned another one meanwhile.
@@ -100,26 +100,36 @@ class KnownHosts:
         :raises StateFileError: the file cannot be written.
         """
         with self._locked() as file:
-            pins = tuple(pin for name, pin in self._entries() if name == config.id)
+            known = self._known()
+            pins = known.entries.get(config.id, ())
             if not pins:
-                file.write(f"{config.id} {key.type} {key.blob}\n".encode())
+                line = f"{config.id} {key.type} {key.blob}\n".encode()
+                file.write(line)
+                file.flush()
+                self._remember(known, config.id, key, _Version.of(file.fileno()), len(line))
         return not pins or key in pins
 
-    def _entries(self) -> Iterator[tuple[str, HostKey]]:
+    def _known(self) -> _Known:
+        """What stands in the file, read anew only when it has changed."""
         try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+            with self.path.open("rb") as file:
+                version = _Version.of(file.fileno())
+                known = _read.get(self.path)
+                if known is None or known.version != version:
+                    known = _read[self.path] = _Known(version, _parse(file.read()))
         except FileNotFoundError:
-            return
+            return _Known(None, {})
         except OSError as error:
             raise StateFileError(str(self.path), f"cannot be read: {error.strerror}") from error
-        for line in text.splitlines():
-            names, _, rest = line.strip().partition(" ")
-            if names.startswith(("#", "@")) or not rest:
-                continue
-            with contextlib.suppress(ValueError):
-                key = HostKey.parse(rest)
-                for name in names.split(","):
-                    yield name, key
+        return known
+
+    def _remember(
+        self, known: _Known, name: str, key: HostKey, version: _Version, size_bytes: int
+    ) -> None:
+        """After a line of ``size_bytes`` was added, and nothing else."""
+        if known.version and version.size_bytes == known.version.size_bytes + size_bytes:
+            known.entries[name] = (key,)
+            _read[self.path] = _Known(version, known.entries)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
@@ -132,3 +142,41 @@ class KnownHosts:
             # Held for one read and one write of a line: no need for a limit.
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
+
+
+class _Version(NamedTuple):
+    """What tells one state of a file from the next."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    changed_at_ns: int
+
+    @classmethod
+    def of(cls, descriptor: int) -> _Version:
+        status = os.fstat(descriptor)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class _Known(NamedTuple):
+    """The keys by name, in one version of the file (None: it is not there)."""
+
+    version: _Version | None
+    entries: dict[str, tuple[HostKey, ...]]
+
+
+#: What was read last. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
+_read: dict[Path, _Known] = {}
+
+
+def _parse(text: bytes) -> dict[str, tuple[HostKey, ...]]:
+    entries: dict[str, tuple[HostKey, ...]] = {}
+    for line in text.decode("utf-8", "replace").splitlines():
+        names, _, rest = line.strip().partition(" ")
+        if names.startswith(("#", "@")) or not rest:
+            continue
+        with contextlib.suppress(ValueError):
+            key = HostKey.parse(rest)
+            for name in names.split(","):
+                entries[name] = (*entries.get(name, ()), key)
+    return entries

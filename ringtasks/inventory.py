@@ -7,6 +7,7 @@ mapping of host to fields.  Fields that ringtasks does not know are facts, kept 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -206,6 +207,15 @@ def _parse(file: Path) -> _Mapping:
 
 
 def _read(file: Path) -> tuple[dict[str, HostConfig], dict[str, Any]]:
+    try:
+        status = file.stat()
+    except OSError:
+        return _read_version(file)  # which says what is wrong
+    return _read_version(file, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)  # each host looks up its jump host by name
+def _read_version(file: Path, *_version: int) -> tuple[dict[str, HostConfig], dict[str, Any]]:
     document = _parse(file)
     name = str(file)
     if "hosts" not in document:

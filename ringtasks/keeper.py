@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from .config import SSHConfig
 from .errors import Reason, RouteError, UnreachableError
 from .faults import printable
 from .health import Outcome, RouteOutcome
+from .health_notes import Ledger
 from .health_store import HealthStore
 from .link import Link, LinkLostError
 
@@ -66,6 +68,7 @@ class LinkKeeper:
 
     :param transport: use this route only.
     :param on_open: told of each opening: the routes that failed, and the one that works.
+    :param ledger: takes what was learned of the host's health; None: the health file.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class LinkKeeper:
         config: SSHConfig,
         transport: str | None = None,
         on_open: Note | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.config = config
         self._transport = transport
@@ -80,12 +84,13 @@ class LinkKeeper:
         self._link: Link | None = None
         self._lock = threading.RLock()
         self._made_with = _substitute()
-        self._store = HealthStore()
+        self._ledger = ledger
+        self._store = ledger or HealthStore()
 
     @property
-    def store(self) -> HealthStore:
+    def store(self) -> Ledger:
         """The health file; where links are substituted, the one that is named now."""
-        return HealthStore() if _substitute() else self._store
+        return HealthStore() if _substitute() and self._ledger is None else self._store
 
     @property
     def current(self) -> Link | None:
@@ -130,7 +135,9 @@ class LinkKeeper:
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        open_link = self._made_with or _substitute() or _connect
+        open_link = self._made_with or _substitute()
+        if open_link is None:
+            return _connect(config, self._transport, note, self._ledger)
         return open_link(config, self._transport, note)
 
     def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
@@ -172,38 +179,54 @@ def _substitute() -> OpenLink | None:
     return next(reversed(_substitutes), None)
 
 
-def _connect(config: SSHConfig, transport: str | None, note: Note) -> Link:
-    """The `OpenLink` of the network: over a control master wherever there can be one."""
+def _connect(
+    config: SSHConfig, transport: str | None, note: Note, ledger: Ledger | None = None
+) -> Link:
+    """A link over the network: over a control master wherever there can be one."""
     if config.embedded:
         from .demo import serve
 
-        return _connect_in_process(serve(config), transport, note)
+        return _connect_in_process(serve(config), transport, note, ledger)
     if config.use_control_master:
         from .multiplex.opening import open_link
 
-        link = open_link(config, transport, note)
+        link = open_link(config, transport, note, ledger)
         if link is not None:
             return link
-    return _connect_in_process(config, transport, note)
+    return _connect_in_process(config, transport, note, ledger)
 
 
-def _connect_in_process(config: SSHConfig, transport: str | None, note: Note) -> Link:
+def _connect_in_process(
+    config: SSHConfig, transport: str | None, note: Note, ledger: Ledger | None
+) -> Link:
     from .approach import Approach
 
     config = replace(config, use_control_master=False)
-    approach = Approach(config, transport)
-    if not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists():
+    approach = Approach(config, transport, ledger)
+    if "paramiko" not in sys.modules and _is_plain(config):
         approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
     with _no_collection():
         from .connection import Connection
+        from .fabric_settings import shared_settings
         from .inprocess import InProcessLink
     try:
         return InProcessLink(
-            Connection(config, transport=transport, report=note, approach=approach)
+            Connection(
+                config,
+                config=shared_settings(),
+                transport=transport,
+                report=note,
+                approach=approach,
+            )
         )
     except BaseException:
         approach.abandon()
         raise
+
+
+def _is_plain(config: SSHConfig) -> bool:
+    """Whether the address is known without Fabric's settings."""
+    return not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists()
 
 
 @contextlib.contextmanager

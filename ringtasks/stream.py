@@ -20,6 +20,10 @@ __all__ = ["Stream"]
 # is acknowledged: 40 ms with delayed acknowledgements, measured on loopback.
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
+#: What is asked of the system at once. Paramiko asks twice for each packet, and while logging in
+#: the packets are small and come together.
+_READ_BYTES = 32 * 1024
+
 
 class Stream:
     """A socket, or a Paramiko channel through a jump host, with a memory.
@@ -31,9 +35,10 @@ class Stream:
         self, sock: Any, *, early: bytes = b"", on_close: Callable[[], None] | None = None
     ) -> None:
         self._sock = sock
-        self._early = early
+        self._early, self._taken = early, 0
         self._on_close = on_close
         self._is_tcp = _is_tcp(sock)
+        self._is_shared = False
         self.last_heard = time.monotonic()
         self._closed = False  # Paramiko's Transport looks at its socket's
         self.silence_limit: float | None = None
@@ -48,10 +53,13 @@ class Stream:
         :raises ConnectionAbortedError: nothing within ``silence_limit``.
         """
         if self._early:
-            early, self._early = self._early[:size], self._early[size:]
+            early = self._early[self._taken : self._taken + size]
+            self._taken += len(early)
+            if self._taken == len(self._early):
+                self._early, self._taken = b"", 0
             return early
         try:
-            received: bytes = self._sock.recv(size)
+            received: bytes = self._sock.recv(max(size, _READ_BYTES))
         except TimeoutError:
             self._check_silence()
             raise
@@ -59,11 +67,32 @@ class Stream:
         if self._is_tcp and _TCP_QUICKACK is not None:
             with contextlib.suppress(OSError):  # closed meanwhile by another thread
                 self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
+        if len(received) > size:
+            self._early, self._taken = received, size
+            return received[:size]
         return received
+
+    def peek(self, size: int) -> bytes:
+        """As `recv`, but what it returns stays; ``b""`` also where that cannot be done."""
+        if not self._is_tcp or self._early:
+            return b""
+        there: bytes = self._sock.recv(size, socket.MSG_PEEK)
+        return there
+
+    def share(self) -> socket.socket | None:
+        """The bare TCP connection, for another process; to `close` is then to leave it to that.
+
+        None: it is no TCP connection, or some of it was read already.
+        """
+        if not self._is_tcp or self._early:
+            return None
+        self._is_shared = True
+        shared: socket.socket = self._sock.dup()
+        return shared
 
     def unread(self, received: bytes) -> None:
         """Give back what was read too early."""
-        self._early = received + self._early
+        self._early, self._taken = received + self._early[self._taken :], 0
 
     def send(self, data: bytes) -> int:
         """Send some of ``data``; the number of bytes taken."""
@@ -81,9 +110,11 @@ class Stream:
     def close(self) -> None:
         """Close the socket and what carries it. Safe to repeat, from any thread."""
         self._closed = True
-        with contextlib.suppress(OSError, AttributeError):
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
-        self._sock.close()
+        if not self._is_shared:
+            with contextlib.suppress(OSError, AttributeError):
+                self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
+        with contextlib.suppress(OSError, EOFError):  # a channel whose jump host is gone already
+            self._sock.close()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close()

@@ -7,24 +7,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..config import SSHConfig
-from ..errors import StateFileError
+from ..errors import StateFileError, UnreachableError
 from ..health import Outcome
 from ..routes import routes_of
 from .eligibility import objection
 from .link import MuxLink
 from .master import attach
 
+if TYPE_CHECKING:
+    from ..health_notes import Ledger
+
 __all__ = ["open_link"]
 
 
 def open_link(
-    config: SSHConfig, transport: str | None, note: Callable[[Outcome], None]
+    config: SSHConfig,
+    transport: str | None,
+    note: Callable[[Outcome], None],
+    ledger: Ledger | None = None,
 ) -> MuxLink | None:
     """None: no control master can hold this connection, so that it has to be kept in process.
 
     :param note: is told which routes failed, and which works, where a master was started.
+    :param ledger: knows the health of the routes; None: the health file.
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
@@ -32,10 +40,12 @@ def open_link(
         return None
     try:
         found = attach(config, transport)
-    except StateFileError:  # a folder that cannot be trusted, or is on a full disk
-        return None
-    if found is not None:
-        return MuxLink(config, found)
-    from .log_in import LogIn
+        if found is not None:
+            return MuxLink(config, found)
+        from .log_in import LogIn
 
-    return LogIn(config, transport, note).run()
+        return LogIn(config, transport, note, ledger).run()
+    except UnreachableError:
+        raise
+    except (StateFileError, OSError):  # a folder that cannot be trusted, or is on a full disk
+        return None

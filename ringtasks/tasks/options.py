@@ -12,6 +12,7 @@ import invoke
 from invoke import Context, Exit
 
 from ..errors import RingtasksError, UsageError
+from ..result import combined_status
 
 if TYPE_CHECKING:
     from ..inventory import HostConfig, Inventory
@@ -129,11 +130,3 @@ def environment(pairs: Iterable[str]) -> dict[str, str]:
             value = os.environ[name]
         found[name] = value
     return found
-
-
-def combined_status(statuses: Iterable[int]) -> int:
-    """One exit status for several hosts: 0, the status all failures share, else 1."""
-    failed = {status for status in statuses if status != 0}
-    if not failed:
-        return 0
-    return failed.pop() if len(failed) == 1 else 1

@@ -1,9 +1,13 @@
-"""``inv run``: one command on the selected hosts."""
+"""``inv run``: one command on the selected hosts.
+
+One host is the common case, and lean: what several need is in `run_fleet`, loaded for them only.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invoke import Context, Exit
@@ -15,8 +19,8 @@ from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
-    combined_status,
     environment,
+    inventory_of,
     number,
     selected,
     task,
@@ -28,25 +32,35 @@ if TYPE_CHECKING:
     from ..inventory import HostConfig
     from ..result import SSHResult
 
-__all__ = ["run"]
+__all__ = ["Request", "run"]
 
 RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
 
 
 @task(
-    iterable=["env"],
+    iterable=["env", "arg"],
     help={
         "host": HOST_HELP,
         "cmd": "the command, for /bin/sh on the host",
+        "script": "run this local script there, by the interpreter that its first line names",
+        "arg": "an argument for --script; repeatable (--arg=-x for one that starts with a dash)",
         "timeout": "seconds until it is ended (default: the host's command_timeout; 0: never)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
         "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
         "transport": "use this route only: tailscale, direct or cloudflare",
         "retries": "repeat a failed command up to N times; only if it is safe to run twice",
-        "fanout": "hosts at the same time (they still run one after another)",
+        "fanout": "hosts at the same time (default: 64)",
+        "serial": "in batches of N hosts, or of N% of them",
+        "max-failures": "begin no more hosts once N, or N%, have failed",
+        "rerun-failed": "those of the last run on several hosts that did not succeed",
+        "skip-unhealthy": "leave out hosts whose circuit is open",
+        "pick": "only the N hosts that have been working best",
+        "dry-run": "show the hosts, their routes and the script; send nothing",
+        "fold": "show equal outputs once, under the folded names of their hosts",
+        "diff": "show the most frequent output, and in what the others differ from it",
+        "outdir": "also write each host's output to DIR/HOST.out and DIR/HOST.err",
         "json": JSON_HELP,
         "pty": "give the command a terminal",
-        "skip-unhealthy": "leave out hosts whose circuit is open",
         "inventory": INVENTORY_HELP,
     },
 )
@@ -54,94 +68,152 @@ def run(
     c: Context,
     host: str | None = None,
     cmd: str | None = None,
+    script: str | None = None,
+    arg: Any = None,  # Invoke makes it a list
     timeout: str | None = None,
     cwd: str | None = None,
     env: Any = None,  # Invoke makes it a list
     transport: str | None = None,
     retries: str = "0",
     fanout: str | None = None,
+    serial: str | None = None,
+    max_failures: str | None = None,
+    rerun_failed: bool = False,
+    skip_unhealthy: bool = False,
+    pick: str | None = None,
+    dry_run: bool = False,
+    fold: bool = False,
+    diff: bool = False,
+    outdir: str | None = None,
     json: bool = False,
     pty: bool = False,
-    skip_unhealthy: bool = False,
     inventory: str | None = None,
 ) -> None:
-    """Run a command on hosts, by whichever route works."""
-    if not cmd:
-        raise UsageError("--cmd is missing: what shall run?")
-    number("--fanout", fanout, at_least=1, whole=True)
-    request = _Request(
-        command=cmd,
+    """Run a command or a local script on hosts, by whichever route works."""
+    request = Request(
+        *_command(cmd, script, arg or ()),
         timeout=number("--timeout", timeout, at_least=0),
         cwd=cwd,
         env=environment(env or ()),
+        transport=transport,
         repeats=int(number("--retries", retries, at_least=0, whole=True) or 0),
         pty=pty,
+        fanout=number("--fanout", fanout, at_least=1, whole=True),
+        serial=serial,
+        max_failures=max_failures,
+        skip_unhealthy=skip_unhealthy,
+        pick=number("--pick", pick, at_least=1, whole=True),
     )
-    clients = _clients(selected(c, host, inventory), transport)
-    if skip_unhealthy:
-        clients = _without_unhealthy(clients)
-    with terminable():
-        statuses = [
-            _run_on(client, request, _reporter(client, clients, json=json)) for client in clients
-        ]
-    raise Exit(code=combined_status(statuses))
+    output = Output(json=json, fold=fold, diff=diff, outdir=outdir)
+    hosts = _hosts(c, host, inventory, rerun_failed=rerun_failed)
+    if dry_run:
+        from .run_fleet import show_plan
+
+        show_plan(hosts, request, json=json)
+    elif len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
+        raise Exit(code=_run_on_one(hosts[0], request, json=json))
+    else:
+        from .run_fleet import run_on_many
+
+        raise Exit(code=run_on_many(hosts, request, output, one=_run_on_one))
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
+    """What to run, and how: the flags, parsed."""
+
     command: str
+    label: str
+    """What results give as their command."""
     timeout: float | None
     cwd: str | None
     env: Mapping[str, str]
+    transport: str | None
     repeats: int
     pty: bool
+    fanout: float | None
+    serial: str | None
+    max_failures: str | None
+    skip_unhealthy: bool
+    pick: float | None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether health decides which hosts it is for."""
+        return self.skip_unhealthy or self.pick is not None
 
 
-def _clients(hosts: list[HostConfig], transport: str | None) -> list[SSHClient]:
+class Output(NamedTuple):
+    """How to show it."""
+
+    json: bool
+    fold: bool
+    diff: bool
+    outdir: str | None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is what one host prints."""
+        return not (self.fold or self.diff or self.outdir)
+
+
+def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> tuple[str, str]:
+    """The command, and what it is called."""
+    if bool(cmd) == bool(script):
+        raise UsageError("--cmd is missing: what shall run?" if not cmd else "--cmd or --script?")
+    if cmd:
+        if arguments:
+            raise UsageError("--arg: is for --script; put it into --cmd")
+        return cmd, cmd
+    from ..fleet.local_script import command_of_file, label_of
+
+    path = Path(script or "")
+    return command_of_file(path, arguments), label_of(path, arguments)
+
+
+def _hosts(
+    c: Context, selector: str | None, given: str | None, *, rerun_failed: bool
+) -> list[HostConfig]:
+    if not rerun_failed:
+        return selected(c, selector, given)
+    from ..fleet.last_run import LastRun
+
+    undone = set(LastRun("run").undone())
+    known = selected(c, selector, given) if selector else inventory_of(c, given).hosts.values()
+    hosts = [host for host in known if host.name in undone]
+    if not hosts:
+        raise UsageError("--rerun-failed: none of those hosts is meant, or in the inventory")
+    return hosts
+
+
+def _run_on_one(host: HostConfig, request: Request, *, json: bool) -> int:
+    """Run on one host, and again as often as was asked for; the last attempt's status."""
     from ..client import SSHClient
     from ..config import SSHConfig
 
-    return [
-        SSHClient(SSHConfig.from_host_config(host), transport=transport, on_open=_tell_fallback)
-        for host in hosts
-    ]
-
-
-def _without_unhealthy(clients: list[SSHClient]) -> list[SSHClient]:
-    for client in clients:
-        if client.health.circuit_state == "open":
-            display.say(f"{client.config.id}: skipped: {client.health.last_reason}")
-    return [client for client in clients if client.health.circuit_state != "open"]
-
-
-def _reporter(client: SSHClient, clients: list[SSHClient], *, json: bool) -> display.Reporter:
-    if json:
-        return display.JsonReporter()
-    if len(clients) > 1:
-        return display.LabelledReporter(client.config.id)
-    return display.RawReporter()
-
-
-def _run_on(client: SSHClient, request: _Request, reporter: display.Reporter) -> int:
-    """Run on one host, and again as often as was asked for; the last attempt's status."""
-    with client:
+    config = SSHConfig.from_host_config(host)
+    reporter = display.JsonReporter() if json else display.RawReporter()
+    with (
+        terminable(),
+        SSHClient(config, transport=request.transport, on_open=_tell_fallback) as client,
+    ):
         for attempt in range(request.repeats + 1):
             try:
                 result = _attempt(client, request, reporter)
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:
                     raise
-                reporter.finish(interrupt.args[0])
-                raise Exit(code=interrupt.args[0].returncode) from None
+                result = interrupt.args[0]
+                break
             if result.success or attempt == request.repeats:
                 break
             why = result.error or f"exit status {result.returncode}"
             display.say(f"attempt {attempt + 1} of {request.repeats + 1} failed: {why}")
             time.sleep(RETRY_DELAY)
-    reporter.finish(result)
+    reporter.finish(result.for_command(request.label))
     return result.returncode
 
 
-def _attempt(client: SSHClient, request: _Request, reporter: display.Reporter) -> SSHResult:
+def _attempt(client: SSHClient, request: Request, reporter: display.Reporter) -> SSHResult:
     with local_terminal(wanted=request.pty) as terminal:
         return client.run(
             request.command,

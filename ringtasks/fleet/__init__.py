@@ -1,0 +1,81 @@
+"""One command on many hosts: bounded, batched, interruptible; every host is accounted for.
+
+::
+
+    from ringtasks import fleet
+
+    for found in fleet.stream("@gpu", "nvidia-smi -L"):       # as they arrive
+        print(found.host, found.state, found.result.stdout)
+
+    result = fleet.run("@gpu,!vast-*", "df -h /", fanout=32, max_failures="10%")
+    print([found.host for found in result.failed])             # in the order of the inventory
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .hosts import Hosts
+from .request import Request
+from .results import FleetResult, HostResult, State
+from .run import FleetRun
+
+__all__ = [
+    "FleetResult",
+    "FleetRun",
+    "HostResult",
+    "Request",
+    "State",
+    "run",
+    "run_async",
+    "stream",
+]
+
+
+def run(
+    hosts: Hosts,
+    command: str,
+    timeout: float | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    **options: Any,
+) -> FleetResult:
+    """Run ``command`` on all hosts and wait; the results are in the order of ``hosts``.
+
+    :param hosts: a selector, or several names, HostConfigs, SSHConfigs or clients (`hosts_of`).
+    :param options: the other fields of `Request`: ``fanout``, ``serial``, ``max_failures`` …
+    :raises UsageError: no host matched, or a configuration cannot be used; nothing was sent.
+    :raises KeyboardInterrupt: Ctrl-C; the remote processes were ended.
+    """
+    return FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options)).wait()
+
+
+async def run_async(
+    hosts: Hosts,
+    command: str,
+    timeout: float | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    **options: Any,
+) -> FleetResult:
+    """`run`, for asyncio. Cancelling the awaiting task ends the remote processes."""
+    from .. import pool
+
+    running = FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options))
+    return await pool.call(running.wait, running.stop)
+
+
+def stream(
+    hosts: Hosts,
+    command: str,
+    timeout: float | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Iterator[HostResult]:
+    """The results of `run`, each as it arrives.
+
+    Where the caller stops listening the run is stopped: its remote processes are ended.
+    """
+    yield from FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options))

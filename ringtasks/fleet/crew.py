@@ -1,0 +1,161 @@
+"""The threads of a run: each takes hosts from the schedule until there is none for it.
+
+Threads, since everything below waits in one; as many as hosts are under way.  A thread that has
+ended a host takes the next one itself; the dispatcher starts further threads when time, a batch or
+a parked host has made room, and counts those out that never begin.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+from .host_run import HostRun
+from .overload import retry_delay
+from .results import HostResult, State
+from .schedule import Schedule, Ticket
+
+__all__ = ["Crew"]
+
+
+class Crew:
+    """Does the runs in the order of the schedule; each answer goes into ``answers``, once a host.
+
+    :param stdin: gives each host its own view of the input, None where it is empty.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[HostRun],
+        schedule: Schedule,
+        stdin: Callable[[], BinaryIO | None] = lambda: None,
+    ) -> None:
+        self.answers: queue.SimpleQueue[HostResult | BaseException] = queue.SimpleQueue()
+        self._runs, self._schedule, self._stdin = runs, schedule, stdin
+        self._changed = threading.Condition()
+        self._under_way: set[Ticket] = set()
+        self._is_stopped = False
+
+    @property
+    def is_over(self) -> bool:
+        """Every host has ended, and every answer was taken."""
+        with self._changed:
+            return self._schedule.is_over and self.answers.empty()
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        threading.Thread(target=self._dispatch, name="ringtasks-fleet", daemon=True).start()
+
+    def stop(self) -> bool:
+        """Begin no more, and end what runs; from any thread. False: it was stopped already.
+
+        A host that was not reached yet is counted out at once: nothing was sent there, and its
+        thread sends nothing any more.
+        """
+        with self._changed:
+            if self._is_stopped:
+                return False
+            self._is_stopped = True
+            under_way = list(self._under_way)
+            self._changed.notify_all()
+        for ticket in under_way:
+            self._runs[ticket.index].cancel()
+        with self._changed:
+            for ticket in under_way:
+                if not self._runs[ticket.index].is_reached:
+                    self._end(ticket, self._skipped(ticket, "interrupted before it was reached"))
+            self._changed.notify_all()
+        return True
+
+    def _dispatch(self) -> None:
+        with self._changed:
+            while not self._schedule.is_over:
+                self._give_up_if_need_be()
+                now = time.monotonic()
+                self._schedule.park(now)
+                while (ticket := self._take()) is not None:
+                    threading.Thread(
+                        target=self._work, args=(ticket,), name="ringtasks-fleet-host", daemon=True
+                    ).start()
+                if not self._schedule.is_over:
+                    self._changed.wait(self._schedule.next_wake(now))
+
+    def _give_up_if_need_be(self) -> None:
+        if self._is_stopped:
+            reason = "interrupted before its turn"
+        elif self._schedule.has_enough():
+            reason = f"not begun: {self._schedule.failures} failed before its turn"
+        else:
+            return
+        for ticket in self._schedule.give_up():
+            run = self._runs[ticket.index]
+            self.answers.put(run.given_up() if ticket.attempts else self._skipped(ticket, reason))
+
+    def _take(self) -> Ticket | None:
+        if self._is_stopped or self._schedule.has_enough():
+            return None
+        ticket = self._schedule.take(time.monotonic())
+        if ticket is not None:
+            self._under_way.add(ticket)
+        return ticket
+
+    def _work(self, first: Ticket) -> None:
+        ticket: Ticket | None = first
+        while ticket is not None:
+            answer = self._attempt(ticket)
+            with self._changed:
+                self._settle(ticket, answer)
+                ticket = self._take()
+                self._changed.notify_all()
+
+    def _attempt(self, ticket: Ticket) -> HostResult | BaseException | None:
+        stdin = self._stdin()
+        try:
+            return self._runs[ticket.index].attempt(stdin, lambda: self._await_place(ticket))
+        except BaseException as error:  # noqa: BLE001  # raised again where the run is waited for
+            return error
+        finally:
+            if stdin is not None:
+                stdin.close()
+
+    def _await_place(self, ticket: Ticket) -> None:
+        with self._changed:
+            self._schedule.reached(ticket)
+            while not self._schedule.unpark(ticket) and not self._is_stopped:
+                self._changed.wait()
+
+    def _settle(self, ticket: Ticket, answer: HostResult | BaseException | None) -> None:
+        if ticket not in self._under_way:  # counted out by `stop`
+            return
+        if answer is None:
+            answer = self._again(ticket)
+        if answer is not None:
+            self._end(ticket, answer)
+
+    def _again(self, ticket: Ticket) -> HostResult | None:
+        """Let it wait for another turn; its last answer, where its time is over."""
+        run, now = self._runs[ticket.index], time.monotonic()
+        delay = retry_delay(ticket.attempts, random.random())  # noqa: S311  # only to spread them
+        if self._is_stopped or now + delay > run.patient_until:
+            return run.given_up()
+        self._under_way.discard(ticket)
+        self._schedule.again(ticket, now, delay)
+        return None
+
+    def _end(self, ticket: Ticket, answer: HostResult | BaseException) -> None:
+        if ticket not in self._under_way:
+            return
+        self._under_way.discard(ticket)
+        is_failure = not isinstance(answer, HostResult) or answer.state not in _NO_FAILURE
+        self._schedule.done(ticket, is_failure=is_failure)
+        self.answers.put(answer)
+
+    def _skipped(self, ticket: Ticket, reason: str) -> HostResult:
+        return self._runs[ticket.index].skipped(reason)
+
+
+_NO_FAILURE = (State.SUCCEEDED, State.SKIPPED)

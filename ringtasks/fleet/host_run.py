@@ -1,0 +1,181 @@
+"""One host's part of a run: a client of its own, opened, used and closed in one thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import BinaryIO
+
+from ..cancellation import Cancellation
+from ..client import SSHClient
+from ..config import SSHConfig
+from ..errors import UsageError
+from ..health import Outcome, SSHHealth
+from ..health_notes import HealthNotes, Ledger
+from ..result import SSHResult
+from .overload import is_overload
+from .request import Request
+from .results import HostResult, State, skipped, state_of
+
+__all__ = ["HostRun", "OnOutput"]
+
+#: Seconds between attempts, as SSHClient.run_async_with_retry.
+RETRY_DELAY = 2.0
+
+#: Is called with the host's name, 1 (stdout) or 2 (stderr), and the bytes as they come.
+OnOutput = Callable[[str, int, bytes], None]
+
+
+class HostRun:
+    """What `crew` has done by its threads, once for each attempt to reach the host.
+
+    :param given: a client that stays open for its owner, or how to make one.
+    :param known: the health file's content, so that it is read once for all hosts.
+    """
+
+    def __init__(
+        self,
+        given: SSHClient | SSHConfig,
+        request: Request,
+        known: Mapping[str, SSHHealth],
+        file: Ledger,
+    ) -> None:
+        self.config = given.config if isinstance(given, SSHClient) else given
+        self.host = self.config.id
+        self.outcomes: list[Outcome] = []
+        """What the health file is to be told in the end."""
+        self.is_reached = False
+        self._given, self._request = given, request
+        self._known, self._file = known, file
+        self.on_output: OnOutput | None = None
+        self._last_open: Outcome | None = None
+        self._cancellation = Cancellation()
+        self._cancelled = threading.Event()
+        self._await_place: Callable[[], None] = lambda: None
+        self._began_at = 0.0
+        self._turned_away: tuple[HostResult, list[Outcome]] | None = None
+
+    def attempt(self, stdin: BinaryIO | None, await_place: Callable[[], None]) -> HostResult | None:
+        """Reach the host and run the command; None: overrun, nothing was sent, try again later.
+
+        :param await_place: called once it is reached; returns when the command may start.
+        """
+        self._await_place, self._last_open = await_place, None
+        self._began_at = self._began_at or time.monotonic()
+        notes = HealthNotes(self._known, self._file)
+        client = self._client(notes)
+        try:
+            answer = self._answer(client, stdin)
+        finally:
+            if client is not self._given:
+                client.close_link()
+        if answer.state is State.UNREACHABLE and is_overload(self._last_open):
+            self._turned_away = answer, notes.outcomes
+            return None
+        self.outcomes += notes.outcomes
+        return answer
+
+    def given_up(self) -> HostResult:
+        """The answer of the attempt that was turned away, which was its last."""
+        assert self._turned_away is not None  # noqa: S101  # for the type checker
+        answer, outcomes = self._turned_away
+        self.outcomes += outcomes
+        return answer
+
+    @property
+    def patient_until(self) -> float:
+        """Until when it is tried again, where it is turned away: a monotonic time."""
+        return self._began_at + self.config.connect_timeout
+
+    def skipped(self, reason: str) -> HostResult:
+        """The answer of a host that is left out."""
+        return skipped(self.host, self._request.label or self._request.command, reason)
+
+    def left(self) -> HostResult:
+        """The answer of a host that somebody has left while it was under way."""
+        reason = "it was left under way; look before you repeat it"
+        unreached = self.skipped("").result
+        told = f"{self.host}: {State.UNKNOWN}: {reason}"
+        return HostResult(
+            self.host, State.UNKNOWN, replace(unreached, error=told, is_unknown=True), reason
+        )
+
+    def cancel(self) -> None:
+        """End it, from any thread: `attempt` returns soon, at the latest when it is connected."""
+        self._cancelled.set()
+        self._cancellation.cancel()
+
+    def _client(self, notes: HealthNotes) -> SSHClient:
+        if isinstance(self._given, SSHClient):
+            self.is_reached = self._given.is_alive()
+            return self._given
+        return SSHClient(
+            self._given,
+            transport=self._request.transport,
+            max_output_bytes=self._request.max_output_bytes,
+            on_open=self._opened,
+            ledger=notes,
+        )
+
+    def _opened(self, outcome: Outcome) -> None:
+        self._last_open = outcome
+        if outcome.success:
+            self.is_reached = True
+            self._await_place()
+
+    def _answer(self, client: SSHClient, stdin: BinaryIO | None) -> HostResult:
+        request = self._request
+        for attempt in range(request.retries + 1):
+            try:
+                result = self._run(client, stdin)
+            except UsageError as error:
+                return self._unusable(error)
+            if result.success or attempt == request.retries:
+                break
+            if self._cancelled.wait(RETRY_DELAY):
+                break
+        state = state_of(result)
+        return HostResult(
+            self.host, state, result, self._reason(state, result), _detour(self._last_open)
+        )
+
+    def _run(self, client: SSHClient, stdin: BinaryIO | None) -> SSHResult:
+        request, on_output = self._request, self.on_output
+        result = client.run(
+            request.command,
+            request.timeout,
+            request.cwd,
+            request.env,
+            stdin=stdin,
+            on_output=on_output and (lambda stream, chunk: on_output(self.host, stream, chunk)),
+            terminal=request.terminal,
+            cancellation=self._cancellation,
+        )
+        return result if request.label is None else result.for_command(request.label)
+
+    def _unusable(self, error: UsageError) -> HostResult:
+        """The host's configuration turned out to be useless only now: one host's fault."""
+        unreached = self.skipped("").result
+        return HostResult(
+            self.host, State.UNREACHABLE, replace(unreached, error=str(error)), str(error)
+        )
+
+    def _reason(self, state: State, result: SSHResult) -> str:
+        if state is State.SUCCEEDED:
+            return ""
+        if state is State.UNREACHABLE and self._last_open is not None:
+            return self._last_open.reason
+        if result.error is None:
+            return f"exit status {result.returncode}"
+        return result.error.removeprefix(f"{self.host}: ")
+
+
+def _detour(opened: Outcome | None) -> str:
+    """Which routes were given up on the way to the one that works."""
+    if opened is None or not opened.success:
+        return ""
+    used = [route.route for route in opened.routes if route.success]
+    failed = [f"{route.route} {route.reason}" for route in opened.routes if not route.success]
+    return f"{', '.join(failed)}; went by {used[0]}" if used and failed else ""

@@ -1,0 +1,96 @@
+"""What a run is to do, and how carefully: one value that travels from the caller to the crew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from ..capture import MAX_OUTPUT_BYTES
+from ..errors import UsageError
+from ..fanout import FANOUT
+from ..link import Terminal
+
+__all__ = ["JUMP_FANOUT", "Request", "share"]
+
+#: Log-ins at once through one jump host: sshd drops more than ten (sshd_config(5), MaxStartups).
+JUMP_FANOUT = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """One command for many hosts.
+
+    :param timeout: seconds for each host; None: the host's ``command_timeout``; 0: no limit.
+    :param cwd: the folder; None: the host's ``work_dir``, else the remote home.
+    :param env: set for the command alone, and seen in no process list.
+    :param stdin: passed on to every host, as it comes; None: empty.
+    :param transport: use this route only.
+    :param retries: repeat a failed command up to so many times; only what may run twice.
+    :param fanout: hosts at the same time. One that has not answered for a second does not count.
+    :param jump_fanout: log-ins at the same time through one jump host.
+    :param serial: batches of so many hosts, ``5`` or ``"25%"``; the next begins when all of the one
+        before have ended. None: one batch.
+    :param max_failures: begin no more hosts when so many have failed, ``3`` or ``"10%"``.
+    :param skip_unhealthy: leave out hosts whose circuit is open.
+    :param pick: only so many, the best by their health; None: all.
+    :param terminal: a pseudo-terminal for the command; None: none.
+    :param label: what results give as their command; None: the command.
+    :param max_output_bytes: what is kept of each stream of each host.
+    :raises UsageError: a number that makes no sense.
+    """
+
+    command: str
+    timeout: float | None = None
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stdin: BinaryIO | None = None
+    transport: str | None = None
+    retries: int = 0
+    fanout: int = FANOUT
+    jump_fanout: int = JUMP_FANOUT
+    serial: int | str | None = None
+    max_failures: int | str | None = None
+    skip_unhealthy: bool = False
+    pick: int | None = None
+    terminal: Terminal | None = None
+    label: str | None = None
+    max_output_bytes: int = MAX_OUTPUT_BYTES
+
+    def __post_init__(self) -> None:
+        for name, least in (("fanout", 1), ("jump_fanout", 1), ("retries", 0), ("pick", 1)):
+            value = getattr(self, name)
+            if value is None and name == "pick":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UsageError(
+                    f"{name}: expected a whole number, at least {least}, got {value!r}"
+                )
+        for name in ("serial", "max_failures"):
+            if getattr(self, name) is not None:
+                share(name, getattr(self, name), 100)
+
+    def batch_size(self, hosts: int) -> int:
+        """How many hosts a batch has."""
+        return hosts if self.serial is None else share("serial", self.serial, hosts)
+
+    def failure_limit(self, hosts: int) -> int | None:
+        """After how many failures no more hosts are begun; None: never."""
+        if self.max_failures is None:
+            return None
+        return share("max_failures", self.max_failures, hosts)
+
+
+def share(name: str, text: int | str, whole: int) -> int:
+    """``5``, or ``"25%"`` of ``whole``, at least 1.
+
+    :raises UsageError: it is neither a whole number from 1, nor more than 0 and up to 100 per cent.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", str(text).strip())
+    if found and 0 < float(found[1]) <= 100:
+        return max(1, int(whole * float(found[1]) / 100))
+    is_number = not isinstance(text, bool) and re.fullmatch(r"\d+", str(text).strip())
+    if is_number and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"{name}: expected a whole number from 1, or 1% to 100%, got {text!r}")

@@ -1,0 +1,127 @@
+"""What became of a run: one result a host, in the order in which the hosts were named."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..result import UNREACHABLE, SSHResult, combined_status
+
+__all__ = ["FleetResult", "HostResult", "State", "skipped", "state_of"]
+
+
+class State(str, enum.Enum):
+    """What became of one host; the value is what people read."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    TIMED_OUT = "timed out"
+    SKIPPED = "skipped"
+    UNKNOWN = "outcome unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """One host's result; true when it succeeded.
+
+    ``reason`` says in a few words why it did not (``direct: refused``, ``exit status 3``), without
+    what differs from host to host; it is empty for a success.  ``detour`` says which routes were
+    given up on the way, empty where the first one worked.
+    """
+
+    host: str
+    state: State
+    result: SSHResult
+    reason: str = ""
+    detour: str = ""
+
+    def __bool__(self) -> bool:
+        return self.state is State.SUCCEEDED
+
+
+@dataclass(frozen=True)
+class FleetResult:
+    """Every host that was asked for, in that order; true when none failed.
+
+    ``elapsed_ms`` is the whole run's, in milliseconds.
+    """
+
+    results: tuple[HostResult, ...]
+    elapsed_ms: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.returncode == 0
+
+    def __iter__(self) -> Iterator[HostResult]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __getitem__(self, host: str) -> HostResult:
+        """One host's; KeyError where it was not asked for."""
+        for found in self.results:
+            if found.host == host:
+                return found
+        raise KeyError(host)
+
+    def of(self, *states: State) -> tuple[HostResult, ...]:
+        """Those in one of these states."""
+        return tuple(found for found in self.results if found.state in states)
+
+    @property
+    def succeeded(self) -> tuple[HostResult, ...]:
+        """Those on which the command ran and exited 0."""
+        return self.of(State.SUCCEEDED)
+
+    @property
+    def failed(self) -> tuple[HostResult, ...]:
+        """All others but the skipped: failed, unreachable, timed out, unknown."""
+        return self.of(State.FAILED, State.UNREACHABLE, State.TIMED_OUT, State.UNKNOWN)
+
+    @property
+    def skipped(self) -> tuple[HostResult, ...]:
+        """Those that were left out."""
+        return self.of(State.SKIPPED)
+
+    @property
+    def returncode(self) -> int:
+        """0 if all succeeded, the one status that all failures share, else 1.
+
+        What was skipped has no say; where there is nothing else it is 255: nothing was done.
+        """
+        if self.results and not (self.succeeded or self.failed):
+            return UNREACHABLE
+        return combined_status(found.result.returncode for found in self.failed)
+
+
+def state_of(result: SSHResult) -> State:
+    """The state that a client's answer means."""
+    if result.success:
+        return State.SUCCEEDED
+    if result.is_unknown:
+        return State.UNKNOWN
+    if result.timed_out:
+        return State.TIMED_OUT
+    is_ours = result.error is not None and result.returncode == UNREACHABLE
+    return State.UNREACHABLE if is_ours and result.transport_used is None else State.FAILED
+
+
+def skipped(host: str, command: str, reason: str) -> HostResult:
+    """The result of a host that was left out."""
+    result = SSHResult(
+        success=False,
+        returncode=UNREACHABLE,
+        stdout="",
+        stderr="",
+        elapsed_ms=0.0,
+        command=command,
+        host=host,
+        error=f"{host}: skipped: {reason}",
+    )
+    return HostResult(host, State.SKIPPED, result, reason)

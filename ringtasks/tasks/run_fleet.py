@@ -1,0 +1,195 @@
+"""``inv run`` on several hosts: the same flags, many outputs, one summary."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import display, fleet
+from ..config import SSHConfig
+from ..errors import StateFileError, UsageError
+from ..fleet.choosing import choose
+from ..fleet.folding import folded, groups_of
+from ..fleet.last_run import LastRun
+from ..fleet.results import State
+from ..health_store import HealthStore
+from ..link import Terminal
+from ..reports import Report
+from ..reports.files import FilesReport
+from ..reports.gathered import DiffReport, FoldReport
+from ..reports.json_lines import JsonReport
+from ..reports.lines import LineReport
+from ..reports.progress import Progress
+from ..reports.screen import Screen
+from ..reports.summary import summary
+from ..result import INTERRUPTED
+from ..routes import routes_of
+from ..script import Script
+from ..terminal import piped_stdin, terminable
+
+if TYPE_CHECKING:
+    from ..inventory import HostConfig
+    from .run import Output, Request
+
+__all__ = ["run_on_many", "show_plan"]
+
+#: No terminal of ours stands behind it, so it is of the usual size.
+_TERMINAL = Terminal(os.environ.get("TERM", "xterm"), 80, 24)
+
+
+def run_on_many(
+    hosts: Sequence[HostConfig], request: Request, output: Output, *, one: Callable[..., int]
+) -> int:
+    """Run, show, remember; the exit status.
+
+    :param one: runs on a single host, which it is after all where health has ruled out the others.
+    """
+    alone = _only_one_left(hosts, request) if output.is_plain and not output.json else None
+    if alone is not None:
+        return one(alone, request, json=False)
+    running = _prepare(hosts, request)
+    screen = Screen()
+    report = _report(screen, output, running.hosts)
+    running.on_output = report.on_output
+    result, is_interrupted = _watch(running, report, screen)
+    report.finish(result)
+    if not output.json:
+        for line in summary(result):
+            display.say(line)
+    _remember(result)
+    return INTERRUPTED if is_interrupted else result.returncode
+
+
+def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> None:
+    """What would be done: hosts and routes, and the script; nothing is sent.
+
+    The values of the environment are left out: they may be secret.
+    """
+    configs = [SSHConfig.from_host_config(host) for host in hosts]
+    choice = _choice([config.id for config in configs], request)
+    plans = [_plan(config, request) for config in configs if config.id in choice.chosen]
+    if json:
+        for plan in plans:
+            display.json_line(plan)
+        return
+    display.table(
+        ["host", "routes"],
+        [(p["host_id"], ", ".join(p["routes"]) or "embedded") for p in plans],
+    )
+    for group in groups_of(plans, lambda plan: plan["host_id"], lambda plan: plan["script"]):
+        text = plans[group.first]["script"]
+        print(f"\n{folded(group.hosts)}:")
+        print("\n".join("    " + display.visible(line) for line in text.splitlines()))
+
+
+def _prepare(hosts: Sequence[HostConfig], request: Request) -> fleet.FleetRun:
+    options: dict[str, Any] = {"fanout": int(request.fanout)} if request.fanout else {}
+    for name, flag in (("serial", "--serial"), ("max_failures", "--max-failures")):
+        try:
+            if getattr(request, name) is not None:
+                fleet.Request("true", **{name: getattr(request, name)})
+        except UsageError as error:
+            raise UsageError(str(error).replace(name, flag, 1)) from error
+    return fleet.FleetRun(
+        hosts,
+        fleet.Request(
+            request.command,
+            request.timeout,
+            request.cwd,
+            request.env,
+            stdin=piped_stdin(),
+            transport=request.transport,
+            retries=request.repeats,
+            serial=request.serial,
+            max_failures=request.max_failures,
+            skip_unhealthy=request.skip_unhealthy,
+            pick=int(request.pick) if request.pick else None,
+            terminal=_TERMINAL if request.pty else None,
+            label=request.label,
+            **options,
+        ),
+    )
+
+
+def _report(screen: Screen, output: Output, hosts: Sequence[str]) -> Report:
+    report: Report
+    if output.json:
+        report = JsonReport(hosts)
+    elif output.diff:
+        report = DiffReport(screen)
+    elif output.fold:
+        report = FoldReport(screen)
+    else:
+        report = LineReport(screen, hosts)
+    return FilesReport(Path(output.outdir).expanduser(), report) if output.outdir else report
+
+
+def _watch(
+    running: fleet.FleetRun, report: Report, screen: Screen
+) -> tuple[fleet.FleetResult, bool]:
+    """Show what arrives; the result, and whether Ctrl-C has ended it."""
+    told = 0
+    is_interrupted = False
+    with terminable(), Progress(screen, len(running.hosts)) as progress:
+        running.on_stop = lambda: progress.say("stopping; Ctrl-C again leaves at once")
+        arrivals = iter(running)
+        try:
+            for found in arrivals:
+                told += 1
+                progress.arrived(found)
+                report.arrived(found)
+        except KeyboardInterrupt:
+            is_interrupted = True
+            with contextlib.suppress(KeyboardInterrupt):
+                arrivals.close()
+        for found in running.arrived[told:]:
+            report.arrived(found)
+    return running.in_order(), is_interrupted
+
+
+def _remember(result: fleet.FleetResult) -> None:
+    try:
+        LastRun("run").remember(result)
+    except StateFileError as error:
+        display.say(f"warning: {error}; --rerun-failed will not know of this run")
+
+
+def _only_one_left(hosts: Sequence[HostConfig], request: Request) -> HostConfig | None:
+    if not request.chooses:
+        return None
+    choice = _choice([host.name for host in hosts], request)
+    if len(choice.chosen) != 1:
+        return None
+    for name, reason in choice.skipped.items():
+        display.say(f"{name}: {State.SKIPPED}: {reason}")
+    return next(host for host in hosts if host.name == choice.chosen[0])
+
+
+def _choice(names: Sequence[str], request: Request) -> Any:
+    return choose(
+        names,
+        HealthStore().load() if request.chooses else {},
+        time.time(),
+        skip_unhealthy=request.skip_unhealthy,
+        pick=int(request.pick) if request.pick else None,
+    )
+
+
+def _plan(config: SSHConfig, request: Request) -> dict[str, Any]:
+    script = Script(
+        request.command,
+        cwd=request.cwd if request.cwd is not None else config.work_dir,
+        env=dict.fromkeys(request.env, "***"),
+        venv=config.venv_activate,
+        run_id="RUN-ID",
+    )
+    routes = [] if config.embedded else routes_of(config, os.environ)
+    return {
+        "host_id": config.id,
+        "routes": [f"{route.name} {route.address}" for route in routes],
+        "script": script.text(),
+    }
