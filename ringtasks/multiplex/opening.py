@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ..config import SSHConfig
 from ..errors import StateFileError, UnreachableError
 from ..health import Outcome
-from ..routes import routes_of
 from .eligibility import objection
 from .link import MuxLink
 from .master import attach
@@ -36,7 +35,7 @@ def open_link(
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
-    if objection(config, routes_of(config, os.environ), os.environ) is not None:
+    if objection(config, os.environ) is not None:
         return None
     try:
         found = attach(config, transport)

@@ -25,7 +25,7 @@ from ..errors import (
     UsageError,
 )
 from ..hostkeys import HostKey, KnownHosts
-from ..routes import ProcessProxy, Route
+from ..routes import ProcessProxy, Route, SocksProxy
 from ..stream import Stream
 from . import master, processes, records
 from .command import (
@@ -55,7 +55,7 @@ _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 def can_master(config: SSHConfig, route: Route) -> bool:
     """Whether a control master can hold a connection over this route."""
-    if shutil.which("ssh") is None or objection(config, (route,), os.environ) is not None:
+    if shutil.which("ssh") is None or objection(config, os.environ) is not None:
         return False
     if route.name != "direct" or not config.proxy_jump:
         return True
@@ -235,6 +235,8 @@ class _Attempt:
         proxy = self._route.proxy
         if isinstance(proxy, ProcessProxy) and shutil.which(proxy.argv[0]) is None:
             raise self.failed(Reason.PROXY_MISSING, f"{proxy.argv[0]} is not on PATH")
+        if isinstance(proxy, SocksProxy) and self._dialled is None:
+            raise self.failed(Reason.PROXY_FAILED, "ssh has no SOCKS5 client of its own")
 
 
 class _Trusts:
