@@ -3,29 +3,41 @@
     python benchmarks/latency.py [--runs 21]
 
 Every tool runs ``hostname`` as the same user on the same sshd, one after the other, round by round,
-so that a machine that grows slower does so for all; the first round is not counted.  Read the
-ratios: the milliseconds are this machine's.
+so that a machine that grows slower does so for all; the first round is not counted.  "Warm" goes
+over a control master that is there, "cold" makes one first.  Part of it is said once more for a
+line of 50 ms one way.  Read the ratios: the milliseconds are this machine's.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.faulty import Blackhole  # noqa: E402  # needs the path above
+from tests.support.faulty import Blackhole, Wire  # noqa: E402  # needs the path above
 from tests.support.sshd import Sshd, make_key  # noqa: E402
 
 BIN = Path(sys.executable).parent
+INV = str(BIN / "inv")
 EMPTY_TASKS = "from invoke import task\n\n@task\ndef nothing(c):\n    pass\n"
+LINE_DELAY = 0.05  # seconds, one way
+
+
+class Case(NamedTuple):
+    """A command to time, and one to run before it each time, which is not timed."""
+
+    argv: list[str]
+    before: list[str] | None = None
 
 
 def main() -> None:
@@ -36,72 +48,146 @@ def main() -> None:
         folder = Path(name)
         key = make_key(folder / "key")
         # A login shell that reads no rc files of the real user: the same cost for everybody.
-        with Sshd(key) as sshd:
-            commands = prepare(folder, sshd, key, blackhole)
-            medians = measure(commands, folder, runs)
-    report(medians)
+        with Sshd(key) as sshd, Wire(sshd.address, sshd.port, delay=LINE_DELAY) as line:
+            environ = prepare(folder, sshd, key, blackhole, line)
+            near, far = cases(folder, sshd.port, sshd, key), cases(folder, line.port, sshd, key)
+            try:
+                report(measure(near | more_cases(folder), folder, environ, runs))
+                slow = {name: case for name, case in far.items() if "Invoke" not in name}
+                report_line(measure(slow, folder, environ, max(3, runs // 4)))
+            finally:
+                subprocess.run([INV, "disconnect"], cwd=folder, env=environ, check=False)
 
 
-def prepare(folder: Path, sshd: Sshd, key: Path, blackhole: Blackhole) -> dict[str, list[str]]:
-    at = f"{sshd.user}@{sshd.address}"
-    common = (
-        f"ssh_host: {sshd.address}, ssh_port: {sshd.port}, ssh_user: {sshd.user}, "
-        f"ssh_key: {key}, use_control_master: false"
-    )
+def prepare(
+    folder: Path, sshd: Sshd, key: Path, blackhole: Blackhole, line: Wire
+) -> dict[str, str]:
+    common = f"ssh_host: {sshd.address}, ssh_user: {sshd.user}, ssh_key: {key}"
+    alone = f"{common}, ssh_port: {sshd.port}, use_control_master: false"
     hole = f"tailscale_ip: {blackhole.address}, tailscale_port: {blackhole.port}"
+    hosts = {
+        **{f"kept-{port}": f"{common}, ssh_port: {port}" for port in (sshd.port, line.port)},
+        **{f"cold-{port}": f"{common}, ssh_port: {port}" for port in (sshd.port, line.port)},
+        f"alone-{line.port}": f"{common}, ssh_port: {line.port}, use_control_master: false",
+        f"alone-{sshd.port}": alone,
+        "hole": f"{alone}, {hole}",
+        "new": f"{alone}, {hole}",
+    }
     (folder / "hosts").mkdir()
-    (folder / "hosts" / "bench.yaml").write_text(
-        f"bench: {{{common}}}\nbench-hole: {{{common}, {hole}}}\nbench-new: {{{common}, {hole}}}\n"
-    )
+    lines = [f"{name}: {{{fields}}}\n" for name, fields in hosts.items()]
+    (folder / "hosts" / "bench.yaml").write_text("".join(lines))
     (folder / "tasks.py").write_text((ROOT / "tasks.py").read_text())
     (folder / "empty").mkdir()
     (folder / "empty" / "tasks.py").write_text(EMPTY_TASKS)
-    known = ["-o", f"UserKnownHostsFile={folder}/known_hosts", "-o", "StrictHostKeyChecking=no"]
-    inv = str(BIN / "inv")
-    return {
-        "empty Invoke task": [inv, "-r", str(folder / "empty"), "nothing"],
-        "inv --list, empty tasks.py": [inv, "-r", str(folder / "empty"), "--list"],
-        "inv --list": [inv, "--list"],
-        "ssh": ["ssh", "-F", "none", *known, "-i", str(key), "-p", str(sshd.port), at, "hostname"],
-        "fab": [str(BIN / "fab"), "-i", str(key), "-H", f"{at}:{sshd.port}", "--", "hostname"],
-        "inv run": [inv, "run", "--host", "bench", "--cmd", "hostname"],
-        "inv run, first route dead and known": [
-            inv, "run", "--host", "bench-hole", "--cmd", "hostname",
-        ],
-        "inv run, first route dead, first try": [
-            inv, "run", "--host", "bench-new", "--cmd", "hostname",
-        ],
-    }  # fmt: skip
-
-
-def measure(commands: dict[str, list[str]], folder: Path, runs: int) -> dict[str, float]:
+    (folder / "run").mkdir(mode=0o700)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RING")}
     environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as users have it
-    environ.update(HOME=str(folder), XDG_STATE_HOME=str(folder / "state"))
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+    environ.update(
+        HOME=str(folder),
+        XDG_STATE_HOME=str(folder / "state"),
+        XDG_RUNTIME_DIR=str(folder / "run"),
+        ANSIBLE_HOST_KEY_CHECKING="False",
+    )
+    return environ
+
+
+def cases(folder: Path, port: int, sshd: Sshd, key: Path) -> dict[str, Case]:
+    at = f"{sshd.user}@{sshd.address}"
+    trusting = ["-o", f"UserKnownHostsFile={folder}/known_hosts", "-o", "StrictHostKeyChecking=no"]
+    ssh = ["ssh", "-F", "none", *trusting, "-i", str(key), "-p", str(port)]
+    socket = str(folder / f"m{port}")
+    shared = [*ssh, "-o", "ControlMaster=auto", "-S", socket, "-o", "ControlPersist=60", at]
+    found = {
+        "empty Invoke task": Case([INV, "-r", str(folder / "empty"), "nothing"]),
+        "inv run, warm": Case([INV, "run", "--host", f"kept-{port}", "--cmd", "hostname"]),
+        "inv run, cold": Case(
+            [INV, "run", "--host", f"cold-{port}", "--cmd", "hostname"],
+            before=[INV, "disconnect", "--host", f"cold-{port}"],
+        ),
+        "inv run, in process": Case([INV, "run", "--host", f"alone-{port}", "--cmd", "hostname"]),
+        "fab": Case([str(BIN / "fab"), "-i", str(key), "-H", f"{at}:{port}", "--", "hostname"]),
+        "ssh": Case([*ssh, at, "hostname"]),
+        "ssh over a master": Case([*shared, "hostname"]),
+    }
+    ansible = shutil.which("ansible", path=f"{BIN}:{os.environ['PATH']}")
+    if ansible is not None:
+        options = f"-o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=no"
+        found["ansible -m raw"] = Case(
+            [
+                *(ansible, "all", "-i", f"{sshd.address},", "-u", sshd.user, "-m", "raw"),
+                *("-a", "hostname", "-e", f"ansible_port={port}", "--private-key", str(key)),
+                f"--ssh-common-args={options}",
+            ]
+        )
+    return found
+
+
+def more_cases(folder: Path) -> dict[str, Case]:
+    return {
+        "inv --list, empty tasks.py": Case([INV, "-r", str(folder / "empty"), "--list"]),
+        "inv --list": Case([INV, "--list"]),
+        "first route dead and known": Case([INV, "run", "--host", "hole", "--cmd", "hostname"]),
+        "first route dead, first try": Case(
+            [INV, "run", "--host", "new", "--cmd", "hostname"],
+            before=[INV, "health.reset", "--host", "new"],
+        ),
+    }
+
+
+def measure(
+    cases: dict[str, Case], folder: Path, environ: dict[str, str], runs: int
+) -> dict[str, float]:
+    """The median of each in milliseconds."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
     for round_number in range(runs + 1):
-        for name, argv in commands.items():
-            if name.endswith("first try"):
-                forget = [str(BIN / "inv"), "health.reset", "--host", "bench-new"]
-                subprocess.run(forget, cwd=folder, env=environ, check=True, capture_output=True)
-            started = time.perf_counter()
-            subprocess.run(argv, cwd=folder, env=environ, check=True, capture_output=True, stdin=-3)
+        for name, case in cases.items():
+            if case.before is not None:
+                subprocess.run(
+                    case.before, cwd=folder, env=environ, check=True, capture_output=True
+                )
+            milliseconds = timed(case.argv, folder, environ)
             if round_number:
-                taken[name].append((time.perf_counter() - started) * 1000)
+                taken[name].append(milliseconds)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def timed(argv: list[str], folder: Path, environ: dict[str, str]) -> float:
+    started = time.perf_counter()
+    # Not a pipe: a master that ssh leaves behind would hold it open.
+    with (folder / "output").open("wb") as output:
+        subprocess.run(
+            argv, cwd=folder, env=environ, check=True, stdin=-3, stdout=output, stderr=output
+        )
+    return (time.perf_counter() - started) * 1000
+
+
 def report(medians: dict[str, float]) -> None:
+    show(medians)
+    warm, cold, alone = (medians[f"inv run, {kind}"] for kind in ("warm", "cold", "in process"))
+    fab, ssh, empty = medians["fab"], medians["ssh"], medians["empty Invoke task"]
+    dead, first = medians["first route dead and known"], medians["first route dead, first try"]
+    listing = medians["inv --list"] - medians["inv --list, empty tasks.py"]
+    print(f"\nwarm - empty task                      {warm - empty:+7.0f} ms (at most 25)")
+    print(f"warm / fab                             {warm / fab:7.2f}   (at most 0.4)")
+    print(f"cold / fab                             {cold / fab:7.2f}   (at most 0.8)")
+    print(f"in process / fab                       {alone / fab:7.2f}   (at most 0.65)")
+    print(f"in process / ssh                       {alone / ssh:7.2f}   (at most 1)")
+    print(f"inv --list over an empty tasks.py      {listing:+7.0f} ms (at most 30)")
+    print(f"dead first route, first try            {first - alone:+7.0f} ms (at most 400)")
+    print(f"dead first route, once health knows    {dead / alone:7.2f}   (at most 1.15)")
+
+
+def report_line(medians: dict[str, float]) -> None:
+    print(f"\nOver a line of {LINE_DELAY * 1000:g} ms one way:\n")
+    show(medians)
+    for kind in ("warm", "cold", "in process"):
+        ratio = medians[f"inv run, {kind}"] / medians["fab"]
+        print(f"{kind + ' / fab':38} {ratio:7.2f}")
+
+
+def show(medians: dict[str, float]) -> None:
     for name, milliseconds in medians.items():
         print(f"{name:38} {milliseconds:7.0f} ms")
-    run, dead = medians["inv run"], medians["inv run, first route dead and known"]
-    first = medians["inv run, first route dead, first try"]
-    listing = medians["inv --list"] - medians["inv --list, empty tasks.py"]
-    print(f"\ninv run / fab                          {run / medians['fab']:7.2f}   (at most 0.65)")
-    print(f"inv run / ssh                          {run / medians['ssh']:7.2f}   (at most 1)")
-    print(f"inv --list over an empty tasks.py      {listing:7.0f} ms (at most 30)")
-    print(f"dead first route, first try            {first - run:+7.0f} ms (at most 400)")
-    print(f"dead first route, once health knows    {dead / run:7.2f}   (at most 1.15)")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ def await_banner(stream: Stream, deadline: float) -> None:
         if remaining <= 0:
             raise TimeoutError("no SSH banner")
         stream.settimeout(remaining)
+        if not received and stream.peek(4096).startswith(b"SSH-"):
+            break  # as nearly always; it stays where another process can read it, too
         part = stream.recv(4096)
         received += part
         if not part and not received:
@@ -37,7 +39,8 @@ def await_banner(stream: Stream, deadline: float) -> None:
         if not part or len(received) > _LIMIT_BYTES:
             raise NotSSHError(_first_line(received))
     stream.settimeout(None)
-    stream.unread(received)
+    if received:
+        stream.unread(received)
 
 
 def _first_line(received: bytes) -> str:

@@ -103,8 +103,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         ssh = self._config_of(host, user, port)
         if connect_timeout is not None:
             ssh = replace(ssh, connect_timeout=connect_timeout)
-        self._owns_gateway = gateway is None
         is_plain = gateway is None and not connect_kwargs and approach is None
+        self._owns_gateway = gateway is None
         if gateway is None and ssh.proxy_jump:
             report_jump = approach.record if approach is not None else None
             gateway = Connection(ssh.proxy_jump, config=config, report=report_jump)
@@ -177,10 +177,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self._shared_config = None
 
     def close(self) -> None:
-        """Close it, and the way there unless the caller has given that; a master is left to others.
-
-        Safe to repeat.
-        """
+        """Close it, and leave a control master to others. Safe to repeat."""
         with self._opening:
             super().close()
             sessions, self._sessions = self._sessions, None

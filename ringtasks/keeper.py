@@ -7,7 +7,6 @@ once, together with the outcome of the call that needed the link.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import sys
 import threading
@@ -136,8 +135,9 @@ class LinkKeeper:
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        connect = functools.partial(_connect, ledger=self._ledger)
-        open_link = self._made_with or _substitute() or connect
+        open_link = self._made_with or _substitute()
+        if open_link is None:
+            return _connect(config, self._transport, note, self._ledger)
         return open_link(config, self._transport, note)
 
     def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
@@ -180,9 +180,9 @@ def _substitute() -> OpenLink | None:
 
 
 def _connect(
-    config: SSHConfig, transport: str | None, note: Note, *, ledger: Ledger | None
+    config: SSHConfig, transport: str | None, note: Note, ledger: Ledger | None = None
 ) -> Link:
-    """The `OpenLink` of the network: over a control master wherever there can be one."""
+    """A link over the network: over a control master wherever there can be one."""
     if config.embedded:
         from .demo import serve
 

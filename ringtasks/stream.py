@@ -38,6 +38,7 @@ class Stream:
         self._early, self._taken = early, 0
         self._on_close = on_close
         self._is_tcp = _is_tcp(sock)
+        self._is_shared = False
         self.last_heard = time.monotonic()
         self._closed = False  # Paramiko's Transport looks at its socket's
         self.silence_limit: float | None = None
@@ -71,6 +72,24 @@ class Stream:
             return received[:size]
         return received
 
+    def peek(self, size: int) -> bytes:
+        """As `recv`, but what it returns stays; ``b""`` also where that cannot be done."""
+        if not self._is_tcp or self._early:
+            return b""
+        there: bytes = self._sock.recv(size, socket.MSG_PEEK)
+        return there
+
+    def share(self) -> socket.socket | None:
+        """The bare TCP connection, for another process; to `close` is then to leave it to that.
+
+        None: it is no TCP connection, or some of it was read already.
+        """
+        if not self._is_tcp or self._early:
+            return None
+        self._is_shared = True
+        shared: socket.socket = self._sock.dup()
+        return shared
+
     def unread(self, received: bytes) -> None:
         """Give back what was read too early."""
         self._early, self._taken = received + self._early[self._taken :], 0
@@ -91,8 +110,9 @@ class Stream:
     def close(self) -> None:
         """Close the socket and what carries it. Safe to repeat, from any thread."""
         self._closed = True
-        with contextlib.suppress(OSError, AttributeError):
-            self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
+        if not self._is_shared:
+            with contextlib.suppress(OSError, AttributeError):
+                self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
         with contextlib.suppress(OSError, EOFError):  # a channel whose jump host is gone already
             self._sock.close()
         on_close, self._on_close = self._on_close, None

@@ -159,7 +159,8 @@ def test_nothing_stays_once_control_persist_has_passed(
     inv: Inv, hosts: Callable[..., Path]
 ) -> None:
     hosts("box", control_persist=1)
-    inv("run", "--host", "box", "--cmd", "true")
+    run = inv("run", "--host", "box", "--cmd", "true")
+    assert (run.returncode, run.stderr) == (0, b"")
 
     eventually(lambda: not list(processes.masters_in(control_folder())))
     inv("connections")

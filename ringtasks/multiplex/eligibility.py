@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ..config import SSHConfig
-from ..routes import Route, SocksProxy
 
 __all__ = ["PRIVATE_KEY_VARIABLE", "objection"]
 
 PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 
-def objection(config: SSHConfig, routes: Sequence[Route], environ: Mapping[str, str]) -> str | None:
-    """Why there can be no master for this host by each of ``routes``; None: there can."""
+def objection(config: SSHConfig, environ: Mapping[str, str]) -> str | None:
+    """Why there can be no master for this host; None: there can."""
     if not config.use_control_master:
         return "use_control_master is off"
     if config.control_persist <= 0:
@@ -22,6 +21,4 @@ def objection(config: SSHConfig, routes: Sequence[Route], environ: Mapping[str, 
         return "the host lives in this process, and the master would outlive it"
     if config.private_key or environ.get(PRIVATE_KEY_VARIABLE):
         return "the private key is not in a file, and is never written to one"
-    if any(isinstance(route.proxy, SocksProxy) for route in routes):
-        return "ssh has no SOCKS5 client of its own"
     return None

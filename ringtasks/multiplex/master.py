@@ -245,7 +245,7 @@ def _clean(folder: Path) -> None:
     for lock in folder.glob("*.lock"):
         with locks.locked(lock, timeout=0) as is_mine:
             if is_mine and not any(folder.glob(f"{lock.stem}.??????*")):
-                lock.with_suffix(".failed").unlink(missing_ok=True)
+                lock.with_suffix(".fail").unlink(missing_ok=True)
                 locks.remove(lock)
 
 

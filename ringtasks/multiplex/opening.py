@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..config import SSHConfig
-from ..errors import StateFileError
+from ..errors import StateFileError, UnreachableError
 from ..health import Outcome
-from ..health_notes import Ledger
-from ..routes import routes_of
 from .eligibility import objection
 from .link import MuxLink
 from .master import attach
+
+if TYPE_CHECKING:
+    from ..health_notes import Ledger
 
 __all__ = ["open_link"]
 
@@ -33,14 +35,16 @@ def open_link(
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
-    if objection(config, routes_of(config, os.environ), os.environ) is not None:
+    if objection(config, os.environ) is not None:
         return None
     try:
         found = attach(config, transport)
-    except StateFileError:  # a folder that cannot be trusted, or is on a full disk
-        return None
-    if found is not None:
-        return MuxLink(config, found)
-    from .log_in import LogIn
+        if found is not None:
+            return MuxLink(config, found)
+        from .log_in import LogIn
 
-    return LogIn(config, transport, note, ledger).run()
+        return LogIn(config, transport, note, ledger).run()
+    except UnreachableError:
+        raise
+    except (StateFileError, OSError):  # a folder that cannot be trusted, or is on a full disk
+        return None

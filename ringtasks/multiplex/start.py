@@ -25,14 +25,24 @@ from ..errors import (
     UsageError,
 )
 from ..hostkeys import HostKey, KnownHosts
-from ..routes import ProcessProxy, Route
-from . import failures, locks, master, processes, records
-from .command import Command, Hop, Trust, alias, master_command, trust_of
+from ..routes import ProcessProxy, Route, SocksProxy
+from ..stream import Stream
+from . import master, processes, records
+from .command import (
+    QUICK_KEY_EXCHANGE,
+    Command,
+    Hop,
+    Trust,
+    alias,
+    chooses_no_key_exchange,
+    master_command,
+    trust_of,
+)
 from .complaints import error_of
 from .control import Control, DeniedError
 from .eligibility import objection
 from .folder import control_folder
-from .identity import control_name, jump_config
+from .identity import jump_config
 from .records import Master
 
 __all__ = ["can_master", "check_key", "start"]
@@ -45,7 +55,7 @@ _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 def can_master(config: SSHConfig, route: Route) -> bool:
     """Whether a control master can hold a connection over this route."""
-    if shutil.which("ssh") is None or objection(config, (route,), os.environ) is not None:
+    if shutil.which("ssh") is None or objection(config, os.environ) is not None:
         return False
     if route.name != "direct" or not config.proxy_jump:
         return True
@@ -53,36 +63,22 @@ def can_master(config: SSHConfig, route: Route) -> bool:
 
 
 def start(
-    config: SSHConfig, route: Route, transport: str | None = None, *, timeout: float | None = None
+    config: SSHConfig, route: Route, name: str, timeout: float, stream: Stream | None = None
 ) -> Master:
-    """A master for this connection, started over ``route`` unless another process has just done so.
+    """A master for this connection, started over ``route``; the caller holds the name's lock.
 
-    :param transport: the one route that was asked for, if any; part of the connection's name.
-    :param timeout: seconds for all of it; None: the host's ``connect_timeout``.
+    :param name: the connection's (`control_name`).
+    :param timeout: seconds for all of it.
+    :param stream: the route's connection, if it is open already: ``ssh`` goes on with that where it
+        can, and dials anew where it cannot.
     :raises HostKeyError: the host, or its jump host, did not show its pinned key.
     :raises AuthenticationError: the log-in was refused.
     :raises RouteError: the route does not work.
     :raises UsageError: the key file is not there, or ssh cannot be told of it.
     :raises StateFileError: the folder of the sockets cannot be used.
     """
-    attempt = _Attempt(config, route, config.connect_timeout if timeout is None else timeout)
-    check_key(config)
-    folder = control_folder()
-    name = control_name(config, transport, os.environ)
-    with locks.locked(master.lock_file(folder, name), attempt.remaining()) as is_mine:
-        if not is_mine:
-            raise attempt.failed(Reason.TIMED_OUT, "another process is still connecting")
-        found = master.find(config, transport)
-        if found is not None:
-            return found
-        failures.share(folder / name, since=attempt.started_at)
-        for unusable in records.current(folder, name):
-            master.put_aside(unusable)
-        try:
-            started = attempt.run(records.new_socket(folder, name))
-        except RouteError as error:
-            failures.note(folder / name, error)
-            raise
+    socket = records.new_socket(control_folder(), name)
+    started = _Attempt(config, route, timeout, stream).run(socket)
     _cap()
     return started
 
@@ -90,9 +86,12 @@ def start(
 class _Attempt:
     """One try at starting one master."""
 
-    def __init__(self, config: SSHConfig, route: Route, timeout: float) -> None:
+    def __init__(
+        self, config: SSHConfig, route: Route, timeout: float, stream: Stream | None
+    ) -> None:
         self._config, self._route = config, route
-        self.started_at = time.time()
+        has_hop = route.name == "direct" and config.proxy_jump
+        self._dialled = None if stream is None or has_hop else stream.share()
         self._started = time.monotonic()
         self._deadline = self._started + timeout
 
@@ -108,12 +107,15 @@ class _Attempt:
 
     def run(self, socket: Path) -> Master:
         """Start ``ssh``, pin what it was shown, and leave a record."""
-        self._check_carrier()
         try:
+            self._check_carrier()
             return self._run(socket)
         except BaseException:
             records.discard(socket)
             raise
+        finally:
+            if self._dialled is not None:
+                self._dialled.close()
 
     def _run(self, socket: Path) -> Master:
         trusts = _Trusts(socket)
@@ -121,6 +123,7 @@ class _Attempt:
         hop = trusts.hop(self._config) if self._route.name == "direct" else None
         has_carrier = hop is not None or isinstance(self._route.proxy, ProcessProxy)
         carrier_log = Path(f"{socket}.carrier") if has_carrier else None
+        may_choose = chooses_no_key_exchange(_settings_files())
         command = master_command(
             self._config,
             self._route,
@@ -129,6 +132,8 @@ class _Attempt:
             environ=os.environ,
             hop=hop,
             carrier_log=carrier_log,
+            is_dialled=self._dialled is not None,
+            key_exchange=QUICK_KEY_EXCHANGE if may_choose else None,
         )
         self._log_in(command, socket, carrier_log)
         try:
@@ -157,11 +162,12 @@ class _Attempt:
         :raises RouteError: it ended, or did not get there in time; nothing of it is left then.
         """
         errors = Path(f"{socket}.err")
+        door = subprocess.DEVNULL if self._dialled is None else self._dialled.fileno()
         with _new_file(errors) as stderr:
             process = subprocess.Popen(
                 ("/bin/sh", "-c", _RAISE_LIMIT, "sh", *command.argv),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdin=door,
+                stdout=door,
                 stderr=stderr,
                 env=command.environment,
                 cwd="/",  # it lives on, and would hold whatever folder we are in
@@ -229,6 +235,8 @@ class _Attempt:
         proxy = self._route.proxy
         if isinstance(proxy, ProcessProxy) and shutil.which(proxy.argv[0]) is None:
             raise self.failed(Reason.PROXY_MISSING, f"{proxy.argv[0]} is not on PATH")
+        if isinstance(proxy, SocksProxy) and self._dialled is None:
+            raise self.failed(Reason.PROXY_FAILED, "ssh has no SOCKS5 client of its own")
 
 
 class _Trusts:
@@ -285,6 +293,13 @@ def check_key(config: SSHConfig) -> None:
     """:raises UsageError: the key file is not there."""
     if config.key_path and not Path(expand(config.key_path)).expanduser().is_file():
         raise UsageError(f"{config.id}: ssh_key: no such file: {config.key_path}")
+
+
+def _settings_files() -> Iterator[Path]:
+    """Where ssh_config(5) says that settings are."""
+    yield Path("~/.ssh/config").expanduser()
+    yield Path("/etc/ssh/ssh_config")
+    yield from Path("/etc/ssh/ssh_config.d").glob("*.conf")
 
 
 def _is_encrypted(config: SSHConfig) -> bool:

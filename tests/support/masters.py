@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -17,9 +18,8 @@ from ringtasks.config import SSHConfig
 from ringtasks.link import STDERR, STDOUT, Exited, Session
 from ringtasks.multiplex import processes
 from ringtasks.multiplex.link import MuxLink
+from ringtasks.multiplex.opening import open_link
 from ringtasks.multiplex.records import Master
-from ringtasks.multiplex.start import start
-from ringtasks.routes import routes_of
 from tests.support.sshd import Sshd
 
 __all__ = ["Masters", "eventually", "finish", "output"]
@@ -32,15 +32,14 @@ class Masters:
         self.folder = folder
         self.config = SSHConfig(sshd.address, sshd.port, sshd.user, str(key), name="box")
 
-    def start(self, config: SSHConfig | None = None, **options: Any) -> Master:
-        config = config or self.config
-        return start(config, routes_of(config, os.environ)[0], **options)
+    def start(self, config: SSHConfig | None = None, transport: str | None = None) -> Master:
+        """The master for the host, started if there is none."""
+        with contextlib.closing(self.link(config, transport)) as link:
+            return link.master
 
-    def link(self, config: SSHConfig | None = None) -> MuxLink:
+    def link(self, config: SSHConfig | None = None, transport: str | None = None) -> MuxLink:
         """Over the master for the host, started if there is none."""
-        config = config or self.config
-        self.start(config)
-        link = MuxLink.find(config)
+        link = open_link(config or self.config, transport, lambda _: None)
         assert link is not None
         return link
 
