@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "SSHResult", "combined_status"]
+__all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "SSHResult"]
 
 # DESIGN section 3, as ssh(1) and timeout(1) have it; 130 is 128 + SIGINT.
 UNREACHABLE = 255
@@ -58,11 +57,3 @@ class SSHResult:
         """The positional fields, in the order above: JSON can hold them."""
         names = [name for name, known in self.__dataclass_fields__.items() if not known.kw_only]
         return {name: getattr(self, name) for name in names}
-
-
-def combined_status(statuses: Iterable[int]) -> int:
-    """One exit status for several hosts: 0, the status all failures share, else 1."""
-    failed = {status for status in statuses if status != 0}
-    if not failed:
-        return 0
-    return failed.pop() if len(failed) == 1 else 1

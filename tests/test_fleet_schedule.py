@@ -60,7 +60,7 @@ def test_so_many_failures_are_enough() -> None:
     assert turns.has_enough()
 
 
-def test_a_host_that_is_not_reached_for_a_second_gives_up_its_place() -> None:
+def test_a_host_that_is_not_reached_for_a_while_gives_up_its_place() -> None:
     turns = schedule(2, fanout=1)
     (slow,) = take_all(turns)
 

@@ -6,7 +6,8 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..result import UNREACHABLE, SSHResult, combined_status
+from ..exit_status import combined_status
+from ..result import UNREACHABLE, SSHResult
 
 __all__ = ["FleetResult", "HostResult", "State", "skipped", "state_of"]
 

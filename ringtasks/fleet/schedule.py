@@ -18,12 +18,14 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..race import HEAD_START
 from .overload import Limit
 
 __all__ = ["PARK_AFTER", "Schedule", "Ticket"]
 
-#: Seconds after which a host that has not been reached gives up its place.
-PARK_AFTER = 0.5
+#: Seconds after which a host that has not been reached gives up its place: as long as one of its
+#: routes has to itself.
+PARK_AFTER = HEAD_START
 #: So many times the fanout are under way at most, parked ones included: each takes a thread.
 _MOST = 4
 

@@ -12,7 +12,7 @@ import invoke
 from invoke import Context, Exit
 
 from ..errors import RingtasksError, UsageError
-from ..result import combined_status
+from ..exit_status import combined_status
 
 if TYPE_CHECKING:
     from ..inventory import HostConfig, Inventory
