@@ -378,6 +378,28 @@ def test_stopping_ends_the_processes_on_real_hosts(sshd: Sshd, client_key: Path)
     assert [pid for pid in pids if is_running(pid)] == []
 
 
+def test_a_host_that_was_reached_and_waits_for_a_place_does_not_start_after_a_stop(
+    make_sshd: Callable[..., Sshd], client_key: Path
+) -> None:
+    server = make_sshd()
+    with Wire(server.address, server.port, delay=0.1) as wire:  # reached late, so parked before
+        hosts = [
+            SSHConfig(
+                place.address, place.port, server.user, str(client_key), name=name,
+                use_control_master=False,
+            )
+            for name, place in (("late", wire), ("quick", server))
+        ]  # fmt: skip
+        running = fleet.FleetRun(hosts, fleet.Request("echo $$; exec sleep 61", fanout=1))
+        started: list[str] = []
+        running.on_output = lambda host, stream, chunk: started.append(host)
+        stop_when(lambda: bool(started) and server.accepted_logins() == 2, running)
+        result = running.wait()
+
+    assert states(result) == {"late": State.SKIPPED, "quick": State.FAILED}
+    assert started == ["quick"]
+
+
 def test_a_crowd_of_hosts_uses_the_masters_that_live_and_starts_none(
     make_sshd: Callable[..., Sshd], client_key: Path
 ) -> None:
