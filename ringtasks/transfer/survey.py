@@ -1,0 +1,122 @@
+"""What a transfer has to know of the host, asked in one go."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ..client import SSHClient
+from ..result import SSHResult
+from .places import above, word, words
+from .rsync_flags import Version, parse_version
+
+__all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
+
+FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
+
+# Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
+# openssl takes the processor's instructions for it, where coreutils' own code is four times slower.
+_TOOLS = """\
+for tool in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do
+  if tool=$(command -v "$tool" 2>/dev/null); then
+    printf 'rsync=%s\\n' "$tool"
+    printf 'version=%s\\n' "$("$tool" --version 2>/dev/null | head -n 1)"
+    break
+  fi
+done
+for tool in openssl sha256sum shasum; do
+  command -v $tool >/dev/null 2>&1 && { printf 'hasher=%s\\n' $tool; break; }
+done
+"""
+_KIND = """\
+kind() {
+  if [ -d "$1" ]; then echo folder; elif [ -f "$1" ]; then echo file
+  elif [ -e "$1" ]; then echo other; else echo nothing; fi
+}
+"""
+# From the place upwards, to the first folder that is there.
+_SPACE = """\
+folder=%s
+while [ ! -d "$folder" ]; do
+  case $folder in */*) folder=${folder%%/*} ;; *) folder= ;; esac
+  [ -n "$folder" ] || folder=/
+done
+printf 'free=%%s\\n' "$(df -Pk "$folder" 2>/dev/null | tail -n 1)"
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something on the host: its path as the shell has it, and what it is."""
+
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the host answered; ``result`` says why, where it did not.
+
+    ``free_bytes`` None: not known. ``hasher`` empty: it has nothing that makes a SHA-256.
+    """
+
+    result: SSHResult
+    rsync: Version | None = None
+    rsync_path: str = "rsync"
+    hasher: str = ""
+    kind: str = NOTHING
+    parent_kind: str = NOTHING
+    free_bytes: int | None = None
+    found: tuple[Found, ...] = ()
+
+    def without_rsync(self, host: str) -> SSHResult:
+        """The result of an rsync that cannot be."""
+        if not self.result.success:
+            return self.result
+        return replace(
+            self.result, success=False, returncode=127, error=f"{host}: rsync: is not on the host"
+        )
+
+
+def survey(client: SSHClient, target: str | None = None, sources: str | None = None) -> Survey:
+    """Ask the host for its tools, and what ``target`` is or what ``sources`` match.
+
+    Both are as `places.on_host` gives them.
+    """
+    script = _TOOLS + _KIND
+    if target is not None:
+        place = word(target)
+        script += f'place={place}\nprintf \'kind=%s\\n\' "$(kind "$place")"\n'
+        script += f"printf 'above=%s\\n' \"$(kind {word(above(target))})\"\n" + _SPACE % place
+    if sources is not None:
+        script += (
+            f"for item in {words(sources)}; do\n"
+            '  kind=$(kind "$item")\n'
+            '  [ "$kind" = nothing ] || printf \'\\0%s=%s\' "$kind" "$item"\n'
+            "done\n"
+        )
+    result = client.ask(script)
+    return _parsed(result)
+
+
+def _parsed(result: SSHResult) -> Survey:
+    text = result.stdout_bytes.decode("utf-8", "surrogateescape")
+    head, *items = text.split("\0")
+    fields = dict(line.partition("=")[::2] for line in head.splitlines())
+    found = tuple(Found(path, kind) for kind, _, path in (item.partition("=") for item in items))
+    return Survey(
+        result,
+        rsync=parse_version(fields.get("version", "")),
+        rsync_path=fields.get("rsync", "rsync"),
+        hasher=fields.get("hasher", ""),
+        kind=fields.get("kind", NOTHING),
+        parent_kind=fields.get("above", NOTHING),
+        free_bytes=_free_bytes(fields.get("free", "")),
+        found=found,
+    )
+
+
+def _free_bytes(line: str) -> int | None:
+    """From POSIX df -Pk: name, total, used, available, capacity, where it is mounted."""
+    match = re.search(r"\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+\d+%\s", line)
+    return max(0, int(match[3])) * 1024 if match else None
