@@ -15,11 +15,13 @@ from invoke import Collection
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
-from . import check, doctor, health, hosts, run, shell  # noqa: E402  # compiled only from here on
+from . import check, doctor, files, health, hosts, run, shell  # noqa: E402  # compiled only from here on
 
 __all__ = ["namespace"]
 
-namespace = Collection(run.run, hosts.hosts, check.check, shell.shell, doctor.doctor)
+namespace = Collection(
+    files.put, files.get, files.sync, run.run, hosts.hosts, check.check, shell.shell, doctor.doctor
+)
 _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)

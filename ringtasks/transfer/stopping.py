@@ -15,15 +15,23 @@ class Stop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._actions: list[Callable[[], None]] = []
-        self.is_set = False
+        self._event = threading.Event()
+
+    @property
+    def is_set(self) -> bool:
+        return self._event.is_set()
 
     def set(self) -> None:
         """End what is under way, and whatever begins from now on."""
         with self._lock:
-            self.is_set = True
+            self._event.set()
             actions = list(self._actions)
         for action in actions:
             action()
+
+    def wait(self, timeout: float) -> None:
+        """For ``timeout`` seconds, or until it is set."""
+        self._event.wait(timeout)
 
     @contextlib.contextmanager
     def ending(self, action: Callable[[], None]) -> Iterator[None]:

@@ -44,13 +44,24 @@ done
 printf 'free=%%s\\n' "$(df -Pk "$folder" 2>/dev/null | tail -n 1)"
 """
 
+# The fifth field of ls is the size (XCU ls); wc -c would read all of it on BusyBox.
+_FIND = """\
+for item in %s; do
+  kind=$(kind "$item") size=0
+  [ "$kind" = nothing ] && continue
+  [ "$kind" = file ] && { set -- $(ls -lndL "$item"); size=$5; }
+  printf '\\0%%s=%%s=%%s' "$kind" "$size" "$item"
+done
+"""
+
 
 @dataclass(frozen=True)
 class Found:
-    """Something on the host: its path as the shell has it, and what it is."""
+    """Something on the host: its path as the shell has it, what it is, and a file's size."""
 
     path: str
     kind: str
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,12 +100,7 @@ def survey(client: SSHClient, target: str | None = None, sources: str | None = N
         script += f'place={place}\nprintf \'kind=%s\\n\' "$(kind "$place")"\n'
         script += f"printf 'above=%s\\n' \"$(kind {word(above(target))})\"\n" + _SPACE % place
     if sources is not None:
-        script += (
-            f"for item in {words(sources)}; do\n"
-            '  kind=$(kind "$item")\n'
-            '  [ "$kind" = nothing ] || printf \'\\0%s=%s\' "$kind" "$item"\n'
-            "done\n"
-        )
+        script += _FIND % words(sources)
     result = client.ask(script)
     return _parsed(result)
 
@@ -103,7 +109,7 @@ def _parsed(result: SSHResult) -> Survey:
     text = result.stdout_bytes.decode("utf-8", "surrogateescape")
     head, *items = text.split("\0")
     fields = dict(line.partition("=")[::2] for line in head.splitlines())
-    found = tuple(Found(path, kind) for kind, _, path in (item.partition("=") for item in items))
+    found = tuple(_found(item) for item in items)
     return Survey(
         result,
         rsync=parse_version(fields.get("version", "")),
@@ -114,6 +120,11 @@ def _parsed(result: SSHResult) -> Survey:
         free_bytes=_free_bytes(fields.get("free", "")),
         found=found,
     )
+
+
+def _found(item: str) -> Found:
+    kind, size, path = item.split("=", 2)
+    return Found(path, kind, int(size) if size.isdigit() else 0)
 
 
 def _free_bytes(line: str) -> int | None:
