@@ -7,21 +7,29 @@ is the beginning of the next attempt, also of the next command.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
+import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..result import SSHResult
 from ..script import quote
 from .checksums import Hashing, hash_command, sha256_of, time_for
 from .haul import Haul, TransferError
 from .places import above, joined, name_of, word
-from .rsync import Moved, Rsync, Rules
 from .rsync_output import Change
 from .survey import Found, Survey
 
 __all__ = ["get_file", "put_file"]
 
+#: A part is written on from a border of these.
+_BLOCK_BYTES = 64 * 1024
+_MODE_BITS = 0o777  # no set-user-ID and its like
 #: Times that a file is sent from its beginning when its sum is not right.
 _ATTEMPTS = 2
 
@@ -33,7 +41,6 @@ def put_file(haul: Haul, source: Path, target: str, known: Survey) -> None:
     """
     with haul.local(source):
         before = _Stamp.of(source)
-    _check_free(haul, before.size, known.free_bytes)
     if haul.options.dry_run:
         haul.add(Change("sent", name_of(target), before.size))
         return
@@ -48,7 +55,7 @@ def put_file(haul: Haul, source: Path, target: str, known: Survey) -> None:
         if has_changed:
             haul.ask(f"rm -f {word(part)}", time_for(0))
             raise TransferError(f"{source} changed while it was being sent; send it again")
-        if _finish(haul, part, target, expected, known):
+        if _finish(haul, part, target, before, expected, known):
             haul.add(Change("sent", name_of(target), before.size), is_checked=bool(known.hasher))
             return
         haul.notes.append(f"attempt {attempt + 1}: the SHA-256 differed")
@@ -60,24 +67,25 @@ def get_file(haul: Haul, source: Found, target: Path, known: Survey) -> None:
 
     :raises TransferError: it cannot be, or it changed meanwhile.
     """
-    with haul.local(target):
-        free = shutil.disk_usage(target.parent).free
-    _check_free(haul, source.size_bytes, free)
     if haul.options.dry_run:
         haul.add(Change("sent", target.name, source.size_bytes))
         return
     haul.total_bytes = source.size_bytes
     part = target.parent / _part_name(target.name, _Stamp(source.size_bytes))
     with haul.local(target):
-        _remove_others(target.parent, part.name)
+        for old in target.parent.glob(_siblings(part.name)):
+            if old.name != part.name:
+                old.unlink(missing_ok=True)
     for _ in range(_ATTEMPTS):
         hashing = Hashing(lambda: _sum_on_host(haul, source, known))
-        _pull(haul, source, part, known)
+        _pull(haul, source, part)
         expected = hashing.result()
         with haul.local(part):
             if not expected or sha256_of(part) == expected:
                 if target.is_dir():
                     raise TransferError(f"{target} (here): is a folder")
+                part.chmod(source.mode & _MODE_BITS)
+                os.utime(part, (source.modified, source.modified))
                 part.replace(target)
                 haul.add(Change("sent", target.name, source.size_bytes), is_checked=bool(expected))
                 return
@@ -93,11 +101,13 @@ class _Stamp(NamedTuple):
     size: int
     modified_ns: int = 0
     inode: int = 0
+    mode: int = 0o600
 
     @classmethod
     def of(cls, path: Path) -> _Stamp:
         status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+        mode = stat.S_IMODE(status.st_mode) & _MODE_BITS
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, mode)
 
 
 def _part_name(name: str, stamp: _Stamp) -> str:
@@ -115,45 +125,73 @@ def _siblings(part: str) -> str:
 
 
 def _push(haul: Haul, source: Path, part: str, known: Survey) -> None:
-    folder, name = word(above(part)), name_of(part)
+    """:raises TransferError: what is missing of the part could not be sent."""
+    folder, name = word(above(part)), quote(name_of(part))
     tidy = (
-        f"cd {folder} && for old in {_siblings(name)}; do "
-        f'[ "$old" = {name} ] || rm -f "$old"; done; cd /'
+        f"cd {folder} || exit 1\n"
+        f"for old in {_siblings(name_of(part))}; do "
+        f'[ "$old" = {name} ] || rm -f "$old"; done\n'
+        f"[ -f {name} ] && ls -ln {name}; true"
     )
 
-    def push(rsync: Rsync) -> Moved:
-        return rsync.push(
-            source,
-            part,
-            Rules(append=True),
-            before=tidy,
-            on_meter=haul.meter(),
-            timeout=haul.remaining,
+    def attempt() -> SSHResult:
+        looked = haul.client.ask(tidy)
+        if not looked.success:
+            return looked
+        fields = looked.stdout.split()
+        there = int(fields[4]) if len(fields) > 4 else 0  # the size (XCU ls)
+        if not haul.has_sent:
+            _check_free((haul.total_bytes or 0) - there, known.free_bytes)
+        blocks = there // _BLOCK_BYTES
+        # dd writes where it was told to, so that one that is left over from a lost link, and has
+        # not noticed yet, writes the same bytes to the same places.
+        script = (
+            f"export LC_ALL=C; umask 077; cd {folder} && "
+            f"exec dd of={name} bs={_BLOCK_BYTES} seek={blocks} conv=notrunc"
         )
+        return haul.stream(script, source, blocks * _BLOCK_BYTES, writes=False)
 
-    haul.rsync(push, known, keeps_changes=False)
-
-
-def _pull(haul: Haul, source: Found, part: Path, known: Survey) -> None:
-    def pull(rsync: Rsync) -> Moved:
-        return rsync.pull(
-            above(source.path),
-            part,
-            Rules(append=True),
-            names=quote(f"./{name_of(source.path)}"),
-            on_meter=haul.meter(),
-            timeout=haul.remaining,
-        )
-
-    haul.rsync(pull, known, keeps_changes=False)
+    _streamed(haul, attempt, lambda: haul.ask(f"rm -f {word(part)}", time_for(0)))
 
 
-def _finish(haul: Haul, part: str, target: str, expected: str, known: Survey) -> bool:
+def _pull(haul: Haul, source: Found, part: Path) -> None:
+    """:raises TransferError: what is missing of the part did not come."""
+    whole = quote(source.path)
+
+    def attempt() -> SSHResult:
+        offset = part.stat().st_size if part.exists() else 0
+        if not haul.has_sent:
+            _check_free(source.size_bytes - offset, shutil.disk_usage(part.parent).free)
+        if offset > source.size_bytes:
+            part.unlink()
+            offset = 0
+        script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
+        return haul.stream(script, part, offset, writes=True)
+
+    _streamed(haul, attempt, lambda: part.unlink(missing_ok=True))
+
+
+def _streamed(haul: Haul, attempt: Callable[[], SSHResult], remove: Callable[[], object]) -> None:
+    """Until it is whole; a part that cannot become so does not stay and fill the disk."""
+    try:
+        with haul.local("the file"):
+            haul.persist(attempt)
+    except TransferError as error:
+        if error.returncode == 1:
+            with contextlib.suppress(TransferError, OSError):
+                remove()
+        raise
+
+
+def _finish(
+    haul: Haul, part: str, target: str, stamp: _Stamp, expected: str, known: Survey
+) -> bool:
     """Give the part its final name, if its sum is right; it is removed where not.
 
     :raises TransferError: it cannot be renamed.
     """
     name, final = quote(name_of(part)), quote(f"./{name_of(target)}")
+    modified = time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9))
     check = "true"
     if known.hasher:
         check = (
@@ -163,9 +201,10 @@ def _finish(haul: Haul, part: str, target: str, expected: str, known: Survey) ->
         f"cd {word(above(target))} || exit 1\n"
         f"if [ -d {final} ]; then rm -f {name}; echo folder\n"
         # The answer to this may have been lost, and the question be asked again.
-        f"elif [ ! -e {name} ] && [ -e {final} ]; then name={final}; {check.replace(name, final)}"
-        f" && echo done || echo differs\n"
-        f"elif {check}; then mv -f {name} {final} && echo done\n"
+        f"elif [ ! -e {name} ] && [ -e {final} ]; then "
+        f"if {check.replace(name, final)}; then echo done; else echo differs; fi\n"
+        f"elif {check}; then chmod {stamp.mode:o} {name} && "
+        f"TZ=UTC0 touch -m -t {modified} {name} && mv -f {name} {final} && echo done\n"
         f"else rm -f {name}; echo differs; fi",
         time_for(haul.total_bytes or 0),
     )
@@ -184,13 +223,7 @@ def _sum_on_host(haul: Haul, source: Found, known: Survey) -> str:
     return result.stdout.lstrip("\\")[:64] if result.success else ""
 
 
-def _remove_others(folder: Path, part: str) -> None:
-    for old in folder.glob(_siblings(part)):
-        if old.name != part:
-            old.unlink(missing_ok=True)
-
-
-def _check_free(haul: Haul, size_bytes: int, free_bytes: int | None) -> None:
+def _check_free(size_bytes: int, free_bytes: int | None) -> None:
     """:raises TransferError: the file system says that it has not got the room."""
     if free_bytes is not None and free_bytes < size_bytes:
-        raise TransferError(f"no space: the file has {size_bytes} bytes, and {free_bytes} are free")
+        raise TransferError(f"no space: {size_bytes} bytes are needed, and {free_bytes} are free")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..client import SSHClient
 from ..errors import RingtasksError
+from ..faults import printable
 from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .options import Options
 from .places import word
@@ -16,6 +19,7 @@ from .results import HostTransfer, OnProgress, Progress
 from .rsync import Moved, Rsync, Rules
 from .rsync_output import Change, Meter
 from .stopping import Stop
+from .streaming import Stream
 from .survey import Survey, survey
 
 __all__ = ["Haul", "TransferError"]
@@ -25,6 +29,10 @@ _MOST_LOSSES = 100
 _FOLDER_TIMEOUT = 60.0  # seconds for the host to make a folder
 #: Seconds before each new attempt to reach a host that was there before.
 _UNREACHABLE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+# dd says at its end how much it has copied: of no use beside the reason.
+_DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
 
 
 class TransferError(RingtasksError):
@@ -56,6 +64,7 @@ class Haul:
         self._changes: dict[tuple[str, str], Change] = {}
         self._sent_bytes = self._received_bytes = self._resumed = 0
         self.checked = 0
+        self.has_sent = False
         self.total_bytes: int | None = None
         self.notes: list[str] = []
 
@@ -129,6 +138,38 @@ class Haul:
             return moved.result
 
         self.persist(attempt)
+
+    def stream(self, script: str, path: Path, offset: int, *, writes: bool) -> SSHResult:
+        """One attempt to send the rest of a file, or to receive it (`Stream`).
+
+        :raises OSError: the file here cannot be opened.
+        """
+        told = self._on_progress
+        started = time.monotonic()
+
+        def tell(position: int) -> None:
+            if told is not None:
+                rate = (position - offset) / max(time.monotonic() - started, 0.001)
+                told(Progress(self.host, position, self.total_bytes, rate))
+
+        stream = Stream(
+            script,
+            self.client.config.shell,
+            path,
+            offset,
+            writes=writes,
+            on_position=tell if told is not None else None,
+            limit=self.remaining,
+        )
+        self.has_sent = True
+        with self.stop.ending(stream.cancel):
+            result = self.client.perform(stream)
+        moved = stream.position - offset
+        if writes:
+            self._received_bytes += moved
+        else:
+            self._sent_bytes += moved
+        return result
 
     def persist(self, attempt: Callable[[], SSHResult]) -> SSHResult:
         """Repeat what may run twice while the host's link is lost.
@@ -215,7 +256,8 @@ class Haul:
 
     def _told(self, result: SSHResult) -> str:
         """Its error without the host's name, which stands in front of it anyway."""
-        told = result.error or result.stderr.strip() or f"exit status {result.returncode}"
+        said = printable(_DD_FIGURES.sub("", result.stderr))
+        told = result.error or said or f"exit status {result.returncode}"
         return told.removeprefix(f"{self.host}: ")
 
 

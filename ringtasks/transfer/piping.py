@@ -8,7 +8,6 @@ says passes through this process.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import socket
 import struct
@@ -16,23 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 from ..execution import Ending
 from ..keeper import Report
-from ..link import (
-    STDERR,
-    Exited,
-    Link,
-    LinkLostError,
-    PipingLink,
-    Session,
-    SessionRefusedError,
-)
+from ..link import Link, LinkLostError
 from ..result import SSHResult
 from . import remote_shell
+from .conduit import Conduit
 
 __all__ = ["REMOTE_SHELL", "Piped"]
 
@@ -41,10 +33,10 @@ _REMOTE_SHELL = f'"{sys.executable}" -I -S "{remote_shell.__file__}" %d'
 #: Stands for `_REMOTE_SHELL` in the arguments of a `Piped`.
 REMOTE_SHELL = "\0remote shell"
 
-_ROOM_INTERVAL = 0.2  # seconds between looks at whether the host opens another session
 _HANDOVER_TIMEOUT = 10.0  # seconds for the remote shell to send what it has begun to send
 _CLEANUP_TIMEOUT = 5.0  # seconds for a program that shall end to do so by itself
 _CHUNK_BYTES = 256 * 1024
+_UNKNOWN_STATUS = 255  # as ssh tells it
 _MAX_STDERR_BYTES = 64 * 1024
 
 OnLine = Callable[[str], None]
@@ -210,10 +202,9 @@ class _Relay:
         command: Callable[[list[str]], str],
         on_stderr: Callable[[bytes], None],
     ) -> None:
-        self._conversation, self._link = conversation, link
-        self._command, self._on_stderr = command, on_stderr
-        self._session: Session | None = None
-        self._is_over = False
+        self._conversation = conversation
+        self._command = command
+        self._conduit = Conduit(link, on_stderr)
         self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
         self.lost: str | None = None
         self.not_started: LinkLostError | None = None
@@ -223,73 +214,27 @@ class _Relay:
 
     def finish(self) -> None:
         """The program has ended; wait for the session to do so too."""
-        self._is_over = True
         with contextlib.suppress(OSError):
             self._conversation.shutdown(socket.SHUT_RDWR)
         self._thread.join(_CLEANUP_TIMEOUT)
-        session = self._session
-        if session is not None:
-            session.wake()
-            self._thread.join(_CLEANUP_TIMEOUT)
+        self._conduit.cancel()
+        self._thread.join(_CLEANUP_TIMEOUT)
 
     def _run(self) -> None:
         handed_over = _receive(self._conversation)
         if handed_over is None:
             return  # the program ended without a remote shell
         arguments, stdin, stdout = handed_over
-        status = 255
+        status = None
         try:
-            status = self._serve(self._command(arguments), stdin, stdout)
+            status = self._conduit.run(self._command(arguments), stdin, stdout)
         except LinkLostError as error:
-            if self._session is None:
-                self.not_started = error
-            else:
+            if self._conduit.has_begun:
                 self.lost = str(error)
+            else:
+                self.not_started = error
         with contextlib.suppress(OSError):
-            self._conversation.sendall(bytes([status & 255]))
-
-    def _serve(self, command: str, stdin: int, stdout: int) -> int:
-        """The exit status of ``command`` on the host. The descriptors are closed."""
-        link = self._link
-        if isinstance(link, PipingLink):
-            with _closed(stdin, stdout):
-                session = self._opened(functools.partial(link.open_piped, command, stdin, stdout))
-            with contextlib.closing(session):
-                return self._await_end(session, None)
-        with _closed(stdin, stdout):
-            for descriptor in (stdin, stdout):  # rsync had made them non-blocking
-                os.set_blocking(descriptor, True)
-            session = self._opened(functools.partial(link.open_session, command))
-            sending = threading.Thread(target=_send, args=(os.dup(stdin), session), daemon=True)
-            sending.start()
-            with contextlib.closing(session):
-                return self._await_end(session, stdout)
-
-    def _opened(self, open_session: Callable[[], Session]) -> Session:
-        """A session, as soon as the host has room for one."""
-        while True:
-            try:
-                self._session = open_session()
-                return self._session
-            except SessionRefusedError:
-                if self._is_over or not self._link.await_session_end(_ROOM_INTERVAL):
-                    raise
-
-    def _await_end(self, session: Session, stdout: int | None) -> int:
-        while True:
-            happened = session.receive(None)
-            if isinstance(happened, Exited):
-                return happened.status
-            if happened is None:
-                if self._is_over:
-                    return 255
-            elif happened.stream == STDERR:
-                self._on_stderr(happened.chunk)
-            elif stdout is not None:
-                try:
-                    _write(stdout, happened.chunk)
-                except BrokenPipeError:
-                    return 255
+            self._conversation.sendall(bytes([_UNKNOWN_STATUS if status is None else status & 255]))
 
 
 def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
@@ -308,26 +253,3 @@ def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
         received += conversation.recv(_CHUNK_BYTES)
     conversation.settimeout(None)
     return [os.fsdecode(word) for word in received[4:].split(b"\0")], stdin, stdout
-
-
-def _send(stdin: int, session: Session) -> None:
-    """All that the program says, to the host."""
-    with contextlib.suppress(LinkLostError, OSError), _closed(stdin):
-        while chunk := os.read(stdin, _CHUNK_BYTES):
-            session.send(chunk)
-        session.send_eof()
-
-
-def _write(descriptor: int, chunk: bytes) -> None:
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-@contextlib.contextmanager
-def _closed(*descriptors: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)

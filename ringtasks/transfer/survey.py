@@ -44,24 +44,30 @@ done
 printf 'free=%%s\\n' "$(df -Pk "$folder" 2>/dev/null | tail -n 1)"
 """
 
-# The fifth field of ls is the size (XCU ls); wc -c would read all of it on BusyBox.
+# stat takes other flags on macOS.
 _FIND = """\
 for item in %s; do
-  kind=$(kind "$item") size=0
+  kind=$(kind "$item") about=
   [ "$kind" = nothing ] && continue
-  [ "$kind" = file ] && { set -- $(ls -lndL "$item"); size=$5; }
-  printf '\\0%%s=%%s=%%s' "$kind" "$size" "$item"
+  [ "$kind" = file ] &&
+    about=$(stat -Lc '%%s %%a %%Y' "$item" 2>/dev/null || stat -Lf '%%z %%Lp %%m' "$item")
+  printf '\\0%%s=%%s=%%s' "$kind" "$about" "$item"
 done
 """
 
 
 @dataclass(frozen=True)
 class Found:
-    """Something on the host: its path as the shell has it, what it is, and a file's size."""
+    """Something on the host: its path as the shell has it, and what it is.
+
+    Of a file also its size, its permissions, and when it was modified in Unix seconds.
+    """
 
     path: str
     kind: str
     size_bytes: int = 0
+    mode: int = 0o600
+    modified: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,9 @@ def _parsed(result: SSHResult) -> Survey:
 
 
 def _found(item: str) -> Found:
-    kind, size, path = item.split("=", 2)
-    return Found(path, kind, int(size) if size.isdigit() else 0)
+    kind, about, path = item.split("=", 2)
+    size, mode, modified = about.split() if about.count(" ") == 2 else ("0", "600", "0")
+    return Found(path, kind, int(size), int(mode, 8), int(modified))
 
 
 def _free_bytes(line: str) -> int | None:
