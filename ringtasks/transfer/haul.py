@@ -120,18 +120,16 @@ class Haul:
         """:raises TransferError: it cannot be made."""
         self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
 
-    def rsync(
-        self, move: Callable[[Rsync], Moved], known: Survey, *, keeps_changes: bool = True
-    ) -> None:
+    def rsync(self, move: Callable[[Rsync], Moved]) -> None:
         """Move until it is done, however often the link is lost.
 
         :raises TransferError: it cannot be done.
         """
-        runner = Rsync(self.client, survey=known, stop=self.stop)
+        runner = Rsync(self.client, stop=self.stop)
 
         def attempt() -> SSHResult:
             moved = move(runner)
-            for change in moved.changes if keeps_changes else ():
+            for change in moved.changes:
                 self.add(change)
             self._sent_bytes += moved.sent_bytes
             self._received_bytes += moved.received_bytes

@@ -56,11 +56,15 @@ def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
 
     def work(haul: Haul) -> None:
         place = on_host(haul.client.config, target).rstrip("/") or "/"
-        known = haul.survey(target=place)
-        if known.kind not in (FOLDER, NOTHING):
-            raise TransferError(f"{place} is a file where a folder is needed")
         verify = bool(haul.options.verify)
-        put_tree(haul, source, place, known, ignored=ignored, follow_outside=False, verify=verify)
+        try:
+            put_tree(
+                haul, source, place, None, ignored=ignored, follow_outside=False, verify=verify
+            )
+        except TransferError as error:  # to ask first would cost every sync a round trip
+            if error.returncode == 1 and haul.survey(target=place).kind not in (FOLDER, NOTHING):
+                raise TransferError(f"{place} is a file where a folder is needed") from error
+            raise
 
     return work
 
@@ -114,12 +118,15 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
 
     def work(haul: Haul) -> None:
         place = on_host(haul.client.config, source).rstrip("/") or "/"
-        known = haul.survey(target=place)
-        if known.kind != FOLDER:
-            raise TransferError(f"{place}: {_no_folder(known.kind)}")
         folder = _folder(haul, target, by_host=by_host)
         verify = bool(haul.options.verify)
-        get_tree(haul, place, folder, known, follow_outside=False, verify=verify)
+        try:
+            get_tree(haul, place, folder, None, follow_outside=False, verify=verify)
+        except TransferError as error:
+            kind = haul.survey(target=place).kind if error.returncode == 1 else FOLDER
+            if kind != FOLDER:
+                raise TransferError(f"{place}: {_no_folder(kind)}") from error
+            raise
 
     return work
 

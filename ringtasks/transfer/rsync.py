@@ -33,10 +33,14 @@ from .places import on_host, word
 from .rsync_flags import Rules, Version, flags, parse_version
 from .rsync_output import Change, Meter, parse_change, parse_meter, parse_stat
 from .stopping import Stop
-from .survey import Survey, survey
 
 __all__ = ["Moved", "Rsync", "Rules", "local_rsync"]
 
+# Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
+_FIND = (
+    "for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do "
+    'command -v "$rsync" >/dev/null 2>&1 && break; done'
+)
 # rsync(1), EXIT VALUES.
 _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
@@ -80,15 +84,11 @@ class Rsync:
 
     What happens on the host raises nothing: it is in `Moved`.
 
-    :param survey: what is known of the host already; None: it is asked when needed.
     :param stop: ends what is under way when it is set, from any thread.
     """
 
-    def __init__(
-        self, client: SSHClient, *, survey: Survey | None = None, stop: Stop | None = None
-    ) -> None:
+    def __init__(self, client: SSHClient, *, stop: Stop | None = None) -> None:
         self._client = client
-        self._survey = survey
         self._stop = stop or Stop()
 
     def push(
@@ -97,33 +97,30 @@ class Rsync:
         target: str,
         rules: Rules = Rules(),  # noqa: B008  # frozen
         *,
-        before: str = "true",
         on_meter: OnMeter | None = None,
         timeout: float | None = None,
     ) -> Moved:
         """Make ``target``, a folder on the host, hold what ``source`` holds.
 
         :param source: a folder, whose content is sent; or several files and folders, which are
-            sent into ``target``. With ``rules.append``: one file, and ``target`` is one too.
+            sent into ``target``.
         :param target: made with the folders above it; relative to the host's ``work_dir``, ``~`` is
             the remote home.
-        :param before: shell text that the host runs first, in its root folder.
         :param on_meter: is told now and then how far it is.
         :param timeout: seconds; None: no limit.
         :raises UsageError: there is no rsync here, or a path cannot be used.
         """
         place = on_host(self._client.config, target)
-        if rules.append:
-            arguments = [_local(str(source))]
-            command = functools.partial(self._command, before, word(place), rules)
+        if isinstance(source, str | Path):
+            arguments = [_local(f"{source}/")]
         else:
-            if isinstance(source, str | Path):
-                arguments = [_local(f"{source}/")]
-            else:
-                arguments = [_local(str(item)) for item in source]
-            there = word(place)
-            make = f"cd {there}" if rules.dry_run else f"mkdir -p {there} && cd {there}"
-            command = functools.partial(self._command, f"{before} && {make}", ".", rules)
+            arguments = [_local(str(item)) for item in source]
+        there = word(place)
+        # A dry run takes a folder that is not there for an empty one.
+        enter, path = (
+            ("true", f"{there}/") if rules.dry_run else (f"mkdir -p {there} && cd {there}", ".")
+        )
+        command = functools.partial(self._command, enter, path, rules)
         return self._run(rules, [*arguments, "host:."], command, on_meter, timeout, pulls=False)
 
     def pull(
@@ -139,7 +136,6 @@ class Rsync:
         """Make ``target``, a folder here, hold what the folder ``source`` on the host holds.
 
         :param names: only these in ``source``: shell words, quoted where they are literal.
-            With ``rules.append``: one file, and ``target`` is one too.
         """
         place = on_host(self._client.config, source)
         enter = f"cd {word(place)}"
@@ -162,14 +158,8 @@ class Rsync:
         if here is None:
             raise UsageError("rsync: is not on PATH: install it")
         program, version = here
-        known = self._survey
-        if known is None:
-            known = self._survey = survey(self._client)
-        if known.rsync is None:
-            return Moved(known.without_rsync(self._client.config.id))
-        chosen = flags(
-            rules, version, known.rsync, pulls=pulls, tells_progress=on_meter is not None
-        )
+        # Which version the host has matters to none of these flags.
+        chosen = flags(rules, version, pulls=pulls, tells_progress=on_meter is not None)
         reading = _Reading(on_meter)
         with tempfile.TemporaryFile() as excluded:
             excluded.write(encoded(filter_rules(rules)))
@@ -190,10 +180,9 @@ class Rsync:
 
         That is ``[-l user] host rsync --server …flags… . place``; the place is a stand-in.
         """
-        assert self._survey is not None  # noqa: S101  # for the type checker
         given = arguments[arguments.index("--server") : -2]
         words = " ".join(_flag(argument, rules) for argument in given)
-        text = f"{enter} && exec {quote(self._survey.rsync_path)} {words} . {paths}"
+        text = f'{_FIND}; {enter} && exec "$rsync" {words} . {paths}'
         return one_line(text, self._client.config.shell)
 
 

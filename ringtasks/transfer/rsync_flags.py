@@ -1,8 +1,9 @@
 """What rsync is told: flags by what the rsyncs of both ends know, as a list (pure).
 
 Differences that matter, from rsync(1) and its NEWS: 2.6.9 and openrsync (what macOS has had) know
-neither ``--append-verify`` (3.0), ``--info`` (3.1) nor ``--no-protect-args`` (3.0).  openrsync says
-"openrsync: protocol version 29" and calls itself compatible with 2.6.9.
+neither ``--info`` (3.1) nor ``--no-protect-args`` (3.0); both are for this end alone.  What is sent
+to the host's rsync is known since 2.6.4.  openrsync says "openrsync: protocol version 29" and calls
+itself compatible with 2.6.9.
 
 Paths on the host never stand in these flags: `rsync` puts them, quoted by us, where rsync would
 have put its own quoting, which changed with 3.2.4.
@@ -53,7 +54,6 @@ class Rules:
     :param checksum: compare contents where size and time are equal.
     :param link_dest: a folder on the receiving side, relative to the target or absolute:
         files that are equal there become hard links.
-    :param append: the target is the part of one file that came before; what is missing is sent.
     :param dry_run: change nothing, tell what would be.
     """
 
@@ -63,7 +63,6 @@ class Rules:
     follow_outside: bool = False
     checksum: bool = False
     link_dest: str | None = None
-    append: bool = False
     dry_run: bool = False
 
 
@@ -78,9 +77,7 @@ def parse_version(first_line: str) -> Version | None:
     return Version(major, minor, patch)
 
 
-def flags(
-    rules: Rules, local: Version, remote: Version, *, pulls: bool, tells_progress: bool
-) -> list[str]:
+def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) -> list[str]:
     """rsync's arguments but for the remote shell and the two places."""
     # --from0 is for what stands behind it only.
     chosen = ["-rlpt", "--from0", "--exclude-from=-", "--stats"]
@@ -95,18 +92,10 @@ def flags(
         chosen += ["--safe-links", "--chmod=ug-s"]
     if rules.follow_outside:
         chosen.append("--copy-unsafe-links")
-    chosen += _resuming(rules, local, remote)
+    chosen.append("--partial-dir=" + PARTIAL_FOLDER)
     for name in ("delete", "checksum", "dry_run"):
         if getattr(rules, name):
             chosen.append(f"--{name.replace('_', '-')}")
     if rules.link_dest is not None:
         chosen.append(f"--link-dest={rules.link_dest}")
     return chosen
-
-
-def _resuming(rules: Rules, local: Version, remote: Version) -> list[str]:
-    if not rules.append:
-        return ["--partial-dir=" + PARTIAL_FOLDER]
-    if local.knows(3, 0) and remote.knows(3, 0):
-        return ["--inplace", "--append-verify"]
-    return ["--inplace", "--partial", "--no-whole-file"]

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..client import SSHClient
 from ..result import SSHResult
 from .places import above, word, words
-from .rsync_flags import Version, parse_version
 
 __all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
 
 FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
 
-# Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
 # openssl takes the processor's instructions for it, where coreutils' own code is four times slower.
 _TOOLS = """\
-for tool in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do
-  if tool=$(command -v "$tool" 2>/dev/null); then
-    printf 'rsync=%s\\n' "$tool"
-    printf 'version=%s\\n' "$("$tool" --version 2>/dev/null | head -n 1)"
-    break
-  fi
-done
 for tool in openssl sha256sum shasum; do
   command -v $tool >/dev/null 2>&1 && { printf 'hasher=%s\\n' $tool; break; }
 done
@@ -78,21 +69,11 @@ class Survey:
     """
 
     result: SSHResult
-    rsync: Version | None = None
-    rsync_path: str = "rsync"
     hasher: str = ""
     kind: str = NOTHING
     parent_kind: str = NOTHING
     free_bytes: int | None = None
     found: tuple[Found, ...] = ()
-
-    def without_rsync(self, host: str) -> SSHResult:
-        """The result of an rsync that cannot be."""
-        if not self.result.success:
-            return self.result
-        return replace(
-            self.result, success=False, returncode=127, error=f"{host}: rsync: is not on the host"
-        )
 
 
 def survey(client: SSHClient, target: str | None = None, sources: str | None = None) -> Survey:
@@ -118,8 +99,6 @@ def _parsed(result: SSHResult) -> Survey:
     found = tuple(_found(item) for item in items)
     return Survey(
         result,
-        rsync=parse_version(fields.get("version", "")),
-        rsync_path=fields.get("rsync", "rsync"),
         hasher=fields.get("hasher", ""),
         kind=fields.get("kind", NOTHING),
         parent_kind=fields.get("above", NOTHING),

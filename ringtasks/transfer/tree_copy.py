@@ -22,7 +22,7 @@ def put_tree(
     haul: Haul,
     source: Path | Sequence[Path],
     target: str,
-    known: Survey,
+    known: Survey | None,
     *,
     ignored: tuple[str, ...] = (),
     follow_outside: bool,
@@ -31,6 +31,7 @@ def put_tree(
     """Make ``target``, a folder on the host, hold what ``source`` holds.
 
     :param source: a folder, whose content it is; or several files and folders.
+    :param known: None: the host was asked nothing yet.
     :param ignored: as in `Rules`.
     :param verify: compare each file that was sent by SHA-256.
     :raises TransferError: not all of it could be copied, or something changed meanwhile.
@@ -41,7 +42,7 @@ def put_tree(
     def push(rsync: Rsync) -> Moved:
         return rsync.push(source, target, rules, on_meter=haul.meter(), timeout=haul.remaining)
 
-    haul.rsync(push, known)
+    haul.rsync(push)
     if haul.options.dry_run:
         return
     _check_unchanged(haul, source, started_ns)
@@ -53,7 +54,7 @@ def get_tree(
     haul: Haul,
     source: str,
     target: Path,
-    known: Survey,
+    known: Survey | None,
     *,
     matched: Sequence[Found] = (),
     follow_outside: bool,
@@ -77,7 +78,7 @@ def get_tree(
             folder, target, rules, names=names, on_meter=haul.meter(), timeout=haul.remaining
         )
 
-    haul.rsync(pull, known)
+    haul.rsync(pull)
     if verify and not haul.options.dry_run:
         _verify(haul, target, source, known, matched)
 
@@ -102,7 +103,7 @@ def _verify(
     haul: Haul,
     here: Path | Sequence[Path],
     there: str,
-    known: Survey,
+    known: Survey | None,
     matched: Sequence[Found] = (),
 ) -> None:
     """Compare what was copied, file by file.
@@ -110,12 +111,13 @@ def _verify(
     :raises TransferError: a file differs.
     """
     sent = haul.sent
-    if not sent or not known.hasher:
+    hasher = known.hasher if known else haul.survey().hasher
+    if not sent or not hasher:
         return
     names = [change.name for change in sent]
     folder, paths = ("/", [_there(matched, name) for name in names]) if matched else (there, names)
     size_bytes = sum(change.size_bytes for change in sent)
-    sums = hashes_on_host(haul.client, folder, paths, known.hasher, size_bytes)
+    sums = hashes_on_host(haul.client, folder, paths, hasher, size_bytes)
     if isinstance(sums, str):
         raise TransferError(f"could not be checked on the host: {sums}")
     differing = []
