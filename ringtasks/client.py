@@ -28,7 +28,7 @@ from .link import STDOUT, Link, LinkLostError, Terminal
 from .result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .script import Script
 
-__all__ = ["SSHClient"]
+__all__ = ["SSHClient", "Work"]
 
 #: A link that fails before the command can have started is replaced this many times.
 _LINK_ATTEMPTS = 3
@@ -251,6 +251,26 @@ class SSHClient:
         self._keeper.record(report, success=True)
         return link
 
+    def ask(
+        self,
+        script: str,
+        timeout: float | None = None,
+        *,
+        stdin: BinaryIO | None = None,
+        on_output: OnOutput | None = None,
+    ) -> SSHResult:
+        """`run`, in the root folder and without the host's venv: for what ringtasks itself asks."""
+        call = self._call(script, timeout, "/", None, in_venv=False)
+        call.stdin, call.on_output = stdin, on_output or call.on_output
+        return self._perform(call)
+
+    def perform(self, work: Work) -> SSHResult:
+        """Do ``work`` over the link, which is opened if need be; recorded in the health file.
+
+        Work that did not start is done again over another link.
+        """
+        return self._perform(work)
+
     def is_alive(self) -> bool:
         """Whether a link is open and believed to be up; never waits."""
         return self._keeper.current is not None
@@ -300,7 +320,7 @@ class SSHClient:
     def _spare_link(self) -> Link:
         return self._keeper.new_link(Report())
 
-    def _perform(self, call: _Work) -> SSHResult:
+    def _perform(self, call: Work) -> SSHResult:
         failures: list[RouteError] = []
         for _ in range(_LINK_ATTEMPTS):
             try:
@@ -315,7 +335,7 @@ class SSHClient:
             return self._ended(call, link, ending)
         return self._unreachable(call, UnreachableError(self.config.id, tuple(failures)))
 
-    def _ended(self, call: _Work, link: Link, ending: Ending) -> SSHResult:
+    def _ended(self, call: Work, link: Link, ending: Ending) -> SSHResult:
         if ending.lost is not None:
             return self._lost(call, link, ending.lost)
         call.report.served(link.route)
@@ -329,7 +349,7 @@ class SSHClient:
             return call.result(self.config.id, TIMED_OUT, link, f"{passed}; {ending.stopped}")
         return call.result(self.config.id, ending.status, link)
 
-    def _lost(self, call: _Work, link: Link, evidence: str) -> SSHResult:
+    def _lost(self, call: Work, link: Link, evidence: str) -> SSHResult:
         self._keeper.drop(link)
         call.report.lost(link.route)
         self._keeper.record(call.report, success=False, reason="link lost")
@@ -337,7 +357,7 @@ class SSHClient:
         result = call.result(self.config.id, UNREACHABLE, link, str(unknown))
         return replace(result, is_unknown=True)
 
-    def _unreachable(self, call: _Work, error: UnreachableError) -> SSHResult:
+    def _unreachable(self, call: Work, error: UnreachableError) -> SSHResult:
         self._keeper.record_unreachable(call.report, error)
         return call.result(self.config.id, UNREACHABLE, None, str(error))
 
@@ -376,8 +396,8 @@ class SSHClient:
         return True, f"{self.config.id}: a new log-in works over {route}"
 
 
-class _Work(Protocol):
-    """What a link is needed for: a command or a copy."""
+class Work(Protocol):
+    """What a link is needed for: a command, a copy, an rsync."""
 
     report: Report
     limit: float | None

@@ -6,7 +6,7 @@ kind is `inprocess`; callers cannot tell the kinds apart.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
     "STDERR",
@@ -16,6 +16,7 @@ __all__ = [
     "LinkLostError",
     "NotStartedError",
     "Output",
+    "PipingLink",
     "Session",
     "SessionRefusedError",
     "Terminal",
@@ -118,3 +119,15 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Drop the connection and every session over it. Safe to repeat."""
+
+
+@runtime_checkable
+class PipingLink(Protocol):
+    """A link that lets a program on the host read and write descriptors of this machine."""
+
+    def open_piped(self, command: str, stdin: int, stdout: int) -> Session:
+        """`Link.open_session`, with the program's stdin and stdout being these descriptors.
+
+        They stay the caller's, who may close them at once.  The Session gives stderr and the end,
+        and takes no input.
+        """

@@ -22,6 +22,7 @@ from ..config import SSHConfig, expand
 from ..errors import UsageError
 from ..hostkeys import HostKey
 from ..routes import ProcessProxy, Route
+from .ciphers import preferred_ciphers
 from .eligibility import PRIVATE_KEY_VARIABLE
 
 __all__ = [
@@ -182,6 +183,9 @@ def _common_options(
         "ForwardAgent": "no",
         **_trust_options(config, trust),
     }
+    ciphers = preferred_ciphers()
+    if ciphers is not None:
+        options["Ciphers"] = ciphers
     if carrier is not None:
         options["ProxyCommand"] = carrier
     elif route.name != "direct":

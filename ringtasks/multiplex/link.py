@@ -81,6 +81,15 @@ class MuxLink:
             return not poll.poll(0)
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> MuxSession:
+        return self._open(command, terminal, None)
+
+    def open_piped(self, command: str, stdin: int, stdout: int) -> MuxSession:
+        """See `ringtasks.link.PipingLink`."""
+        return self._open(command, None, (stdin, stdout))
+
+    def _open(
+        self, command: str | None, terminal: Terminal | None, piped: tuple[int, int] | None
+    ) -> MuxSession:
         if not self._may_ask and self._turn.is_somebody_elses():
             raise SessionRefusedError("others wait for a session already")
         self._may_ask = False
@@ -97,6 +106,7 @@ class MuxLink:
                 resized=self._resized,
                 on_close=lambda: self._session_ended(mark),
                 silence_timeout=self._silence_timeout,
+                piped=piped,
             )
         except SessionRefusedError:
             self._refusals += 1

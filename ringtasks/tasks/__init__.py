@@ -19,6 +19,7 @@ from . import (  # noqa: E402  # compiled only from here on
     check,
     connections,
     doctor,
+    files,
     health,
     hosts,
     run,
@@ -29,6 +30,9 @@ __all__ = ["namespace"]
 
 namespace = Collection(
     run.run,
+    files.put,
+    files.get,
+    files.sync,
     hosts.hosts,
     check.check,
     shell.shell,
