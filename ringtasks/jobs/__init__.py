@@ -1,0 +1,207 @@
+"""Commands that outlive the connection: started, listed, followed, waited for, stopped.
+
+Nothing is installed on the host, and nothing about a job is kept anywhere else: every machine with
+the inventory sees the same jobs.
+
+::
+
+    job = jobs.start("runpod-h100", "python train.py", name="train", gpus=1)
+    for chunk in job.logs(follow=True): ...
+    status = job.wait()                    # status.state, status.exit_status
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..client import SSHClient, last_words
+from ..config import SSHConfig
+from ..conversation import Ask, Conversation, answer_to, hold, hold_async
+from ..errors import UnknownJobError, UsageError
+from ..fanout import FANOUT, each
+from .job import PATIENCE, Job, launch
+from .logs import Lines
+from .names import pick
+from .probe import parse_probe, probe_script
+from .states import JobStatus, State
+from .stopping import Process, Stopped
+
+if TYPE_CHECKING:
+    from ..inventory import HostConfig
+
+    #: A name, an address, or what one of ours says of a host.
+    Host = str | SSHClient | SSHConfig | HostConfig
+
+__all__ = [
+    "PATIENCE",
+    "HostJobs",
+    "Job",
+    "JobStatus",
+    "Lines",
+    "Process",
+    "State",
+    "Stopped",
+    "find",
+    "find_async",
+    "list",
+    "list_async",
+    "start",
+    "start_async",
+]
+
+
+class HostJobs(NamedTuple):
+    """The jobs of one host, those that started first at the front.
+
+    ``error``: why it could not be asked; then nothing is known of its jobs.
+    """
+
+    host_id: str
+    jobs: tuple[JobStatus, ...] = ()
+    error: str | None = None
+
+
+def start(
+    host: Host,
+    command: str,
+    *,
+    name: str | None = None,
+    log_file: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    gpus: int = 0,
+    after: str | None = None,
+    queue: bool = False,
+) -> Job:
+    """Start ``command`` on the host, exactly once, so that it outlives the connection.
+
+    :param name: what people call it; need not be unique.
+    :param log_file: where both its streams are appended; ``~`` is the remote home, a relative one
+        starts at ``cwd``; None: ``log`` in the job's folder, which is kept below 1 GiB.
+    :param cwd: None: the host's ``work_dir``, else the remote home.
+    :param env: set for the command alone, and seen in no process list.
+    :param gpus: so many free GPUs are reserved for it, named in ``CUDA_VISIBLE_DEVICES``, and freed
+        when it ends.
+    :param after: the id of another job on the host, for whose end it waits, however that ends.
+    :param queue: wait until enough GPUs are free, first come, first served.
+    :raises JobNotStartedError: there is no job, and it says why; or (``is_unknown``) nobody knows.
+    :raises ValueError: a command, name, path or number that makes no sense.
+    """
+    client = client_for(host)
+    talk = _launch(client, command, name, log_file, cwd, env, gpus, after, queue)
+    return hold(client, talk)
+
+
+async def start_async(
+    host: Host,
+    command: str,
+    *,
+    name: str | None = None,
+    log_file: str | None = None,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+    gpus: int = 0,
+    after: str | None = None,
+    queue: bool = False,
+) -> Job:
+    """`start`, for asyncio; cancelling while it is under way ends the job."""
+    client = client_for(host)
+    talk = _launch(client, command, name, log_file, cwd, env, gpus, after, queue)
+    return await hold_async(client, talk)
+
+
+def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
+    """The jobs of each host, in the order of ``hosts``; one command a host, ``fanout`` at once."""
+    clients = [client_for(host) for host in hosts]
+    answers = dict(
+        each(range(len(clients)), lambda n: hold(clients[n], _jobs_of(clients[n])), fanout)
+    )
+    return [answers[n] for n in range(len(clients))]
+
+
+async def list_async(hosts: Sequence[Host]) -> builtins.list[HostJobs]:
+    """`list`, for asyncio."""
+    import asyncio
+
+    clients = [client_for(host) for host in hosts]
+    talks = (hold_async(client, _jobs_of(client)) for client in clients)
+    return [*await asyncio.gather(*talks)]
+
+
+def find(job: str, hosts: Sequence[Host], *, fanout: int = FANOUT) -> Job:
+    """The one job that an id, the beginning of one, or a name means.
+
+    A name means the job of that name that waits or runs; where none does, the last one.
+
+    :raises UnknownJobError: no such job; it names the hosts that could not be asked.
+    :raises AmbiguousJobError: several.
+    """
+    return _find(job, hosts, list(hosts, fanout=fanout))
+
+
+async def find_async(job: str, hosts: Sequence[Host]) -> Job:
+    """`find`, for asyncio."""
+    return _find(job, hosts, await list_async(hosts))
+
+
+def client_for(host: Host) -> SSHClient:
+    """The client for whatever stands for a host."""
+    if isinstance(host, SSHClient):
+        return host
+    if isinstance(host, str):
+        from ..registry import get_ssh_client
+
+        return get_ssh_client(host)
+    if isinstance(host, SSHConfig):
+        return SSHClient(host)
+    return SSHClient(SSHConfig.from_host_config(host))
+
+
+def _launch(
+    client: SSHClient,
+    command: str,
+    name: str | None,
+    log_file: str | None,
+    cwd: str | None,
+    env: Mapping[str, str] | None,
+    gpus: int,
+    after: str | None,
+    queue: bool,
+) -> Conversation[Job]:
+    if name is not None and (not name.strip() or not name.isprintable()):
+        raise UsageError(f"name: {name!r} is empty or has control characters")
+    if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 0:
+        raise UsageError(f"gpus: expected a whole number, at least 0, got {gpus!r}")
+    if after is not None and not after.isalnum():
+        raise UsageError(f"after: expected the id of a job, got {after!r}")
+    return launch(
+        client,
+        command,
+        name=name,
+        log_file=log_file,
+        cwd=cwd,
+        env=env,
+        gpus=gpus,
+        after=after,
+        queue=queue,
+    )
+
+
+def _jobs_of(client: SSHClient) -> Conversation[HostJobs]:
+    answer = yield from answer_to(Ask(probe_script()))
+    if answer.error is not None or not answer.success:
+        return HostJobs(client.config.id, error=answer.error or last_words(answer))
+    found = parse_probe(answer.stdout, client.config.id)
+    return HostJobs(client.config.id, tuple(found.values()))
+
+
+def _find(job: str, hosts: Sequence[Host], known: Sequence[HostJobs]) -> Job:
+    unasked = tuple(host.host_id for host in known if host.error is not None)
+    try:
+        found = pick(job, [status for host in known for status in host.jobs])
+    except UnknownJobError as error:
+        raise UnknownJobError(error.job, unasked) from None
+    clients = [client_for(host) for host in hosts]
+    return Job(next(c for c in clients if c.config.id == found.host_id), found.id)
