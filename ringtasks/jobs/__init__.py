@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ..client import SSHClient, last_words
+from ..client import SSHClient
 from ..config import SSHConfig
-from ..conversation import Ask, Conversation, answer_to, hold, hold_async
+from ..conversation import Conversation, hold, hold_async
 from ..errors import UnknownJobError, UsageError
 from ..fanout import FANOUT, each
 from .job import PATIENCE, Job, launch
+from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
 from .names import pick
-from .probe import parse_probe, probe_script
 from .states import JobStatus, State
 from .stopping import Process, Stopped
 
@@ -41,26 +41,18 @@ __all__ = [
     "JobStatus",
     "Lines",
     "Process",
+    "Pruned",
     "State",
     "Stopped",
     "find",
     "find_async",
     "list",
     "list_async",
+    "prune",
+    "prune_async",
     "start",
     "start_async",
 ]
-
-
-class HostJobs(NamedTuple):
-    """The jobs of one host, those that started first at the front.
-
-    ``error``: why it could not be asked; then nothing is known of its jobs.
-    """
-
-    host_id: str
-    jobs: tuple[JobStatus, ...] = ()
-    error: str | None = None
 
 
 def start(
@@ -116,7 +108,7 @@ def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJo
     """The jobs of each host, in the order of ``hosts``; one command a host, ``fanout`` at once."""
     clients = [client_for(host) for host in hosts]
     answers = dict(
-        each(range(len(clients)), lambda n: hold(clients[n], _jobs_of(clients[n])), fanout)
+        each(range(len(clients)), lambda n: hold(clients[n], jobs_of(clients[n])), fanout)
     )
     return [answers[n] for n in range(len(clients))]
 
@@ -126,7 +118,29 @@ async def list_async(hosts: Sequence[Host]) -> builtins.list[HostJobs]:
     import asyncio
 
     clients = [client_for(host) for host in hosts]
-    talks = (hold_async(client, _jobs_of(client)) for client in clients)
+    talks = (hold_async(client, jobs_of(client)) for client in clients)
+    return [*await asyncio.gather(*talks)]
+
+
+def prune(
+    hosts: Sequence[Host], older_than: float = 7 * 86400.0, *, fanout: int = FANOUT
+) -> builtins.list[Pruned]:
+    """Delete the folders, with their logs, of jobs that ended ``older_than`` seconds ago."""
+    clients = [client_for(host) for host in hosts]
+    talks = [prune_on(client, older_than) for client in clients]
+    numbers = range(len(clients))
+    answers = dict(each(numbers, lambda n: hold(clients[n], talks[n]), fanout))
+    return [answers[n] for n in numbers]
+
+
+async def prune_async(
+    hosts: Sequence[Host], older_than: float = 7 * 86400.0
+) -> builtins.list[Pruned]:
+    """`prune`, for asyncio."""
+    import asyncio
+
+    clients = [client_for(host) for host in hosts]
+    talks = (hold_async(client, prune_on(client, older_than)) for client in clients)
     return [*await asyncio.gather(*talks)]
 
 
@@ -187,14 +201,6 @@ def _launch(
         after=after,
         queue=queue,
     )
-
-
-def _jobs_of(client: SSHClient) -> Conversation[HostJobs]:
-    answer = yield from answer_to(Ask(probe_script()))
-    if answer.error is not None or not answer.success:
-        return HostJobs(client.config.id, error=answer.error or last_words(answer))
-    found = parse_probe(answer.stdout, client.config.id)
-    return HostJobs(client.config.id, tuple(found.values()))
 
 
 def _find(job: str, hosts: Sequence[Host], known: Sequence[HostJobs]) -> Job:

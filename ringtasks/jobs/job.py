@@ -24,6 +24,7 @@ from ..link import STDOUT
 from ..script import Script
 from .logs import ENDED, FOLLOW_SECONDS, NO_LOG, follow_script, parse_offset
 from .probe import parse_probe, probe_script
+from .seen import last_seen
 from .states import JobStatus, State, unknown
 from .stopping import Stopped, parse_stopped, stop_script
 from .turns import turn
@@ -200,10 +201,14 @@ class Job:
 
     def _status_in(self, answer: SSHResult) -> JobStatus:
         if answer.error is not None or not answer.success:
-            since = self.client.health.last_success
-            return unknown(self.id, self.host, since, answer.error or last_words(answer))
+            why = answer.error or last_words(answer)
+            seen = [job for job in last_seen(self.host, why) if job.id == self.id]
+            return seen[0] if seen else unknown(self.id, self.host, self._last_heard(), why)
         gone = JobStatus(self.id, self.host, State.LOST, reason="its folder is gone from the host")
         return parse_probe(answer.stdout, self.host).get(self.id, gone)
+
+    def _last_heard(self) -> float | None:
+        return self.client.health.last_success
 
     def _wait(self, timeout: float | None, patience: float) -> Conversation[JobStatus]:
         deadline = None if timeout is None else time.monotonic() + timeout

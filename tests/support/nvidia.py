@@ -28,7 +28,7 @@ for option; do
     --query-gpu=*) table=gpus columns=${{option#*=}} ;;
     --query-compute-apps=*) table=apps columns=${{option#*=}} ;;
     --format=*) format=${{option#*=}} ;;
-    *) echo "Invalid combination of input arguments. Please run 'nvidia-smi -h' for help."; exit 2 ;;
+    *) echo "Invalid combination of input arguments."; exit 2 ;;
   esac
 done
 [ "$table" ] && case $format in csv*) ;; *) false ;; esac || {{
@@ -37,6 +37,8 @@ done
 awk -F '\t' -v columns="$columns" -v format="$format" '
   BEGIN {{
     n = split(columns, wanted, ",")
+    has_header = format !~ /noheader/
+    has_units = format !~ /nounits/
     units["memory.total"] = units["memory.used"] = units["used_memory"] = "MiB"
     units["utilization.gpu"] = "%"
   }}
@@ -45,14 +47,17 @@ awk -F '\t' -v columns="$columns" -v format="$format" '
     for (i = 1; i <= n; i++) if (!(wanted[i] in place)) {{
       printf "Field \"%s\" is not a valid field to query.\n\n", wanted[i]; exit 2
     }}
-    if (format ~ /noheader/) next
-    for (i = 1; i <= n; i++)
-      printf "%s%s%s", wanted[i], (wanted[i] in units && format !~ /nounits/) ? " [" units[wanted[i]] "]" : "", i < n ? ", " : "\n"
+    for (i = 1; has_header && i <= n; i++) {{
+      unit = (wanted[i] in units && has_units) ? " [" units[wanted[i]] "]" : ""
+      printf "%s%s%s", wanted[i], unit, i < n ? ", " : "\n"
+    }}
     next
   }}
   {{
-    for (i = 1; i <= n; i++)
-      printf "%s%s%s", $place[wanted[i]], (wanted[i] in units && format !~ /nounits/) ? " " units[wanted[i]] : "", i < n ? ", " : "\n"
+    for (i = 1; i <= n; i++) {{
+      unit = (wanted[i] in units && has_units) ? " " units[wanted[i]] : ""
+      printf "%s%s%s", $place[wanted[i]], unit, i < n ? ", " : "\n"
+    }}
   }}' "$here/$table"
 """
 
@@ -60,7 +65,7 @@ awk -F '\t' -v columns="$columns" -v format="$format" '
 class Gpus:
     """The GPUs of a host, and who is on them.
 
-    ``bin`` goes first on the far PATH: ``make_sshd(environ={"PATH": f"{gpus.bin}:/usr/bin:/bin"})``.
+    ``bin`` goes first on the far PATH, with ``make_sshd(environ={"PATH": f"{gpus.bin}:…"})``.
     """
 
     def __init__(self, folder: Path, count: int = 8, name: str = "NVIDIA H100 80GB HBM3") -> None:
