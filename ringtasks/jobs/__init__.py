@@ -44,6 +44,7 @@ __all__ = [
     "Pruned",
     "State",
     "Stopped",
+    "among",
     "find",
     "find_async",
     "list",
@@ -203,11 +204,16 @@ def _launch(
     )
 
 
-def _find(job: str, hosts: Sequence[Host], known: Sequence[HostJobs]) -> Job:
+def among(job: str, known: Sequence[HostJobs]) -> JobStatus:
+    """`find`, in what `list` has answered."""
     unasked = tuple(host.host_id for host in known if host.error is not None)
     try:
-        found = pick(job, [status for host in known for status in host.jobs])
+        return pick(job, [status for host in known for status in host.jobs])
     except UnknownJobError as error:
         raise UnknownJobError(error.job, unasked) from None
+
+
+def _find(job: str, hosts: Sequence[Host], known: Sequence[HostJobs]) -> Job:
+    found = among(job, known)
     clients = [client_for(host) for host in hosts]
     return Job(next(c for c in clients if c.config.id == found.host_id), found.id)

@@ -6,6 +6,7 @@ ps(1), off Linux) tells which processes there are, date(1) tells the host's cloc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from ..background import IDENTITY, JOBS_FOLDER
@@ -17,6 +18,9 @@ _FILES = (
     "about", "command", "ended_at", "exit_status", "gpus", "keeper", "process", "stopped",
     "waits_for",
 )  # fmt: skip
+
+#: What goes into further scripts; no other folder is a job's.
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 # The processes come first: a job that ends meanwhile has then left its exit status in its files,
 # and one that begins meanwhile has a process that was not asked about.
@@ -68,7 +72,7 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
     for line in listed.split("\n"):
         place, colon, text = line.partition(":")
         job_id, slash, file = place.partition("/")
-        if colon and slash:
+        if colon and slash and _JOB_ID.match(job_id):
             known = files.setdefault(job_id, {})
             known[file] = f"{known[file]}\n{text}" if file in known else text
     found = [

@@ -15,11 +15,17 @@ from invoke import Collection
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
-from . import check, doctor, health, hosts, run, shell  # noqa: E402  # compiled only from here on
+from . import check, doctor, health, hosts, jobs, run, shell  # noqa: E402  # compiled only from here on
 
 __all__ = ["namespace"]
 
 namespace = Collection(run.run, hosts.hosts, check.check, shell.shell, doctor.doctor)
+for _task in (jobs.start, jobs.logs, jobs.wait, jobs.stop):
+    namespace.add_task(_task)
+_jobs = Collection("jobs")
+_jobs.add_task(jobs.show, default=True)
+_jobs.add_task(jobs.prune)
+namespace.add_collection(_jobs)
 _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)
