@@ -26,7 +26,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .script import path, quote
+from .script import RUN_ID_VARIABLE, path, quote
 
 __all__ = ["IDENTITY", "JOBS_FOLDER", "Turn", "launch_script"]
 
@@ -105,6 +105,7 @@ _DETACH = (
     f"echo {quote(f'env PERL_BADLANG=0 perl -MPOSIX -e {quote(_PERL_SETSID)}')}; fi"
 )
 
+# Some shells only say "I/O error" where a disk is full.
 # The first setsid is not a group's leader, the second is one, so it forks and returns at once. With
 # "&" the job would ignore SIGINT for ever (XCU 2.11). Without any setsid, "set -m" makes it leader
 # of a process group at least, if the shell can do so without a terminal: bash can; dash cannot, and
@@ -132,7 +133,15 @@ set -- "$1/.$2.$$" "$1/$2" "$3" "$({detach})" {program} {leader} {keeper}
     done
     exit 1
   )
-}} || {{ rm -rf "$1"; echo "ringtasks: the job was not started" >&2; exit 1; }}
+}} || {{
+  df -Pk "${{1%/*/*}}" 2>/dev/null | tail -n 1 | {{
+    IFS=' ' read -r rt_disk rt_size rt_used rt_free rt_rest
+    [ "${{rt_free:-64}}" -ge 64 ] || echo "No space left on $rt_disk, ${{rt_rest#* }}" >&2
+  }}
+  rm -rf "$1"
+  echo "ringtasks: the job was not started" >&2
+  exit 1
+}}
 rm -rf "$1" "$2/${{1##*/}}"
 """
 
@@ -172,9 +181,11 @@ set -- "$1" "$@"
 
 # How long the log was and when, for those who ask what was written since; and its limit, kept by
 # making a hole at its beginning (fallocate(1)): what follows keeps its place, and nothing is lost
-# that is written meanwhile. Blocks are freed by the mebibyte. Where no hole can be made, the log
-# is copied to log.1 and begun anew.
+# that is written meanwhile. Blocks are freed by the page. Readers are told first where it begins;
+# where no hole can be made, on macOS, say, the log is left as it is. What it runs is no process of
+# the job.
 _WATCH = """\
+unset {mark}
 rt_size=0
 while sleep {interval} && kill -0 $$; do
   [ -e "$2/log" ] || continue
@@ -184,9 +195,9 @@ while sleep {interval} && kill -0 $$; do
   echo "$(date +%s) $7" >>"$2/times"
   read -r rt_first <"$2/log.first" || rt_first=0
   [ $((rt_size - rt_first)) -gt {limit} ] && [ ! -h "$2/log" ] || continue
-  rt_first=$(((rt_size - {limit} / 2) / 1048576 * 1048576))
+  rt_first=$(((rt_size - {limit} / 2) / 4096 * 4096))
   echo "$rt_first" >"$2/log.first.new" && mv -f "$2/log.first.new" "$2/log.first"
-  fallocate -p -o 0 -l "$rt_first" "$2/log"
+  fallocate -p -o 0 -l "$rt_first" "$2/log" || rm -f "$2/log.first"
 done"""
 
 # A starter that is killed once the job is the leader's own must not take the leader with it (PIPE).
@@ -230,6 +241,7 @@ def launch_script(
     *,
     about: str = "",
     turn: Turn | None = None,
+    log_limit_bytes: int = LOG_LIMIT_BYTES,
 ) -> str:
     """A command that starts ``command`` as the job ``job_id`` and prints its process id.
 
@@ -238,6 +250,7 @@ def launch_script(
     of a process id: the job waits for its ``turn``.
 
     :param log_file: None: ``log`` in the job's folder.
+    :param log_limit_bytes: of the log in the job's folder at least the latest half of it is kept.
     :param about: what is written to the job's folder as it is.
     :raises TypeError: ``log_file`` is no text.
     :raises ValueError: ``log_file`` is empty or has a NUL.
@@ -250,7 +263,7 @@ def launch_script(
         identity=IDENTITY,
         check=turn.check,
         queue="" if turn.wait is None else _QUEUE.format(wait=turn.wait),
-        watch=_WATCH.format(interval=LOG_INTERVAL, limit=LOG_LIMIT_BYTES),
+        watch=_WATCH.format(mark=RUN_ID_VARIABLE, interval=LOG_INTERVAL, limit=log_limit_bytes),
         finish=turn.finish,
     )
     return _STARTER.format(

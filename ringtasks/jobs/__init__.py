@@ -16,15 +16,17 @@ import builtins
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..background import LOG_LIMIT_BYTES
 from ..client import SSHClient
 from ..config import SSHConfig
-from ..conversation import Conversation, hold, hold_async
-from ..errors import UnknownJobError, UsageError
+from ..conversation import hold, hold_async
+from ..errors import UnknownJobError
 from ..fanout import FANOUT, each
 from .job import PATIENCE, Job, launch
 from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
 from .names import pick
+from .request import Request
 from .states import JobStatus, State
 from .stopping import Process, Stopped
 
@@ -67,24 +69,27 @@ def start(
     gpus: int = 0,
     after: str | None = None,
     queue: bool = False,
+    log_limit_bytes: int = LOG_LIMIT_BYTES,
 ) -> Job:
     """Start ``command`` on the host, exactly once, so that it outlives the connection.
 
     :param name: what people call it; need not be unique.
     :param log_file: where both its streams are appended; ``~`` is the remote home, a relative one
-        starts at ``cwd``; None: ``log`` in the job's folder, which is kept below 1 GiB.
+        starts at ``cwd``; None: ``log`` in the job's folder, of which the latest part is kept.
     :param cwd: None: the host's ``work_dir``, else the remote home.
     :param env: set for the command alone, and seen in no process list.
     :param gpus: so many free GPUs are reserved for it, named in ``CUDA_VISIBLE_DEVICES``, and freed
         when it ends.
     :param after: the id of another job on the host, for whose end it waits, however that ends.
     :param queue: wait until enough GPUs are free, first come, first served.
+    :param log_limit_bytes: the size of that log from which on its older half is given up, where the
+        host can make holes in files (fallocate(1) of util-linux); it is looked at every 5 s.
     :raises JobNotStartedError: there is no job, and it says why; or (``is_unknown``) nobody knows.
     :raises ValueError: a command, name, path or number that makes no sense.
     """
     client = client_for(host)
-    talk = _launch(client, command, name, log_file, cwd, env, gpus, after, queue)
-    return hold(client, talk)
+    request = Request(command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes)
+    return hold(client, launch(client, request))
 
 
 async def start_async(
@@ -98,11 +103,12 @@ async def start_async(
     gpus: int = 0,
     after: str | None = None,
     queue: bool = False,
+    log_limit_bytes: int = LOG_LIMIT_BYTES,
 ) -> Job:
     """`start`, for asyncio; cancelling while it is under way ends the job."""
     client = client_for(host)
-    talk = _launch(client, command, name, log_file, cwd, env, gpus, after, queue)
-    return await hold_async(client, talk)
+    request = Request(command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes)
+    return await hold_async(client, launch(client, request))
 
 
 def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
@@ -172,36 +178,6 @@ def client_for(host: Host) -> SSHClient:
     if isinstance(host, SSHConfig):
         return SSHClient(host)
     return SSHClient(SSHConfig.from_host_config(host))
-
-
-def _launch(
-    client: SSHClient,
-    command: str,
-    name: str | None,
-    log_file: str | None,
-    cwd: str | None,
-    env: Mapping[str, str] | None,
-    gpus: int,
-    after: str | None,
-    queue: bool,
-) -> Conversation[Job]:
-    if name is not None and (not name.strip() or not name.isprintable()):
-        raise UsageError(f"name: {name!r} is empty or has control characters")
-    if isinstance(gpus, bool) or not isinstance(gpus, int) or gpus < 0:
-        raise UsageError(f"gpus: expected a whole number, at least 0, got {gpus!r}")
-    if after is not None and not after.isalnum():
-        raise UsageError(f"after: expected the id of a job, got {after!r}")
-    return launch(
-        client,
-        command,
-        name=name,
-        log_file=log_file,
-        cwd=cwd,
-        env=env,
-        gpus=gpus,
-        after=after,
-        queue=queue,
-    )
 
 
 def among(job: str, known: Sequence[HostJobs]) -> JobStatus:

@@ -7,27 +7,25 @@ method has an asynchronous twin; both have the same conversation with the host.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import queue
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..background import launch_script
 from ..client import SSHClient, last_words
 from ..conversation import Ask, Conversation, Pause, answer_to, ask_until_known, hold, hold_async
 from ..errors import JobNotStartedError
 from ..link import STDOUT
-from ..script import Script
 from .logs import ENDED, FOLLOW_SECONDS, NO_LOG, follow_script, parse_offset
 from .probe import parse_probe, probe_script
+from .request import Request
 from .seen import last_seen
 from .states import JobStatus, State, unknown
 from .stopping import Stopped, parse_stopped, stop_script
-from .turns import turn
 from .waiting import wait_script
 
 if TYPE_CHECKING:
@@ -292,54 +290,34 @@ class _Place:
                 self._early += chunk
                 return
             self._early = None
-            self.offset, chunk = found
+            begins, chunk = found
+            if self.offset is not None and begins > self.offset:
+                gap = begins - self.offset
+                self._on_chunk(b"\n[ringtasks: %d bytes were given up for the log's limit]\n" % gap)
+            self.offset = begins
         if chunk:
             assert self.offset is not None  # noqa: S101  # it came first
             self.offset += len(chunk)
             self._on_chunk(chunk)
 
 
-def launch(
-    client: SSHClient,
-    command: str,
-    *,
-    name: str | None,
-    log_file: str | None,
-    cwd: str | None,
-    env: Mapping[str, str] | None,
-    gpus: int,
-    after: str | None,
-    queue: bool,
-) -> Conversation[Job]:
+def launch(client: SSHClient, request: Request) -> Conversation[Job]:
     """Start a job, exactly once however often the answer is lost.
 
     :raises JobNotStartedError: there is none, or nobody knows.
     """
     job_id = os.urandom(8).hex()
-    Script(command)  # refused here, with its own name, rather than as part of the launcher
-    about = {
-        "name": name,
-        "by": whoever_this_is(),
-        "cwd": cwd if cwd is not None else client.config.work_dir,
-        "log_file": log_file,
-    }
-    launcher = launch_script(
-        job_id,
-        command,
-        log_file,
-        client.config.shell,
-        about=json.dumps({key: value for key, value in about.items() if value is not None}),
-        turn=turn(job_id, gpus=gpus, after=after, queue=queue),
-    )
-    start = Ask(launcher, cwd=cwd, env=env or {}, run_id=job_id, in_venv=True)
+    if request.cwd is None:
+        request = replace(request, cwd=client.config.work_dir)
+    launcher = request.script(job_id, whoever_this_is(), client.config.shell)
+    start = Ask(launcher, cwd=request.cwd, env=request.env, run_id=job_id, in_venv=True)
     answer = yield from ask_until_known(start)
     if answer.success:
         return Job(client, job_id)
-    evidence = answer.error or last_words(answer)
     raise JobNotStartedError(
         client.config.id,
         job_id,
-        evidence,
+        answer.error or last_words(answer),
         status=answer.returncode,
         is_unknown=answer.is_unknown,
     )

@@ -67,7 +67,7 @@ pid_in() {{
   read -r pid rest 2>/dev/null <"$1" && rt_is_alive "$pid" $rest && echo "$pid" || echo 0
 }}
 leader=$(pid_in process)
-keeper=$(pid_in keeper)
+read -r keeper rest 2>/dev/null <keeper || keeper=0
 list() {{
   if [ -r /proc/self/stat ]; then
     grep -lsFe "$mark" /proc/[0-9]*/environ | sed "s|/proc/\\([0-9]*\\).*|marked \\1|"

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context, Exit
 
 from .. import display
-from ..errors import JobNotStartedError, UsageError
+from ..errors import JobNotStartedError, UnknownJobError, UsageError
 from ..terminal import terminable
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
     UNREACHABLE_STATUS,
+    USAGE_STATUS,
     combined_status,
     environment,
     number,
@@ -291,12 +292,22 @@ def _found(
     known = jobs.list(clients)
     by_name = {client.config.id: client for client in clients}
     if wanted:
-        chosen = [jobs.among(name, known) for name in wanted.split(",")]
+        chosen = [_among(known, name) for name in wanted.split(",")]
     else:
         chosen = [job for own in known for job in own.jobs if not job.is_ended]
     if not chosen:
         raise UsageError(f"--host {host!r}: nothing is running there")
     return [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
+
+
+def _among(known: list[HostJobs], name: str) -> JobStatus:
+    from .. import jobs
+
+    try:
+        return jobs.among(name, known)
+    except UnknownJobError as error:
+        status = UNREACHABLE_STATUS if error.unasked else USAGE_STATUS
+        raise Exit(f"ringtasks: {error}", code=status) from error
 
 
 def _needed(job: str | None) -> str:
