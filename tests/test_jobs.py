@@ -294,7 +294,7 @@ def test_on_a_full_disk_a_job_is_stopped_all_the_same(small_disk: Path, host: Jo
 def test_on_a_full_disk_a_start_says_so(small_disk: Path, host: JobHost) -> None:
     fill(small_disk)
 
-    with pytest.raises(JobNotStartedError, match="not started: .*No space") as raised:
+    with pytest.raises(JobNotStartedError, match=r"not started: .*No space") as raised:
         host.start("true")
 
     assert (raised.value.is_unknown, raised.value.status) == (False, 1)
