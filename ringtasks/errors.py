@@ -4,13 +4,16 @@
 
     RingtasksError
     ├── UsageError (ValueError)               mend the call; nothing was sent
-    │   └── InventoryError                    mend the hosts file
-    │       └── UnknownHostError (LookupError)    pick one of the near names
+    │   ├── InventoryError                    mend the hosts file
+    │   │   └── UnknownHostError (LookupError)    pick one of the near names
+    │   ├── UnknownJobError (LookupError)     look at 'inv jobs --all'
+    │   └── AmbiguousJobError                 give more of the job's id
     ├── RouteError (ConnectionError)          try the next route
     │   ├── HostKeyError                      somebody else answered, or the box was rebuilt
     │   └── AuthenticationError               the host is there, the log-in is refused
     ├── UnreachableError (ConnectionError)    every route failed: its ``failures`` say why
     ├── OutcomeUnknownError (ConnectionError) the link broke after the command may have started
+    ├── JobNotStartedError                    the host says why: mend that, or wait
     ├── LimitError (TimeoutError)             a time limit passed
     ├── ProtocolError                         drop this link
     └── StateFileError (OSError)              warn and go on: state is a memory, not a need
@@ -26,9 +29,11 @@ from collections.abc import Callable
 from typing import Any
 
 __all__ = [
+    "AmbiguousJobError",
     "AuthenticationError",
     "HostKeyError",
     "InventoryError",
+    "JobNotStartedError",
     "LimitError",
     "OutcomeUnknownError",
     "ProtocolError",
@@ -37,6 +42,7 @@ __all__ = [
     "RouteError",
     "StateFileError",
     "UnknownHostError",
+    "UnknownJobError",
     "UnreachableError",
     "UsageError",
 ]
@@ -147,6 +153,47 @@ class UnknownHostError(InventoryError, LookupError):
     def __str__(self) -> str:
         text = super().__str__()
         return f"{text}; did you mean {', '.join(self.near)}?" if self.near else text
+
+
+class UnknownJobError(UsageError, LookupError):
+    """No job has that id or name on the hosts that were asked; ``unasked`` could not be."""
+
+    def __init__(self, job: str, unasked: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{job}: no such job")
+        self.job, self.unasked = job, unasked
+
+    def __str__(self) -> str:
+        if not self.unasked:
+            return f"{self.message}: 'inv jobs --all' shows those there are"
+        return f"{self.message} on the hosts that answered; not reached: {', '.join(self.unasked)}"
+
+
+class AmbiguousJobError(UsageError):
+    """Several jobs have that name, or an id that begins like that."""
+
+    def __init__(self, job: str, candidates: tuple[str, ...]) -> None:
+        listed = "".join(f"\n  {candidate}" for candidate in candidates)
+        super().__init__(f"{job}: means several jobs; give more of the id:{listed}")
+        self.job, self.candidates = job, candidates
+
+
+class JobNotStartedError(RingtasksError):
+    """There is no job; ``is_unknown``: or there is one, but the host's answer was lost.
+
+    ``evidence`` is what the host said, or why it could not be reached; ``status`` the exit status
+    of the start: 255 where the host was not reached, or the link was lost.
+    """
+
+    def __init__(
+        self, host: str, job: str, evidence: str, *, status: int, is_unknown: bool = False
+    ) -> None:
+        self.host, self.job, self.evidence = host, job, evidence
+        self.status, self.is_unknown = status, is_unknown
+
+    def __str__(self) -> str:
+        if self.is_unknown:
+            return f"{self.evidence}; 'inv jobs' shows whether there is a job {self.job}"
+        return f"{self.host}: not started: {self.evidence}"
 
 
 class RouteError(RingtasksError, ConnectionError):

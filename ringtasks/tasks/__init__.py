@@ -22,6 +22,7 @@ from . import (  # noqa: E402  # compiled only from here on
     files,
     health,
     hosts,
+    jobs,
     run,
     shell,
 )
@@ -33,6 +34,10 @@ namespace = Collection(
     files.put,
     files.get,
     files.sync,
+    jobs.start,
+    jobs.logs,
+    jobs.wait,
+    jobs.stop,
     hosts.hosts,
     check.check,
     shell.shell,
@@ -40,6 +45,10 @@ namespace = Collection(
     connections.disconnect,
     doctor.doctor,
 )
+_jobs = Collection("jobs")
+_jobs.add_task(jobs.show, default=True)
+_jobs.add_task(jobs.prune)
+namespace.add_collection(_jobs)
 _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)
