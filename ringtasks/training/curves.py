@@ -22,7 +22,7 @@ _OUTERMOST = ("epoch", "round", "step", "batch", "")
 
 
 class Curve(NamedTuple):
-    """One metric over what ``axis`` names: ``step``, ``epoch`` …, or ``reading``: its serial number."""
+    """One metric over ``axis``: ``step``, ``epoch`` …, or ``reading``, a serial number."""
 
     name: str
     axis: str

@@ -42,6 +42,7 @@ _AT = re.compile(
 )
 # tqdm/std.py, format_meter: "{l_bar}{bar}| {n_fmt}/{total_fmt} [".
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
+_TOTAL_PREFIXES = ("", "total_", "num_", "max_")
 # Numbers that are printed with a name and measure nothing.
 _NOT_METRICS = frozenset(
     {"pid", "port", "rank", "local_rank", "world_size", "seed", "line", "gpu", "gpus", "node"}
@@ -57,8 +58,7 @@ _UNIT_NAMES = {
     "iter": "step", "iteration": "step", "global_step": "step", "_step": "step",
 }  # fmt: skip
 _TOTAL_NAMES = {
-    unit: [f"{prefix}{unit}s" for prefix in ("", "total_", "num_", "max_")]
-    for unit in ("epoch", "step")
+    unit: [f"{prefix}{unit}s" for prefix in _TOTAL_PREFIXES] for unit in ("epoch", "step")
 }
 
 
