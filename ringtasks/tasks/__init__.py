@@ -16,6 +16,7 @@ sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
 from . import check, doctor, health, hosts, jobs, run, shell  # noqa: E402  # compiled only from here on
+from . import forward  # noqa: E402
 
 __all__ = ["namespace"]
 
@@ -30,3 +31,4 @@ _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)
 namespace.add_collection(_health)
+namespace.add_task(forward.forward)
