@@ -110,13 +110,19 @@ if [ "$python" ]; then for module in $(echo {modules}); do
 done; fi
 command -v nvidia-smi >/dev/null 2>&1 || {{ echo driver none; exit 0; }}
 answer=$(mktemp "${{TMPDIR:-/tmp}}/ringtasks.XXXXXX") || exit 1
-trap 'rm -f "$answer" "$answer.status"' EXIT
+trap 'rm -f "$answer" "$answer.pid" "$answer.status"' EXIT
 ask() {{
   rm -f "$answer.status"
-  (nvidia-smi "$@" >"$answer" 2>&1; echo $? >"$answer.status") </dev/null &
+  (nvidia-smi "$@" >"$answer" 2>&1 & echo $! >"$answer.pid"
+   wait $!; echo $? >"$answer.status") </dev/null &
   asked=$! n=0
   while [ ! -s "$answer.status" ]; do
-    [ $n -lt {polls} ] || {{ kill -s KILL $asked 2>/dev/null; echo driver hangs; exit 0; }}
+    [ $n -lt {polls} ] || {{
+      exec 2>/dev/null
+      kill -s KILL $asked $(cat "$answer.pid")
+      echo driver hangs
+      exit 0
+    }}
     n=$((n + 1)); sleep 0.1
   done
   [ "$(cat "$answer.status")" = 0 ] ||
