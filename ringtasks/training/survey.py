@@ -27,7 +27,7 @@ _BLOCK_BYTES = 1024  # df -k
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, and the process ids that hold it."""
+    """A GPU, the process ids that hold it, and whether a job has reserved it (`jobs.turns`)."""
 
     uuid: str
     holders: tuple[int, ...] = ()
@@ -132,8 +132,9 @@ ask --query-gpu=uuid --format=csv,noheader
 sed 's/^/gpu /' "$answer"
 ask --query-compute-apps=gpu_uuid,pid --format=csv,noheader
 sed 's/^/holder /' "$answer"
-for folder in "$HOME"/.ringtasks/gpus/*; do
-  [ -e "$folder" ] && echo "reserved ${{folder##*/}}"
+for link in "$HOME"/.ringtasks/gpus/GPU-*; do
+  holder=$(readlink "$link") && holder=${{holder#*.}} &&
+    kill -0 "${{holder%%.*}}" 2>/dev/null && echo "reserved ${{link##*/}}"
 done
 echo driver ok
 """
