@@ -16,7 +16,7 @@ sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
 from . import check, doctor, health, hosts, jobs, run, shell  # noqa: E402  # compiled only from here on
-from . import forward  # noqa: E402
+from . import forward, plot, train  # noqa: E402
 
 __all__ = ["namespace"]
 
@@ -32,3 +32,5 @@ _health.add_task(health.show, default=True)
 _health.add_task(health.reset)
 namespace.add_collection(_health)
 namespace.add_task(forward.forward)
+namespace.add_task(plot.plot)
+namespace.add_task(train.train)

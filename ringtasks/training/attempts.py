@@ -107,8 +107,6 @@ def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
 
 def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _Ended]) -> None:
     why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
-    if why is None:
-        status = job.wait(_STATE_TIMEOUT, patience=patience)
-    else:
-        status = job.status()  # its folder may be gone, which is no reason to give up on it
+    # Where the log was broken off, the host cannot be asked, or the job's folder is gone.
+    status = job.wait(_STATE_TIMEOUT, patience=patience) if why is None else job.status()
     events.put(_Ended(job, status))

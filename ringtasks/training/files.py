@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import shutil
 import threading
@@ -145,8 +144,8 @@ class CheckpointPuller:
         old = self._keep.with_name(f".{self._keep.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self._keep.exists():
-            os.replace(self._keep, old)
-        os.replace(fresh, self._keep)
+            self._keep.replace(old)
+        fresh.replace(self._keep)
         shutil.rmtree(old, ignore_errors=True)
 
 
