@@ -37,7 +37,7 @@ _INTERRUPTED = 130
         "sync-up": "file or folder that goes up before, FROM or FROM:TO; repeatable",
         "fetch": "what comes back after, into runs/RUN/; repeatable",
         "retries": "how often another host takes over from one that is lost",
-        "checkpoint": "folder below cwd that is pulled while it runs, and that a takeover starts with",
+        "checkpoint": "folder below cwd, pulled while it runs; a takeover starts with it",
         "checkpoint-interval": "seconds between pulls (default: 60)",
         "lost-after": "seconds without an answer until a host counts as lost (default: 600)",
         "allow-split": "let another host take over even if the first may still run",
@@ -101,10 +101,17 @@ def _settings(c: Context) -> dict[str, Any]:
 
     :raises UsageError: it is no mapping.
     """
-    given = c.config._config.get("train", {})
+    given = _plain(c.config.get("train", {}))
     if not isinstance(given, dict):
         raise UsageError(f"train: expected a mapping of settings, found {given!r}")
-    return dict(given)
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """A setting without the wrapping that Invoke gives to mappings."""
+    from invoke.config import DataProxy
+
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
 
 
 def _run(c: Context, settings: TrainSettings, inventory: str | None) -> int:
@@ -140,10 +147,8 @@ def _leave(supervisor: Supervisor, view: View, grace: float) -> None:
         stop_all(supervisor.jobs, grace, view.say)
         return
     job = supervisor.jobs[0].id
-    view.say(
-        f"the run goes on; 'inv logs {job} -f' follows it, 'inv wait {job}' waits for its end,"
-    )
-    view.say(f"'inv stop {job}' stops it, 'inv plot {job}' draws it")
+    view.say(f"the run goes on: 'inv logs {job} -f' follows it, 'inv wait {job}' waits for its")
+    view.say(f"end, 'inv stop {job}' stops it, 'inv plot {job}' draws it")
 
 
 def _whole(flag: str, text: str | None, *, at_least: int) -> int | None:

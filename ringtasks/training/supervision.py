@@ -259,10 +259,10 @@ class Supervisor:
         self._record.save()
         status = attempts.exit_status_of(statuses)
         if worst.state is State.UNKNOWN:
-            advice = (
-                "another host would take over with --allow-split" if self._settings.retries else ""
-            )
-            return Outcome(status, f"{worst.host_id}: {worst.describe()}; it may go on; {advice}")
+            text = f"{worst.host_id}: {worst.describe()}: the run may still go on there"
+            if self._settings.retries and not self._settings.allow_split:
+                text += ", so no other host takes over (--allow-split would let one)"
+            return Outcome(status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0])
         return Outcome(status, f"{worst.host_id}: {worst.describe()}")
