@@ -15,8 +15,18 @@ from invoke import Collection
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
-from . import check, doctor, health, hosts, jobs, run, shell  # noqa: E402  # compiled only from here on
-from . import forward, plot, train  # noqa: E402
+from . import (  # noqa: E402  # compiled only from here on
+    check,
+    doctor,
+    forward,
+    health,
+    hosts,
+    jobs,
+    plot,
+    run,
+    shell,
+    train,
+)
 
 __all__ = ["namespace"]
 

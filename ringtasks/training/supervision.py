@@ -191,6 +191,7 @@ class Supervisor:
                     client,
                     own.command,
                     name=self._record.id,
+                    group=self._record.id,
                     log_file=settings.log_file,
                     cwd=folder_of(client, settings.cwd),
                     env=env,
