@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import time
 from pathlib import Path
@@ -56,12 +55,12 @@ def learn(model: list[Layer], inputs: list[float], target: float, rate: float) -
     for depth in range(len(model) - 1, -1, -1):
         layer, below = model[depth], outputs[depth]
         passed_on = [0.0] * len(below)
-        for row, delta in zip(layer, deltas):
+        for row, delta in zip(layer, deltas, strict=True):
             for n, value in enumerate(below):
                 passed_on[n] += delta * row[n]
                 row[n] -= rate * delta * value
             row[-1] -= rate * delta
-        deltas = [up * (1 - value**2) for up, value in zip(passed_on, below)]
+        deltas = [up * (1 - value**2) for up, value in zip(passed_on, below, strict=True)]
     return error * error
 
 
@@ -75,7 +74,7 @@ def save(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(content))
-    os.replace(fresh, path)
+    fresh.replace(path)
 
 
 def main() -> None:

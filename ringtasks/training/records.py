@@ -82,6 +82,16 @@ class RunRecord:
         return [file for file in files if file.is_file()]
 
     @property
+    def is_ended(self) -> bool:
+        """Whether somebody here saw it end."""
+        return self.ended_at is not None
+
+    @property
+    def last_job(self) -> str | None:
+        """The id of the last attempt's first job; None: none was started."""
+        return self.attempts[-1].jobs[0].job_id if self.attempts else None
+
+    @property
     def checkpoint(self) -> Path:
         """Where the checkpoint folder is kept."""
         return self.folder / "checkpoint"
