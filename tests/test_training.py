@@ -3,61 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests.conftest import ROOT, Inv
 from tests.support.sshd import Sshd
+from tests.support.training import WriteSettings, await_job, run_of, start_train
 
 WriteHosts = Callable[..., Path]
 TIMEOUT = 20.0
-
-#: Prints what a training program prints, from its checkpoint on, one epoch at a time.
-PROGRAM = """
-import os, pathlib, signal, sys, time
-epochs, fate = int(sys.argv[1]), sys.argv[2:]
-state = pathlib.Path("checkpoint/epoch")
-first = int(state.read_text()) if state.exists() else 0
-print("attempt", os.environ["RINGTASKS_ATTEMPT"], "from epoch", first, flush=True)
-for epoch in range(first + 1, epochs + 1):
-    print(f"epoch {epoch}/{epochs} loss={1 / epoch:.3f}", flush=True)
-    state.parent.mkdir(exist_ok=True)
-    state.write_text(str(epoch))
-    if fate == [os.environ["RINGTASKS_ATTEMPT"], str(epoch)]:
-        time.sleep(1.5)
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.05)
-pathlib.Path("model").write_text("trained")
-"""
-
-
-@pytest.fixture
-def write_settings(tmp_path: Path) -> Callable[..., None]:
-    """Writes ``invoke.yaml`` for a run of `PROGRAM`."""
-
-    def write(**settings: Any) -> None:
-        (tmp_path / "src").mkdir(exist_ok=True)
-        (tmp_path / "src" / "program.py").write_text(PROGRAM)
-        common = {
-            "command": "python3 program.py 5",
-            "hosts": "@all",
-            "cwd": "~/run",
-            "sync_up": "src",
-            "fetch": ["model"],
-        }
-        text = yaml.safe_dump({"train": {**common, **settings}})
-        (tmp_path / "invoke.yaml").write_text(text)
-
-    return write
 
 
 @pytest.fixture
@@ -71,12 +28,6 @@ def two_hosts(make_sshd: Callable[..., Sshd], write_hosts: WriteHosts) -> Iterat
         }
     )
     return servers
-
-
-def run_of(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-    """The one run's folder and record."""
-    (folder,) = (tmp_path / "runs").iterdir()
-    return folder, json.loads((folder / "run.json").read_text())
 
 
 def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot(
@@ -104,7 +55,7 @@ def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot
 
 
 def test_the_log_passes_through_and_the_exit_status_is_the_programs_own(
-    inv: Inv, write_hosts: WriteHosts, write_settings: Callable[..., None], tmp_path: Path
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
     write_settings(command="printf 'loss=1\\r\\nbytes \\377\\n'; exit 7", fetch=[])
@@ -120,7 +71,7 @@ def test_the_log_passes_through_and_the_exit_status_is_the_programs_own(
 
 
 def test_flags_stand_over_the_settings_and_reach_the_program(
-    inv: Inv, write_hosts: WriteHosts, write_settings: Callable[..., None]
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     write_hosts(box={})
     write_settings(env={"A": "one", "B": "two"}, sync_up=[], fetch=[])
@@ -133,7 +84,7 @@ def test_flags_stand_over_the_settings_and_reach_the_program(
 
 
 def test_hosts_that_cannot_take_the_run_are_told_with_their_reasons(
-    inv: Inv, write_hosts: WriteHosts, write_settings: Callable[..., None]
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     write_hosts(
         away={"ssh_port": 9, "training_enabled": True},
@@ -156,7 +107,7 @@ def test_hosts_that_cannot_take_the_run_are_told_with_their_reasons(
 
 
 def test_a_host_that_fails_its_preflight_gives_way_to_one_that_passes(
-    inv: Inv, two_hosts: dict[str, Sshd], write_settings: Callable[..., None]
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings
 ) -> None:
     two_hosts["a"].stop()
     write_settings(fetch=[])
@@ -168,7 +119,7 @@ def test_a_host_that_fails_its_preflight_gives_way_to_one_that_passes(
 
 
 def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
-    inv: Inv, two_hosts: dict[str, Sshd], write_settings: Callable[..., None], tmp_path: Path
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_settings(
         command="python3 program.py 6 1 3",
@@ -194,7 +145,7 @@ def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
 
 
 def test_a_run_that_fails_by_itself_is_not_tried_again(
-    inv: Inv, two_hosts: dict[str, Sshd], write_settings: Callable[..., None], tmp_path: Path
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_settings(command="exit 3", retries=2, fetch=[])
 
@@ -208,7 +159,7 @@ def test_a_run_that_fails_by_itself_is_not_tried_again(
 def test_nobody_takes_over_from_a_host_that_is_away_unless_a_split_is_allowed(
     inv: Inv,
     two_hosts: dict[str, Sshd],
-    write_settings: Callable[..., None],
+    write_settings: WriteSettings,
     tmp_path: Path,
     allow_split: bool,
 ) -> None:
@@ -236,7 +187,7 @@ def test_nobody_takes_over_from_a_host_that_is_away_unless_a_split_is_allowed(
 
 
 def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
-    inv: Inv, write_hosts: WriteHosts, write_settings: Callable[..., None], tmp_path: Path
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
     write_settings(command="echo loss=0.5; sleep 30; echo end", fetch=[])
@@ -253,25 +204,3 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
     assert [own["state"] for own in listed if own["id"] == job] == ["running"]
     assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
     assert stopped.returncode == 0
-
-
-def start_train(folder: Path, *flags: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "invoke", "train", *flags],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ,
-    )
-
-
-def await_job(folder: Path) -> str:
-    """The id of the run's first job, once there is one."""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        for record in folder.glob("runs/*/run.json"):
-            for attempt in json.loads(record.read_text())["attempts"]:
-                job: str = attempt["jobs"][0]["job_id"]
-                return job
-        time.sleep(0.02)
-    raise AssertionError("no job was started")

@@ -108,7 +108,7 @@ class _Listener:
             return self
         self.__exit__()
         result = self._result
-        why = (result.error or result.stderr.strip()) if result else "no answer"
+        why = "no answer" if result is None else result.error or result.stderr.strip()
         raise MeetingError(self._client.config.id, f"it cannot listen: {printable(why)}")
 
     def __exit__(self, *exc: object) -> None:
