@@ -259,19 +259,6 @@ class SSHClient:
         self._keeper.record(report, success=True)
         return link
 
-    def ask(
-        self,
-        script: str,
-        timeout: float | None = None,
-        *,
-        stdin: BinaryIO | None = None,
-        on_output: OnOutput | None = None,
-    ) -> SSHResult:
-        """`run`, in the root folder and without the host's venv: for what ringtasks itself asks."""
-        call = self._call(script, timeout, "/", None, in_venv=False)
-        call.stdin, call.on_output = stdin, on_output or call.on_output
-        return self._perform(call)
-
     def perform(self, work: Work) -> SSHResult:
         """Do ``work`` over the link, which is opened if need be; recorded in the health file.
 
@@ -329,7 +316,7 @@ class SSHClient:
         call = self._call(
             ask.command, ask.timeout, ask.cwd, ask.env, ask.run_id, in_venv=ask.in_venv
         )
-        call.on_output = ask.on_output or call.on_output
+        call.stdin, call.on_output = ask.stdin, ask.on_output or call.on_output
         return call
 
     def _spare_link(self) -> Link:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 if TYPE_CHECKING:
     from .client import SSHClient
@@ -37,6 +37,7 @@ class Ask:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     run_id: str | None = None
     in_venv: bool = False
+    stdin: BinaryIO | None = None
     on_output: Callable[[int, bytes], None] | None = None
 
 

@@ -15,6 +15,7 @@
     ├── OutcomeUnknownError (ConnectionError) the link broke after the command may have started
     ├── JobNotStartedError                    the host says why: mend that, or wait
     ├── LimitError (TimeoutError)             a time limit passed
+    ├── MeetingError                          put the hosts of a run into one network
     ├── ProtocolError                         drop this link
     └── StateFileError (OSError)              warn and go on: state is a memory, not a need
 
@@ -35,6 +36,7 @@ __all__ = [
     "InventoryError",
     "JobNotStartedError",
     "LimitError",
+    "MeetingError",
     "OutcomeUnknownError",
     "ProtocolError",
     "Reason",
@@ -279,6 +281,19 @@ class LimitError(RingtasksError, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.name} of {self.limit:g} s passed"
+
+
+class MeetingError(RingtasksError):
+    """The machines of a run do not reach the first one."""
+
+    def __init__(self, first: str, evidence: str) -> None:
+        self.first, self.evidence = first, evidence
+
+    def __str__(self) -> str:
+        return (
+            f"{self.first}: the other hosts do not reach it: {self.evidence}; "
+            "put them into one tailnet, or pick hosts of one network"
+        )
 
 
 class ProtocolError(RingtasksError):

@@ -21,6 +21,7 @@ from .link import (
     Output,
     SessionRefusedError,
     Terminal,
+    TunnelRefusedError,
 )
 from .script import encode
 
@@ -80,6 +81,19 @@ class InProcessLink:
             _ask(channel, "subsystem", "sftp")
             _await_answer(channel, "subsystem sftp", timeout)
             return paramiko.SFTPClient(channel)
+
+    def open_tunnel(self, host: str, port: int) -> paramiko.Channel:
+        with _translated("no tunnel"):
+            try:
+                channel: paramiko.Channel = self.connection.transport.open_channel(
+                    "direct-tcpip",
+                    (host, port),
+                    ("127.0.0.1", 0),
+                    timeout=self.connection.ssh.connect_timeout,
+                )
+            except paramiko.ChannelException as error:
+                raise TunnelRefusedError(str(error.text or error)) from error
+        return channel
 
     def _open_counted(self, timeout: float) -> Any:
         with self._has_ended:
@@ -202,7 +216,7 @@ def _translated(otherwise: str) -> Iterator[None]:
     """Paramiko's errors as ours; ``otherwise`` is said where they have no text."""
     try:
         yield
-    except LinkLostError:
+    except (LinkLostError, TunnelRefusedError):
         raise
     except _LINK_ERRORS as error:
         raise LinkLostError(str(error) or otherwise) from error

@@ -13,8 +13,8 @@ the inventory sees the same jobs.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ..background import LOG_LIMIT_BYTES
 from ..client import SSHClient
@@ -25,7 +25,7 @@ from ..fanout import FANOUT, each
 from .job import PATIENCE, Job, launch
 from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
-from .names import pick
+from .names import pick, pick_all
 from .request import Request
 from .states import JobStatus, State
 from .stopping import Process, Stopped
@@ -46,6 +46,7 @@ __all__ = [
     "Pruned",
     "State",
     "Stopped",
+    "all_among",
     "among",
     "find",
     "find_async",
@@ -56,6 +57,8 @@ __all__ = [
     "start",
     "start_async",
 ]
+
+Found = TypeVar("Found")
 
 
 def start(
@@ -70,6 +73,7 @@ def start(
     after: str | None = None,
     queue: bool = False,
     log_limit_bytes: int = LOG_LIMIT_BYTES,
+    group: str | None = None,
 ) -> Job:
     """Start ``command`` on the host, exactly once, so that it outlives the connection.
 
@@ -84,11 +88,14 @@ def start(
     :param queue: wait until enough GPUs are free, first come, first served.
     :param log_limit_bytes: the size of that log from which on its older half is given up, where the
         host can make holes in files (fallocate(1) of util-linux); it is looked at every 5 s.
+    :param group: one name for several jobs, on whatever hosts: to the tasks it means all of them.
     :raises JobNotStartedError: there is no job, and it says why; or (``is_unknown``) nobody knows.
     :raises ValueError: a command, name, path or number that makes no sense.
     """
     client = client_for(host)
-    request = Request(command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes)
+    request = Request(
+        command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes, group
+    )
     return hold(client, launch(client, request))
 
 
@@ -104,10 +111,13 @@ async def start_async(
     after: str | None = None,
     queue: bool = False,
     log_limit_bytes: int = LOG_LIMIT_BYTES,
+    group: str | None = None,
 ) -> Job:
     """`start`, for asyncio; cancelling while it is under way ends the job."""
     client = client_for(host)
-    request = Request(command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes)
+    request = Request(
+        command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes, group
+    )
     return await hold_async(client, launch(client, request))
 
 
@@ -182,9 +192,21 @@ def client_for(host: Host) -> SSHClient:
 
 def among(job: str, known: Sequence[HostJobs]) -> JobStatus:
     """`find`, in what `list` has answered."""
+    return _picked(pick, job, known)
+
+
+def all_among(job: str, known: Sequence[HostJobs]) -> builtins.list[JobStatus]:
+    """The jobs of the group of that name, or what `find` means, in what `list` has answered."""
+    return _picked(pick_all, job, known)
+
+
+def _picked(
+    picks: Callable[[str, Iterable[JobStatus]], Found], job: str, known: Sequence[HostJobs]
+) -> Found:
+    """:raises UnknownJobError: nothing is; it names the hosts that could not be asked."""
     unasked = tuple(host.host_id for host in known if host.error is not None)
     try:
-        return pick(job, [status for host in known for status in host.jobs])
+        return picks(job, [status for host in known for status in host.jobs])
     except UnknownJobError as error:
         raise UnknownJobError(error.job, unasked) from None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ..errors import AmbiguousJobError, UnknownJobError
 from .states import JobStatus
 
-__all__ = ["pick"]
+__all__ = ["pick", "pick_all"]
 
 
 def pick(wanted: str, jobs: Iterable[JobStatus]) -> JobStatus:
@@ -30,6 +30,19 @@ def pick(wanted: str, jobs: Iterable[JobStatus]) -> JobStatus:
         if found:
             raise AmbiguousJobError(wanted, tuple(_label(job) for job in found))
     raise UnknownJobError(wanted)
+
+
+def pick_all(wanted: str, jobs: Iterable[JobStatus]) -> list[JobStatus]:
+    """The jobs of the group of that name, else the one job that `pick` finds.
+
+    Of a group those that have ended are left out, unless all have.
+
+    :raises UnknownJobError: there is none.
+    :raises AmbiguousJobError: there are several.
+    """
+    jobs = list(jobs)
+    members = [job for job in jobs if job.group == wanted]
+    return [job for job in members if not job.is_ended] or members or [pick(wanted, jobs)]
 
 
 def _begins(job: JobStatus, wanted: str) -> bool:

@@ -30,6 +30,7 @@ class Request:
     after: str | None = None
     queue: bool = False
     log_limit_bytes: int = LOG_LIMIT_BYTES
+    group: str | None = None
 
     def __post_init__(self) -> None:
         Script(self.command)  # refused here, by its own name, not as part of the launcher
@@ -44,7 +45,13 @@ class Request:
 
     def script(self, job_id: str, by: str, shell: str) -> str:
         """What starts it on the host; the environment is not in it."""
-        about = {"name": self.name, "by": by, "cwd": self.cwd, "log_file": self.log_file}
+        about = {
+            "name": self.name,
+            "group": self.group,
+            "by": by,
+            "cwd": self.cwd,
+            "log_file": self.log_file,
+        }
         return launch_script(
             job_id,
             self.command,

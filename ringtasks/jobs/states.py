@@ -63,6 +63,8 @@ class JobStatus:
     reason: str = ""
     """More about the state: by whom it was stopped, why it is lost or unknown."""
     name: str | None = None
+    group: str | None = None
+    """The name of all the jobs that it belongs to, if it does."""
     command: str = ""
     pid: int | None = None
     started_at: float | None = None
@@ -100,7 +102,7 @@ class JobStatus:
         """The fields of ``inv jobs --json``."""
         first = ("id", "name", "host_id", "state", "exit_status", "pid", "started_at", "ended_at")
         fields = {name: getattr(self, name) for name in (*first, "command", "log_file")}
-        more = ("reason", "since", "cwd", "by")
+        more = ("reason", "since", "cwd", "by", "group")
         return {
             **fields,
             "state": self.state.value,
@@ -171,6 +173,7 @@ def status_of(
         exit_status=None if status is None else int(status),
         reason=reason,
         name=_text(about.get("name")),
+        group=_text(about.get("group")),
         command=files.get("command", ""),
         pid=process.pid if process else None,
         started_at=process.at if process else None,

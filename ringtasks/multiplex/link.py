@@ -17,11 +17,12 @@ from typing import Any
 
 from ..config import SSHConfig
 from ..errors import ProtocolError
-from ..link import LinkLostError, SessionRefusedError, Terminal
+from ..link import LinkLostError, SessionRefusedError, Terminal, TunnelRefusedError
 from . import usage
 from .control import Control, DeniedError
 from .master import ANSWER_TIMEOUT, Attached, Master, Probe, attach, probe
 from .session import MuxSession
+from .tunnel import MuxTunnel
 from .usage import Mark, Turn
 from .wire import Forward
 
@@ -143,6 +144,12 @@ class MuxLink:
             silence_timeout=self._silence_timeout,
         )
 
+    def open_tunnel(self, host: str, port: int) -> MuxTunnel:
+        if self._is_closed:
+            raise LinkLostError("the link is closed")
+        with self._translated():
+            return MuxTunnel.open(self._connected(), host, port, self._timeout)
+
     @contextlib.contextmanager
     def forward(self, forward: Forward) -> Iterator[int]:
         """Let a port of this machine lead to one that the host can reach; yields the local port.
@@ -194,7 +201,7 @@ class MuxLink:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except LinkLostError:
+        except (LinkLostError, TunnelRefusedError):
             raise
         except (OSError, ProtocolError, DeniedError) as error:
             raise LinkLostError(str(error)) from error

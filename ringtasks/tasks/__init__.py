@@ -20,11 +20,14 @@ from . import (  # noqa: E402  # compiled only from here on
     connections,
     doctor,
     files,
+    forward,
     health,
     hosts,
     jobs,
+    plot,
     run,
     shell,
+    train,
 )
 
 __all__ = ["namespace"]
@@ -53,3 +56,6 @@ _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)
 namespace.add_collection(_health)
+namespace.add_task(forward.forward)
+namespace.add_task(plot.plot)
+namespace.add_task(train.train)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
-JOB_HELP = "a job's id, the beginning of one, or its name; several joined by commas"
+JOB_HELP = "a job's id, the beginning of one, its name or its run's; several joined by commas"
 WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 
@@ -292,7 +292,7 @@ def _found(
     known = jobs.list(clients)
     by_name = {client.config.id: client for client in clients}
     if wanted:
-        chosen = [_among(known, name) for name in wanted.split(",")]
+        chosen = [job for name in wanted.split(",") for job in _among(known, name)]
     else:
         chosen = [job for own in known for job in own.jobs if not job.is_ended]
     if not chosen:
@@ -300,11 +300,11 @@ def _found(
     return [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
 
 
-def _among(known: list[HostJobs], name: str) -> JobStatus:
+def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
     from .. import jobs
 
     try:
-        return jobs.among(name, known)
+        return jobs.all_among(name, known)
     except UnknownJobError as error:
         status = UNREACHABLE_STATUS if error.unasked else USAGE_STATUS
         raise Exit(f"ringtasks: {error}", code=status) from error

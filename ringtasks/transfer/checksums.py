@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..client import SSHClient
 from ..errors import RingtasksError
+from .asking import ask
 from .places import word
 
 __all__ = ["Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
@@ -87,7 +88,7 @@ def hashes_on_host(
     """
     listed = b"".join(f"./{name}".encode("utf-8", "surrogateescape") + b"\0" for name in names)
     command = f"cd {word(folder)} && xargs -0 {hash_command(hasher)}"
-    result = client.ask(command, time_for(size_bytes), stdin=io.BytesIO(listed))
+    result = ask(client, command, time_for(size_bytes), stdin=io.BytesIO(listed))
     if not result.success:
         return result.error or f"{hasher}: {result.stderr.strip()}"
     sums = [

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ..result import SSHResult
 from ..script import quote
+from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
 from .haul import Haul, TransferError
 from .places import above, joined, name_of, word
@@ -135,7 +136,7 @@ def _push(haul: Haul, source: Path, part: str, known: Survey) -> None:
     )
 
     def attempt() -> SSHResult:
-        looked = haul.client.ask(tidy)
+        looked = ask(haul.client, tidy)
         if not looked.success:
             return looked
         fields = looked.stdout.split()
@@ -219,7 +220,7 @@ def _sum_on_host(haul: Haul, source: Found, known: Survey) -> str:
     if not known.hasher:
         return ""
     command = f"{hash_command(known.hasher)} {word(source.path)}"
-    result = haul.client.ask(command, time_for(source.size_bytes))
+    result = ask(haul.client, command, time_for(source.size_bytes))
     return result.stdout.lstrip("\\")[:64] if result.success else ""
 
 

@@ -13,6 +13,7 @@ from ..client import SSHClient
 from ..errors import RingtasksError
 from ..faults import printable
 from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
+from .asking import ask
 from .options import Options
 from .places import word
 from .results import HostTransfer, OnProgress, Progress
@@ -109,7 +110,7 @@ class Haul:
 
         :raises TransferError: it did not succeed.
         """
-        return self.persist(lambda: self.client.ask(script, timeout))
+        return self.persist(lambda: ask(self.client, script, timeout))
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
         """Note something that was done."""

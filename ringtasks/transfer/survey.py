@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..client import SSHClient
 from ..result import SSHResult
+from .asking import ask
 from .places import above, word, words
 
 __all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
@@ -88,7 +89,7 @@ def survey(client: SSHClient, target: str | None = None, sources: str | None = N
         script += f"printf 'above=%s\\n' \"$(kind {word(above(target))})\"\n" + _SPACE % place
     if sources is not None:
         script += _FIND % words(sources)
-    result = client.ask(script)
+    result = ask(client, script)
     return _parsed(result)
 
 
