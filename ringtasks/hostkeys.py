@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -99,7 +100,7 @@ class KnownHosts:
 
         :raises StateFileError: the file cannot be written.
         """
-        with self._locked() as file:
+        with self._locked() as file, _reading:
             known = self._known()
             pins = known.entries.get(config.id, ())
             if not pins:
@@ -112,7 +113,7 @@ class KnownHosts:
     def _known(self) -> _Known:
         """What stands in the file, read anew only when it has changed."""
         try:
-            with self.path.open("rb") as file:
+            with _reading, self.path.open("rb") as file:
                 version = _Version.of(file.fileno())
                 known = _read.get(self.path)
                 if known is None or known.version != version:
@@ -167,6 +168,9 @@ class _Known(NamedTuple):
 
 #: What was read last. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
 _read: dict[Path, _Known] = {}
+#: Held while the file and what is known of it may differ: else a thread that looks just after
+#: another one's line was added would read all of it, which made a third of a large run's cost.
+_reading = threading.RLock()
 
 
 def _parse(text: bytes) -> dict[str, tuple[HostKey, ...]]:

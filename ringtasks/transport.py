@@ -42,6 +42,8 @@ _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 # 0.1 ms a packet). GCM does both at once, in C; OpenSSH prefers it too (ssh_config(5), Ciphers).
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
+_LOOK_INTERVAL = 1.0  # seconds between looks at whether a keepalive is due, or the peer is silent
+
 
 class Transport(paramiko.Transport):
     """A client's Transport over a `Stream`.
@@ -49,6 +51,9 @@ class Transport(paramiko.Transport):
     :param pins: the host's known keys, whose types are asked for first; the server would else be
         free to show one that nobody pinned.
     """
+
+    # Paramiko looks ten times a second whether it was closed meanwhile; `Stream.close` wakes it.
+    _active_check_timeout = _LOOK_INTERVAL
 
     def __init__(self, stream: Stream, pins: tuple[HostKey, ...] = (), **options: Any) -> None:
         super().__init__(stream, **options)  # type: ignore[arg-type]  # has what Paramiko calls
@@ -73,6 +78,7 @@ class Transport(paramiko.Transport):
         limit = interval * count_max
         if limit:
             self._stream.silence_limit = limit
+            self._stream.settimeout(min(_LOOK_INTERVAL, limit / (count_max + 1) / 4))
             # One keepalive more than OpenSSH sends in that time, so that each of the count_max
             # can be answered before the limit.
             self.packetizer.set_keepalive(limit / (count_max + 1), self._send_keepalive)

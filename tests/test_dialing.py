@@ -225,3 +225,42 @@ def failure_of(route: Route, timeout: float = 10) -> RouteError:
         dial("box", [route], timeout)
     (failure,) = caught.value.failures
     return failure
+
+
+def expect_silence(server: Silent) -> None:
+    with pytest.raises(UnreachableError):
+        dial("box", [route_to(server)], timeout=1)
+
+
+def test_an_address_without_a_rival_is_dialled_without_a_thread() -> None:
+    with Silent() as silent:
+        dialling = threading.Thread(target=expect_silence, args=(silent,))
+        dialling.start()
+        while silent.connections == 0 and dialling.is_alive():
+            time.sleep(0.01)
+        names = [thread.name for thread in threading.enumerate()]
+        dialling.join()
+
+    assert not [name for name in names if name.startswith("ringtasks-dial")]
+
+
+def test_a_name_is_looked_up_in_a_thread_so_that_the_limit_holds() -> None:
+    with Silent() as silent, pytest.raises(UnreachableError) as caught:
+        dial("box", [Route("direct", "localhost", silent.port)], timeout=0.3)
+
+    (failure,) = caught.value.failures
+    assert failure.reason is Reason.SILENT
+
+
+def test_a_server_that_is_overrun_is_told_as_such() -> None:
+    class Overrun(Chatty):
+        def serve(self, connection: Any) -> None:
+            connection.sendall(b"Exceeded MaxStartups\r\n")
+            connection.close()
+
+    with Overrun() as server, pytest.raises(UnreachableError) as caught:
+        dial("box", [route_to(server)], timeout=5)
+
+    (failure,) = caught.value.failures
+    assert failure.reason is Reason.OVERLOADED
+    assert "MaxStartups" in str(failure)

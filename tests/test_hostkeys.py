@@ -108,3 +108,43 @@ def test_a_fingerprint_is_as_ssh_keygen_prints_it() -> None:
     line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 
     assert HostKey.parse(line).fingerprint == "SHA256:ZkAslGjFiUHdGf/WUL8rQvkib4PTvQatUV0OUQSncCA"
+
+
+def line_of(name: str, key: HostKey) -> str:
+    return f"{name} {key.type} {key.blob}\n"
+
+
+def test_a_file_that_somebody_has_edited_is_read_anew(tmp_path: Path) -> None:
+    known_hosts = KnownHosts(tmp_path / "known_hosts")
+    config = SSHConfig("h", name="box")
+    known_hosts.pin(config, OURS)
+    assert known_hosts.pins(config) == (OURS,)
+
+    edited = tmp_path / "edited"
+    edited.write_text(line_of("box", OTHER))  # of the same size
+    edited.replace(known_hosts.path)
+
+    assert known_hosts.pins(config) == (OTHER,)
+
+
+def test_a_line_that_another_program_added_is_seen_before_and_after_a_pin(tmp_path: Path) -> None:
+    known_hosts = KnownHosts(tmp_path / "known_hosts")
+    known_hosts.pin(SSHConfig("h", name="a"), OURS)
+    with known_hosts.path.open("a") as file:
+        file.write(line_of("b", OTHER))
+
+    known_hosts.pin(SSHConfig("h", name="c"), OURS)
+
+    assert [known_hosts.pins(SSHConfig("h", name=name)) for name in "abc"] == [
+        (OURS,), (OTHER,), (OURS,),
+    ]  # fmt: skip
+    assert not known_hosts.pin(SSHConfig("h", name="b"), OURS)
+
+
+def test_a_file_that_is_gone_pins_nothing_any_more(tmp_path: Path) -> None:
+    known_hosts = KnownHosts(tmp_path / "known_hosts")
+    known_hosts.pin(SSHConfig("h", name="a"), OURS)
+
+    known_hosts.path.unlink()
+
+    assert known_hosts.pins(SSHConfig("h", name="a")) == ()

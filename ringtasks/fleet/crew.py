@@ -7,6 +7,7 @@ a parked host has made room, and counts those out that never begin.
 
 from __future__ import annotations
 
+import collections
 import queue
 import random
 import threading
@@ -38,6 +39,8 @@ class Crew:
         self._runs, self._schedule, self._stdin = runs, schedule, stdin
         self._changed = threading.Condition()
         self._under_way: set[Ticket] = set()
+        self._reached: collections.deque[tuple[Ticket, threading.Event]] = collections.deque()
+        """Parked hosts that were reached after all, each with what its thread waits for."""
         self._is_stopped = False
 
     @property
@@ -61,10 +64,10 @@ class Crew:
                 return False
             self._is_stopped = True
             under_way = list(self._under_way)
-            self._changed.notify_all()
         for ticket in under_way:
             self._runs[ticket.index].cancel()
         with self._changed:
+            self._admit()
             for ticket in under_way:
                 if not self._runs[ticket.index].is_reached:
                     self._end(ticket, self._skipped(ticket, "interrupted before it was reached"))
@@ -77,6 +80,7 @@ class Crew:
                 self._give_up_if_need_be()
                 now = time.monotonic()
                 self._schedule.park(now)
+                self._admit()
                 while (ticket := self._take()) is not None:
                     threading.Thread(
                         target=self._work, args=(ticket,), name="ringtasks-fleet-host", daemon=True
@@ -109,6 +113,7 @@ class Crew:
             answer = self._attempt(ticket)
             with self._changed:
                 self._settle(ticket, answer)
+                self._admit()
                 ticket = self._take()
                 self._changed.notify_all()
 
@@ -123,10 +128,19 @@ class Crew:
                 stdin.close()
 
     def _await_place(self, ticket: Ticket) -> None:
+        """Return when the command of a host that was just reached may start."""
         with self._changed:
             self._schedule.reached(ticket)
-            while not self._schedule.unpark(ticket) and not self._is_stopped:
-                self._changed.wait()
+            if self._is_stopped or self._schedule.unpark(ticket):
+                return
+            admitted = threading.Event()
+            self._reached.append((ticket, admitted))
+        admitted.wait()
+
+    def _admit(self) -> None:
+        """Let those start that were reached and wait for a place: before others begin."""
+        while self._reached and (self._is_stopped or self._schedule.unpark(self._reached[0][0])):
+            self._reached.popleft()[1].set()
 
     def _settle(self, ticket: Ticket, answer: HostResult | BaseException | None) -> None:
         if ticket not in self._under_way:  # counted out by `stop`
