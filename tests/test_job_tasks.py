@@ -1,4 +1,4 @@
-"""``inv start``, ``jobs``, ``logs``, ``wait``, ``stop``, ``jobs.prune``, ``status``: as users see it."""
+"""``inv start``, ``jobs``, ``logs``, ``wait``, ``stop`` and ``status``, as users see them."""
 
 from __future__ import annotations
 
@@ -103,9 +103,8 @@ def test_a_job_that_ended_a_day_ago_is_shown_with_all_alone(inv: Inv, box: Sshd)
 
 @pytest.mark.parametrize("command", ["wait", "logs"])
 def test_following_from_the_shell_ends_with_the_job(inv: Inv, box: Sshd, command: str) -> None:
-    inv(
-        "start", "--host", "box", "--name", "n", "--cmd", r"printf 'a\0\r1%%\rb'; sleep 0.5; echo c"
-    )
+    said_slowly = r"printf 'a\0\r1%%\rb'; sleep 0.5; echo c"
+    inv("start", "--host", "box", "--name", "n", "--cmd", said_slowly)
 
     done = inv(command, "n", *(["-f"] if command == "logs" else []))
 
@@ -130,14 +129,18 @@ def test_several_jobs_are_labelled_and_their_progress_is_folded(inv: Inv, box: S
     ]
 
 
-def test_all_that_runs_on_a_host_is_followed_at_once(inv: Inv, box: Sshd) -> None:
+def test_all_that_runs_is_followed_at_once(inv: Inv, box: Sshd) -> None:
     for name in ("one", "two"):
-        inv("start", "--host", "box", "--name", name, "--cmd", f"echo {name}; sleep 2; echo end")
+        command = f"echo {name}; until [ -e ~/go ]; do sleep 0.05; done; echo end"
+        inv("start", "--host", "box", "--name", name, "--cmd", command)
+    early = inv("logs", "all")
+    inv("start", "--host", "box", "--name", "opener", "--cmd", "sleep 3; touch ~/go")
 
-    done = inv("logs", "--host", "box", "-f")
+    done = inv("logs", "all", "--host", "box", "-f")
 
-    lines = done.stdout.decode().splitlines()
-    assert sorted(lines) == ["box/one: end", "box/one: one", "box/two: end", "box/two: two"]
+    assert sorted(early.stdout.decode().splitlines()) == ["box/one: one", "box/two: two"]
+    lines = sorted(done.stdout.decode().splitlines())
+    assert lines == ["box/one: end", "box/one: one", "box/two: end", "box/two: two"]
 
 
 def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
@@ -226,13 +229,15 @@ def test_a_host_out_of_reach_leaves_its_jobs_unknown_never_failed(inv: Inv, box:
 
 
 def test_one_after_the_other_by_name(inv: Inv, box: Sshd) -> None:
-    inv("start", "--host", "box", "--name", "first", "--cmd", "sleep 1; echo first >> ~/order")
-    done = inv(
-        "start", "--host", "box", "--name", "second", "--after", "first", "--cmd", "echo second >> ~/order"
-    )  # fmt: skip
+    first = "until [ -e ~/go ]; do sleep 0.05; done; echo first >> ~/order"
+    second = ("--name", "second", "--after", "first", "--cmd", "echo second >> ~/order")
+    inv("start", "--host", "box", "--name", "first", "--cmd", first)
+    done = inv("start", "--host", "box", *second)
+    listed = said(inv("jobs"))
+    (box.home / "go").touch()
 
     assert done.returncode == 0, said(done)
-    assert re.search(r"second +box +queued for \S+ to end", said(inv("jobs")))
+    assert re.search(r"second +box +queued for \S+ to end", listed)
     assert inv("wait", "first,second").returncode == 0
     assert (box.home / "order").read_text() == "first\nsecond\n"
 
@@ -270,14 +275,12 @@ def test_a_secret_of_the_environment_is_shown_nowhere(inv: Inv, box: Sshd) -> No
         (["start", "--host", "box"], "--cmd is missing"),
         (["start", "--cmd", "true"], "--host is missing"),
         (["start", "--host", "box", "--cmd", "true", "--gpus", "x"], "--gpus: expected"),
-        (["start", "--host", "box", "--cmd", "true", "--name", "a,b"], "comma"),
+        (["start", "--host", "box", "--cmd", "true", "--name", "a,b"], "means several jobs"),
         (["start", "--host", "box", "--cmd", "true", "--after", "nope"], "nope: no such job"),
-        (["logs"], "which job?"),
-        (["logs", "--host", "box"], "nothing is running"),
+        (["logs", "all", "--host", "box"], "nothing is running"),
         (["logs", "x", "--number", "-1"], "--number: expected"),
-        (["wait"], "which job?"),
         (["wait", "nope"], "nope: no such job: 'inv jobs --all'"),
-        (["stop"], "which job?"),
+        (["stop", "all"], "needs --host"),
         (["jobs.prune", "--host", "box", "--older-than", "long"], "--older-than: expected"),
         (["jobs.prune"], "--host is missing"),
     ],
