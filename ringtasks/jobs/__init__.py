@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, TypeVar
 from ..background import LOG_LIMIT_BYTES
 from ..client import SSHClient
 from ..config import SSHConfig
-from ..conversation import hold, hold_async
+from ..conversation import Conversation, hold, hold_async
 from ..errors import UnknownJobError
 from ..fanout import FANOUT, each
+from .gpus import Gpu
 from .job import PATIENCE, Job, launch
 from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
 from .names import pick, pick_all
+from .overview import Overview, overview_of
 from .request import Request
 from .states import JobStatus, State
 from .stopping import Process, Stopped
@@ -38,20 +40,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PATIENCE",
+    "Gpu",
     "HostJobs",
     "Job",
     "JobStatus",
     "Lines",
+    "Overview",
     "Process",
     "Pruned",
     "State",
     "Stopped",
     "all_among",
     "among",
+    "client_for",
     "find",
     "find_async",
     "list",
     "list_async",
+    "overview",
+    "overview_async",
     "prune",
     "prune_async",
     "start",
@@ -59,6 +66,7 @@ __all__ = [
 ]
 
 Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 def start(
@@ -123,42 +131,36 @@ async def start_async(
 
 def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
     """The jobs of each host, in the order of ``hosts``; one command a host, ``fanout`` at once."""
-    clients = [client_for(host) for host in hosts]
-    answers = dict(
-        each(range(len(clients)), lambda n: hold(clients[n], jobs_of(clients[n])), fanout)
-    )
-    return [answers[n] for n in range(len(clients))]
+    return _of_all(hosts, jobs_of, fanout)
 
 
 async def list_async(hosts: Sequence[Host]) -> builtins.list[HostJobs]:
     """`list`, for asyncio."""
-    import asyncio
-
-    clients = [client_for(host) for host in hosts]
-    talks = (hold_async(client, jobs_of(client)) for client in clients)
-    return [*await asyncio.gather(*talks)]
+    return await _of_all_async(hosts, jobs_of)
 
 
 def prune(
     hosts: Sequence[Host], older_than: float = 7 * 86400.0, *, fanout: int = FANOUT
 ) -> builtins.list[Pruned]:
     """Delete the folders, with their logs, of jobs that ended ``older_than`` seconds ago."""
-    clients = [client_for(host) for host in hosts]
-    talks = [prune_on(client, older_than) for client in clients]
-    numbers = range(len(clients))
-    answers = dict(each(numbers, lambda n: hold(clients[n], talks[n]), fanout))
-    return [answers[n] for n in numbers]
+    return _of_all(hosts, lambda client: prune_on(client, older_than), fanout)
 
 
 async def prune_async(
     hosts: Sequence[Host], older_than: float = 7 * 86400.0
 ) -> builtins.list[Pruned]:
     """`prune`, for asyncio."""
-    import asyncio
+    return await _of_all_async(hosts, lambda client: prune_on(client, older_than))
 
-    clients = [client_for(host) for host in hosts]
-    talks = (hold_async(client, prune_on(client, older_than)) for client in clients)
-    return [*await asyncio.gather(*talks)]
+
+def overview(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[Overview]:
+    """How each host is doing, in the order of ``hosts``; one command a host."""
+    return _of_all(hosts, overview_of, fanout)
+
+
+async def overview_async(hosts: Sequence[Host]) -> builtins.list[Overview]:
+    """`overview`, for asyncio."""
+    return await _of_all_async(hosts, overview_of)
 
 
 def find(job: str, hosts: Sequence[Host], *, fanout: int = FANOUT) -> Job:
@@ -188,6 +190,25 @@ def client_for(host: Host) -> SSHClient:
     if isinstance(host, SSHConfig):
         return SSHClient(host)
     return SSHClient(SSHConfig.from_host_config(host))
+
+
+def _of_all(
+    hosts: Sequence[Host], talk: Callable[[SSHClient], Conversation[Answer]], fanout: int
+) -> builtins.list[Answer]:
+    """What each host answers, in the order of ``hosts``."""
+    clients = [client_for(host) for host in hosts]
+    numbers = range(len(clients))
+    answers = dict(each(numbers, lambda n: hold(clients[n], talk(clients[n])), fanout))
+    return [answers[n] for n in numbers]
+
+
+async def _of_all_async(
+    hosts: Sequence[Host], talk: Callable[[SSHClient], Conversation[Answer]]
+) -> builtins.list[Answer]:
+    import asyncio
+
+    clients = [client_for(host) for host in hosts]
+    return [*await asyncio.gather(*(hold_async(client, talk(client)) for client in clients))]
 
 
 def among(job: str, known: Sequence[HostJobs]) -> JobStatus:

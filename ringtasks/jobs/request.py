@@ -36,8 +36,8 @@ class Request:
         Script(self.command)  # refused here, by its own name, not as part of the launcher
         if self.name is not None and (not self.name.strip() or not self.name.isprintable()):
             raise UsageError(f"name: {self.name!r} is empty or has control characters")
-        if self.name is not None and "," in self.name:
-            raise UsageError(f"name: {self.name!r} has a comma, which stands between jobs")
+        if self.name is not None and ("," in self.name or self.name == "all"):
+            raise UsageError(f"name: {self.name!r} means several jobs: no comma, and not 'all'")
         _check_whole("gpus", self.gpus, 0)
         _check_whole("log_limit_bytes", self.log_limit_bytes, 1)
         if self.after is not None and not self.after.isalnum():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..background import IDENTITY, JOBS_FOLDER
 from ..script import RUN_ID_VARIABLE, quote
+from .gpus import APPS_QUERY
 
 __all__ = ["Process", "Stopped", "parse_stopped", "stop_script"]
 
@@ -135,7 +136,7 @@ mine | sed "s/^/after /"
 [ -s gpu_uuids ] && sed "s/^/reserved /" gpu_uuids
 command -v nvidia-smi >/dev/null || exit 0
 limit=$(command -v timeout) && limit="$limit 20"
-$limit nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits |
+$limit nvidia-smi {apps} |
   sed "s/^/holds /"
 """
 
@@ -146,6 +147,7 @@ def stop_script(job_id: str, by: str, grace: float) -> str:
         identity=IDENTITY,
         folder=JOBS_FOLDER,
         job_id=job_id,
+        apps=APPS_QUERY,
         variable=RUN_ID_VARIABLE,
         by=quote(by),
         looks=max(1, round(grace / 0.1)),

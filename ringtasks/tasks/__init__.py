@@ -27,6 +27,7 @@ from . import (  # noqa: E402  # compiled only from here on
     plot,
     run,
     shell,
+    status,
     train,
 )
 
@@ -41,6 +42,7 @@ namespace = Collection(
     jobs.logs,
     jobs.wait,
     jobs.stop,
+    status.status,
     hosts.hosts,
     check.check,
     shell.shell,

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
-JOB_HELP = "a job's id, the beginning of one, its name or its run's; several joined by commas"
+#: Instead of a job: all that wait or run.
+ALL = "all"
+JOB_HELP = "a job's id, the beginning of one, its name or its run's; joined by commas; or: all"
 WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 
@@ -147,7 +149,7 @@ def show(
         "follow": "go on until the job has ended, through lost links without a gap or a repeat",
         "number": "begin with so many of the last lines (default: all)",
         "since": "begin with what was written since 10m ago, 14:02, or a date",
-        "host": "hosts to look on (default: all); without a job: all that is running there",
+        "host": WHERE_HELP,
         "patience": PATIENCE_HELP,
         "inventory": INVENTORY_HELP,
     },
@@ -209,7 +211,7 @@ def wait(
 ) -> None:
     """Wait until jobs have ended; the exit status is the job's own."""
     limit = number("--timeout", timeout, at_least=0)
-    found = _found(c, _needed(job), host, inventory)
+    found = _found(c, job, host, inventory)
     began = time.monotonic()
     statuses = []
     for _, own in found:
@@ -238,8 +240,10 @@ def stop(
 ) -> None:
     """End jobs with all their processes, and tell what was there before and after."""
     seconds = number("--grace", grace, at_least=0) or 0.0
+    if job == ALL and not host:
+        raise UsageError("which hosts? 'inv stop all' needs --host")
     statuses = []
-    for status, own in _found(c, _needed(job), host, inventory):
+    for status, own in _found(c, job, host, inventory):
         stopped = own.stop(seconds)
         display.say(f"{_label(status)} on {own.host}: {stopped}")
         failed = UNREACHABLE_STATUS if stopped.error else 1
@@ -280,23 +284,21 @@ def _clients(c: Context, host: str | None, inventory: str | None) -> list[SSHCli
 def _found(
     c: Context, wanted: str | None, host: str | None, inventory: str | None
 ) -> list[tuple[JobStatus, Job]]:
-    """The jobs that are meant, with their clients; without names, all that wait or run on hosts.
+    """The jobs that are meant, with handles on them; at least one.
 
-    :raises UsageError: none, or a name that means several.
+    :raises UsageError: no job, or a name that means several.
     """
     from .. import jobs
 
-    if not wanted and not host:
-        raise UsageError("which job? Name it, or give --host for all that are running there")
     clients = _clients(c, host or "@all", inventory)
     known = jobs.list(clients)
-    by_name = {client.config.id: client for client in clients}
-    if wanted:
-        chosen = [job for name in wanted.split(",") for job in _among(known, name)]
-    else:
+    if wanted == ALL:
         chosen = [job for own in known for job in own.jobs if not job.is_ended]
+    else:
+        chosen = [job for name in (wanted or "").split(",") for job in _among(known, name)]
     if not chosen:
-        raise UsageError(f"--host {host!r}: nothing is running there")
+        raise UsageError("nothing is running there")
+    by_name = {client.config.id: client for client in clients}
     return [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
 
 
@@ -308,12 +310,6 @@ def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
     except UnknownJobError as error:
         status = UNREACHABLE_STATUS if error.unasked else USAGE_STATUS
         raise Exit(f"ringtasks: {error}", code=status) from error
-
-
-def _needed(job: str | None) -> str:
-    if not job:
-        raise UsageError("which job? Its id, the beginning of that, or its name")
-    return job
 
 
 def _table(shown: Iterable[JobStatus]) -> None:
