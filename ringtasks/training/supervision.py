@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .. import jobs
 from ..client import SSHClient
 from ..config import SSHConfig
-from ..errors import JobNotStartedError, RingtasksError, UsageError
+from ..errors import JobNotStartedError, RunNotStartedError, UsageError
 from ..fanout import each
 from ..inventory import HostConfig
 from ..jobs import Job, JobStatus, State
@@ -171,7 +171,9 @@ class Supervisor:
                     client, self._record.checkpoint, posixpath.join(cwd, settings.checkpoint)
                 )
         except TransferError as error:
-            raise RunError(client.config.id, f"its files were not sent: {error}") from error
+            raise RunNotStartedError(
+                client.config.id, f"its files were not sent: {error}"
+            ) from error
 
     def _start(self, clients: Sequence[SSHClient], attempt: int) -> list[Job]:
         """One job a host; where one does not start, those before it are stopped."""
@@ -280,16 +282,6 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         self._view.say(text)
-
-
-class RunError(RingtasksError):
-    """A run could not be started on a host."""
-
-    def __init__(self, host: str, evidence: str) -> None:
-        self.host, self.evidence = host, evidence
-
-    def __str__(self) -> str:
-        return f"{self.host}: {self.evidence}"
 
 
 class _FirstRank:
