@@ -130,6 +130,9 @@ def _run(c: Context, settings: TrainSettings, inventory: str | None) -> int:
         except KeyboardInterrupt:
             _leave(supervisor, view, settings.grace)
             return _INTERRUPTED
+        finally:
+            if not record.attempts:
+                record.discard()
     display.say(f"{record.id}: {outcome.reason}")
     display.say(f"'inv plot {record.id}' draws it")
     return outcome.status
