@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .. import jobs
@@ -23,7 +23,6 @@ from .meeting import find_meeting
 from .placement import Placement
 from .records import Attempt, JobPlace, RunRecord
 from .settings import TrainSettings
-from .view import View
 
 __all__ = ["Outcome", "Supervisor"]
 
@@ -34,6 +33,10 @@ RUN_VARIABLE = "RINGTASKS_RUN"
 
 #: Seconds between looks for a host that can take over.
 _LOOK_INTERVAL = 10.0
+
+
+OnLog = Callable[[bytes, str | None], None]
+Tell = Callable[[str], None]
 
 
 class Outcome(NamedTuple):
@@ -48,7 +51,8 @@ class Supervisor:
 
     :param hosts: those selected, in the inventory's order.
     :param curves: is fed what the run prints.
-    :param view: shows it.
+    :param on_log: takes what it prints, and the host, which is None where there is only one.
+    :param tell: takes what is to be told, a sentence at a time, from any thread.
     """
 
     def __init__(
@@ -57,11 +61,12 @@ class Supervisor:
         hosts: Sequence[HostConfig],
         record: RunRecord,
         curves: Curves,
-        view: View,
+        on_log: OnLog,
+        tell: Tell,
     ) -> None:
-        self._settings, self._record = settings, record
-        self._curves, self._view = curves, view
-        self._placement = Placement(settings, hosts, view.say)
+        self._settings, self._record, self._curves = settings, record, curves
+        self._on_log, self._tell = on_log, tell
+        self._placement = Placement(settings, hosts, tell)
         self.jobs: list[Job] = []
         """The jobs of the attempt under way."""
 
@@ -89,7 +94,7 @@ class Supervisor:
             if not attempts.may_take_over(worst, allow_split=self._settings.allow_split):
                 break
             self._placement.gone.add(worst.host_id)
-            self._say(f"{worst.host_id}: {worst.describe()}: another host takes over")
+            self._tell(f"{worst.host_id}: {worst.describe()}: another host takes over")
             hosts = self._hosts_in_time()
             if not hosts:
                 break
@@ -104,9 +109,9 @@ class Supervisor:
                 return self._placement.ranked()
             except UsageError as error:
                 if time.monotonic() > deadline:
-                    self._say(f"nobody takes over: {error}")
+                    self._tell(f"nobody takes over: {error}")
                     return []
-            self._say(f"looking again in {_LOOK_INTERVAL:g} s")
+            self._tell(f"looking again in {_LOOK_INTERVAL:g} s")
             time.sleep(min(_LOOK_INTERVAL, self._settings.lost_after))
 
     def _attempt(self, attempt: int, hosts: Sequence[SSHClient]) -> list[JobStatus]:
@@ -117,7 +122,7 @@ class Supervisor:
         self._record.attempts.append(entry)
         self._record.save()
         for job in self.jobs:
-            self._say(f"attempt {attempt}: job {job.id} on {job.host}")
+            self._tell(f"attempt {attempt}: job {job.id} on {job.host}")
         statuses = self._see_through(attempt)
         entry.state = str(_worst(statuses).state)
         self._record.save()
@@ -134,7 +139,7 @@ class Supervisor:
                 # Where nobody knows whether it was started, there must not be a second one.
                 if is_last or getattr(error, "is_unknown", False):
                     raise
-                self._say(f"{error}; trying the next host")
+                self._tell(f"{error}; trying the next host")
         raise AssertionError("there is at least one host, and the last raises")
 
     def _send(self, client: SSHClient, attempt: int) -> None:
@@ -143,7 +148,7 @@ class Supervisor:
         try:
             send(client, settings.sync_up, cwd)
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
-                self._say(f"{client.config.id}: starts from the checkpoint")
+                self._tell(f"{client.config.id}: starts from the checkpoint")
                 send_folder(
                     client, self._record.checkpoint, posixpath.join(cwd, settings.checkpoint)
                 )
@@ -179,7 +184,7 @@ class Supervisor:
                     gpus=settings.gpus,
                 )
             except JobNotStartedError:
-                attempts.stop_all(started, 0.0, self._say)
+                attempts.stop_all(started, 0.0, self._tell)
                 raise
             started.append(job)
         return started
@@ -190,7 +195,7 @@ class Supervisor:
             return [torchrun.NodeCommand(settings.command, {})]
         meeting = find_meeting(clients)
         if len(clients) > 1:
-            self._say(f"the hosts meet at {meeting.address}:{meeting.port}")
+            self._tell(f"the hosts meet at {meeting.address}:{meeting.port}")
         return torchrun.commands(
             settings.command, meeting, self._record.id, settings.nproc_per_node, settings.env
         )
@@ -208,7 +213,7 @@ class Supervisor:
                 ranks = _FirstRank() if settings.nodes * settings.nproc_per_node > 1 else None
 
                 def on_log(job: Job, chunk: bytes) -> None:
-                    self._view.log(chunk, job.host if is_labelled else None)
+                    self._on_log(chunk, job.host if is_labelled else None)
                     told = ranks.add(job.host, chunk) if ranks else chunk
                     self._curves.feed(told)
                     log.write(told if is_labelled else chunk)
@@ -219,7 +224,7 @@ class Supervisor:
                     on_log,
                     patience=settings.lost_after,
                     grace=settings.grace,
-                    tell=self._say,
+                    tell=self._tell,
                 )
         finally:
             if puller:
@@ -233,7 +238,7 @@ class Supervisor:
             return None
         remote = posixpath.join(folder_of(job.client, settings.cwd), settings.checkpoint)
         keep, interval = self._record.checkpoint, settings.checkpoint_interval
-        return CheckpointPuller(job.client, remote, keep, interval, self._say)
+        return CheckpointPuller(job.client, remote, keep, interval, self._tell)
 
     def _ended(self, statuses: Sequence[JobStatus]) -> Outcome:
         worst = _worst(statuses)
@@ -255,12 +260,9 @@ class Supervisor:
             try:
                 fetch(job.client, posixpath.join(cwd, item), self._record.folder)
             except TransferError as error:
-                self._say(f"{item} was not fetched: {error}")
+                self._tell(f"{item} was not fetched: {error}")
             else:
-                self._say(f"{item} fetched into {self._record.folder}")
-
-    def _say(self, text: str) -> None:
-        self._view.say(text)
+                self._tell(f"{item} fetched into {self._record.folder}")
 
 
 class _FirstRank:
