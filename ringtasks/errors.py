@@ -15,7 +15,9 @@
     ├── OutcomeUnknownError (ConnectionError) the link broke after the command may have started
     ├── JobNotStartedError                    the host says why: mend that, or wait
     ├── LimitError (TimeoutError)             a time limit passed
+    ├── ClusterError                          look at what Ray said on that host
     ├── MeetingError                          put the hosts of a run into one network
+    ├── RunNotStartedError                    mend what it says, or pick another host
     ├── ProtocolError                         drop this link
     └── StateFileError (OSError)              warn and go on: state is a memory, not a need
 
@@ -32,6 +34,7 @@ from typing import Any
 __all__ = [
     "AmbiguousJobError",
     "AuthenticationError",
+    "ClusterError",
     "HostKeyError",
     "InventoryError",
     "JobNotStartedError",
@@ -42,6 +45,7 @@ __all__ = [
     "Reason",
     "RingtasksError",
     "RouteError",
+    "RunNotStartedError",
     "StateFileError",
     "UnknownHostError",
     "UnknownJobError",
@@ -281,6 +285,26 @@ class LimitError(RingtasksError, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.name} of {self.limit:g} s passed"
+
+
+class ClusterError(RingtasksError):
+    """Ray did not start on a host, or its node did not join the cluster."""
+
+    def __init__(self, host: str, evidence: str) -> None:
+        self.host, self.evidence = host, evidence
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.evidence}"
+
+
+class RunNotStartedError(RingtasksError):
+    """A training run was not started: what it needs is not on the host."""
+
+    def __init__(self, host: str, evidence: str) -> None:
+        self.host, self.evidence = host, evidence
+
+    def __str__(self) -> str:
+        return f"{self.host}: the run was not started: {self.evidence}"
 
 
 class MeetingError(RingtasksError):

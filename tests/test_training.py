@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Inv
+from tests.support.jobs import end_jobs, marked, reboot
+from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
 
@@ -204,3 +207,111 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
     assert [own["state"] for own in listed if own["id"] == job] == ["running"]
     assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
     assert stopped.returncode == 0
+
+
+@pytest.fixture
+def gpu_hosts(
+    make_sshd: Callable[..., Sshd], write_hosts: WriteHosts, tmp_path: Path
+) -> Iterator[dict[str, Gpus]]:
+    """Two hosts with two GPUs each; ``a`` comes first in the inventory."""
+    found, homes, hosts = {}, [], {}
+    for name in ("a", "b"):
+        found[name] = Gpus(tmp_path / f"gpus-{name}", count=2)
+        server = make_sshd(environ={"PATH": f"{found[name].bin}:{os.environ['PATH']}"})
+        homes.append(server.home)
+        hosts[name] = {"ssh_port": server.port}
+    write_hosts(**hosts)
+    yield found
+    for home in homes:
+        end_jobs(home)
+
+
+def test_a_run_gets_gpus_that_nobody_is_on(
+    inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
+) -> None:
+    gpu_hosts["a"].occupy(0, pid=4711)
+    gpu_hosts["b"].occupy(0, pid=4712)
+    write_settings(command='echo "$CUDA_VISIBLE_DEVICES"', gpus=1, fetch=[])
+
+    one = inv("train")
+    two = inv("train", "--gpus", "2")
+    gpu_hosts["b"].leave(4712)
+    both = inv("train", "--gpus", "2")
+
+    assert one.stdout == b"1\n"
+    assert two.returncode == 2
+    assert b"a: FAIL: GPUs free: 1 of 2, held by process 4711" in two.stderr
+    assert (both.returncode, both.stdout) == (0, b"0,1\n")
+    assert b"b: chosen: " in both.stderr
+
+
+def test_gpus_that_a_job_has_reserved_are_not_counted_on(
+    inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
+) -> None:
+    write_settings(command="echo done", gpus=2, fetch=[])
+    inv("start", "--host", "a", "--cmd", "sleep 60", "--gpus", "1")
+
+    done = inv("train")
+
+    assert b"a: FAIL: GPUs free: 1 of 2, 1 reserved by jobs" in done.stderr
+    assert b"b: chosen: " in done.stderr
+    assert done.returncode == 0
+
+
+def test_a_driver_that_hangs_keeps_a_host_out(
+    inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
+) -> None:
+    gpu_hosts["a"].hang()
+    write_settings(command="echo done", gpus=1, fetch=[], preflight={"driver_timeout": 1})
+
+    done = inv("train")
+
+    assert b"a: FAIL: GPU driver: gives no answer within 1 s" in done.stderr
+    assert done.returncode == 0
+
+
+def test_another_host_takes_over_from_one_that_was_rebooted(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_settings(
+        command='[ "$RINGTASKS_ATTEMPT" = 2 ] || sleep 30; echo "attempt $RINGTASKS_ATTEMPT"',
+        retries=1,
+        fetch=[],
+    )
+    process = start_train(tmp_path)
+    job = await_job(tmp_path)
+    for pid in marked(job):
+        os.kill(pid, signal.SIGKILL)
+    reboot(two_hosts["a"].home)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert b"a: lost the host was rebooted: another host takes over" in err
+    assert out == b"attempt 2\n"
+    end_jobs(two_hosts["a"].home)
+
+
+def test_a_host_that_does_not_take_the_files_gives_way_to_the_next(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings
+) -> None:
+    (two_hosts["a"].home / "run").write_text("in the way")
+    write_settings(command="echo done", fetch=[])
+
+    done = inv("train")
+
+    assert done.returncode == 0, done.stderr
+    assert b"a: the run was not started: " in done.stderr
+    assert b"trying the next host" in done.stderr
+
+
+def test_a_run_that_never_began_leaves_no_record(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={"ssh_port": 9})
+    write_settings()
+
+    done = inv("train")
+
+    assert done.returncode == 2
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert b"no run in runs/ yet" in inv("plot").stderr

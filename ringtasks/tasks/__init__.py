@@ -25,6 +25,7 @@ from . import (  # noqa: E402  # compiled only from here on
     hosts,
     jobs,
     plot,
+    ray,
     run,
     shell,
     status,
@@ -61,3 +62,5 @@ namespace.add_collection(_health)
 namespace.add_task(forward.forward)
 namespace.add_task(plot.plot)
 namespace.add_task(train.train)
+_ray = Collection("ray", ray.up, ray.status, ray.submit, ray.down)
+namespace.add_collection(_ray)

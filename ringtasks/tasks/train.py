@@ -14,7 +14,7 @@ from .options import HOST_HELP, INVENTORY_HELP, environment, number, selected, t
 if TYPE_CHECKING:
     from ..training.settings import TrainSettings
     from ..training.supervision import Supervisor
-    from ..training.view import View
+    from .train_view import View
 
 __all__ = ["train"]
 
@@ -118,18 +118,21 @@ def _run(c: Context, settings: TrainSettings, inventory: str | None) -> int:
     from ..training.curves import Curves
     from ..training.records import new_run
     from ..training.supervision import Supervisor
-    from ..training.view import for_terminal
+    from .train_view import for_terminal
 
     hosts = selected(c, settings.hosts, inventory)
     record = new_run(settings.runs, settings.name, settings.command)
     curves = Curves()
     view = for_terminal(curves, record.id)
-    with view, Supervisor(settings, hosts, record, curves, view) as supervisor:
+    with view, Supervisor(settings, hosts, record, curves, view.log, view.say) as supervisor:
         try:
             outcome = supervisor.run()
         except KeyboardInterrupt:
             _leave(supervisor, view, settings.grace)
             return _INTERRUPTED
+        finally:
+            if not record.attempts:
+                record.discard()
     display.say(f"{record.id}: {outcome.reason}")
     display.say(f"'inv plot {record.id}' draws it")
     return outcome.status

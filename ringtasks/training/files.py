@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import posixpath
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import transfer
 from ..client import SSHClient
 from ..errors import UsageError
 from ..script import path
+from ..transfer import Options, TransferResult
 from .settings import SyncUp
 
 __all__ = ["CheckpointPuller", "fetch", "folder_of", "listing", "send", "send_folder"]
 
-#: Seconds for one copy; a checkpoint of a large model takes its time.
-_COPY_TIMEOUT = 3600.0
 #: Times to pull a checkpoint that changes while it is being pulled.
 _PULL_ATTEMPTS = 3
+_MIRROR = Options(delete=True)
 
 
 class TransferError(Exception):
@@ -50,11 +50,10 @@ def send_folder(client: SSHClient, source: Path, target: str) -> None:
 
     :raises TransferError: it did not arrive.
     """
-    _make_folder(client, target)
-    for each in sorted(source.iterdir()) if source.is_dir() else [source]:
-        result = client.scp_to(each, target, timeout=_COPY_TIMEOUT)
-        if not result.success:
-            raise TransferError(result.error or f"{each}: exit status {result.returncode}")
+    if source.is_dir():
+        _checked(transfer.sync(source, target, [client]))
+    else:
+        _checked(transfer.put(source, f"{target}/", [client]))
 
 
 def fetch(client: SSHClient, remote: str, local: Path) -> None:
@@ -63,9 +62,7 @@ def fetch(client: SSHClient, remote: str, local: Path) -> None:
     :raises TransferError: it did not arrive.
     """
     local.mkdir(parents=True, exist_ok=True)
-    result = client.scp_from(remote, local, timeout=_COPY_TIMEOUT)
-    if not result.success:
-        raise TransferError(result.error or f"{remote}: exit status {result.returncode}")
+    _checked(transfer.get(remote, local, [client]))
 
 
 def listing(client: SSHClient, folder: str) -> str | None:
@@ -130,23 +127,28 @@ class CheckpointPuller:
                 return False
             if before == self._kept:
                 return True
-            fresh = self._keep.with_name(f".{self._keep.name}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            fetch(self._client, self._remote, fresh)
+            spare = self._keep.with_name(f".{self._keep.name}.spare")
+            _checked(transfer.sync(self._remote, spare, [self._client], _MIRROR, pull=True))
             if listing(self._client, self._remote) == before:
-                self._put_in_place(fresh / posixpath.basename(self._remote))
-                shutil.rmtree(fresh, ignore_errors=True)
+                self._swap(spare)
                 self._kept = before
                 return True
         return False
 
-    def _put_in_place(self, fresh: Path) -> None:
+    def _swap(self, spare: Path) -> None:
+        """What was kept is the next spare: most of it need not be sent again."""
         old = self._keep.with_name(f".{self._keep.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
         if self._keep.exists():
             self._keep.replace(old)
-        fresh.replace(self._keep)
-        shutil.rmtree(old, ignore_errors=True)
+        spare.replace(self._keep)
+        if old.exists():
+            old.replace(spare)
+
+
+def _checked(result: TransferResult) -> None:
+    """:raises TransferError: it failed for a host."""
+    for failed in result.failed:
+        raise TransferError(failed.error or f"{failed.host}: exit status {failed.returncode}")
 
 
 def _make_folder(client: SSHClient, folder: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -69,6 +70,10 @@ class RunRecord:
             fresh.replace(self.folder / _FILE)
         except OSError as error:
             raise StateFileError(str(fresh), error.strerror or str(error)) from error
+
+    def discard(self) -> None:
+        """Remove the folder of a run that never began."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def log_of(self, attempt: int) -> Iterator[BinaryIO]:

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import posixpath
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .. import jobs
 from ..client import SSHClient
-from ..config import SSHConfig
-from ..errors import JobNotStartedError, RingtasksError, UsageError
-from ..fanout import each
+from ..errors import JobNotStartedError, RunNotStartedError, UsageError
 from ..inventory import HostConfig
 from ..jobs import Job, JobStatus, State
 from . import attempts, torchrun
-from .choice import Candidate, Choice, choose, willing
 from .curves import Curves
 from .files import CheckpointPuller, TransferError, fetch, folder_of, send, send_folder
 from .meeting import find_meeting
-from .preflight import Check, checks
+from .placement import Placement
 from .records import Attempt, JobPlace, RunRecord
-from .settings import Preflight, TrainSettings
-from .survey import survey
-from .view import View
+from .settings import TrainSettings
 
 __all__ = ["Outcome", "Supervisor"]
 
@@ -37,8 +31,12 @@ ATTEMPT_VARIABLE = "RINGTASKS_ATTEMPT"
 CHECKPOINT_VARIABLE = "RINGTASKS_CHECKPOINT"
 RUN_VARIABLE = "RINGTASKS_RUN"
 
-#: Takes one host's checks, as they are known.
-OnChecks = Callable[[str, Sequence[Check]], None]
+#: Seconds between looks for a host that can take over.
+_LOOK_INTERVAL = 10.0
+
+
+OnLog = Callable[[bytes, str | None], None]
+Tell = Callable[[str], None]
 
 
 class Outcome(NamedTuple):
@@ -53,7 +51,8 @@ class Supervisor:
 
     :param hosts: those selected, in the inventory's order.
     :param curves: is fed what the run prints.
-    :param view: shows it.
+    :param on_log: takes what it prints, and the host, which is None where there is only one.
+    :param tell: takes what is to be told, a sentence at a time, from any thread.
     """
 
     def __init__(
@@ -62,13 +61,12 @@ class Supervisor:
         hosts: Sequence[HostConfig],
         record: RunRecord,
         curves: Curves,
-        view: View,
+        on_log: OnLog,
+        tell: Tell,
     ) -> None:
-        self._settings, self._record = settings, record
-        self._curves, self._view = curves, view
-        self._hosts = {host.name: host for host in hosts}
-        self._clients = {host.name: _client(host, settings.venv) for host in hosts}
-        self._gone: list[str] = []
+        self._settings, self._record, self._curves = settings, record, curves
+        self._on_log, self._tell = on_log, tell
+        self._placement = Placement(settings, hosts, tell)
         self.jobs: list[Job] = []
         """The jobs of the attempt under way."""
 
@@ -76,8 +74,7 @@ class Supervisor:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for client in self._clients.values():
-            client.close_link()
+        self._placement.close()
 
     @property
     def is_embedded(self) -> bool:
@@ -88,77 +85,62 @@ class Supervisor:
         """Choose, start, follow, and take over where that is needed and allowed.
 
         :raises UsageError: no host can take the run, or something it needs is not here.
+        :raises RunNotStartedError: its files did not arrive on any host.
+        :raises JobNotStartedError: no host would start it.
         """
-        for attempt in range(1, self._settings.retries + 2):
-            statuses = self._attempt(attempt)
-            worst = next((s for s in statuses if s.state is not State.SUCCEEDED), statuses[0])
-            is_last = attempt > self._settings.retries
-            if is_last or not attempts.may_take_over(worst, allow_split=self._settings.allow_split):
+        statuses = self._attempt(1, self._placement.ranked())
+        for attempt in range(2, self._settings.retries + 2):
+            worst = _worst(statuses)
+            if not attempts.may_take_over(worst, allow_split=self._settings.allow_split):
                 break
-            self._gone.append(worst.host_id)
-            self._say(f"{worst.host_id}: {worst.describe()}: another host takes over")
+            self._placement.gone.add(worst.host_id)
+            self._tell(f"{worst.host_id}: {worst.describe()}: another host takes over")
+            hosts = self._hosts_in_time()
+            if not hosts:
+                break
+            statuses = self._attempt(attempt, hosts)
         return self._ended(statuses)
 
-    def _attempt(self, attempt: int) -> list[JobStatus]:
-        clients = self._chosen()
-        for client in clients:
-            self._send(client, attempt)
+    def _hosts_in_time(self) -> list[SSHClient]:
+        """Hosts that can take over: one that was rebooted may need a while. None in time: none."""
+        deadline = time.monotonic() + self._settings.lost_after
+        while True:
+            try:
+                return self._placement.ranked()
+            except UsageError as error:
+                if time.monotonic() > deadline:
+                    self._tell(f"nobody takes over: {error}")
+                    return []
+            self._tell(f"looking again in {_LOOK_INTERVAL:g} s")
+            time.sleep(min(_LOOK_INTERVAL, self._settings.lost_after))
+
+    def _attempt(self, attempt: int, hosts: Sequence[SSHClient]) -> list[JobStatus]:
         if attempt > 1:
             self._curves.new_attempt()
-        self.jobs = self._start(clients, attempt)
+        self.jobs = self._started(hosts, attempt)
         entry = Attempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
         self._record.attempts.append(entry)
         self._record.save()
         for job in self.jobs:
-            self._say(f"attempt {attempt}: job {job.id} on {job.host}")
+            self._tell(f"attempt {attempt}: job {job.id} on {job.host}")
         statuses = self._see_through(attempt)
         entry.state = str(_worst(statuses).state)
         self._record.save()
         return statuses
 
-    def _chosen(self) -> list[SSHClient]:
-        """The best hosts for the next attempt; those that were lost come last.
-
-        :raises UsageError: there are too few.
-        """
-        choice = self._choose()
-        fit = sorted(choice.fit, key=lambda name: name in self._gone)
-        needed = self._settings.nodes
-        for verdict in choice.verdicts:
-            is_chosen = verdict.host in fit[:needed]
-            word = "chosen" if is_chosen else "fit" if verdict.is_fit else "not fit"
-            self._say(f"{verdict.host}: {word}: {verdict.reason}")
-        if len(fit) < needed:
-            hosts = "no host" if not fit else f"only {len(fit)} of {needed} hosts"
-            raise UsageError(f"train: {hosts} can take the run: see above")
-        return [self._clients[name] for name in fit[:needed]]
-
-    def _choose(self) -> Choice:
-        facts = {name: host.facts for name, host in self._hosts.items()}
-        refused = willing(facts)
-        asked = [name for name, why in refused.items() if not why]
-        known = dict(each(asked, self._look))
-        return choose([known[name] for name in asked], refused)
-
-    def _look(self, name: str) -> Candidate:
-        client, needed = self._clients[name], self._settings.preflight
-        asked = needed or Preflight(min_disk_gb=0, max_clock_skew=float("inf"))
-        found = survey(
-            client,
-            cwd=folder_of(client, self._settings.cwd),
-            imports=asked.imports,
-            driver_timeout=asked.driver_timeout,
-        )
-        gpus = self._settings.gpus if needed else 0
-        facts: Mapping[str, object] = self._hosts[name].facts if needed else {}
-        held = checks(found, asked, gpus=gpus, facts=facts)
-        if needed:
-            for check in held:
-                self._say(f"{name}: {'pass' if check.is_passed else 'FAIL'}: {check}")
-        health = client.health
-        tried = health.total_successes + health.total_failures
-        rate = health.success_rate if tried else 1.0
-        return Candidate(name, found, held, self._hosts[name].facts, rate)
+    def _started(self, hosts: Sequence[SSHClient], attempt: int) -> list[Job]:
+        """The attempt's jobs; on one host, the first that takes it."""
+        if self._settings.nodes > 1:
+            return self._start(hosts[: self._settings.nodes], attempt)
+        for client, is_last in zip(hosts, [*[False] * (len(hosts) - 1), True], strict=True):
+            try:
+                return self._start([client], attempt)
+            except (RunNotStartedError, JobNotStartedError) as error:
+                # Where nobody knows whether it was started, there must not be a second one.
+                if is_last or getattr(error, "is_unknown", False):
+                    raise
+                self._tell(f"{error}; trying the next host")
+        raise AssertionError("there is at least one host, and the last raises")
 
     def _send(self, client: SSHClient, attempt: int) -> None:
         settings = self._settings
@@ -166,17 +148,21 @@ class Supervisor:
         try:
             send(client, settings.sync_up, cwd)
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
-                self._say(f"{client.config.id}: starts from the checkpoint")
+                self._tell(f"{client.config.id}: starts from the checkpoint")
                 send_folder(
                     client, self._record.checkpoint, posixpath.join(cwd, settings.checkpoint)
                 )
         except TransferError as error:
-            raise RunError(client.config.id, f"its files were not sent: {error}") from error
+            raise RunNotStartedError(
+                client.config.id, f"its files were not sent: {error}"
+            ) from error
 
     def _start(self, clients: Sequence[SSHClient], attempt: int) -> list[Job]:
-        """One job a host; where one does not start, those before it are stopped."""
+        """Send what is needed and start a job on each; if one does not start, stop the others."""
         started: list[Job] = []
         settings = self._settings
+        for client in clients:
+            self._send(client, attempt)
         for client, own in zip(clients, self._commands(clients), strict=True):
             env = {
                 **own.env,
@@ -198,7 +184,7 @@ class Supervisor:
                     gpus=settings.gpus,
                 )
             except JobNotStartedError:
-                attempts.stop_all(started, 0.0, self._say)
+                attempts.stop_all(started, 0.0, self._tell)
                 raise
             started.append(job)
         return started
@@ -209,7 +195,7 @@ class Supervisor:
             return [torchrun.NodeCommand(settings.command, {})]
         meeting = find_meeting(clients)
         if len(clients) > 1:
-            self._say(f"the hosts meet at {meeting.address}:{meeting.port}")
+            self._tell(f"the hosts meet at {meeting.address}:{meeting.port}")
         return torchrun.commands(
             settings.command, meeting, self._record.id, settings.nproc_per_node, settings.env
         )
@@ -227,7 +213,7 @@ class Supervisor:
                 ranks = _FirstRank() if settings.nodes * settings.nproc_per_node > 1 else None
 
                 def on_log(job: Job, chunk: bytes) -> None:
-                    self._view.log(chunk, job.host if is_labelled else None)
+                    self._on_log(chunk, job.host if is_labelled else None)
                     told = ranks.add(job.host, chunk) if ranks else chunk
                     self._curves.feed(told)
                     log.write(told if is_labelled else chunk)
@@ -238,7 +224,7 @@ class Supervisor:
                     on_log,
                     patience=settings.lost_after,
                     grace=settings.grace,
-                    tell=self._say,
+                    tell=self._tell,
                 )
         finally:
             if puller:
@@ -252,7 +238,7 @@ class Supervisor:
             return None
         remote = posixpath.join(folder_of(job.client, settings.cwd), settings.checkpoint)
         keep, interval = self._record.checkpoint, settings.checkpoint_interval
-        return CheckpointPuller(job.client, remote, keep, interval, self._say)
+        return CheckpointPuller(job.client, remote, keep, interval, self._tell)
 
     def _ended(self, statuses: Sequence[JobStatus]) -> Outcome:
         worst = _worst(statuses)
@@ -274,22 +260,9 @@ class Supervisor:
             try:
                 fetch(job.client, posixpath.join(cwd, item), self._record.folder)
             except TransferError as error:
-                self._say(f"{item} was not fetched: {error}")
+                self._tell(f"{item} was not fetched: {error}")
             else:
-                self._say(f"{item} fetched into {self._record.folder}")
-
-    def _say(self, text: str) -> None:
-        self._view.say(text)
-
-
-class RunError(RingtasksError):
-    """A run could not be started on a host."""
-
-    def __init__(self, host: str, evidence: str) -> None:
-        self.host, self.evidence = host, evidence
-
-    def __str__(self) -> str:
-        return f"{self.host}: {self.evidence}"
+                self._tell(f"{item} fetched into {self._record.folder}")
 
 
 class _FirstRank:
@@ -302,11 +275,6 @@ class _FirstRank:
         *whole, self._partial[host] = (self._partial.get(host, b"") + chunk).split(b"\n")
         told = (torchrun.of_first_rank(line) for line in whole)
         return b"".join(line + b"\n" for line in told if line)
-
-
-def _client(host: HostConfig, venv: str | None) -> SSHClient:
-    config = SSHConfig.from_host_config(host)
-    return SSHClient(replace(config, venv_activate=venv) if venv else config)
 
 
 def _worst(statuses: Sequence[JobStatus]) -> JobStatus:

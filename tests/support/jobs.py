@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ringtasks import SSHClient, jobs
 from ringtasks.background import JOBS_FOLDER
 
-__all__ = ["JobHost", "end_jobs", "eventually", "is_alive"]
+__all__ = ["JobHost", "end_jobs", "eventually", "is_alive", "marked", "reboot"]
 
 T = TypeVar("T")
 
@@ -44,10 +44,15 @@ class JobHost:
 
     def reboot(self) -> None:
         """As if the host had been booted since: what was written bears another boot's id."""
-        boot, other = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "another-boot"
-        for name in ("process", "keeper"):
-            for file in self.home.glob(f"{JOBS_FOLDER}/*/{name}"):
-                file.write_text(file.read_text().replace(boot, other))
+        reboot(self.home)
+
+
+def reboot(home: Path) -> None:
+    """As if the host of that home had been booted since its jobs were started."""
+    boot, other = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "another-boot"
+    for name in ("process", "keeper"):
+        for file in home.glob(f"{JOBS_FOLDER}/*/{name}"):
+            file.write_text(file.read_text().replace(boot, other))
 
 
 def eventually(condition: Callable[[], T], timeout: float = 20.0) -> T:

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from ..display import LabelledReporter, say, visible
-from . import braille
-from .curves import Curves
+from ..training import braille
+from ..training.curves import Curves
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
