@@ -30,8 +30,9 @@ __all__ = ["MuxLink"]
 
 #: Seconds between asking again for a session where there was no room, growing to the second.
 _ROOM_DELAYS = (0.005, 0.05)
-#: Times to ask again where nobody is known to have a session open: one may have just ended.
-_LONELY_REFUSALS = 5
+#: Seconds to ask again where nobody is known to have a session open: one may have just ended, and a
+#: busy host takes its time to notice.
+_LONELY_TIMEOUT = 2.0
 _LONELY_DELAY = 0.05
 
 
@@ -58,6 +59,7 @@ class MuxLink:
         self._turn = Turn(self.master.socket)
         self._may_ask = False
         self._refusals = 0
+        self._lonely_since: float | None = None
 
     @classmethod
     def find(cls, config: SSHConfig, transport: str | None = None) -> MuxLink | None:
@@ -112,15 +114,17 @@ class MuxLink:
         except SessionRefusedError:
             self._refusals += 1
             raise
-        self._refusals = 0
+        self._refusals, self._lonely_since = 0, None
         return session
 
     def await_session_end(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         if not usage.count(self.master.socket):
+            self._lonely_since = self._lonely_since or time.monotonic()
             time.sleep(min(timeout, _LONELY_DELAY))
             self._may_ask = True
-            return self._refusals < _LONELY_REFUSALS
+            return time.monotonic() - self._lonely_since < _LONELY_TIMEOUT
+        self._lonely_since = None
         if self._turn.take(timeout):
             try:
                 shortest, longest = _ROOM_DELAYS
