@@ -4,29 +4,88 @@ The caller makes the job's id, so a start whose answer was lost can be asked for
 job that was started.  Three shells work together on the host:
 
 * the starter, within the connection, prepares the job's folder under a name of its own, starts the
-  keeper, and waits for one line: the job's process id, or what went wrong;
+  keeper, and waits for one line: the job's process id, "queued", or what went wrong;
 * the keeper, in a session of its own, waits for the job's end and writes its exit status, also that
-  of a job that was killed;
+  of a job that was killed.  A job that has to wait for its turn waits in it;
 * the leader, in another session, is what becomes the command.  It writes its process id into the
   prepared folder and renames that to the job's.  rename(2) replaces no folder that has something in
   it, so one leader comes through however many were started, and the job's folder is never seen
-  without a process id: a starter that dies on the way leaves nothing to wait for.
+  without a process id: a starter that dies on the way leaves nothing to wait for.  The folder of a
+  job that waits is renamed in the same way, by its keeper.
 
 The job's stdin is /dev/null, and nothing of it holds the connection's streams, or sshd would wait.
-The three keep what they know in positional parameters: any variable may be the job's environment.
+The three keep what they know in positional parameters, or in variables with a name of their own:
+any other may be the job's environment.
+
+A disk that is full by then does not hide how a job ended: the files for that are made beforehand,
+overwritten in place and renamed.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from .script import path, quote
+from .script import RUN_ID_VARIABLE, path, quote
 
-__all__ = ["JOBS_FOLDER", "launch_script"]
+__all__ = ["IDENTITY", "JOBS_FOLDER", "Turn", "launch_script"]
 
 #: On the host, below the home; one folder a job, for its owner only. In it are ``command``,
-#: ``pid``, ``keeper`` (a process id too), at the end ``exit_status``, and ``log`` by default.
+#: ``pid``, ``process`` and ``keeper`` (an identity each, see `IDENTITY`), ``about`` (JSON: what its
+#: starter said of it), ``log`` or a link to it, ``times`` (the log's size by the clock), and in the
+#: end ``ended_at`` and ``exit_status``.
 JOBS_FOLDER = ".ringtasks/jobs"
+
+#: Seconds between the keeper's looks at the log.
+LOG_INTERVAL = 5
+#: The job's own log is held below this; the oldest is given up first.
+LOG_LIMIT_BYTES = 1024**3
+
+#: Functions that tell processes apart for ever: a process id comes back, but not with the same
+#: start (clock ticks since the boot, proc_pid_stat(5) field 22, which no setting of the clock
+#: changes) in one boot. ``rt_identity`` prints "PID BOOT START NOW" of this shell. No program is
+#: run on Linux but date(1); elsewhere ps(1) and sysctl(8) know.
+IDENTITY = """\
+rt_start() {
+  rt_start=
+  if [ -r /proc/self/stat ]; then
+    read -r rt_start 2>/dev/null <"/proc/$1/stat" || return 0
+    set -- ${rt_start##*) }
+    case $1 in [ZX]*) rt_start= ;; *) rt_start=${20} ;; esac
+  else
+    rt_start=$(LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' _)
+  fi
+}
+rt_boot() {
+  read -r rt_boot 2>/dev/null </proc/sys/kernel/random/boot_id ||
+    rt_boot=$(sysctl -n kern.bootsessionuuid 2>/dev/null || echo none)
+}
+rt_identity() {
+  rt_boot
+  rt_start $$
+  echo "$$ $rt_boot $rt_start $(date +%s)"
+}
+rt_is_alive() {
+  rt_boot
+  rt_start "$1"
+  [ "$rt_start" ] && [ "$rt_boot $rt_start" = "$2 $3" ]
+}
+"""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a job has to wait for, as text for its keeper's shell.
+
+    ``check`` runs before the start is answered: what it prints and exits with refuses the job.
+    ``wait`` makes the job a queued one: the start is answered, then it runs.  ``finish`` runs once
+    the job has ended.  The job's folder is ``$1`` to all three.
+    """
+
+    check: str = ""
+    wait: str | None = None
+    finish: str = ""
+
 
 # All three know: $1 the prepared folder, $2 the job's, $3 the log ("": the one in the folder),
 # $4 what starts a program in a session of its own ("": nothing does), $5 the program where the
@@ -46,6 +105,7 @@ _DETACH = (
     f"echo {quote(f'env PERL_BADLANG=0 perl -MPOSIX -e {quote(_PERL_SETSID)}')}; fi"
 )
 
+# Some shells only say "I/O error" where a disk is full.
 # The first setsid is not a group's leader, the second is one, so it forks and returns at once. With
 # "&" the job would ignore SIGINT for ever (XCU 2.11). Without any setsid, "set -m" makes it leader
 # of a process group at least, if the shell can do so without a terminal: bash can; dash cannot, and
@@ -53,22 +113,35 @@ _DETACH = (
 _STARTER = """\
 set -- "$HOME"/{folder} {job_id} {log}
 if [ -s "$1/$2/pid" ]; then cat "$1/$2/pid"; exit; fi
+if [ -s "$1/$2/keeper" ]; then echo queued; exit; fi
 set -- "$1/.$2.$$" "$1/$2" "$3" "$({detach})" {program} {leader} {keeper}
 {{
   (umask 077 && mkdir -p "${{1%/*}}" && mkdir "$1") &&
-  printf %s {command} >"$1/command" &&
+  printf %s {command} >"$1/command" && {about} &&
   case $3 in */*) mkdir -p "${{3%/*}}/" ;; esac &&
+  case $3 in "") ;; /*) ln -s "$3" "$1/log" ;; *) ln -s "$PWD/${{3#./}}" "$1/log" ;; esac &&
   exec {unused} && {{
     if [ "$4" ]; then eval "$4 $4 {shell} -c"' "$7" sh "$@"'
     else {{ (set -m) && set -m; }} 2>/dev/null; {shell} -c "$7" sh "$@" & fi
   }} </dev/null 2>&1 | (
     while IFS= read -r line; do
-      case $line in "started "*) echo "${{line#started }}"; exit ;; esac
+      case $line in
+        "started "*) echo "${{line#started }}"; exit ;;
+        "queued") echo queued; exit ;;
+      esac
       printf '%s\\n' "$line" >&2
     done
     exit 1
   )
-}} || {{ rm -rf "$1"; echo "ringtasks: the job was not started" >&2; exit 1; }}
+}} || {{
+  df -Pk "${{1%/*/*}}" 2>/dev/null | tail -n 1 | {{
+    IFS=' ' read -r rt_disk rt_size rt_used rt_free rt_rest
+    [ "${{rt_free:-64}}" -ge 64 ] || echo "No space left on $rt_disk, ${{rt_rest#* }}" >&2
+  }}
+  rm -rf "$1"
+  echo "ringtasks: the job was not started" >&2
+  exit 1
+}}
 rm -rf "$1" "$2/${{1##*/}}"
 """
 
@@ -76,14 +149,56 @@ rm -rf "$1" "$2/${{1##*/}}"
 # inherited. What some shells print of a child that was killed is in the exit status.
 _KEEPER = """\
 trap : HUP INT TERM
-echo $$ >"$1/keeper" || exit 1
+{identity}
+rt_identity >"$1/keeper" && printf '   \\n' >"$1/exit_status.new" &&
+  printf '%10s\\n' "" >"$1/ended_at.new" || exit 1
+[ -s "$1/keeper" ] && [ -s "$1/exit_status.new" ] && [ -s "$1/ended_at.new" ] || exit 1
+rt_is_mine() {{ read -r rt_pid rt_rest <"$1/keeper"; [ "$rt_pid" = $$ ]; }}
+{check}
+{queue}
 [ "$4" ] || {{ (set -m) && set -m; }} 2>/dev/null
 exec 3>&1 >/dev/null 2>&1
+({watch}) 3>&- &
 eval "(exec $4 {shell} -c"' "$6" sh "$@" >&3 2>&3)'
-set -- "$2" $?
-[ "$(cat "$1/keeper")" = $$ ] || exit
-echo "$2" >"$1/exit_status.new" && mv -f "$1/exit_status.new" "$1/exit_status"
+set -- "$2" $? "$1"
+kill $!
+{finish}
+rt_is_mine "$1" || exit
+printf '%10s\\n' "$(date +%s)" 1<>"$1/ended_at.new" && mv -f "$1/ended_at.new" "$1/ended_at"
+printf '%-3s\\n' "$2" 1<>"$1/exit_status.new" && mv -f "$1/exit_status.new" "$1/exit_status"
 """
+
+# From here on the starter waits no more, and the folder has its name.
+_QUEUE = """\
+mv -f "$1" "$2" 2>/dev/null || [ -s "$2/keeper" ] || mv -f "$1" "$2" || exit 1
+echo queued
+rt_is_mine "$2" || exit
+exec >/dev/null 2>&1
+shift
+set -- "$1" "$@"
+{wait}
+"""
+
+# How long the log was and when, for those who ask what was written since; and its limit, kept by
+# making a hole at its beginning (fallocate(1)): what follows keeps its place, and nothing is lost
+# that is written meanwhile. Blocks are freed by the page. Readers are told first where it begins;
+# where no hole can be made, on macOS, say, the log is left as it is. What it runs is no process of
+# the job.
+_WATCH = """\
+unset {mark}
+rt_size=0
+while sleep {interval} && kill -0 $$; do
+  [ -e "$2/log" ] || continue
+  set -- "$1" "$2" $(ls -lnL "$2/log")
+  [ "$7" = "$rt_size" ] && continue
+  rt_size=$7
+  echo "$(date +%s) $7" >>"$2/times"
+  read -r rt_first <"$2/log.first" || rt_first=0
+  [ $((rt_size - rt_first)) -gt {limit} ] && [ ! -h "$2/log" ] || continue
+  rt_first=$(((rt_size - {limit} / 2) / 4096 * 4096))
+  echo "$rt_first" >"$2/log.first.new" && mv -f "$2/log.first.new" "$2/log.first"
+  fallocate -p -o 0 -l "$rt_first" "$2/log" || rm -f "$2/log.first"
+done"""
 
 # A starter that is killed once the job is the leader's own must not take the leader with it (PIPE).
 # The process id is the program's where there is only one: it gets the signals, and bears its name.
@@ -91,12 +206,16 @@ echo "$2" >"$1/exit_status.new" && mv -f "$1/exit_status.new" "$1/exit_status"
 # 128 KiB (execve(2), MAX_ARG_STRLEN); a character has up to 4 bytes.
 _LEADER = """\
 exec 3>&1 >>"${{3:-$1/log}}" || exit 1
+{identity}
+rt_identity >"$1/process" && [ -s "$1/process" ] || exit 1
 echo $$ >"$1/pid" && [ "$(cat "$1/pid")" = $$ ] || exit 1
-mv -f "$1" "$2" 2>/dev/null || [ -s "$2/pid" ] || mv -f "$1" "$2" || exit 1
-trap "" PIPE
-echo "started $(cat "$2/pid")" >&3
-trap - PIPE
-[ "$(cat "$2/pid")" = $$ ] || exit
+if [ "$1" != "$2" ]; then
+  mv -f "$1" "$2" 2>/dev/null || [ -s "$2/pid" ] || mv -f "$1" "$2" || exit 1
+  trap "" PIPE
+  echo "started $(cat "$2/pid")" >&3
+  trap - PIPE
+  [ "$(cat "$2/pid")" = $$ ] || exit
+fi
 exec 2>&1 3>&-
 [ "$5" ] && case $(command -v "$5") in */*) eval "exec $(cat "$2/command")" ;; esac
 set -- "$(cat "$2/command")"
@@ -115,30 +234,50 @@ _ONE_PROGRAM = re.compile(rf"[ \t]*([A-Za-z0-9_./+-]+)(?:[ \t]+{_WORD})*[ \t]*\Z
 
 
 def launch_script(
-    job_id: str, command: str, log_file: str | None = None, shell: str = "/bin/sh"
+    job_id: str,
+    command: str,
+    log_file: str | None = None,
+    shell: str = "/bin/sh",
+    *,
+    about: str = "",
+    turn: Turn | None = None,
+    log_limit_bytes: int = LOG_LIMIT_BYTES,
 ) -> str:
     """A command that starts ``command`` as the job ``job_id`` and prints its process id.
 
     It fails, and starts nothing, where the job's folder or its log cannot be made.  Asked for again
-    it prints the same process id, also at the same time or after the job's end.
+    it prints the same process id, also at the same time or after the job's end.  "queued" instead
+    of a process id: the job waits for its ``turn``.
 
     :param log_file: None: ``log`` in the job's folder.
+    :param log_limit_bytes: of the log in the job's folder at least the latest half of it is kept.
+    :param about: what is written to the job's folder as it is.
     :raises TypeError: ``log_file`` is no text.
     :raises ValueError: ``log_file`` is empty or has a NUL.
     """
     _check_log_file(log_file)
+    turn = turn or Turn()
     one_program = _ONE_PROGRAM.match(command.rstrip("\n"))
+    keeper = _KEEPER.format(
+        shell=shell,
+        identity=IDENTITY,
+        check=turn.check,
+        queue="" if turn.wait is None else _QUEUE.format(wait=turn.wait),
+        watch=_WATCH.format(mark=RUN_ID_VARIABLE, interval=LOG_INTERVAL, limit=log_limit_bytes),
+        finish=turn.finish,
+    )
     return _STARTER.format(
         folder=JOBS_FOLDER,
         job_id=quote(job_id),
         # $(…) takes newlines off the end, where they mean nothing.
         command=quote(command.rstrip("\n")),
+        about=f'printf "%s\\n" {quote(about)} >"$1/about"' if about else ":",
         log=path(log_file) if log_file is not None else "''",
         shell=shell,
         detach=_DETACH,
         unused=" ".join(f"{n}>&-" for n in range(3, 10)),
-        leader=quote(_LEADER.format(shell=shell)),
-        keeper=quote(_KEEPER.format(shell=shell)),
+        leader=quote(_LEADER.format(shell=shell, identity=IDENTITY)),
+        keeper=quote(keeper),
         program=quote(one_program.group(1) if one_program else ""),
     )
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from .cancellation import Cancellation
 from .capture import MAX_OUTPUT_BYTES, Capture
@@ -28,12 +28,13 @@ from .link import STDOUT, Link, LinkLostError, Terminal
 from .result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .script import Script
 
-__all__ = ["SSHClient"]
+if TYPE_CHECKING:
+    from .conversation import Ask
+
+__all__ = ["SSHClient", "Work", "last_words"]
 
 #: A link that fails before the command can have started is replaced this many times.
 _LINK_ATTEMPTS = 3
-#: Starting a background job is exactly-once by its id, so a lost answer is asked for again.
-_START_ATTEMPTS = 3
 
 T = TypeVar("T")
 
@@ -128,6 +129,19 @@ class SSHClient:
         call = self._call(command, timeout, cwd, env)
         return await _in_pool(functools.partial(self._perform, call), call.cancel)
 
+    def ask(self, ask: Ask) -> SSHResult:
+        """`run`, for what ringtasks asks a host of its own accord (`conversation`)."""
+        call = self._asking(ask)
+        result = self._perform(call)
+        if call.is_interrupted:
+            raise KeyboardInterrupt(result)
+        return result
+
+    async def ask_async(self, ask: Ask) -> SSHResult:
+        """`ask`, for asyncio; cancelling ends what runs on the host."""
+        call = self._asking(ask)
+        return await _in_pool(functools.partial(self._perform, call), call.cancel)
+
     async def run_async_with_retry(
         self,
         command: str,
@@ -168,22 +182,16 @@ class SSHClient:
         ``log_file`` (its folder is made; None: a file in ``~/.ringtasks/jobs``).
         """
         from .background import launch_script
+        from .conversation import Ask, ask_until_known, hold_async
 
         job_id = os.urandom(8).hex()
         Script(command)  # refused here, with its own name, rather than as part of the launcher
         launcher = launch_script(job_id, command, log_file, self.config.shell)
-        unknown: list[str] = []
-        for attempt in range(1, _START_ATTEMPTS + 1):
-            call = self._call(launcher, None, cwd, env, run_id=job_id)
-            result = await _in_pool(functools.partial(self._perform, call), call.cancel)
-            if not result.is_unknown:
-                break
-            unknown.append(f"attempt {attempt}: {result.error}")
+        start = Ask(launcher, cwd=cwd, env={} if env is None else env, run_id=job_id, in_venv=True)
+        result = await hold_async(self, ask_until_known(start))
         result = result.for_command(command)
         if result.error is None and not result.success:
-            return result.with_note(f"{self.config.id}: not started: {_last_words(result)}")
-        if result.error is not None and not result.is_unknown and unknown:
-            return result.with_note("; ".join(unknown))
+            return result.with_note(f"{self.config.id}: not started: {last_words(result)}")
         return result
 
     async def get_process_memory(self, pid: int) -> tuple[float, str] | None:
@@ -251,6 +259,13 @@ class SSHClient:
         self._keeper.record(report, success=True)
         return link
 
+    def perform(self, work: Work) -> SSHResult:
+        """Do ``work`` over the link, which is opened if need be; recorded in the health file.
+
+        Work that did not start is done again over another link.
+        """
+        return self._perform(work)
+
     def is_alive(self) -> bool:
         """Whether a link is open and believed to be up; never waits."""
         return self._keeper.current is not None
@@ -297,10 +312,17 @@ class SSHClient:
         call.shell, call.spare_link = self.config.shell, self._spare_link
         return call
 
+    def _asking(self, ask: Ask) -> _Call:
+        call = self._call(
+            ask.command, ask.timeout, ask.cwd, ask.env, ask.run_id, in_venv=ask.in_venv
+        )
+        call.stdin, call.on_output = ask.stdin, ask.on_output or call.on_output
+        return call
+
     def _spare_link(self) -> Link:
         return self._keeper.new_link(Report())
 
-    def _perform(self, call: _Work) -> SSHResult:
+    def _perform(self, call: Work) -> SSHResult:
         failures: list[RouteError] = []
         for _ in range(_LINK_ATTEMPTS):
             try:
@@ -315,7 +337,7 @@ class SSHClient:
             return self._ended(call, link, ending)
         return self._unreachable(call, UnreachableError(self.config.id, tuple(failures)))
 
-    def _ended(self, call: _Work, link: Link, ending: Ending) -> SSHResult:
+    def _ended(self, call: Work, link: Link, ending: Ending) -> SSHResult:
         if ending.lost is not None:
             return self._lost(call, link, ending.lost)
         call.report.served(link.route)
@@ -329,7 +351,7 @@ class SSHClient:
             return call.result(self.config.id, TIMED_OUT, link, f"{passed}; {ending.stopped}")
         return call.result(self.config.id, ending.status, link)
 
-    def _lost(self, call: _Work, link: Link, evidence: str) -> SSHResult:
+    def _lost(self, call: Work, link: Link, evidence: str) -> SSHResult:
         self._keeper.drop(link)
         call.report.lost(link.route)
         self._keeper.record(call.report, success=False, reason="link lost")
@@ -337,7 +359,7 @@ class SSHClient:
         result = call.result(self.config.id, UNREACHABLE, link, str(unknown))
         return replace(result, is_unknown=True)
 
-    def _unreachable(self, call: _Work, error: UnreachableError) -> SSHResult:
+    def _unreachable(self, call: Work, error: UnreachableError) -> SSHResult:
         self._keeper.record_unreachable(call.report, error)
         return call.result(self.config.id, UNREACHABLE, None, str(error))
 
@@ -376,8 +398,8 @@ class SSHClient:
         return True, f"{self.config.id}: a new log-in works over {route}"
 
 
-class _Work(Protocol):
-    """What a link is needed for: a command or a copy."""
+class Work(Protocol):
+    """What a link is needed for: a command, a copy, an rsync."""
 
     report: Report
     limit: float | None
@@ -461,7 +483,7 @@ async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
     return await pool.call(work, cancel)
 
 
-def _last_words(result: SSHResult) -> str:
+def last_words(result: SSHResult) -> str:
     """What a launcher that failed has said of why."""
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     why = [line for line in lines if line != "ringtasks: the job was not started"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,7 @@ __all__ = [
     "Reporter",
     "age",
     "json_line",
+    "repeated",
     "say",
     "table",
     "visible",
@@ -122,6 +124,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in rows:
         grid.add_row(*(Text(visible(str(cell))) for cell in row))
     console.print(grid)
+
+
+def repeated(show: Callable[[], int], interval: float) -> int:
+    """Call ``show`` every ``interval`` seconds until Ctrl-C; its last answer.
+
+    On a terminal each time in the place of the time before.
+    """
+    status = 0
+    try:
+        while True:
+            if sys.stdout.isatty():
+                print("\x1b[H\x1b[2J", end="", flush=True)  # ECMA-48: CUP, ED
+            status = show()
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        return status
 
 
 def _write(stream: int, chunk: bytes) -> None:

@@ -4,14 +4,20 @@
 
     RingtasksError
     ├── UsageError (ValueError)               mend the call; nothing was sent
-    │   └── InventoryError                    mend the hosts file
-    │       └── UnknownHostError (LookupError)    pick one of the near names
+    │   ├── InventoryError                    mend the hosts file
+    │   │   └── UnknownHostError (LookupError)    pick one of the near names
+    │   ├── UnknownJobError (LookupError)     look at 'inv jobs --all'
+    │   └── AmbiguousJobError                 give more of the job's id
     ├── RouteError (ConnectionError)          try the next route
     │   ├── HostKeyError                      somebody else answered, or the box was rebuilt
     │   └── AuthenticationError               the host is there, the log-in is refused
     ├── UnreachableError (ConnectionError)    every route failed: its ``failures`` say why
     ├── OutcomeUnknownError (ConnectionError) the link broke after the command may have started
+    ├── JobNotStartedError                    the host says why: mend that, or wait
     ├── LimitError (TimeoutError)             a time limit passed
+    ├── ClusterError                          look at what Ray said on that host
+    ├── MeetingError                          put the hosts of a run into one network
+    ├── RunNotStartedError                    mend what it says, or pick another host
     ├── ProtocolError                         drop this link
     └── StateFileError (OSError)              warn and go on: state is a memory, not a need
 
@@ -26,17 +32,23 @@ from collections.abc import Callable
 from typing import Any
 
 __all__ = [
+    "AmbiguousJobError",
     "AuthenticationError",
+    "ClusterError",
     "HostKeyError",
     "InventoryError",
+    "JobNotStartedError",
     "LimitError",
+    "MeetingError",
     "OutcomeUnknownError",
     "ProtocolError",
     "Reason",
     "RingtasksError",
     "RouteError",
+    "RunNotStartedError",
     "StateFileError",
     "UnknownHostError",
+    "UnknownJobError",
     "UnreachableError",
     "UsageError",
 ]
@@ -149,6 +161,47 @@ class UnknownHostError(InventoryError, LookupError):
         return f"{text}; did you mean {', '.join(self.near)}?" if self.near else text
 
 
+class UnknownJobError(UsageError, LookupError):
+    """No job has that id or name on the hosts that were asked; ``unasked`` could not be."""
+
+    def __init__(self, job: str, unasked: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{job}: no such job")
+        self.job, self.unasked = job, unasked
+
+    def __str__(self) -> str:
+        if not self.unasked:
+            return f"{self.message}: 'inv jobs --all' shows those there are"
+        return f"{self.message} on the hosts that answered; not reached: {', '.join(self.unasked)}"
+
+
+class AmbiguousJobError(UsageError):
+    """Several jobs have that name, or an id that begins like that."""
+
+    def __init__(self, job: str, candidates: tuple[str, ...]) -> None:
+        listed = "".join(f"\n  {candidate}" for candidate in candidates)
+        super().__init__(f"{job}: means several jobs; give more of the id:{listed}")
+        self.job, self.candidates = job, candidates
+
+
+class JobNotStartedError(RingtasksError):
+    """There is no job; ``is_unknown``: or there is one, but the host's answer was lost.
+
+    ``evidence`` is what the host said, or why it could not be reached; ``status`` the exit status
+    of the start: 255 where the host was not reached, or the link was lost.
+    """
+
+    def __init__(
+        self, host: str, job: str, evidence: str, *, status: int, is_unknown: bool = False
+    ) -> None:
+        self.host, self.job, self.evidence = host, job, evidence
+        self.status, self.is_unknown = status, is_unknown
+
+    def __str__(self) -> str:
+        if self.is_unknown:
+            return f"{self.evidence}; 'inv jobs' shows whether there is a job {self.job}"
+        return f"{self.host}: not started: {self.evidence}"
+
+
 class RouteError(RingtasksError, ConnectionError):
     """One way to a host does not work; the command was not sent this way.
 
@@ -232,6 +285,39 @@ class LimitError(RingtasksError, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.name} of {self.limit:g} s passed"
+
+
+class ClusterError(RingtasksError):
+    """Ray did not start on a host, or its node did not join the cluster."""
+
+    def __init__(self, host: str, evidence: str) -> None:
+        self.host, self.evidence = host, evidence
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.evidence}"
+
+
+class RunNotStartedError(RingtasksError):
+    """A training run was not started: what it needs is not on the host."""
+
+    def __init__(self, host: str, evidence: str) -> None:
+        self.host, self.evidence = host, evidence
+
+    def __str__(self) -> str:
+        return f"{self.host}: the run was not started: {self.evidence}"
+
+
+class MeetingError(RingtasksError):
+    """The machines of a run do not reach the first one."""
+
+    def __init__(self, first: str, evidence: str) -> None:
+        self.first, self.evidence = first, evidence
+
+    def __str__(self) -> str:
+        return (
+            f"{self.first}: the other hosts do not reach it: {self.evidence}; "
+            "put them into one tailnet, or pick hosts of one network"
+        )
 
 
 class ProtocolError(RingtasksError):

@@ -16,12 +16,19 @@ Answer = TypeVar("Answer")
 
 
 def each(
-    items: Sequence[Item], work: Callable[[Item], Answer], fanout: int = FANOUT
+    items: Sequence[Item],
+    work: Callable[[Item], Answer],
+    fanout: int = FANOUT,
+    *,
+    on_interrupt: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Item, Answer]]:
     """Each item with what ``work`` answers for it, in the order in which they are done.
 
     What ``work`` raises is raised here.  Where the caller stops listening, no more are begun, and
     those under way are waited for.
+
+    :param on_interrupt: called before that where it is Ctrl-C, or anything else that was raised:
+        may tell those under way to end.
     """
     if fanout < 1:
         raise ValueError(f"fanout: expected at least 1, got {fanout}")
@@ -30,6 +37,9 @@ def each(
         try:
             for done in as_completed(pending):
                 yield pending[done], done.result()
+        except BaseException:
+            on_interrupt()
+            raise
         finally:
             for future in pending:
                 future.cancel()

@@ -21,6 +21,7 @@ from .link import (
     Output,
     SessionRefusedError,
     Terminal,
+    TunnelRefusedError,
 )
 from .script import encode
 
@@ -80,6 +81,19 @@ class InProcessLink:
             _ask(channel, "subsystem", "sftp")
             _await_answer(channel, "subsystem sftp", timeout)
             return paramiko.SFTPClient(channel)
+
+    def open_tunnel(self, host: str, port: int) -> paramiko.Channel:
+        with _translated("no tunnel"):
+            try:
+                channel: paramiko.Channel = self.connection.transport.open_channel(
+                    "direct-tcpip",
+                    (host, port),
+                    ("127.0.0.1", 0),
+                    timeout=self.connection.ssh.connect_timeout,
+                )
+            except paramiko.ChannelException as error:
+                raise TunnelRefusedError(str(error.text or error)) from error
+        return channel
 
     def _open_counted(self, timeout: float) -> Any:
         with self._has_ended:
@@ -169,10 +183,11 @@ class _Session:
 
     def _collect(self) -> None:
         channel = self._channel
-        if channel.recv_ready():
-            self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
-        if channel.recv_stderr_ready():
-            self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
+        with _translated("the connection was closed"):  # to take is to tell the host there is room
+            if channel.recv_ready():
+                self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
+            if channel.recv_stderr_ready():
+                self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
 
     def _has_ended(self) -> bool:
         """Whether the output is at its end, and all of it was collected."""
@@ -201,7 +216,7 @@ def _translated(otherwise: str) -> Iterator[None]:
     """Paramiko's errors as ours; ``otherwise`` is said where they have no text."""
     try:
         yield
-    except LinkLostError:
+    except (LinkLostError, TunnelRefusedError):
         raise
     except _LINK_ERRORS as error:
         raise LinkLostError(str(error) or otherwise) from error

@@ -6,7 +6,7 @@ kind is `inprocess`; callers cannot tell the kinds apart.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
     "STDERR",
@@ -16,9 +16,12 @@ __all__ = [
     "LinkLostError",
     "NotStartedError",
     "Output",
+    "PipingLink",
     "Session",
     "SessionRefusedError",
     "Terminal",
+    "Tunnel",
+    "TunnelRefusedError",
 ]
 
 STDOUT, STDERR = 1, 2
@@ -34,6 +37,10 @@ class NotStartedError(LinkLostError):
 
 class SessionRefusedError(NotStartedError):
     """The host opens no more sessions over this link for now (sshd_config(5), MaxSessions)."""
+
+
+class TunnelRefusedError(ConnectionError):
+    """The link is well, but the host makes no connection to the wanted port."""
 
 
 class Terminal(NamedTuple):
@@ -86,6 +93,25 @@ class Session(Protocol):
         """Drop the channel. A program without a terminal is not ended by this."""
 
 
+class Tunnel(Protocol):
+    """A TCP connection that the host has made, as a socket has it. Errors are OSError.
+
+    One thread may send while another receives.
+    """
+
+    def sendall(self, data: bytes) -> None:
+        """All of ``data``."""
+
+    def recv(self, size: int) -> bytes:
+        """Up to ``size`` bytes; ``b""`` at the end, also where the link was lost."""
+
+    def shutdown(self, how: int) -> None:
+        """``socket.SHUT_WR``: nothing more will be sent. Safe to repeat."""
+
+    def close(self) -> None:
+        """End it, and wake whoever waits in it. Safe to repeat."""
+
+
 class Link(Protocol):
     """An open, authenticated connection to one host."""
 
@@ -116,5 +142,24 @@ class Link(Protocol):
         :raises LinkLostError: the link is gone, or the host offers no SFTP.
         """
 
+    def open_tunnel(self, host: str, port: int) -> Tunnel:
+        """A TCP connection from the host to ``host``, as the host understands that name.
+
+        :raises TunnelRefusedError: nobody listens there, or the host forwards nothing.
+        :raises LinkLostError: the link is gone, or the host does not answer in time.
+        """
+
     def close(self) -> None:
         """Drop the connection and every session over it. Safe to repeat."""
+
+
+@runtime_checkable
+class PipingLink(Protocol):
+    """A link that lets a program on the host read and write descriptors of this machine."""
+
+    def open_piped(self, command: str, stdin: int, stdout: int) -> Session:
+        """`Link.open_session`, with the program's stdin and stdout being these descriptors.
+
+        They stay the caller's, who may close them at once.  The Session gives stderr and the end,
+        and takes no input.
+        """

@@ -23,7 +23,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["RUN_ID_VARIABLE", "Script", "exec_line", "parse_hello", "quote", "stop_script"]
+__all__ = [
+    "RUN_ID_VARIABLE",
+    "Script",
+    "exec_line",
+    "one_line",
+    "parse_hello",
+    "quote",
+    "stop_script",
+]
 
 #: Marks every process of a run in its environment, so that strays can be found in /proc.
 RUN_ID_VARIABLE = "RINGTASKS_RUN_ID"
@@ -99,9 +107,7 @@ class Script:
         if _PLAIN.match(plain):
             line = f"exec {shell} -c '{plain}'"
         else:
-            text = encode("\n".join(self._statements(quote)))
-            encoded = _UNSAFE_IN_QUOTES.sub(_octal, text).decode()
-            line = f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
+            line = one_line("\n".join(self._statements(quote)), shell)
         return line if len(line) <= _MAX_LINE_BYTES else None
 
     def _statements(self, quoted: Callable[[str], str]) -> Iterator[str]:
@@ -119,6 +125,15 @@ class Script:
     def payload(self) -> bytes:
         """The script as the one line that the bootstrap reads from stdin."""
         return _UNSAFE_BYTE.sub(_octal, encode(self.text())) + b"\n"
+
+
+def one_line(text: str, shell: str = "/bin/sh") -> str:
+    """The exec request that evaluates ``text`` in ``shell``, whatever the login shell is.
+
+    No hello line: stdout is the script's alone.
+    """
+    encoded = _UNSAFE_IN_QUOTES.sub(_octal, encode(text)).decode()
+    return f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
 
 
 def exec_line(shell: str = "/bin/sh", *, pty: bool = False) -> str:

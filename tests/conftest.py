@@ -18,6 +18,7 @@ import yaml
 from ringtasks.multiplex import processes
 from tests.support.cloudflared import Cloudflared
 from tests.support.sshd import Sshd, make_key
+from tests.support.training import WriteSettings, settings_in
 
 ROOT = Path(__file__).parents[1]
 IS_CI = bool(os.environ.get("CI"))
@@ -157,3 +158,9 @@ def inv(tmp_path: Path) -> Inv:
         )
 
     return run
+
+
+@pytest.fixture
+def write_settings(tmp_path: Path) -> WriteSettings:
+    """Writes ``invoke.yaml`` with settings of a training run."""
+    return settings_in(tmp_path)

@@ -16,7 +16,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 
 #: What a class has for ringtasks' own sake.
 OWN_USE = {
-    "SSHClient": {"link"},
+    "SSHClient": {"ask", "ask_async", "link", "perform"},
     "SSHHealth": {"after", "failed", "succeeded", "circuit_state_at", "route_state_at"},
     "SSHResult": {"for_command", "with_note"},
     "Connection": {

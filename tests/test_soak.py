@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from ringtasks import SSHClient, SSHConfig
 from tests.support.faulty import Wire
 from tests.support.sshd import Sshd
@@ -20,6 +22,7 @@ CUT_WITHIN = 0.008
 SEED = 20
 
 
+@pytest.mark.timeout(600)  # half a minute on two idle processors
 def test_no_command_runs_twice_or_is_reported_wrong(
     sshd: Sshd, client_key: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,5 @@
-"""The ``ssh`` that becomes a control master: its arguments and environment.  Pure.
+"""The ``ssh`` that becomes a control master: its arguments and environment.  Pure, but for a
+look at ssh's settings (`algorithms`).
 
 The user's ``~/.ssh/config`` applies as it does to any ``ssh``, but for what decides who is trusted
 and how the master behaves: options on the command line come first, and the first value that ssh
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,31 +23,22 @@ from ..config import SSHConfig, expand
 from ..errors import UsageError
 from ..hostkeys import HostKey
 from ..routes import ProcessProxy, Route
+from .algorithms import preferred_algorithms
 from .eligibility import PRIVATE_KEY_VARIABLE
 
 __all__ = [
-    "QUICK_KEY_EXCHANGE",
     "Command",
     "Hop",
     "Trust",
     "alias",
-    "chooses_no_key_exchange",
     "control_path_option",
     "master_command",
     "trust_of",
 ]
 
-#: From 9.0 to 9.8 OpenSSH's first choice is sntrup761x25519, which takes 60 ms of the client and 20
-#: of the server: half of a log-in. Without it the next is taken: mlkem768x25519 from 9.9 on, which
-#: withstands quantum computers too and costs 1 ms, else curve25519. Unknown names may be removed.
-QUICK_KEY_EXCHANGE = "-sntrup761*"
-
 # readconf.c, HostKeyAlgorithms; RFC 8332 section 3 for what an ssh-rsa key signs with.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z")
-_CHOOSES_KEY_EXCHANGE = re.compile(
-    r"^\s*(KexAlgorithms\b|Include\b(?!\s*/etc/ssh/ssh_config\.d/\*\.conf\s*$))", re.I | re.M
-)
 _PLAIN_ALIAS = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
 
@@ -82,24 +74,6 @@ class Command(NamedTuple):
         return f"Command({self.argv!r})"  # the environment may be secret
 
 
-def chooses_no_key_exchange(settings_files: Iterable[Path]) -> bool:
-    """Whether ssh's settings leave the key exchange to ssh, as far as can be seen.
-
-    A file that includes others than Debian's own folder may choose anything: a distribution's
-    policy, say.
-    """
-    for path in settings_files:
-        try:
-            text = path.read_text(errors="replace")
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return False
-        if _CHOOSES_KEY_EXCHANGE.search(text):
-            return False
-    return True
-
-
 def trust_of(config: SSHConfig, pins: Sequence[HostKey], known_hosts: Path) -> Trust:
     """What `hostkeys.judge` says, for ssh."""
     if pins:
@@ -127,14 +101,12 @@ def master_command(
     hop: Hop | None = None,
     carrier_log: Path | None = None,
     is_dialled: bool = False,
-    key_exchange: str | None = None,
 ) -> Command:
     """The master's arguments, and the whole of its environment.
 
     :param hop: the jump host that the direct route goes through.
     :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
     :param is_dialled: the connection is open already, as ssh's stdin and stdout.
-    :param key_exchange: for KexAlgorithms; None: as ssh's settings have it.
     :raises UsageError: a path that ssh cannot be told.
     :raises InventoryError: a ``${VAR}`` is not set.
     """
@@ -145,8 +117,6 @@ def master_command(
         **_common_options(config, route, trust, carrier),
         **_identity_options(config),
     }
-    if key_exchange is not None:
-        options["KexAlgorithms"] = key_exchange
     argv = ("ssh", "-M", "-N", "-f", *_flags(options), *_address(config, route))
     return Command(argv, _environment(route, environ))
 
@@ -182,6 +152,7 @@ def _common_options(
         "ForwardAgent": "no",
         **_trust_options(config, trust),
     }
+    options.update(preferred_algorithms())
     if carrier is not None:
         options["ProxyCommand"] = carrier
     elif route.name != "direct":

@@ -17,11 +17,12 @@ from typing import Any
 
 from ..config import SSHConfig
 from ..errors import ProtocolError
-from ..link import LinkLostError, SessionRefusedError, Terminal
+from ..link import LinkLostError, SessionRefusedError, Terminal, TunnelRefusedError
 from . import usage
 from .control import Control, DeniedError
 from .master import ANSWER_TIMEOUT, Attached, Master, Probe, attach, probe
 from .session import MuxSession
+from .tunnel import MuxTunnel
 from .usage import Mark, Turn
 from .wire import Forward
 
@@ -29,8 +30,9 @@ __all__ = ["MuxLink"]
 
 #: Seconds between asking again for a session where there was no room, growing to the second.
 _ROOM_DELAYS = (0.005, 0.05)
-#: Times to ask again where nobody is known to have a session open: one may have just ended.
-_LONELY_REFUSALS = 5
+#: Seconds to ask again where nobody is known to have a session open: one may have just ended, and a
+#: busy host takes its time to notice.
+_LONELY_TIMEOUT = 2.0
 _LONELY_DELAY = 0.05
 
 
@@ -57,6 +59,7 @@ class MuxLink:
         self._turn = Turn(self.master.socket)
         self._may_ask = False
         self._refusals = 0
+        self._lonely_since: float | None = None
 
     @classmethod
     def find(cls, config: SSHConfig, transport: str | None = None) -> MuxLink | None:
@@ -81,6 +84,15 @@ class MuxLink:
             return not poll.poll(0)
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> MuxSession:
+        return self._open(command, terminal, None)
+
+    def open_piped(self, command: str, stdin: int, stdout: int) -> MuxSession:
+        """See `ringtasks.link.PipingLink`."""
+        return self._open(command, None, (stdin, stdout))
+
+    def _open(
+        self, command: str | None, terminal: Terminal | None, piped: tuple[int, int] | None
+    ) -> MuxSession:
         if not self._may_ask and self._turn.is_somebody_elses():
             raise SessionRefusedError("others wait for a session already")
         self._may_ask = False
@@ -97,19 +109,22 @@ class MuxLink:
                 resized=self._resized,
                 on_close=lambda: self._session_ended(mark),
                 silence_timeout=self._silence_timeout,
+                piped=piped,
             )
         except SessionRefusedError:
             self._refusals += 1
             raise
-        self._refusals = 0
+        self._refusals, self._lonely_since = 0, None
         return session
 
     def await_session_end(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         if not usage.count(self.master.socket):
+            self._lonely_since = self._lonely_since or time.monotonic()
             time.sleep(min(timeout, _LONELY_DELAY))
             self._may_ask = True
-            return self._refusals < _LONELY_REFUSALS
+            return time.monotonic() - self._lonely_since < _LONELY_TIMEOUT
+        self._lonely_since = None
         if self._turn.take(timeout):
             try:
                 shortest, longest = _ROOM_DELAYS
@@ -132,6 +147,12 @@ class MuxLink:
             on_close=mark.release,
             silence_timeout=self._silence_timeout,
         )
+
+    def open_tunnel(self, host: str, port: int) -> MuxTunnel:
+        if self._is_closed:
+            raise LinkLostError("the link is closed")
+        with self._translated():
+            return MuxTunnel.open(self._connected(), host, port, self._timeout)
 
     @contextlib.contextmanager
     def forward(self, forward: Forward) -> Iterator[int]:
@@ -184,7 +205,7 @@ class MuxLink:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except LinkLostError:
+        except (LinkLostError, TunnelRefusedError):
             raise
         except (OSError, ProtocolError, DeniedError) as error:
             raise LinkLostError(str(error)) from error

@@ -69,12 +69,12 @@ class MuxSession:
         self._is_master_alive = is_master_alive
         self._resized = resized
         self._on_close: Callable[[], None] | None = on_close
-        self._open_streams = {streams.stdout: STDOUT, streams.stderr: STDERR}
+        self._open_streams = dict(streams.outputs)
         self._wake_reader, self._wake_writer = os.pipe()
         for descriptor in (self._wake_reader, self._wake_writer):
             os.set_blocking(descriptor, False)
         self._poll = select.poll()
-        for descriptor in (streams.stdout, streams.stderr, control.fileno(), self._wake_reader):
+        for descriptor in (*self._open_streams, control.fileno(), self._wake_reader):
             self._poll.register(descriptor, select.POLLIN)
         self._sending = threading.Lock()
         self._receiving = threading.RLock()
@@ -101,6 +101,7 @@ class MuxSession:
         resized: Callable[[], None] = lambda: None,
         on_close: Callable[[], None] = lambda: None,
         silence_timeout: float | None = None,
+        piped: tuple[int, int] | None = None,
     ) -> MuxSession:
         """Start ``command`` (None: the login shell); ``control`` is the session's from now on.
 
@@ -110,11 +111,13 @@ class MuxSession:
         :param resized: tells the master that a terminal has a new size.
         :param silence_timeout: seconds without a sign after which it is looked whether the master
             still answers; the host is watched by the master itself. None: never.
+        :param piped: descriptors that the program's stdin and stdout are, instead of ours; they
+            stay the caller's.
         :raises SessionRefusedError: the host opens no more sessions.
         :raises LinkLostError: the master is gone; the command was not started.
         """
         try:
-            streams = _Streams(terminal)
+            streams = _Streams(terminal, piped)
         except OSError as error:
             control.close()
             raise LinkLostError(f"no pipe for a session: {error.strerror}") from error
@@ -317,13 +320,19 @@ class _Streams:
     output is a pipe like any other's.
     """
 
-    def __init__(self, terminal: Terminal | None) -> None:
+    def __init__(self, terminal: Terminal | None, piped: tuple[int, int] | None = None) -> None:
         self.stdin: int | None = None
+        self.outputs: dict[int, int] = {}
+        """What there is to read, and which of the program's streams it is."""
         self._is_terminal = terminal is not None
         self._ours: list[int] = []
         self.theirs: list[int] = []
         try:
-            self._make(terminal)
+            if piped is None:
+                self._make(terminal)
+            else:
+                self.theirs += [os.dup(descriptor) for descriptor in piped]
+                self._add_output(STDERR)
         except BaseException:
             self.close()
             raise
@@ -337,18 +346,21 @@ class _Streams:
         self.stdin = writer
         self._ours.append(writer)
         self.theirs.append(reader)
-        for _ in range(2):
-            ours, theirs = os.pipe()
-            self._ours.append(ours)
-            self.theirs.append(theirs)
-        for descriptor in self._ours:
-            os.set_blocking(descriptor, False)
-        self.stdout, self.stderr = self._ours[1:]
+        os.set_blocking(writer, False)
+        for stream in (STDOUT, STDERR):
+            self._add_output(stream)
         if terminal is not None:
             # A master does not make a terminal non-blocking by itself, and serves nobody while it
             # waits for one (channels.c, channel_register_fds).
             os.set_blocking(reader, False)
             self.resize(terminal.columns, terminal.rows)
+
+    def _add_output(self, stream: int) -> None:
+        ours, theirs = os.pipe()
+        self._ours.append(ours)
+        self.theirs.append(theirs)
+        os.set_blocking(ours, False)
+        self.outputs[ours] = stream
 
     def hand_over(self) -> None:
         """Drop what the master has now. A terminal is kept: it would hang up without a holder."""

@@ -29,12 +29,10 @@ from ..routes import ProcessProxy, Route, SocksProxy
 from ..stream import Stream
 from . import master, processes, records
 from .command import (
-    QUICK_KEY_EXCHANGE,
     Command,
     Hop,
     Trust,
     alias,
-    chooses_no_key_exchange,
     master_command,
     trust_of,
 )
@@ -123,7 +121,6 @@ class _Attempt:
         hop = trusts.hop(self._config) if self._route.name == "direct" else None
         has_carrier = hop is not None or isinstance(self._route.proxy, ProcessProxy)
         carrier_log = Path(f"{socket}.carrier") if has_carrier else None
-        may_choose = chooses_no_key_exchange(_settings_files())
         command = master_command(
             self._config,
             self._route,
@@ -133,7 +130,6 @@ class _Attempt:
             hop=hop,
             carrier_log=carrier_log,
             is_dialled=self._dialled is not None,
-            key_exchange=QUICK_KEY_EXCHANGE if may_choose else None,
         )
         self._log_in(command, socket, carrier_log)
         try:
@@ -293,13 +289,6 @@ def check_key(config: SSHConfig) -> None:
     """:raises UsageError: the key file is not there."""
     if config.key_path and not Path(expand(config.key_path)).expanduser().is_file():
         raise UsageError(f"{config.id}: ssh_key: no such file: {config.key_path}")
-
-
-def _settings_files() -> Iterator[Path]:
-    """Where ssh_config(5) says that settings are."""
-    yield Path("~/.ssh/config").expanduser()
-    yield Path("/etc/ssh/ssh_config")
-    yield from Path("/etc/ssh/ssh_config.d").glob("*.conf")
 
 
 def _is_encrypted(config: SSHConfig) -> bool:

@@ -19,16 +19,31 @@ from . import (  # noqa: E402  # compiled only from here on
     check,
     connections,
     doctor,
+    files,
+    forward,
     health,
     hosts,
+    jobs,
+    plot,
+    ray,
     run,
     shell,
+    status,
+    train,
 )
 
 __all__ = ["namespace"]
 
 namespace = Collection(
     run.run,
+    files.put,
+    files.get,
+    files.sync,
+    jobs.start,
+    jobs.logs,
+    jobs.wait,
+    jobs.stop,
+    status.status,
     hosts.hosts,
     check.check,
     shell.shell,
@@ -36,7 +51,16 @@ namespace = Collection(
     connections.disconnect,
     doctor.doctor,
 )
+_jobs = Collection("jobs")
+_jobs.add_task(jobs.show, default=True)
+_jobs.add_task(jobs.prune)
+namespace.add_collection(_jobs)
 _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)
 namespace.add_collection(_health)
+namespace.add_task(forward.forward)
+namespace.add_task(plot.plot)
+namespace.add_task(train.train)
+_ray = Collection("ray", ray.up, ray.status, ray.submit, ray.down)
+namespace.add_collection(_ray)

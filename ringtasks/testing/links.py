@@ -12,7 +12,16 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..link import STDERR, STDOUT, Exited, LinkLostError, Output, Terminal
+from ..link import (
+    STDERR,
+    STDOUT,
+    Exited,
+    LinkLostError,
+    Output,
+    Terminal,
+    Tunnel,
+    TunnelRefusedError,
+)
 from .sftp import FakeSFTP
 
 if TYPE_CHECKING:
@@ -72,6 +81,10 @@ class FakeLink:
     def open_sftp(self) -> FakeSFTP:
         self.check_start()
         return FakeSFTP(self.host.files, self.check_sftp)
+
+    def open_tunnel(self, host: str, port: int) -> Tunnel:
+        self.check_start()
+        raise TunnelRefusedError("a fake host listens on no port")
 
     def close(self) -> None:
         self.lose("it was closed")

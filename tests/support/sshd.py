@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["Sshd", "make_key"]
@@ -40,6 +40,7 @@ class Sshd:
     """``sshd`` on a free port, with its own host key, authorised keys and home folder.
 
     :param login_shell: a key of `LOGIN_SHELLS`: commands run as if that were the user's shell.
+    :param environ: set for every command; ``PATH``, say.
     :param addresses: loopback addresses to listen on, all at the same port.
     """
 
@@ -53,6 +54,7 @@ class Sshd:
         host_key_options: Sequence[str] = (),
         config: Sequence[str] = (),
         sftp: str = "internal-sftp",
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
         assert program, "sshd is missing: install openssh-server"
@@ -67,6 +69,7 @@ class Sshd:
         self._authorized.touch()
         if authorized is not None:
             self.authorize(authorized)
+        set_for_all = {"HOME": str(self.home), **(environ or {})}
         lines = [
             f"Port {self.port}",
             *(f"ListenAddress {address}" for address in addresses),
@@ -81,7 +84,7 @@ class Sshd:
             "PermitRootLogin yes",
             "PrintMotd no",
             # Nothing of the real home's login files gets into a test.
-            f'SetEnv "HOME={self.home}"',
+            "SetEnv " + " ".join(f'"{name}={value}"' for name, value in set_for_all.items()),
             f"Subsystem sftp {sftp} -d {self.home}",
             *config,
         ]

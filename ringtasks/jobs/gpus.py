@@ -1,0 +1,81 @@
+"""The GPUs of a host, from what nvidia-smi prints in its CSV query form.  Pure.
+
+Source: ``nvidia-smi --help-query-gpu``, ``--help-query-compute-apps``.  What a driver cannot tell
+is ``[N/A]`` or ``[Not Supported]`` there, and None here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["APPS_QUERY", "GPU_QUERY", "Gpu", "parse_gpus"]
+
+_FORMAT = "--format=csv,noheader,nounits"
+GPU_QUERY = (
+    f"--query-gpu=index,uuid,name,memory.total,memory.used,utilization.gpu {_FORMAT}"  # MiB, %
+)
+APPS_QUERY = f"--query-compute-apps=gpu_uuid,pid,used_memory {_FORMAT}"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU. Sizes are MiB, the utilization is a percentage; None: the driver cannot tell."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_total_mib: int | None = None
+    memory_used_mib: int | None = None
+    utilization: int | None = None
+    pids: tuple[int, ...] = ()
+    """The processes on it, as far as the driver shows them: in a container often none."""
+    job: str | None = None
+    """The id of the job that it is reserved for."""
+
+    @property
+    def is_free(self) -> bool:
+        """No process is on it and no job has it."""
+        return not self.pids and self.job is None
+
+
+def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None) -> tuple[Gpu, ...]:
+    """The GPUs in the order of their indices; what is no line of nvidia-smi's is left out.
+
+    :param gpus: what `GPU_QUERY` gave, ``apps`` what `APPS_QUERY` gave.
+    :param jobs: which index is reserved for which job.
+    """
+    pids: dict[str, list[int]] = {}
+    for uuid, pid, *_ in _rows(apps, 2):
+        if pid.isdecimal():
+            pids.setdefault(uuid, []).append(int(pid))
+    found = []
+    for index, uuid, *rest in _rows(gpus, 6):
+        if index.isdecimal():
+            # A name may hold a comma: the numbers are counted from the end.
+            total, used, utilization = map(_number, rest[-3:])
+            gpu = Gpu(
+                index=int(index),
+                uuid=uuid,
+                name=", ".join(rest[:-3]),
+                memory_total_mib=total,
+                memory_used_mib=used,
+                utilization=utilization,
+                pids=tuple(pids.get(uuid, ())),
+                job=(jobs or {}).get(int(index)),
+            )
+            found.append(gpu)
+    return tuple(sorted(found, key=lambda gpu: gpu.index))
+
+
+def _rows(printed: str, least: int) -> Iterable[list[str]]:
+    for line in printed.split("\n"):
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) >= least:
+            yield cells
+
+
+def _number(text: str) -> int | None:
+    found = re.match(r"\d+", text)
+    return int(found.group()) if found else None

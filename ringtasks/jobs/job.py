@@ -1,0 +1,332 @@
+"""`Job`: a handle on a command that runs on a host whether somebody is connected or not.
+
+Everything about a job lives on its host, so a handle is made of a client and an id alone.  Each
+method has an asynchronous twin; both have the same conversation with the host.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..client import SSHClient, last_words
+from ..conversation import Ask, Conversation, Pause, answer_to, ask_until_known, hold, hold_async
+from ..errors import JobNotStartedError
+from ..link import STDOUT
+from .logs import ENDED, FOLLOW_SECONDS, NO_LOG, follow_script, parse_offset
+from .probe import parse_probe, probe_script
+from .request import Request
+from .seen import last_seen
+from .states import JobStatus, State, unknown
+from .stopping import Stopped, parse_stopped, stop_script
+from .waiting import wait_script
+
+if TYPE_CHECKING:
+    from ..result import SSHResult
+
+__all__ = ["PATIENCE", "Job", "launch", "whoever_this_is"]
+
+#: Seconds for which a host may be out of reach before a wait or a follow gives up.
+PATIENCE = 300.0
+#: Seconds between attempts to reach it.
+_RETRY_DELAY = 1.0
+#: Seconds for the answer to a question beyond what the host was asked to wait.
+_ANSWER_TIMEOUT = 30.0
+
+
+class Job:
+    """One job on one host.
+
+    What happens on the far end raises nothing here: an unreachable host gives an unknown state.
+
+    :param host: its name in the inventory, or its address.
+    """
+
+    def __init__(self, client: SSHClient, job_id: str) -> None:
+        self.client, self.id = client, job_id
+        self.host = client.config.id
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r}, host={self.host!r})"
+
+    def status(self) -> JobStatus:
+        """What it is doing, or how it ended."""
+        return hold(self.client, self._status())
+
+    async def status_async(self) -> JobStatus:
+        """`status`, for asyncio."""
+        return await hold_async(self.client, self._status())
+
+    def wait(self, timeout: float | None = None, *, patience: float = PATIENCE) -> JobStatus:
+        """The status once the job has ended, or as it is when ``timeout`` seconds have passed.
+
+        :param timeout: None: no limit; 0: do not wait.
+        :param patience: seconds for which the host may be out of reach at a stretch; then the
+            answer's state is unknown.
+        """
+        return hold(self.client, self._wait(timeout, patience))
+
+    async def wait_async(
+        self, timeout: float | None = None, *, patience: float = PATIENCE
+    ) -> JobStatus:
+        """`wait`, for asyncio."""
+        return await hold_async(self.client, self._wait(timeout, patience))
+
+    def stop(self, grace: float = 10.0) -> Stopped:
+        """Ask every process of the job to end, kill what is left, and look again.
+
+        It may be repeated; of a job that has ended it finds what it has left behind.
+
+        :param grace: seconds between TERM and KILL, for a checkpoint.
+        """
+        return hold(self.client, self._stop(grace))
+
+    async def stop_async(self, grace: float = 10.0) -> Stopped:
+        """`stop`, for asyncio."""
+        return await hold_async(self.client, self._stop(grace))
+
+    def follow(
+        self,
+        on_chunk: Callable[[bytes], None],
+        *,
+        follow: bool = True,
+        tail: int | None = None,
+        since: float | None = None,
+        patience: float = PATIENCE,
+    ) -> str | None:
+        """Hand over the log as it is written, until the job has ended; from this thread.
+
+        Links may be lost meanwhile: there is neither a gap nor a repeat.
+
+        :param follow: False: what there is by now.
+        :param tail: begin with so many of the last lines; None: with all.
+        :param since: begin with what was written since (Unix seconds, by the host's clock, as
+            exactly as the keeper looks: 5 s).
+        :returns: why it was broken off; None: that was all.
+        """
+        return hold(self.client, self._follow(on_chunk, follow, tail, since, patience))
+
+    async def follow_async(
+        self,
+        on_chunk: Callable[[bytes], None],
+        *,
+        follow: bool = True,
+        tail: int | None = None,
+        since: float | None = None,
+        patience: float = PATIENCE,
+    ) -> str | None:
+        """`follow`, for asyncio; ``on_chunk`` is called in another thread."""
+        talk = self._follow(on_chunk, follow, tail, since, patience)
+        return await hold_async(self.client, talk)
+
+    def logs(
+        self, follow: bool = False, tail: int | None = None, since: float | None = None
+    ) -> Iterator[bytes]:
+        """The log, piece by piece, as `follow` gives it.
+
+        Whoever stops iterating ends what goes on for it, within the host's next answer.
+
+        :raises ConnectionError: the host could not be reached any more; what came is right.
+        """
+        pieces: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=64)
+        is_wanted = threading.Event()
+        is_wanted.set()
+
+        def take(piece: bytes | Exception | None) -> None:
+            while is_wanted.is_set():
+                try:
+                    return pieces.put(piece, timeout=0.2)
+                except queue.Full:
+                    continue
+            raise _UnwantedError
+
+        def work() -> None:
+            try:
+                why = self.follow(take, follow=follow, tail=tail, since=since)
+                take(ConnectionError(why) if why else None)
+            except _UnwantedError:
+                return
+            except Exception as error:  # noqa: BLE001  # it is raised where the pieces are taken
+                take(error)
+
+        threading.Thread(target=work, name=f"ringtasks-logs-{self.id}", daemon=True).start()
+        try:
+            while (piece := pieces.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+        finally:
+            is_wanted.clear()
+
+    async def logs_async(
+        self, follow: bool = False, tail: int | None = None, since: float | None = None
+    ) -> AsyncIterator[bytes]:
+        """`logs`, for asyncio."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+        def take(piece: bytes) -> None:
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        async def work() -> str | None:
+            try:
+                return await self.follow_async(take, follow=follow, tail=tail, since=since)
+            finally:
+                loop.call_soon(pieces.put_nowait, None)
+
+        task = asyncio.create_task(work())
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            why = await task
+            if why:
+                raise ConnectionError(why)
+        finally:
+            task.cancel()
+
+    def _status(self) -> Conversation[JobStatus]:
+        answer = yield from answer_to(Ask(probe_script([self.id])))
+        return self._status_in(answer)
+
+    def _status_in(self, answer: SSHResult) -> JobStatus:
+        if answer.error is not None or not answer.success:
+            why = answer.error or last_words(answer)
+            seen = [job for job in last_seen(self.host, why) if job.id == self.id]
+            return seen[0] if seen else unknown(self.id, self.host, self._last_heard(), why)
+        gone = JobStatus(self.id, self.host, State.LOST, reason="its folder is gone from the host")
+        return parse_probe(answer.stdout, self.host).get(self.id, gone)
+
+    def _last_heard(self) -> float | None:
+        return self.client.health.last_success
+
+    def _wait(self, timeout: float | None, patience: float) -> Conversation[JobStatus]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        heard = time.monotonic()
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            seconds = FOLLOW_SECONDS if left is None else min(FOLLOW_SECONDS, left)
+            script = wait_script(self.id, seconds) + probe_script([self.id])
+            answer = yield from answer_to(Ask(script, timeout=seconds + _ANSWER_TIMEOUT))
+            status = self._status_in(answer)
+            now = time.monotonic()
+            if status.state is not State.UNKNOWN:
+                heard = now
+            is_late = deadline is not None and now >= deadline
+            if status.is_ended or is_late or now - heard >= patience:
+                return status
+            if status.state is State.UNKNOWN:
+                yield Pause(_RETRY_DELAY)
+
+    def _stop(self, grace: float) -> Conversation[Stopped]:
+        script = stop_script(self.id, whoever_this_is(), grace)
+        answer = yield from answer_to(Ask(script, timeout=grace + _ANSWER_TIMEOUT))
+        stopped = parse_stopped(answer.stdout)
+        if answer.error is not None:
+            return stopped._replace(error=answer.error)
+        return stopped
+
+    def _follow(
+        self,
+        on_chunk: Callable[[bytes], None],
+        follow: bool,
+        tail: int | None,
+        since: float | None,
+        patience: float,
+    ) -> Conversation[str | None]:
+        place = _Place(on_chunk)
+        heard = time.monotonic()
+        while True:
+            script = follow_script(
+                self.id, offset=place.offset, tail=tail, since=since, follow=follow
+            )
+            limit = FOLLOW_SECONDS + _ANSWER_TIMEOUT if follow else 0
+            answer = yield from answer_to(Ask(script, timeout=limit, on_output=place.take))
+            place.restart()
+            now = time.monotonic()
+            if answer.error is None:
+                heard = now
+                if answer.returncode == NO_LOG:
+                    return f"{self.host}: job {self.id} has no log"
+                if answer.returncode == ENDED or not follow:
+                    return None
+            elif now - heard >= patience:
+                return answer.error
+            else:
+                yield Pause(_RETRY_DELAY)
+
+
+class _UnwantedError(Exception):
+    """Nobody takes the log any more."""
+
+
+class _Place:
+    """How far the log has come; each question is answered with the offset first."""
+
+    def __init__(self, on_chunk: Callable[[bytes], None]) -> None:
+        self.offset: int | None = None
+        self._on_chunk = on_chunk
+        self._early: bytes | None = b""
+
+    def restart(self) -> None:
+        """Another question is asked."""
+        self._early = b""
+
+    def take(self, stream: int, chunk: bytes) -> None:
+        """What the host has printed."""
+        if stream != STDOUT:
+            return
+        if self._early is not None:
+            found = parse_offset(self._early + chunk)
+            if found is None:
+                self._early += chunk
+                return
+            self._early = None
+            begins, chunk = found
+            if self.offset is not None and begins > self.offset:
+                gap = begins - self.offset
+                self._on_chunk(b"\n[ringtasks: %d bytes were given up for the log's limit]\n" % gap)
+            self.offset = begins
+        if chunk:
+            assert self.offset is not None  # noqa: S101  # it came first
+            self.offset += len(chunk)
+            self._on_chunk(chunk)
+
+
+def launch(client: SSHClient, request: Request) -> Conversation[Job]:
+    """Start a job, exactly once however often the answer is lost.
+
+    :raises JobNotStartedError: there is none, or nobody knows.
+    """
+    job_id = os.urandom(8).hex()
+    if request.cwd is None:
+        request = replace(request, cwd=client.config.work_dir)
+    launcher = request.script(job_id, whoever_this_is(), client.config.shell)
+    start = Ask(launcher, cwd=request.cwd, env=request.env, run_id=job_id, in_venv=True)
+    answer = yield from ask_until_known(start)
+    if answer.success:
+        return Job(client, job_id)
+    raise JobNotStartedError(
+        client.config.id,
+        job_id,
+        answer.error or last_words(answer),
+        status=answer.returncode,
+        is_unknown=answer.is_unknown,
+    )
+
+
+def whoever_this_is() -> str:
+    """``user@machine`` of this process, for those who ask who started or stopped a job."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, in a container
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

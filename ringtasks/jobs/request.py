@@ -1,0 +1,68 @@
+"""What somebody wants to be started as a job.  Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..background import LOG_LIMIT_BYTES, launch_script
+from ..errors import UsageError
+from ..script import Script
+from .turns import turn
+
+__all__ = ["Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command and how it is to run; see `jobs.start`.
+
+    :raises ValueError: a field that makes no sense.
+    """
+
+    command: str
+    name: str | None = None
+    log_file: str | None = None
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    gpus: int = 0
+    after: str | None = None
+    queue: bool = False
+    log_limit_bytes: int = LOG_LIMIT_BYTES
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        Script(self.command)  # refused here, by its own name, not as part of the launcher
+        if self.name is not None and (not self.name.strip() or not self.name.isprintable()):
+            raise UsageError(f"name: {self.name!r} is empty or has control characters")
+        if self.name is not None and ("," in self.name or self.name == "all"):
+            raise UsageError(f"name: {self.name!r} means several jobs: no comma, and not 'all'")
+        _check_whole("gpus", self.gpus, 0)
+        _check_whole("log_limit_bytes", self.log_limit_bytes, 1)
+        if self.after is not None and not self.after.isalnum():
+            raise UsageError(f"after: expected the id of a job, got {self.after!r}")
+
+    def script(self, job_id: str, by: str, shell: str) -> str:
+        """What starts it on the host; the environment is not in it."""
+        about = {
+            "name": self.name,
+            "group": self.group,
+            "by": by,
+            "cwd": self.cwd,
+            "log_file": self.log_file,
+        }
+        return launch_script(
+            job_id,
+            self.command,
+            self.log_file,
+            shell,
+            about=json.dumps({key: value for key, value in about.items() if value is not None}),
+            turn=turn(job_id, gpus=self.gpus, after=self.after, queue=self.queue),
+            log_limit_bytes=self.log_limit_bytes,
+        )
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name}: expected a whole number, at least {least}, got {value!r}")

@@ -1,0 +1,229 @@
+"""What has become of a job, from what its folder holds and which processes there are.  Pure.
+
+::
+
+    queued -> running -> succeeded | failed | killed | stopped
+       |         |
+       +---------+-----> lost        rebooted, or gone without a trace
+    unknown since T                  the host cannot be asked; never reported as failed
+
+A process is the job's only if it has the job's process id *and* start time *and* boot: process ids
+come back, and the clock may be set.  A job runs as long as its process or its keeper does.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+__all__ = ["Identity", "JobStatus", "State", "status_of", "unknown"]
+
+
+class State(str, enum.Enum):
+    """What a job is doing, or how it ended; the value is what people and programs read."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    KILLED = "killed"
+    STOPPED = "stopped"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_live(self) -> bool:
+        """It waits or runs."""
+        return self in (State.QUEUED, State.RUNNING)
+
+    @property
+    def is_ended(self) -> bool:
+        """It will not change any more."""
+        return self is not State.UNKNOWN and not self.is_live
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job at one moment, as its host tells it.
+
+    Times are Unix seconds of the host's clock; None: not yet, or not known.
+    """
+
+    id: str
+    host_id: str
+    state: State
+    exit_status: int | None = None
+    """The command's own; 128 + n: signal n killed it. None: it has none (yet)."""
+    reason: str = ""
+    """More about the state: by whom it was stopped, why it is lost or unknown."""
+    name: str | None = None
+    group: str | None = None
+    """The name of all the jobs that it belongs to, if it does."""
+    command: str = ""
+    pid: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    since: float | None = None
+    """Of an unknown state: when the host was last heard of."""
+    log_file: str = ""
+    cwd: str | None = None
+    by: str = ""
+    gpus: tuple[int, ...] = ()
+    """The indices of the GPUs that are reserved for it, or were."""
+    asked_at: float | None = None
+    """The host's clock when it answered."""
+
+    @property
+    def is_ended(self) -> bool:
+        """The state will not change any more."""
+        return self.state.is_ended
+
+    @property
+    def seconds(self) -> float | None:
+        """For how long it has run; never below 0, whatever was done to the clock."""
+        end = self.ended_at if self.is_ended else self.asked_at
+        return None if end is None or self.started_at is None else max(0.0, end - self.started_at)
+
+    def describe(self) -> str:
+        """The state for people: ``failed (3)``, ``killed (SIGKILL)``, ``stopped by ann@laptop``."""
+        if self.state is State.FAILED:
+            return f"failed ({self.exit_status})"
+        if self.state is State.KILLED and self.exit_status is not None:
+            return f"killed ({_signal_name(self.exit_status - 128)})"
+        return f"{self.state} {self.reason}".rstrip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of ``inv jobs --json``."""
+        first = ("id", "name", "host_id", "state", "exit_status", "pid", "started_at", "ended_at")
+        fields = {name: getattr(self, name) for name in (*first, "command", "log_file")}
+        more = ("reason", "since", "cwd", "by", "group")
+        return {
+            **fields,
+            "state": self.state.value,
+            **{name: getattr(self, name) for name in more},
+            "gpus": list(self.gpus),
+        }
+
+
+class Identity(NamedTuple):
+    """A process, told from every other one on its host (`background.IDENTITY`)."""
+
+    pid: int
+    boot: str
+    start: str
+    at: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Identity | None:
+        """From ``PID BOOT START NOW``."""
+        pid, boot, start, at, *_ = [*text.split(), "", "", "", ""]
+        return cls(int(pid), boot, start, number(at)) if pid.isdecimal() else None
+
+
+def status_of(
+    job_id: str,
+    host_id: str,
+    files: Mapping[str, str],
+    *,
+    boot: str,
+    now: float | None,
+    starts: Mapping[int, str],
+) -> JobStatus:
+    """The status of a job.
+
+    :param files: its folder: name to text.
+    :param boot: the host's boot id now.
+    :param starts: of the processes that were asked about; "": that one is gone.
+    """
+    process, keeper = (Identity.parse(files.get(name, "")) for name in ("process", "keeper"))
+
+    def runs(identity: Identity | None) -> bool:
+        return (
+            identity is not None
+            and identity.boot == boot
+            and starts.get(identity.pid, identity.start) == identity.start
+        )
+
+    stopped = files.get("stopped")
+    status = number(files.get("exit_status", ""))
+    about = _about(files.get("about", ""))
+    state, reason = State.LOST, "gone without a trace"
+    if status is not None:
+        state, reason = _ended(int(status), stopped)
+    elif runs(process) or (process is not None and runs(keeper)):
+        state, reason = State.RUNNING, ""
+    elif runs(keeper):
+        state, reason = State.QUEUED, files.get("waits_for", "").strip()
+    elif stopped is not None:
+        state, reason = State.STOPPED, f"by {stopped.strip()}".strip()
+    elif keeper is None and process is None:
+        reason = "its folder is gone from the host"
+    elif (process or keeper or Identity(0, "", "")).boot != boot:
+        reason = "the host was rebooted"
+    return JobStatus(
+        id=job_id,
+        host_id=host_id,
+        state=state,
+        exit_status=None if status is None else int(status),
+        reason=reason,
+        name=_text(about.get("name")),
+        group=_text(about.get("group")),
+        command=files.get("command", ""),
+        pid=process.pid if process else None,
+        started_at=process.at if process else None,
+        ended_at=number(files.get("ended_at", "")),
+        log_file=_text(about.get("log_file")) or f"~/.ringtasks/jobs/{job_id}/log",
+        cwd=_text(about.get("cwd")),
+        by=_text(about.get("by")) or "",
+        gpus=tuple(int(word) for word in files.get("gpus", "").split() if word.isdecimal()),
+        asked_at=now,
+    )
+
+
+def unknown(job_id: str, host_id: str, since: float | None, reason: str) -> JobStatus:
+    """The status of a job whose host cannot be asked."""
+    return JobStatus(id=job_id, host_id=host_id, state=State.UNKNOWN, since=since, reason=reason)
+
+
+def number(text: str) -> float | None:
+    """A number that a file on the host holds; None: nothing of the kind."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _ended(status: int, stopped: str | None) -> tuple[State, str]:
+    if stopped is not None:
+        return State.STOPPED, f"by {stopped.strip()}"
+    if status == 0:
+        return State.SUCCEEDED, ""
+    return (State.KILLED if 128 < status <= 128 + 64 else State.FAILED), ""
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _about(text: str) -> dict[str, Any]:
+    """What its starter said of a job; whatever else somebody wrote there is nothing."""
+    try:
+        about = json.loads(text)
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,76 @@
+"""Which algorithms a master prefers where the user's and the system's settings do not say.
+
+Each is as good as what ssh would take, and quicker:
+
+* Ciphers: AES-GCM, which processors do in hardware, at twice the speed of OpenSSH's first choice,
+  ChaCha20-Poly1305.  Not where the processor has no instructions for AES.
+* Key exchange: OpenSSH 9.0 to 9.8 takes sntrup761x25519 first, which costs the client 60 ms and the
+  server 20, half of a log-in.  Without it the next is taken: from 9.9 on mlkem768x25519, which is
+  made against quantum computers too and costs 1 ms, else curve25519, as Paramiko does.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["preferred_algorithms"]
+
+# ssh_config(5): "^" puts in front of what ssh would offer anyway, "-" takes away; names that this
+# ssh does not know may be taken away.
+_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+_KEY_EXCHANGE = "-sntrup761*"
+
+_INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
+_MOST_INCLUDES = 8  # files within files
+
+
+@functools.cache
+def preferred_algorithms() -> dict[str, str]:
+    """Options for ssh's command line."""
+    preferred = {"KexAlgorithms": _KEY_EXCHANGE}
+    if _has_aes():
+        preferred["Ciphers"] = _CIPHERS
+    for text in _settings():
+        for name in list(preferred):
+            if re.search(rf"^\s*{name}\b", text, re.IGNORECASE | re.MULTILINE):
+                del preferred[name]
+    return preferred
+
+
+def _settings() -> Iterator[str]:
+    """The texts of ssh's settings (ssh_config(5), FILES)."""
+    for file, folder in (("~/.ssh/config", "~/.ssh"), ("/etc/ssh/ssh_config", "/etc/ssh")):
+        yield from _texts(Path(file).expanduser(), Path(folder).expanduser(), _MOST_INCLUDES)
+
+
+def _texts(file: Path, folder: Path, depth: int) -> Iterator[str]:
+    """The text of a settings file and of all that it includes."""
+    try:
+        text = file.read_text(errors="replace")
+    except OSError:
+        return
+    yield text
+    if not depth:
+        return
+    for line in _INCLUDE.findall(text):
+        for pattern in line.replace('"', "").split():
+            place = Path(pattern).expanduser()
+            base, rest = (
+                (Path("/"), place.relative_to("/")) if place.is_absolute() else (folder, place)
+            )
+            for found in base.glob(str(rest)):
+                yield from _texts(found, folder, depth - 1)
+
+
+def _has_aes() -> bool:
+    if platform.machine() == "arm64":  # Apple's all have
+        return True
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return platform.machine() == "x86_64"  # a Mac: since 2011
+    return re.search(r"^(flags|Features)\b.*\baes\b", text, re.MULTILINE) is not None

@@ -1,0 +1,200 @@
+"""``inv put``, ``inv get`` and ``inv sync``: files to and from the selected hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from invoke import Context, Exit
+
+from .. import display
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    combined_status,
+    number,
+    selected,
+    task,
+)
+
+if TYPE_CHECKING:
+    from ..client import SSHClient
+    from ..transfer import Options, TransferResult
+
+__all__ = ["get", "put", "sync"]
+
+_HELP = {
+    "host": HOST_HELP,
+    "exclude": "leave out names that match; '!' in front takes one back in; repeatable",
+    "dry-run": "change nothing, list what would be copied and removed",
+    "fanout": "hosts at the same time (default 64)",
+    "timeout": "seconds for one host (default: no limit)",
+    "transport": "use this route only: tailscale, direct or cloudflare",
+    "json": JSON_HELP,
+    "inventory": INVENTORY_HELP,
+}
+_GITIGNORE_HELP = "leave out what git ignores in SRC, and .git"
+_PUT_HELP = {
+    "src": "a file, a folder or a pattern, here",
+    "dst": "on the host, below its work_dir, ~ is its home; with / at the end it is a folder",
+    "gitignore": _GITIGNORE_HELP,
+    "relay": "send it to few hosts, which pass it on to the others",
+}
+_GET_HELP = {
+    "src": "a file, a folder or a pattern, on the host",
+    "dst": "here; with several hosts a folder, with one of each host's name in it",
+}
+_SYNC_HELP = {
+    "src": "a folder, here",
+    "dst": "a folder on the host",
+    "delete": "remove from DST what SRC has not; what is excluded stays",
+    "pull": "the other way: SRC is on the host, DST here",
+    "gitignore": _GITIGNORE_HELP,
+    "checksum": "compare contents, also where size and time are equal",
+    "verify": "compare a SHA-256 of each file that was sent",
+}
+
+
+@task(positional=["src", "dst"], iterable=["exclude"], help={**_PUT_HELP, **_HELP})
+def put(
+    c: Context,
+    src: str,
+    dst: str,
+    host: str | None = None,
+    exclude: Any = None,  # Invoke makes it a list
+    gitignore: bool = False,
+    relay: bool = False,
+    dry_run: bool = False,
+    fanout: str | None = None,
+    timeout: str | None = None,
+    transport: str | None = None,
+    json: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Copy files and folders to hosts, checked by SHA-256."""
+    from .. import transfer
+
+    options = _options(
+        fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
+    )
+    clients = _clients(c, host, inventory, transport)
+    _do(clients, options, json, lambda **watch: transfer.put(src, dst, clients, options, **watch))
+
+
+@task(positional=["src", "dst"], iterable=["exclude"], help={**_GET_HELP, **_HELP})
+def get(
+    c: Context,
+    src: str,
+    dst: str,
+    host: str | None = None,
+    exclude: Any = None,
+    dry_run: bool = False,
+    fanout: str | None = None,
+    timeout: str | None = None,
+    transport: str | None = None,
+    json: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Copy files and folders from hosts, checked by SHA-256."""
+    from .. import transfer
+
+    options = _options(fanout, timeout, exclude=exclude, dry_run=dry_run)
+    clients = _clients(c, host, inventory, transport)
+    _do(clients, options, json, lambda **watch: transfer.get(src, dst, clients, options, **watch))
+
+
+@task(positional=["src", "dst"], iterable=["exclude"], help={**_SYNC_HELP, **_HELP})
+def sync(
+    c: Context,
+    src: str,
+    dst: str,
+    host: str | None = None,
+    exclude: Any = None,
+    delete: bool = False,
+    pull: bool = False,
+    gitignore: bool = False,
+    checksum: bool = False,
+    verify: bool = False,
+    dry_run: bool = False,
+    fanout: str | None = None,
+    timeout: str | None = None,
+    transport: str | None = None,
+    json: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Make a folder on hosts hold what a folder here holds, or the other way."""
+    from .. import transfer
+
+    options = _options(
+        fanout,
+        timeout,
+        exclude=exclude,
+        delete=delete,
+        gitignore=gitignore,
+        checksum=checksum,
+        verify=verify,
+        dry_run=dry_run,
+    )
+    clients = _clients(c, host, inventory, transport)
+    _do(
+        clients,
+        options,
+        json,
+        lambda **watch: transfer.sync(src, dst, clients, options, pull=pull, **watch),
+    )
+
+
+def _options(fanout: str | None, timeout: str | None, **chosen: Any) -> Options:
+    from ..transfer import Options
+
+    hosts_at_once = number("--fanout", fanout, at_least=1, whole=True)
+    if hosts_at_once is not None:
+        chosen["fanout"] = int(hosts_at_once)
+    limit = number("--timeout", timeout, at_least=0)
+    return Options(
+        **{**chosen, "exclude": tuple(chosen["exclude"] or ()), "timeout": limit or None}
+    )
+
+
+def _clients(
+    c: Context, host: str | None, inventory: str | None, transport: str | None
+) -> list[SSHClient]:
+    from ..client import SSHClient
+    from ..config import SSHConfig
+
+    return [
+        SSHClient(SSHConfig.from_host_config(found), transport=transport)
+        for found in selected(c, host, inventory)
+    ]
+
+
+def _do(
+    clients: list[SSHClient], options: Options, json: bool, work: Callable[..., TransferResult]
+) -> None:
+    from ..terminal import terminable
+    from .files_view import watching
+
+    try:
+        with terminable(), watching(clients, json=json) as watch:
+            result = work(**watch)
+    except KeyboardInterrupt:
+        display.say("interrupted; what came through is kept for the next time")
+        raise Exit(code=130) from None
+    finally:
+        for client in clients:
+            client.close_link()
+    if not json:
+        _tell(result, options)
+    raise Exit(code=combined_status(host.returncode for host in result))
+
+
+def _tell(result: TransferResult, options: Options) -> None:
+    for host in result:
+        if options.dry_run:
+            for name in host.names:
+                print(f"{host.host}: would copy {display.visible(name)}")
+            for name in host.deleted:
+                print(f"{host.host}: would remove {display.visible(name)}")
+        for note in host.notes:
+            display.say(f"{host.host}: {display.visible(note)}")

@@ -1,0 +1,70 @@
+"""``inv forward``: a port of a host, here."""
+
+from __future__ import annotations
+
+from invoke import Context, Exit
+
+from .. import display
+from ..errors import UsageError
+from ..terminal import terminable
+from .options import INVENTORY_HELP, number, one_host, task
+
+__all__ = ["forward"]
+
+_INTERRUPTED = 130
+
+
+@task(
+    help={
+        "host": "one host of the inventory",
+        "port": "the port there: 6006 for TensorBoard, 8888 for Jupyter",
+        "local-port": "the port here, on 127.0.0.1 (default: the same, or a free one)",
+        "to": "a machine that the host reaches, instead of the host itself",
+        "transport": "use this route only: tailscale, direct or cloudflare",
+        "json": "tell the ports as one JSON object on stdout, as soon as they are open",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def forward(
+    c: Context,
+    host: str | None = None,
+    port: str | None = None,
+    local_port: str | None = None,
+    to: str = "localhost",
+    transport: str | None = None,
+    json: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Open a port of a host here, until Ctrl-C; a lost link is opened again."""
+    from ..client import SSHClient
+    from ..config import SSHConfig
+    from ..forwarding import LOOPBACK, Forwarding
+
+    there = _port("--port", port)
+    if there is None:
+        raise UsageError("--port is missing: which port of the host?")
+    config = SSHConfig.from_host_config(one_host(c, host, inventory))
+
+    def tell(text: str) -> None:
+        display.say(f"{config.id}: {text}")
+
+    with SSHClient(config, transport=transport) as client, terminable():
+        try:
+            with Forwarding(
+                client, there, _port("--local-port", local_port), to=to, tell=tell
+            ) as open_port:
+                if json:
+                    fields = {"host_id": config.id, "port": there}
+                    display.json_line({**fields, "local_port": open_port.local_port})
+                address = f"{LOOPBACK}:{open_port.local_port}"
+                tell(f"{address} leads to port {there} of {to} there; Ctrl-C ends it")
+                open_port.serve()
+        except KeyboardInterrupt:
+            raise Exit(code=_INTERRUPTED) from None
+
+
+def _port(flag: str, text: str | None) -> int | None:
+    value = number(flag, text, at_least=1, whole=True)
+    if value is not None and value > 65535:
+        raise UsageError(f"{flag}: expected a port from 1 to 65535, got {text}")
+    return None if value is None else int(value)

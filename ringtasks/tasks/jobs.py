@@ -1,0 +1,413 @@
+"""``inv start``, ``jobs``, ``logs``, ``wait``, ``stop``: commands that outlive the connection."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from invoke import Context, Exit
+
+from .. import display
+from ..errors import JobNotStartedError, UnknownJobError, UsageError
+from ..terminal import terminable
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    UNREACHABLE_STATUS,
+    USAGE_STATUS,
+    combined_status,
+    environment,
+    number,
+    selected,
+    task,
+)
+from .times import ago, duration, lasting, moment
+
+if TYPE_CHECKING:
+    from ..client import SSHClient
+    from ..jobs import HostJobs, Job, JobStatus
+
+__all__ = ["logs", "prune", "show", "start", "stop", "wait"]
+
+#: Instead of a job: all that wait or run.
+ALL = "all"
+JOB_HELP = "a job's id, the beginning of one, its name or its run's; joined by commas; or: all"
+WHERE_HELP = "hosts to look for the job on (default: all)"
+PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
+
+#: Jobs that ended in the last day are shown without --all.
+RECENT_SECONDS = 86400.0
+WATCH_INTERVAL = 2.0
+LOST_STATUS = 1
+INTERRUPTED_STATUS = 130  # as a shell tells SIGINT
+TIMED_OUT_STATUS = 124  # as timeout(1) has it
+
+
+@task(
+    iterable=["env"],
+    help={
+        "host": HOST_HELP,
+        "cmd": "the command, for /bin/sh on the host",
+        "name": "what to call it; need not be unique",
+        "log-file": "where its output is appended (default: in the job's folder)",
+        "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
+        "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
+        "gpus": "reserve so many free GPUs for it (CUDA_VISIBLE_DEVICES)",
+        "queue": "wait on the host until they are free, instead of failing",
+        "after": "start when this job of the same host has ended, however it ends",
+        "inventory": INVENTORY_HELP,
+    },
+)
+def start(
+    c: Context,
+    host: str | None = None,
+    cmd: str | None = None,
+    name: str | None = None,
+    log_file: str | None = None,
+    cwd: str | None = None,
+    env: Any = None,  # Invoke makes it a list
+    gpus: str = "0",
+    queue: bool = False,
+    after: str | None = None,
+    inventory: str | None = None,
+) -> None:
+    """Start a command that outlives the connection; prints the job's id."""
+    from .. import jobs
+
+    if not cmd:
+        raise UsageError("--cmd is missing: what shall run?")
+    clients = _clients(c, host, inventory)
+    options: dict[str, Any] = {
+        "name": name,
+        "log_file": log_file,
+        "cwd": cwd,
+        "env": environment(env or ()),
+        "gpus": int(number("--gpus", gpus, at_least=0, whole=True) or 0),
+        "queue": queue,
+    }
+    statuses = []
+    for client in clients:
+        with client:
+            first = jobs.find(after, [client]).id if after else None
+            try:
+                job = jobs.start(client, cmd, after=first, **options)
+            except JobNotStartedError as error:
+                display.say(str(error))
+                statuses.append(error.status)
+                continue
+        statuses.append(0)
+        print(job.id if len(clients) == 1 else f"{job.host}\t{job.id}", flush=True)
+        display.say(f"{job.host}: started; follow it with: inv logs {name or job.id} -f")
+    raise Exit(code=combined_status(statuses))
+
+
+@task(
+    help={
+        "host": HOST_HELP,
+        "all": "also those that ended more than a day ago",
+        "json": JSON_HELP,
+        "watch": "show them anew every 2 s, until Ctrl-C",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def show(
+    c: Context,
+    host: str = "@all",
+    all: bool = False,
+    json: bool = False,
+    watch: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Show the jobs of the hosts: what runs, and how the others ended."""
+    from .. import jobs
+
+    clients = _clients(c, host, inventory)
+
+    def look() -> int:
+        found = jobs.list(clients)
+        shown = [job for own in found for job in own.jobs if all or _is_recent(job)]
+        if json:
+            for job in shown:
+                display.json_line(job.to_dict())
+        else:
+            _table(shown)
+        for own in found:
+            if own.error is not None and not (json and own.jobs):
+                display.say(_unreached(own))
+        return combined_status(UNREACHABLE_STATUS if own.error else 0 for own in found)
+
+    raise Exit(code=display.repeated(look, WATCH_INTERVAL) if watch else look())
+
+
+@task(
+    positional=["job"],
+    help={
+        "job": JOB_HELP,
+        "follow": "go on until the job has ended, through lost links without a gap or a repeat",
+        "number": "begin with so many of the last lines (default: all)",
+        "since": "begin with what was written since 10m ago, 14:02, or a date",
+        "host": WHERE_HELP,
+        "patience": PATIENCE_HELP,
+        "inventory": INVENTORY_HELP,
+    },
+)
+def logs(
+    c: Context,
+    job: str | None = None,
+    follow: bool = False,
+    number: str | None = None,
+    since: str | None = None,
+    host: str | None = None,
+    patience: str = "300",
+    inventory: str | None = None,
+) -> None:
+    """Show the logs of jobs: one as it is, several with labels, whole line by whole line."""
+    import asyncio
+
+    tail = _whole("--number", number)
+    found = _found(c, job, host, inventory)
+    asked: dict[str, Any] = {"follow": follow, "tail": tail, "patience": _seconds(patience)}
+
+    async def show_one(status: JobStatus, own: Job) -> str | None:
+        start = moment("--since", since, status.asked_at or time.time()) if since else None
+        printer = _printer(status, is_alone=len(found) == 1)
+        why = await own.follow_async(printer.add, since=start, **asked)
+        printer.finish()
+        return why
+
+    async def show_all() -> list[str | None]:
+        return await asyncio.gather(*(show_one(status, own) for status, own in found))
+
+    try:
+        with terminable():
+            problems = [why for why in asyncio.run(show_all()) if why]
+    except KeyboardInterrupt:
+        raise Exit(code=INTERRUPTED_STATUS) from None
+    for why in problems:
+        display.say(why)
+    raise Exit(code=UNREACHABLE_STATUS if problems else 0)
+
+
+@task(
+    positional=["job"],
+    help={
+        "job": JOB_HELP,
+        "timeout": "seconds; then exit with 124, and the job goes on (default: no limit)",
+        "host": WHERE_HELP,
+        "patience": PATIENCE_HELP,
+        "inventory": INVENTORY_HELP,
+    },
+)
+def wait(
+    c: Context,
+    job: str | None = None,
+    timeout: str | None = None,
+    host: str | None = None,
+    patience: str = "300",
+    inventory: str | None = None,
+) -> None:
+    """Wait until jobs have ended; the exit status is the job's own."""
+    limit = number("--timeout", timeout, at_least=0)
+    found = _found(c, job, host, inventory)
+    began = time.monotonic()
+    statuses = []
+    for _, own in found:
+        left = None if limit is None else max(0.0, began + limit - time.monotonic())
+        status = own.wait(left, patience=_seconds(patience))
+        display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
+        statuses.append(_exit_status(status))
+    raise Exit(code=combined_status(statuses))
+
+
+@task(
+    positional=["job"],
+    help={
+        "job": JOB_HELP,
+        "grace": "seconds between asking the processes to end and killing them",
+        "host": WHERE_HELP,
+        "inventory": INVENTORY_HELP,
+    },
+)
+def stop(
+    c: Context,
+    job: str | None = None,
+    grace: str = "10",
+    host: str | None = None,
+    inventory: str | None = None,
+) -> None:
+    """End jobs with all their processes, and tell what was there before and after."""
+    seconds = number("--grace", grace, at_least=0) or 0.0
+    if job == ALL and not host:
+        raise UsageError("which hosts? 'inv stop all' needs --host")
+    statuses = []
+    for status, own in _found(c, job, host, inventory):
+        stopped = own.stop(seconds)
+        display.say(f"{_label(status)} on {own.host}: {stopped}")
+        failed = UNREACHABLE_STATUS if stopped.error else 1
+        statuses.append(0 if stopped.is_gone else failed)
+    raise Exit(code=combined_status(statuses))
+
+
+@task(
+    help={
+        "host": HOST_HELP,
+        "older-than": "only those that ended so long ago: 90s, 10m, 2h, 7d (default: 7d)",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def prune(
+    c: Context, host: str | None = None, older_than: str = "7d", inventory: str | None = None
+) -> None:
+    """Delete the folders of jobs that have ended, with their logs."""
+    from .. import jobs
+
+    age = duration("--older-than", older_than)
+    statuses = []
+    for pruned in jobs.prune(_clients(c, host, inventory), age):
+        count = len(pruned.jobs)
+        told = pruned.error or f"{count} job{'s' * (count != 1)} deleted"
+        display.say(told if pruned.error else f"{pruned.host_id}: {told}")
+        statuses.append(UNREACHABLE_STATUS if pruned.error else 0)
+    raise Exit(code=combined_status(statuses))
+
+
+def _clients(c: Context, host: str | None, inventory: str | None) -> list[SSHClient]:
+    from ..client import SSHClient
+    from ..config import SSHConfig
+
+    return [SSHClient(SSHConfig.from_host_config(found)) for found in selected(c, host, inventory)]
+
+
+def _found(
+    c: Context, wanted: str | None, host: str | None, inventory: str | None
+) -> list[tuple[JobStatus, Job]]:
+    """The jobs that are meant, with handles on them; at least one.
+
+    :raises UsageError: no job, or a name that means several.
+    """
+    from .. import jobs
+
+    clients = _clients(c, host or "@all", inventory)
+    known = jobs.list(clients)
+    if wanted == ALL:
+        chosen = [job for own in known for job in own.jobs if not job.is_ended]
+    else:
+        chosen = [job for name in (wanted or "").split(",") for job in _among(known, name)]
+    if not chosen:
+        raise UsageError("nothing is running there")
+    by_name = {client.config.id: client for client in clients}
+    return [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
+
+
+def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
+    from .. import jobs
+
+    try:
+        return jobs.all_among(name, known)
+    except UnknownJobError as error:
+        status = UNREACHABLE_STATUS if error.unasked else USAGE_STATUS
+        raise Exit(f"ringtasks: {error}", code=status) from error
+
+
+def _table(shown: Iterable[JobStatus]) -> None:
+    display.table(
+        ["job", "name", "host", "state", "started", "ran", "gpus", "command"],
+        [
+            (
+                job.id[:8],
+                job.name or "",
+                job.host_id,
+                _state(job),
+                ago(job.started_at, job.asked_at),
+                lasting(job.seconds),
+                ",".join(map(str, job.gpus)),
+                " ".join(job.command.split())[:60],
+            )
+            for job in shown
+        ],
+    )
+
+
+def _state(job: JobStatus) -> str:
+    if job.since is not None:
+        return f"unknown since {_clock(job.since)}"
+    return job.describe()
+
+
+def _unreached(own: HostJobs) -> str:
+    since = min((job.since for job in own.jobs if job.since is not None), default=None)
+    known = f" (last heard of at {_clock(since)})" if since is not None else ""
+    return f"{own.host_id}: its jobs are unknown{known}: {own.error}"
+
+
+def _clock(at: float) -> str:
+    shape = "%H:%M" if time.time() - at < RECENT_SECONDS else "%Y-%m-%d %H:%M"
+    return time.strftime(shape, time.localtime(at))
+
+
+def _is_recent(job: JobStatus) -> bool:
+    end = job.ended_at or job.started_at
+    if not job.is_ended or end is None or job.asked_at is None:
+        return True
+    return job.asked_at - end < RECENT_SECONDS
+
+
+def _label(job: JobStatus) -> str:
+    return f"job {job.id[:8]}" + (f" ({job.name})" if job.name else "")
+
+
+def _exit_status(status: JobStatus) -> int:
+    if status.exit_status is not None:
+        return status.exit_status
+    if status.state.is_live:
+        return TIMED_OUT_STATUS
+    return LOST_STATUS if status.is_ended else UNREACHABLE_STATUS
+
+
+def _seconds(text: str) -> float:
+    return number("--patience", text, at_least=0) or 0.0
+
+
+def _whole(flag: str, text: str | None) -> int | None:
+    value = number(flag, text, at_least=0, whole=True)
+    return None if value is None else int(value)
+
+
+class _Raw:
+    """One job: its log passes through untouched."""
+
+    def add(self, chunk: bytes) -> None:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+    def finish(self) -> None:
+        """Nothing is held back."""
+
+
+class _Labelled:
+    """One of several: whole lines with a label, progress bars folded."""
+
+    def __init__(self, label: str) -> None:
+        from ..jobs import Lines
+
+        self._label, self._lines = label, Lines()
+
+    def add(self, chunk: bytes) -> None:
+        self._print(self._lines.add(chunk))
+
+    def finish(self) -> None:
+        self._print(self._lines.end())
+
+    def _print(self, lines: Iterable[bytes]) -> None:
+        text = "".join(
+            f"{self._label}: {display.visible(line.decode('utf-8', 'replace'))}\n" for line in lines
+        )
+        sys.stdout.buffer.write(text.encode())  # at once: other jobs print, too
+        sys.stdout.buffer.flush()
+
+
+def _printer(job: JobStatus, *, is_alone: bool) -> _Raw | _Labelled:
+    return _Raw() if is_alone else _Labelled(f"{job.host_id}/{job.name or job.id[:8]}")

@@ -1,0 +1,104 @@
+"""``inv plot``: the curves of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke import Context
+
+from .. import display
+from ..errors import UsageError
+from .options import HOST_HELP, INVENTORY_HELP, selected, task
+
+if TYPE_CHECKING:
+    from ..training.curves import Curve, Curves
+
+__all__ = ["plot"]
+
+_WIDTH, _HEIGHT = 80, 12
+
+
+@task(
+    positional=["job"],
+    help={
+        "job": "a run, a job or a log file; several joined by commas (default: the newest run)",
+        "metric": "names or globs, joined by commas (default: the loss)",
+        "out": "a file to draw into: NAME.svg, NAME.html, or NAME.png (needs matplotlib)",
+        "host": HOST_HELP + "; where to look for jobs (default: @all)",
+        "inventory": INVENTORY_HELP,
+    },
+)
+def plot(
+    c: Context,
+    job: str = "",  # Invoke insists on a positional one whose default is None
+    metric: str | None = None,
+    out: str | None = None,
+    host: str = "@all",
+    inventory: str | None = None,
+) -> None:
+    """Draw the metrics of runs, here or into a file."""
+    from ..training.selecting import select_curves
+
+    wanted: list[str | None] = [each.strip() for each in job.split(",") if each.strip()]
+    sources: dict[str, Curves] = {}
+    for each in wanted or [None]:
+        label, curves = _curves(c, each, host, inventory)
+        sources[label] = curves
+    chosen = select_curves(sources, metric)
+    if out is None:
+        _show(chosen)
+        return
+    from ..training.figure import write
+
+    write(chosen, ", ".join(sources), out)
+    display.say(f"{out} written")
+
+
+def _curves(c: Context, wanted: str | None, host: str, inventory: str | None) -> tuple[str, Curves]:
+    """A run's curves and its label."""
+    from ..training.curves import Curves, curves_of
+    from ..training.records import find_run
+
+    if wanted is not None and Path(wanted).is_file():
+        return Path(wanted).name, curves_of(Path(wanted).read_bytes())
+    root = (c.config.get("train") or {}).get("runs", "runs")
+    run = find_run(root, wanted)
+    if run is None and wanted is None:
+        raise UsageError(f"no run in {root}/ yet: 'inv train' makes one")
+    if run is None or not run.is_ended:  # nobody here follows it, perhaps: its host knows more
+        job = wanted if run is None else run.last_job
+        if job is not None:
+            return (wanted or job), _curves_of_job(c, job, host, inventory)
+    assert run is not None  # noqa: S101  # for the type checker
+    curves = Curves()
+    for log in run.logs():
+        curves.feed(log.read_bytes())
+        curves.new_attempt()
+    return run.id, curves
+
+
+def _curves_of_job(c: Context, job: str, host: str, inventory: str | None) -> Curves:
+    """What the log on the host tells."""
+    from .. import jobs
+    from ..client import SSHClient
+    from ..config import SSHConfig
+    from ..training.curves import Curves
+
+    hosts = selected(c, host, inventory)
+    clients = [SSHClient(SSHConfig.from_host_config(found)) for found in hosts]
+    curves = Curves()
+    why = jobs.find(job, clients).follow(curves.feed, follow=False)
+    if why is not None:
+        raise UsageError(f"{job}: {why}")
+    curves.end()
+    return curves
+
+
+def _show(chosen: dict[str, Curve]) -> None:
+    from ..training import braille
+
+    for label, curve in chosen.items():
+        lines = braille.draw(curve, _WIDTH, _HEIGHT)
+        print(f"{display.visible(label)}: last {braille.short(curve.ys[-1])}, over {curve.axis}")
+        print("\n".join(lines) if lines else "  no finite value to draw")

@@ -1,0 +1,158 @@
+"""``inv ray.up``, ``ray.status``, ``ray.submit``, ``ray.down``: a Ray cluster over hosts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke import Context, Exit
+
+from .. import display
+from ..errors import UsageError
+from ..terminal import terminable
+from .options import HOST_HELP, INVENTORY_HELP, number, selected, task
+
+if TYPE_CHECKING:
+    from ..client import SSHClient
+
+__all__ = ["down", "status", "submit", "up"]
+
+NAME_HELP = "the cluster's name (default: ray)"
+VENV_HELP = "virtual environment on the hosts (default: each host's venv_activate)"
+
+
+@task(
+    help={
+        "host": HOST_HELP + "; the first is the head",
+        "name": NAME_HELP,
+        "venv": VENV_HELP,
+        "dashboard-port": "the dashboard's and job API's port on the head's loopback",
+        "options": "more for 'ray start' on each host: '--num-gpus=1'",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def up(
+    c: Context,
+    host: str | None = None,
+    name: str = "ray",
+    venv: str | None = None,
+    dashboard_port: str = "8265",
+    options: str = "",
+    inventory: str | None = None,
+) -> None:
+    """Bring up a Ray cluster over hosts, and wait until all have joined."""
+    from .. import raycluster
+
+    clients = _clients(c, host, inventory, venv)
+    port = int(number("--dashboard-port", dashboard_port, at_least=1, whole=True) or 0)
+    with terminable():
+        cluster = raycluster.up(
+            clients, _checked(name), dashboard_port=port, options=options, tell=display.say
+        )
+    head = cluster.head.config.id
+    display.say(f"{len(cluster.nodes)} nodes are up; 'inv ray.submit --cmd …' runs something")
+    display.say(f"the dashboard: 'inv forward --host {head} --port {cluster.dashboard_port}'")
+
+
+@task(help={"host": HOST_HELP, "name": NAME_HELP, "venv": VENV_HELP, "inventory": INVENTORY_HELP})
+def status(
+    c: Context,
+    host: str = "@all",
+    name: str = "ray",
+    venv: str | None = None,
+    inventory: str | None = None,
+) -> None:
+    """Show the nodes of a Ray cluster, and what Ray says of them."""
+    from .. import raycluster
+
+    cluster = raycluster.find(_clients(c, host, inventory, venv), _checked(name))
+    rows = [
+        (node.host_id, "head" if n == 0 else "worker", node.describe(), node.id)
+        for n, node in enumerate(cluster.nodes)
+    ]
+    display.table(["host", "role", "state", "job"], rows)
+    result = cluster.status()
+    for line in result.output.splitlines():
+        print(display.visible(line))
+    if result.error:
+        display.say(result.error)
+    raise Exit(code=result.returncode)
+
+
+@task(
+    help={
+        "cmd": "the command, for Ray's job API",
+        "working-dir": "a folder here that Ray brings to where the command runs",
+        "wait": "follow it to its end (--no-wait: until Ray has taken it)",
+        "host": HOST_HELP,
+        "name": NAME_HELP,
+        "venv": VENV_HELP,
+        "inventory": INVENTORY_HELP,
+    }
+)
+def submit(
+    c: Context,
+    cmd: str | None = None,
+    working_dir: str | None = None,
+    wait: bool = True,
+    host: str = "@all",
+    name: str = "ray",
+    venv: str | None = None,
+    inventory: str | None = None,
+) -> None:
+    """Hand a command to a Ray cluster's own job API, and follow it."""
+    from .. import raycluster
+
+    if not cmd:
+        raise UsageError("--cmd is missing: what shall run?")
+    if working_dir is not None and not Path(working_dir).is_dir():
+        raise UsageError(f"--working-dir {working_dir}: no such folder here")
+    cluster = raycluster.find(_clients(c, host, inventory, venv), _checked(name))
+    there = _sent(cluster.head, working_dir) if working_dir is not None else None
+    reporter = display.RawReporter()
+    with terminable():
+        result = cluster.submit(cmd, there, wait=wait, on_output=reporter.on_output)
+    reporter.finish(result)
+    raise Exit(code=result.returncode)
+
+
+@task(help={"host": HOST_HELP, "name": NAME_HELP, "inventory": INVENTORY_HELP})
+def down(c: Context, host: str = "@all", name: str = "ray", inventory: str | None = None) -> None:
+    """Stop a Ray cluster, and tell what was there before and after."""
+    from .. import raycluster
+
+    cluster = raycluster.find(_clients(c, host, inventory, None), _checked(name))
+    statuses = []
+    for own, stopped in cluster.down():
+        display.say(f"{own}: {stopped}")
+        statuses.append(0 if stopped.is_gone else 255 if stopped.error else 1)
+    raise Exit(code=max(statuses))
+
+
+def _clients(
+    c: Context, host: str | None, inventory: str | None, venv: str | None
+) -> list[SSHClient]:
+    from ..client import SSHClient
+    from ..config import SSHConfig
+
+    configs = [SSHConfig.from_host_config(found) for found in selected(c, host, inventory)]
+    return [
+        SSHClient(replace(config, venv_activate=venv) if venv else config) for config in configs
+    ]
+
+
+def _checked(name: str) -> str:
+    if not name.isidentifier():
+        raise UsageError(f"--name {name!r}: expected a word of letters, digits and _")
+    return name
+
+
+def _sent(client: SSHClient, folder: str) -> str:
+    """Where the folder is on the host of ``client`` now."""
+    from ..training.files import send_folder
+
+    target = f".ringtasks/ray-{os.urandom(4).hex()}"
+    send_folder(client, Path(folder), f"~/{target}")
+    return target

@@ -1,0 +1,116 @@
+"""``inv status``: how the hosts are doing."""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING
+
+from invoke import Context, Exit
+
+from .. import display
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    UNREACHABLE_STATUS,
+    combined_status,
+    selected,
+    task,
+)
+
+if TYPE_CHECKING:
+    from ..jobs import Overview
+
+__all__ = ["status"]
+
+WATCH_INTERVAL = 5.0
+_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+@task(
+    help={
+        "host": HOST_HELP,
+        "json": JSON_HELP,
+        "watch": "show it anew every 5 s, until Ctrl-C",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def status(
+    c: Context,
+    host: str = "@all",
+    json: bool = False,
+    watch: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Show how the hosts are doing: GPUs, memory, disk, load and jobs."""
+    from .. import jobs
+
+    clients = [jobs.client_for(found) for found in selected(c, host, inventory)]
+
+    def look() -> int:
+        found = jobs.overview(clients)
+        if json:
+            for own in found:
+                display.json_line(own.to_dict())
+        else:
+            columns = ["host", "gpus", "busy", "gpu memory", "memory", "disk", "load", "jobs"]
+            display.table(columns, [_row(own) for own in found])
+            for own in found:
+                if own.error is not None:
+                    display.say(own.error)
+        return combined_status(UNREACHABLE_STATUS if own.error else 0 for own in found)
+
+    raise Exit(code=display.repeated(look, WATCH_INTERVAL) if watch else look())
+
+
+def _row(own: Overview) -> tuple[str, ...]:
+    states = collections.Counter(str(job.state) for job in own.jobs if not job.is_ended)
+    jobs = ", ".join(f"{count} {state}" for state, count in states.items())
+    if own.error is not None:
+        return (own.host_id, "not reached", "", "", "", "", "", jobs)
+    return (
+        own.host_id,
+        _gpus(own),
+        _busy(own),
+        _memory(own),
+        _of(own.memory_available, own.memory_total),
+        _of(own.disk_available, own.disk_total),
+        "" if own.load is None else f"{own.load:.1f}" + (f" of {own.cpus}" if own.cpus else ""),
+        jobs,
+    )
+
+
+def _gpus(own: Overview) -> str:
+    kinds = collections.Counter(gpu.name for gpu in own.gpus)
+    named = ", ".join(f"{count} {name}" for name, count in kinds.items())
+    free = sum(gpu.is_free for gpu in own.gpus)
+    return f"{named}: {free} free" if own.gpus else ""
+
+
+def _busy(own: Overview) -> str:
+    known = [gpu.utilization for gpu in own.gpus if gpu.utilization is not None]
+    return f"{sum(known) / len(known):.0f} %" if known else ""
+
+
+def _memory(own: Overview) -> str:
+    known = [
+        (gpu.memory_total_mib - gpu.memory_used_mib, gpu.memory_total_mib)
+        for gpu in own.gpus
+        if gpu.memory_total_mib is not None and gpu.memory_used_mib is not None
+    ]
+    if not known:
+        return ""
+    return _of(*(sum(sizes) * 1024**2 for sizes in zip(*known, strict=True)))
+
+
+def _of(available: int | None, total: int | None) -> str:
+    if available is None or total is None:
+        return ""
+    return f"{_size(available)} of {_size(total)} free"
+
+
+def _size(count: float) -> str:
+    unit = 0
+    while count >= 1000 and unit < len(_UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.{int(count < 10 and unit > 0)}f} {_UNITS[unit]}"

@@ -1,0 +1,164 @@
+"""``inv train``: a training run, from the ``train`` settings and flags over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from invoke import Context, Exit
+
+from .. import display
+from ..errors import UsageError
+from ..terminal import terminable
+from .options import HOST_HELP, INVENTORY_HELP, environment, number, selected, task
+
+if TYPE_CHECKING:
+    from ..training.settings import TrainSettings
+    from ..training.supervision import Supervisor
+    from .train_view import View
+
+__all__ = ["train"]
+
+_INTERRUPTED = 130
+
+
+@task(
+    iterable=["env", "sync_up", "fetch"],
+    help={
+        "host": HOST_HELP + "; the best of them that can is taken",
+        "cmd": "the command, for /bin/sh on the host",
+        "name": "what the run is called (default: train)",
+        "gpus": "free GPUs a host, reserved for the run",
+        "nodes": "hosts at the same time, over torchrun; the command is 'python3 FILE …' then",
+        "nproc-per-node": "ranks a host, over torchrun",
+        "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
+        "venv": "virtual environment on the host (default: the host's venv_activate)",
+        "env": "NAME=VALUE for the run, or NAME to pass on this machine's; repeatable",
+        "log-file": "log on the host (default: one in the job's folder)",
+        "sync-up": "file or folder that goes up before, FROM or FROM:TO; repeatable",
+        "fetch": "what comes back after, into runs/RUN/; repeatable",
+        "retries": "how often another host takes over from one that is lost",
+        "checkpoint": "folder below cwd, pulled while it runs; a takeover starts with it",
+        "checkpoint-interval": "seconds between pulls (default: 60)",
+        "lost-after": "seconds without an answer until a host counts as lost (default: 600)",
+        "allow-split": "let another host take over even if the first may still run",
+        "preflight": "check the hosts before (--no-preflight: do not)",
+        "inventory": INVENTORY_HELP,
+    },
+)
+def train(
+    c: Context,
+    host: str | None = None,
+    cmd: str | None = None,
+    name: str | None = None,
+    gpus: str | None = None,
+    nodes: str | None = None,
+    nproc_per_node: str | None = None,
+    cwd: str | None = None,
+    venv: str | None = None,
+    env: Any = None,  # Invoke makes it a list, and those below
+    log_file: str | None = None,
+    sync_up: Any = None,
+    fetch: Any = None,
+    retries: str | None = None,
+    checkpoint: str | None = None,
+    checkpoint_interval: str | None = None,
+    lost_after: str | None = None,
+    allow_split: bool = False,
+    preflight: bool = True,
+    inventory: str | None = None,
+) -> None:
+    """Train on the best host: choose, check, start, follow, fetch."""
+    from ..training.settings import SyncUp, parse
+
+    given = _settings(c)
+    settings = parse(
+        given,
+        hosts=host,
+        command=cmd,
+        name=name,
+        gpus=_whole("--gpus", gpus, at_least=0),
+        nodes=_whole("--nodes", nodes, at_least=1),
+        nproc_per_node=_whole("--nproc-per-node", nproc_per_node, at_least=1),
+        cwd=cwd,
+        venv=venv,
+        env={**(given.get("env") or {}), **environment(env)} if env else None,
+        log_file=log_file,
+        sync_up=[SyncUp(*_split(item)) for item in sync_up] or None,
+        fetch=fetch or None,
+        retries=_whole("--retries", retries, at_least=0),
+        checkpoint=checkpoint,
+        checkpoint_interval=number("--checkpoint-interval", checkpoint_interval, at_least=0.1),
+        lost_after=number("--lost-after", lost_after, at_least=0.1),
+        allow_split=allow_split or None,
+        preflight=None if preflight else False,
+    )
+    with terminable():
+        raise Exit(code=_run(c, settings, inventory))
+
+
+def _settings(c: Context) -> dict[str, Any]:
+    """The ``train`` section of Invoke's configuration, as plain values.
+
+    :raises UsageError: it is no mapping.
+    """
+    given = _plain(c.config.get("train", {}))
+    if not isinstance(given, dict):
+        raise UsageError(f"train: expected a mapping of settings, found {given!r}")
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """A setting without the wrapping that Invoke gives to mappings."""
+    from invoke.config import DataProxy
+
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
+
+
+def _run(c: Context, settings: TrainSettings, inventory: str | None) -> int:
+    from ..training.curves import Curves
+    from ..training.records import new_run
+    from ..training.supervision import Supervisor
+    from .train_view import for_terminal
+
+    hosts = selected(c, settings.hosts, inventory)
+    record = new_run(settings.runs, settings.name, settings.command)
+    curves = Curves()
+    view = for_terminal(curves, record.id)
+    with view, Supervisor(settings, hosts, record, curves, view.log, view.say) as supervisor:
+        try:
+            outcome = supervisor.run()
+        except KeyboardInterrupt:
+            _leave(supervisor, view, settings.grace)
+            return _INTERRUPTED
+        finally:
+            if not record.attempts:
+                record.discard()
+    display.say(f"{record.id}: {outcome.reason}")
+    display.say(f"'inv plot {record.id}' draws it")
+    return outcome.status
+
+
+def _leave(supervisor: Supervisor, view: View, grace: float) -> None:
+    """After Ctrl-C: the run goes on, and this is how to come back to it."""
+    from ..training.attempts import stop_all
+
+    if not supervisor.jobs:
+        view.say("interrupted before the run was started")
+        return
+    if supervisor.is_embedded:
+        view.say("an embedded host ends with this process, so the run is stopped")
+        stop_all(supervisor.jobs, grace, view.say)
+        return
+    job = supervisor.jobs[0].id
+    view.say(f"the run goes on: 'inv logs {job} -f' follows it, 'inv wait {job}' waits for its")
+    view.say(f"end, 'inv stop {job}' stops it, 'inv plot {job}' draws it")
+
+
+def _whole(flag: str, text: str | None, *, at_least: int) -> int | None:
+    value = number(flag, text, at_least=at_least, whole=True)
+    return None if value is None else int(value)
+
+
+def _split(item: str) -> tuple[str, str]:
+    source, _, target = item.partition(":")
+    return source, target or "."

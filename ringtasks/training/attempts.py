@@ -1,0 +1,112 @@
+"""Following the jobs of one attempt to their end.
+
+A job a host; where one ends badly the others are stopped, since each waits for all.  The callers'
+thread takes what the jobs print, in the order in which it comes.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..jobs import Job, JobStatus, State
+
+__all__ = ["exit_status_of", "may_take_over", "see_through", "stop_all"]
+
+#: Seconds for the state of a job whose log has come to its end.
+_STATE_TIMEOUT = 30.0
+
+_UNREACHABLE, _STOPPED = 255, 143  # DESIGN section 3; 128 + SIGTERM
+
+
+class _Printed(NamedTuple):
+    job: Job
+    chunk: bytes
+
+
+class _Ended(NamedTuple):
+    job: Job
+    status: JobStatus
+
+
+def see_through(
+    jobs: Sequence[Job],
+    on_log: Callable[[Job, bytes], None],
+    *,
+    patience: float,
+    grace: float,
+    tell: Callable[[str], None],
+) -> dict[str, JobStatus]:
+    """The last status of each job by its id, once all have ended or cannot be asked any more.
+
+    :param on_log: called from this thread.
+    :param patience: seconds for which a host may be out of reach at a stretch.
+    :param grace: seconds that processes get to end by themselves when they are stopped.
+    """
+    events: queue.Queue[_Printed | _Ended] = queue.Queue(maxsize=256)
+    for job in jobs:
+        threading.Thread(
+            target=_follow, args=(job, patience, events), name="ringtasks-follow", daemon=True
+        ).start()
+    found: dict[str, JobStatus] = {}
+    is_stopping = False
+    while len(found) < len(jobs):
+        event = events.get()
+        if isinstance(event, _Printed):
+            on_log(event.job, event.chunk)
+            continue
+        found[event.job.id] = event.status
+        others = [job for job in jobs if job.id not in found]
+        if others and not is_stopping and event.status.state is not State.SUCCEEDED:
+            is_stopping = True
+            tell(f"{event.job.host}: {event.status.describe()}; stopping the other hosts")
+            threading.Thread(
+                target=stop_all, args=(others, grace, tell), name="ringtasks-stop", daemon=True
+            ).start()
+    return found
+
+
+def stop_all(jobs: Sequence[Job], grace: float, tell: Callable[[str], None]) -> None:
+    """Stop the jobs, all at the same time, and tell what became of them."""
+
+    def stop(job: Job) -> None:
+        tell(f"{job.host}: {job.stop(grace)}")
+
+    threads = [threading.Thread(target=stop, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def exit_status_of(statuses: Sequence[JobStatus]) -> int:
+    """The exit status of a run: of the job that ended first of those that did not succeed, or 0."""
+    bad = [status for status in statuses if status.state is not State.SUCCEEDED]
+    if not bad:
+        return 0
+    # Those that were stopped for the sake of another one tell nothing.
+    own = [status for status in bad if status.state is not State.STOPPED] or bad
+    first = min(own, key=lambda status: status.ended_at or float("inf"))
+    if first.state is State.STOPPED:
+        return first.exit_status or _STOPPED
+    return first.exit_status or _UNREACHABLE
+
+
+def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
+    """Whether another host may take over from this job: never from one that may still run.
+
+    Lost and killed jobs are taken over; one that failed by itself would fail again, and one that
+    somebody stopped was meant to end.
+    """
+    if status.state is State.UNKNOWN:
+        return allow_split
+    return status.state in (State.LOST, State.KILLED)
+
+
+def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _Ended]) -> None:
+    why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
+    # Where the log was broken off, the host cannot be asked, or the job's folder is gone.
+    status = job.wait(_STATE_TIMEOUT, patience=patience) if why is None else job.status()
+    events.put(_Ended(job, status))

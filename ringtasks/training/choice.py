@@ -1,0 +1,108 @@
+"""Which hosts take a run, and why not the others.  Pure.
+
+Of the hosts that may train, are ready, answer, and pass every check, the best comes first: the one
+that is reached most reliably, then the one with the least load, then the most free GPUs, then the
+inventory's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .preflight import Check
+from .survey import Survey
+
+__all__ = ["Candidate", "Choice", "Verdict", "choose", "willing"]
+
+#: Loads and success rates within one of these steps count as equal: they are never quite the same.
+_LOAD_STEP = 0.25
+_RATE_STEP = 0.1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A host, and what is known of it. ``success_rate`` 1.0 where it was never tried."""
+
+    name: str
+    survey: Survey
+    checks: tuple[Check, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    success_rate: float = 1.0
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that do not hold."""
+        return tuple(check for check in self.checks if not check.is_passed)
+
+
+class Verdict(NamedTuple):
+    """One host: fit to take the run or not, and why."""
+
+    host: str
+    is_fit: bool
+    reason: str
+
+
+class Choice(NamedTuple):
+    """Every host's verdict, those that are fit first, best first."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def fit(self) -> tuple[str, ...]:
+        """The hosts that can take the run, best first."""
+        return tuple(verdict.host for verdict in self.verdicts if verdict.is_fit)
+
+
+def willing(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Why each host is not meant for training; ``""`` where it is.
+
+    Where not one of the hosts says ``training_enabled: true``, the inventory does not use that
+    field, and only those that say ``false`` are refused.
+    """
+    is_used = any(own.get("training_enabled") is True for own in facts.values())
+    reasons = {}
+    for name, own in facts.items():
+        enabled, status = own.get("training_enabled"), own.get("status", "ready")
+        if enabled is False or (is_used and enabled is not True):
+            reasons[name] = "training_enabled is not true in the hosts file"
+        elif str(status).lower() != "ready":
+            reasons[name] = f"its status in the hosts file is {status!r}"
+        else:
+            reasons[name] = ""
+    return reasons
+
+
+def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = None) -> Choice:
+    """Rank the candidates; ``refused`` are hosts that were not even asked, and why."""
+    fit = sorted((each for each in candidates if not each.failed), key=_rank)
+    verdicts = [Verdict(each.name, True, _praise(each)) for each in fit]
+    verdicts += [
+        Verdict(each.name, False, "; ".join(map(str, each.failed)))
+        for each in candidates
+        if each.failed
+    ]
+    verdicts += [Verdict(name, False, why) for name, why in (refused or {}).items() if why]
+    return Choice(tuple(verdicts))
+
+
+def _rank(candidate: Candidate) -> tuple[int, int, int]:
+    load = candidate.survey.load
+    return (
+        -round(candidate.success_rate / _RATE_STEP),
+        round((1.0 if load is None else load) / _LOAD_STEP),
+        -candidate.survey.free_gpus,
+    )
+
+
+def _praise(candidate: Candidate) -> str:
+    survey = candidate.survey
+    parts: Iterable[str | None] = (
+        f"{candidate.success_rate:.0%} reached",
+        f"load {survey.load:.2f} per CPU" if survey.load is not None else None,
+        f"{survey.free_gpus} of {len(survey.gpus)} GPUs free" if survey.gpus else None,
+        f"{survey.free_bytes / 10**9:.0f} GB free" if survey.free_bytes is not None else None,
+    )
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,91 @@
+"""Which of the selected hosts take the next attempt of a run: asked, checked and ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ..client import SSHClient
+from ..config import SSHConfig
+from ..errors import UsageError
+from ..fanout import each
+from ..inventory import HostConfig
+from .choice import Candidate, Choice, choose, willing
+from .files import folder_of
+from .preflight import checks
+from .settings import Preflight, TrainSettings
+from .survey import survey
+
+__all__ = ["Placement"]
+
+#: Where no checks are wanted, a host only has to answer.
+_ANSWERS = Preflight(min_disk_gb=0, max_clock_skew=float("inf"))
+
+
+class Placement:
+    """The hosts of a run, each with a client.
+
+    :param tell: is told each check, and each host's verdict.
+    """
+
+    def __init__(
+        self, settings: TrainSettings, hosts: Sequence[HostConfig], tell: Callable[[str], None]
+    ) -> None:
+        self._settings, self._tell = settings, tell
+        self._hosts = {host.name: host for host in hosts}
+        self._clients = {host.name: _client(host, settings.venv) for host in hosts}
+        self.gone: set[str] = set()
+        """Hosts that an attempt was lost on: they come last."""
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            client.close_link()
+
+    def ranked(self) -> list[SSHClient]:
+        """The hosts that can take the run, best first, as many as its nodes at least.
+
+        :raises UsageError: there are too few.
+        """
+        choice = self._choose()
+        fit = sorted(choice.fit, key=lambda name: name in self.gone)
+        needed = self._settings.nodes
+        for verdict in choice.verdicts:
+            is_chosen = verdict.host in fit[:needed]
+            word = "chosen" if is_chosen else "fit" if verdict.is_fit else "not fit"
+            self._tell(f"{verdict.host}: {word}: {verdict.reason}")
+        if len(fit) < needed:
+            hosts = "no host" if not fit else f"only {len(fit)} of {needed} hosts"
+            raise UsageError(f"train: {hosts} can take the run: see above")
+        return [self._clients[name] for name in fit]
+
+    def _choose(self) -> Choice:
+        refused = willing({name: host.facts for name, host in self._hosts.items()})
+        asked = [name for name, why in refused.items() if not why]
+        known = dict(each(asked, self._look))
+        for name in asked if self._settings.preflight else ():
+            for check in known[name].checks:
+                self._tell(f"{name}: {'pass' if check.is_passed else 'FAIL'}: {check}")
+        return choose([known[name] for name in asked], refused)
+
+    def _look(self, name: str) -> Candidate:
+        client, facts = self._clients[name], self._hosts[name].facts
+        wanted = self._settings.preflight or _ANSWERS
+        found = survey(
+            client,
+            cwd=folder_of(client, self._settings.cwd),
+            imports=wanted.imports,
+            driver_timeout=wanted.driver_timeout,
+        )
+        if self._settings.preflight is None:
+            held = checks(found, wanted)
+        else:
+            held = checks(found, wanted, gpus=self._settings.gpus, facts=facts)
+        health = client.health
+        tried = health.total_successes + health.total_failures
+        return Candidate(name, found, held, facts, health.success_rate if tried else 1.0)
+
+
+def _client(host: HostConfig, venv: str | None) -> SSHClient:
+    config = SSHConfig.from_host_config(host)
+    return SSHClient(replace(config, venv_activate=venv) if venv else config)

@@ -1,0 +1,126 @@
+"""Whether a host can take a run: one Check after the other, over what a Survey found.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .settings import Preflight
+from .survey import Survey
+
+__all__ = ["Check", "checks"]
+
+_GB = 10**9
+
+
+class Check(NamedTuple):
+    """One thing that must hold; ``advice`` says what to do where it does not."""
+
+    name: str
+    is_passed: bool
+    evidence: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        if self.is_passed:
+            return f"{self.name}: {self.evidence}"
+        return f"{self.name}: {self.evidence}; {self.advice}"
+
+
+def checks(
+    survey: Survey, preflight: Preflight, *, gpus: int = 0, facts: Mapping[str, Any] | None = None
+) -> tuple[Check, ...]:
+    """What holds and what does not, for a run that needs ``gpus`` GPUs; in the order of asking.
+
+    Where the host gave no answer at all, that is the only check.
+    """
+    if survey.error is not None:
+        return (Check("answer", False, survey.error, "try 'inv check'"),)
+    found: list[Check] = []
+    expected = preflight.gpu_count
+    if expected is None:
+        told = (facts or {}).get("gpu_count")
+        expected = told if isinstance(told, int) and not isinstance(told, bool) else None
+    if gpus or expected:
+        found.append(_driver(survey, preflight))
+        if survey.driver == "ok":
+            found += _gpus(survey, gpus, expected)
+    found.append(_disk(survey, preflight))
+    found.append(_clock(survey, preflight))
+    if preflight.imports:
+        found.append(_imports(survey, preflight))
+    return tuple(found)
+
+
+def _driver(survey: Survey, preflight: Preflight) -> Check:
+    evidence = {
+        "ok": f"answers, {len(survey.gpus)} GPUs",
+        "none": "there is no nvidia-smi",
+        "hangs": f"gives no answer within {preflight.driver_timeout:g} s",
+    }.get(survey.driver, f"nvidia-smi failed: {survey.driver_said}")
+    advice = {
+        "none": "install the driver, or set gpus to 0",
+        "hangs": "a GPU hangs: reboot the host",
+    }.get(survey.driver, "look at 'nvidia-smi' and 'dmesg' there")
+    return Check("GPU driver", survey.driver == "ok", evidence, advice)
+
+
+def _gpus(survey: Survey, needed: int, expected: int | None) -> list[Check]:
+    seen = len(survey.gpus)
+    wanted = max(needed, expected or 0)
+    found = [
+        Check(
+            "GPU count",
+            seen >= wanted,
+            f"{seen}, expected {wanted}",
+            "one may have fallen off the bus: reboot the host" if expected else "ask for fewer",
+        )
+    ]
+    if needed:
+        holders = sorted({pid for gpu in survey.gpus for pid in gpu.holders})
+        held = f", held by process {', '.join(map(str, holders))}" if holders else ""
+        reserved = sum(gpu.is_reserved for gpu in survey.gpus)
+        held += f", {reserved} reserved by jobs" if reserved else ""
+        found.append(
+            Check(
+                "GPUs free",
+                survey.free_gpus >= needed,
+                f"{survey.free_gpus} of {seen}{held}",
+                f"{needed} needed: wait, or end what holds them",
+            )
+        )
+    return found
+
+
+def _disk(survey: Survey, preflight: Preflight) -> Check:
+    if survey.free_bytes is None:
+        return Check("disk", not preflight.min_disk_gb, "df does not tell", "set min_disk_gb to 0")
+    free = survey.free_bytes / _GB
+    return Check(
+        "disk",
+        free >= preflight.min_disk_gb,
+        f"{free:.1f} GB free, {preflight.min_disk_gb:g} needed",
+        "make room, or lower min_disk_gb",
+    )
+
+
+def _clock(survey: Survey, preflight: Preflight) -> Check:
+    if survey.clock_skew is None:
+        return Check("clock", False, "date does not tell", "look at 'date +%s' there")
+    ahead = "ahead" if survey.clock_skew >= 0 else "behind"
+    evidence = "right" if not survey.clock_skew else f"{abs(survey.clock_skew):.0f} s {ahead}"
+    return Check(
+        "clock",
+        abs(survey.clock_skew) <= preflight.max_clock_skew,
+        evidence,
+        "set it (chrony, timesyncd), or raise max_clock_skew",
+    )
+
+
+def _imports(survey: Survey, preflight: Preflight) -> Check:
+    advice = "install it there, or name the right venv"
+    if not survey.python:
+        return Check("imports", False, "there is no python3", advice)
+    if survey.missing:
+        return Check("imports", False, "; ".join(survey.missing), advice)
+    return Check("imports", True, ", ".join(preflight.imports))

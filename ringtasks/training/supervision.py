@@ -1,0 +1,284 @@
+"""A training run from the choice of its hosts to what it has left: `Supervisor`.
+
+Two attempts of a run never go on at once: another host takes over only from a job that is known to
+have ended, unless the caller allows a split.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .. import jobs
+from ..client import SSHClient
+from ..errors import JobNotStartedError, RunNotStartedError, UsageError
+from ..inventory import HostConfig
+from ..jobs import Job, JobStatus, State
+from . import attempts, torchrun
+from .curves import Curves
+from .files import CheckpointPuller, TransferError, fetch, folder_of, send, send_folder
+from .meeting import find_meeting
+from .placement import Placement
+from .records import Attempt, JobPlace, RunRecord
+from .settings import TrainSettings
+
+__all__ = ["Outcome", "Supervisor"]
+
+#: What a run's processes find in their environment.
+ATTEMPT_VARIABLE = "RINGTASKS_ATTEMPT"
+CHECKPOINT_VARIABLE = "RINGTASKS_CHECKPOINT"
+RUN_VARIABLE = "RINGTASKS_RUN"
+
+#: Seconds between looks for a host that can take over.
+_LOOK_INTERVAL = 10.0
+
+
+OnLog = Callable[[bytes, str | None], None]
+Tell = Callable[[str], None]
+
+
+class Outcome(NamedTuple):
+    """How a run ended: its exit status, and why in words."""
+
+    status: int
+    reason: str
+
+
+class Supervisor:
+    """Sees one run through; for one thread. Usable with ``with``: it closes its connections.
+
+    :param hosts: those selected, in the inventory's order.
+    :param curves: is fed what the run prints.
+    :param on_log: takes what it prints, and the host, which is None where there is only one.
+    :param tell: takes what is to be told, a sentence at a time, from any thread.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        hosts: Sequence[HostConfig],
+        record: RunRecord,
+        curves: Curves,
+        on_log: OnLog,
+        tell: Tell,
+    ) -> None:
+        self._settings, self._record, self._curves = settings, record, curves
+        self._on_log, self._tell = on_log, tell
+        self._placement = Placement(settings, hosts, tell)
+        self.jobs: list[Job] = []
+        """The jobs of the attempt under way."""
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._placement.close()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the run ends with this process, as its hosts do."""
+        return any(job.client.config.embedded for job in self.jobs)
+
+    def run(self) -> Outcome:
+        """Choose, start, follow, and take over where that is needed and allowed.
+
+        :raises UsageError: no host can take the run, or something it needs is not here.
+        :raises RunNotStartedError: its files did not arrive on any host.
+        :raises JobNotStartedError: no host would start it.
+        """
+        statuses = self._attempt(1, self._placement.ranked())
+        for attempt in range(2, self._settings.retries + 2):
+            worst = _worst(statuses)
+            if not attempts.may_take_over(worst, allow_split=self._settings.allow_split):
+                break
+            self._placement.gone.add(worst.host_id)
+            self._tell(f"{worst.host_id}: {worst.describe()}: another host takes over")
+            hosts = self._hosts_in_time()
+            if not hosts:
+                break
+            statuses = self._attempt(attempt, hosts)
+        return self._ended(statuses)
+
+    def _hosts_in_time(self) -> list[SSHClient]:
+        """Hosts that can take over: one that was rebooted may need a while. None in time: none."""
+        deadline = time.monotonic() + self._settings.lost_after
+        while True:
+            try:
+                return self._placement.ranked()
+            except UsageError as error:
+                if time.monotonic() > deadline:
+                    self._tell(f"nobody takes over: {error}")
+                    return []
+            self._tell(f"looking again in {_LOOK_INTERVAL:g} s")
+            time.sleep(min(_LOOK_INTERVAL, self._settings.lost_after))
+
+    def _attempt(self, attempt: int, hosts: Sequence[SSHClient]) -> list[JobStatus]:
+        if attempt > 1:
+            self._curves.new_attempt()
+        self.jobs = self._started(hosts, attempt)
+        entry = Attempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
+        self._record.attempts.append(entry)
+        self._record.save()
+        for job in self.jobs:
+            self._tell(f"attempt {attempt}: job {job.id} on {job.host}")
+        statuses = self._see_through(attempt)
+        entry.state = str(_worst(statuses).state)
+        self._record.save()
+        return statuses
+
+    def _started(self, hosts: Sequence[SSHClient], attempt: int) -> list[Job]:
+        """The attempt's jobs; on one host, the first that takes it."""
+        if self._settings.nodes > 1:
+            return self._start(hosts[: self._settings.nodes], attempt)
+        for client, is_last in zip(hosts, [*[False] * (len(hosts) - 1), True], strict=True):
+            try:
+                return self._start([client], attempt)
+            except (RunNotStartedError, JobNotStartedError) as error:
+                # Where nobody knows whether it was started, there must not be a second one.
+                if is_last or getattr(error, "is_unknown", False):
+                    raise
+                self._tell(f"{error}; trying the next host")
+        raise AssertionError("there is at least one host, and the last raises")
+
+    def _send(self, client: SSHClient, attempt: int) -> None:
+        settings = self._settings
+        cwd = folder_of(client, settings.cwd)
+        try:
+            send(client, settings.sync_up, cwd)
+            if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
+                self._tell(f"{client.config.id}: starts from the checkpoint")
+                send_folder(
+                    client, self._record.checkpoint, posixpath.join(cwd, settings.checkpoint)
+                )
+        except TransferError as error:
+            raise RunNotStartedError(
+                client.config.id, f"its files were not sent: {error}"
+            ) from error
+
+    def _start(self, clients: Sequence[SSHClient], attempt: int) -> list[Job]:
+        """Send what is needed and start a job on each; if one does not start, stop the others."""
+        started: list[Job] = []
+        settings = self._settings
+        for client in clients:
+            self._send(client, attempt)
+        for client, own in zip(clients, self._commands(clients), strict=True):
+            env = {
+                **own.env,
+                **settings.env,
+                ATTEMPT_VARIABLE: str(attempt),
+                RUN_VARIABLE: self._record.id,
+            }
+            if settings.checkpoint:
+                env[CHECKPOINT_VARIABLE] = settings.checkpoint
+            try:
+                job = jobs.start(
+                    client,
+                    own.command,
+                    name=self._record.id,
+                    group=self._record.id,
+                    log_file=settings.log_file,
+                    cwd=folder_of(client, settings.cwd),
+                    env=env,
+                    gpus=settings.gpus,
+                )
+            except JobNotStartedError:
+                attempts.stop_all(started, 0.0, self._tell)
+                raise
+            started.append(job)
+        return started
+
+    def _commands(self, clients: Sequence[SSHClient]) -> list[torchrun.NodeCommand]:
+        settings = self._settings
+        if len(clients) == 1 and settings.nproc_per_node == 1:
+            return [torchrun.NodeCommand(settings.command, {})]
+        meeting = find_meeting(clients)
+        if len(clients) > 1:
+            self._tell(f"the hosts meet at {meeting.address}:{meeting.port}")
+        return torchrun.commands(
+            settings.command, meeting, self._record.id, settings.nproc_per_node, settings.env
+        )
+
+    def _see_through(self, attempt: int) -> list[JobStatus]:
+        settings = self._settings
+        first = self.jobs[0]
+        puller = self._puller(first)
+        if puller:
+            puller.start()
+        found: dict[str, JobStatus] = {}
+        try:
+            with self._record.log_of(attempt) as log:
+                is_labelled = len(self.jobs) > 1
+                ranks = _FirstRank() if settings.nodes * settings.nproc_per_node > 1 else None
+
+                def on_log(job: Job, chunk: bytes) -> None:
+                    self._on_log(chunk, job.host if is_labelled else None)
+                    told = ranks.add(job.host, chunk) if ranks else chunk
+                    self._curves.feed(told)
+                    log.write(told if is_labelled else chunk)
+                    log.flush()
+
+                found = attempts.see_through(
+                    self.jobs,
+                    on_log,
+                    patience=settings.lost_after,
+                    grace=settings.grace,
+                    tell=self._tell,
+                )
+        finally:
+            if puller:
+                status = found.get(first.id)
+                puller.stop(last=status is not None and status.state is not State.UNKNOWN)
+        return [found[job.id] for job in self.jobs]
+
+    def _puller(self, job: Job) -> CheckpointPuller | None:
+        settings = self._settings
+        if not settings.checkpoint:
+            return None
+        remote = posixpath.join(folder_of(job.client, settings.cwd), settings.checkpoint)
+        keep, interval = self._record.checkpoint, settings.checkpoint_interval
+        return CheckpointPuller(job.client, remote, keep, interval, self._tell)
+
+    def _ended(self, statuses: Sequence[JobStatus]) -> Outcome:
+        worst = _worst(statuses)
+        self._record.state, self._record.ended_at = str(worst.state), time.time()
+        self._record.save()
+        status = attempts.exit_status_of(statuses)
+        if worst.state is State.UNKNOWN:
+            text = f"{worst.host_id}: {worst.describe()}: the run may still go on there"
+            if self._settings.retries and not self._settings.allow_split:
+                text += ", so no other host takes over (--allow-split would let one)"
+            return Outcome(status, text)
+        if self._settings.fetch:
+            self._fetch(self.jobs[0])
+        return Outcome(status, f"{worst.host_id}: {worst.describe()}")
+
+    def _fetch(self, job: Job) -> None:
+        cwd = folder_of(job.client, self._settings.cwd)
+        for item in self._settings.fetch:
+            try:
+                fetch(job.client, posixpath.join(cwd, item), self._record.folder)
+            except TransferError as error:
+                self._tell(f"{item} was not fetched: {error}")
+            else:
+                self._tell(f"{item} fetched into {self._record.folder}")
+
+
+class _FirstRank:
+    """Of what several ranks print, the lines of the first one: all print the same metrics."""
+
+    def __init__(self) -> None:
+        self._partial: dict[str, bytes] = {}
+
+    def add(self, host: str, chunk: bytes) -> bytes:
+        *whole, self._partial[host] = (self._partial.get(host, b"") + chunk).split(b"\n")
+        told = (torchrun.of_first_rank(line) for line in whole)
+        return b"".join(line + b"\n" for line in told if line)
+
+
+def _worst(statuses: Sequence[JobStatus]) -> JobStatus:
+    """The status that tells how the run ended."""
+    bad = [status for status in statuses if status.state is not State.SUCCEEDED]
+    own = [status for status in bad if status.state is not State.STOPPED]
+    return (own or bad or list(statuses))[0]

@@ -1,0 +1,24 @@
+"""What a transfer asks a host: in the root folder, and without the host's venv."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from ..client import SSHClient
+from ..conversation import Ask
+from ..result import SSHResult
+
+__all__ = ["ask"]
+
+
+def ask(
+    client: SSHClient,
+    script: str,
+    timeout: float | None = None,
+    *,
+    stdin: BinaryIO | None = None,
+    on_output: Callable[[int, bytes], None] | None = None,
+) -> SSHResult:
+    """The answer to ``script``, which holds whole paths only."""
+    return client.ask(Ask(script, timeout, "/", stdin=stdin, on_output=on_output))

@@ -1,0 +1,101 @@
+"""SHA-256 of files, here and on the host."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..client import SSHClient
+from ..errors import RingtasksError
+from .asking import ask
+from .places import word
+
+__all__ = ["Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
+
+_CHUNK_BYTES = 1024 * 1024
+_SLOWEST = 20e6  # bytes a second that any disk and processor manage
+_LEAST_TIMEOUT = 60.0
+
+# Each prints the sum first; "./" in front of a name keeps it from being a flag.
+_COMMANDS = {
+    "openssl": "openssl dgst -sha256 -r",
+    "sha256sum": "sha256sum",
+    "shasum": "shasum -a 256",
+}
+_SUM = re.compile(rb"\\?([0-9a-f]{64})[ *]")
+
+
+def hash_command(hasher: str) -> str:
+    """The host's command that takes files and prints a sum for each."""
+    return _COMMANDS[hasher]
+
+
+def time_for(size_bytes: int) -> float:
+    """Seconds after which a host that reads so much has stopped to."""
+    return _LEAST_TIMEOUT + size_bytes / _SLOWEST
+
+
+def sha256_of(path: Path, is_stopped: Callable[[], bool] = lambda: False) -> str:
+    """In hexadecimal; empty where ``is_stopped`` said so on the way.
+
+    :raises OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    buffer = bytearray(_CHUNK_BYTES)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as reading:
+        while count := reading.readinto(buffer):
+            if is_stopped():
+                return ""
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
+class Hashing:
+    """A sum that is made in a thread, while the file is sent or received."""
+
+    def __init__(self, work: Callable[[], str]) -> None:
+        self._work = work
+        self._sum = ""
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="ringtasks-sha256", daemon=True)
+        self._thread.start()
+
+    def result(self) -> str:
+        """The sum. What the work raised is raised here."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._sum
+
+    def _run(self) -> None:
+        try:
+            self._sum = self._work()
+        except (OSError, RingtasksError) as error:
+            self._error = error
+
+
+def hashes_on_host(
+    client: SSHClient, folder: str, names: Sequence[str], hasher: str, size_bytes: int
+) -> list[str] | str:
+    """The sums of files in ``folder``, in the order of ``names``; or why there are none.
+
+    :param size_bytes: of all of them, for the time limit.
+    """
+    listed = b"".join(f"./{name}".encode("utf-8", "surrogateescape") + b"\0" for name in names)
+    command = f"cd {word(folder)} && xargs -0 {hash_command(hasher)}"
+    result = ask(client, command, time_for(size_bytes), stdin=io.BytesIO(listed))
+    if not result.success:
+        return result.error or f"{hasher}: {result.stderr.strip()}"
+    sums = [
+        found[1].decode()
+        for line in result.stdout_bytes.splitlines()
+        if (found := _SUM.match(line))
+    ]
+    if len(sums) != len(names):
+        return f"{hasher}: {len(sums)} sums for {len(names)} files"
+    return sums

@@ -1,0 +1,58 @@
+"""What git ignores, asked of git itself: negations, nested files and settings count."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ..errors import UsageError
+from ..faults import printable
+
+__all__ = ["ignored_paths"]
+
+_TIMEOUT = 120.0  # seconds
+_LIST = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+
+
+def ignored_paths(folder: Path) -> tuple[str, ...]:
+    """What git ignores in ``folder``, relative to it, folders with a ``/``; and ``.git``.
+
+    A folder that is in no repository counts as one in which nothing has been added.
+
+    :raises UsageError: git is missing, or fails.
+    """
+    inside = _git(folder, "rev-parse", "--is-inside-work-tree")
+    if inside.returncode == 0 and inside.stdout.strip() == b"true":
+        listed = _git(folder, *_LIST)
+    else:
+        with tempfile.TemporaryDirectory(prefix="ringtasks-git-") as empty:
+            _git(folder, "init", "--quiet", "--bare", empty)
+            listed = _git(folder, f"--git-dir={empty}", "--work-tree=.", *_LIST)
+    if listed.returncode:
+        said = printable(listed.stderr.decode("utf-8", "replace"))
+        raise UsageError(f"gitignore: {folder}: git: {said}")
+    return (".git", *(os.fsdecode(path) for path in listed.stdout.split(b"\0") if path))
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        # Inside a hook they name the repository that is being worked on.
+        if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    }
+    try:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise UsageError("gitignore: git is not on PATH: install it") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"gitignore: git took more than {_TIMEOUT:g} s") from error

@@ -1,0 +1,151 @@
+"""put, get and sync for one host: what the two places are decides how it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .file_copy import get_file, put_file
+from .haul import Haul, TransferError
+from .places import above, is_glob, joined, name_of, on_host
+from .survey import FILE, FOLDER, NOTHING, Found
+from .tree_copy import get_tree, put_tree
+
+__all__ = ["Work", "get", "pull", "push", "put"]
+
+#: One host's part of the whole.
+Work = Callable[[Haul], None]
+
+
+def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> Work:
+    """Files and folders, to ``target``; into it where it is a folder, ends with / or they are many.
+
+    :param sources: they exist.
+    :param ignored: left out, where it is one folder.
+    """
+
+    def work(haul: Haul) -> None:
+        place = on_host(haul.client.config, target).rstrip("/") or "/"
+        known = haul.survey(target=place)
+        into = known.kind == FOLDER or target.endswith("/") or len(sources) > 1
+        needs_folder = into or sources[0].is_dir()
+        if needs_folder and known.kind not in (FOLDER, NOTHING):
+            raise TransferError(f"{place} is a file where a folder is needed")
+        verify = haul.options.verify is not False
+        if len(sources) > 1:
+            put_tree(haul, sources, place, known, follow_outside=True, verify=verify)
+            return
+        (source,) = sources
+        final = joined(place, source.resolve().name) if into else place
+        if source.is_dir():
+            put_tree(
+                haul, source, final, known, ignored=ignored, follow_outside=True, verify=verify
+            )
+            return
+        if into and known.kind == NOTHING and not haul.options.dry_run:
+            haul.make_folder(place)
+        elif not into and known.parent_kind != FOLDER:
+            raise TransferError(f"{above(place)}: {_no_folder(known.parent_kind)}")
+        put_file(haul, source, final, known)
+
+    return work
+
+
+def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
+    """The content of a folder to a folder."""
+
+    def work(haul: Haul) -> None:
+        place = on_host(haul.client.config, target).rstrip("/") or "/"
+        verify = bool(haul.options.verify)
+        try:
+            put_tree(
+                haul, source, place, None, ignored=ignored, follow_outside=False, verify=verify
+            )
+        except TransferError as error:  # to ask first would cost every sync a round trip
+            if error.returncode == 1 and haul.survey(target=place).kind not in (FOLDER, NOTHING):
+                raise TransferError(f"{place} is a file where a folder is needed") from error
+            raise
+
+    return work
+
+
+def get(source: str, target: str, *, by_host: bool) -> Work:
+    """What ``source`` matches, to ``target`` here.
+
+    :param by_host: into a folder of the host's name in it.
+    """
+
+    def work(haul: Haul) -> None:
+        place = on_host(haul.client.config, source).rstrip("/") or "/"
+        known = haul.survey(sources=place)
+        if not known.found:
+            raise TransferError(f"{place}: no such file on the host")
+        folder = _folder(haul, Path(target), by_host=by_host)
+        into = by_host or folder.is_dir() or target.endswith("/") or is_glob(place)
+        with haul.local(folder):
+            if into and not haul.options.dry_run:
+                folder.mkdir(parents=True, exist_ok=True)
+        verify = haul.options.verify is not False
+        if is_glob(place):
+            _check_distinct(known.found)
+            get_tree(
+                haul,
+                place,
+                folder,
+                known,
+                matched=known.found,
+                follow_outside=True,
+                verify=verify,
+            )
+            return
+        (item,) = known.found
+        if item.kind not in (FILE, FOLDER):
+            raise TransferError(f"{place}: is neither a file nor a folder")
+        name = name_of(item.path)
+        if into and not name:
+            raise TransferError(f"{place}: has no name of its own; name the folder, or use sync")
+        final = folder / name if into else folder
+        if item.kind == FILE:
+            get_file(haul, item, final, known)
+        else:
+            get_tree(haul, place, final, known, follow_outside=True, verify=verify)
+
+    return work
+
+
+def pull(source: str, target: Path, *, by_host: bool) -> Work:
+    """The content of a folder on the host to a folder here."""
+
+    def work(haul: Haul) -> None:
+        place = on_host(haul.client.config, source).rstrip("/") or "/"
+        folder = _folder(haul, target, by_host=by_host)
+        verify = bool(haul.options.verify)
+        try:
+            get_tree(haul, place, folder, None, follow_outside=False, verify=verify)
+        except TransferError as error:
+            kind = haul.survey(target=place).kind if error.returncode == 1 else FOLDER
+            if kind != FOLDER:
+                raise TransferError(f"{place}: {_no_folder(kind)}") from error
+            raise
+
+    return work
+
+
+def _no_folder(kind: str) -> str:
+    return "no such folder on the host" if kind == NOTHING else "is no folder"
+
+
+def _check_distinct(found: Sequence[Found]) -> None:
+    """:raises TransferError: two would have the same name here."""
+    names = [name_of(item.path) for item in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise TransferError(f"{name!r} matches in several folders; get them one by one")
+
+
+def _folder(haul: Haul, target: Path, *, by_host: bool) -> Path:
+    """A host's name as one folder's: a config without a name has its address."""
+    if not by_host:
+        return target
+    name = haul.host.replace("/", "_")
+    return target / (f"_{name}" if name in ("", ".", "..") else name)

@@ -1,0 +1,46 @@
+"""What may be asked of a transfer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..fanout import FANOUT
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to transfer; the same for all hosts.
+
+    :param exclude: patterns as in rsync's FILTER RULES (``*.log``, ``/build/``, ``data/**``); each
+        overrides those before, and ``!`` in front takes a name back in.
+    :param gitignore: leave out what git ignores in the source, and ``.git``.
+    :param delete: remove at the target what the source has not; what is left out stays.
+    :param checksum: compare contents, also where size and time are equal.
+    :param verify: compare a SHA-256 of each copied file at the far end; None: for put and get.
+    :param dry_run: change nothing, tell what would be done.
+    :param fanout: hosts at the same time.
+    :param timeout: seconds for one host; None: no limit.
+    :param relay: send to few hosts, which pass it on to the others.
+    """
+
+    exclude: tuple[str, ...] = ()
+    gitignore: bool = False
+    delete: bool = False
+    checksum: bool = False
+    verify: bool | None = None
+    dry_run: bool = False
+    fanout: int = FANOUT
+    timeout: float | None = None
+    relay: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fanout < 1:
+            raise UsageError(f"fanout: expected at least 1, got {self.fanout}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"timeout: expected more than 0 seconds, got {self.timeout}")
+        for pattern in self.exclude:
+            if not pattern.lstrip("!") or "\0" in pattern:
+                raise UsageError(f"exclude: {pattern!r} is no pattern")

@@ -1,0 +1,255 @@
+"""A local program whose "remote shell" is a session over the client's link.
+
+rsync starts `remote_shell`, which hands over its ends of rsync's pipes; a session on the host is
+opened with them as its stdin and stdout.  Where the link can (`PipingLink`), nothing of what rsync
+says passes through this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from ..execution import Ending
+from ..keeper import Report
+from ..link import Link, LinkLostError
+from ..result import SSHResult
+from . import remote_shell
+from .conduit import Conduit
+
+__all__ = ["REMOTE_SHELL", "Piped"]
+
+#: What a program takes for the name of its remote shell, with `%d` for the socket's number.
+_REMOTE_SHELL = f'"{sys.executable}" -I -S "{remote_shell.__file__}" %d'
+#: Stands for `_REMOTE_SHELL` in the arguments of a `Piped`.
+REMOTE_SHELL = "\0remote shell"
+
+_HANDOVER_TIMEOUT = 10.0  # seconds for the remote shell to send what it has begun to send
+_CLEANUP_TIMEOUT = 5.0  # seconds for a program that shall end to do so by itself
+_CHUNK_BYTES = 256 * 1024
+_UNKNOWN_STATUS = 255  # as ssh tells it
+_MAX_STDERR_BYTES = 64 * 1024
+
+OnLine = Callable[[str], None]
+
+
+class Piped:
+    """One run of a local program over a link, as work of `SSHClient.perform`.
+
+    :param argv: the program and its arguments; one of them is `REMOTE_SHELL`.
+    :param command: makes the exec request of the arguments that the remote shell was given.
+    :param on_line: gets each line of its stdout, in the thread that runs it; a carriage return
+        ends one too.
+    :param stdin: what it reads; None: nothing.
+    :param limit: seconds, None for no limit.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        command: Callable[[list[str]], str],
+        on_line: OnLine,
+        *,
+        stdin: IO[bytes] | None = None,
+        limit: float | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> None:
+        self._argv, self._command, self._on_line = argv, command, on_line
+        self._stdin, self._environ = stdin, environ
+        self.limit = limit
+        self.report = Report()
+        self.is_interrupted = False
+        self._started = time.monotonic()
+        self._is_cancelled = False
+        self._timed_out = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self.stderr = b""
+
+    def run_over(self, link: Link) -> Ending:
+        """:raises LinkLostError: the link failed before anything was started on the host."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = self._start(theirs.fileno())
+            theirs.close()
+            relay = _Relay(ours, link, self._command, self._take_stderr)
+            relay.start()
+            timer = self._limited()
+            try:
+                self._follow(process)
+            except BaseException:
+                self._end(process)
+                raise
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                relay.finish()
+        if self._timed_out:
+            return Ending(timed_out=True)
+        if self._is_cancelled:
+            return Ending(interrupted=True)
+        if relay.not_started is not None:
+            raise relay.not_started
+        if relay.lost is not None:
+            return Ending(lost=relay.lost)
+        return Ending(status=process.returncode)
+
+    def cancel(self) -> None:
+        """End it, from another thread."""
+        self._is_cancelled = True
+        process = self._process
+        if process is not None:
+            process.terminate()
+
+    def result(
+        self, host: str, returncode: int, link: Link | None, error: str | None = None
+    ) -> SSHResult:
+        if self._timed_out:
+            error = f"{host}: the time limit of {self.limit:g} s passed"
+        return SSHResult(
+            success=returncode == 0 and error is None,
+            returncode=returncode,
+            stdout="",
+            stderr=self.stderr.decode("utf-8", "replace"),
+            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
+            command=Path(self._argv[0]).name,
+            host=host,
+            transport_used=link.route if link else None,
+            timed_out=self._timed_out,
+            error=error,
+            stderr_bytes=self.stderr,
+        )
+
+    def _start(self, socket_number: int) -> subprocess.Popen[bytes]:
+        shell = _REMOTE_SHELL % socket_number
+        if self._stdin is not None:
+            self._stdin.seek(0)
+        process = subprocess.Popen(
+            [shell if argument == REMOTE_SHELL else argument for argument in self._argv],
+            stdin=self._stdin or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=[socket_number],
+            env=self._environ,
+            start_new_session=True,  # Ctrl-C is for us: the program is told to end, in order
+        )
+        self._process = process
+        if self._is_cancelled:
+            process.terminate()
+        return process
+
+    def _limited(self) -> threading.Timer | None:
+        if self.limit is None:
+            return None
+
+        def pass_() -> None:
+            self._timed_out = True
+            self.cancel()
+
+        remaining = max(0.0, self._started + self.limit - time.monotonic())
+        timer = threading.Timer(remaining, pass_)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _follow(self, process: subprocess.Popen[bytes]) -> None:
+        out, stderr = process.stdout, process.stderr
+        assert out is not None  # noqa: S101  # for the type checker
+        assert stderr is not None  # noqa: S101
+        reading = threading.Thread(target=self._read_stderr, args=(stderr,), daemon=True)
+        reading.start()
+        with out as stdout:
+            rest = b""
+            while chunk := os.read(stdout.fileno(), _CHUNK_BYTES):
+                *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+                for line in lines:
+                    self._on_line(os.fsdecode(line))
+        process.wait()
+        reading.join(_CLEANUP_TIMEOUT)
+
+    def _read_stderr(self, stderr: IO[bytes]) -> None:
+        with contextlib.suppress(OSError, ValueError), stderr:
+            while chunk := os.read(stderr.fileno(), _CHUNK_BYTES):
+                self._take_stderr(chunk)
+
+    def _take_stderr(self, chunk: bytes) -> None:
+        self.stderr = (self.stderr + chunk)[-_MAX_STDERR_BYTES:]
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(_CLEANUP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class _Relay:
+    """Answers the remote shell with a session on the host, in a thread of its own."""
+
+    def __init__(
+        self,
+        conversation: socket.socket,
+        link: Link,
+        command: Callable[[list[str]], str],
+        on_stderr: Callable[[bytes], None],
+    ) -> None:
+        self._conversation = conversation
+        self._command = command
+        self._conduit = Conduit(link, on_stderr)
+        self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
+        self.lost: str | None = None
+        self.not_started: LinkLostError | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """The program has ended; wait for the session to do so too."""
+        with contextlib.suppress(OSError):
+            self._conversation.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_CLEANUP_TIMEOUT)
+        self._conduit.cancel()
+        self._thread.join(_CLEANUP_TIMEOUT)
+
+    def _run(self) -> None:
+        handed_over = _receive(self._conversation)
+        if handed_over is None:
+            return  # the program ended without a remote shell
+        arguments, stdin, stdout = handed_over
+        status = None
+        try:
+            status = self._conduit.run(self._command(arguments), stdin, stdout)
+        except LinkLostError as error:
+            if self._conduit.has_begun:
+                self.lost = str(error)
+            else:
+                self.not_started = error
+        with contextlib.suppress(OSError):
+            self._conversation.sendall(bytes([_UNKNOWN_STATUS if status is None else status & 255]))
+
+
+def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
+    """The arguments of the remote shell, and its stdin and stdout."""
+    room = socket.CMSG_SPACE(2 * 4)
+    try:
+        received, ancillary, _, _ = conversation.recvmsg(_CHUNK_BYTES, room)
+    except OSError:
+        return None
+    if not ancillary:
+        return None
+    stdin, stdout = struct.unpack("=ii", ancillary[0][2][:8])
+    conversation.settimeout(_HANDOVER_TIMEOUT)
+    length = int.from_bytes(received[:4], "big")
+    while len(received) < 4 + length:
+        received += conversation.recv(_CHUNK_BYTES)
+    conversation.settimeout(None)
+    return [os.fsdecode(word) for word in received[4:].split(b"\0")], stdin, stdout

@@ -1,0 +1,255 @@
+"""rsync between this machine and a host, over the client's link.
+
+The local rsync does the work; its remote shell is a session of the link (`piping`), so that each
+route, the health file and control masters serve it like any command.
+
+::
+
+    moved = Rsync(client).push(Path("app"), "~/releases/5", Rules(link_dest="../4"))
+    if not moved.result:
+        print(moved.result.error)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..client import SSHClient
+from ..errors import UsageError
+from ..faults import printable
+from ..result import SSHResult
+from ..script import one_line, quote
+from .patterns import encoded, filter_rules
+from .piping import REMOTE_SHELL, Piped
+from .places import on_host, word
+from .rsync_flags import Rules, Version, flags, parse_version
+from .rsync_output import Change, Meter, parse_change, parse_meter, parse_stat
+from .stopping import Stop
+
+__all__ = ["Moved", "Rsync", "Rules", "local_rsync"]
+
+# Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
+_FIND = (
+    "for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do "
+    'command -v "$rsync" >/dev/null 2>&1 && break; done'
+)
+# rsync(1), EXIT VALUES.
+_PARTIAL_ERROR, _VANISHED = 23, 24
+_OK = (0, _VANISHED)
+#: What the command begins with that tells a dead rsync from a dead login shell.
+_UNCLEAN = "protocol version mismatch"
+
+OnMeter = Callable[[Meter], None]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one rsync did; true when it did all.
+
+    ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine
+    wrote to the host, ``received_bytes`` what it read, 0 where rsync could not tell at the end.
+    """
+
+    result: SSHResult
+    changes: tuple[Change, ...] = ()
+    stats: dict[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return self.result.success
+
+    @property
+    def sent(self) -> list[Change]:
+        """The files whose content was copied."""
+        return [change for change in self.changes if change.kind == "sent"]
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.stats.get("Total bytes sent", 0)
+
+    @property
+    def received_bytes(self) -> int:
+        return self.stats.get("Total bytes received", 0)
+
+
+class Rsync:
+    """rsync to and from one host; for one thread at a time.
+
+    What happens on the host raises nothing: it is in `Moved`.
+
+    :param stop: ends what is under way when it is set, from any thread.
+    """
+
+    def __init__(self, client: SSHClient, *, stop: Stop | None = None) -> None:
+        self._client = client
+        self._stop = stop or Stop()
+
+    def push(
+        self,
+        source: str | Path | Sequence[str | Path],
+        target: str,
+        rules: Rules = Rules(),  # noqa: B008  # frozen
+        *,
+        on_meter: OnMeter | None = None,
+        timeout: float | None = None,
+    ) -> Moved:
+        """Make ``target``, a folder on the host, hold what ``source`` holds.
+
+        :param source: a folder, whose content is sent; or several files and folders, which are
+            sent into ``target``.
+        :param target: made with the folders above it; relative to the host's ``work_dir``, ``~`` is
+            the remote home.
+        :param on_meter: is told now and then how far it is.
+        :param timeout: seconds; None: no limit.
+        :raises UsageError: there is no rsync here, or a path cannot be used.
+        """
+        place = on_host(self._client.config, target)
+        if isinstance(source, str | Path):
+            arguments = [_local(f"{source}/")]
+        else:
+            arguments = [_local(str(item)) for item in source]
+        there = word(place)
+        # A dry run takes a folder that is not there for an empty one.
+        enter, path = (
+            ("true", f"{there}/") if rules.dry_run else (f"mkdir -p {there} && cd {there}", ".")
+        )
+        command = functools.partial(self._command, enter, path, rules)
+        return self._run(rules, [*arguments, "host:."], command, on_meter, timeout, pulls=False)
+
+    def pull(
+        self,
+        source: str,
+        target: str | Path,
+        rules: Rules = Rules(),  # noqa: B008  # frozen
+        *,
+        names: str | None = None,
+        on_meter: OnMeter | None = None,
+        timeout: float | None = None,
+    ) -> Moved:
+        """Make ``target``, a folder here, hold what the folder ``source`` on the host holds.
+
+        :param names: only these in ``source``: shell words, quoted where they are literal.
+        """
+        place = on_host(self._client.config, source)
+        enter = f"cd {word(place)}"
+        command = functools.partial(self._command, enter, names or ".", rules)
+        return self._run(
+            rules, ["host:.", _local(str(target))], command, on_meter, timeout, pulls=True
+        )
+
+    def _run(
+        self,
+        rules: Rules,
+        places: list[str],
+        command: Callable[[list[str]], str],
+        on_meter: OnMeter | None,
+        timeout: float | None,
+        *,
+        pulls: bool,
+    ) -> Moved:
+        here = local_rsync()
+        if here is None:
+            raise UsageError("rsync: is not on PATH: install it")
+        program, version = here
+        # Which version the host has matters to none of these flags.
+        chosen = flags(rules, version, pulls=pulls, tells_progress=on_meter is not None)
+        reading = _Reading(on_meter)
+        with tempfile.TemporaryFile() as excluded:
+            excluded.write(encoded(filter_rules(rules)))
+            piped = Piped(
+                [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
+                command,
+                reading.line,
+                stdin=excluded,
+                limit=timeout,
+                environ=_environment(),
+            )
+            with self._stop.ending(piped.cancel):
+                result = self._client.perform(piped)
+        return Moved(_told(result), tuple(reading.changes), reading.stats)
+
+    def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
+        """The exec request for what rsync asked its remote shell to start.
+
+        That is ``[-l user] host rsync --server …flags… . place``; the place is a stand-in.
+        """
+        given = arguments[arguments.index("--server") : -2]
+        words = " ".join(_flag(argument, rules) for argument in given)
+        text = f'{_FIND}; {enter} && exec "$rsync" {words} . {paths}'
+        return one_line(text, self._client.config.shell)
+
+
+class _Reading:
+    """What rsync has printed so far."""
+
+    def __init__(self, on_meter: OnMeter | None) -> None:
+        self._on_meter = on_meter
+        self.changes: list[Change] = []
+        self.stats: dict[str, int] = {}
+
+    def line(self, line: str) -> None:
+        if (change := parse_change(line)) is not None:
+            self.changes.append(change)
+        elif (stat := parse_stat(line)) is not None:
+            self.stats[stat[0]] = stat[1]
+        elif self._on_meter is not None and (meter := parse_meter(line)) is not None:
+            self._on_meter(meter)
+
+
+def local_rsync() -> tuple[str, Version] | None:
+    """This machine's rsync: where it is and its version; None where there is none."""
+    program = shutil.which("rsync")
+    version = _version_of(program) if program else None
+    return (program, version) if program and version else None
+
+
+@functools.cache
+def _version_of(program: str) -> Version | None:
+    said = subprocess.run([program, "--version"], capture_output=True, check=False, timeout=10)
+    return parse_version(said.stdout.decode("utf-8", "replace").partition("\n")[0])
+
+
+def _local(path: str) -> str:
+    """A path that rsync takes neither for a flag nor for a place on a host."""
+    absolute = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow a link at the end
+    return f"{absolute.rstrip('/')}/" if path.endswith("/") else absolute
+
+
+def _flag(argument: str, rules: Rules) -> str:
+    """A flag for the host's rsync as a word: the one path that may be in it is ours."""
+    if argument.startswith("--link-dest="):
+        return f"--link-dest={word(rules.link_dest or '')}"
+    return quote(argument)
+
+
+def _environment() -> dict[str, str]:
+    """No RSYNC_RSH, RSYNC_PARTIAL_DIR …; and messages in English, with figures as in C."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")}
+    return {**kept, "LC_ALL": "C"}
+
+
+def _told(result: SSHResult) -> SSHResult:
+    """With rsync's words for what went wrong."""
+    if result.returncode == _VANISHED and result.error is None:
+        return replace(result, success=True, returncode=0)
+    if result.success or result.error is not None:
+        return result
+    return replace(result, error=f"{result.host}: {_reason(result.stderr, result.returncode)}")
+
+
+def _reason(stderr: str, status: int) -> str:
+    """rsync's first complaints, without its name and where in its source it stood."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if not re.match(r"rsync error: |\(see |WARNING", line)]
+    if any(_UNCLEAN in line for line in telling):
+        return "rsync: a login file on the host prints something; let it do so in terminals only"
+    chosen = [re.sub(r"^rsync: (\[\w+\] )?", "", line) for line in (telling or lines)[:3]]
+    more = f" (and {len(telling) - 3} more)" if len(telling) > 3 else ""
+    return "rsync: " + (printable("; ".join(chosen)) or f"exit status {status}") + more

@@ -1,0 +1,101 @@
+"""What rsync is told: flags by what the rsyncs of both ends know, as a list (pure).
+
+Differences that matter, from rsync(1) and its NEWS: 2.6.9 and openrsync (what macOS has had) know
+neither ``--info`` (3.1) nor ``--no-protect-args`` (3.0); both are for this end alone.  What is sent
+to the host's rsync is known since 2.6.4.  openrsync says "openrsync: protocol version 29" and calls
+itself compatible with 2.6.9.
+
+Paths on the host never stand in these flags: `rsync` puts them, quoted by us, where rsync would
+have put its own quoting, which changed with 3.2.4.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["LINE_MARK", "PARTIAL_FOLDER", "Rules", "Version", "flags", "parse_version"]
+
+#: A folder beside an unfinished file; rsync leaves it out of what it copies and removes it.
+PARTIAL_FOLDER = ".ringtasks-partial"
+#: Begins each line that tells of a file, so that nothing else is taken for one.
+LINE_MARK = "ringtasks-file"
+
+_VERSION = re.compile(r"rsync\s+version\s+v?(\d+)\.(\d+)(?:\.(\d+))?")
+
+
+class Version(NamedTuple):
+    """An rsync's; ``is_open`` for OpenBSD's rewrite, which macOS has had since 15.4."""
+
+    major: int
+    minor: int
+    patch: int = 0
+    is_open: bool = False
+
+    def knows(self, major: int, minor: int) -> bool:
+        """Whether it has what came with that version of the original."""
+        return not self.is_open and (self.major, self.minor) >= (major, minor)
+
+    def __str__(self) -> str:
+        return f"{'openrsync, as ' if self.is_open else ''}{self.major}.{self.minor}.{self.patch}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to copy.
+
+    :param delete: remove what the source has not; what is excluded stays.
+    :param exclude: patterns as in rsync's FILTER RULES, each of which overrides those before;
+        ``!`` in front takes a name back in.
+    :param ignored: paths below the source that are left out: literal, ``/`` at the end of folders.
+    :param follow_outside: a symbolic link that leads out of the source is copied as what it leads
+        to. Where not, it is kept when sent; when received it is always left out.
+    :param checksum: compare contents where size and time are equal.
+    :param link_dest: a folder on the receiving side, relative to the target or absolute:
+        files that are equal there become hard links.
+    :param dry_run: change nothing, tell what would be.
+    """
+
+    delete: bool = False
+    exclude: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    follow_outside: bool = False
+    checksum: bool = False
+    link_dest: str | None = None
+    dry_run: bool = False
+
+
+def parse_version(first_line: str) -> Version | None:
+    """The version in what ``rsync --version`` prints first; None: it is no rsync."""
+    if first_line.startswith("openrsync"):
+        return Version(2, 6, 9, is_open=True)
+    found = _VERSION.search(first_line)
+    if found is None:
+        return None
+    major, minor, patch = (int(number or 0) for number in found.groups())
+    return Version(major, minor, patch)
+
+
+def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) -> list[str]:
+    """rsync's arguments but for the remote shell and the two places."""
+    # --from0 is for what stands behind it only.
+    chosen = ["-rlpt", "--from0", "--exclude-from=-", "--stats"]
+    # %i is what happens to the file, %l its size, %n its name.
+    chosen.append(f"--out-format={LINE_MARK} %i %l %n")
+    if local.knows(3, 0):
+        chosen.append("--no-protect-args")  # RSYNC_PROTECT_ARGS, or how it was built
+    if tells_progress and local.knows(3, 1):
+        chosen += ["--info=progress2", "--no-human-readable"]
+    if pulls:
+        # The host is not trusted: no link out of the target, no set-user-ID.
+        chosen += ["--safe-links", "--chmod=ug-s"]
+    if rules.follow_outside:
+        chosen.append("--copy-unsafe-links")
+    chosen.append("--partial-dir=" + PARTIAL_FOLDER)
+    for name in ("delete", "checksum", "dry_run"):
+        if getattr(rules, name):
+            chosen.append(f"--{name.replace('_', '-')}")
+    if rules.link_dest is not None:
+        chosen.append(f"--link-dest={rules.link_dest}")
+    return chosen

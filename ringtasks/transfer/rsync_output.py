@@ -1,0 +1,75 @@
+"""What rsync prints, understood (pure).
+
+Source: rsync(1), "--itemize-changes", "--info=progress2", "--stats"; log.c, `filtered_fwrite`, for
+``\\#012``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .rsync_flags import LINE_MARK
+
+__all__ = ["Change", "Meter", "parse_change", "parse_meter", "parse_stat"]
+
+_CHANGE = re.compile(rf"{LINE_MARK} (\S+)\s+(\d[\d,]*) (.*)\Z", re.DOTALL)
+_METER = re.compile(r"\s*([\d,]+)\s+(\d+)%\s+([\d.,]+)([kMGT]?)B/s")
+_STAT = re.compile(r"(Total [a-z ]+|Literal data): ([\d,]+)")
+_ESCAPED = re.compile(rb"\\#([0-7]{3})")
+_UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+class Change(NamedTuple):
+    """One thing that rsync did, or would do.
+
+    ``kind``: ``sent`` (its content, either way), ``deleted``, or ``made`` (folders, links, what was
+    renamed, modes and times).
+    """
+
+    kind: str
+    name: str
+    size_bytes: int
+
+
+class Meter(NamedTuple):
+    """How far it is: bytes and percent of what it knows of, and its rate in bytes a second."""
+
+    done_bytes: int
+    percent: int
+    rate: float
+
+
+def parse_change(line: str) -> Change | None:
+    """What a line tells of a file; None where it tells of none."""
+    found = _CHANGE.match(line)
+    if found is None:
+        return None
+    item, size, name = found.groups()
+    kind = "deleted" if item.startswith("*deleting") else "made"
+    if item[0] in "<>" and item[1:2] == "f":
+        kind = "sent"
+    return Change(kind, _unescaped(name), int(size.replace(",", "")))
+
+
+def parse_meter(line: str) -> Meter | None:
+    """A line of ``--info=progress2``."""
+    found = _METER.match(line)
+    if found is None:
+        return None
+    done, percent, rate, unit = found.groups()
+    in_bytes = float(rate.replace(",", "")) * _UNITS[unit]
+    return Meter(int(done.replace(",", "")), int(percent), in_bytes)
+
+
+def parse_stat(line: str) -> tuple[str, int] | None:
+    """A line of ``--stats``: such as ("Total bytes sent", 1234)."""
+    found = _STAT.match(line)
+    return (found[1], int(found[2].replace(",", ""))) if found else None
+
+
+def _unescaped(name: str) -> str:
+    """rsync prints control characters as ``\\#`` and three octal digits."""
+    raw = name.encode("utf-8", "surrogateescape")
+    plain = _ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 255]), raw)
+    return plain.decode("utf-8", "surrogateescape")

@@ -1,0 +1,152 @@
+"""Folders, or several files, to a host or from it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .checksums import hashes_on_host, sha256_of
+from .haul import Haul, TransferError
+from .places import name_of, words
+from .rsync import Moved, Rsync
+from .survey import Found, Survey
+
+__all__ = ["get_tree", "put_tree"]
+
+_NAMED = 3  # names in a message
+
+
+def put_tree(
+    haul: Haul,
+    source: Path | Sequence[Path],
+    target: str,
+    known: Survey | None,
+    *,
+    ignored: tuple[str, ...] = (),
+    follow_outside: bool,
+    verify: bool,
+) -> None:
+    """Make ``target``, a folder on the host, hold what ``source`` holds.
+
+    :param source: a folder, whose content it is; or several files and folders.
+    :param known: None: the host was asked nothing yet.
+    :param ignored: as in `Rules`.
+    :param verify: compare each file that was sent by SHA-256.
+    :raises TransferError: not all of it could be copied, or something changed meanwhile.
+    """
+    rules = haul.rules(ignored=ignored, follow_outside=follow_outside)
+    started_ns = time.time_ns()
+
+    def push(rsync: Rsync) -> Moved:
+        return rsync.push(source, target, rules, on_meter=haul.meter(), timeout=haul.remaining)
+
+    haul.rsync(push)
+    if haul.options.dry_run:
+        return
+    _check_unchanged(haul, source, started_ns)
+    if verify:
+        _verify(haul, source, target, known)
+
+
+def get_tree(
+    haul: Haul,
+    source: str,
+    target: Path,
+    known: Survey | None,
+    *,
+    matched: Sequence[Found] = (),
+    follow_outside: bool,
+    verify: bool,
+) -> None:
+    """Make ``target``, a folder here, hold what the folder ``source`` on the host holds.
+
+    :param matched: what ``source`` is a pattern of: these go into ``target``.
+    :raises TransferError: not all of it could be copied.
+    """
+    rules = haul.rules(follow_outside=follow_outside)
+    if not haul.options.dry_run:
+        with haul.local(target):
+            target.mkdir(parents=True, exist_ok=True)
+
+    # The shell expands a pattern again, from the root: the names may be more than a command holds.
+    folder, names = ("/", words(source)) if matched else (source, None)
+
+    def pull(rsync: Rsync) -> Moved:
+        return rsync.pull(
+            folder, target, rules, names=names, on_meter=haul.meter(), timeout=haul.remaining
+        )
+
+    haul.rsync(pull)
+    if verify and not haul.options.dry_run:
+        _verify(haul, target, source, known, matched)
+
+
+def _check_unchanged(haul: Haul, source: Path | Sequence[Path], started_ns: int) -> None:
+    """:raises TransferError: a file was written to since then."""
+    changed = []
+    for change in haul.sent:
+        path = _here(source, change.name)
+        try:
+            status = os.stat(path)  # noqa: PTH116  # 20,000 times
+        except OSError:
+            changed.append(change.name)
+            continue
+        if max(status.st_mtime_ns, status.st_ctime_ns) >= started_ns:
+            changed.append(change.name)
+    if changed:
+        raise TransferError(f"changed while it was being sent: {_listed(changed)}; send it again")
+
+
+def _verify(
+    haul: Haul,
+    here: Path | Sequence[Path],
+    there: str,
+    known: Survey | None,
+    matched: Sequence[Found] = (),
+) -> None:
+    """Compare what was copied, file by file.
+
+    :raises TransferError: a file differs.
+    """
+    sent = haul.sent
+    hasher = known.hasher if known else haul.survey().hasher
+    if not sent or not hasher:
+        return
+    names = [change.name for change in sent]
+    folder, paths = ("/", [_there(matched, name) for name in names]) if matched else (there, names)
+    size_bytes = sum(change.size_bytes for change in sent)
+    sums = hashes_on_host(haul.client, folder, paths, hasher, size_bytes)
+    if isinstance(sums, str):
+        raise TransferError(f"could not be checked on the host: {sums}")
+    differing = []
+    for name, expected in zip(names, sums, strict=True):
+        with haul.local(name):
+            if sha256_of(Path(_here(here, name))) != expected:
+                differing.append(name)
+    haul.checked = len(names) - len(differing)
+    if differing:
+        raise TransferError(f"differs by its SHA-256: {_listed(differing)}")
+
+
+def _here(source: Path | Sequence[Path], name: str) -> str:
+    """Where a name that rsync told is on this machine."""
+    if isinstance(source, Path):
+        return f"{source}/{name}"
+    first = name.partition("/")[0]
+    for item in source:
+        if item.name == first:
+            return f"{item.parent}/{name}"
+    return name
+
+
+def _there(matched: Sequence[Found], name: str) -> str:
+    """Where it is on the host."""
+    first, slash, rest = name.partition("/")
+    return next(item.path for item in matched if name_of(item.path) == first) + slash + rest
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(repr(name) for name in names[:_NAMED]) + more

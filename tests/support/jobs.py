@@ -1,0 +1,95 @@
+"""A host with a home of its own, and what tests do with the jobs there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ringtasks import SSHClient, jobs
+from ringtasks.background import JOBS_FOLDER
+
+__all__ = ["JobHost", "end_jobs", "eventually", "is_alive", "marked", "reboot"]
+
+T = TypeVar("T")
+
+
+class JobHost:
+    """A client, and the home of the user whom it logs in as."""
+
+    def __init__(self, home: Path, client: SSHClient) -> None:
+        self.home, self.client = home, client
+
+    def start(self, command: str, **options: Any) -> jobs.Job:
+        return jobs.start(self.client, command, **options)
+
+    def folder(self, job: jobs.Job) -> Path:
+        return self.home / JOBS_FOLDER / job.id
+
+    def log(self, job: jobs.Job) -> str:
+        return (self.folder(job) / "log").read_text()
+
+    def pid(self, job: jobs.Job, file: str = "process") -> int:
+        """Of the command's process, or of its keeper."""
+        return int((self.folder(job) / file).read_text().split()[0])
+
+    def kill_keeper(self, job: jobs.Job) -> None:
+        keeper = self.pid(job, "keeper")
+        os.kill(keeper, signal.SIGKILL)
+        eventually(lambda: not is_alive(keeper))
+
+    def reboot(self) -> None:
+        """As if the host had been booted since: what was written bears another boot's id."""
+        reboot(self.home)
+
+
+def reboot(home: Path) -> None:
+    """As if the host of that home had been booted since its jobs were started."""
+    boot, other = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "another-boot"
+    for name in ("process", "keeper"):
+        for file in home.glob(f"{JOBS_FOLDER}/*/{name}"):
+            file.write_text(file.read_text().replace(boot, other))
+
+
+def eventually(condition: Callable[[], T], timeout: float = 20.0) -> T:
+    """What ``condition`` returns as soon as that is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+    return value
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def marked(job_id: str) -> list[int]:
+    """The processes that bear a job's mark."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if f"RINGTASKS_RUN_ID={job_id}".encode() in file.read_bytes():
+                found.append(int(file.parent.name))
+    return found
+
+
+def end_jobs(home: Path) -> None:
+    """Kill what was started, and see that nothing is left of it."""
+    for folder in home.glob(f"{JOBS_FOLDER}/*"):
+        eventually(lambda: _kill(marked(folder.name)))  # noqa: B023  # it is called right here
+
+
+def _kill(pids: list[int]) -> bool:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not pids

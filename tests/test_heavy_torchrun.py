@@ -1,0 +1,150 @@
+"""``inv train --nodes 2`` on the real torchrun: two hosts, gloo between them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Inv
+from tests.support.sshd import Sshd
+from tests.support.training import WriteSettings, await_job, run_of, start_train
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(240)]
+
+#: Each rank learns the same line from points of its own; the gradients are averaged over all.
+PROGRAM = """
+import os, sys, time
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+rank, world = dist.get_rank(), dist.get_world_size()
+torch.manual_seed(rank)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+for epoch in range(1, 21):
+    x = torch.rand(32, 1)
+    loss = ((model(x) - (3 * x + 1)) ** 2).mean()
+    optimizer.zero_grad(); loss.backward(); optimizer.step()
+    print(f"epoch {epoch}/20 loss={loss.item():.4f} rank={rank} world={world}", flush=True)
+    if sys.argv[1:] == ["fail", str(rank)]:
+        sys.exit(5)
+    if sys.argv[1:] == ["stay"] and epoch == 3:
+        time.sleep(600)
+slope = model.module.weight.item()
+sums = [torch.zeros(1) for _ in range(world)]
+dist.all_gather(sums, model.module.weight.detach().view(1))
+assert len({value.item() for value in sums}) == 1
+if rank == 0:
+    open("model", "w").write(str(slope))
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture
+def two_nodes(
+    make_sshd: Callable[..., Sshd],
+    write_hosts: Callable[..., Path],
+    write_settings: WriteSettings,
+    tmp_path: Path,
+) -> Callable[..., dict[str, Sshd]]:
+    """Two hosts at addresses of their own, and settings for the program over both."""
+    pytest.importorskip("torch", reason="needs the extra 'heavy'")
+
+    def prepare(*arguments: str) -> dict[str, Sshd]:
+        servers = {"a": make_sshd(addresses=["127.0.0.2"]), "b": make_sshd(addresses=["127.0.0.3"])}
+        write_hosts(
+            **{
+                name: {"ssh_host": server.address, "ssh_port": server.port}
+                for name, server in servers.items()
+            }
+        )
+        write_settings(
+            command=" ".join(["python3 net.py", *arguments]),
+            nodes=2,
+            nproc_per_node=2,
+            venv=sys.prefix,
+            env={"OMP_NUM_THREADS": "1"},
+            preflight={"imports": ["torch"]},
+        )
+        (tmp_path / "src" / "net.py").write_text(PROGRAM)
+        return servers
+
+    return prepare
+
+
+def processes_of(text: str) -> list[int]:
+    """The processes with ``text`` in their arguments."""
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if text.encode() in _read(path)
+    ]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_two_hosts_train_one_model_together_and_their_ranks_are_told_apart(
+    inv: Inv, two_nodes: Callable[..., dict[str, Sshd]], tmp_path: Path
+) -> None:
+    two_nodes()
+
+    done = inv("train", timeout=200)
+    plotted = inv("plot", "--metric", "loss", "--out", "run.svg")
+
+    said, out = done.stderr.decode(), done.stdout.decode()
+    assert done.returncode == 0, said + out
+    assert "the hosts meet at " in said
+    for rank in range(4):
+        assert f"[rank {rank}]: epoch 20/20 loss=" in out
+    assert {line.partition(":")[0] for line in out.splitlines()} == {"a", "b"}
+    assert "world=4" in out
+    folder, record = run_of(tmp_path)
+    assert [job["host_id"] for job in record["attempts"][0]["jobs"]] == ["a", "b"]
+    assert plotted.returncode == 0, plotted.stderr
+    assert (folder / "attempt-1.log").read_text().count("loss=") == 20  # of one rank
+
+
+def test_one_hosts_failure_stops_the_rest(
+    inv: Inv, two_nodes: Callable[..., dict[str, Sshd]], tmp_path: Path
+) -> None:
+    two_nodes("fail", "3")
+
+    done = inv("train", timeout=200)
+
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert "stopping the other hosts" in said
+    run_id = run_of(tmp_path)[1]["id"]
+    assert processes_of(f"--rdzv-id={run_id}") == []
+
+
+def test_one_stop_frees_all_hosts(
+    inv: Inv, two_nodes: Callable[..., dict[str, Sshd]], tmp_path: Path
+) -> None:
+    two_nodes("stay")
+    process = start_train(tmp_path)
+    await_job(tmp_path)
+    run_id = run_of(tmp_path)[1]["id"]
+    deadline = time.monotonic() + 120
+    while len(processes_of("net.py")) < 6 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running = len(processes_of("net.py"))
+
+    stopped = inv("stop", run_id, "--grace", "5", timeout=60)
+    process.communicate(timeout=60)
+    listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
+
+    assert running == 6  # two agents, and two ranks each
+    assert stopped.returncode == 0, stopped.stderr
+    assert processes_of("net.py") == []
+    assert [job["state"] for job in listed if job["group"] == run_id] == ["stopped", "stopped"]
+    assert process.returncode not in (0, 255)

@@ -1,0 +1,338 @@
+"""GPUs are reserved on the host: never twice, and never for longer than the job is there."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig, jobs
+from ringtasks.errors import JobNotStartedError
+from ringtasks.jobs import Job, State
+from ringtasks.jobs.request import Request
+from tests.support.jobs import JobHost, end_jobs, eventually, is_alive, marked
+from tests.support.nvidia import Gpus
+from tests.support.sshd import Sshd
+
+PRINTS = 'echo "$CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"'
+HOLDS = "until [ -e ~/go ]; do sleep 0.05; done"
+
+
+@pytest.fixture
+def gpus(tmp_path: Path) -> Gpus:
+    return Gpus(tmp_path / "gpus", count=8)
+
+
+@pytest.fixture
+def server(make_sshd: Callable[..., Sshd], gpus: Gpus) -> Iterator[Sshd]:
+    server = make_sshd(environ={"PATH": f"{gpus.bin}:{os.environ['PATH']}"})
+    yield server
+    end_jobs(server.home)
+
+
+@pytest.fixture
+def config(server: Sshd, client_key: Path) -> SSHConfig:
+    key = str(client_key)
+    return SSHConfig(
+        server.address, server.port, server.user, key, name="box", use_control_master=False
+    )
+
+
+@pytest.fixture
+def host(server: Sshd, config: SSHConfig) -> Iterator[JobHost]:
+    with SSHClient(config) as client:
+        yield JobHost(server.home, client)
+
+
+def reserved(host: JobHost) -> list[str]:
+    return sorted(link.name for link in host.home.glob(".ringtasks/gpus/GPU-*"))
+
+
+def test_a_job_gets_free_gpus_and_gives_them_back(host: JobHost, gpus: Gpus) -> None:
+    gpus.occupy(0, pid=4711)
+
+    job = host.start(f"{PRINTS}; {HOLDS}", gpus=2)
+    running = job.status()
+    held = reserved(host)
+    (host.home / "go").touch()
+    ended = job.wait(20)
+
+    assert host.log(job) == "1,2 PCI_BUS_ID\n"
+    assert (running.gpus, ended.gpus) == ((1, 2), (1, 2))
+    assert held == [gpus.uuid(1), gpus.uuid(2)]
+    assert ended.state is State.SUCCEEDED
+    assert reserved(host) == []
+
+
+def test_where_there_are_not_enough_it_says_who_has_them(host: JobHost, gpus: Gpus) -> None:
+    gpus.occupy(0, pid=4711)
+    first = host.start("sleep 60", gpus=6)
+
+    with pytest.raises(JobNotStartedError) as raised:
+        host.start("true", gpus=2)
+
+    said = str(raised.value)
+    assert "2 free GPUs are asked for, and there are 1 of 8" in said
+    assert "GPU 0: a process that no job has started" in said
+    assert f"GPU 1: job {first.id}" in said
+    assert "--queue" in said
+    assert raised.value.status == 1
+    assert len(jobs.list([host.client])[0].jobs) == 1
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_more_than_the_host_has_is_never_waited_for(host: JobHost, queue: bool) -> None:
+    with pytest.raises(JobNotStartedError, match="9 GPUs are asked for, and the host has 8"):
+        host.start("true", gpus=9, queue=queue)
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_a_driver_that_fails_is_told(host: JobHost, gpus: Gpus, queue: bool) -> None:
+    gpus.fail("Failed to initialize NVML: Driver/library version mismatch")
+
+    with pytest.raises(JobNotStartedError, match="version mismatch"):
+        host.start("true", gpus=1, queue=queue)
+
+
+def test_a_host_without_nvidia_smi_is_told(host: JobHost, gpus: Gpus) -> None:
+    (gpus.bin / "nvidia-smi").unlink()
+
+    with pytest.raises(JobNotStartedError, match="no nvidia-smi on the host"):
+        host.start("true", gpus=1)
+
+
+@pytest.mark.parametrize("end", ["exit 3", "kill -9 $$", "kill -TERM 0; sleep 9"])
+def test_however_a_job_ends_its_gpus_are_free(host: JobHost, end: str) -> None:
+    host.start(end, gpus=8).wait(20)
+
+    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+
+
+def test_a_stop_frees_them_and_tells_who_still_holds_their_memory(
+    host: JobHost, gpus: Gpus
+) -> None:
+    job = host.start("sleep 60; true", gpus=2)
+    gpus.occupy(0, pid=host.pid(job), memory_mib=40_000)
+    gpus.occupy(1, pid=4711, memory_mib=512)
+    gpus.occupy(2, pid=4712)
+
+    stopped = job.stop(1)
+
+    assert stopped.is_gone
+    assert [(p.pid, p.gpu_memory_mib) for p in stopped.gpu_holders] == [
+        (host.pid(job), 40_000),
+        (4711, 512),
+    ]
+    assert "GPU memory is held by" in str(stopped)
+    assert reserved(host) == []
+
+
+def test_a_keeper_that_was_killed_leaves_them_to_its_job_for_as_long_as_that_lives(
+    host: JobHost,
+) -> None:
+    job = host.start("sleep 60", gpus=8)
+    host.kill_keeper(job)
+    with pytest.raises(JobNotStartedError, match=f"job {job.id}"):
+        host.start("true", gpus=1)
+
+    os.kill(host.pid(job), signal.SIGKILL)
+    eventually(lambda: not is_alive(host.pid(job)))
+    eventually(lambda: not marked(job.id), timeout=10)  # what watched its log
+
+    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+
+
+def test_a_job_whose_folder_was_deleted_keeps_them_while_it_runs(host: JobHost) -> None:
+    import shutil
+
+    job = host.start("sleep 60", gpus=8)
+    shutil.rmtree(host.folder(job))
+    with pytest.raises(JobNotStartedError, match="there are 0 of 8"):
+        host.start("true", gpus=1)
+
+    job.stop(1)
+
+    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+
+
+def test_after_a_reboot_they_are_free(host: JobHost) -> None:
+    host.start("sleep 60", gpus=8)
+    for link in host.home.glob(".ringtasks/gpus/GPU-*"):
+        job_id, pid, _, start = str(link.readlink()).split(".")
+        link.unlink()
+        link.symlink_to(f"{job_id}.{pid}.another-boot.{start}")
+
+    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "dead", ["j.999999999.{boot}.5", "j.{pid}.{boot}.5", "j.{pid}.other.{start}"]
+)
+def test_the_lock_of_one_that_died_is_broken(host: JobHost, dead: str) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    folder = host.home / ".ringtasks/gpus"
+    folder.mkdir(parents=True)
+    (folder / "lock").symlink_to(dead.format(boot=boot, pid=os.getpid(), start=start))
+
+    job = host.start("true", gpus=1)
+
+    assert job.wait(20).state is State.SUCCEEDED
+    assert list(folder.iterdir()) == []
+
+
+def test_the_lock_of_one_that_lives_is_respected(host: JobHost) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    folder = host.home / ".ringtasks/gpus"
+    folder.mkdir(parents=True)
+    (folder / "lock").symlink_to(f"j.{os.getpid()}.{boot}.{start}")
+
+    with ThreadPoolExecutor(1) as thread:
+        starting = thread.submit(host.start, "true", gpus=1)
+        time.sleep(1)
+        assert not starting.done()
+        (folder / "lock").unlink()
+        assert starting.result().wait(20).state is State.SUCCEEDED
+
+
+def test_those_that_queue_run_one_after_the_other_in_their_order(host: JobHost) -> None:
+    first = host.start(HOLDS, gpus=8)
+    second = host.start("echo second >> ~/order; sleep 0.1", gpus=8, queue=True, name="second")
+    eventually(lambda: second.status().state is State.QUEUED)
+    time.sleep(1.1)  # tickets bear seconds
+    third = host.start("echo third >> ~/order", gpus=1, queue=True)
+    waiting = third.status()
+    (host.home / "go").touch()
+
+    assert [job.wait(20).state for job in (first, second, third)] == [State.SUCCEEDED] * 3
+    assert (waiting.state, waiting.reason) == (State.QUEUED, "for 1 GPUs")
+    assert (host.home / "order").read_text() == "second\nthird\n"
+    assert list((host.home / ".ringtasks/queue").iterdir()) == []
+
+
+def test_one_that_was_killed_in_the_queue_holds_nobody_up(host: JobHost) -> None:
+    holder = host.start(HOLDS, gpus=8)
+    dead = host.start("true", gpus=8, queue=True)
+    host.kill_keeper(dead)
+    alive = host.start("true", gpus=8, queue=True)
+    (host.home / "go").touch()
+
+    assert holder.wait(20).state is State.SUCCEEDED
+    assert alive.wait(20).state is State.SUCCEEDED
+    assert dead.status().state is State.LOST
+
+
+def test_one_that_is_stopped_in_the_queue_leaves_it(host: JobHost) -> None:
+    host.start("sleep 60", gpus=8)
+    queued = host.start("echo ran > ~/ran", gpus=8, queue=True)
+
+    assert queued.stop(1).is_gone
+
+    assert queued.status().state is State.STOPPED
+    assert list((host.home / ".ringtasks/queue").iterdir()) == []
+
+
+def test_a_driver_that_fails_for_a_while_does_not_end_the_waiting(
+    host: JobHost, gpus: Gpus
+) -> None:
+    host.start(HOLDS, gpus=8)
+    queued = host.start("true", gpus=8, queue=True)
+    gpus.fail("NVML: busy")
+    (host.home / "go").touch()
+    time.sleep(1.5)
+    still = queued.status().state
+    gpus.fail(None)
+
+    assert still is State.QUEUED
+    assert queued.wait(20).state is State.SUCCEEDED
+
+
+def test_gpus_are_waited_for_after_another_job(host: JobHost) -> None:
+    first = host.start(HOLDS, gpus=8)
+    second = host.start(PRINTS, gpus=8, after=first.id)
+    (host.home / "go").touch()
+
+    assert second.wait(20).state is State.SUCCEEDED
+    assert host.log(second) == "0,1,2,3,4,5,6,7 PCI_BUS_ID\n"
+
+
+def started(config: SSHConfig, *, queue: bool) -> Callable[[int], Job | None]:
+    def start(_: int) -> Job | None:
+        with SSHClient(config) as client:
+            try:
+                return jobs.start(client, f"{PRINTS}; {HOLDS}", gpus=1, queue=queue)
+            except JobNotStartedError as error:
+                assert "there are 0 of 8" in str(error), error
+                return None
+
+    return start
+
+
+@pytest.mark.timeout(240)
+def test_of_forty_at_once_eight_run_none_shares_a_gpu_and_the_others_are_refused(
+    host: JobHost, config: SSHConfig
+) -> None:
+    with ThreadPoolExecutor(40) as threads:
+        found = list(threads.map(started(config, queue=False), range(40)))
+
+    running = [job for job in found if job is not None]
+    assert len(running) == 8
+    listed = jobs.list([host.client])[0].jobs
+    assert collections.Counter(job.state for job in listed) == {State.RUNNING: 8}
+    assert sorted(gpu for job in listed for gpu in job.gpus) == list(range(8))
+
+
+@pytest.mark.timeout(240)
+def test_of_forty_that_queue_eight_run_at_a_time_and_all_in_the_end(
+    host: JobHost, config: SSHConfig
+) -> None:
+    with ThreadPoolExecutor(40) as threads:
+        found = list(threads.map(started(config, queue=True), range(40)))
+    assert None not in found
+
+    def states() -> dict[State, int]:
+        return dict(collections.Counter(job.state for job in jobs.list([host.client])[0].jobs))
+
+    eventually(lambda: states() == {State.RUNNING: 8, State.QUEUED: 32}, timeout=60)
+    listed = jobs.list([host.client])[0].jobs
+    gpus = [gpu for job in listed if job.state is State.RUNNING for gpu in job.gpus]
+    assert sorted(gpus) == list(range(8))
+
+    (host.home / "go").touch()
+    eventually(lambda: states() == {State.SUCCEEDED: 40}, timeout=120)
+    assert reserved(host) == []
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 60, 5))
+def test_a_start_that_is_killed_on_the_way_leaves_no_gpu_reserved_for_good(
+    tmp_path: Path, gpus: Gpus, milliseconds: int
+) -> None:
+    home = tmp_path / "far-home"
+    home.mkdir()
+    environ = {"HOME": str(home), "PATH": f"{gpus.bin}:{os.environ['PATH']}"}
+    script = Request("sleep 0.2", gpus=8).script("0123abcd", "me", "/bin/sh")
+
+    def launch() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", script], env=environ, capture_output=True, text=True, timeout=30
+        )
+
+    dying = subprocess.Popen(
+        ["sh", "-c", script], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    time.sleep(milliseconds / 1000)  # each value hits it somewhere else
+    os.killpg(dying.pid, signal.SIGKILL)
+    dying.wait()
+
+    eventually(lambda: launch().returncode == 0)
+    eventually(lambda: list(home.glob(".ringtasks/jobs/0123abcd/exit_status")))
+    eventually(lambda: not list(home.glob(".ringtasks/gpus/*")))

@@ -1,0 +1,328 @@
+"""A job's log is followed without a gap or a repeat, whatever happens to the link."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringtasks import SSHClient, SSHConfig, jobs
+from ringtasks.jobs import Lines, State
+from ringtasks.jobs.logs import parse_offset
+from tests.support.faulty import Wire
+from tests.support.jobs import JobHost, end_jobs, eventually
+from tests.support.sshd import Sshd
+
+
+@pytest.fixture
+def server(make_sshd: Callable[..., Sshd]) -> Iterator[Sshd]:
+    server = make_sshd()
+    yield server
+    end_jobs(server.home)
+
+
+@pytest.fixture
+def config(server: Sshd, client_key: Path) -> SSHConfig:
+    key = str(client_key)
+    return SSHConfig(
+        server.address, server.port, server.user, key, name="box", use_control_master=False
+    )
+
+
+@pytest.fixture
+def host(server: Sshd, config: SSHConfig) -> Iterator[JobHost]:
+    with SSHClient(config) as client:
+        yield JobHost(server.home, client)
+
+
+def text(chunks: Iterator[bytes]) -> bytes:
+    return b"".join(chunks)
+
+
+def test_a_log_is_read_whole_while_the_job_runs_and_after(host: JobHost) -> None:
+    job = host.start(r"printf 'a\0\377\rb\n'; until [ -e ~/go ]; do sleep 0.05; done; printf end")
+    eventually(lambda: (host.folder(job) / "log").stat().st_size == 6)
+
+    early = text(job.logs())
+    (host.home / "go").touch()
+    job.wait(20)
+
+    assert early == b"a\0\xff\rb\n"
+    assert text(job.logs()) == text(job.logs(follow=True)) == b"a\0\xff\rb\nend"
+
+
+def test_following_ends_with_the_job_and_its_last_byte(host: JobHost) -> None:
+    job = host.start("for n in 1 2 3 4 5; do echo $n; sleep 0.1; done; printf last")
+
+    assert text(job.logs(follow=True)) == b"1\n2\n3\n4\n5\nlast"
+    assert job.status().is_ended
+
+
+def test_lines_come_as_they_are_written(host: JobHost) -> None:
+    job = host.start("echo first; until [ -e ~/go ]; do sleep 0.05; done; echo second")
+    pieces = job.logs(follow=True)
+
+    assert next(pieces) == b"first\n"
+    assert job.status().state is State.RUNNING
+    (host.home / "go").touch()
+    assert text(pieces) == b"second\n"
+
+
+@pytest.mark.parametrize(
+    ("tail", "shown"),
+    [(0, b""), (1, b"c"), (2, b"b\nc"), (3, b"a\nb\nc"), (99, b"a\nb\nc")],
+)
+def test_the_last_lines_alone_are_shown(host: JobHost, tail: int, shown: bytes) -> None:
+    job = host.start("printf 'a\\nb\\nc'")
+    job.wait(20)
+
+    assert text(job.logs(tail=tail)) == shown
+    assert text(job.logs(tail=tail, follow=True)) == shown
+
+
+def test_what_was_written_since_a_moment_is_shown_as_exactly_as_the_keeper_looks(
+    host: JobHost,
+) -> None:
+    job = host.start("echo old; until [ -e ~/go ]; do sleep 0.05; done; echo new; sleep 60")
+    times = host.folder(job) / "times"
+    eventually(lambda: times.exists() and times.read_text().endswith(" 4\n"))
+    old = int(times.read_text().split()[0])
+    (host.home / "go").touch()
+    eventually(lambda: host.log(job) == "old\nnew\n")
+
+    assert text(job.logs(since=old + 1)) == b"new\n"
+    assert text(job.logs(since=old)) == b"old\nnew\n"
+    assert text(job.logs(since=0)) == b"old\nnew\n"
+
+
+def test_a_log_elsewhere_is_followed_too(host: JobHost) -> None:
+    job = host.start("echo here", log_file="~/logs/x.log")
+
+    assert text(job.logs(follow=True)) == b"here\n"
+
+
+def test_a_job_without_a_log_says_so(host: JobHost) -> None:
+    job = host.start("true")
+    job.wait(20)
+    (host.folder(job) / "log").unlink()
+
+    with pytest.raises(ConnectionError, match="has no log"):
+        text(job.logs())
+
+
+def test_a_host_that_stays_away_ends_the_following_with_what_came_so_far(
+    server: Sshd, config: SSHConfig
+) -> None:
+    with SSHClient(config) as client:
+        job = JobHost(server.home, client).start("echo said; sleep 60")
+        came: list[bytes] = []
+        with ThreadPoolExecutor(1) as thread:
+            following = thread.submit(job.follow, came.append, patience=1.0)
+            eventually(lambda: b"".join(came) == b"said\n")
+            server.revoke_all()
+            client.close_link()
+            why = following.result(30)
+
+    assert "refused" in (why or "")
+
+
+# As fast as a shell writes, for as long as the test cuts.
+WRITER = """
+n=0
+until [ -e ~/enough ]; do
+  n=$((n + 1))
+  printf 'line %d of a log that is written as fast as can be: \\r\\000\\377\\n' $n
+done
+printf 'no newline at the end'
+"""
+
+
+@pytest.mark.timeout(240)
+def test_cut_twenty_times_what_is_followed_equals_the_file_byte_for_byte(
+    server: Sshd, config: SSHConfig
+) -> None:
+    with (
+        Wire(server.address, server.port) as wire,
+        SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
+        SSHClient(config) as direct,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        host = JobHost(server.home, direct)
+        written = host.start(WRITER)
+        followed = hashlib.sha256()
+        received = [0]
+
+        def take(chunk: bytes) -> None:
+            followed.update(chunk)
+            received[0] += len(chunk)
+
+        following = thread.submit(jobs.Job(client, written.id).follow, take)
+        for _ in range(20):
+            before = received[0]
+            eventually(lambda before=before: received[0] > before)
+            wire.cut()
+        (server.home / "enough").touch()
+
+        assert following.result(120) is None
+        log = (host.folder(written) / "log").read_bytes()
+        assert received[0] == len(log) > 100_000
+        assert followed.digest() == hashlib.sha256(log).digest()
+        assert server.accepted_logins() > 15
+
+
+def test_nothing_is_left_on_the_host_by_one_who_went_away(host: JobHost) -> None:
+    job = host.start("echo said; sleep 60")
+    pieces = job.logs(follow=True)
+    assert next(pieces) == b"said\n"
+    followers = eventually(lambda: reading(job.id))
+
+    pieces.close()
+    host.client.close_link()
+
+    # Each question lasts for half a minute at most; here it ends with what is written next.
+    assert followers
+    (host.folder(job) / "log").open("a").write("more\n" * 3)
+    eventually(lambda: not reading(job.id), timeout=60)
+
+
+def reading(job_id: str) -> list[str]:
+    found = subprocess.run(["pgrep", "-f", f"{job_id}.*rt_looks"], capture_output=True, text=True)
+    return found.stdout.split()
+
+
+def test_many_are_followed_at_once_by_asyncio(host: JobHost) -> None:
+    started = [host.start(f"echo {n}; sleep 0.3; echo {n}{n}") for n in range(6)]
+
+    async def all_of_them() -> list[bytes]:
+        async def one(job: jobs.Job) -> bytes:
+            return b"".join([chunk async for chunk in job.logs_async(follow=True)])
+
+        return list(await asyncio.gather(*(one(job) for job in started)))
+
+    assert asyncio.run(all_of_them()) == [f"{n}\n{n}{n}\n".encode() for n in range(6)]
+
+
+def can_make_holes(folder: Path) -> bool:
+    file = folder / "try"
+    file.write_bytes(b"x" * 8192)
+    made = subprocess.run(["fallocate", "-p", "-o", "0", "-l", "4096", file], check=False)
+    return made.returncode == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_log_is_held_below_its_limit_while_it_is_followed_without_a_gap(
+    host: JobHost, require: Callable[[str], None]
+) -> None:
+    require("fallocate")
+    if not can_make_holes(host.home):
+        pytest.skip("this file system makes no holes")
+    job = host.start(
+        "i=0; until [ -e ~/enough ]; do i=$((i + 1)); echo line $i; sleep 0.0005; done",
+        log_limit_bytes=20_000,
+    )
+    log = host.folder(job) / "log"
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(lambda: text(job.logs(follow=True)))
+        first = host.folder(job) / "log.first"
+        eventually(lambda: first.exists(), timeout=60)
+        (host.home / "enough").touch()
+        followed = following.result(60)
+    late = text(job.logs())
+
+    lines = followed.decode().splitlines()
+    assert lines == [f"line {n}" for n in range(1, len(lines) + 1)]
+    assert len(followed) == log.stat().st_size
+    assert late == followed[int(first.read_text()) :]
+    assert log.stat().st_blocks * 512 < len(followed)
+    assert b"\0" not in late
+
+
+def test_one_who_comes_back_too_late_is_told_what_is_missing(host: JobHost) -> None:
+    from ringtasks.jobs.job import _Place
+
+    came: list[bytes] = []
+    place = _Place(came.append)
+    place.take(1, b"ringtasks-offset:0\nabc")
+    place.restart()
+    place.take(1, b"ringtasks-off")
+    place.take(1, b"set:10\nxyz")
+
+    assert came[0] == b"abc"
+    assert b"7 bytes were given up" in came[1]
+    assert (came[2], place.offset) == (b"xyz", 13)
+
+
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        (b"", None),
+        (b"ringtasks-offset:12", None),
+        (b"ringtasks-offset:12\n", (12, b"")),
+        (b"ringtasks-offset:12\nab\nc", (12, b"ab\nc")),
+    ],
+)
+def test_the_offset_comes_before_the_log(printed: bytes, found: tuple[int, bytes] | None) -> None:
+    assert parse_offset(printed) == found
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (b"a\nb\n", [b"a", b"b"]),
+        (b"no end", [b"no end"]),
+        (b"  1%\r 50%\r100%\n", [b"100%"]),
+        (b"100%\r\n", [b"100%"]),
+        (b"  1%\r 50%\r", [b" 50%"]),
+        (b"\n\n", [b"", b""]),
+        (b"a\r\r\nb", [b"a", b"b"]),
+    ],
+)
+def test_a_progress_bar_is_one_line(written: bytes, shown: list[bytes]) -> None:
+    lines = Lines()
+
+    assert [*lines.add(written), *lines.end()] == shown
+
+
+@given(st.lists(st.binary(max_size=8)))
+def test_lines_do_not_depend_on_how_they_came(pieces: list[bytes]) -> None:
+    whole, cut = Lines(), Lines()
+
+    at_once = [*whole.add(b"".join(pieces)), *whole.end()]
+    in_pieces = [line for piece in pieces for line in cut.add(piece)] + [*cut.end()]
+
+    assert at_once == in_pieces
+
+
+def test_a_bar_that_never_ends_its_line_takes_bounded_memory() -> None:
+    lines = Lines()
+
+    for n in range(300):
+        assert list(lines.add(b"x" * 10_000 + b"%d\r" % n)) == []
+
+    assert list(lines.end()) == [b"x" * 10_000 + b"299"]
+
+
+def test_a_line_without_end_is_given_in_pieces() -> None:
+    lines = Lines()
+
+    pieces = [piece for _ in range(300) for piece in lines.add(b"x" * 10_000)] + [*lines.end()]
+
+    assert len(pieces) > 1
+    assert b"".join(pieces) == b"x" * 3_000_000
+
+
+def test_a_wait_of_no_time_is_over_at_once(host: JobHost) -> None:
+    began = time.monotonic()
+
+    host.start("sleep 60").wait(0)
+
+    assert time.monotonic() - began < 20

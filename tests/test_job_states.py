@@ -1,0 +1,217 @@
+"""What has become of a job, from what its folder holds and which processes there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringtasks.errors import AmbiguousJobError, UnknownJobError
+from ringtasks.jobs import JobStatus, State
+from ringtasks.jobs.names import pick
+from ringtasks.jobs.probe import parse_probe
+from ringtasks.jobs.states import status_of, unknown
+
+BOOT, OTHER_BOOT = "1b4e-28ba", "6fa4-59fd"
+PROCESS = f"70 {BOOT} 5000 1000\n"
+KEEPER = f"60 {BOOT} 4990 999\n"
+#: Both are what they were.
+ALIVE = {70: "5000", 60: "4990"}
+
+GONE, DELETED = "gone without a trace", "its folder is gone from the host"
+
+CASES = {
+    "running": ({}, ALIVE, State.RUNNING, ""),
+    "its keeper was killed": ({}, {**ALIVE, 60: ""}, State.RUNNING, ""),
+    "its keeper writes down how it ended": ({}, {**ALIVE, 70: ""}, State.RUNNING, ""),
+    "queued": ({"process": None, "waits_for": "for 2 GPUs\n"}, ALIVE, State.QUEUED, "for 2 GPUs"),
+    "begun since the processes were looked at": ({}, {60: "4990"}, State.RUNNING, ""),
+    "succeeded": ({"exit_status": "0  \n"}, ALIVE, State.SUCCEEDED, ""),
+    "failed": ({"exit_status": "3  \n"}, ALIVE, State.FAILED, ""),
+    "failed with the greatest status": ({"exit_status": "255\n"}, ALIVE, State.FAILED, ""),
+    "failed with 128": ({"exit_status": "128\n"}, ALIVE, State.FAILED, ""),
+    "killed": ({"exit_status": "137\n"}, ALIVE, State.KILLED, ""),
+    "stopped": ({"exit_status": "143\n", "stopped": "ann@x\n"}, {}, State.STOPPED, "by ann@x"),
+    "stopped, ended well": ({"exit_status": "0\n", "stopped": "x\n"}, {}, State.STOPPED, "by x"),
+    "stopped while it waited": (
+        {"process": None, "stopped": "a@x\n"}, {60: ""}, State.STOPPED, "by a@x",
+    ),
+    "told to stop, goes on": ({"stopped": "a@x\n"}, ALIVE, State.RUNNING, ""),
+    "gone": ({}, {70: "", 60: ""}, State.LOST, GONE),
+    "its process id came back": ({}, {70: "9000", 60: "9100"}, State.LOST, GONE),
+    "an empty exit status is none": ({"exit_status": "   \n"}, {70: "", 60: ""}, State.LOST, GONE),
+    "nonsense for an exit status": ({"exit_status": "x\n"}, ALIVE, State.RUNNING, ""),
+    "nonsense for a process": ({"process": "x\n", "keeper": "\n"}, {}, State.LOST, DELETED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "starts", "state", "reason"), CASES.values(), ids=CASES)
+def test_the_state_follows_from_files_and_processes(
+    files: dict[str, str | None], starts: dict[int, str], state: State, reason: str
+) -> None:
+    all_files = {"process": PROCESS, "keeper": KEEPER, "command": "true", **files}
+    there = {name: text for name, text in all_files.items() if text is not None}
+
+    status = status_of("j", "box", there, boot=BOOT, now=1010.0, starts=starts)
+
+    assert (status.state, status.reason) == (state, reason)
+
+
+def test_after_a_reboot_it_is_lost_even_if_process_id_and_start_are_the_same() -> None:
+    files = {"process": PROCESS, "keeper": KEEPER}
+
+    status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts=ALIVE)
+
+    assert (status.state, status.reason) == (State.LOST, "the host was rebooted")
+
+
+def test_a_job_that_ended_before_the_reboot_stays_what_it_was() -> None:
+    files = {"process": PROCESS, "keeper": KEEPER, "exit_status": "0\n"}
+
+    status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts={})
+
+    assert status.state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize(("now", "seconds"), [(1010.0, 10.0), (400.0, 0.0), (None, None)])
+def test_a_clock_that_was_set_changes_no_state_and_no_time_is_negative(
+    now: float | None, seconds: float | None
+) -> None:
+    files = {"process": PROCESS, "keeper": KEEPER}
+
+    status = status_of("j", "box", files, boot=BOOT, now=now, starts=ALIVE)
+
+    assert (status.state, status.seconds) == (State.RUNNING, seconds)
+
+
+def test_a_job_that_ended_before_it_began_has_lasted_no_time() -> None:
+    files = {"process": PROCESS, "exit_status": "0\n", "ended_at": "       900\n"}
+
+    status = status_of("j", "box", files, boot=BOOT, now=1010.0, starts={})
+
+    assert (status.ended_at, status.seconds) == (900.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (JobStatus("j", "h", State.FAILED, 3), "failed (3)"),
+        (JobStatus("j", "h", State.KILLED, 137), "killed (SIGKILL)"),
+        (JobStatus("j", "h", State.KILLED, 191), "killed (signal 63)"),
+        (JobStatus("j", "h", State.STOPPED, 143, "by ann@x"), "stopped by ann@x"),
+        (JobStatus("j", "h", State.RUNNING), "running"),
+    ],
+)
+def test_a_state_is_told_in_words(status: JobStatus, text: str) -> None:
+    assert status.describe() == text
+
+
+def test_the_published_fields_come_first() -> None:
+    fields = unknown("j", "box", 5.0, "no route").to_dict()
+
+    assert list(fields)[:10] == [
+        "id", "name", "host_id", "state", "exit_status", "pid", "started_at", "ended_at",
+        "command", "log_file",
+    ]  # fmt: skip
+    assert (fields["state"], fields["since"], fields["exit_status"]) == ("unknown", 5.0, None)
+
+
+PRINTED = """\
+ringtasks-boot:1b4e-28ba
+ringtasks-now:1010
+ringtasks-asked:60 70 80 81
+60 (sh) S 1 60 60 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 4990 2654208 
+70 (py) S 1 2 3) R 60 70 70 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 5000 2654208 
+80 (python) Z 60 70 70 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 7000 0 
+ringtasks-files:
+first/command:echo a:b
+first/command:
+first/command:second line
+first/process:70 1b4e-28ba 5000 1000
+first/keeper:60 1b4e-28ba 4990 999
+first/about:{"name": "train", "by": "ann@laptop", "log_file": "~/x.log"}
+first/gpus:0 3
+second/process:80 1b4e-28ba 7000 900
+second/keeper:81 1b4e-28ba 6990 899
+second/about:{"name": ["no text"], "by": 3}
+$(touch x)/process:80 1b4e-28ba 7000 900
+noise
+"""  # noqa: W291  # as the kernel prints it
+
+
+def test_what_a_host_prints_becomes_its_jobs_the_oldest_first() -> None:
+    second, first = parse_probe(PRINTED, "box").values()
+
+    assert (first.id, first.state, first.name, first.pid) == ("first", State.RUNNING, "train", 70)
+    assert first.command == "echo a:b\n\nsecond line"
+    assert (first.by, first.log_file, first.gpus) == ("ann@laptop", "~/x.log", (0, 3))
+    assert (first.started_at, first.asked_at, first.seconds) == (1000.0, 1010.0, 10.0)
+    assert (second.id, second.state, second.name) == ("second", State.LOST, None)
+    assert second.log_file == "~/.ringtasks/jobs/second/log"
+
+
+def test_where_there_is_no_proc_the_start_times_are_ps_own() -> None:
+    printed = (
+        "ringtasks-boot:B\nringtasks-now:5\nringtasks-asked:7 8\n"
+        "7 Mon_Nov_23_18:00:11_2026\n8 \nringtasks-files:\n"
+        "a/process:7 B Mon_Nov_23_18:00:11_2026 4\nb/process:8 B Mon_Nov_23_18:00:11_2026 4\n"
+    )
+
+    found = parse_probe(printed, "mac")
+
+    assert [found["a"].state, found["b"].state] == [State.RUNNING, State.LOST]
+
+
+@pytest.mark.parametrize("printed", ["", "ringtasks-files:\n", "\0\n:\n/\n", "ringtasks-asked:x\n"])
+def test_a_host_without_jobs_or_sense_has_none(printed: str) -> None:
+    assert parse_probe(printed, "box") == {}
+
+
+def job(job_id: str, name: str | None, state: State, started_at: float = 0.0) -> JobStatus:
+    return JobStatus(job_id, "box", state, name=name, started_at=started_at)
+
+
+KNOWN = [
+    job("aa11", "train", State.FAILED, 1.0),
+    job("ab22", "train", State.RUNNING, 2.0),
+    job("ac33", "eval", State.SUCCEEDED, 3.0),
+    job("bd44", "eval", State.FAILED, 4.0),
+    job("be55", "bd44", State.RUNNING, 5.0),
+    job("cf66", None, State.RUNNING, 6.0),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("ab22", "ab22"),
+        ("ab", "ab22"),
+        ("c", "cf66"),
+        ("train", "ab22"),
+        ("eval", "bd44"),
+        ("bd44", "bd44"),
+        ("bd4", None),
+        ("tr", None),
+        ("a", None),
+    ],
+)
+def test_a_job_is_meant_by_its_id_its_name_or_the_beginning_of_one(
+    wanted: str, found: str | None
+) -> None:
+    if found is None:
+        with pytest.raises(AmbiguousJobError) as raised:
+            pick(wanted, KNOWN)
+        assert len(raised.value.candidates) > 1
+    else:
+        assert pick(wanted, KNOWN).id == found
+
+
+@pytest.mark.parametrize("wanted", ["x", "", "ab222", "TRAIN"])
+def test_a_job_that_is_not_there_is_told(wanted: str) -> None:
+    with pytest.raises(UnknownJobError, match="no such job"):
+        pick(wanted, KNOWN)
+
+
+def test_two_that_run_under_one_name_are_ambiguous() -> None:
+    both = [job("a1", "n", State.RUNNING), job("a2", "n", State.UNKNOWN)]
+
+    with pytest.raises(AmbiguousJobError, match="a1 \\(n\\) on box: running"):
+        pick("n", both)

@@ -1,0 +1,317 @@
+"""``inv train``: real runs on real hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Inv
+from tests.support.jobs import end_jobs, marked, reboot
+from tests.support.nvidia import Gpus
+from tests.support.sshd import Sshd
+from tests.support.training import WriteSettings, await_job, run_of, start_train
+
+WriteHosts = Callable[..., Path]
+TIMEOUT = 20.0
+
+
+@pytest.fixture
+def two_hosts(make_sshd: Callable[..., Sshd], write_hosts: WriteHosts) -> Iterator[dict[str, Sshd]]:
+    """Two servers with homes of their own; ``a`` comes first in the inventory."""
+    servers = {"a": make_sshd(), "b": make_sshd()}
+    write_hosts(
+        **{
+            name: {"ssh_host": server.address, "ssh_port": server.port, "training_enabled": True}
+            for name, server in servers.items()
+        }
+    )
+    return servers
+
+
+def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot(
+    inv: Inv, tmp_path: Path
+) -> None:
+    for name in ("invoke.yaml", "hosts", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+
+    trained = inv("train", timeout=60)
+    drawn = inv("plot", "--out", "run.svg")
+    shown = inv("plot", "--metric", "acc*")
+
+    said = trained.stderr.decode()
+    assert trained.returncode == 0, said
+    assert b"epoch 60/60 loss=" in trained.stdout
+    assert "demo: chosen: " in said
+    assert "demo: pass: imports: json, math" in said
+    folder, record = run_of(tmp_path)
+    assert json.loads((folder / "model.json").read_text())["accuracy"] > 0.9
+    assert record["state"] == "succeeded"
+    assert json.loads((folder / "checkpoint" / "state.json").read_text())["epoch"] == 60
+    assert drawn.returncode == shown.returncode == 0
+    assert "<polyline" in (tmp_path / "run.svg").read_text()
+    assert b"accuracy: last 1" in shown.stdout
+
+
+def test_the_log_passes_through_and_the_exit_status_is_the_programs_own(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command="printf 'loss=1\\r\\nbytes \\377\\n'; exit 7", fetch=[])
+
+    done = inv("train")
+
+    assert done.stdout == b"loss=1\r\nbytes \xff\n"
+    assert done.returncode == 7
+    assert b"box: failed (7)" in done.stderr
+    folder, record = run_of(tmp_path)
+    assert record["state"] == "failed"
+    assert (folder / "attempt-1.log").read_bytes() == done.stdout
+
+
+def test_flags_stand_over_the_settings_and_reach_the_program(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
+) -> None:
+    write_hosts(box={})
+    write_settings(env={"A": "one", "B": "two"}, sync_up=[], fetch=[])
+
+    done = inv("train", "--cmd", 'echo "$A $B $(pwd)"', "--env", "B=2", "--cwd", "~/else where")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"one 2 ")
+    assert done.stdout.endswith(b"/else where\n")
+
+
+def test_hosts_that_cannot_take_the_run_are_told_with_their_reasons(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
+) -> None:
+    write_hosts(
+        away={"ssh_port": 9, "training_enabled": True},
+        off={"training_enabled": True, "status": "broken"},
+        other={},
+        full={"training_enabled": True},
+    )
+    write_settings(preflight={"min_disk_gb": 10**9, "imports": ["no_such_module"]})
+
+    done = inv("train")
+
+    said = done.stderr.decode()
+    assert done.returncode == 2
+    assert "off: not fit: its status in the hosts file is 'broken'" in said
+    assert "other: not fit: training_enabled is not true in the hosts file" in said
+    assert "away: FAIL: answer: " in said
+    assert "full: FAIL: disk: " in said
+    assert "full: FAIL: imports: no_such_module: ModuleNotFoundError" in said
+    assert "train: no host can take the run" in said
+
+
+def test_a_host_that_fails_its_preflight_gives_way_to_one_that_passes(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings
+) -> None:
+    two_hosts["a"].stop()
+    write_settings(fetch=[])
+
+    done = inv("train")
+
+    assert done.returncode == 0, done.stderr
+    assert b"b: chosen: " in done.stderr
+
+
+def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_settings(
+        command="python3 program.py 6 1 3",
+        retries=1,
+        checkpoint="checkpoint",
+        checkpoint_interval=0.2,
+    )
+
+    done = inv("train", timeout=60)
+    plotted = inv("plot", "--out", "run.svg")
+
+    said = done.stderr.decode()
+    assert done.returncode == 0, said
+    assert "a: killed (SIGKILL): another host takes over" in said
+    assert b"attempt 1 from epoch 0" in done.stdout
+    assert b"attempt 2 from epoch 3" in done.stdout
+    assert (two_hosts["b"].home / "run" / "model").read_text() == "trained"
+    assert not (two_hosts["a"].home / "run" / "model").exists()
+    folder, record = run_of(tmp_path)
+    assert [each["state"] for each in record["attempts"]] == ["killed", "succeeded"]
+    assert (folder / "checkpoint" / "epoch").read_text() == "6"
+    assert plotted.returncode == 0
+
+
+def test_a_run_that_fails_by_itself_is_not_tried_again(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_settings(command="exit 3", retries=2, fetch=[])
+
+    done = inv("train")
+
+    assert done.returncode == 3
+    assert len(run_of(tmp_path)[1]["attempts"]) == 1
+
+
+@pytest.mark.parametrize("allow_split", [False, True])
+def test_nobody_takes_over_from_a_host_that_is_away_unless_a_split_is_allowed(
+    inv: Inv,
+    two_hosts: dict[str, Sshd],
+    write_settings: WriteSettings,
+    tmp_path: Path,
+    allow_split: bool,
+) -> None:
+    write_settings(
+        command='[ "$RINGTASKS_ATTEMPT" = 2 ] || sleep 20; echo done',
+        retries=1,
+        fetch=[],
+        lost_after=1,
+        allow_split=allow_split,
+    )
+    process = start_train(tmp_path)
+    await_job(tmp_path)
+    two_hosts["a"].stop()
+    out, err = process.communicate(timeout=60)
+
+    said = err.decode()
+    if allow_split:
+        assert process.returncode == 0, said
+        assert out == b"done\n"
+        assert "b: chosen: " in said
+    else:
+        assert process.returncode == 255, said
+        assert "so no other host takes over (--allow-split would let one)" in said
+        assert len(run_of(tmp_path)[1]["attempts"]) == 1
+
+
+def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command="echo loss=0.5; sleep 30; echo end", fetch=[])
+    process = start_train(tmp_path)
+    job = await_job(tmp_path)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT)
+    listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
+    plotted = inv("plot", "--metric", "loss")
+    stopped = inv("stop", job)
+
+    assert process.returncode == 130
+    assert f"'inv logs {job} -f' follows it" in err.decode()
+    assert [own["state"] for own in listed if own["id"] == job] == ["running"]
+    assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
+    assert stopped.returncode == 0
+
+
+@pytest.fixture
+def gpu_hosts(
+    make_sshd: Callable[..., Sshd], write_hosts: WriteHosts, tmp_path: Path
+) -> Iterator[dict[str, Gpus]]:
+    """Two hosts with two GPUs each; ``a`` comes first in the inventory."""
+    found, homes, hosts = {}, [], {}
+    for name in ("a", "b"):
+        found[name] = Gpus(tmp_path / f"gpus-{name}", count=2)
+        server = make_sshd(environ={"PATH": f"{found[name].bin}:{os.environ['PATH']}"})
+        homes.append(server.home)
+        hosts[name] = {"ssh_port": server.port}
+    write_hosts(**hosts)
+    yield found
+    for home in homes:
+        end_jobs(home)
+
+
+def test_a_run_gets_gpus_that_nobody_is_on(
+    inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
+) -> None:
+    gpu_hosts["a"].occupy(0, pid=4711)
+    gpu_hosts["b"].occupy(0, pid=4712)
+    write_settings(command='echo "$CUDA_VISIBLE_DEVICES"', gpus=1, fetch=[])
+
+    one = inv("train")
+    two = inv("train", "--gpus", "2")
+    gpu_hosts["b"].leave(4712)
+    both = inv("train", "--gpus", "2")
+
+    assert one.stdout == b"1\n"
+    assert two.returncode == 2
+    assert b"a: FAIL: GPUs free: 1 of 2, held by process 4711" in two.stderr
+    assert (both.returncode, both.stdout) == (0, b"0,1\n")
+    assert b"b: chosen: " in both.stderr
+
+
+def test_gpus_that_a_job_has_reserved_are_not_counted_on(
+    inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
+) -> None:
+    write_settings(command="echo done", gpus=2, fetch=[])
+    inv("start", "--host", "a", "--cmd", "sleep 60", "--gpus", "1")
+
+    done = inv("train")
+
+    assert b"a: FAIL: GPUs free: 1 of 2, 1 reserved by jobs" in done.stderr
+    assert b"b: chosen: " in done.stderr
+    assert done.returncode == 0
+
+
+def test_a_driver_that_hangs_keeps_a_host_out(
+    inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
+) -> None:
+    gpu_hosts["a"].hang()
+    write_settings(command="echo done", gpus=1, fetch=[], preflight={"driver_timeout": 1})
+
+    done = inv("train")
+
+    assert b"a: FAIL: GPU driver: gives no answer within 1 s" in done.stderr
+    assert done.returncode == 0
+
+
+def test_another_host_takes_over_from_one_that_was_rebooted(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_settings(
+        command='[ "$RINGTASKS_ATTEMPT" = 2 ] || sleep 30; echo "attempt $RINGTASKS_ATTEMPT"',
+        retries=1,
+        fetch=[],
+    )
+    process = start_train(tmp_path)
+    job = await_job(tmp_path)
+    for pid in marked(job):
+        os.kill(pid, signal.SIGKILL)
+    reboot(two_hosts["a"].home)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert b"a: lost the host was rebooted: another host takes over" in err
+    assert out == b"attempt 2\n"
+    end_jobs(two_hosts["a"].home)
+
+
+def test_a_host_that_does_not_take_the_files_gives_way_to_the_next(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings
+) -> None:
+    (two_hosts["a"].home / "run").write_text("in the way")
+    write_settings(command="echo done", fetch=[])
+
+    done = inv("train")
+
+    assert done.returncode == 0, done.stderr
+    assert b"a: the run was not started: " in done.stderr
+    assert b"trying the next host" in done.stderr
+
+
+def test_a_run_that_never_began_leaves_no_record(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={"ssh_port": 9})
+    write_settings()
+
+    done = inv("train")
+
+    assert done.returncode == 2
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert b"no run in runs/ yet" in inv("plot").stderr
