@@ -377,7 +377,6 @@ ringtasks-jobs:
 ringtasks-boot:b
 ringtasks-now:1010
 ringtasks-asked:
-ringtasks-files:
 """
 
 

@@ -217,8 +217,10 @@ def test_a_process_that_got_its_process_id_is_not_taken_for_it(host: JobHost) ->
     host.kill_keeper(job)
     os.kill(host.pid(job), signal.SIGKILL)
     foreign = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    file = host.folder(job) / "process"
-    file.write_text(file.read_text().replace(str(host.pid(job)), str(foreign.pid), 1))
+    theirs = str(host.pid(job))
+    for name in ("pid", "process"):
+        file = host.folder(job) / name
+        file.write_text(file.read_text().replace(theirs, str(foreign.pid), 1))
     try:
         status = job.status()
         stopped = job.stop(0)
@@ -316,6 +318,7 @@ def test_wherever_the_link_is_cut_there_is_one_job(
     with (
         Wire(server.address, server.port) as wire,
         SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
+        SSHClient(config) as other,
     ):
         client.run("true")
         wire.cut_after(byte_count)
@@ -324,7 +327,7 @@ def test_wherever_the_link_is_cut_there_is_one_job(
 
         assert status.state is State.SUCCEEDED
         assert (server.home / "ran").read_text() == "ran\n"
-        assert len(jobs.list([client])[0].jobs) == 1
+        assert len(jobs.list([other])[0].jobs) == 1
 
 
 @pytest.mark.parametrize("byte_count", [1, 500, 2000, 4000, 8000, 12000, 16000])
