@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, Inv
+from tests.support.faulty import Wire
 from tests.support.jobs import end_jobs, marked, reboot
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
@@ -203,10 +205,54 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
     stopped = inv("stop", job)
 
     assert process.returncode == 130
-    assert f"'inv logs {job} -f' follows it" in err.decode()
+    run_id = run_of(tmp_path)[1]["id"]
+    assert f"'inv train --attach {run_id}' comes back to it" in err.decode()
     assert [own["state"] for own in listed if own["id"] == job] == ["running"]
     assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
     assert stopped.returncode == 0
+
+
+def test_a_run_that_was_left_is_gone_on_with_from_the_beginning_of_its_log(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command="echo one; sleep 3; echo two; echo three >model")
+    process = start_train(tmp_path)
+    await_job(tmp_path)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT)
+
+    done = inv("train", "--attach", "last")
+    again = inv("train", "--attach", "last")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"one\ntwo\n"
+    folder, record = run_of(tmp_path)
+    assert (folder / "model").read_text() == "three\n"
+    assert [each["state"] for each in record["attempts"]] == ["succeeded"]
+    assert again.returncode == 2
+    assert b"has ended: succeeded" in again.stderr
+
+
+def test_a_link_that_is_cut_again_and_again_costs_neither_the_run_nor_a_byte_of_its_log(
+    sshd: Sshd, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, inv: Inv
+) -> None:
+    with Wire(sshd.address, sshd.port) as wire:
+        write_hosts(box={"ssh_port": wire.port})
+        write_settings(
+            command='n=0; while [ $n -lt 60 ]; do n=$((n + 1)); echo "line $n"; sleep 0.05; done',
+            fetch=[],
+        )
+        process = start_train(tmp_path)
+        await_job(tmp_path)
+        for _ in range(4):
+            time.sleep(0.5)  # not for luck: the cuts are to fall into different moments
+            wire.cut()
+        out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert out == b"".join(b"line %d\n" % n for n in range(1, 61))
+    assert len(run_of(tmp_path)[1]["attempts"]) == 1
 
 
 @pytest.fixture
