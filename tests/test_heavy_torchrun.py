@@ -98,7 +98,7 @@ def test_two_hosts_train_one_model_together_and_their_ranks_are_told_apart(
     two_nodes()
 
     done = inv("train", timeout=200)
-    plotted = inv("plot", "--metric", "loss", "--out", "run.svg")
+    plotted = inv("plot", "last", "--metric", "loss", "--out", "run.svg")
 
     said, out = done.stderr.decode(), done.stdout.decode()
     assert done.returncode == 0, said + out

@@ -42,8 +42,8 @@ def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot
         (tmp_path / name).symlink_to(ROOT / name)
 
     trained = inv("train", timeout=60)
-    drawn = inv("plot", "--out", "run.svg")
-    shown = inv("plot", "--metric", "acc*")
+    drawn = inv("plot", "last", "--out", "run.svg")
+    shown = inv("plot", "last", "--metric", "acc*")
 
     said = trained.stderr.decode()
     assert trained.returncode == 0, said
@@ -134,7 +134,7 @@ def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
     )
 
     done = inv("train", timeout=60)
-    plotted = inv("plot", "--out", "run.svg")
+    plotted = inv("plot", "last", "--out", "run.svg")
 
     said = done.stderr.decode()
     assert done.returncode == 0, said
@@ -201,14 +201,16 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
     listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
-    plotted = inv("plot", "--metric", "loss")
+    plotted = inv("plot", "last", "--metric", "loss")
     stopped = inv("stop", job)
+    by_job = inv("plot", job[:10])
 
     assert process.returncode == 130
     run_id = run_of(tmp_path)[1]["id"]
     assert f"'inv train --attach {run_id}' comes back to it" in err.decode()
     assert [own["state"] for own in listed if own["id"] == job] == ["running"]
     assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
+    assert b"loss: last 0.5" in by_job.stdout, by_job.stderr
     assert stopped.returncode == 0
 
 
@@ -253,6 +255,25 @@ def test_a_link_that_is_cut_again_and_again_costs_neither_the_run_nor_a_byte_of_
     assert process.returncode == 0, err
     assert out == b"".join(b"line %d\n" % n for n in range(1, 61))
     assert len(run_of(tmp_path)[1]["attempts"]) == 1
+
+
+def test_jobs_and_log_files_are_drawn_together(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    (tmp_path / "old.log").write_text("step 1 loss=3\nstep 2 loss=2\n")
+    job = inv("start", "--host", "box", "--cmd", "echo step 1 loss=1").stdout.decode().strip()
+    inv("wait", job)
+
+    done = inv("plot", f"old.log,{job}", "--out", "both.svg")
+    unknown = inv("plot", "nonsense")
+
+    picture = (tmp_path / "both.svg").read_text()
+    assert done.returncode == 0, done.stderr
+    assert ">old.log</text>" in picture
+    assert f">{job}</text>" in picture
+    assert unknown.returncode == 2
+    assert b"nonsense: no such job" in unknown.stderr
 
 
 @pytest.fixture
@@ -360,4 +381,4 @@ def test_a_run_that_never_began_leaves_no_record(
 
     assert done.returncode == 2
     assert list((tmp_path / "runs").iterdir()) == []
-    assert b"no run in runs/ yet" in inv("plot").stderr
+    assert b"no run in runs/ yet" in inv("plot", "last").stderr

@@ -154,7 +154,7 @@ def _left_run(root: str, wanted: str) -> RunRecord:
     """
     from ..training.records import find_run
 
-    record = find_run(root, None if wanted == "last" else wanted)
+    record = find_run(root, wanted)
     if record is None or not record.attempts:
         raise UsageError(f"--attach {wanted}: there is no such run in {root}/")
     if record.is_ended:
