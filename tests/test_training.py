@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +65,63 @@ def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot
     assert drawn.returncode == shown.returncode == 0
     assert "<polyline" in (tmp_path / "run.svg").read_text()
     assert b"accuracy: last 1" in shown.stdout
+
+
+def test_the_flags_of_train_and_its_kin_are_those_of_the_docs(inv: Inv) -> None:
+    known = {
+        name: set(
+            re.findall(
+                r"--[a-z][a-z-]+", inv("--help", name).stdout.decode().replace("[no-]", "no-")
+            )
+        )
+        for name in ("train", "plot", "forward", "ray.up", "ray.submit")
+    }
+
+    assert known["train"] >= {
+        "--host", "--cmd", "--name", "--gpus", "--nodes", "--nproc-per-node", "--cwd", "--venv",
+        "--env", "--log-file", "--sync-up", "--fetch", "--retries", "--checkpoint",
+        "--checkpoint-interval", "--lost-after", "--allow-split", "--no-preflight", "--attach",
+    }  # fmt: skip
+    assert known["plot"] >= {"--job", "--metric", "--out", "--host"}
+    assert known["forward"] >= {"--host", "--port", "--local-port", "--to", "--json"}
+    assert known["ray.up"] >= {"--host", "--name", "--venv", "--options", "--dashboard-port"}
+    assert known["ray.submit"] >= {"--cmd", "--working-dir", "--no-wait"}
+
+
+def test_on_a_terminal_the_progress_and_a_plot_stand_below_the_log(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command="printf 'epoch 1/2 loss=4\\nepoch 2/2 loss=2 \\033[2J\\n'", fetch=[])
+
+    shown = in_terminal(tmp_path)
+
+    assert "epoch 2/2 loss 2" in shown
+    assert "4▕" in shown
+    assert "\x1b[2J" not in shown  # the host's, to clear our screen
+    assert "box: chosen: " in shown
+
+
+def in_terminal(folder: Path) -> str:
+    """What ``inv train`` shows on a terminal of 100 x 30."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "train"],
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(TIMEOUT) == 0, shown
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
 
 
 def test_the_log_passes_through_and_the_exit_status_is_the_programs_own(
