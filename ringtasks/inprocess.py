@@ -169,10 +169,11 @@ class _Session:
 
     def _collect(self) -> None:
         channel = self._channel
-        if channel.recv_ready():
-            self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
-        if channel.recv_stderr_ready():
-            self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
+        with _translated("the connection was closed"):  # it tells the host that it has room again
+            if channel.recv_ready():
+                self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
+            if channel.recv_stderr_ready():
+                self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
 
     def _has_ended(self) -> bool:
         """Whether the output is at its end, and all of it was collected."""

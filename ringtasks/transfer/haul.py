@@ -14,6 +14,7 @@ from ..errors import RingtasksError
 from ..faults import printable
 from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .options import Options
+from .pace import Pace
 from .places import word
 from .results import HostTransfer, OnProgress, Progress
 from .rsync import Moved, Rsync, Rules
@@ -65,6 +66,7 @@ class Haul:
         self._sent_bytes = self._received_bytes = self._resumed = 0
         self.checked = 0
         self.has_sent = False
+        self._pace = Pace()
         self.total_bytes: int | None = None
         self.notes: list[str] = []
 
@@ -120,7 +122,7 @@ class Haul:
         """:raises TransferError: it cannot be made."""
         self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
 
-    def rsync(self, move: Callable[[Rsync], Moved]) -> None:
+    def rsync(self, move: Callable[[Rsync, float | None], Moved]) -> None:
         """Move until it is done, however often the link is lost.
 
         :raises TransferError: it cannot be done.
@@ -128,7 +130,10 @@ class Haul:
         runner = Rsync(self.client, stop=self.stop)
 
         def attempt() -> SSHResult:
-            moved = move(runner)
+            started = time.monotonic()
+            moved = move(runner, self._pace.rate)
+            if moved.result.is_unknown:
+                self._pace.lost(0, time.monotonic() - started)
             for change in moved.changes:
                 self.add(change)
             self._sent_bytes += moved.sent_bytes
@@ -156,6 +161,7 @@ class Haul:
             path,
             offset,
             writes=writes,
+            rate=None if writes else self._pace.rate,
             on_position=tell if told is not None else None,
             limit=self.remaining,
         )
@@ -163,6 +169,8 @@ class Haul:
         with self.stop.ending(stream.cancel):
             result = self.client.perform(stream)
         moved = stream.position - offset
+        if result.is_unknown:
+            self._pace.lost(moved, stream.seconds)
         if writes:
             self._received_bytes += moved
         else:
