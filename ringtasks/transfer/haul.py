@@ -84,7 +84,7 @@ class Haul:
             return None
         left = self._started + self.options.timeout - time.monotonic()
         if left <= 0:
-            raise TransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
+            raise self._passed()
         return left
 
     @property
@@ -189,6 +189,8 @@ class Haul:
             self._route = result.transport_used or self._route
             if result.success:
                 return result
+            if result.timed_out and self.options.timeout is not None:
+                raise self._passed()
             if self.stop.is_set:
                 raise TransferError("interrupted", INTERRUPTED)
             is_lost = result.returncode == UNREACHABLE and result.error is not None
@@ -259,6 +261,9 @@ class Haul:
             yield
         except OSError as error:
             raise TransferError(f"{name} (here): {error.strerror or error}") from error
+
+    def _passed(self) -> TransferError:
+        return TransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
 
     def _told(self, result: SSHResult) -> str:
         """Its error without the host's name, which stands in front of it anyway."""
