@@ -27,6 +27,7 @@ from ..faults import printable
 from ..hostkeys import HostKey, KnownHosts
 from ..result import INTERRUPTED
 from ..script import one_line, quote
+from .asking import ask
 from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
 from .haul import Haul, TransferError
@@ -148,7 +149,7 @@ def _pass_on(holder: _Holder, haul: Haul, part: str) -> None:
     with _allowed(haul, public, part, limit) as user:
         script = _giving(holder.path, user, addresses)
         stdin = io.BytesIO(_secret_input(private, pins))
-        result = holder.client.ask(script, limit, stdin=stdin)
+        result = ask(holder.client, script, limit, stdin=stdin)
     if not result.success:
         raise TransferError(result.error or printable(result.stderr) or "ssh failed")
 
@@ -193,7 +194,7 @@ def _allowed(haul: Haul, public: str, part: str, limit: float) -> Iterator[str]:
 
     def hold() -> None:
         with os.fdopen(reader, "rb", buffering=0) as stdin:
-            haul.client.ask(script, limit + _READY_TIMEOUT, stdin=stdin, on_output=on_output)
+            ask(haul.client, script, limit + _READY_TIMEOUT, stdin=stdin, on_output=on_output)
         ready.set()
 
     holding = threading.Thread(target=hold, name="ringtasks-relay-key", daemon=True)
