@@ -43,8 +43,8 @@ LOG_LIMIT_BYTES = 1024**3
 
 #: Functions that tell processes apart for ever: a process id comes back, but not with the same
 #: start (clock ticks since the boot, proc_pid_stat(5) field 22, which no setting of the clock
-#: changes) in one boot. ``rt_identity`` prints "PID BOOT START NOW" of this shell. No program is
-#: run on Linux but date(1); elsewhere ps(1) and sysctl(8) know.
+#: changes) in one boot. ``rt_identity`` prints "PID BOOT START" of this shell and what it is given;
+#: no program is run for that on Linux; elsewhere ps(1) and sysctl(8) know.
 IDENTITY = """\
 rt_start() {
   rt_start=
@@ -63,7 +63,7 @@ rt_boot() {
 rt_identity() {
   rt_boot
   rt_start $$
-  echo "$$ $rt_boot $rt_start $(date +%s)"
+  echo "$$ $rt_boot $rt_start $1"
 }
 rt_is_alive() {
   rt_boot
@@ -100,9 +100,9 @@ _PERL_SETSID = (
 # setsid(1) is util-linux's and BusyBox's; macOS has Perl instead. PERL_BADLANG: perl(1) complains
 # of a locale that the host lacks.
 _DETACH = (
-    "if command -v setsid >/dev/null; then echo setsid; "
+    "if command -v setsid >/dev/null; then rt_detach=setsid; "
     "elif command -v perl >/dev/null; then "
-    f"echo {quote(f'env PERL_BADLANG=0 perl -MPOSIX -e {quote(_PERL_SETSID)}')}; fi"
+    f"rt_detach={quote(f'env PERL_BADLANG=0 perl -MPOSIX -e {quote(_PERL_SETSID)}')}; fi"
 )
 
 # Some shells only say "I/O error" where a disk is full.
@@ -114,9 +114,11 @@ _STARTER = """\
 set -- "$HOME"/{folder} {job_id} {log}
 if [ -s "$1/$2/pid" ]; then cat "$1/$2/pid"; exit; fi
 if [ -s "$1/$2/keeper" ]; then echo queued; exit; fi
-set -- "$1/.$2.$$" "$1/$2" "$3" "$({detach})" {program} {leader} {keeper}
+rt_detach=
+{detach}
+set -- "$1/.$2.$$" "$1/$2" "$3" "$rt_detach" {program} {leader} {keeper}
 {{
-  (umask 077 && mkdir -p "${{1%/*}}" && mkdir "$1") &&
+  {{ [ -d "${{1%/*}}" ] || (umask 077 && mkdir -p "${{1%/*}}"); }} && mkdir -m 700 "$1" &&
   printf %s {command} >"$1/command" && {about} &&
   case $3 in */*) mkdir -p "${{3%/*}}/" ;; esac &&
   case $3 in "") ;; /*) ln -s "$3" "$1/log" ;; *) ln -s "$PWD/${{3#./}}" "$1/log" ;; esac &&
@@ -142,7 +144,7 @@ set -- "$1/.$2.$$" "$1/$2" "$3" "$({detach})" {program} {leader} {keeper}
   echo "ringtasks: the job was not started" >&2
   exit 1
 }}
-rm -rf "$1" "$2/${{1##*/}}"
+[ ! -e "$1" ] && [ ! -e "$2/${{1##*/}}" ] || rm -rf "$1" "$2/${{1##*/}}"
 """
 
 # The trap lets it outlive a signal to every process of the job; unlike an ignored signal, it is not
@@ -207,14 +209,15 @@ done"""
 _LEADER = """\
 exec 3>&1 >>"${{3:-$1/log}}" || exit 1
 {identity}
-rt_identity >"$1/process" && [ -s "$1/process" ] || exit 1
-echo $$ >"$1/pid" && [ "$(cat "$1/pid")" = $$ ] || exit 1
+rt_identity "$(date +%s)" >"$1/process" && [ -s "$1/process" ] || exit 1
+echo $$ >"$1/pid" && read -r rt_pid <"$1/pid" && [ "$rt_pid" = $$ ] || exit 1
 if [ "$1" != "$2" ]; then
   mv -f "$1" "$2" 2>/dev/null || [ -s "$2/pid" ] || mv -f "$1" "$2" || exit 1
   trap "" PIPE
-  echo "started $(cat "$2/pid")" >&3
+  read -r rt_pid <"$2/pid"
+  echo "started $rt_pid" >&3
   trap - PIPE
-  [ "$(cat "$2/pid")" = $$ ] || exit
+  [ "$rt_pid" = $$ ] || exit
 fi
 exec 2>&1 3>&-
 [ "$5" ] && case $(command -v "$5") in */*) eval "exec $(cat "$2/command")" ;; esac

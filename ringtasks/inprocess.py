@@ -183,7 +183,7 @@ class _Session:
 
     def _collect(self) -> None:
         channel = self._channel
-        with _translated("the connection was closed"):  # to take is to tell the host there is room
+        with _translated("the connection was closed"):  # it tells the host that it has room again
             if channel.recv_ready():
                 self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
             if channel.recv_stderr_ready():

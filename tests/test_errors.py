@@ -12,17 +12,23 @@ from ringtasks import errors
 from ringtasks.banner import NotSSHError
 from ringtasks.errors import (
     ADVICE,
+    AmbiguousJobError,
     AuthenticationError,
+    ClusterError,
     HostKeyError,
     InventoryError,
+    JobNotStartedError,
     LimitError,
+    MeetingError,
     OutcomeUnknownError,
     ProtocolError,
     Reason,
     RingtasksError,
     RouteError,
+    RunNotStartedError,
     StateFileError,
     UnknownHostError,
+    UnknownJobError,
     UnreachableError,
     UsageError,
 )
@@ -77,6 +83,29 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
     (LimitError("box", "the limit", 1.5), TimeoutError, "box: the limit of 1.5 s passed"),
     (ProtocolError("box", "nonsense"), RingtasksError, "box: protocol error: nonsense"),
     (StateFileError("/s", "is full"), OSError, "/s: is full"),
+    (UnknownJobError("x"), LookupError, "x: no such job: 'inv jobs --all' shows those there are"),
+    (
+        AmbiguousJobError("x", ("x1 on box", "x2 on box")),
+        ValueError,
+        "x: means several jobs; give more of the id:\n  x1 on box\n  x2 on box",
+    ),
+    (
+        JobNotStartedError("box", "x", "no space", status=1),
+        RingtasksError,
+        "box: not started: no space",
+    ),
+    (ClusterError("box", "no ray"), RingtasksError, "box: no ray"),
+    (
+        RunNotStartedError("box", "no venv"),
+        RingtasksError,
+        "box: the run was not started: no venv",
+    ),
+    (
+        MeetingError("a", "b: refused"),
+        RingtasksError,
+        "a: the other hosts do not reach it: b: refused; put them into one tailnet, or pick hosts "
+        "of one network",
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Inv
 from tests.support.sshd import Sshd
+from tests.support.training import needs
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
 
@@ -28,7 +29,7 @@ print(len(ray.nodes()), "nodes, ran on", len(ran_on))
 
 @pytest.fixture
 def two_hosts(make_sshd: Callable[..., Sshd], write_hosts: Callable[..., Path]) -> None:
-    pytest.importorskip("ray", reason="needs the extra 'heavy'")
+    needs("ray")
     write_hosts(
         **{
             name: {

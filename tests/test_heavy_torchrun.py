@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Inv
 from tests.support.sshd import Sshd
-from tests.support.training import WriteSettings, await_job, run_of, start_train
+from tests.support.training import WriteSettings, await_job, needs, run_of, start_train
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(240)]
 
@@ -52,7 +52,7 @@ def two_nodes(
     tmp_path: Path,
 ) -> Callable[..., dict[str, Sshd]]:
     """Two hosts at addresses of their own, and settings for the program over both."""
-    pytest.importorskip("torch", reason="needs the extra 'heavy'")
+    needs("torch")
 
     def prepare(*arguments: str) -> dict[str, Sshd]:
         servers = {"a": make_sshd(addresses=["127.0.0.2"]), "b": make_sshd(addresses=["127.0.0.3"])}
@@ -98,7 +98,7 @@ def test_two_hosts_train_one_model_together_and_their_ranks_are_told_apart(
     two_nodes()
 
     done = inv("train", timeout=200)
-    plotted = inv("plot", "--metric", "loss", "--out", "run.svg")
+    plotted = inv("plot", "last", "--metric", "loss", "--out", "run.svg")
 
     said, out = done.stderr.decode(), done.stdout.decode()
     assert done.returncode == 0, said + out

@@ -21,6 +21,8 @@ GONE, DELETED = "gone without a trace", "its folder is gone from the host"
 CASES = {
     "running": ({}, ALIVE, State.RUNNING, ""),
     "its keeper was killed": ({}, {**ALIVE, 60: ""}, State.RUNNING, ""),
+    "its keeper was not asked about": ({}, {70: "5000"}, State.RUNNING, ""),
+    "its process id came back, and only that was asked about": ({}, {70: "9000"}, State.LOST, GONE),
     "its keeper writes down how it ended": ({}, {**ALIVE, 70: ""}, State.RUNNING, ""),
     "queued": ({"process": None, "waits_for": "for 2 GPUs\n"}, ALIVE, State.QUEUED, "for 2 GPUs"),
     "begun since the processes were looked at": ({}, {60: "4990"}, State.RUNNING, ""),
@@ -118,10 +120,9 @@ PRINTED = """\
 ringtasks-boot:1b4e-28ba
 ringtasks-now:1010
 ringtasks-asked:60 70 80 81
-60 (sh) S 1 60 60 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 4990 2654208 
-70 (py) S 1 2 3) R 60 70 70 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 5000 2654208 
-80 (python) Z 60 70 70 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 7000 0 
-ringtasks-files:
+/proc/60/stat:60 (sh) S 1 60 60 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 4990 2654208 
+/proc/70/stat:70 (py) S 1 2 3) R 60 70 70 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 5000 2654208 
+/proc/80/stat:80 (python) Z 60 70 70 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 7000 0 
 first/command:echo a:b
 first/command:
 first/command:second line
@@ -151,7 +152,7 @@ def test_what_a_host_prints_becomes_its_jobs_the_oldest_first() -> None:
 def test_where_there_is_no_proc_the_start_times_are_ps_own() -> None:
     printed = (
         "ringtasks-boot:B\nringtasks-now:5\nringtasks-asked:7 8\n"
-        "7 Mon_Nov_23_18:00:11_2026\n8 \nringtasks-files:\n"
+        "/proc/7/start:Mon_Nov_23_18:00:11_2026\n/proc/8/start:\n"
         "a/process:7 B Mon_Nov_23_18:00:11_2026 4\nb/process:8 B Mon_Nov_23_18:00:11_2026 4\n"
     )
 
@@ -160,7 +161,7 @@ def test_where_there_is_no_proc_the_start_times_are_ps_own() -> None:
     assert [found["a"].state, found["b"].state] == [State.RUNNING, State.LOST]
 
 
-@pytest.mark.parametrize("printed", ["", "ringtasks-files:\n", "\0\n:\n/\n", "ringtasks-asked:x\n"])
+@pytest.mark.parametrize("printed", ["", "\0\n:\n/\n", "ringtasks-asked:x\n"])
 def test_a_host_without_jobs_or_sense_has_none(printed: str) -> None:
     assert parse_probe(printed, "box") == {}
 

@@ -269,6 +269,17 @@ def test_a_secret_of_the_environment_is_shown_nowhere(inv: Inv, box: Sshd) -> No
             continue
 
 
+def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
+    inv: Inv, write_hosts: Callable[..., Path]
+) -> None:
+    write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
+
+    done = inv("start", "--host", "demo", "--cmd", "true")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"a job needs a host that stays" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -377,7 +388,6 @@ ringtasks-jobs:
 ringtasks-boot:b
 ringtasks-now:1010
 ringtasks-asked:
-ringtasks-files:
 """
 
 

@@ -217,8 +217,10 @@ def test_a_process_that_got_its_process_id_is_not_taken_for_it(host: JobHost) ->
     host.kill_keeper(job)
     os.kill(host.pid(job), signal.SIGKILL)
     foreign = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    file = host.folder(job) / "process"
-    file.write_text(file.read_text().replace(str(host.pid(job)), str(foreign.pid), 1))
+    theirs = str(host.pid(job))
+    for name in ("pid", "process"):
+        file = host.folder(job) / name
+        file.write_text(file.read_text().replace(theirs, str(foreign.pid), 1))
     try:
         status = job.status()
         stopped = job.stop(0)
@@ -316,6 +318,7 @@ def test_wherever_the_link_is_cut_there_is_one_job(
     with (
         Wire(server.address, server.port) as wire,
         SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
+        SSHClient(config) as other,
     ):
         client.run("true")
         wire.cut_after(byte_count)
@@ -324,7 +327,7 @@ def test_wherever_the_link_is_cut_there_is_one_job(
 
         assert status.state is State.SUCCEEDED
         assert (server.home / "ran").read_text() == "ran\n"
-        assert len(jobs.list([client])[0].jobs) == 1
+        assert len(jobs.list([other])[0].jobs) == 1
 
 
 @pytest.mark.parametrize("byte_count", [1, 500, 2000, 4000, 8000, 12000, 16000])
@@ -592,3 +595,59 @@ def test_stopping_twice_finds_nothing_the_second_time(host: JobHost) -> None:
 def test_an_unknown_option_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
         jobs.start("localhost", "true", gpus=1.5)  # type: ignore[arg-type]  # that is the point
+
+
+#: What ``/bin/sh`` is on the hosts: Debian, Red Hat, Alpine, macOS.
+SHELLS = ["bash --posix", "bash", "busybox ash", "zsh --emulate sh"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_any_shell_that_follows_posix_will_do(
+    config: SSHConfig, server: Sshd, require: Callable[[str], None], shell: str
+) -> None:
+    require(shell.split()[0])
+    with SSHClient(replace(config, shell=shell)) as client:
+        live_through_everything(JobHost(server.home, client))
+
+
+def test_a_host_that_has_nothing_but_busybox_will_do(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, require: Callable[[str], None]
+) -> None:
+    require("busybox")
+    tools = tmp_path / "busybox"
+    tools.mkdir()
+    busybox = str(shutil.which("busybox"))
+    applets = subprocess.check_output([busybox, "--list"], text=True).split()
+    for applet in {"busybox", *applets}:
+        (tools / applet).symlink_to(busybox)
+    server = make_sshd(environ={"PATH": str(tools)})
+    key = str(client_key)
+    config = SSHConfig(
+        server.address, server.port, server.user, key, shell="busybox ash", use_control_master=False
+    )
+    with SSHClient(config) as client:
+        live_through_everything(JobHost(server.home, client))
+    end_jobs(server.home)
+
+
+def live_through_everything(host: JobHost) -> None:
+    """Start, list, follow, queue, wait, stop."""
+    first = host.start("echo one; until [ -e ~/go ]; do sleep 0.1; done; echo two; exit 3")
+    second = host.start("(sleep 60 &); trap '' TERM; sleep 60; :", after=first.id, name="second")
+    queued = second.status()
+    with ThreadPoolExecutor(1) as thread:
+        followed = thread.submit(lambda: b"".join(first.logs(follow=True)))
+        (host.home / "go").touch()
+        ended = first.wait(20)
+        assert followed.result(20) == b"one\ntwo\n"
+    eventually(lambda: second.status().state is State.RUNNING)
+    eventually(lambda: len(marked(second.id)) >= 3)
+    stopped = second.stop(0.5)
+
+    assert queued.describe() == f"queued for {first.id} to end"
+    assert (ended.state, ended.exit_status) == (State.FAILED, 3)
+    assert b"".join(first.logs(tail=1)) == b"two\n"
+    assert stopped.is_gone
+    assert len(stopped.before) >= 3
+    assert second.status().state is State.STOPPED
+    assert [job.id for job in jobs.list([host.client])[0].jobs] == [first.id, second.id]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, Inv
+from tests.support.faulty import Wire
 from tests.support.jobs import end_jobs, marked, reboot
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
@@ -40,8 +50,8 @@ def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot
         (tmp_path / name).symlink_to(ROOT / name)
 
     trained = inv("train", timeout=60)
-    drawn = inv("plot", "--out", "run.svg")
-    shown = inv("plot", "--metric", "acc*")
+    drawn = inv("plot", "last", "--out", "run.svg")
+    shown = inv("plot", "last", "--metric", "acc*")
 
     said = trained.stderr.decode()
     assert trained.returncode == 0, said
@@ -55,6 +65,63 @@ def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot
     assert drawn.returncode == shown.returncode == 0
     assert "<polyline" in (tmp_path / "run.svg").read_text()
     assert b"accuracy: last 1" in shown.stdout
+
+
+def test_the_flags_of_train_and_its_kin_are_those_of_the_docs(inv: Inv) -> None:
+    known = {
+        name: set(
+            re.findall(
+                r"--[a-z][a-z-]+", inv("--help", name).stdout.decode().replace("[no-]", "no-")
+            )
+        )
+        for name in ("train", "plot", "forward", "ray.up", "ray.submit")
+    }
+
+    assert known["train"] >= {
+        "--host", "--cmd", "--name", "--gpus", "--nodes", "--nproc-per-node", "--cwd", "--venv",
+        "--env", "--log-file", "--sync-up", "--fetch", "--retries", "--checkpoint",
+        "--checkpoint-interval", "--lost-after", "--allow-split", "--no-preflight", "--attach",
+    }  # fmt: skip
+    assert known["plot"] >= {"--job", "--metric", "--out", "--host"}
+    assert known["forward"] >= {"--host", "--port", "--local-port", "--to", "--json"}
+    assert known["ray.up"] >= {"--host", "--name", "--venv", "--options", "--dashboard-port"}
+    assert known["ray.submit"] >= {"--cmd", "--working-dir", "--no-wait"}
+
+
+def test_on_a_terminal_the_progress_and_a_plot_stand_below_the_log(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command="printf 'epoch 1/2 loss=4\\nepoch 2/2 loss=2 \\033[2J\\n'", fetch=[])
+
+    shown = in_terminal(tmp_path)
+
+    assert "epoch 2/2 loss 2" in shown
+    assert "4▕" in shown
+    assert "\x1b[2J" not in shown  # the host's, to clear our screen
+    assert "box: chosen: " in shown
+
+
+def in_terminal(folder: Path) -> str:
+    """What ``inv train`` shows on a terminal of 100 x 30."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "train"],
+        cwd=folder,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "PYTHONUTF8": "1"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(TIMEOUT) == 0, shown
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
 
 
 def test_the_log_passes_through_and_the_exit_status_is_the_programs_own(
@@ -132,7 +199,7 @@ def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
     )
 
     done = inv("train", timeout=60)
-    plotted = inv("plot", "--out", "run.svg")
+    plotted = inv("plot", "last", "--out", "run.svg")
 
     said = done.stderr.decode()
     assert done.returncode == 0, said
@@ -199,14 +266,79 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
     listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
-    plotted = inv("plot", "--metric", "loss")
+    plotted = inv("plot", "last", "--metric", "loss")
     stopped = inv("stop", job)
+    by_job = inv("plot", job[:10])
 
     assert process.returncode == 130
-    assert f"'inv logs {job} -f' follows it" in err.decode()
+    run_id = run_of(tmp_path)[1]["id"]
+    assert f"'inv train --attach {run_id}' comes back to it" in err.decode()
     assert [own["state"] for own in listed if own["id"] == job] == ["running"]
     assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
+    assert b"loss: last 0.5" in by_job.stdout, by_job.stderr
     assert stopped.returncode == 0
+
+
+def test_a_run_that_was_left_is_gone_on_with_from_the_beginning_of_its_log(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command="echo one; sleep 3; echo two; echo three >model")
+    process = start_train(tmp_path)
+    await_job(tmp_path)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT)
+
+    done = inv("train", "--attach", "last")
+    again = inv("train", "--attach", "last")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"one\ntwo\n"
+    folder, record = run_of(tmp_path)
+    assert (folder / "model").read_text() == "three\n"
+    assert [each["state"] for each in record["attempts"]] == ["succeeded"]
+    assert again.returncode == 2
+    assert b"has ended: succeeded" in again.stderr
+
+
+def test_a_link_that_is_cut_again_and_again_costs_neither_the_run_nor_a_byte_of_its_log(
+    sshd: Sshd, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, inv: Inv
+) -> None:
+    with Wire(sshd.address, sshd.port) as wire:
+        write_hosts(box={"ssh_port": wire.port})
+        write_settings(
+            command='n=0; while [ $n -lt 60 ]; do n=$((n + 1)); echo "line $n"; sleep 0.05; done',
+            fetch=[],
+        )
+        process = start_train(tmp_path)
+        await_job(tmp_path)
+        for _ in range(4):
+            time.sleep(0.5)  # not for luck: the cuts are to fall into different moments
+            wire.cut()
+        out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert out == b"".join(b"line %d\n" % n for n in range(1, 61))
+    assert len(run_of(tmp_path)[1]["attempts"]) == 1
+
+
+def test_jobs_and_log_files_are_drawn_together(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    (tmp_path / "old.log").write_text("step 1 loss=3\nstep 2 loss=2\n")
+    job = inv("start", "--host", "box", "--cmd", "echo step 1 loss=1").stdout.decode().strip()
+    inv("wait", job)
+
+    done = inv("plot", f"old.log,{job}", "--out", "both.svg")
+    unknown = inv("plot", "nonsense")
+
+    picture = (tmp_path / "both.svg").read_text()
+    assert done.returncode == 0, done.stderr
+    assert ">old.log</text>" in picture
+    assert f">{job}</text>" in picture
+    assert unknown.returncode == 2
+    assert b"nonsense: no such job" in unknown.stderr
 
 
 @pytest.fixture
@@ -314,4 +446,4 @@ def test_a_run_that_never_began_leaves_no_record(
 
     assert done.returncode == 2
     assert list((tmp_path / "runs").iterdir()) == []
-    assert b"no run in runs/ yet" in inv("plot").stderr
+    assert b"no run in runs/ yet" in inv("plot", "last").stderr

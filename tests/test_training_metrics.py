@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from ringtasks.training import braille, figure, svg
 from ringtasks.training.curves import Curve, Curves, curves_of
 from ringtasks.training.metrics import LogLines, Progress, read_line
 from ringtasks.training.selecting import select_curves
+from tests.support.training import needs
 
 
 @pytest.mark.parametrize(
@@ -229,12 +231,22 @@ def test_a_file_that_cannot_be_drawn_is_a_usage_error(tmp_path: Path, name: str,
         figure.write({"a": Curve("a", "step", (0,), (1,))}, "run", tmp_path / name)
 
 
-def test_png_is_drawn_by_matplotlib_or_says_how_to_get_it(tmp_path: Path) -> None:
-    curve = Curve("loss", "step", (0, 1), (1, 0))
-    try:
-        figure.write({"_cost$": curve}, "run", tmp_path / "run.png")
-    except UsageError as error:
-        assert "pip install 'ringtasks[plot]'" in str(error)
-        assert not (tmp_path / "run.png").exists()
-    else:
-        assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+def test_png_needs_matplotlib_and_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # as where it is not installed
+
+    with pytest.raises(UsageError, match=r"pip install 'ringtasks\[plot\]'"):
+        figure.write({"a": Curve("a", "step", (0, 1), (1, 0))}, "run", tmp_path / "run.png")
+
+    assert not (tmp_path / "run.png").exists()
+
+
+@pytest.mark.heavy
+def test_png_is_drawn_by_matplotlib_whatever_the_log_calls_its_metrics(tmp_path: Path) -> None:
+    needs("matplotlib")
+    curve = Curve("loss", "step", (0, 1, 2), (1, math.nan, 0))
+
+    figure.write({"_cost$": curve, "$x^": curve}, "run $1", tmp_path / "run.png")
+
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")

@@ -121,7 +121,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Identity | None:
-        """From ``PID BOOT START NOW``."""
+        """From ``PID BOOT START``, and the clock's time if that was noted."""
         pid, boot, start, at, *_ = [*text.split(), "", "", "", ""]
         return cls(int(pid), boot, start, number(at)) if pid.isdecimal() else None
 
@@ -143,22 +143,23 @@ def status_of(
     """
     process, keeper = (Identity.parse(files.get(name, "")) for name in ("process", "keeper"))
 
-    def runs(identity: Identity | None) -> bool:
-        return (
-            identity is not None
-            and identity.boot == boot
-            and starts.get(identity.pid, identity.start) == identity.start
-        )
+    def runs(identity: Identity | None, *, unasked: bool) -> bool:
+        if identity is None or identity.boot != boot:
+            return False
+        return starts[identity.pid] == identity.start if identity.pid in starts else unasked
 
+    # What has begun since was not asked about; nor was the keeper of a process that was there.
+    is_running = runs(process, unasked=True)
+    is_kept = runs(keeper, unasked=process is None or process.pid not in starts)
     stopped = files.get("stopped")
     status = number(files.get("exit_status", ""))
     about = _about(files.get("about", ""))
     state, reason = State.LOST, "gone without a trace"
     if status is not None:
         state, reason = _ended(int(status), stopped)
-    elif runs(process) or (process is not None and runs(keeper)):
+    elif is_running or (process is not None and is_kept):
         state, reason = State.RUNNING, ""
-    elif runs(keeper):
+    elif is_kept:
         state, reason = State.QUEUED, files.get("waits_for", "").strip()
     elif stopped is not None:
         state, reason = State.STOPPED, f"by {stopped.strip()}".strip()

@@ -80,6 +80,12 @@ def start(
     if not cmd:
         raise UsageError("--cmd is missing: what shall run?")
     clients = _clients(c, host, inventory)
+    for client in clients:
+        if client.config.embedded:
+            raise UsageError(
+                f"--host {client.config.id}: an embedded host, and its jobs, last as long as this "
+                "process: a job needs a host that stays"
+            )
     options: dict[str, Any] = {
         "name": name,
         "log_file": log_file,

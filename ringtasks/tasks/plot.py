@@ -22,7 +22,7 @@ _WIDTH, _HEIGHT = 80, 12
 @task(
     positional=["job"],
     help={
-        "job": "a run, a job or a log file; several joined by commas (default: the newest run)",
+        "job": "a run, a job or a log file; 'last' is the newest run; several joined by commas",
         "metric": "names or globs, joined by commas (default: the loss)",
         "out": "a file to draw into: NAME.svg, NAME.html, or NAME.png (needs matplotlib)",
         "host": HOST_HELP + "; where to look for jobs (default: @all)",
@@ -31,7 +31,7 @@ _WIDTH, _HEIGHT = 80, 12
 )
 def plot(
     c: Context,
-    job: str = "",  # Invoke insists on a positional one whose default is None
+    job: str | None = None,
     metric: str | None = None,
     out: str | None = None,
     host: str = "@all",
@@ -40,10 +40,9 @@ def plot(
     """Draw the metrics of runs, here or into a file."""
     from ..training.selecting import select_curves
 
-    wanted: list[str | None] = [each.strip() for each in job.split(",") if each.strip()]
     sources: dict[str, Curves] = {}
-    for each in wanted or [None]:
-        label, curves = _curves(c, each, host, inventory)
+    for each in (job or "").split(","):
+        label, curves = _curves(c, each.strip(), host, inventory)
         sources[label] = curves
     chosen = select_curves(sources, metric)
     if out is None:
@@ -55,21 +54,21 @@ def plot(
     display.say(f"{out} written")
 
 
-def _curves(c: Context, wanted: str | None, host: str, inventory: str | None) -> tuple[str, Curves]:
+def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[str, Curves]:
     """A run's curves and its label."""
     from ..training.curves import Curves, curves_of
-    from ..training.records import find_run
+    from ..training.records import LAST, find_run
 
-    if wanted is not None and Path(wanted).is_file():
+    if Path(wanted).is_file():
         return Path(wanted).name, curves_of(Path(wanted).read_bytes())
     root = (c.config.get("train") or {}).get("runs", "runs")
     run = find_run(root, wanted)
-    if run is None and wanted is None:
+    if run is None and wanted == LAST:
         raise UsageError(f"no run in {root}/ yet: 'inv train' makes one")
     if run is None or not run.is_ended:  # nobody here follows it, perhaps: its host knows more
         job = wanted if run is None else run.last_job
         if job is not None:
-            return (wanted or job), _curves_of_job(c, job, host, inventory)
+            return (wanted if run is None else run.id), _curves_of_job(c, job, host, inventory)
     assert run is not None  # noqa: S101  # for the type checker
     curves = Curves()
     for log in run.logs():

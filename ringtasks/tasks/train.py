@@ -12,6 +12,7 @@ from ..terminal import terminable
 from .options import HOST_HELP, INVENTORY_HELP, environment, number, selected, task
 
 if TYPE_CHECKING:
+    from ..training.records import RunRecord
     from ..training.settings import TrainSettings
     from ..training.supervision import Supervisor
     from .train_view import View
@@ -42,6 +43,7 @@ _INTERRUPTED = 130
         "lost-after": "seconds without an answer until a host counts as lost (default: 600)",
         "allow-split": "let another host take over even if the first may still run",
         "preflight": "check the hosts before (--no-preflight: do not)",
+        "attach": "go on with a run that was left: its name, or 'last'; nothing is started anew",
         "inventory": INVENTORY_HELP,
     },
 )
@@ -65,6 +67,7 @@ def train(
     lost_after: str | None = None,
     allow_split: bool = False,
     preflight: bool = True,
+    attach: str | None = None,
     inventory: str | None = None,
 ) -> None:
     """Train on the best host: choose, check, start, follow, fetch."""
@@ -93,7 +96,7 @@ def train(
         preflight=None if preflight else False,
     )
     with terminable():
-        raise Exit(code=_run(c, settings, inventory))
+        raise Exit(code=_run(c, settings, attach, inventory))
 
 
 def _settings(c: Context) -> dict[str, Any]:
@@ -114,21 +117,27 @@ def _plain(value: Any) -> Any:
     return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
 
 
-def _run(c: Context, settings: TrainSettings, inventory: str | None) -> int:
+def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str | None) -> int:
     from ..training.curves import Curves
     from ..training.records import new_run
     from ..training.supervision import Supervisor
     from .train_view import for_terminal
 
     hosts = selected(c, settings.hosts, inventory)
-    record = new_run(settings.runs, settings.name, settings.command)
+    if attach is None:
+        record = new_run(settings.runs, settings.name, settings.command)
+    else:
+        record = _left_run(settings.runs, attach)
     curves = Curves()
+    for log in record.logs()[:-1]:
+        curves.feed(log.read_bytes())
+        curves.new_attempt()
     view = for_terminal(curves, record.id)
     with view, Supervisor(settings, hosts, record, curves, view.log, view.say) as supervisor:
         try:
             outcome = supervisor.run()
         except KeyboardInterrupt:
-            _leave(supervisor, view, settings.grace)
+            _leave(supervisor, view, record.id, settings.grace)
             return _INTERRUPTED
         finally:
             if not record.attempts:
@@ -138,7 +147,22 @@ def _run(c: Context, settings: TrainSettings, inventory: str | None) -> int:
     return outcome.status
 
 
-def _leave(supervisor: Supervisor, view: View, grace: float) -> None:
+def _left_run(root: str, wanted: str) -> RunRecord:
+    """The run to go on with.
+
+    :raises UsageError: there is none, or it has ended.
+    """
+    from ..training.records import find_run
+
+    record = find_run(root, wanted)
+    if record is None or not record.attempts:
+        raise UsageError(f"--attach {wanted}: there is no such run in {root}/")
+    if record.is_ended:
+        raise UsageError(f"--attach {wanted}: {record.id} has ended: {record.state}")
+    return record
+
+
+def _leave(supervisor: Supervisor, view: View, run_id: str, grace: float) -> None:
     """After Ctrl-C: the run goes on, and this is how to come back to it."""
     from ..training.attempts import stop_all
 
@@ -149,9 +173,8 @@ def _leave(supervisor: Supervisor, view: View, grace: float) -> None:
         view.say("an embedded host ends with this process, so the run is stopped")
         stop_all(supervisor.jobs, grace, view.say)
         return
-    job = supervisor.jobs[0].id
-    view.say(f"the run goes on: 'inv logs {job} -f' follows it, 'inv wait {job}' waits for its")
-    view.say(f"end, 'inv stop {job}' stops it, 'inv plot {job}' draws it")
+    view.say(f"the run goes on; 'inv train --attach {run_id}' comes back to it,")
+    view.say(f"'inv logs {run_id} -f' follows it, 'inv stop {run_id}' stops it")
 
 
 def _whole(flag: str, text: str | None, *, at_least: int) -> int | None:

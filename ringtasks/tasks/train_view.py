@@ -7,10 +7,12 @@ passed on as it is.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from ..display import LabelledReporter, say, visible
+from ..display import say, visible
+from ..jobs import Lines
 from ..training import braille
 from ..training.curves import Curves
 
@@ -46,24 +48,29 @@ class PlainView:
     """The log as it comes, on stdout; our own words on stderr."""
 
     def __init__(self) -> None:
-        self._labelled: dict[str, LabelledReporter] = {}
+        self._lines: dict[str, Lines] = {}
 
     def __enter__(self) -> PlainView:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for reporter in self._labelled.values():
-            reporter.on_output(1, b"")
+        for host, lines in self._lines.items():
+            self._print(host, lines.end())
 
     def log(self, chunk: bytes, host: str | None) -> None:
         if host is None:
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
-            return
-        self._labelled.setdefault(host, LabelledReporter(host)).on_output(1, chunk)
+        else:
+            self._print(host, self._lines.setdefault(host, Lines()).add(chunk))
 
     def say(self, text: str) -> None:
         say(text)
+
+    def _print(self, host: str, lines: Iterable[bytes]) -> None:
+        text = "".join(f"{host}: {visible(line.decode('utf-8', 'replace'))}\n" for line in lines)
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
 
 
 class LiveView:
@@ -74,7 +81,7 @@ class LiveView:
         from rich.live import Live
 
         self._curves, self._title = curves, title
-        self._partial: dict[str | None, bytes] = {}
+        self._lines: dict[str | None, Lines] = {}
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(
             console=self._console,
@@ -94,28 +101,25 @@ class LiveView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for host, partial in self._partial.items():
-            if partial:
-                self._print(partial, host)
+        for host, lines in self._lines.items():
+            self._print(host, lines.end())
         self._live.__exit__(kind, error, traceback)
 
     def log(self, chunk: bytes, host: str | None) -> None:
-        *whole, self._partial[host] = (self._partial.get(host, b"") + chunk).split(b"\n")
-        for line in whole:
-            self._print(line, host)
+        self._print(host, self._lines.setdefault(host, Lines()).add(chunk))
 
     def say(self, text: str) -> None:
         from rich.text import Text
 
         self._console.print(Text(f"ringtasks: {visible(text)}", style="dim"))
 
-    def _print(self, line: bytes, host: str | None) -> None:
+    def _print(self, host: str | None, lines: Iterable[bytes]) -> None:
         from rich.text import Text
 
-        # Of a bar that was drawn over and over, the last state.
-        text = visible(line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
         label = Text(f"{host}: ", style="cyan") if host is not None else Text()
-        self._console.print(label + Text(text), soft_wrap=True)
+        for line in lines:
+            text = Text(visible(line.decode("utf-8", "replace")))
+            self._console.print(label + text, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         from rich.console import Group

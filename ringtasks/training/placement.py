@@ -42,6 +42,15 @@ class Placement:
         for client in self._clients.values():
             client.close_link()
 
+    def client(self, host: str) -> SSHClient:
+        """The client of a host.
+
+        :raises UsageError: it is not among those selected.
+        """
+        if host not in self._clients:
+            raise UsageError(f"train: the run is on {host}, which is not among the hosts: --host")
+        return self._clients[host]
+
     def ranked(self) -> list[SSHClient]:
         """The hosts that can take the run, best first, as many as its nodes at least.
 

@@ -19,7 +19,10 @@ from typing import BinaryIO
 
 from ..errors import StateFileError, UsageError
 
-__all__ = ["Attempt", "JobPlace", "RunRecord", "find_run", "new_run"]
+__all__ = ["LAST", "Attempt", "JobPlace", "RunRecord", "find_run", "new_run"]
+
+#: Means the newest run.
+LAST = "last"
 
 _VERSION = 1
 _FILE = "run.json"
@@ -127,15 +130,15 @@ def new_run(root: str | Path, name: str, command: str) -> RunRecord:
     raise UsageError(f"train: runs: {root}: too many runs called {stem}")
 
 
-def find_run(root: str | Path, wanted: str | None) -> RunRecord | None:
-    """The run of that id, or one that begins like that, or has a job like that; None: the newest.
+def find_run(root: str | Path, wanted: str) -> RunRecord | None:
+    """The run of that id, or one that begins like that, or has a job like that; or the `LAST`.
 
     None where there is none.
 
     :raises UsageError: several begin like that.
     """
     runs = sorted(_runs(Path(root)), key=lambda run: run.started_at)
-    if wanted is None:
+    if wanted == LAST:
         return runs[-1] if runs else None
     for run in runs:
         if wanted in (run.id, run.folder.name):

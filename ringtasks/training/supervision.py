@@ -84,12 +84,17 @@ class Supervisor:
     def run(self) -> Outcome:
         """Choose, start, follow, and take over where that is needed and allowed.
 
+        A run that has been started is followed from its last attempt on.
+
         :raises UsageError: no host can take the run, or something it needs is not here.
         :raises RunNotStartedError: its files did not arrive on any host.
         :raises JobNotStartedError: no host would start it.
         """
-        statuses = self._attempt(1, self._placement.ranked())
-        for attempt in range(2, self._settings.retries + 2):
+        if self._record.attempts:
+            statuses = self._attend(self._record.attempts[-1])
+        else:
+            statuses = self._attempt(1, self._placement.ranked())
+        for attempt in range(len(self._record.attempts) + 1, self._settings.retries + 2):
             worst = _worst(statuses)
             if not attempts.may_take_over(worst, allow_split=self._settings.allow_split):
                 break
@@ -121,9 +126,14 @@ class Supervisor:
         entry = Attempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
         self._record.attempts.append(entry)
         self._record.save()
+        return self._attend(entry)
+
+    def _attend(self, entry: Attempt) -> list[JobStatus]:
+        """Follow the attempt to its end."""
+        self.jobs = [Job(self._placement.client(own.host_id), own.job_id) for own in entry.jobs]
         for job in self.jobs:
-            self._tell(f"attempt {attempt}: job {job.id} on {job.host}")
-        statuses = self._see_through(attempt)
+            self._tell(f"attempt {entry.attempt}: job {job.id} on {job.host}")
+        statuses = self._see_through(entry.attempt)
         entry.state = str(_worst(statuses).state)
         self._record.save()
         return statuses

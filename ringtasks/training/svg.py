@@ -20,6 +20,7 @@ COLOURS = (
 _WIDTH, _HEIGHT = 800, 450
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 44, 48
 _LEGEND_LINE = 18
+_LETTER_WIDTH = 7.2  # at 12 pixels, of most fonts and at most
 #: A polyline of more points than there are pixels is only a larger file.
 _MAX_POINTS = 2000
 
@@ -42,10 +43,10 @@ def draw(curves: Mapping[str, Curve], title: str) -> str:
         _text(_WIDTH / 2, 24, title, 'text-anchor="middle" font-size="16"'),
         *_axes(x_scale, y_scale, _axis_name(curves.values())),
     ]
-    for n, (label, curve) in enumerate(curves.items()):
+    for n, curve in enumerate(curves.values()):
         colour = COLOURS[n % len(COLOURS)]
         parts += _line(curve, x_scale, y_scale, colour)
-        parts += _legend(n, label, colour)
+    parts += _legend(list(curves))
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -122,13 +123,20 @@ def _line(curve: Curve, x_scale: _Scale, y_scale: _Scale, colour: str) -> list[s
     return drawn
 
 
-def _legend(n: int, label: str, colour: str) -> list[str]:
-    y = _TOP + 8 + n * _LEGEND_LINE
-    x = _WIDTH - _RIGHT - 24
-    return [
-        f'<path d="M{x} {y}h20" stroke="{colour}" stroke-width="3"/>',
-        _text(x - 6, y + 4, label, 'text-anchor="end"'),
+def _legend(labels: Sequence[str]) -> list[str]:
+    """Above the curves, on a ground that lets them shimmer through."""
+    width = max(map(len, labels)) * _LETTER_WIDTH + 40
+    x, y = _WIDTH - _RIGHT - width - 4, _TOP + 4
+    height = len(labels) * _LEGEND_LINE + 4
+    parts = [
+        f'<rect x="{x:g}" y="{y}" width="{width:g}" height="{height}" fill="white" opacity="0.8"/>'
     ]
+    for n, label in enumerate(labels):
+        middle = y + 11 + n * _LEGEND_LINE
+        colour = COLOURS[n % len(COLOURS)]
+        parts.append(f'<path d="M{x + 6:g} {middle}h20" stroke="{colour}" stroke-width="3"/>')
+        parts.append(_text(x + 32, middle + 4, label, 'text-anchor="start"'))
+    return parts
 
 
 def _text(x: float, y: float, text: str, style: str) -> str:

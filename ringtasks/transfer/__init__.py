@@ -66,8 +66,15 @@ def put(
     """
     found = _matched(source)
     ignored = _ignored(found[0], options) if len(found) == 1 and found[0].is_dir() else ()
+    if options.relay and (len(found) > 1 or not found[0].is_file()):
+        raise UsageError("relay: is for one file; pack a folder first")
     with clients_of(hosts) as clients:
-        work = one_host.put(found, _text(target), ignored)
+        if options.relay:
+            from .relay import relayed
+
+            work = relayed(found[0], _text(target))
+        else:
+            work = one_host.put(found, _text(target), ignored)
         return transfer(clients, work, options, on_progress, on_ended)
 
 

@@ -35,8 +35,19 @@ _MODE_BITS = 0o777  # no set-user-ID and its like
 _ATTEMPTS = 2
 
 
-def put_file(haul: Haul, source: Path, target: str, known: Survey) -> None:
+def put_file(
+    haul: Haul,
+    source: Path,
+    target: str,
+    known: Survey,
+    *,
+    send: Callable[[str], bool] | None = None,
+    hashing: Hashing | None = None,
+) -> None:
     """Copy one file to ``target``, a name on the host.
+
+    :param send: makes the part in another way; False: it could not.
+    :param hashing: makes the file's sum already.
 
     :raises TransferError: it cannot be, or it changed meanwhile.
     """
@@ -48,10 +59,11 @@ def put_file(haul: Haul, source: Path, target: str, known: Survey) -> None:
     haul.total_bytes = before.size
     part = joined(above(target), _part_name(name_of(target), before))
     for attempt in range(_ATTEMPTS):
-        hashing = Hashing(lambda: sha256_of(source, lambda: haul.stop.is_set))
-        _push(haul, source, part, known)
+        summing = hashing or Hashing(lambda: sha256_of(source, lambda: haul.stop.is_set))
+        if send is None or attempt > 0 or not send(part):
+            _push(haul, source, part, known)
         with haul.local(source):
-            expected = hashing.result()
+            expected = summing.result()
             has_changed = _Stamp.of(source) != before
         if has_changed:
             haul.ask(f"rm -f {word(part)}", time_for(0))

@@ -15,6 +15,7 @@ from ..faults import printable
 from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .asking import ask
 from .options import Options
+from .pace import Pace
 from .places import word
 from .results import HostTransfer, OnProgress, Progress
 from .rsync import Moved, Rsync, Rules
@@ -66,6 +67,7 @@ class Haul:
         self._sent_bytes = self._received_bytes = self._resumed = 0
         self.checked = 0
         self.has_sent = False
+        self._pace = Pace()
         self.total_bytes: int | None = None
         self.notes: list[str] = []
 
@@ -83,7 +85,7 @@ class Haul:
             return None
         left = self._started + self.options.timeout - time.monotonic()
         if left <= 0:
-            raise TransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
+            raise self._passed()
         return left
 
     @property
@@ -121,7 +123,7 @@ class Haul:
         """:raises TransferError: it cannot be made."""
         self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
 
-    def rsync(self, move: Callable[[Rsync], Moved]) -> None:
+    def rsync(self, move: Callable[[Rsync, float | None], Moved]) -> None:
         """Move until it is done, however often the link is lost.
 
         :raises TransferError: it cannot be done.
@@ -129,7 +131,10 @@ class Haul:
         runner = Rsync(self.client, stop=self.stop)
 
         def attempt() -> SSHResult:
-            moved = move(runner)
+            started = time.monotonic()
+            moved = move(runner, self._pace.rate)
+            if moved.result.is_unknown:
+                self._pace.lost(0, time.monotonic() - started)
             for change in moved.changes:
                 self.add(change)
             self._sent_bytes += moved.sent_bytes
@@ -157,6 +162,7 @@ class Haul:
             path,
             offset,
             writes=writes,
+            rate=None if writes else self._pace.rate,
             on_position=tell if told is not None else None,
             limit=self.remaining,
         )
@@ -164,6 +170,8 @@ class Haul:
         with self.stop.ending(stream.cancel):
             result = self.client.perform(stream)
         moved = stream.position - offset
+        if result.is_unknown:
+            self._pace.lost(moved, stream.seconds)
         if writes:
             self._received_bytes += moved
         else:
@@ -182,6 +190,8 @@ class Haul:
             self._route = result.transport_used or self._route
             if result.success:
                 return result
+            if result.timed_out and self.options.timeout is not None:
+                raise self._passed()
             if self.stop.is_set:
                 raise TransferError("interrupted", INTERRUPTED)
             is_lost = result.returncode == UNREACHABLE and result.error is not None
@@ -252,6 +262,9 @@ class Haul:
             yield
         except OSError as error:
             raise TransferError(f"{name} (here): {error.strerror or error}") from error
+
+    def _passed(self) -> TransferError:
+        return TransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
 
     def _told(self, result: SSHResult) -> str:
         """Its error without the host's name, which stands in front of it anyway."""

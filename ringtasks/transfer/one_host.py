@@ -8,10 +8,10 @@ from pathlib import Path
 from .file_copy import get_file, put_file
 from .haul import Haul, TransferError
 from .places import above, is_glob, joined, name_of, on_host
-from .survey import FILE, FOLDER, NOTHING, Found
+from .survey import FILE, FOLDER, NOTHING, Found, Survey
 from .tree_copy import get_tree, put_tree
 
-__all__ = ["Work", "get", "pull", "push", "put"]
+__all__ = ["Work", "get", "landing", "pull", "push", "put"]
 
 #: One host's part of the whole.
 Work = Callable[[Haul], None]
@@ -25,30 +25,40 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
     """
 
     def work(haul: Haul) -> None:
-        place = on_host(haul.client.config, target).rstrip("/") or "/"
-        known = haul.survey(target=place)
-        into = known.kind == FOLDER or target.endswith("/") or len(sources) > 1
-        needs_folder = into or sources[0].is_dir()
-        if needs_folder and known.kind not in (FOLDER, NOTHING):
+        if len(sources) == 1 and not sources[0].is_dir():
+            final, known = landing(haul, sources[0], target)
+            put_file(haul, sources[0], final, known)
+            return
+        place, known = _surveyed(haul, target)
+        if known.kind not in (FOLDER, NOTHING):
             raise TransferError(f"{place} is a file where a folder is needed")
+        given: Path | Sequence[Path] = sources
+        if len(sources) == 1:
+            given = sources[0]
+            if known.kind == FOLDER or target.endswith("/"):
+                place = joined(place, given.resolve().name)
         verify = haul.options.verify is not False
-        if len(sources) > 1:
-            put_tree(haul, sources, place, known, follow_outside=True, verify=verify)
-            return
-        (source,) = sources
-        final = joined(place, source.resolve().name) if into else place
-        if source.is_dir():
-            put_tree(
-                haul, source, final, known, ignored=ignored, follow_outside=True, verify=verify
-            )
-            return
-        if into and known.kind == NOTHING and not haul.options.dry_run:
-            haul.make_folder(place)
-        elif not into and known.parent_kind != FOLDER:
-            raise TransferError(f"{above(place)}: {_no_folder(known.parent_kind)}")
-        put_file(haul, source, final, known)
+        put_tree(haul, given, place, known, ignored=ignored, follow_outside=True, verify=verify)
 
     return work
+
+
+def landing(haul: Haul, source: Path, target: str) -> tuple[str, Survey]:
+    """Where one file is to be on the host, and what is known of the place.
+
+    A folder that ``target`` asks for with ``/`` at its end is made.
+
+    :raises TransferError: it cannot be there.
+    """
+    place, known = _surveyed(haul, target)
+    into = known.kind == FOLDER or target.endswith("/")
+    if into and known.kind not in (FOLDER, NOTHING):
+        raise TransferError(f"{place} is a file where a folder is needed")
+    if into and known.kind == NOTHING and not haul.options.dry_run:
+        haul.make_folder(place)
+    elif not into and known.parent_kind != FOLDER:
+        raise TransferError(f"{above(place)}: {_no_folder(known.parent_kind)}")
+    return joined(place, source.resolve().name) if into else place, known
 
 
 def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
@@ -129,6 +139,11 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
             raise
 
     return work
+
+
+def _surveyed(haul: Haul, target: str) -> tuple[str, Survey]:
+    place = on_host(haul.client.config, target).rstrip("/") or "/"
+    return place, haul.survey(target=place)
 
 
 def _no_folder(kind: str) -> str:

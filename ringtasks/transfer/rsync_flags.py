@@ -55,6 +55,7 @@ class Rules:
     :param link_dest: a folder on the receiving side, relative to the target or absolute:
         files that are equal there become hard links.
     :param dry_run: change nothing, tell what would be.
+    :param rate: bytes a second at most; None: as fast as it goes.
     """
 
     delete: bool = False
@@ -64,6 +65,7 @@ class Rules:
     checksum: bool = False
     link_dest: str | None = None
     dry_run: bool = False
+    rate: float | None = None
 
 
 def parse_version(first_line: str) -> Version | None:
@@ -98,4 +100,6 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
             chosen.append(f"--{name.replace('_', '-')}")
     if rules.link_dest is not None:
         chosen.append(f"--link-dest={rules.link_dest}")
+    if rules.rate is not None:
+        chosen.append(f"--bwlimit={max(1, int(rules.rate / 1024))}")
     return chosen

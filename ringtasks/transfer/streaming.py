@@ -20,6 +20,7 @@ __all__ = ["Stream"]
 
 _LOOK_INTERVAL = 0.2  # seconds between looks at how far it is
 _MAX_STDERR_BYTES = 64 * 1024
+_PIECE_BYTES = 32 * 1024
 
 
 class Stream:
@@ -29,6 +30,7 @@ class Stream:
     :param path: the file; it is made where it is written.
     :param offset: where in the file to begin.
     :param writes: the file gets the output; else it is the input.
+    :param rate: bytes a second to send at most; None: as fast as it goes.
     :param on_position: is told where in the file it is, now and then.
     :param limit: seconds, None for no limit.
     """
@@ -41,16 +43,20 @@ class Stream:
         offset: int,
         *,
         writes: bool,
+        rate: float | None = None,
         on_position: Callable[[int], None] | None = None,
         limit: float | None = None,
     ) -> None:
         self._line = one_line(script, shell)
         self._path, self._offset, self._writes = path, offset, writes
+        self._rate = rate
         self._on_position = on_position
         self.limit = limit
         self.report = Report()
         self.is_interrupted = False
         self.position = offset
+        self.seconds = 0.0
+        """How long it ran, without the time to open a link."""
         self._started = time.monotonic()
         self._is_cancelled = self._timed_out = False
         self._conduit: Conduit | None = None
@@ -65,11 +71,12 @@ class Stream:
             return Ending(interrupted=True)
         flags = os.O_WRONLY | os.O_CREAT if self._writes else os.O_RDONLY
         file = os.open(self._path, flags, 0o600)
+        begun = time.monotonic()
         try:
             os.lseek(file, self._offset, os.SEEK_SET)
             nothing = os.open(os.devnull, os.O_RDWR)
             # A copy shares its position with the original, which tells how far the other is.
-            streams = (nothing, os.dup(file)) if self._writes else (os.dup(file), nothing)
+            streams = (nothing, os.dup(file)) if self._writes else (self._source(file), nothing)
             with self._limited(), self._watched(file):
                 status = conduit.run(self._line, *streams)
         except LinkLostError as error:
@@ -78,6 +85,7 @@ class Stream:
             return Ending(lost=str(error))
         finally:
             self.position = os.lseek(file, 0, os.SEEK_CUR)
+            self.seconds = time.monotonic() - begun
             os.close(file)
         if status is None:
             return Ending(timed_out=self._timed_out, interrupted=not self._timed_out)
@@ -107,6 +115,15 @@ class Stream:
             error=error,
             stderr_bytes=self._stderr,
         )
+
+    def _source(self, file: int) -> int:
+        """What the program is to read: the file itself, or a pipe that is filled slowly."""
+        if self._rate is None:
+            return os.dup(file)
+        reader, writer = os.pipe()
+        arguments = (os.dup(file), writer, self._rate)
+        threading.Thread(target=_trickle, args=arguments, daemon=True).start()
+        return reader
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[None]:
@@ -148,3 +165,20 @@ class Stream:
 
     def _take_stderr(self, chunk: bytes) -> None:
         self._stderr = (self._stderr + chunk)[-_MAX_STDERR_BYTES:]
+
+
+def _trickle(source: int, sink: int, rate: float) -> None:
+    """Pass a file on at ``rate`` bytes a second, until its end or until nobody reads it."""
+    started, passed = time.monotonic(), 0
+    try:
+        while piece := os.read(source, _PIECE_BYTES):
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(sink, rest) :]
+            passed += len(piece)
+            time.sleep(max(0.0, started + passed / rate - time.monotonic()))
+    except BrokenPipeError:
+        return
+    finally:
+        os.close(source)
+        os.close(sink)

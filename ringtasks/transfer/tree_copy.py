@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .checksums import hashes_on_host, sha256_of
@@ -39,8 +40,14 @@ def put_tree(
     rules = haul.rules(ignored=ignored, follow_outside=follow_outside)
     started_ns = time.time_ns()
 
-    def push(rsync: Rsync) -> Moved:
-        return rsync.push(source, target, rules, on_meter=haul.meter(), timeout=haul.remaining)
+    def push(rsync: Rsync, rate: float | None) -> Moved:
+        return rsync.push(
+            source,
+            target,
+            replace(rules, rate=rate),
+            on_meter=haul.meter(),
+            timeout=haul.remaining,
+        )
 
     haul.rsync(push)
     if haul.options.dry_run:
@@ -73,9 +80,14 @@ def get_tree(
     # The shell expands a pattern again, from the root: the names may be more than a command holds.
     folder, names = ("/", words(source)) if matched else (source, None)
 
-    def pull(rsync: Rsync) -> Moved:
+    def pull(rsync: Rsync, rate: float | None) -> Moved:
         return rsync.pull(
-            folder, target, rules, names=names, on_meter=haul.meter(), timeout=haul.remaining
+            folder,
+            target,
+            replace(rules, rate=rate),
+            names=names,
+            on_meter=haul.meter(),
+            timeout=haul.remaining,
         )
 
     haul.rsync(pull)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -11,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-__all__ = ["WriteSettings", "await_job", "run_of", "settings_in", "start_train"]
+__all__ = ["WriteSettings", "await_job", "needs", "run_of", "settings_in", "start_train"]
 
 WriteSettings = Callable[..., None]
 TIMEOUT = 20.0
@@ -35,6 +37,12 @@ for epoch in range(first + 1, epochs + 1):
     time.sleep(0.05)
 pathlib.Path("model").write_text("trained")
 """
+
+
+def needs(module: str) -> None:
+    """A heavy test was asked for by name: where it cannot run, that is a failure."""
+    if importlib.util.find_spec(module) is None:
+        pytest.fail(f"{module} is missing: pip install -e '.[heavy]'")
 
 
 def settings_in(folder: Path) -> WriteSettings:

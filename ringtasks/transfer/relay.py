@@ -1,0 +1,285 @@
+"""One file to many hosts: this machine sends it once, and who has it passes it on.
+
+A host that has the file sends it over its own network (the Tailscale address first) to one that
+has not.  For each such pass there is a key of its own: the giver has it in a folder that it
+removes, the receiver allows it to write this one part (authorized_keys(5), ``restrict,command=``)
+for as long as a session of ours is open, and takes it out again however that ends.  The receiver's
+host key is the one that is pinned here.  Where a pass is not possible, the file comes from this
+machine after all.  Each host's copy is checked like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..client import SSHClient
+from ..config import SSHConfig
+from ..errors import RingtasksError
+from ..faults import printable
+from ..hostkeys import HostKey, KnownHosts
+from ..result import INTERRUPTED
+from ..script import one_line, quote
+from .asking import ask
+from .checksums import Hashing, sha256_of, time_for
+from .file_copy import put_file
+from .haul import Haul, TransferError
+from .one_host import Work, landing
+from .places import above, name_of, word
+
+__all__ = ["relayed"]
+
+_READY_TIMEOUT = 20.0  # seconds for the receiver to allow the key
+_CONNECT_TIMEOUT = 5  # seconds for the giver to reach the receiver at one address
+_LOOK_INTERVAL = 0.2  # seconds between looks at whether the whole was interrupted
+_ALIAS = "ringtasks-relay"
+_MARK = "--- ringtasks: known hosts ---"
+
+
+class _Holder(NamedTuple):
+    """A host that has the file, and where."""
+
+    client: SSHClient
+    path: str
+
+
+class _Pool:
+    """The hosts that have the file and are free to pass it on; from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._free: list[_Holder] = []
+        self._holders = 0
+        self._is_seeding = False
+
+    def take(self, haul: Haul) -> _Holder | None:
+        """A holder, as soon as one is free; None: nobody has it, send it from here.
+
+        :raises TransferError: the whole was interrupted.
+        """
+        with self._changed:
+            while True:
+                if haul.stop.is_set:
+                    raise TransferError("interrupted", INTERRUPTED)
+                if self._free:
+                    return self._free.pop(0)
+                if not self._holders and not self._is_seeding:
+                    self._is_seeding = True
+                    return None
+                self._changed.wait(_LOOK_INTERVAL)
+
+    def give_back(self, holder: _Holder) -> None:
+        """It is free again."""
+        with self._changed:
+            self._free.append(holder)
+            self._changed.notify_all()
+
+    def add(self, holder: _Holder) -> None:
+        """Another host has the file now."""
+        with self._changed:
+            self._holders += 1
+            self._free.append(holder)
+            self._is_seeding = False
+            self._changed.notify_all()
+
+    def failed(self) -> None:
+        """A host has not got it; if it was the first one, another is to be."""
+        with self._changed:
+            self._is_seeding = False
+            self._changed.notify_all()
+
+
+def relayed(source: Path, target: str) -> Work:
+    """`one_host.put` of one file, from whoever has it."""
+    pool = _Pool()
+    hashing = Hashing(lambda: sha256_of(source))
+
+    def work(haul: Haul) -> None:
+        final, known = landing(haul, source, target)
+        holder = pool.take(haul)
+
+        def send(part: str) -> bool:
+            return holder is not None and _passed_on(holder, haul, part)
+
+        try:
+            put_file(haul, source, final, known, send=send, hashing=hashing)
+        except BaseException:
+            pool.failed()
+            raise
+        finally:
+            if holder is not None:
+                pool.give_back(holder)
+        if not haul.options.dry_run:
+            pool.add(_Holder(haul.client, final))
+
+    return work
+
+
+def _passed_on(holder: _Holder, haul: Haul, part: str) -> bool:
+    """Whether the giver has sent all of it; why not is noted."""
+    try:
+        _pass_on(holder, haul, part)
+    except (TransferError, RingtasksError, OSError, subprocess.SubprocessError) as error:
+        if haul.stop.is_set:
+            raise TransferError("interrupted", INTERRUPTED) from error
+        giver = holder.client.config.id
+        haul.notes.append(f"{giver} could not pass it on, so it came from here: {error}")
+        return False
+    return True
+
+
+def _pass_on(holder: _Holder, haul: Haul, part: str) -> None:
+    config = haul.client.config
+    addresses = list(_addresses(config))
+    pins = KnownHosts().pins(config)
+    if not addresses or not pins:
+        raise TransferError(
+            "it has no address of its own" if pins else "its host key is not pinned"
+        )
+    with tempfile.TemporaryDirectory(prefix="ringtasks-relay-") as folder:
+        private, public = _new_key(Path(folder))
+    limit = time_for(haul.total_bytes or 0)
+    with _allowed(haul, public, part, limit) as user:
+        script = _giving(holder.path, user, addresses)
+        stdin = io.BytesIO(_secret_input(private, pins))
+        result = ask(holder.client, script, limit, stdin=stdin)
+    if not result.success:
+        raise TransferError(result.error or printable(result.stderr) or "ssh failed")
+
+
+def _addresses(config: SSHConfig) -> Iterator[tuple[str, int]]:
+    """Where another host may reach it; the tailnet's first."""
+    if config.tailscale_ip:
+        yield config.tailscale_ip, config.tailscale_port
+    if config.host and not config.proxy_jump:
+        yield config.host, config.port
+
+
+def _new_key(folder: Path) -> tuple[bytes, str]:
+    """A private key, and the public one's line without a comment."""
+    path = folder / "key"
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
+        check=True,
+        timeout=_READY_TIMEOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    return path.read_bytes(), path.with_suffix(".pub").read_text().strip()
+
+
+@contextlib.contextmanager
+def _allowed(haul: Haul, public: str, part: str, limit: float) -> Iterator[str]:
+    """Inside, the receiver takes the part from whoever has the key; yields its user's name.
+
+    :raises TransferError: it does not.
+    """
+    ready = threading.Event()
+    said: list[bytes] = []
+
+    def on_output(stream: int, chunk: bytes) -> None:
+        said.append(chunk)
+        if b"\n" in b"".join(said):
+            ready.set()
+
+    reader, writer = os.pipe()
+    script = _allowing(public, part)
+
+    def hold() -> None:
+        with os.fdopen(reader, "rb", buffering=0) as stdin:
+            ask(haul.client, script, limit + _READY_TIMEOUT, stdin=stdin, on_output=on_output)
+        ready.set()
+
+    holding = threading.Thread(target=hold, name="ringtasks-relay-key", daemon=True)
+    holding.start()
+    try:
+        ready.wait(_READY_TIMEOUT)
+        answer = b"".join(said).decode("utf-8", "replace").split()
+        if len(answer) != 2 or answer[0] != "ready":
+            raise TransferError(f"the key was not allowed: {printable(' '.join(answer))}")
+        yield answer[1]
+    finally:
+        os.close(writer)  # the host sees the end of its stdin, and takes the key out
+        holding.join(_READY_TIMEOUT)
+
+
+def _allowing(public: str, part: str) -> str:
+    """Allow the key until stdin ends."""
+    take = one_line(
+        f"cd {word(above(part))} && umask 077 && exec dd of={quote(name_of(part))} bs=65536"
+    )
+    command = take.replace('"', '\\"')
+    line = f'restrict,command="{command}" {public} {_ALIAS}'
+    blob = public.split()[1]
+    # Others may change the file at the same time. It is written into, not replaced: its owner,
+    # mode and place (it may be a link) are to stay.
+    return f"""\
+umask 077
+file=$HOME/.ssh/authorized_keys
+lock=$file.ringtasks-lock
+mkdir -p "$HOME/.ssh"
+alone() {{
+  n=0
+  until mkdir "$lock" 2>/dev/null; do
+    n=$((n + 1)); [ $n -gt 100 ] && break
+    sleep 0.1
+  done
+  "$@"
+  rmdir "$lock" 2>/dev/null
+}}
+add() {{
+  [ -s "$file" ] && [ -n "$(tail -c 1 "$file")" ] && echo >> "$file"
+  printf '%s\\n' {quote(line)} >> "$file"
+}}
+drop() {{
+  grep -vF {quote(blob)} "$file" > "$lock/new"
+  cat "$lock/new" > "$file"
+  rm -f "$lock/new"
+}}
+trap 'alone drop; exit 1' HUP INT TERM
+alone add && echo "ready $(id -un)"
+cat > /dev/null
+alone drop
+"""
+
+
+def _giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:
+    """Send the file to the first address that takes it; key and known hosts are on stdin."""
+    options = [
+        "BatchMode=yes",
+        "IdentitiesOnly=yes",
+        "StrictHostKeyChecking=yes",
+        f"HostKeyAlias={_ALIAS}",
+        f"ConnectTimeout={_CONNECT_TIMEOUT}",
+        "LogLevel=ERROR",
+    ]
+    flags = " ".join(f"-o {option}" for option in options)
+    tries = "\n".join(
+        f'ssh -F none -i "$folder/key" -o "UserKnownHostsFile=$folder/known" {flags} '
+        f"-l {quote(user)} -p {port} {quote(host)} < {word(path)} > /dev/null && exit 0"
+        for host, port in addresses
+    )
+    return f"""\
+umask 077
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 1' HUP INT TERM
+while IFS= read -r line && [ "$line" != {quote(_MARK)} ]; do
+  printf '%s\\n' "$line"
+done > "$folder/key"
+cat > "$folder/known"
+{tries}
+exit 1
+"""
+
+
+def _secret_input(private: bytes, pins: tuple[HostKey, ...]) -> bytes:
+    known = "".join(f"{_ALIAS} {pin.type} {pin.blob}\n" for pin in pins)
+    return private + f"{_MARK}\n{known}".encode()

@@ -1,0 +1,565 @@
+"""put, get and sync between this machine and a real server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig
+from ringtasks.errors import UsageError
+from ringtasks.transfer import HostTransfer, Options, Rsync, Rules, get, put, sync
+from tests.support.faulty import Wire
+from tests.support.sshd import Sshd
+
+IS_ROOT = os.getuid() == 0
+
+
+@pytest.fixture
+def far(tmp_path: Path) -> Path:
+    """The host's work_dir; the server runs on this machine."""
+    folder = tmp_path / "far's folder"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Path:
+    folder = tmp_path / "near"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def config(sshd: Sshd, client_key: Path, far: Path, use_control_master: bool) -> SSHConfig:
+    return SSHConfig(
+        sshd.address,
+        sshd.port,
+        sshd.user,
+        str(client_key),
+        name="box",
+        work_dir=str(far),
+        use_control_master=use_control_master,
+    )
+
+
+@pytest.fixture
+def client(config: SSHConfig) -> Iterator[SSHClient]:
+    with SSHClient(config) as client:
+        yield client
+
+
+def only(result: object) -> HostTransfer:
+    (host,) = result  # type: ignore[misc]  # a TransferResult
+    assert isinstance(host, HostTransfer)
+    return host
+
+
+def make_tree(top: Path) -> Path:
+    (top / "sub" / "empty").mkdir(parents=True)
+    (top / "run.sh").write_bytes(b"#!/bin/sh\n")
+    (top / "run.sh").chmod(0o750)
+    (top / "-rf").write_text("dash")
+    (top / "two\nlines *").write_text("newline")
+    (top / "sub" / "data é.bin").write_bytes(os.urandom(300_000))
+    (top / "sub" / "link").symlink_to("data é.bin")
+    os.utime(top / "run.sh", (1_600_000_000, 1_600_000_000))
+    return top
+
+
+def contents(top: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in sorted(top.rglob("*")):
+        name = str(path.relative_to(top))
+        if path.is_symlink():
+            found[name] = path.readlink()
+        else:
+            status = path.stat()
+            content = path.read_bytes() if path.is_file() else None
+            found[name] = (stat.S_IMODE(status.st_mode), int(status.st_mtime), content)
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def leftovers(*folders: Path) -> list[Path]:
+    return [path for folder in folders for path in folder.rglob(".ringtasks*")]
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 1024, 3_000_001])
+def test_a_file_goes_there_and_back_with_mode_and_time(
+    client: SSHClient, near: Path, far: Path, size: int
+) -> None:
+    (near / "-a 'b").write_bytes(os.urandom(size))
+    (near / "-a 'b").chmod(0o640)
+    os.utime(near / "-a 'b", (1_500_000_000, 1_500_000_000))
+
+    there = only(put(near / "-a 'b", "x", [client]))
+    back = only(get("x", near / "back", [client]))
+
+    for path in (far / "x", near / "back"):
+        assert path.read_bytes() == (near / "-a 'b").read_bytes()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert path.stat().st_mtime == 1_500_000_000
+    assert (there.files, there.bytes, there.checked) == (1, size, 1)
+    assert (back.files, back.bytes, back.checked) == (1, size, 1)
+    assert leftovers(near, far) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "at"), [("x", "x"), ("folder", "folder/file"), ("new/", "new/file"), (".", "file")]
+)
+def test_a_file_goes_into_a_folder_or_gets_the_name(
+    client: SSHClient, near: Path, far: Path, target: str, at: str
+) -> None:
+    (near / "file").write_text("hello")
+    (far / "folder").mkdir()
+
+    assert put(near / "file", target, [client])
+
+    assert (far / at).read_text() == "hello"
+
+
+def test_a_folder_goes_there_and_back_whatever_its_names(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    tree = make_tree(near / "tree")
+
+    there = only(put(tree, "copy", [client]))
+    back = only(get("copy", near / "back", [client]))
+
+    assert contents(far / "copy") == contents(tree)
+    assert contents(near / "back") == contents(tree)
+    assert (there.checked, back.checked) == (4, 4)
+    assert leftovers(near, far) == []
+
+
+def test_a_pattern_is_expanded_here_by_put_and_there_by_get(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    for name in ("a 1.pt", "a 2.pt", "b.txt"):
+        (near / name).write_text(name)
+
+    assert put(str(near / "*.pt"), "runs", [client])
+    result = only(get("ru*/a [12].pt", near / "back", [client]))
+
+    assert names(far / "runs") == ["a 1.pt", "a 2.pt"]
+    assert names(near / "back") == ["a 1.pt", "a 2.pt"]
+    assert result.checked == 2
+
+
+def test_sync_makes_the_far_folder_equal_and_sends_nothing_twice(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    tree = make_tree(near / "tree")
+    assert sync(tree, "copy", [client])
+    (far / "copy" / "extra").write_text("x")
+    (tree / "-rf").write_text("changed")
+
+    first = only(sync(tree, "copy", [client], Options(delete=True)))
+    again = only(sync(tree, "copy", [client], Options(delete=True)))
+
+    assert contents(far / "copy") == contents(tree)
+    assert (first.names, first.deleted) == (("-rf",), ("extra",))
+    assert (again.files, again.deleted) == (0, ())
+
+
+def test_sync_pulls_and_leaves_links_out_that_lead_away(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    make_tree(far / "tree")
+    (far / "tree" / "away").symlink_to("/etc")
+    (far / "tree" / "up").symlink_to("../../near")
+
+    result = only(sync("tree", near / "copy", [client], pull=True))
+
+    assert result.success
+    assert not (near / "copy" / "away").is_symlink()
+    assert not (near / "copy" / "up").is_symlink()
+    assert (near / "copy" / "sub" / "link").readlink() == Path("data é.bin")
+
+
+def test_put_copies_what_a_link_out_of_the_folder_leads_to(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    (near / "tree").mkdir()
+    (near / "weights").write_text("real")
+    (near / "tree" / "latest").symlink_to(near / "weights")
+
+    assert put(near / "tree", "copy", [client])
+
+    assert not (far / "copy" / "latest").is_symlink()
+    assert (far / "copy" / "latest").read_text() == "real"
+
+
+def test_excluded_names_are_not_sent_nor_removed_and_can_be_taken_back_in(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    for name in ("a.log", "keep.log", "code.py"):
+        (near / name).write_text(name)
+    (far / "copy").mkdir()
+    (far / "copy" / "theirs.log").write_text("")
+    options = Options(exclude=("*.log", "!keep.log"), delete=True)
+
+    assert sync(near, "copy", [client], options)
+
+    assert names(far / "copy") == ["code.py", "keep.log", "theirs.log"]
+
+
+@pytest.mark.parametrize("is_repository", [True, False])
+def test_gitignore_is_what_git_says(
+    client: SSHClient, near: Path, far: Path, is_repository: bool
+) -> None:
+    given = ["a.log", "keep.log", "sub/b.log", "sub/x.tmp", "odd[1].out", "odd1.out", "cache/y"]
+    for name in given:
+        (near / name).parent.mkdir(exist_ok=True)
+        (near / name).write_text(name)
+    (near / ".gitignore").write_text("*.log\n!keep.log\ncache/\nodd\\[1\\].out\n")
+    (near / "sub" / ".gitignore").write_text("!b.log\n*.tmp\n")
+    if is_repository:
+        subprocess.run(["git", "init", "-q", near], check=True)
+
+    assert sync(near, "copy", [client], Options(gitignore=True))
+
+    sent = {str(path.relative_to(far / "copy")) for path in (far / "copy").rglob("*")}
+    assert sent == {".gitignore", "keep.log", "odd1.out", "sub", "sub/.gitignore", "sub/b.log"}
+
+
+@pytest.mark.parametrize("way", ["put", "get", "sync"])
+def test_a_dry_run_changes_nothing_and_tells_what_would_be(
+    client: SSHClient, near: Path, far: Path, way: str
+) -> None:
+    make_tree(near / "tree")
+    make_tree(far / "tree")
+    (far / "tree" / "-rf").write_text("other")
+    (far / "tree" / "extra").write_text("")
+    before = contents(near), contents(far)
+
+    if way == "put":
+        result = only(put(near / "tree", "no/such", [client], Options(dry_run=True)))
+    elif way == "get":
+        result = only(get("tree", near / "new", [client], Options(dry_run=True)))
+    else:
+        options = Options(dry_run=True, delete=True, exclude=("run.sh", "sub"))
+        result = only(sync(near / "tree", "tree", [client], options))
+
+    assert "-rf" in result.names
+    assert result.deleted == (("extra",) if way == "sync" else ())
+    assert (contents(near), contents(far)) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("file/", "is a file where a folder is needed"),
+        ("no/such", "no: no such folder on the host"),
+        ("file/x", "file: is no folder"),
+    ],
+)
+def test_why_a_file_cannot_be_put_is_said(
+    client: SSHClient, near: Path, far: Path, target: str, said: str
+) -> None:
+    (near / "x").write_text("x")
+    (far / "file").write_text("old")
+
+    result = only(put(near / "x", target, [client]))
+
+    assert (result.returncode, result.host) == (1, "box")
+    assert said in str(result.error)
+    assert contents(far).keys() == {"file"}
+
+
+@pytest.mark.parametrize("way", ["put", "sync"])
+def test_a_folder_does_not_replace_a_file(
+    client: SSHClient, near: Path, far: Path, way: str
+) -> None:
+    (near / "x").write_text("x")
+    (far / "file").write_text("old")
+
+    result = only((put if way == "put" else sync)(near, "file", [client]))
+
+    assert "is a file where a folder is needed" in str(result.error)
+    assert (far / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize(("source", "pulls"), [("no/such", False), ("no/such", True)])
+def test_a_source_that_is_not_there_is_said(
+    client: SSHClient, near: Path, source: str, pulls: bool
+) -> None:
+    way = (
+        (lambda: sync(source, near, [client], pull=True))
+        if pulls
+        else (lambda: get(source, near, [client]))
+    )
+
+    assert "no such" in str(only(way()).error)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
+@pytest.mark.parametrize("way", ["file", "folder"])
+def test_no_space_is_told_and_nothing_has_the_final_name(
+    client: SSHClient, near: Path, far: Path, way: str
+) -> None:
+    (near / "large").write_bytes(os.urandom(3_000_000))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", far], check=True)
+    try:
+        result = only(put(near / "large" if way == "file" else near, "x", [client]))
+        left = [path for path in far.rglob("*") if path.name == "large" or path == far / "x"]
+        left = [path for path in left if path.is_file() and path.parent.name[0] != "."]
+    finally:
+        subprocess.run(["umount", "-l", far], check=True)
+
+    assert result.returncode == 1
+    assert "space" in str(result.error)
+    assert left == []
+
+
+def test_a_file_that_changes_while_it_is_sent_is_told(
+    sshd: Sshd, client_key: Path, near: Path, far: Path
+) -> None:
+    (near / "log").write_bytes(os.urandom(20_000_000))
+    with Wire(sshd.address, sshd.port) as wire:
+        config = SSHConfig("127.0.0.1", wire.port, sshd.user, str(client_key), work_dir=str(far))
+        grown = threading.Event()
+
+        def grow() -> None:
+            while not leftovers(far):
+                pass
+            with (near / "log").open("ab") as log:
+                log.write(b"more")
+            grown.set()
+
+        threading.Thread(target=grow, daemon=True).start()
+        with SSHClient(config) as client:
+            result = only(put(near / "log", "log", [client]))
+
+    assert grown.is_set()
+    assert result.returncode == 1
+    assert "changed while it was being sent" in str(result.error)
+    assert not (far / "log").exists()
+    assert leftovers(far) == []
+
+
+@pytest.mark.parametrize("way", ["put", "get", "sync"])
+def test_a_link_that_is_cut_again_and_again_delivers_all_of_it(
+    sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool, way: str
+) -> None:
+    size, cuts = 24_000_000, 4
+    source, target = (far, near) if way == "get" else (near, far)
+    (source / "tree").mkdir()
+    (source / "tree" / "large").write_bytes(os.urandom(size))
+    with Wire(sshd.address, sshd.port) as wire:
+        config = SSHConfig(
+            "127.0.0.1",
+            wire.port,
+            sshd.user,
+            str(client_key),
+            work_dir=str(far),
+            use_control_master=use_control_master,
+        )
+        done = threading.Event()
+
+        def cut() -> None:
+            for number in range(1, cuts + 1):
+                while passed() < number * size // (cuts + 1) and not done.wait(0.001):
+                    pass
+                wire.cut()
+
+        def passed() -> int:
+            if way != "get":
+                return wire.bytes_from_client
+            return sum(path.stat().st_size for path in leftovers(near))
+
+        cutting = threading.Thread(target=cut)
+        cutting.start()
+        with SSHClient(config) as client:
+            if way == "put":
+                result = only(put(near / "tree" / "large", "large", [client]))
+            elif way == "get":
+                result = only(get("tree/large", near / "large", [client]))
+            else:
+                result = only(sync(near / "tree", ".", [client]))
+        done.set()
+        cutting.join()
+
+    assert result.error is None
+    assert result.resumed == cuts
+    assert digest(target / "large") == digest(source / "tree" / "large")
+    assert leftovers(near, far) == []
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_was_broken_off_is_gone_on_with_by_the_next_call(
+    sshd: Sshd, client_key: Path, near: Path, far: Path
+) -> None:
+    (near / "large").write_bytes(os.urandom(20_000_000))
+    with Wire(sshd.address, sshd.port) as wire:
+        config = SSHConfig("127.0.0.1", wire.port, sshd.user, str(client_key), work_dir=str(far))
+        with SSHClient(config) as client:
+            client.run("true")
+            wire.cut_after(15_000_000)
+            threading.Timer(0, wire.block).start()  # it is let in once only
+            broken = only(put(near / "large", "large", [client]))
+    with SSHClient(SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key))) as client:
+        whole = only(put(near / "large", f"{far}/large", [client]))
+
+    assert (broken.returncode, whole.returncode) == (255, 0)
+    assert whole.sent_bytes < 15_000_000
+    assert digest(far / "large") == digest(near / "large")
+
+
+def test_a_damaged_part_is_found_by_its_sum_and_sent_anew(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    (near / "x").write_bytes(os.urandom(1_000_000))
+    from ringtasks.transfer.file_copy import _part_name, _Stamp
+
+    (far / _part_name("x", _Stamp.of(near / "x"))).write_bytes(b"\0" * 500_000)
+
+    result = only(put(near / "x", "x", [client]))
+
+    assert result.notes == ("attempt 1: the SHA-256 differed",)
+    assert digest(far / "x") == digest(near / "x")
+
+
+def test_a_time_limit_ends_a_transfer(
+    sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool
+) -> None:
+    (near / "large").write_bytes(os.urandom(20_000_000))
+    with Wire(sshd.address, sshd.port, delay=0.1) as wire:
+        config = SSHConfig(
+            "127.0.0.1",
+            wire.port,
+            sshd.user,
+            str(client_key),
+            work_dir=str(far),
+            use_control_master=use_control_master,
+        )
+        with SSHClient(config) as client:
+            client.run("true")
+            result = only(put(near / "large", "x", [client], Options(timeout=2.0)))
+
+    assert result.returncode == 124
+    assert "time limit of 2 s passed" in str(result.error)
+    assert not (far / "x").exists()
+
+
+def test_several_hosts_have_a_folder_each(
+    sshd: Sshd, client_key: Path, near: Path, tmp_path: Path
+) -> None:
+    clients = []
+    for number in (1, 2, 3):
+        folder = tmp_path / f"host{number}"
+        folder.mkdir()
+        clients.append(
+            SSHClient(
+                SSHConfig(
+                    f"127.0.0.{number}",
+                    sshd.port,
+                    sshd.user,
+                    str(client_key),
+                    name=f"h{number}",
+                    work_dir=str(folder),
+                )
+            )
+        )
+    (near / "x").write_text("x")
+    ended: list[str] = []
+
+    sent = put(near / "x", "x", clients, on_ended=lambda host: ended.append(host.host))
+    got = get("x", near / "back", clients)
+
+    assert [host.host for host in sent] == ["h1", "h2", "h3"] == sorted(ended)
+    assert sent
+    assert got
+    assert sorted(str(path.relative_to(near / "back")) for path in near.rglob("back/*/x")) == [
+        "h1/x",
+        "h2/x",
+        "h3/x",
+    ]
+    for client in clients:
+        client.close_link()
+
+
+def test_an_unreachable_host_is_told_and_the_others_go_on(
+    sshd: Sshd, client_key: Path, near: Path, far: Path
+) -> None:
+    (near / "x").write_text("x")
+    good = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), work_dir=str(far))
+    bad = SSHConfig("127.0.0.1", 1, sshd.user, str(client_key), name="gone")
+
+    result = put(near / "x", "x", [bad, good])
+
+    assert [host.returncode for host in result] == [255, 0]
+    assert "refused" in str(result.results[0].error)
+
+
+def test_rsync_links_what_is_equal_in_another_folder(
+    client: SSHClient, near: Path, far: Path
+) -> None:
+    make_tree(near / "tree")
+    rsync = Rsync(client)
+
+    assert rsync.push(near / "tree", "re leases/1")
+    moved = rsync.push(near / "tree", "re leases/2", Rules(link_dest="../1"))
+
+    assert moved.sent == []
+    first, second = (far / "re leases" / number / "-rf" for number in "12")
+    assert first.stat().st_ino == second.stat().st_ino
+
+
+def test_progress_comes_as_figures(
+    sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool
+) -> None:
+    (near / "large").write_bytes(os.urandom(3_000_000))
+    seen: list[tuple[int, int | None]] = []
+    with Wire(sshd.address, sshd.port, delay=0.05) as wire:
+        config = SSHConfig(
+            "127.0.0.1",
+            wire.port,
+            sshd.user,
+            str(client_key),
+            work_dir=str(far),
+            use_control_master=use_control_master,
+        )
+        with SSHClient(config) as client:
+            put(
+                near / "large",
+                "x",
+                [client],
+                on_progress=lambda now: seen.append((now.done_bytes, now.total_bytes)),
+            )
+
+    assert seen
+    assert all(total == 3_000_000 and done <= total for done, total in seen)
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda near: put(near / "nothing", "x", ["box"]), "no such file"),
+        (lambda near: put(near, "", ["box"]), "expected a path"),
+        (lambda near: put(near, "x", []), "there is none"),
+        (lambda near: sync(near / "x", "x", ["box"]), "is no folder"),
+        (lambda near: Options(fanout=0), "fanout"),
+        (lambda near: Options(timeout=0), "timeout"),
+        (lambda near: Options(exclude=("",)), "exclude"),
+    ],
+)
+def test_a_bad_argument_is_refused_before_anything_is_sent(
+    near: Path, call: Callable[[Path], object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        call(near)
