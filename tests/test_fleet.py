@@ -167,6 +167,28 @@ def test_stdin_reaches_every_host(sshd: Sshd, client_key: Path) -> None:
     assert [found.result.stdout_bytes == sent for found in result] == [True] * 3
 
 
+def test_a_repeated_command_gets_the_whole_of_stdin_again(
+    sshd: Sshd, client_key: Path, tmp_path: Path
+) -> None:
+    mark = tmp_path / "again"
+    command = f"cat; [ -e {mark} ] || {{ touch {mark}; exit 1; }}"
+
+    (found,) = fleet.run(
+        real_hosts(sshd, client_key, 1), command, stdin=io.BytesIO(b"all of it"), retries=1
+    )
+
+    assert (found.state, found.result.stdout) == (State.SUCCEEDED, "all of it")
+
+
+def test_a_success_after_an_unknown_outcome_says_so(gpus: FakeFleet) -> None:
+    gpus["gpu1"].lose_link()
+
+    (found,) = fleet.run(["gpu1"], "true", retries=1)
+
+    assert found.state is State.SUCCEEDED
+    assert "attempt 1: gpu1: outcome unknown" in (found.result.error or "")
+
+
 def test_the_caller_who_stops_listening_ends_the_run(gpus: FakeFleet) -> None:
     gpus["gpu1"].on("*")
     for name in ("gpu2", "gpu3"):

@@ -118,14 +118,11 @@ class Crew:
                 self._changed.notify_all()
 
     def _attempt(self, ticket: Ticket) -> HostResult | BaseException | None:
-        stdin = self._stdin()
+        run = self._runs[ticket.index]
         try:
-            return self._runs[ticket.index].attempt(stdin, lambda: self._await_place(ticket))
+            return run.attempt(self._stdin, lambda: self._await_place(ticket))
         except BaseException as error:  # noqa: BLE001  # raised again where the run is waited for
             return error
-        finally:
-            if stdin is not None:
-                stdin.close()
 
     def _await_place(self, ticket: Ticket) -> None:
         """Return when the command of a host that was just reached may start."""

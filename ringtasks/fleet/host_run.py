@@ -60,9 +60,12 @@ class HostRun:
         self._began_at = 0.0
         self._turned_away: tuple[HostResult, list[Outcome]] | None = None
 
-    def attempt(self, stdin: BinaryIO | None, await_place: Callable[[], None]) -> HostResult | None:
+    def attempt(
+        self, stdin: Callable[[], BinaryIO | None], await_place: Callable[[], None]
+    ) -> HostResult | None:
         """Reach the host and run the command; None: overrun, nothing was sent, try again later.
 
+        :param stdin: opens the input from its beginning; None: it is empty.
         :param await_place: called once it is reached; returns when the command may start.
         """
         self._await_place, self._last_open = await_place, None
@@ -135,21 +138,34 @@ class HostRun:
         self._await_place()
         self.is_reached = not self._cancelled.is_set()
 
-    def _answer(self, client: SSHClient, stdin: BinaryIO | None) -> HostResult:
+    def _answer(self, client: SSHClient, stdin: Callable[[], BinaryIO | None]) -> HostResult:
         request = self._request
+        unknown: list[str] = []
         for attempt in range(request.retries + 1):
             try:
-                result = self._run(client, stdin)
+                result = self._run_once(client, stdin)
             except UsageError as error:
                 return self._unusable(error)
             if result.success or attempt == request.retries:
                 break
+            if result.is_unknown:
+                unknown.append(f"attempt {attempt + 1}: {result.error}")
             if self._cancelled.wait(RETRY_DELAY):
                 break
+        if unknown:
+            result = result.with_note("; ".join(unknown))
         state = state_of(result)
         return HostResult(
             self.host, state, result, self._reason(state, result), _detour(self._last_open)
         )
+
+    def _run_once(self, client: SSHClient, stdin: Callable[[], BinaryIO | None]) -> SSHResult:
+        source = stdin()
+        try:
+            return self._run(client, source)
+        finally:
+            if source is not None:
+                source.close()
 
     def _run(self, client: SSHClient, stdin: BinaryIO | None) -> SSHResult:
         request, on_output = self._request, self.on_output

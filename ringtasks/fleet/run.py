@@ -122,7 +122,7 @@ class FleetRun:
     def in_order(self) -> FleetResult:
         """What has arrived, in the order of the hosts; of the others nothing is known any more."""
         by_host = {run.host: run.left() for run in self._runs}
-        by_host |= {found.host: found for found in self.arrived}
+        by_host |= {found.host: found for found in (*self._skipped, *self.arrived)}
         elapsed = time.monotonic() - (self._began_at or time.monotonic())
         results = tuple(by_host[host] for host in self.hosts)
         return FleetResult(results, round(elapsed * 1000, 3))

@@ -66,28 +66,29 @@ RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
 )
 def run(
     c: Context,
+    # Invoke gives the letters away in this order: what is new comes last.
     host: str | None = None,
     cmd: str | None = None,
-    script: str | None = None,
-    arg: Any = None,  # Invoke makes it a list
     timeout: str | None = None,
     cwd: str | None = None,
     env: Any = None,  # Invoke makes it a list
     transport: str | None = None,
     retries: str = "0",
     fanout: str | None = None,
+    json: bool = False,
+    pty: bool = False,
+    skip_unhealthy: bool = False,
+    inventory: str | None = None,
+    script: str | None = None,
+    arg: Any = None,  # Invoke makes it a list
     serial: str | None = None,
     max_failures: str | None = None,
     rerun_failed: bool = False,
-    skip_unhealthy: bool = False,
     pick: str | None = None,
     dry_run: bool = False,
     fold: bool = False,
     diff: bool = False,
     outdir: str | None = None,
-    json: bool = False,
-    pty: bool = False,
-    inventory: str | None = None,
 ) -> None:
     """Run a command or a local script on hosts, by whichever route works."""
     request = Request(
