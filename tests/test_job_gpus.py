@@ -221,6 +221,7 @@ def test_those_that_queue_run_one_after_the_other_in_their_order(host: JobHost) 
 def test_one_that_was_killed_in_the_queue_holds_nobody_up(host: JobHost) -> None:
     holder = host.start(HOLDS, gpus=8)
     dead = host.start("true", gpus=8, queue=True)
+    eventually(lambda: list(host.home.glob(".ringtasks/queue/*")))
     host.kill_keeper(dead)
     alive = host.start("true", gpus=8, queue=True)
     (host.home / "go").touch()
@@ -309,6 +310,19 @@ def test_of_forty_that_queue_eight_run_at_a_time_and_all_in_the_end(
     (host.home / "go").touch()
     eventually(lambda: states() == {State.SUCCEEDED: 40}, timeout=120)
     assert reserved(host) == []
+
+
+def test_a_job_that_waits_is_found_again_when_it_is_asked_for_again(host: JobHost) -> None:
+    host.start("sleep 60", gpus=8)
+    script = Request("echo ran >> ~/ran", gpus=8, queue=True).script("0123abcd", "me", "/bin/sh")
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: host.client.run(script), range(4)))
+
+    assert [(answer.returncode, answer.stdout) for answer in answers] == [(0, "queued\n")] * 4
+    waiting = [job.id for job in jobs.list([host.client])[0].jobs if job.state is State.QUEUED]
+    assert waiting == ["0123abcd"]
+    eventually(lambda: len(list(host.home.glob(".ringtasks/queue/*"))) == 1)
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 60, 5))
