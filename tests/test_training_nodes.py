@@ -16,7 +16,7 @@ from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
 from ringtasks.errors import MeetingError, UsageError
 from ringtasks.training.meeting import Meeting, Node, find_meeting
-from ringtasks.training.torchrun import commands, of_first_rank
+from ringtasks.training.torchrun import commands
 from tests.conftest import Inv
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
@@ -85,13 +85,6 @@ def test_the_interpreter_is_kept_and_the_program_goes_to_torchrun(
 def test_a_command_that_torchrun_cannot_start_is_a_usage_error(command: str) -> None:
     with pytest.raises(UsageError, match="expected 'python3 FILE …'"):
         commands(command, MEETING, "r", 1, {})
-
-
-def test_metrics_are_taken_from_the_first_rank_alone() -> None:
-    assert of_first_rank(b"[rank 0]: loss=1") == b"loss=1"
-    assert of_first_rank(b"[rank 1]: loss=1") == b""
-    assert of_first_rank(b"[rank 10]: loss=1") == b""
-    assert of_first_rank(b"loss=1") == b""
 
 
 def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
@@ -176,7 +169,8 @@ def test_a_run_over_two_hosts_starts_the_same_program_on_both_and_labels_their_l
     assert "--rdzv-conf=is_host=true" in flags["a"]
     assert "--rdzv-conf=is_host=false" in flags["b"]
     assert re.search(r"^a: \[rank 0\]: epoch 1/1 loss=0.5 (lo|e)\w*$", out, re.MULTILINE)
-    assert (run_of(tmp_path)[0] / "attempt-1.log").read_bytes().count(b"loss=") == 2
+    logs = [(run_of(tmp_path)[0] / f"attempt-1{n}.log").read_bytes() for n in ("", "-2")]
+    assert [log.count(b"loss=") for log in logs] == [2, 2]
 
 
 @pytest.mark.parametrize("bad", ["a", "b"])

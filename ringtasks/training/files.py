@@ -104,8 +104,8 @@ class CheckpointPuller:
     def stop(self, *, last: bool) -> None:
         """End; ``last``: with one more pull, since the host can be reached."""
         self._ended.set()
-        self._thread.join()
         if last:
+            self._thread.join()
             self.pull()
 
     def pull(self) -> bool:
