@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,9 @@ import pytest
 from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
 from ringtasks.errors import MeetingError, UsageError
+from ringtasks.jobs import JobStatus, State
+from ringtasks.jobs.names import pick_all
+from ringtasks.training import meeting
 from ringtasks.training.meeting import Meeting, Node, find_meeting
 from ringtasks.training.torchrun import commands
 from tests.conftest import Inv
@@ -102,12 +108,12 @@ def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
         for name, server in servers.items()
     ]  # fmt: skip
 
-    meeting = find_meeting(clients)
+    found = find_meeting(clients)
 
-    assert meeting.address == "127.0.0.9"  # the tailnet's first
-    assert [node.host for node in meeting.nodes] == ["a", "b", "c"]
-    assert {node.interface for node in meeting.nodes} == {"lo"}
-    assert meeting.port > 1023
+    assert found.address == "127.0.0.9"  # the tailnet's first
+    assert [node.host for node in found.nodes] == ["a", "b", "c"]
+    assert {node.interface for node in found.nodes} == {"lo"}
+    assert found.port > 1023
     for client in clients:
         client.close_link()
 
@@ -130,6 +136,30 @@ def test_a_first_host_that_cannot_listen_is_told() -> None:
 
     with pytest.raises(MeetingError, match=r"it cannot listen: .*refused"):
         find_meeting([SSHClient(away), SSHClient(away)])
+
+
+def test_an_address_at_which_somebody_else_answers_is_none_to_meet_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].send(b"another word")).start()
+        port = str(server.getsockname()[1])
+        command = meeting._python(meeting._CONNECT, "the word", port, "127.0.0.1")
+        printed = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30, check=True)
+
+    assert printed.stdout == b""
+
+
+def test_the_name_of_a_group_means_its_jobs_that_go_on_or_all_if_none_does() -> None:
+    def job(job_id: str, state: State, group: str | None = "run-1") -> JobStatus:
+        return JobStatus(job_id, f"host-{job_id}", state, name=group, group=group)
+
+    one, two = job("1", State.RUNNING), job("2", State.RUNNING)
+    ended, failed = job("3", State.SUCCEEDED), job("4", State.FAILED)
+    other = job("5", State.RUNNING, None)
+
+    assert pick_all("run-1", [one, two, ended, other]) == [one, two]
+    assert pick_all("run-1", [ended, failed, other]) == [ended, failed]
+    assert pick_all("2", [one, two, other]) == [two]
+    assert pick_all("5", [one, two, other]) == [other]
 
 
 @pytest.fixture
