@@ -228,8 +228,8 @@ class Supervisor:
                 logs = {job.id: file for job, file in zip(self.jobs, files, strict=True)}
 
                 def on_log(job: Job, chunk: bytes) -> None:
-                    self._on_log(chunk, job.host if len(self.jobs) > 1 else None)
                     self._curves.feed(chunk, job.host)
+                    self._on_log(chunk, job.host if len(self.jobs) > 1 else None)
                     logs[job.id].write(chunk)
                     logs[job.id].flush()
 
