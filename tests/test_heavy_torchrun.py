@@ -110,7 +110,9 @@ def test_two_hosts_train_one_model_together_and_their_ranks_are_told_apart(
     folder, record = run_of(tmp_path)
     assert [job["host_id"] for job in record["attempts"][0]["jobs"]] == ["a", "b"]
     assert plotted.returncode == 0, plotted.stderr
-    assert (folder / "attempt-1.log").read_text().count("loss=") == 20  # of one rank
+    logs = [(folder / f"attempt-1{n}.log").read_text() for n in ("", "-2")]
+    assert [log.count("loss=") for log in logs] == [40, 40]
+    assert (tmp_path / "run.svg").read_text().count("<polyline") == 1
 
 
 def test_one_hosts_failure_stops_the_rest(

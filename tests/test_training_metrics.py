@@ -32,6 +32,9 @@ from tests.support.training import needs
         ("iter 100: loss 2.3456, time 12.34ms", {"loss": 2.3456}),
         ("step 0: train loss 4.28, val loss 4.27", {"train_loss": 4.28, "val_loss": 4.27}),
         ("[rank0]: loss=1", {"loss": 1.0}),
+        ("[rank 0]: loss=1", {"loss": 1.0}),
+        ("[rank 1]: loss=1", {}),
+        ("[default12]: loss=1", {}),
         ("val_loss=-inf", {"val_loss": -math.inf}),
         ("Test set: Average loss: 0.0501, Accuracy: 9833/10000 (98%)", {"loss": 0.0501}),
         ("loss: 0.5.", {"loss": 0.5}),
@@ -94,28 +97,30 @@ def test_lines_do_not_depend_on_how_the_log_was_cut(log: bytes, cuts: list[int])
 
 
 def test_a_bar_that_is_drawn_over_and_over_counts_at_every_state() -> None:
-    curves = curves_of(b" 10%|# | 1/10 [a, loss=3]\r 20%|##| 2/10 [a, loss=2]\r")
+    curves = curves_of([[b" 10%|# | 1/10 [a, loss=3]\r 20%|##| 2/10 [a, loss=2]\r"]])
 
     assert curves.curve("loss").ys == (3.0, 2.0)
     assert curves.fraction == 0.2
 
 
 def test_progress_is_the_outermost_that_has_a_total() -> None:
-    curves = curves_of(b"epoch 2/4\nstep 7/10\n")
+    curves = curves_of([[b"epoch 2/4\nstep 7/10\n"]])
 
     assert curves.progress == Progress("epoch", 2, 4)
     assert curves.fraction == 0.5
-    assert curves_of(b"epoch 2\nstep 7/10\n").fraction == 0.7
-    assert curves_of(b"epoch 2\n").fraction is None
+    assert curves_of([[b"epoch 2\nstep 7/10\n"]]).fraction == 0.7
+    assert curves_of([[b"epoch 2\n"]]).fraction is None
 
 
 def test_a_curve_runs_over_steps_if_they_only_grow_and_over_epochs_otherwise() -> None:
-    assert curves_of(b"step 1 loss=3\nstep 2 loss=2\n").curve("loss").axis == "step"
+    assert curves_of([[b"step 1 loss=3\nstep 2 loss=2\n"]]).curve("loss").axis == "step"
     restarting = curves_of(
-        b"epoch 1 step 1 loss=3\nepoch 1 step 2 loss=2\nepoch 2 step 1 loss=1\n"
+        [[b"epoch 1 step 1 loss=3\nepoch 1 step 2 loss=2\nepoch 2 step 1 loss=1\n"]]
     ).curve("loss")
     assert (restarting.axis, restarting.xs) == ("epoch", (1, 1, 2))
-    assert curves_of(b"loss=3\nloss=2\n").curve("loss") == Curve("loss", "reading", (1, 2), (3, 2))
+    assert curves_of([[b"loss=3\nloss=2\n"]]).curve("loss") == Curve(
+        "loss", "reading", (1, 2), (3, 2)
+    )
 
 
 def test_an_attempt_that_starts_from_a_checkpoint_replaces_what_lies_ahead_of_it() -> None:
@@ -127,21 +132,32 @@ def test_an_attempt_that_starts_from_a_checkpoint_replaces_what_lies_ahead_of_it
     assert curves.curve("loss") == Curve("loss", "epoch", (1, 2, 3, 4), (5, 4, 3, 2))
 
 
+def test_logs_of_several_hosts_do_not_mix_and_each_attempt_has_its_own() -> None:
+    curves = Curves()
+    curves.feed(b"[rank 0]: epoch 1/2 lo", "a")
+    curves.feed(b"[rank 1]: epoch 1/2 loss=9\n", "b")
+    curves.feed(b"ss=4\n", "a")
+
+    assert curves.curve("loss").ys == (4,)
+    whole = curves_of([[b"epoch 1/3 loss=4\nepoch 2/3 loss=3"], [b"", b"epoch 2/3 loss=2\n"]])
+    assert whole.curve("loss") == Curve("loss", "epoch", (1, 2), (4, 2))
+
+
 def test_a_loss_comes_first_among_the_metrics() -> None:
-    assert curves_of(b"lr=1 val_loss=2 loss=3\n").names == ["loss", "val_loss", "lr"]
+    assert curves_of([[b"lr=1 val_loss=2 loss=3\n"]]).names == ["loss", "val_loss", "lr"]
 
 
 def test_a_long_run_is_thinned_out_and_keeps_its_ends() -> None:
     log = b"".join(b"step %d loss=%d\n" % (n, n) for n in range(30_000))
 
-    curve = curves_of(log).curve("loss")
+    curve = curves_of([[log]]).curve("loss")
 
     assert 1000 < len(curve.xs) <= 8192
     assert (curve.xs[0], curve.xs[-1]) == (0, 29_999)
 
 
 def test_curves_are_chosen_by_name_in_any_case_and_labelled_by_what_differs() -> None:
-    one, two = curves_of(b"Loss=1 acc=2\n"), curves_of(b"Loss=3 acc=4\n")
+    one, two = curves_of([[b"Loss=1 acc=2\n"]]), curves_of([[b"Loss=3 acc=4\n"]])
 
     assert list(select_curves({"a": one}, None)) == ["Loss"]
     assert list(select_curves({"a": one, "b": two}, "loss")) == ["a", "b"]
@@ -149,7 +165,7 @@ def test_curves_are_chosen_by_name_in_any_case_and_labelled_by_what_differs() ->
     with pytest.raises(UsageError, match="no such metric; there are: Loss, acc"):
         select_curves({"a": one}, "los")
     with pytest.raises(UsageError, match="no metrics in the log of a"):
-        select_curves({"a": curves_of(b"hello\n")}, None)
+        select_curves({"a": curves_of([[b"hello\n"]])}, None)
 
 
 def test_a_plot_in_the_terminal_goes_down_as_the_values_do() -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +18,11 @@ import pytest
 from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
 from ringtasks.errors import MeetingError, UsageError
+from ringtasks.jobs import JobStatus, State
+from ringtasks.jobs.names import pick_all
+from ringtasks.training import meeting
 from ringtasks.training.meeting import Meeting, Node, find_meeting
-from ringtasks.training.torchrun import commands, of_first_rank
+from ringtasks.training.torchrun import commands
 from tests.conftest import Inv
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
@@ -87,13 +93,6 @@ def test_a_command_that_torchrun_cannot_start_is_a_usage_error(command: str) -> 
         commands(command, MEETING, "r", 1, {})
 
 
-def test_metrics_are_taken_from_the_first_rank_alone() -> None:
-    assert of_first_rank(b"[rank 0]: loss=1") == b"loss=1"
-    assert of_first_rank(b"[rank 1]: loss=1") == b""
-    assert of_first_rank(b"[rank 10]: loss=1") == b""
-    assert of_first_rank(b"loss=1") == b""
-
-
 def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
     make_sshd: Callable[..., Sshd], client_key: Path
 ) -> None:
@@ -109,12 +108,12 @@ def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
         for name, server in servers.items()
     ]  # fmt: skip
 
-    meeting = find_meeting(clients)
+    found = find_meeting(clients)
 
-    assert meeting.address == "127.0.0.9"  # the tailnet's first
-    assert [node.host for node in meeting.nodes] == ["a", "b", "c"]
-    assert {node.interface for node in meeting.nodes} == {"lo"}
-    assert meeting.port > 1023
+    assert found.address == "127.0.0.9"  # the tailnet's first
+    assert [node.host for node in found.nodes] == ["a", "b", "c"]
+    assert {node.interface for node in found.nodes} == {"lo"}
+    assert found.port > 1023
     for client in clients:
         client.close_link()
 
@@ -137,6 +136,30 @@ def test_a_first_host_that_cannot_listen_is_told() -> None:
 
     with pytest.raises(MeetingError, match=r"it cannot listen: .*refused"):
         find_meeting([SSHClient(away), SSHClient(away)])
+
+
+def test_an_address_at_which_somebody_else_answers_is_none_to_meet_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].send(b"another word")).start()
+        port = str(server.getsockname()[1])
+        command = meeting._python(meeting._CONNECT, "the word", port, "127.0.0.1")
+        printed = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30, check=True)
+
+    assert printed.stdout == b""
+
+
+def test_the_name_of_a_group_means_its_jobs_that_go_on_or_all_if_none_does() -> None:
+    def job(job_id: str, state: State, group: str | None = "run-1") -> JobStatus:
+        return JobStatus(job_id, f"host-{job_id}", state, name=group, group=group)
+
+    one, two = job("1", State.RUNNING), job("2", State.RUNNING)
+    ended, failed = job("3", State.SUCCEEDED), job("4", State.FAILED)
+    other = job("5", State.RUNNING, None)
+
+    assert pick_all("run-1", [one, two, ended, other]) == [one, two]
+    assert pick_all("run-1", [ended, failed, other]) == [ended, failed]
+    assert pick_all("2", [one, two, other]) == [two]
+    assert pick_all("5", [one, two, other]) == [other]
 
 
 @pytest.fixture
@@ -176,7 +199,8 @@ def test_a_run_over_two_hosts_starts_the_same_program_on_both_and_labels_their_l
     assert "--rdzv-conf=is_host=true" in flags["a"]
     assert "--rdzv-conf=is_host=false" in flags["b"]
     assert re.search(r"^a: \[rank 0\]: epoch 1/1 loss=0.5 (lo|e)\w*$", out, re.MULTILINE)
-    assert (run_of(tmp_path)[0] / "attempt-1.log").read_bytes().count(b"loss=") == 2
+    logs = [(run_of(tmp_path)[0] / f"attempt-1{n}.log").read_bytes() for n in ("", "-2")]
+    assert [log.count(b"loss=") for log in logs] == [2, 2]
 
 
 @pytest.mark.parametrize("bad", ["a", "b"])

@@ -56,11 +56,11 @@ def plot(
 
 def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[str, Curves]:
     """A run's curves and its label."""
-    from ..training.curves import Curves, curves_of
+    from ..training.curves import curves_of
     from ..training.records import LAST, find_run
 
     if Path(wanted).is_file():
-        return Path(wanted).name, curves_of(Path(wanted).read_bytes())
+        return Path(wanted).name, curves_of([[Path(wanted).read_bytes()]])
     root = (c.config.get("train") or {}).get("runs", "runs")
     run = find_run(root, wanted)
     if run is None and wanted == LAST:
@@ -70,11 +70,7 @@ def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[
         if job is not None:
             return (wanted if run is None else run.id), _curves_of_job(c, job, host, inventory)
     assert run is not None  # noqa: S101  # for the type checker
-    curves = Curves()
-    for log in run.logs():
-        curves.feed(log.read_bytes())
-        curves.new_attempt()
-    return run.id, curves
+    return run.id, curves_of([[log.read_bytes() for log in logs] for logs in run.logs()])
 
 
 def _curves_of_job(c: Context, job: str, host: str, inventory: str | None) -> Curves:

@@ -118,7 +118,7 @@ def _plain(value: Any) -> Any:
 
 
 def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str | None) -> int:
-    from ..training.curves import Curves
+    from ..training.curves import curves_of
     from ..training.records import new_run
     from ..training.supervision import Supervisor
     from .train_view import for_terminal
@@ -128,9 +128,9 @@ def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str
         record = new_run(settings.runs, settings.name, settings.command)
     else:
         record = _left_run(settings.runs, attach)
-    curves = Curves()
-    for log in record.logs()[:-1]:
-        curves.feed(log.read_bytes())
+    earlier = record.logs()[:-1]
+    curves = curves_of([[log.read_bytes() for log in logs] for logs in earlier])
+    if earlier:
         curves.new_attempt()
     view = for_terminal(curves, record.id)
     with view, Supervisor(settings, hosts, record, curves, view.log, view.say) as supervisor:

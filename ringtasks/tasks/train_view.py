@@ -7,6 +7,7 @@ passed on as it is.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveView", "PlainView", "View", "for_terminal"]
 
 _PLOT_LINES = 6
-_REFRESHES_PER_SECOND = 4
+_REFRESH_INTERVAL = 0.25  # seconds
 
 
 class View(Protocol):
@@ -82,11 +83,12 @@ class LiveView:
 
         self._curves, self._title = curves, title
         self._lines: dict[str | None, Lines] = {}
+        self._drawn_at = 0.0
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
-            refresh_per_second=_REFRESHES_PER_SECOND,
+            auto_refresh=False,  # that would read the curves from another thread
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -107,6 +109,10 @@ class LiveView:
 
     def log(self, chunk: bytes, host: str | None) -> None:
         self._print(host, self._lines.setdefault(host, Lines()).add(chunk))
+        now = time.monotonic()
+        if now - self._drawn_at >= _REFRESH_INTERVAL:
+            self._drawn_at = now
+            self._live.refresh()
 
     def say(self, text: str) -> None:
         from rich.text import Text

@@ -46,17 +46,18 @@ class Curves:
         self._at: dict[str, float] = {}
         self._serial = 0
         self._attempt = 1
-        self._lines = LogLines()
+        self._lines: dict[str, LogLines] = {}
 
-    def feed(self, chunk: bytes) -> None:
-        """Read what a program has printed."""
-        for line in self._lines.feed(chunk):
+    def feed(self, chunk: bytes, source: str = "") -> None:
+        """Read what a program has printed; ``source`` tells the logs of several hosts apart."""
+        for line in self._lines.setdefault(source, LogLines()).feed(chunk):
             self.add(read_line(line))
 
     def end(self) -> None:
         """Read what stands behind the last line's end."""
-        for line in self._lines.rest():
-            self.add(read_line(line))
+        for lines in self._lines.values():
+            for line in lines.rest():
+                self.add(read_line(line))
 
     def add(self, reading: Reading) -> None:
         """Take what one line tells."""
@@ -123,12 +124,15 @@ class Curves:
         )
 
 
-def curves_of(log: bytes | Iterable[bytes]) -> Curves:
-    """The curves of a whole log."""
+def curves_of(attempts: Iterable[Iterable[bytes]]) -> Curves:
+    """The curves of whole logs: of each attempt, those of its hosts."""
     curves = Curves()
-    for chunk in (log,) if isinstance(log, bytes) else log:
-        curves.feed(chunk)
-    curves.end()
+    for n, logs in enumerate(attempts):
+        if n:
+            curves.new_attempt()
+        for log in logs:
+            curves.feed(log)
+            curves.end()
     return curves
 
 

@@ -66,11 +66,18 @@ def fetch(client: SSHClient, remote: str, local: Path) -> None:
 
 
 def listing(client: SSHClient, folder: str) -> str | None:
-    """A text that changes with the names, sizes and times of what is in a folder; None: nothing."""
-    result = client.run(
-        f"cd {path(folder)} 2>/dev/null && find . -type f -exec ls -ln {{}} + | sort", cwd="~"
-    )
+    """A text that changes whenever a file in the folder does; None: there is no file."""
+    result = client.run(_LISTING.format(folder=path(folder)), cwd="~")
     return result.stdout if result.success and result.stdout.strip() else None
+
+
+# Which file it is, its size and time: of GNU and BusyBox, of macOS. Whole seconds would not do:
+# checkpoints of one size may follow each other quickly.
+_LISTING = """\
+cd {folder} 2>/dev/null || exit 1
+find . -type f -exec stat -c '%i %s %y %n' {{}} + 2>/dev/null | sort | grep . ||
+  find . -type f -exec stat -f '%i %z %Fm %N' {{}} + | sort
+"""
 
 
 class CheckpointPuller:
@@ -104,8 +111,8 @@ class CheckpointPuller:
     def stop(self, *, last: bool) -> None:
         """End; ``last``: with one more pull, since the host can be reached."""
         self._ended.set()
-        self._thread.join()
         if last:
+            self._thread.join()
             self.pull()
 
     def pull(self) -> bool:

@@ -2,7 +2,8 @@
 
 Understood are JSON lines, ``name=0.12`` and ``name: 0.12`` (also inside a printed dict), nanoGPT's
 ``train loss 4.28``, ``epoch 3/100`` and its kin, and the bars of tqdm.  A line that says nothing of
-the kind gives an empty Reading; no line is an error.
+the kind gives an empty Reading; no line is an error.  Of several ranks the first one is read: all
+print the same metrics.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _AT = re.compile(
 # tqdm/std.py, format_meter: "{l_bar}{bar}| {n_fmt}/{total_fmt} [".
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
 _TOTAL_PREFIXES = ("", "total_", "num_", "max_")
+# How torchrun labels the lines of ranks (torch/distributed/run.py, --tee), and we (`torchrun`).
+_OTHER_RANK = re.compile(r"\[(?:rank|default) ?[1-9]\d*\]: ")
 # Numbers that are printed with a name and measure nothing.
 _NOT_METRICS = frozenset(
     {"pid", "port", "rank", "local_rank", "world_size", "seed", "line", "gpu", "gpus", "node"}
@@ -83,7 +86,7 @@ class Reading(NamedTuple):
 def read_line(line: str) -> Reading:
     """What ``line`` tells."""
     text = line.strip()
-    if len(text) > _MAX_LINE_CHARS:
+    if len(text) > _MAX_LINE_CHARS or _OTHER_RANK.match(text):
         return Reading({}, {})
     if text.startswith("{") and text.endswith("}"):
         try:

@@ -79,15 +79,24 @@ class RunRecord:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def log_of(self, attempt: int) -> Iterator[BinaryIO]:
-        """The local copy of an attempt's log, to write to."""
-        with self._log(attempt).open("wb") as file:
-            yield file
+    def logs_of(self, attempt: int, count: int) -> Iterator[list[BinaryIO]]:
+        """The local copies of an attempt's logs, one a job, to write to."""
+        with contextlib.ExitStack() as stack:
+            yield [
+                stack.enter_context(self._log(attempt, serial).open("wb"))
+                for serial in range(1, count + 1)
+            ]
 
-    def logs(self) -> list[Path]:
-        """The local copies of the logs, one an attempt, in order."""
-        files = [self._log(each.attempt) for each in self.attempts]
-        return [file for file in files if file.is_file()]
+    def logs(self) -> list[list[Path]]:
+        """The local copies of the logs: of each attempt, those of its jobs."""
+        return [
+            [
+                file
+                for n in range(len(each.jobs))
+                if (file := self._log(each.attempt, n + 1)).exists()
+            ]
+            for each in self.attempts
+        ]
 
     @property
     def is_ended(self) -> bool:
@@ -104,8 +113,8 @@ class RunRecord:
         """Where the checkpoint folder is kept."""
         return self.folder / "checkpoint"
 
-    def _log(self, attempt: int) -> Path:
-        return self.folder / f"attempt-{attempt}.log"
+    def _log(self, attempt: int, serial: int) -> Path:
+        return self.folder / f"attempt-{attempt}{f'-{serial}' if serial > 1 else ''}.log"
 
 
 def new_run(root: str | Path, name: str, command: str) -> RunRecord:

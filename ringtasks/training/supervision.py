@@ -100,22 +100,29 @@ class Supervisor:
                 break
             self._placement.gone.add(worst.host_id)
             self._tell(f"{worst.host_id}: {worst.describe()}: another host takes over")
-            hosts = self._hosts_in_time()
-            if not hosts:
+            if worst.state is State.UNKNOWN:
+                self._tell(f"job {worst.id} may go on there: 'inv stop {worst.id}' once it is back")
+            try:
+                statuses = self._attempt(attempt, self._hosts_in_time())
+            except (UsageError, RunNotStartedError, JobNotStartedError) as error:
+                if _may_have_started(error):
+                    raise
+                self._tell(f"nobody takes over: {error}")
                 break
-            statuses = self._attempt(attempt, hosts)
         return self._ended(statuses)
 
     def _hosts_in_time(self) -> list[SSHClient]:
-        """Hosts that can take over: one that was rebooted may need a while. None in time: none."""
+        """Hosts that can take over; one that was rebooted may need a while.
+
+        :raises UsageError: there is none in time.
+        """
         deadline = time.monotonic() + self._settings.lost_after
         while True:
             try:
                 return self._placement.ranked()
-            except UsageError as error:
+            except UsageError:
                 if time.monotonic() > deadline:
-                    self._tell(f"nobody takes over: {error}")
-                    return []
+                    raise
             self._tell(f"looking again in {_LOOK_INTERVAL:g} s")
             time.sleep(min(_LOOK_INTERVAL, self._settings.lost_after))
 
@@ -146,8 +153,7 @@ class Supervisor:
             try:
                 return self._start([client], attempt)
             except (RunNotStartedError, JobNotStartedError) as error:
-                # Where nobody knows whether it was started, there must not be a second one.
-                if is_last or getattr(error, "is_unknown", False):
+                if is_last or _may_have_started(error):
                     raise
                 self._tell(f"{error}; trying the next host")
         raise AssertionError("there is at least one host, and the last raises")
@@ -193,7 +199,7 @@ class Supervisor:
                     env=env,
                     gpus=settings.gpus,
                 )
-            except JobNotStartedError:
+            except BaseException:  # Ctrl-C, too: nobody would know of half a run
                 attempts.stop_all(started, 0.0, self._tell)
                 raise
             started.append(job)
@@ -218,16 +224,14 @@ class Supervisor:
             puller.start()
         found: dict[str, JobStatus] = {}
         try:
-            with self._record.log_of(attempt) as log:
-                is_labelled = len(self.jobs) > 1
-                ranks = _FirstRank() if settings.nodes * settings.nproc_per_node > 1 else None
+            with self._record.logs_of(attempt, len(self.jobs)) as files:
+                logs = {job.id: file for job, file in zip(self.jobs, files, strict=True)}
 
                 def on_log(job: Job, chunk: bytes) -> None:
-                    self._on_log(chunk, job.host if is_labelled else None)
-                    told = ranks.add(job.host, chunk) if ranks else chunk
-                    self._curves.feed(told)
-                    log.write(told if is_labelled else chunk)
-                    log.flush()
+                    self._curves.feed(chunk, job.host)
+                    self._on_log(chunk, job.host if len(self.jobs) > 1 else None)
+                    logs[job.id].write(chunk)
+                    logs[job.id].flush()
 
                 found = attempts.see_through(
                     self.jobs,
@@ -252,13 +256,15 @@ class Supervisor:
 
     def _ended(self, statuses: Sequence[JobStatus]) -> Outcome:
         worst = _worst(statuses)
-        self._record.state, self._record.ended_at = str(worst.state), time.time()
+        self._record.state = str(worst.state)
+        self._record.ended_at = time.time() if worst.is_ended else None
         self._record.save()
         status = attempts.exit_status_of(statuses)
         if worst.state is State.UNKNOWN:
             text = f"{worst.host_id}: {worst.describe()}: the run may still go on there"
             if self._settings.retries and not self._settings.allow_split:
                 text += ", so no other host takes over (--allow-split would let one)"
+            text += f"; 'inv train --attach {self._record.id}' comes back to it"
             return Outcome(status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0])
@@ -275,16 +281,9 @@ class Supervisor:
                 self._tell(f"{item} fetched into {self._record.folder}")
 
 
-class _FirstRank:
-    """Of what several ranks print, the lines of the first one: all print the same metrics."""
-
-    def __init__(self) -> None:
-        self._partial: dict[str, bytes] = {}
-
-    def add(self, host: str, chunk: bytes) -> bytes:
-        *whole, self._partial[host] = (self._partial.get(host, b"") + chunk).split(b"\n")
-        told = (torchrun.of_first_rank(line) for line in whole)
-        return b"".join(line + b"\n" for line in told if line)
+def _may_have_started(error: Exception) -> bool:
+    """Whether nobody knows if there is a job: then there must not be a second one."""
+    return isinstance(error, JobNotStartedError) and error.is_unknown
 
 
 def _worst(statuses: Sequence[JobStatus]) -> JobStatus:

@@ -16,17 +16,16 @@ from ..errors import UsageError
 from ..script import quote
 from .meeting import Meeting
 
-__all__ = ["RANK_LABEL", "NodeCommand", "commands", "of_first_rank"]
+__all__ = ["NodeCommand", "commands"]
 
-#: How torchrun labels the lines of its ranks.
-RANK_LABEL = "[rank ${rank}]: "
+#: How torchrun is to label the lines of its ranks; `metrics` knows it.
+_RANK_LABEL = "[rank ${rank}]: "
 
 #: The interface that the ranks talk over; with several, gloo and NCCL would pick by host name.
 _INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 _PYTHON = re.compile(r"\s*(?P<python>\S*\bpython[0-9.]*)(?:\s+-u)*\s+(?P<rest>.*)", re.DOTALL)
 _TORCHRUN = re.compile(r"\s*torchrun\s+(?P<rest>.*)", re.DOTALL)
-_FIRST_RANK = re.compile(rb"\[rank 0\]: ")
 
 
 class NodeCommand(NamedTuple):
@@ -60,18 +59,12 @@ def commands(
             "tee": "3",
         }
         told = " ".join(f"--{name}={quote(value)}" for name, value in flags.items())
-        own = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": RANK_LABEL, "PYTHONUNBUFFERED": "1"}
+        own = {"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": _RANK_LABEL, "PYTHONUNBUFFERED": "1"}
         if node.interface:
             own.update(dict.fromkeys(_INTERFACE_VARIABLES, node.interface))
         missing = {name: value for name, value in own.items() if name not in env}
         found.append(NodeCommand(f"{python} -m torch.distributed.run {told} {rest}", missing))
     return found
-
-
-def of_first_rank(line: bytes) -> bytes:
-    """What the first rank printed in this line: all ranks print the same metrics. Else empty."""
-    found = _FIRST_RANK.search(line)
-    return line[found.end() :] if found else b""
 
 
 def _split(command: str) -> tuple[str, str]:
