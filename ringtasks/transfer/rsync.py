@@ -39,8 +39,10 @@ __all__ = ["Moved", "Rsync", "Rules", "local_rsync"]
 # Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
 _FIND = (
     "for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do "
-    'command -v "$rsync" >/dev/null 2>&1 && break; done'
+    'command -v "$rsync" >/dev/null 2>&1 && break; rsync=; done; '
+    '[ -n "$rsync" ] || { echo "ringtasks: no rsync" >&2; exit 127; }'
 )
+_NO_RSYNC = "ringtasks: no rsync"
 # rsync(1), EXIT VALUES.
 _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
@@ -64,6 +66,11 @@ class Moved:
 
     def __bool__(self) -> bool:
         return self.result.success
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no rsync on the host; nothing was done then."""
+        return _NO_RSYNC in self.result.stderr
 
     @property
     def sent(self) -> list[Change]:

@@ -12,6 +12,7 @@ from .checksums import hashes_on_host, sha256_of
 from .haul import Haul, TransferError
 from .places import name_of, words
 from .rsync import Moved, Rsync
+from .sftp_tree import TreeCopy
 from .survey import Found, Survey
 
 __all__ = ["get_tree", "put_tree"]
@@ -49,7 +50,11 @@ def put_tree(
             timeout=haul.remaining,
         )
 
-    haul.rsync(push)
+    def over_sftp() -> TreeCopy:
+        several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
+        return TreeCopy("put", several or [("", str(source))], target, rules, haul.remaining)
+
+    haul.move(push, over_sftp)
     if haul.options.dry_run:
         return
     _check_unchanged(haul, source, started_ns)
@@ -90,7 +95,11 @@ def get_tree(
             timeout=haul.remaining,
         )
 
-    haul.rsync(pull)
+    def over_sftp() -> TreeCopy:
+        several = [(name_of(item.path), item.path) for item in matched]
+        return TreeCopy("get", several or [("", source)], str(target), rules, haul.remaining)
+
+    haul.move(pull, over_sftp)
     if verify and not haul.options.dry_run:
         _verify(haul, target, source, known, matched)
 
