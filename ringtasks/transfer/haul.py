@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..client import SSHClient
 from ..errors import RingtasksError
@@ -20,10 +20,11 @@ from .places import word
 from .results import HostTransfer, OnProgress, Progress
 from .rsync import Moved, Rsync, Rules, local_rsync
 from .rsync_output import Change, Meter
-from .sftp_tree import TreeCopy
 from .stopping import Stop
-from .streaming import Stream
 from .survey import Survey, survey
+
+if TYPE_CHECKING:
+    from .sftp_tree import TreeCopy
 
 __all__ = ["Haul", "TransferError"]
 
@@ -162,6 +163,8 @@ class Haul:
 
         :raises OSError: the file here cannot be opened.
         """
+        from .streaming import Stream
+
         told = self._on_progress
         started = time.monotonic()
 

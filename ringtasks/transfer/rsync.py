@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -168,18 +167,16 @@ class Rsync:
         # Which version the host has matters to none of these flags.
         chosen = flags(rules, version, pulls=pulls, tells_progress=on_meter is not None)
         reading = _Reading(on_meter)
-        with tempfile.TemporaryFile() as excluded:
-            excluded.write(encoded(filter_rules(rules)))
-            piped = Piped(
-                [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
-                command,
-                reading.line,
-                stdin=excluded,
-                limit=timeout,
-                environ=_environment(),
-            )
-            with self._stop.ending(piped.cancel):
-                result = self._client.perform(piped)
+        piped = Piped(
+            [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
+            command,
+            reading.line,
+            stdin=encoded(filter_rules(rules)),
+            limit=timeout,
+            environ=_environment(),
+        )
+        with self._stop.ending(piped.cancel):
+            result = self._client.perform(piped)
         return Moved(_told(result), tuple(reading.changes), reading.stats)
 
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
