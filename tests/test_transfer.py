@@ -643,6 +643,46 @@ def test_where_no_key_is_allowed_the_file_comes_from_here(
         assert digest(Path(str(config.work_dir)) / "x") == digest(near / "x")
 
 
+@pytest.mark.parametrize("login_shell", ["zsh", "fish", "tcsh", "ash"])
+def test_any_login_shell_will_do(
+    make_sshd: Callable[..., Sshd], client_key: Path, near: Path, login_shell: str
+) -> None:
+    server = make_sshd(login_shell=login_shell)
+    make_tree(near / "tree")
+    with SSHClient(
+        SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    ) as client:
+        there = sync(near / "tree", "it's $HOME!/a\\b", [client])
+        back = get("it's $HOME!/a\\b", near / "back", [client])
+        one = put(near / "tree" / "run.sh", "!$(x)", [client])
+
+    assert [only(result).error for result in (there, back, one)] == [None] * 3
+    assert contents(near / "back") == contents(near / "tree")
+    assert (server.home / "!$(x)").read_bytes() == b"#!/bin/sh\n"
+
+
+def test_a_host_without_rsync_is_served_over_sftp(
+    sshd: Sshd, client_key: Path, near: Path, far: Path, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("mkdir", "sh"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    shell = tmp_path / "shell"
+    shell.write_text(f'#!/bin/sh\nPATH={programs} exec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    config = SSHConfig(
+        sshd.address, sshd.port, sshd.user, str(client_key), work_dir=str(far), shell=str(shell)
+    )
+    make_tree(near / "tree")
+
+    with SSHClient(config) as client:
+        result = only(sync(near / "tree", "copy", [client]))
+
+    assert result.error is None
+    assert contents(far / "copy") == contents(near / "tree")
+
+
 def test_rsync_links_what_is_equal_in_another_folder(
     client: SSHClient, near: Path, far: Path
 ) -> None:
