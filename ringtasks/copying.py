@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +88,23 @@ class Copy:
         )
 
     def _copy(self, deadline: float | None) -> None:
+        check = self._checking(deadline)
+        check()
+        if self.way == "put":
+            put(self._sftp, self.local, self.remote, check)
+        else:
+            get(self._sftp, self.remote, self.local, check)
+
+    def _checking(self, deadline: float | None) -> Callable[[], None]:
+        """What is called between pieces, and raises when the copy is to end."""
+
         def check() -> None:
             if self._is_cancelled:
                 raise _CancelledError
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError
 
-        check()
-        if self.way == "put":
-            put(self._sftp, self.local, self.remote, check)
-        else:
-            get(self._sftp, self.remote, self.local, check)
+        return check
 
     def _broken(self, link: Link, error: Exception, deadline: float | None) -> Ending:
         """The session ended under the copy: because it was told to, or by itself."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from .errors import RingtasksError
 
-__all__ = ["CopyError", "get", "put"]
+__all__ = ["CopyError", "from_home", "get", "put", "safe_name", "told"]
 
 _CHUNK_BYTES = 1024 * 1024
 #: Read requests under way at once: 32 KiB each, so 4 MiB on a long line.
@@ -52,10 +52,10 @@ def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
     :param check: called between pieces; may raise to stop.
     :raises CopyError: a file or folder cannot be read or written.
     """
-    target = _from_home(remote)
-    with _told(str(local)):
+    target = from_home(remote)
+    with told(str(local)):
         is_folder = stat.S_ISDIR(local.stat().st_mode)
-    with _told(remote):
+    with told(remote):
         if _is_folder(sftp, target):
             target = posixpath.join(target, local.resolve().name)
     if is_folder:
@@ -69,9 +69,9 @@ def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
 
     The parameters and errors are those of `put`.
     """
-    source = _from_home(remote)
+    source = from_home(remote)
     target = local / posixpath.basename(source.rstrip("/")) if local.is_dir() else local
-    with _told(remote):
+    with told(remote):
         attributes = sftp.stat(source)
     if stat.S_ISDIR(attributes.st_mode):
         _get_folder(sftp, source, target, check, above=())
@@ -82,13 +82,13 @@ def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
 def _put_folder(
     sftp: Any, source: Path, target: str, check: Check, above: tuple[tuple[int, int], ...]
 ) -> None:
-    with _told(str(source)):
+    with told(str(source)):
         status = source.stat()
         entries = sorted(source.iterdir())
     identity = (status.st_dev, status.st_ino)
     if identity in above:
         raise CopyError(str(source), "a symbolic link to a folder that it is in")
-    with _told(target):
+    with told(target):
         if not _is_folder(sftp, target):
             sftp.mkdir(target, stat.S_IRWXU)
     for entry in entries:
@@ -97,19 +97,19 @@ def _put_folder(
             _put_folder(sftp, entry, there, check, (*above, identity))
         else:
             _put_file(sftp, entry, there, check)
-    with _told(target):  # last, since it may forbid to write
+    with told(target):  # last, since it may forbid to write
         sftp.chmod(target, status.st_mode & _MODE_BITS)
 
 
 def _put_file(sftp: Any, source: Path, target: str, check: Check) -> None:
-    with _told(str(source)):
+    with told(str(source)):
         status = source.stat()
         _refuse_special(str(source), status.st_mode)
     partial = posixpath.join(posixpath.dirname(target), f".{os.urandom(6).hex()}.part")
     if status.st_size >= _LARGE_BYTES:
         _check_space(sftp, target, status.st_size)
     try:
-        with _told(target):
+        with told(target):
             _send(sftp, source, partial, status.st_mode & _MODE_BITS, check)
             sent = sftp.stat(partial).st_size
             if sent != status.st_size:  # it changed, or a full disk took less
@@ -124,7 +124,7 @@ def _put_file(sftp: Any, source: Path, target: str, check: Check) -> None:
 
 
 def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> None:
-    with _told(str(source)):
+    with told(str(source)):
         reading = source.open("rb")
     with reading, sftp.open(partial, "wx") as writing:
         sftp.chmod(partial, mode)  # before anything is in it
@@ -135,25 +135,25 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> Non
 
 
 def _get_folder(sftp: Any, source: str, target: Path, check: Check, above: tuple[str, ...]) -> None:
-    with _told(source):
+    with told(source):
         identity = sftp.normalize(source)
         mode = sftp.stat(source).st_mode
         entries = sorted(sftp.listdir_attr(source), key=lambda entry: str(entry.filename))
     if identity in above:
         raise CopyError(source, "a symbolic link to a folder that it is in")
-    with _told(str(target)):
+    with told(str(target)):
         target.mkdir(exist_ok=True)
     for entry in entries:
         check()
-        name = _safe(source, entry.filename)
+        name = safe_name(source, entry.filename)
         there, here = posixpath.join(source, name), target / name
-        with _told(there):
+        with told(there):
             attributes = sftp.stat(there) if stat.S_ISLNK(entry.st_mode) else entry
         if stat.S_ISDIR(attributes.st_mode):
             _get_folder(sftp, there, here, check, (*above, identity))
         else:
             _get_file(sftp, there, attributes, here, check)
-    with _told(str(target)):
+    with told(str(target)):
         target.chmod(mode & _MODE_BITS)
 
 
@@ -161,9 +161,9 @@ def _get_file(sftp: Any, source: str, attributes: Any, target: Path, check: Chec
     _refuse_special(source, attributes.st_mode)
     partial = target.with_name(f".{os.urandom(6).hex()}.part")
     try:
-        with _told(str(target)), _create(partial) as writing:
+        with told(str(target)), _create(partial) as writing:
             _receive(sftp, source, attributes.st_size, writing.write, check)
-        with _told(str(target)):
+        with told(str(target)):
             if target.is_dir():
                 raise CopyError(str(target), "is a folder")
             partial.chmod(attributes.st_mode & _MODE_BITS)
@@ -177,7 +177,7 @@ def _receive(
     sftp: Any, source: str, size_bytes: int, write: Callable[[bytes], object], check: Check
 ) -> None:
     received = 0
-    with _told(source):
+    with told(source):
         reading = sftp.open(source, "rb")
     with reading:
         reading.prefetch(size_bytes, _READ_AHEAD)
@@ -190,7 +190,7 @@ def _receive(
 
 
 def _read(source: str, reading: Any) -> bytes:
-    with _told(source):
+    with told(source):
         chunk: bytes = reading.read(_CHUNK_BYTES)
         return chunk
 
@@ -245,7 +245,11 @@ def _refuse_special(name: str, mode: int) -> None:
         raise CopyError(name, "is not a regular file")
 
 
-def _safe(source: str, name: str) -> str:
+def safe_name(source: str, name: str) -> str:
+    """A name that the host gave, if it is one of a file in ``source``.
+
+    :raises CopyError: it would lead elsewhere.
+    """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise CopyError(source, f"the host names a file {name!r}: refused")
     return name
@@ -258,7 +262,7 @@ def _is_folder(sftp: Any, path: str) -> bool:
         return False
 
 
-def _from_home(remote: str) -> str:
+def from_home(remote: str) -> str:
     """SFTP starts in the home: ``~/x`` is ``x`` there."""
     if remote in ("~", "~/"):
         return "."
@@ -266,7 +270,7 @@ def _from_home(remote: str) -> str:
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
+def told(name: str) -> Iterator[None]:
     """Errors of the file system with the file's name; those of the connection pass."""
     try:
         yield

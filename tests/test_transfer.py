@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 import threading
@@ -15,6 +16,7 @@ import pytest
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.transfer import HostTransfer, Options, Rsync, Rules, get, put, sync
+from ringtasks.transfer.patterns import Filter
 from tests.support.faulty import Wire
 from tests.support.sshd import Sshd
 
@@ -53,6 +55,19 @@ def config(sshd: Sshd, client_key: Path, far: Path, use_control_master: bool) ->
 def client(config: SSHConfig) -> Iterator[SSHClient]:
     with SSHClient(config) as client:
         yield client
+
+
+@pytest.fixture(params=["rsync", "SFTP"])
+def mover(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to move folders: what uses this holds for either."""
+    way: str = request.param
+    if way == "SFTP":
+        programs = tmp_path / "no-rsync"
+        programs.mkdir()
+        for name in ("git", "ssh"):
+            (programs / name).symlink_to(str(shutil.which(name)))
+        monkeypatch.setenv("PATH", str(programs))
+    return way
 
 
 def only(result: object) -> HostTransfer:
@@ -129,7 +144,7 @@ def test_a_file_goes_into_a_folder_or_gets_the_name(
 
 
 def test_a_folder_goes_there_and_back_whatever_its_names(
-    client: SSHClient, near: Path, far: Path
+    client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     tree = make_tree(near / "tree")
 
@@ -143,7 +158,7 @@ def test_a_folder_goes_there_and_back_whatever_its_names(
 
 
 def test_a_pattern_is_expanded_here_by_put_and_there_by_get(
-    client: SSHClient, near: Path, far: Path
+    client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     for name in ("a 1.pt", "a 2.pt", "b.txt"):
         (near / name).write_text(name)
@@ -157,7 +172,7 @@ def test_a_pattern_is_expanded_here_by_put_and_there_by_get(
 
 
 def test_sync_makes_the_far_folder_equal_and_sends_nothing_twice(
-    client: SSHClient, near: Path, far: Path
+    client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     tree = make_tree(near / "tree")
     assert sync(tree, "copy", [client])
@@ -173,7 +188,7 @@ def test_sync_makes_the_far_folder_equal_and_sends_nothing_twice(
 
 
 def test_sync_pulls_and_leaves_links_out_that_lead_away(
-    client: SSHClient, near: Path, far: Path
+    client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     make_tree(far / "tree")
     (far / "tree" / "away").symlink_to("/etc")
@@ -188,7 +203,7 @@ def test_sync_pulls_and_leaves_links_out_that_lead_away(
 
 
 def test_put_copies_what_a_link_out_of_the_folder_leads_to(
-    client: SSHClient, near: Path, far: Path
+    client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     (near / "tree").mkdir()
     (near / "weights").write_text("real")
@@ -201,7 +216,7 @@ def test_put_copies_what_a_link_out_of_the_folder_leads_to(
 
 
 def test_excluded_names_are_not_sent_nor_removed_and_can_be_taken_back_in(
-    client: SSHClient, near: Path, far: Path
+    client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     for name in ("a.log", "keep.log", "code.py"):
         (near / name).write_text(name)
@@ -216,7 +231,7 @@ def test_excluded_names_are_not_sent_nor_removed_and_can_be_taken_back_in(
 
 @pytest.mark.parametrize("is_repository", [True, False])
 def test_gitignore_is_what_git_says(
-    client: SSHClient, near: Path, far: Path, is_repository: bool
+    client: SSHClient, mover: str, near: Path, far: Path, is_repository: bool
 ) -> None:
     given = ["a.log", "keep.log", "sub/b.log", "sub/x.tmp", "odd[1].out", "odd1.out", "cache/y"]
     for name in given:
@@ -235,7 +250,7 @@ def test_gitignore_is_what_git_says(
 
 @pytest.mark.parametrize("way", ["put", "get", "sync"])
 def test_a_dry_run_changes_nothing_and_tells_what_would_be(
-    client: SSHClient, near: Path, far: Path, way: str
+    client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
     make_tree(near / "tree")
     make_tree(far / "tree")
@@ -279,7 +294,7 @@ def test_why_a_file_cannot_be_put_is_said(
 
 @pytest.mark.parametrize("way", ["put", "sync"])
 def test_a_folder_does_not_replace_a_file(
-    client: SSHClient, near: Path, far: Path, way: str
+    client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
     (near / "x").write_text("x")
     (far / "file").write_text("old")
@@ -503,6 +518,169 @@ def test_an_unreachable_host_is_told_and_the_others_go_on(
 
     assert [host.returncode for host in result] == [255, 0]
     assert "refused" in str(result.results[0].error)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "is_folder", "matches"),
+    [
+        ("*.log", "a/b.log", False, True),
+        ("*.log", "a.log/b", False, False),
+        ("/a", "b/a", False, False),
+        ("a/b", "x/a/b", False, True),
+        ("a/b", "xa/b", False, False),
+        ("a*b", "a/b", False, False),
+        ("a**b", "a/x/b", False, True),
+        ("build/", "build", False, False),
+        ("build/", "x/build", True, True),
+        ("[ab].t", "b.t", False, True),
+        ("[!ab].t", "b.t", False, False),
+        ("data/***", "data", True, True),
+        ("data/***", "data/x/y", False, True),
+        ("a\\*b*", "a*bc", False, True),
+        ("a\\*b*", "axbc", False, False),
+        ("a.c", "abc", False, False),
+    ],
+)
+def test_patterns_mean_what_they_mean_to_rsync(
+    tmp_path: Path, pattern: str, path: str, is_folder: bool, matches: bool
+) -> None:
+    source = tmp_path / "source"
+    (source / path).parent.mkdir(parents=True)
+    (source / path).mkdir() if is_folder else (source / path).touch()
+
+    listed = subprocess.run(
+        ["rsync", "-rn", f"--exclude={pattern}", "--out-format=%n", f"{source}/", f"{tmp_path}/to"],
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+
+    ours = Filter(Rules(exclude=(pattern,))).excludes(path, is_folder=is_folder)
+    above = any(
+        Filter(Rules(exclude=(pattern,))).excludes(str(parent), is_folder=True)
+        for parent in Path(path).parents
+        if str(parent) != "."
+    )
+    assert ours == matches
+    assert (ours or above) == (path not in [line.rstrip("/") for line in listed.splitlines()])
+
+
+@pytest.fixture
+def relaying(
+    make_sshd: Callable[..., Sshd], client_key: Path, tmp_path: Path
+) -> Callable[..., list[SSHConfig]]:
+    """Hosts that may be told to allow another key: one server, at an address for each."""
+
+    def make(count: int, *, allows: bool = True) -> list[SSHConfig]:
+        addresses = [f"127.0.0.{number}" for number in range(1, count + 1)]
+        server = make_sshd(addresses=addresses)
+        (server.home / ".ssh").mkdir()
+        if allows:
+            (server.home / ".ssh" / "authorized_keys").symlink_to(server.authorized_keys)
+        configs = []
+        for address in addresses:
+            folder = tmp_path / "hosts' folders" / address
+            folder.mkdir(parents=True)
+            configs.append(
+                SSHConfig(
+                    address,
+                    server.port,
+                    server.user,
+                    str(client_key),
+                    name=address,
+                    work_dir=str(folder),
+                )
+            )
+        return configs
+
+    return make
+
+
+def test_a_relayed_file_is_sent_once_and_checked_everywhere(
+    relaying: Callable[..., list[SSHConfig]], near: Path
+) -> None:
+    (near / "it's large").write_bytes(os.urandom(2_000_000))
+    configs = relaying(4)
+    keys = Path(str(configs[0].key_path))
+
+    result = put(near / "it's large", "new name", configs, Options(relay=True))
+
+    assert [host.error for host in result] == [None] * 4
+    assert [host.notes for host in result] == [()] * 4
+    assert sum(host.sent_bytes for host in result) == 2_000_000
+    assert [host.checked for host in result] == [1] * 4
+    for config in configs:
+        assert digest(Path(str(config.work_dir)) / "new name") == digest(near / "it's large")
+        assert names(Path(str(config.work_dir))) == ["new name"]
+    assert keys.exists()
+
+
+def test_a_relay_leaves_no_key_behind(
+    make_sshd: Callable[..., Sshd], relaying: Callable[..., list[SSHConfig]], near: Path
+) -> None:
+    (near / "x").write_bytes(os.urandom(1000))
+    configs = relaying(3)
+    with SSHClient(configs[0]) as client:
+        before = client.run("cat ~/.ssh/authorized_keys").stdout
+
+        assert put(near / "x", "x", configs, Options(relay=True))
+
+        assert client.run("cat ~/.ssh/authorized_keys").stdout == before
+        assert client.run("ls -A ~/.ssh").stdout.split() == ["authorized_keys"]
+
+
+def test_where_no_key_is_allowed_the_file_comes_from_here(
+    relaying: Callable[..., list[SSHConfig]], near: Path
+) -> None:
+    (near / "x").write_bytes(os.urandom(1000))
+    configs = relaying(3, allows=False)
+
+    result = put(near / "x", "x", configs, Options(relay=True))
+
+    assert result
+    assert sum(host.sent_bytes for host in result) == 3000
+    assert sum("so it came from here" in str(host.notes) for host in result) == 2
+    for config in configs:
+        assert digest(Path(str(config.work_dir)) / "x") == digest(near / "x")
+
+
+@pytest.mark.parametrize("login_shell", ["zsh", "fish", "tcsh", "ash"])
+def test_any_login_shell_will_do(
+    make_sshd: Callable[..., Sshd], client_key: Path, near: Path, login_shell: str
+) -> None:
+    server = make_sshd(login_shell=login_shell)
+    make_tree(near / "tree")
+    with SSHClient(
+        SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    ) as client:
+        there = sync(near / "tree", "it's $HOME!/a\\b", [client])
+        back = get("it's $HOME!/a\\b", near / "back", [client])
+        one = put(near / "tree" / "run.sh", "!$(x)", [client])
+
+    assert [only(result).error for result in (there, back, one)] == [None] * 3
+    assert contents(near / "back") == contents(near / "tree")
+    assert (server.home / "!$(x)").read_bytes() == b"#!/bin/sh\n"
+
+
+def test_a_host_without_rsync_is_served_over_sftp(
+    sshd: Sshd, client_key: Path, near: Path, far: Path, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("mkdir", "sh"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    shell = tmp_path / "shell"
+    shell.write_text(f'#!/bin/sh\nPATH={programs} exec /bin/sh "$@"\n')
+    shell.chmod(0o755)
+    config = SSHConfig(
+        sshd.address, sshd.port, sshd.user, str(client_key), work_dir=str(far), shell=str(shell)
+    )
+    make_tree(near / "tree")
+
+    with SSHClient(config) as client:
+        result = only(sync(near / "tree", "copy", [client]))
+
+    assert result.error is None
+    assert contents(far / "copy") == contents(near / "tree")
 
 
 def test_rsync_links_what_is_equal_in_another_folder(

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..client import SSHClient
 from ..errors import RingtasksError
@@ -18,13 +18,18 @@ from .options import Options
 from .pace import Pace
 from .places import word
 from .results import HostTransfer, OnProgress, Progress
-from .rsync import Moved, Rsync, Rules
+from .rsync import Moved, Rsync, Rules, local_rsync
 from .rsync_output import Change, Meter
 from .stopping import Stop
-from .streaming import Stream
 from .survey import Survey, survey
 
+if TYPE_CHECKING:
+    from .sftp_tree import TreeCopy
+
 __all__ = ["Haul", "TransferError"]
+
+#: One attempt, at so many bytes a second (None: as fast as it goes).
+Move = Callable[[Rsync, float | None], Moved]
 
 #: Lost links that a transfer outlives; each attempt begins where the one before was cut.
 _MOST_LOSSES = 100
@@ -123,16 +128,26 @@ class Haul:
         """:raises TransferError: it cannot be made."""
         self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
 
-    def rsync(self, move: Callable[[Rsync, float | None], Moved]) -> None:
-        """Move until it is done, however often the link is lost.
+    def move(self, by_rsync: Move, by_sftp: Callable[[], TreeCopy]) -> None:
+        """Move a tree until it is done, however often the link is lost: by rsync, if there is one.
 
         :raises TransferError: it cannot be done.
         """
         runner = Rsync(self.client, stop=self.stop)
 
+        def over_sftp() -> SSHResult:
+            copy = by_sftp()
+            with self.stop.ending(copy.cancel):
+                result = self.client.perform(copy)
+            for change in copy.changes:
+                self.add(change)
+            return result
+
         def attempt() -> SSHResult:
             started = time.monotonic()
-            moved = move(runner, self._pace.rate)
+            moved = by_rsync(runner, self._pace.rate)
+            if moved.is_missing:
+                return over_sftp()
             if moved.result.is_unknown:
                 self._pace.lost(0, time.monotonic() - started)
             for change in moved.changes:
@@ -141,13 +156,15 @@ class Haul:
             self._received_bytes += moved.received_bytes
             return moved.result
 
-        self.persist(attempt)
+        self.persist(attempt if local_rsync() else over_sftp)
 
     def stream(self, script: str, path: Path, offset: int, *, writes: bool) -> SSHResult:
         """One attempt to send the rest of a file, or to receive it (`Stream`).
 
         :raises OSError: the file here cannot be opened.
         """
+        from .streaming import Stream
+
         told = self._on_progress
         started = time.monotonic()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .file_copy import get_file, put_file
 from .haul import Haul, TransferError
 from .places import above, is_glob, joined, name_of, on_host
 from .survey import FILE, FOLDER, NOTHING, Found, Survey
@@ -26,6 +25,8 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
 
     def work(haul: Haul) -> None:
         if len(sources) == 1 and not sources[0].is_dir():
+            from .file_copy import put_file  # what a folder has no need of is not loaded
+
             final, known = landing(haul, sources[0], target)
             put_file(haul, sources[0], final, known)
             return
@@ -116,6 +117,8 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
             raise TransferError(f"{place}: has no name of its own; name the folder, or use sync")
         final = folder / name if into else folder
         if item.kind == FILE:
+            from .file_copy import get_file
+
             get_file(haul, item, final, known)
         else:
             get_tree(haul, place, final, known, follow_outside=True, verify=verify)

@@ -6,11 +6,13 @@ where rsync's first one does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from .rsync_flags import PARTIAL_FOLDER, Rules
 
-__all__ = ["encoded", "filter_rules", "literal"]
+__all__ = ["Filter", "encoded", "filter_rules", "literal"]
 
 
 def filter_rules(rules: Rules) -> Iterator[str]:
@@ -35,3 +37,59 @@ def literal(path: str) -> str:
 def encoded(rules: Iterable[str]) -> bytes:
     """The rules as ``--from0`` reads them."""
     return b"".join(rule.encode("utf-8", "surrogateescape") + b"\0" for rule in rules)
+
+
+class Filter:
+    """Rules of `filter_rules`, for where there is no rsync to apply them."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = [_Rule.parse(rule) for rule in filter_rules(rules)]
+
+    def excludes(self, path: str, *, is_folder: bool) -> bool:
+        """Whether ``path``, relative to the top, is left out; what is in it then is too."""
+        for rule in self._rules:
+            if rule.matches(path, is_folder=is_folder):
+                return rule.excludes
+        return False
+
+
+class _Rule(NamedTuple):
+    excludes: bool
+    for_folders: bool
+    expression: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, rule: str) -> _Rule:
+        """rsync(1), INCLUDE/EXCLUDE PATTERN RULES."""
+        pattern = rule[2:]
+        for_folders = pattern.endswith("/")
+        pattern = pattern.rstrip("/") if for_folders else pattern
+        anchored = pattern.startswith("/")
+        pattern = pattern.lstrip("/")
+        # Without a slash it is for the last name alone, and else for the end of the path.
+        text = "" if anchored else "(?:.*/)?"
+        return cls(rule[0] == "-", for_folders, re.compile(text + _expression(pattern), re.DOTALL))
+
+    def matches(self, path: str, *, is_folder: bool) -> bool:
+        if self.for_folders and not is_folder:
+            return False
+        return self.expression.fullmatch(path) is not None
+
+
+_TOKEN = re.compile(r"/\*\*\*\Z|\*\*|\*|\?|\[(?:\\.|[^]\\])[^]]*\]|\\.|.", re.DOTALL)
+_MEANINGS = {"/***": "(?:/.*)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def _expression(pattern: str) -> str:
+    has_wildcard = any(char in pattern for char in "*?[")
+    parts = []
+    for token in _TOKEN.findall(pattern):
+        if token in _MEANINGS:
+            parts.append(_MEANINGS[token])
+        elif len(token) > 2 and token[0] == "[":
+            parts.append("[" + ("^" if token[1] in "!^" else "") + token[1:].lstrip("!^"))
+        elif len(token) == 2 and has_wildcard:
+            parts.append(re.escape(token[1]))
+        else:
+            parts.append(re.escape(token))
+    return "".join(parts)

@@ -49,7 +49,7 @@ class Piped:
     :param command: makes the exec request of the arguments that the remote shell was given.
     :param on_line: gets each line of its stdout, in the thread that runs it; a carriage return
         ends one too.
-    :param stdin: what it reads; None: nothing.
+    :param stdin: what it reads.
     :param limit: seconds, None for no limit.
     """
 
@@ -59,7 +59,7 @@ class Piped:
         command: Callable[[list[str]], str],
         on_line: OnLine,
         *,
-        stdin: IO[bytes] | None = None,
+        stdin: bytes = b"",
         limit: float | None = None,
         environ: dict[str, str] | None = None,
     ) -> None:
@@ -130,11 +130,9 @@ class Piped:
 
     def _start(self, socket_number: int) -> subprocess.Popen[bytes]:
         shell = _REMOTE_SHELL % socket_number
-        if self._stdin is not None:
-            self._stdin.seek(0)
         process = subprocess.Popen(
             [shell if argument == REMOTE_SHELL else argument for argument in self._argv],
-            stdin=self._stdin or subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[socket_number],
@@ -161,6 +159,7 @@ class Piped:
         return timer
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
+        threading.Thread(target=_feed, args=(process, self._stdin), daemon=True).start()
         out, stderr = process.stdout, process.stderr
         assert out is not None  # noqa: S101  # for the type checker
         assert stderr is not None  # noqa: S101
@@ -190,6 +189,13 @@ class Piped:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _feed(process: subprocess.Popen[bytes], given: bytes) -> None:
+    """A program may end without having read all of it."""
+    assert process.stdin is not None  # noqa: S101  # for the type checker
+    with contextlib.suppress(OSError), process.stdin as stdin:
+        stdin.write(given)
 
 
 class _Relay:

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,8 +38,10 @@ __all__ = ["Moved", "Rsync", "Rules", "local_rsync"]
 # Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
 _FIND = (
     "for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do "
-    'command -v "$rsync" >/dev/null 2>&1 && break; done'
+    'command -v "$rsync" >/dev/null 2>&1 && break; rsync=; done; '
+    '[ -n "$rsync" ] || { echo "ringtasks: no rsync" >&2; exit 127; }'
 )
+_NO_RSYNC = "ringtasks: no rsync"
 # rsync(1), EXIT VALUES.
 _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
@@ -64,6 +65,11 @@ class Moved:
 
     def __bool__(self) -> bool:
         return self.result.success
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no rsync on the host; nothing was done then."""
+        return _NO_RSYNC in self.result.stderr
 
     @property
     def sent(self) -> list[Change]:
@@ -161,18 +167,16 @@ class Rsync:
         # Which version the host has matters to none of these flags.
         chosen = flags(rules, version, pulls=pulls, tells_progress=on_meter is not None)
         reading = _Reading(on_meter)
-        with tempfile.TemporaryFile() as excluded:
-            excluded.write(encoded(filter_rules(rules)))
-            piped = Piped(
-                [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
-                command,
-                reading.line,
-                stdin=excluded,
-                limit=timeout,
-                environ=_environment(),
-            )
-            with self._stop.ending(piped.cancel):
-                result = self._client.perform(piped)
+        piped = Piped(
+            [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
+            command,
+            reading.line,
+            stdin=encoded(filter_rules(rules)),
+            limit=timeout,
+            environ=_environment(),
+        )
+        with self._stop.ending(piped.cancel):
+            result = self._client.perform(piped)
         return Moved(_told(result), tuple(reading.changes), reading.stats)
 
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:

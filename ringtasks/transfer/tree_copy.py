@@ -7,12 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .checksums import hashes_on_host, sha256_of
 from .haul import Haul, TransferError
 from .places import name_of, words
 from .rsync import Moved, Rsync
 from .survey import Found, Survey
+
+if TYPE_CHECKING:
+    from .sftp_tree import TreeCopy
 
 __all__ = ["get_tree", "put_tree"]
 
@@ -49,7 +52,13 @@ def put_tree(
             timeout=haul.remaining,
         )
 
-    haul.rsync(push)
+    def over_sftp() -> TreeCopy:
+        from .sftp_tree import TreeCopy
+
+        several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
+        return TreeCopy("put", several or [("", str(source))], target, rules, haul.remaining)
+
+    haul.move(push, over_sftp)
     if haul.options.dry_run:
         return
     _check_unchanged(haul, source, started_ns)
@@ -90,7 +99,13 @@ def get_tree(
             timeout=haul.remaining,
         )
 
-    haul.rsync(pull)
+    def over_sftp() -> TreeCopy:
+        from .sftp_tree import TreeCopy
+
+        several = [(name_of(item.path), item.path) for item in matched]
+        return TreeCopy("get", several or [("", source)], str(target), rules, haul.remaining)
+
+    haul.move(pull, over_sftp)
     if verify and not haul.options.dry_run:
         _verify(haul, target, source, known, matched)
 
@@ -123,6 +138,8 @@ def _verify(
     :raises TransferError: a file differs.
     """
     sent = haul.sent
+    from .checksums import hashes_on_host, sha256_of
+
     hasher = known.hasher if known else haul.survey().hasher
     if not sent or not hasher:
         return

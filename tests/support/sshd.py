@@ -118,6 +118,10 @@ class Sshd:
         with self._authorized.open("a") as file:
             file.write(Path(f"{private_key}.pub").read_text())
 
+    @property
+    def authorized_keys(self) -> Path:
+        return self._authorized
+
     def revoke_all(self) -> None:
         self._authorized.write_text("")
 

@@ -1,0 +1,86 @@
+"""``inv put``, ``inv get`` and ``inv sync`` as their users see them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Inv
+
+Write = Callable[..., Path]
+
+
+def test_put_tells_each_host_that_is_done(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    write_hosts(box={"work_dir": str(tmp_path / "far")})
+    (tmp_path / "file").write_text("hello")
+
+    done = inv("put", "file", "x", "--host", "box")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().startswith("box: 1 file, 5 B in ")
+    assert done.stdout.decode().endswith("SHA-256 checked\n")
+    assert (tmp_path / "far" / "x").read_text() == "hello"
+
+
+def test_json_is_one_object_a_host(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "x").write_text("hello")
+    write_hosts(
+        a={"work_dir": str(tmp_path / "far")},
+        b={"work_dir": str(tmp_path / "far"), "ssh_host": "127.0.0.2"},
+    )
+
+    done = inv("get", "x", "back", "--host", "@all", "--json")
+
+    hosts = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert sorted(hosts) == ["a", "b"]
+    assert hosts["a"]["success"] is True
+    assert (hosts["a"]["files"], hosts["a"]["checked"]) == (1, 1)
+    assert (tmp_path / "back" / "b" / "x").read_text() == "hello"
+
+
+def test_a_dry_run_lists_names_without_what_a_terminal_would_obey(
+    inv: Inv, write_hosts: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "evil\033[2J").write_text("")
+    write_hosts(box={"work_dir": str(tmp_path)})
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "new").write_text("")
+
+    done = inv("sync", "near", "far", "--host", "box", "--delete", "--dry-run")
+
+    assert b"box: would copy new\n" in done.stdout
+    assert "box: would remove evil\N{REPLACEMENT CHARACTER}[2J\n".encode() in done.stdout
+    assert (tmp_path / "far" / "evil\033[2J").exists()
+
+
+def test_bad_input_is_told_with_status_2(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
+    write_hosts(box={})
+    (tmp_path / "file").write_text("")
+
+    for arguments, said in (
+        (("put", "nothing", "x", "--host", "box"), b"nothing: no such file"),
+        (("put", "file", "x", "--host", "box", "--fanout", "0"), b"--fanout: expected"),
+        (("put", "file", "x"), b"--host is missing"),
+        (("put", "file", "x", "--host", "other"), b"other"),
+        (("sync", "file", "x", "--host", "box"), b"file: is no folder"),
+        (("put", ".", "x", "--host", "box", "--relay"), b"relay: is for one file"),
+    ):
+        done = inv(*arguments)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_what_cannot_be_copied_is_status_1_and_unreachable_255(
+    inv: Inv, write_hosts: Write, tmp_path: Path
+) -> None:
+    write_hosts(box={"work_dir": str(tmp_path)}, gone={"ssh_host": "127.0.0.1", "ssh_port": 1})
+    (tmp_path / "file").write_text("")
+
+    failed = inv("put", "file", "no/such", "--host", "box")
+    gone = inv("put", "file", "x", "--host", "gone")
+
+    assert (failed.returncode, b"no such folder on the host" in failed.stderr) == (1, True)
+    assert (gone.returncode, b"refused" in gone.stderr) == (255, True)
