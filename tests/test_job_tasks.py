@@ -156,6 +156,24 @@ def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box
     _, stderr = following.communicate(timeout=20)
 
     assert following.returncode == 130
+    assert b"come back with: inv logs n -f" in stderr
+    assert b"Traceback" not in stderr
+    assert "running" in said(inv("jobs"))
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "wait", "n"], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    eventually(lambda: box.accepted_logins() == 2)
+    time.sleep(1)  # until it waits; before that Ctrl-C ends it, too
+
+    waiting.send_signal(signal.SIGINT)
+    _, stderr = waiting.communicate(timeout=20)
+
+    assert waiting.returncode == 130
+    assert b"come back with: inv wait n" in stderr
     assert b"Traceback" not in stderr
     assert "running" in said(inv("jobs"))
 
