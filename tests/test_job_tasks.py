@@ -21,7 +21,7 @@ from ringtasks.jobs.gpus import parse_gpus
 from ringtasks.jobs.overview import parse_overview
 from ringtasks.tasks.times import ago, duration, lasting, moment
 from tests.conftest import Inv
-from tests.support.jobs import end_jobs, eventually
+from tests.support.jobs import end_jobs, eventually, is_waited_for
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
 
@@ -162,12 +162,11 @@ def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
-    inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
+    started = inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
     waiting = subprocess.Popen(
         [sys.executable, "-m", "invoke", "wait", "n"], cwd=tmp_path, stderr=subprocess.PIPE
     )
-    eventually(lambda: box.accepted_logins() == 2)
-    time.sleep(1)  # until it waits; before that Ctrl-C ends it, too
+    eventually(lambda: is_waited_for(started.stdout.decode().strip()))
 
     waiting.send_signal(signal.SIGINT)
     _, stderr = waiting.communicate(timeout=20)
