@@ -188,6 +188,16 @@ def test_the_lock_of_one_that_died_is_broken(host: JobHost, dead: str) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_one_that_died_while_it_broke_a_lock_holds_nobody_up_for_long(host: JobHost) -> None:
+    folder = host.home / ".ringtasks/gpus"
+    dead = "j.999999999.no-such-boot.5"
+    (folder / f"broken-{dead}").mkdir(parents=True)
+    os.utime(folder / f"broken-{dead}", (time.time() - 120, time.time() - 120))
+    (folder / "lock").symlink_to(dead)
+
+    assert host.start("true", gpus=1).wait(20).state is State.SUCCEEDED
+
+
 def test_the_lock_of_one_that_lives_is_respected(host: JobHost) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]

@@ -21,7 +21,7 @@ from ringtasks.jobs.gpus import parse_gpus
 from ringtasks.jobs.overview import parse_overview
 from ringtasks.tasks.times import ago, duration, lasting, moment
 from tests.conftest import Inv
-from tests.support.jobs import end_jobs, eventually
+from tests.support.jobs import end_jobs, eventually, is_waited_for
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
 
@@ -156,6 +156,23 @@ def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box
     _, stderr = following.communicate(timeout=20)
 
     assert following.returncode == 130
+    assert b"come back with: inv logs n -f" in stderr
+    assert b"Traceback" not in stderr
+    assert "running" in said(inv("jobs"))
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+    started = inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "wait", "n"], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    eventually(lambda: is_waited_for(started.stdout.decode().strip()))
+
+    waiting.send_signal(signal.SIGINT)
+    _, stderr = waiting.communicate(timeout=20)
+
+    assert waiting.returncode == 130
+    assert b"come back with: inv wait n" in stderr
     assert b"Traceback" not in stderr
     assert "running" in said(inv("jobs"))
 

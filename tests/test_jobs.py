@@ -22,7 +22,7 @@ from ringtasks.background import JOBS_FOLDER
 from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
 from ringtasks.jobs import State
 from tests.support.faulty import Wire
-from tests.support.jobs import JobHost, end_jobs, eventually, is_alive, marked
+from tests.support.jobs import JobHost, end_jobs, eventually, is_alive, is_waited_for, marked
 from tests.support.sshd import LOGIN_SHELLS, Sshd
 
 MakeSshd = Callable[..., Sshd]
@@ -134,23 +134,11 @@ def test_a_wait_survives_lost_links(server: Sshd, config: SSHConfig) -> None:
         waiting = thread.submit(job.wait)
         for n in range(3):
             eventually(lambda n=n: server.accepted_logins() > n)
-            eventually(lambda: looks_after(job.id))
+            eventually(lambda: is_waited_for(job.id))
             wire.cut()
         (server.home / "go").touch()
 
         assert waiting.result().exit_status == 7
-
-
-def looks_after(job_id: str) -> bool:
-    """Whether somebody waits on the host for a job to end."""
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes()
-        except OSError:
-            continue
-        if job_id.encode() in line and b"looks" in line and b"sshd" not in line:
-            return True
-    return False
 
 
 def test_a_host_out_of_reach_leaves_the_state_unknown_and_tells_since_when(

@@ -70,13 +70,7 @@ $(
 )"""
 
 _START_AT_TIME = """\
-$(
-  rt_from=0
-  [ -s times ] && while read -r rt_time rt_bytes; do
-    [ "$rt_time" -lt {since} ] && rt_from=$rt_bytes
-  done <times
-  echo "$rt_from"
-)"""
+$(awk '$1 < {since} {{ from = $2 }} END {{ print from + 0 }}' times 2>/dev/null || echo 0)"""
 
 
 def follow_script(

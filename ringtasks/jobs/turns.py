@@ -8,6 +8,7 @@ that was killed, not a host that was booted anew.
 
 Whoever reserves holds ``lock``, a link as well.  That of a holder that died is broken by whoever
 makes the folder ``broken-HOLDER``: nobody else may then, so nobody breaks the lock of a living one.
+That folder is there for a moment only; one that was left behind is removed after a minute.
 
 Jobs that queue for GPUs come by in the order of their tickets, ``~/.ringtasks/queue/TIME.ID``.
 """
@@ -64,6 +65,7 @@ rt_lock() {{
     fi
     rt_tries=$((rt_tries + 1))
     [ $rt_tries -lt 300 ] || return 1
+    [ $rt_tries != 100 ] || find "$rt_gpus" -name "broken-*" -mmin +0 -exec rmdir {{}} +
     sleep 0.05
   done
 }}

@@ -191,7 +191,7 @@ def logs(
         with terminable():
             problems = [why for why in asyncio.run(show_all()) if why]
     except KeyboardInterrupt:
-        raise Exit(code=INTERRUPTED_STATUS) from None
+        raise _left(f"inv logs {job} -f") from None
     for why in problems:
         display.say(why)
     raise Exit(code=UNREACHABLE_STATUS if problems else 0)
@@ -222,7 +222,10 @@ def wait(
     statuses = []
     for _, own in found:
         left = None if limit is None else max(0.0, began + limit - time.monotonic())
-        status = own.wait(left, patience=_seconds(patience))
+        try:
+            status = own.wait(left, patience=_seconds(patience))
+        except KeyboardInterrupt:
+            raise _left(f"inv wait {job}") from None
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
         statuses.append(_exit_status(status))
     raise Exit(code=combined_status(statuses))
@@ -306,6 +309,12 @@ def _found(
         raise UsageError("nothing is running there")
     by_name = {client.config.id: client for client in clients}
     return [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
+
+
+def _left(command: str) -> Exit:
+    """Somebody has pressed Ctrl-C, which is none of the job's business."""
+    display.say(f"what runs there goes on; come back with: {command}")
+    return Exit(code=INTERRUPTED_STATUS)
 
 
 def _among(known: list[HostJobs], name: str) -> list[JobStatus]:

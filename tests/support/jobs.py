@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ringtasks import SSHClient, jobs
 from ringtasks.background import JOBS_FOLDER
 
-__all__ = ["JobHost", "end_jobs", "eventually", "is_alive", "marked", "reboot"]
+__all__ = ["JobHost", "end_jobs", "eventually", "is_alive", "is_waited_for", "marked", "reboot"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,18 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in "ZX"
+
+
+def is_waited_for(job_id: str) -> bool:
+    """Whether somebody waits on the host for a job to end."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes()
+        except OSError:
+            continue
+        if job_id.encode() in line and b"looks" in line and b"sshd" not in line:
+            return True
+    return False
 
 
 def marked(job_id: str) -> list[int]:
