@@ -191,6 +191,9 @@ def test_a_host_that_fails_its_preflight_gives_way_to_one_that_passes(
 def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
+    stale = two_hosts["b"].home / "run" / "checkpoint" / "stale"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of another run")
     write_settings(
         command="python3 program.py 6 1 3",
         retries=1,
@@ -207,6 +210,7 @@ def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
     assert b"attempt 1 from epoch 0" in done.stdout
     assert b"attempt 2 from epoch 3" in done.stdout
     assert (two_hosts["b"].home / "run" / "model").read_text() == "trained"
+    assert not stale.exists()
     assert not (two_hosts["a"].home / "run" / "model").exists()
     folder, record = run_of(tmp_path)
     assert [each["state"] for each in record["attempts"]] == ["killed", "succeeded"]

@@ -18,7 +18,8 @@ __all__ = ["CheckpointPuller", "fetch", "folder_of", "listing", "send", "send_fo
 
 #: Times to pull a checkpoint that changes while it is being pulled.
 _PULL_ATTEMPTS = 3
-_MIRROR = Options(delete=True)
+#: By content: rsync takes files of one size and second for equal, and a checkpoint may be both.
+_MIRROR = Options(delete=True, checksum=True)
 
 
 class TransferError(Exception):
@@ -45,13 +46,14 @@ def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> None:
         send_folder(client, source, posixpath.normpath(posixpath.join(cwd, item.target)))
 
 
-def send_folder(client: SSHClient, source: Path, target: str) -> None:
+def send_folder(client: SSHClient, source: Path, target: str, *, is_mirror: bool = False) -> None:
     """Copy a file, or what is in a folder, into the folder ``target``.
 
+    :param is_mirror: remove from ``target`` what the folder has not.
     :raises TransferError: it did not arrive.
     """
     if source.is_dir():
-        _checked(transfer.sync(source, target, [client]))
+        _checked(transfer.sync(source, target, [client], _MIRROR if is_mirror else Options()))
     else:
         _checked(transfer.put(source, f"{target}/", [client]))
 

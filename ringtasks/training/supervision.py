@@ -165,9 +165,8 @@ class Supervisor:
             send(client, settings.sync_up, cwd)
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
                 self._tell(f"{client.config.id}: starts from the checkpoint")
-                send_folder(
-                    client, self._record.checkpoint, posixpath.join(cwd, settings.checkpoint)
-                )
+                target = posixpath.join(cwd, settings.checkpoint)
+                send_folder(client, self._record.checkpoint, target, is_mirror=True)
         except TransferError as error:
             raise RunNotStartedError(
                 client.config.id, f"its files were not sent: {error}"
