@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from ringtasks import SSHConfig
 from ringtasks.errors import UsageError
-from ringtasks.multiplex import ciphers
 from ringtasks.transfer.pace import Pace
 from ringtasks.transfer.patterns import filter_rules, literal
 from ringtasks.transfer.places import name_of, on_host, words
@@ -164,27 +161,3 @@ def test_time_left_is_known_with_a_total_and_a_rate() -> None:
     assert Progress("box", 10, 30, 10.0).seconds_left == 2.0
     assert Progress("box", 10, None, 10.0).seconds_left is None
     assert Progress("box", 10, 30, 0.0).seconds_left is None
-
-
-@pytest.mark.parametrize(
-    ("settings", "is_changed"),
-    [("Host *\n  User x\n", True), ("Host *\n  Ciphers aes256-ctr\n", False)],
-)
-@pytest.mark.parametrize("is_included", [False, True])
-def test_ciphers_of_the_users_own_choice_stay(
-    settings: str, is_changed: bool, is_included: bool
-) -> None:
-    folder = Path("~/.ssh").expanduser()
-    folder.mkdir()
-    (folder / ("more" if is_included else "config")).write_text(settings)
-    if is_included:
-        (folder / "config").write_text("Include mo*\n")
-    ciphers.preferred_ciphers.cache_clear()
-
-    try:
-        chosen = ciphers.preferred_ciphers()
-    finally:
-        ciphers.preferred_ciphers.cache_clear()
-
-    expected = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
-    assert chosen == (expected if is_changed and ciphers._has_aes() else None)
