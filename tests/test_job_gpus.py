@@ -153,6 +153,8 @@ def test_a_job_whose_folder_was_deleted_keeps_them_while_it_runs(host: JobHost) 
     import shutil
 
     job = host.start("sleep 60", gpus=8)
+    command_line = Path(f"/proc/{host.pid(job)}/cmdline")
+    eventually(lambda: command_line.read_bytes().startswith(b"sleep"))  # read from the folder
     shutil.rmtree(host.folder(job))
     with pytest.raises(JobNotStartedError, match="there are 0 of 8"):
         host.start("true", gpus=1)

@@ -158,7 +158,7 @@ def test_many_sessions_leave_nothing_behind(link: MuxLink) -> None:
     for _ in range(150):
         output(link, "true")
 
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     eventually(lambda: usage.count(link.master.socket) == 0)
 
 
