@@ -112,8 +112,10 @@ _DETACH = (
 # zsh exits over it, so a subshell tries first. Then the job stays in the session that sshd made.
 _STARTER = """\
 set -- "$HOME"/{folder} {job_id} {log}
-if [ -s "$1/$2/pid" ]; then cat "$1/$2/pid"; exit; fi
-if [ -s "$1/$2/keeper" ]; then echo queued; exit; fi
+if [ -s "$1/$2/keeper" ]; then
+  if [ -s "$1/$2/pid" ]; then cat "$1/$2/pid"; else echo queued; fi
+  exit
+fi
 rt_detach=
 {detach}
 set -- "$1/.$2.$$" "$1/$2" "$3" "$rt_detach" {program} {leader} {keeper}

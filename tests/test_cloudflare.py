@@ -13,6 +13,7 @@ from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
 from tests.conftest import Inv
 from tests.support.cloudflared import Cloudflared
+from tests.support.masters import eventually
 from tests.support.sshd import Sshd
 
 WriteHosts = Callable[..., Path]
@@ -49,6 +50,27 @@ def test_the_token_reaches_the_proxy_in_its_environment_only(
     }
     assert start["environ"]["HOME"] == "/dev/null"  # no browser log-in behind a refused token
     assert cloudflared.running() == []
+
+
+def test_over_a_control_master_the_token_is_in_environments_only_and_nothing_stays(
+    inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
+) -> None:
+    write_hosts(a={**TUNNEL, "use_control_master": True})
+    cloudflared.serve("ssh.example.com", sshd.address, sshd.port, token=(TOKEN_ID, TOKEN_SECRET))
+    logins = sshd.accepted_logins()
+
+    runs = [inv("run", "--host", "a", "--json", "--cmd", "echo hi", **ENVIRON) for _ in range(2)]
+    seen = b"".join(read_or_nothing(p) for p in Path("/proc").glob("[0-9]*/cmdline"))
+    closed = inv("disconnect", **ENVIRON)
+
+    answers = [json.loads(run.stdout) for run in runs]
+    assert [(one["stdout"], one["transport_used"]) for one in answers] == [
+        ("hi\n", "cloudflare")
+    ] * 2
+    assert sshd.accepted_logins() == logins + 1
+    assert TOKEN_SECRET.encode() not in seen
+    assert closed.returncode == 0
+    eventually(lambda: cloudflared.running() == [])
 
 
 def test_without_a_service_token_a_persons_own_log_in_is_used(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -294,13 +295,15 @@ def test_a_second_interrupt_leaves_at_once(inv: Inv, three: Path, tmp_path: Path
     ) as running:  # fmt: skip
         assert running.stdout is not None
         assert running.stderr is not None
-        for _ in range(2):
-            running.stdout.readline()
+        pids = [int(running.stdout.readline().split()[1]) for _ in range(2)]
         running.send_signal(signal.SIGINT)
         assert b"stopping; Ctrl-C again leaves at once" in running.stderr.readline()
         running.send_signal(signal.SIGINT)  # the processes ignore TERM: to stop them takes 2 s
         said = running.stderr.read().decode()
         assert running.wait(10) == 130
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # the first Ctrl-C may have got there
+            os.kill(pid, signal.SIGKILL)
 
     assert "2 outcome unknown" in said
     assert "Traceback" not in said

@@ -224,6 +224,8 @@ def test_a_process_that_got_its_process_id_is_not_taken_for_it(host: JobHost) ->
 def test_a_job_whose_folder_was_deleted_is_lost_and_can_still_be_stopped(host: JobHost) -> None:
     job = host.start("sleep 60; true")
     pid = host.pid(job)
+    # It is read from the folder.
+    eventually(lambda: b"sleep 60; true" in Path(f"/proc/{pid}/cmdline").read_bytes())
     shutil.rmtree(host.folder(job))
 
     status = job.status()

@@ -1,12 +1,13 @@
 """Which algorithms a master prefers where the user's and the system's settings do not say.
 
-Each is as good as what ssh would take, and quicker:
-
 * Ciphers: AES-GCM, which processors do in hardware, at twice the speed of OpenSSH's first choice,
   ChaCha20-Poly1305.  Not where the processor has no instructions for AES.
 * Key exchange: OpenSSH 9.0 to 9.8 takes sntrup761x25519 first, which costs the client 60 ms and the
   server 20, half of a log-in.  Without it the next is taken: from 9.9 on mlkem768x25519, which is
-  made against quantum computers too and costs 1 ms, else curve25519, as Paramiko does.
+  made against quantum computers too and costs 1 ms, else curve25519, as Paramiko does.  That one
+  protects nobody's recordings from a quantum computer: who wants that of an older OpenSSH sets
+  ``KexAlgorithms`` in ``~/.ssh/config``.  A server that knows nothing else is tried again with all
+  that ssh has (`start`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The ``ssh`` that becomes a control master: its arguments and environment.  Pure, but for a
-look at ssh's settings (`algorithms`).
+"""The ``ssh`` that becomes a control master: its arguments and environment.  Pure.
 
 The user's ``~/.ssh/config`` applies as it does to any ``ssh``, but for what decides who is trusted
 and how the master behaves: options on the command line come first, and the first value that ssh
@@ -23,7 +22,6 @@ from ..config import SSHConfig, expand
 from ..errors import UsageError
 from ..hostkeys import HostKey
 from ..routes import ProcessProxy, Route
-from .algorithms import preferred_algorithms
 from .eligibility import PRIVATE_KEY_VARIABLE
 
 __all__ = [
@@ -101,12 +99,14 @@ def master_command(
     hop: Hop | None = None,
     carrier_log: Path | None = None,
     is_dialled: bool = False,
+    algorithms: Mapping[str, str] | None = None,
 ) -> Command:
     """The master's arguments, and the whole of its environment.
 
     :param hop: the jump host that the direct route goes through.
     :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
     :param is_dialled: the connection is open already, as ssh's stdin and stdout.
+    :param algorithms: more options (`algorithms`).
     :raises UsageError: a path that ssh cannot be told.
     :raises InventoryError: a ``${VAR}`` is not set.
     """
@@ -116,6 +116,7 @@ def master_command(
         **_master_options(config, control_path),
         **_common_options(config, route, trust, carrier),
         **_identity_options(config),
+        **(algorithms or {}),
     }
     argv = ("ssh", "-M", "-N", "-f", *_flags(options), *_address(config, route))
     return Command(argv, _environment(route, environ))
@@ -152,7 +153,6 @@ def _common_options(
         "ForwardAgent": "no",
         **_trust_options(config, trust),
     }
-    options.update(preferred_algorithms())
     if carrier is not None:
         options["ProxyCommand"] = carrier
     elif route.name != "direct":
@@ -209,7 +209,7 @@ def _carrier(route: Route, hop: Hop | None, log: Path | None) -> str | None:
     else:
         return None
     redirection = "" if log is None else f" 2>>{shlex.quote(_percent(str(log)))}"
-    return f"exec {shlex.join(words)}{redirection}"
+    return f"{shlex.join(words)}{redirection}"  # ssh itself puts "exec" in front
 
 
 def _hop_words(hop: Hop) -> Iterator[str]:

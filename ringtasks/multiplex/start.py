@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..config import SSHConfig, expand
@@ -28,6 +28,7 @@ from ..hostkeys import HostKey, KnownHosts
 from ..routes import ProcessProxy, Route, SocksProxy
 from ..stream import Stream
 from . import master, processes, records
+from .algorithms import preferred_algorithms
 from .command import (
     Command,
     Hop,
@@ -107,15 +108,28 @@ class _Attempt:
         """Start ``ssh``, pin what it was shown, and leave a record."""
         try:
             self._check_carrier()
-            return self._run(socket)
+            try:
+                return self._run(socket, preferred_algorithms())
+            except RouteError as error:
+                if error.reason is not Reason.KEY_EXCHANGE:
+                    raise
+            # Its only algorithms may be those that were not preferred.
+            records.discard(socket)
+            self._drop_dialled()
+            self._check_carrier()
+            return self._run(socket, {})
         except BaseException:
             records.discard(socket)
             raise
         finally:
-            if self._dialled is not None:
-                self._dialled.close()
+            self._drop_dialled()
 
-    def _run(self, socket: Path) -> Master:
+    def _drop_dialled(self) -> None:
+        dialled, self._dialled = self._dialled, None
+        if dialled is not None:
+            dialled.close()
+
+    def _run(self, socket: Path, algorithms: Mapping[str, str]) -> Master:
         trusts = _Trusts(socket)
         trust = trusts.of(self._config)
         hop = trusts.hop(self._config) if self._route.name == "direct" else None
@@ -130,6 +144,7 @@ class _Attempt:
             hop=hop,
             carrier_log=carrier_log,
             is_dialled=self._dialled is not None,
+            algorithms=algorithms,
         )
         self._log_in(command, socket, carrier_log)
         try:

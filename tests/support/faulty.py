@@ -135,6 +135,7 @@ class Wire(_Server):
         self._is_blocked = False
         self.bytes_from_client = 0
         self._cut_after: int | None = None
+        self._freeze_after: int | None = None
         super().__init__()
 
     def serve(self, connection: socket.socket) -> None:
@@ -166,6 +167,10 @@ class Wire(_Server):
         """Cut when so many more bytes have come from the client; those are passed on."""
         self._cut_after = self.bytes_from_client + byte_count
 
+    def freeze_after(self, byte_count: int) -> None:
+        """Freeze when so many more bytes have come from the client."""
+        self._freeze_after = self.bytes_from_client + byte_count
+
     def freeze(self) -> None:
         """Pass nothing on any more, and close nothing: the peer has vanished."""
         self._thawed.clear()
@@ -182,6 +187,12 @@ class Wire(_Server):
                 sink.sendall(piece)
                 if is_from_client:
                     self.bytes_from_client += len(piece)
+                    if (
+                        self._freeze_after is not None
+                        and self._freeze_after <= self.bytes_from_client
+                    ):
+                        self._freeze_after = None
+                        self.freeze()
                     if self._cut_after is not None and self.bytes_from_client >= self._cut_after:
                         self._cut_after = None
                         self.cut()
