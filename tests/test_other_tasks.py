@@ -187,3 +187,19 @@ def test_the_console_script_is_the_same_program_with_our_usage_status(
     assert run("run", "--host", "a", "--cmd", "echo hi").stdout == b"hi\n"
     assert run("run", "--no-such-flag").returncode == 2
     assert run("no-such-task").returncode == 2
+
+
+def test_only_the_tasks_that_are_named_are_prepared_and_all_are_known(inv: Inv) -> None:
+    code = (
+        "import sys; sys.argv = ['inv', 'health.reset', '--host', 'jobs']; "
+        "from ringtasks.tasks import namespace; "
+        "print(sorted(context.name for context in namespace.to_contexts()))"
+    )
+    prepared = subprocess.check_output([sys.executable, "-c", code], text=True)
+
+    unknown = inv("nonsense")
+    completed = inv("--complete", "--", "inv", "health.res")
+
+    assert prepared == "['health.reset', 'jobs.show']\n"
+    assert b"No idea what 'nonsense' is" in unknown.stderr + unknown.stdout
+    assert b"health.reset" in completed.stdout

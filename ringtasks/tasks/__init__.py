@@ -5,10 +5,13 @@ Nothing heavy is imported until a task runs, so that ``inv --list`` and completi
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 from invoke import Collection
+
+gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
 
 # Invoke keeps Python from leaving bytecode beside a tasks.py. This is a package: in a checkout it
 # would be compiled anew by each run (30 ms and more).
@@ -31,10 +34,11 @@ from . import (  # noqa: E402  # compiled only from here on
     status,
     train,
 )
+from .namespace import Namespace  # noqa: E402
 
 __all__ = ["namespace"]
 
-namespace = Collection(
+namespace = Namespace(
     run.run,
     files.put,
     files.get,

@@ -45,7 +45,6 @@ def task(**options: Any) -> Callable[[Callable[..., None]], Any]:
     def decorate(body: Callable[..., None]) -> Any:
         @functools.wraps(body)
         def told(*args: Any, **kwargs: Any) -> None:
-            gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
             try:
                 body(*args, **kwargs)
             except (UsageError, ValueError) as error:
