@@ -176,7 +176,7 @@ def test_cut_twenty_times_what_is_followed_equals_the_file_byte_for_byte(
         log = (host.folder(written) / "log").read_bytes()
         assert received[0] == len(log) > 100_000
         assert followed.digest() == hashlib.sha256(log).digest()
-        assert server.accepted_logins() > 15
+        assert server.accepted_logins() > 10  # two cuts may strike one link
 
 
 def test_nothing_is_left_on_the_host_by_one_who_went_away(host: JobHost) -> None:
