@@ -2,8 +2,9 @@
 
     python benchmarks/master.py [--rounds 5] [--mebibytes 256]
 
-`SSHClient.scp_to` and `scp_from` against scp, and a command of a client in this process against a
-process of ``ssh -S``; in turn, round by round, on loopback.  Read the ratios of the medians.
+`SSHClient.scp_to` and `scp_from` against scp, each to a new file, and a command of a client in this
+process against a process of ``ssh -S``; in turn, round by round, on loopback.  Read the ratios of
+the medians; what the disk does to them, ``TMPDIR=/dev/shm`` leaves out.
 """
 
 from __future__ import annotations
@@ -88,11 +89,18 @@ def get(client: SSHClient, source: Path, target: Path) -> None:
 
 
 def report(
-    name: str, rounds: int, ours: Callable[[], None], theirs: Callable[[], None], peer: str = "scp"
+    name: str,
+    rounds: int,
+    ours: Callable[[], None],
+    theirs: Callable[[], None],
+    peer: str = "scp",
+    new: Path | None = None,
 ) -> None:
     taken: tuple[list[float], list[float]] = ([], [])
     for round_number in range(rounds + 1):
         for seconds, action in zip(taken, (ours, theirs), strict=True):
+            if new is not None:  # to replace a file costs whatever its file system makes of it
+                new.unlink(missing_ok=True)
             started = time.perf_counter()
             action()
             if round_number:
