@@ -1,0 +1,108 @@
+"""What became of a rollout: values that reports are made of."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["DeployReport", "HostReport", "Standing", "StepReport"]
+
+
+class Standing(str, enum.Enum):
+    """Where a host stands in the end; the value is what people read."""
+
+    UNTOUCHED = "untouched"
+    STAGED = "built, not switched"
+    DEPLOYED = "deployed"
+    FAILED = "failed, and left on the new release"
+    REVERTED = "put back"
+    UNKNOWN = "not known"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class StepReport(NamedTuple):
+    """One step on one host: ``lock``, ``upload``, ``build``, ``switch``, ``restart``, ``check`` …
+
+    ``error`` is None where it went well.  ``output`` is the end of what the commands have printed:
+    remote text, without the values of secrets.
+    """
+
+    name: str
+    elapsed_ms: float
+    error: str | None = None
+    output: str = ""
+
+
+@dataclass
+class HostReport:
+    """One host's part.
+
+    ``previous`` was the current release before, ``current`` is the one at the end as far as it is
+    known, both None where there is none.  ``error`` is the first thing that went wrong;
+    ``returncode`` what it means: 1 for a command that failed, 75 for a lock that somebody else
+    holds, 124, 130 and 255 as for ``inv run``.  ``removed`` are the old releases that were.
+    """
+
+    host: str
+    standing: Standing = Standing.UNTOUCHED
+    previous: str | None = None
+    current: str | None = None
+    error: str | None = None
+    returncode: int = 0
+    steps: list[StepReport] = field(default_factory=list)
+    removed: tuple[str, ...] = ()
+    sent_bytes: int = 0
+    transport_used: str | None = None
+
+    @property
+    def success(self) -> bool:
+        return self.standing is Standing.DEPLOYED
+
+    @property
+    def elapsed_ms(self) -> float:
+        return round(sum(step.elapsed_ms for step in self.steps), 3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "host_id": self.host,
+            "success": self.success,
+            "standing": self.standing.value,
+            "previous": self.previous,
+            "current": self.current,
+            "error": self.error,
+            "returncode": self.returncode,
+            "steps": [step._asdict() for step in self.steps],
+            "removed": list(self.removed),
+            "sent_bytes": self.sent_bytes,
+            "transport_used": self.transport_used,
+            "elapsed_ms": self.elapsed_ms,
+        }
+
+
+@dataclass
+class DeployReport:
+    """All of it; true when every host stands where it should.
+
+    ``action`` is ``deploy`` or ``rollback``; ``elapsed_ms`` is of the whole.
+    """
+
+    action: str
+    release: str
+    revision: str
+    who: str
+    link: str
+    hosts: list[HostReport]
+    elapsed_ms: float = 0.0
+    is_interrupted: bool = False
+
+    def __bool__(self) -> bool:
+        return all(host.success for host in self.hosts)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One for each host, for JSON lines."""
+        common = {"action": self.action, "release": self.release, "revision": self.revision}
+        return [{**host.to_dict(), **common} for host in self.hosts]
