@@ -132,8 +132,12 @@ class SSHClient:
     def ask(self, ask: Ask) -> SSHResult:
         """`run`, for what ringtasks asks a host of its own accord (`conversation`)."""
         call = self._asking(ask)
+        if ask.cancellation is not None:
+            ask.cancellation.when_cancelled(call.cancel)
         result = self._perform(call)
-        if call.is_interrupted:
+        if ask.cancellation is not None:
+            ask.cancellation.when_cancelled(None)
+        elif call.is_interrupted:
             raise KeyboardInterrupt(result)
         return result
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 if TYPE_CHECKING:
+    from .cancellation import Cancellation
     from .client import SSHClient
     from .result import SSHResult
 
@@ -29,6 +30,7 @@ class Ask:
     """A command to run on the host, with the arguments of `SSHClient.run` and a few more.
 
     ``run_id`` marks its processes.  ``in_venv``: within the host's virtual environment.
+    ``cancellation`` ends it from another thread.
     """
 
     command: str
@@ -39,6 +41,7 @@ class Ask:
     in_venv: bool = False
     stdin: BinaryIO | None = None
     on_output: Callable[[int, bytes], None] | None = None
+    cancellation: Cancellation | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 __all__ = ["Release", "is_release", "new_id", "short"]
 
-_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.]{1,40}\Z")
+_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.]{1,40}-[0-9a-f]{4}\Z")
 _SHORT = 12
 
 
@@ -26,13 +26,15 @@ class Release(NamedTuple):
     link: str = ""
 
 
-def new_id(revision: str, now: float) -> str:
+def new_id(revision: str, now: float, token: str) -> str:
     """A release's name: when, in UTC, and of what; in the order of time when sorted.
 
     :param now: Unix seconds.
+    :param token: tells two of the same second apart.
     """
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    return f"{when}-{re.sub(r'[^A-Za-z0-9_.]', '_', short(revision))[:40] or 'release'}"
+    what = re.sub(r"[^A-Za-z0-9_.]", "_", short(revision))[:40] or "release"
+    return f"{when}-{what}-{token[:4]}"
 
 
 def is_release(name: str) -> bool:

@@ -2,12 +2,12 @@
 
 ::
 
-    LOCK ──> STAGE ──> ACTIVATE a batch, again and again ──> FINISH
-                         │      ^
-                         v      │ (failures within the limit)
-                        REVERT ─┘
-                         │ (too many, or stopped: all that were switched, the last first)
-                         └──────────────────────────────────> FINISH
+    LOOK ──> LOCK ──> STAGE ──> ACTIVATE a batch, again and again ──> FINISH
+                                  │      ^
+                                  v      │ (failures within the limit)
+                                 REVERT ─┘
+                                  │ (too many, or stopped: all that were switched, the last first)
+                                  └──────────────────────────────────> FINISH
 
 Nothing is switched before all could be staged.  A host whose activation failed counts as switched,
 so that an answer that was lost is put right too.
@@ -27,6 +27,7 @@ __all__ = ["Action", "Rollout", "Step"]
 class Action(str, enum.Enum):
     """What a host is to do; the value is what people read."""
 
+    LOOK = "look"
     LOCK = "lock"
     STAGE = "stage"
     ACTIVATE = "activate"
@@ -66,7 +67,7 @@ class Rollout:
         self.is_stopped = False
         self._batch_size, self._max_failures = batch_size, max_failures
         self._reverts = reverts
-        self._before = [Action.LOCK, Action.STAGE] if stages else [Action.LOCK]
+        self._before = [Action.LOOK, Action.LOCK, *([Action.STAGE] if stages else [])]
         self._later = list(hosts)
         self._locked: list[str] = []
         self._failures = 0
@@ -95,7 +96,9 @@ class Rollout:
 
         :param is_known: False: whether it was done cannot be found out.
         """
-        if step.action is Action.LOCK:
+        if step.action is Action.LOOK:
+            self._stop_unless(is_well)
+        elif step.action is Action.LOCK:
             # A lock may be ours though we never heard of it: giving it back costs nothing.
             self._locked.append(host)
             self._stop_unless(is_well)
@@ -110,6 +113,13 @@ class Rollout:
                 self.standing[host] = Standing.REVERTED
             else:
                 self.standing[host] = Standing.FAILED if is_known else Standing.UNKNOWN
+
+    def undone(self, step: Step, hosts: Sequence[str]) -> None:
+        """These were not begun, and have to be: nobody else puts back, or gives back a lock."""
+        if step.action is Action.REVERT:
+            self._owed = [*hosts, *self._owed]
+        elif step.action is Action.FINISH:
+            self._locked = [*hosts, *self._locked]
 
     def stop(self) -> None:
         """Begin nothing new; what was switched is put back."""

@@ -21,6 +21,7 @@ sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 from . import (  # noqa: E402  # compiled only from here on
     check,
     connections,
+    deploy,
     doctor,
     files,
     forward,
@@ -63,6 +64,14 @@ _health = Collection("health")
 _health.add_task(health.show, default=True)
 _health.add_task(health.reset)
 namespace.add_collection(_health)
+_deploy = Collection("deploy")
+_deploy.add_task(deploy.deploy, name="run", default=True)
+_deploy.add_task(deploy.rollback)
+_deploy.add_task(deploy.releases)
+_deploy.add_task(deploy.status)
+_deploy.add_task(deploy.check)
+_deploy.add_task(deploy.unlock)
+namespace.add_collection(_deploy)
 namespace.add_task(forward.forward)
 namespace.add_task(plot.plot)
 namespace.add_task(train.train)

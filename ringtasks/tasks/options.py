@@ -27,6 +27,7 @@ __all__ = [
     "number",
     "one_host",
     "selected",
+    "settings_section",
     "task",
 ]
 
@@ -82,6 +83,24 @@ def selected(c: Context, selector: str | None, given: str | None) -> list[HostCo
         raise UsageError("--host is missing: name a host, a @group or @all")
     inventory = inventory_of(c, given)
     return [inventory.hosts[name] for name in select(selector, inventory)]
+
+
+def settings_section(c: Context, name: str) -> dict[str, Any]:
+    """A section of Invoke's configuration, as plain values.
+
+    :raises UsageError: it is no mapping.
+    """
+    given = _plain(c.config.get(name, {}))
+    if not isinstance(given, dict):
+        raise UsageError(f"{name}: expected a mapping of settings, found {given!r}")
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """A setting without the wrapping that Invoke gives to mappings."""
+    from invoke.config import DataProxy
+
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
 
 
 def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:

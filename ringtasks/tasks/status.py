@@ -21,7 +21,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..jobs import Overview
 
-__all__ = ["status"]
+__all__ = ["size", "status"]
 
 WATCH_INTERVAL = 5.0
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
@@ -106,10 +106,11 @@ def _memory(own: Overview) -> str:
 def _of(available: int | None, total: int | None) -> str:
     if available is None or total is None:
         return ""
-    return f"{_size(available)} of {_size(total)} free"
+    return f"{size(available)} of {size(total)} free"
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Bytes in the unit that suits them."""
     unit = 0
     while count >= 1000 and unit < len(_UNITS) - 1:
         count, unit = count / 1024, unit + 1

@@ -9,7 +9,15 @@ from invoke import Context, Exit
 from .. import display
 from ..errors import UsageError
 from ..terminal import terminable
-from .options import HOST_HELP, INVENTORY_HELP, environment, number, selected, task
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    environment,
+    number,
+    selected,
+    settings_section,
+    task,
+)
 
 if TYPE_CHECKING:
     from ..training.records import RunRecord
@@ -73,7 +81,7 @@ def train(
     """Train on the best host: choose, check, start, follow, fetch."""
     from ..training.settings import SyncUp, parse
 
-    given = _settings(c)
+    given = settings_section(c, "train")
     settings = parse(
         given,
         hosts=host,
@@ -97,24 +105,6 @@ def train(
     )
     with terminable():
         raise Exit(code=_run(c, settings, attach, inventory))
-
-
-def _settings(c: Context) -> dict[str, Any]:
-    """The ``train`` section of Invoke's configuration, as plain values.
-
-    :raises UsageError: it is no mapping.
-    """
-    given = _plain(c.config.get("train", {}))
-    if not isinstance(given, dict):
-        raise UsageError(f"train: expected a mapping of settings, found {given!r}")
-    return given
-
-
-def _plain(value: Any) -> Any:
-    """A setting without the wrapping that Invoke gives to mappings."""
-    from invoke.config import DataProxy
-
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
 
 
 def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str | None) -> int:

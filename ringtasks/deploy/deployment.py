@@ -1,0 +1,169 @@
+"""A rollout over all hosts: does what `rollout` decides, and lets go of everything in the end.
+
+Ctrl-C once: nothing new is begun, what is under way is ended, hosts that were switched are put
+back.  Twice: it is left as it is, one whole release on each host, and the locks expire.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..fanout import FANOUT, each
+from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE
+from ..transfer.stopping import Stop
+from .lease import Lease, Lockable, life_sign
+from .locking import Held
+from .report import DeployReport, HostReport, Standing
+from .rollout import Action, Rollout, Step
+from .steps import Plan
+from .target import HELD_STATUS, Outcome, Target
+from .target import Watcher as TargetWatcher
+
+__all__ = ["Deployment", "Watcher", "exit_status"]
+
+
+class Watcher(TargetWatcher, Protocol):
+    """Is told what happens while it does, from several threads."""
+
+    def action_began(self, action: Action, hosts: Sequence[str]) -> None:
+        """An action begins on these hosts."""
+
+    def action_ended(self, action: Action) -> None:
+        """It has ended on all."""
+
+
+class Deployment:
+    """One rollout; ``report`` is complete when `run` returns or raises.
+
+    :param targets: in the order in which they are to be switched.
+    """
+
+    def __init__(self, plan: Plan, targets: Sequence[Target], watcher: Watcher) -> None:
+        settings, release = plan.settings, plan.release
+        self.plan = plan
+        self.report = DeployReport(
+            action="deploy" if plan.source else "rollback",
+            release=release.id,
+            revision=release.revision,
+            who=release.who,
+            link=release.link,
+            hosts=[target.report for target in targets],
+        )
+        self._targets = {target.report.host: target for target in targets}
+        self._watcher = watcher
+        self._lock = threading.Lock()
+        self._rollout = Rollout(
+            list(self._targets),
+            batch_size=settings.batch_size(len(targets)),
+            max_failures=settings.failure_limit(len(targets)),
+            stages=plan.source is not None,
+            reverts=settings.revert,
+        )
+        self._lease = Lease(self._lost)
+
+    def run(self) -> DeployReport:
+        """Do it.
+
+        :raises KeyboardInterrupt: Ctrl-C for the second time; the report says what stands where.
+        """
+        began = time.monotonic()
+        try:
+            with life_sign(self.plan.token), self._lease:
+                while (step := self._rollout.next()) is not None:
+                    self._interruptible(step)
+        finally:
+            self.report.elapsed_ms = round((time.monotonic() - began) * 1000, 3)
+        return self.report
+
+    def _interruptible(self, step: Step) -> None:
+        begun: set[str] = set()
+        try:
+            self._do(step, begun)
+        except KeyboardInterrupt:
+            if self.report.is_interrupted:
+                raise
+            self.report.is_interrupted = True
+            self._rollout.undone(step, [host for host in step.hosts if host not in begun])
+            self._stop("interrupted: once more leaves everything as it is")
+
+    def _do(self, step: Step, begun: set[str]) -> None:
+        if self._rollout.is_stopped:
+            self._begin_anew()
+        self._watcher.action_began(step.action, step.hosts)
+        do = self._work(step, begun)
+        # What sets things right is not ended by a first Ctrl-C.
+        is_repair = step.action in (Action.REVERT, Action.FINISH)
+        if step.in_order:
+            for host in step.hosts:
+                for _ in each([host], do, 1, on_interrupt=self._end):
+                    pass
+                if self._rollout.is_stopped:
+                    break
+        else:
+            on_interrupt = (lambda: None) if is_repair else self._end
+            for _ in each(step.hosts, do, FANOUT, on_interrupt=on_interrupt):
+                pass
+        self._watcher.action_ended(step.action)
+
+    def _work(self, step: Step, begun: set[str]) -> Callable[[str], None]:
+        def do(host: str) -> None:
+            begun.add(host)
+            target = self._targets[host]
+            outcome = {
+                Action.LOOK: target.look,
+                Action.LOCK: target.lock,
+                Action.STAGE: target.stage,
+                Action.ACTIVATE: target.activate,
+                Action.REVERT: target.put_back,
+                Action.FINISH: target.finish,
+            }[step.action]()
+            if step.action is Action.LOCK and outcome:
+                self._lease.add(target)
+            self._ended(step, target.report, outcome)
+
+        return do
+
+    def _ended(self, step: Step, report: HostReport, outcome: Outcome) -> None:
+        with self._lock:
+            self._rollout.ended(step, report.host, is_well=bool(outcome), is_known=outcome.is_known)
+            report.standing = self._rollout.standing[report.host]
+
+    def _lost(self, target: Lockable, held: Held) -> None:
+        assert isinstance(target, Target)  # noqa: S101  # no other was added
+        self._stop(f"{target.report.host}: the lock is held by {held}")
+        self._end()
+
+    def _stop(self, why: str) -> None:
+        self._watcher.say(why)
+        with self._lock:
+            self._rollout.stop()
+
+    def _begin_anew(self) -> None:
+        """What sets things right is not ended by what has ended the rest."""
+        for target in self._targets.values():
+            if target.stop.is_set:
+                target.stop = Stop()
+
+    def _end(self) -> None:
+        """End what is under way."""
+        for target in self._targets.values():
+            target.stop.set()
+
+
+def exit_status(report: DeployReport) -> int:
+    """0 when all hosts were deployed; else what went wrong, the first of what is told by a status.
+
+    130: interrupted; 75: a lock is somebody else's; 255: a host was not reached, or what became of
+    it is not known; 124: a time limit passed; 1: something failed.
+    """
+    if report.is_interrupted:
+        return INTERRUPTED
+    if report:
+        return 0
+    failed = {host.returncode for host in report.hosts if host.error}
+    if any(host.standing is Standing.UNKNOWN for host in report.hosts):
+        failed.add(UNREACHABLE)
+    return next((status for status in (HELD_STATUS, UNREACHABLE, TIMED_OUT) if status in failed), 1)

@@ -1,0 +1,270 @@
+"""What is done on a host, as text for its POSIX shell (pure).
+
+::
+
+    PATH/releases/ID    a release; whole once it holds MARK
+    PATH/current        a symbolic link to the release that is in use
+    PATH/shared/        what all releases have in common, linked into each
+    PATH/source/        the files of the release that was sent last, and only they
+    PATH/history        a line for each event
+    PATH/lock           `locking`
+    PATH/restart.log    what the last restart command has printed
+
+A release is built in its final place, since virtual environments and the like know where they
+are.  ``source`` is what the next transfer compares with; releases are hard links to its files, or
+copies where build commands might write into them.
+
+Each script may run twice with the same effect, since an answer can be lost; those with users'
+commands run them once only.  What a user's command prints goes to stderr; stdout is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..faults import printable
+from ..script import path, quote
+from .locking import FUNCTIONS
+from .records import Kind
+from .release import Release
+
+__all__ = [
+    "MARK",
+    "activate",
+    "build",
+    "check",
+    "inside",
+    "note",
+    "probe",
+    "prune",
+    "put_back",
+    "ready_for_files",
+    "restart",
+    "state",
+    "switch",
+    "took_files",
+    "variables",
+]
+
+#: Says that a release is whole, and what it is of.
+MARK = ".ringtasks-release"
+_CONTENT = ".source-content"
+_HISTORY_LINES = 1000
+#: So many of them the host tells.
+_TOLD_LINES = 300
+
+# rename(2) over the link: GNU and BusyBox call it -T, FreeBSD and macOS -h. Where mv knows neither,
+# a plain one would move into the folder that the link leads to.
+_FUNCTIONS = (
+    FUNCTIONS
+    + """
+replace() {
+  mv -fT "$1" "$2" 2>/dev/null || mv -fh "$1" "$2" 2>/dev/null ||
+    perl -e 'rename $ARGV[0], $ARGV[1] or exit 1' "$1" "$2" 2>/dev/null ||
+    python3 -c 'import os, sys; os.rename(*sys.argv[1:])' "$1" "$2"
+}
+lead_to() { # makes current lead to a release, by one rename
+  if [ -e current ] && [ ! -L current ]; then
+    echo "current: is in the way, and no symbolic link" >&2; return 1
+  fi
+  rm -f .current-new && ln -s "$1" .current-new && replace .current-new current
+  [ "$(readlink current)" = "$1" ] && return 0
+  echo "current: could not be switched" >&2; return 1
+}
+discard() { # folders: out of sight at once, and removed without keeping anybody waiting
+  for folder; do
+    [ ! -d "$folder" ] || mv "$folder" ".trash-$$-${folder##*/}" || return 1
+  done
+  (trap '' HUP; exec rm -rf .trash-*) </dev/null >/dev/null 2>&1 &
+}
+"""
+)
+
+
+def inside(root: str, script: str, *, makes: bool = False) -> str:
+    """``script`` in the deploy path.
+
+    :param makes: make the folder, with those above it.
+    """
+    made = f"mkdir -p {path(root)} && " if makes else ""
+    return f"{_FUNCTIONS}\n{made}cd {path(root)} || exit 1\n{script}"
+
+
+def state() -> str:
+    """Prints what there is: for `records.parse_state`."""
+    # Whoever writes into a file of the last release may write into source: they are hard links.
+    return f"""
+echo "current $(readlink current 2>/dev/null)"
+for folder in releases/*; do [ -f "$folder/{MARK}" ] && echo "release ${{folder#releases/}}"; done
+[ -d source ] && [ -f {_CONTENT} ] && [ -z "$(find source -newer {_CONTENT} | head -n 1)" ] &&
+  echo "content $(cat {_CONTENT})"
+[ -L lock ] && held
+[ -f history ] && tail -n {_TOLD_LINES} history | sed 's/^/history /'
+:
+"""
+
+
+def ready_for_files() -> str:
+    """Room for files that are sent to ``source``; what was left unfinished goes."""
+    return f"""
+mkdir -p releases shared source || exit 1
+rm -f {_CONTENT}
+for folder in releases/*; do [ -f "$folder/{MARK}" ] || discard "$folder"; done
+"""
+
+
+def took_files(content: str) -> str:
+    """Notes what ``source`` holds, all of it."""
+    return f"printf '%s\\n' {quote(content)} > {_CONTENT} || exit 1\n"
+
+
+def build(release: Release, shared: Sequence[str], commands: Sequence[str]) -> str:
+    """Makes a whole release of ``source``: its files, what is shared, what the commands build."""
+    folder, mark = f"releases/{release.id}", f"releases/{release.id}/{MARK}"
+    # A command may write into a file: not into that of the releases before.
+    copy = f"cp -a source {folder}" if commands else f"cp -al source {folder} 2>/dev/null"
+    about = [f"{name}={printable(value)}" for name, value in release._asdict().items()]
+    return f"""
+[ -f {mark} ] && exit 0
+discard {folder} && mkdir -p releases shared || exit 1
+{copy} || {{ rm -rf {folder}; cp -pR source {folder}; }} || exit 1
+{"".join(_shared(folder, name) for name in shared)}
+{"".join(_command(folder, command) for command in commands)}
+printf '%s\\n' {" ".join(map(quote, about))} > {mark}.new && mv -f {mark}.new {mark} || exit 1
+{note(Kind.BUILT, release)}"""
+
+
+def activate(release: Release, commands: Sequence[str]) -> str:
+    """What is to be done right before the switch."""
+    return "".join(_command(f"releases/{release.id}", command) for command in commands)
+
+
+def switch(release: Release, why: str = "") -> str:
+    """Makes it the current one."""
+    target = f"releases/{release.id}"
+    return f"""
+[ -f {target}/{MARK} ] || {{ echo "{target}: is not there, or not whole" >&2; exit 1; }}
+[ "$(readlink current)" = {target} ] && exit 0
+lead_to {target} || exit 1
+{note(Kind.SWITCHED, release, why)}"""
+
+
+def put_back(release: Release, previous: str | None, why: str) -> str:
+    """Undoes the switch, if there was one.
+
+    :param previous: what was current before; None: nothing was.
+    """
+    back = f"lead_to releases/{previous} || exit 1" if previous else "rm -f current"
+    old = release._replace(id=previous or "", revision="")
+    return f"""
+{note(Kind.FAILED, release, why)}
+if [ "$(readlink current)" = releases/{release.id} ]; then
+  {back}
+  {note(Kind.SWITCHED, old, f"back from {release.id}") if previous else ""}
+fi
+"""
+
+
+def restart(command: str) -> str:
+    """Runs it in the release that is current.
+
+    Its output goes through a file: what it leaves running would keep our session open otherwise.
+    """
+    return f"""
+: > restart.log
+(cd current && exec sh -ec {quote(command)}) </dev/null >> restart.log 2>&1
+status=$?
+tail -c 8192 restart.log >&2
+[ $status -eq 0 ] || exit $status
+"""
+
+
+def check(command: str | None, url: str | None, seconds: float) -> str:
+    """Tries until both are well; the last failure is on stderr."""
+    tries = []
+    if command:
+        tries.append(f"(cd current && exec sh -ec {quote(command)})")
+    if url:
+        tries.append(f"fetch {quote(url)}")
+    return f"""
+fetch() {{
+  if command -v curl >/dev/null 2>&1; then curl -fsS -m 5 -o /dev/null "$1"
+  elif command -v wget >/dev/null 2>&1; then wget -q -T 5 -O /dev/null "$1"
+  else python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$1"; fi
+}}
+end=$(($(now) + {round(seconds)}))
+until said=$({{ {" && ".join(tries)}; }} </dev/null 2>&1); do
+  [ "$(now)" -lt $end ] || {{ printf '%s\\n' "$said" | tail -n 5 >&2; exit 1; }}
+  sleep 0.2 2>/dev/null || sleep 1
+done
+"""
+
+
+def prune(releases: Iterable[str]) -> str:
+    """Removes old releases, but for the one that is current; and shortens the history."""
+    removed = "".join(
+        f'[ "$(readlink current)" = releases/{name} ] || discard releases/{name}\n'
+        for name in releases
+    )
+    return f"""{removed}
+if [ "$(wc -l < history)" -gt {2 * _HISTORY_LINES} ]; then
+  tail -n {_HISTORY_LINES} history > .history-new && mv -f .history-new history
+fi
+"""
+
+
+def note(kind: Kind, release: Release, why: str = "") -> str:
+    """Adds a line to the history, in one write: none is torn."""
+    values = (kind.value, release.id, release.revision, release.who, release.link, why)
+    words = "\t".join(printable(value) for value in values)
+    return f"printf '%s\\t%s\\n' \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\" {quote(words)} >> history"
+
+
+def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
+    """Prints what would keep a deploy from working, a line each, and what there is."""
+    files = " ".join(quote(name) for name in shared if not name.endswith("/"))
+    fetch = """
+command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
+  command -v python3 >/dev/null 2>&1 || echo "problem check_url: no curl, wget or python3 is there"
+"""
+    return f"""{_FUNCTIONS}
+root={path(root)} place={path(root)}
+while [ ! -e "$place" ] && [ "$place" != "$(dirname "$place")" ]; do place=$(dirname "$place"); done
+[ -d "$place" ] && [ -w "$place" ] ||
+  echo "problem path: $place: is no folder that may be written to"
+echo "free $(df -Pk "$place" 2>/dev/null | awk 'END {{ print $(NF - 2) }}')"
+for name in {files}; do [ -e "$root/shared/$name" ] || echo "lacks $name"; done
+{fetch if needs_url else ""}
+cd "$root" 2>/dev/null || exit 0
+[ -e current ] && [ ! -L current ] && echo "problem current: is in the way, and no symbolic link"
+{state()}"""
+
+
+def variables(release: Release, host: str) -> str:
+    """Lets users' commands find in their environment what they are run for."""
+    return f"""
+export RINGTASKS_HOST={quote(host)}
+export RINGTASKS_RELEASE={quote(release.id)}
+export RINGTASKS_REVISION={quote(release.revision)}
+"""
+
+
+def _shared(folder: str, name: str) -> str:
+    """Links one thing; the first release that brings it along gives it to all."""
+    plain = name.removesuffix("/")
+    common, linked = quote(f"shared/{plain}"), quote(f"{folder}/{plain}")
+    up = "../" * (2 + plain.count("/"))
+    missing = quote(f"shared/{plain}: is not on the host: put it there")
+    fresh = f"mkdir -p {common}" if name.endswith("/") else f"{{ echo {missing} >&2; false; }}"
+    return f"""
+if [ ! -e {common} ]; then
+  mkdir -p "$(dirname {common})"
+  if [ -e {linked} ]; then cp -pR {linked} {common}; else {fresh}; fi || exit 1
+fi
+mkdir -p "$(dirname {linked})" && rm -rf {linked} &&
+  ln -s {quote(f"{up}shared/{plain}")} {linked} || exit 1
+"""
+
+
+def _command(folder: str, command: str) -> str:
+    return f"(cd {folder} && exec sh -ec {quote(command)}) </dev/null 1>&2 || exit $?\n"

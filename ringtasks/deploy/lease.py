@@ -1,0 +1,124 @@
+"""The locks of a deploy that lives: renewed while it does, and free soon after it does not.
+
+On this machine one can tell at once: a living deploy holds flock(2) on a file named after its
+token, which the system gives back however it ends.  From elsewhere a lock is only seen to be
+renewed no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from ..cancellation import Cancellation
+from ..config import state_folder
+from ..fanout import each
+from .locking import Held
+
+__all__ = ["RENEW_INTERVAL", "Lease", "is_dead", "life_sign"]
+
+
+RENEW_INTERVAL = 15.0
+_TOKEN = re.compile(r"[0-9a-f]{16}\Z")
+_STALE = 86400.0  # seconds
+
+
+class Lockable(Protocol):
+    """A host whose lock is to be renewed."""
+
+    def renew(self, cancellation: Cancellation) -> Held | None:
+        """Renew it. Whose it is now, where it is not ours any more; None: ours, or not known."""
+
+
+class Lease:
+    """Renews locks in the background, within its context.
+
+    :param on_lost: told of a lock that is not ours any more, in a thread of its own.
+    """
+
+    def __init__(self, on_lost: Callable[[Lockable, Held], None]) -> None:
+        self._on_lost = on_lost
+        self._targets: list[Lockable] = []
+        self._cancellation = Cancellation()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="ringtasks-lease", daemon=True)
+
+    def add(self, target: Lockable) -> None:
+        """From now on, renew this one's too."""
+        self._targets.append(target)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over.set()
+        self._cancellation.cancel()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._is_over.wait(RENEW_INTERVAL):
+            for target, held in each(tuple(self._targets), self._renewed):
+                if held is not None:
+                    self._targets.remove(target)
+                    self._on_lost(target, held)
+
+    def _renewed(self, target: Lockable) -> Held | None:
+        return None if self._is_over.is_set() else target.renew(self._cancellation)
+
+
+@contextlib.contextmanager
+def life_sign(token: str) -> Iterator[None]:
+    """Inside, `is_dead` tells other processes of this machine that we live.
+
+    Where the state folder cannot be written to, they have to wait instead.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            folder = _folder()
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _clear(folder)
+            path = folder / token
+            file = held.enter_context(path.open("w"))
+            held.callback(path.unlink, missing_ok=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_dead(token: str) -> bool:
+    """Whether it is known that the deploy has ended: it ran here, and holds its file no more.
+
+    :param token: as a host told it.
+    """
+    if not _TOKEN.match(token):
+        return False
+    try:
+        descriptor = os.open(_folder() / token, os.O_RDWR)
+    except OSError:  # of another machine
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _clear(folder: Path) -> None:
+    """Remove the files of those that ended long ago."""
+    for left in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime < time.time() - _STALE and is_dead(left.name):
+                left.unlink()
+
+
+def _folder() -> Path:
+    return state_folder() / "deploys"

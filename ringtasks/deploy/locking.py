@@ -1,0 +1,141 @@
+"""The lock of a deploy path, as text for the host's shell (pure).
+
+``lock`` is a symbolic link to the holder's note: making it is one step that fails where there is
+one (symlink(2), EEXIST), and it works on file systems that know no hard links.  The note,
+``.locks/TOKEN``, says who deploys what, and until when; its holder renews it while he lives, and
+anybody may remove the lock of one who has not.  The time is the host's own.
+
+Who removes a lock makes a folder named after its token first, and looks again inside: of two who
+find the same lock expired, neither removes the new lock of the other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..faults import printable
+from ..script import quote
+
+__all__ = ["FUNCTIONS", "Held", "Note", "acquire", "holding", "parse_held", "release", "unlock"]
+
+FUNCTIONS = r"""
+now() { date +%s; }
+holder() { there=$(readlink lock 2>/dev/null) && echo "${there#.locks/}"; }
+told() { sed -n "s/^$2=//p" ".locks/$1" 2>/dev/null; }
+expired() { until=$(told "$1" until); [ "${until:-0}" -lt "$(now)" ]; }
+note() { # until when
+  sed "s/^until=.*/until=$1/" ".locks/$token" > ".locks/$token.new" &&
+    mv -f ".locks/$token.new" ".locks/$token"
+}
+drop() { # the lock of this token
+  # Left by a host that went down inside; who is inside now is so for milliseconds.
+  [ -z "$(find ".locks/$1.end" -prune -mmin +1 2>/dev/null)" ] || rmdir ".locks/$1.end"
+  mkdir ".locks/$1.end" 2>/dev/null || return 0
+  [ "$(holder)" != "$1" ] || rm -f lock
+  rm -f ".locks/$1"
+  rmdir ".locks/$1.end"
+}
+held() { # prints whose lock it is
+  echo "held token=$(holder)"
+  sed 's/^/held /' ".locks/$(holder)" 2>/dev/null
+  echo "held now=$(now)"
+}
+"""
+
+
+class Note(NamedTuple):
+    """What the lock says of its holder; ``token`` is a word that nobody else has."""
+
+    token: str
+    who: str
+    host: str
+    revision: str
+    link: str = ""
+
+
+class Held(NamedTuple):
+    """Somebody's lock. Times are Unix seconds of the host's clock; 0: not known."""
+
+    token: str
+    who: str
+    host: str
+    revision: str
+    link: str
+    since: int
+    until: int
+    now: int
+
+    @property
+    def is_expired(self) -> bool:
+        return self.until < self.now
+
+    def __str__(self) -> str:
+        who = f"{self.who or 'somebody'}{f' on {self.host}' if self.host else ''}"
+        what = f", deploying {self.revision[:12]}" if self.revision else ""
+        since = f" for {max(0, self.now - self.since)} s" if self.since else ""
+        return f"{who}{what}{since}{f', {self.link}' if self.link else ''}"
+
+
+def acquire(note: Note, seconds: float, dead: str = "") -> str:
+    """Takes it, over an expired one too; prints whose it is where it is somebody else's.
+
+    :param seconds: how long it lasts without being renewed.
+    :param dead: a token whose holder is known to live no more.
+    """
+    lines = [f"{name}={printable(value)}" for name, value in note._asdict().items()]
+    return f"""
+token={note.token}
+mkdir -p .locks || exit 1
+there=$(holder)
+if [ "$there" != "$token" ]; then
+  [ -n "$there" ] && {{ expired "$there" || [ "$there" = {quote(dead)} ]; }} && drop "$there"
+  printf '%s\\n' {" ".join(map(quote, lines))} "since=$(now)" \\
+    "until=$(($(now) + {round(seconds)}))" > ".locks/$token" || exit 1
+  ln -s ".locks/$token" lock 2>/dev/null
+fi
+if [ "$(holder)" != "$token" ]; then
+  rm -f ".locks/$token"
+  [ -L lock ] || echo "lock: is in the way, and no lock of ringtasks" >&2
+  [ -L lock ] && held
+  exit 1
+fi
+"""
+
+
+def holding(token: str, seconds: float) -> str:
+    """Begins a script that changes something: renews the lock, and ends where it is lost."""
+    return f"""
+token={token}
+if [ "$(holder)" != "$token" ]; then held; exit 1; fi
+note $(($(now) + {round(seconds)})) || exit 1
+"""
+
+
+def release(token: str) -> str:
+    """Gives it back; nothing is done where it is not ours."""
+    return f"drop {token}\n"
+
+
+def unlock() -> str:
+    """Removes whoever's lock it is, and prints whose."""
+    return """
+[ -L lock ] || exit 0
+held
+drop "$(holder)"
+[ ! -L lock ] || { echo "lock: somebody else is removing it" >&2; exit 1; }
+"""
+
+
+def parse_held(output: str) -> Held | None:
+    """Whose lock a script has told of; None: nobody's."""
+    given: dict[str, str] = {}
+    for line in output.splitlines():
+        if line.startswith("held "):
+            name, _, value = line[len("held ") :].partition("=")
+            given[name] = printable(value)
+    if not given:
+        return None
+    token, who, host, revision, link = (given.get(name, "") for name in Note._fields)
+    times = (given.get(name, "") for name in ("since", "until", "now"))
+    since, until, now = (int(text) if text.isdigit() else 0 for text in times)
+    return Held(token, who, host, revision, link, since, until, now)

@@ -1,0 +1,168 @@
+"""From settings and hosts to targets."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from secrets import token_hex
+
+from ..client import SSHClient
+from ..config import SSHConfig
+from ..errors import UsageError
+from ..fanout import each
+from ..inventory import HostConfig
+from ..masking import masking
+from ..transfer.places import on_host
+from .records import HostState, Kind, way_back
+from .release import Release, new_id
+from .settings import DeploySettings
+from .source import Source
+from .steps import Place, Plan
+from .target import Outcome, Target, Watcher
+
+__all__ = [
+    "chosen_release",
+    "going_to",
+    "looked_at",
+    "new_plan",
+    "place_of",
+    "secrets_of",
+    "targets_of",
+]
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+def new_plan(
+    settings: DeploySettings,
+    source: Source | None,
+    *,
+    who: str,
+    link: str = "",
+    wait: float = 0.0,
+    secrets: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan of a new release, made now.
+
+    :param source: None: none is made; for what only looks.
+    :param secrets: variables for the commands, whose values are concealed.
+    """
+    revision = source.revision if source else ""
+    token = token_hex(8)
+    return Plan(
+        release=Release(
+            new_id(revision, time.time(), token), revision, who, socket.gethostname(), link
+        ),
+        settings=settings,
+        token=token,
+        source=source,
+        wait=wait,
+        secrets=secrets or {},
+        conceal=masking((secrets or {}).values()),
+    )
+
+
+def secrets_of(settings: DeploySettings, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that ``secrets`` names, with their values.
+
+    :raises UsageError: one is not set.
+    """
+    names = settings.secrets
+    for name in names:
+        if name not in environ:
+            raise UsageError(f"deploy: secrets: {name}: is not set on this machine")
+    return {name: environ[name] for name in names}
+
+
+def going_to(plan: Plan, release_id: str, revision: str) -> Plan:
+    """The same with a release that is there already."""
+    return replace(
+        plan, source=None, release=plan.release._replace(id=release_id, revision=revision)
+    )
+
+
+@contextmanager
+def targets_of(hosts: Sequence[HostConfig], plan: Plan, watcher: Watcher) -> Iterator[list[Target]]:
+    """A target for each host; their connections are closed in the end.
+
+    :raises UsageError: a path has a placeholder that a host has nothing for, or two hosts are one
+        place.
+    """
+    with ExitStack() as stack:
+        targets = []
+        for host in hosts:
+            config = SSHConfig.from_host_config(host)
+            client = stack.enter_context(SSHClient(config))
+            targets.append(Target(client, place_of(host, config, plan.settings), plan, watcher))
+        yield targets
+
+
+def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> Place:
+    """Where the application is on a host.
+
+    :raises UsageError: a placeholder that the host has nothing for.
+    """
+    known = {"host": host.name, "address": config.host, **host.facts}
+    root = _filled("path", settings.path, known)
+    url = settings.check_url and _filled("check_url", settings.check_url, known)
+    return Place(host.name, on_host(config, root).rstrip("/"), url)
+
+
+def looked_at(targets: Sequence[Target]) -> Sequence[tuple[Target, Outcome]]:
+    """Each with what came of looking, in the order of ``targets``."""
+    found = dict(each(targets, Target.look))
+    return [(target, found[target]) for target in targets]
+
+
+def chosen_release(states: Mapping[str, HostState], wanted: str | None) -> str:
+    """The release that all hosts go back to.
+
+    :param states: by the hosts' names.
+    :param wanted: its id, or the beginning of its revision; None: the last good one.
+    :raises UsageError: there is none, it is not the same one everywhere, or it has failed.
+    """
+    chosen = {
+        host: way_back(state) if wanted is None else _wanted(host, state, wanted)
+        for host, state in states.items()
+    }
+    for host, release in chosen.items():
+        if release is None:
+            raise UsageError(f"{host}: there is no earlier release that was good")
+    if len(set(chosen.values())) > 1:
+        told = "; ".join(f"{host}: {release}" for host, release in chosen.items())
+        raise UsageError(
+            f"the hosts would go back to different releases: {told}; say which with --to, or which "
+            "hosts with --host"
+        )
+    return next(release for release in chosen.values() if release is not None)
+
+
+def _wanted(host: str, state: HostState, wanted: str) -> str:
+    found = [
+        name
+        for name in state.releases
+        if name == wanted or state.revision_of(name).startswith(wanted)
+    ]
+    if not found:
+        known = ", ".join(state.releases) or "none"
+        raise UsageError(f"--to {wanted}: {host} has no such release; it has: {known}")
+    usable = [name for name in found if state.verdict(name) != Kind.FAILED]
+    if not usable:
+        raise UsageError(f"--to {wanted}: it has failed on {host}: nobody goes back to it")
+    return usable[-1]
+
+
+def _filled(field: str, text: str, known: Mapping[str, object]) -> str:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in known:
+            raise UsageError(
+                f"deploy: {field}: {known['host']}: nothing is known as {match[0]}: "
+                "add it to the host in the hosts file"
+            )
+        return str(known[match[1]])
+
+    return _PLACEHOLDER.sub(value, text)

@@ -1,0 +1,180 @@
+"""A rollout's steps on one host as whole scripts, in their order (pure).
+
+This is what is run, and what ``--dry-run`` shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from . import layout, locking
+from .records import Kind
+from .release import Release
+from .settings import DeploySettings
+from .source import Source
+
+__all__ = [
+    "LEASE",
+    "Place",
+    "Plan",
+    "Step",
+    "activation",
+    "build",
+    "finish",
+    "lock",
+    "put_back",
+    "renew",
+    "room",
+    "survey",
+    "unlock",
+]
+
+#: Seconds that a lock lasts without being renewed.
+LEASE = 60.0
+#: Seconds for one of our own scripts; there may be many files to look at.
+OWN_TIMEOUT = 120.0
+_CHECK_MARGIN = 15.0
+
+
+class Place(NamedTuple):
+    """Where the application is on one host; ``root`` as `places.on_host` gives it."""
+
+    host: str
+    root: str
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all hosts of a rollout have in common.
+
+    ``source`` None: the release is there already.  ``wait`` are seconds to wait for the lock of
+    somebody who lives.  ``secrets`` are variables for the commands; ``conceal`` takes their values
+    out of a text.
+    """
+
+    release: Release
+    settings: DeploySettings
+    token: str
+    source: Source | None = None
+    wait: float = 0.0
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    conceal: Callable[[str], str] = str
+
+    @property
+    def note(self) -> locking.Note:
+        """What the lock says of us."""
+        release = self.release
+        return locking.Note(self.token, release.who, release.host, release.revision, release.link)
+
+
+class Step(NamedTuple):
+    """``is_users``: it has a user's commands in it, and is never run twice."""
+
+    name: str
+    script: str
+    timeout: float = OWN_TIMEOUT
+    is_users: bool = False
+
+
+def survey(plan: Plan, place: Place) -> Step:
+    """What is there, and would it work?"""
+    needs_url = place.url is not None
+    return Step("survey", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
+
+
+def lock(plan: Plan, place: Place, dead: str = "") -> Step:
+    """The lock, over that of ``dead`` too; then what is there."""
+    script = locking.acquire(plan.note, LEASE, dead) + layout.state()
+    return Step("lock", layout.inside(place.root, script, makes=True))
+
+
+def renew(plan: Plan, place: Place) -> Step:
+    """The lock for another while."""
+    return Step("renew", _held(plan, place, ""), LEASE / 3)
+
+
+def room(plan: Plan, place: Place) -> Step:
+    """Room for the files that come."""
+    return Step("upload", _held(plan, place, layout.ready_for_files()))
+
+
+def build(plan: Plan, place: Place, content: str | None) -> Step:
+    """A whole release.
+
+    :param content: of the files that have just come; None: none have.
+    """
+    settings = plan.settings
+    script = layout.took_files(content) if content else ""
+    script += layout.build(plan.release, settings.shared, settings.build)
+    return _users("build", plan, place, script, settings.build_timeout)
+
+
+def activation(plan: Plan, place: Place, previous: str | None) -> Sequence[Step]:
+    """From a whole release to one that serves and is noted as good.
+
+    :param previous: what is current before.
+    """
+    settings, release = plan.settings, plan.release
+    why = "" if plan.source else f"rollback from {previous}"
+    steps = [Step("switch", _held(plan, place, layout.switch(release, why)))]
+    if plan.source and settings.activate:
+        script = layout.activate(release, settings.activate)
+        steps.insert(0, _users("activate", plan, place, script, settings.build_timeout))
+    steps += _confirmation(plan, place)
+    good = layout.note(Kind.GOOD, release) + "\n"
+    if not plan.source and previous and previous != release.id:
+        good += layout.note(Kind.LEFT, release._replace(id=previous, revision="")) + "\n"
+    steps[-1] = steps[-1]._replace(script=f"{steps[-1].script}\n{good}")
+    return steps
+
+
+def put_back(plan: Plan, place: Place, previous: str | None, why: str) -> Sequence[Step]:
+    """From the release that failed to the one before."""
+    script = layout.put_back(plan.release, previous, why)
+    undo = Step("put back", _held(plan, place, script))
+    again = [step._replace(name=f"{step.name} again") for step in _confirmation(plan, place)]
+    return [undo, *(again if previous else ())]
+
+
+def finish(plan: Plan, place: Place, removed: Sequence[str], failed: str | None) -> Step:
+    """Old releases away, and the lock given back; nothing where it is not ours any more.
+
+    :param failed: what went wrong before the switch, if anything did.
+    """
+    script = layout.prune(removed)
+    if failed is not None:
+        script = layout.note(Kind.FAILED, plan.release, failed) + "\n" + script
+    text = f'[ "$(holder)" = {plan.token} ] || exit 0\n{script}{locking.release(plan.token)}'
+    return Step("unlock", layout.inside(place.root, text))
+
+
+def unlock(plan: Plan, place: Place, reason: str) -> Step:
+    """Somebody's lock away, and why in the history."""
+    nothing = plan.release._replace(id="", revision="")
+    script = f"[ -L lock ] || exit 0\n{layout.note(Kind.UNLOCKED, nothing, reason)}\n"
+    return Step("unlock", layout.inside(place.root, script + locking.unlock()))
+
+
+def _confirmation(plan: Plan, place: Place) -> list[Step]:
+    """Restart and check, as far as there are any."""
+    settings, steps = plan.settings, []
+    if settings.restart:
+        script = layout.restart(settings.restart)
+        steps.append(_users("restart", plan, place, script, settings.restart_timeout))
+    if settings.check or place.url:
+        script = layout.check(settings.check, place.url, settings.check_timeout)
+        limit = settings.check_timeout + _CHECK_MARGIN
+        steps.append(_users("check", plan, place, script, limit))
+    return steps
+
+
+def _users(name: str, plan: Plan, place: Place, script: str, timeout: float) -> Step:
+    text = layout.variables(plan.release, place.host) + script
+    return Step(name, _held(plan, place, text), timeout, is_users=True)
+
+
+def _held(plan: Plan, place: Place, script: str) -> str:
+    return layout.inside(place.root, locking.holding(plan.token, LEASE) + script)

@@ -1,0 +1,376 @@
+"""One host of a rollout: has its steps run, and tells how each ended.
+
+What is ours may run twice, so it is asked for again where the answer is lost; a user's command
+never is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+from ..cancellation import Cancellation
+from ..capture import Capture
+from ..client import SSHClient
+from ..conversation import Ask
+from ..errors import UsageError
+from ..faults import printable
+from ..link import STDOUT
+from ..result import INTERRUPTED, UNREACHABLE, SSHResult
+from ..transfer.haul import Haul, TransferError
+from ..transfer.options import Options
+from ..transfer.places import joined
+from ..transfer.stopping import Stop
+from ..transfer.tree_copy import put_tree
+from . import layout, steps
+from .lease import is_dead
+from .locking import Held, parse_held
+from .records import Event, HostState, Kind, parse_state, superfluous, way_back
+from .report import HostReport, Standing, StepReport
+from .source import Source
+from .steps import Place, Plan, Step
+from .survey import Survey, parse_survey
+
+__all__ = ["HELD_STATUS", "Outcome", "Target", "Unwatched", "Watcher"]
+
+#: Somebody else deploys (sysexits.h, EX_TEMPFAIL).
+HELD_STATUS = 75
+USAGE_STATUS = 2
+#: Seconds before each further attempt to reach a host that was there before.
+_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
+_LOCK_INTERVAL = 1.0
+_OUTPUT_BYTES = 64 * 1024
+_OUTPUT_LINES = 30
+
+
+class Outcome(NamedTuple):
+    """How a step ended; ``error`` None: well.
+
+    ``returncode`` is as in `HostReport`; 255: it may or may not have been done.
+    """
+
+    error: str | None = None
+    returncode: int = 0
+
+    def __bool__(self) -> bool:
+        return self.error is None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what was done."""
+        return self.returncode != UNREACHABLE
+
+
+class Watcher(Protocol):
+    """Is told what happens while it does, from several threads."""
+
+    def output(self, host: str, chunk: bytes) -> None:
+        """A user's command on the host has printed this."""
+
+    def step_ended(self, host: str, step: StepReport) -> None:
+        """A step has ended on a host."""
+
+    def say(self, text: str) -> None:
+        """Something that people should know."""
+
+
+class Unwatched:
+    """A `Watcher` that nobody looks at."""
+
+    def output(self, host: str, chunk: bytes) -> None: ...
+
+    def step_ended(self, host: str, step: StepReport) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+class Target:
+    """One host; for one thread at a time, but for `renew`.
+
+    ``survey`` is what the host has answered first, ``state`` what it had when it was locked.
+    ``stop`` ends what is under way.
+    """
+
+    def __init__(self, client: SSHClient, place: Place, plan: Plan, watcher: Watcher) -> None:
+        self.client, self.place, self.plan = client, place, plan
+        self.report = HostReport(client.config.id)
+        self.survey = Survey()
+        self.state = HostState()
+        self.stop = Stop()
+        self._has_switched = False
+        """Or may have."""
+        self._watcher = watcher
+
+    def look(self) -> Outcome:
+        """Whether it would work; nothing is changed."""
+        with self._timed("survey") as timed:
+            result = self._asked(steps.survey(self.plan, self.place))
+            if not result.success:
+                return timed.ended(self._told(result))
+            self.report.transport_used = result.transport_used
+            self.survey = parse_survey(result.stdout)
+            self.state = self.survey.state
+            return timed.ended(self._problems())
+
+    def lock(self) -> Outcome:
+        """Take the lock, over that of a deploy that does not live any more."""
+        with self._timed("lock") as timed:
+            return timed.ended(self._lock())
+
+    def renew(self, cancellation: Cancellation) -> Held | None:
+        """As `lease.Lockable` has it; from any thread."""
+        step = steps.renew(self.plan, self.place)
+        result = self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
+        return None if result.success else self._other_holder(result.stdout)
+
+    def stage(self) -> Outcome:
+        """Bring the release there and build it; nothing is switched."""
+        source = self.plan.source
+        assert source is not None  # noqa: S101  # whose release is there does not stage
+        if self.state.content == source.content:
+            return self._run(steps.build(self.plan, self.place, None))
+        return self._upload(source) or self._run(steps.build(self.plan, self.place, source.content))
+
+    def activate(self) -> Outcome:
+        """Switch to the release, restart, check."""
+        for step in steps.activation(self.plan, self.place, self.state.current):
+            self._has_switched |= step.name == "switch"
+            outcome = self._run(step)
+            if not outcome:
+                return outcome
+            if step.name == "switch":
+                self.report.current = self.plan.release.id
+        return Outcome()
+
+    def put_back(self) -> Outcome:
+        """Undo `activate`, whatever came of it."""
+        previous = self._previous()
+        why = self.report.error or "put back with the others"
+        undo, *confirmation = steps.put_back(self.plan, self.place, previous, why)
+        outcome = self._run(undo)
+        if not outcome:
+            return outcome
+        self.report.current = previous
+        for step in confirmation if self._has_switched else ():
+            if not self._run(step):
+                break  # it is back all the same, and its error stands in the report
+        return Outcome()
+
+    def finish(self) -> Outcome:
+        """Remove old releases, and give the lock back."""
+        removed = self.superfluous() if self.report.standing is Standing.DEPLOYED else ()
+        is_untouched = self.report.standing is Standing.UNTOUCHED
+        failed = self.report.error if is_untouched and self.plan.source else None
+        outcome = self._run(steps.finish(self.plan, self.place, removed, failed))
+        if outcome:
+            self.report.removed = removed
+        return outcome
+
+    def unlock(self, reason: str) -> tuple[Outcome, Held | None]:
+        """Remove whoever's lock it is; whose it was, None where there was none."""
+        result = self._own(steps.unlock(self.plan, self.place, reason))
+        return self._told(result, is_ours=True), parse_held(result.stdout)
+
+    def again(self, plan: Plan) -> Target:
+        """The same host for another plan."""
+        target = Target(self.client, self.place, plan, self._watcher)
+        target.survey, target.state = self.survey, self.state
+        target.report.transport_used = self.report.transport_used
+        return target
+
+    def outlook(self) -> Sequence[Step]:
+        """What would be run, by what is known of the host."""
+        plan, place, state = self.plan, self.place, self.state
+        found = [steps.lock(plan, place)]
+        if plan.source is not None:
+            is_there = state.content == plan.source.content
+            if not is_there:
+                found.append(steps.room(plan, place))
+            found.append(steps.build(plan, place, None if is_there else plan.source.content))
+        found += steps.activation(plan, place, state.current)
+        return [*found, steps.finish(plan, place, self.superfluous(), None)]
+
+    def superfluous(self) -> tuple[str, ...]:
+        """The releases that are to go once this one is good."""
+        return superfluous(self._state_now(), self.plan.settings.keep)
+
+    def _problems(self) -> Outcome:
+        found = list(self.survey.problems)
+        source = self.plan.source
+        if source is not None:
+            lacking = [name for name in self.survey.lacking if not source.has(name)]
+            found += [f"shared/{name}: is not on the host: put it there" for name in lacking]
+        return Outcome("; ".join(found), 1) if found else Outcome()
+
+    def _lock(self) -> Outcome:
+        began, first, dead = time.monotonic(), None, ""
+        while True:
+            result = self._own(steps.lock(self.plan, self.place, dead))
+            if result.success:
+                self.state = parse_state(result.stdout)
+                self.report.previous = self.report.current = self.state.current
+                return Outcome()
+            held = self._other_holder(result.stdout)
+            if held is None:
+                return self._told(result)
+            if is_dead(held.token) and held.token != dead:
+                dead = held.token
+                continue
+            if first is None:
+                first = held
+                self._watcher.say(f"{self.report.host}: locked by {held}: is it still there?")
+            # A lock that is renewed, or another one, is somebody's who lives.
+            is_alive = (held.token, held.until) != (first.token, first.until)
+            if is_alive and time.monotonic() - began >= self.plan.wait:
+                return Outcome(f"locked by {held}", HELD_STATUS)
+            self.stop.wait(_LOCK_INTERVAL)
+            if self.stop.is_set:
+                return Outcome("interrupted", INTERRUPTED)
+
+    def _upload(self, source: Source) -> Outcome | None:
+        """Send the files; None: they are there."""
+        with self._timed("upload") as timed:
+            result = self._own(steps.room(self.plan, self.place))
+            if not result.success:
+                return timed.ended(self._told(result))
+            settings = self.plan.settings
+            options = Options(
+                exclude=(*settings.exclude, f"/{layout.MARK}"),
+                delete=True,
+                timeout=settings.upload_timeout,
+            )
+            haul = Haul(self.client, options, self.stop, None)
+            place = joined(self.place.root, "source")
+            try:
+                put_tree(haul, source.folder(), place, None, follow_outside=False, verify=False)
+            except TransferError as error:
+                return timed.ended(Outcome(str(error), error.returncode))
+            except UsageError as error:  # git, say, could not give the files
+                return timed.ended(Outcome(str(error), USAGE_STATUS))
+            finally:
+                self.report.sent_bytes += haul.ended().sent_bytes
+            timed.ended(Outcome())
+            return None
+
+    def _run(self, step: Step) -> Outcome:
+        with self._timed(step.name) as timed:
+            if not step.is_users:
+                return timed.ended(self._told(self._own(step)))
+            result, timed.output = self._users(step)
+            return timed.ended(self._told(result))
+
+    def _own(self, step: Step) -> SSHResult:
+        """The answer to one of our own scripts, asked for again while the host is not there."""
+        delays = iter(_DELAYS)
+        while True:
+            result = self._asked(step)
+            is_lost = result.returncode == UNREACHABLE and result.error is not None
+            delay = next(delays, None)
+            if not is_lost or delay is None or self.stop.is_set:
+                return result
+            self.stop.wait(delay)
+
+    def _asked(self, step: Step) -> SSHResult:
+        cancellation = Cancellation()
+        with self.stop.ending(cancellation.cancel):
+            return self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
+
+    def _users(self, step: Step) -> tuple[SSHResult, str]:
+        """The answer to a script with a user's commands, and the end of what they have printed."""
+        out, err = Capture(_OUTPUT_BYTES), Capture(_OUTPUT_BYTES)
+
+        def on_output(stream: int, chunk: bytes) -> None:
+            if stream == STDOUT:
+                out.add(chunk)
+                return
+            err.add(chunk)
+            self._watcher.output(self.report.host, chunk)
+
+        cancellation = Cancellation()
+        ask = Ask(
+            step.script,
+            step.timeout,
+            env={**self.plan.settings.env, **self.plan.secrets},
+            in_venv=True,
+            on_output=on_output,
+            cancellation=cancellation,
+        )
+        with self.stop.ending(cancellation.cancel):
+            result = self.client.ask(ask)
+        stdout, stderr = (
+            self.plan.conceal(stream.getvalue().decode("utf-8", "replace")) for stream in (out, err)
+        )
+        lines = stderr.splitlines()[-_OUTPUT_LINES:]
+        return replace(result, stdout=stdout, stderr=stderr), "\n".join(lines)
+
+    def _told(self, result: SSHResult, *, is_ours: bool = False) -> Outcome:
+        """What an answer means.
+
+        :param is_ours: a lock that it tells of is no trouble.
+        """
+        if result.success:
+            return Outcome()
+        held = self._other_holder(result.stdout)
+        if held is not None and not is_ours:
+            taken = f"was taken over by {held}" if held.token else "was removed"
+            return Outcome(f"the lock {taken}: nothing more was done", HELD_STATUS)
+        if result.error is not None:
+            own = result.error.removeprefix(f"{self.report.host}: ")
+            return Outcome(self.plan.conceal(own), result.returncode)
+        said = [line for line in result.stderr.splitlines() if line.strip()]
+        why = f": {printable(said[-1])}" if said else ""
+        return Outcome(f"exit status {result.returncode}{why}", 1)
+
+    def _other_holder(self, stdout: str) -> Held | None:
+        held = parse_held(stdout)
+        return held if held and held.token != self.plan.token else None
+
+    def _previous(self) -> str | None:
+        """What this host goes back to: what it had, unless that is known to be bad."""
+        state = self.state
+        if state.current and state.verdict(state.current) == Kind.FAILED:
+            return way_back(state)
+        return state.current if state.current in state.releases else way_back(state)
+
+    def _state_now(self) -> HostState:
+        """After the release was found good."""
+        release = self.plan.release
+        good = Event("", Kind.GOOD, release.id, release.revision, "", "", "")
+        return replace(
+            self.state,
+            current=release.id,
+            releases=tuple(sorted({*self.state.releases, release.id})),
+            history=(*self.state.history, good),
+        )
+
+    def _add_error(self, error: str, returncode: int) -> None:
+        report = self.report
+        report.error = f"{report.error}; {error}" if report.error else error
+        report.returncode = report.returncode or returncode
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[_Timed]:
+        timed = _Timed()
+        began = time.monotonic()
+        yield timed
+        elapsed_ms = round((time.monotonic() - began) * 1000, 3)
+        step = StepReport(name, elapsed_ms, timed.outcome.error, timed.output)
+        self.report.steps.append(step)
+        if not timed.outcome:
+            self._add_error(f"{name}: {timed.outcome.error}", timed.outcome.returncode)
+        self._watcher.step_ended(self.report.host, step)
+
+
+class _Timed:
+    """A step while it goes on."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome("was not ended", 1)
+        self.output = ""
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        self.outcome = outcome
+        return outcome

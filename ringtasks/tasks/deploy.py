@@ -1,0 +1,179 @@
+"""``inv deploy`` and its sisters: releases from the ``deploy`` settings, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke import Context, Exit
+
+from ..errors import UsageError
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    number,
+    selected,
+    settings_section,
+    task,
+)
+
+if TYPE_CHECKING:
+    from ..deploy.settings import DeploySettings
+    from ..inventory import HostConfig
+
+__all__ = ["check", "deploy", "releases", "rollback", "status", "unlock"]
+
+_HOSTS_HELP = HOST_HELP + " (default: the settings' hosts)"
+_ROLLOUT_HELP = {
+    "host": _HOSTS_HELP,
+    "serial": "switch so many hosts at once: 2 or 25%",
+    "max-failures": "stop when so many hosts have failed: 2 or 10% (default: 1)",
+    "revert": "put hosts back when it fails (--no-revert: leave them)",
+    "wait": "seconds to wait for somebody else's deploy (default: 0)",
+    "dry-run": "change nothing: show hosts, routes, scripts and what would be removed",
+    "junit": "write a JUnit report to this file",
+    "verbose": "show what the commands print, as they do",
+    "json": JSON_HELP,
+    "inventory": INVENTORY_HELP,
+}
+_LOOK_HELP = {"host": _HOSTS_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP}
+
+
+@task(help={**_ROLLOUT_HELP, "ref": "git revision (default: the settings' ref, else HEAD)"})
+def deploy(
+    c: Context,
+    host: str | None = None,
+    ref: str | None = None,
+    serial: str | None = None,
+    max_failures: str | None = None,
+    revert: bool = True,
+    wait: str = "0",
+    dry_run: bool = False,
+    junit: str | None = None,
+    verbose: bool = False,
+    json: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Bring a release to hosts: upload, build, switch, restart, check; or put all back."""
+    from . import deploy_rollout
+
+    settings = _settings(c, host, ref, serial, max_failures, revert=revert)
+    hosts = selected(c, settings.hosts, inventory)
+    flags = deploy_rollout.Flags(_seconds(wait), junit, dry_run, verbose, json)
+    raise Exit(code=deploy_rollout.deploy(settings, hosts, flags))
+
+
+@task(
+    help={
+        **_ROLLOUT_HELP,
+        "to": "a release, or the beginning of its revision (default: the last that was good)",
+    }
+)
+def rollback(
+    c: Context,
+    host: str | None = None,
+    to: str | None = None,
+    serial: str | None = None,
+    max_failures: str | None = None,
+    revert: bool = True,
+    wait: str = "0",
+    dry_run: bool = False,
+    junit: str | None = None,
+    verbose: bool = False,
+    json: bool = False,
+    inventory: str | None = None,
+) -> None:
+    """Go back to the release before, or to another that was good; never to one that failed."""
+    from . import deploy_rollout
+
+    settings = _settings(c, host, None, serial, max_failures, revert=revert)
+    hosts = selected(c, settings.hosts, inventory)
+    flags = deploy_rollout.Flags(_seconds(wait), junit, dry_run, verbose, json)
+    raise Exit(code=deploy_rollout.rollback(settings, hosts, to, flags))
+
+
+@task(help=_LOOK_HELP)
+def check(
+    c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
+) -> None:
+    """Find out whether a deploy would work; nothing is changed."""
+    from . import deploy_tables
+
+    settings, hosts = _looked_for(c, host, inventory)
+    raise Exit(code=deploy_tables.check(settings, hosts, json=json))
+
+
+@task(help=_LOOK_HELP)
+def status(
+    c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
+) -> None:
+    """Show which revision runs where; exit status 1 where that is not what was deployed."""
+    from . import deploy_tables
+
+    settings, hosts = _looked_for(c, host, inventory)
+    raise Exit(code=deploy_tables.status(settings, hosts, json=json))
+
+
+@task(help=_LOOK_HELP)
+def releases(
+    c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
+) -> None:
+    """Show the releases of each host, and what became of them."""
+    from . import deploy_tables
+
+    settings, hosts = _looked_for(c, host, inventory)
+    raise Exit(code=deploy_tables.releases(settings, hosts, json=json))
+
+
+@task(
+    help={
+        "host": _HOSTS_HELP,
+        "reason": "why, for the history of each host",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def unlock(
+    c: Context,
+    host: str | None = None,
+    reason: str | None = None,
+    inventory: str | None = None,
+) -> None:
+    """Remove the lock of a deploy that is gone; one that lives will notice, and stop."""
+    from . import deploy_tables
+
+    if not reason or not reason.strip():
+        raise UsageError("--reason is missing: say why, for those who ask later")
+    settings, hosts = _looked_for(c, host, inventory)
+    raise Exit(code=deploy_tables.unlock(settings, hosts, reason))
+
+
+def _looked_for(
+    c: Context, host: str | None, inventory: str | None
+) -> tuple[DeploySettings, list[HostConfig]]:
+    settings = _settings(c, host)
+    return settings, selected(c, settings.hosts, inventory)
+
+
+def _settings(
+    c: Context,
+    host: str | None,
+    ref: str | None = None,
+    serial: str | None = None,
+    max_failures: str | None = None,
+    *,
+    revert: bool = True,
+) -> DeploySettings:
+    from ..deploy.settings import parse
+
+    return parse(
+        settings_section(c, "deploy"),
+        hosts=host,
+        ref=ref,
+        serial=serial,
+        max_failures=max_failures,
+        revert=None if revert else False,
+    )
+
+
+def _seconds(wait: str) -> float:
+    return number("--wait", wait, at_least=0) or 0.0

@@ -1,0 +1,189 @@
+"""``inv deploy`` and ``inv deploy.rollback``: prepare, do or show, report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import ci, display
+from ..deploy.deployment import Deployment, exit_status
+from ..deploy.preparing import chosen_release, going_to, looked_at, new_plan, secrets_of, targets_of
+from ..deploy.source import source_of
+from ..deploy.target import HELD_STATUS
+from ..exit_status import combined_status
+from ..fleet.folding import folded, groups_of
+from ..reports.junit import write_junit
+from ..reports.rollout import RolloutView
+from ..terminal import terminable
+
+if TYPE_CHECKING:
+    from ..deploy.report import DeployReport
+    from ..deploy.settings import DeploySettings
+    from ..deploy.source import Source
+    from ..deploy.steps import Plan
+    from ..deploy.target import Target
+    from ..inventory import HostConfig
+
+__all__ = ["Flags", "deploy", "rollback"]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says beside the settings; ``wait`` is in seconds."""
+
+    wait: float = 0.0
+    junit: str | None = None
+    dry_run: bool = False
+    verbose: bool = False
+    json: bool = False
+
+
+def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) -> int:
+    """A new release, on all hosts or on none; the exit status."""
+    with terminable(), source_of(settings.source, settings.ref) as source:
+        view = _view(flags)
+        for remark in source.notes:
+            view.say(f"note: {remark}")
+        plan = _plan(settings, source, flags)
+        with targets_of(hosts, plan, view) as targets:
+            if flags.dry_run:
+                return _show(targets, json=flags.json)
+            return _roll_out(plan, targets, view, flags)
+
+
+def rollback(
+    settings: DeploySettings, hosts: Sequence[HostConfig], wanted: str | None, flags: Flags
+) -> int:
+    """An earlier release, on all hosts or on none; the exit status.
+
+    :param wanted: None: the last one that was good.
+    """
+    with terminable():
+        view = _view(flags)
+        plan = _plan(settings, None, flags)
+        with targets_of(hosts, plan, view) as targets:
+            failed = [(target, outcome) for target, outcome in looked_at(targets) if not outcome]
+            for target, outcome in failed:
+                display.say(f"{target.place.host}: {outcome.error}")
+            if failed:
+                return combined_status(outcome.returncode for _, outcome in failed)
+            states = {target.place.host: target.state for target in targets}
+            release = chosen_release(states, wanted)
+            plan = going_to(plan, release, states[hosts[0].name].revision_of(release))
+            again = [target.again(plan) for target in targets]
+            if flags.dry_run:
+                return _show(again, json=flags.json)
+            return _roll_out(plan, again, view, flags)
+
+
+def _plan(settings: DeploySettings, source: Source | None, flags: Flags) -> Plan:
+    build = ci.found(os.environ)
+    return new_plan(
+        settings,
+        source,
+        who=ci.who(os.environ),
+        link=build.link if build else "",
+        wait=flags.wait,
+        secrets=secrets_of(settings, os.environ),
+    )
+
+
+def _view(flags: Flags) -> RolloutView:
+    return RolloutView(is_verbose=flags.verbose, environ=os.environ)
+
+
+def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: Flags) -> int:
+    view.conceal = plan.conceal
+    if not _hook(plan, "before"):
+        view.say("hooks: before: failed: nothing was done")
+        return 1
+    deployment = Deployment(plan, targets, view)
+    view.began(deployment.report, tuple(plan.secrets.values()))
+    try:
+        deployment.run()
+    except KeyboardInterrupt:
+        view.say("interrupted: left as it is; the locks expire by themselves")
+    report = deployment.report
+    _report(report, view, flags)
+    status = exit_status(report)
+    if status == HELD_STATUS:
+        view.say("if that deploy is gone: inv deploy.unlock --reason '…'")
+    if not _hook(plan, "failed" if status else "after"):
+        view.say(f"hooks: {'failed' if status else 'after'}: failed")
+        return status or 1
+    return status
+
+
+def _report(report: DeployReport, view: RolloutView, flags: Flags) -> None:
+    if flags.json:
+        for line in report.to_dicts():
+            display.json_line(line)
+    view.ended(report)
+    if flags.junit is not None:
+        write_junit(Path(flags.junit), report)
+
+
+def _hook(plan: Plan, name: str) -> bool:
+    """Whether this machine's command went well; without one it did."""
+    command = getattr(plan.settings.hooks, name)
+    if command is None:
+        return True
+    about = {"RINGTASKS_RELEASE": plan.release.id, "RINGTASKS_REVISION": plan.release.revision}
+    done = subprocess.run(
+        ["/bin/sh", "-ec", command],
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # ours is for --json
+        env={**os.environ, **about},
+        check=False,
+    )
+    return done.returncode == 0
+
+
+def _show(targets: Sequence[Target], *, json: bool) -> int:
+    """What would be done: hosts and routes, the scripts, what would be removed."""
+    looked = list(looked_at(targets))
+    outlooks = [target.outlook() for target, _ in looked]
+    for (target, outcome), steps in zip(looked, outlooks, strict=True):
+        if json:
+            display.json_line(
+                {
+                    "host_id": target.place.host,
+                    "release": target.plan.release.id,
+                    "previous": target.state.current,
+                    "transport_used": target.report.transport_used,
+                    "would_remove": list(target.superfluous()),
+                    "steps": [{"name": step.name, "script": step.script} for step in steps],
+                    "error": outcome.error,
+                }
+            )
+    if json:
+        return combined_status(outcome.returncode for _, outcome in looked)
+    rows = [
+        (
+            target.place.host,
+            target.report.transport_used or "",
+            target.state.current or "",
+            target.plan.release.id,
+            ", ".join(target.superfluous()),
+            outcome.error or "",
+        )
+        for target, outcome in looked
+    ]
+    display.table(["host", "route", "from", "to", "would remove", "problem"], rows)
+    for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):
+        print(f"\n{folded(group.hosts)}:")
+        print(_scripts(looked[group.first][0]))
+    return combined_status(outcome.returncode for _, outcome in looked)
+
+
+def _scripts(target: Target) -> str:
+    """The scripts, as they would be run."""
+    lines = []
+    for step in target.outlook():
+        lines.append(f"  # {step.name}")
+        lines += ["    " + display.visible(line) for line in step.script.splitlines()]
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""``inv deploy.check``, ``status``, ``releases`` and ``unlock``: what is there, host by host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import ci, display
+from ..deploy.preparing import looked_at, new_plan, targets_of
+from ..deploy.records import Kind
+from ..deploy.release import short
+from ..deploy.source import source_of
+from ..deploy.target import HELD_STATUS, Outcome, Target, Unwatched
+from ..exit_status import combined_status
+from ..fanout import each
+from .status import size
+
+if TYPE_CHECKING:
+    from ..deploy.settings import DeploySettings
+    from ..inventory import HostConfig
+
+__all__ = ["check", "releases", "status", "unlock"]
+
+_DRIFTED = 1
+
+#: A row of the table; what JSON has; the exit status.
+_Row = tuple[Sequence[object], dict[str, Any], int]
+
+
+def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> int:
+    """Would a deploy work? The exit status."""
+    with source_of(settings.source, settings.ref) as source:
+        plan = new_plan(settings, source, who="")
+        with targets_of(hosts, plan, Unwatched()) as targets:
+            rows = [_checked(target, outcome) for target, outcome in looked_at(targets)]
+    return _shown(["host", "route", "path", "free", "deploy"], rows, json=json)
+
+
+def status(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> int:
+    """Which revision runs where, and is it the one that was deployed? The exit status."""
+    found = _found(settings, hosts)
+    revisions = [target.state.revision for target, outcome in found if outcome]
+    usual = max(revisions, key=revisions.count, default=None)
+    rows = [_standing(target, outcome, usual) for target, outcome in found]
+    return _shown(["host", "release", "revision", "since", "by", ""], rows, json=json)
+
+
+def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> int:
+    """What is on each host, and what became of it; the exit status."""
+    found = _found(settings, hosts)
+    for target, outcome in found:
+        if not outcome:
+            display.say(f"{target.place.host}: {outcome.error}")
+    rows = [
+        _release(target, name)
+        for target, outcome in found
+        if outcome
+        for name in target.state.releases
+    ]
+    _shown(["host", "release", "revision", "when", "by", ""], rows, json=json)
+    return combined_status(outcome.returncode for _, outcome in found)
+
+
+def unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: str) -> int:
+    """Remove whoever's locks; the exit status."""
+    statuses = []
+    plan = new_plan(settings, None, who=ci.who(os.environ))
+    with targets_of(hosts, plan, Unwatched()) as targets:
+        for target, (outcome, held) in each(targets, lambda target: target.unlock(reason)):
+            told = f"removed the lock of {held}" if held else "there was no lock"
+            display.say(f"{target.place.host}: {outcome.error or told}")
+            statuses.append(outcome.returncode)
+    return combined_status(statuses)
+
+
+def _found(
+    settings: DeploySettings, hosts: Sequence[HostConfig]
+) -> Sequence[tuple[Target, Outcome]]:
+    with targets_of(hosts, new_plan(settings, None, who=""), Unwatched()) as targets:
+        return looked_at(targets)
+
+
+def _checked(target: Target, outcome: Outcome) -> _Row:
+    held = target.state.held
+    busy = f"locked by {held}" if held and not held.is_expired else None
+    problem = outcome.error or busy
+    host, route, path = target.place.host, target.report.transport_used, target.place.root
+    free = target.survey.free_bytes
+    fields = {
+        "host_id": host,
+        "success": problem is None,
+        "error": problem,
+        "path": path,
+        "free_bytes": free,
+        "current": target.state.current,
+        "transport_used": route,
+    }
+    status = outcome.returncode or (HELD_STATUS if busy else 0)
+    room = "" if free is None else size(free)
+    return (host, route or "", path, room, problem or "would work"), fields, status
+
+
+def _standing(target: Target, outcome: Outcome, usual: str | None) -> _Row:
+    state = target.state
+    drift = state.drift
+    if outcome and drift is None and state.revision != usual:
+        drift = f"most hosts are on {short(usual) if usual else 'nothing'}"
+    switches = [event for event in state.history if event.kind == Kind.SWITCHED]
+    since, who = (switches[-1].time, switches[-1].who) if switches else (None, None)
+    verdict = state.verdict(state.current) if state.current else None
+    lock = str(state.held) if state.held else None
+    fields = {
+        "host_id": target.place.host,
+        "release": state.current,
+        "revision": state.revision,
+        "since": since,
+        "who": who,
+        "verdict": verdict,
+        "drift": drift,
+        "locked_by": lock,
+        "error": outcome.error,
+    }
+    remarks = [
+        outcome.error,
+        drift,
+        None if verdict in (None, Kind.GOOD) else str(verdict),
+        "never checked" if state.current and verdict is None else None,
+        lock and f"locked by {lock}",
+        None if state.current or not outcome else "nothing was deployed",
+    ]
+    row = (
+        target.place.host,
+        state.current or "",
+        short(state.revision or ""),
+        since or "",
+        who or "",
+        "; ".join(filter(None, remarks)),
+    )
+    return row, fields, outcome.returncode or (_DRIFTED if drift else 0)
+
+
+def _release(target: Target, name: str) -> _Row:
+    state = target.state
+    events = [event for event in state.history if event.release == name]
+    verdict = state.verdict(name)
+    is_current = name == state.current
+    fields = {
+        "host_id": target.place.host,
+        "release": name,
+        "revision": state.revision_of(name),
+        "is_current": is_current,
+        "verdict": verdict,
+        "events": [event._asdict() for event in events],
+    }
+    said = f"{verdict or 'never checked'}{', current' if is_current else ''}"
+    when, who = (events[-1].time, events[-1].who) if events else ("", "")
+    row = (target.place.host, name, short(state.revision_of(name)), when, who, said)
+    return row, fields, 0
+
+
+def _shown(columns: Sequence[str], rows: Iterable[_Row], *, json: bool) -> int:
+    rows = list(rows)
+    if json:
+        for _, fields, _ in rows:
+            display.json_line(fields)
+    else:
+        display.table(columns, [row for row, _, _ in rows])
+    return combined_status(status for _, _, status in rows)
