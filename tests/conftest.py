@@ -17,6 +17,7 @@ import yaml
 
 from ringtasks.multiplex import processes
 from tests.support.cloudflared import Cloudflared
+from tests.support.deploys import Fleet
 from tests.support.sshd import Sshd, make_key
 from tests.support.training import WriteSettings, settings_in
 
@@ -164,3 +165,23 @@ def inv(tmp_path: Path) -> Inv:
 def write_settings(tmp_path: Path) -> WriteSettings:
     """Writes ``invoke.yaml`` with settings of a training run."""
     return settings_in(tmp_path)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, make_sshd: Callable[..., Sshd], client_key: Path) -> Iterator[Fleet]:
+    """Six hosts that an application is deployed to, each with its own service."""
+    addresses = [f"127.0.0.{n}" for n in range(1, 7)]
+    server = make_sshd(addresses=addresses)
+    fields: dict[str, dict[str, Any]] = {
+        f"web{n}": {
+            "ssh_host": address,
+            "ssh_port": server.port,
+            "ssh_user": server.user,
+            "ssh_key": str(client_key),
+        }
+        for n, address in enumerate(addresses, 1)
+    }
+    shutil.copy(ROOT / "tasks.py", tmp_path)
+    made = Fleet(tmp_path, fields)
+    yield made
+    made.stop()

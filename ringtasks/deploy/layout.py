@@ -24,11 +24,12 @@ from collections.abc import Iterable, Sequence
 
 from ..faults import printable
 from ..script import path, quote
-from .locking import FUNCTIONS
+from .locking import FUNCTIONS as LOCK_FUNCTIONS
 from .records import Kind
 from .release import Release
 
 __all__ = [
+    "FUNCTIONS",
     "MARK",
     "activate",
     "build",
@@ -44,6 +45,7 @@ __all__ = [
     "switch",
     "took_files",
     "variables",
+    "without_functions",
 ]
 
 #: Says that a release is whole, and what it is of.
@@ -55,8 +57,8 @@ _TOLD_LINES = 300
 
 # rename(2) over the link: GNU and BusyBox call it -T, FreeBSD and macOS -h. Where mv knows neither,
 # a plain one would move into the folder that the link leads to.
-_FUNCTIONS = (
-    FUNCTIONS
+FUNCTIONS = (
+    LOCK_FUNCTIONS
     + """
 replace() {
   mv -fT "$1" "$2" 2>/dev/null || mv -fh "$1" "$2" 2>/dev/null ||
@@ -81,13 +83,18 @@ discard() { # folders: out of sight at once, and removed without keeping anybody
 )
 
 
+def without_functions(script: str) -> str:
+    """A script as people read it, to whom `FUNCTIONS` were shown once."""
+    return script.replace(FUNCTIONS, "").strip("\n")
+
+
 def inside(root: str, script: str, *, makes: bool = False) -> str:
     """``script`` in the deploy path.
 
     :param makes: make the folder, with those above it.
     """
     made = f"mkdir -p {path(root)} && " if makes else ""
-    return f"{_FUNCTIONS}\n{made}cd {path(root)} || exit 1\n{script}"
+    return f"{FUNCTIONS}\n{made}cd {path(root)} || exit 1\n{script}"
 
 
 def state() -> str:
@@ -227,7 +234,7 @@ def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
 command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
   command -v python3 >/dev/null 2>&1 || echo "problem check_url: no curl, wget or python3 is there"
 """
-    return f"""{_FUNCTIONS}
+    return f"""{FUNCTIONS}
 root={path(root)} place={path(root)}
 while [ ! -e "$place" ] && [ "$place" != "$(dirname "$place")" ]; do place=$(dirname "$place"); done
 [ -d "$place" ] && [ -w "$place" ] ||

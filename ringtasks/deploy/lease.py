@@ -25,7 +25,7 @@ from .locking import Held
 __all__ = ["RENEW_INTERVAL", "Lease", "is_dead", "life_sign"]
 
 
-RENEW_INTERVAL = 15.0
+RENEW_INTERVAL = 10.0
 _TOKEN = re.compile(r"[0-9a-f]{16}\Z")
 _STALE = 86400.0  # seconds
 

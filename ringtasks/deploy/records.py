@@ -70,7 +70,8 @@ class HostState:
 
     def revision_of(self, release: str) -> str:
         """As the history has it, else what its name tells."""
-        known = [event.revision for event in self.history if event.release == release]
+        own = [event for event in self.history if event.release == release]
+        known = [event.revision for event in own if event.revision]
         return known[-1] if known else release.split("-")[1]
 
     def verdict(self, release: str) -> str | None:

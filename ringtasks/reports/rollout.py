@@ -115,6 +115,6 @@ class RolloutView:
 
 
 def _fate(host: HostReport) -> str:
-    stands = f" on {host.current}" if host.current else ""
+    stands = f"; current is {host.current or 'nothing'}"
     error = f": {host.error}" if host.error else ""
     return f"{host.standing}{stands}{error}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import ci, display
+from ..deploy import layout
 from ..deploy.deployment import Deployment, exit_status
 from ..deploy.preparing import chosen_release, going_to, looked_at, new_plan, secrets_of, targets_of
 from ..deploy.source import source_of
@@ -174,6 +175,8 @@ def _show(targets: Sequence[Target], *, json: bool) -> int:
         for target, outcome in looked
     ]
     display.table(["host", "route", "from", "to", "would remove", "problem"], rows)
+    print("\nfunctions that all scripts begin with:")
+    print(_indented(layout.FUNCTIONS))
     for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):
         print(f"\n{folded(group.hosts)}:")
         print(_scripts(looked[group.first][0]))
@@ -185,5 +188,9 @@ def _scripts(target: Target) -> str:
     lines = []
     for step in target.outlook():
         lines.append(f"  # {step.name}")
-        lines += ["    " + display.visible(line) for line in step.script.splitlines()]
+        lines.append(_indented(layout.without_functions(step.script)))
     return "\n".join(lines)
+
+
+def _indented(script: str) -> str:
+    return "\n".join("    " + display.visible(line) for line in script.strip("\n").splitlines())

@@ -1,0 +1,137 @@
+"""Deploys from end to end: a fleet of six on loopback, each with a real service."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+from tests.support.deploys import Fleet, until
+
+
+def test_a_deploy_puts_a_revision_on_all_hosts_and_the_next_one_replaces_it(fleet: Fleet) -> None:
+    first = fleet.commit("v1")
+    done = fleet.inv("deploy")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert fleet.served() == ["v1/v1"]
+
+    fleet.commit("v2")
+    done = fleet.inv("deploy", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert fleet.served() == ["v2/v2"]
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["host_id"] for line in told] == list(fleet.hosts)
+    assert {line["standing"] for line in told} == {"deployed"}
+    assert all(first[:12] in line["previous"] for line in told)
+    assert {line["current"] for line in told} == {fleet.current("web1").name}
+
+
+def test_a_build_that_fails_on_one_host_leaves_all_on_the_old_release(fleet: Fleet) -> None:
+    fleet.configure(
+        build=[
+            "if [ -e bad ]; then echo no compiler here; fi",
+            "! [ -e bad ] || [ $RINGTASKS_HOST != web3 ]",
+        ]
+    )
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    fleet.commit("v2", bad="x")
+
+    done = fleet.inv("deploy")
+
+    assert done.returncode == 1
+    assert fleet.served() == ["v1/v1"]
+    assert "web3: no compiler here" in done.stderr
+    assert "web3: untouched; current is" in done.stderr
+    assert "build: exit status 1" in done.stderr
+    assert fleet.history("web3")[-1][0] == "failed"
+    assert [folder.name for folder in fleet.releases("web3")] == [fleet.current("web3").name]
+
+
+def test_a_check_that_fails_in_the_second_batch_puts_back_those_that_were_switched(
+    fleet: Fleet,
+) -> None:
+    fleet.configure(serial=2, check_timeout=1)
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    old = {host: fleet.current(host) for host in fleet.hosts}
+    fleet.commit("v2", bad_on="web4")
+
+    done = fleet.inv("deploy", "--json")
+
+    assert done.returncode == 1
+    told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+    standings = [told[host]["standing"] for host in fleet.hosts]
+    assert standings == ["put back"] * 4 + ["built, not switched"] * 2
+    assert "v2 is bad" in told["web4"]["error"]
+    assert {host: fleet.current(host) for host in fleet.hosts} == old
+    assert fleet.served() == ["v1/v1"]
+
+
+def test_a_rollback_goes_to_what_was_good_and_never_to_what_failed(fleet: Fleet) -> None:
+    fleet.configure(check_timeout=1)
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    fleet.commit("v2", bad_on="web1")
+    assert fleet.inv("deploy").returncode == 1
+    fleet.commit("v3", bad_on="")
+    assert fleet.inv("deploy").returncode == 0
+
+    done = fleet.inv("deploy.rollback")
+
+    assert done.returncode == 0, done.stderr
+    assert fleet.served() == ["v1/v1"]
+    # And there is nothing before it: neither what failed, nor what was just left.
+    again = fleet.inv("deploy.rollback")
+    assert again.returncode == 2
+    assert "web1: there is no earlier release that was good" in again.stderr
+
+
+def test_of_two_deploys_at_once_one_goes_through_and_the_other_learns_whose_it_is(
+    fleet: Fleet,
+) -> None:
+    fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])
+    fleet.commit("v1")
+    first = fleet.start("deploy", GITHUB_ACTIONS="true", GITHUB_ACTOR="ann")
+    until((fleet.root("web6") / "lock").is_symlink)
+
+    second = fleet.start("deploy")
+    assert second.stderr is not None
+    said = second.stderr.readline() + second.stderr.readline()
+    # It is renewed meanwhile, so its holder lives.
+    token = (fleet.root("web1") / "lock").readlink().name
+    note = fleet.root("web1") / ".locks" / token
+    assert "who=ann" in note.read_text()
+    _, rest = second.communicate(timeout=60)
+    for host in fleet.hosts:
+        (fleet.root(host) / "shared" / "go").touch()
+    _, told = first.communicate(timeout=60)
+
+    assert first.returncode == 0, told
+    assert second.returncode == 75
+    assert "locked by ann" in said + rest
+    assert "inv deploy.unlock --reason" in rest
+    assert fleet.served() == ["v1/v1"]
+
+
+def test_the_service_answers_without_a_gap_while_it_is_deployed(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    fleet.commit("v2")
+    answers: list[str] = []
+    is_over = threading.Event()
+
+    def poll() -> None:
+        while not is_over.wait(0.01):
+            answers.append(fleet.services["web1"].get())
+
+    poller = threading.Thread(target=poll)
+    poller.start()
+    done = fleet.inv("deploy")
+    is_over.set()
+    poller.join()
+
+    assert done.returncode == 0, done.stderr
+    assert answers[0] == "v1/v1"
+    assert answers[-1] == "v2/v2"
+    assert set(answers) == {"v1/v1", "v2/v2"}

@@ -1,0 +1,144 @@
+"""What goes wrong in mid-deploy: every host stays on one whole release."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.deploys import Fleet, until
+
+
+@pytest.mark.parametrize(
+    "moments", [8, pytest.param(50, marks=pytest.mark.heavy)], ids=["8 times", "50 times"]
+)
+def test_a_deploy_that_is_killed_leaves_whole_releases_and_the_next_one_works(
+    fleet: Fleet, moments: int
+) -> None:
+    chance = random.Random(7)
+    fleet.configure(serial=2)
+    fleet.commit("v0")
+    assert fleet.inv("deploy").returncode == 0
+    for moment in range(moments):
+        fleet.commit(f"v{moment + 1}")
+        deploying = fleet.start("deploy")
+        _kill_after(deploying, chance.uniform(0.2, 1.6))
+        _assert_whole(fleet)
+
+    fleet.commit("last")
+    done = fleet.inv("deploy")
+
+    assert done.returncode == 0, done.stderr
+    assert fleet.served() == ["last/last"]
+    for host in fleet.hosts:
+        assert not (fleet.root(host) / "lock").is_symlink()
+
+
+def _kill_after(deploying: subprocess.Popen[str], seconds: float) -> None:
+    try:
+        deploying.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        deploying.send_signal(signal.SIGKILL)
+        deploying.communicate()
+
+
+def _assert_whole(fleet: Fleet) -> None:
+    """Each host has one release that is whole, and serves one."""
+    for host in fleet.hosts:
+        current = fleet.current(host)
+        assert (current / ".ringtasks-release").exists()
+        assert (current / "one").read_text() == (current / "two").read_text()
+    for served in fleet.served():
+        first, second = served.split("/")
+        assert first == second
+
+
+def test_ctrl_c_in_mid_switch_puts_everything_back(fleet: Fleet) -> None:
+    fleet.configure(serial=2, check_timeout=20)
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    fleet.commit("v2", bad_on="web3")  # whose check goes on for 20 s
+    deploying = fleet.start("deploy")
+    until(lambda: fleet.current("web3") != fleet.releases("web3")[0])
+
+    deploying.send_signal(signal.SIGINT)
+    _, told = deploying.communicate(timeout=30)
+
+    assert deploying.returncode == 130, told
+    assert fleet.served() == ["v1/v1"]
+    assert "put back; current is" in told
+    assert "interrupted" in told
+    assert "web[5-6] (2): built, not switched" in told
+    for host in fleet.hosts:
+        assert not (fleet.root(host) / "lock").is_symlink()
+
+
+def test_ctrl_c_in_mid_build_ends_the_build_on_the_hosts(fleet: Fleet) -> None:
+    fleet.configure(build=["echo $$ > ../../shared/building; sleep 600"])
+    fleet.commit("v1")
+    deploying = fleet.start("deploy")
+    noted = [fleet.root(host) / "shared" / "building" for host in fleet.hosts]
+    until(lambda: all(note.exists() and note.read_text() for note in noted))
+
+    deploying.send_signal(signal.SIGINT)
+    _, told = deploying.communicate(timeout=30)
+
+    assert deploying.returncode == 130, told
+    for note in noted:
+        assert not Path(f"/proc/{note.read_text().strip()}").exists()
+    assert not (fleet.root("web1") / "current").is_symlink()
+
+
+def test_a_terminated_ci_job_lets_go_of_the_hosts(fleet: Fleet) -> None:
+    fleet.configure(build=["touch ../../shared/building; sleep 600"])
+    fleet.commit("v1")
+    deploying = fleet.start("deploy")
+    until((fleet.root("web6") / "shared" / "building").exists)
+
+    deploying.send_signal(signal.SIGTERM)
+    deploying.communicate(timeout=30)
+
+    assert deploying.returncode == 130
+    for host in fleet.hosts:
+        assert not (fleet.root(host) / "lock").is_symlink()
+
+
+def test_a_lock_of_a_dead_deploy_elsewhere_is_taken_over_once_it_has_expired(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    token = "0123456789abcdef"
+    for host in fleet.hosts:
+        locks = fleet.root(host) / ".locks"
+        locks.mkdir()
+        note = "token=%s\nwho=ann\nhost=laptop\nrevision=abc\nlink=\nsince=1\nuntil=2\n"
+        (locks / token).write_text(note % token)
+        (fleet.root(host) / "lock").symlink_to(f".locks/{token}")
+
+    done = fleet.inv("deploy")
+
+    assert done.returncode == 0, done.stderr
+    assert fleet.served() == ["v1/v1"]
+
+
+def test_a_host_whose_lock_was_removed_is_left_alone_and_the_others_are_put_back(
+    fleet: Fleet,
+) -> None:
+    fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])
+    fleet.commit("v1")
+    deploying = fleet.start("deploy")
+    until(lambda: (fleet.root("web6") / "lock").is_symlink())
+
+    unlocked = fleet.inv("deploy.unlock", "--host", "web2", "--reason", "the laptop is gone")
+    for host in fleet.hosts:
+        (fleet.root(host) / "shared" / "go").touch()
+    _, told = deploying.communicate(timeout=60)
+
+    assert unlocked.returncode == 0
+    assert "web2: removed the lock of" in unlocked.stderr
+    assert fleet.history("web2")[-1][0] == "unlocked"
+    assert fleet.history("web2")[-1][-1] == "the laptop is gone"
+    assert deploying.returncode == 75, told
+    assert "web2: switch: the lock was removed" in told or "the lock was removed" in told
+    assert not (fleet.root("web1") / "current").is_symlink()
