@@ -88,8 +88,17 @@ def test_ctrl_c_in_mid_build_ends_the_build_on_the_hosts(fleet: Fleet) -> None:
 
     assert deploying.returncode == 130, told
     for note in noted:
-        assert not Path(f"/proc/{note.read_text().strip()}").exists()
+        assert not _is_running(int(note.read_text()))
     assert not (fleet.root("web1") / "current").is_symlink()
+
+
+def _is_running(pid: int) -> bool:
+    """Zombies, which nobody may reap in a container, do not count."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_terminated_ci_job_lets_go_of_the_hosts(fleet: Fleet) -> None:
@@ -137,8 +146,8 @@ def test_a_host_whose_lock_was_removed_is_left_alone_and_the_others_are_put_back
 
     assert unlocked.returncode == 0
     assert "web2: removed the lock of" in unlocked.stderr
-    assert fleet.history("web2")[-1][0] == "unlocked"
-    assert fleet.history("web2")[-1][-1] == "the laptop is gone"
+    reasons = [event[-1] for event in fleet.history("web2") if event[0] == "unlocked"]
+    assert reasons == ["the laptop is gone"]
     assert deploying.returncode == 75, told
-    assert "web2: switch: the lock was removed" in told or "the lock was removed" in told
+    assert "the lock was removed: nothing more was done" in told
     assert not (fleet.root("web1") / "current").is_symlink()

@@ -199,9 +199,9 @@ fetch() {{
   elif command -v wget >/dev/null 2>&1; then wget -q -T 5 -O /dev/null "$1"
   else python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$1"; fi
 }}
-end=$(($(now) + {round(seconds)}))
+end=$(($(now) + {max(1, round(seconds))}))
 until said=$({{ {" && ".join(tries)}; }} </dev/null 2>&1); do
-  [ "$(now)" -lt $end ] || {{ printf '%s\\n' "$said" | tail -n 5 >&2; exit 1; }}
+  [ "$(now)" -le $end ] || {{ printf '%s\\n' "$said" | tail -n 5 >&2; exit 1; }}
   sleep 0.2 2>/dev/null || sleep 1
 done
 """

@@ -175,7 +175,7 @@ def _entries(top: str, revision: str) -> Iterator[tuple[str, str]]:
 
 def _fingerprint(top: Path) -> str:
     """What rsync's quick check looks at: names, sizes, times, modes; and where links lead."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(b"" if top.is_dir() else os.fsencode(top.name))
     for path in _walk(str(top)):
         status = os.lstat(path)  # 20,000 times
         link = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115  # too

@@ -1,0 +1,439 @@
+"""What a deploy does besides: what it sends, keeps, shares, hides and tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.support.deploys import Fleet
+
+
+def test_what_is_unchanged_is_not_sent_again(fleet: Fleet) -> None:
+    fleet.commit("v1", **{f"file{n}": "x" * 1000 for n in range(50)})
+    first = _told(fleet, "deploy")
+    fleet.commit("v1")  # another revision with the same files
+    second = _told(fleet, "deploy")
+    fleet.commit("v1", file7="y" * 1000)
+    third = _told(fleet, "deploy")
+
+    assert first["web1"]["sent_bytes"] > 50_000
+    assert second["web1"]["sent_bytes"] == 0
+    assert 1000 < third["web1"]["sent_bytes"] < 10_000
+    assert (fleet.current("web6") / "file7").read_text() == "y" * 1000
+    assert (fleet.current("web6") / "file8").read_text() == "x" * 1000
+
+
+def test_unchanged_files_are_links_without_a_build_and_copies_with_one(fleet: Fleet) -> None:
+    fleet.commit("v1", data="x")
+    fleet.inv("deploy")
+    fleet.commit("v2")
+    fleet.inv("deploy")
+    old, new = (folder / "data" for folder in fleet.releases("web1"))
+    assert old.samefile(new)
+
+    fleet.configure(build=["echo y >> data"])
+    fleet.commit("v3")
+    assert fleet.inv("deploy").returncode == 0
+
+    texts = [(folder / "data").read_text() for folder in fleet.releases("web1")]
+    assert texts == ["x", "x", "xy\n"]
+
+
+def test_a_file_that_a_release_has_written_to_is_sent_anew(fleet: Fleet) -> None:
+    fleet.commit("v1", data="x")
+    fleet.inv("deploy")
+    with (fleet.current("web1") / "data").open("a") as file:
+        file.write("spoilt")
+    fleet.commit("v2")
+
+    assert fleet.inv("deploy").returncode == 0
+
+    assert (fleet.current("web1") / "data").read_text() == "x"
+
+
+def test_modes_links_and_what_git_does_not_export(fleet: Fleet) -> None:
+    fleet.commit("v0", **{".gitattributes": "/notes export-ignore\n", "notes": "own"})
+    (fleet.folder / "run.sh").write_text("#!/bin/sh\n")
+    (fleet.folder / "run.sh").chmod(0o755)
+    (fleet.folder / "link").symlink_to("run.sh")
+    fleet.commit("v1")
+
+    assert fleet.inv("deploy").returncode == 0
+
+    current = fleet.current("web1")
+    assert os.access(current / "run.sh", os.X_OK)
+    assert (current / "link").readlink() == Path("run.sh")
+    assert not (current / "notes").exists()
+    assert current.stat().st_mode & 0o777 == 0o755
+
+
+def test_old_releases_go_but_never_the_current_one_or_the_way_back(fleet: Fleet) -> None:
+    fleet.configure(keep=2, check_timeout=1)
+    for version in ("v1", "v2", "v3"):
+        fleet.commit(version)
+        assert fleet.inv("deploy").returncode == 0
+    fleet.commit("v4", bad_on="web1")
+    assert fleet.inv("deploy").returncode == 1
+    fleet.commit("v5", bad_on="")
+
+    told = _told(fleet, "deploy")
+
+    kept = [(folder / "one").read_text() for folder in fleet.releases("web1")]
+    assert kept == ["v3", "v5"]
+    assert len(told["web1"]["removed"]) == 2
+
+
+def test_shared_files_and_folders_are_linked_into_each_release(fleet: Fleet) -> None:
+    fleet.configure(shared=["logs/", "config/app.env"])
+    (fleet.root("web1") / "shared" / "config").mkdir()
+    for host in fleet.hosts:
+        config = fleet.root(host) / "shared" / "config"
+        config.mkdir(exist_ok=True)
+        (config / "app.env").write_text(f"HOST={host}")
+    fleet.commit("v1", **{"logs/old.log": "brought along"})
+
+    assert fleet.inv("deploy").returncode == 0
+
+    current = fleet.current("web2")
+    assert (current / "config" / "app.env").read_text() == "HOST=web2"
+    assert (current / "logs" / "old.log").read_text() == "brought along"
+    assert (current / "logs").resolve() == fleet.root("web2") / "shared" / "logs"
+
+
+def test_a_shared_file_that_is_missing_is_told_before_anything_is_done(fleet: Fleet) -> None:
+    fleet.configure(shared=["app.env"])
+    for host in fleet.hosts[1:]:
+        (fleet.root(host) / "shared" / "app.env").touch()
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy")
+
+    assert done.returncode == 1
+    assert "web1: untouched" in done.stderr
+    assert "shared/app.env: is not on the host: put it there" in done.stderr
+    assert not (fleet.root("web2") / "releases").exists()
+
+
+def test_a_host_that_cannot_be_reached_keeps_all_from_being_touched(
+    fleet: Fleet, make_sshd: Callable[..., object]
+) -> None:
+    hosts = (fleet.folder / "hosts" / "hosts.yaml").read_text()
+    fleet.write("hosts/hosts.yaml", hosts.replace("127.0.0.3", "127.0.0.77"))
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy", "--json")
+
+    assert done.returncode == 255
+    told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert {line["standing"] for line in told.values()} == {"untouched"}
+    assert "refused" in told["web3"]["error"]
+    assert not (fleet.root("web1") / "releases").exists()
+
+
+def test_a_file_is_a_release_too(fleet: Fleet) -> None:
+    fleet.configure(source="dist/app-1.0.whl", check=None, check_url=None, restart=None)
+    fleet.write("dist/app-1.0.whl", "wheel")
+    fleet.commit("v1")
+    fleet.inv("deploy")
+    fleet.configure(source="dist/app-1.1.whl")
+    shutil.move(fleet.folder / "dist/app-1.0.whl", fleet.folder / "dist/app-1.1.whl")
+
+    done = fleet.inv("deploy")
+
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in fleet.current("web1").iterdir()}
+    assert names == {"app-1.1.whl", ".ringtasks-release"}
+
+
+def test_a_built_folder_is_a_release_without_what_is_excluded(fleet: Fleet) -> None:
+    fleet.configure(source="build", exclude=["*.map"], check=None, check_url=None)
+    fleet.write("build/app.js", "code")
+    fleet.write("build/app.js.map", "big")
+    fleet.commit("v1")
+
+    assert fleet.inv("deploy").returncode == 0
+
+    names = {path.name for path in fleet.current("web1").iterdir()}
+    assert names == {"app.js", ".ringtasks-release"}
+
+
+def test_secrets_reach_the_commands_and_nobody_sees_them(fleet: Fleet) -> None:
+    fleet.configure(
+        secrets=["API_TOKEN"],
+        env={"MODE": "production"},
+        build=["echo $MODE > mode; printf %s $API_TOKEN > token; echo with $API_TOKEN; false"],
+    )
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy", "--json", "--verbose", API_TOKEN="hush-hush-7")
+
+    assert done.returncode == 1
+    assert "hush-hush-7" not in done.stdout + done.stderr
+    assert "with ***" in done.stderr
+    (left,) = (fleet.root("web1") / "releases").iterdir()
+    assert (left / "token").read_text() == "hush-hush-7"
+    assert (left / "mode").read_text() == "production\n"
+    missing = fleet.inv("deploy")
+    assert missing.returncode == 2
+    assert "deploy: secrets: API_TOKEN: is not set on this machine" in missing.stderr
+
+
+def test_commands_run_in_their_order_with_the_release_in_their_environment(fleet: Fleet) -> None:
+    order = "../../shared/order"
+    fleet.configure(
+        build=[f"echo build $RINGTASKS_REVISION $PWD >> {order}"],
+        activate=[f"echo activate $(readlink ../../current) >> {order}"],
+        restart=f"echo restart $(basename $(pwd -P)) $RINGTASKS_RELEASE >> {order}",
+        check=f"echo check $RINGTASKS_HOST >> {order}",
+        check_url=None,
+    )
+    revision = fleet.commit("v1")
+
+    assert fleet.inv("deploy").returncode == 0
+
+    release = fleet.current("web3").name
+    root = fleet.root("web3")
+    assert (root / "shared" / "order").read_text().splitlines() == [
+        f"build {revision} {root}/releases/{release}",
+        "activate",
+        f"restart {release} {release}",
+        "check web3",
+    ]
+
+
+def test_a_restart_that_leaves_a_daemon_behind_does_not_keep_the_deploy_waiting(
+    fleet: Fleet,
+) -> None:
+    fleet.configure(restart="sleep 20 & echo $! > ../../shared/daemon", check=None, check_url=None)
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy", timeout=15)
+
+    assert done.returncode == 0, done.stderr
+    for host in fleet.hosts:
+        daemon = int((fleet.root(host) / "shared" / "daemon").read_text())
+        os.kill(daemon, 9)  # it lived
+
+
+def test_hooks_run_here_and_the_first_can_say_no(fleet: Fleet) -> None:
+    fleet.configure(
+        hooks={
+            "before": "test ! -e closed",
+            "after": "echo $RINGTASKS_RELEASE > after",
+            "failed": "echo $RINGTASKS_RELEASE > failed",
+        }
+    )
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    assert (fleet.folder / "after").read_text().strip() == fleet.current("web1").name
+
+    fleet.write("closed", "")
+    done = fleet.inv("deploy")
+    assert done.returncode == 1
+    assert "hooks: before: failed: nothing was done" in done.stderr
+    (fleet.folder / "closed").unlink()
+    fleet.configure(build=["false"])
+    assert fleet.inv("deploy").returncode == 1
+    assert (fleet.folder / "failed").exists()
+
+
+def test_status_tells_which_revision_runs_where_and_what_drifted(fleet: Fleet) -> None:
+    revision = fleet.commit("v1")
+    fleet.inv("deploy")
+    well = fleet.inv("deploy.status")
+    assert well.returncode == 0
+    assert well.stdout.count(revision[:12]) == 2 * len(fleet.hosts)
+
+    fleet.commit("v2")
+    fleet.inv("deploy", "--host", "web5")
+    (fleet.root("web2") / "current").unlink()
+    (fleet.root("web2") / "current").symlink_to("/srv/by-hand")
+    done = fleet.inv("deploy.status", "--json")
+
+    assert done.returncode == 1
+    told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert told["web1"]["drift"] is None
+    assert told["web5"]["drift"] == f"most hosts are on {revision[:12]}"
+    assert told["web2"]["drift"] == "current leads to /srv/by-hand, which is no release"
+
+
+def test_releases_tell_what_became_of_each(fleet: Fleet) -> None:
+    fleet.configure(check_timeout=1)
+    fleet.commit("v1")
+    fleet.inv("deploy")
+    fleet.commit("v2", bad_on="web1")
+    fleet.inv("deploy")
+
+    done = fleet.inv("deploy.releases", "--host", "web1", "--json")
+
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["verdict"], line["is_current"]) for line in told] == [
+        ("good", True),
+        ("failed", False),
+    ]
+    failed = told[1]["events"][-1]
+    assert failed["kind"] == "failed"
+    assert failed["note"] == "check: exit status 1: v2 is bad"
+
+
+def test_a_rollback_goes_where_it_is_told_but_not_to_what_failed(fleet: Fleet) -> None:
+    fleet.configure(check_timeout=1)
+    revisions = []
+    for version, bad in (("v1", ""), ("v2", ""), ("v3", "web1"), ("v4", "")):
+        revisions.append(fleet.commit(version, bad_on=bad))
+        fleet.inv("deploy")
+    failed = fleet.inv("deploy.rollback", "--to", revisions[2][:8])
+    unknown = fleet.inv("deploy.rollback", "--to", "0123abcd")
+
+    done = fleet.inv("deploy.rollback", "--to", revisions[0][:8])
+
+    assert failed.returncode == 2
+    assert "it has failed on web1: nobody goes back to it" in failed.stderr
+    assert unknown.returncode == 2
+    assert "has no such release; it has:" in unknown.stderr
+    assert done.returncode == 0, done.stderr
+    assert fleet.served() == ["v1/v1"]
+
+
+def test_hosts_that_would_go_back_to_different_releases_are_told_apart(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    fleet.inv("deploy")
+    fleet.commit("v2")
+    fleet.inv("deploy", "--host", "web1")
+    fleet.commit("v3")
+    fleet.inv("deploy")
+
+    done = fleet.inv("deploy.rollback")
+
+    assert done.returncode == 2
+    assert "the hosts would go back to different releases: web1:" in done.stderr
+    assert fleet.served() == ["v3/v3"]
+
+
+def test_a_dry_run_shows_scripts_and_what_would_go_and_changes_nothing(fleet: Fleet) -> None:
+    fleet.configure(keep=1, build=["echo building"])
+    fleet.commit("v1")
+    fleet.inv("deploy")
+    fleet.commit("v2")
+    fleet.inv("deploy")
+    fleet.commit("v3")
+    before = _listing(fleet)
+
+    done = fleet.inv("deploy", "--dry-run")
+    as_json = fleet.inv("deploy", "--dry-run", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert _listing(fleet) == before
+    first = fleet.releases("web1")[0].name
+    rows = [line for line in done.stdout.splitlines() if line.startswith("web1 ")]
+    assert first in rows[0]
+    assert "direct" in rows[0]
+    assert "exec sh -ec 'echo building'" in done.stdout
+    told = [json.loads(line) for line in as_json.stdout.splitlines()]
+    names = [step["name"] for step in told[0]["steps"]]
+    assert names == ["lock", "upload", "build", "switch", "restart", "check", "unlock"]
+    assert told[0]["would_remove"] == [first]
+
+
+def test_a_check_says_what_would_go_wrong(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    (fleet.root("web2") / "current").mkdir()
+    shutil.rmtree(fleet.root("web3"))
+    fleet.root("web3").touch()
+
+    done = fleet.inv("deploy.check", "--json")
+
+    told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1
+    assert told["web1"]["error"] is None
+    assert told["web1"]["free_bytes"] > 0
+    assert "current: is in the way" in told["web2"]["error"]
+    assert "is no folder that may be written to" in told["web3"]["error"]
+
+
+def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.configure(build=["echo '::error::not from us'", "[ $RINGTASKS_HOST != web2 ]"])
+    fleet.commit("v1")
+    page = tmp_path / "own-home" / "summary.md"
+
+    done = fleet.inv(
+        "deploy",
+        "--verbose",
+        "--junit",
+        "reports/deploy.xml",
+        GITHUB_ACTIONS="true",
+        GITHUB_SERVER_URL="https://github.example",
+        GITHUB_REPOSITORY="team/app",
+        GITHUB_RUN_ID="7",
+        GITHUB_STEP_SUMMARY=str(page),
+    )
+
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert "::group::stage: 6 host(s)" in lines
+    assert lines.count("::endgroup::") == sum(line.startswith("::group::") for line in lines)
+    assert "::error::not from us" not in lines
+    errors = [line for line in lines if line.startswith("::error")]
+    assert errors == ["::error title=Deploy failed::web2: build: exit status 1: untouched"] or [
+        "web2" in error for error in errors
+    ] == [True]
+    assert "| <code>web2</code> | <code>untouched</code> |" in page.read_text()
+    suite = ET.parse(fleet.folder / "reports" / "deploy.xml").getroot()[0]
+    (failed,) = [case for case in suite if case.find("failure") is not None]
+    assert (failed.get("classname"), failed.get("name")) == ("web2", "build")
+    assert "https://github.example/team/app/actions/runs/7" in fleet.history("web2")[-1][4]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"path": None}, "deploy: path: is missing"),
+        ({"path": "/"}, "deploy: path: expected a folder of the application's own"),
+        ({"keep": 0}, "deploy: keep: expected a whole number, at least 1, found 0"),
+        ({"shared": ["../x"]}, "deploy: shared[0]: expected a path below the release"),
+        ({"checks": "x"}, "deploy: checks: is not a setting; did you mean check"),
+        ({"serial": "200%"}, "deploy: serial: expected a whole number from 1"),
+        ({"check_url": "ftp://x"}, "deploy: check_url: expected a URL"),
+        ({"path": "/srv/{nothing}"}, "deploy: path: web1: nothing is known as {nothing}"),
+        ({"source": "nowhere"}, "deploy: source: no such file or folder: nowhere"),
+        ({"ref": "nothing"}, "deploy: git: Needed a single revision"),
+        ({"hooks": {"later": "x"}}, "deploy: hooks: later: is not a setting"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_by_name(
+    fleet: Fleet, settings: dict[str, object], told: str
+) -> None:
+    fleet.commit("v1")
+    fleet.configure(**settings)
+
+    done = fleet.inv("deploy")
+
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_changes_that_are_not_committed_are_told_of(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    fleet.write("one", "v2")
+
+    done = fleet.inv("deploy")
+
+    assert "note: changes that are not committed are not deployed" in done.stderr
+    assert fleet.served() == ["v1/v1"]
+
+
+def _told(fleet: Fleet, *arguments: str) -> dict[str, dict[str, object]]:
+    done = fleet.inv(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+
+
+def _listing(fleet: Fleet) -> list[tuple[str, int]]:
+    found = sorted(fleet.root("web1").rglob("*"))
+    return [(str(path), path.lstat().st_mtime_ns) for path in found]
