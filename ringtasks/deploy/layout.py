@@ -97,14 +97,20 @@ def inside(root: str, script: str, *, makes: bool = False) -> str:
     return f"{FUNCTIONS}\n{made}cd {path(root)} || exit 1\n{script}"
 
 
-def state() -> str:
-    """Prints what there is: for `records.parse_state`."""
+def state(*, has_content: bool = True) -> str:
+    """Prints what there is: for `records.parse_state`.
+
+    :param has_content: look at each file that was sent last, too.
+    """
     # Whoever writes into a file of the last release may write into source: they are hard links.
+    content = f"""
+[ -d source ] && [ -f {_CONTENT} ] && [ -z "$(find source -newer {_CONTENT} | head -n 1)" ] &&
+  echo "content $(cat {_CONTENT})"
+"""
     return f"""
 echo "current $(readlink current 2>/dev/null)"
 for folder in releases/*; do [ -f "$folder/{MARK}" ] && echo "release ${{folder#releases/}}"; done
-[ -d source ] && [ -f {_CONTENT} ] && [ -z "$(find source -newer {_CONTENT} | head -n 1)" ] &&
-  echo "content $(cat {_CONTENT})"
+{content if has_content else ""}
 [ -L lock ] && held
 [ -f history ] && tail -n {_TOLD_LINES} history | sed 's/^/history /'
 :
@@ -227,8 +233,11 @@ def note(kind: Kind, release: Release, why: str = "") -> str:
     return f"printf '%s\\t%s\\n' \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\" {quote(words)} >> history"
 
 
-def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
-    """Prints what would keep a deploy from working, a line each, and what there is."""
+def probe(root: str, shared: Sequence[str], *, needs_url: bool, has_content: bool = False) -> str:
+    """Prints what would keep a deploy from working, a line each, and what there is.
+
+    :param has_content: as in `state`.
+    """
     files = " ".join(quote(name) for name in shared if not name.endswith("/"))
     fetch = """
 command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
@@ -244,7 +253,7 @@ for name in {files}; do [ -e "$root/shared/$name" ] || echo "lacks $name"; done
 {fetch if needs_url else ""}
 cd "$root" 2>/dev/null || exit 0
 [ -e current ] && [ ! -L current ] && echo "problem current: is in the way, and no symbolic link"
-{state()}"""
+{state(has_content=has_content)}"""
 
 
 def variables(release: Release, host: str) -> str:

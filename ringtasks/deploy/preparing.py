@@ -114,7 +114,7 @@ def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> P
 
 def looked_at(targets: Sequence[Target]) -> Sequence[tuple[Target, Outcome]]:
     """Each with what came of looking, in the order of ``targets``."""
-    found = dict(each(targets, Target.look))
+    found = dict(each(targets, lambda target: target.look(has_content=True)))
     return [(target, found[target]) for target in targets]
 
 

@@ -79,10 +79,15 @@ class Step(NamedTuple):
     is_users: bool = False
 
 
-def survey(plan: Plan, place: Place) -> Step:
+def survey(plan: Plan, place: Place, *, has_content: bool) -> Step:
     """What is there, and would it work?"""
-    needs_url = place.url is not None
-    return Step("survey", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
+    script = layout.probe(
+        place.root,
+        plan.settings.shared,
+        needs_url=place.url is not None,
+        has_content=has_content,
+    )
+    return Step("survey", script)
 
 
 def lock(plan: Plan, place: Place, dead: str = "") -> Step:

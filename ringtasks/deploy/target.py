@@ -104,10 +104,14 @@ class Target:
         """Or may have."""
         self._watcher = watcher
 
-    def look(self) -> Outcome:
-        """Whether it would work; nothing is changed."""
+    def look(self, *, has_content: bool = False) -> Outcome:
+        """Whether it would work; nothing is changed.
+
+        :param has_content: find out which files are there, too, for `outlook`.
+        """
         with self._timed("survey") as timed:
-            result = self._asked(steps.survey(self.plan, self.place))
+            step = steps.survey(self.plan, self.place, has_content=has_content)
+            result = self._asked(step)
             if not result.success:
                 return timed.ended(self._told(result))
             self.report.transport_used = result.transport_used
