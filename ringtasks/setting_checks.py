@@ -22,6 +22,7 @@ __all__ = [
     "expected",
     "flag",
     "number",
+    "share",
     "text",
     "texts",
     "word",
@@ -115,3 +116,17 @@ def environment(place: str, value: Any) -> dict[str, str]:
         if isinstance(setting, (bool, dict, list)) or setting is None:
             raise UsageError(f"{place}: {name}: expected text or a number")
     return {name: str(setting) for name, setting in value.items()}
+
+
+def share(name: str, text: int | str, whole: int) -> int:
+    """``5``, or ``"25%"`` of ``whole``, at least 1.
+
+    :raises UsageError: it is neither a whole number from 1, nor more than 0 and up to 100 per cent.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", str(text).strip())
+    if found and 0 < float(found[1]) <= 100:
+        return max(1, int(whole * float(found[1]) / 100))
+    is_number = not isinstance(text, bool) and re.fullmatch(r"\d+", str(text).strip())
+    if is_number and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"{name}: expected a whole number from 1, or 1% to 100%, got {text!r}")

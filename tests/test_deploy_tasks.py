@@ -402,7 +402,7 @@ def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
         ({"check_url": "ftp://x"}, "deploy: check_url: expected a URL"),
         ({"path": "/srv/{nothing}"}, "deploy: path: web1: nothing is known as {nothing}"),
         ({"source": "nowhere"}, "deploy: source: no such file or folder: nowhere"),
-        ({"ref": "nothing"}, "deploy: git: Needed a single revision"),
+        ({"ref": "nothing"}, "deploy: ref: nothing: is no revision of this repository"),
         ({"hooks": {"later": "x"}}, "deploy: hooks: later: is not a setting"),
     ],
 )
@@ -424,7 +424,7 @@ def test_changes_that_are_not_committed_are_told_of(fleet: Fleet) -> None:
 
     done = fleet.inv("deploy")
 
-    assert "note: changes that are not committed are not deployed" in done.stderr
+    assert "note: changes that are not committed were left out" in done.stderr
     assert fleet.served() == ["v1/v1"]
 
 

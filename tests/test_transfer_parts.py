@@ -6,9 +6,9 @@ import pytest
 
 from ringtasks import SSHConfig
 from ringtasks.errors import UsageError
+from ringtasks.places import name_of, on_host, words
 from ringtasks.transfer.pace import Pace
 from ringtasks.transfer.patterns import filter_rules, literal
-from ringtasks.transfer.places import name_of, on_host, words
 from ringtasks.transfer.results import Progress
 from ringtasks.transfer.rsync_flags import Rules, Version, flags, parse_version
 from ringtasks.transfer.rsync_output import (

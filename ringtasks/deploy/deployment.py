@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ..fanout import FANOUT, each
 from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE
-from ..transfer.stopping import Stop
+from ..stopping import Stop
 from .lease import Lease, Lockable, life_sign
 from .locking import Held
 from .report import DeployReport, HostReport, Standing

@@ -97,20 +97,12 @@ def inside(root: str, script: str, *, makes: bool = False) -> str:
     return f"{FUNCTIONS}\n{made}cd {path(root)} || exit 1\n{script}"
 
 
-def state(*, has_content: bool = True) -> str:
-    """Prints what there is: for `records.parse_state`.
-
-    :param has_content: look at each file that was sent last, too.
-    """
-    # Whoever writes into a file of the last release may write into source: they are hard links.
-    content = f"""
-[ -d source ] && [ -f {_CONTENT} ] && [ -z "$(find source -newer {_CONTENT} | head -n 1)" ] &&
-  echo "content $(cat {_CONTENT})"
-"""
+def state() -> str:
+    """Prints what there is: for `records.parse_state`."""
     return f"""
 echo "current $(readlink current 2>/dev/null)"
 for folder in releases/*; do [ -f "$folder/{MARK}" ] && echo "release ${{folder#releases/}}"; done
-{content if has_content else ""}
+[ -f {_CONTENT} ] && echo "content $(cat {_CONTENT})"
 [ -L lock ] && held
 [ -f history ] && tail -n {_TOLD_LINES} history | sed 's/^/history /'
 :
@@ -131,16 +123,27 @@ def took_files(content: str) -> str:
     return f"printf '%s\\n' {quote(content)} > {_CONTENT} || exit 1\n"
 
 
-def build(release: Release, shared: Sequence[str], commands: Sequence[str]) -> str:
-    """Makes a whole release of ``source``: its files, what is shared, what the commands build."""
+def build(release: Release, shared: Sequence[str], commands: Sequence[str], *, is_old: bool) -> str:
+    """Makes a whole release of ``source``: its files, what is shared, what the commands build.
+
+    :param is_old: the files came with an earlier release. Prints ``changed``, and does nothing,
+        where one was written to since.
+    """
     folder, mark = f"releases/{release.id}", f"releases/{release.id}/{MARK}"
     # A command may write into a file: not into that of the releases before.
     copy = f"cp -a source {folder}" if commands else f"cp -al source {folder} 2>/dev/null"
     about = [f"{name}={printable(value)}" for name, value in release._asdict().items()]
+    # They are hard links: a service may write into its own. Looked at while the copy is made.
+    look = f"find source -newer {_CONTENT} 2>&1 | head -n 1 > .source-changes &" if is_old else ""
+    found = f"""wait
+if [ -s .source-changes ]; then rm -rf {folder}; echo changed; exit 0; fi
+"""
     return f"""
 [ -f {mark} ] && exit 0
 discard {folder} && mkdir -p releases shared || exit 1
+{look}
 {copy} || {{ rm -rf {folder}; cp -pR source {folder}; }} || exit 1
+{found if is_old else ""}
 {"".join(_shared(folder, name) for name in shared)}
 {"".join(_command(folder, command) for command in commands)}
 printf '%s\\n' {" ".join(map(quote, about))} > {mark}.new && mv -f {mark}.new {mark} || exit 1
@@ -233,11 +236,8 @@ def note(kind: Kind, release: Release, why: str = "") -> str:
     return f"printf '%s\\t%s\\n' \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\" {quote(words)} >> history"
 
 
-def probe(root: str, shared: Sequence[str], *, needs_url: bool, has_content: bool = False) -> str:
-    """Prints what would keep a deploy from working, a line each, and what there is.
-
-    :param has_content: as in `state`.
-    """
+def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
+    """Prints what would keep a deploy from working, a line each, and what there is."""
     files = " ".join(quote(name) for name in shared if not name.endswith("/"))
     fetch = """
 command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
@@ -253,7 +253,7 @@ for name in {files}; do [ -e "$root/shared/$name" ] || echo "lacks $name"; done
 {fetch if needs_url else ""}
 cd "$root" 2>/dev/null || exit 0
 [ -e current ] && [ ! -L current ] && echo "problem current: is in the way, and no symbolic link"
-{state(has_content=has_content)}"""
+{state()}"""
 
 
 def variables(release: Release, host: str) -> str:

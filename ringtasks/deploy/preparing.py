@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..fanout import each
 from ..inventory import HostConfig
 from ..masking import masking
-from ..transfer.places import on_host
+from ..places import on_host
 from .records import HostState, Kind, way_back
 from .release import Release, new_id
 from .settings import DeploySettings
@@ -114,7 +114,7 @@ def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> P
 
 def looked_at(targets: Sequence[Target]) -> Sequence[tuple[Target, Outcome]]:
     """Each with what came of looking, in the order of ``targets``."""
-    found = dict(each(targets, lambda target: target.look(has_content=True)))
+    found = dict(each(targets, Target.look))
     return [(target, found[target]) for target in targets]
 
 

@@ -59,7 +59,7 @@ class HostState:
     releases: tuple[str, ...] = ()
     """Whole ones, the oldest first."""
     content: str | None = None
-    """Of the files that were sent last (`source.Source.content`), if nobody has changed them."""
+    """Of the files that were sent last (`source.Source.content`)."""
     history: tuple[Event, ...] = ()
     held: Held | None = None
 

@@ -11,8 +11,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import UsageError
-from ..fleet.request import share
-from ..setting_checks import Check, checked, count, environment, expected, flag, number, text, texts
+from ..setting_checks import (
+    Check,
+    checked,
+    count,
+    environment,
+    expected,
+    flag,
+    number,
+    share,
+    text,
+    texts,
+)
 
 __all__ = ["DeploySettings", "Hooks", "parse"]
 

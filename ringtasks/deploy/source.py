@@ -35,13 +35,11 @@ class Source:
     """A release's files; to be used within its context, from any thread.
 
     ``revision`` is the commit, or the name of a folder or file that is in no repository.
-    ``content`` is the same for the same files: a host that has it needs none of them.  ``notes``
-    are what its owner should know.
+    ``content`` is the same for the same files: a host that has it needs none of them.
     """
 
     revision: str
     content: str
-    notes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,6 +55,11 @@ class Source:
             if self._folder is None:
                 self._folder = self._made()
             return self._folder
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its owner should know; takes its time."""
+        return ()
 
     def has(self, name: str) -> bool:
         """Whether there is something of that path among them."""
@@ -97,10 +100,17 @@ class _Revision(Source):
 
     def __init__(self, ref: str) -> None:
         super().__init__()
-        self.revision = _git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
-        self.content = "git-" + _git("rev-parse", f"{self.revision}^{{tree}}")
-        if ref == "HEAD" and _git("status", "--porcelain", "--untracked-files=no"):
-            self.notes = ("changes that are not committed are not deployed",)
+        self._ref = ref
+        named = [f"{ref}^{{{kind}}}" for kind in ("commit", "tree")]
+        found = _git("rev-parse", "--revs-only", *named).split()
+        if len(found) != len(named):
+            raise UsageError(f"deploy: ref: {ref}: is no revision of this repository")
+        self.revision, self.content = found[0], f"git-{found[1]}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        is_changed = self._ref == "HEAD" and _git("status", "--porcelain", "--untracked-files=no")
+        return ("changes that are not committed were left out",) if is_changed else ()
 
     def has(self, name: str) -> bool:
         try:

@@ -79,15 +79,10 @@ class Step(NamedTuple):
     is_users: bool = False
 
 
-def survey(plan: Plan, place: Place, *, has_content: bool) -> Step:
+def survey(plan: Plan, place: Place) -> Step:
     """What is there, and would it work?"""
-    script = layout.probe(
-        place.root,
-        plan.settings.shared,
-        needs_url=place.url is not None,
-        has_content=has_content,
-    )
-    return Step("survey", script)
+    needs_url = place.url is not None
+    return Step("survey", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
 
 
 def lock(plan: Plan, place: Place, dead: str = "") -> Step:
@@ -113,7 +108,7 @@ def build(plan: Plan, place: Place, content: str | None) -> Step:
     """
     settings = plan.settings
     script = layout.took_files(content) if content else ""
-    script += layout.build(plan.release, settings.shared, settings.build)
+    script += layout.build(plan.release, settings.shared, settings.build, is_old=content is None)
     return _users("build", plan, place, script, settings.build_timeout)
 
 

@@ -16,16 +16,11 @@ from ..cancellation import Cancellation
 from ..capture import Capture
 from ..client import SSHClient
 from ..conversation import Ask
-from ..errors import UsageError
 from ..faults import printable
 from ..link import STDOUT
 from ..result import INTERRUPTED, UNREACHABLE, SSHResult
-from ..transfer.haul import Haul, TransferError
-from ..transfer.options import Options
-from ..transfer.places import joined
-from ..transfer.stopping import Stop
-from ..transfer.tree_copy import put_tree
-from . import layout, steps
+from ..stopping import Stop
+from . import steps
 from .lease import is_dead
 from .locking import Held, parse_held
 from .records import Event, HostState, Kind, parse_state, superfluous, way_back
@@ -38,22 +33,23 @@ __all__ = ["HELD_STATUS", "Outcome", "Target", "Unwatched", "Watcher"]
 
 #: Somebody else deploys (sysexits.h, EX_TEMPFAIL).
 HELD_STATUS = 75
-USAGE_STATUS = 2
 #: Seconds before each further attempt to reach a host that was there before.
 _DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOCK_INTERVAL = 1.0
 _OUTPUT_BYTES = 64 * 1024
-_OUTPUT_LINES = 30
+_OUTPUT_LINES, _LINE_CHARACTERS = 30, 500
 
 
 class Outcome(NamedTuple):
     """How a step ended; ``error`` None: well.
 
-    ``returncode`` is as in `HostReport`; 255: it may or may not have been done.
+    ``returncode`` is as in `HostReport`; 255: it may or may not have been done.  ``said`` is what
+    the script has printed for us.
     """
 
     error: str | None = None
     returncode: int = 0
+    said: str = ""
 
     def __bool__(self) -> bool:
         return self.error is None
@@ -104,14 +100,10 @@ class Target:
         """Or may have."""
         self._watcher = watcher
 
-    def look(self, *, has_content: bool = False) -> Outcome:
-        """Whether it would work; nothing is changed.
-
-        :param has_content: find out which files are there, too, for `outlook`.
-        """
+    def look(self) -> Outcome:
+        """Whether it would work; nothing is changed."""
         with self._timed("survey") as timed:
-            step = steps.survey(self.plan, self.place, has_content=has_content)
-            result = self._asked(step)
+            result = self._asked(steps.survey(self.plan, self.place))
             if not result.success:
                 return timed.ended(self._told(result))
             self.report.transport_used = result.transport_used
@@ -135,7 +127,9 @@ class Target:
         source = self.plan.source
         assert source is not None  # noqa: S101  # whose release is there does not stage
         if self.state.content == source.content:
-            return self._run(steps.build(self.plan, self.place, None))
+            outcome = self._run(steps.build(self.plan, self.place, None))
+            if "changed" not in outcome.said.splitlines():
+                return outcome
         return self._upload(source) or self._run(steps.build(self.plan, self.place, source.content))
 
     def activate(self) -> Outcome:
@@ -240,22 +234,12 @@ class Target:
             result = self._own(steps.room(self.plan, self.place))
             if not result.success:
                 return timed.ended(self._told(result))
-            settings = self.plan.settings
-            options = Options(
-                exclude=(*settings.exclude, f"/{layout.MARK}"),
-                delete=True,
-                timeout=settings.upload_timeout,
-            )
-            haul = Haul(self.client, options, self.stop, None)
-            place = joined(self.place.root, "source")
-            try:
-                put_tree(haul, source.folder(), place, None, follow_outside=False, verify=False)
-            except TransferError as error:
-                return timed.ended(Outcome(str(error), error.returncode))
-            except UsageError as error:  # git, say, could not give the files
-                return timed.ended(Outcome(str(error), USAGE_STATUS))
-            finally:
-                self.report.sent_bytes += haul.ended().sent_bytes
+            from .upload import upload  # what is unchanged has no need of it
+
+            sent = upload(self.client, self.place, self.plan.settings, source, self.stop)
+            self.report.sent_bytes += sent.sent_bytes
+            if sent.error is not None:
+                return timed.ended(Outcome(sent.error, sent.returncode))
             timed.ended(Outcome())
             return None
 
@@ -307,7 +291,7 @@ class Target:
         stdout, stderr = (
             self.plan.conceal(stream.getvalue().decode("utf-8", "replace")) for stream in (out, err)
         )
-        lines = stderr.splitlines()[-_OUTPUT_LINES:]
+        lines = [line[:_LINE_CHARACTERS] for line in stderr.splitlines()[-_OUTPUT_LINES:]]
         return replace(result, stdout=stdout, stderr=stderr), "\n".join(lines)
 
     def _told(self, result: SSHResult, *, is_ours: bool = False) -> Outcome:
@@ -316,7 +300,7 @@ class Target:
         :param is_ours: a lock that it tells of is no trouble.
         """
         if result.success:
-            return Outcome()
+            return Outcome(said=result.stdout)
         held = self._other_holder(result.stdout)
         if held is not None and not is_ours:
             taken = f"was taken over by {held}" if held.token else "was removed"
@@ -325,7 +309,7 @@ class Target:
             own = result.error.removeprefix(f"{self.report.host}: ")
             return Outcome(self.plan.conceal(own), result.returncode)
         said = [line for line in result.stderr.splitlines() if line.strip()]
-        why = f": {printable(said[-1])}" if said else ""
+        why = f": {printable(said[-1][:_LINE_CHARACTERS])}" if said else ""
         return Outcome(f"exit status {result.returncode}{why}", 1)
 
     def _other_holder(self, stdout: str) -> Held | None:

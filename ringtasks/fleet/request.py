@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -11,8 +10,9 @@ from ..capture import MAX_OUTPUT_BYTES
 from ..errors import UsageError
 from ..fanout import FANOUT
 from ..link import Terminal
+from ..setting_checks import share
 
-__all__ = ["JUMP_FANOUT", "Request", "share"]
+__all__ = ["JUMP_FANOUT", "Request"]
 
 #: Log-ins at once through one jump host: sshd drops more than ten (sshd_config(5), MaxStartups).
 JUMP_FANOUT = 8
@@ -80,17 +80,3 @@ class Request:
         if self.max_failures is None:
             return None
         return share("max_failures", self.max_failures, hosts)
-
-
-def share(name: str, text: int | str, whole: int) -> int:
-    """``5``, or ``"25%"`` of ``whole``, at least 1.
-
-    :raises UsageError: it is neither a whole number from 1, nor more than 0 and up to 100 per cent.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", str(text).strip())
-    if found and 0 < float(found[1]) <= 100:
-        return max(1, int(whole * float(found[1]) / 100))
-    is_number = not isinstance(text, bool) and re.fullmatch(r"\d+", str(text).strip())
-    if is_number and int(text) >= 1:
-        return int(text)
-    raise UsageError(f"{name}: expected a whole number from 1, or 1% to 100%, got {text!r}")

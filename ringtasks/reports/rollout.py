@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from .. import display
 from ..deploy.report import DeployReport, HostReport, Standing, StepReport
 from ..deploy.rollout import Action
-from ..fleet.folding import groups_of
 from . import github
 from .screen import Screen
 
@@ -89,6 +88,8 @@ class RolloutView:
 
     def ended(self, report: DeployReport) -> None:
         """What stands where."""
+        from ..fleet.folding import groups_of  # while nobody waits any more
+
         for standing in Standing:
             own = [host for host in report.hosts if host.standing is standing]
             for group in groups_of(own, lambda host: host.host, _fate):

@@ -16,7 +16,6 @@ from ..deploy.preparing import chosen_release, going_to, looked_at, new_plan, se
 from ..deploy.source import source_of
 from ..deploy.target import HELD_STATUS
 from ..exit_status import combined_status
-from ..fleet.folding import folded, groups_of
 from ..reports.junit import write_junit
 from ..reports.rollout import RolloutView
 from ..terminal import terminable
@@ -47,13 +46,14 @@ def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) 
     """A new release, on all hosts or on none; the exit status."""
     with terminable(), source_of(settings.source, settings.ref) as source:
         view = _view(flags)
-        for remark in source.notes:
-            view.say(f"note: {remark}")
         plan = _plan(settings, source, flags)
         with targets_of(hosts, plan, view) as targets:
             if flags.dry_run:
                 return _show(targets, json=flags.json)
-            return _roll_out(plan, targets, view, flags)
+            status = _roll_out(plan, targets, view, flags)
+        for remark in source.notes:
+            view.say(f"note: {remark}")
+        return status
 
 
 def rollback(
@@ -175,6 +175,8 @@ def _show(targets: Sequence[Target], *, json: bool) -> int:
         for target, outcome in looked
     ]
     display.table(["host", "route", "from", "to", "would remove", "problem"], rows)
+    from ..fleet.folding import folded, groups_of
+
     print("\nfunctions that all scripts begin with:")
     print(_indented(layout.FUNCTIONS))
     for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):

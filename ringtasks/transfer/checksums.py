@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..client import SSHClient
 from ..errors import RingtasksError
+from ..places import word
 from .asking import ask
-from .places import word
 
 __all__ = ["Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
 

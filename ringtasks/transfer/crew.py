@@ -11,11 +11,11 @@ from ..errors import RingtasksError, UsageError
 from ..fanout import each
 from ..inventory import HostConfig, load_inventory
 from ..selection import select
+from ..stopping import Stop
 from .haul import Haul, TransferError
 from .one_host import Work
 from .options import Options
 from .results import HostTransfer, OnProgress, TransferResult
-from .stopping import Stop
 
 __all__ = ["Host", "Hosts", "OnEnded", "clients_of", "transfer"]
 

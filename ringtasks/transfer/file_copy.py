@@ -17,12 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..places import above, joined, name_of, word
 from ..result import SSHResult
 from ..script import quote
 from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
 from .haul import Haul, TransferError
-from .places import above, joined, name_of, word
 from .rsync_output import Change
 from .survey import Found, Survey
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from ..client import SSHClient
 from ..errors import RingtasksError
 from ..faults import printable
+from ..places import word
 from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
+from ..stopping import Stop
 from .asking import ask
 from .options import Options
 from .pace import Pace
-from .places import word
 from .results import HostTransfer, OnProgress, Progress
 from .rsync import Moved, Rsync, Rules, local_rsync
 from .rsync_output import Change, Meter
-from .stopping import Stop
 from .survey import Survey, survey
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..places import above, is_glob, joined, name_of, on_host
 from .haul import Haul, TransferError
-from .places import above, is_glob, joined, name_of, on_host
 from .survey import FILE, FOLDER, NOTHING, Found, Survey
 from .tree_copy import get_tree, put_tree
 

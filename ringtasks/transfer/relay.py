@@ -25,6 +25,7 @@ from ..config import SSHConfig
 from ..errors import RingtasksError
 from ..faults import printable
 from ..hostkeys import HostKey, KnownHosts
+from ..places import above, name_of, word
 from ..result import INTERRUPTED
 from ..script import one_line, quote
 from .asking import ask
@@ -32,7 +33,6 @@ from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
 from .haul import Haul, TransferError
 from .one_host import Work, landing
-from .places import above, name_of, word
 
 __all__ = ["relayed"]
 

@@ -24,14 +24,14 @@ from pathlib import Path
 from ..client import SSHClient
 from ..errors import UsageError
 from ..faults import printable
+from ..places import on_host, word
 from ..result import SSHResult
 from ..script import one_line, quote
+from ..stopping import Stop
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
-from .places import on_host, word
 from .rsync_flags import Rules, Version, flags, parse_version
 from .rsync_output import Change, Meter, parse_change, parse_meter, parse_stat
-from .stopping import Stop
 
 __all__ = ["Moved", "Rsync", "Rules", "local_rsync"]
 

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 
 from ..client import SSHClient
+from ..places import above, word, words
 from ..result import SSHResult
 from .asking import ask
-from .places import above, word, words
 
 __all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..places import name_of, words
 from .haul import Haul, TransferError
-from .places import name_of, words
 from .rsync import Moved, Rsync
 from .survey import Found, Survey
 

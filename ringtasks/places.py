@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 import re
 
-from ..config import SSHConfig
-from ..errors import UsageError
-from ..script import path, quote
+from .config import SSHConfig
+from .errors import UsageError
+from .script import path, quote
 
 __all__ = ["above", "is_glob", "joined", "name_of", "on_host", "word", "words"]
 

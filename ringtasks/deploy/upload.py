@@ -1,0 +1,49 @@
+"""The files of a release to a host: what the last one has is not sent again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..client import SSHClient
+from ..errors import UsageError
+from ..places import joined
+from ..stopping import Stop
+from ..transfer.haul import Haul, TransferError
+from ..transfer.options import Options
+from ..transfer.tree_copy import put_tree
+from . import layout
+from .settings import DeploySettings
+from .source import Source
+from .steps import Place
+
+__all__ = ["Sent", "upload"]
+
+_USAGE_STATUS = 2
+
+
+class Sent(NamedTuple):
+    """What became of it; ``error`` None: all of it is there."""
+
+    error: str | None
+    returncode: int
+    sent_bytes: int
+
+
+def upload(
+    client: SSHClient, place: Place, settings: DeploySettings, source: Source, stop: Stop
+) -> Sent:
+    """Make the host's ``source`` folder hold the files, however often the link is lost."""
+    options = Options(
+        exclude=(*settings.exclude, f"/{layout.MARK}"),
+        delete=True,
+        timeout=settings.upload_timeout,
+    )
+    haul = Haul(client, options, stop, None)
+    target = joined(place.root, "source")
+    try:
+        put_tree(haul, source.folder(), target, None, follow_outside=False, verify=False)
+    except TransferError as error:
+        return Sent(str(error), error.returncode, haul.ended().sent_bytes)
+    except UsageError as error:  # git, say, could not give them
+        return Sent(str(error), _USAGE_STATUS, 0)
+    return Sent(None, 0, haul.ended().sent_bytes)
