@@ -47,7 +47,7 @@ def main() -> None:
             fleet = _fleet(folder / "app", server, key, addresses)
             try:
                 unchanged(fleet, server, key, given.files, given.rounds)
-                fanout(fleet, given.hosts, given.rounds)
+                given.hosts and fanout(fleet, given.hosts, given.rounds)
             finally:
                 fleet.inv("disconnect")
                 fleet.stop()

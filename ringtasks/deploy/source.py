@@ -58,7 +58,7 @@ class Source:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its owner should know; takes its time."""
+        """What its owner should know; best asked for late."""
         return ()
 
     def has(self, name: str) -> bool:
@@ -100,16 +100,16 @@ class _Revision(Source):
 
     def __init__(self, ref: str) -> None:
         super().__init__()
-        self._ref = ref
         named = [f"{ref}^{{{kind}}}" for kind in ("commit", "tree")]
         found = _git("rev-parse", "--revs-only", *named).split()
         if len(found) != len(named):
             raise UsageError(f"deploy: ref: {ref}: is no revision of this repository")
         self.revision, self.content = found[0], f"git-{found[1]}"
+        self._status = self._look_for_changes() if ref == "HEAD" else None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        is_changed = self._ref == "HEAD" and _git("status", "--porcelain", "--untracked-files=no")
+        is_changed = self._status is not None and self._status.communicate(timeout=_TIMEOUT)[0]
         return ("changes that are not committed were left out",) if is_changed else ()
 
     def has(self, name: str) -> bool:
@@ -118,6 +118,22 @@ class _Revision(Source):
         except UsageError:
             return False
         return True
+
+    def _look_for_changes(self) -> subprocess.Popen[bytes]:
+        """While the hosts are asked: git looks at every file."""
+        looking = subprocess.Popen(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+        def end() -> None:
+            looking.kill()
+            looking.communicate()
+
+        self._resources.callback(end)
+        return looking
 
     def _made(self) -> Path:
         folder = self._own_folder()
