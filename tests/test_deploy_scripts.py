@@ -1,0 +1,291 @@
+"""The scripts of a deploy in real shells: dash, bash, BusyBox with nothing but its own tools."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ringtasks.deploy import layout, locking
+from ringtasks.deploy.locking import Note, parse_held
+from ringtasks.deploy.records import HostState, Kind, parse_state
+from ringtasks.deploy.release import Release
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_OLD = Release("20260101T000000Z-abc-0001", "abc", "ann@laptop", "laptop")
+_NEW = Release("20260102T000000Z-def-0002", "def", "ann@laptop", "laptop", "https://ci.example/7")
+
+
+@pytest.fixture(params=["dash", "bash --posix", "busybox ash"])
+def run(request: pytest.FixtureRequest, tmp_path: Path, require: Callable[[str], None]) -> Run:
+    """Runs a script in the deploy path ``tmp_path / "app"``."""
+    shell = request.param.split()
+    require(shell[0])
+    path = os.environ["PATH"]
+    if shell[0] == "busybox":
+        path = str(_busybox_tools(tmp_path / "busybox"))
+        shell[0] = shutil.which("busybox") or ""
+
+    def run(script: str, *, makes: bool = True) -> subprocess.CompletedProcess[str]:
+        text = layout.inside(str(tmp_path / "app"), script, makes=makes)
+        return subprocess.run(
+            [*shell, "-c", text],
+            capture_output=True,
+            text=True,
+            env={"PATH": path, "HOME": str(tmp_path)},
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_release_is_built_switched_to_and_put_back(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    _released(run, app, _OLD, "one")
+    assert _state(run).current == _OLD.id
+    _released(run, app, _NEW, "two")
+    assert (app / "current" / "file").read_text() == "two"
+    assert (app / "current" / "data" / "kept").read_text() == "yes"
+
+    done = run(layout.put_back(_NEW, _OLD.id, "check: exit status 1"))
+
+    assert done.returncode == 0, done.stderr
+    state = _state(run)
+    assert (state.current, state.releases) == (_OLD.id, (_OLD.id, _NEW.id))
+    assert (app / "current" / "file").read_text() == "one"
+    assert state.verdict(_NEW.id) == Kind.FAILED
+    assert state.revision == "abc"
+    assert state.drift is None
+
+
+def test_the_switch_is_never_seen_half_done(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    for release in (_OLD, _NEW):
+        _released(run, app, release, release.revision)
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", _WATCH, str(app / "current" / "file"), str(tmp_path / "stop")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    for number in range(20):
+        assert run(layout.switch((_OLD, _NEW)[number % 2])).returncode == 0
+    (tmp_path / "stop").touch()
+    seen, _ = watcher.communicate(timeout=20)
+
+    assert set(seen.split()) == {"abc", "def"}
+
+
+_WATCH = """
+import pathlib, sys
+seen = set()
+while not pathlib.Path(sys.argv[2]).exists():
+    try:
+        seen.add(pathlib.Path(sys.argv[1]).read_text())
+    except FileNotFoundError:
+        seen.add("nothing")
+print(*seen)
+"""
+
+
+def test_each_of_our_own_scripts_may_run_twice(run: Run, tmp_path: Path) -> None:
+    note = Note("0" * 16, "ann", "laptop", "abc")
+    _released(run, tmp_path / "app", _OLD, "one")
+    scripts = [
+        locking.acquire(note, 60),
+        layout.ready_for_files(),
+        layout.took_files("content"),
+        layout.build(_NEW, ["data/"], [], is_old=False),
+        layout.switch(_NEW),
+        layout.put_back(_NEW, _OLD.id, "no"),
+        layout.prune([_NEW.id]),
+        locking.release(note.token),
+    ]
+    (tmp_path / "app" / "source").mkdir(exist_ok=True)
+
+    for script in scripts:
+        for _ in range(2):
+            done = run(script)
+            assert done.returncode == 0, (script, done.stderr)
+
+    state = _state(run)
+    assert (state.current, state.releases, state.held) == (_OLD.id, (_OLD.id,), None)
+
+
+def test_a_first_release_that_fails_leaves_nothing_current(run: Run, tmp_path: Path) -> None:
+    _released(run, tmp_path / "app", _NEW, "two")
+
+    assert run(layout.put_back(_NEW, None, "no")).returncode == 0
+
+    assert _state(run).current is None
+    assert not (tmp_path / "app" / "current").is_symlink()
+
+
+def test_what_is_in_the_way_is_told_and_left(run: Run, tmp_path: Path) -> None:
+    _released(run, tmp_path / "app", _OLD, "one")
+    current = tmp_path / "app" / "current"
+    current.unlink()
+    current.mkdir()
+
+    done = run(layout.switch(_OLD))
+
+    assert done.returncode == 1
+    assert "current: is in the way, and no symbolic link" in done.stderr
+    assert current.is_dir()
+
+
+def test_a_build_that_was_broken_off_is_begun_anew(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    _source(app, "two")
+    half = app / "releases" / _NEW.id
+    half.mkdir(parents=True)
+    (half / "half").touch()
+
+    done = run(layout.build(_NEW, [], ["echo built > built"], is_old=False))
+
+    assert done.returncode == 0, done.stderr
+    assert not (half / "half").exists()
+    assert {path.name for path in half.iterdir()} == {"file", "built", layout.MARK}
+
+
+def test_a_build_says_so_where_an_old_file_was_written_to(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    _source(app, "two")
+    assert run(layout.took_files("content")).returncode == 0
+    later = time.time() + 5
+    os.utime(app / "source" / "file", (later, later))
+
+    done = run(layout.build(_NEW, [], [], is_old=True))
+
+    assert (done.returncode, done.stdout) == (0, "changed\n")
+    assert _state(run).releases == ()
+
+
+def test_a_command_that_fails_ends_the_build_with_its_status(run: Run, tmp_path: Path) -> None:
+    _source(tmp_path / "app", "two")
+
+    done = run(layout.build(_NEW, [], ["echo before; (exit 7); echo after"], is_old=False))
+
+    assert done.returncode == 7
+    assert done.stdout == ""
+    assert done.stderr == "before\n"
+    assert _state(run).releases == ()
+
+
+def test_of_many_who_want_the_lock_one_gets_it(run: Run) -> None:
+    notes = [Note(f"{n:016x}", f"user{n}", "laptop", "abc") for n in range(16)]
+
+    with ThreadPoolExecutor(16) as threads:
+        done = list(threads.map(lambda note: run(locking.acquire(note, 60)), notes))
+
+    winners = [note for note, result in zip(notes, done, strict=True) if result.returncode == 0]
+    assert len(winners) == 1
+    held = {parse_held(result.stdout) for result in done if result.returncode}
+    assert {found.who for found in held if found} == {winners[0].who}
+
+
+def test_of_many_who_find_it_expired_one_takes_it_over(run: Run) -> None:
+    for round_ in range(3):
+        gone = Note(f"{round_ + 1:016x}", "gone", "laptop", "abc")
+        assert run(locking.acquire(gone, -10)).returncode == 0
+        notes = [Note(f"{round_}{n:015x}", f"user{n}", "laptop", "abc") for n in range(100, 116)]
+
+        with ThreadPoolExecutor(16) as threads:
+            done = list(threads.map(lambda note: run(locking.acquire(note, 60)), notes))
+
+        (winner,) = [
+            note for note, result in zip(notes, done, strict=True) if not result.returncode
+        ]
+        held = _state(run).held
+        assert held is not None
+        assert held.who == winner.who
+        run(locking.release(winner.token))
+
+
+def test_a_lock_that_lives_is_not_taken_over_and_tells_whose_it_is(run: Run) -> None:
+    mine = Note("a" * 16, "ann\nx", "laptop", "abc", "https://ci.example/7")
+    other = Note("b" * 16, "bob", "desk", "def")
+    run(locking.acquire(mine, 60))
+
+    done = run(locking.acquire(other, 60))
+
+    held = parse_held(done.stdout)
+    assert done.returncode == 1
+    assert held is not None
+    assert str(held).startswith("ann x on laptop, deploying abc for")
+    assert str(held).endswith(", https://ci.example/7")
+    assert held.until - held.now in range(55, 61)
+
+
+def test_who_has_lost_the_lock_does_nothing(run: Run, tmp_path: Path) -> None:
+    mine, other = Note("a" * 16, "ann", "laptop", "abc"), Note("b" * 16, "bob", "desk", "def")
+    run(locking.acquire(mine, -10))
+    assert run(locking.acquire(other, 60)).returncode == 0
+
+    done = run(locking.holding(mine.token, 60) + "touch done\n")
+    given_back = run(locking.release(mine.token))
+
+    assert done.returncode == 1
+    assert not (tmp_path / "app" / "done").exists()
+    held = parse_held(done.stdout)
+    assert held is not None
+    assert held.who == "bob"
+    assert given_back.returncode == 0
+    assert _state(run).held is not None
+
+
+def test_a_host_that_went_down_while_a_lock_was_removed_does_not_keep_it(
+    run: Run, tmp_path: Path
+) -> None:
+    run(locking.acquire(Note("a" * 16, "ann", "laptop", "abc"), -10))
+    inside = tmp_path / "app" / ".locks" / f"{'a' * 16}.end"
+    inside.mkdir()
+    long_ago = time.time() - 300
+    os.utime(inside, (long_ago, long_ago))
+
+    done = run(locking.acquire(Note("b" * 16, "bob", "desk", "def"), 60))
+
+    assert done.returncode == 0, done.stdout
+
+
+def _released(run: Run, app: Path, release: Release, text: str) -> None:
+    _source(app, text)
+    shared = app / "shared" / "data"
+    shared.mkdir(parents=True, exist_ok=True)
+    (shared / "kept").write_text("yes")
+    for script in (
+        layout.build(release, ["data/"], [], is_old=False),
+        layout.switch(release),
+        layout.note(Kind.GOOD, release) + "\n",
+    ):
+        done = run(script)
+        assert done.returncode == 0, done.stderr
+
+
+def _source(app: Path, text: str) -> None:
+    shutil.rmtree(app / "source", ignore_errors=True)
+    (app / "source").mkdir(parents=True)
+    (app / "source" / "file").write_text(text)
+
+
+def _state(run: Run) -> HostState:
+    return parse_state(run(layout.state()).stdout)
+
+
+def _busybox_tools(folder: Path) -> Path:
+    program = shutil.which("busybox")
+    assert program
+    folder.mkdir()
+    applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True)
+    for name in applets.stdout.split():
+        (folder / name).symlink_to(program)
+    return folder
