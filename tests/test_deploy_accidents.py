@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.deploys import Fleet, until
+from tests.support.faulty import Wire
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,7 @@ def test_a_deploy_that_is_killed_leaves_whole_releases_and_the_next_one_works(
     done = fleet.inv("deploy")
 
     assert done.returncode == 0, done.stderr
+    assert "is it still there?" not in done.stderr  # who died on this machine is not waited for
     assert fleet.served() == ["last/last"]
     for host in fleet.hosts:
         assert not (fleet.root(host) / "lock").is_symlink()
@@ -113,6 +116,32 @@ def test_a_terminated_ci_job_lets_go_of_the_hosts(fleet: Fleet) -> None:
     assert deploying.returncode == 130
     for host in fleet.hosts:
         assert not (fleet.root(host) / "lock").is_symlink()
+
+
+def test_a_link_that_is_lost_at_any_moment_leaves_the_host_on_a_whole_release(
+    fleet: Fleet,
+) -> None:
+    host = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]["web2"]
+    fleet.configure(hosts="web1,web2", build=["sleep 0.05"])
+    outcomes = []
+    with Wire(host["ssh_host"], host["ssh_port"]) as wire:
+        own = {**host, "ssh_host": wire.address, "ssh_port": wire.port, "use_control_master": False}
+        fleet.reach("web2", own)
+        fleet.commit("v0")
+        assert fleet.inv("deploy").returncode == 0
+        whole = wire.bytes_from_client
+        for moment in range(10):
+            fleet.commit(f"v{moment + 1}")
+            # After the log-in, which is told as any host that cannot be reached.
+            wire.cut_after(3000 + (whole - 3000) * moment // 10)
+            done = fleet.inv("deploy")
+            outcomes.append(done.returncode)
+            standing = {fleet.services[name].get() for name in ("web1", "web2")}
+            assert len(standing) == 1, done.stderr  # both are new, or both were put back
+            for name in ("web1", "web2"):
+                assert (fleet.current(name) / ".ringtasks-release").exists()
+                assert not (fleet.root(name) / "lock").is_symlink()
+    assert 0 in outcomes
 
 
 def test_a_lock_of_a_dead_deploy_elsewhere_is_taken_over_once_it_has_expired(fleet: Fleet) -> None:

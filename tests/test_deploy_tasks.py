@@ -27,6 +27,8 @@ def test_what_is_unchanged_is_not_sent_again(fleet: Fleet) -> None:
     assert 1000 < third["web1"]["sent_bytes"] < 10_000
     assert (fleet.current("web6") / "file7").read_text() == "y" * 1000
     assert (fleet.current("web6") / "file8").read_text() == "x" * 1000
+    first_release, *_, last_release = fleet.releases("web6")
+    assert (last_release / "file8").samefile(first_release / "file8")
 
 
 def test_unchanged_files_are_links_without_a_build_and_copies_with_one(fleet: Fleet) -> None:

@@ -60,6 +60,13 @@ class Fleet:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
+    def reach(self, host: str, fields: Mapping[str, Any]) -> None:
+        """Change how a host is reached."""
+        path = self.folder / "hosts" / "hosts.yaml"
+        known = yaml.safe_load(path.read_text())
+        known["hosts"][host] = dict(fields)
+        path.write_text(yaml.safe_dump(known, sort_keys=False))
+
     def configure(self, **settings: Any) -> None:
         """Change settings; None removes one."""
         self.settings.update(settings)
