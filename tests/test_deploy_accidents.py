@@ -15,7 +15,9 @@ from tests.support.faulty import Wire
 
 
 @pytest.mark.parametrize(
-    "moments", [8, pytest.param(50, marks=pytest.mark.heavy)], ids=["8 times", "50 times"]
+    "moments",
+    [8, pytest.param(50, marks=[pytest.mark.heavy, pytest.mark.timeout(400)])],
+    ids=["8 times", "50 times"],
 )
 def test_a_deploy_that_is_killed_leaves_whole_releases_and_the_next_one_works(
     fleet: Fleet, moments: int

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from tests.support.deploys import Fleet
 
@@ -418,6 +419,48 @@ def test_settings_that_cannot_be_are_told_by_name(
 
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_a_key_in_the_environment_is_all_that_a_ci_job_needs(
+    fleet: Fleet, client_key: Path
+) -> None:
+    hosts = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]
+    for host, own in hosts.items():
+        fleet.reach(host, {name: own[name] for name in own if name != "ssh_key"})
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy", RINGTASKS_SSH_KEY=client_key.read_text(), CI="true")
+
+    assert done.returncode == 0, done.stderr
+    assert fleet.served() == ["v1/v1"]
+
+
+def test_hosts_that_failed_are_left_there_where_that_is_wanted(fleet: Fleet) -> None:
+    fleet.configure(check_timeout=1)
+    fleet.commit("v1", bad_on="web2")
+
+    done = fleet.inv("deploy", "--no-revert", "--json")
+
+    told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1
+    assert told["web2"]["standing"] == "failed, and left on the new release"
+    assert told["web1"]["standing"] == "deployed"
+    assert fleet.served() == ["v1/v1"]
+
+
+def test_failures_within_the_limit_do_not_stop_the_others(fleet: Fleet) -> None:
+    fleet.configure(check_timeout=1, serial=2)
+    fleet.commit("v1")
+    fleet.inv("deploy")
+    fleet.commit("v2", bad_on="web2")
+
+    done = fleet.inv("deploy", "--max-failures", "50%", "--json")
+
+    told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1
+    assert told.pop("web2")["standing"] == "put back"
+    assert {line["standing"] for line in told.values()} == {"deployed"}
+    assert fleet.services["web2"].get() == "v1/v1"
 
 
 def test_changes_that_are_not_committed_are_told_of(fleet: Fleet) -> None:
