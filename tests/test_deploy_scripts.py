@@ -56,7 +56,7 @@ def test_a_release_is_built_switched_to_and_put_back(run: Run, tmp_path: Path) -
     assert (app / "current" / "file").read_text() == "two"
     assert (app / "current" / "data" / "kept").read_text() == "yes"
 
-    done = run(layout.put_back(_NEW, _OLD.id, "check: exit status 1"))
+    done = run(layout.put_back(_NEW, f"releases/{_OLD.id}", "check: exit status 1"))
 
     assert done.returncode == 0, done.stderr
     state = _state(run)
@@ -106,7 +106,7 @@ def test_each_of_our_own_scripts_may_run_twice(run: Run, tmp_path: Path) -> None
         layout.took_files("content"),
         layout.build(_NEW, ["data/"], [], is_old=False),
         layout.switch(_NEW),
-        layout.put_back(_NEW, _OLD.id, "no"),
+        layout.put_back(_NEW, f"releases/{_OLD.id}", "no"),
         layout.prune([_NEW.id]),
         locking.release(note.token),
     ]

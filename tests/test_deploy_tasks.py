@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.deploys import Fleet
+from tests.support.service import SERVE
 
 
 def test_what_is_unchanged_is_not_sent_again(fleet: Fleet) -> None:
@@ -419,6 +420,27 @@ def test_settings_that_cannot_be_are_told_by_name(
 
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_what_another_tool_has_deployed_is_left_and_gone_back_to(fleet: Fleet) -> None:
+    fleet.configure(check_timeout=1)
+    for host in fleet.hosts:
+        other = fleet.root(host) / "releases" / "20250101120000"
+        other.mkdir(parents=True)
+        for part in ("one", "two"):
+            (other / part).write_text("other")
+        (other / "serve.py").write_text(SERVE)
+        (other / "check.py").touch()
+        (fleet.root(host) / "current").symlink_to(other)
+    fleet.commit("v1", bad_on="web1")
+
+    done = fleet.inv("deploy", "--json")
+
+    assert done.returncode == 1
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line["standing"] for line in told} == {"put back"}
+    assert told[0]["current"] == str(fleet.root("web1") / "releases" / "20250101120000")
+    assert fleet.served() == ["other/other"]
 
 
 def test_a_key_in_the_environment_is_all_that_a_ci_job_needs(

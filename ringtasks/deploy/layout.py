@@ -26,7 +26,7 @@ from ..faults import printable
 from ..script import path, quote
 from .locking import FUNCTIONS as LOCK_FUNCTIONS
 from .records import Kind
-from .release import Release
+from .release import Release, is_release
 
 __all__ = [
     "FUNCTIONS",
@@ -51,6 +51,8 @@ __all__ = [
 #: Says that a release is whole, and what it is of.
 MARK = ".ringtasks-release"
 _CONTENT = ".source-content"
+#: `release.is_release`, for the shell: what another tool has put there is left alone.
+_OURS = "????????T??????Z-*-????"
 _HISTORY_LINES = 1000
 #: So many of them the host tells.
 _TOLD_LINES = 300
@@ -114,7 +116,7 @@ def ready_for_files() -> str:
     return f"""
 mkdir -p releases shared source || exit 1
 rm -f {_CONTENT}
-for folder in releases/*; do [ -f "$folder/{MARK}" ] || discard "$folder"; done
+for folder in releases/{_OURS}; do [ -f "$folder/{MARK}" ] || discard "$folder"; done
 """
 
 
@@ -165,18 +167,19 @@ lead_to {target} || exit 1
 {note(Kind.SWITCHED, release, why)}"""
 
 
-def put_back(release: Release, previous: str | None, why: str) -> str:
+def put_back(release: Release, link: str | None, why: str) -> str:
     """Undoes the switch, if there was one.
 
-    :param previous: what was current before; None: nothing was.
+    :param link: where ``current`` is to lead again; None: there was nothing before.
     """
-    back = f"lead_to releases/{previous} || exit 1" if previous else "rm -f current"
-    old = release._replace(id=previous or "", revision="")
+    back = f"lead_to {quote(link)} || exit 1" if link else "rm -f current"
+    previous = (link or "").removeprefix("releases/")
+    old = release._replace(id=previous, revision="")
     return f"""
 {note(Kind.FAILED, release, why)}
 if [ "$(readlink current)" = releases/{release.id} ]; then
   {back}
-  {note(Kind.SWITCHED, old, f"back from {release.id}") if previous else ""}
+  {note(Kind.SWITCHED, old, f"back from {release.id}") if is_release(previous) else ""}
 fi
 """
 

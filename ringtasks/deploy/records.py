@@ -52,16 +52,25 @@ class Event(NamedTuple):
 class HostState:
     """What is on a host; nothing at all where nothing was deployed."""
 
-    current: str | None = None
-    """The release that ``current`` leads to."""
-    strange: str | None = None
-    """Where ``current`` leads instead, if it was not ringtasks that switched it."""
+    link: str | None = None
+    """Where ``current`` leads; not to be trusted."""
     releases: tuple[str, ...] = ()
     """Whole ones, the oldest first."""
     content: str | None = None
     """Of the files that were sent last (`source.Source.content`)."""
     history: tuple[Event, ...] = ()
     held: Held | None = None
+
+    @property
+    def current(self) -> str | None:
+        """The release that ``current`` leads to."""
+        name = (self.link or "").removeprefix("releases/")
+        return name if is_release(name) else None
+
+    @property
+    def stands_on(self) -> str | None:
+        """The same for people: where somebody else has made ``current``, where it leads."""
+        return self.current or (printable(self.link) if self.link else None)
 
     @property
     def revision(self) -> str | None:
@@ -88,8 +97,8 @@ class HostState:
     def drift(self) -> str | None:
         """How what is there differs from what was deployed; None: it does not."""
         switched = [event.release for event in self.history if event.kind == Kind.SWITCHED]
-        if self.strange is not None:
-            return f"current leads to {self.strange}, which is no release"
+        if self.link and not self.current:
+            return f"current leads to {self.stands_on}, which is no release"
         if self.current and self.current not in self.releases:
             return f"current leads to {self.current}, which is not there or not whole"
         if switched and self.current != switched[-1]:
@@ -103,12 +112,9 @@ def parse_state(text: str) -> HostState:
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         said.setdefault(kind, []).append(rest)
-    link = said.get("current", [""])[-1]
-    current = link.removeprefix("releases/")
     contents = said.get("content", [])
     return HostState(
-        current=current if is_release(current) else None,
-        strange=printable(link) if link and not is_release(current) else None,
+        link=said.get("current", [""])[-1] or None,
         releases=tuple(sorted(name for name in said.get("release", []) if is_release(name))),
         content=contents[-1] if contents else None,
         history=tuple(filter(None, map(_event, said.get("history", [])))),

@@ -131,12 +131,15 @@ def activation(plan: Plan, place: Place, previous: str | None) -> Sequence[Step]
     return steps
 
 
-def put_back(plan: Plan, place: Place, previous: str | None, why: str) -> Sequence[Step]:
-    """From the release that failed to the one before."""
-    script = layout.put_back(plan.release, previous, why)
+def put_back(plan: Plan, place: Place, link: str | None, why: str) -> Sequence[Step]:
+    """From the release that failed to the one before.
+
+    :param link: where ``current`` led then; None: there was none.
+    """
+    script = layout.put_back(plan.release, link, why)
     undo = Step("put back", _held(plan, place, script))
     again = [step._replace(name=f"{step.name} again") for step in _confirmation(plan, place)]
-    return [undo, *(again if previous else ())]
+    return [undo, *(again if link else ())]
 
 
 def finish(plan: Plan, place: Place, removed: Sequence[str], failed: str | None) -> Step:

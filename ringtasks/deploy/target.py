@@ -145,13 +145,13 @@ class Target:
 
     def put_back(self) -> Outcome:
         """Undo `activate`, whatever came of it."""
-        previous = self._previous()
+        link = self._link_before()
         why = self.report.error or "put back with the others"
-        undo, *confirmation = steps.put_back(self.plan, self.place, previous, why)
+        undo, *confirmation = steps.put_back(self.plan, self.place, link, why)
         outcome = self._run(undo)
         if not outcome:
             return outcome
-        self.report.current = previous
+        self.report.current = HostState(link).stands_on
         for step in confirmation if self._has_switched else ():
             if not self._run(step):
                 break  # it is back all the same, and its error stands in the report
@@ -209,7 +209,7 @@ class Target:
             result = self._own(steps.lock(self.plan, self.place, dead))
             if result.success:
                 self.state = parse_state(result.stdout)
-                self.report.previous = self.report.current = self.state.current
+                self.report.previous = self.report.current = self.state.stands_on
                 return Outcome()
             held = self._other_holder(result.stdout)
             if held is None:
@@ -316,12 +316,15 @@ class Target:
         held = parse_held(stdout)
         return held if held and held.token != self.plan.token else None
 
-    def _previous(self) -> str | None:
-        """What this host goes back to: what it had, unless that is known to be bad."""
+    def _link_before(self) -> str | None:
+        """Where ``current`` is to lead again: where it did, unless that is known to be bad."""
         state = self.state
-        if state.current and state.verdict(state.current) == Kind.FAILED:
-            return way_back(state)
-        return state.current if state.current in state.releases else way_back(state)
+        is_bad = state.current and state.verdict(state.current) == Kind.FAILED
+        is_gone = state.current and state.current not in state.releases
+        if not (is_bad or is_gone):
+            return state.link
+        good = way_back(state)
+        return f"releases/{good}" if good else None
 
     def _state_now(self) -> HostState:
         """After the release was found good."""
@@ -329,7 +332,7 @@ class Target:
         good = Event("", Kind.GOOD, release.id, release.revision, "", "", "")
         return replace(
             self.state,
-            current=release.id,
+            link=f"releases/{release.id}",
             releases=tuple(sorted({*self.state.releases, release.id})),
             history=(*self.state.history, good),
         )

@@ -39,6 +39,9 @@ _CHUNK_BYTES = 256 * 1024
 _UNKNOWN_STATUS = 255  # as ssh tells it
 _MAX_STDERR_BYTES = 64 * 1024
 
+#: rsync writes line by line: to be woken for each of 20,000 costs as much as to send the files.
+_FEW_BYTES, _GATHERING = 4096, 0.005
+
 OnLine = Callable[[str], None]
 
 
@@ -171,6 +174,8 @@ class Piped:
                 *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
                 for line in lines:
                     self._on_line(os.fsdecode(line))
+                if len(chunk) < _FEW_BYTES:
+                    time.sleep(_GATHERING)
         process.wait()
         reading.join(_CLEANUP_TIMEOUT)
 

@@ -49,7 +49,7 @@ def parse_change(line: str) -> Change | None:
     kind = "deleted" if item.startswith("*deleting") else "made"
     if item[0] in "<>" and item[1:2] == "f":
         kind = "sent"
-    return Change(kind, _unescaped(name), int(size.replace(",", "")))
+    return Change(kind, _unescaped(name), _whole(size))
 
 
 def parse_meter(line: str) -> Meter | None:
@@ -59,17 +59,23 @@ def parse_meter(line: str) -> Meter | None:
         return None
     done, percent, rate, unit = found.groups()
     in_bytes = float(rate.replace(",", "")) * _UNITS[unit]
-    return Meter(int(done.replace(",", "")), int(percent), in_bytes)
+    return Meter(_whole(done), int(percent), in_bytes)
 
 
 def parse_stat(line: str) -> tuple[str, int] | None:
     """A line of ``--stats``: such as ("Total bytes sent", 1234)."""
     found = _STAT.match(line)
-    return (found[1], int(found[2].replace(",", ""))) if found else None
+    return (found[1], _whole(found[2])) if found else None
+
+
+def _whole(digits: str) -> int:
+    return int(digits.replace(",", ""))
 
 
 def _unescaped(name: str) -> str:
     """rsync prints control characters as ``\\#`` and three octal digits."""
+    if "\\#" not in name:  # as with nearly all of very many
+        return name
     raw = name.encode("utf-8", "surrogateescape")
     plain = _ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 255]), raw)
     return plain.decode("utf-8", "surrogateescape")
