@@ -35,6 +35,8 @@ __all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
 STOP_GRACE = 2.0
 #: Seconds for the whole of stopping and looking.
 _STOP_TIMEOUT = STOP_GRACE + 5.0
+#: Seconds to wait for the process id of what is to be stopped.
+_HELLO_TIMEOUT = 3.0
 #: Seconds to wait for the last output of what was stopped.
 _DRAIN_TIMEOUT = 1.0
 #: Seconds between looks at whether the host opens another session.
@@ -227,13 +229,28 @@ class Execution:
 
     def _stop(self, session: Session) -> Stopped:
         """End the processes on the host, look whether they are gone, take their last output."""
-        if self._pid is None or self._is_stop:
+        if self._is_stop:
+            return Stopped(is_gone=None)
+        with contextlib.suppress(LinkLostError):
+            self._await_hello(session)
+        if self._pid is None:
             return Stopped(is_gone=None)
         stopped = stop(self._link, self._pid, self._script.run_id, spare_link=self._spare_link)
         with contextlib.suppress(LinkLostError, BrokenPipeError):
             drained_by = time.monotonic() + _DRAIN_TIMEOUT
             self._receive_until(session, drained_by, is_draining=True)
         return stopped
+
+
+    def _await_hello(self, session: Session) -> None:
+        """Learn whom to stop: it may run already though its first words have not come yet."""
+        deadline = time.monotonic() + _HELLO_TIMEOUT
+        while self._pid is None and time.monotonic() < deadline:
+            happened = session.receive(_remaining(deadline))
+            if isinstance(happened, Exited):
+                return
+            if happened is not None:
+                self._take(happened.stream, happened.chunk)
 
 
 class _CancelledError(Exception):

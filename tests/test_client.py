@@ -18,6 +18,7 @@ import pytest
 
 import ringtasks
 from ringtasks import SSHClient, SSHConfig, close_all_clients, get_ssh_client
+from ringtasks.cancellation import Cancellation
 from ringtasks.health import SSHHealth
 from tests.support.faulty import Wire
 from tests.support.sshd import Sshd
@@ -273,6 +274,28 @@ def test_cancelling_ends_the_command_and_gives_its_thread_back(
     asyncio.run(cancel_many())
 
     await_that(lambda: not any(is_group_alive(pid) for pid in pids(tmp_path)))
+
+
+def test_what_has_only_just_started_is_ended_too(
+    sshd: Sshd, config: SSHConfig, tmp_path: Path
+) -> None:
+    with Wire(sshd.address, sshd.port, delay=0.2) as far:
+        away = replace(config, host=far.address, port=far.port, name="away")
+        cancellation = Cancellation()
+
+        def cancel_soon() -> None:
+            await_that(lambda: pids(tmp_path) != [])
+            cancellation.cancel()  # before its first words have come here
+
+        with SSHClient(away) as client:
+            client.run("true")
+            threading.Thread(target=cancel_soon).start()
+            command = f"echo $$ > {tmp_path}/1.pid; exec sleep 64"
+            result = client.run(command, cancellation=cancellation)
+
+    assert result.returncode == 130
+    assert "seen to be gone" in (result.error or "")
+    assert not any(is_group_alive(pid) for pid in pids(tmp_path))
 
 
 def test_a_call_cancelled_before_its_turn_never_runs(client: SSHClient, tmp_path: Path) -> None:
