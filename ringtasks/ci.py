@@ -1,13 +1,24 @@
-"""Which CI we run in, and who has started it: what the environment says of that."""
+"""Which CI this is, and who deploys.  Pure but for the user's name, which the system may know.
+
+Each CI tells this in variables of its own:
+GitHub (docs.github.com, "Variables reference"), GitLab ("Predefined CI/CD variables reference"),
+Jenkins ("Using a Jenkinsfile"; the user is from the plugin "build user vars"), Buildkite
+("Environment variables"), CircleCI ("Project values and variables"), Azure Pipelines ("Predefined
+variables").  ``CI=true`` alone is what nearly all set.
+"""
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+from urllib.parse import quote
 
 __all__ = ["Build", "found", "who"]
+
+Environ = Mapping[str, str]
 
 
 class Build(NamedTuple):
@@ -18,41 +29,74 @@ class Build(NamedTuple):
     actor: str = ""
 
 
-#: By the variable that tells each: its name, and the variables of link and actor.
-_KNOWN = {
-    "GITLAB_CI": ("GitLab CI", "CI_JOB_URL", "GITLAB_USER_LOGIN"),
-    "JENKINS_URL": ("Jenkins", "BUILD_URL", "BUILD_USER_ID"),
-    "BUILDKITE": ("Buildkite", "BUILDKITE_BUILD_URL", "BUILDKITE_BUILD_CREATOR"),
-    "CIRCLECI": ("CircleCI", "CIRCLE_BUILD_URL", "CIRCLE_USERNAME"),
-    "CI": ("CI", "", ""),
-}
+class _Kind(NamedTuple):
+    """How a CI is known: ``sign`` is set, and where it tells the rest, the first that is set."""
+
+    name: str
+    sign: str
+    link: str | Callable[[Environ], str]
+    actor: tuple[str, ...] = ()
 
 
-def found(environ: Mapping[str, str]) -> Build | None:
-    """The run that we are part of; None: there is no CI."""
-    if environ.get("GITHUB_ACTIONS"):
-        return Build("GitHub Actions", _github_link(environ), environ.get("GITHUB_ACTOR", ""))
-    for variable, (name, link, actor) in _KNOWN.items():
-        if environ.get(variable):
-            return Build(name, environ.get(link, ""), environ.get(actor, ""))
+def found(environ: Environ) -> Build | None:
+    """The CI whose variables are in ``environ``; None on anybody's own machine."""
+    for kind in _KINDS:
+        if environ.get(kind.sign):
+            link = environ.get(kind.link, "") if isinstance(kind.link, str) else kind.link(environ)
+            actor = next((environ[name] for name in kind.actor if environ.get(name)), "")
+            return Build(kind.name, link if link.startswith(("https://", "http://")) else "", actor)
+    # "false" and "0" are how people turn it off.
+    if environ.get("CI", "").lower() not in ("", "0", "false"):
+        return Build("CI")
     return None
 
 
-def who(environ: Mapping[str, str]) -> str:
-    """Who is responsible: who has started the CI's run, else this machine's user."""
-    build = found(environ)
-    if build and build.actor:
-        return build.actor
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = "somebody"
-    return f"{user}@{socket.gethostname()}"
+def who(environ: Environ) -> str:
+    """Who deploys: the CI's actor, else this machine's user and name, ``ann@laptop``."""
+    ci = found(environ)
+    if ci and ci.actor:
+        return ci.actor
+    return f"{_user(environ)}@{socket.gethostname() or 'localhost'}"
 
 
-def _github_link(environ: Mapping[str, str]) -> str:
-    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
-    if not all(environ.get(name) for name in names):
+def _github_link(environ: Environ) -> str:
+    server, repository, run = (
+        environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")
+    )
+    if not (server and repository and run):
         return ""
-    server, repository, run = (environ[name] for name in names)
-    return f"{server}/{repository}/actions/runs/{run}"
+    attempt = environ.get("GITHUB_RUN_ATTEMPT", "")
+    link = f"{server}/{repository}/actions/runs/{run}"
+    return f"{link}/attempts/{attempt}" if attempt else link
+
+
+def _azure_link(environ: Environ) -> str:
+    collection, project, build = (
+        environ.get(name, "")
+        for name in ("SYSTEM_COLLECTIONURI", "SYSTEM_TEAMPROJECT", "BUILD_BUILDID")
+    )
+    if not (collection and project and build):
+        return ""
+    return f"{collection.rstrip('/')}/{quote(project)}/_build/results?buildId={build}"
+
+
+_KINDS = (
+    _Kind("GitHub Actions", "GITHUB_ACTIONS", _github_link,
+          ("GITHUB_TRIGGERING_ACTOR", "GITHUB_ACTOR")),
+    _Kind("GitLab CI", "GITLAB_CI", "CI_JOB_URL", ("GITLAB_USER_LOGIN",)),
+    _Kind("Buildkite", "BUILDKITE", "BUILDKITE_BUILD_URL", ("BUILDKITE_BUILD_CREATOR",)),
+    _Kind("CircleCI", "CIRCLECI", "CIRCLE_BUILD_URL", ("CIRCLE_USERNAME",)),
+    _Kind("Azure Pipelines", "TF_BUILD", _azure_link, ("BUILD_REQUESTEDFOR",)),
+    _Kind("Jenkins", "JENKINS_URL", "BUILD_URL", ("BUILD_USER_ID",)),
+)  # fmt: skip
+
+
+def _user(environ: Environ) -> str:
+    """As ``getpass.getuser``; a container's user may have no name at all."""
+    for name in ("LOGNAME", "USER"):
+        if environ.get(name):
+            return environ[name]
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid{os.getuid()}"

@@ -26,6 +26,7 @@ __all__ = [
     "say",
     "table",
     "visible",
+    "visible_lines",
 ]
 
 
@@ -108,6 +109,11 @@ def visible(text: str) -> str:
     return "".join(
         char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
+
+
+def visible_lines(text: str) -> str:
+    """As `visible`, of a text whose lines stay lines."""
+    return "\n".join(visible(line.rstrip("\r")) for line in text.split("\n"))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

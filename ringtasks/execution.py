@@ -241,7 +241,6 @@ class Execution:
             self._receive_until(session, drained_by, is_draining=True)
         return stopped
 
-
     def _await_hello(self, session: Session) -> None:
         """Learn whom to stop: it may run already though its first words have not come yet."""
         deadline = time.monotonic() + _HELLO_TIMEOUT

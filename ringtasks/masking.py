@@ -1,25 +1,134 @@
-"""Secrets out of what people get to see."""
+"""Secrets leave no trace in what is shown: they become ``***``, also where they come in pieces.
+
+What is masked of a secret:
+
+* Each of its lines, as GitHub does: a key that a terminal has wrapped or indented is the same key.
+* Its base64 forms: ``curl -v`` and Kubernetes print what they were given that way.  Three, since
+  what stands before it moves it within groups of three bytes.
+* Its percent-encoded form: in addresses, and in the errors about them.
+
+Lines shorter than `MIN_LENGTH` are left alone: masking every ``a`` hides nothing and ruins the
+text.  Encryption, compression and hex are not looked through; nobody prints a secret so by chance.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import base64
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import quote
 
-__all__ = ["MASK", "masking"]
+__all__ = ["MIN_LENGTH", "MaskedStream", "Masker", "masking"]
 
-MASK = "***"
-#: A shorter one would take half of the text with it, and be no secret anyway.
-_LEAST = 4
+#: Characters.
+MIN_LENGTH = 4
+
+_MASK_LENGTH = 3
 
 
 def masking(secrets: Iterable[str]) -> Callable[[str], str]:
-    """What replaces each of them; of one with several lines each line, as output comes in lines."""
-    lines = {line.strip() for secret in secrets for line in secret.splitlines()}
-    # One that has another in it goes first.
-    hidden = sorted((line for line in lines if len(line) >= _LEAST), key=len, reverse=True)
+    """What masks ``secrets`` in a text."""
+    return Masker(secrets).text
 
-    def conceal(text: str) -> str:
-        for secret in hidden:
-            text = text.replace(secret, MASK)
-        return text
 
-    return conceal
+class Masker:
+    """Masks ``secrets`` in texts and streams; each run of secret characters becomes one mask.
+
+    Where secrets overlap, all of it is masked.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        lines = {
+            line.strip().encode("utf-8", "surrogatepass")
+            for secret in secrets
+            for line in re.split(r"[\r\n]+", secret)
+            if len(line.strip()) >= MIN_LENGTH
+        }
+        self._forms = tuple(sorted({form for line in lines for form in _forms(line)}))
+        self._mask = _mask(self._forms)
+
+    def text(self, text: str) -> str:
+        """``text`` without the secrets."""
+        if not self._forms:
+            return text
+        stream = self.stream()
+        masked = stream.feed(text.encode("utf-8", "surrogatepass")) + stream.end()
+        return masked.decode("utf-8", "surrogatepass")
+
+    def stream(self) -> MaskedStream:
+        """For one stream of bytes that come in pieces."""
+        return MaskedStream(self._forms, self._mask)
+
+
+class MaskedStream:
+    """Masks one stream; holds back only what may be the beginning of a secret."""
+
+    def __init__(self, forms: tuple[bytes, ...], mask: bytes) -> None:
+        self._forms, self._mask = forms, mask
+        self._longest = max(map(len, forms), default=0)
+        self._first_bytes = frozenset(form[0] for form in forms)
+        self._held = b""
+        self._hidden_bytes = 0
+        """So much of what is held belongs to a secret whose mask has been given out."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of all so far can be shown now."""
+        seen = self._held + chunk
+        return self._shown(seen, self._sure_bytes(seen))
+
+    def end(self) -> bytes:
+        """The rest, when nothing more comes."""
+        return self._shown(self._held, len(self._held))
+
+    def _sure_bytes(self, seen: bytes) -> int:
+        """Where the end of ``seen`` may be the beginning of a secret."""
+        for at in range(max(0, len(seen) - self._longest + 1), len(seen)):
+            tail = seen[at:]
+            if tail[0] in self._first_bytes and any(
+                len(form) > len(tail) and form.startswith(tail) for form in self._forms
+            ):
+                return at
+        return len(seen)
+
+    def _shown(self, seen: bytes, end: int) -> bytes:
+        """``seen`` up to ``end``, masked; the rest is held."""
+        shown, at = [], self._hidden_bytes
+        for first, last in sorted(_found(seen, self._forms)):
+            if first >= end:
+                break
+            if first >= at:
+                shown += [seen[at:first], self._mask]
+            at = max(at, last)
+        shown.append(seen[at:end])
+        self._held, self._hidden_bytes = seen[end:], max(0, at - end)
+        return b"".join(shown)
+
+
+def _found(seen: bytes, forms: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
+    """Where secrets begin and end in it, overlapping ones too."""
+    for form in forms:
+        at = seen.find(form)
+        while at >= 0:
+            yield at, at + len(form)
+            at = seen.find(form, at + 1)
+
+
+def _forms(line: bytes) -> Iterator[bytes]:
+    yield line
+    yield quote(line, safe="").encode()
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + line)
+        # The first characters hold bits of what stands before, the last those of what follows.
+        after = -(before + len(line)) % 3
+        own = encoded[(0, 2, 3)[before] : len(encoded) - (after + 1 if after else 0)]
+        yield own
+        yield own.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def _mask(forms: tuple[bytes, ...]) -> bytes:
+    """Of a character that is in no secret: else a mask and its neighbours could make up one."""
+    for char in itertools.chain("*#", map(chr, range(0x2580, 0x3000))):
+        if not any(char.encode() in form for form in forms):
+            return char.encode() * _MASK_LENGTH
+    raise AssertionError("secrets of every character there is")  # more than any variable can hold

@@ -387,7 +387,7 @@ def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
     assert errors == ["::error title=Deploy failed::web2: build: exit status 1: untouched"] or [
         "web2" in error for error in errors
     ] == [True]
-    assert "| <code>web2</code> | <code>untouched</code> |" in page.read_text()
+    assert "| web2 | untouched |" in page.read_text()
     suite = ET.parse(fleet.folder / "reports" / "deploy.xml").getroot()[0]
     (failed,) = [case for case in suite if case.find("failure") is not None]
     assert (failed.get("classname"), failed.get("name")) == ("web2", "build")

@@ -44,18 +44,15 @@ class RolloutView:
 
     def began(self, report: DeployReport, secrets: Sequence[str]) -> None:
         """Before the first step."""
-        if self._in_github:
-            for secret in secrets:
-                self._print(github.command("add-mask", secret))
+        for secret in secrets:
+            self._tell_github(github.command("add-mask", secret))
         self.say(f"{report.action} {report.release} by {report.who}: {len(report.hosts)} host(s)")
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
-        if self._in_github:
-            self._print(github.command("group", f"{action.value}: {len(hosts)} host(s)"))
+        self._tell_github(github.command("group", f"{action.value}: {len(hosts)} host(s)"))
 
     def action_ended(self, action: Action) -> None:
-        if self._in_github:
-            self._print(github.command("endgroup"))
+        self._tell_github(github.command("endgroup"))
 
     def output(self, host: str, chunk: bytes) -> None:
         if not self._is_verbose:
@@ -100,9 +97,8 @@ class RolloutView:
             f"in {report.elapsed_ms / 1000:.1f} s"
         )
         if self._in_github:
-            for host in report.hosts:
-                if host.error:
-                    self._print(github.annotation(host))
+            for line in github.faults(report):
+                self._tell_github(line)
             try:
                 github.write_summary(report, self._environ)
             except OSError as error:
@@ -112,7 +108,13 @@ class RolloutView:
         self._print(display.visible(f"{host}: {self.conceal(line.rstrip())}"))
 
     def _print(self, line: str) -> None:
-        self._screen.write(2, line.encode() + b"\n")
+        """What may hold words of a host: they are nothing that GitHub's runner obeys."""
+        shown = github.harmless(line) if self._in_github else line
+        self._screen.write(2, shown.encode() + b"\n")
+
+    def _tell_github(self, command: str) -> None:
+        if self._in_github:
+            self._screen.write(2, command.encode() + b"\n")
 
 
 def _fate(host: HostReport) -> str:
