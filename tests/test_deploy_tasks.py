@@ -394,6 +394,16 @@ def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
     assert "https://github.example/team/app/actions/runs/7" in fleet.history("web2")[-1][4]
 
 
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_done(fleet: Fleet) -> None:
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy", "--junit", "serve.py/deploy.xml")
+
+    assert done.returncode == 2
+    assert "--junit serve.py/deploy.xml: " in done.stderr
+    assert not (fleet.root("web1") / "releases").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

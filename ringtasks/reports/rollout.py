@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from .. import display
 from ..deploy.report import DeployReport, HostReport, Standing, StepReport
 from ..deploy.rollout import Action
+from ..masking import MIN_LENGTH
 from . import github
 from .screen import Screen
 
@@ -18,8 +19,6 @@ __all__ = ["RolloutView"]
 
 #: What a line of output may have before it is shown without its end.
 _MAX_LINE_BYTES = 64 * 1024
-
-
 #: Steps of our own, which nobody has to hear of where they are well.
 _QUIET = ("survey", "lock", "unlock")
 
@@ -45,7 +44,8 @@ class RolloutView:
     def began(self, report: DeployReport, secrets: Sequence[str]) -> None:
         """Before the first step."""
         for secret in secrets:
-            self._tell_github(github.command("add-mask", secret))
+            if len(secret) >= MIN_LENGTH:
+                self._tell_github(github.command("add-mask", secret))
         self.say(f"{report.action} {report.release} by {report.who}: {len(report.hosts)} host(s)")
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:

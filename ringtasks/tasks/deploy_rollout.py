@@ -16,7 +16,7 @@ from ..deploy.preparing import chosen_release, going_to, looked_at, new_plan, se
 from ..deploy.source import source_of
 from ..deploy.target import HELD_STATUS
 from ..exit_status import combined_status
-from ..reports.junit import write_junit
+from ..reports.junit import prepare_junit, write_junit
 from ..reports.rollout import RolloutView
 from ..terminal import terminable
 
@@ -99,6 +99,8 @@ def _view(flags: Flags) -> RolloutView:
 
 def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: Flags) -> int:
     view.conceal = plan.conceal
+    if flags.junit is not None:
+        prepare_junit(Path(flags.junit))
     if not _hook(plan, "before"):
         view.say("hooks: before: failed: nothing was done")
         return 1
