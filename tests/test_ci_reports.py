@@ -346,7 +346,7 @@ class TestRolloutView:
 
         assert [line for line in lines if obeyed(line)] == [
             "::add-mask::s3cret",
-            "::group::stage: 1 host(s)",
+            "::group::stage: 1 host",
             "::endgroup::",
             "::error title=h1%3A put back::##[add-mask]h1",
         ]

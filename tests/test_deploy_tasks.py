@@ -380,7 +380,7 @@ def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
 
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    assert "::group::stage: 6 host(s)" in lines
+    assert "::group::stage: 6 hosts" in lines
     assert lines.count("::endgroup::") == sum(line.startswith("::group::") for line in lines)
     assert "::error::not from us" not in lines
     errors = [line for line in lines if line.startswith("::error")]

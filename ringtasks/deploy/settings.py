@@ -109,7 +109,10 @@ def parse(given: object, **flags: Any) -> DeploySettings:
     merged = {**given, **{name: value for name, value in flags.items() if value is not None}}
     for required in ("hosts", "path"):
         if merged.get(required) is None:
-            raise UsageError(f"deploy: {required}: is missing: set it in invoke.yaml")
+            raise UsageError(
+                f"deploy: {required}: is missing: set it under 'deploy:' in invoke.yaml "
+                "(docs/deploy.md)"
+            )
     settings = DeploySettings(**checked("deploy", merged, _FIELDS))
     if settings.source is not None and flags.get("ref") is not None:
         raise UsageError("--ref: the settings name a source, which is no git revision")

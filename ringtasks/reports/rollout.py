@@ -46,10 +46,10 @@ class RolloutView:
         for secret in secrets:
             if len(secret) >= MIN_LENGTH:
                 self._tell_github(github.command("add-mask", secret))
-        self.say(f"{report.action} {report.release} by {report.who}: {len(report.hosts)} host(s)")
+        self.say(f"{report.action} {report.release} by {report.who}: {_hosts(len(report.hosts))}")
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
-        self._tell_github(github.command("group", f"{action.value}: {len(hosts)} host(s)"))
+        self._tell_github(github.command("group", f"{action.value}: {_hosts(len(hosts))}"))
 
     def action_ended(self, action: Action) -> None:
         self._tell_github(github.command("endgroup"))
@@ -93,7 +93,7 @@ class RolloutView:
                 self.say(f"{group}: {_fate(own[group.first])}")
         good = sum(host.success for host in report.hosts)
         self.say(
-            f"{report.action} {report.release}: {good} of {len(report.hosts)} host(s) "
+            f"{report.action} {report.release}: {good} of {_hosts(len(report.hosts))} "
             f"in {report.elapsed_ms / 1000:.1f} s"
         )
         if self._in_github:
@@ -121,3 +121,7 @@ def _fate(host: HostReport) -> str:
     stands = f"; current is {host.current or 'nothing'}"
     error = f": {host.error}" if host.error else ""
     return f"{host.standing}{stands}{error}"
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host{'s' * (count != 1)}"
