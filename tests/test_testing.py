@@ -848,14 +848,17 @@ def test_contract_a_time_limit(host: Host) -> None:
 
 def test_contract_a_cancelled_task_ends_the_command(host: Host) -> None:
     mark = f"{host.top}/mark"
-    command = f"trap 'echo > {mark}; exit' TERM; while :; do sleep 0.05; done"
+    began = f"{host.top}/began"
+    command = f"trap 'echo > {mark}; exit' TERM; echo > {began}; while :; do sleep 0.05; done"
     stopped = threading.Event()
     host.on(command, lambda call: Answer(is_hanging=True))
+    host.on(f"test -e {began}", lambda call: Answer())
     host.on(f"test -e {mark}", lambda call: Answer(returncode=not stopped.is_set()))
 
     async def cancelled() -> None:
         task = asyncio.create_task(host.client.run_async(command))
-        await asyncio.sleep(0.5)
+        while not (await host.client.run_async(f"test -e {began}")).success:
+            await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
