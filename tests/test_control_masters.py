@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,22 @@ def test_nothing_stays_once_control_persist_has_passed(
     inv("connections")
 
     assert left_behind() == []
+
+
+def test_a_master_whose_time_is_over_before_it_is_used_is_started_again(
+    inv: Inv, hosts: Callable[..., Path], tmp_path: Path
+) -> None:
+    hosts("box", control_persist=1)
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    wait = "case $* in *' -M '*|'-M '*) sleep 2.5 ;; esac"  # as a busy machine would
+    (slow / "ssh").write_text(f'#!/bin/sh\n{shutil.which("ssh")} "$@"\ns=$?\n{wait}\nexit $s\n')
+    (slow / "ssh").chmod(0o755)
+
+    run = inv("run", "--host", "box", "--cmd", "echo hi", PATH=f"{slow}:{os.environ['PATH']}")
+
+    assert (run.stdout, run.stderr, run.returncode) == (b"hi\n", b"", 0)
+    assert len(masters()) == 1
 
 
 @pytest.mark.parametrize("accident", ["killed", "stopped", "socket removed"])

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import SSHConfig, expand
@@ -38,7 +39,7 @@ from .command import (
     trust_of,
 )
 from .complaints import error_of
-from .control import Control, DeniedError
+from .control import Control, DeniedError, MasterGoneError
 from .eligibility import objection
 from .folder import control_folder
 from .identity import jump_config
@@ -47,6 +48,8 @@ from .records import Master
 __all__ = ["can_master", "check_key", "start"]
 
 _MAX_HOPS = 8  # a jump host that is its own jump host would go on for ever
+#: Seconds for a master to be kept, where a shorter time was over before it could be used.
+_PATIENT_PERSIST = 30.0
 #: macOS lets a process open 256 files, and a master needs four for each session.
 _MAX_FILES = 8192
 _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
@@ -108,16 +111,22 @@ class _Attempt:
         """Start ``ssh``, pin what it was shown, and leave a record."""
         try:
             self._check_carrier()
+            algorithms = preferred_algorithms()
             try:
-                return self._run(socket, preferred_algorithms())
+                return self._run(socket, algorithms)
+            except _ExpiredError:  # this machine is busy: ssh had gone again before we came
+                self._config = replace(self._config, control_persist=_PATIENT_PERSIST)
             except RouteError as error:
                 if error.reason is not Reason.KEY_EXCHANGE:
                     raise
-            # Its only algorithms may be those that were not preferred.
+                algorithms = {}  # its only ones may be those that were not preferred
             records.discard(socket)
             self._drop_dialled()
             self._check_carrier()
-            return self._run(socket, {})
+            return self._run(socket, algorithms)
+        except _ExpiredError as error:
+            records.discard(socket)
+            raise self.failed(Reason.RESET, "the control master has gone") from error
         except BaseException:
             records.discard(socket)
             raise
@@ -223,6 +232,8 @@ class _Attempt:
             control = Control.connect(socket, self.remaining())
             with contextlib.closing(control):
                 return control.alive(self.remaining())
+        except MasterGoneError as error:
+            raise _ExpiredError from error
         except (OSError, ProtocolError, DeniedError) as error:
             evidence = f"the control master does not answer: {error}"
             raise self.failed(Reason.RESET, evidence) from error
@@ -248,6 +259,10 @@ class _Attempt:
             raise self.failed(Reason.PROXY_MISSING, f"{proxy.argv[0]} is not on PATH")
         if isinstance(proxy, SocksProxy) and self._dialled is None:
             raise self.failed(Reason.PROXY_FAILED, "ssh has no SOCKS5 client of its own")
+
+
+class _ExpiredError(Exception):
+    """The master has logged in, and its ControlPersist was over before anybody used it."""
 
 
 class _Trusts:
