@@ -13,7 +13,6 @@ from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
 from tests.conftest import Inv
 from tests.support.cloudflared import Cloudflared
-from tests.support.deploys import until
 from tests.support.masters import eventually
 from tests.support.sshd import Sshd
 
@@ -50,7 +49,7 @@ def test_the_token_reaches_the_proxy_in_its_environment_only(
         "TUNNEL_SERVICE_TOKEN_SECRET": TOKEN_SECRET,
     }
     assert start["environ"]["HOME"] == "/dev/null"  # no browser log-in behind a refused token
-    until(lambda: cloudflared.running() == [])  # it was told to end, and does
+    eventually(lambda: cloudflared.running() == [])  # it was told to end, and does
 
 
 def test_over_a_control_master_the_token_is_in_environments_only_and_nothing_stays(
