@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,17 +190,71 @@ def test_the_console_script_is_the_same_program_with_our_usage_status(
     assert run("no-such-task").returncode == 2
 
 
-def test_only_the_tasks_that_are_named_are_prepared_and_all_are_known(inv: Inv) -> None:
+@pytest.mark.parametrize(
+    ("words", "prepared", "loaded"),
+    [
+        ("run", "run", "run"),
+        ("deploy", "deploy.run", "deploy"),  # which is its collection's default
+        ("health.reset --host jobs", "health.reset jobs.show", "health jobs"),
+        ("their-own", "", ""),
+        ("--list jobs", "jobs.show", "jobs"),
+    ],
+)
+def test_only_what_is_named_is_loaded_and_prepared(words: str, prepared: str, loaded: str) -> None:
+    """With ringtasks.tasks as a tasks.py: from_module is how Invoke loads one."""
     code = (
-        "import sys; sys.argv = ['inv', 'health.reset', '--host', 'jobs']; "
-        "from ringtasks.tasks import namespace; "
-        "print(sorted(context.name for context in namespace.to_contexts()))"
+        "import sys; from invoke import Collection; import ringtasks.tasks; "
+        "contexts = Collection.from_module(ringtasks.tasks).to_contexts(); "
+        "print(*sorted(context.name for context in contexts if context.args)); "
+        "print(*sorted(m for m in vars(ringtasks.tasks) if f'ringtasks.tasks.{m}' in sys.modules))"
     )
-    prepared = subprocess.check_output([sys.executable, "-c", code], text=True)
+    program = [sys.executable, "-c", code, *words.split()]
 
+    lines = subprocess.check_output(program, text=True).splitlines()
+
+    with_flags, modules = (set(line.split()) for line in lines)
+    modules -= {"lazy", "options", "times"}
+    if prepared:
+        assert (with_flags, modules) == (set(prepared.split()), set(loaded.split()))
+    else:  # a stranger may call any of ours
+        assert len(with_flags) > 20
+        assert len(modules) > 10
+
+
+def test_all_tasks_are_known_whichever_are_named(inv: Inv) -> None:
     unknown = inv("nonsense")
+    unknown_flag = inv("hosts", "--nonsense")
     completed = inv("--complete", "--", "inv", "health.res")
+    flags = inv("--complete", "--", "inv", "deploy", "--ser")
+    listed = inv("--list", "jobs")
+    told = inv("--help", "deploy.rollback")
 
-    assert prepared == "['health.reset', 'jobs.show']\n"
     assert b"No idea what 'nonsense' is" in unknown.stderr + unknown.stdout
+    assert b"No idea what '--nonsense' is" in unknown_flag.stderr + unknown_flag.stdout
     assert b"health.reset" in completed.stdout
+    assert b"--serial" in flags.stdout
+    assert b"Delete the folders of jobs" in listed.stdout
+    assert b"--max-failures" in told.stdout
+
+
+def test_a_task_is_invokes_own_in_other_hands(tmp_path: Path) -> None:
+    """Renamed, wrapped, called and given as a pre-task, in somebody's tasks.py."""
+    (tmp_path / "tasks.py").write_text(
+        "from invoke import Collection, task\n"
+        "from ringtasks.tasks import namespace as theirs\n"
+        "@task(pre=[theirs['hosts']])\n"
+        "def mine(c):\n"
+        "    print('mine, after', mine.pre[0].name)\n"
+        "namespace = Collection(mine, gpu=theirs)\n"
+        "namespace.add_task(theirs['hosts'], name='list-hosts')\n"
+    )
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts" / "a.yaml").write_text("box: {ssh_host: 127.0.0.1}\n")
+
+    def inv(*arguments: str) -> str:
+        program = [sys.executable, "-m", "invoke", *arguments]
+        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True).stdout
+
+    assert re.search("box .*\nmine, after hosts\n", inv("mine"))
+    assert "box" in inv("gpu.hosts", "--host", "box")
+    assert '"box"' in inv("list-hosts", "--json")

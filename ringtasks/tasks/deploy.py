@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..deploy.settings import DeploySettings
     from ..inventory import HostConfig
 
-__all__ = ["check", "deploy", "releases", "rollback", "status", "unlock"]
+__all__ = ["check", "releases", "rollback", "run", "status", "unlock"]
 
 _HOSTS_HELP = HOST_HELP + " (default: the settings' hosts)"
 _ROLLOUT_HELP = {
@@ -40,7 +40,7 @@ _LOOK_HELP = {"host": _HOSTS_HELP, "json": JSON_HELP, "inventory": INVENTORY_HEL
 
 
 @task(help={**_ROLLOUT_HELP, "ref": "git revision (default: the settings' ref, else HEAD)"})
-def deploy(
+def run(
     c: Context,
     host: str | None = None,
     ref: str | None = None,
