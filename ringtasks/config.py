@@ -18,7 +18,7 @@ __all__ = ["SSHConfig", "expand", "health_file", "known_hosts_file", "state_fold
 
 DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def expand(value: str, *, host: str | None = None, field_name: str | None = None
             )
         return os.environ[variable]
 
-    return _VARIABLE.sub(replace, value)
+    return re.sub(_VARIABLE, replace, value) if "$" in value else value
 
 
 def check_port(field_name: str, port: object) -> None:

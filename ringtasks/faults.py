@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import socket
 
-from .banner import NotSSHError
 from .errors import Reason
 
 __all__ = ["classify", "printable"]
@@ -34,6 +33,8 @@ _BY_ERRNO = {
 
 def classify(error: BaseException) -> tuple[Reason, str]:
     """Why a route failed, and the evidence, from what its attempt raised before the log-in."""
+    from .banner import NotSSHError  # `printable` is on the way of every command
+
     evidence = _text(error)
     if isinstance(error, socket.gaierror):
         return Reason.NAME_NOT_FOUND, evidence

@@ -129,16 +129,20 @@ class RouteOutcome(NamedTuple):
     reason: str = ""
 
 
-@dataclass(frozen=True)
 class Outcome:
     """One attempt to reach a host. ``success`` None: it tells of routes only."""
 
-    host: str
-    success: bool | None
-    reason: str = ""
-    routes: tuple[RouteOutcome, ...] = ()
-    at: float = field(default_factory=time.time)
-    """Unix seconds."""
+    def __init__(
+        self,
+        host: str,
+        success: bool | None,
+        reason: str = "",
+        routes: tuple[RouteOutcome, ...] = (),
+        at: float | None = None,
+    ) -> None:
+        """:param at: Unix seconds; None: now."""
+        self.host, self.success, self.reason, self.routes = host, success, reason, routes
+        self.at = time.time() if at is None else at
 
 
 class Circuit(NamedTuple):

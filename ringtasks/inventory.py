@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -30,9 +30,10 @@ __all__ = [
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
-_HOST_NAME = re.compile(r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z")
-_ADDRESS = re.compile(r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z")
-_PUBLIC_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z")
+# Compiled when they are first used.
+_HOST_NAME = r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z"
+_ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
+_PUBLIC_KEY = r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
 _SECRETS = {"cloudflare_service_token_id", "cloudflare_service_token_secret"}
 
 
@@ -69,12 +70,11 @@ class HostConfig:
     line: int = 0
 
 
-@dataclass(frozen=True)
-class Inventory:
+class Inventory(NamedTuple):
     """All hosts by name, in the order of the file, and the groups with their members."""
 
     hosts: Mapping[str, HostConfig]
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = {}
     files: tuple[str, ...] = ()
 
     def get(self, name: str) -> HostConfig:
@@ -265,7 +265,7 @@ def _hosts(file: str, section: _Mapping, defaults: Any) -> dict[str, HostConfig]
     hosts: dict[str, HostConfig] = {}
     for name, given in section.items():
         line = section.lines.get(str(name), 0)
-        if not isinstance(name, str) or not _HOST_NAME.match(name):
+        if not isinstance(name, str) or not re.match(_HOST_NAME, name):
             raise InventoryError(
                 "expected a host name without spaces and ,!=@ in front", file=file, line=line,
                 host=repr(name),
@@ -370,7 +370,7 @@ def _text(value: object) -> str | None:
 
 
 def _address(value: object) -> str | None:
-    ok = isinstance(value, str) and (_has_variable(value) or _ADDRESS.match(value))
+    ok = isinstance(value, str) and (_has_variable(value) or re.match(_ADDRESS, value))
     return None if ok else "a name or an address, without spaces and no - in front"
 
 
@@ -394,7 +394,7 @@ def _count(value: object) -> str | None:
 
 
 def _public_key(value: object) -> str | None:
-    ok = isinstance(value, str) and (_has_variable(value) or _PUBLIC_KEY.match(value))
+    ok = isinstance(value, str) and (_has_variable(value) or re.match(_PUBLIC_KEY, value))
     return None if ok else "a public key such as 'ssh-ed25519 AAAA…'"
 
 

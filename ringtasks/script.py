@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 __all__ = [
     "RUN_ID_VARIABLE",
@@ -36,14 +35,15 @@ __all__ = [
 #: Marks every process of a run in its environment, so that strays can be found in /proc.
 RUN_ID_VARIABLE = "RINGTASKS_RUN_ID"
 
-_RUN_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]")
+# Compiled when they are first used: many a run needs one or two of them.
+_RUN_ID = r"[A-Za-z0-9_-]+\Z"
+_VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*\Z"
+_UNSAFE_BYTE = rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]"
 
 # What every login shell takes as it is between single quotes. csh would expand "!", and end the
 # word at a newline; fish reads two backslashes as one.
-_PLAIN = re.compile(r"(?!.*\\\\)[ \"-&(-~]*\Z")
-_UNSAFE_IN_QUOTES = re.compile(rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]")
+_PLAIN = r"(?!.*\\\\)[ \"-&(-~]*\Z"
+_UNSAFE_IN_QUOTES = rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]"
 #: Well below what Linux takes for one argument (execve(2), MAX_ARG_STRLEN: 128 KiB).
 _MAX_LINE_BYTES = 64 * 1024
 
@@ -59,7 +59,6 @@ _BOOTSTRAP_PTY = (
 READY_MARK = b"ringtasks:ready"
 
 
-@dataclass(frozen=True)
 class Script:
     """One command and the surroundings it runs in.
 
@@ -71,27 +70,33 @@ class Script:
     :raises TypeError: something else than text.
     """
 
-    command: str
-    cwd: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    venv: str | None = None
-    run_id: str = "0"
+    def __init__(
+        self,
+        command: str,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        venv: str | None = None,
+        run_id: str = "0",
+    ) -> None:
+        self.command, self.cwd, self.venv, self.run_id = command, cwd, venv, run_id
+        self.env: Mapping[str, str] = {} if env is None else env
+        self._check()
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         _check_text("command", self.command)
         for name, value in (("cwd", self.cwd), ("venv", self.venv)):
             if value is not None:
                 _check_text(name, value)
         if not self.command.strip():
             raise ValueError("command: is empty")
-        if not _RUN_ID.match(self.run_id):
+        if not re.match(_RUN_ID, self.run_id):
             raise ValueError(f"run_id: {self.run_id!r} is not a word of letters, digits, - and _")
         if not isinstance(self.env, Mapping):
             raise TypeError(f"env: expected a mapping, got {type(self.env).__name__}")
         for name, value in self.env.items():
             if not isinstance(name, str):
                 raise TypeError(f"env: expected a name, got {type(name).__name__}")
-            if not _VARIABLE_NAME.match(name):
+            if not re.match(_VARIABLE_NAME, name):
                 raise ValueError(f"env: {name!r} is not a variable name (letters, digits, _)")
             _check_text(f"env: {name}", value)
 
@@ -104,7 +109,7 @@ class Script:
         if self.env:
             return None
         plain = "; ".join(self._statements(_double_quoted))
-        if _PLAIN.match(plain):
+        if re.match(_PLAIN, plain):
             line = f"exec {shell} -c '{plain}'"
         else:
             line = one_line("\n".join(self._statements(quote)), shell)
@@ -124,7 +129,7 @@ class Script:
 
     def payload(self) -> bytes:
         """The script as the one line that the bootstrap reads from stdin."""
-        return _UNSAFE_BYTE.sub(_octal, encode(self.text())) + b"\n"
+        return re.sub(_UNSAFE_BYTE, _octal, encode(self.text())) + b"\n"
 
 
 def one_line(text: str, shell: str = "/bin/sh") -> str:
@@ -132,7 +137,7 @@ def one_line(text: str, shell: str = "/bin/sh") -> str:
 
     No hello line: stdout is the script's alone.
     """
-    encoded = _UNSAFE_IN_QUOTES.sub(_octal, encode(text)).decode()
+    encoded = re.sub(_UNSAFE_IN_QUOTES, _octal, encode(text)).decode()
     return f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
 
 

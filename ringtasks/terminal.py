@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
     :param even_terminal: pass on what is typed, too.
     """
     try:
-        if os.isatty(0) and not even_terminal:
+        if (os.isatty(0) and not even_terminal) or _is_null_device(0):
             return None
         # Unbuffered: a thread that still waits in a buffered read when the program ends would hold
         # the buffer's lock and take the interpreter down.
@@ -87,6 +88,11 @@ def terminable() -> Iterator[None]:
         for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)
         sys.stdout.flush()
+
+
+def _is_null_device(descriptor: int) -> bool:
+    """Whether nothing will ever come: as under CI."""
+    return os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev
 
 
 def _size() -> os.terminal_size:

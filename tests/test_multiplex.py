@@ -31,7 +31,7 @@ from ringtasks.link import (
     SessionRefusedError,
     Terminal,
 )
-from ringtasks.multiplex import folder, master, processes, records, usage
+from ringtasks.multiplex import finding, folder, master, processes, records, usage
 from ringtasks.multiplex.identity import control_name
 from ringtasks.multiplex.link import MuxLink
 from ringtasks.multiplex.opening import open_link
@@ -327,7 +327,7 @@ def test_one_that_trusted_another_key_than_is_pinned_now_is_not_used(
     known = KnownHosts()
     known.path.write_text(known.path.read_text().replace(sshd.host_public_key.split()[1], "AAAA"))
 
-    assert master.find(masters.config) is None
+    assert finding.find(masters.config) is None
     eventually(lambda: trusted.pid not in masters.running())
 
 

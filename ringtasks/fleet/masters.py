@@ -25,7 +25,7 @@ def without_new(config: SSHConfig, transport: str | None) -> SSHConfig:
     """``config`` so that it uses a master that lives, but starts none."""
     if not config.use_control_master or config.embedded:
         return config
-    from ..multiplex.master import find
+    from ..multiplex.finding import find
 
     try:
         found = find(config, transport)

@@ -18,7 +18,7 @@ def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str,
 
     That is the host and its routes, the user, the key and the file that it is in, the inventory's
     pin, the jump hosts, and ``~/.ssh/config``.  The pins of our known-hosts file are not in it,
-    since the first contact makes one: they are compared (`master.find`).
+    since the first contact makes one: they are compared (`finding`).
 
     :param transport: the one route that was asked for, if any.
     :raises InventoryError: a ``${VAR}`` is not set, or a jump host is not known.

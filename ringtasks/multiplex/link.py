@@ -13,18 +13,21 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import SSHConfig
 from ..errors import ProtocolError
 from ..link import LinkLostError, SessionRefusedError, Terminal, TunnelRefusedError
 from . import usage
 from .control import Control, DeniedError
-from .master import ANSWER_TIMEOUT, Attached, Master, Probe, attach, probe
+from .finding import ANSWER_TIMEOUT, Attached, answers, attach
+from .records import Master
 from .session import MuxSession
-from .tunnel import MuxTunnel
 from .usage import Mark, Turn
 from .wire import Forward
+
+if TYPE_CHECKING:
+    from .tunnel import MuxTunnel
 
 __all__ = ["MuxLink"]
 
@@ -151,6 +154,8 @@ class MuxLink:
     def open_tunnel(self, host: str, port: int) -> MuxTunnel:
         if self._is_closed:
             raise LinkLostError("the link is closed")
+        from .tunnel import MuxTunnel
+
         with self._translated():
             return MuxTunnel.open(self._connected(), host, port, self._timeout)
 
@@ -211,7 +216,7 @@ class MuxLink:
             raise LinkLostError(str(error)) from error
 
     def _is_master_alive(self) -> bool:
-        return probe(self.master) is Probe.LIVE
+        return answers(self.master)
 
     def _resized(self) -> None:
         # clientloop.c, window_change_handler: it looks at the sizes of all its terminals.

@@ -20,10 +20,11 @@ from ..config import SSHConfig
 from ..errors import Reason, RouteError, UnreachableError
 from ..health import Outcome
 from . import failures, locks, records
+from .finding import attach
 from .folder import control_folder
 from .identity import control_name
 from .link import MuxLink
-from .master import attach, lock_file, put_aside
+from .master import lock_file, put_aside
 from .start import can_master, check_key, start
 
 if TYPE_CHECKING:

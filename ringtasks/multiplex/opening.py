@@ -13,8 +13,8 @@ from ..config import SSHConfig
 from ..errors import StateFileError, UnreachableError
 from ..health import Outcome
 from .eligibility import objection
+from .finding import attach
 from .link import MuxLink
-from .master import attach
 
 if TYPE_CHECKING:
     from ..health_notes import Ledger

@@ -16,7 +16,7 @@ from pathlib import Path
 
 __all__ = ["await_no_master", "is_master", "is_stopped", "kill", "masters_in"]
 
-_SOCKET_NAME = re.compile(r"[0-9a-f]{20}\.[0-9a-f]{6}\b")  # records.py
+_SOCKET_NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\b"  # records.py
 
 _LOOK_INTERVAL = 0.01
 _PS_TIMEOUT = 5.0
@@ -57,7 +57,7 @@ def masters_in(folder: Path) -> Iterator[tuple[int, Path]]:
     """The process id and control path of every master whose socket is, or was, in ``folder``."""
     for pid in _own_processes():
         command = _ssh_command(pid)
-        for name in _SOCKET_NAME.findall(command):
+        for name in re.findall(_SOCKET_NAME, command):
             if _argument(folder / name) in command:
                 yield pid, folder / name
                 break

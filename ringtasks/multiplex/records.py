@@ -34,8 +34,8 @@ __all__ = [
     "write",
 ]
 
-_NAME = re.compile(r"[0-9a-f]{20}\.[0-9a-f]{6}\Z")
-_RECORD = re.compile(r"[0-9a-f]{20}\.[0-9a-f]{6}\.(json|old)\Z")
+_NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\Z"
+_RECORD = r"[0-9a-f]{20}\.[0-9a-f]{6}\.(json|old)\Z"
 _NAME_LENGTH = 20 + 1 + 6
 
 
@@ -83,7 +83,7 @@ def current(folder: Path, name: str = "") -> Iterator[Master]:
     """The masters that may be used: of one connection, or of all."""
     for entry in sorted(os.listdir(folder)):  # noqa: PTH208  # on the way of every command
         if entry.startswith(f"{name}." if name else "") and entry.endswith(".json"):
-            if not _RECORD.match(entry):
+            if not re.match(_RECORD, entry):
                 continue
             master = read(folder / entry)
             if master is not None:
@@ -101,7 +101,7 @@ def retired(folder: Path) -> Iterator[Master]:
 def strays(folder: Path) -> list[Path]:
     """Sockets without a record, or what is left of them: of a start under way, or that died."""
     entries = {path.name for path in folder.iterdir()}
-    sockets = {entry[:_NAME_LENGTH] for entry in entries if _NAME.match(entry[:_NAME_LENGTH])}
+    sockets = {entry[:_NAME_LENGTH] for entry in entries if re.match(_NAME, entry[:_NAME_LENGTH])}
     return [
         folder / socket
         for socket in sorted(sockets)

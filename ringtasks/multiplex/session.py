@@ -48,7 +48,7 @@ _LOOK_INTERVAL = 0.1  # seconds between looks at whether a session that takes no
 #: that another thread forked just then may hold the other end.
 _DRAIN_TIMEOUT = 1.0
 # clientloop.c, client_status_confirm; the channel's number is there up to OpenSSH 9.3 or so.
-_REFUSAL = re.compile(rb"(exec|shell|subsystem) request failed(?: on channel \d+)?\r\n")
+_REFUSAL = rb"(exec|shell|subsystem) request failed(?: on channel \d+)?\r\n"
 
 
 class MuxSession:
@@ -272,7 +272,7 @@ class MuxSession:
             return None
         if stream == STDERR:
             chunk, self._refusal = self._refusal + chunk, b""
-            if _REFUSAL.fullmatch(chunk):
+            if re.fullmatch(_REFUSAL, chunk):
                 self._refusal = chunk  # the master's words, unless more or an exit status follows
                 return None
         return Output(stream, chunk)
