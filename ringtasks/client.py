@@ -20,16 +20,17 @@ from .capture import MAX_OUTPUT_BYTES, Capture
 from .config import SSHConfig
 from .errors import LimitError, OutcomeUnknownError, RouteError, UnreachableError
 from .execution import Ending, Execution
+from .exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from .faults import printable
-from .health import Outcome, SSHHealth
-from .health_notes import Ledger
-from .keeper import LinkKeeper, Report
+from .keeper import LinkKeeper, Report, prepare
 from .link import STDOUT, Link, LinkLostError, Terminal
-from .result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
 from .script import Script
 
 if TYPE_CHECKING:
     from .conversation import Ask
+    from .health import Outcome, SSHHealth
+    from .health_notes import Ledger
+    from .result import SSHResult
 
 __all__ = ["SSHClient", "Work", "last_words"]
 
@@ -446,6 +447,7 @@ class _Call:
             stdin=self.stdin,
             terminal=self.terminal,
             spare_link=self.spare_link,
+            meanwhile=_load_the_rest,
         )
         self.before_start()
         if self._is_cancelled:
@@ -461,6 +463,8 @@ class _Call:
     def result(
         self, host: str, returncode: int, link: Link | None, error: str | None = None
     ) -> SSHResult:
+        from .result import SSHResult
+
         stdout, stderr = self._stdout.getvalue(), self._stderr.getvalue()
         return SSHResult(
             success=returncode == 0 and error is None,
@@ -485,6 +489,13 @@ async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
     from . import pool
 
     return await pool.call(work, cancel)
+
+
+def _load_the_rest() -> None:
+    """Load what the end of a call needs: 3 ms in which the host is at work anyway."""
+    from . import result  # noqa: F401
+
+    prepare()
 
 
 def last_words(result: SSHResult) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .execution import Ending
+from .exit_status import TIMED_OUT
 from .keeper import Report
 from .link import Link, LinkLostError
-from .result import TIMED_OUT, SSHResult
+from .result import SSHResult
 from .sftp import CopyError, get, put
 
 __all__ = ["Copy"]

@@ -85,6 +85,7 @@ class Execution:
     :param spare_link: makes a link of its own, for ending processes when ``link`` has no room.
     :param is_stop: it ends another's processes: it neither waits until the host has room for
         another session, nor is it ended like a command of the caller's.
+    :param meanwhile: called once the command is under way, before its output is waited for.
     """
 
     def __init__(
@@ -98,8 +99,10 @@ class Execution:
         terminal: Terminal | None = None,
         spare_link: Callable[[], Link] | None = None,
         is_stop: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self._link = link
+        self._meanwhile = meanwhile
         self._is_stop = is_stop
         self._spare_link = spare_link
         self._script = script
@@ -154,6 +157,7 @@ class Execution:
     def _follow(self, session: Session, deadline: float | None) -> Ending:
         try:
             self._send_input(session)
+            self._meanwhile()
             status = self._receive_until(session, deadline)
         except NotStartedError:
             raise

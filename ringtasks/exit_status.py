@@ -1,10 +1,16 @@
-"""One exit status for several hosts.  Imports nothing: every task may need it."""
+"""What exit statuses mean, and one for several hosts.  Imports nothing: every task may need it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["combined_status"]
+__all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "USAGE", "combined_status"]
+
+# As ssh(1) and timeout(1) have it; 130 is 128 + SIGINT.
+USAGE = 2
+TIMED_OUT = 124
+INTERRUPTED = 130
+UNREACHABLE = 255
 
 
 def combined_status(statuses: Iterable[int]) -> int:

@@ -13,19 +13,21 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .config import SSHConfig
+from .config import SSHConfig, health_file
 from .errors import Reason, RouteError, UnreachableError
 from .faults import printable
-from .health import Outcome, RouteOutcome
-from .health_notes import Ledger
-from .health_store import HealthStore
 from .link import Link, LinkLostError
 
-__all__ = ["LinkKeeper", "Note", "OpenLink", "Report", "links_from"]
+if TYPE_CHECKING:  # loaded while the host works, see `prepare`
+    from .health import Outcome, RouteOutcome
+    from .health_notes import Ledger
+
+__all__ = ["LinkKeeper", "Note", "OpenLink", "Report", "links_from", "prepare"]
 
 #: Is told of each opening: the routes that failed, and the one that works.
-Note = Callable[[Outcome], None]
+Note = Callable[["Outcome"], None]
 #: Makes a link to a host, by one route only where that is named.
 OpenLink = Callable[[SSHConfig, str | None, Note], Link]
 
@@ -55,12 +57,17 @@ class Report:
     def lost(self, route: str) -> None:
         """A route that broke counts as a failure, even if it was good for a log-in before."""
         self.routes = [known for known in self.routes if known.route != route]
-        self.routes.append(RouteOutcome(route, success=False, reason=str(Reason.LINK_LOST)))
+        self._add(route, success=False, reason=str(Reason.LINK_LOST))
 
     def served(self, route: str) -> None:
         """A link that was open already is good for another command."""
         if not self.routes:
-            self.routes.append(RouteOutcome(route, success=True))
+            self._add(route, success=True)
+
+    def _add(self, route: str, *, success: bool, reason: str = "") -> None:
+        from .health import RouteOutcome
+
+        self.routes.append(RouteOutcome(route, success, reason))
 
 
 class LinkKeeper:
@@ -85,12 +92,19 @@ class LinkKeeper:
         self._lock = threading.RLock()
         self._made_with = _substitute()
         self._ledger = ledger
-        self._store = ledger or HealthStore()
+        self._health_file = health_file()
+        self._store = ledger
 
     @property
     def store(self) -> Ledger:
         """The health file; where links are substituted, the one that is named now."""
-        return HealthStore() if _substitute() and self._ledger is None else self._store
+        from .health_store import HealthStore
+
+        if _substitute() and self._ledger is None:
+            return HealthStore()
+        if self._store is None:
+            self._store = HealthStore(self._health_file)
+        return self._store
 
     @property
     def current(self) -> Link | None:
@@ -167,12 +181,19 @@ class LinkKeeper:
 
     def record(self, report: Report, *, success: bool | None, reason: str = "") -> None:
         """Tell the health file of one call."""
+        from .health import Outcome
+
         outcome = Outcome(self.config.id, success, reason, tuple(report.routes))
         self.store.record([outcome])
 
     def record_unreachable(self, report: Report, error: UnreachableError) -> None:
         """Tell the health file that no route worked."""
         self.record(report, success=False, reason=error.reason)
+
+
+def prepare() -> None:
+    """Load what `LinkKeeper.record` needs: to be called while there is nothing else to do."""
+    from . import health_store  # noqa: F401
 
 
 def _substitute() -> OpenLink | None:

@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "SSHResult"]
-
-# DESIGN section 3, as ssh(1) and timeout(1) have it; 130 is 128 + SIGINT.
-UNREACHABLE = 255
-TIMED_OUT = 124
-INTERRUPTED = 130
+__all__ = ["SSHResult"]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ..fanout import FANOUT, each
-from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ..stopping import Stop
 from .lease import Lease, Lockable, life_sign
 from .locking import Held

@@ -16,9 +16,10 @@ from ..cancellation import Cancellation
 from ..capture import Capture
 from ..client import SSHClient
 from ..conversation import Ask
+from ..exit_status import INTERRUPTED, UNREACHABLE
 from ..faults import printable
 from ..link import STDOUT
-from ..result import INTERRUPTED, UNREACHABLE, SSHResult
+from ..result import SSHResult
 from ..stopping import Stop
 from . import steps
 from .lease import is_dead

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..client import SSHClient
 from ..errors import UsageError
+from ..exit_status import USAGE
 from ..places import joined
 from ..stopping import Stop
 from ..transfer.haul import Haul, TransferError
@@ -17,8 +18,6 @@ from .source import Source
 from .steps import Place
 
 __all__ = ["Sent", "upload"]
-
-_USAGE_STATUS = 2
 
 
 class Sent(NamedTuple):
@@ -45,5 +44,5 @@ def upload(
     except TransferError as error:
         return Sent(str(error), error.returncode, haul.ended().sent_bytes)
     except UsageError as error:  # git, say, could not give them
-        return Sent(str(error), _USAGE_STATUS, 0)
+        return Sent(str(error), USAGE, 0)
     return Sent(None, 0, haul.ended().sent_bytes)

@@ -6,8 +6,8 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..exit_status import combined_status
-from ..result import UNREACHABLE, SSHResult
+from ..exit_status import UNREACHABLE, combined_status
+from ..result import SSHResult
 
 __all__ = ["FleetResult", "HostResult", "State", "skipped", "state_of"]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from invoke import Context, Exit
 
 from .. import display
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, combined_status, selected, task
+from ..exit_status import combined_status
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
     from ..probe import Probe

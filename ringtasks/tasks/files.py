@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context, Exit
 
 from .. import display
+from ..exit_status import combined_status
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
-    combined_status,
     number,
     selected,
     task,

@@ -11,14 +11,12 @@ from invoke import Context, Exit
 
 from .. import display
 from ..errors import JobNotStartedError, UnknownJobError, UsageError
+from ..exit_status import UNREACHABLE, USAGE, combined_status
 from ..terminal import terminable
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
-    UNREACHABLE_STATUS,
-    USAGE_STATUS,
-    combined_status,
     environment,
     number,
     selected,
@@ -143,7 +141,7 @@ def show(
         for own in found:
             if own.error is not None and not (json and own.jobs):
                 display.say(_unreached(own))
-        return combined_status(UNREACHABLE_STATUS if own.error else 0 for own in found)
+        return combined_status(UNREACHABLE if own.error else 0 for own in found)
 
     raise Exit(code=display.repeated(look, WATCH_INTERVAL) if watch else look())
 
@@ -194,7 +192,7 @@ def logs(
         raise _left(f"inv logs {job} -f") from None
     for why in problems:
         display.say(why)
-    raise Exit(code=UNREACHABLE_STATUS if problems else 0)
+    raise Exit(code=UNREACHABLE if problems else 0)
 
 
 @task(
@@ -255,7 +253,7 @@ def stop(
     for status, own in _found(c, job, host, inventory):
         stopped = own.stop(seconds)
         display.say(f"{_label(status)} on {own.host}: {stopped}")
-        failed = UNREACHABLE_STATUS if stopped.error else 1
+        failed = UNREACHABLE if stopped.error else 1
         statuses.append(0 if stopped.is_gone else failed)
     raise Exit(code=combined_status(statuses))
 
@@ -279,7 +277,7 @@ def prune(
         count = len(pruned.jobs)
         told = pruned.error or f"{count} job{'s' * (count != 1)} deleted"
         display.say(told if pruned.error else f"{pruned.host_id}: {told}")
-        statuses.append(UNREACHABLE_STATUS if pruned.error else 0)
+        statuses.append(UNREACHABLE if pruned.error else 0)
     raise Exit(code=combined_status(statuses))
 
 
@@ -323,7 +321,7 @@ def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
     try:
         return jobs.all_among(name, known)
     except UnknownJobError as error:
-        status = UNREACHABLE_STATUS if error.unasked else USAGE_STATUS
+        status = UNREACHABLE if error.unasked else USAGE
         raise Exit(f"ringtasks: {error}", code=status) from error
 
 
@@ -379,7 +377,7 @@ def _exit_status(status: JobStatus) -> int:
         return status.exit_status
     if status.state.is_live:
         return TIMED_OUT_STATUS
-    return LOST_STATUS if status.is_ended else UNREACHABLE_STATUS
+    return LOST_STATUS if status.is_ended else UNREACHABLE
 
 
 def _seconds(text: str) -> float:

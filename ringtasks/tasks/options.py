@@ -12,7 +12,7 @@ import invoke
 from invoke import Context, Exit
 
 from ..errors import RingtasksError, UsageError
-from ..exit_status import combined_status
+from ..exit_status import UNREACHABLE, USAGE
 
 if TYPE_CHECKING:
     from ..inventory import HostConfig, Inventory
@@ -21,7 +21,6 @@ __all__ = [
     "HOST_HELP",
     "INVENTORY_HELP",
     "JSON_HELP",
-    "combined_status",
     "environment",
     "inventory_of",
     "number",
@@ -31,8 +30,6 @@ __all__ = [
     "task",
 ]
 
-USAGE_STATUS = 2
-UNREACHABLE_STATUS = 255
 BROKEN_PIPE_STATUS = 128 + 13  # as a shell tells SIGPIPE
 
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
@@ -49,9 +46,9 @@ def task(**options: Any) -> Callable[[Callable[..., None]], Any]:
             try:
                 body(*args, **kwargs)
             except (UsageError, ValueError) as error:
-                raise Exit(f"ringtasks: {error}", code=USAGE_STATUS) from error
+                raise Exit(f"ringtasks: {error}", code=USAGE) from error
             except RingtasksError as error:
-                raise Exit(f"ringtasks: {error}", code=UNREACHABLE_STATUS) from error
+                raise Exit(f"ringtasks: {error}", code=UNREACHABLE) from error
             except BrokenPipeError:  # whoever read our output has gone: "inv run … | head"
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 raise Exit(code=BROKEN_PIPE_STATUS) from None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import display, fleet
 from ..config import SSHConfig
 from ..errors import StateFileError, UsageError
+from ..exit_status import INTERRUPTED
 from ..fleet.choosing import choose
 from ..fleet.folding import folded, groups_of
 from ..fleet.last_run import LastRun
@@ -26,7 +27,6 @@ from ..reports.lines import LineReport
 from ..reports.progress import Progress
 from ..reports.screen import Screen
 from ..reports.summary import summary
-from ..result import INTERRUPTED
 from ..routes import routes_of
 from ..script import Script
 from ..terminal import piped_stdin, terminable

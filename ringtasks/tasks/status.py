@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from invoke import Context, Exit
 
 from .. import display
+from ..exit_status import UNREACHABLE, combined_status
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
-    UNREACHABLE_STATUS,
-    combined_status,
     selected,
     task,
 )
@@ -58,7 +57,7 @@ def status(
             for own in found:
                 if own.error is not None:
                     display.say(own.error)
-        return combined_status(UNREACHABLE_STATUS if own.error else 0 for own in found)
+        return combined_status(UNREACHABLE if own.error else 0 for own in found)
 
     raise Exit(code=display.repeated(look, WATCH_INTERVAL) if watch else look())
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import SSHClient
 from ..errors import RingtasksError
+from ..exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ..faults import printable
 from ..places import word
-from ..result import INTERRUPTED, TIMED_OUT, UNREACHABLE, SSHResult
+from ..result import SSHResult
 from ..stopping import Stop
 from .asking import ask
 from .options import Options

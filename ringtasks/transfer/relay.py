@@ -23,10 +23,10 @@ from typing import NamedTuple
 from ..client import SSHClient
 from ..config import SSHConfig
 from ..errors import RingtasksError
+from ..exit_status import INTERRUPTED
 from ..faults import printable
 from ..hostkeys import HostKey, KnownHosts
 from ..places import above, name_of, word
-from ..result import INTERRUPTED
 from ..script import one_line, quote
 from .asking import ask
 from .checksums import Hashing, sha256_of, time_for
