@@ -24,6 +24,10 @@ from tests.support.training import WriteSettings, settings_in
 ROOT = Path(__file__).parents[1]
 IS_CI = bool(os.environ.get("CI"))
 
+# A script that starts the suite in its background leaves it Ctrl-C ignored (POSIX.1-2017 XCU 2.11),
+# and so would be all that the tests start, and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _LEAKY = ("RINGTASKS_", "INVOKE_", "FABRIC_", "TUNNEL_", "CF_", "GITHUB_", "SSH_")
 
 

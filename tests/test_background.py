@@ -21,6 +21,7 @@ from ringtasks import SSHClient, SSHConfig, SSHResult
 from ringtasks.background import JOBS_FOLDER, launch_script
 from tests.support.faulty import Wire
 from tests.support.sshd import LOGIN_SHELLS, Sshd
+from tests.support.waiting import eventually
 
 MakeSshd = Callable[..., Sshd]
 T = TypeVar("T")
@@ -748,15 +749,6 @@ def folder_of_tools(tmp_path: Path, *more: str) -> str:
         if found:
             (folder / name).symlink_to(found)
     return str(folder)
-
-
-def eventually(condition: Callable[[], T]) -> T:
-    """What ``condition`` returns as soon as that is true."""
-    deadline = time.monotonic() + 15
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return value
 
 
 def has_run(home: Path) -> bool:

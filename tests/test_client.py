@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ from ringtasks.cancellation import Cancellation
 from ringtasks.health import SSHHealth
 from tests.support.faulty import Wire
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 MakeSshd = Callable[..., Sshd]
 
@@ -132,7 +132,7 @@ def test_a_connection_lost_during_a_command_is_an_unknown_outcome(
 
 
 def cut_when_there(wire: Wire, path: Path) -> None:
-    await_that(path.exists)
+    eventually(path.exists)
     wire.cut()
 
 
@@ -273,7 +273,7 @@ def test_cancelling_ends_the_command_and_gives_its_thread_back(
 
     asyncio.run(cancel_many())
 
-    await_that(lambda: not any(is_group_alive(pid) for pid in pids(tmp_path)))
+    eventually(lambda: not any(is_group_alive(pid) for pid in pids(tmp_path)))
 
 
 def test_what_has_only_just_started_is_ended_too(
@@ -284,7 +284,7 @@ def test_what_has_only_just_started_is_ended_too(
         cancellation = Cancellation()
 
         def cancel_soon() -> None:
-            await_that(lambda: pids(tmp_path) != [])
+            eventually(lambda: pids(tmp_path) != [])
             cancellation.cancel()  # before its first words have come here
 
         with SSHClient(away) as client:
@@ -357,7 +357,7 @@ def test_nothing_is_left_behind(sshd: Sshd, client_key: Path, write_hosts: Calla
         asyncio.run(use_everything())
         close_all_clients()
 
-    await_that(lambda: belongings() <= before)
+    eventually(lambda: belongings() <= before)
 
 
 async def use_everything() -> None:
@@ -487,10 +487,3 @@ def stat_field(stat: Path, index: int) -> int | str | None:
     except OSError:
         return None
     return field if index == 0 else int(field)
-
-
-def await_that(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

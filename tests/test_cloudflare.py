@@ -13,8 +13,8 @@ from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
 from tests.conftest import Inv
 from tests.support.cloudflared import Cloudflared
-from tests.support.masters import eventually
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 WriteHosts = Callable[..., Path]
 TOKEN_ID, TOKEN_SECRET = "id-1234.access", "s3cr3t-t0ken-value"

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,6 +25,7 @@ from ringtasks.multiplex.records import Master, current
 from tests.conftest import Inv
 from tests.support.faulty import Wire
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 WriteHosts = Callable[..., Path]
 
@@ -385,10 +385,3 @@ def masters() -> list[Master]:
 
 def left_behind() -> list[str]:
     return sorted(path.name for path in control_folder().iterdir())
-
-
-def eventually(condition: Callable[[], Any], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)

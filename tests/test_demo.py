@@ -24,6 +24,7 @@ from ringtasks import demo
 from ringtasks.config import SSHConfig
 from ringtasks.errors import UsageError
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 TIMEOUT = 10.0
 
@@ -115,13 +116,6 @@ def read_all(channel: paramiko.Channel) -> tuple[int, bytes, bytes]:
 
 def run(client: paramiko.SSHClient, command: str, *, pty: bool = False) -> tuple[int, bytes, bytes]:
     return read_all(start(client, command, pty=pty))
-
-
-def await_true(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:
@@ -226,7 +220,7 @@ def test_closing_the_channel_breaks_the_pipe_and_kills_nothing(
 
     channel.close()
 
-    await_true(done.exists)  # its output broke, and it went on
+    eventually(done.exists)  # its output broke, and it went on
 
 
 def test_input_that_nobody_reads_is_taken_no_further_than_the_window(
@@ -246,7 +240,7 @@ def test_output_that_nobody_reads_stops_the_program(
 ) -> None:
     pid_file = tmp_path / "pid"
     start(client, f"echo $$ > {pid_file}; exec head -c 64000000 /dev/zero")
-    await_true(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
+    eventually(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
     pid = int(pid_file.read_text())
     progress = [-1, -2]
 
@@ -254,7 +248,7 @@ def test_output_that_nobody_reads_stops_the_program(
         progress.append(written(pid))
         return progress[-1] > 0 and len(set(progress[-20:])) == 1
 
-    await_true(lambda: has_stopped() or not is_running(pid))
+    eventually(lambda: has_stopped() or not is_running(pid))
 
     assert is_running(pid)
     assert progress[-1] < 32_000_000
@@ -274,12 +268,12 @@ def test_flood_without_a_reader_stops_and_ends_with_the_connection(
 ) -> None:
     pid_file = tmp_path / "pid"
     start(client, f"echo $$ > {pid_file}; exec yes")
-    await_true(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
+    eventually(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
     pid = int(pid_file.read_text())
 
     client.close()
 
-    await_true(lambda: not is_running(pid))
+    eventually(lambda: not is_running(pid))
 
 
 def test_argument_list_too_long_is_said_with_status_1(client: paramiko.SSHClient) -> None:
@@ -322,7 +316,7 @@ def test_hung_up_terminal_ends_its_session(client: paramiko.SSHClient) -> None:
 
     channel.close()
 
-    await_true(lambda: not is_running(pid))
+    eventually(lambda: not is_running(pid))
 
 
 def test_more_typing_than_a_terminal_holds_stops_nobody_else(client: paramiko.SSHClient) -> None:
@@ -619,9 +613,9 @@ def test_stop_all_leaves_no_thread_process_socket_or_folder(log_in: Clients) -> 
 
     assert list(Path(tempfile.gettempdir()).iterdir()) == []
     assert listening_sockets() == []
-    await_true(lambda: not any(map(is_running, pids)))
-    await_true(lambda: not embedded_threads())
-    await_true(lambda: open_files() <= files_before)
+    eventually(lambda: not any(map(is_running, pids)))
+    eventually(lambda: not embedded_threads())
+    eventually(lambda: open_files() <= files_before)
 
 
 def test_stop_all_with_a_connected_client_is_quick(log_in: Clients) -> None:
@@ -669,7 +663,7 @@ print(client.exec_command("echo $$; exec sleep 60")[1].readline().strip())
     )
 
     assert (ended.returncode, ended.stderr) == (0, b"")
-    await_true(lambda: not is_running(int(ended.stdout)))
+    eventually(lambda: not is_running(int(ended.stdout)))
     assert list(temporary.iterdir()) == []
 
 

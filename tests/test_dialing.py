@@ -26,6 +26,7 @@ from tests.support.faulty import (
     Wire,
 )
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 FAULTS: dict[Reason, Callable[[], AbstractContextManager[Any]]] = {
     Reason.REFUSED: Refusing,
@@ -188,7 +189,7 @@ def test_a_proxy_that_fails_says_why_in_every_version(
     assert failure.reason is Reason.PROXY_FAILED
     expected = {"bad_token": "app token", "bad_handshake": "bad handshake", "refused": "refused"}
     assert expected[mode] in failure.evidence
-    assert cloudflared.running() == []
+    eventually(lambda: cloudflared.running() == [])
 
 
 def test_a_proxy_that_hangs_is_ended_with_its_whole_group(
@@ -200,7 +201,7 @@ def test_a_proxy_that_hangs_is_ended_with_its_whole_group(
 
     assert failure.reason is Reason.TIMED_OUT
     assert len(cloudflared.starts) == 1
-    assert cloudflared.running() == []
+    eventually(lambda: cloudflared.running() == [])
 
 
 def test_a_costly_route_is_not_started_when_a_cheap_one_answers(

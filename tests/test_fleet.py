@@ -21,6 +21,7 @@ from ringtasks.testing import FakeFleet
 from ringtasks.testing.rules import Answer, Call
 from tests.support.faulty import Blackhole, Refusing, Silent, Wire
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 from tests.test_run_task import is_running
 
 WriteHosts = Callable[..., Path]
@@ -40,16 +41,9 @@ def states(result: fleet.FleetResult) -> dict[str, State]:
     return {found.host: found.state for found in result}
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def stop_when(condition: Callable[[], bool], running: fleet.FleetRun) -> None:
     def wait_and_stop() -> None:
-        until(condition)
+        eventually(condition)
         running.stop()
 
     threading.Thread(target=wait_and_stop, daemon=True).start()
@@ -196,7 +190,7 @@ def test_the_caller_who_stops_listening_ends_the_run(gpus: FakeFleet) -> None:
 
     for found in fleet.stream("gpu[1-4]", "job", fanout=3):
         if found.host == "gpu1":
-            until(lambda: all(gpus[name].calls for name in ("gpu2", "gpu3")))
+            eventually(lambda: all(gpus[name].calls for name in ("gpu2", "gpu3")))
             break
 
     assert [len(gpus[name].stopped) for name in ("gpu2", "gpu3")] == [1, 1]
@@ -350,7 +344,7 @@ def test_an_overrun_jump_host_serves_all_in_the_end(
     result = fleet.run("g*", "echo hi", jump_fanout=4)
 
     assert [found.result.stdout for found in result] == ["hi\n"] * 4
-    until(lambda: not [t for t in threading.enumerate() if "paramiko" in type(t).__module__])
+    eventually(lambda: not [t for t in threading.enumerate() if "paramiko" in type(t).__module__])
 
 
 def test_a_door_that_stays_shut_is_told_in_time(client_key: Path) -> None:

@@ -17,9 +17,10 @@ from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Job, State
 from ringtasks.jobs.request import Request
-from tests.support.jobs import JobHost, end_jobs, eventually, is_alive, marked
+from tests.support.jobs import JobHost, end_jobs, is_alive, marked
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 PRINTS = 'echo "$CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"'
 HOLDS = "until [ -e ~/go ]; do sleep 0.05; done"

@@ -19,8 +19,9 @@ from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.jobs import Lines, State
 from ringtasks.jobs.logs import parse_offset
 from tests.support.faulty import Wire
-from tests.support.jobs import JobHost, end_jobs, eventually
+from tests.support.jobs import JobHost, end_jobs
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

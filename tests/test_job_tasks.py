@@ -21,9 +21,10 @@ from ringtasks.jobs.gpus import parse_gpus
 from ringtasks.jobs.overview import parse_overview
 from ringtasks.tasks.times import ago, duration, lasting, moment
 from tests.conftest import Inv
-from tests.support.jobs import end_jobs, eventually, is_waited_for
+from tests.support.jobs import end_jobs, is_waited_for
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 NOW = 1_795_458_000.0
 

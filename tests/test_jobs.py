@@ -22,8 +22,9 @@ from ringtasks.background import JOBS_FOLDER
 from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
 from ringtasks.jobs import State
 from tests.support.faulty import Wire
-from tests.support.jobs import JobHost, end_jobs, eventually, is_alive, is_waited_for, marked
+from tests.support.jobs import JobHost, end_jobs, is_alive, is_waited_for, marked
 from tests.support.sshd import LOGIN_SHELLS, Sshd
+from tests.support.waiting import eventually
 
 MakeSshd = Callable[..., Sshd]
 

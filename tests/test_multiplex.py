@@ -37,8 +37,9 @@ from ringtasks.multiplex.link import MuxLink
 from ringtasks.multiplex.opening import open_link
 from ringtasks.multiplex.wire import Forward
 from tests.support.faulty import Silent, Wire
-from tests.support.masters import Masters, eventually, finish, masters, output
+from tests.support.masters import Masters, finish, masters, output
 from tests.support.sshd import Sshd, make_key
+from tests.support.waiting import eventually
 
 __all__ = ["masters"]  # a fixture
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.process_memory import PS_COMMAND, memory_of
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 PROC_COMMAND = PS_COMMAND.partition("|| {")[2].rpartition("}")[0]
 
@@ -272,10 +272,3 @@ def test_what_is_no_process_id_is_refused_by_name(
 
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ringtasks import SSHClient, jobs
 from ringtasks.background import JOBS_FOLDER
+from tests.support.waiting import eventually
 
-__all__ = ["JobHost", "end_jobs", "eventually", "is_alive", "is_waited_for", "marked", "reboot"]
+__all__ = ["JobHost", "end_jobs", "is_alive", "is_waited_for", "marked", "reboot"]
 
 T = TypeVar("T")
 
@@ -53,15 +52,6 @@ def reboot(home: Path) -> None:
     for name in ("process", "keeper"):
         for file in home.glob(f"{JOBS_FOLDER}/*/{name}"):
             file.write_text(file.read_text().replace(boot, other))
-
-
-def eventually(condition: Callable[[], T], timeout: float = 20.0) -> T:
-    """What ``condition`` returns as soon as that is true."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-    return value
 
 
 def is_alive(pid: int) -> bool:

@@ -7,10 +7,8 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,8 +19,9 @@ from ringtasks.multiplex.link import MuxLink
 from ringtasks.multiplex.opening import open_link
 from ringtasks.multiplex.records import Master
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
-__all__ = ["Masters", "eventually", "finish", "output"]
+__all__ = ["Masters", "finish", "output"]
 
 
 class Masters:
@@ -60,14 +59,6 @@ def masters(sshd: Sshd, client_key: Path, monkeypatch: pytest.MonkeyPatch) -> It
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not list(processes.masters_in(folder)))
     shutil.rmtree(runtime)
-
-
-def eventually(condition: Any, timeout: float = 10.0) -> None:
-    """Wait until something that happens elsewhere has happened."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def finish(session: Session, timeout: float = 10.0) -> tuple[int, bytes, bytes]:

@@ -1,0 +1,20 @@
+"""Waiting for what happens elsewhere, without sleeping for luck."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["eventually"]
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], timeout: float = 20.0) -> T:
+    """What ``condition`` returns as soon as that is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+    return value
