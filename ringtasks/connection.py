@@ -45,6 +45,7 @@ from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 from .remote_runner import Remote
 from .routes import Route, routes_of
 from .stream import Stream
+from .tcp import refuse_taken
 from .transport import Transport
 
 if TYPE_CHECKING:
@@ -208,7 +209,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         remote_host: str = "localhost",
         local_host: str = "localhost",
     ) -> Iterator[None]:
-        """Inside, ``local_port`` leads to ``remote_port`` of what the host knows by that name."""
+        """Inside, ``local_port`` leads to ``remote_port`` of what the host knows by that name.
+
+        :raises OSError: ``local_port`` is taken.
+        """
+        refuse_taken(local_host, local_port)  # Fabric would say so at the end, ssh perhaps never
         self.open()
         if self._sessions is None:
             with super().forward_local(local_port, remote_port, remote_host, local_host):

@@ -1,4 +1,4 @@
-"""A TCP connection to a name, whichever of its addresses answers first (RFC 8305)."""
+"""A TCP connection to a name, whichever of its addresses answers first (RFC 8305); free ports."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 from .cancellation import Cancellation
 from .race import Race
 
-__all__ = ["connect"]
+__all__ = ["connect", "refuse_taken"]
 
+_STREAM = socket.SOCK_STREAM
 _AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo gives it
 
 
@@ -27,9 +28,25 @@ def connect(host: str, port: int, deadline: float, cancellation: Cancellation) -
     :raises TimeoutError: the deadline passed.
     :raises OSError: every address failed; the last error.
     """
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    infos = socket.getaddrinfo(host, port, type=_STREAM)
     with _AddressRace(_interleaved(infos), deadline, cancellation) as race:
         return race.winner()
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Return if there can be a listener at every address of ``host``, one of this machine's names.
+
+    :raises OSError: there cannot: somebody has the port, or it is root's.
+    """
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=_STREAM):
+        try:
+            with socket.socket(family, kind, protocol) as probing:
+                probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probing.bind(address)
+                probing.listen()
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here
+                raise OSError(error.errno, f"{host} port {port}: {error.strerror}") from error
 
 
 class _AddressRace:

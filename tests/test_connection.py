@@ -113,6 +113,17 @@ def test_a_local_port_is_forwarded(config: SSHConfig) -> None:
                 assert arrived.recv(4) == b"ping"
 
 
+@pytest.mark.parametrize("local_host", ["127.0.0.1", "localhost"])
+def test_a_local_port_that_is_taken_is_told_at_once(config: SSHConfig, local_host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, Connection(config) as connection:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(OSError, match=f"{local_host} port {port}: Address already in use"),
+            connection.forward_local(port, 9, local_host=local_host),
+        ):
+            pytest.fail("somebody else has the port")
+
+
 def test_sudo_composes_its_own_command(config: SSHConfig) -> None:
     with Connection(config) as connection:
         result = connection.sudo("true", hide=True, warn=True)

@@ -354,6 +354,49 @@ def test_a_folder_that_others_can_enter_is_not_used(client: SSHClient) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+@pytest.mark.parametrize("trouble", ["full", "no inodes", "read-only"])
+@pytest.mark.parametrize("is_there", [False, True], ids=["no master yet", "a master is there"])
+def test_a_disk_that_takes_nothing_more_keeps_nobody_from_his_work(
+    small_disk: Path, inv: Inv, hosts: Callable[..., Path], trouble: str, is_there: bool
+) -> None:
+    hosts("box")
+    if is_there:
+        assert inv("run", "--host", "box", "--cmd", "true").returncode == 0
+    fill(small_disk, trouble)
+
+    runs = [inv("run", "--host", "box", "--cmd", "echo hi") for _ in range(2)]
+    listed = inv("connections")
+    closed = inv("disconnect")
+
+    assert [(run.returncode, run.stdout, run.stderr) for run in runs] == [(0, b"hi\n", b"")] * 2
+    assert (listed.returncode, b"box" in listed.stdout) == (0, is_there)
+    assert closed.returncode == 0, closed.stderr
+    assert list(processes.masters_in(control_folder())) == []
+
+
+@pytest.fixture
+def small_disk(own_masters: None) -> Iterator[Path]:
+    """What control masters are kept on."""
+    folder = Path(os.environ["XDG_RUNTIME_DIR"])
+    options = "mode=700,size=64k,nr_inodes=40"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
+    (folder / "ringtasks").mkdir(mode=0o700)
+    yield folder
+    for pid, _ in processes.masters_in(folder / "ringtasks"):
+        os.kill(pid, signal.SIGKILL)
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(disk: Path, trouble: str) -> None:
+    if trouble == "read-only":
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        return
+    with pytest.raises(OSError, match="No space"):
+        for number in range(1000):
+            (disk / f"filler-{number}").write_bytes(b"x" * (4096 if trouble == "full" else 0))
+
+
 def test_the_masters_do_not_die_of_ctrl_c(inv: Inv, hosts: Callable[..., Path]) -> None:
     folder = hosts("box").parents[1]
     running = subprocess.Popen(

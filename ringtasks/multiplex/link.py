@@ -195,7 +195,8 @@ class MuxLink:
         try:
             mark = Mark(self.master.socket)
         except OSError as error:
-            raise LinkLostError(f"the control master's folder is gone: {error.strerror}") from error
+            reason = f"the control master's folder cannot be used: {error.strerror}"
+            raise LinkLostError(reason) from error
         try:
             with self._translated():
                 return mark, self._connected()

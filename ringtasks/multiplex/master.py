@@ -66,10 +66,11 @@ def retire(master: Master, timeout: float = END_TIMEOUT) -> bool:
 
 
 def listing() -> list[MasterInUse]:
-    """All masters in our folder, the oldest first. What is dead is cleaned up."""
+    """All masters in our folder, the oldest first. What is dead is cleaned up where that can be."""
     folder = control_folder()
     live = sorted(_live(folder), key=lambda master: master.started_at)
-    _clean(folder)
+    with contextlib.suppress(OSError):
+        _clean(folder)
     return [
         MasterInUse(master, usage.count(master.socket), usage.last_used(master.socket))
         for master in live
@@ -137,7 +138,8 @@ def _live(folder: Path) -> Iterator[Master]:
         if answers(master):
             yield master
         else:
-            put_aside_unless_starting(master)
+            with contextlib.suppress(OSError):
+                put_aside_unless_starting(master)
 
 
 def _clean(folder: Path) -> None:

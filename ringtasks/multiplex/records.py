@@ -116,11 +116,12 @@ def is_known(socket: Path) -> bool:
 
 def withdraw(master: Master) -> None:
     """Let nobody use it from now on."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # gone already, or a disk that takes no change
         Path(f"{master.socket}.json").rename(f"{master.socket}.old")
 
 
 def discard(socket: Path) -> None:
     """Remove all that is beside a socket, and the socket."""
     for path in socket.parent.glob(f"{socket.name}*"):  # a name has no character that glob knows
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -7,6 +7,7 @@ whoever sees it.  A master itself does not tell what it has open.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -20,27 +21,40 @@ _MARK = ".use-"
 _QUEUE = ".queue"
 
 
+#: A disk that takes no mark. It takes no other master either, for which this one would have to go.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 class Mark:
     """This session uses the master behind ``socket``, until `release`."""
 
     def __init__(self, socket: Path) -> None:
-        """:raises OSError: the folder is gone, or full."""
+        """:raises OSError: the folder is gone, or cannot be used. A full disk is put up with."""
         self._socket = socket
-        while True:
-            self._path = Path(f"{socket}{_MARK}{os.urandom(6).hex()}")
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-            self._descriptor: int | None = os.open(self._path, flags, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)  # `count` holds it for a moment at most
-            if os.fstat(self._descriptor).st_nlink:
-                break
-            os.close(self._descriptor)  # `count` was quicker and took it for a dead process's
+        self._descriptor: int | None = None
+        try:
+            self._make()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
         _touch(socket)
+
+    def _make(self) -> None:
+        while self._descriptor is None:
+            self._path = Path(f"{self._socket}{_MARK}{os.urandom(6).hex()}")
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # `count` holds it for a moment at most
+            if os.fstat(descriptor).st_nlink:
+                self._descriptor = descriptor
+            else:  # `count` was quicker and took it for a dead process's
+                os.close(descriptor)
 
     def release(self) -> None:
         """The session is over. Safe to repeat."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink()
             os.close(descriptor)
             _touch(self._socket)
 
@@ -70,7 +84,10 @@ class Turn:
             return True
         deadline = time.monotonic() + timeout
         delay = 0.005
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:  # a full disk: all ask at once then
+            return True
         while not try_lock(descriptor):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
