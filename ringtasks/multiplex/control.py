@@ -1,13 +1,16 @@
 """One conversation with a control master over its Unix socket.
 
-The hellos are exchanged before a `Control` exists.  Every request has an id that its answer must
-bear, and every wait has a limit.  Anything unexpected ends the conversation.
+Either side begins with a hello, and the other's is looked at before anything else that it says.
+Every request has an id that its answer must bear, and every wait has a limit.  Anything unexpected
+ends the conversation.
+
+Time limits are the socket's own (socket(7), SO_RCVTIMEO): Python's cost two more system calls for
+each message, and with them as many fights for the interpreter lock in a run on many hosts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import struct
@@ -22,8 +25,7 @@ from .wire import Answer, Forward, NewSession
 __all__ = ["Control", "DeniedError", "MasterGoneError"]
 
 _RECEIVE_BYTES = 64 * 1024
-#: Seconds between tries while a master has more callers than it can accept at once.
-_BACKLOG_INTERVAL = 0.005
+_NO_ANSWER = "the control master does not answer"
 
 _A = TypeVar("_A", wire.Ok, wire.Alive, wire.SessionOpened)
 
@@ -43,30 +45,39 @@ class Control:
         self._sock = sock
         self._frames = wire.Frames()
         self._last_request_id = -1
+        self._greeting = wire.hello()
+        """What goes out with the first request."""
+        self._is_greeted = False
 
     @classmethod
     def connect(cls, path: str | os.PathLike[str], timeout: float) -> Control:
-        """Say hello to the master behind a socket.
+        """To the master behind a socket; whether it answers shows with the first request.
 
-        :param timeout: seconds for the whole of it.
+        :param timeout: seconds.
         :raises MasterGoneError: nobody is there (any more).
-        :raises TimeoutError: the master does not answer.
-        :raises ProtocolError: it is no master, or one of another version.
+        :raises TimeoutError: the master takes no callers.
         """
-        deadline = time.monotonic() + timeout
-        control = cls(_connected(os.fspath(path), deadline))
-        try:
-            control._exchange_hellos(deadline)
-        except BaseException:
-            control.close()
-            raise
-        return control
+        return cls(_connected(os.fspath(path), time.monotonic() + timeout))
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    def is_open(self) -> bool:
+        """Whether the master still holds the conversation; never waits. Not for an open session."""
+        try:
+            while self._fill(socket.MSG_DONTWAIT):
+                pass
+        except (MasterGoneError, ProtocolError):
+            return False
+        return True
+
     def alive(self, timeout: float) -> int:
-        """The master's process id."""
+        """The master's process id.
+
+        :raises MasterGoneError: it has ended.
+        :raises TimeoutError: it does not answer.
+        :raises ProtocolError: it is no master, or one of another version.
+        """
         return self._ask(wire.alive_check(self._next_id()), wire.Alive, timeout).pid
 
     def send_new_session(self, session: NewSession, descriptors: Sequence[int]) -> None:
@@ -121,10 +132,7 @@ class Control:
         :raises MasterGoneError: the conversation is over.
         """
         answer = self._frames.next()
-        if answer is None:
-            self._sock.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                self._fill()
+        if answer is None and self._fill(socket.MSG_DONTWAIT):
             answer = self._frames.next()
         return answer
 
@@ -132,13 +140,13 @@ class Control:
         """End the conversation, and a session over it. Safe to repeat."""
         self._sock.close()
 
-    def _exchange_hellos(self, deadline: float) -> None:
-        self._send(wire.hello(), deadline)
+    def _take_hello(self, deadline: float) -> None:
         answer = self._next_answer(deadline)
         if not isinstance(answer, wire.Hello):
             raise _unexpected(answer)
         if answer.version != wire.VERSION:
             raise ProtocolError("control master", f"version {answer.version} of the protocol")
+        self._is_greeted = True
 
     def _next_id(self) -> int:
         self._last_request_id += 1
@@ -150,6 +158,8 @@ class Control:
         return self._await_answer(kind, deadline)
 
     def _await_answer(self, kind: type[_A], deadline: float) -> _A:
+        if not self._is_greeted:
+            self._take_hello(deadline)
         answer = self._next_answer(deadline)
         if isinstance(answer, (wire.Hello, wire.ExitMessage, wire.TtyAllocFail)):
             raise _unexpected(answer)
@@ -163,13 +173,17 @@ class Control:
 
     def _next_answer(self, deadline: float) -> Answer:
         while (answer := self._frames.next()) is None:
-            self._sock.settimeout(_remaining(deadline))
-            self._fill()
+            self._limit(socket.SO_RCVTIMEO, deadline)
+            if not self._fill():
+                raise TimeoutError(_NO_ANSWER)
         return answer
 
-    def _fill(self) -> None:
+    def _fill(self, flags: int = 0) -> bool:
+        """Whether something came."""
         try:
-            received = self._sock.recv(_RECEIVE_BYTES)
+            received = self._sock.recv(_RECEIVE_BYTES, flags)
+        except BlockingIOError:
+            return False
         except ConnectionError as error:
             raise MasterGoneError("the control master is gone") from error
         if not received:
@@ -177,13 +191,17 @@ class Control:
                 raise ProtocolError("control master", "it ended in the middle of a message")
             raise MasterGoneError("the control master has ended the conversation")
         self._frames.feed(received)
+        return True
 
     def _send(self, request: bytes, deadline: float) -> None:
-        self._sock.settimeout(_remaining(deadline))
+        self._limit(socket.SO_SNDTIMEO, deadline)
         try:
-            self._sock.sendall(request)
+            self._sock.sendall(self._greeting + request)
+        except BlockingIOError as error:
+            raise TimeoutError(_NO_ANSWER) from error
         except ConnectionError as error:
             raise MasterGoneError("the control master is gone") from error
+        self._greeting = b""
 
     def _send_with(self, request: bytes, descriptors: Sequence[int]) -> None:
         # Until it has the last descriptor, a master serves nobody else (monitor_fdpass.c,
@@ -195,8 +213,13 @@ class Control:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
             try:
                 self._sock.sendmsg([b"\0"], [rights])
+            except BlockingIOError as error:
+                raise TimeoutError(_NO_ANSWER) from error
             except ConnectionError as error:
                 raise MasterGoneError("the control master is gone") from error
+
+    def _limit(self, option: int, deadline: float) -> None:
+        _set_limit(self._sock, option, deadline)
 
 
 #: Seconds to hand over a request: a socket's buffer takes it at once, unless the master is stopped.
@@ -204,29 +227,29 @@ _SEND_TIMEOUT = 5.0
 
 
 def _connected(path: str, deadline: float) -> socket.socket:
-    while True:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(_remaining(deadline))
-            sock.connect(path)
-        except OSError as error:
-            sock.close()
-            if error.errno == errno.EAGAIN:
-                # unix(7): more wait to be accepted than fit (mux.c: 64). Python's time limit makes
-                # the socket non-blocking, so that the kernel does not wait for us.
-                time.sleep(min(_BACKLOG_INTERVAL, _remaining(deadline)))
-                continue
-            if error.errno in (errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET):
-                raise MasterGoneError("nobody listens on the control socket") from error
-            raise
-        return sock
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _set_limit(sock, socket.SO_SNDTIMEO, deadline)
+        sock.connect(path)
+    except BlockingIOError as error:  # unix(7): more wait to be accepted than fit (mux.c: 64)
+        sock.close()
+        raise TimeoutError(_NO_ANSWER) from error
+    except (ConnectionError, FileNotFoundError) as error:
+        sock.close()
+        raise MasterGoneError("nobody listens on the control socket") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
-def _remaining(deadline: float) -> float:
+def _set_limit(sock: socket.socket, option: int, deadline: float) -> None:
     remaining = deadline - time.monotonic()
     if remaining <= 0:
-        raise TimeoutError("the control master does not answer")
-    return remaining
+        raise TimeoutError(_NO_ANSWER)
+    microseconds = max(1, int(remaining * 1_000_000))  # none at all would be no limit
+    value = struct.pack("@ll", *divmod(microseconds, 1_000_000))  # struct timeval
+    sock.setsockopt(socket.SOL_SOCKET, option, value)
 
 
 def _unexpected(answer: Answer) -> ProtocolError:

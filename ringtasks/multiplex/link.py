@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import threading
 import time
@@ -37,6 +36,10 @@ _ROOM_DELAYS = (0.005, 0.05)
 #: busy host takes its time to notice.
 _LONELY_TIMEOUT = 2.0
 _LONELY_DELAY = 0.05
+#: Seconds for a busy master to answer where it was well a moment ago.
+_PATIENCE = 4 * ANSWER_TIMEOUT
+#: Seconds for which a master that has answered is taken to be well.
+_TRUST_TIME = 1.0
 
 
 class MuxLink:
@@ -54,8 +57,10 @@ class MuxLink:
         self.master: Master = attached.master
         self._timeout = config.connect_timeout
         self._silence_timeout = float(config.server_alive_interval) or None
-        self._sentinel = attached.control
-        self._sentinel_lock = threading.Lock()
+        self._at_hand: Control | None = attached.control
+        """Shows whether the master is there, and serves the next session."""
+        self._well_until = time.monotonic() + _TRUST_TIME
+        self._lock = threading.Lock()
         self._is_closed = False
         self._ended = threading.Condition()
         self._sessions = 0
@@ -78,13 +83,14 @@ class MuxLink:
         return self.master.route
 
     def is_alive(self) -> bool:
-        with self._sentinel_lock:
+        with self._lock:
             if self._is_closed:
                 return False
-            # A master says nothing of its own accord: what is to be read is the end.
-            poll = select.poll()
-            poll.register(self._sentinel, select.POLLIN)
-            return not poll.poll(0)
+            try:
+                self._at_hand = self._at_hand or self._connected()
+            except OSError:
+                return False
+            return self._at_hand.is_open()
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> MuxSession:
         return self._open(command, terminal, None)
@@ -182,11 +188,13 @@ class MuxLink:
 
     def close(self) -> None:
         """Leave the master to the others."""
-        with self._sentinel_lock:
+        with self._lock:
             if not self._is_closed:
                 self._is_closed = True
-                self._sentinel.close()
                 self._turn.release()
+            control, self._at_hand = self._at_hand, None
+            if control is not None:
+                control.close()
 
     def _begin(self) -> tuple[Mark, Control]:
         """A conversation for one session, once it is known that the master is in use."""
@@ -199,13 +207,31 @@ class MuxLink:
             raise LinkLostError(reason) from error
         try:
             with self._translated():
-                return mark, self._connected()
+                return mark, self._conversation()
         except BaseException:
             mark.release()
             raise
 
+    def _conversation(self) -> Control:
+        """With a master that is well: nothing that is sent to it would wait there until later."""
+        with self._lock:
+            control, self._at_hand = self._at_hand, None
+            is_well = control is not None and time.monotonic() < self._well_until
+            self._well_until = 0.0
+        control = control or self._connected()
+        try:
+            if not is_well:
+                control.alive(min(self._timeout, _PATIENCE))
+            # Who puts it aside first removes the socket, and then looks for marks.
+            if not os.path.lexists(self.master.socket):
+                raise LinkLostError("the control master was put aside")
+        except BaseException:
+            control.close()
+            raise
+        return control
+
     def _connected(self) -> Control:
-        return Control.connect(self.master.socket, min(self._timeout, ANSWER_TIMEOUT * 4))
+        return Control.connect(self.master.socket, min(self._timeout, _PATIENCE))
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
