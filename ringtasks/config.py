@@ -6,6 +6,7 @@ expanded when they are used (`expand`), so a missing variable only matters to wh
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass, field, fields
@@ -157,9 +158,13 @@ def check_port(field_name: str, port: object) -> None:
 
 def state_folder() -> Path:
     """Where state lives: ``$XDG_STATE_HOME/ringtasks``, else ``~/.local/state/ringtasks``."""
-    base = os.environ.get("XDG_STATE_HOME")
+    return _state_folder(os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME"))
+
+
+@functools.lru_cache(maxsize=8)  # a run on many hosts asks for each of them
+def _state_folder(base: str, _home: str | None) -> Path:
     # XDG Base Directory Specification: a relative path there is to be ignored.
-    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "state"
+    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
     return root / "ringtasks"
 
 

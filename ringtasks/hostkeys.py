@@ -113,11 +113,12 @@ class KnownHosts:
     def _known(self) -> _Known:
         """What stands in the file, read anew only when it has changed."""
         try:
-            with _reading, self.path.open("rb") as file:
-                version = _Version.of(file.fileno())
+            with _reading:
                 known = _read.get(self.path)
-                if known is None or known.version != version:
-                    known = _read[self.path] = _Known(version, _parse(file.read()))
+                if known is None or known.version != _Version.of(self.path):
+                    with self.path.open("rb") as file:
+                        version = _Version.of(file.fileno())
+                        known = _read[self.path] = _Known(version, _parse(file.read()))
         except FileNotFoundError:
             return _Known(None, {})
         except OSError as error:
@@ -154,8 +155,8 @@ class _Version(NamedTuple):
     changed_at_ns: int
 
     @classmethod
-    def of(cls, descriptor: int) -> _Version:
-        status = os.fstat(descriptor)
+    def of(cls, file: Path | int) -> _Version:
+        status = os.stat(file)  # noqa: PTH116  # a descriptor, too
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

@@ -52,14 +52,15 @@ class Attached(NamedTuple):
 def attach(config: SSHConfig, transport: str | None = None) -> Attached | None:
     """As `find`; the conversation is the caller's to close."""
     folder = control_folder()
-    name = control_name(config, transport, os.environ)
-    for master in records.current(folder, name):
-        control = _trusted(master, config)
-        if control is not None:
-            return Attached(master, control)
-        from .master import put_aside_unless_starting
+    master = records.last_started(folder, control_name(config, transport, os.environ))
+    if master is None:
+        return None
+    control = _trusted(master, config)
+    if control is not None:
+        return Attached(master, control)
+    from .master import put_aside_unless_starting
 
-        put_aside_unless_starting(master)
+    put_aside_unless_starting(master)
     return None
 
 

@@ -34,17 +34,17 @@ def control_folder(environ: Mapping[str, str] | None = None) -> Path:
     """
     for folder in _candidates(os.environ if environ is None else environ):
         if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
-            return _checked(folder)
+            return _checked(Path(folder))
     raise AssertionError("the last candidate is short")
 
 
-def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     # XDG Base Directory Specification: absolute, and owned by the user.
-    if runtime and Path(runtime).is_absolute() and _is_own_folder(runtime):
-        yield Path(runtime) / "ringtasks"
-    yield state_folder() / "ctl"
-    yield Path(f"/tmp/ringtasks-{os.getuid()}")  # noqa: S108  # checked below, as any of them
+    if runtime.startswith("/") and _is_own_folder(runtime):
+        yield f"{runtime}/ringtasks"
+    yield f"{state_folder()}/ctl"
+    yield f"/tmp/ringtasks-{os.getuid()}"  # noqa: S108  # checked below, as any of them
 
 
 def _is_own_folder(path: str) -> bool:

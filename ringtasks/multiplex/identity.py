@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from ..config import SSHConfig, expand, known_hosts_file
 from ..routes import ProcessProxy, routes_of
@@ -42,19 +42,24 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
     ]
     # Only this hash of the token is kept anywhere.
     token = (config.cloudflare_service_token_id, config.cloudflare_service_token_secret)
-    key = Path(expand(config.key_path)).expanduser().absolute() if config.key_path else None
+    key = _absolute(expand(config.key_path)) if config.key_path else None
     jump = config.proxy_jump and _identity(jump_config(config.proxy_jump), None, environ)
     return [
         *(config.id, config.user, routes, transport, token, jump),
         *(config.ssh_host_key, config.is_ephemeral, str(known_hosts_file())),
-        *(key and str(key), key and _version(key), _version(Path("~/.ssh/config").expanduser())),
+        *(key, key and _version(key), _version(_absolute("~/.ssh/config"))),
     ]
 
 
-def _version(path: Path) -> tuple[int, int, int] | None:
+# Strings, not Paths: a run on many hosts comes here for each.
+def _absolute(path: str) -> str:
+    return os.path.join(os.getcwd(), os.path.expanduser(path))  # noqa: PTH109, PTH111, PTH118
+
+
+def _version(path: str) -> tuple[int, int, int] | None:
     """What changes when a file does; None where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

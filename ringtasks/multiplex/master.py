@@ -155,6 +155,7 @@ def _clean(folder: Path) -> None:
         with locks.locked(lock, timeout=0) as is_mine:
             if is_mine and not any(folder.glob(f"{lock.stem}.??????*")):
                 lock.with_suffix(".fail").unlink(missing_ok=True)
+                records.pointer(lock.with_suffix("")).unlink(missing_ok=True)
                 locks.remove(lock)
 
 

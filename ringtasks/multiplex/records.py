@@ -5,6 +5,9 @@ Each start has a socket of its own, ``<connection>.<start>``, and a record of th
 * ``….json`` while the master may be used;
 * ``….old`` once it may not: it is only waited for, or ended.
 
+``<connection>.now`` is a link to the name of the last start, so that finding a master takes no look
+through the folder.
+
 A master that ends removes the path that it was given, whoever listens there by then: hence no two
 have the same.
 """
@@ -26,6 +29,7 @@ __all__ = [
     "current",
     "discard",
     "is_known",
+    "last_started",
     "new_socket",
     "read",
     "retired",
@@ -37,6 +41,7 @@ __all__ = [
 _NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\Z"
 _RECORD = r"[0-9a-f]{20}\.[0-9a-f]{6}\.(json|old)\Z"
 _NAME_LENGTH = 20 + 1 + 6
+_RECORD_BYTES = 64 * 1024  # more than any
 
 
 class Master(NamedTuple):
@@ -66,28 +71,49 @@ def write(master: Master) -> None:
     with os.fdopen(descriptor, "w") as file:
         json.dump(fields, file)
     partial.replace(f"{master.socket}.json")
+    partial.symlink_to(master.socket.name)
+    partial.replace(pointer(master.socket.with_suffix("")))
 
 
-def read(record: Path) -> Master | None:
+def pointer(connection: Path) -> Path:
+    """The link for a connection: for its folder and name."""
+    return Path(f"{connection}.now")
+
+
+def last_started(folder: Path, name: str) -> Master | None:
+    """The master that was started last for a connection, if it may be used."""
+    try:
+        socket = os.readlink(f"{folder}/{name}.now")  # noqa: PTH115  # on the way of every command
+    except OSError:
+        return None
+    return read(f"{folder}/{socket}.json") if re.match(_NAME, socket) else None
+
+
+def read(record: str | os.PathLike[str]) -> Master | None:
     """None: it is gone, or nothing that we wrote."""
     try:
-        fields = json.loads(record.read_bytes())
-        fields["socket"] = record.with_suffix("")
+        fields = json.loads(_contents(record))
+        fields["socket"] = Path(os.fspath(record).rpartition(".")[0])
         fields["pins"] = tuple(HostKey(*pin) for pin in fields["pins"])
         return Master(**fields)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
+def _contents(record: str | os.PathLike[str]) -> bytes:
+    descriptor = os.open(record, os.O_RDONLY)  # half the system calls of an open file
+    try:
+        return os.read(descriptor, _RECORD_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 def current(folder: Path, name: str = "") -> Iterator[Master]:
     """The masters that may be used: of one connection, or of all."""
-    for entry in sorted(os.listdir(folder)):  # noqa: PTH208  # on the way of every command
-        if entry.startswith(f"{name}." if name else "") and entry.endswith(".json"):
-            if not re.match(_RECORD, entry):
-                continue
-            master = read(folder / entry)
-            if master is not None:
-                yield master
+    for record in sorted(folder.glob(f"{name or '*'}.*.json")):
+        master = read(record) if re.match(_RECORD, record.name) else None
+        if master is not None:
+            yield master
 
 
 def retired(folder: Path) -> Iterator[Master]:

@@ -37,11 +37,10 @@ class Mark:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-        _touch(socket)
 
     def _make(self) -> None:
         while self._descriptor is None:
-            self._path = Path(f"{self._socket}{_MARK}{os.urandom(6).hex()}")
+            self._path = f"{self._socket}{_MARK}{os.urandom(6).hex()}"
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_SH)  # `count` holds it for a moment at most
             if os.fstat(descriptor).st_nlink:
@@ -54,7 +53,7 @@ class Mark:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                os.unlink(self._path)  # noqa: PTH108  # hot
             os.close(descriptor)
             _touch(self._socket)
 
@@ -116,9 +115,9 @@ def count(socket: Path) -> int:
 
 
 def last_used(socket: Path) -> float:
-    """When a session was last opened or closed, in Unix seconds; 0 if the record is gone."""
+    """When a session last ended, or the start did, in Unix seconds; 0 if the record is gone."""
     try:
-        return _record(socket).stat().st_mtime
+        return Path(f"{socket}.json").stat().st_mtime
     except OSError:
         return 0.0
 
@@ -139,8 +138,4 @@ def _is_in_use(mark: Path) -> bool:
 
 def _touch(socket: Path) -> None:
     with contextlib.suppress(OSError):
-        os.utime(_record(socket))
-
-
-def _record(socket: Path) -> Path:
-    return Path(f"{socket}.json")
+        os.utime(f"{socket}.json")
