@@ -75,18 +75,26 @@ class Crew:
         return True
 
     def _dispatch(self) -> None:
+        while (ticket := self._next()) is not None:
+            # The lock is free meanwhile: those who have begun need it.
+            threading.Thread(
+                target=self._work, args=(ticket,), name="ringtasks-fleet-host", daemon=True
+            ).start()
+
+    def _next(self) -> Ticket | None:
+        """The next host that needs a thread, when it is its turn; None: all is over."""
         with self._changed:
             while not self._schedule.is_over:
                 self._give_up_if_need_be()
                 now = time.monotonic()
                 self._schedule.park(now)
                 self._admit()
-                while (ticket := self._take()) is not None:
-                    threading.Thread(
-                        target=self._work, args=(ticket,), name="ringtasks-fleet-host", daemon=True
-                    ).start()
+                ticket = self._take()
+                if ticket is not None:
+                    return ticket
                 if not self._schedule.is_over:
                     self._changed.wait(self._schedule.next_wake(now))
+        return None
 
     def _give_up_if_need_be(self) -> None:
         if self._is_stopped:

@@ -53,7 +53,8 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
 
 # Strings, not Paths: a run on many hosts comes here for each.
 def _absolute(path: str) -> str:
-    return os.path.join(os.getcwd(), os.path.expanduser(path))  # noqa: PTH109, PTH111, PTH118
+    path = os.path.expanduser(path)  # noqa: PTH111
+    return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
 
 
 def _version(path: str) -> tuple[int, int, int] | None:

@@ -13,7 +13,6 @@ What tells how it ended (``mux.c``, ``clientloop.c``, measured with OpenSSH 9.2)
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import select
@@ -71,8 +70,8 @@ class MuxSession:
         self._on_close: Callable[[], None] | None = on_close
         self._open_streams = dict(streams.outputs)
         self._wake_reader, self._wake_writer = os.pipe()
-        for descriptor in (self._wake_reader, self._wake_writer):
-            os.set_blocking(descriptor, False)
+        self._is_woken = False
+        """There is a byte in that pipe."""
         self._poll = select.poll()
         for descriptor in (*self._open_streams, control.fileno(), self._wake_reader):
             self._poll.register(descriptor, select.POLLIN)
@@ -179,9 +178,9 @@ class MuxSession:
                     return None
 
     def wake(self) -> None:
-        with self._closing, contextlib.suppress(BlockingIOError):  # full: it is awake already
+        with self._closing:
             if not self._is_closed:
-                os.write(self._wake_writer, b"\0")
+                self._wake()
 
     def resize(self, columns: int, rows: int) -> None:
         with self._closing:
@@ -194,8 +193,7 @@ class MuxSession:
             if self._is_closed:
                 return
             self._is_closed = True
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._wake_writer, b"\0")
+            self._wake()
         with self._receiving, self._sending:  # whoever waits there looks, and leaves
             self._control.close()
             self._streams.close()
@@ -249,9 +247,16 @@ class MuxSession:
             self._heard_at = now
         return ready
 
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            os.write(self._wake_writer, b"\0")
+
     def _silence_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_reader, 4096)
+        with self._closing:
+            if self._is_woken and not self._is_closed:
+                self._is_woken = False
+                os.read(self._wake_reader, 1)
 
     def _look_at(self, descriptor: int) -> Output | None:
         stream = self._open_streams.get(descriptor)
@@ -262,10 +267,7 @@ class MuxSession:
         return None
 
     def _read(self, descriptor: int, stream: int) -> Output | None:
-        try:
-            chunk = os.read(descriptor, _CHUNK_BYTES)
-        except BlockingIOError:
-            return None
+        chunk = os.read(descriptor, _CHUNK_BYTES)
         if not chunk:
             self._poll.unregister(descriptor)
             del self._open_streams[descriptor]
@@ -359,7 +361,6 @@ class _Streams:
         ours, theirs = os.pipe()
         self._ours.append(ours)
         self.theirs.append(theirs)
-        os.set_blocking(ours, False)
         self.outputs[ours] = stream
 
     def hand_over(self) -> None:
