@@ -9,8 +9,7 @@ last change of that host; they are not read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .health import SSHHealth
@@ -68,12 +67,11 @@ def health_of(document: Document, name: str) -> SSHHealth:
     :raises DamagedError: a value of the wrong type.
     """
     entry = document["hosts"].get(name, {})
-    health = _health(entry, name)
-    transports = entry.get("transports", {})
+    transports = entry.get("transports", {}) if isinstance(entry, dict) else {}
     if not isinstance(transports, dict):
         raise DamagedError(f"{name}: transports: {transports!r}")
     routes = {route: _health(own, f"{name}: {route}") for route, own in transports.items()}
-    return replace(health, transports=routes)
+    return _health(entry, name, routes)
 
 
 def put(document: Document, name: str, health: SSHHealth, now: float) -> None:
@@ -121,14 +119,16 @@ def _lines(
     return f"{others[:-1]}{separator}\n{margin}{_dumps(last)}: {format_last(mapping[last])}}}"
 
 
-def _health(entry: object, place: str) -> SSHHealth:
+def _health(
+    entry: object, place: str, transports: Mapping[str, SSHHealth] | None = None
+) -> SSHHealth:
     if not isinstance(entry, dict):
         raise DamagedError(f"{place}: {entry!r}")
     known = {name: entry[name] for name in _IS_VALID if name in entry}
     for name, value in known.items():
         if not _IS_VALID[name](value):
             raise DamagedError(f"{place}: {name}: {value!r}")
-    return SSHHealth(**known)
+    return SSHHealth(**known, transports=transports or {})
 
 
 def _flat(health: SSHHealth, now: float) -> dict[str, Any]:

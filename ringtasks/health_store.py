@@ -76,11 +76,19 @@ class HealthStore:
         self._tell = warn
         self._lock_timeout = lock_timeout
 
-    def load(self) -> dict[str, SSHHealth]:
-        """Every host's health by name; empty where there is no file, or none that can be read."""
-        return self._look(
-            lambda document: {n: health_of(document, n) for n in document["hosts"]}, {}
-        )
+    def load(self, names: Iterable[str] | None = None) -> dict[str, SSHHealth]:
+        """The health by name of hosts that were tried; of these, or of all.
+
+        Empty where there is no file, or none that can be read.
+        """
+        wanted = None if names is None else set(names)
+
+        def look(document: Document) -> dict[str, SSHHealth]:
+            hosts = document["hosts"]
+            known = hosts if wanted is None else wanted & hosts.keys()
+            return {name: health_of(document, name) for name in known}
+
+        return self._look(look, {})
 
     def get(self, name: str) -> SSHHealth:
         """One host's health; a fresh one for a host that was never tried."""

@@ -38,7 +38,7 @@ def hosts_of(given: Hosts) -> list[SSHConfig | SSHClient]:
     for host in chosen:
         reachable = _reachable(host, names)
         known = found.setdefault(_config(reachable).id, reachable)
-        if _config(known) != _config(reachable):
+        if known is not reachable and _config(known) != _config(reachable):
             raise UsageError(f"hosts: two different ones are called {_config(known).id!r}")
     if not found:
         raise UsageError("hosts: there is none")
@@ -50,20 +50,23 @@ def id_of(host: SSHConfig | SSHClient) -> str:
     return _config(host).id
 
 
-def check(config: SSHConfig, transport: str | None) -> None:
+def check(configs: Iterable[SSHConfig], transport: str | None) -> None:
     """Find out before anything is sent what would not work anywhere.
 
-    :raises UsageError: a route that the host has not, a key file that is not there.
+    :raises UsageError: a route that a host has not, a key file that is not there.
     """
-    if config.embedded:
-        return
-    routes = routes_of(config, os.environ)
-    if transport:
-        only(routes, transport, config.id)
-    if config.key_path:
-        file = Path(expand(config.key_path)).expanduser()
-        if not file.is_file():
-            raise UsageError(f"{config.id}: ssh_key: no such file: {file}")
+    keys: set[str] = set()
+    for config in configs:
+        if config.embedded:
+            continue
+        routes = routes_of(config, os.environ)
+        if transport:
+            only(routes, transport, config.id)
+        if config.key_path and config.key_path not in keys:  # many hosts have the same
+            keys.add(config.key_path)
+            file = Path(expand(config.key_path)).expanduser()
+            if not file.is_file():
+                raise UsageError(f"{config.id}: ssh_key: no such file: {file}")
 
 
 def _reachable(host: Host, inventory: Inventory | None) -> SSHConfig | SSHClient:

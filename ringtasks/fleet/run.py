@@ -36,14 +36,13 @@ class FleetRun:
         Script(request.command, cwd=request.cwd, env=request.env)  # refused before anything is sent
         given = hosts_of(hosts)
         self._store = HealthStore()
-        known = self._store.load()
         names = [id_of(host) for host in given]
+        known = self._store.load(names)
         choice = choose(
             names, known, time.time(), skip_unhealthy=request.skip_unhealthy, pick=request.pick
         )
-        for host in given:
-            if isinstance(host, SSHConfig) and host.id in choice.chosen:
-                check(host, request.transport)
+        configs = (host for host in given if isinstance(host, SSHConfig))
+        check((config for config in configs if config.id in choice.chosen), request.transport)
         self.on_output: OnOutput | None = None
         """Gets a host's name, 1 or 2, and the bytes as they come, in many threads; then they are
         not kept in the results. To be set before the run begins."""
@@ -121,8 +120,8 @@ class FleetRun:
 
     def in_order(self) -> FleetResult:
         """What has arrived, in the order of the hosts; of the others nothing is known any more."""
-        by_host = {run.host: run.left() for run in self._runs}
-        by_host |= {found.host: found for found in (*self._skipped, *self.arrived)}
+        by_host = {found.host: found for found in (*self._skipped, *self.arrived)}
+        by_host |= {run.host: run.left() for run in self._runs if run.host not in by_host}
         elapsed = time.monotonic() - (self._began_at or time.monotonic())
         results = tuple(by_host[host] for host in self.hosts)
         return FleetResult(results, round(elapsed * 1000, 3))
