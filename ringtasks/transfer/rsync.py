@@ -49,6 +49,7 @@ _OK = (0, _VANISHED)
 _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
+OnChange = Callable[[Change], None]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class Rsync:
         rules: Rules = Rules(),  # noqa: B008  # frozen
         *,
         on_meter: OnMeter | None = None,
+        on_change: OnChange | None = None,
         timeout: float | None = None,
     ) -> Moved:
         """Make ``target``, a folder on the host, hold what ``source`` holds.
@@ -113,6 +115,7 @@ class Rsync:
         :param target: made with the folders above it; relative to the host's ``work_dir``, ``~`` is
             the remote home.
         :param on_meter: is told now and then how far it is.
+        :param on_change: is told of each change when rsync begins with it.
         :param timeout: seconds; None: no limit.
         :raises UsageError: there is no rsync here, or a path cannot be used.
         """
@@ -127,7 +130,8 @@ class Rsync:
             ("true", f"{there}/") if rules.dry_run else (f"mkdir -p {there} && cd {there}", ".")
         )
         command = functools.partial(self._command, enter, path, rules)
-        return self._run(rules, [*arguments, "host:."], command, on_meter, timeout, pulls=False)
+        reading = _Reading(on_meter, on_change)
+        return self._run(rules, [*arguments, "host:."], command, reading, timeout, pulls=False)
 
     def pull(
         self,
@@ -146,8 +150,9 @@ class Rsync:
         place = on_host(self._client.config, source)
         enter = f"cd {word(place)}"
         command = functools.partial(self._command, enter, names or ".", rules)
+        reading = _Reading(on_meter)
         return self._run(
-            rules, ["host:.", _local(str(target))], command, on_meter, timeout, pulls=True
+            rules, ["host:.", _local(str(target))], command, reading, timeout, pulls=True
         )
 
     def _run(
@@ -155,7 +160,7 @@ class Rsync:
         rules: Rules,
         places: list[str],
         command: Callable[[list[str]], str],
-        on_meter: OnMeter | None,
+        reading: _Reading,
         timeout: float | None,
         *,
         pulls: bool,
@@ -165,8 +170,7 @@ class Rsync:
             raise UsageError("rsync: is not on PATH: install it")
         program, version = here
         # Which version the host has matters to none of these flags.
-        chosen = flags(rules, version, pulls=pulls, tells_progress=on_meter is not None)
-        reading = _Reading(on_meter)
+        chosen = flags(rules, version, pulls=pulls, tells_progress=reading.on_meter is not None)
         piped = Piped(
             [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
             command,
@@ -193,18 +197,20 @@ class Rsync:
 class _Reading:
     """What rsync has printed so far."""
 
-    def __init__(self, on_meter: OnMeter | None) -> None:
-        self._on_meter = on_meter
+    def __init__(self, on_meter: OnMeter | None, on_change: OnChange | None = None) -> None:
+        self.on_meter, self._on_change = on_meter, on_change
         self.changes: list[Change] = []
         self.stats: dict[str, int] = {}
 
     def line(self, line: str) -> None:
         if (change := parse_change(line)) is not None:
             self.changes.append(change)
+            if self._on_change is not None:
+                self._on_change(change)
         elif (stat := parse_stat(line)) is not None:
             self.stats[stat[0]] = stat[1]
-        elif self._on_meter is not None and (meter := parse_meter(line)) is not None:
-            self._on_meter(meter)
+        elif self.on_meter is not None and (meter := parse_meter(line)) is not None:
+            self.on_meter(meter)
 
 
 def local_rsync() -> tuple[str, Version] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from ..places import name_of, words
 from .haul import Haul, TransferError
 from .rsync import Moved, Rsync
 from .survey import Found, Survey
+from .watch import Watch, here
 
 if TYPE_CHECKING:
     from .sftp_tree import TreeCopy
@@ -41,7 +40,7 @@ def put_tree(
     :raises TransferError: not all of it could be copied, or something changed meanwhile.
     """
     rules = haul.rules(ignored=ignored, follow_outside=follow_outside)
-    started_ns = time.time_ns()
+    watch = Watch(source)
 
     def push(rsync: Rsync, rate: float | None) -> Moved:
         return rsync.push(
@@ -49,6 +48,7 @@ def put_tree(
             target,
             replace(rules, rate=rate),
             on_meter=haul.meter(),
+            on_change=None if rules.dry_run else watch.begun,
             timeout=haul.remaining,
         )
 
@@ -61,7 +61,9 @@ def put_tree(
     haul.move(push, over_sftp)
     if haul.options.dry_run:
         return
-    _check_unchanged(haul, source, started_ns)
+    changed = watch.changed(haul.sent)
+    if changed:
+        raise TransferError(f"changed while it was being sent: {_listed(changed)}; send it again")
     if verify:
         _verify(haul, source, target, known)
 
@@ -110,25 +112,9 @@ def get_tree(
         _verify(haul, target, source, known, matched)
 
 
-def _check_unchanged(haul: Haul, source: Path | Sequence[Path], started_ns: int) -> None:
-    """:raises TransferError: a file was written to since then."""
-    changed = []
-    for change in haul.sent:
-        path = _here(source, change.name)
-        try:
-            status = os.stat(path)  # noqa: PTH116  # 20,000 times
-        except OSError:
-            changed.append(change.name)
-            continue
-        if max(status.st_mtime_ns, status.st_ctime_ns) >= started_ns:
-            changed.append(change.name)
-    if changed:
-        raise TransferError(f"changed while it was being sent: {_listed(changed)}; send it again")
-
-
 def _verify(
     haul: Haul,
-    here: Path | Sequence[Path],
+    local: Path | Sequence[Path],
     there: str,
     known: Survey | None,
     matched: Sequence[Found] = (),
@@ -152,22 +138,11 @@ def _verify(
     differing = []
     for name, expected in zip(names, sums, strict=True):
         with haul.local(name):
-            if sha256_of(Path(_here(here, name))) != expected:
+            if sha256_of(Path(here(local, name))) != expected:
                 differing.append(name)
     haul.checked = len(names) - len(differing)
     if differing:
         raise TransferError(f"differs by its SHA-256: {_listed(differing)}")
-
-
-def _here(source: Path | Sequence[Path], name: str) -> str:
-    """Where a name that rsync told is on this machine."""
-    if isinstance(source, Path):
-        return f"{source}/{name}"
-    first = name.partition("/")[0]
-    for item in source:
-        if item.name == first:
-            return f"{item.parent}/{name}"
-    return name
 
 
 def _there(matched: Sequence[Found], name: str) -> str:
