@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from .cancellation import Cancellation
@@ -44,8 +44,7 @@ class Ask:
     cancellation: Cancellation | None = None
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """Some seconds in which nothing is said."""
 
     seconds: float

@@ -17,9 +17,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..client import SSHClient
 from ..errors import UsageError
@@ -52,8 +53,7 @@ OnMeter = Callable[[Meter], None]
 OnChange = Callable[[Change], None]
 
 
-@dataclass(frozen=True)
-class Moved:
+class Moved(NamedTuple):
     """What one rsync did; true when it did all.
 
     ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine
@@ -62,7 +62,7 @@ class Moved:
 
     result: SSHResult
     changes: tuple[Change, ...] = ()
-    stats: dict[str, int] = field(default_factory=dict)
+    stats: Mapping[str, int] = {}
 
     def __bool__(self) -> bool:
         return self.result.success

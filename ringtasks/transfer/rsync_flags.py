@@ -12,7 +12,6 @@ have put its own quoting, which changed with 3.2.4.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 __all__ = ["LINE_MARK", "PARTIAL_FOLDER", "Rules", "Version", "flags", "parse_version"]
@@ -41,8 +40,7 @@ class Version(NamedTuple):
         return f"{'openrsync, as ' if self.is_open else ''}{self.major}.{self.minor}.{self.patch}"
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """How to copy.
 
     :param delete: remove what the source has not; what is excluded stays.

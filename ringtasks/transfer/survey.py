@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..client import SSHClient
 from ..places import above, word, words
@@ -48,8 +48,7 @@ done
 """
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Something on the host: its path as the shell has it, and what it is.
 
     Of a file also its size, its permissions, and when it was modified in Unix seconds.
@@ -62,8 +61,7 @@ class Found:
     modified: int = 0
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(NamedTuple):
     """What the host answered; ``result`` says why, where it did not.
 
     ``free_bytes`` None: not known. ``hasher`` empty: it has nothing that makes a SHA-256.

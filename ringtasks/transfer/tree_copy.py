@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +45,7 @@ def put_tree(
         return rsync.push(
             source,
             target,
-            replace(rules, rate=rate),
+            rules._replace(rate=rate),
             on_meter=haul.meter(),
             on_change=None if rules.dry_run else watch.begun,
             timeout=haul.remaining,
@@ -95,7 +94,7 @@ def get_tree(
         return rsync.pull(
             folder,
             target,
-            replace(rules, rate=rate),
+            rules._replace(rate=rate),
             names=names,
             on_meter=haul.meter(),
             timeout=haul.remaining,
