@@ -151,8 +151,7 @@ class Haul:
                 return over_sftp()
             if moved.result.is_unknown:
                 self._pace.lost(0, time.monotonic() - started)
-            for change in moved.changes:
-                self.add(change)
+            self._changes |= {(change.kind, change.name): change for change in moved.changes}
             self._sent_bytes += moved.sent_bytes
             self._received_bytes += moved.received_bytes
             return moved.result

@@ -169,13 +169,15 @@ class Piped:
         reading = threading.Thread(target=self._read_stderr, args=(stderr,), daemon=True)
         reading.start()
         with out as stdout:
-            rest = b""
+            rest, read_at = b"", 0.0
             while chunk := os.read(stdout.fileno(), _CHUNK_BYTES):
                 *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
                 for line in lines:
                     self._on_line(os.fsdecode(line))
-                if len(chunk) < _FEW_BYTES:
+                is_in_a_row = time.monotonic() - read_at < 2 * _GATHERING
+                if len(chunk) < _FEW_BYTES and is_in_a_row:
                     time.sleep(_GATHERING)
+                read_at = time.monotonic()
         process.wait()
         reading.join(_CLEANUP_TIMEOUT)
 

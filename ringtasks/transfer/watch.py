@@ -35,10 +35,10 @@ class Watch:
 
     def changed(self, sent: Iterable[Change]) -> list[str]:
         """Those that have changed, once all were sent."""
-        last = self._under_way
-        for change in sent:
-            if change.name not in self._seen or change.name == last:
-                self._look(change.name)
+        if self._under_way is not None:
+            self._look(self._under_way)
+        for name in [change.name for change in sent if change.name not in self._seen]:
+            self._look(name)
         return list(self._changed)
 
     def _look(self, name: str) -> None:
