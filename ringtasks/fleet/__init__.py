@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .hosts import Hosts
+from ..targets import Hosts
 from .request import Request
 from .results import FleetResult, HostResult, State
 from .run import FleetRun
@@ -43,7 +43,7 @@ def run(
 ) -> FleetResult:
     """Run ``command`` on all hosts and wait; the results are in the order of ``hosts``.
 
-    :param hosts: a selector, or several names, HostConfigs, SSHConfigs or clients (`hosts_of`).
+    :param hosts: a selector, or several names, HostConfigs, SSHConfigs or clients (`targets_of`).
     :param options: the other fields of `Request`: ``fanout``, ``serial``, ``max_failures`` …
     :raises UsageError: no host matched, or a configuration cannot be used; nothing was sent.
     :raises KeyboardInterrupt: Ctrl-C; the remote processes were ended.

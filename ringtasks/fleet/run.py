@@ -11,12 +11,13 @@ from typing import BinaryIO
 from ..config import SSHConfig
 from ..health_store import HealthStore
 from ..script import Script
+from ..targets import Hosts, id_of, targets_of
 from .broadcast import Broadcast
 from .choosing import choose
 from .crew import Crew
 from .host_run import HostRun, OnOutput
-from .hosts import Hosts, check, hosts_of, id_of
 from .masters import may_start
+from .prechecks import check
 from .request import Request
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule
@@ -34,7 +35,7 @@ class FleetRun:
 
     def __init__(self, hosts: Hosts, request: Request) -> None:
         Script(request.command, cwd=request.cwd, env=request.env)  # refused before anything is sent
-        given = hosts_of(hosts)
+        given = targets_of(hosts)
         self._store = HealthStore()
         names = [id_of(host) for host in given]
         known = self._store.load(names)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from ..client import SSHClient
-from ..config import SSHConfig
 from ..errors import RingtasksError, UsageError
 from ..fanout import each
-from ..inventory import HostConfig, load_inventory
-from ..selection import select
 from ..stopping import Stop
+from ..targets import Hosts, targets_of
 from .haul import Haul, TransferError
 from .one_host import Work
 from .options import Options
 from .results import HostTransfer, OnProgress, TransferResult
 
-__all__ = ["Host", "Hosts", "OnEnded", "clients_of", "transfer"]
+__all__ = ["Hosts", "OnEnded", "clients_of", "transfer"]
 
-Host = str | HostConfig | SSHConfig | SSHClient
-Hosts = str | Iterable[Host]
 OnEnded = Callable[[HostTransfer], None]
 
 
@@ -50,43 +46,18 @@ def transfer(
 
 @contextlib.contextmanager
 def clients_of(hosts: Hosts) -> Iterator[list[SSHClient]]:
-    """A client for each host, in the order given; those that were made here are closed.
+    """A client for each of `targets_of`; those that were made here are closed.
 
     :raises UsageError: a selector that means nothing, no host at all, or two of one name.
     """
-    given = _selected(hosts) if isinstance(hosts, str) else list(hosts)
-    clients = [_client(host) for host in given]
-    names = [client.config.id for client in clients]
-    if not clients:
-        raise UsageError("hosts: there is none")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"hosts: {twice!r} is there twice")
+    targets = targets_of(hosts)
+    clients = [host if isinstance(host, SSHClient) else SSHClient(host) for host in targets]
     try:
         yield clients
     finally:
-        for host, client in zip(given, clients, strict=True):
-            if not isinstance(host, str | SSHClient):
+        for client in clients:
+            if client not in targets:
                 client.close_link()
-
-
-def _selected(selector: str) -> list[Host]:
-    inventory = load_inventory()
-    return [inventory.hosts[name] for name in select(selector, inventory)]
-
-
-def _client(host: Host) -> SSHClient:
-    if isinstance(host, SSHClient):
-        return host
-    if isinstance(host, HostConfig):
-        return SSHClient(SSHConfig.from_host_config(host))
-    if isinstance(host, SSHConfig):
-        return SSHClient(host)
-    if isinstance(host, str):
-        from ..registry import get_ssh_client
-
-        return get_ssh_client(host)
-    raise TypeError(f"hosts: expected a name, a config or a client, got {type(host).__name__}")
 
 
 def _done(haul: Haul, work: Work) -> HostTransfer:

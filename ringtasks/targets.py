@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
-from ..client import SSHClient
-from ..config import SSHConfig, expand
-from ..errors import UsageError
-from ..inventory import HostConfig, Inventory, load_inventory, usual_inventory
-from ..routes import only, routes_of
-from ..selection import select
+from .client import SSHClient
+from .config import SSHConfig
+from .errors import UsageError
+from .inventory import HostConfig, Inventory, load_inventory, usual_inventory
+from .selection import select
 
-__all__ = ["Host", "Hosts", "check", "hosts_of", "id_of"]
+__all__ = ["Host", "Hosts", "id_of", "targets_of"]
 
 Host = str | HostConfig | SSHConfig | SSHClient
 Hosts = str | Iterable[Host]
 
 
-def hosts_of(given: Hosts) -> list[SSHConfig | SSHClient]:
+def targets_of(given: Hosts) -> list[SSHConfig | SSHClient]:
     """What to reach, each host once, in the order given.
 
     :param given: a selector of the inventory, or several of: a name of the inventory, any other
@@ -48,25 +45,6 @@ def hosts_of(given: Hosts) -> list[SSHConfig | SSHClient]:
 def id_of(host: SSHConfig | SSHClient) -> str:
     """The name that its health and its result are kept under."""
     return _config(host).id
-
-
-def check(configs: Iterable[SSHConfig], transport: str | None) -> None:
-    """Find out before anything is sent what would not work anywhere.
-
-    :raises UsageError: a route that a host has not, a key file that is not there.
-    """
-    keys: set[str] = set()
-    for config in configs:
-        if config.embedded:
-            continue
-        routes = routes_of(config, os.environ)
-        if transport:
-            only(routes, transport, config.id)
-        if config.key_path and config.key_path not in keys:  # many hosts have the same
-            keys.add(config.key_path)
-            file = Path(expand(config.key_path)).expanduser()
-            if not file.is_file():
-                raise UsageError(f"{config.id}: ssh_key: no such file: {file}")
 
 
 def _reachable(host: Host, inventory: Inventory | None) -> SSHConfig | SSHClient:
