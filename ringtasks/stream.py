@@ -13,16 +13,25 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "acknowledge"]
 
-# Linux only (tcp(7)); it does not last, so it is set anew after each read. sshd's first messages
-# after the log-in are small, and Nagle's algorithm at its end holds each back until the one before
-# is acknowledged: 40 ms with delayed acknowledgements, measured on loopback.
-_TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+_TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only (tcp(7))
 
 #: What is asked of the system at once. Paramiko asks twice for each packet, and while logging in
 #: the packets are small and come together.
 _READ_BYTES = 32 * 1024
+
+
+def acknowledge(sock: socket.socket) -> None:
+    """Acknowledge now what has arrived, where the system can; it does not last.
+
+    sshd's first messages after the log-in are small, and Nagle's algorithm at its end holds each
+    back until the one before is acknowledged: 40 ms with delayed acknowledgements, measured on
+    loopback.
+    """
+    if _TCP_QUICKACK is not None:
+        with contextlib.suppress(OSError):  # closed meanwhile by another thread
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
 
 
 class Stream:
@@ -64,9 +73,8 @@ class Stream:
             self._check_silence()
             raise
         self.last_heard = time.monotonic()
-        if self._is_tcp and _TCP_QUICKACK is not None:
-            with contextlib.suppress(OSError):  # closed meanwhile by another thread
-                self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
+        if self._is_tcp:
+            acknowledge(self._sock)
         if len(received) > size:
             self._early, self._taken = received, size
             return received[:size]

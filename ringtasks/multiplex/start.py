@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..hostkeys import HostKey, KnownHosts
 from ..routes import ProcessProxy, Route, SocksProxy
-from ..stream import Stream
+from ..stream import Stream, acknowledge
 from . import master, processes, records
 from .algorithms import preferred_algorithms
 from .command import (
@@ -206,6 +206,8 @@ class _Attempt:
         if status != 0:
             _kill_group(process)  # what carried it may still be there
             raise self._refused(errors, carrier_log)
+        if self._dialled is not None:
+            acknowledge(self._dialled)  # ssh does not, and the first session would wait for it
 
     def _too_late(self) -> RouteError:
         elapsed = time.monotonic() - self._started
