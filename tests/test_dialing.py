@@ -128,9 +128,9 @@ def test_no_thread_or_socket_is_left_behind(sshd: Sshd) -> None:
         for thread in set(threading.enumerate()) - before:
             if thread.name.startswith("ringtasks-"):
                 thread.join(2)
-        left = [t for t in threading.enumerate() if t.name.startswith("ringtasks-dial")]
+        left = set(threading.enumerate()) - before
 
-    assert left == []
+    assert not [thread for thread in left if thread.name.startswith("ringtasks-dial")]
 
 
 def test_lines_before_the_banner_are_allowed(sshd: Sshd) -> None:
@@ -234,15 +234,16 @@ def expect_silence(server: Silent) -> None:
 
 
 def test_an_address_without_a_rival_is_dialled_without_a_thread() -> None:
+    before = set(threading.enumerate())
     with Silent() as silent:
         dialling = threading.Thread(target=expect_silence, args=(silent,))
         dialling.start()
         while silent.connections == 0 and dialling.is_alive():
             time.sleep(0.01)
-        names = [thread.name for thread in threading.enumerate()]
+        new = set(threading.enumerate()) - before
         dialling.join()
 
-    assert not [name for name in names if name.startswith("ringtasks-dial")]
+    assert not [thread for thread in new if thread.name.startswith("ringtasks-dial")]
 
 
 def test_a_name_is_looked_up_in_a_thread_so_that_the_limit_holds() -> None:
