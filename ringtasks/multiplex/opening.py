@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from ..config import SSHConfig
 from ..errors import StateFileError, UnreachableError
-from ..health import Outcome
 from .eligibility import objection
 from .finding import attach
 from .link import MuxLink
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded while the host works (`keeper.prepare`)
+    from ..health import Outcome
     from ..health_notes import Ledger
 
 __all__ = ["open_link"]
