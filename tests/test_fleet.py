@@ -74,7 +74,7 @@ def test_every_host_asked_for_is_accounted_for(gpus: FakeFleet) -> None:
     gpus["gpu4"].hang()
     gpus["gpu5"].lose_link()
 
-    result = fleet.run("@gpu", "job", timeout=0.3)
+    result = fleet.run("@gpu", "job", timeout=2)
 
     assert states(result) == {
         "gpu1": State.SUCCEEDED,
@@ -85,7 +85,7 @@ def test_every_host_asked_for_is_accounted_for(gpus: FakeFleet) -> None:
     }
     assert result["gpu2"].reason == "exit status 3"
     assert result["gpu3"].reason == "direct: refused"
-    assert "time limit of 0.3 s passed" in result["gpu4"].reason
+    assert "time limit of 2 s passed" in result["gpu4"].reason
     assert result.returncode == 1
 
 

@@ -222,6 +222,7 @@ def test_those_that_queue_run_one_after_the_other_in_their_order(host: JobHost) 
     eventually(lambda: second.status().state is State.QUEUED)
     time.sleep(1.1)  # tickets bear seconds
     third = host.start("echo third >> ~/order", gpus=1, queue=True)
+    eventually(lambda: third.status().reason == "for 1 GPUs")
     waiting = third.status()
     (host.home / "go").touch()
 
