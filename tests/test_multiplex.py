@@ -154,12 +154,14 @@ def test_what_the_host_refuses_to_start_was_not_started(
 
 def test_many_sessions_leave_nothing_behind(link: MuxLink) -> None:
     output(link, "true")
-    before = (open_descriptors(), threading.active_count())
+    descriptors, threads = len(open_descriptors()), threading.active_count()
 
     for _ in range(500):
         output(link, "true")
 
-    assert (open_descriptors(), threading.active_count()) == before
+    # What other tests left to be closed in the background may have gone meanwhile.
+    assert len(open_descriptors()) <= descriptors
+    assert threading.active_count() <= threads
     eventually(lambda: usage.count(link.master.socket) == 0)
 
 
