@@ -218,6 +218,64 @@ def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
     assert plotted.returncode == 0
 
 
+#: Dies in its first attempt before it has a checkpoint of its own.
+RESUMES = (
+    'echo "attempt $RINGTASKS_ATTEMPT finds $(cat ckpt/epoch 2>/dev/null || echo none)"; '
+    '[ "$RINGTASKS_ATTEMPT" = 2 ] || { sleep 1; kill -KILL $$; }'
+)
+
+
+@pytest.mark.parametrize("where", ["a", "b"])
+def test_a_checkpoint_of_another_run_is_never_resumed_from(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, where: str
+) -> None:
+    run = two_hosts[where].home / "run"
+    (run / "ckpt").mkdir(parents=True)
+    (run / "ckpt" / "epoch").write_text("9")
+    write_settings(command=RESUMES, retries=1, checkpoint="ckpt", checkpoint_interval=0.2, fetch=[])
+
+    done = inv("train", timeout=60)
+
+    assert done.stdout == b"attempt 1 finds none\nattempt 2 finds none\n", done.stderr
+    assert done.returncode == 0
+    (aside,) = run.glob(".ckpt.before-*")
+    assert (aside / "epoch").read_text() == "9"
+    assert f"{where}: the checkpoint of another run is in {aside}" in done.stderr.decode()
+
+
+def test_the_same_host_goes_on_from_what_the_run_itself_left_there(
+    inv: Inv, make_sshd: Callable[..., Sshd], write_hosts: WriteHosts, write_settings: WriteSettings
+) -> None:
+    server = make_sshd()
+    write_hosts(a={"ssh_port": server.port})
+    own = "mkdir -p ckpt; [ -e ckpt/epoch ] || echo 4 >ckpt/epoch; "
+    write_settings(
+        command=own + RESUMES, retries=1, checkpoint="ckpt", checkpoint_interval=3600, fetch=[]
+    )
+
+    done = inv("train", timeout=60)
+
+    assert b"attempt 2 finds 4\n" in done.stdout, done.stderr
+
+
+def test_what_a_run_is_sent_into_its_checkpoint_folder_is_its_own(
+    inv: Inv, sshd: Sshd, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "epoch").write_text("3")
+    write_settings(
+        command="cat ckpt/epoch",
+        sync_up=[{"from": "start", "to": "ckpt"}],
+        checkpoint="ckpt",
+        fetch=[],
+    )
+
+    done = inv("train")
+
+    assert done.stdout == b"3", done.stderr
+
+
 def test_a_run_that_fails_by_itself_is_not_tried_again(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:

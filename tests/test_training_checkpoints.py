@@ -12,7 +12,8 @@ import pytest
 
 from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
-from ringtasks.training.files import CheckpointPuller, listing
+from ringtasks.training.checkpoints import CheckpointPuller, claim, listing
+from ringtasks.training.files import TransferError
 from tests.support.sshd import Sshd
 
 
@@ -131,3 +132,51 @@ def test_it_pulls_at_its_interval_and_once_more_when_it_is_stopped(
 def write(folder: Path, text: str) -> None:
     for name in ("model", "optimizer"):
         (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "below", "dangling link"])
+def test_what_another_run_left_is_set_aside_once_and_never_lost(
+    client: SSHClient, tmp_path: Path, kind: str
+) -> None:
+    cwd = tmp_path / "a run's folder"
+    name = "deep/ckpt" if kind == "below" else "ckpt"
+    folder, elsewhere = cwd / name, tmp_path / "big disk" / "ckpt"
+    folder.parent.mkdir(parents=True)
+    elsewhere.mkdir(parents=True)
+    if kind == "file":
+        folder.write_text("old")
+    elif kind == "dangling link":
+        folder.symlink_to(tmp_path / "nothing")
+    else:
+        if kind == "link":
+            folder.symlink_to(elsewhere)
+        folder.mkdir(exist_ok=True)
+        (folder / "epoch").write_text("old")
+
+    aside = claim(client, str(cwd), name, "run-2")
+    folder.mkdir(exist_ok=True)
+    (folder / "epoch").write_text("own")
+    again = claim(client, str(cwd), name, "run-2")
+
+    assert aside is not None
+    left = Path(aside)
+    assert left.name == ".ckpt.before-run-2"
+    if kind != "dangling link":
+        assert (left if kind == "file" else left / "epoch").read_text() == "old"
+    assert again is None
+    assert (folder / "epoch").read_text() == "own"
+    assert folder.is_symlink() is (kind == "link")
+
+
+def test_an_empty_folder_is_left_and_one_that_cannot_be_moved_is_told(
+    client: SSHClient, tmp_path: Path
+) -> None:
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "epoch").touch()
+    (tmp_path / ".full.before-run-2").mkdir()
+
+    assert claim(client, str(tmp_path), "ckpt", "run-2") is None
+    with pytest.raises(TransferError, match=r"full of an earlier run cannot be set aside: .*way"):
+        claim(client, str(tmp_path), "full", "run-2")
+    assert (tmp_path / "full" / "epoch").exists()

@@ -5,6 +5,7 @@ Every fault is told with the name of its field; a field that is not known is a f
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
@@ -120,6 +121,13 @@ def _paths_below(place: str, value: Any) -> tuple[str, ...]:
     return tuple(_below(f"{place}[{n}]", item) for n, item in enumerate(texts(place, value)))
 
 
+def _folder_below(place: str, value: Any) -> str:
+    folder = posixpath.normpath(_path_below(place, value))
+    if folder == ".":
+        raise expected(place, "a folder below cwd, not cwd itself", value)
+    return folder
+
+
 def _path_below(place: str, value: Any) -> str:
     return _below(place, text(place, value))
 
@@ -182,7 +190,7 @@ _FIELDS: dict[str, Check] = {
     "runs": text,
     "preflight": _preflight,
     "retries": count(0),
-    "checkpoint": _path_below,
+    "checkpoint": _folder_below,
     "checkpoint_interval": number("seconds", above_zero=True),
     "lost_after": number("seconds", above_zero=True),
     "allow_split": flag,

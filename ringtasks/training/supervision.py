@@ -17,8 +17,9 @@ from ..errors import JobNotStartedError, RunNotStartedError, UsageError
 from ..inventory import HostConfig
 from ..jobs import Job, JobStatus, State
 from . import attempts, torchrun
+from .checkpoints import CheckpointPuller, claim
 from .curves import Curves
-from .files import CheckpointPuller, TransferError, fetch, folder_of, send, send_folder
+from .files import TransferError, fetch, folder_of, make_folder, send, send_folder
 from .meeting import find_meeting
 from .placement import Placement
 from .records import Attempt, JobPlace, RunRecord
@@ -162,6 +163,11 @@ class Supervisor:
         settings = self._settings
         cwd = folder_of(client, settings.cwd)
         try:
+            make_folder(client, cwd)
+            if settings.checkpoint:
+                aside = claim(client, cwd, settings.checkpoint, self._record.id)
+                if aside:
+                    self._tell(f"{client.config.id}: the checkpoint of another run is in {aside}")
             send(client, settings.sync_up, cwd)
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
                 self._tell(f"{client.config.id}: starts from the checkpoint")
