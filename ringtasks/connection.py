@@ -39,8 +39,9 @@ from .errors import (
 from .faults import classify, printable
 from .health import Outcome
 from .health_store import HealthStore
-from .hostkeys import HostKey, KnownHosts, judge
+from .hostkeys import HostKey, Pins, judge
 from .inventory import find_host
+from .pins import KnownHosts
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 from .remote_runner import Remote
 from .routes import Route, routes_of
@@ -314,7 +315,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def _log_in(self, dialled: Dialled, timeout: float) -> Any:
         """Fabric's own ``open`` over a stream that is already there."""
         started = time.monotonic()
-        pins = self._known_hosts.pins(self.ssh)
+        try:
+            pins = self._known_hosts.pins(self.ssh)
+        except HostKeyError as error:
+            dialled.stream.close()
+            raise self._route_error(error, dialled.route, time.monotonic() - started) from error
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
             return Transport(sock, pins, **options)
@@ -399,18 +404,19 @@ class _PinPolicy(paramiko.MissingHostKeyPolicy):
 
 
 def _changed_key(
-    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, pins: tuple[HostKey, ...]
+    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, pins: Pins
 ) -> HostKeyError:
     if ssh.ssh_host_key:
         place = "ssh_host_key in the hosts file"
     else:
         place = f"{known_hosts.path} (remove the line of {ssh.id!r})"
-    pinned = ", ".join(str(pin) for pin in pins)
+    pinned = ", ".join(str(pin) for pin in pins.keys)
+    why = "WHICH IS REVOKED" if offered in pins.revoked else f"PINNED IS {pinned}"
     return HostKeyError(
         ssh.id,
         route="",
         reason=Reason.HOST_KEY,
-        evidence=f"IT SHOWED {offered}, PINNED IS {pinned}: this may be an impostor",
+        evidence=f"IT SHOWED {offered}, {why}: this may be an impostor",
         advice=f"if the box was rebuilt, update {place}",
     )
 

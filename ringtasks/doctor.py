@@ -35,7 +35,7 @@ def examine(given_inventory: str | None = None) -> list[Finding]:
     findings += _programs()
     findings += _keys()
     findings += [_state_folder(), _state_file("health", health_file(), _read_health)]
-    findings.append(_state_file("host keys", known_hosts_file(), _read_text))
+    findings.append(_state_file("host keys", known_hosts_file(), _read_known_hosts))
     return findings
 
 
@@ -115,8 +115,13 @@ def _read_health(path: Path) -> str:
     return f"{path}: {len(hosts)} hosts"
 
 
-def _read_text(path: Path) -> str:
-    return f"{path}: {len(path.read_text(encoding='utf-8').splitlines())} lines"
+def _read_known_hosts(path: Path) -> str:
+    from .known_hosts import Entries
+
+    content = path.read_bytes()
+    for damage in Entries(content).damaged:
+        raise ValueError(f"line {damage.number} cannot be read: mend or remove that line")
+    return f"{path}: {len(content.splitlines())} lines"
 
 
 def _first_line(argv: list[str]) -> str:

@@ -1,27 +1,33 @@
-"""One pinned host key per host, whatever the route.
+"""Host keys, and whether to trust the one that a server shows.  Pure.
 
-The three routes must lead to the same machine, so a key is kept under the host's *name*, not under
-the address it was seen at.  The file has OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT),
-so that ``ssh`` can use it too (``HostKeyAlias``).  The first contact pins (``accept-new`` of
-ssh_config(5), StrictHostKeyChecking); a changed key is refused, and nothing is accepted over a pin.
+The routes must lead to the same machine, so keys are pinned under the host's *name*, not under the
+address that showed them.  The first contact pins (``accept-new`` of ssh_config(5),
+StrictHostKeyChecking); a changed key is refused, and nothing is accepted over a pin.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import fcntl
 import hashlib
-import os
-import threading
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from .config import SSHConfig, known_hosts_file
-from .errors import StateFileError
+__all__ = ["HostKey", "Pins", "Verdict", "judge"]
 
-__all__ = ["HostKey", "KnownHosts", "Verdict", "judge"]
+# The number of fields of a key's blob, its type among them: RFC 4253 section 6.6, RFC 5656
+# section 3.1, RFC 8709 section 4, PROTOCOL.u2f of OpenSSH.
+_FIELDS = {
+    "ssh-ed25519": 2,
+    "ssh-rsa": 3,
+    "ssh-dss": 5,
+    "ecdsa-sha2-nistp256": 3,
+    "ecdsa-sha2-nistp384": 3,
+    "ecdsa-sha2-nistp521": 3,
+    "sk-ssh-ed25519@openssh.com": 3,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 4,
+}
+_ED25519_BYTES = 32
 
 
 class HostKey(NamedTuple):
@@ -36,13 +42,8 @@ class HostKey(NamedTuple):
 
         :raises ValueError: it is not a public key.
         """
-        key_type, blob, *_ = [*line.split(), "", ""]
-        try:
-            decoded = base64.b64decode(blob, validate=True)
-        except ValueError:
-            decoded = b""
-        # RFC 4253 section 6.6: the blob opens with the type's name, length first.
-        if decoded[4 : 4 + len(key_type)].decode("ascii", "replace") != key_type or not key_type:
+        key_type, blob, *_ = [*re.split(r"[ \t\r]+", line.strip(" \t\r\n")), "", ""]
+        if not _is_whole(key_type, blob):
             raise ValueError(
                 f"expected a public key such as 'ssh-ed25519 AAAA…', got {line[:40]!r}"
             )
@@ -58,6 +59,15 @@ class HostKey(NamedTuple):
         return f"{self.type} {self.fingerprint}"
 
 
+class Pins(NamedTuple):
+    """The keys that are known of a host."""
+
+    keys: tuple[HostKey, ...] = ()
+    """Nothing else is accepted; empty: the host was not met before."""
+    revoked: tuple[HostKey, ...] = ()
+    """Refused whatever else is known (sshd(8), ``@revoked``)."""
+
+
 class Verdict(NamedTuple):
     """What to do with the key that a server showed: trust it or not, and pin it or not."""
 
@@ -65,123 +75,38 @@ class Verdict(NamedTuple):
     is_new: bool = False
 
 
-def judge(offered: HostKey, pins: Iterable[HostKey], *, is_ephemeral: bool = False) -> Verdict:
-    """Whether to trust ``offered``, given every key that is pinned for the host.  Pure.
+def judge(offered: HostKey, pins: Pins, *, is_ephemeral: bool = False) -> Verdict:
+    """Whether to trust ``offered``, given all that is known of the host.
 
     A key of another type than the pinned one is a changed key: an impostor chooses what it shows.
     """
-    known = tuple(pins)
-    if known:
-        return Verdict(is_trusted=offered in known)
+    if offered in pins.revoked:
+        return Verdict(is_trusted=False)
+    if pins.keys:
+        return Verdict(is_trusted=offered in pins.keys)
     return Verdict(is_trusted=True, is_new=not is_ephemeral)
 
 
-class KnownHosts:
-    """The pins: of the inventory (``ssh_host_key``), else of our known-hosts file."""
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or known_hosts_file()
-
-    def pins(self, config: SSHConfig) -> tuple[HostKey, ...]:
-        """The keys that are accepted for this host; empty if any is.
-
-        :raises ValueError: ``ssh_host_key`` is not a public key.
-        :raises StateFileError: the file is there but cannot be read. Not knowing the pins is no
-            licence to accept any key.
-        """
-        if config.ssh_host_key:
-            return (HostKey.parse(config.ssh_host_key),)
-        if config.is_ephemeral:
-            return ()
-        return self._known().entries.get(config.id, ())
-
-    def pin(self, config: SSHConfig, key: HostKey) -> bool:
-        """Keep ``key`` for the host; False if somebody has pinned another one meanwhile.
-
-        :raises StateFileError: the file cannot be written.
-        """
-        with self._locked() as file, _reading:
-            known = self._known()
-            pins = known.entries.get(config.id, ())
-            if not pins:
-                line = f"{config.id} {key.type} {key.blob}\n".encode()
-                file.write(line)
-                file.flush()
-                self._remember(known, config.id, key, _Version.of(file.fileno()), len(line))
-        return not pins or key in pins
-
-    def _known(self) -> _Known:
-        """What stands in the file, read anew only when it has changed."""
-        try:
-            with _reading:
-                known = _read.get(self.path)
-                if known is None or known.version != _Version.of(self.path):
-                    with self.path.open("rb") as file:
-                        version = _Version.of(file.fileno())
-                        known = _read[self.path] = _Known(version, _parse(file.read()))
-        except FileNotFoundError:
-            return _Known(None, {})
-        except OSError as error:
-            raise StateFileError(str(self.path), f"cannot be read: {error.strerror}") from error
-        return known
-
-    def _remember(
-        self, known: _Known, name: str, key: HostKey, version: _Version, size_bytes: int
-    ) -> None:
-        """After a line of ``size_bytes`` was added, and nothing else."""
-        if known.version and version.size_bytes == known.version.size_bytes + size_bytes:
-            known.entries[name] = (key,)
-            _read[self.path] = _Known(version, known.entries)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[BinaryIO]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        except OSError as error:
-            raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
-        with os.fdopen(descriptor, "ab") as file:
-            # Held for one read and one write of a line: no need for a limit.
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+def _is_whole(key_type: str, blob: str) -> bool:
+    try:
+        fields = list(_strings(base64.b64decode(blob, validate=True)))
+    except ValueError:
+        return False
+    if not fields or fields[0] != key_type.encode():
+        return False
+    if key_type == "ssh-ed25519" and len(fields[-1]) != _ED25519_BYTES:
+        return False
+    return len(fields) == _FIELDS.get(key_type, len(fields)) > 1
 
 
-class _Version(NamedTuple):
-    """What tells one state of a file from the next."""
+def _strings(blob: bytes) -> Iterator[bytes]:
+    """The strings that a blob is made of (RFC 4251 section 5).
 
-    device: int
-    inode: int
-    size_bytes: int
-    changed_at_ns: int
-
-    @classmethod
-    def of(cls, file: Path | int) -> _Version:
-        status = os.stat(file)  # noqa: PTH116  # a descriptor, too
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-class _Known(NamedTuple):
-    """The keys by name, in one version of the file (None: it is not there)."""
-
-    version: _Version | None
-    entries: dict[str, tuple[HostKey, ...]]
-
-
-#: What was read last. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
-_read: dict[Path, _Known] = {}
-#: Held while the file and what is known of it may differ: else a thread that looks just after
-#: another one's line was added would read all of it, which made a third of a large run's cost.
-_reading = threading.RLock()
-
-
-def _parse(text: bytes) -> dict[str, tuple[HostKey, ...]]:
-    entries: dict[str, tuple[HostKey, ...]] = {}
-    for line in text.decode("utf-8", "replace").splitlines():
-        names, _, rest = line.strip().partition(" ")
-        if names.startswith(("#", "@")) or not rest:
-            continue
-        with contextlib.suppress(ValueError):
-            key = HostKey.parse(rest)
-            for name in names.split(","):
-                entries[name] = (*entries.get(name, ()), key)
-    return entries
+    :raises ValueError: it is cut short.
+    """
+    while blob:
+        end = 4 + int.from_bytes(blob[:4], "big")
+        if len(blob) < max(4, end):
+            raise ValueError("cut short")
+        yield blob[4:end]
+        blob = blob[end:]

@@ -27,7 +27,7 @@ from paramiko.common import (
     cMSG_GLOBAL_REQUEST,
 )
 
-from .hostkeys import HostKey
+from .hostkeys import Pins
 from .stream import Stream
 
 __all__ = ["Transport"]
@@ -42,20 +42,21 @@ _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 # 0.1 ms a packet). GCM does both at once, in C; OpenSSH prefers it too (ssh_config(5), Ciphers).
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
+_NO_PINS = Pins()
 _LOOK_INTERVAL = 1.0  # seconds between looks at whether a keepalive is due, or the peer is silent
 
 
 class Transport(paramiko.Transport):
     """A client's Transport over a `Stream`.
 
-    :param pins: the host's known keys, whose types are asked for first; the server would else be
-        free to show one that nobody pinned.
+    :param pins: what is known of the host. The types of its keys are asked for first; the server
+        would else be free to show one that nobody pinned.
     """
 
     # Paramiko looks ten times a second whether it was closed meanwhile; `Stream.close` wakes it.
     _active_check_timeout = _LOOK_INTERVAL
 
-    def __init__(self, stream: Stream, pins: tuple[HostKey, ...] = (), **options: Any) -> None:
+    def __init__(self, stream: Stream, pins: Pins = _NO_PINS, **options: Any) -> None:
         super().__init__(stream, **options)  # type: ignore[arg-type]  # has what Paramiko calls
         self._stream = stream
         # Replies come in the order of the requests (RFC 4254 section 4) and bear no number:
@@ -121,8 +122,8 @@ class Transport(paramiko.Transport):
     def _parse_debug(self, message: paramiko.Message) -> None:
         """Ignored: sshd tells of every key it looks at, and Paramiko would log it, slowly."""
 
-    def _prefer(self, pins: tuple[HostKey, ...]) -> None:
-        wanted = [name for pin in pins for name in _ALGORITHMS.get(pin.type, (pin.type,))]
+    def _prefer(self, pins: Pins) -> None:
+        wanted = [name for pin in pins.keys for name in _ALGORITHMS.get(pin.type, (pin.type,))]
         options = self.get_security_options()
         known = [name for name in wanted if name in options.key_types]
         options.key_types = _first(known, options.key_types)

@@ -20,7 +20,8 @@ from paramiko.common import cMSG_CHANNEL_EOF
 from ringtasks import Connection, SSHConfig
 from ringtasks.errors import OutcomeUnknownError, Reason, UnreachableError, UsageError
 from ringtasks.health_store import HealthStore
-from ringtasks.hostkeys import HostKey, KnownHosts
+from ringtasks.hostkeys import HostKey
+from ringtasks.pins import KnownHosts
 from tests.support.faulty import Refusing, Silent, Socks5, Wire
 from tests.support.sshd import Sshd, make_key
 

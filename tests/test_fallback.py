@@ -14,7 +14,7 @@ import pytest
 from ringtasks.client import SSHClient
 from ringtasks.config import SSHConfig
 from ringtasks.health_store import HealthStore
-from ringtasks.hostkeys import KnownHosts
+from ringtasks.pins import KnownHosts
 from tests.support.faulty import Blackhole, Refusing, Resetting, Silent, Wire
 from tests.support.sshd import Sshd
 

@@ -21,7 +21,7 @@ import pytest
 from ringtasks import SSHConfig
 from ringtasks.config import state_folder
 from ringtasks.errors import Reason, StateFileError, UnreachableError
-from ringtasks.hostkeys import HostKey, KnownHosts
+from ringtasks.hostkeys import HostKey
 from ringtasks.link import (
     STDERR,
     STDOUT,
@@ -36,6 +36,7 @@ from ringtasks.multiplex.identity import control_name
 from ringtasks.multiplex.link import MuxLink
 from ringtasks.multiplex.opening import open_link
 from ringtasks.multiplex.wire import Forward
+from ringtasks.pins import KnownHosts
 from tests.support.faulty import Silent, Wire
 from tests.support.masters import Masters, finish, masters, output
 from tests.support.sshd import Sshd, make_key

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.config import known_hosts_file
 from ringtasks.health_store import HealthStore
 from tests.conftest import Inv
 from tests.support.faulty import Silent
@@ -174,6 +175,17 @@ def test_doctor_is_content_with_a_sound_machine(inv: Inv, write_hosts: WriteHost
 
     assert done.returncode == 0, done.stdout
     assert b"1 hosts in hosts/hosts.yaml" in done.stdout
+
+
+def test_doctor_finds_a_damaged_line_among_the_host_keys(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    known_hosts_file().parent.mkdir(parents=True)
+    known_hosts_file().write_text("# pins\na ssh-ed25519 damaged\n")
+
+    done = inv("doctor")
+
+    assert done.returncode == 1
+    assert b"line 2 cannot be read: mend or remove that line" in done.stdout
 
 
 def test_the_console_script_is_the_same_program_with_our_usage_status(

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..config import SSHConfig, expand
 from ..errors import UsageError
-from ..hostkeys import HostKey
+from ..hostkeys import HostKey, Pins
 from ..routes import ProcessProxy, Route
 from .eligibility import PRIVATE_KEY_VARIABLE
 
@@ -72,13 +72,11 @@ class Command(NamedTuple):
         return f"Command({self.argv!r})"  # the environment may be secret
 
 
-def trust_of(config: SSHConfig, pins: Sequence[HostKey], known_hosts: Path) -> Trust:
+def trust_of(pins: Pins, known_hosts: Path) -> Trust:
     """What `hostkeys.judge` says, for ssh."""
-    if pins:
-        return Trust("yes", known_hosts, tuple(_algorithms(pins)))
-    if config.is_ephemeral:
-        return Trust("no", Path("/dev/null"))
-    return Trust("accept-new", known_hosts)
+    if pins.keys:
+        return Trust("yes", known_hosts, tuple(_algorithms(pins.keys)))
+    return Trust("accept-new", known_hosts)  # "no" would accept a revoked key, too
 
 
 def alias(config: SSHConfig) -> str:

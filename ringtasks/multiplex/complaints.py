@@ -17,6 +17,7 @@ __all__ = ["error_of"]
 
 # The first that matches counts.
 _TEXTS: tuple[tuple[str, Reason], ...] = (
+    (r"REVOKED HOST KEY DETECTED", Reason.HOST_KEY),
     (r"REMOTE HOST IDENTIFICATION HAS CHANGED", Reason.HOST_KEY),
     (r"Host key verification failed", Reason.HOST_KEY),
     (r"Permission denied \(|Too many authentication failures", Reason.AUTHENTICATION),
@@ -80,6 +81,8 @@ def _first_match(lines: list[str], said: str) -> tuple[Reason, str] | None:
 
 
 def _evidence(reason: Reason, found: list[str], said: str) -> str:
+    if reason is Reason.HOST_KEY and "REVOKED" in said:
+        return "it showed a key that is REVOKED: this may be an impostor"
     if reason is Reason.HOST_KEY:
         shown = _FINGERPRINT.search(said)
         if shown:

@@ -11,8 +11,8 @@ import time
 from typing import NamedTuple
 
 from ..config import SSHConfig
-from ..errors import ProtocolError
-from ..hostkeys import KnownHosts
+from ..errors import HostKeyError, ProtocolError
+from ..pins import KnownHosts
 from . import records
 from .control import Control, DeniedError, MasterGoneError
 from .folder import control_folder
@@ -33,7 +33,7 @@ def find(config: SSHConfig, transport: str | None = None) -> Master | None:
     One that is dead, hung or not to be trusted any more is put aside, and ended where that harms
     nobody.
 
-    :raises StateFileError: the folder cannot be used, or the pins cannot be read.
+    :raises StateFileError: the folder cannot be used.
     """
     found = attach(config, transport)
     if found is None:
@@ -74,9 +74,11 @@ def answers(master: Master) -> bool:
 
 def _trusted(master: Master, config: SSHConfig) -> Control | None:
     """A conversation with it, if it answers and trusted what is trusted now."""
-    if set(KnownHosts().pins(config)) != set(master.pins):
+    try:
+        pins = KnownHosts().pins(config)
+    except HostKeyError:  # the next log-in is refused, and says why
         return None
-    return _conversation(master)
+    return _conversation(master) if pins == master.pins else None
 
 
 def _conversation(master: Master) -> Control | None:

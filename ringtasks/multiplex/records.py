@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..hostkeys import HostKey
+from ..hostkeys import HostKey, Pins
 
 __all__ = [
     "Master",
@@ -54,8 +54,8 @@ class Master(NamedTuple):
     pid: int
     started_at: float
     """Unix seconds."""
-    pins: tuple[HostKey, ...] = ()
-    """The host keys that were trusted when it logged in; empty where any was."""
+    pins: Pins = Pins()
+    """The keys that were known of the host when it logged in."""
 
 
 def new_socket(folder: Path, name: str) -> Path:
@@ -65,7 +65,7 @@ def new_socket(folder: Path, name: str) -> Path:
 
 def write(master: Master) -> None:
     """Let others use it; in one step."""
-    fields = master._asdict() | {"socket": master.socket.name, "pins": [*map(list, master.pins)]}
+    fields = master._asdict() | {"socket": master.socket.name}
     partial = Path(f"{master.socket}.new")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -94,7 +94,7 @@ def read(record: str | os.PathLike[str]) -> Master | None:
     try:
         fields = json.loads(_contents(record))
         fields["socket"] = Path(os.fspath(record).rpartition(".")[0])
-        fields["pins"] = tuple(HostKey(*pin) for pin in fields["pins"])
+        fields["pins"] = Pins(*(tuple(HostKey(*key) for key in keys) for keys in fields["pins"]))
         return Master(**fields)
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -25,7 +25,9 @@ from ..errors import (
     RouteError,
     UsageError,
 )
-from ..hostkeys import HostKey, KnownHosts
+from ..hostkeys import HostKey, Pins
+from ..known_hosts import REVOKED
+from ..pins import KnownHosts
 from ..routes import ProcessProxy, Route, SocksProxy
 from ..stream import Stream, acknowledge
 from . import master, processes, records
@@ -117,6 +119,8 @@ class _Attempt:
             except _ExpiredError:  # this machine is busy: ssh had gone again before we came
                 self._config = replace(self._config, control_persist=_PATIENT_PERSIST)
             except RouteError as error:
+                if not error.route:  # it was raised where the route is not known
+                    error.route, error.address = self._route.name, self._route.address
                 if error.reason is not Reason.KEY_EXCHANGE:
                     raise
                 algorithms = {}  # its only ones may be those that were not preferred
@@ -282,9 +286,9 @@ class _Trusts:
         """A file with the host's pins."""
         pins = KnownHosts().pins(config)
         path = self._path(len(self._known))
-        trust = trust_of(config, pins, path)
+        trust = trust_of(pins, path)
         with _new_file(path) as file:
-            os.write(file, "".join(f"{alias(config)} {p.type} {p.blob}\n" for p in pins).encode())
+            os.write(file, _lines(alias(config), pins).encode())
         self._known.append((config, trust))
         return trust
 
@@ -298,12 +302,18 @@ class _Trusts:
     def first_contacts(self) -> Iterator[tuple[SSHConfig, HostKey]]:
         """What ``ssh`` has accepted for want of a pin."""
         for (config, trust), path in zip(self._known, self.files, strict=True):
-            if trust.policy == "accept-new":
+            if trust.policy == "accept-new" and not config.is_ephemeral:
                 for line in path.read_text().splitlines():
-                    yield config, HostKey.parse(line.partition(" ")[2])
+                    if not line.startswith(REVOKED):
+                        yield config, HostKey.parse(line.partition(" ")[2])
 
     def _path(self, number: int) -> Path:
         return Path(f"{self._socket}.hosts{number}")
+
+
+def _lines(name: str, pins: Pins) -> str:
+    kept = [*(("", key) for key in pins.keys), *((f"{REVOKED} ", key) for key in pins.revoked)]
+    return "".join(f"{marker}{name} {key.type} {key.blob}\n" for marker, key in kept)
 
 
 @contextlib.contextmanager

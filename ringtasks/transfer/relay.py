@@ -25,7 +25,8 @@ from ..config import SSHConfig
 from ..errors import RingtasksError
 from ..exit_status import INTERRUPTED
 from ..faults import printable
-from ..hostkeys import HostKey, KnownHosts
+from ..hostkeys import HostKey
+from ..pins import KnownHosts
 from ..places import above, name_of, word
 from ..script import one_line, quote
 from .asking import ask
@@ -138,7 +139,7 @@ def _passed_on(holder: _Holder, haul: Haul, part: str) -> bool:
 def _pass_on(holder: _Holder, haul: Haul, part: str) -> None:
     config = haul.client.config
     addresses = list(_addresses(config))
-    pins = KnownHosts().pins(config)
+    pins = KnownHosts().pins(config).keys
     if not addresses or not pins:
         raise TransferError(
             "it has no address of its own" if pins else "its host key is not pinned"
