@@ -16,11 +16,22 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import RingtasksError
+from .local_tree import LocalTree, single_name
 
-__all__ = ["CopyError", "from_home", "get", "put", "safe_name", "told"]
+__all__ = [
+    "CopyError",
+    "RemoteFile",
+    "from_home",
+    "get",
+    "get_file",
+    "listed",
+    "put",
+    "put_file",
+    "told",
+]
 
 _CHUNK_BYTES = 1024 * 1024
 #: Read requests under way at once: 32 KiB each, so 4 MiB on a long line.
@@ -61,22 +72,31 @@ def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
     if is_folder:
         _put_folder(sftp, local, target, check, above=())
     else:
-        _put_file(sftp, local, target, check)
+        put_file(sftp, local, target, check)
 
 
 def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
     """Copy ``remote``, a file or a folder, to ``local``; into it where that is a folder.
 
-    The parameters and errors are those of `put`.
+    In a folder, a symbolic link that stands here is not followed: `LocalTree`. The parameters and
+    errors are those of `put`.
     """
     source = from_home(remote)
-    target = local / posixpath.basename(source.rstrip("/")) if local.is_dir() else local
+    target = local
+    if local.is_dir():
+        name = posixpath.basename(source.rstrip("/"))
+        with told(remote):
+            target = local if name in ("", ".") else local / single_name(name)
     with told(remote):
         attributes = sftp.stat(source)
-    if stat.S_ISDIR(attributes.st_mode):
-        _get_folder(sftp, source, target, check, above=())
+    if stat.S_ISDIR(attributes.st_mode or 0):
+        with told(str(target)):
+            target.mkdir(exist_ok=True)
+        with _tree(target) as tree:
+            _get_folder(sftp, source, attributes, tree, check)
     else:
-        _get_file(sftp, source, attributes, target, check)
+        with _tree(target.parent) as tree:
+            get_file(sftp, _described(source, attributes), tree, target.name, check)
 
 
 def _put_folder(
@@ -89,19 +109,26 @@ def _put_folder(
     if identity in above:
         raise CopyError(str(source), "a symbolic link to a folder that it is in")
     with told(target):
-        if not _is_folder(sftp, target):
+        if not _is_folder(sftp, target, follows=not above):
             sftp.mkdir(target, stat.S_IRWXU)
     for entry in entries:
         there = posixpath.join(target, entry.name)
         if entry.is_dir():
             _put_folder(sftp, entry, there, check, (*above, identity))
         else:
-            _put_file(sftp, entry, there, check)
+            put_file(sftp, entry, there, check)
     with told(target):  # last, since it may forbid to write
         sftp.chmod(target, status.st_mode & _MODE_BITS)
 
 
-def _put_file(sftp: Any, source: Path, target: str, check: Check) -> None:
+def put_file(
+    sftp: Any, source: Path, target: str, check: Check, *, modified: float | None = None
+) -> None:
+    """Copy one file to ``target`` on the host; it replaces a file or a symbolic link.
+
+    :param modified: its time, Unix seconds; None: now.
+    :raises CopyError: it cannot be read or written.
+    """
     with told(str(source)):
         status = source.stat()
         _refuse_special(str(source), status.st_mode)
@@ -114,6 +141,8 @@ def _put_file(sftp: Any, source: Path, target: str, check: Check) -> None:
             sent = sftp.stat(partial).st_size
             if sent != status.st_size:  # it changed, or a full disk took less
                 raise CopyError(target, f"{sent} of {status.st_size} bytes arrived")
+            if modified is not None:  # before it has its name, which a link may take over
+                sftp.utime(partial, (modified, modified))
             _rename(sftp, partial, target)
     except BaseException as error:
         with contextlib.suppress(OSError, EOFError):
@@ -134,43 +163,97 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> Non
             writing.write(chunk)
 
 
-def _get_folder(sftp: Any, source: str, target: Path, check: Check, above: tuple[str, ...]) -> None:
-    with told(source):
-        identity = sftp.normalize(source)
-        mode = sftp.stat(source).st_mode
-        entries = sorted(sftp.listdir_attr(source), key=lambda entry: str(entry.filename))
-    if identity in above:
-        raise CopyError(source, "a symbolic link to a folder that it is in")
-    with told(str(target)):
-        target.mkdir(exist_ok=True)
-    for entry in entries:
+class _Pending(NamedTuple):
+    """A folder of the host that is still to be copied, or whose content has been."""
+
+    source: str
+    name: str
+    mode: int
+    above: tuple[str, ...]
+    """The real paths of the folders that it is in."""
+    is_filled: bool = False
+
+
+def _get_folder(sftp: Any, source: str, attributes: Any, tree: LocalTree, check: Check) -> None:
+    todo = [_Pending(source, "", attributes.st_mode, ())]
+    while todo:
+        folder = todo.pop()
+        if folder.is_filled:
+            with told(_here(tree, folder.name)):
+                tree.finish_folder(folder.name, folder.mode)
+            continue
+        todo.append(folder._replace(is_filled=True))
+        todo += _get_content(sftp, folder, tree, check)
+
+
+def _get_content(sftp: Any, folder: _Pending, tree: LocalTree, check: Check) -> Iterator[_Pending]:
+    """Copy the files in a folder; yield the folders in it, which are made."""
+    with told(folder.source):
+        identity = str(sftp.normalize(folder.source))
+    if identity in folder.above:
+        raise CopyError(folder.source, "a symbolic link to a folder that it is in")
+    for name, entry in sorted(listed(sftp, folder.source).items()):
         check()
-        name = safe_name(source, entry.filename)
-        there, here = posixpath.join(source, name), target / name
+        there, here = posixpath.join(folder.source, name), posixpath.join(folder.name, name)
         with told(there):
-            attributes = sftp.stat(there) if stat.S_ISLNK(entry.st_mode) else entry
-        if stat.S_ISDIR(attributes.st_mode):
-            _get_folder(sftp, there, here, check, (*above, identity))
+            attributes = sftp.stat(there) if stat.S_ISLNK(entry.st_mode or 0) else entry
+        if stat.S_ISDIR(attributes.st_mode or 0):
+            with told(_here(tree, here)):
+                tree.make_folder(here)
+            yield _Pending(there, here, attributes.st_mode, (*folder.above, identity))
         else:
-            _get_file(sftp, there, attributes, here, check)
-    with told(str(target)):
-        target.chmod(mode & _MODE_BITS)
+            get_file(sftp, _described(there, attributes), tree, here, check)
 
 
-def _get_file(sftp: Any, source: str, attributes: Any, target: Path, check: Check) -> None:
-    _refuse_special(source, attributes.st_mode)
-    partial = target.with_name(f".{os.urandom(6).hex()}.part")
-    try:
-        with told(str(target)), _create(partial) as writing:
-            _receive(sftp, source, attributes.st_size, writing.write, check)
-        with told(str(target)):
-            if target.is_dir():
-                raise CopyError(str(target), "is a folder")
-            partial.chmod(attributes.st_mode & _MODE_BITS)
-            partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+def listed(sftp: Any, folder: str) -> dict[str, Any]:
+    """What the host says is in ``folder``: each name once, with its attributes.
+
+    :raises CopyError: a name occurs twice, or is none of a file in it.
+    """
+    found: dict[str, Any] = {}
+    with told(folder):
+        for entry in sftp.listdir_attr(folder):
+            name = single_name(str(entry.filename))
+            if name in found:
+                raise CopyError(folder, f"the host names {name!r} twice: refused")
+            found[name] = entry
+    return found
+
+
+class RemoteFile(NamedTuple):
+    """A file of the host, as the host describes it; ``modified`` None: its time is not kept."""
+
+    path: str
+    mode: int
+    size_bytes: int
+    modified: float | None = None
+
+
+def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: Check) -> None:
+    """Copy one file of the host to ``name`` in ``tree``; it replaces a file or a link.
+
+    :raises CopyError: it cannot be read or written.
+    """
+    _refuse_special(source.path, source.mode)
+    with told(_here(tree, name)), tree.new_file(name, source.size_bytes) as file:
+        _receive(sftp, source.path, source.size_bytes, file.write, check)
+        file.keep(source.mode, source.modified)
+
+
+def _described(path: str, attributes: Any) -> RemoteFile:
+    return RemoteFile(path, attributes.st_mode or 0, attributes.st_size or 0)
+
+
+def _here(tree: LocalTree, name: str) -> str:
+    return str(tree.top / name)
+
+
+@contextlib.contextmanager
+def _tree(top: Path) -> Iterator[LocalTree]:
+    with told(str(top)):
+        tree = LocalTree(top, make=False)
+    with tree:
+        yield tree
 
 
 def _receive(
@@ -195,14 +278,9 @@ def _read(source: str, reading: Any) -> bytes:
         return chunk
 
 
-def _create(path: Path) -> Any:
-    """A new file that nobody else can read until it has its own permissions."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
 def _rename(sftp: Any, partial: str, target: str) -> None:
     """Replace ``target``; SFTP's own rename refuses to, OpenSSH's extension does it in one go."""
-    if _is_folder(sftp, target):
+    if _is_folder(sftp, target, follows=False):
         raise CopyError(target, "is a folder")
     try:
         sftp.posix_rename(partial, target)
@@ -245,21 +323,12 @@ def _refuse_special(name: str, mode: int) -> None:
         raise CopyError(name, "is not a regular file")
 
 
-def safe_name(source: str, name: str) -> str:
-    """A name that the host gave, if it is one of a file in ``source``.
-
-    :raises CopyError: it would lead elsewhere.
-    """
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise CopyError(source, f"the host names a file {name!r}: refused")
-    return name
-
-
-def _is_folder(sftp: Any, path: str) -> bool:
+def _is_folder(sftp: Any, path: str, *, follows: bool = True) -> bool:
     try:
-        return stat.S_ISDIR(sftp.stat(path).st_mode)
+        status = sftp.stat(path) if follows else sftp.lstat(path)
     except FileNotFoundError:
         return False
+    return stat.S_ISDIR(status.st_mode or 0)
 
 
 def from_home(remote: str) -> str:

@@ -202,6 +202,68 @@ def test_sync_pulls_and_leaves_links_out_that_lead_away(
     assert (near / "copy" / "sub" / "link").readlink() == Path("data é.bin")
 
 
+@pytest.mark.parametrize("way", ["sync", "put", "scp_to"])
+def test_links_in_the_hosts_target_are_not_followed(
+    client: SSHClient, mover: str, near: Path, far: Path, way: str
+) -> None:
+    (near / "s" / "folder").mkdir(parents=True)
+    for name in ("file", "folder/file", "into"):
+        (near / "s" / name).write_text("new")
+        (near / "s" / name).chmod(0o666)
+    (far / "s").mkdir()
+    outside = far / "outside"
+    outside.mkdir(0o700)
+    (outside / "file").write_text("mine")
+    (outside / "file").chmod(0o600)
+    (far / "s" / "file").symlink_to("../outside/file")
+    (far / "s" / "into").symlink_to("../outside")
+    (far / "s" / "folder").symlink_to("../outside")
+    before = [(path.lstat(), path.name) for path in (outside, outside / "file")]
+
+    if way == "sync":
+        assert only(sync(near / "s", "s", [client])).success
+    elif way == "put":
+        assert only(put(near / "s", ".", [client])).success
+    else:
+        client.scp_to(near / "s", str(far))
+
+    assert [(path.lstat(), path.name) for path in (outside, outside / "file")] == before
+    assert names(outside) == ["file"]
+    if way != "scp_to":  # which refuses to copy a folder to where a link stands
+        assert contents(far / "s") == contents(near / "s")
+
+
+def test_delete_keeps_what_is_left_out_and_the_folders_above_it(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    (near / "s").mkdir()
+    (far / "s" / "old" / "deep").mkdir(parents=True)
+    (far / "s" / "old" / "deep" / "run.log").write_text("kept")
+    (far / "s" / "old" / "other").write_text("x")
+    (far / "s" / "gone" / "too").mkdir(parents=True)
+
+    done = only(sync(near / "s", "s", [client], Options(delete=True, exclude=("*.log",))))
+
+    assert done.success, done.error
+    assert sorted(str(path.relative_to(far)) for path in far.rglob("*")) == [
+        "s",
+        "s/old",
+        "s/old/deep",
+        "s/old/deep/run.log",
+    ]
+
+
+def test_a_folder_that_is_missing_deletes_nothing(
+    client: SSHClient, mover: str, near: Path
+) -> None:
+    (near / "kept").write_text("x")
+
+    done = only(sync("no/such", near, [client], Options(delete=True), pull=True))
+
+    assert "no such folder" in str(done.error)
+    assert names(near) == ["kept"]
+
+
 def test_put_copies_what_a_link_out_of_the_folder_leads_to(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:

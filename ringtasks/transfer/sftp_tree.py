@@ -2,20 +2,25 @@
 
 Files that are equal in size and time are not copied again; what is copied is whole before it has
 its name (`ringtasks.sftp`).  A link is kept, or followed, by the same `Rules` as rsync's.
+
+The tree is copied folder by folder, so that no more than what is in the folders above is in memory.
+Nothing below the target follows a link there: a link in a folder's or a file's place is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..copying import Copy
-from ..sftp import from_home, get, put, safe_name, told
+from ..local_tree import LocalTree, leads_out
+from ..sftp import CopyError, RemoteFile, from_home, get_file, listed, put_file, told
 from .patterns import Filter
 from .rsync_flags import Rules
 from .rsync_output import Change
@@ -23,15 +28,20 @@ from .rsync_output import Change
 __all__ = ["TreeCopy"]
 
 _MODE_BITS = 0o777
+#: Entries of a sending host's tree, so that one that lists without end is given up.
+_MOST_ENTRIES = 2_000_000
+_MOST_NAME_BYTES = 4096  # PATH_MAX
+
+Check = Callable[[], None]
 
 
 class _Entry(NamedTuple):
-    """Something in a tree: its full path, and what tells one version from another."""
+    """Something in a tree: its full path if it is to be read, and what tells versions apart."""
 
     path: str
     mode: int
-    size: int
-    modified: int
+    size: int = 0
+    modified: int = 0
     link: str | None = None
 
     @property
@@ -39,12 +49,11 @@ class _Entry(NamedTuple):
         return stat.S_ISDIR(self.mode) and self.link is None
 
     def differs(self, other: _Entry | None) -> bool:
-        if other is None or self.link != other.link:
+        if other is None or other.is_folder or self.link != other.link:
             return True
         return self.link is None and (self.size, self.modified) != (other.size, other.modified)
 
 
-_Tree = dict[str, _Entry]
 #: Where the parts of a tree are: a name in it (empty: the top itself) and a path.
 Roots = Sequence[tuple[str, str]]
 
@@ -63,105 +72,150 @@ class TreeCopy(Copy):
         super().__init__(way, local, remote, limit)
         self._roots, self._target, self._rules = roots, target, rules
         self._filter = Filter(rules)
+        self._entries = 0
         self.changes: list[Change] = []
 
     def _copy(self, deadline: float | None) -> None:
         check = self._checking(deadline)
-        here, there = _Here(), _There(self._sftp)
-        sender, receiver = (here, there) if self.way == "put" else (there, here)
-        source: _Tree = {}
-        for name, path in self._roots:
-            source.update(self._found(sender, path, name, check, sends=True))
-        target = dict(self._found(receiver, self._target, "", check, sends=False))
-        if not self._rules.dry_run:
-            receiver.make_folder(self._target)
-        if self._rules.delete:
-            self._delete(receiver, source, target)
-        for name, entry in source.items():
+        if self.way == "put":
+            self._copy_all(_LocalSender(), _RemoteReceiver(self._sftp, self._target), check)
+            return
+        with told(self._target):
+            tree = LocalTree(Path(self._target), make=not self._rules.dry_run)
+        with tree:
+            self._copy_all(_RemoteSender(self._sftp), _LocalReceiver(self._sftp, tree), check)
+
+    def _copy_all(self, sender: _Sender, receiver: _Receiver, check: Check) -> None:
+        todo = self._first_steps(sender, receiver)
+        while todo:
             check()
-            self._copy_entry(receiver, name, entry, target.get(name), check)
+            name, folder, old, is_done = todo.pop()
+            if not is_done:
+                todo += self._copy_entry(sender, receiver, name, folder, old, check)
+            elif not self._rules.dry_run:  # a folder's time changes with its content
+                receiver.finish_folder(name, folder)
+
+    def _first_steps(self, sender: _Sender, receiver: _Receiver) -> list[_Step]:
+        tops = {}
+        for name, path in self._roots:
+            entry = sender.look(path, follows=not name or self._rules.follow_outside)
+            if not name and (entry is None or not entry.is_folder):
+                raise CopyError(path, "no such folder")  # nothing is deleted for its sake
+            if entry is not None:
+                tops[name] = entry
         if not self._rules.dry_run:
-            for name, entry in reversed(source.items()):  # a folder's time changes with its content
-                if entry.is_folder:
-                    receiver.finish(self._at(name), entry)
+            receiver.make_top()
+        if "" in tops:
+            return self._opened(sender, receiver, "", tops[""])
+        return self._below(receiver, "", self._chosen(sender, "", tops))
+
+    def _opened(
+        self, sender: _Sender, receiver: _Receiver, name: str, folder: _Entry
+    ) -> list[_Step]:
+        """The steps for what is in a folder that has been made."""
+        found = dict(sender.list(folder))
+        self._entries += len(found)
+        if self._entries > _MOST_ENTRIES or len(os.fsencode(name)) > _MOST_NAME_BYTES:
+            raise CopyError(folder.path, "lists more and more: given up")
+        return self._below(receiver, name, self._chosen(sender, name, found))
+
+    def _below(self, receiver: _Receiver, name: str, found: dict[str, _Entry]) -> list[_Step]:
+        there = dict(receiver.list(name))
+        if self._rules.delete:
+            self._delete(receiver, name, there.keys() - found.keys())
+        steps = [
+            _Step(posixpath.join(name, item), entry, there.get(item))
+            for item, entry in found.items()
+        ]
+        return sorted(steps, reverse=True, key=lambda step: step.name)
 
     def _copy_entry(
         self,
-        receiver: _Side,
+        sender: _Sender,
+        receiver: _Receiver,
         name: str,
         entry: _Entry,
         old: _Entry | None,
-        check: Callable[[], None],
-    ) -> None:
-        place, is_real = self._at(name), not self._rules.dry_run
+        check: Check,
+    ) -> list[_Step]:
+        """Copy one thing; the steps that follow from it."""
+        is_real = not self._rules.dry_run
         if old is not None and old.is_folder != entry.is_folder and is_real:
-            receiver.remove(old)
+            receiver.remove(name, is_folder=old.is_folder)
         if entry.is_folder:
             if is_real:
-                receiver.make_folder(place)
+                receiver.make_folder(name)
             if old is None:
                 self.changes.append(Change("made", f"{name}/", 0))
-            return
-        if not (entry.differs(old) or self._rules.checksum):
-            return
+            end = _Step(name, entry, None, is_done=True)
+            return [end, *self._opened(sender, receiver, name, entry)]
+        is_compared = self._rules.checksum and entry.link is None
+        if not (entry.differs(old) or is_compared):
+            return []
         if entry.link is not None:
             if is_real:
-                receiver.link(entry.link, place, old)
+                receiver.link(name, entry.link)
             self.changes.append(Change("made", name, 0))
-            return
+            return []
         if is_real:
-            if self.way == "put":
-                put(self._sftp, Path(entry.path), place, check)
-            else:
-                get(self._sftp, entry.path, Path(place), check)
-            receiver.finish(place, entry)
+            receiver.copy_file(name, entry, check)
         self.changes.append(Change("sent", name, entry.size))
+        return []
 
-    def _delete(self, receiver: _Side, source: _Tree, target: Mapping[str, _Entry]) -> None:
-        for name in sorted(target.keys() - source.keys(), reverse=True):  # what is in it first
+    def _delete(self, receiver: _Receiver, folder: str, items: Set[str]) -> None:
+        """Remove these from a folder of the target, but for what is left out of the copy."""
+        doomed: dict[str, bool] = {}
+        kept: set[str] = set()
+        todo = [folder]
+        while todo:
+            above = todo.pop()
+            for item, entry in receiver.list(above):
+                name = posixpath.join(above, item)
+                if above == folder and item not in items:
+                    continue
+                if self._filter.excludes(name, is_folder=entry.is_folder):
+                    kept.update(_folders_above(name))
+                    continue
+                doomed[name] = entry.is_folder
+                if entry.is_folder:
+                    todo.append(name)
+        for name in sorted(doomed.keys() - kept, reverse=True):  # what is in it first
             if not self._rules.dry_run:
-                receiver.remove(target[name])
+                receiver.remove(name, is_folder=doomed[name])
             self.changes.append(Change("deleted", name, 0))
 
-    def _at(self, name: str) -> str:
-        return posixpath.join(self._target, name)
+    def _chosen(self, sender: _Sender, above: str, found: dict[str, _Entry]) -> dict[str, _Entry]:
+        """What is to be copied of a folder's content, and as what."""
+        chosen = {}
+        for item, entry in found.items():
+            as_copied = self._as_copied(sender, posixpath.join(above, item), entry)
+            if as_copied is not None:
+                chosen[item] = as_copied
+        return chosen
 
-    def _found(
-        self, side: _Side, path: str, name: str, check: Callable[[], None], *, sends: bool
-    ) -> Iterator[tuple[str, _Entry]]:
-        """What is there below ``path``, each under its name in the tree."""
-        top = side.look(path, follows=not name or self._rules.follow_outside)
-        if top is None:
-            return
-        todo = [(name, top)]
-        while todo:
-            check()
-            name, entry = todo.pop()
-            if name and (found := self._chosen(side, name, entry, path, sends=sends)):
-                entry = found
-                yield name, entry
-            elif name:
-                continue
-            if entry.is_folder:
-                below = [(posixpath.join(name, item), child) for item, child in side.list(entry)]
-                todo += sorted(below, reverse=True)
-
-    def _chosen(
-        self, side: _Side, name: str, entry: _Entry, top: str, *, sends: bool
-    ) -> _Entry | None:
+    def _as_copied(self, sender: _Sender, name: str, entry: _Entry) -> _Entry | None:
         """The entry as it is to be copied; None: not at all."""
         if self._filter.excludes(name, is_folder=entry.is_folder):
             return None
-        if sends and entry.link is not None and _leads_out(name, entry.link):
+        if entry.link is not None and leads_out(name, entry.link):
             if self._rules.follow_outside:
-                return side.look(entry.path, follows=True)
+                return sender.look(entry.path, follows=True)
             return entry if self.way == "put" else None
         is_known = entry.link is not None or stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode)
         return entry if is_known else None
 
 
-class _Side:
-    """One end: this machine's files, or the host's."""
+class _Step(NamedTuple):
+    """Something to copy, and what is in its place; or a folder whose content was copied."""
+
+    name: str
+    entry: _Entry
+    old: _Entry | None
+    is_done: bool = False
+
+
+class _Sender:
+    """The end that is read."""
 
     def look(self, path: str, *, follows: bool) -> _Entry | None:
         raise NotImplementedError
@@ -169,28 +223,43 @@ class _Side:
     def list(self, folder: _Entry) -> Iterator[tuple[str, _Entry]]:
         raise NotImplementedError
 
-    def make_folder(self, path: str) -> None:
+
+class _Receiver:
+    """The end that is written to; names are relative to the target."""
+
+    def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
+        """What is in a folder; nothing if there is no such folder."""
         raise NotImplementedError
 
-    def link(self, to: str, path: str, old: _Entry | None) -> None:
+    def make_top(self) -> None:
         raise NotImplementedError
 
-    def remove(self, entry: _Entry) -> None:
+    def make_folder(self, name: str) -> None:
         raise NotImplementedError
 
-    def finish(self, path: str, entry: _Entry) -> None:
+    def copy_file(self, name: str, entry: _Entry, check: Check) -> None:
+        raise NotImplementedError
+
+    def link(self, name: str, to: str) -> None:
+        """Make a link; it replaces a file or a link."""
+        raise NotImplementedError
+
+    def remove(self, name: str, *, is_folder: bool) -> None:
+        raise NotImplementedError
+
+    def finish_folder(self, name: str, entry: _Entry) -> None:
         """Give it the entry's mode and time."""
         raise NotImplementedError
 
 
-class _Here(_Side):
+class _LocalSender(_Sender):
     def look(self, path: str, *, follows: bool) -> _Entry | None:
         try:
             status = Path(path).stat(follow_symlinks=follows)
         except FileNotFoundError:
             return None
         link = str(Path(path).readlink()) if stat.S_ISLNK(status.st_mode) else None
-        return _Entry(path, status.st_mode, status.st_size, int(status.st_mtime), link)
+        return _local_entry(path, status, link)
 
     def list(self, folder: _Entry) -> Iterator[tuple[str, _Entry]]:
         with told(folder.path):
@@ -200,81 +269,152 @@ class _Here(_Side):
             if entry is not None:
                 yield name, entry
 
-    def make_folder(self, path: str) -> None:
-        with told(path):
-            Path(path).mkdir(parents=True, exist_ok=True)
 
-    def link(self, to: str, path: str, old: _Entry | None) -> None:
-        with told(path):
-            Path(path).unlink(missing_ok=True)
-            Path(path).symlink_to(to)
-
-    def remove(self, entry: _Entry) -> None:
-        with told(entry.path):
-            Path(entry.path).rmdir() if entry.is_folder else Path(entry.path).unlink()
-
-    def finish(self, path: str, entry: _Entry) -> None:
-        with told(path):
-            Path(path).chmod(entry.mode & _MODE_BITS)
-            os.utime(path, (entry.modified, entry.modified))
-
-
-class _There(_Side):
+class _RemoteSender(_Sender):
     def __init__(self, sftp: Any) -> None:
         self._sftp = sftp
 
     def look(self, path: str, *, follows: bool) -> _Entry | None:
-        place = from_home(path)
-        with told(path):
-            try:
-                status = self._sftp.stat(place) if follows else self._sftp.lstat(place)
-            except FileNotFoundError:
-                return None
-        return self._entry(path, status)
+        return _remote_look(self._sftp, path, follows=follows)
 
     def list(self, folder: _Entry) -> Iterator[tuple[str, _Entry]]:
-        with told(folder.path):
-            listed = self._sftp.listdir_attr(from_home(folder.path))
-        for status in listed:
-            name = safe_name(folder.path, str(status.filename))
-            yield name, self._entry(posixpath.join(folder.path, name), status)
+        return _remote_list(self._sftp, folder.path)
 
-    def make_folder(self, path: str) -> None:
-        if self.look(path, follows=True) is not None:
-            return
-        above = posixpath.dirname(path.rstrip("/"))
-        if above not in ("", path):
-            self.make_folder(above)
-        with told(path):
-            self._sftp.mkdir(from_home(path))
 
-    def link(self, to: str, path: str, old: _Entry | None) -> None:
+class _LocalReceiver(_Receiver):
+    def __init__(self, sftp: Any, tree: LocalTree) -> None:
+        self._sftp, self._tree = sftp, tree
+
+    def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
+        with told(self._shown(name)):
+            try:
+                items = self._tree.names(name)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+                return  # a dry run, in which a folder would take its place
+            for item in items:
+                place = posixpath.join(name, item)
+                status = self._tree.look(place)
+                if status is not None:
+                    link = self._tree.read_link(place) if stat.S_ISLNK(status.st_mode) else None
+                    yield item, _local_entry("", status, link)
+
+    def make_top(self) -> None:
+        """It was made when it was opened."""
+
+    def make_folder(self, name: str) -> None:
+        with told(self._shown(name)):
+            self._tree.make_folder(name)
+
+    def copy_file(self, name: str, entry: _Entry, check: Check) -> None:
+        source = RemoteFile(from_home(entry.path), entry.mode, entry.size, entry.modified)
+        get_file(self._sftp, source, self._tree, name, check)
+
+    def link(self, name: str, to: str) -> None:
+        with told(self._shown(name)):
+            self._tree.link(name, to)
+
+    def remove(self, name: str, *, is_folder: bool) -> None:
+        with told(self._shown(name)):
+            self._tree.remove(name)
+
+    def finish_folder(self, name: str, entry: _Entry) -> None:
+        with told(self._shown(name)):
+            self._tree.finish_folder(name, entry.mode, entry.modified)
+
+    def _shown(self, name: str) -> str:
+        return str(self._tree.top / name)
+
+
+class _RemoteReceiver(_Receiver):
+    """SFTP has no open folders: a name is looked at, and then used."""
+
+    def __init__(self, sftp: Any, top: str) -> None:
+        self._sftp, self._top = sftp, top
+
+    def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
+        path = posixpath.join(self._top, name)
+        entry = _remote_look(self._sftp, path, follows=not name)
+        if entry is not None and entry.is_folder:
+            yield from _remote_list(self._sftp, path)
+
+    def make_top(self) -> None:
+        self._make_with_parents(self._top)
+
+    def make_folder(self, name: str) -> None:
+        path = posixpath.join(self._top, name)
         with told(path):
-            if old is not None:
+            entry = _remote_look(self._sftp, path, follows=False)
+            if entry is None:
+                self._sftp.mkdir(from_home(path))
+            elif not entry.is_folder:
+                raise CopyError(path, "is no folder")
+
+    def copy_file(self, name: str, entry: _Entry, check: Check) -> None:
+        place = from_home(posixpath.join(self._top, name))
+        put_file(self._sftp, Path(entry.path), place, check, modified=entry.modified)
+
+    def link(self, name: str, to: str) -> None:
+        path = posixpath.join(self._top, name)
+        with told(path):
+            with contextlib.suppress(FileNotFoundError):
                 self._sftp.remove(from_home(path))
             self._sftp.symlink(to, from_home(path))
 
-    def remove(self, entry: _Entry) -> None:
-        place = from_home(entry.path)
-        with told(entry.path):
-            self._sftp.rmdir(place) if entry.is_folder else self._sftp.remove(place)
+    def remove(self, name: str, *, is_folder: bool) -> None:
+        path = posixpath.join(self._top, name)
+        with told(path):
+            self._sftp.rmdir(from_home(path)) if is_folder else self._sftp.remove(from_home(path))
 
-    def finish(self, path: str, entry: _Entry) -> None:
+    def finish_folder(self, name: str, entry: _Entry) -> None:
+        path = posixpath.join(self._top, name)
+        found = _remote_look(self._sftp, path, follows=not name)
+        if found is None or not found.is_folder:
+            raise CopyError(path, "is no folder any more")
         with told(path):
             self._sftp.chmod(from_home(path), entry.mode & _MODE_BITS)
             self._sftp.utime(from_home(path), (entry.modified, entry.modified))
 
-    def _entry(self, path: str, status: Any) -> _Entry:
-        link = None
-        if stat.S_ISLNK(status.st_mode):
-            with contextlib.suppress(OSError):
-                link = self._sftp.readlink(from_home(path))
-            link = link or ""
-        return _Entry(path, status.st_mode, status.st_size, int(status.st_mtime), link)
+    def _make_with_parents(self, path: str) -> None:
+        if _remote_look(self._sftp, path, follows=True) is not None:
+            return
+        above = posixpath.dirname(path.rstrip("/"))
+        if above not in ("", path):
+            self._make_with_parents(above)
+        with told(path):
+            self._sftp.mkdir(from_home(path))
 
 
-def _leads_out(name: str, link: str) -> bool:
-    """rsync(1), SYMBOLIC LINKS: absolute, or with more ``..`` than it is deep."""
-    if not link or link.startswith("/"):
-        return True
-    return posixpath.normpath(posixpath.join(posixpath.dirname(name), link)).startswith("..")
+def _folders_above(name: str) -> Iterator[str]:
+    while name := posixpath.dirname(name):
+        yield name
+
+
+def _local_entry(path: str, status: os.stat_result, link: str | None) -> _Entry:
+    return _Entry(path, status.st_mode, status.st_size, int(status.st_mtime), link)
+
+
+def _remote_look(sftp: Any, path: str, *, follows: bool) -> _Entry | None:
+    place = from_home(path)
+    with told(path):
+        try:
+            status = sftp.stat(place) if follows else sftp.lstat(place)
+        except FileNotFoundError:
+            return None
+    return _remote_entry(sftp, path, status)
+
+
+def _remote_list(sftp: Any, path: str) -> Iterator[tuple[str, _Entry]]:
+    for name, status in listed(sftp, from_home(path)).items():
+        yield name, _remote_entry(sftp, posixpath.join(path, name), status)
+
+
+def _remote_entry(sftp: Any, path: str, status: Any) -> _Entry:
+    """An attribute that a host does not tell is 0."""
+    mode, link = status.st_mode or 0, None
+    if stat.S_ISLNK(mode):
+        with contextlib.suppress(OSError):
+            link = sftp.readlink(from_home(path))
+        link = link or ""
+    return _Entry(path, mode, status.st_size or 0, int(status.st_mtime or 0), link)

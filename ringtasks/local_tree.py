@@ -1,0 +1,302 @@
+"""Files that are written below one folder of this machine, as a host describes them.
+
+A host is not trusted: its names, links, sizes and modes must change nothing outside the folder.
+Each folder on the way to a name is opened by itself, relative to the one above and without
+following a symbolic link (openat(2), ``O_NOFOLLOW``). So it does not matter which links stand in
+the tree, which of them the same run has made, and what another process swaps meanwhile.
+
+A new file grows under a random name, opened with ``O_EXCL``, and is renamed when it is whole.
+A link is made only if it stays inside: it is relative, and its ``..`` stand at its beginning, where
+they count from a real folder. In the middle they would count from whatever a link before them leads
+to, which may be made later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["LocalTree", "NewFile", "leads_out", "single_name"]
+
+_MODE_BITS = 0o777  # no set-user-ID and its like
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_NAME_BYTES = 4096  # PATH_MAX; deeper trees cannot be used by path anyway
+_MOST_LINKS = 40  # as many as Linux follows on one path (path_resolution(7))
+#: Bytes that a file may have beyond its announced size: it may grow while it is read, and files of
+#: /proc are announced with 0.
+_GROWTH_BYTES = 16 * 1024 * 1024
+
+
+def single_name(name: str) -> str:
+    """Return ``name`` if it is the name of a file in a folder.
+
+    :raises OSError: it is empty, or leads elsewhere.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise OSError(errno.EINVAL, f"the host names a file {name!r}: refused")
+    return name
+
+
+def leads_out(name: str, link: str) -> bool:
+    """Whether a symbolic link ``name`` to ``link`` may lead out of the tree that it is in."""
+    parts = [part for part in link.split("/") if part not in ("", ".")]
+    ups = 0
+    while ups < len(parts) and parts[ups] == "..":
+        ups += 1
+    is_plain = bool(link) and "\0" not in link and not link.startswith("/")
+    is_plain = is_plain and ".." not in parts[ups:]
+    return not is_plain or ups > name.count("/")
+
+
+class LocalTree:
+    """The files below the folder ``top``; a context manager.
+
+    A name is relative to ``top`` (``sub/data.bin``; empty for ``top`` itself). ``top`` is what the
+    user gave: links on the way to it, and at it, are followed. Not for several threads.
+
+    :param make: make ``top`` and the folders above it. If not, it may be missing, and the tree is
+        empty then.
+    :raises OSError: it cannot be made or opened.
+    """
+
+    def __init__(self, top: Path, *, make: bool) -> None:
+        if make:
+            top.mkdir(parents=True, exist_ok=True)
+        self.top = top
+        self._top: int | None = None
+        with contextlib.nullcontext() if make else contextlib.suppress(FileNotFoundError):
+            self._top = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._opened: tuple[str, int] | None = None  # the folder that was used last
+        self._links: list[tuple[str, str]] = []
+
+    def __enter__(self) -> LocalTree:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self._remove_diverted_links()
+        finally:
+            self._forget()
+            if self._top is not None:
+                os.close(self._top)
+                self._top = None
+
+    def look(self, name: str) -> os.stat_result | None:
+        """Return the status of ``name``, of a link itself; None if it is missing."""
+        try:
+            with self._parent(name) as (folder, last):
+                return os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def read_link(self, name: str) -> str:
+        """Return the text of the link ``name``."""
+        with self._parent(name) as (folder, last):
+            return os.readlink(last, dir_fd=folder)
+
+    def names(self, name: str) -> list[str]:
+        """Return the names in the folder ``name``; none if it is missing."""
+        if self._top is None:
+            return []
+        return os.listdir(self._folder(name))  # noqa: PTH208  # of a descriptor
+
+    def make_folder(self, name: str) -> None:
+        """Make the folder ``name``, unless there is one; the folder above it exists."""
+        if not name:
+            return
+        with self._parent(name) as (folder, last):
+            try:
+                os.mkdir(last, dir_fd=folder)
+            except FileExistsError:
+                mode = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+                if not stat.S_ISDIR(mode):
+                    raise
+
+    def link(self, name: str, to: str) -> None:
+        """Make the symbolic link ``name`` to ``to``; it replaces a file or a link.
+
+        :raises OSError: it may lead out of the tree.
+        """
+        if leads_out(name, to) or not self._stays_inside(name, to):
+            raise OSError(errno.EPERM, f"a link to {to!r}, which leads out of {self.top}: refused")
+        with self._parent(name) as (folder, last):
+            spare = _spare_name()
+            os.symlink(to, spare, dir_fd=folder)
+            try:
+                _put_in_place(folder, spare, last)
+            except BaseException:
+                os.unlink(spare, dir_fd=folder)
+                raise
+        self._links.append((name, to))
+
+    def new_file(self, name: str, announced_bytes: int) -> NewFile:
+        """Begin the file ``name``; it gets the name with `NewFile.keep`.
+
+        :param announced_bytes: what it is to have; little more is taken.
+        """
+        with self._parent(name) as (folder, last):
+            return NewFile(folder, last, announced_bytes)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, a link, or a folder that is empty."""
+        with self._parent(name) as (folder, last):
+            mode = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                self._forget()
+                os.rmdir(last, dir_fd=folder)
+            else:
+                os.unlink(last, dir_fd=folder)
+
+    def finish_folder(self, name: str, mode: int, modified: float | None = None) -> None:
+        """Give the folder ``name`` its permissions and its time, when its content is complete."""
+        descriptor = self._folder(name)
+        if modified is not None:
+            os.utime(descriptor, (modified, modified))
+        os.fchmod(descriptor, mode & _MODE_BITS)
+        self._forget()
+
+    @contextlib.contextmanager
+    def _parent(self, name: str) -> Iterator[tuple[int, str]]:
+        """Yield a descriptor of the folder that ``name`` is in, and its last part."""
+        above, _, last = name.rpartition("/")
+        yield self._folder(above), single_name(last)
+
+    def _folder(self, name: str) -> int:
+        """Return a descriptor of the folder ``name``, valid until the next call."""
+        if self._top is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not name:
+            return self._top
+        if self._opened is not None and self._opened[0] == name:
+            return self._opened[1]
+        if len(os.fsencode(name)) > _MOST_NAME_BYTES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        descriptor = os.dup(self._top)
+        for part in name.split("/"):
+            above = descriptor
+            try:
+                descriptor = os.open(single_name(part), _FOLDER_FLAGS, dir_fd=above)
+            finally:
+                os.close(above)
+        self._forget()
+        self._opened = name, descriptor
+        return descriptor
+
+    def _forget(self) -> None:
+        if self._opened is not None:
+            os.close(self._opened[1])
+            self._opened = None
+
+    def _stays_inside(self, name: str, to: str) -> bool:
+        """Whether the link leads into the tree, over the links that stand there now."""
+        place = name.split("/")[:-1]
+        todo = to.split("/")[::-1]
+        followed = 0
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if not place:
+                    return False
+                place.pop()
+                continue
+            status = self._look_softly("/".join([*place, part]))
+            if status is None or not stat.S_ISLNK(status.st_mode):
+                place.append(part)
+                continue
+            text = self.read_link("/".join([*place, part]))
+            followed += 1
+            if text.startswith("/") or followed > _MOST_LINKS:
+                return False
+            todo += text.split("/")[::-1]
+        return True
+
+    def _remove_diverted_links(self) -> None:
+        """Remove links of this run that lead out over what was made after them.
+
+        That takes a link of the user's whose ``..`` count from a folder that has become a link.
+        """
+        for name, to in self._links:
+            with contextlib.suppress(OSError):
+                if self.read_link(name) == to and not self._stays_inside(name, to):
+                    self.remove(name)
+
+    def _look_softly(self, name: str) -> os.stat_result | None:
+        """`look`; None also if a file stands where a folder is needed."""
+        try:
+            return self.look(name)
+        except NotADirectoryError:
+            return None
+
+
+class NewFile:
+    """A file that is being written; a context manager, after which it is kept or gone.
+
+    :param folder: a descriptor of the folder that it is in; it is duplicated.
+    """
+
+    def __init__(self, folder: int, name: str, announced_bytes: int) -> None:
+        self._name, self._spare = name, _spare_name()
+        self._most_bytes = announced_bytes + _GROWTH_BYTES
+        self._announced_bytes = announced_bytes
+        self.size = 0
+        self._folder = os.dup(folder)
+        try:
+            self._file = os.open(self._spare, _NEW_FLAGS, 0o600, dir_fd=self._folder)
+        except BaseException:
+            os.close(self._folder)
+            raise
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if self._spare:
+                os.unlink(self._spare, dir_fd=self._folder)
+        finally:
+            os.close(self._file)
+            os.close(self._folder)
+
+    def write(self, chunk: bytes) -> None:
+        """Append.
+
+        :raises OSError: it is far more than was announced; or the disk does not take it.
+        """
+        self.size += len(chunk)
+        if self.size > self._most_bytes:
+            raise OSError(
+                errno.EFBIG,
+                f"the host announced {self._announced_bytes} bytes, and sends more and more",
+            )
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+
+    def keep(self, mode: int, modified: float | None = None) -> None:
+        """Give it its permissions, its time and its name; what had the name is replaced.
+
+        :raises OSError: a folder has the name.
+        """
+        if modified is not None:
+            os.utime(self._file, (modified, modified))
+        os.fchmod(self._file, mode & _MODE_BITS)
+        _put_in_place(self._folder, self._spare, self._name)
+        self._spare = ""
+
+
+def _put_in_place(folder: int, spare: str, name: str) -> None:
+    try:
+        os.rename(spare, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except IsADirectoryError as error:
+        raise OSError(errno.EISDIR, "is a folder") from error
+
+
+def _spare_name() -> str:
+    return f".{os.urandom(8).hex()}.part"

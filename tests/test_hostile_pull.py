@@ -1,0 +1,225 @@
+"""A hostile host changes nothing on this machine but what is below the target."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig
+from ringtasks.transfer import HostTransfer, Options, get, sync
+from tests.support.hostile_sftp import Entry, HostileTree
+from tests.support.sshd import Sshd
+
+
+class Hostile(NamedTuple):
+    """A host whose SFTP server tells of ``tree``, and whose shell sees ``folder``, its work_dir."""
+
+    server: Sshd
+    tree: HostileTree
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def hostile(client_key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
+    top = tmp_path_factory.mktemp("hostile")
+    (top / "far" / "s").mkdir(parents=True)
+    tree = HostileTree(top / "tree.json", top / "far")
+    with Sshd(client_key, sftp=tree.subsystem) as server:
+        yield Hostile(server, tree, top / "far")
+
+
+@pytest.fixture
+def tree(hostile: Hostile) -> HostileTree:
+    return hostile.tree
+
+
+@pytest.fixture
+def far(hostile: Hostile) -> Path:
+    return hostile.folder
+
+
+@pytest.fixture
+def client(
+    hostile: Hostile,
+    client_key: Path,
+    tmp_path: Path,
+    use_control_master: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[SSHClient]:
+    """A client of the hostile host; there is no rsync here."""
+    programs = tmp_path / "no-rsync"
+    programs.mkdir()
+    for name in ("git", "ssh"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(programs))
+    config = SSHConfig(
+        hostile.server.address,
+        hostile.server.port,
+        hostile.server.user,
+        str(client_key),
+        name="evil",
+        work_dir=str(hostile.folder),
+        use_control_master=use_control_master,
+    )
+    with SSHClient(config) as client:
+        yield client
+
+
+class Watched:
+    """A folder with things in it that are to stay as they are, and a target."""
+
+    def __init__(self, top: Path) -> None:
+        self.top, self.target = top, top / "project" / "target"
+        self.target.mkdir(parents=True)
+        for folder in (top, top / "project"):
+            (folder / "tasks.py").write_text("mine")
+            (folder / "tasks.py").chmod(0o600)
+        (top / "outside").mkdir()
+        (top / "outside" / "file").write_text("mine")
+        self._before = self._state()
+
+    def _state(self) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for folder, names, files in os.walk(self.top):
+            if Path(folder) == self.target:
+                names.clear()
+                continue
+            for name in [*names, *files]:
+                path = Path(folder, name)
+                status = path.lstat()
+                content = path.read_bytes() if path.is_file() else None
+                if path in (self.target, self.target.parent):
+                    continue
+                found[str(path)] = (status.st_mode, status.st_mtime_ns, status.st_ino, content)
+        return found
+
+    def assert_untouched(self) -> None:
+        assert self._state() == self._before
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path / "watched")
+
+
+def only(result: object) -> HostTransfer:
+    (host,) = result  # type: ignore[misc]  # a TransferResult
+    assert isinstance(host, HostTransfer)
+    return host
+
+
+def folder(path: str) -> Entry:
+    return Entry(path, "folder")
+
+
+def link(path: str, to: str) -> Entry:
+    return Entry(path, "link", to)
+
+
+TOP = [folder("s")]
+EVIL = "evil()"
+
+#: Each tries to have ``tasks.py`` or ``outside/file`` written, or a mode or time changed, by a link
+#: of its own making.
+ESCAPES = {
+    "over a link made in the same run, with a name told twice": [
+        folder("s/deep"),
+        folder("s/deep/er"),
+        link("s/deep/er/l", "../.."),
+        link("s/y", "deep/er/l/../.."),
+        folder("s/y"),
+        Entry("s/y/tasks.py", text=EVIL),
+    ],
+    "a link and a folder of one name": [
+        link("s/y", ".."),
+        folder("s/y"),
+        Entry("s/y/tasks.py", text=EVIL),
+    ],
+    "a link and a file of one name": [
+        link("s/y", "../tasks.py"),
+        Entry("s/y", text=EVIL, mode=0o777),
+    ],
+    "an absolute link": [link("s/y", "/"), folder("s/y")],
+    "a link over a link that comes later": [
+        folder("s/a"),
+        link("s/a/l", "../z/../.."),
+        folder("s/z"),
+        link("s/z/x", "../a/l/tasks.py"),
+    ],
+    "a name with a slash": [Entry("s/x", text=EVIL, listed_as="../tasks.py")],
+    "the name of the folder above": [Entry("s/x", "folder", listed_as="..")],
+    "a link to itself": [link("s/y", "y"), folder("s/y")],
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.parametrize("way", ["sync", "get", "scp_from"])
+def test_a_hostile_tree_changes_nothing_outside_the_target(
+    client: SSHClient, tree: HostileTree, far: Path, watched: Watched, name: str, way: str
+) -> None:
+    for entries in (ESCAPES[name], ESCAPES[name][::-1]):
+        tree.tell([*TOP, *entries])
+
+        if way == "sync":
+            only(sync("s", watched.target, [client], Options(verify=False), pull=True))
+        elif way == "get":
+            only(get("s", f"{watched.target}/", [client], Options(verify=False)))
+        else:
+            client.scp_from(f"{far}/s", watched.target)
+
+        watched.assert_untouched()
+        for path in watched.target.rglob("*"):
+            if path.is_symlink():
+                assert path.resolve().is_relative_to(watched.target.resolve())
+
+
+def test_links_that_stand_in_the_target_are_not_followed(
+    client: SSHClient, tree: HostileTree, watched: Watched
+) -> None:
+    (watched.target / "file").symlink_to("../../outside/file")
+    (watched.target / "folder").symlink_to("../../outside")
+    (watched.target / "into").symlink_to("../../outside")
+    tree.tell(
+        [
+            *TOP,
+            Entry("s/file", text=EVIL, mode=0o777),
+            folder("s/folder"),
+            Entry("s/folder/file", text=EVIL),
+            Entry("s/into", text=EVIL),
+        ]
+    )
+
+    pulled = only(sync("s", watched.target, [client], Options(verify=False), pull=True))
+
+    assert pulled.success, pulled.error
+    watched.assert_untouched()
+    assert (watched.target / "file").read_text() == EVIL
+    assert not (watched.target / "folder").is_symlink()
+    assert (watched.target / "folder" / "file").read_text() == EVIL
+    assert (watched.target / "into").is_file()
+
+
+def test_good_links_arrive(client: SSHClient, tree: HostileTree, watched: Watched) -> None:
+    tree.tell(
+        [
+            *TOP,
+            folder("s/a"),
+            Entry("s/a/file", text="good"),
+            folder("s/b"),
+            link("s/b/up", "../a/file"),
+            link("s/latest", "a"),
+            link("s/dangling", "not/there"),
+        ]
+    )
+
+    pulled = only(sync("s", watched.target, [client], Options(verify=False), pull=True))
+
+    assert pulled.success, pulled.error
+    assert (watched.target / "b" / "up").read_text() == "good"
+    assert (watched.target / "latest").readlink() == Path("a")
+    assert (watched.target / "dangling").readlink() == Path("not/there")
