@@ -26,25 +26,35 @@ import fabric
 import paramiko
 
 from .approach import Approach, outcome
-from .config import SSHConfig, expand
+from .config import SSHConfig
+from .connection_values import (
+    check_connect_kwargs,
+    expand_tokens,
+    given_by,
+    key_file_of,
+    settle,
+    ssh_config_of,
+    with_keys,
+)
 from .dialing import Dialled
 from .errors import (
     AuthenticationError,
     HostKeyError,
     Reason,
     RouteError,
+    StateFileError,
     UnreachableError,
     UsageError,
 )
+from .fabric_settings import fabric_config
 from .faults import classify, printable
 from .health import Outcome
 from .health_store import HealthStore
 from .hostkeys import HostKey, Pins, judge
-from .inventory import find_host
 from .pins import KnownHosts
-from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
+from .proxies import ProxyProcess
 from .remote_runner import Remote
-from .routes import Route, routes_of
+from .routes import ProcessProxy, Route, routes_of
 from .stream import Stream
 from .tcp import refuse_taken
 from .transport import Transport
@@ -82,8 +92,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _known_hosts: KnownHosts = None  # type: ignore[assignment]
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
-    _own_connect_kwargs: dict[str, Any] = None  # type: ignore[assignment]
-    _shared_config: SSHConfig | None = None
+    _key_file: Path | None = None
+    _settled: tuple[Any, ...] = ()
+    _for_master: SSHConfig | None = None
     _sessions: Sessions | None = None
     _in_process: Connection | None = None
 
@@ -94,53 +105,54 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         port: int | None = None,
         config: Any = None,
         gateway: Any = None,
-        *,
+        forward_agent: bool | None = None,
         connect_timeout: float | None = None,
         connect_kwargs: dict[str, Any] | None = None,
+        inline_ssh_env: bool | None = None,
+        *,
         transport: str | None = None,
         report: Callable[[Outcome], None] | None = None,
         approach: Approach | None = None,
-        **options: Any,
     ) -> None:
-        ssh = self._config_of(host, user, port)
-        if connect_timeout is not None:
-            ssh = replace(ssh, connect_timeout=connect_timeout)
-        is_plain = gateway is None and not connect_kwargs and approach is None
+        settings = fabric_config(config)
+        given = given_by(host, user, port, connect_timeout)
+        address = given.ssh.host or given.ssh.id  # one without an address goes by its name
+        ssh_config = ssh_config_of(settings, address)
+        settled = settle(given, settings, ssh_config)
+        self._set(_config=settings)
+        self.ssh, self.ssh_config, self.original_host = settled.ssh, ssh_config, address
+        self._key_file = key_file_of(settled.ssh)
         self._owns_gateway = gateway is None
-        if gateway is None and ssh.proxy_jump:
-            report_jump = approach.record if approach is not None else None
-            gateway = Connection(ssh.proxy_jump, config=config, report=report_jump)
+        if gateway is None:
+            gateway = self._jump_host_of_inventory(approach) or self.get_gateway()
+        super().__init__(
+            address,
+            user=settled.ssh.user,
+            port=settled.ssh.port,
+            config=settings,
+            gateway=False if gateway is None else gateway,
+            forward_agent=forward_agent,
+            connect_timeout=0,  # else Fabric asks its own reading of ~/.ssh/config
+            inline_ssh_env=inline_ssh_env,
+        )
+        self.host, self.ssh_config = settled.ssh.host or settled.ssh.id, ssh_config
+        self.gateway, self.connect_timeout = gateway, settled.connect_timeout
+        self.connect_kwargs = self.resolve_connect_kwargs(connect_kwargs)
         if isinstance(gateway, Connection):
             gateway.keep_in_process()
-        super().__init__(
-            # A host without a public address is known to Fabric by its name.
-            ssh.host or ssh.id,
-            user=ssh.user,
-            # 22 is the default and gives way to what ~/.ssh/config says.
-            port=ssh.port if ssh.port != 22 else None,
-            config=config,
-            gateway=gateway,
-            connect_kwargs=_with_identity(ssh, connect_kwargs),
-            **options,
-        )
-        if is_plain and not self.config.connect_kwargs and not self.forward_agent:
-            self._shared_config = ssh  # nothing but what ssh can be told says how to connect
-        if ssh.host and (ssh.host, ssh.port) != (self.host, self.port):
-            ssh = replace(ssh, host=self.host, port=self.port)
-        self.ssh = ssh
-        if self.config.runners.remote is not Remote:
-            self.config.runners.remote = Remote
         self._transport_name = transport
         self._report = report or _record
         self._known_hosts = KnownHosts()
         self._opening = threading.RLock()
-        self._own_connect_kwargs = dict(self.connect_kwargs)
         self.client.set_missing_host_key_policy(_PinPolicy(self))
-        if approach is not None and (approach.config != ssh or self.gateway):
+        if approach is not None and (gateway or not _is_same_way(approach.config, self.ssh)):
             approach.abandon()  # ~/.ssh/config knows better
             approach = None
+        elif approach is None and not connect_kwargs and self._is_told_by_settings():
+            self._for_master = settled.for_master
+        self._settled = self._values()
         # A wrong route or proxy setting is told now, not when it is too late.
-        self._approach = approach or Approach(ssh, transport)
+        self._approach = approach or Approach(self.ssh, transport)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Fabric looks through all attributes for each one that is set: 20 of them for a connection.
@@ -161,7 +173,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         :raises UsageError: no route worked, and one for the caller's own mistake.
         """
         with self._opening:
-            if self.is_connected or self._open_shared():
+            if self.is_connected:
+                return None
+            check_connect_kwargs(self.connect_kwargs, self.connect_timeout, self.ssh_config)
+            self._follow_changes()
+            if self._open_shared():
                 return None
             approach, self._approach = self._approach, None
             if approach is None:
@@ -176,7 +192,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     def keep_in_process(self) -> None:
         """Let no control master hold this connection; before it is opened."""
-        self._shared_config = None
+        self._for_master = None
 
     def close(self) -> None:
         """Close it, and leave a control master to others. Safe to repeat."""
@@ -234,25 +250,44 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             yield
 
     def get_gateway(self) -> Any:
-        """The jump host that ``~/.ssh/config`` names.
+        """The jump host or ProxyCommand of ``~/.ssh/config``, else of Fabric's configuration.
 
-        It is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b`` goes
-        through ``a`` first (ssh_config(5)).
+        A jump host is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b``
+        goes through ``a`` first (ssh_config(5)). ``none`` means that there is none.
         """
-        hops = self.ssh_config.get("proxyjump", "none")
-        if hops == "none":
-            return super().get_gateway()
+        hops = self.ssh_config.get("proxyjump")
+        if hops is None:
+            return self.ssh_config.get("proxycommand", self.config.gateway)
         gateway = None
-        for hop in hops.split(","):
+        for hop in hops.split(",") if hops != "none" else ():
             if self.derive_shorthand(hop)["host"] == self.original_host:
                 return None  # the jump host itself, where the setting is for "Host *"
-            gateway = Connection(hop.strip(), gateway=gateway)
+            gateway = Connection(hop.strip(), config=self.config, gateway=gateway)
             gateway.keep_in_process()
         return gateway
 
+    def resolve_connect_kwargs(self, connect_kwargs: dict[str, Any] | None) -> dict[str, Any]:
+        """The arguments of ``SSHClient.connect``, in a dict of this connection's own.
+
+        Fabric would write into the one that it is given, or into the caller's Config.
+        ``key_filename`` has the key of the inventory, then those that Fabric documents.
+        """
+        configured = dict(self.config.connect_kwargs)
+        resolved = dict(connect_kwargs or configured)
+        keys = [] if self._key_file is None else [str(self._key_file)]
+        for names in (configured, connect_kwargs or {}):
+            named = names.get("key_filename", [])
+            keys += [named] if isinstance(named, str) else named
+        keys += self.ssh_config.get("identityfile", [])
+        return {**resolved, "key_filename": keys} if keys else resolved
+
     def open_gateway(self) -> Any:
-        """The stream that was dialled: Fabric asks here when there is a jump host."""
-        return self.connect_kwargs["sock"]
+        """A stream to the host through the jump host or ProxyCommand.
+
+        While the connection is opened it is the one that was dialled: Fabric asks here for it.
+        """
+        dialled = self.connect_kwargs.get("sock")
+        return super().open_gateway() if dialled is None else dialled
 
     def create_session(self) -> Any:
         """A new channel, opened within ``connect_timeout`` (Fabric waits for an hour)."""
@@ -264,25 +299,56 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     def gateway_opener(self) -> Callable[[str, int, float], Any] | None:
         """What opens the direct route by way of the jump host; None where there is none."""
+        sock = self.connect_kwargs.get("sock")
+        if sock is not None:
+            return lambda host, port, timeout: sock
         if not self.gateway:
             return None
-        if isinstance(self.gateway, str):  # a ProxyCommand of ~/.ssh/config
-            return lambda host, port, timeout: fabric.Connection.open_gateway(self)
-        return self._open_through_jump_host
+        return self._start_proxy if isinstance(self.gateway, str) else self._open_through_jump_host
 
     def close_gateway(self) -> None:
         """Close the connection to the jump host, where there is one."""
         if isinstance(self.gateway, fabric.Connection):
             self.gateway.close()
 
+    def _jump_host_of_inventory(self, approach: Approach | None) -> Connection | None:
+        if not self.ssh.proxy_jump:
+            return None
+        report = approach.record if approach is not None else None
+        return Connection(self.ssh.proxy_jump, config=self.config, report=report)
+
+    def _is_told_by_settings(self) -> bool:
+        """Whether nothing is wanted that only Paramiko is told of."""
+        configured = self.config.connect_kwargs or self.config.authentication.strategy_class
+        is_way_known = not self.gateway or (self._owns_gateway and bool(self.ssh.proxy_jump))
+        return is_way_known and not configured and not self.forward_agent
+
+    def _values(self) -> tuple[Any, ...]:
+        """What Fabric lets its users change until the connection is opened."""
+        place = (self.host, self.user, self.port, self.connect_timeout)
+        return (*place, self.gateway, self.forward_agent, dict(self.connect_kwargs))
+
+    def _follow_changes(self) -> None:
+        """Use what was changed since the construction, which a control master is not told."""
+        values = self._values()
+        if values == self._settled:
+            return
+        self._settled, self._for_master = values, None
+        timeout = self.connect_timeout or self.ssh.connect_timeout
+        known = replace(self.ssh, user=self.user, port=int(self.port), connect_timeout=timeout)
+        self.ssh = replace(known, host=self.host) if known.host else known
+        if self._approach is not None:
+            self._approach.abandon()
+            self._approach = None
+
     def _open_shared(self) -> bool:
         """Open it over a control master; False: it has to be kept in process."""
-        if self._shared_config is None:
+        if self._for_master is None:
             return False
         from .multiplex.channel import Sessions
         from .multiplex.opening import open_link
 
-        link = open_link(self._shared_config, self._transport_name, self._report)
+        link = open_link(self._for_master, self._transport_name, self._report)
         if link is None:
             return False
         self.transport = self._sessions = Sessions(link, self.ssh.connect_timeout)
@@ -294,10 +360,19 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         if self._sessions is None:
             return self
         if self._in_process is None:
-            ssh = replace(self.ssh, use_control_master=False)
-            self._in_process = Connection(ssh, transport=self._transport_name)
+            self._in_process = Connection(
+                self.ssh, config=self.config, transport=self._transport_name
+            )
+            self._in_process.keep_in_process()
         self._in_process.open()
         return self._in_process
+
+    def _remote_runner(self) -> Any:
+        """A runner of the user's own class, if the configuration names one; else ours."""
+        runner = self.config.runners.remote
+        if runner is fabric.runners.Remote:
+            runner = Remote
+        return runner(context=self, inline_env=self.inline_ssh_env)
 
     def _log_in_somewhere(self, approach: Approach) -> Any:
         """Log in at the first door that opens; what is refused is given up for the next."""
@@ -316,34 +391,53 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         """Fabric's own ``open`` over a stream that is already there."""
         started = time.monotonic()
         try:
-            pins = self._known_hosts.pins(self.ssh)
-        except HostKeyError as error:
+            with self._connecting_over(dialled.stream, timeout):
+                result = super().open()
+        except Exception as error:
+            is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()
+            self.client.close()
             dialled.stream.close()
+            if is_mistake or isinstance(error, UsageError | StateFileError):
+                raise
             raise self._route_error(error, dialled.route, time.monotonic() - started) from error
+        if isinstance(self.transport, Transport):
+            self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
+        return result
+
+    def _is_speaking(self) -> bool:
+        """Whether Paramiko's thread goes on: then it was not the server that upset it."""
+        transport = self.client.get_transport()
+        return transport is not None and transport.is_active()
+
+    @contextlib.contextmanager
+    def _connecting_over(self, stream: Stream, timeout: float) -> Iterator[None]:
+        """Inside, Fabric's ``open`` finds all that it is to hand to Paramiko."""
+        pins = self._known_hosts.pins(self.ssh)
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
             return Transport(sock, pins, **options)
 
-        self.connect_timeout = None  # else Fabric refuses the one below
+        limits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
+        given = self.connect_kwargs, self.connect_timeout
+        self.connect_timeout = None  # Fabric takes it once only
         self.connect_kwargs = {
-            **self._own_connect_kwargs,
-            "sock": dialled.stream,
             "transport_factory": transport_factory,
-            "timeout": timeout,
-            "banner_timeout": timeout,
-            "auth_timeout": timeout,
-            "channel_timeout": timeout,
+            **dict.fromkeys(limits, timeout),
+            **with_keys(self.connect_kwargs, self.ssh, self._key_file, self.ssh_config),
+            "sock": stream,
         }
         try:
-            result = super().open()
-        except Exception as error:
-            self.client.close()
-            dialled.stream.close()
-            if isinstance(error, UsageError):
-                raise
-            raise self._route_error(error, dialled.route, time.monotonic() - started) from error
-        self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
-        return result
+            yield
+        finally:
+            self.connect_kwargs, self.connect_timeout = given
+
+    def _start_proxy(self, host: str, port: int, timeout: float) -> Any:
+        command = expand_tokens(
+            self.gateway, h=host, p=str(port), r=self.user, n=self.original_host
+        )
+        # As ssh does it (sshconnect.c, ssh_proxy_connect).
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        return ProxyProcess(ProcessProxy((shell, "-c", f"exec {command}")), os.environ)
 
     def _open_through_jump_host(self, host: str, port: int, timeout: float) -> Any:
         self.gateway.open()
@@ -364,17 +458,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             )
         reason, evidence = classify(error)
         return RouteError(self.ssh.id, reason=reason, evidence=printable(evidence), **at)
-
-    @staticmethod
-    def _config_of(host: str | SSHConfig, user: str | None, port: int | None) -> SSHConfig:
-        if isinstance(host, SSHConfig):
-            ssh = host
-        else:
-            found = find_host(host)
-            ssh = SSHConfig.from_host_config(found) if found else SSHConfig.parse(host)
-        given: dict[str, Any] = {"user": user, "port": port}
-        given = {name: value for name, value in given.items() if value is not None}
-        return replace(ssh, **given) if given else ssh
 
 
 def _named(link: MuxLink, ssh: SSHConfig) -> Route:
@@ -421,25 +504,9 @@ def _changed_key(
     )
 
 
-def _with_identity(ssh: SSHConfig, connect_kwargs: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Fabric's ``connect_kwargs`` with the key that the host or the environment names.
-
-    :raises UsageError: the key file is not there, or the key's text is not a private key.
-    """
-    own = dict(connect_kwargs or {})  # Fabric writes into what it is given
-    text = ssh.private_key or os.environ.get(PRIVATE_KEY_VARIABLE)
-    if text and "pkey" not in own:
-        own["pkey"] = key_of_text(text)
-    if ssh.key_path:
-        file = Path(expand(ssh.key_path)).expanduser()
-        if not file.is_file():
-            raise UsageError(f"{ssh.id}: ssh_key: no such file: {file}")
-        key = None if {"pkey", "passphrase", "password"} & own.keys() else key_of_file(file)
-        if key is not None:
-            own["pkey"] = key
-        else:
-            own.setdefault("key_filename", [str(file)])
-    return own or None
+def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:
+    """Whether what was dialled before the user was known leads to the host."""
+    return replace(dialled, user=ssh.user, name=ssh.name) == ssh
 
 
 def _record(outcome: Outcome) -> None:

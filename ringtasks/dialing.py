@@ -29,7 +29,8 @@ from .stream import Stream
 
 __all__ = ["Dialled", "Gateway", "dial"]
 
-#: Opens a socket-like channel to (host, port) through a jump host within some seconds.
+#: Opens a socket-like channel to (host, port) through a jump host within some seconds, or starts a
+#: proxy process that does.
 Gateway = Callable[[str, int, float], Any]
 
 
@@ -166,7 +167,11 @@ class Attempt:
         host, port, proxy = self.route.host, self.route.port, self.route.proxy
         remaining = max(0.001, self._deadline - time.monotonic())
         if self._gateway is not None:
-            return Stream(self._gateway(host, port, remaining))
+            through = self._gateway(host, port, remaining)
+            if not isinstance(through, ProxyProcess):
+                return Stream(through)
+            self._proxy = through
+            return Stream(through.sock, on_close=through.close)
         if isinstance(proxy, ProcessProxy):
             self._proxy = ProxyProcess(proxy, os.environ)
             return Stream(self._proxy.sock, on_close=self._proxy.close)

@@ -1,29 +1,29 @@
-"""Fabric's settings and ``~/.ssh/config``, read once for all links until one of the files changes.
+"""Fabric's default settings with ``~/.ssh/config``, read once for all links until it changes.
 
-Fabric reads a dozen files and merges them for each Connection: a third of what a cold connection
-costs.  The object is shared, so it is for links only, which change nothing in it; the Connections
-that users make have each their own.
+Fabric merges its settings for each Connection: a third of what a cold connection costs.  The object
+is shared, so it is for links only, which change nothing in it; the Connections that users make have
+each their own.  Fabric's own files (``~/.fabric.yaml``) are for those alone: `SSHClient` and the
+tasks do not read them, over either kind of link.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+from typing import Any
 
 import fabric
 
-from .remote_runner import Remote
+__all__ = ["fabric_config", "shared_settings"]
 
-__all__ = ["shared_settings"]
+_FILES = ("/etc/ssh/ssh_config", "~/.ssh/config")  # Paramiko has no Include to follow
 
-#: fabric.Config, ``system_prefix`` and ``user_prefix``; paramiko has no Include to follow.
-_FILES = (
-    "/etc/ssh/ssh_config",
-    "~/.ssh/config",
-    *(f"{prefix}fabric.{kind}" for prefix in ("/etc/", "~/.") for kind in ("yaml", "yml", "json")),
-    "/etc/fabric.py",
-    "~/.fabric.py",
-)
+
+def fabric_config(config: Any) -> fabric.Config:
+    """The configuration of a Connection: the caller's own object, if it is one of Fabric's."""
+    if config is None:
+        return fabric.Config()
+    return config if isinstance(config, fabric.Config) else config.clone(into=fabric.Config)
 
 
 def shared_settings() -> fabric.Config:
@@ -34,8 +34,8 @@ def shared_settings() -> fabric.Config:
 
 @functools.lru_cache(maxsize=1)
 def _settings(_versions: tuple[object, ...]) -> fabric.Config:
-    settings = fabric.Config()
-    settings.runners.remote = Remote
+    settings = fabric.Config(lazy=True)
+    settings.load_ssh_config()
     # What is true of a root, said: Invoke finds out by failing, 40 µs for each look at a section.
     settings._set(_root=settings, _keypath=())
     return settings

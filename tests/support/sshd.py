@@ -61,6 +61,7 @@ class Sshd:
         self.user = getpass.getuser()
         self.address, self.port = addresses[0], _free_port(addresses)
         self._folder = Path(tempfile.mkdtemp(prefix="rt-sshd-"))
+        self._folder.chmod(0o755)  # sshd reads the authorised keys as the user who logs in
         self.home = self._folder / "home"
         self.home.mkdir()
         self.host_key = host_key or make_key(self._folder / "host_key", *host_key_options)
