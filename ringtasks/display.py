@@ -27,6 +27,7 @@ __all__ = [
     "table",
     "visible",
     "visible_lines",
+    "write_bytes",
 ]
 
 
@@ -55,7 +56,7 @@ class RawReporter:
     """One host: its output passes through untouched, as it comes."""
 
     def on_output(self, stream: int, chunk: bytes) -> None:
-        _write(stream, chunk)
+        write_bytes(stream, chunk)
 
     def finish(self, result: SSHResult) -> None:
         if result.error:
@@ -83,7 +84,7 @@ class LabelledReporter:
 
     def _write_line(self, stream: int, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip("\r")
-        _write(stream, self._label + visible(text).encode() + b"\n")
+        write_bytes(stream, self._label + visible(text).encode() + b"\n")
 
 
 class JsonReporter:
@@ -148,7 +149,13 @@ def repeated(show: Callable[[], int], interval: float) -> int:
         return status
 
 
-def _write(stream: int, chunk: bytes) -> None:
-    out = (sys.stdout if stream == 1 else sys.stderr).buffer
-    out.write(chunk)
+def write_bytes(stream: int, chunk: bytes) -> None:
+    """``chunk`` to 1 (stdout) or 2 (stderr), after what print() has written there before."""
+    out = sys.stdout if stream == 1 else sys.stderr
+    buffer = getattr(out, "buffer", None)
+    if buffer is None:  # a text stream that a Python caller has put there
+        out.write(chunk.decode("utf-8", "replace"))
+        return
     out.flush()
+    buffer.write(chunk)
+    buffer.flush()

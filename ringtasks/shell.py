@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
+from .display import write_bytes
 from .errors import OutcomeUnknownError
 from .execution import pump
 from .link import Exited, Link, LinkLostError, Session
@@ -46,5 +46,4 @@ def _show_until_exit(session: Session) -> int:
         if isinstance(happened, Exited):
             return happened.status
         if happened is not None:
-            sys.stdout.buffer.write(happened.chunk)
-            sys.stdout.buffer.flush()
+            write_bytes(1, happened.chunk)

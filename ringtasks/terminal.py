@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -66,6 +67,9 @@ def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
         size = _size()
         resized(size.columns, size.lines)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python leaves signals to the main thread
+        return
     previous = signal.signal(signal.SIGWINCH, on_change)
     try:
         yield
@@ -80,6 +84,9 @@ def terminable() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python leaves signals to the main thread
+        return
     numbers = (signal.SIGTERM, signal.SIGHUP)
     previous = [signal.signal(number, interrupt) for number in numbers]
     try:

@@ -4,8 +4,9 @@ aside for them."""
 from __future__ import annotations
 
 import os
-import sys
 import threading
+
+from ..display import write_bytes
 
 __all__ = ["Screen"]
 
@@ -24,11 +25,9 @@ class Screen:
 
     def write(self, stream: int, piece: bytes) -> None:
         """``piece``, which ends in a newline, to 1 (stdout) or 2 (stderr)."""
-        out = (sys.stdout if stream == 1 else sys.stderr).buffer
         with self._lock:
             self._hide()
-            out.write(piece)
-            out.flush()
+            write_bytes(stream, piece)
             self._show()
 
     def progress(self, text: str) -> None:
@@ -42,13 +41,11 @@ class Screen:
 
     def _hide(self) -> None:
         if self._progress:
-            sys.stderr.buffer.write(_CLEAR_LINE)
-            sys.stderr.buffer.flush()
+            write_bytes(2, _CLEAR_LINE)
 
     def _show(self) -> None:
         if self._progress:
-            sys.stderr.buffer.write(self._progress)
-            sys.stderr.buffer.flush()
+            write_bytes(2, self._progress)
 
 
 def _columns() -> int:

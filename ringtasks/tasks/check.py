@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from invoke import Context, Exit
+from invoke import Context
 
 from .. import display
 from ..exit_status import combined_status
+from .core_flags import ended
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def check(
     fresh: bool = False,
     json: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> dict[str, list[Probe]]:
     """Try every route of the hosts: latency, or why not."""
     from ..config import SSHConfig
     from ..probe import is_alive_by_old_only, is_reached, probe
@@ -48,7 +49,7 @@ def check(
         if is_alive_by_old_only(own):
             display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")
     statuses = [0 if is_reached(own) else 255 for own in by_host.values()]
-    raise Exit(code=combined_status(statuses))
+    return ended(c, by_host, combined_status(statuses))
 
 
 def _fields(probe: Probe) -> dict[str, object]:

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import time
 
-from invoke import Context, Exit
+from invoke import Context
 
 from .. import display
+from .core_flags import ended
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 __all__ = ["connections", "disconnect"]
 
 
 @task(help={"json": JSON_HELP})
-def connections(c: Context, json: bool = False) -> None:
+def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     """Show the connections that are kept open between runs."""
     from ..multiplex.master import listing
 
     now = time.time()
     kept = listing()
+    found: list[dict[str, object]] = [
+        {
+            "host_id": master.host,
+            "route": master.route,
+            "address": master.address,
+            "pid": master.pid,
+            "sessions": sessions,
+            "started_at": master.started_at,
+            "last_used": last_used,
+        }
+        for master, sessions, last_used in kept
+    ]
     if json:
-        for master, sessions, last_used in kept:
-            display.json_line(
-                {
-                    "host_id": master.host,
-                    "route": master.route,
-                    "address": master.address,
-                    "pid": master.pid,
-                    "sessions": sessions,
-                    "started_at": master.started_at,
-                    "last_used": last_used,
-                }
-            )
-        return
+        for fields in found:
+            display.json_line(fields)
+        return found
     rows = [
         (
             *(master.host, master.route, master.address),
@@ -43,10 +46,11 @@ def connections(c: Context, json: bool = False) -> None:
     ]
     columns = ["host", "route", "address", "age", "last used", "sessions", "pid"]
     display.table(columns, rows)
+    return found
 
 
 @task(help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP})
-def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> None:
+def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Close connections that are kept open, and whatever runs over them."""
     from ..fanout import each
     from ..multiplex.master import listing, retire
@@ -59,4 +63,4 @@ def disconnect(c: Context, host: str | None = None, inventory: str | None = None
     display.say(f"{closed} connection{'s' * (closed != 1)} closed")
     for master in left:
         display.say(f"{master.host}: process {master.pid} does not end: kill -9 {master.pid}")
-    raise Exit(code=1 if left else 0)
+    return ended(c, closed, 1 if left else 0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from invoke import Context, Exit
+from invoke import Context
 
 from ..errors import UsageError
+from .core_flags import ended
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -18,6 +19,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..deploy.report import DeployReport
     from ..deploy.settings import DeploySettings
     from ..inventory import HostConfig
 
@@ -44,23 +46,23 @@ def run(
     c: Context,
     host: str | None = None,
     ref: str | None = None,
-    serial: str | None = None,
-    max_failures: str | None = None,
+    serial: str | int | None = None,
+    max_failures: str | int | None = None,
     revert: bool = True,
-    wait: str = "0",
+    wait: str | float = "0",
     dry_run: bool = False,
     junit: str | None = None,
     verbose: bool = False,
     json: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> DeployReport | list[dict[str, Any]]:
     """Bring a release to hosts: upload, build, switch, restart, check; or put all back."""
     from . import deploy_rollout
 
     settings = _settings(c, host, ref, serial, max_failures, revert=revert)
     hosts = selected(c, settings.hosts, inventory)
     flags = deploy_rollout.Flags(_seconds(wait), junit, dry_run, verbose, json)
-    raise Exit(code=deploy_rollout.deploy(settings, hosts, flags))
+    return ended(c, *deploy_rollout.deploy(settings, hosts, flags))
 
 
 @task(
@@ -73,56 +75,56 @@ def rollback(
     c: Context,
     host: str | None = None,
     to: str | None = None,
-    serial: str | None = None,
-    max_failures: str | None = None,
+    serial: str | int | None = None,
+    max_failures: str | int | None = None,
     revert: bool = True,
-    wait: str = "0",
+    wait: str | float = "0",
     dry_run: bool = False,
     junit: str | None = None,
     verbose: bool = False,
     json: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> DeployReport | list[dict[str, Any]]:
     """Go back to the release before, or to another that was good; never to one that failed."""
     from . import deploy_rollout
 
     settings = _settings(c, host, None, serial, max_failures, revert=revert)
     hosts = selected(c, settings.hosts, inventory)
     flags = deploy_rollout.Flags(_seconds(wait), junit, dry_run, verbose, json)
-    raise Exit(code=deploy_rollout.rollback(settings, hosts, to, flags))
+    return ended(c, *deploy_rollout.rollback(settings, hosts, to, flags))
 
 
 @task(help=_LOOK_HELP)
 def check(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
-) -> None:
+) -> list[dict[str, Any]]:
     """Find out whether a deploy would work; nothing is changed."""
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
-    raise Exit(code=deploy_tables.check(settings, hosts, json=json))
+    return ended(c, *deploy_tables.check(settings, hosts, json=json))
 
 
 @task(help=_LOOK_HELP)
 def status(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
-) -> None:
+) -> list[dict[str, Any]]:
     """Show which revision runs where; exit status 1 where that is not what was deployed."""
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
-    raise Exit(code=deploy_tables.status(settings, hosts, json=json))
+    return ended(c, *deploy_tables.status(settings, hosts, json=json))
 
 
 @task(help=_LOOK_HELP)
 def releases(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
-) -> None:
+) -> list[dict[str, Any]]:
     """Show the releases of each host, and what became of them."""
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
-    raise Exit(code=deploy_tables.releases(settings, hosts, json=json))
+    return ended(c, *deploy_tables.releases(settings, hosts, json=json))
 
 
 @task(
@@ -137,14 +139,14 @@ def unlock(
     host: str | None = None,
     reason: str | None = None,
     inventory: str | None = None,
-) -> None:
+) -> dict[str, str]:
     """Remove the lock of a deploy that is gone; one that lives will notice, and stop."""
     from . import deploy_tables
 
     if not reason or not reason.strip():
         raise UsageError("--reason is missing: say why, for those who ask later")
     settings, hosts = _looked_for(c, host, inventory)
-    raise Exit(code=deploy_tables.unlock(settings, hosts, reason))
+    return ended(c, *deploy_tables.unlock(settings, hosts, reason))
 
 
 def _looked_for(
@@ -158,8 +160,8 @@ def _settings(
     c: Context,
     host: str | None,
     ref: str | None = None,
-    serial: str | None = None,
-    max_failures: str | None = None,
+    serial: str | int | None = None,
+    max_failures: str | int | None = None,
     *,
     revert: bool = True,
 ) -> DeploySettings:
@@ -175,5 +177,5 @@ def _settings(
     )
 
 
-def _seconds(wait: str) -> float:
+def _seconds(wait: str | float) -> float:
     return number("--wait", wait, at_least=0) or 0.0

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import ci, display
 from ..deploy import layout
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Flags", "deploy", "rollback"]
 
 
+#: What became of it, or what a dry run found for each host; and the exit status.
+Answer = tuple["DeployReport | list[dict[str, Any]]", int]
+
+
 @dataclass(frozen=True)
 class Flags:
     """What the command line says beside the settings; ``wait`` is in seconds."""
@@ -42,24 +46,24 @@ class Flags:
     json: bool = False
 
 
-def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) -> int:
-    """A new release, on all hosts or on none; the exit status."""
+def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) -> Answer:
+    """A new release, on all hosts or on none."""
     with terminable(), source_of(settings.source, settings.ref) as source:
         view = _view(flags)
         plan = _plan(settings, source, flags)
         with targets_of(hosts, plan, view) as targets:
             if flags.dry_run:
                 return _show(targets, json=flags.json)
-            status = _roll_out(plan, targets, view, flags)
+            answer = _roll_out(plan, targets, view, flags)
         for remark in source.notes:
             view.say(f"note: {remark}")
-        return status
+        return answer
 
 
 def rollback(
     settings: DeploySettings, hosts: Sequence[HostConfig], wanted: str | None, flags: Flags
-) -> int:
-    """An earlier release, on all hosts or on none; the exit status.
+) -> Answer:
+    """An earlier release, on all hosts or on none.
 
     :param wanted: None: the last one that was good.
     """
@@ -71,7 +75,7 @@ def rollback(
             for target, outcome in failed:
                 display.say(f"{target.place.host}: {outcome.error}")
             if failed:
-                return combined_status(outcome.returncode for _, outcome in failed)
+                return [], combined_status(outcome.returncode for _, outcome in failed)
             states = {target.place.host: target.state for target in targets}
             release = chosen_release(states, wanted)
             plan = going_to(plan, release, states[hosts[0].name].revision_of(release))
@@ -97,13 +101,13 @@ def _view(flags: Flags) -> RolloutView:
     return RolloutView(is_verbose=flags.verbose, environ=os.environ)
 
 
-def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: Flags) -> int:
+def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: Flags) -> Answer:
     view.conceal = plan.conceal
     if flags.junit is not None:
         prepare_junit(Path(flags.junit))
     if not _hook(plan, "before"):
         view.say("hooks: before: failed: nothing was done")
-        return 1
+        return Deployment(plan, targets, view).report, 1
     deployment = Deployment(plan, targets, view)
     view.began(deployment.report, tuple(plan.secrets.values()))
     try:
@@ -117,8 +121,8 @@ def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: F
         view.say("if that deploy is gone: inv deploy.unlock --reason '…'")
     if not _hook(plan, "failed" if status else "after"):
         view.say(f"hooks: {'failed' if status else 'after'}: failed")
-        return status or 1
-    return status
+        return report, status or 1
+    return report, status
 
 
 def _report(report: DeployReport, view: RolloutView, flags: Flags) -> None:
@@ -146,25 +150,27 @@ def _hook(plan: Plan, name: str) -> bool:
     return done.returncode == 0
 
 
-def _show(targets: Sequence[Target], *, json: bool) -> int:
+def _show(targets: Sequence[Target], *, json: bool) -> Answer:
     """What would be done: hosts and routes, the scripts, what would be removed."""
     looked = list(looked_at(targets))
     outlooks = [target.outlook() for target, _ in looked]
-    for (target, outcome), steps in zip(looked, outlooks, strict=True):
-        if json:
-            display.json_line(
-                {
-                    "host_id": target.place.host,
-                    "release": target.plan.release.id,
-                    "previous": target.state.current,
-                    "transport_used": target.report.transport_used,
-                    "would_remove": list(target.superfluous()),
-                    "steps": [{"name": step.name, "script": step.script} for step in steps],
-                    "error": outcome.error,
-                }
-            )
+    found = [
+        {
+            "host_id": target.place.host,
+            "release": target.plan.release.id,
+            "previous": target.state.current,
+            "transport_used": target.report.transport_used,
+            "would_remove": list(target.superfluous()),
+            "steps": [{"name": step.name, "script": step.script} for step in steps],
+            "error": outcome.error,
+        }
+        for (target, outcome), steps in zip(looked, outlooks, strict=True)
+    ]
+    answer = found, combined_status(outcome.returncode for _, outcome in looked)
     if json:
-        return combined_status(outcome.returncode for _, outcome in looked)
+        for fields in found:
+            display.json_line(fields)
+        return answer
     rows = [
         (
             target.place.host,
@@ -184,7 +190,7 @@ def _show(targets: Sequence[Target], *, json: bool) -> int:
     for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):
         print(f"\n{folded(group.hosts)}:")
         print(_scripts(looked[group.first][0]))
-    return combined_status(outcome.returncode for _, outcome in looked)
+    return answer
 
 
 def _scripts(target: Target) -> str:

@@ -24,12 +24,15 @@ __all__ = ["check", "releases", "status", "unlock"]
 
 _DRIFTED = 1
 
+#: What JSON has of each host, and the exit status.
+Answer = tuple[list[dict[str, Any]], int]
+
 #: A row of the table; what JSON has; the exit status.
 _Row = tuple[Sequence[object], dict[str, Any], int]
 
 
-def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> int:
-    """Would a deploy work? The exit status."""
+def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
+    """Would a deploy work?"""
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who="")
         with targets_of(hosts, plan, Unwatched()) as targets:
@@ -37,8 +40,8 @@ def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) 
     return _shown(["host", "route", "path", "free", "deploy"], rows, json=json)
 
 
-def status(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> int:
-    """Which revision runs where, and is it the one that was deployed? The exit status."""
+def status(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
+    """Which revision runs where, and is it the one that was deployed?"""
     found = _found(settings, hosts)
     revisions = [target.state.revision for target, outcome in found if outcome]
     usual = max(revisions, key=revisions.count, default=None)
@@ -46,8 +49,8 @@ def status(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool)
     return _shown(["host", "release", "revision", "since", "by", ""], rows, json=json)
 
 
-def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> int:
-    """What is on each host, and what became of it; the exit status."""
+def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
+    """What is on each host, and what became of it."""
     found = _found(settings, hosts)
     for target, outcome in found:
         if not outcome:
@@ -58,20 +61,24 @@ def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: boo
         if outcome
         for name in target.state.releases
     ]
-    _shown(["host", "release", "revision", "when", "by", ""], rows, json=json)
-    return combined_status(outcome.returncode for _, outcome in found)
+    found_releases, _ = _shown(["host", "release", "revision", "when", "by", ""], rows, json=json)
+    return found_releases, combined_status(outcome.returncode for _, outcome in found)
 
 
-def unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: str) -> int:
-    """Remove whoever's locks; the exit status."""
+def unlock(
+    settings: DeploySettings, hosts: Sequence[HostConfig], reason: str
+) -> tuple[dict[str, str], int]:
+    """Remove whoever's locks; what became of it by host, and the exit status."""
     statuses = []
+    done: dict[str, str] = {}
     plan = new_plan(settings, None, who=ci.who(os.environ))
     with targets_of(hosts, plan, Unwatched()) as targets:
         for target, (outcome, held) in each(targets, lambda target: target.unlock(reason)):
             told = f"removed the lock of {held}" if held else "there was no lock"
+            done[target.place.host] = outcome.error or told
             display.say(f"{target.place.host}: {outcome.error or told}")
             statuses.append(outcome.returncode)
-    return combined_status(statuses)
+    return done, combined_status(statuses)
 
 
 def _found(
@@ -159,11 +166,12 @@ def _release(target: Target, name: str) -> _Row:
     return row, fields, 0
 
 
-def _shown(columns: Sequence[str], rows: Iterable[_Row], *, json: bool) -> int:
+def _shown(columns: Sequence[str], rows: Iterable[_Row], *, json: bool) -> Answer:
     rows = list(rows)
     if json:
         for _, fields, _ in rows:
             display.json_line(fields)
     else:
         display.table(columns, [row for row, _, _ in rows])
-    return combined_status(status for _, _, status in rows)
+    found = [fields for _, fields, _ in rows]
+    return found, combined_status(status for _, _, status in rows)

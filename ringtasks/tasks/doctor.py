@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from invoke import Context, Exit
+from typing import TYPE_CHECKING
+
+from invoke import Context
 
 from .. import display
+from .core_flags import ended
 from .options import INVENTORY_HELP, JSON_HELP, task
+
+if TYPE_CHECKING:
+    from ..doctor import Finding
 
 __all__ = ["doctor"]
 
 
 @task(help={"json": JSON_HELP, "inventory": INVENTORY_HELP})
-def doctor(c: Context, json: bool = False, inventory: str | None = None) -> None:
+def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list[Finding]:
     """Check this machine: ssh, cloudflared, tailscale, keys, inventory, state."""
     from ..doctor import examine
 
@@ -23,4 +29,4 @@ def doctor(c: Context, json: bool = False, inventory: str | None = None) -> None
     else:
         rows = [(f.verdict, f.subject, f.evidence, f.advice) for f in findings]
         display.table(["", "what", "found", "to do"], rows)
-    raise Exit(code=1 if any(finding.verdict == "bad" for finding in findings) else 0)
+    return ended(c, findings, int(any(finding.verdict == "bad" for finding in findings)))

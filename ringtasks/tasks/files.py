@@ -9,12 +9,14 @@ from invoke import Context, Exit
 
 from .. import display
 from ..exit_status import combined_status
+from .core_flags import ended
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
     number,
     selected,
+    several,
     task,
 )
 
@@ -66,12 +68,12 @@ def put(
     gitignore: bool = False,
     relay: bool = False,
     dry_run: bool = False,
-    fanout: str | None = None,
-    timeout: str | None = None,
+    fanout: str | int | None = None,
+    timeout: str | float | None = None,
     transport: str | None = None,
     json: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> TransferResult:
     """Copy files and folders to hosts, checked by SHA-256."""
     from .. import transfer
 
@@ -79,7 +81,9 @@ def put(
         fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
     )
     clients = _clients(c, host, inventory, transport)
-    _do(clients, options, json, lambda **watch: transfer.put(src, dst, clients, options, **watch))
+    return _do(
+        c, clients, options, json, lambda **watch: transfer.put(src, dst, clients, options, **watch)
+    )
 
 
 @task(positional=["src", "dst"], iterable=["exclude"], help={**_GET_HELP, **_HELP})
@@ -90,18 +94,20 @@ def get(
     host: str | None = None,
     exclude: Any = None,
     dry_run: bool = False,
-    fanout: str | None = None,
-    timeout: str | None = None,
+    fanout: str | int | None = None,
+    timeout: str | float | None = None,
     transport: str | None = None,
     json: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> TransferResult:
     """Copy files and folders from hosts, checked by SHA-256."""
     from .. import transfer
 
     options = _options(fanout, timeout, exclude=exclude, dry_run=dry_run)
     clients = _clients(c, host, inventory, transport)
-    _do(clients, options, json, lambda **watch: transfer.get(src, dst, clients, options, **watch))
+    return _do(
+        c, clients, options, json, lambda **watch: transfer.get(src, dst, clients, options, **watch)
+    )
 
 
 @task(positional=["src", "dst"], iterable=["exclude"], help={**_SYNC_HELP, **_HELP})
@@ -117,12 +123,12 @@ def sync(
     checksum: bool = False,
     verify: bool = False,
     dry_run: bool = False,
-    fanout: str | None = None,
-    timeout: str | None = None,
+    fanout: str | int | None = None,
+    timeout: str | float | None = None,
     transport: str | None = None,
     json: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> TransferResult:
     """Make a folder on hosts hold what a folder here holds, or the other way."""
     from .. import transfer
 
@@ -137,7 +143,8 @@ def sync(
         dry_run=dry_run,
     )
     clients = _clients(c, host, inventory, transport)
-    _do(
+    return _do(
+        c,
         clients,
         options,
         json,
@@ -145,16 +152,14 @@ def sync(
     )
 
 
-def _options(fanout: str | None, timeout: str | None, **chosen: Any) -> Options:
+def _options(fanout: str | int | None, timeout: str | float | None, **chosen: Any) -> Options:
     from ..transfer import Options
 
     hosts_at_once = number("--fanout", fanout, at_least=1, whole=True)
     if hosts_at_once is not None:
         chosen["fanout"] = int(hosts_at_once)
     limit = number("--timeout", timeout, at_least=0)
-    return Options(
-        **{**chosen, "exclude": tuple(chosen["exclude"] or ()), "timeout": limit or None}
-    )
+    return Options(**{**chosen, "exclude": several(chosen["exclude"]), "timeout": limit or None})
 
 
 def _clients(
@@ -170,8 +175,12 @@ def _clients(
 
 
 def _do(
-    clients: list[SSHClient], options: Options, json: bool, work: Callable[..., TransferResult]
-) -> None:
+    c: Context,
+    clients: list[SSHClient],
+    options: Options,
+    json: bool,
+    work: Callable[..., TransferResult],
+) -> TransferResult:
     from ..terminal import terminable
     from .files_view import watching
 
@@ -186,7 +195,7 @@ def _do(
             client.close_link()
     if not json:
         _tell(result, options)
-    raise Exit(code=combined_status(host.returncode for host in result))
+    return ended(c, result, combined_status(host.returncode for host in result))
 
 
 def _tell(result: TransferResult, options: Options) -> None:

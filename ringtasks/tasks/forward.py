@@ -28,8 +28,8 @@ _INTERRUPTED = 130
 def forward(
     c: Context,
     host: str | None = None,
-    port: str | None = None,
-    local_port: str | None = None,
+    port: str | int | None = None,
+    local_port: str | int | None = None,
     to: str = "localhost",
     transport: str | None = None,
     json: bool = False,
@@ -63,7 +63,7 @@ def forward(
             raise Exit(code=_INTERRUPTED) from None
 
 
-def _port(flag: str, text: str | None) -> int | None:
+def _port(flag: str, text: str | int | None) -> int | None:
     value = number(flag, text, at_least=1, whole=True)
     if value is not None and value > 65535:
         raise UsageError(f"{flag}: expected a port from 1 to 65535, got {text}")

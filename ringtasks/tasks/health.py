@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from invoke import Context
 
 from .. import display
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
+if TYPE_CHECKING:
+    from ..health import SSHHealth
+
 __all__ = ["reset", "show"]
 
 
 @task(help={"json": JSON_HELP})
-def show(c: Context, json: bool = False) -> None:
+def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
     """Show what the health file remembers of each host and route."""
     from ..health_json import to_json
     from ..health_store import HealthStore
@@ -23,7 +28,7 @@ def show(c: Context, json: bool = False) -> None:
     if json:
         for name, health in known.items():
             display.json_line({"host_id": name, **to_json(health, now)})
-        return
+        return known
     rows = []
     for name, health in known.items():
         for route, entry in [("", health), *health.transports.items()]:
@@ -41,16 +46,18 @@ def show(c: Context, json: bool = False) -> None:
             )
     columns = ["host", "route", "circuit", "rate", "reached", "last success", "last failure", "why"]
     display.table(columns, rows)
+    return known
 
 
 @task(help={"host": HOST_HELP, "inventory": INVENTORY_HELP})
-def reset(c: Context, host: str | None = None, inventory: str | None = None) -> None:
+def reset(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Forget the health of hosts."""
     from ..health_store import HealthStore
 
     names = [found.name for found in selected(c, host, inventory)]
     count = HealthStore().reset(names)
     display.say(f"health of {count} host{'s' * (count != 1)} forgotten")
+    return count
 
 
 def _ago(then: float | None, now: float) -> str:

@@ -14,7 +14,9 @@ __all__ = ["hosts"]
 
 
 @task(name="hosts", help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
-def hosts(c: Context, host: str = "@all", json: bool = False, inventory: str | None = None) -> None:
+def hosts(
+    c: Context, host: str = "@all", json: bool = False, inventory: str | None = None
+) -> list[dict[str, Any]]:
     """Show the hosts with their routes and health."""
     from ..config import SSHConfig
     from ..health_store import HealthStore
@@ -36,6 +38,7 @@ def hosts(c: Context, host: str = "@all", json: bool = False, inventory: str | N
             }
         )
     _show(rows, json=json)
+    return rows
 
 
 def _show(rows: list[dict[str, Any]], *, json: bool) -> None:

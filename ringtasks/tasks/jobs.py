@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,14 @@ from .. import display
 from ..errors import JobNotStartedError, UnknownJobError, UsageError
 from ..exit_status import UNREACHABLE, USAGE, combined_status
 from ..terminal import terminable
+from .core_flags import echo, ended
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
     environment,
     number,
+    one_or_all,
     selected,
     task,
 )
@@ -26,7 +27,7 @@ from .times import ago, duration, lasting, moment
 
 if TYPE_CHECKING:
     from ..client import SSHClient
-    from ..jobs import HostJobs, Job, JobStatus
+    from ..jobs import HostJobs, Job, JobStatus, Pruned, Stopped
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
@@ -67,11 +68,11 @@ def start(
     log_file: str | None = None,
     cwd: str | None = None,
     env: Any = None,  # Invoke makes it a list
-    gpus: str = "0",
+    gpus: str | int = "0",
     queue: bool = False,
     after: str | None = None,
     inventory: str | None = None,
-) -> None:
+) -> Job | list[Job]:
     """Start a command that outlives the connection; prints the job's id."""
     from .. import jobs
 
@@ -92,6 +93,8 @@ def start(
         "gpus": int(number("--gpus", gpus, at_least=0, whole=True) or 0),
         "queue": queue,
     }
+    echo(c, cmd)
+    started: list[Job] = []
     statuses = []
     for client in clients:
         with client:
@@ -103,9 +106,10 @@ def start(
                 statuses.append(error.status)
                 continue
         statuses.append(0)
+        started.append(job)
         print(job.id if len(clients) == 1 else f"{job.host}\t{job.id}", flush=True)
         display.say(f"{job.host}: started; follow it with: inv logs {name or job.id} -f")
-    raise Exit(code=combined_status(statuses))
+    return ended(c, one_or_all(started), combined_status(statuses))
 
 
 @task(
@@ -124,15 +128,17 @@ def show(
     json: bool = False,
     watch: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> list[JobStatus]:
     """Show the jobs of the hosts: what runs, and how the others ended."""
     from .. import jobs
 
     clients = _clients(c, host, inventory)
 
+    shown: list[JobStatus] = []
+
     def look() -> int:
         found = jobs.list(clients)
-        shown = [job for own in found for job in own.jobs if all or _is_recent(job)]
+        shown[:] = [job for own in found for job in own.jobs if all or _is_recent(job)]
         if json:
             for job in shown:
                 display.json_line(job.to_dict())
@@ -143,7 +149,7 @@ def show(
                 display.say(_unreached(own))
         return combined_status(UNREACHABLE if own.error else 0 for own in found)
 
-    raise Exit(code=display.repeated(look, WATCH_INTERVAL) if watch else look())
+    return ended(c, shown, display.repeated(look, WATCH_INTERVAL) if watch else look())
 
 
 @task(
@@ -162,12 +168,12 @@ def logs(
     c: Context,
     job: str | None = None,
     follow: bool = False,
-    number: str | None = None,
+    number: str | int | None = None,
     since: str | None = None,
     host: str | None = None,
-    patience: str = "300",
+    patience: str | float = "300",
     inventory: str | None = None,
-) -> None:
+) -> Job | list[Job]:
     """Show the logs of jobs: one as it is, several with labels, whole line by whole line."""
     import asyncio
 
@@ -192,7 +198,7 @@ def logs(
         raise _left(f"inv logs {job} -f") from None
     for why in problems:
         display.say(why)
-    raise Exit(code=UNREACHABLE if problems else 0)
+    return ended(c, one_or_all([own for _, own in found]), UNREACHABLE if problems else 0)
 
 
 @task(
@@ -208,16 +214,17 @@ def logs(
 def wait(
     c: Context,
     job: str | None = None,
-    timeout: str | None = None,
+    timeout: str | float | None = None,
     host: str | None = None,
-    patience: str = "300",
+    patience: str | float = "300",
     inventory: str | None = None,
-) -> None:
+) -> JobStatus | list[JobStatus]:
     """Wait until jobs have ended; the exit status is the job's own."""
     limit = number("--timeout", timeout, at_least=0)
     found = _found(c, job, host, inventory)
     began = time.monotonic()
     statuses = []
+    last: list[JobStatus] = []
     for _, own in found:
         left = None if limit is None else max(0.0, began + limit - time.monotonic())
         try:
@@ -225,8 +232,10 @@ def wait(
         except KeyboardInterrupt:
             raise _left(f"inv wait {job}") from None
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
+        last.append(status)
         statuses.append(_exit_status(status))
-    raise Exit(code=combined_status(statuses))
+    are_commands = all(status.exit_status is not None for status in last)
+    return ended(c, one_or_all(last), combined_status(statuses), is_commands=are_commands)
 
 
 @task(
@@ -241,21 +250,23 @@ def wait(
 def stop(
     c: Context,
     job: str | None = None,
-    grace: str = "10",
+    grace: str | float = "10",
     host: str | None = None,
     inventory: str | None = None,
-) -> None:
+) -> Stopped | list[Stopped]:
     """End jobs with all their processes, and tell what was there before and after."""
     seconds = number("--grace", grace, at_least=0) or 0.0
     if job == ALL and not host:
         raise UsageError("which hosts? 'inv stop all' needs --host")
+    found: list[Stopped] = []
     statuses = []
     for status, own in _found(c, job, host, inventory):
         stopped = own.stop(seconds)
+        found.append(stopped)
         display.say(f"{_label(status)} on {own.host}: {stopped}")
         failed = UNREACHABLE if stopped.error else 1
         statuses.append(0 if stopped.is_gone else failed)
-    raise Exit(code=combined_status(statuses))
+    return ended(c, one_or_all(found), combined_status(statuses))
 
 
 @task(
@@ -267,18 +278,19 @@ def stop(
 )
 def prune(
     c: Context, host: str | None = None, older_than: str = "7d", inventory: str | None = None
-) -> None:
+) -> list[Pruned]:
     """Delete the folders of jobs that have ended, with their logs."""
     from .. import jobs
 
     age = duration("--older-than", older_than)
+    found = jobs.prune(_clients(c, host, inventory), age)
     statuses = []
-    for pruned in jobs.prune(_clients(c, host, inventory), age):
+    for pruned in found:
         count = len(pruned.jobs)
         told = pruned.error or f"{count} job{'s' * (count != 1)} deleted"
         display.say(told if pruned.error else f"{pruned.host_id}: {told}")
         statuses.append(UNREACHABLE if pruned.error else 0)
-    raise Exit(code=combined_status(statuses))
+    return ended(c, found, combined_status(statuses))
 
 
 def _clients(c: Context, host: str | None, inventory: str | None) -> list[SSHClient]:
@@ -380,11 +392,11 @@ def _exit_status(status: JobStatus) -> int:
     return LOST_STATUS if status.is_ended else UNREACHABLE
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str | float) -> float:
     return number("--patience", text, at_least=0) or 0.0
 
 
-def _whole(flag: str, text: str | None) -> int | None:
+def _whole(flag: str, text: str | float | None) -> int | None:
     value = number(flag, text, at_least=0, whole=True)
     return None if value is None else int(value)
 
@@ -393,8 +405,7 @@ class _Raw:
     """One job: its log passes through untouched."""
 
     def add(self, chunk: bytes) -> None:
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+        display.write_bytes(1, chunk)
 
     def finish(self) -> None:
         """Nothing is held back."""
@@ -418,8 +429,7 @@ class _Labelled:
         text = "".join(
             f"{self._label}: {display.visible(line.decode('utf-8', 'replace'))}\n" for line in lines
         )
-        sys.stdout.buffer.write(text.encode())  # at once: other jobs print, too
-        sys.stdout.buffer.flush()
+        display.write_bytes(1, text.encode())  # at once: other jobs print, too
 
 
 def _printer(job: JobStatus, *, is_alone: bool) -> _Raw | _Labelled:

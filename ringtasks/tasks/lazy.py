@@ -10,33 +10,28 @@ import importlib
 import sys
 from typing import Any
 
-from invoke import Collection, Task
+from invoke import Collection, Program, Task
 from invoke.parser import Argument
 
 __all__ = ["LazyTask", "group"]
 
-#: What names one of our tasks on a command line.
-_ours: set[str] = set()
+#: Frames from `LazyTask.get_arguments` up to Invoke's Program, at most.
+_MAX_FRAMES = 6
 
 
 class LazyTask(Task[Any]):
     """The task ``function`` of a module of this package, which is loaded when it is looked into."""
 
-    def __init__(self, module: str, function: str = "", *names: str) -> None:
-        """:param names: what it is called on the command line; none: as the function."""
+    def __init__(self, module: str, function: str = "") -> None:
         # Not Task's own, which needs the function: the rest of its attributes come by `_load`.
         self._module = module
         self._function = self._name = function or module
         self.aliases = ()
         self.is_default = False
-        self._names = frozenset(names or [self._name])
-        _ours.update(self._names)
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Its flags; none where the command line names others of our tasks and not this one."""
-        words = set(sys.argv[1:])
-        is_left_out = words & _ours and not words & self._names and "--complete" not in words
-        return [] if is_left_out else super().get_arguments(ignore_unknown_help)
+        """Its flags; none if the command line does not name it, whatever it is mounted as."""
+        return [] if _is_left_out() else super().get_arguments(ignore_unknown_help)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") and name != "__name__":
@@ -57,7 +52,28 @@ def group(module: str, *functions: str, default: str = "") -> Collection:
     """A module's tasks, called ``module.function``; the ``default`` one also just ``module``."""
     collection = Collection(module)
     for function in functions:
-        names = [f"{module}.{function}"] + [module] * (function == default)
-        task = LazyTask(module, function, *names)
-        collection.add_task(task, default=function == default)
+        collection.add_task(LazyTask(module, function), default=function == default)
     return collection
+
+
+def _is_left_out() -> bool:
+    """Whether Invoke prepares the flags of a task that its command line does not name.
+
+    A task knows neither the name that it has in a user's collection nor the command line, which is
+    not always ``sys.argv``.  Both stand in the frames that the question comes from:
+    ``Collection.to_contexts`` and a method of ``Program``.  If they do not, nothing is left out.
+    """
+    frame = sys._getframe(2)
+    names = [frame.f_locals.get("primary"), *(frame.f_locals.get("aliases") or ())]
+    for _ in range(_MAX_FRAMES):
+        program = frame.f_locals.get("self")
+        if isinstance(program, Program):
+            words = program.argv[1:]
+            # "--help=run" names it, too; and a completion may be about to.
+            return "--complete" not in words and not any(
+                name is None or name in word for name in names for word in words
+            )
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False

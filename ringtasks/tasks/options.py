@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 import os
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import invoke
 from invoke import Context, Exit
@@ -25,10 +26,14 @@ __all__ = [
     "inventory_of",
     "number",
     "one_host",
+    "one_or_all",
     "selected",
     "settings_section",
+    "several",
     "task",
 ]
+
+T = TypeVar("T")
 
 BROKEN_PIPE_STATUS = 128 + 13  # as a shell tells SIGPIPE
 
@@ -37,14 +42,20 @@ INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config
 JSON_HELP = "one JSON object a line on stdout, nothing else"
 
 
-def task(**options: Any) -> Callable[[Callable[..., None]], Any]:
-    """``invoke.task``, with our errors told in one line and by exit status."""
+def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """``invoke.task``, with our errors told in one line and by exit status.
 
-    def decorate(body: Callable[..., None]) -> Any:
+    A body returns its result when it has succeeded, so that further tasks of the command line run
+    and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`).
+    """
+
+    def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
-        def told(*args: Any, **kwargs: Any) -> None:
+        def told(*args: Any, **kwargs: Any) -> Any:
+            # Remote output is written past the buffers of print(), whose text came first.
+            sys.stdout.flush()
             try:
-                body(*args, **kwargs)
+                return body(*args, **kwargs)
             except (UsageError, ValueError) as error:
                 raise Exit(f"ringtasks: {error}", code=USAGE) from error
             except RingtasksError as error:
@@ -112,9 +123,24 @@ def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:
     return hosts[0]
 
 
-def number(flag: str, text: str | None, *, at_least: float, whole: bool = False) -> float | None:
+def one_or_all(found: list[T]) -> T | list[T]:
+    """The only one, as a caller of one host expects it, else all."""
+    return found[0] if len(found) == 1 else found
+
+
+def several(given: Iterable[str] | str | None) -> tuple[str, ...]:
+    """The values of a repeatable flag; a Python caller may give one of them, or None."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def number(
+    flag: str, text: str | float | None, *, at_least: float, whole: bool = False
+) -> float | None:
     """A flag's number, None where it was not given.
 
+    :param text: a Python caller may give a number.
     :raises UsageError: it is no number, or below ``at_least``.
     """
     if text is None:
@@ -123,20 +149,25 @@ def number(flag: str, text: str | None, *, at_least: float, whole: bool = False)
     expected = f"{flag}: expected {kind}, at least {at_least:g}, got {text!r}"
     try:
         value = int(text) if whole else float(text)
-    except ValueError:
+        if isinstance(text, float) and value != text:
+            raise ValueError
+    except (TypeError, ValueError):
         raise UsageError(expected) from None
     if not at_least <= value < float("inf"):
         raise UsageError(expected)
     return value
 
 
-def environment(pairs: Iterable[str]) -> dict[str, str]:
+def environment(pairs: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
     """``--env K=V`` flags as a mapping; ``--env K`` passes on this machine's value.
 
+    :param pairs: a Python caller may give a mapping instead.
     :raises UsageError: an empty name, or a variable that is not set here. Never shows a value.
     """
+    if isinstance(pairs, Mapping):
+        return dict(pairs)
     found = {}
-    for pair in pairs:
+    for pair in several(pairs):
         name, equals, value = pair.partition("=")
         if not name:
             raise UsageError("--env: expected NAME=VALUE or NAME")

@@ -36,7 +36,7 @@ def plot(
     out: str | None = None,
     host: str = "@all",
     inventory: str | None = None,
-) -> None:
+) -> dict[str, Curve]:
     """Draw the metrics of runs, here or into a file."""
     from ..training.selecting import select_curves
 
@@ -47,11 +47,12 @@ def plot(
     chosen = select_curves(sources, metric)
     if out is None:
         _show(chosen)
-        return
+        return chosen
     from ..training.figure import write
 
     write(chosen, ", ".join(sources), out)
     display.say(f"{out} written")
+    return chosen
 
 
 def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[str, Curves]:

@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Context, Exit
+from invoke import Context
 
 from .. import display
 from ..errors import UsageError
 from ..terminal import terminable
+from .core_flags import ended
 from .options import HOST_HELP, INVENTORY_HELP, number, selected, task
 
 if TYPE_CHECKING:
     from ..client import SSHClient
+    from ..jobs import Stopped
+    from ..raycluster import Cluster
+    from ..result import SSHResult
 
 __all__ = ["down", "status", "submit", "up"]
 
@@ -38,10 +42,10 @@ def up(
     host: str | None = None,
     name: str = "ray",
     venv: str | None = None,
-    dashboard_port: str = "8265",
+    dashboard_port: str | int = "8265",
     options: str = "",
     inventory: str | None = None,
-) -> None:
+) -> Cluster:
     """Bring up a Ray cluster over hosts, and wait until all have joined."""
     from .. import raycluster
 
@@ -54,6 +58,7 @@ def up(
     head = cluster.head.config.id
     display.say(f"{len(cluster.nodes)} nodes are up; 'inv ray.submit --cmd …' runs something")
     display.say(f"the dashboard: 'inv forward --host {head} --port {cluster.dashboard_port}'")
+    return cluster
 
 
 @task(help={"host": HOST_HELP, "name": NAME_HELP, "venv": VENV_HELP, "inventory": INVENTORY_HELP})
@@ -63,7 +68,7 @@ def status(
     name: str = "ray",
     venv: str | None = None,
     inventory: str | None = None,
-) -> None:
+) -> Cluster:
     """Show the nodes of a Ray cluster, and what Ray says of them."""
     from .. import raycluster
 
@@ -78,7 +83,7 @@ def status(
         print(display.visible(line))
     if result.error:
         display.say(result.error)
-    raise Exit(code=result.returncode)
+    return ended(c, cluster, result.returncode)
 
 
 @task(
@@ -101,7 +106,7 @@ def submit(
     name: str = "ray",
     venv: str | None = None,
     inventory: str | None = None,
-) -> None:
+) -> SSHResult:
     """Hand a command to a Ray cluster's own job API, and follow it."""
     from .. import raycluster
 
@@ -115,20 +120,24 @@ def submit(
     with terminable():
         result = cluster.submit(cmd, there, wait=wait, on_output=reporter.on_output)
     reporter.finish(result)
-    raise Exit(code=result.returncode)
+    return ended(c, result, result.returncode, is_commands=result.error is None)
 
 
 @task(help={"host": HOST_HELP, "name": NAME_HELP, "inventory": INVENTORY_HELP})
-def down(c: Context, host: str = "@all", name: str = "ray", inventory: str | None = None) -> None:
+def down(
+    c: Context, host: str = "@all", name: str = "ray", inventory: str | None = None
+) -> dict[str, Stopped]:
     """Stop a Ray cluster, and tell what was there before and after."""
     from .. import raycluster
 
     cluster = raycluster.find(_clients(c, host, inventory, None), _checked(name))
+    found: dict[str, Stopped] = {}
     statuses = []
     for own, stopped in cluster.down():
+        found[own] = stopped
         display.say(f"{own}: {stopped}")
         statuses.append(0 if stopped.is_gone else 255 if stopped.error else 1)
-    raise Exit(code=max(statuses))
+    return ended(c, found, max(statuses))
 
 
 def _clients(

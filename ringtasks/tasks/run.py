@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from invoke import Context, Exit
+from invoke import Context
 
 from .. import display
 from ..errors import UsageError
 from ..terminal import local_terminal, piped_stdin, terminable
+from .core_flags import command_timeout, echo, ended, is_dry, wants_pty
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -23,11 +24,13 @@ from .options import (
     inventory_of,
     number,
     selected,
+    several,
     task,
 )
 
 if TYPE_CHECKING:
     from ..client import SSHClient
+    from ..fleet import FleetResult
     from ..health import Outcome
     from ..inventory import HostConfig
     from ..result import SSHResult
@@ -69,12 +72,12 @@ def run(
     # Invoke gives the letters away in this order: what is new comes last.
     host: str | None = None,
     cmd: str | None = None,
-    timeout: str | None = None,
+    timeout: str | float | None = None,
     cwd: str | None = None,
     env: Any = None,  # Invoke makes it a list
     transport: str | None = None,
-    retries: str = "0",
-    fanout: str | None = None,
+    retries: str | int = "0",
+    fanout: str | int | None = None,
     json: bool = False,
     pty: bool = False,
     skip_unhealthy: bool = False,
@@ -89,16 +92,16 @@ def run(
     fold: bool = False,
     diff: bool = False,
     outdir: str | None = None,
-) -> None:
+) -> SSHResult | FleetResult | list[dict[str, Any]]:
     """Run a command or a local script on hosts, by whichever route works."""
     request = Request(
-        *_command(cmd, script, arg or ()),
-        timeout=number("--timeout", timeout, at_least=0),
+        *_command(cmd, script, several(arg)),
+        timeout=command_timeout(c) if timeout is None else number("--timeout", timeout, at_least=0),
         cwd=cwd,
         env=environment(env or ()),
         transport=transport,
         repeats=int(number("--retries", retries, at_least=0, whole=True) or 0),
-        pty=pty,
+        pty=pty or wants_pty(c),
         fanout=number("--fanout", fanout, at_least=1, whole=True),
         serial=serial,
         max_failures=max_failures,
@@ -109,16 +112,18 @@ def run(
         raise UsageError("--fold, --diff and --json: give one of them")
     output = Output(json=json, fold=fold, diff=diff, outdir=outdir)
     hosts = _hosts(c, host, inventory, rerun_failed=rerun_failed)
-    if dry_run:
+    if dry_run or is_dry(c):
         from .run_fleet import show_plan
 
-        show_plan(hosts, request, json=json)
-    elif len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
-        raise Exit(code=_run_on_one(hosts[0], request, json=json))
-    else:
-        from .run_fleet import run_on_many
+        return show_plan(hosts, request, json=json)
+    echo(c, request.label, on_stderr=json)
+    if len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
+        result = _run_on_one(hosts[0], request, json=json)
+        return ended(c, result, result.returncode, is_commands=result.error is None)
+    from .run_fleet import are_commands, run_on_many
 
-        raise Exit(code=run_on_many(hosts, request, output, one=_run_on_one))
+    results, status = run_on_many(hosts, request, output, one=_run_on_one)
+    return ended(c, results, status, is_commands=are_commands(results))
 
 
 class Request(NamedTuple):
@@ -190,8 +195,8 @@ def _hosts(
     return hosts
 
 
-def _run_on_one(host: HostConfig, request: Request, *, json: bool) -> int:
-    """Run on one host, and again as often as was asked for; the last attempt's status."""
+def _run_on_one(host: HostConfig, request: Request, *, json: bool) -> SSHResult:
+    """Run on one host, and again as often as was asked for; the last attempt's result."""
     from ..client import SSHClient
     from ..config import SSHConfig
 
@@ -214,8 +219,9 @@ def _run_on_one(host: HostConfig, request: Request, *, json: bool) -> int:
             why = result.error or f"exit status {result.returncode}"
             display.say(f"attempt {attempt + 1} of {request.repeats + 1} failed: {why}")
             time.sleep(RETRY_DELAY)
-    reporter.finish(result.for_command(request.label))
-    return result.returncode
+    result = result.for_command(request.label)
+    reporter.finish(result)
+    return result
 
 
 def _attempt(client: SSHClient, request: Request, reporter: display.Reporter) -> SSHResult:

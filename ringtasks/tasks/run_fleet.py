@@ -16,7 +16,7 @@ from ..exit_status import INTERRUPTED
 from ..fleet.choosing import choose
 from ..fleet.folding import folded, groups_of
 from ..fleet.last_run import LastRun
-from ..fleet.results import State
+from ..fleet.results import State, state_of
 from ..health_store import HealthStore
 from ..link import Terminal
 from ..reports import Report
@@ -33,24 +33,30 @@ from ..terminal import piped_stdin, terminable
 
 if TYPE_CHECKING:
     from ..inventory import HostConfig
+    from ..result import SSHResult
     from .run import Output, Request
 
-__all__ = ["run_on_many", "show_plan"]
+__all__ = ["are_commands", "run_on_many", "show_plan"]
 
 #: No terminal of ours stands behind it, so it is of the usual size.
 _TERMINAL = Terminal(os.environ.get("TERM", "xterm"), 80, 24)
 
 
 def run_on_many(
-    hosts: Sequence[HostConfig], request: Request, output: Output, *, one: Callable[..., int]
-) -> int:
-    """Run, show, remember; the exit status.
+    hosts: Sequence[HostConfig],
+    request: Request,
+    output: Output,
+    *,
+    one: Callable[..., SSHResult],
+) -> tuple[fleet.FleetResult, int]:
+    """Run, show, remember; the results and the exit status.
 
     :param one: runs on a single host, which it is after all where health has ruled out the others.
     """
     alone = _only_one_left(hosts, request) if output.is_plain and not output.json else None
     if alone is not None:
-        return one(alone, request, json=False)
+        result = fleet.FleetResult((_host_result(one(alone, request, json=False)),))
+        return result, result.returncode
     running = _prepare(hosts, request)
     screen = Screen()
     report = _report(screen, output, running.hosts)
@@ -61,10 +67,20 @@ def run_on_many(
         for line in summary(result):
             display.say(line)
     _remember(result)
-    return INTERRUPTED if is_interrupted else result.returncode
+    return result, INTERRUPTED if is_interrupted else result.returncode
 
 
-def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> None:
+def are_commands(result: fleet.FleetResult) -> bool:
+    """Whether everything that failed is a command that ran and ended by itself."""
+    return all(found.state is State.FAILED for found in result.failed) and bool(result.failed)
+
+
+def _host_result(result: SSHResult) -> fleet.HostResult:
+    reason = "" if result.success else result.error or f"exit status {result.returncode}"
+    return fleet.HostResult(result.host, state_of(result), result, reason)
+
+
+def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> list[dict[str, Any]]:
     """What would be done: hosts and routes, and the script; nothing is sent.
 
     The values of the environment are left out: they may be secret.
@@ -75,7 +91,7 @@ def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> N
     if json:
         for plan in plans:
             display.json_line(plan)
-        return
+        return plans
     display.table(
         ["host", "routes"],
         [(p["host_id"], ", ".join(p["routes"]) or "embedded") for p in plans],
@@ -84,6 +100,7 @@ def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> N
         text = plans[group.first]["script"]
         print(f"\n{folded(group.hosts)}:")
         print("\n".join("    " + display.visible(line) for line in text.splitlines()))
+    return plans
 
 
 def _prepare(hosts: Sequence[HostConfig], request: Request) -> fleet.FleetRun:

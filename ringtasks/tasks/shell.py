@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from invoke import Context, Exit
+from invoke import Context
 
+from .core_flags import ended
 from .options import INVENTORY_HELP, one_host, task
 
 __all__ = ["shell"]
@@ -21,7 +22,7 @@ def shell(
     host: str | None = None,
     transport: str | None = None,
     inventory: str | None = None,
-) -> None:
+) -> int:
     """Open an interactive shell on a host."""
     from ..client import SSHClient
     from ..config import SSHConfig
@@ -29,4 +30,5 @@ def shell(
 
     config = SSHConfig.from_host_config(one_host(c, host, inventory))
     with SSHClient(config, transport=transport) as client:
-        raise Exit(code=interact(client.link(), config.id))
+        status = interact(client.link(), config.id)
+    return ended(c, status, status, is_commands=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
-from invoke import Context, Exit
+from invoke import Context
 
 from .. import display
 from ..exit_status import UNREACHABLE, combined_status
+from .core_flags import ended
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -40,14 +41,16 @@ def status(
     json: bool = False,
     watch: bool = False,
     inventory: str | None = None,
-) -> None:
+) -> list[Overview]:
     """Show how the hosts are doing: GPUs, memory, disk, load and jobs."""
     from .. import jobs
 
     clients = [jobs.client_for(found) for found in selected(c, host, inventory)]
 
+    found: list[Overview] = []
+
     def look() -> int:
-        found = jobs.overview(clients)
+        found[:] = jobs.overview(clients)
         if json:
             for own in found:
                 display.json_line(own.to_dict())
@@ -59,7 +62,7 @@ def status(
                     display.say(own.error)
         return combined_status(UNREACHABLE if own.error else 0 for own in found)
 
-    raise Exit(code=display.repeated(look, WATCH_INTERVAL) if watch else look())
+    return ended(c, found, display.repeated(look, WATCH_INTERVAL) if watch else look())
 
 
 def _row(own: Overview) -> tuple[str, ...]:

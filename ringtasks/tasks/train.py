@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from invoke import Context, Exit
+from invoke import Context
 
 from .. import display
 from ..errors import UsageError
 from ..terminal import terminable
+from .core_flags import echo, ended
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -16,13 +17,14 @@ from .options import (
     number,
     selected,
     settings_section,
+    several,
     task,
 )
 
 if TYPE_CHECKING:
     from ..training.records import RunRecord
     from ..training.settings import TrainSettings
-    from ..training.supervision import Supervisor
+    from ..training.supervision import Outcome, Supervisor
     from .train_view import View
 
 __all__ = ["train"]
@@ -60,24 +62,24 @@ def train(
     host: str | None = None,
     cmd: str | None = None,
     name: str | None = None,
-    gpus: str | None = None,
-    nodes: str | None = None,
-    nproc_per_node: str | None = None,
+    gpus: str | int | None = None,
+    nodes: str | int | None = None,
+    nproc_per_node: str | int | None = None,
     cwd: str | None = None,
     venv: str | None = None,
     env: Any = None,  # Invoke makes it a list, and those below
     log_file: str | None = None,
     sync_up: Any = None,
     fetch: Any = None,
-    retries: str | None = None,
+    retries: str | int | None = None,
     checkpoint: str | None = None,
-    checkpoint_interval: str | None = None,
-    lost_after: str | None = None,
+    checkpoint_interval: str | float | None = None,
+    lost_after: str | float | None = None,
     allow_split: bool = False,
     preflight: bool = True,
     attach: str | None = None,
     inventory: str | None = None,
-) -> None:
+) -> Outcome:
     """Train on the best host: choose, check, start, follow, fetch."""
     from ..training.settings import SyncUp, parse
 
@@ -94,8 +96,8 @@ def train(
         venv=venv,
         env={**(given.get("env") or {}), **environment(env)} if env else None,
         log_file=log_file,
-        sync_up=[SyncUp(*_split(item)) for item in sync_up] or None,
-        fetch=fetch or None,
+        sync_up=[SyncUp(*_split(item)) for item in several(sync_up)] or None,
+        fetch=list(several(fetch)) or None,
         retries=_whole("--retries", retries, at_least=0),
         checkpoint=checkpoint,
         checkpoint_interval=number("--checkpoint-interval", checkpoint_interval, at_least=0.1),
@@ -103,14 +105,16 @@ def train(
         allow_split=allow_split or None,
         preflight=None if preflight else False,
     )
+    echo(c, settings.command)
     with terminable():
-        raise Exit(code=_run(c, settings, attach, inventory))
+        outcome = _run(c, settings, attach, inventory)
+    return ended(c, outcome, outcome.status)
 
 
-def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str | None) -> int:
+def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str | None) -> Outcome:
     from ..training.curves import curves_of
     from ..training.records import new_run
-    from ..training.supervision import Supervisor
+    from ..training.supervision import Outcome, Supervisor
     from .train_view import for_terminal
 
     hosts = selected(c, settings.hosts, inventory)
@@ -128,13 +132,13 @@ def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str
             outcome = supervisor.run()
         except KeyboardInterrupt:
             _leave(supervisor, view, record.id, settings.grace)
-            return _INTERRUPTED
+            return Outcome(_INTERRUPTED, "interrupted")
         finally:
             if not record.attempts:
                 record.discard()
     display.say(f"{record.id}: {outcome.reason}")
     display.say(f"'inv plot {record.id}' draws it")
-    return outcome.status
+    return outcome
 
 
 def _left_run(root: str, wanted: str) -> RunRecord:
@@ -167,7 +171,7 @@ def _leave(supervisor: Supervisor, view: View, run_id: str, grace: float) -> Non
     view.say(f"'inv logs {run_id} -f' follows it, 'inv stop {run_id}' stops it")
 
 
-def _whole(flag: str, text: str | None, *, at_least: int) -> int | None:
+def _whole(flag: str, text: str | float | None, *, at_least: int) -> int | None:
     value = number(flag, text, at_least=at_least, whole=True)
     return None if value is None else int(value)
 

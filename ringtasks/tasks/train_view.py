@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from ..display import say, visible
+from ..display import say, visible, write_bytes
 from ..jobs import Lines
 from ..training import braille
 from ..training.curves import Curves
@@ -60,8 +60,7 @@ class PlainView:
 
     def log(self, chunk: bytes, host: str | None) -> None:
         if host is None:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+            write_bytes(1, chunk)
         else:
             self._print(host, self._lines.setdefault(host, Lines()).add(chunk))
 
@@ -70,8 +69,7 @@ class PlainView:
 
     def _print(self, host: str, lines: Iterable[bytes]) -> None:
         text = "".join(f"{host}: {visible(line.decode('utf-8', 'replace'))}\n" for line in lines)
-        sys.stdout.buffer.write(text.encode())
-        sys.stdout.buffer.flush()
+        write_bytes(1, text.encode())
 
 
 class LiveView:

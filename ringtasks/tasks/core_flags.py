@@ -1,0 +1,84 @@
+"""Invoke's own flags, as our tasks obey them: ``--dry``, ``-e``, ``-w``, ``-T`` and ``-p``.
+
+They arrive through Invoke's configuration (``run.dry``, ``run.echo``, ``run.warn``, ``run.pty``,
+``timeouts.command``), so that settings files and the environment can set them too.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeVar
+
+from invoke import Context, Exit
+
+from .. import display
+from ..errors import UsageError
+
+__all__ = ["TaskFailed", "command_timeout", "echo", "ended", "is_dry", "wants_pty"]
+
+T = TypeVar("T")
+
+
+class TaskFailed(Exit):
+    """A task that failed; ``result`` is the value that it returns when it succeeds."""
+
+    def __init__(self, result: object, status: int) -> None:
+        super().__init__(code=status)
+        self.result = result
+
+
+def ended(c: Context, result: T, status: int, *, is_commands: bool = False) -> T:
+    """Return ``result``, which a task gives to its caller, if the task succeeded.
+
+    :param status: the exit status; 0: success.
+    :param is_commands: the status is that of the user's own command: with ``-w`` it does not count
+        as a failure. Invoke, too, raises in spite of ``-w`` if a host is out of reach or a time
+        limit has passed.
+    :raises TaskFailed: it did not.
+    """
+    if status == 0 or (is_commands and _run_setting(c, "warn")):
+        return result
+    raise TaskFailed(result, status)
+
+
+def is_dry(c: Context) -> bool:
+    """Whether the task is to show what it would do, and to send nothing (``inv --dry``)."""
+    return bool(_run_setting(c, "dry"))
+
+
+def wants_pty(c: Context) -> bool:
+    """Whether commands get a terminal unasked (``inv -p``)."""
+    return bool(_run_setting(c, "pty"))
+
+
+def echo(c: Context, command: str, *, on_stderr: bool = False) -> None:
+    """Show a command before it runs, if that was asked for (``inv -e``), in Invoke's format.
+
+    :param on_stderr: stdout is for programs.
+    """
+    if not _run_setting(c, "echo"):
+        return
+    text = display.visible_lines(command)
+    shape = _run_setting(c, "echo_format") or "{command}"
+    print(shape.format(command=text), file=sys.stderr if on_stderr else sys.stdout, flush=True)
+
+
+def command_timeout(c: Context) -> float | None:
+    """The limit for each command in seconds (``inv -T``); None: not given.
+
+    :raises UsageError: the setting is no number of seconds.
+    """
+    given = (c.config.get("timeouts") or {}).get("command")
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"timeouts.command: expected a number of seconds, got {given!r}")
+    return seconds
+
+
+def _run_setting(c: Context, name: str) -> Any:
+    return (c.config.get("run") or {}).get(name)
