@@ -69,10 +69,10 @@ def _is_left_out() -> bool:
         program = frame.f_locals.get("self")
         if isinstance(program, Program):
             words = program.argv[1:]
-            # "--help=run" names it, too; and a completion may be about to.
-            return "--complete" not in words and not any(
-                name is None or name in word for name in names for word in words
-            )
+            if None in names or "--complete" in words:  # a completion may be about to name it
+                return False
+            flags = [word for word in words if word.startswith("-")]  # "--help=run" names it, too
+            return not any(name in words or any(name in flag for flag in flags) for name in names)
         if frame.f_back is None:
             return False
         frame = frame.f_back
