@@ -10,9 +10,7 @@ machine after all.  Each host's copy is checked like any other.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import subprocess
 import tempfile
 import threading
@@ -29,6 +27,7 @@ from ..hostkeys import HostKey
 from ..pins import KnownHosts
 from ..places import above, name_of, word
 from ..script import one_line, quote
+from .allowed_key import allowed
 from .asking import ask
 from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
@@ -37,7 +36,7 @@ from .one_host import Work, landing
 
 __all__ = ["relayed"]
 
-_READY_TIMEOUT = 20.0  # seconds for the receiver to allow the key
+_KEYGEN_TIMEOUT = 20.0  # seconds
 _CONNECT_TIMEOUT = 5  # seconds for the giver to reach the receiver at one address
 _LOOK_INTERVAL = 0.2  # seconds between looks at whether the whole was interrupted
 _ALIAS = "ringtasks-relay"
@@ -147,7 +146,7 @@ def _pass_on(holder: _Holder, haul: Haul, part: str) -> None:
     with tempfile.TemporaryDirectory(prefix="ringtasks-relay-") as folder:
         private, public = _new_key(Path(folder))
     limit = time_for(haul.total_bytes or 0)
-    with _allowed(haul, public, part, limit) as user:
+    with allowed(haul, public, _taking(part), _ALIAS, limit) as user:
         script = _giving(holder.path, user, addresses)
         stdin = io.BytesIO(_secret_input(private, pins))
         result = ask(holder.client, script, limit, stdin=stdin)
@@ -169,86 +168,18 @@ def _new_key(folder: Path) -> tuple[bytes, str]:
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
         check=True,
-        timeout=_READY_TIMEOUT,
+        timeout=_KEYGEN_TIMEOUT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
     )
     return path.read_bytes(), path.with_suffix(".pub").read_text().strip()
 
 
-@contextlib.contextmanager
-def _allowed(haul: Haul, public: str, part: str, limit: float) -> Iterator[str]:
-    """Inside, the receiver takes the part from whoever has the key; yields its user's name.
-
-    :raises TransferError: it does not.
-    """
-    ready = threading.Event()
-    said: list[bytes] = []
-
-    def on_output(stream: int, chunk: bytes) -> None:
-        said.append(chunk)
-        if b"\n" in b"".join(said):
-            ready.set()
-
-    reader, writer = os.pipe()
-    script = _allowing(public, part)
-
-    def hold() -> None:
-        with os.fdopen(reader, "rb", buffering=0) as stdin:
-            ask(haul.client, script, limit + _READY_TIMEOUT, stdin=stdin, on_output=on_output)
-        ready.set()
-
-    holding = threading.Thread(target=hold, name="ringtasks-relay-key", daemon=True)
-    holding.start()
-    try:
-        ready.wait(_READY_TIMEOUT)
-        answer = b"".join(said).decode("utf-8", "replace").split()
-        if len(answer) != 2 or answer[0] != "ready":
-            raise TransferError(f"the key was not allowed: {printable(' '.join(answer))}")
-        yield answer[1]
-    finally:
-        os.close(writer)  # the host sees the end of its stdin, and takes the key out
-        holding.join(_READY_TIMEOUT)
-
-
-def _allowing(public: str, part: str) -> str:
-    """Allow the key until stdin ends."""
-    take = one_line(
+def _taking(part: str) -> str:
+    """Write stdin to the part: the one thing that the key is good for."""
+    return one_line(
         f"cd {word(above(part))} && umask 077 && exec dd of={quote(name_of(part))} bs=65536"
     )
-    command = take.replace('"', '\\"')
-    line = f'restrict,command="{command}" {public} {_ALIAS}'
-    blob = public.split()[1]
-    # Others may change the file at the same time. It is written into, not replaced: its owner,
-    # mode and place (it may be a link) are to stay.
-    return f"""\
-umask 077
-file=$HOME/.ssh/authorized_keys
-lock=$file.ringtasks-lock
-mkdir -p "$HOME/.ssh"
-alone() {{
-  n=0
-  until mkdir "$lock" 2>/dev/null; do
-    n=$((n + 1)); [ $n -gt 100 ] && break
-    sleep 0.1
-  done
-  "$@"
-  rmdir "$lock" 2>/dev/null
-}}
-add() {{
-  [ -s "$file" ] && [ -n "$(tail -c 1 "$file")" ] && echo >> "$file"
-  printf '%s\\n' {quote(line)} >> "$file"
-}}
-drop() {{
-  grep -vF {quote(blob)} "$file" > "$lock/new"
-  cat "$lock/new" > "$file"
-  rm -f "$lock/new"
-}}
-trap 'alone drop; exit 1' HUP INT TERM
-alone add && echo "ready $(id -un)"
-cat > /dev/null
-alone drop
-"""
 
 
 def _giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:

@@ -1,0 +1,115 @@
+"""A key that a host lets in for one purpose, and for as long as a session of ours is open.
+
+The host takes it out again however that ends, and says so; if the host itself goes down meanwhile,
+the key expires.  The user's ``authorized_keys`` is only ever replaced whole (``allow_key.sh``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..faults import printable
+from ..link import STDOUT
+from ..result import SSHResult
+from ..script import quote
+from .asking import ask
+from .haul import Haul, TransferError
+
+__all__ = ["allowed"]
+
+_READY_TIMEOUT = 20.0  # seconds for the host to allow the key, and to take it out
+#: Seconds in which the key can be used to log in. What has begun by then may take longer.
+_KEY_LIFETIME = 300
+_MAX_ANSWER_BYTES = 4096  # more than the host has to say
+_PROGRAM = Path(__file__).with_name("allow_key.sh")
+
+
+@contextlib.contextmanager
+def allowed(haul: Haul, public: str, command: str, name: str, limit: float) -> Iterator[str]:
+    """Inside, who has the key may run ``command`` on the host; yields the user's name there.
+
+    :param public: ``ssh-ed25519 AAAA…``
+    :param name: the comment on the key's line.
+    :param limit: seconds until the key is taken out in any case.
+    :raises TransferError: the host does not allow it.
+    """
+    session = _Session(haul, _script(public, command, name), limit)
+    try:
+        yield session.user()
+    finally:
+        session.end()
+
+
+class _Session:
+    """The session in which the key is allowed."""
+
+    def __init__(self, haul: Haul, script: str, limit: float) -> None:
+        self._haul = haul
+        self._said = self._complained = b""
+        self._result: SSHResult | None = None
+        self._has_answered = threading.Event()
+        reader, self._writer = os.pipe()
+        self._thread = threading.Thread(
+            target=self._hold, args=(script, limit, reader), name="ringtasks-key", daemon=True
+        )
+        self._thread.start()
+
+    def user(self) -> str:
+        """The user's name on the host, once the key is allowed."""
+        self._has_answered.wait(_READY_TIMEOUT)
+        answer = self._said.decode("utf-8", "replace").split()
+        if len(answer) != 2 or answer[0] != "ready":
+            raise TransferError(f"the key was not allowed: {self._why()}")
+        return answer[1]
+
+    def end(self) -> None:
+        """Let the host take the key out, and note it if that was not seen to happen."""
+        was_ready = self._said.startswith(b"ready ")
+        os.close(self._writer)  # the host sees the end of its stdin
+        self._thread.join(_READY_TIMEOUT)
+        if was_ready and not self._said.endswith(b"removed\n"):
+            self._haul.notes.append(
+                f"the key of this transfer may still be in ~/.ssh/authorized_keys of "
+                f"{self._haul.client.config.id}, of no use from {_KEY_LIFETIME} s on: {self._why()}"
+            )
+
+    def _hold(self, script: str, limit: float, reader: int) -> None:
+        with os.fdopen(reader, "rb", buffering=0) as stdin:
+            self._result = ask(
+                self._haul.client,
+                script,
+                limit + _READY_TIMEOUT,
+                stdin=stdin,
+                on_output=self._on_output,
+            )
+        self._has_answered.set()
+
+    def _on_output(self, stream: int, chunk: bytes) -> None:
+        # Bounded: a host may say what it likes.
+        if stream != STDOUT:
+            self._complained = (self._complained + chunk)[:_MAX_ANSWER_BYTES]
+            return
+        self._said = (self._said + chunk)[:_MAX_ANSWER_BYTES]
+        if b"\n" in self._said:
+            self._has_answered.set()
+
+    def _why(self) -> str:
+        said = self._complained or self._said
+        if said.strip():
+            return printable(said.decode("utf-8", "replace").strip())
+        if self._result is None:
+            return f"no answer in {_READY_TIMEOUT:g} s"
+        return self._result.error or f"exit status {self._result.returncode}"
+
+
+def _script(public: str, command: str, name: str) -> str:
+    command = command.replace('"', '\\"')
+    entry = f'restrict,command="{command}" {public} {name}'
+    return (
+        f"entry={quote(entry)} blob={quote(public.split()[1])} seconds={_KEY_LIFETIME}\n"
+        + _PROGRAM.read_text(encoding="utf-8")
+    )
