@@ -1,6 +1,6 @@
 """What the health file holds: ``{"version": 1, "hosts": {NAME: {…, "transports": {ROUTE: {…}}}}}``.
 
-Pure: bytes, documents (the parsed file) and SSHHealth, to and fro.  What a later ringtasks of the
+Pure: bytes, documents (the parsed file) and SSHHealth, both ways.  What a later ringtasks of the
 same version adds is kept: an entry is read, and so judged, when it is used, it is merged into what
 stands there, and all others go back as they came.  The computed fields are for people, as of the
 last change of that host; they are not read.
