@@ -248,7 +248,7 @@ def test_an_address_without_a_rival_is_dialled_without_a_thread() -> None:
 
 def test_a_name_is_looked_up_in_a_thread_so_that_the_limit_holds() -> None:
     with Silent() as silent, pytest.raises(UnreachableError) as caught:
-        dial("box", [Route("direct", "localhost", silent.port)], timeout=0.3)
+        dial("box", [Route("direct", "127.1", silent.port)], timeout=0.3)
 
     (failure,) = caught.value.failures
     assert failure.reason is Reason.SILENT
