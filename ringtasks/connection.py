@@ -60,6 +60,7 @@ from .tcp import refuse_taken
 from .transport import Transport
 
 if TYPE_CHECKING:
+    from .link import Link
     from .multiplex.channel import Sessions
     from .multiplex.link import MuxLink
 
@@ -93,6 +94,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
     _key_file: Path | None = None
+    _given_connect_kwargs: dict[str, Any] | None = None
     _settled: tuple[Any, ...] = ()
     _for_master: SSHConfig | None = None
     _sessions: Sessions | None = None
@@ -137,6 +139,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         )
         self.host, self.ssh_config = settled.ssh.host or settled.ssh.id, ssh_config
         self.gateway, self.connect_timeout = gateway, settled.connect_timeout
+        self._given_connect_kwargs = connect_kwargs
         self.connect_kwargs = self.resolve_connect_kwargs(connect_kwargs)
         if isinstance(gateway, Connection):
             gateway.keep_in_process()
@@ -193,6 +196,23 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def keep_in_process(self) -> None:
         """Let no control master hold this connection; before it is opened."""
         self._for_master = None
+
+    def as_link(self) -> Link:
+        """The open connection as a `ringtasks.link.Link`."""
+        if self._sessions is not None:
+            return self._sessions.link
+        from .inprocess import InProcessLink
+
+        return InProcessLink(self)
+
+    def spare_link(self) -> Link:
+        """A log-in of its own to the same host, which the caller closes.
+
+        :raises UnreachableError: no route works.
+        """
+        from .inprocess import InProcessLink
+
+        return InProcessLink(self._like_this())
 
     def close(self) -> None:
         """Close it, and leave a control master to others. Safe to repeat."""
@@ -360,12 +380,22 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         if self._sessions is None:
             return self
         if self._in_process is None:
-            self._in_process = Connection(
-                self.ssh, config=self.config, transport=self._transport_name
-            )
-            self._in_process.keep_in_process()
+            self._in_process = self._like_this()
         self._in_process.open()
         return self._in_process
+
+    def _like_this(self) -> Connection:
+        """Another connection to the same host, over Paramiko."""
+        other = Connection(
+            self.ssh,
+            config=self.config,
+            gateway=None if self._owns_gateway else self.gateway,
+            connect_kwargs=self._given_connect_kwargs,
+            transport=self._transport_name,
+            report=self._report,
+        )
+        other.keep_in_process()
+        return other
 
     def _remote_runner(self) -> Any:
         """A runner of the user's own class, if the configuration names one; else ours."""

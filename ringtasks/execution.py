@@ -29,7 +29,7 @@ from .link import (
 )
 from .script import READY_MARK, Script, exec_line, parse_hello, stop_script
 
-__all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
+__all__ = ["MAX_HELLO_BYTES", "Ending", "Execution", "Stopped", "pump", "stop"]
 
 #: Seconds between asking a process to end and killing it.
 STOP_GRACE = 2.0
@@ -43,7 +43,7 @@ _DRAIN_TIMEOUT = 1.0
 _ROOM_INTERVAL = 0.2
 _STDIN_CHUNK_BYTES = 32 * 1024
 #: Login files that print more than this before the shell starts are not waited for.
-_MAX_HELLO_BYTES = 1024 * 1024
+MAX_HELLO_BYTES = 1024 * 1024
 
 OnOutput = Callable[[int, bytes], None]
 
@@ -222,7 +222,7 @@ class Execution:
                 self._on_output(STDERR, noise)  # of login files: not the command's output
             if chunk:
                 self._on_output(STDOUT, chunk)
-        elif len(self._early) > _MAX_HELLO_BYTES:
+        elif len(self._early) > MAX_HELLO_BYTES:
             self._flush_early()
 
     def _flush_early(self) -> None:
@@ -267,12 +267,15 @@ def stop(
     grace: float = STOP_GRACE,
     *,
     spare_link: Callable[[], Link] | None = None,
+    with_sudo: bool = False,
 ) -> Stopped:
     """End a run by its process id and mark, through a session of its own.
 
     :param spare_link: makes another link, where the host opens no more sessions over this one.
+    :param with_sudo: use sudo where a process may not be signalled otherwise.
     """
-    script = Script(stop_script(pid, run_id, grace), run_id=f"stop-{run_id}")
+    text = stop_script(pid, run_id, grace, with_sudo=with_sudo)
+    script = Script(text, run_id=f"stop-{run_id}")
     try:
         return _stop_over(link, script)
     except SessionRefusedError:

@@ -26,6 +26,7 @@ __all__ = [
     "RUN_ID_VARIABLE",
     "Script",
     "exec_line",
+    "is_variable_name",
     "one_line",
     "parse_hello",
     "quote",
@@ -66,6 +67,8 @@ class Script:
     ``venv`` is a virtual environment's folder, its ``activate`` file, or a shell command such as
     ``source ~/app/venv/bin/activate``.  The environment applies to the command alone.
 
+    :param in_login_shell: the user's login shell runs the command, as sshd has it, and not the
+        shell that reads the script.
     :raises ValueError: an empty command, a NUL anywhere, or a name no shell variable can have.
     :raises TypeError: something else than text.
     """
@@ -77,8 +80,11 @@ class Script:
         env: Mapping[str, str] | None = None,
         venv: str | None = None,
         run_id: str = "0",
+        *,
+        in_login_shell: bool = False,
     ) -> None:
         self.command, self.cwd, self.venv, self.run_id = command, cwd, venv, run_id
+        self._in_login_shell = in_login_shell
         self.env: Mapping[str, str] = {} if env is None else env
         self._check()
 
@@ -96,7 +102,7 @@ class Script:
         for name, value in self.env.items():
             if not isinstance(name, str):
                 raise TypeError(f"env: expected a name, got {type(name).__name__}")
-            if not re.match(_VARIABLE_NAME, name):
+            if not is_variable_name(name):
                 raise ValueError(f"env: {name!r} is not a variable name (letters, digits, _)")
             _check_text(f"env: {name}", value)
 
@@ -124,6 +130,9 @@ class Script:
         yield f"export {RUN_ID_VARIABLE}={self.run_id}"
         for name, value in self.env.items():
             yield f"export {name}={quoted(value)}"
+        if self._in_login_shell:
+            yield f'exec "${{SHELL:-/bin/sh}}" -c {quoted(self.command)}'
+            return
         # Evaluated from a quoted string: a syntax error in it cannot swallow what is above.
         yield f"eval {quoted(self.command)}"
 
@@ -157,13 +166,23 @@ def parse_hello(received: bytes, run_id: str) -> tuple[bytes, int, bytes] | None
     return (noise, int(pid), output) if newline and pid.isdigit() else None
 
 
-def stop_script(pid: int, run_id: str, grace: float) -> str:
+def is_variable_name(name: str) -> bool:
+    """Whether a shell can have a variable of that name (XBD 3.231)."""
+    return re.match(_VARIABLE_NAME, name) is not None
+
+
+def stop_script(pid: int, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
     """A script that ends a run and prints the process ids that are still there, one a line.
 
     It asks the run's process group and every process that bears its mark to end (TERM), waits up
     to ``grace`` seconds, kills what is left, and looks again.  Zombies count as gone: inside a
     container nobody may reap them.  Safe to repeat.
+
+    :param with_sudo: the command was started by sudo, whose process only root may signal.
     """
+    kill = 'kill -s "$1" "$pid" 2>/dev/null'
+    if with_sudo:
+        kill += ' || sudo -n kill -s "$1" "$pid" 2>/dev/null'
     polls = max(1, round(grace / 0.1))
     # The mark is put together here: under ForceCommand sshd shows this whole script in the
     # environment, and it would find itself.
@@ -192,7 +211,7 @@ members() {{
   done
 }}
 signal() {{
-  for pid in $(alive); do kill -s "$1" "$pid" 2>/dev/null; done
+  for pid in $(alive); do {kill}; done
 }}
 signal TERM
 n=0

@@ -1,0 +1,149 @@
+"""`Connection.run` as Fabric documents it: time limits, environments, shells and statuses."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fabric
+import pytest
+from invoke.exceptions import CommandTimedOut, UnexpectedExit
+
+from ringtasks import Connection, SSHConfig
+from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
+
+MakeConnection = Callable[..., Connection]
+
+
+@pytest.fixture
+def connect(sshd: Sshd, client_key: Path, use_control_master: bool) -> MakeConnection:
+    def make(server: Sshd = sshd, **options: Any) -> Connection:
+        config = SSHConfig(
+            server.address, server.port, server.user, str(client_key), name="box",
+            use_control_master=use_control_master,
+        )  # fmt: skip
+        return Connection(config, **options)
+
+    return make
+
+
+def test_a_time_limit_raises_and_ends_the_remote_processes(connect: MakeConnection) -> None:
+    with connect() as connection:
+        with pytest.raises(CommandTimedOut) as caught:
+            connection.run("echo begun; sleep 98.1 & sleep 98.1", timeout=0.5, hide=True)
+
+        assert caught.value.timeout == 0.5
+        assert caught.value.result.stdout == "begun\n"
+        assert not runs("sleep 98.1")
+        assert connection.run("echo still here", hide=True).stdout == "still here\n"
+
+
+def test_a_time_limit_holds_in_a_terminal(connect: MakeConnection) -> None:
+    with connect() as connection, pytest.raises(CommandTimedOut):
+        connection.run("trap '' HUP; sleep 98.2", timeout=0.5, pty=True, hide=True)
+
+    assert not runs("sleep 98.2")
+
+
+def test_a_time_limit_of_the_configuration_holds(connect: MakeConnection) -> None:
+    config = fabric.Config(overrides={"timeouts": {"command": 0.5}})
+    with connect(config=config) as connection, pytest.raises(CommandTimedOut):
+        connection.run("sleep 98.3", hide=True)
+
+    assert not runs("sleep 98.3")
+
+
+@pytest.mark.skipif(not shutil.which("sudo"), reason="sudo is missing")
+def test_a_time_limit_holds_for_sudo(connect: MakeConnection) -> None:
+    with connect() as connection, pytest.raises(CommandTimedOut):
+        connection.sudo("sleep 98.4", timeout=0.5, hide=True)
+
+    assert not runs("sleep 98.4")
+
+
+def test_a_command_with_an_environment_is_ended_too(connect: MakeConnection) -> None:
+    with connect() as connection, pytest.raises(CommandTimedOut):
+        connection.run("sleep 98.5", env={"A": "1"}, timeout=0.5, hide=True)
+
+    assert not runs("sleep 98.5")
+
+
+def test_killing_a_promise_ends_the_remote_processes(connect: MakeConnection) -> None:
+    with connect() as connection:
+        promise = connection.run("sleep 98.6", asynchronous=True)
+        eventually(lambda: runs("sleep 98.6"))
+        promise.runner.kill()
+
+        with pytest.raises(UnexpectedExit):
+            promise.join()
+
+    assert not runs("sleep 98.6")
+
+
+def test_a_command_is_ended_where_the_host_has_room_for_one_session(
+    connect: MakeConnection, make_sshd: Callable[..., Sshd]
+) -> None:
+    server = make_sshd(config=["MaxSessions 1"])
+    with connect(server) as connection, pytest.raises(CommandTimedOut):
+        connection.run("sleep 98.7", timeout=0.5, hide=True)
+
+    assert not runs("sleep 98.7")
+
+
+def test_a_command_within_its_time_limit_is_as_without(connect: MakeConnection) -> None:
+    with connect() as connection:
+        result = connection.run(
+            "printf '%s|' \"it's\" '!' 'a\\\\b'; exit 3", timeout=20, hide=True, warn=True
+        )
+
+    assert (result.stdout, result.exited) == ("it's|!|a\\\\b|", 3)
+
+
+@pytest.mark.parametrize("pty", [False, True])
+def test_values_of_the_environment_need_not_be_text(connect: MakeConnection, pty: bool) -> None:
+    with connect() as connection:
+        result = connection.run("echo $A $B", env={"A": 1, "B": None}, pty=pty, hide=True)
+
+    assert result.stdout.split() == ["1", "None"]
+
+
+def test_the_environment_of_the_caller_may_hold_names_that_no_shell_takes(
+    connect: MakeConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASH_FUNC_which%%", "() { :; }")
+    with connect() as connection:
+        result = connection.run("echo $A", env={"A": "1"}, replace_env=False, hide=True)
+
+    assert result.stdout == "1\n"
+
+
+@pytest.mark.parametrize("options", [{"env": {"A": "1"}}, {"timeout": 20}, {}])
+def test_the_login_shell_runs_the_command_whatever_the_options(
+    connect: MakeConnection, make_sshd: Callable[..., Sshd], options: dict[str, Any]
+) -> None:
+    server = make_sshd(environ={"SHELL": shutil.which("bash")})
+    (server.home / "x").write_text("y=sourced\n")
+    with connect(server) as connection, connection.prefix(f"source {server.home}/x"):
+        result = connection.run('[[ a == a ]] && echo "$y"', hide=True, **options)
+
+    assert result.stdout == "sourced\n"
+
+
+def test_configured_environments_reach_the_command_unseen(connect: MakeConnection) -> None:
+    config = fabric.Config(overrides={"run": {"env": {"SECRET_OF_TEST": "xyzzy-1"}}})
+    with connect(config=config) as connection:
+        result = connection.run(
+            "echo $SECRET_OF_TEST; cat /proc/[0-9]*/cmdline >&2 || :", hide=True, timeout=20
+        )
+
+    assert result.stdout == "xyzzy-1\n"
+    assert "xyzzy-1" not in result.stderr
+
+
+def runs(command: str) -> bool:
+    found = subprocess.run(["pgrep", "-f", "-x", command], capture_output=True, check=False)
+    return found.returncode == 0
