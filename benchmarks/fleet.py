@@ -189,8 +189,8 @@ def measure(
 
 
 def run_ringtasks(targets: Any, user: str, key: str, **options: Any) -> Any:
-    import ringtasks.inprocess  # both are loaded when first used
-    import ringtasks.multiplex.opening  # noqa: F401
+    import ringtasks.ssh.inprocess.link  # both are loaded when first used
+    import ringtasks.ssh.master.open  # noqa: F401
     from ringtasks import SSHConfig, fleet
 
     options.setdefault("use_control_master", False)

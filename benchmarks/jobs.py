@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ringtasks import SSHClient, SSHConfig, jobs  # noqa: E402  # needs the path above
-from ringtasks.fanout import FANOUT, each  # noqa: E402
+from ringtasks.common.fanout import FANOUT, each  # noqa: E402
 from tests.support.sshd import Sshd, make_key  # noqa: E402
 
 JOBS = 20

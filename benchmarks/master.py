@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ringtasks import SSHClient, SSHConfig  # noqa: E402  # needs the path above
-from ringtasks.multiplex import master  # noqa: E402
+from ringtasks.ssh.master import master  # noqa: E402
 from tests.support.sshd import Sshd, make_key  # noqa: E402
 
 MEBIBYTE = 1 << 20

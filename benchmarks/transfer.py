@@ -28,7 +28,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ringtasks.multiplex import processes  # noqa: E402  # needs the path above
+from ringtasks.ssh.master import processes  # noqa: E402  # needs the path above
 from tests.support.sshd import Sshd, make_key  # noqa: E402
 
 MEBIBYTE = 1 << 20

@@ -9,12 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import SSHClient
-    from .config import SSHConfig
-    from .connection import Connection
-    from .health import SSHHealth
-    from .inventory import HostConfig
-    from .registry import (
+    from .client.registry import (
         close_all_clients,
         get_cluster_nodes,
         get_ssh_client,
@@ -22,7 +17,12 @@ if TYPE_CHECKING:
         run_ssh_command_async,
         run_ssh_command_sync,
     )
-    from .result import SSHResult
+    from .client.result import SSHResult
+    from .client.ssh_client import SSHClient
+    from .health.model import SSHHealth
+    from .inventory.config import SSHConfig
+    from .inventory.hosts_files import HostConfig
+    from .ssh.inprocess.connection import Connection
 
 __all__ = [
     "Connection",
@@ -42,18 +42,18 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Connection": "connection",
-    "HostConfig": "inventory",
-    "SSHClient": "client",
-    "SSHConfig": "config",
-    "SSHHealth": "health",
-    "SSHResult": "result",
-    "close_all_clients": "registry",
-    "get_cluster_nodes": "registry",
-    "get_ssh_client": "registry",
-    "run_ssh_command": "registry",
-    "run_ssh_command_async": "registry",
-    "run_ssh_command_sync": "registry",
+    "Connection": "ssh.inprocess.connection",
+    "HostConfig": "inventory.hosts_files",
+    "SSHClient": "client.ssh_client",
+    "SSHConfig": "inventory.config",
+    "SSHHealth": "health.model",
+    "SSHResult": "client.result",
+    "close_all_clients": "client.registry",
+    "get_cluster_nodes": "client.registry",
+    "get_ssh_client": "client.registry",
+    "run_ssh_command": "client.registry",
+    "run_ssh_command_async": "client.registry",
+    "run_ssh_command_sync": "client.registry",
 }
 
 

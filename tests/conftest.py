@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ringtasks.multiplex import processes
+from ringtasks.ssh.master import processes
 from tests.support.cloudflared import Cloudflared
 from tests.support.deploys import Fleet
 from tests.support.sshd import Sshd, make_key

@@ -9,7 +9,6 @@ import socket
 import pytest
 
 from ringtasks import errors
-from ringtasks.banner import NotSSHError
 from ringtasks.errors import (
     ADVICE,
     AmbiguousJobError,
@@ -32,7 +31,8 @@ from ringtasks.errors import (
     UnreachableError,
     UsageError,
 )
-from ringtasks.faults import classify, printable
+from ringtasks.ssh.banner import NotSSHError
+from ringtasks.ssh.classify import classify, printable
 
 REFUSED = RouteError("box", "direct", Reason.REFUSED, "Connection refused", "192.0.2.1:22", 0.1)
 EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
-from ..fanout import FANOUT, each
-from ..stopping import Stop
+from ringtasks.common.fanout import FANOUT, each
+from ringtasks.common.stopping import Stop
+from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
+
 from .lease import Lease, Lockable, life_sign
 from .locking import Held
 from .report import DeployReport, HostReport, Standing

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..faults import printable
-from ..script import path, quote
+from ringtasks.remote.script import path, quote
+from ringtasks.ssh.classify import printable
+
 from .locking import FUNCTIONS as LOCK_FUNCTIONS
 from .records import Kind
 from .release import Release, is_release

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ..cancellation import Cancellation
-from ..config import state_folder
-from ..fanout import each
+from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.fanout import each
+from ringtasks.inventory.config import state_folder
+
 from .locking import Held
 
 __all__ = ["RENEW_INTERVAL", "Lease", "is_dead", "life_sign"]

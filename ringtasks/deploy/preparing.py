@@ -10,13 +10,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from secrets import token_hex
 
-from ..client import SSHClient
-from ..config import SSHConfig
-from ..errors import UsageError
-from ..fanout import each
-from ..inventory import HostConfig
-from ..masking import masking
-from ..places import on_host
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.fanout import each
+from ringtasks.common.redaction import masking
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.hosts_files import HostConfig
+from ringtasks.remote.paths import on_host
+
 from .records import HostState, Kind, way_back
 from .release import Release, new_id
 from .settings import DeploySettings

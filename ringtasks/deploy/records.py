@@ -9,7 +9,8 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..faults import printable
+from ringtasks.ssh.classify import printable
+
 from .locking import Held, parse_held
 from .release import is_release
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..errors import UsageError
-from ..setting_checks import (
+from ringtasks.common.setting_checks import (
     Check,
     checked,
     count,
@@ -23,6 +22,7 @@ from ..setting_checks import (
     text,
     texts,
 )
+from ringtasks.errors import UsageError
 
 __all__ = ["DeploySettings", "Hooks", "parse"]
 

@@ -12,23 +12,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from ..cancellation import Cancellation
-from ..capture import Capture
-from ..client import SSHClient
-from ..conversation import Ask
-from ..exit_status import INTERRUPTED, UNREACHABLE
-from ..faults import printable
-from ..link import STDOUT
-from ..result import SSHResult
-from ..stopping import Stop
+from ringtasks.client.dialogue import Ask
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.capture import Capture
+from ringtasks.common.stopping import Stop
+from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
+from ringtasks.ssh.classify import printable
+from ringtasks.ssh.link import STDOUT
+
 from . import steps
 from .lease import is_dead
 from .locking import Held, parse_held
+from .precheck import Survey, parse_survey
 from .records import Event, HostState, Kind, parse_state, superfluous, way_back
 from .report import HostReport, Standing, StepReport
 from .source import Source
 from .steps import Place, Plan, Step
-from .survey import Survey, parse_survey
 
 __all__ = ["HELD_STATUS", "Outcome", "Target", "Unwatched", "Watcher"]
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..client import SSHClient
-from ..errors import UsageError
-from ..exit_status import USAGE
-from ..places import joined
-from ..stopping import Stop
-from ..transfer.haul import Haul, TransferError
-from ..transfer.options import Options
-from ..transfer.tree_copy import put_tree
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.stopping import Stop
+from ringtasks.errors import UsageError
+from ringtasks.exit_status import USAGE
+from ringtasks.remote.paths import joined
+from ringtasks.transfer.host_transfer import Haul, TransferError
+from ringtasks.transfer.options import Options
+from ringtasks.transfer.tree_copy import put_tree
+
 from . import layout
 from .settings import DeploySettings
 from .source import Source

@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..targets import Hosts
+from ringtasks.client.targets import Hosts
+
 from .request import Request
 from .results import FleetResult, HostResult, State
 from .run import FleetRun
@@ -60,10 +61,10 @@ async def run_async(
     **options: Any,
 ) -> FleetResult:
     """`run`, for asyncio. Cancelling the awaiting task ends the remote processes."""
-    from .. import pool
+    from ringtasks.common import thread_pool
 
     running = FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options))
-    return await pool.call(running.wait, running.stop)
+    return await thread_pool.call(running.wait, running.stop)
 
 
 def stream(

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
-from ..cancellation import Cancellation
-from ..client import SSHClient
-from ..config import SSHConfig
-from ..errors import UsageError
-from ..health import Outcome, SSHHealth
-from ..health_notes import HealthNotes, Ledger
-from ..result import SSHResult
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.cancellation import Cancellation
+from ringtasks.errors import UsageError
+from ringtasks.health.model import Outcome, SSHHealth
+from ringtasks.health.notes import HealthNotes, Ledger
+from ringtasks.inventory.config import SSHConfig
+
 from .overload import is_overload
 from .request import Request
 from .results import HostResult, State, skipped, state_of

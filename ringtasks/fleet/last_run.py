@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..config import state_folder
-from ..errors import StateFileError, UsageError
+from ringtasks.errors import StateFileError, UsageError
+from ringtasks.inventory.config import state_folder
+
 from .results import HostResult
 
 __all__ = ["LastRun"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import SSHConfig
-from ..errors import StateFileError
+from ringtasks.errors import StateFileError
+from ringtasks.inventory.config import SSHConfig
 
 __all__ = ["may_start", "without_new"]
 
 
 def may_start(hosts: int) -> bool:
     """Whether a run on so many hosts starts masters."""
-    from ..multiplex.master import DEFAULT_LIMIT
+    from ringtasks.ssh.master.master import DEFAULT_LIMIT
 
     return hosts <= DEFAULT_LIMIT
 
@@ -25,7 +25,7 @@ def without_new(config: SSHConfig, transport: str | None) -> SSHConfig:
     """``config`` so that it uses a master that lives, but starts none."""
     if not config.use_control_master or config.embedded:
         return config
-    from ..multiplex.finding import find
+    from ringtasks.ssh.master.lookup import find
 
     try:
         found = find(config, transport)

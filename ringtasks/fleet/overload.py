@@ -9,8 +9,8 @@ TCP does with a congested path (RFC 5681 section 3.1).
 
 from __future__ import annotations
 
-from ..errors import Reason
-from ..health import Outcome
+from ringtasks.errors import Reason
+from ringtasks.health.model import Outcome
 
 __all__ = ["Limit", "is_overload", "retry_delay"]
 

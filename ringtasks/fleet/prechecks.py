@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..config import SSHConfig, expand
-from ..errors import UsageError
-from ..routes import only, routes_of
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.ssh.routes import only, routes_of
 
 __all__ = ["check"]
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from ..capture import MAX_OUTPUT_BYTES
-from ..errors import UsageError
-from ..fanout import FANOUT
-from ..link import Terminal
-from ..setting_checks import share
+from ringtasks.common.capture import MAX_OUTPUT_BYTES
+from ringtasks.common.fanout import FANOUT
+from ringtasks.common.setting_checks import share
+from ringtasks.errors import UsageError
+from ringtasks.ssh.link import Terminal
 
 __all__ = ["JUMP_FANOUT", "Request"]
 

@@ -6,8 +6,8 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..exit_status import UNREACHABLE, combined_status
-from ..result import SSHResult
+from ringtasks.client.result import SSHResult
+from ringtasks.exit_status import UNREACHABLE, combined_status
 
 __all__ = ["FleetResult", "HostResult", "State", "skipped", "state_of"]
 

@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable, Generator
 from typing import BinaryIO
 
-from ..config import SSHConfig
-from ..health_store import HealthStore
-from ..script import Script
-from ..targets import Hosts, id_of, targets_of
+from ringtasks.client.targets import Hosts, id_of, targets_of
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.remote.script import Script
+
 from .broadcast import Broadcast
-from .choosing import choose
-from .crew import Crew
+from .eligibility import choose
 from .host_run import HostRun, OnOutput
 from .masters import may_start
 from .prechecks import check
 from .request import Request
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule
+from .workers import Crew
 
 __all__ = ["FleetRun"]
 

@@ -18,7 +18,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..race import HEAD_START
+from ringtasks.ssh.race import HEAD_START
+
 from .overload import Limit
 
 __all__ = ["PARK_AFTER", "Schedule", "Ticket"]

@@ -16,24 +16,25 @@ import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from ..background import LOG_LIMIT_BYTES
-from ..client import SSHClient
-from ..config import SSHConfig
-from ..conversation import Conversation, hold, hold_async
-from ..errors import UnknownJobError
-from ..fanout import FANOUT, each
+from ringtasks.client.dialogue import Conversation, hold, hold_async
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.fanout import FANOUT, each
+from ringtasks.errors import UnknownJobError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.remote.launcher import LOG_LIMIT_BYTES
+
 from .gpus import Gpu
+from .host_status import Overview, overview_of
 from .job import PATIENCE, Job, launch
 from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
 from .names import pick, pick_all
-from .overview import Overview, overview_of
 from .request import Request
 from .states import JobStatus, State
 from .stopping import Process, Stopped
 
 if TYPE_CHECKING:
-    from ..inventory import HostConfig
+    from ringtasks.inventory.hosts_files import HostConfig
 
     #: A name, an address, or what one of ours says of a host.
     Host = str | SSHClient | SSHConfig | HostConfig
@@ -184,7 +185,7 @@ def client_for(host: Host) -> SSHClient:
     if isinstance(host, SSHClient):
         return host
     if isinstance(host, str):
-        from ..registry import get_ssh_client
+        from ringtasks.client.registry import get_ssh_client
 
         return get_ssh_client(host)
     if isinstance(host, SSHConfig):

@@ -16,20 +16,29 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..client import SSHClient, last_words
-from ..conversation import Ask, Conversation, Pause, answer_to, ask_until_known, hold, hold_async
-from ..errors import JobNotStartedError
-from ..link import STDOUT
+from ringtasks.client.dialogue import (
+    Ask,
+    Conversation,
+    Pause,
+    answer_to,
+    ask_until_known,
+    hold,
+    hold_async,
+)
+from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.errors import JobNotStartedError
+from ringtasks.ssh.link import STDOUT
+
+from .job_cache import last_seen
 from .logs import ENDED, FOLLOW_SECONDS, NO_LOG, follow_script, parse_offset
 from .probe import parse_probe, probe_script
 from .request import Request
-from .seen import last_seen
 from .states import JobStatus, State, unknown
 from .stopping import Stopped, parse_stopped, stop_script
 from .waiting import wait_script
 
 if TYPE_CHECKING:
-    from ..result import SSHResult
+    from ringtasks.client.result import SSHResult
 
 __all__ = ["PATIENCE", "Job", "launch", "whoever_this_is"]
 

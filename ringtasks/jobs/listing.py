@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..background import JOBS_FOLDER
-from ..client import SSHClient, last_words
-from ..conversation import Ask, Conversation, answer_to
+from ringtasks.client.dialogue import Ask, Conversation, answer_to
+from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.remote.launcher import JOBS_FOLDER
+
+from .job_cache import last_seen, remember
 from .probe import parse_probe, probe_script
-from .seen import last_seen, remember
 from .states import JobStatus
 
 __all__ = ["HostJobs", "Pruned", "jobs_of", "prune_on"]

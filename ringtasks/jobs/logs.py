@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..background import IDENTITY, JOBS_FOLDER
+from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
 
 __all__ = ["ENDED", "FOLLOW_SECONDS", "NO_LOG", "Lines", "follow_script", "parse_offset"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..errors import AmbiguousJobError, UnknownJobError
+from ringtasks.errors import AmbiguousJobError, UnknownJobError
+
 from .states import JobStatus
 
 __all__ = ["pick", "pick_all"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..background import IDENTITY, JOBS_FOLDER
+from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
+
 from .states import JobStatus, number, status_of
 
 __all__ = ["parse_probe", "probe_script"]

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..background import LOG_LIMIT_BYTES, launch_script
-from ..errors import UsageError
-from ..script import Script
-from .turns import turn
+from ringtasks.errors import UsageError
+from ringtasks.remote.launcher import LOG_LIMIT_BYTES, launch_script
+from ringtasks.remote.script import Script
+
+from .gpu_queue import turn
 
 __all__ = ["Request"]
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..background import IDENTITY, JOBS_FOLDER
-from ..script import RUN_ID_VARIABLE, quote
+from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
+from ringtasks.remote.script import RUN_ID_VARIABLE, quote
+
 from .gpus import APPS_QUERY
 
 __all__ = ["Process", "Stopped", "parse_stopped", "stop_script"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..background import IDENTITY, JOBS_FOLDER
+from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
 
 __all__ = ["wait_script"]
 

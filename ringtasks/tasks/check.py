@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from .. import display
-from ..exit_status import combined_status
+from ringtasks.exit_status import combined_status
+from ringtasks.output import display
+
 from .core_flags import ended
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
-    from ..probe import Probe
+    from ringtasks.client.connectivity import Probe
 
 __all__ = ["check"]
 
@@ -33,8 +34,8 @@ def check(
     inventory: str | None = None,
 ) -> dict[str, list[Probe]]:
     """Try every route of the hosts: latency, or why not."""
-    from ..config import SSHConfig
-    from ..probe import is_alive_by_old_only, is_reached, probe
+    from ringtasks.client.connectivity import is_alive_by_old_only, is_reached, probe
+    from ringtasks.inventory.config import SSHConfig
 
     hosts = selected(c, host, inventory)
     probes = probe([SSHConfig.from_host_config(found) for found in hosts], fresh=fresh)

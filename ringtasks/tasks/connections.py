@@ -6,7 +6,8 @@ import time
 
 from invoke import Context
 
-from .. import display
+from ringtasks.output import display
+
 from .core_flags import ended
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
@@ -16,7 +17,7 @@ __all__ = ["connections", "disconnect"]
 @task(help={"json": JSON_HELP})
 def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     """Show the connections that are kept open between runs."""
-    from ..multiplex.master import listing
+    from ringtasks.ssh.master.master import listing
 
     now = time.time()
     kept = listing()
@@ -52,8 +53,8 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
 @task(help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP})
 def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Close connections that are kept open, and whatever runs over them."""
-    from ..fanout import each
-    from ..multiplex.master import listing, retire
+    from ringtasks.common.fanout import each
+    from ringtasks.ssh.master.master import listing, retire
 
     names = None if host is None else {found.name for found in selected(c, host, inventory)}
     masters = [kept.master for kept in listing() if names is None or kept.master.host in names]

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from invoke import Context, Exit
 
-from .. import display
-from ..errors import UsageError
+from ringtasks.errors import UsageError
+from ringtasks.output import display
 
 __all__ = ["TaskFailed", "command_timeout", "echo", "ended", "is_dry", "wants_pty"]
 

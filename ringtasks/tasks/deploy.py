@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
-from ..errors import UsageError
+from ringtasks.errors import UsageError
+
 from .core_flags import ended
 from .options import (
     HOST_HELP,
@@ -19,9 +20,9 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..deploy.report import DeployReport
-    from ..deploy.settings import DeploySettings
-    from ..inventory import HostConfig
+    from ringtasks.deploy.report import DeployReport
+    from ringtasks.deploy.settings import DeploySettings
+    from ringtasks.inventory.hosts_files import HostConfig
 
 __all__ = ["check", "releases", "rollback", "run", "status", "unlock"]
 
@@ -165,7 +166,7 @@ def _settings(
     *,
     revert: bool = True,
 ) -> DeploySettings:
-    from ..deploy.settings import parse
+    from ringtasks.deploy.settings import parse
 
     return parse(
         settings_section(c, "deploy"),

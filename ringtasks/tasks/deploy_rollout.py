@@ -9,24 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import ci, display
-from ..deploy import layout
-from ..deploy.deployment import Deployment, exit_status
-from ..deploy.preparing import chosen_release, going_to, looked_at, new_plan, secrets_of, targets_of
-from ..deploy.source import source_of
-from ..deploy.target import HELD_STATUS
-from ..exit_status import combined_status
-from ..reports.junit import prepare_junit, write_junit
-from ..reports.rollout import RolloutView
-from ..terminal import terminable
+from ringtasks.client.terminal import terminable
+from ringtasks.deploy import layout
+from ringtasks.deploy.deployment import Deployment, exit_status
+from ringtasks.deploy.preparing import (
+    chosen_release,
+    going_to,
+    looked_at,
+    new_plan,
+    secrets_of,
+    targets_of,
+)
+from ringtasks.deploy.source import source_of
+from ringtasks.deploy.target import HELD_STATUS
+from ringtasks.exit_status import combined_status
+from ringtasks.output import ci, display
+from ringtasks.output.junit import prepare_junit, write_junit
+from ringtasks.output.rollout import RolloutView
 
 if TYPE_CHECKING:
-    from ..deploy.report import DeployReport
-    from ..deploy.settings import DeploySettings
-    from ..deploy.source import Source
-    from ..deploy.steps import Plan
-    from ..deploy.target import Target
-    from ..inventory import HostConfig
+    from ringtasks.deploy.report import DeployReport
+    from ringtasks.deploy.settings import DeploySettings
+    from ringtasks.deploy.source import Source
+    from ringtasks.deploy.steps import Plan
+    from ringtasks.deploy.target import Target
+    from ringtasks.inventory.hosts_files import HostConfig
 
 __all__ = ["Flags", "deploy", "rollback"]
 
@@ -183,7 +190,7 @@ def _show(targets: Sequence[Target], *, json: bool) -> Answer:
         for target, outcome in looked
     ]
     display.table(["host", "route", "from", "to", "would remove", "problem"], rows)
-    from ..fleet.folding import folded, groups_of
+    from ringtasks.fleet.folding import folded, groups_of
 
     print("\nfunctions that all scripts begin with:")
     print(_indented(layout.FUNCTIONS))

@@ -6,19 +6,20 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import ci, display
-from ..deploy.preparing import looked_at, new_plan, targets_of
-from ..deploy.records import Kind
-from ..deploy.release import short
-from ..deploy.source import source_of
-from ..deploy.target import HELD_STATUS, Outcome, Target, Unwatched
-from ..exit_status import combined_status
-from ..fanout import each
+from ringtasks.common.fanout import each
+from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
+from ringtasks.deploy.records import Kind
+from ringtasks.deploy.release import short
+from ringtasks.deploy.source import source_of
+from ringtasks.deploy.target import HELD_STATUS, Outcome, Target, Unwatched
+from ringtasks.exit_status import combined_status
+from ringtasks.output import ci, display
+
 from .status import size
 
 if TYPE_CHECKING:
-    from ..deploy.settings import DeploySettings
-    from ..inventory import HostConfig
+    from ringtasks.deploy.settings import DeploySettings
+    from ringtasks.inventory.hosts_files import HostConfig
 
 __all__ = ["check", "releases", "status", "unlock"]
 

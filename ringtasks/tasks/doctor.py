@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from .. import display
+from ringtasks.output import display
+
 from .core_flags import ended
 from .options import INVENTORY_HELP, JSON_HELP, task
 
 if TYPE_CHECKING:
-    from ..doctor import Finding
+    from ringtasks.ssh.doctor import Finding
 
 __all__ = ["doctor"]
 
@@ -19,7 +20,7 @@ __all__ = ["doctor"]
 @task(help={"json": JSON_HELP, "inventory": INVENTORY_HELP})
 def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list[Finding]:
     """Check this machine: ssh, cloudflared, tailscale, keys, inventory, state."""
-    from ..doctor import examine
+    from ringtasks.ssh.doctor import examine
 
     given = inventory or c.config.get("ringtasks", {}).get("inventory")
     findings = examine(given)

@@ -7,22 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context, Exit
 
-from .. import display
-from ..exit_status import combined_status
+from ringtasks.exit_status import combined_status
+from ringtasks.output import display
+
 from .core_flags import ended
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    number,
-    selected,
-    several,
-    task,
-)
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, number, selected, several, task
 
 if TYPE_CHECKING:
-    from ..client import SSHClient
-    from ..transfer import Options, TransferResult
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.transfer import Options, TransferResult
 
 __all__ = ["get", "put", "sync"]
 
@@ -75,7 +68,7 @@ def put(
     inventory: str | None = None,
 ) -> TransferResult:
     """Copy files and folders to hosts, checked by SHA-256."""
-    from .. import transfer
+    from ringtasks import transfer
 
     options = _options(
         fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
@@ -101,7 +94,7 @@ def get(
     inventory: str | None = None,
 ) -> TransferResult:
     """Copy files and folders from hosts, checked by SHA-256."""
-    from .. import transfer
+    from ringtasks import transfer
 
     options = _options(fanout, timeout, exclude=exclude, dry_run=dry_run)
     clients = _clients(c, host, inventory, transport)
@@ -130,7 +123,7 @@ def sync(
     inventory: str | None = None,
 ) -> TransferResult:
     """Make a folder on hosts hold what a folder here holds, or the other way."""
-    from .. import transfer
+    from ringtasks import transfer
 
     options = _options(
         fanout,
@@ -153,7 +146,7 @@ def sync(
 
 
 def _options(fanout: str | int | None, timeout: str | float | None, **chosen: Any) -> Options:
-    from ..transfer import Options
+    from ringtasks.transfer import Options
 
     hosts_at_once = number("--fanout", fanout, at_least=1, whole=True)
     if hosts_at_once is not None:
@@ -165,8 +158,8 @@ def _options(fanout: str | int | None, timeout: str | float | None, **chosen: An
 def _clients(
     c: Context, host: str | None, inventory: str | None, transport: str | None
 ) -> list[SSHClient]:
-    from ..client import SSHClient
-    from ..config import SSHConfig
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
 
     return [
         SSHClient(SSHConfig.from_host_config(found), transport=transport)
@@ -181,8 +174,8 @@ def _do(
     json: bool,
     work: Callable[..., TransferResult],
 ) -> TransferResult:
-    from ..terminal import terminable
-    from .files_view import watching
+    from ringtasks.client.terminal import terminable
+    from ringtasks.output.transfer import watching
 
     try:
         with terminable(), watching(clients, json=json) as watch:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from invoke import Context, Exit
 
-from .. import display
-from ..errors import UsageError
-from ..terminal import terminable
+from ringtasks.client.terminal import terminable
+from ringtasks.errors import UsageError
+from ringtasks.output import display
+
 from .options import INVENTORY_HELP, number, one_host, task
 
 __all__ = ["forward"]
@@ -36,9 +37,9 @@ def forward(
     inventory: str | None = None,
 ) -> None:
     """Open a port of a host here, until Ctrl-C; a lost link is opened again."""
-    from ..client import SSHClient
-    from ..config import SSHConfig
-    from ..forwarding import LOOPBACK, Forwarding
+    from ringtasks.client.forwarding import LOOPBACK, Forwarding
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
 
     there = _port("--port", port)
     if there is None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from .. import display
+from ringtasks.output import display
+
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
-    from ..health import SSHHealth
+    from ringtasks.health.model import SSHHealth
 
 __all__ = ["reset", "show"]
 
@@ -20,8 +21,8 @@ __all__ = ["reset", "show"]
 @task(help={"json": JSON_HELP})
 def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
     """Show what the health file remembers of each host and route."""
-    from ..health_json import to_json
-    from ..health_store import HealthStore
+    from ringtasks.health.codec import to_json
+    from ringtasks.health.store import HealthStore
 
     known = HealthStore().load()
     now = time.time()
@@ -52,7 +53,7 @@ def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
 @task(help={"host": HOST_HELP, "inventory": INVENTORY_HELP})
 def reset(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Forget the health of hosts."""
-    from ..health_store import HealthStore
+    from ringtasks.health.store import HealthStore
 
     names = [found.name for found in selected(c, host, inventory)]
     count = HealthStore().reset(names)

@@ -7,7 +7,8 @@ from typing import Any
 
 from invoke import Context
 
-from .. import display
+from ringtasks.output import display
+
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 __all__ = ["hosts"]
@@ -18,9 +19,9 @@ def hosts(
     c: Context, host: str = "@all", json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
     """Show the hosts with their routes and health."""
-    from ..config import SSHConfig
-    from ..health_store import HealthStore
-    from ..routes import routes_of
+    from ringtasks.health.store import HealthStore
+    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.ssh.routes import routes_of
 
     known = HealthStore().load()
     rows = []

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context, Exit
 
-from .. import display
-from ..errors import JobNotStartedError, UnknownJobError, UsageError
-from ..exit_status import UNREACHABLE, USAGE, combined_status
-from ..terminal import terminable
+from ringtasks.client.terminal import terminable
+from ringtasks.common.durations import ago, duration, lasting, moment
+from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
+from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
+from ringtasks.output import display
+
 from .core_flags import echo, ended
 from .options import (
     HOST_HELP,
@@ -23,11 +25,10 @@ from .options import (
     selected,
     task,
 )
-from .times import ago, duration, lasting, moment
 
 if TYPE_CHECKING:
-    from ..client import SSHClient
-    from ..jobs import HostJobs, Job, JobStatus, Pruned, Stopped
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.jobs import HostJobs, Job, JobStatus, Pruned, Stopped
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
@@ -74,7 +75,7 @@ def start(
     inventory: str | None = None,
 ) -> Job | list[Job]:
     """Start a command that outlives the connection; prints the job's id."""
-    from .. import jobs
+    from ringtasks import jobs
 
     if not cmd:
         raise UsageError("--cmd is missing: what shall run?")
@@ -130,7 +131,7 @@ def show(
     inventory: str | None = None,
 ) -> list[JobStatus]:
     """Show the jobs of the hosts: what runs, and how the others ended."""
-    from .. import jobs
+    from ringtasks import jobs
 
     clients = _clients(c, host, inventory)
 
@@ -280,7 +281,7 @@ def prune(
     c: Context, host: str | None = None, older_than: str = "7d", inventory: str | None = None
 ) -> list[Pruned]:
     """Delete the folders of jobs that have ended, with their logs."""
-    from .. import jobs
+    from ringtasks import jobs
 
     age = duration("--older-than", older_than)
     found = jobs.prune(_clients(c, host, inventory), age)
@@ -294,8 +295,8 @@ def prune(
 
 
 def _clients(c: Context, host: str | None, inventory: str | None) -> list[SSHClient]:
-    from ..client import SSHClient
-    from ..config import SSHConfig
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
 
     return [SSHClient(SSHConfig.from_host_config(found)) for found in selected(c, host, inventory)]
 
@@ -307,7 +308,7 @@ def _found(
 
     :raises UsageError: no job, or a name that means several.
     """
-    from .. import jobs
+    from ringtasks import jobs
 
     clients = _clients(c, host or "@all", inventory)
     known = jobs.list(clients)
@@ -328,7 +329,7 @@ def _left(command: str) -> Exit:
 
 
 def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
-    from .. import jobs
+    from ringtasks import jobs
 
     try:
         return jobs.all_among(name, known)
@@ -415,7 +416,7 @@ class _Labelled:
     """One of several: whole lines with a label, progress bars folded."""
 
     def __init__(self, label: str) -> None:
-        from ..jobs import Lines
+        from ringtasks.jobs import Lines
 
         self._label, self._lines = label, Lines()
 

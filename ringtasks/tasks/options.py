@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import invoke
 from invoke import Context, Exit
 
-from ..errors import RingtasksError, UsageError
-from ..exit_status import UNREACHABLE, USAGE
+from ringtasks.errors import RingtasksError, UsageError
+from ringtasks.exit_status import UNREACHABLE, USAGE
 
 if TYPE_CHECKING:
-    from ..inventory import HostConfig, Inventory
+    from ringtasks.inventory.hosts_files import HostConfig, Inventory
 
 __all__ = [
     "HOST_HELP",
@@ -75,7 +75,7 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def inventory_of(c: Context, given: str | None) -> Inventory:
     """The inventory that the flag, else the ``ringtasks.inventory`` setting, else DESIGN names."""
-    from ..inventory import load_inventory
+    from ringtasks.inventory.hosts_files import load_inventory
 
     return load_inventory(given or c.config.get("ringtasks", {}).get("inventory"))
 
@@ -85,7 +85,7 @@ def selected(c: Context, selector: str | None, given: str | None) -> list[HostCo
 
     :raises UsageError: no selector, a bad one, or one that matches nothing.
     """
-    from ..selection import select
+    from ringtasks.inventory.selection import select
 
     if not selector:
         raise UsageError("--host is missing: name a host, a @group or @all")

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from .. import display
-from ..errors import UsageError
+from ringtasks.errors import UsageError
+from ringtasks.output import display
+
 from .options import HOST_HELP, INVENTORY_HELP, selected, task
 
 if TYPE_CHECKING:
-    from ..training.curves import Curve, Curves
+    from ringtasks.training.curves import Curve, Curves
 
 __all__ = ["plot"]
 
@@ -38,7 +39,7 @@ def plot(
     inventory: str | None = None,
 ) -> dict[str, Curve]:
     """Draw the metrics of runs, here or into a file."""
-    from ..training.selecting import select_curves
+    from ringtasks.output.plots.selection import select_curves
 
     sources: dict[str, Curves] = {}
     for each in (job or "").split(","):
@@ -48,7 +49,7 @@ def plot(
     if out is None:
         _show(chosen)
         return chosen
-    from ..training.figure import write
+    from ringtasks.output.plots.figure import write
 
     write(chosen, ", ".join(sources), out)
     display.say(f"{out} written")
@@ -57,8 +58,8 @@ def plot(
 
 def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[str, Curves]:
     """A run's curves and its label."""
-    from ..training.curves import curves_of
-    from ..training.records import LAST, find_run
+    from ringtasks.training.curves import curves_of
+    from ringtasks.training.records import LAST, find_run
 
     if Path(wanted).is_file():
         return Path(wanted).name, curves_of([[Path(wanted).read_bytes()]])
@@ -76,10 +77,10 @@ def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[
 
 def _curves_of_job(c: Context, job: str, host: str, inventory: str | None) -> Curves:
     """What the log on the host tells."""
-    from .. import jobs
-    from ..client import SSHClient
-    from ..config import SSHConfig
-    from ..training.curves import Curves
+    from ringtasks import jobs
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.training.curves import Curves
 
     hosts = selected(c, host, inventory)
     clients = [SSHClient(SSHConfig.from_host_config(found)) for found in hosts]
@@ -92,9 +93,9 @@ def _curves_of_job(c: Context, job: str, host: str, inventory: str | None) -> Cu
 
 
 def _show(chosen: dict[str, Curve]) -> None:
-    from ..training import braille
+    from ringtasks.output.plots import terminal
 
     for label, curve in chosen.items():
-        lines = braille.draw(curve, _WIDTH, _HEIGHT)
-        print(f"{display.visible(label)}: last {braille.short(curve.ys[-1])}, over {curve.axis}")
+        lines = terminal.draw(curve, _WIDTH, _HEIGHT)
+        print(f"{display.visible(label)}: last {terminal.short(curve.ys[-1])}, over {curve.axis}")
         print("\n".join(lines) if lines else "  no finite value to draw")

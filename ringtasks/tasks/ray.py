@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from .. import display
-from ..errors import UsageError
-from ..terminal import terminable
+from ringtasks.client.terminal import terminable
+from ringtasks.errors import UsageError
+from ringtasks.output import display
+
 from .core_flags import ended
 from .options import HOST_HELP, INVENTORY_HELP, number, selected, task
 
 if TYPE_CHECKING:
-    from ..client import SSHClient
-    from ..jobs import Stopped
-    from ..raycluster import Cluster
-    from ..result import SSHResult
+    from ringtasks.client.result import SSHResult
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.jobs import Stopped
+    from ringtasks.training.ray.cluster import Cluster
 
 __all__ = ["down", "status", "submit", "up"]
 
@@ -47,7 +48,7 @@ def up(
     inventory: str | None = None,
 ) -> Cluster:
     """Bring up a Ray cluster over hosts, and wait until all have joined."""
-    from .. import raycluster
+    from ringtasks.training.ray import cluster as raycluster
 
     clients = _clients(c, host, inventory, venv)
     port = int(number("--dashboard-port", dashboard_port, at_least=1, whole=True) or 0)
@@ -70,7 +71,7 @@ def status(
     inventory: str | None = None,
 ) -> Cluster:
     """Show the nodes of a Ray cluster, and what Ray says of them."""
-    from .. import raycluster
+    from ringtasks.training.ray import cluster as raycluster
 
     cluster = raycluster.find(_clients(c, host, inventory, venv), _checked(name))
     rows = [
@@ -108,7 +109,7 @@ def submit(
     inventory: str | None = None,
 ) -> SSHResult:
     """Hand a command to a Ray cluster's own job API, and follow it."""
-    from .. import raycluster
+    from ringtasks.training.ray import cluster as raycluster
 
     if not cmd:
         raise UsageError("--cmd is missing: what shall run?")
@@ -128,7 +129,7 @@ def down(
     c: Context, host: str = "@all", name: str = "ray", inventory: str | None = None
 ) -> dict[str, Stopped]:
     """Stop a Ray cluster, and tell what was there before and after."""
-    from .. import raycluster
+    from ringtasks.training.ray import cluster as raycluster
 
     cluster = raycluster.find(_clients(c, host, inventory, None), _checked(name))
     found: dict[str, Stopped] = {}
@@ -143,8 +144,8 @@ def down(
 def _clients(
     c: Context, host: str | None, inventory: str | None, venv: str | None
 ) -> list[SSHClient]:
-    from ..client import SSHClient
-    from ..config import SSHConfig
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
 
     configs = [SSHConfig.from_host_config(found) for found in selected(c, host, inventory)]
     return [
@@ -160,7 +161,7 @@ def _checked(name: str) -> str:
 
 def _sent(client: SSHClient, folder: str) -> str:
     """Where the folder is on the host of ``client`` now."""
-    from ..training.files import send_folder
+    from ringtasks.training.files import send_folder
 
     target = f".ringtasks/ray-{os.urandom(4).hex()}"
     send_folder(client, Path(folder), f"~/{target}")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invoke import Context
 
-from .. import display
-from ..errors import UsageError
-from ..terminal import local_terminal, piped_stdin, terminable
+from ringtasks.client.terminal import local_terminal, piped_stdin, terminable
+from ringtasks.errors import UsageError
+from ringtasks.output import display
+
 from .core_flags import command_timeout, echo, ended, is_dry, wants_pty
 from .options import (
     HOST_HELP,
@@ -29,11 +30,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..client import SSHClient
-    from ..fleet import FleetResult
-    from ..health import Outcome
-    from ..inventory import HostConfig
-    from ..result import SSHResult
+    from ringtasks.client.result import SSHResult
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.fleet import FleetResult
+    from ringtasks.health.model import Outcome
+    from ringtasks.inventory.hosts_files import HostConfig
 
 __all__ = ["Request", "run"]
 
@@ -174,7 +175,7 @@ def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> t
         if arguments:
             raise UsageError("--arg: is for --script; put it into --cmd")
         return cmd, cmd
-    from ..fleet.local_script import command_of_file, label_of
+    from ringtasks.remote.local_script import command_of_file, label_of
 
     path = Path(script or "")
     return command_of_file(path, arguments), label_of(path, arguments)
@@ -185,7 +186,7 @@ def _hosts(
 ) -> list[HostConfig]:
     if not rerun_failed:
         return selected(c, selector, given)
-    from ..fleet.last_run import LastRun
+    from ringtasks.fleet.last_run import LastRun
 
     undone = set(LastRun("run").undone())
     known = selected(c, selector, given) if selector else inventory_of(c, given).hosts.values()
@@ -197,8 +198,8 @@ def _hosts(
 
 def _run_on_one(host: HostConfig, request: Request, *, json: bool) -> SSHResult:
     """Run on one host, and again as often as was asked for; the last attempt's result."""
-    from ..client import SSHClient
-    from ..config import SSHConfig
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
 
     config = SSHConfig.from_host_config(host)
     reporter = display.JsonReporter() if json else display.RawReporter()

@@ -9,31 +9,33 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import display, fleet
-from ..config import SSHConfig
-from ..errors import StateFileError, UsageError
-from ..exit_status import INTERRUPTED
-from ..fleet.choosing import choose
-from ..fleet.folding import folded, groups_of
-from ..fleet.last_run import LastRun
-from ..fleet.results import State, state_of
-from ..health_store import HealthStore
-from ..link import Terminal
-from ..reports import Report
-from ..reports.files import FilesReport
-from ..reports.gathered import DiffReport, FoldReport
-from ..reports.json_lines import JsonReport
-from ..reports.lines import LineReport
-from ..reports.progress import Progress
-from ..reports.screen import Screen
-from ..reports.summary import summary
-from ..routes import routes_of
-from ..script import Script
-from ..terminal import piped_stdin, terminable
+from ringtasks import fleet
+from ringtasks.client.terminal import piped_stdin, terminable
+from ringtasks.errors import StateFileError, UsageError
+from ringtasks.exit_status import INTERRUPTED
+from ringtasks.fleet.eligibility import choose
+from ringtasks.fleet.folding import folded, groups_of
+from ringtasks.fleet.last_run import LastRun
+from ringtasks.fleet.results import State, state_of
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.output import display
+from ringtasks.output.files import FilesReport
+from ringtasks.output.fleet_report import Report
+from ringtasks.output.grouped_output import DiffReport, FoldReport
+from ringtasks.output.json_lines import JsonReport
+from ringtasks.output.lines import LineReport
+from ringtasks.output.progress import Progress
+from ringtasks.output.screen import Screen
+from ringtasks.output.summary import summary
+from ringtasks.remote.script import Script
+from ringtasks.ssh.link import Terminal
+from ringtasks.ssh.routes import routes_of
 
 if TYPE_CHECKING:
-    from ..inventory import HostConfig
-    from ..result import SSHResult
+    from ringtasks.client.result import SSHResult
+    from ringtasks.inventory.hosts_files import HostConfig
+
     from .run import Output, Request
 
 __all__ = ["are_commands", "run_on_many", "show_plan"]

@@ -24,9 +24,9 @@ def shell(
     inventory: str | None = None,
 ) -> int:
     """Open an interactive shell on a host."""
-    from ..client import SSHClient
-    from ..config import SSHConfig
-    from ..shell import interact
+    from ringtasks.client.shell import interact
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
 
     config = SSHConfig.from_host_config(one_host(c, host, inventory))
     with SSHClient(config, transport=transport) as client:

@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from .. import display
-from ..exit_status import UNREACHABLE, combined_status
+from ringtasks.exit_status import UNREACHABLE, combined_status
+from ringtasks.output import display
+
 from .core_flags import ended
-from .options import (
-    HOST_HELP,
-    INVENTORY_HELP,
-    JSON_HELP,
-    selected,
-    task,
-)
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
-    from ..jobs import Overview
+    from ringtasks.jobs import Overview
 
 __all__ = ["size", "status"]
 
@@ -43,7 +38,7 @@ def status(
     inventory: str | None = None,
 ) -> list[Overview]:
     """Show how the hosts are doing: GPUs, memory, disk, load and jobs."""
-    from .. import jobs
+    from ringtasks import jobs
 
     clients = [jobs.client_for(found) for found in selected(c, host, inventory)]
 

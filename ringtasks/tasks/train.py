@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
-from .. import display
-from ..errors import UsageError
-from ..terminal import terminable
+from ringtasks.client.terminal import terminable
+from ringtasks.errors import UsageError
+from ringtasks.output import display
+
 from .core_flags import echo, ended
 from .options import (
     HOST_HELP,
@@ -22,10 +23,10 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..training.records import RunRecord
-    from ..training.settings import TrainSettings
-    from ..training.supervision import Outcome, Supervisor
-    from .train_view import View
+    from ringtasks.output.training import View
+    from ringtasks.training.records import RunRecord
+    from ringtasks.training.settings import TrainSettings
+    from ringtasks.training.supervision import Outcome, Supervisor
 
 __all__ = ["train"]
 
@@ -81,7 +82,7 @@ def train(
     inventory: str | None = None,
 ) -> Outcome:
     """Train on the best host: choose, check, start, follow, fetch."""
-    from ..training.settings import SyncUp, parse
+    from ringtasks.training.settings import SyncUp, parse
 
     given = settings_section(c, "train")
     settings = parse(
@@ -112,10 +113,10 @@ def train(
 
 
 def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str | None) -> Outcome:
-    from ..training.curves import curves_of
-    from ..training.records import new_run
-    from ..training.supervision import Outcome, Supervisor
-    from .train_view import for_terminal
+    from ringtasks.output.training import for_terminal
+    from ringtasks.training.curves import curves_of
+    from ringtasks.training.records import new_run
+    from ringtasks.training.supervision import Outcome, Supervisor
 
     hosts = selected(c, settings.hosts, inventory)
     if attach is None:
@@ -146,7 +147,7 @@ def _left_run(root: str, wanted: str) -> RunRecord:
 
     :raises UsageError: there is none, or it has ended.
     """
-    from ..training.records import find_run
+    from ringtasks.training.records import find_run
 
     record = find_run(root, wanted)
     if record is None or not record.attempts:
@@ -158,7 +159,7 @@ def _left_run(root: str, wanted: str) -> RunRecord:
 
 def _leave(supervisor: Supervisor, view: View, run_id: str, grace: float) -> None:
     """After Ctrl-C: the run goes on, and this is how to come back to it."""
-    from ..training.attempts import stop_all
+    from ringtasks.training.attempts import stop_all
 
     if not supervisor.jobs:
         view.say("interrupted before the run was started")

@@ -12,8 +12,15 @@ import re
 from functools import cache
 from typing import NamedTuple
 
-from ..background import JOBS_FOLDER, launch_script
-from ..script import READY_MARK, RUN_ID_VARIABLE, Script, exec_line, quote, stop_script
+from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
+from ringtasks.remote.script import (
+    READY_MARK,
+    RUN_ID_VARIABLE,
+    Script,
+    exec_line,
+    quote,
+    stop_script,
+)
 
 __all__ = [
     "Launch",

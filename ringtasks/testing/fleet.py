@@ -13,15 +13,16 @@ from typing import Any
 
 import yaml
 
-from .. import registry
-from ..config import SSHConfig
-from ..errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
-from ..health import Outcome, RouteOutcome, order_routes
-from ..health_store import HealthStore
-from ..inventory import HostConfig, Inventory, load_inventory, near_names
-from ..keeper import Note, links_from
-from ..link import Link
-from ..routes import Route, only, routes_of
+from ringtasks.client import registry
+from ringtasks.errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
+from ringtasks.health.model import Outcome, RouteOutcome, order_routes
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.hosts_files import HostConfig, Inventory, load_inventory, near_names
+from ringtasks.ssh.link import Link
+from ringtasks.ssh.link_pool import Note, links_from
+from ringtasks.ssh.routes import Route, only, routes_of
+
 from .host import FakeHost
 from .rules import Answer, Call, Matcher, Rule
 

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
-from ..background import JOBS_FOLDER
-from ..errors import AuthenticationError, HostKeyError, Reason, RouteError, UsageError
-from ..inventory import HostConfig
-from ..process_memory import PS_COMMAND
-from ..routes import ROUTE_NAMES, Route
-from ..script import Script
+from ringtasks.client.process_memory import PS_COMMAND
+from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError, UsageError
+from ringtasks.inventory.hosts_files import HostConfig
+from ringtasks.remote.launcher import JOBS_FOLDER
+from ringtasks.remote.script import Script
+from ringtasks.ssh.routes import ROUTE_NAMES, Route
+
 from .decoding import Launch, decode_line, launch_in, shell_of, stop_in, waits_for
 from .files import Files
 from .links import FakeLink, Program, Step

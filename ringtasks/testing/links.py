@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..link import (
+from ringtasks.ssh.link import (
     STDERR,
     STDOUT,
     Exited,
@@ -22,6 +22,7 @@ from ..link import (
     Tunnel,
     TunnelRefusedError,
 )
+
 from .sftp import FakeSFTP
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..script import Script, encode
+from ringtasks.remote.script import Script, encode
+
 from .decoding import decode_payload
 from .links import FakeLink, Program, Step
 from .rules import Answer, Call

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..jobs import Job, JobStatus, State
+from ringtasks.jobs import Job, JobStatus, State
 
 __all__ = ["exit_status_of", "may_take_over", "see_through", "stop_all"]
 

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import transfer
-from ..client import SSHClient
-from ..faults import printable
-from ..script import path, quote
+from ringtasks import transfer
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.remote.script import path, quote
+from ringtasks.ssh.classify import printable
+
 from .files import MIRROR, TransferError, checked
 
 __all__ = ["CheckpointPuller", "claim", "listing"]

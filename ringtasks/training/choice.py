@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .preflight import Check
-from .survey import Survey
+from .probe import Survey
 
 __all__ = ["Candidate", "Choice", "Verdict", "choose", "willing"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from .. import transfer
-from ..client import SSHClient
-from ..errors import UsageError
-from ..script import path
-from ..transfer import Options, TransferResult
+from ringtasks import transfer
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import UsageError
+from ringtasks.remote.script import path
+from ringtasks.transfer import Options, TransferResult
+
 from .settings import SyncUp
 
 __all__ = ["TransferError", "checked", "fetch", "folder_of", "make_folder", "send", "send_folder"]

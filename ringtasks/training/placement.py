@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..client import SSHClient
-from ..config import SSHConfig
-from ..errors import UsageError
-from ..fanout import each
-from ..inventory import HostConfig
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.fanout import each
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.hosts_files import HostConfig
+
 from .choice import Candidate, Choice, choose, willing
 from .files import folder_of
 from .preflight import checks
+from .probe import survey
 from .settings import Preflight, TrainSettings
-from .survey import survey
 
 __all__ = ["Placement"]
 

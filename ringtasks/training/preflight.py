@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .probe import Survey
 from .settings import Preflight
-from .survey import Survey
 
 __all__ = ["Check", "checks"]
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import StateFileError, UsageError
+from ringtasks.errors import StateFileError, UsageError
 
 __all__ = ["LAST", "Attempt", "JobPlace", "RunRecord", "find_run", "new_run"]
 

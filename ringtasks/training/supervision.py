@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .. import jobs
-from ..client import SSHClient
-from ..errors import JobNotStartedError, RunNotStartedError, UsageError
-from ..inventory import HostConfig
-from ..jobs import Job, JobStatus, State
+from ringtasks import jobs
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import JobNotStartedError, RunNotStartedError, UsageError
+from ringtasks.inventory.hosts_files import HostConfig
+from ringtasks.jobs import Job, JobStatus, State
+
 from . import attempts, torchrun
 from .checkpoints import CheckpointPuller, claim
 from .curves import Curves
 from .files import TransferError, fetch, folder_of, make_folder, send, send_folder
-from .meeting import find_meeting
 from .placement import Placement
 from .records import Attempt, JobPlace, RunRecord
+from .rendezvous import find_meeting
 from .settings import TrainSettings
 
 __all__ = ["Outcome", "Supervisor"]

@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import UsageError
-from ..script import quote
-from .meeting import Meeting
+from ringtasks.errors import UsageError
+from ringtasks.remote.script import quote
+
+from .rendezvous import Meeting
 
 __all__ = ["NodeCommand", "commands"]
 

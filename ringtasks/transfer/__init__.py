@@ -18,13 +18,14 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UsageError
+from ringtasks.errors import UsageError
+
 from . import one_host
-from .crew import Hosts, OnEnded, clients_of, transfer
 from .git import ignored_paths
 from .options import Options
 from .results import HostTransfer, OnProgress, Progress, TransferResult
 from .rsync import Moved, Rsync, Rules
+from .workers import Hosts, OnEnded, clients_of, transfer
 
 __all__ = [
     "HostTransfer",

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..faults import printable
-from ..link import STDOUT
-from ..result import SSHResult
-from ..script import quote
+from ringtasks.client.result import SSHResult
+from ringtasks.remote.script import quote
+from ringtasks.ssh.classify import printable
+from ringtasks.ssh.link import STDOUT
+
 from .asking import ask
-from .haul import Haul, TransferError
+from .host_transfer import Haul, TransferError
 
 __all__ = ["allowed"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
-from ..client import SSHClient
-from ..conversation import Ask
-from ..result import SSHResult
+from ringtasks.client.dialogue import Ask
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient
 
 __all__ = ["ask"]
 

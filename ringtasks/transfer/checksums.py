@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..client import SSHClient
-from ..errors import RingtasksError
-from ..places import word
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import RingtasksError
+from ringtasks.remote.paths import word
+
 from .asking import ask
 
 __all__ = ["Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]

@@ -17,14 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..places import above, joined, name_of, word
-from ..result import SSHResult
-from ..script import quote
+from ringtasks.client.result import SSHResult
+from ringtasks.remote.paths import above, joined, name_of, word
+from ringtasks.remote.script import quote
+
 from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
-from .haul import Haul, TransferError
+from .host_transfer import Haul, TransferError
+from .probe import Found, Survey
 from .rsync_output import Change
-from .survey import Found, Survey
 
 __all__ = ["get_file", "put_file"]
 

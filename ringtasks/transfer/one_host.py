@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..places import above, is_glob, joined, name_of, on_host
-from .haul import Haul, TransferError
-from .survey import FILE, FOLDER, NOTHING, Found, Survey
+from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
+
+from .host_transfer import Haul, TransferError
+from .probe import FILE, FOLDER, NOTHING, Found, Survey
 from .tree_copy import get_tree, put_tree
 
 __all__ = ["Work", "get", "landing", "pull", "push", "put"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import UsageError
-from ..fanout import FANOUT
+from ringtasks.common.fanout import FANOUT
+from ringtasks.errors import UsageError
 
 __all__ = ["Options"]
 

@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from ..execution import Ending
-from ..keeper import Report
-from ..link import Link, LinkLostError
-from ..result import SSHResult
+from ringtasks.client.execution import Ending
+from ringtasks.client.result import SSHResult
+from ringtasks.ssh.link import Link, LinkLostError
+from ringtasks.ssh.link_pool import Report
+
 from . import remote_shell
-from .conduit import Conduit
+from .fd_session import Conduit
 
 __all__ = ["REMOTE_SHELL", "Piped"]
 

@@ -18,20 +18,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..client import SSHClient
-from ..config import SSHConfig
-from ..errors import RingtasksError
-from ..exit_status import INTERRUPTED
-from ..faults import printable
-from ..hostkeys import HostKey
-from ..pins import KnownHosts
-from ..places import above, name_of, word
-from ..script import one_line, quote
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import RingtasksError
+from ringtasks.exit_status import INTERRUPTED
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.remote.paths import above, name_of, word
+from ringtasks.remote.script import one_line, quote
+from ringtasks.ssh.classify import printable
+from ringtasks.ssh.host_keys import HostKey
+from ringtasks.ssh.pins import KnownHosts
+
 from .allowed_key import allowed
 from .asking import ask
 from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
-from .haul import Haul, TransferError
+from .host_transfer import Haul, TransferError
 from .one_host import Work, landing
 
 __all__ = ["relayed"]

@@ -22,13 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..client import SSHClient
-from ..errors import UsageError
-from ..faults import printable
-from ..places import on_host, word
-from ..result import SSHResult
-from ..script import one_line, quote
-from ..stopping import Stop
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.stopping import Stop
+from ringtasks.errors import UsageError
+from ringtasks.remote.paths import on_host, word
+from ringtasks.remote.script import one_line, quote
+from ringtasks.ssh.classify import printable
+
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
 from .rsync_flags import Rules, Version, flags, parse_version

@@ -18,9 +18,18 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..copying import Copy
-from ..local_tree import LocalTree, leads_out
-from ..sftp import CopyError, RemoteFile, from_home, get_file, listed, put_file, told
+from ringtasks.client.copying import Copy
+from ringtasks.common.local_tree import LocalTree, leads_out
+from ringtasks.ssh.sftp import (
+    CopyError,
+    RemoteFile,
+    from_home,
+    get_file,
+    listed,
+    put_file,
+    told,
+)
+
 from .patterns import Filter
 from .rsync_flags import Rules
 from .rsync_output import Change

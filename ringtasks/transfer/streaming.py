@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..execution import Ending
-from ..keeper import Report
-from ..link import Link, LinkLostError
-from ..result import SSHResult
-from ..script import one_line
-from .conduit import Conduit
+from ringtasks.client.execution import Ending
+from ringtasks.client.result import SSHResult
+from ringtasks.remote.script import one_line
+from ringtasks.ssh.link import Link, LinkLostError
+from ringtasks.ssh.link_pool import Report
+
+from .fd_session import Conduit
 
 __all__ = ["Stream"]
 

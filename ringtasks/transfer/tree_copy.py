@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..places import name_of, words
-from .haul import Haul, TransferError
+from ringtasks.remote.paths import name_of, words
+
+from .host_transfer import Haul, TransferError
+from .probe import Found, Survey
 from .rsync import Moved, Rsync
-from .survey import Found, Survey
 from .watch import Watch, here
 
 if TYPE_CHECKING:

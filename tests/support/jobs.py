@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ringtasks import SSHClient, jobs
-from ringtasks.background import JOBS_FOLDER
+from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.waiting import eventually
 
 __all__ = ["JobHost", "end_jobs", "is_alive", "is_waited_for", "marked", "reboot"]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.config import SSHConfig
-from ringtasks.link import STDERR, STDOUT, Exited, Session
-from ringtasks.multiplex import processes
-from ringtasks.multiplex.link import MuxLink
-from ringtasks.multiplex.opening import open_link
-from ringtasks.multiplex.records import Master
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.link import STDERR, STDOUT, Exited, Session
+from ringtasks.ssh.master import processes
+from ringtasks.ssh.master.link import MuxLink
+from ringtasks.ssh.master.open import open_link
+from ringtasks.ssh.master.records import Master
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 

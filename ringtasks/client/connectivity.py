@@ -1,0 +1,153 @@
+"""Trying every route of a host: log-in included, latency or why not.
+
+A route whose connection is kept open by a control master is tried over that, unless a fresh log-in
+is asked for.  A host may be alive through an old connection only, while it lets nobody in any more:
+a full disk, a dead sshd, a key that was taken away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from ringtasks.errors import RouteError, StateFileError, UnreachableError
+from ringtasks.health.model import Outcome, RouteOutcome
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.remote.script import Script
+from ringtasks.ssh.inprocess.connection import Connection
+from ringtasks.ssh.link import Link, LinkLostError
+from ringtasks.ssh.routes import Route, routes_of
+
+from .execution import Execution
+
+__all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
+
+_MAX_THREADS = 64
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One route of one host; ``latency_ms`` is the time to be logged in, None where it failed.
+
+    With ``is_old`` it is the time of a command over a connection that was open before.
+    """
+
+    host: str
+    route: str
+    address: str
+    latency_ms: float | None
+    failure: RouteError | None = None
+    is_old: bool = False
+
+
+def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
+    """Every route of every host, tried at the same time; recorded in the health file, once a host.
+
+    In the order of ``configs`` and of their routes.
+
+    :param fresh: log in anew everywhere. Where that works by no route, but an open connection still
+        does, it is added to the host's probes with ``is_old``: it does not count for its health.
+
+    :raises UsageError: a configuration that cannot be used.
+    """
+    served = [_served(config) for config in configs]
+    ways = [(config, route) for config in served for route in routes_of(config, os.environ)]
+    with ThreadPoolExecutor(min(_MAX_THREADS, max(1, len(ways)))) as pool:
+        probes = list(pool.map(_try_anew if fresh else _try, ways))
+    HealthStore().record([_outcome(config.id, probes) for config in served])
+    return list(_with_old(served, probes)) if fresh else probes
+
+
+def is_reached(probes: Sequence[Probe]) -> bool:
+    """Whether a host lets one in by any of its routes."""
+    return any(p.latency_ms is not None for p in probes) and not is_alive_by_old_only(probes)
+
+
+def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
+    """Whether new log-ins fail while an old connection works."""
+    logged_in = any(p.latency_ms is not None for p in probes if not p.is_old)
+    has_failed = any(p.failure is not None for p in probes)
+    return has_failed and not logged_in and any(p.is_old for p in probes)
+
+
+def _served(config: SSHConfig) -> SSHConfig:
+    if not config.embedded:
+        return config
+    from ringtasks.embedded.server import serve
+
+    return serve(config)
+
+
+def _try(way: tuple[SSHConfig, Route]) -> Probe:
+    config, route = way
+    return _try_old(config, route.name) or _try_anew(way)
+
+
+def _with_old(configs: Sequence[SSHConfig], probes: Sequence[Probe]) -> Iterator[Probe]:
+    for config in configs:
+        own = [p for p in probes if p.host == config.id]
+        yield from own
+        if all(p.latency_ms is None for p in own):
+            old = _try_old(config)
+            if old is not None:
+                yield old
+
+
+def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
+    """A command over the control master, if there is one that goes by ``route`` (None: any)."""
+    if not config.use_control_master or config.embedded:
+        return None
+    from ringtasks.ssh.master.link import MuxLink
+
+    started = time.monotonic()
+    try:
+        link = MuxLink.find(config)
+        if link is None:
+            return None
+        with contextlib.closing(link):
+            if route not in (None, link.route) or not _runs(link, config.connect_timeout):
+                return None
+    except (LinkLostError, StateFileError):
+        return None
+    latency_ms = round((time.monotonic() - started) * 1000, 1)
+    return Probe(config.id, link.route, link.master.address, latency_ms, is_old=True)
+
+
+def _runs(link: Link, timeout: float) -> bool:
+    ending = Execution(link, Script("true"), lambda *_: None).run(timeout)
+    return ending.status == 0
+
+
+def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
+    config, route = way
+    config = replace(config, use_control_master=False)
+    connection = Connection(config, transport=route.name, report=lambda _: None)
+    started = time.monotonic()
+    try:
+        connection.open()
+    except UnreachableError as error:
+        failure = error.failures[0] if error.failures else None
+        return Probe(config.id, route.name, route.address, None, failure)
+    latency_ms = round((time.monotonic() - started) * 1000, 1)
+    connection.close()
+    return Probe(config.id, route.name, route.address, latency_ms)
+
+
+def _outcome(host: str, probes: Sequence[Probe]) -> Outcome:
+    own = [p for p in probes if p.host == host]
+    routes = tuple(
+        RouteOutcome(
+            p.route,
+            success=p.latency_ms is not None,
+            reason=str(p.failure.reason) if p.failure else "",
+        )
+        for p in own
+    )
+    success = any(route.success for route in routes)
+    reason = "" if success else "; ".join(f"{r.route}: {r.reason}" for r in routes)
+    return Outcome(host, success=success, reason=reason, routes=routes)

@@ -1,0 +1,150 @@
+"""One copy under way over a link, as a call of `SSHClient`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ringtasks.exit_status import TIMED_OUT
+from ringtasks.ssh.link import Link, LinkLostError
+from ringtasks.ssh.link_pool import Report
+from ringtasks.ssh.sftp import CopyError, get, put
+
+from .execution import Ending
+from .result import SSHResult
+
+__all__ = ["Copy"]
+
+#: Seconds that a copy which shall end has to clean up, before its session is closed.
+_CLEANUP_TIMEOUT = 3.0
+
+
+class Copy:
+    """One file or folder to a host (``put``) or from it (``get``).
+
+    :raises ValueError: an empty path, or one with a NUL.
+    :raises TypeError: a path that is no text.
+    """
+
+    def __init__(self, way: str, local: str | Path, remote: str, limit: float | None) -> None:
+        for name, path, kinds in (("local", local, (str, Path)), ("remote", remote, (str,))):
+            if not isinstance(path, kinds):
+                raise TypeError(f"{name}: expected a path, got {type(path).__name__}")
+            if not str(path) or "\0" in str(path):
+                raise ValueError(f"{name}: expected a path, got {str(path)!r}")
+        self.way, self.local, self.remote, self.limit = way, Path(local), remote, limit
+        self.report = Report()
+        self.is_interrupted = False
+        self._started = time.monotonic()
+        self._is_cancelled = False
+        self._error: CopyError | None = None
+        self._sftp: Any = None
+
+    def run_over(self, link: Link) -> Ending:
+        """:raises LinkLostError: nothing was copied."""
+        deadline = None if self.limit is None else self._started + self.limit
+        self._sftp = link.open_sftp()
+        try:
+            with self._closed_when_stuck(deadline):
+                self._copy(deadline)
+        except _CancelledError:
+            return Ending(interrupted=True)
+        except TimeoutError:
+            return Ending(timed_out=True)
+        except CopyError as error:
+            self._error = error
+            return Ending(status=1)
+        except Exception as error:  # noqa: BLE001  # Paramiko's SFTP raises what it likes
+            return self._broken(link, error, deadline)
+        finally:
+            self._close()
+        return Ending(status=0)
+
+    def cancel(self) -> None:
+        """End it, from another thread; what was not whole yet is removed."""
+        self._is_cancelled = True
+        _later(_CLEANUP_TIMEOUT, self._close)
+
+    def result(
+        self, host: str, returncode: int, link: Link | None, error: str | None = None
+    ) -> SSHResult:
+        if self._error is not None:
+            error = f"{host}: {self._error}"
+        elif returncode == TIMED_OUT:
+            error = f"{host}: the copy's time limit of {self.limit:g} s passed"
+        return SSHResult(
+            success=returncode == 0 and error is None,
+            returncode=returncode,
+            stdout="",
+            stderr="",
+            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
+            command=f"{self.way} {self.local if self.way == 'put' else self.remote}",
+            host=host,
+            transport_used=link.route if link else None,
+            timed_out=returncode == TIMED_OUT,
+            error=error,
+        )
+
+    def _copy(self, deadline: float | None) -> None:
+        check = self._checking(deadline)
+        check()
+        if self.way == "put":
+            put(self._sftp, self.local, self.remote, check)
+        else:
+            get(self._sftp, self.remote, self.local, check)
+
+    def _checking(self, deadline: float | None) -> Callable[[], None]:
+        """What is called between pieces, and raises when the copy is to end."""
+
+        def check() -> None:
+            if self._is_cancelled:
+                raise _CancelledError
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError
+
+        return check
+
+    def _broken(self, link: Link, error: Exception, deadline: float | None) -> Ending:
+        """The session ended under the copy: because it was told to, or by itself."""
+        if self._is_cancelled:
+            return Ending(interrupted=True)
+        if deadline is not None and time.monotonic() > deadline:
+            return Ending(timed_out=True)
+        evidence = str(error) or type(error).__name__
+        if link.is_alive() and not isinstance(error, LinkLostError):
+            self._error = CopyError(self.remote, f"the host ended the SFTP session: {evidence}")
+            return Ending(status=1)
+        return Ending(lost=evidence)
+
+    @contextlib.contextmanager
+    def _closed_when_stuck(self, deadline: float | None) -> Iterator[None]:
+        """A host that stops to answer is waited for until a little after the deadline."""
+        if deadline is None:
+            yield
+            return
+        timer = _later(deadline - time.monotonic() + _CLEANUP_TIMEOUT, self._close)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _close(self) -> None:
+        if self._sftp is not None:
+            with contextlib.suppress(Exception):  # it may be broken in any way
+                self._sftp.close()
+
+
+class _CancelledError(Exception):
+    """Somebody has called `Copy.cancel`."""
+
+
+def _later(delay: float, action: Any) -> threading.Timer:
+    timer = threading.Timer(max(0.0, delay), action)
+    timer.daemon = True
+    timer.name = "ringtasks-copy-limit"
+    timer.start()
+    return timer

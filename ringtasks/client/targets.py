@@ -1,0 +1,68 @@
+"""Which hosts a run is for: a selector, names, configurations or clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.hosts_files import (
+    HostConfig,
+    Inventory,
+    load_inventory,
+    usual_inventory,
+)
+from ringtasks.inventory.selection import select
+
+from .ssh_client import SSHClient
+
+__all__ = ["Host", "Hosts", "id_of", "targets_of"]
+
+Host = str | HostConfig | SSHConfig | SSHClient
+Hosts = str | Iterable[Host]
+
+
+def targets_of(given: Hosts) -> list[SSHConfig | SSHClient]:
+    """What to reach, each host once, in the order given.
+
+    :param given: a selector of the inventory, or several of: a name of the inventory, any other
+        ``[user@]host[:port]``, a HostConfig, an SSHConfig, a client.
+    :raises UsageError: a selector that means nothing, no host at all, or two of one name.
+    :raises ValueError: an address that is none.
+    """
+    if isinstance(given, str):
+        inventory = load_inventory()
+        chosen: list[Host] = [inventory.hosts[name] for name in select(given, inventory)]
+    else:
+        chosen = list(given)
+    found: dict[str, SSHConfig | SSHClient] = {}
+    # Needed for names alone, and read once for all of them.
+    names = usual_inventory() if any(isinstance(host, str) for host in chosen) else None
+    for host in chosen:
+        reachable = _reachable(host, names)
+        known = found.setdefault(_config(reachable).id, reachable)
+        if known is not reachable and _config(known) != _config(reachable):
+            raise UsageError(f"hosts: two different ones are called {_config(known).id!r}")
+    if not found:
+        raise UsageError("hosts: there is none")
+    return list(found.values())
+
+
+def id_of(host: SSHConfig | SSHClient) -> str:
+    """The name that its health and its result are kept under."""
+    return _config(host).id
+
+
+def _reachable(host: Host, inventory: Inventory | None) -> SSHConfig | SSHClient:
+    if isinstance(host, SSHClient | SSHConfig):
+        return host
+    if isinstance(host, str):
+        found = inventory.hosts.get(host) if inventory else None
+        return SSHConfig.from_host_config(found) if found else SSHConfig.parse(host)
+    if isinstance(host, HostConfig):
+        return SSHConfig.from_host_config(host)
+    raise TypeError(f"hosts: expected a name, a config or a client, got {type(host).__name__}")
+
+
+def _config(host: SSHConfig | SSHClient) -> SSHConfig:
+    return host.config if isinstance(host, SSHClient) else host

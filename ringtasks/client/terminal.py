@@ -1,0 +1,108 @@
+"""This machine's terminal and standard input, as a remote command needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from ringtasks.ssh.link import Terminal
+
+__all__ = ["local_terminal", "piped_stdin", "terminable", "watch_size"]
+
+
+def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
+    """Our stdin where something is piped in, None where there is nothing to pass on.
+
+    :param even_terminal: pass on what is typed, too.
+    """
+    try:
+        if (os.isatty(0) and not even_terminal) or _is_null_device(0):
+            return None
+        # Unbuffered: a thread that still waits in a buffered read when the program ends would hold
+        # the buffer's lock and take the interpreter down.
+        return open(0, "rb", buffering=0, closefd=False)
+    except OSError:  # closed, as under cron
+        return None
+
+
+@contextlib.contextmanager
+def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
+    """The terminal to ask the host for, with ours in raw mode meanwhile so that keys go there.
+
+    None where no terminal is wanted. Without a terminal of our own it is of the usual 80 x 24.
+    """
+    if not wanted:
+        yield None
+        return
+    from ringtasks.ssh.link import Terminal
+
+    size = _size()
+    terminal = Terminal(os.environ.get("TERM", "xterm"), size.columns, size.lines)
+    if not (os.isatty(0) and os.isatty(1)):
+        yield terminal
+        return
+    import termios
+    import tty
+
+    saved = termios.tcgetattr(0)
+    try:
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
+        yield terminal
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+
+@contextlib.contextmanager
+def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
+    """Call ``resized`` with columns and rows whenever our terminal changes its size."""
+
+    def on_change(*_: object) -> None:
+        size = _size()
+        resized(size.columns, size.lines)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python leaves signals to the main thread
+        return
+    previous = signal.signal(signal.SIGWINCH, on_change)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, previous)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let TERM and HUP end us as Ctrl-C does: a cancelled CI job ends its remote processes, too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python leaves signals to the main thread
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    previous = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+        sys.stdout.flush()
+
+
+def _is_null_device(descriptor: int) -> bool:
+    """Whether nothing will ever come: as under CI."""
+    return os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev
+
+
+def _size() -> os.terminal_size:
+    import shutil  # it loads every compression there is
+
+    return shutil.get_terminal_size()

@@ -1,0 +1,132 @@
+"""What a setting must be: one check for each kind of value; every fault names its field.
+
+A check takes the field's place (``train: preflight: imports``) and the value as YAML has it, and
+gives the value as the program has it.
+
+:raises UsageError: each of them, where the value is not what it must be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ringtasks.errors import UsageError
+
+__all__ = [
+    "Check",
+    "checked",
+    "count",
+    "environment",
+    "expected",
+    "flag",
+    "number",
+    "share",
+    "text",
+    "texts",
+    "word",
+]
+
+#: One kind of value.
+Check = Callable[[str, Any], Any]
+
+
+def checked(place: str, given: Mapping[Any, Any], known: Mapping[str, Check]) -> dict[str, Any]:
+    """The settings of a mapping, each by its own check; those that are None are left out."""
+    found = {}
+    for name, value in given.items():
+        if name not in known:
+            from ringtasks.inventory.hosts_files import near_names
+
+            near = near_names(str(name), known)
+            meant = f"; did you mean {', '.join(near)}?" if near else ""
+            raise UsageError(f"{place}: {name}: is not a setting{meant}")
+        if value is not None:
+            found[str(name)] = known[name](f"{place}: {name}", value)
+    return found
+
+
+def expected(place: str, what: str, value: object) -> UsageError:
+    """The error for a value that is not ``what`` it must be."""
+    return UsageError(f"{place}: expected {what}, found {value!r}")
+
+
+def text(place: str, value: Any) -> str:
+    """Text that is not blank."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise expected(place, "text (in quotes, if it looks like a number)", value)
+    return value
+
+
+def word(place: str, value: Any) -> str:
+    """A word that may be part of a file's name."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", value):
+        raise expected(place, "a word of letters, digits, '_', '.' and '-'", value)
+    return value
+
+
+def flag(place: str, value: Any) -> bool:
+    """true or false."""
+    if not isinstance(value, bool):
+        raise expected(place, "true or false", value)
+    return value
+
+
+def count(at_least: int) -> Check:
+    """A whole number."""
+
+    def check(place: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise expected(place, f"a whole number, at least {at_least}", value)
+        return value
+
+    return check
+
+
+def number(what: str, *, above_zero: bool = False) -> Check:
+    """A number, finite and not below 0."""
+
+    def check(place: str, value: Any) -> float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not (value > 0 if above_zero else value >= 0) or value == float("inf"):
+            limit = "above 0" if above_zero else "not below 0"
+            raise expected(place, f"{what}, {limit}", value)
+        return float(value)
+
+    return check
+
+
+def texts(place: str, value: Any) -> tuple[str, ...]:
+    """Several texts, or one."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        raise expected(place, "a list", value)
+    return tuple(text(f"{place}[{n}]", item) for n, item in enumerate(items))
+
+
+def environment(place: str, value: Any) -> dict[str, str]:
+    """Variables by their names."""
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{place}: expected a mapping of names and values")
+    for name, setting in value.items():
+        # The value is not shown: it may be a secret.
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise expected(place, "a variable's name (letters, digits, _)", name)
+        if isinstance(setting, (bool, dict, list)) or setting is None:
+            raise UsageError(f"{place}: {name}: expected text or a number")
+    return {name: str(setting) for name, setting in value.items()}
+
+
+def share(name: str, text: int | str, whole: int) -> int:
+    """``5``, or ``"25%"`` of ``whole``, at least 1.
+
+    :raises UsageError: it is neither a whole number from 1, nor more than 0 and up to 100 per cent.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)%", str(text).strip())
+    if found and 0 < float(found[1]) <= 100:
+        return max(1, int(whole * float(found[1]) / 100))
+    is_number = not isinstance(text, bool) and re.fullmatch(r"\d+", str(text).strip())
+    if is_number and int(text) >= 1:
+        return int(text)
+    raise UsageError(f"{name}: expected a whole number from 1, or 1% to 100%, got {text!r}")

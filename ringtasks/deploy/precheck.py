@@ -1,0 +1,40 @@
+"""What a host answered when it was asked whether a deploy would work (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ringtasks.ssh.classify import printable
+
+from .records import HostState, parse_state
+
+__all__ = ["Survey", "parse_survey"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``problems`` would keep it from working; ``lacking`` are shared files that are not there.
+
+    ``free_bytes`` None: not known.
+    """
+
+    state: HostState = field(default_factory=HostState)
+    problems: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+    free_bytes: int | None = None
+
+
+def parse_survey(text: str) -> Survey:
+    """What `layout.probe` printed."""
+    said: dict[str, list[str]] = {"problem": [], "lacks": [], "free": []}
+    for line in text.splitlines():
+        kind, _, rest = line.partition(" ")
+        if kind in said:
+            said[kind].append(printable(rest))
+    free = said["free"][-1] if said["free"] else ""
+    return Survey(
+        parse_state(text),
+        tuple(said["problem"]),
+        tuple(said["lacks"]),
+        int(free) * 1024 if free.isdigit() else None,
+    )

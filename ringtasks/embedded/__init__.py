@@ -1,0 +1,1 @@
+"""Embedded demo hosts: real SSH servers on loopback, in this process."""

@@ -1,0 +1,1 @@
+"""The health of hosts and routes, and the file that keeps it."""

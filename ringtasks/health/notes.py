@@ -1,0 +1,48 @@
+"""Health that is gathered first and written later: a run on many hosts writes its file once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from .model import Outcome, SSHHealth
+
+__all__ = ["HealthNotes", "Ledger"]
+
+
+class Ledger(Protocol):
+    """What is asked about the health of hosts, and told: the health file, or notes for it."""
+
+    def get(self, name: str) -> SSHHealth:
+        """One host's health; a fresh one for a host that was never tried."""
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Count outcomes."""
+
+    def claim_probe(self, name: str, route: str | None, now: float) -> bool:
+        """Whether the caller may try the route as if it were well (`HealthStore.claim_probe`)."""
+
+
+class HealthNotes:
+    """A `Ledger` that keeps ``outcomes`` for whoever writes them.
+
+    :param known: what the health file held when the run began.
+    :param file: is asked for claims, which other processes must see at once.
+    """
+
+    def __init__(self, known: Mapping[str, SSHHealth], file: Ledger) -> None:
+        self.outcomes: list[Outcome] = []
+        self._known, self._file = known, file
+
+    def get(self, name: str) -> SSHHealth:
+        health = self._known.get(name, SSHHealth())
+        for outcome in self.outcomes:
+            if outcome.host == name:
+                health = health.after(outcome)
+        return health
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        self.outcomes += outcomes
+
+    def claim_probe(self, name: str, route: str | None, now: float) -> bool:
+        return self._file.claim_probe(name, route, now)

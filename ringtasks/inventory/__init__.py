@@ -1,0 +1,1 @@
+"""Hosts files, selection of hosts, and how to reach one (`SSHConfig`)."""

@@ -1,0 +1,220 @@
+"""How to reach one host (`SSHConfig`), and where ringtasks keeps its state.
+
+Defaults quote DESIGN: durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are
+expanded when they are used (`expand`), so a missing variable only matters to who needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ringtasks.errors import InventoryError
+
+__all__ = ["SSHConfig", "expand", "health_file", "known_hosts_file", "state_folder"]
+
+DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
+
+_VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
+
+
+@dataclass(frozen=True)
+class SSHConfig:
+    """Everything needed to reach and use one host.
+
+    The first 16 fields may be given by position, the others by keyword only.  ``host`` is the
+    public address, or ``""`` for a box that has none.  ``user`` None means what ``~/.ssh/config``
+    says, else the local user.  Durations are seconds.
+
+    :raises ValueError: a port outside 1…65535, or a duration or count below zero.
+    :raises TypeError: a field of the wrong type.
+    """
+
+    host: str
+    port: int = DEFAULT_SSH_PORT
+    user: str | None = None
+    key_path: str | None = None
+    connect_timeout: float = 10
+    command_timeout: float = 60
+    use_control_master: bool = True
+    control_persist: float = 300
+    server_alive_interval: float = 30
+    server_alive_count_max: int = 4
+    tailscale_ip: str | None = None
+    work_dir: str | None = None
+    venv_activate: str | None = None
+    cloudflare_tunnel: str | None = None
+    cloudflare_service_token_id: str | None = field(default=None, repr=False)
+    cloudflare_service_token_secret: str | None = field(default=None, repr=False)
+
+    name: str | None = field(default=None, kw_only=True)
+    """The host's name in the inventory: health and host keys are kept under it."""
+    tailscale_port: int = field(default=DEFAULT_SSH_PORT, kw_only=True)
+    ssh_host_key: str | None = field(default=None, kw_only=True)
+    """A pinned public key, ``ssh-ed25519 AAAA…``: nothing else is accepted."""
+    is_ephemeral: bool = field(default=False, kw_only=True)
+    """The key changes at every restart: it is not pinned."""
+    proxy_jump: str | None = field(default=None, kw_only=True)
+    """A jump host for the direct route: an inventory name or ``user@host:port``."""
+    embedded: bool = field(default=False, kw_only=True)
+    """Served by this process, on loopback (`ringtasks.demo`)."""
+    private_key: str | None = field(default=None, kw_only=True, repr=False)
+    """A private key's text, for keys that are never written to disk."""
+    shell: str = field(default="/bin/sh", kw_only=True)
+    """What interprets commands on the host: ``/bin/sh``, or ``bash``."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for port_field in ("port", "tailscale_port"):
+            check_port(port_field, getattr(self, port_field))
+        for duration in ("connect_timeout", "command_timeout", "control_persist"):
+            _check_not_negative(duration, getattr(self, duration))
+        for count in ("server_alive_interval", "server_alive_count_max"):
+            _check_not_negative(count, getattr(self, count))
+
+    @classmethod
+    def parse(cls, address: str) -> SSHConfig:
+        """From ``[user@]host[:port]``; an IPv6 address takes no port unless it is in brackets.
+
+        :raises ValueError: there is no host, or the port is none.
+        """
+        found = re.fullmatch(
+            r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
+            r"(?::(?P<port>\d+))?",
+            address,
+        )
+        host = found and (found["v6"] or found["host"])
+        if not found or not host or host.startswith("-"):
+            raise ValueError(f"host: expected [user@]host[:port], got {address!r}")
+        return cls(host, int(found["port"] or DEFAULT_SSH_PORT), found["user"])
+
+    @classmethod
+    def from_host_config(cls, host_config: Any) -> SSHConfig:
+        """The SSHConfig of any object that has the inventory's attribute names.
+
+        Missing attributes and None mean the default.  ``${VAR}`` in anything but the service
+        token is expanded here.
+
+        :raises InventoryError: a ``${VAR}`` that is not set.
+        """
+        given: dict[str, Any] = {}
+        for own_name, their_names in _INVENTORY_NAMES.items():
+            for their_name in their_names:
+                value = getattr(host_config, their_name, None)
+                if value is not None:
+                    given[own_name] = value
+                    break
+        host = given.get("name")
+        for own_name, value in given.items():
+            if isinstance(value, str) and own_name not in _SECRET_FIELDS:
+                given[own_name] = expand(value, host=host, field_name=own_name)
+        given.setdefault("host", "")
+        return cls(**given)
+
+    @property
+    def use_cloudflare(self) -> bool:
+        """Whether the host has a Cloudflare Access tunnel."""
+        return bool(self.cloudflare_tunnel)
+
+    @property
+    def id(self) -> str:
+        """The name that health and host keys are kept under.
+
+        The inventory's name, else the address (with the port where it is not 22), as
+        ``known_hosts`` writes it (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+        """
+        if self.name:
+            return self.name
+        host = self.host or self.tailscale_ip or self.cloudflare_tunnel or ""
+        return host if self.port == DEFAULT_SSH_PORT else f"[{host}]:{self.port}"
+
+
+def expand(value: str, *, host: str | None = None, field_name: str | None = None) -> str:
+    """``value`` with each ``${VAR}`` replaced from the environment.
+
+    :raises InventoryError: a variable is not set; the message names it, never a value.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        variable = match.group(1)
+        if variable not in os.environ:
+            raise InventoryError(
+                f"the environment variable {variable} is not set", host=host, field_name=field_name
+            )
+        return os.environ[variable]
+
+    return re.sub(_VARIABLE, replace, value) if "$" in value else value
+
+
+def check_port(field_name: str, port: object) -> None:
+    """:raises ValueError: ``port`` is not a TCP port."""
+    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
+        raise ValueError(f"{field_name}: expected a port from 1 to 65535, got {port!r}")
+
+
+def state_folder() -> Path:
+    """Where state lives: ``$XDG_STATE_HOME/ringtasks``, else ``~/.local/state/ringtasks``."""
+    return _state_folder(os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME"))
+
+
+@functools.lru_cache(maxsize=8)  # a run on many hosts asks for each of them
+def _state_folder(base: str, _home: str | None) -> Path:
+    # XDG Base Directory Specification: a relative path there is to be ignored.
+    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
+    return root / "ringtasks"
+
+
+def health_file() -> Path:
+    """The health file: ``RINGTASKS_HEALTH_FILE``, else ``health.json`` in the state folder."""
+    given = os.environ.get("RINGTASKS_HEALTH_FILE")
+    return Path(given).expanduser() if given else state_folder() / "health.json"
+
+
+def known_hosts_file() -> Path:
+    """The pinned host keys, in OpenSSH's format, one name a host whatever the route."""
+    return state_folder() / "known_hosts"
+
+
+_SECRET_FIELDS = {"cloudflare_service_token_id", "cloudflare_service_token_secret"}
+
+#: Our field -> the inventory's attribute names, the first that is set wins.
+_INVENTORY_NAMES = {
+    **{
+        f.name: (f.name,)
+        for f in fields(SSHConfig)
+        if f.name not in ("host", "port", "user", "key_path", "private_key", "shell")
+    },
+    "host": ("ssh_host",),
+    "port": ("ssh_port",),
+    "user": ("ssh_user",),
+    "key_path": ("ssh_key",),
+    "work_dir": ("work_dir", "ringrift_path"),
+}
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+}
+
+
+def _check_types(config: SSHConfig) -> None:
+    for f in fields(config):
+        value = getattr(config, f.name)
+        expected = _TYPES[str(f.type)]
+        is_stray_bool = isinstance(value, bool) and bool not in expected
+        if is_stray_bool or not isinstance(value, expected):
+            raise TypeError(f"{f.name}: expected {f.type}, got {type(value).__name__}")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"{f.name}: has a NUL character")
+
+
+def _check_not_negative(field_name: str, value: float) -> None:
+    if not value >= 0:  # also refuses NaN
+        raise ValueError(f"{field_name}: expected a number not below 0, got {value!r}")

@@ -1,0 +1,129 @@
+"""How a host is doing: its GPUs, memory, disk, load and jobs, by one command."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ringtasks.client.dialogue import Ask, Conversation, answer_to
+from ringtasks.client.ssh_client import SSHClient, last_words
+
+from .gpus import APPS_QUERY, GPU_QUERY, Gpu, parse_gpus
+from .job_cache import last_seen, remember
+from .probe import parse_probe, probe_script
+from .states import JobStatus
+
+__all__ = ["Overview", "overview_of", "parse_overview"]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """How a host is doing. Sizes are bytes; None: the host does not tell."""
+
+    host_id: str
+    gpus: tuple[Gpu, ...] = ()
+    jobs: tuple[JobStatus, ...] = ()
+    memory_total: int | None = None
+    memory_available: int | None = None
+    disk_total: int | None = None
+    disk_available: int | None = None
+    """Of the file system that the remote home is on."""
+    load: float | None = None
+    """Processes that ran or wanted to, over the last minute."""
+    cpus: int | None = None
+    clock: float | None = None
+    """The host's clock, Unix seconds."""
+    error: str | None = None
+    """Why it could not be asked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of ``inv status --json``."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        gpus = [{**vars(gpu), "pids": list(gpu.pids)} for gpu in self.gpus]
+        return {**fields, "gpus": gpus, "jobs": [job.to_dict() for job in self.jobs]}
+
+
+# macOS has no /proc: vm_stat(1) counts pages there. A driver that hangs is not waited for.
+_SCRIPT = """\
+smi() {{
+  command -v nvidia-smi >/dev/null || return
+  if command -v timeout >/dev/null; then timeout 20 nvidia-smi "$@"; else nvidia-smi "$@"; fi
+}}
+echo ringtasks-gpus:
+smi {gpus}
+echo ringtasks-apps:
+smi {apps}
+echo ringtasks-memory:
+if [ -r /proc/meminfo ]; then grep -E "^Mem(Total|Available):" /proc/meminfo
+else echo "memsize: $(sysctl -n hw.memsize)"; vm_stat; fi
+echo ringtasks-disk:
+df -Pk "$HOME" | tail -n 1
+echo ringtasks-load:
+if [ -r /proc/loadavg ]; then cat /proc/loadavg; else sysctl -n vm.loadavg; fi
+echo ringtasks-cpus:
+getconf _NPROCESSORS_ONLN
+echo ringtasks-jobs:
+{jobs}"""
+
+
+def overview_of(client: SSHClient) -> Conversation[Overview]:
+    """Ask one host; the jobs that it tells of are remembered."""
+    host_id = client.config.id
+    script = _SCRIPT.format(gpus=GPU_QUERY, apps=APPS_QUERY, jobs=probe_script())
+    answer = yield from answer_to(Ask(script))
+    if answer.error is not None or not answer.success:
+        error = answer.error or last_words(answer)
+        return Overview(host_id, jobs=last_seen(host_id, error), error=error)
+    overview = parse_overview(answer.stdout, host_id)
+    remember(host_id, overview.jobs)
+    return overview
+
+
+def parse_overview(printed: str, host_id: str) -> Overview:
+    """What the script has printed on a host."""
+    machine, _, probed = printed.partition("ringtasks-jobs:\n")
+    parts = re.split(r"^ringtasks-(\w+):\n", machine, flags=re.MULTILINE)
+    told = dict(zip(parts[1::2], parts[2::2], strict=True))
+    jobs = tuple(parse_probe(probed, host_id).values())
+    held = {gpu: job.id for job in jobs if job.state.is_live for gpu in job.gpus}
+    memory_total, memory_available = _memory(told.get("memory", ""))
+    disk = [*told.get("disk", "").split(), "", "", "", ""]
+    clock = re.search(r"^ringtasks-now:(\d+)$", probed, re.MULTILINE)
+    load = re.search(r"\d+\.\d+", told.get("load", ""))
+    return Overview(
+        host_id,
+        gpus=parse_gpus(told.get("gpus", ""), told.get("apps", ""), held),
+        jobs=jobs,
+        memory_total=memory_total,
+        memory_available=memory_available,
+        disk_total=_kibibytes(disk[1]),
+        disk_available=_kibibytes(disk[3]),
+        load=float(load.group()) if load else None,
+        cpus=_whole(told.get("cpus", "")),
+        clock=float(clock.group(1)) if clock else None,
+    )
+
+
+def _memory(printed: str) -> tuple[int | None, int | None]:
+    numbers = {
+        name.strip(): int(value)
+        for name, value in re.findall(r"^([^:\n]+):\s+(\d+)", printed, re.MULTILINE)
+    }
+    if "memsize" not in numbers:
+        return tuple(  # type: ignore[return-value]  # two of them
+            numbers[name] * 1024 if name in numbers else None
+            for name in ("MemTotal", "MemAvailable")
+        )
+    page = re.search(r"page size of (\d+) bytes", printed)
+    pages = sum(numbers.get(f"Pages {kind}", 0) for kind in ("free", "inactive", "speculative"))
+    return numbers["memsize"], pages * int(page.group(1)) if page else None
+
+
+def _kibibytes(text: str) -> int | None:
+    number = _whole(text)
+    return None if number is None else number * 1024
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() else None

@@ -1,0 +1,74 @@
+"""Which jobs were live when a host was last heard of, so that they can be named when it cannot be.
+
+A memory, not a need: the truth is on the hosts.  One file a host,
+``$XDG_STATE_HOME/ringtasks/jobs/HOST.json``, replaced whole; a damaged one is as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+from ringtasks.inventory.config import state_folder
+
+from .states import JobStatus, State
+
+__all__ = ["last_seen", "remember"]
+
+_VERSION = 1
+_FIELDS = ("id", "name", "command", "pid", "started_at", "log_file", "cwd", "by", "gpus")
+
+
+def remember(host_id: str, jobs: Iterable[JobStatus]) -> None:
+    """The host has just told of these."""
+    file = _file(host_id)
+    live = [job for job in jobs if job.state.is_live]
+    if not live and not file.exists():
+        return
+    content = {
+        "version": _VERSION,
+        "at": round(time.time(), 3),
+        "jobs": [{name: getattr(job, name) for name in _FIELDS} for job in live],
+    }
+    with contextlib.suppress(OSError):
+        _replace(file, json.dumps(content))
+
+
+def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
+    """The jobs that were live when the host was last heard of: unknown since then."""
+    try:
+        content = json.loads(_file(host_id).read_text())
+        if content["version"] != _VERSION:
+            return ()
+        return tuple(_unknown(host_id, fields, content["at"], reason) for fields in content["jobs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _unknown(host_id: str, fields: dict[str, object], at: float, reason: str) -> JobStatus:
+    known = {name: fields[name] for name in _FIELDS if fields[name] is not None}
+    status = JobStatus(host_id=host_id, state=State.UNKNOWN, **known)  # type: ignore[arg-type]  # JSON
+    return replace(status, gpus=tuple(status.gpus), since=float(at), reason=reason)
+
+
+def _file(host_id: str) -> Path:
+    return state_folder() / "jobs" / f"{quote(host_id, safe='')}.json"
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, new = tempfile.mkstemp(dir=file.parent)
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        Path(new).replace(file)
+    except OSError:
+        Path(new).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,161 @@
+"""What people and programs see: remote output, tables, JSON lines.
+
+Remote text is not trusted: only the output of a single host passes through as it is; where it
+stands beside our own words, control characters are made visible.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ringtasks.client.result import SSHResult
+
+__all__ = [
+    "JsonReporter",
+    "LabelledReporter",
+    "RawReporter",
+    "Reporter",
+    "age",
+    "json_line",
+    "repeated",
+    "say",
+    "table",
+    "visible",
+    "visible_lines",
+    "write_bytes",
+]
+
+
+class Reporter(Protocol):
+    """Shows one command on one host."""
+
+    @property
+    def on_output(self) -> Callable[[int, bytes], None] | None:
+        """Takes 1 or 2 and the bytes as they come; None: the result is to hold the output."""
+
+    def finish(self, result: SSHResult) -> None:
+        """Show how it ended."""
+
+
+def say(text: str) -> None:
+    """Our own words, on stderr."""
+    print(f"ringtasks: {text}", file=sys.stderr, flush=True)
+
+
+def json_line(fields: dict[str, Any]) -> None:
+    """One JSON object on a line of stdout."""
+    print(json.dumps(fields, ensure_ascii=False), flush=True)
+
+
+class RawReporter:
+    """One host: its output passes through untouched, as it comes."""
+
+    def on_output(self, stream: int, chunk: bytes) -> None:
+        write_bytes(stream, chunk)
+
+    def finish(self, result: SSHResult) -> None:
+        if result.error:
+            say(result.error)
+
+
+class LabelledReporter:
+    """Several hosts: whole lines, each bearing its host."""
+
+    def __init__(self, host: str) -> None:
+        self._label = f"{host}: ".encode()
+        self._partial = {1: b"", 2: b""}
+
+    def on_output(self, stream: int, chunk: bytes) -> None:
+        *whole, self._partial[stream] = (self._partial[stream] + chunk).split(b"\n")
+        for line in whole:
+            self._write_line(stream, line)
+
+    def finish(self, result: SSHResult) -> None:
+        for stream, line in self._partial.items():
+            if line:
+                self._write_line(stream, line)
+        if result.error:
+            say(result.error)
+
+    def _write_line(self, stream: int, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        write_bytes(stream, self._label + visible(text).encode() + b"\n")
+
+
+class JsonReporter:
+    """One JSON object a host: the fields of SSHResult, and ``host_id``."""
+
+    on_output = None
+
+    def finish(self, result: SSHResult) -> None:
+        json_line({"host_id": result.host, **result.to_dict()})
+
+
+def age(seconds: float) -> str:
+    """A duration in its largest unit: ``3 min``."""
+    whole = max(0, round(seconds))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
+
+
+def visible(text: str) -> str:
+    """``text`` without anything that a terminal would obey; tabs stay."""
+    return "".join(
+        char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+
+
+def visible_lines(text: str) -> str:
+    """As `visible`, of a text whose lines stay lines."""
+    return "\n".join(visible(line.rstrip("\r")) for line in text.split("\n"))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout, in colour and fitted to the width on a terminal only."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000, color_system=None)  # nothing is cut in a pipe
+    grid = Table(*columns, box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
+    for row in rows:
+        grid.add_row(*(Text(visible(str(cell))) for cell in row))
+    console.print(grid)
+
+
+def repeated(show: Callable[[], int], interval: float) -> int:
+    """Call ``show`` every ``interval`` seconds until Ctrl-C; its last answer.
+
+    On a terminal each time in the place of the time before.
+    """
+    status = 0
+    try:
+        while True:
+            if sys.stdout.isatty():
+                print("\x1b[H\x1b[2J", end="", flush=True)  # ECMA-48: CUP, ED
+            status = show()
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        return status
+
+
+def write_bytes(stream: int, chunk: bytes) -> None:
+    """``chunk`` to 1 (stdout) or 2 (stderr), after what print() has written there before."""
+    out = sys.stdout if stream == 1 else sys.stderr
+    buffer = getattr(out, "buffer", None)
+    if buffer is None:  # a text stream that a Python caller has put there
+        out.write(chunk.decode("utf-8", "replace"))
+        return
+    out.flush()
+    buffer.write(chunk)
+    buffer.flush()

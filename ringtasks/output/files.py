@@ -1,0 +1,69 @@
+"""``--outdir``: one file for each host and stream, filled as the output comes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import quote
+
+from ringtasks.errors import UsageError
+
+from .fleet_report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ringtasks.fleet import FleetResult, HostResult
+
+__all__ = ["FilesReport"]
+
+
+class FilesReport:
+    """``HOST.out`` and ``HOST.err`` below ``folder``, untouched, beside what ``shown`` shows.
+
+    A file of an earlier run is replaced when its host is reached; a host that printed nothing has
+    empty files, one that was not reached none.
+
+    :raises UsageError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, shown: Report) -> None:
+        self._folder, self._shown = folder, shown
+        self._open: dict[tuple[str, int], BinaryIO] = {}
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--outdir: {folder}: {error.strerror}") from error
+
+    @property
+    def on_output(self) -> Callable[[str, int, bytes], None] | None:
+        return None if self._shown.on_output is None else self._write_and_show
+
+    def arrived(self, found: HostResult) -> None:
+        if found.result.transport_used is not None:
+            for stream, kept in ((1, found.result.stdout_bytes), (2, found.result.stderr_bytes)):
+                self._file(found.host, stream).write(kept)
+        with self._lock:
+            own = [self._open.pop((found.host, stream), None) for stream in (1, 2)]
+        for file in own:
+            if file is not None:
+                file.close()
+        self._shown.arrived(found)
+
+    def finish(self, result: FleetResult) -> None:
+        self._shown.finish(result)
+
+    def _write_and_show(self, host: str, stream: int, chunk: bytes) -> None:
+        self._file(host, stream).write(chunk)
+        if self._shown.on_output is not None:
+            self._shown.on_output(host, stream, chunk)
+
+    def _file(self, host: str, stream: int) -> BinaryIO:
+        with self._lock:
+            if (host, stream) not in self._open:
+                kind = "out" if stream == 1 else "err"
+                path = self._folder / f"{quote(host, safe='@:[]+')}.{kind}"
+                self._open[host, stream] = path.open("wb", buffering=0)
+            return self._open[host, stream]

@@ -1,0 +1,135 @@
+"""GitHub Actions: annotations, groups and the summary of a step.
+
+Commands are lines that the runner obeys, on stdout and stderr alike (docs.github.com, "Workflow
+commands for GitHub Actions"; escapes as in ``ActionCommand.cs`` of actions/runner).  They go to
+stderr, where ``--json`` has nothing.
+
+What hosts print must not be obeyed.  The runner takes ``::name::`` at the beginning of a line
+after white space, but ``##[name]`` *anywhere* in it: a host's name in front is no protection.  So
+lines are made harmless one by one.  ``::stop-commands::`` would need all lines in one order, but
+the runner reads stdout and stderr each by itself; and it stops our own commands too.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .display import visible, visible_lines
+
+if TYPE_CHECKING:
+    from ringtasks.deploy.report import DeployReport, HostReport
+
+__all__ = ["command", "faults", "harmless", "is_active", "summary", "write_summary"]
+
+#: "Job summaries are isolated between steps … limited to 1 MiB": more is not shown at all.
+_MAX_SUMMARY_BYTES = 1024 * 1024
+#: "10 warning annotations, 10 error annotations … per step": of more, GitHub picks the first.
+_MAX_ANNOTATIONS = 10
+
+# .NET compares by culture, and passes over what has no weight there, such as zero-width characters:
+# here everything beyond ASCII is passed over.  And its lines end at a "\r" too.
+_LEGACY = re.compile(r"#(?=[^ -~]*#[^ -~]*\[)")
+_COMMAND = re.compile(r"(?:^|(?<=[\r\n]))(?=[^!-~\r\n]*:[^!-~\r\n]*:)")
+
+
+def is_active(environ: Mapping[str, str]) -> bool:
+    """Whether a runner of GitHub Actions reads our output."""
+    return environ.get("GITHUB_ACTIONS") == "true"
+
+
+def command(name: str, message: str = "", **properties: str) -> str:
+    """A line that the runner obeys: ``group``, ``endgroup``, ``error``, ``add-mask`` …"""
+    given = ",".join(f"{key}={_escaped_property(value)}" for key, value in properties.items())
+    return f"::{name}{' ' + given if given else ''}::{_escaped(message)}"
+
+
+def harmless(text: str) -> str:
+    """Remote text, of one line or many, that the runner will not obey; the rest stays."""
+    return _COMMAND.sub("| ", _LEGACY.sub("# ", text))
+
+
+def faults(report: DeployReport) -> list[str]:
+    """What went wrong, alike hosts together; what GitHub would leave out is counted."""
+    from ringtasks.fleet.folding import groups_of  # while nobody waits any more
+
+    failed = [host for host in report.hosts if host.error]
+    groups = groups_of(failed, lambda host: host.host, lambda host: (host.standing, host.error))
+    shown = groups if len(groups) <= _MAX_ANNOTATIONS else groups[: _MAX_ANNOTATIONS - 1]
+    told = [
+        _error(failed[own.first].error or "", f"{own}: {failed[own.first].standing}")
+        for own in shown
+    ]
+    if len(groups) > len(shown):
+        left = sum(len(own.hosts) for own in groups[len(shown) :])
+        told.append(_error(f"{left} more hosts failed: see the summary of this step"))
+    return told
+
+
+def summary(report: DeployReport, limit_bytes: int = _MAX_SUMMARY_BYTES) -> str:
+    """Markdown: a table of the hosts, cut to ``limit_bytes`` by whole hosts, failed ones first."""
+    rows = [_row(host) for host in sorted(report.hosts, key=lambda host: host.success)]
+    lines = [*_heading(report), "| host | stands | before | now | time | error |"]
+    lines.append("| --- | --- | --- | --- | ---: | --- |")
+    left = limit_bytes - _size(lines) - 100  # of bytes, for the note below
+    for number, row in enumerate(rows):
+        left -= _size([row])
+        if left < 0:
+            lines += ["", f"… and {len(rows) - number} hosts more."]
+            break
+        lines.append(row)
+    return "\n".join(lines) + "\n\n"
+
+
+def write_summary(report: DeployReport, environ: Mapping[str, str]) -> None:
+    """Add it to the step's summary, where there is one, within what is left of its limit.
+
+    :raises OSError: the file that GitHub has named cannot be written.
+    """
+    name = environ.get("GITHUB_STEP_SUMMARY")
+    if name:
+        with Path(name).open("a", encoding="utf-8") as file:
+            file.write(summary(report, _MAX_SUMMARY_BYTES - file.tell()))
+
+
+def _error(message: str, title: str = "Deploy failed") -> str:
+    return command("error", visible_lines(message), title=visible(title))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escaped_property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _heading(report: DeployReport) -> list[str]:
+    done = sum(host.success for host in report.hosts)
+    what = f"{report.action} {report.release}".strip()
+    mark = "✅" if report else "❌"
+    lines = [f"### {mark} {_plain(what)}: {done} of {len(report.hosts)} hosts", ""]
+    told = [f"Revision {_plain(report.revision)}"] if report.revision else []
+    told += [f"by {_plain(report.who)}"] if report.who else []
+    told.append(f"in {report.elapsed_ms / 1000:.1f} s")
+    told += ["interrupted"] if report.is_interrupted else []
+    return [*lines, ", ".join(told) + ".", ""]
+
+
+def _row(host: HostReport) -> str:
+    cells = [host.host, str(host.standing), host.previous or "–", host.current or "–"]
+    cells += [f"{host.elapsed_ms / 1000:.1f} s", host.error or ""]
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """Text that means only itself in Markdown, in a table and in HTML."""
+    one_line = " ".join(visible(line) for line in text.split("\n")).strip()
+    return "".join(f"&#{ord(char)};" if char in string.punctuation else char for char in one_line)
+
+
+def _size(lines: Iterable[str]) -> int:
+    return sum(len(line.encode()) + 1 for line in lines)

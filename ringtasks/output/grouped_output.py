@@ -1,0 +1,92 @@
+"""Equal outputs once, under the folded names of their hosts; and who differs from the majority."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringtasks.fleet.folding import Group, difference, folded, groups_of
+
+from .display import visible
+from .screen import Screen
+
+if TYPE_CHECKING:
+    from ringtasks.client.result import SSHResult
+    from ringtasks.fleet import FleetResult, HostResult
+
+__all__ = ["DiffReport", "FoldReport"]
+
+_RULE = "-" * 15  # as clush(1) prints it
+
+
+class FoldReport:
+    """At the end, each different output once: the most frequent first."""
+
+    on_output = None
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def arrived(self, found: HostResult) -> None:
+        """Nothing is shown before the end."""
+
+    def finish(self, result: FleetResult) -> None:
+        answered = _answered(result)
+        for group in _groups(answered):
+            show_group(self._screen, group, answered[group.first])
+
+
+class DiffReport:
+    """At the end, the most frequent output, and what each other differs in from it."""
+
+    on_output = None
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def arrived(self, found: HostResult) -> None:
+        """Nothing is shown before the end."""
+
+    def finish(self, result: FleetResult) -> None:
+        answered = _answered(result)
+        if not answered:
+            return
+        majority, *others = _groups(answered)
+        show_group(self._screen, majority, answered[majority.first])
+        for group in others:
+            ours, theirs = answered[majority.first].result, answered[group.first].result
+            text = difference(_all_of(ours), _all_of(theirs), str(majority), str(group))
+            self._screen.write(1, _printable(text))
+
+
+def show_group(screen: Screen, group: Group, found: HostResult) -> None:
+    """One output under its hosts: the heading where the output goes, which is on stdout."""
+    result = found.result
+    heading = folded(group.hosts)
+    if found.reason:
+        heading += f": {found.reason}"
+    screen.write(1, _printable(f"{_RULE}\n{heading}\n{_RULE}"))
+    for stream, text in ((1, result.stdout), (2, result.stderr)):
+        if text:
+            screen.write(stream, _printable(text.removesuffix("\n")))
+
+
+def _answered(result: FleetResult) -> list[HostResult]:
+    """Those whose command has run; of the others the summary tells."""
+    return [found for found in result if found.result.transport_used is not None]
+
+
+def _groups(answered: list[HostResult]) -> list[Group]:
+    return groups_of(
+        answered,
+        lambda found: found.host,
+        lambda found: (found.result.stdout, found.result.stderr, found.reason),
+    )
+
+
+def _all_of(result: SSHResult) -> str:
+    return result.stdout + result.stderr + (f"[{result.error}]\n" if result.error else "")
+
+
+def _printable(text: str) -> bytes:
+    lines = (visible(line.rstrip("\r")) for line in text.split("\n"))
+    return "\n".join(lines).encode() + b"\n"

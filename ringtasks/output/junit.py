@@ -1,0 +1,141 @@
+"""JUnit XML of a rollout, for the test reports of GitLab, Jenkins and GitHub's report actions.
+
+There is no standard of it; this holds what those three read.  One test suite, named for the action
+alone, and one test case for each step on each host: they tell tests of one run from those of the
+run before by suite, class and name, so that no release and no time may stand in these.  GitLab
+shows the text of a ``failure`` but neither its ``message`` nor any ``system-out``
+(``lib/gitlab/ci/parsers/test/junit.rb``): what a failed command has printed stands in that text.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ringtasks.deploy.report import Standing
+from ringtasks.errors import UsageError
+
+from .display import visible, visible_lines
+
+if TYPE_CHECKING:
+    from ringtasks.deploy.report import DeployReport, HostReport, StepReport
+
+__all__ = ["junit", "prepare_junit", "write_junit"]
+
+#: A host with this returncode was not reached, or its outcome is unknown.
+_LINK_LOST = 255
+
+
+def junit(report: DeployReport) -> str:
+    """The whole file; remote text in it is made visible, so that it is always well-formed."""
+    suite = ET.Element("testsuite", name=visible(report.action))
+    properties = ET.SubElement(suite, "properties")
+    for name in ("release", "revision", "who", "link"):
+        value = visible(getattr(report, name))
+        ET.SubElement(properties, "property", name=name, value=value)
+    for host in report.hosts:
+        _add_host(suite, host)
+    _count(suite, report.elapsed_ms)
+    root = ET.Element("testsuites", {**suite.attrib, "name": "ringtasks"})
+    root.append(suite)
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def prepare_junit(path: Path) -> None:
+    """See that `write_junit` will work, before anything is deployed; makes the folder.
+
+    :raises UsageError: ``path`` is a folder, or its own cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(None, "is a folder; give a file in it", str(path))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _cannot(path, error) from error
+
+
+def write_junit(path: Path, report: DeployReport) -> None:
+    """Write the file, making its folder; a reader sees the old file or the whole new one.
+
+    :raises UsageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, junit(report).encode())
+    except OSError as error:
+        raise _cannot(path, error) from error
+
+
+def _add_host(suite: ET.Element, host: HostReport) -> None:
+    for step, name in zip(host.steps, _names(host.steps), strict=True):
+        case = _case(suite, host.host, name, step.elapsed_ms)
+        if step.error is not None:
+            _add_fault(case, host, step.error, step.output)
+        elif step.output:
+            ET.SubElement(case, "system-out").text = visible_lines(step.output)
+    if host.error and not _has_failed(host.steps):
+        _add_fault(_case(suite, host.host, "deploy", 0.0), host, host.error, "")
+    if not host.error and host.standing in (Standing.UNTOUCHED, Standing.STAGED):
+        case = _case(suite, host.host, "switch", 0.0)
+        ET.SubElement(case, "skipped", message=str(host.standing))
+
+
+def _case(suite: ET.Element, host: str, name: str, elapsed_ms: float) -> ET.Element:
+    attributes = {"classname": visible(host), "name": visible(name), "time": _seconds(elapsed_ms)}
+    return ET.SubElement(suite, "testcase", attributes)
+
+
+def _names(steps: list[StepReport]) -> Iterator[str]:
+    """Of the cases; a step that was done again has a number: ``switch``, ``switch 2``."""
+    times = Counter[str]()
+    for step in steps:
+        times[step.name] += 1
+        yield step.name if times[step.name] == 1 else f"{step.name} {times[step.name]}"
+
+
+def _add_fault(case: ET.Element, host: HostReport, error: str, output: str) -> None:
+    """``failure`` for a command that failed; ``error`` where we cannot know."""
+    tag = "error" if host.returncode == _LINK_LOST else "failure"
+    fault = ET.SubElement(case, tag, message=visible(error), type=visible(str(host.standing)))
+    parts = [error, *([output] * bool(output)), f"{host.host}: {host.standing}"]
+    fault.text = visible_lines("\n\n".join(parts))
+
+
+def _has_failed(steps: list[StepReport]) -> bool:
+    return any(step.error is not None for step in steps)
+
+
+def _count(suite: ET.Element, elapsed_ms: float) -> None:
+    counts = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
+    for attribute, tag in counts.items():
+        suite.set(attribute, str(sum(1 for _ in suite.iter(tag))))
+    suite.set("time", _seconds(elapsed_ms))
+
+
+def _seconds(elapsed_ms: float) -> str:
+    return f"{elapsed_ms / 1000:.3f}"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            # mkstemp makes it for its owner alone; the step that uploads it may be another user.
+            os.fchmod(descriptor, 0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _cannot(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"--junit {path}: {error.strerror or error}")

@@ -1,0 +1,62 @@
+"""Each line with its host in front, as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .display import visible
+from .screen import Screen
+
+if TYPE_CHECKING:
+    from ringtasks.fleet import FleetResult, HostResult
+
+__all__ = ["LineReport"]
+
+#: A line that is longer is shown in pieces: somebody who sends no newline costs no memory.
+_MAX_LINE_BYTES = 64 * 1024
+#: The foreground colours that are legible on black and on white (ECMA-48, SGR).
+_COLOURS = (36, 32, 35, 33, 34, 96, 92, 95)
+
+
+class LineReport:
+    """Whole lines, each bearing its host's name; never two hosts' on one line."""
+
+    def __init__(self, screen: Screen, hosts: Sequence[str]) -> None:
+        self._screen = screen
+        self._labels = {host: _label(host, i, screen.has_colour) for i, host in enumerate(hosts)}
+        self._partial: dict[tuple[str, int], bytes] = {}
+
+    def on_output(self, host: str, stream: int, chunk: bytes) -> None:
+        """Show what is whole of it; one host's output comes in one thread."""
+        *whole, rest = (self._partial.pop((host, stream), b"") + chunk).split(b"\n")
+        if len(rest) > _MAX_LINE_BYTES:
+            whole, rest = [*whole, rest], b""
+        if rest:
+            self._partial[host, stream] = rest
+        if whole:
+            self._show(host, stream, whole)
+
+    def arrived(self, found: HostResult) -> None:
+        for stream in (1, 2):
+            rest = self._partial.pop((found.host, stream), b"")
+            if rest:
+                self._show(found.host, stream, [rest])
+
+    def finish(self, result: FleetResult) -> None:
+        """Everything was shown."""
+
+    def _show(self, host: str, stream: int, lines: Sequence[bytes]) -> None:
+        label = self._labels[host]
+        shown = [
+            label + visible(line.decode("utf-8", "replace").rstrip("\r")).encode() + b"\n"
+            for line in lines
+        ]
+        self._screen.write(stream, b"".join(shown))
+
+
+def _label(host: str, index: int, has_colour: bool) -> bytes:
+    name = visible(host)
+    if not has_colour:
+        return f"{name}: ".encode()
+    return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{name}:\x1b[0m ".encode()

@@ -1,0 +1,43 @@
+"""Which curves of which runs are drawn, and under what labels.  Pure."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+from ringtasks.errors import UsageError
+from ringtasks.training.curves import Curve, Curves
+
+__all__ = ["select_curves"]
+
+
+def select_curves(sources: Mapping[str, Curves], metric: str | None) -> dict[str, Curve]:
+    """The wanted curves by label: the run where only its metric is drawn, else both.
+
+    :param metric: names or globs, joined by commas, in any case; None: the first of each run.
+    :raises UsageError: nothing matches; it tells which metrics there are.
+    """
+    patterns = [each.strip().lower() for each in (metric or "").split(",") if each.strip()]
+    chosen = [
+        (run, name)
+        for run, curves in sources.items()
+        for name in (_matching(curves.names, patterns) if patterns else curves.names[:1])
+    ]
+    if not chosen:
+        known = sorted({name for curves in sources.values() for name in curves.names})
+        if not known:
+            raise UsageError(f"no metrics in the log of {', '.join(sources)}, such as 'loss=0.12'")
+        raise UsageError(f"--metric {metric}: no such metric; there are: {', '.join(known)}")
+    return {_label(run, name, chosen): sources[run].curve(name) for run, name in chosen}
+
+
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatch(name.lower(), p) for p in patterns)]
+
+
+def _label(run: str, name: str, chosen: Sequence[tuple[str, str]]) -> str:
+    metrics = {name for _, name in chosen}
+    runs = {run for run, _ in chosen}
+    if len(runs) == 1:
+        return name
+    return run if len(metrics) == 1 else f"{run} {name}"

@@ -1,0 +1,127 @@
+"""A rollout as people watch it: its steps as they end, and in the end what stands where.
+
+All of it goes to stderr; where GitHub Actions reads it, in groups, with annotations.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from ringtasks.common.redaction import MIN_LENGTH
+from ringtasks.deploy.report import DeployReport, HostReport, Standing, StepReport
+from ringtasks.deploy.rollout import Action
+
+from . import display, github
+from .screen import Screen
+
+__all__ = ["RolloutView"]
+
+#: What a line of output may have before it is shown without its end.
+_MAX_LINE_BYTES = 64 * 1024
+#: Steps of our own, which nobody has to hear of where they are well.
+_QUIET = ("survey", "lock", "unlock")
+
+
+class RolloutView:
+    """Shows a rollout; its methods may be called from any thread.
+
+    :param is_verbose: show what the commands print, as they do.
+    :param environ: of a CI, perhaps.
+    """
+
+    def __init__(
+        self, *, is_verbose: bool = False, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.conceal: Callable[[str], str] = str
+        self._environ = environ or {}
+        self._in_github = github.is_active(self._environ)
+        self._is_verbose = is_verbose
+        self._screen = Screen()
+        self._lock = threading.Lock()
+        self._partial: dict[str, bytes] = {}
+
+    def began(self, report: DeployReport, secrets: Sequence[str]) -> None:
+        """Before the first step."""
+        for secret in secrets:
+            if len(secret) >= MIN_LENGTH:
+                self._tell_github(github.command("add-mask", secret))
+        self.say(f"{report.action} {report.release} by {report.who}: {_hosts(len(report.hosts))}")
+
+    def action_began(self, action: Action, hosts: Sequence[str]) -> None:
+        self._tell_github(github.command("group", f"{action.value}: {_hosts(len(hosts))}"))
+
+    def action_ended(self, action: Action) -> None:
+        self._tell_github(github.command("endgroup"))
+
+    def output(self, host: str, chunk: bytes) -> None:
+        if not self._is_verbose:
+            return
+        with self._lock:
+            *whole, rest = (self._partial.pop(host, b"") + chunk).split(b"\n")
+            if len(rest) > _MAX_LINE_BYTES:
+                whole, rest = [*whole, rest], b""
+            if rest:
+                self._partial[host] = rest
+        for line in whole:
+            self._show(host, line.decode("utf-8", "replace"))
+
+    def step_ended(self, host: str, step: StepReport) -> None:
+        rest = self._partial.pop(host, b"")
+        if rest:
+            self._show(host, rest.decode("utf-8", "replace"))
+        if step.error is None:
+            if step.name in _QUIET:
+                return
+            self._show(host, f"{step.name}: {step.elapsed_ms / 1000:.2f} s")
+            return
+        if not self._is_verbose:
+            for line in step.output.splitlines():
+                self._show(host, line)
+        self._show(host, f"{step.name}: FAILED: {step.error}")
+
+    def say(self, text: str) -> None:
+        self._print(f"ringtasks: {display.visible(text)}")
+
+    def ended(self, report: DeployReport) -> None:
+        """What stands where."""
+        from ringtasks.fleet.folding import groups_of  # while nobody waits any more
+
+        for standing in Standing:
+            own = [host for host in report.hosts if host.standing is standing]
+            for group in groups_of(own, lambda host: host.host, _fate):
+                self.say(f"{group}: {_fate(own[group.first])}")
+        good = sum(host.success for host in report.hosts)
+        self.say(
+            f"{report.action} {report.release}: {good} of {_hosts(len(report.hosts))} "
+            f"in {report.elapsed_ms / 1000:.1f} s"
+        )
+        if self._in_github:
+            for line in github.faults(report):
+                self._tell_github(line)
+            try:
+                github.write_summary(report, self._environ)
+            except OSError as error:
+                self.say(f"warning: the step summary cannot be written: {error.strerror}")
+
+    def _show(self, host: str, line: str) -> None:
+        self._print(display.visible(f"{host}: {self.conceal(line.rstrip())}"))
+
+    def _print(self, line: str) -> None:
+        """What may hold words of a host: they are nothing that GitHub's runner obeys."""
+        shown = github.harmless(line) if self._in_github else line
+        self._screen.write(2, shown.encode() + b"\n")
+
+    def _tell_github(self, command: str) -> None:
+        if self._in_github:
+            self._screen.write(2, command.encode() + b"\n")
+
+
+def _fate(host: HostReport) -> str:
+    stands = f"; current is {host.current or 'nothing'}"
+    error = f": {host.error}" if host.error else ""
+    return f"{host.standing}{stands}{error}"
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host{'s' * (count != 1)}"

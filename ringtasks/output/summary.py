@@ -1,0 +1,38 @@
+"""The end of a run in a few lines: how many, and of those that did not succeed who and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ringtasks.fleet.folding import groups_of
+from ringtasks.fleet.results import State
+
+from .display import visible
+
+if TYPE_CHECKING:
+    from ringtasks.fleet import FleetResult
+
+__all__ = ["summary"]
+
+
+def summary(result: FleetResult) -> list[str]:
+    """Its lines; one where all succeeded by the first route."""
+    counts = [(state, len(result.of(state))) for state in State]
+    told = ", ".join(f"{count} {state}" for state, count in counts if count)
+    hosts = f"{len(result)} host{'s' * (len(result) != 1)}"
+    lines = [f"{hosts} in {result.elapsed_ms / 1000:.1f} s: {told}"]
+    for state in State:
+        if state is not State.SUCCEEDED:
+            own = result.of(state)
+            for group in groups_of(own, lambda found: found.host, lambda found: found.reason):
+                lines.append(_line(f"{state}: {group}", own[group.first].reason))
+    by_detour = [found for found in result if found.detour]
+    for group in groups_of(by_detour, lambda found: found.host, lambda found: found.detour):
+        lines.append(_line(str(group), by_detour[group.first].detour))
+    if result.of(State.UNREACHABLE):
+        lines.append("  'inv check --host …' tells more of a host that was not reached")
+    return lines
+
+
+def _line(what: str, why: str) -> str:
+    return visible("  " + f"{what}: {' '.join(why.split())}")

@@ -1,0 +1,164 @@
+"""What people see while a run goes on: its log, and on a terminal its progress and a small plot.
+
+Remote text is not trusted: only the log of a single host that goes to no terminal, or a file, is
+passed on as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from ringtasks.jobs import Lines
+from ringtasks.training.curves import Curves
+
+from .display import say, visible, write_bytes
+from .plots import terminal
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["LiveView", "PlainView", "View", "for_terminal"]
+
+_PLOT_LINES = 6
+_REFRESH_INTERVAL = 0.25  # seconds
+
+
+class View(Protocol):
+    """Shows a run; usable with ``with``. ``host`` is None where there is only one."""
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def log(self, chunk: bytes, host: str | None) -> None:
+        """Show what the run has printed."""
+
+    def say(self, text: str) -> None:
+        """Show words of our own."""
+
+
+class PlainView:
+    """The log as it comes, on stdout; our own words on stderr."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, Lines] = {}
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for host, lines in self._lines.items():
+            self._print(host, lines.end())
+
+    def log(self, chunk: bytes, host: str | None) -> None:
+        if host is None:
+            write_bytes(1, chunk)
+        else:
+            self._print(host, self._lines.setdefault(host, Lines()).add(chunk))
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    def _print(self, host: str, lines: Iterable[bytes]) -> None:
+        text = "".join(f"{host}: {visible(line.decode('utf-8', 'replace'))}\n" for line in lines)
+        write_bytes(1, text.encode())
+
+
+class LiveView:
+    """Below the log, redrawn in place: how far the run is, and its first metric as a plot."""
+
+    def __init__(self, curves: Curves, title: str) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._curves, self._title = curves, title
+        self._lines: dict[str | None, Lines] = {}
+        self._drawn_at = 0.0
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._draw,
+            auto_refresh=False,  # that would read the curves from another thread
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> LiveView:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for host, lines in self._lines.items():
+            self._print(host, lines.end())
+        self._live.__exit__(kind, error, traceback)
+
+    def log(self, chunk: bytes, host: str | None) -> None:
+        self._print(host, self._lines.setdefault(host, Lines()).add(chunk))
+        now = time.monotonic()
+        if now - self._drawn_at >= _REFRESH_INTERVAL:
+            self._drawn_at = now
+            self._live.refresh()
+
+    def say(self, text: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(f"ringtasks: {visible(text)}", style="dim"))
+
+    def _print(self, host: str | None, lines: Iterable[bytes]) -> None:
+        from rich.text import Text
+
+        label = Text(f"{host}: ", style="cyan") if host is not None else Text()
+        for line in lines:
+            text = Text(visible(line.decode("utf-8", "replace")))
+            self._console.print(label + text, soft_wrap=True)
+
+    def _draw(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        row = Table.grid(padding=(0, 1))
+        progress, fraction = self._curves.progress, self._curves.fraction
+        cells: list[RenderableType] = [Text(self._title, style="bold")]
+        if fraction is not None:
+            cells.append(ProgressBar(total=1.0, completed=fraction, width=30))
+        if progress is not None:
+            total = f"/{progress.total:g}" if progress.total else ""
+            cells.append(Text(f"{progress.unit} {progress.done:g}{total}".strip()))
+        names = self._curves.names
+        cells += [
+            Text(f"{visible(name)} {terminal.short(self._curves.latest(name))}")
+            for name in names[:3]
+        ]
+        row.add_row(*cells)
+        if not names:
+            return row
+        curve = self._curves.curve(names[0])
+        if len(curve.ys) < 2:
+            return row
+        width = min(self._console.width, 100)
+        lines = terminal.draw(curve, width, _PLOT_LINES)
+        return Group(row, *(Text(line, no_wrap=True) for line in lines))
+
+
+def for_terminal(curves: Curves, title: str) -> View:
+    """The view that suits this machine's stdout."""
+    encoding = (sys.stdout.encoding or "").lower()
+    if sys.stdout.isatty() and sys.stderr.isatty() and encoding.startswith("utf"):
+        return LiveView(curves, title)
+    return PlainView()

@@ -1,0 +1,1 @@
+"""What runs on hosts: scripts, launchers, quoting and paths. Pure text."""

@@ -1,0 +1,1 @@
+"""Reaching a host: routes, dialling, host keys, and the two kinds of link."""

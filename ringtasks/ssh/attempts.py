@@ -1,0 +1,160 @@
+"""Getting to a host's door: its routes in the order of their health, dialled one after the other.
+
+An Approach knows what has failed.  Whoever logs in asks it for a door (`next_door`), and tells it
+when that one was refused; then it goes on with the routes that are left.  It needs no Paramiko, so
+a short-lived program can send it ahead (`begin`) while it still loads what it logs in with.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError
+from ringtasks.health.model import Outcome, RouteOutcome, order_routes
+from ringtasks.health.notes import Ledger
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.config import SSHConfig
+
+from .dialing import Dialled, Gateway, dial
+from .routes import Route, only, routes_of
+
+__all__ = ["Approach", "outcome"]
+
+
+class Approach:
+    """One try at reaching one host, within ``config.connect_timeout`` seconds from its making.
+
+    :param transport: use this route only.
+    :param ledger: knows the health of the routes; None: the health file.
+    :raises UsageError: the host has no such route, or a proxy setting makes no sense.
+    """
+
+    def __init__(
+        self, config: SSHConfig, transport: str | None = None, ledger: Ledger | None = None
+    ) -> None:
+        self.config = config
+        self.failures: list[RouteError] = []
+        self._ledger = ledger
+        self._deadline = time.monotonic() + config.connect_timeout
+        self._routes = _by_health(config.id, _chosen(config, transport), ledger)
+        self._overtaken: tuple[RouteError, ...] = ()
+        self._ahead: _Ahead | None = None
+
+    def begin(self) -> None:
+        """Start dialling in the background, for the first `next_door`."""
+        self._ahead = _Ahead(self._dial)
+
+    def next_door(self, gateway: Gateway | None = None) -> Dialled:
+        """The stream of the first route that shows an SSH banner.
+
+        :raises UnreachableError: every route has failed; its ``failures`` say why, in order.
+        :raises UsageError: every route has failed, one of them for the caller's own mistake.
+        """
+        if not self._routes:
+            raise UnreachableError(self.config.id, tuple(self.failures))
+        ahead, self._ahead = self._ahead, None
+        try:
+            dialled = ahead.result() if ahead else self._dial(gateway)
+        except UnreachableError as error:
+            everything = (*self.failures, *error.failures)
+            raise UnreachableError(self.config.id, everything) from error
+        # What was overtaken has not failed for good: it is wanted if this one is refused.
+        self._overtaken = tuple(f for f in dialled.failures if f.reason is Reason.OVERTAKEN)
+        self._give_up(*(f for f in dialled.failures if f.reason is not Reason.OVERTAKEN))
+        return dialled
+
+    def refused(self, error: RouteError) -> None:
+        """The door that was found leads nowhere: not this way again."""
+        self._overtaken = ()
+        self._give_up(error)
+
+    def arrived(self) -> tuple[RouteError, ...]:
+        """Every route that did worse than the one that works."""
+        return (*self.failures, *self._overtaken)
+
+    def remaining(self) -> float:
+        """Seconds left; never quite 0, since that means "no limit" to some."""
+        return max(0.05, self._deadline - time.monotonic())
+
+    def record(self, outcome: Outcome) -> None:
+        """Note what was learned of another host on the way: a jump host."""
+        (self._ledger or HealthStore()).record([outcome])
+
+    def abandon(self) -> None:
+        """Close what `begin` has opened, if nobody has taken it."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.discard()
+
+    def _dial(self, gateway: Gateway | None = None) -> Dialled:
+        return dial(self.config.id, self._routes, self.remaining(), gateway=gateway)
+
+    def _give_up(self, *errors: RouteError) -> None:
+        self.failures += errors
+        gone = {error.route for error in errors}
+        self._routes = [route for route in self._routes if route.name not in gone]
+
+
+def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Outcome:
+    """What a try to reach ``host`` has taught, for the health file; ``used`` None: none worked."""
+    routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
+    if used is not None:
+        routes.append(RouteOutcome(used, success=True))
+    reason = "" if used is not None else UnreachableError(host, failures).reason
+    return Outcome(host, success=used is not None, reason=reason, routes=tuple(routes))
+
+
+class _Ahead:
+    """A dial that runs in a thread of its own."""
+
+    def __init__(self, start: Callable[[], Dialled]) -> None:
+        self._start = start
+        self._dialled: Dialled | None = None
+        self._error: RingtasksError | None = None
+        self._thread = threading.Thread(target=self._run, name="ringtasks-dial-ahead", daemon=True)
+        self._thread.start()
+
+    def result(self) -> Dialled:
+        self._thread.join()
+        if self._dialled is None:
+            raise self._error or RuntimeError("dialling ahead failed")
+        return self._dialled
+
+    def discard(self) -> None:
+        """Close the stream as soon as there is one, without waiting for it."""
+
+        def close() -> None:
+            self._thread.join()
+            if self._dialled is not None:
+                self._dialled.stream.close()
+
+        threading.Thread(target=close, name="ringtasks-dial-discard", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._dialled = self._start()
+        except RingtasksError as error:
+            self._error = error
+
+
+def _chosen(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
+    routes = routes_of(config, os.environ)
+    return only(routes, transport, config.id) if transport else routes
+
+
+def _by_health(host: str, routes: tuple[Route, ...], ledger: Ledger | None) -> list[Route]:
+    """``routes`` with those that have been failing at the back."""
+    if len(routes) < 2:
+        return list(routes)
+    by_name = {route.name: route for route in routes}
+    now = time.time()
+    store = ledger or HealthStore()
+    known = store.get(host).transports
+    first, *others = order_routes(list(by_name), known, now)
+    is_recovering = first in known and known[first].route_state_at(now) == "half_open"
+    if is_recovering and not store.claim_probe(host, first, now):
+        first, *others = *others, first  # somebody else is finding out whether it is back
+    return [by_name[name] for name in (first, *others)]

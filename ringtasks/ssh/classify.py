@@ -1,0 +1,63 @@
+"""One door for foreign errors on the way to a host: what Python, Paramiko and the system raise.
+
+Matching is by type and errno, and by Paramiko's text only where it has no type (``SSHException``).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from ringtasks.errors import Reason
+
+__all__ = ["classify", "printable"]
+
+#: What sshd says to whom it drops (its sshd.c, drop_connection).
+_OVERLOADED = "Exceeded MaxStartups"
+
+_BY_ERRNO = {
+    errno.ECONNREFUSED: Reason.REFUSED,
+    errno.EHOSTUNREACH: Reason.NO_ROUTE,
+    errno.ENETUNREACH: Reason.NO_ROUTE,
+    errno.EHOSTDOWN: Reason.NO_ROUTE,
+    errno.EADDRNOTAVAIL: Reason.NO_ROUTE,
+    errno.ENETDOWN: Reason.NO_ROUTE,
+    errno.EACCES: Reason.NO_ROUTE,  # a local firewall's REJECT
+    errno.EPERM: Reason.NO_ROUTE,
+    errno.ECONNRESET: Reason.RESET,
+    errno.EPIPE: Reason.RESET,
+    errno.ECONNABORTED: Reason.RESET,
+    errno.ETIMEDOUT: Reason.TIMED_OUT,
+}
+
+
+def classify(error: BaseException) -> tuple[Reason, str]:
+    """Why a route failed, and the evidence, from what its attempt raised before the log-in."""
+    from .banner import NotSSHError  # `printable` is on the way of every command
+
+    evidence = _text(error)
+    if isinstance(error, socket.gaierror):
+        return Reason.NAME_NOT_FOUND, evidence
+    if isinstance(error, NotSSHError) and _OVERLOADED in evidence:
+        return Reason.OVERLOADED, f"it answered {evidence!r}"
+    if isinstance(error, NotSSHError):
+        return Reason.NOT_SSH, f"it answered {evidence!r}"
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return Reason.TIMED_OUT, evidence
+    if isinstance(error, EOFError):
+        return Reason.RESET, evidence or "closed by the host"
+    if isinstance(error, OSError) and error.errno in _BY_ERRNO:
+        return _BY_ERRNO[error.errno], evidence
+    return Reason.KEY_EXCHANGE, evidence
+
+
+def printable(text: str) -> str:
+    """Foreign text on one line, without control characters that a terminal would obey."""
+    folded = " ".join(text.split())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in folded)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)

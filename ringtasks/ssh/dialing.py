@@ -1,0 +1,240 @@
+"""The fallback helper: a list of Routes in, the one that answers out.
+
+Attempts are staggered (`race`, RFC 8305); the first that shows an SSH banner wins and the others
+are closed.  A banner, not a mere connection, decides: firewalls, proxies and dying boxes accept and
+then say nothing.  Each attempt runs in a thread of its own, because looking up a name and talking
+through a proxy block; the thread ends with its attempt, `Attempt.cancel` ends it early.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ringtasks.common.cancellation import Cancellation
+from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
+
+from . import tcp
+from .banner import await_banner
+from .classify import classify, printable
+from .proxies import ProxyProcess, ProxyRefusedError, connect_socks
+from .race import HEAD_START, Race
+from .routes import ProcessProxy, Route, SocksProxy
+from .stream import Stream
+
+__all__ = ["Dialled", "Gateway", "dial"]
+
+#: Opens a socket-like channel to (host, port) through a jump host within some seconds, or starts a
+#: proxy process that does.
+Gateway = Callable[[str, int, float], Any]
+
+
+class Dialled(NamedTuple):
+    """The race's outcome: a stream at whose other end an SSH server speaks.
+
+    ``failures`` are the routes given up on the way, in the order of their failing; one that had its
+    head start and was overtaken is among them.
+    """
+
+    route: Route
+    stream: Stream
+    failures: tuple[RouteError, ...]
+
+
+def dial(
+    host: str, routes: Sequence[Route], timeout: float, *, gateway: Gateway | None = None
+) -> Dialled:
+    """The first of ``routes`` that shows an SSH banner within ``timeout`` seconds.
+
+    :param gateway: opens the direct route through a jump host.
+    :raises UnreachableError: none did; its ``failures`` have one RouteError a route.
+    :raises UsageError: none did, and one could not be tried for the caller's own mistake.
+    """
+    deadline = time.monotonic() + timeout
+    finished: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
+    attempts = [Attempt(host, route, deadline, finished, gateway) for route in routes]
+    race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
+    if len(attempts) == 1 and attempts[0].is_bounded:
+        race.start(deadline - timeout).run()  # nobody to race with: here, which saves a thread
+    failures: list[RouteError] = []
+    mistakes: list[UsageError] = []
+    try:
+        while not race.is_over:
+            attempt = _next_finished(race, finished, deadline)
+            if attempt is None:
+                break
+            if attempt.stream is not None:
+                attempt.keep()
+                failures += _overtaken(race.running, attempt)
+                return Dialled(attempt.route, attempt.stream, tuple(failures))
+            race.failed(attempt)
+            if isinstance(attempt.error, RouteError):
+                failures.append(attempt.error)
+            elif attempt.error is not None:
+                mistakes.append(attempt.error)
+        failures += [late.out_of_time() for late in race.running]
+    finally:
+        for attempt in race.running:
+            attempt.cancel()
+    if mistakes:
+        raise mistakes[0]
+    tried = [route.name for route in routes]
+    raise UnreachableError(host, tuple(sorted(failures, key=lambda f: tried.index(f.route))))
+
+
+class Attempt:
+    """One route being tried, in a thread of its own.
+
+    Once it is in ``finished`` it has either a ``stream`` or an ``error``.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        route: Route,
+        deadline: float,
+        finished: queue.SimpleQueue[Attempt],
+        gateway: Gateway | None,
+    ) -> None:
+        self.host, self.route = host, route
+        self.stream: Stream | None = None
+        self.error: RouteError | UsageError | None = None
+        self._deadline = deadline
+        self._finished = finished
+        self._gateway = gateway if route.name == "direct" else None
+        self._cancellation = Cancellation()
+        self._proxy: ProxyProcess | None = None
+        self._is_connected = False
+        self._started_at = 0.0
+
+    def start(self) -> None:
+        """`run`, in a thread."""
+        self._started_at = time.monotonic()
+        name = f"ringtasks-dial-{self.route.name}"
+        threading.Thread(target=self.run, name=name, daemon=True).start()
+
+    def run(self) -> None:
+        """All of it; the attempt puts itself into ``finished`` when it has ended."""
+        self._started_at = self._started_at or time.monotonic()
+        stream: Stream | None = None
+        try:
+            stream = self._connect()
+            self._cancellation.when_cancelled(stream.close)
+            await_banner(stream, self._deadline)
+            self.stream = stream
+        except Exception as error:  # noqa: BLE001  # a gateway may raise anything: it is handed on
+            self.error = self._error_of(error)
+        finally:
+            if self.stream is None and stream is not None:
+                stream.close()
+        self._finished.put(self)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether nothing in it can last beyond the deadline: not even the lookup of a name."""
+        is_plain = self._gateway is None and self.route.proxy is None
+        return is_plain and _is_address(self.route.host)
+
+    def keep(self) -> None:
+        """The stream is the caller's: `cancel` no longer closes it."""
+        self._cancellation.when_cancelled(None)
+
+    def cancel(self) -> None:
+        """Close what is open; the thread then ends by itself."""
+        self._cancellation.cancel()
+
+    def age(self) -> float:
+        """Seconds since `start`."""
+        return time.monotonic() - self._started_at
+
+    def out_of_time(self) -> RouteError:
+        """The failure of an attempt that did not end by the deadline."""
+        if self._is_connected:
+            return self._failure(Reason.SILENT, "connected, but no SSH banner came")
+        return self._failure(Reason.TIMED_OUT, f"no answer in {self.age():.1f} s")
+
+    def overtaken(self, by: Attempt) -> RouteError:
+        """The failure of an attempt that had its head start and lost all the same."""
+        evidence = f"no answer in {self.age():.2f} s, {by.route.name} had answered by then"
+        return self._failure(Reason.OVERTAKEN, evidence)
+
+    def _connect(self) -> Stream:
+        host, port, proxy = self.route.host, self.route.port, self.route.proxy
+        remaining = max(0.001, self._deadline - time.monotonic())
+        if self._gateway is not None:
+            through = self._gateway(host, port, remaining)
+            if not isinstance(through, ProxyProcess):
+                return Stream(through)
+            self._proxy = through
+            return Stream(through.sock, on_close=through.close)
+        if isinstance(proxy, ProcessProxy):
+            self._proxy = ProxyProcess(proxy, os.environ)
+            return Stream(self._proxy.sock, on_close=self._proxy.close)
+        if isinstance(proxy, SocksProxy):
+            return Stream(connect_socks(proxy, host, port, remaining))
+        sock = tcp.connect(host, port, self._deadline, self._cancellation)
+        self._is_connected = True
+        return Stream(sock)
+
+    def _error_of(self, error: Exception) -> RouteError | UsageError:
+        if isinstance(error, UsageError):
+            return error
+        if isinstance(error, TimeoutError):
+            return self.out_of_time()
+        if isinstance(error, ProxyRefusedError):
+            return self._failure(error.reason, error.evidence, error.advice)
+        if self._proxy is not None:
+            return self._failure(Reason.PROXY_FAILED, self._proxy.evidence())
+        if self._gateway is not None:
+            return self._failure(Reason.JUMP_FAILED, str(error))
+        return self._failure(*classify(error))
+
+    def _failure(self, reason: Reason, evidence: str, advice: str = "") -> RouteError:
+        return RouteError(
+            self.host,
+            self.route.name,
+            reason,
+            printable(evidence),
+            self.route.address,
+            self.age(),
+            advice,
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _next_finished(
+    race: Race[Attempt], finished: queue.SimpleQueue[Attempt], deadline: float
+) -> Attempt | None:
+    """The next attempt to end; starts those whose turn comes meanwhile. None: out of time."""
+    while True:
+        now = time.monotonic()
+        if now >= deadline:
+            return None
+        start_at = race.next_start(now)
+        if start_at is not None and start_at <= now:
+            race.start(now).start()
+            continue
+        wake_at = deadline if start_at is None else min(deadline, start_at)
+        with contextlib.suppress(queue.Empty):
+            return finished.get(timeout=wake_at - now)
+
+
+def _overtaken(running: Iterable[Attempt], winner: Attempt) -> list[RouteError]:
+    return [
+        attempt.overtaken(winner)
+        for attempt in running
+        if attempt is not winner and attempt.age() >= HEAD_START
+    ]

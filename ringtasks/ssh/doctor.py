@@ -1,0 +1,134 @@
+"""Examining this machine: programs, keys, inventory and state, each with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ringtasks.errors import RingtasksError
+from ringtasks.inventory.config import health_file, known_hosts_file, state_folder
+from ringtasks.inventory.hosts_files import Inventory, load_inventory
+
+__all__ = ["Finding", "examine"]
+
+_VERSION_TIMEOUT = 5.0  # seconds; a program that does not tell its version by then is broken
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``verdict``: ``ok``, ``missing`` (not needed by all), or ``bad``."""
+
+    verdict: str
+    subject: str
+    evidence: str
+    advice: str = ""
+
+
+def examine(given_inventory: str | None = None) -> list[Finding]:
+    """All findings; nothing is changed, no host is contacted."""
+    findings = list(_inventory(given_inventory))
+    findings += _programs()
+    findings += _keys()
+    findings += [_state_folder(), _state_file("health", health_file(), _read_health)]
+    findings.append(_state_file("host keys", known_hosts_file(), _read_known_hosts))
+    return findings
+
+
+def _inventory(given: str | None) -> Iterator[Finding]:
+    try:
+        inventory = load_inventory(given)
+    except RingtasksError as error:
+        yield Finding("bad", "inventory", str(error), "see hosts/distributed_hosts.example.yaml")
+        return
+    files = ", ".join(inventory.files)
+    yield Finding("ok", "inventory", f"{len(inventory.hosts)} hosts in {files}")
+    yield from _key_files(inventory)
+
+
+def _key_files(inventory: Inventory) -> Iterator[Finding]:
+    named = {host.ssh_key for host in inventory.hosts.values() if host.ssh_key}
+    for name in sorted(named):
+        if not Path(os.path.expandvars(name)).expanduser().is_file():
+            yield Finding(
+                "bad", "ssh_key", f"{name}: no such file", "mend ssh_key in the inventory"
+            )
+
+
+def _programs() -> Iterator[Finding]:
+    for program, version_flag, needed_for in (
+        ("ssh", "-V", "control masters"),
+        ("cloudflared", "--version", "hosts with a cloudflare_tunnel"),
+        ("tailscale", "version", "hosts with a tailscale_ip"),
+        ("rsync", "--version", "quick inv sync"),
+    ):
+        path = shutil.which(program)
+        if path is None:
+            yield Finding("missing", program, "not on PATH", f"install it for {needed_for}")
+        else:
+            yield Finding("ok", program, _first_line([path, version_flag]))
+
+
+def _keys() -> Iterator[Finding]:
+    if os.environ.get("RINGTASKS_SSH_KEY"):
+        yield Finding("ok", "key", "RINGTASKS_SSH_KEY is set")
+    if os.environ.get("SSH_AUTH_SOCK"):
+        yield Finding("ok", "agent", _first_line(["ssh-add", "-l"]))
+    own = [path.name for path in Path("~/.ssh").expanduser().glob("id_*") if path.suffix != ".pub"]
+    if own:
+        yield Finding("ok", "keys in ~/.ssh", ", ".join(sorted(own)))
+    elif not os.environ.get("SSH_AUTH_SOCK") and not os.environ.get("RINGTASKS_SSH_KEY"):
+        yield Finding(
+            "missing", "keys", "none in ~/.ssh, no agent", "ssh-keygen -t ed25519, or set ssh_key"
+        )
+
+
+def _state_folder() -> Finding:
+    folder = state_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        advice = "make it writable, or set XDG_STATE_HOME"
+        return Finding("bad", "state folder", f"{folder}: {error.strerror}", advice)
+    return Finding("ok", "state folder", str(folder))
+
+
+def _state_file(subject: str, path: Path, read: Callable[[Path], str]) -> Finding:
+    if not path.exists():
+        return Finding("ok", subject, f"{path} is not there yet")
+    try:
+        return Finding("ok", subject, read(path))
+    except (OSError, ValueError) as error:
+        return Finding("bad", subject, f"{path}: {error}", "look at it, or remove it")
+
+
+def _read_health(path: Path) -> str:
+    import json
+
+    hosts = json.loads(path.read_text(encoding="utf-8"))["hosts"]
+    return f"{path}: {len(hosts)} hosts"
+
+
+def _read_known_hosts(path: Path) -> str:
+    from .known_hosts import Entries
+
+    content = path.read_bytes()
+    for damage in Entries(content).damaged:
+        raise ValueError(f"line {damage.number} cannot be read: mend or remove that line")
+    return f"{path}: {len(content.splitlines())} lines"
+
+
+def _first_line(argv: list[str]) -> str:
+    try:
+        said = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return ((said.stdout or said.stderr).strip().splitlines() or ["no answer"])[0]

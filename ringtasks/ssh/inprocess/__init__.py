@@ -1,0 +1,1 @@
+"""Links in this process: Fabric's Connection over Paramiko."""

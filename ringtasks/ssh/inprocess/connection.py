@@ -1,0 +1,544 @@
+"""`Connection`: a ``fabric.Connection`` that finds its way.
+
+``open()`` walks the host's routes (`approach`), checks who answered (`hostkeys`) and logs in; a
+route that fails at any of these is given up for the next, since no command can have started.
+All else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
+
+Where a control master can hold the connection (`multiplex`), it does: then ``open()`` costs next to
+nothing while one is alive, and ``client`` stays unconnected.  What a master has no part in
+(``forward_remote``, being somebody's gateway) gets an in-process connection of its own.
+
+One connection is used by many threads: ``open`` is safe to call from any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fabric
+import paramiko
+
+from ringtasks.errors import (
+    AuthenticationError,
+    HostKeyError,
+    Reason,
+    RouteError,
+    StateFileError,
+    UnreachableError,
+    UsageError,
+)
+from ringtasks.health.model import Outcome
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.attempts import Approach, outcome
+from ringtasks.ssh.classify import classify, printable
+from ringtasks.ssh.dialing import Dialled
+from ringtasks.ssh.host_keys import HostKey, Pins, judge
+from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.proxies import ProxyProcess
+from ringtasks.ssh.routes import ProcessProxy, Route, routes_of
+from ringtasks.ssh.stream import Stream
+from ringtasks.ssh.tcp import refuse_taken
+
+from .connection_values import (
+    check_connect_kwargs,
+    expand_tokens,
+    given_by,
+    key_file_of,
+    settle,
+    ssh_config_of,
+    with_keys,
+)
+from .fabric_settings import fabric_config
+from .runner import Remote
+from .transport import Transport
+
+if TYPE_CHECKING:
+    from ringtasks.ssh.link import Link
+    from ringtasks.ssh.master.channel import Sessions
+    from ringtasks.ssh.master.link import MuxLink
+
+__all__ = ["Connection"]
+
+
+class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
+    """A connection to a host of the inventory, to any other host, or as an SSHConfig says.
+
+    ``user``, ``port``, ``connect_timeout`` (seconds, for all routes together) and ``gateway``
+    override what the inventory says; the other parameters are Fabric's.
+
+    :param host: a name in the inventory, ``[user@]host[:port]``, or an `SSHConfig`.
+    :param transport: use this route only.
+    :param approach: one to the same host that was sent ahead; keeps the connection in process.
+    :param report: gets the `Outcome` of each ``open``; the default records it in the health file.
+    :raises UsageError: a key file that is not there, a route that the host does not have.
+    """
+
+    # Fabric's Context keeps what is not declared on the class in its configuration, which links
+    # share; Fabric itself forgot to declare the first of these.
+    inline_ssh_env: bool = True
+    transport: Any = None
+    _sftp: Any = None
+    ssh: SSHConfig = None  # type: ignore[assignment]
+    route: Route | None = None
+    _transport_name: str | None = None
+    _approach: Approach | None = None
+    _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
+    _known_hosts: KnownHosts = None  # type: ignore[assignment]
+    _owns_gateway: bool = False
+    _opening: threading.RLock = None  # type: ignore[assignment]
+    _key_file: Path | None = None
+    _given_connect_kwargs: dict[str, Any] | None = None
+    _settled: tuple[Any, ...] = ()
+    _for_master: SSHConfig | None = None
+    _sessions: Sessions | None = None
+    _in_process: Connection | None = None
+
+    def __init__(
+        self,
+        host: str | SSHConfig,
+        user: str | None = None,
+        port: int | None = None,
+        config: Any = None,
+        gateway: Any = None,
+        forward_agent: bool | None = None,
+        connect_timeout: float | None = None,
+        connect_kwargs: dict[str, Any] | None = None,
+        inline_ssh_env: bool | None = None,
+        *,
+        transport: str | None = None,
+        report: Callable[[Outcome], None] | None = None,
+        approach: Approach | None = None,
+    ) -> None:
+        settings = fabric_config(config)
+        given = given_by(host, user, port, connect_timeout)
+        address = given.ssh.host or given.ssh.id  # one without an address goes by its name
+        ssh_config = ssh_config_of(settings, address)
+        settled = settle(given, settings, ssh_config)
+        self._set(_config=settings)
+        self.ssh, self.ssh_config, self.original_host = settled.ssh, ssh_config, address
+        self._key_file = key_file_of(settled.ssh)
+        self._owns_gateway = gateway is None
+        if gateway is None:
+            gateway = self._jump_host_of_inventory(approach) or self.get_gateway()
+        super().__init__(
+            address,
+            user=settled.ssh.user,
+            port=settled.ssh.port,
+            config=settings,
+            gateway=False if gateway is None else gateway,
+            forward_agent=forward_agent,
+            connect_timeout=0,  # else Fabric asks its own reading of ~/.ssh/config
+            inline_ssh_env=inline_ssh_env,
+        )
+        self.host, self.ssh_config = settled.ssh.host or settled.ssh.id, ssh_config
+        self.gateway, self.connect_timeout = gateway, settled.connect_timeout
+        self._given_connect_kwargs = connect_kwargs
+        self.connect_kwargs = self.resolve_connect_kwargs(connect_kwargs)
+        if isinstance(gateway, Connection):
+            gateway.keep_in_process()
+        self._transport_name = transport
+        self._report = report or _record
+        self._known_hosts = KnownHosts()
+        self._opening = threading.RLock()
+        self.client.set_missing_host_key_policy(_PinPolicy(self))
+        if approach is not None and (gateway or not _is_same_way(approach.config, self.ssh)):
+            approach.abandon()  # ~/.ssh/config knows better
+            approach = None
+        elif approach is None and not connect_kwargs and self._is_told_by_settings():
+            self._for_master = settled.for_master
+        self._settled = self._values()
+        # A wrong route or proxy setting is told now, not when it is too late.
+        self._approach = approach or Approach(self.ssh, transport)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Fabric looks through all attributes for each one that is set: 20 of them for a connection.
+        if hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def transport_used(self) -> str | None:
+        """The route that the connection goes over; None before it was opened."""
+        return self.route.name if self.route else None
+
+    def open(self) -> Any:
+        """Connect by whichever route works, and log in.
+
+        :raises UnreachableError: no route worked; its ``failures`` say why.
+        :raises UsageError: no route worked, and one for the caller's own mistake.
+        """
+        with self._opening:
+            if self.is_connected:
+                return None
+            check_connect_kwargs(self.connect_kwargs, self.connect_timeout, self.ssh_config)
+            self._follow_changes()
+            if self._open_shared():
+                return None
+            approach, self._approach = self._approach, None
+            if approach is None:
+                approach = Approach(self.ssh, self._transport_name)
+            try:
+                result = self._log_in_somewhere(approach)
+            except UnreachableError as error:
+                self._report(outcome(self.ssh.id, None, error.failures))
+                raise
+            self._report(outcome(self.ssh.id, self.transport_used, approach.arrived()))
+            return result
+
+    def keep_in_process(self) -> None:
+        """Let no control master hold this connection; before it is opened."""
+        self._for_master = None
+
+    def as_link(self) -> Link:
+        """The open connection as a `ringtasks.link.Link`."""
+        if self._sessions is not None:
+            return self._sessions.link
+        from .link import InProcessLink
+
+        return InProcessLink(self)
+
+    def spare_link(self) -> Link:
+        """A log-in of its own to the same host, which the caller closes.
+
+        :raises UnreachableError: no route works.
+        """
+        from .link import InProcessLink
+
+        return InProcessLink(self._like_this())
+
+    def close(self) -> None:
+        """Close it, and leave a control master to others. Safe to repeat."""
+        with self._opening:
+            super().close()
+            sessions, self._sessions = self._sessions, None
+            if sessions is not None:
+                sessions.link.close()
+                self.transport = None
+            if self._in_process is not None:
+                self._in_process.close()
+            if self._owns_gateway:
+                self.close_gateway()
+
+    def sftp(self) -> Any:
+        """One SFTP client, kept until the connection is closed (``paramiko.SFTPClient``)."""
+        self.open()
+        if self._sftp is None and self._sessions is not None:
+            self._sftp = self._sessions.link.open_sftp()
+        return super().sftp()
+
+    def shell(self, **options: Any) -> Any:
+        """An interactive login shell, as in Fabric, which would offer it all of our environment."""
+        return super().shell(**{"replace_env": True, **options})
+
+    @contextlib.contextmanager
+    def forward_local(
+        self,
+        local_port: int,
+        remote_port: int | None = None,
+        remote_host: str = "localhost",
+        local_host: str = "localhost",
+    ) -> Iterator[None]:
+        """Inside, ``local_port`` leads to ``remote_port`` of what the host knows by that name.
+
+        :raises OSError: ``local_port`` is taken.
+        """
+        refuse_taken(local_host, local_port)  # Fabric would say so at the end, ssh perhaps never
+        self.open()
+        if self._sessions is None:
+            with super().forward_local(local_port, remote_port, remote_host, local_host):
+                yield
+            return
+        from ringtasks.ssh.master.wire import Forward
+
+        forward = Forward(local_host, local_port, remote_host, remote_port or local_port)
+        with self._sessions.link.forward(forward):
+            yield
+
+    @contextlib.contextmanager
+    def forward_remote(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Inside, a port of the host leads here; as in Fabric, over a connection in process."""
+        self.open()
+        with fabric.Connection.forward_remote(self._own_process(), *args, **kwargs):
+            yield
+
+    def get_gateway(self) -> Any:
+        """The jump host or ProxyCommand of ``~/.ssh/config``, else of Fabric's configuration.
+
+        A jump host is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b``
+        goes through ``a`` first (ssh_config(5)). ``none`` means that there is none.
+        """
+        hops = self.ssh_config.get("proxyjump")
+        if hops is None:
+            return self.ssh_config.get("proxycommand", self.config.gateway)
+        gateway = None
+        for hop in hops.split(",") if hops != "none" else ():
+            if self.derive_shorthand(hop)["host"] == self.original_host:
+                return None  # the jump host itself, where the setting is for "Host *"
+            gateway = Connection(hop.strip(), config=self.config, gateway=gateway)
+            gateway.keep_in_process()
+        return gateway
+
+    def resolve_connect_kwargs(self, connect_kwargs: dict[str, Any] | None) -> dict[str, Any]:
+        """The arguments of ``SSHClient.connect``, in a dict of this connection's own.
+
+        Fabric would write into the one that it is given, or into the caller's Config.
+        ``key_filename`` has the key of the inventory, then those that Fabric documents.
+        """
+        configured = dict(self.config.connect_kwargs)
+        resolved = dict(connect_kwargs or configured)
+        keys = [] if self._key_file is None else [str(self._key_file)]
+        for names in (configured, connect_kwargs or {}):
+            named = names.get("key_filename", [])
+            keys += [named] if isinstance(named, str) else named
+        keys += self.ssh_config.get("identityfile", [])
+        return {**resolved, "key_filename": keys} if keys else resolved
+
+    def open_gateway(self) -> Any:
+        """A stream to the host through the jump host or ProxyCommand.
+
+        While the connection is opened it is the one that was dialled: Fabric asks here for it.
+        """
+        dialled = self.connect_kwargs.get("sock")
+        return super().open_gateway() if dialled is None else dialled
+
+    def create_session(self) -> Any:
+        """A new channel, opened within ``connect_timeout`` (Fabric waits for an hour)."""
+        self.open()
+        channel = self.transport.open_session(timeout=self.ssh.connect_timeout)
+        if self.forward_agent:
+            self._agent_handler = paramiko.agent.AgentRequestHandler(channel)
+        return channel
+
+    def gateway_opener(self) -> Callable[[str, int, float], Any] | None:
+        """What opens the direct route by way of the jump host; None where there is none."""
+        sock = self.connect_kwargs.get("sock")
+        if sock is not None:
+            return lambda host, port, timeout: sock
+        if not self.gateway:
+            return None
+        return self._start_proxy if isinstance(self.gateway, str) else self._open_through_jump_host
+
+    def close_gateway(self) -> None:
+        """Close the connection to the jump host, where there is one."""
+        if isinstance(self.gateway, fabric.Connection):
+            self.gateway.close()
+
+    def _jump_host_of_inventory(self, approach: Approach | None) -> Connection | None:
+        if not self.ssh.proxy_jump:
+            return None
+        report = approach.record if approach is not None else None
+        return Connection(self.ssh.proxy_jump, config=self.config, report=report)
+
+    def _is_told_by_settings(self) -> bool:
+        """Whether nothing is wanted that only Paramiko is told of."""
+        configured = self.config.connect_kwargs or self.config.authentication.strategy_class
+        is_way_known = not self.gateway or (self._owns_gateway and bool(self.ssh.proxy_jump))
+        return is_way_known and not configured and not self.forward_agent
+
+    def _values(self) -> tuple[Any, ...]:
+        """What Fabric lets its users change until the connection is opened."""
+        place = (self.host, self.user, self.port, self.connect_timeout)
+        return (*place, self.gateway, self.forward_agent, dict(self.connect_kwargs))
+
+    def _follow_changes(self) -> None:
+        """Use what was changed since the construction, which a control master is not told."""
+        values = self._values()
+        if values == self._settled:
+            return
+        self._settled, self._for_master = values, None
+        timeout = self.connect_timeout or self.ssh.connect_timeout
+        known = replace(self.ssh, user=self.user, port=int(self.port), connect_timeout=timeout)
+        self.ssh = replace(known, host=self.host) if known.host else known
+        if self._approach is not None:
+            self._approach.abandon()
+            self._approach = None
+
+    def _open_shared(self) -> bool:
+        """Open it over a control master; False: it has to be kept in process."""
+        if self._for_master is None:
+            return False
+        from ringtasks.ssh.master.channel import Sessions
+        from ringtasks.ssh.master.open import open_link
+
+        link = open_link(self._for_master, self._transport_name, self._report)
+        if link is None:
+            return False
+        self.transport = self._sessions = Sessions(link, self.ssh.connect_timeout)
+        self.route = _named(link, self.ssh)
+        return True
+
+    def _own_process(self) -> Connection:
+        """This connection, or one like it, over Paramiko."""
+        if self._sessions is None:
+            return self
+        if self._in_process is None:
+            self._in_process = self._like_this()
+        self._in_process.open()
+        return self._in_process
+
+    def _like_this(self) -> Connection:
+        """Another connection to the same host, over Paramiko."""
+        other = Connection(
+            self.ssh,
+            config=self.config,
+            gateway=None if self._owns_gateway else self.gateway,
+            connect_kwargs=self._given_connect_kwargs,
+            transport=self._transport_name,
+            report=self._report,
+        )
+        other.keep_in_process()
+        return other
+
+    def _remote_runner(self) -> Any:
+        """A runner of the user's own class, if the configuration names one; else ours."""
+        runner = self.config.runners.remote
+        if runner is fabric.runners.Remote:
+            runner = Remote
+        return runner(context=self, inline_env=self.inline_ssh_env)
+
+    def _log_in_somewhere(self, approach: Approach) -> Any:
+        """Log in at the first door that opens; what is refused is given up for the next."""
+        gateway = self.gateway_opener()
+        while True:
+            dialled = approach.next_door(gateway)
+            try:
+                result = self._log_in(dialled, approach.remaining())
+            except RouteError as error:
+                approach.refused(error)
+            else:
+                self.route = dialled.route
+                return result
+
+    def _log_in(self, dialled: Dialled, timeout: float) -> Any:
+        """Fabric's own ``open`` over a stream that is already there."""
+        started = time.monotonic()
+        try:
+            with self._connecting_over(dialled.stream, timeout):
+                result = super().open()
+        except Exception as error:
+            is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()
+            self.client.close()
+            dialled.stream.close()
+            if is_mistake or isinstance(error, UsageError | StateFileError):
+                raise
+            raise self._route_error(error, dialled.route, time.monotonic() - started) from error
+        if isinstance(self.transport, Transport):
+            self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
+        return result
+
+    def _is_speaking(self) -> bool:
+        """Whether Paramiko's thread goes on: then it was not the server that upset it."""
+        transport = self.client.get_transport()
+        return transport is not None and transport.is_active()
+
+    @contextlib.contextmanager
+    def _connecting_over(self, stream: Stream, timeout: float) -> Iterator[None]:
+        """Inside, Fabric's ``open`` finds all that it is to hand to Paramiko."""
+        pins = self._known_hosts.pins(self.ssh)
+
+        def transport_factory(sock: Stream, **options: Any) -> Transport:
+            return Transport(sock, pins, **options)
+
+        limits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
+        given = self.connect_kwargs, self.connect_timeout
+        self.connect_timeout = None  # Fabric takes it once only
+        self.connect_kwargs = {
+            "transport_factory": transport_factory,
+            **dict.fromkeys(limits, timeout),
+            **with_keys(self.connect_kwargs, self.ssh, self._key_file, self.ssh_config),
+            "sock": stream,
+        }
+        try:
+            yield
+        finally:
+            self.connect_kwargs, self.connect_timeout = given
+
+    def _start_proxy(self, host: str, port: int, timeout: float) -> Any:
+        command = expand_tokens(
+            self.gateway, h=host, p=str(port), r=self.user, n=self.original_host
+        )
+        # As ssh does it (sshconnect.c, ssh_proxy_connect).
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        return ProxyProcess(ProcessProxy((shell, "-c", f"exec {command}")), os.environ)
+
+    def _open_through_jump_host(self, host: str, port: int, timeout: float) -> Any:
+        self.gateway.open()
+        return self.gateway.transport.open_channel(
+            "direct-tcpip", (host, port), ("", 0), timeout=timeout
+        )
+
+    def _route_error(self, error: Exception, route: Route, elapsed: float) -> RouteError:
+        """What Paramiko raised during the log-in, as our own error."""
+        if isinstance(error, HostKeyError):  # it was raised where the route is not known
+            error.route, error.address, error.elapsed = route.name, route.address, elapsed
+            return error
+        at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
+        if isinstance(error, paramiko.AuthenticationException):
+            user = f"user {self.user}: {printable(str(error))}"
+            return AuthenticationError(
+                self.ssh.id, reason=Reason.AUTHENTICATION, evidence=user, **at
+            )
+        reason, evidence = classify(error)
+        return RouteError(self.ssh.id, reason=reason, evidence=printable(evidence), **at)
+
+
+def _named(link: MuxLink, ssh: SSHConfig) -> Route:
+    """The route that a master holds: another one by now, perhaps, than its host's settings say."""
+    for route in routes_of(ssh, os.environ):
+        if route.name == link.route:
+            return route
+    return Route(link.route, ssh.host or ssh.id, ssh.port)
+
+
+class _PinPolicy(paramiko.MissingHostKeyPolicy):
+    """Asked by Paramiko about every key, since its own table of known hosts stays empty."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
+        ssh, known_hosts = self._connection.ssh, self._connection._known_hosts
+        offered = HostKey(key.get_name(), key.get_base64())
+        pins = known_hosts.pins(ssh)
+        verdict = judge(offered, pins, is_ephemeral=ssh.is_ephemeral)
+        if verdict.is_new and not known_hosts.pin(ssh, offered):
+            pins = known_hosts.pins(ssh)  # pinned by somebody else, a moment ago
+            verdict = judge(offered, pins)
+        if not verdict.is_trusted:
+            raise _changed_key(ssh, known_hosts, offered, pins)
+
+
+def _changed_key(
+    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, pins: Pins
+) -> HostKeyError:
+    if ssh.ssh_host_key:
+        place = "ssh_host_key in the hosts file"
+    else:
+        place = f"{known_hosts.path} (remove the line of {ssh.id!r})"
+    pinned = ", ".join(str(pin) for pin in pins.keys)
+    why = "WHICH IS REVOKED" if offered in pins.revoked else f"PINNED IS {pinned}"
+    return HostKeyError(
+        ssh.id,
+        route="",
+        reason=Reason.HOST_KEY,
+        evidence=f"IT SHOWED {offered}, {why}: this may be an impostor",
+        advice=f"if the box was rebuilt, update {place}",
+    )
+
+
+def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:
+    """Whether what was dialled before the user was known leads to the host."""
+    return replace(dialled, user=ssh.user, name=ssh.name) == ssh
+
+
+def _record(outcome: Outcome) -> None:
+    HealthStore().record([outcome])

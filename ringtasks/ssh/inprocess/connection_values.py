@@ -1,0 +1,274 @@
+"""The user, address, time limit and keys of one Connection, settled before anything is sent.
+
+Four levels name them. The first that does is used, in the order that Fabric documents for its
+``Connection``:
+
+1. the arguments, then the host of the inventory or the `SSHConfig`;
+2. ``~/.ssh/config`` (`ssh_config_of`);
+3. Fabric's configuration, all of its levels;
+4. the local user, port 22 and 10 s.
+
+Both kinds of link get the same values. `Settled.for_master` is None if ssh cannot be told one of
+them: then the connection is kept in process.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import pwd
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fabric
+import paramiko
+from fabric.util import get_local_user
+
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
+from ringtasks.inventory.hosts_files import find_host
+
+from .fabric_settings import shared_settings
+from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
+
+__all__ = [
+    "Given",
+    "Settled",
+    "check_connect_kwargs",
+    "expand_tokens",
+    "given_by",
+    "key_file_of",
+    "settle",
+    "ssh_config_of",
+    "with_keys",
+]
+
+_DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
+#: What ``SSHClient.connect`` takes, of the Paramiko that is installed.
+_CONNECT_KWARGS = frozenset(inspect.signature(paramiko.SSHClient.connect).parameters) - {"self"}
+
+
+class Given(NamedTuple):
+    """The first level. None: it does not say."""
+
+    ssh: SSHConfig
+    port: int | None
+    connect_timeout: float | None
+
+
+class Settled(NamedTuple):
+    """The values of a connection.
+
+    :ivar ssh: complete: its user, host and port are those that are used.
+    :ivar connect_timeout: None: no level names one, and ``ssh`` has the default.
+    :ivar for_master: what a control master is started with: it leaves to ssh what only
+        ``~/.ssh/config`` says, so that the master is the one of `SSHClient` and the tasks.
+    """
+
+    ssh: SSHConfig
+    connect_timeout: float | None
+    for_master: SSHConfig | None
+
+
+def given_by(
+    host: str | SSHConfig, user: str | None, port: int | None, connect_timeout: float | None
+) -> Given:
+    """The values that the caller and the inventory name.
+
+    :raises ValueError: user or port stand in ``host`` and in an argument of their own.
+    """
+    named_port: int | None
+    named_timeout: float | None
+    if isinstance(host, SSHConfig):
+        ssh = host
+        named_port = ssh.port if ssh.port != DEFAULT_SSH_PORT else None
+        named_timeout = ssh.connect_timeout if ssh.connect_timeout != _DEFAULT_TIMEOUT else None
+    else:
+        found = find_host(host)
+        if found is not None:
+            ssh = SSHConfig.from_host_config(found)
+            named_port, named_timeout = found.ssh_port, found.connect_timeout
+        else:
+            ssh, named_port = _parsed(host, user, port)
+            named_timeout = None
+    port = port if port is not None else named_port
+    timeout = connect_timeout if connect_timeout is not None else named_timeout
+    changes = {"user": user, "port": port, "connect_timeout": timeout}
+    known: Any = {name: value for name, value in changes.items() if value is not None}
+    return Given(replace(ssh, **known) if known else ssh, port, timeout)
+
+
+def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, int | None]:
+    """An address that the inventory does not know, and its port if it names one."""
+    ssh = SSHConfig.parse(host)
+    has_port = host.rpartition("@")[2] != (f"[{ssh.host}]" if f"[{ssh.host}]" in host else ssh.host)
+    for name, is_in_host, argument in (("user", ssh.user, user), ("port", has_port, port)):
+        if is_in_host and argument is not None:
+            raise ValueError(f"{host!r}: the {name} is also given by {name}=: give it once")
+    return ssh, ssh.port if has_port else None
+
+
+def ssh_config_of(settings: fabric.Config, host: str) -> Mapping[str, Any]:
+    """What ``~/.ssh/config`` says of ``host``: keyword in lower case to value.
+
+    ``identityfile`` is a list. A keyword that is not there was not configured.
+    """
+    found: Mapping[str, Any] = settings.base_ssh_config.lookup(host)
+    return found
+
+
+def settle(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) -> Settled:
+    """The values in use, from all four levels."""
+    ssh = given.ssh
+    timeout = given.connect_timeout
+    if timeout is None:
+        timeout = _seconds(ssh_config.get("connecttimeout", settings.timeouts.connect))
+    port = given.port or int(ssh_config.get("port", settings.port))
+    limits: Any = {} if timeout is None else {"connect_timeout": timeout}
+    settled = replace(
+        ssh,
+        user=ssh.user or ssh_config.get("user", settings.user),
+        port=port,
+        host=ssh.host and ssh_config.get("hostname", ssh.host),
+        **limits,
+    )
+    if settled.id != _id(given, settings, ssh_config):
+        settled = replace(settled, name=_id(given, settings, ssh_config))
+    return Settled(settled, timeout, _for_master(settled, given, settings, ssh_config))
+
+
+def key_file_of(ssh: SSHConfig) -> Path | None:
+    """The key file of the inventory, if it names one.
+
+    :raises UsageError: it is not there, or the key in the environment is not a private key.
+    """
+    _key_in_text(ssh)
+    if not ssh.key_path:
+        return None
+    file = Path(expand(ssh.key_path)).expanduser()
+    if not file.is_file():
+        raise UsageError(f"{ssh.id}: ssh_key: no such file: {file}")
+    return file
+
+
+def with_keys(
+    connect_kwargs: Mapping[str, Any],
+    ssh: SSHConfig,
+    key_file: Path | None,
+    ssh_config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """``connect_kwargs`` with the keys that this process has parsed already.
+
+    An ``IdentityFile`` that is not there is left out, as ssh does.
+    """
+    own = dict(connect_kwargs)
+    key = _key_in_text(ssh)
+    if key is not None:
+        own.setdefault("pkey", key)
+    optional = ssh_config.get("identityfile", [])
+    files = [
+        file
+        for file in _key_files(own)
+        if file not in optional or os.path.exists(file)  # noqa: PTH110  # a string
+    ]
+    if key_file is not None and not {"pkey", "passphrase", "password"} & own.keys():
+        key = key_of_file(key_file)
+        if key is not None:
+            own["pkey"] = key
+            files = [file for file in files if file != str(key_file)]
+    own.pop("key_filename", None)
+    return {**own, "key_filename": files} if files else own
+
+
+def expand_tokens(command: str, **values: str) -> str:
+    """``command`` with ``%h`` and the like replaced (ssh_config(5), TOKENS)."""
+    known = {"%": "%", **values}
+    return re.sub(r"%(.)", lambda token: known.get(token[1], token[0]), command)
+
+
+def check_connect_kwargs(
+    connect_kwargs: Mapping[str, Any],
+    connect_timeout: float | None,
+    ssh_config: Mapping[str, Any],
+) -> None:
+    """Refuse what Fabric or Paramiko would refuse once the connection stands.
+
+    :raises TypeError: Paramiko has no such argument.
+    :raises ValueError: a value that belongs into an argument of its own.
+    :raises FileNotFoundError: a key file that was named for this connection.
+    """
+    unknown = sorted(set(connect_kwargs) - _CONNECT_KWARGS)
+    if unknown:
+        raise TypeError(f"connect_kwargs: SSHClient.connect takes no {', '.join(unknown)}")
+    for name in ("hostname", "port", "username"):
+        if name in connect_kwargs:
+            raise ValueError(f"connect_kwargs: {name} is given by an argument of Connection")
+    if "timeout" in connect_kwargs and connect_timeout is not None:
+        raise ValueError("connect_kwargs: timeout is also given by connect_timeout")
+    for file in _key_files(connect_kwargs):
+        if file not in ssh_config.get("identityfile", []) and not Path(file).exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file)
+
+
+def _key_in_text(ssh: SSHConfig) -> paramiko.PKey | None:
+    text = ssh.private_key or os.environ.get(PRIVATE_KEY_VARIABLE)
+    return key_of_text(text) if text else None
+
+
+def _key_files(connect_kwargs: Mapping[str, Any]) -> list[str]:
+    files = connect_kwargs.get("key_filename") or []
+    return [files] if isinstance(files, str) else list(files)
+
+
+def _id(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) -> str:
+    """The name that the host's key is kept under, the same for both kinds of link.
+
+    It is made from what was asked for. A HostName or Port of ``~/.ssh/config`` does not change it;
+    a port of Fabric's configuration does, since another server answers there.
+    """
+    if given.port is None and "port" not in ssh_config:
+        return replace(given.ssh, port=int(settings.port)).id
+    return given.ssh.id
+
+
+def _for_master(
+    settled: SSHConfig, given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]
+) -> SSHConfig | None:
+    if settings.base_ssh_config._config != shared_settings().base_ssh_config._config:
+        return None  # another file than ssh would read, or an SSHConfig object
+    if _is_another_home() and Path("~/.ssh/config").expanduser().exists():
+        return None  # ssh takes the home from the password database, Python from HOME
+    is_users = settled.user != ssh_config.get("user", get_local_user())
+    is_port_of_fabric = given.port is None and "port" not in ssh_config
+    port = settled.port if is_port_of_fabric else given.ssh.port
+    if settled.port == DEFAULT_SSH_PORT and "port" in ssh_config and given.port is not None:
+        return None  # port 22 leaves it to ssh, which would use the configured one
+    is_fabrics = settings.user != get_local_user() or int(settings.port) != DEFAULT_SSH_PORT
+    if given.ssh.proxy_jump and is_fabrics:
+        return None  # Fabric's user and port are also those of the jump host
+    return replace(
+        given.ssh,
+        user=settled.user if is_users else given.ssh.user,
+        port=port,
+        connect_timeout=settled.connect_timeout,
+        name=settled.name,
+    )
+
+
+def _is_another_home() -> bool:
+    try:
+        return os.environ.get("HOME") != pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container that was given a bare user number
+        return True
+
+
+def _seconds(value: Any) -> float | None:
+    """A time limit of a configuration file; None: there is none."""
+    if value is None or value == "none":
+        return None
+    number = float(value)
+    return int(number) if number.is_integer() else number

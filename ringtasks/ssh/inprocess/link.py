@@ -1,0 +1,272 @@
+"""The in-process link: sessions over Paramiko channels of a `Connection`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import paramiko
+from paramiko.common import cMSG_CHANNEL_REQUEST
+
+from ringtasks.remote.script import encode
+from ringtasks.ssh.link import (
+    STDERR,
+    STDOUT,
+    Exited,
+    LinkLostError,
+    NotStartedError,
+    Output,
+    SessionRefusedError,
+    Terminal,
+    TunnelRefusedError,
+)
+
+from .connection import Connection
+
+__all__ = ["InProcessLink"]
+
+#: What Paramiko raises where the link is gone.
+_LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
+_CHUNK_BYTES = 256 * 1024
+_LOOK_INTERVAL = 0.1  # seconds between looks at whether the link is still there
+_STATUS_TIMEOUT = 5.0  # seconds between the end of the output and the exit status
+
+
+class InProcessLink:
+    """Meets `ringtasks.link.Link`."""
+
+    def __init__(self, connection: Connection) -> None:
+        """:raises UnreachableError: no route worked (the connection is opened if it is not)."""
+        self.connection = connection
+        self._sessions = 0
+        self._has_ended = threading.Condition()
+        connection.open()
+
+    @property
+    def route(self) -> str:
+        return self.connection.transport_used or ""
+
+    def is_alive(self) -> bool:
+        return bool(self.connection.is_connected)
+
+    def open_session(self, command: str | None, terminal: Terminal | None = None) -> _Session:
+        timeout = self.connection.ssh.connect_timeout
+        with _translated("no session could be opened"):
+            channel = self._open_counted(timeout)
+            if terminal is not None:
+                size = (terminal.columns, terminal.rows, 0, 0)
+                _ask(channel, "pty-req", terminal.kind, *size, "")
+                _await_answer(channel, "pty-req", timeout)
+            # The answer is not waited for: the program's stdin can go out right behind, which
+            # saves a round trip, and `_Session` looks at the answer when something is amiss.
+            if command is None:
+                _ask(channel, "shell")
+            else:
+                _ask(channel, "exec", encode(command))
+        return _Session(channel, self._session_ended)
+
+    def await_session_end(self, timeout: float) -> bool:
+        with self._has_ended:
+            if not self._sessions:
+                return False
+            self._has_ended.wait(timeout)
+            return True
+
+    def open_sftp(self) -> paramiko.SFTPClient:
+        timeout = self.connection.ssh.connect_timeout
+        with _translated("no SFTP"):
+            channel = self._open_channel(timeout)
+            _ask(channel, "subsystem", "sftp")
+            _await_answer(channel, "subsystem sftp", timeout)
+            return paramiko.SFTPClient(channel)
+
+    def open_tunnel(self, host: str, port: int) -> paramiko.Channel:
+        with _translated("no tunnel"):
+            try:
+                channel: paramiko.Channel = self.connection.transport.open_channel(
+                    "direct-tcpip",
+                    (host, port),
+                    ("127.0.0.1", 0),
+                    timeout=self.connection.ssh.connect_timeout,
+                )
+            except paramiko.ChannelException as error:
+                raise TunnelRefusedError(str(error.text or error)) from error
+        return channel
+
+    def _open_counted(self, timeout: float) -> Any:
+        with self._has_ended:
+            self._sessions += 1
+        try:
+            return self._open_channel(timeout)
+        except BaseException:
+            self._session_ended()
+            raise
+
+    def _open_channel(self, timeout: float) -> Any:
+        transport = self.connection.transport
+        try:
+            return transport.open_session(timeout=timeout)
+        except paramiko.SSHException as error:
+            # Paramiko keeps a refusal for the first thread that asks; another one that was refused
+            # at the same time is told no more than this.
+            is_refused = isinstance(error, paramiko.ChannelException) or (
+                transport.is_active() and str(error) == "Unable to open channel."
+            )
+            if is_refused:
+                raise SessionRefusedError("the host opens no more sessions") from error
+            raise
+
+    def _session_ended(self) -> None:
+        with self._has_ended:
+            self._sessions -= 1
+            self._has_ended.notify()
+
+    def close(self) -> None:
+        with contextlib.suppress(*_LINK_ERRORS):
+            self.connection.close()
+
+
+class _Session:
+    """Meets `ringtasks.link.Session`."""
+
+    def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
+        self._channel = channel
+        self._on_close: Callable[[], None] | None = on_close
+        self._bell = _Bell()
+        self._pending: list[Output] = []
+        self._is_woken = False
+        # Paramiko's thread fills these buffers; being woken by them costs no polling.
+        buffers: Any = channel
+        buffers.in_buffer.set_event(self._bell)
+        buffers.in_stderr_buffer.set_event(self._bell)
+
+    def send(self, data: bytes) -> None:
+        with _translated("the channel is closed"):
+            self._channel.sendall(data)
+
+    def send_eof(self) -> None:
+        with _translated("the channel is closed"):
+            self._channel.shutdown_write()
+
+    def receive(self, timeout: float | None) -> Output | Exited | None:
+        self._bell.clear_before_looking()
+        if self._is_woken:
+            self._is_woken = False
+            return None
+        if not self._pending:
+            self._collect()
+        if not self._pending and not self._has_ended():
+            if not self._bell.wait(timeout):
+                return None
+            self._bell.clear_before_looking()
+            self._collect()
+        if self._pending:
+            return self._pending.pop(0)
+        return self._end() if self._has_ended() else None
+
+    def wake(self) -> None:
+        self._is_woken = True  # kept: the bell alone would be silenced by a `receive` that begins
+        self._bell.set()
+
+    def resize(self, columns: int, rows: int) -> None:
+        with contextlib.suppress(*_LINK_ERRORS):
+            self._channel.resize_pty(columns, rows)
+
+    def close(self) -> None:
+        with contextlib.suppress(*_LINK_ERRORS):  # a dead link has closed it already
+            self._channel.close()
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+    def _collect(self) -> None:
+        channel = self._channel
+        with _translated("the connection was closed"):  # it tells the host that it has room again
+            if channel.recv_ready():
+                self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
+            if channel.recv_stderr_ready():
+                self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
+
+    def _has_ended(self) -> bool:
+        """Whether the output is at its end, and all of it was collected."""
+        channel = self._channel
+        is_over = channel.eof_received or channel.closed
+        return bool(is_over) and not channel.recv_ready() and not channel.recv_stderr_ready()
+
+    def _end(self) -> Exited:
+        self._channel.status_event.wait(_STATUS_TIMEOUT)
+        if self._channel.exit_status >= 0:
+            return Exited(self._channel.exit_status)
+        transport = self._channel.get_transport()
+        if transport.is_active() and not self._was_accepted():
+            raise NotStartedError("the host refuses to run commands")
+        error = transport.get_exception()
+        raise LinkLostError(str(error or "") or "the connection was closed")
+
+    def _was_accepted(self) -> bool:
+        """Paramiko notes the last answer of the host to a request."""
+        answered: Any = self._channel
+        return bool(answered.event_ready)
+
+
+@contextlib.contextmanager
+def _translated(otherwise: str) -> Iterator[None]:
+    """Paramiko's errors as ours; ``otherwise`` is said where they have no text."""
+    try:
+        yield
+    except (LinkLostError, TunnelRefusedError):
+        raise
+    except _LINK_ERRORS as error:
+        raise LinkLostError(str(error) or otherwise) from error
+
+
+def _ask(channel: Any, kind: str, *fields: bytes | str | int) -> None:
+    """Send a channel request that wants an answer (RFC 4254 sections 5.4 and 6)."""
+    message = paramiko.Message()
+    message.add_byte(cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string(kind)
+    message.add_boolean(True)
+    for value in fields:
+        message.add_int(value) if isinstance(value, int) else message.add_string(value)
+    channel._event_pending()
+    channel.get_transport()._send_user_message(message)
+
+
+def _await_answer(channel: Any, kind: str, timeout: float) -> None:
+    """Wait for the answer to `_ask`.
+
+    Paramiko's own methods wait without a limit, and for ever where the link dies just before.
+    """
+    transport = channel.get_transport()
+    deadline = time.monotonic() + timeout
+    while not channel.event.wait(_LOOK_INTERVAL):
+        if not transport.is_active() or time.monotonic() > deadline:
+            raise LinkLostError(f"no answer to the request {kind!r}")
+    if not channel.event_ready:
+        raise NotStartedError(f"the host refuses the request {kind!r}")
+
+
+class _Bell:
+    """Rung by either of two buffers; only its listener silences it.
+
+    Each buffer would clear an Event of its own when it runs empty, and lose the other's ring.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        """What a buffer calls: of no effect."""
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._event.wait(timeout)
+
+    def clear_before_looking(self) -> None:
+        self._event.clear()

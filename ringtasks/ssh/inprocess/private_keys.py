@@ -1,0 +1,65 @@
+"""Private keys as Paramiko has them, parsed once for as long as their file stays what it is.
+
+Paramiko tries each kind of key on each file for each connection: a millisecond a host, which a run
+on a thousand hosts would pay a thousand times.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+
+import paramiko
+
+from ringtasks.errors import UsageError
+
+__all__ = ["PRIVATE_KEY_VARIABLE", "key_of_file", "key_of_text"]
+
+PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
+
+_KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+
+
+def key_of_file(path: Path) -> paramiko.PKey | None:
+    """The key in ``path``; None for what is better left to Paramiko.
+
+    That is a key with a passphrase or with a certificate, and what cannot be read or is no key.
+    """
+    if path.name.endswith("-cert.pub") or Path(f"{path}-cert.pub").exists():
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _key_of_version(path, status.st_ino, status.st_size, status.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _key_of_version(path: Path, *_version: int) -> paramiko.PKey | None:
+    for kind in _KINDS:
+        try:
+            return kind.from_private_key_file(str(path))
+        except paramiko.PasswordRequiredException:
+            return None
+        except (paramiko.SSHException, ValueError, OSError):
+            continue
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def key_of_text(text: str) -> paramiko.PKey:
+    """The key that ``text`` holds.
+
+    :raises UsageError: it is not a private key, or has a passphrase.
+    """
+    for kind in _KINDS:
+        try:
+            return kind.from_private_key(io.StringIO(text.strip() + "\n"))
+        except paramiko.PasswordRequiredException:
+            raise UsageError(
+                f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
+            ) from None
+        except (paramiko.SSHException, ValueError):
+            continue
+    raise UsageError(f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM)")

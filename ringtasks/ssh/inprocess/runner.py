@@ -1,0 +1,160 @@
+"""Fabric's remote runner: the environment travels unseen, and a time limit ends the processes.
+
+Fabric puts ``export NAME=value &&`` in front of the command: unquoted, and in the host's process
+list.  Here the values travel on stdin, as everywhere in ringtasks (`script`), and the command runs
+in the user's login shell all the same.
+
+Fabric ends a command by closing its channel, which leaves the processes running (sshd signals
+nobody unless there is a terminal).  Here a command that may be ended first says its process id, and
+a second session ends its processes.  One that has neither an environment nor a time limit, and is
+waited for, goes out as it stands, as with Fabric: also to hosts that have no POSIX shell.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from typing import Any
+
+import fabric.runners
+
+from ringtasks.client.execution import MAX_HELLO_BYTES, stop
+from ringtasks.errors import OutcomeUnknownError
+from ringtasks.remote.script import READY_MARK, Script, exec_line, is_variable_name, parse_hello
+
+__all__ = ["Remote"]
+
+_log = logging.getLogger("ringtasks")
+
+#: Seconds to wait for the process id of what is to be ended, or for a terminal to be ready.
+_HELLO_TIMEOUT = 3.0
+#: Seconds for all of `execution.stop`, and some.
+_KILL_TIMEOUT = 20.0
+
+
+class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
+    """Runs a command on a Connection's host."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._script: Script | None = None
+        self._early: bytes | None = b""
+        """What came before the process id; None once that is known, or is not to be expected."""
+        self._pid: int | None = None
+        self._has_begun = threading.Event()
+        self._is_killed = False
+        self._is_over_time = False
+        self._has_stopped = threading.Event()
+
+    def start(
+        self, command: str, shell: str, env: dict[str, Any], timeout: float | None = None
+    ) -> None:
+        may_be_ended = self.opts["timeout"] is not None or self._asynchronous
+        if not env and not may_be_ended:
+            self._early = None
+            super().start(command, shell, {}, timeout)
+            return
+        script = Script(
+            command, env=self._sendable(env), run_id=secrets.token_hex(8), in_login_shell=True
+        )
+        line = script.line()
+        super().start(line or exec_line(pty=self.using_pty), shell, {}, timeout)
+        if line is None:
+            if self.using_pty:
+                self._await_ready()
+            self.channel.sendall(script.payload())
+        self._script = script
+
+    def read_proc_stdout(self, num_bytes: int) -> bytes:
+        while True:
+            chunk: bytes = super().read_proc_stdout(num_bytes)
+            if self._early is None:
+                return chunk
+            received = self._without_hello(chunk)
+            if received or not chunk:
+                return received
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time limit has passed, also while the processes are still being ended."""
+        return self._is_over_time or bool(super().timed_out)
+
+    def kill(self) -> None:
+        """End the command's processes on the host, then close the channel."""
+        self._is_over_time = threading.current_thread() is self._timer
+        self._is_killed = True
+        try:
+            self._end_processes()
+        finally:
+            self._has_stopped.set()
+            super().kill()
+
+    def returncode(self) -> int:
+        """The exit status; -1 if the command was ended before there was one, as in Fabric.
+
+        :raises OutcomeUnknownError: the link was lost, whether it went on or not.
+        """
+        if self._is_killed:
+            self._has_stopped.wait(_KILL_TIMEOUT)
+        status: int = super().returncode()
+        if status == -1 and not self._is_killed:
+            raise OutcomeUnknownError(self.context.ssh.id, self.context.transport_used or "")
+        return status
+
+    def _sendable(self, env: dict[str, Any]) -> dict[str, str]:
+        """``env`` as text; what only comes from this process's environment may be left out."""
+        wanted = self.opts["env"]
+        return {
+            name: str(value)
+            for name, value in env.items()
+            if name in wanted or is_variable_name(name)
+        }
+
+    def _await_ready(self) -> None:
+        """Wait until the terminal takes the payload as it is; login files may print before."""
+        self.channel.settimeout(self.context.ssh.connect_timeout)
+        received = b""
+        while READY_MARK not in received:
+            byte: bytes = self.channel.recv(1)
+            if not byte:
+                break  # the shell did not start; its exit status and stderr say why
+            received += byte
+        self.channel.settimeout(None)
+
+    def _without_hello(self, chunk: bytes) -> bytes:
+        """The command's output in ``chunk``, and what login files printed before."""
+        assert self._early is not None  # noqa: S101  # for the type checker
+        self._early += chunk
+        hello = None
+        if self._script is not None:
+            hello = parse_hello(self._early, self._script.run_id)
+        if hello is not None:
+            noise, self._pid, output = hello
+            received = noise + output
+        elif chunk and len(self._early) < MAX_HELLO_BYTES:
+            return b""
+        else:
+            received = self._early
+        self._early = None
+        self._has_begun.set()
+        return received
+
+    def _end_processes(self) -> None:
+        if self._script is None or not self.context.is_connected:
+            return
+        self._has_begun.wait(_HELLO_TIMEOUT)
+        if self._pid is None:
+            _log.warning("%s: the command could not be ended: unknown process", self.context.ssh.id)
+            return
+        link = self.context.as_link()
+        uses_sudo = self._script.command.startswith("sudo ")
+        stopped = stop(
+            link,
+            self._pid,
+            self._script.run_id,
+            spare_link=self.context.spare_link,
+            with_sudo=uses_sudo,
+        )
+        if not stopped.is_gone:
+            _log.warning("%s: %s", self.context.ssh.id, stopped)

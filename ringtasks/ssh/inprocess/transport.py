@@ -1,0 +1,189 @@
+"""Paramiko's Transport, made to notice what it otherwise does not.
+
+* A peer that vanished: the keepalive asks for an answer, as OpenSSH's does
+  (``keepalive@openssh.com``, any reply will do), and silence ends the transport.
+* A command killed by a signal: Paramiko drops ``exit-signal`` (RFC 4254 section 6.10).
+* A channel that has just been closed: Paramiko answers a CLOSE in its own thread, and may do so
+  between another thread's making and sending of a message. sshd ends the whole connection when it
+  hears of a channel that is no more ("packet referred to nonexistent channel"): seen once in 3,000
+  short commands whose stdin was being ended.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import paramiko
+from paramiko.common import (
+    MSG_CHANNEL_REQUEST,
+    MSG_REQUEST_FAILURE,
+    MSG_REQUEST_SUCCESS,
+    cMSG_CHANNEL_CLOSE,
+    cMSG_GLOBAL_REQUEST,
+)
+
+from ringtasks.ssh.host_keys import Pins
+from ringtasks.ssh.stream import Stream
+
+__all__ = ["Transport"]
+
+# Paramiko logs what it also raises; without a handler Python would print it all on stderr.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+# What a key type in known_hosts is called in the negotiation (RFC 8332 section 3).
+_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+
+# Paramiko prefers CTR with a MAC of its own, and compares that byte by byte in Python (for 32 bytes
+# 0.1 ms a packet). GCM does both at once, in C; OpenSSH prefers it too (ssh_config(5), Ciphers).
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+_NO_PINS = Pins()
+_LOOK_INTERVAL = 1.0  # seconds between looks at whether a keepalive is due, or the peer is silent
+
+
+class Transport(paramiko.Transport):
+    """A client's Transport over a `Stream`.
+
+    :param pins: what is known of the host. The types of its keys are asked for first; the server
+        would else be free to show one that nobody pinned.
+    """
+
+    # Paramiko looks ten times a second whether it was closed meanwhile; `Stream.close` wakes it.
+    _active_check_timeout = _LOOK_INTERVAL
+
+    def __init__(self, stream: Stream, pins: Pins = _NO_PINS, **options: Any) -> None:
+        super().__init__(stream, **options)  # type: ignore[arg-type]  # has what Paramiko calls
+        self._stream = stream
+        # Replies come in the order of the requests (RFC 4254 section 4) and bear no number:
+        # each entry says whether the request was our keepalive.
+        self._expected: collections.deque[bool] = collections.deque()
+        self._request_lock = threading.Lock()
+        self._send: Any = super()._send_user_message  # type: ignore[misc]  # the stubs lack it
+        handlers: dict[int, Any] = self._handler_table  # type: ignore[attr-defined]
+        for kind in (MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE):
+            handlers[kind] = self._swallowing_keepalives(handlers[kind])
+        self._prefer(pins)
+        # Paramiko would start a thread for a time limit that `Connection` keeps already.
+        self.packetizer.start_handshake = _no_timer  # type: ignore[method-assign]
+
+    def watch(self, interval: float, count_max: int) -> None:
+        """End the transport when the peer has been silent for ``interval * count_max`` seconds.
+
+        0 for either turns it off.
+        """
+        limit = interval * count_max
+        if limit:
+            self._stream.silence_limit = limit
+            self._stream.settimeout(min(_LOOK_INTERVAL, limit / (count_max + 1) / 4))
+            # One keepalive more than OpenSSH sends in that time, so that each of the count_max
+            # can be answered before the limit.
+            self.packetizer.set_keepalive(limit / (count_max + 1), self._send_keepalive)
+
+    def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
+        channel: Any = super().open_channel(*args, **kwargs)
+        channel.transport = _Gate(self, channel)
+        return channel  # type: ignore[no-any-return]
+
+    def _send_message(self, data: paramiko.Message) -> None:
+        """Called with the lock under which one message goes out after the other."""
+        channel = getattr(data, "channel", None)
+        if channel is not None and channel.closed and data.asbytes()[:1] != cMSG_CHANNEL_CLOSE:
+            return  # the CLOSE has gone out already, or is about to
+        super()._send_message(data)  # type: ignore[misc]  # the stubs lack it
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        if not _wants_reply(data):
+            self._send(data)
+            return
+        with self._request_lock:  # noted in the order in which they are sent
+            self._expected.append(isinstance(data, _Keepalive))
+            self._send(data)
+
+    def _send_keepalive(self) -> None:
+        message = _Keepalive()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        self._send_user_message(message)
+
+    def _swallowing_keepalives(self, handler: Any) -> Any:
+        def handle(message: paramiko.Message) -> None:
+            is_keepalive = self._expected.popleft() if self._expected else False
+            if not is_keepalive:
+                handler(message)
+
+        return handle
+
+    def _parse_debug(self, message: paramiko.Message) -> None:
+        """Ignored: sshd tells of every key it looks at, and Paramiko would log it, slowly."""
+
+    def _prefer(self, pins: Pins) -> None:
+        wanted = [name for pin in pins.keys for name in _ALGORITHMS.get(pin.type, (pin.type,))]
+        options = self.get_security_options()
+        known = [name for name in wanted if name in options.key_types]
+        options.key_types = _first(known, options.key_types)
+        options.ciphers = _first([c for c in _CIPHERS if c in options.ciphers], options.ciphers)
+
+
+def _first(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [*wanted, *(name for name in names if name not in wanted)]
+
+
+def _no_timer(timeout: float) -> None:
+    pass
+
+
+def _on_channel_request(channel: Any, message: paramiko.Message) -> None:
+    start = message.packet.tell()
+    if message.get_text() == "exit-signal":
+        message.get_boolean()
+        channel.exit_status = _status_of_signal(message.get_text())
+        channel.status_event.set()
+        return
+    message.packet.seek(start)
+    channel._handle_request(message)
+
+
+# How Paramiko's Transport finds what handles a message; each kind of Transport has its own table.
+Transport._channel_handler_table = {  # type: ignore[attr-defined]  # the stubs lack it
+    **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+    MSG_CHANNEL_REQUEST: _on_channel_request,
+}
+
+
+class _Gate:
+    """What a channel takes for its Transport: it notes whose messages they are."""
+
+    def __init__(self, transport: Transport, channel: Any) -> None:
+        self._transport, self._channel = transport, channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _send_user_message(self, data: Any) -> None:
+        data.channel = self._channel
+        self._transport._send_user_message(data)
+
+
+class _Keepalive(paramiko.Message):
+    """A global request whose answer nobody waits for."""
+
+
+def _wants_reply(message: paramiko.Message) -> bool:
+    """Whether it is a global request with want_reply set (RFC 4254 section 4)."""
+    sent = message.asbytes()
+    if sent[:1] != cMSG_GLOBAL_REQUEST:
+        return False
+    name_size = int.from_bytes(sent[1:5], "big")
+    return sent[5 + name_size : 6 + name_size] == b"\x01"
+
+
+def _status_of_signal(name: str) -> int:
+    """128 plus the signal's number, as a shell tells it; an unknown name counts as KILL."""
+    number = getattr(signal, f"SIG{name}", signal.SIGKILL)
+    return 128 + int(number)

@@ -1,0 +1,197 @@
+"""The lines of a known-hosts file, and which of them are about a host.  Pure.
+
+They mean what they mean to OpenSSH (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; ``hostfile.c``): names
+may be hashed, patterns or negated, and are compared without regard to case.  In one thing this is
+stricter: OpenSSH passes over a line that it cannot read, and so accepts any key from a host whose
+pin was damaged.  Here such a line is kept, so that the hosts that it may be about can be refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from .host_keys import HostKey
+
+__all__ = ["CERT_AUTHORITY", "REVOKED", "Damage", "Entries", "Entry", "known_name", "names_of"]
+
+CERT_AUTHORITY, REVOKED = "@cert-authority", "@revoked"
+
+_BLANKS = re.compile(r"[ \t]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
+_ESCAPED = re.compile(r"%[0-9A-F]{2}")
+_IS_PATTERN = re.compile(r"[*?!]|^\|")
+_KEY_TYPE = re.compile(r"(ssh|ecdsa|sk|rsa)-")
+_HASH = "|1|"  # hostfile.h, HASH_MAGIC: the only kind there is
+_HASH_BYTES = 20  # of HMAC-SHA1, and of its salt
+
+
+class Entry(NamedTuple):
+    """One line: the marker or ``""``, the names as they stand there, and the key."""
+
+    marker: str
+    names: str
+    key: HostKey
+
+
+class Damage(NamedTuple):
+    """A line that cannot be read; ``number`` counts from 1."""
+
+    number: int
+    text: str
+
+
+class Entries:
+    """What stands in a file.
+
+    :param only_marked: pass over the lines without a marker.
+    """
+
+    def __init__(self, content: bytes = b"", *, only_marked: bool = False) -> None:
+        self.damaged: list[Damage] = []
+        self._named: dict[str, list[Entry]] = {}
+        self._patterns: list[Entry] = []
+        for number, raw in enumerate(content.split(b"\n"), start=1):
+            line = raw.strip(b" \t\r")
+            if not line or line.startswith(b"#") or (only_marked and not line.startswith(b"@")):
+                continue
+            text = line.decode("utf-8", "surrogateescape")
+            try:
+                self.add(_entry(text))
+            except ValueError:
+                self.damaged.append(Damage(number, text))
+
+    def add(self, entry: Entry) -> None:
+        """Take up one more line."""
+        if _IS_PATTERN.search(entry.names):
+            self._patterns.append(entry)
+            return
+        for name in entry.names.lower().split(","):
+            self._named.setdefault(name, []).append(entry)
+
+    def about(self, names: Iterable[str]) -> Iterator[Entry]:
+        """The lines about a host that has these names."""
+        for name in names:
+            yield from self._named.get(name.lower(), ())
+            yield from (entry for entry in self._patterns if _matches(entry.names, name))
+
+    def damage_about(self, names: Sequence[str], *, is_pinned: bool) -> Damage | None:
+        """A line that cannot be read, and may be about a host that has these names.
+
+        :param is_pinned: another line holds a key of the host. Then only a line counts that is
+            about this host for certain; else also one to which its line may have been glued, or
+            whose names cannot be told.
+        """
+        for damage in self.damaged:
+            fields = [*_BLANKS.split(damage.text), ""]
+            first = fields[fields[0].startswith("@")]
+            if any(_matches(first, name) for name in names):
+                return damage
+            if is_pinned:
+                continue
+            before_keys = [f for f, following in pairwise(fields) if _KEY_TYPE.match(following)]
+            if not first or _is_unreadable_hash(first):
+                return damage
+            if any(_may_end_with(field, name) for field in before_keys for name in names):
+                return damage
+        return None
+
+
+def known_name(name: str) -> str:
+    """The name under which a host's line is written.
+
+    The host's own, with every byte escaped (``%23``) that means something in such a file, or to a
+    program that reads it.
+    """
+    if _PLAIN.match(name):
+        return name
+    bytes_of = name.encode("utf-8", "surrogateescape")
+    return "".join(chr(b) if _PLAIN.match(chr(b)) else f"%{b:02X}" for b in bytes_of)
+
+
+def names_of(name: str) -> tuple[str, ...]:
+    """The names under which a host's lines may stand: `known_name`, and as it was once written."""
+    written = known_name(name)
+    is_ambiguous = re.search(r"[\s,]", name) or _ESCAPED.search(name)
+    return (written,) if written == name or is_ambiguous else (written, name)
+
+
+def _entry(text: str) -> Entry:
+    """:raises ValueError: it cannot be read."""
+    marker = ""
+    if text.startswith("@"):
+        marker, _, text = text.partition(" ")  # to OpenSSH, a tab does not end it
+        text = text.lstrip(" \t")
+    names, key = _first_word(text)
+    is_known = marker in ("", CERT_AUTHORITY, REVOKED) and not names.startswith("@")
+    if not is_known or "\0" in text or _is_unreadable_hash(names):
+        raise ValueError(text)
+    return Entry(marker, names, HostKey.parse(key))
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    word, rest = [*_BLANKS.split(text, maxsplit=1), ""][:2]
+    return word, rest
+
+
+def _matches(names: str, name: str) -> bool:
+    """Whether a line with these names is about the host (``match_maybe_hashed``)."""
+    if names.startswith("|"):
+        return _is_hash_of(names, name)
+    is_match = False
+    for pattern in names.lower().split(","):
+        is_negated = pattern.startswith("!")
+        if _glob(pattern[is_negated:]).match(name.lower()):
+            if is_negated:
+                return False
+            is_match = True
+    return is_match
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """``*`` and ``?`` are all that ``match_pattern`` knows."""
+    parts = re.split(r"(\*+|\?)", pattern)
+    text = "".join(".*" if p[:1] == "*" else "." if p == "?" else re.escape(p) for p in parts)
+    return re.compile(text + r"\Z", re.DOTALL)
+
+
+def _is_hash_of(hashed: str, name: str) -> bool:
+    found = _salt_and_hash(hashed)
+    if found is None:
+        return False
+    salt, expected = found
+    # ssh-keygen -H hashes a name in lower case, and ssh looks for it as it is given.
+    spellings = (name, name.lower())
+    return any(
+        hmac.digest(salt, spelling.encode("utf-8", "surrogateescape"), hashlib.sha1) == expected
+        for spelling in spellings
+    )
+
+
+def _is_unreadable_hash(names: str) -> bool:
+    return names.startswith("|") and _salt_and_hash(names) is None
+
+
+def _salt_and_hash(hashed: str) -> tuple[bytes, bytes] | None:
+    try:
+        salt, digest = (
+            base64.b64decode(part, validate=True)
+            for part in hashed.removeprefix(_HASH).split("|", 1)
+        )
+    except ValueError:
+        return None
+    is_sound = hashed.startswith(_HASH) and len(salt) == len(digest) == _HASH_BYTES
+    return (salt, digest) if is_sound else None
+
+
+def _may_end_with(field: str, name: str) -> bool:
+    """Whether a line about the host may have been glued to what stood before it."""
+    start = field.rfind(_HASH)
+    if start >= 0 and _is_hash_of(field[start:], name):
+        return True
+    return any(part.endswith(name.lower()) for part in field.lower().split(","))

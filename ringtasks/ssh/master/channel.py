@@ -1,0 +1,185 @@
+"""What Fabric calls of a Paramiko Transport and its Channels, over a link.
+
+With these a ``fabric.Connection`` runs its commands and shells over a control master: its runner
+reads the two streams from two threads, and asks a third time whether the command has ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+from paramiko.buffered_pipe import BufferedPipe, PipeTimeout
+
+from ringtasks.ssh.link import (
+    STDERR,
+    STDOUT,
+    Exited,
+    LinkLostError,
+    NotStartedError,
+    Session,
+    SessionRefusedError,
+    Terminal,
+)
+
+if TYPE_CHECKING:
+    from .link import MuxLink
+
+__all__ = ["Channel", "Sessions"]
+
+#: Bytes of one stream that wait to be read; then the program waits.
+_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+class Sessions:
+    """The part of ``paramiko.Transport`` that Fabric uses for commands.
+
+    :param timeout: seconds for a session to open, also where the host has no room for it yet.
+    """
+
+    def __init__(self, link: MuxLink, timeout: float) -> None:
+        self.link = link
+        self._timeout = timeout
+
+    @property
+    def active(self) -> bool:
+        """Whether the link is believed to be up."""
+        return self.link.is_alive()
+
+    def open_session(self, timeout: float | None = None) -> Channel:
+        """A channel; the session is asked for when it is known what it is to run."""
+        return Channel(self.link, timeout or self._timeout)
+
+
+class Channel:
+    """The part of ``paramiko.Channel`` that Fabric's runners use."""
+
+    def __init__(self, link: MuxLink, timeout: float) -> None:
+        self._link = link
+        self._open_timeout = timeout
+        self._read_timeout: float | None = None
+        self._terminal: Terminal | None = None
+        self._session: Session | None = None
+        self._buffers = {STDOUT: BufferedPipe(), STDERR: BufferedPipe()}
+        self._has_room = threading.Condition()
+        self._is_closed = False
+        self._has_ended = threading.Event()
+        self._status = -1  # Paramiko's word for "none came"
+        self._refusal: NotStartedError | None = None
+
+    def get_pty(self, term: str = "vt100", width: int = 80, height: int = 24) -> None:
+        self._terminal = Terminal(term, width, height)
+
+    def update_environment(self, environment: dict[str, str]) -> None:
+        """Nothing is passed on: a master sends what its ``SendEnv`` names, which is nothing."""
+
+    def exec_command(self, command: str) -> None:
+        self._start(command)
+
+    def invoke_shell(self) -> None:
+        self._start(None)
+
+    def recv(self, byte_count: int) -> bytes:
+        return self._read(STDOUT, byte_count)
+
+    def recv_stderr(self, byte_count: int) -> bytes:
+        return self._read(STDERR, byte_count)
+
+    def send(self, text: str | bytes) -> int:
+        self.sendall(text)
+        return len(text)
+
+    def sendall(self, text: str | bytes) -> None:
+        self._running().send(text.encode() if isinstance(text, str) else text)
+
+    def shutdown_write(self) -> None:
+        self._running().send_eof()
+
+    def resize_pty(self, width: int = 80, height: int = 24) -> None:
+        self._running().resize(width, height)
+
+    def settimeout(self, timeout: float | None) -> None:
+        self._read_timeout = timeout
+
+    def exit_status_ready(self) -> bool:
+        return self._has_ended.is_set()
+
+    def recv_exit_status(self) -> int:
+        """-1 where the link was lost before it came.
+
+        :raises SSHException: the host would not start the command.
+        """
+        self._has_ended.wait()
+        if self._refusal is not None:
+            raise paramiko.SSHException(str(self._refusal)) from self._refusal
+        return self._status
+
+    def close(self) -> None:
+        with self._has_room:
+            self._is_closed = True
+            self._has_room.notify_all()
+        if self._session is not None:
+            self._session.close()
+        self._end()
+
+    def _start(self, command: str | None) -> None:
+        self._session = session = _open(self._link, command, self._terminal, self._open_timeout)
+        threading.Thread(
+            target=self._pump, args=(session,), name="ringtasks-channel", daemon=True
+        ).start()
+
+    def _running(self) -> Session:
+        if self._session is None:
+            raise OSError("nothing was started on this channel")
+        return self._session
+
+    def _pump(self, session: Session) -> None:
+        try:
+            while not self._is_closed:
+                happened = session.receive(None)
+                if isinstance(happened, Exited):
+                    self._status = happened.status
+                    return
+                if happened is not None:
+                    self._keep(happened.stream, happened.chunk)
+        except NotStartedError as error:
+            self._refusal = error
+        except LinkLostError:
+            pass  # no exit status tells it
+        finally:
+            self._end()
+
+    def _keep(self, stream: int, chunk: bytes) -> None:
+        buffer: Any = self._buffers[stream]
+        with self._has_room:
+            while len(buffer) >= _LIMIT_BYTES and not self._is_closed:
+                self._has_room.wait()
+        buffer.feed(chunk)
+
+    def _read(self, stream: int, byte_count: int) -> bytes:
+        try:
+            chunk: Any = self._buffers[stream].read(byte_count, self._read_timeout)
+        except PipeTimeout as error:
+            raise TimeoutError("nothing came") from error
+        with self._has_room:
+            self._has_room.notify_all()
+        return bytes(chunk)
+
+    def _end(self) -> None:
+        for buffer in self._buffers.values():
+            buffer.close()
+        self._has_ended.set()
+
+
+def _open(link: MuxLink, command: str | None, terminal: Any, timeout: float) -> Session:
+    """A session, as soon as the host has room for one."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return link.open_session(command, terminal)
+        except SessionRefusedError:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not link.await_session_end(remaining):
+                raise

@@ -1,0 +1,275 @@
+"""The ``ssh`` that becomes a control master: its arguments and environment.  Pure.
+
+The user's ``~/.ssh/config`` applies as it does to any ``ssh``, but for what decides who is trusted
+and how the master behaves: options on the command line come first, and the first value that ssh
+obtains is used (ssh_config(5)).  A secret is in the environment only.
+
+A value passes through up to three readers, each with a quoting of its own: ssh's tokenizer
+(``misc.c``, ``argv_split``), its percent expansion (ssh_config(5), TOKENS), and for ProxyCommand a
+shell.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.ssh.host_keys import HostKey, Pins
+from ringtasks.ssh.routes import ProcessProxy, Route
+
+from .eligibility import PRIVATE_KEY_VARIABLE
+
+__all__ = [
+    "Command",
+    "Hop",
+    "Trust",
+    "alias",
+    "control_path_option",
+    "master_command",
+    "trust_of",
+]
+
+# readconf.c, HostKeyAlgorithms; RFC 8332 section 3 for what an ssh-rsa key signs with.
+_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z")
+_PLAIN_ALIAS = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
+
+
+class Trust(NamedTuple):
+    """Which host keys are accepted (ssh_config(5), StrictHostKeyChecking).
+
+    ``known_hosts`` is a file of this master's own: it holds the pins, and takes up the key of a
+    first contact.  ssh would write our known-hosts file without our lock, in lower case, and
+    hashed where Debian's settings say so; then a pin would not be found again.
+    """
+
+    policy: str
+    known_hosts: Path
+    algorithms: tuple[str, ...] = ()
+
+
+class Hop(NamedTuple):
+    """A jump host, reached through another one or directly."""
+
+    config: SSHConfig
+    route: Route
+    trust: Trust
+    through: Hop | None = None
+
+
+class Command(NamedTuple):
+    """What to start."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"Command({self.argv!r})"  # the environment may be secret
+
+
+def trust_of(pins: Pins, known_hosts: Path) -> Trust:
+    """What `hostkeys.judge` says, for ssh."""
+    if pins.keys:
+        return Trust("yes", known_hosts, tuple(_algorithms(pins.keys)))
+    return Trust("accept-new", known_hosts)  # "no" would accept a revoked key, too
+
+
+def alias(config: SSHConfig) -> str:
+    """The name that ssh looks the host's key up under.
+
+    The host's id, unless it has characters that mean something in a known-hosts file.
+    """
+    return config.id if _PLAIN_ALIAS.match(config.id) else "ringtasks-host"
+
+
+def master_command(
+    config: SSHConfig,
+    route: Route,
+    control_path: Path,
+    trust: Trust,
+    *,
+    environ: Mapping[str, str],
+    hop: Hop | None = None,
+    carrier_log: Path | None = None,
+    is_dialled: bool = False,
+    algorithms: Mapping[str, str] | None = None,
+) -> Command:
+    """The master's arguments, and the whole of its environment.
+
+    :param hop: the jump host that the direct route goes through.
+    :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
+    :param is_dialled: the connection is open already, as ssh's stdin and stdout.
+    :param algorithms: more options (`algorithms`).
+    :raises UsageError: a path that ssh cannot be told.
+    :raises InventoryError: a ``${VAR}`` is not set.
+    """
+    # "-" is the value for a connection that stands (sshconnect.c, ssh_connect).
+    carrier = "-" if is_dialled else _carrier(route, hop, carrier_log)
+    options = {
+        **_master_options(config, control_path),
+        **_common_options(config, route, trust, carrier),
+        **_identity_options(config),
+        **(algorithms or {}),
+    }
+    argv = ("ssh", "-M", "-N", "-f", *_flags(options), *_address(config, route))
+    return Command(argv, _environment(route, environ))
+
+
+def control_path_option(control_path: Path) -> str:
+    """The argument by which a master's process is known."""
+    return f"ControlPath={_token(_path(control_path))}"
+
+
+def _master_options(config: SSHConfig, control_path: Path) -> dict[str, str]:
+    return {
+        "ControlPath": _path(control_path),
+        # 0 would mean for ever.
+        "ControlPersist": str(max(1, math.ceil(config.control_persist))),
+        "ClearAllForwardings": "yes",
+        "RequestTTY": "no",
+        "PermitLocalCommand": "no",
+        "RemoteCommand": "none",
+    }
+
+
+def _common_options(
+    config: SSHConfig, route: Route, trust: Trust, carrier: str | None
+) -> dict[str, str]:
+    count = config.server_alive_count_max
+    options = {
+        "BatchMode": "yes",
+        "LogLevel": "ERROR",
+        "ConnectTimeout": str(max(1, math.ceil(config.connect_timeout))),
+        # A count of 0 turns it off with us; to ssh it means to give up at once.
+        "ServerAliveInterval": str(math.ceil(config.server_alive_interval) if count else 0),
+        "ServerAliveCountMax": str(max(1, count)),
+        "ForwardAgent": "no",
+        **_trust_options(config, trust),
+    }
+    if carrier is not None:
+        options["ProxyCommand"] = carrier
+    elif route.name != "direct":
+        options["ProxyCommand"] = "none"  # what ~/.ssh/config says is for the public address
+    return options
+
+
+def _trust_options(config: SSHConfig, trust: Trust) -> dict[str, str]:
+    options = {
+        "HostKeyAlias": alias(config),
+        "UserKnownHostsFile": _path(trust.known_hosts),
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": trust.policy,
+        "UpdateHostKeys": "no",
+        "HashKnownHosts": "no",
+        "CheckHostIP": "no",
+        # Other ways to be trusted, which ~/.ssh/config may have opened.
+        "VerifyHostKeyDNS": "no",
+        "NoHostAuthenticationForLocalhost": "no",
+        "IgnoreUnknown": "KnownHostsCommand",  # OpenSSH 8.5
+        "KnownHostsCommand": "none",
+    }
+    if trust.algorithms:
+        options["HostKeyAlgorithms"] = "^" + ",".join(trust.algorithms)
+    return options
+
+
+def _identity_options(config: SSHConfig) -> dict[str, str]:
+    if not config.key_path:
+        return {}
+    # Not -i: that looks for a file of the name as it stands before the percent expansion.
+    path = Path(expand(config.key_path)).expanduser().absolute()
+    return {"IdentityFile": _path(path), "IdentitiesOnly": "yes"}
+
+
+def _address(config: SSHConfig, route: Route) -> Iterator[str]:
+    """The destination is the name that ``~/.ssh/config`` may know, whatever the route."""
+    destination = config.host or alias(config)
+    if config.user:
+        yield from ("-l", config.user)
+    if route.name != "direct" or route.port != 22:  # 22 gives way to what ~/.ssh/config says
+        yield from ("-p", str(route.port))
+    if route.host != destination:
+        yield from ("-o", f"HostName={_percent(route.host)}")
+    yield from ("--", destination)
+
+
+def _carrier(route: Route, hop: Hop | None, log: Path | None) -> str | None:
+    """The ProxyCommand: a command line for /bin/sh."""
+    if isinstance(route.proxy, ProcessProxy):
+        words = [_percent(word) for word in route.proxy.argv]
+    elif hop is not None and route.name == "direct":
+        words = list(_hop_words(hop))
+    else:
+        return None
+    redirection = "" if log is None else f" 2>>{shlex.quote(_percent(str(log)))}"
+    return f"{shlex.join(words)}{redirection}"  # ssh itself puts "exec" in front
+
+
+def _hop_words(hop: Hop) -> Iterator[str]:
+    """The ``ssh`` that connects the master to the host by way of the jump host."""
+    own_carrier = _carrier(hop.route, hop.through, None)
+    options = {
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "ClearAllForwardings": "yes",
+        **_common_options(hop.config, hop.route, hop.trust, own_carrier),
+        **_identity_options(hop.config),
+    }
+    address = _address(hop.config, hop.route)
+    for word in ("ssh", *_flags(options), *_until_destination(address)):
+        yield word if word == "[%h]:%p" else _percent(word)
+
+
+def _until_destination(address: Iterator[str]) -> Iterator[str]:
+    for word in address:
+        if word == "--":
+            yield from ("-W", "[%h]:%p")  # the outer ssh fills these in
+        yield word
+
+
+def _environment(route: Route, environ: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in environ.items() if name != PRIVATE_KEY_VARIABLE}
+    if isinstance(route.proxy, ProcessProxy):
+        kept = route.proxy.environment(kept)
+    # What runs the ProxyCommand (sshconnect.c): fish or tcsh would read its quotes differently.
+    return kept | {"SHELL": "/bin/sh"}
+
+
+def _algorithms(pins: Sequence[HostKey]) -> Iterator[str]:
+    seen: set[str] = set()
+    for pin in pins:
+        for name in _ALGORITHMS.get(pin.type, (pin.type,)):
+            if name not in seen:
+                seen.add(name)
+                yield name
+
+
+def _flags(options: Mapping[str, str]) -> Iterator[str]:
+    for name, value in options.items():
+        # ProxyCommand takes the rest of its line as it is.
+        yield from ("-o", f"{name}={value if name == 'ProxyCommand' else _token(value)}")
+
+
+def _token(value: str) -> str:
+    """One token to ``argv_split``."""
+    if _PLAIN_VALUE.match(value):
+        return value
+    escaped = value.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
+
+
+def _path(path: Path) -> str:
+    text = str(path)
+    if "${" in text or "\n" in text:  # ssh would expand it, and knows no way to say it is meant
+        raise UsageError(f"{text!r}: ssh cannot use a path with '${{' or a newline in it")
+    return _percent(text)
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", "%%")

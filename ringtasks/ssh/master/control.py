@@ -1,0 +1,257 @@
+"""One conversation with a control master over its Unix socket.
+
+Either side begins with a hello, and the other's is looked at before anything else that it says.
+Every request has an id that its answer must bear, and every wait has a limit.  Anything unexpected
+ends the conversation.
+
+Time limits are the socket's own (socket(7), SO_RCVTIMEO): Python's cost two more system calls for
+each message, and with them as many fights for the interpreter lock in a run on many hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+from ringtasks.errors import ProtocolError
+
+from . import wire
+from .wire import Answer, Forward, NewSession
+
+__all__ = ["Control", "DeniedError", "MasterGoneError"]
+
+_RECEIVE_BYTES = 64 * 1024
+_NO_ANSWER = "the control master does not answer"
+
+_A = TypeVar("_A", wire.Ok, wire.Alive, wire.SessionOpened)
+
+
+class MasterGoneError(ConnectionError):
+    """Nobody listens on the socket, or the master has ended the conversation."""
+
+
+class DeniedError(Exception):
+    """The master would not do what it was asked; the text is its reason."""
+
+
+class Control:
+    """A conversation; made by `connect`. For one thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._frames = wire.Frames()
+        self._last_request_id = -1
+        self._greeting = wire.hello()
+        """What goes out with the first request."""
+        self._is_greeted = False
+
+    @classmethod
+    def connect(cls, path: str | os.PathLike[str], timeout: float) -> Control:
+        """To the master behind a socket; whether it answers shows with the first request.
+
+        :param timeout: seconds.
+        :raises MasterGoneError: nobody is there (any more).
+        :raises TimeoutError: the master takes no callers.
+        """
+        return cls(_connected(os.fspath(path), time.monotonic() + timeout))
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def is_open(self) -> bool:
+        """Whether the master still holds the conversation; never waits. Not for an open session."""
+        try:
+            while self._fill(socket.MSG_DONTWAIT):
+                pass
+        except (MasterGoneError, ProtocolError):
+            return False
+        return True
+
+    def alive(self, timeout: float) -> int:
+        """The master's process id.
+
+        :raises MasterGoneError: it has ended.
+        :raises TimeoutError: it does not answer.
+        :raises ProtocolError: it is no master, or one of another version.
+        """
+        return self._ask(wire.alive_check(self._next_id()), wire.Alive, timeout).pid
+
+    def send_new_session(self, session: NewSession, descriptors: Sequence[int]) -> None:
+        """Ask for a program with these for its stdin, stdout and stderr: see `await_session`.
+
+        Up to the last descriptor the program cannot have been started.
+
+        :raises ValueError: the request cannot be said in the protocol.
+        """
+        self._send_with(wire.new_session(self._next_id(), session), descriptors)
+
+    def send_stdio_forward(self, host: str, port: int, descriptors: Sequence[int]) -> None:
+        """Ask for a TCP connection from the host, with two descriptors for its ends."""
+        self._send_with(wire.new_stdio_forward(self._next_id(), host, port), descriptors)
+
+    def await_session(self, timeout: float) -> int:
+        """The id of the session that was asked for.
+
+        :raises DeniedError: the host opens no session; nothing was started.
+        :raises MasterGoneError: it may or may not have been started.
+        :raises TimeoutError: as above.
+        """
+        return self._await_answer(wire.SessionOpened, time.monotonic() + timeout).session_id
+
+    def open_forward(self, forward: Forward, timeout: float) -> None:
+        """Let the master listen on a port of this machine.
+
+        :raises DeniedError: it cannot: the port is taken, say. A master does not tell why.
+        """
+        self._ask(wire.open_forward(self._next_id(), forward), wire.Ok, timeout)
+
+    def close_forward(self, forward: Forward, timeout: float) -> None:
+        """Close what `open_forward` opened.
+
+        :raises DeniedError: there is no such forward.
+        """
+        self._ask(wire.close_forward(self._next_id(), forward), wire.Ok, timeout)
+
+    def stop_listening(self, timeout: float) -> None:
+        """Let the master remove its socket; its sessions go on."""
+        self._ask(wire.stop_listening(self._next_id()), wire.Ok, timeout)
+
+    def terminate(self, timeout: float) -> None:
+        """End the master and its sessions."""
+        # "exit happens too soon - message never makes it to client" (mux.c).
+        with contextlib.suppress(MasterGoneError):
+            self._ask(wire.terminate(self._next_id()), wire.Ok, timeout)
+
+    def receive(self) -> Answer | None:
+        """The next message of an open session, if one is here; never waits.
+
+        :raises MasterGoneError: the conversation is over.
+        """
+        answer = self._frames.next()
+        if answer is None and self._fill(socket.MSG_DONTWAIT):
+            answer = self._frames.next()
+        return answer
+
+    def close(self) -> None:
+        """End the conversation, and a session over it. Safe to repeat."""
+        self._sock.close()
+
+    def _take_hello(self, deadline: float) -> None:
+        answer = self._next_answer(deadline)
+        if not isinstance(answer, wire.Hello):
+            raise _unexpected(answer)
+        if answer.version != wire.VERSION:
+            raise ProtocolError("control master", f"version {answer.version} of the protocol")
+        self._is_greeted = True
+
+    def _next_id(self) -> int:
+        self._last_request_id += 1
+        return self._last_request_id
+
+    def _ask(self, request: bytes, kind: type[_A], timeout: float) -> _A:
+        deadline = time.monotonic() + timeout
+        self._send(request, deadline)
+        return self._await_answer(kind, deadline)
+
+    def _await_answer(self, kind: type[_A], deadline: float) -> _A:
+        if not self._is_greeted:
+            self._take_hello(deadline)
+        answer = self._next_answer(deadline)
+        if isinstance(answer, (wire.Hello, wire.ExitMessage, wire.TtyAllocFail)):
+            raise _unexpected(answer)
+        if answer.request_id != self._last_request_id:
+            raise _unexpected(answer)
+        if isinstance(answer, (wire.Denied, wire.Failure)):
+            raise DeniedError(answer.reason)
+        if not isinstance(answer, kind):
+            raise _unexpected(answer)
+        return answer
+
+    def _next_answer(self, deadline: float) -> Answer:
+        while (answer := self._frames.next()) is None:
+            self._limit(socket.SO_RCVTIMEO, deadline)
+            if not self._fill():
+                raise TimeoutError(_NO_ANSWER)
+        return answer
+
+    def _fill(self, flags: int = 0) -> bool:
+        """Whether something came."""
+        try:
+            received = self._sock.recv(_RECEIVE_BYTES, flags)
+        except BlockingIOError:
+            return False
+        except ConnectionError as error:
+            raise MasterGoneError("the control master is gone") from error
+        if not received:
+            if not self._frames.is_between:
+                raise ProtocolError("control master", "it ended in the middle of a message")
+            raise MasterGoneError("the control master has ended the conversation")
+        self._frames.feed(received)
+        return True
+
+    def _send(self, request: bytes, deadline: float) -> None:
+        self._limit(socket.SO_SNDTIMEO, deadline)
+        try:
+            self._sock.sendall(self._greeting + request)
+        except BlockingIOError as error:
+            raise TimeoutError(_NO_ANSWER) from error
+        except ConnectionError as error:
+            raise MasterGoneError("the control master is gone") from error
+        self._greeting = b""
+
+    def _send_with(self, request: bytes, descriptors: Sequence[int]) -> None:
+        # Until it has the last descriptor, a master serves nobody else (monitor_fdpass.c,
+        # mm_receive_fd): there is nothing between these calls. It reads no byte beyond the
+        # request, so that each descriptor comes with the one byte it is sent with.
+        deadline = time.monotonic() + _SEND_TIMEOUT
+        self._send(request, deadline)
+        for descriptor in descriptors:
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
+            try:
+                self._sock.sendmsg([b"\0"], [rights])
+            except BlockingIOError as error:
+                raise TimeoutError(_NO_ANSWER) from error
+            except ConnectionError as error:
+                raise MasterGoneError("the control master is gone") from error
+
+    def _limit(self, option: int, deadline: float) -> None:
+        _set_limit(self._sock, option, deadline)
+
+
+#: Seconds to hand over a request: a socket's buffer takes it at once, unless the master is stopped.
+_SEND_TIMEOUT = 5.0
+
+
+def _connected(path: str, deadline: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _set_limit(sock, socket.SO_SNDTIMEO, deadline)
+        sock.connect(path)
+    except BlockingIOError as error:  # unix(7): more wait to be accepted than fit (mux.c: 64)
+        sock.close()
+        raise TimeoutError(_NO_ANSWER) from error
+    except (ConnectionError, FileNotFoundError) as error:
+        sock.close()
+        raise MasterGoneError("nobody listens on the control socket") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _set_limit(sock: socket.socket, option: int, deadline: float) -> None:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError(_NO_ANSWER)
+    microseconds = max(1, int(remaining * 1_000_000))  # none at all would be no limit
+    value = struct.pack("@ll", *divmod(microseconds, 1_000_000))  # struct timeval
+    sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+
+def _unexpected(answer: Answer) -> ProtocolError:
+    return ProtocolError("control master", f"an unexpected {answer}")

@@ -1,0 +1,24 @@
+"""Whether a control master can hold a connection.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ringtasks.inventory.config import SSHConfig
+
+__all__ = ["PRIVATE_KEY_VARIABLE", "objection"]
+
+PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
+
+
+def objection(config: SSHConfig, environ: Mapping[str, str]) -> str | None:
+    """Why there can be no master for this host; None: there can."""
+    if not config.use_control_master:
+        return "use_control_master is off"
+    if config.control_persist <= 0:
+        return "control_persist is 0"  # to ssh that would mean for ever
+    if config.embedded:
+        return "the host lives in this process, and the master would outlive it"
+    if config.private_key or environ.get(PRIVATE_KEY_VARIABLE):
+        return "the private key is not in a file, and is never written to one"
+    return None

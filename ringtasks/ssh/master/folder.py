@@ -1,0 +1,81 @@
+"""Where the control sockets live: a folder that belongs to us alone.
+
+Whoever can connect to a control socket can run commands on the host, so that the folder's owner and
+mode are looked at each time.  A socket's path is short: macOS takes 104 bytes (unix(4)), and ssh
+first binds to a name that is 17 bytes longer (``mux.c``, ``muxserver_listen``).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ringtasks.errors import StateFileError
+from ringtasks.inventory.config import state_folder
+
+__all__ = ["NAME_BYTES", "control_folder"]
+
+#: ``<name of the connection>.<number of the start>``, see `master`.
+NAME_BYTES = 20 + 1 + 6
+_SUN_PATH_BYTES = 104  # with the NUL; Linux has 108
+_TEMPORARY_SUFFIX_BYTES = 17
+_LONGEST_FOLDER = _SUN_PATH_BYTES - 1 - _TEMPORARY_SUFFIX_BYTES - NAME_BYTES - 1
+
+
+def control_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The folder, made if need be.
+
+    ``$XDG_RUNTIME_DIR/ringtasks``, else ``ctl`` in the state folder, else (these being too long for
+    a socket's path) ``/tmp/ringtasks-UID``.
+
+    :raises StateFileError: it is not ours, or others can get in.
+    """
+    for folder in _candidates(os.environ if environ is None else environ):
+        if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
+            return _checked(Path(folder))
+    raise AssertionError("the last candidate is short")
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    # XDG Base Directory Specification: absolute, and owned by the user.
+    if runtime.startswith("/") and _is_own_folder(runtime):
+        yield f"{runtime}/ringtasks"
+    yield f"{state_folder()}/ctl"
+    yield f"/tmp/ringtasks-{os.getuid()}"  # noqa: S108  # checked below, as any of them
+
+
+def _is_own_folder(path: str) -> bool:
+    try:
+        status = os.stat(path)  # noqa: PTH116  # one call for both questions
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def _checked(folder: Path) -> Path:
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        status = _made(folder)
+    except OSError as error:
+        raise StateFileError(str(folder), f"cannot be used: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise StateFileError(str(folder), "is not a folder: remove it")
+    if status.st_uid != os.getuid():
+        raise StateFileError(str(folder), f"belongs to user {status.st_uid}: remove it")
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise StateFileError(str(folder), f"others can get in (mode {mode:04o}): chmod 700 it")
+    return folder
+
+
+def _made(folder: Path) -> os.stat_result:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)  # a link in its place is seen by lstat
+        return folder.lstat()
+    except OSError as error:
+        raise StateFileError(str(folder), f"cannot be made: {error.strerror}") from error

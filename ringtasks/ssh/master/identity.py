@@ -1,0 +1,66 @@
+"""The name of a connection: a hash over all that makes it differ from another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+
+from ringtasks.inventory.config import SSHConfig, expand, known_hosts_file
+from ringtasks.ssh.routes import ProcessProxy, routes_of
+
+__all__ = ["control_name", "jump_config"]
+
+
+def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str, str]) -> str:
+    """20 hexadecimal digits over everything that the connection depends on.
+
+    That is the host and its routes, the user, the key and the file that it is in, the inventory's
+    pin, the jump hosts, and ``~/.ssh/config``.  The pins of our known-hosts file are not in it,
+    since the first contact makes one: they are compared (`finding`).
+
+    :param transport: the one route that was asked for, if any.
+    :raises InventoryError: a ``${VAR}`` is not set, or a jump host is not known.
+    """
+    digest = hashlib.sha256(json.dumps(_identity(config, transport, environ)).encode())
+    return digest.hexdigest()[:20]
+
+
+def jump_config(name: str) -> SSHConfig:
+    """A jump host: an inventory name, or ``user@host:port``."""
+    from ringtasks.inventory.hosts_files import find_host
+
+    found = find_host(name)
+    return SSHConfig.from_host_config(found) if found else SSHConfig.parse(name)
+
+
+def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, str]) -> list[object]:
+    routes = [
+        (*route[:3], route.proxy.argv if isinstance(route.proxy, ProcessProxy) else route.proxy)
+        for route in routes_of(config, environ)
+    ]
+    # Only this hash of the token is kept anywhere.
+    token = (config.cloudflare_service_token_id, config.cloudflare_service_token_secret)
+    key = _absolute(expand(config.key_path)) if config.key_path else None
+    jump = config.proxy_jump and _identity(jump_config(config.proxy_jump), None, environ)
+    return [
+        *(config.id, config.user, routes, transport, token, jump),
+        *(config.ssh_host_key, config.is_ephemeral, str(known_hosts_file())),
+        *(key, key and _version(key), _version(_absolute("~/.ssh/config"))),
+    ]
+
+
+# Strings, not Paths: a run on many hosts comes here for each.
+def _absolute(path: str) -> str:
+    path = os.path.expanduser(path)  # noqa: PTH111
+    return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
+
+
+def _version(path: str) -> tuple[int, int, int] | None:
+    """What changes when a file does; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,136 @@
+"""The log-in behind a new control master, by whichever route works.
+
+Every process on this machine is to use the same master, so that one of them at a time logs in; the
+others wait, and use it, or share the failure.  Which route it takes is found out as for any
+connection (`approach`): the first that shows a banner, and the next where the log-in fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ringtasks.errors import Reason, RouteError, UnreachableError
+from ringtasks.health.model import Outcome
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.attempts import Approach, outcome
+
+from . import failures, locks, records
+from .folder import control_folder
+from .identity import control_name
+from .link import MuxLink
+from .lookup import attach
+from .master import lock_file, put_aside
+from .start import can_master, check_key, start
+
+if TYPE_CHECKING:
+    from ringtasks.health.notes import Ledger
+    from ringtasks.ssh.dialing import Gateway
+
+__all__ = ["LogIn"]
+
+
+class LogIn:
+    """One try at a link over a new master.
+
+    :param note: is told which routes failed, and which works.
+    :param ledger: knows the health of the routes; None: the health file.
+    """
+
+    def __init__(
+        self,
+        config: SSHConfig,
+        transport: str | None,
+        note: Callable[[Outcome], None],
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._config, self._transport, self._note = config, transport, note
+        self._ledger = ledger
+        self._began = time.time()
+
+    def run(self) -> MuxLink | None:
+        """None: no control master can hold this connection.
+
+        :raises UnreachableError: no route works.
+        :raises UsageError: the configuration cannot be used.
+        """
+        if shutil.which("ssh") is None:
+            return None
+        check_key(self._config)
+        folder = control_folder()
+        name = control_name(self._config, self._transport, os.environ)
+        patience = self._config.connect_timeout
+        with locks.locked(lock_file(folder, name), patience) as is_mine:
+            if not is_mine:
+                raise UnreachableError(self._config.id, (self._kept_waiting(),))
+            return self._attached() or self._exclusively(folder, name)
+
+    def _attached(self) -> MuxLink | None:
+        found = attach(self._config, self._transport)
+        return None if found is None else MuxLink(self._config, found)
+
+    def _exclusively(self, folder: Path, name: str) -> MuxLink | None:
+        failures.share(self._config.id, folder / name, since=self._began)
+        for unusable in records.current(folder, name):
+            put_aside(unusable)
+        way = _Way(self._config, self._transport, self._ledger)
+        try:
+            return self._by_any_route(way, name)
+        except UnreachableError as error:
+            failures.note(folder / name, error.failures)
+            self._note(outcome(self._config.id, None, error.failures))
+            raise
+        finally:
+            way.close_gateway()
+
+    def _by_any_route(self, way: _Way, name: str) -> MuxLink | None:
+        while way.is_open_to_ssh:
+            dialled = way.approach.next_door(way.gateway)
+            try:
+                if not can_master(self._config, dialled.route):
+                    break
+                remaining = way.approach.remaining()
+                master = start(self._config, dialled.route, name, remaining, dialled.stream)
+            except RouteError as error:
+                way.approach.refused(error)
+                continue
+            finally:
+                dialled.stream.close()
+            self._note(outcome(self._config.id, master.route, way.approach.arrived()))
+            return self._attached()
+        return None
+
+    def _kept_waiting(self) -> RouteError:
+        return RouteError(
+            self._config.id,
+            self._transport or "",
+            Reason.TIMED_OUT,
+            "another process is still connecting",
+            elapsed=time.time() - self._began,
+        )
+
+
+class _Way:
+    """How to get to the host's door.
+
+    Where there is a jump host, or ``~/.ssh/config`` may know the address, Fabric is asked.
+    """
+
+    def __init__(self, config: SSHConfig, transport: str | None, ledger: Ledger | None) -> None:
+        self.gateway: Gateway | None = None
+        self.close_gateway: Callable[[], None] = lambda: None
+        self.is_open_to_ssh = True
+        if config.proxy_jump or Path("~/.ssh/config").expanduser().exists():
+            from ringtasks.ssh.inprocess.connection import Connection
+
+            known = Connection(replace(config, use_control_master=False), transport=transport)
+            # A jump host of ~/.ssh/config: ssh would reach it without looking at our pins.
+            self.is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
+            self.gateway, self.close_gateway = known.gateway_opener(), known.close_gateway
+            config = known.ssh
+        self.approach = Approach(config, transport, ledger)

@@ -1,0 +1,51 @@
+"""From a host to a link over its control master: the one that is there, else a new one.
+
+Finding one is on the way of every command, so that all that a new one needs is loaded then only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ringtasks.errors import StateFileError, UnreachableError
+from ringtasks.inventory.config import SSHConfig
+
+from .eligibility import objection
+from .link import MuxLink
+from .lookup import attach
+
+if TYPE_CHECKING:  # loaded while the host works (`keeper.prepare`)
+    from ringtasks.health.model import Outcome
+    from ringtasks.health.notes import Ledger
+
+__all__ = ["open_link"]
+
+
+def open_link(
+    config: SSHConfig,
+    transport: str | None,
+    note: Callable[[Outcome], None],
+    ledger: Ledger | None = None,
+) -> MuxLink | None:
+    """None: no control master can hold this connection, so that it has to be kept in process.
+
+    :param note: is told which routes failed, and which works, where a master was started.
+    :param ledger: knows the health of the routes; None: the health file.
+    :raises UnreachableError: no route works.
+    :raises UsageError: the configuration cannot be used.
+    """
+    if objection(config, os.environ) is not None:
+        return None
+    try:
+        found = attach(config, transport)
+        if found is not None:
+            return MuxLink(config, found)
+        from .log_in import LogIn
+
+        return LogIn(config, transport, note, ledger).run()
+    except UnreachableError:
+        raise
+    except (StateFileError, OSError):  # a folder that cannot be trusted, or is on a full disk
+        return None

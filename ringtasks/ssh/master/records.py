@@ -1,0 +1,153 @@
+"""What is known of a master besides its socket: a file beside it, for whoever comes later.
+
+Each start has a socket of its own, ``<connection>.<start>``, and a record of the same name:
+
+* ``….json`` while the master may be used;
+* ``….old`` once it may not: it is only waited for, or ended.
+
+``<connection>.now`` is a link to the name of the last start, so that finding a master takes no look
+through the folder.
+
+A master that ends removes the path that it was given, whoever listens there by then: hence no two
+have the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ringtasks.ssh.host_keys import HostKey, Pins
+
+__all__ = [
+    "Master",
+    "current",
+    "discard",
+    "is_known",
+    "last_started",
+    "new_socket",
+    "read",
+    "retired",
+    "strays",
+    "withdraw",
+    "write",
+]
+
+_NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\Z"
+_RECORD = r"[0-9a-f]{20}\.[0-9a-f]{6}\.(json|old)\Z"
+_NAME_LENGTH = 20 + 1 + 6
+_RECORD_BYTES = 64 * 1024  # more than any
+
+
+class Master(NamedTuple):
+    """A control master: the connection that it holds, and the process that holds it."""
+
+    socket: Path
+    host: str
+    route: str
+    address: str
+    pid: int
+    started_at: float
+    """Unix seconds."""
+    pins: Pins = Pins()
+    """The keys that were known of the host when it logged in."""
+
+
+def new_socket(folder: Path, name: str) -> Path:
+    """A path for the next start."""
+    return folder / f"{name}.{os.urandom(3).hex()}"
+
+
+def write(master: Master) -> None:
+    """Let others use it; in one step."""
+    fields = master._asdict() | {"socket": master.socket.name}
+    partial = Path(f"{master.socket}.new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(fields, file)
+    partial.replace(f"{master.socket}.json")
+    partial.symlink_to(master.socket.name)
+    partial.replace(pointer(master.socket.with_suffix("")))
+
+
+def pointer(connection: Path) -> Path:
+    """The link for a connection: for its folder and name."""
+    return Path(f"{connection}.now")
+
+
+def last_started(folder: Path, name: str) -> Master | None:
+    """The master that was started last for a connection, if it may be used."""
+    try:
+        socket = os.readlink(f"{folder}/{name}.now")  # noqa: PTH115  # on the way of every command
+    except OSError:
+        return None
+    return read(f"{folder}/{socket}.json") if re.match(_NAME, socket) else None
+
+
+def read(record: str | os.PathLike[str]) -> Master | None:
+    """None: it is gone, or nothing that we wrote."""
+    try:
+        fields = json.loads(_contents(record))
+        fields["socket"] = Path(os.fspath(record).rpartition(".")[0])
+        fields["pins"] = Pins(*(tuple(HostKey(*key) for key in keys) for keys in fields["pins"]))
+        return Master(**fields)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _contents(record: str | os.PathLike[str]) -> bytes:
+    descriptor = os.open(record, os.O_RDONLY)  # half the system calls of an open file
+    try:
+        return os.read(descriptor, _RECORD_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def current(folder: Path, name: str = "") -> Iterator[Master]:
+    """The masters that may be used: of one connection, or of all."""
+    for record in sorted(folder.glob(f"{name or '*'}.*.json")):
+        master = read(record) if re.match(_RECORD, record.name) else None
+        if master is not None:
+            yield master
+
+
+def retired(folder: Path) -> Iterator[Master]:
+    """The masters that may not be used any more, and have not been seen to end."""
+    for record in sorted(folder.glob("*.old")):
+        master = read(record)
+        if master is not None:
+            yield master
+
+
+def strays(folder: Path) -> list[Path]:
+    """Sockets without a record, or what is left of them: of a start under way, or that died."""
+    entries = {path.name for path in folder.iterdir()}
+    sockets = {entry[:_NAME_LENGTH] for entry in entries if re.match(_NAME, entry[:_NAME_LENGTH])}
+    return [
+        folder / socket
+        for socket in sorted(sockets)
+        if f"{socket}.json" not in entries and f"{socket}.old" not in entries
+    ]
+
+
+def is_known(socket: Path) -> bool:
+    """Whether there is a record of it."""
+    return Path(f"{socket}.json").exists() or Path(f"{socket}.old").exists()
+
+
+def withdraw(master: Master) -> None:
+    """Let nobody use it from now on."""
+    with contextlib.suppress(OSError):  # gone already, or a disk that takes no change
+        Path(f"{master.socket}.json").rename(f"{master.socket}.old")
+
+
+def discard(socket: Path) -> None:
+    """Remove all that is beside a socket, and the socket."""
+    for path in socket.parent.glob(f"{socket.name}*"):  # a name has no character that glob knows
+        with contextlib.suppress(OSError):
+            path.unlink()

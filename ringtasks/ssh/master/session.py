@@ -1,0 +1,404 @@
+"""A program on the host, over a control master: its streams are pipes that the master was handed.
+
+What tells how it ended (``mux.c``, ``clientloop.c``, measured with OpenSSH 9.2):
+
+* An exit message bears the exit status.  Output may still follow it; the end of the control
+  connection comes after the last of it.
+* No exit message, and the master is gone: the link was lost, the outcome is unknown.
+* No exit message, and the master lives: the host closed the channel without an exit status.  sshd
+  does so when the process that it started was killed by a signal; the master drops the message that
+  says by which (``client_input_channel_req`` knows ``exit-status`` only).  It is told as KILL.
+* The same, and "exec request failed" on stderr: the host would not start it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from ringtasks.errors import ProtocolError
+from ringtasks.ssh.link import (
+    STDERR,
+    STDOUT,
+    Exited,
+    LinkLostError,
+    NotStartedError,
+    Output,
+    SessionRefusedError,
+    Terminal,
+)
+
+from . import wire
+from .control import Control, DeniedError, MasterGoneError
+from .wire import NewSession
+
+__all__ = ["KILLED_STATUS", "MuxSession", "SessionRefusedError"]
+
+#: The status of a program that was killed by a signal which the master does not name.
+KILLED_STATUS = 128 + signal.SIGKILL
+
+_CHUNK_BYTES = 256 * 1024
+_LOOK_INTERVAL = 0.1  # seconds between looks at whether a session that takes no input was closed
+#: Seconds for a pipe to end once the master has let go of it: all was written by then, but a child
+#: that another thread forked just then may hold the other end.
+_DRAIN_TIMEOUT = 1.0
+# clientloop.c, client_status_confirm; the channel's number is there up to OpenSSH 9.3 or so.
+_REFUSAL = rb"(exec|shell|subsystem) request failed(?: on channel \d+)?\r\n"
+
+
+class MuxSession:
+    """Meets `ringtasks.link.Session`; made by `open`."""
+
+    def __init__(
+        self,
+        control: Control,
+        streams: _Streams,
+        *,
+        is_master_alive: Callable[[], bool],
+        resized: Callable[[], None],
+        on_close: Callable[[], None],
+        silence_timeout: float | None,
+    ) -> None:
+        self._control = control
+        self._streams = streams
+        self._is_master_alive = is_master_alive
+        self._resized = resized
+        self._on_close: Callable[[], None] | None = on_close
+        self._open_streams = dict(streams.outputs)
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._is_woken = False
+        """There is a byte in that pipe."""
+        self._poll = select.poll()
+        for descriptor in (*self._open_streams, control.fileno(), self._wake_reader):
+            self._poll.register(descriptor, select.POLLIN)
+        self._sending = threading.Lock()
+        self._receiving = threading.RLock()
+        self._closing = threading.Lock()
+        self._is_closed = False
+        self._silence_timeout = silence_timeout
+        self._heard_at = time.monotonic()
+        self._is_over = False
+        """The control connection has ended."""
+        self._drained_by: float | None = None
+        self._status: int | None = None
+        self._refusal = b""
+        self._lost: LinkLostError | None = None
+
+    @classmethod
+    def open(
+        cls,
+        control: Control,
+        command: str | None,
+        terminal: Terminal | None,
+        timeout: float,
+        *,
+        is_master_alive: Callable[[], bool],
+        resized: Callable[[], None] = lambda: None,
+        on_close: Callable[[], None] = lambda: None,
+        silence_timeout: float | None = None,
+        piped: tuple[int, int] | None = None,
+    ) -> MuxSession:
+        """Start ``command`` (None: the login shell); ``control`` is the session's from now on.
+
+        :param timeout: seconds for the host to open a channel. If it does not, or the master dies
+            meanwhile, the command may have been started: `receive` says so.
+        :param is_master_alive: asked when the session has ended without an exit status.
+        :param resized: tells the master that a terminal has a new size.
+        :param silence_timeout: seconds without a sign after which it is looked whether the master
+            still answers; the host is watched by the master itself. None: never.
+        :param piped: descriptors that the program's stdin and stdout are, instead of ours; they
+            stay the caller's.
+        :raises SessionRefusedError: the host opens no more sessions.
+        :raises LinkLostError: the master is gone; the command was not started.
+        """
+        try:
+            streams = _Streams(terminal, piped)
+        except OSError as error:
+            control.close()
+            raise LinkLostError(f"no pipe for a session: {error.strerror}") from error
+        session = cls(
+            control,
+            streams,
+            is_master_alive=is_master_alive,
+            resized=resized,
+            on_close=on_close,
+            silence_timeout=silence_timeout,
+        )
+        request = NewSession(
+            command or "",
+            wants_terminal=terminal is not None,
+            terminal_kind=terminal.kind if terminal else "",
+        )
+        try:
+            session._request(request, timeout)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        with self._sending:
+            while rest:
+                descriptor = self._input()
+                try:
+                    rest = rest[os.write(descriptor, rest) :]
+                except BlockingIOError:
+                    self._await_room(descriptor)
+                except OSError as error:
+                    raise LinkLostError("the program has closed its stdin") from error
+
+    def send_eof(self) -> None:
+        with self._sending:
+            self._streams.end_input()
+
+    def receive(self, timeout: float | None) -> Output | Exited | None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._receiving:
+            while True:
+                if self._is_closed:
+                    raise LinkLostError("the session is closed")
+                if self._lost is not None:
+                    raise self._lost
+                ready = self._wait(deadline)
+                if self._wake_reader in ready:
+                    self._silence_wake()
+                    return None
+                for descriptor in ready:
+                    happened = self._look_at(descriptor)
+                    if happened is not None:
+                        return happened
+                if self._has_ended():
+                    return self._end()
+                if not ready and deadline is not None and time.monotonic() >= deadline:
+                    return None
+
+    def wake(self) -> None:
+        with self._closing:
+            if not self._is_closed:
+                self._wake()
+
+    def resize(self, columns: int, rows: int) -> None:
+        with self._closing:
+            if self._is_closed or not self._streams.resize(columns, rows):
+                return
+        self._resized()
+
+    def close(self) -> None:
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._wake()
+        with self._receiving, self._sending:  # whoever waits there looks, and leaves
+            self._control.close()
+            self._streams.close()
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+
+    def _request(self, request: NewSession, timeout: float) -> None:
+        streams = self._streams
+        try:
+            self._control.send_new_session(request, streams.theirs)
+        except (OSError, ProtocolError) as error:
+            raise LinkLostError(str(error)) from error
+        finally:
+            streams.hand_over()
+        try:
+            self._control.await_session(timeout)
+        except DeniedError as error:
+            raise SessionRefusedError(str(error)) from error
+        except (OSError, ProtocolError) as error:
+            # The master may have asked for the command, and died before it could say so.
+            self._lost = LinkLostError(str(error))
+        # Not before: the master has copied the terminal's modes for the host's by now.
+        streams.make_raw()
+
+    def _input(self) -> int:
+        if self._is_closed or self._streams.stdin is None:
+            raise LinkLostError("the session is closed")
+        return self._streams.stdin
+
+    def _await_room(self, descriptor: int) -> None:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        while not self._is_closed and not poll.poll(_LOOK_INTERVAL * 1000):
+            pass
+
+    def _wait(self, deadline: float | None) -> list[int]:
+        """What there is to look at; nothing at the deadline, or when it is time to look around."""
+        silent_at = self._silence_timeout and self._heard_at + self._silence_timeout
+        limits = [at for at in (deadline, self._drained_by, silent_at) if at is not None]
+        remaining = max(0.0, min(limits) - time.monotonic()) * 1000 if limits else None
+        ready = [descriptor for descriptor, _ in self._poll.poll(remaining)]
+        now = time.monotonic()
+        if ready:
+            self._heard_at = now
+        elif silent_at is not None and now >= silent_at and not self._is_over:
+            if not self._is_master_alive():
+                raise LinkLostError("the control master does not answer")
+            self._heard_at = now
+        return ready
+
+    def _wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            os.write(self._wake_writer, b"\0")
+
+    def _silence_wake(self) -> None:
+        with self._closing:
+            if self._is_woken and not self._is_closed:
+                self._is_woken = False
+                os.read(self._wake_reader, 1)
+
+    def _look_at(self, descriptor: int) -> Output | None:
+        stream = self._open_streams.get(descriptor)
+        if stream is not None:
+            return self._read(descriptor, stream)
+        if not self._is_over:
+            self._hear()
+        return None
+
+    def _read(self, descriptor: int, stream: int) -> Output | None:
+        chunk = os.read(descriptor, _CHUNK_BYTES)
+        if not chunk:
+            self._poll.unregister(descriptor)
+            del self._open_streams[descriptor]
+            return None
+        if stream == STDERR:
+            chunk, self._refusal = self._refusal + chunk, b""
+            if re.fullmatch(_REFUSAL, chunk):
+                self._refusal = chunk  # the master's words, unless more or an exit status follows
+                return None
+        return Output(stream, chunk)
+
+    def _hear(self) -> None:
+        """What the master says of the session."""
+        try:
+            answer = self._control.receive()
+        except (MasterGoneError, ProtocolError, OSError):
+            self._is_over = True
+            self._poll.unregister(self._control.fileno())
+            self._drained_by = time.monotonic() + _DRAIN_TIMEOUT
+            return
+        if isinstance(answer, wire.ExitMessage):
+            self._status = answer.status
+        elif isinstance(answer, wire.TtyAllocFail):
+            # The request for the command went out right behind: it may run without a terminal.
+            self._lost = LinkLostError("the host gives no terminal")
+        elif answer is not None:
+            self._lost = LinkLostError(f"the control master said {answer}")
+
+    def _has_ended(self) -> bool:
+        if not self._is_over:
+            return False
+        is_late = self._drained_by is not None and time.monotonic() >= self._drained_by
+        return is_late or not self._open_streams
+
+    def _end(self) -> Output | Exited:
+        if self._status is not None:
+            if self._refusal:
+                said, self._refusal = self._refusal, b""
+                return Output(STDERR, said)
+            return Exited(self._status)
+        if self._refusal:
+            raise NotStartedError(self._refusal.decode().strip())
+        if not self._is_master_alive():
+            raise LinkLostError("the connection is gone, and its control master with it")
+        return Exited(KILLED_STATUS)
+
+
+class _Streams:
+    """A program's three streams: our ends, and those for the master.
+
+    A terminal's stdin is a pseudo-terminal, since a master takes the window's size from there; its
+    output is a pipe like any other's.
+    """
+
+    def __init__(self, terminal: Terminal | None, piped: tuple[int, int] | None = None) -> None:
+        self.stdin: int | None = None
+        self.outputs: dict[int, int] = {}
+        """What there is to read, and which of the program's streams it is."""
+        self._is_terminal = terminal is not None
+        self._ours: list[int] = []
+        self.theirs: list[int] = []
+        try:
+            if piped is None:
+                self._make(terminal)
+            else:
+                self.theirs += [os.dup(descriptor) for descriptor in piped]
+                self._add_output(STDERR)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, terminal: Terminal | None) -> None:
+        if terminal is None:
+            reader, writer = os.pipe()
+        else:
+            # To us the master is what we write to, to it the slave is what it reads.
+            writer, reader = os.openpty()
+        self.stdin = writer
+        self._ours.append(writer)
+        self.theirs.append(reader)
+        os.set_blocking(writer, False)
+        for stream in (STDOUT, STDERR):
+            self._add_output(stream)
+        if terminal is not None:
+            # A master does not make a terminal non-blocking by itself, and serves nobody while it
+            # waits for one (channels.c, channel_register_fds).
+            os.set_blocking(reader, False)
+            self.resize(terminal.columns, terminal.rows)
+
+    def _add_output(self, stream: int) -> None:
+        ours, theirs = os.pipe()
+        self._ours.append(ours)
+        self.theirs.append(theirs)
+        self.outputs[ours] = stream
+
+    def hand_over(self) -> None:
+        """Drop what the master has now. A terminal is kept: it would hang up without a holder."""
+        kept = self.theirs[:1] if self._is_terminal else []
+        for descriptor in self.theirs[len(kept) :]:
+            os.close(descriptor)
+        self.theirs = kept
+
+    def make_raw(self) -> None:
+        """Let what is written reach the master as it is."""
+        if self._is_terminal:
+            import tty
+
+            tty.setraw(self.theirs[0])
+            os.close(self.theirs.pop())
+
+    def resize(self, columns: int, rows: int) -> bool:
+        """Whether there is a terminal that has a size."""
+        if not self._is_terminal or self.stdin is None:
+            return False
+        import fcntl
+        import struct
+        import termios
+
+        size = struct.pack("HHHH", rows, columns, 0, 0)  # tty_ioctl(4), struct winsize
+        fcntl.ioctl(self.stdin, termios.TIOCSWINSZ, size)
+        return True
+
+    def end_input(self) -> None:
+        """A terminal has no end of input but what is typed: it stays, for its size."""
+        if self.stdin is not None and not self._is_terminal:
+            os.close(self.stdin)
+            self._ours.remove(self.stdin)
+            self.stdin = None
+
+    def close(self) -> None:
+        for descriptor in (*self._ours, *self.theirs):
+            os.close(descriptor)
+        self._ours, self.theirs, self.stdin = [], [], None

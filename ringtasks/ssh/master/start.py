@@ -1,0 +1,381 @@
+"""Starting a control master: one ``ssh`` that logs in and goes to the background.
+
+Every process on this machine is to use it, so that it is started by one of them at a time; the
+others wait, and use it, or share the failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from ringtasks.errors import (
+    AuthenticationError,
+    HostKeyError,
+    ProtocolError,
+    Reason,
+    RouteError,
+    UsageError,
+)
+from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.ssh.host_keys import HostKey, Pins
+from ringtasks.ssh.known_hosts import REVOKED
+from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy
+from ringtasks.ssh.stream import Stream, acknowledge
+
+from . import master, processes, records
+from .algorithms import preferred_algorithms
+from .command import Command, Hop, Trust, alias, master_command, trust_of
+from .control import Control, DeniedError, MasterGoneError
+from .eligibility import objection
+from .folder import control_folder
+from .identity import jump_config
+from .records import Master
+from .stderr_errors import error_of
+
+__all__ = ["can_master", "check_key", "start"]
+
+_MAX_HOPS = 8  # a jump host that is its own jump host would go on for ever
+#: Seconds for a master to be kept, where a shorter time was over before it could be used.
+_PATIENT_PERSIST = 30.0
+#: macOS lets a process open 256 files, and a master needs four for each session.
+_MAX_FILES = 8192
+_RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
+
+
+def can_master(config: SSHConfig, route: Route) -> bool:
+    """Whether a control master can hold a connection over this route."""
+    if shutil.which("ssh") is None or objection(config, os.environ) is not None:
+        return False
+    if route.name != "direct" or not config.proxy_jump:
+        return True
+    return _can_jump(config.proxy_jump)
+
+
+def start(
+    config: SSHConfig, route: Route, name: str, timeout: float, stream: Stream | None = None
+) -> Master:
+    """A master for this connection, started over ``route``; the caller holds the name's lock.
+
+    :param name: the connection's (`control_name`).
+    :param timeout: seconds for all of it.
+    :param stream: the route's connection, if it is open already: ``ssh`` goes on with that where it
+        can, and dials anew where it cannot.
+    :raises HostKeyError: the host, or its jump host, did not show its pinned key.
+    :raises AuthenticationError: the log-in was refused.
+    :raises RouteError: the route does not work.
+    :raises UsageError: the key file is not there, or ssh cannot be told of it.
+    :raises StateFileError: the folder of the sockets cannot be used.
+    """
+    socket = records.new_socket(control_folder(), name)
+    started = _Attempt(config, route, timeout, stream).run(socket)
+    _cap()
+    return started
+
+
+class _Attempt:
+    """One try at starting one master."""
+
+    def __init__(
+        self, config: SSHConfig, route: Route, timeout: float, stream: Stream | None
+    ) -> None:
+        self._config, self._route = config, route
+        has_hop = route.name == "direct" and config.proxy_jump
+        self._dialled = None if stream is None or has_hop else stream.share()
+        self._started = time.monotonic()
+        self._deadline = self._started + timeout
+
+    def remaining(self) -> float:
+        return max(0.05, self._deadline - time.monotonic())
+
+    def failed(self, reason: Reason, evidence: str, advice: str = "") -> RouteError:
+        elapsed = time.monotonic() - self._started
+        route = self._route
+        return RouteError(
+            self._config.id, route.name, reason, evidence, route.address, elapsed, advice
+        )
+
+    def run(self, socket: Path) -> Master:
+        """Start ``ssh``, pin what it was shown, and leave a record."""
+        try:
+            self._check_carrier()
+            algorithms = preferred_algorithms()
+            try:
+                return self._run(socket, algorithms)
+            except _ExpiredError:  # this machine is busy: ssh had gone again before we came
+                self._config = replace(self._config, control_persist=_PATIENT_PERSIST)
+            except RouteError as error:
+                if not error.route:  # it was raised where the route is not known
+                    error.route, error.address = self._route.name, self._route.address
+                if error.reason is not Reason.KEY_EXCHANGE:
+                    raise
+                algorithms = {}  # its only ones may be those that were not preferred
+            records.discard(socket)
+            self._drop_dialled()
+            self._check_carrier()
+            return self._run(socket, algorithms)
+        except _ExpiredError as error:
+            records.discard(socket)
+            raise self.failed(Reason.RESET, "the control master has gone") from error
+        except BaseException:
+            records.discard(socket)
+            raise
+        finally:
+            self._drop_dialled()
+
+    def _drop_dialled(self) -> None:
+        dialled, self._dialled = self._dialled, None
+        if dialled is not None:
+            dialled.close()
+
+    def _run(self, socket: Path, algorithms: Mapping[str, str]) -> Master:
+        trusts = _Trusts(socket)
+        trust = trusts.of(self._config)
+        hop = trusts.hop(self._config) if self._route.name == "direct" else None
+        has_carrier = hop is not None or isinstance(self._route.proxy, ProcessProxy)
+        carrier_log = Path(f"{socket}.carrier") if has_carrier else None
+        command = master_command(
+            self._config,
+            self._route,
+            socket,
+            trust,
+            environ=os.environ,
+            hop=hop,
+            carrier_log=carrier_log,
+            is_dialled=self._dialled is not None,
+            algorithms=algorithms,
+        )
+        self._log_in(command, socket, carrier_log)
+        try:
+            pid = self._master_pid(socket)
+            self._pin(trusts)
+            started = Master(
+                socket,
+                self._config.id,
+                self._route.name,
+                self._route.address,
+                pid,
+                time.time(),
+                KnownHosts().pins(self._config),
+            )
+            records.write(started)
+        except BaseException:
+            _end_all(socket)
+            raise
+        for suffix in (".err", ".carrier"):
+            Path(f"{socket}{suffix}").unlink(missing_ok=True)
+        return started
+
+    def _log_in(self, command: Command, socket: Path, carrier_log: Path | None) -> None:
+        """Run ``ssh`` until it is in the background.
+
+        :raises RouteError: it ended, or did not get there in time; nothing of it is left then.
+        """
+        errors = Path(f"{socket}.err")
+        door = subprocess.DEVNULL if self._dialled is None else self._dialled.fileno()
+        with _new_file(errors) as stderr:
+            process = subprocess.Popen(
+                ("/bin/sh", "-c", _RAISE_LIMIT, "sh", *command.argv),
+                stdin=door,
+                stdout=door,
+                stderr=stderr,
+                env=command.environment,
+                cwd="/",  # it lives on, and would hold whatever folder we are in
+                start_new_session=True,  # Ctrl-C is not for it
+            )
+        try:
+            status = process.wait(self.remaining())
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            _end_all(socket)
+            raise self._too_late() from None
+        except BaseException:
+            _kill_group(process)
+            _end_all(socket)
+            raise
+        if status != 0:
+            _kill_group(process)  # what carried it may still be there
+            raise self._refused(errors, carrier_log)
+        if self._dialled is not None:
+            acknowledge(self._dialled)  # ssh does not, and the first session would wait for it
+
+    def _too_late(self) -> RouteError:
+        elapsed = time.monotonic() - self._started
+        return self.failed(Reason.TIMED_OUT, f"no answer in {elapsed:.1f} s")
+
+    def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
+        said = errors.read_text(errors="replace")
+        carrier_said = None
+        if carrier_log is not None:
+            with contextlib.suppress(FileNotFoundError):
+                carrier_said = carrier_log.read_text(errors="replace")
+            carrier_said = carrier_said or ""
+        elapsed = time.monotonic() - self._started
+        error = error_of(self._config.id, self._route, said, carrier_said, elapsed)
+        if isinstance(error, HostKeyError):
+            error.advice = f"if the box was rebuilt, update {_place(self._config)}"
+        elif isinstance(error, AuthenticationError) and _is_encrypted(self._config):
+            error.evidence += "; the private key file is encrypted"
+            error.advice = f"ssh-add {self._config.key_path}"
+        return error
+
+    def _master_pid(self, socket: Path) -> int:
+        try:
+            control = Control.connect(socket, self.remaining())
+            with contextlib.closing(control):
+                return control.alive(self.remaining())
+        except MasterGoneError as error:
+            raise _ExpiredError from error
+        except (OSError, ProtocolError, DeniedError) as error:
+            evidence = f"the control master does not answer: {error}"
+            raise self.failed(Reason.RESET, evidence) from error
+
+    def _pin(self, trusts: _Trusts) -> None:
+        """Keep the keys of a first contact; nothing is accepted over a pin."""
+        for config, key in trusts.first_contacts():
+            if not KnownHosts().pin(config, key):
+                raise HostKeyError(
+                    config.id,
+                    self._route.name,
+                    Reason.HOST_KEY,
+                    f"IT SHOWED {key}, another key was pinned a moment ago: "
+                    "this may be an impostor",
+                    self._route.address,
+                    time.monotonic() - self._started,
+                    f"if the box was rebuilt, update {_place(config)}",
+                )
+
+    def _check_carrier(self) -> None:
+        proxy = self._route.proxy
+        if isinstance(proxy, ProcessProxy) and shutil.which(proxy.argv[0]) is None:
+            raise self.failed(Reason.PROXY_MISSING, f"{proxy.argv[0]} is not on PATH")
+        if isinstance(proxy, SocksProxy) and self._dialled is None:
+            raise self.failed(Reason.PROXY_FAILED, "ssh has no SOCKS5 client of its own")
+
+
+class _ExpiredError(Exception):
+    """The master has logged in, and its ControlPersist was over before anybody used it."""
+
+
+class _Trusts:
+    """The known-hosts files of one start: one for the host, and one for each jump host."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._known: list[tuple[SSHConfig, Trust]] = []
+
+    @property
+    def files(self) -> list[Path]:
+        return [self._path(number) for number in range(len(self._known))]
+
+    def of(self, config: SSHConfig) -> Trust:
+        """A file with the host's pins."""
+        pins = KnownHosts().pins(config)
+        path = self._path(len(self._known))
+        trust = trust_of(pins, path)
+        with _new_file(path) as file:
+            os.write(file, _lines(alias(config), pins).encode())
+        self._known.append((config, trust))
+        return trust
+
+    def hop(self, config: SSHConfig) -> Hop | None:
+        """The jump host on the way to a host, if there is one."""
+        if not config.proxy_jump or len(self._known) > _MAX_HOPS:
+            return None
+        jump = jump_config(config.proxy_jump)
+        return Hop(jump, _hop_route(jump), self.of(jump), self.hop(jump))
+
+    def first_contacts(self) -> Iterator[tuple[SSHConfig, HostKey]]:
+        """What ``ssh`` has accepted for want of a pin."""
+        for (config, trust), path in zip(self._known, self.files, strict=True):
+            if trust.policy == "accept-new" and not config.is_ephemeral:
+                for line in path.read_text().splitlines():
+                    if not line.startswith(REVOKED):
+                        yield config, HostKey.parse(line.partition(" ")[2])
+
+    def _path(self, number: int) -> Path:
+        return Path(f"{self._socket}.hosts{number}")
+
+
+def _lines(name: str, pins: Pins) -> str:
+    kept = [*(("", key) for key in pins.keys), *((f"{REVOKED} ", key) for key in pins.revoked)]
+    return "".join(f"{marker}{name} {key.type} {key.blob}\n" for marker, key in kept)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[int]:
+    # Appended to: two programs may write to it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def check_key(config: SSHConfig) -> None:
+    """:raises UsageError: the key file is not there."""
+    if config.key_path and not Path(expand(config.key_path)).expanduser().is_file():
+        raise UsageError(f"{config.id}: ssh_key: no such file: {config.key_path}")
+
+
+def _is_encrypted(config: SSHConfig) -> bool:
+    """ssh does not say that it has left out a key for want of its passphrase."""
+    if not config.key_path:
+        return False
+    path = Path(expand(config.key_path)).expanduser().absolute()
+    argv = ["ssh-keygen", "-y", "-P", "", "-f", str(path)]
+    try:
+        found = subprocess.run(argv, capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"passphrase" in found.stderr
+
+
+def _can_jump(name: str, hops: int = 0) -> bool:
+    jump = jump_config(name)
+    has_address = bool(jump.host or jump.tailscale_ip)
+    if hops > _MAX_HOPS or jump.private_key or jump.embedded or not has_address:
+        return False
+    return not jump.proxy_jump or _can_jump(jump.proxy_jump, hops + 1)
+
+
+def _hop_route(jump: SSHConfig) -> Route:
+    """The one route that a jump host is reached by: no race is held inside an ``ssh``."""
+    if jump.host:
+        return Route("direct", jump.host, jump.port)
+    return Route("tailscale", jump.tailscale_ip or "", jump.tailscale_port)
+
+
+def _place(config: SSHConfig) -> str:
+    if config.ssh_host_key:
+        return "ssh_host_key in the hosts file"
+    return f"{KnownHosts().path} (remove the line of {config.id!r})"
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End what was started, and what it has started, but for a master in the background."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _end_all(socket: Path) -> None:
+    """End every ``ssh`` of this start: one may have gone to the background already."""
+    for pid, path in processes.masters_in(socket.parent):
+        if path == socket:
+            processes.kill(pid, socket)
+
+
+def _cap() -> None:
+    """Keep the number of masters within bounds; each is looked at only where there are many."""
+    if sum(1 for _ in records.current(control_folder())) > master.DEFAULT_LIMIT:
+        master.cap()

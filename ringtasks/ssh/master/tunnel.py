@@ -1,0 +1,64 @@
+"""A TCP connection that the host makes, over a control master (``mux_master_process_stdio_fwd``).
+
+The master is handed the ends of two socket pairs, one a direction: it closes what it has done with,
+and never shuts a socket down for one direction only, so that one pair would hide the far end's EOF.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from ringtasks.ssh.link import LinkLostError, TunnelRefusedError
+
+from .control import Control, DeniedError, MasterGoneError
+
+__all__ = ["MuxTunnel"]
+
+
+class MuxTunnel:
+    """Meets `ringtasks.link.Tunnel`; made by `open`."""
+
+    def __init__(self, control: Control, writing: socket.socket, reading: socket.socket) -> None:
+        self._control, self._writing, self._reading = control, writing, reading
+
+    @classmethod
+    def open(cls, control: Control, host: str, port: int, timeout: float) -> MuxTunnel:
+        """``control`` is the tunnel's from now on.
+
+        :raises TunnelRefusedError: the host cannot connect there.
+        :raises LinkLostError: the master does not answer.
+        """
+        (writing, stdin), (stdout, reading) = socket.socketpair(), socket.socketpair()
+        tunnel = cls(control, writing, reading)
+        try:
+            with stdin, stdout:
+                control.send_stdio_forward(host, port, [stdin.fileno(), stdout.fileno()])
+            control.await_session(timeout)
+        except DeniedError as error:
+            tunnel.close()
+            raise TunnelRefusedError(str(error)) from error
+        except (MasterGoneError, TimeoutError) as error:
+            tunnel.close()
+            raise LinkLostError(str(error)) from error
+        except BaseException:
+            tunnel.close()
+            raise
+        return tunnel
+
+    def sendall(self, data: bytes) -> None:
+        self._writing.sendall(data)
+
+    def recv(self, size: int) -> bytes:
+        return self._reading.recv(size)
+
+    def shutdown(self, how: int) -> None:
+        with contextlib.suppress(OSError):
+            self._writing.shutdown(how)
+
+    def close(self) -> None:
+        for sock in (self._writing, self._reading):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in it
+            sock.close()
+        self._control.close()

@@ -1,0 +1,126 @@
+"""Byte streams that are not plain TCP: a proxy program's stdin and stdout, or SOCKS5."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+
+from ringtasks.errors import Reason
+
+from .routes import ProcessProxy, SocksProxy
+
+__all__ = ["ProxyProcess", "ProxyRefusedError", "connect_socks"]
+
+_INSTALL = {
+    "cloudflared": "install cloudflared, or remove cloudflare_tunnel from the host",
+    "tailscale": "install Tailscale, or unset RINGTASKS_TAILSCALE_PROXY",
+}
+_LAST_WORDS_TIMEOUT = 2.0  # seconds that a program has to end after it closed the connection
+
+
+class ProxyRefusedError(OSError):
+    """The proxy could not be used: ``reason``, and ``advice`` where it differs from the usual."""
+
+    def __init__(self, reason: Reason, evidence: str, advice: str = "") -> None:
+        super().__init__(evidence)
+        self.reason, self.evidence, self.advice = reason, evidence, advice
+
+
+class ProxyProcess:
+    """A running proxy program and our end (``sock``) of its stdin and stdout.
+
+    It has a process group of its own, and `close` ends the whole group: cloudflared outlives ssh
+    while it is still connecting.
+
+    :raises ProxyRefusedError: the program is not installed or does not start.
+    """
+
+    def __init__(self, proxy: ProcessProxy, environ: Mapping[str, str]) -> None:
+        program = proxy.argv[0]
+        found = shutil.which(program, path=environ.get("PATH"))
+        if found is None:
+            raise ProxyRefusedError(
+                Reason.PROXY_MISSING, f"{program} is not on PATH", _INSTALL.get(program, "")
+            )
+        self._program = program
+        environment = proxy.environment(environ)
+        self.sock, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                (found, *proxy.argv[1:]),
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.sock.close()
+            raise ProxyRefusedError(Reason.PROXY_FAILED, f"{program}: {error.strerror}") from error
+        finally:
+            theirs.close()
+
+    def evidence(self) -> str:
+        """What the program said last, once it has ended the connection; waits a moment for it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_WORDS_TIMEOUT)
+        said = _last_words(self._read_stderr())
+        if said:
+            return f"{self._program}: {said}"
+        status = self._process.poll()
+        return f"{self._program} ended without a word (status {status})"
+
+    def close(self) -> None:
+        """End the program's process group at once: it has nothing to save. Safe to repeat."""
+        self.sock.close()
+        if self._process.poll() is None:  # else reaped: its number may be somebody else's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _read_stderr(self) -> bytes:
+        pipe = self._process.stderr
+        if pipe is None or pipe.closed:
+            return b""
+        os.set_blocking(pipe.fileno(), False)  # a grandchild may still hold it open
+        with contextlib.suppress(OSError):
+            return os.read(pipe.fileno(), 65536)
+        return b""
+
+
+def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> socket.socket:
+    """A socket to ``host:port`` through a SOCKS5 proxy.
+
+    :raises ProxyRefusedError: the proxy is not there, or refuses.
+    """
+    from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
+    from python_socks.sync import Proxy
+
+    at = f"socks5://{proxy.host}:{proxy.port}"
+    try:
+        connected: socket.socket = Proxy.from_url(at).connect(host, port, timeout=timeout)
+    except (ProxyConnectionError, ProxyError, ProxyTimeoutError, OSError) as error:
+        raise ProxyRefusedError(
+            Reason.PROXY_FAILED, f"{at}: {error}", "check RINGTASKS_TAILSCALE_PROXY"
+        ) from error
+    return connected
+
+
+def _last_words(stderr: bytes) -> str:
+    """The reason in a proxy's stderr: cloudflared's JSON log line if there is one, else the end."""
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.get("error"):
+                return str(entry["error"])
+    plain = [line for line in lines if line and not line.startswith("{")]
+    return plain[-1] if plain else ""

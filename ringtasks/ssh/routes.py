@@ -1,0 +1,144 @@
+"""The ways to a host, in the order they are tried: Tailscale, direct, Cloudflare.  Pure.
+
+A Route says where the bytes go and what carries them; `dialing` walks it.  A secret is in a route
+only as an environment variable of the proxy process, never among its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig, expand
+
+__all__ = ["ROUTE_NAMES", "ProcessProxy", "Route", "SocksProxy", "only", "routes_of"]
+
+ROUTE_NAMES = ("tailscale", "direct", "cloudflare")
+
+TAILSCALE_PROXY_VARIABLE = "RINGTASKS_TAILSCALE_PROXY"
+
+
+class ProcessProxy(NamedTuple):
+    """A program whose stdin and stdout are the connection, like ssh's ProxyCommand."""
+
+    argv: tuple[str, ...]
+    variables: Mapping[str, str] = MappingProxyType({})
+    """Set for the program; a ``${VAR}`` in them is expanded when it starts, not before."""
+    scrubbed_prefix: str | None = None
+    """Inherited variables with this prefix are kept from the program."""
+
+    def __repr__(self) -> str:
+        return f"ProcessProxy({self.argv!r})"  # the variables may be secret
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """The program's whole environment.
+
+        :raises InventoryError: a ``${VAR}`` is not set.
+        """
+        kept = {
+            name: value
+            for name, value in inherited.items()
+            if not (self.scrubbed_prefix and name.startswith(self.scrubbed_prefix))
+        }
+        return kept | {name: expand(value) for name, value in self.variables.items()}
+
+
+class SocksProxy(NamedTuple):
+    """A SOCKS5 proxy (RFC 1928); names are resolved at its end."""
+
+    host: str
+    port: int
+
+
+class Route(NamedTuple):
+    """One way to a host: an address and what carries the bytes there (None: plain TCP)."""
+
+    name: str
+    host: str
+    port: int
+    proxy: ProcessProxy | SocksProxy | None = None
+
+    @property
+    def address(self) -> str:
+        """For people: ``203.0.113.10:22``, or the tunnel's name."""
+        if self.name == "cloudflare":
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether it starts a process over the public network, and so waits for the others."""
+        return self.name == "cloudflare"
+
+
+def routes_of(config: SSHConfig, environ: Mapping[str, str]) -> tuple[Route, ...]:
+    """Every way to the host, in DESIGN's order.
+
+    :raises UsageError: ``RINGTASKS_TAILSCALE_PROXY`` is neither ``socks5://host:port`` nor ``nc``.
+    """
+    routes = []
+    if config.tailscale_ip:
+        routes.append(_tailscale(config, environ.get(TAILSCALE_PROXY_VARIABLE, "")))
+    if config.host:
+        routes.append(Route("direct", config.host, config.port))
+    if config.cloudflare_tunnel:
+        routes.append(_cloudflare(config, config.cloudflare_tunnel))
+    return tuple(routes)
+
+
+def only(routes: tuple[Route, ...], name: str, host: str) -> tuple[Route, ...]:
+    """The one route called ``name``.
+
+    :raises UsageError: there is no such route, or this host does not have it.
+    """
+    if name not in ROUTE_NAMES:
+        raise UsageError(f"unknown route {name!r}: expected one of {', '.join(ROUTE_NAMES)}")
+    chosen = tuple(route for route in routes if route.name == name)
+    if not chosen:
+        had = ", ".join(route.name for route in routes) or "none"
+        raise UsageError(f"{host}: has no {name} route; its routes: {had}")
+    return chosen
+
+
+def _tailscale(config: SSHConfig, proxy: str) -> Route:
+    host, port = config.tailscale_ip or "", config.tailscale_port
+    if not proxy:
+        return Route("tailscale", host, port)
+    if proxy == "nc":
+        return Route("tailscale", host, port, ProcessProxy(("tailscale", "nc", host, str(port))))
+    return Route("tailscale", host, port, _socks(proxy))
+
+
+def _socks(url: str) -> SocksProxy:
+    expected = f"{TAILSCALE_PROXY_VARIABLE}: expected socks5://host:port or nc, got {url!r}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise UsageError(expected) from None
+    if parts.scheme not in ("socks5", "socks5h") or not host or not port:
+        raise UsageError(expected)
+    return SocksProxy(host, port)
+
+
+def _cloudflare(config: SSHConfig, hostname: str) -> Route:
+    token_id = config.cloudflare_service_token_id or ""
+    secret = config.cloudflare_service_token_secret or ""
+    variables = {}
+    if token_id or secret:
+        variables = {
+            "TUNNEL_SERVICE_TOKEN_ID": token_id,
+            "TUNNEL_SERVICE_TOKEN_SECRET": secret,
+            # With a refused service token cloudflared would start a browser log-in and wait for
+            # minutes; where it cannot keep its files it gives up at once. Without a service token
+            # a person's earlier log-in, kept under the real home, is what is meant.
+            "HOME": "/dev/null",
+        }
+    # --logfile: the only place where every version says why it failed. A level of "debug" would
+    # write the secret there. TUNNEL_* that we do not set could turn it into a TCP listener.
+    argv = ("cloudflared", "access", "ssh", "--hostname", hostname)
+    log = ("--logfile", "/dev/stderr", "--log-level", "error")
+    return Route("cloudflare", hostname, 22, ProcessProxy(argv + log, variables, "TUNNEL_"))

@@ -1,0 +1,351 @@
+"""Files and folders over SFTP, to and from one host.
+
+A file is written beside its final name and renamed when it is whole, so that a partial file never
+stands under the final name.  Permissions are kept, but for set-user-ID and its like; a symbolic
+link is followed, as scp(1) does.  A name that the host sends cannot lead out of the folder that is
+written to.
+
+Source: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL section 4 for its extensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ringtasks.common.local_tree import LocalTree, single_name
+from ringtasks.errors import RingtasksError
+
+__all__ = [
+    "CopyError",
+    "RemoteFile",
+    "from_home",
+    "get",
+    "get_file",
+    "listed",
+    "put",
+    "put_file",
+    "told",
+]
+
+_CHUNK_BYTES = 1024 * 1024
+#: Read requests under way at once: 32 KiB each, so 4 MiB on a long line.
+_READ_AHEAD = 128
+#: From this size on, free space is asked for before the first byte is sent.
+_LARGE_BYTES = 16 * 1024 * 1024
+_MODE_BITS = 0o777
+
+Check = Callable[[], None]
+
+
+class CopyError(RingtasksError, OSError):
+    """A file could not be copied: which one, and why."""
+
+    def __init__(self, name: str, evidence: str) -> None:
+        self.name, self.evidence = name, evidence
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.evidence)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.evidence}"
+
+
+def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
+    """Copy ``local``, a file or a folder, to ``remote``; into it where that is a folder.
+
+    :param sftp: a ``paramiko.SFTPClient``.
+    :param check: called between pieces; may raise to stop.
+    :raises CopyError: a file or folder cannot be read or written.
+    """
+    target = from_home(remote)
+    with told(str(local)):
+        is_folder = stat.S_ISDIR(local.stat().st_mode)
+    with told(remote):
+        if _is_folder(sftp, target):
+            target = posixpath.join(target, local.resolve().name)
+    if is_folder:
+        _put_folder(sftp, local, target, check, above=())
+    else:
+        put_file(sftp, local, target, check)
+
+
+def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
+    """Copy ``remote``, a file or a folder, to ``local``; into it where that is a folder.
+
+    In a folder, a symbolic link that stands here is not followed: `LocalTree`. The parameters and
+    errors are those of `put`.
+    """
+    source = from_home(remote)
+    target = local
+    if local.is_dir():
+        name = posixpath.basename(source.rstrip("/"))
+        with told(remote):
+            target = local if name in ("", ".") else local / single_name(name)
+    with told(remote):
+        attributes = sftp.stat(source)
+    if stat.S_ISDIR(attributes.st_mode or 0):
+        with told(str(target)):
+            target.mkdir(exist_ok=True)
+        with _tree(target) as tree:
+            _get_folder(sftp, source, attributes, tree, check)
+    else:
+        with _tree(target.parent) as tree:
+            get_file(sftp, _described(source, attributes), tree, target.name, check)
+
+
+def _put_folder(
+    sftp: Any, source: Path, target: str, check: Check, above: tuple[tuple[int, int], ...]
+) -> None:
+    with told(str(source)):
+        status = source.stat()
+        entries = sorted(source.iterdir())
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        raise CopyError(str(source), "a symbolic link to a folder that it is in")
+    with told(target):
+        if not _is_folder(sftp, target, follows=not above):
+            sftp.mkdir(target, stat.S_IRWXU)
+    for entry in entries:
+        there = posixpath.join(target, entry.name)
+        if entry.is_dir():
+            _put_folder(sftp, entry, there, check, (*above, identity))
+        else:
+            put_file(sftp, entry, there, check)
+    with told(target):  # last, since it may forbid to write
+        sftp.chmod(target, status.st_mode & _MODE_BITS)
+
+
+def put_file(
+    sftp: Any, source: Path, target: str, check: Check, *, modified: float | None = None
+) -> None:
+    """Copy one file to ``target`` on the host; it replaces a file or a symbolic link.
+
+    :param modified: its time, Unix seconds; None: now.
+    :raises CopyError: it cannot be read or written.
+    """
+    with told(str(source)):
+        status = source.stat()
+        _refuse_special(str(source), status.st_mode)
+    partial = posixpath.join(posixpath.dirname(target), f".{os.urandom(6).hex()}.part")
+    if status.st_size >= _LARGE_BYTES:
+        _check_space(sftp, target, status.st_size)
+    try:
+        with told(target):
+            _send(sftp, source, partial, status.st_mode & _MODE_BITS, check)
+            sent = sftp.stat(partial).st_size
+            if sent != status.st_size:  # it changed, or a full disk took less
+                raise CopyError(target, f"{sent} of {status.st_size} bytes arrived")
+            if modified is not None:  # before it has its name, which a link may take over
+                sftp.utime(partial, (modified, modified))
+            _rename(sftp, partial, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError, EOFError):
+            sftp.remove(partial)
+        if isinstance(error, CopyError):
+            _check_space(sftp, target, status.st_size)  # the likelier reason, if so
+        raise
+
+
+def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> None:
+    with told(str(source)):
+        reading = source.open("rb")
+    with reading, sftp.open(partial, "wx") as writing:
+        sftp.chmod(partial, mode)  # before anything is in it
+        writing.set_pipelined(True)
+        while chunk := reading.read(_CHUNK_BYTES):
+            check()
+            writing.write(chunk)
+
+
+class _Pending(NamedTuple):
+    """A folder of the host that is still to be copied, or whose content has been."""
+
+    source: str
+    name: str
+    mode: int
+    above: tuple[str, ...]
+    """The real paths of the folders that it is in."""
+    is_filled: bool = False
+
+
+def _get_folder(sftp: Any, source: str, attributes: Any, tree: LocalTree, check: Check) -> None:
+    todo = [_Pending(source, "", attributes.st_mode, ())]
+    while todo:
+        folder = todo.pop()
+        if folder.is_filled:
+            with told(_here(tree, folder.name)):
+                tree.finish_folder(folder.name, folder.mode)
+            continue
+        todo.append(folder._replace(is_filled=True))
+        todo += _get_content(sftp, folder, tree, check)
+
+
+def _get_content(sftp: Any, folder: _Pending, tree: LocalTree, check: Check) -> Iterator[_Pending]:
+    """Copy the files in a folder; yield the folders in it, which are made."""
+    with told(folder.source):
+        identity = str(sftp.normalize(folder.source))
+    if identity in folder.above:
+        raise CopyError(folder.source, "a symbolic link to a folder that it is in")
+    for name, entry in sorted(listed(sftp, folder.source).items()):
+        check()
+        there, here = posixpath.join(folder.source, name), posixpath.join(folder.name, name)
+        with told(there):
+            attributes = sftp.stat(there) if stat.S_ISLNK(entry.st_mode or 0) else entry
+        if stat.S_ISDIR(attributes.st_mode or 0):
+            with told(_here(tree, here)):
+                tree.make_folder(here)
+            yield _Pending(there, here, attributes.st_mode, (*folder.above, identity))
+        else:
+            get_file(sftp, _described(there, attributes), tree, here, check)
+
+
+def listed(sftp: Any, folder: str) -> dict[str, Any]:
+    """What the host says is in ``folder``: each name once, with its attributes.
+
+    :raises CopyError: a name occurs twice, or is none of a file in it.
+    """
+    found: dict[str, Any] = {}
+    with told(folder):
+        for entry in sftp.listdir_attr(folder):
+            name = single_name(str(entry.filename))
+            if name in found:
+                raise CopyError(folder, f"the host names {name!r} twice: refused")
+            found[name] = entry
+    return found
+
+
+class RemoteFile(NamedTuple):
+    """A file of the host, as the host describes it; ``modified`` None: its time is not kept."""
+
+    path: str
+    mode: int
+    size_bytes: int
+    modified: float | None = None
+
+
+def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: Check) -> None:
+    """Copy one file of the host to ``name`` in ``tree``; it replaces a file or a link.
+
+    :raises CopyError: it cannot be read or written.
+    """
+    _refuse_special(source.path, source.mode)
+    with told(_here(tree, name)), tree.new_file(name, source.size_bytes) as file:
+        _receive(sftp, source.path, source.size_bytes, file.write, check)
+        file.keep(source.mode, source.modified)
+
+
+def _described(path: str, attributes: Any) -> RemoteFile:
+    return RemoteFile(path, attributes.st_mode or 0, attributes.st_size or 0)
+
+
+def _here(tree: LocalTree, name: str) -> str:
+    return str(tree.top / name)
+
+
+@contextlib.contextmanager
+def _tree(top: Path) -> Iterator[LocalTree]:
+    with told(str(top)):
+        tree = LocalTree(top, make=False)
+    with tree:
+        yield tree
+
+
+def _receive(
+    sftp: Any, source: str, size_bytes: int, write: Callable[[bytes], object], check: Check
+) -> None:
+    received = 0
+    with told(source):
+        reading = sftp.open(source, "rb")
+    with reading:
+        reading.prefetch(size_bytes, _READ_AHEAD)
+        while chunk := _read(source, reading):
+            check()
+            write(chunk)
+            received += len(chunk)
+    if received < size_bytes:
+        raise CopyError(source, f"only {received} of {size_bytes} bytes came")
+
+
+def _read(source: str, reading: Any) -> bytes:
+    with told(source):
+        chunk: bytes = reading.read(_CHUNK_BYTES)
+        return chunk
+
+
+def _rename(sftp: Any, partial: str, target: str) -> None:
+    """Replace ``target``; SFTP's own rename refuses to, OpenSSH's extension does it in one go."""
+    if _is_folder(sftp, target, follows=False):
+        raise CopyError(target, "is a folder")
+    try:
+        sftp.posix_rename(partial, target)
+    except OSError as error:
+        if "unsupported" not in str(error).lower():
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            sftp.remove(target)
+        sftp.rename(partial, target)
+
+
+def _check_space(sftp: Any, target: str, size_bytes: int) -> None:
+    """:raises CopyError: the file system says that it has not got the room."""
+    free = _free_bytes(sftp, posixpath.dirname(target) or ".")
+    if free is not None and free < size_bytes:
+        raise CopyError(target, f"it has {size_bytes} bytes, and only {free} are free on the host")
+
+
+def _free_bytes(sftp: Any, folder: str) -> int | None:
+    """What a user may still write; None where the server does not tell.
+
+    OpenSSH's PROTOCOL section 4.4: eleven numbers, the second the block size, the fifth the free
+    blocks.
+    """
+    from paramiko.sftp import CMD_EXTENDED, CMD_EXTENDED_REPLY
+
+    try:
+        kind, answer = sftp._request(CMD_EXTENDED, "statvfs@openssh.com", folder)
+    except (OSError, EOFError):
+        return None
+    if kind != CMD_EXTENDED_REPLY:
+        return None
+    numbers = [answer.get_int64() for _ in range(5)]
+    return int(numbers[1] * numbers[4])
+
+
+def _refuse_special(name: str, mode: int) -> None:
+    """To read a pipe or a device may never end."""
+    if not stat.S_ISREG(mode):
+        raise CopyError(name, "is not a regular file")
+
+
+def _is_folder(sftp: Any, path: str, *, follows: bool = True) -> bool:
+    try:
+        status = sftp.stat(path) if follows else sftp.lstat(path)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(status.st_mode or 0)
+
+
+def from_home(remote: str) -> str:
+    """SFTP starts in the home: ``~/x`` is ``x`` there."""
+    if remote in ("~", "~/"):
+        return "."
+    return remote[2:].lstrip("/") if remote.startswith("~/") else remote
+
+
+@contextlib.contextmanager
+def told(name: str) -> Iterator[None]:
+    """Errors of the file system with the file's name; those of the connection pass."""
+    try:
+        yield
+    except (CopyError, TimeoutError, ConnectionError):
+        raise
+    except OSError as error:
+        if str(error) == "Socket is closed":  # Paramiko's word for a lost link
+            raise ConnectionError(str(error)) from error
+        raise CopyError(name, error.strerror or str(error)) from error

@@ -1,0 +1,139 @@
+"""A TCP connection to a name, whichever of its addresses answers first (RFC 8305); free ports."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import selectors
+import socket
+import time
+from itertools import chain, zip_longest
+from typing import Any
+
+from ringtasks.common.cancellation import Cancellation
+
+from .race import Race
+
+__all__ = ["connect", "refuse_taken"]
+
+_STREAM = socket.SOCK_STREAM
+_AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo gives it
+
+
+def connect(host: str, port: int, deadline: float, cancellation: Cancellation) -> socket.socket:
+    """A connected socket; the name's addresses race, so a broken IPv6 costs a head start.
+
+    :param deadline: a monotonic time. Looking up the name is the system's and not bound by it.
+    :raises socket.gaierror: the name is not known.
+    :raises TimeoutError: the deadline passed.
+    :raises OSError: every address failed; the last error.
+    """
+    infos = socket.getaddrinfo(host, port, type=_STREAM)
+    with _AddressRace(_interleaved(infos), deadline, cancellation) as race:
+        return race.winner()
+
+
+def refuse_taken(host: str, port: int) -> None:
+    """Return if there can be a listener at every address of ``host``, one of this machine's names.
+
+    :raises OSError: there cannot: somebody has the port, or it is root's.
+    """
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=_STREAM):
+        try:
+            with socket.socket(family, kind, protocol) as probing:
+                probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probing.bind(address)
+                probing.listen()
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here
+                raise OSError(error.errno, f"{host} port {port}: {error.strerror}") from error
+
+
+class _AddressRace:
+    def __init__(
+        self, infos: list[_AddressInfo], deadline: float, cancellation: Cancellation
+    ) -> None:
+        self._race: Race[_AddressInfo] = Race(infos)
+        self._deadline = deadline
+        self._cancellation = cancellation
+        self._selector = selectors.DefaultSelector()
+        self._last_error = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+        # Closing a descriptor does not wake who selects on it; a byte on this pair does.
+        self._wake, self._woken = socket.socketpair()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+
+    def __enter__(self) -> _AddressRace:
+        self._cancellation.when_cancelled(self._interrupt)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._cancellation.when_cancelled(None)
+        for key in list(self._selector.get_map().values()):
+            self._drop(key.fileobj)
+        self._selector.close()
+        self._wake.close()
+
+    def winner(self) -> socket.socket:
+        while not self._race.is_over:
+            now = time.monotonic()
+            start_at = self._race.next_start(now)
+            if start_at is not None and start_at <= now:
+                self._start(self._race.start(now))
+                continue
+            connected = self._wait(self._deadline if start_at is None else start_at)
+            if connected is not None:
+                return connected
+        raise self._last_error
+
+    def _start(self, info: _AddressInfo) -> None:
+        family, kind, protocol, _, address = info
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a machine without IPv6
+            self._lost(info, error)
+            return
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code in (0, errno.EINPROGRESS):
+            self._selector.register(sock, selectors.EVENT_WRITE, info)
+        else:
+            sock.close()
+            self._lost(info, OSError(code, os.strerror(code)))
+
+    def _wait(self, until: float) -> socket.socket | None:
+        timeout = min(until, self._deadline) - time.monotonic()
+        for key, _ in self._selector.select(max(0.0, timeout)):
+            sock: Any = key.fileobj
+            if sock is self._woken:
+                raise TimeoutError("cancelled")
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code == 0:
+                self._selector.unregister(sock)
+                return sock  # type: ignore[no-any-return]  # selectors keep file objects untyped
+            self._drop(sock)
+            self._lost(key.data, OSError(code, os.strerror(code)))
+        if time.monotonic() >= self._deadline:
+            raise TimeoutError("no answer")
+        return None
+
+    def _lost(self, info: _AddressInfo, error: OSError) -> None:
+        self._race.failed(info)
+        self._last_error = error
+
+    def _drop(self, sock: Any) -> None:
+        self._selector.unregister(sock)
+        sock.close()
+
+    def _interrupt(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
+
+
+def _interleaved(infos: list[Any]) -> list[_AddressInfo]:
+    """IPv6 and IPv4 in turn, the system's first choice first (RFC 8305 section 4)."""
+    first = infos[0][0]
+    preferred = [info for info in infos if info[0] == first]
+    others = [info for info in infos if info[0] != first]
+    mixed = chain.from_iterable(zip_longest(preferred, others))
+    return [info for info in mixed if info is not None]

@@ -1,0 +1,208 @@
+"""What a host is like just now: GPUs, disk, load, clock, and what its Python can import.
+
+One script asks for all of it, for choosing a host and for the checks before a run alike; it prints
+``name value`` lines.  Nothing on the host is changed.  A driver that hangs lets ``nvidia-smi`` wait
+in the kernel, where no signal reaches it: the script stops waiting and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ringtasks.remote.script import path, quote
+from ringtasks.ssh.classify import printable
+
+if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
+
+__all__ = ["Gpu", "Survey", "parse", "script", "survey"]
+
+#: Seconds for all but the driver: an import of torch from a cold disk takes its time.
+_SCRIPT_TIMEOUT = 60.0
+_BLOCK_BYTES = 1024  # df -k
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, the process ids that hold it, and whether a job has reserved it (`jobs.turns`)."""
+
+    uuid: str
+    holders: tuple[int, ...] = ()
+    is_reserved: bool = False
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a host answered; None: it did not tell."""
+
+    error: str | None = None
+    """Why there is no answer at all."""
+    gpus: tuple[Gpu, ...] = ()
+    driver: str = "none"
+    """``ok``, ``none`` (there is no nvidia-smi), ``hangs`` or ``failed``."""
+    driver_said: str = ""
+    free_bytes: int | None = None
+    clock_skew: float | None = None
+    """Seconds that its clock is ahead of ours, to within the time that the question took."""
+    load: float | None = None
+    """Load average of the last minute, for each CPU."""
+    missing: tuple[str, ...] = ()
+    """What the modules that could not be imported say of it."""
+    python: str = ""
+    """What stands for Python: empty where there is none."""
+
+    @property
+    def free_gpus(self) -> int:
+        """How many GPUs nobody holds."""
+        return sum(not gpu.holders and not gpu.is_reserved for gpu in self.gpus)
+
+
+def survey(
+    client: SSHClient,
+    *,
+    cwd: str | None = None,
+    imports: Iterable[str] = (),
+    driver_timeout: float = 15.0,
+) -> Survey:
+    """Ask one host; never raises for what happens there."""
+    asked_at = time.time()
+    result = client.run(
+        script(cwd or client.config.work_dir, imports, driver_timeout),
+        timeout=_SCRIPT_TIMEOUT + driver_timeout,
+        cwd="~",
+    )
+    answered_at = time.time()
+    if not result.success:
+        why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
+        return Survey(error=printable(why))
+    found = parse(result.stdout)
+    return replace(found, clock_skew=_skew(found.clock_skew, asked_at, answered_at))
+
+
+def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> str:
+    """The text for the host's shell, to be run in its home."""
+    modules = " ".join(imports)
+    return _SCRIPT.format(
+        folder=path(cwd) if cwd else "'.'",
+        modules=quote(modules),
+        polls=max(1, round(driver_timeout / 0.1)),
+        imports=quote(_IMPORTS),
+    )
+
+
+# The folder need not be there yet: its nearest parent has the disk.
+_SCRIPT = """\
+folder={folder}
+while [ ! -d "$folder" ] && [ "${{folder%/*}}" != "$folder" ]; do folder=${{folder%/*}}; done
+[ -d "$folder" ] || folder=.
+echo "clock $(date +%s)"
+echo "disk $(df -Pk "$folder" 2>/dev/null | tail -n 1)"
+cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || echo 1)
+echo "load $cpus $(cat /proc/loadavg 2>/dev/null || sysctl -n vm.loadavg 2>/dev/null)"
+python=$(command -v python3 || command -v python)
+echo "python $python"
+if [ "$python" ]; then for module in $(echo {modules}); do
+  said=$("$python" -c {imports} "$module" 2>&1 </dev/null) ||
+    echo "missing $module: $(echo "$said" | tail -n 1)"
+done; fi
+command -v nvidia-smi >/dev/null 2>&1 || {{ echo driver none; exit 0; }}
+answer=$(mktemp "${{TMPDIR:-/tmp}}/ringtasks.XXXXXX") || exit 1
+trap 'rm -f "$answer" "$answer.pid" "$answer.status"' EXIT
+ask() {{
+  rm -f "$answer.status"
+  (nvidia-smi "$@" >"$answer" 2>&1 & echo $! >"$answer.pid"
+   wait $!; echo $? >"$answer.status") </dev/null &
+  asked=$! n=0
+  while [ ! -s "$answer.status" ]; do
+    [ $n -lt {polls} ] || {{
+      exec 2>/dev/null
+      kill -s KILL $asked $(cat "$answer.pid")
+      echo driver hangs
+      exit 0
+    }}
+    n=$((n + 1)); sleep 0.1
+  done
+  [ "$(cat "$answer.status")" = 0 ] ||
+    {{ echo driver failed; echo "said $(head -n 1 "$answer")"; exit 0; }}
+}}
+ask --query-gpu=uuid --format=csv,noheader
+sed 's/^/gpu /' "$answer"
+ask --query-compute-apps=gpu_uuid,pid --format=csv,noheader
+sed 's/^/holder /' "$answer"
+for link in "$HOME"/.ringtasks/gpus/GPU-*; do
+  holder=$(readlink "$link") && holder=${{holder#*.}} &&
+    kill -0 "${{holder%%.*}}" 2>/dev/null && echo "reserved ${{link##*/}}"
+done
+echo driver ok
+"""
+
+_IMPORTS = "import importlib, sys; importlib.import_module(sys.argv[1])"
+
+
+def parse(text: str) -> Survey:
+    """What the script has printed; lines that make no sense are left out."""
+    fields: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        fields.setdefault(name, []).append(value.strip())
+    last = {name: values[-1] for name, values in fields.items()}
+    return Survey(
+        gpus=tuple(_gpus(fields)),
+        driver=last.get("driver", "failed"),
+        driver_said=printable(last.get("said", "")),
+        free_bytes=_free_bytes(last.get("disk", "")),
+        clock_skew=_number(last.get("clock", "")),
+        load=_load(last.get("load", "")),
+        missing=tuple(printable(value) for value in fields.get("missing", ())),
+        python=printable(last.get("python", "")),
+    )
+
+
+def _gpus(fields: dict[str, list[str]]) -> Iterable[Gpu]:
+    holders: dict[str, list[int]] = {}
+    for value in fields.get("holder", ()):
+        uuid, _, pid = value.partition(",")
+        if pid.strip().isdigit():
+            holders.setdefault(uuid.strip(), []).append(int(pid))
+    reserved = set(fields.get("reserved", ()))
+    for uuid in fields.get("gpu", ()):
+        yield Gpu(uuid, tuple(holders.get(uuid, ())), uuid in reserved)
+
+
+def _free_bytes(line: str) -> int | None:
+    """From ``df -P`` (XCU, df): source, size, used, available, …; a source may have spaces."""
+    cells = line.split()
+    for n, cell in enumerate(cells):
+        if cell.endswith("%") and n >= 3 and cells[n - 1].isdigit():
+            return int(cells[n - 1]) * _BLOCK_BYTES
+    return None
+
+
+def _load(line: str) -> float | None:
+    """From the number of CPUs and what the system has: ``0.52 …``, or ``{ 0.52 … }`` on macOS."""
+    cells = line.replace("{", " ").replace("}", " ").split()
+    if len(cells) < 2:
+        return None
+    cpus, load = _number(cells[0]), _number(cells[1])
+    return None if load is None else load / max(1.0, cpus or 1.0)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _skew(theirs: float | None, asked_at: float, answered_at: float) -> float | None:
+    """How far their clock is outside of the time in which they must have read it."""
+    if theirs is None:
+        return None
+    if theirs > answered_at:
+        return theirs - answered_at
+    if theirs + 1 < asked_at:  # whole seconds
+        return theirs + 1 - asked_at
+    return 0.0

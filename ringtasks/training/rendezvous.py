@@ -1,0 +1,215 @@
+"""Where machines of one run can meet: an address of the first that all the others reach.
+
+What a hosts file knows as an address is how *this* machine gets there.  So it is tried: the first
+machine listens, the others connect to each address that it might have, and are told a word that
+only it knows, because a private address may lead them somewhere else.  The tailnet's comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.fanout import each
+from ringtasks.errors import MeetingError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.remote.script import quote
+from ringtasks.ssh.classify import printable
+from ringtasks.ssh.link import STDOUT
+
+__all__ = ["Meeting", "Node", "find_meeting"]
+
+_TIMEOUT = 60.0  # seconds for the whole of it
+
+
+class Node(NamedTuple):
+    """A machine of the run: the address that the others know it by, and its network interface."""
+
+    host: str
+    address: str
+    interface: str
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the machines meet: an address and a port of the first node, free just now."""
+
+    address: str
+    port: int
+    nodes: tuple[Node, ...]
+
+
+def find_meeting(clients: Sequence[SSHClient]) -> Meeting:
+    """Let the first host listen and the others try.
+
+    :raises MeetingError: there is no address that all others reach, or no python3 to try with.
+    """
+    first, others = clients[0], clients[1:]
+    word = secrets.token_hex(8)
+    with _Listener(first, word) as listener:
+        addresses = _addresses(first.config, listener.own_address)
+        command = _python(_CONNECT, word, str(listener.port), *addresses)
+        met = {
+            client.config.id: _reached(result.stdout) if result else {}
+            for client, result in each(others, lambda c: c.run(command, timeout=_TIMEOUT, cwd="~"))
+        }
+        for address in addresses:
+            if all(address in found for found in met.values()):
+                nodes = [Node(first.config.id, address, listener.interface_of(address))]
+                nodes += [Node(c.config.id, *met[c.config.id][address]) for c in others]
+                return Meeting(address, listener.port, tuple(nodes))
+    evidence = "; ".join(
+        f"{host} reaches {', '.join(found) or 'none'} of {', '.join(addresses) or 'no address'}"
+        for host, found in met.items()
+    )
+    raise MeetingError(first.config.id, evidence)
+
+
+def _addresses(config: SSHConfig, own: str) -> list[str]:
+    """What the first host might be known by, the tailnet's first; IPv4 and names."""
+    embedded = "127.0.0.1" if config.embedded else None
+    known = (embedded, config.tailscale_ip, own, config.host)
+    return list(dict.fromkeys(address for address in known if address and ":" not in address))
+
+
+def _reached(printed: str) -> dict[str, tuple[str, str]]:
+    """The address tried -> the one that it was tried from, and that one's interface."""
+    lines = [line.split() for line in printed.splitlines()]
+    return {line[1]: (line[2], line[3].strip("-")) for line in lines if len(line) == 4}
+
+
+class _Listener:
+    """A socket of the first host that answers the word, until the block is left."""
+
+    def __init__(self, client: SSHClient, word: str) -> None:
+        self._client = client
+        self._command = _python(_LISTEN, word)
+        self._printed = b""
+        self._changed = threading.Condition()
+        self._has_ended = False
+        self._result: SSHResult | None = None
+        self.port, self.own_address = 0, ""
+
+    def __enter__(self) -> _Listener:
+        reading, self._end = os.pipe()
+        self._stdin: BinaryIO = os.fdopen(reading, "rb", 0)
+        self._thread = threading.Thread(target=self._run, name="ringtasks-meeting", daemon=True)
+        self._thread.start()
+        lines = self._lines_until("port")
+        if lines:
+            self.port = int(lines[-1][1])
+            self.own_address = lines[-1][2].strip("-")
+            return self
+        self.__exit__()
+        result = self._result
+        why = "no answer" if result is None else result.error or result.stderr.strip()
+        raise MeetingError(self._client.config.id, f"it cannot listen: {printable(why)}")
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._end)  # the far program ends with its stdin
+        self._thread.join(_TIMEOUT)
+
+    def interface_of(self, address: str) -> str:
+        """The interface that connections to ``address`` came in by; empty: not told."""
+        lines = self._lines_until("met", address)
+        return lines[-1][3].strip("-") if lines else ""
+
+    def _run(self) -> None:
+        result = self._client.run(
+            self._command, timeout=_TIMEOUT, cwd="~", stdin=self._stdin, on_output=self._take
+        )
+        with self._changed:
+            self._result, self._has_ended = result, True
+            self._changed.notify_all()
+
+    def _take(self, stream: int, chunk: bytes) -> None:
+        if stream == STDOUT:
+            with self._changed:
+                self._printed += chunk
+                self._changed.notify_all()
+
+    def _lines_until(self, *start: str) -> list[list[str]]:
+        """The lines that begin so, as soon as there is one; none where none comes in time."""
+
+        def found() -> list[list[str]]:
+            whole = self._printed.decode("utf-8", "replace").split("\n")[:-1]
+            return [words for words in map(str.split, whole) if words[: len(start)] == [*start]]
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() or self._has_ended, _TIMEOUT)
+            return found()
+
+
+def _python(program: str, *arguments: str) -> str:
+    return " ".join(["python3 -c", *map(quote, (_INTERFACE + program, *arguments))])
+
+
+# SIOCGIFADDR (netdevice(7)) is Linux's; elsewhere no interface is told, and none is needed.
+_INTERFACE = """\
+import select, socket, struct, sys
+def interface(address):
+    names = [name for _, name in socket.if_nameindex()]
+    if address.startswith("127."):
+        return next((name for name in names if name.startswith("lo")), "-")
+    for name in names:
+        try:
+            import fcntl
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                got = fcntl.ioctl(sock.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))
+        except (ImportError, OSError):
+            continue
+        if socket.inet_ntoa(got[20:24]) == address:
+            return name
+    return "-"
+"""
+
+# A connected datagram socket sends nothing, and tells the address of the default route.
+_LISTEN = """\
+own = "-"
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    try:
+        sock.connect(("192.0.2.1", 9))
+        own = sock.getsockname()[0]
+    except OSError:
+        pass
+server = socket.socket()
+server.bind(("", 0))
+server.listen(64)
+print("port", server.getsockname()[1], own, flush=True)
+while True:
+    ready = select.select([server, sys.stdin], [], [])[0]
+    if sys.stdin in ready:
+        break
+    peer = server.accept()[0]
+    with peer:
+        peer.settimeout(5)
+        try:
+            address = peer.recv(256).decode()
+            peer.sendall(sys.argv[1].encode())
+            peer.recv(1)
+        except (OSError, UnicodeDecodeError):
+            continue
+        local = peer.getsockname()[0]
+        print("met", address, local, interface(local), flush=True)
+"""
+
+_CONNECT = """\
+word, port, *addresses = sys.argv[1:]
+for address in addresses:
+    try:
+        with socket.create_connection((address, int(port)), 5) as sock:
+            sock.settimeout(5)
+            sock.sendall(address.encode())
+            answer = sock.recv(64).decode()
+            local = sock.getsockname()[0]
+    except (OSError, UnicodeDecodeError):
+        continue
+    if answer == word:
+        print("reached", address, local, interface(local), flush=True)
+"""

@@ -1,0 +1,297 @@
+"""One host's part of a transfer under way: what it did so far, and its way over lost links."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.stopping import Stop
+from ringtasks.errors import RingtasksError
+from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
+from ringtasks.remote.paths import word
+from ringtasks.ssh.classify import printable
+
+from .asking import ask
+from .options import Options
+from .pace import Pace
+from .probe import Survey, survey
+from .results import HostTransfer, OnProgress, Progress
+from .rsync import Moved, Rsync, Rules, local_rsync
+from .rsync_output import Change, Meter
+
+if TYPE_CHECKING:
+    from .sftp_tree import TreeCopy
+
+__all__ = ["Haul", "TransferError"]
+
+#: One attempt, at so many bytes a second (None: as fast as it goes).
+Move = Callable[[Rsync, float | None], Moved]
+
+#: Lost links that a transfer outlives; each attempt begins where the one before was cut.
+_MOST_LOSSES = 100
+_FOLDER_TIMEOUT = 60.0  # seconds for the host to make a folder
+#: Seconds before each new attempt to reach a host that was there before.
+_UNREACHABLE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+# dd says at its end how much it has copied: of no use beside the reason.
+_DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
+
+
+class TransferError(RingtasksError):
+    """A host's transfer cannot go on; becomes its `HostTransfer`.
+
+    ``what`` names no host.
+    """
+
+    def __init__(self, what: str, returncode: int = 1) -> None:
+        self.what, self.returncode = what, returncode
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class Haul:
+    """What one host's transfer needs and has done; for one thread.
+
+    :param on_progress: is told now and then how far it is.
+    """
+
+    def __init__(
+        self, client: SSHClient, options: Options, stop: Stop, on_progress: OnProgress | None
+    ) -> None:
+        self.client, self.options, self.stop = client, options, stop
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+        self._route: str | None = None
+        self._changes: dict[tuple[str, str], Change] = {}
+        self._sent_bytes = self._received_bytes = self._resumed = 0
+        self.checked = 0
+        self.has_sent = False
+        self._pace = Pace()
+        self.total_bytes: int | None = None
+        self.notes: list[str] = []
+
+    @property
+    def host(self) -> str:
+        return self.client.config.id
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left of the time limit.
+
+        :raises TransferError: none.
+        """
+        if self.options.timeout is None:
+            return None
+        left = self._started + self.options.timeout - time.monotonic()
+        if left <= 0:
+            raise self._passed()
+        return left
+
+    @property
+    def sent(self) -> list[Change]:
+        """The files that were copied, those of earlier attempts too."""
+        return [change for change in self._changes.values() if change.kind == "sent"]
+
+    def survey(self, target: str | None = None, sources: str | None = None) -> Survey:
+        """`survey.survey`, however often the link is lost.
+
+        :raises TransferError: the host cannot be asked.
+        """
+        found: list[Survey] = []
+
+        def ask() -> SSHResult:
+            found.append(survey(self.client, target, sources))
+            return found[-1].result
+
+        self.persist(ask)
+        return found[-1]
+
+    def ask(self, script: str, timeout: float) -> SSHResult:
+        """Run something that may run twice.
+
+        :raises TransferError: it did not succeed.
+        """
+        return self.persist(lambda: ask(self.client, script, timeout))
+
+    def add(self, change: Change, *, is_checked: bool = False) -> None:
+        """Note something that was done."""
+        self._changes[change.kind, change.name] = change
+        self.checked += is_checked
+
+    def make_folder(self, place: str) -> None:
+        """:raises TransferError: it cannot be made."""
+        self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
+
+    def move(self, by_rsync: Move, by_sftp: Callable[[], TreeCopy]) -> None:
+        """Move a tree until it is done, however often the link is lost: by rsync, if there is one.
+
+        :raises TransferError: it cannot be done.
+        """
+        runner = Rsync(self.client, stop=self.stop)
+
+        def over_sftp() -> SSHResult:
+            copy = by_sftp()
+            with self.stop.ending(copy.cancel):
+                result = self.client.perform(copy)
+            for change in copy.changes:
+                self.add(change)
+            return result
+
+        def attempt() -> SSHResult:
+            started = time.monotonic()
+            moved = by_rsync(runner, self._pace.rate)
+            if moved.is_missing:
+                return over_sftp()
+            if moved.result.is_unknown:
+                self._pace.lost(0, time.monotonic() - started)
+            self._changes |= {(change.kind, change.name): change for change in moved.changes}
+            self._sent_bytes += moved.sent_bytes
+            self._received_bytes += moved.received_bytes
+            return moved.result
+
+        self.persist(attempt if local_rsync() else over_sftp)
+
+    def stream(self, script: str, path: Path, offset: int, *, writes: bool) -> SSHResult:
+        """One attempt to send the rest of a file, or to receive it (`Stream`).
+
+        :raises OSError: the file here cannot be opened.
+        """
+        from .streaming import Stream
+
+        told = self._on_progress
+        started = time.monotonic()
+
+        def tell(position: int) -> None:
+            if told is not None:
+                rate = (position - offset) / max(time.monotonic() - started, 0.001)
+                told(Progress(self.host, position, self.total_bytes, rate))
+
+        stream = Stream(
+            script,
+            self.client.config.shell,
+            path,
+            offset,
+            writes=writes,
+            rate=None if writes else self._pace.rate,
+            on_position=tell if told is not None else None,
+            limit=self.remaining,
+        )
+        self.has_sent = True
+        with self.stop.ending(stream.cancel):
+            result = self.client.perform(stream)
+        moved = stream.position - offset
+        if result.is_unknown:
+            self._pace.lost(moved, stream.seconds)
+        if writes:
+            self._received_bytes += moved
+        else:
+            self._sent_bytes += moved
+        return result
+
+    def persist(self, attempt: Callable[[], SSHResult]) -> SSHResult:
+        """Repeat what may run twice while the host's link is lost.
+
+        :raises TransferError: it failed for another reason, or too often.
+        """
+        refused = 0
+        while True:
+            self.remaining  # noqa: B018  # raises where there is none
+            result = attempt()
+            self._route = result.transport_used or self._route
+            if result.success:
+                return result
+            if result.timed_out and self.options.timeout is not None:
+                raise self._passed()
+            if self.stop.is_set:
+                raise TransferError("interrupted", INTERRUPTED)
+            is_lost = result.returncode == UNREACHABLE and result.error is not None
+            if not is_lost or self._resumed >= _MOST_LOSSES:
+                raise TransferError(self._told(result), _status(result))
+            if result.is_unknown:
+                self._resumed += 1
+                refused = 0
+            elif not self._resumed or refused == len(_UNREACHABLE_DELAYS):
+                raise TransferError(self._told(result), UNREACHABLE)
+            else:
+                self.stop.wait(_UNREACHABLE_DELAYS[refused])
+                refused += 1
+
+    def meter(self) -> Callable[[Meter], None] | None:
+        """What tells the watcher of rsync's progress; None where nobody watches."""
+        told = self._on_progress
+        if told is None:
+            return None
+
+        def tell(meter: Meter) -> None:
+            total = self.total_bytes
+            if total is None and meter.percent:
+                total = meter.done_bytes * 100 // meter.percent
+            told(Progress(self.host, meter.done_bytes, total, meter.rate))
+
+        return tell
+
+    def rules(self, **chosen: Any) -> Rules:
+        """For rsync, as the options have them."""
+        options = self.options
+        return Rules(
+            exclude=options.exclude,
+            delete=options.delete,
+            checksum=options.checksum,
+            dry_run=options.dry_run,
+            **chosen,
+        )
+
+    def ended(self, returncode: int = 0, error: str | None = None) -> HostTransfer:
+        """The whole, as it is told."""
+        sent = self.sent
+        kinds = [change for change in self._changes.values() if change.kind == "deleted"]
+        return HostTransfer(
+            host=self.host,
+            returncode=returncode,
+            error=error,
+            files=len(sent),
+            bytes=sum(change.size_bytes for change in sent),
+            checked=self.checked,
+            sent_bytes=self._sent_bytes,
+            received_bytes=self._received_bytes,
+            resumed=self._resumed,
+            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
+            transport_used=self._route,
+            notes=tuple(self.notes),
+            names=tuple(change.name for change in sent),
+            deleted=tuple(change.name for change in kinds),
+        )
+
+    @contextlib.contextmanager
+    def local(self, name: object) -> Iterator[None]:
+        """Errors of this machine's file system as the transfer's.
+
+        :raises TransferError: instead of an OSError.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise TransferError(f"{name} (here): {error.strerror or error}") from error
+
+    def _passed(self) -> TransferError:
+        return TransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
+
+    def _told(self, result: SSHResult) -> str:
+        """Its error without the host's name, which stands in front of it anyway."""
+        said = printable(_DD_FIGURES.sub("", result.stderr))
+        told = result.error or said or f"exit status {result.returncode}"
+        return told.removeprefix(f"{self.host}: ")
+
+
+def _status(result: SSHResult) -> int:
+    """1 for what rsync or a command found wrong, whatever its own status."""
+    known = (UNREACHABLE, TIMED_OUT, INTERRUPTED)
+    return result.returncode if result.returncode in known and result.error else 1

@@ -1,0 +1,119 @@
+"""What a transfer has to know of the host, asked in one go."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.remote.paths import above, word, words
+
+from .asking import ask
+
+__all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
+
+FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
+
+# openssl takes the processor's instructions for it, where coreutils' own code is four times slower.
+_TOOLS = """\
+for tool in openssl sha256sum shasum; do
+  command -v $tool >/dev/null 2>&1 && { printf 'hasher=%s\\n' $tool; break; }
+done
+"""
+_KIND = """\
+kind() {
+  if [ -d "$1" ]; then echo folder; elif [ -f "$1" ]; then echo file
+  elif [ -e "$1" ]; then echo other; else echo nothing; fi
+}
+"""
+# From the place upwards, to the first folder that is there.
+_SPACE = """\
+folder=%s
+while [ ! -d "$folder" ]; do
+  case $folder in */*) folder=${folder%%/*} ;; *) folder= ;; esac
+  [ -n "$folder" ] || folder=/
+done
+printf 'free=%%s\\n' "$(df -Pk "$folder" 2>/dev/null | tail -n 1)"
+"""
+
+# stat takes other flags on macOS.
+_FIND = """\
+for item in %s; do
+  kind=$(kind "$item") about=
+  [ "$kind" = nothing ] && continue
+  [ "$kind" = file ] &&
+    about=$(stat -Lc '%%s %%a %%Y' "$item" 2>/dev/null || stat -Lf '%%z %%Lp %%m' "$item")
+  printf '\\0%%s=%%s=%%s' "$kind" "$about" "$item"
+done
+"""
+
+
+class Found(NamedTuple):
+    """Something on the host: its path as the shell has it, and what it is.
+
+    Of a file also its size, its permissions, and when it was modified in Unix seconds.
+    """
+
+    path: str
+    kind: str
+    size_bytes: int = 0
+    mode: int = 0o600
+    modified: int = 0
+
+
+class Survey(NamedTuple):
+    """What the host answered; ``result`` says why, where it did not.
+
+    ``free_bytes`` None: not known. ``hasher`` empty: it has nothing that makes a SHA-256.
+    """
+
+    result: SSHResult
+    hasher: str = ""
+    kind: str = NOTHING
+    parent_kind: str = NOTHING
+    free_bytes: int | None = None
+    found: tuple[Found, ...] = ()
+
+
+def survey(client: SSHClient, target: str | None = None, sources: str | None = None) -> Survey:
+    """Ask the host for its tools, and what ``target`` is or what ``sources`` match.
+
+    Both are as `places.on_host` gives them.
+    """
+    script = _TOOLS + _KIND
+    if target is not None:
+        place = word(target)
+        script += f'place={place}\nprintf \'kind=%s\\n\' "$(kind "$place")"\n'
+        script += f"printf 'above=%s\\n' \"$(kind {word(above(target))})\"\n" + _SPACE % place
+    if sources is not None:
+        script += _FIND % words(sources)
+    result = ask(client, script)
+    return _parsed(result)
+
+
+def _parsed(result: SSHResult) -> Survey:
+    text = result.stdout_bytes.decode("utf-8", "surrogateescape")
+    head, *items = text.split("\0")
+    fields = dict(line.partition("=")[::2] for line in head.splitlines())
+    found = tuple(_found(item) for item in items)
+    return Survey(
+        result,
+        hasher=fields.get("hasher", ""),
+        kind=fields.get("kind", NOTHING),
+        parent_kind=fields.get("above", NOTHING),
+        free_bytes=_free_bytes(fields.get("free", "")),
+        found=found,
+    )
+
+
+def _found(item: str) -> Found:
+    kind, about, path = item.split("=", 2)
+    size, mode, modified = about.split() if about.count(" ") == 2 else ("0", "600", "0")
+    return Found(path, kind, int(size), int(mode, 8), int(modified))
+
+
+def _free_bytes(line: str) -> int | None:
+    """From POSIX df -Pk: name, total, used, available, capacity, where it is mounted."""
+    match = re.search(r"\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+\d+%\s", line)
+    return max(0, int(match[3])) * 1024 if match else None

@@ -1,0 +1,75 @@
+"""The hosts of a transfer, each with its own part, so many at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.client.targets import Hosts, targets_of
+from ringtasks.common.fanout import each
+from ringtasks.common.stopping import Stop
+from ringtasks.errors import RingtasksError, UsageError
+
+from .host_transfer import Haul, TransferError
+from .one_host import Work
+from .options import Options
+from .results import HostTransfer, OnProgress, TransferResult
+
+__all__ = ["Hosts", "OnEnded", "clients_of", "transfer"]
+
+OnEnded = Callable[[HostTransfer], None]
+
+
+def transfer(
+    clients: list[SSHClient],
+    work: Work,
+    options: Options,
+    on_progress: OnProgress | None,
+    on_ended: OnEnded | None,
+) -> TransferResult:
+    """Do ``work`` for each host; the results are in the order of ``clients``.
+
+    :raises KeyboardInterrupt: Ctrl-C; what was under way was ended.
+    """
+    stop = Stop()
+    ended: dict[str, HostTransfer] = {}
+
+    def do(client: SSHClient) -> HostTransfer:
+        return _done(Haul(client, options, stop, on_progress), work)
+
+    for client, result in each(clients, do, options.fanout, on_interrupt=stop.set):
+        ended[client.config.id] = result
+        if on_ended is not None:
+            on_ended(result)
+    return TransferResult(tuple(ended[client.config.id] for client in clients))
+
+
+@contextlib.contextmanager
+def clients_of(hosts: Hosts) -> Iterator[list[SSHClient]]:
+    """A client for each of `targets_of`; those that were made here are closed.
+
+    :raises UsageError: a selector that means nothing, no host at all, or two of one name.
+    """
+    targets = targets_of(hosts)
+    clients = [host if isinstance(host, SSHClient) else SSHClient(host) for host in targets]
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            if client not in targets:
+                client.close_link()
+
+
+def _done(haul: Haul, work: Work) -> HostTransfer:
+    try:
+        if haul.stop.is_set:
+            raise TransferError("interrupted", 130)
+        work(haul)
+    except TransferError as error:
+        return haul.ended(error.returncode, f"{haul.host}: {error}")
+    except UsageError:
+        raise
+    except RingtasksError as error:  # a key file that is missing on one host, say
+        return haul.ended(255, str(error))
+    return haul.ended()

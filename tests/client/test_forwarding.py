@@ -1,0 +1,229 @@
+"""``inv forward`` and what it stands on: a port of a host, here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ringtasks.client.forwarding import Forwarding
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.testing import fake_fleet
+from tests.conftest import Inv
+from tests.support.faulty import Wire
+from tests.support.sshd import Sshd
+
+WriteHosts = Callable[..., Path]
+TIMEOUT = 10.0
+
+
+class Echo:
+    """A server that answers what it was sent, in capitals, once the sender has said it is done."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+            connection.sendall(received.upper())
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    server = Echo()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["in-process", "control master", "embedded"])
+def client(request: pytest.FixtureRequest, sshd: Sshd, client_key: Path) -> Iterator[SSHClient]:
+    """One of each kind of link: the same must hold for all."""
+    if request.param == "embedded":
+        config = SSHConfig("", name="demo", embedded=True)
+    else:
+        config = config_of(sshd, client_key, use_control_master=request.param == "control master")
+    with SSHClient(config) as made:
+        yield made
+
+
+def config_of(sshd: Sshd, key: Path, port: int = 0, **options: bool) -> SSHConfig:
+    return SSHConfig(sshd.address, port or sshd.port, sshd.user, str(key), name="box", **options)
+
+
+@contextlib.contextmanager
+def serving(forwarding: Forwarding) -> Iterator[Forwarding]:
+    with forwarding:
+        thread = threading.Thread(target=forwarding.serve, daemon=True)
+        thread.start()
+        yield forwarding
+    thread.join(TIMEOUT)
+
+
+def ask(port: int, question: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
+        connection.sendall(question)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+        return answer
+
+
+def ask_until_answered(port: int, question: bytes) -> bytes:
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if answer := ask(port, question):
+                return answer
+        time.sleep(0.05)
+    raise AssertionError("no answer in time")
+
+
+def test_what_is_sent_arrives_and_the_answer_comes_after_the_end_was_told(
+    client: SSHClient, echo: Echo
+) -> None:
+    long_question = bytes(range(97, 123)) * 40_000  # beyond any window or buffer on the way
+
+    with serving(Forwarding(client, echo.port, to="127.0.0.1")) as forwarding:
+        answers = [ask(forwarding.local_port, question) for question in (b"one", long_question)]
+
+    assert answers == [b"ONE", long_question.upper()]
+
+
+def test_a_port_that_nobody_listens_on_is_told_and_found_once_somebody_does(
+    client: SSHClient,
+) -> None:
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+
+    with serving(Forwarding(client, port, 0, to="127.0.0.1", tell=told.append)) as forwarding:
+        with socket.create_connection(("127.0.0.1", forwarding.local_port), TIMEOUT) as early:
+            before = early.recv(1)
+        with (
+            socket.create_server(("127.0.0.1", port)) as server,
+            socket.create_connection(("127.0.0.1", forwarding.local_port), TIMEOUT),
+        ):
+            server.settimeout(TIMEOUT)
+            server.accept()[0].close()
+
+    assert before == b""
+    (text,) = told
+    assert f"port {port} of 127.0.0.1 there takes no connection" in text
+
+
+def test_after_the_link_was_cut_the_same_port_leads_there_again(
+    sshd: Sshd, client_key: Path, echo: Echo
+) -> None:
+    told: list[str] = []
+    with Wire(sshd.address, sshd.port) as wire:
+        config = config_of(sshd, client_key, wire.port, use_control_master=False)
+        with (
+            SSHClient(config) as client,
+            serving(Forwarding(client, echo.port, to="127.0.0.1", tell=told.append)) as forwarding,
+        ):
+            before = ask(forwarding.local_port, b"before")
+            wire.cut()
+            after = ask_until_answered(forwarding.local_port, b"after")
+
+    assert (before, after) == (b"BEFORE", b"AFTER")
+
+
+def test_the_link_is_opened_again_without_a_connection_that_needs_it(
+    sshd: Sshd, client_key: Path, echo: Echo
+) -> None:
+    told: list[str] = []
+    reopened = threading.Event()
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if "open again" in text:
+            reopened.set()
+
+    with Wire(sshd.address, sshd.port) as wire:
+        config = config_of(sshd, client_key, wire.port, use_control_master=False)
+        with SSHClient(config) as client, serving(Forwarding(client, echo.port, tell=tell)):
+            wire.cut()
+            assert reopened.wait(TIMEOUT)
+
+    assert told == [
+        "the link was lost; opening it again",
+        "the link is open again, over direct",
+    ]
+
+
+def test_a_port_that_is_taken_here_gives_way_to_a_free_one_unless_it_was_asked_for(
+    echo: Echo,
+) -> None:
+    with fake_fleet("box") as fleet:
+        client = SSHClient(SSHConfig(fleet["box"].name))
+        with Forwarding(client, echo.port) as forwarding:
+            assert forwarding.local_port != echo.port
+        with pytest.raises(UsageError, match=f"--local-port {echo.port}: Address already in use"):
+            Forwarding(client, 6006, echo.port)
+
+
+def test_it_listens_on_loopback_alone(echo: Echo) -> None:
+    with fake_fleet("box"), Forwarding(SSHClient(SSHConfig("box")), 6006) as forwarding:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", forwarding.local_port), timeout=TIMEOUT)
+        socket.create_connection(("127.0.0.1", forwarding.local_port), timeout=TIMEOUT).close()
+
+
+def test_the_task_tells_where_it_listens_and_ends_with_a_signal(
+    inv: Inv, write_hosts: WriteHosts, echo: Echo, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    command = ["forward", "--host=box", f"--port={echo.port}", "--to=127.0.0.1", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline())
+    answer = ask(told["local_port"], b"hello")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=TIMEOUT)
+
+    assert (told["host_id"], told["port"], answer) == ("box", echo.port, b"HELLO")
+    assert f"127.0.0.1:{told['local_port']} leads to port {echo.port}" in said.decode()
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("port", [None, "0", "65536", "http"])
+def test_a_port_that_is_none_is_a_usage_error(
+    inv: Inv, write_hosts: WriteHosts, port: str | None
+) -> None:
+    write_hosts(box={})
+
+    done = inv("forward", "--host", "box", *(["--port", port] if port else []))
+
+    assert done.returncode == 2
+    assert b"--port" in done.stderr

@@ -1,0 +1,131 @@
+"""The examples for CI are safe, and their steps do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW, ACTION, GITLAB = FILES = (
+    "examples/ci/github/deploy.yml",
+    "examples/ci/github/action.yml",
+    "examples/ci/gitlab/.gitlab-ci.yml",
+)
+#: A ringtasks that says what it was called with, and waits for a signal where it is told to.
+STAND_IN = """#!/bin/sh
+trap 'echo interrupted >>"$LOG"; exit 130' TERM
+printf '<%s>' "$@" >>"$LOG"; echo >>"$LOG"
+for _ in $WAIT; do sleep 0.1; done
+"""
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def test_each_job_of_the_workflow_has_a_time_limit() -> None:
+    schema = ["--builtin-schema", "custom.github-workflows-require-timeout"]
+    command = [sys.executable, "-m", "check_jsonschema", *schema, WORKFLOW]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_host_is_taken_on_trust(name: str) -> None:
+    assert "StrictHostKeyChecking" not in (ROOT / name).read_text()
+
+
+def test_the_workflow_may_only_read_and_waits_for_its_turn() -> None:
+    workflow = read(WORKFLOW)
+
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"] == {"group": "deploy-production", "cancel-in-progress": False}
+
+
+@pytest.mark.parametrize("name", ["deploy", "rollback"])
+def test_the_gitlab_jobs_wait_for_their_turn(name: str) -> None:
+    assert read(GITLAB)[name]["resource_group"] == "production"
+
+
+def test_the_workflow_gives_the_action_what_it_takes() -> None:
+    action = read(ACTION)
+    used = read(WORKFLOW)["jobs"]["deploy"]["steps"][-1]
+
+    assert used["uses"] == "./.github/actions/deploy"
+    assert set(used["with"]) <= set(action["inputs"])
+    assert used["env"]["RINGTASKS_SSH_KEY"] == "${{ secrets.RINGTASKS_SSH_KEY }}"
+
+
+def test_each_action_is_held_to_a_version() -> None:
+    steps = read(WORKFLOW)["jobs"]["deploy"]["steps"] + read(ACTION)["runs"]["steps"]
+
+    used = [step["uses"] for step in steps if "uses" in step]
+
+    assert all(re.search(r"@v\d+$", name) or name.startswith("./") for name in used)
+
+
+class TestSteps:
+    """The steps of the action, run as a runner of GitHub's runs them."""
+
+    @pytest.fixture
+    def environ(self, tmp_path: Path) -> dict[str, str]:
+        program = tmp_path / "bin" / "ringtasks"
+        program.parent.mkdir()
+        program.write_text(STAND_IN)
+        program.chmod(0o755)
+        path = f"{program.parent}:{os.environ['PATH']}"
+        return {"PATH": path, "LOG": str(tmp_path / "log"), "REF": "abc"}
+
+    def start(self, name: str, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+        (step,) = (one for one in read(ACTION)["runs"]["steps"] if one.get("name") == name)
+        script = Path(environ["LOG"]).with_name("step.sh")
+        # In a run, an expression would put text of others into the script: they go by env.
+        assert "${{" not in step["run"]
+        script.write_text(step["run"] + "\n")
+        command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", script]
+        return subprocess.Popen(command, env=environ)
+
+    @pytest.mark.parametrize(
+        ("hosts", "flag"), [("", ""), ("@web,!web 9;$(id)", "<--host><@web,!web 9;$(id)>")]
+    )
+    def test_they_check_and_deploy_on_the_hosts_that_are_meant(
+        self, environ: dict[str, str], hosts: str, flag: str
+    ) -> None:
+        for name in ("Check", "Deploy"):
+            assert self.start(name, {**environ, "HOSTS": hosts}).wait(30) == 0
+
+        told = Path(environ["LOG"]).read_text().splitlines()
+        assert told == [
+            f"<deploy.check>{flag}",
+            f"<deploy><--ref><abc><--junit><deploy.xml>{flag}",
+        ]
+
+    @pytest.mark.parametrize("name", ["Check", "Deploy"])
+    def test_a_cancelled_run_is_heard_by_ringtasks(
+        self, environ: dict[str, str], name: str
+    ) -> None:
+        log, deadline = Path(environ["LOG"]), time.monotonic() + 30
+        process = self.start(name, {**environ, "WAIT": "again " * 300})
+        try:
+            while not log.exists() or not log.read_text().endswith("\n"):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+            process.send_signal(signal.SIGTERM)
+
+            assert process.wait(30) == 130
+            assert log.read_text().endswith("\ninterrupted\n")
+        finally:
+            process.kill()
+            process.wait()

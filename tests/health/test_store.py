@@ -1,0 +1,700 @@
+"""The health file under real processes, real kills, real full and read-only file systems."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringtasks.health.model import Outcome, RouteOutcome, SSHHealth
+from ringtasks.health.store import HealthStore
+
+NOW = 1_700_000_000.0
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="mount namespaces are Linux's")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "health.json"
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(path: Path, warnings: list[str]) -> HealthStore:
+    return HealthStore(path, warn=warnings.append)
+
+
+def reached(host: str = "gpu", at: float = NOW) -> Outcome:
+    return Outcome(host, True, routes=(RouteOutcome("direct", True),), at=at)
+
+
+def missed(host: str = "gpu", at: float = NOW) -> Outcome:
+    routes = (RouteOutcome("direct", False, "refused"),)
+    return Outcome(host, False, "direct: refused", routes=routes, at=at)
+
+
+def written(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def put_file(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def files_beside(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.parent.iterdir())
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+
+
+# --- What the file holds ---
+
+
+def test_the_file_holds_exactly_this(store: HealthStore, path: Path) -> None:
+    routes = (RouteOutcome("tailscale", False, "timed out"), RouteOutcome("direct", True))
+
+    store.record([Outcome("gpu", True, routes=routes, at=NOW)])
+
+    assert written(path) == {
+        "version": 1,
+        "hosts": {
+            "gpu": {
+                "last_success": NOW,
+                "last_failure": None,
+                "consecutive_failures": 0,
+                "consecutive_successes": 1,
+                "total_successes": 1,
+                "total_failures": 0,
+                "last_reason": "",
+                "probing_since": None,
+                "is_healthy": True,
+                "success_rate": 1.0,
+                "circuit_state": "closed",
+                "transports": {
+                    "tailscale": {
+                        "last_success": None,
+                        "last_failure": NOW,
+                        "consecutive_failures": 1,
+                        "consecutive_successes": 0,
+                        "total_successes": 0,
+                        "total_failures": 1,
+                        "last_reason": "timed out",
+                        "probing_since": None,
+                        "is_healthy": True,
+                        "success_rate": 0.0,
+                        "circuit_state": "closed",
+                    },
+                    "direct": {
+                        "last_success": NOW,
+                        "last_failure": None,
+                        "consecutive_failures": 0,
+                        "consecutive_successes": 1,
+                        "total_successes": 1,
+                        "total_failures": 0,
+                        "last_reason": "",
+                        "probing_since": None,
+                        "is_healthy": True,
+                        "success_rate": 1.0,
+                        "circuit_state": "closed",
+                    },
+                },
+            }
+        },
+    }
+
+
+def test_the_file_is_laid_out_for_people(store: HealthStore, path: Path) -> None:
+    store.record([reached("büro-mac")])
+
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[2].startswith('  "büro-mac": {"last_success": ')
+    assert lines[4].startswith('    "direct": {"last_success": ')
+
+
+def test_what_was_recorded_is_what_another_store_reads(store: HealthStore, path: Path) -> None:
+    store.record([missed(), missed(), reached("other"), reached()])
+
+    expected = SSHHealth().after(missed()).after(missed()).after(reached())
+    assert HealthStore(path).get("gpu") == expected
+    assert HealthStore(path).load() == {"gpu": expected, "other": SSHHealth().after(reached())}
+
+
+def test_an_unknown_host_has_a_fresh_health_and_reading_makes_no_file(
+    store: HealthStore, path: Path, warnings: list[str]
+) -> None:
+    assert store.get("gpu") == SSHHealth()
+    assert store.load() == {}
+    assert not path.parent.exists()
+    assert warnings == []
+
+
+def test_names_and_reasons_of_any_bytes_come_back(store: HealthStore) -> None:
+    reason = os.fsdecode(b'\xff"\\\n\0') + "\N{GRINNING FACE}"
+
+    store.record([Outcome(reason, False, reason)])
+
+    assert store.load()[reason].last_reason == reason
+
+
+def test_the_file_and_its_folder_are_for_the_owner_only(store: HealthStore, path: Path) -> None:
+    old_umask = os.umask(0)
+    try:
+        store.record([reached()])
+    finally:
+        os.umask(old_umask)
+
+    modes = {name: (path.parent / name).stat().st_mode & 0o777 for name in files_beside(path)}
+    assert modes == {"health.json": 0o600, ".health.json.lock": 0o600}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(store: HealthStore, path: Path) -> None:
+    put_file(path, '{"version": 1, "hosts": {}}')
+    path.chmod(0o644)
+
+    store.record([reached()])
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_writer_left_is_neither_mixed_in_nor_lets_others_read(
+    store: HealthStore, path: Path
+) -> None:
+    put_file(path.with_name(".health.json.new"), "x" * 10_000)
+    path.with_name(".health.json.new").chmod(0o644)
+
+    store.record([reached()])
+
+    assert list(written(path)["hosts"]) == ["gpu"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert files_beside(path) == [".health.json.lock", "health.json"]
+
+
+def test_the_default_file_is_the_one_of_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGTASKS_HEALTH_FILE", str(tmp_path / "then.json"))
+    store = HealthStore()
+    monkeypatch.setenv("RINGTASKS_HEALTH_FILE", str(tmp_path / "later.json"))
+
+    store.record([reached()])
+
+    assert (tmp_path / "then.json").exists()
+    assert not (tmp_path / "later.json").exists()
+
+
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path, path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
+
+    HealthStore(link).record([reached()])
+    HealthStore(path).record([reached()])
+
+    assert link.is_symlink()
+    assert HealthStore(link).get("gpu").total_successes == 2
+    assert files_beside(path) == [".health.json.lock", "health.json"]
+
+
+def test_fields_and_hosts_of_a_later_ringtasks_are_kept(store: HealthStore, path: Path) -> None:
+    later = {"version": 1, "since": 1, "hosts": {"x": {"new": 2}, "gpu": {"new": 3}}}
+    later["hosts"]["gpu"]["transports"] = {"direct": {"new": 4}}  # type: ignore[index]
+    put_file(path, json.dumps(later))
+
+    store.record([reached()])
+
+    kept = written(path)
+    assert kept["since"] == 1
+    assert kept["hosts"]["x"] == {"new": 2}
+    assert kept["hosts"]["gpu"]["new"] == 3
+    assert kept["hosts"]["gpu"]["transports"]["direct"]["new"] == 4
+    assert kept["hosts"]["gpu"]["transports"]["direct"]["total_successes"] == 1
+
+
+def test_reset_forgets_the_named_hosts_and_counts_those_that_were_known(
+    store: HealthStore,
+) -> None:
+    store.record([reached("a"), reached("b"), reached("c")])
+
+    assert store.reset(["a", "b", "b", "never"]) == 2
+    assert list(store.load()) == ["c"]
+
+
+def test_reset_of_no_hosts_forgets_none_and_of_none_forgets_all(store: HealthStore) -> None:
+    store.record([reached("a"), reached("b")])
+
+    assert store.reset([]) == 0
+    assert len(store.load()) == 2
+    assert store.reset(None) == 2
+    assert store.load() == {}
+
+
+def test_what_changes_nothing_writes_nothing(store: HealthStore, path: Path) -> None:
+    store.record([])
+    assert not path.parent.exists()
+    store.record([reached()])
+    before = path.stat().st_ino
+
+    store.record([])
+    store.reset(["never"])
+    store.claim_probe("gpu", "direct", NOW)
+
+    assert path.stat().st_ino == before
+
+
+# --- Claims ---
+
+
+@pytest.mark.parametrize(
+    ("age", "granted"),
+    [
+        pytest.param(None, [True, True], id="not failing: everybody"),
+        pytest.param(29.0, [False, False], id="inside its back-off: nobody"),
+        pytest.param(30.0, [True, False], id="past its back-off: one"),
+    ],
+)
+def test_claims_of_a_route(store: HealthStore, age: float | None, granted: list[bool]) -> None:
+    store.record([reached() if age is None else missed(at=NOW - age)])
+
+    assert [store.claim_probe("gpu", "direct", NOW) for _ in granted] == granted
+
+
+def test_a_claim_changes_nothing_else(store: HealthStore) -> None:
+    others = (RouteOutcome("tailscale", True),)
+    store.record([missed(at=NOW - 30), Outcome("gpu", None, routes=others), reached("other")])
+    before = store.load()
+
+    store.claim_probe("gpu", "direct", NOW)
+
+    after = store.load()
+    direct = replace(before["gpu"].transports["direct"], probing_since=NOW)
+    transports = {**before["gpu"].transports, "direct": direct}
+    assert after == {**before, "gpu": replace(before["gpu"], transports=transports)}
+
+
+def test_a_claim_lasts_until_the_outcome_is_recorded(store: HealthStore) -> None:
+    store.record([missed(at=NOW - 30)])
+    assert store.claim_probe("gpu", "direct", NOW)
+
+    store.record([reached(at=NOW + 1)])
+
+    assert store.claim_probe("gpu", "direct", NOW + 2)
+    assert store.get("gpu").transports["direct"].probing_since is None
+
+
+def test_a_host_is_claimed_as_a_route_is_but_from_its_third_failure(store: HealthStore) -> None:
+    store.record([missed(at=NOW - 30)] * 2)
+    assert store.claim_probe("gpu", None, NOW)
+    assert store.claim_probe("gpu", None, NOW)
+
+    store.record([missed(at=NOW - 30)])
+
+    assert [store.claim_probe("gpu", None, NOW) for _ in range(2)] == [True, False]
+
+
+def test_of_many_processes_exactly_one_gets_the_half_open_attempt(
+    store: HealthStore, path: Path
+) -> None:
+    store.record([missed(at=NOW - 30)])
+    code = """
+        import pathlib, sys
+        from ringtasks.health.store import HealthStore
+        store = HealthStore(pathlib.Path(sys.argv[1]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print(store.claim_probe("gpu", "direct", float(sys.argv[2])))
+    """
+
+    answers = [text.split()[-1] for text in run_at_once(12, python(code, path, NOW))]
+
+    assert sorted(answers) == ["False"] * 11 + ["True"]
+
+
+# --- Many writers ---
+
+
+def run_at_once(count: int, command: list[str]) -> list[str]:
+    """Start ``count`` processes, let them all go when all are ready; what they printed."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(count)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count
+    return answers
+
+
+def test_fifty_processes_that_record_a_hundred_outcomes_each_lose_none(
+    store: HealthStore, path: Path
+) -> None:
+    code = """
+        import pathlib, sys
+        from ringtasks.health import Outcome, RouteOutcome
+        from ringtasks.health.store import HealthStore
+        store = HealthStore(pathlib.Path(sys.argv[1]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for _ in range(100):
+            store.record([Outcome("gpu", True, routes=(RouteOutcome("direct", True),))])
+    """
+
+    run_at_once(50, python(code, path))
+
+    health = store.get("gpu")
+    assert health.total_successes == health.consecutive_successes == 5000
+    assert health.transports["direct"].total_successes == 5000
+
+
+def test_threads_with_a_store_each_lose_none(path: Path) -> None:
+    def work() -> None:
+        for _ in range(50):
+            HealthStore(path).record([reached()])
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert HealthStore(path).get("gpu").total_successes == 400
+
+
+def test_kill_9_at_any_moment_leaves_a_whole_file_and_loses_nothing_that_was_recorded(
+    store: HealthStore, path: Path
+) -> None:
+    # A process of its own does the forking: this one may have threads.
+    code = """
+        import json, os, pathlib, random, signal, sys, time
+        from ringtasks.health import Outcome
+        from ringtasks.health.store import HealthStore
+
+        path = pathlib.Path(sys.argv[1])
+        draft = path.with_name(f".{path.name}.new")
+        store = HealthStore(path)
+        store.record([Outcome(f"other-{number}", True) for number in range(60)])
+
+        def write_for_ever(acknowledge):
+            while True:
+                store.record([Outcome("gpu", True)])
+                os.write(acknowledge, b".")
+
+        total, torn_drafts = 0, 0
+        chance = random.Random(1)
+        for _ in range(200):
+            reader, writer = os.pipe()
+            child = os.fork()
+            if not child:
+                write_for_ever(writer)
+            os.close(writer)
+            time.sleep(chance.uniform(0.0005, 0.01))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            with open(reader, "rb") as pipe:
+                acknowledged = len(pipe.read())
+            found = json.loads(path.read_bytes())["hosts"].get("gpu", {"total_successes": 0})
+            count = found["total_successes"]
+            assert total + acknowledged <= count <= total + acknowledged + 1, (total, count)
+            total = count
+            torn_drafts += draft.exists()
+        print(total, torn_drafts)
+    """
+
+    ended = subprocess.run(python(code, path), capture_output=True, text=True, timeout=100)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    total, torn_drafts = map(int, ended.stdout.split())
+    assert torn_drafts > 0  # or no kill has hit a write, and this test shows nothing
+    store.record([reached()])
+    assert store.get("gpu").total_successes == total + 1
+    assert files_beside(path) == [".health.json.lock", "health.json"]
+
+
+def test_a_writer_that_never_lets_go_is_waited_for_only_so_long(
+    path: Path, warnings: list[str]
+) -> None:
+    store = HealthStore(path, warn=warnings.append, lock_timeout=0.1)
+    store.record([reached()])
+    with (path.parent / ".health.json.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        started = time.monotonic()
+
+        store.record([reached()])
+
+        assert 0.1 <= time.monotonic() - started < 2
+        assert store.get("gpu").total_successes == 1  # readers do not wait
+    assert warnings == [f"{path}: was locked for 0.1 s; the run goes on without it"]
+    store.record([reached()])
+    assert store.get("gpu").total_successes == 2
+
+
+def test_a_child_forked_while_the_lock_was_held_does_not_keep_it(path: Path) -> None:
+    children: list[int] = []
+    reader, writer = os.pipe()
+
+    def fork_a_child(_: str) -> None:
+        children.append(os.fork())
+        if not children[0]:
+            os.close(writer)
+            os.read(reader, 1)  # until the parent closes its end
+            os._exit(0)
+
+    put_file(path, "damaged")
+    HealthStore(path, warn=fork_a_child).record([reached()])  # warns under the lock
+
+    warned: list[str] = []
+    HealthStore(path, warn=warned.append, lock_timeout=0.2).record([reached()])
+
+    os.close(writer)
+    os.waitpid(children[0], 0)
+    os.close(reader)
+    assert warned == []
+    assert HealthStore(path).get("gpu").total_successes == 2
+
+
+# --- Trouble ---
+
+DAMAGED = {
+    "empty": "",
+    "cut off": '{"version": 1, "hosts": {"gpu": {',
+    "not UTF-8": "\udcff",
+    "not a mapping": "[]",
+    "no hosts": '{"version": 1}',
+    "hosts not a mapping": '{"version": 1, "hosts": []}',
+    "no version": '{"hosts": {}}',
+    "another version": '{"version": 2, "hosts": {}}',
+    "version true": '{"version": true, "hosts": {}}',
+    "entry not a mapping": '{"version": 1, "hosts": {"gpu": 1}}',
+    "transports not a mapping": '{"version": 1, "hosts": {"gpu": {"transports": 1}}}',
+    "route not a mapping": '{"version": 1, "hosts": {"gpu": {"transports": {"direct": 1}}}}',
+    "text for a count": '{"version": 1, "hosts": {"gpu": {"total_failures": "1"}}}',
+    "true for a count": '{"version": 1, "hosts": {"gpu": {"total_failures": true}}}',
+    "fraction for a count": '{"version": 1, "hosts": {"gpu": {"total_failures": 1.5}}}',
+    "count below zero": '{"version": 1, "hosts": {"gpu": {"total_failures": -1}}}',
+    "text for a time": '{"version": 1, "hosts": {"gpu": {"last_failure": "now"}}}',
+    "true for a time": '{"version": 1, "hosts": {"gpu": {"last_failure": true}}}',
+    "NaN for a time": '{"version": 1, "hosts": {"gpu": {"last_failure": NaN}}}',
+    "huge time": '{"version": 1, "hosts": {"gpu": {"probing_since": 1' + "0" * 400 + "}}}",
+    "number for a reason": '{"version": 1, "hosts": {"gpu": {"last_reason": 1}}}',
+    "nested without end": '{"version": 1, "hosts": ' + '{"a":' * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_set_aside_with_a_warning_and_counting_starts_anew(
+    store: HealthStore, path: Path, warnings: list[str], text: str
+) -> None:
+    put_file(path, "")
+    damaged = text.encode("utf-8", "surrogateescape")
+    path.write_bytes(damaged)
+
+    store.record([reached()])
+
+    assert store.load() == {"gpu": SSHHealth().after(reached())}
+    (aside,) = path.parent.glob("health.json.damaged-*")
+    assert aside.read_bytes() == damaged
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{path}: is damaged (")
+    assert warnings[0].endswith(f"): set aside as {aside}; the run goes on without it")
+
+
+def test_reading_a_damaged_file_sets_it_aside_and_warns_once(
+    store: HealthStore, path: Path, warnings: list[str]
+) -> None:
+    put_file(path, "{")
+
+    assert store.get("gpu") == SSHHealth()
+    assert store.load() == {}
+
+    assert len(warnings) == 1
+    assert not path.exists()
+
+
+def test_nesting_of_any_depth_is_never_fatal(store: HealthStore, path: Path) -> None:
+    # How deep is too deep to read, and how deep to write, differs between Pythons.
+    for depth in [100, 500, *range(850, 1000, 5), 3000, 9000, 100_000]:
+        nested = "[" * depth + "]" * depth
+        put_file(path, f'{{"version": 1, "hosts": {{}}, "later": {nested}}}')
+
+        store.record([reached()])
+
+        assert store.get("gpu").total_successes in (0, 1)
+
+
+def test_two_damaged_files_are_both_kept(
+    store: HealthStore, path: Path, warnings: list[str]
+) -> None:
+    for text in ("first", "second"):
+        put_file(path, text)
+        store.record([reached()])
+
+    asides = sorted(path.parent.glob("health.json.damaged-*"))
+    assert [aside.read_text() for aside in asides] == ["first", "second"]
+    assert len(warnings) == 2
+
+
+def test_a_folder_in_the_files_place_is_a_warning(
+    store: HealthStore, path: Path, warnings: list[str]
+) -> None:
+    path.mkdir(parents=True)
+
+    store.record([reached()])
+
+    assert store.get("gpu") == SSHHealth()
+    assert store.reset(None) == 0
+    assert warnings == [f"{path}: is not a regular file; the run goes on without it"]
+    assert files_beside(path) == ["health.json"]
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_or_device_in_the_files_place_is_neither_opened_nor_replaced(
+    store: HealthStore, path: Path, warnings: list[str]
+) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path)
+
+    store.record([reached()])
+    assert store.load() == {}
+
+    assert path.is_fifo()
+    assert len(warnings) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, warnings: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    store = HealthStore(tmp_path / "file" / "health.json", warn=warnings.append)
+
+    store.record([reached()])
+
+    assert store.load() == {}
+    assert warnings
+    assert all("Not a directory" in text for text in warnings)
+
+
+def test_missing_folders_are_made(tmp_path: Path, warnings: list[str]) -> None:
+    store = HealthStore(tmp_path / "a" / "b" / "health.json", warn=warnings.append)
+
+    store.record([reached()])
+
+    assert store.get("gpu").total_successes == 1
+    assert warnings == []
+
+
+def test_warnings_go_to_stderr_once_in_a_process(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.mkdir(parents=True)
+
+    for _ in range(3):
+        HealthStore(path).record([reached()])
+
+    said = f"ringtasks: warning: {path}: is not a regular file; the run goes on without it\n"
+    assert capsys.readouterr() == ("", said)
+
+
+# --- File systems that refuse, in a mount namespace of their own ---
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    yield folder
+    assert list(folder.iterdir()) == []  # it was mounted where nobody else can see it
+
+
+def on_small_disk(folder: Path, code: str) -> Any:
+    """What ``code`` prints, with a disk of 64 KiB on ``folder``, and ``store`` and ``warnings``."""
+    prelude = """
+import json, pathlib, subprocess, sys
+from ringtasks.health import Outcome
+from ringtasks.health.store import HealthStore
+folder = pathlib.Path(sys.argv[1])
+mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", folder]
+subprocess.run(mount, check=True)
+warnings = []
+store = HealthStore(folder / "health.json", warn=warnings.append)
+store.record([Outcome("gpu", True)])
+"""
+    # Not root: a user namespace of one's own makes one root enough to mount.
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "-m"]
+    command = [*unshare, sys.executable, "-c", prelude + textwrap.dedent(code), str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return json.loads(ended.stdout)
+
+
+@on_linux
+def test_on_a_full_disk_the_old_file_stays_and_a_warning_is_given_once(small_disk: Path) -> None:
+    seen = on_small_disk(
+        small_disk,
+        """
+        def fill():
+            with (folder / "filler").open("wb", buffering=0) as filler:
+                while True:
+                    filler.write(bytes(4096))
+        try:
+            fill()
+        except OSError:
+            pass
+        for _ in range(3):
+            store.record([Outcome("gpu", True)])
+        full = store.get("gpu").total_successes
+        files = sorted(entry.name for entry in folder.iterdir())
+        (folder / "filler").unlink()
+        store.record([Outcome("gpu", True)])
+        print(json.dumps([warnings, full, files, store.get("gpu").total_successes]))
+        """,
+    )
+
+    file = small_disk / "health.json"
+    trouble = "cannot be written: No space left on device; the run goes on without it"
+    files = [".health.json.lock", "filler", "health.json"]
+    assert seen == [[f"{file}: {trouble}"], 1, files, 2]
+
+
+@on_linux
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_on_a_read_only_disk_the_run_goes_on_with_a_warning(
+    small_disk: Path, is_damaged: bool
+) -> None:
+    seen = on_small_disk(
+        small_disk,
+        f"""
+        if {is_damaged}:
+            store.path.write_text("damaged")
+        store.record([Outcome("slow", False, at=1.0)] * 3)
+        if {is_damaged}:
+            store.path.write_text("damaged")
+            warnings.clear()
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        for _ in range(3):
+            store.record([Outcome("gpu", True)])
+        claims = [store.claim_probe("slow", None, 1e9) for _ in range(2)]
+        print(json.dumps([warnings, claims, store.get("gpu").total_successes]))
+        """,
+    )
+
+    trouble = "cannot be locked: Read-only file system; the run goes on without it"
+    warning = f"{small_disk / 'health.json'}: {trouble}"
+    assert seen == [[warning], [True, True], 0 if is_damaged else 1]

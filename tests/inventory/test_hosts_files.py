@@ -1,0 +1,241 @@
+"""Hosts files: what is read, and how each fault is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ringtasks.errors import InventoryError, UnknownHostError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.hosts_files import HostConfig, Inventory, find_host, load_inventory
+from tests.conftest import ROOT
+
+Load = Callable[[str], Inventory]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load_text(text: str) -> Inventory:
+        (tmp_path / "hosts.yaml").write_text(text)
+        return load_inventory(tmp_path / "hosts.yaml")
+
+    return load_text
+
+
+def test_both_shapes_are_read(load: Load) -> None:
+    fields_ = "{ssh_host: h, ssh_port: 2222, gpu: H100 80GB}"
+
+    bare = load(f"a: {fields_}").get("a")
+    sectioned = load(f"training: {{x: [1]}}\nhosts:\n  a: {fields_}\nother: 3").get("a")
+
+    for host in (bare, sectioned):
+        assert (host.ssh_host, host.ssh_port) == ("h", 2222)
+        assert host.facts == {"gpu": "H100 80GB"}
+
+
+def test_defaults_fill_what_a_host_leaves_out(load: Load) -> None:
+    inventory = load(
+        "defaults: {ssh_user: u, connect_timeout: 3}\n"
+        "hosts: {a: {ssh_host: h}, b: {ssh_host: h, ssh_user: v}}"
+    )
+
+    assert inventory.get("a").ssh_user == "u"
+    assert inventory.get("b").ssh_user == "v"
+    assert SSHConfig.from_host_config(inventory.get("b")).connect_timeout == 3
+
+
+def test_groups_speak_the_grammar_of_selectors(load: Load) -> None:
+    inventory = load(
+        "hosts: {gpu01: {ssh_host: h}, gpu02: {ssh_host: h}, mac: {ssh_host: h}}\n"
+        "groups: {gpu: ['gpu[01-02]'], rest: 'mac'}"
+    )
+
+    assert inventory.groups == {"gpu": ("gpu01", "gpu02"), "rest": ("mac",)}
+    assert inventory.get("gpu01").groups == ("gpu",)
+
+
+def test_work_dir_and_ringrift_path_are_the_same(load: Load) -> None:
+    inventory = load("{a: {ssh_host: h, ringrift_path: ~/app}, b: {ssh_host: h, work_dir: /w}}")
+
+    assert SSHConfig.from_host_config(inventory.get("a")).work_dir == "~/app"
+    assert SSHConfig.from_host_config(inventory.get("b")).work_dir == "/w"
+
+
+def test_a_real_inventorys_other_fields_are_facts(load: Load) -> None:
+    host = load(
+        "a: {ssh_host: h, memory_gb: 64, cpus: 8, nat_blocked: true, note: 'x: y',"
+        " storage_paths: {data: /d}, runpod_id: abc, region: null}"
+    ).get("a")
+
+    assert host.facts["storage_paths"] == {"data": "/d"}
+    assert host.facts["nat_blocked"] is True
+
+
+def test_variables_are_expanded_when_they_are_used(
+    load: Load,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = load("a: {ssh_host: '${ADDRESS}', cloudflare_tunnel: c.example}").get("a")
+
+    with pytest.raises(InventoryError, match=r"a: host: .*ADDRESS is not set"):
+        SSHConfig.from_host_config(host)
+    monkeypatch.setenv("ADDRESS", "192.0.2.7")
+
+    assert SSHConfig.from_host_config(host).host == "192.0.2.7"
+
+
+def test_anchors_and_merge_keys_work(load: Load) -> None:
+    inventory = load(
+        "common: &c {ssh_user: u, ssh_port: 2}\nhosts:\n  a: {<<: *c, ssh_host: h, ssh_port: 3}\n"
+    )
+
+    assert (inventory.get("a").ssh_user, inventory.get("a").ssh_port) == ("u", 3)
+
+
+FAULTS = {
+    "duplicate host": (
+        "a: {ssh_host: h}\na: {ssh_host: h}",
+        2,
+        "'a' is given twice, first in line 1",
+    ),
+    "duplicate field": ("a:\n  ssh_host: h\n  ssh_host: i", 3, "'ssh_host' is given twice"),
+    "duplicate in a fact": ("a:\n  ssh_host: h\n  x: {k: 1, k: 2}", 3, "'k' is given twice"),
+    "port": ("a:\n  ssh_host: h\n  ssh_port: 0", 3, "a: ssh_port: expected a port from 1 to 65535"),
+    "port as text": ("a:\n  ssh_host: h\n  ssh_port: '22'", 3, "ssh_port: expected a port"),
+    "number for a name": ("a:\n  ssh_host: h\n  ssh_user: 1000", 3, "ssh_user: expected"),
+    "flag": (
+        "a:\n  ssh_host: h\n  is_ephemeral: maybe",
+        3,
+        "expected true or false, found 'maybe'",
+    ),
+    "seconds": ("a:\n  ssh_host: h\n  connect_timeout: -1", 3, "expected seconds, not below 0"),
+    "option as address": ("a:\n  ssh_host: -oProxyCommand=x", 2, "ssh_host: expected"),
+    "space in address": ("a:\n  ssh_host: h i", 2, "ssh_host: expected"),
+    "host key": ("a:\n  ssh_host: h\n  ssh_host_key: abc", 3, "expected a public key"),
+    "no address": ("a:\n  ssh_user: u", 1, "a: has no address"),
+    "host no mapping": ("a: 3", 1, "a: expected a mapping of fields, found 3"),
+    "host name": ("a b: {ssh_host: h}", 1, "expected a host name"),
+    "default": ("defaults:\n  ssh_port: x\nhosts: {a: {ssh_host: h}}", 2, "ssh_port: expected"),
+    "broken": ("a: {ssh_host: h\nb:", 2, "not YAML"),
+    "empty": ("", 1, "found nothing"),
+    "comment only": ("# nothing", 1, "found nothing"),
+    "list": ("- a", 1, "expected a mapping of hosts"),
+    "jump circle": (
+        "a: {ssh_host: h, proxy_jump: b}\nb: {ssh_host: h, proxy_jump: a}",
+        1,
+        "in a circle: a -> b -> a",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_is_told_by_file_line_host_and_field(
+    load: Load,
+    tmp_path: Path,
+    case: str,
+) -> None:
+    text, line, expected = FAULTS[case]
+
+    with pytest.raises(InventoryError) as caught:
+        load(text)
+
+    assert str(caught.value).startswith(f"{tmp_path}/hosts.yaml:{line}: ")
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_in_a_token_does_not_show_it(load: Load) -> None:
+    with pytest.raises(InventoryError) as caught:
+        load("a: {cloudflare_tunnel: h, cloudflare_service_token_secret: 12345678}")
+
+    assert "12345678" not in str(caught.value)
+
+
+def test_an_unknown_member_of_a_group_lists_near_names(load: Load) -> None:
+    with pytest.raises(
+        InventoryError, match=r"groups: g: unknown host 'runpod'; did you mean runpo"
+    ):
+        load("hosts: {runpod-1: {ssh_host: h}}\ngroups: {g: [runpod]}")
+
+
+def test_it_is_found_by_flag_then_variable_then_folder_then_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {
+        "flag": tmp_path / "flag.yaml",
+        "variable": tmp_path / "variable" / "hosts.yaml",
+        "folder": tmp_path / "hosts" / "cluster_hosts.yaml",
+        "home": Path.home() / ".config" / "ringtasks" / "hosts.yaml",
+    }
+    for name, path in places.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name}: {{ssh_host: h}}")
+    (tmp_path / "hosts" / "x.example.yaml").write_text("example: {ssh_host: h}")
+
+    assert list(load_inventory().hosts) == ["folder"]
+    places["folder"].unlink()
+    assert list(load_inventory().hosts) == ["home"]
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(tmp_path / "variable"))
+    assert list(load_inventory().hosts) == ["variable"]
+    assert list(load_inventory(tmp_path / "flag.yaml").hosts) == ["flag"]
+
+
+def test_no_inventory_at_all_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(
+        InventoryError, match=r"looked for hosts/\*\.yaml here and for .*hosts.yaml"
+    ):
+        load_inventory()
+    assert find_host("a") is None
+
+
+def test_a_host_in_two_files_is_refused_with_both_places(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text("a: {ssh_host: h}")
+
+    with pytest.raises(InventoryError, match=r"two.yaml:1: a: is also in .*one.yaml:1"):
+        load_inventory(tmp_path)
+
+
+def test_an_unknown_host_lists_near_names(load: Load) -> None:
+    inventory = load("{runpod-h100: {ssh_host: h}, mac: {ssh_host: h}}")
+
+    with pytest.raises(UnknownHostError) as caught:
+        inventory.get("runpod-h10")
+
+    assert caught.value.near == ("runpod-h100",)
+
+
+def test_the_example_shows_every_field() -> None:
+    path = ROOT / "hosts" / "distributed_hosts.example.yaml"
+    inventory = load_inventory(path)
+    text = path.read_text()
+
+    own = {"name", "facts", "groups", "file", "line"}
+    assert [
+        f.name for f in fields(HostConfig) if f.name not in own and f"{f.name}:" not in text
+    ] == []
+    assert inventory.get("runpod-h100").facts["gpu"] == "H100 80GB"
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.one_of(st.text(max_size=80), st.binary(max_size=80)))
+def test_any_file_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, text: str | bytes
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "hosts.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
+
+    try:
+        load_inventory(path)
+    except InventoryError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,110 @@
+"""Selectors: which hosts are meant."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringtasks.errors import UnknownHostError, UsageError
+from ringtasks.inventory.hosts_files import HostConfig, Inventory
+from ringtasks.inventory.selection import select
+
+NAMES = ["gpu01", "gpu02", "gpu10", "vast-1", "vast-2", "mac", "odd[1]"]
+INVENTORY = Inventory(
+    {
+        name: HostConfig(
+            name,
+            ssh_host="h",
+            ssh_user="root" if name.startswith("vast") else None,
+            facts={"gpu": "H100 80GB", "training_enabled": True, "cpus": 8}
+            if name.startswith("gpu")
+            else {"training_enabled": False},
+        )
+        for name in NAMES
+    },
+    {"gpu": ("gpu01", "gpu02", "gpu10"), "rented": ("vast-1", "gpu01")},
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("mac", ["mac"]),
+        ("mac,gpu01", ["gpu01", "mac"]),  # in the inventory's order
+        (" mac , gpu01 ", ["gpu01", "mac"]),
+        ("vast-*", ["vast-1", "vast-2"]),
+        ("gpu0?", ["gpu01", "gpu02"]),
+        ("gpu[01-02]", ["gpu01", "gpu02"]),
+        ("gpu[01,10]", ["gpu01", "gpu10"]),
+        ("odd[1]", ["odd[1]"]),  # a host's own name wins over the range that it looks like
+        ("@gpu", ["gpu01", "gpu02", "gpu10"]),
+        ("@all", NAMES),
+        ("@gpu,!gpu02", ["gpu01", "gpu10"]),
+        ("!gpu02,@gpu", ["gpu01", "gpu10"]),  # wherever the exclusion stands
+        ("!gpu*", ["vast-1", "vast-2", "mac", "odd[1]"]),  # only exclusions: all but
+        ("@gpu,!@rented", ["gpu02", "gpu10"]),
+        ("gpu=H100*", ["gpu01", "gpu02", "gpu10"]),
+        ("cpus=8,!gpu01", ["gpu02", "gpu10"]),
+        ("training_enabled=TRUE", ["gpu01", "gpu02", "gpu10"]),
+        ("ssh_user=root", ["vast-1", "vast-2"]),
+        ("nothing-*,mac", ["mac"]),
+    ],
+)
+def test_what_is_meant(expression: str, expected: list[str]) -> None:
+    assert list(select(expression, INVENTORY)) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("gpu1", "unknown host 'gpu1'; did you mean gpu10, gpu01"),
+        ("@gpus", "unknown group '@gpus'; did you mean @gpu"),
+        ("gpu[01-03]", "unknown host 'gpu03'"),
+        ("", "found a gap"),
+        ("a,,b", "found a gap"),
+        ("mac,", "found a gap"),
+        ("!", "expected a name after '!'"),
+        ("gpu[01", "expected a ']'"),
+        ("gpu[x-y]", "selector 'gpu[x-y]'"),
+        ("nothing-*", "no host matches 'nothing-*'"),
+        ("mac,!mac", "no host matches"),
+        ("role=none", "no host matches"),
+        ("a\nb", "control character"),
+        ("a\0", "control character"),
+    ],
+)
+def test_what_is_refused(expression: str, expected: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        select(expression, INVENTORY)
+
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_is_a_lookup_error_with_near_names() -> None:
+    with pytest.raises(UnknownHostError) as caught:
+        select("vast", INVENTORY)
+
+    assert isinstance(caught.value, LookupError)
+    assert set(caught.value.near) == {"vast-1", "vast-2"}
+
+
+items = st.sampled_from(["@gpu", "vast-*", "mac", "gpu[01-02]", "gpu=H100*", "@rented"])
+
+
+@given(one=st.lists(items, min_size=1), other=st.lists(items, min_size=1))
+def test_a_joined_selector_means_the_union(one: list[str], other: list[str]) -> None:
+    joined = set(select(",".join(one + other), INVENTORY))
+
+    assert joined == set(select(",".join(one), INVENTORY)) | set(select(",".join(other), INVENTORY))
+
+
+@given(text=st.text(max_size=30))
+def test_any_text_is_a_selector_or_refused(text: str) -> None:
+    try:
+        chosen = select(text, INVENTORY)
+    except UsageError as error:
+        assert "\n" not in str(error)
+    else:
+        assert set(chosen) <= set(NAMES)

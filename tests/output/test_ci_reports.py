@@ -1,0 +1,535 @@
+"""What CI sees of a rollout: JUnit XML, GitHub's commands and summary, masks, who and where."""
+
+from __future__ import annotations
+
+import base64
+import html
+import itertools
+import re
+import socket
+import stat
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringtasks.common.redaction import MIN_LENGTH, Masker
+from ringtasks.deploy.report import DeployReport, HostReport, Standing, StepReport
+from ringtasks.deploy.rollout import Action
+from ringtasks.errors import UsageError
+from ringtasks.output import ci, github
+from ringtasks.output.junit import junit, prepare_junit, write_junit
+from ringtasks.output.rollout import RolloutView
+
+MEBIBYTE = 1024 * 1024
+REPLACED = "\N{REPLACEMENT CHARACTER}"
+
+#: Remote text at its worst: a bell, a surrogate, a non-character, the end of a CDATA section.
+WORST = "a\x07b\ud800c\uffffd ]]> <x> &amp; \x1b[31mred"
+
+
+def report(*hosts: HostReport) -> DeployReport:
+    link = "https://ci.example/7"
+    return DeployReport("deploy", "20261123-1", "abc1234", "ann@laptop", link, [*hosts], 1500.0)
+
+
+def deployed(name: str, output: str = "") -> HostReport:
+    steps = [StepReport("upload", 250.0), StepReport("check", 1000.0, None, output)]
+    return HostReport(name, Standing.DEPLOYED, "1", "2", steps=steps)
+
+
+def failed(name: str, error: str = "exit status 3", output: str = "", code: int = 1) -> HostReport:
+    steps = [StepReport("upload", 250.0), StepReport("check", 1000.0, error, output)]
+    return HostReport(name, Standing.REVERTED, "1", "1", error, code, steps=steps)
+
+
+def cases(report: DeployReport) -> dict[tuple[str, str], ET.Element]:
+    found = ET.fromstring(junit(report)).iter("testcase")
+    return {(case.attrib["classname"], case.attrib["name"]): case for case in found}
+
+
+class TestJunit:
+    def test_each_step_of_each_host_is_a_case(self) -> None:
+        found = cases(report(deployed("h1"), deployed("h2")))
+
+        assert list(found) == [(h, s) for h in ("h1", "h2") for s in ("upload", "check")]
+        assert found["h1", "check"].get("time") == "1.000"
+
+    def test_the_suite_counts_its_cases(self) -> None:
+        lost = failed("h2", "link lost", code=255)
+        root = ET.fromstring(junit(report(failed("h1"), lost, HostReport("h3"))))
+
+        for element in (root, root[0]):
+            counts = {"tests": "5", "failures": "1", "errors": "1", "skipped": "1"}
+            assert element.attrib.items() >= {**counts, "time": "1.500"}.items()
+        assert [child.tag for child in root[0]] == ["properties"] + ["testcase"] * 5
+
+    def test_names_are_the_same_in_every_run(self) -> None:
+        one, other = report(deployed("h1")), report(failed("h1"))
+        other.release, other.revision = "20261124-9", "def"
+
+        suites = [ET.fromstring(junit(each))[0].get("name") for each in (one, other)]
+
+        assert cases(one).keys() == cases(other).keys()
+        assert suites == ["deploy", "deploy"]
+
+    def test_release_revision_and_link_are_properties(self) -> None:
+        found = ET.fromstring(junit(report(deployed("h1")))).iter("property")
+
+        assert {each.get("name"): each.get("value") for each in found} == {
+            "release": "20261123-1", "revision": "abc1234",
+            "who": "ann@laptop", "link": "https://ci.example/7",
+        }  # fmt: skip
+
+    def test_a_failure_has_the_error_and_what_was_printed_in_its_text(self) -> None:
+        case = cases(report(failed("h1", output="Traceback\n  no such table")))["h1", "check"]
+
+        fault = case.find("failure")
+
+        assert fault is not None
+        assert fault.attrib == {"message": "exit status 3", "type": "put back"}
+        assert fault.text == "exit status 3\n\nTraceback\n  no such table\n\nh1: put back"
+        assert case.find("system-out") is None
+
+    def test_a_step_that_went_well_has_its_output(self) -> None:
+        case = cases(report(deployed("h1", "all\r\nwell")))["h1", "check"]
+
+        assert case.findtext("system-out") == "all\nwell"
+
+    @pytest.mark.parametrize(("code", "tag"), [(1, "failure"), (75, "failure"), (255, "error")])
+    def test_what_we_cannot_know_is_an_error(self, code: int, tag: str) -> None:
+        case = cases(report(failed("h1", code=code)))["h1", "check"]
+
+        assert [child.tag for child in case] == [tag]
+
+    def test_a_host_that_was_not_reached_has_a_case_of_its_own(self) -> None:
+        lost = HostReport("h1", error="unreachable", returncode=255)
+
+        case = cases(report(lost))["h1", "deploy"]
+
+        assert [child.get("message") for child in case.iter("error")] == ["unreachable"]
+
+    @pytest.mark.parametrize("standing", [Standing.UNTOUCHED, Standing.STAGED])
+    def test_a_host_that_was_never_switched_is_skipped(self, standing: Standing) -> None:
+        case = cases(report(HostReport("h1", standing)))["h1", "switch"]
+
+        assert [(child.tag, child.get("message")) for child in case] == [("skipped", standing)]
+
+    def test_a_step_that_was_done_twice_has_two_names(self) -> None:
+        again = HostReport("h1", Standing.REVERTED, steps=[StepReport("switch", 1.0)] * 3)
+
+        assert [name for _, name in cases(report(again))] == ["switch", "switch 2", "switch 3"]
+
+    def test_text_that_xml_cannot_hold_is_made_visible(self) -> None:
+        made = report(failed(WORST, error=WORST, output=WORST), deployed("ok", WORST))
+        made.who = WORST
+
+        text = junit(made)
+        found = cases(made)
+
+        shown = WORST.translate(dict.fromkeys(map(ord, "\a\ud800\uffff\x1b"), REPLACED))
+        assert text.encode()
+        assert found[shown, "check"][0].get("message") == shown
+        assert found["ok", "check"].findtext("system-out") == shown
+
+    @given(st.text(st.characters()))
+    def test_no_text_breaks_the_file(self, text: str) -> None:
+        host = failed(text, error=text, output=text)
+        host.steps.append(StepReport(text, 1.0))
+
+        ET.fromstring(junit(report(host)).encode())
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestJunitFile:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "reports").mkdir()
+        return tmp_path / "reports"
+
+    def test_its_folder_is_made_and_others_can_read_it(self, folder: Path) -> None:
+        path = folder / "a" / "b" / "deploy.xml"
+
+        write_junit(path, report(deployed("h1")))
+
+        assert path.read_text() == junit(report(deployed("h1")))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+    def test_a_reader_keeps_the_whole_old_file(self, folder: Path) -> None:
+        path = folder / "deploy.xml"
+        path.write_text("old")
+
+        with path.open() as reader:
+            write_junit(path, report(deployed("h1")))
+
+            assert reader.read() == "old"
+        assert names(folder) == ["deploy.xml"]
+
+    @pytest.mark.parametrize("act", [prepare_junit, lambda path: write_junit(path, report())])
+    @pytest.mark.parametrize("place", ["file/deploy.xml", "folder"])
+    def test_what_cannot_be_written_is_told_and_leaves_nothing(
+        self, folder: Path, act: object, place: str
+    ) -> None:
+        (folder / "file").touch()
+        (folder / "folder").mkdir()
+
+        with pytest.raises(UsageError, match=rf"--junit .*{place}: \w"):
+            act(folder / place)  # type: ignore[operator]  # both take a path
+
+        assert names(folder) == ["file", "folder"]
+
+    def test_preparing_leaves_an_old_file_alone(self, folder: Path) -> None:
+        path = folder / "deploy.xml"
+        path.write_text("old")
+
+        prepare_junit(path)
+
+        assert path.read_text() == "old"
+        assert names(folder) == ["deploy.xml"]
+
+
+#: The commands of actions/runner that a line could give.
+COMMANDS = (
+    "add-mask|add-matcher|debug|echo|endgroup|error|group|notice|save-state|stop-commands|warning"
+)
+
+
+def obeyed(line: str) -> bool:
+    """As ``TryParseV2`` and ``TryParse`` of ActionCommand.cs, for a culture that passes over
+    everything beyond ASCII."""
+    heard = re.sub(r"[^ -~\t]", "", line)
+    new = re.match(rf"\s*::({COMMANDS})( .*?)?::", heard)
+    return bool(new or re.search(rf"##\[({COMMANDS})( [^]]*)?\]", heard))
+
+
+class TestGithubCommands:
+    def test_data_and_properties_have_their_escapes(self) -> None:
+        line = github.command("error", "100% of it\nis, well: gone", title="h1: 50%, then")
+
+        assert line == "::error title=h1%3A 50%25%2C then::100%25 of it%0Ais, well: gone"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "::error::x", "  \t::add-mask::a", "\u00a0::stop-commands::x", "\u200b::error::x",
+            ":\u034f:error::x", "h1: ##[error]x", "a####[add-mask]x", "#\ufe0f#[group]x",
+            "::error file=a,line=1::x",
+        ],
+    )  # fmt: skip
+    def test_a_line_of_a_host_is_not_obeyed(self, line: str) -> None:
+        assert obeyed(line)
+        assert not obeyed(github.harmless(line))
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
+    def test_no_line_of_many_is_obeyed(self, end: str) -> None:
+        text = github.harmless(f"fine{end}::error::x{end} ::debug::y")
+
+        assert text == f"fine{end}| ::error::x{end}|  ::debug::y"
+
+    @given(
+        st.text("#[:] \t\u200ba"), st.sampled_from(["::error::", "##[error]", ":\u200b:error::"])
+    )
+    def test_nothing_before_a_command_makes_it_obeyed(self, before: str, command: str) -> None:
+        assert not obeyed(github.harmless(before + command))
+
+    @given(st.text())
+    def test_made_harmless_twice_is_the_same(self, text: str) -> None:
+        assert github.harmless(github.harmless(text)) == github.harmless(text)
+
+    @pytest.mark.parametrize(
+        "line", ["std::string x;", "a: b", "# title", "issue #7 [bug]", "1::2"]
+    )
+    def test_other_lines_stay_as_they_are(self, line: str) -> None:
+        assert github.harmless(line) == line
+
+
+class TestGithubReport:
+    def test_hosts_that_failed_alike_have_one_annotation(self) -> None:
+        made = report(failed("h1"), failed("h2"), failed("h3", "exit status 4"), deployed("h4"))
+
+        assert github.faults(made) == [
+            "::error title=h[1-2] (2)%3A put back::exit status 3",
+            "::error title=h3%3A put back::exit status 4",
+        ]
+
+    def test_what_github_would_leave_out_is_counted(self) -> None:
+        made = report(*(failed(f"h{number}", f"exit status {number}") for number in range(1, 13)))
+
+        lines = github.faults(made)
+
+        assert len(lines) == 10
+        assert lines[-1].endswith("::3 more hosts failed: see the summary of this step")
+
+    def test_an_error_has_its_lines_and_no_control_characters(self) -> None:
+        (line,) = github.faults(report(failed("h1", "a\x1b[0m\r\n::error::b")))
+
+        assert line == f"::error title=h1%3A put back::a{REPLACED}[0m%0A::error::b"
+
+    def test_the_summary_is_a_table_of_hosts_with_the_failed_first(self) -> None:
+        made = report(deployed("h1"), failed("h2"))
+
+        assert html.unescape(github.summary(made)).split("\n") == [
+            "### ❌ deploy 20261123-1: 1 of 2 hosts",
+            "",
+            "Revision abc1234, by ann@laptop, in 1.5 s.",
+            "",
+            "| host | stands | before | now | time | error |",
+            "| --- | --- | --- | --- | ---: | --- |",
+            "| h2 | put back | 1 | 1 | 1.2 s | exit status 3 |",
+            "| h1 | deployed | 1 | 2 | 1.2 s |  |",
+            "", "",
+        ]  # fmt: skip
+
+    def test_hosts_bring_no_markup_into_the_summary(self) -> None:
+        evil = "<img src=x> | [a](http://b) `c` **d** @e\n\n# f \\| ~~g~~ www.h.example"
+
+        row = github.summary(report(failed("h1", error=evil))).split("\n")[6]
+
+        *_, cell, end = row.split(" |")
+        assert row.count("|") == 7
+        assert not re.search(r"[^\w\s&#;]|#(?!\d+;)", cell)
+        assert html.unescape(cell).strip() == evil.replace("\n", " ")
+        assert end == ""
+
+    def test_a_long_summary_is_cut_by_whole_hosts_and_says_so(self) -> None:
+        made = report(*(failed(f"h{number}") for number in range(100)))
+
+        text = github.summary(made, limit_bytes=2000)
+
+        assert len(text.encode()) <= 2000
+        shown = text.count("exit status 3")
+        assert 0 < shown < 100
+        assert text.endswith(f"\n\n… and {100 - shown} hosts more.\n\n")
+
+    def test_a_summary_of_twenty_thousand_hosts_stays_below_the_limit_of_a_step(
+        self, tmp_path: Path
+    ) -> None:
+        made = report(*(failed(f"host-{number}") for number in range(20_000)))
+        path = tmp_path / "summary"
+        path.write_text("of an earlier command\n" * 1000)
+
+        github.write_summary(made, {"GITHUB_STEP_SUMMARY": str(path)})
+
+        assert MEBIBYTE - 500 < path.stat().st_size <= MEBIBYTE
+        assert path.read_text().startswith("of an earlier command\n")
+
+    def test_without_a_summary_of_the_step_none_is_written(self) -> None:
+        github.write_summary(report(), {"GITHUB_ACTIONS": "true"})
+
+
+class TestRolloutView:
+    """What `inv deploy` shows while it goes."""
+
+    def shown(
+        self, capfdbinary: pytest.CaptureFixture[bytes], environ: dict[str, str]
+    ) -> list[str]:
+        view = RolloutView(is_verbose=True, environ=environ)
+        view.began(report(), ["s3cret"])
+        view.action_began(Action.STAGE, ["h1"])
+        view.output("h1", b"##[stop-commands]x\n::debug::y\n")
+        view.step_ended("h1", StepReport("build", 1.0, "##[error]z"))
+        view.action_ended(Action.STAGE)
+        view.ended(report(failed("h1", error="##[add-mask]h1")))
+        return capfdbinary.readouterr().err.decode().splitlines()
+
+    def test_the_runner_obeys_ringtasks_and_no_host(
+        self, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        lines = self.shown(capfdbinary, {"GITHUB_ACTIONS": "true"})
+
+        assert [line for line in lines if obeyed(line)] == [
+            "::add-mask::s3cret",
+            "::group::stage: 1 host",
+            "::endgroup::",
+            "::error title=h1%3A put back::##[add-mask]h1",
+        ]
+
+    def test_elsewhere_all_is_shown_as_it_is(
+        self, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        lines = self.shown(capfdbinary, {})
+
+        assert "h1: ##[stop-commands]x" in lines
+        assert not [line for line in lines if line.startswith("::")]
+
+
+GITHUB = {
+    "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "o/r", "GITHUB_RUN_ID": "7", "GITHUB_ACTOR": "ann",
+}  # fmt: skip
+AZURE = {
+    "TF_BUILD": "True", "SYSTEM_COLLECTIONURI": "https://dev.azure.com/o/",
+    "SYSTEM_TEAMPROJECT": "our project", "BUILD_BUILDID": "7", "BUILD_REQUESTEDFOR": "Ann",
+}  # fmt: skip
+
+
+class TestCI:
+    @pytest.mark.parametrize(
+        ("environ", "name", "link", "actor"),
+        [
+            (GITHUB, "GitHub Actions", "https://github.com/o/r/actions/runs/7", "ann"),
+            ({**GITHUB, "GITHUB_RUN_ATTEMPT": "2", "GITHUB_TRIGGERING_ACTOR": "bob"},
+             "GitHub Actions", "https://github.com/o/r/actions/runs/7/attempts/2", "bob"),
+            ({"GITHUB_ACTIONS": "true"}, "GitHub Actions", "", ""),
+            ({"GITLAB_CI": "true", "CI_JOB_URL": "https://gl/j/1", "GITLAB_USER_LOGIN": "ann"},
+             "GitLab CI", "https://gl/j/1", "ann"),
+            ({"JENKINS_URL": "http://j/", "BUILD_URL": "http://j/1/", "BUILD_USER_ID": "ann"},
+             "Jenkins", "http://j/1/", "ann"),
+            ({"BUILDKITE": "true", "BUILDKITE_BUILD_URL": "https://bk/1",
+              "BUILDKITE_BUILD_CREATOR": "Ann"}, "Buildkite", "https://bk/1", "Ann"),
+            ({"CIRCLECI": "true", "CIRCLE_BUILD_URL": "https://cc/1", "CIRCLE_USERNAME": "ann"},
+             "CircleCI", "https://cc/1", "ann"),
+            (AZURE, "Azure Pipelines",
+             "https://dev.azure.com/o/our%20project/_build/results?buildId=7", "Ann"),
+            ({"GITLAB_CI": "true", "CI_JOB_URL": "javascript:alert(1)"}, "GitLab CI", "", ""),
+            ({"CI": "true"}, "CI", "", ""),
+            ({"CI": "1"}, "CI", "", ""),
+        ],
+    )  # fmt: skip
+    def test_each_tells_its_name_link_and_actor(
+        self, environ: dict[str, str], name: str, link: str, actor: str
+    ) -> None:
+        assert ci.found(environ) == (name, link, actor)
+
+    @pytest.mark.parametrize("environ", [{}, {"CI": ""}, {"CI": "false"}, {"CI": "0"}])
+    def test_elsewhere_there_is_none(self, environ: dict[str, str]) -> None:
+        assert ci.found(environ) is None
+
+    def test_the_actor_deploys(self) -> None:
+        assert ci.who({**GITHUB, "USER": "runner"}) == "ann"
+
+    @pytest.mark.parametrize("environ", [{"USER": "ann"}, {"CI": "true", "LOGNAME": "ann"}])
+    def test_without_an_actor_it_is_the_user_of_this_machine(self, environ: dict[str, str]) -> None:
+        assert ci.who(environ) == f"ann@{socket.gethostname()}"
+
+    def test_a_user_without_a_name_has_a_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # A container's arbitrary user, which no test can become without being root.
+        monkeypatch.setattr("os.getuid", lambda: 54321)
+
+        assert ci.who({}).startswith("uid54321@")
+
+
+SECRETS = st.lists(st.text("ab*# \n%é", min_size=1, max_size=12), max_size=4)
+
+
+def lines_of(secrets: list[str]) -> list[str]:
+    found = [line.strip() for secret in secrets for line in secret.split("\n")]
+    return [line for line in found if len(line) >= MIN_LENGTH]
+
+
+def streamed(masker: Masker, content: bytes, cuts: list[int]) -> bytes:
+    stream, places = masker.stream(), [0, *sorted(cuts), len(content)]
+    pieces = [content[a:b] for a, b in itertools.pairwise(places)]
+    return b"".join([*(stream.feed(piece) for piece in pieces), stream.end()])
+
+
+class TestMasking:
+    @given(st.data())
+    def test_however_it_comes_no_secret_goes_out_and_all_else_does(
+        self, data: st.DataObject
+    ) -> None:
+        secrets = data.draw(SECRETS)
+        lines = lines_of(secrets)
+        parts = st.text("ab*# \n%é", max_size=6) | st.sampled_from([*lines, ""])
+        text = "".join(data.draw(st.lists(parts, max_size=8)))
+        cuts = data.draw(st.lists(st.integers(0, len(text.encode())), max_size=6))
+        masker = Masker(secrets)
+
+        masked = streamed(masker, text.encode(), cuts).decode()
+
+        assert masked == masker.text(text)
+        assert not [line for line in lines if line in masked]
+        if not any(form in text for line in lines for form in forms(line)):
+            assert masked == text
+        elif not any(form in text for line in lines for form in set(forms(line)) - {line}):
+            assert masked == by_marks(text, lines, mask_of(masked, text, lines))
+
+    def test_a_secret_in_two_pieces_does_not_slip_through(self) -> None:
+        stream = Masker(["hunter22"]).stream()
+
+        assert [stream.feed(b"my hunt"), stream.feed(b"er22 is"), stream.end()] == [
+            b"my ", b"*** is", b"",
+        ]  # fmt: skip
+
+    def test_what_cannot_begin_a_secret_is_not_held_back(self) -> None:
+        stream = Masker(["hunter22"]).stream()
+
+        assert stream.feed(b"Password: ") == b"Password: "
+
+    def test_a_stream_of_overlapping_secrets_is_not_gathered_up(self) -> None:
+        stream = Masker(["0000"]).stream()
+
+        shown = [stream.feed(b"0") for _ in range(1000)] + [stream.feed(b"1")]
+
+        assert b"".join(shown[:4]) == b"***"
+        assert b"".join(shown) == b"***1"
+
+    def test_where_secrets_overlap_all_of_it_is_one_mask(self) -> None:
+        assert Masker(["abab", "bcde"]).text("-ababab-ababcde-") == "-***-***-"
+
+    def test_a_mask_makes_no_secret_with_what_stands_beside_it(self) -> None:
+        assert Masker(["a***"]).text("aa***") == "a###"
+
+    def test_each_line_of_a_key_is_masked_wherever_it_stands(self) -> None:
+        masker = Masker(["-----BEGIN KEY-----\r\nb3BlbnNzaC1rZXk\r\n  AAAAAAAA\r\n"])
+
+        assert masker.text("x AAAAAAAA\n  b3BlbnNzaC1rZXk;") == "x ***\n  ***;"
+
+    def test_short_values_are_left_alone(self) -> None:
+        assert Masker(["abc", "a\nb", ""]).text("abc a b") == "abc a b"
+
+    @pytest.mark.parametrize("before", ["", "u", "us", "usr"])
+    @pytest.mark.parametrize("after", ["", "!", "!!", "!!!"])
+    def test_base64_of_it_is_masked_wherever_it_stands(self, before: str, after: str) -> None:
+        secret = "s3cr3t-t0ken>>>???"
+        content = f"{before}{secret}{after}".encode()
+
+        for encoded in (base64.b64encode(content), base64.urlsafe_b64encode(content)):
+            masked = Masker([secret]).text(encoded.decode())
+
+            assert "***" in masked
+            assert len(masked) <= len("***") + 12
+
+    def test_an_address_with_it_is_masked(self) -> None:
+        secret = "p@ss/word%"
+
+        assert Masker([secret]).text(f"https://u:{quote(secret, safe='')}@h/") == "https://u:***@h/"
+
+    def test_lone_surrogates_pass(self) -> None:
+        assert Masker(["secret"]).text("\ud800secret\udfff") == "\ud800***\udfff"
+
+    def test_it_does_not_show_its_secrets(self) -> None:
+        masker = Masker(["secret"])
+
+        assert "secret" not in repr(masker) + repr(masker.stream())
+
+
+def forms(line: str) -> list[str]:
+    """Those that texts of the alphabet above can hold by chance."""
+    return [line, quote(line, safe="")]
+
+
+def mask_of(masked: str, text: str, lines: list[str]) -> str:
+    return next((mask for mask in ("***", "###") if by_marks(text, lines, mask) == masked), "▀▀▀")
+
+
+def by_marks(text: str, lines: list[str], mask: str) -> str:
+    """The plain way: mark each character of a secret; a run of marks is a mask, and where one
+    secret ends and the next begins without an overlap, there are two."""
+    spans = sorted(
+        (match.start(), match.start() + len(line))
+        for line in set(lines)
+        for match in re.finditer(f"(?={re.escape(line)})", text)
+    )
+    shown, at = "", 0
+    for first, last in spans:
+        if first >= at:
+            shown += text[at:first] + mask
+        at = max(at, last)
+    return shown + text[at:]

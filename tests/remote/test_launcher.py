@@ -1,0 +1,819 @@
+"""A job is started once, is on its own from then on, and tells how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig, SSHResult
+from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
+from tests.support.faulty import Wire
+from tests.support.sshd import LOGIN_SHELLS, Sshd
+from tests.support.waiting import eventually
+
+MakeSshd = Callable[..., Sshd]
+T = TypeVar("T")
+
+#: What ``/bin/sh`` is on the hosts: Debian, Red Hat, macOS (bash as sh), Alpine, macOS from 15 on.
+SHELLS = ["dash", "bash", "bash --posix", "busybox ash", "zsh --emulate sh"]
+
+#: The folders of jobs that were started; those that are being prepared have a dot in front.
+FOUND = f"{JOBS_FOLDER}/[!.]*"
+#: The unit in which a tmpfs(5) is full.
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Box:
+    """A host with a home of its own, and the jobs that were started there."""
+
+    def __init__(self, home: Path, client: SSHClient) -> None:
+        self.home, self.client = home, client
+
+    def start(self, command: str, **options: Any) -> SSHResult:
+        return asyncio.run(self.client.run_background(command, **options))
+
+    def pid(self, command: str, **options: Any) -> int:
+        result = self.start(command, **options)
+        assert (result.returncode, result.stderr) == (0, ""), result
+        return int(result.stdout)
+
+    def output(self, command: str, **options: Any) -> str:
+        """What the job has written when it ended."""
+        self.pid(command, **options)
+        return finished_job(self.home).joinpath("log").read_text()
+
+
+@pytest.fixture
+def server(make_sshd: MakeSshd) -> Iterator[Sshd]:
+    server = make_sshd()
+    yield server
+    end_jobs(server.home)
+
+
+@pytest.fixture
+def config(server: Sshd, client_key: Path) -> SSHConfig:
+    return SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+
+
+@pytest.fixture
+def box(server: Sshd, config: SSHConfig) -> Iterator[Box]:
+    with SSHClient(config) as client:
+        yield Box(server.home, client)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home for launchers that are run right here."""
+    home = tmp_path / "far-home"
+    home.mkdir()
+    yield home
+    end_jobs(home)
+
+
+def test_the_answer_comes_at_once_and_is_the_leader_of_a_session_and_group(box: Box) -> None:
+    result = box.start("sleep 60; true")
+
+    pid = int(result.stdout)
+    assert result.success
+    assert result.command == "sleep 60; true"
+    assert (group_of(pid), session_of(pid)) == (pid, pid)
+    assert result.elapsed_ms < 10_000
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ("mkdir -p sub && cd sub && pwd; echo after", "{home}/a b/sub\nafter\n"),
+        ("false || echo otherwise", "otherwise\n"),
+        ("false && echo no; true", ""),
+        ('echo "it\'s" \'a "b"\' \\$HOME `echo x` $((1 + 1))', 'it\'s a "b" $HOME x 2\n'),
+        ("for i in 1 2\ndo\n  echo $i\ndone\n", "1\n2\n"),
+        ("echo kept > out; echo gone > /dev/null; cat < out; echo err >&2", "kept\nerr\n"),
+        ("printf '%s\\n' 'é 漢字 🚀'", "é 漢字 🚀\n"),
+        ("cat <<EOF\nhere: $((40 + 2))\nEOF\n", "here: 42\n"),
+        ("echo 1 | tr 1 2 | cat; (echo 3) & wait", "2\n3\n"),
+        ("exec echo replaced; echo never", "replaced\n"),
+        ("echo $# $1; set -- x; echo $1", "0\nx\n"),
+        ("pwd # a comment", "{home}/a b\n"),
+        (f"echo {'x' * 200_000} | wc -c", "200001\n"),
+        ("if true; then exit; fi", ""),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else None,
+)
+def test_whatever_a_shell_understands_is_run_in_its_folder(
+    box: Box, command: str, printed: str
+) -> None:
+    (box.home / "a b").mkdir()
+
+    output = box.output(command, cwd="~/a b")
+
+    assert output == printed.format(home=box.home)
+
+
+@pytest.mark.parametrize("length", [29_999, 30_000, 30_001])
+def test_a_command_is_the_same_on_both_sides_of_what_fits_an_argument(
+    box: Box, length: int
+) -> None:
+    start = "echo $# $0; exit 3 # é"
+
+    output = box.output(start + "é" * (length - len(start)))
+
+    assert output.split()[0] == "0"
+    assert exit_status(box.home) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("true", 0),
+        ("exit 3", 3),
+        ("exec sh -c 'exit 4'", 4),
+        ("(exit 5)", 5),
+        ("kill -9 $$", 137),
+        ("kill -TERM 0; sleep 60", 143),
+        ("if then", 2),
+        ("no-such-program", 127),
+    ],
+)
+def test_the_exit_status_is_written(box: Box, command: str, status: int) -> None:
+    box.pid(command)
+
+    assert exit_status(box.home) == status
+
+
+def test_a_job_that_is_killed_from_outside_leaves_its_exit_status(box: Box) -> None:
+    pid = box.pid("sleep 60; echo never; sleep 60")
+
+    os.killpg(pid, signal.SIGKILL)
+
+    assert exit_status(box.home) == 137
+
+
+def test_a_signal_to_all_that_bear_the_jobs_mark_leaves_its_exit_status(box: Box) -> None:
+    pid = box.pid("sleep 60; true")
+    (keeper,) = box.home.glob(f"{FOUND}/keeper")
+
+    os.kill(int(keeper.read_text().split()[0]), signal.SIGTERM)
+    os.killpg(pid, signal.SIGTERM)
+
+    assert exit_status(box.home) == 143
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sleep 60",
+        "  sleep '60' \n",
+        'sleep "$N" >>"${N}.out"',
+        "nice -n 1 sleep $N >~/out 2>&1",
+        "sleep \\60",
+    ],
+)
+def test_the_process_is_the_one_program_itself_and_ends_on_ctrl_c(box: Box, command: str) -> None:
+    pid = box.pid(command, cwd="~", env={"N": "60"})
+
+    eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+    os.kill(pid, signal.SIGINT)
+
+    assert exit_status(box.home) == 130
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ("echo a;echo b", "a\nb\n"),
+        ("cat /dev/null&& echo b", "b\n"),
+        ("cat /dev/null\necho b", "b\n"),
+        ("cat '/dev/null'\necho b", "b\n"),
+        ("cat /dev/null & echo b", "b\n"),
+        ("tr a b <<EOF\na\nEOF", "b\n"),
+        ('expr "$(echo 1; echo 2)" : ".*"', "3\n"),
+        ("V=1 env | grep ^V=", "V=1\n"),
+        ("! false", ""),
+        ("{ echo b; }", "b\n"),
+        ("cd /; pwd", "/\n"),
+        ("exit 0", ""),
+        ("expr $# + 0 || :", "0\n"),
+        ("expr 'it'\\''s' : '.*'", "4\n"),
+    ],
+)
+def test_what_only_looks_like_one_program_is_run_whole(
+    box: Box, command: str, printed: str
+) -> None:
+    assert box.output(command, cwd="~") == printed
+
+
+def test_it_survives_its_client(box: Box) -> None:
+    pid = box.pid("sleep 60; true")
+
+    box.client.close_link()
+
+    assert is_alive(pid)
+    assert box.client.run(f"kill -0 {pid}").success
+
+
+def test_it_survives_the_server_of_its_link(box: Box, server: Sshd) -> None:
+    pid = box.pid("sleep 60; true")
+    try:
+        server.stop()  # with all that is below it
+
+        assert is_alive(pid)
+    finally:
+        os.killpg(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("log_file", "place"),
+    [
+        ("~/logs/today/a b.log", "logs/today/a b.log"),
+        ("{home}/absolute.log", "absolute.log"),
+        ("runs/it's $x.log", "work/runs/it's $x.log"),
+        ("-", "work/-"),
+        ("~", None),
+    ],
+)
+def test_the_log_is_where_it_was_asked_for(box: Box, log_file: str, place: str | None) -> None:
+    (box.home / "work").mkdir()
+
+    result = box.start("echo said", log_file=log_file.format(home=box.home), cwd="~/work")
+
+    if place is None:
+        assert not result.success
+        return
+    assert exit_status(box.home) == 0
+    assert (box.home / place).read_text() == "said\n"
+    assert (finished_job(box.home) / "log").samefile(box.home / place)
+
+
+def test_the_log_can_be_read_by_whom_the_umask_lets(box: Box) -> None:
+    box.pid("true", log_file="~/log", cwd="~")
+    box.client.run("touch usual", cwd="~")
+
+    assert exit_status(box.home) == 0
+    assert (box.home / "log").stat().st_mode == (box.home / "usual").stat().st_mode
+
+
+def test_the_log_is_appended_to(box: Box) -> None:
+    (box.home / "log").write_text("before\n")
+
+    box.pid("echo after; echo error >&2", log_file="~/log")
+
+    assert exit_status(box.home) == 0
+    assert (box.home / "log").read_text() == "before\nafter\nerror\n"
+
+
+def test_a_log_at_the_root_of_the_file_system_needs_no_folder(box: Box) -> None:
+    log = Path(f"/ringtasks-{os.getpid()}.log")
+    if not os.access("/", os.W_OK):
+        pytest.skip("only root may write to /")
+    try:
+        box.pid("echo here", log_file=str(log))
+        exit_status(box.home)
+        assert log.read_text() == "here\n"
+    finally:
+        log.unlink(missing_ok=True)
+
+
+def test_its_streams_are_the_log_and_nothing_else_is_open(box: Box) -> None:
+    pid = box.pid("sleep 60; true", log_file="~/log")
+
+    log = str(box.home / "log")
+    eventually(lambda: open_files(pid) == {0: "/dev/null", 1: log, 2: log})
+
+
+@pytest.mark.parametrize("number", [3, 7, 9])
+def test_a_descriptor_that_the_login_left_open_holds_nothing_up(
+    make_sshd: MakeSshd, client_key: Path, number: int
+) -> None:
+    server = make_sshd(
+        config=[f"ForceCommand sh -c 'exec {number}>&1; eval \"$SSH_ORIGINAL_COMMAND\"'"]
+    )
+    config = SSHConfig(server.address, server.port, server.user, str(client_key))
+    try:
+        with SSHClient(config) as client:
+            result = asyncio.run(client.run_background("sleep 60; true"))
+        pid = int(result.stdout)
+        eventually(lambda: set(open_files(pid)) == {0, 1, 2})
+    finally:
+        end_jobs(server.home)
+
+
+AWKWARD_NAMES = {"job": "1", "log": "2", "line": "3", "n": "4", "save": "6"}
+
+
+def test_the_environment_arrives_untouched_whatever_its_names(box: Box) -> None:
+    printing = "; ".join(f'printf "%s\\n" "{name}=${name}"' for name in AWKWARD_NAMES)
+
+    output = box.output(printing, env={**AWKWARD_NAMES, "IFS": "x1"})
+
+    assert output.split() == [f"{name}={value}" for name, value in AWKWARD_NAMES.items()]
+
+
+def test_the_environment_is_in_no_process_list(box: Box) -> None:
+    secret = "hunter2-" + "é'\" "
+
+    pid = box.pid('printf %s "$TOKEN" > ~/seen; sleep 60', env={"TOKEN": secret})
+
+    eventually(lambda: (box.home / "seen").exists() and (box.home / "seen").read_text() == secret)
+    assert not [line for line in command_lines() if b"hunter2" in line]
+    assert b"TOKEN=hunter2" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_files_that_it_makes_have_the_usual_mode_and_its_folder_is_private(box: Box) -> None:
+    usual = box.client.run("umask").stdout
+
+    output = box.output("umask")
+
+    job = finished_job(box.home)
+    assert output == usual
+    assert job.stat().st_mode & 0o777 == 0o700
+    assert sorted(file.name for file in job.iterdir()) == [
+        "command", "ended_at", "exit_status", "keeper", "log", "pid", "process",
+    ]  # fmt: skip
+
+
+def test_the_virtual_environment_is_active(server: Sshd, config: SSHConfig) -> None:
+    (server.home / "venv" / "bin").mkdir(parents=True)
+    (server.home / "venv" / "bin" / "activate").write_text("export VIRTUAL_ENV=active\n")
+
+    with SSHClient(replace(config, venv_activate="~/venv", work_dir="~/venv/bin")) as client:
+        output = Box(server.home, client).output('echo "$VIRTUAL_ENV"; ls')
+
+    assert output == "active\nactivate\n"
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "options", "said"),
+    [
+        ("", {"cwd": "~/no such folder"}, "no such folder"),
+        ("", {"cwd": "file"}, "file"),
+        ("", {"log_file": "/proc/no/x.log"}, "/proc/no"),
+        ("", {"log_file": "/proc/x.log"}, "/proc/x.log"),
+        ("", {"log_file": "~/folder"}, "directory"),
+        ("", {"log_file": "~/folder/"}, "directory"),
+        ("", {"log_file": "~/file/x.log"}, "file"),
+        (".ringtasks", {}, ".ringtasks"),
+        (".ringtasks/jobs", {}, "jobs"),
+        ("", {"env": {"HOME": "/proc"}}, "/proc"),
+        ("", {"env": {"PATH": "/nowhere"}}, "mkdir"),
+    ],
+)
+def test_what_cannot_start_is_an_error_and_no_process_id(
+    box: Box, obstacle: str, options: dict[str, Any], said: str
+) -> None:
+    (box.home / "folder").mkdir()
+    (box.home / "file").touch()
+    if obstacle:
+        (box.home / obstacle).parent.mkdir(exist_ok=True)
+        (box.home / obstacle).touch()
+
+    result = box.start("echo ran > ~/ran", **options)
+
+    assert (result.success, result.stdout) == (False, "")
+    assert result.returncode != 0
+    assert said in result.stderr
+    assert result.error is not None
+    assert "not started: " in result.error
+    assert not (box.home / "ran").exists()
+    assert not list(box.home.glob(f"{JOBS_FOLDER}/*"))
+    assert not list(box.home.glob(f"{JOBS_FOLDER}/.*"))
+
+
+def test_a_shell_that_is_not_there_is_an_error_and_no_process_id(
+    box: Box, config: SSHConfig
+) -> None:
+    with SSHClient(replace(config, shell="/no/such/shell")) as client:
+        result = asyncio.run(client.run_background("true"))
+
+    assert (result.success, result.stdout, result.returncode) == (False, "", 127)
+    assert "/no/such/shell" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"command": " "}, ValueError, "command: is empty"),
+        ({"command": "a\0b"}, ValueError, "command: has a NUL"),
+        ({"log_file": ""}, ValueError, "log_file: is empty"),
+        ({"log_file": "a\0b"}, ValueError, "log_file: has a NUL"),
+        ({"log_file": 3}, TypeError, "log_file: expected text, got int"),
+        ({"cwd": "a\0b"}, ValueError, "cwd: has a NUL"),
+        ({"env": {"a b": "c"}}, ValueError, "env: 'a b' is not a variable name"),
+    ],
+)
+def test_a_mistake_of_the_callers_is_raised_at_once(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    client = SSHClient(SSHConfig("127.0.0.1", 9))
+
+    with pytest.raises(error, match=message):
+        asyncio.run(client.run_background(**{"command": "true", **options}))
+
+    assert client.health.total_failures == 0
+
+
+@pytest.mark.parametrize("login_shell", LOGIN_SHELLS)
+def test_any_login_shell_will_do(
+    make_sshd: MakeSshd, client_key: Path, require: Callable[[str], None], login_shell: str
+) -> None:
+    require(LOGIN_SHELLS[login_shell].split()[0])
+    server = make_sshd(login_shell=login_shell)
+    config = SSHConfig(server.address, server.port, server.user, str(client_key))
+    try:
+        with SSHClient(config) as client:
+            box = Box(server.home, client)
+            output = box.output("false || echo \"it's\" '!x' \\\\ $V && echo $$", env={"V": "é"})
+            pid = int((finished_job(server.home) / "pid").read_text())
+    finally:
+        end_jobs(server.home)
+
+    assert output == f"it's !x \\ é\n{pid}\n"
+
+
+def test_a_start_whose_answer_was_lost_is_found_again(server: Sshd, config: SSHConfig) -> None:
+    def cut_while_the_answer_travels() -> int:
+        (started,) = eventually(lambda: list(server.home.glob(f"{FOUND}/pid")))
+        wire.cut()
+        return int(started.read_text())
+
+    with (
+        Wire(server.address, server.port, delay=0.1) as wire,
+        SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        started = thread.submit(cut_while_the_answer_travels)
+        pid = Box(server.home, client).pid("echo ran $$ >> ~/ran; sleep 60")
+
+    eventually(lambda: has_run(server.home))
+    assert pid == started.result()
+    assert server.accepted_logins() == 2
+    assert (server.home / "ran").read_text() == f"ran {pid}\n"
+
+
+def test_a_start_that_may_have_happened_is_told_though_the_host_is_gone_by_now(
+    server: Sshd, config: SSHConfig
+) -> None:
+    with (
+        Wire(server.address, server.port) as wire,
+        SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
+    ):
+        assert client.run("true")
+        wire.cut_after(400)
+        wire.block()
+        result = asyncio.run(client.run_background("true"))
+
+    assert (result.success, result.stdout, result.returncode) == (False, "", 255)
+    assert result.error is not None
+    assert result.error.index("no route") < result.error.index("attempt 1: ")
+    assert "outcome unknown" in result.error
+
+
+@pytest.mark.parametrize("env", [{}, {"V": "x"}], ids=["in the request", "on stdin"])
+@pytest.mark.parametrize("byte_count", [1, 90, 180, 400, 3000, 6000, 9000])
+def test_wherever_the_link_is_cut_the_job_runs_once(
+    server: Sshd, config: SSHConfig, byte_count: int, env: dict[str, str]
+) -> None:
+    with cut_link(server, config, byte_count) as client:
+        pid = Box(server.home, client).pid("echo ran $$ >> ~/ran", env=env)
+
+    assert exit_status(server.home) == 0
+    assert (server.home / "ran").read_text() == f"ran {pid}\n"
+
+
+@contextlib.contextmanager
+def cut_link(server: Sshd, config: SSHConfig, byte_count: int) -> Iterator[SSHClient]:
+    """A client whose open link is cut as soon as it has sent so many bytes more."""
+    with (
+        Wire(server.address, server.port) as wire,
+        SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
+    ):
+        assert client.run("true")
+        wire.cut_after(byte_count)
+        yield client
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
+    require(request.param.split()[0])
+    shell: str = request.param
+    return shell
+
+
+def test_asked_for_again_it_is_the_same_process(home: Path, shell: str) -> None:
+    script = launch_script("j", "echo ran >> ~/ran; exit 3", None, shell)
+
+    first = launch(script, home, shell)
+    assert exit_status(home) == 3
+    second = launch(script, home, shell)
+
+    assert (first.stdout, first.stderr, first.returncode) == (second.stdout, "", 0)
+    assert int(first.stdout) > 0
+    assert (home / "ran").read_text() == "ran\n"
+
+
+def test_of_many_that_start_the_same_job_at_once_one_comes_through(home: Path, shell: str) -> None:
+    script = launch_script("j", "echo ran $$ >> ~/ran; sleep 60", "~/log", shell)
+
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda _: launch(script, home, shell), range(12)))
+
+    pids = {answer.stdout for answer in answers}
+    assert [answer.returncode for answer in answers] == [0] * 12
+    assert len(pids) == 1
+    eventually(lambda: has_run(home))
+    assert (home / "ran").read_text() == f"ran {pids.pop()}"
+    eventually(lambda: len(processes_with(str(home).encode())) == 2)  # the keeper, and its watch
+    files = sorted(path.name for path in (home / JOBS_FOLDER).rglob("*"))
+    assert files == [
+        "command", "ended_at.new", "exit_status.new", "j", "keeper", "log", "pid", "process",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("milliseconds", range(12))
+def test_a_starter_that_died_on_the_way_is_not_waited_for(home: Path, milliseconds: int) -> None:
+    script = launch_script("j", "echo ran $$ >> ~/ran; sleep 60")
+    dying = subprocess.Popen(
+        ["sh", "-c", script], env=environ(home), stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    time.sleep(milliseconds / 1000)  # each value hits it somewhere else
+    os.killpg(dying.pid, signal.SIGKILL)
+    dying.wait()
+
+    answer = launch(script, home, "sh")
+
+    assert answer.returncode == 0, answer
+    eventually(lambda: has_run(home))
+    assert (home / "ran").read_text() == f"ran {answer.stdout}"
+
+
+def test_it_is_found_again_even_if_its_log_cannot_be_written_any_more(home: Path) -> None:
+    script = launch_script("j", "sleep 60; true", "~/logs/log")
+
+    first = launch(script, home, "sh")
+    shutil.rmtree(home / "logs")
+    (home / "logs").touch()
+    second = launch(script, home, "sh")
+
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+
+
+def test_setsid_makes_it_the_leader(home: Path, shell: str, tmp_path: Path) -> None:
+    script = launch_script("j", "sleep 60; true", None, shell)
+
+    answer = launch(script, home, shell, PATH=folder_of_tools(tmp_path, "setsid"))
+
+    pid = int(answer.stdout)
+    assert (group_of(pid), session_of(pid)) == (pid, pid)
+
+
+def test_the_setsid_of_busybox_makes_it_the_leader(
+    home: Path, tmp_path: Path, require: Callable[[str], None]
+) -> None:
+    require("busybox")
+    tools = folder_of_tools(tmp_path)
+    (Path(tools) / "setsid").symlink_to(str(shutil.which("busybox")))
+    script = launch_script("j", "sleep 60; true")
+
+    answer = launch(script, home, "sh", PATH=tools)
+
+    pid = int(answer.stdout)
+    assert (group_of(pid), session_of(pid)) == (pid, pid)
+
+
+def test_without_setsid_perl_makes_it_the_leader(home: Path, shell: str, tmp_path: Path) -> None:
+    tools = folder_of_tools(tmp_path, "perl", "env")
+    script = launch_script("j", "sleep 60", None, shell)
+
+    answer = launch(script, home, shell, PATH=tools, LC_ALL="xx_YY.nonsense")
+
+    pid = int(answer.stdout)
+    assert (group_of(pid), session_of(pid)) == (pid, pid)
+    assert b"PERL_BADLANG" not in Path(f"/proc/{pid}/environ").read_bytes()
+    assert "perl" not in answer.stderr + (home / JOBS_FOLDER / "j" / "log").read_text()
+    eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+    os.kill(pid, signal.SIGINT)
+    assert exit_status(home) == 130
+
+
+def test_without_setsid_and_perl_it_leads_a_group_where_the_shell_is_bash(
+    home: Path, tmp_path: Path
+) -> None:
+    script = launch_script("j", "sleep 60; true", None, "bash")
+
+    answer = launch(script, home, "bash", PATH=folder_of_tools(tmp_path))
+
+    pid = int(answer.stdout)
+    assert answer.stderr == ""
+    assert group_of(pid) == pid
+
+
+def test_without_anything_it_still_lets_go_of_the_connection(
+    home: Path, shell: str, tmp_path: Path
+) -> None:
+    script = launch_script("j", "sleep 60", None, shell)
+
+    answer = launch(script, home, shell, PATH=folder_of_tools(tmp_path))
+
+    pid = int(answer.stdout)
+    assert answer.stderr == ""
+    assert is_alive(pid)
+    eventually(lambda: open_files(pid).get(0) == "/dev/null")
+    os.kill(pid, signal.SIGKILL)
+    assert exit_status(home) == 137
+
+
+def test_a_home_behind_a_link_will_do(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(home)
+    (tmp_path / "elsewhere").mkdir()
+    (home / ".ringtasks").symlink_to(tmp_path / "elsewhere")
+
+    answer = launch(launch_script("j", "echo hi"), tmp_path / "link", "sh")
+
+    assert exit_status(home) == 0
+    assert answer.stdout == (tmp_path / "elsewhere/jobs/j/pid").read_text()
+
+
+def test_a_home_that_is_read_only_is_an_error_and_one_without_execution_is_none(
+    home: Path, mounted: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    script = launch_script("j", "echo ran > /dev/null")
+
+    without_execution = mounted("noexec", script)
+    read_only = mounted("ro", script)
+
+    assert without_execution.returncode == 0
+    assert int(without_execution.stdout) > 0
+    assert (read_only.returncode, read_only.stdout) == (1, "")
+    assert "Read-only" in read_only.stderr
+
+
+@pytest.mark.parametrize("free_pages", range(5, 10))
+def test_on_a_full_disk_it_starts_or_says_why_not(
+    mounted: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    shell: str,
+    free_pages: int,
+) -> None:
+    ran = tmp_path / "ran"
+    command = f"echo ran $$ >> {ran}\n".ljust(3 * PAGE_BYTES, "#")
+    script = launch_script("j", command, "/dev/null", shell)
+
+    answer = mounted(f"size={16 * PAGE_BYTES}", script, shell, fill=16 - free_pages)
+
+    if free_pages >= 8:  # three for the command, one for each file that is needed in the end
+        assert answer.returncode == 0
+        eventually(lambda: ran.exists() and ran.read_text() == f"ran {answer.stdout}")
+    else:
+        assert (answer.returncode, answer.stdout) == (1, "")
+        assert "ringtasks: the job was not started" in answer.stderr
+        assert not ran.exists()
+
+
+@pytest.fixture
+def mounted(home: Path, require: Callable[[str], None]) -> Callable[..., Any]:
+    """Runs a launcher on a small home that is mounted for it alone; ``fill`` pages are taken."""
+    require("unshare")
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount")
+
+    def run(
+        options: str, script: str, shell: str = "sh", fill: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        preparing = (
+            f"mount -t tmpfs -o {options} none {home} && "
+            f"{{ [ {fill} = 0 ] || head -c {fill * PAGE_BYTES} /dev/zero > {home}/filler; }} && "
+            'exec "$@"'
+        )
+        return subprocess.run(
+            ["unshare", "-m", "sh", "-c", preparing, "sh", *shell.split(), "-c", script],
+            env=environ(home),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    return run
+
+
+def environ(home: Path, **more: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(home), **more}
+
+
+def launch(script: str, home: Path, shell: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a launcher here; the pipes end as soon as nothing of the job holds them."""
+    program, *options = shell.split()
+    return subprocess.run(
+        [str(shutil.which(program)), *options, "-c", script],
+        env=environ(home, **more),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def folder_of_tools(tmp_path: Path, *more: str) -> str:
+    """A PATH with what every host has, and nothing that starts sessions."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in (
+        "cat",
+        "date",
+        "ln",
+        "ls",
+        "mkdir",
+        "mv",
+        "rm",
+        "sleep",
+        "true",
+        "dash",
+        "bash",
+        "zsh",
+        "busybox",
+        *more,
+    ):
+        found = shutil.which(name)
+        if found:
+            (folder / name).symlink_to(found)
+    return str(folder)
+
+
+def has_run(home: Path) -> bool:
+    """Whether a job has told of itself in ``~/ran``."""
+    return (home / "ran").exists() and (home / "ran").read_text().endswith("\n")
+
+
+def finished_job(home: Path) -> Path:
+    """The folder of the one job, once it has ended."""
+    (status,) = eventually(lambda: list(home.glob(f"{FOUND}/exit_status")))
+    return status.parent
+
+
+def exit_status(home: Path) -> int:
+    return int((finished_job(home) / "exit_status").read_text())
+
+
+def end_jobs(home: Path) -> None:
+    """Kill what was started, and see that nothing is left of it."""
+    for file in home.glob(f"{FOUND}/pid"):
+        pid = int(file.read_text())
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid, signal.SIGKILL)
+    for file in home.glob(f"{FOUND}/keeper"):
+        keeper = int(file.read_text().split()[0])
+        eventually(lambda: not is_alive(keeper))  # noqa: B023  # it is called right here
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Of proc_pid_stat(5), from the third on: state, parent, group, session."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def group_of(pid: int) -> int:
+    return int(stat_fields(pid)[2])
+
+
+def session_of(pid: int) -> int:
+    return int(stat_fields(pid)[3])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return stat_fields(pid)[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def open_files(pid: int) -> dict[int, str]:
+    found = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found[int(link.name)] = str(link.readlink())
+    return found
+
+
+def processes_with(words: bytes) -> list[bytes]:
+    """The command lines of the processes that have ``words`` in theirs."""
+    return [line for line in command_lines() if words in line]
+
+
+def command_lines() -> list[bytes]:
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(file.read_bytes())
+    return lines

@@ -1,0 +1,324 @@
+"""Scripts are real: each test hands one to the shells that remote hosts have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ringtasks.remote.script import (
+    READY_MARK,
+    RUN_ID_VARIABLE,
+    Script,
+    encode,
+    exec_line,
+    parse_hello,
+    quote,
+    stop_script,
+)
+
+LOGIN_SHELLS = {
+    "bash": ["bash"],
+    "dash": ["dash"],
+    "zsh": ["zsh"],
+    "fish": ["fish"],
+    "BusyBox ash": ["busybox", "ash"],
+    "tcsh": ["tcsh"],
+}
+
+# Every byte but NUL; those that are not UTF-8 as surrogate escapes (PEP 383).
+any_text = st.binary(max_size=60).map(
+    lambda raw: raw.replace(b"\0", b"").decode("utf-8", "surrogateescape")
+)
+
+
+def run_in(
+    login_shell: list[str], script: Script, *, stdin: bytes = b"", home: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """As sshd would: the login shell gets the line, or a constant one and the script on stdin."""
+    line = script.line(script_shell(login_shell))
+    if line is None:
+        return run_by_payload(login_shell, script, stdin=stdin, home=home)
+    return run_line(login_shell, line, stdin, home)
+
+
+def run_by_payload(
+    login_shell: list[str], script: Script, *, stdin: bytes = b"", home: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    line = exec_line(script_shell(login_shell))
+    return run_line(login_shell, line, script.payload() + stdin, home)
+
+
+def run_line(
+    login_shell: list[str], line: str, stdin: bytes, home: Path | None
+) -> subprocess.CompletedProcess[bytes]:
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home or "/")}
+    argv = [*login_shell, "-c", line]
+    return subprocess.run(argv, input=stdin, capture_output=True, env=environ, timeout=20)
+
+
+def script_shell(login_shell: list[str]) -> str:
+    return "busybox ash" if login_shell[0] == "busybox" else "/bin/sh"
+
+
+def output_of(done: subprocess.CompletedProcess[bytes], script: Script) -> bytes:
+    hello = parse_hello(done.stdout, script.run_id)
+    assert hello is not None, done
+    return hello[2]
+
+
+@pytest.fixture(params=LOGIN_SHELLS, scope="module")
+def login_shell(request: pytest.FixtureRequest, require: object) -> list[str]:
+    argv = LOGIN_SHELLS[request.param]
+    require(argv[0])  # type: ignore[operator]
+    return argv
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=any_text)
+def test_any_text_arrives_byte_for_byte_as_an_environment_value(
+    login_shell: list[str], text: str
+) -> None:
+    script = Script('printf %s "$VALUE"', env={"VALUE": text})
+
+    assert output_of(run_in(login_shell, script), script) == encode(text)
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=any_text)
+def test_any_text_arrives_byte_for_byte_as_a_quoted_argument(
+    login_shell: list[str], text: str
+) -> None:
+    script = Script(f"printf %s {quote(text)}")
+
+    assert output_of(run_in(login_shell, script), script) == encode(text)
+    assert output_of(run_by_payload(login_shell, script), script) == encode(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ('echo "a  b"', b"a  b\n"),
+        ("echo 'it is'", b"it is\n"),
+        ("echo a; echo b && echo c | tr c d", b"a\nb\nd\n"),
+        ('echo "$HOME" `echo x` $((1 + 2))', b"/ x 3\n"),
+        ("echo '!x' \"!y\"", b"!x !y\n"),
+        ("printf '%s\\n' 'a\\\\b'", b"a\\\\b\n"),
+        ("cat <<'END'\nhere $x\nEND", b"here $x\n"),
+    ],
+)
+def test_a_command_means_the_same_whichever_way_it_goes(
+    login_shell: list[str], command: str, printed: bytes
+) -> None:
+    script = Script(command)
+
+    assert output_of(run_in(login_shell, script), script) == printed
+    assert output_of(run_by_payload(login_shell, script), script) == printed
+
+
+def test_a_plain_command_can_be_read_in_the_process_list() -> None:
+    assert "python3 train.py --lr 0.1" in str(Script("python3 train.py --lr 0.1").line())
+
+
+def test_what_is_secret_or_long_does_not_go_into_the_exec_request() -> None:
+    assert Script("true", env={"TOKEN": "x"}).line() is None
+    assert Script("echo " + "x" * 100_000).line() is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(name=any_text.filter(lambda name: "/" not in name and name not in ("", ".", "..")))
+def test_any_folder_name_is_a_safe_cwd(
+    login_shell: list[str], tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    folder = os.fsencode(home) + b"/" + encode(name)
+    Path(os.fsdecode(folder)).mkdir()
+    Path(os.fsdecode(folder), "here").write_text("found")
+    script = Script("cat here", cwd=f"~/{name}")
+
+    assert output_of(run_in(login_shell, script, home=home), script) == b"found"
+
+
+@pytest.mark.parametrize("name", ["-", "-P", "--", "~x", "a b", "$HOME", "*"])
+def test_a_relative_cwd_is_taken_literally(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    script = Script("pwd", cwd=name)
+    argv = ["sh", "-c", exec_line()]
+
+    done = subprocess.run(argv, input=script.payload(), capture_output=True, cwd=tmp_path)
+
+    assert output_of(done, script).decode().strip() == str(tmp_path / name)
+
+
+def test_stdin_after_the_script_is_the_commands(login_shell: list[str]) -> None:
+    script = Script("cat; exit 7")
+    stdin = bytes(range(256)) * 400
+
+    done = run_in(login_shell, script, stdin=stdin)
+
+    assert output_of(done, script) == stdin
+    assert done.returncode == 7
+
+
+def test_the_environment_is_the_commands_and_not_the_cds(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    script = Script('pwd; echo "$HOME"', cwd="~/real", env={"HOME": "/other", "CDPATH": "/"})
+
+    done = run_in(["sh"], script, home=tmp_path)
+
+    assert output_of(done, script).decode().split() == [str(tmp_path / "real"), "/other"]
+
+
+def test_a_payload_cut_short_runs_nothing(login_shell: list[str], tmp_path: Path) -> None:
+    payload = Script(f"touch {tmp_path}/ran").payload()
+
+    for size in range(0, len(payload), 7):
+        argv = [*login_shell, "-c", exec_line(script_shell(login_shell))]
+        subprocess.run(argv, input=payload[:size], capture_output=True, timeout=20)
+
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_of_the_callers_is_in_the_process_list(tmp_path: Path) -> None:
+    script = Script("cat /proc/[0-9]*/cmdline", env={"TOKEN": "s3cr3t-value"})
+
+    seen = output_of(run_in(["sh"], script), script)
+
+    assert b"s3cr3t-value" not in seen
+    assert exec_line().removeprefix("exec ").split()[0].encode() in seen
+
+
+def test_a_missing_cwd_stops_before_the_command() -> None:
+    script = Script("echo ran", cwd="/does/not/exist")
+
+    done = run_in(["sh"], script)
+
+    assert output_of(done, script) == b""
+    assert done.returncode == 1
+    assert b"/does/not/exist" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "venv",
+    ["{0}", "{0}/bin/activate", "source {0}/bin/activate", ". {0}/bin/activate",
+     "source {0}/bin/activate && export MORE=1", "~/my venv"],
+)  # fmt: skip
+def test_a_virtual_environment_is_activated_however_it_is_named(tmp_path: Path, venv: str) -> None:
+    folder = tmp_path / "my venv" if "~" in venv else tmp_path / "venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "activate").write_text("VIRTUAL_ENV=active; export VIRTUAL_ENV\n")
+    script = Script('echo "$VIRTUAL_ENV"', venv=venv.format(folder))
+
+    done = run_in(["dash"], script, home=tmp_path)
+
+    assert output_of(done, script) == b"active\n", done.stderr
+
+
+def test_a_syntax_error_in_the_command_is_the_commands_failure() -> None:
+    script = Script("echo 'unfinished")
+
+    done = run_in(["sh"], script)
+
+    assert done.returncode == 2
+    assert output_of(done, script) == b""
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"command": ""}, "command"),
+        ({"command": " \n"}, "command"),
+        ({"command": "a\0b"}, "command"),
+        ({"command": "a", "cwd": "\0"}, "cwd"),
+        ({"command": "a", "env": {"A": "\0"}}, "env: A"),
+        ({"command": "a", "env": {"A-B": ""}}, "env: 'A-B'"),
+        ({"command": "a", "env": {"A=B": ""}}, "env: 'A=B'"),
+        ({"command": "a", "env": {"": ""}}, "env: ''"),
+        ({"command": "a", "run_id": "a b"}, "run_id"),
+    ],
+)
+def test_what_no_shell_can_hold_is_refused_by_name(fields: dict[str, object], names: str) -> None:
+    with pytest.raises(ValueError, match=names):
+        Script(**fields)  # type: ignore[arg-type]
+
+
+def test_secrets_do_not_show_in_repr() -> None:
+    assert "s3cr3t" not in repr(Script("true", env={"TOKEN": "s3cr3t"}))
+
+
+def test_login_noise_is_told_from_the_commands_output() -> None:
+    received = b"Welcome!\nringtasks:abc:4242\nfirst line"
+
+    assert parse_hello(received, "abc") == (b"Welcome!\n", 4242, b"first line")
+    assert parse_hello(received[:25], "abc") is None
+    assert parse_hello(received, "other") is None
+
+
+def test_a_terminal_bootstrap_announces_itself_before_it_reads() -> None:
+    line = exec_line(pty=True)
+
+    assert READY_MARK.decode() in line
+    assert "'" not in line.split("-c '", 1)[1][:-1]
+
+
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:            # a grandchild that leaves the group, as a daemon does
+    os.setsid()
+    if os.fork() == 0:
+        print("up", flush=True)
+    time.sleep(60)
+time.sleep(60)
+"""
+
+
+def test_stop_ends_a_stubborn_tree_that_left_its_group(tmp_path: Path) -> None:
+    program = tmp_path / "stubborn.py"
+    program.write_text(STUBBORN)
+    script = Script(f"{quote(sys.executable)} {quote(str(program))}", run_id="r1")
+    running = subprocess.Popen(
+        ["sh", "-c", exec_line()], stdin=-1, stdout=-1, start_new_session=True
+    )
+    assert running.stdin is not None
+    assert running.stdout is not None
+    running.stdin.write(script.payload())
+    running.stdin.close()
+    assert running.stdout.readline() == f"ringtasks:r1:{running.pid}\n".encode()
+    assert running.stdout.readline() == b"up\n"
+    marked = processes_with(f"{RUN_ID_VARIABLE}=r1")
+    assert len(marked) >= 3
+
+    stopped = subprocess.run(
+        ["sh"], input=stop_script(running.pid, "r1", 0.3).encode(), capture_output=True, timeout=20
+    )
+
+    assert stopped.stdout == b"", stopped
+    assert running.wait(5) in (-signal.SIGKILL, -signal.SIGTERM)
+    running.stdout.close()
+    assert [pid for pid in marked if is_running(pid)] == []
+
+
+def processes_with(mark: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in environ.split(b"\0"):
+            found.append(int(folder.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False

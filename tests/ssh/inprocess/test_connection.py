@@ -1,0 +1,403 @@
+"""`Connection` is a ``fabric.Connection``: what works there works here, by any route."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import fabric
+import paramiko
+import pytest
+from paramiko.common import cMSG_CHANNEL_EOF
+
+from ringtasks import Connection, SSHConfig
+from ringtasks.errors import OutcomeUnknownError, Reason, UnreachableError, UsageError
+from ringtasks.health.store import HealthStore
+from ringtasks.ssh.host_keys import HostKey
+from ringtasks.ssh.pins import KnownHosts
+from tests.support.faulty import Refusing, Silent, Socks5, Wire
+from tests.support.sshd import Sshd, make_key
+
+MakeSshd = Callable[..., Sshd]
+
+
+@pytest.fixture
+def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
+    """A host whose first route is dead."""
+    return SSHConfig(
+        sshd.address,
+        sshd.port,
+        sshd.user,
+        str(client_key),
+        tailscale_ip="127.0.0.1",
+        tailscale_port=9,
+        name="box",
+        use_control_master=use_control_master,
+    )
+
+
+def test_it_is_a_fabric_connection_and_runs_by_the_route_that_works(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        result = connection.run("echo hi; echo no >&2; exit 3", hide=True, warn=True)
+
+    assert isinstance(connection, fabric.Connection)
+    assert (result.stdout, result.stderr, result.exited) == ("hi\n", "no\n", 3)
+    assert connection.transport_used == "direct"
+
+
+def test_the_environment_arrives_whole_and_stays_out_of_the_process_list(
+    config: SSHConfig,
+) -> None:
+    value = 'it\'s "$HOME"\n `x`'
+    with Connection(config) as connection:
+        result = connection.run(
+            'printf %s "$V"; cat /proc/[0-9]*/cmdline >&2 || :', env={"V": value}, hide=True
+        )
+
+    assert result.stdout == value
+    assert "`x`" not in result.stderr
+
+
+def test_the_environment_arrives_in_a_terminal_too(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        result = connection.run('tty; echo "$V"', env={"V": "a 'b'"}, pty=True, hide=True)
+
+    assert result.stdout.splitlines()[0].startswith("/dev/")
+    assert result.stdout.splitlines()[1] == "a 'b'"
+
+
+def test_stdin_reaches_the_command_after_the_environment(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        result = connection.run(
+            'read line; echo "$V $line"',
+            env={"V": "1"},
+            in_stream=io.StringIO("typed\n"),
+            hide=True,
+        )
+
+    assert result.stdout == "1 typed\n"
+
+
+def test_files_go_there_and_back(config: SSHConfig, tmp_path: Path, sshd: Sshd) -> None:
+    sent, returned = tmp_path / "sent", tmp_path / "returned"
+    sent.write_bytes(os.urandom(300_000))
+
+    with Connection(config) as connection:
+        connection.put(str(sent), str(sshd.home / "there"))
+        connection.get(str(sshd.home / "there"), str(returned))
+
+    assert returned.read_bytes() == sent.read_bytes()
+
+
+def test_a_local_port_is_forwarded(config: SSHConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as far:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            near_port = probe.getsockname()[1]
+        with (
+            Connection(config) as connection,
+            connection.forward_local(near_port, far.getsockname()[1], "127.0.0.1", "127.0.0.1"),
+            connected_when_listening(near_port) as client,
+        ):
+            client.sendall(b"ping")
+            far.settimeout(5)
+            arrived, _ = far.accept()
+            with arrived:
+                arrived.settimeout(5)
+                assert arrived.recv(4) == b"ping"
+
+
+@pytest.mark.parametrize("local_host", ["127.0.0.1", "127.1"])
+def test_a_local_port_that_is_taken_is_told_at_once(config: SSHConfig, local_host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, Connection(config) as connection:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(OSError, match=f"{local_host} port {port}: Address already in use"),
+            connection.forward_local(port, 9, local_host=local_host),
+        ):
+            pytest.fail("somebody else has the port")
+
+
+def test_sudo_composes_its_own_command(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        result = connection.sudo("true", hide=True, warn=True)
+
+    # Whether there is a sudo or not, it is the host that says so.
+    assert result.command.startswith("sudo -S -p")
+    assert result.exited is not None
+
+
+def test_a_shell_runs_until_it_exits(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        result = connection.shell(
+            in_stream=io.StringIO("echo got-$((40 + 2)); exit\n"), encoding="utf-8"
+        )
+
+    assert "got-42" in result.stdout
+    assert result.exited == 0
+
+
+def test_a_name_of_the_inventory_is_looked_up(
+    write_hosts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={"tailscale_ip": None})))
+
+    with Connection("box") as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+    assert HealthStore().get("box").total_successes == 1
+
+
+def test_every_route_that_failed_is_in_the_error(config: SSHConfig) -> None:
+    with Silent() as silent, pytest.raises(UnreachableError) as caught:
+        dead = replace(config, host=silent.address, port=silent.port, connect_timeout=1)
+        Connection(dead).open()
+
+    reasons = [(failure.route, failure.reason) for failure in caught.value.failures]
+    assert reasons == [("tailscale", Reason.REFUSED), ("direct", Reason.SILENT)]
+    assert HealthStore().get("box").total_failures == 1
+
+
+def test_the_users_ssh_config_names_user_port_and_key(
+    sshd: Sshd, client_key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ssh_config(
+        f"Host nickname\n  HostName {sshd.address}\n  Port {sshd.port}\n"
+        f"  User {sshd.user}\n  IdentityFile {client_key}\n"
+    )
+
+    with Connection("nickname") as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+
+
+def test_what_the_inventory_says_rules_over_the_users_ssh_config(
+    sshd: Sshd, client_key: Path
+) -> None:
+    write_ssh_config(f"Host {sshd.address}\n  Port 1\n  User nobody-at-all\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key))
+
+    with Connection(config) as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+
+
+def test_a_proxy_jump_of_the_users_ssh_config_is_used(
+    make_sshd: MakeSshd, sshd: Sshd, client_key: Path
+) -> None:
+    bastion = make_sshd()
+    write_ssh_config(
+        f"Host inner\n  HostName {sshd.address}\n  Port {sshd.port}\n"
+        f"  ProxyJump {bastion.user}@{bastion.address}:{bastion.port}\n"
+        f"Host *\n  IdentityFile {client_key}\n"
+    )
+
+    with Connection("inner") as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+    assert bastion.accepted_logins() == 1
+
+
+def test_the_key_of_a_jump_host_is_checked_too(
+    make_sshd: MakeSshd, sshd: Sshd, client_key: Path
+) -> None:
+    bastion = make_sshd()
+    at = f"[{bastion.address}]:{bastion.port}"
+    KnownHosts().pin(SSHConfig(bastion.address, bastion.port), HostKey.parse(sshd.host_public_key))
+    write_ssh_config(
+        f"Host inner\n  HostName {sshd.address}\n  Port {sshd.port}\n"
+        f"  ProxyJump {bastion.user}@{bastion.address}:{bastion.port}\n"
+        f"Host *\n  IdentityFile {client_key}\n"
+    )
+
+    with pytest.raises(UnreachableError) as caught:
+        Connection("inner").open()
+
+    assert f"{at}: unreachable" in str(caught.value)
+    assert "IT SHOWED" in str(caught.value)
+
+
+def test_a_jump_host_of_the_inventory_is_used_for_the_direct_route(
+    make_sshd: MakeSshd, write_hosts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bastion = make_sshd()
+    hosts = write_hosts(
+        bastion={"ssh_host": bastion.address, "ssh_port": bastion.port},
+        box={"proxy_jump": "bastion"},
+    )
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(hosts))
+
+    with Connection("box") as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+    assert bastion.accepted_logins() == 1
+
+
+def test_a_dead_jump_host_is_told_as_such(
+    write_hosts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Refusing() as dead:
+        hosts = write_hosts(
+            bastion={"ssh_host": dead.address, "ssh_port": dead.port}, box={"proxy_jump": "bastion"}
+        )
+        monkeypatch.setenv("RINGTASKS_HOSTS", str(hosts))
+        with pytest.raises(UnreachableError) as caught:
+            Connection("box").open()
+
+    (failure,) = caught.value.failures
+    assert (failure.route, failure.reason) == ("direct", Reason.JUMP_FAILED)
+    assert "bastion: unreachable" in failure.evidence
+
+
+def test_inside_a_container_the_tailscale_route_goes_through_a_socks_proxy(
+    config: SSHConfig, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_tailnet = replace(config, tailscale_ip="127.0.0.3", tailscale_port=sshd.port, host="")
+    with Socks5() as proxy:
+        url = f"socks5://{proxy.address}:{proxy.port}"
+        monkeypatch.setenv("RINGTASKS_TAILSCALE_PROXY", url)
+
+        with Connection(in_tailnet) as connection:
+            assert connection.run("echo hi", hide=True).stdout == "hi\n"
+            assert connection.transport_used == "tailscale"
+        assert proxy.connections == 1
+
+
+def test_an_encrypted_key_works_with_its_passphrase(make_sshd: MakeSshd, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "locked", "-t", "ed25519", "-N", "open sesame")
+    server = make_sshd(key)
+    config = SSHConfig(server.address, server.port, server.user, str(key))
+
+    with Connection(config, connect_kwargs={"passphrase": "open sesame"}) as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+    with pytest.raises(UnreachableError) as caught:
+        Connection(config).open()
+
+    assert caught.value.failures[0].reason is Reason.AUTHENTICATION
+    assert "encrypted" in str(caught.value)
+
+
+def test_a_key_of_the_agent_works(
+    make_sshd: MakeSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(tmp_path / "in-agent")
+    server = make_sshd(key)
+    folder = Path("/tmp") / f"rt-agent-{os.getpid()}"  # a socket's path has 108 bytes
+    folder.mkdir()
+    agent = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", folder / "s"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert agent.stdout is not None
+        agent.stdout.readline()  # it listens once it has said where
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(folder / "s"))
+        subprocess.run(["ssh-add", "-q", key], check=True)
+        key.unlink()
+
+        with Connection(SSHConfig(server.address, server.port, server.user)) as connection:
+            assert connection.run("echo hi", hide=True).stdout == "hi\n"
+    finally:
+        agent.kill()
+        agent.wait()
+        agent.stdout.close()  # type: ignore[union-attr]
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_a_key_in_the_environment_works_and_is_never_written(
+    make_sshd: MakeSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    key = make_key(tmp_path / "ci-key", "-t", kind, "-N", "")
+    server = make_sshd(key)
+    text = key.read_text()
+    monkeypatch.setenv("RINGTASKS_SSH_KEY", text)
+    key.unlink()
+
+    with Connection(SSHConfig(server.address, server.port, server.user)) as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+
+    secret = text.splitlines()[2]
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(secret in path.read_text(errors="replace") for path in written)
+
+
+@pytest.mark.parametrize("text", ["no key at all", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+def test_what_is_no_key_in_the_environment_is_refused_without_showing_it(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("RINGTASKS_SSH_KEY", text)
+
+    with pytest.raises(UsageError, match="RINGTASKS_SSH_KEY: expected") as caught:
+        Connection(SSHConfig(sshd.address, sshd.port))
+
+    assert "AAAA" not in str(caught.value)
+
+
+def test_a_missing_key_file_is_told_before_anything_is_sent(sshd: Sshd) -> None:
+    with pytest.raises(UsageError, match="ssh_key: no such file: /no/such/key"):
+        Connection(SSHConfig(sshd.address, sshd.port, key_path="/no/such/key"))
+
+
+def test_a_vanished_peer_ends_a_fabric_run_too(make_sshd: MakeSshd, client_key: Path) -> None:
+    server = make_sshd()
+    with Wire(server.address, server.port) as wire:
+        config = SSHConfig(
+            wire.address, wire.port, server.user, str(client_key),
+            server_alive_interval=1, server_alive_count_max=2,
+        )  # fmt: skip
+        connection = Connection(config)
+        connection.open()
+        running = connection.run("sleep 60", hide=True, warn=True, asynchronous=True)
+        wire.freeze()
+
+        with pytest.raises(OutcomeUnknownError):
+            running.join()
+        wire.thaw()
+
+    assert not connection.is_connected
+
+
+def connected_when_listening(port: int) -> socket.socket:
+    """Fabric's forwarding starts in a thread, and does not say when it listens."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=5)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def write_ssh_config(text: str) -> None:
+    path = Path.home() / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    path.write_text(text)
+
+
+def test_a_message_for_a_channel_just_closed_does_not_end_the_link(
+    sshd: Sshd, client_key: Path
+) -> None:
+    config = SSHConfig(
+        sshd.address, sshd.port, sshd.user, str(client_key), use_control_master=False
+    )
+    with Connection(config) as connection:
+        channel = connection.create_session()
+        channel.exec_command("true")
+        assert channel.recv(1) == b""
+        assert closes_soon(channel)
+        late = paramiko.Message()
+        late.add_byte(cMSG_CHANNEL_EOF)  # made before the host closed, sent after
+        late.add_int(channel.remote_chanid)
+
+        channel.transport._send_user_message(late)
+
+        assert connection.run("echo still here", hide=True).stdout == "still here\n"
+
+
+def closes_soon(channel: paramiko.Channel) -> bool:
+    deadline = time.monotonic() + 5
+    while not channel.closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return channel.closed

@@ -1,0 +1,575 @@
+"""Control masters below the client: sessions, links, masters; real ssh, real sshd."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHConfig
+from ringtasks.errors import Reason, StateFileError, UnreachableError
+from ringtasks.inventory.config import state_folder
+from ringtasks.ssh.host_keys import HostKey
+from ringtasks.ssh.link import (
+    STDERR,
+    STDOUT,
+    Exited,
+    LinkLostError,
+    NotStartedError,
+    SessionRefusedError,
+    Terminal,
+)
+from ringtasks.ssh.master import folder, lookup, master, processes, records, usage
+from ringtasks.ssh.master.identity import control_name
+from ringtasks.ssh.master.link import MuxLink
+from ringtasks.ssh.master.open import open_link
+from ringtasks.ssh.master.wire import Forward
+from ringtasks.ssh.pins import KnownHosts
+from tests.support.faulty import Silent, Wire
+from tests.support.masters import Masters, finish, masters, output
+from tests.support.sshd import Sshd, make_key
+from tests.support.waiting import eventually
+
+__all__ = ["masters"]  # a fixture
+
+MakeSshd = Callable[..., Sshd]
+
+
+@pytest.fixture
+def link(masters: Masters) -> Iterator[MuxLink]:
+    with contextlib.closing(masters.link()) as link:
+        yield link
+
+
+# Sessions
+
+
+@pytest.mark.parametrize("status", [0, 1, 255])
+def test_the_exit_status_is_the_programs(link: MuxLink, status: int) -> None:
+    assert finish(link.open_session(f"exit {status}"))[0] == status
+
+
+def test_a_program_that_a_signal_ends_is_told_as_killed(link: MuxLink) -> None:
+    assert finish(link.open_session("kill -TERM $$"))[0] == 137
+
+
+def test_both_streams_arrive_whole_and_apart(link: MuxLink) -> None:
+    command = "head -c 3000000 /dev/zero; head -c 2000000 /dev/zero | tr '\\0' x >&2"
+
+    status, stdout, stderr = finish(link.open_session(command), timeout=30)
+
+    assert (status, stdout, stderr) == (0, bytes(3_000_000), b"x" * 2_000_000)
+
+
+def test_stdin_reaches_a_program_that_reads_late(link: MuxLink) -> None:
+    sent = os.urandom(6_000_000)  # more than any buffer on the way holds
+    session = link.open_session("sleep 0.5; cat")
+
+    def send() -> None:
+        session.send(sent)
+        session.send_eof()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    status, stdout, _ = finish(session, timeout=30)
+    sender.join()
+
+    assert (status, stdout == sent) == (0, True)
+
+
+def test_a_program_that_closes_its_stdin_is_told_to_the_sender(link: MuxLink) -> None:
+    session = link.open_session("exec <&-; echo closed; sleep 30")
+    assert session.receive(5) is not None
+
+    with pytest.raises(LinkLostError, match="stdin"):
+        for _ in range(1000):
+            session.send(bytes(100_000))
+
+    session.close()
+
+
+def test_a_terminal_has_the_size_that_was_asked_for_and_follows_changes(link: MuxLink) -> None:
+    session = link.open_session("stty size; read go; stty size", Terminal("xterm", 91, 37))
+    seen = b""
+    while b"37 91" not in seen:
+        happened = session.receive(10)
+        assert happened is not None
+        assert not isinstance(happened, Exited)
+        seen += happened.chunk
+
+    session.resize(120, 50)
+    time.sleep(0.2)  # the size and the line travel in different ways
+    session.send(b"go\n")
+
+    assert b"50 120" in finish(session)[1]
+
+
+def test_who_waits_is_woken(link: MuxLink) -> None:
+    session = link.open_session("sleep 30")
+    threading.Timer(0.1, session.wake).start()
+
+    assert session.receive(20) is None
+
+    session.close()
+
+
+def test_a_closed_session_ends_who_waits_in_it(link: MuxLink) -> None:
+    session = link.open_session("sleep 30")
+    threading.Timer(0.1, session.close).start()
+
+    with pytest.raises(LinkLostError, match="closed"):
+        while session.receive(20) is None:
+            pass
+
+
+def test_a_time_limit_of_waiting_is_kept(link: MuxLink) -> None:
+    session = link.open_session("sleep 30")
+
+    started = time.monotonic()
+    assert session.receive(0.2) is None
+
+    assert time.monotonic() - started >= 0.2
+    session.close()
+
+
+def test_what_the_host_refuses_to_start_was_not_started(
+    masters: Masters, make_sshd: MakeSshd, client_key: Path
+) -> None:
+    server = make_sshd(config=["PermitTTY no"])
+    config = replace(masters.config, host=server.address, port=server.port)
+    with contextlib.closing(masters.link(config)) as link, pytest.raises(LinkLostError):
+        finish(link.open_session("true", Terminal("xterm", 80, 24)))
+
+
+def test_many_sessions_leave_nothing_behind(link: MuxLink) -> None:
+    output(link, "true")
+    descriptors, threads = len(open_descriptors()), threading.active_count()
+
+    for _ in range(500):
+        output(link, "true")
+
+    # What other tests left to be closed in the background may have gone meanwhile.
+    assert len(open_descriptors()) <= descriptors
+    assert threading.active_count() <= threads
+    eventually(lambda: usage.count(link.master.socket) == 0)
+
+
+def open_descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+# Links
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_sessions_beyond_the_hosts_limit_are_refused_and_room_is_waited_for(
+    masters: Masters, make_sshd: MakeSshd, most: int
+) -> None:
+    server = make_sshd(config=[f"MaxSessions {most}"])
+    config = replace(masters.config, host=server.address, port=server.port)
+    with contextlib.closing(masters.link(config)) as link:
+        running = [link.open_session("sleep 0.5") for _ in range(most)]
+        with pytest.raises(SessionRefusedError):
+            link.open_session("true")
+
+        with ThreadPoolExecutor(most) as threads:
+            ends = [threads.submit(finish, session) for session in running]
+            assert in_time(link, "echo room") == b"room\n"
+
+        assert [end.result()[0] for end in ends] == [0] * most
+
+
+def in_time(link: MuxLink, command: str) -> bytes:
+    """The output of a command that waits for room."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return finish(link.open_session(command))[1]
+        except SessionRefusedError:
+            assert time.monotonic() < deadline
+            assert link.await_session_end(5)
+
+
+def test_a_port_of_the_host_is_reached_from_here_until_it_is_given_back(link: MuxLink) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as far:
+        far.settimeout(10)
+        with (
+            link.forward(Forward("127.0.0.1", 0, "127.0.0.1", far.getsockname()[1])) as port,
+            socket.create_connection(("127.0.0.1", port), timeout=10) as near,
+        ):
+            near.sendall(b"ping")
+            arrived, _ = far.accept()
+            with arrived:
+                assert arrived.recv(4) == b"ping"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def test_a_port_that_is_taken_is_told(link: MuxLink) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        forward = Forward("127.0.0.1", taken.getsockname()[1], "127.0.0.1", 9)
+        with pytest.raises(LinkLostError, match="Port forwarding failed"), link.forward(forward):
+            pass
+
+
+def test_a_link_knows_that_its_master_is_gone(link: MuxLink) -> None:
+    assert link.is_alive()
+
+    os.kill(link.master.pid, signal.SIGKILL)
+
+    eventually(lambda: not link.is_alive())
+    with pytest.raises(LinkLostError):
+        link.open_session("true")
+
+
+def test_a_closed_link_leaves_the_master_to_others(masters: Masters, link: MuxLink) -> None:
+    other = masters.link()
+    link.close()
+
+    assert not link.is_alive()
+    with pytest.raises(LinkLostError, match="closed"):
+        link.open_session("true")
+    assert output(other, "echo on") == b"on\n"
+    other.close()
+
+
+def test_the_end_of_a_session_without_a_status_is_told_by_looking_at_the_master(
+    link: MuxLink,
+) -> None:
+    session = link.open_session("echo up; sleep 30")
+    assert session.receive(10) is not None
+
+    os.kill(link.master.pid, signal.SIGKILL)
+
+    with pytest.raises(LinkLostError, match="gone"):
+        while session.receive(10) is None:
+            pass
+
+
+# Masters
+
+
+def test_one_that_is_there_is_used_again(masters: Masters, sshd: Sshd) -> None:
+    logins = sshd.accepted_logins()
+
+    first, second = masters.start(), masters.start()
+
+    assert first.pid == second.pid
+    assert sshd.accepted_logins() == logins + 1
+    assert masters.running() == [first.pid]
+
+
+def test_processes_that_start_at_once_share_one(
+    masters: Masters, make_sshd: MakeSshd, client_key: Path
+) -> None:
+    server = make_sshd()  # whose MaxStartups is the usual one
+    program = (
+        "import sys; from ringtasks import SSHConfig; "
+        "from ringtasks.ssh.master.open import open_link; "
+        "config = SSHConfig(*sys.argv[1:2], int(sys.argv[2]), sys.argv[3], sys.argv[4]); "
+        "print(open_link(config, None, lambda _: None).master.pid)"
+    )
+    arguments = (server.address, str(server.port), server.user, str(client_key))
+
+    def run(_: int) -> str:
+        argv = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    with ThreadPoolExecutor(30) as threads:
+        pids = set(threads.map(run, range(30)))
+
+    assert len(pids) == 1
+    assert server.accepted_logins() == 1
+
+
+@pytest.mark.parametrize("field", ["user", "port", "key_path", "ssh_host_key", "proxy_jump"])
+def test_what_makes_a_connection_differ_gives_it_another_name(
+    masters: Masters, tmp_path: Path, field: str
+) -> None:
+    key = make_key(tmp_path / "other")
+    other = {
+        "user": "nobody",
+        "port": 2222,
+        "key_path": str(key),
+        "ssh_host_key": f"ssh-ed25519 {'A' * 40}",
+        "proxy_jump": "jump.example",
+    }
+    changed = replace(masters.config, **{field: other[field]})
+
+    names = {control_name(config, None, {}) for config in (masters.config, changed)}
+
+    assert len(names) == 2
+
+
+def test_a_key_that_is_made_anew_gives_another_name(tmp_path: Path) -> None:
+    config = SSHConfig("h", key_path=str(make_key(tmp_path / "key")))
+    before = control_name(config, None, {})
+
+    for name in ("key", "key.pub"):
+        (tmp_path / name).unlink()
+    make_key(tmp_path / "key")
+
+    assert control_name(config, None, {}) != before
+
+
+def test_one_that_trusted_another_key_than_is_pinned_now_is_not_used(
+    masters: Masters, sshd: Sshd
+) -> None:
+    trusted = masters.start()
+    known = KnownHosts()
+    known.path.write_text(known.path.read_text().replace(sshd.host_public_key.split()[1], "AAAA"))
+
+    assert lookup.find(masters.config) is None
+    eventually(lambda: trusted.pid not in masters.running())
+
+
+def test_a_socket_at_which_somebody_else_listens_is_not_trusted(masters: Masters) -> None:
+    real = masters.start()
+    os.kill(real.pid, signal.SIGKILL)
+    real.socket.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(real.socket))
+        listening.listen()
+
+        again = masters.start()
+
+    assert again.pid != real.pid
+
+
+def test_all_are_listed_oldest_first_with_those_who_use_them(masters: Masters) -> None:
+    first = masters.link()
+    second = masters.link(replace(masters.config, name="other"))
+    session = second.open_session("sleep 30")
+
+    listed = master.listing()
+
+    assert [(known.master.pid, known.sessions) for known in listed] == [
+        (first.master.pid, 0),
+        (second.master.pid, 1),
+    ]
+    session.close()
+    first.close()
+    second.close()
+
+
+def test_beyond_the_cap_those_idle_for_longest_are_ended_and_none_in_use(
+    masters: Masters,
+) -> None:
+    configs = [replace(masters.config, name=f"host-{n}") for n in range(4)]
+    links = [masters.link(config) for config in configs]
+    session = links[0].open_session("sleep 30")
+    for link in links[2:]:
+        output(link, "true")
+
+    ended = master.cap(limit=3)
+
+    assert ended == 1
+    eventually(lambda: links[1].master.pid not in masters.running())
+    assert {link.master.pid for link in (links[0], *links[2:])} == set(masters.running())
+    session.close()
+    for link in links:
+        link.close()
+
+
+def test_a_mark_of_a_process_that_died_does_not_count(masters: Masters) -> None:
+    held = masters.start()
+    program = (
+        "import sys, os; from pathlib import Path; from ringtasks.ssh.master.usage import Mark; "
+        "mark = Mark(Path(sys.argv[1])); print(flush=True); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(held.socket)], check=False, timeout=30)
+
+    assert usage.count(held.socket) == 0
+
+
+def test_retiring_ends_the_process_and_what_is_beside_its_socket(masters: Masters) -> None:
+    held = masters.start()
+
+    assert master.retire(held)
+
+    assert masters.running() == []
+    assert not [path for path in masters.folder.iterdir() if path.suffix not in (".lock", ".now")]
+    assert master.retire(held)
+
+
+def test_a_stopped_one_is_retired_too(masters: Masters) -> None:
+    held = masters.start()
+    os.kill(held.pid, signal.SIGSTOP)
+
+    assert master.retire(held)
+    assert masters.running() == []
+
+
+def test_nobody_else_gets_at_the_sockets(masters: Masters) -> None:
+    held = masters.start()
+
+    assert stat.S_IMODE(masters.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(held.socket.stat().st_mode) & 0o077 == 0
+    masters.folder.chmod(0o755)
+    with pytest.raises(StateFileError, match="others can get in"):
+        folder.control_folder()
+
+
+def test_a_link_in_place_of_the_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    place = state_folder() / "ctl"
+    place.parent.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    place.symlink_to(tmp_path / "elsewhere")
+    if len(os.fsencode(place)) > 60:
+        monkeypatch.setattr(folder, "_LONGEST_FOLDER", 4096)  # pytest's folders have long names
+
+    with pytest.raises(StateFileError, match="not a folder"):
+        folder.control_folder()
+
+
+def test_the_path_fits_a_macs_socket_address_with_what_ssh_appends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    monkeypatch.setenv("XDG_STATE_HOME", str(deep))
+
+    place = records.new_socket(folder.control_folder(), "0" * 20)
+
+    assert len(os.fsencode(place)) + 17 < 104
+
+
+# Log-ins
+
+
+def test_a_jump_host_is_gone_through(
+    masters: Masters, make_sshd: MakeSshd, client_key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bastion = make_sshd()
+    hosts = Path.home() / "hosts.yaml"
+    hosts.write_text(
+        f"bastion: {{ssh_host: {bastion.address}, ssh_port: {bastion.port}, "
+        f"ssh_user: {bastion.user}, ssh_key: {client_key}}}\n"
+    )
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(hosts))
+
+    link = masters.link(replace(masters.config, proxy_jump="bastion"))
+
+    assert output(link, "echo hi") == b"hi\n"
+    assert bastion.accepted_logins() >= 1
+    link.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
+    masters: Masters, make_sshd: MakeSshd, tmp_path: Path
+) -> None:
+    key = make_key(tmp_path / "locked", "-t", "ed25519", "-N", "open sesame")
+    server = make_sshd(key)
+    config = replace(masters.config, host=server.address, port=server.port, key_path=str(key))
+
+    with pytest.raises(UnreachableError, match="ssh-add"):
+        open_link(config, None, lambda _: None)
+
+
+def test_the_reason_of_a_failure_is_told_and_nothing_stays(
+    masters: Masters, make_sshd: MakeSshd, tmp_path: Path
+) -> None:
+    server = make_sshd(make_key(tmp_path / "another"))
+    config = replace(masters.config, host=server.address, port=server.port)
+
+    with pytest.raises(UnreachableError) as caught:
+        open_link(config, None, lambda _: None)
+
+    assert [failure.reason for failure in caught.value.failures] == [Reason.AUTHENTICATION]
+    assert masters.running() == []
+    assert masters.sockets() == []
+
+
+def test_a_server_with_none_of_the_preferred_algorithms_is_reached_all_the_same(
+    masters: Masters, make_sshd: MakeSshd
+) -> None:
+    server = make_sshd(config=["KexAlgorithms sntrup761x25519-sha512@openssh.com"])
+
+    link = masters.link(replace(masters.config, host=server.address, port=server.port))
+
+    assert output(link, "echo hi") == b"hi\n"
+    link.close()
+
+
+def test_an_impostor_is_refused(masters: Masters, sshd: Sshd) -> None:
+    pinned = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKgYf9v1b0m4yTLm3zXzTqcGJXRmVbPBCB3tTCDmyqCk"
+    KnownHosts().pin(masters.config, HostKey.parse(pinned))
+
+    with pytest.raises(UnreachableError) as caught:
+        open_link(masters.config, None, lambda _: None)
+
+    (failure,) = caught.value.failures
+    assert failure.reason is Reason.HOST_KEY
+    assert "impostor" in failure.evidence
+    assert masters.running() == []
+
+
+def test_a_server_that_falls_silent_in_mid_log_in_is_given_up_in_time(
+    masters: Masters, sshd: Sshd
+) -> None:
+    with Wire(sshd.address, sshd.port) as wire:
+        config = replace(masters.config, port=wire.port, connect_timeout=1)
+        wire.freeze_after(100)  # the client's banner, and part of its first message
+        with pytest.raises(UnreachableError) as caught:
+            open_link(config, None, lambda _: None)
+        wire.thaw()
+
+    assert caught.value.failures[0].reason is Reason.TIMED_OUT
+    assert masters.running() == []
+
+
+def test_those_who_wait_for_a_log_in_that_fails_share_its_failure(masters: Masters) -> None:
+    with Silent() as silent, ThreadPoolExecutor(5) as threads:
+        config = replace(masters.config, host=silent.address, port=silent.port, connect_timeout=1.5)
+
+        def fail(_: int) -> None:
+            with pytest.raises(UnreachableError):
+                open_link(config, None, lambda _: None)
+
+        list(threads.map(fail, range(5)))
+
+        assert silent.connections == 1
+
+
+def test_the_dialled_connection_is_the_one_that_is_logged_in_over(
+    masters: Masters, sshd: Sshd
+) -> None:
+    with Wire(sshd.address, sshd.port) as wire:
+        link = masters.link(replace(masters.config, port=wire.port))
+        assert output(link, "true") == b""
+        link.close()
+
+        assert wire.connections == 1
+
+
+def test_ssh_does_not_dial_by_itself_when_the_master_is_gone(masters: Masters, sshd: Sshd) -> None:
+    link = masters.link()
+    logins = sshd.accepted_logins()
+    os.kill(link.master.pid, signal.SIGKILL)
+    eventually(lambda: not processes.is_master(link.master.pid, link.master.socket))
+
+    with pytest.raises((LinkLostError, NotStartedError)):
+        link.open_session("true")
+
+    assert sshd.accepted_logins() == logins
+
+
+def test_the_streams_have_their_numbers() -> None:
+    assert (STDOUT, STDERR) == (1, 2)

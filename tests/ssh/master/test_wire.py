@@ -1,0 +1,210 @@
+"""The mux protocol's messages against byte literals.
+
+The literals follow ``mux.c`` of OpenSSH 9.9 (and 9.2, which does not differ), function by function;
+numbers are PROTOCOL.mux section 11.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ringtasks.errors import ProtocolError
+from ringtasks.ssh.master import wire
+from ringtasks.ssh.master.wire import (
+    Alive,
+    Denied,
+    ExitMessage,
+    Failure,
+    Forward,
+    Frames,
+    Hello,
+    NewSession,
+    Ok,
+    RemotePort,
+    SessionOpened,
+    TtyAllocFail,
+)
+
+FORWARD = Forward("127.0.0.1", 8888, "localhost", 80)
+FORWARD_FIELDS = (
+    b"\x00\x00\x00\x01"  # MUX_FWD_LOCAL
+    b"\x00\x00\x00\x09127.0.0.1"
+    b"\x00\x00\x22\xb8"
+    b"\x00\x00\x00\x09localhost"
+    b"\x00\x00\x00\x50"
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        pytest.param(
+            wire.hello(),
+            b"\x00\x00\x00\x08\x00\x00\x00\x01\x00\x00\x00\x04",
+            id="mux_client_hello_exchange",
+        ),
+        pytest.param(
+            wire.alive_check(7),
+            b"\x00\x00\x00\x08\x10\x00\x00\x04\x00\x00\x00\x07",
+            id="mux_client_request_alive",
+        ),
+        pytest.param(
+            wire.terminate(7),
+            b"\x00\x00\x00\x08\x10\x00\x00\x05\x00\x00\x00\x07",
+            id="mux_client_request_terminate",
+        ),
+        pytest.param(
+            wire.stop_listening(7),
+            b"\x00\x00\x00\x08\x10\x00\x00\x09\x00\x00\x00\x07",
+            id="mux_client_request_stop_listening",
+        ),
+        pytest.param(
+            wire.open_forward(7, FORWARD),
+            b"\x00\x00\x00\x2e\x10\x00\x00\x06\x00\x00\x00\x07" + FORWARD_FIELDS,
+            id="mux_client_forward",
+        ),
+        pytest.param(
+            wire.close_forward(7, FORWARD),
+            b"\x00\x00\x00\x2e\x10\x00\x00\x07\x00\x00\x00\x07" + FORWARD_FIELDS,
+            id="mux_client_forward-cancel",
+        ),
+        pytest.param(
+            wire.new_stdio_forward(7, "db", 5432),
+            b"\x00\x00\x00\x16\x10\x00\x00\x08\x00\x00\x00\x07"
+            b"\x00\x00\x00\x00"  # reserved
+            b"\x00\x00\x00\x02db"
+            b"\x00\x00\x15\x38",  # a number, though PROTOCOL.mux says string
+            id="mux_client_request_stdio_fwd",
+        ),
+        pytest.param(
+            wire.new_session(7, NewSession("id", False, True, "xterm", ("A=1",))),
+            b"\x00\x00\x00\x36\x10\x00\x00\x02\x00\x00\x00\x07"
+            b"\x00\x00\x00\x00"  # reserved
+            b"\x00\x00\x00\x01"  # tty
+            b"\x00\x00\x00\x00\x00\x00\x00\x00"  # X11, agent
+            b"\x00\x00\x00\x00"  # subsystem
+            b"\xff\xff\xff\xff"  # no escape character
+            b"\x00\x00\x00\x05xterm"
+            b"\x00\x00\x00\x02id"
+            b"\x00\x00\x00\x03A=1",
+            id="mux_client_request_session",
+        ),
+    ],
+)
+def test_a_request_is_what_openssh_sends(sent: bytes, expected: bytes) -> None:
+    assert sent == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        pytest.param(b"\x00\x00\x00\x01\x00\x00\x00\x04", Hello(4), id="hello-9.2"),
+        pytest.param(
+            b"\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\x04info\x00\x00\x00\x010",
+            Hello(4, ((b"info", b"0"),)),
+            id="hello-10",
+        ),
+        pytest.param(b"\x80\x00\x00\x01\x00\x00\x00\x07", Ok(7), id="reply_ok"),
+        pytest.param(
+            b"\x80\x00\x00\x02\x00\x00\x00\x07\x00\x00\x00\x02no", Denied(7, "no"), id="denied"
+        ),
+        pytest.param(
+            b"\x80\x00\x00\x03\x00\x00\x00\x07\x00\x00\x00\x02no", Failure(7, "no"), id="failure"
+        ),
+        pytest.param(
+            b"\x80\x00\x00\x04\x00\x00\x00\x02\x00\x00\x00\xff",
+            ExitMessage(2, 255),
+            id="mux_exit_message",
+        ),
+        pytest.param(
+            b"\x80\x00\x00\x05\x00\x00\x00\x07\x00\x00\x10\x00", Alive(7, 4096), id="alive"
+        ),
+        pytest.param(
+            b"\x80\x00\x00\x06\x00\x00\x00\x07\x00\x00\x00\x02",
+            SessionOpened(7, 2),
+            id="mux_session_confirm",
+        ),
+        pytest.param(
+            b"\x80\x00\x00\x07\x00\x00\x00\x07\x00\x00\x22\xb8",
+            RemotePort(7, 8888),
+            id="mux_confirm_remote_forward",
+        ),
+        pytest.param(
+            b"\x80\x00\x00\x08\x00\x00\x00\x02", TtyAllocFail(2), id="mux_tty_alloc_failed"
+        ),
+    ],
+)
+def test_an_answer_is_read_as_openssh_writes_it(payload: bytes, expected: wire.Answer) -> None:
+    assert wire.decode(payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "evidence"),
+    [
+        pytest.param(b"", "cut short", id="empty"),
+        pytest.param(b"\x80\x00\x00", "cut short", id="half a type"),
+        pytest.param(b"\x80\x00\x00\x05\x00\x00\x00\x07", "cut short", id="no pid"),
+        pytest.param(
+            b"\x80\x00\x00\x03\x00\x00\x00\x07\x00\x00\x00\x09no", "cut short", id="half a reason"
+        ),
+        pytest.param(b"\x80\x00\x00\x01\x00\x00\x00\x07!", "1 bytes too many", id="too long"),
+        pytest.param(b"\x10\x00\x00\x04\x00\x00\x00\x07", "0x10000004", id="a client's message"),
+        pytest.param(b"\x80\x00\x00\x0f\x00\x00\x00\x07", "0x8000000f", id="proxy mode"),
+    ],
+)
+def test_a_message_that_is_none_is_refused(payload: bytes, evidence: str) -> None:
+    with pytest.raises(ProtocolError) as raised:
+        wire.decode(payload)
+
+    assert evidence in raised.value.evidence
+
+
+def test_frames_are_cut_wherever_the_stream_is() -> None:
+    frames = Frames()
+    stream = b"\x00\x00\x00\x08\x80\x00\x00\x01\x00\x00\x00\x07" * 2
+    found = []
+
+    for position in range(len(stream)):
+        frames.feed(stream[position : position + 1])
+        found.append(frames.next())
+
+    assert [answer for answer in found if answer] == [Ok(7), Ok(7)]
+    assert found[11] == found[23] == Ok(7)
+    assert frames.is_between
+
+
+def test_a_frame_longer_than_any_is_refused_before_it_is_here() -> None:
+    frames = Frames()
+    frames.feed(b"\x00\x04\x00\x01")
+
+    with pytest.raises(ProtocolError, match="a frame of 262145 bytes"):
+        frames.next()
+
+
+def test_a_stream_that_ends_within_a_frame_is_noticed() -> None:
+    frames = Frames()
+    frames.feed(b"\x00\x00\x00\x08\x80")
+
+    assert frames.next() is None
+    assert not frames.is_between
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        NewSession("echo \0"),
+        NewSession(environment=("A=\0",)),
+        NewSession(terminal_kind="\0"),
+        NewSession("x" * wire.MAX_FRAME_BYTES),
+    ],
+    ids=["command", "environment", "terminal", "too long"],
+)
+def test_what_a_master_would_hang_up_on_is_not_sent(session: NewSession) -> None:
+    with pytest.raises(ValueError, match=r"NUL|a master takes"):
+        wire.new_session(0, session)
+
+
+def test_bytes_that_are_no_text_reach_the_host_as_they_are() -> None:
+    command = b"cat \xff".decode("utf-8", "surrogateescape")
+
+    assert b"\x00\x00\x00\x05cat \xff" in wire.new_session(0, NewSession(command))

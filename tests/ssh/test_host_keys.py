@@ -1,0 +1,74 @@
+"""Host keys, and which of them are trusted."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from ringtasks.ssh.host_keys import HostKey, Pins, Verdict, judge
+
+
+def key_of(seed: bytes, key_type: str = "ssh-ed25519") -> HostKey:
+    name = key_type.encode()
+    blob = len(name).to_bytes(4, "big") + name + (32).to_bytes(4, "big") + seed.ljust(32, b"\0")
+    return HostKey(key_type, base64.b64encode(blob).decode())
+
+
+OURS, OTHER = key_of(b"ours"), key_of(b"other")
+OTHER_TYPE = key_of(b"ours", "ssh-rsa")
+
+
+@pytest.mark.parametrize(
+    ("offered", "pins", "is_ephemeral", "verdict"),
+    [
+        pytest.param(OURS, [], False, Verdict(True, is_new=True), id="first contact pins"),
+        pytest.param(OURS, [], True, Verdict(True, is_new=False), id="ephemeral is not pinned"),
+        pytest.param(OURS, [OURS], False, Verdict(True), id="the pinned key"),
+        pytest.param(OTHER, [OURS], False, Verdict(False), id="a changed key"),
+        pytest.param(OTHER_TYPE, [OURS], False, Verdict(False), id="a key of another type"),
+        pytest.param(OTHER, [OURS], True, Verdict(False), id="a pin rules over ephemeral"),
+        pytest.param(OTHER, [OURS, OTHER], False, Verdict(True), id="one of several pins"),
+    ],
+)
+def test_what_is_trusted(
+    offered: HostKey, pins: list[HostKey], is_ephemeral: bool, verdict: Verdict
+) -> None:
+    assert judge(offered, Pins(tuple(pins)), is_ephemeral=is_ephemeral) == verdict
+
+
+@pytest.mark.parametrize("pins", [(), (OURS,), (OTHER,)])
+def test_a_revoked_key_is_refused_whatever_is_pinned(pins: tuple[HostKey, ...]) -> None:
+    known = Pins(pins, revoked=(OURS,))
+
+    assert judge(OURS, known) == Verdict(False)
+    assert judge(OURS, known, is_ephemeral=True) == Verdict(False)
+
+
+def test_another_key_than_the_revoked_one_is_a_first_contact() -> None:
+    assert judge(OTHER, Pins(revoked=(OURS,))) == Verdict(True, is_new=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "ssh-ed25519",
+        "ssh-ed25519 AAAA",
+        "ssh-rsa " + OURS.blob,
+        "ssh-ed25519 " + OURS.blob[:44],
+        "ssh-ed25519 " + OURS.blob + OTHER.blob,
+        "ssh-ed25519 " + OURS.blob + "AAAA",
+        "ssh-rsa " + key_of(b"x", "ssh-rsa").blob,
+    ],
+)
+def test_what_is_no_public_key_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="expected a public key"):
+        HostKey.parse(line)
+
+
+def test_a_fingerprint_is_as_ssh_keygen_prints_it() -> None:
+    # ssh-keygen -lf on this public key, OpenSSH 9.2
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+
+    assert HostKey.parse(line).fingerprint == "SHA256:ZkAslGjFiUHdGf/WUL8rQvkib4PTvQatUV0OUQSncCA"

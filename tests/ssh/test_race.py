@@ -1,0 +1,73 @@
+"""Who starts when: RFC 8305's stagger, on a clock that the test turns."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringtasks.ssh.race import COSTLY_DELAY, HEAD_START, Race
+
+
+def test_the_first_runner_starts_at_once() -> None:
+    race = Race(["a", "b"])
+
+    assert race.next_start(100.0) == 100.0
+    assert race.start(100.0) == "a"
+
+
+def test_the_next_runner_waits_for_the_head_start_of_the_one_before() -> None:
+    race = Race(["a", "b"])
+    race.start(100.0)
+
+    assert race.next_start(100.1) == 100.0 + HEAD_START
+    assert race.next_start(101.0) == 101.0
+
+
+def test_a_failure_brings_the_next_runner_forward() -> None:
+    race = Race(["a", "b"])
+    race.start(100.0)
+
+    race.failed("a")
+
+    assert race.next_start(100.01) == 100.01
+
+
+def test_a_failure_beside_a_running_one_brings_nobody_forward() -> None:
+    race = Race(["a", "b", "c"])
+    race.start(100.0)
+    race.start(100.25)
+
+    race.failed("a")
+
+    assert race.running == ("b",)
+    assert race.next_start(100.3) == 100.25 + HEAD_START
+
+
+@pytest.mark.parametrize(
+    ("waiting", "due"),
+    [("cheap", 100.0 + HEAD_START), ("costly", 100.0 + COSTLY_DELAY)],
+)
+def test_a_costly_runner_waits_longer(waiting: str, due: float) -> None:
+    race = Race(["a", waiting], is_costly=lambda runner: runner == "costly")
+    race.start(100.0)
+
+    assert race.next_start(100.0) == due
+
+
+def test_a_costly_runner_does_not_wait_when_all_others_have_failed() -> None:
+    race = Race(["a", "costly"], is_costly=lambda runner: runner == "costly")
+    race.start(100.0)
+
+    race.failed("a")
+
+    assert race.next_start(100.02) == 100.02
+
+
+def test_a_race_is_over_when_everybody_has_failed() -> None:
+    race = Race(["a"])
+    race.start(0.0)
+    assert not race.is_over
+
+    race.failed("a")
+
+    assert race.is_over
+    assert race.next_start(1.0) is None

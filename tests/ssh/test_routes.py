@@ -1,0 +1,108 @@
+"""The ways to a host: pure."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringtasks.errors import InventoryError, UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, only, routes_of
+
+FULL = SSHConfig(
+    "203.0.113.10",
+    30178,
+    tailscale_ip="100.64.0.1",
+    cloudflare_tunnel="ssh.example.com",
+    cloudflare_service_token_id="${ID}",
+    cloudflare_service_token_secret="${SECRET}",
+    name="box",
+)
+
+
+def test_a_host_has_its_routes_in_the_order_of_the_design() -> None:
+    routes = routes_of(FULL, {})
+
+    assert [(route.name, route.address) for route in routes] == [
+        ("tailscale", "100.64.0.1:22"),
+        ("direct", "203.0.113.10:30178"),
+        ("cloudflare", "ssh.example.com"),
+    ]
+    assert [route.is_costly for route in routes] == [False, False, True]
+
+
+def test_a_host_without_an_address_has_no_such_route() -> None:
+    assert [r.name for r in routes_of(SSHConfig("", tailscale_ip="100.64.0.1"), {})] == [
+        "tailscale"
+    ]
+    assert routes_of(SSHConfig(""), {}) == ()
+
+
+def test_an_ipv6_address_is_shown_in_brackets() -> None:
+    assert Route("direct", "2001:db8::1", 22).address == "[2001:db8::1]:22"
+
+
+@pytest.mark.parametrize(
+    ("setting", "proxy"),
+    [
+        ("", None),
+        ("nc", ProcessProxy(("tailscale", "nc", "100.64.0.1", "22"))),
+        ("socks5://localhost:1055", SocksProxy("localhost", 1055)),
+        ("socks5h://127.0.0.1:1055", SocksProxy("127.0.0.1", 1055)),
+    ],
+)
+def test_the_tailscale_route_goes_by_what_the_environment_says(
+    setting: str, proxy: ProcessProxy | SocksProxy | None
+) -> None:
+    tailscale, direct, _ = routes_of(FULL, {"RINGTASKS_TAILSCALE_PROXY": setting})
+
+    assert tailscale.proxy == proxy
+    assert direct.proxy is None
+
+
+@pytest.mark.parametrize(
+    "setting", ["http://h:1", "socks5://h", "socks5://:1", "h:1", "socks5://h:port"]
+)
+def test_a_proxy_setting_that_makes_no_sense_is_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match="RINGTASKS_TAILSCALE_PROXY: expected"):
+        routes_of(FULL, {"RINGTASKS_TAILSCALE_PROXY": setting})
+
+
+def test_the_token_is_in_the_environment_of_the_proxy_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ID", "the-id")
+    monkeypatch.setenv("SECRET", "the-secret")
+    route = routes_of(FULL, {})[2]
+    assert isinstance(route.proxy, ProcessProxy)
+
+    environ = route.proxy.environment({"PATH": "/bin", "HOME": "/h", "TUNNEL_SERVICE_URL": "x"})
+
+    assert environ == {
+        "PATH": "/bin",
+        "HOME": "/dev/null",
+        "TUNNEL_SERVICE_TOKEN_ID": "the-id",
+        "TUNNEL_SERVICE_TOKEN_SECRET": "the-secret",
+    }
+    assert route.proxy.argv == (
+        "cloudflared", "access", "ssh", "--hostname", "ssh.example.com",
+        "--logfile", "/dev/stderr", "--log-level", "error",
+    )  # fmt: skip
+    assert "SECRET" not in repr(route)
+
+
+def test_an_unset_variable_of_the_token_is_told_when_it_is_wanted() -> None:
+    proxy = routes_of(FULL, {})[2].proxy
+    assert isinstance(proxy, ProcessProxy)
+
+    with pytest.raises(InventoryError, match="ID is not set"):
+        proxy.environment({})
+
+
+def test_one_route_can_be_chosen() -> None:
+    routes = routes_of(FULL, {})
+
+    assert only(routes, "direct", "box") == (routes[1],)
+    with pytest.raises(UsageError, match="unknown route 'pigeon': expected one of tailscale, dire"):
+        only(routes, "pigeon", "box")
+    with pytest.raises(UsageError, match="box: has no cloudflare route; its routes: tailscale"):
+        only(routes[:1], "cloudflare", "box")

@@ -1,0 +1,55 @@
+"""A dialled byte stream hands out what it has read, in its order and to the last byte."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from ringtasks.ssh.stream import Stream
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Stream, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    stream = Stream(ours)
+    yield stream, theirs
+    stream.close()
+    theirs.close()
+
+
+def test_pieces_of_any_size_make_up_the_whole(ends: tuple[Stream, socket.socket]) -> None:
+    stream, peer = ends
+    sent = os.urandom(100_000)
+    peer.sendall(sent)
+    peer.shutdown(socket.SHUT_WR)
+
+    received, sizes = b"", [1, 4, 16, 1000, 40_000]
+    while piece := stream.recv(sizes[len(received) % len(sizes)]):
+        received += piece
+
+    assert received == sent
+
+
+def test_no_piece_is_larger_than_was_asked_for(ends: tuple[Stream, socket.socket]) -> None:
+    stream, peer = ends
+    peer.sendall(b"abcdef")
+
+    assert [stream.recv(size) for size in (2, 3, 9)] == [b"ab", b"cde", b"f"]
+
+
+def test_what_was_read_too_early_comes_before_what_is_left(
+    ends: tuple[Stream, socket.socket],
+) -> None:
+    stream, peer = ends
+    peer.sendall(b"SSH-2.0\r\nrest")
+
+    stream.unread(stream.recv(5))
+    stream.unread(b"<" + stream.recv(2))
+
+    received = b""
+    while not received.endswith(b"rest"):
+        received += stream.recv(99)
+    assert received == b"<SSH-2.0\r\nrest"

@@ -1,0 +1,521 @@
+"""``inv start``, ``jobs``, ``logs``, ``wait``, ``stop`` and ``status``, as users see them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringtasks.common.durations import ago, duration, lasting, moment
+from ringtasks.errors import UsageError
+from ringtasks.jobs import Gpu
+from ringtasks.jobs.gpus import parse_gpus
+from ringtasks.jobs.host_status import parse_overview
+from tests.conftest import Inv
+from tests.support.jobs import end_jobs, is_waited_for
+from tests.support.nvidia import Gpus
+from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
+
+NOW = 1_795_458_000.0
+
+
+@pytest.fixture
+def gpus(tmp_path: Path) -> Gpus:
+    return Gpus(tmp_path / "gpus", count=2)
+
+
+@pytest.fixture
+def server(make_sshd: Callable[..., Sshd], gpus: Gpus) -> Iterator[Sshd]:
+    server = make_sshd(environ={"PATH": f"{gpus.bin}:{os.environ['PATH']}"})
+    yield server
+    end_jobs(server.home)
+
+
+@pytest.fixture
+def box(server: Sshd, write_hosts: Callable[..., Path]) -> Sshd:
+    """The inventory knows one host, ``box``."""
+    write_hosts(box={"ssh_host": server.address, "ssh_port": server.port})
+    return server
+
+
+def said(done: subprocess.CompletedProcess[bytes]) -> str:
+    return done.stdout.decode() + done.stderr.decode()
+
+
+def test_a_job_from_its_start_to_its_deletion(inv: Inv, box: Sshd) -> None:
+    command = "echo one; until [ -e ~/go ]; do sleep 0.05; done; echo two; exit 3"
+    started = inv("start", "--host", "box", "--name", "train", "--cmd", command)
+    running = inv("jobs")
+    early = inv("logs", "train")
+    (box.home / "go").touch()
+    waited = inv("wait", "train")
+    late = inv("logs", "train", "-n", "1")
+    ended = inv("jobs")
+    pruned = inv("jobs.prune", "--host", "@all", "--older-than", "0")
+
+    job_id = started.stdout.decode().strip()
+    assert re.fullmatch(r"[0-9a-f]{16}", job_id)
+    assert b"inv logs train -f" in started.stderr
+    assert re.search(rf"{job_id[:8]} +train +box +running", running.stdout.decode())
+    assert early.stdout == b"one\n"
+    assert (waited.returncode, waited.stdout) == (3, b"")
+    assert f"job {job_id[:8]} (train) on box: failed (3)" in waited.stderr.decode()
+    assert late.stdout == b"two\n"
+    assert "failed (3)" in ended.stdout.decode()
+    assert b"1 job deleted" in pruned.stderr
+    assert inv("wait", "train").returncode == 2
+
+
+def test_the_json_of_jobs_has_the_published_fields(inv: Inv, box: Sshd) -> None:
+    job_id = inv("start", "--host", "box", "--cmd", "true").stdout.decode().strip()
+    inv("wait", job_id)
+
+    listed = inv("jobs", "--json")
+
+    (fields,) = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert list(fields)[:10] == [
+        "id", "name", "host_id", "state", "exit_status", "pid", "started_at", "ended_at",
+        "command", "log_file",
+    ]  # fmt: skip
+    assert (fields["id"], fields["host_id"], fields["state"]) == (job_id, "box", "succeeded")
+    assert (fields["exit_status"], fields["command"]) == (0, "true")
+    assert isinstance(fields["pid"], int)
+
+
+def test_a_job_that_ended_a_day_ago_is_shown_with_all_alone(inv: Inv, box: Sshd) -> None:
+    job_id = inv("start", "--host", "box", "--cmd", "true").stdout.decode().strip()
+    inv("wait", job_id)
+    folder = box.home / ".ringtasks/jobs" / job_id
+    (folder / "ended_at").write_text(f"{int(time.time()) - 90_000}\n")
+
+    assert job_id[:8] not in said(inv("jobs"))
+    assert job_id[:8] in said(inv("jobs", "--all"))
+
+
+@pytest.mark.parametrize("command", ["wait", "logs"])
+def test_following_from_the_shell_ends_with_the_job(inv: Inv, box: Sshd, command: str) -> None:
+    said_slowly = r"printf 'a\0\r1%%\rb'; sleep 0.5; echo c"
+    inv("start", "--host", "box", "--name", "n", "--cmd", said_slowly)
+
+    done = inv(command, "n", *(["-f"] if command == "logs" else []))
+
+    assert done.returncode == 0
+    if command == "logs":
+        assert done.stdout == b"a\0\r1%\rbc\n"
+
+
+def test_several_jobs_are_labelled_and_their_progress_is_folded(inv: Inv, box: Sshd) -> None:
+    for name in ("one", "two"):
+        bar = r"printf '1%%\r50%%\r100%%\n'"
+        inv("start", "--host", "box", "--name", name, "--cmd", f"{bar}; printf '\\033[31m {name}'")
+        inv("wait", name)
+
+    done = inv("logs", "one,two")
+
+    assert sorted(done.stdout.decode().splitlines()) == [
+        "box/one: 100%",
+        "box/one: \N{REPLACEMENT CHARACTER}[31m one",
+        "box/two: 100%",
+        "box/two: \N{REPLACEMENT CHARACTER}[31m two",
+    ]
+
+
+def test_all_that_runs_is_followed_at_once(inv: Inv, box: Sshd) -> None:
+    for name in ("one", "two"):
+        command = f"echo {name}; until [ -e ~/go ]; do sleep 0.05; done; echo end"
+        inv("start", "--host", "box", "--name", name, "--cmd", command)
+    early = inv("logs", "all")
+    inv("start", "--host", "box", "--name", "opener", "--cmd", "sleep 3; touch ~/go")
+
+    done = inv("logs", "all", "--host", "box", "-f")
+
+    assert sorted(early.stdout.decode().splitlines()) == ["box/one: one", "box/two: two"]
+    lines = sorted(done.stdout.decode().splitlines())
+    assert lines == ["box/one: end", "box/one: one", "box/two: end", "box/two: two"]
+
+
+def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--name", "n", "--cmd", "echo up; sleep 60")
+    following = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "logs", "n", "-f"], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert following.stdout is not None
+    assert following.stdout.readline() == b"up\n"
+
+    following.send_signal(signal.SIGINT)
+    _, stderr = following.communicate(timeout=20)
+
+    assert following.returncode == 130
+    assert b"come back with: inv logs n -f" in stderr
+    assert b"Traceback" not in stderr
+    assert "running" in said(inv("jobs"))
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+    started = inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "wait", "n"], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    eventually(lambda: is_waited_for(started.stdout.decode().strip()))
+
+    waiting.send_signal(signal.SIGINT)
+    _, stderr = waiting.communicate(timeout=20)
+
+    assert waiting.returncode == 130
+    assert b"come back with: inv wait n" in stderr
+    assert b"Traceback" not in stderr
+    assert "running" in said(inv("jobs"))
+
+
+def test_a_wait_that_takes_too_long_is_124_and_the_job_goes_on(inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
+
+    done = inv("wait", "n", "--timeout", "0.5")
+
+    assert done.returncode == 124
+    assert "running" in said(inv("jobs"))
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "told"),
+    [
+        ("true", 0, "succeeded"),
+        ("exit 7", 7, "failed (7)"),
+        ("kill -9 $$", 137, "killed (SIGKILL)"),
+    ],
+)
+def test_the_exit_status_of_a_wait_is_the_jobs_own(
+    inv: Inv, box: Sshd, command: str, status: int, told: str
+) -> None:
+    inv("start", "--host", "box", "--name", "n", "--cmd", command)
+
+    done = inv("wait", "n")
+
+    assert done.returncode == status
+    assert told in said(done)
+
+
+def test_a_job_that_was_lost_is_waited_for_in_vain(inv: Inv, box: Sshd) -> None:
+    job_id = inv("start", "--host", "box", "--cmd", "sleep 60").stdout.decode().strip()
+    end_jobs(box.home)
+
+    done = inv("wait", job_id)
+
+    assert done.returncode == 1
+    assert "lost gone without a trace" in said(done)
+
+
+def test_a_job_is_stopped_with_evidence(inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 61 & sleep 62; true")
+
+    done = inv("stop", "n", "--grace", "1")
+
+    assert done.returncode == 0
+    assert said(done).count("(sleep)") == 2
+    assert "ended and seen to be gone" in said(done)
+    assert re.search(r"stopped by \S+@\S+", said(inv("jobs")))
+    assert inv("wait", "n").returncode == 143
+
+
+def test_a_host_out_of_reach_leaves_its_jobs_unknown_never_failed(inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
+    inv("jobs")
+    box.revoke_all()
+
+    shown, as_json = inv("jobs"), inv("jobs", "--json")
+    waited, stopped = inv("wait", "n", "--patience", "0"), inv("stop", "n")
+    nobody = inv("wait", "no-such")
+
+    assert shown.returncode == as_json.returncode == 255
+    assert re.search(r"n +box +unknown since \d\d:\d\d", shown.stdout.decode())
+    assert "failed" not in shown.stdout.decode()
+    assert json.loads(as_json.stdout)["state"] == "unknown"
+    assert json.loads(as_json.stdout)["exit_status"] is None
+    assert (waited.returncode, stopped.returncode, nobody.returncode) == (255, 255, 255)
+    assert b"not reached: box" in nobody.stderr
+
+
+def test_one_after_the_other_by_name(inv: Inv, box: Sshd) -> None:
+    first = "until [ -e ~/go ]; do sleep 0.05; done; echo first >> ~/order"
+    second = ("--name", "second", "--after", "first", "--cmd", "echo second >> ~/order")
+    inv("start", "--host", "box", "--name", "first", "--cmd", first)
+    done = inv("start", "--host", "box", *second)
+    listed = said(inv("jobs"))
+    (box.home / "go").touch()
+
+    assert done.returncode == 0, said(done)
+    assert re.search(r"second +box +queued for \S+ to end", listed)
+    assert inv("wait", "first,second").returncode == 0
+    assert (box.home / "order").read_text() == "first\nsecond\n"
+
+
+def test_gpus_that_are_not_free_are_an_error_or_are_waited_for(inv: Inv, box: Sshd) -> None:
+    held = "until [ -e ~/go ]; do sleep 0.05; done"
+    inv("start", "--host", "box", "--name", "first", "--gpus", "2", "--cmd", held)
+    refused = inv("start", "--host", "box", "--gpus", "1", "--cmd", "true")
+    queued = inv(
+        "start", "--host", "box", "--name", "next", "--gpus", "1", "--queue", "--cmd", "true"
+    )
+    (box.home / "go").touch()
+
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert "there are 0 of 2" in refused.stderr.decode()
+    assert queued.returncode == 0
+    assert inv("wait", "next").returncode == 0
+
+
+def test_a_secret_of_the_environment_is_shown_nowhere(inv: Inv, box: Sshd) -> None:
+    done = inv("start", "--host", "box", "--cmd", "sleep 60", "--env", "TOKEN=hunter2")
+
+    shown = said(done) + said(inv("jobs", "--json")) + said(inv("status", "--json"))
+    assert "hunter2" not in shown
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert b"hunter2" not in file.read_bytes()
+        except OSError:
+            continue
+
+
+def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
+    inv: Inv, write_hosts: Callable[..., Path]
+) -> None:
+    write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
+
+    done = inv("start", "--host", "demo", "--cmd", "true")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"a job needs a host that stays" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["start", "--host", "box"], "--cmd is missing"),
+        (["start", "--cmd", "true"], "--host is missing"),
+        (["start", "--host", "box", "--cmd", "true", "--gpus", "x"], "--gpus: expected"),
+        (["start", "--host", "box", "--cmd", "true", "--name", "a,b"], "means several jobs"),
+        (["start", "--host", "box", "--cmd", "true", "--after", "nope"], "nope: no such job"),
+        (["logs", "all", "--host", "box"], "nothing is running"),
+        (["logs", "x", "--number", "-1"], "--number: expected"),
+        (["wait", "nope"], "nope: no such job: 'inv jobs --all'"),
+        (["stop", "all"], "needs --host"),
+        (["jobs.prune", "--host", "box", "--older-than", "long"], "--older-than: expected"),
+        (["jobs.prune"], "--host is missing"),
+    ],
+)
+def test_a_mistake_is_told_and_is_exit_status_2(
+    inv: Inv, box: Sshd, arguments: list[str], told: str
+) -> None:
+    done = inv(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert told in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_jobs_are_watched_until_ctrl_c(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "jobs", "--watch", "--json"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    first, second = watching.stdout.readline(), watching.stdout.readline()
+
+    watching.send_signal(signal.SIGINT)
+    _, stderr = watching.communicate(timeout=20)
+
+    assert json.loads(first)["state"] == json.loads(second)["state"] == "running"
+    assert (watching.returncode, stderr) == (0, b"")
+
+
+def test_the_status_of_a_host_tells_of_gpus_memory_disk_and_jobs(
+    inv: Inv, box: Sshd, gpus: Gpus
+) -> None:
+    gpus.set(1, memory_used=40_000, utilization_gpu=90)
+    gpus.occupy(1, pid=4711)
+    inv("start", "--host", "box", "--cmd", "sleep 60")
+
+    shown, as_json = inv("status"), inv("status", "--json")
+
+    text = shown.stdout.decode()
+    assert "2 NVIDIA H100 80GB HBM3: 1 free" in text
+    assert "45 %" in text
+    assert "1 running" in text
+    (fields,) = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert [gpu["pids"] for gpu in fields["gpus"]] == [[], [4711]]
+    assert 0 < fields["memory_available"] < fields["memory_total"]
+    assert 0 < fields["disk_available"] < fields["disk_total"]
+    assert abs(fields["clock"] - time.time()) < 60
+
+
+@pytest.mark.parametrize("trouble", ["missing", "fails"])
+def test_the_status_of_a_host_without_a_driver_is_all_the_rest(
+    inv: Inv, box: Sshd, gpus: Gpus, trouble: str
+) -> None:
+    if trouble == "missing":
+        (gpus.bin / "nvidia-smi").unlink()
+    else:
+        gpus.fail("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.")
+
+    done = inv("status", "--json")
+
+    fields = json.loads(done.stdout)
+    assert (done.returncode, fields["gpus"], fields["error"]) == (0, [], None)
+    assert fields["memory_total"] > 0
+
+
+def test_the_status_of_a_host_out_of_reach_is_told(inv: Inv, box: Sshd) -> None:
+    box.revoke_all()
+
+    done = inv("status")
+
+    assert done.returncode == 255
+    assert "not reached" in done.stdout.decode()
+    assert "refused" in done.stderr.decode()
+
+
+MACHINE = """\
+ringtasks-gpus:
+1, GPU-b, NVIDIA H100, the second, 81559, [N/A], [Not Supported]
+0, GPU-a, NVIDIA H100, 81559, 12, 97
+nonsense
+ringtasks-apps:
+GPU-a, 12, 400
+GPU-a, 13, [N/A]
+ringtasks-memory:
+{memory}
+ringtasks-disk:
+/dev/disk1s1 488245288 100 244000000 51% /
+ringtasks-load:
+{load}
+ringtasks-cpus:
+10
+ringtasks-jobs:
+ringtasks-boot:b
+ringtasks-now:1010
+ringtasks-asked:
+"""
+
+
+@pytest.mark.parametrize(
+    ("memory", "load", "expected"),
+    [
+        (
+            "MemTotal:       1000 kB\nMemAvailable:    400 kB",
+            "0.52 0.58 0.59 1/977 4242",
+            (1_024_000, 409_600, 0.52),
+        ),
+        (
+            "memsize: 17179869184\nMach Virtual Memory Statistics: (page size of 16384 bytes)\n"
+            "Pages free:                    100.\nPages active:   7.\nPages inactive:  20.\n"
+            "Pages speculative:  3.",
+            "{ 1.25 1.50 1.75 }",
+            (17_179_869_184, 123 * 16_384, 1.25),
+        ),
+        ("", "", (None, None, None)),
+    ],
+    ids=["Linux", "macOS", "neither"],
+)
+def test_what_a_machine_prints_is_its_overview(
+    memory: str, load: str, expected: tuple[Any, ...]
+) -> None:
+    own = parse_overview(MACHINE.format(memory=memory, load=load), "box")
+
+    assert (own.memory_total, own.memory_available, own.load) == expected
+    assert (own.disk_total, own.disk_available) == (488245288 * 1024, 244000000 * 1024)
+    assert (own.cpus, own.clock) == (10, 1010.0)
+    assert [gpu.pids for gpu in own.gpus] == [(12, 13), ()]
+    assert own.gpus[1] == Gpu(1, "GPU-b", "NVIDIA H100, the second", 81559)
+
+
+def test_a_gpu_is_free_if_neither_a_process_nor_a_job_has_it() -> None:
+    rows = "".join(f"{n}, GPU-{n}, H100, 1, 1, 1\n" for n in range(3))
+
+    found = parse_gpus(rows, "GPU-0, 12, 1\n", {1: "j"})
+
+    assert [gpu.is_free for gpu in found] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("7d", 604_800), ("1w", 604_800)],
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert duration("--since", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "10y", "-5m", "1h2m"])
+def test_what_is_no_duration_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="--since: expected a duration"):
+        duration("--since", text)
+
+
+def test_moments_are_read_in_this_machines_time() -> None:
+    today = time.strftime("%Y-%m-%d", time.localtime(NOW))
+    clock = time.strftime("%H:%M:%S", time.localtime(NOW - 60))
+    later = time.strftime("%H:%M:%S", time.localtime(NOW + 60))
+
+    assert moment("-s", "10m", NOW) == NOW - 600
+    assert moment("-s", clock, NOW) == NOW - 60
+    assert moment("-s", later, NOW) == NOW + 60 - 86400
+    assert moment("-s", f"{today}T00:00", NOW) <= NOW
+    with pytest.raises(UsageError, match="expected 10m, 14:02"):
+        moment("-s", "yesterday", NOW)
+    with pytest.raises(UsageError, match="expected 10m, 14:02"):
+        moment("-s", "25:00", NOW)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, ""), (0, "0 s"), (59, "59 s"), (60, "1 min"), (7500, "2 h 5 min"), (90_000, "1 d 1 h")],
+)
+def test_durations_are_told(seconds: float | None, text: str) -> None:
+    assert lasting(seconds) == text
+
+
+def test_what_lies_in_the_future_by_a_wrong_clock_was_just_now() -> None:
+    assert ago(2000.0, 1000.0) == "0 s ago"
+    assert ago(None, 1000.0) == ""
+
+
+def test_nothing_of_jobs_is_loaded_for_a_run() -> None:
+    code = (
+        "import ringtasks.tasks, ringtasks.client, sys;"
+        "print([name for name in sys.modules if name.startswith('ringtasks.jobs')])"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_a_job_that_was_started_by_the_library_is_seen_by_the_program(
+    inv: Inv, box: Sshd, client_key: Path
+) -> None:
+    import asyncio
+
+    from ringtasks import SSHClient, SSHConfig
+
+    config = SSHConfig(box.address, box.port, box.user, str(client_key), use_control_master=False)
+    with SSHClient(config) as client:
+        asyncio.run(client.run_background("echo unnamed; exit 4"))
+
+    listed = eventually(lambda: ended(inv("jobs", "--json")))
+
+    assert (listed["name"], listed["state"], listed["exit_status"]) == (None, "failed", 4)
+    assert inv("logs", listed["id"]).stdout == b"unnamed\n"
+
+
+def ended(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any] | None:
+    fields: dict[str, Any] = json.loads(done.stdout)
+    return fields if fields["exit_status"] is not None else None

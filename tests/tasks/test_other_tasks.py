@@ -1,0 +1,278 @@
+"""``inv hosts``, ``check``, ``health``, ``shell``, ``doctor``: the real program."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.config import known_hosts_file
+from tests.conftest import Inv
+from tests.support.faulty import Silent
+from tests.support.sshd import Sshd
+
+WriteHosts = Callable[..., Path]
+
+
+def json_lines(output: bytes) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_the_tasks_are_those_of_the_design(inv: Inv) -> None:
+    listed = inv("--list", "--list-format=json").stdout
+    collection = json.loads(listed)
+
+    names = {task["name"] for task in collection["tasks"]}
+    assert {"run", "hosts", "check", "shell", "doctor"} <= names
+    (health,) = [c for c in collection["collections"] if c["name"] == "health"]
+    assert {task["name"] for task in health["tasks"]} == {"show", "reset"}
+    assert health["default"] == "show"
+
+
+def test_the_flags_of_run_are_those_of_the_design(inv: Inv) -> None:
+    said = inv("--help", "run").stdout.decode()
+
+    for flag in (
+        "--host", "--cmd", "--timeout", "--cwd", "--env", "--transport", "--retries",
+        "--fanout", "--json", "--pty", "--skip-unhealthy", "--inventory",
+    ):  # fmt: skip
+        assert flag in said
+
+
+def test_hosts_shows_routes_health_and_facts(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+    write_hosts(a={"tailscale_ip": "100.64.0.1", "role": "gpu_training"}, b={})
+    inv("run", "--host", "b", "--cmd", "true")
+
+    table = inv("hosts").stdout.decode()
+    rows = json_lines(inv("hosts", "--json").stdout)
+
+    assert "tailscale 100.64.0.1:22, direct" in table
+    assert "gpu_training" in table
+    assert "100% reached" in table
+    assert [row["host_id"] for row in rows] == ["a", "b"]
+    assert rows[0]["routes"] == [
+        {"route": "tailscale", "address": "100.64.0.1:22"},
+        {"route": "direct", "address": f"{sshd.address}:{sshd.port}"},
+    ]
+    assert rows[0]["success_rate"] is None
+    assert rows[1]["success_rate"] == 1.0
+
+
+def test_check_tries_every_route_and_says_why_not(inv: Inv, write_hosts: WriteHosts) -> None:
+    with Silent() as silent:
+        write_hosts(
+            a={
+                "tailscale_ip": silent.address,
+                "tailscale_port": silent.port,
+                "connect_timeout": 1.5,
+            }
+        )
+        done = inv("check", "--json")
+        table = inv("check")
+
+    (row,) = json_lines(done.stdout)
+    tailscale, direct = row["routes"]  # type: ignore[misc]
+    assert (tailscale["ok"], tailscale["reason"]) == (False, "silent")
+    assert direct["ok"] is True
+    assert 0 < direct["latency_ms"] < 1500
+    assert done.returncode == 0  # one way in is enough
+    assert b"silent" in table.stdout
+    health = HealthStore().get("a")
+    assert health.total_successes == 2  # once a run, not once a route
+    assert health.transports["tailscale"].total_failures == 2
+
+
+def test_check_fails_when_a_host_has_no_way_in(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"ssh_port": 9})
+
+    assert inv("check").returncode == 255
+
+
+def test_health_shows_what_was_recorded_and_reset_forgets_it(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={}, b={"ssh_port": 9})
+    inv("run", "--host", "a", "--cmd", "exit 1")
+    inv("run", "--host", "b", "--cmd", "true")
+
+    shown = {str(row["host_id"]): row for row in json_lines(inv("health", "--json").stdout)}
+    table = inv("health").stdout.decode()
+    forgotten = inv("health.reset", "--host", "b")
+
+    assert shown["a"]["total_successes"] == 1
+    assert shown["a"]["is_healthy"] is True
+    assert shown["b"]["total_failures"] == 1
+    assert shown["b"]["transports"]["direct"]["last_reason"] == "refused"  # type: ignore[index]
+    assert "refused" in table
+    assert b"health of 1 host forgotten" in forgotten.stderr
+    assert set(HealthStore().load()) == {"a"}
+
+
+@pytest.mark.timeout(30)
+def test_shell_is_interactive_and_bears_the_remote_status(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
+    inv("hosts")  # puts tasks.py there
+    ours, theirs = pty.openpty()
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "invoke", "shell", "--host", "a"],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as running:
+        os.close(theirs)
+        os.write(ours, b"stty size; echo got-$((40 + 2)); exit 6\n")
+        received = b""
+        with pytest.raises(OSError, match="Input/output error"):  # EIO: nobody is left there
+            while True:
+                received += os.read(ours, 4096)
+        status = running.wait(20)
+    os.close(ours)
+
+    assert b"got-42" in received
+    assert status == 6
+
+
+def test_shell_wants_one_host(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={}, b={})
+
+    done = inv("shell", "--host", "@all")
+
+    assert done.returncode == 2
+    assert b"expected one host, got 2: a, b" in done.stderr
+
+
+def test_doctor_finds_what_is_missing_and_says_what_to_do(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={"ssh_key": "/no/such/key"})
+
+    done = inv("doctor", "--json")
+
+    findings = {str(row["subject"]): row for row in json_lines(done.stdout)}
+    assert findings["inventory"]["verdict"] == "ok"
+    assert findings["ssh_key"]["verdict"] == "bad"
+    assert findings["ssh"]["verdict"] == "ok"
+    assert str(findings["ssh"]["evidence"]).startswith("OpenSSH")
+    assert done.returncode == 1
+
+
+def test_doctor_is_content_with_a_sound_machine(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+
+    done = inv("doctor")
+
+    assert done.returncode == 0, done.stdout
+    assert b"1 hosts in hosts/hosts.yaml" in done.stdout
+
+
+def test_doctor_finds_a_damaged_line_among_the_host_keys(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    known_hosts_file().parent.mkdir(parents=True)
+    known_hosts_file().write_text("# pins\na ssh-ed25519 damaged\n")
+
+    done = inv("doctor")
+
+    assert done.returncode == 1
+    assert b"line 2 cannot be read: mend or remove that line" in done.stdout
+
+
+def test_the_console_script_is_the_same_program_with_our_usage_status(
+    write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={})
+    program = [sys.executable, "-c", "from ringtasks.tasks.program import main; main()"]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*program, *arguments], cwd=tmp_path, capture_output=True)
+
+    assert run("run", "--host", "a", "--cmd", "echo hi").stdout == b"hi\n"
+    assert run("run", "--no-such-flag").returncode == 2
+    assert run("no-such-task").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "prepared", "loaded"),
+    [
+        ("run", "run", "run"),
+        ("deploy", "deploy.run", "deploy"),  # which is its collection's default
+        ("health.reset --host jobs", "health.reset jobs.show", "health jobs"),
+        ("their-own", "", ""),
+        ("--list jobs", "jobs.show", "jobs"),
+    ],
+)
+def test_only_what_is_named_is_loaded_and_prepared(words: str, prepared: str, loaded: str) -> None:
+    """With ringtasks.tasks as a tasks.py: from_module is how Invoke loads one."""
+    code = (
+        "import sys; from invoke import Collection, Program; import ringtasks.tasks; "
+        "program = Program(namespace=Collection.from_module(ringtasks.tasks)); "
+        f"program.create_config(); program.parse_core({['inv', *words.split()]}); "
+        "program.parse_collection(); contexts = program._make_parser().contexts.values(); "
+        "print(*sorted(context.name for context in contexts if context.args)); "
+        "print(*sorted(m for m in vars(ringtasks.tasks) if f'ringtasks.tasks.{m}' in sys.modules))"
+    )
+
+    # Words of the process that are not the program's own count for nothing.
+    lines = subprocess.check_output([sys.executable, "-c", code, "check"], text=True).splitlines()
+
+    with_flags, modules = (set(line.split()) for line in lines)
+    modules -= {"core_flags", "lazy", "options", "times"}
+    assert (with_flags, modules) == (set(prepared.split()), set(loaded.split()))
+
+
+def test_every_flag_is_prepared_for_whoever_asks_without_a_command_line() -> None:
+    from ringtasks.tasks import namespace
+
+    without = [context.name for context in namespace.to_contexts() if not context.args]
+
+    assert without == []
+
+
+def test_all_tasks_are_known_whichever_are_named(inv: Inv) -> None:
+    unknown = inv("nonsense")
+    unknown_flag = inv("hosts", "--nonsense")
+    completed = inv("--complete", "--", "inv", "health.res")
+    flags = inv("--complete", "--", "inv", "deploy", "--ser")
+    listed = inv("--list", "jobs")
+    told = inv("--help", "deploy.rollback")
+
+    assert b"No idea what 'nonsense' is" in unknown.stderr + unknown.stdout
+    assert b"No idea what '--nonsense' is" in unknown_flag.stderr + unknown_flag.stdout
+    assert b"health.reset" in completed.stdout
+    assert b"--serial" in flags.stdout
+    assert b"Delete the folders of jobs" in listed.stdout
+    assert b"--max-failures" in told.stdout
+
+
+def test_a_task_is_invokes_own_in_other_hands(tmp_path: Path) -> None:
+    """Renamed, wrapped, called and given as a pre-task, in somebody's tasks.py."""
+    (tmp_path / "tasks.py").write_text(
+        "from invoke import Collection, task\n"
+        "from ringtasks.tasks import namespace as theirs\n"
+        "@task(pre=[theirs['hosts']])\n"
+        "def mine(c):\n"
+        "    print('mine, after', mine.pre[0].name)\n"
+        "namespace = Collection(mine, gpu=theirs)\n"
+        "namespace.add_task(theirs['hosts'], name='list-hosts')\n"
+    )
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts" / "a.yaml").write_text("box: {ssh_host: 127.0.0.1}\n")
+
+    def inv(*arguments: str) -> str:
+        program = [sys.executable, "-m", "invoke", *arguments]
+        return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True).stdout
+
+    assert re.search("box .*\nmine, after hosts\n", inv("mine"))
+    assert "box" in inv("gpu.hosts", "--host", "box")
+    assert '"box"' in inv("list-hosts", "--json")

@@ -1,0 +1,447 @@
+"""``inv run`` on several hosts, as people and CI use it: the real program against a real sshd."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ringtasks.health.store import HealthStore
+from tests.conftest import Inv
+from tests.support.faulty import Silent
+from tests.support.sshd import Sshd
+from tests.tasks.test_run import assert_refused, is_running
+
+WriteHosts = Callable[..., Path]
+
+_DEADLINE = 20.0  # seconds
+
+#: Differs from host to host: the folder is the host's ``work_dir``.
+WHERE = "echo $PWD"
+
+
+@pytest.fixture
+def three(write_hosts: WriteHosts) -> Path:
+    return write_hosts(
+        gpu1={"work_dir": "/"}, gpu2={"work_dir": "/"}, gpu3={"work_dir": "/tmp"},
+    )  # fmt: skip
+
+
+def test_equal_outputs_are_shown_once_under_folded_names(inv: Inv, three: Path) -> None:
+    done = inv("run", "--host", "@all", "--fold", "--cmd", WHERE)
+
+    rule = "-" * 15
+    assert done.stdout.decode() == (
+        f"{rule}\ngpu[1-2] (2)\n{rule}\n/\n{rule}\ngpu3\n{rule}\n/tmp\n"
+    )
+    assert done.returncode == 0
+
+
+def test_a_different_status_is_another_group_and_its_heading_says_so(inv: Inv, three: Path) -> None:
+    done = inv("run", "--host", "@all", "--fold", "--cmd", "[ $PWD = / ] || exit 7")
+
+    assert b"\ngpu3: exit status 7\n" in done.stdout
+    assert done.returncode == 7
+
+
+def test_who_differs_from_the_majority_is_shown_as_a_diff(inv: Inv, three: Path) -> None:
+    done = inv("run", "--host", "@all", "--diff", "--cmd", f"echo same; {WHERE}")
+
+    assert done.stdout.decode().splitlines()[3:] == [
+        "same", "/", "--- gpu[1-2] (2)", "+++ gpu3", "@@ -1,2 +1,2 @@", " same", "-/", "+/tmp",
+    ]  # fmt: skip
+
+
+def test_each_host_and_stream_has_a_file_with_untouched_bytes(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
+    command = r"echo $PWD; printf '\377\033[2J' >&2"
+
+    done = inv("run", "--host", "@all", "--outdir", "out/here", "--cmd", command)
+
+    folder = tmp_path / "out" / "here"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "gpu1.out": b"/\n", "gpu2.out": b"/\n", "gpu3.out": b"/tmp\n",
+        "gpu1.err": b"\xff\x1b[2J", "gpu2.err": b"\xff\x1b[2J", "gpu3.err": b"\xff\x1b[2J",
+    }  # fmt: skip
+    assert b"gpu3: /tmp\n" in done.stdout
+
+
+def test_files_are_written_beside_folded_output_too(inv: Inv, three: Path, tmp_path: Path) -> None:
+    inv("run", "--host", "@all", "--outdir", "out", "--fold", "--cmd", WHERE)
+
+    assert (tmp_path / "out" / "gpu3.out").read_bytes() == b"/tmp\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["--fold"], ["--diff"]], ids=["lines", "fold", "diff"])
+def test_escape_sequences_of_a_host_never_reach_the_terminal(
+    inv: Inv, three: Path, flags: list[str]
+) -> None:
+    command = r"printf 'a\033]0;title\007b\r\033[2Jc\n'; printf '\033[31m%s\n' $PWD >&2"
+
+    done = inv("run", "--host", "@all", *flags, "--cmd", command)
+
+    assert b"\x1b" not in done.stdout + done.stderr
+    assert b"\r" not in done.stdout + done.stderr
+    assert b"title" in done.stdout
+
+
+def test_a_line_without_its_end_is_not_mixed_with_another_hosts(inv: Inv, three: Path) -> None:
+    command = "for i in 1 2 3 4 5; do printf part-$i-; sleep 0.02; done"
+
+    done = inv("run", "--host", "@all", "--cmd", command)
+
+    whole = b"part-1-part-2-part-3-part-4-part-5-"
+    assert sorted(done.stdout.splitlines()) == [b"gpu%d: %s" % (n, whole) for n in (1, 2, 3)]
+
+
+def test_json_has_every_host_in_the_order_of_the_inventory(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(slow={"work_dir": "/"}, dead={"ssh_port": 9}, quick={"work_dir": "/tmp"})
+
+    done = inv("run", "--host", "@all", "--json", "--cmd", "[ $PWD = /tmp ] || sleep 0.5")
+
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(one["host_id"], one["returncode"]) for one in told] == [
+        ("slow", 0), ("dead", 255), ("quick", 0),
+    ]  # fmt: skip
+    assert done.stderr == b""
+
+
+def test_the_summary_says_how_many_and_why_not(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={}, b={"ssh_port": 9}, c={"ssh_port": 9, "ssh_host": "127.0.0.2"})
+
+    done = inv("run", "--host", "@all", "--cmd", "true")
+
+    first, second, *_ = done.stderr.decode().splitlines()
+    assert re.fullmatch(r"ringtasks: 3 hosts in \d+\.\d s: 1 succeeded, 2 unreachable", first)
+    assert second == "ringtasks:   unreachable: b,c (2): direct: refused"
+    assert done.returncode == 255
+
+
+def test_the_detours_of_all_hosts_are_told_once(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(
+        a1={"tailscale_ip": "127.0.0.1", "tailscale_port": 9},
+        a2={"tailscale_ip": "127.0.0.1", "tailscale_port": 9},
+    )
+
+    done = inv("run", "--host", "@all", "--cmd", "true")
+
+    assert b"ringtasks:   a[1-2] (2): tailscale refused; went by direct\n" in done.stderr
+
+
+def test_only_those_that_did_not_succeed_run_again(inv: Inv, three: Path) -> None:
+    inv("run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
+
+    again = inv("run", "--rerun-failed", "--json", "--cmd", "true")
+    once_more = inv("run", "--rerun-failed", "--cmd", "true")
+
+    told = [json.loads(line)["host_id"] for line in again.stdout.splitlines()]
+    assert told == ["gpu1", "gpu2"]
+    assert_refused_alone(once_more, "succeeded on all hosts")
+
+
+def test_rerun_failed_can_be_narrowed_further(inv: Inv, three: Path) -> None:
+    inv("run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
+
+    again = inv("run", "--rerun-failed", "--host", "!gpu1", "--json", "--cmd", "true")
+
+    assert [json.loads(line)["host_id"] for line in again.stdout.splitlines()] == ["gpu2"]
+
+
+def test_a_run_on_one_host_leaves_the_memory_alone(inv: Inv, three: Path) -> None:
+    inv("run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
+    inv("run", "--host", "gpu3", "--cmd", "true")
+
+    again = inv("run", "--rerun-failed", "--json", "--cmd", "true")
+
+    assert len(again.stdout.splitlines()) == 2
+
+
+def test_a_dry_run_shows_hosts_routes_and_script_and_sends_nothing(
+    inv: Inv, three: Path, sshd: Sshd
+) -> None:
+    before = sshd.accepted_logins()
+
+    done = inv("run", "--host", "@all", "--dry-run", "--env", "A=secret", "--cmd", "echo 'x'")
+
+    said = done.stdout.decode()
+    assert re.search(r"^gpu1 +direct 127\.0\.0\.1:\d+$", said, re.MULTILINE)
+    assert "gpu[1-2] (2):\n" in said
+    assert "cd '/tmp' || exit 1" in said
+    assert "export A='***'" in said
+    assert "secret" not in said + done.stderr.decode()
+    assert (done.returncode, sshd.accepted_logins()) == (0, before)
+    assert HealthStore().load() == {}
+
+
+def test_a_dry_run_is_told_as_json_too(inv: Inv, three: Path) -> None:
+    done = inv("run", "--host", "gpu1", "--dry-run", "--json", "--cmd", "true")
+
+    (told,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert told["host_id"] == "gpu1"
+    assert told["routes"][0].startswith("direct 127.0.0.1:")
+    assert "eval 'true'" in told["script"]
+
+
+def test_a_local_script_runs_with_its_arguments_on_every_host(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "s.py").write_text("#!/usr/bin/env python3\nimport sys; print(sys.argv[1:])\n")
+
+    done = inv("run", "--host", "@all", "--script", "s.py", "--arg", "a b", "--arg=-x", "--json")
+
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["stdout"] for one in told] == ["['a b', '-x']\n"] * 3
+    assert told[0]["command"] == "s.py 'a b' -x"
+
+
+def test_a_local_script_runs_on_one_host_untouched(inv: Inv, three: Path, tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("cat; exit 4")
+
+    done = inv("run", "--host", "gpu1", "--script", "s", stdin=b"\xff\x1b")
+
+    assert (done.stdout, done.returncode) == (b"\xff\x1b", 4)
+
+
+def test_stdin_goes_to_every_host(inv: Inv, three: Path) -> None:
+    sent = b"x" * 500_000 + b"\n"
+
+    done = inv("run", "--host", "@all", "--cmd", "wc -c", stdin=sent)
+
+    assert sorted(done.stdout.splitlines()) == [b"gpu%d: 500001" % n for n in (1, 2, 3)]
+
+
+def test_a_stdin_that_never_ends_keeps_nobody(inv: Inv, three: Path, tmp_path: Path) -> None:
+    inv("run", "--host", "gpu1", "--cmd", "true")
+    with subprocess.Popen(
+        argv("--cmd", "echo done"), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert len(running.stdout.read().splitlines()) == 3
+        assert running.wait(20) == 0
+
+
+def test_batches_and_failures_that_are_enough(inv: Inv, three: Path) -> None:
+    done = inv("run", "--host", "@all", "--serial", "1", "--max-failures", "1", "--cmd", "exit 5")
+
+    assert done.returncode == 5
+    assert b"3 hosts" in done.stderr
+    assert b": 1 failed, 2 skipped" in done.stderr
+    assert b"skipped: gpu[2-3] (2): not begun: 1 failed before its turn" in done.stderr
+
+
+def test_the_best_hosts_are_picked_and_one_alone_is_shown_untouched(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(bad={"ssh_port": 9}, good={}, unknown={})
+    inv("run", "--host", "bad,good", "--cmd", "true")
+
+    done = inv("run", "--host", "@all", "--pick", "1", "--cmd", r"printf '\377'")
+
+    assert (done.stdout, done.stderr, done.returncode) == (b"\xff", b"", 0)
+
+
+def test_a_run_that_skips_every_host_has_not_succeeded(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"ssh_port": 9}, b={"ssh_port": 9})
+    for _ in range(3):
+        inv("run", "--host", "@all", "--cmd", "true")
+
+    done = inv("run", "--host", "@all", "--skip-unhealthy", "--cmd", "true")
+
+    assert done.returncode == 255
+    assert b"2 skipped" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
+def test_an_interrupt_ends_the_remote_processes_and_accounts_for_all(
+    inv: Inv, three: Path, tmp_path: Path, number: int
+) -> None:
+    inv("run", "--host", "gpu1", "--cmd", "true")
+    with subprocess.Popen(
+        argv("--fanout", "2", "--cmd", "echo $$; sleep 61"),
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert running.stderr is not None
+        pids = [int(running.stdout.readline().split()[1]) for _ in range(2)]
+        running.send_signal(number)
+        said = running.stderr.read().decode()
+
+    assert running.returncode == 130
+    assert "2 failed, 1 skipped" in said
+    assert "interrupted; the remote processes were ended and seen to be gone" in said
+    assert "Traceback" not in said
+    assert [pid for pid in pids if is_running(pid)] == []
+
+
+def test_a_second_interrupt_leaves_at_once(inv: Inv, three: Path, tmp_path: Path) -> None:
+    inv("run", "--host", "gpu1", "--cmd", "true")
+    command = "echo $$; trap '' TERM; while :; do sleep 0.2; done"
+    with subprocess.Popen(
+        argv("--fanout", "2", "--cmd", command),
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert running.stderr is not None
+        pids = [int(running.stdout.readline().split()[1]) for _ in range(2)]
+        running.send_signal(signal.SIGINT)
+        assert b"stopping; Ctrl-C again leaves at once" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)  # the processes ignore TERM: to stop them takes 2 s
+        said = running.stderr.read().decode()
+        assert running.wait(10) == 130
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # the first Ctrl-C may have got there
+            os.kill(pid, signal.SIGKILL)
+
+    assert "2 outcome unknown" in said
+    assert "Traceback" not in said
+
+
+def test_hosts_that_are_not_reached_do_not_delay_an_interrupt(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    with Silent() as silent:
+        place = {"ssh_host": silent.address, "ssh_port": silent.port, "connect_timeout": 60}
+        write_hosts(a=place, b=place)
+        inv("hosts")
+        with subprocess.Popen(
+            argv("--cmd", "true"), cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as running:
+            assert running.stderr is not None
+            deadline = time.monotonic() + _DEADLINE
+            while silent.connections < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            running.send_signal(signal.SIGINT)
+            said = running.stderr.read()
+
+    assert running.returncode == 130
+    assert b"skipped: a,b (2): interrupted before it was reached" in said
+
+
+def test_a_reader_that_goes_away_ends_the_commands_of_all_hosts(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
+    inv("run", "--host", "gpu1", "--cmd", "true")
+    with subprocess.Popen(
+        argv("--cmd", "echo $$; exec yes"),
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert running.stderr is not None
+        pids: set[int] = set()
+        while len(pids) < 3:
+            word = running.stdout.readline().split()[1]
+            pids |= {int(word)} if word.isdigit() else set()
+        running.stdout.close()
+        said = running.stderr.read()
+
+    assert running.returncode == 141
+    assert b"Traceback" not in said
+    assert [pid for pid in pids if is_running(pid)] == []
+
+
+def test_a_terminal_shows_progress_and_colours_and_a_pipe_does_not(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
+    plain = inv("run", "--host", "@all", "--cmd", "sleep 1.5; echo x")
+
+    on_terminal = in_terminal(tmp_path, "--cmd", "sleep 1.5; echo x")
+
+    assert re.search(rb"0/3 hosts, 1 s", on_terminal)
+    assert re.search(rb"\x1b\[\d+mgpu1:\x1b\[0m x\r\n", on_terminal)
+    assert b"\x1b" not in plain.stdout + plain.stderr
+    assert b"0/3" not in plain.stderr
+
+
+def test_a_run_of_less_than_a_second_shows_no_progress(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
+    inv("run", "--host", "gpu1", "--cmd", "true")
+
+    assert b"/3 hosts" not in in_terminal(tmp_path, "--cmd", "true")
+
+
+def in_terminal(folder: Path, *flags: str) -> bytes:
+    """What the program prints on a terminal."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.execve(sys.executable, argv(*flags), {**os.environ, "TERM": "xterm"})
+    shown = b"".join(_read_all(terminal))
+    os.waitpid(child, 0)
+    os.close(terminal)
+    return shown
+
+
+def _read_all(terminal: int) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError:  # EIO: the other side is closed
+            return
+        if not piece:
+            return
+        yield piece
+
+
+def argv(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "invoke", "run", "--host", "@all", *flags]
+
+
+BAD_INPUT = {
+    "fanout 0": (["--fanout", "0"], "--fanout: expected a whole number, at least 1"),
+    "fanout no number": (["--fanout", "many"], "--fanout"),
+    "serial 0": (["--serial", "0"], "--serial: expected a whole number from 1, or 1% to 100%"),
+    "serial 0%": (["--serial", "0%"], "--serial"),
+    "failures over 100 %": (["--max-failures", "101%"], "--max-failures: expected"),
+    "pick 0": (["--pick", "0"], "--pick"),
+    "script not there": (["--script", "no.sh"], "--script: no.sh: No such file"),
+    "argument without script": (["--arg", "x"], "--arg: is for --script"),
+    "outdir is a file": (["--outdir", "tasks.py"], "--outdir: tasks.py: File exists"),
+    "nothing to run again": (["--rerun-failed"], "no 'run' on several hosts is remembered"),
+    "no host matched": (["--host", "gpu*,!gpu*"], "no host matches"),
+    "fold and diff": (["--fold", "--diff"], "--fold, --diff and --json"),
+    "fold and json": (["--fold", "--json"], "--fold, --diff and --json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_status_2(inv: Inv, three: Path, case: str) -> None:
+    flags, expected = BAD_INPUT[case]
+    command = [] if "--script" in flags else ["--cmd", "true"]
+    host = [] if "--host" in flags else ["--host", "@all"]
+
+    assert_refused(inv("run", *host, *command, *flags), expected)
+
+
+def test_a_command_and_a_script_are_one_too_many(inv: Inv, three: Path) -> None:
+    done = inv("run", "--host", "@all", "--cmd", "true", "--script", "s")
+
+    assert_refused(done, "--cmd or --script: which of the two?")
+
+
+def test_one_host_loads_nothing_that_only_several_need(inv: Inv, three: Path) -> None:
+    done = inv("run", "--host", "gpu1", "--cmd", "true", PYTHONPROFILEIMPORTTIME="1")
+
+    loaded = done.stderr.decode()
+    assert "ringtasks.client" in loaded
+    for heavy in ("rich", "ClusterShell", "ringtasks.fleet", "ringtasks.output.fleet_report"):
+        assert not re.search(rf"\| +{re.escape(heavy)}(\.|$)", loaded, re.MULTILINE), heavy
+
+
+def assert_refused_alone(done: subprocess.CompletedProcess[bytes], expected: str) -> None:
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert expected in done.stderr.decode()

@@ -1,0 +1,182 @@
+"""A checkpoint that is pulled while it is being written is whole, or it is not kept."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.training.checkpoints import CheckpointPuller, claim, listing
+from ringtasks.training.files import TransferError
+from tests.support.sshd import Sshd
+
+
+@pytest.fixture
+def client(sshd: Sshd, client_key: Path) -> Iterator[SSHClient]:
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    with SSHClient(config) as made:
+        yield made
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    folder = tmp_path / "host" / "checkpoint"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def puller(client: SSHClient, there: Path, keep: Path, told: list[str]) -> CheckpointPuller:
+    return CheckpointPuller(client, str(there), keep, 0.1, told.append)
+
+
+def test_what_is_kept_follows_the_host_and_what_was_removed_there_goes_here(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    told: list[str] = []
+    pulling = puller(client, there, keep, told)
+
+    (there / "old").write_text("1")
+    first = pulling.pull(), sorted(file.name for file in keep.iterdir())
+    (there / "old").unlink()
+    (there / "new").write_text("2")
+    second = pulling.pull(), sorted(file.name for file in keep.iterdir())
+
+    assert (first, second) == ((True, ["old"]), (True, ["new"]))
+    assert told == []
+
+
+def test_checkpoints_of_one_size_in_one_second_are_told_apart(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    pulling = puller(client, there, keep, [])
+    kept = []
+
+    for step in range(6):
+        (there / "model").write_text(str(step))
+        os.utime(there / "model", ns=(0, 10**18 + step))
+        pulling.pull()
+        kept.append((keep / "model").read_text())
+
+    assert kept == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_checkpoint_that_changes_meanwhile_does_not_take_the_place_of_a_whole_one(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    told: list[str] = []
+    pulling = puller(client, there, keep, told)
+    write(there, "begun")
+    assert pulling.pull()
+    is_over = threading.Event()
+
+    def train() -> None:
+        step = 0
+        while not is_over.is_set():
+            step += 1
+            (there / "model").write_text(str(step))
+            time.sleep(0.02)
+            (there / "optimizer").write_text(str(step))
+
+    training = threading.Thread(target=train)
+    training.start()
+    while_training = [pulling.pull() for _ in range(3)]
+    kept = (keep / "model").read_text(), (keep / "optimizer").read_text()
+    is_over.set()
+    training.join()
+    write(there, "ended")
+
+    assert while_training == [False, False, False]
+    assert kept == ("begun", "begun")
+    assert pulling.pull()
+    assert (keep / "model").read_text() == "ended"
+
+
+def test_no_checkpoint_yet_is_no_fault_and_one_that_cannot_be_read_is_told(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    away = SSHClient(SSHConfig("127.0.0.1", 9, name="away", use_control_master=False))
+
+    assert puller(client, there, tmp_path / "kept", told).pull() is False
+    assert puller(client, there / "not" / "there", tmp_path / "kept", told).pull() is False
+    assert listing(away, str(there)) is None
+    assert not (tmp_path / "kept").exists()
+
+
+def test_it_pulls_at_its_interval_and_once_more_when_it_is_stopped(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    pulling = puller(client, there, keep, [])
+    write(there, "one")
+    pulling.start()
+    deadline = time.monotonic() + 10
+    while not keep.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (keep / "model").read_text() == "one"
+    write(there, "two")
+    pulling.stop(last=True)
+
+    assert (keep / "model").read_text() == "two"
+
+
+def write(folder: Path, text: str) -> None:
+    for name in ("model", "optimizer"):
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "below", "dangling link"])
+def test_what_another_run_left_is_set_aside_once_and_never_lost(
+    client: SSHClient, tmp_path: Path, kind: str
+) -> None:
+    cwd = tmp_path / "a run's folder"
+    name = "deep/ckpt" if kind == "below" else "ckpt"
+    folder, elsewhere = cwd / name, tmp_path / "big disk" / "ckpt"
+    folder.parent.mkdir(parents=True)
+    elsewhere.mkdir(parents=True)
+    if kind == "file":
+        folder.write_text("old")
+    elif kind == "dangling link":
+        folder.symlink_to(tmp_path / "nothing")
+    else:
+        if kind == "link":
+            folder.symlink_to(elsewhere)
+        folder.mkdir(exist_ok=True)
+        (folder / "epoch").write_text("old")
+
+    aside = claim(client, str(cwd), name, "run-2")
+    folder.mkdir(exist_ok=True)
+    (folder / "epoch").write_text("own")
+    again = claim(client, str(cwd), name, "run-2")
+
+    assert aside is not None
+    left = Path(aside)
+    assert left.name == ".ckpt.before-run-2"
+    if kind != "dangling link":
+        assert (left if kind == "file" else left / "epoch").read_text() == "old"
+    assert again is None
+    assert (folder / "epoch").read_text() == "own"
+    assert folder.is_symlink() is (kind == "link")
+
+
+def test_an_empty_folder_is_left_and_one_that_cannot_be_moved_is_told(
+    client: SSHClient, tmp_path: Path
+) -> None:
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "epoch").touch()
+    (tmp_path / ".full.before-run-2").mkdir()
+
+    assert claim(client, str(tmp_path), "ckpt", "run-2") is None
+    with pytest.raises(TransferError, match=r"full of an earlier run cannot be set aside: .*way"):
+        claim(client, str(tmp_path), "full", "run-2")
+    assert (tmp_path / "full" / "epoch").exists()

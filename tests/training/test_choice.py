@@ -1,0 +1,317 @@
+"""Settings of a run, what hosts are asked, and which of them is chosen."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.training.choice import Candidate, choose, willing
+from ringtasks.training.preflight import checks
+from ringtasks.training.probe import Gpu, Survey, script, survey
+from ringtasks.training.probe import parse as parse_survey
+from ringtasks.training.settings import Preflight, SyncUp, TrainSettings, parse
+from tests.conftest import ROOT
+from tests.support.sshd import Sshd
+
+GOOD = Survey(driver="ok", gpus=(Gpu("a"), Gpu("b")), free_bytes=10**12, clock_skew=0.0, load=0.1)
+SHELLS = ["dash", "bash", "busybox ash"]
+
+
+def test_settings_are_read_and_flags_stand_over_them() -> None:
+    settings = parse(
+        {
+            "command": "python3 train.py",
+            "hosts": "@gpu",
+            "env": {"SEED": 1},
+            "sync_up": ["src", {"from": "data", "to": "in/data"}],
+            "fetch": "model.json",
+            "preflight": {"imports": ["torch"], "min_disk_gb": 5},
+            "retries": 2,
+        },
+        hosts="box",
+        gpus=2,
+        name=None,
+    )
+
+    assert settings == TrainSettings(
+        "python3 train.py",
+        "box",
+        gpus=2,
+        env={"SEED": "1"},
+        sync_up=(SyncUp("src"), SyncUp("data", "in/data")),
+        fetch=("model.json",),
+        preflight=Preflight(imports=("torch",), min_disk_gb=5.0),
+        retries=2,
+    )
+
+
+def test_the_settings_are_those_of_the_docs() -> None:
+    names = {f.name for f in fields(TrainSettings)} | {f.name for f in fields(Preflight)}
+    documented = Path(ROOT / "docs" / "training.md").read_text()
+
+    assert names == {
+        "command", "hosts", "name", "gpus", "nodes", "nproc_per_node", "env", "cwd", "venv",
+        "log_file", "sync_up", "fetch", "runs", "preflight", "retries", "checkpoint",
+        "checkpoint_interval", "lost_after", "allow_split", "grace",
+        "imports", "min_disk_gb", "max_clock_skew", "driver_timeout", "gpu_count",
+    }  # fmt: skip
+    assert [name for name in names if not re.search(rf"\b{name}(:|`)", documented)] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "train: expected a mapping of settings"),
+        ({"hosts": "a"}, "train: command: is missing: give --cmd"),
+        ({"command": "x"}, "train: hosts: is missing: give --host"),
+        ({"gpu": 1}, "train: gpu: is not a setting; did you mean gpus"),
+        ({"gpus": -1}, "train: gpus: expected a whole number, at least 0, found -1"),
+        ({"gpus": True}, "train: gpus: expected a whole number"),
+        ({"gpus": "two"}, "train: gpus: expected a whole number"),
+        ({"nodes": 0}, "train: nodes: expected a whole number, at least 1, found 0"),
+        ({"env": ["A=1"]}, "train: env: expected a mapping"),
+        ({"env": {"A B": "1"}}, "train: env: expected a variable's name"),
+        ({"env": {"A": None}}, "train: env: A: expected text or a number"),
+        ({"fetch": ["../out"]}, r"train: fetch\[0\]: expected a path below cwd"),
+        ({"fetch": ["/etc/passwd"]}, r"train: fetch\[0\]: expected a path below cwd"),
+        ({"checkpoint": "~/x"}, "train: checkpoint: expected a path below cwd"),
+        ({"sync_up": [{"to": "x"}]}, r"train: sync_up\[0\]: from: is missing"),
+        ({"sync_up": [{"from": "x", "into": "y"}]}, r"sync_up\[0\]: into: is not a setting"),
+        ({"sync_up": [3]}, r"train: sync_up\[0\]: expected a path, or a mapping"),
+        ({"preflight": "yes"}, "train: preflight: expected true, false or a mapping"),
+        ({"preflight": {"imports": ["a;b"]}}, r"preflight: imports\[0\]: expected a module's name"),
+        ({"preflight": {"driver_timeout": 0}}, "driver_timeout: expected seconds, above 0"),
+        ({"name": "a b"}, "train: name: expected a word"),
+        ({"allow_split": True}, "train: allow_split: has a meaning only with retries"),
+        ({"nodes": 2, "retries": 1}, "train: retries: are for runs on one host"),
+    ],
+)
+def test_a_fault_in_the_settings_is_told_with_its_field(given: Any, said: str) -> None:
+    if isinstance(given, dict) and not {"hosts", "command"} & set(given):
+        given = {"command": "x", "hosts": "a", **given}
+    with pytest.raises(UsageError, match=said):
+        parse(given)
+
+
+def test_a_value_of_the_environment_is_never_shown() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse({"command": "x", "hosts": "a", "env": {"TOKEN": ["s3cret"]}})
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in repr(parse({"command": "x", "hosts": "a", "env": {"T": "s3cret"}}))
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Callable[..., Survey]:
+    """Runs the survey's script with a stand-in nvidia-smi, by any shell."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+
+    def run(nvidia_smi: str | None, shell: str = "dash", **options: Any) -> Survey:
+        if nvidia_smi is not None:
+            program = tools / "nvidia-smi"
+            program.write_text(f"#!/bin/sh\n{nvidia_smi}\n")
+            program.chmod(0o755)
+        given = {"cwd": None, "imports": (), "driver_timeout": 2.0, **options}
+        done = subprocess.run(
+            [*shell.split(), "-c", script(**given)],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        assert done.stderr == ""
+        return parse_survey(done.stdout)
+
+    return run
+
+
+TWO_GPUS = """case "$*" in
+*compute-apps*) echo "GPU-b, 4711" ;;
+*) echo GPU-a; echo GPU-b ;;
+esac"""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_host_tells_of_its_gpus_and_who_holds_them(
+    ask: Callable[..., Survey], shell: str, tmp_path: Path, require: Callable[[str], None]
+) -> None:
+    require(shell.split()[0])
+
+    found = ask(TWO_GPUS, shell)
+
+    assert found.driver == "ok"
+    assert found.gpus == (Gpu("GPU-a"), Gpu("GPU-b", (4711,)))
+    assert found.free_gpus == 1
+    assert found.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    assert found.load is not None
+    assert found.clock_skew == pytest.approx(time.time(), abs=5)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_driver_that_hangs_is_not_waited_for(
+    ask: Callable[..., Survey], shell: str, require: Callable[[str], None]
+) -> None:
+    require(shell.split()[0])
+
+    found = ask("exec sleep 60", shell, driver_timeout=0.5)  # beyond the limit of `ask`
+
+    assert found.driver == "hangs"
+
+
+def test_a_driver_that_fails_is_quoted(ask: Callable[..., Survey]) -> None:
+    found = ask("echo 'NVIDIA-SMI has failed\x1b[2J'; exit 9")
+
+    assert (found.driver, found.driver_said) == ("failed", "NVIDIA-SMI has failed\ufffd[2J")
+
+
+def test_a_host_without_a_driver_says_so_and_modules_are_tried_one_by_one(
+    ask: Callable[..., Survey],
+) -> None:
+    found = ask(None, imports=["json", "no_such_module", "os.path"])
+
+    assert found.driver == ("ok" if shutil.which("nvidia-smi") else "none")
+    (missing,) = found.missing
+    assert missing.startswith("no_such_module: ModuleNotFoundError")
+
+
+def test_a_folder_that_is_not_there_yet_is_asked_for_at_its_parent(
+    ask: Callable[..., Survey], tmp_path: Path
+) -> None:
+    assert ask(None, cwd=str(tmp_path / "not" / "yet")).free_bytes
+    assert ask(None, cwd="~/not yet").free_bytes
+
+
+def test_an_answer_that_makes_no_sense_is_no_error() -> None:
+    found = parse_survey("clock soon\ndisk full\nload\ngpu\nholder x\n\n\x1b[2J what\n")
+
+    assert (found.free_bytes, found.load, found.clock_skew) == (None, None, None)
+    assert found.driver == "failed"
+
+
+@pytest.fixture
+def client(sshd: Sshd, client_key: Path) -> Iterator[SSHClient]:
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    with SSHClient(config) as made:
+        yield made
+
+
+def test_a_real_host_is_surveyed_and_one_that_is_away_says_why(client: SSHClient) -> None:
+    found = survey(client, imports=["json"])
+    away = survey(SSHClient(SSHConfig("127.0.0.1", 9, name="away", use_control_master=False)))
+
+    assert found.error is None
+    assert found.clock_skew == 0.0
+    assert found.missing == ()
+    assert found.free_bytes
+    assert away.error is not None
+    assert "refused" in away.error
+
+
+def failed(found: Survey, preflight: Preflight | None = None, **need: Any) -> list[str]:
+    return [str(c) for c in checks(found, preflight or Preflight(), **need) if not c.is_passed]
+
+
+@pytest.mark.parametrize(
+    ("found", "need", "said"),
+    [
+        (Survey(error="refused"), {}, "answer: refused"),
+        (Survey(driver="none", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "no nvidia-smi"),
+        (Survey(driver="hangs", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "within 15 s"),
+        (GOOD, {"gpus": 3}, "GPU count: 2, expected 3"),
+        (GOOD, {"facts": {"gpu_count": 8}}, "fallen off the bus"),
+    ],
+)
+def test_a_check_that_fails_says_what_was_found(
+    found: Survey, need: dict[str, Any], said: str
+) -> None:
+    assert any(said in text for text in failed(found, **need))
+
+
+def test_gpus_that_others_hold_or_jobs_have_reserved_are_not_free() -> None:
+    held = Survey(
+        driver="ok",
+        gpus=(Gpu("a", (17,)), Gpu("b", is_reserved=True), Gpu("c")),
+        free_bytes=10**12,
+        clock_skew=0.0,
+    )
+
+    assert failed(held, gpus=1) == []
+    (text,) = failed(held, gpus=2)
+    assert "1 of 3, held by process 17, 1 reserved by jobs" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"free_bytes": 10**8}, "disk: 0.1 GB free, 1 needed"),
+        ({"clock_skew": -90.0}, "clock: 90 s behind"),
+        ({"clock_skew": 31.0}, "clock: 31 s ahead"),
+        ({"missing": ("torch: no",), "python": "p"}, "imports: torch: no"),
+        ({"python": ""}, "imports: there is no python3"),
+    ],
+)
+def test_each_thing_that_is_short_fails_its_own_check(change: dict[str, Any], said: str) -> None:
+    found = replace(GOOD, **{"python": "/usr/bin/python3", **change})
+
+    (text,) = failed(found, Preflight(imports=("torch",)))
+
+    assert said in text
+
+
+def test_all_checks_hold_on_a_good_host_and_those_of_gpus_only_where_some_are_needed() -> None:
+    assert [c.name for c in checks(GOOD, Preflight(), gpus=2) if c.is_passed] == [
+        "GPU driver", "GPU count", "GPUs free", "disk", "clock",
+    ]  # fmt: skip
+    assert [c.name for c in checks(GOOD, Preflight())] == ["disk", "clock"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "fit"),
+    [
+        ({"a": {"training_enabled": True}, "b": {}}, ["a"]),
+        ({"a": {}, "b": {}}, ["a", "b"]),
+        ({"a": {"training_enabled": False}, "b": {}}, ["b"]),
+        ({"a": {"training_enabled": True, "status": "offline"}, "b": {}}, []),
+        ({"a": {"status": "Ready"}, "b": {"status": "setup"}}, ["a"]),
+    ],
+)
+def test_only_hosts_that_are_meant_for_training_and_ready_are_asked(
+    facts: dict[str, dict[str, Any]], fit: list[str]
+) -> None:
+    assert [name for name, why in willing(facts).items() if not why] == fit
+
+
+def test_the_best_host_is_the_most_reliable_then_the_least_loaded_then_has_most_free_gpus() -> None:
+    busy = replace(GOOD, load=2.0)
+    roomy = replace(GOOD, gpus=(Gpu("a"), Gpu("b"), Gpu("c")))
+    choice = choose(
+        [
+            Candidate("shaky", roomy, success_rate=0.5),
+            Candidate("busy", busy),
+            Candidate("good", GOOD),
+            Candidate("roomy", roomy),
+            Candidate("away", Survey(error="x"), checks(Survey(error="refused"), Preflight())),
+        ],
+        {"off": "its status in the hosts file is 'offline'", "fine": ""},
+    )
+
+    assert choice.fit == ("roomy", "good", "busy", "shaky")
+    reasons = {verdict.host: verdict.reason for verdict in choice.verdicts}
+    assert reasons["roomy"] == "100% reached, load 0.10 per CPU, 3 of 3 GPUs free, 1000 GB free"
+    assert reasons["away"] == "answer: refused; try 'inv check'"
+    assert reasons["off"] == "its status in the hosts file is 'offline'"
+    assert "fine" not in reasons

@@ -1,0 +1,249 @@
+"""Runs over several hosts: where they meet, what each runs, and that one's failure stops the rest.
+
+What stands in for torchrun tells how it was called; the real one is in ``test_heavy_torchrun``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ringtasks.client.ssh_client import SSHClient
+from ringtasks.errors import MeetingError, UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.jobs import JobStatus, State
+from ringtasks.jobs.names import pick_all
+from ringtasks.training import rendezvous
+from ringtasks.training.rendezvous import Meeting, Node, find_meeting
+from ringtasks.training.torchrun import commands
+from tests.conftest import Inv
+from tests.support.sshd import Sshd
+from tests.support.training import WriteSettings, await_job, run_of, start_train
+
+MEETING = Meeting("100.64.0.1", 4711, (Node("a", "100.64.0.1", "ts0"), Node("b", "100.64.0.2", "")))
+
+STAND_IN = """
+import os, sys, time
+print("flags", " ".join(sys.argv[1:]), flush=True)
+print("[rank 0]: epoch 1/1 loss=0.5", os.environ.get("GLOO_SOCKET_IFNAME"), flush=True)
+print("[rank 1]: epoch 1/1 loss=0.5", flush=True)
+fate = sys.argv[-1]
+host = "a" if "--rdzv-conf=is_host=true" in sys.argv else "b"
+if fate == "fail-" + host:
+    sys.exit(9)
+if fate != "well":
+    time.sleep(60)
+"""
+
+
+def test_each_host_is_told_where_to_meet_which_address_is_its_own_and_who_keeps_the_store() -> None:
+    first, second = commands("python3 train.py --lr '1 2'", MEETING, "run-1", 8, {})
+
+    start = "python3 -m torch.distributed.run --nnodes='2' --nproc-per-node='8' "
+    store = "--rdzv-backend='c10d' --rdzv-endpoint='100.64.0.1:4711' --rdzv-id='run-1' "
+    end = "--max-restarts='0' --tee='3' train.py --lr '1 2'"
+    assert first.command == (
+        f"{start}{store}--rdzv-conf='is_host=true' --local-addr='100.64.0.1' {end}"
+    )
+    assert second.command == (
+        f"{start}{store}--rdzv-conf='is_host=false' --local-addr='100.64.0.2' {end}"
+    )
+    assert first.env["NCCL_SOCKET_IFNAME"] == first.env["GLOO_SOCKET_IFNAME"] == "ts0"
+    assert "NCCL_SOCKET_IFNAME" not in second.env
+
+
+def test_what_the_run_sets_by_itself_is_left_alone() -> None:
+    first, _ = commands("python t.py", MEETING, "r", 1, {"NCCL_SOCKET_IFNAME": "eth1"})
+
+    assert "NCCL_SOCKET_IFNAME" not in first.env
+    assert first.env["GLOO_SOCKET_IFNAME"] == "ts0"
+
+
+@pytest.mark.parametrize(
+    ("command", "python", "rest"),
+    [
+        ("python train.py", "python", "train.py"),
+        ("python3 -u train.py -x", "python3", "train.py -x"),
+        ("~/venv/bin/python3.11 -m app.train --all", "~/venv/bin/python3.11", "-m app.train --all"),
+        ("torchrun train.py", "python3", "train.py"),
+        ("torchrun --master-port 1 t.py", "python3", "--master-port 1 t.py"),
+    ],
+)
+def test_the_interpreter_is_kept_and_the_program_goes_to_torchrun(
+    command: str, python: str, rest: str
+) -> None:
+    (found, _) = commands(command, MEETING, "r", 1, {})
+
+    assert found.command.startswith(f"{python} -m torch.distributed.run ")
+    assert found.command.endswith(f" --tee='3' {rest}")
+
+
+@pytest.mark.parametrize(
+    "command", ["./train.sh", "python3 -c 'x'", "cd x && python3 t.py", "pythonx"]
+)
+def test_a_command_that_torchrun_cannot_start_is_a_usage_error(command: str) -> None:
+    with pytest.raises(UsageError, match="expected 'python3 FILE …'"):
+        commands(command, MEETING, "r", 1, {})
+
+
+def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
+    make_sshd: Callable[..., Sshd], client_key: Path
+) -> None:
+    servers = {"a": make_sshd(), "b": make_sshd(), "c": make_sshd()}
+    clients = [
+        SSHClient(
+            SSHConfig(
+                server.address, server.port, server.user, str(client_key),
+                name=name, tailscale_ip="127.0.0.9" if name == "a" else None,
+                use_control_master=False,
+            )
+        )
+        for name, server in servers.items()
+    ]  # fmt: skip
+
+    found = find_meeting(clients)
+
+    assert found.address == "127.0.0.9"  # the tailnet's first
+    assert [node.host for node in found.nodes] == ["a", "b", "c"]
+    assert {node.interface for node in found.nodes} == {"lo"}
+    assert found.port > 1023
+    for client in clients:
+        client.close_link()
+
+
+def test_hosts_that_do_not_reach_one_another_are_told_with_what_was_tried(
+    sshd: Sshd, client_key: Path
+) -> None:
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="a")
+    away = SSHConfig("127.0.0.1", 9, name="b", use_control_master=False)
+
+    with SSHClient(config) as first, pytest.raises(MeetingError) as caught:
+        find_meeting([first, SSHClient(away)])
+
+    assert "a: the other hosts do not reach it: b reaches none of " in str(caught.value)
+    assert "put them into one tailnet" in str(caught.value)
+
+
+def test_a_first_host_that_cannot_listen_is_told() -> None:
+    away = SSHConfig("127.0.0.1", 9, name="a", use_control_master=False)
+
+    with pytest.raises(MeetingError, match=r"it cannot listen: .*refused"):
+        find_meeting([SSHClient(away), SSHClient(away)])
+
+
+def test_an_address_at_which_somebody_else_answers_is_none_to_meet_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].send(b"another word")).start()
+        port = str(server.getsockname()[1])
+        command = rendezvous._python(rendezvous._CONNECT, "the word", port, "127.0.0.1")
+        printed = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30, check=True)
+
+    assert printed.stdout == b""
+
+
+def test_the_name_of_a_group_means_its_jobs_that_go_on_or_all_if_none_does() -> None:
+    def job(job_id: str, state: State, group: str | None = "run-1") -> JobStatus:
+        return JobStatus(job_id, f"host-{job_id}", state, name=group, group=group)
+
+    one, two = job("1", State.RUNNING), job("2", State.RUNNING)
+    ended, failed = job("3", State.SUCCEEDED), job("4", State.FAILED)
+    other = job("5", State.RUNNING, None)
+
+    assert pick_all("run-1", [one, two, ended, other]) == [one, two]
+    assert pick_all("run-1", [ended, failed, other]) == [ended, failed]
+    assert pick_all("2", [one, two, other]) == [two]
+    assert pick_all("5", [one, two, other]) == [other]
+
+
+@pytest.fixture
+def two_nodes(
+    make_sshd: Callable[..., Sshd],
+    write_hosts: Callable[..., Path],
+    write_settings: WriteSettings,
+    tmp_path: Path,
+) -> Callable[[str], None]:
+    """Two hosts, and settings for a run over both with the stand-in, which meets its fate."""
+
+    def prepare(fate: str) -> None:
+        servers = {"a": make_sshd(), "b": make_sshd()}
+        write_hosts(**{name: {"ssh_port": server.port} for name, server in servers.items()})
+        write_settings(command=f"python3 train.py {fate}", nodes=2, fetch=[], grace=1)
+        package = tmp_path / "src" / "torch" / "distributed"
+        package.mkdir(parents=True)
+        (package.parent / "__init__.py").touch()
+        (package / "__init__.py").touch()
+        (package / "run.py").write_text(STAND_IN)
+
+    return prepare
+
+
+def test_a_run_over_two_hosts_starts_the_same_program_on_both_and_labels_their_logs(
+    inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path
+) -> None:
+    two_nodes("well")
+
+    done = inv("train")
+
+    assert done.returncode == 0, done.stderr
+    out = done.stdout.decode()
+    flags = dict(re.findall(r"^([ab]): flags (.*)$", out, re.MULTILINE))
+    endpoints = {re.search(r"--rdzv-endpoint=(\S+)", line)[1] for line in flags.values()}  # type: ignore[index]
+    assert len(endpoints) == 1
+    assert "--rdzv-conf=is_host=true" in flags["a"]
+    assert "--rdzv-conf=is_host=false" in flags["b"]
+    assert re.search(r"^a: \[rank 0\]: epoch 1/1 loss=0.5 (lo|e)\w*$", out, re.MULTILINE)
+    logs = [(run_of(tmp_path)[0] / f"attempt-1{n}.log").read_bytes() for n in ("", "-2")]
+    assert [log.count(b"loss=") for log in logs] == [2, 2]
+
+
+@pytest.mark.parametrize("bad", ["a", "b"])
+def test_one_hosts_failure_stops_the_other(
+    inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path, bad: str
+) -> None:
+    two_nodes(f"fail-{bad}")
+
+    done = inv("train")
+    listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
+
+    said = done.stderr.decode()
+    assert done.returncode == 9, said
+    assert f"{bad}: failed (9); stopping the other hosts" in said
+    assert {job["host_id"]: job["state"] for job in listed} == {
+        bad: "failed",
+        "ab".replace(bad, ""): "stopped",
+    }
+
+
+def test_one_stop_by_the_runs_name_frees_every_host(
+    inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path
+) -> None:
+    two_nodes("stay")
+    process = start_train(tmp_path)
+    await_job(tmp_path)
+
+    stopped = inv("stop", run_of(tmp_path)[1]["id"], "--grace", "1")
+    process.communicate(timeout=30)
+    listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
+
+    assert stopped.returncode == 0, stopped.stderr
+    assert [job["state"] for job in listed] == ["stopped", "stopped"]
+    assert process.returncode not in (0, 255)
+
+
+def test_too_few_hosts_for_the_nodes_is_a_usage_error(
+    inv: Inv, write_hosts: Callable[..., Path], write_settings: WriteSettings
+) -> None:
+    write_hosts(box={})
+    write_settings(nodes=2)
+
+    done = inv("train")
+
+    assert done.returncode == 2
+    assert b"only 1 of 2 hosts can take the run" in done.stderr
