@@ -31,6 +31,7 @@ from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, Outcome, SSHHealth
 __all__ = ["HealthStore", "to_json"]
 
 LOCK_TIMEOUT = 5.0  # seconds; a writer holds the lock for about a millisecond
+BUSY_FACTOR = 12  # as many lock timeouts, if other writers are seen to get on meanwhile
 
 _T = TypeVar("_T")
 
@@ -61,7 +62,8 @@ class HealthStore:
 
     :param path: default `config.health_file`, as it is now.
     :param warn: is told of trouble with the file, once a process for each; default: stderr.
-    :param lock_timeout: seconds to wait for other writers, after which the change is dropped.
+    :param lock_timeout: seconds to wait for a writer that does not get on, after which the change
+        is dropped. Writers that do get on are waited for `BUSY_FACTOR` times as long.
     """
 
     def __init__(
@@ -281,10 +283,28 @@ class HealthStore:
         except RuntimeError as error:  # too many of them, or the interpreter is shutting down
             os.close(copy)
             raise StateFileError(str(self.path), f"is locked: {error}") from error
-        waiter.join(self._lock_timeout)
-        if waiter.is_alive():
+        if not self._joined(waiter):
             raise StateFileError(str(self.path), f"was locked for {self._lock_timeout:g} s")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours already, unless that failed
+
+    def _joined(self, waiter: threading.Thread) -> bool:
+        # flock(2) is not fair: it wakes all who wait, and any of them may be next. On a loaded
+        # machine one of fifty writers can be passed over for longer than the limit, which is meant
+        # for a writer that hangs. Each write replaces the file, so others are seen to get on.
+        version = self._version()
+        for _ in range(BUSY_FACTOR):
+            waiter.join(self._lock_timeout)
+            before, version = version, self._version()
+            if not waiter.is_alive() or version == before:
+                break
+        return not waiter.is_alive()
+
+    def _version(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     @contextlib.contextmanager
     def _trouble(self, what: str) -> Iterator[None]:

@@ -448,6 +448,36 @@ def test_a_writer_that_never_lets_go_is_waited_for_only_so_long(
     assert store.get("gpu").total_successes == 2
 
 
+def test_busy_writers_are_waited_for_longer_than_one_that_hangs(
+    path: Path, warnings: list[str]
+) -> None:
+    store = HealthStore(path, warn=warnings.append, lock_timeout=0.2)
+    store.record([reached()])
+
+    def write_under_one_lock() -> None:
+        # To a writer that is passed over, many short locks of others look like this.
+        with (path.parent / ".health.json.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            locked.set()
+            for _ in range(50):
+                path.with_name("draft").write_bytes(path.read_bytes())
+                path.with_name("draft").replace(path)
+                time.sleep(0.02)
+
+    locked = threading.Event()
+    others = threading.Thread(target=write_under_one_lock)
+    others.start()
+    locked.wait()
+    started = time.monotonic()
+
+    store.record([reached()])
+
+    assert time.monotonic() - started > 0.5  # the lock was held for several limits
+    others.join()
+    assert warnings == []
+    assert store.get("gpu").total_successes == 2
+
+
 def test_a_child_forked_while_the_lock_was_held_does_not_keep_it(path: Path) -> None:
     children: list[int] = []
     reader, writer = os.pipe()
