@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from ringtasks import errors
+from ringtasks.common.text import printable
 from ringtasks.errors import (
     ADVICE,
     AmbiguousJobError,
@@ -32,7 +33,7 @@ from ringtasks.errors import (
     UsageError,
 )
 from ringtasks.ssh.banner import NotSSHError
-from ringtasks.ssh.classify import classify, printable
+from ringtasks.ssh.classify import classify
 
 REFUSED = RouteError("box", "direct", Reason.REFUSED, "Connection refused", "192.0.2.1:22", 0.1)
 EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [

@@ -19,11 +19,10 @@ from ringtasks.health.model import Outcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
+from ringtasks.ssh.execution import Execution
 from ringtasks.ssh.inprocess.connection import Connection
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.routes import Route, routes_of
-
-from .execution import Execution
 
 __all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks.exit_status import TIMED_OUT
+from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.link_pool import Report
 from ringtasks.ssh.sftp import CopyError, get, put
 
-from .execution import Ending
 from .result import SSHResult
 
 __all__ = ["Copy"]

@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from ringtasks.common.text import printable
 from ringtasks.errors import UnreachableError, UsageError
-from ringtasks.ssh.classify import printable
 from ringtasks.ssh.link import LinkLostError, Tunnel, TunnelRefusedError
 
 from .ssh_client import SSHClient

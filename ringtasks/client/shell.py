@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from ringtasks.errors import OutcomeUnknownError
-from ringtasks.output.display import write_bytes
+from ringtasks.ssh.execution import pump
 from ringtasks.ssh.link import Exited, Link, LinkLostError, Session
 
-from .execution import pump
 from .terminal import local_terminal, piped_stdin, watch_size
 
 __all__ = ["interact"]
 
 
-def interact(link: Link, host: str) -> int:
-    """Run the login shell until it ends; its exit status.
+def interact(link: Link, host: str, on_output: Callable[[bytes], None]) -> int:
+    """Run the login shell until it ends, and return its exit status.
+
+    :param on_output: gets the output as it comes.
 
     :raises OutcomeUnknownError: the link was lost.
     """
@@ -24,7 +26,7 @@ def interact(link: Link, host: str) -> int:
         try:
             with watch_size(session.resize):
                 _pass_on_stdin(session)
-                return _show_until_exit(session)
+                return _show_until_exit(session, on_output)
         except LinkLostError as error:
             raise OutcomeUnknownError(host, link.route, str(error)) from error
         finally:
@@ -41,10 +43,10 @@ def _pass_on_stdin(session: Session) -> None:
     ).start()
 
 
-def _show_until_exit(session: Session) -> int:
+def _show_until_exit(session: Session, on_output: Callable[[bytes], None]) -> int:
     while True:
         happened = session.receive(None)
         if isinstance(happened, Exited):
             return happened.status
         if happened is not None:
-            write_bytes(1, happened.chunk)
+            on_output(happened.chunk)

@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import MAX_OUTPUT_BYTES, Capture
+from ringtasks.common.text import printable
 from ringtasks.errors import LimitError, OutcomeUnknownError, RouteError, UnreachableError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
-from ringtasks.ssh.classify import printable
+from ringtasks.ssh.execution import Ending, Execution
 from ringtasks.ssh.link import STDOUT, Link, LinkLostError, Terminal
 from ringtasks.ssh.link_pool import LinkKeeper, Report, prepare
-
-from .execution import Ending, Execution
 
 if TYPE_CHECKING:
     from ringtasks.health.model import Outcome, SSHHealth

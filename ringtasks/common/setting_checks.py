@@ -14,6 +14,8 @@ from typing import Any
 
 from ringtasks.errors import UsageError
 
+from .text import near_names
+
 __all__ = [
     "Check",
     "checked",
@@ -37,8 +39,6 @@ def checked(place: str, given: Mapping[Any, Any], known: Mapping[str, Check]) ->
     found = {}
     for name, value in given.items():
         if name not in known:
-            from ringtasks.inventory.hosts_files import near_names
-
             near = near_names(str(name), known)
             meant = f"; did you mean {', '.join(near)}?" if near else ""
             raise UsageError(f"{place}: {name}: is not a setting{meant}")

@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ringtasks.common.text import printable
 from ringtasks.remote.script import path, quote
-from ringtasks.ssh.classify import printable
 
 from .locking import FUNCTIONS as LOCK_FUNCTIONS
 from .records import Kind

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ringtasks.common.text import printable
 from ringtasks.remote.script import quote
-from ringtasks.ssh.classify import printable
 
 __all__ = ["FUNCTIONS", "Held", "Note", "acquire", "holding", "parse_held", "release", "unlock"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ringtasks.ssh.classify import printable
+from ringtasks.common.text import printable
 
 from .records import HostState, parse_state
 

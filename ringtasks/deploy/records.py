@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ringtasks.ssh.classify import printable
+from ringtasks.common.text import printable
 
 from .locking import Held, parse_held
 from .release import is_release

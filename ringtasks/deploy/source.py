@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
-from ringtasks.ssh.classify import printable
 
 __all__ = ["Source", "content_time", "source_of"]
 

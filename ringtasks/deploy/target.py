@@ -18,8 +18,8 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import Capture
 from ringtasks.common.stopping import Stop
+from ringtasks.common.text import printable
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
-from ringtasks.ssh.classify import printable
 from ringtasks.ssh.link import STDOUT
 
 from . import steps

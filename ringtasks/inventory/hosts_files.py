@@ -6,17 +6,17 @@ mapping of host to fields.  Fields that ringtasks does not know are facts, kept 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Inventory",
     "find_host",
     "load_inventory",
-    "near_names",
     "usual_inventory",
 ]
 
@@ -130,11 +129,6 @@ def usual_inventory() -> Inventory | None:
     except InventoryError:
         return None
     return load_inventory()
-
-
-def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Up to three of ``known`` that ``name`` may have been meant to be, best first."""
-    return tuple(difflib.get_close_matches(name, list(known), n=3, cutoff=0.5))
 
 
 def _find(given: str | os.PathLike[str] | None) -> list[Path]:

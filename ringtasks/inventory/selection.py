@@ -11,6 +11,7 @@ import fnmatch
 import re
 from typing import TYPE_CHECKING
 
+from ringtasks.common.text import near_names
 from ringtasks.errors import UnknownHostError, UsageError
 
 if TYPE_CHECKING:
@@ -78,8 +79,6 @@ def _group(group: str, inventory: Inventory) -> set[str]:
     if group == "all":
         return set(inventory.hosts)
     if group not in inventory.groups:
-        from .hosts_files import near_names
-
         near = tuple("@" + name for name in near_names(group, [*inventory.groups, "all"]))
         raise UnknownHostError(f"unknown group '@{group}'", near=near)
     return set(inventory.groups[group])

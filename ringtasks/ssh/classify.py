@@ -10,7 +10,9 @@ import socket
 
 from ringtasks.errors import Reason
 
-__all__ = ["classify", "printable"]
+from .banner import NotSSHError
+
+__all__ = ["classify"]
 
 #: What sshd says to whom it drops (its sshd.c, drop_connection).
 _OVERLOADED = "Exceeded MaxStartups"
@@ -33,8 +35,6 @@ _BY_ERRNO = {
 
 def classify(error: BaseException) -> tuple[Reason, str]:
     """Why a route failed, and the evidence, from what its attempt raised before the log-in."""
-    from .banner import NotSSHError  # `printable` is on the way of every command
-
     evidence = _text(error)
     if isinstance(error, socket.gaierror):
         return Reason.NAME_NOT_FOUND, evidence
@@ -49,12 +49,6 @@ def classify(error: BaseException) -> tuple[Reason, str]:
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno], evidence
     return Reason.KEY_EXCHANGE, evidence
-
-
-def printable(text: str) -> str:
-    """Foreign text on one line, without control characters that a terminal would obey."""
-    folded = " ".join(text.split())
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in folded)
 
 
 def _text(error: BaseException) -> str:

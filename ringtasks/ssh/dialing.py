@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 
 from . import tcp
 from .banner import await_banner
-from .classify import classify, printable
+from .classify import classify
 from .proxies import ProxyProcess, ProxyRefusedError, connect_socks
 from .race import HEAD_START, Race
 from .routes import ProcessProxy, Route, SocksProxy

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError
 from ringtasks.inventory.config import SSHConfig, health_file
 
-from .classify import printable
 from .link import Link, LinkLostError
 
 if TYPE_CHECKING:  # loaded while the host works, see `prepare`

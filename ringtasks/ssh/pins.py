@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.text import printable
 from ringtasks.errors import HostKeyError, Reason, StateFileError, UsageError
 from ringtasks.inventory.config import SSHConfig, known_hosts_file
 
-from .classify import printable
 from .host_keys import HostKey, Pins
 from .known_hosts import REVOKED, Damage, Entries, Entry, known_name, names_of
 

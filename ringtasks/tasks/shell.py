@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from invoke import Context
 
 from .core_flags import ended
@@ -27,8 +29,9 @@ def shell(
     from ringtasks.client.shell import interact
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.config import SSHConfig
+    from ringtasks.output.display import write_bytes
 
     config = SSHConfig.from_host_config(one_host(c, host, inventory))
     with SSHClient(config, transport=transport) as client:
-        status = interact(client.link(), config.id)
+        status = interact(client.link(), config.id, partial(write_bytes, 1))
     return ended(c, status, status, is_commands=True)

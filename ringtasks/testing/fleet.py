@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 
 from ringtasks.client import registry
+from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
 from ringtasks.health.model import Outcome, RouteOutcome, order_routes
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.hosts_files import HostConfig, Inventory, load_inventory, near_names
+from ringtasks.inventory.hosts_files import HostConfig, Inventory, load_inventory
 from ringtasks.ssh.link import Link
 from ringtasks.ssh.link_pool import Note, links_from
 from ringtasks.ssh.routes import Route, only, routes_of

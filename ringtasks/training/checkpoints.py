@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ringtasks import transfer
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.text import printable
 from ringtasks.remote.script import path, quote
-from ringtasks.ssh.classify import printable
 
 from .files import MIRROR, TransferError, checked
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ringtasks.common.text import printable
 from ringtasks.remote.script import path, quote
-from ringtasks.ssh.classify import printable
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient

@@ -17,10 +17,10 @@ from typing import BinaryIO, NamedTuple
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
+from ringtasks.common.text import printable
 from ringtasks.errors import MeetingError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import quote
-from ringtasks.ssh.classify import printable
 from ringtasks.ssh.link import STDOUT
 
 __all__ = ["Meeting", "Node", "find_meeting"]

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.client.result import SSHResult
+from ringtasks.common.text import printable
 from ringtasks.remote.script import quote
-from ringtasks.ssh.classify import printable
 from ringtasks.ssh.link import STDOUT
 
 from .asking import ask

@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
-from ringtasks.ssh.classify import printable
 
 __all__ = ["ignored_paths"]
 

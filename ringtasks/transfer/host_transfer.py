@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.stopping import Stop
+from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ringtasks.remote.paths import word
-from ringtasks.ssh.classify import printable
 
 from .asking import ask
 from .options import Options

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from ringtasks.client.execution import Ending
 from ringtasks.client.result import SSHResult
+from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.link_pool import Report
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.paths import above, name_of, word
 from ringtasks.remote.script import one_line, quote
-from ringtasks.ssh.classify import printable
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 

@@ -25,10 +25,10 @@ from typing import NamedTuple
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.stopping import Stop
+from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.remote.paths import on_host, word
 from ringtasks.remote.script import one_line, quote
-from ringtasks.ssh.classify import printable
 
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ringtasks.client.execution import Ending
 from ringtasks.client.result import SSHResult
 from ringtasks.remote.script import one_line
+from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.link_pool import Report
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import fabric
 import paramiko
 
+from ringtasks.common.text import printable
 from ringtasks.errors import (
     AuthenticationError,
     HostKeyError,
@@ -38,7 +39,7 @@ from ringtasks.health.model import Outcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import Approach, outcome
-from ringtasks.ssh.classify import classify, printable
+from ringtasks.ssh.classify import classify
 from ringtasks.ssh.dialing import Dialled
 from ringtasks.ssh.host_keys import HostKey, Pins, judge
 from ringtasks.ssh.pins import KnownHosts

@@ -19,9 +19,9 @@ from typing import Any
 
 import fabric.runners
 
-from ringtasks.client.execution import MAX_HELLO_BYTES, stop
 from ringtasks.errors import OutcomeUnknownError
 from ringtasks.remote.script import READY_MARK, Script, exec_line, is_variable_name, parse_hello
+from ringtasks.ssh.execution import MAX_HELLO_BYTES, stop
 
 __all__ = ["Remote"]
 

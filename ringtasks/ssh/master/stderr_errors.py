@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 
+from ringtasks.common.text import printable
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
-from ringtasks.ssh.classify import printable
 from ringtasks.ssh.routes import Route
 
 __all__ = ["error_of"]

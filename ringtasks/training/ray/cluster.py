@@ -19,10 +19,10 @@ from ringtasks import jobs
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
+from ringtasks.common.text import printable
 from ringtasks.errors import ClusterError, JobNotStartedError, UsageError
 from ringtasks.jobs import Job, JobStatus, Stopped
 from ringtasks.remote.script import quote
-from ringtasks.ssh.classify import printable
 from ringtasks.training.rendezvous import Meeting, find_meeting
 
 __all__ = ["DASHBOARD_PORT", "Cluster", "find", "up"]

@@ -17,7 +17,8 @@ from typing import BinaryIO, NamedTuple
 
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.script import READY_MARK, Script, exec_line, parse_hello, stop_script
-from ringtasks.ssh.link import (
+
+from .link import (
     STDERR,
     STDOUT,
     Exited,
