@@ -7,15 +7,15 @@ once, so that the next connection need not wait for it.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ringtasks.common.text import printable
 from ringtasks.errors import UnreachableError, UsageError
 from ringtasks.ssh.link import LinkLostError, Tunnel, TunnelRefusedError
+from ringtasks.ssh.tunnels import TunnelListener
 
 from .ssh_client import SSHClient
 
@@ -23,7 +23,6 @@ __all__ = ["Forwarding"]
 
 LOOPBACK = "127.0.0.1"
 
-_CHUNK_BYTES = 64 * 1024
 _WATCH_INTERVAL = 0.5  # seconds between looks at the link
 _REOPEN_DELAYS = (1.0, 30.0)  # seconds between attempts to open it again: the first, the longest
 _REFUSAL_INTERVAL = 10.0  # seconds between telling that nobody listens there
@@ -56,16 +55,16 @@ class Forwarding:
         client.link()
         if local_port is None and client.config.embedded:
             local_port = 0  # its ports are this machine's: the same one would lead to itself
-        self._listener = _listen(port, local_port)
+        self._socket = _listen(port, local_port)
+        self._listener = TunnelListener([self._socket], self._tunnel)
         self._ended = threading.Event()
         self._refused_at = float("-inf")
         self._lock = threading.Lock()
-        self._open: set[socket.socket | Tunnel] = set()
 
     @property
     def local_port(self) -> int:
         """Where it listens, on 127.0.0.1."""
-        port: int = self._listener.getsockname()[1]
+        port: int = self._socket.getsockname()[1]
         return port
 
     def __enter__(self) -> Forwarding:
@@ -76,7 +75,7 @@ class Forwarding:
 
     def serve(self) -> None:
         """Until `close`, or Ctrl-C: pass on connections, and keep the link open."""
-        threading.Thread(target=self._accept, name="ringtasks-forward", daemon=True).start()
+        self._listener.serve()
         delay, longest = _REOPEN_DELAYS
         is_lost = False
         while not self._ended.wait(_WATCH_INTERVAL):
@@ -98,37 +97,7 @@ class Forwarding:
     def close(self) -> None:
         """Listen no more, and end every connection. Safe to repeat."""
         self._ended.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        with self._lock:
-            for end in tuple(self._open):
-                end.close()
-
-    def _accept(self) -> None:
-        while not self._ended.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                if self._ended.wait(_WATCH_INTERVAL):  # else: no descriptor is free, say
-                    return
-                continue
-            threading.Thread(
-                target=self._pass_on, args=(connection,), name="ringtasks-tunnel", daemon=True
-            ).start()
-
-    def _pass_on(self, connection: socket.socket) -> None:
-        with contextlib.closing(connection):
-            tunnel = self._tunnel()
-            if tunnel is None:
-                return
-            with contextlib.closing(tunnel), self._registered(connection, tunnel):
-                back = threading.Thread(
-                    target=_copy, args=(tunnel, connection), name="ringtasks-tunnel", daemon=True
-                )
-                back.start()
-                _copy(connection, tunnel)
-                back.join()
 
     def _tunnel(self) -> Tunnel | None:
         """None where there is none to be had, which was told."""
@@ -155,16 +124,6 @@ class Forwarding:
                 f"{printable(str(error))}; is the program up?"
             )
 
-    @contextlib.contextmanager
-    def _registered(self, *ends: socket.socket | Tunnel) -> Iterator[None]:
-        with self._lock:
-            self._open.update(ends)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._open.difference_update(ends)
-
 
 def _listen(port: int, local_port: int | None) -> socket.socket:
     listener = socket.socket()
@@ -178,18 +137,3 @@ def _listen(port: int, local_port: int | None) -> socket.socket:
             return _listen(port, 0)
         raise UsageError(f"--local-port {local_port}: {error.strerror}") from error
     return listener
-
-
-def _copy(source: socket.socket | Tunnel, sink: socket.socket | Tunnel) -> None:
-    """All that comes, and the end of it.
-
-    Where the other side takes no more, both are ended: nothing that is still to come could arrive.
-    """
-    try:
-        while chunk := source.recv(_CHUNK_BYTES):
-            sink.sendall(chunk)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.close()

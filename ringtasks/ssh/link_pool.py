@@ -25,7 +25,15 @@ if TYPE_CHECKING:  # loaded while the host works, see `prepare`
     from ringtasks.health.model import Outcome, RouteOutcome
     from ringtasks.health.notes import Ledger
 
-__all__ = ["LinkKeeper", "Note", "OpenLink", "Report", "links_from", "prepare"]
+__all__ = [
+    "LinkKeeper",
+    "Note",
+    "OpenLink",
+    "Report",
+    "links_from",
+    "prepare",
+    "substitute_for_links",
+]
 
 #: Is told of each opening: the routes that failed, and the one that works.
 Note = Callable[["Outcome"], None]
@@ -91,7 +99,7 @@ class LinkKeeper:
         self._on_open = on_open
         self._link: Link | None = None
         self._lock = threading.RLock()
-        self._made_with = _substitute()
+        self._made_with = substitute_for_links()
         self._ledger = ledger
         self._health_file = health_file()
         self._store = ledger
@@ -101,7 +109,7 @@ class LinkKeeper:
         """The health file; where links are substituted, the one that is named now."""
         from ringtasks.health.store import HealthStore
 
-        if _substitute() and self._ledger is None:
+        if substitute_for_links() and self._ledger is None:
             return HealthStore()
         if self._store is None:
             self._store = HealthStore(self._health_file)
@@ -134,7 +142,7 @@ class LinkKeeper:
         """Whether the host can be used without a new log-in: by us, or over a control master."""
         if self.current is not None:
             return True
-        if self._made_with or _substitute() or not self.config.use_control_master:
+        if self._made_with or substitute_for_links() or not self.config.use_control_master:
             return False
         from .master.link import MuxLink
 
@@ -150,7 +158,7 @@ class LinkKeeper:
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        open_link = self._made_with or _substitute()
+        open_link = self._made_with or substitute_for_links()
         if open_link is None:
             return _connect(config, self._transport, note, self._ledger)
         return open_link(config, self._transport, note)
@@ -197,7 +205,8 @@ def prepare() -> None:
     from ringtasks.health import store  # noqa: F401
 
 
-def _substitute() -> OpenLink | None:
+def substitute_for_links() -> OpenLink | None:
+    """What opens links instead of the network just now (`links_from`); None: nothing does."""
     return next(reversed(_substitutes), None)
 
 

@@ -15,7 +15,7 @@ from ringtasks.common.cancellation import Cancellation
 
 from .race import Race
 
-__all__ = ["connect", "refuse_taken"]
+__all__ = ["connect", "listen"]
 
 _STREAM = socket.SOCK_STREAM
 _AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo gives it
@@ -34,20 +34,27 @@ def connect(host: str, port: int, deadline: float, cancellation: Cancellation) -
         return race.winner()
 
 
-def refuse_taken(host: str, port: int) -> None:
-    """Return if there can be a listener at every address of ``host``, one of this machine's names.
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets at every address of ``host``, one of this machine's names.
 
-    :raises OSError: there cannot: somebody has the port, or it is root's.
+    :raises OSError: another process has the port, or it is root's.
     """
+    listeners: list[socket.socket] = []
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=_STREAM):
+        listener = socket.socket(family, kind, protocol)
         try:
-            with socket.socket(family, kind, protocol) as probing:
-                probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probing.bind(address)
-                probing.listen()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
         except OSError as error:
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here
-                raise OSError(error.errno, f"{host} port {port}: {error.strerror}") from error
+            listener.close()
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # no IPv6 here
+                continue
+            for opened in listeners:
+                opened.close()
+            raise OSError(error.errno, f"{host} port {port}: {error.strerror}") from error
+        listeners.append(listener)
+    return listeners
 
 
 class _AddressRace:

@@ -143,6 +143,8 @@ def _decode(text: str, separator: str) -> Script | None:
     while found := scanner.take(f"export ([A-Za-z_][A-Za-z0-9_]*)=({_WORD})"):
         env[found.group(1)] = _value(found.group(2))
     command = scanner.take(f"eval ({_WORD})")
+    if not command:
+        command = scanner.take(f'exec "\\${{SHELL:-/bin/sh}}" -c ({_WORD})')
     if not hello or not command or not scanner.is_at_end:
         return None
     return Script(

@@ -1,4 +1,4 @@
-"""The part of ``paramiko.SFTPClient`` that copies need, over a fake host's `Files`.
+"""The part of ``paramiko.SFTPClient`` that copies and Fabric need, over a fake host's `Files`.
 
 Errors are those that Paramiko makes of OpenSSH's answers (sftp-server.c, ``errno_to_portable``):
 FileNotFoundError, PermissionError, and an OSError that says "Failure" for all else.
@@ -7,7 +7,9 @@ FileNotFoundError, PermissionError, and an OSError that says "Failure" for all e
 from __future__ import annotations
 
 import posixpath
+import shutil
 import stat
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from .files import Files, Node, absolute, failure, missing, refused
@@ -146,6 +148,27 @@ class FakeSFTP:
         return FakeFile(self, node, is_appending="a" in mode)
 
     file = open
+
+    def getcwd(self) -> None:
+        """None: there is no ``chdir``."""
+
+    def putfo(self, fl: Any, remotepath: str, *_: Any, **__: Any) -> Attributes:
+        with self.open(remotepath, "w") as there:
+            shutil.copyfileobj(fl, there)
+            return there.stat()
+
+    def put(self, localpath: str, remotepath: str, *_: Any, **__: Any) -> Attributes:
+        with Path(localpath).open("rb") as here:
+            return self.putfo(here, remotepath)
+
+    def getfo(self, remotepath: str, fl: Any, *_: Any, **__: Any) -> int:
+        with self.open(remotepath) as there:
+            shutil.copyfileobj(there, fl)
+            return there.tell()
+
+    def get(self, remotepath: str, localpath: str, *_: Any, **__: Any) -> None:
+        with self.open(remotepath) as there, Path(localpath).open("wb") as here:
+            shutil.copyfileobj(there, here)
 
     def _request(self, kind: Any, *arguments: Any) -> Any:
         """Paramiko's way to OpenSSH's extensions, of which there is none here."""

@@ -25,32 +25,22 @@ from typing import TYPE_CHECKING, Any
 import fabric
 import paramiko
 
-from ringtasks.common.text import printable
-from ringtasks.errors import (
-    AuthenticationError,
-    HostKeyError,
-    Reason,
-    RouteError,
-    StateFileError,
-    UnreachableError,
-    UsageError,
-)
+from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
 from ringtasks.health.model import Outcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import Approach, outcome
-from ringtasks.ssh.classify import classify
 from ringtasks.ssh.dialing import Dialled
-from ringtasks.ssh.host_keys import HostKey, Pins, judge
+from ringtasks.ssh.link_pool import substitute_for_links
 from ringtasks.ssh.pins import KnownHosts
-from ringtasks.ssh.proxies import ProxyProcess
-from ringtasks.ssh.routes import ProcessProxy, Route, routes_of
+from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.stream import Stream
-from ringtasks.ssh.tcp import refuse_taken
+from ringtasks.ssh.tcp import listen
+from ringtasks.ssh.tunnels import TunnelListener, open_tunnel
 
+from .connection_errors import also_paramikos, route_error
 from .connection_values import (
     check_connect_kwargs,
-    expand_tokens,
     given_by,
     key_file_of,
     settle,
@@ -58,13 +48,14 @@ from .connection_values import (
     with_keys,
 )
 from .fabric_settings import fabric_config
+from .gateways import configured_gateway, opener
+from .host_key_policy import PinPolicy
 from .runner import Remote
 from .transport import Transport
 
 if TYPE_CHECKING:
     from ringtasks.ssh.link import Link
     from ringtasks.ssh.master.channel import Sessions
-    from ringtasks.ssh.master.link import MuxLink
 
 __all__ = ["Connection"]
 
@@ -92,7 +83,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _transport_name: str | None = None
     _approach: Approach | None = None
     _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
-    _known_hosts: KnownHosts = None  # type: ignore[assignment]
+    has_fake_link: bool = False
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
     _key_file: Path | None = None
@@ -147,9 +138,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             gateway.keep_in_process()
         self._transport_name = transport
         self._report = report or _record
-        self._known_hosts = KnownHosts()
         self._opening = threading.RLock()
-        self.client.set_missing_host_key_policy(_PinPolicy(self))
+        self.client.set_missing_host_key_policy(PinPolicy(self))
         if approach is not None and (gateway or not _is_same_way(approach.config, self.ssh)):
             approach.abandon()  # ~/.ssh/config knows better
             approach = None
@@ -166,6 +156,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         else:
             super().__setattr__(name, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles of a connection that is not open, as Fabric's can be."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_opening", "_approach")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _opening=threading.RLock())
+
     @property
     def transport_used(self) -> str | None:
         """The route that the connection goes over; None before it was opened."""
@@ -174,26 +171,29 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def open(self) -> Any:
         """Connect by whichever route works, and log in.
 
-        :raises UnreachableError: no route worked; its ``failures`` say why.
+        :raises UnreachableError: no route worked; its ``failures`` say why. It also is the error
+            that Paramiko or the system has for that (`connection_errors`).
         :raises UsageError: no route worked, and one for the caller's own mistake.
         """
         with self._opening:
             if self.is_connected:
                 return None
+            if self._has_foreign_client:
+                return super().open()
             check_connect_kwargs(self.connect_kwargs, self.connect_timeout, self.ssh_config)
             self._follow_changes()
-            if self._open_shared():
-                return None
-            approach, self._approach = self._approach, None
-            if approach is None:
-                approach = Approach(self.ssh, self._transport_name)
             try:
-                result = self._log_in_somewhere(approach)
+                return None if self._open_shared() else self._open_in_process()
             except UnreachableError as error:
-                self._report(outcome(self.ssh.id, None, error.failures))
-                raise
-            self._report(outcome(self.ssh.id, self.transport_used, approach.arrived()))
-            return result
+                raise also_paramikos(error) from error.__cause__
+
+    @property
+    def _has_foreign_client(self) -> bool:
+        """Whether ``client`` was replaced, as ``fabric.testing.MockRemote`` does.
+
+        It knows nothing of what ringtasks asks of Paramiko, and expects what Fabric does.
+        """
+        return not isinstance(self.client, paramiko.SSHClient)
 
     def keep_in_process(self) -> None:
         """Let no control master hold this connection; before it is opened."""
@@ -233,7 +233,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         """One SFTP client, kept until the connection is closed (``paramiko.SFTPClient``)."""
         self.open()
         if self._sftp is None and self._sessions is not None:
-            self._sftp = self._sessions.link.open_sftp()
+            self._sftp = self._sessions.open_sftp()
         return super().sftp()
 
     def shell(self, **options: Any) -> Any:
@@ -252,41 +252,25 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
         :raises OSError: ``local_port`` is taken.
         """
-        refuse_taken(local_host, local_port)  # Fabric would say so at the end, ssh perhaps never
         self.open()
-        if self._sessions is None:
-            with super().forward_local(local_port, remote_port, remote_host, local_host):
-                yield
-            return
-        from ringtasks.ssh.master.wire import Forward
-
-        forward = Forward(local_host, local_port, remote_host, remote_port or local_port)
-        with self._sessions.link.forward(forward):
+        link, port = self.as_link(), remote_port or local_port
+        listener = TunnelListener(
+            listen(local_host, local_port), lambda: open_tunnel(link, remote_host, port)
+        )
+        listener.serve()
+        with contextlib.closing(listener):
             yield
 
     @contextlib.contextmanager
     def forward_remote(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """Inside, a port of the host leads here; as in Fabric, over a connection in process."""
         self.open()
-        with fabric.Connection.forward_remote(self._own_process(), *args, **kwargs):
+        with fabric.Connection.forward_remote(self.in_process(), *args, **kwargs):
             yield
 
     def get_gateway(self) -> Any:
-        """The jump host or ProxyCommand of ``~/.ssh/config``, else of Fabric's configuration.
-
-        A jump host is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b``
-        goes through ``a`` first (ssh_config(5)). ``none`` means that there is none.
-        """
-        hops = self.ssh_config.get("proxyjump")
-        if hops is None:
-            return self.ssh_config.get("proxycommand", self.config.gateway)
-        gateway = None
-        for hop in hops.split(",") if hops != "none" else ():
-            if self.derive_shorthand(hop)["host"] == self.original_host:
-                return None  # the jump host itself, where the setting is for "Host *"
-            gateway = Connection(hop.strip(), config=self.config, gateway=gateway)
-            gateway.keep_in_process()
-        return gateway
+        """The jump host or ProxyCommand that the settings name."""
+        return configured_gateway(self)
 
     def resolve_connect_kwargs(self, connect_kwargs: dict[str, Any] | None) -> dict[str, Any]:
         """The arguments of ``SSHClient.connect``, in a dict of this connection's own.
@@ -314,19 +298,16 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def create_session(self) -> Any:
         """A new channel, opened within ``connect_timeout`` (Fabric waits for an hour)."""
         self.open()
+        if self._has_foreign_client:
+            return super().create_session()
         channel = self.transport.open_session(timeout=self.ssh.connect_timeout)
         if self.forward_agent:
             self._agent_handler = paramiko.agent.AgentRequestHandler(channel)
         return channel
 
     def gateway_opener(self) -> Callable[[str, int, float], Any] | None:
-        """What opens the direct route by way of the jump host; None where there is none."""
-        sock = self.connect_kwargs.get("sock")
-        if sock is not None:
-            return lambda host, port, timeout: sock
-        if not self.gateway:
-            return None
-        return self._start_proxy if isinstance(self.gateway, str) else self._open_through_jump_host
+        """A function that opens the direct route by way of the gateway; None if there is none."""
+        return opener(self)
 
     def close_gateway(self) -> None:
         """Close the connection to the jump host, where there is one."""
@@ -365,19 +346,39 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     def _open_shared(self) -> bool:
         """Open it over a control master; False: it has to be kept in process."""
-        if self._for_master is None:
-            return False
         from ringtasks.ssh.master.channel import Sessions
-        from ringtasks.ssh.master.open import open_link
 
-        link = open_link(self._for_master, self._transport_name, self._report)
+        link = self._shared_link()
         if link is None:
             return False
         self.transport = self._sessions = Sessions(link, self.ssh.connect_timeout)
         self.route = _named(link, self.ssh)
         return True
 
-    def _own_process(self) -> Connection:
+    def _shared_link(self) -> Link | None:
+        substitute = substitute_for_links()
+        self.has_fake_link = substitute is not None
+        if substitute is not None:
+            return substitute(self.ssh, self._transport_name, self._report)
+        if self._for_master is None:
+            return None
+        from ringtasks.ssh.master.open import open_link
+
+        return open_link(self._for_master, self._transport_name, self._report)
+
+    def _open_in_process(self) -> Any:
+        approach, self._approach = self._approach, None
+        if approach is None:
+            approach = Approach(self.ssh, self._transport_name)
+        try:
+            result = self._log_in_somewhere(approach)
+        except UnreachableError as error:
+            self._report(outcome(self.ssh.id, None, error.failures))
+            raise
+        self._report(outcome(self.ssh.id, self.transport_used, approach.arrived()))
+        return result
+
+    def in_process(self) -> Connection:
         """This connection, or one like it, over Paramiko."""
         if self._sessions is None:
             return self
@@ -402,7 +403,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def _remote_runner(self) -> Any:
         """A runner of the user's own class, if the configuration names one; else ours."""
         runner = self.config.runners.remote
-        if runner is fabric.runners.Remote:
+        if runner is fabric.runners.Remote and not self._has_foreign_client:
             runner = Remote
         return runner(context=self, inline_env=self.inline_ssh_env)
 
@@ -431,7 +432,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             dialled.stream.close()
             if is_mistake or isinstance(error, UsageError | StateFileError):
                 raise
-            raise self._route_error(error, dialled.route, time.monotonic() - started) from error
+            elapsed = time.monotonic() - started
+            raise route_error(error, self.ssh, dialled.route, elapsed) from error
         if isinstance(self.transport, Transport):
             self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
         return result
@@ -444,7 +446,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     @contextlib.contextmanager
     def _connecting_over(self, stream: Stream, timeout: float) -> Iterator[None]:
         """Inside, Fabric's ``open`` finds all that it is to hand to Paramiko."""
-        pins = self._known_hosts.pins(self.ssh)
+        pins = KnownHosts().pins(self.ssh)
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
             return Transport(sock, pins, **options)
@@ -463,77 +465,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         finally:
             self.connect_kwargs, self.connect_timeout = given
 
-    def _start_proxy(self, host: str, port: int, timeout: float) -> Any:
-        command = expand_tokens(
-            self.gateway, h=host, p=str(port), r=self.user, n=self.original_host
-        )
-        # As ssh does it (sshconnect.c, ssh_proxy_connect).
-        shell = os.environ.get("SHELL") or "/bin/sh"
-        return ProxyProcess(ProcessProxy((shell, "-c", f"exec {command}")), os.environ)
 
-    def _open_through_jump_host(self, host: str, port: int, timeout: float) -> Any:
-        self.gateway.open()
-        return self.gateway.transport.open_channel(
-            "direct-tcpip", (host, port), ("", 0), timeout=timeout
-        )
-
-    def _route_error(self, error: Exception, route: Route, elapsed: float) -> RouteError:
-        """What Paramiko raised during the log-in, as our own error."""
-        if isinstance(error, HostKeyError):  # it was raised where the route is not known
-            error.route, error.address, error.elapsed = route.name, route.address, elapsed
-            return error
-        at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
-        if isinstance(error, paramiko.AuthenticationException):
-            user = f"user {self.user}: {printable(str(error))}"
-            return AuthenticationError(
-                self.ssh.id, reason=Reason.AUTHENTICATION, evidence=user, **at
-            )
-        reason, evidence = classify(error)
-        return RouteError(self.ssh.id, reason=reason, evidence=printable(evidence), **at)
-
-
-def _named(link: MuxLink, ssh: SSHConfig) -> Route:
+def _named(link: Link, ssh: SSHConfig) -> Route:
     """The route that a master holds: another one by now, perhaps, than its host's settings say."""
     for route in routes_of(ssh, os.environ):
         if route.name == link.route:
             return route
     return Route(link.route, ssh.host or ssh.id, ssh.port)
-
-
-class _PinPolicy(paramiko.MissingHostKeyPolicy):
-    """Asked by Paramiko about every key, since its own table of known hosts stays empty."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
-        ssh, known_hosts = self._connection.ssh, self._connection._known_hosts
-        offered = HostKey(key.get_name(), key.get_base64())
-        pins = known_hosts.pins(ssh)
-        verdict = judge(offered, pins, is_ephemeral=ssh.is_ephemeral)
-        if verdict.is_new and not known_hosts.pin(ssh, offered):
-            pins = known_hosts.pins(ssh)  # pinned by somebody else, a moment ago
-            verdict = judge(offered, pins)
-        if not verdict.is_trusted:
-            raise _changed_key(ssh, known_hosts, offered, pins)
-
-
-def _changed_key(
-    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, pins: Pins
-) -> HostKeyError:
-    if ssh.ssh_host_key:
-        place = "ssh_host_key in the hosts file"
-    else:
-        place = f"{known_hosts.path} (remove the line of {ssh.id!r})"
-    pinned = ", ".join(str(pin) for pin in pins.keys)
-    why = "WHICH IS REVOKED" if offered in pins.revoked else f"PINNED IS {pinned}"
-    return HostKeyError(
-        ssh.id,
-        route="",
-        reason=Reason.HOST_KEY,
-        evidence=f"IT SHOWED {offered}, {why}: this may be an impostor",
-        advice=f"if the box was rebuilt, update {place}",
-    )
 
 
 def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:

@@ -47,9 +47,20 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         self._is_over_time = False
         self._has_stopped = threading.Event()
 
+    def run(self, command: str, **kwargs: Any) -> Any:
+        is_stdin_free = kwargs.get("in_stream") is None and not self.context.config.run.in_stream
+        if self.context.has_fake_link and is_stdin_free:
+            kwargs["in_stream"] = False  # pytest's stdin refuses to be read
+        return super().run(command, **kwargs)
+
     def start(
         self, command: str, shell: str, env: dict[str, Any], timeout: float | None = None
     ) -> None:
+        self._start(command, shell, env, timeout)
+        if self.context.has_fake_link and self.streams["in"] is False:
+            self.channel.shutdown_write()  # a fake host answers when it has all of the input
+
+    def _start(self, command: str, shell: str, env: dict[str, Any], timeout: float | None) -> None:
         may_be_ended = self.opts["timeout"] is not None or self._asynchronous
         if not env and not may_be_ended:
             self._early = None

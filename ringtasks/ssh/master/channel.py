@@ -6,8 +6,10 @@ reads the two streams from two threads, and asks a third time whether the comman
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -25,10 +27,11 @@ from ringtasks.ssh.link import (
 )
 
 if TYPE_CHECKING:
-    from .link import MuxLink
+    from ..link import Link
 
 __all__ = ["Channel", "Sessions"]
 
+_CONNECT_FAILED = 2  # RFC 4254 section 5.1: what sshd answers beyond MaxSessions
 #: Bytes of one stream that wait to be read; then the program waits.
 _LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -39,7 +42,7 @@ class Sessions:
     :param timeout: seconds for a session to open, also where the host has no room for it yet.
     """
 
-    def __init__(self, link: MuxLink, timeout: float) -> None:
+    def __init__(self, link: Link, timeout: float) -> None:
         self.link = link
         self._timeout = timeout
 
@@ -52,11 +55,16 @@ class Sessions:
         """A channel; the session is asked for when it is known what it is to run."""
         return Channel(self.link, timeout or self._timeout)
 
+    def open_sftp(self) -> Any:
+        """:raises SSHException: the host offers no SFTP, or opens no more sessions."""
+        with _in_paramikos_words():
+            return self.link.open_sftp()
+
 
 class Channel:
     """The part of ``paramiko.Channel`` that Fabric's runners use."""
 
-    def __init__(self, link: MuxLink, timeout: float) -> None:
+    def __init__(self, link: Link, timeout: float) -> None:
         self._link = link
         self._open_timeout = timeout
         self._read_timeout: float | None = None
@@ -76,6 +84,9 @@ class Channel:
         """Nothing is passed on: a master sends what its ``SendEnv`` names, which is nothing."""
 
     def exec_command(self, command: str) -> None:
+        """:raises ChannelException: the host opens no more sessions.
+        :raises SSHException: the link is gone; the command has not started.
+        """
         self._start(command)
 
     def invoke_shell(self) -> None:
@@ -125,7 +136,9 @@ class Channel:
         self._end()
 
     def _start(self, command: str | None) -> None:
-        self._session = session = _open(self._link, command, self._terminal, self._open_timeout)
+        with _in_paramikos_words():
+            session = _open(self._link, command, self._terminal, self._open_timeout)
+        self._session = session
         threading.Thread(
             target=self._pump, args=(session,), name="ringtasks-channel", daemon=True
         ).start()
@@ -173,7 +186,18 @@ class Channel:
         self._has_ended.set()
 
 
-def _open(link: MuxLink, command: str | None, terminal: Any, timeout: float) -> Session:
+@contextlib.contextmanager
+def _in_paramikos_words() -> Iterator[None]:
+    """Errors of the link as those that Fabric's users know."""
+    try:
+        yield
+    except SessionRefusedError as error:
+        raise paramiko.ChannelException(_CONNECT_FAILED, str(error)) from error
+    except LinkLostError as error:
+        raise paramiko.SSHException(str(error)) from error
+
+
+def _open(link: Link, command: str | None, terminal: Any, timeout: float) -> Session:
     """A session, as soon as the host has room for one."""
     deadline = time.monotonic() + timeout
     while True:

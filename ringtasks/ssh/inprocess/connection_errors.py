@@ -1,0 +1,114 @@
+"""What a Connection raises when it cannot be opened: each error also is the one Fabric users catch.
+
+Paramiko and the system have a type for most of what fails on the way to a host.  `also_paramikos`
+gives an `UnreachableError` the type that plain Fabric would have raised, in addition to its own, so
+that handlers written for Fabric go on working.  If several routes failed in different ways, the one
+that came furthest counts: it says most about the host.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import paramiko
+from paramiko.ssh_exception import NoValidConnectionsError
+
+from ringtasks.common.text import printable
+from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError, UnreachableError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.classify import classify
+from ringtasks.ssh.routes import Route
+
+__all__ = [
+    "BadHostKeyError",
+    "ConnectTimedOutError",
+    "HostNotFoundError",
+    "LogInRefusedError",
+    "NegotiationError",
+    "NoConnectionError",
+    "also_paramikos",
+    "route_error",
+]
+
+
+class LogInRefusedError(UnreachableError, paramiko.AuthenticationException):
+    """The host is there and refuses the log-in."""
+
+
+class BadHostKeyError(UnreachableError, paramiko.BadHostKeyException):
+    """The host did not show its pinned key. The keys are in the evidence, not in ``key``."""
+
+    def __init__(self, host: str, failures: tuple[RouteError, ...] = ()) -> None:
+        super().__init__(host, failures)
+        self.hostname = host
+
+
+class NegotiationError(UnreachableError, paramiko.SSHException):
+    """Something answered, and there was no log-in: no SSH banner, no common algorithm, a reset."""
+
+
+class ConnectTimedOutError(UnreachableError, TimeoutError):
+    """The address does not answer in time."""
+
+
+class NoConnectionError(UnreachableError, NoValidConnectionsError):  # type: ignore[misc]  # both pickle themselves; ours comes first
+    """The address refuses connections, or there is no way to it."""
+
+    @property
+    def errors(self) -> Mapping[tuple[str, int] | tuple[str, int, int, int], Exception]:  # type: ignore[override]  # an attribute there, which pickling would have to keep
+        """As ``NoValidConnectionsError`` has it: address and port to the error."""
+        return {_address(failure.address): failure for failure in self.failures}
+
+
+class HostNotFoundError(UnreachableError, socket.gaierror):
+    """The name of the host is not known."""
+
+
+#: The errors, from the failure that came furthest to the one that did not get to a machine at all.
+_BY_REASON: dict[type[UnreachableError], tuple[Reason, ...]] = {
+    LogInRefusedError: (Reason.AUTHENTICATION,),
+    BadHostKeyError: (Reason.HOST_KEY,),
+    NegotiationError: (
+        Reason.KEY_EXCHANGE,
+        Reason.LINK_LOST,
+        Reason.OVERLOADED,
+        Reason.RESET,
+        Reason.NOT_SSH,
+        Reason.SILENT,
+        Reason.JUMP_FAILED,
+        Reason.PROXY_FAILED,
+    ),
+    ConnectTimedOutError: (Reason.TIMED_OUT, Reason.OVERTAKEN),
+    NoConnectionError: (Reason.REFUSED, Reason.NO_ROUTE, Reason.PROXY_MISSING),
+    HostNotFoundError: (Reason.NAME_NOT_FOUND,),
+}
+
+
+def also_paramikos(error: UnreachableError) -> UnreachableError:
+    """The same error, as the type that Paramiko or the system has for it."""
+    reasons = {failure.reason for failure in error.failures}
+    for kind, own in _BY_REASON.items():
+        if reasons.intersection(own):
+            return kind(error.host, error.failures)
+    return error
+
+
+def route_error(error: Exception, ssh: SSHConfig, route: Route, elapsed: float) -> RouteError:
+    """What Paramiko raised during the log-in, as our own error."""
+    if isinstance(error, HostKeyError):  # it was raised where the route is not known
+        error.route, error.address, error.elapsed = route.name, route.address, elapsed
+        return error
+    at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
+    if isinstance(error, paramiko.AuthenticationException):
+        evidence = f"user {ssh.user}: {printable(str(error))}"
+        return AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
+    reason, evidence = classify(error)
+    return RouteError(ssh.id, reason=reason, evidence=printable(evidence), **at)
+
+
+def _address(text: str) -> tuple[str, int]:
+    """The parts of `Route.address`; a tunnel's name has no port."""
+    host, _, port = text.rpartition(":")
+    return (host.strip("[]"), int(port)) if port.isdigit() else (text, 0)

@@ -1,0 +1,70 @@
+"""The way of a Connection's direct route if it is not plain TCP: a jump host, or a ProxyCommand.
+
+Fabric's ``gateway`` is either of both (a Connection, or a command).  The command runs as ssh runs
+its ProxyCommand (ssh_config(5); ``sshconnect.c``, ``ssh_proxy_connect``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ringtasks.ssh.proxies import ProxyProcess
+from ringtasks.ssh.routes import ProcessProxy
+
+from .connection_values import expand_tokens
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["configured_gateway", "opener"]
+
+
+def configured_gateway(connection: Connection) -> Any:
+    """The jump host or ProxyCommand of ``~/.ssh/config``, else of Fabric's configuration.
+
+    A jump host is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b`` goes
+    through ``a`` first (ssh_config(5)). ``none`` means that there is none.
+    """
+    from .connection import Connection
+
+    hops = connection.ssh_config.get("proxyjump")
+    if hops is None:
+        return connection.ssh_config.get("proxycommand", connection.config.gateway)
+    gateway = None
+    for hop in hops.split(",") if hops != "none" else ():
+        if connection.derive_shorthand(hop)["host"] == connection.original_host:
+            return None  # the jump host itself, if the setting is for "Host *"
+        gateway = Connection(hop.strip(), config=connection.config, gateway=gateway)
+        gateway.keep_in_process()
+    return gateway
+
+
+def opener(connection: Connection) -> Callable[[str, int, float], Any] | None:
+    """A function that opens the direct route, given host, port and seconds; None: plain TCP."""
+    sock = connection.connect_kwargs.get("sock")
+    if sock is not None:
+        return lambda host, port, timeout: sock
+    gateway = connection.gateway
+    if not gateway:
+        return None
+    if isinstance(gateway, str):
+        names = {"r": connection.user, "n": connection.original_host}
+        return lambda host, port, timeout: _started(gateway, h=host, p=str(port), **names)
+    return lambda host, port, timeout: _through(gateway, host, port, timeout)
+
+
+def _started(command: str, **values: str) -> ProxyProcess:
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    line = f"exec {expand_tokens(command, **values)}"
+    return ProxyProcess(ProcessProxy((shell, "-c", line)), os.environ)
+
+
+def _through(gateway: Any, host: str, port: int, timeout: float) -> Any:
+    from .connection import Connection
+
+    gateway.open()
+    if isinstance(gateway, Connection):
+        gateway = gateway.in_process()  # a control master opens no channel for Paramiko
+    return gateway.transport.open_channel("direct-tcpip", (host, port), ("", 0), timeout=timeout)

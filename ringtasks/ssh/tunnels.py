@@ -1,0 +1,115 @@
+"""Listening sockets of this machine, and a tunnel through a link for each connection to them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from .link import Link, LinkLostError, Tunnel, TunnelRefusedError
+
+__all__ = ["TunnelListener", "open_tunnel"]
+
+_log = logging.getLogger("ringtasks")
+
+_CHUNK_BYTES = 64 * 1024
+_RETRY_DELAY = 0.5  # seconds before accepting again after a failure: no descriptor is free, say
+
+
+class TunnelListener:
+    """Passes on the connections to some listening sockets, from `serve` until `close`.
+
+    :param listeners: the sockets, which are closed with it.
+    :param open_tunnel: called for each connection, in a thread of its own. None: there is no tunnel
+        to be had, and the connection is closed.
+    """
+
+    def __init__(
+        self, listeners: Sequence[socket.socket], open_tunnel: Callable[[], Tunnel | None]
+    ) -> None:
+        self._listeners, self._open_tunnel = tuple(listeners), open_tunnel
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[socket.socket | Tunnel] = set()
+
+    def serve(self) -> None:
+        """Accept connections, in threads of its own."""
+        for listener in self._listeners:
+            threading.Thread(
+                target=self._accept, args=(listener,), name="ringtasks-forward", daemon=True
+            ).start()
+
+    def close(self) -> None:
+        """Listen no more, and end every connection. Safe to repeat."""
+        self._ended.set()
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in accept
+            listener.close()
+        with self._lock:
+            for end in tuple(self._open):
+                end.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._ended.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                if self._ended.wait(_RETRY_DELAY):
+                    return
+                continue
+            threading.Thread(
+                target=self._pass_on, args=(connection,), name="ringtasks-tunnel", daemon=True
+            ).start()
+
+    def _pass_on(self, connection: socket.socket) -> None:
+        with contextlib.closing(connection):
+            tunnel = self._open_tunnel()
+            if tunnel is None:
+                return
+            with contextlib.closing(tunnel), self._registered(connection, tunnel):
+                back = threading.Thread(
+                    target=_copy, args=(tunnel, connection), name="ringtasks-tunnel", daemon=True
+                )
+                back.start()
+                _copy(connection, tunnel)
+                back.join()
+
+    @contextlib.contextmanager
+    def _registered(self, *ends: socket.socket | Tunnel) -> Iterator[None]:
+        with self._lock:
+            self._open.update(ends)
+        try:
+            if self._ended.is_set():  # `close` did not see them
+                for end in ends:
+                    end.close()
+            yield
+        finally:
+            with self._lock:
+                self._open.difference_update(ends)
+
+
+def open_tunnel(link: Link, host: str, port: int) -> Tunnel | None:
+    """A tunnel for `TunnelListener`; a failure is logged, as ssh does with its forwardings."""
+    try:
+        return link.open_tunnel(host, port)
+    except (TunnelRefusedError, LinkLostError) as error:
+        _log.warning("a connection to %s port %s was not passed on: %s", host, port, error)
+        return None
+
+
+def _copy(source: socket.socket | Tunnel, sink: socket.socket | Tunnel) -> None:
+    """All that comes, and the end of it.
+
+    If the other side takes no more, both are ended: nothing that is still to come could arrive.
+    """
+    try:
+        while chunk := source.recv(_CHUNK_BYTES):
+            sink.sendall(chunk)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.close()

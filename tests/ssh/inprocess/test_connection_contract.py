@@ -1,0 +1,231 @@
+"""What Fabric's users may expect of a Connection beside running commands."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fabric
+import paramiko
+import pytest
+from fabric.testing.base import Command, MockRemote, Session
+from paramiko.ssh_exception import NoValidConnectionsError
+
+from ringtasks import Connection, SSHConfig
+from ringtasks.errors import UnreachableError
+from ringtasks.ssh.host_keys import HostKey
+from ringtasks.ssh.pins import KnownHosts
+from ringtasks.testing import FakeFleet
+from tests.support.faulty import Refusing, Silent
+from tests.support.sshd import Sshd, make_key
+
+MakeConfig = Callable[..., SSHConfig]
+
+
+@pytest.fixture
+def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
+    return SSHConfig(
+        sshd.address, sshd.port, sshd.user, str(client_key), name="box",
+        use_control_master=use_control_master,
+    )  # fmt: skip
+
+
+def changed(config: SSHConfig, **fields: Any) -> SSHConfig:
+    return SSHConfig(**{**config.__dict__, **fields})
+
+
+def test_a_refused_log_in_is_paramikos_error_too(config: SSHConfig, tmp_path: Path) -> None:
+    stranger = changed(config, key_path=str(make_key(tmp_path / "stranger")))
+
+    with pytest.raises(paramiko.AuthenticationException) as caught:
+        Connection(stranger).open()
+
+    assert isinstance(caught.value, UnreachableError)
+    assert pickle.loads(pickle.dumps(caught.value)).failures[0].reason == "authentication refused"
+
+
+def test_a_refused_connection_is_paramikos_error_too(config: SSHConfig) -> None:
+    with Refusing() as refusing, pytest.raises(NoValidConnectionsError) as caught:
+        Connection(changed(config, host=refusing.address, port=refusing.port)).open()
+
+    assert list(caught.value.errors) == [(refusing.address, refusing.port)]
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), UnreachableError)
+
+
+def test_an_unknown_name_is_the_systems_error_too(config: SSHConfig) -> None:
+    with pytest.raises(socket.gaierror):
+        Connection(changed(config, host="no-such-host.invalid")).open()
+
+
+def test_a_silent_server_is_paramikos_error_too(config: SSHConfig) -> None:
+    with Silent() as silent, pytest.raises(paramiko.SSHException):
+        Connection(
+            changed(config, host=silent.address, port=silent.port), connect_timeout=0.5
+        ).open()
+
+
+def test_a_changed_host_key_is_paramikos_error_too(config: SSHConfig, make_sshd: Any) -> None:
+    other = make_sshd()
+    KnownHosts().pin(config, HostKey.parse(other.host_public_key))
+
+    with pytest.raises(paramiko.BadHostKeyException) as caught:
+        Connection(config).open()
+
+    assert caught.value.hostname == "box"
+
+
+def test_a_host_without_room_for_a_session_raises_paramikos_error(
+    config: SSHConfig, make_sshd: Callable[..., Sshd]
+) -> None:
+    server = make_sshd(config=["MaxSessions 0"])
+
+    with (
+        Connection(changed(config, port=server.port, connect_timeout=3)) as connection,
+        pytest.raises(paramiko.ChannelException),
+    ):
+        connection.run("true", hide=True)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))]
+)
+def test_copies_of_a_connection_work(config: SSHConfig, duplicate: Callable[[Any], Any]) -> None:
+    twin = duplicate(Connection(config))
+
+    with twin:
+        assert twin.run("echo hi", hide=True).stdout == "hi\n"
+
+
+def test_the_callers_config_is_not_changed(config: SSHConfig) -> None:
+    settings = fabric.Config(overrides={"connect_kwargs": {"allow_agent": False}})
+    before = copy.deepcopy(dict(settings))
+    given = {"look_for_keys": False}
+
+    with Connection(config, config=settings, connect_kwargs=given) as connection:
+        connection.run("true", hide=True, env={"A": "1"})
+
+    assert dict(settings) == before
+    assert given == {"look_for_keys": False}
+    assert settings.runners.remote is fabric.runners.Remote
+    assert connection.config is settings
+
+
+def test_a_runner_of_the_users_own_runs_the_command(config: SSHConfig) -> None:
+    class Own(fabric.runners.Remote):  # type: ignore[misc]
+        def start(self, command: str, *args: Any, **kwargs: Any) -> None:
+            super().start(f"echo own; {command}", *args, **kwargs)
+
+    settings = fabric.Config(overrides={"runners": {"remote": Own}})
+    with Connection(config, config=settings) as connection:
+        assert connection.run("echo hi", hide=True).stdout == "own\nhi\n"
+
+
+@pytest.mark.parametrize("given", [{"keyfile": "x"}, {"key_filenam": []}, {"pkey": "no key"}])
+def test_a_mistake_in_connect_kwargs_is_a_type_or_attribute_error(
+    config: SSHConfig, given: dict[str, Any]
+) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        Connection(config, connect_kwargs=given).open()
+
+
+@pytest.mark.parametrize("name", ["hostname", "port", "username"])
+def test_what_has_an_argument_of_its_own_is_refused_in_connect_kwargs(
+    config: SSHConfig, name: str
+) -> None:
+    with pytest.raises(ValueError, match=name):
+        Connection(config, connect_kwargs={name: "x"}).open()
+
+
+def test_a_key_file_that_was_named_and_is_not_there_is_told(config: SSHConfig) -> None:
+    with pytest.raises(FileNotFoundError, match="/no/such/key"):
+        Connection(config, connect_kwargs={"key_filename": "/no/such/key"}).open()
+
+
+def test_user_and_port_are_given_once() -> None:
+    for arguments in ({"user": "bob"}, {"port": 22}):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            Connection("alice@127.0.0.1:2222", **arguments)
+    with pytest.raises(ValueError, match="port"):
+        Connection("[::1]:22", port=22)
+
+
+def test_an_explicit_port_22_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = fabric.Config(overrides={"port": 2222})
+
+    assert Connection("127.0.0.1", config=settings).port == 2222
+    assert Connection("127.0.0.1", port=22, config=settings).port == 22
+    assert Connection("127.0.0.1:22", config=settings).port == 22
+
+
+def test_the_key_file_of_a_host_is_in_connect_kwargs(config: SSHConfig, client_key: Path) -> None:
+    with Connection(config) as connection:
+        connection.run("true", hide=True)
+
+        assert connection.connect_kwargs["key_filename"] == [str(client_key)]
+
+
+def test_values_changed_before_opening_are_used(config: SSHConfig) -> None:
+    connection = Connection(changed(config, user="nobody-of-that-name"))
+    connection.user = config.user
+
+    with connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+
+
+def test_a_local_port_listens_on_entry(config: SSHConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as far, Connection(config) as connection:
+        connection.open()
+        for _ in range(10):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            with connection.forward_local(port, far.getsockname()[1], "127.0.0.1"):
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+
+
+def test_fabrics_mock_remote_serves_a_connection() -> None:
+    with MockRemote() as remote:
+        remote.expect_sessions(
+            Session(
+                "host", user="me", commands=[Command("whoami", out=b"me"), Command("false", exit=1)]
+            )
+        )
+        connection = Connection("me@host")
+
+        assert connection.run("whoami", hide=True, in_stream=False).stdout == "me"
+        assert connection.run("false", hide=True, in_stream=False, warn=True).exited == 1
+
+
+def test_a_fake_fleet_serves_a_connection(ringtasks_fleet: FakeFleet) -> None:
+    host = ringtasks_fleet.add("gpu1")
+    host.on("nvidia-smi*", stdout="H100\n")
+    host.on("false", returncode=1)
+
+    with Connection("gpu1") as connection:
+        assert connection.run("nvidia-smi -L", hide=True).stdout == "H100\n"
+        assert connection.run("nvidia-smi", hide=True, env={"A": "1"}).stdout == "H100\n"
+        assert connection.run("false", hide=True, warn=True, timeout=5).exited == 1
+
+    assert host.commands == ["nvidia-smi -L", "nvidia-smi", "false"]
+    assert host.calls[1].env == {"A": "1"}
+
+
+def test_files_go_to_a_fake_host_and_back(ringtasks_fleet: FakeFleet, tmp_path: Path) -> None:
+    host = ringtasks_fleet.add("gpu1")
+    (tmp_path / "sent").write_text("text")
+
+    with Connection("gpu1") as connection:
+        connection.put(str(tmp_path / "sent"), "there")
+        connection.get("there", str(tmp_path / "back"))
+
+    assert (tmp_path / "back").read_text() == "text"
+    assert host.files["~/there"] == b"text"
+
+
+def test_a_host_that_is_not_in_the_fake_fleet_is_unreachable(ringtasks_fleet: FakeFleet) -> None:
+    with pytest.raises(UnreachableError, match="not in the fake fleet"):
+        Connection("elsewhere").open()
