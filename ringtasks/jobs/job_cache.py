@@ -23,7 +23,7 @@ from .states import JobStatus, State
 __all__ = ["last_seen", "remember"]
 
 _VERSION = 1
-_FIELDS = ("id", "name", "command", "pid", "started_at", "log_file", "cwd", "by", "gpus")
+_FIELDS = ("id", "name", "command", "pid", "started_at", "log_file", "cwd", "by", "gpus", "group")
 
 
 def remember(host_id: str, jobs: Iterable[JobStatus]) -> None:
@@ -53,7 +53,7 @@ def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
 
 
 def _unknown(host_id: str, fields: dict[str, object], at: float, reason: str) -> JobStatus:
-    known = {name: fields[name] for name in _FIELDS if fields[name] is not None}
+    known = {name: fields[name] for name in _FIELDS if fields.get(name) is not None}
     status = JobStatus(host_id=host_id, state=State.UNKNOWN, **known)  # type: ignore[arg-type]  # JSON
     return replace(status, gpus=tuple(status.gpus), since=float(at), reason=reason)
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Context
+from invoke import Context, Exit
 
 from ringtasks.client.terminal import terminable
 from ringtasks.errors import UsageError
+from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
 
 from .core_flags import ended
@@ -19,12 +20,12 @@ from .options import HOST_HELP, INVENTORY_HELP, number, selected, task
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.jobs import Stopped
-    from ringtasks.training.ray.cluster import Cluster
+    from ringtasks.training.ray import Ended, Member, Standing
 
 __all__ = ["down", "status", "submit", "up"]
 
 NAME_HELP = "the cluster's name (default: ray)"
+_LAST_PORT = 65535
 VENV_HELP = "virtual environment on the hosts (default: each host's venv_activate)"
 
 
@@ -33,7 +34,9 @@ VENV_HELP = "virtual environment on the hosts (default: each host's venv_activat
         "host": HOST_HELP + "; the first is the head",
         "name": NAME_HELP,
         "venv": VENV_HELP,
-        "dashboard-port": "the dashboard's and job API's port on the head's loopback",
+        "port": "the port of the head's store (default: a free one)",
+        "dashboard-port": "the dashboard's and job API's port on the head's loopback "
+        "(default: 8265, or another one if that is in use)",
         "options": "more for 'ray start' on each host: '--num-gpus=1'",
         "inventory": INVENTORY_HELP,
     }
@@ -43,23 +46,34 @@ def up(
     host: str | None = None,
     name: str = "ray",
     venv: str | None = None,
-    dashboard_port: str | int = "8265",
+    port: str | int | None = None,
+    dashboard_port: str | int | None = None,
     options: str = "",
     inventory: str | None = None,
-) -> Cluster:
+) -> list[Member]:
     """Bring up a Ray cluster over hosts, and wait until all have joined."""
-    from ringtasks.training.ray import cluster as raycluster
+    from ringtasks.training import ray
 
     clients = _clients(c, host, inventory, venv)
-    port = int(number("--dashboard-port", dashboard_port, at_least=1, whole=True) or 0)
     with terminable():
-        cluster = raycluster.up(
-            clients, _checked(name), dashboard_port=port, options=options, tell=display.say
-        )
-    head = cluster.head.config.id
-    display.say(f"{len(cluster.nodes)} nodes are up; 'inv ray.submit --cmd …' runs something")
-    display.say(f"the dashboard: 'inv forward --host {head} --port {cluster.dashboard_port}'")
-    return cluster
+        try:
+            members = ray.up(
+                clients,
+                _checked(name),
+                port=_port("--port", port) or 0,
+                dashboard_port=_port("--dashboard-port", dashboard_port),
+                options=options,
+                tell=display.say,
+            )
+        except KeyboardInterrupt:
+            display.say("interrupted: the cluster was not brought up")
+            raise Exit(code=INTERRUPTED) from None
+    head = members[0]
+    display.say(f"{len(members)} nodes are up; 'inv ray.submit --cmd …' runs something")
+    if head.start is not None:
+        port_there = head.start.dashboard_port
+        display.say(f"the dashboard: 'inv forward --host {head.host} --port {port_there}'")
+    return members
 
 
 @task(help={"host": HOST_HELP, "name": NAME_HELP, "venv": VENV_HELP, "inventory": INVENTORY_HELP})
@@ -69,22 +83,26 @@ def status(
     name: str = "ray",
     venv: str | None = None,
     inventory: str | None = None,
-) -> Cluster:
+) -> Standing:
     """Show the nodes of a Ray cluster, and what Ray says of them."""
-    from ringtasks.training.ray import cluster as raycluster
+    from ringtasks.training import ray
 
-    cluster = raycluster.find(_clients(c, host, inventory, venv), _checked(name))
-    rows = [
-        (node.host_id, "head" if n == 0 else "worker", node.describe(), node.id)
-        for n, node in enumerate(cluster.nodes)
-    ]
-    display.table(["host", "role", "state", "job"], rows)
-    result = cluster.status()
+    standing = ray.look(_clients(c, host, inventory, venv), _checked(name))
+    if standing.is_nowhere:
+        raise ray.nowhere(standing.name)
+    _show(standing)
+    head = standing.head
+    if head is None or not head.is_live:
+        display.say("the head is not known to run, so Ray was not asked")
+        return ended(c, standing, UNREACHABLE if standing.unreachable else 1)
+    result = standing.ask_ray()
     for line in result.output.splitlines():
         print(display.visible(line))
     if result.error:
         display.say(result.error)
-    return ended(c, cluster, result.returncode)
+    if standing.unreachable:
+        return ended(c, standing, UNREACHABLE)
+    return ended(c, standing, result.returncode or (0 if standing.is_well else 1))
 
 
 @task(
@@ -109,17 +127,18 @@ def submit(
     inventory: str | None = None,
 ) -> SSHResult:
     """Hand a command to a Ray cluster's own job API, and follow it."""
-    from ringtasks.training.ray import cluster as raycluster
+    from ringtasks.training import ray
 
     if not cmd:
         raise UsageError("--cmd is missing: what shall run?")
     if working_dir is not None and not Path(working_dir).is_dir():
         raise UsageError(f"--working-dir {working_dir}: no such folder here")
-    cluster = raycluster.find(_clients(c, host, inventory, venv), _checked(name))
-    there = _sent(cluster.head, working_dir) if working_dir is not None else None
+    standing = ray.look(_clients(c, host, inventory, venv), _checked(name))
+    head = standing.working_head()
+    there = _sent(head.client, working_dir) if working_dir is not None else None
     reporter = display.RawReporter()
     with terminable():
-        result = cluster.submit(cmd, there, wait=wait, on_output=reporter.on_output)
+        result = ray.submit(head, cmd, there, wait=wait, on_output=reporter.on_output)
     reporter.finish(result)
     return ended(c, result, result.returncode, is_commands=result.error is None)
 
@@ -127,18 +146,42 @@ def submit(
 @task(help={"host": HOST_HELP, "name": NAME_HELP, "inventory": INVENTORY_HELP})
 def down(
     c: Context, host: str = "@all", name: str = "ray", inventory: str | None = None
-) -> dict[str, Stopped]:
-    """Stop a Ray cluster, and tell what was there before and after."""
-    from ringtasks.training.ray import cluster as raycluster
+) -> list[Ended]:
+    """End what there is of a Ray cluster, on every host; tell what was there before and after."""
+    from ringtasks.training import ray
 
-    cluster = raycluster.find(_clients(c, host, inventory, None), _checked(name))
-    found: dict[str, Stopped] = {}
-    statuses = []
-    for own, stopped in cluster.down():
-        found[own] = stopped
-        display.say(f"{own}: {stopped}")
-        statuses.append(0 if stopped.is_gone else 255 if stopped.error else 1)
-    return ended(c, found, max(statuses))
+    standing = ray.look(_clients(c, host, inventory, None), _checked(name))
+    if standing.is_nowhere:
+        raise ray.nowhere(standing.name)
+    found = []
+    for each in ray.end(standing):
+        display.say(f"{each.host}: {each.text}")
+        found.append(each)
+    for own in standing.absent:
+        display.say(f"{own}: there is nothing of it")
+    _tell_unasked(standing)
+    return ended(c, found, max((each.status for each in found), default=0))
+
+
+def _show(standing: Standing) -> None:
+    """A row for each host that has, or may have, a part in the cluster."""
+    known = {member.host for member in standing.members}
+    rows = [
+        (own.host, own.role, own.describe(), own.job.id if own.job else "")
+        for own in standing.members
+    ]
+    rows += [
+        (own, "?", f"unknown: {why}", "") for own, why in standing.unreachable if own not in known
+    ]
+    rows += [(own, "?", "has nothing of it any more", "") for own in standing.absent]
+    display.table(["host", "role", "state", "job"], rows)
+    _tell_unasked(standing)
+
+
+def _tell_unasked(standing: Standing) -> None:
+    if standing.unasked:
+        listed = ", ".join(standing.unasked)
+        display.say(f"not among the hosts given, and so not asked: {display.visible(listed)}")
 
 
 def _clients(
@@ -151,6 +194,13 @@ def _clients(
     return [
         SSHClient(replace(config, venv_activate=venv) if venv else config) for config in configs
     ]
+
+
+def _port(flag: str, text: str | int | None) -> int | None:
+    port = number(flag, text, at_least=1, whole=True)
+    if port is not None and port > _LAST_PORT:
+        raise UsageError(f"{flag}: expected a port, at most {_LAST_PORT}, got {text}")
+    return None if port is None else int(port)
 
 
 def _checked(name: str) -> str:

@@ -45,14 +45,15 @@ class Meeting:
     nodes: tuple[Node, ...]
 
 
-def find_meeting(clients: Sequence[SSHClient]) -> Meeting:
+def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Meeting:
     """Let the first host listen and the others try.
 
+    :param port: to meet at; 0: one that is free.
     :raises MeetingError: there is no address that all others reach, or no python3 to try with.
     """
     first, others = clients[0], clients[1:]
     word = secrets.token_hex(8)
-    with _Listener(first, word) as listener:
+    with _Listener(first, word, port) as listener:
         addresses = _addresses(first.config, listener.own_address)
         command = _python(_CONNECT, word, str(listener.port), *addresses)
         met = {
@@ -61,7 +62,9 @@ def find_meeting(clients: Sequence[SSHClient]) -> Meeting:
         }
         for address in addresses:
             if all(address in found for found in met.values()):
-                nodes = [Node(first.config.id, address, listener.interface_of(address))]
+                # Nobody connects to a machine that is alone.
+                interface = listener.interface_of(address) if others else ""
+                nodes = [Node(first.config.id, address, interface)]
                 nodes += [Node(c.config.id, *met[c.config.id][address]) for c in others]
                 return Meeting(address, listener.port, tuple(nodes))
     evidence = "; ".join(
@@ -87,10 +90,10 @@ def _reached(printed: str) -> dict[str, tuple[str, str]]:
 class _Listener:
     """A socket of the first host that answers the word, until the block is left."""
 
-    def __init__(self, client: SSHClient, word: str) -> None:
+    def __init__(self, client: SSHClient, word: str, port: int) -> None:
         self._client = client
-        self._command = _python(_LISTEN, word)
-        self._printed = b""
+        self._command = _python(_LISTEN, word, str(port))
+        self._printed = self._complained = b""
         self._changed = threading.Condition()
         self._has_ended = False
         self._result: SSHResult | None = None
@@ -108,7 +111,8 @@ class _Listener:
             return self
         self.__exit__()
         result = self._result
-        why = "no answer" if result is None else result.error or result.stderr.strip()
+        said = self._complained.decode("utf-8", "replace").strip()
+        why = "no answer" if result is None else result.error or said
         raise MeetingError(self._client.config.id, f"it cannot listen: {printable(why)}")
 
     def __exit__(self, *exc: object) -> None:
@@ -129,10 +133,12 @@ class _Listener:
             self._changed.notify_all()
 
     def _take(self, stream: int, chunk: bytes) -> None:
-        if stream == STDOUT:
-            with self._changed:
+        with self._changed:
+            if stream == STDOUT:
                 self._printed += chunk
-                self._changed.notify_all()
+            else:
+                self._complained += chunk
+            self._changed.notify_all()
 
     def _lines_until(self, *start: str) -> list[list[str]]:
         """The lines that begin so, as soon as there is one; none where none comes in time."""
@@ -179,8 +185,12 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
     except OSError:
         pass
 server = socket.socket()
-server.bind(("", 0))
-server.listen(64)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+try:
+    server.bind(("", int(sys.argv[2])))
+    server.listen(64)
+except OSError as error:
+    sys.exit("port %s: %s" % (sys.argv[2], error))
 print("port", server.getsockname()[1], own, flush=True)
 while True:
     ready = select.select([server, sys.stdin], [], [])[0]

@@ -1,0 +1,143 @@
+"""The command lines of a cluster's jobs, written and read back.  Pure.
+
+Whoever reaches a cluster's ports may run anything there, so a cluster is given a token (Ray 2.52
+and later ask for it): a file on its hosts, for their users only.  It is in no command line.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ringtasks.errors import UsageError
+from ringtasks.remote.script import quote
+from ringtasks.training.rendezvous import Meeting
+
+__all__ = [
+    "FOLDER",
+    "REAPER",
+    "Start",
+    "check_options",
+    "folder_of",
+    "group_of",
+    "ray",
+    "read",
+    "starts",
+]
+
+#: On the hosts, below the home; a folder in it for each cluster.
+FOLDER = ".ringtasks/ray"
+#: The program in it that Ray runs under.
+REAPER = "reaper.py"
+#: Names the hosts of the cluster, as the inventory that made it has them.
+_HOSTS_VARIABLE = "RINGTASKS_RAY_HOSTS"
+_TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105  # a variable's name
+
+_CLUSTER_ID = re.compile(r"[A-Za-z_]\w*-[0-9a-f]{8}", re.ASCII)
+_TOKEN = re.compile(rf"\$HOME/{re.escape(FOLDER)}/({_CLUSTER_ID.pattern})/token", re.ASCII)
+
+#: Flags of "ray start" that are set here.
+_OWN_FLAGS = frozenset(
+    {
+        "address", "block", "dashboard-agent-listen-port", "dashboard-host", "dashboard-port",
+        "head", "include-dashboard", "node-ip-address", "port", "ray-client-server-port",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a job's command line tells of its cluster."""
+
+    cluster_id: str
+    is_head: bool
+    hosts: tuple[str, ...]
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The head's store: ``ADDRESS:PORT``."""
+        own = f"{self.flags.get('node-ip-address', '')}:{self.flags.get('port', '')}"
+        return own if self.is_head else self.flags.get("address", "")
+
+    @property
+    def dashboard_port(self) -> int:
+        """The dashboard's and job API's port on the head's loopback; 0: not told."""
+        port = self.flags.get("dashboard-port", "")
+        return int(port) if re.fullmatch(r"[1-9][0-9]{0,4}", port) else 0
+
+
+def group_of(name: str) -> str:
+    """What the jobs of the clusters of that name bear."""
+    return f"ray:{name}"
+
+
+def folder_of(cluster_id: str) -> str:
+    """The cluster's folder, for a shell."""
+    return f'"$HOME/{FOLDER}/{cluster_id}"'
+
+
+def ray(cluster_id: str, program: str = "ray") -> str:
+    """``ray``, or another program, with the cluster's token; for a shell."""
+    return (
+        f'env RAY_AUTH_MODE=token {_TOKEN_VARIABLE}="$HOME/{FOLDER}/{cluster_id}/token" {program}'
+    )
+
+
+def check_options(options: str) -> None:
+    """:raises UsageError: these options for ``ray start`` hold one that is set here."""
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise UsageError(f"--options {options!r}: {error}") from None
+    for word in words:
+        name = word.lstrip("-").partition("=")[0].replace("_", "-")
+        if word.startswith("--") and name in _OWN_FLAGS:
+            raise UsageError(
+                f"--options: --{name} is set by ringtasks: leave it out"
+                + (f", or give --{name} to ray.up" if name in ("port", "dashboard-port") else "")
+            )
+
+
+def starts(
+    cluster_id: str, meeting: Meeting, ports: Sequence[Mapping[str, int]], options: str
+) -> Iterator[str]:
+    """What each host runs; the dashboard, and with it the job API, is on the head's loopback.
+
+    :param ports: of each host: ``agent``, and of the head also ``dashboard`` and ``client``.
+    """
+    store = f"{meeting.address}:{meeting.port}"
+    hosts = ",".join(node.host for node in meeting.nodes)
+    for n, (node, own) in enumerate(zip(meeting.nodes, ports, strict=True)):
+        flags = {"node-ip-address": node.address}
+        if n == 0:
+            flags["port"] = str(meeting.port)
+            flags["dashboard-host"] = "127.0.0.1"
+            flags["dashboard-port"] = str(own["dashboard"])
+            flags["ray-client-server-port"] = str(own["client"])
+        else:
+            flags["address"] = store
+        flags["dashboard-agent-listen-port"] = str(own["agent"])
+        told = " ".join(f"--{flag}={quote(value)}" for flag, value in flags.items())
+        reaper = f'python3 "$HOME/{FOLDER}/{cluster_id}/{REAPER}"'
+        role = " --head" if n == 0 else ""
+        program = f"{_HOSTS_VARIABLE}={quote(hosts)} {reaper} ray start{role}"
+        command = f"exec {ray(cluster_id, program)} {told} --disable-usage-stats --block {options}"
+        yield command.rstrip()
+
+
+def read(command: str) -> Start | None:
+    """What `starts` has put into a job's command line; None: it is not one of those."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    settings = dict(word.partition("=")[::2] for word in words if "=" in word)
+    token = _TOKEN.fullmatch(settings.get(_TOKEN_VARIABLE, ""))
+    if not token or "start" not in words:
+        return None
+    hosts = tuple(host for host in settings.get(_HOSTS_VARIABLE, "").split(",") if host)
+    flags = {name[2:]: value for name, value in settings.items() if name.startswith("--")}
+    return Start(token[1], "--head" in words, hosts, flags)

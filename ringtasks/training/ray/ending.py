@@ -1,0 +1,65 @@
+"""Ending a cluster: every part of it that can be reached, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.common.fanout import each
+from ringtasks.exit_status import UNREACHABLE
+from ringtasks.jobs import Job, Stopped
+
+from .commands import folder_of
+from .standing import Member, Standing
+
+__all__ = ["Ended", "end"]
+
+#: Seconds between TERM and KILL: Ray's head would drain for 30 s, and there is nothing to drain to.
+_STOP_GRACE = 5.0
+
+_REMOVE = "rm -rf {folder}; [ ! -e {folder} ]"
+
+
+class Ended(NamedTuple):
+    """One host: what became of its part, and the exit status that this means."""
+
+    host: str
+    text: str
+    status: int = 0
+
+
+def end(standing: Standing) -> Iterator[Ended]:
+    """End the workers, then the heads; each host that was reached, and those that were not."""
+    away = dict(standing.unreachable)
+    there = [member for member in standing.members if member.host not in away]
+    heads = [member for member in there if member.is_head]
+    for group in ([member for member in there if not member.is_head], heads):
+        for _, ended in each(group, _end):
+            yield ended
+    for host, why in away.items():
+        text = f"unknown: {why}: what it has of the cluster may go on; once it answers, end it with"
+        yield Ended(host, f"{text} 'inv ray.down --host {host}'", UNREACHABLE)
+
+
+def _end(member: Member) -> Ended:
+    said = "it had files only"
+    if member.job is not None:
+        stopped = Job(member.client, member.job.id).stop(_STOP_GRACE)
+        said = str(stopped)
+        if not stopped.is_gone:
+            return Ended(member.host, said, _status_of(stopped))
+    why = _remove_files(member.client, member.cluster_id)
+    if why is not None:
+        return Ended(member.host, f"{said}; its files were not removed: {why}", UNREACHABLE)
+    return Ended(member.host, said)
+
+
+def _status_of(stopped: Stopped) -> int:
+    return UNREACHABLE if stopped.error else 1
+
+
+def _remove_files(client: SSHClient, cluster_id: str) -> str | None:
+    """Remove the cluster's folder, with its token; why that failed, or None."""
+    result = client.run(_REMOVE.format(folder=folder_of(cluster_id)), cwd="~")
+    return None if result.success else result.error or last_words(result)

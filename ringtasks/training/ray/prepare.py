@@ -1,0 +1,134 @@
+"""Before Ray starts: is it there, in one version everywhere, and which ports are free?
+
+Ray takes a port that is in use without a word, or joins whoever holds it, so ports are looked at
+before anything is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.common.fanout import each
+from ringtasks.common.text import printable
+from ringtasks.errors import ClusterError, UsageError
+from ringtasks.remote.script import quote
+
+__all__ = ["DASHBOARD_PORT", "Prepared", "prepare", "ray_python"]
+
+DASHBOARD_PORT = 8265  # ray start --help
+#: From this version on Ray asks for a token.
+_FIRST_WITH_TOKENS = (2, 52)
+_TIMEOUT = 60.0
+
+#: The interpreter that "ray" is installed for: "ray" may be on PATH without its environment.
+_FIND_PYTHON = """\
+rt_ray=$(command -v ray) || { echo "there is no program 'ray'" >&2; exit 127; }
+rt_python=$(sed -n '1s/^#! *\\(\\/.*python[0-9.]*\\) *$/\\1/p' "$rt_ray" 2>/dev/null)
+[ -x "$rt_python" ] || rt_python=python3
+"""
+
+# A socket that is bound without listening still lets another program bind with SO_REUSEADDR, and
+# one that listens does not; and a port that was used a moment ago is no port in use.
+_PROGRAM = """\
+import json, platform, socket, sys
+from importlib.metadata import version
+wanted, held, ports, taken = json.loads(sys.argv[1]), [], {}, []
+def take(port):
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("", port))
+    sock.listen(1)
+    held.append(sock)
+    return sock.getsockname()[1]
+for name, (port, is_must) in wanted.items():
+    try:
+        ports[name] = take(port)
+    except OSError as error:
+        if is_must:
+            taken.append([name, port, str(error)])
+        else:
+            ports[name] = take(0)
+print(json.dumps({"ray": version("ray"), "python": platform.python_version(),
+                  "ports": ports, "taken": taken}))
+"""
+
+
+class Prepared(NamedTuple):
+    """One host: the versions of Ray and of its Python, and a free port for each name."""
+
+    ray: str
+    python: str
+    ports: Mapping[str, int]
+
+
+def ray_python(program: str, *arguments: str) -> str:
+    """Shell text that runs a program with the Python that ``ray`` is installed for."""
+    return f'{_FIND_PYTHON}exec "$rt_python" -c {" ".join(map(quote, (program, *arguments)))}'
+
+
+def prepare(clients: Sequence[SSHClient], dashboard_port: int | None) -> list[Prepared]:
+    """Ask each host, the first of which is to be the head.
+
+    :param dashboard_port: of the head; None: 8265 if it is free, else another one.
+    :raises UsageError: Ray is missing or of different versions, or a wanted port is in use.
+    :raises ClusterError: a host could not be asked.
+    """
+    head = clients[0]
+    answers = dict(each(clients, lambda c: _ask(c, dashboard_port, is_head=c is head)))
+    found = [answers[client] for client in clients]
+    _check_versions(clients, found)
+    return found
+
+
+def knows_tokens(version: str) -> bool:
+    """Whether that version of Ray asks for a token."""
+    parts = version.split(".")
+    numbers = tuple(int(part) for part in parts[:2] if part.isdecimal())
+    return len(numbers) < 2 or numbers >= _FIRST_WITH_TOKENS
+
+
+def _ask(client: SSHClient, dashboard_port: int | None, *, is_head: bool) -> Prepared:
+    host = client.config.id
+    wanted: dict[str, tuple[int, bool]] = {"agent": (0, False)}
+    if is_head:
+        wanted["dashboard"] = (dashboard_port or DASHBOARD_PORT, dashboard_port is not None)
+        wanted["client"] = (0, False)
+    answer = client.run(ray_python(_PROGRAM, json.dumps(wanted)), timeout=_TIMEOUT, cwd="~")
+    if answer.error is not None:
+        raise ClusterError(host, answer.error)
+    if not answer.success:
+        raise UsageError(
+            f"{host}: {last_words(answer)}: pip install 'ray[default]' there, or --venv"
+        )
+    try:
+        told = json.loads(answer.stdout.splitlines()[-1])
+        taken = [(str(name), int(port), str(why)) for name, port, why in told["taken"]]
+        ports = {str(name): int(port) for name, port in told["ports"].items()}
+        found = Prepared(printable(told["ray"])[:40], printable(told["python"])[:40], ports)
+        is_whole = set(ports) | {name for name, _, _ in taken} == set(wanted)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        is_whole = False
+    if not is_whole:
+        raise ClusterError(host, f"no answer of ours: {printable(answer.stdout.strip())[-200:]}")
+    for name, port, why in taken:
+        raise UsageError(
+            f"{host}: port {port} is in use: {printable(why)}: give another --{name}-port, or none"
+        )
+    return found
+
+
+def _check_versions(clients: Sequence[SSHClient], found: Sequence[Prepared]) -> None:
+    """Ray refuses nodes of another version of itself or of Python's 3.x.
+
+    :raises UsageError: they differ.
+    """
+    kinds = {(own.ray, own.python.rpartition(".")[0]) for own in found}
+    if len(kinds) > 1:
+        listed = "; ".join(
+            f"{client.config.id}: Ray {own.ray} on Python {own.python}"
+            for client, own in zip(clients, found, strict=True)
+        )
+        raise UsageError(f"the versions differ: {listed}: install one on all, or name it by --venv")

@@ -1,0 +1,210 @@
+"""Which hosts a cluster is on, and in what state: `look`, which changes nothing.
+
+A host that cannot be asked may go on with its part, so what is there is unknown, never nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ringtasks import jobs
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.common.fanout import each
+from ringtasks.common.text import printable
+from ringtasks.errors import ClusterError, UsageError
+from ringtasks.jobs import JobStatus
+
+from .commands import FOLDER, Start, group_of, ray, read
+from .guard import guarded
+
+__all__ = ["Member", "Standing", "look"]
+
+#: Seconds for a question to the head. Loading Ray from a cold disk takes its time.
+_ASK_TIMEOUT = 60.0
+
+_LIST = f'cd "$HOME/{FOLDER}" 2>/dev/null || exit 0; ls'
+
+
+class Member(NamedTuple):
+    """A host's part in a cluster: a job, or a folder that was left there without one."""
+
+    client: SSHClient
+    cluster_id: str
+    job: JobStatus | None = None
+    start: Start | None = None
+
+    @property
+    def host(self) -> str:
+        return self.client.config.id
+
+    @property
+    def is_head(self) -> bool:
+        return self.start is not None and self.start.is_head
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its host says that it runs."""
+        return self.job is not None and self.job.state.is_live
+
+    @property
+    def role(self) -> str:
+        return "files" if self.job is None else "head" if self.is_head else "worker"
+
+    def describe(self) -> str:
+        """Its state for people."""
+        return self.job.describe() if self.job else "no job, only files"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What was found of the clusters of a name: of one, unless an older one left something."""
+
+    name: str
+    members: tuple[Member, ...] = ()
+    """Heads first. Of a host that did not answer: what was last heard of it."""
+    unreachable: tuple[tuple[str, str], ...] = ()
+    """Hosts that have or may have a part and could not be asked, each with the reason."""
+    absent: tuple[str, ...] = ()
+    """Hosts that belong to it and answered, and have nothing of it any more."""
+    unasked: tuple[str, ...] = ()
+    """Hosts that belong to it, by the names that they had then, and are not among those given."""
+
+    @property
+    def head(self) -> Member | None:
+        """The head: the one that runs, if one does."""
+        heads = [member for member in self.members if member.is_head]
+        return next((head for head in heads if head.is_live), heads[0] if heads else None)
+
+    @property
+    def is_nowhere(self) -> bool:
+        """All hosts answered, and there is nothing of it."""
+        return not self.members and not self.unreachable
+
+    @property
+    def is_well(self) -> bool:
+        """Every part of it runs, as far as their hosts say."""
+        return (
+            self.head is not None
+            and not self.unreachable
+            and not self.absent
+            and all(member.is_live for member in self.members)
+        )
+
+    def described(self) -> str:
+        """Every part in one line: ``a: head running; b: unknown: timed out``."""
+        parts = [f"{member.host}: {member.role} {member.describe()}" for member in self.members]
+        known = {member.host for member in self.members}
+        parts += [f"{host}: unknown: {why}" for host, why in self.unreachable if host not in known]
+        return "; ".join(parts)
+
+    def working_head(self) -> Member:
+        """The head, which runs.
+
+        :raises UsageError: there is no cluster.
+        :raises ClusterError: it has ended, or it is not known whether it runs.
+        """
+        if self.is_nowhere:
+            raise nowhere(self.name)
+        head = self.head
+        if head is not None and head.is_live:
+            return head
+        if head is not None and head.job is not None and head.job.is_ended:
+            raise ClusterError(
+                head.host,
+                f"the head of the Ray cluster {self.name!r} is not running: {head.describe()}; "
+                "'inv ray.down' ends what is left",
+            )
+        host, why = self.unreachable[0] if self.unreachable else (self.members[0].host, "no head")
+        raise ClusterError(host, f"whether there is a Ray cluster {self.name!r} is unknown: {why}")
+
+    def ask_ray(self) -> SSHResult:
+        """What ``ray status`` says of the nodes and of what is asked for.
+
+        :raises ClusterError: the head does not run.
+        """
+        return ask(self.working_head())
+
+
+def nowhere(name: str) -> UsageError:
+    """Every host was asked, and there is no such cluster."""
+    return UsageError(f"there is no Ray cluster {name!r} on these hosts: 'inv ray.up' makes one")
+
+
+def ask(head: Member) -> SSHResult:
+    """What ``ray status`` says, if it is the head's own process that would be given the token."""
+    assert head.start is not None  # noqa: S101  # a head is known by it
+    assert head.job is not None  # noqa: S101
+    host, _, port = head.start.address.rpartition(":")
+    command = f"{ray(head.cluster_id)} status --address '{host}:{int(port)}'"
+    return head.client.run(guarded(command, int(port), head.job.id), timeout=_ASK_TIMEOUT, cwd="~")
+
+
+def look(clients: Sequence[SSHClient], name: str) -> Standing:
+    """Ask all hosts what they have of the clusters of that name."""
+    looks = {seen.client.config.id: seen for _, seen in each(clients, lambda c: _look(c, name))}
+    found = [member for client in clients for member in looks[client.config.id].members]
+    present = {member.cluster_id for member in found if _leaves_something(member, looks)}
+    members = sorted(
+        (member for member in found if member.cluster_id in present),
+        key=lambda member: (not member.is_head, not member.is_live, -_started_at(member)),
+    )
+    listed = {host: None for member in members if member.start for host in member.start.hosts}
+    errors = {host: seen.error for host, seen in looks.items() if seen.error is not None}
+    concerned = {member.host for member in members} | set(listed) if members else set(errors)
+    others = [host for host in listed if host not in {member.host for member in members}]
+    return Standing(
+        name,
+        tuple(members),
+        tuple((host, why) for host, why in errors.items() if host in concerned),
+        tuple(host for host in others if host in looks and host not in errors),
+        tuple(host for host in others if host not in looks),
+    )
+
+
+class _Look(NamedTuple):
+    client: SSHClient
+    members: tuple[Member, ...] = ()
+    folders: frozenset[str] = frozenset()
+    error: str | None = None
+
+
+def _look(client: SSHClient, name: str) -> _Look:
+    (known,) = jobs.list([client])
+    group = group_of(name)
+    members = []
+    for job in known.jobs:
+        start = read(job.command) if job.group == group else None
+        if start is not None:
+            members.append(Member(client, start.cluster_id, job, start))
+    if known.error is not None:
+        why = _why(client, known.error)
+        last = (own._replace(job=replace(own.job, reason=why)) for own in members if own.job)
+        return _Look(client, tuple(last), error=why)
+    answer = client.run(_LIST, cwd="~")
+    if answer.error is not None or not answer.success:
+        why = _why(client, answer.error or last_words(answer))
+        return _Look(client, tuple(members), error=why)
+    own = rf"{re.escape(name)}-[0-9a-f]{{8}}"
+    folders = frozenset(word for word in answer.stdout.split() if re.fullmatch(own, word))
+    alone = folders - {member.cluster_id for member in members}
+    members += [Member(client, cluster_id) for cluster_id in sorted(alone)]
+    return _Look(client, tuple(members), folders)
+
+
+def _why(client: SSHClient, error: str) -> str:
+    """Why a host could not be asked, on one line and without its name, which stands before it."""
+    return printable(" ".join(error.split())).removeprefix(f"{client.config.id}: ")
+
+
+def _leaves_something(member: Member, looks: dict[str, _Look]) -> bool:
+    """Whether there may be something of the member's cluster on its host."""
+    is_settled = member.job is not None and member.job.is_ended
+    return not is_settled or member.cluster_id in looks[member.host].folders
+
+
+def _started_at(member: Member) -> float:
+    return (member.job.started_at if member.job else None) or 0.0

@@ -1,0 +1,179 @@
+"""Bringing a cluster up: all of it, or nothing is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+
+from ringtasks import jobs
+from ringtasks.client.result import SSHResult
+from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.common.fanout import each
+from ringtasks.common.text import printable
+from ringtasks.errors import ClusterError, JobNotStartedError, UsageError
+from ringtasks.jobs import Job
+from ringtasks.remote.script import quote
+from ringtasks.training.rendezvous import find_meeting
+
+from .commands import FOLDER, REAPER, check_options, folder_of, group_of, read, starts
+from .ending import end
+from .guard import STRANGER
+from .prepare import knows_tokens, prepare
+from .standing import Member, ask, look
+
+__all__ = ["up"]
+
+#: Seconds for all nodes to join, and between looks.
+JOIN_TIMEOUT = 120.0
+_JOIN_INTERVAL = 1.0
+
+_WRITE = """\
+umask 077 && mkdir -p {folder} && printf %s "$TOKEN" >{folder}/token &&
+printf %s {reaper} >{folder}/{name}
+"""
+
+Tell = Callable[[str], None]
+
+
+def up(
+    clients: Sequence[SSHClient],
+    name: str,
+    *,
+    port: int = 0,
+    dashboard_port: int | None = None,
+    options: str = "",
+    tell: Tell = lambda _: None,
+) -> list[Member]:
+    """Bring a cluster up over the hosts, the first of which is its head, and wait until all joined.
+
+    :param port: of the head's store; 0: a free one.
+    :param dashboard_port: on the head's loopback; None: 8265 if it is free, else another one.
+    :param options: more for ``ray start`` on each host: ``--num-gpus=1``.
+    :returns: its members, the head first.
+    :raises UsageError: one of that name has left something on one of them, Ray is missing there or
+        of different versions, or a port is in use; nothing was sent.
+    :raises MeetingError: the hosts do not reach the first one.
+    :raises ClusterError: a host could not be asked, or Ray did not start; what did is ended again.
+    """
+    check_options(options)
+    _check_free(clients, name)
+    prepared = prepare(clients, dashboard_port)
+    for client, own in zip(clients, prepared, strict=True):
+        if not knows_tokens(own.ray):
+            tell(f"{client.config.id}: Ray {own.ray} knows no tokens: its ports are open to anyone")
+    meeting = find_meeting(clients, port)
+    cluster_id = f"{name}-{secrets.token_hex(4)}"
+    commands = starts(cluster_id, meeting, [own.ports for own in prepared], options)
+    tell(f"the head is {clients[0].config.id}, at {meeting.address}:{meeting.port}")
+    rising = _Rising(cluster_id, name, clients, tell)
+    try:
+        rising.write_files(secrets.token_hex(32))
+        for client, command in zip(clients, commands, strict=True):
+            rising.start(client, command)
+            if len(rising.members) == 1:
+                rising.await_nodes(1)
+        rising.await_nodes(len(clients))
+    except BaseException:  # Ctrl-C, too: half a cluster is of no use
+        rising.undo()
+        raise
+    return rising.members
+
+
+def _check_free(clients: Sequence[SSHClient], name: str) -> None:
+    """:raises UsageError: there is something of a cluster of that name."""
+    standing = look(clients, name)
+    if standing.members:
+        raise UsageError(
+            f"there is a Ray cluster {name!r} on these hosts: {standing.described()}; "
+            "'inv ray.down' ends it"
+        )
+    for host, why in standing.unreachable:
+        raise ClusterError(host, f"it could not be asked: {why}")
+
+
+@dataclass
+class _Rising:
+    """A cluster that is being brought up."""
+
+    cluster_id: str
+    name: str
+    clients: Sequence[SSHClient]
+    tell: Tell
+    members: list[Member] = field(default_factory=list)
+
+    def write_files(self, token: str) -> None:
+        """:raises ClusterError: a host took it not."""
+        reaper = resources.files(__package__).joinpath(REAPER).read_text()
+        script = _WRITE.format(folder=folder_of(self.cluster_id), reaper=quote(reaper), name=REAPER)
+        for client, result in each(
+            self.clients, lambda client: client.run(script, cwd="~", env={"TOKEN": token})
+        ):
+            if not result.success:
+                why = result.error or last_words(result)
+                raise ClusterError(
+                    client.config.id, f"the files were not written to ~/{FOLDER}: {why}"
+                )
+
+    def start(self, client: SSHClient, command: str) -> None:
+        """:raises ClusterError: there is no job, or nobody knows."""
+        try:
+            job = jobs.start(
+                client, command, name=f"ray-{self.name}", group=group_of(self.name), cwd="~"
+            )
+        except JobNotStartedError as error:
+            raise ClusterError(client.config.id, str(error)) from error
+        self.members.append(Member(client, self.cluster_id, job.status(), read(command)))
+
+    def await_nodes(self, count: int) -> None:
+        """Until so many nodes are active.
+
+        :raises ClusterError: one has ended, its port is another program's, or they have not joined
+            in time.
+        """
+        head = self.members[0]
+        deadline = time.monotonic() + JOIN_TIMEOUT
+        while True:
+            result = ask(head)
+            if result.success and _active_nodes(result.stdout) >= count:
+                return
+            if result.returncode == STRANGER:
+                raise ClusterError(head.host, last_words(result))
+            for job in self._jobs():
+                status = job.status()
+                if status.is_ended:
+                    raise ClusterError(job.host, f"Ray {status.describe()}: {_last_words(job)}")
+            if time.monotonic() > deadline:
+                raise ClusterError(head.host, f"not all nodes joined in time: {_said(result)}")
+            time.sleep(_JOIN_INTERVAL)
+
+    def undo(self) -> None:
+        """End what was started, also what only the hosts know of, and remove the files."""
+        standing = look(self.clients, self.name)
+        own = tuple(each for each in standing.members if each.cluster_id == self.cluster_id)
+        for ended in end(replace(standing, members=own)):
+            self.tell(f"{ended.host}: {ended.text}")
+
+    def _jobs(self) -> list[Job]:
+        return [Job(own.client, own.job.id) for own in self.members if own.job is not None]
+
+
+def _active_nodes(printed: str) -> int:
+    """From ``ray status`` (autoscaler/_private/util.py, format_info_string): one line a node."""
+    active = re.search(r"^Active:\n((?: .*\n)*)", printed, re.MULTILINE)
+    return sum(int(n) for n in re.findall(r"^ (\d+) ", active[1], re.MULTILINE)) if active else 0
+
+
+def _said(result: SSHResult) -> str:
+    return printable(result.error or result.stderr.strip() or result.stdout.strip())[-300:]
+
+
+def _last_words(job: Job) -> str:
+    said: list[bytes] = []
+    with contextlib.suppress(ConnectionError):
+        job.follow(said.append, follow=False, tail=5)
+    return printable(b"".join(said).decode("utf-8", "replace"))[-500:]

@@ -1,0 +1,39 @@
+"""Programs for a cluster, by Ray's own job API on its head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ringtasks.client.result import SSHResult
+from ringtasks.remote.script import quote
+
+from .commands import ray
+from .guard import guarded
+from .standing import Member
+
+__all__ = ["submit"]
+
+
+def submit(
+    head: Member,
+    command: str,
+    working_dir: str | None,
+    *,
+    wait: bool,
+    on_output: Callable[[int, bytes], None],
+) -> SSHResult:
+    """Hand a command to the job API; its log, and 0 where it has succeeded.
+
+    :param working_dir: a folder of the head's host that Ray brings to where the command runs.
+    :param wait: False: only until Ray has taken it.
+    """
+    assert head.start is not None  # noqa: S101  # a head is known by it
+    assert head.job is not None  # noqa: S101
+    port = head.start.dashboard_port
+    told = [f"{ray(head.cluster_id)} job submit", f"--address http://127.0.0.1:{port}"]
+    if working_dir is not None:
+        told.append(f"--working-dir {quote(working_dir)}")
+    if not wait:
+        told.append("--no-wait")
+    script = guarded(f"{' '.join(told)} -- {command}", port, head.job.id)
+    return head.client.run(script, timeout=0, cwd="~", on_output=on_output)

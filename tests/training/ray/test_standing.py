@@ -1,0 +1,416 @@
+"""``inv ray.up``, ``ray.status`` and ``ray.down``, with a stand-in for Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringtasks.errors import UsageError
+from ringtasks.training.ray import commands, guard
+from ringtasks.training.rendezvous import Meeting, Node
+from tests.conftest import Inv
+from tests.support.fake_ray import FakeRay
+from tests.support.jobs import end_jobs, is_alive, marked
+from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
+
+HostsOf = Callable[..., None]
+
+
+class Cluster:
+    """Two hosts, and what was started there."""
+
+    def __init__(self, servers: dict[str, Sshd], write_hosts: Callable[..., Path]) -> None:
+        self.servers, self._write_hosts = servers, write_hosts
+        self.reach()
+
+    def reach(self, *away: str) -> None:
+        """From now on all can be reached but those."""
+        self._write_hosts(
+            **{
+                name: {"ssh_port": 9 if name in away else server.port}
+                for name, server in self.servers.items()
+            }
+        )
+
+    def kill(self, host: str) -> None:
+        """End Ray on a host, as the lack of memory does."""
+        processes = self.processes(host, "ray start")
+        assert processes
+        for pid in processes:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not self.processes(host, ""))
+
+    def processes(self, host: str, text: str) -> list[int]:
+        jobs = self.servers[host].home / ".ringtasks" / "jobs"
+        pids = [pid for job in jobs.glob("*") for pid in marked(job.name) if is_alive(pid)]
+        return [pid for pid in pids if text in _line(pid) and "reaper.py" not in _line(pid)]
+
+    def files(self, host: str) -> list[str]:
+        folder = self.servers[host].home / ".ringtasks" / "ray"
+        return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+
+
+def _line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+@pytest.fixture
+def fake_ray(tmp_path: Path) -> FakeRay:
+    return FakeRay(tmp_path / "ray")
+
+
+@pytest.fixture
+def cluster(
+    make_sshd: Callable[..., Sshd], write_hosts: Callable[..., Path], fake_ray: FakeRay
+) -> Iterator[Cluster]:
+    environ = fake_ray.environ(os.environ["PATH"])
+    servers = {name: make_sshd(environ=environ) for name in ("a", "b")}
+    yield Cluster(servers, write_hosts)
+    for server in servers.values():
+        end_jobs(server.home)
+
+
+def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: Cluster) -> None:
+    up = inv("ray.up", "--host", "a,b")
+    again = inv("ray.up", "--host", "a,b")
+    status = inv("ray.status")
+    tokens = [cluster.servers[host].home.glob(".ringtasks/ray/*/token") for host in "ab"]
+    modes = {file.stat().st_mode & 0o777 for files in tokens for file in files}
+    down = inv("ray.down")
+    after = inv("ray.status")
+
+    assert up.returncode == 0, up.stderr
+    assert b"2 nodes are up" in up.stderr
+    assert again.returncode == 2
+    assert b"there is a Ray cluster 'ray' on these hosts: a: head running; b: worker running" in (
+        again.stderr
+    )
+    assert status.returncode == 0, status.stderr
+    assert modes == {0o600}
+    assert down.returncode == 0, down.stderr
+    assert down.stderr.count(b"ended and seen to be gone: ") == 2
+    assert cluster.files("a") == cluster.files("b") == []
+    assert after.returncode == 2
+    assert b"there is no Ray cluster 'ray' on these hosts" in after.stderr
+
+
+@pytest.mark.parametrize("dead", ["a", "b"])
+def test_a_member_that_died_is_told_and_the_rest_is_ended(
+    inv: Inv, cluster: Cluster, dead: str
+) -> None:
+    inv("ray.up", "--host", "a,b")
+    cluster.kill(dead)
+
+    status = inv("ray.status")
+    again = inv("ray.up", "--host", "a,b")
+    down = inv("ray.down")
+
+    role = {"a": "head", "b": "worker"}
+    assert status.returncode == 1
+    assert f"{dead}     {role[dead]}" in status.stdout.decode()
+    assert b"killed (SIGKILL)" in status.stdout
+    assert again.returncode == 2
+    assert b"'inv ray.down' ends it" in again.stderr
+    assert down.returncode == 0, down.stderr
+    assert f"{dead}: nothing of it was running" in down.stderr.decode()
+    assert cluster.processes("a", "") == cluster.processes("b", "") == []
+    assert cluster.files("a") == cluster.files("b") == []
+    assert inv("ray.down").returncode == 2
+
+
+@pytest.mark.parametrize("away", ["a", "b"])
+@pytest.mark.parametrize("is_remembered", [True, False])
+def test_a_member_out_of_reach_is_unknown_and_ended_later(
+    inv: Inv, cluster: Cluster, tmp_path: Path, away: str, is_remembered: bool
+) -> None:
+    inv("ray.up", "--host", "a,b")
+    if not is_remembered:  # as on another machine
+        for file in (tmp_path / "own-home" / "state").rglob("*.json"):
+            file.unlink()
+    cluster.reach(away)
+    other = "ab".replace(away, "")
+
+    status = inv("ray.status")
+    submit = inv("ray.submit", "--cmd", "true")
+    down = inv("ray.down")
+    left = cluster.processes(away, "ray start")
+    cluster.reach()
+    status_later = inv("ray.status")
+    down_later = inv("ray.down")
+
+    assert status.returncode == 255
+    assert b"unknown" in status.stdout
+    assert "there is no Ray cluster" not in (status.stderr + down.stderr).decode()
+    assert down.returncode == 255
+    assert f"{other}: ended and seen to be gone" in down.stderr.decode()
+    assert f"{away}: unknown: " in down.stderr.decode()
+    assert f"'inv ray.down --host {away}'" in down.stderr.decode()
+    assert left
+    assert status_later.returncode == 1
+    assert down_later.returncode == 0, down_later.stderr
+    assert f"{away}: ended and seen to be gone" in down_later.stderr.decode()
+    if away == "a":
+        assert submit.returncode == 255
+        assert b"unknown" in submit.stderr
+
+
+def test_where_no_host_can_be_reached_nothing_is_known(inv: Inv, cluster: Cluster) -> None:
+    cluster.reach("a", "b")
+
+    for command in (["ray.status"], ["ray.down"], ["ray.submit", "--cmd", "true"]):
+        done = inv(*command)
+
+        assert done.returncode == 255, command
+        assert b"unknown" in done.stdout + done.stderr
+        assert b"there is no Ray cluster" not in done.stderr
+    assert inv("ray.up", "--host", "a,b").returncode == 255
+
+
+def test_a_host_that_never_belonged_to_it_does_not_matter(
+    inv: Inv, cluster: Cluster, write_hosts: Callable[..., Path]
+) -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        name: {"ssh_port": server.port} for name, server in cluster.servers.items()
+    }
+    write_hosts(**hosts, other={"ssh_port": 9})
+    inv("ray.up", "--host", "a,b")
+
+    assert inv("ray.status").returncode == 0
+    assert inv("ray.down").returncode == 0
+
+
+def test_a_part_of_the_hosts_is_ended_and_the_others_are_named(inv: Inv, cluster: Cluster) -> None:
+    inv("ray.up", "--host", "a,b")
+
+    down = inv("ray.down", "--host", "b")
+
+    assert down.returncode == 0, down.stderr
+    assert b"not among the hosts given, and so not asked: a" in down.stderr
+    assert cluster.processes("a", "ray start")
+
+
+def test_what_a_killed_ray_leaves_without_a_mark_ends_with_it(inv: Inv, cluster: Cluster) -> None:
+    inv("ray.up", "--host", "a", "--options", "--leave=4711.5")
+    assert _sleeping("4711.5")
+
+    cluster.kill("a")
+
+    eventually(lambda: not _sleeping("4711.5"))
+    assert inv("ray.down").returncode == 0
+
+
+def _sleeping(seconds: str) -> list[Path]:
+    return [
+        file
+        for file in Path("/proc").glob("[0-9]*/cmdline")
+        if _line(int(file.parent.name)).strip() == f"sleep {seconds}"
+    ]
+
+
+def test_two_clusters_on_the_same_hosts_share_neither_port_nor_token(
+    inv: Inv, cluster: Cluster
+) -> None:
+    one = inv("ray.up", "--host", "a,b")
+    two = inv("ray.up", "--host", "a,b", "--name", "second")
+    tokens = {file.read_text() for file in cluster.servers["a"].home.glob(".ringtasks/ray/*/token")}
+    both = [inv("ray.status"), inv("ray.status", "--name", "second")]
+    down = inv("ray.down", "--name", "second")
+    first_left = inv("ray.status")
+
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert len(tokens) == 2
+    assert [done.returncode for done in both] == [0, 0]
+    assert down.returncode == 0
+    assert first_left.returncode == 0, first_left.stderr
+
+
+@pytest.mark.parametrize("flag", ["--port", "--dashboard-port"])
+def test_a_wanted_port_in_use_is_seen_before_anything_is_sent(
+    inv: Inv, cluster: Cluster, flag: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = str(stranger.getsockname()[1])
+        done = inv("ray.up", "--host", "a,b", flag, port)
+
+    assert done.returncode in (2, 255)
+    assert f"port {port}" in done.stderr.decode()
+    assert b"Address already in use" in done.stderr
+    assert cluster.files("a") == cluster.files("b") == []
+
+
+def test_the_usual_dashboard_port_in_use_gives_another_one(inv: Inv, cluster: Cluster) -> None:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # it is in use already
+            stack.enter_context(socket.create_server(("127.0.0.1", 8265)))
+        done = inv("ray.up", "--host", "a")
+
+    assert done.returncode == 0, done.stderr
+    assert b"--port " in done.stderr
+    assert b"--port 8265" not in done.stderr
+
+
+def test_a_token_goes_to_no_port_but_the_jobs_own() -> None:
+    marks = {"RINGTASKS_RUN_ID": "0123456789abcdef"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        checks = {
+            "stranger": guard.guarded("echo sent", port, "0123456789abcdef"),
+            "nobody": guard.guarded("echo sent", 9, "0123456789abcdef"),
+        }
+        found = {
+            name: subprocess.run(["sh", "-c", check], capture_output=True, check=False)
+            for name, check in checks.items()
+        }
+    own = subprocess.Popen(
+        [sys.executable, "-c", LISTENER],
+        env={**os.environ, **marks},
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+    )
+    assert own.stdout is not None
+    check = guard.guarded("echo sent", int(own.stdout.readline()), "0123456789abcdef")
+    ours = subprocess.run(["sh", "-c", check], capture_output=True, check=False)
+    own.communicate(b"")
+
+    assert found["stranger"].returncode == guard.STRANGER
+    assert f"is that of process {os.getpid()}".encode() in found["stranger"].stderr
+    assert found["nobody"].returncode == guard.SILENT
+    assert b"sent" not in found["stranger"].stdout + found["nobody"].stdout
+    assert ours.stdout == b"sent\n", ours.stderr
+
+
+#: Listens in a child without the mark, as a program does that has changed its name.
+LISTENER = """
+import socket, subprocess, sys
+server = socket.create_server(("127.0.0.1", 0))
+child = subprocess.Popen(["sleep", "30"], env={"PATH": "/usr/bin:/bin"}, pass_fds=[server.fileno()])
+print(server.getsockname()[1], flush=True)
+server.close()
+sys.stdin.read()
+child.kill()
+"""
+
+
+def test_versions_that_differ_are_named_and_nothing_is_started(
+    inv: Inv,
+    make_sshd: Callable[..., Sshd],
+    write_hosts: Callable[..., Path],
+    fake_ray: FakeRay,
+    tmp_path: Path,
+) -> None:
+    older = FakeRay(tmp_path / "older", "2.40.0")
+    hosts = {
+        "a": make_sshd(environ=fake_ray.environ(os.environ["PATH"])),
+        "b": make_sshd(environ=older.environ(os.environ["PATH"])),
+    }
+    write_hosts(**{name: {"ssh_port": server.port} for name, server in hosts.items()})
+
+    done = inv("ray.up", "--host", "a,b")
+    alone = inv("ray.up", "--host", "b")
+    inv("ray.down")
+
+    assert done.returncode == 2
+    assert b"the versions differ: a: Ray 2.60.0 on Python 3" in done.stderr
+    assert b"b: Ray 2.40.0 on Python 3" in done.stderr
+    assert b"b: Ray 2.40.0 knows no tokens" in alone.stderr
+
+
+def test_a_host_without_ray_is_told(
+    inv: Inv, make_sshd: Callable[..., Sshd], write_hosts: Callable[..., Path]
+) -> None:
+    write_hosts(a={"ssh_port": make_sshd(environ={"PATH": "/usr/bin:/bin"}).port})
+
+    done = inv("ray.up", "--host", "a")
+
+    assert done.returncode == 2
+    assert b"a: there is no program 'ray': pip install 'ray[default]'" in done.stderr
+
+
+def test_a_node_that_does_not_start_leaves_nothing(
+    inv: Inv, cluster: Cluster, tmp_path: Path
+) -> None:
+    done = inv("ray.up", "--host", "a,b", "--options", "--fail=worker")
+
+    assert done.returncode == 255
+    assert b"b: Ray failed (3): broken" in done.stderr
+    for host in "ab":
+        assert cluster.processes(host, "") == []
+        assert cluster.files(host) == []
+
+
+def test_ctrl_c_while_it_comes_up_leaves_nothing(
+    inv: Inv, cluster: Cluster, tmp_path: Path
+) -> None:
+    (cluster.servers["b"].home / ".ringtasks").mkdir()
+    inv("hosts")  # what it needs is in the test's folder
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "ray.up", "--host", "a,b"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    )
+    eventually(lambda: cluster.processes("a", "ray start"))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+
+    if process.returncode == 0:
+        pytest.skip("it was up before the signal came")
+    assert process.returncode == 130, err
+    assert b"interrupted" in err
+    for host in "ab":
+        assert cluster.processes(host, "") == []
+        assert cluster.files(host) == []
+
+
+MEETING = Meeting("10.0.0.1", 4000, (Node("a", "10.0.0.1", "e"), Node("it's b", "10.0.0.2", "e")))
+PORTS = [{"agent": 1, "dashboard": 8266, "client": 3}, {"agent": 4}]
+
+
+def test_what_a_command_line_tells_is_what_was_put_into_it() -> None:
+    found = [commands.read(each) for each in commands.starts("ray-0a1b2c3d", MEETING, PORTS, "--x")]
+
+    head, worker = found
+    assert head is not None
+    assert worker is not None
+    assert (head.cluster_id, head.is_head, head.hosts) == ("ray-0a1b2c3d", True, ("a", "it's b"))
+    assert (worker.cluster_id, worker.is_head) == ("ray-0a1b2c3d", False)
+    assert head.address == worker.address == "10.0.0.1:4000"
+    assert (head.dashboard_port, worker.dashboard_port) == (8266, 0)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "ray start --head",
+        "python train.py 'unbalanced",
+        'env RAY_AUTH_TOKEN_PATH="$HOME/.ringtasks/ray/../../x/token" ray start --head',
+        'env RAY_AUTH_TOKEN_PATH="$HOME/.ringtasks/ray/a-0a1b2c3d;x/token" ray start --head',
+    ],
+)
+def test_a_job_of_somebody_elses_making_is_no_part_of_a_cluster(command: str) -> None:
+    assert commands.read(command) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--port 6379", "--port=6379", "--num-cpus=1 --head", "--node_ip_address=x", "--block"],
+)
+def test_options_that_ringtasks_sets_are_refused(options: str) -> None:
+    with pytest.raises(UsageError, match="is set by ringtasks"):
+        commands.check_options(options)
+
+
+def test_other_options_are_not() -> None:
+    commands.check_options("--num-cpus=1 --resources '{\"port\": 1}' --temp-dir=/x/head")
