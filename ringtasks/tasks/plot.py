@@ -25,6 +25,7 @@ _WIDTH, _HEIGHT = 80, 12
     help={
         "job": "a run, a job or a log file; 'last' is the newest run; several joined by commas",
         "metric": "names or globs, joined by commas (default: the loss)",
+        "json": "print one JSON object a point instead, with its place in the run",
         "out": "a file to draw into: NAME.svg, NAME.html, or NAME.png (needs matplotlib)",
         "host": HOST_HELP + "; where to look for jobs (default: @all)",
         "inventory": INVENTORY_HELP,
@@ -34,18 +35,24 @@ def plot(
     c: Context,
     job: str | None = None,
     metric: str | None = None,
+    json: bool = False,
     out: str | None = None,
     host: str = "@all",
     inventory: str | None = None,
 ) -> dict[str, Curve]:
-    """Draw the metrics of runs, here or into a file."""
+    """Draw the metrics of runs, here or into a file, or print their points."""
     from ringtasks.output.plots.selection import select_curves
 
+    if json and out is not None:
+        raise UsageError("--json prints points and --out draws them: give one of the two")
     sources: dict[str, Curves] = {}
     for each in (job or "").split(","):
-        label, curves = _curves(c, each.strip(), host, inventory)
+        label, curves = _curves(c, each.strip(), host, inventory, whole=json)
         sources[label] = curves
-    chosen = select_curves(sources, metric)
+    chosen = select_curves(sources, metric or "*" if json else metric)
+    if json:
+        _print_points(sources, metric)
+        return chosen
     if out is None:
         _show(chosen)
         return chosen
@@ -56,13 +63,17 @@ def plot(
     return chosen
 
 
-def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[str, Curves]:
-    """A run's curves and its label."""
-    from ringtasks.training.curves import curves_of
+def _curves(
+    c: Context, wanted: str, host: str, inventory: str | None, *, whole: bool
+) -> tuple[str, Curves]:
+    """Return a run's label and its curves; ``whole``: with every point."""
+    from ringtasks.training.curves import Curves
     from ringtasks.training.records import LAST, find_run
 
+    curves = Curves(max_points=None) if whole else Curves()
     if Path(wanted).is_file():
-        return Path(wanted).name, curves_of([[Path(wanted).read_bytes()]])
+        curves.read_file(Path(wanted))
+        return Path(wanted).name, curves
     root = (c.config.get("train") or {}).get("runs", "runs")
     run = find_run(root, wanted)
     if run is None and wanted == LAST:
@@ -70,26 +81,44 @@ def _curves(c: Context, wanted: str, host: str, inventory: str | None) -> tuple[
     if run is None or not run.is_ended:  # nobody here follows it, perhaps: its host knows more
         job = wanted if run is None else run.last_job
         if job is not None:
-            return (wanted if run is None else run.id), _curves_of_job(c, job, host, inventory)
+            _read_job(c, job, curves, host, inventory)
+            return (wanted if run is None else run.id), curves
     assert run is not None  # noqa: S101  # for the type checker
-    return run.id, curves_of([[log.read_bytes() for log in logs] for logs in run.logs()])
+    for n, logs in enumerate(run.logs()):
+        if n:
+            curves.new_attempt()
+        for log in logs:
+            curves.read_file(log)
+    return run.id, curves
 
 
-def _curves_of_job(c: Context, job: str, host: str, inventory: str | None) -> Curves:
-    """What the log on the host tells."""
+def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | None) -> None:
+    """Read the log on the job's host.
+
+    :raises UsageError: there is no such job, or no log of it.
+    """
     from ringtasks import jobs
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.config import SSHConfig
-    from ringtasks.training.curves import Curves
 
     hosts = selected(c, host, inventory)
     clients = [SSHClient(SSHConfig.from_host_config(found)) for found in hosts]
-    curves = Curves()
     why = jobs.find(job, clients).follow(curves.feed, follow=False)
     if why is not None:
         raise UsageError(f"{job}: {why}")
     curves.end()
-    return curves
+
+
+def _print_points(sources: dict[str, Curves], metric: str | None) -> None:
+    """Print the points of all metrics, or of the chosen ones."""
+    from json import dumps
+
+    from ringtasks.output.plots.selection import select_metrics
+
+    for run, name in select_metrics(sources, metric or "*"):
+        label = {"run": run} if len(sources) > 1 else {}
+        for point in sources[run].objects(name):
+            print(dumps({**label, **point}))
 
 
 def _show(chosen: dict[str, Curve]) -> None:

@@ -1,24 +1,35 @@
-"""A run as its log tells it so far: how far it is, and one curve a metric.  Pure.
+"""A run as its log tells it so far: how far it is, and one curve a metric.
 
-Memory is bounded: a curve that has grown too long keeps every other point.
+Memory is bounded unless asked otherwise: a long curve keeps the lowest and the highest point of
+each stretch.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
-from .metrics import LogLines, Progress, Reading, read_line
+from .logs import History, LogReader, Resolved, resolved
+from .logs.axes import placed, without_repeats
+from .logs.records import Point
+from .logs.words import loss_rank
 
-__all__ = ["Curve", "Curves", "curves_of"]
+__all__ = ["Curve", "Curves", "Progress", "curves_of"]
 
+#: More points than a screen has pixels.
 _MAX_POINTS = 8192
+_CHUNK_BYTES = 1 << 20
+_UNITS = ("epoch", "step", "round", "batch", "sample")
+_PLURALS = {"batch": "batches"}
 
-#: What points are drawn over, best first, where every point has it and it only grows.
-_AXES = ("step", "epoch", "round", "batch")
-#: Whose progress is the run's.
-_OUTERMOST = ("epoch", "round", "step", "batch", "")
+
+class Progress(NamedTuple):
+    """How far a run is: ``done`` of ``total`` (None: not told). ``unit`` of a mere bar: ``""``."""
+
+    unit: str
+    done: float
+    total: float | None = None
 
 
 class Curve(NamedTuple):
@@ -30,131 +41,145 @@ class Curve(NamedTuple):
     ys: tuple[float, ...]
 
 
-class _Point(NamedTuple):
-    serial: int
-    attempt: int
-    y: float
-    at: dict[str, float]
-
-
 class Curves:
-    """Takes lines and gives curves and progress; for one thread."""
+    """Takes what a run prints and gives curves and progress; for one thread.
 
-    def __init__(self) -> None:
-        self._points: dict[str, list[_Point]] = {}
-        self._progress: dict[str, Progress] = {}
-        self._at: dict[str, float] = {}
-        self._serial = 0
-        self._attempt = 1
-        self._lines: dict[str, LogLines] = {}
+    :param max_points: how many points a curve keeps; None keeps all.
+    """
+
+    def __init__(self, max_points: int | None = _MAX_POINTS) -> None:
+        self._history = History(max_points)
+        self._readers: dict[str, LogReader] = {}
+        self._resolved: tuple[int, Resolved] | None = None
 
     def feed(self, chunk: bytes, source: str = "") -> None:
         """Read what a program has printed; ``source`` tells the logs of several hosts apart."""
-        for line in self._lines.setdefault(source, LogLines()).feed(chunk):
-            self.add(read_line(line))
+        reader = self._readers.get(source)
+        if reader is None:
+            reader = self._readers[source] = LogReader(self._history)
+        reader.feed(chunk)
+
+    def read_file(self, path: Path) -> None:
+        """Read a whole log."""
+        with path.open("rb") as log:
+            while chunk := log.read(_CHUNK_BYTES):
+                self.feed(chunk, str(path))
+        self.end()
 
     def end(self) -> None:
         """Read what stands behind the last line's end."""
-        for lines in self._lines.values():
-            for line in lines.rest():
-                self.add(read_line(line))
-
-    def add(self, reading: Reading) -> None:
-        """Take what one line tells."""
-        for unit, progress in reading.progress.items():
-            known = self._progress.get(unit)
-            total = progress.total or (known.total if known else None)
-            self._progress[unit] = progress._replace(total=total)
-            self._at[unit] = progress.done
-        if not reading.metrics:
-            return
-        self._serial += 1
-        for name, y in reading.metrics.items():
-            points = self._points.setdefault(name, [])
-            points.append(_Point(self._serial, self._attempt, y, dict(self._at)))
-            if len(points) > _MAX_POINTS:
-                del points[1::2]
+        for reader in self._readers.values():
+            reader.end()
 
     def new_attempt(self) -> None:
-        """What follows comes from a program that was started again, perhaps from a checkpoint."""
+        """Begin a further attempt: the program was started again, perhaps from a checkpoint."""
         self.end()
-        self._attempt += 1
-        self._at = {}
+        self._readers = {}
+        self._history.new_attempt()
 
     @property
     def names(self) -> list[str]:
         """The metrics, in front the one that people look at first: a loss, if there is one."""
-        return sorted(self._points, key=_rank)
+        return sorted(self._history.series, key=loss_rank)
 
     @property
     def progress(self) -> Progress | None:
         """The outermost progress whose total is known; else the outermost there is."""
-        known = [self._progress[unit] for unit in _OUTERMOST if unit in self._progress]
-        return next((each for each in known if each.total), known[0] if known else None)
+        found = self._history.progress
+        return Progress(found[0], *found[1]) if found else None
 
     @property
     def fraction(self) -> float | None:
-        """How much of the run is done, from 0 to 1; None where that is not told."""
+        """How much of the run is done, from 0 to 1; None if the log does not tell."""
         progress = self.progress
         if progress is None or not progress.total:
             return None
         return min(1.0, max(0.0, progress.done / progress.total))
 
     def latest(self, name: str) -> float:
-        """The last value of a metric.
+        """Return the last value of a metric.
 
         :raises KeyError: there is no such metric.
         """
-        return self._points[name][-1].y
+        last = self._history.series[name].last
+        assert last is not None  # noqa: S101  # a series begins with its first point
+        return last.value
 
     def curve(self, name: str) -> Curve:
-        """One metric's curve.
+        """Return one metric's curve.
 
-        Where an attempt began before the end of the one before it, its points replace those.
+        If an attempt began before the end of the one before it, its points replace those.
 
         :raises KeyError: there is no such metric.
         """
-        points = self._points[name]
-        for axis in _AXES:
-            if _grows(points, axis):
-                kept = _without_repeats(points, axis)
-                return Curve(name, axis, tuple(p.at[axis] for p in kept), tuple(p.y for p in kept))
-        return Curve(
-            name, "reading", tuple(float(p.serial) for p in points), tuple(p.y for p in points)
-        )
+        axis, rows = self._rows(name)
+        return Curve(name, axis, tuple(x for x, _ in rows), tuple(point.value for _, point in rows))
+
+    def objects(self, name: str) -> Iterator[dict[str, object]]:
+        """Yield a metric's points as JSON objects: its x, and all places that are known.
+
+        :raises KeyError: there is no such metric.
+        """
+        axis, rows = self._rows(name)
+        totals = self._final().totals
+        highest = {
+            unit: max(
+                (p for _, point in rows if (p := getattr(point, unit)) is not None), default=0
+            )
+            for unit in _UNITS
+        }
+        for x, point in rows:
+            yield {
+                "metric": name, "axis": axis, "x": _short(x), "value": point.value,
+                **_places(point, totals, highest),
+            }  # fmt: skip
+
+    def _rows(self, name: str) -> tuple[str, list[tuple[float, Point]]]:
+        points = self._final().points[name]
+        axis, xs = placed(points)
+        kept = range(len(points)) if axis == "reading" else without_repeats(points, xs)
+        return axis, [(xs[n], points[n]) for n in kept]
+
+    def _final(self) -> Resolved:
+        """Return the points so far, resolved once for each state of the history."""
+        serial = self._history.serial
+        if self._resolved is None or self._resolved[0] != serial:
+            self._resolved = (serial, resolved(self._history))
+        return self._resolved[1]
 
 
-def curves_of(attempts: Iterable[Iterable[bytes]]) -> Curves:
-    """The curves of whole logs: of each attempt, those of its hosts."""
-    curves = Curves()
+def curves_of(attempts: Iterable[Iterable[bytes]], max_points: int | None = _MAX_POINTS) -> Curves:
+    """Return the curves of whole logs: of each attempt, those of its hosts."""
+    curves = Curves(max_points)
     for n, logs in enumerate(attempts):
         if n:
             curves.new_attempt()
-        for log in logs:
-            curves.feed(log)
-            curves.end()
+        for host, log in enumerate(logs):
+            curves.feed(log, str(host))
+        curves.end()
     return curves
 
 
-def _rank(name: str) -> int:
-    return 0 if name.lower() == "loss" else 1 if "loss" in name.lower() else 2
+def _places(
+    point: Point, totals: dict[str, float], highest: dict[str, float]
+) -> dict[str, float | int]:
+    """Return where a point stands. A total that a count has passed is none."""
+    places: dict[str, float | int] = {}
+    has_inner = point.inner_total is not None
+    for unit in ("sample", "batch", "step", "round", "epoch"):
+        done = getattr(point, unit)
+        if done is None:
+            continue
+        places[unit] = _short(done)
+        total = totals.get(unit)
+        if has_inner and unit != "epoch":
+            total, has_inner = point.inner_total, False
+        elif unit in ("batch", "sample"):
+            total = None
+        if total and total >= highest[unit]:
+            places[f"total_{_PLURALS.get(unit, unit + 's')}"] = _short(total)
+    return places
 
 
-def _grows(points: Sequence[_Point], axis: str) -> bool:
-    """Whether every point has it, and it never goes back within an attempt."""
-    if not all(axis in point.at for point in points):
-        return False
-    return all(
-        before.at[axis] <= after.at[axis] or before.attempt != after.attempt
-        for before, after in itertools.pairwise(points)
-    )
-
-
-def _without_repeats(points: Sequence[_Point], axis: str) -> list[_Point]:
-    """Without those points of an attempt that the next attempt made again."""
-    kept: list[_Point] = []
-    for point in points:
-        while kept and kept[-1].attempt != point.attempt and kept[-1].at[axis] >= point.at[axis]:
-            kept.pop()
-        kept.append(point)
-    return kept
+def _short(number: float) -> float | int:
+    return int(number) if number == int(number) else number

@@ -400,10 +400,33 @@ def test_jobs_and_log_files_are_drawn_together(
 
     picture = (tmp_path / "both.svg").read_text()
     assert done.returncode == 0, done.stderr
-    assert ">old.log</text>" in picture
-    assert f">{job}</text>" in picture
+    assert ">old.log loss</text>" in picture
+    assert f">{job} loss</text>" in picture
     assert unknown.returncode == 2
     assert b"nonsense: no such job" in unknown.stderr
+
+
+def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:
+    (tmp_path / "one.log").write_text(
+        "epoch 1/2 step 1/4 loss=3 lr=1e-3\nepoch 1/2 step 2/4 loss=2"
+    )
+    (tmp_path / "two.log").write_text("{'loss': '2.341', 'epoch': '0.5'}\n")
+
+    every = inv("plot", "one.log", "--json")
+    chosen = inv("plot", "one.log,two.log", "--json", "--metric", "loss")
+    both = inv("plot", "one.log", "--json", "--out", "x.svg")
+
+    points = [json.loads(line) for line in every.stdout.splitlines()]
+    assert [point["metric"] for point in points] == ["loss", "loss", "lr"]
+    assert points[0] == {
+        "metric": "loss", "axis": "step", "x": 1, "value": 3.0,
+        "step": 1, "total_steps": 4, "epoch": 1, "total_epochs": 2,
+    }  # fmt: skip
+    last = json.loads(chosen.stdout.splitlines()[-1])
+    assert last == {
+        "run": "two.log", "metric": "loss", "axis": "epoch", "x": 0.5, "value": 2.341, "epoch": 0.5
+    }  # fmt: skip
+    assert both.returncode == 2
 
 
 @pytest.fixture

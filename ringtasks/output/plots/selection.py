@@ -8,13 +8,22 @@ from collections.abc import Mapping, Sequence
 from ringtasks.errors import UsageError
 from ringtasks.training.curves import Curve, Curves
 
-__all__ = ["select_curves"]
+__all__ = ["select_curves", "select_metrics"]
 
 
 def select_curves(sources: Mapping[str, Curves], metric: str | None) -> dict[str, Curve]:
-    """The wanted curves by label: the run where only its metric is drawn, else both.
+    """Return the wanted curves by label: of one run its metrics, of several both names.
 
     :param metric: names or globs, joined by commas, in any case; None: the first of each run.
+    :raises UsageError: nothing matches; it tells which metrics there are.
+    """
+    chosen = select_metrics(sources, metric)
+    return {_label(run, name, chosen): sources[run].curve(name) for run, name in chosen}
+
+
+def select_metrics(sources: Mapping[str, Curves], metric: str | None) -> list[tuple[str, str]]:
+    """Return the wanted metrics, each with its run.
+
     :raises UsageError: nothing matches; it tells which metrics there are.
     """
     patterns = [each.strip().lower() for each in (metric or "").split(",") if each.strip()]
@@ -23,12 +32,12 @@ def select_curves(sources: Mapping[str, Curves], metric: str | None) -> dict[str
         for run, curves in sources.items()
         for name in (_matching(curves.names, patterns) if patterns else curves.names[:1])
     ]
-    if not chosen:
-        known = sorted({name for curves in sources.values() for name in curves.names})
-        if not known:
-            raise UsageError(f"no metrics in the log of {', '.join(sources)}, such as 'loss=0.12'")
-        raise UsageError(f"--metric {metric}: no such metric; there are: {', '.join(known)}")
-    return {_label(run, name, chosen): sources[run].curve(name) for run, name in chosen}
+    if chosen:
+        return chosen
+    known = sorted({name for curves in sources.values() for name in curves.names})
+    if not known:
+        raise UsageError(f"no metrics in the log of {', '.join(sources)}, such as 'loss=0.12'")
+    raise UsageError(f"--metric {metric}: no such metric; there are: {', '.join(known)}")
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
@@ -36,8 +45,4 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
 
 
 def _label(run: str, name: str, chosen: Sequence[tuple[str, str]]) -> str:
-    metrics = {name for _, name in chosen}
-    runs = {run for run, _ in chosen}
-    if len(runs) == 1:
-        return name
-    return run if len(metrics) == 1 else f"{run} {name}"
+    return name if len({run for run, _ in chosen}) == 1 else f"{run} {name}"

@@ -1,8 +1,7 @@
-"""What training programs print, and what is drawn of it."""
+"""Curves of runs, and what is drawn of them."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 import sys
@@ -10,106 +9,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ringtasks.errors import UsageError
 from ringtasks.output.plots import figure, svg, terminal
 from ringtasks.output.plots.selection import select_curves
 from ringtasks.training.curves import Curve, Curves, curves_of
-from ringtasks.training.metrics import LogLines, Progress, read_line
 from tests.support.training import needs
-
-
-@pytest.mark.parametrize(
-    ("line", "metrics"),
-    [
-        ("loss=0.12", {"loss": 0.12}),
-        ("loss: 0.12, acc: 91.2%", {"loss": 0.12, "acc": 91.2}),
-        ("train/loss: 1.5e-3 | lr=1e-4", {"train/loss": 0.0015, "lr": 0.0001}),
-        ('{"loss": 0.5, "lr": null, "done": true, "note": "3"}', {"loss": 0.5}),
-        ("{'loss': 0.3, 'learning_rate': 5e-05}", {"loss": 0.3, "learning_rate": 5e-5}),
-        ("iter 100: loss 2.3456, time 12.34ms", {"loss": 2.3456}),
-        ("step 0: train loss 4.28, val loss 4.27", {"train_loss": 4.28, "val_loss": 4.27}),
-        ("[rank0]: loss=1", {"loss": 1.0}),
-        ("[rank 0]: loss=1", {"loss": 1.0}),
-        ("[rank 1]: loss=1", {}),
-        ("[default12]: loss=1", {}),
-        ("val_loss=-inf", {"val_loss": -math.inf}),
-        ("Test set: Average loss: 0.0501, Accuracy: 9833/10000 (98%)", {"loss": 0.0501}),
-        ("loss: 0.5.", {"loss": 0.5}),
-        ("at 12:30:01 from http://x:80/ ip=10.1.2.3 version=1.2.3 pid=17", {}),
-        ("seed: 7, world_size=8, num_epochs=3, took: 12ms", {}),
-        ("no numbers here: none", {}),
-        ('{"broken": ', {}),
-        ("[1, 2]", {}),
-    ],
-)
-def test_metrics_of_a_line(line: str, metrics: dict[str, float]) -> None:
-    assert dict(read_line(line).metrics) == metrics
-
-
-def test_a_loss_that_is_not_a_number_is_told_as_such() -> None:
-    assert math.isnan(read_line("loss=nan").metrics["loss"])
-    assert math.isnan(read_line('{"loss": NaN}').metrics["loss"])
-
-
-@pytest.mark.parametrize(
-    ("line", "progress"),
-    [
-        ("epoch 3/100", [Progress("epoch", 3, 100)]),
-        ("Epoch [3/100], Loss: 0.1", [Progress("epoch", 3, 100)]),
-        ("step 10 of 500", [Progress("step", 10, 500)]),
-        ("Step: 10 / 500", [Progress("step", 10, 500)]),
-        ("iter 100: loss 2.3", [Progress("step", 100)]),
-        ('{"epoch": 2, "epochs": 8}', [Progress("epoch", 2, 8)]),
-        ('{"global_step": 20, "max_steps": 50}', [Progress("step", 20, 50)]),
-        (
-            "epoch 2/4 step 10/500 loss=1",
-            [Progress("epoch", 2, 4), Progress("step", 10, 500)],
-        ),
-        (" 45%|####      | 45/100 [00:01<00:01, 30it/s]", [Progress("", 45, 100)]),
-        ("epoch 3/0", [Progress("epoch", 3)]),
-        ("steps to reproduce", []),
-        ("an epochal 3/4", []),
-    ],
-)
-def test_progress_of_a_line(line: str, progress: list[Progress]) -> None:
-    assert list(read_line(line).progress.values()) == progress
-
-
-@given(st.text(max_size=300))
-def test_no_line_is_an_error(line: str) -> None:
-    read_line(line)
-    read_line("{" + line + "}")
-
-
-@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
-def test_lines_do_not_depend_on_how_the_log_was_cut(log: bytes, cuts: list[int]) -> None:
-    whole, cut = LogLines(), LogLines()
-    places = [0, *sorted(min(place, len(log)) for place in cuts), len(log)]
-
-    expected = [*whole.feed(log), *whole.rest()]
-    pieces = [log[start:end] for start, end in itertools.pairwise(places)]
-    got = [line for piece in pieces for line in cut.feed(piece)] + list(cut.rest())
-
-    assert got == expected
-
-
-def test_a_bar_that_is_drawn_over_and_over_counts_at_every_state() -> None:
-    curves = curves_of([[b" 10%|# | 1/10 [a, loss=3]\r 20%|##| 2/10 [a, loss=2]\r"]])
-
-    assert curves.curve("loss").ys == (3.0, 2.0)
-    assert curves.fraction == 0.2
-
-
-def test_progress_is_the_outermost_that_has_a_total() -> None:
-    curves = curves_of([[b"epoch 2/4\nstep 7/10\n"]])
-
-    assert curves.progress == Progress("epoch", 2, 4)
-    assert curves.fraction == 0.5
-    assert curves_of([[b"epoch 2\nstep 7/10\n"]]).fraction == 0.7
-    assert curves_of([[b"epoch 2\n"]]).fraction is None
 
 
 def test_a_curve_runs_over_steps_if_they_only_grow_and_over_epochs_otherwise() -> None:
@@ -117,7 +22,7 @@ def test_a_curve_runs_over_steps_if_they_only_grow_and_over_epochs_otherwise() -
     restarting = curves_of(
         [[b"epoch 1 step 1 loss=3\nepoch 1 step 2 loss=2\nepoch 2 step 1 loss=1\n"]]
     ).curve("loss")
-    assert (restarting.axis, restarting.xs) == ("epoch", (1, 1, 2))
+    assert (restarting.axis, restarting.xs) == ("epoch", (0.5, 1, 1.5))
     assert curves_of([[b"loss=3\nloss=2\n"]]).curve("loss") == Curve(
         "loss", "reading", (1, 2), (3, 2)
     )
@@ -160,7 +65,7 @@ def test_curves_are_chosen_by_name_in_any_case_and_labelled_by_what_differs() ->
     one, two = curves_of([[b"Loss=1 acc=2\n"]]), curves_of([[b"Loss=3 acc=4\n"]])
 
     assert list(select_curves({"a": one}, None)) == ["Loss"]
-    assert list(select_curves({"a": one, "b": two}, "loss")) == ["a", "b"]
+    assert list(select_curves({"a": one, "b": two}, "loss")) == ["a Loss", "b Loss"]
     assert list(select_curves({"a": one, "b": two}, "*")) == ["a Loss", "a acc", "b Loss", "b acc"]
     with pytest.raises(UsageError, match="no such metric; there are: Loss, acc"):
         select_curves({"a": one}, "los")

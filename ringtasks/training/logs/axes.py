@@ -1,0 +1,80 @@
+"""The x of points: over what a metric is drawn.  Pure.
+
+Every point has an x of its own: an axis counts only if it grows from each point to the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from .records import Point
+
+__all__ = ["placed", "without_repeats"]
+
+_X = Callable[[Point], "float | None"]
+
+
+def placed(points: Sequence[Point]) -> tuple[str, list[float]]:
+    """Return the axis of the points and the x of each: a step, an epoch, or a serial number.
+
+    Points within an epoch lie between it and the next.
+    """
+    candidates: list[tuple[str, _X]] = [
+        ("step", lambda point: point.step),
+        ("round", lambda point: point.round),
+        ("epoch", _within_epochs(points)),
+        ("epoch", lambda point: point.epoch),
+        ("batch", lambda point: point.batch),
+        ("sample", lambda point: point.sample),
+    ]
+    for axis, x_of in candidates:
+        xs = [x_of(point) for point in points]
+        known = [x for x in xs if x is not None]
+        if len(known) == len(xs) and _grow(known, points):
+            return axis, known
+    return "reading", [float(point.serial) for point in points]
+
+
+def without_repeats(points: Sequence[Point], xs: Sequence[float]) -> list[int]:
+    """Return the indices of the points that no later attempt has made again."""
+    kept: list[int] = []
+    for n, point in enumerate(points):
+        while kept and points[kept[-1]].attempt != point.attempt and xs[kept[-1]] >= xs[n]:
+            kept.pop()
+        kept.append(n)
+    return kept
+
+
+def _grow(xs: Sequence[float], points: Sequence[Point]) -> bool:
+    return all(
+        before < after or points[n].attempt != points[n + 1].attempt
+        for n, (before, after) in enumerate(itertools.pairwise(xs))
+    )
+
+
+def _inner(point: Point) -> float | None:
+    for count in (point.sample, point.batch, point.step):
+        if count is not None:
+            return count
+    return None
+
+
+def _within_epochs(points: Sequence[Point]) -> _X:
+    inner = [count for point in points if (count := _inner(point)) is not None]
+    epochs = [point.epoch for point in points if point.epoch is not None]
+    if len(inner) < len(points) or len(epochs) < len(points):
+        return lambda point: None
+    # Counted from 0, a batch of the total is the one after the last: timm's "[5/5]".
+    longest = max(inner, default=0.0) + (min(inner, default=1.0) == 0)
+    first = (
+        0.0 if min(epochs, default=0.0) < 1 else 1.0
+    )  # epoch 1 is from 0 to 1, if it is the first
+
+    def x_of(point: Point) -> float | None:
+        count = _inner(point)
+        if count is None or point.epoch is None:
+            return None
+        return point.epoch - first + count / max(point.inner_total or 0.0, longest, 1.0)
+
+    return x_of

@@ -1,0 +1,299 @@
+"""Progress bars as tqdm draws them, and the metrics beside them.
+
+A bar is drawn many times, and its metrics stay on it until they are set again, so most of what a
+bar shows is old.  Which count a value belongs to depends on the loop:
+
+- ``for batch in tqdm(...)``: ``set_postfix`` draws while the bar's count is still that of an
+  earlier batch, because tqdm counts only when it draws by itself.  The values drawn between two
+  counts belong to the batches between them, if there are as many.
+- ``bar.update(1)`` before ``set_postfix``, as Lightning does: the count is the value's.
+
+tqdm/std.py: ``format_meter``, ``__iter__``, ``set_postfix``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .numbers import as_float, counted
+from .records import Place, Record
+from .text import parse_fields
+from .words import SETS, is_neutral, is_set, is_unrecorded, split_name
+
+__all__ = ["Bar", "BarReader", "parse_bar"]
+
+_COUNT = r"\d+(?:\.\d+)?[kKMGT]?"
+_BAR = re.compile(
+    rf"(?P<head>[^\r\n]*?)(?:(?P<percent>\d{{1,3}})%\|(?P<fill>[^|\[\]]{{0,600}})\||\|\s+\|)"
+    rf"\s*(?P<done>{_COUNT})/(?P<total>{_COUNT}|\?)\s*\[(?P<inside>(?:[^\[\]]|\[[^\[\]]*\])*)\]",
+    re.ASCII,
+)
+_NO_TOTAL = re.compile(
+    r"(?P<head>[^\r\n\[]*?)(?<![\d.])(?P<done>\d+)(?P<unit>it|batch|step|epoch)s? "
+    r"\[(?P<inside>\d[\d:]*, (?:[^\[\]]|\[[^\[\]]*\])*)\]",
+    re.ASCII,
+)
+_RATE = re.compile(
+    r"\s*(?:[\d.?]+\s?[kKMGT]?(?P<per>[A-Za-z]+)/s|[\d.?]+s/(?P<each>[A-Za-z]+))\s*$"
+)
+_UNIT_OF_RATE = {
+    "batch": "batch", "batches": "batch", "step": "step", "steps": "step", "epoch": "epoch",
+    "epochs": "epoch", "ep": "epoch", "it": "", "iter": "step", "round": "round",
+}  # fmt: skip
+# torchtune/recipes: f"{epoch}|{global_step}|Loss: {loss}".
+_TUNE_HEAD = re.compile(r"\s*(?P<epoch>\d+)\|(?P<step>\d+)\|(?P<metrics>[^|]*)$", re.ASCII)
+_EPOCHS = re.compile(r"\W*(?:training\W+)?epochs?\W*$", re.IGNORECASE | re.ASCII)
+_EPOCH_IN_HEAD = re.compile(
+    r"\bepoch\s*[:#\[(]?\s*(\d+)(?:\s*(?:/|of)\s*(\d+))?", re.IGNORECASE | re.ASCII
+)
+#: Bars of work before and beside the training.
+_OTHER_WORK = re.compile(
+    r"sanity|download|loading|map\b|tokeniz|generat|filter|extract|preprocess|fetch|shard|upload"
+    r"|saving|caching|scanning|casting|resolving|creat|packing|truncat|adding|predict",
+    re.IGNORECASE,
+)
+_HELD_OUT = re.compile(rf"(?<![\w-])(?!train|trn)(?:{SETS})(?![\w-])", re.IGNORECASE | re.ASCII)
+
+
+class Bar(NamedTuple):
+    """One state of a bar. ``shown``: its metrics as they are printed."""
+
+    head: str
+    done: float
+    total: float | None
+    unit: str
+    shown: tuple[tuple[str, str], ...]
+    epoch: Place | None
+    step: float | None
+    end: int
+
+
+def parse_bar(text: str, start: int = 0) -> Bar | None:
+    """Return the bar that a line begins with; another stream may have written behind ``end``."""
+    found = _BAR.match(text, start) or _NO_TOTAL.match(text, start)
+    if found is None:
+        return None
+    done = counted(found["done"])
+    total = counted(found["total"]) if found.re is _BAR and found["total"] != "?" else None
+    if done is None:
+        return None
+    parts = found["inside"].split(", ")
+    rate = next((n for n, part in enumerate(parts) if _RATE.match(part)), 0)
+    per = _RATE.match(parts[rate])
+    unit = _UNIT_OF_RATE.get(((per["per"] or per["each"]) if per else "it").lower(), "other")
+    head = _read_head(found["head"])
+    postfix = ", ".join(parts[rate + 1 :])
+    shown = head.shown + _shown(postfix) if postfix else head.shown
+    if not unit and _EPOCHS.match(found["head"]):
+        unit = "epoch"
+    return Bar(head.key, done, total, unit, shown, head.epoch, head.step, found.end())
+
+
+class _Head(NamedTuple):
+    key: str
+    epoch: Place | None
+    step: float | None
+    shown: tuple[tuple[str, str], ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _read_head(head: str) -> _Head:
+    """Read what stands before a bar: often an epoch, at times metrics."""
+    if found := _TUNE_HEAD.match(head):
+        return _Head(
+            "tune", Place(float(found["epoch"])), float(found["step"]), _shown(found["metrics"])
+        )
+    epoch: Place | None = None
+    if found := _EPOCH_IN_HEAD.search(head):
+        total = found[2]
+        epoch = Place(float(found[1]), float(total) if total else None)
+    shown = _shown(head)
+    key = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", head).strip()
+    return _Head(key, epoch, None, shown)
+
+
+def _shown(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (value.name, text[slice(*value.span)])
+        for value in parse_fields(text)
+        if not is_unrecorded(value.name)
+    )
+
+
+class _State:
+    """One bar over its life."""
+
+    def __init__(self) -> None:
+        self.bar = Bar("", -1.0, None, "", (), None, None, 0)
+        self.counts_first: bool | None = None  # bar.update(1), then set_postfix
+        self.last_set = 0.0
+        self.stride = 1.0
+        self.pending: list[Bar] = []
+        self.ends: set[str] = set()  # metrics that are set when an epoch ends
+        self.known: set[str] = set()
+
+
+class BarReader:
+    """Reads the states of all bars of a log, in order."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, _State] = {}
+        self._has_validated = False
+        self._epoch_length: float | None = None
+        self.is_lightning = False
+        self.main: Bar | None = None
+
+    def read(self, bar: Bar) -> list[Record]:
+        """Return what a state tells beyond those before it."""
+        if self._is_aside(bar):
+            return []
+        state = self._states.setdefault(bar.head, _State())
+        before = state.bar
+        records: list[Record] = []
+        if bar.done < before.done or bar.epoch != before.epoch or bar.total != before.total:
+            records += self._flush(state)
+            state.bar = before = Bar("", -1.0, None, "", before.shown, None, None, 0)
+            state.last_set = 0.0
+        if bar.step is not None:  # the text tells the step
+            changed = bar.shown and (bar.shown != before.shown or bar.done != before.done)
+            records += [self._record(bar, bar.shown)] if changed else []
+        elif bar.done == before.done:
+            records += self._drawn_again(bar, state)
+        else:
+            records += self._counted_on(bar, state)
+        state.bar = bar
+        if bar.epoch or bar.shown or self.main is None:
+            self.main = bar
+        return records
+
+    def end(self) -> list[Record]:
+        """Return what is held back because the bar's next count was awaited."""
+        return [record for state in self._states.values() for record in self._flush(state)]
+
+    def _is_aside(self, bar: Bar) -> bool:
+        """Tell whether the bar shows other work than the training."""
+        if _OTHER_WORK.search(bar.head) or bar.unit == "other":
+            return True
+        if _HELD_OUT.search(bar.head) and not bar.shown:
+            self._has_validated = True
+            return True
+        return False
+
+    def _counted_on(self, bar: Bar, state: _State) -> list[Record]:
+        self._has_validated = False
+        records = self._flush(state, bar.done) if state.pending else []
+        if not bar.shown or bar.shown == state.bar.shown:
+            return records
+        if bar.done == 0:
+            state.counts_first = bool(state.counts_first)
+            state.pending.append(bar)
+            return records
+        return records + self._set(bar, state)
+
+    def _drawn_again(self, bar: Bar, state: _State) -> list[Record]:
+        changed = bar.shown != state.bar.shown
+        if state.counts_first is None and changed:
+            state.counts_first = bar.done > 0
+        if not bar.shown or (not changed and bar.done == 0 and not state.pending):
+            return []
+        if state.counts_first:
+            is_next = bar.done == state.last_set + state.stride
+            if bar.done and (changed or self._has_validated or is_next):
+                return self._set(bar, state)
+        elif bar.total is None or bar.done < bar.total:
+            state.pending.append(bar)
+        elif changed:
+            return self._at_end(bar, state)
+        return []
+
+    def _at_end(self, bar: Bar, state: _State) -> list[Record]:
+        """Return metrics that appear when the bar is full; those known before may be means now."""
+        new = [each for each in bar.shown if each[0] not in state.known or each[0] in state.ends]
+        state.ends |= {name for name, _ in new}
+        return [self._record(bar, new, is_end=True)] if new else []
+
+    def _set(self, bar: Bar, state: _State) -> list[Record]:
+        """Return the metrics that were set at the bar's count."""
+        is_full = bar.total is not None and bar.done >= bar.total
+        before = dict(state.bar.shown)
+        new = {name for name, _ in bar.shown} - state.known
+        if (is_full and state.known) or self._has_validated:
+            state.ends |= new
+        state.known |= new
+        fresh = [
+            (name, text)
+            for name, text in bar.shown
+            if name not in state.ends or before.get(name) != text or self._has_validated
+        ]
+        if self._has_validated:
+            fresh = [each for each in fresh if each[0] in state.ends]
+        self._has_validated = False
+        if bar.done > state.last_set:
+            state.stride, state.last_set = bar.done - state.last_set, bar.done
+        batch = [each for each in fresh if each[0] not in state.ends]
+        epoch = [each for each in fresh if each[0] in state.ends]
+        records = [self._record(bar, batch)] if batch else []
+        return [*records, self._record(bar, epoch, is_end=True)] if epoch else records
+
+    def _flush(self, state: _State, done: float | None = None) -> list[Record]:
+        """Return what was set since the bar's last count, with the counts that it belongs to."""
+        pending, state.pending = state.pending, []
+        if not pending:
+            return []
+        start = state.bar.done
+        end = done if done is not None else start + len(pending)
+        if len(pending) > end - start:  # some were drawn again, around other output
+            pending = [
+                each
+                for n, each in enumerate(pending)
+                if not n or each.shown != pending[n - 1].shown
+            ]
+        is_certain = len(pending) == end - start
+        records = []
+        for n, bar in enumerate(pending, 1):
+            state.known |= {name for name, _ in bar.shown}
+            counted = bar._replace(done=start + n)
+            records.append(self._record(counted, bar.shown, is_certain=is_certain))
+        return records
+
+    def _record(
+        self,
+        bar: Bar,
+        shown: Sequence[tuple[str, str]],
+        *,
+        is_certain: bool = True,
+        is_end: bool = False,
+    ) -> Record:
+        places: dict[str, Place] = {}
+        if bar.epoch is not None:
+            places["epoch"] = bar.epoch
+        if bar.step is not None:
+            places["step"] = Place(bar.step)
+        elif self.is_lightning and bar.epoch is not None and bar.total:
+            places |= self._lightning_places(bar, bar.epoch, is_end=is_end)
+        elif is_certain:
+            places[bar.unit or "step"] = Place(bar.done, bar.total)
+        held_out = _HELD_OUT.search(bar.head)
+        label = f"{held_out[0].lower()}_" if held_out else ""
+        values = [
+            (name if is_neutral(name) or _has_set(name) else label + name, number)
+            for name, text in shown
+            if (number := as_float(text)) is not None
+        ]
+        return Record(places, values, kind="bar")
+
+    def _lightning_places(self, bar: Bar, epoch: Place, *, is_end: bool) -> dict[str, Place]:
+        """Return the batch, and the step over all epochs, which Lightning counts from epoch 0."""
+        assert bar.total is not None  # noqa: S101  # for the type checker
+        places = {} if is_end else {"batch": Place(bar.done, bar.total)}
+        self._epoch_length = self._epoch_length or bar.total
+        if bar.total == self._epoch_length:
+            places["step"] = Place(epoch.done * bar.total + bar.done)
+        return places
+
+
+def _has_set(name: str) -> bool:
+    return any(is_set(word) for word in split_name(name))

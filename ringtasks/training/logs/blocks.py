@@ -1,0 +1,46 @@
+"""JSON and dicts that a program prints over several lines."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["BlockReader"]
+
+_MAX_LINES = 1000
+_OPENS = re.compile(r"""\s*(?:\{|\[)\s*\Z|\s*[{\[]\s*["'{\[]""", re.ASCII)
+_GOES_ON = re.compile(r"""\s*(?:["'{\[\]}\d.,-]|\Z|[A-Za-z_]\w*\s*[:(,])""", re.ASCII)
+_STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+
+
+class BlockReader:
+    """Joins the lines of one dict; a list of several is a summary, which gives nothing."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._depth = 0
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._lines)
+
+    def read(self, text: str) -> str | None:
+        """Return the whole dict on its last line, an empty text inside of one; None outside."""
+        plain = _STRINGS.sub("", text)
+        depth = plain.count("{") + plain.count("[") - plain.count("}") - plain.count("]")
+        if self._lines and not self._goes_on(text, depth):
+            self._lines, self._depth = [], 0  # it was cut
+        if not self._lines and (depth <= 0 or not _OPENS.match(text)):
+            return None
+        self._lines.append(text)
+        self._depth += depth
+        if self._depth <= 0:
+            joined = " ".join(self._lines)
+            self._lines, self._depth = [], 0
+            return joined if joined.lstrip().startswith("{") else ""
+        return ""
+
+    def _goes_on(self, text: str, depth: int) -> bool:
+        if len(self._lines) >= _MAX_LINES or not _GOES_ON.match(text):
+            return False
+        is_whole = depth == 0 and text.startswith("{")
+        return not (is_whole and self._lines[0].startswith("{"))

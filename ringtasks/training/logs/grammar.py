@@ -1,0 +1,29 @@
+"""What one line of a log tells, whatever trainer printed it.  Pure."""
+
+from __future__ import annotations
+
+from .parsed import Parsed
+from .printed import parse_dicts
+from .text import has_number, is_warning, parse_text
+
+__all__ = ["parse"]
+
+#: Longer lines are no metrics: a base64 image, say. A dict may be longer.
+_MAX_TEXT_CHARS = 4000
+_MAX_DICT_CHARS = 60_000
+
+
+def parse(text: str) -> Parsed:
+    """Return what a line tells. ``text``: the line's bytes, decoded as Latin-1."""
+    if not has_number(text) or len(text) > _MAX_DICT_CHARS:
+        return Parsed()
+    brace = text.find("{")
+    if brace >= 0:
+        found = parse_dicts(text, brace)
+        if found is not None:
+            return found
+        if text.lstrip().startswith("{"):
+            return Parsed()  # cut, or no dict at all
+    if len(text) > _MAX_TEXT_CHARS or is_warning(text):
+        return Parsed()
+    return parse_text(text)

@@ -1,0 +1,71 @@
+"""Keras: ``Epoch 1/5``, then a bar whose metrics are means of the epoch so far.
+
+Only a full bar's are the epoch's.  A bar without such a heading is ``evaluate`` or ``predict``,
+which no epoch has.  keras/src/utils/progbar.py (Keras 2 and 3, ``verbose`` 1 and 2).
+"""
+
+from __future__ import annotations
+
+import re
+
+from .numbers import as_float
+from .records import Place, Record
+from .text import parse_fields
+from .words import is_unrecorded
+
+__all__ = ["KerasReader"]
+
+_HEADING = re.compile(r"\s*Epoch (\d+)/(\d+)\s*$", re.ASCII)
+_BAR = re.compile(
+    r"\s*(?P<done>\d+)/(?P<total>\d+|Unknown|\?)\s(?:\[[=>.]{5,}\] -|[\x80-\xff]{10,}\s?|-)\s"
+    r"(?P<rest>.*\d+m?[su](?:/step|/sample|/epoch)?\b.*)$",
+    re.ASCII,
+)
+
+
+class KerasReader:
+    """Reads headings and bars; holds the last epoch's metrics until the next begins."""
+
+    def __init__(self) -> None:
+        self._epoch: Place | None = None
+        self._total: str | None = None
+        self._done = 0
+        self._held: Record | None = None
+
+    def read(self, text: str) -> list[Record] | None:
+        """Return what a line tells; None if it is another's."""
+        if heading := _HEADING.match(text):
+            records = self.end()
+            self._epoch = Place(float(heading[1]), float(heading[2]))
+            self._done, self._total = 0, None
+            return [*records, Record({"epoch": self._epoch})]
+        bar = _BAR.match(text)
+        if bar is None:
+            return None
+        if self._epoch is None:
+            return []
+        done = int(bar["done"])
+        if done < self._done or (self._total not in (None, "Unknown", "?", bar["total"])):
+            self._epoch = None  # another bar, of no epoch
+            return self.end()
+        self._done, self._total = done, bar["total"]
+        if bar["total"].isdigit() and done >= int(bar["total"]):
+            self._hold(bar["rest"])
+        return []
+
+    def _hold(self, rest: str) -> None:
+        values = [
+            (value.name, number)
+            for value in parse_fields(rest)
+            if (number := as_float(rest[slice(*value.span)])) is not None
+            and not is_unrecorded(value.name)
+        ]
+        if self._held and not {name for name, _ in self._held.values} <= {n for n, _ in values}:
+            return  # fewer metrics than the epoch has: a bar of evaluate with as many batches
+        if self._epoch is not None and values:
+            self._held = Record({"epoch": self._epoch}, values)
+
+    def end(self) -> list[Record]:
+        """Return the metrics of the last epoch that was whole."""
+        held, self._held = self._held, None
+        return [held] if held else []

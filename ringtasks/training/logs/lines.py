@@ -1,0 +1,64 @@
+"""Cut the output of a program into lines that hold text alone.
+
+A carriage return, a backspace or a cursor movement redraws a line, as progress bars do, so each of
+them ends one, too.  Colours are removed.  Lines do not depend on how the output was cut.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["LineSplitter"]
+
+#: No line of metrics is that long; a program that never ends a line must not fill the memory.
+_MAX_PARTIAL_BYTES = 1 << 20
+
+# ECMA-48: colours (SGR) and erasures (EL), which leave the text where it is.
+_STYLE = re.compile(rb"\x1b\[[\d;:]*[mK]")
+_ESCAPE = re.compile(
+    rb"\x1b(?:"
+    rb"\[[0-?]*[ -/]*[@-~]"  # CSI: the cursor moves
+    rb"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC (a title, a link), DCS, SOS, PM, APC
+    rb"|[ -/]*[0-~])"
+)
+_BACKSPACES = re.compile(rb"\x08+")
+
+
+class LineSplitter:
+    """Takes chunks and gives the lines that they complete."""
+
+    def __init__(self) -> None:
+        self._partial = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that ``chunk`` completes; some may be empty."""
+        end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
+        if not end:
+            # The rest of an endless line is dropped: its beginning is kept to tell what it is.
+            self._partial = (self._partial + chunk)[:_MAX_PARTIAL_BYTES]
+            return []
+        block = self._partial + chunk[: end - 1]
+        self._partial = chunk[end:]
+        return _clean(block).split(b"\n")
+
+    def rest(self) -> list[bytes]:
+        """Return what stands behind the last line's end."""
+        block, self._partial = self._partial, b""
+        return _clean(block).split(b"\n") if block else []
+
+
+def _clean(block: bytes) -> bytes:
+    if b"\x1b" in block:
+        block = _STYLE.sub(b"", block)
+        if b"\x1b" in block:
+            block = _ESCAPE.sub(_replace_escape, block)
+    if b"\x08" in block:
+        block = _BACKSPACES.sub(b"\n", block)
+    return block.replace(b"\r", b"\n")
+
+
+def _replace_escape(found: re.Match[bytes]) -> bytes:
+    sequence = found[0]
+    if not sequence.startswith(b"\x1b[") or sequence[-1:] in b"hlm":
+        return b""
+    return b" " if sequence.endswith(b"C") else b"\n"

@@ -1,0 +1,45 @@
+"""Numbers as programs print them, and where one ends for certain.  Pure.
+
+Text is matched as Latin-1, so that a place in it is a place in the line's bytes.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["END", "NUMBER", "WHOLE", "as_float", "counted"]
+
+_THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)(?:\.\d+)?|[1-9]\d{0,2}(?:_\d{3})+(?!\d)(?:\.\d+)?"
+
+#: A decimal number: signed, with thousands separators or an exponent, or one of IEEE 754's others.
+NUMBER = (
+    rf"[-+]?(?:(?:{_THOUSANDS}|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+    r"|(?i:inf(?:inity)?|nan)\b)"
+)
+#: A count: 7, 1,000 or 1_000.
+WHOLE = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|\d+)(?!\d)"
+#: What must not follow: the rest of a time, a version, a date, a fraction, a list or a unit.
+#: A decimal comma ("0,5") ends here as well: whether it separates is not certain.
+END = r"(?!\w|[.]\w|:\d|/|-\d|,\d)"
+
+# tqdm.std.tqdm.format_sizeof
+_SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+
+
+def as_float(text: str) -> float | None:
+    """Return the number that ``text`` prints; None if it is none, or too large to be one."""
+    try:
+        number = float(text.replace(",", ""))
+    except ValueError:
+        return None
+    # "1e999" is no measurement; "inf" is what the program saw.
+    if math.isinf(number) and any(char.isdigit() for char in text):
+        return None
+    return number
+
+
+def counted(text: str) -> float | None:
+    """Return a bar's count, which may be scaled: ``1.00k`` is 1000."""
+    scale = _SUFFIXES.get(text[-1:], 1.0)
+    number = as_float(text[:-1] if scale != 1.0 else text)
+    return None if number is None else round(number * scale, 6)

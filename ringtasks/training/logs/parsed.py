@@ -1,0 +1,39 @@
+"""The result of reading one line: its places in the run and its metrics, as spans of the text."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Parsed", "Place", "Span", "Value"]
+
+#: Start and end in the line.
+Span = tuple[int, int]
+
+
+class Place(NamedTuple):
+    """How far the run is: ``epoch 3/100``."""
+
+    unit: str
+    done: Span
+    total: Span | None = None
+
+
+class Value(NamedTuple):
+    """A metric and the span of its number."""
+
+    name: str
+    span: Span
+
+
+class Parsed(NamedTuple):
+    """One line. ``totals``: how many epochs or steps the run will have, by unit."""
+
+    places: tuple[Place, ...] = ()
+    values: tuple[Value, ...] = ()
+    totals: tuple[tuple[str, Span], ...] = ()
+    rank: Span | None = None
+    #: Printed from one dict: the reader of the Hugging Face trainer looks at those.
+    is_dict: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.places or self.values or self.totals)

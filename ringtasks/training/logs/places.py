@@ -1,0 +1,131 @@
+"""Where in the run a line is: ``epoch 3/100``, ``[ 10/500]``, ``max_steps = 24``.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .numbers import WHOLE
+from .parsed import Place, Span
+from .words import SETS, total_of
+
+__all__ = ["UNIT_WORDS", "find_places", "find_totals", "overlaps"]
+
+_FLAGS = re.ASCII | re.IGNORECASE
+
+UNIT_WORDS = {
+    "epoch": "epoch", "ep": "epoch", "step": "step", "iter": "step", "iteration": "step",
+    "it": "step", "itr": "step", "update": "step", "timestep": "step", "up": "step",
+    "batch": "batch", "minibatch": "batch", "round": "round", "tree": "round",
+}  # fmt: skip
+_PLURAL = r"(?:e?s)?"
+_UNIT = (
+    r"(?P<unit>epoch|ep(?=[. ])|step|iteration|iter|itr|it(?=[ :=#]*\d+/)|update|timestep"
+    r"|up(?=\. \d)|minibatch|batch|round|tree)"
+)
+_AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
+_PLACE = re.compile(
+    rf"(?<![\w./%-])(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
+    rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<set>{SETS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
+    rf"[\[(]?\s{{0,8}}(?P<done>{WHOLE}(?:\.\d+)?)"
+    rf"(?:\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}(?P<total>{WHOLE}))?{_AFTER}",
+    _FLAGS,
+)
+_COUNT_BEFORE = re.compile(
+    rf"(?<![\w./:-])(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})\s"
+    r"(?P<unit>batches|steps|epochs|iterations|iters|updates|rounds)\b",
+    _FLAGS,
+)
+# Behind an epoch, or a set's name and an epoch: "Epoch: [0][ 1/100]", "Train: 0 [   0/6 ( 17%)]".
+_INNER = re.compile(
+    rf"\s?[\])]?[:,|]?\s{{0,4}}[\[(]?\s{{0,8}}(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})"
+    r"(?=\s|\]|\)|$|[:,|])",
+    re.ASCII,
+)
+_SET_PLACE = re.compile(
+    rf"(?<![\w./-])(?P<set>{SETS})(?:\s?\([A-Za-z]+\))?:?\s{{0,4}}(?P<epoch>\d+)?\s{{0,4}}"
+    rf"\[\s{{0,8}}(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})(?=\s|\])",
+    _FLAGS,
+)
+_AT_START = re.compile(
+    r"\s*\[\s*(?P<done>\d+)(?:\s*/\s*(?P<total>\d+))?\s*\](?P<after>[\t ])", re.ASCII
+)
+_TOTALS = re.compile(
+    r"(?<![\w-])[`'\"]?(?P<name>(?:num|max|total|scheduled|n)[ _-]"
+    r"(?:(?:train|training|optimi[sz]ation|optimizer|update|global)[ _-])?"
+    r"(?:epoch|step|iter|iteration|update|round)s?)[`'\"]?"
+    rf"\s{{0,4}}[:=]\s{{0,4}}(?P<total>{WHOLE})(?![\w.])",
+    _FLAGS,
+)
+# transformers: what the heading "***** Running training *****" is followed by.
+_FACTS = re.compile(
+    r"\b(?:(?P<examples>Num examples)|(?P<device_batch>Instantaneous batch size per device)"
+    r"|(?P<total_batch>Total train batch size)[^=]*|(?P<accumulation>Gradient Accumulation steps))"
+    rf"\s=\s(?P<number>{WHOLE})\s*$",
+    re.ASCII,
+)
+
+
+def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
+    """Return how many epochs or steps there will be, and sizes from which that follows."""
+    if found := _FACTS.search(text, start):
+        fact = next(name for name, value in found.groupdict().items() if value)
+        return ((fact, found.span("number")),)
+    return tuple(
+        (unit, found.span("total"))
+        for found in _TOTALS.finditer(text)
+        if (unit := total_of(found["name"]))
+    )
+
+
+def find_places(text: str, start: int, taken: Sequence[Span]) -> list[Place]:
+    """Return the places that a text tells, one of each unit; spans that are ``taken`` are none."""
+    places: list[Place] = []
+    ends = 0
+    if found := _SET_PLACE.search(text, start):
+        if found["epoch"]:
+            places.append(Place("epoch", found.span("epoch")))
+        places.append(Place("batch", found.span("done"), found.span("total")))
+        ends = found.end()
+    for found in _PLACE.finditer(text, start):
+        unit = UNIT_WORDS[found["unit"].lower()]
+        if found.start() < ends or overlaps(found.span("done"), taken):
+            continue
+        if found["plural"] and not found["total"] and not _is_counted_plural(found):
+            continue
+        if any(place.unit == unit for place in places):
+            continue
+        places.append(_place(unit, found))
+        ends = found.end()
+        if unit == "epoch" and (inner := _INNER.match(text, ends)):
+            places.append(_place(_inner_unit(text, found), inner))
+            ends = inner.end()
+    if len(places) < 2 and (found := _COUNT_BEFORE.search(text, ends or start)):
+        counted = _place(total_of(found["unit"]) or "step", found)
+        places += [counted] if all(place.unit != counted.unit for place in places) else []
+    if not places and (found := _AT_START.match(text, start)):
+        # "[7]<tab>" is a boosting round; "[ 7/100] " counts anything else.
+        unit = "round" if found["after"] == "\t" and not found["total"] else "step"
+        places.append(_place(unit, found))
+    return places
+
+
+def _is_counted_plural(found: re.Match[str]) -> bool:
+    """Tell whether "steps: 10" is a place: the word starts the line, as DeepSpeed prints it."""
+    return found["unit"].lower() == "step" and found[0].lower().startswith("steps: ")
+
+
+def _inner_unit(text: str, epoch: re.Match[str]) -> str:
+    # PyTorch's MNIST example counts samples: "Train Epoch: 1 [640/60000 (1%)]".
+    is_share = re.match(r"\D*\d+/\d+ \(\d+%\)", text[epoch.end() :], re.ASCII)
+    return "sample" if epoch[0].lower().startswith("train") and is_share else "batch"
+
+
+def _place(unit: str, found: re.Match[str]) -> Place:
+    total = found["total"]
+    return Place(unit, found.span("done"), found.span("total") if total else None)
+
+
+def overlaps(span: Span, taken: Sequence[Span]) -> bool:
+    """Tell whether a span shares a character with one of others."""
+    return any(span[0] < end and start < span[1] for start, end in taken)

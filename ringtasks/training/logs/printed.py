@@ -1,0 +1,149 @@
+"""What a printed dict tells: a line of JSON, or of Python's ``repr``.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .dicts import Item, scan
+from .parsed import Parsed, Place, Span, Value
+from .places import find_places
+from .text import SET_WORD, has_number, is_warning, parse_text, rank_in, skip_prefixes
+from .words import (
+    is_argument,
+    is_measure,
+    is_neutral,
+    is_set,
+    is_unrecorded,
+    position_of,
+    split_name,
+    total_of,
+)
+
+__all__ = ["parse_dicts"]
+
+#: Containers that say nothing: {"step": 3, "metrics": {"loss": 0.1}}.
+_WRAPPERS = frozenset("metrics metric scalars values logs log data results result stats".split())
+_SET_KEYS = frozenset("split mode phase stage dataset set subset type name".split())
+_KEYS_OF_A_NAME = ("metric", "name", "key", "tag")
+_TEXT_KEYS = ("message", "msg", "event", "log", "text")
+
+
+def parse_dicts(text: str, brace: int) -> Parsed | None:
+    """Read a line that holds dicts, perhaps behind a text; None if none of them is whole."""
+    groups: list[tuple[str, list[Item]]] = []
+    outside, at = [], 0
+    while brace >= 0:
+        found = scan(text, brace)
+        if found is None:
+            return None
+        items, end = found
+        outside.append((at, brace))
+        groups.append((text[at:brace], items))
+        at, brace = end, text.find("{", end)
+    outside.append((at, len(text)))
+    if not text[: outside[0][1]].strip() and len(groups) == 1:
+        return _from_items(groups[0][1], text)
+    around = "".join(
+        text[a:b] + " " * (c - b)
+        for (a, b), (c, _) in zip(outside, [*outside[1:], (len(text), 0)], strict=True)
+    )
+    if is_warning(around[: outside[0][1]]):
+        return Parsed()
+    return _with_surroundings(around[: len(text)], groups, text)
+
+
+def _with_surroundings(around: str, groups: list[tuple[str, list[Item]]], text: str) -> Parsed:
+    places = find_places(around, skip_prefixes(around), [])
+    values: list[Value] = []
+    own: list[Place] = []
+    for before, items in groups:
+        labels = SET_WORD.findall(before)
+        parsed = _from_items(
+            items, text, label=labels[-1].lower() if labels else "", anchored=bool(places)
+        )
+        values += [each for each in parsed.values if each.name not in {v.name for v in values}]
+        own += parsed.places
+    units = {place.unit for place in places}
+    places += [place for place in own if place.unit not in units]
+    return Parsed(tuple(places), tuple(values), (), rank_in(around), is_dict=True)
+
+
+def _from_items(
+    items: Sequence[Item], text: str, *, label: str = "", anchored: bool = False
+) -> Parsed:
+    numbers = [each for each in items if each.is_number]
+    if not all(each.is_quoted for each in numbers):
+        # Where numbers are printed bare, one in quotes is a text, unless its name says otherwise.
+        numbers = [each for each in numbers if not each.is_quoted or _is_known(each.path[-1])]
+    words = {each.path[-1].lower(): each.text or "" for each in items if not each.is_number}
+    inner = next((words[key] for key in _TEXT_KEYS if key in words and has_number(words[key])), "")
+    if inner and not any(is_measure(each.path[-1]) for each in numbers):
+        return _from_message(items, inner)
+    numbers = _long_form(numbers, words)
+    if not label:
+        label = next((words[key].lower() for key in _SET_KEYS if is_set(words.get(key, ""))), "")
+    found: dict[str, tuple[int, Span]] = {}
+    totals: list[tuple[str, Span]] = []
+    rank: Span | None = None
+    kept: list[Value] = []
+    for path, start, end, *_ in numbers:
+        name = ".".join(part for part in path if part.lower() not in _WRAPPERS) or path[-1]
+        position = position_of(name) or position_of(path[-1])
+        if position:
+            unit, order = position
+            found[unit] = min(found.get(unit, (99, (start, end))), (order, (start, end)))
+        elif unit_of_total := total_of(name):
+            totals.append((unit_of_total, (start, end)))
+        elif name.lower() in ("rank", "local_rank", "global_rank", "process_index"):
+            rank = (start, end)
+        elif not is_unrecorded(path[-1]) or is_measure(name):
+            kept.append(Value(_labelled(name, label), (start, end)))
+    places = tuple(Place(unit, span) for unit, (_, span) in found.items())
+    measured = any(is_measure(each.name) for each in kept)
+    settings = sum(is_argument(each.path[-1]) for each in items)
+    if not measured and not ((places or anchored) and not settings):
+        kept = []
+    if measured and not places and settings > 1:
+        kept = []
+    return Parsed(
+        places if measured or kept else (), tuple(kept), tuple(totals), rank, is_dict=True
+    )
+
+
+def _is_known(name: str) -> bool:
+    return is_measure(name) or position_of(name) is not None
+
+
+def _labelled(name: str, label: str) -> str:
+    if not label or is_neutral(name) or any(is_set(word) for word in split_name(name)):
+        return name
+    return f"{label}_{name}"
+
+
+def _long_form(numbers: list[Item], words: dict[str, str]) -> list[Item]:
+    """Read {"metric": "loss", "value": 0.5} as {"loss": 0.5}."""
+    name = next((words[key] for key in _KEYS_OF_A_NAME if words.get(key)), "")
+    if not name or not re.fullmatch(r"[\w./@ '-]{1,80}", name, re.ASCII):
+        return numbers
+    return [
+        each._replace(path=(name,)) if each.path[-1].lower() == "value" else each
+        for each in numbers
+    ]
+
+
+def _from_message(items: Sequence[Item], inner: str) -> Parsed:
+    """Read the text that a structured log wraps: {"level": "info", "message": "step 1 loss=2"}."""
+    start = next(each.start for each in items if each.text == inner)
+    escaped = inner.replace("\\n", "  ").replace("\\t", " \t")
+    found = parse_text(escaped) if not is_warning(escaped) else Parsed()
+
+    def moved(span: Span | None) -> Span | None:
+        return (span[0] + start, span[1] + start) if span else None
+
+    return Parsed(
+        tuple(Place(p.unit, moved(p.done) or (0, 0), moved(p.total)) for p in found.places),
+        tuple(Value(v.name, moved(v.span) or (0, 0)) for v in found.values),
+        tuple((unit, moved(span) or (0, 0)) for unit, span in found.totals),
+        moved(found.rank),
+    )

@@ -1,0 +1,110 @@
+"""Read the output of a training program into its history.
+
+Lines go to the readers of one layout each, which know their own lines; what none of them knows goes
+to the grammar.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .bars import BarReader, parse_bar
+from .blocks import BlockReader
+from .grammar import parse
+from .history import History
+from .keras import KerasReader
+from .lines import LineSplitter
+from .numbers import as_float
+from .parsed import Parsed
+from .records import Place, Record
+from .tables import BoxReader, ColumnReader
+
+__all__ = ["LogReader"]
+
+#: Fits the processor's cache, so that work on whole blocks is quick.
+_BLOCK_BYTES = 1 << 18
+_SOURCE = re.compile(r"\w+\.py:\d+: \w*Warning\b", re.ASCII)
+_LIGHTNING = re.compile(
+    r"^(?:GPU available: |Sanity Checking|`Trainer\.fit`)|DataLoader 0:|v_num=", re.ASCII
+)
+
+
+class LogReader:
+    """Reads one stream of output into a history; several may share it, one for each host."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._lines = LineSplitter()
+        self._bars = BarReader()
+        self._keras = KerasReader()
+        self._columns = ColumnReader()
+        self._boxes = BoxReader()
+        self._blocks = BlockReader()
+        self._quotes_source = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Read what the program printed next."""
+        for start in range(0, len(chunk), _BLOCK_BYTES):
+            for line in self._lines.feed(chunk[start : start + _BLOCK_BYTES]):
+                if line:
+                    self._read(line.decode("latin-1"))
+
+    def end(self) -> None:
+        """Read what stands behind the last line's end, and what was held back."""
+        for line in self._lines.rest():
+            self._read(line.decode("latin-1"))
+        self._history.merge(self._bars.end())
+        self._history.merge(self._keras.end())
+
+    def _read(self, text: str) -> None:
+        if self._quotes_source and text[:1].isspace():
+            self._quotes_source = False
+            return
+        self._quotes_source = False
+        block = self._blocks.read(text)
+        if block is not None:
+            text = block
+        if "it/s" in text or "%|" in text or "s/it" in text or "| 0/? [" in text:
+            bar = parse_bar(text)
+            if bar is not None:
+                self._bars.is_lightning |= _LIGHTNING.search(text) is not None
+                self._history.merge(self._bars.read(bar))
+                if not bar.head and bar.unit in ("", "step"):
+                    self._history.show_bar(Place(bar.done, bar.total))
+                text = text[bar.end :]
+        if not text.strip():
+            return
+        if _LIGHTNING.search(text):
+            self._bars.is_lightning = True
+        records = self._keras.read(text)
+        if records is not None:
+            self._history.merge(records)
+            return
+        record = self._columns.read(text) or self._boxes.read(text)
+        if record is not None:
+            self._history.add(record)
+            return
+        self._quotes_source = _SOURCE.search(text) is not None
+        self._history.add(_record(parse(text), text))
+
+
+def _record(parsed: Parsed, text: str) -> Record:
+    def number(span: tuple[int, int]) -> float | None:
+        return as_float(text[slice(*span)])
+
+    places: dict[str, Place] = {}
+    for unit, done, total in parsed.places:
+        count = number(done)
+        if count is not None:
+            places[unit] = Place(count, (number(total) or None) if total else None)
+    values = []
+    for name, span in parsed.values:
+        value = number(span)
+        if value is not None:
+            values.append((name.encode("latin-1").decode("utf-8", "replace"), value))
+    totals = {unit: value for unit, span in parsed.totals if (value := number(span))}
+    rank = number(parsed.rank) if parsed.rank else None
+    return Record(
+        places, values, totals, int(rank) if rank is not None else None,
+        "dict" if parsed.is_dict else "line",
+    )  # fmt: skip

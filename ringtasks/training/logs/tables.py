@@ -1,0 +1,228 @@
+"""Tables of metrics: columns under a heading, or names and values in a box.
+
+Columns: scikit-learn, skorch, fastai, spaCy, ultralytics, CSV on stdout.  A row belongs to the last
+heading that names a place in the run (``epoch``, ``iter``) and has as many cells.
+Boxes: Stable-Baselines3, Ray Tune.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .numbers import NUMBER, WHOLE, as_float, counted
+from .records import Place, Record
+from .words import is_measure, is_unrecorded, position_of
+
+__all__ = ["BoxReader", "ColumnReader"]
+
+_CELL = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
+_OF = re.compile(rf"(?P<done>{WHOLE})(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
+_HEADING_CELL = re.compile(r"[A-Za-z_#][\w/()@.%# -]{0,40}\Z", re.ASCII)
+_GAP = re.compile(r"\t+|\s{2,}")
+_VERTICAL = re.compile("\xe2(?:\x94[\x82\x83\x86]|\x95\x91|\x94\x8a)")
+_RULER = re.compile(
+    r"[\s|+:=-]*-{2,}[\s|+:=-]*\Z|(?:\s|\xe2[\x94-\x95][\x80-\xbf]){4,}\Z", re.ASCII
+)
+_BAR_BEHIND = re.compile(r":?\s+\d{1,3}%[|\s\xe2].*", re.DOTALL)
+_SHORT_POSITIONS = {"e": "epoch", "#": "step", "it": "step", "ep": "epoch", "n": "step"}
+# ultralytics/utils/metrics: the table of a validation, which follows the epoch's row.
+_VALIDATION = re.compile(
+    r"\s*Class\s+Images\s+Instances\s+(?P<names>(?:\w+\(P\s+R\s+mAP50\s+mAP50-95\)\s*)+|top1_acc.*)"
+)
+
+
+class ColumnReader:
+    """Reads headings and their rows."""
+
+    def __init__(self) -> None:
+        self._columns: list[_Column] = []
+        self._is_validation = False
+        self._ended = False
+
+    def read(self, text: str) -> Record | None:
+        """Return what a row tells; an empty record for a heading; None if it is another's line."""
+        if self._ended:
+            return None
+        plain = _BAR_BEHIND.sub("", text)
+        if _RULER.match(plain):
+            self._align(plain)
+            return None
+        if _VALIDATION.match(text):
+            self._is_validation = True
+            return Record({})
+        if "best.pt" in text or "last.pt" in text:
+            self._is_validation = False
+            return None
+        if self._is_validation and text.lstrip().startswith("all "):
+            return self._validation(text)
+        columns = _heading(plain)
+        if columns:
+            self._columns = columns
+            return Record({})
+        if not self._columns:
+            return None
+        if "%" in text and plain != text and not re.search(r"100%", text):
+            return Record({}) if self._row(plain) else None  # the means of half an epoch
+        return self._row(plain)
+
+    def _align(self, ruler: str) -> None:
+        """Take the columns' edges from the line below their heading."""
+        spans = [found.span() for found in re.finditer(r"-{2,}", ruler)]
+        if len(spans) == len(self._columns):
+            self._columns = [
+                column._replace(start=start, end=end)
+                for column, (start, end) in zip(self._columns, spans, strict=True)
+            ]
+
+    def _row(self, text: str) -> Record | None:
+        cells = self._cells(text)
+        if cells is None:
+            return None
+        places: dict[str, Place] = {}
+        values: list[tuple[str, float]] = []
+        for column, cell in zip(self._columns, cells, strict=True):
+            if column.unit:
+                place = _OF.match(cell)
+                if place is None:
+                    return None
+                total = counted(place["total"].replace(",", "")) if place["total"] else None
+                places.setdefault(column.unit, Place(as_float(place["done"]) or 0.0, total))
+            elif (found := _CELL.match(cell)) and not is_unrecorded(column.name):
+                number = as_float(found["number"])
+                if number is not None:
+                    values.append((column.name, number))
+        return Record(places, values) if values else None
+
+    def _cells(self, text: str) -> list[str] | None:
+        if self._columns[0].is_comma:
+            cells = [cell.strip() for cell in text.split(",")]
+        else:
+            cells = _VERTICAL.sub(" ", text.replace("|", " ")).split()
+        if len(cells) == len(self._columns):
+            return cells
+        if self._columns[0].is_comma or not self._columns[0].end:
+            return None
+        return _by_edges(text, self._columns)
+
+    def _validation(self, text: str) -> Record | None:
+        self._is_validation = False
+        numbers = [as_float(cell) for cell in text.split()[3:]]
+        if len(numbers) < 4 or any(number is None for number in numbers):
+            return None
+        names = ("precision", "recall", "mAP50", "mAP50-95")
+        return Record(
+            {}, [(name, n) for name, n in zip(names, numbers, strict=False) if n is not None]
+        )
+
+
+class _Column(NamedTuple):
+    name: str
+    unit: str
+    is_comma: bool
+    start: int = 0
+    end: int = 0
+
+
+def _heading(text: str) -> list[_Column]:
+    """Return the columns that a heading names; none if it is no heading."""
+    stripped = text.strip()
+    if not stripped or len(stripped) > 600 or stripped[0].isdigit():
+        return []
+    plain = _VERTICAL.sub("|", stripped)
+    is_comma = False
+    if "|" in plain:
+        cells = [cell.strip() for cell in plain.strip("|").split("|")]
+    elif "," in plain and "  " not in plain:
+        cells, is_comma = [cell.strip() for cell in plain.split(",")], True
+    else:
+        cells = _GAP.split(plain)
+    if len(cells) < 2 or not all(_HEADING_CELL.match(cell) for cell in cells):
+        return []
+    columns = [_Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
+    has_metric = any(is_measure(column.name) or column.name.islower() for column in columns)
+    if not any(column.unit for column in columns) or not has_metric:
+        return []
+    return columns
+
+
+def _unit(cell: str) -> str:
+    position = position_of(cell)
+    return position[0] if position else _SHORT_POSITIONS.get(cell.lower(), "")
+
+
+def _by_edges(text: str, columns: list[_Column]) -> list[str] | None:
+    """Return the cells by where they stand: some of the row's are empty."""
+    cells = ["" for _ in columns]
+    for word in re.finditer(r"\S+", text):
+        hits = [n for n, c in enumerate(columns) if word.start() < c.end and c.start < word.end()]
+        if len(hits) != 1 or cells[hits[0]]:
+            return None
+        cells[hits[0]] = word[0]
+    return cells
+
+
+_BOX_ROW = re.compile(r"\s*\|\s+(?P<name>[^|]+?)\s*\|\s+(?P<value>[^|]*?)\s*\|\s*\Z", re.ASCII)
+_FRAMED_ROW = re.compile(r"\s*\|\s(?P<name>[\w/.@%-]+)\s+(?P<value>[^|\s]+)\s*\|\s*\Z", re.ASCII)
+_EDGE = re.compile(r"\s*(?:-{8,}|(?:\xe2[\x94-\x95][\x80-\xbf]){8,})\s*\Z")
+_MAX_ROWS = 400
+_TRIAL = re.compile(r"\s*\|?\s*Trial (?P<trial>\w+) (?:result|finished iteration)", re.ASCII)
+
+
+class BoxReader:
+    """Reads boxes of names and values; a box is one record."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._rows = 0
+        self._group = ""
+        self._trial = ""
+        self._values: dict[str, str] = {}
+
+    def read(self, text: str) -> Record | None:
+        """Return what a box told when it ends; an empty record inside; None outside of boxes."""
+        plain = _VERTICAL.sub("|", text)
+        if _EDGE.match(text):
+            return self._edge()
+        if not self._is_open:
+            return None
+        if found := _TRIAL.match(plain):
+            self._trial = found["trial"]
+            return Record({})
+        row = _BOX_ROW.match(plain) or _FRAMED_ROW.match(plain)
+        self._rows += 1
+        if row is None or self._rows > _MAX_ROWS:
+            self._is_open = plain.lstrip().startswith("|") and self._rows <= _MAX_ROWS
+            return Record({}) if self._is_open else None
+        name, value = row["name"].strip(), row["value"].strip()
+        if name.endswith("/") and not value:
+            self._group = name
+        elif _CELL.match(value):
+            indented = row.start("name") - plain.index("|") > 2
+            self._values[self._group + name if indented else name] = value
+        return Record({})
+
+    def _edge(self) -> Record | None:
+        values, trial = self._values, self._trial
+        self._values, self._group, self._rows = {}, "", 0
+        self._is_open = True
+        if not values:
+            return None
+        self._trial = ""
+        places: dict[str, Place] = {}
+        ranks: dict[str, int] = {}
+        metrics: list[tuple[str, float]] = []
+        for name, text in values.items():
+            number = as_float(text.rstrip(" %"))
+            position = position_of(name) or position_of(name.rpartition("/")[2])
+            if number is None:
+                continue
+            if position:
+                unit, rank = position
+                if rank < ranks.get(unit, 99):
+                    places[unit], ranks[unit] = Place(number), rank
+            elif not is_unrecorded(name.rpartition("/")[2]) and not name.startswith("time/"):
+                metrics.append((f"{trial}/{name}" if trial else name, number))
+        if not places and not any(is_measure(name) for name, _ in metrics):
+            return None
+        return Record(places, metrics)

@@ -1,0 +1,293 @@
+"""What a line of text tells, whatever trainer printed it.  Pure.
+
+Numbers with names are everywhere in a log: arguments, sizes, warnings.  They are metrics only on
+a line that is anchored: it tells a place in the run (``step 3``), or a name on it measures
+(``loss``).  A line that prints settings or warns gives none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from .numbers import END, NUMBER
+from .parsed import Parsed, Place, Span, Value
+from .places import UNIT_WORDS, find_places, find_totals, overlaps
+from .words import (
+    SETS,
+    is_measure,
+    is_neutral,
+    is_set,
+    is_unrecorded,
+    position_of,
+    split_name,
+    total_of,
+)
+
+__all__ = [
+    "SET_WORD",
+    "has_number",
+    "is_warning",
+    "parse_fields",
+    "parse_text",
+    "rank_in",
+    "skip_prefixes",
+]
+
+_FLAGS = re.ASCII | re.IGNORECASE
+_HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf", _FLAGS)
+
+# A reader of logs that warns, or a person who is told what to do, measures nothing.
+_WARNING = re.compile(
+    r"warning\b|\bwarn\b|\bdeprecat|(?<![\w-])error:(?!\s*[-\d.])|\btraceback\b|\bcritical\b|\bexception\b|\busage:"
+    r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))",
+    _FLAGS,
+)
+# Best so far, read again from a file, or what would be: no measurement at this place.
+_SUMMARY = re.compile(
+    r"^\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
+    r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
+    r"|\b(?:restor|resum|load)(?:ed|ing)\b",
+    _FLAGS,
+)
+# A call with keywords is the repr of settings, unless it holds one number (tensor, float64).
+_REPR = re.compile(r"\b(?!tensor|array|Array|float|int|loss)[A-Za-z_]\w*\(\s*\w+=", re.ASCII)
+_FLAG_OF_COMMAND = re.compile(r"(?:^|\s)--[a-z][\w-]*[ =]", re.ASCII)
+_NOT_A_NUMBER = re.compile(
+    r"[\w\]]\s?[=:]\s?(?:True|False|None|null|true|false)\b|\w=(?:['\"/~]|\./|<)", re.ASCII
+)
+_SOURCE_CODE = re.compile(rf"=\s*{NUMBER}\s*[*/]|^\s*(?:def|class|import|from|return)\b", re.ASCII)
+
+# What loggers put in front: times, levels, the logger's name, a source line.
+_PREFIX = re.compile(
+    r"""\s*(?:
+      [\[(<]?\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,]+\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?
+        (?:\s?(?:Z|UTC|[+-]\d\d:?\d\d|[AP]M))?[\])>]?
+    | [\[(]?\d{1,2}:\d\d:\d\d(?:[.,]\d+)?[\])]?(?=[\s|,-])
+    | [IWEFD]\d{4}\s\d\d:\d\d:\d\d\.\d+\s+\d+\s[\w./]+:\d+\]
+    | (?-i:INFO\s?:\s?[\w.]+\s?:|INFO|DEBUG|NOTICE|TRACE)(?=\W|$)
+    | (?-i:[\[(]\s*(?:INFO|DEBUG|I|info|debug)\s*[\])])(?=\W|$)
+    | [\[(][\w./<>-]+\.(?:py|cc|cpp|rs|go):\d+(?::[\w<>]+)?[\])]
+    | [\w./-]+\.py:\d+\b
+    | \[\w[\w. -]*\](?=\s*(?:\d{4}-|INFO|-))
+    | (?:root|__main__|[a-z_]\w*(?:\.\w+)+)(?=\s*[-:|]\s)
+    | [-:|>]+(?=\s|$)
+    )""",
+    re.VERBOSE | _FLAGS,
+)
+# torch/distributed/run.py --tee; accelerate and DeepSpeed loggers; mpirun --tag-output.
+_RANK = re.compile(
+    r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]|^\s*rank[ =:]?\s?(\d+)\s?[:|]"
+    r"|^\[\d+,(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
+    _FLAGS,
+)
+
+_WORD = r"[A-Za-z][\w'/]*"
+_NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
+_OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}[\"']?"  # np.float64(0.25), [0.25], "0.25"
+_PAIR = re.compile(
+    rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)["']?(?P<name>{_NAME})["']?
+    (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
+    \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\])""",
+    re.VERBOSE | re.ASCII,
+)
+_BARE_NAME = (
+    r"(?:loss|cost|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|miou|bpc"
+    r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
+)
+_BARE = re.compile(rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?P<number>{NUMBER}){END}", _FLAGS)
+_WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
+_NO_QUALIFIER = frozenset(
+    """
+    a an and are at avg average after before by current currently done end ended epoch epochs final
+    finished for from got had has have in info is iter iteration mean new now of on our over reached
+    round running step steps that the then this to took total was we were will with set debug batch
+    completed finished it its got
+    """.split()
+)
+_PROSE = frozenset("from to than least most below above threshold until".split())
+
+SET_WORD = re.compile(rf"(?<![\w./'-])(?P<set>{SETS})(?![\w./'=-])", _FLAGS)
+_FIELD_BREAK = re.compile(r"\s?[|;\t]\s?|,\s|\s-\s")
+_FIELD = re.compile(
+    rf"\s*(?P<name>[A-Za-z_][\w/.@%]*(?: [A-Za-z_][\w/.@%]*){{0,2}})\s{{1,8}}(?P<number>{NUMBER})"
+    rf"{END}\s?%?(?:\s*\([^()]*\))?\s*",
+    re.ASCII,
+)
+
+
+def is_warning(text: str) -> bool:
+    """Tell whether a line warns, so that what follows may quote source code."""
+    return _WARNING.search(text) is not None
+
+
+def has_number(text: str) -> bool:
+    """Tell whether there can be a metric at all."""
+    return _HAS_NUMBER.search(text) is not None
+
+
+def parse_text(text: str) -> Parsed:
+    """Return what a line of text tells."""
+    start = skip_prefixes(text)
+    rank = rank_in(text)
+    totals = find_totals(text, start)
+    if _is_settings(text):
+        return Parsed(totals=totals, rank=rank)
+    if _SUMMARY.search(text):
+        return Parsed(totals=totals)
+    taken = [span for _, span in totals]
+    places = find_places(text, start, taken)
+    taken += [place.done for place in places] + [place.total for place in places if place.total]
+    anchored = any(place.unit != "batch" or place.total for place in places)
+    numbers = list(_numbers(text, start, taken, anchored=anchored))
+    places += _places_by_name(numbers, places)
+    anchored = anchored or bool(places)
+    if not anchored and not any(is_measure(name) for name, _, _ in numbers):
+        return Parsed(tuple(places), (), totals, rank)
+    kept = [each for each in numbers if not _is_no_metric(each[0])]
+    return Parsed(tuple(places), tuple(_named(kept)), totals, rank)
+
+
+def skip_prefixes(text: str) -> int:
+    """Return where the text begins behind what a logger puts in front."""
+    at = 0
+    for _ in range(12):
+        found = _PREFIX.match(text, at)
+        if not found or found.end() == at:
+            break
+        at = found.end()
+    return at
+
+
+def rank_in(text: str) -> Span | None:
+    """Return the span of the rank that printed a line, if it says so."""
+    found = _RANK.search(text, 0, 200)
+    if not found:
+        return None
+    group = next(n for n, value in enumerate(found.groups(), 1) if value is not None)
+    return found.span(group)
+
+
+def parse_fields(text: str, start: int = 0, end: int | None = None) -> tuple[Value, ...]:
+    """Return the named numbers of a piece of text that is known to hold metrics."""
+    end = len(text) if end is None else end
+    return tuple(_named(_numbers(text[:end], start, [], anchored=True)))
+
+
+def _is_settings(text: str) -> bool:
+    return bool(
+        _REPR.search(text)
+        or _FLAG_OF_COMMAND.search(text)
+        or _NOT_A_NUMBER.search(text)
+        or _SOURCE_CODE.search(text)
+    )
+
+
+#: A number, its name, and whether the name tells its own part of the data.
+_Number = tuple[str, Span, bool]
+
+
+def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) -> Iterator[_Number]:
+    """Yield the numbers that have a name, each under the set of data that it belongs to."""
+    found = [*_PAIR.finditer(text, start)]
+    spans = [each.span("number") for each in found] + list(taken)
+    names = [_full_name(text, each, start) for each in found]
+    extra = [
+        each for each in _BARE.finditer(text, start) if not overlaps(each.span("number"), spans)
+    ]
+    for each in extra:
+        name, begin = _with_qualifiers(text, each["name"], each.start("name"), start)
+        if text[:begin].rstrip().split(" ")[-1].lower() not in _PROSE:
+            found.append(each)
+            names.append((name, begin))
+    if anchored:
+        spans += [each.span("number") for each in extra]
+        for field in _fields(text, start):
+            if not overlaps(field.span("number"), spans):
+                found.append(field)
+                names.append((field["name"].replace(" ", "_"), field.start("name")))
+    ordered = sorted(zip(found, names, strict=True), key=lambda each: each[0].start("number"))
+    last, current = start, ""
+    for each, (name, begin) in ordered:
+        labels = [word["set"] for word in SET_WORD.finditer(text, last, max(last, begin))]
+        current = labels[-1].lower() if labels else current
+        words = split_name(name)
+        own = any(is_set(word) for word in words)
+        if own and is_set(words[0]) and begin < each.start("name"):
+            current = words[0]  # "train Loss: 0.5 Acc: 0.9"
+        last = each.end("number")
+        if overlaps(each.span("number"), taken):
+            current = name.lower() if is_set(name) else current  # "Train: 0 [0/6]"
+            continue
+        if current and not own and not is_neutral(name) and position_of(name) is None:
+            name = f"{current}_{name}".lower()
+        yield name, each.span("number"), own
+
+
+def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
+    name, bracket = found["name"].rstrip("./-'"), found["bracket"]
+    name, begin = _with_qualifiers(text, name, found.start("name"), start)
+    if bracket:
+        inside = bracket.strip()[1:-1].strip()
+        if is_set(inside):
+            name = f"{inside.lower()}_{name}"
+        elif inside.isidentifier() and len(inside) > 3:
+            name = f"{name}_{inside}"
+    return name, begin
+
+
+def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str, int]:
+    """Return ``policy_loss`` for "policy loss", and where it begins."""
+    before = _WORDS_BEFORE.search(text[start:begin])
+    if not before:
+        return name, begin
+    words: list[str] = []
+    for word in reversed(before[1].split()):
+        if word.lower() in _NO_QUALIFIER or word.lower() in _PROSE or position_of(word):
+            break
+        words.insert(0, word)
+    if not words or is_set(name) or len(words) > 3:
+        return name, begin
+    for word in words:
+        begin = begin if word is not words[0] else text.rindex(" ".join(words), start, begin)
+    if words[-1].endswith("'s"):  # LightGBM: "valid's auc"
+        return " ".join([*words, name]), begin
+    return "_".join([*words, name]).lower(), begin
+
+
+def _fields(text: str, start: int) -> Iterator[re.Match[str]]:
+    """Yield fields such as "loss  7.6" between separators."""
+    at = start
+    for each in [*_FIELD_BREAK.finditer(text, start), None]:
+        end = each.start() if each else len(text)
+        field = _FIELD.fullmatch(text, at, end)
+        if field and not UNIT_WORDS.get(field["name"].lower()):
+            yield field
+        at = each.end() if each else end
+
+
+def _places_by_name(numbers: list[_Number], places: Sequence[Place]) -> list[Place]:
+    """Take the numbers whose name is a unit's out of ``numbers``: ``global_step=100``."""
+    found: dict[str, tuple[int, Span]] = {}
+    for each in list(numbers):
+        position = position_of(each[0])
+        if position is None:
+            continue
+        numbers.remove(each)
+        unit, rank = position
+        if not any(place.unit == unit for place in places):
+            found[unit] = min(found.get(unit, (99, each[1])), (rank, each[1]))
+    return [Place(unit, span) for unit, (_, span) in found.items()]
+
+
+def _is_no_metric(name: str) -> bool:
+    return is_unrecorded(name) or total_of(name) is not None
+
+
+def _named(numbers: Sequence[_Number] | Iterator[_Number]) -> Iterator[Value]:
+    """Yield each name once: of two numbers of one name, neither is certain but the first."""
+    seen: set[str] = set()
+    for name, span, _ in numbers:
+        if name not in seen:
+            seen.add(name)
+            yield Value(name, span)

@@ -1,0 +1,189 @@
+"""Words of training logs: what measures, what tells how far a run is, and what does neither.  Pure.
+
+A name is judged by its words: ``binary_logloss`` measures, ``loss_weight`` does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+__all__ = [
+    "SETS",
+    "UNITS",
+    "is_argument",
+    "is_loss",
+    "is_measure",
+    "is_neutral",
+    "is_set",
+    "is_unrecorded",
+    "loss_rank",
+    "position_of",
+    "split_name",
+    "total_of",
+]  # fmt: skip
+
+#: The kinds of places in a run, outermost first.
+UNITS = ("epoch", "step", "round", "batch", "sample")
+
+#: The parts that data is split into.  ``train_inner`` is what fairseq calls a training interval.
+SETS = (
+    r"train_inner|train(?:ing)?|trn|valid(?:ation)?|val|vld|test(?:ing)?|tst|eval(?:uation|uating"
+    r"|uate)?|dev(?:el)?|holdout"
+)
+_SET = re.compile(rf"(?:{SETS})\Z", re.IGNORECASE)
+
+_MEASURES = frozenset(
+    """
+    loss losses logloss mlogloss acc accuracy ppl perplexity err error merror auc auroc auprc aucpr
+    roc f1 fscore precision prec recall specificity sensitivity mae mse rmse rmsle mape smape r2
+    bleu sacrebleu rouge rougel meteor cider wer cer ter reward rewards rew return returns score iou
+    miou map ap ar dice nll bpc bpb entropy kl kld elbo cost objective psnr ssim lpips fid ndcg mrr
+    inertia likelihood loglik gnorm xent crossentropy bce mcc kappa pearson spearman residual
+    fitness regret eer brier ece deviance
+    """.split()
+)
+_LOSSES = frozenset(
+    "loss losses logloss mlogloss nll ppl perplexity err error merror mae mse rmse rmsle mape "
+    "smape xent crossentropy bce cost elbo deviance bpc bpb objective".split()
+)
+# A name with one of these sets something or counts something, whatever else it says.
+_SETTINGS = frozenset(
+    """
+    weight weights coef coeff coeffs coefficient type fn func function factor alpha beta gamma
+    lambda smoothing threshold thresh patience reduction margin clip decay bound delta scale mode
+    dim size every interval freq frequency steps epochs warmup tol tolerance init limit iters min
+    workers seed dropout momentum layers heads
+    """.split()
+)
+_ARGUMENTS = frozenset(
+    """
+    batch_size bs seed random_seed num_workers workers dropout weight_decay wd momentum hidden_size
+    hidden_dim n_layer n_layers n_head n_embd num_layers num_heads d_model vocab_size block_size
+    max_length seq_len seq_length max_seq_length warmup_steps warmup_ratio save_steps logging_steps
+    eval_steps log_interval eval_interval save_interval patience min_delta num_classes
+    label_smoothing
+    gradient_accumulation_steps gradient_accumulation accumulate max_grad_norm clip_grad
+    betas eps nesterov amsgrad dampening imgsz img_size image_size input_size crop_pct optimizer
+    start_epoch start_iter world_size n_gpu n_gpus ngpus gpus num_gpus nodes num_nodes port version
+    v_num pid rank local_rank global_rank node node_rank device gpu line lineno attempt num_samples
+    num_examples num_train num_params params parameters trainable flops
+    """.split()
+)
+#: Clocks and what they time: they grow with the run and measure the machine.
+_UNRECORDED = frozenset(
+    """
+    time data data_time batch_time iter_time last_time last_data eta elapsed remaining dur duration
+    seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall
+    wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
+    remaining_time elapsed_time
+    """.split()
+)
+#: Printed beside the metrics of one set, and of none.
+_NEUTRAL = frozenset(
+    "lr learning_rate lrs loss_scale scale mem memory max_mem gpu_mem gpu_memory".split()
+) | _UNRECORDED | _ARGUMENTS  # fmt: skip
+
+#: The names of places; where a line has several of one unit, the first here is taken.
+_POSITIONS = {
+    "epoch": ("epoch", "ep", "epoch_num", "current_epoch", "cur_epoch", "epoch_idx"),
+    "step": (
+        "trainer/global_step", "train/global_step", "global_step", "globalstep", "step", "_step",
+        "train_step", "training_step", "current_step", "current_steps", "cur_step",
+        "optimizer_step", "opt_step", "update_step", "completed_steps", "num_updates",
+        "train_num_updates", "num_update", "total_timesteps", "num_timesteps", "timesteps_total",
+        "timesteps", "timestep", "env_step", "env_steps", "num_env_steps", "iteration",
+        "training_iteration", "iter", "iters", "itr", "it", "n_iter", "cur_iter", "current_iter",
+        "update", "updates", "n_updates",
+    ),
+    "round": ("round", "boosting_round", "tree", "stage"),
+    "batch": ("batch", "batch_idx", "batch_id", "batch_num", "minibatch", "mini_batch"),
+}  # fmt: skip
+_POSITION_OF = {
+    name: (unit, rank) for unit, names in _POSITIONS.items() for rank, name in enumerate(names)
+}
+_TOTAL = re.compile(
+    r"(?:(?:num|max|total|scheduled|n)_)?(?:(?:train|training|optimization|optimizer|update|global)"
+    r"_)?(epoch|step|iter|iteration|update|round|batch)(?:s|es)\Z"
+)
+_UNIT_OF_WORD = {"iter": "step", "iteration": "step", "update": "step"}
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
+
+
+@functools.lru_cache(maxsize=4096)
+def split_name(name: str) -> tuple[str, ...]:
+    """Return the words of a name, in lower case: ``trainLoss/box`` has three."""
+    return tuple(word.lower() for word in _SEPARATORS.split(_CAMEL.sub("_", name)) if word)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_measure(name: str) -> bool:
+    """Tell whether a number of that name measures how well the model does."""
+    words = split_name(name)
+    if any(word in _SETTINGS for word in words):
+        return False
+    return any(_measures(word, _MEASURES) for word in words)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_loss(name: str) -> bool:
+    """Tell whether it is a measure that falls."""
+    return is_measure(name) and any(_measures(word, _LOSSES) for word in split_name(name))
+
+
+def _measures(word: str, known: frozenset[str]) -> bool:
+    if word in known or word.rstrip("0123456789") in known:
+        return True
+    return "loss" in known and (word.endswith("loss") or bool(re.fullmatch(r"top\d+", word)))
+
+
+def is_set(word: str) -> bool:
+    """Tell whether it names a part of the data."""
+    return _SET.match(word) is not None
+
+
+def is_argument(name: str) -> bool:
+    """Tell whether it names a setting of the run or of its process."""
+    return name.lower().replace(" ", "_") in _ARGUMENTS
+
+
+def is_unrecorded(name: str) -> bool:
+    """Tell whether it names a clock, a setting, or a count that belongs to no curve."""
+    plain = name.lower().replace(" ", "_")
+    return plain in _UNRECORDED or plain in _ARGUMENTS or plain.endswith("size")
+
+
+def is_neutral(name: str) -> bool:
+    """Tell whether a number of that name belongs to no part of the data."""
+    return name.lower().replace(" ", "_") in _NEUTRAL
+
+
+def position_of(name: str) -> tuple[str, int] | None:
+    """Return the unit of which ``name`` tells the place, and the name's rank among others."""
+    return _POSITION_OF.get(name.lower().replace(" ", "_"))
+
+
+def total_of(name: str) -> str | None:
+    """Return the unit of which ``name`` tells the total."""
+    plain = name.lower().replace(" ", "_").replace("-", "_")
+    found = _TOTAL.match(plain)
+    if found is None or plain in _POSITION_OF:
+        return None
+    return _UNIT_OF_WORD.get(found[1], found[1])
+
+
+@functools.lru_cache(maxsize=4096)
+def loss_rank(name: str) -> int:
+    """Return how early a metric is shown: the training loss first, settings last."""
+    words = split_name(name)
+    if is_unrecorded(name):
+        return 9
+    if name.lower() == "loss":
+        return 0
+    if not is_measure(name):
+        return 8 if words[-1:] and (words[-1] in ("lr", "norm") or "learning" in words) else 7
+    held_out = any(is_set(word) and not word.startswith("tr") for word in words)
+    if "loss" in words:
+        return 2 + held_out if len(words) > 2 else 1 + 2 * held_out
+    return 4 + held_out if is_loss(name) else 6

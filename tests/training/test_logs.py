@@ -1,0 +1,314 @@
+"""Logs of training programs: what is read from a line, and from whole logs of real trainers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringtasks.training.curves import Curves, Progress, curves_of
+from ringtasks.training.logs.lines import LineSplitter
+
+LOGS = Path(__file__).parents[1] / "logs"
+PLACES = ("epoch", "step", "batch", "round", "sample")
+
+
+def points_of(log: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the points of each metric of a log."""
+    curves = curves_of([[log.encode()]])
+    return {name: list(curves.objects(name)) for name in curves.names}
+
+
+def values_of(log: str) -> dict[str, list[float]]:
+    return {name: [point["value"] for point in points] for name, points in points_of(log).items()}
+
+
+def normalized(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+# --- whole logs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("truth", sorted(LOGS.glob("*.truth")), ids=lambda path: path.stem)
+def test_log_of_a_real_trainer_gives_the_curves_that_it_reported(truth: Path) -> None:
+    curves = curves_of([[truth.with_suffix(".log").read_bytes()]], max_points=None)
+    read = {normalized(name): list(curves.objects(name)) for name in curves.names}
+
+    expected: dict[str, list[dict[str, Any]]] = {}
+    for line in truth.read_text().splitlines():
+        point = json.loads(line)
+        expected.setdefault(normalized(point["metric"]), []).append(point)
+    for name, points in expected.items():
+        assert len(read[name]) == len(points), name
+        for got, wanted in zip(read[name], points, strict=True):
+            assert got["value"] == pytest.approx(wanted["value"], rel=5e-3, abs=5e-5, nan_ok=True)
+            places = {key: place for key, place in wanted.items() if key not in ("metric", "value")}
+            assert {key: got.get(key) for key in places} == places, name
+
+
+@pytest.mark.parametrize("log", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
+def test_points_of_a_curve_have_an_x_of_their_own(log: Path) -> None:
+    curves = curves_of([[log.read_bytes()]], max_points=None)
+
+    for name in curves.names:
+        xs = [point["x"] for point in curves.objects(name)]
+        assert xs == sorted(set(xs)), name  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("log", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
+def test_first_metric_of_a_log_is_one_that_training_changes(log: Path) -> None:
+    curves = curves_of([[log.read_bytes()]], max_points=None)
+
+    assert len(set(curves.curve(curves.names[0]).ys)) > 1
+
+
+@pytest.mark.parametrize("log", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
+def test_log_that_is_followed_gives_what_the_whole_log_gives(log: Path) -> None:
+    whole, followed = Curves(), Curves()
+    text = log.read_bytes()
+    whole.feed(text)
+    for start in range(0, len(text), 17):
+        followed.feed(text[start : start + 17])
+    whole.end()
+    followed.end()
+
+    assert {n: list(whole.objects(n)) for n in whole.names} == {
+        n: list(followed.objects(n)) for n in followed.names
+    }
+
+
+# --- lines -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "metrics"),
+    [
+        ("loss=0.12", {"loss": 0.12}),
+        ("loss: 0.12, acc: 91.2%", {"loss": 0.12, "acc": 91.2}),
+        ("train/loss: 1.5e-3 | lr=1e-4", {"train/loss": 0.0015, "lr": 0.0001}),
+        ("iter 100: loss 2.3456, time 12.34ms", {"loss": 2.3456}),
+        ("step 0: train loss 4.28, val loss 4.27", {"train_loss": 4.28, "val_loss": 4.27}),
+        ("[rank0]: loss=1", {"loss": 1.0}),
+        ("val_loss=-inf", {"val_loss": -math.inf}),
+        ("Test set: Average loss: 0.0501, Accuracy: 9833/10000 (98%)", {"test_loss": 0.0501}),
+        ("loss: 0.5.", {"loss": 0.5}),
+        ("Generator loss: 1 Discriminator loss: 2", {"generator_loss": 1, "discriminator_loss": 2}),
+        ("epoch 1 train: loss 0.1, acc 1; val: loss 0.2, acc 2",
+         {"train_loss": 0.1, "train_acc": 1, "val_loss": 0.2, "val_acc": 2}),
+        ("[7]\tvalid_0's l2: 0.5\tvalid_1's l2: 0.6", {"valid_0's l2": 0.5, "valid_1's l2": 0.6}),
+        ("Epoch(val) [1][10/10]  accuracy/top1: 50.0", {"val_accuracy/top1": 50.0}),
+        ("| epoch   1 |   200/ 2983 batches | lr 20.00 | loss  7.62 | ppl  2042.94",
+         {"lr": 20.0, "loss": 7.62, "ppl": 2042.94}),
+    ],
+)  # fmt: skip
+def test_metrics_of_a_line(line: str, metrics: dict[str, float]) -> None:
+    assert values_of(line) == {name: [value] for name, value in metrics.items()}
+
+
+@pytest.mark.parametrize(
+    ("line", "metrics"),
+    [
+        ("{'loss': '2.341', 'learning_rate': '5e-05', 'epoch': '0.5'}",
+         {"loss": 2.341, "learning_rate": 5e-5}),
+        ('{"num_updates": "100", "loss": "12.3"}', {"loss": 12.3}),
+        ("{'loss': 0.3, 'learning_rate': 5e-05}", {"loss": 0.3, "learning_rate": 5e-5}),
+        ('{"loss": 0.5, "lr": null, "done": true, "note": "3"}', {"loss": 0.5}),
+        ("{'step': 1, 'loss': np.float64(0.25)}", {"loss": 0.25}),
+        ("{'loss': tensor(0.25, device='cuda:0', grad_fn=<NllLossBackward0>)}", {"loss": 0.25}),
+        ("{'loss': Array(0.25, dtype=float32), 'norms': [1.0, 2.0], 'lr': [0.1]}",
+         {"loss": 0.25, "lr": 0.1}),
+        ("{'loss': <tf.Tensor: shape=(), dtype=float32, numpy=0.25>}", {"loss": 0.25}),
+        ('{"train": {"loss": 0.1}, "val": {"loss": 0.2}, "step": 3}',
+         {"train.loss": 0.1, "val.loss": 0.2}),
+        ('{"step": 3, "metrics": {"loss": 0.1}}', {"loss": 0.1}),
+        ('{"split": "val", "loss": 0.3, "epoch": 1}', {"val_loss": 0.3}),
+        ('{"metric": "loss", "value": 0.1, "step": 3}', {"loss": 0.1}),
+        ('{"level": "INFO", "message": "step 3 loss=0.1"}', {"loss": 0.1}),
+        ("INFO:root:epoch 3: {'loss': 0.5, 'acc': np.float32(0.9)}", {"loss": 0.5, "acc": 0.9}),
+        ("epoch 3 train: {'loss': 0.5} val: {'loss': 0.6}", {"train_loss": 0.5, "val_loss": 0.6}),
+        ('{\n  "step": 3,\n  "loss": 0.1\n}', {"loss": 0.1}),
+    ],
+)  # fmt: skip
+def test_metrics_of_a_printed_dict(line: str, metrics: dict[str, float]) -> None:
+    assert values_of(line) == {name: [value] for name, value in metrics.items()}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[rank 1]: loss=1\n[rank 0]: loss=2",
+        "[default12]: loss=1\n[default0]: loss=2",
+        '{"rank": 3, "loss": 1}\n{"rank": 0, "loss": 2}',
+        "10:00:00 - INFO - [RANK 1] loss: 1\n10:00:00 - INFO - [RANK 0] loss: 2",
+    ],
+)  # fmt: skip
+def test_of_several_ranks_the_first_is_read(line: str) -> None:
+    assert values_of(line) == {"loss": [2.0]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "at 12:30:01 from http://x:80/ ip=10.1.2.3 version=1.2.3 pid=17",
+        "seed: 7, world_size=8, num_epochs=3, took: 12ms",
+        "no numbers here: none",
+        '{"broken": ',
+        '{"loss": 0.1',
+        "[1, 2]",
+        "Namespace(batch_size=4, lr=0.1, loss_weight=0.5, loss=0.5)",
+        "engine/trainer: amp=True, batch=16, epochs=3, box=7.5, cls=0.5, iou=0.7, time=None",
+        "python train.py --lr 0.1 --loss=0.5 --epochs 3",
+        "{'lr': 0.001, 'batch_size': 4, 'epochs': 3, 'loss': 'mse'}",
+        "Adam (lr: 0.001, weight_decay: 0, amsgrad: False, loss: 3)",
+        "[LightGBM] [Warning] No further splits with positive gain, best gain: -inf",
+        "[LightGBM] [Info] [binary:BoostFromScore]: pavg=0.503333 -> initscore=0.013334",
+        "[LightGBM] [Info] Start training from score 0.013334",
+        "UserWarning: loss: 0.5 is deprecated",
+        "x.py:3: UserWarning: no\n  loss = 0.5",
+        "Epoch 00003: val_loss improved from 0.6 to 0.5, saving model to x.h5",
+        "*** Best metric: 50.0 (epoch 0)",
+        "Overriding: loss_scale = 128",
+        "loss: 0,5",
+        "loss: 1.5.2",
+        "loss: 3/4",
+        "loss: 12ms",
+        "loss: 1e999",
+        "loss=[0.1, 0.2]",
+    ],
+)
+def test_line_that_measures_nothing_for_certain_gives_no_metric(line: str) -> None:
+    assert values_of(line) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("epoch 3/100 loss=1", {"epoch": 3, "total_epochs": 100}),
+        ("Epoch [3/100], Loss: 0.1", {"epoch": 3, "total_epochs": 100}),
+        ("step 10 of 500 loss=1", {"step": 10, "total_steps": 500}),
+        ("step 1,000/10,000 loss=1", {"step": 1000, "total_steps": 10_000}),
+        ("iter 100: loss 2.3", {"step": 100}),
+        ("epoch 3/0 loss=1", {"epoch": 3}),
+        ('{"epoch": 2, "epochs": 8, "loss": 1}', {"epoch": 2, "total_epochs": 8}),
+        ('{"global_step": 20, "max_steps": 50, "loss": 1}', {"step": 20, "total_steps": 50}),
+        ("Epoch: [0][ 10/5005]\tLoss 6.9e+00 (7.0e+00)",
+         {"epoch": 0, "batch": 10, "total_batches": 5005}),
+        ("Train: 0 [   2/6 ( 17%)]  Loss: 0.738 (0.738)",
+         {"epoch": 0, "batch": 2, "total_batches": 6}),
+        ("Train Epoch: 1 [640/60000 (1%)]\tLoss: 2.3",
+         {"epoch": 1, "sample": 640, "total_samples": 60000}),
+        ("[7]\ttrain-logloss:0.5\ttrain-error:0.1", {"round": 7}),
+        ("[7/50] train loss: 0.5", {"step": 7, "total_steps": 50}),
+        ("Epoch 2\n-----\nstep 5: loss=1", {"epoch": 2, "step": 5}),
+        (" 45%|####      | 1.00k/20.0k [00:01<00:01, 30it/s, loss=1]",
+         {"step": 1000, "total_steps": 20_000}),
+    ],
+)  # fmt: skip
+def test_place_of_a_line(line: str, place: dict[str, float]) -> None:
+    (points, *_) = points_of(line).values()
+
+    assert {key: points[0].get(key) for key in place} == place
+    assert not {key for key in PLACES if key in points[0]} - set(place)
+
+
+@pytest.mark.parametrize(
+    ("line", "metrics"),
+    [
+        ("\x1b[31mstep:  1  \x1b[32mloss: 12.26\x1b[39m", {"loss": [12.26]}),
+        ("loss=\x1b[36m0.1\x1b[0m", {"loss": [0.1]}),
+        ("step 3 perplexity: 6,666.7", {"perplexity": [6666.7]}),
+        ('{"step": 3, "loss": Infinity}', {"loss": [math.inf]}),
+        ("\rstep 1 loss=3\rstep 2 loss=2\r\n", {"loss": [3.0, 2.0]}),
+        ("step 1 loss=3\x08\x08\x08step 2 loss=2", {"loss": [3.0, 2.0]}),
+        ("\x1b]0;title loss=5\x07step 1 loss=3", {"loss": [3.0]}),
+    ],
+)
+def test_numbers_are_read_through_colours_redrawn_lines_and_separators(
+    line: str, metrics: dict[str, list[float]]
+) -> None:
+    assert values_of(line) == metrics
+
+
+def test_a_loss_that_is_not_a_number_is_told_as_such() -> None:
+    assert math.isnan(values_of("loss=nan")["loss"][0])
+    assert math.isnan(values_of('{"loss": NaN}')["loss"][0])
+
+
+@given(st.text(max_size=300))
+def test_no_line_is_an_error(line: str) -> None:
+    points_of(line)
+    points_of("{" + line + "}")
+    points_of(f"loss: {line}\n| epoch {line} | 1/{line}\n50%|#| 1/2 [0, {line}]")
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
+def test_lines_do_not_depend_on_how_the_log_was_cut(log: bytes, cuts: list[int]) -> None:
+    whole, cut = LineSplitter(), LineSplitter()
+    places = [0, *sorted(min(place, len(log)) for place in cuts), len(log)]
+
+    expected = [*whole.feed(log), *whole.rest()]
+    pieces = [log[start:end] for start, end in itertools.pairwise(places)]
+    got = [line for piece in pieces for line in cut.feed(piece)] + list(cut.rest())
+
+    assert [line for line in got if line] == [line for line in expected if line]
+
+
+# --- state over lines ------------------------------------------------------------------------
+
+
+def test_metrics_of_two_sets_under_one_heading_do_not_share_a_curve() -> None:
+    log = (
+        "Epoch 1/2\ntrain Loss: 3 Acc: 0.1\nval Loss: 4 Acc: 0.2\nEpoch 2/2\ntrain Loss: 1 Acc: 0.5"
+    )
+
+    points = points_of(log)
+
+    assert [(p["epoch"], p["value"]) for p in points["train_loss"]] == [(1, 3), (2, 1)]
+    assert [(p["epoch"], p["value"]) for p in points["val_loss"]] == [(1, 4)]
+    assert [(p["epoch"], p["value"]) for p in points["val_acc"]] == [(1, 0.2)]
+
+
+def test_points_within_an_epoch_lie_between_it_and_the_next() -> None:
+    points = points_of(
+        "\n".join(f"epoch {e} step {s}/4 loss={e + s}" for e in (1, 2) for s in (1, 4))
+    )
+
+    assert [(p["axis"], p["x"]) for p in points["loss"]] == [
+        ("epoch", 0.25), ("epoch", 1), ("epoch", 1.25), ("epoch", 2),
+    ]  # fmt: skip
+
+
+def test_value_that_is_printed_twice_is_one_point() -> None:
+    assert values_of("[1]\ttrain's auc: 0.5\nBest:\n[1]\ttrain's auc: 0.5") == {
+        "train's auc": [0.5]
+    }
+
+
+def test_a_bar_that_is_drawn_over_and_over_counts_at_every_state() -> None:
+    curves = curves_of([[b" 10%|# | 1/10 [a, loss=3]\r 20%|##| 2/10 [a, loss=2]\r"]])
+
+    assert curves.curve("loss").ys == (3.0, 2.0)
+    assert curves.curve("loss").xs == (1.0, 2.0)
+
+
+def test_progress_is_the_outermost_that_has_a_total() -> None:
+    curves = curves_of([[b"epoch 2/4\nstep 7/10\n"]])
+
+    assert curves.progress == Progress("epoch", 2, 4)
+    assert curves.fraction == 0.5
+    assert curves_of([[b"epoch 2\nstep 7/10\n"]]).fraction == 0.7
+    assert curves_of([[b"epoch 2\n"]]).fraction is None
+
+
+def test_progress_of_a_bar_in_an_epoch_is_not_that_of_the_run() -> None:
+    curves = curves_of([[b"Epoch 0: 100%|##| 10/10 [00:00<00:00, 9it/s, loss=3]\r"]])
+
+    assert curves.fraction is None
