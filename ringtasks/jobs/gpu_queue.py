@@ -15,10 +15,28 @@ Jobs that queue for GPUs come by in the order of their tickets, ``~/.ringtasks/q
 
 from __future__ import annotations
 
-from ringtasks.remote.launcher import Turn
+from ringtasks.remote.launcher import IDENTITY, Turn
 from ringtasks.remote.script import RUN_ID_VARIABLE, quote
 
-__all__ = ["turn"]
+__all__ = ["RESERVED", "turn"]
+
+# Whether the holder that a link names goes on; "$2": not its keeper alone counts, any process does.
+_HOLDS = """\
+rt_holds() {
+  rt_rest=${1#*.}
+  rt_is_alive "${rt_rest%%.*}" "$(echo "$rt_rest" | cut -d. -f2)" \\
+    "${rt_rest##*.}" && return
+  case $1 in *".$rt_boot."*) ;; *) return 1 ;; esac
+  [ "$2" ] && grep -qsFe "VARIABLE=${1%%.*}" /proc/[0-9]*/environ
+}
+""".replace("VARIABLE", RUN_ID_VARIABLE)
+
+#: Prints ``reserved UUID`` for each GPU that a job has reserved; changes nothing.
+RESERVED = f"""\
+{IDENTITY}{_HOLDS}for rt_link in "$HOME"/.ringtasks/gpus/GPU-*; do
+  rt_holder=$(readlink "$rt_link") && rt_holds "$rt_holder" too && echo "reserved ${{rt_link##*/}}"
+done
+"""
 
 # The columns are asked for by name; each line is "0, GPU-8f…". A driver that hangs is not waited
 # for. Indices as nvidia-smi has them are CUDA's only in the order of the bus.
@@ -47,14 +65,7 @@ rt_me() {{
   rt_start $$
   rt_me={job_id}.$$.$rt_boot.$rt_start
 }}
-rt_holds() {{
-  rt_rest=${{1#*.}}
-  rt_is_alive "${{rt_rest%%.*}}" "$(echo "$rt_rest" | cut -d. -f2)" \\
-    "${{rt_rest##*.}}" && return
-  case $1 in *".$rt_boot."*) ;; *) return 1 ;; esac
-  [ "$2" ] && grep -qsFe "{variable}=${{1%%.*}}" /proc/[0-9]*/environ
-}}
-rt_lock() {{
+{holds}rt_lock() {{
   rt_tries=0
   until ln -s "$rt_me" "$rt_gpus/lock" 2>/dev/null; do
     rt_old=$(readlink "$rt_gpus/lock")
@@ -185,7 +196,7 @@ def turn(job_id: str, *, gpus: int = 0, after: str | None = None, queue: bool = 
         "job_id": job_id,
         "count": gpus,
         "after": after,
-        "variable": RUN_ID_VARIABLE,
+        "holds": _HOLDS,
         "quoted": quote(job_id),
     }
     waits = bool(after) or (queue and gpus > 0)

@@ -59,7 +59,8 @@ class Stopped(NamedTuple):
 # The group and the session are the job's only while the leader is the process that it was: a
 # process id comes back. The mark is put together here: under ForceCommand sshd shows this script in
 # the environment, and it would find itself. Each process is asked once: a second TERM makes some
-# programs give up their checkpoint. Zombies count as gone: nobody may reap them.
+# programs give up their checkpoint. Zombies count as gone: nobody may reap them. Only a job that
+# runs or waits is noted as stopped: how another one ended is known, or will be, and stays so.
 _SCRIPT = """\
 {identity}
 cd "$HOME/{folder}/{job_id}" 2>/dev/null || cd / || exit 1
@@ -115,7 +116,9 @@ signal() {{
     case $1$asked in TERM*" $pid "*) ;; *) kill -s "$1" "$pid" 2>/dev/null; echo "$pid" ;; esac
   done
 }}
-[ -s exit_status ] || [ ! -s keeper ] || echo {by} >stopped
+if [ ! -s exit_status ] && {{
+  [ "$leader" != 0 ] || {{ [ ! -s process ] && [ "$(pid_in keeper)" != 0 ]; }}
+}}; then echo {by} >stopped; fi
 mine | sed "s/^/before /"
 asked=" "
 looks=0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
+from ringtasks.jobs.gpu_queue import RESERVED
 from ringtasks.remote.script import path, quote
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _BLOCK_BYTES = 1024  # df -k
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU, the process ids that hold it, and whether a job has reserved it (`jobs.turns`)."""
+    """A GPU, the process ids that hold it, and whether a job has reserved it (`jobs.gpu_queue`)."""
 
     uuid: str
     holders: tuple[int, ...] = ()
@@ -90,6 +91,7 @@ def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> st
         modules=quote(modules),
         polls=max(1, round(driver_timeout / 0.1)),
         imports=quote(_IMPORTS),
+        reserved=RESERVED,
     )
 
 
@@ -132,11 +134,7 @@ ask --query-gpu=uuid --format=csv,noheader
 sed 's/^/gpu /' "$answer"
 ask --query-compute-apps=gpu_uuid,pid --format=csv,noheader
 sed 's/^/holder /' "$answer"
-for link in "$HOME"/.ringtasks/gpus/GPU-*; do
-  holder=$(readlink "$link") && holder=${{holder#*.}} &&
-    kill -0 "${{holder%%.*}}" 2>/dev/null && echo "reserved ${{link##*/}}"
-done
-echo driver ok
+{reserved}echo driver ok
 """
 
 _IMPORTS = "import importlib, sys; importlib.import_module(sys.argv[1])"

@@ -85,6 +85,11 @@ class TrainSettings:
     grace: float = 30.0
     """Seconds that processes get to end by themselves when the run is stopped."""
 
+    @property
+    def uses_torchrun(self) -> bool:
+        """Whether there are several ranks, which torchrun starts."""
+        return self.nodes > 1 or self.nproc_per_node > 1
+
     def __post_init__(self) -> None:
         if self.allow_split and not self.retries:
             raise UsageError("train: allow_split: has a meaning only with retries")

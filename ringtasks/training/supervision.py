@@ -92,6 +92,8 @@ class Supervisor:
         :raises RunNotStartedError: its files did not arrive on any host.
         :raises JobNotStartedError: no host would start it.
         """
+        if self._settings.uses_torchrun:
+            torchrun.check(self._settings.command, self._settings.env)
         if self._record.attempts:
             statuses = self._attend(self._record.attempts[-1])
         else:
@@ -213,7 +215,7 @@ class Supervisor:
 
     def _commands(self, clients: Sequence[SSHClient]) -> list[torchrun.NodeCommand]:
         settings = self._settings
-        if len(clients) == 1 and settings.nproc_per_node == 1:
+        if not settings.uses_torchrun:
             return [torchrun.NodeCommand(settings.command, {})]
         meeting = find_meeting(clients)
         if len(clients) > 1:

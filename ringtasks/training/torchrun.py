@@ -9,7 +9,8 @@ boxes do not resolve.  For the same reason each is told its own address.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ringtasks.errors import UsageError
@@ -17,7 +18,7 @@ from ringtasks.remote.script import quote
 
 from .rendezvous import Meeting
 
-__all__ = ["NodeCommand", "commands"]
+__all__ = ["NodeCommand", "check", "commands"]
 
 #: How torchrun is to label the lines of its ranks; `metrics` knows it.
 _RANK_LABEL = "[rank ${rank}]: "
@@ -25,8 +26,28 @@ _RANK_LABEL = "[rank ${rank}]: "
 #: The interface that the ranks talk over; with several, gloo and NCCL would pick by host name.
 _INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
+#: torchrun's flags (torch/distributed/run.py) that are set here, or would undo what is set.
+_OWN_FLAGS = frozenset(
+    {
+        "nnodes", "nproc-per-node", "rdzv-backend", "rdzv-endpoint", "rdzv-id", "rdzv-conf",
+        "local-addr", "max-restarts", "tee", "standalone",
+    }
+)  # fmt: skip
+#: Those of its other flags that take a value, which may be the next word.
+_WITH_VALUES = frozenset(
+    {
+        "duplicate-stderr-filters", "duplicate-stdout-filters", "event-log-handler",
+        "local-ranks-filter", "log-dir", "log-line-prefix-template", "logs-specs", "master-addr",
+        "master-port", "monitor-interval", "node-rank", "numa-binding", "redirects", "role",
+        "signals-to-handle", "start-method",
+    }
+)  # fmt: skip
+#: Set in the environment, it makes torchrun ignore where the machines are to meet.
+_STANDALONE = "PET_STANDALONE"
+
 _PYTHON = re.compile(r"\s*(?P<python>\S*\bpython[0-9.]*)(?:\s+-u)*\s+(?P<rest>.*)", re.DOTALL)
-_TORCHRUN = re.compile(r"\s*torchrun\s+(?P<rest>.*)", re.DOTALL)
+_TORCHRUN = re.compile(r"\s*(?:\S*/)?torchrun\s+(?P<rest>.*)", re.DOTALL)
+_MODULE = re.compile(r"-m\s+torch\.distributed\.(?:run|launch)\s+(?P<rest>.*)", re.DOTALL)
 
 
 class NodeCommand(NamedTuple):
@@ -43,9 +64,9 @@ def commands(
 
     :param command: ``python3 train.py …``, ``python3 -m module …`` or ``torchrun train.py …``.
     :param env: the run's own environment, which is not overridden.
-    :raises UsageError: it is none of these.
+    :raises UsageError: it is none of these, or holds a flag that is set here.
     """
-    python, rest = _split(command)
+    python, rest = check(command, env)
     found = []
     for n, node in enumerate(meeting.nodes):
         flags = {
@@ -68,15 +89,69 @@ def commands(
     return found
 
 
+def check(command: str, env: Mapping[str, str]) -> tuple[str, str]:
+    """The interpreter, and what torchrun is given: a script or ``-m module``, and its arguments.
+
+    :raises UsageError: the command cannot run under torchrun, or would undo what is set here.
+    """
+    if env.get(_STANDALONE, "0") != "0":
+        raise UsageError(f"train: env: {_STANDALONE}: the nodes would not meet: leave it out")
+    return _split(command)
+
+
 def _split(command: str) -> tuple[str, str]:
-    """The interpreter, and what torchrun is given: a script or ``-m module``, and its arguments."""
     found = _TORCHRUN.match(command)
     if found:
-        return "python3", found["rest"]
+        return "python3", _checked(found["rest"])
     found = _PYTHON.match(command)
     if not found or re.match(r"-(?!m\s)", found["rest"]):
         raise UsageError(
             f"train: command: with several nodes, expected 'python3 FILE …', 'python3 -m MODULE …' "
             f"or 'torchrun FILE …', found {command!r}"
         )
-    return found["python"], found["rest"]
+    nested = _MODULE.match(found["rest"])
+    return found["python"], _checked(nested["rest"]) if nested else found["rest"]
+
+
+def _checked(arguments: str) -> str:
+    """The arguments of torchrun, as they are.
+
+    :raises UsageError: they hold a flag that is set here.
+    """
+    for flag in _flags(arguments):
+        # argparse takes the beginning of a flag for the flag.
+        meant = [own for own in _OWN_FLAGS if own == flag or (flag and own.startswith(flag))]
+        if meant and flag not in _WITH_VALUES:
+            own = min(meant, key=len)
+            raise UsageError(
+                f"train: command: torchrun's --{own} is set by ringtasks: leave it out"
+                + _INSTEAD.get(own, "")
+            )
+    return arguments
+
+
+_INSTEAD = {
+    "nnodes": ", and set nodes",
+    "nproc-per-node": ", and set nproc_per_node",
+    "standalone": ", or set nodes to 1 and nproc_per_node to 1",
+}
+
+
+def _flags(arguments: str) -> Iterator[str]:
+    """The names of torchrun's own flags, before the script, with dashes."""
+    try:
+        words = iter(shlex.split(arguments))
+    except ValueError as error:
+        raise UsageError(f"train: command: {error}") from None
+    for word in words:
+        if not word.startswith("-") or word in ("-m", "--module"):
+            return
+        name, equals, _ = word.partition("=")
+        if name.startswith("--"):
+            name = name[2:].replace("_", "-")
+        else:
+            name = {"-t": "tee", "-r": "redirects"}.get(name[:2], "")
+            equals = equals or word[2:]
+        yield name
+        if name in _WITH_VALUES and not equals:
+            next(words, None)

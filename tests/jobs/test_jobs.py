@@ -189,6 +189,23 @@ def test_after_a_reboot_it_is_lost(host: JobHost) -> None:
     assert ended.status().state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize("end", ["reboot", "killed with its keeper"])
+def test_how_a_job_ended_is_not_changed_by_a_stop(host: JobHost, end: str) -> None:
+    job = host.start("sleep 60")
+    if end == "reboot":
+        host.reboot()
+    else:
+        host.kill_keeper(job)
+        os.kill(host.pid(job), signal.SIGKILL)
+        eventually(lambda: not is_alive(host.pid(job)))
+    known = job.status().describe()
+
+    job.stop(0.5)
+
+    assert known.startswith("lost ")
+    assert job.status().describe() == known
+
+
 def test_a_job_whose_keeper_was_killed_runs_on_and_is_lost_in_the_end(host: JobHost) -> None:
     job = host.start("sleep 60")
     host.kill_keeper(job)

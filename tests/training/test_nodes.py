@@ -74,6 +74,10 @@ def test_what_the_run_sets_by_itself_is_left_alone() -> None:
         ("~/venv/bin/python3.11 -m app.train --all", "~/venv/bin/python3.11", "-m app.train --all"),
         ("torchrun train.py", "python3", "train.py"),
         ("torchrun --master-port 1 t.py", "python3", "--master-port 1 t.py"),
+        ("~/venv/bin/torchrun t.py --tee 1", "python3", "t.py --tee 1"),
+        ("torchrun --log-dir --x -m app --nnodes 2", "python3", "--log-dir --x -m app --nnodes 2"),
+        ("python -m torch.distributed.run t.py", "python", "t.py"),
+        ("torchrun --no-python t.sh", "python3", "--no-python t.sh"),
     ],
 )
 def test_the_interpreter_is_kept_and_the_program_goes_to_torchrun(
@@ -83,6 +87,32 @@ def test_the_interpreter_is_kept_and_the_program_goes_to_torchrun(
 
     assert found.command.startswith(f"{python} -m torch.distributed.run ")
     assert found.command.endswith(f" --tee='3' {rest}")
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("torchrun --standalone t.py", "standalone"),
+        ("torchrun --nnodes 1 t.py", "nnodes"),
+        ("torchrun --nnodes=1:2 t.py", "nnodes"),
+        ("torchrun --nproc_per_node=8 t.py", "nproc-per-node"),
+        ("torchrun --nproc 8 t.py", "nproc-per-node"),
+        ("torchrun --master-port 1 --stand t.py", "standalone"),
+        ("torchrun --rdzv_endpoint=a:1 t.py", "rdzv-endpoint"),
+        ("torchrun --rdzv-id x t.py", "rdzv-id"),
+        ("torchrun -t 1 t.py", "tee"),
+        ("python3 -m torch.distributed.run --nnodes 1 t.py", "nnodes"),
+        ("~/venv/bin/torchrun --max_restarts=3 -m app", "max-restarts"),
+    ],
+)
+def test_torchruns_flags_that_are_set_here_are_refused(command: str, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"torchrun's --{flag} is set by ringtasks"):
+        commands(command, MEETING, "r", 1, {})
+
+
+def test_a_variable_that_makes_each_node_train_alone_is_refused() -> None:
+    with pytest.raises(UsageError, match="PET_STANDALONE"):
+        commands("torchrun t.py", MEETING, "r", 1, {"PET_STANDALONE": "1"})
 
 
 @pytest.mark.parametrize(
@@ -235,6 +265,19 @@ def test_one_stop_by_the_runs_name_frees_every_host(
     assert stopped.returncode == 0, stopped.stderr
     assert [job["state"] for job in listed] == ["stopped", "stopped"]
     assert process.returncode not in (0, 255)
+
+
+def test_a_flag_of_torchrun_that_is_set_here_is_refused_before_a_host_is_asked(
+    inv: Inv, write_hosts: Callable[..., Path], write_settings: WriteSettings
+) -> None:
+    write_hosts(box={"ssh_port": 9})
+    write_settings(nodes=2, command="torchrun --standalone train.py")
+
+    done = inv("train")
+
+    assert done.returncode == 2
+    assert b"torchrun's --standalone is set by ringtasks" in done.stderr
+    assert b"FAIL" not in done.stderr
 
 
 def test_too_few_hosts_for_the_nodes_is_a_usage_error(
