@@ -253,7 +253,7 @@ class UnreachableError(RingtasksError, ConnectionError):
 
     @property
     def reason(self) -> str:
-        """In short: ``tailscale: refused; direct: timed out``."""
+        """In short: ``tailscale: connection refused; direct: timed out``."""
         return "; ".join(f"{failure.route}: {failure.reason}" for failure in self.failures)
 
     def __str__(self) -> str:

@@ -1,4 +1,6 @@
-"""One command on many hosts: bounded, batched, interruptible; every host is accounted for.
+"""Run one command on many hosts: a bounded number at once, in batches, interruptible.
+
+Every host that was named has a result.
 
 ::
 
@@ -42,7 +44,7 @@ def run(
     env: Mapping[str, str] | None = None,
     **options: Any,
 ) -> FleetResult:
-    """Run ``command`` on all hosts and wait; the results are in the order of ``hosts``.
+    """Run ``command`` on all hosts, wait, and return the results in the order of ``hosts``.
 
     :param hosts: a selector, or several names, HostConfigs, SSHConfigs or clients (`targets_of`).
     :param options: the other fields of `Request`: ``fanout``, ``serial``, ``max_failures`` …
@@ -60,7 +62,7 @@ async def run_async(
     env: Mapping[str, str] | None = None,
     **options: Any,
 ) -> FleetResult:
-    """`run`, for asyncio. Cancelling the awaiting task ends the remote processes."""
+    """Run like `run`, for asyncio. Cancelling the awaiting task ends the remote processes."""
     from ringtasks.common import thread_pool
 
     running = FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options))
@@ -75,8 +77,8 @@ def stream(
     env: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Iterator[HostResult]:
-    """The results of `run`, each as it arrives.
+    """Yield the results of `run`, each as it arrives.
 
-    Where the caller stops listening the run is stopped: its remote processes are ended.
+    If the caller leaves the loop, the run is stopped and its remote processes are ended.
     """
     yield from FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options))

@@ -1,4 +1,4 @@
-"""One input for many readers: it is kept in a file, which each of them reads at its own pace."""
+"""One input for many readers: a temporary file that each of them reads at its own pace."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class Broadcast:
-    """Reads ``source`` in a thread of its own, as it comes: it may never end.
+    """Reads ``source`` as it arrives, in a thread of its own.
 
-    It goes to a file that has no name (on disk from a megabyte on), not to memory: nobody knows
-    its size.
+    The input may be endless, so it is kept in an unnamed file (on disk from a megabyte on).
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -28,7 +27,7 @@ class Broadcast:
         threading.Thread(target=self._read, name="ringtasks-stdin-all", daemon=True).start()
 
     def reader(self) -> BinaryIO:
-        """All of it from its beginning; ``read1`` waits for what has not come yet."""
+        """Return a reader of the whole input; its ``read1`` waits for more input."""
         return _Reader(self)  # type: ignore[return-value]  # has what `execution.pump` calls
 
     def _read(self) -> None:
@@ -69,7 +68,7 @@ class _Reader(io.RawIOBase):
             return chunk
 
     def close(self) -> None:
-        """Let a `read1` that waits return; from any thread."""
+        """Make a waiting `read1` return; callable from any thread."""
         with self._all._changed:
             self._is_closed = True
             self._all._changed.notify_all()

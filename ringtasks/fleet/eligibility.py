@@ -1,4 +1,4 @@
-"""Which of the hosts meant are worth a try, by what the health file knows.  Pure."""
+"""Leave out hosts, or prefer some, by their health.  Pure."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import NamedTuple
 
 from ringtasks.health.model import SSHHealth
 
-__all__ = ["Choice", "choose"]
+__all__ = ["EligibleHosts", "eligible_hosts"]
 
 
-class Choice(NamedTuple):
-    """The hosts to run on, in the order given, and why others of them are left out."""
+class EligibleHosts(NamedTuple):
+    """The hosts to run on, in the order given, and the skipped ones with the reason for each."""
 
     chosen: tuple[str, ...]
     skipped: Mapping[str, str]
 
 
-def choose(
+def eligible_hosts(
     names: Sequence[str],
     known: Mapping[str, SSHHealth],
     now: float,
     *,
     skip_unhealthy: bool = False,
     pick: int | None = None,
-) -> Choice:
-    """All of ``names``, unless told otherwise.
+) -> EligibleHosts:
+    """Return all of ``names``, unless an option narrows them down.
 
-    :param skip_unhealthy: without those whose circuit is open.
-    :param pick: the best so many of the rest. Who is not among them was not asked for: it is no
-        skipped host.
+    :param skip_unhealthy: skip hosts whose circuit is open.
+    :param pick: keep this many of the rest, the healthiest ones; the others do not count as
+        skipped.
     """
     skipped = {}
     if skip_unhealthy:
@@ -39,15 +39,15 @@ def choose(
                 skipped[name] = health.last_reason or "its circuit is open"
     left = [name for name in names if name not in skipped]
     if pick is None:
-        return Choice(tuple(left), skipped)
+        return EligibleHosts(tuple(left), skipped)
     best = set(sorted(left, key=lambda name: _rank(known.get(name, SSHHealth()), now))[:pick])
-    return Choice(tuple(name for name in left if name in best), skipped)
+    return EligibleHosts(tuple(name for name in left if name in best), skipped)
 
 
 def _rank(health: SSHHealth, now: float) -> tuple[bool, int, float, float]:
-    """Less is better; equals keep their order (`sorted` is stable).
+    """Sort key: the healthiest host first; a host never tried ranks after those that worked.
 
-    What was never tried stands between what has worked and what has been failing.
+    Equal hosts keep their order, since `sorted` is stable.
     """
     return (
         health.circuit_state_at(now) == "open",

@@ -1,6 +1,6 @@
-"""Equal outputs under one name, and who differs from the majority.  Pure.
+"""Group hosts with identical output, and show how a host differs from the majority.  Pure.
 
-Names fold as ClusterShell folds them: ``gpu[01-16]``.
+Host names fold as ClusterShell folds them: ``gpu[01-16]``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import NamedTuple, TypeVar
 
 __all__ = ["Group", "difference", "folded", "groups_of"]
 
-#: More lines than this are not compared one by one: that takes the square of their number.
+#: Longer outputs are not compared line by line: the cost grows with the square of the length.
 _MAX_LINES = 5_000
 
 T = TypeVar("T")
 
 
 class Group(NamedTuple):
-    """Hosts that are alike; ``first`` is the first of them."""
+    """Hosts with equal keys; ``first`` is the index of the first of them."""
 
     first: int
     hosts: tuple[str, ...]
@@ -30,7 +30,7 @@ class Group(NamedTuple):
 def groups_of(
     items: Sequence[T], host_of: Callable[[T], str], key: Callable[[T], Hashable]
 ) -> list[Group]:
-    """The items by equal keys, the largest group first; ``first`` is an index into ``items``."""
+    """Group the items by equal keys, the largest group first."""
     found: dict[Hashable, list[int]] = {}
     for index, item in enumerate(items):
         found.setdefault(key(item), []).append(index)
@@ -39,7 +39,10 @@ def groups_of(
 
 
 def folded(hosts: Iterable[str]) -> str:
-    """``gpu[01-16] (16)``; one host is its name. Names that do not fold are joined by commas."""
+    """Return ``gpu[01-16] (16)``, or the name of a single host.
+
+    Names that do not fold are joined by commas.
+    """
     names = list(hosts)
     if len(names) == 1:
         return names[0]
@@ -47,7 +50,7 @@ def folded(hosts: Iterable[str]) -> str:
 
 
 def difference(ours: str, theirs: str, our_name: str, their_name: str) -> str:
-    """A unified diff, such as ``diff -u`` prints."""
+    """Return a unified diff, as ``diff -u`` prints it."""
     before, after = ours.splitlines(), theirs.splitlines()
     if len(before) + len(after) > _MAX_LINES:
         return f"--- {our_name}\n+++ {their_name}\n{len(before)} and {len(after)} lines differ"
@@ -61,7 +64,6 @@ def _node_set(names: list[str]) -> str:
         nodes = NodeSet.fromlist(names, resolver=RESOLVER_NOGROUP)
     except NodeSetException:
         return ",".join(names)
-    # Only the last number folds, as people write it: finding the best cover of several dimensions
-    # takes seconds for a thousand addresses.
+    # Fold the last number only: covering several dimensions takes seconds for a thousand addresses.
     nodes.fold_axis = (-1,)
     return str(nodes) if set(nodes) == set(names) else ",".join(names)

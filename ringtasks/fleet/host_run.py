@@ -1,4 +1,4 @@
-"""One host's part of a run: a client of its own, opened, used and closed in one thread."""
+"""One host of a run: its client is opened, used and closed in one thread."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = ["HostRun", "OnOutput"]
 #: Seconds between attempts, as SSHClient.run_async_with_retry.
 RETRY_DELAY = 2.0
 
-#: Is called with the host's name, 1 (stdout) or 2 (stderr), and the bytes as they come.
+#: Called with the host's name, 1 (stdout) or 2 (stderr), and the bytes as they arrive.
 OnOutput = Callable[[str, int, bytes], None]
 
 
 class HostRun:
-    """What `crew` has done by its threads, once for each attempt to reach the host.
+    """The attempts at one host; `Workers` calls `attempt` once for each.
 
-    :param given: a client that stays open for its owner, or how to make one.
-    :param known: the health file's content, so that it is read once for all hosts.
+    :param given: a client, which stays open, or the configuration to make one from.
+    :param known: the health file's content, read once for all hosts.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class HostRun:
         self.config = given.config if isinstance(given, SSHClient) else given
         self.host = self.config.id
         self.outcomes: list[Outcome] = []
-        """What the health file is to be told in the end."""
+        """What to record in the health file at the end."""
         self.starts_masters = True
-        """Whether it may start a control master, where there is none yet."""
+        """Whether it may start a control master if none is running."""
         self.is_reached = False
-        """Whether the command may have started; while it is False, `cancel` keeps it from it."""
+        """Whether the command may have started; until then `cancel` prevents the start."""
         self._given, self._request = given, request
         self._known, self._file = known, file
         self.on_output: OnOutput | None = None
@@ -64,10 +64,11 @@ class HostRun:
     def attempt(
         self, stdin: Callable[[], BinaryIO | None], await_place: Callable[[], None]
     ) -> HostResult | None:
-        """Reach the host and run the command; None: overrun, nothing was sent, try again later.
+        """Reach the host and run the command.
 
-        :param stdin: opens the input from its beginning; None: it is empty.
-        :param await_place: called once it is reached; returns when the command may start.
+        :param stdin: opens the input from its beginning; None if it is empty.
+        :param await_place: called when the host is reached; returns when the command may start.
+        :returns: None if sshd dropped the log-in for overload: nothing was sent, try again later.
         """
         self._await_place, self._last_open = await_place, None
         self._began_at = self._began_at or time.monotonic()
@@ -85,7 +86,7 @@ class HostRun:
         return answer
 
     def given_up(self) -> HostResult:
-        """The answer of the attempt that was turned away, which was its last."""
+        """Return the answer of the last attempt, which sshd dropped."""
         assert self._turned_away is not None  # noqa: S101  # for the type checker
         answer, outcomes = self._turned_away
         self.outcomes += outcomes
@@ -93,18 +94,18 @@ class HostRun:
 
     @property
     def patient_until(self) -> float:
-        """Until when it is tried again, where it is turned away: a monotonic time."""
+        """The monotonic time until which a dropped log-in is tried again."""
         return self._began_at + self.config.connect_timeout
 
     def skipped(self, reason: str) -> HostResult:
-        """The answer of a host that is left out."""
+        """Return the answer of a host that is left out."""
         return skipped(self.host, self._request.label or self._request.command, reason)
 
     def left(self) -> HostResult:
-        """The answer of a host of a run that somebody has left at once, after stopping it."""
+        """Return the answer of a host that was still running when the run was abandoned."""
         if not self.is_reached:
             return self.skipped("interrupted before it was reached")
-        reason = "it was left under way; look before you repeat it"
+        reason = "it may still be running; look before you repeat it"
         unreached = self.skipped("").result
         told = f"{self.host}: {State.UNKNOWN}: {reason}"
         return HostResult(
@@ -112,7 +113,7 @@ class HostRun:
         )
 
     def cancel(self) -> None:
-        """End it, from any thread: `attempt` returns soon, at the latest when it is connected."""
+        """End the attempt, from any thread; it returns soon, at the latest when it is connected."""
         self._cancelled.set()
         self._cancellation.cancel()
 
@@ -157,7 +158,7 @@ class HostRun:
             result = result.with_note("; ".join(unknown))
         state = state_of(result)
         return HostResult(
-            self.host, state, result, self._reason(state, result), _detour(self._last_open)
+            self.host, state, result, self._reason(state, result), _fallback_note(self._last_open)
         )
 
     def _run_once(self, client: SSHClient, stdin: Callable[[], BinaryIO | None]) -> SSHResult:
@@ -184,7 +185,7 @@ class HostRun:
         return result if request.label is None else result.for_command(request.label)
 
     def _unusable(self, error: UsageError) -> HostResult:
-        """The host's configuration turned out to be useless only now: one host's fault."""
+        """Report a configuration that turned out unusable as this host's own failure."""
         unreached = self.skipped("").result
         return HostResult(
             self.host, State.UNREACHABLE, replace(unreached, error=str(error)), str(error)
@@ -200,10 +201,10 @@ class HostRun:
         return result.error.removeprefix(f"{self.host}: ")
 
 
-def _detour(opened: Outcome | None) -> str:
-    """Which routes were given up on the way to the one that works."""
+def _fallback_note(opened: Outcome | None) -> str:
+    """Name the routes that failed before one worked."""
     if opened is None or not opened.success:
         return ""
     used = [route.route for route in opened.routes if route.success]
     failed = [f"{route.route} {route.reason}" for route in opened.routes if not route.success]
-    return f"{', '.join(failed)}; went by {used[0]}" if used and failed else ""
+    return f"{', '.join(failed)}; connected via {used[0]}" if used and failed else ""

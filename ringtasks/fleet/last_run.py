@@ -1,7 +1,7 @@
-"""What the last run of a kind left undone, for ``--rerun-failed``.
+"""Remember the hosts that failed in the last run of a kind, for ``--rerun-failed``.
 
-One small JSON file a kind in the state folder, replaced in one step; the command is not in it,
-since it may hold a secret.  Trouble with it never ends a run.
+One small JSON file per kind in the state folder, replaced atomically.  The command is not stored,
+since it may hold a secret.  An error here never ends a run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LastRun:
         self.path = (folder or state_folder()) / f"last-{kind}.json"
 
     def remember(self, results: Iterable[HostResult]) -> None:
-        """Replace what is known by these results.
+        """Replace the remembered results.
 
         :raises StateFileError: the file cannot be written.
         """
@@ -57,7 +57,7 @@ class LastRun:
             raise self._trouble("cannot be written", error) from error
 
     def undone(self) -> tuple[str, ...]:
-        """The hosts that did not succeed, in their order.
+        """Return the hosts that did not succeed, in their order.
 
         :raises UsageError: there was no run yet, or all of its hosts succeeded.
         """

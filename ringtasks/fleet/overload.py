@@ -1,10 +1,10 @@
-"""Storms: a door that is overrun by our own log-ins.  Pure: times and chance are handed in.
+"""Back off when sshd drops log-ins.  Pure: times and random numbers are passed in.
 
-sshd drops new connections, during the key exchange or before it says a word, when too many have not
-logged in yet (sshd_config(5), MaxStartups and PerSourceMaxStartups); a jump host refuses to open
-more channels ("open failed").  Nothing was sent then, so the host is tried again, later, and fewer
-are tried at once meanwhile: half as many after each such answer, one more after each success, as
-TCP does with a congested path (RFC 5681 section 3.1).
+sshd drops new connections, during the key exchange or before its banner, while too many clients
+have not logged in yet (sshd_config(5), MaxStartups and PerSourceMaxStartups); a jump host refuses
+to open more channels ("open failed").  Nothing was sent then, so the host is tried again later.
+Meanwhile fewer log-ins run at once: half as many after each drop, one more after each success, as
+TCP does on a congested path (RFC 5681 section 3.1).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ringtasks.health.model import Outcome
 
 __all__ = ["Limit", "is_overload", "retry_delay"]
 
-#: Seconds before the first repetition; doubled for each further one.
+#: Seconds before the first retry; doubled for each further one.
 _FIRST_DELAY = 0.25
 _MAX_DELAY = 4.0
 
@@ -24,23 +24,23 @@ _REASONS = frozenset(
 
 
 def is_overload(outcome: Outcome | None) -> bool:
-    """Whether a host that was not reached may just have been asked by too many at once."""
+    """Return True if too many log-ins at once may be why the host was not reached."""
     if outcome is None or any(route.success for route in outcome.routes):
         return False
     return any(route.reason in _REASONS for route in outcome.routes)
 
 
 def retry_delay(attempt: int, chance: float) -> float:
-    """Seconds to wait after the attempt of this number (from 1); ``chance`` is from 0 to 1.
+    """Return the seconds to wait after this attempt (counted from 1).
 
-    Spread, so that those who were turned away together do not come back together.
+    :param chance: from 0 to 1; spreads the retries of hosts that were dropped together.
     """
     doublings = min(attempt - 1, 10)
     return min(_FIRST_DELAY * 2.0**doublings, _MAX_DELAY) * (0.5 + chance)
 
 
 class Limit:
-    """How many at once, of at most ``most``; times are monotonic seconds."""
+    """The number of log-ins at once, at most ``most``; times are monotonic seconds."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -53,11 +53,11 @@ class Limit:
         return int(self._now)
 
     def overloaded(self, began_at: float, now: float) -> None:
-        """Halve; once for all that had begun by then, whose number was not yet the smaller one."""
+        """Halve the limit, once for all attempts that began before the last cut."""
         if began_at >= self._cut_at:
             self._now = max(1.0, self._now / 2)
             self._cut_at = now
 
     def served(self) -> None:
-        """One more, after a log-in that went well."""
+        """Raise the limit by one, after a successful log-in."""
         self._now = min(float(self._most), self._now + 1)

@@ -1,4 +1,4 @@
-"""What shows before anything is sent."""
+"""Checks of the configuration before anything is sent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["check"]
 
 
 def check(configs: Iterable[SSHConfig], transport: str | None) -> None:
-    """Find out before anything is sent what would not work anywhere.
+    """Refuse a configuration that cannot work on a host.
 
-    :raises UsageError: a route that a host has not, a key file that is not there.
+    :raises UsageError: a host does not have the route, or a key file does not exist.
     """
     keys: set[str] = set()
     for config in configs:

@@ -1,4 +1,4 @@
-"""What a run is to do, and how carefully: one value that travels from the caller to the crew."""
+"""The options of a run, as one value."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ class Request:
 
     :param timeout: seconds for each host; None: the host's ``command_timeout``; 0: no limit.
     :param cwd: the folder; None: the host's ``work_dir``, else the remote home.
-    :param env: set for the command alone, and seen in no process list.
-    :param stdin: passed on to every host, as it comes; None: empty.
+    :param env: set for the command only, and in no process list.
+    :param stdin: passed on to every host, as it arrives; None: empty.
     :param transport: use this route only.
-    :param retries: repeat a failed command up to so many times; only what may run twice.
-    :param fanout: hosts at the same time. One that has not been reached for a while does not count.
+    :param retries: repeat a failed command up to this many times; only for commands that may run
+        twice.
+    :param fanout: hosts at the same time. A host that has not answered for a while does not count.
     :param jump_fanout: log-ins at the same time through one jump host.
-    :param serial: batches of so many hosts, ``5`` or ``"25%"``; the next begins when all of the one
-        before have ended. None: one batch.
-    :param max_failures: begin no more hosts when so many have failed, ``3`` or ``"10%"``.
+    :param serial: size of a batch, ``5`` or ``"25%"``; a batch starts when the one before has
+        ended. None: one batch.
+    :param max_failures: start no more hosts after this many failures, ``3`` or ``"10%"``.
     :param skip_unhealthy: leave out hosts whose circuit is open.
-    :param pick: only so many, the best by their health; None: all.
+    :param pick: run on this many hosts, the healthiest; None: all.
     :param terminal: a pseudo-terminal for the command; None: none.
-    :param label: what results give as their command; None: the command.
-    :param max_output_bytes: what is kept of each stream of each host.
-    :raises UsageError: a number that makes no sense.
+    :param label: shown as the command in results; None: the command.
+    :param max_output_bytes: kept of each stream of each host.
+    :raises UsageError: a number out of range.
     """
 
     command: str
@@ -72,11 +73,11 @@ class Request:
                 share(name, getattr(self, name), 100)
 
     def batch_size(self, hosts: int) -> int:
-        """How many hosts a batch has."""
+        """Return the number of hosts in a batch."""
         return hosts if self.serial is None else share("serial", self.serial, hosts)
 
     def failure_limit(self, hosts: int) -> int | None:
-        """After how many failures no more hosts are begun; None: never."""
+        """Return the number of failures after which no more hosts are started; None: no limit."""
         if self.max_failures is None:
             return None
         return share("max_failures", self.max_failures, hosts)

@@ -1,4 +1,4 @@
-"""What became of a run: one result a host, in the order in which the hosts were named."""
+"""The results of a run: one per host, in the order in which the hosts were named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["FleetResult", "HostResult", "State", "skipped", "state_of"]
 
 
 class State(str, enum.Enum):
-    """What became of one host; the value is what people read."""
+    """The outcome of one host; the value is the text shown."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -28,18 +28,18 @@ class State(str, enum.Enum):
 
 @dataclass(frozen=True)
 class HostResult:
-    """One host's result; true when it succeeded.
+    """The result of one host; true if it succeeded.
 
-    ``reason`` says in a few words why it did not (``direct: refused``, ``exit status 3``), without
-    what differs from host to host; it is empty for a success.  ``detour`` says which routes were
-    given up on the way, empty where the first one worked.
+    ``reason`` says in a few words why it failed (``direct: refused``, ``exit status 3``), without
+    details that differ from host to host; it is empty for a success.  ``fallback_note`` names the
+    routes that failed before one worked; it is empty if the first one worked.
     """
 
     host: str
     state: State
     result: SSHResult
     reason: str = ""
-    detour: str = ""
+    fallback_note: str = ""
 
     def __bool__(self) -> bool:
         return self.state is State.SUCCEEDED
@@ -47,9 +47,9 @@ class HostResult:
 
 @dataclass(frozen=True)
 class FleetResult:
-    """Every host that was asked for, in that order; true when none failed.
+    """The results of all hosts that were named, in that order; true if none failed.
 
-    ``elapsed_ms`` is the whole run's, in milliseconds.
+    ``elapsed_ms`` is the duration of the whole run, in milliseconds.
     """
 
     results: tuple[HostResult, ...]
@@ -65,36 +65,39 @@ class FleetResult:
         return len(self.results)
 
     def __getitem__(self, host: str) -> HostResult:
-        """One host's; KeyError where it was not asked for."""
+        """Return the result of a host.
+
+        :raises KeyError: the host was not part of the run.
+        """
         for found in self.results:
             if found.host == host:
                 return found
         raise KeyError(host)
 
     def of(self, *states: State) -> tuple[HostResult, ...]:
-        """Those in one of these states."""
+        """Return the results in one of these states."""
         return tuple(found for found in self.results if found.state in states)
 
     @property
     def succeeded(self) -> tuple[HostResult, ...]:
-        """Those on which the command ran and exited 0."""
+        """The hosts on which the command ran and exited 0."""
         return self.of(State.SUCCEEDED)
 
     @property
     def failed(self) -> tuple[HostResult, ...]:
-        """All others but the skipped: failed, unreachable, timed out, unknown."""
+        """The hosts that failed, were unreachable or timed out, or whose outcome is unknown."""
         return self.of(State.FAILED, State.UNREACHABLE, State.TIMED_OUT, State.UNKNOWN)
 
     @property
     def skipped(self) -> tuple[HostResult, ...]:
-        """Those that were left out."""
+        """The hosts that were left out."""
         return self.of(State.SKIPPED)
 
     @property
     def returncode(self) -> int:
         """0 if all succeeded, the one status that all failures share, else 1.
 
-        What was skipped has no say; where there is nothing else it is 255: nothing was done.
+        Skipped hosts do not count; if all were skipped it is 255, since nothing was done.
         """
         if self.results and not (self.succeeded or self.failed):
             return UNREACHABLE
@@ -102,7 +105,7 @@ class FleetResult:
 
 
 def state_of(result: SSHResult) -> State:
-    """The state that a client's answer means."""
+    """Return the state that a result of `SSHClient` stands for."""
     if result.success:
         return State.SUCCEEDED
     if result.is_unknown:
@@ -114,7 +117,7 @@ def state_of(result: SSHResult) -> State:
 
 
 def skipped(host: str, command: str, reason: str) -> HostResult:
-    """The result of a host that was left out."""
+    """Return the result of a host that was left out."""
     result = SSHResult(
         success=False,
         returncode=UNREACHABLE,

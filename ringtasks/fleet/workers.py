@@ -1,8 +1,8 @@
-"""The threads of a run: each takes hosts from the schedule until there is none for it.
+"""The threads of a run: each takes hosts from the schedule until none is left for it.
 
-Threads, since everything below waits in one; as many as hosts are under way.  A thread that has
-ended a host takes the next one itself; the dispatcher starts further threads when time, a batch or
-a parked host has made room, and counts those out that never begin.
+The client blocks, so each host under way has a thread.  A thread that has finished a host takes
+the next one; the dispatcher starts further threads when a delay, a batch or a parked host has made
+room, and records the hosts that were never started.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from ringtasks.common.text import counted
+
 from .host_run import HostRun
 from .overload import retry_delay
 from .results import HostResult, State
 from .schedule import Schedule, Ticket
 
-__all__ = ["Crew"]
+__all__ = ["Workers"]
 
 
-class Crew:
-    """Does the runs in the order of the schedule; each answer goes into ``answers``, once a host.
+class Workers:
+    """Runs the hosts in the order of the schedule and puts one answer per host into ``answers``.
 
-    :param stdin: gives each host its own view of the input, None where it is empty.
+    :param stdin: returns a reader of the input for one host; None if the input is empty.
     """
 
     def __init__(
@@ -40,24 +42,26 @@ class Crew:
         self._changed = threading.Condition()
         self._under_way: set[Ticket] = set()
         self._reached: collections.deque[tuple[Ticket, threading.Event]] = collections.deque()
-        """Parked hosts that were reached after all, each with what its thread waits for."""
+        """Parked hosts that were reached after all, each with the event its thread waits for."""
         self._is_stopped = False
 
     @property
     def is_over(self) -> bool:
-        """Every host has ended, and every answer was taken."""
+        """Whether every host has ended and every answer was taken."""
         with self._changed:
             return self._schedule.is_over and self.answers.empty()
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the threads and return at once."""
         threading.Thread(target=self._dispatch, name="ringtasks-fleet", daemon=True).start()
 
     def stop(self) -> bool:
-        """Begin no more, and end what runs; from any thread. False: it was stopped already.
+        """Start no more hosts and end the running commands; callable from any thread.
 
-        A host whose command has not started is counted out at once: its thread, which may wait
-        for the host still, will not start it any more.
+        A host whose command has not started gets its answer at once: its thread may still wait
+        for the host, but no longer starts the command.
+
+        :returns: False if the run was stopped before.
         """
         with self._changed:
             if self._is_stopped:
@@ -76,16 +80,16 @@ class Crew:
 
     def _dispatch(self) -> None:
         while (ticket := self._next()) is not None:
-            # The lock is free meanwhile: those who have begun need it.
+            # Not under the lock: threads that have started need it.
             threading.Thread(
                 target=self._work, args=(ticket,), name="ringtasks-fleet-host", daemon=True
             ).start()
 
     def _next(self) -> Ticket | None:
-        """The next host that needs a thread, when it is its turn; None: all is over."""
+        """Wait for the next host that needs a thread; None when the run is over."""
         with self._changed:
             while not self._schedule.is_over:
-                self._give_up_if_need_be()
+                self._skip_the_rest_if_stopped()
                 now = time.monotonic()
                 self._schedule.park(now)
                 self._admit()
@@ -96,11 +100,11 @@ class Crew:
                     self._changed.wait(self._schedule.next_wake(now))
         return None
 
-    def _give_up_if_need_be(self) -> None:
+    def _skip_the_rest_if_stopped(self) -> None:
         if self._is_stopped:
-            reason = "interrupted before its turn"
+            reason = "interrupted before it was started"
         elif self._schedule.has_enough():
-            reason = f"not begun: {self._schedule.failures} failed before its turn"
+            reason = f"not started: {counted(self._schedule.failures, 'failure')} before"
         else:
             return
         for ticket in self._schedule.give_up():
@@ -133,7 +137,7 @@ class Crew:
             return error
 
     def _await_place(self, ticket: Ticket) -> None:
-        """Return when the command of a host that was just reached may start."""
+        """Wait until the command of a host that was just reached may start."""
         with self._changed:
             self._schedule.reached(ticket)
             if self._is_stopped or self._schedule.unpark(ticket):
@@ -143,12 +147,12 @@ class Crew:
         admitted.wait()
 
     def _admit(self) -> None:
-        """Let those start that were reached and wait for a place: before others begin."""
+        """Admit reached hosts that wait for a place, before other hosts are started."""
         while self._reached and (self._is_stopped or self._schedule.unpark(self._reached[0][0])):
             self._reached.popleft()[1].set()
 
     def _settle(self, ticket: Ticket, answer: HostResult | BaseException | None) -> None:
-        if ticket not in self._under_way:  # counted out by `stop`
+        if ticket not in self._under_way:  # `stop` has answered for it
             return
         if answer is None:
             answer = self._again(ticket)
@@ -156,7 +160,7 @@ class Crew:
             self._end(ticket, answer)
 
     def _again(self, ticket: Ticket) -> HostResult | None:
-        """Let it wait for another turn; its last answer, where its time is over."""
+        """Schedule another attempt, or return the last answer if the host's time is up."""
         run, now = self._runs[ticket.index], time.monotonic()
         delay = retry_delay(ticket.attempts, random.random())  # noqa: S311  # only to spread them
         if self._is_stopped or now + delay > run.patient_until:

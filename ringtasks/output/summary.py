@@ -26,9 +26,9 @@ def summary(result: FleetResult) -> list[str]:
             own = result.of(state)
             for group in groups_of(own, lambda found: found.host, lambda found: found.reason):
                 lines.append(_line(f"{state}: {group}", own[group.first].reason))
-    by_detour = [found for found in result if found.detour]
-    for group in groups_of(by_detour, lambda found: found.host, lambda found: found.detour):
-        lines.append(_line(str(group), by_detour[group.first].detour))
+    with_note = [found for found in result if found.fallback_note]
+    for group in groups_of(with_note, lambda found: found.host, lambda found: found.fallback_note):
+        lines.append(_line(str(group), with_note[group.first].fallback_note))
     if result.of(State.UNREACHABLE):
         lines.append("  'inv check --host …' tells more of a host that was not reached")
     return lines

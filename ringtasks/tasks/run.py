@@ -239,8 +239,8 @@ def _attempt(client: SSHClient, request: Request, reporter: display.Reporter) ->
 
 
 def _tell_fallback(outcome: Outcome) -> None:
-    """Say on stderr which routes were given up on the way to the one that works."""
+    """Say on stderr which routes failed before one worked."""
     used = [route.route for route in outcome.routes if route.success]
     failed = [f"{route.route} {route.reason}" for route in outcome.routes if not route.success]
     if used and failed:
-        display.say(f"{outcome.host}: {', '.join(failed)}; going by {used[0]}")
+        display.say(f"{outcome.host}: {', '.join(failed)}; connected via {used[0]}")

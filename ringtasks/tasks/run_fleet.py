@@ -13,7 +13,7 @@ from ringtasks import fleet
 from ringtasks.client.terminal import piped_stdin, terminable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED
-from ringtasks.fleet.eligibility import choose
+from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
 from ringtasks.fleet.folding import folded, groups_of
 from ringtasks.fleet.last_run import LastRun
 from ringtasks.fleet.results import State, state_of
@@ -88,8 +88,8 @@ def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> l
     The values of the environment are left out: they may be secret.
     """
     configs = [SSHConfig.from_host_config(host) for host in hosts]
-    choice = _choice([config.id for config in configs], request)
-    plans = [_plan(config, request) for config in configs if config.id in choice.chosen]
+    eligible = _eligible([config.id for config in configs], request)
+    plans = [_plan(config, request) for config in configs if config.id in eligible.chosen]
     if json:
         for plan in plans:
             display.json_line(plan)
@@ -180,16 +180,16 @@ def _remember(result: fleet.FleetResult) -> None:
 def _only_one_left(hosts: Sequence[HostConfig], request: Request) -> HostConfig | None:
     if not request.chooses:
         return None
-    choice = _choice([host.name for host in hosts], request)
-    if len(choice.chosen) != 1:
+    eligible = _eligible([host.name for host in hosts], request)
+    if len(eligible.chosen) != 1:
         return None
-    for name, reason in choice.skipped.items():
+    for name, reason in eligible.skipped.items():
         display.say(f"{name}: {State.SKIPPED}: {reason}")
-    return next(host for host in hosts if host.name == choice.chosen[0])
+    return next(host for host in hosts if host.name == eligible.chosen[0])
 
 
-def _choice(names: Sequence[str], request: Request) -> Any:
-    return choose(
+def _eligible(names: Sequence[str], request: Request) -> EligibleHosts:
+    return eligible_hosts(
         names,
         HealthStore().load() if request.chooses else {},
         time.time(),

@@ -16,7 +16,7 @@ from ringtasks.client.result import SSHResult
 from ringtasks.errors import UsageError
 from ringtasks.fleet import FleetResult, HostResult, Request, State
 from ringtasks.fleet.broadcast import Broadcast
-from ringtasks.fleet.eligibility import choose
+from ringtasks.fleet.eligibility import eligible_hosts
 from ringtasks.fleet.folding import difference, folded, groups_of
 from ringtasks.fleet.last_run import LastRun
 from ringtasks.fleet.request import share
@@ -158,13 +158,16 @@ HEALTH = {
     "shaky": SSHHealth(last_success=990.0, total_successes=5, total_failures=5),
     "failing": SSHHealth(last_failure=990.0, consecutive_failures=1, total_failures=1),
     "open": SSHHealth(
-        last_failure=990.0, consecutive_failures=3, total_failures=3, last_reason="direct: refused"
+        last_failure=990.0,
+        consecutive_failures=3,
+        total_failures=3,
+        last_reason="direct: refused",
     ),
 }
 
 
 def test_hosts_with_an_open_circuit_are_left_out_with_the_reason() -> None:
-    choice = choose(["open", "good", "new"], HEALTH, NOW, skip_unhealthy=True)
+    choice = eligible_hosts(["open", "good", "new"], HEALTH, NOW, skip_unhealthy=True)
 
     assert choice.chosen == ("good", "new")
     assert choice.skipped == {"open": "direct: refused"}
@@ -173,7 +176,7 @@ def test_hosts_with_an_open_circuit_are_left_out_with_the_reason() -> None:
 def test_the_best_are_picked_and_keep_their_order() -> None:
     names = ["open", "failing", "new", "shaky", "good", "better"]
 
-    picked = [choose(names, HEALTH, NOW, pick=n).chosen for n in range(1, 7)]
+    picked = [eligible_hosts(names, HEALTH, NOW, pick=n).chosen for n in range(1, 7)]
 
     added = [set(now) - set(before) for before, now in zip([(), *picked], picked, strict=False)]
     order = [name for (name,) in added]
@@ -182,7 +185,7 @@ def test_the_best_are_picked_and_keep_their_order() -> None:
 
 
 def test_more_than_there_are_cannot_be_picked() -> None:
-    assert choose(["a", "b"], {}, NOW, pick=5).chosen == ("a", "b")
+    assert eligible_hosts(["a", "b"], {}, NOW, pick=5).chosen == ("a", "b")
 
 
 def test_the_hosts_that_did_not_succeed_are_remembered(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_after_too_many_failures_no_more_are_begun(gpus: FakeFleet) -> None:
 
     assert [str(state) for state in states(result).values()] == ["failed"] * 2 + ["skipped"] * 3
     assert gpus["gpu3"].logins == 0
-    assert result["gpu3"].reason == "not begun: 2 failed before its turn"
+    assert result["gpu3"].reason == "not started: 2 failures before"
     assert result.returncode == 1
 
 
@@ -206,7 +206,7 @@ def test_stop_ends_what_runs_and_skips_what_has_not_begun(gpus: FakeFleet) -> No
     assert [str(state) for state in states(result).values()] == ["failed"] * 2 + ["skipped"] * 3
     assert result["gpu1"].result.returncode == 130
     assert "seen to be gone" in result["gpu1"].reason
-    assert result["gpu5"].reason == "interrupted before its turn"
+    assert result["gpu5"].reason == "interrupted before it was started"
 
 
 def test_a_host_that_is_not_reached_does_not_delay_a_stop() -> None:

@@ -201,7 +201,7 @@ def test_whatever_happens_each_host_ends_once_and_the_limits_hold(
         under_way += take_all(turns, now)
         assert sum(not ticket.is_parked for ticket in under_way) <= fanout
         for gate in ("a", "b"):
-            assert sum(t.gate == gate and not t.is_reached for t in under_way) <= jump
+            assert sum(t.jump_host == gate and not t.is_reached for t in under_way) <= jump
         if under_way:
             ticket = chance.choice(under_way)
             happened = chance.choice(["reached", "done", "again", "nothing"])

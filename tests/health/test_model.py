@@ -115,9 +115,9 @@ def test_an_outcome_without_success_or_failure_counts_for_its_routes_only() -> N
 def test_a_failed_outcome_keeps_what_is_known_of_other_routes() -> None:
     before = SSHHealth(transports={"tailscale": SSHHealth().succeeded(NOW - 9)})
 
-    after = before.after(Outcome("gpu", False, "direct: refused", at=NOW))
+    after = before.after(Outcome("gpu", False, "direct: reset", at=NOW))
 
-    assert after == replace(before.failed(NOW, "direct: refused"), transports=before.transports)
+    assert after == replace(before.failed(NOW, "direct: reset"), transports=before.transports)
 
 
 # --- The circuit ---

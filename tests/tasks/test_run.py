@@ -243,7 +243,7 @@ def test_the_fallback_is_told_on_stderr(inv: Inv, write_hosts: WriteHosts) -> No
     done = inv("run", "--host", "a", "--cmd", "echo hi")
 
     assert done.stdout == b"hi\n"
-    assert done.stderr == b"ringtasks: a: tailscale refused; going by direct\n"
+    assert done.stderr == b"ringtasks: a: tailscale refused; connected via direct\n"
 
 
 def test_an_unreachable_host_is_told_with_each_route_and_its_reason(
@@ -363,7 +363,7 @@ def test_the_readmes_first_command_shows_the_fallback(inv: Inv) -> None:
 
     assert done.returncode == 0
     assert done.stdout.decode() == subprocess.check_output(["hostname"], text=True)
-    assert b"demo: tailscale refused; going by direct" in done.stderr
+    assert b"demo: tailscale refused; connected via direct" in done.stderr
 
 
 def is_running(pid: int) -> bool:

@@ -138,7 +138,7 @@ def test_the_detours_of_all_hosts_are_told_once(inv: Inv, write_hosts: WriteHost
 
     done = inv("run", "--host", "@all", "--cmd", "true")
 
-    assert b"ringtasks:   a[1-2] (2): tailscale refused; went by direct\n" in done.stderr
+    assert b"ringtasks:   a[1-2] (2): tailscale refused; connected via direct\n" in done.stderr
 
 
 def test_only_those_that_did_not_succeed_run_again(inv: Inv, three: Path) -> None:
@@ -239,7 +239,7 @@ def test_batches_and_failures_that_are_enough(inv: Inv, three: Path) -> None:
     assert done.returncode == 5
     assert b"3 hosts" in done.stderr
     assert b": 1 failed, 2 skipped" in done.stderr
-    assert b"skipped: gpu[2-3] (2): not begun: 1 failed before its turn" in done.stderr
+    assert b"skipped: gpu[2-3] (2): not started: 1 failure before" in done.stderr
 
 
 def test_the_best_hosts_are_picked_and_one_alone_is_shown_untouched(
@@ -437,7 +437,7 @@ def test_one_host_loads_nothing_that_only_several_need(inv: Inv, three: Path) ->
     done = inv("run", "--host", "gpu1", "--cmd", "true", PYTHONPROFILEIMPORTTIME="1")
 
     loaded = done.stderr.decode()
-    assert "ringtasks.client" in loaded
+    assert "ringtasks.client.ssh_client" in loaded
     for heavy in ("rich", "ClusterShell", "ringtasks.fleet", "ringtasks.output.fleet_report"):
         assert not re.search(rf"\| +{re.escape(heavy)}(\.|$)", loaded, re.MULTILINE), heavy
 
