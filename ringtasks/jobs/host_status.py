@@ -14,7 +14,7 @@ from .job_cache import last_seen, remember
 from .probe import parse_probe, probe_script
 from .states import JobStatus
 
-__all__ = ["Overview", "overview_of", "parse_overview"]
+__all__ = ["Overview", "overview_of", "overview_script", "parse_overview"]
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,15 @@ echo ringtasks-jobs:
 {jobs}"""
 
 
+def overview_script() -> str:
+    """What the host is asked."""
+    return _SCRIPT.format(gpus=GPU_QUERY, apps=APPS_QUERY, jobs=probe_script())
+
+
 def overview_of(client: SSHClient) -> Conversation[Overview]:
     """Ask one host; the jobs that it tells of are remembered."""
     host_id = client.config.id
-    script = _SCRIPT.format(gpus=GPU_QUERY, apps=APPS_QUERY, jobs=probe_script())
-    answer = yield from answer_to(Ask(script))
+    answer = yield from answer_to(Ask(overview_script()))
     if answer.error is not None or not answer.success:
         error = answer.error or last_words(answer)
         return Overview(host_id, jobs=last_seen(host_id, error), error=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ringtasks.client.dialogue import Ask, Conversation, answer_to
@@ -12,7 +13,7 @@ from .job_cache import last_seen, remember
 from .probe import parse_probe, probe_script
 from .states import JobStatus
 
-__all__ = ["HostJobs", "Pruned", "jobs_of", "prune_on"]
+__all__ = ["HostJobs", "Pruned", "jobs_of", "prune_on", "prune_script"]
 
 
 class HostJobs(NamedTuple):
@@ -45,6 +46,11 @@ rm -rf {jobs}
 """
 
 
+def prune_script(jobs: Iterable[str]) -> str:
+    """What deletes the folders of the jobs of these ids."""
+    return _PRUNE.format(folder=JOBS_FOLDER, jobs=" ".join(jobs))
+
+
 def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
     """Ask one host; what it tells is remembered."""
     host_id = client.config.id
@@ -66,8 +72,7 @@ def prune_on(client: SSHClient, older_than: float) -> Conversation[Pruned]:
     if not old:
         return Pruned(known.host_id)
     # The log may be elsewhere: its link is deleted, the log is not.
-    script = _PRUNE.format(folder=JOBS_FOLDER, jobs=" ".join(job.id for job in old))
-    answer = yield from answer_to(Ask(script))
+    answer = yield from answer_to(Ask(prune_script([job.id for job in old])))
     if answer.error is not None or not answer.success:
         return Pruned(known.host_id, error=answer.error or last_words(answer))
     return Pruned(known.host_id, old)

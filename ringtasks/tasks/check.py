@@ -9,7 +9,8 @@ from invoke import Context
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
-from .core_flags import ended
+from . import plan
+from .core_flags import ended, is_dry
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def check(
     from ringtasks.inventory.config import SSHConfig
 
     hosts = selected(c, host, inventory)
+    if is_dry(c):
+        plan.show([plan.HostPlan(SSHConfig.from_host_config(found)) for found in hosts], json=json)
+        return {}
     probes = probe([SSHConfig.from_host_config(found) for found in hosts], fresh=fresh)
     by_host = {found.name: [p for p in probes if p.host == found.name] for found in hosts}
     if json:

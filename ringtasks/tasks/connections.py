@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 from invoke import Context
 
 from ringtasks.output import display
 
-from .core_flags import ended
+from .core_flags import ended, is_dry
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 __all__ = ["connections", "disconnect"]
@@ -58,6 +59,10 @@ def disconnect(c: Context, host: str | None = None, inventory: str | None = None
 
     names = None if host is None else {found.name for found in selected(c, host, inventory)}
     masters = [kept.master for kept in listing() if names is None or kept.master.host in names]
+    if is_dry(c):
+        for master in masters:
+            print(shlex.join(["ssh", "-O", "exit", "-S", str(master.socket), master.host]))
+        return 0
     left = [master for master, is_gone in each(masters, retire) if not is_gone]
     listing()  # removes what is left beside the sockets
     closed = len(masters) - len(left)

@@ -8,7 +8,7 @@ from invoke import Context
 
 from ringtasks.errors import UsageError
 
-from .core_flags import ended
+from .core_flags import ended, is_dry
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -62,6 +62,10 @@ def run(
 
     settings = _settings(c, host, ref, serial, max_failures, revert=revert)
     hosts = selected(c, settings.hosts, inventory)
+    if is_dry(c):
+        from . import deploy_plan
+
+        return deploy_plan.plan_deploy(settings, hosts, json=json)
     flags = deploy_rollout.Flags(_seconds(wait), junit, dry_run, verbose, json)
     return ended(c, *deploy_rollout.deploy(settings, hosts, flags))
 
@@ -91,6 +95,10 @@ def rollback(
 
     settings = _settings(c, host, None, serial, max_failures, revert=revert)
     hosts = selected(c, settings.hosts, inventory)
+    if is_dry(c):
+        from . import deploy_plan
+
+        return deploy_plan.plan_rollback(settings, hosts, to, json=json)
     flags = deploy_rollout.Flags(_seconds(wait), junit, dry_run, verbose, json)
     return ended(c, *deploy_rollout.rollback(settings, hosts, to, flags))
 
@@ -103,6 +111,10 @@ def check(
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
+    if is_dry(c):
+        from . import deploy_plan
+
+        return deploy_plan.plan_look(settings, hosts, json=json)
     return ended(c, *deploy_tables.check(settings, hosts, json=json))
 
 
@@ -114,6 +126,10 @@ def status(
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
+    if is_dry(c):
+        from . import deploy_plan
+
+        return deploy_plan.plan_look(settings, hosts, json=json)
     return ended(c, *deploy_tables.status(settings, hosts, json=json))
 
 
@@ -125,6 +141,10 @@ def releases(
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
+    if is_dry(c):
+        from . import deploy_plan
+
+        return deploy_plan.plan_look(settings, hosts, json=json)
     return ended(c, *deploy_tables.releases(settings, hosts, json=json))
 
 
@@ -147,6 +167,11 @@ def unlock(
     if not reason or not reason.strip():
         raise UsageError("--reason is missing: say why, for those who ask later")
     settings, hosts = _looked_for(c, host, inventory)
+    if is_dry(c):
+        from . import deploy_plan
+
+        deploy_plan.plan_unlock(settings, hosts, reason)
+        return {}
     return ended(c, *deploy_tables.unlock(settings, hosts, reason))
 
 

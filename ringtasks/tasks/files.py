@@ -10,7 +10,7 @@ from invoke import Context, Exit
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
-from .core_flags import ended
+from .core_flags import ended, is_dry
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, number, selected, several, task
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def put(
         fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
     )
     clients = _clients(c, host, inventory, transport)
+    if is_dry(c):
+        sources = [str(path) for path in transfer.matched(src)]
+        return _planned("push", clients, sources, dst, options, transport, json=json)
     return _do(
         c, clients, options, json, lambda **watch: transfer.put(src, dst, clients, options, **watch)
     )
@@ -98,6 +101,8 @@ def get(
 
     options = _options(fanout, timeout, exclude=exclude, dry_run=dry_run)
     clients = _clients(c, host, inventory, transport)
+    if is_dry(c):
+        return _planned("pull", clients, src, dst, options, transport, json=json)
     return _do(
         c, clients, options, json, lambda **watch: transfer.get(src, dst, clients, options, **watch)
     )
@@ -136,6 +141,10 @@ def sync(
         dry_run=dry_run,
     )
     clients = _clients(c, host, inventory, transport)
+    if is_dry(c):
+        source, way = f"{src.rstrip('/')}/", "pull" if pull else "push"
+        given = source if pull else [source]
+        return _planned(way, clients, given, dst, options, transport, json=json)
     return _do(
         c,
         clients,
@@ -143,6 +152,15 @@ def sync(
         json,
         lambda **watch: transfer.sync(src, dst, clients, options, pull=pull, **watch),
     )
+
+
+def _planned(way: str, clients: list[SSHClient], *arguments: Any, json: bool) -> TransferResult:
+    from ringtasks.transfer import TransferResult
+
+    from . import files_plan
+
+    getattr(files_plan, way)(clients, *arguments, json=json)
+    return TransferResult(())
 
 
 def _options(fanout: str | int | None, timeout: str | float | None, **chosen: Any) -> Options:

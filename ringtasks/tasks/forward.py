@@ -8,6 +8,8 @@ from ringtasks.client.terminal import terminable
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
+from . import plan
+from .core_flags import is_dry
 from .options import INVENTORY_HELP, number, one_host, task
 
 __all__ = ["forward"]
@@ -44,16 +46,19 @@ def forward(
     there = _port("--port", port)
     if there is None:
         raise UsageError("--port is missing: which port of the host?")
+    here = _port("--local-port", local_port)
     config = SSHConfig.from_host_config(one_host(c, host, inventory))
+    if is_dry(c):
+        options = ["-N", "-L", f"{LOOPBACK}:{here or there}:{to}:{there}"]
+        plan.show([plan.HostPlan(config, transport=transport, ssh_options=options)], json=json)
+        return
 
     def tell(text: str) -> None:
         display.say(f"{config.id}: {text}")
 
     with SSHClient(config, transport=transport) as client, terminable():
         try:
-            with Forwarding(
-                client, there, _port("--local-port", local_port), to=to, tell=tell
-            ) as open_port:
+            with Forwarding(client, there, here, to=to, tell=tell) as open_port:
                 if json:
                     fields = {"host_id": config.id, "port": there}
                     display.json_line({**fields, "local_port": open_port.local_port})

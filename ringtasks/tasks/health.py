@@ -10,6 +10,7 @@ from invoke import Context
 
 from ringtasks.output import display
 
+from .core_flags import is_dry
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def reset(c: Context, host: str | None = None, inventory: str | None = None) -> 
     from ringtasks.health.store import HealthStore
 
     names = [found.name for found in selected(c, host, inventory)]
+    if is_dry(c):
+        display.say(f"would forget the health of {', '.join(names)}")
+        return 0
     count = HealthStore().reset(names)
     display.say(f"health of {count} host{'s' * (count != 1)} forgotten")
     return count

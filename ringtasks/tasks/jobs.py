@@ -14,7 +14,7 @@ from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
 
-from .core_flags import echo, ended
+from .core_flags import echo, ended, is_dry
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -94,6 +94,10 @@ def start(
         "gpus": int(number("--gpus", gpus, at_least=0, whole=True) or 0),
         "queue": queue,
     }
+    if is_dry(c):
+        from . import jobs_plan
+
+        return one_or_all(jobs_plan.start(clients, cmd, after, options))
     echo(c, cmd)
     started: list[Job] = []
     statuses = []
@@ -135,6 +139,11 @@ def show(
 
     clients = _clients(c, host, inventory)
 
+    if is_dry(c):
+        from . import jobs_plan
+
+        jobs_plan.list_jobs(clients, json=json)
+        return []
     shown: list[JobStatus] = []
 
     def look() -> int:
@@ -179,6 +188,13 @@ def logs(
     import asyncio
 
     tail = _whole("--number", number)
+    if is_dry(c):
+        from . import jobs_plan
+
+        at = moment("--since", since, time.time()) if since else None
+        clients = _clients(c, host or "@all", inventory)
+        jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
+        return []
     found = _found(c, job, host, inventory)
     asked: dict[str, Any] = {"follow": follow, "tail": tail, "patience": _seconds(patience)}
 
@@ -222,6 +238,14 @@ def wait(
 ) -> JobStatus | list[JobStatus]:
     """Wait until jobs have ended; the exit status is the job's own."""
     limit = number("--timeout", timeout, at_least=0)
+    if is_dry(c):
+        from ringtasks.jobs.logs import FOLLOW_SECONDS
+
+        from . import jobs_plan
+
+        clients = _clients(c, host or "@all", inventory)
+        jobs_plan.wait(clients, job, FOLLOW_SECONDS if limit is None else limit)
+        return []
     found = _found(c, job, host, inventory)
     began = time.monotonic()
     statuses = []
@@ -259,6 +283,11 @@ def stop(
     seconds = number("--grace", grace, at_least=0) or 0.0
     if job == ALL and not host:
         raise UsageError("which hosts? 'inv stop all' needs --host")
+    if is_dry(c):
+        from . import jobs_plan
+
+        jobs_plan.stop(_clients(c, host or "@all", inventory), job, seconds)
+        return []
     found: list[Stopped] = []
     statuses = []
     for status, own in _found(c, job, host, inventory):
@@ -284,6 +313,11 @@ def prune(
     from ringtasks import jobs
 
     age = duration("--older-than", older_than)
+    if is_dry(c):
+        from . import jobs_plan
+
+        jobs_plan.prune(_clients(c, host, inventory), age)
+        return []
     found = jobs.prune(_clients(c, host, inventory), age)
     statuses = []
     for pruned in found:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from invoke import Context
 
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
+from .core_flags import is_dry
 from .options import HOST_HELP, INVENTORY_HELP, selected, task
 
 if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.training.curves import Curve, Curves
 
 __all__ = ["plot"]
@@ -45,10 +48,12 @@ def plot(
 
     if json and out is not None:
         raise UsageError("--json prints points and --out draws them: give one of the two")
-    sources: dict[str, Curves] = {}
-    for each in (job or "").split(","):
-        label, curves = _curves(c, each.strip(), host, inventory, whole=json)
-        sources[label] = curves
+    wanted = [_source(c, each.strip()) for each in (job or "").split(",")]
+    if is_dry(c):
+        for source in wanted:
+            _plan(c, source, host, inventory)
+        return {}
+    sources = {source.label: _curves(c, source, host, inventory, whole=json) for source in wanted}
     chosen = select_curves(sources, metric or "*" if json else metric)
     if json:
         _print_points(sources, metric)
@@ -63,50 +68,71 @@ def plot(
     return chosen
 
 
-def _curves(
-    c: Context, wanted: str, host: str, inventory: str | None, *, whole: bool
-) -> tuple[str, Curves]:
-    """Return a run's label and its curves; ``whole``: with every point."""
-    from ringtasks.training.curves import Curves
+class _Source(NamedTuple):
+    """Where curves come from: logs here, or a job's log on its host."""
+
+    label: str
+    job: str | None = None
+    logs: Sequence[Sequence[Path]] = ()
+
+
+def _source(c: Context, wanted: str) -> _Source:
     from ringtasks.training.records import LAST, find_run
 
-    curves = Curves(max_points=None) if whole else Curves()
     if Path(wanted).is_file():
-        curves.read_file(Path(wanted))
-        return Path(wanted).name, curves
+        return _Source(Path(wanted).name, logs=[[Path(wanted)]])
     root = (c.config.get("train") or {}).get("runs", "runs")
     run = find_run(root, wanted)
-    if run is None and wanted == LAST:
-        raise UsageError(f"no run in {root}/ yet: 'inv train' makes one")
-    if run is None or not run.is_ended:  # nobody here follows it, perhaps: its host knows more
-        job = wanted if run is None else run.last_job
-        if job is not None:
-            _read_job(c, job, curves, host, inventory)
-            return (wanted if run is None else run.id), curves
-    assert run is not None  # noqa: S101  # for the type checker
-    for n, logs in enumerate(run.logs()):
-        if n:
-            curves.new_attempt()
-        for log in logs:
-            curves.read_file(log)
-    return run.id, curves
+    if run is None:
+        if wanted == LAST:
+            raise UsageError(f"no run in {root}/ yet: 'inv train' makes one")
+        return _Source(wanted, wanted)
+    # Perhaps no process here follows a run that has not ended: its host knows more.
+    job = None if run.is_ended else run.last_job
+    return _Source(run.id, job, () if job else run.logs())
 
 
-def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | None) -> None:
-    """Read the log on the job's host.
+def _curves(
+    c: Context, source: _Source, host: str, inventory: str | None, *, whole: bool
+) -> Curves:
+    """Read the logs; ``whole``: with every point.
 
     :raises UsageError: there is no such job, or no log of it.
     """
     from ringtasks import jobs
+    from ringtasks.training.curves import Curves
+
+    curves = Curves(max_points=None) if whole else Curves()
+    if source.job is not None:
+        found = jobs.find(source.job, _clients(c, host, inventory))
+        why = found.follow(curves.feed, follow=False)
+        if why is not None:
+            raise UsageError(f"{source.job}: {why}")
+        curves.end()
+        return curves
+    for n, logs in enumerate(source.logs):
+        if n:
+            curves.new_attempt()
+        for log in logs:
+            curves.read_file(log)
+    return curves
+
+
+def _plan(c: Context, source: _Source, host: str, inventory: str | None) -> None:
+    """Show where the curves would come from."""
+    from . import jobs_plan
+
+    if source.job is None:
+        display.say(f"would draw {source.label} from logs on this machine")
+    else:
+        jobs_plan.follow(_clients(c, host, inventory), source.job, follow=False)
+
+
+def _clients(c: Context, host: str, inventory: str | None) -> list[SSHClient]:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.config import SSHConfig
 
-    hosts = selected(c, host, inventory)
-    clients = [SSHClient(SSHConfig.from_host_config(found)) for found in hosts]
-    why = jobs.find(job, clients).follow(curves.feed, follow=False)
-    if why is not None:
-        raise UsageError(f"{job}: {why}")
-    curves.end()
+    return [SSHClient(SSHConfig.from_host_config(found)) for found in selected(c, host, inventory)]
 
 
 def _print_points(sources: dict[str, Curves], metric: str | None) -> None:

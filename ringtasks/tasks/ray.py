@@ -14,7 +14,7 @@ from ringtasks.errors import UsageError
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
 
-from .core_flags import ended
+from .core_flags import ended, is_dry
 from .options import HOST_HELP, INVENTORY_HELP, number, selected, task
 
 if TYPE_CHECKING:
@@ -50,11 +50,17 @@ def up(
     dashboard_port: str | int | None = None,
     options: str = "",
     inventory: str | None = None,
-) -> list[Member]:
+) -> list[Member] | None:
     """Bring up a Ray cluster over hosts, and wait until all have joined."""
     from ringtasks.training import ray
 
     clients = _clients(c, host, inventory, venv)
+    if is_dry(c):
+        from . import ray_plan
+
+        ports = _port("--port", port), _port("--dashboard-port", dashboard_port)
+        ray_plan.plan_up(clients, _checked(name), *ports, options)
+        return None
     with terminable():
         try:
             members = ray.up(
@@ -83,11 +89,17 @@ def status(
     name: str = "ray",
     venv: str | None = None,
     inventory: str | None = None,
-) -> Standing:
+) -> Standing | None:
     """Show the nodes of a Ray cluster, and what Ray says of them."""
     from ringtasks.training import ray
 
-    standing = ray.look(_clients(c, host, inventory, venv), _checked(name))
+    clients = _clients(c, host, inventory, venv)
+    if is_dry(c):
+        from . import ray_plan
+
+        ray_plan.plan_status(clients, _checked(name))
+        return None
+    standing = ray.look(clients, _checked(name))
     if standing.is_nowhere:
         raise ray.nowhere(standing.name)
     _show(standing)
@@ -125,7 +137,7 @@ def submit(
     name: str = "ray",
     venv: str | None = None,
     inventory: str | None = None,
-) -> SSHResult:
+) -> SSHResult | None:
     """Hand a command to a Ray cluster's own job API, and follow it."""
     from ringtasks.training import ray
 
@@ -133,7 +145,13 @@ def submit(
         raise UsageError("--cmd is missing: what shall run?")
     if working_dir is not None and not Path(working_dir).is_dir():
         raise UsageError(f"--working-dir {working_dir}: no such folder here")
-    standing = ray.look(_clients(c, host, inventory, venv), _checked(name))
+    clients = _clients(c, host, inventory, venv)
+    if is_dry(c):
+        from . import ray_plan
+
+        ray_plan.plan_submit(clients, _checked(name), cmd, working_dir, wait=wait)
+        return None
+    standing = ray.look(clients, _checked(name))
     head = standing.working_head()
     there = _sent(head.client, working_dir) if working_dir is not None else None
     reporter = display.RawReporter()
@@ -150,7 +168,13 @@ def down(
     """End what there is of a Ray cluster, on every host; tell what was there before and after."""
     from ringtasks.training import ray
 
-    standing = ray.look(_clients(c, host, inventory, None), _checked(name))
+    clients = _clients(c, host, inventory, None)
+    if is_dry(c):
+        from . import ray_plan
+
+        ray_plan.plan_down(clients, _checked(name))
+        return []
+    standing = ray.look(clients, _checked(name))
     if standing.is_nowhere:
         raise ray.nowhere(standing.name)
     found = []

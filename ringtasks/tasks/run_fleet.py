@@ -14,7 +14,6 @@ from ringtasks.client.terminal import piped_stdin, terminable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
-from ringtasks.fleet.folding import folded, groups_of
 from ringtasks.fleet.last_run import LastRun
 from ringtasks.fleet.results import State, state_of
 from ringtasks.health.store import HealthStore
@@ -28,9 +27,9 @@ from ringtasks.output.lines import LineReport
 from ringtasks.output.progress import Progress
 from ringtasks.output.screen import Screen
 from ringtasks.output.summary import summary
-from ringtasks.remote.script import Script
 from ringtasks.ssh.link import Terminal
-from ringtasks.ssh.routes import routes_of
+
+from . import plan
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
@@ -89,20 +88,9 @@ def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> l
     """
     configs = [SSHConfig.from_host_config(host) for host in hosts]
     eligible = _eligible([config.id for config in configs], request)
-    plans = [_plan(config, request) for config in configs if config.id in eligible.chosen]
-    if json:
-        for plan in plans:
-            display.json_line(plan)
-        return plans
-    display.table(
-        ["host", "routes"],
-        [(p["host_id"], ", ".join(p["routes"]) or "embedded") for p in plans],
+    return plan.show(
+        (_plan(config, request) for config in configs if config.id in eligible.chosen), json=json
     )
-    for group in groups_of(plans, lambda plan: plan["host_id"], lambda plan: plan["script"]):
-        text = plans[group.first]["script"]
-        print(f"\n{folded(group.hosts)}:")
-        print("\n".join("    " + display.visible(line) for line in text.splitlines()))
-    return plans
 
 
 def _prepare(hosts: Sequence[HostConfig], request: Request) -> fleet.FleetRun:
@@ -198,17 +186,12 @@ def _eligible(names: Sequence[str], request: Request) -> EligibleHosts:
     )
 
 
-def _plan(config: SSHConfig, request: Request) -> dict[str, Any]:
-    script = Script(
-        request.command,
-        cwd=request.cwd if request.cwd is not None else config.work_dir,
-        env=dict.fromkeys(request.env, "***"),
-        venv=config.venv_activate,
-        run_id="RUN-ID",
+def _plan(config: SSHConfig, request: Request) -> plan.HostPlan:
+    script = plan.script_of(config, request.command, cwd=request.cwd, env=request.env)
+    return plan.HostPlan(
+        config,
+        [plan.Step(request.label, script)],
+        request.transport,
+        ["-t"] if request.pty else [],
+        {"script": script},
     )
-    routes = [] if config.embedded else routes_of(config, os.environ)
-    return {
-        "host_id": config.id,
-        "routes": [f"{route.name} {route.address}" for route in routes],
-        "script": script.text(),
-    }

@@ -6,7 +6,8 @@ from functools import partial
 
 from invoke import Context
 
-from .core_flags import ended
+from . import plan
+from .core_flags import ended, is_dry
 from .options import INVENTORY_HELP, one_host, task
 
 __all__ = ["shell"]
@@ -32,6 +33,9 @@ def shell(
     from ringtasks.output.display import write_bytes
 
     config = SSHConfig.from_host_config(one_host(c, host, inventory))
+    if is_dry(c):
+        plan.show([plan.HostPlan(config, transport=transport, ssh_options=["-t"])])
+        return 0
     with SSHClient(config, transport=transport) as client:
         status = interact(client.link(), config.id, partial(write_bytes, 1))
     return ended(c, status, status, is_commands=True)

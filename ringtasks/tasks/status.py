@@ -10,7 +10,8 @@ from invoke import Context
 from ringtasks.exit_status import UNREACHABLE, combined_status
 from ringtasks.output import display
 
-from .core_flags import ended
+from . import plan
+from .core_flags import ended, is_dry
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def status(
 
     clients = [jobs.client_for(found) for found in selected(c, host, inventory)]
 
+    if is_dry(c):
+        from ringtasks.jobs.host_status import overview_script
+
+        steps = [plan.Step("how the host is doing", overview_script())]
+        plan.show([plan.HostPlan(client.config, steps) for client in clients], json=json)
+        return []
     found: list[Overview] = []
 
     def look() -> int:

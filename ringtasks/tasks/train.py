@@ -10,7 +10,7 @@ from ringtasks.client.terminal import terminable
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
-from .core_flags import echo, ended
+from .core_flags import echo, ended, is_dry
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -106,6 +106,17 @@ def train(
         allow_split=allow_split or None,
         preflight=None if preflight else False,
     )
+    if is_dry(c):
+        from ringtasks.training.supervision import Outcome
+
+        from . import train_plan
+
+        hosts = selected(c, settings.hosts, inventory)
+        if attach is None:
+            train_plan.plan_run(settings, hosts)
+        else:
+            train_plan.plan_attach(_left_run(settings.runs, attach), hosts)
+        return Outcome(0, "nothing was done")
     echo(c, settings.command)
     with terminable():
         outcome = _run(c, settings, attach, inventory)

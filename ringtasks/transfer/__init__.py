@@ -36,6 +36,7 @@ __all__ = [
     "Rules",
     "TransferResult",
     "get",
+    "matched",
     "put",
     "sync",
 ]
@@ -65,7 +66,7 @@ def put(
     :raises UsageError: nothing matches ``source`` or ``hosts``; nothing was sent.
     :raises KeyboardInterrupt: Ctrl-C; what was under way was ended.
     """
-    found = _matched(source)
+    found = matched(source)
     ignored = _ignored(found[0], options) if len(found) == 1 and found[0].is_dir() else ()
     if options.relay and (len(found) > 1 or not found[0].is_file()):
         raise UsageError("relay: is for one file; pack a folder first")
@@ -130,8 +131,11 @@ def sync(
         return transfer(clients, work, options, on_progress, on_ended)
 
 
-def _matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """:raises UsageError: there is nothing of that name, or two have the same."""
+def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files and folders here that ``source`` means.
+
+    :raises UsageError: there is nothing of that name, or two have the same.
+    """
     given = [source] if isinstance(source, str | Path) else list(source)
     found = [path for item in given for path in _expanded(str(item))]
     names = [path.resolve().name for path in found]

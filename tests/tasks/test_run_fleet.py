@@ -177,7 +177,7 @@ def test_a_dry_run_shows_hosts_routes_and_script_and_sends_nothing(
     done = inv("run", "--host", "@all", "--dry-run", "--env", "A=secret", "--cmd", "echo 'x'")
 
     said = done.stdout.decode()
-    assert re.search(r"^gpu1 +direct 127\.0\.0\.1:\d+$", said, re.MULTILINE)
+    assert re.search(r"^gpu1 +direct 127\.0\.0\.1:\d+ +ssh ", said, re.MULTILINE)
     assert "gpu[1-2] (2):\n" in said
     assert "cd '/tmp' || exit 1" in said
     assert "export A='***'" in said

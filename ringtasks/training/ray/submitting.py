@@ -11,7 +11,19 @@ from .commands import ray
 from .guard import guarded
 from .standing import Member
 
-__all__ = ["submit"]
+__all__ = ["submit", "submit_command"]
+
+
+def submit_command(
+    cluster_id: str, command: str, port: int, working_dir: str | None, *, wait: bool
+) -> str:
+    """Return what hands a command to the job API, for the head's shell."""
+    told = [f"{ray(cluster_id)} job submit", f"--address http://127.0.0.1:{port}"]
+    if working_dir is not None:
+        told.append(f"--working-dir {quote(working_dir)}")
+    if not wait:
+        told.append("--no-wait")
+    return f"{' '.join(told)} -- {command}"
 
 
 def submit(
@@ -30,10 +42,6 @@ def submit(
     assert head.start is not None  # noqa: S101  # a head is known by it
     assert head.job is not None  # noqa: S101
     port = head.start.dashboard_port
-    told = [f"{ray(head.cluster_id)} job submit", f"--address http://127.0.0.1:{port}"]
-    if working_dir is not None:
-        told.append(f"--working-dir {quote(working_dir)}")
-    if not wait:
-        told.append("--no-wait")
-    script = guarded(f"{' '.join(told)} -- {command}", port, head.job.id)
+    told = submit_command(head.cluster_id, command, port, working_dir, wait=wait)
+    script = guarded(told, port, head.job.id)
     return head.client.run(script, timeout=0, cwd="~", on_output=on_output)

@@ -1,0 +1,62 @@
+"""The ``ssh`` command with which people reach a host by one of its routes, pins included (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
+
+from .routes import ProcessProxy, Route, SocksProxy
+
+__all__ = ["ssh_command"]
+
+#: As many as a chain of jump hosts may have.
+_MAX_HOPS = 8
+
+
+def ssh_command(
+    config: SSHConfig,
+    route: Route,
+    known_hosts: Path,
+    jump_of: Callable[[str], SSHConfig],
+    *options: str,
+) -> list[str]:
+    """The arguments, from ``ssh`` to the host; a remote command may follow.
+
+    :param known_hosts: the file with the pins; they stand there under the host's name.
+    :param jump_of: resolves the name of a jump host.
+    :param options: more options of ssh(1), such as ``-t``.
+    """
+    argv = ["ssh", *options]
+    if config.key_path:
+        argv += ["-i", str(Path(expand(config.key_path)).expanduser())]
+    if route.port != DEFAULT_SSH_PORT and route.name != "cloudflare":
+        argv += ["-p", str(route.port)]
+    pins = "/dev/null" if config.is_ephemeral else known_hosts
+    argv += ["-o", f"HostKeyAlias={config.id}", "-o", f"UserKnownHostsFile={pins}"]
+    if not config.ssh_host_key:  # a key that the inventory pins is not in the file: ssh then asks
+        argv += ["-o", "StrictHostKeyChecking=accept-new"]
+    if isinstance(route.proxy, ProcessProxy):
+        argv += ["-o", "ProxyCommand=" + " ".join(route.proxy.argv[:5])]
+    elif isinstance(route.proxy, SocksProxy):
+        argv += ["-o", f"ProxyCommand=nc -X 5 -x {route.proxy.host}:{route.proxy.port} %h %p"]
+    elif route.name == "direct" and config.proxy_jump:
+        argv += ["-J", ",".join(_hops(config, jump_of))]
+    return [*argv, f"{config.user}@{route.host}" if config.user else route.host]
+
+
+def _hops(config: SSHConfig, jump_of: Callable[[str], SSHConfig]) -> Iterator[str]:
+    """The jump hosts on the way, the first to be reached at the front (ssh(1), ``-J``)."""
+    hops: list[str] = []
+    name = config.proxy_jump
+    while name and len(hops) < _MAX_HOPS:
+        jump = jump_of(name)
+        host, port = (
+            (jump.host, jump.port) if jump.host else (jump.tailscale_ip or "", jump.tailscale_port)
+        )
+        address = f"[{host}]" if ":" in host else host
+        user = f"{jump.user}@" if jump.user else ""
+        hops.append(f"{user}{address}" + (f":{port}" if port != DEFAULT_SSH_PORT else ""))
+        name = jump.proxy_jump
+    return reversed(hops)

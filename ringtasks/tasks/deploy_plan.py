@@ -1,0 +1,125 @@
+"""What the ``deploy`` tasks would do (``inv --dry``); see `plan`.
+
+The steps are those for a host that has no release yet: what is there only the host knows.
+``inv deploy --dry-run`` looks, and shows what would be removed, too.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ringtasks.deploy import steps
+from ringtasks.deploy.preparing import going_to, new_plan, secrets_of, targets_of
+from ringtasks.deploy.source import source_of
+from ringtasks.deploy.target import Target, Unwatched
+from ringtasks.output import ci
+from ringtasks.remote.paths import joined
+from ringtasks.remote.script import path
+from ringtasks.transfer import Options
+
+from .files_plan import copies
+from .plan import HostPlan, Step, show
+
+if TYPE_CHECKING:
+    from ringtasks.deploy.settings import DeploySettings
+    from ringtasks.deploy.steps import Plan
+    from ringtasks.inventory.hosts_files import HostConfig
+
+__all__ = ["plan_deploy", "plan_look", "plan_rollback", "plan_unlock"]
+
+#: What JSON has of each host.
+Found = list[dict[str, Any]]
+
+#: Stands for the last release that was good.
+_LAST_GOOD = "LAST-GOOD-RELEASE"
+
+
+def plan_deploy(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Found:
+    """A new release."""
+    secrets = secrets_of(settings, os.environ)
+    with source_of(settings.source, settings.ref) as source:
+        plan = new_plan(settings, source, who=ci.who(os.environ), secrets=secrets)
+
+        def found(target: Target) -> list[Step]:
+            told = [*_hook(settings.hooks.before, "hook before"), _survey(target)]
+            for step in target.outlook():
+                told.append(Step(step.name, step.script))
+                if step.name == "upload":
+                    told += _upload(target, settings, source.revision)
+            return told + _hook(settings.hooks.after, "hook after")
+
+        return _show(plan, hosts, found, json=json)
+
+
+def plan_rollback(
+    settings: DeploySettings, hosts: Sequence[HostConfig], wanted: str | None, *, json: bool
+) -> Found:
+    """Back to an earlier release."""
+    plan = going_to(
+        new_plan(settings, None, who=ci.who(os.environ)), wanted or _LAST_GOOD, wanted or ""
+    )
+
+    def found(target: Target) -> list[Step]:
+        later = [Step(step.name, step.script) for step in target.outlook()]
+        return [
+            *_hook(settings.hooks.before, "hook before"),
+            _survey(target),
+            *later,
+            *_hook(settings.hooks.after, "hook after"),
+        ]
+
+    return _show(plan, hosts, found, json=json)
+
+
+def plan_look(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Found:
+    """Looking at what is there."""
+    plan = new_plan(settings, None, who="")
+    return _show(plan, hosts, lambda target: [_survey(target)], json=json)
+
+
+def plan_unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: str) -> None:
+    """Removing a lock."""
+    plan = new_plan(settings, None, who=ci.who(os.environ))
+
+    def found(target: Target) -> list[Step]:
+        step = steps.unlock(plan, target.place, reason)
+        return [Step(step.name, step.script)]
+
+    _show(plan, hosts, found, json=False)
+
+
+def _show(
+    plan: Plan,
+    hosts: Sequence[HostConfig],
+    steps_of: Callable[[Target], list[Step]],
+    *,
+    json: bool,
+) -> Found:
+    with targets_of(hosts, plan, Unwatched()) as targets:
+        return show(
+            (HostPlan(target.client.config, steps_of(target)) for target in targets), json=json
+        )
+
+
+def _survey(target: Target) -> Step:
+    step = steps.survey(target.plan, target.place)
+    return Step(step.name, step.script)
+
+
+def _upload(target: Target, settings: DeploySettings, revision: str) -> list[Step]:
+    config, place = target.client.config, joined(target.place.root, "source")
+    if settings.source is not None:
+        options = Options(exclude=settings.exclude, delete=True)
+        return copies(config, [settings.source.rstrip("/") + "/"], f"{place}/", options=options)
+    unpack = shlex.quote(f"tar -xf - -C {path(place)}")
+    return [
+        Step(f"send, via {route}", f"git archive {revision} | {ssh} {unpack}", is_local=True)
+        for route, ssh in HostPlan(config).routes()
+    ]
+
+
+def _hook(command: str | None, name: str) -> list[Step]:
+    return [Step(name, command, is_local=True)] if command else []

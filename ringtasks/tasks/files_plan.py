@@ -1,0 +1,113 @@
+"""What ``put``, ``get`` and ``sync`` would do (``inv --dry``); see `plan`.
+
+An rsync that does the same by hand, since the files to copy are found out together with the host.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from .plan import HostPlan, Step, show
+
+if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.transfer import Options
+
+__all__ = ["copies", "pull", "push"]
+
+
+def push(
+    clients: Sequence[SSHClient],
+    sources: Sequence[str],
+    target: str,
+    options: Options,
+    transport: str | None,
+    *,
+    json: bool,
+) -> None:
+    """From here to the hosts; of a folder whose path ends in ``/`` what is in it."""
+    show(
+        (
+            HostPlan(
+                client.config,
+                copies(client.config, sources, target, options=options, transport=transport),
+                transport,
+            )
+            for client in clients
+        ),
+        json=json,
+    )
+
+
+def pull(
+    clients: Sequence[SSHClient],
+    source: str,
+    target: str,
+    options: Options,
+    transport: str | None,
+    *,
+    json: bool,
+) -> None:
+    """From the hosts to here; into a folder of the host's name, if there are several."""
+    plans = []
+    for client in clients:
+        config = client.config
+        into = f"{target.rstrip('/')}/{config.id}/" if len(clients) > 1 else target
+        steps = copies(config, [into], source, pulls=True, options=options, transport=transport)
+        plans.append(HostPlan(config, steps, transport))
+    show(plans, json=json)
+
+
+def copies(
+    config: SSHConfig,
+    here: Sequence[str],
+    there: str,
+    *,
+    pulls: bool = False,
+    options: Options | None = None,
+    transport: str | None = None,
+) -> list[Step]:
+    """For each route an rsync that copies by it.
+
+    :param pulls: from the host; else to it.
+    """
+    from ringtasks.inventory.config import known_hosts_file
+    from ringtasks.remote.paths import on_host
+    from ringtasks.ssh.master.identity import jump_config
+    from ringtasks.ssh.routes import only, routes_of
+    from ringtasks.ssh.ssh_command import ssh_command
+
+    if config.embedded:
+        return []
+    routes = routes_of(config, os.environ)
+    if transport is not None:
+        routes = only(routes, transport, config.id)
+    path = on_host(config, there).rstrip("/") + ("/" if there.endswith("/") else "")
+    steps = []
+    for route in routes:
+        *shell, login = ssh_command(config, route, known_hosts_file(), jump_config)
+        user, at, host = login.rpartition("@")
+        place = f"{user}{at}{f'[{host}]' if ':' in host else host}:{path}"
+        argv = ["rsync", "-rlpt", *_flags(options), "-e", shlex.join(shell)]
+        argv += [place, *here] if pulls else [*here, place]
+        steps.append(Step(f"copy, via {route.name}", shlex.join(argv), is_local=True))
+    return steps
+
+
+def _flags(options: Options | None) -> Iterator[str]:
+    if options is None:
+        return
+    if options.delete:
+        yield "--delete"
+    if options.checksum:
+        yield "--checksum"
+    # rsync goes by the first pattern that matches, we by the last.
+    for pattern in reversed(options.exclude):
+        is_back = pattern.startswith("!")
+        yield f"--include={pattern[1:]}" if is_back else f"--exclude={pattern}"
+    if options.gitignore:
+        yield from ("--exclude=/.git", "--filter=:- .gitignore")

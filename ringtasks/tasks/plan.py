@@ -1,0 +1,132 @@
+"""What a task would do (``inv --dry``): the hosts, their routes, and the scripts; nothing is sent.
+
+The ``ssh`` command of a route and the script, which is for ``/bin/sh`` on the host, are all that is
+needed to do it by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ringtasks.output import display
+
+if TYPE_CHECKING:
+    from ringtasks.inventory.config import SSHConfig
+
+__all__ = ["HostPlan", "Step", "script_of", "show"]
+
+
+class Step(NamedTuple):
+    """One thing to do: a script for the host, or a command here."""
+
+    name: str
+    script: str = ""
+    is_local: bool = False
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """A host, and what would be done there, in this order."""
+
+    config: SSHConfig
+    steps: Sequence[Step] = ()
+    transport: str | None = None
+    ssh_options: Sequence[str] = ()
+    """More options for the ``ssh`` commands."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """More fields for JSON."""
+
+    def routes(self) -> list[tuple[str, str]]:
+        """Each route as text, and the ``ssh`` command that goes by it.
+
+        :raises UsageError: the host does not have the one route that is asked for.
+        """
+        from ringtasks.inventory.config import known_hosts_file
+        from ringtasks.ssh.master.identity import jump_config
+        from ringtasks.ssh.routes import only, routes_of
+        from ringtasks.ssh.ssh_command import ssh_command
+
+        if self.config.embedded:
+            return []
+        found = routes_of(self.config, os.environ)
+        if self.transport is not None:
+            found = only(found, self.transport, self.config.id)
+        pins = known_hosts_file()
+        return [
+            (
+                f"{route.name} {route.address}",
+                shlex.join(ssh_command(self.config, route, pins, jump_config, *self.ssh_options)),
+            )
+            for route in found
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        routes = self.routes()
+        return {
+            "host_id": self.config.id,
+            "routes": [route for route, _ in routes],
+            "ssh": [command for _, command in routes],
+            "steps": [{"name": step.name, "script": step.script} for step in self.steps],
+            **self.fields,
+        }
+
+
+def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any]]:
+    """Print the plans; hosts with the same steps together."""
+    plans = list(plans)
+    found = [plan.to_dict() for plan in plans]
+    if json:
+        for fields in found:
+            display.json_line(fields)
+        return found
+    rows = [
+        (fields["host_id"], route, command)
+        for fields in found
+        for route, command in zip(fields["routes"], fields["ssh"], strict=True)
+    ]
+    embedded = [(plan.config.id, "embedded", "") for plan in plans if plan.config.embedded]
+    display.table(["host", "route", "by hand"], rows + embedded)
+    for hosts, steps in _alike(plans):
+        print(f"\n{hosts}:")
+        for step in steps:
+            print(f"  # {step.name}{', on this machine' if step.is_local else ''}")
+            for line in step.script.strip("\n").splitlines():
+                print(f"    {display.visible(line)}")
+    return found
+
+
+def script_of(
+    config: SSHConfig,
+    command: str,
+    *,
+    cwd: str | None = None,
+    env: Iterable[str] = (),
+    in_venv: bool = True,
+) -> str:
+    """The text that a host's shell gets for a command.
+
+    :param env: the names of variables; their values may be secret.
+    """
+    from ringtasks.remote.script import Script
+
+    return Script(
+        command,
+        cwd=cwd if cwd is not None else config.work_dir,
+        env=dict.fromkeys(env, "***"),
+        venv=config.venv_activate if in_venv else None,
+        run_id="RUN-ID",
+    ).text()
+
+
+def _alike(plans: Sequence[HostPlan]) -> Iterable[tuple[str, Sequence[Step]]]:
+    from ringtasks.fleet.folding import folded, groups_of
+
+    name: Callable[[HostPlan], str] = lambda plan: plan.config.id  # noqa: E731
+    for group in groups_of(plans, name, lambda plan: tuple(plan.steps)):
+        if plans[group.first].steps:
+            yield folded(group.hosts), plans[group.first].steps

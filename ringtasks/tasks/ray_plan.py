@@ -1,0 +1,88 @@
+"""What the ``ray`` tasks would do (``inv --dry``); see `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ringtasks.jobs.job import whoever_this_is
+from ringtasks.jobs.probe import probe_script
+from ringtasks.jobs.request import Request
+from ringtasks.jobs.stopping import stop_script
+from ringtasks.training.ray.commands import FOLDER, group_of, ray, starts
+from ringtasks.training.ray.submitting import submit_command
+from ringtasks.training.rendezvous import Meeting, Node
+
+from .jobs_plan import SOME_JOB, start_step
+from .plan import HostPlan, Step, show
+
+if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
+
+__all__ = ["plan_down", "plan_status", "plan_submit", "plan_up"]
+
+#: Ray's own (ray start --help), where nothing else is asked for or in use.
+_PORTS = {"agent": 52365, "dashboard": 8265, "client": 10001}
+_STORE_PORT = 6379
+_GRACE = 5.0
+
+
+def plan_up(
+    clients: Sequence[SSHClient],
+    name: str,
+    port: int | None,
+    dashboard_port: int | None,
+    options: str,
+) -> None:
+    """Bringing a cluster up: the first host is the head."""
+    nodes = tuple(
+        Node(own.config.id, f"ADDRESS-OF-{own.config.id}", "interface") for own in clients
+    )
+    meeting = Meeting(nodes[0].address, port or _STORE_PORT, nodes)
+    ports = {**_PORTS, **({"dashboard": dashboard_port} if dashboard_port else {})}
+    commands = starts(_id_of(name), meeting, [ports] * len(nodes), options)
+    plans = []
+    for client, command in zip(clients, commands, strict=True):
+        request = Request(command, name=f"ray-{name}", group=group_of(name), cwd="~")
+        steps = [
+            _look(name),
+            Step("find addresses that all hosts reach, and free ports"),
+            Step(f"write a token and a program that ends Ray's processes to ~/{FOLDER}"),
+            start_step(client.config, request),
+        ]
+        plans.append(HostPlan(client.config, steps))
+    show(plans)
+
+
+def plan_status(clients: Sequence[SSHClient], name: str) -> None:
+    """Asking Ray for its nodes."""
+    command = f"{ray(_id_of(name))} status --address 'HEAD-ADDRESS:{_STORE_PORT}'"
+    _show(clients, name, Step("on the head, which these jobs tell", command))
+
+
+def plan_submit(
+    clients: Sequence[SSHClient], name: str, command: str, working_dir: str | None, *, wait: bool
+) -> None:
+    """Handing a command to Ray."""
+    sent = f"COPY-OF/{working_dir}" if working_dir is not None else None
+    told = submit_command(_id_of(name), command, _PORTS["dashboard"], sent, wait=wait)
+    _show(clients, name, Step("on the head, which these jobs tell", told))
+
+
+def plan_down(clients: Sequence[SSHClient], name: str) -> None:
+    """Ending a cluster."""
+    script = stop_script(SOME_JOB, whoever_this_is(), _GRACE)
+    _show(clients, name, Step(f"end its job there, here called {SOME_JOB}", script))
+
+
+def _id_of(name: str) -> str:
+    """What a cluster of that name has for an id, with zeros for what is drawn by chance."""
+    return f"{name}-00000000"
+
+
+def _show(clients: Sequence[SSHClient], name: str, step: Step) -> None:
+    show(HostPlan(client.config, [_look(name), step]) for client in clients)
+
+
+def _look(name: str) -> Step:
+    return Step(f"look for the jobs of cluster {name}", probe_script())

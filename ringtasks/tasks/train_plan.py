@@ -1,0 +1,101 @@
+"""What ``inv train`` would do (``inv --dry``); see `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.jobs.logs import follow_script
+from ringtasks.jobs.request import Request
+from ringtasks.training import torchrun
+from ringtasks.training.probe import script as survey_script
+from ringtasks.training.rendezvous import Meeting, Node
+from ringtasks.training.settings import Preflight
+
+from .files_plan import copies
+from .jobs_plan import start_step
+from .plan import HostPlan, Step, show
+
+if TYPE_CHECKING:
+    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.training.records import RunRecord
+    from ringtasks.training.settings import TrainSettings
+
+__all__ = ["plan_attach", "plan_run"]
+
+#: Stand for what is known only when the hosts have answered.
+_HEAD, _PORT, _RUN = "HEAD-ADDRESS", 0, "RUN"
+
+
+def plan_run(settings: TrainSettings, hosts: Sequence[HostConfig]) -> None:
+    """Every host is asked; the run starts on the best of them, as many as its nodes."""
+    plans = []
+    for host in hosts:
+        config = SSHConfig.from_host_config(host)
+        if settings.venv:
+            config = replace(config, venv_activate=settings.venv)
+        plans.append(HostPlan(config, [*_look(settings, config), *_start(settings, config)]))
+    show(plans)
+
+
+def plan_attach(record: RunRecord, hosts: Sequence[HostConfig]) -> None:
+    """The jobs of the last attempt are followed to their end."""
+    ids = {place.host_id: place.job_id for place in record.attempts[-1].jobs}
+    show(
+        HostPlan(
+            SSHConfig.from_host_config(host),
+            [Step(f"follow job {ids[host.name]}", follow_script(ids[host.name]))],
+        )
+        for host in hosts
+        if host.name in ids
+    )
+
+
+def _look(settings: TrainSettings, config: SSHConfig) -> list[Step]:
+    wanted = settings.preflight or Preflight()
+    folder = settings.cwd or config.work_dir
+    return [
+        Step(
+            f"ask how the host is doing; the best {settings.nodes} of them go on",
+            survey_script(folder, wanted.imports, wanted.driver_timeout),
+        )
+    ]
+
+
+def _start(settings: TrainSettings, config: SSHConfig) -> list[Step]:
+    cwd = settings.cwd or config.work_dir or "~"
+    steps = [
+        step
+        for item in settings.sync_up
+        for step in copies(config, [item.source], f"{cwd}/{item.target}/")
+    ]
+    request = Request(
+        _command(settings),
+        name=settings.name,
+        log_file=settings.log_file,
+        cwd=cwd,
+        env=settings.env,
+        gpus=settings.gpus,
+        group=settings.name,
+    )
+    steps.append(start_step(config, request))
+    kept = [f"{settings.runs}/{_RUN}/"]
+    for item in settings.fetch:
+        steps += [
+            step._replace(name=f"when it has ended: {step.name}")
+            for step in copies(config, kept, f"{cwd}/{item}", pulls=True)
+        ]
+    return steps
+
+
+def _command(settings: TrainSettings) -> str:
+    if settings.nodes == 1 and settings.nproc_per_node == 1:
+        return settings.command
+    nodes = tuple(Node("", _HEAD, "") for _ in range(settings.nodes))
+    meeting = Meeting(_HEAD, _PORT, nodes)
+    commands = torchrun.commands(
+        settings.command, meeting, _RUN, settings.nproc_per_node, settings.env
+    )
+    return commands[0].command
