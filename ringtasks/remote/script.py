@@ -211,14 +211,17 @@ members() {{
   done
 }}
 signal() {{
-  for pid in $(alive); do {kill}; done
+  for pid in $left; do {kill}; done
 }}
+left=$(alive)
 signal TERM
 n=0
-while [ -n "$(alive)" ] && [ $n -lt {polls} ]; do sleep 0.1; n=$((n + 1)); done
+while left=$(alive); [ -n "$left" ] && [ $n -lt {polls} ]; do sleep 0.1; n=$((n + 1)); done
 n=0
-while [ -n "$(alive)" ] && [ $n -lt 10 ]; do signal KILL; sleep 0.1; n=$((n + 1)); done
-alive
+while [ -n "$left" ] && [ $n -lt 10 ]; do
+  signal KILL; sleep 0.1; left=$(alive); n=$((n + 1))
+done
+[ -z "$left" ] || echo "$left"
 """
 
 

@@ -111,6 +111,10 @@ class Stream:
         """Seconds that `recv` and `send` may wait; None: for ever."""
         self._sock.settimeout(timeout)
 
+    def getsockname(self) -> Any:
+        """This end's address, as Fabric's users may ask of ``transport.sock``."""
+        return self._sock.getsockname()
+
     def getpeername(self) -> Any:
         """The peer's address, for logs."""
         return self._sock.getpeername()

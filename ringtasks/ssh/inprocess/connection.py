@@ -5,8 +5,8 @@ route that fails at any of these is given up for the next, since no command can 
 All else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
 
 Where a control master can hold the connection (`multiplex`), it does: then ``open()`` costs next to
-nothing while one is alive, and ``client`` stays unconnected.  What a master has no part in
-(``forward_remote``, being somebody's gateway) gets an in-process connection of its own.
+nothing while one is alive.  What a master has no part in (``client``, ``forward_remote``, being
+a gateway, most of ``transport``) gets an in-process connection of its own at its first use.
 
 One connection is used by many threads: ``open`` is safe to call from any of them.
 """
@@ -90,6 +90,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _given_connect_kwargs: dict[str, Any] | None = None
     _settled: tuple[Any, ...] = ()
     _for_master: SSHConfig | None = None
+    _client: Any = None
     _sessions: Sessions | None = None
     _in_process: Connection | None = None
 
@@ -164,6 +165,20 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self.__dict__.update(state, _opening=threading.RLock())
 
     @property
+    def client(self) -> Any:
+        """The ``paramiko.SSHClient``; over a control master, of a connection in process.
+
+        That is opened when it is first asked for.
+        """
+        if self._sessions is None or self.has_fake_link:
+            return self._client
+        return self.in_process().client
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._client = client
+
+    @property
     def transport_used(self) -> str | None:
         """The route that the connection goes over; None before it was opened."""
         return self.route.name if self.route else None
@@ -193,7 +208,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
         It knows nothing of what ringtasks asks of Paramiko, and expects what Fabric does.
         """
-        return not isinstance(self.client, paramiko.SSHClient)
+        return not isinstance(self._client, paramiko.SSHClient)
 
     def keep_in_process(self) -> None:
         """Let no control master hold this connection; before it is opened."""
@@ -219,11 +234,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def close(self) -> None:
         """Close it, and leave a control master to others. Safe to repeat."""
         with self._opening:
-            super().close()
             sessions, self._sessions = self._sessions, None
             if sessions is not None:
                 sessions.link.close()
                 self.transport = None
+            super().close()
             if self._in_process is not None:
                 self._in_process.close()
             if self._owns_gateway:
@@ -253,6 +268,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         :raises OSError: ``local_port`` is taken.
         """
         self.open()
+        if self._has_foreign_client:
+            with super().forward_local(local_port, remote_port, remote_host, local_host):
+                yield
+            return
         link, port = self.as_link(), remote_port or local_port
         listener = TunnelListener(
             listen(local_host, local_port), lambda: open_tunnel(link, remote_host, port)
@@ -265,7 +284,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def forward_remote(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """Inside, a port of the host leads here; as in Fabric, over a connection in process."""
         self.open()
-        with fabric.Connection.forward_remote(self.in_process(), *args, **kwargs):
+        other = self.in_process()
+        forward = super().forward_remote if other is self else other.forward_remote
+        with forward(*args, **kwargs):
             yield
 
     def get_gateway(self) -> Any:
@@ -351,7 +372,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         link = self._shared_link()
         if link is None:
             return False
-        self.transport = self._sessions = Sessions(link, self.ssh.connect_timeout)
+        self.transport = self._sessions = Sessions(
+            link,
+            self.ssh.connect_timeout,
+            None if self.has_fake_link else lambda: self.in_process().transport,
+        )
         self.route = _named(link, self.ssh)
         return True
 
@@ -382,10 +407,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         """This connection, or one like it, over Paramiko."""
         if self._sessions is None:
             return self
-        if self._in_process is None:
-            self._in_process = self._like_this()
-        self._in_process.open()
-        return self._in_process
+        with self._opening:
+            if self._in_process is None:
+                self._in_process = self._like_this()
+            self._in_process.open()
+            return self._in_process
 
     def _like_this(self) -> Connection:
         """Another connection to the same host, over Paramiko."""

@@ -36,7 +36,8 @@ def configured_gateway(connection: Connection) -> Any:
     for hop in hops.split(",") if hops != "none" else ():
         if connection.derive_shorthand(hop)["host"] == connection.original_host:
             return None  # the jump host itself, if the setting is for "Host *"
-        gateway = Connection(hop.strip(), config=connection.config, gateway=gateway)
+        settings = connection.config.clone()  # a change for the one is none for the other
+        gateway = Connection(hop.strip(), config=settings, gateway=gateway)
         gateway.keep_in_process()
     return gateway
 
@@ -62,9 +63,5 @@ def _started(command: str, **values: str) -> ProxyProcess:
 
 
 def _through(gateway: Any, host: str, port: int, timeout: float) -> Any:
-    from .connection import Connection
-
     gateway.open()
-    if isinstance(gateway, Connection):
-        gateway = gateway.in_process()  # a control master opens no channel for Paramiko
     return gateway.transport.open_channel("direct-tcpip", (host, port), ("", 0), timeout=timeout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -39,12 +39,22 @@ _LIMIT_BYTES = 4 * 1024 * 1024
 class Sessions:
     """The part of ``paramiko.Transport`` that Fabric uses for commands.
 
+    Anything else is asked of another Transport, so that code for Fabric finds what it knows.
+
     :param timeout: seconds for a session to open, also where the host has no room for it yet.
+    :param transport: makes that other one, at its first use; None: there is none.
     """
 
-    def __init__(self, link: Link, timeout: float) -> None:
+    def __init__(
+        self, link: Link, timeout: float, transport: Callable[[], Any] | None = None
+    ) -> None:
         self.link = link
-        self._timeout = timeout
+        self._timeout, self._transport = timeout, transport
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or self._transport is None:
+            raise AttributeError(name)
+        return getattr(self._transport(), name)
 
     @property
     def active(self) -> bool:
