@@ -13,6 +13,7 @@
     │   └── AuthenticationError               the host is there, the log-in is refused
     ├── UnreachableError (ConnectionError)    every route failed: its ``failures`` say why
     ├── OutcomeUnknownError (ConnectionError) the link broke after the command may have started
+    ├── OtherProgramError                     log in as another user: this one runs one program only
     ├── JobNotStartedError                    the host says why: mend that, or wait
     ├── LimitError (TimeoutError)             a time limit passed
     ├── ClusterError                          look at what Ray said on that host
@@ -40,6 +41,7 @@ __all__ = [
     "JobNotStartedError",
     "LimitError",
     "MeetingError",
+    "OtherProgramError",
     "OutcomeUnknownError",
     "ProtocolError",
     "Reason",
@@ -73,6 +75,7 @@ class Reason(str, enum.Enum):
     HOST_KEY = "host key"
     AUTHENTICATION = "authentication refused"
     LINK_LOST = "link lost"
+    OTHER_PROGRAM = "ran something else"
 
     def __str__(self) -> str:
         return self.value
@@ -96,6 +99,7 @@ ADVICE = {
     Reason.HOST_KEY: "if the box was rebuilt, remove its line from the known-hosts file",
     Reason.AUTHENTICATION: "check ssh_user and ssh_key, and that the public key is on the host",
     Reason.LINK_LOST: "try again",
+    Reason.OTHER_PROGRAM: "check ssh_user",
 }
 
 
@@ -285,6 +289,33 @@ class LimitError(RingtasksError, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.name} of {self.limit:g} s passed"
+
+
+class OtherProgramError(RingtasksError):
+    """The host was reached, but ran something else than it was asked for.
+
+    A forced command, a login shell that lets nobody in. ``evidence`` is what that printed,
+    ``status`` its exit status, None if it did not end; ``advice`` names the setting to look at.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        evidence: str,
+        status: int | None = None,
+        advice: str = ADVICE[Reason.OTHER_PROGRAM],
+    ) -> None:
+        self.host, self.evidence, self.status = host, evidence, status
+        self.advice = advice
+
+    @property
+    def what(self) -> str:
+        """The text and the exit status that came, without the host's name."""
+        ended = "it did not end" if self.status is None else f"exit status {self.status}"
+        return self.evidence or f"it printed nothing ({ended})"
+
+    def __str__(self) -> str:
+        return f"{self.host}: the host ran something else: {self.what}; {self.advice}"
 
 
 class ClusterError(RingtasksError):

@@ -20,6 +20,7 @@ from ringtasks.errors import (
     JobNotStartedError,
     LimitError,
     MeetingError,
+    OtherProgramError,
     OutcomeUnknownError,
     ProtocolError,
     Reason,
@@ -94,6 +95,11 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
         JobNotStartedError("box", "x", "no space", status=1),
         RingtasksError,
         "box: not started: no space",
+    ),
+    (
+        OtherProgramError("box", "Please login as ubuntu", 0),
+        RingtasksError,
+        "box: the host ran something else: Please login as ubuntu; check ssh_user",
     ),
     (ClusterError("box", "no ray"), RingtasksError, "box: no ray"),
     (

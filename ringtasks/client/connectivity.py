@@ -1,4 +1,4 @@
-"""Trying every route of a host: log-in included, latency or why not.
+"""Try every route of a host: log in, run ``true``; the latency, or why it failed.
 
 A route whose connection is kept open by a control master is tried over that, unless a fresh log-in
 is asked for.  A host may be alive through an old connection only, while it lets nobody in any more:
@@ -14,13 +14,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from ringtasks.errors import RouteError, StateFileError, UnreachableError
+from ringtasks.common.text import bounded
+from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
 from ringtasks.health.model import Outcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution
 from ringtasks.ssh.inprocess.connection import Connection
+from ringtasks.ssh.inprocess.link import InProcessLink
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.routes import Route, routes_of
 
@@ -109,7 +111,7 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
         if link is None:
             return None
         with contextlib.closing(link):
-            if route not in (None, link.route) or not _runs(link, config.connect_timeout):
+            if route not in (None, link.route) or _fault(link, config.connect_timeout):
                 return None
     except (LinkLostError, StateFileError):
         return None
@@ -117,9 +119,18 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
     return Probe(config.id, link.route, link.master.address, latency_ms, is_old=True)
 
 
-def _runs(link: Link, timeout: float) -> bool:
-    ending = Execution(link, Script("true"), lambda *_: None).run(timeout)
-    return ending.status == 0
+def _fault(link: Link, timeout: float) -> tuple[Reason, str] | None:
+    """Why a log-in is of no use: the host does not run what it is asked for."""
+    ending = Execution(link, Script("true", is_own=True), lambda *_: None).run(timeout)
+    if ending.unproven is not None:
+        return Reason.OTHER_PROGRAM, bounded(ending.unproven)
+    if ending.lost is not None:
+        return Reason.LINK_LOST, ending.lost
+    if ending.timed_out:
+        return Reason.TIMED_OUT, "logged in, but 'true' did not end"
+    return (
+        None if ending.status == 0 else (Reason.OTHER_PROGRAM, f"'true' ended with {ending.status}")
+    )
 
 
 def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
@@ -128,12 +139,19 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
     connection = Connection(config, transport=route.name, report=lambda _: None)
     started = time.monotonic()
     try:
-        connection.open()
+        link = InProcessLink(connection)
     except UnreachableError as error:
         failure = error.failures[0] if error.failures else None
         return Probe(config.id, route.name, route.address, None, failure)
     latency_ms = round((time.monotonic() - started) * 1000, 1)
-    connection.close()
+    with contextlib.closing(link):
+        try:
+            fault = _fault(link, config.connect_timeout)
+        except LinkLostError as error:
+            fault = Reason.LINK_LOST, str(error)
+    if fault is not None:
+        failure = RouteError(config.id, route.name, *fault, address=route.address)
+        return Probe(config.id, route.name, route.address, None, failure)
     return Probe(config.id, route.name, route.address, latency_ms)
 
 
@@ -142,11 +160,16 @@ def _outcome(host: str, probes: Sequence[Probe]) -> Outcome:
     routes = tuple(
         RouteOutcome(
             p.route,
-            success=p.latency_ms is not None,
-            reason=str(p.failure.reason) if p.failure else "",
+            # The route leads to the host, whatever that runs.
+            success=p.latency_ms is not None or _is_other_program(p),
+            reason=str(p.failure.reason) if p.failure and not _is_other_program(p) else "",
         )
         for p in own
     )
     success = any(route.success for route in routes)
     reason = "" if success else "; ".join(f"{r.route}: {r.reason}" for r in routes)
     return Outcome(host, success=success, reason=reason, routes=routes)
+
+
+def _is_other_program(probe: Probe) -> bool:
+    return probe.failure is not None and probe.failure.reason is Reason.OTHER_PROGRAM

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ringtasks.exit_status import TIMED_OUT
+from ringtasks.common.text import bounded
+from ringtasks.exit_status import TIMED_OUT, UNREACHABLE
 from ringtasks.ssh.execution import Ending
-from ringtasks.ssh.link import Link, LinkLostError
+from ringtasks.ssh.link import Link, LinkLostError, NoSFTPError, SessionRefusedError
 from ringtasks.ssh.link_pool import Report
+from ringtasks.ssh.room import when_there_is_room
 from ringtasks.ssh.sftp import CopyError, get, put
 
 from .result import SSHResult
@@ -47,7 +49,18 @@ class Copy:
     def run_over(self, link: Link) -> Ending:
         """:raises LinkLostError: nothing was copied."""
         deadline = None if self.limit is None else self._started + self.limit
-        self._sftp = link.open_sftp()
+        try:
+            self._sftp = when_there_is_room(
+                link, link.open_sftp, deadline=deadline, is_cancelled=lambda: self._is_cancelled
+            )
+        except SessionRefusedError:
+            if self._is_cancelled:
+                return Ending(interrupted=True)
+            if deadline is not None and time.monotonic() > deadline:
+                return Ending(timed_out=True)
+            raise
+        except NoSFTPError as error:
+            return self._no_server(error)
         try:
             with self._closed_when_stuck(deadline):
                 self._copy(deadline)
@@ -107,6 +120,13 @@ class Copy:
                 raise TimeoutError
 
         return check
+
+    def _no_server(self, error: NoSFTPError) -> Ending:
+        said = bounded(error.said.decode("utf-8", "replace"))
+        why = f"it printed {said!r}: check ssh_user, and that login files" if said else error.reason
+        advice = " print in terminals only" if said else "; check Subsystem sftp in its sshd_config"
+        self._error = CopyError("the host starts no SFTP server", why + advice)
+        return Ending(status=UNREACHABLE if said else 1)
 
     def _broken(self, link: Link, error: Exception, deadline: float | None) -> Ending:
         """The session ended under the copy: because it was told to, or by itself."""

@@ -12,8 +12,9 @@ __all__ = ["SSHResult"]
 class SSHResult:
     """The answer to one command; true when it succeeded.
 
-    ``returncode`` is the command's own, or 255 when no route worked or the link was lost, 124 when
-    the time limit passed, 130 when it was interrupted: then ``error`` says so, else it is None.
+    ``returncode`` is the command's own, or 255 when no route worked, the link was lost or the host
+    ran something else, 124 when the time limit passed, 130 when it was interrupted: then ``error``
+    says so, else it is None.
     ``stdout`` and ``stderr`` are decoded as UTF-8 with replacement; the ``_bytes`` are untouched.
     """
 
@@ -31,6 +32,8 @@ class SSHResult:
     stderr_bytes: bytes = field(default=b"", repr=False, kw_only=True)
     is_unknown: bool = field(default=False, repr=False, kw_only=True)
     """The link was lost when the command may have started: it may or may not have run."""
+    is_other_program: bool = field(default=False, repr=False, kw_only=True)
+    """The host was reached, but ran something else than it was asked for."""
 
     def __bool__(self) -> bool:
         return self.success

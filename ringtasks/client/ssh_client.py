@@ -17,8 +17,14 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
 
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import MAX_OUTPUT_BYTES, Capture
-from ringtasks.common.text import printable
-from ringtasks.errors import LimitError, OutcomeUnknownError, RouteError, UnreachableError
+from ringtasks.common.text import bounded, printable
+from ringtasks.errors import (
+    LimitError,
+    OtherProgramError,
+    OutcomeUnknownError,
+    RouteError,
+    UnreachableError,
+)
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
@@ -37,6 +43,9 @@ __all__ = ["SSHClient", "Work", "last_words"]
 
 #: A link that fails before the command can have started is replaced this many times.
 _LINK_ATTEMPTS = 3
+
+#: A shell's statuses for a program that is no program, or is not there (XCU 2.8.2).
+_NOT_STARTED = (126, 127)
 
 T = TypeVar("T")
 
@@ -211,7 +220,8 @@ class SSHClient:
         from .process_memory import PS_COMMAND, memory_of
 
         _check_whole("pid", pid, 1)
-        call = self._call(PS_COMMAND, None, "/", None, in_venv=False)  # which may be broken
+        # The virtual environment may be broken.
+        call = self._call(PS_COMMAND, None, "/", None, in_venv=False, is_own=True)
         result = await _in_pool(functools.partial(self._perform, call), call.cancel)
         return memory_of(pid, result.stdout) if result.success else None
 
@@ -306,6 +316,7 @@ class SSHClient:
         run_id: str | None = None,
         *,
         in_venv: bool = True,
+        is_own: bool = False,
     ) -> _Call:
         script = Script(
             command,
@@ -313,6 +324,7 @@ class SSHClient:
             env={} if env is None else env,
             venv=self.config.venv_activate if in_venv else None,
             run_id=run_id or os.urandom(8).hex(),
+            is_own=is_own,
         )
         limit = _limit(self.config.command_timeout if timeout is None else timeout)
         call = _Call(script, limit, self._max_output_bytes)
@@ -321,7 +333,13 @@ class SSHClient:
 
     def _asking(self, ask: Ask) -> _Call:
         call = self._call(
-            ask.command, ask.timeout, ask.cwd, ask.env, ask.run_id, in_venv=ask.in_venv
+            ask.command,
+            ask.timeout,
+            ask.cwd,
+            ask.env,
+            ask.run_id,
+            in_venv=ask.in_venv,
+            is_own=True,
         )
         call.stdin, call.on_output = ask.stdin, ask.on_output or call.on_output
         return call
@@ -353,10 +371,36 @@ class SSHClient:
             call.is_interrupted = True
             what = ending.stopped or "the command had not been started"
             return call.result(self.config.id, INTERRUPTED, link, f"interrupted; {what}")
+        if ending.unproven is not None and not ending.timed_out:
+            return self._other_program(call, link, ending)
         if ending.status is None:
-            passed = LimitError(self.config.id, "the command's time limit", call.limit or 0)
-            return call.result(self.config.id, TIMED_OUT, link, f"{passed}; {ending.stopped}")
+            return call.result(self.config.id, TIMED_OUT, link, self._passed(call, ending))
+        if ending.is_cut_short:
+            return self._cut_short(call, link, ending.status)
         return call.result(self.config.id, ending.status, link)
+
+    def _passed(self, call: Work, ending: Ending) -> str:
+        """The error of a call whose time limit has passed."""
+        said = [str(LimitError(self.config.id, "the command's time limit", call.limit or 0))]
+        said.append(str(ending.stopped or "the command had not been started"))
+        if ending.unproven is not None:
+            evidence = bounded(ending.unproven)
+            said.append("the host has not started the command's shell; it printed: " + evidence)
+        return "; ".join(said)
+
+    def _other_program(self, call: Work, link: Link, ending: Ending) -> SSHResult:
+        error = OtherProgramError(self.config.id, bounded(ending.unproven or ""), ending.status)
+        if ending.status in _NOT_STARTED and self.config.shell != "/bin/sh":
+            error.advice = f"check shell ({self.config.shell})"
+        result = call.result(self.config.id, UNREACHABLE, link, str(error))
+        return replace(result, is_other_program=True)
+
+    def _cut_short(self, call: Work, link: Link, status: int) -> SSHResult:
+        error = (
+            f"{self.config.id}: outcome unknown: the answer of the host was cut short (exit status "
+            f"{status}); look before you repeat it"
+        )
+        return replace(call.result(self.config.id, UNREACHABLE, link, error), is_unknown=True)
 
     def _lost(self, call: Work, link: Link, evidence: str) -> SSHResult:
         self._keeper.drop(link)
@@ -384,7 +428,7 @@ class SSHClient:
         return await _in_pool(functools.partial(self._perform, copy), copy.cancel)
 
     def _check(self) -> tuple[bool, str]:
-        result = self._perform(self._call("true", None, "/", None, in_venv=False))
+        result = self._perform(self._call("true", None, "/", None, in_venv=False, is_own=True))
         if result.success:
             return True, f"{self.config.id}: connected over {result.transport_used}"
         return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
@@ -400,9 +444,16 @@ class SSHClient:
                 return False, f"alive only through an old connection: new log-ins fail: {error}"
             return False, str(error)
         self._keeper.record(report, success=True)
-        route = link.route
-        link.close()
-        return True, f"{self.config.id}: a new log-in works over {route}"
+        call = self._call("true", None, "/", None, in_venv=False, is_own=True)
+        try:
+            result = self._ended(call, link, call.run_over(link))
+        except LinkLostError as error:
+            return False, f"{self.config.id}: a new log-in over {link.route} was lost: {error}"
+        finally:
+            link.close()
+        if not result.success:
+            return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
+        return True, f"{self.config.id}: a new log-in works over {link.route}"
 
 
 class Work(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["counted", "near_names", "printable"]
+__all__ = ["bounded", "counted", "near_names", "printable"]
 
 
 def printable(text: str) -> str:
@@ -16,6 +16,12 @@ def printable(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return ``1 host`` or ``3 hosts``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def bounded(text: str, limit: int = 200) -> str:
+    """Return `printable` text of ``limit`` characters at most."""
+    shown = printable(text[: 4 * limit])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:

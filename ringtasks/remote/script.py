@@ -6,13 +6,15 @@ zsh, fish, tcsh, dash and BusyBox ash:
 * in the exec request itself (`Script.line`), as ssh does: the quick way, and as visible in the
   host's process list as the command that it starts;
 * on stdin (`Script.payload`), where there is something to hide (an environment) or too much for an
-  argument: the exec request is constant then (`exec_line`), and what follows is one line of
+  argument: the exec request holds no secret (`exec_line`), and what follows is one line of
   printable ASCII that the shell decodes with ``printf %b`` and evaluates.  That costs another round
   trip, for sshd takes no stdin before the program runs.  A payload cut short has no newline, so
   ``read`` fails and nothing runs: until the last byte is sent, the command cannot have started.
 
-The script first prints a hello line with its process id (`parse_hello`), which tells the command's
-output from what login files print, and tells whom to stop.
+In either way the shell first prints the exchange's mark with its process id (`marks`), which proves
+that the script runs, separates its output from that of login files, and tells which process to
+stop.  A payload is sent after the mark has come: what takes the script's place on the host sees no
+environment.
 
 Sources: POSIX.1-2017 XCU 2.14 (``eval``, ``export``), ``read``, ``printf`` (``%b``), ``kill``.
 """
@@ -22,13 +24,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from .marks import Mark
+
 __all__ = [
+    "GIVE_UP",
     "RUN_ID_VARIABLE",
     "Script",
     "exec_line",
     "is_variable_name",
+    "marked_line",
     "one_line",
-    "parse_hello",
     "quote",
     "stop_script",
 ]
@@ -48,16 +53,17 @@ _UNSAFE_IN_QUOTES = rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]"
 #: Well below what Linux takes for one argument (execve(2), MAX_ARG_STRLEN: 128 KiB).
 _MAX_LINE_BYTES = 64 * 1024
 
+#: A line that ends a shell which stands in the place of ours and waits for commands; the bootstrap
+#: does not mind it.
+GIVE_UP = b"exit\n"
 # No quote, backslash or newline inside: it stands between single quotes in any login shell.
-_BOOTSTRAP = 'IFS= read -r s && eval "$(printf %b "$s")"'
-# A terminal would echo the payload and cut it at 4096 bytes (termios(3), canonical mode), so it is
-# made raw first, and the sender waits for the ready mark.
-_BOOTSTRAP_PTY = (
-    'TTY=$(stty -g); stty raw -echo; printf "%s" "$READY"; IFS= read -r s; stty "$TTY"; '
+_BOOTSTRAP = (
+    '{hello}; s=exit; while [ "$s" = exit ]; do IFS= read -r s || exit 1; done; {restore}'
     'eval "$(printf %b "$s")"'
 )
-#: What the pty bootstrap prints when it may be sent the payload.
-READY_MARK = b"ringtasks:ready"
+# A terminal would echo the payload and cut it at 4096 bytes (termios(3), canonical mode).
+_TO_RAW = "TTY=$(stty -g); stty raw -echo; "
+_FROM_RAW = 'stty "$TTY"; '
 
 
 class Script:
@@ -69,6 +75,8 @@ class Script:
 
     :param in_login_shell: the user's login shell runs the command, as sshd has it, and not the
         shell that reads the script.
+    :param is_own: the command is a script of ringtasks: it runs in a subshell, and its exit status
+        follows its output with the mark.
     :raises ValueError: an empty command, a NUL anywhere, or a name no shell variable can have.
     :raises TypeError: something else than text.
     """
@@ -82,9 +90,12 @@ class Script:
         run_id: str = "0",
         *,
         in_login_shell: bool = False,
+        is_own: bool = False,
+        mark: Mark | None = None,
     ) -> None:
         self.command, self.cwd, self.venv, self.run_id = command, cwd, venv, run_id
         self._in_login_shell = in_login_shell
+        self.is_own, self.mark = is_own, mark or Mark.new()
         self.env: Mapping[str, str] = {} if env is None else env
         self._check()
 
@@ -108,21 +119,27 @@ class Script:
 
     def text(self) -> str:
         """The script, to be evaluated by the bootstrap's shell."""
-        return "\n".join(["unset s TTY READY", *self._statements(quote)])
+        return "\n".join(["unset s TTY", *self._statements(quote, "\n")])
 
     def line(self, shell: str = "/bin/sh") -> str | None:
         """The exec request that runs the script; None where it has to travel on stdin."""
         if self.env:
             return None
-        plain = "; ".join(self._statements(_double_quoted))
+        plain = "; ".join([self.mark.hello, *self._statements(_double_quoted, "; ")])
         if re.match(_PLAIN, plain):
             line = f"exec {shell} -c '{plain}'"
         else:
-            line = one_line("\n".join(self._statements(quote)), shell)
+            line = marked_line("\n".join(self._statements(quote, "\n")), shell, self.mark)
         return line if len(line) <= _MAX_LINE_BYTES else None
 
-    def _statements(self, quoted: Callable[[str], str]) -> Iterator[str]:
-        yield f"echo ringtasks:{self.run_id}:$$"
+    def _statements(self, quoted: Callable[[str], str], separator: str) -> Iterator[str]:
+        if self.is_own:
+            yield f"({separator.join(self._body(quoted))})"
+            yield self.mark.farewell
+        else:
+            yield from self._body(quoted)
+
+    def _body(self, quoted: Callable[[str], str]) -> Iterator[str]:
         if self.cwd is not None:
             yield f"cd {path(self.cwd, quoted)} || exit 1"
         if self.venv is not None:
@@ -144,26 +161,24 @@ class Script:
 def one_line(text: str, shell: str = "/bin/sh") -> str:
     """The exec request that evaluates ``text`` in ``shell``, whatever the login shell is.
 
-    No hello line: stdout is the script's alone.
+    Nothing but ``text`` writes to stdout.
     """
     encoded = re.sub(_UNSAFE_IN_QUOTES, _octal, encode(text)).decode()
     return f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
 
 
-def exec_line(shell: str = "/bin/sh", *, pty: bool = False) -> str:
-    """The constant command for sshd: a shell that waits for a payload on its stdin."""
-    if pty:
-        ready = f"READY={READY_MARK.decode()} "
-        return f"exec env {ready}{shell} -c '{_BOOTSTRAP_PTY}'"
-    return f"exec {shell} -c '{_BOOTSTRAP}'"
+def marked_line(text: str, shell: str, mark: Mark) -> str:
+    """`one_line` that prints ``mark`` first."""
+    return one_line(f"{mark.hello}\n{text}", shell)
 
 
-def parse_hello(received: bytes, run_id: str) -> tuple[bytes, int, bytes] | None:
-    """(what login files printed, process id, the command's first output), or None: not here yet."""
-    noise, _, rest = received.partition(b"ringtasks:%s:" % run_id.encode())
-    pid, newline, output = rest.partition(b"\n")
-    pid = pid.rstrip(b"\r")
-    return (noise, int(pid), output) if newline and pid.isdigit() else None
+def exec_line(mark: Mark, shell: str = "/bin/sh", *, pty: bool = False) -> str:
+    """The command for sshd that holds no secret: a shell that waits for a payload on its stdin.
+
+    The payload may be sent when ``mark`` has come.
+    """
+    begin, restore = (_TO_RAW, _FROM_RAW) if pty else ("", "")
+    return f"exec {shell} -c '{begin}{_BOOTSTRAP.format(hello=mark.hello, restore=restore)}'"
 
 
 def is_variable_name(name: str) -> bool:

@@ -1,8 +1,9 @@
 """Running one script over a link: stream its output, keep its time limit, end what it started.
 
-The command may have started once the session was asked for, or, where the script travels on stdin,
+The command may have started once the session was asked for, or, if the script travels on stdin,
 once the payload was handed over; not before (`script`).  From then on a lost link means "outcome
-unknown", and nobody runs the script again by himself.  When a limit passes or the caller
+unknown", and the script is not run again.  Until the script's mark has come (`marks`), nothing that
+the host prints is taken for the command's, and no input is sent.  When a limit passes or the caller
 interrupts, the processes on the host are ended through a second session, which then looks whether
 they are gone: closing the channel would leave them running.
 """
@@ -16,7 +17,8 @@ from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from ringtasks.errors import RingtasksError
-from ringtasks.remote.script import READY_MARK, Script, exec_line, parse_hello, stop_script
+from ringtasks.remote.marks import Answer
+from ringtasks.remote.script import GIVE_UP, Script, exec_line, stop_script
 
 from .link import (
     STDERR,
@@ -29,8 +31,9 @@ from .link import (
     SessionRefusedError,
     Terminal,
 )
+from .room import when_there_is_room
 
-__all__ = ["MAX_HELLO_BYTES", "Ending", "Execution", "Stopped", "pump", "stop"]
+__all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
 
 #: Seconds between asking a process to end and killing it.
 STOP_GRACE = 2.0
@@ -40,11 +43,13 @@ _STOP_TIMEOUT = STOP_GRACE + 5.0
 _HELLO_TIMEOUT = 3.0
 #: Seconds to wait for the last output of what was stopped.
 _DRAIN_TIMEOUT = 1.0
-#: Seconds between looks at whether the host opens another session.
-_ROOM_INTERVAL = 0.2
 _STDIN_CHUNK_BYTES = 32 * 1024
-#: Login files that print more than this before the shell starts are not waited for.
-MAX_HELLO_BYTES = 1024 * 1024
+#: Seconds for the host to start the script's shell: a login file may wait for a network.
+_MARK_TIMEOUT = 60.0
+#: Seconds after which a program that may wait for commands in the shell's place is told to end.
+_GIVE_UP_DELAY = 2.0
+_EVIDENCE_BYTES = 4096
+_MAX_EARLY_BYTES = 1024 * 1024
 
 OnOutput = Callable[[int, bytes], None]
 
@@ -76,6 +81,10 @@ class Ending(NamedTuple):
     lost: str | None = None
     """The link broke, and what is known of why; whether the command ran is not known."""
     stopped: Stopped | None = None
+    unproven: str | None = None
+    """The host has not shown that it runs the script: what it printed instead, maybe nothing."""
+    is_cut_short: bool = False
+    """A script of ringtasks itself did not come to its end, or not all of its answer arrived."""
 
 
 class Execution:
@@ -112,8 +121,10 @@ class Execution:
         self._line = script.line(shell)
         self._stdin = stdin
         self._terminal = terminal
-        self._pid: int | None = None
-        self._early = b""
+        self._answer = Answer(script.mark, has_end=script.is_own)
+        self._early_stderr: list[bytes] = []
+        self._early_bytes = 0
+        self._is_payload_sent = False
         self._is_cancelled = False
         self.session: Session | None = None
 
@@ -131,74 +142,124 @@ class Execution:
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.session = session = self._open_session(deadline)
-        except _CancelledError:
-            return Ending(interrupted=True)
-        except TimeoutError:
-            return Ending(timed_out=True)
+        except SessionRefusedError:
+            if self._is_cancelled:
+                return Ending(interrupted=True)
+            if _is_over(deadline):
+                return Ending(timed_out=True)
+            raise
         try:
-            if self._terminal is not None and self._line is None:
-                self._await_ready(session, deadline)
             return self._follow(session, deadline)
         finally:
             session.close()
 
     def _open_session(self, deadline: float | None) -> Session:
         """A session, as soon as the host has room for one."""
-        command = self._line or exec_line(self._shell, pty=self._terminal is not None)
-        while not self._is_cancelled:
-            try:
-                return self._link.open_session(command, self._terminal)
-            except SessionRefusedError:
-                if deadline is not None and time.monotonic() > deadline:
-                    raise TimeoutError from None
-                if self._is_stop or not self._link.await_session_end(_ROOM_INTERVAL):
-                    raise
-        raise _CancelledError
+        command = self._line or exec_line(
+            self._script.mark, self._shell, pty=self._terminal is not None
+        )
+        return when_there_is_room(
+            self._link,
+            lambda: self._link.open_session(command, self._terminal),
+            deadline=deadline,
+            is_cancelled=lambda: self._is_stop or self._is_cancelled,
+        )
 
     def _follow(self, session: Session, deadline: float | None) -> Ending:
         try:
-            self._send_input(session)
+            if self._line is not None and self._stdin is None:
+                _end_input(session)
             self._meanwhile()
-            status = self._receive_until(session, deadline)
+            status = self._await_mark(session, deadline)
+            if status is None and self._answer.pid is not None:
+                status = self._receive_until(session, deadline)
         except NotStartedError:
             raise
         except LinkLostError as error:
+            if not self._may_have_started:
+                raise
             return Ending(lost=str(error))
         except (KeyboardInterrupt, _CancelledError):
-            return Ending(interrupted=True, stopped=self._stop(session))
+            stopped = self._stop(session) if self._may_have_started else None
+            return Ending(interrupted=True, stopped=stopped)
         except BaseException:  # the caller's on_output failed: a reader that went away, say
             self._stop(session)
             raise
-        if status is None:
-            return Ending(timed_out=True, stopped=self._stop(session))
-        self._flush_early()
-        return Ending(status=status)
+        return self._ended(session, status, deadline)
 
-    def _await_ready(self, session: Session, deadline: float | None) -> None:
-        """Wait until the terminal takes the payload as it is; login files may print before."""
-        received = b""
-        while READY_MARK not in received:
-            happened = session.receive(_remaining(deadline))
-            if happened is None or isinstance(happened, Exited):
-                raise LinkLostError("the host did not start a shell in the terminal")
-            received += happened.chunk
+    @property
+    def _may_have_started(self) -> bool:
+        return self._line is not None or self._is_payload_sent
 
-    def _send_input(self, session: Session) -> None:
-        # Where it cannot be sent, `receive` tells why: the host refused, ended, or is gone.
+    def _ended(self, session: Session, status: int | None, deadline: float | None) -> Ending:
+        if status is None and (self._answer.pid is not None or _is_over(deadline)):
+            stopped = self._stop(session) if self._may_have_started else None
+            return Ending(timed_out=True, stopped=stopped, unproven=self._evidence())
+        if self._answer.pid is None:
+            return Ending(status=status, unproven=self._evidence())
+        if rest := self._answer.rest():
+            self._on_output(STDOUT, rest)
+        if not self._script.is_own:
+            return Ending(status=status)
+        if self._answer.status is None:
+            return Ending(status=status, is_cut_short=True)
+        return Ending(status=self._answer.status)
+
+    def _evidence(self) -> str | None:
+        """The text that came instead of the mark; None if the mark has come."""
+        if self._answer.pid is not None:
+            return None
+        said = self._answer.preface + b"\n" + b"".join(self._early_stderr)
+        return said[:_EVIDENCE_BYTES].decode("utf-8", "replace")
+
+    def _await_mark(self, session: Session, deadline: float | None) -> int | None:
+        """Wait until the script's shell runs, and give it what it needs.
+
+        :returns: the exit status of a program that ended before; None: the mark has come, or is not
+            waited for any more.
+        """
+        started = time.monotonic()
+        limit = started + _MARK_TIMEOUT
+        if deadline is not None:
+            limit = min(limit, deadline)
+        give_up_at = started + _GIVE_UP_DELAY if self._line is None else None
+        while self._answer.pid is None and not self._answer.is_hopeless:
+            until = limit if give_up_at is None else min(limit, give_up_at)
+            status = self._receive_until(session, until, is_until_mark=True)
+            if self._answer.pid is not None:
+                self._begin_input(session)
+            if status is not None:
+                return status
+            if time.monotonic() >= limit:
+                break
+            if give_up_at is not None and time.monotonic() >= give_up_at:
+                give_up_at = None
+                with contextlib.suppress(LinkLostError):
+                    session.send(GIVE_UP)
+        return None
+
+    def _begin_input(self, session: Session) -> None:
+        # If it cannot be sent, `receive` tells why: the host refused, ended, or is gone.
         with contextlib.suppress(LinkLostError):
             if self._line is None:
+                self._is_payload_sent = True
                 session.send(self._script.payload())
-            if self._stdin is None:
-                session.send_eof()
+                if self._stdin is None:
+                    session.send_eof()
         if self._stdin is not None:
             threading.Thread(
                 target=pump, args=(self._stdin, session), name="ringtasks-stdin", daemon=True
             ).start()
 
     def _receive_until(
-        self, session: Session, deadline: float | None, *, is_draining: bool = False
+        self,
+        session: Session,
+        deadline: float | None,
+        *,
+        is_draining: bool = False,
+        is_until_mark: bool = False,
     ) -> int | None:
-        """The exit status; None when the deadline passed."""
+        """The exit status; None when the deadline passed, or when the mark was waited for."""
         while True:
             if self._is_cancelled and not is_draining:
                 raise _CancelledError
@@ -207,30 +268,25 @@ class Execution:
                 return happened.status
             if happened is not None:
                 self._take(happened.stream, happened.chunk)
+                if is_until_mark and (self._answer.pid is not None or self._answer.is_hopeless):
+                    return None
             if deadline is not None and time.monotonic() >= deadline:
                 return None
 
     def _take(self, stream: int, chunk: bytes) -> None:
-        if self._pid is not None or stream == STDERR:
-            self._on_output(stream, chunk)
+        has_begun = self._answer.pid is not None
+        if stream == STDOUT:
+            chunk = self._answer.take(chunk)
+            if not has_begun and self._answer.pid is not None:
+                for early in self._early_stderr:  # it may be the command's
+                    self._on_output(STDERR, early)
+        elif not has_begun:
+            self._early_bytes += len(chunk)
+            if self._early_bytes <= _MAX_EARLY_BYTES:
+                self._early_stderr.append(chunk)
             return
-        self._early += chunk
-        hello = parse_hello(self._early, self._script.run_id)
-        if hello is not None:
-            noise, self._pid, chunk = hello
-            self._early = b""
-            if noise:
-                self._on_output(STDERR, noise)  # of login files: not the command's output
-            if chunk:
-                self._on_output(STDOUT, chunk)
-        elif len(self._early) > MAX_HELLO_BYTES:
-            self._flush_early()
-
-    def _flush_early(self) -> None:
-        """No hello came: the host runs something else than a shell. Show what it said."""
-        if self._early:
-            self._on_output(STDERR, self._early)
-            self._early = b""
+        if chunk:
+            self._on_output(stream, chunk)
 
     def _stop(self, session: Session) -> Stopped:
         """End the processes on the host, look whether they are gone, take their last output."""
@@ -238,9 +294,11 @@ class Execution:
             return Stopped(is_gone=None)
         with contextlib.suppress(LinkLostError):
             self._await_hello(session)
-        if self._pid is None:
+        if self._answer.pid is None:
             return Stopped(is_gone=None)
-        stopped = stop(self._link, self._pid, self._script.run_id, spare_link=self._spare_link)
+        stopped = stop(
+            self._link, self._answer.pid, self._script.run_id, spare_link=self._spare_link
+        )
         with contextlib.suppress(LinkLostError, BrokenPipeError):
             drained_by = time.monotonic() + _DRAIN_TIMEOUT
             self._receive_until(session, drained_by, is_draining=True)
@@ -249,7 +307,7 @@ class Execution:
     def _await_hello(self, session: Session) -> None:
         """Learn whom to stop: it may run already though its first words have not come yet."""
         deadline = time.monotonic() + _HELLO_TIMEOUT
-        while self._pid is None and time.monotonic() < deadline:
+        while self._answer.pid is None and time.monotonic() < deadline:
             happened = session.receive(_remaining(deadline))
             if isinstance(happened, Exited):
                 return
@@ -276,7 +334,7 @@ def stop(
     :param with_sudo: use sudo where a process may not be signalled otherwise.
     """
     text = stop_script(pid, run_id, grace, with_sudo=with_sudo)
-    script = Script(text, run_id=f"stop-{run_id}")
+    script = Script(text, run_id=f"stop-{run_id}", is_own=True)
     try:
         return _stop_over(link, script)
     except SessionRefusedError:
@@ -309,7 +367,7 @@ def _stop_over(link: Link, script: Script) -> Stopped:
         is_stop=True,
     )
     ending = looking.run(_STOP_TIMEOUT)
-    if ending.status is None:
+    if ending.status is None or ending.unproven is not None or ending.is_cut_short:
         return Stopped(is_gone=None)
     left = tuple(int(pid) for pid in b"".join(listed).split() if pid.isdigit())
     return Stopped(is_gone=not left, left=left)
@@ -322,6 +380,15 @@ def pump(source: BinaryIO, session: Session) -> None:
         while chunk := read(_STDIN_CHUNK_BYTES):
             session.send(chunk)
         session.send_eof()
+
+
+def _end_input(session: Session) -> None:
+    with contextlib.suppress(LinkLostError):  # `receive` tells why
+        session.send_eof()
+
+
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
 
 
 def _remaining(deadline: float | None) -> float | None:

@@ -14,6 +14,7 @@ __all__ = [
     "Exited",
     "Link",
     "LinkLostError",
+    "NoSFTPError",
     "NotStartedError",
     "Output",
     "PipingLink",
@@ -37,6 +38,14 @@ class NotStartedError(LinkLostError):
 
 class SessionRefusedError(NotStartedError):
     """The host opens no more sessions over this link for now (sshd_config(5), MaxSessions)."""
+
+
+class NoSFTPError(OSError):
+    """The link is well, but no SFTP server answers; ``said``: the bytes that came instead."""
+
+    def __init__(self, said: bytes = b"", reason: str = "no SFTP server answers") -> None:
+        super().__init__(reason)
+        self.said, self.reason = said, reason
 
 
 class TunnelRefusedError(ConnectionError):
@@ -139,7 +148,9 @@ class Link(Protocol):
     def open_sftp(self) -> Any:
         """A new SFTP client with Paramiko's methods (``paramiko.SFTPClient``).
 
-        :raises LinkLostError: the link is gone, or the host offers no SFTP.
+        :raises SessionRefusedError: there are too many sessions; see `await_session_end`.
+        :raises NoSFTPError: the host starts no SFTP server.
+        :raises LinkLostError: the link is gone.
         """
 
     def open_tunnel(self, host: str, port: int) -> Tunnel:

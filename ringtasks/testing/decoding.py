@@ -13,24 +13,18 @@ from functools import cache
 from typing import NamedTuple
 
 from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
-from ringtasks.remote.script import (
-    READY_MARK,
-    RUN_ID_VARIABLE,
-    Script,
-    exec_line,
-    quote,
-    stop_script,
-)
+from ringtasks.remote.marks import Mark
+from ringtasks.remote.script import RUN_ID_VARIABLE, Script, exec_line, quote, stop_script
 
 __all__ = [
     "Launch",
     "Stop",
+    "bootstrap_mark",
     "decode_line",
     "decode_payload",
     "launch_in",
     "shell_of",
     "stop_in",
-    "waits_for",
 ]
 
 # The exec request of `Script.line`: plain, or with the script as an argument of printf's %b.
@@ -38,6 +32,8 @@ _LINE = re.compile(
     r"exec (?P<shell>.+?) -c '(?P<plain>[^']*)'(?: sh '(?P<encoded>[^']*)')?\Z", re.S
 )
 _OCTAL = re.compile(rb"\\0([0-7]{3})")
+_MARK = r"ringtasks:[0-9a-f]+:\$\(\(\d+\+\d+\)\)"
+_MARK_PARTS = r"ringtasks:([0-9a-f]+):\$\(\((\d+)\+(\d+)\)\)"
 _HOME = '"$HOME"'
 # Quoted parts joined to one word, as `script.quote` and `script.path` make it.
 _WORD = r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|/)+"""
@@ -62,14 +58,15 @@ class Launch(NamedTuple):
     log_file: str | None
 
 
-def waits_for(command: str | None) -> bytes | None:
-    """What the program prints before it takes its script from stdin; None: it takes none.
+def bootstrap_mark(command: str | None) -> Mark | None:
+    """The mark that a program prints before it takes its script from stdin; None: it takes none.
 
     ``command`` is the exec request.
     """
     for is_pty in (False, True):
-        if command is not None and _bootstrap(is_pty).match(command):
-            return READY_MARK if is_pty else b""
+        found = _bootstrap(is_pty).match(command or "")
+        if found:
+            return _mark(found["mark"])
     return None
 
 
@@ -83,10 +80,10 @@ def decode_line(command: str) -> Script | None:
     return _decode(_unescape_octal(found["encoded"].encode()), "\n")
 
 
-def decode_payload(payload: bytes) -> Script | None:
-    """The script in what a bootstrap reads; None: it is no `Script.payload`."""
+def decode_payload(payload: bytes, mark: Mark) -> Script | None:
+    """The script in a bootstrap's input after ``mark``; None: it is no `Script.payload`."""
     prologue, _, statements = _unescape_octal(payload.rstrip(b"\n")).partition("\n")
-    return _decode(statements, "\n") if prologue.startswith("unset ") else None
+    return _decode(statements, "\n", mark) if prologue.startswith("unset ") else None
 
 
 def stop_in(script: Script) -> Stop | None:
@@ -111,7 +108,7 @@ def launch_in(script: Script, shell: str) -> Launch | None:
 
 def shell_of(command: str) -> str:
     """The shell that an exec request starts."""
-    found = re.match(r"exec (?:env READY=\S+ )?(.+?) -c '", command)
+    found = re.match(r"exec (.+?) -c '", command)
     return found.group(1) if found else "/bin/sh"
 
 
@@ -133,27 +130,45 @@ class _Scanner:
         return not self._rest
 
 
-def _decode(text: str, separator: str) -> Script | None:
-    scanner = _Scanner(text, separator)
-    hello = scanner.take(r"echo ringtasks:([A-Za-z0-9_-]+):\$\$")
+def _decode(text: str, separator: str, mark: Mark | None = None) -> Script | None:
+    """:param mark: the one that was printed already; None: the text begins with it."""
+    if mark is None:
+        hello, _, text = text.partition(separator)
+        found = re.fullmatch(rf"echo ({_MARK}):\$\$", hello)
+        if not found:
+            return None
+        mark = _mark(found.group(1))
+    farewell = f"){separator}{mark.farewell}"
+    is_own = text.startswith("(") and text.endswith(farewell)
+    scanner = _Scanner(text[1 : -len(farewell)] if is_own else text, separator)
     cwd = scanner.take(f"cd ({_WORD}) \\|\\| exit 1")
     venv = _venv(scanner)
-    scanner.take(f"export {RUN_ID_VARIABLE}=[A-Za-z0-9_-]+")
+    run = scanner.take(f"export {RUN_ID_VARIABLE}=([A-Za-z0-9_-]+)")
     env = {}
     while found := scanner.take(f"export ([A-Za-z_][A-Za-z0-9_]*)=({_WORD})"):
         env[found.group(1)] = _value(found.group(2))
     command = scanner.take(f"eval ({_WORD})")
+    in_login_shell = False
     if not command:
         command = scanner.take(f'exec "\\${{SHELL:-/bin/sh}}" -c ({_WORD})')
-    if not hello or not command or not scanner.is_at_end:
+        in_login_shell = command is not None
+    if not run or not command or not scanner.is_at_end:
         return None
     return Script(
         _value(command.group(1)),
         cwd=_path(cwd.group(1)) if cwd else None,
         env=env,
         venv=venv,
-        run_id=hello.group(1),
+        run_id=run.group(1),
+        in_login_shell=in_login_shell,
+        is_own=is_own,
+        mark=mark,
     )
+
+
+def _mark(text: str) -> Mark:
+    word, left, right = re.fullmatch(_MARK_PARTS, text).groups()  # type: ignore[union-attr]  # it was found by _MARK
+    return Mark(word, int(left), int(right))
 
 
 def _venv(scanner: _Scanner) -> str | None:
@@ -205,7 +220,10 @@ class _Template:
 
 @cache
 def _bootstrap(is_pty: bool) -> _Template:
-    return _Template(exec_line("ANY-SHELL", pty=is_pty), program=("ANY-SHELL", ".+?"))
+    mark = Mark("0", 1, 2)
+    text = exec_line(mark, "ANY-SHELL", pty=is_pty)
+    stand_in = mark.hello.removeprefix("echo ").removesuffix(":$$")
+    return _Template(text, program=("ANY-SHELL", ".+?"), mark=(stand_in, _MARK))
 
 
 @cache

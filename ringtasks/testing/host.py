@@ -15,10 +15,10 @@ from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.script import Script
 from ringtasks.ssh.routes import ROUTE_NAMES, Route
 
-from .decoding import Launch, decode_line, launch_in, shell_of, stop_in, waits_for
+from .decoding import Launch, bootstrap_mark, decode_line, launch_in, shell_of, stop_in
 from .files import Files
-from .links import FakeLink, Program, Step
-from .programs import Bootstrap, Done, Run, Surroundings, as_bytes
+from .links import FakeLink, Program
+from .programs import Bootstrap, Run, Started, Surroundings, as_bytes, farewell_of
 from .rules import Answer, Call, Matcher, Rule, rule_for
 
 __all__ = ["FakeHost"]
@@ -181,49 +181,52 @@ class FakeHost:
 
     def program(self, command: str | None, link: FakeLink) -> Program:
         """What the exec request ``command`` starts (None: the login shell)."""
-        greeting = waits_for(command)
+        pid = next(self._pids)
         shell = shell_of(command or "")
-        if greeting is not None:
-            return Bootstrap(greeting, lambda script: self._start(script, shell, link))
+        mark = bootstrap_mark(command)
+        if mark is not None:
+            greeting = mark.printed + b"%d\n" % pid
+            start = Started(pid, b"", shell)
+            return Bootstrap(mark, greeting, lambda script: self._start(script, start, link))
         script = decode_line(command) if command is not None else None
         if script is None:  # not of a client's making: some command over a bare link
-            return self._run(Call(command or ""), link, b"")
-        return self._start(script, shell, link)
+            return self._run(Call(command or ""), Surroundings(link, 0, b"", self._respond))
+        hello = script.mark.printed + b"%d\n" % pid
+        return self._start(script, Started(pid, hello, shell), link)
 
-    def _start(self, script: Script, shell: str, link: FakeLink) -> Program:
-        pid = next(self._pids)
-        hello = f"ringtasks:{script.run_id}:{pid}\n".encode()
+    def _start(self, script: Script, start: Started, link: FakeLink) -> Program:
+        around = Surroundings(link, start.pid, start.hello, self._respond, farewell_of(script))
         stop = stop_in(script)
         if stop is not None:
-            return Done(Step(hello + self._stop(stop.pid), status=0))
+            return around.done(self._stop(stop.pid))
         call = Call(script.command, script.cwd, script.env, venv=script.venv)
-        launch = launch_in(script, shell)
+        launch = launch_in(script, start.shell)
         if launch is not None:
-            return self._launch(call, launch, link, hello)
+            return self._launch(call, launch, around)
         if script.command == PS_COMMAND:
-            return Done(Step(hello + self._processes(), status=0))
-        return self._run(call, link, hello, pid)
+            return around.done(self._processes())
+        return self._run(call, around)
 
-    def _run(self, call: Call, link: FakeLink, hello: bytes, pid: int = 0) -> Run:
-        run = Run(call, Surroundings(link, pid, hello, self._respond))
+    def _run(self, call: Call, around: Surroundings) -> Run:
+        run = Run(call, around)
         self._runs.append(run)
-        self._lose_started(link)
+        self._lose_started(around.link)
         return run
 
-    def _launch(self, call: Call, launch: Launch, link: FakeLink, hello: bytes) -> Program:
+    def _launch(self, call: Call, launch: Launch, around: Surroundings) -> Program:
         """Start a job, once for each id, and print its process id."""
         call = call._replace(command=launch.command, is_background=True)
         if launch.job_id not in self._jobs:
             answer, is_known = self._respond_to(call)
             if answer.returncode and not is_known:
-                return Done(Step(hello, as_bytes(answer.stderr), answer.returncode))
-            job = Run(call, Surroundings(link, next(self._pids), b"", self._respond))
+                return around.done(stderr=as_bytes(answer.stderr), status=answer.returncode)
+            job = Run(call, Surroundings(around.link, next(self._pids), b"", self._respond))
             job.is_stoppable = answer.is_stoppable
             self._jobs[launch.job_id] = job
             self._runs.append(job)
             self.files[_log_of(launch, call)] = as_bytes(answer.stdout) + as_bytes(answer.stderr)
-        self._lose_started(link)
-        return Done(Step(hello + b"%d\n" % self._jobs[launch.job_id].pid, status=0))
+        self._lose_started(around.link)
+        return around.done(b"%d\n" % self._jobs[launch.job_id].pid)
 
     def _lose_started(self, link: FakeLink) -> None:
         if self.loses_link(after="start"):

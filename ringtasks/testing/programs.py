@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ringtasks.remote.script import Script, encode
+from ringtasks.remote.marks import Mark
+from ringtasks.remote.script import GIVE_UP, Script, encode
 
 from .decoding import decode_payload
 from .links import FakeLink, Program, Step
 from .rules import Answer, Call
 
-__all__ = ["Bootstrap", "Done", "Run", "Surroundings", "as_bytes"]
+__all__ = ["Bootstrap", "Done", "Run", "Started", "Surroundings", "as_bytes", "farewell_of"]
 
 _SIGTERM_STATUS = 128 + 15
 
@@ -33,12 +34,12 @@ class Done:
 class Bootstrap:
     """The shell that waits for its script on stdin, and becomes what the script says.
 
-    :param greeting: printed first.
+    :param mark: the one that ``greeting`` shows, which is printed first.
     :param start: makes the script's program.
     """
 
-    def __init__(self, greeting: bytes, start: Callable[[Script], Program]) -> None:
-        self._greeting, self._start = greeting, start
+    def __init__(self, mark: Mark, greeting: bytes, start: Callable[[Script], Program]) -> None:
+        self._mark, self._greeting, self._start = mark, greeting, start
         self._program: Program | None = None
 
     def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
@@ -47,12 +48,14 @@ class Bootstrap:
         if self._greeting:
             greeting, self._greeting = self._greeting, b""
             return Step(greeting)
+        while stdin.startswith(GIVE_UP):
+            del stdin[: len(GIVE_UP)]
         end = stdin.find(b"\n") + 1
         if not end:  # cut short: nothing is evaluated
             return Step(status=1) if is_at_eof else None
         payload = bytes(stdin[:end])
         del stdin[:end]
-        script = decode_payload(payload)
+        script = decode_payload(payload, self._mark)
         if script is None:
             raise AssertionError(f"ringtasks.testing cannot read this script: {payload!r}")
         self._program = self._start(script)
@@ -62,13 +65,36 @@ class Bootstrap:
         return self._program.due_in() if self._program is not None else None
 
 
+class Started(NamedTuple):
+    """The shell that a script is given to. ``hello``: what it prints first, if it has not yet."""
+
+    pid: int
+    hello: bytes
+    shell: str
+
+
 class Surroundings(NamedTuple):
-    """What a `Run` needs of its host."""
+    """What a `Run` needs of its host.
+
+    ``farewell`` makes what is printed at the end of an exit status.
+    """
 
     link: FakeLink
     pid: int
     hello: bytes
     respond: Callable[[Call], Answer]
+    farewell: Callable[[int], bytes] = lambda status: b""
+
+    def done(self, stdout: bytes = b"", stderr: bytes = b"", status: int = 0) -> Done:
+        """A program that printed this and has ended."""
+        return Done(Step(self.hello + stdout + self.farewell(status), stderr, status))
+
+
+def farewell_of(script: Script) -> Callable[[int], bytes]:
+    """What the shell of ``script`` prints at its end."""
+    if not script.is_own:
+        return lambda status: b""
+    return lambda status: script.mark.printed + b"end:%d\n" % status
 
 
 class Run:
@@ -97,7 +123,7 @@ class Run:
         return self.is_stoppable
 
     def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
-        if self._hello is not None:
+        if self._hello:
             hello, self._hello = self._hello, None
             return Step(hello)
         self._stdin = stdin
@@ -121,8 +147,11 @@ class Run:
         if self._has_printed or time.monotonic() < self._started + answer.delay:
             return None
         self._has_printed = True
-        status = None if answer.is_hanging else answer.returncode
-        return Step(as_bytes(answer.stdout), as_bytes(answer.stderr), status)
+        if answer.is_hanging:
+            return Step(as_bytes(answer.stdout), as_bytes(answer.stderr))
+        status = answer.returncode
+        stdout = as_bytes(answer.stdout) + self._around.farewell(status)
+        return Step(stdout, as_bytes(answer.stderr), status)
 
 
 def as_bytes(printed: str | bytes) -> bytes:

@@ -1,17 +1,23 @@
 """A program on the host with descriptors of this machine as its stdin and stdout.
 
-Where the link can (`PipingLink`), whoever holds the connection reads and writes them, and none of
-the bytes passes through this process; else threads of ours carry them.
+Its output begins behind the exchange's mark (`marks`): what login files print before does not reach
+the descriptor.  If the link can (`PipingLink`), the connection's holder reads stdin by itself, and
+the kernel passes the output on from pipe to descriptor (splice(2)); else threads of ours carry
+both.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
 
+from ringtasks.remote.marks import Answer, Mark, NoMarkError
+from ringtasks.remote.script import marked_line
 from ringtasks.ssh.link import (
     STDERR,
     Exited,
@@ -19,13 +25,17 @@ from ringtasks.ssh.link import (
     LinkLostError,
     PipingLink,
     Session,
-    SessionRefusedError,
 )
+from ringtasks.ssh.room import when_there_is_room
 
 __all__ = ["Conduit"]
 
-_ROOM_INTERVAL = 0.2  # seconds between looks at whether the host opens another session
 _CHUNK_BYTES = 256 * 1024
+_PIPE_BYTES = 1024 * 1024
+_F_SETPIPE_SZ = 1031  # fcntl(2), Linux; in Python's fcntl from 3.10 on
+_DRAIN_TIMEOUT = 10.0  # seconds for the last output to reach the descriptor
+_END_TIMEOUT = 1.0  # the same after a lost link, whose holder may not close its end
+_EVIDENCE_BYTES = 4096
 
 
 class Conduit:
@@ -38,31 +48,33 @@ class Conduit:
         self._link, self._on_stderr = link, on_stderr
         self._session: Session | None = None
         self._is_cancelled = False
+        self._early_stderr = b""
+        self._answer = Answer(Mark.new())
 
     @property
     def has_begun(self) -> bool:
         """Whether the program may have been started."""
         return self._session is not None
 
-    def run(self, command: str, stdin: int, stdout: int) -> int | None:
-        """Its exit status, None when it was cancelled. The descriptors are closed.
+    def run(self, script: str, shell: str, stdin: int, stdout: int) -> int | None:
+        """The exit status of ``script``, None when it was cancelled. The descriptors are closed.
 
-        :raises LinkLostError: the link failed; where nothing has begun, another one may serve.
+        :raises LinkLostError: the link failed; if nothing has begun, another one may serve.
+        :raises NoMarkError: the host ran something else.
+        :raises OSError: the output cannot be written.
         """
-        link = self._link
-        if isinstance(link, PipingLink):
-            with _closed(stdin, stdout):
-                session = self._opened(functools.partial(link.open_piped, command, stdin, stdout))
-            with contextlib.closing(session):
-                return self._await_end(session, None)
+        mark = Mark.new()
+        self._answer = Answer(mark)
+        command = marked_line(script, shell, mark)
         with _closed(stdin, stdout):
-            for descriptor in (stdin, stdout):  # rsync had made its own non-blocking
-                os.set_blocking(descriptor, True)
-            session = self._opened(functools.partial(link.open_session, command))
-            sending = threading.Thread(target=_send, args=(os.dup(stdin), session), daemon=True)
-            sending.start()
-            with contextlib.closing(session):
-                return self._await_end(session, stdout)
+            if isinstance(self._link, PipingLink):
+                status = self._run_piped(self._link, command, stdin, stdout)
+            else:
+                status = self._run_carried(command, stdin, stdout)
+        if self._answer.pid is None and not self._is_cancelled:
+            said = self._answer.preface + b"\n" + self._early_stderr
+            raise NoMarkError(said.decode("utf-8", "replace"), status)
+        return status
 
     def cancel(self) -> None:
         """Let `run` return, from another thread."""
@@ -71,32 +83,125 @@ class Conduit:
         if session is not None:
             session.wake()
 
+    def _run_piped(self, link: PipingLink, command: str, stdin: int, stdout: int) -> int | None:
+        reader, writer = os.pipe()
+        with contextlib.suppress(OSError):  # more than pipe(7) lets a user have
+            fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
+        passing = _Passing(reader, stdout, self._answer, self._wake)
+        try:
+            with _closed(writer):
+                session = self._opened(functools.partial(link.open_piped, command, stdin, writer))
+        except BaseException:
+            os.close(reader)
+            raise
+        passing.start()
+        status = None
+        try:
+            with contextlib.closing(session):
+                status = self._await_end(session, None, passing)
+        finally:
+            passing.join(_END_TIMEOUT if status is None else _DRAIN_TIMEOUT)
+        if isinstance(passing.error, BrokenPipeError):
+            return None
+        if passing.error is not None:
+            raise passing.error
+        return status
+
+    def _run_carried(self, command: str, stdin: int, stdout: int) -> int | None:
+        for descriptor in (stdin, stdout):  # rsync had made its own non-blocking
+            os.set_blocking(descriptor, True)
+        session = self._opened(functools.partial(self._link.open_session, command))
+        sending = threading.Thread(target=_send, args=(os.dup(stdin), session), daemon=True)
+        sending.start()
+        with contextlib.closing(session):
+            return self._await_end(session, stdout, None)
+
     def _opened(self, open_session: Callable[[], Session]) -> Session:
         """A session, as soon as the host has room for one."""
-        while True:
-            try:
-                self._session = open_session()
-                return self._session
-            except SessionRefusedError:
-                if self._is_cancelled or not self._link.await_session_end(_ROOM_INTERVAL):
-                    raise
+        self._session = when_there_is_room(
+            self._link, open_session, is_cancelled=lambda: self._is_cancelled
+        )
+        return self._session
 
-    def _await_end(self, session: Session, stdout: int | None) -> int | None:
+    def _wake(self) -> None:
+        if self._session is not None:
+            self._session.wake()
+
+    def _await_end(
+        self, session: Session, stdout: int | None, passing: _Passing | None
+    ) -> int | None:
         while True:
             happened = session.receive(None)
             if isinstance(happened, Exited):
                 return happened.status
-            if self._is_cancelled:
+            if self._is_cancelled or self._answer.is_hopeless:
+                return None
+            if passing is not None and passing.error is not None:
                 return None
             if happened is None:
                 continue
             if happened.stream == STDERR:
-                self._on_stderr(happened.chunk)
-            elif stdout is not None:
+                self._take_stderr(happened.chunk)
+            elif stdout is not None and (chunk := self._answer.take(happened.chunk)):
                 try:
-                    _write(stdout, happened.chunk)
-                except BrokenPipeError:  # whoever read it has ended
+                    _write(stdout, chunk)
+                except BrokenPipeError:  # its reader has ended
                     return None
+
+    def _take_stderr(self, chunk: bytes) -> None:
+        if self._answer.pid is None:
+            self._early_stderr = (self._early_stderr + chunk)[:_EVIDENCE_BYTES]
+        self._on_stderr(chunk)
+
+
+class _Passing(threading.Thread):
+    """Passes what a pipe gives on to a descriptor, from behind the mark on.
+
+    ``reader`` is closed in the end.  An error ends it: the program gets SIGPIPE, and ``wake`` is
+    called.
+    """
+
+    def __init__(self, reader: int, target: int, answer: Answer, wake: Callable[[], None]) -> None:
+        super().__init__(name="ringtasks-stdout", daemon=True)
+        self._reader, self._target = reader, os.dup(target)
+        self._answer, self._wake = answer, wake
+        self.error: OSError | None = None
+
+    def run(self) -> None:
+        try:
+            with _closed(self._reader, self._target):
+                self._pass()
+        except OSError as error:
+            self.error = error
+        if self.error is not None or self._answer.is_hopeless:
+            self._wake()
+
+    def _pass(self) -> None:
+        os.set_blocking(self._target, True)  # rsync had made its own non-blocking
+        while self._answer.pid is None:
+            received = os.read(self._reader, _CHUNK_BYTES)
+            if not received or self._answer.is_hopeless:
+                return
+            _write(self._target, self._answer.take(received))
+        while _moved(self._reader, self._target):
+            pass
+
+
+def _moved(reader: int, target: int) -> bool:
+    """Whether there was more to pass on."""
+    if _splice is not None:
+        try:
+            return bool(_splice(reader, target, _PIPE_BYTES))
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the descriptor's file system cannot
+                raise
+    chunk = os.read(reader, _CHUNK_BYTES)
+    _write(target, chunk)
+    return bool(chunk)
+
+
+#: Linux only.
+_splice: Callable[[int, int, int], int] | None = getattr(os, "splice", None)
 
 
 def _send(stdin: int, session: Session) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from ringtasks.client.result import SSHResult
+from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.link_pool import Report
@@ -50,7 +51,8 @@ class Piped:
     """One run of a local program over a link, as work of `SSHClient.perform`.
 
     :param argv: the program and its arguments; one of them is `REMOTE_SHELL`.
-    :param command: makes the exec request of the arguments that the remote shell was given.
+    :param command: makes the host's script of the arguments that the remote shell was given.
+    :param shell: runs the script.
     :param on_line: gets each line of its stdout, in the thread that runs it; a carriage return
         ends one too.
     :param stdin: what it reads.
@@ -61,6 +63,7 @@ class Piped:
         self,
         argv: Sequence[str],
         command: Callable[[list[str]], str],
+        shell: str,
         on_line: OnLine,
         *,
         stdin: bytes = b"",
@@ -68,6 +71,7 @@ class Piped:
         environ: dict[str, str] | None = None,
     ) -> None:
         self._argv, self._command, self._on_line = argv, command, on_line
+        self._shell = shell
         self._stdin, self._environ = stdin, environ
         self.limit = limit
         self.report = Report()
@@ -84,7 +88,7 @@ class Piped:
         with ours, theirs:
             process = self._start(theirs.fileno())
             theirs.close()
-            relay = _Relay(ours, link, self._command, self._take_stderr)
+            relay = _Relay(ours, link, (self._command, self._shell), self._take_stderr)
             relay.start()
             timer = self._limited()
             try:
@@ -104,6 +108,8 @@ class Piped:
             raise relay.not_started
         if relay.lost is not None:
             return Ending(lost=relay.lost)
+        if relay.no_mark is not None:
+            return Ending(status=relay.no_mark.status, unproven=relay.no_mark.evidence)
         return Ending(status=process.returncode)
 
     def cancel(self) -> None:
@@ -213,15 +219,17 @@ class _Relay:
         self,
         conversation: socket.socket,
         link: Link,
-        command: Callable[[list[str]], str],
+        command: tuple[Callable[[list[str]], str], str],
         on_stderr: Callable[[bytes], None],
     ) -> None:
         self._conversation = conversation
-        self._command = command
+        self._command, self._shell = command
+        self._on_stderr = on_stderr
         self._conduit = Conduit(link, on_stderr)
         self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
         self.lost: str | None = None
         self.not_started: LinkLostError | None = None
+        self.no_mark: NoMarkError | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -241,12 +249,16 @@ class _Relay:
         arguments, stdin, stdout = handed_over
         status = None
         try:
-            status = self._conduit.run(self._command(arguments), stdin, stdout)
+            status = self._conduit.run(self._command(arguments), self._shell, stdin, stdout)
         except LinkLostError as error:
             if self._conduit.has_begun:
                 self.lost = str(error)
             else:
                 self.not_started = error
+        except NoMarkError as error:
+            self.no_mark = error
+        except OSError as error:
+            self._on_stderr(f"the output cannot be passed on: {error.strerror}\n".encode())
         with contextlib.suppress(OSError):
             self._conversation.sendall(bytes([_UNKNOWN_STATUS if status is None else status & 255]))
 

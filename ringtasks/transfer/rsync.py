@@ -28,7 +28,7 @@ from ringtasks.common.stopping import Stop
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.remote.paths import on_host, word
-from ringtasks.remote.script import one_line, quote
+from ringtasks.remote.script import quote
 
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
@@ -175,6 +175,7 @@ class Rsync:
         piped = Piped(
             [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
             command,
+            self._client.config.shell,
             reading.line,
             stdin=encoded(filter_rules(rules)),
             limit=timeout,
@@ -185,14 +186,13 @@ class Rsync:
         return Moved(_told(result), tuple(reading.changes), reading.stats)
 
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
-        """The exec request for what rsync asked its remote shell to start.
+        """The script for what rsync asked its remote shell to start.
 
         That is ``[-l user] host rsync --server …flags… . place``; the place is a stand-in.
         """
         given = arguments[arguments.index("--server") : -2]
         words = " ".join(_flag(argument, rules) for argument in given)
-        text = f'{_FIND}; {enter} && exec "$rsync" {words} . {paths}'
-        return one_line(text, self._client.config.shell)
+        return f'{_FIND}; {enter} && exec "$rsync" {words} . {paths}'
 
 
 class _Reading:

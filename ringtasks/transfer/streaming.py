@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ringtasks.client.result import SSHResult
-from ringtasks.remote.script import one_line
+from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.link_pool import Report
@@ -48,7 +48,7 @@ class Stream:
         on_position: Callable[[int], None] | None = None,
         limit: float | None = None,
     ) -> None:
-        self._line = one_line(script, shell)
+        self._script, self._shell = script, shell
         self._path, self._offset, self._writes = path, offset, writes
         self._rate = rate
         self._on_position = on_position
@@ -79,11 +79,13 @@ class Stream:
             # A copy shares its position with the original, which tells how far the other is.
             streams = (nothing, os.dup(file)) if self._writes else (self._source(file), nothing)
             with self._limited(), self._watched(file):
-                status = conduit.run(self._line, *streams)
+                status = conduit.run(self._script, self._shell, *streams)
         except LinkLostError as error:
             if not conduit.has_begun:
                 raise
             return Ending(lost=str(error))
+        except NoMarkError as error:
+            return Ending(status=error.status, unproven=error.evidence, timed_out=self._timed_out)
         finally:
             self.position = os.lseek(file, 0, os.SEEK_CUR)
             self.seconds = time.monotonic() - begun

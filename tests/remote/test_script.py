@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ringtasks.remote.marks import Answer, Mark
 from ringtasks.remote.script import (
-    READY_MARK,
     RUN_ID_VARIABLE,
     Script,
     encode,
     exec_line,
-    parse_hello,
     quote,
     stop_script,
 )
@@ -51,7 +50,7 @@ def run_in(
 def run_by_payload(
     login_shell: list[str], script: Script, *, stdin: bytes = b"", home: Path | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    line = exec_line(script_shell(login_shell))
+    line = exec_line(script.mark, script_shell(login_shell))
     return run_line(login_shell, line, script.payload() + stdin, home)
 
 
@@ -68,9 +67,10 @@ def script_shell(login_shell: list[str]) -> str:
 
 
 def output_of(done: subprocess.CompletedProcess[bytes], script: Script) -> bytes:
-    hello = parse_hello(done.stdout, script.run_id)
-    assert hello is not None, done
-    return hello[2]
+    answer = Answer(script.mark, has_end=script.is_own)
+    output = answer.take(done.stdout) + answer.rest()
+    assert answer.pid is not None, done
+    return output
 
 
 @pytest.fixture(params=LOGIN_SHELLS, scope="module")
@@ -149,7 +149,7 @@ def test_any_folder_name_is_a_safe_cwd(
 def test_a_relative_cwd_is_taken_literally(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     script = Script("pwd", cwd=name)
-    argv = ["sh", "-c", exec_line()]
+    argv = ["sh", "-c", exec_line(script.mark)]
 
     done = subprocess.run(argv, input=script.payload(), capture_output=True, cwd=tmp_path)
 
@@ -176,10 +176,11 @@ def test_the_environment_is_the_commands_and_not_the_cds(tmp_path: Path) -> None
 
 
 def test_a_payload_cut_short_runs_nothing(login_shell: list[str], tmp_path: Path) -> None:
-    payload = Script(f"touch {tmp_path}/ran").payload()
+    script = Script(f"touch {tmp_path}/ran")
+    payload = script.payload()
 
     for size in range(0, len(payload), 7):
-        argv = [*login_shell, "-c", exec_line(script_shell(login_shell))]
+        argv = [*login_shell, "-c", exec_line(script.mark, script_shell(login_shell))]
         subprocess.run(argv, input=payload[:size], capture_output=True, timeout=20)
 
     assert not (tmp_path / "ran").exists()
@@ -191,7 +192,7 @@ def test_nothing_of_the_callers_is_in_the_process_list(tmp_path: Path) -> None:
     seen = output_of(run_in(["sh"], script), script)
 
     assert b"s3cr3t-value" not in seen
-    assert exec_line().removeprefix("exec ").split()[0].encode() in seen
+    assert b"printf %b" in seen
 
 
 def test_a_missing_cwd_stops_before_the_command() -> None:
@@ -252,18 +253,9 @@ def test_secrets_do_not_show_in_repr() -> None:
     assert "s3cr3t" not in repr(Script("true", env={"TOKEN": "s3cr3t"}))
 
 
-def test_login_noise_is_told_from_the_commands_output() -> None:
-    received = b"Welcome!\nringtasks:abc:4242\nfirst line"
+def test_a_terminal_bootstrap_needs_no_quote() -> None:
+    line = exec_line(Mark.new(), pty=True)
 
-    assert parse_hello(received, "abc") == (b"Welcome!\n", 4242, b"first line")
-    assert parse_hello(received[:25], "abc") is None
-    assert parse_hello(received, "other") is None
-
-
-def test_a_terminal_bootstrap_announces_itself_before_it_reads() -> None:
-    line = exec_line(pty=True)
-
-    assert READY_MARK.decode() in line
     assert "'" not in line.split("-c '", 1)[1][:-1]
 
 
@@ -284,13 +276,13 @@ def test_stop_ends_a_stubborn_tree_that_left_its_group(tmp_path: Path) -> None:
     program.write_text(STUBBORN)
     script = Script(f"{quote(sys.executable)} {quote(str(program))}", run_id="r1")
     running = subprocess.Popen(
-        ["sh", "-c", exec_line()], stdin=-1, stdout=-1, start_new_session=True
+        ["sh", "-c", exec_line(script.mark)], stdin=-1, stdout=-1, start_new_session=True
     )
     assert running.stdin is not None
     assert running.stdout is not None
+    assert running.stdout.readline() == script.mark.printed + b"%d\n" % running.pid
     running.stdin.write(script.payload())
     running.stdin.close()
-    assert running.stdout.readline() == f"ringtasks:r1:{running.pid}\n".encode()
     assert running.stdout.readline() == b"up\n"
     marked = processes_with(f"{RUN_ID_VARIABLE}=r1")
     assert len(marked) >= 3

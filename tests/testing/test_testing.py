@@ -25,15 +25,16 @@ from ringtasks import HostConfig, SSHClient, SSHConfig, get_cluster_nodes, get_s
 from ringtasks.errors import Reason, UnknownHostError, UnreachableError, UsageError
 from ringtasks.inventory.hosts_files import load_inventory
 from ringtasks.remote.launcher import launch_script
+from ringtasks.remote.marks import Mark
 from ringtasks.remote.script import Script, encode, exec_line, stop_script
 from ringtasks.ssh.link import Exited, Terminal
 from ringtasks.testing import Answer, Call, FakeFleet, fake_fleet
 from ringtasks.testing.decoding import (
+    bootstrap_mark,
     decode_line,
     decode_payload,
     launch_in,
     stop_in,
-    waits_for,
 )
 from ringtasks.testing.links import FakeSession, Step
 from tests.support.faulty import Wire
@@ -557,13 +558,13 @@ def test_a_large_file_can_be_put(fleet: FakeFleet, tmp_path: Path) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(any_command, st.none() | any_text, any_env, st.none() | any_venv, any_run_id)
+@given(any_command, st.none() | any_text, any_env, st.none() | any_venv, any_run_id, st.booleans())
 def test_any_script_on_stdin_is_read_back(
-    command: str, cwd: str | None, env: dict[str, str], venv: str | None, run_id: str
+    command: str, cwd: str | None, env: dict[str, str], venv: str | None, run_id: str, is_own: bool
 ) -> None:
-    script = Script(command, cwd, env, venv, run_id)
+    script = Script(command, cwd, env, venv, run_id, is_own=is_own)
 
-    found = decode_payload(script.payload())
+    found = decode_payload(script.payload(), script.mark)
 
     assert found is not None
     assert (found.command, found.cwd, found.run_id) == (command, cwd, run_id)
@@ -572,11 +573,11 @@ def test_any_script_on_stdin_is_read_back(
 
 
 @settings(max_examples=300, deadline=None)
-@given(any_command, st.none() | any_text, st.none() | any_venv, any_run_id)
+@given(any_command, st.none() | any_text, st.none() | any_venv, any_run_id, st.booleans())
 def test_any_script_in_the_exec_request_is_read_back(
-    command: str, cwd: str | None, venv: str | None, run_id: str
+    command: str, cwd: str | None, venv: str | None, run_id: str, is_own: bool
 ) -> None:
-    script = Script(command, cwd, venv=venv, run_id=run_id)
+    script = Script(command, cwd, venv=venv, run_id=run_id, is_own=is_own)
     line = script.line("busybox ash")
     assert line is not None
 
@@ -607,27 +608,28 @@ def test_any_stop_is_read_back(pid: int, run_id: str, grace: float) -> None:
 @given(any_text)
 def test_what_is_no_script_of_ours_is_not_taken_for_one(text: str) -> None:
     assert decode_line(text) is None
-    assert decode_payload(encode(text)) is None
-    assert waits_for(text) is None
+    assert decode_payload(encode(text), Mark.new()) is None
+    assert bootstrap_mark(text) is None
 
 
 def test_a_script_with_something_behind_it_is_not_read_back() -> None:
-    line = Script("ls").line()
+    script = Script("ls")
+    line = script.line()
     assert line is not None
 
     found = decode_line(line)
 
     assert found is not None
-    assert vars(found) == vars(Script("ls"))
+    assert vars(found) == vars(script)
     assert decode_line(line.removesuffix("'") + "; rm -rf /'") is None
-    assert decode_payload(Script("ls").payload().rstrip() + b"; rm -rf /\n") is None
+    assert decode_payload(script.payload().rstrip() + b"; rm -rf /\n", script.mark) is None
 
 
 @pytest.mark.parametrize("is_pty", [False, True])
 def test_a_bootstrap_is_known(is_pty: bool) -> None:
-    ready = waits_for(exec_line("busybox ash", pty=is_pty))
+    mark = Mark.new()
 
-    assert ready == (b"ringtasks:ready" if is_pty else b"")
+    assert bootstrap_mark(exec_line(mark, "busybox ash", pty=is_pty)) == mark
 
 
 def test_a_command_over_the_bare_link_is_answered_and_recorded(fleet: FakeFleet) -> None:

@@ -17,12 +17,14 @@ from ringtasks.ssh.link import (
     STDOUT,
     Exited,
     LinkLostError,
+    NoSFTPError,
     NotStartedError,
     Output,
     SessionRefusedError,
     Terminal,
     TunnelRefusedError,
 )
+from ringtasks.ssh.sftp_start import ProvenStart, started
 
 from .connection import Connection
 
@@ -31,8 +33,12 @@ __all__ = ["InProcessLink"]
 #: What Paramiko raises where the link is gone.
 _LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 _CHUNK_BYTES = 256 * 1024
+#: Seconds to ask again for a session if none is open any more: a busy host takes its time.
+_LONELY_TIMEOUT = 2.0
+_LONELY_DELAY = 0.05
 _LOOK_INTERVAL = 0.1  # seconds between looks at whether the link is still there
-_STATUS_TIMEOUT = 5.0  # seconds between the end of the output and the exit status
+#: Seconds between looks for the exit status of a program that has closed its output and runs on.
+_STATUS_INTERVAL = 1.0
 
 
 class InProcessLink:
@@ -43,6 +49,7 @@ class InProcessLink:
         self.connection = connection
         self._sessions = 0
         self._has_ended = threading.Condition()
+        self._lonely_since: float | None = None
         connection.open()
 
     @property
@@ -70,18 +77,39 @@ class InProcessLink:
 
     def await_session_end(self, timeout: float) -> bool:
         with self._has_ended:
-            if not self._sessions:
-                return False
-            self._has_ended.wait(timeout)
-            return True
+            if self._sessions:
+                self._lonely_since = None
+                self._has_ended.wait(timeout)
+                return True
+        # The last one may have ended just now, and the host not have noticed yet.
+        self._lonely_since = since = self._lonely_since or time.monotonic()
+        time.sleep(min(timeout, _LONELY_DELAY))
+        return time.monotonic() - since < _LONELY_TIMEOUT
 
     def open_sftp(self) -> paramiko.SFTPClient:
         timeout = self.connection.ssh.connect_timeout
         with _translated("no SFTP"):
-            channel = self._open_channel(timeout)
+            channel = self._open_counted(timeout)
+            try:
+                return self._sftp_over(channel, timeout)
+            except BaseException:
+                channel.close()
+                self._session_ended()
+                raise
+
+    def _sftp_over(self, channel: Any, timeout: float) -> paramiko.SFTPClient:
+        try:
             _ask(channel, "subsystem", "sftp")
             _await_answer(channel, "subsystem sftp", timeout)
-            return paramiko.SFTPClient(channel)
+            client: paramiko.SFTPClient = started(channel, timeout, _SFTPClient)
+        except NotStartedError as error:
+            raise NoSFTPError(b"", str(error)) from error
+        except NoSFTPError as error:
+            if not self.is_alive():
+                raise LinkLostError("the connection was closed") from error
+            raise
+        client.on_close = self._session_ended  # type: ignore[attr-defined]  # of _SFTPClient
+        return client
 
     def open_tunnel(self, host: str, port: int) -> paramiko.Channel:
         with _translated("no tunnel"):
@@ -100,10 +128,12 @@ class InProcessLink:
         with self._has_ended:
             self._sessions += 1
         try:
-            return self._open_channel(timeout)
+            channel = self._open_channel(timeout)
         except BaseException:
             self._session_ended()
             raise
+        self._lonely_since = None
+        return channel
 
     def _open_channel(self, timeout: float) -> Any:
         transport = self.connection.transport
@@ -127,6 +157,18 @@ class InProcessLink:
     def close(self) -> None:
         with contextlib.suppress(*_LINK_ERRORS):
             self.connection.close()
+
+
+class _SFTPClient(ProvenStart, paramiko.SFTPClient):
+    """Paramiko's client; ``on_close`` is called once."""
+
+    on_close: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        super().close()
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()
 
 
 class _Session:
@@ -159,7 +201,7 @@ class _Session:
         if not self._pending:
             self._collect()
         if not self._pending and not self._has_ended():
-            if not self._bell.wait(timeout):
+            if not self._await_bell(timeout):
                 return None
             self._bell.clear_before_looking()
             self._collect()
@@ -190,14 +232,28 @@ class _Session:
             if channel.recv_stderr_ready():
                 self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
 
-    def _has_ended(self) -> bool:
-        """Whether the output is at its end, and all of it was collected."""
+    def _await_bell(self, timeout: float | None) -> bool:
+        """False: ``timeout`` passed.  An exit status alone does not ring."""
         channel = self._channel
-        is_over = channel.eof_received or channel.closed
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._bell.wait(_sooner(deadline, _STATUS_INTERVAL)):
+            if channel.eof_received and channel.status_event.is_set():
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        return True
+
+    def _has_ended(self) -> bool:
+        """Whether the output is at its end and was collected, and the exit status is known.
+
+        A program may close its output and run on: the exit status, or the end of the channel, comes
+        when it ends (RFC 4254 sections 5.3 and 6.10).
+        """
+        channel = self._channel
+        is_over = channel.closed or (channel.eof_received and channel.status_event.is_set())
         return bool(is_over) and not channel.recv_ready() and not channel.recv_stderr_ready()
 
     def _end(self) -> Exited:
-        self._channel.status_event.wait(_STATUS_TIMEOUT)
         if self._channel.exit_status >= 0:
             return Exited(self._channel.exit_status)
         transport = self._channel.get_transport()
@@ -212,12 +268,17 @@ class _Session:
         return bool(answered.event_ready)
 
 
+def _sooner(deadline: float | None, interval: float) -> float:
+    """Seconds until ``deadline``, ``interval`` at most."""
+    return interval if deadline is None else max(0.0, min(interval, deadline - time.monotonic()))
+
+
 @contextlib.contextmanager
 def _translated(otherwise: str) -> Iterator[None]:
     """Paramiko's errors as ours; ``otherwise`` is said where they have no text."""
     try:
         yield
-    except (LinkLostError, TunnelRefusedError):
+    except (LinkLostError, NoSFTPError, TunnelRefusedError):
         raise
     except _LINK_ERRORS as error:
         raise LinkLostError(str(error) or otherwise) from error

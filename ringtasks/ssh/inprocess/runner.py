@@ -1,8 +1,8 @@
 """Fabric's remote runner: the environment travels unseen, and a time limit ends the processes.
 
 Fabric puts ``export NAME=value &&`` in front of the command: unquoted, and in the host's process
-list.  Here the values travel on stdin, as everywhere in ringtasks (`script`), and the command runs
-in the user's login shell all the same.
+list.  Here the values travel on stdin, as everywhere in ringtasks (`script`), once the host has
+shown that it runs our shell (`marks`); the command runs in the user's login shell all the same.
 
 Fabric ends a command by closing its channel, which leaves the processes running (sshd signals
 nobody unless there is a terminal).  Here a command that may be ended first says its process id, and
@@ -19,9 +19,11 @@ from typing import Any
 
 import fabric.runners
 
-from ringtasks.errors import OutcomeUnknownError
-from ringtasks.remote.script import READY_MARK, Script, exec_line, is_variable_name, parse_hello
-from ringtasks.ssh.execution import MAX_HELLO_BYTES, stop
+from ringtasks.common.text import bounded
+from ringtasks.errors import OtherProgramError, OutcomeUnknownError
+from ringtasks.remote.marks import MAX_PREFACE_BYTES
+from ringtasks.remote.script import Script, exec_line, is_variable_name
+from ringtasks.ssh.execution import stop
 
 __all__ = ["Remote"]
 
@@ -29,6 +31,8 @@ _log = logging.getLogger("ringtasks")
 
 #: Seconds to wait for the process id of what is to be ended, or for a terminal to be ready.
 _HELLO_TIMEOUT = 3.0
+_CHUNK_BYTES = 32 * 1024
+_EVIDENCE_BYTES = 4096
 #: Seconds for all of `execution.stop`, and some.
 _KILL_TIMEOUT = 20.0
 
@@ -41,6 +45,8 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         self._script: Script | None = None
         self._early: bytes | None = b""
         """What came before the process id; None once that is known, or is not to be expected."""
+        self._noise = b""
+        """What login files printed, to be read before the command's output."""
         self._pid: int | None = None
         self._has_begun = threading.Event()
         self._is_killed = False
@@ -70,14 +76,17 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
             command, env=self._sendable(env), run_id=secrets.token_hex(8), in_login_shell=True
         )
         line = script.line()
-        super().start(line or exec_line(pty=self.using_pty), shell, {}, timeout)
+        request = line or exec_line(script.mark, pty=self.using_pty)
+        super().start(request, shell, {}, timeout)
         if line is None:
-            if self.using_pty:
-                self._await_ready()
+            self._noise = self._await_mark(script)
             self.channel.sendall(script.payload())
         self._script = script
 
     def read_proc_stdout(self, num_bytes: int) -> bytes:
+        noise, self._noise = self._noise, b""
+        if noise:
+            return noise
         while True:
             chunk: bytes = super().read_proc_stdout(num_bytes)
             if self._early is None:
@@ -122,16 +131,34 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
             if name in wanted or is_variable_name(name)
         }
 
-    def _await_ready(self) -> None:
-        """Wait until the terminal takes the payload as it is; login files may print before."""
-        self.channel.settimeout(self.context.ssh.connect_timeout)
-        received = b""
-        while READY_MARK not in received:
-            byte: bytes = self.channel.recv(1)
-            if not byte:
-                break  # the shell did not start; its exit status and stderr say why
-            received += byte
-        self.channel.settimeout(None)
+    def _await_mark(self, script: Script) -> bytes:
+        """What login files print before the shell is ready for the payload.
+
+        :raises OtherProgramError: the host runs something else; it has got no environment.
+        :raises OutcomeUnknownError: the link was lost.
+        """
+        channel, received, hello = self.channel, b"", None
+        channel.settimeout(self.context.ssh.connect_timeout)
+        try:
+            while hello is None and len(received) < MAX_PREFACE_BYTES:
+                if not (chunk := channel.recv(_CHUNK_BYTES)):
+                    self.returncode()
+                    break
+                received += chunk
+                hello = script.mark.split(received)
+        except TimeoutError:
+            pass  # a program that waits for something
+        if hello is None:
+            said = received[:_EVIDENCE_BYTES] + b"\n"
+            if channel.recv_stderr_ready():
+                said += channel.recv_stderr(_EVIDENCE_BYTES)
+            channel.close()
+            raise OtherProgramError(self.context.ssh.id, bounded(said.decode("utf-8", "replace")))
+        channel.settimeout(None)
+        noise, self._pid, _ = hello
+        self._early = None
+        self._has_begun.set()
+        return noise
 
     def _without_hello(self, chunk: bytes) -> bytes:
         """The command's output in ``chunk``, and what login files printed before."""
@@ -139,11 +166,11 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         self._early += chunk
         hello = None
         if self._script is not None:
-            hello = parse_hello(self._early, self._script.run_id)
+            hello = self._script.mark.split(self._early)
         if hello is not None:
             noise, self._pid, output = hello
             received = noise + output
-        elif chunk and len(self._early) < MAX_HELLO_BYTES:
+        elif chunk and len(self._early) < MAX_PREFACE_BYTES:
             return b""
         else:
             received = self._early

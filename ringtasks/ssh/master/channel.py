@@ -25,6 +25,7 @@ from ringtasks.ssh.link import (
     SessionRefusedError,
     Terminal,
 )
+from ringtasks.ssh.room import when_there_is_room
 
 if TYPE_CHECKING:
     from ..link import Link
@@ -107,6 +108,10 @@ class Channel:
 
     def recv_stderr(self, byte_count: int) -> bytes:
         return self._read(STDERR, byte_count)
+
+    def recv_stderr_ready(self) -> bool:
+        buffer: Any = self._buffers[STDERR]
+        return bool(buffer.read_ready())
 
     def send(self, text: str | bytes) -> int:
         self.sendall(text)
@@ -210,10 +215,4 @@ def _in_paramikos_words() -> Iterator[None]:
 def _open(link: Link, command: str | None, terminal: Any, timeout: float) -> Session:
     """A session, as soon as the host has room for one."""
     deadline = time.monotonic() + timeout
-    while True:
-        try:
-            return link.open_session(command, terminal)
-        except SessionRefusedError:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 or not link.await_session_end(remaining):
-                raise
+    return when_there_is_room(link, lambda: link.open_session(command, terminal), deadline=deadline)

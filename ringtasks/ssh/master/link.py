@@ -103,14 +103,9 @@ class MuxLink:
     def _open(
         self, command: str | None, terminal: Terminal | None, piped: tuple[int, int] | None
     ) -> MuxSession:
-        if not self._may_ask and self._turn.is_somebody_elses():
-            raise SessionRefusedError("others wait for a session already")
-        self._may_ask = False
-        mark, control = self._begin()
-        with self._ended:
-            self._sessions += 1
-        try:
-            session = MuxSession.open(
+        mark, control = self._begin_turn()
+        with self._counted():
+            return MuxSession.open(
                 control,
                 command,
                 terminal,
@@ -121,19 +116,36 @@ class MuxLink:
                 silence_timeout=self._silence_timeout,
                 piped=piped,
             )
+
+    def _begin_turn(self) -> tuple[Mark, Control]:
+        """`_begin`, unless others wait for a session.
+
+        :raises SessionRefusedError: they do.
+        """
+        if not self._may_ask and self._turn.is_somebody_elses():
+            raise SessionRefusedError("others wait for a session already")
+        self._may_ask = False
+        return self._begin()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Around the request for a session: it and its refusals are counted."""
+        with self._ended:
+            self._sessions += 1
+        try:
+            yield
         except SessionRefusedError:
             self._refusals += 1
             raise
         self._refusals, self._lonely_since = 0, None
-        return session
 
     def await_session_end(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         if not usage.count(self.master.socket):
-            self._lonely_since = self._lonely_since or time.monotonic()
+            self._lonely_since = since = self._lonely_since or time.monotonic()
             time.sleep(min(timeout, _LONELY_DELAY))
             self._may_ask = True
-            return time.monotonic() - self._lonely_since < _LONELY_TIMEOUT
+            return time.monotonic() - since < _LONELY_TIMEOUT
         self._lonely_since = None
         if self._turn.take(timeout):
             try:
@@ -149,14 +161,15 @@ class MuxLink:
     def open_sftp(self) -> Any:
         from .sftp import open_sftp
 
-        mark, control = self._begin()
-        return open_sftp(
-            control,
-            self._timeout,
-            is_master_alive=self._is_master_alive,
-            on_close=mark.release,
-            silence_timeout=self._silence_timeout,
-        )
+        mark, control = self._begin_turn()
+        with self._counted():
+            return open_sftp(
+                control,
+                self._timeout,
+                is_master_alive=self._is_master_alive,
+                on_close=lambda: self._session_ended(mark),
+                silence_timeout=self._silence_timeout,
+            )
 
     def open_tunnel(self, host: str, port: int) -> MuxTunnel:
         if self._is_closed:

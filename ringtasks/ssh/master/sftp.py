@@ -27,7 +27,8 @@ from paramiko.sftp import (
 )
 
 from ringtasks.errors import ProtocolError
-from ringtasks.ssh.link import LinkLostError, SessionRefusedError
+from ringtasks.ssh.link import LinkLostError, NoSFTPError, SessionRefusedError
+from ringtasks.ssh.sftp_start import ProvenStart, started
 
 from .control import Control, DeniedError
 from .sftp_stream import SFTPStream
@@ -55,21 +56,26 @@ def open_sftp(
     """Start the host's SFTP server; ``control`` is the session's from now on.
 
     :raises SessionRefusedError: the host opens no more sessions.
-    :raises LinkLostError: the master is gone, or the host offers no SFTP.
+    :raises NoSFTPError: the host starts no SFTP server.
+    :raises LinkLostError: the master is gone.
     """
     stream, theirs = SFTPStream.pair(control, is_master_alive, on_close)
     try:
         with closing(theirs):
             _request(control, theirs.fileno(), timeout)
         stream.settimeout(timeout)
-        client = _Client(stream)
+        client: paramiko.SFTPClient = started(stream, timeout, _Client)
         stream.settimeout(silence_timeout)
     except LinkLostError:
         stream.close()
         raise
     except (OSError, EOFError, paramiko.SSHException, SFTPError) as error:
         stream.close()
-        raise LinkLostError(f"the host offers no SFTP: {error}") from error
+        if not is_master_alive():
+            raise LinkLostError(f"the control master is gone: {error}") from error
+        if isinstance(error, NoSFTPError):
+            raise
+        raise NoSFTPError(b"", f"no SFTP server answers: {error}") from error
     except BaseException:
         stream.close()
         raise
@@ -89,7 +95,7 @@ def _request(control: Control, descriptor: int, timeout: float) -> None:
         raise LinkLostError(str(error)) from error
 
 
-class _Client(paramiko.SFTPClient):
+class _Client(ProvenStart, paramiko.SFTPClient):
     """Paramiko's client; a file of it is a `_File`."""
 
     sock: SFTPStream  # type: ignore[assignment]  # Paramiko calls what it is given a channel

@@ -1,0 +1,171 @@
+"""The mark by which a host's answer proves to be the answer of the script that was sent.  Pure.
+
+A host may run something else than it was asked for: a forced command (sshd(8), ``command=``;
+sshd_config(5), ``ForceCommand``), a login shell that refuses log-ins, a server program that knows
+its own commands only.  Such a program may end with exit status 0.  So each script prints a mark
+before its first output: a random word of this one exchange, a sum that a shell has to work out, and
+the shell's process id.  The sum and the process id are not in the text that is sent, so a program
+that repeats what it was sent does not print the mark.
+
+The bytes before the mark come from login files and are not part of the answer.  A script of
+ringtasks itself prints the mark again after its last output, with its exit status: an answer that
+was cut short, or whose exit status was lost on the way, does not pass for a whole one.
+
+Source: POSIX.1-2017 XCU 2.6.4 (arithmetic expansion; 32 bits are enough for the sum).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+__all__ = ["MAX_PREFACE_BYTES", "Answer", "Mark", "NoMarkError"]
+
+#: Bytes before the mark after which a program is not waited for any more.
+MAX_PREFACE_BYTES = 16 * 1024 * 1024
+#: Bytes before the mark that are kept, to be shown if the mark does not come.
+_EVIDENCE_BYTES = 4096
+#: More digits than any process id and any exit status has.
+_MAX_NUMBER_BYTES = 20
+
+
+class NoMarkError(Exception):
+    """The program on the host has not shown the mark: it is not the script that was sent."""
+
+    def __init__(self, evidence: str, status: int | None = None) -> None:
+        self.evidence, self.status = evidence, status
+
+
+class Mark(NamedTuple):
+    """One exchange's mark; `new` makes one that no other exchange has."""
+
+    word: str
+    left: int
+    right: int
+
+    @classmethod
+    def new(cls) -> Mark:
+        made = os.urandom(12)
+        left, right = (int.from_bytes(made[at : at + 2], "big") for at in (8, 10))
+        return cls(made[:8].hex(), left, right)
+
+    @property
+    def hello(self) -> str:
+        """The statement of the script's shell that prints the mark, and its process id."""
+        return f"echo {self._words}:$$"
+
+    @property
+    def farewell(self) -> str:
+        """The statement that prints the mark once more, and the exit status before it."""
+        return f"echo {self._words}:end:$?"
+
+    @property
+    def printed(self) -> bytes:
+        """The beginning of what `hello` prints."""
+        return b"ringtasks:%s:%d:" % (self.word.encode(), self.left + self.right)
+
+    def split(self, received: bytes) -> tuple[bytes, int, bytes] | None:
+        """(the bytes before the mark, the process id, the output after it); None: not here yet."""
+        before, pid, after = _find(received, self.printed)
+        return None if pid is None else (before, pid, after)
+
+    @property
+    def _words(self) -> str:
+        return f"ringtasks:{self.word}:$(({self.left}+{self.right}))"
+
+
+class Answer:
+    """What one exchange's program writes to its stdout, as it comes.
+
+    :param has_end: the script prints the mark at its end, too.
+    """
+
+    def __init__(self, mark: Mark, *, has_end: bool = False) -> None:
+        self._begin = mark.printed
+        self._end = mark.printed + b"end:" if has_end else None
+        self._held = b""
+        self._kept: list[bytes] = []
+        self._kept_bytes = self._preface_bytes = 0
+        self.pid: int | None = None
+        """The process id of the script's shell, None before the mark has come."""
+        self.status: int | None = None
+        """The exit status that the mark at the end told."""
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so much came before the mark that it is not waited for any more."""
+        return self.pid is None and self._preface_bytes > MAX_PREFACE_BYTES
+
+    @property
+    def preface(self) -> bytes:
+        """The beginning of what came before the mark, or instead of it."""
+        return (b"".join(self._kept) + (self._held if self.pid is None else b""))[:_EVIDENCE_BYTES]
+
+    def take(self, chunk: bytes) -> bytes:
+        """The part of ``chunk`` that is the script's output."""
+        if self.pid is None:
+            chunk = self._look_for_begin(chunk)
+        return chunk if self._end is None or self.pid is None else self._look_for_end(chunk)
+
+    def rest(self) -> bytes:
+        """The output that was held back since it looked like the beginning of a mark."""
+        held, self._held = self._held, b""
+        return held if self.pid is not None and self.status is None else b""
+
+    def _look_for_begin(self, chunk: bytes) -> bytes:
+        received, self._held = self._held + chunk, b""
+        before, number, after = _find(received, self._begin)
+        if number is None:
+            # All of it may be needed: the mark may have come without the end of its line.
+            self._hold(received, before)
+            return b""
+        self._keep(before)
+        self.pid = number
+        return after
+
+    def _look_for_end(self, chunk: bytes) -> bytes:
+        if self.status is not None:
+            return b""
+        assert self._end is not None  # noqa: S101  # for the type checker
+        received, self._held = self._held + chunk, b""
+        before, self.status, _ = _find(received, self._end)
+        if self.status is None:
+            self._held = received[len(before) :]
+        return before
+
+    def _hold(self, received: bytes, before: bytes) -> None:
+        self._keep(before)
+        self._held = received[len(before) :]
+
+    def _keep(self, preface: bytes) -> None:
+        self._preface_bytes += len(preface)
+        if self._kept_bytes < _EVIDENCE_BYTES:
+            self._kept.append(preface[:_EVIDENCE_BYTES])
+            self._kept_bytes += len(preface)
+
+
+def _find(received: bytes, mark: bytes) -> tuple[bytes, int | None, bytes]:
+    """(the bytes before the mark, its number, the bytes after it).
+
+    Without a number the first part is what is certainly not the mark's, the rest may become it.
+    """
+    at = received.find(mark)
+    while at >= 0:
+        number, newline, after = received[at + len(mark) :].partition(b"\n")
+        number = number.rstrip(b"\r")  # a terminal's
+        if newline and number.isdigit():
+            return received[:at], int(number), after
+        if not newline and len(number) < _MAX_NUMBER_BYTES and (not number or number.isdigit()):
+            return received[:at], None, b""
+        at = received.find(mark, at + 1)
+    return received[: len(received) - _overlap(received, mark)], None, b""
+
+
+def _overlap(received: bytes, mark: bytes) -> int:
+    """How many bytes at the end of ``received`` may be the beginning of ``mark``."""
+    at = received.find(mark[:1], max(0, len(received) - len(mark) + 1))
+    while at >= 0:
+        if mark.startswith(received[at:]):
+            return len(received) - at
+        at = received.find(mark[:1], at + 1)
+    return 0

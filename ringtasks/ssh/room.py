@@ -1,0 +1,40 @@
+"""Wait until a host has room for another session (sshd_config(5), ``MaxSessions``).
+
+A refusal is no lost link: the sessions that are open over it go on, and one that ends makes room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from .link import Link, SessionRefusedError
+
+__all__ = ["when_there_is_room"]
+
+_INTERVAL = 0.2  # seconds between looks at whether the wait is over
+
+Opened = TypeVar("Opened")
+
+
+def when_there_is_room(
+    link: Link,
+    open_: Callable[[], Opened],
+    *,
+    deadline: float | None = None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> Opened:
+    """The result of ``open_``, called again whenever one of the link's sessions may have ended.
+
+    :param deadline: by `time.monotonic`; None: no limit.
+    :raises SessionRefusedError: the deadline passed, the wait was cancelled, or no session of the
+        link is open, so that waiting is of no use.
+    """
+    while True:
+        try:
+            return open_()
+        except SessionRefusedError:
+            is_late = deadline is not None and time.monotonic() > deadline
+            if is_late or is_cancelled() or not link.await_session_end(_INTERVAL):
+                raise

@@ -1,0 +1,365 @@
+"""An answer counts only if it begins with the mark of its own exchange.
+
+The hosts here run something else than they are asked for, or print before it: real sshd, real
+shells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ringtasks import Connection, SSHClient, SSHConfig
+from ringtasks.client.dialogue import Ask
+from ringtasks.errors import OtherProgramError
+from ringtasks.remote.marks import Answer, Mark
+from ringtasks.transfer import get, put, sync
+from tests.conftest import Inv
+from tests.support.sshd import Sshd
+
+MakeSshd = Callable[..., Sshd]
+WriteHosts = Callable[..., Path]
+
+REFUSAL = "echo 'Please login as ubuntu'; sleep 0.2"
+#: Programs that run in the place of ours, and end with exit status 0.
+OTHER_PROGRAMS = {
+    "a refusal": REFUSAL,
+    "nothing at all": "true",
+    "what was asked for, repeated": 'echo "$SSH_ORIGINAL_COMMAND"',
+    "the same, through a shell": 'sh -c "echo $SSH_ORIGINAL_COMMAND"',
+    "the same, without quotes": 'echo "$SSH_ORIGINAL_COMMAND" | tr -d "\\\\042\\\\047"',
+    "its input, repeated": 'echo "$SSH_ORIGINAL_COMMAND"; cat',
+}
+
+
+def forced(command: str) -> dict[str, list[str]]:
+    return {"config": [f"ForceCommand {command}"]}
+
+
+def config_of(server: Sshd, key: Path, *, master: bool) -> SSHConfig:
+    return SSHConfig(
+        server.address,
+        port=server.port,
+        user=server.user,
+        key_path=str(key),
+        use_control_master=master,
+    )
+
+
+@pytest.fixture(params=OTHER_PROGRAMS)
+def other(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Sshd:
+    return make_sshd(**forced(OTHER_PROGRAMS[request.param]))
+
+
+@pytest.fixture
+def client(other: Sshd, client_key: Path, use_control_master: bool) -> Iterator[SSHClient]:
+    with SSHClient(config_of(other, client_key, master=use_control_master)) as made:
+        yield made
+
+
+def test_another_program_is_never_the_commands_success(client: SSHClient) -> None:
+    result = client.run("make", timeout=10)
+
+    assert (result.success, result.returncode, result.stdout) == (False, 255, "")
+    assert result.error is not None
+    assert "the host ran something else: " in result.error
+    assert result.error.endswith("; check ssh_user")
+    assert not result.is_unknown
+
+
+def test_another_program_gets_no_environment(client: SSHClient) -> None:
+    result = client.run("make", timeout=5, env={"TOKEN": "s3cr3t"})
+
+    assert not result.success
+    assert "s3cr3t" not in str(result.to_dict())
+    assert not result.stderr
+
+
+def test_another_program_starts_nothing_in_the_background(client: SSHClient) -> None:
+    result = asyncio.run(client.run_background("make"))
+
+    assert (result.success, result.returncode, result.stdout) == (False, 255, "")
+    assert "the host ran something else: " in str(result.error)
+
+
+def test_another_program_is_no_connectivity(client: SSHClient) -> None:
+    for fresh in (False, True):
+        is_well, said = asyncio.run(client.check_connectivity(fresh=fresh))
+
+        assert not is_well
+        assert "the host ran something else: " in said
+
+
+def test_another_program_takes_and_gives_no_file(client: SSHClient, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("content")
+
+    for done in (put(tmp_path / "f", "~/f", [client]), get("~/f", tmp_path / "g", [client])):
+        (only,) = done.failed
+        assert not only.success
+        assert "the host ran something else: " in str(only.error)
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize("is_control_master", [False, True])
+def test_tasks_do_not_take_another_program_for_theirs(
+    inv: Inv, write_hosts: WriteHosts, make_sshd: MakeSshd, is_control_master: bool, tmp_path: Path
+) -> None:
+    server = make_sshd(**forced(REFUSAL))
+    write_hosts(a={"ssh_port": server.port, "use_control_master": is_control_master})
+    (tmp_path / "f").write_text("content")
+
+    for words, status in {
+        ("run", "--cmd", "make"): 255,
+        ("run", "--cmd", "make", "--json"): 255,
+        ("start", "--cmd", "make"): 255,
+        ("status",): 255,
+        ("jobs",): 255,
+        ("check",): 255,
+        ("check", "--fresh"): 255,
+    }.items():
+        done = inv(words[0], "--host", "a", *words[1:])
+
+        assert done.returncode == status, done
+        assert b"Please login as ubuntu" in done.stdout + done.stderr, done
+        assert words[0] != "start" or not done.stdout
+    (told,) = map(json.loads, inv("run", "--host", "a", "--cmd", "x", "--json").stdout.splitlines())
+    assert (told["success"], told["stdout"]) == (False, "")
+
+
+def test_health_does_not_blame_the_way_to_a_host_that_runs_something_else(
+    client: SSHClient,
+) -> None:
+    client.run("make", timeout=10)
+
+    assert (client.health.total_successes, client.health.total_failures) == (1, 0)
+
+
+def test_an_interactive_shell_in_the_place_of_ours_is_told_to_end(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(**forced("bash --login -i"))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.run("make", timeout=20, env={"TOKEN": "s3cr3t"})
+
+    assert (result.returncode, result.stderr) == (255, "")
+    assert "the host ran something else: " in str(result.error)
+    assert "s3cr3t" not in str(result.error)
+
+
+def test_a_connection_gives_no_environment_to_another_program(
+    other: Sshd, client_key: Path, use_control_master: bool
+) -> None:
+    with (
+        Connection(
+            config_of(other, client_key, master=use_control_master), connect_timeout=3
+        ) as connection,
+        pytest.raises(OtherProgramError) as caught,
+    ):
+        connection.run("make", env={"TOKEN": "s3cr3t"}, hide=True)
+
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_time_limit_that_passes_before_the_mark_shows_what_came(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(**forced("echo 'Please login as ubuntu'; sleep 30"))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.run("make", timeout=1)
+
+    assert (result.returncode, result.timed_out) == (124, True)
+    assert "Please login as ubuntu" in str(result.error)
+
+
+NOISE = 'echo Welcome; echo Warning >&2; eval "$SSH_ORIGINAL_COMMAND"'
+
+
+@pytest.fixture
+def noisy(make_sshd: MakeSshd, client_key: Path, use_control_master: bool) -> Iterator[SSHClient]:
+    server = make_sshd(**forced(NOISE))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        yield client
+
+
+def test_the_text_of_login_files_is_not_the_commands_output(noisy: SSHClient) -> None:
+    for env in (None, {"A": "b"}):
+        result = noisy.run("printf %s out", env=env)
+
+        assert (result.success, result.stdout) == (True, "out")
+        assert "Welcome" not in result.stderr
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 5_000_000])
+def test_files_go_past_the_text_of_login_files(noisy: SSHClient, tmp_path: Path, size: int) -> None:
+    content = bytes(range(251)) * (size // 251 + 1)
+    (tmp_path / "f").write_bytes(content[:size])
+
+    assert put(tmp_path / "f", "~/f", [noisy])
+    assert get("~/f", tmp_path / "g", [noisy])
+    assert (tmp_path / "g").read_bytes() == content[:size]
+
+
+def test_folders_go_past_the_text_of_login_files(noisy: SSHClient, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).write_text(name * 100_000)
+
+    assert sync(tmp_path / "folder", "~/folder", [noisy])
+    assert sync("~/folder", tmp_path / "back", [noisy], pull=True)
+    assert (tmp_path / "back" / "b").read_text() == "b" * 100_000
+
+
+SFTP_SERVERS = {
+    "text before the server": ("echo Welcome; exec /usr/lib/openssh/sftp-server", "Welcome"),
+    "text without an end": ("echo Hi; sleep 60", "Hi"),
+    "no program": ("exec /no/such/program", "no SFTP server"),
+    "no answer": ("sleep 60", "no SFTP server"),
+}
+
+
+@pytest.mark.parametrize("case", SFTP_SERVERS)
+def test_an_sftp_server_that_is_none_is_a_result_with_the_reason(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path, case: str
+) -> None:
+    command, reason = SFTP_SERVERS[case]
+    program = tmp_path / "server"
+    program.write_text(f"#!/bin/sh\n{command}\n")
+    program.chmod(0o755)
+    server = make_sshd(sftp=str(program))
+    (tmp_path / "f").write_text("content")
+    config = config_of(server, client_key, master=use_control_master)
+    with SSHClient(replace(config, connect_timeout=3.0)) as client:
+        result = client.scp_to(tmp_path / "f", "f")
+
+        assert not result.success
+        assert reason in str(result.error)
+        assert "unreachable" not in str(result.error)
+        assert (client.health.total_successes, client.health.total_failures) == (1, 0)
+        assert client.run("true").success
+
+
+def test_a_forced_command_is_no_sftp_server(
+    other: Sshd, client_key: Path, use_control_master: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_text("content")
+    config = config_of(other, client_key, master=use_control_master)
+
+    with SSHClient(replace(config, connect_timeout=3.0)) as client:
+        result = client.scp_to(tmp_path / "f", "f")
+
+    assert not result.success
+    assert "the host starts no SFTP server" in str(result.error)
+    assert client.health.total_failures == 0
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_copy_waits_until_the_host_has_room_for_a_session(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path, most: int
+) -> None:
+    server = make_sshd(config=[f"MaxSessions {most}"])
+    (tmp_path / "f").write_text("content")
+    go = tmp_path / "go"
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        assert client.run("true").success
+        with ThreadPoolExecutor() as pool:
+            command = f"until [ -e {go} ]; do sleep 0.05; done; exit 7"
+            up = [threading.Event() for _ in range(most)]
+            running = [
+                pool.submit(
+                    client.run, f"echo up; {command}", 30, on_output=lambda *_, e=e: e.set()
+                )
+                for e in up
+            ]
+            assert all(event.wait(10) for event in up)
+            late = client.scp_to(tmp_path / "f", "f", timeout=1)
+            copying = pool.submit(client.scp_to, tmp_path / "f", "f")
+            putting = pool.submit(put, tmp_path / "f", "g", [client])
+            go.touch()
+
+            assert late.timed_out
+            assert [ended.result().returncode for ended in running] == [7] * most
+            assert copying.result().success, copying.result()
+            assert putting.result(), putting.result()
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("exec sleep 6 >/dev/null 2>&1", 0),
+        ("exec >&- 2>&-; sleep 6; exit 3", 3),
+        ("exec >/dev/null 2>&1; sleep 1; kill -9 $$", 137),
+    ],
+)
+def test_a_command_that_closes_its_output_ends_with_its_own_status(
+    sshd: Sshd, client_key: Path, use_control_master: bool, command: str, status: int
+) -> None:
+    with SSHClient(config_of(sshd, client_key, master=use_control_master)) as client:
+        result = client.run(command, timeout=20)
+
+        assert (result.returncode, result.error) == (status, None)
+        assert client.health.total_failures == 0
+
+
+def test_a_time_limit_holds_for_a_command_that_has_closed_its_output(
+    sshd: Sshd, client_key: Path, use_control_master: bool
+) -> None:
+    with SSHClient(config_of(sshd, client_key, master=use_control_master)) as client:
+        result = client.run("exec sleep 60 >/dev/null 2>&1", timeout=1)
+
+    assert (result.timed_out, result.returncode) == (True, 124)
+
+
+def test_a_script_of_ours_that_is_cut_short_is_no_answer(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(**forced('eval "$SSH_ORIGINAL_COMMAND" | head -n 1'))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.ask(Ask("echo one; echo two; exit 3"))
+
+    assert (result.success, result.is_unknown) == (False, True)
+    assert "cut short" in str(result.error)
+
+
+def test_a_script_of_ours_brings_its_own_exit_status(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(**forced('sh -c "$SSH_ORIGINAL_COMMAND" | cat'))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.ask(Ask("printf one; exit 3"))
+
+    assert (result.returncode, result.stdout, result.error) == (3, "one", None)
+
+
+@given(st.binary(max_size=80), st.binary(max_size=80), st.lists(st.integers(0, 200)), st.booleans())
+def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
+    before: bytes, output: bytes, cuts: list[int], has_end: bool
+) -> None:
+    mark = Mark.new()
+    end = mark.printed + b"end:7\n" if has_end else b""
+    whole = before + mark.printed + b"42\n" + output + mark.printed[:9] + end
+    answer, taken = Answer(mark, has_end=has_end), b""
+
+    for start, stop in itertools.pairwise([0, *sorted(cuts), len(whole)]):
+        taken += answer.take(whole[start:stop])
+
+    assert taken + answer.rest() == output + mark.printed[:9]
+    assert (answer.pid, answer.status, answer.preface) == (42, 7 if has_end else None, before)
+
+
+def test_a_mark_that_is_repeated_as_it_was_sent_is_none() -> None:
+    mark = Mark.new()
+    answer = Answer(mark)
+
+    assert answer.take(f"{mark.hello}\n{mark.hello.replace('$', '')}\n".encode()) == b""
+    assert answer.pid is None
+    assert mark.printed not in mark.hello.encode()
