@@ -95,6 +95,7 @@ class SSHClient:
         *,
         stdin: BinaryIO | None = None,
         on_output: OnOutput | None = None,
+        keeps_output: bool = False,
         terminal: Terminal | None = None,
         cancellation: Cancellation | None = None,
         before_start: Callable[[], None] | None = None,
@@ -106,8 +107,8 @@ class SSHClient:
         :param cwd: the folder; None: the host's ``work_dir``, else the remote home.
         :param env: set for the command alone, and seen in no process list.
         :param stdin: passed on as it comes; None: empty.
-        :param on_output: gets 1 or 2 (stdout, stderr) and the bytes, as they come; then they are
-            not kept in the result.
+        :param on_output: gets 1 or 2 (stdout, stderr) and the bytes, as they come; the result
+            holds them only with ``keeps_output``.
         :param cancellation: ends it from another thread, as Ctrl-C would, but raises nothing.
         :param before_start: called when the host is reached, before the command can start; again
             where another link is needed.
@@ -115,7 +116,9 @@ class SSHClient:
             the SSHResult.
         """
         call = self._call(command, timeout, cwd, env)
-        call.stdin, call.on_output, call.terminal = stdin, on_output or call.on_output, terminal
+        call.stdin, call.terminal = stdin, terminal
+        if on_output is not None:
+            call.on_output = _both(on_output, call.on_output) if keeps_output else on_output
         call.before_start = before_start or call.before_start
         if cancellation is not None:
             cancellation.when_cancelled(call.cancel)
@@ -542,6 +545,14 @@ async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
     from ringtasks.common import thread_pool
 
     return await thread_pool.call(work, cancel)
+
+
+def _both(first: OnOutput, second: OnOutput) -> OnOutput:
+    def on_output(stream: int, chunk: bytes) -> None:
+        first(stream, chunk)
+        second(stream, chunk)
+
+    return on_output
 
 
 def _load_the_rest() -> None:

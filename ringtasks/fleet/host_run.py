@@ -54,6 +54,7 @@ class HostRun:
         self._given, self._request = given, request
         self._known, self._file = known, file
         self.on_output: OnOutput | None = None
+        self.keeps_output = False
         self._last_open: Outcome | None = None
         self._cancellation = Cancellation()
         self._cancelled = threading.Event()
@@ -177,6 +178,7 @@ class HostRun:
             request.cwd,
             request.env,
             stdin=stdin,
+            keeps_output=self.keeps_output,
             on_output=on_output and (lambda stream, chunk: on_output(self.host, stream, chunk)),
             terminal=request.terminal,
             cancellation=self._cancellation,

@@ -47,7 +47,8 @@ class FleetRun:
         check((config for config in configs if config.id in eligible.chosen), request.transport)
         self.on_output: OnOutput | None = None
         """Called with a host's name, 1 or 2, and the bytes as they arrive, from many threads; the
-        results then do not keep them. Set it before the run starts."""
+        results then hold them only with `keeps_output`. Set both before the run starts."""
+        self.keeps_output = False
         self.on_stop: Callable[[], None] = lambda: None
         """Called when a stopped run starts to wait for its end."""
         self._runs = [
@@ -81,6 +82,7 @@ class FleetRun:
             self._workers.answers.put(found)
         for run in self._runs:
             run.on_output = self.on_output
+            run.keeps_output = self.keeps_output
             run.starts_masters = may_start(len(self._runs))
         self._workers.start()
         try:

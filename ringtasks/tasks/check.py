@@ -11,7 +11,7 @@ from ringtasks.output import display
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, config_of, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.connectivity import Probe
@@ -36,13 +36,12 @@ def check(
 ) -> dict[str, list[Probe]]:
     """Try every route of the hosts: latency, or why not."""
     from ringtasks.client.connectivity import is_alive_by_old_only, is_reached, probe
-    from ringtasks.inventory.config import SSHConfig
 
     hosts = selected(c, host, inventory)
     if is_dry(c):
-        plan.show([plan.HostPlan(SSHConfig.from_host_config(found)) for found in hosts], json=json)
+        plan.show([plan.HostPlan(config_of(c, found)) for found in hosts], json=json)
         return {}
-    probes = probe([SSHConfig.from_host_config(found) for found in hosts], fresh=fresh)
+    probes = probe([config_of(c, found) for found in hosts], fresh=fresh)
     by_host = {found.name: [p for p in probes if p.host == found.name] for found in hosts}
     if json:
         for name, own in by_host.items():

@@ -10,8 +10,16 @@ from invoke import Context, Exit
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
-from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, number, selected, several, task
+from .core_flags import command_timeout, ended, is_dry
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    clients_of,
+    number,
+    several,
+    task,
+)
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -71,9 +79,9 @@ def put(
     from ringtasks import transfer
 
     options = _options(
-        fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
+        c, fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
     )
-    clients = _clients(c, host, inventory, transport)
+    clients = clients_of(c, host, inventory, transport)
     if is_dry(c):
         sources = [str(path) for path in transfer.matched(src)]
         return _planned("push", clients, sources, dst, options, transport, json=json)
@@ -99,8 +107,8 @@ def get(
     """Copy files and folders from hosts, checked by SHA-256."""
     from ringtasks import transfer
 
-    options = _options(fanout, timeout, exclude=exclude, dry_run=dry_run)
-    clients = _clients(c, host, inventory, transport)
+    options = _options(c, fanout, timeout, exclude=exclude, dry_run=dry_run)
+    clients = clients_of(c, host, inventory, transport)
     if is_dry(c):
         return _planned("pull", clients, src, dst, options, transport, json=json)
     return _do(
@@ -131,6 +139,7 @@ def sync(
     from ringtasks import transfer
 
     options = _options(
+        c,
         fanout,
         timeout,
         exclude=exclude,
@@ -140,7 +149,7 @@ def sync(
         verify=verify,
         dry_run=dry_run,
     )
-    clients = _clients(c, host, inventory, transport)
+    clients = clients_of(c, host, inventory, transport)
     if is_dry(c):
         source, way = f"{src.rstrip('/')}/", "pull" if pull else "push"
         given = source if pull else [source]
@@ -163,26 +172,16 @@ def _planned(way: str, clients: list[SSHClient], *arguments: Any, json: bool) ->
     return TransferResult(())
 
 
-def _options(fanout: str | int | None, timeout: str | float | None, **chosen: Any) -> Options:
+def _options(
+    c: Context, fanout: str | int | None, timeout: str | float | None, **chosen: Any
+) -> Options:
     from ringtasks.transfer import Options
 
     hosts_at_once = number("--fanout", fanout, at_least=1, whole=True)
     if hosts_at_once is not None:
         chosen["fanout"] = int(hosts_at_once)
-    limit = number("--timeout", timeout, at_least=0)
+    limit = command_timeout(c) if timeout is None else number("--timeout", timeout, at_least=0)
     return Options(**{**chosen, "exclude": several(chosen["exclude"]), "timeout": limit or None})
-
-
-def _clients(
-    c: Context, host: str | None, inventory: str | None, transport: str | None
-) -> list[SSHClient]:
-    from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
-
-    return [
-        SSHClient(SSHConfig.from_host_config(found), transport=transport)
-        for found in selected(c, host, inventory)
-    ]
 
 
 def _do(

@@ -10,7 +10,7 @@ from ringtasks.output import display
 
 from . import plan
 from .core_flags import is_dry
-from .options import INVENTORY_HELP, number, one_host, task
+from .options import INVENTORY_HELP, config_of, number, one_host, task
 
 __all__ = ["forward"]
 
@@ -41,13 +41,12 @@ def forward(
     """Open a port of a host here, until Ctrl-C; a lost link is opened again."""
     from ringtasks.client.forwarding import LOOPBACK, Forwarding
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
 
     there = _port("--port", port)
     if there is None:
         raise UsageError("--port is missing: which port of the host?")
     here = _port("--local-port", local_port)
-    config = SSHConfig.from_host_config(one_host(c, host, inventory))
+    config = config_of(c, one_host(c, host, inventory))
     if is_dry(c):
         options = ["-N", "-L", f"{LOOPBACK}:{here or there}:{to}:{there}"]
         plan.show([plan.HostPlan(config, transport=transport, ssh_options=options)], json=json)

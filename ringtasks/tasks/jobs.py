@@ -14,20 +14,19 @@ from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
 
-from .core_flags import echo, ended, is_dry
+from .core_flags import command_timeout, echo, ended, is_dry
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
+    clients_of,
     environment,
     number,
     one_or_all,
-    selected,
     task,
 )
 
 if TYPE_CHECKING:
-    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.jobs import HostJobs, Job, JobStatus, Pruned, Stopped
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
@@ -79,7 +78,7 @@ def start(
 
     if not cmd:
         raise UsageError("--cmd is missing: what shall run?")
-    clients = _clients(c, host, inventory)
+    clients = clients_of(c, host, inventory)
     for client in clients:
         if client.config.embedded:
             raise UsageError(
@@ -137,7 +136,7 @@ def show(
     """Show the jobs of the hosts: what runs, and how the others ended."""
     from ringtasks import jobs
 
-    clients = _clients(c, host, inventory)
+    clients = clients_of(c, host, inventory)
 
     if is_dry(c):
         from . import jobs_plan
@@ -192,7 +191,7 @@ def logs(
         from . import jobs_plan
 
         at = moment("--since", since, time.time()) if since else None
-        clients = _clients(c, host or "@all", inventory)
+        clients = clients_of(c, host or "@all", inventory)
         jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
         return []
     found = _found(c, job, host, inventory)
@@ -237,13 +236,13 @@ def wait(
     inventory: str | None = None,
 ) -> JobStatus | list[JobStatus]:
     """Wait until jobs have ended; the exit status is the job's own."""
-    limit = number("--timeout", timeout, at_least=0)
+    limit = command_timeout(c) if timeout is None else number("--timeout", timeout, at_least=0)
     if is_dry(c):
         from ringtasks.jobs.logs import FOLLOW_SECONDS
 
         from . import jobs_plan
 
-        clients = _clients(c, host or "@all", inventory)
+        clients = clients_of(c, host or "@all", inventory)
         jobs_plan.wait(clients, job, FOLLOW_SECONDS if limit is None else limit)
         return []
     found = _found(c, job, host, inventory)
@@ -286,7 +285,7 @@ def stop(
     if is_dry(c):
         from . import jobs_plan
 
-        jobs_plan.stop(_clients(c, host or "@all", inventory), job, seconds)
+        jobs_plan.stop(clients_of(c, host or "@all", inventory), job, seconds)
         return []
     found: list[Stopped] = []
     statuses = []
@@ -316,9 +315,9 @@ def prune(
     if is_dry(c):
         from . import jobs_plan
 
-        jobs_plan.prune(_clients(c, host, inventory), age)
+        jobs_plan.prune(clients_of(c, host, inventory), age)
         return []
-    found = jobs.prune(_clients(c, host, inventory), age)
+    found = jobs.prune(clients_of(c, host, inventory), age)
     statuses = []
     for pruned in found:
         count = len(pruned.jobs)
@@ -326,13 +325,6 @@ def prune(
         display.say(told if pruned.error else f"{pruned.host_id}: {told}")
         statuses.append(UNREACHABLE if pruned.error else 0)
     return ended(c, found, combined_status(statuses))
-
-
-def _clients(c: Context, host: str | None, inventory: str | None) -> list[SSHClient]:
-    from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
-
-    return [SSHClient(SSHConfig.from_host_config(found)) for found in selected(c, host, inventory)]
 
 
 def _found(
@@ -344,7 +336,7 @@ def _found(
     """
     from ringtasks import jobs
 
-    clients = _clients(c, host or "@all", inventory)
+    clients = clients_of(c, host or "@all", inventory)
     known = jobs.list(clients)
     if wanted == ALL:
         chosen = [job for own in known for job in own.jobs if not job.is_ended]

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import invoke
@@ -16,12 +17,16 @@ from ringtasks.errors import RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
 if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.hosts_files import HostConfig, Inventory
 
 __all__ = [
     "HOST_HELP",
     "INVENTORY_HELP",
     "JSON_HELP",
+    "clients_of",
+    "config_of",
     "environment",
     "inventory_of",
     "number",
@@ -109,6 +114,27 @@ def _plain(value: Any) -> Any:
     from invoke.config import DataProxy
 
     return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
+
+
+def config_of(c: Context, host: HostConfig) -> SSHConfig:
+    """How to reach a host; Invoke's limit for commands (``-T``) comes before the host's own."""
+    from ringtasks.inventory.config import SSHConfig
+
+    from .core_flags import command_timeout
+
+    config, limit = SSHConfig.from_host_config(host), command_timeout(c)
+    return config if limit is None else replace(config, command_timeout=limit)
+
+
+def clients_of(
+    c: Context, selector: str | None, given: str | None, transport: str | None = None
+) -> list[SSHClient]:
+    """A client for each host that ``--host`` means."""
+    from ringtasks.client.ssh_client import SSHClient
+
+    return [
+        SSHClient(config_of(c, host), transport=transport) for host in selected(c, selector, given)
+    ]
 
 
 def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:

@@ -12,10 +12,9 @@ from ringtasks.errors import UsageError
 from ringtasks.output import display
 
 from .core_flags import is_dry
-from .options import HOST_HELP, INVENTORY_HELP, selected, task
+from .options import HOST_HELP, INVENTORY_HELP, clients_of, task
 
 if TYPE_CHECKING:
-    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.training.curves import Curve, Curves
 
 __all__ = ["plot"]
@@ -104,7 +103,7 @@ def _curves(
 
     curves = Curves(max_points=None) if whole else Curves()
     if source.job is not None:
-        found = jobs.find(source.job, _clients(c, host, inventory))
+        found = jobs.find(source.job, clients_of(c, host, inventory))
         why = found.follow(curves.feed, follow=False)
         if why is not None:
             raise UsageError(f"{source.job}: {why}")
@@ -125,14 +124,7 @@ def _plan(c: Context, source: _Source, host: str, inventory: str | None) -> None
     if source.job is None:
         display.say(f"would draw {source.label} from logs on this machine")
     else:
-        jobs_plan.follow(_clients(c, host, inventory), source.job, follow=False)
-
-
-def _clients(c: Context, host: str, inventory: str | None) -> list[SSHClient]:
-    from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
-
-    return [SSHClient(SSHConfig.from_host_config(found)) for found in selected(c, host, inventory)]
+        jobs_plan.follow(clients_of(c, host, inventory), source.job, follow=False)
 
 
 def _print_points(sources: dict[str, Curves], metric: str | None) -> None:

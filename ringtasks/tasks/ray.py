@@ -14,8 +14,8 @@ from ringtasks.errors import UsageError
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
 
-from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, number, selected, task
+from .core_flags import command_timeout, ended, is_dry
+from .options import HOST_HELP, INVENTORY_HELP, config_of, number, selected, task
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
@@ -156,7 +156,14 @@ def submit(
     there = _sent(head.client, working_dir) if working_dir is not None else None
     reporter = display.RawReporter()
     with terminable():
-        result = ray.submit(head, cmd, there, wait=wait, on_output=reporter.on_output)
+        result = ray.submit(
+            head,
+            cmd,
+            there,
+            wait=wait,
+            timeout=command_timeout(c) or 0,
+            on_output=reporter.on_output,
+        )
     reporter.finish(result)
     return ended(c, result, result.returncode, is_commands=result.error is None)
 
@@ -212,9 +219,8 @@ def _clients(
     c: Context, host: str | None, inventory: str | None, venv: str | None
 ) -> list[SSHClient]:
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
 
-    configs = [SSHConfig.from_host_config(found) for found in selected(c, host, inventory)]
+    configs = [config_of(c, found) for found in selected(c, host, inventory)]
     return [
         SSHClient(replace(config, venv_activate=venv) if venv else config) for config in configs
     ]

@@ -21,6 +21,7 @@ from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
+    config_of,
     environment,
     inventory_of,
     number,
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import Outcome
+    from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.hosts_files import HostConfig
 
 __all__ = ["Request", "run"]
 
+#: Kept of each stream, for Python callers; all of it is shown as it comes.
+_KEPT_BYTES = 16 * 1024 * 1024
 RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
 
 
@@ -93,7 +97,7 @@ def run(
     fold: bool = False,
     diff: bool = False,
     outdir: str | None = None,
-) -> SSHResult | FleetResult | list[dict[str, Any]]:
+) -> SSHResult | FleetResult:
     """Run a command or a local script on hosts, by whichever route works."""
     request = Request(
         *_command(cmd, script, several(arg)),
@@ -116,14 +120,20 @@ def run(
     if dry_run or is_dry(c):
         from .run_fleet import show_plan
 
-        return show_plan(hosts, request, json=json)
+        results = show_plan(hosts, request, json=json)
+        return results.results[0].result if len(hosts) == len(results) == 1 else results
     echo(c, request.label, on_stderr=json)
     if len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
-        result = _run_on_one(hosts[0], request, json=json)
+        result = _run_on_one(config_of(c, hosts[0]), request, json=json)
         return ended(c, result, result.returncode, is_commands=result.error is None)
     from .run_fleet import are_commands, run_on_many
 
-    results, status = run_on_many(hosts, request, output, one=_run_on_one)
+    results, status = run_on_many(
+        hosts,
+        request,
+        output,
+        one=lambda only: _run_on_one(config_of(c, only), request, json=False),
+    )
     return ended(c, results, status, is_commands=are_commands(results))
 
 
@@ -158,6 +168,11 @@ class Output(NamedTuple):
     fold: bool
     diff: bool
     outdir: str | None
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is shown as it comes."""
+        return not (self.json or self.fold or self.diff)
 
     @property
     def is_plain(self) -> bool:
@@ -196,16 +211,19 @@ def _hosts(
     return hosts
 
 
-def _run_on_one(host: HostConfig, request: Request, *, json: bool) -> SSHResult:
+def _run_on_one(config: SSHConfig, request: Request, *, json: bool) -> SSHResult:
     """Run on one host, and again as often as was asked for; the last attempt's result."""
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
 
-    config = SSHConfig.from_host_config(host)
     reporter = display.JsonReporter() if json else display.RawReporter()
     with (
         terminable(),
-        SSHClient(config, transport=request.transport, on_open=_tell_fallback) as client,
+        SSHClient(
+            config,
+            transport=request.transport,
+            max_output_bytes=_KEPT_BYTES,
+            on_open=_tell_fallback,
+        ) as client,
     ):
         for attempt in range(request.repeats + 1):
             try:
@@ -234,6 +252,7 @@ def _attempt(client: SSHClient, request: Request, reporter: display.Reporter) ->
             env=request.env,
             stdin=piped_stdin(even_terminal=request.pty),
             on_output=reporter.on_output,
+            keeps_output=True,
             terminal=terminal,
         )
 

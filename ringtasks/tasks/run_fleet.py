@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringtasks import fleet
+from ringtasks.client.result import SSHResult
 from ringtasks.client.terminal import piped_stdin, terminable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED
@@ -32,13 +33,14 @@ from ringtasks.ssh.link import Terminal
 from . import plan
 
 if TYPE_CHECKING:
-    from ringtasks.client.result import SSHResult
     from ringtasks.inventory.hosts_files import HostConfig
 
     from .run import Output, Request
 
 __all__ = ["are_commands", "run_on_many", "show_plan"]
 
+#: Kept of each stream of each host for Python callers, if it is shown as it comes.
+_KEPT_BYTES = 1024 * 1024
 #: No terminal of ours stands behind it, so it is of the usual size.
 _TERMINAL = Terminal(os.environ.get("TERM", "xterm"), 80, 24)
 
@@ -48,7 +50,7 @@ def run_on_many(
     request: Request,
     output: Output,
     *,
-    one: Callable[..., SSHResult],
+    one: Callable[[HostConfig], SSHResult],
 ) -> tuple[fleet.FleetResult, int]:
     """Run, show, remember; the results and the exit status.
 
@@ -56,12 +58,12 @@ def run_on_many(
     """
     alone = _only_one_left(hosts, request) if output.is_plain and not output.json else None
     if alone is not None:
-        result = fleet.FleetResult((_host_result(one(alone, request, json=False)),))
+        result = fleet.FleetResult((_host_result(one(alone)),))
         return result, result.returncode
-    running = _prepare(hosts, request)
+    running = _prepare(hosts, request, output)
     screen = Screen()
     report = _report(screen, output, running.hosts)
-    running.on_output = report.on_output
+    running.on_output, running.keeps_output = report.on_output, True
     result, is_interrupted = _watch(running, report, screen)
     report.finish(result)
     if not output.json:
@@ -81,20 +83,28 @@ def _host_result(result: SSHResult) -> fleet.HostResult:
     return fleet.HostResult(result.host, state_of(result), result, reason)
 
 
-def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> list[dict[str, Any]]:
+def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> fleet.FleetResult:
     """What would be done: hosts and routes, and the script; nothing is sent.
 
     The values of the environment are left out: they may be secret.
     """
     configs = [SSHConfig.from_host_config(host) for host in hosts]
     eligible = _eligible([config.id for config in configs], request)
-    return plan.show(
-        (_plan(config, request) for config in configs if config.id in eligible.chosen), json=json
-    )
+    chosen = [config for config in configs if config.id in eligible.chosen]
+    plan.show((_plan(config, request) for config in chosen), json=json)
+    return fleet.FleetResult(tuple(_not_run(config.id, request.label) for config in chosen))
 
 
-def _prepare(hosts: Sequence[HostConfig], request: Request) -> fleet.FleetRun:
+def _not_run(host: str, command: str) -> fleet.HostResult:
+    """Return what callers of a dry run go on with: a success without output, as Invoke does."""
+    result = SSHResult(True, 0, "", "", 0.0, command, host)
+    return fleet.HostResult(host, State.SUCCEEDED, result)
+
+
+def _prepare(hosts: Sequence[HostConfig], request: Request, output: Output) -> fleet.FleetRun:
     options: dict[str, Any] = {"fanout": int(request.fanout)} if request.fanout else {}
+    if output.streams:
+        options["max_output_bytes"] = _KEPT_BYTES
     for name, flag in (("serial", "--serial"), ("max_failures", "--max-failures")):
         try:
             if getattr(request, name) is not None:

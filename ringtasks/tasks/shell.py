@@ -8,7 +8,7 @@ from invoke import Context
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import INVENTORY_HELP, one_host, task
+from .options import INVENTORY_HELP, config_of, one_host, task
 
 __all__ = ["shell"]
 
@@ -29,10 +29,9 @@ def shell(
     """Open an interactive shell on a host."""
     from ringtasks.client.shell import interact
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.inventory.config import SSHConfig
     from ringtasks.output.display import write_bytes
 
-    config = SSHConfig.from_host_config(one_host(c, host, inventory))
+    config = config_of(c, one_host(c, host, inventory))
     if is_dry(c):
         plan.show([plan.HostPlan(config, transport=transport, ssh_options=["-t"])])
         return 0

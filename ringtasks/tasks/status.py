@@ -12,7 +12,7 @@ from ringtasks.output import display
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, clients_of, task
 
 if TYPE_CHECKING:
     from ringtasks.jobs import Overview
@@ -41,7 +41,7 @@ def status(
     """Show how the hosts are doing: GPUs, memory, disk, load and jobs."""
     from ringtasks import jobs
 
-    clients = [jobs.client_for(found) for found in selected(c, host, inventory)]
+    clients = clients_of(c, host, inventory)
 
     if is_dry(c):
         from ringtasks.jobs.host_status import overview_script

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -228,3 +229,109 @@ def test_text_printed_before_a_task_comes_first_in_a_pipe(
 
     told = [line.split(": ")[-1][0] for line in done.stdout.decode().splitlines()]
     assert told == ["1", "2", "3", "4", "4", "5"], done.stdout
+
+
+def test_results_hold_the_output_that_was_shown(
+    inv: Inv, write_hosts: WriteHosts, write_tasks: Callable[[str], None]
+) -> None:
+    write_hosts(a={}, b={})
+    write_tasks(
+        """
+        @task
+        def body(c):
+            one = rt["run"](c, host="a", cmd="echo out; echo err >&2")
+            many = rt["run"](c, host="a,b", cmd="echo out")
+            assert (one.stdout, one.stderr) == ("out\\n", "err\\n"), one
+            assert [found.result.stdout for found in many] == ["out\\n"] * 2, many
+
+        ns = Collection(body)
+        """
+    )
+
+    done = inv("body")
+
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split(b"\n")) == [b"", b"a: out", b"b: out", b"out"]
+
+
+@pytest.mark.parametrize("selector", ["a", "a,b"])
+def test_with_warn_a_failing_command_does_not_end_the_chain(
+    inv: Inv, write_hosts: WriteHosts, selector: str
+) -> None:
+    write_hosts(a={}, b={})
+    second = ("run", "--host", "a", "--cmd", "echo second")
+
+    warned = inv("-w", "run", "--host", selector, "--cmd", "exit 3", *second)
+    ended = inv("run", "--host", selector, "--cmd", "exit 3", *second)
+
+    assert (warned.returncode, warned.stdout) == (0, b"second\n")
+    assert (ended.returncode, ended.stdout) == (3, b"")
+
+
+def test_warn_is_no_excuse_for_a_host_out_of_reach_or_a_time_limit(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={}, gone={"ssh_host": "127.0.0.1", "ssh_port": 1})
+    second = ("run", "--host", "a", "--cmd", "echo second")
+
+    unreachable = inv("-w", "run", "--host", "gone", "--cmd", "true", *second)
+    too_long = inv("-w", "run", "--host", "a", "--timeout", "1", "--cmd", "sleep 60", *second)
+
+    assert (unreachable.returncode, unreachable.stdout) == (255, b"")
+    assert (too_long.returncode, too_long.stdout) == (124, b"")
+
+
+def test_warn_lets_the_tasks_after_a_failed_job_run(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    inv("start", "--host", "a", "--name", "job", "--cmd", "exit 3")
+
+    done = inv("-w", "wait", "job", "run", "--host", "a", "--cmd", "echo second")
+
+    assert (done.returncode, done.stdout) == (0, b"second\n"), done.stderr
+
+
+@pytest.mark.parametrize("selector", ["a", "a,b"])
+def test_invokes_command_timeout_is_the_limit_unless_the_task_has_its_own(
+    inv: Inv, write_hosts: WriteHosts, selector: str
+) -> None:
+    write_hosts(a={}, b={})
+
+    limited = inv("-T", "1", "run", "--host", selector, "--cmd", "sleep 60")
+    own = inv("-T", "1", "run", "--host", selector, "--timeout", "20", "--cmd", "sleep 2")
+    bad = inv("run", "--host", selector, "--cmd", "true", INVOKE_TIMEOUTS_COMMAND="soon")
+
+    assert limited.returncode == 124
+    assert b"time limit of 1 s" in limited.stderr
+    assert own.returncode == 0, own.stderr
+    assert (bad.returncode, b"timeouts.command" in bad.stderr) == (2, True)
+
+
+def test_echo_shows_commands_in_invokes_format_before_their_output(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={})
+
+    plain = inv("-e", "run", "--host", "a", "--cmd", "echo out")
+    as_json = inv("-e", "run", "--host", "a", "--json", "--cmd", "echo out")
+    shaped = inv("-e", "run", "--host", "a", "--cmd", "true", INVOKE_RUN_ECHO_FORMAT="+ {command}")
+
+    assert plain.stdout == b"\033[1;37mecho out\033[0m\nout\n"
+    assert json.loads(as_json.stdout)["stdout"] == "out\n"
+    assert b"echo out" in as_json.stderr
+    assert shaped.stdout == b"+ true\n"
+
+
+def test_invokes_pty_gives_the_command_a_terminal(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+
+    asked = "test -t 1 && echo terminal || echo none"
+
+    assert inv("-p", "run", "--host", "a", "--cmd", asked).stdout.strip() == b"terminal"
+    assert inv("run", "--host", "a", "--cmd", asked).stdout.strip() == b"none"
+
+
+def test_list_depth_shows_the_first_level_only(inv: Inv, write_hosts: WriteHosts) -> None:
+    done = inv("--list", "--list-format", "nested", "-D", "1")
+
+    assert b"health" in done.stdout
+    assert b".reset" not in done.stdout

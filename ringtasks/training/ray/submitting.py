@@ -32,16 +32,18 @@ def submit(
     working_dir: str | None,
     *,
     wait: bool,
+    timeout: float = 0,
     on_output: Callable[[int, bytes], None],
 ) -> SSHResult:
     """Hand a command to the job API; its log, and 0 where it has succeeded.
 
     :param working_dir: a folder of the head's host that Ray brings to where the command runs.
     :param wait: False: only until Ray has taken it.
+    :param timeout: seconds; 0: no limit.
     """
     assert head.start is not None  # noqa: S101  # a head is known by it
     assert head.job is not None  # noqa: S101
     port = head.start.dashboard_port
     told = submit_command(head.cluster_id, command, port, working_dir, wait=wait)
     script = guarded(told, port, head.job.id)
-    return head.client.run(script, timeout=0, cwd="~", on_output=on_output)
+    return head.client.run(script, timeout=timeout, cwd="~", on_output=on_output)
