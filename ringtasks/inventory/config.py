@@ -55,7 +55,8 @@ class SSHConfig:
     """The host's name in the inventory: health and host keys are kept under it."""
     tailscale_port: int = field(default=DEFAULT_SSH_PORT, kw_only=True)
     ssh_host_key: str | None = field(default=None, kw_only=True)
-    """A pinned public key, ``ssh-ed25519 AAAA…``: nothing else is accepted."""
+    """A pinned public key, ``ssh-ed25519 AAAA…``, or ``@cert-authority`` and that of the authority
+    which certifies the host: nothing else is accepted."""
     is_ephemeral: bool = field(default=False, kw_only=True)
     """The key changes at every restart: it is not pinned."""
     proxy_jump: str | None = field(default=None, kw_only=True)

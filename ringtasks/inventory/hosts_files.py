@@ -32,7 +32,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten
 # Compiled when they are first used.
 _HOST_NAME = r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z"
 _ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
-_PUBLIC_KEY = r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
+_PUBLIC_KEY = r"(@cert-authority +)?[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
 _SECRETS = {"cloudflare_service_token_id", "cloudflare_service_token_secret"}
 
 
@@ -389,7 +389,11 @@ def _count(value: object) -> str | None:
 
 def _public_key(value: object) -> str | None:
     ok = isinstance(value, str) and (_has_variable(value) or re.match(_PUBLIC_KEY, value))
-    return None if ok else "a public key such as 'ssh-ed25519 AAAA…'"
+    return (
+        None
+        if ok
+        else "a public key such as 'ssh-ed25519 AAAA…', or '@cert-authority ssh-ed25519 AAAA…'"
+    )
 
 
 _CHECKS = {

@@ -7,6 +7,7 @@ stands beside our own words, control characters are made visible.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ __all__ = [
     "RawReporter",
     "Reporter",
     "age",
+    "alarm",
     "json_line",
     "repeated",
     "say",
@@ -47,8 +49,22 @@ def say(text: str) -> None:
     print(f"ringtasks: {text}", file=sys.stderr, flush=True)
 
 
+def alarm(host: str, text: str) -> None:
+    """What must not pass unseen: on stderr, and as an annotation where GitHub reads that."""
+    say(f"WARNING: {host}: {visible(text)}")
+    from . import github
+
+    if github.is_active(os.environ):
+        title = f"{host}: possible man in the middle"
+        print(github.command("error", visible(text), title=title), file=sys.stderr, flush=True)
+
+
 def json_line(fields: dict[str, Any]) -> None:
-    """One JSON object on a line of stdout."""
+    """One JSON object on a line of stdout; with ``warnings`` if there are alarms about its host."""
+    alarms = sys.modules.get("ringtasks.common.alarms")
+    warnings = alarms and alarms.of(str(fields.get("host_id") or fields.get("host")))
+    if warnings:
+        fields = {**fields, "warnings": list(warnings)}
     print(json.dumps(fields, ensure_ascii=False), flush=True)
 
 

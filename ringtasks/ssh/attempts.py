@@ -19,6 +19,7 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 
 from .dialing import Dialled, Gateway, dial
+from .host_keys import IMPOSTOR
 from .routes import Route, only, routes_of
 
 __all__ = ["Approach", "outcome"]
@@ -54,13 +55,12 @@ class Approach:
         :raises UsageError: every route has failed, one of them for the caller's own mistake.
         """
         if not self._routes:
-            raise UnreachableError(self.config.id, tuple(self.failures))
+            raise self._unreachable()
         ahead, self._ahead = self._ahead, None
         try:
             dialled = ahead.result() if ahead else self._dial(gateway)
         except UnreachableError as error:
-            everything = (*self.failures, *error.failures)
-            raise UnreachableError(self.config.id, everything) from error
+            raise self._unreachable(*error.failures) from error
         # What was overtaken has not failed for good: it is wanted if this one is refused.
         self._overtaken = tuple(f for f in dialled.failures if f.reason is Reason.OVERTAKEN)
         self._give_up(*(f for f in dialled.failures if f.reason is not Reason.OVERTAKEN))
@@ -72,7 +72,8 @@ class Approach:
         self._give_up(error)
 
     def arrived(self) -> tuple[RouteError, ...]:
-        """Every route that did worse than the one that works."""
+        """Every route that did worse than the one that works; an impostor is told of."""
+        self._sound_alarms()
         return (*self.failures, *self._overtaken)
 
     def remaining(self) -> float:
@@ -88,6 +89,17 @@ class Approach:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead.discard()
+
+    def _unreachable(self, *others: RouteError) -> UnreachableError:
+        self._sound_alarms()
+        return UnreachableError(self.config.id, (*self.failures, *others))
+
+    def _sound_alarms(self) -> None:
+        for failure in self.failures:
+            if IMPOSTOR in failure.evidence:
+                from ringtasks.common import alarms
+
+                alarms.sound(self.config.id, failure.explain())
 
     def _dial(self, gateway: Gateway | None = None) -> Dialled:
         return dial(self.config.id, self._routes, self.remaining(), gateway=gateway)

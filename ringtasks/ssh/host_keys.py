@@ -13,7 +13,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["HostKey", "Pins", "Verdict", "judge"]
+__all__ = ["IMPOSTOR", "Certified", "HostKey", "Pins", "Verdict", "judge"]
+
+#: Said of each key that is refused.
+IMPOSTOR = "possible man in the middle, this may be an impostor"
 
 # The number of fields of a key's blob, its type among them: RFC 4253 section 6.6, RFC 5656
 # section 3.1, RFC 8709 section 4, PROTOCOL.u2f of OpenSSH.
@@ -60,31 +63,74 @@ class HostKey(NamedTuple):
 
 
 class Pins(NamedTuple):
-    """The keys that are known of a host."""
+    """All that is known of a host's keys."""
 
     keys: tuple[HostKey, ...] = ()
-    """Nothing else is accepted; empty: the host was not met before."""
     revoked: tuple[HostKey, ...] = ()
     """Refused whatever else is known (sshd(8), ``@revoked``)."""
+    authorities: tuple[HostKey, ...] = ()
+    """Whose certificates are accepted (sshd(8), ``@cert-authority``)."""
+    needs_certificate: bool = False
+    """An authority is named for this host: a key that it has not certified is no first contact."""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether nothing is accepted but what is known."""
+        return bool(self.keys) or self.needs_certificate
+
+    @property
+    def demand(self) -> str:
+        """Which keys would be accepted."""
+        if self.keys:
+            return f"PINNED IS {', '.join(map(str, self.keys))}"
+        return f"IT NEEDS A CERTIFICATE BY {' or '.join(map(str, self.authorities))}"
+
+
+class Certified(NamedTuple):
+    """A certificate for the key that a server showed."""
+
+    authority: HostKey
+    """It has signed the certificate."""
+    objection: str = ""
+    """Why the certificate is not good for this host."""
 
 
 class Verdict(NamedTuple):
-    """What to do with the key that a server showed: trust it or not, and pin it or not."""
+    """What to do with the key that a server showed: trust it or not, and what to pin."""
 
     is_trusted: bool
-    is_new: bool = False
+    new_key: HostKey | None = None
+    """The key of a first contact."""
+    new_authority: HostKey | None = None
+    """The authority behind a first contact."""
+    objection: str = ""
 
 
-def judge(offered: HostKey, pins: Pins, *, is_ephemeral: bool = False) -> Verdict:
+def judge(
+    offered: HostKey,
+    pins: Pins,
+    certified: Certified | None = None,
+    *,
+    is_ephemeral: bool = False,
+) -> Verdict:
     """Whether to trust ``offered``, given all that is known of the host.
 
     A key of another type than the pinned one is a changed key: an impostor chooses what it shows.
     """
-    if offered in pins.revoked:
-        return Verdict(is_trusted=False)
-    if pins.keys:
-        return Verdict(is_trusted=offered in pins.keys)
-    return Verdict(is_trusted=True, is_new=not is_ephemeral)
+    if {offered, certified and certified.authority} & {*pins.revoked}:
+        return Verdict(is_trusted=False, objection="WHICH IS REVOKED")
+    if offered in pins.keys:
+        return Verdict(is_trusted=True)
+    if certified is not None and certified.authority in pins.authorities:
+        if certified.objection:
+            return Verdict(
+                is_trusted=False, objection=f"WITH A BAD CERTIFICATE: {certified.objection}"
+            )
+        is_new = not pins.is_pinned and not is_ephemeral
+        return Verdict(is_trusted=True, new_authority=certified.authority if is_new else None)
+    if pins.is_pinned:
+        return Verdict(is_trusted=False, objection=pins.demand)
+    return Verdict(is_trusted=True, new_key=None if is_ephemeral else offered)
 
 
 def _is_whole(key_type: str, blob: str) -> bool:

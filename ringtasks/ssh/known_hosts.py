@@ -38,6 +38,15 @@ class Entry(NamedTuple):
     names: str
     key: HostKey
 
+    @property
+    def is_for_all(self) -> bool:
+        """Whether no host in particular is named."""
+        wanted = [name for name in self.names.split(",") if not name.startswith("!")]
+        return all(not name.strip("*") for name in wanted)
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.marker, self.names, *self.key)))
+
 
 class Damage(NamedTuple):
     """A line that cannot be read; ``number`` counts from 1."""

@@ -1,7 +1,8 @@
 """The pins of hosts: of the inventory (``ssh_host_key``), else of our known-hosts file.
 
-The file has OpenSSH's format, so that ``ssh`` can use it too (``HostKeyAlias``).  It is only ever
-added to, one whole line at a time, under a lock.
+Authorities and revoked keys are also those of the user's own known-hosts files.  Our file has
+OpenSSH's format, so that ``ssh`` can use it too (``HostKeyAlias``).  It is only ever added to, one
+whole line at a time, under a lock.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.common.text import printable
 from ringtasks.errors import HostKeyError, Reason, StateFileError, UsageError
-from ringtasks.inventory.config import SSHConfig, known_hosts_file
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, known_hosts_file
 
 from .host_keys import HostKey, Pins
-from .known_hosts import REVOKED, Damage, Entries, Entry, known_name, names_of
+from .known_hosts import CERT_AUTHORITY, REVOKED, Damage, Entries, Entry, known_name, names_of
 
-__all__ = ["KnownHosts"]
+__all__ = ["KnownHosts", "names_of_host"]
 
+_USER_FILES = ("known_hosts", "known_hosts2")
+_GLOBAL_FILES = (Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
 _SHOWN_CHARACTERS = 60  # of a line that cannot be read
 
 
@@ -35,89 +38,89 @@ class KnownHosts:
         self.path = path or known_hosts_file()
 
     def pins(self, config: SSHConfig) -> Pins:
-        """The keys that are known of this host.
+        """All that is known of this host's keys.
 
         :raises UsageError: ``ssh_host_key`` is not a public key.
         :raises HostKeyError: the file is there but cannot be read, or a line of it that may be
             about this host. Not knowing the pins is no licence to accept any key.
         """
         if config.ssh_host_key:
-            given: tuple[HostKey, ...] = (_key_of(config.ssh_host_key, config.id),)
-        elif config.is_ephemeral:
-            given = ()
-        else:
-            return self._found(config)
-        return self._found(config, is_pinned=True)._replace(keys=given)
+            given = _given(config.ssh_host_key, config.id)
+            return given._replace(revoked=self._found(config, is_pinned=True).revoked)
+        if config.is_ephemeral:
+            return self._found(config, is_pinned=True, wants_keys=False)
+        return self._found(config)
 
-    def pin(self, config: SSHConfig, key: HostKey) -> bool:
-        """Keep ``key`` for the host; False if another one was pinned meanwhile, or revoked.
+    def pin(self, config: SSHConfig, key: HostKey, *, is_authority: bool = False) -> bool:
+        """Keep ``key`` for the host; False if another one was pinned meanwhile, or it was revoked.
 
+        :param is_authority: it is no key of the host, but of the authority that certifies it.
         :raises StateFileError: the file cannot be written.
         :raises HostKeyError: as in `pins`.
         """
         with self._locked() as descriptor, _reading:
             pins = self._found(config)
-            if not pins.keys and key not in pins.revoked:
-                self._add(descriptor, Entry("", known_name(config.id), key))
-                return True
-        return key in pins.keys and key not in pins.revoked
+            if key in pins.revoked:
+                return False
+            if pins.is_pinned:
+                return key in (pins.authorities if is_authority else pins.keys)
+            marker = CERT_AUTHORITY if is_authority else ""
+            self._add(descriptor, Entry(marker, known_name(config.id), key))
+            return True
 
-    def _found(self, config: SSHConfig, *, is_pinned: bool = False) -> Pins:
-        entries = self._known(config).entries
-        names = names_of(config.id)
-        about = list(dict.fromkeys(entries.about(names)))
+    def _found(
+        self, config: SSHConfig, *, is_pinned: bool = False, wants_keys: bool = True
+    ) -> Pins:
+        """What the files know.
+
+        :param is_pinned: the inventory has a pin, or wants none.
+        """
+        own, names = self._own(config), names_of(config.id)
+        keys = [entry.key for entry in own.about(names) if not entry.marker] if wants_keys else []
+        every_name = (*names, *_addresses(config))
+        marked = [entry for entry in own.about(every_name) if entry.marker]
+        for file, entries in _files_of_user():
+            marked += entries.about(every_name)
+            self._check(config, file, entries.damage_about(every_name, is_pinned=True))
+        authorities = [entry for entry in marked if entry.marker == CERT_AUTHORITY]
         pins = Pins(
-            tuple(entry.key for entry in about if not entry.marker),
-            tuple(entry.key for entry in about if entry.marker == REVOKED),
+            _each_once(keys),
+            _each_once(entry.key for entry in marked if entry.marker == REVOKED),
+            _each_once(entry.key for entry in authorities),
+            needs_certificate=not all(entry.is_for_all for entry in authorities),
         )
-        damage = entries.damage_about(names, is_pinned=is_pinned or bool(pins.keys))
-        if damage is not None:
-            raise self._unknown(config, damage)
+        damage = own.damage_about(names, is_pinned=is_pinned or pins.is_pinned)
+        self._check(config, self.path, damage)
         return pins
 
-    def _unknown(self, config: SSHConfig, damage: Damage) -> HostKeyError:
-        shown = printable(damage.text[:_SHOWN_CHARACTERS])
-        return HostKeyError(
-            config.id,
-            route="",
-            reason=Reason.HOST_KEY,
-            evidence=f"{self.path}:{damage.number}: this line cannot be read: '{shown}…'",
-            advice="mend or remove that line: it may hold the host's key",
-        )
+    def _check(self, config: SSHConfig, file: Path, damage: Damage | None) -> None:
+        if damage is not None:
+            shown = printable(damage.text[:_SHOWN_CHARACTERS])
+            raise _refusal(
+                config,
+                f"{file}:{damage.number}: this line cannot be read: '{shown}…'",
+                "mend or remove that line: it may hold the host's key",
+            )
 
-    def _known(self, config: SSHConfig) -> _Known:
-        """What stands in the file, read anew only when it has changed."""
+    def _own(self, config: SSHConfig) -> Entries:
         try:
-            with _reading:
-                known, version = _read.get(self.path), _Version.of(self.path)
-                if known is None or known.version != version:
-                    known = _read[self.path] = self._read_anew()
-        except (FileNotFoundError, NotADirectoryError):
-            return _Known(None, Entries())
+            known = _known(self.path)
         except OSError as error:
-            raise HostKeyError(
-                config.id,
-                route="",
-                reason=Reason.HOST_KEY,
-                evidence=f"{self.path}: cannot be read: {error.strerror}",
-                advice="make it readable: it holds the pinned host keys",
+            evidence = f"{self.path}: cannot be read: {error.strerror}"
+            raise _refusal(
+                config, evidence, "make it readable: it holds the pinned host keys"
             ) from error
-        return known
-
-    def _read_anew(self) -> _Known:
-        with self.path.open("rb") as file:
-            known = _Known(_Version.of(file.fileno()), Entries(file.read()))
         for damage in known.entries.damaged:
             _warn(f"{self.path}:{damage.number}: this line cannot be read: mend or remove it")
-        return known
+        return known.entries
 
     def _add(self, descriptor: int, entry: Entry) -> None:
         """Write one line, and know of it without reading all anew."""
         size_bytes = os.fstat(descriptor).st_size
         is_torn = size_bytes > 0 and os.pread(descriptor, 1, size_bytes - 1) != b"\n"
-        line = f"{entry.names} {entry.key.type} {entry.key.blob}\n".encode()
+        line = f"{entry}\n".encode()
         written = b"\n" + line if is_torn else line
-        known = _read.get(self.path)
+        known = _read.get((self.path, False))
         is_current = known is not None and known.version == _Version.of(descriptor)
         try:
             if os.write(descriptor, written) != len(written):
@@ -128,7 +131,7 @@ class KnownHosts:
             raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
         if known is not None and is_current:
             known.entries.add(entry)
-            _read[self.path] = known._replace(version=_Version.of(descriptor))
+            _read[self.path, False] = known._replace(version=_Version.of(descriptor))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -148,11 +151,73 @@ class KnownHosts:
                     return
 
 
-def _key_of(text: str, host: str) -> HostKey:
+def names_of_host(config: SSHConfig) -> tuple[str, ...]:
+    """The names that a certificate of the host may be for.
+
+    Its addresses as they are given to ``ssh``, and the name that stands in their place
+    (``HostKeyAlias``).
+    """
+    places = (config.host.lower(), config.name, config.tailscale_ip, config.cloudflare_tunnel)
+    return tuple(dict.fromkeys(name for name in places if name))
+
+
+def _given(text: str, host: str) -> Pins:
+    """What the inventory says: a key, or an authority."""
+    marker, _, rest = text.strip().partition(" ")
     try:
-        return HostKey.parse(text)
+        if marker == CERT_AUTHORITY:
+            return Pins(authorities=(HostKey.parse(rest),), needs_certificate=True)
+        return Pins((HostKey.parse(text),))
     except ValueError as error:
         raise UsageError(f"{host}: ssh_host_key: {error}") from error
+
+
+def _addresses(config: SSHConfig) -> Iterator[str]:
+    """The names under which ``ssh`` would look the host up, were it called by an address."""
+    for name in names_of_host(config):
+        yield name
+        port = config.tailscale_port if name == config.tailscale_ip else config.port
+        if port != DEFAULT_SSH_PORT:
+            yield f"[{name}]:{port}"
+
+
+def _each_once(keys: Iterable[HostKey]) -> tuple[HostKey, ...]:
+    return tuple(dict.fromkeys(keys))
+
+
+def _files_of_user() -> Iterator[tuple[Path, Entries]]:
+    """The marked lines of the usual UserKnownHostsFile and GlobalKnownHostsFile (ssh_config(5)).
+
+    The other lines are about addresses, and so are not read: today's address of a rented box is
+    another box's tomorrow.
+    """
+    for path in (*(Path.home() / ".ssh" / name for name in _USER_FILES), *_GLOBAL_FILES):
+        with contextlib.suppress(OSError):  # as to ssh, a file that cannot be read is none
+            yield path, _known(path, only_marked=True).entries
+
+
+def _refusal(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
+    return HostKeyError(
+        config.id, route="", reason=Reason.HOST_KEY, evidence=evidence, advice=advice
+    )
+
+
+def _known(path: Path, *, only_marked: bool = False) -> _Known:
+    """What stands in a file, read anew only when it has changed.
+
+    :raises OSError: it cannot be read.
+    """
+    try:
+        with _reading:
+            known, version = _read.get((path, only_marked)), _Version.of(path)
+            if known is None or known.version != version:
+                with path.open("rb") as file:
+                    version = _Version.of(file.fileno())
+                    known = _Known(version, Entries(file.read(), only_marked=only_marked))
+                _read[path, only_marked] = known
+            return known
+    except (FileNotFoundError, NotADirectoryError):
+        return _Known(None, Entries())
 
 
 class _Version(NamedTuple):
@@ -180,7 +245,7 @@ class _Known(NamedTuple):
 
 
 #: What was read last. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
-_read: dict[Path, _Known] = {}
+_read: dict[tuple[Path, bool], _Known] = {}
 #: Held while the file and what is known of it may differ: else a thread that looks just after
 #: another one's line was added would read all of it, which made a third of a large run's cost.
 _reading = threading.RLock()

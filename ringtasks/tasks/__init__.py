@@ -17,9 +17,20 @@ gc.freeze()  # Invoke's tens of thousands of objects: each collection would visi
 # would be compiled anew by each run (30 ms and more).
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
-from .lazy import LazyTask, group  # noqa: E402  # compiled only from here on
+from ringtasks.common import alarms  # noqa: E402  # compiled only from here on
+
+from .lazy import LazyTask, group  # noqa: E402
 
 __all__ = ["namespace"]
+
+
+def _alarm(host: str, text: str) -> None:
+    from ringtasks.output.display import alarm
+
+    alarm(host, text)
+
+
+alarms.on_alarm(_alarm)
 
 namespace = Collection(
     LazyTask("run"),

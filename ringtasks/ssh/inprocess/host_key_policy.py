@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
 from ringtasks.errors import HostKeyError, Reason
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.ssh.host_keys import HostKey, Pins, judge
-from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.host_keys import IMPOSTOR, Certified, HostKey, Verdict, judge
+from ringtasks.ssh.pins import KnownHosts, names_of_host
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -25,29 +26,52 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
 
     def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
         ssh, known_hosts = self._connection.ssh, KnownHosts()
-        offered = HostKey(key.get_name(), key.get_base64())
-        pins = known_hosts.pins(ssh)
-        verdict = judge(offered, pins, is_ephemeral=ssh.is_ephemeral)
-        if verdict.is_new and not known_hosts.pin(ssh, offered):
-            pins = known_hosts.pins(ssh)  # pinned by somebody else, a moment ago
-            verdict = judge(offered, pins)
-        if not verdict.is_trusted:
-            raise _changed_key(ssh, known_hosts, offered, pins)
+        offered, certified = _offer(ssh, key)
+
+        def verdict() -> Verdict:
+            return judge(offered, known_hosts.pins(ssh), certified, is_ephemeral=ssh.is_ephemeral)
+
+        found = verdict()
+        if not _is_pinned(ssh, known_hosts, found):
+            found = verdict()  # another one was pinned a moment ago
+        if not found.is_trusted:
+            raise _changed_key(ssh, known_hosts, offered, found.objection)
+
+
+def _offer(ssh: SSHConfig, key: paramiko.PKey) -> tuple[HostKey, Certified | None]:
+    """The key that a server has proven to have, and its certificate."""
+    offered = HostKey(key.get_name(), key.get_base64())
+    if key.public_blob is None:
+        return offered, None
+    from ringtasks.ssh.certificates import certified
+
+    try:
+        blob = key.public_blob.key_blob
+        return offered, certified(blob, offered, names_of_host(ssh), time.time())
+    except ValueError:  # as to OpenSSH, one that it cannot read is none
+        return offered, None
+
+
+def _is_pinned(ssh: SSHConfig, known_hosts: KnownHosts, verdict: Verdict) -> bool:
+    """Pin what is new; False: another one was pinned meanwhile."""
+    if verdict.new_key is not None:
+        return known_hosts.pin(ssh, verdict.new_key)
+    if verdict.new_authority is not None:
+        return known_hosts.pin(ssh, verdict.new_authority, is_authority=True)
+    return True
 
 
 def _changed_key(
-    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, pins: Pins
+    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, objection: str
 ) -> HostKeyError:
     if ssh.ssh_host_key:
         place = "ssh_host_key in the hosts file"
     else:
         place = f"{known_hosts.path} (remove the line of {ssh.id!r})"
-    pinned = ", ".join(str(pin) for pin in pins.keys)
-    why = "WHICH IS REVOKED" if offered in pins.revoked else f"PINNED IS {pinned}"
     return HostKeyError(
         ssh.id,
         route="",
         reason=Reason.HOST_KEY,
-        evidence=f"IT SHOWED {offered}, {why}: this may be an impostor",
+        evidence=f"IT SHOWED {offered}, {objection}: {IMPOSTOR}",
         advice=f"if the box was rebuilt, update {place}",
     )

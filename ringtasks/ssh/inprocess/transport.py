@@ -67,9 +67,18 @@ class Transport(paramiko.Transport):
         handlers: dict[int, Any] = self._handler_table  # type: ignore[attr-defined]
         for kind in (MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE):
             handlers[kind] = self._swallowing_keepalives(handlers[kind])
+        self._wants_certificate = bool(pins.authorities)
         self._prefer(pins)
         # Paramiko would start a thread for a time limit that `Connection` keeps already.
         self.packetizer.start_handshake = _no_timer  # type: ignore[method-assign]
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """With a certificate first where one is looked at; Paramiko wants it last."""
+        names = tuple(super().preferred_keys)
+        if not self._wants_certificate:
+            return names
+        return tuple(sorted(names, key=lambda name: "-cert-" not in name))
 
     def watch(self, interval: float, count_max: int) -> None:
         """End the transport when the peer has been silent for ``interval * count_max`` seconds.

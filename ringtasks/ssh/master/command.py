@@ -37,6 +37,7 @@ __all__ = [
 
 # readconf.c, HostKeyAlgorithms; RFC 8332 section 3 for what an ssh-rsa key signs with.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+_CERTIFICATES = "*-cert-v01@openssh.com"
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z")
 _PLAIN_ALIAS = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
@@ -51,7 +52,11 @@ class Trust(NamedTuple):
 
     policy: str
     known_hosts: Path
+    name: str
+    """Under which the host is looked up there, and must be certified (HostKeyAlias)."""
     algorithms: tuple[str, ...] = ()
+    tells_keys: bool = False
+    """Whether ssh is to say which key it was shown, where its error would not."""
 
 
 class Hop(NamedTuple):
@@ -73,19 +78,26 @@ class Command(NamedTuple):
         return f"Command({self.argv!r})"  # the environment may be secret
 
 
-def trust_of(pins: Pins, known_hosts: Path) -> Trust:
+def trust_of(pins: Pins, known_hosts: Path, name: str) -> Trust:
     """What `hostkeys.judge` says, for ssh."""
-    if pins.keys:
-        return Trust("yes", known_hosts, tuple(_algorithms(pins.keys)))
-    return Trust("accept-new", known_hosts)  # "no" would accept a revoked key, too
+    tells_keys = bool(pins.authorities or pins.revoked)
+    if not pins.is_pinned:  # "no" would accept a revoked key, too
+        return Trust("accept-new", known_hosts, name, tells_keys=tells_keys)
+    algorithms = [*([_CERTIFICATES] if pins.authorities else ()), *_algorithms(pins.keys)]
+    return Trust("yes", known_hosts, name, tuple(algorithms), tells_keys)
 
 
 def alias(config: SSHConfig) -> str:
-    """The name that ssh looks the host's key up under.
+    """A name that ssh can look the host's key up under.
 
     The host's id, unless it has characters that mean something in a known-hosts file.
     """
-    return config.id if _PLAIN_ALIAS.match(config.id) else "ringtasks-host"
+    return config.id if is_plain(config.id) else "ringtasks-host"
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name means only itself in a known-hosts file."""
+    return bool(_PLAIN_ALIAS.match(name))
 
 
 def master_command(
@@ -144,13 +156,13 @@ def _common_options(
     count = config.server_alive_count_max
     options = {
         "BatchMode": "yes",
-        "LogLevel": "ERROR",
+        "LogLevel": "DEBUG1" if trust.tells_keys else "ERROR",
         "ConnectTimeout": str(max(1, math.ceil(config.connect_timeout))),
         # A count of 0 turns it off with us; to ssh it means to give up at once.
         "ServerAliveInterval": str(math.ceil(config.server_alive_interval) if count else 0),
         "ServerAliveCountMax": str(max(1, count)),
         "ForwardAgent": "no",
-        **_trust_options(config, trust),
+        **_trust_options(trust),
     }
     if carrier is not None:
         options["ProxyCommand"] = carrier
@@ -159,9 +171,9 @@ def _common_options(
     return options
 
 
-def _trust_options(config: SSHConfig, trust: Trust) -> dict[str, str]:
+def _trust_options(trust: Trust) -> dict[str, str]:
     options = {
-        "HostKeyAlias": alias(config),
+        "HostKeyAlias": trust.name,
         "UserKnownHostsFile": _path(trust.known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": trust.policy,

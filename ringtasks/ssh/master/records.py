@@ -94,10 +94,20 @@ def read(record: str | os.PathLike[str]) -> Master | None:
     try:
         fields = json.loads(_contents(record))
         fields["socket"] = Path(os.fspath(record).rpartition(".")[0])
-        fields["pins"] = Pins(*(tuple(HostKey(*key) for key in keys) for keys in fields["pins"]))
+        fields["pins"] = _pins(*fields["pins"])
         return Master(**fields)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _pins(
+    keys: list[list[str]],
+    revoked: list[list[str]],
+    authorities: list[list[str]],
+    needs_certificate: bool,
+) -> Pins:
+    lists = [tuple(HostKey(*key) for key in each) for each in (keys, revoked, authorities)]
+    return Pins(lists[0], lists[1], lists[2], needs_certificate)
 
 
 def _contents(record: str | os.PathLike[str]) -> bytes:

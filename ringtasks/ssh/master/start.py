@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,25 +25,24 @@ from ringtasks.errors import (
     UsageError,
 )
 from ringtasks.inventory.config import SSHConfig, expand
-from ringtasks.ssh.host_keys import HostKey, Pins
-from ringtasks.ssh.known_hosts import REVOKED
+from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy
 from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import master, processes, records
 from .algorithms import preferred_algorithms
-from .command import Command, Hop, Trust, alias, master_command, trust_of
+from .command import Command, master_command
 from .control import Control, DeniedError, MasterGoneError
 from .eligibility import objection
 from .folder import control_folder
 from .identity import jump_config
 from .records import Master
 from .stderr_errors import error_of
+from .trust import MAX_HOPS, Terms, Trusts, new_file
 
 __all__ = ["can_master", "check_key", "start"]
 
-_MAX_HOPS = 8  # a jump host that is its own jump host would go on for ever
 #: Seconds for a master to be kept, where a shorter time was over before it could be used.
 _PATIENT_PERSIST = 30.0
 #: macOS lets a process open 256 files, and a master needs four for each session.
@@ -92,6 +91,8 @@ class _Attempt:
         self._dialled = None if stream is None or has_hop else stream.share()
         self._started = time.monotonic()
         self._deadline = self._started + timeout
+        self._algorithms: Mapping[str, str] = preferred_algorithms()
+        self._said = ""  # by the ssh that was refused last
 
     def remaining(self) -> float:
         return max(0.05, self._deadline - time.monotonic())
@@ -107,38 +108,46 @@ class _Attempt:
         """Start ``ssh``, pin what it was shown, and leave a record."""
         try:
             self._check_carrier()
-            algorithms = preferred_algorithms()
-            try:
-                return self._run(socket, algorithms)
-            except _ExpiredError:  # this machine is busy: ssh had gone again before we came
-                self._config = replace(self._config, control_persist=_PATIENT_PERSIST)
-            except RouteError as error:
-                if not error.route:  # it was raised where the route is not known
-                    error.route, error.address = self._route.name, self._route.address
-                if error.reason is not Reason.KEY_EXCHANGE:
-                    raise
-                algorithms = {}  # its only ones may be those that were not preferred
-            records.discard(socket)
-            self._drop_dialled()
-            self._check_carrier()
-            return self._run(socket, algorithms)
+            self._terms = Terms(self._config, self._route)
+            while True:
+                try:
+                    return self._run(socket)
+                except (_ExpiredError, RouteError) as error:
+                    if not self._vary(error):
+                        raise
+                records.discard(socket)
+                self._drop_dialled()
+                self._check_carrier()
         except _ExpiredError as error:
             records.discard(socket)
             raise self.failed(Reason.RESET, "the control master has gone") from error
-        except BaseException:
+        except BaseException as error:
             records.discard(socket)
+            if isinstance(error, RouteError) and not error.route:  # raised where it is not known
+                error.route, error.address = self._route.name, self._route.address
             raise
         finally:
             self._drop_dialled()
+
+    def _vary(self, error: _ExpiredError | RouteError) -> bool:
+        """Whether it may work in another way; once for each."""
+        if isinstance(error, _ExpiredError):  # a busy machine: ssh had gone again before we came
+            is_new = self._config.control_persist < _PATIENT_PERSIST
+            self._config = replace(self._config, control_persist=_PATIENT_PERSIST)
+            return is_new
+        if error.reason is Reason.KEY_EXCHANGE and self._algorithms:
+            self._algorithms = {}  # the host's only ones may be those that were not preferred
+            return True
+        return error.reason is Reason.HOST_KEY and self._terms.vary(self._said)
 
     def _drop_dialled(self) -> None:
         dialled, self._dialled = self._dialled, None
         if dialled is not None:
             dialled.close()
 
-    def _run(self, socket: Path, algorithms: Mapping[str, str]) -> Master:
-        trusts = _Trusts(socket)
-        trust = trusts.of(self._config)
+    def _run(self, socket: Path) -> Master:
+        trusts = Trusts(socket)
+        trust = trusts.of(self._terms)
         hop = trusts.hop(self._config) if self._route.name == "direct" else None
         has_carrier = hop is not None or isinstance(self._route.proxy, ProcessProxy)
         carrier_log = Path(f"{socket}.carrier") if has_carrier else None
@@ -151,7 +160,7 @@ class _Attempt:
             hop=hop,
             carrier_log=carrier_log,
             is_dialled=self._dialled is not None,
-            algorithms=algorithms,
+            algorithms=self._algorithms,
         )
         self._log_in(command, socket, carrier_log)
         try:
@@ -181,7 +190,7 @@ class _Attempt:
         """
         errors = Path(f"{socket}.err")
         door = subprocess.DEVNULL if self._dialled is None else self._dialled.fileno()
-        with _new_file(errors) as stderr:
+        with new_file(errors) as stderr:
             process = subprocess.Popen(
                 ("/bin/sh", "-c", _RAISE_LIMIT, "sh", *command.argv),
                 stdin=door,
@@ -212,14 +221,16 @@ class _Attempt:
         return self.failed(Reason.TIMED_OUT, f"no answer in {elapsed:.1f} s")
 
     def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
-        said = errors.read_text(errors="replace")
+        self._said = said = errors.read_text(errors="replace")
         carrier_said = None
         if carrier_log is not None:
             with contextlib.suppress(FileNotFoundError):
                 carrier_said = carrier_log.read_text(errors="replace")
             carrier_said = carrier_said or ""
         elapsed = time.monotonic() - self._started
-        error = error_of(self._config.id, self._route, said, carrier_said, elapsed)
+        error = error_of(
+            self._config.id, self._route, said, carrier_said, elapsed, self._terms.pins
+        )
         if isinstance(error, HostKeyError):
             error.advice = f"if the box was rebuilt, update {_place(self._config)}"
         elif isinstance(error, AuthenticationError) and _is_encrypted(self._config):
@@ -238,16 +249,16 @@ class _Attempt:
             evidence = f"the control master does not answer: {error}"
             raise self.failed(Reason.RESET, evidence) from error
 
-    def _pin(self, trusts: _Trusts) -> None:
+    def _pin(self, trusts: Trusts) -> None:
         """Keep the keys of a first contact; nothing is accepted over a pin."""
-        for config, key in trusts.first_contacts():
-            if not KnownHosts().pin(config, key):
+        contacts = [*trusts.first_contacts(), *self._terms.first_contacts()]
+        for config, key, is_authority in contacts:
+            if not KnownHosts().pin(config, key, is_authority=is_authority):
                 raise HostKeyError(
                     config.id,
                     self._route.name,
                     Reason.HOST_KEY,
-                    f"IT SHOWED {key}, another key was pinned a moment ago: "
-                    "this may be an impostor",
+                    f"IT SHOWED {key}, ANOTHER KEY WAS PINNED a moment ago: {IMPOSTOR}",
                     self._route.address,
                     time.monotonic() - self._started,
                     f"if the box was rebuilt, update {_place(config)}",
@@ -263,62 +274,6 @@ class _Attempt:
 
 class _ExpiredError(Exception):
     """The master has logged in, and its ControlPersist was over before anybody used it."""
-
-
-class _Trusts:
-    """The known-hosts files of one start: one for the host, and one for each jump host."""
-
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
-        self._known: list[tuple[SSHConfig, Trust]] = []
-
-    @property
-    def files(self) -> list[Path]:
-        return [self._path(number) for number in range(len(self._known))]
-
-    def of(self, config: SSHConfig) -> Trust:
-        """A file with the host's pins."""
-        pins = KnownHosts().pins(config)
-        path = self._path(len(self._known))
-        trust = trust_of(pins, path)
-        with _new_file(path) as file:
-            os.write(file, _lines(alias(config), pins).encode())
-        self._known.append((config, trust))
-        return trust
-
-    def hop(self, config: SSHConfig) -> Hop | None:
-        """The jump host on the way to a host, if there is one."""
-        if not config.proxy_jump or len(self._known) > _MAX_HOPS:
-            return None
-        jump = jump_config(config.proxy_jump)
-        return Hop(jump, _hop_route(jump), self.of(jump), self.hop(jump))
-
-    def first_contacts(self) -> Iterator[tuple[SSHConfig, HostKey]]:
-        """What ``ssh`` has accepted for want of a pin."""
-        for (config, trust), path in zip(self._known, self.files, strict=True):
-            if trust.policy == "accept-new" and not config.is_ephemeral:
-                for line in path.read_text().splitlines():
-                    if not line.startswith(REVOKED):
-                        yield config, HostKey.parse(line.partition(" ")[2])
-
-    def _path(self, number: int) -> Path:
-        return Path(f"{self._socket}.hosts{number}")
-
-
-def _lines(name: str, pins: Pins) -> str:
-    kept = [*(("", key) for key in pins.keys), *((f"{REVOKED} ", key) for key in pins.revoked)]
-    return "".join(f"{marker}{name} {key.type} {key.blob}\n" for marker, key in kept)
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[int]:
-    # Appended to: two programs may write to it.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def check_key(config: SSHConfig) -> None:
@@ -343,16 +298,9 @@ def _is_encrypted(config: SSHConfig) -> bool:
 def _can_jump(name: str, hops: int = 0) -> bool:
     jump = jump_config(name)
     has_address = bool(jump.host or jump.tailscale_ip)
-    if hops > _MAX_HOPS or jump.private_key or jump.embedded or not has_address:
+    if hops > MAX_HOPS or jump.private_key or jump.embedded or not has_address:
         return False
     return not jump.proxy_jump or _can_jump(jump.proxy_jump, hops + 1)
-
-
-def _hop_route(jump: SSHConfig) -> Route:
-    """The one route that a jump host is reached by: no race is held inside an ``ssh``."""
-    if jump.host:
-        return Route("direct", jump.host, jump.port)
-    return Route("tailscale", jump.tailscale_ip or "", jump.tailscale_port)
 
 
 def _place(config: SSHConfig) -> str:

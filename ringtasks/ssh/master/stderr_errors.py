@@ -11,15 +11,17 @@ import re
 
 from ringtasks.common.text import printable
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
+from ringtasks.ssh.host_keys import IMPOSTOR, Pins
 from ringtasks.ssh.routes import Route
 
-__all__ = ["error_of"]
+__all__ = ["BAD_CERTIFICATE", "error_of"]
 
+_HOST_KEY = (
+    r"REVOKED HOST KEY DETECTED|REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed"
+)
 # The first that matches counts.
 _TEXTS: tuple[tuple[str, Reason], ...] = (
-    (r"REVOKED HOST KEY DETECTED", Reason.HOST_KEY),
-    (r"REMOTE HOST IDENTIFICATION HAS CHANGED", Reason.HOST_KEY),
-    (r"Host key verification failed", Reason.HOST_KEY),
+    (_HOST_KEY, Reason.HOST_KEY),
     (r"Permission denied \(|Too many authentication failures", Reason.AUTHENTICATION),
     (r"Could not resolve hostname", Reason.NAME_NOT_FOUND),
     (r"timed out during banner exchange", Reason.SILENT),
@@ -32,20 +34,32 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     (r"Connection reset|closed by remote host|Connection closed by|Broken pipe", Reason.RESET),
 )
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
-_FINGERPRINT = re.compile(r"(SHA256:\S+?)\.?$", re.M)
+#: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not good.
+BAD_CERTIFICATE = re.compile(r"^Certificate (?:invalid: )?(.+)", re.M)
+_NO_PINS = Pins()
+_SHOWN = re.compile(r"(SHA256:\S+?)\.?$", re.M)
+_SHOWN_IN_DEBUG = re.compile(r"Server host (?:key|certificate): (\S+ SHA256:[\w+/]+)")
 #: Lines that explain nothing.
 _NOISE = re.compile(r"@@@|\*\*|Warning: |debug\d|^\s*$")
 
 
 def error_of(
-    host: str, route: Route, said: str, carrier_said: str | None, elapsed: float
+    host: str,
+    route: Route,
+    said: str,
+    carrier_said: str | None,
+    elapsed: float,
+    pins: Pins = _NO_PINS,
 ) -> RouteError:
     """Why ``ssh`` found no way in.
 
     :param said: its stderr.
     :param carrier_said: that of its ProxyCommand; None: it had none.
+    :param pins: what was known of the host.
     """
     reason, evidence = _reason_of(said, carrier_said, route)
+    if reason is Reason.HOST_KEY:
+        evidence = _of_host_key(evidence, pins)
     return _CLASSES.get(reason, RouteError)(
         host,
         route.name,
@@ -61,6 +75,8 @@ def _reason_of(said: str, carrier_said: str | None, route: Route) -> tuple[Reaso
     found = _first_match(lines, said)
     is_own_fault = found is not None and found[0] in (*_CLASSES, Reason.KEY_EXCHANGE)
     if carrier_said is not None and not is_own_fault:
+        if re.search(_HOST_KEY, carrier_said):
+            return Reason.JUMP_FAILED, f"the jump host: {_of_host_key(carrier_said, _NO_PINS)}"
         reason = Reason.PROXY_FAILED if route.proxy is not None else Reason.JUMP_FAILED
         return reason, _last_words(_telling(carrier_said) or lines)
     if found is not None:
@@ -76,19 +92,21 @@ def _first_match(lines: list[str], said: str) -> tuple[Reason, str] | None:
     for pattern, reason in _TEXTS:
         found = [line for line in lines if re.search(pattern, line)]
         if found or re.search(pattern, said):
-            return reason, _evidence(reason, found, said)
+            return reason, said if reason is Reason.HOST_KEY else found[0] if found else ""
     return None
 
 
-def _evidence(reason: Reason, found: list[str], said: str) -> str:
-    if reason is Reason.HOST_KEY and "REVOKED" in said:
-        return "it showed a key that is REVOKED: this may be an impostor"
-    if reason is Reason.HOST_KEY:
-        shown = _FINGERPRINT.search(said)
-        if shown:
-            return f"IT SHOWED {shown[1]}, which is not the pinned key: this may be an impostor"
-        return "it showed a key that is not the pinned one: this may be an impostor"
-    return found[0] if found else ""
+def _of_host_key(said: str, pins: Pins) -> str:
+    found = _SHOWN_IN_DEBUG.search(said) or _SHOWN.search(said)
+    shown = f"IT SHOWED {found[1] if found else 'another key'}"
+    bad = BAD_CERTIFICATE.search(said)
+    if "REVOKED" in said:
+        why = "WHICH IS REVOKED"
+    elif bad:
+        why = f"WITH A BAD CERTIFICATE: {bad[1].strip()}"
+    else:
+        why = pins.demand if pins.is_pinned else "WHICH IS NOT THE PINNED KEY"
+    return f"{shown}, {why}: {IMPOSTOR}"
 
 
 def _last_words(lines: list[str]) -> str:

@@ -1,0 +1,46 @@
+"""Alarms: what must not pass unseen though the work goes on.
+
+A host that shows another key on one of its routes is reached by the next one.  Whoever uses the
+library is told by its logger, ``ringtasks``; the tasks tell it in their own way (`on_alarm`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+__all__ = ["of", "on_alarm", "sound"]
+
+_lock = threading.Lock()
+_sounded: dict[str, dict[str, None]] = {}
+
+
+def sound(host: str, text: str) -> None:
+    """Tell what is wrong with ``host``; once a process."""
+    with _lock:
+        known = _sounded.setdefault(host, {})
+        is_new = text not in known
+        known[text] = None
+    if is_new:
+        _listener(host, text)
+
+
+def of(host: str) -> tuple[str, ...]:
+    """The alarms about ``host`` so far."""
+    with _lock:
+        return tuple(_sounded.get(host, ()))
+
+
+def on_alarm(listener: Callable[[str, str], None]) -> None:
+    """Call ``listener`` with the host and the text of each alarm, instead of the logger."""
+    global _listener  # one program has one way to tell
+    _listener = listener
+
+
+def _log(host: str, text: str) -> None:
+    import logging
+
+    logging.getLogger("ringtasks").warning("%s: %s", host, text)
+
+
+_listener = _log

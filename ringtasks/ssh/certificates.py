@@ -1,0 +1,88 @@
+"""Host certificates, checked as OpenSSH checks them (``sshkey_cert_check_authority``).
+
+OpenSSH checks them itself where it holds the connection; this is for the connections in process,
+since Paramiko reads a certificate's key but never asks who signed it.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    SSHCertificate,
+    SSHCertificateType,
+    load_ssh_public_identity,
+)
+
+from .host_keys import Certified, HostKey
+
+__all__ = ["certified"]
+
+_SHA1 = b"\0\0\0\7ssh-rsa"  # RFC 4253 section 6.6: how a signature by RSA and SHA-1 begins
+
+
+def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> Certified:
+    """The authority that a certificate names, and why it is no good for this host, if it is not.
+
+    :param key: the key that the server has proven to have.
+    :param names: those of the host; one of them must be a principal of the certificate.
+    :param now: Unix seconds.
+    :raises ValueError: it cannot be read.
+    """
+    certificate = _read(blob)
+    authority = HostKey.parse(_text(certificate.signature_key()))
+    return Certified(authority, _objection(certificate, blob, key, names, now))
+
+
+def _read(blob: bytes) -> SSHCertificate:
+    kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")]
+    try:
+        found = load_ssh_public_identity(kind + b" " + base64.b64encode(blob))
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(found, SSHCertificate):
+        raise ValueError("it is a plain key")
+    return found
+
+
+def _objection(
+    certificate: SSHCertificate, blob: bytes, key: HostKey, names: Collection[str], now: float
+) -> str:
+    if HostKey.parse(_text(certificate.public_key())) != key:
+        return "it is for another key"
+    if certificate.type is not SSHCertificateType.HOST:
+        return "it is not a host certificate"
+    if now < certificate.valid_after:
+        return "it is not yet valid"
+    if now >= certificate.valid_before:
+        return "it has expired"
+    principals = [name.decode("utf-8", "replace") for name in certificate.valid_principals]
+    # Up to OpenSSH 10.2 a certificate without principals is good for every host.
+    if principals and not set(principals) & set(names):
+        return f"it is for {', '.join(principals)}, and not for {' or '.join(names)}"
+    if certificate.critical_options:
+        return "it has critical options, which are not known"
+    return _fault_of_signature(certificate, blob)
+
+
+def _fault_of_signature(certificate: SSHCertificate, blob: bytes) -> str:
+    authority = certificate.signature_key()
+    if isinstance(authority, RSAPublicKey):
+        size_bytes = (authority.key_size + 7) // 8
+        if blob[-(len(_SHA1) + 4 + size_bytes) :].startswith(_SHA1):
+            return "it is signed with SHA-1"  # ssh_config(5), CASignatureAlgorithms
+    try:
+        certificate.verify_cert_signature()
+    except InvalidSignature:
+        return "its signature is wrong"
+    return ""
+
+
+def _text(key: object) -> str:
+    encoded: bytes = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)  # type: ignore[attr-defined]  # any public key has it
+    return encoded.decode()

@@ -1,0 +1,302 @@
+"""Host certificates, accepted and refused as OpenSSH does, over both kinds of links."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient
+from ringtasks.client.result import SSHResult
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.host_keys import HostKey
+from ringtasks.ssh.pins import KnownHosts
+from tests.ssh.test_host_keys import OTHER
+from tests.support.sshd import Sshd, make_key
+
+ADDRESS = "127.0.0.1"
+
+
+class Authority:
+    """An authority, and hosts that show its certificates."""
+
+    def __init__(self, folder: Path, make_sshd: Callable[..., Sshd], user_key: Path) -> None:
+        self.folder = folder
+        self.key = make_key(folder / "authority")
+        self.known_hosts = Path.home() / ".ssh" / "known_hosts"
+        self.known_hosts.parent.mkdir()
+        self._make_sshd, self._user_key = make_sshd, user_key
+        self._hosts = 0
+
+    @property
+    def public(self) -> str:
+        return public(self.key)
+
+    def host(self, *options: str, key: Path | None = None, host_key: Sequence[str] = ()) -> Sshd:
+        """A server whose certificate ``ssh-keygen`` has made with these options."""
+        self._hosts += 1
+        own = make_key(self.folder / f"host{self._hosts}", *host_key)
+        signing = ["ssh-keygen", "-q", "-s", key or self.key, "-I", "id", *options, f"{own}.pub"]
+        subprocess.run(signing, check=True)
+        return self._make_sshd(host_key=own, config=[f"HostCertificate {own}-cert.pub"])
+
+    def is_known(self, names: str, key: Path | None = None) -> None:
+        """Add a line to the user's known_hosts."""
+        with self.known_hosts.open("a") as file:
+            file.write(f"@cert-authority {names} {public(key or self.key)}\n")
+
+    def config(self, server: Sshd, **fields: object) -> SSHConfig:
+        given = {"name": "box", **fields}
+        return SSHConfig(server.address, server.port, server.user, str(self._user_key), **given)  # type: ignore[arg-type]
+
+    def run(self, server: Sshd, **fields: object) -> SSHResult:
+        """A command on the host; nobody logs in where the key is refused."""
+        log_ins = server.accepted_logins()
+        with SSHClient(self.config(server, **fields)) as client:
+            result = client.run("echo hi")
+        assert result.success or server.accepted_logins() == log_ins
+        return result
+
+    def is_accepted_by_openssh(self, server: Sshd) -> bool:
+        """Whether ``ssh`` accepts it, with the same file."""
+        argv = [
+            *("ssh", "-F", "none", "-i", str(self._user_key), "-p", str(server.port)),
+            *("-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.known_hosts}"),
+            *("-o", "StrictHostKeyChecking=yes", f"{server.user}@{server.address}", "echo hi"),
+        ]
+        done = subprocess.run(argv, capture_output=True, check=False)
+        assert done.returncode in (0, 255)
+        return done.returncode == 0
+
+
+def public(key: Path) -> str:
+    return " ".join(Path(f"{key}.pub").read_text().split()[:2])
+
+
+@pytest.fixture
+def authority(tmp_path: Path, make_sshd: Callable[..., Sshd], client_key: Path) -> Authority:
+    folder = tmp_path / "authority"
+    folder.mkdir()
+    return Authority(folder, make_sshd, client_key)
+
+
+CERTIFICATES = {
+    "good": ("-h", "-n", ADDRESS),
+    "for several names": ("-h", "-n", f"other,{ADDRESS}"),
+    "for no name in particular": ("-h",),
+    "for another name": ("-h", "-n", "other"),
+    "for a pattern": ("-h", "-n", "127.*"),
+    "in force": ("-h", "-n", ADDRESS, "-V", "-1d:+1d"),
+    "expired": ("-h", "-n", ADDRESS, "-V", "20200101:20210101"),
+    "not yet valid": ("-h", "-n", ADDRESS, "-V", "+1d:+2d"),
+    "with an extension": ("-h", "-n", ADDRESS, "-O", "extension:x@example.com=y"),
+    "with a critical option": ("-h", "-n", ADDRESS, "-O", "critical:x@example.com=y"),
+}
+
+
+@pytest.mark.parametrize("kind", CERTIFICATES)
+def test_a_certificate_is_good_where_openssh_says_so(
+    authority: Authority, use_control_master: bool, kind: str
+) -> None:
+    server = authority.host(*CERTIFICATES[kind])
+    authority.is_known(f"[{ADDRESS}]:*,{ADDRESS}")
+
+    result = authority.run(server, use_control_master=use_control_master)
+
+    assert result.success == authority.is_accepted_by_openssh(server)
+    key = HostKey.parse(server.host_public_key)
+    assert result.success or "WITH A BAD CERTIFICATE" in str(result.error)
+    assert result.success or key.fingerprint in str(result.error)
+
+
+@pytest.mark.parametrize("names", [ADDRESS, f"[{ADDRESS}]:*", "127.0.0.*", "*", f"*,!{ADDRESS}"])
+def test_an_authority_is_known_by_the_names_that_openssh_looks_for(
+    authority: Authority, use_control_master: bool, names: str
+) -> None:
+    server = authority.host("-h", "-n", ADDRESS)
+    authority.is_known(names)
+
+    KnownHosts().pin(authority.config(server), OTHER)  # or it would be a first contact
+    result = authority.run(server, use_control_master=use_control_master)
+
+    assert result.success == authority.is_accepted_by_openssh(server)
+
+
+@pytest.mark.parametrize("host_key", [("-t", "ecdsa", "-N", ""), ("-t", "rsa", "-N", "")])
+@pytest.mark.parametrize("signer", ["ed25519", "ecdsa", "rsa"])
+def test_keys_and_authorities_of_any_type_will_do(
+    authority: Authority, use_control_master: bool, signer: str, host_key: Sequence[str]
+) -> None:
+    key = make_key(authority.folder / signer, "-t", signer, "-N", "")
+    server = authority.host("-h", "-n", ADDRESS, key=key, host_key=host_key)
+    authority.is_known(ADDRESS, key)
+
+    assert authority.run(server, use_control_master=use_control_master)
+    assert authority.is_accepted_by_openssh(server)
+
+
+def test_a_signature_by_sha_1_is_refused(authority: Authority, use_control_master: bool) -> None:
+    key = make_key(authority.folder / "rsa", "-t", "rsa", "-N", "")
+    server = authority.host("-h", "-n", ADDRESS, "-t", "ssh-rsa", key=key)
+    authority.is_known(ADDRESS, key)
+
+    assert not authority.run(server, use_control_master=use_control_master)
+    assert not authority.is_accepted_by_openssh(server)
+
+
+def test_a_rebuilt_host_with_a_new_certificate_is_the_same_host(
+    authority: Authority, use_control_master: bool
+) -> None:
+    first, rebuilt = (authority.host("-h", "-n", ADDRESS) for _ in range(2))
+    KnownHosts().pin(authority.config(first), HostKey.parse(first.host_public_key))
+    authority.is_known(ADDRESS)
+
+    for server in (first, rebuilt):
+        assert authority.run(server, use_control_master=use_control_master)
+
+
+@pytest.mark.parametrize("names", [ADDRESS, "*"])
+def test_an_impostor_without_a_certificate_is_refused_once_the_host_has_shown_one(
+    authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool, names: str
+) -> None:
+    server, impostor = authority.host("-h", "-n", ADDRESS), make_sshd()
+    authority.is_known(names)
+    assert authority.run(server, use_control_master=use_control_master)
+
+    result = authority.run(impostor, use_control_master=use_control_master)
+
+    key = HostKey.parse(impostor.host_public_key)
+    assert key.fingerprint in str(result.error)
+    assert f"IT NEEDS A CERTIFICATE BY {HostKey.parse(authority.public)}" in str(result.error)
+    assert "possible man in the middle" in str(result.error)
+
+
+def test_an_authority_for_all_hosts_does_not_forbid_the_first_contact_with_others(
+    authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool
+) -> None:
+    rented = make_sshd()
+    authority.is_known("*")
+
+    assert authority.run(rented, use_control_master=use_control_master)
+
+    assert KnownHosts().pins(authority.config(rented)).keys == (
+        HostKey.parse(rented.host_public_key),
+    )
+
+
+def test_an_expired_certificate_of_an_authority_for_all_hosts_is_no_first_contact(
+    authority: Authority, use_control_master: bool
+) -> None:
+    server = authority.host(*CERTIFICATES["expired"])
+    authority.is_known("*")
+
+    assert not authority.run(server, use_control_master=use_control_master)
+
+
+def test_a_certificate_by_another_authority_is_refused(
+    authority: Authority, use_control_master: bool
+) -> None:
+    server = authority.host("-h", "-n", ADDRESS)
+    authority.is_known(ADDRESS, make_key(authority.folder / "another"))
+
+    assert not authority.run(server, use_control_master=use_control_master)
+    assert not authority.is_accepted_by_openssh(server)
+
+
+@pytest.mark.parametrize("principal", [ADDRESS, "box", "100.64.0.7"])
+def test_the_inventory_names_an_authority(
+    authority: Authority,
+    make_sshd: Callable[..., Sshd],
+    use_control_master: bool,
+    principal: str,
+) -> None:
+    fields = {
+        "ssh_host_key": f"@cert-authority {authority.public}",
+        "use_control_master": use_control_master,
+    }
+    server = authority.host("-h", "-n", principal)
+    config = authority.config(server, tailscale_ip="100.64.0.7", **fields)
+    with SSHClient(config, transport="direct") as client:
+        assert client.run("true")
+
+    assert not authority.run(make_sshd(), **fields)
+    assert not authority.run(authority.host("-h", "-n", "other"), **fields)
+    another = make_key(authority.folder / "another")
+    assert not authority.run(authority.host("-h", "-n", ADDRESS, key=another), **fields)
+    assert not KnownHosts().path.exists()
+
+
+def test_a_key_of_the_inventory_is_not_replaced_by_a_certificate(
+    authority: Authority, use_control_master: bool
+) -> None:
+    server = authority.host("-h", "-n", ADDRESS)
+    authority.is_known(ADDRESS)
+    pinned = f"{OTHER.type} {OTHER.blob}"
+
+    result = authority.run(server, ssh_host_key=pinned, use_control_master=use_control_master)
+
+    assert "PINNED IS" in str(result.error)
+
+
+@pytest.mark.parametrize("what", ["authority", "host key"])
+def test_what_is_revoked_certifies_nobody(
+    authority: Authority, use_control_master: bool, what: str
+) -> None:
+    server = authority.host("-h", "-n", ADDRESS)
+    authority.is_known(ADDRESS)
+    key = authority.public if what == "authority" else server.host_public_key
+    with authority.known_hosts.open("a") as file:
+        file.write(f"@revoked * {key}\n")
+
+    result = authority.run(server, use_control_master=use_control_master)
+
+    assert "REVOKED" in str(result.error)
+    assert not authority.is_accepted_by_openssh(server)
+
+
+def test_a_key_that_the_user_has_revoked_is_refused(
+    authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool
+) -> None:
+    server = make_sshd()
+    authority.known_hosts.write_text(f"@revoked * {server.host_public_key}\n")
+
+    result = authority.run(server, use_control_master=use_control_master)
+
+    assert "REVOKED" in str(result.error)
+    assert HostKey.parse(server.host_public_key).fingerprint in str(result.error)
+
+
+def test_a_damaged_line_of_the_users_authority_is_told(
+    authority: Authority, use_control_master: bool
+) -> None:
+    server = authority.host("-h", "-n", ADDRESS)
+    authority.known_hosts.write_text(f"@cert-authority {ADDRESS} ssh-ed25519 AAAA\n")
+
+    result = authority.run(server, use_control_master=use_control_master)
+
+    assert f"{authority.known_hosts}:1: this line cannot be read" in str(result.error)
+
+
+def test_a_master_is_not_used_once_its_authority_is_revoked(authority: Authority) -> None:
+    server = authority.host("-h", "-n", ADDRESS)
+    authority.is_known(ADDRESS)
+    assert authority.run(server)
+    assert authority.run(server)
+    assert server.accepted_logins() == 1
+
+    authority.known_hosts.write_text(f"@revoked * {authority.public}\n")
+
+    assert not authority.run(server)
+
+
+def test_an_authority_of_our_own_known_hosts_counts(
+    authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool
+) -> None:
+    KnownHosts().path.parent.mkdir(parents=True)
+    KnownHosts().path.write_text(f"@cert-authority box {authority.public}\n")
+
+    server = authority.host("-h", "-n", "box")
+    assert authority.run(server, use_control_master=use_control_master)
+    assert not authority.run(make_sshd(), use_control_master=use_control_master)
