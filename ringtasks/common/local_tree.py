@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["LocalTree", "NewFile", "leads_out", "single_name"]
+__all__ = ["LocalTree", "NewFile", "PartFile", "leads_out", "single_name"]
 
 _MODE_BITS = 0o777  # no set-user-ID and its like
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -125,7 +127,7 @@ class LocalTree:
         if leads_out(name, to) or not self._stays_inside(name, to):
             raise OSError(errno.EPERM, f"a link to {to!r}, which leads out of {self.top}: refused")
         with self._parent(name) as (folder, last):
-            spare = _spare_name()
+            spare = f".{os.urandom(8).hex()}.part"
             os.symlink(to, spare, dir_fd=folder)
             try:
                 _put_in_place(folder, spare, last)
@@ -141,6 +143,14 @@ class LocalTree:
         """
         with self._parent(name) as (folder, last):
             return NewFile(folder, last, announced_bytes)
+
+    def part_file(self, name: str, announced_bytes: int, version: str) -> PartFile:
+        """Begin the file ``name``, or go on with what an earlier run has left of it.
+
+        :param version: tells which content it is a part of.
+        """
+        with self._parent(name) as (folder, last):
+            return PartFile(folder, last, announced_bytes, version)
 
     def remove(self, name: str) -> None:
         """Remove a file, a link, or a folder that is empty."""
@@ -242,27 +252,24 @@ class NewFile:
     """
 
     def __init__(self, folder: int, name: str, announced_bytes: int) -> None:
-        self._name, self._spare = name, _spare_name()
-        self._most_bytes = announced_bytes + _GROWTH_BYTES
-        self._announced_bytes = announced_bytes
-        self.size = 0
+        self.name, self.announced_bytes = name, announced_bytes
+        self.most_bytes = announced_bytes + _GROWTH_BYTES
         self._folder = os.dup(folder)
         try:
-            self._file = os.open(self._spare, _NEW_FLAGS, 0o600, dir_fd=self._folder)
+            self._spare, self._file = self._open()
         except BaseException:
             os.close(self._folder)
             raise
+        self.size = os.fstat(self._file).st_size
 
     def __enter__(self) -> NewFile:
         return self
 
     def __exit__(self, *exc: object) -> None:
         try:
-            if self._spare:
-                os.unlink(self._spare, dir_fd=self._folder)
+            self.discard()
         finally:
-            os.close(self._file)
-            os.close(self._folder)
+            self._close()
 
     def write(self, chunk: bytes) -> None:
         """Append.
@@ -270,14 +277,16 @@ class NewFile:
         :raises OSError: it is far more than was announced; or the disk does not take it.
         """
         self.size += len(chunk)
-        if self.size > self._most_bytes:
-            raise OSError(
-                errno.EFBIG,
-                f"the host announced {self._announced_bytes} bytes, and sends more and more",
-            )
+        if self.size > self.most_bytes:
+            raise OSError(errno.EFBIG, self.excess)
         rest = memoryview(chunk)
         while rest:
             rest = rest[os.write(self._file, rest) :]
+
+    @property
+    def excess(self) -> str:
+        """The error if there is far more than was announced."""
+        return f"the host announced {self.announced_bytes} bytes, and sends more and more"
 
     def keep(self, mode: int, modified: float | None = None) -> None:
         """Give it its permissions, its time and its name; what had the name is replaced.
@@ -287,8 +296,121 @@ class NewFile:
         if modified is not None:
             os.utime(self._file, (modified, modified))
         os.fchmod(self._file, mode & _MODE_BITS)
-        _put_in_place(self._folder, self._spare, self._name)
+        _put_in_place(self._folder, self._spare, self.name)
         self._spare = ""
+
+    def discard(self) -> None:
+        """Remove it, unless it is kept."""
+        if self._spare:
+            os.unlink(self._spare, dir_fd=self._folder)
+            self._spare = ""
+
+    def _open(self) -> tuple[str, int]:
+        name = f".{os.urandom(8).hex()}.part"
+        return name, os.open(name, _NEW_FLAGS, 0o600, dir_fd=self._folder)
+
+    def _close(self) -> None:
+        os.close(self._file)
+        os.close(self._folder)
+
+
+class PartFile(NewFile):
+    """A file that another run can go on with; it stays until it is kept or discarded.
+
+    What another user has put in its place is not taken for it: it is a regular file of ours, has no
+    other name, and nobody else may write to it. Nor is one that a running process is writing.
+    Others of ours for the same name are removed.
+    """
+
+    def __init__(self, folder: int, name: str, announced_bytes: int, version: str) -> None:
+        self._beginning = f".ringtasks-{_digest(name)}-"
+        self._version = _digest(version)
+        super().__init__(folder, name, announced_bytes)
+        if self.size > announced_bytes:
+            self.restart()
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, to read and write."""
+        return self._file
+
+    @contextlib.contextmanager
+    def opened_anew(self) -> Iterator[int]:
+        """Yield a descriptor with a position of its own.
+
+        The holder of a connection that was lost may still write to the one that it was given.
+        """
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self._spare, flags, dir_fd=self._folder)
+        try:
+            if not os.path.samestat(os.fstat(descriptor), os.fstat(self._file)):
+                raise OSError(errno.ESTALE, f"{self._spare} was replaced while it was written")
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def measure(self) -> int:
+        """Look how long it has become, and return that."""
+        self.size = os.fstat(self._file).st_size
+        return self.size
+
+    def restart(self) -> None:
+        """Make it empty."""
+        os.ftruncate(self._file, 0)
+        self.size = 0
+
+    def _open(self) -> tuple[str, int]:
+        found: tuple[str, int] | None = None
+        for name in os.listdir(self._folder):  # noqa: PTH208  # of a descriptor
+            if not (name.startswith(self._beginning) and name.endswith(".part")):
+                continue
+            descriptor = self._opened(name)
+            if descriptor is None:
+                continue
+            if found is None and name.startswith(f"{self._beginning}{self._version}-"):
+                found = name, descriptor
+                continue
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self._folder)
+            os.close(descriptor)
+        return found or self._created()
+
+    def _created(self) -> tuple[str, int]:
+        name = f"{self._beginning}{self._version}-{os.urandom(8).hex()}.part"
+        flags = _NEW_FLAGS & ~os.O_WRONLY | os.O_RDWR
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return name, descriptor
+
+    def _opened(self, name: str) -> int | None:
+        """A descriptor of an earlier part, if it is one."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(name, flags, dir_fd=self._folder)
+        except OSError:
+            return None
+        status = os.fstat(descriptor)
+        is_ours = (
+            stat.S_ISREG(status.st_mode)
+            and status.st_uid == os.geteuid()
+            and status.st_nlink == 1
+            and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        )
+        with contextlib.suppress(OSError):  # another run of ours has the lock
+            if is_ours:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+        os.close(descriptor)
+        return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _put_in_place(folder: int, spare: str, name: str) -> None:
@@ -296,7 +418,3 @@ def _put_in_place(folder: int, spare: str, name: str) -> None:
         os.rename(spare, name, src_dir_fd=folder, dst_dir_fd=folder)
     except IsADirectoryError as error:
         raise OSError(errno.EISDIR, "is a folder") from error
-
-
-def _spare_name() -> str:
-    return f".{os.urandom(8).hex()}.part"

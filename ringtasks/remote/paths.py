@@ -10,9 +10,24 @@ from ringtasks.inventory.config import SSHConfig
 
 from .script import path, quote
 
-__all__ = ["above", "is_glob", "joined", "name_of", "on_host", "word", "words"]
+__all__ = ["above", "is_glob", "joined", "matches", "name_of", "on_host", "word", "words"]
 
-_GLOB = re.compile(r"([*?]|\[[^]/]+\])")
+# A bracket expression may begin with "]", and have classes in it (POSIX.1-2017 XCU 2.13.1).
+_GLOB = re.compile(
+    r"([*?]|\[[!^]?(?:\[:[a-z]+:\]|[^/])(?:\[:[a-z]+:\]|[^]/])*\])",
+)
+_OTHERS = "\x80-\U0010ffff"  # it is the host's locale that knows what they are
+_CLASSES = {
+    "alnum": "A-Za-z0-9" + _OTHERS,
+    "alpha": "A-Za-z" + _OTHERS,
+    "blank": " \\t",
+    "digit": "0-9",
+    "lower": "a-z" + _OTHERS,
+    "punct": "!-/:-@\\[-`{-~" + _OTHERS,
+    "space": "\\s",
+    "upper": "A-Z" + _OTHERS,
+    "xdigit": "0-9A-Fa-f",
+}
 
 
 def on_host(config: SSHConfig, remote: str) -> str:
@@ -40,13 +55,82 @@ def words(place: str) -> str:
     head, rest = ("~/", place[2:]) if place.startswith("~/") else ("", place)
     parts = _GLOB.split(rest)
     # Odd places are what the expression matched.
-    text = "".join(part if number % 2 else quote(part) for number, part in enumerate(parts) if part)
+    text = "".join(
+        _unquoted(part) if number % 2 else quote(part) for number, part in enumerate(parts) if part
+    )
     return '"$HOME"/' + text if head else text
+
+
+def _unquoted(glob: str) -> str:
+    """A wildcard for the shell; what means nothing in a bracket expression is quoted in it."""
+    if glob in ("*", "?"):
+        return glob
+    negation, pieces = _set_of(glob)
+    plain = (
+        piece if piece[1:] or piece.isalnum() or piece == "-" else quote(piece) for piece in pieces
+    )
+    return f"[{'!' if negation else ''}{''.join(plain)}]"  # dash does not know "^"
 
 
 def is_glob(place: str) -> bool:
     """Whether it has a wildcard."""
     return bool(_GLOB.search(place))
+
+
+def matches(place: str, path: str) -> bool:
+    """Whether ``path``, as a host's shell told it, is one that the pattern ``place`` expands to.
+
+    A shell may take ``?`` for a character or, in the C locale, for a byte.
+    """
+    is_below_home = place.startswith("~/")
+    parts = place[2:].split("/") if is_below_home else place.split("/")
+    names = path.split("/")
+    if len(names) < len(parts) or (len(names) > len(parts) and not is_below_home):
+        return False
+    pairs = zip(parts, names[len(names) - len(parts) :], strict=True)
+    return all(_matches_name(part, name) for part, name in pairs)
+
+
+def _matches_name(pattern: str, name: str) -> bool:
+    if name in ("", ".", "..") or (name.startswith(".") and not pattern.startswith(".")):
+        return name == pattern
+    as_bytes = [
+        text.encode("utf-8", "surrogateescape").decode("latin-1") for text in (pattern, name)
+    ]
+    try:
+        return any(
+            re.fullmatch(_expression(glob), text, re.DOTALL) is not None
+            for glob, text in ((pattern, name), (as_bytes[0], as_bytes[1]))
+        )
+    except re.error:  # such as [z-a], which a shell finds nothing for
+        return False
+
+
+def _expression(pattern: str) -> str:
+    parts = _GLOB.split(pattern)
+    # Odd places are what the expression matched.
+    return "".join(
+        _wildcard(part) if number % 2 else re.escape(part) for number, part in enumerate(parts)
+    )
+
+
+def _wildcard(glob: str) -> str:
+    if glob in ("*", "?"):
+        return {"*": ".*", "?": "."}[glob]
+    negation, pieces = _set_of(glob)
+    last = len(pieces) - 1
+    text = ""
+    for number, piece in enumerate(pieces):
+        is_range = piece == "-" and 0 < number < last and pieces[number - 1] != "-"
+        text += piece if is_range else _CLASSES.get(piece[2:-2], re.escape(piece))
+    return f"[{'^' if negation else ''}{text}]"
+
+
+def _set_of(glob: str) -> tuple[str, list[str]]:
+    """A bracket expression's negation, and its characters and classes."""
+    negation = glob[1] if glob[1] in "!^" else ""
+    inside = glob[1 + len(negation) : -1]
+    return negation, re.findall(r"\[:[a-z]+:\]|.", inside, re.DOTALL)
 
 
 def joined(folder: str, name: str) -> str:

@@ -15,7 +15,7 @@ from ringtasks.remote.paths import word
 
 from .asking import ask
 
-__all__ = ["Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
+__all__ = ["HASHERS", "Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
 
 _CHUNK_BYTES = 1024 * 1024
 _SLOWEST = 20e6  # bytes a second that any disk and processor manage
@@ -27,6 +27,8 @@ _COMMANDS = {
     "sha256sum": "sha256sum",
     "shasum": "shasum -a 256",
 }
+#: The programs that a host may have for it.
+HASHERS = tuple(_COMMANDS)
 _SUM = re.compile(rb"\\?([0-9a-f]{64})[ *]")
 
 
@@ -40,15 +42,18 @@ def time_for(size_bytes: int) -> float:
     return _LEAST_TIMEOUT + size_bytes / _SLOWEST
 
 
-def sha256_of(path: Path, is_stopped: Callable[[], bool] = lambda: False) -> str:
+def sha256_of(file: Path | int, is_stopped: Callable[[], bool] = lambda: False) -> str:
     """In hexadecimal; empty where ``is_stopped`` said so on the way.
 
+    :param file: a path; or a descriptor, of which all is read.
     :raises OSError: it cannot be read.
     """
     digest = hashlib.sha256()
     buffer = bytearray(_CHUNK_BYTES)
     view = memoryview(buffer)
-    with path.open("rb", buffering=0) as reading:
+    with open(file, "rb", buffering=0, closefd=isinstance(file, Path)) as reading:
+        if isinstance(file, int):
+            reading.seek(0)
         while count := reading.readinto(buffer):
             if is_stopped():
                 return ""

@@ -8,8 +8,6 @@ is the beginning of the next attempt, also of the next command.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import shutil
 import stat
 import time
@@ -18,13 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.client.result import SSHResult
-from ringtasks.remote.paths import above, joined, name_of, word
+from ringtasks.common.local_tree import LocalTree, PartFile
+from ringtasks.remote.paths import name_of, word
 from ringtasks.remote.script import quote
 
 from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
 from .host_transfer import Haul, TransferError
 from .probe import Found, Survey
+from .remote_part import PART, RemotePart
 from .rsync_output import Change
 
 __all__ = ["get_file", "put_file"]
@@ -42,7 +42,7 @@ def put_file(
     target: str,
     known: Survey,
     *,
-    send: Callable[[str], bool] | None = None,
+    send: Callable[[RemotePart], bool] | None = None,
     hashing: Hashing | None = None,
 ) -> None:
     """Copy one file to ``target``, a name on the host.
@@ -58,16 +58,16 @@ def put_file(
         haul.add(Change("sent", name_of(target), before.size))
         return
     haul.total_bytes = before.size
-    part = joined(above(target), _part_name(name_of(target), before))
+    part = RemotePart(haul.client, target, repr(tuple(before)))
     for attempt in range(_ATTEMPTS):
         summing = hashing or Hashing(lambda: sha256_of(source, lambda: haul.stop.is_set))
-        if send is None or attempt > 0 or not send(part):
+        if send is None or attempt > 0 or not _is_sent(haul, part, send):
             _push(haul, source, part, known)
         with haul.local(source):
             expected = summing.result()
             has_changed = _Stamp.of(source) != before
         if has_changed:
-            haul.ask(f"rm -f {word(part)}", time_for(0))
+            haul.ask(part.remove_script(), time_for(0))
             raise TransferError(f"{source} changed while it was being sent; send it again")
         if _finish(haul, part, target, before, expected, known):
             haul.add(Change("sent", name_of(target), before.size), is_checked=bool(known.hasher))
@@ -85,25 +85,39 @@ def get_file(haul: Haul, source: Found, target: Path, known: Survey) -> None:
         haul.add(Change("sent", target.name, source.size_bytes))
         return
     haul.total_bytes = source.size_bytes
-    part = target.parent / _part_name(target.name, _Stamp(source.size_bytes))
-    with haul.local(target):
-        for old in target.parent.glob(_siblings(part.name)):
-            if old.name != part.name:
-                old.unlink(missing_ok=True)
+    version = f"{source.size_bytes} {source.modified}"
+    with haul.local(target), LocalTree(target.parent, make=False) as tree:
+        if target.is_dir():
+            raise TransferError(f"{target} (here): is a folder")
+        with tree.part_file(target.name, source.size_bytes, version) as part:
+            try:
+                is_checked = _received(haul, source, part, known)
+                part.keep(source.mode, source.modified)
+            except TransferError as error:
+                if error.returncode == 1:  # it cannot become whole: it is not to fill the disk
+                    part.discard()
+                raise
+    haul.add(Change("sent", target.name, source.size_bytes), is_checked=is_checked)
+
+
+def _received(haul: Haul, source: Found, part: PartFile, known: Survey) -> bool:
+    """Fill the part; whether it was compared by its sum.
+
+    :raises TransferError: it is not what the host has.
+    """
     for _ in range(_ATTEMPTS):
         hashing = Hashing(lambda: _sum_on_host(haul, source, known))
-        _pull(haul, source, part)
+        haul.persist(lambda: _pull(haul, source, part))
         expected = hashing.result()
-        with haul.local(part):
-            if not expected or sha256_of(part) == expected:
-                if target.is_dir():
-                    raise TransferError(f"{target} (here): is a folder")
-                part.chmod(source.mode & _MODE_BITS)
-                os.utime(part, (source.modified, source.modified))
-                part.replace(target)
-                haul.add(Change("sent", target.name, source.size_bytes), is_checked=bool(expected))
-                return
-            part.unlink()
+        if not expected:
+            if part.measure() == source.size_bytes:
+                return False
+            raise TransferError(
+                f"{source.path}: it was to have {source.size_bytes} bytes, and {part.size} came"
+            )
+        if sha256_of(part.fileno()) == expected:
+            return True
+        part.restart()
     raise TransferError(
         f"{source.path}: what came differs by its SHA-256: did it change meanwhile?"
     )
@@ -124,108 +138,90 @@ class _Stamp(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns, status.st_ino, mode)
 
 
-def _part_name(name: str, stamp: _Stamp) -> str:
-    """The same for the same file, so that another attempt finds it; short, whatever the name is."""
-    return f".ringtasks-{_digest(name)}-{_digest(repr(tuple(stamp)))}.part"
+def _is_sent(haul: Haul, part: RemotePart, send: Callable[[RemotePart], bool]) -> bool:
+    haul.persist(part.look)
+    return send(part)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _siblings(part: str) -> str:
-    """A pattern for the parts of other versions of the same file."""
-    return f"{part.rpartition('-')[0]}-*.part"
-
-
-def _push(haul: Haul, source: Path, part: str, known: Survey) -> None:
+def _push(haul: Haul, source: Path, part: RemotePart, known: Survey) -> None:
     """:raises TransferError: what is missing of the part could not be sent."""
-    folder, name = word(above(part)), quote(name_of(part))
-    tidy = (
-        f"cd {folder} || exit 1\n"
-        f"for old in {_siblings(name_of(part))}; do "
-        f'[ "$old" = {name} ] || rm -f "$old"; done\n'
-        f"[ -f {name} ] && ls -ln {name}; true"
-    )
 
     def attempt() -> SSHResult:
-        looked = ask(haul.client, tidy)
+        looked = part.look()
         if not looked.success:
             return looked
-        fields = looked.stdout.split()
-        there = int(fields[4]) if len(fields) > 4 else 0  # the size (XCU ls)
         if not haul.has_sent:
-            _check_free((haul.total_bytes or 0) - there, known.free_bytes)
-        blocks = there // _BLOCK_BYTES
+            _check_free((haul.total_bytes or 0) - part.size_bytes, known.free_bytes)
+        blocks = part.size_bytes // _BLOCK_BYTES
         # dd writes where it was told to, so that one that is left over from a lost link, and has
         # not noticed yet, writes the same bytes to the same places.
         script = (
-            f"export LC_ALL=C; umask 077; cd {folder} && "
-            f"exec dd of={name} bs={_BLOCK_BYTES} seek={blocks} conv=notrunc"
+            f"{part.functions}{part.enter} && "
+            f"exec dd of={PART} bs={_BLOCK_BYTES} seek={blocks} conv=notrunc"
         )
-        return haul.stream(script, source, blocks * _BLOCK_BYTES, writes=False)
+        with source.open("rb", buffering=0) as file:
+            return haul.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
 
-    _streamed(haul, attempt, lambda: haul.ask(f"rm -f {word(part)}", time_for(0)))
-
-
-def _pull(haul: Haul, source: Found, part: Path) -> None:
-    """:raises TransferError: what is missing of the part did not come."""
-    whole = quote(source.path)
-
-    def attempt() -> SSHResult:
-        offset = part.stat().st_size if part.exists() else 0
-        if not haul.has_sent:
-            _check_free(source.size_bytes - offset, shutil.disk_usage(part.parent).free)
-        if offset > source.size_bytes:
-            part.unlink()
-            offset = 0
-        script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
-        return haul.stream(script, part, offset, writes=True)
-
-    _streamed(haul, attempt, lambda: part.unlink(missing_ok=True))
-
-
-def _streamed(haul: Haul, attempt: Callable[[], SSHResult], remove: Callable[[], object]) -> None:
-    """Until it is whole; a part that cannot become so does not stay and fill the disk."""
     try:
-        with haul.local("the file"):
+        with haul.local(source):
             haul.persist(attempt)
     except TransferError as error:
-        if error.returncode == 1:
-            with contextlib.suppress(TransferError, OSError):
-                remove()
+        if error.returncode == 1:  # it cannot become whole: it is not to fill the disk
+            with contextlib.suppress(TransferError):
+                haul.ask(part.remove_script(), time_for(0))
         raise
 
 
+def _pull(haul: Haul, source: Found, part: PartFile) -> SSHResult:
+    """One attempt to receive what is missing of the part."""
+    offset = part.measure()
+    if offset > source.size_bytes:
+        part.restart()
+        offset = 0
+    with part.opened_anew() as file:
+        if not haul.has_sent:
+            _check_free(source.size_bytes - offset, shutil.disk_usage(file).free)
+        whole = word(source.path)
+        script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
+        return haul.stream(script, file, offset, part.most_bytes)
+
+
 def _finish(
-    haul: Haul, part: str, target: str, stamp: _Stamp, expected: str, known: Survey
+    haul: Haul, part: RemotePart, target: str, stamp: _Stamp, expected: str, known: Survey
 ) -> bool:
-    """Give the part its final name, if its sum is right; it is removed where not.
+    """Give the part its final name, if its sum is right; it is removed if not.
 
     :raises TransferError: it cannot be renamed.
     """
-    name, final = quote(name_of(part)), quote(f"./{name_of(target)}")
+    final = quote(f"./{name_of(target)}")
+    above_it = quote(f"../{name_of(target)}")
     modified = time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9))
-    check = "true"
-    if known.hasher:
-        check = (
-            f'case "$({hash_command(known.hasher)} {name})" in *{expected}*) ;; *) false ;; esac'
-        )
     result = haul.ask(
-        f"cd {word(above(target))} || exit 1\n"
-        f"if [ -d {final} ]; then rm -f {name}; echo folder\n"
+        f"{part.functions}"
+        f"is_right() {{ {_sum_check(known.hasher, expected)}; }}\n"
+        f"if {part.enter}; then\n"
+        f"  if [ -d {above_it} ]; then rm -f {PART}; echo folder\n"
+        f"  elif [ -f {PART} ] && [ ! -L {PART} ] && is_right {PART}; then\n"
+        f"    chmod {stamp.mode:o} {PART} && TZ=UTC0 touch -m -t {modified} {PART} &&\n"
+        f"    mv -f {PART} {above_it} && echo done\n"
+        f"  else rm -f {PART}; echo differs; fi\n"
+        f"  {part.leave}\n"
         # The answer to this may have been lost, and the question be asked again.
-        f"elif [ ! -e {name} ] && [ -e {final} ]; then "
-        f"if {check.replace(name, final)}; then echo done; else echo differs; fi\n"
-        f"elif {check}; then chmod {stamp.mode:o} {name} && "
-        f"TZ=UTC0 touch -m -t {modified} {name} && mv -f {name} {final} && echo done\n"
-        f"else rm -f {name}; echo differs; fi",
+        f"else cd -P {word(part.folder)} && if [ -e {final} ] && is_right {final}; then echo done\n"
+        f"  else echo differs; fi; fi",
         time_for(haul.total_bytes or 0),
     )
     said = result.stdout.strip()
     if said == "folder":
         raise TransferError(f"{target} is a folder: it cannot become a file")
     return said == "done"
+
+
+def _sum_check(hasher: str, expected: str) -> str:
+    """A condition for the shell that the file ``$1`` has this sum."""
+    if not hasher:
+        return "true"
+    return f'case "$({hash_command(hasher)} "$1")" in *{expected}*) true ;; *) false ;; esac'
 
 
 def _sum_on_host(haul: Haul, source: Found, known: Survey) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.client.result import SSHResult
@@ -159,11 +158,10 @@ class Haul:
 
         self.persist(attempt if local_rsync() else over_sftp)
 
-    def stream(self, script: str, path: Path, offset: int, *, writes: bool) -> SSHResult:
-        """One attempt to send the rest of a file, or to receive it (`Stream`).
-
-        :raises OSError: the file here cannot be opened.
-        """
+    def stream(
+        self, script: str, file: int, offset: int, most_bytes: int | None = None
+    ) -> SSHResult:
+        """One attempt to send the rest of a file, or to receive it (`Stream`)."""
         from .streaming import Stream
 
         told = self._on_progress
@@ -174,13 +172,14 @@ class Haul:
                 rate = (position - offset) / max(time.monotonic() - started, 0.001)
                 told(Progress(self.host, position, self.total_bytes, rate))
 
+        receives = most_bytes is not None
         stream = Stream(
             script,
             self.client.config.shell,
-            path,
+            file,
             offset,
-            writes=writes,
-            rate=None if writes else self._pace.rate,
+            most_bytes=most_bytes,
+            rate=None if receives else self._pace.rate,
             on_position=tell if told is not None else None,
             limit=self.remaining,
         )
@@ -190,7 +189,7 @@ class Haul:
         moved = stream.position - offset
         if result.is_unknown:
             self._pace.lost(moved, stream.seconds)
-        if writes:
+        if receives:
             self._received_bytes += moved
         else:
             self._sent_bytes += moved

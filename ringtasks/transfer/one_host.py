@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
+from ringtasks.remote.paths import above, is_glob, joined, matches, name_of, on_host
 
 from .host_transfer import Haul, TransferError
 from .probe import FILE, FOLDER, NOTHING, Found, Survey
@@ -92,6 +92,7 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
         known = haul.survey(sources=place)
         if not known.found:
             raise TransferError(f"{place}: no such file on the host")
+        _check_answer(place, known.found)
         folder = _folder(haul, Path(target), by_host=by_host)
         into = by_host or folder.is_dir() or target.endswith("/") or is_glob(place)
         with haul.local(folder):
@@ -110,10 +111,10 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
                 verify=verify,
             )
             return
-        (item,) = known.found
+        item = known.found[0]._replace(path=place)
         if item.kind not in (FILE, FOLDER):
             raise TransferError(f"{place}: is neither a file nor a folder")
-        name = name_of(item.path)
+        name = name_of(place)
         if into and not name:
             raise TransferError(f"{place}: has no name of its own; name the folder, or use sync")
         final = folder / name if into else folder
@@ -152,6 +153,19 @@ def _surveyed(haul: Haul, target: str) -> tuple[str, Survey]:
 
 def _no_folder(kind: str) -> str:
     return "no such folder on the host" if kind == NOTHING else "is no folder"
+
+
+def _check_answer(place: str, found: Sequence[Found]) -> None:
+    """:raises TransferError: the host names what was not asked for."""
+    if not is_glob(place):
+        if len(found) > 1:
+            raise TransferError(f"{place}: the host names {len(found)} files for one: refused")
+        return
+    for item in found:
+        if not matches(place, item.path):
+            raise TransferError(
+                f"{place}: the host names {item.path!r}, which the pattern does not match: refused"
+            )
 
 
 def _check_distinct(found: Sequence[Found]) -> None:

@@ -10,6 +10,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.paths import above, word, words
 
 from .asking import ask
+from .checksums import HASHERS
 
 __all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
 
@@ -47,6 +48,8 @@ for item in %s; do
   printf '\\0%%s=%%s=%%s' "$kind" "$about" "$item"
 done
 """
+# Sizes up to a petabyte and times of any file: more digits are no file's.
+_ITEM = re.compile(r"(file|folder|other)=(?:(\d{1,18}) ([0-7]{1,5}) (-?\d{1,11}))?=(.+)", re.DOTALL)
 
 
 class Found(NamedTuple):
@@ -97,23 +100,33 @@ def _parsed(result: SSHResult) -> Survey:
     head, *items = text.split("\0")
     fields = dict(line.partition("=")[::2] for line in head.splitlines())
     found = tuple(_found(item) for item in items)
+    hasher = fields.get("hasher", "")
     return Survey(
         result,
-        hasher=fields.get("hasher", ""),
-        kind=fields.get("kind", NOTHING),
-        parent_kind=fields.get("above", NOTHING),
+        hasher=hasher if hasher in HASHERS else "",
+        kind=_kind(fields.get("kind", "")),
+        parent_kind=_kind(fields.get("above", "")),
         free_bytes=_free_bytes(fields.get("free", "")),
-        found=found,
+        found=tuple(item for item in found if item is not None),
     )
 
 
-def _found(item: str) -> Found:
-    kind, about, path = item.split("=", 2)
-    size, mode, modified = about.split() if about.count(" ") == 2 else ("0", "600", "0")
+def _kind(text: str) -> str:
+    return text if text in (FILE, FOLDER, OTHER) else NOTHING
+
+
+def _found(item: str) -> Found | None:
+    """None: it is not what the script prints."""
+    match = _ITEM.fullmatch(item)
+    if match is None:
+        return None
+    kind, size, mode, modified, path = match.groups()
+    if size is None:  # stat did not tell
+        return Found(path, kind)
     return Found(path, kind, int(size), int(mode, 8), int(modified))
 
 
 def _free_bytes(line: str) -> int | None:
     """From POSIX df -Pk: name, total, used, available, capacity, where it is mounted."""
-    match = re.search(r"\s(\d+)\s+(-?\d+)\s+(-?\d+)\s+\d+%\s", line)
+    match = re.search(r"\s(\d+)\s+(-?\d+)\s+(-?\d{1,18})\s+\d+%\s", line)
     return max(0, int(match[3])) * 1024 if match else None

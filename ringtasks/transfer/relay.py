@@ -23,7 +23,7 @@ from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.remote.paths import above, name_of, word
+from ringtasks.remote.paths import word
 from ringtasks.remote.script import one_line, quote
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
@@ -34,6 +34,7 @@ from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
 from .host_transfer import Haul, TransferError
 from .one_host import Work, landing
+from .remote_part import PART, RemotePart
 
 __all__ = ["relayed"]
 
@@ -106,7 +107,7 @@ def relayed(source: Path, target: str) -> Work:
         final, known = landing(haul, source, target)
         holder = pool.take(haul)
 
-        def send(part: str) -> bool:
+        def send(part: RemotePart) -> bool:
             return holder is not None and _passed_on(holder, haul, part)
 
         try:
@@ -123,7 +124,7 @@ def relayed(source: Path, target: str) -> Work:
     return work
 
 
-def _passed_on(holder: _Holder, haul: Haul, part: str) -> bool:
+def _passed_on(holder: _Holder, haul: Haul, part: RemotePart) -> bool:
     """Whether the giver has sent all of it; why not is noted."""
     try:
         _pass_on(holder, haul, part)
@@ -136,7 +137,7 @@ def _passed_on(holder: _Holder, haul: Haul, part: str) -> bool:
     return True
 
 
-def _pass_on(holder: _Holder, haul: Haul, part: str) -> None:
+def _pass_on(holder: _Holder, haul: Haul, part: RemotePart) -> None:
     config = haul.client.config
     addresses = list(_addresses(config))
     pins = KnownHosts().pins(config).keys
@@ -176,11 +177,9 @@ def _new_key(folder: Path) -> tuple[bytes, str]:
     return path.read_bytes(), path.with_suffix(".pub").read_text().strip()
 
 
-def _taking(part: str) -> str:
+def _taking(part: RemotePart) -> str:
     """Write stdin to the part: the one thing that the key is good for."""
-    return one_line(
-        f"cd {word(above(part))} && umask 077 && exec dd of={quote(name_of(part))} bs=65536"
-    )
+    return one_line(f"{part.functions}{part.enter} && exec dd of={PART} bs=65536")
 
 
 def _giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:

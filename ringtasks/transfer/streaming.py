@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from ringtasks.client.result import SSHResult
 from ringtasks.remote.marks import NoMarkError
@@ -19,7 +18,8 @@ from .fd_session import Conduit
 
 __all__ = ["Stream"]
 
-_LOOK_INTERVAL = 0.2  # seconds between looks at how far it is
+#: Seconds between looks at how far it is; also how long more may come than there should.
+_LOOK_INTERVAL = 0.05
 _MAX_STDERR_BYTES = 64 * 1024
 _PIECE_BYTES = 32 * 1024
 
@@ -28,9 +28,10 @@ class Stream:
     """One run of a program that reads a file of this machine, or whose output is one.
 
     :param script: what the host runs, in ``shell``.
-    :param path: the file; it is made where it is written.
+    :param file: a descriptor, which stays open.
     :param offset: where in the file to begin.
-    :param writes: the file gets the output; else it is the input.
+    :param most_bytes: the file gets the output, and no more than so many bytes in all; None: the
+        file is the input.
     :param rate: bytes a second to send at most; None: as fast as it goes.
     :param on_position: is told where in the file it is, now and then.
     :param limit: seconds, None for no limit.
@@ -40,16 +41,16 @@ class Stream:
         self,
         script: str,
         shell: str,
-        path: Path,
+        file: int,
         offset: int,
         *,
-        writes: bool,
+        most_bytes: int | None = None,
         rate: float | None = None,
         on_position: Callable[[int], None] | None = None,
         limit: float | None = None,
     ) -> None:
         self._script, self._shell = script, shell
-        self._path, self._offset, self._writes = path, offset, writes
+        self._file, self._offset, self._most_bytes = file, offset, most_bytes
         self._rate = rate
         self._on_position = on_position
         self.limit = limit
@@ -58,27 +59,26 @@ class Stream:
         self.position = offset
         self.seconds = 0.0
         """How long it ran, without the time to open a link."""
+        self.has_overflowed = False
+        """Whether it was ended since more came than there may be."""
         self._started = time.monotonic()
         self._is_cancelled = self._timed_out = False
         self._conduit: Conduit | None = None
         self._stderr = b""
 
     def run_over(self, link: Link) -> Ending:
-        """:raises LinkLostError: nothing was started.
-        :raises OSError: the file cannot be opened.
-        """
+        """:raises LinkLostError: nothing was started."""
         self._conduit = conduit = Conduit(link, self._take_stderr)
         if self._is_cancelled:
             return Ending(interrupted=True)
-        flags = os.O_WRONLY | os.O_CREAT if self._writes else os.O_RDONLY
-        file = os.open(self._path, flags, 0o600)
         begun = time.monotonic()
+        os.lseek(self._file, self._offset, os.SEEK_SET)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        # A copy shares its position with the original, which tells how far the other is.
+        writes = self._most_bytes is not None
+        streams = (nothing, os.dup(self._file)) if writes else (self._source(), nothing)
         try:
-            os.lseek(file, self._offset, os.SEEK_SET)
-            nothing = os.open(os.devnull, os.O_RDWR)
-            # A copy shares its position with the original, which tells how far the other is.
-            streams = (nothing, os.dup(file)) if self._writes else (self._source(file), nothing)
-            with self._limited(), self._watched(file):
+            with self._limited(), self._watched():
                 status = conduit.run(self._script, self._shell, *streams)
         except LinkLostError as error:
             if not conduit.has_begun:
@@ -87,9 +87,11 @@ class Stream:
         except NoMarkError as error:
             return Ending(status=error.status, unproven=error.evidence, timed_out=self._timed_out)
         finally:
-            self.position = os.lseek(file, 0, os.SEEK_CUR)
+            self.position = os.lseek(self._file, 0, os.SEEK_CUR)
             self.seconds = time.monotonic() - begun
-            os.close(file)
+        if self.has_overflowed or self._is_too_far():
+            self.has_overflowed = True
+            return Ending(status=1)
         if status is None:
             return Ending(timed_out=self._timed_out, interrupted=not self._timed_out)
         return Ending(status=status)
@@ -103,7 +105,9 @@ class Stream:
     def result(
         self, host: str, returncode: int, link: Link | None, error: str | None = None
     ) -> SSHResult:
-        if self._timed_out:
+        if self.has_overflowed:
+            error = f"{host}: sends more than the {self._most_bytes} bytes that may come"
+        elif self._timed_out:
             error = f"{host}: the time limit of {self.limit:g} s passed"
         return SSHResult(
             success=returncode == 0 and error is None,
@@ -111,7 +115,7 @@ class Stream:
             stdout="",
             stderr=self._stderr.decode("utf-8", "replace"),
             elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
-            command=str(self._path),
+            command=self._script,
             host=host,
             transport_used=link.route if link else None,
             timed_out=self._timed_out,
@@ -119,12 +123,12 @@ class Stream:
             stderr_bytes=self._stderr,
         )
 
-    def _source(self, file: int) -> int:
+    def _source(self) -> int:
         """What the program is to read: the file itself, or a pipe that is filled slowly."""
         if self._rate is None:
-            return os.dup(file)
+            return os.dup(self._file)
         reader, writer = os.pipe()
-        arguments = (os.dup(file), writer, self._rate)
+        arguments = (os.dup(self._file), writer, self._rate)
         threading.Thread(target=_trickle, args=arguments, daemon=True).start()
         return reader
 
@@ -147,24 +151,35 @@ class Stream:
             timer.cancel()
 
     @contextlib.contextmanager
-    def _watched(self, file: int) -> Iterator[None]:
-        tell = self._on_position
-        if tell is None:
+    def _watched(self) -> Iterator[None]:
+        """The connection's holder may write the file itself: its position is what tells."""
+        if self._on_position is None and self._most_bytes is None:
             yield
             return
         is_over = threading.Event()
-
-        def look() -> None:
-            while not is_over.wait(_LOOK_INTERVAL):
-                tell(os.lseek(file, 0, os.SEEK_CUR))
-
-        looking = threading.Thread(target=look, name="ringtasks-progress", daemon=True)
+        looking = threading.Thread(
+            target=self._look, args=(is_over,), name="ringtasks-progress", daemon=True
+        )
         looking.start()
         try:
             yield
         finally:
             is_over.set()
             looking.join()
+
+    def _look(self, is_over: threading.Event) -> None:
+        tell = self._on_position
+        while not is_over.wait(_LOOK_INTERVAL):
+            if self._is_too_far():
+                self.has_overflowed = True
+                self.cancel()
+                return
+            if tell is not None:
+                tell(os.lseek(self._file, 0, os.SEEK_CUR))
+
+    def _is_too_far(self) -> bool:
+        most = self._most_bytes
+        return most is not None and os.lseek(self._file, 0, os.SEEK_CUR) > most
 
     def _take_stderr(self, chunk: bytes) -> None:
         self._stderr = (self._stderr + chunk)[-_MAX_STDERR_BYTES:]

@@ -94,6 +94,29 @@ def test_a_folder_goes_there_and_back_with_its_modes(
     assert contents(near / "back") == contents(tree)
 
 
+@pytest.mark.parametrize("path", ["/sys/class/net/lo/mtu", "/proc/version"])
+def test_a_file_that_is_shorter_or_longer_than_its_size_comes_as_it_is(
+    client: SSHClient, near: Path, path: str
+) -> None:
+    if not Path(path).exists():
+        pytest.skip(f"{path} is missing")
+
+    got = client.scp_from(path, near / "file")
+
+    assert got.success, got.error
+    assert (near / "file").read_bytes() == Path(path).read_bytes()
+
+
+def test_names_that_are_not_utf8_are_kept(client: SSHClient, near: Path, far: Path) -> None:
+    (near / "a" / "\udcff").mkdir(parents=True)
+    (near / "a" / "\udcff" / "\udcfe").write_text("x")
+
+    assert client.scp_to(near / "a", f"{far}/a").success
+    assert client.scp_from(f"{far}/a", near / "b").success
+
+    assert (near / "b" / "\udcff" / "\udcfe").read_text() == "x"
+
+
 def test_a_tilde_is_the_home_of_the_host(client: SSHClient, sshd: Sshd, near: Path) -> None:
     (near / "x").write_text("hello")
 

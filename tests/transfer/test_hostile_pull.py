@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +15,7 @@ import pytest
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.transfer import HostTransfer, Options, get, sync
 from tests.support.hostile_sftp import Entry, HostileTree
+from tests.support.hostile_shell import Answers, HostileShell
 from tests.support.sshd import Sshd
 
 
@@ -22,6 +25,13 @@ class Hostile(NamedTuple):
     server: Sshd
     tree: HostileTree
     folder: Path
+
+
+class Lying(NamedTuple):
+    """A host that changes its answers."""
+
+    server: Sshd
+    shell: HostileShell
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +186,127 @@ def test_a_hostile_tree_changes_nothing_outside_the_target(
         for path in watched.target.rglob("*"):
             if path.is_symlink():
                 assert path.resolve().is_relative_to(watched.target.resolve())
+
+
+@pytest.fixture(scope="module")
+def lying(client_key: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lying]:
+    top = tmp_path_factory.mktemp("lying")
+    shell = HostileShell(top / "answers.json")
+    with Sshd(client_key, config=shell.config) as server:
+        yield Lying(server, shell)
+
+
+@pytest.fixture
+def shell(
+    lying: Lying, client_key: Path, tmp_path: Path, use_control_master: bool
+) -> Iterator[tuple[HostileShell, SSHClient, Path]]:
+    """A host that changes its answers, a client of it, and its work_dir."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    lying.shell.answer(Answers())
+    config = SSHConfig(
+        lying.server.address,
+        lying.server.port,
+        lying.server.user,
+        str(client_key),
+        name="evil",
+        work_dir=str(folder),
+        use_control_master=use_control_master,
+    )
+    with SSHClient(config) as client:
+        yield lying.shell, client, folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("out.txt", {"/out.txt": "/tasks.py"}),
+        ("out.txt", {"/out.txt": "/../../tasks.py"}),
+        ("*.txt", {"/out.txt": "/tasks.py"}),
+        ("*.txt", {"/out.txt": "/.txt"}),
+        ("*.txt", {"/out.txt": "/x/out.txt"}),
+        ("o?t.[a-t]xt", {"/out.txt": "/oxt.zxt"}),
+        ("*", {"/out.txt": "/.bashrc"}),
+        ("*", {"/out.txt": "/.."}),
+        ("*", {"/out.txt": "/"}),
+    ],
+)
+def test_a_local_name_comes_from_what_was_asked_for(
+    shell: tuple[HostileShell, SSHClient, Path], watched: Watched, asked: str, told: dict[str, str]
+) -> None:
+    hostile, client, folder = shell
+    (folder / "out.txt").write_text(EVIL)
+    (watched.target / "tasks.py").write_text("mine")
+    hostile.answer(Answers(replaced=told))
+
+    only(get(asked, f"{watched.target}/", [client]))
+
+    watched.assert_untouched()
+    assert (watched.target / "tasks.py").read_text() == "mine"
+    assert {path.name for path in watched.target.iterdir()} <= {"tasks.py", "out.txt"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"file=5 ": "file=" + "9" * 5000 + " "},
+        {"file=5 ": "file=-5 "},
+        {" 644 ": " 99999999999 "},
+        {"file=5 ": "file=²² "},
+        {"hasher=": "hasher=no-such-"},
+        {"free=": "free=x 1 2 " + "9" * 5000 + " 3% /"},
+        {"file=": "folder="},
+        {"file=": "\0\0\0file="},
+    ],
+)
+def test_an_impossible_answer_is_that_hosts_error(
+    shell: tuple[HostileShell, SSHClient, Path], watched: Watched, told: dict[str, str]
+) -> None:
+    hostile, client, folder = shell
+    (folder / "out.txt").write_text("12345")
+    (folder / "out.txt").chmod(0o644)
+    hostile.answer(Answers(replaced=told))
+
+    only(get("out.txt", f"{watched.target}/", [client], Options(timeout=30)))
+
+    watched.assert_untouched()
+
+
+def test_a_file_that_goes_on_after_its_announced_size_is_given_up(
+    shell: tuple[HostileShell, SSHClient, Path], watched: Watched
+) -> None:
+    hostile, client, folder = shell
+    (folder / "out.txt").write_text("12345")
+    hostile.answer(Answers(endless_after="12345"))
+    started = time.monotonic()
+
+    got = only(get("out.txt", f"{watched.target}/", [client]))
+
+    assert got.returncode == 1
+    assert "more than" in str(got.error)
+    assert got.received_bytes < 1024**3
+    assert time.monotonic() - started < 20
+    assert list(watched.target.iterdir()) == []
+
+
+@pytest.mark.parametrize("announced", [5, 2**56, 2**64 - 1])
+@pytest.mark.parametrize("way", ["sync", "scp_from"])
+def test_a_size_that_is_not_true_costs_little(
+    client: SSHClient, tree: HostileTree, far: Path, watched: Watched, way: str, announced: int
+) -> None:
+    endless = announced == 5
+    tree.tell([*TOP, Entry("s/file", text="12345678", announced=announced, endless=endless)])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    if way == "sync":
+        options = Options(verify=False, timeout=30)
+        only(sync("s", watched.target, [client], options, pull=True))
+    else:
+        client.scp_from(f"{far}/s", watched.target, 30)
+
+    watched.assert_untouched()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+    assert sum(path.stat().st_size for path in watched.target.rglob("*") if path.is_file()) < 100
 
 
 def test_links_that_stand_in_the_target_are_not_followed(

@@ -81,6 +81,8 @@ def make_tree(top: Path) -> Path:
     (top / "run.sh").write_bytes(b"#!/bin/sh\n")
     (top / "run.sh").chmod(0o750)
     (top / "-rf").write_text("dash")
+    (top / "not UTF-8 \udcff").write_text("bytes")
+    (top / "link \udcfe").symlink_to("not UTF-8 \udcff")
     (top / "two\nlines *").write_text("newline")
     (top / "sub" / "data é.bin").write_bytes(os.urandom(300_000))
     (top / "sub" / "link").symlink_to("data é.bin")
@@ -153,7 +155,7 @@ def test_a_folder_goes_there_and_back_whatever_its_names(
 
     assert contents(far / "copy") == contents(tree)
     assert contents(near / "back") == contents(tree)
-    assert (there.checked, back.checked) == (4, 4)
+    assert (there.checked, back.checked) == (5, 5)
     assert leftovers(near, far) == []
 
 
@@ -496,18 +498,122 @@ def test_what_was_broken_off_is_gone_on_with_by_the_next_call(
     assert digest(far / "large") == digest(near / "large")
 
 
+@pytest.fixture
+def break_off(
+    sshd: Sshd, client_key: Path, near: Path, far: Path
+) -> Callable[[Callable[..., object], str], Path]:
+    """Makes a ``get`` or a ``put`` of the file ``x`` end early; the part that it leaves."""
+
+    def start(move: Callable[..., object], way: str) -> Path:
+        source, target = (far, near) if way == "get" else (near, far)
+        (source / "x").write_bytes(os.urandom(20_000_000))
+        with Wire(sshd.address, sshd.port) as wire:
+            config = SSHConfig(
+                "127.0.0.1",
+                wire.port,
+                sshd.user,
+                str(client_key),
+                work_dir=str(far),
+                use_control_master=False,
+            )
+            with SSHClient(config) as client:
+                client.run("true")
+                ended = threading.Event()
+
+                def cut() -> None:
+                    while not any(part.stat().st_size for part in parts(target)):
+                        if ended.wait(0.001):
+                            return
+                    wire.block()
+                    wire.cut()
+
+                cutting = threading.Thread(target=cut)
+                cutting.start()
+                arguments = ("x", f"{near}/x") if way == "get" else (near / "x", "x")
+                assert not only(move(*arguments, [client], Options(timeout=5))).success
+                ended.set()
+                cutting.join()
+        (part,) = parts(target)
+        return part
+
+    return start
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Whatever changes with a file, but for the time at which it was read."""
+    status = path.lstat()
+    return status.st_mode, status.st_size, status.st_nlink, status.st_mtime_ns, status.st_ctime_ns
+
+
+def parts(folder: Path) -> list[Path]:
+    """The parts of files in a folder, or in folders of their own in it."""
+    found = [path for path in folder.rglob("*") if ".ringtasks-" in str(path.relative_to(folder))]
+    return [path for path in found if path.is_file()]
+
+
+@pytest.mark.parametrize(("move", "way"), [(put, "put"), (get, "get")], ids=["put", "get"])
 def test_a_damaged_part_is_found_by_its_sum_and_sent_anew(
-    client: SSHClient, near: Path, far: Path
+    client: SSHClient,
+    near: Path,
+    far: Path,
+    break_off: Callable[..., Path],
+    move: Callable[..., object],
+    way: str,
 ) -> None:
-    (near / "x").write_bytes(os.urandom(1_000_000))
-    from ringtasks.transfer.file_copy import _part_name, _Stamp
+    part = break_off(move, way)
+    with part.open("r+b") as file:
+        file.write(b"damaged")
 
-    (far / _part_name("x", _Stamp.of(near / "x"))).write_bytes(b"\0" * 500_000)
+    arguments = ("x", f"{near}/x") if way == "get" else (near / "x", "x")
+    result = only(move(*arguments, [client]))
 
-    result = only(put(near / "x", "x", [client]))
-
-    assert result.notes == ("attempt 1: the SHA-256 differed",)
+    assert result.success, result.error
     assert digest(far / "x") == digest(near / "x")
+    assert leftovers(near, far) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder", "linked folder"])
+@pytest.mark.parametrize(("move", "way"), [(put, "put"), (get, "get")], ids=["put", "get"])
+def test_what_another_user_puts_in_a_parts_place_is_not_written_to(
+    client: SSHClient,
+    near: Path,
+    far: Path,
+    tmp_path: Path,
+    break_off: Callable[..., Path],
+    move: Callable[..., object],
+    way: str,
+    kind: str,
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "part").write_text("mine")
+    part = break_off(move, way)
+    place = part
+    part.unlink()
+    if kind == "linked folder":
+        if way == "put":
+            part.parent.rmdir()
+            place = part.parent
+        place.symlink_to(mine)
+    elif kind == "link":
+        place.symlink_to(mine / "part")
+    elif kind == "hard link":
+        place.hardlink_to(mine / "part")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    if way == "put" and place is part:
+        part.parent.chmod(0o777)  # else another user could not have been there
+    before = [stamp(path) for path in (mine, mine / "part")]
+
+    arguments = ("x", f"{near}/x") if way == "get" else (near / "x", "x")
+    result = only(move(*arguments, [client], Options(timeout=60)))
+
+    assert result.success, result.error
+    assert digest(far / "x") == digest(near / "x")
+    assert (mine / "part").read_text() == "mine"
+    assert [stamp(path) for path in (mine, mine / "part")] == before
 
 
 def test_a_time_limit_ends_a_transfer(

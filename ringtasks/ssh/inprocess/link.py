@@ -24,7 +24,8 @@ from ringtasks.ssh.link import (
     Terminal,
     TunnelRefusedError,
 )
-from ringtasks.ssh.sftp_start import ProvenStart, started
+from ringtasks.ssh.sftp_client import SFTPClient
+from ringtasks.ssh.sftp_start import started
 
 from .connection import Connection
 
@@ -159,8 +160,8 @@ class InProcessLink:
             self.connection.close()
 
 
-class _SFTPClient(ProvenStart, paramiko.SFTPClient):
-    """Paramiko's client; ``on_close`` is called once."""
+class _SFTPClient(SFTPClient):
+    """``on_close`` is called once."""
 
     on_close: Callable[[], None] | None = None
 

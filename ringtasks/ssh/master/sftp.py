@@ -16,19 +16,17 @@ from typing import Any
 
 import paramiko
 from paramiko.sftp import (
-    CMD_DATA,
     CMD_EXTENDED,
     CMD_EXTENDED_REPLY,
-    CMD_READ,
     CMD_STATUS,
     CMD_WRITE,
     SFTPError,
-    int64,
 )
 
 from ringtasks.errors import ProtocolError
 from ringtasks.ssh.link import LinkLostError, NoSFTPError, SessionRefusedError
-from ringtasks.ssh.sftp_start import ProvenStart, started
+from ringtasks.ssh.sftp_client import UNDER_WAY_BYTES, ReadAheadFile, SFTPClient, check_attributes
+from ringtasks.ssh.sftp_start import started
 
 from .control import Control, DeniedError
 from .sftp_stream import SFTPStream
@@ -40,9 +38,6 @@ _SMALLEST_REQUEST = 32 * 1024  # what any server takes (section 3)
 _LARGEST_WRITE = 255 * 1024  # OpenSSH: sftp-common.h, SFTP_MAX_MSG_LENGTH less 1 KiB
 #: Larger ones save nothing: malloc(3) would get and give back each answer's memory anew.
 _LARGEST_READ = 64 * 1024
-#: Bytes asked for or sent and not yet answered: twice what ssh lets be under way (channels.h,
-#: CHAN_SES_WINDOW_DEFAULT), so that the line never waits for us.
-_UNDER_WAY_BYTES = 4 * 1024 * 1024
 
 
 def open_sftp(
@@ -95,8 +90,8 @@ def _request(control: Control, descriptor: int, timeout: float) -> None:
         raise LinkLostError(str(error)) from error
 
 
-class _Client(ProvenStart, paramiko.SFTPClient):
-    """Paramiko's client; a file of it is a `_File`."""
+class _Client(SFTPClient):
+    """A file of it is a `_File`."""
 
     sock: SFTPStream  # type: ignore[assignment]  # Paramiko calls what it is given a channel
 
@@ -106,8 +101,8 @@ class _Client(ProvenStart, paramiko.SFTPClient):
 
     def open(self, filename: Any, mode: str = "r", bufsize: int = -1) -> Any:
         file: Any = super().open(filename, mode, bufsize)
-        file.__class__ = _File  # Paramiko has no place to say which class it is to be
-        file.prepare(self.read_bytes, self.write_bytes)
+        file.__class__ = _File
+        file.prepare_writes(self.write_bytes)
         return file
 
     file = open
@@ -132,7 +127,9 @@ class _Client(ProvenStart, paramiko.SFTPClient):
         size, kind = struct.unpack(">IB", self.sock.recv_exactly(5))
         if size >> 24 or not size:
             raise SFTPError("Garbage packet received")
-        return kind, self.sock.recv_exactly(size - 1)
+        body = self.sock.recv_exactly(size - 1)
+        check_attributes(kind, body)
+        return kind, body
 
     def _largest_requests(self) -> tuple[int, int]:
         """``limits@openssh.com``: the longest packet, read and write, and the most handles."""
@@ -150,95 +147,16 @@ class _Client(ProvenStart, paramiko.SFTPClient):
         )
 
 
-class _File(paramiko.SFTPFile):
-    """A file that is read ahead and written behind, without a thread."""
+class _File(ReadAheadFile):
+    """A file that is also written behind."""
 
-    sftp: Any
-    handle: Any
     pipelined: bool
-    _realpos: int
-    _pos: int
-    _rbuffer: bytes
-    _closed: bool
 
-    def prepare(self, read_bytes: int, write_bytes: int) -> None:
+    def prepare_writes(self, write_bytes: int) -> None:
         """What ``__init__`` would do."""
-        self.MAX_REQUEST_SIZE = read_bytes
         self._write_bytes = write_bytes
-        self._reads_at_once = max(1, _UNDER_WAY_BYTES // read_bytes)
-        self._writes_at_once = max(1, _UNDER_WAY_BYTES // write_bytes)
-        self._answers: dict[int, tuple[int, Any]] = {}
-        self._awaited = 0
+        self._writes_at_once = max(1, UNDER_WAY_BYTES // write_bytes)
         self._writes: deque[int] = deque()
-        self._reads: deque[tuple[int, int, int]] = deque()
-        """The number, offset and size of each request that was sent ahead."""
-        self._ahead_from = self._ahead_to = 0
-
-    def prefetch(
-        self, file_size: int | None = None, max_concurrent_requests: int | None = None
-    ) -> None:
-        """Read ahead from here on; how many requests at once is decided by their size."""
-        end = self.stat().st_size if file_size is None else file_size
-        self._reads.clear()
-        self._ahead_from, self._ahead_to = self._realpos, end or 0
-
-    def read(self, size: int | None = None) -> bytes:
-        if size is None or size < self.MAX_REQUEST_SIZE or self._rbuffer or not self._is_ahead():
-            plain: bytes = super().read(size)
-            return plain
-        parts, wanted = [], size
-        while wanted >= self.MAX_REQUEST_SIZE and self._is_ahead():
-            part = self._next_part()
-            if not part:
-                break
-            parts.append(part)
-            self._realpos += len(part)
-            self._pos += len(part)
-            wanted -= len(part)
-        if wanted and self._is_ahead():
-            parts.append(memoryview(super().read(wanted)))
-        return b"".join(parts)
-
-    def _read(self, size: int) -> bytes:
-        if not self._is_ahead():
-            chunk: bytes = super()._read(size)  # type: ignore[misc]  # the stubs lack it
-            return chunk
-        return bytes(self._next_part())
-
-    def _is_ahead(self) -> bool:
-        """Whether what comes next in the file was asked for already."""
-        self._ask_ahead()
-        if self._reads and self._reads[0][1] == self._realpos:
-            return True
-        self._stop_ahead()  # at the end, or somebody has gone elsewhere in the file
-        return False
-
-    def _next_part(self) -> memoryview:
-        number, _, asked = self._reads.popleft()
-        kind, answer = self._await(number)
-        if kind == CMD_STATUS:
-            self._stop_ahead()
-            self.sftp._convert_status(answer)  # raises; EOFError at the end of the file
-        if kind != CMD_DATA:
-            raise SFTPError("Expected data")
-        part: memoryview = answer.packet.getbuffer()[8:]  # after its number and its length
-        if len(part) < asked:  # a server may bring less; the rest is asked for anew
-            self._reads.clear()
-            self._ahead_from = self._realpos + len(part)
-        return part
-
-    def _ask_ahead(self) -> None:
-        while len(self._reads) < self._reads_at_once and self._ahead_from < self._ahead_to:
-            size = min(self.MAX_REQUEST_SIZE, self._ahead_to - self._ahead_from)
-            number = self.sftp._async_request(
-                self, CMD_READ, self.handle, int64(self._ahead_from), size
-            )
-            self._reads.append((number, self._ahead_from, size))
-            self._ahead_from += size
-
-    def _stop_ahead(self) -> None:
-        self._reads.clear()
-        self._ahead_to = 0
 
     def _write(self, data: Any) -> int:
         piece = memoryview(data)[: self._write_bytes]
@@ -265,13 +183,5 @@ class _File(paramiko.SFTPFile):
         finally:
             super()._close(async_)  # type: ignore[misc]  # the stubs lack it
 
-    def _await(self, number: int) -> tuple[int, Any]:
-        self._awaited = number
-        while number not in self._answers:
-            self.sftp._read_response()  # hands on whatever comes
-        return self._answers.pop(number)
-
-    def _async_response(self, kind: int, answer: Any, number: int) -> None:
-        is_wanted = number == self._awaited or number in self._writes
-        if is_wanted or any(number == read[0] for read in self._reads):
-            self._answers[number] = kind, answer
+    def _is_wanted(self, number: int) -> bool:
+        return number in self._writes or super()._is_wanted(number)

@@ -1,0 +1,262 @@
+"""Paramiko's SFTP client, for hosts whose names are not UTF-8 and whose answers are not true.
+
+Names are text with ``surrogateescape``, as everywhere in Python, so that each can be asked for
+again. Counts and lengths in an answer are compared with what there is of it, before anything is
+made of them. A file is read ahead without a thread, and ends where the host says so: many of /sys
+and /proc are shorter or longer than they are listed.
+
+Source: draft-ietf-secsh-filexfer-02 sections 5 to 7.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Any
+
+import paramiko
+from paramiko.sftp import (
+    CMD_ATTRS,
+    CMD_CLOSE,
+    CMD_DATA,
+    CMD_HANDLE,
+    CMD_NAME,
+    CMD_OPENDIR,
+    CMD_READ,
+    CMD_READDIR,
+    CMD_READLINK,
+    CMD_REALPATH,
+    CMD_STATUS,
+    SFTP_EOF,
+    SFTPError,
+    int64,
+)
+
+from .sftp_start import ProvenStart
+
+__all__ = ["UNDER_WAY_BYTES", "ReadAheadFile", "SFTPClient", "check_attributes"]
+
+_SMALLEST_REQUEST = 32 * 1024  # what any server takes (section 3)
+#: Bytes asked for and not yet answered: twice what ssh lets be under way (channels.h,
+#: CHAN_SES_WINDOW_DEFAULT), so that the line never waits for us.
+UNDER_WAY_BYTES = 4 * 1024 * 1024
+_MOST_NAMES = 1_000_000  # in one folder
+_HEAD_BYTES = 64  # of an answer with data, at most
+_EXTENDED = paramiko.SFTPAttributes.FLAG_EXTENDED
+#: The fields of attributes that a flag announces, and their sizes (section 5).
+_FIELDS = ((0x1, 8), (0x2, 8), (0x4, 4), (0x8, 8))
+
+
+class SFTPClient(ProvenStart, paramiko.SFTPClient):
+    """Paramiko's client; a file of it is a `ReadAheadFile`."""
+
+    read_bytes = _SMALLEST_REQUEST
+
+    def open(self, filename: Any, mode: str = "r", bufsize: int = -1) -> Any:
+        file: Any = super().open(filename, mode, bufsize)
+        file.__class__ = ReadAheadFile  # Paramiko has no place to say which class it is to be
+        file.prepare(self.read_bytes)
+        return file
+
+    file = open
+
+    def listdir_attr(self, path: str = ".") -> list[paramiko.SFTPAttributes]:
+        """What is in a folder, without ``.`` and ``..``.
+
+        :raises OSError: it has more names than can be true.
+        """
+        handle = self._answer(CMD_HANDLE, CMD_OPENDIR, self._adjust_cwd(path)).get_binary()
+        found: list[paramiko.SFTPAttributes] = []
+        while True:
+            try:
+                answer = self._answer(CMD_NAME, CMD_READDIR, handle)
+            except EOFError:
+                break
+            found += (item for item in _names(answer) if item.filename not in (".", ".."))
+            if len(found) > _MOST_NAMES:
+                raise OSError(f"more than {_MOST_NAMES} names in one folder")
+        self._rpc(CMD_CLOSE, handle)
+        return found
+
+    def readlink(self, path: Any) -> str:
+        return self._one_name(CMD_READLINK, path)
+
+    def normalize(self, path: Any) -> str:
+        return self._one_name(CMD_REALPATH, path)
+
+    def symlink(self, source: Any, dest: Any) -> None:
+        super().symlink(_encoded(source), dest)
+
+    def _adjust_cwd(self, path: Any) -> bytes:
+        adjusted: bytes = super()._adjust_cwd(_encoded(path))  # type: ignore[misc]
+        return adjusted
+
+    def _one_name(self, kind: int, path: Any) -> str:
+        names = list(_names(self._answer(CMD_NAME, kind, self._adjust_cwd(path))))
+        if len(names) != 1:
+            raise OSError(f"the host answers with {len(names)} names for one")
+        return names[0].filename
+
+    def _answer(self, expected: int, kind: int, *arguments: Any) -> paramiko.Message:
+        answered, message = self._rpc(kind, *arguments)
+        if answered != expected:
+            raise SFTPError(f"Expected an answer of kind {expected}, got {answered}")
+        answer: paramiko.Message = message
+        return answer
+
+    def _rpc(self, kind: int, *arguments: Any) -> tuple[int, Any]:
+        answer: tuple[int, Any] = super()._request(kind, *arguments)  # type: ignore[misc]
+        return answer
+
+    def _read_packet(self) -> tuple[int, bytes]:
+        kind, body = super()._read_packet()  # type: ignore[misc]
+        check_attributes(kind, body)
+        return kind, body
+
+
+class ReadAheadFile(paramiko.SFTPFile):
+    """A file that is read ahead, without a thread."""
+
+    sftp: Any
+    handle: Any
+    _realpos: int
+    _pos: int
+    _rbuffer: bytes
+    _closed: bool
+
+    def prepare(self, read_bytes: int) -> None:
+        """What ``__init__`` would do."""
+        self.MAX_REQUEST_SIZE = read_bytes
+        self._reads_at_once = max(1, UNDER_WAY_BYTES // read_bytes)
+        self._answers: dict[int, tuple[int, Any]] = {}
+        self._awaited = 0
+        self._reads: deque[tuple[int, int, int]] = deque()
+        """The number, offset and size of each request that was sent ahead."""
+        self._ahead_from = self._ahead_to = 0
+
+    def prefetch(
+        self, file_size: int | None = None, max_concurrent_requests: int | None = None
+    ) -> None:
+        """Read ahead from here on; how many requests at once is decided by their size."""
+        end = self.stat().st_size if file_size is None else file_size
+        self._reads.clear()
+        self._ahead_from, self._ahead_to = self._realpos, end or 0
+
+    def read(self, size: int | None = None) -> bytes:
+        if size is None or size < self.MAX_REQUEST_SIZE or self._rbuffer or not self._is_ahead():
+            plain: bytes = super().read(size)
+            return plain
+        parts, wanted = [], size
+        while wanted >= self.MAX_REQUEST_SIZE and self._is_ahead():
+            part = self._next_part()
+            if not part:
+                break
+            parts.append(part)
+            self._realpos += len(part)
+            self._pos += len(part)
+            wanted -= len(part)
+        if wanted and self._is_ahead():
+            parts.append(memoryview(super().read(wanted)))
+        return b"".join(parts)
+
+    def _read(self, size: int) -> bytes:
+        if not self._is_ahead():
+            chunk: bytes = super()._read(size)  # type: ignore[misc]  # the stubs lack it
+            return chunk
+        return bytes(self._next_part())
+
+    def _is_ahead(self) -> bool:
+        """Whether what comes next in the file was asked for already."""
+        self._ask_ahead()
+        if self._reads and self._reads[0][1] == self._realpos:
+            return True
+        self._stop_ahead()  # at the end, or somebody has gone elsewhere in the file
+        return False
+
+    def _next_part(self) -> memoryview:
+        """The next bytes; none at the end of the file."""
+        number, _, asked = self._reads.popleft()
+        kind, answer = self._await(number)
+        if kind == CMD_STATUS:
+            self._stop_ahead()
+            if answer.get_int() == SFTP_EOF:
+                return memoryview(b"")
+            answer.rewind()
+            answer.get_int()  # the request's number
+            self.sftp._convert_status(answer)  # raises
+        if kind != CMD_DATA:
+            raise SFTPError("Expected data")
+        part: memoryview = answer.packet.getbuffer()[8:]  # after its number and its length
+        if len(part) < asked:  # a server may bring less; the rest is asked for anew
+            self._reads.clear()
+            self._ahead_from = self._realpos + len(part)
+        return part
+
+    def _ask_ahead(self) -> None:
+        while len(self._reads) < self._reads_at_once and self._ahead_from < self._ahead_to:
+            size = min(self.MAX_REQUEST_SIZE, self._ahead_to - self._ahead_from)
+            number = self.sftp._async_request(
+                self, CMD_READ, self.handle, int64(self._ahead_from), size
+            )
+            self._reads.append((number, self._ahead_from, size))
+            self._ahead_from += size
+
+    def _stop_ahead(self) -> None:
+        self._reads.clear()
+        self._ahead_to = 0
+
+    def _await(self, number: int) -> tuple[int, Any]:
+        self._awaited = number
+        while number not in self._answers:
+            self.sftp._read_response()  # hands on whatever comes
+        return self._answers.pop(number)
+
+    def _is_wanted(self, number: int) -> bool:
+        return number == self._awaited or any(number == read[0] for read in self._reads)
+
+    def _async_response(self, kind: int, answer: Any, number: int) -> None:
+        if len(answer.packet.getbuffer()) > self.MAX_REQUEST_SIZE + _HEAD_BYTES:
+            raise SFTPError("the host answers with more bytes than it was asked for")
+        if self._is_wanted(number):
+            self._answers[number] = kind, answer
+
+
+def check_attributes(kind: int, body: bytes) -> None:
+    """Look whether attributes announce no more extensions than fit; Paramiko would read them all.
+
+    :raises SFTPError: they do.
+    """
+    if kind == CMD_ATTRS:
+        _check_extensions(body, 4)
+
+
+def _names(answer: paramiko.Message) -> list[paramiko.SFTPAttributes]:
+    """The names of an answer, with their attributes.
+
+    :raises OSError: there are fewer than it says.
+    """
+    buffer = answer.packet.getbuffer()
+    found = []
+    for _ in range(answer.get_int()):
+        if answer.packet.tell() >= len(buffer):
+            raise OSError("the host announces more names than it sends")
+        name, longname = (answer.get_string().decode("utf-8", "surrogateescape") for _ in range(2))
+        _check_extensions(buffer, answer.packet.tell())
+        found.append(paramiko.SFTPAttributes._from_msg(answer, name, longname))  # type: ignore[attr-defined]
+    return found
+
+
+def _check_extensions(buffer: bytes | memoryview, start: int) -> None:
+    if len(buffer) < start + 4:
+        raise SFTPError("Attributes are cut short")
+    (flags,) = struct.unpack_from(">I", buffer, start)
+    if not flags & _EXTENDED:
+        return
+    place = start + 4 + sum(size for flag, size in _FIELDS if flags & flag)
+    left = len(buffer) - place - 4
+    if left < 0 or struct.unpack_from(">I", buffer, place)[0] * 8 > left:
+        raise SFTPError("Attributes announce more than they hold")
+
+
+def _encoded(path: Any) -> Any:
+    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
