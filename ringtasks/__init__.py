@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ringtasks.inventory.model import HostConfig
+
     from .client.registry import (
         close_all_clients,
         get_cluster_nodes,
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from .client.ssh_client import SSHClient
     from .health.model import SSHHealth
     from .inventory.config import SSHConfig
-    from .inventory.hosts_files import HostConfig
     from .ssh.inprocess.connection import Connection
 
 __all__ = [
@@ -43,7 +44,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Connection": "ssh.inprocess.connection",
-    "HostConfig": "inventory.hosts_files",
+    "HostConfig": "inventory.model",
     "SSHClient": "client.ssh_client",
     "SSHConfig": "inventory.config",
     "SSHHealth": "health.model",

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from ringtasks.common import thread_pool
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.hosts_files import HostConfig, find_host, load_inventory
+from ringtasks.inventory.loader import find_host, load_inventory
+from ringtasks.inventory.model import HostConfig
 from ringtasks.inventory.selection import select
 
 from .result import SSHResult

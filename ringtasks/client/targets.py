@@ -6,12 +6,8 @@ from collections.abc import Iterable
 
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.hosts_files import (
-    HostConfig,
-    Inventory,
-    load_inventory,
-    usual_inventory,
-)
+from ringtasks.inventory.loader import load_inventory, usual_inventory
+from ringtasks.inventory.model import HostConfig, Inventory
 from ringtasks.inventory.selection import select
 
 from .ssh_client import SSHClient

@@ -18,6 +18,7 @@ from .text import near_names
 
 __all__ = [
     "Check",
+    "UnexpectedValueError",
     "checked",
     "count",
     "environment",
@@ -47,9 +48,17 @@ def checked(place: str, given: Mapping[Any, Any], known: Mapping[str, Check]) ->
     return found
 
 
-def expected(place: str, what: str, value: object) -> UsageError:
-    """The error for a value that is not ``what`` it must be."""
-    return UsageError(f"{place}: expected {what}, found {value!r}")
+class UnexpectedValueError(UsageError):
+    """A setting has a value of another kind than expected."""
+
+    def __init__(self, place: str, what: str, value: object) -> None:
+        super().__init__(f"{place}: expected {what}, found {value!r}")
+        self.place, self.what, self.value = place, what, value
+
+
+def expected(place: str, what: str, value: object) -> UnexpectedValueError:
+    """Return the error for a setting whose value is not ``what`` it has to be."""
+    return UnexpectedValueError(place, what, value)
 
 
 def text(place: str, value: Any) -> str:

@@ -24,8 +24,11 @@ def bounded(text: str, limit: int = 200) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def near_names(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return up to three of ``known`` that ``name`` may stand for, the most similar first."""
+def near_names(name: str, known: Iterable[str], similarity: float = 0.5) -> tuple[str, ...]:
+    """Return up to three of ``known`` that ``name`` may stand for, the most similar first.
+
+    :param similarity: from 0 to 1, as of `difflib.SequenceMatcher.ratio`.
+    """
     import difflib  # only an error needs it
 
-    return tuple(difflib.get_close_matches(name, list(known), n=3, cutoff=0.5))
+    return tuple(difflib.get_close_matches(name, list(known), n=3, cutoff=similarity))

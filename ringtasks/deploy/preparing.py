@@ -15,7 +15,7 @@ from ringtasks.common.fanout import each
 from ringtasks.common.redaction import masking
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.hosts_files import HostConfig
+from ringtasks.inventory.model import HostConfig
 from ringtasks.remote.paths import on_host
 
 from .records import HostState, Kind, way_back

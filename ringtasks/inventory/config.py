@@ -1,11 +1,12 @@
 """How to reach one host (`SSHConfig`), and where ringtasks keeps its state.
 
-Defaults quote DESIGN: durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are
-expanded when they are used (`expand`), so a missing variable only matters to who needs it.
+Durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are
+expanded when they are used (`expand`), so a missing variable fails only what needs it.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import os
 import re
@@ -20,6 +21,10 @@ __all__ = ["SSHConfig", "expand", "health_file", "known_hosts_file", "state_fold
 DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
 
 _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
+#: A host or user name: it can never be taken for an option of a program.
+ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
+#: Names the variables that may stand in addresses.
+ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
 
 
 @dataclass(frozen=True)
@@ -95,13 +100,19 @@ class SSHConfig:
 
     @classmethod
     def from_host_config(cls, host_config: Any) -> SSHConfig:
-        """The SSHConfig of any object that has the inventory's attribute names.
+        """Return the SSHConfig of any object that has the inventory's attribute names.
 
         Missing attributes and None mean the default.  ``${VAR}`` in anything but the service
-        token is expanded here.
+        token is expanded here.  In a path any variable is; in an address or user name only those
+        that ``RINGTASKS_INVENTORY_ENV`` names (globs, joined by commas), since looking up a name
+        sends it out.
 
-        :raises InventoryError: a ``${VAR}`` that is not set.
+        :raises InventoryError: the host's entry has a fault, a variable is not set or not allowed,
+            or an expanded value is not an address.
         """
+        fault = getattr(host_config, "fault", None)
+        if isinstance(fault, InventoryError):
+            raise fault.with_traceback(None)
         given: dict[str, Any] = {}
         for own_name, their_names in _INVENTORY_NAMES.items():
             for their_name in their_names:
@@ -111,8 +122,8 @@ class SSHConfig:
                     break
         host = given.get("name")
         for own_name, value in given.items():
-            if isinstance(value, str) and own_name not in _SECRET_FIELDS:
-                given[own_name] = expand(value, host=host, field_name=own_name)
+            if isinstance(value, str) and "${" in value and own_name not in _SECRET_FIELDS:
+                given[own_name] = _expanded(value, host, own_name)
         given.setdefault("host", "")
         return cls(**given)
 
@@ -151,6 +162,29 @@ def expand(value: str, *, host: str | None = None, field_name: str | None = None
     return re.sub(_VARIABLE, replace, value) if "$" in value else value
 
 
+def _expanded(value: str, host: str | None, field_name: str) -> str:
+    if field_name in _PATH_FIELDS:
+        return expand(value, host=host, field_name=field_name)
+    allowed = re.split(r"[,\s]+", os.environ.get(ALLOWED_VARIABLES, ""))
+    for variable in re.findall(_VARIABLE, value):
+        if not any(fnmatch.fnmatchcase(variable, name) for name in allowed):
+            raise InventoryError(
+                f"${{{variable}}} is not expanded in an address, which is sent to others; "
+                f"to allow it, set {ALLOWED_VARIABLES}={variable}",
+                host=host,
+                field_name=field_name,
+            )
+    expanded = expand(value, host=host, field_name=field_name)
+    if field_name != "ssh_host_key" and not re.match(ADDRESS, expanded):
+        raise InventoryError(
+            "expected a name or an address, without spaces and no - in front, after expansion of "
+            f"{value}",
+            host=host,
+            field_name=field_name,
+        )
+    return expanded
+
+
 def check_port(field_name: str, port: object) -> None:
     """:raises ValueError: ``port`` is not a TCP port."""
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
@@ -180,6 +214,7 @@ def known_hosts_file() -> Path:
     return state_folder() / "known_hosts"
 
 
+_PATH_FIELDS = {"key_path", "work_dir", "venv_activate"}
 _SECRET_FIELDS = {"cloudflare_service_token_id", "cloudflare_service_token_secret"}
 
 #: Our field -> the inventory's attribute names, the first that is set wins.

@@ -1,101 +1,245 @@
-"""Which hosts are meant: ``'@gpu,!vast-*'`` and an inventory in, host names out.  Pure.
+"""Select hosts: ``'@gpu,!vast-*'`` and an inventory in, host names out.  Pure.
 
 ::
 
-    name  glob*  gpu[01-16]  @group  @all  key=value  !without      joined by commas
+    name  glob*  gpu[01-16]  @group  @all  @embedded  key=value     one term
+    @gpu&status=ready                                               hosts of both
+    !vast-*                                                         without these
+    term,term                                                       joined by commas
+
+A fact matches by its written text, a list by each of its members: the exact text first, then as a
+glob.  Text with commas or ``&`` may stand in double quotes: ``gpu="H100, 80GB"``.  Embedded hosts
+are in no glob, fact or ``@all``: only their names, a group and ``@embedded`` select them.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from ringtasks.common.text import near_names
-from ringtasks.errors import UnknownHostError, UsageError
+from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
-if TYPE_CHECKING:
-    from .hosts_files import HostConfig, Inventory
+from .model import HostConfig, Inventory
 
-__all__ = ["select"]
+__all__ = ["Groups", "members_of", "select"]
+
+#: A range such as ``gpu[1-30000000]`` is refused before it is written out.
+_MAX_NAMES = 100_000
+
+
+class Groups(NamedTuple):
+    """The hosts of each group, and warnings about members that are not there."""
+
+    members: dict[str, tuple[str, ...]]
+    warnings: list[str]
 
 
 def select(expression: str, inventory: Inventory) -> tuple[str, ...]:
-    """The hosts that ``expression`` means, in the inventory's order; only ``!`` means all but.
+    """Return the names that ``expression`` selects, in the inventory's order.
 
-    A glob or a fact that matches nothing adds nothing.
+    With nothing but ``!`` terms it is all hosts without those.  A glob or fact that matches no
+    host adds none.
 
-    :raises UnknownHostError: a host or group that is not there; it lists near names.
-    :raises UsageError: it is no selector, or means no host at all.
+    :raises UnknownHostError: an unknown host or group; the error lists near names.
+    :raises UsageError: not a selector, or it selects no host.
     """
     wanted: set[str] = set()
     unwanted: set[str] = set()
     has_wanted = False
-    for item in _items(expression):
+    for item in list(_items(expression, inventory)):
         if item.startswith("!"):
-            unwanted |= _matching(item[1:].strip(), inventory, expression)
+            unwanted |= _all_terms(item[1:].strip(), inventory, expression)
         else:
             has_wanted = True
-            wanted |= _matching(item, inventory, expression)
+            wanted |= _all_terms(item, inventory, expression)
     if not has_wanted:
-        wanted = set(inventory.hosts)
+        wanted = _not_embedded(inventory)
     chosen = tuple(name for name in inventory.hosts if name in wanted - unwanted)
     if not chosen:
         raise UsageError(f"no host matches {expression!r}")
     return chosen
 
 
-def _items(expression: str) -> list[str]:
+def members_of(
+    groups: Mapping[str, tuple[list[str], str]], hosts: Mapping[str, HostConfig]
+) -> Groups:
+    """Resolve groups, whose members may be groups; an unknown member is left out with a warning.
+
+    :param groups: the members of each group as written, and the place to name in an error.
+    :raises InventoryError: groups contain each other, or a member is not a selector.
+    """
+    found = Groups({}, [])
+    for group in groups:
+        _resolve(group, groups, hosts, found, ())
+    return Groups({group: found.members[group] for group in groups}, found.warnings)
+
+
+def _resolve(
+    group: str,
+    groups: Mapping[str, tuple[list[str], str]],
+    hosts: Mapping[str, HostConfig],
+    found: Groups,
+    above: tuple[str, ...],
+) -> None:
+    if group in found.members:
+        return
+    members, place = groups[group]
+    if group in above:
+        circle = " -> ".join([*above[above.index(group) :], group])
+        raise InventoryError(f"the groups contain each other: {circle}", file=place)
+    for name in re.findall(r"@([^\s,&!]+)", ",".join(members)):
+        if name in groups:
+            _resolve(name, groups, hosts, found, (*above, group))
+    known = Inventory(hosts, found.members)
+    wanted: set[str] = set()
+    unwanted: set[str] = set()
+    for member in filter(None, map(str.strip, members)):
+        try:
+            item = member.removeprefix("!")
+            (unwanted if item != member else wanted).update(_all_terms(item, known, member))
+        except UnknownHostError as error:
+            found.warnings.append(f"{place}: {error}")
+        except UsageError as error:
+            raise InventoryError(str(error), file=place) from error
+    found.members[group] = tuple(name for name in hosts if name in wanted - unwanted)
+
+
+def _items(expression: str, inventory: Inventory) -> Iterator[str]:
     if re.search(r"[\x00-\x1f\x7f]", expression):
         raise UsageError(f"selector {expression!r}: has a control character")
-    if expression.count("[") != expression.count("]"):
+    rest = expression
+    while True:
+        rest = rest.strip()
+        end = _end_of_fact(rest, inventory) or _end_of_item(rest, expression)
+        item = rest[:end].strip()
+        if not item:
+            raise UsageError(
+                f"selector {expression!r}: expected names joined by commas, found a gap"
+            )
+        yield item
+        if end >= len(rest):
+            return
+        rest = rest[end + 1 :]
+
+
+def _end_of_fact(rest: str, inventory: Inventory) -> int | None:
+    """Return the end of ``key=TEXT`` if TEXT is a fact as written, with commas and brackets."""
+    key, equals, pattern = rest.partition("=")
+    key = key.removeprefix("!").strip()
+    if not equals or not re.fullmatch(r"[\w.-]+", key):
+        return None
+    start = len(rest) - len(pattern)
+    ends = [
+        start + len(text)
+        for host in inventory.hosts.values()
+        for text in host.texts.get(key, ())
+        if text and pattern.startswith(text) and pattern[len(text) : len(text) + 1] in ("", ",")
+    ]
+    return max(ends, default=None)
+
+
+def _end_of_item(rest: str, expression: str) -> int:
+    depth, is_quoted = 0, False
+    for n, char in enumerate(rest):
+        if char == '"':
+            is_quoted = not is_quoted
+        elif is_quoted:
+            continue
+        elif char == "[":
+            depth += 1
+        elif char == "]":
+            depth -= 1
+        elif char == "," and depth <= 0:
+            return n
+    if is_quoted:
+        raise UsageError(f"selector {expression!r}: expected a closing quote")
+    if depth:
         raise UsageError(f"selector {expression!r}: expected a ']' for each '['")
-    items = [item.strip() for item in re.split(r",(?![^\[]*\])", expression)]
-    if not all(items):
-        raise UsageError(f"selector {expression!r}: expected names joined by commas, found a gap")
-    return items
+    return len(rest)
+
+
+def _all_terms(item: str, inventory: Inventory, expression: str) -> set[str]:
+    """Return the hosts that match every term of ``a&b``."""
+    if _is_fact(item, inventory):  # its text may hold an "&"
+        return _matching(item, inventory, expression)
+    terms = re.findall(r'(?:"[^"]*"|[^&"])+', item)
+    found = [_matching(term.strip(), inventory, expression) for term in terms or [""]]
+    return set.intersection(*found)
+
+
+def _is_fact(item: str, inventory: Inventory) -> bool:
+    key, _, text = item.partition("=")
+    return any(text in host.texts.get(key, ()) for host in inventory.hosts.values())
 
 
 def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
     if not item:
-        raise UsageError(f"selector {expression!r}: expected a name after '!'")
+        raise UsageError(f"selector {expression!r}: expected a name after '!' or '&'")
     if item in inventory.hosts:
         return {item}
     if item.startswith("@"):
         return _group(item[1:], inventory)
     if "=" in item:
         key, _, pattern = item.partition("=")
-        return {
-            name for name, h in inventory.hosts.items() if _has(h, key.strip(), pattern.strip())
-        }
+        return _with_fact(key.strip(), pattern.strip(), inventory)
     if "[" in item:
         return _range(item, inventory, expression)
     if "*" in item or "?" in item:
-        return set(fnmatch.filter(inventory.hosts, item))
+        return set(fnmatch.filter(_not_embedded(inventory), item))
     return {inventory.get(item).name}
 
 
+def _not_embedded(inventory: Inventory) -> set[str]:
+    return {name for name, host in inventory.hosts.items() if not host.embedded}
+
+
 def _group(group: str, inventory: Inventory) -> set[str]:
+    if group in inventory.groups:
+        return set(inventory.groups[group])
     if group == "all":
-        return set(inventory.hosts)
-    if group not in inventory.groups:
-        near = tuple("@" + name for name in near_names(group, [*inventory.groups, "all"]))
-        raise UnknownHostError(f"unknown group '@{group}'", near=near)
-    return set(inventory.groups[group])
+        return _not_embedded(inventory)
+    if group == "embedded":
+        return {name for name, host in inventory.hosts.items() if host.embedded}
+    known = [*inventory.groups, "all", "embedded"]
+    near = tuple("@" + name for name in near_names(group, known))
+    raise UnknownHostError(f"unknown group '@{group}'", near=near)
 
 
-def _has(host: HostConfig, key: str, pattern: str) -> bool:
-    value = host.facts.get(key, getattr(host, key, None))
-    if value is None:
-        return False
-    if isinstance(value, bool):
-        return str(value).lower() == pattern.lower()
-    return fnmatch.fnmatchcase(str(value), pattern)
+def _with_fact(key: str, pattern: str, inventory: Inventory) -> set[str]:
+    hosts = [host for host in inventory.hosts.values() if not host.embedded]
+    if len(pattern) >= 2 and pattern[0] == pattern[-1] == '"':
+        return {host.name for host in hosts if pattern[1:-1] in _texts(host, key)}
+    exact = {host.name for host in hosts if pattern in _texts(host, key)}
+    if exact:
+        return exact
+    return {
+        host.name
+        for host in hosts
+        if any(fnmatch.fnmatchcase(text, pattern) for text in _texts(host, key))
+    }
+
+
+def _texts(host: HostConfig, key: str) -> tuple[str, ...]:
+    """Return the written texts of a fact or setting; true and false in any case."""
+    if key in host.texts:
+        texts = host.texts[key]
+    else:
+        value = host.facts.get(key, getattr(host, key, None))
+        texts = () if value is None else (str(value),)
+    if isinstance(host.facts.get(key, getattr(host, key, None)), bool):
+        return (*texts, *(text.lower() for text in texts), *(text.upper() for text in texts))
+    return texts
 
 
 def _range(item: str, inventory: Inventory, expression: str) -> set[str]:
     from ClusterShell.NodeSet import NodeSet, NodeSetException
 
+    if _size_of(item) > _MAX_NAMES:
+        raise UsageError(f"selector {expression!r}: stands for more than {_MAX_NAMES} names")
     try:
         names = list(NodeSet(item))
     except NodeSetException as error:
@@ -104,7 +248,17 @@ def _range(item: str, inventory: Inventory, expression: str) -> set[str]:
     found: set[str] = set()
     for name in names:
         if "*" in name or "?" in name:
-            found |= set(fnmatch.filter(inventory.hosts, name))
+            found |= set(fnmatch.filter(_not_embedded(inventory), name))
         else:
             found.add(inventory.get(name).name)
     return found
+
+
+def _size_of(item: str) -> int:
+    """Return at least the number of names that the ranges of ``item`` stand for."""
+    sizes = []
+    for ranges in re.findall(r"\[([^\]]*)\]", item):
+        bounds = re.findall(r"(\d{1,18})\d*-(\d{1,18})(\d*)", ranges)
+        size = sum(10**18 if rest else int(end) - int(start) + 1 for start, end, rest in bounds)
+        sizes.append(max(1, size))
+    return math.prod(sizes)

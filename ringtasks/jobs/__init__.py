@@ -34,7 +34,7 @@ from .states import JobStatus, State
 from .stopping import Process, Stopped
 
 if TYPE_CHECKING:
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
 
     #: A name, an address, or what one of ours says of a host.
     Host = str | SSHClient | SSHConfig | HostConfig

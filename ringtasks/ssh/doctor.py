@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ringtasks.errors import RingtasksError
 from ringtasks.inventory.config import health_file, known_hosts_file, state_folder
-from ringtasks.inventory.hosts_files import Inventory, load_inventory
+from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.model import Inventory
 
 __all__ = ["Finding", "examine"]
 
@@ -47,6 +48,11 @@ def _inventory(given: str | None) -> Iterator[Finding]:
         return
     files = ", ".join(inventory.files)
     yield Finding("ok", "inventory", f"{len(inventory.hosts)} hosts in {files}")
+    for warning in inventory.warnings:
+        yield Finding("bad", "inventory", warning, "correct the name, or quote it if it is meant")
+    for host in inventory.hosts.values():
+        if host.fault is not None:
+            yield Finding("bad", "inventory", str(host.fault), "correct this entry")
     yield from _key_files(inventory)
 
 

@@ -22,7 +22,7 @@ from .options import (
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport
     from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["check", "releases", "rollback", "run", "status", "unlock"]
 

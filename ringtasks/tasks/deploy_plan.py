@@ -26,7 +26,7 @@ from .plan import HostPlan, Step, show
 if TYPE_CHECKING:
     from ringtasks.deploy.settings import DeploySettings
     from ringtasks.deploy.steps import Plan
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["plan_deploy", "plan_look", "plan_rollback", "plan_unlock"]
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ringtasks.deploy.source import Source
     from ringtasks.deploy.steps import Plan
     from ringtasks.deploy.target import Target
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["Flags", "deploy", "rollback"]
 

@@ -19,7 +19,7 @@ from .status import size
 
 if TYPE_CHECKING:
     from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["check", "releases", "status", "unlock"]
 

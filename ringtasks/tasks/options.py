@@ -19,7 +19,7 @@ from ringtasks.exit_status import UNREACHABLE, USAGE
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.config import SSHConfig
-    from ringtasks.inventory.hosts_files import HostConfig, Inventory
+    from ringtasks.inventory.model import HostConfig, Inventory
 
 __all__ = [
     "HOST_HELP",
@@ -79,10 +79,22 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def inventory_of(c: Context, given: str | None) -> Inventory:
-    """The inventory that the flag, else the ``ringtasks.inventory`` setting, else DESIGN names."""
-    from ringtasks.inventory.hosts_files import load_inventory
+    """Return the inventory of the flag, else of ``ringtasks.inventory``, else the usual one.
 
-    return load_inventory(given or c.config.get("ringtasks", {}).get("inventory"))
+    Its warnings are printed once in this process.
+    """
+    from ringtasks.inventory.loader import load_inventory
+
+    inventory = load_inventory(given or c.config.get("ringtasks", {}).get("inventory"))
+    for warning in inventory.warnings:
+        if warning not in _told:
+            _told.add(warning)
+            print(f"ringtasks: warning: {warning}", file=sys.stderr)
+    return inventory
+
+
+#: The warnings that were printed.
+_told: set[str] = set()
 
 
 def selected(c: Context, selector: str | None, given: str | None) -> list[HostConfig]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import Outcome
     from ringtasks.inventory.config import SSHConfig
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
 
 __all__ = ["Request", "run"]
 

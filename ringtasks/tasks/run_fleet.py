@@ -33,7 +33,7 @@ from ringtasks.ssh.link import Terminal
 from . import plan
 
 if TYPE_CHECKING:
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
 
     from .run import Output, Request
 

@@ -19,7 +19,7 @@ from .jobs_plan import start_step
 from .plan import HostPlan, Step, show
 
 if TYPE_CHECKING:
-    from ringtasks.inventory.hosts_files import HostConfig
+    from ringtasks.inventory.model import HostConfig
     from ringtasks.training.records import RunRecord
     from ringtasks.training.settings import TrainSettings
 

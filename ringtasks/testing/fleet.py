@@ -19,7 +19,8 @@ from ringtasks.errors import Reason, RouteError, UnknownHostError, UnreachableEr
 from ringtasks.health.model import Outcome, RouteOutcome, order_routes
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.hosts_files import HostConfig, Inventory, load_inventory
+from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.model import HostConfig, Inventory
 from ringtasks.ssh.link import Link
 from ringtasks.ssh.link_pool import Note, links_from
 from ringtasks.ssh.routes import Route, only, routes_of

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ringtasks.client.process_memory import PS_COMMAND
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError, UsageError
-from ringtasks.inventory.hosts_files import HostConfig
+from ringtasks.inventory.model import HostConfig
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.script import Script
 from ringtasks.ssh.routes import ROUTE_NAMES, Route

@@ -9,7 +9,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.hosts_files import HostConfig
+from ringtasks.inventory.model import HostConfig
 
 from .choice import Candidate, Choice, choose, willing
 from .files import folder_of

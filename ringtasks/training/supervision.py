@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ringtasks import jobs
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import JobNotStartedError, RunNotStartedError, UsageError
-from ringtasks.inventory.hosts_files import HostConfig
+from ringtasks.inventory.model import HostConfig
 from ringtasks.jobs import Job, JobStatus, State
 
 from . import attempts, torchrun

@@ -350,7 +350,7 @@ def test_fifty_processes_that_record_a_hundred_outcomes_each_lose_none(
 ) -> None:
     code = """
         import pathlib, sys
-        from ringtasks.health import Outcome, RouteOutcome
+        from ringtasks.health.model import Outcome, RouteOutcome
         from ringtasks.health.store import HealthStore
         store = HealthStore(pathlib.Path(sys.argv[1]))
         print("ready", flush=True)
@@ -386,7 +386,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_file_and_loses_nothing_that_was_rec
     # A process of its own does the forking: this one may have threads.
     code = """
         import json, os, pathlib, random, signal, sys, time
-        from ringtasks.health import Outcome
+        from ringtasks.health.model import Outcome
         from ringtasks.health.store import HealthStore
 
         path = pathlib.Path(sys.argv[1])
@@ -657,7 +657,7 @@ def on_small_disk(folder: Path, code: str) -> Any:
     """What ``code`` prints, with a disk of 64 KiB on ``folder``, and ``store`` and ``warnings``."""
     prelude = """
 import json, pathlib, subprocess, sys
-from ringtasks.health import Outcome
+from ringtasks.health.model import Outcome
 from ringtasks.health.store import HealthStore
 folder = pathlib.Path(sys.argv[1])
 mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", folder]

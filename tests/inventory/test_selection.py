@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtasks.errors import UnknownHostError, UsageError
-from ringtasks.inventory.hosts_files import HostConfig, Inventory
+from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.model import HostConfig, Inventory
 from ringtasks.inventory.selection import select
 
 NAMES = ["gpu01", "gpu02", "gpu10", "vast-1", "vast-2", "mac", "odd[1]"]
@@ -108,3 +111,55 @@ def test_any_text_is_a_selector_or_refused(text: str) -> None:
         assert "\n" not in str(error)
     else:
         assert set(chosen) <= set(NAMES)
+
+
+WRITTEN = """
+hosts:
+  a: {ssh_host: h, cuda: 12.10, rack: 010, country: NO, power: off, gpu: "H100, 80GB"}
+  b: {ssh_host: h, cuda: 12.1, rack: 8, country: DE, power: on, gpu: "H100 [SXM]"}
+  c: {ssh_host: h, tags: [a100, spot], gpu: "H100*", ready: true, note: "x & y"}
+  e: {embedded: true, rack: 8, ready: true}
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("cuda=12.10", ["a"]),
+        ("cuda=12.1", ["b"]),
+        ("cuda=12.1*", ["a", "b"]),
+        ("rack=010", ["a"]),
+        ("rack=8", ["b"]),
+        ("country=NO", ["a"]),
+        ("power=off,c", ["a", "c"]),
+        ("tags=spot", ["c"]),
+        ("gpu=H100, 80GB", ["a"]),
+        ('gpu="H100, 80GB",c', ["a", "c"]),
+        ("gpu=H100, 80GB,c", ["a", "c"]),
+        ("gpu=H100 [SXM]", ["b"]),
+        ("gpu=H100*", ["c"]),  # the exact text comes before the glob
+        ("gpu=H100 *", ["b"]),
+        ("ready=TRUE", ["c"]),
+        ("note=x & y", ["c"]),
+        ("cuda=*&rack=8", ["b"]),
+        ("@all&cuda=12.1", ["b"]),
+        ("!gpu=H100, 80GB", ["b", "c"]),
+        ("@embedded", ["e"]),
+        ("e", ["e"]),
+        ("@all", ["a", "b", "c"]),
+        ("?", ["a", "b", "c"]),
+        ("!a", ["b", "c"]),
+    ],
+)
+def test_facts_match_by_their_written_text(
+    tmp_path: Path, expression: str, expected: list[str]
+) -> None:
+    (tmp_path / "hosts.yaml").write_text(WRITTEN)
+
+    assert list(select(expression, load_inventory(tmp_path / "hosts.yaml"))) == expected
+
+
+@pytest.mark.parametrize("expression", ["gpu[1-30000000]", "r[1-9999]n[1-9999]"])
+def test_a_range_of_very_many_names_is_refused_at_once(expression: str) -> None:
+    with pytest.raises(UsageError, match="more than 100000 names"):
+        select(expression, INVENTORY)

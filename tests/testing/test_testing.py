@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import ringtasks
 from ringtasks import HostConfig, SSHClient, SSHConfig, get_cluster_nodes, get_ssh_client
 from ringtasks.errors import Reason, UnknownHostError, UnreachableError, UsageError
-from ringtasks.inventory.hosts_files import load_inventory
+from ringtasks.inventory.loader import load_inventory
 from ringtasks.remote.launcher import launch_script
 from ringtasks.remote.marks import Mark
 from ringtasks.remote.script import Script, encode, exec_line, stop_script

@@ -30,7 +30,7 @@ from fabric.util import get_local_user
 
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
-from ringtasks.inventory.hosts_files import find_host
+from ringtasks.inventory.loader import find_host
 
 from .fabric_settings import shared_settings
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text

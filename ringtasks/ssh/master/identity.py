@@ -29,7 +29,7 @@ def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str,
 
 def jump_config(name: str) -> SSHConfig:
     """A jump host: an inventory name, or ``user@host:port``."""
-    from ringtasks.inventory.hosts_files import find_host
+    from ringtasks.inventory.loader import find_host
 
     found = find_host(name)
     return SSHConfig.from_host_config(found) if found else SSHConfig.parse(name)

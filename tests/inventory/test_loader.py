@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ringtasks.errors import InventoryError, UnknownHostError
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.hosts_files import HostConfig, Inventory, find_host, load_inventory
+from ringtasks.inventory.loader import find_host, load_inventory
+from ringtasks.inventory.model import HostConfig, Inventory
 from tests.conftest import ROOT
 
 Load = Callable[[str], Inventory]
@@ -82,6 +83,7 @@ def test_variables_are_expanded_when_they_are_used(
 ) -> None:
     host = load("a: {ssh_host: '${ADDRESS}', cloudflare_tunnel: c.example}").get("a")
 
+    monkeypatch.setenv("RINGTASKS_INVENTORY_ENV", "OTHER,ADDR*")
     with pytest.raises(InventoryError, match=r"a: host: .*ADDRESS is not set"):
         SSHConfig.from_host_config(host)
     monkeypatch.setenv("ADDRESS", "192.0.2.7")
@@ -95,6 +97,11 @@ def test_anchors_and_merge_keys_work(load: Load) -> None:
     )
 
     assert (inventory.get("a").ssh_user, inventory.get("a").ssh_port) == ("u", 3)
+
+
+def use_all(inventory: Inventory) -> None:
+    for host in inventory.hosts.values():
+        SSHConfig.from_host_config(host)
 
 
 FAULTS = {
@@ -142,7 +149,7 @@ def test_a_fault_is_told_by_file_line_host_and_field(
     text, line, expected = FAULTS[case]
 
     with pytest.raises(InventoryError) as caught:
-        load(text)
+        use_all(load(text))
 
     assert str(caught.value).startswith(f"{tmp_path}/hosts.yaml:{line}: ")
     assert expected in str(caught.value)
@@ -151,16 +158,115 @@ def test_a_fault_is_told_by_file_line_host_and_field(
 
 def test_a_fault_in_a_token_does_not_show_it(load: Load) -> None:
     with pytest.raises(InventoryError) as caught:
-        load("a: {cloudflare_tunnel: h, cloudflare_service_token_secret: 12345678}")
+        use_all(load("a: {cloudflare_tunnel: h, cloudflare_service_token_secret: 12345678}"))
 
     assert "12345678" not in str(caught.value)
 
 
-def test_an_unknown_member_of_a_group_lists_near_names(load: Load) -> None:
-    with pytest.raises(
-        InventoryError, match=r"groups: g: unknown host 'runpod'; did you mean runpo"
-    ):
-        load("hosts: {runpod-1: {ssh_host: h}}\ngroups: {g: [runpod]}")
+def test_an_unknown_member_of_a_group_is_left_out_with_a_warning(load: Load) -> None:
+    inventory = load("hosts: {runpod-1: {ssh_host: h}}\ngroups: {g: [runpod], h: [runpod-1]}")
+
+    assert inventory.groups == {"g": (), "h": ("runpod-1",)}
+    (warning,) = inventory.warnings
+    assert "hosts.yaml:2: groups: g: unknown host 'runpod'; did you mean runpod-1" in warning
+
+
+def test_a_group_of_groups_has_their_members(load: Load) -> None:
+    inventory = load(
+        "hosts: {a1: {ssh_host: h}, a2: {ssh_host: h}, h1: {ssh_host: h}}\n"
+        "groups: {gpu: ['@a100', '@h100', '!a2'], a100: ['a*'], h100: [h1]}"
+    )
+
+    assert inventory.groups["gpu"] == ("a1", "h1")
+
+
+def test_groups_that_contain_each_other_are_refused(load: Load) -> None:
+    with pytest.raises(InventoryError, match=r"hosts.yaml:2: groups: x.*: x -> y -> x"):
+        load("hosts: {a: {ssh_host: h}}\ngroups: {x: ['@y'], y: ['@x']}")
+
+
+def test_a_group_whose_glob_matches_no_host_is_empty(load: Load) -> None:
+    inventory = load("hosts: {a: {ssh_host: h}}\ngroups: {vast: ['vast-*'], none: []}")
+
+    assert inventory.groups == {"vast": (), "none": ()}
+    assert inventory.warnings == ()
+
+
+def test_a_group_in_two_files_has_the_members_of_both(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("hosts: {a: {ssh_host: h}}\ngroups: {gpu: [a]}")
+    (tmp_path / "two.yaml").write_text("hosts: {b: {ssh_host: h}}\ngroups: {gpu: [b]}")
+
+    assert load_inventory(tmp_path).groups == {"gpu": ("a", "b")}
+
+
+@pytest.mark.parametrize("name", ["no", "010", "~", "1.0", "true"])
+def test_a_name_that_yaml_does_not_read_as_text_concerns_that_host_only(
+    load: Load, name: str
+) -> None:
+    inventory = load(f"good: {{ssh_host: h}}\n{name}: {{ssh_host: h}}")
+
+    assert SSHConfig.from_host_config(inventory.get("good")).host == "h"
+    with pytest.raises(InventoryError) as caught:
+        SSHConfig.from_host_config(inventory.get(name))
+    assert caught.value.line == 2
+    assert f"put it in quotes: '{name}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "port", ["02471", "22:30", "0x16", "1_000", "+22"], ids=lambda port: f"port {port}"
+)
+def test_a_port_is_written_in_plain_digits(load: Load, port: str) -> None:
+    host = load(f"a:\n  ssh_host: h\n  ssh_port: {port}").get("a")
+
+    with pytest.raises(InventoryError, match=r"hosts.yaml:3: a: ssh_port: expected"):
+        SSHConfig.from_host_config(host)
+
+
+def test_a_mistyped_setting_is_kept_as_a_fact_with_a_warning(load: Load) -> None:
+    inventory = load("a:\n  ssh_host: h\n  ssh_prt: 2222\n  price: 2\n  spot_price_gb: 3")
+
+    (warning,) = inventory.warnings
+    assert warning.endswith(
+        "hosts.yaml:3: a: ssh_prt: not a setting, kept as a fact; did you mean ssh_port?"
+    )
+
+
+def test_an_inventory_that_is_named_has_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(tmp_path / "nope.yaml"))
+
+    with pytest.raises(InventoryError, match="no such file"):
+        find_host("m1")
+
+
+@pytest.mark.parametrize("field", ["ssh_host", "ssh_user", "tailscale_ip", "cloudflare_tunnel"])
+def test_an_address_takes_only_variables_that_are_allowed(
+    load: Load, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    host = load(f"a: {{{field}: '${{SECRET}}.evil.example', embedded: true}}").get("a")
+    monkeypatch.setenv("SECRET", "hunter2")
+
+    with pytest.raises(InventoryError, match="RINGTASKS_INVENTORY_ENV=SECRET") as caught:
+        SSHConfig.from_host_config(host)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_address_is_checked_after_expansion(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = load("a: {ssh_host: '${ADDRESS}'}").get("a")
+    monkeypatch.setenv("RINGTASKS_INVENTORY_ENV", "ADDRESS")
+    monkeypatch.setenv("ADDRESS", "-oProxyCommand=touch x")
+
+    with pytest.raises(InventoryError, match="no - in front"):
+        SSHConfig.from_host_config(host)
+
+
+def test_aliases_that_expand_without_end_are_refused(load: Load) -> None:
+    lines = ["x0: &x0 [1,2,3,4,5,6,7,8,9]"]
+    lines += [f"x{n}: &x{n} [{', '.join(['*x' + str(n - 1)] * 9)}]" for n in range(1, 9)]
+
+    with pytest.raises(InventoryError, match="more than a million values"):
+        load("\n".join(["a: {ssh_host: h}", *lines]))
 
 
 def test_it_is_found_by_flag_then_variable_then_folder_then_home(
@@ -220,7 +326,7 @@ def test_the_example_shows_every_field() -> None:
     inventory = load_inventory(path)
     text = path.read_text()
 
-    own = {"name", "facts", "groups", "file", "line"}
+    own = {"name", "facts", "texts", "groups", "file", "line", "fault"}
     assert [
         f.name for f in fields(HostConfig) if f.name not in own and f"{f.name}:" not in text
     ] == []
