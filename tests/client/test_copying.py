@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,36 +14,12 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig
 from tests.support.faulty import Wire
+from tests.support.fixtures import MakeSshd, use_control_master
 from tests.support.sshd import Sshd
 
 IS_ROOT = os.getuid() == 0
 
-
-@pytest.fixture
-def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
-    key = str(client_key)
-    return SSHConfig(sshd.address, sshd.port, sshd.user, key, use_control_master=use_control_master)
-
-
-@pytest.fixture
-def client(config: SSHConfig) -> Iterator[SSHClient]:
-    with SSHClient(config) as client:
-        yield client
-
-
-@pytest.fixture
-def far(tmp_path: Path) -> Path:
-    """A folder that stands for the host's; the server runs on this machine."""
-    folder = tmp_path / "far"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def near(tmp_path: Path) -> Path:
-    folder = tmp_path / "near"
-    folder.mkdir()
-    return folder
+over_master = use_control_master  # each test of a client runs over both kinds of link
 
 
 def make_tree(top: Path) -> Path:
@@ -208,7 +183,7 @@ def test_why_a_file_cannot_be_got_is_said(client: SSHClient, near: Path, far: Pa
 
 
 def test_a_lack_of_permission_is_the_copys_failure_not_the_links(
-    make_sshd: Callable[..., Sshd], client_key: Path, near: Path
+    make_sshd: MakeSshd, client_key: Path, near: Path
 ) -> None:
     (near / "x").write_text("x")
     server = make_sshd(sftp="internal-sftp -R")  # read-only: for root too
@@ -303,7 +278,7 @@ def test_a_lost_link_is_an_unknown_outcome(
 
 
 def test_copies_and_commands_share_one_connection(
-    make_sshd: Callable[..., Sshd], client_key: Path, near: Path
+    make_sshd: MakeSshd, client_key: Path, near: Path
 ) -> None:
     server = make_sshd()
     (near / "x").write_text("x")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,10 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.testing import fake_fleet
-from tests.conftest import Inv
 from tests.support.faulty import Wire
+from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
 
-WriteHosts = Callable[..., Path]
 TIMEOUT = 10.0
 
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.client.process_memory import PS_COMMAND, memory_of
+from tests.support.fixtures import Require
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -172,10 +173,8 @@ def family() -> Iterator[tuple[int, int]]:
 
 
 @pytest.fixture
-def client(sshd: Sshd, client_key: Path) -> Iterator[SSHClient]:
-    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), work_dir="~/missing")
-    with SSHClient(config) as client:
-        yield client
+def config(config: SSHConfig) -> SSHConfig:
+    return replace(config, work_dir="~/missing")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,7 @@ def client(sshd: Sshd, client_key: Path) -> Iterator[SSHClient]:
     ],
 )
 def test_a_process_is_measured_with_its_descendants(
-    family: tuple[int, int], command: str, require: Callable[[str], None]
+    family: tuple[int, int], command: str, require: Require
 ) -> None:
     require("busybox")
     parent, child = family

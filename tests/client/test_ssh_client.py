@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,25 +20,15 @@ from ringtasks import SSHClient, SSHConfig, close_all_clients, get_ssh_client
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.health.model import SSHHealth
 from tests.support.faulty import Wire
+from tests.support.fixtures import MakeSshd, WriteHosts, use_control_master
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
-MakeSshd = Callable[..., Sshd]
-
-
-@pytest.fixture
-def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
-    return replace(config_of(sshd, client_key), use_control_master=use_control_master)
+over_master = use_control_master  # each test of `client` runs over both kinds of link
 
 
 def config_of(server: Sshd, key: Path) -> SSHConfig:
     return SSHConfig(server.address, server.port, server.user, str(key), name="box")
-
-
-@pytest.fixture
-def client(config: SSHConfig) -> Iterator[SSHClient]:
-    with SSHClient(config) as client:
-        yield client
 
 
 @pytest.fixture
@@ -346,7 +336,7 @@ def test_several_loops_and_threads_share_a_client(client: SSHClient) -> None:
     assert [thread.result().stdout for thread in threads] == [f"thread{k}\n" for k in range(4)]
 
 
-def test_nothing_is_left_behind(sshd: Sshd, client_key: Path, write_hosts: Callable[..., Path],
+def test_nothing_is_left_behind(sshd: Sshd, client_key: Path, write_hosts: WriteHosts,
                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={}, box2={})))
     asyncio.run(use_everything())  # what is loaded and made once, is
@@ -376,7 +366,7 @@ def belongings() -> tuple[int, int, int]:
 
 
 def test_the_same_name_is_the_same_client_until_all_are_closed(
-    write_hosts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={})))
 

@@ -17,6 +17,7 @@ from ringtasks.deploy import layout, locking
 from ringtasks.deploy.locking import Note, parse_held
 from ringtasks.deploy.records import HostState, Kind, parse_state
 from ringtasks.deploy.release import Release
+from tests.support.fixtures import Require
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -25,7 +26,7 @@ _NEW = Release("20260102T000000Z-def-0002", "def", "ann@laptop", "laptop", "http
 
 
 @pytest.fixture(params=["dash", "bash --posix", "busybox ash"])
-def run(request: pytest.FixtureRequest, tmp_path: Path, require: Callable[[str], None]) -> Run:
+def run(request: pytest.FixtureRequest, tmp_path: Path, require: Require) -> Run:
     """Runs a script in the deploy path ``tmp_path / "app"``."""
     shell = request.param.split()
     require(shell[0])

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from ringtasks import close_all_clients
 from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.faulty import Refusing
+from tests.support.fixtures import MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 
 PAGE = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text()
@@ -42,8 +43,8 @@ PROGRAMS = list(programs())
 
 @pytest.fixture
 def fleet(
-    make_sshd: Callable[..., Sshd],
-    write_hosts: Callable[..., Path],
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
     client_key: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

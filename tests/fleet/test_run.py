@@ -20,11 +20,10 @@ from ringtasks.ssh.master.master import DEFAULT_LIMIT, listing
 from ringtasks.testing import FakeFleet
 from ringtasks.testing.rules import Answer, Call
 from tests.support.faulty import Blackhole, Refusing, Silent, Wire
+from tests.support.fixtures import MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 from tests.tasks.test_run import is_running
-
-WriteHosts = Callable[..., Path]
 
 _DEADLINE = 20.0  # seconds
 
@@ -317,7 +316,7 @@ def real_hosts(sshd: Sshd, key: Path, count: int, **fields: object) -> list[SSHC
 
 
 def test_doors_that_are_overrun_are_tried_again_until_all_are_served(
-    make_sshd: Callable[..., Sshd], client_key: Path
+    make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(config=["MaxStartups 2:50:4"], addresses=["0.0.0.0"])
     hosts = [
@@ -333,7 +332,7 @@ def test_doors_that_are_overrun_are_tried_again_until_all_are_served(
 
 
 def test_an_overrun_jump_host_serves_all_in_the_end(
-    make_sshd: Callable[..., Sshd], sshd: Sshd, client_key: Path, write_hosts: WriteHosts,
+    make_sshd: MakeSshd, sshd: Sshd, client_key: Path, write_hosts: WriteHosts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     bastion = make_sshd(config=["MaxStartups 2:50:4"])
@@ -395,7 +394,7 @@ def test_stopping_ends_the_processes_on_real_hosts(sshd: Sshd, client_key: Path)
 
 
 def test_a_host_that_was_reached_and_waits_for_a_place_does_not_start_after_a_stop(
-    make_sshd: Callable[..., Sshd], client_key: Path
+    make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd()
     with Wire(server.address, server.port, delay=0.1) as wire:  # reached late, so parked before
@@ -417,7 +416,7 @@ def test_a_host_that_was_reached_and_waits_for_a_place_does_not_start_after_a_st
 
 
 def test_a_crowd_of_hosts_uses_the_masters_that_live_and_starts_none(
-    make_sshd: Callable[..., Sshd], client_key: Path
+    make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(addresses=["0.0.0.0"])
     hosts = [
@@ -435,7 +434,7 @@ def test_a_crowd_of_hosts_uses_the_masters_that_live_and_starts_none(
 
 
 def test_a_few_hosts_leave_masters_behind_for_the_next_run(
-    make_sshd: Callable[..., Sshd], client_key: Path
+    make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(addresses=["0.0.0.0"])
     hosts = [

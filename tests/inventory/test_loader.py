@@ -14,7 +14,7 @@ from ringtasks.errors import InventoryError, UnknownHostError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import HostConfig, Inventory
-from tests.conftest import ROOT
+from tests.support.fixtures import ROOT
 
 Load = Callable[[str], Inventory]
 

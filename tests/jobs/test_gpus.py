@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,39 +17,17 @@ from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Job, State
 from ringtasks.jobs.request import Request
-from tests.support.jobs import JobHost, end_jobs, is_alive, marked
+from tests.support.fixtures import gpu_server, in_process, job_host
+from tests.support.jobs import JobHost, is_alive, marked
 from tests.support.nvidia import Gpus
-from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
 PRINTS = 'echo "$CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"'
 HOLDS = "until [ -e ~/go ]; do sleep 0.05; done"
 
-
-@pytest.fixture
-def gpus(tmp_path: Path) -> Gpus:
-    return Gpus(tmp_path / "gpus", count=8)
-
-
-@pytest.fixture
-def server(make_sshd: Callable[..., Sshd], gpus: Gpus) -> Iterator[Sshd]:
-    server = make_sshd(environ={"PATH": f"{gpus.bin}:{os.environ['PATH']}"})
-    yield server
-    end_jobs(server.home)
-
-
-@pytest.fixture
-def config(server: Sshd, client_key: Path) -> SSHConfig:
-    key = str(client_key)
-    return SSHConfig(
-        server.address, server.port, server.user, key, name="box", use_control_master=False
-    )
-
-
-@pytest.fixture
-def host(server: Sshd, config: SSHConfig) -> Iterator[JobHost]:
-    with SSHClient(config) as client:
-        yield JobHost(server.home, client)
+server = gpu_server
+over_master = in_process
+host = job_host
 
 
 def reserved(host: JobHost) -> list[str]:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,32 +22,14 @@ from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
 from ringtasks.jobs import State
 from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.faulty import Wire
+from tests.support.fixtures import MakeSshd, Require, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive, is_waited_for, marked
 from tests.support.sshd import LOGIN_SHELLS, Sshd
 from tests.support.waiting import eventually
 
-MakeSshd = Callable[..., Sshd]
-
-
-@pytest.fixture
-def server(make_sshd: MakeSshd) -> Iterator[Sshd]:
-    server = make_sshd()
-    yield server
-    end_jobs(server.home)
-
-
-@pytest.fixture
-def config(server: Sshd, client_key: Path) -> SSHConfig:
-    key = str(client_key)
-    return SSHConfig(
-        server.address, server.port, server.user, key, name="box", use_control_master=False
-    )
-
-
-@pytest.fixture
-def host(server: Sshd, config: SSHConfig) -> Iterator[JobHost]:
-    with SSHClient(config) as client:
-        yield JobHost(server.home, client)
+server = own_server
+over_master = in_process
+host = job_host
 
 
 def test_a_job_runs_ends_and_tells_all_about_itself(host: JobHost) -> None:
@@ -488,7 +470,7 @@ def test_a_log_elsewhere_outlives_the_jobs_folder(host: JobHost) -> None:
 
 @pytest.mark.parametrize("login_shell", LOGIN_SHELLS)
 def test_any_login_shell_will_do(
-    make_sshd: MakeSshd, client_key: Path, require: Callable[[str], None], login_shell: str
+    make_sshd: MakeSshd, client_key: Path, require: Require, login_shell: str
 ) -> None:
     require(LOGIN_SHELLS[login_shell].split()[0])
     server = make_sshd(login_shell=login_shell)
@@ -611,7 +593,7 @@ SHELLS = ["bash --posix", "bash", "busybox ash", "zsh --emulate sh"]
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_any_shell_that_follows_posix_will_do(
-    config: SSHConfig, server: Sshd, require: Callable[[str], None], shell: str
+    config: SSHConfig, server: Sshd, require: Require, shell: str
 ) -> None:
     require(shell.split()[0])
     with SSHClient(replace(config, shell=shell)) as client:
@@ -619,7 +601,7 @@ def test_any_shell_that_follows_posix_will_do(
 
 
 def test_a_host_that_has_nothing_but_busybox_will_do(
-    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, require: Callable[[str], None]
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, require: Require
 ) -> None:
     require("busybox")
     tools = tmp_path / "busybox"

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,30 +19,14 @@ from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.jobs import Lines, State
 from ringtasks.jobs.logs import parse_offset
 from tests.support.faulty import Wire
-from tests.support.jobs import JobHost, end_jobs
+from tests.support.fixtures import Require, in_process, job_host, own_server
+from tests.support.jobs import JobHost
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
-
-@pytest.fixture
-def server(make_sshd: Callable[..., Sshd]) -> Iterator[Sshd]:
-    server = make_sshd()
-    yield server
-    end_jobs(server.home)
-
-
-@pytest.fixture
-def config(server: Sshd, client_key: Path) -> SSHConfig:
-    key = str(client_key)
-    return SSHConfig(
-        server.address, server.port, server.user, key, name="box", use_control_master=False
-    )
-
-
-@pytest.fixture
-def host(server: Sshd, config: SSHConfig) -> Iterator[JobHost]:
-    with SSHClient(config) as client:
-        yield JobHost(server.home, client)
+server = own_server
+over_master = in_process
+host = job_host
 
 
 def text(chunks: Iterator[bytes]) -> bytes:
@@ -221,7 +205,7 @@ def can_make_holes(folder: Path) -> bool:
 
 @pytest.mark.timeout(240)
 def test_a_log_is_held_below_its_limit_while_it_is_followed_without_a_gap(
-    host: JobHost, require: Callable[[str], None]
+    host: JobHost, require: Require
 ) -> None:
     require("fallocate")
     if not can_make_holes(host.home):

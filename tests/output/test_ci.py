@@ -17,7 +17,7 @@ from ringtasks.deploy.report import DeployReport, HostReport, Standing, StepRepo
 from ringtasks.errors import UsageError
 from ringtasks.output import ci, github
 from ringtasks.output.junit import junit, write_junit
-from tests.conftest import ROOT
+from tests.support.fixtures import ROOT
 
 EXAMPLES = ROOT / "examples" / "ci"
 _SCHEMAS = {

@@ -20,10 +20,10 @@ import pytest
 from ringtasks import SSHClient, SSHConfig, SSHResult
 from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
 from tests.support.faulty import Wire
+from tests.support.fixtures import MakeSshd, Require, own_server
 from tests.support.sshd import LOGIN_SHELLS, Sshd
 from tests.support.waiting import eventually
 
-MakeSshd = Callable[..., Sshd]
 T = TypeVar("T")
 
 #: What ``/bin/sh`` is on the hosts: Debian, Red Hat, macOS (bash as sh), Alpine, macOS from 15 on.
@@ -33,6 +33,8 @@ SHELLS = ["dash", "bash", "bash --posix", "busybox ash", "zsh --emulate sh"]
 FOUND = f"{JOBS_FOLDER}/[!.]*"
 #: The unit in which a tmpfs(5) is full.
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+server = own_server
 
 
 class Box:
@@ -53,18 +55,6 @@ class Box:
         """What the job has written when it ended."""
         self.pid(command, **options)
         return finished_job(self.home).joinpath("log").read_text()
-
-
-@pytest.fixture
-def server(make_sshd: MakeSshd) -> Iterator[Sshd]:
-    server = make_sshd()
-    yield server
-    end_jobs(server.home)
-
-
-@pytest.fixture
-def config(server: Sshd, client_key: Path) -> SSHConfig:
-    return SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
 
 
 @pytest.fixture
@@ -426,7 +416,7 @@ def test_a_mistake_of_the_callers_is_raised_at_once(
 
 @pytest.mark.parametrize("login_shell", LOGIN_SHELLS)
 def test_any_login_shell_will_do(
-    make_sshd: MakeSshd, client_key: Path, require: Callable[[str], None], login_shell: str
+    make_sshd: MakeSshd, client_key: Path, require: Require, login_shell: str
 ) -> None:
     require(LOGIN_SHELLS[login_shell].split()[0])
     server = make_sshd(login_shell=login_shell)
@@ -505,7 +495,7 @@ def cut_link(server: Sshd, config: SSHConfig, byte_count: int) -> Iterator[SSHCl
 
 
 @pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
+def shell(request: pytest.FixtureRequest, require: Require) -> str:
     require(request.param.split()[0])
     shell: str = request.param
     return shell
@@ -579,7 +569,7 @@ def test_setsid_makes_it_the_leader(home: Path, shell: str, tmp_path: Path) -> N
 
 
 def test_the_setsid_of_busybox_makes_it_the_leader(
-    home: Path, tmp_path: Path, require: Callable[[str], None]
+    home: Path, tmp_path: Path, require: Require
 ) -> None:
     require("busybox")
     tools = folder_of_tools(tmp_path)
@@ -682,7 +672,7 @@ def test_on_a_full_disk_it_starts_or_says_why_not(
 
 
 @pytest.fixture
-def mounted(home: Path, require: Callable[[str], None]) -> Callable[..., Any]:
+def mounted(home: Path, require: Require) -> Callable[..., Any]:
     """Runs a launcher on a small home that is mounted for it alone; ``fill`` pages are taken."""
     require("unshare")
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:

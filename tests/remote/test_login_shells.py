@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.link import Terminal
-from tests.support.sshd import LOGIN_SHELLS, Sshd
+from tests.support.fixtures import MakeSshd, Require
+from tests.support.sshd import LOGIN_SHELLS
 
 AWKWARD = 'it\'s "$HOME" `x` \\ !! %s\n*?[a]{b,c}~#& é \udcff'
 
@@ -18,9 +18,9 @@ AWKWARD = 'it\'s "$HOME" `x` \\ !! %s\n*?[a]{b,c}~#& é \udcff'
 @pytest.fixture(params=LOGIN_SHELLS)
 def client(
     request: pytest.FixtureRequest,
-    make_sshd: Callable[..., Sshd],
+    make_sshd: MakeSshd,
     client_key: Path,
-    require: Callable[[str], None],
+    require: Require,
 ) -> SSHClient:
     require(LOGIN_SHELLS[request.param].split()[0])
     server = make_sshd(login_shell=request.param)

@@ -6,17 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.config import SSHConfig
-from tests.conftest import Inv
 from tests.support.cloudflared import Cloudflared
+from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
-WriteHosts = Callable[..., Path]
 TOKEN_ID, TOKEN_SECRET = "id-1234.access", "s3cr3t-t0ken-value"
 TUNNEL = {
     "ssh_host": None,

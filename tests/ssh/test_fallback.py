@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,8 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.pins import KnownHosts
 from tests.support.faulty import Blackhole, Refusing, Resetting, Silent, Wire
-from tests.support.sshd import Sshd
+from tests.support.fixtures import MakeSshd
 
-MakeSshd = Callable[..., Sshd]
 COUNT = "echo ran >> ~/count; cat ~/count"
 
 

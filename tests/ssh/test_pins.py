@@ -6,7 +6,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +19,7 @@ from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import known_name
 from ringtasks.ssh.pins import KnownHosts
 from tests.ssh.test_host_keys import OTHER, OURS
-from tests.support.sshd import Sshd
-
-MakeSshd = Callable[..., Sshd]
+from tests.support.fixtures import MakeSshd
 
 
 def test_a_pin_is_kept_under_the_hosts_name_whatever_its_address(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import Inv
+from tests.support.fixtures import Inv
 
 Write = Callable[..., Path]
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Inv
-
-WriteHosts = Callable[..., Path]
+from tests.support.fixtures import Inv, WriteHosts
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,15 @@ from ringtasks.errors import UsageError
 from ringtasks.jobs import Gpu
 from ringtasks.jobs.gpus import parse_gpus
 from ringtasks.jobs.host_status import parse_overview
-from tests.conftest import Inv
+from tests.support.fixtures import Inv, WriteHosts, gpu_server
 from tests.support.jobs import end_jobs, is_waited_for
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
 NOW = 1_795_458_000.0
+
+server = gpu_server
 
 
 @pytest.fixture
@@ -35,14 +35,7 @@ def gpus(tmp_path: Path) -> Gpus:
 
 
 @pytest.fixture
-def server(make_sshd: Callable[..., Sshd], gpus: Gpus) -> Iterator[Sshd]:
-    server = make_sshd(environ={"PATH": f"{gpus.bin}:{os.environ['PATH']}"})
-    yield server
-    end_jobs(server.home)
-
-
-@pytest.fixture
-def box(server: Sshd, write_hosts: Callable[..., Path]) -> Sshd:
+def box(server: Sshd, write_hosts: WriteHosts) -> Sshd:
     """The inventory knows one host, ``box``."""
     write_hosts(box={"ssh_host": server.address, "ssh_port": server.port})
     return server
@@ -288,7 +281,7 @@ def test_a_secret_of_the_environment_is_shown_nowhere(inv: Inv, box: Sshd) -> No
 
 
 def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
-    inv: Inv, write_hosts: Callable[..., Path]
+    inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
 

@@ -8,18 +8,15 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import known_hosts_file
-from tests.conftest import Inv
 from tests.support.faulty import Silent
+from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
-
-WriteHosts = Callable[..., Path]
 
 
 def json_lines(output: bytes) -> list[dict[str, object]]:

@@ -9,17 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ringtasks.health.store import HealthStore
-from tests.conftest import ROOT, Inv
 from tests.support.faulty import Blackhole, Wire
+from tests.support.fixtures import ROOT, Inv, WriteHosts
 from tests.support.sshd import Sshd
-
-WriteHosts = Callable[..., Path]
 
 
 def test_output_and_status_pass_through_untouched(inv: Inv, write_hosts: WriteHosts) -> None:

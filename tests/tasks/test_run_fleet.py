@@ -11,18 +11,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ringtasks.health.store import HealthStore
-from tests.conftest import Inv
 from tests.support.faulty import Silent
+from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
 from tests.tasks.test_run import assert_refused, is_running
-
-WriteHosts = Callable[..., Path]
 
 _DEADLINE = 20.0  # seconds
 

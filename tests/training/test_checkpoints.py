@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,6 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.training.checkpoints import CheckpointPuller, claim, listing
 from ringtasks.training.files import TransferError
-from tests.support.sshd import Sshd
-
-
-@pytest.fixture
-def client(sshd: Sshd, client_key: Path) -> Iterator[SSHClient]:
-    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
-    with SSHClient(config) as made:
-        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,7 @@ from ringtasks.training.preflight import checks
 from ringtasks.training.probe import Gpu, Survey, script, survey
 from ringtasks.training.probe import parse as parse_survey
 from ringtasks.training.settings import Preflight, SyncUp, TrainSettings, parse
-from tests.conftest import ROOT
-from tests.support.sshd import Sshd
+from tests.support.fixtures import ROOT, Require
 
 GOOD = Survey(driver="ok", gpus=(Gpu("a"), Gpu("b")), free_bytes=10**12, clock_skew=0.0, load=0.1)
 SHELLS = ["dash", "bash", "busybox ash"]
@@ -147,7 +146,7 @@ esac"""
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_host_tells_of_its_gpus_and_who_holds_them(
-    ask: Callable[..., Survey], shell: str, tmp_path: Path, require: Callable[[str], None]
+    ask: Callable[..., Survey], shell: str, tmp_path: Path, require: Require
 ) -> None:
     require(shell.split()[0])
 
@@ -163,7 +162,7 @@ def test_a_host_tells_of_its_gpus_and_who_holds_them(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_driver_that_hangs_is_not_waited_for(
-    ask: Callable[..., Survey], shell: str, require: Callable[[str], None]
+    ask: Callable[..., Survey], shell: str, require: Require
 ) -> None:
     require(shell.split()[0])
 
@@ -200,13 +199,6 @@ def test_an_answer_that_makes_no_sense_is_no_error() -> None:
 
     assert (found.free_bytes, found.load, found.clock_skew) == (None, None, None)
     assert found.driver == "failed"
-
-
-@pytest.fixture
-def client(sshd: Sshd, client_key: Path) -> Iterator[SSHClient]:
-    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
-    with SSHClient(config) as made:
-        yield made
 
 
 def test_a_real_host_is_surveyed_and_one_that_is_away_says_why(client: SSHClient) -> None:

@@ -23,7 +23,7 @@ from ringtasks.jobs.names import pick_all
 from ringtasks.training import rendezvous
 from ringtasks.training.rendezvous import Meeting, Node, find_meeting
 from ringtasks.training.torchrun import commands
-from tests.conftest import Inv
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
 
@@ -124,7 +124,7 @@ def test_a_command_that_torchrun_cannot_start_is_a_usage_error(command: str) -> 
 
 
 def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
-    make_sshd: Callable[..., Sshd], client_key: Path
+    make_sshd: MakeSshd, client_key: Path
 ) -> None:
     servers = {"a": make_sshd(), "b": make_sshd(), "c": make_sshd()}
     clients = [
@@ -194,8 +194,8 @@ def test_the_name_of_a_group_means_its_jobs_that_go_on_or_all_if_none_does() -> 
 
 @pytest.fixture
 def two_nodes(
-    make_sshd: Callable[..., Sshd],
-    write_hosts: Callable[..., Path],
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
     write_settings: WriteSettings,
     tmp_path: Path,
 ) -> Callable[[str], None]:
@@ -281,7 +281,7 @@ def test_a_flag_of_torchrun_that_is_set_here_is_refused_before_a_host_is_asked(
 
 
 def test_too_few_hosts_for_the_nodes_is_a_usage_error(
-    inv: Inv, write_hosts: Callable[..., Path], write_settings: WriteSettings
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     write_hosts(box={})
     write_settings(nodes=2)

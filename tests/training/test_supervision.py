@@ -14,24 +14,23 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Inv
 from tests.support.faulty import Wire
+from tests.support.fixtures import ROOT, Inv, MakeSshd, WriteHosts
 from tests.support.jobs import end_jobs, marked, reboot
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
 
-WriteHosts = Callable[..., Path]
 TIMEOUT = 20.0
 
 
 @pytest.fixture
-def two_hosts(make_sshd: Callable[..., Sshd], write_hosts: WriteHosts) -> Iterator[dict[str, Sshd]]:
+def two_hosts(make_sshd: MakeSshd, write_hosts: WriteHosts) -> Iterator[dict[str, Sshd]]:
     """Two servers with homes of their own; ``a`` comes first in the inventory."""
     servers = {"a": make_sshd(), "b": make_sshd()}
     write_hosts(
@@ -244,7 +243,7 @@ def test_a_checkpoint_of_another_run_is_never_resumed_from(
 
 
 def test_the_same_host_goes_on_from_what_the_run_itself_left_there(
-    inv: Inv, make_sshd: Callable[..., Sshd], write_hosts: WriteHosts, write_settings: WriteSettings
+    inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     server = make_sshd()
     write_hosts(a={"ssh_port": server.port})
@@ -431,7 +430,7 @@ def test_points_of_a_log_are_printed_as_json(inv: Inv, tmp_path: Path) -> None:
 
 @pytest.fixture
 def gpu_hosts(
-    make_sshd: Callable[..., Sshd], write_hosts: WriteHosts, tmp_path: Path
+    make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path
 ) -> Iterator[dict[str, Gpus]]:
     """Two hosts with two GPUs each; ``a`` comes first in the inventory."""
     found, homes, hosts = {}, [], {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Inv
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, needs, run_of, start_train
 
@@ -48,8 +48,8 @@ dist.destroy_process_group()
 
 @pytest.fixture
 def two_nodes(
-    make_sshd: Callable[..., Sshd],
-    write_hosts: Callable[..., Path],
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
     write_settings: WriteSettings,
     tmp_path: Path,
 ) -> Callable[..., dict[str, Sshd]]:

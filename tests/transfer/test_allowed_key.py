@@ -6,14 +6,15 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.transfer import Options, allowed_key, put
-from tests.support.sshd import Sshd, make_key
+from tests.support.fixtures import MakeSshd
+from tests.support.sshd import make_key
 from tests.support.waiting import eventually
 
 PROGRAM = Path(allowed_key.__file__).with_name("allow_key.sh")
@@ -215,7 +216,7 @@ def test_a_file_of_several_names_is_left_alone(host: Host) -> None:
 
 
 def test_what_a_killed_one_left_does_not_let_anybody_in_for_long(
-    make_sshd: Callable[..., Sshd], client_key: Path, tmp_path: Path
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> None:
     server = make_sshd()
     key = make_key(tmp_path / "key")
@@ -257,7 +258,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_receiver_whose_disk_is_full_keeps_its_keys_and_gets_the_file_from_here(
-    make_sshd: Callable[..., Sshd], client_key: Path, tmp_path: Path, small_disk: Path
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, small_disk: Path
 ) -> None:
     server = make_sshd(addresses=["127.0.0.1", "127.0.0.2"])
     keys = small_disk / "authorized_keys"

@@ -8,7 +8,8 @@ import shutil
 import stat
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,43 +19,17 @@ from ringtasks.errors import UsageError
 from ringtasks.transfer import HostTransfer, Options, Rsync, Rules, get, put, sync
 from ringtasks.transfer.patterns import Filter
 from tests.support.faulty import Wire
+from tests.support.fixtures import MakeSshd, use_control_master
 from tests.support.sshd import Sshd
 
 IS_ROOT = os.getuid() == 0
 
-
-@pytest.fixture
-def far(tmp_path: Path) -> Path:
-    """The host's work_dir; the server runs on this machine."""
-    folder = tmp_path / "far's folder"
-    folder.mkdir()
-    return folder
+over_master = use_control_master
 
 
 @pytest.fixture
-def near(tmp_path: Path) -> Path:
-    folder = tmp_path / "near"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def config(sshd: Sshd, client_key: Path, far: Path, use_control_master: bool) -> SSHConfig:
-    return SSHConfig(
-        sshd.address,
-        sshd.port,
-        sshd.user,
-        str(client_key),
-        name="box",
-        work_dir=str(far),
-        use_control_master=use_control_master,
-    )
-
-
-@pytest.fixture
-def client(config: SSHConfig) -> Iterator[SSHClient]:
-    with SSHClient(config) as client:
-        yield client
+def config(config: SSHConfig, far: Path) -> SSHConfig:
+    return replace(config, work_dir=str(far))
 
 
 @pytest.fixture(params=["rsync", "SFTP"])
@@ -734,7 +709,7 @@ def test_patterns_mean_what_they_mean_to_rsync(
 
 @pytest.fixture
 def relaying(
-    make_sshd: Callable[..., Sshd], client_key: Path, tmp_path: Path
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> Callable[..., list[SSHConfig]]:
     """Hosts that may be told to allow another key: one server, at an address for each."""
 
@@ -783,7 +758,7 @@ def test_a_relayed_file_is_sent_once_and_checked_everywhere(
 
 
 def test_a_relay_leaves_no_key_behind(
-    make_sshd: Callable[..., Sshd], relaying: Callable[..., list[SSHConfig]], near: Path
+    make_sshd: MakeSshd, relaying: Callable[..., list[SSHConfig]], near: Path
 ) -> None:
     (near / "x").write_bytes(os.urandom(1000))
     configs = relaying(3)
@@ -813,7 +788,7 @@ def test_where_no_key_is_allowed_the_file_comes_from_here(
 
 @pytest.mark.parametrize("login_shell", ["zsh", "fish", "tcsh", "ash"])
 def test_any_login_shell_will_do(
-    make_sshd: Callable[..., Sshd], client_key: Path, near: Path, login_shell: str
+    make_sshd: MakeSshd, client_key: Path, near: Path, login_shell: str
 ) -> None:
     server = make_sshd(login_shell=login_shell)
     make_tree(near / "tree")

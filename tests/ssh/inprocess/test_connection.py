@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,24 +22,16 @@ from ringtasks.health.store import HealthStore
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 from tests.support.faulty import Refusing, Silent, Socks5, Wire
+from tests.support.fixtures import MakeSshd, WriteHosts, use_control_master
 from tests.support.sshd import Sshd, make_key
 
-MakeSshd = Callable[..., Sshd]
+over_master = use_control_master  # each test runs over both kinds of link
 
 
 @pytest.fixture
-def config(sshd: Sshd, client_key: Path, use_control_master: bool) -> SSHConfig:
+def config(config: SSHConfig) -> SSHConfig:
     """A host whose first route is dead."""
-    return SSHConfig(
-        sshd.address,
-        sshd.port,
-        sshd.user,
-        str(client_key),
-        tailscale_ip="127.0.0.1",
-        tailscale_port=9,
-        name="box",
-        use_control_master=use_control_master,
-    )
+    return replace(config, tailscale_ip="127.0.0.1", tailscale_port=9)
 
 
 def test_it_is_a_fabric_connection_and_runs_by_the_route_that_works(config: SSHConfig) -> None:
@@ -145,7 +136,7 @@ def test_a_shell_runs_until_it_exits(config: SSHConfig) -> None:
 
 
 def test_a_name_of_the_inventory_is_looked_up(
-    write_hosts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={"tailscale_ip": None})))
 
@@ -221,7 +212,7 @@ def test_the_key_of_a_jump_host_is_checked_too(
 
 
 def test_a_jump_host_of_the_inventory_is_used_for_the_direct_route(
-    make_sshd: MakeSshd, write_hosts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    make_sshd: MakeSshd, write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bastion = make_sshd()
     hosts = write_hosts(
@@ -236,7 +227,7 @@ def test_a_jump_host_of_the_inventory_is_used_for_the_direct_route(
 
 
 def test_a_dead_jump_host_is_told_as_such(
-    write_hosts: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Refusing() as dead:
         hosts = write_hosts(

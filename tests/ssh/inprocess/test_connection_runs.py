@@ -13,6 +13,7 @@ import pytest
 from invoke.exceptions import CommandTimedOut, UnexpectedExit
 
 from ringtasks import Connection, SSHConfig
+from tests.support.fixtures import MakeSshd
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -85,7 +86,7 @@ def test_killing_a_promise_ends_the_remote_processes(connect: MakeConnection) ->
 
 
 def test_a_command_is_ended_where_the_host_has_room_for_one_session(
-    connect: MakeConnection, make_sshd: Callable[..., Sshd]
+    connect: MakeConnection, make_sshd: MakeSshd
 ) -> None:
     server = make_sshd(config=["MaxSessions 1"])
     with connect(server) as connection, pytest.raises(CommandTimedOut):
@@ -123,7 +124,7 @@ def test_the_environment_of_the_caller_may_hold_names_that_no_shell_takes(
 
 @pytest.mark.parametrize("options", [{"env": {"A": "1"}}, {"timeout": 20}, {}])
 def test_the_login_shell_runs_the_command_whatever_the_options(
-    connect: MakeConnection, make_sshd: Callable[..., Sshd], options: dict[str, Any]
+    connect: MakeConnection, make_sshd: MakeSshd, options: dict[str, Any]
 ) -> None:
     server = make_sshd(environ={"SHELL": shutil.which("bash")})
     (server.home / "x").write_text("y=sourced\n")

@@ -11,9 +11,6 @@ import yaml
 
 from ringtasks import Connection, SSHConfig
 from tests.support.sshd import Sshd
-from tests.support.users import other_users
-
-__all__ = ["other_users"]
 
 #: The levels that may name the user, the strongest first: as Fabric documents for Connection, with
 #: the inventory beside the arguments.

@@ -22,28 +22,12 @@ from ringtasks.health.store import HealthStore
 from ringtasks.ssh.master import processes
 from ringtasks.ssh.master.folder import control_folder
 from ringtasks.ssh.master.records import Master, current
-from tests.conftest import Inv
 from tests.support.faulty import Wire
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts, own_server
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
-WriteHosts = Callable[..., Path]
-
-
-@pytest.fixture
-def server(make_sshd: Callable[..., Sshd]) -> Sshd:
-    return make_sshd()
-
-
-@pytest.fixture
-def config(server: Sshd, client_key: Path) -> SSHConfig:
-    return SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
-
-
-@pytest.fixture
-def client(config: SSHConfig) -> Iterator[SSHClient]:
-    with SSHClient(config) as client:
-        yield client
+server = own_server
 
 
 @pytest.fixture
@@ -86,7 +70,7 @@ def test_a_run_over_a_master_loads_nothing_heavy(inv: Inv, hosts: Callable[..., 
 
 
 def test_many_runs_at_once_share_one_master(
-    inv: Inv, hosts: Callable[..., Path], make_sshd: Callable[..., Sshd]
+    inv: Inv, hosts: Callable[..., Path], make_sshd: MakeSshd
 ) -> None:
     server = make_sshd(config=["MaxSessions 500", "MaxStartups 500"])
     hosts("box", ssh_port=server.port)
@@ -104,7 +88,7 @@ def test_many_runs_at_once_share_one_master(
 
 
 def test_a_host_with_few_sessions_serves_many_runs_all_the_same(
-    inv: Inv, hosts: Callable[..., Path], make_sshd: Callable[..., Sshd]
+    inv: Inv, hosts: Callable[..., Path], make_sshd: MakeSshd
 ) -> None:
     server = make_sshd(config=["MaxSessions 2"])
     hosts("box", ssh_port=server.port)

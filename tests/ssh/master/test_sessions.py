@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -38,13 +38,12 @@ from ringtasks.ssh.master.open import open_link
 from ringtasks.ssh.master.wire import Forward
 from ringtasks.ssh.pins import KnownHosts
 from tests.support.faulty import Silent, Wire
+from tests.support.fixtures import MakeSshd
 from tests.support.masters import Masters, finish, masters, output
 from tests.support.sshd import Sshd, make_key
 from tests.support.waiting import eventually
 
 __all__ = ["masters"]  # a fixture
-
-MakeSshd = Callable[..., Sshd]
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Inv
-from tests.support.sshd import Sshd
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.training import needs
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
@@ -28,7 +26,7 @@ print(len(ray.nodes()), "nodes, ran on", len(ran_on))
 
 
 @pytest.fixture
-def two_hosts(make_sshd: Callable[..., Sshd], write_hosts: Callable[..., Path]) -> None:
+def two_hosts(make_sshd: MakeSshd, write_hosts: WriteHosts) -> None:
     needs("ray")
     write_hosts(
         **{
