@@ -24,7 +24,7 @@ from ringtasks.client.dialogue import Ask
 from ringtasks.errors import OtherProgramError
 from ringtasks.remote.marks import Answer, Mark
 from ringtasks.transfer import get, put, sync
-from tests.conftest import Inv
+from tests.support.fixtures import Inv
 from tests.support.sshd import Sshd
 
 MakeSshd = Callable[..., Sshd]

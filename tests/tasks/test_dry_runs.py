@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ringtasks.tasks import namespace
-from tests.conftest import Inv
+from tests.support.fixtures import Inv
 
 WriteHosts = Callable[..., Path]
 

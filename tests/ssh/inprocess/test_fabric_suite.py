@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.conftest import IS_CI, ROOT
+from tests.support.fixtures import IS_CI, ROOT
 from tests.support.sshd import Sshd
 
 SUITE = ROOT / ".fabric-suite"

@@ -17,8 +17,8 @@ import pytest
 from ringtasks.errors import UsageError
 from ringtasks.training.ray import commands, guard
 from ringtasks.training.rendezvous import Meeting, Node
-from tests.conftest import Inv
 from tests.support.fake_ray import FakeRay
+from tests.support.fixtures import Inv
 from tests.support.jobs import end_jobs, is_alive, marked
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
