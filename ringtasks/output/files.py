@@ -44,12 +44,14 @@ class FilesReport:
     def arrived(self, found: HostResult) -> None:
         if found.result.transport_used is not None:
             for stream, kept in ((1, found.result.stdout_bytes), (2, found.result.stderr_bytes)):
-                self._file(found.host, stream).write(kept)
+                file = self._file(found.host, stream)  # a silent host has empty files
+                if self.on_output is None:  # else it was written as it came
+                    file.write(kept)
         with self._lock:
             own = [self._open.pop((found.host, stream), None) for stream in (1, 2)]
-        for file in own:
-            if file is not None:
-                file.close()
+        for written in own:
+            if written is not None:
+                written.close()
         self._shown.arrived(found)
 
     def finish(self, result: FleetResult) -> None:
