@@ -68,11 +68,12 @@ def plot(
 
 
 class _Source(NamedTuple):
-    """Where curves come from: logs here, or a job's log on its host."""
+    """Where curves come from: a job's log on its host, or else, or without one, logs here."""
 
     label: str
     job: str | None = None
     logs: Sequence[Sequence[Path]] = ()
+    inventory: str | None = None
 
 
 def _source(c: Context, wanted: str) -> _Source:
@@ -88,7 +89,7 @@ def _source(c: Context, wanted: str) -> _Source:
         return _Source(wanted, wanted)
     # Perhaps no process here follows a run that has not ended: its host knows more.
     job = None if run.is_ended else run.last_job
-    return _Source(run.id, job, () if job else run.logs())
+    return _Source(run.id, job, run.logs(), run.inventory)
 
 
 def _curves(
@@ -96,25 +97,38 @@ def _curves(
 ) -> Curves:
     """Read the logs; ``whole``: with every point.
 
-    :raises UsageError: there is no such job, or no log of it.
+    :raises UsageError: there is no such job, or no log of it, here or there.
     """
-    from ringtasks import jobs
     from ringtasks.training.curves import Curves
 
-    curves = Curves(max_points=None) if whole else Curves()
     if source.job is not None:
-        found = jobs.find(source.job, clients_of(c, host, inventory))
-        why = found.follow(curves.feed, follow=False)
-        if why is not None:
-            raise UsageError(f"{source.job}: {why}")
-        curves.end()
-        return curves
+        curves = Curves(max_points=None) if whole else Curves()
+        try:
+            _read_job(c, source.job, curves, host, inventory or source.inventory)
+        except UsageError as error:
+            if not any(log.stat().st_size for logs in source.logs for log in logs):
+                raise
+            display.say(f"{error}; the copy of the log that is here is drawn")
+        else:
+            return curves
+    curves = Curves(max_points=None) if whole else Curves()
     for n, logs in enumerate(source.logs):
         if n:
             curves.new_attempt()
         for log in logs:
             curves.read_file(log)
     return curves
+
+
+def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | None) -> None:
+    """:raises UsageError: there is no such job, or no log of it."""
+    from ringtasks import jobs
+
+    found = jobs.find(job, clients_of(c, host, inventory))
+    why = found.follow(curves.feed, follow=False)
+    if why is not None:
+        raise UsageError(f"{job}: {why}")
+    curves.end()
 
 
 def _plan(c: Context, source: _Source, host: str, inventory: str | None) -> None:

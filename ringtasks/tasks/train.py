@@ -50,6 +50,7 @@ _INTERRUPTED = 130
         "fetch": "what comes back after, into runs/RUN/; repeatable",
         "retries": "how often another host takes over from one that is lost",
         "checkpoint": "folder below cwd, pulled while it runs; a takeover starts with it",
+        "checkpoint-done": "the file that is written last into a checkpoint: it is complete then",
         "checkpoint-interval": "seconds between pulls (default: 60)",
         "lost-after": "seconds without an answer until a host counts as lost (default: 600)",
         "allow-split": "let another host take over even if the first may still run",
@@ -74,6 +75,7 @@ def train(
     fetch: Any = None,
     retries: str | int | None = None,
     checkpoint: str | None = None,
+    checkpoint_done: str | None = None,
     checkpoint_interval: str | float | None = None,
     lost_after: str | float | None = None,
     allow_split: bool = False,
@@ -85,6 +87,12 @@ def train(
     from ringtasks.training.settings import SyncUp, parse
 
     given = settings_section(c, "train")
+    record = None
+    if attach is not None:
+        record = _left_run(given.get("runs"), attach)
+        if record.settings:
+            given = {**record.settings, "env": record.environment()}
+        inventory = inventory or record.inventory
     settings = parse(
         given,
         hosts=host,
@@ -101,6 +109,7 @@ def train(
         fetch=list(several(fetch)) or None,
         retries=_whole("--retries", retries, at_least=0),
         checkpoint=checkpoint,
+        checkpoint_done=checkpoint_done,
         checkpoint_interval=number("--checkpoint-interval", checkpoint_interval, at_least=0.1),
         lost_after=number("--lost-after", lost_after, at_least=0.1),
         allow_split=allow_split or None,
@@ -112,28 +121,32 @@ def train(
         from . import train_plan
 
         hosts = selected(c, settings.hosts, inventory)
-        if attach is None:
+        if record is None:
             train_plan.plan_run(settings, hosts)
         else:
-            train_plan.plan_attach(_left_run(settings.runs, attach), hosts)
+            train_plan.plan_attach(record, hosts)
         return Outcome(0, "nothing was done")
     echo(c, settings.command)
     with terminable():
-        outcome = _run(c, settings, attach, inventory)
+        outcome = _run(c, settings, record, inventory)
     return ended(c, outcome, outcome.status)
 
 
-def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str | None) -> Outcome:
+def _run(
+    c: Context, settings: TrainSettings, record: RunRecord | None, inventory: str | None
+) -> Outcome:
     from ringtasks.output.training import for_terminal
     from ringtasks.training.curves import curves_of
     from ringtasks.training.records import new_run
+    from ringtasks.training.settings import to_mapping
     from ringtasks.training.supervision import Outcome, Supervisor
 
     hosts = selected(c, settings.hosts, inventory)
-    if attach is None:
-        record = new_run(settings.runs, settings.name, settings.command)
-    else:
-        record = _left_run(settings.runs, attach)
+    if record is None:
+        known = to_mapping(settings)
+        record = new_run(settings.runs, settings.name, settings.command, known, inventory)
+        if settings.env:
+            record.keep_environment(settings.env)
     earlier = record.logs()[:-1]
     curves = curves_of([[log.read_bytes() for log in logs] for logs in earlier])
     if earlier:
@@ -143,7 +156,7 @@ def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str
         try:
             outcome = supervisor.run()
         except KeyboardInterrupt:
-            _leave(supervisor, view, record.id, settings.grace)
+            _leave(supervisor, view, record, settings.grace)
             return Outcome(_INTERRUPTED, "interrupted")
         finally:
             if not record.attempts:
@@ -153,13 +166,14 @@ def _run(c: Context, settings: TrainSettings, attach: str | None, inventory: str
     return outcome
 
 
-def _left_run(root: str, wanted: str) -> RunRecord:
+def _left_run(runs: object, wanted: str) -> RunRecord:
     """The run to go on with.
 
     :raises UsageError: there is none, or it has ended.
     """
     from ringtasks.training.records import find_run
 
+    root = runs if isinstance(runs, str) else "runs"
     record = find_run(root, wanted)
     if record is None or not record.attempts:
         raise UsageError(f"--attach {wanted}: there is no such run in {root}/")
@@ -168,7 +182,7 @@ def _left_run(root: str, wanted: str) -> RunRecord:
     return record
 
 
-def _leave(supervisor: Supervisor, view: View, run_id: str, grace: float) -> None:
+def _leave(supervisor: Supervisor, view: View, record: RunRecord, grace: float) -> None:
     """After Ctrl-C: the run goes on, and this is how to come back to it."""
     from ringtasks.training.attempts import stop_all
 
@@ -179,8 +193,12 @@ def _leave(supervisor: Supervisor, view: View, run_id: str, grace: float) -> Non
         view.say("an embedded host ends with this process, so the run is stopped")
         stop_all(supervisor.jobs, grace, view.say)
         return
-    view.say(f"the run goes on; 'inv train --attach {run_id}' comes back to it,")
-    view.say(f"'inv logs {run_id} -f' follows it, 'inv stop {run_id}' stops it")
+    attach, logs, stop = (
+        record.hint(f"inv {command}")
+        for command in (f"train --attach {record.id}", f"logs {record.id} -f", f"stop {record.id}")
+    )
+    view.say(f"the run goes on; '{attach}' comes back to it,")
+    view.say(f"'{logs}' follows it, '{stop}' stops it")
 
 
 def _whole(flag: str, text: str | float | None, *, at_least: int) -> int | None:

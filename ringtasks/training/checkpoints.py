@@ -10,7 +10,9 @@ from __future__ import annotations
 import posixpath
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ringtasks import transfer
 from ringtasks.client.ssh_client import SSHClient
@@ -19,30 +21,40 @@ from ringtasks.remote.script import path, quote
 
 from .files import MIRROR, TransferError, checked
 
-__all__ = ["CheckpointPuller", "claim", "listing"]
+__all__ = ["CheckpointPuller", "Seen", "claim", "inspect"]
 
 #: Times to pull a checkpoint that changes while it is being pulled.
 _PULL_ATTEMPTS = 3
 
 
-def claim(client: SSHClient, cwd: str, checkpoint: str, run_id: str) -> str | None:
-    """Make the folder ``checkpoint`` below ``cwd`` the run's own, whatever attempt this is.
+def claim(
+    client: SSHClient,
+    cwd: str,
+    checkpoint: str,
+    run_id: str,
+    *,
+    attempt: int = 1,
+    keeps_own: bool = True,
+) -> str | None:
+    """Make the folder ``checkpoint`` below ``cwd`` the run's own.
 
-    What the run itself left there stays.
-
+    :param keeps_own: what the run itself left there in an earlier attempt stays.
     :returns: the folder on the host that now holds what was there of others; None: nothing was.
     :raises TransferError: it could not be set aside, so the run would start from it.
     """
     parent, name = posixpath.split(posixpath.normpath(checkpoint))
     script = _CLAIM.format(
-        parent=path(posixpath.join(cwd, parent)), name=quote(name), run=quote(run_id)
+        parent=path(posixpath.join(cwd, parent)),
+        name=quote(name),
+        run=quote(run_id),
+        label=quote(run_id if attempt == 1 else f"{run_id}-{attempt}"),
+        keeps_own="true" if keeps_own else "false",
     )
     result = client.run(script, cwd="~")
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
         raise TransferError(
-            f"{client.config.id}: {checkpoint} of an earlier run cannot be set aside: "
-            f"{printable(why)}"
+            f"{client.config.id}: {checkpoint} cannot be set aside: {printable(why)}"
         )
     return printable(result.stdout.strip()) or None
 
@@ -51,9 +63,9 @@ def claim(client: SSHClient, cwd: str, checkpoint: str, run_id: str) -> str | No
 # is hidden so that a program that looks for "checkpoint*" does not find it.
 _CLAIM = """\
 mkdir -p {parent} && cd {parent} || exit
-name={name} run={run} owner=
+name={name} run={run} label={label} owner=
 [ ! -f ".$name.ringtasks-run" ] || read -r owner <".$name.ringtasks-run" || :
-[ "$owner" != "$run" ] || exit 0
+if {keeps_own} && [ "$owner" = "$run" ]; then exit 0; fi
 if [ -L "$name" ] && [ -d "$name/" ]; then
   place=$(cd -P "$name/" && pwd -P)
 elif [ -e "$name" ] || [ -L "$name" ]; then
@@ -63,7 +75,7 @@ else
 fi
 if [ -d "$place" ] && [ ! "$(ls -A "$place")" ]; then place=; fi
 if [ "$place" ]; then
-  aside=${{place%/*}}/.${{place##*/}}.before-$run
+  aside=${{place%/*}}/.${{place##*/}}.before-$label
   [ ! -e "$aside" ] || {{ echo "$aside is in the way" >&2; exit 1; }}
   mv "$place" "$aside" || exit
   [ ! -L "$name" ] || [ -e "$name" ] || mkdir "$place" || exit
@@ -73,18 +85,53 @@ printf '%s\n' "$run" >".$name.ringtasks-run"
 """
 
 
-def listing(client: SSHClient, folder: str) -> str | None:
-    """A text that changes whenever a file in the folder does; None: there is no file."""
-    result = client.run(_LISTING.format(folder=path(folder)), cwd="~")
-    return result.stdout if result.success and result.stdout.strip() else None
+class Seen(NamedTuple):
+    """A checkpoint folder on a host, as far as it is complete."""
 
+    files: str
+    """Which files there are: a text that changes whenever one of them does."""
+    incomplete: tuple[str, ...] = ()
+    """Folders in it that are still being written, or never were written to the end."""
+
+
+def inspect(client: SSHClient, folder: str, done: str | None = None) -> Seen | None:
+    """Look at a checkpoint folder; None: there is no file in it, or nothing complete.
+
+    :param done: the file that is written last; None: all that is there counts as complete.
+    """
+    script = _FILES + (_ALL if done is None else _COMPLETE)
+    result = client.run(script.format(folder=path(folder), done=quote(done or "")), cwd="~")
+    if not result.success:
+        return None
+    lines = result.stdout.split("\n")
+    incomplete = tuple(line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
+    files = "\n".join(line for line in lines if line and not line.startswith(_INCOMPLETE))
+    return Seen(files, incomplete) if files else None
+
+
+_INCOMPLETE = "incomplete "
 
 # Which file it is, its size and time: of GNU and BusyBox, of macOS. Whole seconds would not do:
 # checkpoints of one size may follow each other quickly.
-_LISTING = """\
+_FILES = """\
 cd {folder} 2>/dev/null || exit 1
-find . -type f -exec stat -c '%i %s %y %n' {{}} + 2>/dev/null | sort | grep . ||
-  find . -type f -exec stat -f '%i %z %Fm %N' {{}} + | sort
+rt_list() {{
+  find "$@" -type f -exec stat -c '%i %s %y %n' {{}} + 2>/dev/null | sort | grep . ||
+    find "$@" -type f -exec stat -f '%i %z %Fm %N' {{}} + 2>/dev/null | sort
+}}
+"""
+_ALL = "rt_list ."
+_COMPLETE = """\
+done={done}
+if [ -s "$done" ]; then rt_list .; exit; fi
+set --
+for rt_folder in */ .[!.]*/; do
+  if [ -s "$rt_folder$done" ]; then set -- "$@" "./$rt_folder"
+  elif [ -d "$rt_folder" ]; then echo "incomplete ${{rt_folder%/}}"; fi
+done
+[ $# -gt 0 ] || exit 1
+for rt_file in * .[!.]*; do [ ! -f "$rt_file" ] || set -- "$@" "./$rt_file"; done
+rt_list "$@"
 """
 
 
@@ -96,6 +143,7 @@ class CheckpointPuller:
 
     :param keep: the folder here.
     :param tell: is told of what went wrong.
+    :param done: the file that is written last into a checkpoint, see `inspect`.
     """
 
     def __init__(
@@ -105,9 +153,10 @@ class CheckpointPuller:
         keep: Path,
         interval: float,
         tell: Callable[[str], None],
+        done: str | None = None,
     ) -> None:
         self._client, self._remote, self._keep = client, remote, keep
-        self._interval, self._tell = interval, tell
+        self._interval, self._tell, self._done = interval, tell, done
         self._ended = threading.Event()
         self._kept: str | None = None
         self._thread = threading.Thread(target=self._work, name="ringtasks-pull", daemon=True)
@@ -137,18 +186,22 @@ class CheckpointPuller:
 
     def _pull(self) -> bool:
         for _ in range(_PULL_ATTEMPTS):
-            before = listing(self._client, self._remote)
+            before = self._inspected()
             if before is None:
                 return False
-            if before == self._kept:
+            if before.files == self._kept:
                 return True
             spare = self._keep.with_name(f".{self._keep.name}.spare")
-            checked(transfer.sync(self._remote, spare, [self._client], MIRROR, pull=True))
-            if listing(self._client, self._remote) == before:
+            options = replace(MIRROR, exclude=tuple(_pattern(name) for name in before.incomplete))
+            checked(transfer.sync(self._remote, spare, [self._client], options, pull=True))
+            if self._inspected() == before:
                 self._swap(spare)
-                self._kept = before
+                self._kept = before.files
                 return True
         return False
+
+    def _inspected(self) -> Seen | None:
+        return inspect(self._client, self._remote, self._done)
 
     def _swap(self, spare: Path) -> None:
         """What was kept is the next spare: most of it need not be sent again."""
@@ -158,3 +211,8 @@ class CheckpointPuller:
         spare.replace(self._keep)
         if old.exists():
             old.replace(spare)
+
+
+def _pattern(folder: str) -> str:
+    """What matches that folder in the checkpoint folder alone."""
+    return "/" + "".join(f"\\{char}" if char in "*?[\\" else char for char in folder) + "/"

@@ -13,7 +13,7 @@ from ringtasks.transfer import Options, TransferResult
 
 from .settings import SyncUp
 
-__all__ = ["TransferError", "checked", "fetch", "folder_of", "make_folder", "send", "send_folder"]
+__all__ = ["TransferError", "checked", "folder_of", "make_folder", "send", "send_folder"]
 
 #: By content: rsync takes files of one size and second for equal, and a checkpoint may be both.
 MIRROR = Options(delete=True, checksum=True)
@@ -52,15 +52,6 @@ def send_folder(client: SSHClient, source: Path, target: str, *, is_mirror: bool
         checked(transfer.sync(source, target, [client], MIRROR if is_mirror else Options()))
     else:
         checked(transfer.put(source, f"{target}/", [client]))
-
-
-def fetch(client: SSHClient, remote: str, local: Path) -> None:
-    """Copy a file or a folder of the host into the folder ``local``.
-
-    :raises TransferError: it did not arrive.
-    """
-    local.mkdir(parents=True, exist_ok=True)
-    checked(transfer.get(remote, local, [client]))
 
 
 def checked(result: TransferResult) -> None:

@@ -2,7 +2,9 @@
 
 The host keeps the job (`ringtasks.jobs`); the folder lets a run be drawn, or gone back to, when the
 host is gone.  Schema of ``run.json``: ``{"version": 1, "id", "command", "state", "started_at",
-"ended_at", "attempts": [{"attempt", "jobs": [{"host_id", "job_id"}], "state"}]}``.
+"ended_at", "settings", "inventory", "attempts": [{"attempt", "jobs": [{"host_id", "job_id"}],
+"state"}]}``.  ``settings`` are those of ``train`` in full, but for the values of ``env``, which may
+be secret: they are in ``env.json``, for this user only.
 """
 
 from __future__ import annotations
@@ -10,22 +12,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from ringtasks.errors import StateFileError, UsageError
 
-__all__ = ["LAST", "Attempt", "JobPlace", "RunRecord", "find_run", "new_run"]
+__all__ = ["LAST", "Attempt", "JobPlace", "LogCopy", "RunRecord", "find_run", "new_run"]
 
 #: Means the newest run.
 LAST = "last"
 
 _VERSION = 1
 _FILE = "run.json"
+_ENVIRONMENT_FILE = "env.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class RunRecord:
     state: str = "running"
     ended_at: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """All settings of the run, as YAML has them; empty: it was made by an older version."""
+    inventory: str | None = None
+    """The inventory that was named for it."""
 
     def save(self) -> None:
         """Write ``run.json``: the old one or the new one is there at any moment.
@@ -74,16 +82,41 @@ class RunRecord:
         except OSError as error:
             raise StateFileError(str(fresh), error.strerror or str(error)) from error
 
+    def keep_environment(self, env: Mapping[str, str]) -> None:
+        """Write ``env.json``, readable by this user only.
+
+        :raises StateFileError: it cannot be written.
+        """
+        file = self.folder / _ENVIRONMENT_FILE
+        try:
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(handle, "w") as out:
+                json.dump(dict(env), out)
+        except OSError as error:
+            raise StateFileError(str(file), error.strerror or str(error)) from error
+
+    def environment(self) -> dict[str, str]:
+        """What `keep_environment` has written; empty: nothing, or it cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            kept = json.loads((self.folder / _ENVIRONMENT_FILE).read_text())
+            if isinstance(kept, dict):
+                return {str(name): str(value) for name, value in kept.items()}
+        return {}
+
+    def hint(self, command: str) -> str:
+        """A command line for people, with the run's inventory if one was named."""
+        return f"{command} --inventory {shlex.quote(self.inventory)}" if self.inventory else command
+
     def discard(self) -> None:
         """Remove the folder of a run that never began."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def logs_of(self, attempt: int, count: int) -> Iterator[list[BinaryIO]]:
-        """The local copies of an attempt's logs, one a job, to write to."""
+    def logs_of(self, attempt: int, count: int) -> Iterator[list[LogCopy]]:
+        """The local copies of an attempt's logs, one a job, to be written from their beginning."""
         with contextlib.ExitStack() as stack:
             yield [
-                stack.enter_context(self._log(attempt, serial).open("wb"))
+                stack.enter_context(LogCopy(self._log(attempt, serial)))
                 for serial in range(1, count + 1)
             ]
 
@@ -117,8 +150,48 @@ class RunRecord:
         return self.folder / f"attempt-{attempt}{f'-{serial}' if serial > 1 else ''}.log"
 
 
-def new_run(root: str | Path, name: str, command: str) -> RunRecord:
+class LogCopy:
+    """A log that is written from its beginning, and never gets shorter. Usable with ``with``.
+
+    If there is a copy already, the new one is written beside it, and takes its place once it is
+    longer: the host may have gone, or given up a part of its log.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._known = file.stat().st_size if file.exists() else 0
+        self._beside = file.with_name(f".{file.name}.new") if self._known else None
+        self._written = 0
+        self._out = (self._beside or file).open("wb")
+
+    def __enter__(self) -> LogCopy:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._out.close()
+        if self._beside is not None:
+            self._beside.unlink(missing_ok=True)
+
+    def write(self, chunk: bytes) -> None:
+        """Write, and see to it that others can read it at once."""
+        self._out.write(chunk)
+        self._out.flush()
+        self._written += len(chunk)
+        if self._beside is not None and self._written > self._known:
+            self._beside.replace(self._file)
+            self._beside = None
+
+
+def new_run(
+    root: str | Path,
+    name: str,
+    command: str,
+    settings: Mapping[str, Any] | None = None,
+    inventory: str | None = None,
+) -> RunRecord:
     """A new run's folder below ``root``: ``NAME-YYYYMMDD-HHMMSS``.
+
+    :param settings: all of its settings but ``env``.
 
     :raises UsageError: it cannot be made.
     """
@@ -134,6 +207,7 @@ def new_run(root: str | Path, name: str, command: str) -> RunRecord:
         except OSError as error:
             raise UsageError(f"train: runs: {folder}: {error.strerror}") from error
         record = RunRecord(run_id, folder, command, now)
+        record.settings, record.inventory = dict(settings or {}), inventory
         record.save()
         return record
     raise UsageError(f"train: runs: {root}: too many runs called {stem}")

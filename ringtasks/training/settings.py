@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from ringtasks.common.setting_checks import (
@@ -24,7 +24,7 @@ from ringtasks.common.setting_checks import (
 )
 from ringtasks.errors import UsageError
 
-__all__ = ["Preflight", "SyncUp", "TrainSettings", "parse"]
+__all__ = ["Preflight", "SyncUp", "TrainSettings", "parse", "to_mapping"]
 
 
 class SyncUp(NamedTuple):
@@ -77,6 +77,10 @@ class TrainSettings:
     """How often another host may take over."""
     checkpoint: str | None = None
     """The folder below ``cwd`` that a takeover starts from."""
+    checkpoint_done: str | None = None
+    """The file that is written last into a checkpoint, whose folder is complete once it is there:
+    ``checkpoint`` itself, or a folder in it. None: a checkpoint is complete if it does not change
+    while it is pulled."""
     checkpoint_interval: float = 60.0
     lost_after: float = 600.0
     """Seconds without an answer until a host counts as lost."""
@@ -93,6 +97,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.allow_split and not self.retries:
             raise UsageError("train: allow_split: has a meaning only with retries")
+        if self.checkpoint_done and not self.checkpoint:
+            raise UsageError("train: checkpoint_done: has a meaning only with checkpoint")
         if self.retries and self.nodes > 1:
             raise UsageError("train: retries: are for runs on one host; nodes is above 1")
 
@@ -113,6 +119,19 @@ def parse(given: object, **flags: Any) -> TrainSettings:
                 f"train: {required}: is missing: give {name}, or set it in invoke.yaml"
             )
     return TrainSettings(**checked("train", merged, _FIELDS))
+
+
+def to_mapping(settings: TrainSettings) -> dict[str, Any]:
+    """The settings as YAML has them, for `parse`; without ``env``, which may be secret."""
+    found = {name: getattr(settings, name) for name in _FIELDS if name != "env"}
+    found["sync_up"] = [{"from": item.source, "to": item.target} for item in settings.sync_up]
+    found["fetch"] = list(settings.fetch)
+    if settings.preflight is None:
+        found["preflight"] = False
+    else:
+        checks = asdict(settings.preflight)
+        found["preflight"] = {**checks, "imports": list(settings.preflight.imports)}
+    return found
 
 
 def _below(place: str, value: str) -> str:
@@ -196,6 +215,7 @@ _FIELDS: dict[str, Check] = {
     "preflight": _preflight,
     "retries": count(0),
     "checkpoint": _folder_below,
+    "checkpoint_done": _path_below,
     "checkpoint_interval": number("seconds", above_zero=True),
     "lost_after": number("seconds", above_zero=True),
     "allow_split": flag,

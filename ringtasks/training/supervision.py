@@ -20,7 +20,8 @@ from ringtasks.jobs import Job, JobStatus, State
 from . import attempts, torchrun
 from .checkpoints import CheckpointPuller, claim
 from .curves import Curves
-from .files import TransferError, fetch, folder_of, make_folder, send, send_folder
+from .files import TransferError, folder_of, make_folder, send, send_folder
+from .outputs import fetch_written, note_files
 from .placement import Placement
 from .records import Attempt, JobPlace, RunRecord
 from .rendezvous import find_meeting
@@ -105,7 +106,8 @@ class Supervisor:
             self._placement.gone.add(worst.host_id)
             self._tell(f"{worst.host_id}: {worst.describe()}: another host takes over")
             if worst.state is State.UNKNOWN:
-                self._tell(f"job {worst.id} may go on there: 'inv stop {worst.id}' once it is back")
+                stop = self._hint("stop", worst.id)
+                self._tell(f"job {worst.id} may go on there: {stop} once it is back")
             try:
                 statuses = self._attempt(attempt, self._hosts_in_time())
             except (UsageError, RunNotStartedError, JobNotStartedError) as error:
@@ -162,16 +164,16 @@ class Supervisor:
                 self._tell(f"{error}; trying the next host")
         raise AssertionError("there is at least one host, and the last raises")
 
-    def _send(self, client: SSHClient, attempt: int) -> None:
+    def _send(self, client: SSHClient, attempt: int, *, is_first: bool) -> None:
         settings = self._settings
         cwd = folder_of(client, settings.cwd)
         try:
             make_folder(client, cwd)
             if settings.checkpoint:
-                aside = claim(client, cwd, settings.checkpoint, self._record.id)
-                if aside:
-                    self._tell(f"{client.config.id}: the checkpoint of another run is in {aside}")
+                self._claim(client, cwd, settings.checkpoint, attempt)
             send(client, settings.sync_up, cwd)
+            if settings.fetch and is_first:
+                note_files(client, cwd, settings.fetch, self._key(attempt))
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
                 self._tell(f"{client.config.id}: starts from the checkpoint")
                 target = posixpath.join(cwd, settings.checkpoint)
@@ -181,12 +183,25 @@ class Supervisor:
                 client.config.id, f"its files were not sent: {error}"
             ) from error
 
+    def _claim(self, client: SSHClient, cwd: str, checkpoint: str, attempt: int) -> None:
+        """Start without the checkpoint of another run, or one that is known to be incomplete."""
+        has_kept = self._record.checkpoint.is_dir()
+        keeps_own = has_kept or self._settings.checkpoint_done is None
+        aside = claim(
+            client, cwd, checkpoint, self._record.id, attempt=attempt, keeps_own=keeps_own
+        )
+        if aside:
+            self._tell(f"{client.config.id}: what was in {checkpoint} before is now in {aside}")
+
+    def _key(self, attempt: int) -> str:
+        return f"{self._record.id}-{attempt}"
+
     def _start(self, clients: Sequence[SSHClient], attempt: int) -> list[Job]:
         """Send what is needed and start a job on each; if one does not start, stop the others."""
         started: list[Job] = []
         settings = self._settings
         for client in clients:
-            self._send(client, attempt)
+            self._send(client, attempt, is_first=client is clients[0])
         for client, own in zip(clients, self._commands(clients), strict=True):
             env = {
                 **own.env,
@@ -239,7 +254,6 @@ class Supervisor:
                     self._curves.feed(chunk, job.host)
                     self._on_log(chunk, job.host if len(self.jobs) > 1 else None)
                     logs[job.id].write(chunk)
-                    logs[job.id].flush()
 
                 found = attempts.see_through(
                     self.jobs,
@@ -250,17 +264,33 @@ class Supervisor:
                 )
         finally:
             if puller:
-                status = found.get(first.id)
-                puller.stop(last=status is not None and status.state is not State.UNKNOWN)
+                puller.stop(last=self._is_whole(found.get(first.id)))
         return [found[job.id] for job in self.jobs]
+
+    def _is_whole(self, status: JobStatus | None) -> bool:
+        """Whether what the job has left can be a whole checkpoint, and its host be asked for it.
+
+        One that was killed or lost its host may have been writing, and only the file that is
+        written last tells.
+        """
+        if status is None or status.state is State.UNKNOWN:
+            return False
+        was_cut_off = status.state in (State.KILLED, State.LOST)
+        return not was_cut_off or self._settings.checkpoint_done is not None
 
     def _puller(self, job: Job) -> CheckpointPuller | None:
         settings = self._settings
         if not settings.checkpoint:
             return None
         remote = posixpath.join(folder_of(job.client, settings.cwd), settings.checkpoint)
-        keep, interval = self._record.checkpoint, settings.checkpoint_interval
-        return CheckpointPuller(job.client, remote, keep, interval, self._tell)
+        return CheckpointPuller(
+            job.client,
+            remote,
+            self._record.checkpoint,
+            settings.checkpoint_interval,
+            self._tell,
+            settings.checkpoint_done,
+        )
 
     def _ended(self, statuses: Sequence[JobStatus]) -> Outcome:
         worst = _worst(statuses)
@@ -269,10 +299,12 @@ class Supervisor:
         self._record.save()
         status = attempts.exit_status_of(statuses)
         if worst.state is State.UNKNOWN:
+            if self._settings.fetch:
+                self._tell(f"not fetched: {', '.join(self._settings.fetch)}")
             text = f"{worst.host_id}: {worst.describe()}: the run may still go on there"
             if self._settings.retries and not self._settings.allow_split:
                 text += ", so no other host takes over (--allow-split would let one)"
-            text += f"; 'inv train --attach {self._record.id}' comes back to it"
+            text += f"; {self._hint('train --attach', self._record.id)} comes back to it"
             return Outcome(status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0])
@@ -280,13 +312,15 @@ class Supervisor:
 
     def _fetch(self, job: Job) -> None:
         cwd = folder_of(job.client, self._settings.cwd)
-        for item in self._settings.fetch:
-            try:
-                fetch(job.client, posixpath.join(cwd, item), self._record.folder)
-            except TransferError as error:
-                self._tell(f"{item} was not fetched: {error}")
-            else:
-                self._tell(f"{item} fetched into {self._record.folder}")
+        key = self._key(self._record.attempts[-1].attempt)
+        for fetched in fetch_written(
+            job.client, cwd, self._settings.fetch, key, self._record.folder
+        ):
+            self._tell(fetched.text)
+
+    def _hint(self, task: str, argument: str) -> str:
+        command = self._record.hint(f"inv {task} {argument}")
+        return f"'{command}'"
 
 
 def _may_have_started(error: Exception) -> bool:

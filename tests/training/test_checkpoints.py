@@ -11,7 +11,7 @@ import pytest
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.training.checkpoints import CheckpointPuller, claim, listing
+from ringtasks.training.checkpoints import CheckpointPuller, claim, inspect
 from ringtasks.training.files import TransferError
 
 
@@ -22,8 +22,10 @@ def there(tmp_path: Path) -> Path:
     return folder
 
 
-def puller(client: SSHClient, there: Path, keep: Path, told: list[str]) -> CheckpointPuller:
-    return CheckpointPuller(client, str(there), keep, 0.1, told.append)
+def puller(
+    client: SSHClient, there: Path, keep: Path, told: list[str], done: str | None = None
+) -> CheckpointPuller:
+    return CheckpointPuller(client, str(there), keep, 0.1, told.append, done)
 
 
 def test_what_is_kept_follows_the_host_and_what_was_removed_there_goes_here(
@@ -99,7 +101,7 @@ def test_no_checkpoint_yet_is_no_fault_and_one_that_cannot_be_read_is_told(
 
     assert puller(client, there, tmp_path / "kept", told).pull() is False
     assert puller(client, there / "not" / "there", tmp_path / "kept", told).pull() is False
-    assert listing(away, str(there)) is None
+    assert inspect(away, str(there)) is None
     assert not (tmp_path / "kept").exists()
 
 
@@ -168,6 +170,56 @@ def test_an_empty_folder_is_left_and_one_that_cannot_be_moved_is_told(
     (tmp_path / ".full.before-run-2").mkdir()
 
     assert claim(client, str(tmp_path), "ckpt", "run-2") is None
-    with pytest.raises(TransferError, match=r"full of an earlier run cannot be set aside: .*way"):
+    with pytest.raises(TransferError, match=r"full cannot be set aside: .*way"):
         claim(client, str(tmp_path), "full", "run-2")
     assert (tmp_path / "full" / "epoch").exists()
+
+
+def test_only_what_is_complete_takes_the_place_of_what_is_kept(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    keep = tmp_path / "kept"
+    told: list[str] = []
+    pulling = puller(client, there, keep, told, "trainer_state.json")
+    kept = []
+
+    def save(step: int, *names: str) -> None:
+        folder = there / f"checkpoint-{step}[x]"
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            (folder / name).write_text(f"{name} {step}")
+
+    save(1, "model")
+    nothing_yet = pulling.pull()
+    save(1, "trainer_state.json")
+    save(2, "model")
+    (there / "latest").write_text("1")
+    for step in (2, 3):
+        pulling.pull()
+        kept.append(sorted(str(file.relative_to(keep)) for file in keep.rglob("*")))
+        save(step, "trainer_state.json")
+    (there / "checkpoint-3[x]" / "trainer_state.json").write_text("")  # power was lost
+    pulling.pull()
+    kept.append(sorted(file.name for file in keep.iterdir()))
+
+    first = ["checkpoint-1[x]", "checkpoint-1[x]/model", "checkpoint-1[x]/trainer_state.json"]
+    assert nothing_yet is False
+    assert kept[0] == [*first, "latest"]
+    assert "checkpoint-2[x]/trainer_state.json" in kept[1]
+    assert kept[2] == ["checkpoint-1[x]", "checkpoint-2[x]", "latest"]
+    assert told == []
+
+
+def test_a_folder_with_the_last_file_in_it_is_one_checkpoint(
+    client: SSHClient, there: Path, tmp_path: Path
+) -> None:
+    pulling = puller(client, there, tmp_path / "kept", [], "done")
+    (there / "shards").mkdir()
+    (there / "shards" / "1").write_text("1")
+
+    before = pulling.pull()
+    (there / "done").write_text("yes")
+
+    assert before is False
+    assert pulling.pull()
+    assert (tmp_path / "kept" / "shards" / "1").read_text() == "1"

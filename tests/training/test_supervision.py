@@ -8,6 +8,8 @@ import json
 import os
 import pty
 import re
+import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -19,12 +21,14 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.training.records import LogCopy
 from tests.support.faulty import Wire
 from tests.support.fixtures import ROOT, Inv, MakeSshd, WriteHosts
 from tests.support.jobs import end_jobs, marked, reboot
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
+from tests.support.waiting import eventually
 
 TIMEOUT = 20.0
 
@@ -79,6 +83,7 @@ def test_the_flags_of_train_and_its_kin_are_those_of_the_docs(inv: Inv) -> None:
     assert known["train"] >= {
         "--host", "--cmd", "--name", "--gpus", "--nodes", "--nproc-per-node", "--cwd", "--venv",
         "--env", "--log-file", "--sync-up", "--fetch", "--retries", "--checkpoint",
+        "--checkpoint-done",
         "--checkpoint-interval", "--lost-after", "--allow-split", "--no-preflight", "--attach",
     }  # fmt: skip
     assert known["plot"] >= {"--job", "--metric", "--out", "--host"}
@@ -239,7 +244,7 @@ def test_a_checkpoint_of_another_run_is_never_resumed_from(
     assert done.returncode == 0
     (aside,) = run.glob(".ckpt.before-*")
     assert (aside / "epoch").read_text() == "9"
-    assert f"{where}: the checkpoint of another run is in {aside}" in done.stderr.decode()
+    assert f"{where}: what was in ckpt before is now in {aside}" in done.stderr.decode()
 
 
 def test_the_same_host_goes_on_from_what_the_run_itself_left_there(
@@ -363,6 +368,121 @@ def test_a_run_that_was_left_is_gone_on_with_from_the_beginning_of_its_log(
     assert [each["state"] for each in record["attempts"]] == ["succeeded"]
     assert again.returncode == 2
     assert b"has ended: succeeded" in again.stderr
+
+
+def test_a_run_started_by_flags_is_gone_on_with_as_the_hint_says(
+    inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    servers = {"a": make_sshd(), "b": make_sshd()}
+    hosts = write_hosts(**{name: {"ssh_port": own.port} for name, own in servers.items()})
+    elsewhere = tmp_path / "my inventory.yaml"
+    hosts.rename(elsewhere)
+    (tmp_path / "sent").write_text("sent")
+    shutil.copy(ROOT / "tasks.py", tmp_path)
+    own = "mkdir -p ckpt; echo 7 >ckpt/epoch; "
+    process = start_train(
+        tmp_path,
+        *("--host", "a,b", "--inventory", str(elsewhere), "--name", "flags", "--cwd", "~/run"),
+        *("--cmd", own + 'sleep 4; echo "$SECRET $RINGTASKS_ATTEMPT $(cat sent ckpt/epoch)" | '
+          'tee made; [ "$RINGTASKS_ATTEMPT" = 2 ] || kill -KILL $$'),
+        *("--env", "SECRET=s3cret", "--sync-up", "sent", "--fetch", "made", "--retries", "1"),
+        *("--checkpoint", "ckpt", "--checkpoint-interval", "0.3", "--no-preflight"),
+    )  # fmt: skip
+    await_job(tmp_path)
+    eventually(lambda: list(tmp_path.glob("runs/*/checkpoint/epoch")))
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT)
+    hint = re.search(r"'inv (train --attach .*)' comes back to it", err.decode())
+    folder, record = run_of(tmp_path)
+
+    assert hint, err
+    done = inv(*shlex.split(hint[1]), timeout=60)
+    logged = inv("logs", record["id"], "--inventory", str(elsewhere))
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"s3cret 1 sent7\ns3cret 2 sent7\n"
+    assert (folder / "made").read_text() == "s3cret 2 sent7\n"
+    assert "s3cret" not in (folder / "run.json").read_text()
+    assert (folder / "env.json").stat().st_mode & 0o777 == 0o600
+    assert logged.returncode == 0, logged.stderr
+
+
+def test_coming_back_while_the_host_is_away_keeps_the_log_that_is_here(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command="echo step 1 loss=0.5; sleep 60", fetch=["model"])
+    process = start_train(tmp_path)
+    job = await_job(tmp_path)
+    log = run_of(tmp_path)[0] / "attempt-1.log"
+    eventually(lambda: log.exists() and log.stat().st_size)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT)
+    write_hosts(box={"ssh_port": 9})
+
+    away = inv("train", "--attach", "last", "--lost-after", "1")
+    plotted = inv("plot", "last", "--metric", "loss")
+    write_hosts(box={})
+    inv("stop", job)
+
+    assert away.returncode == 255
+    assert b"not fetched: model" in away.stderr
+    assert log.read_bytes() == b"step 1 loss=0.5\n"
+    assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
+    assert [file.name for file in log.parent.iterdir() if file.name.startswith(".")] == []
+
+
+def test_a_log_gets_longer_but_never_shorter(tmp_path: Path) -> None:
+    file = tmp_path / "attempt-1.log"
+    found = []
+    for chunks in ([b"one", b"two"], [b"on"], [], [b"onetwo"], [b"one", b"two", b"three"]):
+        with LogCopy(file) as log:
+            for chunk in chunks:
+                log.write(chunk)
+        found.append(file.read_bytes())
+
+    assert found == [b"onetwo", b"onetwo", b"onetwo", b"onetwo", b"onetwothree"]
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_only_what_this_attempt_has_written_is_fetched(
+    inv: Inv,
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
+    write_settings: WriteSettings,
+    tmp_path: Path,
+    status: int,
+) -> None:
+    server = make_sshd()
+    write_hosts(box={"ssh_port": server.port})
+    cwd = server.home / "run"
+    (cwd / "out put" / "deep").mkdir(parents=True)
+    for name in ("model.pt", "same.pt", "out put/old[1]", "out put/deep/changed", "a.log", "b.log"):
+        (cwd / name).write_text("of an earlier run")
+    write_settings(
+        command="cp same.pt same.new && mv same.new same.pt; echo new >'out put/deep/changed'; "
+        f"echo new >'out put/new'; echo new >b.log; echo new >c.log; exit {status}",
+        fetch=["model.pt", "same.pt", "out put", "*.log", "nothing"],
+    )
+
+    done = inv("train")
+
+    said = done.stderr.decode()
+    folder = run_of(tmp_path)[0]
+    files = {str(f.relative_to(folder)): f for f in folder.rglob("*") if f.is_file()}
+    assert done.returncode == status
+    assert "model.pt was not fetched: no file of it was written since the attempt began" in said
+    assert "nothing was not fetched: there is none" in said
+    assert "out put fetched into" in said
+    assert "but for 1 files that were there before" in said
+    assert "model.pt" not in files
+    assert "a.log" not in files
+    assert files["same.pt"].read_text() == "of an earlier run"  # it was written by this one, too
+    fetched = {name: file.read_text() for name, file in files.items() if name.startswith("out")}
+    assert fetched == {"out put/new": "new\n", "out put/deep/changed": "new\n"}
+    assert [files[name].read_text() for name in ("b.log", "c.log")] == ["new\n", "new\n"]
+    assert list(server.home.glob(".ringtasks/runs/*.new")) == []
 
 
 def test_a_link_that_is_cut_again_and_again_costs_neither_the_run_nor_a_byte_of_its_log(

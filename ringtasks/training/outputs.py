@@ -1,0 +1,155 @@
+"""What an attempt has written: its files are told from those that were there before, and fetched.
+
+A list of the files is left on the host before the job starts; whatever differs from it afterwards
+was written since.  Clocks are not asked, since the files' may not be the host's (NFS).
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ringtasks import transfer
+from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.remote.script import path, quote
+from ringtasks.transfer import Options
+
+from .files import TransferError, checked
+
+__all__ = ["Fetched", "fetch_written", "note_files"]
+
+_FOLDER = ".ringtasks/runs"
+#: The exit status if there is no list of the files that were there before.
+_NO_LIST = 66
+
+# Which file it is, its size and time: of GNU and BusyBox, of macOS. An item may be a pattern, which
+# an unquoted variable lets the shell expand; with an empty IFS it is not split at spaces.
+_FUNCTIONS = """\
+export LC_ALL=C
+IFS=
+before=$HOME/{folder}/{key}
+cd {cwd} || exit 1
+if stat -L -c %i . >/dev/null 2>&1; then rt_stat='-c%i %s %y %n'; else rt_stat='-f%i %z %Fm %N'; fi
+rt_list() {{
+  find -H "$1" \\( -type f -o -type l \\) -exec stat -L "$rt_stat" {{}} + 2>/dev/null
+}}
+"""
+
+_NOTE = """\
+mkdir -p "${{before%/*}}" || exit 1
+for rt_item in {items}; do
+  for rt_found in $rt_item; do rt_list "$rt_found" || :; done
+done >"$before.new" && mv -f "$before.new" "$before"
+"""
+
+_COMPARE = """\
+[ -f "$before" ] || exit {no_list}
+for rt_item in {items}; do
+  echo "item"
+  for rt_found in $rt_item; do
+    [ -e "$rt_found" ] || continue
+    if [ -d "$rt_found" ]; then echo "folder $rt_found"; else echo "file $rt_found"; fi
+    rt_list "$rt_found" | awk -v before="$before" '
+      BEGIN {{ while ((getline line <before) > 0) known[line] }}
+      {{ print ($0 in known ? "old " : "new ") $0 }}'
+  done
+done
+"""
+
+
+class Fetched(NamedTuple):
+    """One item of ``fetch``: whether it is here now, and what there is to say about it."""
+
+    item: str
+    is_here: bool
+    text: str
+
+
+class _Match(NamedTuple):
+    """A file or folder on the host that an item means; ``old``: its files of before."""
+
+    name: str
+    is_folder: bool
+    old: list[str]
+    new: list[str]
+
+
+def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> None:
+    """Leave a list of the files that the items mean on the host.
+
+    :param key: of the attempt.
+    :raises TransferError: it could not be left.
+    """
+    result = client.run(_script(_NOTE, cwd, items, key), cwd="~")
+    if not result.success:
+        raise TransferError(
+            f"{client.config.id}: the files there could not be listed: "
+            f"{result.error or last_words(result)}"
+        )
+
+
+def fetch_written(
+    client: SSHClient, cwd: str, items: Sequence[str], key: str, folder: Path
+) -> Iterator[Fetched]:
+    """Bring what the items mean, as far as it was written since `note_files`, into ``folder``."""
+    result = client.run(_script(_COMPARE, cwd, items, key), cwd="~")
+    if not result.success:
+        why = result.error or last_words(result)
+        if result.returncode == _NO_LIST:
+            why = "the host has no list of the files that were there before"
+        for item in items:
+            yield Fetched(item, False, f"{item} was not fetched: {why}")
+        return
+    for item, matches in zip(items, _parsed(result.stdout, len(items)), strict=True):
+        yield _fetch(client, cwd, item, matches, folder)
+
+
+def _fetch(
+    client: SSHClient, cwd: str, item: str, matches: Sequence[_Match], folder: Path
+) -> Fetched:
+    wanted = [match for match in matches if match.new or not match.old]
+    left = sum(len(match.old) for match in matches)
+    if not wanted:
+        why = "no file of it was written since the attempt began" if left else "there is none"
+        return Fetched(item, False, f"{item} was not fetched: {why}")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for match in wanted:
+            options = Options(exclude=tuple(_excluded(match)))
+            place = posixpath.join(cwd, match.name)
+            checked(transfer.get(place, folder, [client], options))
+    except TransferError as error:
+        return Fetched(item, False, f"{item} was not fetched: {error}")
+    besides = f", but for {left} files that were there before" if left else ""
+    return Fetched(item, True, f"{item} fetched into {folder}{besides}")
+
+
+def _excluded(match: _Match) -> Iterator[str]:
+    """Patterns for the files of before, from the folder on."""
+    for name in match.old if match.is_folder else ():
+        below = posixpath.relpath(name, match.name)
+        yield "/" + "".join(f"\\{char}" if char in "*?[\\" else char for char in below)
+
+
+def _script(script: str, cwd: str, items: Sequence[str], key: str) -> str:
+    quoted = " ".join(quote(f"./{posixpath.normpath(item)}") for item in items) or "''"
+    common = {"folder": _FOLDER, "key": quote(key), "cwd": path(cwd)}
+    return (_FUNCTIONS + script).format(**common, items=quoted, no_list=_NO_LIST)
+
+
+def _parsed(printed: str, count: int) -> list[list[_Match]]:
+    """What each item means; a line that makes no sense is left out."""
+    found: list[list[_Match]] = []
+    for line in printed.split("\n"):
+        kind, _, rest = line.partition(" ")
+        if line == "item":
+            found.append([])
+        elif kind in ("file", "folder") and found:
+            found[-1].append(_Match(posixpath.normpath(rest), kind == "folder", [], []))
+        elif kind in ("old", "new") and found and found[-1]:
+            match, name = found[-1][-1], posixpath.normpath(rest.partition(" ./")[2])
+            if not match.is_folder or name.startswith(f"{match.name}/"):
+                (match.old if kind == "old" else match.new).append(name)
+    return (found + [[] for _ in range(count)])[:count]
