@@ -68,6 +68,10 @@ class SSHConfig:
     """A jump host for the direct route: an inventory name or ``user@host:port``."""
     embedded: bool = field(default=False, kw_only=True)
     """Served by this process, on loopback (`ringtasks.demo`)."""
+    address_family: str = field(default="any", kw_only=True)
+    """``inet``, ``inet6`` or ``any`` (ssh_config(5), AddressFamily), for the direct route."""
+    bind_address: str | None = field(default=None, kw_only=True)
+    """The local address of the direct route (ssh_config(5), BindAddress)."""
     private_key: str | None = field(default=None, kw_only=True, repr=False)
     """A private key's text, for keys that are never written to disk."""
     shell: str = field(default="/bin/sh", kw_only=True)

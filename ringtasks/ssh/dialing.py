@@ -179,7 +179,10 @@ class Attempt:
             return Stream(self._proxy.sock, on_close=self._proxy.close)
         if isinstance(proxy, SocksProxy):
             return Stream(connect_socks(proxy, host, port, remaining))
-        sock = tcp.connect(host, port, self._deadline, self._cancellation)
+        family, source = self.route.family, self.route.source
+        sock = tcp.connect(
+            host, port, self._deadline, self._cancellation, family=family, source=source
+        )
         self._is_connected = True
         return Stream(sock)
 

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
@@ -20,6 +19,7 @@ from ringtasks.errors import Reason, RouteError, UnreachableError
 from ringtasks.inventory.config import SSHConfig, health_file
 
 from .link import Link, LinkLostError
+from .ssh_config import is_configured
 
 if TYPE_CHECKING:  # loaded while the host works, see `prepare`
     from ringtasks.health.model import Outcome, RouteOutcome
@@ -257,7 +257,7 @@ def _connect_in_process(
 
 def _is_plain(config: SSHConfig) -> bool:
     """Whether the address is known without Fabric's settings."""
-    return not config.proxy_jump and not Path("~/.ssh/config").expanduser().exists()
+    return not config.proxy_jump and not is_configured()
 
 
 @contextlib.contextmanager

@@ -60,6 +60,10 @@ class Route(NamedTuple):
     host: str
     port: int
     proxy: ProcessProxy | SocksProxy | None = None
+    family: str = "any"
+    """``inet``, ``inet6`` or ``any`` (ssh_config(5), AddressFamily)."""
+    source: str | None = None
+    """The local address to connect from."""
 
     @property
     def address(self) -> str:
@@ -83,7 +87,9 @@ def routes_of(config: SSHConfig, environ: Mapping[str, str]) -> tuple[Route, ...
     if config.tailscale_ip:
         routes.append(_tailscale(config, environ.get(TAILSCALE_PROXY_VARIABLE, "")))
     if config.host:
-        routes.append(Route("direct", config.host, config.port))
+        source = config.bind_address
+        family = config.address_family
+        routes.append(Route("direct", config.host, config.port, family=family, source=source))
     if config.cloudflare_tunnel:
         routes.append(_cloudflare(config, config.cloudflare_tunnel))
     return tuple(routes)

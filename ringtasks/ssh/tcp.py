@@ -8,6 +8,7 @@ import os
 import selectors
 import socket
 import time
+from collections.abc import Mapping
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -21,16 +22,33 @@ _STREAM = socket.SOCK_STREAM
 _AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo gives it
 
 
-def connect(host: str, port: int, deadline: float, cancellation: Cancellation) -> socket.socket:
-    """A connected socket; the name's addresses race, so a broken IPv6 costs a head start.
+#: Values of AddressFamily (ssh_config(5)).
+_FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
+
+
+def connect(
+    host: str,
+    port: int,
+    deadline: float,
+    cancellation: Cancellation,
+    *,
+    family: str = "any",
+    source: str | None = None,
+) -> socket.socket:
+    """Return a connected socket; the name's addresses race, so a broken IPv6 costs a head start.
 
     :param deadline: a monotonic time. Looking up the name is the system's and not bound by it.
+    :param family: ``any``, ``inet`` or ``inet6``: the addresses to try.
+    :param source: the local address to connect from; addresses of its family alone are tried.
     :raises socket.gaierror: the name is not known.
     :raises TimeoutError: the deadline passed.
     :raises OSError: every address failed; the last error.
     """
-    infos = socket.getaddrinfo(host, port, type=_STREAM)
-    with _AddressRace(_interleaved(infos), deadline, cancellation) as race:
+    infos = socket.getaddrinfo(host, port, _FAMILIES.get(family, socket.AF_UNSPEC), _STREAM)
+    sources = {} if source is None else _by_family(source)
+    if sources:
+        infos = [info for info in infos if info[0] in sources]
+    with _AddressRace(_interleaved(infos), deadline, cancellation, sources) as race:
         return race.winner()
 
 
@@ -57,10 +75,20 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
+def _by_family(source: str) -> dict[int, Any]:
+    """Return a local address to bind to, for each family that ``source`` has."""
+    return {info[0]: info[4] for info in socket.getaddrinfo(source, 0, type=_STREAM)}
+
+
 class _AddressRace:
     def __init__(
-        self, infos: list[_AddressInfo], deadline: float, cancellation: Cancellation
+        self,
+        infos: list[_AddressInfo],
+        deadline: float,
+        cancellation: Cancellation,
+        sources: Mapping[int, Any],
     ) -> None:
+        self._sources = sources
         self._race: Race[_AddressInfo] = Race(infos)
         self._deadline = deadline
         self._cancellation = cancellation
@@ -101,6 +129,13 @@ class _AddressRace:
             self._lost(info, error)
             return
         sock.setblocking(False)
+        if family in self._sources:
+            try:
+                sock.bind(self._sources[family])
+            except OSError as error:
+                sock.close()
+                self._lost(info, error)
+                return
         code = sock.connect_ex(address)
         if code in (0, errno.EINPROGRESS):
             self._selector.register(sock, selectors.EVENT_WRITE, info)

@@ -113,7 +113,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         settings = fabric_config(config)
         given = given_by(host, user, port, connect_timeout)
         address = given.ssh.host or given.ssh.id  # one without an address goes by its name
-        ssh_config = ssh_config_of(settings, address)
+        ssh_config = ssh_config_of(settings, given)
         settled = settle(given, settings, ssh_config)
         self._set(_config=settings)
         self.ssh, self.ssh_config, self.original_host = settled.ssh, ssh_config, address

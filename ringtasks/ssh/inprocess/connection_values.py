@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,8 +30,9 @@ from fabric.util import get_local_user
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 from ringtasks.inventory.loader import find_host
+from ringtasks.ssh.ssh_config import Answer, ask
 
-from .fabric_settings import shared_settings
+from .fabric_settings import shared_settings, ssh_file_of
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 
 __all__ = [
@@ -112,12 +112,42 @@ def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, i
     return ssh, ssh.port if has_port else None
 
 
-def ssh_config_of(settings: fabric.Config, host: str) -> Mapping[str, Any]:
-    """What ``~/.ssh/config`` says of ``host``: keyword in lower case to value.
+def ssh_config_of(settings: fabric.Config, given: Given) -> Mapping[str, Any]:
+    """Return what ssh's files configure for a host: keyword in lower case to value.
 
-    ``identityfile`` is a list. A keyword that is not there was not configured.
+    ``identityfile`` is a list.  A keyword that is not there is not configured.  OpenSSH is asked,
+    unless there is no ``ssh`` or the configuration holds an SSHConfig object of its own.
+
+    :raises UsageError: ssh cannot use its files.
     """
+    host = given.ssh.host or given.ssh.id  # a host without an address goes by its name
+    file = ssh_file_of(settings)
+    if file is not None:
+        timeout = given.connect_timeout or _DEFAULT_TIMEOUT
+        answer = ask(host, user=given.ssh.user, port=given.port, file=file or None, timeout=timeout)
+        if answer is not None:
+            return _as_paramiko_has_it(answer, given, settings)
     found: Mapping[str, Any] = settings.base_ssh_config.lookup(host)
+    return found
+
+
+def _as_paramiko_has_it(answer: Answer, given: Given, settings: fabric.Config) -> dict[str, Any]:
+    """Return an answer of ``ssh -G`` in the form of ``paramiko.SSHConfig.lookup``."""
+    found: dict[str, Any] = {keyword: values[0] for keyword, values in answer.values.items()}
+    if "identityfile" in found:
+        home = os.path.expanduser("~")  # noqa: PTH111  # a string is wanted
+        values = {
+            "d": home,
+            "h": found.get("hostname", given.ssh.host),
+            "n": given.ssh.host,
+            "r": found.get("user", given.ssh.user or settings.user),
+            "u": get_local_user() or "",
+        }
+        found["identityfile"] = [
+            os.path.expanduser(expand_tokens(file, **values))  # noqa: PTH111
+            for file in answer.values["identityfile"]
+            if file != "none"
+        ]
     return found
 
 
@@ -134,6 +164,8 @@ def settle(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any])
         user=ssh.user or ssh_config.get("user", settings.user),
         port=port,
         host=ssh.host and ssh_config.get("hostname", ssh.host),
+        address_family=ssh_config.get("addressfamily", ssh.address_family),
+        bind_address=ssh_config.get("bindaddress", ssh.bind_address),
         **limits,
     )
     if settled.id != _id(given, settings, ssh_config):
@@ -240,8 +272,6 @@ def _for_master(
 ) -> SSHConfig | None:
     if settings.base_ssh_config._config != shared_settings().base_ssh_config._config:
         return None  # another file than ssh would read, or an SSHConfig object
-    if _is_another_home() and Path("~/.ssh/config").expanduser().exists():
-        return None  # ssh takes the home from the password database, Python from HOME
     is_users = settled.user != ssh_config.get("user", get_local_user())
     is_port_of_fabric = given.port is None and "port" not in ssh_config
     port = settled.port if is_port_of_fabric else given.ssh.port
@@ -257,13 +287,6 @@ def _for_master(
         connect_timeout=settled.connect_timeout,
         name=settled.name,
     )
-
-
-def _is_another_home() -> bool:
-    try:
-        return os.environ.get("HOME") != pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a container that was given a bare user number
-        return True
 
 
 def _seconds(value: Any) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import fabric
 
-__all__ = ["fabric_config", "shared_settings"]
+__all__ = ["fabric_config", "shared_settings", "ssh_file_of"]
 
 _FILES = ("/etc/ssh/ssh_config", "~/.ssh/config")  # Paramiko has no Include to follow
 
@@ -30,6 +30,21 @@ def shared_settings() -> fabric.Config:
     """The settings of this user on this machine, as they are now. Not to be changed."""
     home = os.environ.get("HOME", "~")
     return _settings(tuple(_version(file.replace("~", home, 1)) for file in _FILES))
+
+
+def ssh_file_of(settings: fabric.Config) -> str | None:
+    """Return the ssh_config file that Fabric was told to read; "" for the usual ones.
+
+    None if Fabric reads no file, or OpenSSH cannot be asked: for an SSHConfig object of the
+    caller's own, or other places of the usual files.
+    """
+    if settings._given_explicit_object:
+        return None
+    if settings._runtime_ssh_path:
+        return os.path.expanduser(settings._runtime_ssh_path)  # noqa: PTH111
+    usual = ("~/.ssh/config", "/etc/ssh/ssh_config")
+    is_usual = (settings._user_ssh_path, settings._system_ssh_path) == usual
+    return "" if settings.load_ssh_configs and is_usual else None
 
 
 @functools.lru_cache(maxsize=1)

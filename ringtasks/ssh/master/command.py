@@ -57,6 +57,8 @@ class Trust(NamedTuple):
     algorithms: tuple[str, ...] = ()
     tells_keys: bool = False
     """Whether ssh is to say which key it was shown, where its error would not."""
+    has_command: bool = False
+    """Whether ssh's files name a KnownHostsCommand, which is not to be asked."""
 
 
 class Hop(NamedTuple):
@@ -111,6 +113,7 @@ def master_command(
     carrier_log: Path | None = None,
     is_dialled: bool = False,
     algorithms: Mapping[str, str] | None = None,
+    files: Sequence[str] = (),
 ) -> Command:
     """The master's arguments, and the whole of its environment.
 
@@ -118,18 +121,19 @@ def master_command(
     :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
     :param is_dialled: the connection is open already, as ssh's stdin and stdout.
     :param algorithms: more options (`algorithms`).
+    :param files: arguments that name ssh's files (`ssh_config.file_arguments`).
     :raises UsageError: a path that ssh cannot be told.
     :raises InventoryError: a ``${VAR}`` is not set.
     """
     # "-" is the value for a connection that stands (sshconnect.c, ssh_connect).
-    carrier = "-" if is_dialled else _carrier(route, hop, carrier_log)
+    carrier = "-" if is_dialled else _carrier(route, hop, carrier_log, files)
     options = {
         **_master_options(config, control_path),
         **_common_options(config, route, trust, carrier),
         **_identity_options(config),
         **(algorithms or {}),
     }
-    argv = ("ssh", "-M", "-N", "-f", *_flags(options), *_address(config, route))
+    argv = ("ssh", *files, "-M", "-N", "-f", *_flags(options), *_address(config, route))
     return Command(argv, _environment(route, environ))
 
 
@@ -183,9 +187,9 @@ def _trust_options(trust: Trust) -> dict[str, str]:
         # Other ways to be trusted, which ~/.ssh/config may have opened.
         "VerifyHostKeyDNS": "no",
         "NoHostAuthenticationForLocalhost": "no",
-        "IgnoreUnknown": "KnownHostsCommand",  # OpenSSH 8.5
-        "KnownHostsCommand": "none",
     }
+    if trust.has_command:  # unknown before OpenSSH 8.5
+        options["KnownHostsCommand"] = "none"
     if trust.algorithms:
         options["HostKeyAlgorithms"] = "^" + ",".join(trust.algorithms)
     return options
@@ -211,21 +215,21 @@ def _address(config: SSHConfig, route: Route) -> Iterator[str]:
     yield from ("--", destination)
 
 
-def _carrier(route: Route, hop: Hop | None, log: Path | None) -> str | None:
+def _carrier(route: Route, hop: Hop | None, log: Path | None, files: Sequence[str]) -> str | None:
     """The ProxyCommand: a command line for /bin/sh."""
     if isinstance(route.proxy, ProcessProxy):
         words = [_percent(word) for word in route.proxy.argv]
     elif hop is not None and route.name == "direct":
-        words = list(_hop_words(hop))
+        words = list(_hop_words(hop, files))
     else:
         return None
     redirection = "" if log is None else f" 2>>{shlex.quote(_percent(str(log)))}"
     return f"{shlex.join(words)}{redirection}"  # ssh itself puts "exec" in front
 
 
-def _hop_words(hop: Hop) -> Iterator[str]:
+def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
     """The ``ssh`` that connects the master to the host by way of the jump host."""
-    own_carrier = _carrier(hop.route, hop.through, None)
+    own_carrier = _carrier(hop.route, hop.through, None, files)
     options = {
         "ControlMaster": "no",
         "ControlPath": "none",
@@ -234,7 +238,7 @@ def _hop_words(hop: Hop) -> Iterator[str]:
         **_identity_options(hop.config),
     }
     address = _address(hop.config, hop.route)
-    for word in ("ssh", *_flags(options), *_until_destination(address)):
+    for word in ("ssh", *files, *_flags(options), *_until_destination(address)):
         yield word if word == "[%h]:%p" else _percent(word)
 
 

@@ -19,6 +19,7 @@ from ringtasks.errors import Reason, RouteError, UnreachableError
 from ringtasks.health.model import Outcome
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import Approach, outcome
+from ringtasks.ssh.ssh_config import is_configured
 
 from . import failures, locks, records
 from .folder import control_folder
@@ -125,7 +126,7 @@ class _Way:
         self.gateway: Gateway | None = None
         self.close_gateway: Callable[[], None] = lambda: None
         self.is_open_to_ssh = True
-        if config.proxy_jump or Path("~/.ssh/config").expanduser().exists():
+        if config.proxy_jump or is_configured():
             from ringtasks.ssh.inprocess.connection import Connection
 
             known = Connection(replace(config, use_control_master=False), transport=transport)

@@ -28,6 +28,7 @@ from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy
+from ringtasks.ssh.ssh_config import file_arguments, is_configured
 from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import master, processes, records
@@ -161,6 +162,7 @@ class _Attempt:
             carrier_log=carrier_log,
             is_dialled=self._dialled is not None,
             algorithms=self._algorithms,
+            files=file_arguments() if is_configured() else (),
         )
         self._log_in(command, socket, carrier_log)
         try:

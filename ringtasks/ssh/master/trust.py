@@ -18,6 +18,7 @@ from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 from ringtasks.ssh.routes import Route
+from ringtasks.ssh.ssh_config import ask
 
 from .command import Hop, Trust, alias, is_plain, trust_of
 from .identity import jump_config
@@ -112,7 +113,7 @@ class Trusts:
 
     def _write(self, config: SSHConfig, pins: Pins, name: str) -> Trust:
         path = self._path(len(self._known))
-        trust = trust_of(pins, path, name)
+        trust = trust_of(pins, path, name)._replace(has_command=_has_known_hosts_command(config))
         marked = {"": pins.keys, REVOKED: pins.revoked, CERT_AUTHORITY: pins.authorities}
         lines = [Entry(marker, name, key) for marker, keys in marked.items() for key in keys]
         with new_file(path) as file:
@@ -129,6 +130,11 @@ def hop_route(jump: SSHConfig) -> Route:
     if jump.host:
         return Route("direct", jump.host, jump.port)
     return Route("tailscale", jump.tailscale_ip or "", jump.tailscale_port)
+
+
+def _has_known_hosts_command(config: SSHConfig) -> bool:
+    answer = ask(config.host or config.id, user=config.user)
+    return answer is not None and answer.get("knownhostscommand", "none") != "none"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,281 @@
+"""OpenSSH's own answer on how to reach a host: ``ssh -G`` (ssh(1), ssh_config(5)).
+
+OpenSSH alone knows its ``Include``, ``Match``, ``CanonicalizeHostname`` and the order of its files.
+An answer holds what is configured: a value equal to that of ``ssh -F none -G`` counts as unset.
+Answers are kept in this process until a file that was read, or may be read, has changed; not if
+``Match exec`` or canonicalization decide.
+
+OpenSSH finds its files by the passwd entry, this package by ``$HOME``, which differ in many
+containers.  Then ssh is given a file (``-F``) that includes those of ``$HOME`` and of the system.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ringtasks.common.text import printable
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import state_folder
+
+__all__ = ["Answer", "ask", "file_arguments", "is_configured"]
+
+_SYSTEM_FILE = Path("/etc/ssh/ssh_config")
+#: Keywords of which each line is one more value.
+_LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "localforward",
+                    "remoteforward", "dynamicforward"})  # fmt: skip
+#: What ``ssh -F none -G`` cannot tell from a configured value, since it names the host itself.
+_ALWAYS_KEPT = frozenset({"hostname", "user", "port"})
+#: A system file with nothing but these says nothing that matters here: Debian's default.
+_HARMLESS = re.compile(
+    r"\s*(#.*|(host\s+\*|include\s+/etc/ssh/ssh_config\.d/\*\.conf|sendenv\s+lang\s+lc_\*"
+    r"|hashknownhosts\s+\w+|gssapiauthentication\s+\w+)\s*)?",
+    re.IGNORECASE,
+)
+_UNCACHED = re.compile(
+    r"^\s*(match\b.*\b(exec|localnetwork)\b|canonicalizehostname[\s=]+(yes|always))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
+_READING = re.compile(rb"^debug1: Reading configuration data (.*?)\r?$", re.MULTILINE)
+_APPLYING = re.compile(rb"^debug1: .*: Applying options for (.*?)\r?$", re.MULTILINE)
+
+
+class Answer(NamedTuple):
+    """What is configured for a host: keyword in lower case -> its values, in their order.
+
+    :ivar is_alias: a ``Host`` line other than ``*`` names it.
+    """
+
+    values: Mapping[str, tuple[str, ...]]
+    is_alias: bool
+
+    def get(self, keyword: str, default: str | None = None) -> str | None:
+        """Return the first value of ``keyword``."""
+        return self.values.get(keyword, (default,))[0]
+
+
+def ask(
+    host: str,
+    *,
+    user: str | None = None,
+    port: int | None = None,
+    file: str | None = None,
+    timeout: float = 10.0,
+) -> Answer | None:
+    """Ask OpenSSH what is configured for ``host``; None if there is no ``ssh`` program.
+
+    :param user: the user that is asked for by name: ``Match user`` depends on it.
+    :param file: use this file instead of the user's and the system's.
+    :param timeout: seconds for the whole answer; ``Match exec`` may run programs.
+    :raises UsageError: ssh cannot use its files, with its own words.
+    """
+    if host.startswith("-") or not host:
+        raise UsageError(f"{host!r} is not a host name")
+    if shutil.which("ssh") is None:
+        return None
+    if file is None and not is_configured():
+        return Answer({}, is_alias=False)
+    question = _Question(host, user, port, file, os.environ.get("HOME"))
+    known = _kept.get(question)
+    if known is not None and known.versions == _versions(known.versions):
+        return known.answer
+    return _asked(question, timeout)
+
+
+def is_configured() -> bool:
+    """Return False if neither the user's nor the system's file can change how a host is reached."""
+    return _user_file().exists() or _is_system_configured(_version(str(_SYSTEM_FILE)))
+
+
+def file_arguments() -> tuple[str, ...]:
+    """Return the arguments that make any ``ssh`` read the files of ``$HOME`` and of the system."""
+    home = os.environ.get("HOME", "")
+    if not home or home == _passwd_home():
+        return ()
+    return ("-F", str(_joined_file(home)))
+
+
+class _Question(NamedTuple):
+    host: str
+    user: str | None
+    port: int | None
+    file: str | None
+    home: str | None
+
+
+class _Kept(NamedTuple):
+    answer: Answer
+    versions: dict[str, object]
+
+
+_kept: dict[_Question, _Kept] = {}
+
+
+def _asked(question: _Question, timeout: float) -> Answer:
+    arguments = [*(("-F", question.file) if question.file else file_arguments())]
+    if question.user:
+        arguments += ["-l", question.user]
+    if question.port:
+        arguments += ["-p", str(question.port)]
+    output, log = _run([*arguments, "--", question.host], timeout)
+    defaults = _defaults()
+    values = {
+        keyword: found
+        for keyword, found in _parsed(output).items()
+        if keyword in _ALWAYS_KEPT or defaults.get(keyword) != found
+    }
+    patterns = [text.decode("utf-8", "replace") for text in _APPLYING.findall(log)]
+    answer = Answer(_without_own(values, question), any(text != "*" for text in patterns))
+    files = [os.fsdecode(name) for name in _READING.findall(log)]
+    if not any(_UNCACHED.search(_text(file)) for file in files):
+        watched = {*files, str(_user_file()), str(_SYSTEM_FILE), *_included_folders(files)}
+        _kept[question] = _Kept(answer, _versions(watched))
+    return answer
+
+
+def _without_own(
+    values: dict[str, tuple[str, ...]], question: _Question
+) -> dict[str, tuple[str, ...]]:
+    """Leave out what ssh says without being told: the name itself, port 22, the local user."""
+    unset = {"hostname": question.host.lower(), "port": "22", "user": _local_user()}
+    own = {"port": question.port and str(question.port), "user": question.user}
+    return {
+        keyword: found
+        for keyword, found in values.items()
+        if keyword not in unset
+        or (found[0] != own.get(keyword) and found[0].lower() != unset[keyword])
+    }
+
+
+def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
+    try:
+        done = subprocess.run(
+            ["ssh", "-v", "-G", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(
+            f"ssh -G did not answer in {timeout:g} s: look at 'Match exec' in ~/.ssh/config"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"ssh cannot be run: {error.strerror}") from error
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").splitlines()
+        words = [printable(line) for line in lines if line and not line.startswith("debug")]
+        words = [word for word in words if not word.startswith(("OpenSSH_", "Pseudo-terminal"))]
+        raise UsageError(
+            f"ssh cannot use its configuration: {'; '.join(words) or 'no reason given'}"
+        )
+    return done.stdout.decode("utf-8", "replace"), done.stderr
+
+
+def _parsed(output: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for line in output.splitlines():
+        keyword, _, value = line.partition(" ")
+        found[keyword] = (*found.get(keyword, ()), value) if keyword in _LISTS else (value,)
+    return found
+
+
+@functools.cache
+def _defaults() -> dict[str, tuple[str, ...]]:
+    output, _ = _run(["-F", "none", "--", "ringtasks.invalid"], 10.0)
+    return _parsed(output)
+
+
+def _user_file() -> Path:
+    return Path(os.environ.get("HOME") or _passwd_home() or "/") / ".ssh" / "config"
+
+
+def _passwd_home() -> str | None:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container without an entry for this user
+        return None
+
+
+def _local_user() -> str | None:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name.lower()
+    except KeyError:
+        return None
+
+
+@functools.lru_cache(maxsize=4)
+def _is_system_configured(_version: object) -> bool:
+    files = [_SYSTEM_FILE, *Path("/etc/ssh/ssh_config.d").glob("*.conf")]
+    return any(
+        not _HARMLESS.fullmatch(line) for file in files for line in _text(str(file)).splitlines()
+    )
+
+
+def _joined_file(home: str) -> Path:
+    """Return a file that includes the user's file below ``home``, then the system's."""
+    text = _with_home(_user_file(), home) + f"\nMatch all\nInclude {_SYSTEM_FILE}\n"
+    folder = state_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        folder = Path(tempfile.gettempdir())
+    path = folder / f"ssh_config-{os.getuid()}"
+    if _text(str(path)) != text or path.stat().st_uid != os.getuid():
+        descriptor, draft = tempfile.mkstemp(prefix=".ssh_config.", dir=folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(draft).replace(path)
+    return path
+
+
+def _with_home(file: Path, home: str) -> str:
+    """Return the text of a user's file, its relative ``Include`` patterns made absolute."""
+
+    def absolute(found: re.Match[str]) -> str:
+        patterns = [
+            word if word.startswith("/") else f"{home}/.ssh/{word.removeprefix('~/.ssh/')}"
+            for word in found.group(1).replace('"', "").split()
+        ]
+        return f"{found.group(0)[: found.start(1) - found.start()]}{' '.join(patterns)}"
+
+    return _INCLUDE.sub(absolute, _text(str(file)))
+
+
+def _included_folders(files: list[str]) -> Iterator[str]:
+    """Yield the folders in which a new file would be included."""
+    for file in files:
+        for line in _INCLUDE.findall(_text(file)):
+            for word in line.replace('"', "").split():
+                pattern = Path(word).expanduser()
+                if not pattern.is_absolute():
+                    pattern = _user_file().parent / pattern
+                yield str(pattern.parent)
+
+
+def _text(file: str) -> str:
+    try:
+        return Path(file).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _versions(files: object) -> dict[str, object]:
+    return {file: _version(file) for file in files}  # type: ignore[attr-defined]
+
+
+def _version(file: str) -> object:
+    try:
+        status = os.stat(file)  # noqa: PTH116  # for each link of a fleet
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

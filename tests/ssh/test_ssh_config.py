@@ -1,0 +1,267 @@
+"""What OpenSSH's files say of a host counts over both kinds of link, as it does for ssh itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ringtasks import Connection, SSHClient, SSHConfig
+from ringtasks.errors import UsageError
+from ringtasks.ssh.ssh_config import ask
+from tests.support.sshd import Sshd
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes ``~/.ssh/config``, of the home that the test has."""
+
+    def write(text: str) -> Path:
+        path = Path.home() / ".ssh" / "config"
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def connection_of(use_control_master: bool, host: str) -> str:
+    """Return what sshd saw: both addresses and ports."""
+    config = SSHConfig(host, use_control_master=use_control_master, connect_timeout=10)
+    with SSHClient(config) as client:
+        result = client.run("echo $SSH_CONNECTION", timeout=20)
+    assert result.success, result
+    return result.stdout.strip()
+
+
+def block(sshd: Sshd, key: Path, *more: str) -> str:
+    lines = [f"HostName {sshd.address}", f"Port {sshd.port}", f"IdentityFile {key}", *more]
+    return "".join(f"  {line}\n" for line in lines)
+
+
+def test_an_alias_in_an_included_file_is_reached(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+) -> None:
+    folder = write_config("Include config.d/*\n").parent / "config.d"
+    folder.mkdir()
+    (folder / "boxes").write_text(f"Host gpubox\n{block(sshd, client_key)}")
+
+    assert connection_of(use_control_master, "gpubox").endswith(f" {sshd.port}")
+
+
+def test_a_match_block_counts(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+) -> None:
+    write_config(f"Match originalhost gpubox user {sshd.user}\n{block(sshd, client_key)}")
+
+    assert connection_of(use_control_master, "gpubox").endswith(f" {sshd.port}")
+
+
+def test_a_proxy_command_carries_the_connection(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "pc.sh"
+    script.write_text(f'echo "$@" >> {tmp_path}/calls\nexec nc {sshd.address} "$2"\n')
+    write_config(
+        f"Host box.invalid\n  Port {sshd.port}\n  IdentityFile {client_key}\n"
+        f"  ProxyCommand sh {script} %h %p %r\n"
+    )
+
+    connection_of(use_control_master, "box.invalid")
+
+    call = (tmp_path / "calls").read_text().split()[:3]
+    assert call == ["box.invalid", str(sshd.port), sshd.user]
+
+
+def test_the_words_of_a_proxy_command_that_fails_are_the_evidence(
+    client_key: Path, write_config: Callable[[str], Path], use_control_master: bool
+) -> None:
+    write_config("Host box.invalid\n  ProxyCommand echo 'token has expired' >&2; exit 1\n")
+
+    with SSHClient(SSHConfig("box.invalid", use_control_master=use_control_master)) as client:
+        result = client.run("true", timeout=10)
+
+    assert (result.returncode, result.success) == (255, False)
+    assert "token has expired" in (result.error or "")
+
+
+def test_proxy_jump_none_is_a_direct_connection(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+) -> None:
+    write_config(
+        f"Host bastion\n  ProxyJump none\n{block(sshd, client_key)}"
+        "Host *\n  ProxyJump nowhere.invalid\n"
+    )
+
+    assert connection_of(use_control_master, "bastion").endswith(f" {sshd.port}")
+
+
+def test_an_option_for_another_systems_ssh_may_be_ignored(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+) -> None:
+    write_config(
+        f"IgnoreUnknown UseKeychain\nHost *\n  UseKeychain yes\nHost box\n{block(sshd, client_key)}"
+    )
+
+    assert connection_of(use_control_master, "box").endswith(f" {sshd.port}")
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "is_reached"),
+    [
+        ("inet", "127.0.0.1", True),
+        ("inet6", "127.0.0.1", False),
+        ("inet6", "::1", True),
+        ("inet", "::1", False),
+    ],
+)
+def test_addresses_of_another_family_than_configured_are_not_tried(
+    make_sshd: Callable[..., Sshd],
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+    family: str,
+    address: str,
+    is_reached: bool,
+) -> None:
+    server = make_sshd(addresses=["127.0.0.1", "::1"])
+    write_config(
+        f"Host box\n  HostName {address}\n  AddressFamily {family}\n  Port {server.port}\n"
+        f"  IdentityFile {client_key}\n"
+    )
+
+    with SSHClient(SSHConfig("box", use_control_master=use_control_master)) as client:
+        result = client.run("echo $SSH_CONNECTION", timeout=20)
+
+    assert result.success is is_reached, result
+
+
+def test_the_local_address_that_is_configured_is_used(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+) -> None:
+    write_config(f"Host box\n{block(sshd, client_key, 'BindAddress 127.0.0.77')}")
+
+    assert connection_of(use_control_master, "box").split()[0] == "127.0.0.77"
+
+
+def test_a_connection_of_fabrics_kind_uses_the_same_answer(
+    sshd: Sshd, client_key: Path, write_config: Callable[[str], Path]
+) -> None:
+    (write_config("Include config.d/*\n").parent / "config.d").mkdir()
+    (Path.home() / ".ssh/config.d/box").write_text(f"Host gpubox\n{block(sshd, client_key)}")
+
+    with Connection("gpubox") as c:
+        assert c.run("echo ok", hide=True).stdout == "ok\n"
+
+
+def test_a_file_that_ssh_refuses_is_told_in_its_words(write_config: Callable[[str], Path]) -> None:
+    write_config("Host box\n  Colour blue\n")
+
+    with pytest.raises(UsageError, match=r"(?i)bad configuration option: colour"):
+        ask("box")
+
+
+def test_an_answer_holds_only_what_is_configured(write_config: Callable[[str], Path]) -> None:
+    write_config("Host box\n  User gpu\n  Compression yes\nHost other\n  Port 99\n")
+
+    known, unknown = ask("box"), ask("elsewhere")
+
+    assert known is not None
+    assert unknown is not None
+    assert {name: known.get(name) for name in ("user", "compression", "port", "hostname")} == {
+        "user": "gpu",
+        "compression": "yes",
+        "port": None,
+        "hostname": None,
+    }
+    assert (known.is_alias, unknown.is_alias) == (True, False)
+
+
+def test_an_answer_is_kept_until_a_file_changes(write_config: Callable[[str], Path]) -> None:
+    path = write_config("Include config.d/*\nHost box\n  User one\n")
+    (path.parent / "config.d").mkdir()
+    first, again = ask("box"), ask("box")
+    (path.parent / "config.d" / "new").write_text("Host box\n  User two\n")
+
+    changed = ask("box")
+
+    assert first is again
+    assert first is not None
+    assert changed is not None
+    assert (first.get("user"), changed.get("user")) == ("one", "two")
+
+
+def test_what_a_program_decides_is_asked_each_time(
+    write_config: Callable[[str], Path], tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    write_config(f'Match host box exec "test -e {flag}"\n  User there\n')
+
+    before = ask("box")
+    flag.touch()
+    after = ask("box")
+
+    assert before is not None
+    assert after is not None
+    assert (before.get("user"), after.get("user")) == (None, "there")
+
+
+def test_a_program_that_hangs_is_not_waited_for(write_config: Callable[[str], Path]) -> None:
+    write_config('Match exec "sleep 60"\n  User x\n')
+
+    with pytest.raises(UsageError, match=r"did not answer in 0\.5 s"):
+        ask("box", timeout=0.5)
+
+
+def test_a_name_is_never_taken_for_an_option(write_config: Callable[[str], Path]) -> None:
+    write_config("Host *\n  User x\n")
+
+    with pytest.raises(UsageError):
+        ask("-oProxyCommand=touch x")
+
+
+def test_answers_agree_with_ssh_itself(write_config: Callable[[str], Path]) -> None:
+    path = write_config(
+        "Host a b*\n  User one\n  ServerAliveInterval 7\nMatch host c\n  Port 2222\n"
+        "Host *\n  HostName %h.example\n  IdentityFile ~/.ssh/k1\n  IdentityFile ~/.ssh/k2\n"
+    )
+    for host in ("a", "b1", "c", "d"):
+        told = subprocess.run(
+            ["ssh", "-G", "-F", path, host], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        answer = ask(host)
+
+        assert answer is not None
+        lines = [f"{k} {v}" for k, values in answer.values.items() for v in values]
+        system = ("sendenv", "hashknownhosts", "gssapi")  # -F leaves the system's file out
+        assert {line for line in lines if not line.startswith(system)} <= set(told)
+        assert f"hostname {host}.example" in lines
+
+
+def test_without_ssh_there_is_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert ask("box") is None
+    assert os.environ["PATH"] == str(tmp_path)
