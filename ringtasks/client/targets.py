@@ -8,7 +8,7 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import load_inventory, usual_inventory
 from ringtasks.inventory.model import HostConfig, Inventory
-from ringtasks.inventory.selection import select
+from ringtasks.inventory.selection import plain_hosts, select
 
 from .ssh_client import SSHClient
 
@@ -27,7 +27,9 @@ def targets_of(given: Hosts) -> list[SSHConfig | SSHClient]:
     :raises ValueError: an address that is none.
     """
     if isinstance(given, str):
-        inventory = load_inventory()
+        inventory = _with_plain_hosts(given, usual_inventory() or Inventory({}))
+        if not inventory.hosts:
+            inventory = load_inventory()  # which says where it looked
         chosen: list[Host] = [inventory.hosts[name] for name in select(given, inventory)]
     else:
         chosen = list(given)
@@ -42,6 +44,13 @@ def targets_of(given: Hosts) -> list[SSHConfig | SSHClient]:
     if not found:
         raise UsageError("hosts: there is none")
     return list(found.values())
+
+
+def _with_plain_hosts(expression: str, inventory: Inventory) -> Inventory:
+    if expression in inventory.hosts:
+        return inventory
+    plain = plain_hosts(expression, inventory, lambda name: False)
+    return inventory._replace(hosts={**inventory.hosts, **plain})
 
 
 def id_of(host: SSHConfig | SSHClient) -> str:

@@ -66,6 +66,8 @@ class SSHConfig:
     """The key changes at every restart: it is not pinned."""
     proxy_jump: str | None = field(default=None, kw_only=True)
     """A jump host for the direct route: an inventory name or ``user@host:port``."""
+    jump_host: SSHConfig | None = field(default=None, kw_only=True, repr=False)
+    """The host that ``proxy_jump`` names, if it is of the same inventory."""
     embedded: bool = field(default=False, kw_only=True)
     """Served by this process, on loopback (`ringtasks.demo`)."""
     address_family: str = field(default="any", kw_only=True)
@@ -128,6 +130,8 @@ class SSHConfig:
         for own_name, value in given.items():
             if isinstance(value, str) and "${" in value and own_name not in _SECRET_FIELDS:
                 given[own_name] = _expanded(value, host, own_name)
+        if "jump_host" in given:
+            given["jump_host"] = cls.from_host_config(given["jump_host"])
         given.setdefault("host", "")
         return cls(**given)
 
@@ -247,6 +251,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def _check_types(config: SSHConfig) -> None:
     for f in fields(config):
         value = getattr(config, f.name)
+        if f.name == "jump_host":
+            continue
         expected = _TYPES[str(f.type)]
         is_stray_bool = isinstance(value, bool) and bool not in expected
         if is_stray_bool or not isinstance(value, expected):

@@ -54,7 +54,7 @@ def load_inventory(given: str | os.PathLike[str] | None = None) -> Inventory:
             hosts[name] = host
     _refuse_jump_loops(hosts)
     groups = members_of(_groups(contents), hosts)
-    placed = _with_groups(hosts, groups.members)
+    placed = _with_jump_hosts(_with_groups(hosts, groups.members))
     warnings = [*(text for content in contents for text in content.warnings), *groups.warnings]
     return Inventory(placed, groups.members, tuple(map(str, files)), tuple(warnings))
 
@@ -277,6 +277,21 @@ def _with_groups(
         name: replace(host, groups=tuple(groups[name])) if name in groups else host
         for name, host in hosts.items()
     }
+
+
+def _with_jump_hosts(hosts: dict[str, HostConfig]) -> dict[str, HostConfig]:
+    """Resolve each ``proxy_jump`` that is a host of this inventory, and not of another one."""
+    done: dict[str, HostConfig] = {}
+
+    def resolved(name: str) -> HostConfig:
+        host = hosts[name]
+        if name not in done:
+            jump = host.proxy_jump
+            is_ours = jump is not None and jump in hosts and host.fault is None
+            done[name] = replace(host, jump_host=resolved(jump)) if jump and is_ours else host
+        return done[name]
+
+    return {name: resolved(name) for name in hosts}
 
 
 def _mistyped(file: str, lined: Iterable[tuple[Any, str]]) -> Iterable[str]:

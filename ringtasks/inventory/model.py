@@ -96,6 +96,8 @@ class HostConfig:
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
     """The facts as they are written in the file; a list has one text for each member."""
     groups: tuple[str, ...] = ()
+    jump_host: HostConfig | None = field(default=None, repr=False, compare=False)
+    """The host of the same inventory that ``proxy_jump`` names."""
     file: str = ""
     line: int = 0
     fault: InventoryError | None = field(default=None, compare=False)

@@ -17,18 +17,28 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
+from .config import DEFAULT_SSH_PORT, SSHConfig
 from .model import HostConfig, Inventory
 
-__all__ = ["Groups", "members_of", "select"]
+__all__ = ["Groups", "members_of", "plain_hosts", "select"]
 
 #: A range such as ``gpu[1-30000000]`` is refused before it is written out.
 _MAX_NAMES = 100_000
+
+
+#: ``user@host``, ``host:port``, an IP address or a dotted name: an address of no inventory entry.
+_ADDRESS = re.compile(
+    r"[^@\s!,&=*?]+@[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
+    r"|[\w-]+(\.[\w-]+)*:\d+|[\w-]+(\.[\w-]+)+"
+)
+#: Similarity from which an address counts as a mistyped name of the inventory (0 to 1).
+_MISTYPED = 0.85
 
 
 class Groups(NamedTuple):
@@ -62,6 +72,35 @@ def select(expression: str, inventory: Inventory) -> tuple[str, ...]:
     if not chosen:
         raise UsageError(f"no host matches {expression!r}")
     return chosen
+
+
+def plain_hosts(
+    expression: str, inventory: Inventory, is_alias: Callable[[str], bool]
+) -> dict[str, HostConfig]:
+    """Return the hosts of no inventory entry that ``expression`` names, by their written names.
+
+    An address is ``[user@]host[:port]``.  One that is nearly a name of the inventory is none.
+
+    :param is_alias: tells whether ssh's configuration knows a name.
+    """
+    found: dict[str, HostConfig] = {}
+    for item in re.split(r"[,\s]+", expression):
+        name = item.removeprefix("!")
+        if not name or name in inventory.hosts or name.startswith("@"):
+            continue
+        is_address = _ADDRESS.fullmatch(name) is not None
+        if is_address and near_names(name, inventory.hosts, similarity=_MISTYPED):
+            continue
+        is_word = re.fullmatch(r"[\w.-]+", name) is not None and not name.startswith("-")
+        if is_address or (is_word and is_alias(name)):
+            config = SSHConfig.parse(name)
+            found[name] = HostConfig(
+                name=config.id,
+                ssh_host=config.host,
+                ssh_port=None if config.port == DEFAULT_SSH_PORT else config.port,
+                ssh_user=config.user,
+            )
+    return found
 
 
 def members_of(

@@ -19,13 +19,13 @@ def ssh_command(
     config: SSHConfig,
     route: Route,
     known_hosts: Path,
-    jump_of: Callable[[str], SSHConfig],
+    jump_of: Callable[[SSHConfig], SSHConfig | None],
     *options: str,
 ) -> list[str]:
     """The arguments, from ``ssh`` to the host; a remote command may follow.
 
     :param known_hosts: the file with the pins; they stand there under the host's name.
-    :param jump_of: resolves the name of a jump host.
+    :param jump_of: returns the jump host of a host.
     :param options: more options of ssh(1), such as ``-t``.
     """
     argv = ["ssh", *options]
@@ -46,17 +46,16 @@ def ssh_command(
     return [*argv, f"{config.user}@{route.host}" if config.user else route.host]
 
 
-def _hops(config: SSHConfig, jump_of: Callable[[str], SSHConfig]) -> Iterator[str]:
+def _hops(config: SSHConfig, jump_of: Callable[[SSHConfig], SSHConfig | None]) -> Iterator[str]:
     """The jump hosts on the way, the first to be reached at the front (ssh(1), ``-J``)."""
     hops: list[str] = []
-    name = config.proxy_jump
-    while name and len(hops) < _MAX_HOPS:
-        jump = jump_of(name)
+    jump = jump_of(config)
+    while jump is not None and len(hops) < _MAX_HOPS:
         host, port = (
             (jump.host, jump.port) if jump.host else (jump.tailscale_ip or "", jump.tailscale_port)
         )
         address = f"[{host}]" if ":" in host else host
         user = f"{jump.user}@" if jump.user else ""
         hops.append(f"{user}{address}" + (f":{port}" if port != DEFAULT_SSH_PORT else ""))
-        name = jump.proxy_jump
+        jump = jump_of(jump)
     return reversed(hops)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import invoke
 from invoke import Context, Exit
 
-from ringtasks.errors import RingtasksError, UsageError
+from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
 if TYPE_CHECKING:
@@ -98,16 +98,35 @@ _told: set[str] = set()
 
 
 def selected(c: Context, selector: str | None, given: str | None) -> list[HostConfig]:
-    """The hosts that ``--host`` means, in the inventory's order.
+    """Return the hosts that ``--host`` selects, in the inventory's order.
 
-    :raises UsageError: no selector, a bad one, or one that matches nothing.
+    An address, or a name that ssh's configuration knows, needs no inventory entry.
+
+    :raises UsageError: no selector, a bad one, or one that matches no host.
     """
-    from ringtasks.inventory.selection import select
+    from ringtasks.inventory.model import Inventory
+    from ringtasks.inventory.selection import plain_hosts, select
 
     if not selector:
-        raise UsageError("--host is missing: name a host, a @group or @all")
-    inventory = inventory_of(c, given)
+        raise UsageError("--host is required: name a host, a @group or @all")
+    try:
+        inventory = inventory_of(c, given)
+    except InventoryError as error:
+        if error.file is not None or not plain_hosts(selector, Inventory({}), _is_alias):
+            raise
+        inventory = Inventory({})  # no hosts file at all, and none is needed
+    if selector not in inventory.hosts:
+        inventory = inventory._replace(
+            hosts={**inventory.hosts, **plain_hosts(selector, inventory, _is_alias)}
+        )
     return [inventory.hosts[name] for name in select(selector, inventory)]
+
+
+def _is_alias(name: str) -> bool:
+    from ringtasks.ssh.ssh_config import ask
+
+    answer = ask(name)
+    return answer is not None and answer.is_alias
 
 
 def settings_section(c: Context, name: str) -> dict[str, Any]:

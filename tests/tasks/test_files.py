@@ -64,7 +64,7 @@ def test_bad_input_is_told_with_status_2(inv: Inv, write_hosts: Write, tmp_path:
     for arguments, said in (
         (("put", "nothing", "x", "--host", "box"), b"nothing: no such file"),
         (("put", "file", "x", "--host", "box", "--fanout", "0"), b"--fanout: expected"),
-        (("put", "file", "x"), b"--host is missing"),
+        (("put", "file", "x"), b"--host is required"),
         (("put", "file", "x", "--host", "other"), b"other"),
         (("sync", "file", "x", "--host", "box"), b"file: is no folder"),
         (("put", ".", "x", "--host", "box", "--relay"), b"relay: is for one file"),

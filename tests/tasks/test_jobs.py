@@ -295,7 +295,7 @@ def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
     ("arguments", "told"),
     [
         (["start", "--host", "box"], "--cmd is missing"),
-        (["start", "--cmd", "true"], "--host is missing"),
+        (["start", "--cmd", "true"], "--host is required"),
         (["start", "--host", "box", "--cmd", "true", "--gpus", "x"], "--gpus: expected"),
         (["start", "--host", "box", "--cmd", "true", "--name", "a,b"], "means several jobs"),
         (["start", "--host", "box", "--cmd", "true", "--after", "nope"], "nope: no such job"),
@@ -304,7 +304,7 @@ def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
         (["wait", "nope"], "nope: no such job: 'inv jobs --all'"),
         (["stop", "all"], "needs --host"),
         (["jobs.prune", "--host", "box", "--older-than", "long"], "--older-than: expected"),
-        (["jobs.prune"], "--host is missing"),
+        (["jobs.prune"], "--host is required"),
     ],
 )
 def test_a_mistake_is_told_and_is_exit_status_2(

@@ -293,7 +293,7 @@ BAD_INPUT = {
     "unknown group": (["--host", "@z"], "unknown group '@z'"),
     "unknown route": (["--host", "a", "--transport", "carrier-pigeon"], "unknown route"),
     "route it has not": (["--host", "a", "--transport", "cloudflare"], "has no cloudflare route"),
-    "no host": (["--host", ""], "--host is missing"),
+    "no host": (["--host", ""], "--host is required"),
     "negative timeout": (["--host", "a", "--timeout", "-1"], "--timeout"),
     "timeout no number": (["--host", "a", "--timeout", "soon"], "--timeout"),
     "timeout nan": (["--host", "a", "--timeout", "nan"], "--timeout"),

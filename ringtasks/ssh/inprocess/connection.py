@@ -339,7 +339,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         if not self.ssh.proxy_jump:
             return None
         report = approach.record if approach is not None else None
-        return Connection(self.ssh.proxy_jump, config=self.config, report=report)
+        return Connection(
+            self.ssh.jump_host or self.ssh.proxy_jump, config=self.config, report=report
+        )
 
     def _is_told_by_settings(self) -> bool:
         """Whether nothing is wanted that only Paramiko is told of."""

@@ -41,7 +41,7 @@ def ssh_file_of(settings: fabric.Config) -> str | None:
     if settings._given_explicit_object:
         return None
     if settings._runtime_ssh_path:
-        return os.path.expanduser(settings._runtime_ssh_path)  # noqa: PTH111
+        return os.path.expanduser(str(settings._runtime_ssh_path))  # noqa: PTH111
     usual = ("~/.ssh/config", "/etc/ssh/ssh_config")
     is_usual = (settings._user_ssh_path, settings._system_ssh_path) == usual
     return "" if settings.load_ssh_configs and is_usual else None

@@ -27,12 +27,14 @@ def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str,
     return digest.hexdigest()[:20]
 
 
-def jump_config(name: str) -> SSHConfig:
-    """A jump host: an inventory name, or ``user@host:port``."""
+def jump_config(config: SSHConfig) -> SSHConfig | None:
+    """Return the jump host of a host: of its own inventory, of the usual one, or an address."""
+    if config.jump_host is not None or not config.proxy_jump:
+        return config.jump_host
     from ringtasks.inventory.loader import find_host
 
-    found = find_host(name)
-    return SSHConfig.from_host_config(found) if found else SSHConfig.parse(name)
+    found = find_host(config.proxy_jump)
+    return SSHConfig.from_host_config(found) if found else SSHConfig.parse(config.proxy_jump)
 
 
 def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, str]) -> list[object]:
@@ -43,7 +45,8 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
     # Only this hash of the token is kept anywhere.
     token = (config.cloudflare_service_token_id, config.cloudflare_service_token_secret)
     key = _absolute(expand(config.key_path)) if config.key_path else None
-    jump = config.proxy_jump and _identity(jump_config(config.proxy_jump), None, environ)
+    hop = jump_config(config)
+    jump = hop and _identity(hop, None, environ)
     return [
         *(config.id, config.user, routes, transport, token, jump),
         *(config.ssh_host_key, config.is_ephemeral, str(known_hosts_file())),

@@ -55,9 +55,7 @@ def can_master(config: SSHConfig, route: Route) -> bool:
     """Whether a control master can hold a connection over this route."""
     if shutil.which("ssh") is None or objection(config, os.environ) is not None:
         return False
-    if route.name != "direct" or not config.proxy_jump:
-        return True
-    return _can_jump(config.proxy_jump)
+    return route.name != "direct" or _can_jump(config)
 
 
 def start(
@@ -297,12 +295,14 @@ def _is_encrypted(config: SSHConfig) -> bool:
     return b"passphrase" in found.stderr
 
 
-def _can_jump(name: str, hops: int = 0) -> bool:
-    jump = jump_config(name)
+def _can_jump(config: SSHConfig, hops: int = 0) -> bool:
+    jump = jump_config(config)
+    if jump is None:
+        return True
     has_address = bool(jump.host or jump.tailscale_ip)
     if hops > MAX_HOPS or jump.private_key or jump.embedded or not has_address:
         return False
-    return not jump.proxy_jump or _can_jump(jump.proxy_jump, hops + 1)
+    return _can_jump(jump, hops + 1)
 
 
 def _place(config: SSHConfig) -> str:

@@ -96,9 +96,9 @@ class Trusts:
 
     def hop(self, config: SSHConfig) -> Hop | None:
         """The jump host on the way to a host, if there is one."""
-        if not config.proxy_jump or len(self._known) > MAX_HOPS:
+        jump = jump_config(config)
+        if jump is None or len(self._known) > MAX_HOPS:
             return None
-        jump = jump_config(config.proxy_jump)
         terms = Terms(jump, hop_route(jump))
         terms.take_first_contact()
         return Hop(jump, hop_route(jump), self.of(terms), self.hop(jump))

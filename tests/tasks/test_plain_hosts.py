@@ -1,0 +1,74 @@
+"""Hosts without an inventory entry: addresses, and names that ssh's configuration knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import Inv, WriteHosts
+from tests.support.sshd import Sshd
+
+
+@pytest.fixture
+def ssh_folder(client_key: Path, sshd: Sshd) -> Path:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text(
+        f"Host gpubox\n  HostName {sshd.address}\n  Port {sshd.port}\n"
+        f"Host *\n  IdentityFile {client_key}\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("has_inventory", [True, False], ids=["hosts file", "no hosts file"])
+def test_an_address_or_alias_is_a_host(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd, ssh_folder: Path, has_inventory: bool
+) -> None:
+    hosts = write_hosts(a={})
+    if not has_inventory:
+        hosts.unlink()
+
+    for name in (f"{sshd.user}@{sshd.address}:{sshd.port}", f"127.0.0.1:{sshd.port}", "gpubox"):
+        done = inv("run", "--host", name, "--cmd", "echo hi")
+
+        assert (done.returncode, done.stdout) == (0, b"hi\n"), (name, done.stderr)
+
+
+def test_an_address_stands_beside_names_of_the_inventory(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd, ssh_folder: Path
+) -> None:
+    write_hosts(a={}, b={})
+
+    done = inv("run", "--host", f"@all,!b,127.0.0.2:{sshd.port}", "--cmd", "echo hi")
+
+    assert done.stdout.decode().splitlines() == ["a: hi", f"[127.0.0.2]:{sshd.port}: hi"]
+
+
+@pytest.mark.parametrize("name", ["gpubux", "ab.example.con"])
+def test_a_name_that_is_nearly_known_is_an_error(
+    inv: Inv, write_hosts: WriteHosts, ssh_folder: Path, name: str
+) -> None:
+    write_hosts(**{"gpubux1": {}, "ab.example.com": {}})
+
+    done = inv("run", "--host", name, "--cmd", "true")
+
+    assert done.returncode == 2
+    assert b"did you mean" in done.stderr
+
+
+def test_a_jump_host_is_the_one_of_the_same_inventory(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd, client_key: Path, tmp_path: Path
+) -> None:
+    # The usual inventory has a bastion of its own, at which nothing listens.
+    write_hosts(bastion={"ssh_port": 9}, box={})
+    other = tmp_path / "other.yaml"
+    login = f"ssh_port: {sshd.port}, ssh_key: {client_key}, ssh_user: {sshd.user}"
+    other.write_text(
+        f"bastion: {{ssh_host: {sshd.address}, {login}}}\n"
+        f"box: {{ssh_host: 127.0.0.2, {login}, proxy_jump: bastion}}\n"
+    )
+
+    done = inv("run", "--inventory", str(other), "--host", "box", "--cmd", "echo hi")
+
+    assert (done.returncode, done.stdout) == (0, b"hi\n"), done.stderr
