@@ -34,17 +34,17 @@ def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> 
     :param now: Unix seconds.
     :raises ValueError: it cannot be read.
     """
-    certificate = _read(blob)
-    authority = HostKey.parse(_text(certificate.signature_key()))
+    try:
+        certificate = _read(blob)
+        authority = HostKey.parse(_text(certificate.signature_key()))
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
     return Certified(authority, _objection(certificate, blob, key, names, now))
 
 
 def _read(blob: bytes) -> SSHCertificate:
     kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")]
-    try:
-        found = load_ssh_public_identity(kind + b" " + base64.b64encode(blob))
-    except UnsupportedAlgorithm as error:
-        raise ValueError(str(error)) from error
+    found = load_ssh_public_identity(kind + b" " + base64.b64encode(blob))
     if not isinstance(found, SSHCertificate):
         raise ValueError("it is a plain key")
     return found

@@ -26,6 +26,11 @@ _BLANKS = re.compile(r"[ \t]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 _ESCAPED = re.compile(r"%[0-9A-F]{2}")
 _IS_PATTERN = re.compile(r"[*?!]|^\|")
+# What nearly all lines are: to take them apart step by step took three times as long.
+_USUAL = re.compile(
+    r"([A-Za-z0-9_.:\[\]-]+) ssh-ed25519 (AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43})"
+    r"(?:\Z| [^\0]*\Z)"
+)
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk|rsa)-")
 _HASH = "|1|"  # hostfile.h, HASH_MAGIC: the only kind there is
 _HASH_BYTES = 20  # of HMAC-SHA1, and of its salt
@@ -63,6 +68,8 @@ class Entries:
 
     def __init__(self, content: bytes = b"", *, only_marked: bool = False) -> None:
         self.damaged: list[Damage] = []
+        self.has_marked = False
+        """Whether any line has a marker."""
         self._named: dict[str, list[Entry]] = {}
         self._patterns: list[Entry] = []
         for number, raw in enumerate(content.split(b"\n"), start=1):
@@ -70,13 +77,19 @@ class Entries:
             if not line or line.startswith(b"#") or (only_marked and not line.startswith(b"@")):
                 continue
             text = line.decode("utf-8", "surrogateescape")
+            usual = _USUAL.match(text)
+            if usual:
+                self.add(Entry("", usual[1], HostKey("ssh-ed25519", usual[2])))
+                continue
             try:
                 self.add(_entry(text))
             except ValueError:
                 self.damaged.append(Damage(number, text))
+                self.has_marked |= text.startswith("@")
 
     def add(self, entry: Entry) -> None:
         """Take up one more line."""
+        self.has_marked |= bool(entry.marker)
         if _IS_PATTERN.search(entry.names):
             self._patterns.append(entry)
             return
@@ -87,19 +100,25 @@ class Entries:
         """The lines about a host that has these names."""
         for name in names:
             yield from self._named.get(name.lower(), ())
-            yield from (entry for entry in self._patterns if _matches(entry.names, name))
+            for entry in self._patterns:
+                if _matches(entry.names, name):
+                    yield entry
 
-    def damage_about(self, names: Sequence[str], *, is_pinned: bool) -> Damage | None:
+    def damage_about(
+        self, names: Sequence[str], addresses: Sequence[str] = (), *, is_pinned: bool
+    ) -> Damage | None:
         """A line that cannot be read, and may be about a host that has these names.
 
+        :param addresses: other names of the host, by which lines with a marker are about it.
         :param is_pinned: another line holds a key of the host. Then only a line counts that is
             about this host for certain; else also one to which its line may have been glued, or
             whose names cannot be told.
         """
         for damage in self.damaged:
             fields = [*_BLANKS.split(damage.text), ""]
-            first = fields[fields[0].startswith("@")]
-            if any(_matches(first, name) for name in names):
+            is_marked = fields[0].startswith("@")
+            first = fields[is_marked]
+            if any(_matches(first, name) for name in (*names, *(addresses if is_marked else ()))):
                 return damage
             if is_pinned:
                 continue

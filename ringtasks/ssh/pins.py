@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +27,6 @@ from .known_hosts import CERT_AUTHORITY, REVOKED, Damage, Entries, Entry, known_
 
 __all__ = ["KnownHosts", "names_of_host"]
 
-_USER_FILES = ("known_hosts", "known_hosts2")
-_GLOBAL_FILES = (Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
 _SHOWN_CHARACTERS = 60  # of a line that cannot be read
 
 
@@ -77,11 +76,14 @@ class KnownHosts:
         """
         own, names = self._own(config), names_of(config.id)
         keys = [entry.key for entry in own.about(names) if not entry.marker] if wants_keys else []
-        every_name = (*names, *_addresses(config))
-        marked = [entry for entry in own.about(every_name) if entry.marker]
-        for file, entries in _files_of_user():
-            marked += entries.about(every_name)
-            self._check(config, file, entries.damage_about(every_name, is_pinned=True))
+        marked: list[Entry] = []
+        addresses: Sequence[str] = ()
+        for file, entries in ((str(self.path), own), *_files_of_user()):
+            if entries.has_marked:
+                addresses = addresses or tuple(_addresses(config))
+                marked += [e for e in entries.about((*names, *addresses)) if e.marker]
+                damage = entries.damage_about((), (*names, *addresses), is_pinned=True)
+                self._check(config, file, damage)
         authorities = [entry for entry in marked if entry.marker == CERT_AUTHORITY]
         pins = Pins(
             _each_once(keys),
@@ -90,10 +92,10 @@ class KnownHosts:
             needs_certificate=not all(entry.is_for_all for entry in authorities),
         )
         damage = own.damage_about(names, is_pinned=is_pinned or pins.is_pinned)
-        self._check(config, self.path, damage)
+        self._check(config, str(self.path), damage)
         return pins
 
-    def _check(self, config: SSHConfig, file: Path, damage: Damage | None) -> None:
+    def _check(self, config: SSHConfig, file: str, damage: Damage | None) -> None:
         if damage is not None:
             shown = printable(damage.text[:_SHOWN_CHARACTERS])
             raise _refusal(
@@ -104,7 +106,7 @@ class KnownHosts:
 
     def _own(self, config: SSHConfig) -> Entries:
         try:
-            known = _known(self.path)
+            known = _known(str(self.path))
         except OSError as error:
             evidence = f"{self.path}: cannot be read: {error.strerror}"
             raise _refusal(
@@ -120,7 +122,7 @@ class KnownHosts:
         is_torn = size_bytes > 0 and os.pread(descriptor, 1, size_bytes - 1) != b"\n"
         line = f"{entry}\n".encode()
         written = b"\n" + line if is_torn else line
-        known = _read.get((self.path, False))
+        known = _read.get((str(self.path), False))
         is_current = known is not None and known.version == _Version.of(descriptor)
         try:
             if os.write(descriptor, written) != len(written):
@@ -131,7 +133,7 @@ class KnownHosts:
             raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
         if known is not None and is_current:
             known.entries.add(entry)
-            _read[self.path, False] = known._replace(version=_Version.of(descriptor))
+            _read[str(self.path), False] = known._replace(version=_Version.of(descriptor))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -185,15 +187,21 @@ def _each_once(keys: Iterable[HostKey]) -> tuple[HostKey, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _files_of_user() -> Iterator[tuple[Path, Entries]]:
+def _files_of_user() -> Iterator[tuple[str, Entries]]:
     """The marked lines of the usual UserKnownHostsFile and GlobalKnownHostsFile (ssh_config(5)).
 
     The other lines are about addresses, and so are not read: today's address of a rented box is
     another box's tomorrow.
     """
-    for path in (*(Path.home() / ".ssh" / name for name in _USER_FILES), *_GLOBAL_FILES):
+    for path in _paths_of_user(os.environ.get("HOME")):
         with contextlib.suppress(OSError):  # as to ssh, a file that cannot be read is none
             yield path, _known(path, only_marked=True).entries
+
+
+@functools.lru_cache(maxsize=8)  # a run on many hosts asks for each of them
+def _paths_of_user(_home: str | None) -> tuple[str, ...]:
+    folders = (Path.home() / ".ssh", "known_hosts"), (Path("/etc/ssh"), "ssh_known_hosts")
+    return tuple(f"{folder}/{name}{suffix}" for folder, name in folders for suffix in ("", "2"))
 
 
 def _refusal(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
@@ -202,7 +210,7 @@ def _refusal(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
     )
 
 
-def _known(path: Path, *, only_marked: bool = False) -> _Known:
+def _known(path: str, *, only_marked: bool = False) -> _Known:
     """What stands in a file, read anew only when it has changed.
 
     :raises OSError: it cannot be read.
@@ -211,13 +219,13 @@ def _known(path: Path, *, only_marked: bool = False) -> _Known:
         with _reading:
             known, version = _read.get((path, only_marked)), _Version.of(path)
             if known is None or known.version != version:
-                with path.open("rb") as file:
+                with open(path, "rb") as file:  # noqa: PTH123  # no Path is made for each host
                     version = _Version.of(file.fileno())
                     known = _Known(version, Entries(file.read(), only_marked=only_marked))
                 _read[path, only_marked] = known
             return known
     except (FileNotFoundError, NotADirectoryError):
-        return _Known(None, Entries())
+        return _NONE
 
 
 class _Version(NamedTuple):
@@ -229,7 +237,7 @@ class _Version(NamedTuple):
     changed_at_ns: int
 
     @classmethod
-    def of(cls, file: Path | int) -> _Version:
+    def of(cls, file: str | int) -> _Version:
         """:raises OSError: it cannot be looked at, or holds no lines."""
         status = os.stat(file)  # noqa: PTH116  # a descriptor, too
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISCHR(status.st_mode):
@@ -244,8 +252,9 @@ class _Known(NamedTuple):
     entries: Entries
 
 
+_NONE = _Known(None, Entries())
 #: What was read last. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
-_read: dict[tuple[Path, bool], _Known] = {}
+_read: dict[tuple[str, bool], _Known] = {}
 #: Held while the file and what is known of it may differ: else a thread that looks just after
 #: another one's line was added would read all of it, which made a third of a large run's cost.
 _reading = threading.RLock()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 
+from .known_hosts import known_name
 from .routes import ProcessProxy, Route, SocksProxy
 
 __all__ = ["ssh_command"]
@@ -34,7 +35,7 @@ def ssh_command(
     if route.port != DEFAULT_SSH_PORT and route.name != "cloudflare":
         argv += ["-p", str(route.port)]
     pins = "/dev/null" if config.is_ephemeral else known_hosts
-    argv += ["-o", f"HostKeyAlias={config.id}", "-o", f"UserKnownHostsFile={pins}"]
+    argv += ["-o", f"HostKeyAlias={known_name(config.id)}", "-o", f"UserKnownHostsFile={pins}"]
     if not config.ssh_host_key:  # a key that the inventory pins is not in the file: ssh then asks
         argv += ["-o", "StrictHostKeyChecking=accept-new"]
     if isinstance(route.proxy, ProcessProxy):

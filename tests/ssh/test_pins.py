@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -256,10 +257,24 @@ class Box:
             **fields,  # type: ignore[arg-type]
         )
         log_ins = self.server.accepted_logins()
+        self._known = self.known_hosts.path.read_text() if self.known_hosts.path.exists() else ""
         with SSHClient(config) as client:
             result = client.run("echo hi")
         assert result.success or self.server.accepted_logins() == log_ins
         return result.stdout if result.success else str(result.error)
+
+    def is_accepted_by_ssh(self, known_hosts: Path) -> bool:
+        """Whether ``ssh`` accepts the host with the lines that it had before it was met here."""
+        known_hosts.write_text(self._known)
+        argv = [
+            *("ssh", "-F", "none", "-i", str(self._key), "-p", str(self.server.port)),
+            *("-o", "BatchMode=yes", "-o", "HostKeyAlias=box"),
+            *("-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes"),
+            *(f"{self.server.user}@{self.server.address}", "true"),
+        ]
+        done = subprocess.run(argv, capture_output=True, check=False)
+        assert done.returncode in (0, 255)
+        return done.returncode == 0
 
 
 @pytest.fixture
@@ -344,3 +359,24 @@ def test_a_host_of_any_name_is_pinned_by_its_first_contact(
 
     box.server = make_sshd()
     assert "IT SHOWED" in box.run(name)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_a_file_means_what_it_means_to_ssh(box: Box, tmp_path: Path, seed: int) -> None:
+    """With any key that is not known refused, as a first contact is where something is pinned."""
+    chance = random.Random(seed)
+    lines = [f"box {text(OTHER)}"] * chance.randint(0, 1)
+    for _ in range(chance.randint(1, 4)):
+        marker = chance.choice(("", "", "", "@revoked ", "@cert-authority "))
+        names = chance.choice(("box", "BOX", "b*", "*", "other", "*,!box", "a,box", "[box]:22"))
+        lines.append(f"{marker}{names} {text(chance.choice((OTHER, box.key, box.key)))}")
+    chance.shuffle(lines)
+    box.knows(*lines)
+    if chance.random() < 0.5:
+        hashing = ["ssh-keygen", "-q", "-H", "-f", box.known_hosts.path]
+        subprocess.run(hashing, check=True, capture_output=True)
+    is_known = box.known_hosts.pins(SSHConfig("h", name="box")).is_pinned
+
+    is_accepted = box.run() == "hi\n"
+
+    assert box.is_accepted_by_ssh(tmp_path / "same") == (is_accepted and is_known)
