@@ -54,5 +54,5 @@ namespace = Collection(
     group("jobs", "show", "prune", default="show"),
     group("health", "show", "reset", default="show"),
     group("deploy", "run", "rollback", "releases", "status", "check", "unlock", default="run"),
-    group("ray", "up", "status", "submit", "down"),
+    group("ray", "up", "status", "submit", "stop", "down"),
 )

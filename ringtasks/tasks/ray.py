@@ -1,8 +1,8 @@
-"""``inv ray.up``, ``ray.status``, ``ray.submit``, ``ray.down``: a Ray cluster over hosts."""
+"""``inv ray.up``, ``.status``, ``.submit``, ``.stop``, ``.down``: a Ray cluster over hosts."""
 
 from __future__ import annotations
 
-import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.training.ray import Ended, Member, Standing
 
-__all__ = ["down", "status", "submit", "up"]
+__all__ = ["down", "status", "stop", "submit", "up"]
 
 NAME_HELP = "the cluster's name (default: ray)"
 _LAST_PORT = 65535
@@ -122,6 +122,7 @@ def status(
         "cmd": "the command, for Ray's job API",
         "working-dir": "a folder here that Ray brings to where the command runs",
         "wait": "follow it to its end (--no-wait: until Ray has taken it)",
+        "attach": "follow a job that was left: its name with Ray; nothing is started",
         "host": HOST_HELP,
         "name": NAME_HELP,
         "venv": VENV_HELP,
@@ -133,39 +134,97 @@ def submit(
     cmd: str | None = None,
     working_dir: str | None = None,
     wait: bool = True,
+    attach: str | None = None,
+    host: str = "@all",
+    name: str = "ray",
+    venv: str | None = None,
+    inventory: str | None = None,
+) -> SSHResult | str | None:
+    """Hand a command to a Ray cluster's own job API, and follow it."""
+    from ringtasks.training import ray
+
+    if not cmd and attach is None:
+        raise UsageError("--cmd is missing: what shall run?")
+    folder = None if working_dir is None else Path(working_dir)
+    if folder is not None and not folder.is_dir():
+        raise UsageError(f"--working-dir {working_dir}: no such folder here")
+    job_id = ray.new_id() if attach is None else _job(attach)
+    clients = _clients(c, host, inventory, venv)
+    if is_dry(c):
+        from . import ray_plan
+
+        ray_plan.plan_submit(clients, _checked(name), cmd or "", working_dir, wait=wait)
+        return None
+    upload = ray.plan_upload(folder) if folder is not None else None
+    if upload is not None and upload.left_out:
+        left_out = display.visible(upload.describe_left_out())
+        display.say(f"left out of {working_dir}, as Ray does: {left_out}")
+    head = ray.look(clients, _checked(name)).working_head()
+    with terminable():
+        try:
+            if cmd and attach is None:
+                ray.submit(head, job_id, cmd, folder, upload, tell=display.say)
+                if not wait:
+                    print(job_id)
+                    return job_id
+                display.say(f"Ray has taken job {job_id}")
+            result = _followed(c, head, job_id)
+        except KeyboardInterrupt:
+            more = f" --name {name}" if name != "ray" else ""
+            display.say(
+                "interrupted: a job that Ray has taken goes on: "
+                f"'inv ray.submit --attach {job_id}{more}' follows it, "
+                f"'inv ray.stop --job {job_id}{more}' stops it"
+            )
+            raise Exit(code=INTERRUPTED) from None
+    return ended(c, result, result.returncode, is_commands=result.error is None)
+
+
+def _followed(c: Context, head: Member, job_id: str) -> SSHResult:
+    from ringtasks.training import ray
+
+    reporter = display.RawReporter()
+    result = ray.follow(head, job_id, reporter.on_output, command_timeout(c) or 0)
+    if result.timed_out:
+        stopped = ray.stop(head, job_id)
+        display.say(stopped.error or stopped.output.strip())
+    reporter.finish(result)
+    return result
+
+
+@task(
+    help={
+        "job": "the job's name with Ray: 'raysubmit_…'",
+        "host": HOST_HELP,
+        "name": NAME_HELP,
+        "venv": VENV_HELP,
+        "inventory": INVENTORY_HELP,
+    }
+)
+def stop(
+    c: Context,
+    job: str | None = None,
     host: str = "@all",
     name: str = "ray",
     venv: str | None = None,
     inventory: str | None = None,
 ) -> SSHResult | None:
-    """Hand a command to a Ray cluster's own job API, and follow it."""
+    """Stop a job that was handed to a Ray cluster, and wait until it has ended."""
     from ringtasks.training import ray
 
-    if not cmd:
-        raise UsageError("--cmd is missing: what shall run?")
-    if working_dir is not None and not Path(working_dir).is_dir():
-        raise UsageError(f"--working-dir {working_dir}: no such folder here")
+    job_id = _job(job or "")
     clients = _clients(c, host, inventory, venv)
     if is_dry(c):
         from . import ray_plan
 
-        ray_plan.plan_submit(clients, _checked(name), cmd, working_dir, wait=wait)
+        ray_plan.plan_stop(clients, _checked(name), job_id)
         return None
-    standing = ray.look(clients, _checked(name))
-    head = standing.working_head()
-    there = _sent(head.client, working_dir) if working_dir is not None else None
-    reporter = display.RawReporter()
-    with terminable():
-        result = ray.submit(
-            head,
-            cmd,
-            there,
-            wait=wait,
-            timeout=command_timeout(c) or 0,
-            on_output=reporter.on_output,
-        )
-    reporter.finish(result)
-    return ended(c, result, result.returncode, is_commands=result.error is None)
+    result = ray.stop(ray.look(clients, _checked(name)).working_head(), job_id)
+    for line in result.output.splitlines():
+        display.say(display.visible(line))
+    if result.error:
+        display.say(result.error)
+    return ended(c, result, result.returncode)
 
 
 @task(help={"host": HOST_HELP, "name": NAME_HELP, "inventory": INVENTORY_HELP})
@@ -239,10 +298,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _sent(client: SSHClient, folder: str) -> str:
-    """Where the folder is on the host of ``client`` now."""
-    from ringtasks.training.files import send_folder
-
-    target = f".ringtasks/ray-{os.urandom(4).hex()}"
-    send_folder(client, Path(folder), f"~/{target}")
-    return target
+def _job(job: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", job):
+        raise UsageError(f"expected a job's name with Ray, such as raysubmit_0a1b2c, got {job!r}")
+    return job

@@ -19,7 +19,7 @@ from .plan import HostPlan, Step, show
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
 
-__all__ = ["plan_down", "plan_status", "plan_submit", "plan_up"]
+__all__ = ["plan_down", "plan_status", "plan_stop", "plan_submit", "plan_up"]
 
 #: Ray's own (ray start --help), where nothing else is asked for or in use.
 _PORTS = {"agent": 52365, "dashboard": 8265, "client": 10001}
@@ -65,8 +65,14 @@ def plan_submit(
 ) -> None:
     """Handing a command to Ray."""
     sent = f"COPY-OF/{working_dir}" if working_dir is not None else None
-    told = submit_command(_id_of(name), command, _PORTS["dashboard"], sent, wait=wait)
-    _show(clients, name, Step("on the head, which these jobs tell", told))
+    told = submit_command(_id_of(name), command, _PORTS["dashboard"], sent)
+    then = "; its log is followed then" if wait else ""
+    _show(clients, name, Step(f"on the head, which these jobs tell{then}", told))
+
+
+def plan_stop(clients: Sequence[SSHClient], name: str, job_id: str) -> None:
+    """Stopping a job of Ray's."""
+    _show(clients, name, Step(f"on the head, which these jobs tell: ask Ray to stop {job_id}"))
 
 
 def plan_down(clients: Sequence[SSHClient], name: str) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-__all__ = ["ignored_paths"]
+__all__ = ["ignored_paths", "matched_paths"]
 
 _TIMEOUT = 120.0  # seconds
+_MATCH = ("ls-files", "-z", "--others", "--ignored", "--directory")
 _LIST = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
 
 
@@ -34,6 +35,23 @@ def ignored_paths(folder: Path) -> tuple[str, ...]:
         said = printable(listed.stderr.decode("utf-8", "replace"))
         raise UsageError(f"gitignore: {folder}: git: {said}")
     return (".git", *(os.fsdecode(path) for path in listed.stdout.split(b"\0") if path))
+
+
+def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:
+    """What files of that name in ``folder`` and below name, as `ignored_paths` gives it.
+
+    Whether a file has been added to a repository does not count here.
+
+    :raises UsageError: git is missing, or fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="ringtasks-git-") as empty:
+        _git(folder, "init", "--quiet", "--bare", empty)
+        place = (f"--git-dir={empty}", "--work-tree=.")
+        listed = _git(folder, *place, *_MATCH, f"--exclude-per-directory={ignore_file}")
+    if listed.returncode:
+        said = printable(listed.stderr.decode("utf-8", "replace"))
+        raise UsageError(f"{ignore_file}: {folder}: git: {said}")
+    return tuple(os.fsdecode(path) for path in listed.stdout.split(b"\0") if path)
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:

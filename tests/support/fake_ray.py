@@ -1,4 +1,4 @@
-"""A stand-in for Ray: ``ray start`` and ``ray status``, with the token that Ray 2.52 asks for.
+"""A stand-in for Ray: ``ray start``, ``ray status``, the token of Ray 2.52, and its job API.
 
 It knows the flags, the ports and the output that ringtasks uses, and nothing else.  The real Ray
 is for the heavy tests.
@@ -66,6 +66,71 @@ elif command == "start":
 """
 
 
+_JOB_API = r'''
+import asyncio, enum, os, pathlib, signal, subprocess, types
+
+RUN = """echo $$ >$0/pid; ( eval "$1" ) >$0/log 2>&1; echo $? >$0/ended"""
+
+
+class Status(enum.Enum):
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+
+    def is_terminal(self):
+        return self is not Status.RUNNING
+
+
+class JobSubmissionClient:
+    def __init__(self, address):
+        token = pathlib.Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        token.read_text()
+        self.jobs = token.parent / "jobs"
+
+    def submit_job(self, entrypoint, submission_id, runtime_env):
+        folder = self.jobs / submission_id
+        folder.mkdir(parents=True)
+        cwd = folder / "work"
+        subprocess.run(["cp", "-r", runtime_env.get("working_dir", "/var/empty"), cwd])
+        cwd.mkdir(exist_ok=True)
+        subprocess.Popen(
+            ["sh", "-c", RUN, folder, entrypoint], cwd=cwd, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, **runtime_env["env_vars"]},
+        )
+
+    def get_job_info(self, job):
+        if not (self.jobs / job).is_dir():
+            raise RuntimeError("Request failed with status code 404: does not exist")
+        if (self.jobs / job / "stopped").exists():
+            return types.SimpleNamespace(status=Status.STOPPED, message="on purpose")
+        try:
+            code = (self.jobs / job / "ended").read_text().strip()
+        except FileNotFoundError:
+            return types.SimpleNamespace(status=Status.RUNNING, message=None)
+        status = Status.FAILED if code != "0" else Status.SUCCEEDED
+        return types.SimpleNamespace(status=status, message=f"exit code {code}\nand its log")
+
+    def stop_job(self, job):
+        (self.jobs / job / "stopped").touch()
+        os.killpg(int((self.jobs / job / "pid").read_text()), signal.SIGKILL)
+
+    async def tail_job_logs(self, job):
+        at = 0
+        while True:
+            is_over = self.get_job_info(job).status.is_terminal()
+            log = self.jobs / job / "log"
+            text = log.read_text()[at:] if log.exists() else ""
+            at += len(text)
+            if text:
+                yield text
+            elif is_over:
+                return
+            await asyncio.sleep(0.05)
+'''
+
+
 class FakeRay:
     """``environ`` is for the hosts that are to have it."""
 
@@ -77,6 +142,10 @@ class FakeRay:
         metadata = folder / "lib" / f"ray-{version}.dist-info" / "METADATA"
         metadata.parent.mkdir(parents=True)
         metadata.write_text(f"Metadata-Version: 2.1\nName: ray\nVersion: {version}\n")
+        package = metadata.parents[1] / "ray"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "job_submission.py").write_text(_JOB_API)
         self.bin, self.lib = program.parent, metadata.parents[1]
 
     def environ(self, path: str) -> dict[str, str]:

@@ -50,7 +50,8 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "deploy.unlock": ((*HOST, "--reason", "gone"), ("lock", "gone")),
     "ray.up": (HOST, ("ray start --head", "ADDRESS-OF-a")),
     "ray.status": (HOST, ("ray status",)),
-    "ray.submit": ((*HOST, "--cmd", "python x.py"), ("ray job submit", "-- python x.py")),
+    "ray.submit": ((*HOST, "--cmd", "python x.py"), ("JobSubmissionClient", "python x.py")),
+    "ray.stop": ((*HOST, "--job", "raysubmit_1"), ("ask Ray to stop raysubmit_1",)),
     "ray.down": (HOST, ("signal TERM",)),
 }
 #: They look at this machine alone.

@@ -11,6 +11,20 @@ from __future__ import annotations
 from .ending import Ended, end
 from .standing import Member, Standing, look, nowhere
 from .starting import up
-from .submitting import submit
+from .submitting import follow, new_id, stop, submit
+from .upload import plan_upload
 
-__all__ = ["Ended", "Member", "Standing", "end", "look", "nowhere", "submit", "up"]
+__all__ = [
+    "Ended",
+    "Member",
+    "Standing",
+    "end",
+    "follow",
+    "look",
+    "new_id",
+    "nowhere",
+    "plan_upload",
+    "stop",
+    "submit",
+    "up",
+]

@@ -25,6 +25,7 @@ __all__ = [
     "ray",
     "read",
     "starts",
+    "token_settings",
 ]
 
 #: On the hosts, below the home; a folder in it for each cluster.
@@ -84,6 +85,12 @@ def ray(cluster_id: str, program: str = "ray") -> str:
     return (
         f'env RAY_AUTH_MODE=token {_TOKEN_VARIABLE}="$HOME/{FOLDER}/{cluster_id}/token" {program}'
     )
+
+
+def token_settings(cluster_id: str) -> str:
+    """What lets the programs after it know the cluster's token; for a shell."""
+    token = f'"$HOME/{FOLDER}/{cluster_id}/token"'
+    return f"export RAY_AUTH_MODE=token {_TOKEN_VARIABLE}={token}"
 
 
 def check_options(options: str) -> None:

@@ -1,49 +1,176 @@
-"""Programs for a cluster, by Ray's own job API on its head."""
+"""Programs for a cluster, by Ray's own job API on its head: handed over, followed, stopped.
+
+Ray's job is named here before it is handed over, so that it can be found again whatever happens to
+the connection.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
+from ringtasks import transfer
 from ringtasks.client.result import SSHResult
-from ringtasks.remote.script import quote
+from ringtasks.client.ssh_client import last_words
+from ringtasks.errors import ClusterError, UsageError
+from ringtasks.exit_status import UNREACHABLE
+from ringtasks.jobs import PATIENCE
+from ringtasks.transfer import Options
 
-from .commands import ray
+from .commands import FOLDER, token_settings
 from .guard import guarded
+from .job_api import FAILED, NO_ANSWER, NO_SUCH_JOB, STOPPED
+from .prepare import ray_python
 from .standing import Member
+from .upload import Upload
 
-__all__ = ["submit", "submit_command"]
+__all__ = ["follow", "new_id", "stop", "submit", "submit_command"]
+
+_ATTEMPTS = 3
+#: Seconds between attempts to reach the head.
+_RETRY_DELAY = 2.0
+#: Seconds for Ray to take a job, with its folder.
+_SUBMIT_TIMEOUT = 300.0
+_STOP_TIMEOUT = 90.0
+
+OnOutput = Callable[[int, bytes], None]
+Tell = Callable[[str], None]
 
 
-def submit_command(
-    cluster_id: str, command: str, port: int, working_dir: str | None, *, wait: bool
-) -> str:
-    """Return what hands a command to the job API, for the head's shell."""
-    told = [f"{ray(cluster_id)} job submit", f"--address http://127.0.0.1:{port}"]
-    if working_dir is not None:
-        told.append(f"--working-dir {quote(working_dir)}")
-    if not wait:
-        told.append("--no-wait")
-    return f"{' '.join(told)} -- {command}"
+def new_id() -> str:
+    """A name for a job that Ray does not know yet."""
+    return f"raysubmit_{os.urandom(8).hex()}"
 
 
 def submit(
     head: Member,
+    job_id: str,
     command: str,
-    working_dir: str | None,
+    folder: Path | None = None,
+    upload: Upload | None = None,
     *,
-    wait: bool,
-    timeout: float = 0,
-    on_output: Callable[[int, bytes], None],
-) -> SSHResult:
-    """Hand a command to the job API; its log, and 0 where it has succeeded.
+    tell: Tell,
+) -> None:
+    """Hand a command to the job API.
 
-    :param working_dir: a folder of the head's host that Ray brings to where the command runs.
-    :param wait: False: only until Ray has taken it.
-    :param timeout: seconds; 0: no limit.
+    :param folder: here; Ray brings it to where the command runs.
+    :param upload: what of it is to be sent.
+    :raises ClusterError: Ray did not take it, or it is not known whether it did.
     """
+    there = f"{FOLDER}/{head.cluster_id}/{job_id}" if folder is not None else None
+    try:
+        if folder is not None:
+            _send(head, folder, f"~/{there}", upload)
+        _hand_over(head, job_id, command, there)
+    finally:
+        if there is not None:
+            gone = head.client.run(f'rm -rf "$HOME/{there}"', cwd="~")
+            if not gone.success:
+                why = gone.error or last_words(gone)
+                tell(f"{head.host}: ~/{there} was not removed: {why}")
+
+
+def follow(head: Member, job_id: str, on_output: OnOutput, timeout: float = 0) -> SSHResult:
+    """The job's log from its beginning, and 0 if it has succeeded, 1 if not.
+
+    Links may be lost meanwhile.  What Ray itself says is on stderr.
+
+    :param timeout: seconds after which it is not followed any more; 0: no limit.
+    :raises UsageError: Ray knows no such job.
+    """
+    deadline = time.monotonic() + timeout if timeout else None
+    printed = 0
+
+    def take(stream: int, chunk: bytes) -> None:
+        nonlocal printed
+        printed += len(chunk) if stream == 1 else 0
+        on_output(stream, chunk)
+
+    heard = time.monotonic()
+    while True:
+        asked = _question(head, "follow", job_id, offset=printed)
+        before = printed
+        left = max(0.1, deadline - time.monotonic()) if deadline is not None else 0
+        result = head.client.run(asked, timeout=left, cwd="~", on_output=take)
+        if result.timed_out:
+            return result
+        if result.error is None or printed > before:
+            heard = time.monotonic()
+        if result.error is None:
+            return _judged(result, job_id)
+        if time.monotonic() - heard >= PATIENCE:
+            return result
+        time.sleep(_RETRY_DELAY)
+
+
+def stop(head: Member, job_id: str) -> SSHResult:
+    """Let Ray stop the job, and wait until it has ended: 0 then."""
+    asked = _question(head, "stop", job_id)
+    return _judged(head.client.run(asked, timeout=_STOP_TIMEOUT, cwd="~"), job_id)
+
+
+def submit_command(cluster_id: str, command: str, port: int, there: str | None) -> str:
+    """What hands the command over on the head; for a shell.
+
+    :param there: the folder on the head, relative to the home.
+    """
+    return _program(cluster_id, port, "submit", new_id(), command=command, working_dir=there)
+
+
+def _send(head: Member, folder: Path, there: str, upload: Upload | None) -> None:
+    left_out = tuple(f"/{_literal(path)}" for path in upload.left_out) if upload else ()
+    for failed in transfer.sync(folder, there, [head.client], Options(exclude=left_out)).failed:
+        why = failed.error or f"exit status {failed.returncode}"
+        raise ClusterError(head.host, f"{folder} was not sent: {why}")
+
+
+def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> None:
+    asked = _question(head, "submit", job_id, command=command, working_dir=there)
+    for _ in range(_ATTEMPTS):
+        result = head.client.run(asked, timeout=_SUBMIT_TIMEOUT, cwd="~")
+        if result.success:
+            return
+        if not result.is_unknown:
+            break
+    why = result.error or last_words(result)
+    if result.is_unknown or result.timed_out:
+        why += f"; 'inv ray.submit --attach {job_id}' finds out whether Ray has taken it"
+    raise ClusterError(head.host, f"the job was not handed over: {why}")
+
+
+def _question(head: Member, action: str, job_id: str, **more: Any) -> str:
     assert head.start is not None  # noqa: S101  # a head is known by it
     assert head.job is not None  # noqa: S101
     port = head.start.dashboard_port
-    told = submit_command(head.cluster_id, command, port, working_dir, wait=wait)
-    script = guarded(told, port, head.job.id)
-    return head.client.run(script, timeout=timeout, cwd="~", on_output=on_output)
+    return guarded(_program(head.cluster_id, port, action, job_id, **more), port, head.job.id)
+
+
+def _program(cluster_id: str, port: int, action: str, job_id: str, **more: Any) -> str:
+    asked = {"address": f"http://127.0.0.1:{port}", "action": action, "id": job_id, **more}
+    program = resources.files(__package__).joinpath("job_api.py").read_text()
+    return f"{token_settings(cluster_id)}\n{ray_python(program, json.dumps(asked))}"
+
+
+def _judged(result: SSHResult, job_id: str) -> SSHResult:
+    """Only what Ray says of the job is its exit status; all else means that it is not known."""
+    if result.error is not None or result.returncode in (0, FAILED):
+        return result
+    if result.returncode == STOPPED:
+        return replace(result, returncode=FAILED)
+    if result.returncode == NO_SUCH_JOB:
+        raise UsageError(f"{result.host}: Ray knows no job {job_id}")
+    why = last_words(result) if result.stderr else f"exit status {result.returncode}"
+    text = f"{result.host}: what became of job {job_id} is unknown: {why}"
+    if result.returncode == NO_ANSWER:
+        text += ": Ray's job API gives no answer; see 'inv ray.status'"
+    return replace(result, returncode=UNREACHABLE, success=False, error=text)
+
+
+def _literal(path: str) -> str:
+    return "".join(f"\\{char}" if char in "*?[\\" else char for char in path)

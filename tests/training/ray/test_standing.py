@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,71 +17,12 @@ from ringtasks.errors import UsageError
 from ringtasks.training.ray import commands, guard
 from ringtasks.training.rendezvous import Meeting, Node
 from tests.support.fake_ray import FakeRay
-from tests.support.fixtures import Inv
-from tests.support.jobs import end_jobs, is_alive, marked
-from tests.support.sshd import Sshd
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.ray_hosts import RayHosts, command_line
 from tests.support.waiting import eventually
 
-HostsOf = Callable[..., None]
 
-
-class Cluster:
-    """Two hosts, and what was started there."""
-
-    def __init__(self, servers: dict[str, Sshd], write_hosts: Callable[..., Path]) -> None:
-        self.servers, self._write_hosts = servers, write_hosts
-        self.reach()
-
-    def reach(self, *away: str) -> None:
-        """From now on all can be reached but those."""
-        self._write_hosts(
-            **{
-                name: {"ssh_port": 9 if name in away else server.port}
-                for name, server in self.servers.items()
-            }
-        )
-
-    def kill(self, host: str) -> None:
-        """End Ray on a host, as the lack of memory does."""
-        processes = self.processes(host, "ray start")
-        assert processes
-        for pid in processes:
-            os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not self.processes(host, ""))
-
-    def processes(self, host: str, text: str) -> list[int]:
-        jobs = self.servers[host].home / ".ringtasks" / "jobs"
-        pids = [pid for job in jobs.glob("*") for pid in marked(job.name) if is_alive(pid)]
-        return [pid for pid in pids if text in _line(pid) and "reaper.py" not in _line(pid)]
-
-    def files(self, host: str) -> list[str]:
-        folder = self.servers[host].home / ".ringtasks" / "ray"
-        return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
-
-
-def _line(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    return ""
-
-
-@pytest.fixture
-def fake_ray(tmp_path: Path) -> FakeRay:
-    return FakeRay(tmp_path / "ray")
-
-
-@pytest.fixture
-def cluster(
-    make_sshd: Callable[..., Sshd], write_hosts: Callable[..., Path], fake_ray: FakeRay
-) -> Iterator[Cluster]:
-    environ = fake_ray.environ(os.environ["PATH"])
-    servers = {name: make_sshd(environ=environ) for name in ("a", "b")}
-    yield Cluster(servers, write_hosts)
-    for server in servers.values():
-        end_jobs(server.home)
-
-
-def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: Cluster) -> None:
+def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: RayHosts) -> None:
     up = inv("ray.up", "--host", "a,b")
     again = inv("ray.up", "--host", "a,b")
     status = inv("ray.status")
@@ -108,7 +48,7 @@ def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: Cluster)
 
 @pytest.mark.parametrize("dead", ["a", "b"])
 def test_a_member_that_died_is_told_and_the_rest_is_ended(
-    inv: Inv, cluster: Cluster, dead: str
+    inv: Inv, cluster: RayHosts, dead: str
 ) -> None:
     inv("ray.up", "--host", "a,b")
     cluster.kill(dead)
@@ -133,7 +73,7 @@ def test_a_member_that_died_is_told_and_the_rest_is_ended(
 @pytest.mark.parametrize("away", ["a", "b"])
 @pytest.mark.parametrize("is_remembered", [True, False])
 def test_a_member_out_of_reach_is_unknown_and_ended_later(
-    inv: Inv, cluster: Cluster, tmp_path: Path, away: str, is_remembered: bool
+    inv: Inv, cluster: RayHosts, tmp_path: Path, away: str, is_remembered: bool
 ) -> None:
     inv("ray.up", "--host", "a,b")
     if not is_remembered:  # as on another machine
@@ -166,7 +106,7 @@ def test_a_member_out_of_reach_is_unknown_and_ended_later(
         assert b"unknown" in submit.stderr
 
 
-def test_where_no_host_can_be_reached_nothing_is_known(inv: Inv, cluster: Cluster) -> None:
+def test_where_no_host_can_be_reached_nothing_is_known(inv: Inv, cluster: RayHosts) -> None:
     cluster.reach("a", "b")
 
     for command in (["ray.status"], ["ray.down"], ["ray.submit", "--cmd", "true"]):
@@ -179,7 +119,7 @@ def test_where_no_host_can_be_reached_nothing_is_known(inv: Inv, cluster: Cluste
 
 
 def test_a_host_that_never_belonged_to_it_does_not_matter(
-    inv: Inv, cluster: Cluster, write_hosts: Callable[..., Path]
+    inv: Inv, cluster: RayHosts, write_hosts: WriteHosts
 ) -> None:
     hosts: dict[str, dict[str, Any]] = {
         name: {"ssh_port": server.port} for name, server in cluster.servers.items()
@@ -191,7 +131,7 @@ def test_a_host_that_never_belonged_to_it_does_not_matter(
     assert inv("ray.down").returncode == 0
 
 
-def test_a_part_of_the_hosts_is_ended_and_the_others_are_named(inv: Inv, cluster: Cluster) -> None:
+def test_a_part_of_the_hosts_is_ended_and_the_others_are_named(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a,b")
 
     down = inv("ray.down", "--host", "b")
@@ -201,7 +141,7 @@ def test_a_part_of_the_hosts_is_ended_and_the_others_are_named(inv: Inv, cluster
     assert cluster.processes("a", "ray start")
 
 
-def test_what_a_killed_ray_leaves_without_a_mark_ends_with_it(inv: Inv, cluster: Cluster) -> None:
+def test_what_a_killed_ray_leaves_without_a_mark_ends_with_it(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a", "--options", "--leave=4711.5")
     assert _sleeping("4711.5")
 
@@ -215,12 +155,12 @@ def _sleeping(seconds: str) -> list[Path]:
     return [
         file
         for file in Path("/proc").glob("[0-9]*/cmdline")
-        if _line(int(file.parent.name)).strip() == f"sleep {seconds}"
+        if command_line(int(file.parent.name)).strip() == f"sleep {seconds}"
     ]
 
 
 def test_two_clusters_on_the_same_hosts_share_neither_port_nor_token(
-    inv: Inv, cluster: Cluster
+    inv: Inv, cluster: RayHosts
 ) -> None:
     one = inv("ray.up", "--host", "a,b")
     two = inv("ray.up", "--host", "a,b", "--name", "second")
@@ -238,7 +178,7 @@ def test_two_clusters_on_the_same_hosts_share_neither_port_nor_token(
 
 @pytest.mark.parametrize("flag", ["--port", "--dashboard-port"])
 def test_a_wanted_port_in_use_is_seen_before_anything_is_sent(
-    inv: Inv, cluster: Cluster, flag: str
+    inv: Inv, cluster: RayHosts, flag: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = str(stranger.getsockname()[1])
@@ -250,7 +190,7 @@ def test_a_wanted_port_in_use_is_seen_before_anything_is_sent(
     assert cluster.files("a") == cluster.files("b") == []
 
 
-def test_the_usual_dashboard_port_in_use_gives_another_one(inv: Inv, cluster: Cluster) -> None:
+def test_the_usual_dashboard_port_in_use_gives_another_one(inv: Inv, cluster: RayHosts) -> None:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # it is in use already
             stack.enter_context(socket.create_server(("127.0.0.1", 8265)))
@@ -305,8 +245,8 @@ child.kill()
 
 def test_versions_that_differ_are_named_and_nothing_is_started(
     inv: Inv,
-    make_sshd: Callable[..., Sshd],
-    write_hosts: Callable[..., Path],
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
     fake_ray: FakeRay,
     tmp_path: Path,
 ) -> None:
@@ -327,9 +267,7 @@ def test_versions_that_differ_are_named_and_nothing_is_started(
     assert b"b: Ray 2.40.0 knows no tokens" in alone.stderr
 
 
-def test_a_host_without_ray_is_told(
-    inv: Inv, make_sshd: Callable[..., Sshd], write_hosts: Callable[..., Path]
-) -> None:
+def test_a_host_without_ray_is_told(inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts) -> None:
     write_hosts(a={"ssh_port": make_sshd(environ={"PATH": "/usr/bin:/bin"}).port})
 
     done = inv("ray.up", "--host", "a")
@@ -339,7 +277,7 @@ def test_a_host_without_ray_is_told(
 
 
 def test_a_node_that_does_not_start_leaves_nothing(
-    inv: Inv, cluster: Cluster, tmp_path: Path
+    inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     done = inv("ray.up", "--host", "a,b", "--options", "--fail=worker")
 
@@ -351,7 +289,7 @@ def test_a_node_that_does_not_start_leaves_nothing(
 
 
 def test_ctrl_c_while_it_comes_up_leaves_nothing(
-    inv: Inv, cluster: Cluster, tmp_path: Path
+    inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     (cluster.servers["b"].home / ".ringtasks").mkdir()
     inv("hosts")  # what it needs is in the test's folder

@@ -1,0 +1,112 @@
+"""Runs on the head of a cluster: one question to Ray's job API.  Needs Ray, nothing of ringtasks.
+
+What is asked is JSON in the first argument: ``address``, ``action`` (``submit``, ``follow``,
+``stop``), ``id``, and for these ``command``, ``working_dir`` and ``offset``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+#: Exit statuses: how the job ended, or why there is no answer (sysexits.h).
+SUCCEEDED, FAILED, STOPPED, NO_SUCH_JOB, NO_ANSWER = 0, 1, 3, 66, 70
+STOP_TIMEOUT = 30.0  # seconds
+
+
+def main() -> int:
+    asked = json.loads(sys.argv[1])
+    logging.disable(logging.INFO)
+    try:
+        from ray.job_submission import JobSubmissionClient
+
+        client = JobSubmissionClient(asked["address"])
+        action = {"submit": submit, "follow": follow, "stop": stop}[asked["action"]]
+        return action(client, asked)
+    except BrokenPipeError:
+        return NO_ANSWER
+    except Exception as error:  # noqa: BLE001  # Ray's own are many, and all mean: no answer
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return NO_ANSWER
+
+
+def submit(client: Any, asked: dict[str, Any]) -> int:
+    """Once only: the caller asks again if an answer was lost."""
+    if info_of(client, asked["id"]) is None:
+        runtime_env = {"env_vars": {"PYTHONUNBUFFERED": "1"}}
+        if asked["working_dir"]:
+            runtime_env["working_dir"] = asked["working_dir"]
+        client.submit_job(
+            entrypoint=asked["command"], submission_id=asked["id"], runtime_env=runtime_env
+        )
+    return SUCCEEDED
+
+
+def follow(client: Any, asked: dict[str, Any]) -> int:
+    """Print the log from ``offset`` on until the job has ended."""
+    printed = asked["offset"]
+    while True:
+        info = info_of(client, asked["id"])
+        if info is None:
+            print(f"Ray knows no job {asked['id']}", file=sys.stderr)
+            return NO_SUCH_JOB
+        printed = asyncio.run(print_log(client, asked["id"], printed))
+        info = info_of(client, asked["id"])
+        if info is not None and info.status.is_terminal():
+            return ended(info)
+        time.sleep(0.5)
+
+
+async def print_log(client: Any, job_id: str, skip: int) -> int:
+    """Print what comes after the first ``skip`` bytes; how many there are by now."""
+    at = 0
+    async for text in client.tail_job_logs(job_id):
+        chunk = text.encode("utf-8", "surrogateescape")
+        at += len(chunk)
+        sys.stdout.buffer.write(chunk[max(0, len(chunk) - max(0, at - skip)) :])
+        sys.stdout.buffer.flush()
+    return max(at, skip)
+
+
+def stop(client: Any, asked: dict[str, Any]) -> int:
+    """Ask Ray to stop the job, and wait until it has ended."""
+    if info_of(client, asked["id"]) is None:
+        print(f"Ray knows no job {asked['id']}", file=sys.stderr)
+        return NO_SUCH_JOB
+    client.stop_job(asked["id"])
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while time.monotonic() < deadline:
+        info = info_of(client, asked["id"])
+        if info is not None and info.status.is_terminal():
+            print(f"{asked['id']}: {info.status.value}")
+            return SUCCEEDED
+        time.sleep(0.2)
+    print(f"{asked['id']}: Ray has not stopped it within {STOP_TIMEOUT:g} s", file=sys.stderr)
+    return FAILED
+
+
+def info_of(client: Any, job_id: str) -> Any:
+    """What Ray knows of the job; None: there is none."""
+    try:
+        return client.get_job_info(job_id)
+    except RuntimeError as error:
+        if "404" in str(error) or "does not exist" in str(error):
+            return None
+        raise
+
+
+def ended(info: Any) -> int:
+    status = info.status.value
+    if status == "SUCCEEDED":
+        return SUCCEEDED
+    why = (info.message or "").partition("\n")[0]  # the rest is the log once more
+    print(f"Ray: job {status}: {why}".rstrip(": "), file=sys.stderr)
+    return STOPPED if status == "STOPPED" else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

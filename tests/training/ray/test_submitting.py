@@ -1,0 +1,150 @@
+"""``inv ray.submit`` and ``ray.stop``, with a stand-in for Ray."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ringtasks.errors import UsageError
+from ringtasks.training.ray.upload import LIMIT_BYTES, plan_upload
+from tests.support.fixtures import Inv
+from tests.support.ray_hosts import RayHosts
+from tests.support.waiting import eventually
+
+TIMEOUT = 30.0
+
+
+def start_submit(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "invoke", "ray.submit", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_the_command_is_rays_as_a_whole_and_its_status_is_what_ray_says(
+    inv: Inv, cluster: RayHosts
+) -> None:
+    inv("ray.up", "--host", "a,b")
+
+    well = inv("ray.submit", "--cmd", "echo 'a  b'; pwd && echo \"$PYTHONUNBUFFERED\"")
+    badly = inv("ray.submit", "--cmd", "echo out; exit 3")
+
+    assert well.returncode == 0, well.stderr
+    assert re.fullmatch(rb"a  b\n.*/jobs/raysubmit_\w+/work\n1\n", well.stdout), well.stdout
+    assert badly.returncode == 1
+    assert badly.stdout == b"out\n"
+    assert b"Ray: job FAILED: exit code 3\n" in badly.stderr
+    assert b"and its log" not in badly.stderr
+
+
+def test_what_is_printed_once_a_moment_comes_once_a_moment(
+    inv: Inv, cluster: RayHosts, tmp_path: Path
+) -> None:
+    inv("ray.up", "--host", "a")
+    program = "import time; [(print(n), time.sleep(1)) for n in range(9)]"
+    process = start_submit(tmp_path, "--cmd", f'python3 -c "{program}"')
+    assert process.stdout is not None
+    times = []
+    for _ in process.stdout:
+        times.append(time.monotonic())
+
+    assert process.wait(TIMEOUT) == 0
+    assert len(times) == 9
+    assert times[-1] - times[0] > 2
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_to_stop_it(
+    inv: Inv, cluster: RayHosts, tmp_path: Path
+) -> None:
+    inv("ray.up", "--host", "a,b", "--name", "mine")
+    process = start_submit(tmp_path, "--name", "mine", "--cmd", "echo one; sleep 300; echo two")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"one\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT)
+    attach, stop = (found.split() for found in re.findall(r"'inv (ray\.[^']*)'", err.decode())[-2:])
+
+    again = start_submit(tmp_path, *attach[1:])
+    assert again.stdout is not None
+    first = again.stdout.readline()
+    stopped = inv(*stop)
+    rest, _ = again.communicate(timeout=TIMEOUT)
+
+    assert process.returncode == 130
+    assert first == b"one\n"
+    assert rest == b""
+    assert stopped.returncode == 0, stopped.stderr
+    assert b"STOPPED" in stopped.stderr
+    assert again.returncode == 1
+
+
+def test_a_folder_goes_there_without_what_git_ignores_and_no_copy_stays(
+    inv: Inv, cluster: RayHosts, tmp_path: Path
+) -> None:
+    folder = tmp_path / "app"
+    (folder / "data").mkdir(parents=True)
+    (folder / "venv").mkdir()
+    for name in ("run.py", "data/big[1].bin", "data/kept", "venv/x", "secret", ".rayignore"):
+        (folder / name).write_text("secret\n")
+    (folder / ".gitignore").write_text("*.bin\n")
+    inv("ray.up", "--host", "a")
+
+    done = inv("ray.submit", "--cmd", "find . -type f | sort", "--working-dir", "app")
+    inv("ray.submit", "--cmd", "true", "--working-dir", "app", "--no-wait")
+
+    assert done.stdout.split() == [b"./.gitignore", b"./.rayignore", b"./data/kept", b"./run.py"]
+    assert b"left out of app, as Ray does: data/big[1].bin, secret, venv/" in done.stderr
+    (left,) = [name for name in cluster.files("a") if name.endswith("/token")]
+    there = cluster.servers["a"].home / ".ringtasks" / "ray" / left
+    assert sorted(file.name for file in there.parent.iterdir()) == ["jobs", "reaper.py", "token"]
+
+
+def test_a_folder_that_is_too_large_is_told_before_any_of_it_is_sent(
+    inv: Inv, cluster: RayHosts, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    with (tmp_path / "app" / "weights").open("wb") as file:
+        os.truncate(file.fileno(), LIMIT_BYTES)
+    inv("ray.up", "--host", "a")
+
+    done = inv("ray.submit", "--cmd", "true", "--working-dir", "app")
+    (tmp_path / "app" / ".rayignore").write_text("weights\n")
+    smaller = inv("ray.submit", "--cmd", "ls -A", "--working-dir", "app")
+
+    assert done.returncode == 2
+    assert b"Ray's job API takes less than 104.9 MB; the largest: weights (104.9 MB)" in done.stderr
+    assert smaller.stdout == b".rayignore\n", smaller.stderr
+
+
+def test_many_small_files_count_too(tmp_path: Path) -> None:
+    for n in range(3):
+        with (tmp_path / str(n)).open("wb") as file:
+            os.truncate(file.fileno(), LIMIT_BYTES // 3)
+
+    with pytest.raises(UsageError, match="less than"):
+        plan_upload(tmp_path)
+
+
+def test_what_is_not_known_is_not_called_failed(inv: Inv, cluster: RayHosts) -> None:
+    inv("ray.up", "--host", "a,b")
+    nobody = inv("ray.submit", "--attach", "raysubmit_0000")
+    nonsense = inv("ray.stop", "--job", "x; rm -rf ~")
+    cluster.kill("a")
+    eventually(lambda: inv("ray.status").returncode == 1)
+
+    dead = inv("ray.submit", "--cmd", "true")
+
+    assert nobody.returncode == 2
+    assert b"Ray knows no job raysubmit_0000" in nobody.stderr
+    assert nonsense.returncode == 2
+    assert dead.returncode == 255
+    assert b"the head of the Ray cluster 'ray' is not running: killed (SIGKILL)" in dead.stderr
