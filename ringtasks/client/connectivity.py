@@ -24,11 +24,15 @@ from ringtasks.ssh.execution import Execution
 from ringtasks.ssh.inprocess.connection import Connection
 from ringtasks.ssh.inprocess.link import InProcessLink
 from ringtasks.ssh.link import Link, LinkLostError
+from ringtasks.ssh.master.open import fresh_link
+from ringtasks.ssh.master.start import can_master
 from ringtasks.ssh.routes import Route, routes_of
 
 __all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
 
 _MAX_THREADS = 64
+#: The host answered, and did not let us in.
+_LOG_IN_REFUSED = {Reason.AUTHENTICATION, Reason.HOST_KEY, Reason.OTHER_PROGRAM}
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,15 @@ def is_reached(probes: Sequence[Probe]) -> bool:
 
 
 def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
-    """Whether new log-ins fail while an old connection works."""
-    logged_in = any(p.latency_ms is not None for p in probes if not p.is_old)
-    has_failed = any(p.failure is not None for p in probes)
-    return has_failed and not logged_in and any(p.is_old for p in probes)
+    """Return True if log-ins were tried now and refused, while an old connection works."""
+    if any(p.latency_ms is not None for p in probes if not p.is_old):
+        return False
+    old = {p.route for p in probes if p.is_old}
+    # A route that nothing answers on proves nothing about log-ins, unless it is the old one's own.
+    return bool(old) and any(
+        p.failure is not None and (p.route in old or p.failure.reason in _LOG_IN_REFUSED)
+        for p in probes
+    )
 
 
 def _served(config: SSHConfig) -> SSHConfig:
@@ -135,6 +144,8 @@ def _fault(link: Link, timeout: float) -> tuple[Reason, str] | None:
 
 def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
     config, route = way
+    if config.use_control_master and not config.embedded and can_master(config, route):
+        return _try_by_ssh(config, route)
     config = replace(config, use_control_master=False)
     connection = Connection(config, transport=route.name, report=lambda _: None)
     started = time.monotonic()
@@ -149,6 +160,23 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
             fault = _fault(link, config.connect_timeout)
         except LinkLostError as error:
             fault = Reason.LINK_LOST, str(error)
+    if fault is not None:
+        failure = RouteError(config.id, route.name, *fault, address=route.address)
+        return Probe(config.id, route.name, route.address, None, failure)
+    return Probe(config.id, route.name, route.address, latency_ms)
+
+
+def _try_by_ssh(config: SSHConfig, route: Route) -> Probe:
+    """Log in as `SSHClient` and the tasks do: by OpenSSH."""
+    started = time.monotonic()
+    try:
+        with fresh_link(config, route) as link:
+            latency_ms = round((time.monotonic() - started) * 1000, 1)
+            fault = _fault(link, config.connect_timeout)
+    except RouteError as error:
+        return Probe(config.id, route.name, route.address, None, error)
+    except LinkLostError as error:
+        fault = Reason.LINK_LOST, str(error)
     if fault is not None:
         failure = RouteError(config.id, route.name, *fault, address=route.address)
         return Probe(config.id, route.name, route.address, None, failure)

@@ -20,7 +20,7 @@ from .folder import control_folder
 from .identity import control_name
 from .records import Master
 
-__all__ = ["ANSWER_TIMEOUT", "Attached", "answers", "attach", "find"]
+__all__ = ["ANSWER_TIMEOUT", "Attached", "answer_of", "answers", "attach", "find"]
 
 #: Seconds for a master to answer; it does nothing that takes longer than a millisecond.
 ANSWER_TIMEOUT = 1.5
@@ -67,7 +67,7 @@ def attach(config: SSHConfig, transport: str | None = None) -> Attached | None:
 
 def answers(master: Master) -> bool:
     """Whether it is live; up to `_BUSY_TIMEOUT` seconds."""
-    control = _conversation(master)
+    control = answer_of(master)
     if control is not None:
         control.close()
     return control is not None
@@ -79,10 +79,11 @@ def _trusted(master: Master, config: SSHConfig) -> Control | None:
         pins = KnownHosts().pins(config)
     except HostKeyError:  # the next log-in is refused, and says why
         return None
-    return _conversation(master) if pins == master.pins else None
+    return answer_of(master) if pins == master.pins else None
 
 
-def _conversation(master: Master) -> Control | None:
+def answer_of(master: Master) -> Control | None:
+    """Return a dialogue with a master that has answered; None if it does not."""
     patient_until = time.monotonic() + _BUSY_TIMEOUT
     while True:
         try:

@@ -5,22 +5,25 @@ Finding one is on the way of every command, so that all that a new one needs is 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ringtasks.errors import StateFileError, UnreachableError
+from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
 from ringtasks.inventory.config import SSHConfig
 
 from .eligibility import objection
 from .link import MuxLink
-from .lookup import attach
+from .lookup import Attached, answer_of, attach
 
 if TYPE_CHECKING:  # loaded while the host works (`keeper.prepare`)
     from ringtasks.health.model import Outcome
     from ringtasks.health.notes import Ledger
+    from ringtasks.ssh.routes import Route
 
-__all__ = ["open_link"]
+__all__ = ["fresh_link", "open_link"]
 
 
 def open_link(
@@ -49,3 +52,25 @@ def open_link(
         raise
     except (StateFileError, OSError):  # a folder that cannot be trusted, or is on a full disk
         return None
+
+
+@contextlib.contextmanager
+def fresh_link(config: SSHConfig, route: Route) -> Iterator[MuxLink]:
+    """Log in anew over one route, by the program that commands use; the master ends with the block.
+
+    :raises RouteError: the route does not work, or the log-in is refused.
+    :raises UsageError: the configuration cannot be used.
+    """
+    from .master import retire
+    from .start import start
+
+    name = secrets.token_hex(10)  # as long as `control_name`, so that no other process finds it
+    master = start(config, route, name, config.connect_timeout)
+    try:
+        control = answer_of(master)
+        if control is None:
+            raise RouteError(config.id, route.name, Reason.LINK_LOST, "the control master has gone")
+        with contextlib.closing(MuxLink(config, Attached(master, control))) as link:
+            yield link
+    finally:
+        retire(master)

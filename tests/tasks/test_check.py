@@ -1,0 +1,54 @@
+"""``inv check`` logs in as the other tasks do, and raises no alarm without a refused log-in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.fixtures import Inv, WriteHosts
+from tests.support.sshd import Sshd
+
+DEAD_TAILNET = {"tailscale_ip": "127.0.0.1", "tailscale_port": 9}
+
+
+@pytest.mark.parametrize("is_warm", [True, False], ids=["right after a run", "cold"])
+def test_a_dead_tailnet_address_is_no_alarm_while_another_route_works(
+    inv: Inv, write_hosts: WriteHosts, is_warm: bool
+) -> None:
+    write_hosts(a={**DEAD_TAILNET, "use_control_master": True})
+    if is_warm:
+        assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+
+    done, listed = inv("check", "--host", "a"), inv("check", "--host", "a", "--json")
+
+    assert (done.returncode, b"ALIVE ONLY" in done.stderr) == (0, False), done.stderr
+    routes = json.loads(listed.stdout)["routes"]
+    assert [(route["route"], route["ok"]) for route in routes] == [
+        ("tailscale", False),
+        ("direct", True),
+    ]
+
+
+@pytest.mark.parametrize("flags", [[], ["--fresh"]], ids=["check", "check --fresh"])
+def test_a_host_with_one_cipher_that_openssh_alone_has_is_reached(
+    inv: Inv,
+    write_hosts: WriteHosts,
+    make_sshd: Callable[..., Sshd],
+    flags: list[str],
+) -> None:
+    server = make_sshd(config=["Ciphers chacha20-poly1305@openssh.com"])
+    write_hosts(a={"ssh_host": server.address, "ssh_port": server.port, "use_control_master": True})
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+
+    done = inv("check", "--host", "a", *flags)
+
+    assert (done.returncode, b"ALIVE ONLY" in done.stderr) == (0, False), done.stderr
+
+
+def test_nothing_of_a_check_is_left_running(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"use_control_master": True})
+    assert inv("check", "--host", "a", "--fresh").returncode == 0
+
+    assert json.loads(inv("connections", "--json").stdout or "[]") == []
