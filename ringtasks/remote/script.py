@@ -30,6 +30,7 @@ __all__ = [
     "GIVE_UP",
     "RUN_ID_VARIABLE",
     "Script",
+    "activation",
     "exec_line",
     "is_variable_name",
     "marked_line",
@@ -262,6 +263,11 @@ def path(text: str, quoted: Callable[[str], str] = quote) -> str:
 def encode(text: str) -> bytes:
     """UTF-8; a byte that came as a surrogate escape (PEP 383) goes out as that byte."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def activation(venv: str) -> str:
+    """What activates a virtual environment, as `Script` does; it ends the shell if that fails."""
+    return "\n".join(_activate(venv, quote))
 
 
 def _activate(venv: str, quoted: Callable[[str], str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke import Context
@@ -34,7 +35,7 @@ _INTERRUPTED = 130
 
 
 @task(
-    iterable=["env", "sync_up", "fetch"],
+    iterable=["env", "sync_up", "setup", "fetch"],
     help={
         "host": HOST_HELP + "; the best of them that can is taken",
         "cmd": "the command, for /bin/sh on the host",
@@ -42,11 +43,13 @@ _INTERRUPTED = 130
         "gpus": "free GPUs a host, reserved for the run",
         "nodes": "hosts at the same time, over torchrun; the command is 'python3 FILE …' then",
         "nproc-per-node": "ranks a host, over torchrun",
-        "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
+        "cwd": "folder on the host; ~ is the remote home (default: a new one in runs/)",
         "venv": "virtual environment on the host (default: the host's venv_activate)",
         "env": "NAME=VALUE for the run, or NAME to pass on this machine's; repeatable",
         "log-file": "log on the host (default: one in the job's folder)",
         "sync-up": "file or folder that goes up before, FROM or FROM:TO; repeatable",
+        "setup": "command in cwd before the run, not repeated while its text and the files that it "
+        "names are the same; repeatable",
         "fetch": "what comes back after, into runs/RUN/; repeatable",
         "retries": "how often another host takes over from one that is lost",
         "checkpoint": "folder below cwd, pulled while it runs; a takeover starts with it",
@@ -72,6 +75,7 @@ def train(
     env: Any = None,  # Invoke makes it a list, and those below
     log_file: str | None = None,
     sync_up: Any = None,
+    setup: Any = None,
     fetch: Any = None,
     retries: str | int | None = None,
     checkpoint: str | None = None,
@@ -106,6 +110,7 @@ def train(
         env={**(given.get("env") or {}), **environment(env)} if env else None,
         log_file=log_file,
         sync_up=[SyncUp(*_split(item)) for item in several(sync_up)] or None,
+        setup=list(several(setup)) or None,
         fetch=list(several(fetch)) or None,
         retries=_whole("--retries", retries, at_least=0),
         checkpoint=checkpoint,
@@ -145,8 +150,11 @@ def _run(
     if record is None:
         known = to_mapping(settings)
         record = new_run(settings.runs, settings.name, settings.command, known, inventory)
+        record.revision = _revision(settings)
         if settings.env:
             record.keep_environment(settings.env)
+        if record.revision:
+            display.say(f"revision {record.revision}")
     earlier = record.logs()[:-1]
     curves = curves_of([[log.read_bytes() for log in logs] for logs in earlier])
     if earlier:
@@ -164,6 +172,16 @@ def _run(
     display.say(f"{record.id}: {outcome.reason}")
     display.say(f"'inv plot {record.id}' draws it")
     return outcome
+
+
+def _revision(settings: TrainSettings) -> str | None:
+    """Of the first folder that is sent, else of this one."""
+    from ringtasks.transfer.git import revision_of
+
+    sources = [Path(item.source).expanduser() for item in settings.sync_up]
+    folders = [source if source.is_dir() else source.parent for source in sources]
+    folder = next((found for found in folders if found.is_dir()), Path())
+    return revision_of(folder)
 
 
 def _left_run(runs: object, wanted: str) -> RunRecord:

@@ -65,7 +65,7 @@ def _look(settings: TrainSettings, config: SSHConfig) -> list[Step]:
 
 
 def _start(settings: TrainSettings, config: SSHConfig) -> list[Step]:
-    cwd = settings.cwd or config.work_dir or "~"
+    cwd = settings.cwd or f"{config.work_dir or '~'}/runs/{_RUN}"
     steps = [
         step
         for item in settings.sync_up

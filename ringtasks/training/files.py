@@ -13,7 +13,15 @@ from ringtasks.transfer import Options, TransferResult
 
 from .settings import SyncUp
 
-__all__ = ["TransferError", "checked", "folder_of", "make_folder", "send", "send_folder"]
+__all__ = [
+    "TransferError",
+    "checked",
+    "folder_of",
+    "make_folder",
+    "run_folder",
+    "send",
+    "send_folder",
+]
 
 #: By content: rsync takes files of one size and second for equal, and a checkpoint may be both.
 MIRROR = Options(delete=True, checksum=True)
@@ -24,9 +32,15 @@ class TransferError(Exception):
 
 
 def folder_of(client: SSHClient, cwd: str | None) -> str:
-    """The run's folder on a host: ``cwd``, else the host's ``work_dir``, else its home."""
+    """A host's folder for runs: ``cwd``, else the host's ``work_dir``, else its home."""
     given = cwd or client.config.work_dir or "~"
     return given if given.startswith(("/", "~")) else f"~/{given}"
+
+
+def run_folder(client: SSHClient, cwd: str | None, run_id: str) -> str:
+    """The run's folder on a host: ``cwd``, else ``runs/RUN`` in the host's folder for runs."""
+    own = folder_of(client, cwd)
+    return own if cwd else posixpath.join(own, "runs", run_id)
 
 
 def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> None:

@@ -2,9 +2,9 @@
 
 The host keeps the job (`ringtasks.jobs`); the folder lets a run be drawn, or gone back to, when the
 host is gone.  Schema of ``run.json``: ``{"version": 1, "id", "command", "state", "started_at",
-"ended_at", "settings", "inventory", "attempts": [{"attempt", "jobs": [{"host_id", "job_id"}],
-"state"}]}``.  ``settings`` are those of ``train`` in full, but for the values of ``env``, which may
-be secret: they are in ``env.json``, for this user only.
+"ended_at", "settings", "inventory", "revision", "attempts": [{"attempt", "jobs": [{"host_id",
+"job_id"}], "state"}]}``.  ``settings`` are those of ``train`` in full, but for the values of
+``env``, which may be secret: they are in ``env.json``, for this user only.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class RunRecord:
     attempts: list[Attempt] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     """All settings of the run, as YAML has them; empty: it was made by an older version."""
+    revision: str | None = None
+    """The commit of what was sent, with ``-dirty`` if not all was committed; None: not known."""
     inventory: str | None = None
     """The inventory that was named for it."""
 

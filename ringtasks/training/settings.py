@@ -62,11 +62,16 @@ class TrainSettings:
     nproc_per_node: int = 1
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     cwd: str | None = None
-    """None: the host's ``work_dir``, else the remote home."""
+    """None: a folder of the run's own: ``runs/RUN`` in the host's ``work_dir``, else its home."""
     venv: str | None = None
     """None: the host's ``venv_activate``."""
     log_file: str | None = None
     sync_up: tuple[SyncUp, ...] = ()
+    setup: tuple[str, ...] = ()
+    """Commands that run in ``cwd`` before the run, unless they have succeeded with the same text
+    and inputs."""
+    setup_inputs: tuple[str, ...] = ()
+    """Files and folders below ``cwd`` that ``setup`` depends on, besides those that it names."""
     fetch: tuple[str, ...] = ()
     """Files and folders below ``cwd`` that come to the run's folder here once it has ended."""
     runs: str = "runs"
@@ -125,7 +130,8 @@ def to_mapping(settings: TrainSettings) -> dict[str, Any]:
     """The settings as YAML has them, for `parse`; without ``env``, which may be secret."""
     found = {name: getattr(settings, name) for name in _FIELDS if name != "env"}
     found["sync_up"] = [{"from": item.source, "to": item.target} for item in settings.sync_up]
-    found["fetch"] = list(settings.fetch)
+    for name in ("fetch", "setup", "setup_inputs"):
+        found[name] = list(found[name])
     if settings.preflight is None:
         found["preflight"] = False
     else:
@@ -210,6 +216,8 @@ _FIELDS: dict[str, Check] = {
     "venv": text,
     "log_file": text,
     "sync_up": _sync_up,
+    "setup": texts,
+    "setup_inputs": _paths_below,
     "fetch": _paths_below,
     "runs": text,
     "preflight": _preflight,

@@ -20,12 +20,13 @@ from ringtasks.jobs import Job, JobStatus, State
 from . import attempts, torchrun
 from .checkpoints import CheckpointPuller, claim
 from .curves import Curves
-from .files import TransferError, folder_of, make_folder, send, send_folder
+from .files import TransferError, make_folder, run_folder, send, send_folder
 from .outputs import fetch_written, note_files
 from .placement import Placement
 from .records import Attempt, JobPlace, RunRecord
 from .rendezvous import find_meeting
 from .settings import TrainSettings
+from .setup import set_up
 
 __all__ = ["Outcome", "Supervisor"]
 
@@ -33,6 +34,7 @@ __all__ = ["Outcome", "Supervisor"]
 ATTEMPT_VARIABLE = "RINGTASKS_ATTEMPT"
 CHECKPOINT_VARIABLE = "RINGTASKS_CHECKPOINT"
 RUN_VARIABLE = "RINGTASKS_RUN"
+REVISION_VARIABLE = "RINGTASKS_REVISION"
 
 #: Seconds between looks for a host that can take over.
 _LOOK_INTERVAL = 10.0
@@ -145,7 +147,8 @@ class Supervisor:
         """Follow the attempt to its end."""
         self.jobs = [Job(self._placement.client(own.host_id), own.job_id) for own in entry.jobs]
         for job in self.jobs:
-            self._tell(f"attempt {entry.attempt}: job {job.id} on {job.host}")
+            folder = "" if self._settings.cwd else f", in {self._folder(job.client)}"
+            self._tell(f"attempt {entry.attempt}: job {job.id} on {job.host}{folder}")
         statuses = self._see_through(entry.attempt)
         entry.state = str(_worst(statuses).state)
         self._record.save()
@@ -166,12 +169,14 @@ class Supervisor:
 
     def _send(self, client: SSHClient, attempt: int, *, is_first: bool) -> None:
         settings = self._settings
-        cwd = folder_of(client, settings.cwd)
+        cwd = self._folder(client)
         try:
             make_folder(client, cwd)
             if settings.checkpoint:
                 self._claim(client, cwd, settings.checkpoint, attempt)
             send(client, settings.sync_up, cwd)
+            if settings.setup:
+                self._set_up(client, cwd)
             if settings.fetch and is_first:
                 note_files(client, cwd, settings.fetch, self._key(attempt))
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
@@ -193,6 +198,22 @@ class Supervisor:
         if aside:
             self._tell(f"{client.config.id}: what was in {checkpoint} before is now in {aside}")
 
+    def _set_up(self, client: SSHClient, cwd: str) -> None:
+        settings, host = self._settings, client.config.id
+        self._tell(f"{host}: setup")
+        env = {**settings.env, RUN_VARIABLE: self._record.id}
+
+        def show(_: int, chunk: bytes) -> None:
+            self._on_log(chunk, host if settings.nodes > 1 else None)
+
+        is_new = set_up(client, settings.setup, settings.setup_inputs, cwd, env, show)
+        if not is_new:
+            self._tell(f"{host}: setup: done before, and its inputs are the same")
+
+    def _folder(self, client: SSHClient) -> str:
+        """The run's folder on a host."""
+        return run_folder(client, self._settings.cwd, self._record.id)
+
     def _key(self, attempt: int) -> str:
         return f"{self._record.id}-{attempt}"
 
@@ -209,6 +230,8 @@ class Supervisor:
                 ATTEMPT_VARIABLE: str(attempt),
                 RUN_VARIABLE: self._record.id,
             }
+            if self._record.revision:
+                env[REVISION_VARIABLE] = self._record.revision
             if settings.checkpoint:
                 env[CHECKPOINT_VARIABLE] = settings.checkpoint
             try:
@@ -218,7 +241,7 @@ class Supervisor:
                     name=self._record.id,
                     group=self._record.id,
                     log_file=settings.log_file,
-                    cwd=folder_of(client, settings.cwd),
+                    cwd=self._folder(client),
                     env=env,
                     gpus=settings.gpus,
                 )
@@ -282,7 +305,7 @@ class Supervisor:
         settings = self._settings
         if not settings.checkpoint:
             return None
-        remote = posixpath.join(folder_of(job.client, settings.cwd), settings.checkpoint)
+        remote = posixpath.join(self._folder(job.client), settings.checkpoint)
         return CheckpointPuller(
             job.client,
             remote,
@@ -311,7 +334,7 @@ class Supervisor:
         return Outcome(status, f"{worst.host_id}: {worst.describe()}")
 
     def _fetch(self, job: Job) -> None:
-        cwd = folder_of(job.client, self._settings.cwd)
+        cwd = self._folder(job.client)
         key = self._key(self._record.attempts[-1].attempt)
         for fetched in fetch_written(
             job.client, cwd, self._settings.fetch, key, self._record.folder

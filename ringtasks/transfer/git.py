@@ -10,7 +10,7 @@ from pathlib import Path
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-__all__ = ["ignored_paths", "matched_paths"]
+__all__ = ["ignored_paths", "matched_paths", "revision_of"]
 
 _TIMEOUT = 120.0  # seconds
 _MATCH = ("ls-files", "-z", "--others", "--ignored", "--directory")
@@ -52,6 +52,21 @@ def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:
         said = printable(listed.stderr.decode("utf-8", "replace"))
         raise UsageError(f"{ignore_file}: {folder}: git: {said}")
     return tuple(os.fsdecode(path) for path in listed.stdout.split(b"\0") if path)
+
+
+def revision_of(folder: Path) -> str | None:
+    """The commit that is checked out, with ``-dirty`` if the folder has changes that are not in it.
+
+    None: the folder is in no repository, or there is no git.
+    """
+    try:
+        commit = _git(folder, "rev-parse", "--verify", "HEAD")
+        changes = _git(folder, "status", "--porcelain", "--", ".")
+    except UsageError:
+        return None
+    if commit.returncode or changes.returncode:
+        return None
+    return commit.stdout.decode().strip() + ("-dirty" if changes.stdout.strip() else "")
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:

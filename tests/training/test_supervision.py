@@ -83,7 +83,7 @@ def test_the_flags_of_train_and_its_kin_are_those_of_the_docs(inv: Inv) -> None:
     assert known["train"] >= {
         "--host", "--cmd", "--name", "--gpus", "--nodes", "--nproc-per-node", "--cwd", "--venv",
         "--env", "--log-file", "--sync-up", "--fetch", "--retries", "--checkpoint",
-        "--checkpoint-done",
+        "--checkpoint-done", "--setup",
         "--checkpoint-interval", "--lost-after", "--allow-split", "--no-preflight", "--attach",
     }  # fmt: skip
     assert known["plot"] >= {"--job", "--metric", "--out", "--host"}
@@ -483,6 +483,79 @@ def test_only_what_this_attempt_has_written_is_fetched(
     assert fetched == {"out put/new": "new\n", "out put/deep/changed": "new\n"}
     assert [files[name].read_text() for name in ("b.log", "c.log")] == ["new\n", "new\n"]
     assert list(server.home.glob(".ringtasks/runs/*.new")) == []
+
+
+def test_without_a_folder_each_run_has_a_new_one(
+    inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, write_settings: WriteSettings
+) -> None:
+    server = make_sshd()
+    (server.home / "my work").mkdir()
+    write_hosts(box={"ssh_port": server.port, "work_dir": "~/my work"})
+    write_settings(command="ls; pwd; touch left; echo made >model", cwd=None)
+
+    one, two = inv("train"), inv("train")
+
+    for done in (one, two):
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.decode().splitlines()
+        assert lines[:-1] == ["program.py"]
+        assert re.fullmatch(r".*/my work/runs/train-[0-9-]+", lines[-1])
+        assert b"model fetched into" in done.stderr
+    assert one.stdout != two.stdout
+
+
+def test_setup_is_not_repeated_while_its_inputs_are_the_same(
+    inv: Inv,
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
+    write_settings: WriteSettings,
+    tmp_path: Path,
+) -> None:
+    server = make_sshd()
+    write_hosts(box={"ssh_port": server.port})
+    needs = tmp_path / "src" / "needs.txt"
+    common = {"cwd": None, "fetch": [], "command": "wc -l <~/count"}
+    setup = {"setup": ["cat needs.txt >>~/count", "echo told"], **common}
+
+    def run(text: str, **settings: object) -> tuple[bytes, int]:
+        needs.parent.mkdir(exist_ok=True)
+        needs.write_text(text)
+        write_settings(**{**setup, **settings})
+        done = inv("train")
+        return done.stdout, done.returncode
+
+    first, again = run("a\n"), run("a\n")
+    changed = run("b\n")
+    failed = run("b\n", setup=["echo why >&2; exit 4"])
+    failed_again = run("b\n", setup=["echo why >&2; exit 4"])
+    inside = [run("b\n", setup=["touch built"], command="ls built") for _ in range(2)]
+
+    assert first == (b"told\n1\n", 0)
+    assert again == (b"1\n", 0)
+    assert changed == (b"told\n2\n", 0)
+    assert failed[1] == failed_again[1] == 255
+    assert inside == [(b"built\n", 0)] * 2  # what it leaves in the run's folder is made anew
+
+
+def test_the_revision_of_what_is_sent_is_recorded_and_told(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    write_settings(command='echo "$RINGTASKS_REVISION"', fetch=[])
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path / "src")]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+
+    clean = inv("train")
+    (tmp_path / "src" / "new.py").touch()
+    dirty = inv("train")
+
+    assert clean.stdout.decode() == f"{commit}\n", clean.stderr
+    assert dirty.stdout.decode() == f"{commit}-dirty\n"
+    assert f"revision {commit}-dirty" in dirty.stderr.decode()
+    kept = {json.loads(f.read_text())["revision"] for f in tmp_path.glob("runs/*/run.json")}
+    assert kept == {commit, f"{commit}-dirty"}
 
 
 def test_a_link_that_is_cut_again_and_again_costs_neither_the_run_nor_a_byte_of_its_log(
