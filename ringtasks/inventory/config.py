@@ -78,6 +78,8 @@ class SSHConfig:
     """A private key's text, for keys that are never written to disk."""
     shell: str = field(default="/bin/sh", kw_only=True)
     """What interprets commands on the host: ``/bin/sh``, or ``bash``."""
+    ssh_config_file: str | None = field(default=None, kw_only=True)
+    """Read instead of ``~/.ssh/config`` and the system's file, as by ``ssh -F``; ``none``: none."""
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -225,13 +227,14 @@ def known_hosts_file() -> Path:
 _PATH_FIELDS = {"key_path", "work_dir", "venv_activate"}
 _SECRET_FIELDS = {"cloudflare_service_token_id", "cloudflare_service_token_secret"}
 
+_NOT_OF_INVENTORY = {
+    *("host", "port", "user", "key_path"),  # these have other names there
+    *("private_key", "shell", "ssh_config_file"),
+}
+
 #: Our field -> the inventory's attribute names, the first that is set wins.
 _INVENTORY_NAMES = {
-    **{
-        f.name: (f.name,)
-        for f in fields(SSHConfig)
-        if f.name not in ("host", "port", "user", "key_path", "private_key", "shell")
-    },
+    **{f.name: (f.name,) for f in fields(SSHConfig) if f.name not in _NOT_OF_INVENTORY},
     "host": ("ssh_host",),
     "port": ("ssh_port",),
     "user": ("ssh_user",),

@@ -244,7 +244,7 @@ def _connect_in_process(
         return InProcessLink(
             Connection(
                 config,
-                config=shared_settings(),
+                config=shared_settings(config.ssh_config_file),
                 transport=transport,
                 report=note,
                 approach=approach,
@@ -257,7 +257,7 @@ def _connect_in_process(
 
 def _is_plain(config: SSHConfig) -> bool:
     """Whether the address is known without Fabric's settings."""
-    return not config.proxy_jump and not is_configured()
+    return not config.proxy_jump and not is_configured(config.ssh_config_file)
 
 
 @contextlib.contextmanager

@@ -26,8 +26,10 @@ from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import state_folder
 
-__all__ = ["Answer", "ask", "file_arguments", "is_configured"]
+__all__ = ["NO_FILE", "Answer", "ask", "file_arguments", "files_of", "is_configured"]
 
+#: In place of a file: no settings but those on the command line (ssh(1), ``-F``).
+NO_FILE = "none"
 _SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 #: Keywords of which each line is one more value.
 _LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "localforward",
@@ -74,7 +76,7 @@ def ask(
     """Ask OpenSSH what is configured for ``host``; None if there is no ``ssh`` program.
 
     :param user: the user that is asked for by name: ``Match user`` depends on it.
-    :param file: use this file instead of the user's and the system's.
+    :param file: use this file instead of the user's and the system's (`SSHConfig.ssh_config_file`).
     :param timeout: seconds for the whole answer; ``Match exec`` may run programs.
     :raises UsageError: ssh cannot use its files, with its own words.
     """
@@ -82,7 +84,7 @@ def ask(
         raise UsageError(f"{host!r} is not a host name")
     if shutil.which("ssh") is None:
         return None
-    if file is None and not is_configured():
+    if not is_configured(file):
         return Answer({}, is_alias=False)
     question = _Question(host, user, port, file, os.environ.get("HOME"))
     known = _kept.get(question)
@@ -91,13 +93,35 @@ def ask(
     return _asked(question, timeout)
 
 
-def is_configured() -> bool:
-    """Return False if neither the user's nor the system's file can change how a host is reached."""
+def is_configured(file: str | None = None) -> bool:
+    """Return False if no file can change how a host is reached.
+
+    :param file: read instead of the user's and the system's.
+    """
+    if file is not None:
+        return file != NO_FILE
     return _user_file().exists() or _is_system_configured(_version(str(_SYSTEM_FILE)))
 
 
-def file_arguments() -> tuple[str, ...]:
-    """Return the arguments that make any ``ssh`` read the files of ``$HOME`` and of the system."""
+def files_of(file: str | None) -> tuple[str, ...]:
+    """Return the paths of the files that are read, the first to count in front.
+
+    :param file: as in `ask`.
+    """
+    if file == NO_FILE:
+        return ()
+    return (str(_user_file()), str(_SYSTEM_FILE)) if file is None else (_absolute(file),)
+
+
+def file_arguments(file: str | None = None) -> tuple[str, ...]:
+    """Return the arguments that make any ``ssh`` read the files of ``$HOME`` and of the system.
+
+    :param file: read this one instead.
+    """
+    if file is not None:
+        return ("-F", file if file == NO_FILE else _absolute(file))
+    if not is_configured():
+        return ()
     home = os.environ.get("HOME", "")
     if not home or home == _passwd_home():
         return ()
@@ -121,7 +145,7 @@ _kept: dict[_Question, _Kept] = {}
 
 
 def _asked(question: _Question, timeout: float) -> Answer:
-    arguments = [*(("-F", question.file) if question.file else file_arguments())]
+    arguments = [*file_arguments(question.file)]
     if question.user:
         arguments += ["-l", question.user]
     if question.port:
@@ -137,7 +161,7 @@ def _asked(question: _Question, timeout: float) -> Answer:
     answer = Answer(_without_own(values, question), any(text != "*" for text in patterns))
     files = [os.fsdecode(name) for name in _READING.findall(log)]
     if not any(_UNCACHED.search(_text(file)) for file in files):
-        watched = {*files, str(_user_file()), str(_SYSTEM_FILE), *_included_folders(files)}
+        watched = {*files, *files_of(question.file), *_included_folders(files)}
         _kept[question] = _Kept(answer, _versions(watched))
     return answer
 
@@ -197,6 +221,11 @@ def _defaults() -> dict[str, tuple[str, ...]]:
 
 def _user_file() -> Path:
     return Path(os.environ.get("HOME") or _passwd_home() or "/") / ".ssh" / "config"
+
+
+def _absolute(file: str) -> str:
+    """Return the path as it is for an ssh that is started in another folder."""
+    return str(Path(file).expanduser().absolute())
 
 
 def _passwd_home() -> str | None:

@@ -83,7 +83,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _transport_name: str | None = None
     _approach: Approach | None = None
     _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
-    has_fake_link: bool = False
+    _has_fake_link: bool = False
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
     _key_file: Path | None = None
@@ -92,7 +92,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     _for_master: SSHConfig | None = None
     _client: Any = None
     _sessions: Sessions | None = None
-    _in_process: Connection | None = None
+    _twin: Connection | None = None
 
     def __init__(
         self,
@@ -110,8 +110,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         report: Callable[[Outcome], None] | None = None,
         approach: Approach | None = None,
     ) -> None:
-        settings = fabric_config(config)
         given = given_by(host, user, port, connect_timeout)
+        settings = fabric_config(config, given.ssh.ssh_config_file)
         address = given.ssh.host or given.ssh.id  # one without an address goes by its name
         ssh_config = ssh_config_of(settings, given)
         settled = settle(given, settings, ssh_config)
@@ -170,9 +170,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
         That is opened when it is first asked for.
         """
-        if self._sessions is None or self.has_fake_link:
+        if self._sessions is None or self._has_fake_link:
             return self._client
-        return self.in_process().client
+        return self._in_process().client
 
     @client.setter
     def client(self, client: Any) -> None:
@@ -214,7 +214,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         """Let no control master hold this connection; before it is opened."""
         self._for_master = None
 
-    def as_link(self) -> Link:
+    def _as_link(self) -> Link:
         """The open connection as a `ringtasks.link.Link`."""
         if self._sessions is not None:
             return self._sessions.link
@@ -222,7 +222,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
         return InProcessLink(self)
 
-    def spare_link(self) -> Link:
+    def _spare_link(self) -> Link:
         """A log-in of its own to the same host, which the caller closes.
 
         :raises UnreachableError: no route works.
@@ -239,8 +239,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
                 sessions.link.close()
                 self.transport = None
             super().close()
-            if self._in_process is not None:
-                self._in_process.close()
+            if self._twin is not None:
+                self._twin.close()
             if self._owns_gateway:
                 self.close_gateway()
 
@@ -272,7 +272,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             with super().forward_local(local_port, remote_port, remote_host, local_host):
                 yield
             return
-        link, port = self.as_link(), remote_port or local_port
+        link, port = self._as_link(), remote_port or local_port
         listener = TunnelListener(
             listen(local_host, local_port), lambda: open_tunnel(link, remote_host, port)
         )
@@ -284,7 +284,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     def forward_remote(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """Inside, a port of the host leads here; as in Fabric, over a connection in process."""
         self.open()
-        other = self.in_process()
+        other = self._in_process()
         forward = super().forward_remote if other is self else other.forward_remote
         with forward(*args, **kwargs):
             yield
@@ -377,14 +377,14 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self.transport = self._sessions = Sessions(
             link,
             self.ssh.connect_timeout,
-            None if self.has_fake_link else lambda: self.in_process().transport,
+            None if self._has_fake_link else lambda: self._in_process().transport,
         )
         self.route = _named(link, self.ssh)
         return True
 
     def _shared_link(self) -> Link | None:
         substitute = substitute_for_links()
-        self.has_fake_link = substitute is not None
+        self._has_fake_link = substitute is not None
         if substitute is not None:
             return substitute(self.ssh, self._transport_name, self._report)
         if self._for_master is None:
@@ -405,15 +405,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self._report(outcome(self.ssh.id, self.transport_used, approach.arrived()))
         return result
 
-    def in_process(self) -> Connection:
+    def _in_process(self) -> Connection:
         """This connection, or one like it, over Paramiko."""
         if self._sessions is None:
             return self
         with self._opening:
-            if self._in_process is None:
-                self._in_process = self._like_this()
-            self._in_process.open()
-            return self._in_process
+            if self._twin is None:
+                self._twin = self._like_this()
+            self._twin.open()
+            return self._twin
 
     def _like_this(self) -> Connection:
         """Another connection to the same host, over Paramiko."""

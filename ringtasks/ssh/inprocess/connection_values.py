@@ -14,6 +14,7 @@ them: then the connection is kept in process.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import os
@@ -32,7 +33,7 @@ from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 from ringtasks.inventory.loader import find_host
 from ringtasks.ssh.ssh_config import Answer, ask
 
-from .fabric_settings import shared_settings, ssh_file_of
+from .fabric_settings import NoFileError, ssh_file_of
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 
 __all__ = [
@@ -121,12 +122,13 @@ def ssh_config_of(settings: fabric.Config, given: Given) -> Mapping[str, Any]:
     :raises UsageError: ssh cannot use its files.
     """
     host = given.ssh.host or given.ssh.id  # a host without an address goes by its name
-    file = ssh_file_of(settings)
-    if file is not None:
+    answer = None
+    with contextlib.suppress(NoFileError):
+        file = ssh_file_of(settings, given.ssh.ssh_config_file)
         timeout = given.connect_timeout or _DEFAULT_TIMEOUT
-        answer = ask(host, user=given.ssh.user, port=given.port, file=file or None, timeout=timeout)
-        if answer is not None:
-            return _as_paramiko_has_it(answer, given, settings)
+        answer = ask(host, user=given.ssh.user, port=given.port, file=file, timeout=timeout)
+    if answer is not None:
+        return _as_paramiko_has_it(answer, given, settings)
     found: Mapping[str, Any] = settings.base_ssh_config.lookup(host)
     return found
 
@@ -270,8 +272,10 @@ def _id(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) ->
 def _for_master(
     settled: SSHConfig, given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]
 ) -> SSHConfig | None:
-    if settings.base_ssh_config._config != shared_settings().base_ssh_config._config:
-        return None  # another file than ssh would read, or an SSHConfig object
+    try:
+        file = ssh_file_of(settings, given.ssh.ssh_config_file)
+    except NoFileError:
+        return None
     is_users = settled.user != ssh_config.get("user", get_local_user())
     is_port_of_fabric = given.port is None and "port" not in ssh_config
     port = settled.port if is_port_of_fabric else given.ssh.port
@@ -286,6 +290,7 @@ def _for_master(
         port=port,
         connect_timeout=settled.connect_timeout,
         name=settled.name,
+        ssh_config_file=file,
     )
 
 

@@ -8,49 +8,66 @@ tasks do not read them, over either kind of link.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from typing import Any
 
 import fabric
 
-__all__ = ["fabric_config", "shared_settings", "ssh_file_of"]
+from ringtasks.ssh.ssh_config import NO_FILE, files_of
 
-_FILES = ("/etc/ssh/ssh_config", "~/.ssh/config")  # Paramiko has no Include to follow
-
-
-def fabric_config(config: Any) -> fabric.Config:
-    """The configuration of a Connection: the caller's own object, if it is one of Fabric's."""
-    if config is None:
-        return fabric.Config()
-    return config if isinstance(config, fabric.Config) else config.clone(into=fabric.Config)
+__all__ = ["NoFileError", "fabric_config", "shared_settings", "ssh_file_of"]
 
 
-def shared_settings() -> fabric.Config:
-    """The settings of this user on this machine, as they are now. Not to be changed."""
-    home = os.environ.get("HOME", "~")
-    return _settings(tuple(_version(file.replace("~", home, 1)) for file in _FILES))
+class NoFileError(Exception):
+    """The settings are not those of a file that ssh could read."""
 
 
-def ssh_file_of(settings: fabric.Config) -> str | None:
-    """Return the ssh_config file that Fabric was told to read; "" for the usual ones.
+def fabric_config(config: Any, file: str | None) -> fabric.Config:
+    """The configuration of a Connection: the caller's own object, if it is one of Fabric's.
 
-    None if Fabric reads no file, or OpenSSH cannot be asked: for an SSHConfig object of the
-    caller's own, or other places of the usual files.
+    :param file: `SSHConfig.ssh_config_file`, for a new one.
     """
-    if settings._given_explicit_object:
-        return None
-    if settings._runtime_ssh_path:
-        return os.path.expanduser(str(settings._runtime_ssh_path))  # noqa: PTH111
-    usual = ("~/.ssh/config", "/etc/ssh/ssh_config")
-    is_usual = (settings._user_ssh_path, settings._system_ssh_path) == usual
-    return "" if settings.load_ssh_configs and is_usual else None
+    if config is not None:
+        return config if isinstance(config, fabric.Config) else config.clone(into=fabric.Config)
+    if file == NO_FILE:
+        return fabric.Config(overrides={"load_ssh_configs": False})
+    return fabric.Config(runtime_ssh_path=file)
 
 
-@functools.lru_cache(maxsize=1)
-def _settings(_versions: tuple[object, ...]) -> fabric.Config:
+def shared_settings(file: str | None = None) -> fabric.Config:
+    """The settings of this user on this machine, as they are now. Not to be changed.
+
+    :param file: `SSHConfig.ssh_config_file`.
+    :raises FileNotFoundError: there is no such file.
+    """
+    return _settings(file, tuple(_version(path) for path in files_of(file)))
+
+
+def ssh_file_of(settings: fabric.Config, file: str | None) -> str | None:
+    """Return the ssh_config file that ``settings`` were read from, as `SSHConfig.ssh_config_file`.
+
+    A copy of a Config does not say so; that its settings are those of a file does.
+
+    :param file: the one that the host names.
+    :raises NoFileError: there is no such file: the settings are of an SSHConfig object of the
+        caller's own, or the file has changed.
+    """
+    rules = settings.base_ssh_config._config
+    for known in (file, None, NO_FILE, settings._runtime_ssh_path):
+        with contextlib.suppress(FileNotFoundError):
+            if rules == shared_settings(known).base_ssh_config._config:
+                return None if known is None else str(known)
+    raise NoFileError
+
+
+@functools.lru_cache(maxsize=8)
+def _settings(file: str | None, _versions: tuple[object, ...]) -> fabric.Config:
     settings = fabric.Config(lazy=True)
-    settings.load_ssh_config()
+    if file != NO_FILE:
+        settings.set_runtime_ssh_path(file)
+        settings.load_ssh_config()
     # What is true of a root, said: Invoke finds out by failing, 40 µs for each look at a section.
     settings._set(_root=settings, _keypath=())
     return settings

@@ -55,7 +55,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
 
     def run(self, command: str, **kwargs: Any) -> Any:
         is_stdin_free = kwargs.get("in_stream") is None and not self.context.config.run.in_stream
-        if self.context.has_fake_link and is_stdin_free:
+        if self.context._has_fake_link and is_stdin_free:
             kwargs["in_stream"] = False  # pytest's stdin refuses to be read
         return super().run(command, **kwargs)
 
@@ -63,7 +63,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         self, command: str, shell: str, env: dict[str, Any], timeout: float | None = None
     ) -> None:
         self._start(command, shell, env, timeout)
-        if self.context.has_fake_link and self.streams["in"] is False:
+        if self.context._has_fake_link and self.streams["in"] is False:
             self.channel.shutdown_write()  # a fake host answers when it has all of the input
 
     def _start(self, command: str, shell: str, env: dict[str, Any], timeout: float | None) -> None:
@@ -185,13 +185,13 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         if self._pid is None:
             _log.warning("%s: the command could not be ended: unknown process", self.context.ssh.id)
             return
-        link = self.context.as_link()
+        link = self.context._as_link()
         uses_sudo = self._script.command.startswith("sudo ")
         stopped = stop(
             link,
             self._pid,
             self._script.run_id,
-            spare_link=self.context.spare_link,
+            spare_link=self.context._spare_link,
             with_sudo=uses_sudo,
         )
         if not stopped.is_gone:

@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.ssh.ssh_config import files_of
+
 __all__ = ["preferred_algorithms"]
 
 # ssh_config(5): "^" puts in front of what ssh would offer anyway, "-" takes away; names that this
@@ -30,22 +32,28 @@ _MOST_INCLUDES = 8  # files within files
 
 
 @functools.cache
-def preferred_algorithms() -> dict[str, str]:
-    """Options for ssh's command line."""
+def preferred_algorithms(config_file: str | None = None) -> dict[str, str]:
+    """Options for ssh's command line.
+
+    :param config_file: `SSHConfig.ssh_config_file`.
+    """
     preferred = {"KexAlgorithms": _KEY_EXCHANGE}
     if _has_aes():
         preferred["Ciphers"] = _CIPHERS
-    for text in _settings():
+    for text in _settings(config_file):
         for name in list(preferred):
             if re.search(rf"^\s*{name}\b", text, re.IGNORECASE | re.MULTILINE):
                 del preferred[name]
     return preferred
 
 
-def _settings() -> Iterator[str]:
+def _settings(config_file: str | None) -> Iterator[str]:
     """The texts of ssh's settings (ssh_config(5), FILES)."""
-    for file, folder in (("~/.ssh/config", "~/.ssh"), ("/etc/ssh/ssh_config", "/etc/ssh")):
-        yield from _texts(Path(file).expanduser(), Path(folder).expanduser(), _MOST_INCLUDES)
+    for file in map(Path, files_of(config_file)):
+        # ssh_config(5), Include: relative to ~/.ssh, unless it is the system's file.
+        is_systems = file.parent == Path("/etc/ssh")
+        folder = file.parent if is_systems else Path("~/.ssh").expanduser()
+        yield from _texts(file, folder, _MOST_INCLUDES)
 
 
 def _texts(file: Path, folder: Path, depth: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ringtasks.inventory.config import SSHConfig, expand, known_hosts_file
 from ringtasks.ssh.routes import ProcessProxy, routes_of
+from ringtasks.ssh.ssh_config import files_of
 
 __all__ = ["control_name", "jump_config"]
 
@@ -50,7 +51,8 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
     return [
         *(config.id, config.user, routes, transport, token, jump),
         *(config.ssh_host_key, config.is_ephemeral, str(known_hosts_file())),
-        *(key, key and _version(key), _version(_absolute("~/.ssh/config"))),
+        *(key, key and _version(key), config.ssh_config_file),
+        *(_version(file) for file in files_of(config.ssh_config_file)),
     ]
 
 

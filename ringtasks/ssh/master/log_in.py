@@ -126,10 +126,15 @@ class _Way:
         self.gateway: Gateway | None = None
         self.close_gateway: Callable[[], None] = lambda: None
         self.is_open_to_ssh = True
-        if config.proxy_jump or is_configured():
+        if config.proxy_jump or is_configured(config.ssh_config_file):
             from ringtasks.ssh.inprocess.connection import Connection
+            from ringtasks.ssh.inprocess.fabric_settings import shared_settings
 
-            known = Connection(replace(config, use_control_master=False), transport=transport)
+            known = Connection(
+                replace(config, use_control_master=False),
+                config=shared_settings(config.ssh_config_file),
+                transport=transport,
+            )
             # A jump host of ~/.ssh/config: ssh would reach it without looking at our pins.
             self.is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
             self.gateway, self.close_gateway = known.gateway_opener(), known.close_gateway

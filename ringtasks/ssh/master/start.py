@@ -28,7 +28,7 @@ from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy
-from ringtasks.ssh.ssh_config import file_arguments, is_configured
+from ringtasks.ssh.ssh_config import file_arguments
 from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import master, processes, records
@@ -90,7 +90,7 @@ class _Attempt:
         self._dialled = None if stream is None or has_hop else stream.share()
         self._started = time.monotonic()
         self._deadline = self._started + timeout
-        self._algorithms: Mapping[str, str] = preferred_algorithms()
+        self._algorithms: Mapping[str, str] = preferred_algorithms(config.ssh_config_file)
         self._said = ""  # by the ssh that was refused last
 
     def remaining(self) -> float:
@@ -160,7 +160,7 @@ class _Attempt:
             carrier_log=carrier_log,
             is_dialled=self._dialled is not None,
             algorithms=self._algorithms,
-            files=file_arguments() if is_configured() else (),
+            files=file_arguments(self._config.ssh_config_file),
         )
         self._log_in(command, socket, carrier_log)
         try:

@@ -133,7 +133,7 @@ def hop_route(jump: SSHConfig) -> Route:
 
 
 def _has_known_hosts_command(config: SSHConfig) -> bool:
-    answer = ask(config.host or config.id, user=config.user)
+    answer = ask(config.host or config.id, user=config.user, file=config.ssh_config_file)
     return answer is not None and answer.get("knownhostscommand", "none") != "none"
 
 
