@@ -76,10 +76,15 @@ class Reason(str, enum.Enum):
     AUTHENTICATION = "authentication refused"
     LINK_LOST = "link lost"
     OTHER_PROGRAM = "ran something else"
+    UNRECOGNISED = "unrecognised failure"
+    """None of the others: the evidence is all that is known."""
 
     def __str__(self) -> str:
         return self.value
 
+
+#: The advice where the server has ended the log-in after too many keys.
+TOO_MANY_KEYS = "too many keys were offered: set ssh_key, or IdentitiesOnly in ~/.ssh/config"
 
 #: What to do next about each reason, in the imperative.
 ADVICE = {
@@ -95,7 +100,8 @@ ADVICE = {
     Reason.PROXY_MISSING: "install it, or remove the route from the hosts file",
     Reason.PROXY_FAILED: "check the proxy and its credentials",
     Reason.JUMP_FAILED: "check the jump host with 'inv check'",
-    Reason.KEY_EXCHANGE: "the server may be overloaded (MaxStartups), or speak no common algorithm",
+    Reason.KEY_EXCHANGE: "the server has no algorithm in common with us; 'ssh -vv' lists both",
+    Reason.UNRECOGNISED: "see what ssh says: 'inv --dry check' shows the command; add -vv",
     Reason.HOST_KEY: "if the box was rebuilt, remove its line from the known-hosts file",
     Reason.AUTHENTICATION: "check ssh_user and ssh_key, and that the public key is on the host",
     Reason.LINK_LOST: "try again",

@@ -156,8 +156,8 @@ def test_every_reason_comes_with_what_to_do() -> None:
         (BrokenPipeError(errno.EPIPE, "x"), Reason.RESET),
         (EOFError(), Reason.RESET),
         (NotSSHError("HTTP/1.1 400"), Reason.NOT_SSH),
-        (OSError(errno.EIO, "x"), Reason.KEY_EXCHANGE),
-        (RuntimeError("x"), Reason.KEY_EXCHANGE),
+        (OSError(errno.EIO, "x"), Reason.UNRECOGNISED),
+        (RuntimeError("x"), Reason.UNRECOGNISED),
     ],
 )
 def test_foreign_errors_are_sorted_at_one_door(error: Exception, reason: Reason) -> None:

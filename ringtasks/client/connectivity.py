@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from ringtasks.common import alarms
 from ringtasks.common.text import bounded
 from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
 from ringtasks.health.model import Outcome, RouteOutcome
@@ -21,6 +22,7 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution
+from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.inprocess.connection import Connection
 from ringtasks.ssh.inprocess.link import InProcessLink
 from ringtasks.ssh.link import Link, LinkLostError
@@ -174,6 +176,8 @@ def _try_by_ssh(config: SSHConfig, route: Route) -> Probe:
             latency_ms = round((time.monotonic() - started) * 1000, 1)
             fault = _fault(link, config.connect_timeout)
     except RouteError as error:
+        if IMPOSTOR in error.evidence:
+            alarms.sound(config.id, error.explain())
         return Probe(config.id, route.name, route.address, None, error)
     except LinkLostError as error:
         fault = Reason.LINK_LOST, str(error)

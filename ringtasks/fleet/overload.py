@@ -18,9 +18,7 @@ __all__ = ["Limit", "is_overload", "retry_delay"]
 _FIRST_DELAY = 0.25
 _MAX_DELAY = 4.0
 
-_REASONS = frozenset(
-    map(str, (Reason.OVERLOADED, Reason.RESET, Reason.KEY_EXCHANGE, Reason.JUMP_FAILED))
-)
+_REASONS = frozenset(map(str, (Reason.OVERLOADED, Reason.RESET, Reason.JUMP_FAILED)))
 
 
 def is_overload(outcome: Outcome | None) -> bool:

@@ -6,6 +6,7 @@ Matching is by type and errno, and by Paramiko's text only where it has no type 
 from __future__ import annotations
 
 import errno
+import re
 import socket
 
 from ringtasks.errors import Reason
@@ -33,6 +34,15 @@ _BY_ERRNO = {
 }
 
 
+#: Paramiko has one type for these (``SSHException``); the text is its own.
+_BY_TEXT = (
+    (r"incompatible (ssh )?(peer|server)|no acceptable", Reason.KEY_EXCHANGE),
+    (r"no existing session|no authentication methods available", Reason.AUTHENTICATION),
+    (r"error reading ssh protocol banner", Reason.NOT_SSH),
+    (r"key-exchange timed out|negotiation failed|eof|connection lost|dropped", Reason.RESET),
+)
+
+
 def classify(error: BaseException) -> tuple[Reason, str]:
     """Why a route failed, and the evidence, from what its attempt raised before the log-in."""
     evidence = _text(error)
@@ -48,7 +58,10 @@ def classify(error: BaseException) -> tuple[Reason, str]:
         return Reason.RESET, evidence or "closed by the host"
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
         return _BY_ERRNO[error.errno], evidence
-    return Reason.KEY_EXCHANGE, evidence
+    for pattern, reason in _BY_TEXT:
+        if re.search(pattern, evidence, re.IGNORECASE):
+            return reason, evidence
+    return Reason.UNRECOGNISED, f"{type(error).__name__}: {evidence}" if evidence else repr(error)
 
 
 def _text(error: BaseException) -> str:

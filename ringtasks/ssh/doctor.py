@@ -15,6 +15,8 @@ from ringtasks.inventory.config import health_file, known_hosts_file, state_fold
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import Inventory
 
+from .key_files import problem_of
+
 __all__ = ["Finding", "examine"]
 
 _VERSION_TIMEOUT = 5.0  # seconds; a program that does not tell its version by then is broken
@@ -59,10 +61,9 @@ def _inventory(given: str | None) -> Iterator[Finding]:
 def _key_files(inventory: Inventory) -> Iterator[Finding]:
     named = {host.ssh_key for host in inventory.hosts.values() if host.ssh_key}
     for name in sorted(named):
-        if not Path(os.path.expandvars(name)).expanduser().is_file():
-            yield Finding(
-                "bad", "ssh_key", f"{name}: no such file", "mend ssh_key in the inventory"
-            )
+        problem = problem_of(Path(os.path.expandvars(name)).expanduser())
+        if problem is not None:
+            yield Finding("bad", "ssh_key", f"{name} {problem.what}", problem.fix)
 
 
 def _programs() -> Iterator[Finding]:

@@ -94,7 +94,9 @@ def test_it_is_the_last_to_be_tried(
     done = inv("run", "--host", "a", "--cmd", "echo hi", **ENVIRON)
 
     assert done.stdout == b"hi\n"
-    assert done.stderr.startswith(b"ringtasks: a: tailscale name not found, direct refused; going")
+    assert done.stderr.startswith(
+        b"ringtasks: a: tailscale name not found, direct refused; connected"
+    )
 
 
 def test_a_missing_cloudflared_is_a_clear_error_that_names_the_route(

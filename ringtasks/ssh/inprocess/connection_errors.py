@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
 from ringtasks.common.text import printable
-from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError, UnreachableError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.errors import (
+    TOO_MANY_KEYS,
+    AuthenticationError,
+    HostKeyError,
+    Reason,
+    RouteError,
+    UnreachableError,
+)
+from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.classify import classify
+from ringtasks.ssh.key_files import problem_of
 from ringtasks.ssh.routes import Route
 
 __all__ = [
@@ -79,6 +88,7 @@ _BY_REASON: dict[type[UnreachableError], tuple[Reason, ...]] = {
         Reason.SILENT,
         Reason.JUMP_FAILED,
         Reason.PROXY_FAILED,
+        Reason.UNRECOGNISED,
     ),
     ConnectTimedOutError: (Reason.TIMED_OUT, Reason.OVERTAKEN),
     NoConnectionError: (Reason.REFUSED, Reason.NO_ROUTE, Reason.PROXY_MISSING),
@@ -102,10 +112,27 @@ def route_error(error: Exception, ssh: SSHConfig, route: Route, elapsed: float) 
         return error
     at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
     if isinstance(error, paramiko.AuthenticationException):
-        evidence = f"user {ssh.user}: {printable(str(error))}"
-        return AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
+        return _refused(error, ssh, at)
     reason, evidence = classify(error)
+    if reason is Reason.AUTHENTICATION or "private key file" in evidence:
+        return _refused(error, ssh, at)
     return RouteError(ssh.id, reason=reason, evidence=printable(evidence), **at)
+
+
+def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> AuthenticationError:
+    """Return the error of a refused log-in, with what is wrong with the key file if it is seen."""
+    said = printable(str(error))
+    problem = problem_of(Path(expand(ssh.key_path)).expanduser()) if ssh.key_path else None
+    evidence, advice = f"user {ssh.user}: {said}", ""
+    if problem is not None:
+        evidence, advice = f"{evidence}; the key file {problem.what}", problem.fix
+    elif "No existing session" in said:  # Paramiko goes on after the server has ended the log-in
+        evidence, advice = f"user {ssh.user}: the server ended the log-in", TOO_MANY_KEYS
+    elif "No authentication methods" in said:
+        evidence = f"user {ssh.user}: there is no key: none in ~/.ssh, in an agent or as ssh_key"
+    return AuthenticationError(
+        ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, advice=advice, **at
+    )
 
 
 def _address(text: str) -> tuple[str, int]:

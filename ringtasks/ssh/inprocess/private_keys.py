@@ -6,9 +6,11 @@ on a thousand hosts would pay a thousand times.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from pathlib import Path
+from typing import Any
 
 import paramiko
 
@@ -44,6 +46,34 @@ def _key_of_version(path: Path, *_version: int) -> paramiko.PKey | None:
             return None
         except (paramiko.SSHException, ValueError, OSError):
             continue
+    try:
+        return _pkcs8(path.read_bytes())
+    except (OSError, ValueError, TypeError):  # TypeError: it has a passphrase
+        return None
+
+
+def _pkcs8(text: bytes) -> paramiko.PKey | None:
+    """Return a key in PKCS#8 (RFC 5958, "BEGIN PRIVATE KEY"), which Paramiko does not read.
+
+    :raises ValueError: it is not such a key.
+    :raises TypeError: it has a passphrase.
+    """
+    if b"-----BEGIN PRIVATE KEY-----" not in text:
+        return None
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        load_pem_private_key,
+    )
+
+    key: Any = load_pem_private_key(text, password=None)
+    openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    for kind in _KINDS:
+        try:
+            return kind.from_private_key(io.StringIO(openssh.decode()))
+        except (paramiko.SSHException, ValueError):
+            continue
     return None
 
 
@@ -62,4 +92,21 @@ def key_of_text(text: str) -> paramiko.PKey:
             ) from None
         except (paramiko.SSHException, ValueError):
             continue
-    raise UsageError(f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM)")
+    with contextlib.suppress(ValueError, TypeError):
+        key = _pkcs8(text.encode())
+        if key is not None:
+            return key
+    raise UsageError(
+        f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM){_hint(text)}"
+    )
+
+
+def _hint(text: str) -> str:
+    """Name a usual mistake; never shows the text, which may be secret."""
+    if "\\n" in text and "\n" not in text.strip():
+        return "; found '\\n' written out: keep the line breaks"
+    if "BEGIN" not in text and len(text) < 4096 and Path(text.strip()).expanduser().is_file():
+        return '; found the path of a file: set it to "$(cat FILE)", or use ssh_key'
+    if text.startswith(("ssh-", "ecdsa-")):
+        return "; found a public key"
+    return ""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -55,6 +56,19 @@ class Transport(paramiko.Transport):
 
     # Paramiko looks ten times a second whether it was closed meanwhile; `Stream.close` wakes it.
     _active_check_timeout = _LOOK_INTERVAL
+
+    def auth_interactive_dumb(
+        self, username: str, handler: Any = None, submethods: str = ""
+    ) -> list[str]:
+        """Answer keyboard-interactive prompts, but only at a terminal.
+
+        :raises paramiko.AuthenticationException: there is no terminal to ask at.
+        """
+        if handler is None and not (sys.stdin and sys.stdin.isatty()):
+            raise paramiko.AuthenticationException(
+                "the server wants keyboard-interactive (2FA), and there is no terminal to ask at"
+            )
+        return super().auth_interactive_dumb(username, handler, submethods)
 
     def __init__(self, stream: Stream, pins: Pins = _NO_PINS, **options: Any) -> None:
         super().__init__(stream, **options)  # type: ignore[arg-type]  # has what Paramiko calls

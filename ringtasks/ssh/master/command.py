@@ -160,7 +160,8 @@ def _common_options(
     count = config.server_alive_count_max
     options = {
         "BatchMode": "yes",
-        "LogLevel": "DEBUG1" if trust.tells_keys else "ERROR",
+        # INFO: at ERROR ssh hides why no algorithm was agreed on, and the server's banner.
+        "LogLevel": "DEBUG1" if trust.tells_keys else "INFO",
         "ConnectTimeout": str(max(1, math.ceil(config.connect_timeout))),
         # A count of 0 turns it off with us; to ssh it means to give up at once.
         "ServerAliveInterval": str(math.ceil(config.server_alive_interval) if count else 0),

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ringtasks.errors import (
+    TOO_MANY_KEYS,
     AuthenticationError,
     HostKeyError,
     ProtocolError,
@@ -26,6 +27,7 @@ from ringtasks.errors import (
 )
 from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.host_keys import IMPOSTOR
+from ringtasks.ssh.key_files import problem_of
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy
 from ringtasks.ssh.ssh_config import file_arguments
@@ -39,7 +41,7 @@ from .eligibility import objection
 from .folder import control_folder
 from .identity import jump_config
 from .records import Master
-from .stderr_errors import error_of
+from .stderr_errors import error_of, told
 from .trust import MAX_HOPS, Terms, Trusts, new_file
 
 __all__ = ["can_master", "check_key", "start"]
@@ -205,7 +207,7 @@ class _Attempt:
         except subprocess.TimeoutExpired:
             _kill_group(process)
             _end_all(socket)
-            raise self._too_late() from None
+            raise self._too_late(errors) from None
         except BaseException:
             _kill_group(process)
             _end_all(socket)
@@ -216,9 +218,12 @@ class _Attempt:
         if self._dialled is not None:
             acknowledge(self._dialled)  # ssh does not, and the first session would wait for it
 
-    def _too_late(self) -> RouteError:
+    def _too_late(self, errors: Path) -> RouteError:
         elapsed = time.monotonic() - self._started
-        return self.failed(Reason.TIMED_OUT, f"no answer in {elapsed:.1f} s")
+        # A server that waits for an approval says so in its banner (RFC 4252 section 5.4).
+        said = told(errors.read_text(errors="replace"))
+        evidence = f"no answer in {elapsed:.1f} s" + (f"; it said: {said}" if said else "")
+        return self.failed(Reason.TIMED_OUT, evidence)
 
     def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
         self._said = said = errors.read_text(errors="replace")
@@ -233,10 +238,22 @@ class _Attempt:
         )
         if isinstance(error, HostKeyError):
             error.advice = f"if the box was rebuilt, update {_place(self._config)}"
-        elif isinstance(error, AuthenticationError) and _is_encrypted(self._config):
-            error.evidence += "; the private key file is encrypted"
-            error.advice = f"ssh-add {self._config.key_path}"
+        elif isinstance(error, AuthenticationError):
+            self._explain(error)
         return error
+
+    def _explain(self, error: AuthenticationError) -> None:
+        """Add what is wrong with the key file: ssh only goes on without it."""
+        path = self._config.key_path
+        problem = problem_of(Path(expand(path)).expanduser()) if path else None
+        if problem is not None:
+            error.evidence += f"; the key file {problem.what}"
+            error.advice = problem.fix
+        elif _is_encrypted(self._config):
+            error.evidence += "; the private key file is encrypted"
+            error.advice = f"ssh-add {path}"
+        elif "Too many authentication failures" in self._said:
+            error.advice = TOO_MANY_KEYS
 
     def _master_pid(self, socket: Path) -> int:
         try:

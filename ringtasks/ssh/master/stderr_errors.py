@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 
-from ringtasks.common.text import printable
+from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
 from ringtasks.ssh.host_keys import IMPOSTOR, Pins
 from ringtasks.ssh.routes import Route
 
-__all__ = ["BAD_CERTIFICATE", "error_of"]
+__all__ = ["BAD_CERTIFICATE", "error_of", "told"]
 
 _HOST_KEY = (
     r"REVOKED HOST KEY DETECTED|REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed"
@@ -31,6 +31,7 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     (r"(Connection|Operation) timed out", Reason.TIMED_OUT),
     (r"Bad remote protocol version|banner line contains invalid|Protocol mismatch", Reason.NOT_SSH),
     (r"Unable to negotiate|no matching .* found", Reason.KEY_EXCHANGE),
+    (r"Exceeded MaxStartups", Reason.OVERLOADED),
     (r"Connection reset|closed by remote host|Connection closed by|Broken pipe", Reason.RESET),
 )
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
@@ -70,6 +71,11 @@ def error_of(
     )
 
 
+def told(said: str) -> str:
+    """Return the lines of a banner or of ssh that explain something, made printable."""
+    return bounded(" ".join(_telling(said)))
+
+
 def _reason_of(said: str, carrier_said: str | None, route: Route) -> tuple[Reason, str]:
     lines = _telling(said)
     found = _first_match(lines, said)
@@ -81,7 +87,7 @@ def _reason_of(said: str, carrier_said: str | None, route: Route) -> tuple[Reaso
         return reason, _last_words(_telling(carrier_said) or lines)
     if found is not None:
         return found
-    return Reason.KEY_EXCHANGE, lines[-1] if lines else "ssh ended without a word"
+    return Reason.UNRECOGNISED, " / ".join(lines[-4:]) or "ssh ended without a word"
 
 
 def _telling(said: str) -> list[str]:

@@ -1,0 +1,99 @@
+"""A key file that ssh cannot use is named with the command that fixes it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig
+from ringtasks.ssh.inprocess.private_keys import key_of_file, key_of_text
+from ringtasks.ssh.key_files import problem_of
+from tests.support.sshd import Sshd, make_key
+
+
+def damaged(path: Path, kind: str) -> Path:
+    text = path.read_bytes()
+    if kind == "too open":
+        path.chmod(0o644)
+    elif kind == "public":
+        return Path(f"{path}.pub")
+    elif kind == "CRLF":
+        path.write_bytes(text.replace(b"\n", b"\r\n"))
+    elif kind == "no newline":
+        path.write_bytes(text.rstrip(b"\n"))
+    elif kind == "rubbish":
+        path.write_bytes(b"hello\n")
+    return path
+
+
+KINDS = {
+    "too open": ("too open", "chmod 600"),
+    "public": ("is a public key", "set ssh_key to the private key"),
+    "CRLF": ("CRLF", "sed -i"),
+    "no newline": ("final newline", "echo >>"),
+    "rubbish": ("is not a private key", "set ssh_key"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_damage_is_named_with_its_fix(tmp_path: Path, kind: str) -> None:
+    problem = problem_of(damaged(make_key(tmp_path / "key"), kind))
+
+    assert problem is not None
+    assert KINDS[kind][0] in problem.what
+    assert KINDS[kind][1] in problem.fix
+
+
+def test_a_good_key_has_no_problem(tmp_path: Path) -> None:
+    assert problem_of(make_key(tmp_path / "key")) is None
+    assert problem_of(make_key(tmp_path / "enc", "-t", "ed25519", "-N", "secret")) is None
+
+
+@pytest.mark.parametrize("kind", ["too open", "CRLF", "public", "rubbish"])
+def test_a_log_in_that_fails_for_the_key_file_says_so(
+    sshd: Sshd, tmp_path: Path, kind: str, use_control_master: bool
+) -> None:
+    key = damaged(make_key(tmp_path / "key"), kind)
+    config = SSHConfig(
+        sshd.address,
+        sshd.port,
+        sshd.user,
+        str(key),
+        use_control_master=use_control_master,
+        connect_timeout=10,
+    )
+    with SSHClient(config) as client:
+        result = client.run("true")
+
+    assert (result.returncode, result.success) == (255, False)
+    assert KINDS[kind][0] in str(result.error)
+    assert KINDS[kind][1] in str(result.error)
+    assert "overloaded" not in str(result.error)
+
+
+def test_a_key_in_pkcs8_is_read(tmp_path: Path) -> None:
+    path = make_key(tmp_path / "key", "-t", "rsa", "-b", "2048", "-N", "", "-m", "PEM")
+    text = subprocess.run(
+        ["openssl", "pkcs8", "-topk8", "-nocrypt", "-in", path], capture_output=True, check=True
+    ).stdout
+    (tmp_path / "pkcs8").write_bytes(text)
+
+    assert b"BEGIN PRIVATE KEY" in text
+    assert key_of_file(tmp_path / "pkcs8") == key_of_file(path)
+    assert key_of_text(text.decode()) == key_of_file(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\\nabc\\n-----END", "written out"),
+        ("ssh-ed25519 AAAA", "public key"),
+    ],
+)
+def test_a_usual_mistake_in_the_variable_is_named(text: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint) as caught:
+        key_of_text(text)
+
+    assert "abc" not in str(caught.value)
