@@ -107,6 +107,8 @@ class FakeFleet:
         with_it = {**self._fields, name: {**own, **given}}
         try:
             config = self._write(with_it).hosts[name]
+            if config.fault is not None:
+                raise config.fault
         except UsageError:
             self._write(self._fields)
             raise
