@@ -39,7 +39,7 @@ class Fleet:
             "hosts": "@all",
             "path": f"{folder}/srv/{{host}}",
             "restart": "kill -HUP $(cat ../../shared/pid)",
-            "check": f'"{sys.executable}" check.py',
+            "check": f'"{sys.executable}" -IS check.py',
             "check_url": "http://127.0.0.1:{port}/",
             "check_timeout": 3,
         }
@@ -139,11 +139,13 @@ class Fleet:
 
 #: Well when the service has come to this very release, and that is not bad on this host.
 _CHECK = """\
-import os, pathlib, sys, urllib.request
+import os, pathlib, socket, sys
 shared = pathlib.Path("../../shared")
 here = pathlib.Path("one").read_text().strip()
-with urllib.request.urlopen(f"http://127.0.0.1:{(shared / 'port').read_text()}/") as answer:
-    served = answer.read().decode()
+with socket.create_connection(("127.0.0.1", int((shared / "port").read_text()))) as connection:
+    connection.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+served = answer.partition("\\r\\n\\r\\n")[2]
 if served != f"{here}/{here}":
     sys.exit(f"{served} is served, not {here}")
 bad = pathlib.Path("bad_on")

@@ -12,32 +12,47 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 __all__ = ["SERVE", "Service"]
 
-#: What a release has to have. Its two parts tell whether it is whole.
+#: What a release has to have. Its two parts tell whether it is whole. There are many of these
+#: processes, so it imports little: http.server takes longer to import than to serve.
 SERVE = """\
-import http.server, os, pathlib, signal, socket, sys, threading
+import os, pathlib, signal, socket, sys
 here = pathlib.Path(__file__).resolve().parent
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = b"/".join((here / part).read_bytes().strip() for part in ("one", "two"))
-        self.send_response(500 if body.startswith(b"bad") else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *_):
-        pass
-server = http.server.HTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
-server.socket.close()
-server.socket = socket.socket(fileno=int(sys.argv[1]))
-server.socket.setblocking(False)
-signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+listener = socket.socket(fileno=int(sys.argv[1]))
+is_over = False
+def end(*_):
+    global is_over
+    is_over = True
+signal.signal(signal.SIGTERM, end)
+waker, woken = os.pipe()
+os.set_blocking(woken, False)
+signal.set_wakeup_fd(woken)
 os.write(int(sys.argv[2]), b"1")
-server.serve_forever(0.02)
+import select
+while not is_over:
+    select.select([listener, waker], [], [])
+    try:
+        connection, _ = listener.accept()
+    except BlockingIOError:
+        continue
+    with connection:
+        connection.settimeout(5)
+        request = b""
+        try:
+            while b"\\r\\n\\r\\n" not in request:
+                received = connection.recv(65536)
+                if not received:
+                    break
+                request += received
+            body = b"/".join((here / part).read_bytes().strip() for part in ("one", "two"))
+            status = b"500 Bad" if body.startswith(b"bad") else b"200 OK"
+            head = b"HTTP/1.0 %s\\r\\nContent-Length: %d\\r\\n\\r\\n" % (status, len(body))
+            connection.sendall(head + body)
+        except OSError:
+            pass
 """
 
 
@@ -52,7 +67,7 @@ class Service:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        arguments = [sys.executable, __file__, "supervise", str(root), str(self.port)]
+        arguments = [sys.executable, "-IS", __file__, "supervise", str(root), str(self.port)]
         self._process = subprocess.Popen(arguments, start_new_session=True)
         (root / "shared" / "pid").write_text(str(self._process.pid))
         (root / "shared" / "port").write_text(str(self.port))
@@ -62,6 +77,8 @@ class Service:
 
         :raises urllib.error.URLError: nothing good.
         """
+        import urllib.request  # not at the top: the supervisors are processes of this file
+
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10) as answer:
             return str(answer.read().decode())
 
@@ -72,6 +89,7 @@ class Service:
 
 def _supervise(root: Path, port: int) -> None:
     listener = socket.create_server(("127.0.0.1", port), backlog=128)
+    listener.setblocking(False)  # two releases accept from it for a moment
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     child: subprocess.Popen[bytes] | None = None
     while True:
@@ -85,7 +103,7 @@ def _replaced(
     old: subprocess.Popen[bytes] | None, program: Path, listener: socket.socket
 ) -> subprocess.Popen[bytes]:
     reader, writer = os.pipe()
-    arguments = [sys.executable, str(program), str(listener.fileno()), str(writer)]
+    arguments = [sys.executable, "-IS", str(program), str(listener.fileno()), str(writer)]
     new = subprocess.Popen(arguments, pass_fds=[listener.fileno(), writer])
     os.close(writer)
     is_ready = os.read(reader, 1)
