@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from .client.registry import (
         close_all_clients,
+        close_all_clients_sync,
         get_cluster_nodes,
         get_ssh_client,
         run_ssh_command,
@@ -33,6 +34,7 @@ __all__ = [
     "SSHHealth",
     "SSHResult",
     "close_all_clients",
+    "close_all_clients_sync",
     "get_cluster_nodes",
     "get_ssh_client",
     "run_ssh_command",
@@ -50,6 +52,7 @@ _HOMES = {
     "SSHHealth": "health.model",
     "SSHResult": "client.result",
     "close_all_clients": "client.registry",
+    "close_all_clients_sync": "client.registry",
     "get_cluster_nodes": "client.registry",
     "get_ssh_client": "client.registry",
     "run_ssh_command": "client.registry",

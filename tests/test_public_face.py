@@ -31,7 +31,7 @@ def test_a_result_has_the_published_fields_and_is_true_when_it_succeeded() -> No
         "success", "returncode", "stdout", "stderr", "elapsed_ms", "command", "host",
         "transport_used", "timed_out", "error",
     ]  # fmt: skip
-    assert (bool(good), good.output) == (True, "out")
+    assert (bool(good), good.output) == (True, "out\nerr")
     assert (bool(bad), bad.output) == (False, "err")
 
 

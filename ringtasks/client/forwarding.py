@@ -79,7 +79,7 @@ class Forwarding:
         delay, longest = _REOPEN_DELAYS
         is_lost = False
         while not self._ended.wait(_WATCH_INTERVAL):
-            if self._client.is_alive():
+            if self._client.is_connected():
                 continue
             if not is_lost:
                 self._tell("the link was lost; opening it again")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from ringtasks.common import thread_pool
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import HostConfig
 from ringtasks.inventory.selection import select
@@ -16,6 +18,7 @@ from .ssh_client import SSHClient
 
 __all__ = [
     "close_all_clients",
+    "close_all_clients_sync",
     "get_cluster_nodes",
     "get_ssh_client",
     "run_ssh_command",
@@ -23,7 +26,10 @@ __all__ = [
     "run_ssh_command_sync",
 ]
 
-_clients: dict[str, SSHClient] = {}
+#: A host's name, and what a call has named in place of its user, port and key file.
+_Key = tuple[str, str | None, int | None, str | None]
+
+_clients: dict[_Key, SSHClient] = {}
 _lock = threading.Lock()
 
 
@@ -35,50 +41,73 @@ def get_ssh_client(name_or_host: str) -> SSHClient:
     :raises InventoryError: the inventory cannot be used as it stands.
     :raises ValueError: the name is empty.
     """
-    with _lock:
-        if name_or_host not in _clients:
-            found = find_host(name_or_host)
-            config = SSHConfig.from_host_config(found) if found else SSHConfig.parse(name_or_host)
-            _clients[name_or_host] = SSHClient(config)
-        return _clients[name_or_host]
+    return _client((name_or_host, None, None, None))
 
 
-def get_cluster_nodes(selector: str = "@all") -> list[HostConfig]:
-    """The hosts of the inventory that ``selector`` means, in the inventory's order.
+def get_cluster_nodes(selector: str = "@all") -> dict[str, HostConfig]:
+    """The hosts of the inventory that ``selector`` means, by name, in the inventory's order.
 
     :raises UsageError: there is no inventory, the selector is bad, or it matches nothing.
     """
     inventory = load_inventory()
-    return [inventory.hosts[name] for name in select(selector, inventory)]
-
-
-def run_ssh_command_sync(
-    host: str,
-    command: str,
-    timeout: float | None = None,
-    cwd: str | None = None,
-    env: Mapping[str, str] | None = None,
-) -> SSHResult:
-    """`SSHClient.run` on the client for ``host``."""
-    return get_ssh_client(host).run(command, timeout, cwd, env)
+    return {name: inventory.hosts[name] for name in select(selector, inventory)}
 
 
 async def run_ssh_command_async(
     host: str,
     command: str,
+    user: str | None = None,
     timeout: float | None = None,
+    max_retries: int = 1,
+    *,
+    port: int | None = None,
+    key_path: str | None = None,
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> SSHResult:
-    """`SSHClient.run_async` on the client for ``host``."""
-    return await get_ssh_client(host).run_async(command, timeout, cwd, env)
+    """`SSHClient.run_async` on the client for ``host``.
+
+    :param user: instead of the host's own, like ``port`` and ``key_path``.
+    :param max_retries: attempts in all, as in `SSHClient.run_async_with_retry`; more than one only
+        for a command that may run twice.
+    """
+    client = _client((host, user, port, key_path))
+    return await client.run_async_with_retry(command, timeout, max_retries, cwd=cwd, env=env)
 
 
-#: The blocking one, under the shorter name.
-run_ssh_command = run_ssh_command_sync
+def run_ssh_command_sync(
+    host: str,
+    command: str,
+    user: str | None = None,
+    port: int = DEFAULT_SSH_PORT,
+    key_path: str | None = None,
+    timeout: float | None = 60,
+    *,
+    cwd: str | None = None,
+    env: Mapping[str, str] | None = None,
+) -> SSHResult:
+    """`SSHClient.run` on the client for ``host``.
+
+    :param port: 22 means the host's own port, which is 22 if neither the inventory nor
+        ``~/.ssh/config`` says otherwise.
+    :param timeout: seconds; None: the host's ``command_timeout``; 0: no limit.
+    """
+    own_port = None if port == DEFAULT_SSH_PORT else port
+    return _client((host, user, own_port, key_path)).run(command, timeout, cwd, env)
 
 
-def close_all_clients() -> None:
+#: The awaitable one, under the shorter name.
+run_ssh_command = run_ssh_command_async
+
+
+async def close_all_clients() -> None:
+    """`close_all_clients_sync`, for asyncio: other tasks go on meanwhile."""
+    import asyncio
+
+    await asyncio.to_thread(close_all_clients_sync)
+
+
+def close_all_clients_sync() -> None:
     """Close every client's link and end the threads of the pool. Safe to repeat.
 
     Calls under way are waited for.  The clients are forgotten: `get_ssh_client` makes new ones.
@@ -89,3 +118,15 @@ def close_all_clients() -> None:
     thread_pool.shut_down()
     for client in clients:
         client.close_link()
+
+
+def _client(key: _Key) -> SSHClient:
+    name, user, port, key_path = key
+    with _lock:
+        if key not in _clients:
+            found = find_host(name)
+            config = SSHConfig.from_host_config(found) if found else SSHConfig.parse(name)
+            given: dict[str, Any] = {"user": user, "port": port, "key_path": key_path}
+            changed = {field: value for field, value in given.items() if value is not None}
+            _clients[key] = SSHClient(replace(config, **changed))
+        return _clients[key]

@@ -40,8 +40,8 @@ class SSHResult:
 
     @property
     def output(self) -> str:
-        """``stdout``, or ``stderr`` where there is no stdout."""
-        return self.stdout or self.stderr
+        """Both streams, stdout first, without white space around them."""
+        return f"{self.stdout}\n{self.stderr}".strip()
 
     def with_note(self, note: str) -> SSHResult:
         """The same result with something more to say in ``error``."""

@@ -44,6 +44,9 @@ __all__ = ["SSHClient", "Work", "last_words"]
 #: A link that fails before the command can have started is replaced this many times.
 _LINK_ATTEMPTS = 3
 
+#: Seconds for the command that tells whether a host works.
+_CHECK_TIMEOUT = 10.0
+
 #: A shell's statuses for a program that is no program, or is not there (XCU 2.8.2).
 _NOT_STARTED = (126, 127)
 
@@ -77,14 +80,19 @@ class SSHClient:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
         _check_whole("max_output_bytes", max_output_bytes, 0)
-        self.config = config
         self._keeper = LinkKeeper(config, transport, on_open, ledger)
         self._max_output_bytes = max_output_bytes
 
     @property
+    def config(self) -> SSHConfig:
+        """How to reach the host; its fields may be set at any time."""
+        return self._keeper.config
+
+    @property
     def health(self) -> SSHHealth:
         """The stored health of the host: what every process has recorded."""
-        return self._keeper.store.get(self.config.id)
+        store, name = self._keeper.store, self.config.id
+        return replace(store.get(name), on_reset=functools.partial(store.close_circuits, name))
 
     def run(
         self,
@@ -135,10 +143,14 @@ class SSHClient:
         timeout: float | None = None,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
+        bypass_circuit_breaker: bool = False,
     ) -> SSHResult:
         """`run`, for asyncio; the waiting is done in a thread of a bounded pool (`pool`).
 
         Cancelling the awaiting task ends the remote processes.
+
+        :param bypass_circuit_breaker: has no effect: an open circuit never keeps a command from
+            being tried.
         """
         call = self._call(command, timeout, cwd, env)
         return await _in_pool(functools.partial(self._perform, call), call.cancel)
@@ -166,6 +178,9 @@ class SSHClient:
         timeout: float | None = None,
         max_retries: int = 3,
         retry_delay: float = 2.0,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> SSHResult:
         """`run_async` until it succeeds, up to ``max_retries`` attempts in all.
 
@@ -178,7 +193,7 @@ class SSHClient:
         _check_at_least("retry_delay", retry_delay, 0)
         unknown: list[str] = []
         for attempt in range(1, max_retries + 1):
-            result = await self.run_async(command, timeout)
+            result = await self.run_async(command, timeout, cwd, env)
             if result.success or attempt == max_retries:
                 break
             if result.is_unknown:
@@ -228,29 +243,60 @@ class SSHClient:
         result = await _in_pool(functools.partial(self._perform, call), call.cancel)
         return memory_of(pid, result.stdout) if result.success else None
 
-    def scp_to(self, local: str | Path, remote: str, timeout: float | None = 300) -> SSHResult:
+    def scp_to(
+        self,
+        local: str | Path | None = None,
+        remote: str | None = None,
+        timeout: float | None = 300,
+        *,
+        local_path: str | Path | None = None,
+        remote_path: str | None = None,
+    ) -> SSHResult:
         """Copy a file or folder to the host: into ``remote`` where that is a folder.
 
         Modes are kept, ``~`` is the remote home, and a partial file never stands under the final
-        name.  ``timeout`` None or 0: no limit.
+        name.  ``timeout`` None or 0: no limit.  ``local_path`` and ``remote_path`` are other names
+        of ``local`` and ``remote``.
         """
-        return self._copy("put", local, remote, timeout)
+        return self._copy("put", *_ends(local, remote, local_path, remote_path), timeout)
 
-    def scp_from(self, remote: str, local: str | Path, timeout: float | None = 300) -> SSHResult:
+    def scp_from(
+        self,
+        remote: str | None = None,
+        local: str | Path | None = None,
+        timeout: float | None = 300,
+        *,
+        remote_path: str | None = None,
+        local_path: str | Path | None = None,
+    ) -> SSHResult:
         """Copy a file or folder from the host: into ``local`` where that is a folder."""
-        return self._copy("get", local, remote, timeout)
+        return self._copy("get", *_ends(local, remote, local_path, remote_path), timeout)
 
     async def scp_to_async(
-        self, local: str | Path, remote: str, timeout: float | None = 300
+        self,
+        local: str | Path | None = None,
+        remote: str | None = None,
+        timeout: float | None = 300,
+        *,
+        local_path: str | Path | None = None,
+        remote_path: str | None = None,
     ) -> SSHResult:
         """`scp_to`, for asyncio."""
-        return await self._copy_async("put", local, remote, timeout)
+        ends = _ends(local, remote, local_path, remote_path)
+        return await self._copy_async("put", *ends, timeout)
 
     async def scp_from_async(
-        self, remote: str, local: str | Path, timeout: float | None = 300
+        self,
+        remote: str | None = None,
+        local: str | Path | None = None,
+        timeout: float | None = 300,
+        *,
+        remote_path: str | None = None,
+        local_path: str | Path | None = None,
     ) -> SSHResult:
         """`scp_from`, for asyncio."""
-        return await self._copy_async("get", local, remote, timeout)
+        ends = _ends(local, remote, local_path, remote_path)
+        return await self._copy_async("get", *ends, timeout)
 
     put_async = scp_to_async
     get_async = scp_from_async
@@ -287,7 +333,11 @@ class SSHClient:
         return self._perform(work)
 
     def is_alive(self) -> bool:
-        """Whether a link is open and believed to be up; never waits."""
+        """Whether a command runs on the host within 10 s; opens the link if need be."""
+        return self._check()[0]
+
+    def is_connected(self) -> bool:
+        """Whether a link is open and believed to be up; never waits, and sends nothing."""
         return self._keeper.current is not None
 
     async def close(self) -> None:
@@ -324,7 +374,7 @@ class SSHClient:
         script = Script(
             command,
             cwd=cwd if cwd is not None else self.config.work_dir,
-            env={} if env is None else env,
+            env=_as_text(env),
             venv=self.config.venv_activate if in_venv else None,
             run_id=run_id or os.urandom(8).hex(),
             is_own=is_own,
@@ -431,7 +481,8 @@ class SSHClient:
         return await _in_pool(functools.partial(self._perform, copy), copy.cancel)
 
     def _check(self) -> tuple[bool, str]:
-        result = self._perform(self._call("true", None, "/", None, in_venv=False, is_own=True))
+        call = self._call("true", _CHECK_TIMEOUT, "/", None, in_venv=False, is_own=True)
+        result = self._perform(call)
         if result.success:
             return True, f"{self.config.id}: connected over {result.transport_used}"
         return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
@@ -567,6 +618,34 @@ def last_words(result: SSHResult) -> str:
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     why = [line for line in lines if line != "ringtasks: the job was not started"]
     return printable(why[-1]) if why else f"exit status {result.returncode}"
+
+
+def _as_text(env: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The environment with numbers as text; `Script` refuses what else is no text."""
+    if not isinstance(env, Mapping):
+        return {} if env is None else env
+    numbers = {name: str(value) for name, value in env.items() if isinstance(value, int | float)}
+    return {**env, **numbers} if numbers else env
+
+
+def _ends(
+    local: str | Path | None,
+    remote: str | None,
+    local_path: str | Path | None,
+    remote_path: str | None,
+) -> tuple[str | Path, str]:
+    """The two places of a copy, each by one of its two names.
+
+    :raises TypeError: one is missing, or given by both names.
+    """
+    for name, one, other in (("local", local, local_path), ("remote", remote, remote_path)):
+        if (one is None) == (other is None):
+            problem = "is missing" if one is None else f"is given twice, also as {name}_path"
+            raise TypeError(f"{name}: {problem}")
+    near = local if local is not None else local_path
+    far = remote if remote is not None else remote_path
+    assert near is not None and far is not None  # noqa: S101, PT018  # checked above
+    return near, far
 
 
 def _limit(timeout: float) -> float | None:

@@ -22,7 +22,7 @@ clock may be set back, so a failure or a claim in the future counts as over, not
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -61,6 +61,10 @@ class SSHHealth:
     probing_since: float | None = None
     """Since when somebody has had the one attempt that a half-open circuit lets through."""
     transports: Mapping[str, SSHHealth] = field(default_factory=dict, hash=False)
+    on_reset: Callable[[], None] | None = field(
+        default=None, repr=False, compare=False, kw_only=True
+    )
+    """Carries `reset_circuit` to the health file; None: this value alone is changed."""
 
     @property
     def is_healthy(self) -> bool:
@@ -77,6 +81,36 @@ class SSHHealth:
     def circuit_state(self) -> CircuitState:
         """`circuit_state_at` the wall clock's now."""
         return self.circuit_state_at(time.time())
+
+    @property
+    def is_circuit_open(self) -> bool:
+        """Whether the circuit is open now: advice, since calls are tried nevertheless."""
+        return self.circuit_state == "open"
+
+    @property
+    def seconds_until_recovery(self) -> float:
+        """Seconds until an open circuit is half-open; 0.0 if it is not open."""
+        now = time.time()
+        if self.circuit_state_at(now) != "open":
+            return 0.0
+        return HOST_CIRCUIT.recovers_at(self) - now
+
+    def reset_circuit(self) -> None:
+        """Close the circuits of the host and its routes, here and in the health file.
+
+        For a host that is known to be back.  What was counted in all stays.
+        """
+        if self.on_reset is not None:
+            self.on_reset()
+        # All other changes make a new value; this one has the name and the effect that callers of
+        # a mutable health object expect.
+        for name, value in vars(self.with_closed_circuits()).items():
+            object.__setattr__(self, name, value)
+
+    def with_closed_circuits(self) -> SSHHealth:
+        """The same with no failures in a row, of the host or any of its routes."""
+        routes = {name: own.with_closed_circuits() for name, own in self.transports.items()}
+        return replace(self, consecutive_failures=0, probing_since=None, transports=routes)
 
     def circuit_state_at(self, now: float) -> CircuitState:
         """``closed``, ``open`` or ``half_open``, by the rule for hosts."""

@@ -19,6 +19,9 @@ class Ledger(Protocol):
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Count outcomes."""
 
+    def close_circuits(self, name: str) -> None:
+        """Forget failures in a row (`HealthStore.close_circuits`)."""
+
     def claim_probe(self, name: str, route: str | None, now: float) -> bool:
         """Whether the caller may try the route as if it were well (`HealthStore.claim_probe`)."""
 
@@ -43,6 +46,9 @@ class HealthNotes:
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         self.outcomes += outcomes
+
+    def close_circuits(self, name: str) -> None:
+        self._file.close_circuits(name)
 
     def claim_probe(self, name: str, route: str | None, now: float) -> bool:
         return self._file.claim_probe(name, route, now)

@@ -153,6 +153,17 @@ class HealthStore:
 
         return len(forgotten) if self._update(forget) else 0
 
+    def close_circuits(self, name: str) -> None:
+        """Forget the failures in a row of a host and its routes; what was counted in all stays."""
+
+        def close(document: Document) -> bool:
+            if name not in document["hosts"]:
+                return False
+            put(document, name, health_of(document, name).with_closed_circuits(), time.time())
+            return True
+
+        self._update(close)
+
     def claim_probe(self, name: str, route: str | None, now: float) -> bool:
         """Whether the caller may try the route (None: the host) as if it were well.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 __all__ = ["SSHConfig", "expand", "health_file", "known_hosts_file", "state_folder"]
@@ -27,7 +28,7 @@ ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
 ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
 
 
-@dataclass(frozen=True)
+@dataclass
 class SSHConfig:
     """Everything needed to reach and use one host.
 
@@ -35,8 +36,12 @@ class SSHConfig:
     public address, or ``""`` for a box that has none.  ``user`` None means what ``~/.ssh/config``
     says, else the local user.  Durations are seconds.
 
+    A field that is set later counts from the next connection or command on; if it says how to reach
+    the host, the next command goes over a new connection.
+
     :raises ValueError: a port outside 1…65535, or a duration or count below zero.
     :raises TypeError: a field of the wrong type.
+    :raises AttributeError: there is no field of that name.
     """
 
     host: str
@@ -81,14 +86,9 @@ class SSHConfig:
     ssh_config_file: str | None = field(default=None, kw_only=True)
     """Read instead of ``~/.ssh/config`` and the system's file, as by ``ssh -F``; ``none``: none."""
 
-    def __post_init__(self) -> None:
-        _check_types(self)
-        for port_field in ("port", "tailscale_port"):
-            check_port(port_field, getattr(self, port_field))
-        for duration in ("connect_timeout", "command_timeout", "control_persist"):
-            _check_not_negative(duration, getattr(self, duration))
-        for count in ("server_alive_interval", "server_alive_count_max"):
-            _check_not_negative(count, getattr(self, count))
+    def __setattr__(self, name: str, value: object) -> None:
+        _check_field(name, value)
+        super().__setattr__(name, value)
 
     @classmethod
     def parse(cls, address: str) -> SSHConfig:
@@ -136,6 +136,10 @@ class SSHConfig:
             given["jump_host"] = cls.from_host_config(given["jump_host"])
         given.setdefault("host", "")
         return cls(**given)
+
+    def reaches_same(self, other: SSHConfig) -> bool:
+        """Whether a connection made with ``other`` is one that this config would make."""
+        return all(getattr(self, name) == getattr(other, name) for name in _REACHING)
 
     @property
     def use_cloudflare(self) -> bool:
@@ -251,19 +255,35 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_types(config: SSHConfig) -> None:
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.name == "jump_host":
-            continue
-        expected = _TYPES[str(f.type)]
-        is_stray_bool = isinstance(value, bool) and bool not in expected
-        if is_stray_bool or not isinstance(value, expected):
-            raise TypeError(f"{f.name}: expected {f.type}, got {type(value).__name__}")
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"{f.name}: has a NUL character")
+#: Say how to reach a host, and as whom.
+_REACHING = (
+    "host", "port", "user", "key_path", "use_control_master", "tailscale_ip", "tailscale_port",
+    "cloudflare_tunnel", "cloudflare_service_token_id", "cloudflare_service_token_secret", "name",
+    "ssh_host_key", "is_ephemeral", "proxy_jump", "jump_host", "embedded", "private_key",
+    "address_family", "bind_address",
+)  # fmt: skip
+_FIELDS = {f.name: str(f.type) for f in fields(SSHConfig)}
+_PORTS = {"port", "tailscale_port"}
+_NOT_NEGATIVE = {
+    "connect_timeout", "command_timeout", "control_persist", "server_alive_interval",
+    "server_alive_count_max",
+}  # fmt: skip
 
 
-def _check_not_negative(field_name: str, value: float) -> None:
-    if not value >= 0:  # also refuses NaN
-        raise ValueError(f"{field_name}: expected a number not below 0, got {value!r}")
+def _check_field(name: str, value: object) -> None:
+    if name not in _FIELDS:
+        near = near_names(name, _FIELDS)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise AttributeError(f"SSHConfig has no field {name!r}{hint}")
+    if name == "jump_host":
+        return
+    expected = _TYPES[_FIELDS[name]]
+    is_stray_bool = isinstance(value, bool) and bool not in expected
+    if is_stray_bool or not isinstance(value, expected):
+        raise TypeError(f"{name}: expected {_FIELDS[name]}, got {type(value).__name__}")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"{name}: has a NUL character")
+    if name in _PORTS:
+        check_port(name, value)
+    if name in _NOT_NEGATIVE and not value >= 0:  # type: ignore[operator]  # a number, see above; also refuses NaN
+        raise ValueError(f"{name}: expected a number not below 0, got {value!r}")

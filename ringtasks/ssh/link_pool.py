@@ -98,6 +98,7 @@ class LinkKeeper:
         self._transport = transport
         self._on_open = on_open
         self._link: Link | None = None
+        self._opened_with = config
         self._lock = threading.RLock()
         self._made_with = substitute_for_links()
         self._ledger = ledger
@@ -128,9 +129,11 @@ class LinkKeeper:
         :raises UsageError: the configuration cannot be used.
         """
         with self._lock:
-            if self.current is None:
+            if self.current is None or not self.config.reaches_same(self._opened_with):
                 self.close()
-                self._link = self._open(self.config, report)
+                # Its owner may change the config at any time: one attempt goes by one version.
+                self._opened_with = replace(self.config)
+                self._link = self._open(self._opened_with, report)
             assert self._link is not None  # noqa: S101  # for the type checker
             return self._link
 

@@ -309,4 +309,4 @@ def test_a_bad_argument_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=names):
         client.scp_to(*arguments)
-    assert not client.is_alive()
+    assert not client.is_connected()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import close_all_clients
+from ringtasks import close_all_clients_sync
 from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.faulty import Refusing
 from tests.support.fixtures import MakeSshd, WriteHosts
@@ -66,7 +66,7 @@ def fleet(
         monkeypatch.setenv("RINGTASKS_HOSTS", str(hosts))
         monkeypatch.chdir(tmp_path)
         yield server
-        close_all_clients()
+        close_all_clients_sync()
     for file in server.home.glob(f"{JOBS_FOLDER}/*/pid"):
         if not (file.parent / "exit_status").exists():
             os.killpg(int(file.read_text()), signal.SIGKILL)

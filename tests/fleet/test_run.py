@@ -233,7 +233,7 @@ def test_asyncio_gets_the_same_and_cancelling_ends_the_commands(gpus: FakeFleet)
         return result
 
     assert asyncio.run(both())
-    ringtasks.close_all_clients()  # waits for the calls under way
+    ringtasks.close_all_clients_sync()  # waits for the calls under way
     assert len(gpus["gpu2"].stopped) == 1
 
 

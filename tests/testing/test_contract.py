@@ -137,7 +137,7 @@ def test_contract_status_and_streams(host: Host) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (3, "out\n", "err\n")
     assert (result.success, result.error, result.timed_out) == (False, None, False)
     assert (result.host, result.transport_used) == ("box", "direct")
-    assert host.client.is_alive()
+    assert host.client.is_connected()
 
 
 def test_contract_a_command_that_a_signal_kills(host: Host) -> None:
@@ -238,7 +238,7 @@ def test_contract_a_cancelled_task_ends_the_command(host: Host) -> None:
     deadline = time.monotonic() + 10
     while not host.client.run(f"test -e {mark}").success:
         assert time.monotonic() < deadline
-    ringtasks.close_all_clients()
+    ringtasks.close_all_clients_sync()
 
 
 def test_contract_a_terminal(host: Host) -> None:
