@@ -91,8 +91,10 @@ class SSHClient:
     @property
     def health(self) -> SSHHealth:
         """The stored health of the host: what every process has recorded."""
+        from ringtasks.health.model import with_reset
+
         store, name = self._keeper.store, self.config.id
-        return replace(store.get(name), on_reset=functools.partial(store.close_circuits, name))
+        return with_reset(store.get(name), functools.partial(store.close_circuits, name))
 
     def run(
         self,

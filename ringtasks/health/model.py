@@ -35,6 +35,8 @@ __all__ = [
     "RouteOutcome",
     "SSHHealth",
     "order_routes",
+    "with_closed_circuits",
+    "with_reset",
 ]
 
 BACKOFF_START = 30.0  # seconds; doubled by each further failure
@@ -61,7 +63,7 @@ class SSHHealth:
     probing_since: float | None = None
     """Since when somebody has had the one attempt that a half-open circuit lets through."""
     transports: Mapping[str, SSHHealth] = field(default_factory=dict, hash=False)
-    on_reset: Callable[[], None] | None = field(
+    _on_reset: Callable[[], None] | None = field(
         default=None, repr=False, compare=False, kw_only=True
     )
     """Carries `reset_circuit` to the health file; None: this value alone is changed."""
@@ -100,17 +102,12 @@ class SSHHealth:
 
         For a host that is known to be back.  What was counted in all stays.
         """
-        if self.on_reset is not None:
-            self.on_reset()
+        if self._on_reset is not None:
+            self._on_reset()
         # All other changes make a new value; this one has the name and the effect that callers of
         # a mutable health object expect.
-        for name, value in vars(self.with_closed_circuits()).items():
+        for name, value in vars(with_closed_circuits(self)).items():
             object.__setattr__(self, name, value)
-
-    def with_closed_circuits(self) -> SSHHealth:
-        """The same with no failures in a row, of the host or any of its routes."""
-        routes = {name: own.with_closed_circuits() for name, own in self.transports.items()}
-        return replace(self, consecutive_failures=0, probing_since=None, transports=routes)
 
     def circuit_state_at(self, now: float) -> CircuitState:
         """``closed``, ``open`` or ``half_open``, by the rule for hosts."""
@@ -222,6 +219,17 @@ class Circuit(NamedTuple):
 
 HOST_CIRCUIT = Circuit(failures_to_open=3)
 ROUTE_CIRCUIT = Circuit(failures_to_open=1)
+
+
+def with_closed_circuits(health: SSHHealth) -> SSHHealth:
+    """The same with no failures in a row, of the host or any of its routes."""
+    routes = {name: with_closed_circuits(own) for name, own in health.transports.items()}
+    return replace(health, consecutive_failures=0, probing_since=None, transports=routes)
+
+
+def with_reset(health: SSHHealth, on_reset: Callable[[], None]) -> SSHHealth:
+    """The same, whose `SSHHealth.reset_circuit` also calls ``on_reset``."""
+    return replace(health, _on_reset=on_reset)
 
 
 def order_routes(

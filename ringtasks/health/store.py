@@ -26,7 +26,7 @@ from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import health_file
 
 from .codec import DamagedError, Document, decode, empty, encode, health_of, put, to_json
-from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, Outcome, SSHHealth
+from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, Outcome, SSHHealth, with_closed_circuits
 
 __all__ = ["HealthStore", "to_json"]
 
@@ -159,7 +159,7 @@ class HealthStore:
         def close(document: Document) -> bool:
             if name not in document["hosts"]:
                 return False
-            put(document, name, health_of(document, name).with_closed_circuits(), time.time())
+            put(document, name, with_closed_circuits(health_of(document, name)), time.time())
             return True
 
         self._update(close)

@@ -17,7 +17,14 @@ from typing import Any
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
-__all__ = ["SSHConfig", "expand", "health_file", "known_hosts_file", "state_folder"]
+__all__ = [
+    "SSHConfig",
+    "expand",
+    "health_file",
+    "is_reached_alike",
+    "known_hosts_file",
+    "state_folder",
+]
 
 DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
 
@@ -137,10 +144,6 @@ class SSHConfig:
         given.setdefault("host", "")
         return cls(**given)
 
-    def reaches_same(self, other: SSHConfig) -> bool:
-        """Whether a connection made with ``other`` is one that this config would make."""
-        return all(getattr(self, name) == getattr(other, name) for name in _REACHING)
-
     @property
     def use_cloudflare(self) -> bool:
         """Whether the host has a Cloudflare Access tunnel."""
@@ -157,6 +160,11 @@ class SSHConfig:
             return self.name
         host = self.host or self.tailscale_ip or self.cloudflare_tunnel or ""
         return host if self.port == DEFAULT_SSH_PORT else f"[{host}]:{self.port}"
+
+
+def is_reached_alike(one: SSHConfig, other: SSHConfig) -> bool:
+    """Whether a connection made with ``other`` is one that would be made with ``one``."""
+    return all(getattr(one, name) == getattr(other, name) for name in _REACHING)
 
 
 def expand(value: str, *, host: str | None = None, field_name: str | None = None) -> str:
@@ -260,7 +268,7 @@ _REACHING = (
     "host", "port", "user", "key_path", "use_control_master", "tailscale_ip", "tailscale_port",
     "cloudflare_tunnel", "cloudflare_service_token_id", "cloudflare_service_token_secret", "name",
     "ssh_host_key", "is_ephemeral", "proxy_jump", "jump_host", "embedded", "private_key",
-    "address_family", "bind_address",
+    "address_family", "bind_address", "ssh_config_file",
 )  # fmt: skip
 _FIELDS = {f.name: str(f.type) for f in fields(SSHConfig)}
 _PORTS = {"port", "tailscale_port"}

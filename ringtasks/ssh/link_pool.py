@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError
-from ringtasks.inventory.config import SSHConfig, health_file
+from ringtasks.inventory.config import SSHConfig, health_file, is_reached_alike
 
 from .link import Link, LinkLostError
 from .ssh_config import is_configured
@@ -129,7 +129,7 @@ class LinkKeeper:
         :raises UsageError: the configuration cannot be used.
         """
         with self._lock:
-            if self.current is None or not self.config.reaches_same(self._opened_with):
+            if self.current is None or not is_reached_alike(self.config, self._opened_with):
                 self.close()
                 # Its owner may change the config at any time: one attempt goes by one version.
                 self._opened_with = replace(self.config)

@@ -32,10 +32,10 @@ SIGNATURES = [
 
 
 def public_members(owner: type) -> set[str]:
-    own = {name for name in vars(owner) if not name.startswith("_")}
+    own = set(vars(owner))
     if dataclasses.is_dataclass(owner):
         own |= {field.name for field in dataclasses.fields(owner)}
-    return own - OWN_USE.get(owner.__name__, set())
+    return {name for name in own if not name.startswith("_")} - OWN_USE.get(owner.__name__, set())
 
 
 MEMBERS = [
