@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ringtasks.exit_status import UNREACHABLE
+
 __all__ = ["SSHResult"]
 
 
@@ -37,6 +39,13 @@ class SSHResult:
 
     def __bool__(self) -> bool:
         return self.success
+
+    @property
+    def is_worth_another_try(self) -> bool:
+        """Whether only the way to the host failed: repeat what may run twice."""
+        return (
+            self.returncode == UNREACHABLE and self.error is not None and not self.is_other_program
+        )
 
     @property
     def output(self) -> str:

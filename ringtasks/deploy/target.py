@@ -257,9 +257,8 @@ class Target:
         delays = iter(_DELAYS)
         while True:
             result = self._asked(step)
-            is_lost = result.returncode == UNREACHABLE and result.error is not None
             delay = next(delays, None)
-            if not is_lost or delay is None or self.stop.is_set:
+            if not result.is_worth_another_try or delay is None or self.stop.is_set:
                 return result
             self.stop.wait(delay)
 

@@ -230,7 +230,8 @@ class Job:
             if status.state is not State.UNKNOWN:
                 heard = now
             is_late = deadline is not None and now >= deadline
-            if status.is_ended or is_late or now - heard >= patience:
+            is_over = status.is_ended or answer.is_other_program
+            if is_over or is_late or now - heard >= patience:
                 return status
             if status.state is State.UNKNOWN:
                 yield Pause(_RETRY_DELAY)
@@ -267,7 +268,7 @@ class Job:
                     return f"{self.host}: job {self.id} has no log"
                 if answer.returncode == ENDED or not follow:
                     return None
-            elif now - heard >= patience:
+            elif answer.is_other_program or now - heard >= patience:
                 return answer.error
             else:
                 yield Pause(_RETRY_DELAY)

@@ -186,6 +186,23 @@ def _pull(haul: Haul, source: Found, part: PartFile) -> SSHResult:
         return haul.stream(script, file, offset, part.most_bytes)
 
 
+# It may run again, also at the same time, since the answer to it may be lost: once the part is
+# gone, the file under the final name is looked at. "-c": touch makes no file.
+_FINISH = """\
+if {enter}; then
+  if [ -d {above_it} ]; then rm -f {part}; {leave}; echo folder; exit; fi
+  if [ ! -L {part} ] && is_right {part}; then
+    chmod {mode} {part} && TZ=UTC0 touch -c -m -t {modified} {part} && mv -f {part} {above_it} && {{
+      {leave}; echo done; exit
+    }}
+    [ ! -e {part} ] || exit 1
+  elif [ -e {part} ]; then rm -f {part}; {leave}; echo differs; exit; fi
+  {leave} 2>/dev/null
+fi
+cd -P {folder} && if is_right {final}; then echo done; else echo differs; fi
+"""
+
+
 def _finish(
     haul: Haul, part: RemotePart, target: str, stamp: _Stamp, expected: str, known: Survey
 ) -> bool:
@@ -196,19 +213,19 @@ def _finish(
     final = quote(f"./{name_of(target)}")
     above_it = quote(f"../{name_of(target)}")
     modified = time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9))
+    is_right = _sum_check(known.hasher, expected, stamp.size)
     result = haul.ask(
-        f"{part.functions}"
-        f"is_right() {{ {_sum_check(known.hasher, expected)}; }}\n"
-        f"if {part.enter}; then\n"
-        f"  if [ -d {above_it} ]; then rm -f {PART}; echo folder\n"
-        f"  elif [ -f {PART} ] && [ ! -L {PART} ] && is_right {PART}; then\n"
-        f"    chmod {stamp.mode:o} {PART} && TZ=UTC0 touch -m -t {modified} {PART} &&\n"
-        f"    mv -f {PART} {above_it} && echo done\n"
-        f"  else rm -f {PART}; echo differs; fi\n"
-        f"  {part.leave}\n"
-        # The answer to this may have been lost, and the question be asked again.
-        f"else cd -P {word(part.folder)} && if [ -e {final} ] && is_right {final}; then echo done\n"
-        f"  else echo differs; fi; fi",
+        f'{part.functions}is_right() {{ [ -f "$1" ] && {is_right}; }}\n'
+        + _FINISH.format(
+            enter=part.enter,
+            leave=part.leave,
+            part=PART,
+            folder=word(part.folder),
+            above_it=above_it,
+            final=final,
+            mode=f"{stamp.mode:o}",
+            modified=modified,
+        ),
         time_for(haul.total_bytes or 0),
     )
     said = result.stdout.strip()
@@ -217,10 +234,10 @@ def _finish(
     return said == "done"
 
 
-def _sum_check(hasher: str, expected: str) -> str:
-    """A condition for the shell that the file ``$1`` has this sum."""
+def _sum_check(hasher: str, expected: str, size_bytes: int) -> str:
+    """A condition for the shell that the file ``$1`` has this sum; or size, if nothing sums."""
     if not hasher:
-        return "true"
+        return f'[ "$(wc -c <"$1")" -eq {size_bytes} ]'
     return f'case "$({hash_command(hasher)} "$1")" in *{expected}*) true ;; *) false ;; esac'
 
 

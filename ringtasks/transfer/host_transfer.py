@@ -211,8 +211,7 @@ class Haul:
                 raise self._passed()
             if self.stop.is_set:
                 raise TransferError("interrupted", INTERRUPTED)
-            is_lost = result.returncode == UNREACHABLE and result.error is not None
-            if not is_lost or self._resumed >= _MOST_LOSSES:
+            if not result.is_worth_another_try or self._resumed >= _MOST_LOSSES:
                 raise TransferError(self._told(result), _status(result))
             if result.is_unknown:
                 self._resumed += 1

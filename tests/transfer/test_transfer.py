@@ -402,6 +402,35 @@ def test_a_file_that_changes_while_it_is_sent_is_told(
     assert leftovers(far) == []
 
 
+@pytest.mark.parametrize("step", ["sha256sum", "openssl", "chmod", "touch", "mv"])
+@pytest.mark.parametrize("has_openssl", [True, False])
+def test_a_put_succeeds_if_an_earlier_finish_of_it_comes_to_its_end_meanwhile(
+    make_sshd: Callable[..., Sshd],
+    client_key: Path,
+    near: Path,
+    tmp_path: Path,
+    step: str,
+    has_openssl: bool,
+) -> None:
+    programs, part = tmp_path / "bin", "~/.ringtasks-*/part"
+    programs.mkdir()
+    for name in ("sh", "cat", "dd", "df", "ls", "mkdir", "rmdir", "rm", "tail", "wc", "chmod", "touch", "mv",
+                 "sha256sum", *(["openssl"] if has_openssl else [])):  # fmt: skip
+        real = shutil.which(name)
+        assert real is not None
+        before = f"[ ! -f {part} ] || {shutil.which('mv')} {part} ~/f\n" if name == step else ""
+        (programs / name).write_text(f'#!/bin/sh\n{before}exec {real} "$@"\n')
+        (programs / name).chmod(0o755)
+    server = make_sshd(environ={"PATH": str(programs)})
+    (near / "f").write_text("content")
+    with SSHClient(SSHConfig(server.address, server.port, server.user, str(client_key))) as client:
+        result = only(put(near / "f", "~/f", [client]))
+
+    assert result.success, result.error
+    assert (server.home / "f").read_text() == "content"
+    assert leftovers(server.home) == []
+
+
 @pytest.mark.parametrize("way", ["put", "get", "sync"])
 def test_a_link_that_is_cut_again_and_again_delivers_all_of_it(
     sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool, way: str
