@@ -426,12 +426,12 @@ class SSHClient:
             call.is_interrupted = True
             what = ending.stopped or "the command had not been started"
             return call.result(self.config.id, INTERRUPTED, link, f"interrupted; {what}")
+        if ending.unknown is not None:
+            return self._unknown(call, link, ending)
         if ending.unproven is not None and not ending.timed_out:
             return self._other_program(call, link, ending)
         if ending.status is None:
             return call.result(self.config.id, TIMED_OUT, link, self._passed(call, ending))
-        if ending.is_cut_short:
-            return self._cut_short(call, link, ending.status)
         return call.result(self.config.id, ending.status, link)
 
     def _passed(self, call: Work, ending: Ending) -> str:
@@ -450,11 +450,11 @@ class SSHClient:
         result = call.result(self.config.id, UNREACHABLE, link, str(error))
         return replace(result, is_other_program=True)
 
-    def _cut_short(self, call: Work, link: Link, status: int) -> SSHResult:
-        error = (
-            f"{self.config.id}: outcome unknown: the answer of the host was cut short (exit status "
-            f"{status}); look before you repeat it"
-        )
+    def _unknown(self, call: Work, link: Link, ending: Ending) -> SSHResult:
+        said = [f"{self.config.id}: outcome unknown: {ending.unknown}"]
+        if ending.unproven and (evidence := bounded(ending.unproven)):
+            said.append(f"the host printed: {evidence}")
+        error = "; ".join([*said, "look before you repeat it"])
         return replace(call.result(self.config.id, UNREACHABLE, link, error), is_unknown=True)
 
     def _lost(self, call: Work, link: Link, evidence: str) -> SSHResult:

@@ -27,6 +27,7 @@ from .link import (
     Link,
     LinkLostError,
     NotStartedError,
+    PipingLink,
     Session,
     SessionRefusedError,
     Terminal,
@@ -83,8 +84,8 @@ class Ending(NamedTuple):
     stopped: Stopped | None = None
     unproven: str | None = None
     """The host has not shown that it runs the script: what it printed instead, maybe nothing."""
-    is_cut_short: bool = False
-    """A script of ringtasks itself did not come to its end, or not all of its answer arrived."""
+    unknown: str | None = None
+    """Why it is not known whether the script ran, though the link is well."""
 
 
 class Execution:
@@ -196,13 +197,16 @@ class Execution:
             stopped = self._stop(session) if self._may_have_started else None
             return Ending(timed_out=True, stopped=stopped, unproven=self._evidence())
         if self._answer.pid is None:
-            return Ending(status=status, unproven=self._evidence())
+            is_slow = status is None and not self._answer.is_hopeless and self._may_have_started
+            late = f"the command's shell has not started within {_MARK_TIMEOUT:g} s"
+            unknown = late if is_slow else None
+            return Ending(status=status, unknown=unknown, unproven=self._evidence())
         if rest := self._answer.rest():
             self._on_output(STDOUT, rest)
         if not self._script.is_own:
             return Ending(status=status)
         if self._answer.status is None:
-            return Ending(status=status, is_cut_short=True)
+            return Ending(unknown=f"the answer was cut short (exit status {status})")
         return Ending(status=self._answer.status)
 
     def _evidence(self) -> str | None:
@@ -278,6 +282,7 @@ class Execution:
         if stream == STDOUT:
             chunk = self._answer.take(chunk)
             if not has_begun and self._answer.pid is not None:
+                self._note_login()
                 for early in self._early_stderr:  # it may be the command's
                     self._on_output(STDERR, early)
         elif not has_begun:
@@ -287,6 +292,11 @@ class Execution:
             return
         if chunk:
             self._on_output(stream, chunk)
+
+    def _note_login(self) -> None:
+        link = self._link
+        if isinstance(link, PipingLink) and link.login_is_silent is not False:
+            link.login_is_silent = not self._answer.preface
 
     def _stop(self, session: Session) -> Stopped:
         """End the processes on the host, look whether they are gone, take their last output."""
@@ -367,7 +377,7 @@ def _stop_over(link: Link, script: Script) -> Stopped:
         is_stop=True,
     )
     ending = looking.run(_STOP_TIMEOUT)
-    if ending.status is None or ending.unproven is not None or ending.is_cut_short:
+    if ending.status is None or ending.unproven is not None:
         return Stopped(is_gone=None)
     left = tuple(int(pid) for pid in b"".join(listed).split() if pid.isdigit())
     return Stopped(is_gone=not left, left=left)

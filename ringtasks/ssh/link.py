@@ -168,6 +168,9 @@ class Link(Protocol):
 class PipingLink(Protocol):
     """A link that lets a program on the host read and write descriptors of this machine."""
 
+    login_is_silent: bool | None
+    """Whether login files print nothing to stdout before a script begins; None: not seen yet."""
+
     def open_piped(self, command: str, stdin: int, stdout: int) -> Session:
         """`Link.open_session`, with the program's stdin and stdout being these descriptors.
 

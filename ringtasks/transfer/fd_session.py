@@ -1,9 +1,9 @@
 """A program on the host with descriptors of this machine as its stdin and stdout.
 
-Its output begins behind the exchange's mark (`marks`): what login files print before does not reach
-the descriptor.  If the link can (`PipingLink`), the connection's holder reads stdin by itself, and
-the kernel passes the output on from pipe to descriptor (splice(2)); else threads of ours carry
-both.
+If the link can (`PipingLink`), the connection's holder reads and writes the descriptors by itself,
+and the mark that proves the program (`marks`) comes on stderr.  If login files print to stdout, or
+may do so, the output goes to a pipe of ours, and the kernel passes on the bytes behind the mark
+(splice(2)).  Over other links threads of ours carry both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ringtasks.remote.marks import Answer, Mark, NoMarkError
-from ringtasks.remote.script import marked_line
+from ringtasks.remote.script import one_line
 from ringtasks.ssh.link import (
     STDERR,
     Exited,
@@ -49,7 +49,10 @@ class Conduit:
         self._session: Session | None = None
         self._is_cancelled = False
         self._early_stderr = b""
-        self._answer = Answer(Mark.new())
+        self._mark = Mark.new()
+        self._answer = Answer(self._mark)
+        self._is_direct = False
+        """The mark comes on stderr."""
 
     @property
     def has_begun(self) -> bool:
@@ -63,14 +66,17 @@ class Conduit:
         :raises NoMarkError: the host ran something else.
         :raises OSError: the output cannot be written.
         """
-        mark = Mark.new()
-        self._answer = Answer(mark)
-        command = marked_line(script, shell, mark)
+        link = self._link
+        self._is_direct = isinstance(link, PipingLink) and link.login_is_silent is True
+        script = f"{self._mark.hello}{' >&2' * self._is_direct}\n{script}"
+        command = one_line(script, shell)
         with _closed(stdin, stdout):
-            if isinstance(self._link, PipingLink):
-                status = self._run_piped(self._link, command, stdin, stdout)
-            else:
+            if not isinstance(link, PipingLink):
                 status = self._run_carried(command, stdin, stdout)
+            elif self._is_direct:
+                status = self._run_direct(link, command, stdin, stdout)
+            else:
+                status = self._run_piped(link, command, stdin, stdout)
         if self._answer.pid is None and not self._is_cancelled:
             said = self._answer.preface + b"\n" + self._early_stderr
             raise NoMarkError(said.decode("utf-8", "replace"), status)
@@ -82,6 +88,11 @@ class Conduit:
         session = self._session
         if session is not None:
             session.wake()
+
+    def _run_direct(self, link: PipingLink, command: str, stdin: int, stdout: int) -> int | None:
+        session = self._opened(functools.partial(link.open_piped, command, stdin, stdout))
+        with contextlib.closing(session):
+            return self._await_end(session, None, None)
 
     def _run_piped(self, link: PipingLink, command: str, stdin: int, stdout: int) -> int | None:
         reader, writer = os.pipe()
@@ -149,7 +160,9 @@ class Conduit:
                     return None
 
     def _take_stderr(self, chunk: bytes) -> None:
-        if self._answer.pid is None:
+        if self._is_direct:
+            chunk = self._answer.take(chunk)
+        elif self._answer.pid is None:
             self._early_stderr = (self._early_stderr + chunk)[:_EVIDENCE_BYTES]
         self._on_stderr(chunk)
 

@@ -69,6 +69,7 @@ class MuxLink:
         self._may_ask = False
         self._refusals = 0
         self._lonely_since: float | None = None
+        self.login_is_silent: bool | None = None
 
     @classmethod
     def find(cls, config: SSHConfig, transport: str | None = None) -> MuxLink | None:
