@@ -85,8 +85,8 @@ class Stream:
                 raise
             return Ending(lost=str(error))
         except NoMarkError as error:
-            if self._writes:
-                os.ftruncate(file, self._offset)
+            if writes:
+                os.ftruncate(self._file, self._offset)
             return Ending(status=error.status, unproven=error.evidence, timed_out=self._timed_out)
         finally:
             self.position = os.lseek(self._file, 0, os.SEEK_CUR)
