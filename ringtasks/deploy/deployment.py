@@ -1,7 +1,7 @@
-"""A rollout over all hosts: does what `rollout` decides, and lets go of everything in the end.
+"""A rollout over all hosts: does the steps that `rollout` decides, then releases the locks.
 
-Ctrl-C once: nothing new is begun, what is under way is ended, hosts that were switched are put
-back.  Twice: it is left as it is, one whole release on each host, and the locks expire.
+After the first Ctrl-C, no new step begins, running steps are ended, and switched hosts are
+reverted.  After the second, each host keeps the whole release that it is on, and the locks expire.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["Deployment", "Watcher", "exit_status"]
 
 
 class Watcher(TargetWatcher, Protocol):
-    """Is told what happens while it does, from several threads."""
+    """Observer of a rollout; its methods are called as events happen, from several threads."""
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
-        """An action begins on these hosts."""
+        """Report that an action begins on these hosts."""
 
     def action_ended(self, action: Action) -> None:
-        """It has ended on all."""
+        """Report that an action has ended on all of its hosts."""
 
 
 class Deployment:
     """One rollout; ``report`` is complete when `run` returns or raises.
 
-    :param targets: in the order in which they are to be switched.
+    :param targets: the hosts, in the order in which to switch them.
     """
 
     def __init__(self, plan: Plan, targets: Sequence[Target], watcher: Watcher) -> None:
@@ -66,9 +66,9 @@ class Deployment:
         self._lease = Lease(self._lost)
 
     def run(self) -> DeployReport:
-        """Do it.
+        """Deploy or roll back, and return the report.
 
-        :raises KeyboardInterrupt: Ctrl-C for the second time; the report says what stands where.
+        :raises KeyboardInterrupt: Ctrl-C was pressed twice; the report gives each host's state.
         """
         began = time.monotonic()
         try:
@@ -95,7 +95,7 @@ class Deployment:
             self._begin_anew()
         self._watcher.action_began(step.action, step.hosts)
         do = self._work(step, begun)
-        # What sets things right is not ended by a first Ctrl-C.
+        # The first Ctrl-C does not end a revert or a finish: they repair the hosts.
         is_repair = step.action in (Action.REVERT, Action.FINISH)
         if step.in_order:
             for host in step.hosts:
@@ -143,22 +143,22 @@ class Deployment:
             self._rollout.stop()
 
     def _begin_anew(self) -> None:
-        """What sets things right is not ended by what has ended the rest."""
+        """Give each ended target a fresh `Stop`, so that the steps that repair it can run."""
         for target in self._targets.values():
             if target.stop.is_set:
                 target.stop = Stop()
 
     def _end(self) -> None:
-        """End what is under way."""
+        """End the running steps."""
         for target in self._targets.values():
             target.stop.set()
 
 
 def exit_status(report: DeployReport) -> int:
-    """0 when all hosts were deployed; else what went wrong, the first of what is told by a status.
+    """Return 0 if all hosts were deployed, else the first status of this list that applies.
 
-    130: interrupted; 75: a lock is somebody else's; 255: a host was not reached, or what became of
-    it is not known; 124: a time limit passed; 1: something failed.
+    130: interrupted; 75: another deploy holds a lock; 255: a host was not reached, or its state is
+    not known; 124: a time limit passed; 1: something failed.
     """
     if report.is_interrupted:
         return INTERRUPTED

@@ -1,21 +1,22 @@
-"""What is done on a host, as text for its POSIX shell (pure).
+"""The scripts of a deploy on a host, as text for its POSIX shell (pure).
 
 ::
 
     PATH/releases/ID    a release; whole once it holds MARK
     PATH/current        a symbolic link to the release that is in use
-    PATH/shared/        what all releases have in common, linked into each
-    PATH/source/        the files of the release that was sent last, and only they
+    PATH/shared/        files that all releases have in common, linked into each
+    PATH/source/        the files of the release that was sent last, and no others
     PATH/history        a line for each event
     PATH/lock           `locking`
-    PATH/restart.log    what the last restart command has printed
+    PATH/restart.log    the output of the last restart command
 
-A release is built in its final place, since virtual environments and the like know where they
-are.  ``source`` is what the next transfer compares with; releases are hard links to its files, or
-copies where build commands might write into them.
+A release is built in its final folder, since virtual environments contain their own path.  The next
+transfer compares with ``source``.  A release consists of hard links to its files, or of copies if
+build commands might write into them.
 
-Each script may run twice with the same effect, since an answer can be lost; those with users'
-commands run them once only.  What a user's command prints goes to stderr; stdout is ours.
+Each script may run twice with the same effect, since an answer can be lost; a script with users'
+commands runs once only.  The output of users' commands goes to stderr; stdout carries the
+scripts' own answers.
 """
 
 from __future__ import annotations
@@ -49,17 +50,17 @@ __all__ = [
     "without_functions",
 ]
 
-#: Says that a release is whole, and what it is of.
+#: The file that marks a release as whole, and describes it.
 MARK = ".ringtasks-release"
 _CONTENT = ".source-content"
-#: `release.is_release`, for the shell: what another tool has put there is left alone.
+#: `release.is_release` as a shell pattern: folders that another tool made do not match.
 _OURS = "????????T??????Z-*-????"
 _HISTORY_LINES = 1000
-#: So many of them the host tells.
+#: History lines that a host reports.
 _TOLD_LINES = 300
 
-# rename(2) over the link: GNU and BusyBox call it -T, FreeBSD and macOS -h. Where mv knows neither,
-# a plain one would move into the folder that the link leads to.
+# rename(2) over the link: GNU and BusyBox call it -T, FreeBSD and macOS -h. If mv has neither, perl
+# or python3 renames: plain mv would move the new link into the folder that the old one points to.
 FUNCTIONS = (
     LOCK_FUNCTIONS
     + """
@@ -87,21 +88,21 @@ discard() { # folders: out of sight at once, and removed without keeping anybody
 
 
 def without_functions(script: str) -> str:
-    """A script as people read it, to whom `FUNCTIONS` were shown once."""
+    """Return a script for readers to whom `FUNCTIONS` were shown once, without these."""
     return script.replace(FUNCTIONS, "").strip("\n")
 
 
 def inside(root: str, script: str, *, makes: bool = False) -> str:
-    """``script`` in the deploy path.
+    """Return ``script``, changed to run in the deploy path.
 
-    :param makes: make the folder, with those above it.
+    :param makes: create the folder and its parents.
     """
     made = f"mkdir -p {path(root)} && " if makes else ""
     return f"{FUNCTIONS}\n{made}cd {path(root)} || exit 1\n{script}"
 
 
 def state() -> str:
-    """Prints what there is: for `records.parse_state`."""
+    """Return a script that prints the state of the deploy path for `records.parse_state`."""
     return f"""
 echo "current $(readlink current 2>/dev/null)"
 for folder in releases/*; do [ -f "$folder/{MARK}" ] && echo "release ${{folder#releases/}}"; done
@@ -113,7 +114,7 @@ for folder in releases/*; do [ -f "$folder/{MARK}" ] && echo "release ${{folder#
 
 
 def ready_for_files() -> str:
-    """Room for files that are sent to ``source``; what was left unfinished goes."""
+    """Return a script that makes ``source`` ready for files and removes unfinished releases."""
     return f"""
 mkdir -p releases shared source || exit 1
 rm -f {_CONTENT}
@@ -122,21 +123,22 @@ for folder in releases/{_OURS}; do [ -f "$folder/{MARK}" ] || discard "$folder";
 
 
 def took_files(content: str) -> str:
-    """Notes what ``source`` holds, all of it."""
+    """Return a script that records the content of ``source``, once all files have arrived."""
     return f"printf '%s\\n' {quote(content)} > {_CONTENT} || exit 1\n"
 
 
 def build(release: Release, shared: Sequence[str], commands: Sequence[str], *, is_old: bool) -> str:
-    """Makes a whole release of ``source``: its files, what is shared, what the commands build.
+    """Return a script that builds a release from ``source``: files, shared links, build commands.
 
-    :param is_old: the files came with an earlier release. Prints ``changed``, and does nothing,
-        where one was written to since.
+    :param is_old: the files came with an earlier release. If one was written to since, the script
+        prints ``changed`` and builds nothing.
     """
     folder, mark = f"releases/{release.id}", f"releases/{release.id}/{MARK}"
-    # A command may write into a file: not into that of the releases before.
+    # A build command may write into a file; a hard link would change earlier releases as well.
     copy = f"cp -a source {folder}" if commands else f"cp -al source {folder} 2>/dev/null"
     about = [f"{name}={printable(value)}" for name, value in release._asdict().items()]
-    # They are hard links: a service may write into its own. Looked at while the copy is made.
+    # The files of releases are hard links to ``source``, so a service may have written into them.
+    # The search runs while the copy is made.
     look = f"find source -newer {_CONTENT} 2>&1 | head -n 1 > .source-changes &" if is_old else ""
     found = f"""wait
 if [ -s .source-changes ]; then rm -rf {folder}; echo changed; exit 0; fi
@@ -154,12 +156,12 @@ printf '%s\\n' {" ".join(map(quote, about))} > {mark}.new && mv -f {mark}.new {m
 
 
 def activate(release: Release, commands: Sequence[str]) -> str:
-    """What is to be done right before the switch."""
+    """Return a script that runs the commands that come right before the switch."""
     return "".join(_command(f"releases/{release.id}", command) for command in commands)
 
 
 def switch(release: Release, why: str = "") -> str:
-    """Makes it the current one."""
+    """Return a script that makes the release the current one."""
     target = f"releases/{release.id}"
     return f"""
 [ -f {target}/{MARK} ] || {{ echo "{target}: is not there, or not whole" >&2; exit 1; }}
@@ -169,9 +171,9 @@ lead_to {target} || exit 1
 
 
 def put_back(release: Release, link: str | None, why: str) -> str:
-    """Undoes the switch, if there was one.
+    """Return a script that undoes the switch, if there was one.
 
-    :param link: where ``current`` is to lead again; None: there was nothing before.
+    :param link: the earlier target of ``current``, which is restored; None: there was none.
     """
     back = f"lead_to {quote(link)} || exit 1" if link else "rm -f current"
     previous = (link or "").removeprefix("releases/")
@@ -186,9 +188,10 @@ fi
 
 
 def restart(command: str) -> str:
-    """Runs it in the release that is current.
+    """Return a script that runs the command in the current release.
 
-    Its output goes through a file: what it leaves running would keep our session open otherwise.
+    The output goes through a file: processes that the command leaves running would otherwise keep
+    the SSH session open.
     """
     return f"""
 : > restart.log
@@ -200,7 +203,7 @@ tail -c 8192 restart.log >&2
 
 
 def check(command: str | None, url: str | None, seconds: float) -> str:
-    """Tries until both are well; the last failure is on stderr."""
+    """Return a script that tries until both checks succeed; the last failure is on stderr."""
     tries = []
     if command:
         tries.append(f"(cd current && exec sh -ec {quote(command)})")
@@ -221,7 +224,7 @@ done
 
 
 def prune(releases: Iterable[str]) -> str:
-    """Removes old releases, but for the one that is current; and shortens the history."""
+    """Return a script that removes old releases but the current one, and shortens the history."""
     removed = "".join(
         f'[ "$(readlink current)" = releases/{name} ] || discard releases/{name}\n'
         for name in releases
@@ -234,14 +237,14 @@ fi
 
 
 def note(kind: Kind, release: Release, why: str = "") -> str:
-    """Adds a line to the history, in one write: none is torn."""
+    """Return a script that adds a history line, in a single write so that no line is torn."""
     values = (kind.value, release.id, release.revision, release.who, release.link, why)
     words = "\t".join(printable(value) for value in values)
     return f"printf '%s\\t%s\\n' \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\" {quote(words)} >> history"
 
 
 def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
-    """Prints what would keep a deploy from working, a line each, and what there is."""
+    """Return a script that prints one line for each obstacle to a deploy, then the state."""
     files = " ".join(quote(name) for name in shared if not name.endswith("/"))
     fetch = """
 command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
@@ -261,7 +264,7 @@ cd "$root" 2>/dev/null || exit 0
 
 
 def variables(release: Release, host: str) -> str:
-    """Lets users' commands find in their environment what they are run for."""
+    """Return a script that exports the host, release and revision for users' commands."""
     return f"""
 export RINGTASKS_HOST={quote(host)}
 export RINGTASKS_RELEASE={quote(release.id)}
@@ -270,7 +273,10 @@ export RINGTASKS_REVISION={quote(release.revision)}
 
 
 def _shared(folder: str, name: str) -> str:
-    """Links one thing; the first release that brings it along gives it to all."""
+    """Return a script that links one shared path.
+
+    If it does not exist yet, the copy in the first release that has it becomes the shared one.
+    """
     plain = name.removesuffix("/")
     common, linked = quote(f"shared/{plain}"), quote(f"{folder}/{plain}")
     up = "../" * (2 + plain.count("/"))

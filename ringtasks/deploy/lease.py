@@ -1,8 +1,8 @@
-"""The locks of a deploy that lives: renewed while it does, and free soon after it does not.
+"""The locks of a running deploy: renewed while it runs, and free soon after it has ended.
 
-On this machine one can tell at once: a living deploy holds flock(2) on a file named after its
-token, which the system gives back however it ends.  From elsewhere a lock is only seen to be
-renewed no more.
+On its own machine the end is known at once: a running deploy holds flock(2) on a file named after
+its token, and the kernel drops that lock however the deploy ends.  Another machine only sees that
+the lock is no longer renewed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ _STALE = 86400.0  # seconds
 
 
 class Lockable(Protocol):
-    """A host whose lock is to be renewed."""
+    """Host whose lock is to be renewed."""
 
     def renew(self, cancellation: Cancellation) -> Held | None:
-        """Renew it. Whose it is now, where it is not ours any more; None: ours, or not known."""
+        """Renew the lock.
+
+        :returns: the new holder if the lock was lost; None: still ours, or not known.
+        """
 
 
 class Lease:
-    """Renews locks in the background, within its context.
+    """Background renewal of locks, within its context.
 
-    :param on_lost: told of a lock that is not ours any more, in a thread of its own.
+    :param on_lost: called with a lock that was lost and its new holder, in another thread.
     """
 
     def __init__(self, on_lost: Callable[[Lockable, Held], None]) -> None:
@@ -52,7 +55,7 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="ringtasks-lease", daemon=True)
 
     def add(self, target: Lockable) -> None:
-        """From now on, renew this one's too."""
+        """Renew this host's lock from now on."""
         self._targets.append(target)
 
     def __enter__(self) -> Lease:
@@ -77,9 +80,9 @@ class Lease:
 
 @contextlib.contextmanager
 def life_sign(token: str) -> Iterator[None]:
-    """Inside, `is_dead` tells other processes of this machine that we live.
+    """Hold the file that makes `is_dead` return False in other processes of this machine.
 
-    Where the state folder cannot be written to, they have to wait instead.
+    If the state folder cannot be written to, other deploys have to wait until the lock expires.
     """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
@@ -94,15 +97,15 @@ def life_sign(token: str) -> Iterator[None]:
 
 
 def is_dead(token: str) -> bool:
-    """Whether it is known that the deploy has ended: it ran here, and holds its file no more.
+    """Return True if the deploy ran on this machine and is known to have ended.
 
-    :param token: as a host told it.
+    :param token: as the host reported it.
     """
     if not _TOKEN.match(token):
         return False
     try:
         descriptor = os.open(_folder() / token, os.O_RDWR)
-    except OSError:  # of another machine
+    except OSError:  # the deploy runs on another machine
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +117,7 @@ def is_dead(token: str) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Remove the files of those that ended long ago."""
+    """Remove the files of deploys that ended more than a day ago."""
     for left in folder.iterdir():
         with contextlib.suppress(OSError):
             if left.stat().st_mtime < time.time() - _STALE and is_dead(left.name):

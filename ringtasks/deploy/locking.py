@@ -1,12 +1,12 @@
 """The lock of a deploy path, as text for the host's shell (pure).
 
-``lock`` is a symbolic link to the holder's note: making it is one step that fails where there is
-one (symlink(2), EEXIST), and it works on file systems that know no hard links.  The note,
-``.locks/TOKEN``, says who deploys what, and until when; its holder renews it while he lives, and
-anybody may remove the lock of one who has not.  The time is the host's own.
+``lock`` is a symbolic link to the holder's note: creating it is a single step that fails if a lock
+exists (symlink(2), EEXIST), and it works on file systems without hard links.  The note,
+``.locks/TOKEN``, gives the user, the revision and the time at which the lock expires.  The holder
+renews it while it runs, and any deploy may remove an expired lock.  Times are the host's clock.
 
-Who removes a lock makes a folder named after its token first, and looks again inside: of two who
-find the same lock expired, neither removes the new lock of the other.
+To remove a lock, a deploy first creates a folder named after the lock's token, then reads the lock
+again.  If two deploys find the same lock expired, neither removes the new lock of the other.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ held() { # prints whose lock it is
 
 
 class Note(NamedTuple):
-    """What the lock says of its holder; ``token`` is a word that nobody else has."""
+    """Description of a lock's holder; ``token`` is unique to one deploy."""
 
     token: str
     who: str
@@ -54,7 +54,7 @@ class Note(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Somebody's lock. Times are Unix seconds of the host's clock; 0: not known."""
+    """Lock of a deploy. Times are Unix seconds of the host's clock; 0: not known."""
 
     token: str
     who: str
@@ -77,10 +77,12 @@ class Held(NamedTuple):
 
 
 def acquire(note: Note, seconds: float, dead: str = "") -> str:
-    """Takes it, over an expired one too; prints whose it is where it is somebody else's.
+    """Return a script that takes the lock, or prints its holder if another deploy has it.
 
-    :param seconds: how long it lasts without being renewed.
-    :param dead: a token whose holder is known to live no more.
+    An expired lock is replaced.
+
+    :param seconds: time until the lock expires if it is not renewed.
+    :param dead: a token whose deploy is known to have ended; its lock is replaced too.
     """
     lines = [f"{name}={printable(value)}" for name, value in note._asdict().items()]
     return f"""
@@ -103,7 +105,10 @@ fi
 
 
 def holding(token: str, seconds: float) -> str:
-    """Begins a script that changes something: renews the lock, and ends where it is lost."""
+    """Return the beginning of a script that makes changes.
+
+    It renews the lock; if the lock is lost, it prints the holder and ends the script.
+    """
     return f"""
 token={token}
 if [ "$(holder)" != "$token" ]; then held; exit 1; fi
@@ -112,12 +117,12 @@ note $(($(now) + {round(seconds)})) || exit 1
 
 
 def release(token: str) -> str:
-    """Gives it back; nothing is done where it is not ours."""
+    """Return a script that releases the lock, if it is still this deploy's."""
     return f"drop {token}\n"
 
 
 def unlock() -> str:
-    """Removes whoever's lock it is, and prints whose."""
+    """Return a script that removes the lock of any deploy and prints its holder."""
     return """
 [ -L lock ] || exit 0
 held
@@ -127,7 +132,7 @@ drop "$(holder)"
 
 
 def parse_held(output: str) -> Held | None:
-    """Whose lock a script has told of; None: nobody's."""
+    """Return the lock that a script printed; None: it printed none."""
     given: dict[str, str] = {}
     for line in output.splitlines():
         if line.startswith("held "):

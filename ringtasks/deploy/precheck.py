@@ -1,4 +1,4 @@
-"""What a host answered when it was asked whether a deploy would work (pure)."""
+"""The obstacles to a deploy that a host reported (pure)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ __all__ = ["Survey", "parse_survey"]
 
 @dataclass(frozen=True)
 class Survey:
-    """``problems`` would keep it from working; ``lacking`` are shared files that are not there.
+    """State of a host before a deploy, with the obstacles to it.
 
+    ``problems`` would make the deploy fail; ``lacking`` are the shared files that do not exist;
     ``free_bytes`` None: not known.
     """
 
@@ -25,7 +26,7 @@ class Survey:
 
 
 def parse_survey(text: str) -> Survey:
-    """What `layout.probe` printed."""
+    """Parse the output of `layout.probe`."""
     said: dict[str, list[str]] = {"problem": [], "lacks": [], "free": []}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")

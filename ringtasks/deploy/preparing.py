@@ -1,4 +1,4 @@
-"""From settings and hosts to targets."""
+"""Make the plan and the targets of a rollout from settings and hosts."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def new_plan(
     wait: float = 0.0,
     secrets: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan of a new release, made now.
+    """Return the plan of a new release, named for the current time.
 
-    :param source: None: none is made; for what only looks.
-    :param secrets: variables for the commands, whose values are concealed.
+    :param source: the release's files; None: no release is made, the plan is for looking only.
+    :param secrets: variables for the commands; their values are concealed in output.
     """
     revision = source.revision if source else ""
     token = token_hex(8)
@@ -68,9 +68,9 @@ def new_plan(
 
 
 def secrets_of(settings: DeploySettings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that ``secrets`` names, with their values.
+    """Return the variables that ``secrets`` names, with their values.
 
-    :raises UsageError: one is not set.
+    :raises UsageError: a variable is not set.
     """
     names = settings.secrets
     for name in names:
@@ -80,7 +80,7 @@ def secrets_of(settings: DeploySettings, environ: Mapping[str, str]) -> dict[str
 
 
 def going_to(plan: Plan, release_id: str, revision: str) -> Plan:
-    """The same with a release that is there already."""
+    """Return the plan, changed to a release that is on the hosts already."""
     return replace(
         plan, source=None, release=plan.release._replace(id=release_id, revision=revision)
     )
@@ -88,10 +88,9 @@ def going_to(plan: Plan, release_id: str, revision: str) -> Plan:
 
 @contextmanager
 def targets_of(hosts: Sequence[HostConfig], plan: Plan, watcher: Watcher) -> Iterator[list[Target]]:
-    """A target for each host; their connections are closed in the end.
+    """Yield a target for each host; on exit their connections are closed.
 
-    :raises UsageError: a path has a placeholder that a host has nothing for, or two hosts are one
-        place.
+    :raises UsageError: a path has a placeholder for which a host has no value.
     """
     with ExitStack() as stack:
         targets = []
@@ -103,9 +102,9 @@ def targets_of(hosts: Sequence[HostConfig], plan: Plan, watcher: Watcher) -> Ite
 
 
 def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> Place:
-    """Where the application is on a host.
+    """Return the application's place on a host.
 
-    :raises UsageError: a placeholder that the host has nothing for.
+    :raises UsageError: the host has no value for a placeholder.
     """
     known = {"host": host.name, "address": config.host, **host.facts}
     root = _filled("path", settings.path, known)
@@ -114,17 +113,17 @@ def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> P
 
 
 def looked_at(targets: Sequence[Target]) -> Sequence[tuple[Target, Outcome]]:
-    """Each with what came of looking, in the order of ``targets``."""
+    """Survey all targets; return each with its outcome, in the order of ``targets``."""
     found = dict(each(targets, Target.look))
     return [(target, found[target]) for target in targets]
 
 
 def chosen_release(states: Mapping[str, HostState], wanted: str | None) -> str:
-    """The release that all hosts go back to.
+    """Return the release to which all hosts roll back.
 
-    :param states: by the hosts' names.
+    :param states: the hosts' states by their names.
     :param wanted: its id, or the beginning of its revision; None: the last good one.
-    :raises UsageError: there is none, it is not the same one everywhere, or it has failed.
+    :raises UsageError: there is no such release, it differs between hosts, or it has failed.
     """
     chosen = {
         host: way_back(state) if wanted is None else _wanted(host, state, wanted)

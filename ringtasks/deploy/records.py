@@ -1,6 +1,6 @@
-"""What a host says of its releases, and what follows from it (pure).
+"""The releases of a host as it reports them, and the choices that follow from them (pure).
 
-The host is not trusted: what is no name of a release of ours is left out.
+The host is not trusted: names that are not those of ringtasks' releases are left out.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ __all__ = ["Event", "HostState", "Kind", "parse_state", "superfluous", "way_back
 
 
 class Kind(str, enum.Enum):
-    """What can happen to a release on a host."""
+    """Kind of a history line: an event of a release on a host."""
 
     BUILT = "built"
     SWITCHED = "switched"
     GOOD = "good"
     FAILED = "failed"
-    """Its build, restart or check did, or it was put back: nobody goes back to it."""
+    """Its build, restart or check failed, or it was reverted; no rollback goes to it."""
     LEFT = "left"
-    """Rolled back from."""
+    """A rollback replaced it."""
     UNLOCKED = "unlocked"
 
     def __str__(self) -> str:
         return self.value
 
 
-#: What says whether a release is one to go back to; the last of them counts.
+#: The events that decide if a rollback may go to a release; the last of them counts.
 _VERDICTS = (Kind.GOOD, Kind.FAILED, Kind.LEFT)
 
 
 class Event(NamedTuple):
-    """A line of the history. ``time`` is UTC by the host's clock, ``release`` may be empty."""
+    """Line of the history. ``time`` is UTC by the host's clock, ``release`` may be empty."""
 
     time: str
     kind: str
@@ -51,52 +51,52 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class HostState:
-    """What is on a host; nothing at all where nothing was deployed."""
+    """State of the deploy path; all fields are empty if nothing was deployed."""
 
     link: str | None = None
-    """Where ``current`` leads; not to be trusted."""
+    """The target of ``current``; not to be trusted."""
     releases: tuple[str, ...] = ()
-    """Whole ones, the oldest first."""
+    """The whole releases, the oldest first."""
     content: str | None = None
-    """Of the files that were sent last (`source.Source.content`)."""
+    """`source.Source.content` of the files that were sent last."""
     history: tuple[Event, ...] = ()
     held: Held | None = None
 
     @property
     def current(self) -> str | None:
-        """The release that ``current`` leads to."""
+        """The release that ``current`` points to; None: it points to no release."""
         name = (self.link or "").removeprefix("releases/")
         return name if is_release(name) else None
 
     @property
     def stands_on(self) -> str | None:
-        """The same for people: where somebody else has made ``current``, where it leads."""
+        """The current release for display; if ``current`` points elsewhere, its target."""
         return self.current or (printable(self.link) if self.link else None)
 
     @property
     def revision(self) -> str | None:
-        """Of the current release."""
+        """The revision of the current release."""
         return self.revision_of(self.current) if self.current else None
 
     def revision_of(self, release: str) -> str:
-        """As the history has it, else what its name tells."""
+        """Return the release's revision from the history, else the short one in its name."""
         own = [event for event in self.history if event.release == release]
         known = [event.revision for event in own if event.revision]
         return known[-1] if known else release.split("-")[1]
 
     def verdict(self, release: str) -> str | None:
-        """The last word on it: good, failed or left; None: there was none."""
+        """Return the last verdict in the history: good, failed or left; None: there is none."""
         said = [event.kind for event in self.history if event.release == release]
         verdicts = [kind for kind in said if kind in _VERDICTS]
         return verdicts[-1] if verdicts else None
 
     def is_good(self, release: str) -> bool:
-        """It was checked and well, and nothing was held against it since."""
+        """Return True if the release passed its check and has no later verdict."""
         return self.verdict(release) == Kind.GOOD
 
     @property
     def drift(self) -> str | None:
-        """How what is there differs from what was deployed; None: it does not."""
+        """The difference between the current release and the last switch; None: there is none."""
         switched = [event.release for event in self.history if event.kind == Kind.SWITCHED]
         if self.link and not self.current:
             return f"current leads to {self.stands_on}, which is no release"
@@ -108,7 +108,7 @@ class HostState:
 
 
 def parse_state(text: str) -> HostState:
-    """What `layout.state` printed."""
+    """Parse the output of `layout.state`."""
     said: dict[str, list[str]] = {}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
@@ -124,9 +124,9 @@ def parse_state(text: str) -> HostState:
 
 
 def way_back(state: HostState, before: str | None = None) -> str | None:
-    """What a rollback goes to: the last that was good and is not ``before``; None: none.
+    """Return the release that a rollback goes to, the last good one; None: there is none.
 
-    :param before: what is to be left; None: the current one.
+    :param before: the release to leave; None: the current one.
     """
     left = before or state.current
     times: dict[str, int] = {}
@@ -134,16 +134,19 @@ def way_back(state: HostState, before: str | None = None) -> str | None:
         if event.kind == Kind.GOOD:
             times[event.release] = number
     good = [name for name in state.releases if name != left and state.is_good(name)]
-    # What was good after the one that is left was itself rolled back from to it.
+    # A release that was good after the one to leave was itself rolled back to that one.
     return max(good, key=lambda name: times[name], default=None)
 
 
 def superfluous(state: HostState, keep: int) -> tuple[str, ...]:
-    """Those to remove: never the current one, nor the one that a rollback would go to."""
+    """Return the releases to remove beyond ``keep``.
+
+    The current release and the one that a rollback would go to are never among them.
+    """
     needed = {state.current, way_back(state)}
     others = [name for name in state.releases if name not in needed]
     surplus = max(0, len(state.releases) - keep)
-    # What failed goes first: nobody will ever go back to it.
+    # Failed releases go first: no rollback goes to them.
     others.sort(key=lambda name: (state.is_good(name), name))
     return tuple(others[:surplus])
 

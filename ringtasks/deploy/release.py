@@ -1,4 +1,4 @@
-"""A release's name, and who makes it of what (pure)."""
+"""The name, revision and author of a release (pure)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _SHORT = 12
 
 
 class Release(NamedTuple):
-    """What is to be on the hosts.
+    """Release to deploy.
 
-    ``id`` is the name of its folder; ``revision`` the commit's full name, or the name of a source
-    that is none.  ``who`` deploys, from the machine ``host``; ``link`` is the CI run's, or empty.
+    ``id`` is the name of its folder.  ``revision`` is the commit's full name, or the name of a
+    source outside of git.  ``who`` is the user who deploys, ``host`` the user's machine; ``link``
+    is the CI run's URL, or empty.
     """
 
     id: str
@@ -27,10 +28,10 @@ class Release(NamedTuple):
 
 
 def new_id(revision: str, now: float, token: str) -> str:
-    """A release's name: when, in UTC, and of what; in the order of time when sorted.
+    """Return a release's name: the time in UTC, the revision and a suffix; names sort by time.
 
     :param now: Unix seconds.
-    :param token: tells two of the same second apart.
+    :param token: its first four characters distinguish releases of the same second.
     """
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     what = re.sub(r"[^A-Za-z0-9_.]", "_", short(revision))[:40] or "release"
@@ -38,10 +39,10 @@ def new_id(revision: str, now: float, token: str) -> str:
 
 
 def is_release(name: str) -> bool:
-    """Whether it can be the name of a release: what a host says is not trusted."""
+    """Return True if ``name`` has the form of a release's name; hosts are not trusted."""
     return _ID.match(name) is not None
 
 
 def short(revision: str) -> str:
-    """A commit's name as people write it; anything else as it is."""
+    """Return a commit's name, shortened for people; any other text unchanged."""
     return revision[:_SHORT] if re.fullmatch(r"[0-9a-f]{40,64}", revision) else revision

@@ -1,4 +1,4 @@
-"""What became of a rollout: values that reports are made of."""
+"""The results of a rollout, as values from which reports are made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["DeployReport", "HostReport", "Standing", "StepReport"]
 
 
 class Standing(str, enum.Enum):
-    """Where a host stands in the end; the value is what people read."""
+    """State of a host at the end; the value is shown to people."""
 
     UNTOUCHED = "untouched"
     STAGED = "built, not switched"
@@ -24,10 +24,10 @@ class Standing(str, enum.Enum):
 
 
 class StepReport(NamedTuple):
-    """One step on one host: ``lock``, ``upload``, ``build``, ``switch``, ``restart``, ``check`` …
+    """Result of a step on one host: ``lock``, ``upload``, ``build``, ``switch``, ``restart`` …
 
-    ``error`` is None where it went well.  ``output`` is the end of what the commands have printed:
-    remote text, without the values of secrets.
+    ``error`` is None if the step succeeded.  ``output`` is the end of the commands' output: remote
+    text, without the values of secrets.
     """
 
     name: str
@@ -38,12 +38,13 @@ class StepReport(NamedTuple):
 
 @dataclass
 class HostReport:
-    """One host's part.
+    """Result on one host.
 
-    ``previous`` was the current release before, ``current`` is the one at the end as far as it is
-    known, both None where there is none.  ``error`` is the first thing that went wrong;
-    ``returncode`` what it means: 1 for a command that failed, 75 for a lock that somebody else
-    holds, 124, 130 and 255 as for ``inv run``.  ``removed`` are the old releases that were.
+    ``previous`` is the release that was current before; ``current`` is the one at the end, as far
+    as it is known; None: there is none.  ``error`` joins the errors of all steps, the first one
+    first.  ``returncode`` is that of the first error: 1 for a command that failed, 75 for a lock
+    that another deploy holds, 124, 130 and 255 as for ``inv run``.  ``removed`` are the old
+    releases that were removed.
     """
 
     host: str
@@ -66,7 +67,7 @@ class HostReport:
         return round(sum(step.elapsed_ms for step in self.steps), 3)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return {
             "host_id": self.host,
             "success": self.success,
@@ -85,9 +86,9 @@ class HostReport:
 
 @dataclass
 class DeployReport:
-    """All of it; true when every host stands where it should.
+    """Result of a rollout; true if all hosts were deployed.
 
-    ``action`` is ``deploy`` or ``rollback``; ``elapsed_ms`` is of the whole.
+    ``action`` is ``deploy`` or ``rollback``; ``elapsed_ms`` is the time of the whole rollout.
     """
 
     action: str
@@ -103,6 +104,6 @@ class DeployReport:
         return all(host.success for host in self.hosts)
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One for each host, for JSON lines."""
+        """Return one mapping for each host, for JSON lines."""
         common = {"action": self.action, "release": self.release, "revision": self.revision}
         return [{**host.to_dict(), **common} for host in self.hosts]

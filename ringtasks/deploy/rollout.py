@@ -1,4 +1,4 @@
-"""What is done next, on which hosts.  Pure: it is told how each step ended, and does no I/O.
+"""The order of a rollout's steps and hosts.  Pure: results of steps in, the next step out.
 
 ::
 
@@ -6,11 +6,11 @@
                                   │      ^
                                   v      │ (failures within the limit)
                                  REVERT ─┘
-                                  │ (too many, or stopped: all that were switched, the last first)
+                                  │ (too many, or stopped: all switched hosts, the last first)
                                   └──────────────────────────────────> FINISH
 
-Nothing is switched before all could be staged.  A host whose activation failed counts as switched,
-so that an answer that was lost is put right too.
+No host is switched before all are staged.  A host whose activation failed counts as switched, so
+that it is reverted even if only the answer was lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Action", "Rollout", "Step"]
 
 
 class Action(str, enum.Enum):
-    """What a host is to do; the value is what people read."""
+    """Action of a step; the value is shown to people."""
 
     LOOK = "look"
     LOCK = "lock"
@@ -36,7 +36,10 @@ class Action(str, enum.Enum):
 
 
 class Step(NamedTuple):
-    """``in_order``: one host after another, in this order, and none after one that failed."""
+    """Action to do on hosts.
+
+    ``in_order``: one host after another, in this order; after a failure the rest are left out.
+    """
 
     action: Action
     hosts: tuple[str, ...]
@@ -44,12 +47,12 @@ class Step(NamedTuple):
 
 
 class Rollout:
-    """One rollout over ``hosts``.
+    """Decisions of one rollout over ``hosts``.
 
-    :param batch_size: so many are activated at once.
-    :param max_failures: so many failed activations stop it; fewer do not. At least 1.
-    :param stages: whether the release has to be brought to the hosts first.
-    :param reverts: whether those that were switched are put back.
+    :param batch_size: number of hosts to activate at once.
+    :param max_failures: number of failed activations that stops the rollout; at least 1.
+    :param stages: the release has to be sent to the hosts first.
+    :param reverts: revert switched hosts on failure.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Rollout:
         stages: bool = True,
         reverts: bool = True,
     ) -> None:
-        # In one order for everybody: of two who deploy to the same hosts, one gets them all.
+        # All deploys lock in the same order: of two to the same hosts, one gets every lock.
         self._hosts = tuple(sorted(hosts))
         self.standing = dict.fromkeys(hosts, Standing.UNTOUCHED)
         self.is_stopped = False
@@ -72,12 +75,12 @@ class Rollout:
         self._locked: list[str] = []
         self._failures = 0
         self._switched: list[str] = []
-        """In their order; those that were put back are not in it any more."""
+        """In the order of their switch, without those that were reverted."""
         self._owed: list[str] = []
-        """To be put back, the first first."""
+        """To be reverted, in this order."""
 
     def next(self) -> Step | None:
-        """What is to be done now; None: it is over."""
+        """Return the next step; None: the rollout is over."""
         if self._owed:
             hosts = self._taken(self._owed)
             self._switched = [host for host in self._switched if host not in hosts]
@@ -92,14 +95,15 @@ class Rollout:
         return None
 
     def ended(self, step: Step, host: str, *, is_well: bool, is_known: bool = True) -> None:
-        """How a step ended on a host.
+        """Record the result of a step on a host.
 
-        :param is_known: False: whether it was done cannot be found out.
+        :param is_known: False: it is unknown if the step was done.
         """
         if step.action is Action.LOOK:
             self._stop_unless(is_well)
         elif step.action is Action.LOCK:
-            # A lock may be ours though we never heard of it: giving it back costs nothing.
+            # The host may have taken the lock though the answer was lost; releasing a lock that was
+            # not taken does no harm.
             self._locked.append(host)
             self._stop_unless(is_well)
         elif step.action is Action.STAGE:
@@ -115,14 +119,17 @@ class Rollout:
                 self.standing[host] = Standing.FAILED if is_known else Standing.UNKNOWN
 
     def undone(self, step: Step, hosts: Sequence[str]) -> None:
-        """These were not begun, and have to be: nobody else puts back, or gives back a lock."""
+        """Queue again the hosts on which a step was not begun, if it is a revert or a finish.
+
+        No other step would revert these hosts or release their locks.
+        """
         if step.action is Action.REVERT:
             self._owed = [*hosts, *self._owed]
         elif step.action is Action.FINISH:
             self._locked = [*hosts, *self._locked]
 
     def stop(self) -> None:
-        """Begin nothing new; what was switched is put back."""
+        """Begin no further look, lock, stage or activation; revert switched hosts (``reverts``)."""
         if self.is_stopped:
             return
         self.is_stopped = True

@@ -1,6 +1,6 @@
-"""What to deploy and how: the ``deploy`` settings of ``invoke.yaml``, and flags over them.
+"""The ``deploy`` settings of ``invoke.yaml``, and the flags that override them.
 
-Every fault is told with the name of its field; a field that is not known is a fault too.
+Every error names its field; an unknown field is an error too.
 """
 
 from __future__ import annotations
@@ -29,78 +29,78 @@ __all__ = ["DeploySettings", "Hooks", "parse"]
 
 @dataclass(frozen=True)
 class Hooks:
-    """Commands for this machine's ``/bin/sh``; None: nothing."""
+    """Commands that this machine's ``/bin/sh`` runs; None: no command."""
 
     before: str | None = None
-    """Before any host is locked; where it fails, nothing is done."""
+    """Runs before any host is locked; if it fails, nothing is deployed."""
     after: str | None = None
-    """When all hosts were deployed."""
+    """Runs when all hosts were deployed."""
     failed: str | None = None
-    """When not all were."""
+    """Runs when not all hosts were deployed."""
 
 
 @dataclass(frozen=True)
 class DeploySettings:
-    """One application. Durations are seconds.
+    """Settings of one application. Durations are seconds.
 
-    ``{host}``, ``{address}`` and the names of a host's facts in ``path`` and ``check_url`` stand
-    for what the hosts file has of it.
+    In ``path`` and ``check_url``, ``{host}``, ``{address}`` and the names of a host's facts are
+    replaced by the host's values in the hosts file.
     """
 
     hosts: str
     path: str
     """Folder on the host; relative to its ``work_dir``, ``~`` is the remote home."""
     ref: str = "HEAD"
-    """The git revision that is the release, where there is no ``source``."""
+    """The git revision to release, if there is no ``source``."""
     source: str | None = None
-    """A built folder here, or a file such as a wheel, that is the release."""
+    """A built folder or file (a wheel, for example) on this machine, to release."""
     exclude: tuple[str, ...] = ()
-    """What is left out of ``source``: patterns as ``inv sync --exclude`` has them."""
+    """Patterns of files to leave out of ``source``, as for ``inv sync --exclude``."""
     shared: tuple[str, ...] = ()
-    """Below ``PATH/shared``, linked into each release; with ``/`` at its end a folder."""
+    """Paths below ``PATH/shared``, linked into each release; a final ``/`` means a folder."""
     build: tuple[str, ...] = ()
-    """Run in the new release, on every host before any is switched."""
+    """Commands that run in the new release, on every host before any host is switched."""
     activate: tuple[str, ...] = ()
-    """Run in the new release right before the host is switched to it."""
+    """Commands that run in the new release right before the host is switched to it."""
     restart: str | None = None
-    """Run in the release that was switched to."""
+    """Command that runs in the new release after the switch."""
     check: str | None = None
-    """Tried until it succeeds or ``check_timeout`` has passed."""
+    """Command that is tried until it succeeds or ``check_timeout`` has passed."""
     check_url: str | None = None
-    """The same with a URL, which the host itself asks for."""
+    """URL that the host itself fetches, tried in the same way as ``check``."""
     upload_timeout: float = 1800.0
     build_timeout: float = 900.0
     restart_timeout: float = 60.0
     check_timeout: float = 30.0
     keep: int = 5
-    """So many releases stay."""
+    """Number of releases to keep."""
     serial: int | str | None = None
-    """So many hosts are switched at once, ``2`` or ``25%``; None: all."""
+    """Number of hosts to switch at once, ``2`` or ``25%``; None: all."""
     max_failures: int | str | None = None
-    """So many hosts that fail after their switch stop the others, ``2`` or ``10%``; None: one."""
+    """Number of failed activations that stops the rollout, ``2`` or ``10%``; None: one."""
     revert: bool = True
-    """Put hosts back when something went wrong."""
+    """Revert switched hosts if the rollout fails."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """For the commands on the hosts."""
+    """Environment variables for the commands on the hosts."""
     secrets: tuple[str, ...] = ()
-    """Variables of this machine that the commands get too, and whose values nobody gets to see."""
+    """Variables of this machine that the commands get too; their values are concealed."""
     hooks: Hooks = Hooks()
 
     def batch_size(self, hosts: int) -> int:
-        """How many hosts are switched at once."""
+        """Return the number of hosts to switch at once."""
         return hosts if self.serial is None else share("deploy: serial", self.serial, hosts)
 
     def failure_limit(self, hosts: int) -> int:
-        """How many failed hosts stop the rollout."""
+        """Return the number of failed hosts that stops the rollout."""
         if self.max_failures is None:
             return 1
         return share("deploy: max_failures", self.max_failures, hosts)
 
 
 def parse(given: object, **flags: Any) -> DeploySettings:
-    """The settings of ``given``, a mapping as YAML has it, with each flag that is not None over it.
+    """Return the settings of ``given``, a mapping from YAML; flags that are not None override it.
 
-    :raises UsageError: a field is unknown, missing, or not what it must be.
+    :raises UsageError: a field is unknown, missing or invalid.
     """
     if given is None:
         given = {}

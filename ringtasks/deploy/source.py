@@ -1,7 +1,7 @@
-"""The files of a release on this machine: a git revision, or what was built in a folder.
+"""The files of a release on this machine: a git revision, or a built folder or file.
 
-``git archive`` gives every file the time of the commit, so that each deploy would find all of them
-changed.  Each gets a time made from its content instead: what did not change keeps its time.
+``git archive`` gives every file the time of the commit, so each deploy would find all of them
+changed.  Each file gets a time made from its content instead: an unchanged file keeps its time.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ __all__ = ["Source", "content_time", "source_of"]
 
 _TIMEOUT = 300.0  # seconds
 _EARLIEST = 631_152_000  # 1990-01-01: times before 1980 confuse zip
-#: 34 years, none of them in the future. Two versions of a file that have one size get one time in
-#: one of 10⁹ changes.
+#: Seconds: 34 years, none of them in the future. Two versions of a file with the same size get the
+#: same time once in 10⁹ changes.
 _SPAN = 1 << 30
 _SUBMODULE = "160000"
 
 
 class Source:
-    """A release's files; to be used within its context, from any thread.
+    """Files of a release; usable within its context, from any thread.
 
-    ``revision`` is the commit, or the name of a folder or file that is in no repository.
-    ``content`` is the same for the same files: a host that has it needs none of them.
+    ``revision`` is the commit, or the name of a folder or file outside of a repository.
+    ``content`` is equal for equal files: a host that has it needs no upload.
     """
 
     revision: str
@@ -47,9 +47,9 @@ class Source:
         self._resources = contextlib.ExitStack()
 
     def folder(self) -> Path:
-        """The folder that holds them, made when it is asked for first.
+        """Return the folder with the files; the first call creates it.
 
-        :raises UsageError: it cannot be made.
+        :raises UsageError: git or tar fails.
         """
         with self._lock:
             if self._folder is None:
@@ -58,11 +58,11 @@ class Source:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its owner should know; best asked for late."""
+        """Warnings for the user; the answer may wait for ``git status``, so ask late."""
         return ()
 
     def has(self, name: str) -> bool:
-        """Whether there is something of that path among them."""
+        """Return True if a file or folder of the source has this path."""
         raise NotImplementedError
 
     def __enter__(self) -> Source:
@@ -82,10 +82,10 @@ class Source:
 
 
 def source_of(built: str | None, ref: str) -> Source:
-    """The source that the settings name.
+    """Return the source that the settings name.
 
-    :param built: a folder or a file; None: ``ref`` of the repository that we are in.
-    :raises UsageError: there is no such thing, or git fails.
+    :param built: a folder or a file; None: ``ref`` of the repository of the current folder.
+    :raises UsageError: the folder, file or revision does not exist, or git fails.
     """
     if built is None:
         return _Revision(ref)
@@ -96,7 +96,7 @@ def source_of(built: str | None, ref: str) -> Source:
 
 
 class _Revision(Source):
-    """A commit, as ``git archive`` gives it."""
+    """Commit, as ``git archive`` writes it."""
 
     def __init__(self, ref: str) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class _Revision(Source):
         return True
 
     def _look_for_changes(self) -> subprocess.Popen[bytes]:
-        """While the hosts are asked: git looks at every file."""
+        """Start ``git status``; it reads every file, so it runs while the hosts are asked."""
         looking = subprocess.Popen(
             ["git", "status", "--porcelain", "--untracked-files=no"],
             stdin=subprocess.DEVNULL,
@@ -162,7 +162,7 @@ class _Revision(Source):
 
 
 class _Built(Source):
-    """A folder as it is, or a file that is alone in one."""
+    """Folder as it is, or a single file copied into a folder of its own."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -185,12 +185,12 @@ class _Built(Source):
 
 
 def content_time(blob: str) -> int:
-    """A file's time in Unix seconds, from git's name of its content."""
+    """Return a file's time in Unix seconds, made from git's name of its content."""
     return _EARLIEST + int(blob, 16) % _SPAN
 
 
 def _entries(top: str, revision: str) -> Iterator[tuple[str, str]]:
-    """The content and the path of each file."""
+    """Yield git's name of the content, and the path, of each file."""
     listed = _run(["git", "-C", top, "ls-tree", "-r", "-z", revision])
     for entry in filter(None, listed.split(b"\0")):
         about, _, name = entry.partition(b"\t")
@@ -200,11 +200,11 @@ def _entries(top: str, revision: str) -> Iterator[tuple[str, str]]:
 
 
 def _fingerprint(top: Path) -> str:
-    """What rsync's quick check looks at: names, sizes, times, modes; and where links lead."""
+    """Return a hash of names, sizes, times and modes, as rsync's quick check, and link targets."""
     found = hashlib.sha256(b"" if top.is_dir() else os.fsencode(top.name))
     for path in _walk(str(top)):
-        status = os.lstat(path)  # 20,000 times
-        link = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115  # too
+        status = os.lstat(path)  # pathlib would be slower, 20,000 times
+        link = os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115  # as above
         size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
         about = (path[len(str(top)) :], status.st_mode, size, status.st_mtime_ns, link)
         found.update(repr(about).encode())
@@ -228,7 +228,10 @@ def _run(
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.PIPE,
 ) -> bytes:
-    """:raises UsageError: it is missing, fails, or takes too long."""
+    """Run a local program and return its stdout.
+
+    :raises UsageError: the program is not installed, fails, or takes too long.
+    """
     try:
         done = subprocess.run(
             command,

@@ -1,6 +1,6 @@
 """A rollout's steps on one host as whole scripts, in their order (pure).
 
-This is what is run, and what ``--dry-run`` shows.
+A rollout runs these scripts, and ``--dry-run`` shows them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = [
 
 #: Seconds that a lock lasts without being renewed.
 LEASE = 60.0
-#: Seconds for one of our own scripts; there may be many files to look at.
+#: Seconds for a script without users' commands; it may have to look at many files.
 OWN_TIMEOUT = 120.0
 _CHECK_MARGIN = 15.0
 
 
 class Place(NamedTuple):
-    """Where the application is on one host; ``root`` as `places.on_host` gives it."""
+    """Place of the application on one host; ``root`` is a result of `remote.paths.on_host`."""
 
     host: str
     root: str
@@ -48,11 +48,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What all hosts of a rollout have in common.
+    """Values that all hosts of a rollout have in common.
 
-    ``source`` None: the release is there already.  ``wait`` are seconds to wait for the lock of
-    somebody who lives.  ``secrets`` are variables for the commands; ``conceal`` takes their values
-    out of a text.
+    ``source`` None: the release is on the hosts already.  ``wait``: seconds to wait for the lock
+    of another deploy that is running.  ``secrets`` are variables for the commands; ``conceal``
+    removes their values from a text.
     """
 
     release: Release
@@ -65,13 +65,13 @@ class Plan:
 
     @property
     def note(self) -> locking.Note:
-        """What the lock says of us."""
+        """The note in the lock that describes this deploy."""
         release = self.release
         return locking.Note(self.token, release.who, release.host, release.revision, release.link)
 
 
 class Step(NamedTuple):
-    """``is_users``: it has a user's commands in it, and is never run twice."""
+    """Step on one host; ``is_users``: it contains users' commands, and is never run twice."""
 
     name: str
     script: str
@@ -80,31 +80,31 @@ class Step(NamedTuple):
 
 
 def survey(plan: Plan, place: Place) -> Step:
-    """What is there, and would it work?"""
+    """Return the step that reports the state and the obstacles to a deploy."""
     needs_url = place.url is not None
     return Step("survey", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
 
 
 def lock(plan: Plan, place: Place, dead: str = "") -> Step:
-    """The lock, over that of ``dead`` too; then what is there."""
+    """Return the step that takes the lock and reports the state; ``dead`` as in `acquire`."""
     script = locking.acquire(plan.note, LEASE, dead) + layout.state()
     return Step("lock", layout.inside(place.root, script, makes=True))
 
 
 def renew(plan: Plan, place: Place) -> Step:
-    """The lock for another while."""
+    """Return the step that renews the lock."""
     return Step("renew", _held(plan, place, ""), LEASE / 3)
 
 
 def room(plan: Plan, place: Place) -> Step:
-    """Room for the files that come."""
+    """Return the step that makes the host ready for an upload."""
     return Step("upload", _held(plan, place, layout.ready_for_files()))
 
 
 def build(plan: Plan, place: Place, content: str | None) -> Step:
-    """A whole release.
+    """Return the step that builds the release.
 
-    :param content: of the files that have just come; None: none have.
+    :param content: `Source.content` of the files that were just sent; None: none were.
     """
     settings = plan.settings
     script = layout.took_files(content) if content else ""
@@ -113,9 +113,9 @@ def build(plan: Plan, place: Place, content: str | None) -> Step:
 
 
 def activation(plan: Plan, place: Place, previous: str | None) -> Sequence[Step]:
-    """From a whole release to one that serves and is noted as good.
+    """Return the steps that switch to a built release, restart, check and record it as good.
 
-    :param previous: what is current before.
+    :param previous: the release that is current before.
     """
     settings, release = plan.settings, plan.release
     why = "" if plan.source else f"rollback from {previous}"
@@ -132,9 +132,9 @@ def activation(plan: Plan, place: Place, previous: str | None) -> Sequence[Step]
 
 
 def put_back(plan: Plan, place: Place, link: str | None, why: str) -> Sequence[Step]:
-    """From the release that failed to the one before.
+    """Return the steps that revert from a failed release to the one before.
 
-    :param link: where ``current`` led then; None: there was none.
+    :param link: the earlier target of ``current``; None: there was none.
     """
     script = layout.put_back(plan.release, link, why)
     undo = Step("put back", _held(plan, place, script))
@@ -143,9 +143,11 @@ def put_back(plan: Plan, place: Place, link: str | None, why: str) -> Sequence[S
 
 
 def finish(plan: Plan, place: Place, removed: Sequence[str], failed: str | None) -> Step:
-    """Old releases away, and the lock given back; nothing where it is not ours any more.
+    """Return the step that removes old releases and releases the lock.
 
-    :param failed: what went wrong before the switch, if anything did.
+    If another deploy holds the lock, the script does nothing.
+
+    :param failed: the error before the switch; None: there was none.
     """
     script = layout.prune(removed)
     if failed is not None:
@@ -155,14 +157,14 @@ def finish(plan: Plan, place: Place, removed: Sequence[str], failed: str | None)
 
 
 def unlock(plan: Plan, place: Place, reason: str) -> Step:
-    """Somebody's lock away, and why in the history."""
+    """Return the step that removes the lock of any deploy and records the reason."""
     nothing = plan.release._replace(id="", revision="")
     script = f"[ -L lock ] || exit 0\n{layout.note(Kind.UNLOCKED, nothing, reason)}\n"
     return Step("unlock", layout.inside(place.root, script + locking.unlock()))
 
 
 def _confirmation(plan: Plan, place: Place) -> list[Step]:
-    """Restart and check, as far as there are any."""
+    """Return the steps for restart and check, for those that the settings have."""
     settings, steps = plan.settings, []
     if settings.restart:
         script = layout.restart(settings.restart)

@@ -1,7 +1,6 @@
-"""One host of a rollout: has its steps run, and tells how each ended.
+"""One host of a rollout: runs its steps and returns the outcome of each.
 
-What is ours may run twice, so it is asked for again where the answer is lost; a user's command
-never is.
+If an answer is lost, a script of ringtasks' own runs again; one with users' commands never does.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from .steps import Place, Plan, Step
 
 __all__ = ["HELD_STATUS", "Outcome", "Target", "Unwatched", "Watcher"]
 
-#: Somebody else deploys (sysexits.h, EX_TEMPFAIL).
+#: Exit status: another deploy holds the lock (sysexits.h, EX_TEMPFAIL).
 HELD_STATUS = 75
-#: Seconds before each further attempt to reach a host that was there before.
+#: Seconds before each further attempt to reach a host that was reached before.
 _DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOCK_INTERVAL = 1.0
 _OUTPUT_BYTES = 64 * 1024
@@ -43,10 +42,10 @@ _OUTPUT_LINES, _LINE_CHARACTERS = 30, 500
 
 
 class Outcome(NamedTuple):
-    """How a step ended; ``error`` None: well.
+    """Outcome of a step; ``error`` None: it succeeded.
 
-    ``returncode`` is as in `HostReport`; 255: it may or may not have been done.  ``said`` is what
-    the script has printed for us.
+    ``returncode`` is as in `HostReport`; 255: the step may or may not have been done.  ``said`` is
+    the script's stdout.
     """
 
     error: str | None = None
@@ -58,25 +57,25 @@ class Outcome(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether it is known what was done."""
+        """False if the step may or may not have been done."""
         return self.returncode != UNREACHABLE
 
 
 class Watcher(Protocol):
-    """Is told what happens while it does, from several threads."""
+    """Observer of steps; its methods are called as events happen, from several threads."""
 
     def output(self, host: str, chunk: bytes) -> None:
-        """A user's command on the host has printed this."""
+        """Show output of a user's command on the host."""
 
     def step_ended(self, host: str, step: StepReport) -> None:
-        """A step has ended on a host."""
+        """Show that a step has ended on a host."""
 
     def say(self, text: str) -> None:
-        """Something that people should know."""
+        """Show a message to people."""
 
 
 class Unwatched:
-    """A `Watcher` that nobody looks at."""
+    """`Watcher` that discards everything."""
 
     def output(self, host: str, chunk: bytes) -> None: ...
 
@@ -86,10 +85,10 @@ class Unwatched:
 
 
 class Target:
-    """One host; for one thread at a time, but for `renew`.
+    """Host of a rollout; for one thread at a time, except `renew`.
 
-    ``survey`` is what the host has answered first, ``state`` what it had when it was locked.
-    ``stop`` ends what is under way.
+    ``survey`` is the host's first answer, ``state`` its state when it was locked.  ``stop`` ends
+    the running step.
     """
 
     def __init__(self, client: SSHClient, place: Place, plan: Plan, watcher: Watcher) -> None:
@@ -99,11 +98,11 @@ class Target:
         self.state = HostState()
         self.stop = Stop()
         self._has_switched = False
-        """Or may have."""
+        """True if the switch was made or may have been made."""
         self._watcher = watcher
 
     def look(self) -> Outcome:
-        """Whether it would work; nothing is changed."""
+        """Survey the host for obstacles to a deploy; change nothing."""
         with self._timed("survey") as timed:
             result = self._asked(steps.survey(self.plan, self.place))
             if not result.success:
@@ -114,20 +113,20 @@ class Target:
             return timed.ended(self._problems())
 
     def lock(self) -> Outcome:
-        """Take the lock, over that of a deploy that does not live any more."""
+        """Take the lock; replace that of a deploy that has ended."""
         with self._timed("lock") as timed:
             return timed.ended(self._lock())
 
     def renew(self, cancellation: Cancellation) -> Held | None:
-        """As `lease.Lockable` has it; from any thread."""
+        """Renew the lock, as `lease.Lockable` describes; callable from any thread."""
         step = steps.renew(self.plan, self.place)
         result = self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
         return None if result.success else self._other_holder(result.stdout)
 
     def stage(self) -> Outcome:
-        """Bring the release there and build it; nothing is switched."""
+        """Send the release and build it; switch nothing."""
         source = self.plan.source
-        assert source is not None  # noqa: S101  # whose release is there does not stage
+        assert source is not None  # noqa: S101  # without a source there is no stage step
         if self.state.content == source.content:
             outcome = self._run(steps.build(self.plan, self.place, None))
             if "changed" not in outcome.said.splitlines():
@@ -135,7 +134,7 @@ class Target:
         return self._upload(source) or self._run(steps.build(self.plan, self.place, source.content))
 
     def activate(self) -> Outcome:
-        """Switch to the release, restart, check."""
+        """Switch to the release, restart and check."""
         for step in steps.activation(self.plan, self.place, self.state.current):
             self._has_switched |= step.name == "switch"
             outcome = self._run(step)
@@ -146,7 +145,7 @@ class Target:
         return Outcome()
 
     def put_back(self) -> Outcome:
-        """Undo `activate`, whatever came of it."""
+        """Undo `activate`, after its success or its failure."""
         link = self._link_before()
         why = self.report.error or "put back with the others"
         undo, *confirmation = steps.put_back(self.plan, self.place, link, why)
@@ -156,11 +155,11 @@ class Target:
         self.report.current = HostState(link).stands_on
         for step in confirmation if self._has_switched else ():
             if not self._run(step):
-                break  # it is back all the same, and its error stands in the report
+                break  # the link is restored all the same; the report has the error
         return Outcome()
 
     def finish(self) -> Outcome:
-        """Remove old releases, and give the lock back."""
+        """Remove old releases and release the lock."""
         removed = self.superfluous() if self.report.standing is Standing.DEPLOYED else ()
         is_untouched = self.report.standing is Standing.UNTOUCHED
         failed = self.report.error if is_untouched and self.plan.source else None
@@ -170,19 +169,19 @@ class Target:
         return outcome
 
     def unlock(self, reason: str) -> tuple[Outcome, Held | None]:
-        """Remove whoever's lock it is; whose it was, None where there was none."""
+        """Remove the lock of any deploy; return the outcome and the lock (None: there was none)."""
         result = self._own(steps.unlock(self.plan, self.place, reason))
         return self._told(result, is_ours=True), parse_held(result.stdout)
 
     def again(self, plan: Plan) -> Target:
-        """The same host for another plan."""
+        """Return a target for the same host and another plan."""
         target = Target(self.client, self.place, plan, self._watcher)
         target.survey, target.state = self.survey, self.state
         target.report.transport_used = self.report.transport_used
         return target
 
     def outlook(self) -> Sequence[Step]:
-        """What would be run, by what is known of the host."""
+        """Return the steps that a rollout would run, as far as the host's state is known."""
         plan, place, state = self.plan, self.place, self.state
         found = [steps.lock(plan, place)]
         if plan.source is not None:
@@ -194,7 +193,7 @@ class Target:
         return [*found, steps.finish(plan, place, self.superfluous(), None)]
 
     def superfluous(self) -> tuple[str, ...]:
-        """The releases that are to go once this one is good."""
+        """Return the releases to remove once this one is good."""
         return superfluous(self._state_now(), self.plan.settings.keep)
 
     def _problems(self) -> Outcome:
@@ -222,7 +221,7 @@ class Target:
             if first is None:
                 first = held
                 self._watcher.say(f"{self.report.host}: locked by {held}: is it still there?")
-            # A lock that is renewed, or another one, is somebody's who lives.
+            # If the lock was renewed or another deploy took it, its holder is running.
             is_alive = (held.token, held.until) != (first.token, first.until)
             if is_alive and time.monotonic() - began >= self.plan.wait:
                 return Outcome(f"locked by {held}", HELD_STATUS)
@@ -231,12 +230,12 @@ class Target:
                 return Outcome("interrupted", INTERRUPTED)
 
     def _upload(self, source: Source) -> Outcome | None:
-        """Send the files; None: they are there."""
+        """Send the files; return the outcome of a failure, or None if they arrived."""
         with self._timed("upload") as timed:
             result = self._own(steps.room(self.plan, self.place))
             if not result.success:
                 return timed.ended(self._told(result))
-            from .upload import upload  # what is unchanged has no need of it
+            from .upload import upload  # not needed if the files are unchanged
 
             sent = upload(self.client, self.place, self.plan.settings, source, self.stop)
             self.report.sent_bytes += sent.sent_bytes
@@ -253,7 +252,7 @@ class Target:
             return timed.ended(self._told(result))
 
     def _own(self, step: Step) -> SSHResult:
-        """The answer to one of our own scripts, asked for again while the host is not there."""
+        """Run one of our own scripts; while the host is unreachable, try again."""
         delays = iter(_DELAYS)
         while True:
             result = self._asked(step)
@@ -268,7 +267,7 @@ class Target:
             return self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
 
     def _users(self, step: Step) -> tuple[SSHResult, str]:
-        """The answer to a script with a user's commands, and the end of what they have printed."""
+        """Run a script with users' commands once; return the result and the end of its stderr."""
         out, err = Capture(_OUTPUT_BYTES), Capture(_OUTPUT_BYTES)
 
         def on_output(stream: int, chunk: bytes) -> None:
@@ -296,9 +295,9 @@ class Target:
         return replace(result, stdout=stdout, stderr=stderr), "\n".join(lines)
 
     def _told(self, result: SSHResult, *, is_ours: bool = False) -> Outcome:
-        """What an answer means.
+        """Return the outcome that a script's result means.
 
-        :param is_ours: a lock that it tells of is no trouble.
+        :param is_ours: a lock in the output is expected and no error.
         """
         if result.success:
             return Outcome(said=result.stdout)
@@ -318,7 +317,10 @@ class Target:
         return held if held and held.token != self.plan.token else None
 
     def _link_before(self) -> str | None:
-        """Where ``current`` is to lead again: where it did, unless that is known to be bad."""
+        """Return the target to restore for ``current``.
+
+        It is the earlier target; if that release is missing or has failed, the last good release.
+        """
         state = self.state
         is_bad = state.current and state.verdict(state.current) == Kind.FAILED
         is_gone = state.current and state.current not in state.releases
@@ -328,7 +330,7 @@ class Target:
         return f"releases/{good}" if good else None
 
     def _state_now(self) -> HostState:
-        """After the release was found good."""
+        """Return the state that results once the release is recorded as good."""
         release = self.plan.release
         good = Event("", Kind.GOOD, release.id, release.revision, "", "", "")
         return replace(
@@ -357,7 +359,7 @@ class Target:
 
 
 class _Timed:
-    """A step while it goes on."""
+    """Outcome and output of a step, filled in while it runs."""
 
     def __init__(self) -> None:
         self.outcome = Outcome("was not ended", 1)

@@ -1,4 +1,4 @@
-"""The files of a release to a host: what the last one has is not sent again."""
+"""Send the files of a release to a host; those that the last release had are not sent again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Sent", "upload"]
 
 
 class Sent(NamedTuple):
-    """What became of it; ``error`` None: all of it is there."""
+    """Result of an upload; ``error`` None: all files arrived."""
 
     error: str | None
     returncode: int
@@ -32,7 +32,7 @@ class Sent(NamedTuple):
 def upload(
     client: SSHClient, place: Place, settings: DeploySettings, source: Source, stop: Stop
 ) -> Sent:
-    """Make the host's ``source`` folder hold the files, however often the link is lost."""
+    """Mirror the files to the host's ``source`` folder; resume after lost connections."""
     options = Options(
         exclude=(*settings.exclude, f"/{layout.MARK}"),
         delete=True,
@@ -44,6 +44,6 @@ def upload(
         put_tree(haul, source.folder(), target, None, follow_outside=False, verify=False)
     except TransferError as error:
         return Sent(str(error), error.returncode, haul.ended().sent_bytes)
-    except UsageError as error:  # git, say, could not give them
+    except UsageError as error:  # git failed, for example
         return Sent(str(error), USAGE, 0)
     return Sent(None, 0, haul.ended().sent_bytes)
