@@ -1,7 +1,7 @@
 """Commands that outlive the connection: started, listed, followed, waited for, stopped.
 
-Nothing is installed on the host, and nothing about a job is kept anywhere else: every machine with
-the inventory sees the same jobs.
+Nothing is installed on the host, and all facts about a job are kept there: every machine with the
+inventory sees the same jobs.
 
 ::
 
@@ -36,7 +36,7 @@ from .stopping import Process, Stopped
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
 
-    #: A name, an address, or what one of ours says of a host.
+    #: A name or an address, or an object of ringtasks that describes a host.
     Host = str | SSHClient | SSHConfig | HostConfig
 
 __all__ = [
@@ -86,20 +86,21 @@ def start(
 ) -> Job:
     """Start ``command`` on the host, exactly once, so that it outlives the connection.
 
-    :param name: what people call it; need not be unique.
-    :param log_file: where both its streams are appended; ``~`` is the remote home, a relative one
-        starts at ``cwd``; None: ``log`` in the job's folder, of which the latest part is kept.
+    :param name: a name for people; need not be unique.
+    :param log_file: the file to which stdout and stderr are appended; ``~`` is the remote home, a
+        relative path starts at ``cwd``; None: ``log`` in the job's folder, which keeps the latest
+        part.
     :param cwd: None: the host's ``work_dir``, else the remote home.
-    :param env: set for the command alone, and seen in no process list.
-    :param gpus: so many free GPUs are reserved for it, named in ``CUDA_VISIBLE_DEVICES``, and freed
-        when it ends.
-    :param after: the id of another job on the host, for whose end it waits, however that ends.
+    :param env: set for the command alone, and visible in no process list.
+    :param gpus: number of free GPUs to reserve; they are named in ``CUDA_VISIBLE_DEVICES``, and
+        freed when the job ends.
+    :param after: the id of another job on the host; the job waits until that one ends, in any way.
     :param queue: wait until enough GPUs are free, first come, first served.
-    :param log_limit_bytes: the size of that log from which on its older half is given up, where the
-        host can make holes in files (fallocate(1) of util-linux); it is looked at every 5 s.
-    :param group: one name for several jobs, on whatever hosts: to the tasks it means all of them.
-    :raises JobNotStartedError: there is no job, and it says why; or (``is_unknown``) nobody knows.
-    :raises ValueError: a command, name, path or number that makes no sense.
+    :param log_limit_bytes: the size at which the older half of that log is discarded, if the host
+        can make holes in files (fallocate(1) of util-linux); the size is checked every 5 s.
+    :param group: one name for several jobs, on any hosts; tasks take it to mean all of them.
+    :raises JobNotStartedError: the job did not start; or (``is_unknown``) it may have started.
+    :raises ValueError: a command, name, path or number is invalid.
     """
     client = client_for(host)
     request = Request(
@@ -122,7 +123,7 @@ async def start_async(
     log_limit_bytes: int = LOG_LIMIT_BYTES,
     group: str | None = None,
 ) -> Job:
-    """`start`, for asyncio; cancelling while it is under way ends the job."""
+    """Start like `start`, for asyncio; cancelling before it returns ends the job."""
     client = client_for(host)
     request = Request(
         command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes, group
@@ -131,57 +132,60 @@ async def start_async(
 
 
 def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
-    """The jobs of each host, in the order of ``hosts``; one command a host, ``fanout`` at once."""
+    """Return the jobs of each host in the order of ``hosts``, by one command per host."""
     return _of_all(hosts, jobs_of, fanout)
 
 
 async def list_async(hosts: Sequence[Host]) -> builtins.list[HostJobs]:
-    """`list`, for asyncio."""
+    """List like `list`, for asyncio."""
     return await _of_all_async(hosts, jobs_of)
 
 
 def prune(
     hosts: Sequence[Host], older_than: float = 7 * 86400.0, *, fanout: int = FANOUT
 ) -> builtins.list[Pruned]:
-    """Delete the folders, with their logs, of jobs that ended ``older_than`` seconds ago."""
+    """Delete the folders and logs of jobs that ended at least ``older_than`` seconds ago."""
     return _of_all(hosts, lambda client: prune_on(client, older_than), fanout)
 
 
 async def prune_async(
     hosts: Sequence[Host], older_than: float = 7 * 86400.0
 ) -> builtins.list[Pruned]:
-    """`prune`, for asyncio."""
+    """Delete like `prune`, for asyncio."""
     return await _of_all_async(hosts, lambda client: prune_on(client, older_than))
 
 
 def overview(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[Overview]:
-    """How each host is doing, in the order of ``hosts``; one command a host."""
+    """Return each host's GPUs, memory, disk, load and jobs, in the order of ``hosts``.
+
+    One command runs per host.
+    """
     return _of_all(hosts, overview_of, fanout)
 
 
 async def overview_async(hosts: Sequence[Host]) -> builtins.list[Overview]:
-    """`overview`, for asyncio."""
+    """Return the same as `overview`, for asyncio."""
     return await _of_all_async(hosts, overview_of)
 
 
 def find(job: str, hosts: Sequence[Host], *, fanout: int = FANOUT) -> Job:
-    """The one job that an id, the beginning of one, or a name means.
+    """Return the one job that has this id or name, or whose id or name begins with it.
 
-    A name means the job of that name that waits or runs; where none does, the last one.
+    A name means the job of that name that waits or runs; if none does, the last one.
 
-    :raises UnknownJobError: no such job; it names the hosts that could not be asked.
-    :raises AmbiguousJobError: several.
+    :raises UnknownJobError: no job matches; it names the hosts that could not be asked.
+    :raises AmbiguousJobError: several jobs match.
     """
     return _find(job, hosts, list(hosts, fanout=fanout))
 
 
 async def find_async(job: str, hosts: Sequence[Host]) -> Job:
-    """`find`, for asyncio."""
+    """Find like `find`, for asyncio."""
     return _find(job, hosts, await list_async(hosts))
 
 
 def client_for(host: Host) -> SSHClient:
-    """The client for whatever stands for a host."""
+    """Return the client for a name, an address, a configuration or a client."""
     if isinstance(host, SSHClient):
         return host
     if isinstance(host, str):
@@ -196,7 +200,7 @@ def client_for(host: Host) -> SSHClient:
 def _of_all(
     hosts: Sequence[Host], talk: Callable[[SSHClient], Conversation[Answer]], fanout: int
 ) -> builtins.list[Answer]:
-    """What each host answers, in the order of ``hosts``."""
+    """Return each host's answer, in the order of ``hosts``."""
     clients = [client_for(host) for host in hosts]
     numbers = range(len(clients))
     answers = dict(each(numbers, lambda n: hold(clients[n], talk(clients[n])), fanout))
@@ -213,19 +217,22 @@ async def _of_all_async(
 
 
 def among(job: str, known: Sequence[HostJobs]) -> JobStatus:
-    """`find`, in what `list` has answered."""
+    """Return the job that `find` would, from a result of `list`."""
     return _picked(pick, job, known)
 
 
 def all_among(job: str, known: Sequence[HostJobs]) -> builtins.list[JobStatus]:
-    """The jobs of the group of that name, or what `find` means, in what `list` has answered."""
+    """Return the jobs of the group of that name, or the one that `find` would, from `list`."""
     return _picked(pick_all, job, known)
 
 
 def _picked(
     picks: Callable[[str, Iterable[JobStatus]], Found], job: str, known: Sequence[HostJobs]
 ) -> Found:
-    """:raises UnknownJobError: nothing is; it names the hosts that could not be asked."""
+    """Return the jobs that ``picks`` selects from those of all hosts.
+
+    :raises UnknownJobError: no job matches; it names the hosts that could not be asked.
+    """
     unasked = tuple(host.host_id for host in known if host.error is not None)
     try:
         return picks(job, [status for host in known for status in host.jobs])

@@ -1,16 +1,17 @@
-"""What a job waits for before it runs: GPUs that are free, another job's end.  Pure: shell text.
+"""Conditions for which a job waits: free GPUs, the end of another job.  Pure: shell text.
 
 A GPU is free if no process is on it (nvidia-smi) and no job has reserved it.  A reservation is a
-symbolic link ``~/.ringtasks/gpus/UUID`` whose target is its holder: made whole or not at all, by
-one only (symlink(2)), and it needs no space on the disk.  It holds as long as its holder's keeper
-lives, or any process with the job's mark; so nothing that dies leaves a GPU reserved: not a keeper
-that was killed, not a host that was booted anew.
+symbolic link ``~/.ringtasks/gpus/UUID`` whose target names its holder: symlink(2) makes it whole or
+not at all, for a single caller, and it needs no space on the disk.  It is valid as long as the
+holder's keeper runs, or any process with the job's mark; so neither a killed keeper nor a reboot
+leaves a GPU reserved.
 
-Whoever reserves holds ``lock``, a link as well.  That of a holder that died is broken by whoever
-makes the folder ``broken-HOLDER``: nobody else may then, so nobody breaks the lock of a living one.
-That folder is there for a moment only; one that was left behind is removed after a minute.
+A job that makes reservations holds ``lock``, a link as well.  If the holder has ended, the job that
+creates the folder ``broken-HOLDER`` removes that lock.  Only one job can create it, so no job
+removes the lock of a running holder.  The folder exists for a moment only; one that was left behind
+is removed after a minute.
 
-Jobs that queue for GPUs come by in the order of their tickets, ``~/.ringtasks/queue/TIME.ID``.
+Jobs that queue for GPUs get them in the order of their tickets, ``~/.ringtasks/queue/TIME.ID``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ringtasks.remote.script import RUN_ID_VARIABLE, quote
 
 __all__ = ["RESERVED", "turn"]
 
-# Whether the holder that a link names goes on; "$2": not its keeper alone counts, any process does.
+# Succeeds if the holder that a link names is running; "$2": any of its processes counts, not only
+# its keeper.
 _HOLDS = """\
 rt_holds() {
   rt_rest=${1#*.}
@@ -38,8 +40,8 @@ RESERVED = f"""\
 done
 """
 
-# The columns are asked for by name; each line is "0, GPU-8f…". A driver that hangs is not waited
-# for. Indices as nvidia-smi has them are CUDA's only in the order of the bus.
+# The query names the columns; each line is "0, GPU-8f…". The time limit is for a driver that hangs.
+# The indices of nvidia-smi are CUDA's only if CUDA_DEVICE_ORDER is PCI_BUS_ID.
 _GPUS = """\
 rt_gpus=$HOME/.ringtasks/gpus
 (umask 077 && mkdir -p "$rt_gpus" "$HOME/.ringtasks/queue") || exit 1
@@ -134,8 +136,8 @@ _TAKE = """\
 rt_reserve "$1" || {{ rt_free; rt_refuse "$rt_why"; }}
 """
 
-# The one at the head takes what it needs as soon as that is free; those behind only look whether
-# they have come to the head.
+# The job at the head takes its GPUs as soon as they are free; the others only check if they have
+# reached the head.
 _QUEUE = """\
 rt_queue=$HOME/.ringtasks/queue
 rt_ticket=$rt_queue/$(date +%s).{job_id}
@@ -187,10 +189,10 @@ rt_go_on "$1" || exit
 
 
 def turn(job_id: str, *, gpus: int = 0, after: str | None = None, queue: bool = False) -> Turn:
-    """What the job has to wait for, or needs at once.
+    """Return the shell text by which a job waits, or reserves its GPUs at once.
 
-    :param after: the id of another job on the host: it waits until that one has ended, however.
-    :param queue: wait until ``gpus`` are free; else it is refused where they are not.
+    :param after: the id of another job on the host; the job waits until that one ends, in any way.
+    :param queue: wait until ``gpus`` are free; False: if they are not free, refuse the job.
     """
     known = {
         "job_id": job_id,

@@ -1,7 +1,7 @@
 """The GPUs of a host, from what nvidia-smi prints in its CSV query form.  Pure.
 
-Source: ``nvidia-smi --help-query-gpu``, ``--help-query-compute-apps``.  What a driver cannot tell
-is ``[N/A]`` or ``[Not Supported]`` there, and None here.
+Source: ``nvidia-smi --help-query-gpu``, ``--help-query-compute-apps``.  A value that the driver
+does not know is ``[N/A]`` or ``[Not Supported]`` there, and None here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ APPS_QUERY = f"--query-compute-apps=gpu_uuid,pid,used_memory {_FORMAT}"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. Sizes are MiB, the utilization is a percentage; None: the driver cannot tell."""
+    """GPU of a host. Sizes are MiB, the utilization is a percentage; None: not known."""
 
     index: int
     uuid: str
@@ -30,21 +30,22 @@ class Gpu:
     memory_used_mib: int | None = None
     utilization: int | None = None
     pids: tuple[int, ...] = ()
-    """The processes on it, as far as the driver shows them: in a container often none."""
+    """The processes on it that the driver shows; in a container often none."""
     job: str | None = None
-    """The id of the job that it is reserved for."""
+    """The id of the job that has reserved it."""
 
     @property
     def is_free(self) -> bool:
-        """No process is on it and no job has it."""
+        """True if no process is on it and no job has reserved it."""
         return not self.pids and self.job is None
 
 
 def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None) -> tuple[Gpu, ...]:
-    """The GPUs in the order of their indices; what is no line of nvidia-smi's is left out.
+    """Return the GPUs in the order of their indices; other lines than nvidia-smi's are ignored.
 
-    :param gpus: what `GPU_QUERY` gave, ``apps`` what `APPS_QUERY` gave.
-    :param jobs: which index is reserved for which job.
+    :param gpus: the output of `GPU_QUERY`.
+    :param apps: the output of `APPS_QUERY`.
+    :param jobs: the ids of the jobs by the indices of their reserved GPUs.
     """
     pids: dict[str, list[int]] = {}
     for uuid, pid, *_ in _rows(apps, 2):
@@ -53,7 +54,7 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None)
     found = []
     for index, uuid, *rest in _rows(gpus, 6):
         if index.isdecimal():
-            # A name may hold a comma: the numbers are counted from the end.
+            # A name may contain a comma: count the numbers from the end.
             total, used, utilization = map(_number, rest[-3:])
             gpu = Gpu(
                 index=int(index),

@@ -1,4 +1,4 @@
-"""How a host is doing: its GPUs, memory, disk, load and jobs, by one command."""
+"""Read a host's GPUs, memory, disk, load and jobs with one command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Overview", "overview_of", "overview_script", "parse_overview"]
 
 @dataclass(frozen=True)
 class Overview:
-    """How a host is doing. Sizes are bytes; None: the host does not tell."""
+    """State of a host. Sizes are bytes; None: not known."""
 
     host_id: str
     gpus: tuple[Gpu, ...] = ()
@@ -28,23 +28,23 @@ class Overview:
     memory_available: int | None = None
     disk_total: int | None = None
     disk_available: int | None = None
-    """Of the file system that the remote home is on."""
+    """Free bytes of the file system of the remote home."""
     load: float | None = None
-    """Processes that ran or wanted to, over the last minute."""
+    """Processes that ran or were ready to run, averaged over the last minute."""
     cpus: int | None = None
     clock: float | None = None
     """The host's clock, Unix seconds."""
     error: str | None = None
-    """Why it could not be asked."""
+    """The reason if the host could not be asked."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of ``inv status --json``."""
+        """Return the fields of ``inv status --json``."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         gpus = [{**vars(gpu), "pids": list(gpu.pids)} for gpu in self.gpus]
         return {**fields, "gpus": gpus, "jobs": [job.to_dict() for job in self.jobs]}
 
 
-# macOS has no /proc: vm_stat(1) counts pages there. A driver that hangs is not waited for.
+# macOS has no /proc: vm_stat(1) counts pages there. The time limit is for a driver that hangs.
 _SCRIPT = """\
 smi() {{
   command -v nvidia-smi >/dev/null || return
@@ -68,12 +68,12 @@ echo ringtasks-jobs:
 
 
 def overview_script() -> str:
-    """What the host is asked."""
+    """Return the script that reads the state of a host."""
     return _SCRIPT.format(gpus=GPU_QUERY, apps=APPS_QUERY, jobs=probe_script())
 
 
 def overview_of(client: SSHClient) -> Conversation[Overview]:
-    """Ask one host; the jobs that it tells of are remembered."""
+    """Ask one host; save its jobs in the job cache."""
     host_id = client.config.id
     answer = yield from answer_to(Ask(overview_script()))
     if answer.error is not None or not answer.success:
@@ -85,7 +85,7 @@ def overview_of(client: SSHClient) -> Conversation[Overview]:
 
 
 def parse_overview(printed: str, host_id: str) -> Overview:
-    """What the script has printed on a host."""
+    """Parse the output of `overview_script`."""
     machine, _, probed = printed.partition("ringtasks-jobs:\n")
     parts = re.split(r"^ringtasks-(\w+):\n", machine, flags=re.MULTILINE)
     told = dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -1,7 +1,7 @@
-"""`Job`: a handle on a command that runs on a host whether somebody is connected or not.
+"""`Job`: a handle on a command that runs on a host independently of connections.
 
-Everything about a job lives on its host, so a handle is made of a client and an id alone.  Each
-method has an asynchronous twin; both have the same conversation with the host.
+All facts about a job are kept on its host, so a handle consists of a client and an id alone.  Each
+method has an asynchronous twin; both use the same dialogue with the host.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ if TYPE_CHECKING:
 
 __all__ = ["PATIENCE", "Job", "launch", "whoever_this_is"]
 
-#: Seconds for which a host may be out of reach before a wait or a follow gives up.
+#: Seconds for which a host may be unreachable before a wait or a follow gives up.
 PATIENCE = 300.0
 #: Seconds between attempts to reach it.
 _RETRY_DELAY = 1.0
-#: Seconds for the answer to a question beyond what the host was asked to wait.
+#: Seconds for an answer, beyond the time for which the host was asked to wait.
 _ANSWER_TIMEOUT = 30.0
 
 
 class Job:
-    """One job on one host.
+    """Handle on a job of one host.
 
-    What happens on the far end raises nothing here: an unreachable host gives an unknown state.
+    A failure of the host raises no exception: an unreachable host gives an unknown state.
 
-    :param host: its name in the inventory, or its address.
+    ``host`` is its name in the inventory, or its address.
     """
 
     def __init__(self, client: SSHClient, job_id: str) -> None:
@@ -66,39 +66,39 @@ class Job:
         return f"Job({self.id!r}, host={self.host!r})"
 
     def status(self) -> JobStatus:
-        """What it is doing, or how it ended."""
+        """Return the job's state, and its exit status if it has ended."""
         return hold(self.client, self._status())
 
     async def status_async(self) -> JobStatus:
-        """`status`, for asyncio."""
+        """Return the same as `status`, for asyncio."""
         return await hold_async(self.client, self._status())
 
     def wait(self, timeout: float | None = None, *, patience: float = PATIENCE) -> JobStatus:
-        """The status once the job has ended, or as it is when ``timeout`` seconds have passed.
+        """Wait until the job has ended or ``timeout`` seconds have passed; return its status.
 
         :param timeout: None: no limit; 0: do not wait.
-        :param patience: seconds for which the host may be out of reach at a stretch; then the
-            answer's state is unknown.
+        :param patience: seconds for which the host may be unreachable at a stretch; after that,
+            the state in the answer is unknown.
         """
         return hold(self.client, self._wait(timeout, patience))
 
     async def wait_async(
         self, timeout: float | None = None, *, patience: float = PATIENCE
     ) -> JobStatus:
-        """`wait`, for asyncio."""
+        """Wait like `wait`, for asyncio."""
         return await hold_async(self.client, self._wait(timeout, patience))
 
     def stop(self, grace: float = 10.0) -> Stopped:
         """Ask every process of the job to end, kill what is left, and look again.
 
-        It may be repeated; of a job that has ended it finds what it has left behind.
+        It may be repeated; for a job that has ended, it ends the processes that were left behind.
 
-        :param grace: seconds between TERM and KILL, for a checkpoint.
+        :param grace: seconds between TERM and KILL, in which the job can write a checkpoint.
         """
         return hold(self.client, self._stop(grace))
 
     async def stop_async(self, grace: float = 10.0) -> Stopped:
-        """`stop`, for asyncio."""
+        """Stop like `stop`, for asyncio."""
         return await hold_async(self.client, self._stop(grace))
 
     def follow(
@@ -110,15 +110,15 @@ class Job:
         since: float | None = None,
         patience: float = PATIENCE,
     ) -> str | None:
-        """Hand over the log as it is written, until the job has ended; from this thread.
+        """Pass the log to ``on_chunk`` as it is written, until the job ends; in this thread.
 
-        Links may be lost meanwhile: there is neither a gap nor a repeat.
+        Lost connections cause neither a gap nor a repeat.
 
-        :param follow: False: what there is by now.
-        :param tail: begin with so many of the last lines; None: with all.
-        :param since: begin with what was written since (Unix seconds, by the host's clock, as
-            exactly as the keeper looks: 5 s).
-        :returns: why it was broken off; None: that was all.
+        :param follow: False: end with the present end of the log.
+        :param tail: begin with this many of the last lines; None: with all.
+        :param since: begin with the output after this time (Unix seconds of the host's clock, to
+            within 5 s, the interval at which the keeper looks).
+        :returns: the error that ended it early; None: the log is complete.
         """
         return hold(self.client, self._follow(on_chunk, follow, tail, since, patience))
 
@@ -131,18 +131,18 @@ class Job:
         since: float | None = None,
         patience: float = PATIENCE,
     ) -> str | None:
-        """`follow`, for asyncio; ``on_chunk`` is called in another thread."""
+        """Follow like `follow`, for asyncio; ``on_chunk`` is called in another thread."""
         talk = self._follow(on_chunk, follow, tail, since, patience)
         return await hold_async(self.client, talk)
 
     def logs(
         self, follow: bool = False, tail: int | None = None, since: float | None = None
     ) -> Iterator[bytes]:
-        """The log, piece by piece, as `follow` gives it.
+        """Yield the log piece by piece, as `follow` passes it.
 
-        Whoever stops iterating ends what goes on for it, within the host's next answer.
+        If the caller leaves the loop, the transfer ends at the host's next output.
 
-        :raises ConnectionError: the host could not be reached any more; what came is right.
+        :raises ConnectionError: the host became unreachable; the pieces until then are complete.
         """
         pieces: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=64)
         is_wanted = threading.Event()
@@ -162,7 +162,7 @@ class Job:
                 take(ConnectionError(why) if why else None)
             except _UnwantedError:
                 return
-            except Exception as error:  # noqa: BLE001  # it is raised where the pieces are taken
+            except Exception as error:  # noqa: BLE001  # it is raised in the thread that iterates
                 take(error)
 
         threading.Thread(target=work, name=f"ringtasks-logs-{self.id}", daemon=True).start()
@@ -177,7 +177,7 @@ class Job:
     async def logs_async(
         self, follow: bool = False, tail: int | None = None, since: float | None = None
     ) -> AsyncIterator[bytes]:
-        """`logs`, for asyncio."""
+        """Yield like `logs`, for asyncio."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -275,11 +275,11 @@ class Job:
 
 
 class _UnwantedError(Exception):
-    """Nobody takes the log any more."""
+    """The caller of `Job.logs` has left its loop."""
 
 
 class _Place:
-    """How far the log has come; each question is answered with the offset first."""
+    """Position in the log; each answer of the host begins with its offset."""
 
     def __init__(self, on_chunk: Callable[[bytes], None]) -> None:
         self.offset: int | None = None
@@ -287,11 +287,11 @@ class _Place:
         self._early: bytes | None = b""
 
     def restart(self) -> None:
-        """Another question is asked."""
+        """Expect an offset first, since the next answer begins."""
         self._early = b""
 
     def take(self, stream: int, chunk: bytes) -> None:
-        """What the host has printed."""
+        """Pass on output of the host."""
         if stream != STDOUT:
             return
         if self._early is not None:
@@ -306,15 +306,15 @@ class _Place:
                 self._on_chunk(b"\n[ringtasks: %d bytes were given up for the log's limit]\n" % gap)
             self.offset = begins
         if chunk:
-            assert self.offset is not None  # noqa: S101  # it came first
+            assert self.offset is not None  # noqa: S101  # the offset came first
             self.offset += len(chunk)
             self._on_chunk(chunk)
 
 
 def launch(client: SSHClient, request: Request) -> Conversation[Job]:
-    """Start a job, exactly once however often the answer is lost.
+    """Start a job exactly once, however often the answer is lost.
 
-    :raises JobNotStartedError: there is none, or nobody knows.
+    :raises JobNotStartedError: the job did not start, or it is unknown if it started.
     """
     job_id = os.urandom(8).hex()
     if request.cwd is None:
@@ -334,7 +334,7 @@ def launch(client: SSHClient, request: Request) -> Conversation[Job]:
 
 
 def whoever_this_is() -> str:
-    """``user@machine`` of this process, for those who ask who started or stopped a job."""
+    """Return ``user@machine`` of this process, to record which user started or stopped a job."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, in a container

@@ -1,7 +1,7 @@
-"""Which jobs were live when a host was last heard of, so that they can be named when it cannot be.
+"""The jobs that were live at a host's last answer, to list them while it is unreachable.
 
-A memory, not a need: the truth is on the hosts.  One file a host,
-``$XDG_STATE_HOME/ringtasks/jobs/HOST.json``, replaced whole; a damaged one is as none.
+A cache only: the hosts keep the facts.  There is one file per host,
+``$XDG_STATE_HOME/ringtasks/jobs/HOST.json``, replaced atomically; corrupt files are ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FIELDS = ("id", "name", "command", "pid", "started_at", "log_file", "cwd", "by"
 
 
 def remember(host_id: str, jobs: Iterable[JobStatus]) -> None:
-    """The host has just told of these."""
+    """Save the live ones of the jobs that the host has just listed."""
     file = _file(host_id)
     live = [job for job in jobs if job.state.is_live]
     if not live and not file.exists():
@@ -42,7 +42,7 @@ def remember(host_id: str, jobs: Iterable[JobStatus]) -> None:
 
 
 def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
-    """The jobs that were live when the host was last heard of: unknown since then."""
+    """Return the jobs that were live at the host's last answer, in the state unknown."""
     try:
         content = json.loads(_file(host_id).read_text())
         if content["version"] != _VERSION:

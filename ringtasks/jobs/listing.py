@@ -1,4 +1,4 @@
-"""The jobs of many hosts at once, and clearing away those that have ended."""
+"""List the jobs of a host, and delete those that have ended."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["HostJobs", "Pruned", "jobs_of", "prune_on", "prune_script"]
 
 
 class HostJobs(NamedTuple):
-    """The jobs of one host, those that started first at the front.
+    """Jobs of one host, ordered by their start.
 
-    ``error``: why it could not be asked; ``jobs`` are those then that were live when it was last
-    heard of, and their state is unknown.
+    ``error`` is the reason if the host could not be asked.  ``jobs`` are then those that were live
+    at its last answer, in the state unknown.
     """
 
     host_id: str
@@ -29,14 +29,14 @@ class HostJobs(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """The jobs whose folders were deleted on one host; ``error``: why it could not be done."""
+    """Jobs whose folders were deleted on one host; ``error``: the reason if that failed."""
 
     host_id: str
     jobs: tuple[JobStatus, ...] = ()
     error: str | None = None
 
 
-# What a starter has left that died before its job was one: ".ID.PID".
+# ".ID.PID" is left by a launcher that ended before its job was complete.
 _PRUNE = """\
 cd "$HOME/{folder}" || exit
 for left in .[0-9a-f]*.*; do
@@ -47,12 +47,12 @@ rm -rf {jobs}
 
 
 def prune_script(jobs: Iterable[str]) -> str:
-    """What deletes the folders of the jobs of these ids."""
+    """Return a script that deletes the folders of the jobs with these ids."""
     return _PRUNE.format(folder=JOBS_FOLDER, jobs=" ".join(jobs))
 
 
 def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
-    """Ask one host; what it tells is remembered."""
+    """Ask one host for its jobs; save them in the job cache."""
     host_id = client.config.id
     answer = yield from answer_to(Ask(probe_script()))
     if answer.error is not None or not answer.success:
@@ -64,14 +64,14 @@ def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
 
 
 def prune_on(client: SSHClient, older_than: float) -> Conversation[Pruned]:
-    """Delete the folders of the jobs that ended so many seconds ago or earlier."""
+    """Delete the folders of jobs that ended at least ``older_than`` seconds ago."""
     known = yield from jobs_of(client)
     if known.error is not None:
         return Pruned(known.host_id, error=known.error)
     old = tuple(job for job in known.jobs if job.is_ended and _age(job) >= older_than)
     if not old:
         return Pruned(known.host_id)
-    # The log may be elsewhere: its link is deleted, the log is not.
+    # If the log is elsewhere, its link is deleted and the log is kept.
     answer = yield from answer_to(Ask(prune_script([job.id for job in old])))
     if answer.error is not None or not answer.success:
         return Pruned(known.host_id, error=answer.error or last_words(answer))
@@ -79,6 +79,6 @@ def prune_on(client: SSHClient, older_than: float) -> Conversation[Pruned]:
 
 
 def _age(job: JobStatus) -> float:
-    """Seconds since it ended; since it started, where it left no trace of its end."""
+    """Return the seconds since the job's end or, if that was not recorded, since its start."""
     end = job.ended_at or job.started_at or 0.0
     return max(0.0, (job.asked_at or 0.0) - end)

@@ -1,7 +1,7 @@
-"""A job's log, followed by byte offset: through lost links without a gap or a repeat.
+"""A job's log, followed by byte offset: lost connections cause neither a gap nor a repeat.
 
-What was received is counted, and asked for from there on.  One question lasts for `FOLLOW_SECONDS`
-at most, so that nothing goes on for long on a host whose asker has gone.
+The received bytes are counted, and the next request begins after them.  A request lasts for
+`FOLLOW_SECONDS` at most, so that its script does not run on for long after its client has gone.
 
 Folding (`Lines`) is pure.
 """
@@ -14,21 +14,21 @@ from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
 
 __all__ = ["ENDED", "FOLLOW_SECONDS", "NO_LOG", "Lines", "follow_script", "parse_offset"]
 
-#: Seconds that one question for what is written lasts, and seconds between looks at the log.
+#: Seconds that one request for new output lasts, and seconds between looks at the log.
 FOLLOW_SECONDS = 30
 _LOOK_INTERVAL = 0.2
 
-#: Exit statuses of the script: the job has ended and all was printed; there is no such log.
+#: Exit statuses of the script: the job has ended and the log is complete; it goes on; no log.
 ENDED, GOES_ON, NO_LOG = 0, 75, 66
 
-#: The last lines are looked for in so many bytes from the end.
+#: Number of bytes at the end of the log in which the last lines are searched.
 _TAIL_BYTES = 4 * 1024 * 1024
-#: A line that is longer than this is given in pieces.
+#: A line that is longer than this is returned in pieces.
 _MAX_LINE_BYTES = 1024 * 1024
 
-# "ls -n" tells the size without reading the file, as wc(1) of BusyBox would. The end is looked for
-# before the log is read, so what was written by then is printed. The first line is the offset at
-# which the rest begins. Bytes before log.first were given up for the log's size limit.
+# "ls -n" gets the size without reading the file; wc(1) of BusyBox would read it. The script checks
+# for the job's end before it reads the log, so all that the job wrote is printed. The first line is
+# the offset at which the rest begins. Bytes before log.first were discarded for the size limit.
 _SCRIPT = """\
 {identity}
 cd "$HOME/{folder}/{job_id}" 2>/dev/null && [ -e log ] || exit {no_log}
@@ -81,9 +81,9 @@ def follow_script(
     since: float | None = None,
     follow: bool = True,
 ) -> str:
-    """What prints the log from ``offset``, its last ``tail`` lines, or what came ``since``.
+    """Return a script that prints the log from ``offset``, from ``tail`` lines or from ``since``.
 
-    :param follow: go on until the job has ended; else end with what there is.
+    :param follow: go on until the job has ended; False: end with the present end of the log.
     """
     start = str(offset or 0)
     if offset is None and tail is not None:
@@ -104,7 +104,7 @@ def follow_script(
 
 
 def parse_offset(printed: bytes) -> tuple[int, bytes] | None:
-    """(the offset at which the rest begins, the rest); None: not all of it is here yet."""
+    """Return the offset at which the rest begins, and the rest; None: the line is incomplete."""
     line, newline, rest = printed.partition(b"\n")
     if not newline:
         return None
@@ -113,16 +113,16 @@ def parse_offset(printed: bytes) -> tuple[int, bytes] | None:
 
 
 class Lines:
-    """Makes whole lines of what comes in pieces, each as a terminal would show it in the end.
+    """Joins pieces to whole lines, each in the form that a terminal shows in the end.
 
-    A progress bar that goes back to the beginning of its line (``\\r``) is one line: its last form.
+    A progress bar that returns to the beginning of its line (``\\r``) is one line: its last form.
     """
 
     def __init__(self) -> None:
         self._partial = b""
 
     def add(self, chunk: bytes) -> Iterator[bytes]:
-        """The lines that are complete now, without their line ends."""
+        """Yield the lines that are complete now, without their line ends."""
         *whole, self._partial = (self._partial + chunk).split(b"\n")
         for line in whole:
             yield _folded(line)
@@ -132,12 +132,12 @@ class Lines:
             yield from self.end()
 
     def end(self) -> Iterator[bytes]:
-        """What is left: a line that has no end."""
+        """Yield the rest: a line without a line end."""
         partial, self._partial = self._partial, b""
         if partial:
             yield _folded(partial)
 
 
 def _folded(line: bytes) -> bytes:
-    """What stands on the line: after the last ``\\r`` that something follows."""
+    """Return the final form of the line: the text after the last ``\\r`` that is not at its end."""
     return line.rstrip(b"\r").rpartition(b"\r")[2]

@@ -1,4 +1,4 @@
-"""Which job is meant: an id, the beginning of one, or a name.  Pure."""
+"""Select jobs by an id, a name, or the beginning of either.  Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ __all__ = ["pick", "pick_all"]
 
 
 def pick(wanted: str, jobs: Iterable[JobStatus]) -> JobStatus:
-    """The job whose id is ``wanted``, else the one of that name, else the one whose id or name
-    begins like that.
+    """Return the job with this id, else with this name, else whose id or name begins with it.
 
-    A name may be used again: it means the one job of that name that waits or runs; where none does,
+    A name may be used again: it means the one job of that name that waits or runs; if none does,
     the one that started last.
 
-    :raises UnknownJobError: there is none.
-    :raises AmbiguousJobError: there are several.
+    :raises UnknownJobError: no job matches.
+    :raises AmbiguousJobError: several jobs match.
     """
     jobs = list(jobs)
     exact = [job for job in jobs if job.id == wanted]
@@ -34,12 +33,12 @@ def pick(wanted: str, jobs: Iterable[JobStatus]) -> JobStatus:
 
 
 def pick_all(wanted: str, jobs: Iterable[JobStatus]) -> list[JobStatus]:
-    """The jobs of the group of that name, else the one job that `pick` finds.
+    """Return the jobs of the group of that name, else the one job that `pick` finds.
 
-    Of a group those that have ended are left out, unless all have.
+    Jobs of a group that have ended are left out, unless all have ended.
 
-    :raises UnknownJobError: there is none.
-    :raises AmbiguousJobError: there are several.
+    :raises UnknownJobError: no job matches.
+    :raises AmbiguousJobError: several jobs match.
     """
     jobs = list(jobs)
     members = [job for job in jobs if job.group == wanted]

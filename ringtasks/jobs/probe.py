@@ -1,7 +1,7 @@
-"""One question to a host about all of its jobs, and what it answers.  Pure.
+"""The script that reads the state of all jobs of a host, and its parser.  Pure.
 
-However many jobs there are, two programs are run for them: grep(1) reads which processes there are
-and then their files, date(1) tells the host's clock.
+For any number of jobs, two programs run: grep(1) reads the process table and then the jobs' files,
+date(1) prints the host's clock.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["parse_probe", "probe_script"]
 # All of a job's files but the log, its limits and its times.
 _FILES = "[!lt]*"
 
-#: What goes into further scripts; no other folder is a job's.
+#: Form of a job's id, which is pasted into further scripts; other folders are ignored.
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
-# The processes come first: a job that ends meanwhile has then left its exit status in its files,
-# and one that begins meanwhile has a process that was not asked about. The keeper matters where the
-# process is gone; "read" takes a file byte by byte, so the long one is left alone where it can be.
-# Every line of a file bears the file's name: grep gives it because of /dev/null.
+# The processes come first: a job that ends meanwhile has then written its exit status to its files,
+# and one that begins meanwhile has a process that was not asked about. The keeper matters only if
+# the process is gone; "read" reads a file byte by byte, so the longer keeper file is read only
+# then. /dev/null makes grep print the file's name before every line.
 _SCRIPT = """\
 {identity}
 rt_boot
@@ -49,7 +49,7 @@ exit 0
 
 
 def probe_script(job_ids: Iterable[str] | None = None) -> str:
-    """What prints all that is to know of the host's jobs, or of these alone."""
+    """Return a script that prints the files and processes of all jobs, or of these."""
     folders = ["*"] if job_ids is None else list(job_ids)
     return _SCRIPT.format(
         identity=IDENTITY,
@@ -60,7 +60,7 @@ def probe_script(job_ids: Iterable[str] | None = None) -> str:
 
 
 def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
-    """The jobs of a host by their ids, those that started first at the front."""
+    """Parse the output of `probe_script`; return the jobs by their ids, ordered by their start."""
     facts: dict[str, str] = {}
     starts: dict[int, str] = {}
     files: dict[str, dict[str, str]] = {}
@@ -88,6 +88,6 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
 
 
 def _start(stat: str) -> str:
-    """The start time in proc_pid_stat(5); "" for a zombie, which only waits to be reaped."""
+    """Return the start time in proc_pid_stat(5); "" for a zombie, which only waits to be reaped."""
     fields = stat.rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else ""

@@ -1,4 +1,4 @@
-"""What somebody wants to be started as a job.  Pure."""
+"""A request to start a job.  Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Request"]
 
 @dataclass(frozen=True)
 class Request:
-    """A command and how it is to run; see `jobs.start`.
+    """Command of a job and its options; see `jobs.start`.
 
-    :raises ValueError: a field that makes no sense.
+    :raises ValueError: a field is invalid.
     """
 
     command: str
@@ -34,7 +34,7 @@ class Request:
     group: str | None = None
 
     def __post_init__(self) -> None:
-        Script(self.command)  # refused here, by its own name, not as part of the launcher
+        Script(self.command)  # checks it, so that the error names the command, not the launcher
         if self.name is not None and (not self.name.strip() or not self.name.isprintable()):
             raise UsageError(f"name: {self.name!r} is empty or has control characters")
         if self.name is not None and ("," in self.name or self.name == "all"):
@@ -45,7 +45,7 @@ class Request:
             raise UsageError(f"after: expected the id of a job, got {self.after!r}")
 
     def script(self, job_id: str, by: str, shell: str) -> str:
-        """What starts it on the host; the environment is not in it."""
+        """Return the script that starts the job on the host; it does not contain ``env``."""
         about = {
             "name": self.name,
             "group": self.group,

@@ -1,14 +1,14 @@
-"""What has become of a job, from what its folder holds and which processes there are.  Pure.
+"""The state of a job, derived from its folder and from the running processes.  Pure.
 
 ::
 
     queued -> running -> succeeded | failed | killed | stopped
        |         |
-       +---------+-----> lost        rebooted, or gone without a trace
+       +---------+-----> lost        the host rebooted, or no exit status was recorded
     unknown since T                  the host cannot be asked; never reported as failed
 
-A process is the job's only if it has the job's process id *and* start time *and* boot: process ids
-come back, and the clock may be set.  A job runs as long as its process or its keeper does.
+A process is the job's only if it has the job's process id *and* start time *and* boot id: process
+ids are reused, and the clock may be set.  A job runs as long as its process or its keeper does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Identity", "JobStatus", "State", "status_of", "unknown"]
 
 
 class State(str, enum.Enum):
-    """What a job is doing, or how it ended; the value is what people and programs read."""
+    """State of a job; the value is shown to people and programs."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -39,18 +39,18 @@ class State(str, enum.Enum):
 
     @property
     def is_live(self) -> bool:
-        """It waits or runs."""
+        """True if the job waits or runs."""
         return self in (State.QUEUED, State.RUNNING)
 
     @property
     def is_ended(self) -> bool:
-        """It will not change any more."""
+        """True if the state will not change any more."""
         return self is not State.UNKNOWN and not self.is_live
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job at one moment, as its host tells it.
+    """State of a job at one moment, as its host reports it.
 
     Times are Unix seconds of the host's clock; None: not yet, or not known.
     """
@@ -59,39 +59,39 @@ class JobStatus:
     host_id: str
     state: State
     exit_status: int | None = None
-    """The command's own; 128 + n: signal n killed it. None: it has none (yet)."""
+    """The command's own; 128 + n: signal n killed it; None: not (yet) known."""
     reason: str = ""
-    """More about the state: by whom it was stopped, why it is lost or unknown."""
+    """More about the state: the user who stopped the job, or why it is lost or unknown."""
     name: str | None = None
     group: str | None = None
-    """The name of all the jobs that it belongs to, if it does."""
+    """The name of the group of jobs that it belongs to; None: no group."""
     command: str = ""
     pid: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
     since: float | None = None
-    """Of an unknown state: when the host was last heard of."""
+    """For an unknown state: the time of the host's last answer."""
     log_file: str = ""
     cwd: str | None = None
     by: str = ""
     gpus: tuple[int, ...] = ()
-    """The indices of the GPUs that are reserved for it, or were."""
+    """The indices of the GPUs that are or were reserved for it."""
     asked_at: float | None = None
     """The host's clock when it answered."""
 
     @property
     def is_ended(self) -> bool:
-        """The state will not change any more."""
+        """True if the state will not change any more."""
         return self.state.is_ended
 
     @property
     def seconds(self) -> float | None:
-        """For how long it has run; never below 0, whatever was done to the clock."""
+        """The run time in seconds; never below 0, even if the clock was set."""
         end = self.ended_at if self.is_ended else self.asked_at
         return None if end is None or self.started_at is None else max(0.0, end - self.started_at)
 
     def describe(self) -> str:
-        """The state for people: ``failed (3)``, ``killed (SIGKILL)``, ``stopped by ann@laptop``."""
+        """Describe the state: ``failed (3)``, ``killed (SIGKILL)``, ``stopped by ann@laptop``."""
         if self.state is State.FAILED:
             return f"failed ({self.exit_status})"
         if self.state is State.KILLED and self.exit_status is not None:
@@ -99,7 +99,7 @@ class JobStatus:
         return f"{self.state} {self.reason}".rstrip()
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of ``inv jobs --json``."""
+        """Return the fields of ``inv jobs --json``."""
         first = ("id", "name", "host_id", "state", "exit_status", "pid", "started_at", "ended_at")
         fields = {name: getattr(self, name) for name in (*first, "command", "log_file")}
         more = ("reason", "since", "cwd", "by", "group")
@@ -112,7 +112,7 @@ class JobStatus:
 
 
 class Identity(NamedTuple):
-    """A process, told from every other one on its host (`background.IDENTITY`)."""
+    """Identity of a process, unique on its host (`remote.launcher.IDENTITY`)."""
 
     pid: int
     boot: str
@@ -121,7 +121,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Identity | None:
-        """From ``PID BOOT START``, and the clock's time if that was noted."""
+        """Parse ``PID BOOT START``, and the clock's time if that was recorded."""
         pid, boot, start, at, *_ = [*text.split(), "", "", "", ""]
         return cls(int(pid), boot, start, number(at)) if pid.isdecimal() else None
 
@@ -135,11 +135,11 @@ def status_of(
     now: float | None,
     starts: Mapping[int, str],
 ) -> JobStatus:
-    """The status of a job.
+    """Return the status of a job.
 
-    :param files: its folder: name to text.
+    :param files: the files of its folder, by name.
     :param boot: the host's boot id now.
-    :param starts: of the processes that were asked about; "": that one is gone.
+    :param starts: start times of the processes that were asked about; "": the process is gone.
     """
     process, keeper = (Identity.parse(files.get(name, "")) for name in ("process", "keeper"))
 
@@ -148,7 +148,7 @@ def status_of(
             return False
         return starts[identity.pid] == identity.start if identity.pid in starts else unasked
 
-    # What has begun since was not asked about; nor was the keeper of a process that was there.
+    # A process that began since was not asked about, nor the keeper of a process that was found.
     is_running = runs(process, unasked=True)
     is_kept = runs(keeper, unasked=process is None or process.pid not in starts)
     stopped = files.get("stopped")
@@ -188,12 +188,12 @@ def status_of(
 
 
 def unknown(job_id: str, host_id: str, since: float | None, reason: str) -> JobStatus:
-    """The status of a job whose host cannot be asked."""
+    """Return the status of a job whose host cannot be asked."""
     return JobStatus(id=job_id, host_id=host_id, state=State.UNKNOWN, since=since, reason=reason)
 
 
 def number(text: str) -> float | None:
-    """A number that a file on the host holds; None: nothing of the kind."""
+    """Return the number in the text of a remote file; None: it is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -218,7 +218,7 @@ def _signal_name(number: int) -> str:
 
 
 def _about(text: str) -> dict[str, Any]:
-    """What its starter said of a job; whatever else somebody wrote there is nothing."""
+    """Return the launcher's description of a job; empty if it is not a JSON object."""
     try:
         about = json.loads(text)
     except ValueError:

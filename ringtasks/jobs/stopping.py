@@ -1,9 +1,9 @@
-"""Ending a job and everything that came of it, with evidence.  Pure.
+"""End a job and all of its processes, and verify that they are gone.  Pure.
 
-The job's processes are those of its group and of its session, those that bear its mark in their
-environment (a daemon that forked twice and left for a session of its own keeps that), and all that
-descend from these.  They are asked to end (TERM), killed after a grace time (KILL), and looked for
-again.  The keeper is left alone: it writes down how the job ended.
+The job's processes are those of its group and of its session, those with its mark in their
+environment (a daemon that forked twice into a session of its own keeps the mark), and all
+descendants of these.  They get TERM, after a grace time KILL, and are then searched again.  The
+keeper gets no signal: it records the job's exit status.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Process", "Stopped", "parse_stopped", "stop_script"]
 
 
 class Process(NamedTuple):
-    """A process on the host, and the GPU memory that it holds there, in MiB."""
+    """Process on the host, with the GPU memory that it holds, in MiB."""
 
     pid: int
     command: str
@@ -27,19 +27,19 @@ class Process(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """What a stop has found and left."""
+    """Result of a stop: the job's processes before and after it."""
 
     before: tuple[Process, ...] = ()
     after: tuple[Process, ...] = ()
-    """What is still there, in spite of KILL: in a system call that does not end, say."""
+    """The processes that remain after KILL, for example in a blocked system call."""
     gpu_holders: tuple[Process, ...] = ()
-    """Who still holds memory of the job's GPUs, whether the job's own or somebody else's."""
+    """The processes that still hold memory of the job's GPUs, its own or others."""
     error: str | None = None
-    """Why it could not be done, or not be found out."""
+    """The reason if the stop failed, or its result is unknown."""
 
     @property
     def is_gone(self) -> bool:
-        """Nothing of the job was left."""
+        """True if no process of the job is left."""
         return self.error is None and not self.after
 
     def __str__(self) -> str:
@@ -56,11 +56,12 @@ class Stopped(NamedTuple):
         return text
 
 
-# The group and the session are the job's only while the leader is the process that it was: a
-# process id comes back. The mark is put together here: under ForceCommand sshd shows this script in
-# the environment, and it would find itself. Each process is asked once: a second TERM makes some
-# programs give up their checkpoint. Zombies count as gone: nobody may reap them. Only a job that
-# runs or waits is noted as stopped: how another one ended is known, or will be, and stays so.
+# The group and the session are the job's only while the leader is the same process: process ids are
+# reused. The mark is put together at run time: under ForceCommand sshd puts this script into the
+# environment, and the search would find the script itself. Each process gets TERM once: a second
+# TERM makes some programs abandon their checkpoint. Zombies count as gone, since their parent may
+# never reap them. Only a job that runs or waits is recorded as stopped: the end of any other job is
+# recorded already, or will be, and must not be replaced.
 _SCRIPT = """\
 {identity}
 cd "$HOME/{folder}/{job_id}" 2>/dev/null || cd / || exit 1
@@ -146,7 +147,10 @@ $limit nvidia-smi {apps} |
 
 
 def stop_script(job_id: str, by: str, grace: float) -> str:
-    """What ends the job and prints what was there before and after, and who holds its GPUs."""
+    """Return a script that ends the job.
+
+    It prints the job's processes before and after, and the processes that hold its GPUs.
+    """
     return _SCRIPT.format(
         identity=IDENTITY,
         folder=JOBS_FOLDER,
@@ -159,7 +163,7 @@ def stop_script(job_id: str, by: str, grace: float) -> str:
 
 
 def parse_stopped(printed: str) -> Stopped:
-    """What a stop script has printed."""
+    """Parse the output of `stop_script`."""
     rows: dict[str, list[str]] = {"before": [], "after": [], "reserved": [], "holds": []}
     for line in printed.split("\n"):
         kind, _, rest = line.partition(" ")
@@ -175,7 +179,7 @@ def _process(row: str) -> Process:
 
 
 def _holders(holds: list[str], reserved: list[str], before: tuple[Process, ...]) -> list[Process]:
-    """Whoever is on the job's GPUs, and what there was of the job on any."""
+    """Return the processes on the job's GPUs, and those of the job on any GPU."""
     names = {process.pid: process.command for process in before}
     found = []
     for row in holds:

@@ -1,4 +1,4 @@
-"""Waiting on the host until a job has ended.  Pure."""
+"""Wait on the host until a job has ended.  Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ done
 
 
 def wait_script(job_id: str, seconds: float) -> str:
-    """What ends as soon as the job has ended, or after so many seconds."""
+    """Return a script that exits when the job has ended, at the latest after ``seconds``."""
     return _SCRIPT.format(
         identity=IDENTITY,
         folder=JOBS_FOLDER,
