@@ -1,9 +1,9 @@
-"""Embedded hosts: real SSH servers on loopback, in this process, to try ringtasks on.
+"""Embedded hosts: real SSH servers on loopback, in this process, for trying ringtasks.
 
 Each host has a scratch folder, which is its home, and runs commands as OpenSSH's sshd would
 (session.c, ``do_exec_no_pty``, ``do_exec_pty`` and ``do_child``): through the login shell, in a
 session of their own, with nothing of this process's environment.  Only a key that is made here
-and never leaves the process may log in.  Everything ends with the process.
+and never leaves the process may log in.  The servers end with the process.
 
 Known difference: the exit status is sent once the output has ended, as the last thing before the
 channel closes; sshd sends it when the shell exits, even while something else holds the output.
@@ -45,7 +45,7 @@ _REMOVE_TIMEOUT = 1.0
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _SFTP_VERSION = 3  # what OpenSSH speaks
 
-#: The signals that SSH has a name for (RFC 4254 section 6.10): those sshd reports and delivers.
+#: The signals that SSH has a name for (RFC 4254 section 6.10); sshd reports and delivers these.
 _SIGNALS = frozenset(
     {"ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM"}
     | {"USR1", "USR2"}
@@ -56,14 +56,15 @@ _T = TypeVar("_T")
 
 
 def serve(config: SSHConfig) -> SSHConfig:
-    """``config`` with its direct route leading to an embedded server, started if need be.
+    """Return ``config``, changed to reach an embedded server by its direct route.
 
-    Safe from any thread; a host, known by `SSHConfig.id`, has one server in a process.
+    If the server is not running, it is started.  Safe from any thread; each host, identified by
+    `SSHConfig.id`, has one server in a process.
 
     :raises UsageError: asyncssh is not installed.
     """
     try:
-        import asyncssh  # noqa: F401 - here, so that its lack leaves no thread behind
+        import asyncssh  # noqa: F401 - imported before the thread starts, so that a lack of it leaves no thread
     except ImportError as error:
         raise UsageError("embedded hosts need asyncssh: pip install 'ringtasks[demo]'") from error
     host = _start_engine().host(config.id)
@@ -79,9 +80,9 @@ def serve(config: SSHConfig) -> SSHConfig:
 
 
 def stop_all() -> None:
-    """Stop every embedded server, end what runs on it, remove its folder. Safe to repeat.
+    """Stop every embedded server, end its programs, remove its folder. Safe to repeat.
 
-    A program that left its session by setsid(2) outlives this, as it outlives sshd.
+    A program that left its session by setsid(2) keeps running, as it does after sshd ends.
     """
     global _engine
     with _lock:
@@ -103,7 +104,7 @@ def _start_engine() -> _Engine:
 
 
 def _forget_engine() -> None:
-    """In a forked child: the servers, their thread and their folders are the parent's."""
+    """Reset the state in a forked child: servers, thread and folders belong to the parent."""
     global _lock, _engine
     _lock, _engine = threading.Lock(), None
 
@@ -113,7 +114,7 @@ os.register_at_fork(after_in_child=_forget_engine)
 
 
 class _Engine:
-    """The event loop that serves all embedded hosts, in a thread of its own."""
+    """Event loop that serves all embedded hosts, in a thread of its own."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ringtasks-demo-")).resolve()
@@ -128,7 +129,7 @@ class _Engine:
         return self._run(self._host(name), _START_TIMEOUT)
 
     def stop(self) -> None:
-        # The alias in concurrent.futures, because it is not the builtin before Python 3.11.
+        # The name in concurrent.futures, because it is not the builtin before Python 3.11.
         with contextlib.suppress(concurrent.futures.TimeoutError):
             self._run(self._stop_hosts(), _STOP_TIMEOUT)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -162,7 +163,7 @@ class _Engine:
 
 @dataclass(eq=False)
 class _Host:
-    """One embedded host: its keys, who is connected, what runs."""
+    """Embedded host: its keys, connections and running commands."""
 
     folder: Path
     host_key: str
@@ -182,7 +183,7 @@ class _Host:
         connections = list(self.connections)
         for connection in connections:
             connection.abort()
-        # Connections first: from Python 3.12 on, an acceptor's end waits for its connections'.
+        # Connections first: from Python 3.12 on, closing an acceptor waits for its connections.
         await asyncio.gather(*(connection.wait_closed() for connection in connections))
         await self.acceptor.wait_closed()
 
@@ -191,7 +192,7 @@ async def _start_host(name: str, parent: Path) -> _Host:
     import asyncssh
 
     host_key, client_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
-    # Any text may be a host's name, and two names that look alike still get two folders.
+    # A host's name may be any text; names with the same prefix still get different folders.
     prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:32]
     host = _Host(
         Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent)),
@@ -216,7 +217,7 @@ async def _start_host(name: str, parent: Path) -> _Host:
 
 
 def _server_class(host: _Host) -> Any:
-    """What asyncssh asks about log-ins, sessions, forwarding and files, for one host."""
+    """Return the class whose methods asyncssh calls for log-ins, sessions, forwarding and files."""
     import asyncssh
 
     class Server(asyncssh.SSHServer):
@@ -243,7 +244,7 @@ def _server_class(host: _Host) -> Any:
             return True
 
     class Session(asyncssh.SSHServerProcess[bytes]):
-        """SFTP is asyncssh's; a command's channel is handed to a `_Command`."""
+        """Session that leaves SFTP to asyncssh and passes a command's channel to a `_Command`."""
 
         def __init__(self) -> None:
             super().__init__(lambda _: None, cast(Any, Files), _SFTP_VERSION, False)
@@ -318,18 +319,18 @@ def _is_loopback(address: str) -> bool:
 
 
 def _in_home(home: Path, path: bytes) -> bytes:
-    """``path`` as a client means it: from the home unless absolute; ``~`` is the home."""
+    """Return the path that a client means: relative to the home; ``~`` is the home."""
     if path == b"~" or path.startswith(b"~/"):
         path = path[2:]
     return os.path.join(os.fsencode(home), path)  # noqa: PTH118 - paths on the wire are bytes
 
 
 class _Command(asyncio.SubprocessProtocol):
-    """What an ``exec`` or ``shell`` request starts: the login shell, and its channel.
+    """Login shell of an ``exec`` or ``shell`` request, with its channel.
 
-    Flow control goes both ways: a full channel stops reading the program's output, a full pipe
-    to the program stops taking the client's input.  A client that closes the channel does not
-    end the program: its pipes break (SIGPIPE, end of file), or its terminal hangs up.
+    Flow control works both ways: a full channel pauses reading the program's output, a full pipe to
+    the program pauses reading the client's input.  If the client closes the channel, the program is
+    not killed: its pipes break (SIGPIPE, end of file), or its terminal hangs up.
     """
 
     def __init__(self, channel: Any, host: _Host) -> None:
@@ -358,7 +359,7 @@ class _Command(asyncio.SubprocessProtocol):
     def end_input(self) -> None:
         if not self._is_started:
             self._has_early_end = True
-        # A terminal has no end of input but ^D, which the client sends: so with sshd.
+        # The only end of input on a terminal is ^D, which the client sends; sshd does the same.
         elif not self._has_terminal and self._input is not None and self._input.can_write_eof():
             self._input.write_eof()
 
@@ -388,9 +389,9 @@ class _Command(asyncio.SubprocessProtocol):
         if self._input is None:
             return
         if self._has_terminal:
-            _abort(self._input)  # unread typing must not hold the terminal open
+            _abort(self._input)  # unread input must not keep the terminal open
         else:
-            self._input.close()  # what was sent is still delivered
+            self._input.close()  # input that was sent is still delivered
 
     # The program's side.
 
@@ -413,8 +414,8 @@ class _Command(asyncio.SubprocessProtocol):
 
     def resume_input(self) -> None:
         self._is_input_paused = False
-        # Not at once: asyncio's pipe transport calls this before it looks whether it is closing,
-        # and would drop what is written, and ended, meanwhile.
+        # Not at once: asyncio's pipe transport calls this before it checks if it is closing, and
+        # would drop input that is written, and ended, meanwhile.
         asyncio.get_running_loop().call_soon(self._resume_channel)
 
     def _resume_channel(self) -> None:
@@ -436,7 +437,7 @@ class _Command(asyncio.SubprocessProtocol):
         try:
             await (self._start_in_terminal() if self._has_terminal else self._start_on_pipes())
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            self._refuse(error)  # an argument list too long, say
+            self._refuse(error)  # for example, the argument list is too long
             return
         self._is_started = True
         if self._is_hung_up:
@@ -450,8 +451,8 @@ class _Command(asyncio.SubprocessProtocol):
         self._end_if_done()
 
     async def _start_on_pipes(self) -> None:
-        # A pipe of our own, because asyncio's is a socket before Python 3.12, which a program
-        # cannot open as /dev/stdin.
+        # A pipe made here, because asyncio's is a socket before Python 3.12, and a program cannot
+        # open a socket as /dev/stdin.
         theirs, ours = os.pipe()
         with os.fdopen(theirs), _closed_on_error(ours) as (writing,):
             pipe = asyncio.subprocess.PIPE
@@ -491,7 +492,7 @@ class _Command(asyncio.SubprocessProtocol):
         return process
 
     def _environment(self) -> dict[bytes, bytes]:
-        # The interpreter's folder first: "python3" is then one that is known to be there.
+        # The interpreter's folder comes first, so that "python3" exists.
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         own = {
             "PATH": path,
@@ -511,7 +512,7 @@ class _Command(asyncio.SubprocessProtocol):
         return {**accepted, **{os.fsencode(k): os.fsencode(v) for k, v in own.items()}}
 
     def _refuse(self, error: Exception) -> None:
-        """What sshd's child says and how it exits when the shell cannot start (``do_child``)."""
+        """Report that the shell cannot start, with the text and status of sshd (``do_child``)."""
         self.exited.set()
         self._host.commands.discard(self)
         if not self._is_hung_up:
@@ -528,7 +529,7 @@ class _Command(asyncio.SubprocessProtocol):
             _abort(self._input)
         self._process.close()
         if not self._has_terminal and not _group_exists(self._process.get_pid()):
-            self._host.commands.discard(self)  # else something in the background is left to end
+            self._host.commands.discard(self)  # else `kill` ends its background processes
         if not self._is_hung_up:
             self._is_hung_up = True
             self._report(self._process.get_returncode() or 0)
@@ -539,12 +540,12 @@ class _Command(asyncio.SubprocessProtocol):
             self._channel.exit(status)
             return
         name = _NUMBERED.get(-status, "")
-        # As sig2name() of session.c has it for the others.
+        # The name that sig2name() of session.c gives to other signals.
         self._channel.exit_with_signal(name if name in _SIGNALS else "SIG@openssh.com")
 
 
 class _PipeEnd(asyncio.Protocol):
-    """Our end of a command's stdin, or of its terminal, told to the command as ``fd``."""
+    """This process's end of a command's stdin or terminal; reports to the command as ``fd``."""
 
     def __init__(self, command: _Command, fd: int) -> None:
         self._command = command
@@ -565,7 +566,7 @@ class _PipeEnd(asyncio.Protocol):
 
 @contextlib.contextmanager
 def _closed_on_error(*descriptors: int) -> Iterator[list[BinaryIO]]:
-    """The descriptors as unbuffered files, for transports to keep; closed if the block fails."""
+    """Yield the descriptors as unbuffered files; if the block fails, close them."""
     files: list[BinaryIO] = [open(fd, "rb+", 0) for fd in descriptors]  # noqa: PTH123, SIM115
     try:
         yield files
@@ -588,9 +589,9 @@ def _extended_stderr() -> int:
 
 
 def _take_terminal() -> None:
-    """In the child, already leader of a new session: the terminal becomes its own.
+    """Make stdin the controlling terminal of the child, which leads a new session.
 
-    One system call on modules that are loaded: nothing here can wait for another thread's lock.
+    It is one system call and imports nothing, so it cannot wait for another thread's lock.
     """
     fcntl.ioctl(_STDIN, termios.TIOCSCTTY, 0)
 
@@ -614,7 +615,7 @@ def _group_exists(group: int) -> bool:
 
 
 def _kill_session(leader: int) -> None:
-    """End a session: where /proc tells of it, also the shell's background jobs' own groups."""
+    """Kill a session; if there is a /proc, also the process groups of its background jobs."""
     _signal_group(leader, signal.SIGKILL)
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -623,7 +624,7 @@ def _kill_session(leader: int) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder in which a program that was just killed may have written a last file."""
+    """Remove a folder; try again, since a program that was just killed may still write to it."""
     deadline = time.monotonic() + _REMOVE_TIMEOUT
     while folder.exists():
         shutil.rmtree(folder, ignore_errors=True)

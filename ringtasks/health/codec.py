@@ -1,9 +1,9 @@
-"""What the health file holds: ``{"version": 1, "hosts": {NAME: {…, "transports": {ROUTE: {…}}}}}``.
+"""The health file's format: ``{"version": 1, "hosts": {NAME: {…, "transports": {ROUTE: {…}}}}}``.
 
-Pure: bytes, documents (the parsed file) and SSHHealth, both ways.  What a later ringtasks of the
-same version adds is kept: an entry is read, and so judged, when it is used, it is merged into what
-stands there, and all others go back as they came.  The computed fields are for people, as of the
-last change of that host; they are not read.
+Pure: converts between bytes, documents (the parsed file) and SSHHealth.  Fields that a later
+ringtasks adds without a new version are kept: an entry is read and validated when it is used, a
+changed one is merged into the stored one, and all others are written back unchanged.  The computed
+fields are for people, as of the last change of that host; they are not read.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Document = dict[str, Any]
 
 
 class DamagedError(ValueError):
-    """The file is there but is not what we write."""
+    """The file exists but does not have this format."""
 
 
 def empty() -> Document:
-    """A document that knows no host."""
+    """Return a document without hosts."""
     return {"version": VERSION, "hosts": {}}
 
 
 def decode(text: bytes) -> Document:
-    """The document in a file's text; its entries are not yet judged.
+    """Return the document in a file's text; its entries are not validated yet.
 
-    :raises DamagedError: it is not JSON, not of our version, or has no hosts.
+    :raises DamagedError: the text is not JSON, has another version, or has no mapping of hosts.
     """
     try:
         document = json.loads(text)
@@ -48,23 +48,23 @@ def decode(text: bytes) -> Document:
 
 
 def encode(document: Document) -> bytes:
-    """The file, a line for each host and each of its routes, in UTF-8.
+    """Return the file's text in UTF-8, with a line for each host and each of its routes.
 
-    :raises DamagedError: what was read is nested too deeply to be written again.
+    :raises DamagedError: a value that was read is nested too deeply to be written again.
     """
     try:
         text = _lines(document, "hosts", _host_lines)
-    except RecursionError as error:  # Python 3.12 reads more deeply than it writes
+    except RecursionError as error:  # Python 3.12 reads deeper nesting than it writes
         raise DamagedError("nested too deeply") from error
-    # Undecodable bytes in a name or reason are lone surrogates here, and the way Python escapes
-    # them happens to be JSON's.
+    # Undecodable bytes in a name or reason are lone surrogates here; Python's escape for them is
+    # also JSON's.
     return text.encode("utf-8", "backslashreplace")
 
 
 def health_of(document: Document, name: str) -> SSHHealth:
-    """A host's health; a fresh one if the document does not know the host.
+    """Return a host's health; a fresh one if the host is not in the document.
 
-    :raises DamagedError: a value of the wrong type.
+    :raises DamagedError: a value has the wrong type.
     """
     entry = document["hosts"].get(name, {})
     transports = entry.get("transports", {}) if isinstance(entry, dict) else {}
@@ -75,7 +75,7 @@ def health_of(document: Document, name: str) -> SSHHealth:
 
 
 def put(document: Document, name: str, health: SSHHealth, now: float) -> None:
-    """Enter a host's health; fields that are not ours stay."""
+    """Store a host's health in the document; unknown fields of its entry stay."""
     old = document["hosts"].get(name, {})
     new = to_json(health, now)
     routes = old.get("transports", {})
@@ -84,13 +84,13 @@ def put(document: Document, name: str, health: SSHHealth, now: float) -> None:
 
 
 def to_json(health: SSHHealth, now: float) -> dict[str, Any]:
-    """A host's entry in the file; what is computed stands there too, for people."""
+    """Return a host's entry in the file, with the computed fields for people."""
     transports = {route: _flat(known, now) for route, known in health.transports.items()}
     return {**_flat(health, now), "transports": transports}
 
 
-# json's own indentation is done in Python, ten times slower than what its C code does; and a screen
-# of one number a line is no easier to read.
+# json's own indentation is done in Python, ten times slower than its C code, and one number per
+# line is no easier to read.
 _dumps = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -113,7 +113,7 @@ def _route_lines(routes: dict[str, Any]) -> str:
 def _lines(
     mapping: dict[str, Any], last: str, format_last: Callable[[Any], str], margin: str = " "
 ) -> str:
-    """``mapping`` on one line, but ``last``, which stands at the end, on lines of its own."""
+    """Return ``mapping`` on one line, with ``last`` at the end on lines of its own."""
     others = _dumps({name: value for name, value in mapping.items() if name != last})
     separator = "," if len(mapping) > 1 else ""
     return f"{others[:-1]}{separator}\n{margin}{_dumps(last)}: {format_last(mapping[last])}}}"
@@ -149,8 +149,8 @@ def _is_time(value: object) -> bool:
         return True
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
-    # A clock set to before 1970 gives negative ones.  NaN and what a float cannot hold would break
-    # the sums that are made with it.
+    # A clock set to before 1970 gives negative times.  NaN and numbers too large for a float would
+    # break the sums of times.
     return abs(value) < 1e12
 
 

@@ -1,8 +1,8 @@
 """Health of hosts and routes, and the circuit breaker.  Pure: outcomes and ``now`` in, states out.
 
 Health is about reaching a host: a command that ran and exited 1 was a success of the connection.
-The state of a circuit is never stored: it follows from the failures in a row and from when the last
-one was, so that it cannot contradict them, and no state can be skipped.
+The state of a circuit is never stored: it follows from the consecutive failures and the time of the
+last one, so that it cannot contradict them, and no state can be skipped.
 
 =========  =======  ==============================  =============  ==================
 state      success  failure                         back-off over  an attempt claimed
@@ -12,11 +12,11 @@ open       closed   open, with the next back-off    half_open      refused
 half_open  closed   open, with the next back-off    half_open      granted to one
 =========  =======  ==============================  =============  ==================
 
-A host's circuit opens at the third failure in a row.  A route's opens at the first: it only sends
-the route to the back of the order, where another one may do better meanwhile and nothing is lost.
+A host's circuit opens at the third consecutive failure.  A route's circuit opens at the first: it
+only sends the route to the back of the order, so that other routes are tried before it.
 
-All times are Unix seconds: they are kept in a file, for other processes and after a reboot.  That
-clock may be set back, so a failure or a claim in the future counts as over, not as long to go.
+All times are Unix seconds, since they are kept in a file for other processes and across reboots.
+That clock may be set back, so a failure or a claim in the future counts as expired.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ __all__ = [
 
 BACKOFF_START = 30.0  # seconds; doubled by each further failure
 BACKOFF_MAX = 300.0  # seconds
-#: Seconds for which a half-open attempt is somebody's, after which he is taken for dead: longer
-#: than the default ``connect_timeout`` (10 s), and no longer than the shortest back-off.
+#: Seconds until the claim to a half-open attempt expires, in case the claiming process has ended:
+#: longer than the default ``connect_timeout`` (10 s), and no longer than the shortest back-off.
 CLAIM_TIMEOUT = 30.0
 
 CircuitState = Literal["closed", "open", "half_open"]
@@ -50,7 +50,7 @@ CircuitState = Literal["closed", "open", "half_open"]
 
 @dataclass(frozen=True)
 class SSHHealth:
-    """What is remembered of one host, or of one of its routes (then without ``transports``)."""
+    """Health of one host, or of one of its routes (then without ``transports``)."""
 
     last_success: float | None = None
     last_failure: float | None = None
@@ -59,9 +59,9 @@ class SSHHealth:
     total_successes: int = 0
     total_failures: int = 0
     last_reason: str = ""
-    """Why it failed last."""
+    """The reason of the last failure."""
     probing_since: float | None = None
-    """Since when somebody has had the one attempt that a half-open circuit lets through."""
+    """The time at which the single attempt of a half-open circuit was claimed."""
     transports: Mapping[str, SSHHealth] = field(default_factory=dict, hash=False)
     _on_reset: Callable[[], None] | None = field(
         default=None, repr=False, compare=False, kw_only=True
@@ -70,18 +70,18 @@ class SSHHealth:
 
     @property
     def is_healthy(self) -> bool:
-        """False from three consecutive failures."""
+        """False after three or more consecutive failures."""
         return self.consecutive_failures < HOST_CIRCUIT.failures_to_open
 
     @property
     def success_rate(self) -> float:
-        """Successes by attempts, 0.0 to 1.0; 0.0 with no attempts."""
+        """Successes divided by attempts, 0.0 to 1.0; 0.0 without attempts."""
         attempts = self.total_successes + self.total_failures
         return self.total_successes / attempts if attempts else 0.0
 
     @property
     def circuit_state(self) -> CircuitState:
-        """`circuit_state_at` the wall clock's now."""
+        """The state that `circuit_state_at` gives for the present time."""
         return self.circuit_state_at(time.time())
 
     @property
@@ -110,15 +110,15 @@ class SSHHealth:
             object.__setattr__(self, name, value)
 
     def circuit_state_at(self, now: float) -> CircuitState:
-        """``closed``, ``open`` or ``half_open``, by the rule for hosts."""
+        """Return ``closed``, ``open`` or ``half_open``, by the rule for hosts."""
         return HOST_CIRCUIT.state_at(self, now)
 
     def route_state_at(self, now: float) -> CircuitState:
-        """The same by the stricter rule for routes, which `order_routes` goes by."""
+        """Return the state by the stricter rule for routes, which `order_routes` applies."""
         return ROUTE_CIRCUIT.state_at(self, now)
 
     def succeeded(self, now: float) -> SSHHealth:
-        """After a success at ``now``: every circuit is closed."""
+        """Return the health after a success at ``now``: every circuit is closed."""
         return replace(
             self,
             last_success=now,
@@ -129,7 +129,7 @@ class SSHHealth:
         )
 
     def failed(self, now: float, reason: str) -> SSHHealth:
-        """After a failure at ``now``."""
+        """Return the health after a failure at ``now``."""
         return replace(
             self,
             last_failure=now,
@@ -141,7 +141,7 @@ class SSHHealth:
         )
 
     def after(self, outcome: Outcome) -> SSHHealth:
-        """A host's health after one attempt to reach it."""
+        """Return a host's health after one attempt to reach it."""
         transports = dict(self.transports)
         for part in outcome.routes:
             route = transports.get(part.route, SSHHealth())
@@ -153,7 +153,7 @@ class SSHHealth:
 
 
 class RouteOutcome(NamedTuple):
-    """One route's part in an attempt to reach a host."""
+    """Result of one route in an attempt to reach a host."""
 
     route: str
     success: bool
@@ -161,7 +161,7 @@ class RouteOutcome(NamedTuple):
 
 
 class Outcome:
-    """One attempt to reach a host. ``success`` None: it tells of routes only."""
+    """Result of an attempt to reach a host; ``success`` None: it counts for routes only."""
 
     def __init__(
         self,
@@ -177,12 +177,12 @@ class Outcome:
 
 
 class Circuit(NamedTuple):
-    """The rule by which failures in a row open a circuit, and time lets one attempt through."""
+    """Rule by which consecutive failures open a circuit and time makes it half-open."""
 
     failures_to_open: int
 
     def backoff(self, consecutive_failures: int) -> float:
-        """Seconds from the last failure until the circuit is half-open; 0.0 for a closed one."""
+        """Return the seconds from the last failure until half-open; 0.0 for a closed circuit."""
         doublings = consecutive_failures - self.failures_to_open
         if doublings < 0:
             return 0.0
@@ -190,26 +190,26 @@ class Circuit(NamedTuple):
         return min(BACKOFF_START * 2.0 ** min(doublings, 4), BACKOFF_MAX)
 
     def recovers_at(self, health: SSHHealth) -> float:
-        """When the back-off ends; 0.0 where there was no failure."""
+        """Return the time at which the back-off ends; 0.0 if there was no failure."""
         return (health.last_failure or 0.0) + self.backoff(health.consecutive_failures)
 
     def state_at(self, health: SSHHealth, now: float) -> CircuitState:
-        """The circuit's state at ``now``."""
+        """Return the circuit's state at ``now``."""
         if health.consecutive_failures < self.failures_to_open:
             return "closed"
         backoff = self.backoff(health.consecutive_failures)
         return "open" if _is_within(backoff, health.last_failure, now) else "half_open"
 
     def admits(self, health: SSHHealth, now: float) -> bool:
-        """Whether an attempt would be granted at ``now``."""
+        """Return True if an attempt would be granted at ``now``."""
         state = self.state_at(health, now)
         is_claimed = _is_within(CLAIM_TIMEOUT, health.probing_since, now)
         return state == "closed" or (state == "half_open" and not is_claimed)
 
     def claim(self, health: SSHHealth, now: float) -> SSHHealth | None:
-        """What ``health`` becomes when an attempt is granted; None if it is refused.
+        """Return the health after an attempt is granted; None if it is refused.
 
-        A closed circuit grants any number of attempts, and stays what it is.
+        A closed circuit grants any number of attempts; its health stays unchanged.
         """
         if not self.admits(health, now):
             return None
@@ -235,10 +235,10 @@ def with_reset(health: SSHHealth, on_reset: Callable[[], None]) -> SSHHealth:
 def order_routes(
     routes: Sequence[str], transports: Mapping[str, SSHHealth], now: float
 ) -> list[str]:
-    """The routes in the order to try them: none is dropped.
+    """Return all routes in the order in which to try them.
 
-    One that has been failing goes to the back until its back-off is over, or while somebody else
-    has its half-open attempt; among those at the back the first to recover comes first.
+    A failing route goes to the back until its back-off is over, or while another attempt has
+    claimed its half-open circuit; among the routes at the back, the first to recover comes first.
     """
 
     def rank(route: str) -> tuple[bool, float]:

@@ -1,4 +1,4 @@
-"""Health that is gathered first and written later: a run on many hosts writes its file once."""
+"""Collect health outcomes and write them later: a run on many hosts writes the file once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["HealthNotes", "Ledger"]
 
 
 class Ledger(Protocol):
-    """What is asked about the health of hosts, and told: the health file, or notes for it."""
+    """Store of health outcomes: the health file, or notes for it."""
 
     def get(self, name: str) -> SSHHealth:
-        """One host's health; a fresh one for a host that was never tried."""
+        """Return a host's health; a fresh one for a host that was never tried."""
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Count outcomes."""
@@ -23,14 +23,14 @@ class Ledger(Protocol):
         """Forget failures in a row (`HealthStore.close_circuits`)."""
 
     def claim_probe(self, name: str, route: str | None, now: float) -> bool:
-        """Whether the caller may try the route as if it were well (`HealthStore.claim_probe`)."""
+        """Return True if the caller may try the route (`HealthStore.claim_probe`)."""
 
 
 class HealthNotes:
-    """A `Ledger` that keeps ``outcomes`` for whoever writes them.
+    """`Ledger` that keeps ``outcomes`` until its user writes them.
 
-    :param known: what the health file held when the run began.
-    :param file: is asked for claims, which other processes must see at once.
+    :param known: the health file's content when the run began.
+    :param file: the ledger for claims, which other processes must see at once.
     """
 
     def __init__(self, known: Mapping[str, SSHHealth], file: Ledger) -> None:

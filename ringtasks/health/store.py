@@ -1,11 +1,10 @@
 """The health file: one JSON file that every ringtasks process reads and writes.
 
-Each change is one read, one merge and one write under a lock, and the write replaces the file in
-one step (rename(2)), so no count is lost and a crash leaves the old file or the new one.  Readers
-need no lock.  Nothing is synced to the disk, which would cost more than the rest of a short run:
-health is a memory, not a ledger.  The death of a process cannot tear the file, and a power cut
-leaves at worst a damaged one, which is set aside.  Trouble with the file is a warning, never the
-end of a run.
+Each change is one read, one merge and one write under a lock, and the write replaces the file
+atomically (rename(2)), so no count is lost and a crash leaves the old file or the new one.  Readers
+need no lock.  The file is not synced to the disk: fsync would cost more than the rest of a short
+run, and lost counts do little harm.  The end of a process cannot tear the file; a power failure can
+leave a damaged one, which is set aside.  An error with the file is a warning and never ends a run.
 """
 
 from __future__ import annotations
@@ -31,22 +30,22 @@ from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, Outcome, SSHHealth, with_closed_
 __all__ = ["HealthStore", "to_json"]
 
 LOCK_TIMEOUT = 5.0  # seconds; a writer holds the lock for about a millisecond
-BUSY_FACTOR = 12  # as many lock timeouts, if other writers are seen to get on meanwhile
+BUSY_FACTOR = 12  # maximum number of lock timeouts to wait while other writers make progress
 
 _T = TypeVar("_T")
 
-#: Told once a process, whichever store meets them.
+#: Warnings already shown: each is shown once per process, by any store.
 _warned: set[str] = set()
 
 
 class _Queue:
-    """What the threads of this process have to record in one file."""
+    """Outcomes that the threads of this process have to record in one file."""
 
     def __init__(self) -> None:
         self.waiting: list[Outcome] = []
         self.writing = threading.Lock()
         self.has_next_writer = False
-        """Whether a thread waits that is going to write what is waiting."""
+        """True if a thread waits for its turn to write the waiting outcomes."""
 
 
 _queues: dict[Path, _Queue] = {}
@@ -58,12 +57,12 @@ def _say(text: str) -> None:
 
 
 class HealthStore:
-    """Reads and writes the health file.  Safe to use from several threads and processes.
+    """Reader and writer of the health file; safe to use from several threads and processes.
 
-    :param path: default `config.health_file`, as it is now.
-    :param warn: is told of trouble with the file, once a process for each; default: stderr.
-    :param lock_timeout: seconds to wait for a writer that does not get on, after which the change
-        is dropped. Writers that do get on are waited for `BUSY_FACTOR` times as long.
+    :param path: default: `config.health_file` at the time of the call.
+    :param warn: called for errors with the file, once per process for each; default: stderr.
+    :param lock_timeout: seconds to wait for the lock while no other writer makes progress; then the
+        change is dropped. If others make progress, `BUSY_FACTOR` times as long.
     """
 
     def __init__(
@@ -73,16 +72,16 @@ class HealthStore:
         warn: Callable[[str], None] = _say,
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
-        # A link stays a link (dotfiles live elsewhere): its target is replaced, and the lock is
-        # beside the target, so that all names of one file share one lock.
+        # A symbolic link stays a link (dotfiles may be kept elsewhere): its target is replaced, and
+        # the lock is beside the target, so that all names of one file share one lock.
         self.path = Path(os.path.realpath(path or health_file()))
         self._tell = warn
         self._lock_timeout = lock_timeout
 
     def load(self, names: Iterable[str] | None = None) -> dict[str, SSHHealth]:
-        """The health by name of hosts that were tried; of these, or of all.
+        """Return the health by name, of those hosts that were tried (``names`` None: all).
 
-        Empty where there is no file, or none that can be read.
+        If there is no readable file, it is empty.
         """
         wanted = None if names is None else set(names)
 
@@ -94,14 +93,15 @@ class HealthStore:
         return self._look(look, {})
 
     def get(self, name: str) -> SSHHealth:
-        """One host's health; a fresh one for a host that was never tried."""
+        """Return a host's health; a fresh one for a host that was never tried."""
         return self._look(lambda document: health_of(document, name), SSHHealth())
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Count outcomes; they are in the file when this returns.
+        """Count outcomes, and write them to the file.
 
-        Threads that record at the same time share a write.  While one is under way, the first to
-        come waits for it and then writes for all who come meanwhile; those do not wait for him.
+        Threads that record at the same time share a write.  During a write, the first thread to
+        arrive waits for it and then writes for all threads that arrive meanwhile; these return at
+        once, and their outcomes are written by that thread.
         """
         with _queues_lock:
             queue = _queues.setdefault(self.path, _Queue())
@@ -114,7 +114,7 @@ class HealthStore:
     def _write_waiting(self, queue: _Queue) -> None:
         try:
             queue.writing.acquire()
-        except BaseException:  # Ctrl-C: let another thread be the next
+        except BaseException:  # Ctrl-C: let another thread be the next writer
             queue.has_next_writer = False
             raise
         try:
@@ -139,7 +139,7 @@ class HealthStore:
         self._update(count)
 
     def reset(self, names: Iterable[str] | None = None) -> int:
-        """Forget hosts (None: all); the number of those that were known."""
+        """Forget hosts (None: all); return the number of those that were known."""
         wanted = None if names is None else set(names)
         forgotten: set[str] = set()
 
@@ -165,11 +165,11 @@ class HealthStore:
         self._update(close)
 
     def claim_probe(self, name: str, route: str | None, now: float) -> bool:
-        """Whether the caller may try the route (None: the host) as if it were well.
+        """Return True if the caller may try the route (None: the host).
 
-        A route that has not been failing lets everybody through, one inside its back-off nobody.
-        One past it lets exactly one caller through, until his outcome is recorded or his claim
-        expires.  A file that cannot be written stops nobody.
+        A closed circuit admits every caller, one inside its back-off none.  After the back-off it
+        admits exactly one caller, until that one's outcome is recorded or its claim expires.  If
+        the file cannot be written, every caller is admitted.
         """
         granted = True
 
@@ -191,7 +191,7 @@ class HealthStore:
     def _look(self, view: Callable[[Document], _T], otherwise: _T) -> _T:
         queue = _queues.get(self.path)
         if queue is not None:
-            self._write_waiting(queue)  # who asks now may have recorded, and not waited
+            self._write_waiting(queue)  # this thread may not have waited for its own record
 
         def judge(document: Document) -> bool:
             view(document)
@@ -200,15 +200,15 @@ class HealthStore:
         try:
             return view(self._read())
         except DamagedError:
-            self._update(judge)  # once more, under the lock: a writer may just have replaced it
+            self._update(judge)  # again, under the lock: a writer may just have replaced it
         except StateFileError as error:
             self._warn(error)
         return otherwise
 
     def _update(self, change: Callable[[Document], bool]) -> bool:
-        """Whether the file holds the change, if ``change`` says that it made one.
+        """Apply ``change`` and write the file if it returns True; return False if that failed.
 
-        ``change`` is called a second time, on an empty document, when the file proves damaged.
+        If the file is damaged, ``change`` is called a second time, on an empty document.
         """
         try:
             with self._locked():
@@ -233,7 +233,7 @@ class HealthStore:
         return empty()
 
     def _check_kind(self) -> None:
-        # To open a pipe would hang, and what root puts in the place of /dev/null is a disaster.
+        # Opening a pipe would hang, and as root a write would replace a device such as /dev/null.
         with self._trouble("cannot be read"), contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(self.path.stat().st_mode):
                 raise StateFileError(str(self.path), "is not a regular file")
@@ -245,13 +245,13 @@ class HealthStore:
         self._warn(StateFileError(str(self.path), f"is damaged ({damage}): set aside as {aside}"))
 
     def _write(self, text: bytes) -> None:
-        # One name is enough, since the lock is ours: what a killed writer left is overwritten.
+        # One name is enough under the lock: a draft that a killed writer left is overwritten.
         draft = self.path.with_name(f".{self.path.name}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         try:
             with self._trouble("cannot be written"):
                 with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-                    os.fchmod(file.fileno(), 0o600)  # it may have been there, or the umask be odd
+                    os.fchmod(file.fileno(), 0o600)  # for an existing draft, or an odd umask
                     file.write(text)
                 draft.replace(self.path)
         except StateFileError:
@@ -261,8 +261,8 @@ class HealthStore:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        # The file itself is replaced by each write, so the lock is on one beside it, which stays:
-        # to remove it would let two processes each hold a lock of that name.
+        # Each write replaces the file itself, so the lock is on a file beside it, which is never
+        # removed: otherwise two processes could each hold a lock of that name.
         self._check_kind()
         with self._trouble("cannot be locked"):
             descriptor = _open_lock(self.path.with_name(f".{self.path.name}.lock"))
@@ -271,7 +271,7 @@ class HealthStore:
                 self._acquire(descriptor)
             yield
         finally:
-            # Closing is not enough: a child forked meanwhile holds a copy until it calls exec.
+            # Closing is not enough: a child forked meanwhile has a copy of it until it calls exec.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
@@ -283,25 +283,26 @@ class HealthStore:
             self._wait_for_turn(descriptor)
 
     def _wait_for_turn(self, descriptor: int) -> None:
-        # flock(2) knows no time limit, and a signal to interrupt it belongs to the program.  To
-        # poll starves: fifty writers on two busy cores waited for more than 5 s.  So a thread
-        # queues up in the kernel with a copy of the descriptor.  Both are one lock (they share an
-        # open file description), which goes when both are closed: here first, if this gives up.
+        # flock(2) has no time limit, and the signals that could interrupt it belong to the program.
+        # Polling starves: fifty writers on two busy cores waited for more than 5 s.  So a thread
+        # waits in the kernel with a copy of the descriptor.  Both descriptors are one lock (they
+        # share an open file description), which is released when both are closed; on a timeout this
+        # thread closes its own first.
         copy = os.dup(descriptor)
         waiter = threading.Thread(target=_queue_up, args=(copy,), daemon=True)
         try:
             waiter.start()
-        except RuntimeError as error:  # too many of them, or the interpreter is shutting down
+        except RuntimeError as error:  # too many threads, or the interpreter is shutting down
             os.close(copy)
             raise StateFileError(str(self.path), f"is locked: {error}") from error
         if not self._joined(waiter):
             raise StateFileError(str(self.path), f"was locked for {self._lock_timeout:g} s")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours already, unless that failed
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ours already, unless flock failed
 
     def _joined(self, waiter: threading.Thread) -> bool:
-        # flock(2) is not fair: it wakes all who wait, and any of them may be next. On a loaded
-        # machine one of fifty writers can be passed over for longer than the limit, which is meant
-        # for a writer that hangs. Each write replaces the file, so others are seen to get on.
+        # flock(2) is not fair: it wakes all waiting threads, and any of them may be next. On a
+        # loaded machine one of fifty writers can wait for longer than the limit, which is meant for
+        # a writer that hangs. Each write replaces the file, which shows that others make progress.
         version = self._version()
         for _ in range(BUSY_FACTOR):
             waiter.join(self._lock_timeout)
