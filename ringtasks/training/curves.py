@@ -172,11 +172,12 @@ def _places(
             continue
         places[unit] = _short(done)
         total = totals.get(unit)
+        highest_count = highest[unit]
         if has_inner and unit != "epoch":
-            total, has_inner = point.inner_total, False
+            total, has_inner, highest_count = point.inner_total, False, done
         elif unit in ("batch", "sample"):
             total = None
-        if total and total >= highest[unit]:
+        if total and total >= highest_count:
             places[f"total_{_PLURALS.get(unit, unit + 's')}"] = _short(total)
     return places
 

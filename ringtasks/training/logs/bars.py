@@ -14,6 +14,7 @@ tqdm/std.py: ``format_meter``, ``__iter__``, ``set_postfix``.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -143,6 +144,7 @@ class BarReader:
         self._states: dict[str, _State] = {}
         self._has_validated = False
         self._epoch_length: float | None = None
+        self._odd_epoch = math.inf
         self.is_lightning = False
         self.main: Bar | None = None
 
@@ -290,8 +292,10 @@ class BarReader:
         assert bar.total is not None  # noqa: S101  # for the type checker
         places = {} if is_end else {"batch": Place(bar.done, bar.total)}
         self._epoch_length = self._epoch_length or bar.total
-        if bar.total == self._epoch_length:
-            places["step"] = Place(epoch.done * bar.total + bar.done)
+        if bar.total != self._epoch_length:
+            self._odd_epoch = min(self._odd_epoch, epoch.done)
+        if epoch.done <= self._odd_epoch:  # all epochs before were as long as the first
+            places["step"] = Place(epoch.done * self._epoch_length + bar.done)
         return places
 
 

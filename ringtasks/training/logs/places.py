@@ -50,6 +50,7 @@ _SET_PLACE = re.compile(
 _AT_START = re.compile(
     r"\s*\[\s*(?P<done>\d+)(?:\s*/\s*(?P<total>\d+))?\s*\](?P<after>[\t ])", re.ASCII
 )
+_CATBOOST = re.compile(r"(?P<done>\d+)(?P<total>):\t(?=learn: |test: )", re.ASCII)
 _TOTALS = re.compile(
     r"(?<![\w-])[`'\"]?(?P<name>(?:num|max|total|scheduled|n)[ _-]"
     r"(?:(?:train|training|optimi[sz]ation|optimizer|update|global)[ _-])?"
@@ -107,6 +108,8 @@ def find_places(text: str, start: int, taken: Sequence[Span]) -> list[Place]:
         # "[7]<tab>" is a boosting round; "[ 7/100] " counts anything else.
         unit = "round" if found["after"] == "\t" and not found["total"] else "step"
         places.append(_place(unit, found))
+    if not places and (found := _CATBOOST.match(text, start)):
+        places.append(_place("round", found))
     return places
 
 

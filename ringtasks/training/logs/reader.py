@@ -23,7 +23,8 @@ __all__ = ["LogReader"]
 
 #: Fits the processor's cache, so that work on whole blocks is quick.
 _BLOCK_BYTES = 1 << 18
-_SOURCE = re.compile(r"\w+\.py:\d+: \w*Warning\b", re.ASCII)
+#: A warning quotes a line of source; LightGBM prints its best iteration again.
+_NEXT_IS_NO_METRIC = re.compile(r"\w+\.py:\d+: \w*Warning\b|[Bb]est iteration is:$", re.ASCII)
 _LIGHTNING = re.compile(
     r"^(?:GPU available: |Sanity Checking|`Trainer\.fit`)|DataLoader 0:|v_num=", re.ASCII
 )
@@ -40,7 +41,7 @@ class LogReader:
         self._columns = ColumnReader()
         self._boxes = BoxReader()
         self._blocks = BlockReader()
-        self._quotes_source = False
+        self._skips_next = False
 
     def feed(self, chunk: bytes) -> None:
         """Read what the program printed next."""
@@ -57,10 +58,9 @@ class LogReader:
         self._history.merge(self._keras.end())
 
     def _read(self, text: str) -> None:
-        if self._quotes_source and text[:1].isspace():
-            self._quotes_source = False
+        skips, self._skips_next = self._skips_next, False
+        if skips and (text[:1].isspace() or text.startswith("[")):
             return
-        self._quotes_source = False
         block = self._blocks.read(text)
         if block is not None:
             text = block
@@ -84,7 +84,7 @@ class LogReader:
         if record is not None:
             self._history.add(record)
             return
-        self._quotes_source = _SOURCE.search(text) is not None
+        self._skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
         self._history.add(_record(parse(text), text))
 
 

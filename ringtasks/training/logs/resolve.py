@@ -6,10 +6,11 @@ A step is filled in only if all that the log tells agrees on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .history import History
+from .hugging_face import steps_of_epochs
 from .records import Point
 
 __all__ = ["Resolved", "resolved"]
@@ -26,7 +27,7 @@ def resolved(history: History) -> Resolved:
     """Return the points of each metric, with the steps that can be told for certain."""
     totals = dict(history.totals)
     points = {name: list(series) for name, series in history.series.items()}
-    steps = {**_of_hugging_face(history, points, totals), **_of_whole_epochs(history, points)}
+    steps = {**steps_of_epochs(history, points, totals), **_of_whole_epochs(history, points)}
     if not steps:
         return Resolved(points, totals)
     points = {
@@ -37,102 +38,6 @@ def resolved(history: History) -> Resolved:
         for name, of_metric in points.items()
     }
     return Resolved(points, totals)
-
-
-# --- transformers.Trainer --------------------------------------------------------------------
-# It prints dicts with a rounded epoch; the step stands on its bar alone (trainer_callback.py,
-# ProgressCallback).  The bar goes to stderr, so dict and bar may come in any order.
-
-#: What no other trainer prints.
-_HF_NAMES = ("train_runtime", "grad_norm", "eval_runtime", "train_samples_per_second")
-
-
-def _of_hugging_face(
-    history: History, points: Mapping[str, Sequence[Point]], totals: dict[str, float]
-) -> dict[int, float]:
-    if not any(name in points for name in _HF_NAMES):
-        return {}
-    epochs = {
-        point.serial: point.epoch
-        for of_metric in points.values()
-        for point in of_metric
-        if point.kind == "dict" and point.epoch and point.step is None
-    }
-    if not epochs:
-        return {}
-    rounding = _Rounding(epochs.values())
-    if history.bar and history.bar.total:
-        totals["step"] = history.bar.total
-    shown = {serial: history.bar_after.get(serial) for serial in epochs}
-    if _agrees(epochs, shown, rounding):
-        return {serial: step for serial, step in shown.items() if step is not None}
-    ends = points.get("train_runtime")
-    length = _epoch_length(history, ends[-1], rounding) if ends else None
-    if length is None:
-        return {}
-    if "step" in totals and totals["step"] % length == 0:
-        totals.setdefault("epoch", totals["step"] / length)
-    return {
-        serial: step
-        for serial, epoch in epochs.items()
-        if (step := _only_whole(epoch * length, length * rounding(epoch))) is not None
-    }
-
-
-class _Rounding:
-    """How far a printed epoch may be from the true one."""
-
-    def __init__(self, epochs: Iterable[float]) -> None:
-        values = list(epochs)
-        self._is_two_decimals = all(
-            abs(value * 100 - round(value * 100)) < 1e-6 for value in values
-        )
-        self._is_four_digits = all(f"{value:.4g}" == f"{value:.12g}" for value in values)
-
-    def __call__(self, epoch: float) -> float:
-        four_digits = 0.5 * 10.0 ** (math.floor(math.log10(epoch)) - 3) if epoch > 0 else 0.0
-        if self._is_two_decimals:  # version 4 rounds to two; 0.25 may be exact, too
-            return 0.005
-        return four_digits if self._is_four_digits else 1e-9 * max(1.0, epoch)
-
-
-def _agrees(
-    epochs: Mapping[int, float], shown: Mapping[int, float | None], rounding: _Rounding
-) -> bool:
-    """Tell whether the bar's counts are in step with the epochs all the way."""
-    pairs = [(epochs[serial], step) for serial, step in shown.items()]
-    if len(pairs) < 2 or any(step is None for _, step in pairs[:-1]):
-        return False
-    known = [(epoch, step) for epoch, step in pairs if step is not None]
-    low = max(step / (epoch + rounding(epoch)) for epoch, step in known)
-    high = min(step / max(epoch - rounding(epoch), 1e-12) for epoch, step in known)
-    return low <= high and len({step for _, step in known}) > 1
-
-
-def _epoch_length(history: History, end: Point, rounding: _Rounding) -> float | None:
-    """Return the steps of an epoch, if the end of the run tells it."""
-    last = end.epoch
-    steps = history.bar.done if history.bar else history.totals.get("step")
-    if not last or not steps:
-        return None
-    slack = rounding(last)
-    low = math.ceil(steps / (last + slack) - 1e-9)
-    high = math.floor(steps / max(last - slack, 1e-12) + 1e-9)
-    whole = float(round(steps / last))
-    if low == high:
-        return float(low)
-    # "epoch: 3.0" is exact where a run ends with an epoch: then its length is a whole number.
-    if last == round(last) and steps % last == 0 and history.totals.get("epoch", last) == last:
-        return whole
-    return None
-
-
-def _only_whole(value: float, slack: float) -> float | None:
-    """Return the only whole number within ``slack`` of ``value``."""
-    nearest = round(value)
-    if slack >= 0.5 or abs(value - nearest) > slack + 1e-6:
-        return None
-    return float(nearest)
 
 
 # --- scripts that say at the end of an epoch how it went --------------------------------------

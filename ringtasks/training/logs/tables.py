@@ -217,7 +217,7 @@ class BoxReader:
             position = position_of(name) or position_of(name.rpartition("/")[2])
             if number is None:
                 continue
-            if position:
+            if position and (name.startswith("time/") or "/" not in name):
                 unit, rank = position
                 if rank < ranks.get(unit, 99):
                     places[unit], ranks[unit] = Place(number), rank

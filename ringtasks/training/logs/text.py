@@ -111,7 +111,7 @@ SET_WORD = re.compile(rf"(?<![\w./'-])(?P<set>{SETS})(?![\w./'=-])", _FLAGS)
 _FIELD_BREAK = re.compile(r"\s?[|;\t]\s?|,\s|\s-\s")
 _FIELD = re.compile(
     rf"\s*(?P<name>[A-Za-z_][\w/.@%]*(?: [A-Za-z_][\w/.@%]*){{0,2}})\s{{1,8}}(?P<number>{NUMBER})"
-    rf"{END}\s?%?(?:\s*\([^()]*\))?\s*",
+    rf"{END}\s?%?(?:\s*\([^()]*\))?\.?\s*",
     re.ASCII,
 )
 
@@ -239,7 +239,7 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
 def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str, int]:
     """Return ``policy_loss`` for "policy loss", and where it begins."""
     before = _WORDS_BEFORE.search(text[start:begin])
-    if not before:
+    if not before or position_of(name):
         return name, begin
     words: list[str] = []
     for word in reversed(before[1].split()):
