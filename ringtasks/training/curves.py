@@ -13,14 +13,13 @@ from typing import NamedTuple
 from .logs import History, LogReader, Resolved, resolved
 from .logs.axes import placed, without_repeats
 from .logs.records import Point
-from .logs.words import loss_rank
+from .logs.words import UNITS, loss_rank
 
 __all__ = ["Curve", "Curves", "Progress", "curves_of"]
 
 #: More points than a screen has pixels.
 _MAX_POINTS = 8192
 _CHUNK_BYTES = 1 << 20
-_UNITS = ("epoch", "step", "round", "batch", "sample")
 _PLURALS = {"batch": "batches"}
 
 
@@ -126,7 +125,7 @@ class Curves:
             unit: max(
                 (p for _, point in rows if (p := getattr(point, unit)) is not None), default=0
             )
-            for unit in _UNITS
+            for unit in UNITS
         }
         for x, point in rows:
             yield {
@@ -166,7 +165,7 @@ def _places(
     """Return where a point stands. A total that a count has passed is none."""
     places: dict[str, float | int] = {}
     has_inner = point.inner_total is not None
-    for unit in ("sample", "batch", "step", "round", "epoch"):
+    for unit in reversed(UNITS):
         done = getattr(point, unit)
         if done is None:
             continue

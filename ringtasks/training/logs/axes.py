@@ -23,6 +23,7 @@ def placed(points: Sequence[Point]) -> tuple[str, list[float]]:
     candidates: list[tuple[str, _X]] = [
         ("step", lambda point: point.step),
         ("round", lambda point: point.round),
+        ("episode", lambda point: point.episode),
         ("epoch", _within_epochs(points)),
         ("epoch", lambda point: point.epoch),
         ("batch", lambda point: point.batch),

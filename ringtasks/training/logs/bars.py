@@ -16,13 +16,13 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .numbers import as_float, counted
 from .records import Place, Record
 from .text import parse_fields
-from .words import SETS, is_neutral, is_set, is_unrecorded, split_name
+from .words import SETS, is_neutral, is_set, is_unrecorded, position_of, split_name
 
 __all__ = ["Bar", "BarReader", "parse_bar"]
 
@@ -30,6 +30,12 @@ _COUNT = r"\d+(?:\.\d+)?[kKMGT]?"
 _BAR = re.compile(
     rf"(?P<head>[^\r\n]*?)(?:(?P<percent>\d{{1,3}})%\|(?P<fill>[^|\[\]]{{0,600}})\||\|\s+\|)"
     rf"\s*(?P<done>{_COUNT})/(?P<total>{_COUNT}|\?)\s*\[(?P<inside>(?:[^\[\]]|\[[^\[\]]*\])*)\]",
+    re.ASCII,
+)
+# PyTorch-Ignite's bars: the count may be that of the batch before.
+_IGNITE = re.compile(
+    rf"(?P<head>[^\r\n|]*?)\[(?P<done>{_COUNT})/(?P<total>{_COUNT})\]\s+\d{{1,3}}%\|"
+    r"(?P<fill>[\x80-\xff# ]*)(?:, (?P<shown>[^\[]+?))? \[(?P<inside>[\d:?<]+)\]",
     re.ASCII,
 )
 _NO_TOTAL = re.compile(
@@ -74,6 +80,11 @@ class Bar(NamedTuple):
 
 def parse_bar(text: str, start: int = 0) -> Bar | None:
     """Return the bar that a line begins with; another stream may have written behind ``end``."""
+    if found := _IGNITE.match(text, start):
+        head = _read_head(found["head"])
+        count = float(found["done"]), float(found["total"])
+        shown = _shown(found["shown"] or "")
+        return Bar(head.key, *count, "uncertain", shown, head.epoch, None, found.end())
     found = _BAR.match(text, start) or _NO_TOTAL.match(text, start)
     if found is None:
         return None
@@ -88,9 +99,29 @@ def parse_bar(text: str, start: int = 0) -> Bar | None:
     head = _read_head(found["head"])
     postfix = ", ".join(parts[rate + 1 :])
     shown = head.shown + _shown(postfix) if postfix else head.shown
+    told = {name: text for name, text in shown if position_of(name)}
+    shown = tuple(each for each in shown if each[0] not in told)
     if not unit and _EPOCHS.match(found["head"]):
         unit = "epoch"
-    return Bar(head.key, done, total, unit, shown, head.epoch, head.step, found.end())
+    epoch = head.epoch or _told_place(told, "epoch")
+    step = head.step if head.step is not None else _told_step(told)
+    return Bar(head.key, done, total, unit, shown, epoch, step, found.end())
+
+
+def _told_place(told: Mapping[str, str], unit: str) -> Place | None:
+    """Return the place that a number beside the bar tells: ``epoch=3``."""
+    ranked = sorted(
+        (position[1], text)
+        for name, text in told.items()
+        if (position := position_of(name)) and position[0] == unit
+    )
+    number = as_float(ranked[0][1]) if ranked else None
+    return Place(number) if number is not None else None
+
+
+def _told_step(told: Mapping[str, str]) -> float | None:
+    place = _told_place(told, "step")
+    return place.done if place else None
 
 
 class _Head(NamedTuple):
@@ -159,7 +190,10 @@ class BarReader:
             records += self._flush(state)
             state.bar = before = Bar("", -1.0, None, "", before.shown, None, None, 0)
             state.last_set = 0.0
-        if bar.step is not None:  # the text tells the step
+        if bar.unit == "uncertain":
+            changed = bar.shown and bar.shown != before.shown
+            records += [self._record(bar, bar.shown, is_certain=False)] if changed else []
+        elif bar.step is not None:  # the text tells the step
             changed = bar.shown and (bar.shown != before.shown or bar.done != before.done)
             records += [self._record(bar, bar.shown)] if changed else []
         elif bar.done == before.done:
@@ -285,7 +319,7 @@ class BarReader:
             for name, text in shown
             if (number := as_float(text)) is not None
         ]
-        return Record(places, values, kind="bar")
+        return Record(places, values, kind="bar" if is_certain else "line")
 
     def _lightning_places(self, bar: Bar, epoch: Place, *, is_end: bool) -> dict[str, Place]:
         """Return the batch, and the step over all epochs, which Lightning counts from epoch 0."""

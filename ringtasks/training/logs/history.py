@@ -13,8 +13,8 @@ from .series import Series
 
 __all__ = ["History"]
 
-_OUTERMOST = ("epoch", "round", "step", "batch", "sample", "")
-_INNER = ("sample", "batch", "step", "round")
+_OUTERMOST = ("epoch", "round", "episode", "step", "batch", "sample", "")
+_INNER = ("sample", "batch", "step", "round", "episode")
 
 
 class History:
@@ -127,7 +127,7 @@ class History:
     def _point(self, record: Record, inherited: str) -> Point:
         places = dict(record.places)
         if record.kind != "bar":
-            for unit in ("epoch", "step", "round"):
+            for unit in ("epoch", "step", "round", "episode"):
                 if unit not in places and unit in self.at and self._may_inherit(unit, places):
                     places[unit] = self.at[unit]
                     inherited += unit[0]
@@ -139,25 +139,29 @@ class History:
         inner = next(
             (places[unit].total for unit in _INNER if unit in places and places[unit].total), None
         )
-        done = {unit: place.done for unit, place in places.items()}
         return Point(
-            self.serial, self.attempt, 0.0, done.get("epoch"), done.get("step"), done.get("batch"),
-            done.get("round"), done.get("sample"), inner, record.kind, inherited,
-        )  # fmt: skip
+            self.serial,
+            self.attempt,
+            0.0,
+            **{unit: place.done for unit, place in places.items()},
+            inner_total=inner,
+            kind=record.kind,
+            inherited=inherited,
+        )
 
     @staticmethod
     def _may_inherit(unit: str, places: dict[str, Place]) -> bool:
         if unit == "epoch":
             return True
-        return not any(inner in places for inner in ("step", "round", "batch", "sample"))
+        return not any(inner in places for inner in ("step", "round", "episode", "batch", "sample"))
 
     def _append(self, name: str, point: Point, kind: str) -> None:
         series = self.series.get(name)
         if series is None:
             series = self.series[name] = Series(self._max_points)
         last = series.last
-        if last is not None and last[3:8] == point[3:8] and last.attempt == point.attempt:
-            is_placed = any(place is not None for place in point[3:8])
+        if last is not None and last.place == point.place and last.attempt == point.attempt:
+            is_placed = any(done is not None for done in point.place)
             if kind == "bar" and is_placed:
                 series.replace_last(point._replace(serial=last.serial))
                 return

@@ -19,10 +19,17 @@ __all__ = ["steps_of_epochs"]
 _NAMES = ("train_runtime", "grad_norm", "eval_runtime", "train_samples_per_second")
 
 
+#: A step, and the epoch that was printed rounded.
+_Place = tuple[float, "float | None"]
+
+
 def steps_of_epochs(
     history: History, points: Mapping[str, Sequence[Point]], totals: dict[str, float]
-) -> dict[int, float]:
-    """Return steps by the serial numbers of points; fill in the ``totals`` that follow."""
+) -> dict[int, _Place]:
+    """Return steps and exact epochs by the serial numbers of points.
+
+    :param totals: those that follow are filled in.
+    """
     if not any(name in points for name in _NAMES):
         return {}
     epochs = {
@@ -47,14 +54,21 @@ def steps_of_epochs(
     if length and totals.get("step", 1.0) % length == 0:
         totals.setdefault("epoch", totals["step"] / length)
     if bounds:
-        return {serial: step for serial, step in shown.items() if step is not None}
-    if length is None:
+        steps = {serial: step for serial, step in shown.items() if step is not None}
+    elif length is not None:
+        steps = {
+            serial: step
+            for serial, epoch in epochs.items()
+            if (step := _only_whole(epoch * length, length * rounding(epoch))) is not None
+        }
+    else:
         return {}
-    return {
-        serial: step
-        for serial, epoch in epochs.items()
-        if (step := _only_whole(epoch * length, length * rounding(epoch))) is not None
-    }
+    return {serial: (step, _epoch_of(step, length)) for serial, step in steps.items()}
+
+
+def _epoch_of(step: float, length: float | None) -> float | None:
+    """Return the epoch as the trainer computes it."""
+    return step // length + step % length / length if length else None
 
 
 class _Rounding:

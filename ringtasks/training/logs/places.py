@@ -17,11 +17,12 @@ UNIT_WORDS = {
     "epoch": "epoch", "ep": "epoch", "step": "step", "iter": "step", "iteration": "step",
     "it": "step", "itr": "step", "update": "step", "timestep": "step", "up": "step",
     "batch": "batch", "minibatch": "batch", "round": "round", "tree": "round",
+    "episode": "episode", "i_episode": "episode",
 }  # fmt: skip
 _PLURAL = r"(?:e?s)?"
 _UNIT = (
     r"(?P<unit>epoch|ep(?=[. ])|step|iteration|iter|itr|it(?=[ :=#]*\d+/)|update|timestep"
-    r"|up(?=\. \d)|minibatch|batch|round|tree)"
+    r"|up(?=\. \d)|minibatch|batch|round|tree|(?:i_)?episode)"
 )
 _AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
 _PLACE = re.compile(
@@ -49,6 +50,18 @@ _SET_PLACE = re.compile(
 )
 _AT_START = re.compile(
     r"\s*\[\s*(?P<done>\d+)(?:\s*/\s*(?P<total>\d+))?\s*\](?P<after>[\t ])", re.ASCII
+)
+# Two counts in brackets: "[12/25][300/1583]", "Train: [0/90][100/5004]".
+_TWO = re.compile(
+    rf"(?:(?<![\w./-])(?:{SETS}):?\s?|^\s*)\[\s*(?P<epoch>{WHOLE})/\s*(?P<epochs>{WHOLE})\]\s?"
+    rf"\[\s*(?P<done>{WHOLE})/\s*(?P<total>{WHOLE})\]",
+    _FLAGS,
+)
+# PyTorch's tutorial: "[1,  2000] loss: 2.217".
+_COMMA = re.compile(r"\s*\[(?P<epoch>\d+),\s+(?P<done>\d+)\](?P<total>)\s", re.ASCII)
+# DeepSpeed: "epoch=0/micro_step=10/global_step=10".
+_SLASHES = re.compile(
+    r"\bepoch=(?P<epoch>\d+)/micro_step=\d+/global_step=(?P<done>\d+)(?P<total>),", re.ASCII
 )
 _CATBOOST = re.compile(r"(?P<done>\d+)(?P<total>):\t(?=learn: |test: )", re.ASCII)
 _TOTALS = re.compile(
@@ -81,6 +94,10 @@ def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
 
 def find_places(text: str, start: int, taken: Sequence[Span]) -> list[Place]:
     """Return the places that a text tells, one of each unit; spans that are ``taken`` are none."""
+    for pattern, unit in ((_TWO, "batch"), (_COMMA, "batch"), (_SLASHES, "step")):
+        if found := pattern.search(text, start):
+            total = found.span("epochs") if "epochs" in found.groupdict() else None
+            return [Place("epoch", found.span("epoch"), total), _place(unit, found)]
     places: list[Place] = []
     ends = 0
     if found := _SET_PLACE.search(text, start):

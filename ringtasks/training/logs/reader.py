@@ -10,6 +10,7 @@ import re
 
 from .bars import BarReader, parse_bar
 from .blocks import BlockReader
+from .boxes import BoxReader
 from .grammar import parse
 from .history import History
 from .keras import KerasReader
@@ -17,7 +18,7 @@ from .lines import LineSplitter
 from .numbers import as_float
 from .parsed import Parsed
 from .records import Place, Record
-from .tables import BoxReader, ColumnReader
+from .tables import ColumnReader
 
 __all__ = ["LogReader"]
 
@@ -56,6 +57,7 @@ class LogReader:
             self._read(line.decode("latin-1"))
         self._history.merge(self._bars.end())
         self._history.merge(self._keras.end())
+        self._history.merge(self._boxes.end())
 
     def _read(self, text: str) -> None:
         skips, self._skips_next = self._skips_next, False

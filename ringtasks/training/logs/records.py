@@ -39,7 +39,13 @@ class Point(NamedTuple):
     step: float | None = None
     batch: float | None = None
     round: float | None = None
+    episode: float | None = None
     sample: float | None = None
     inner_total: float | None = None
     kind: str = "line"
     inherited: str = ""
+
+    @property
+    def place(self) -> tuple[float | None, ...]:
+        """Where in the run the point is."""
+        return self.epoch, self.step, self.batch, self.round, self.episode, self.sample

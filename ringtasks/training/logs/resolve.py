@@ -27,17 +27,25 @@ def resolved(history: History) -> Resolved:
     """Return the points of each metric, with the steps that can be told for certain."""
     totals = dict(history.totals)
     points = {name: list(series) for name, series in history.series.items()}
-    steps = {**steps_of_epochs(history, points, totals), **_of_whole_epochs(history, points)}
+    exact = steps_of_epochs(history, points, totals)
+    steps = {serial: step for serial, (step, _) in exact.items()} | _of_whole_epochs(
+        history, points
+    )
     if not steps:
         return Resolved(points, totals)
-    points = {
+    epochs = {serial: epoch for serial, (_, epoch) in exact.items() if epoch is not None}
+    found = {
         name: [
-            point._replace(step=steps.get(point.serial)) if point.step is None else point
+            point._replace(
+                step=steps.get(point.serial), epoch=epochs.get(point.serial, point.epoch)
+            )
+            if point.step is None
+            else point
             for point in of_metric
         ]
         for name, of_metric in points.items()
     }
-    return Resolved(points, totals)
+    return Resolved(found, totals)
 
 
 # --- scripts that say at the end of an epoch how it went --------------------------------------

@@ -1,8 +1,7 @@
-"""Tables of metrics: columns under a heading, or names and values in a box.
+"""Tables of metrics, with columns under a heading.
 
-Columns: scikit-learn, skorch, fastai, spaCy, ultralytics, CSV on stdout.  A row belongs to the last
-heading that names a place in the run (``epoch``, ``iter``) and has as many cells.
-Boxes: Stable-Baselines3, Ray Tune.
+scikit-learn, skorch, fastai, spaCy, ultralytics, CSV on stdout.  A row belongs to the last heading
+that names a place in the run (``epoch``, ``iter``) and has as many cells.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from .numbers import NUMBER, WHOLE, as_float, counted
 from .records import Place, Record
 from .words import is_measure, is_unrecorded, position_of
 
-__all__ = ["BoxReader", "ColumnReader"]
+__all__ = ["VERTICAL", "ColumnReader"]
 
 _CELL = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _OF = re.compile(rf"(?P<done>{WHOLE})(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
 _HEADING_CELL = re.compile(r"[A-Za-z_#][\w/()@.%# -]{0,40}\Z", re.ASCII)
 _GAP = re.compile(r"\t+|\s{2,}")
-_VERTICAL = re.compile("\xe2(?:\x94[\x82\x83\x86]|\x95\x91|\x94\x8a)")
+VERTICAL = re.compile("\xe2(?:\x94[\x82\x83\x86]|\x95\x91|\x94\x8a)")
 _RULER = re.compile(
     r"[\s|+:=-]*-{2,}[\s|+:=-]*\Z|(?:\s|\xe2[\x94-\x95][\x80-\xbf]){4,}\Z", re.ASCII
 )
@@ -98,7 +97,7 @@ class ColumnReader:
         if self._columns[0].is_comma:
             cells = [cell.strip() for cell in text.split(",")]
         else:
-            cells = _VERTICAL.sub(" ", text.replace("|", " ")).split()
+            cells = VERTICAL.sub(" ", text.replace("|", " ")).split()
         if len(cells) == len(self._columns):
             return cells
         if self._columns[0].is_comma or not self._columns[0].end:
@@ -129,7 +128,7 @@ def _heading(text: str) -> list[_Column]:
     stripped = text.strip()
     if not stripped or len(stripped) > 600 or stripped[0].isdigit():
         return []
-    plain = _VERTICAL.sub("|", stripped)
+    plain = VERTICAL.sub("|", stripped)
     is_comma = False
     if "|" in plain:
         cells = [cell.strip() for cell in plain.strip("|").split("|")]
@@ -139,6 +138,8 @@ def _heading(text: str) -> list[_Column]:
         cells = _GAP.split(plain)
     if len(cells) < 2 or not all(_HEADING_CELL.match(cell) for cell in cells):
         return []
+    if any("trial" in cell.lower() for cell in cells):
+        return []  # a row for each of many runs
     columns = [_Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
     has_metric = any(is_measure(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:
@@ -160,69 +161,3 @@ def _by_edges(text: str, columns: list[_Column]) -> list[str] | None:
             return None
         cells[hits[0]] = word[0]
     return cells
-
-
-_BOX_ROW = re.compile(r"\s*\|\s+(?P<name>[^|]+?)\s*\|\s+(?P<value>[^|]*?)\s*\|\s*\Z", re.ASCII)
-_FRAMED_ROW = re.compile(r"\s*\|\s(?P<name>[\w/.@%-]+)\s+(?P<value>[^|\s]+)\s*\|\s*\Z", re.ASCII)
-_EDGE = re.compile(r"\s*(?:-{8,}|(?:\xe2[\x94-\x95][\x80-\xbf]){8,})\s*\Z")
-_MAX_ROWS = 400
-_TRIAL = re.compile(r"\s*\|?\s*Trial (?P<trial>\w+) (?:result|finished iteration)", re.ASCII)
-
-
-class BoxReader:
-    """Reads boxes of names and values; a box is one record."""
-
-    def __init__(self) -> None:
-        self._is_open = False
-        self._rows = 0
-        self._group = ""
-        self._trial = ""
-        self._values: dict[str, str] = {}
-
-    def read(self, text: str) -> Record | None:
-        """Return what a box told when it ends; an empty record inside; None outside of boxes."""
-        plain = _VERTICAL.sub("|", text)
-        if _EDGE.match(text):
-            return self._edge()
-        if not self._is_open:
-            return None
-        if found := _TRIAL.match(plain):
-            self._trial = found["trial"]
-            return Record({})
-        row = _BOX_ROW.match(plain) or _FRAMED_ROW.match(plain)
-        self._rows += 1
-        if row is None or self._rows > _MAX_ROWS:
-            self._is_open = plain.lstrip().startswith("|") and self._rows <= _MAX_ROWS
-            return Record({}) if self._is_open else None
-        name, value = row["name"].strip(), row["value"].strip()
-        if name.endswith("/") and not value:
-            self._group = name
-        elif _CELL.match(value):
-            indented = row.start("name") - plain.index("|") > 2
-            self._values[self._group + name if indented else name] = value
-        return Record({})
-
-    def _edge(self) -> Record | None:
-        values, trial = self._values, self._trial
-        self._values, self._group, self._rows = {}, "", 0
-        self._is_open = True
-        if not values:
-            return None
-        self._trial = ""
-        places: dict[str, Place] = {}
-        ranks: dict[str, int] = {}
-        metrics: list[tuple[str, float]] = []
-        for name, text in values.items():
-            number = as_float(text.rstrip(" %"))
-            position = position_of(name) or position_of(name.rpartition("/")[2])
-            if number is None:
-                continue
-            if position and (name.startswith("time/") or "/" not in name):
-                unit, rank = position
-                if rank < ranks.get(unit, 99):
-                    places[unit], ranks[unit] = Place(number), rank
-            elif not is_unrecorded(name.rpartition("/")[2]) and not name.startswith("time/"):
-                metrics.append((f"{trial}/{name}" if trial else name, number))
-        if not places and not any(is_measure(name) for name, _ in metrics):
-            return None
-        return Record(places, metrics)

@@ -56,7 +56,8 @@ _FLAG_OF_COMMAND = re.compile(r"(?:^|\s)--[a-z][\w-]*[ =]", re.ASCII)
 _NOT_A_NUMBER = re.compile(
     r"[\w\]]\s?[=:]\s?(?:True|False|None|null|true|false)\b|\w=(?:['\"/~]|\./|<)", re.ASCII
 )
-_SOURCE_CODE = re.compile(rf"=\s*{NUMBER}\s*[*/]|^\s*(?:def|class|import|from|return)\b", re.ASCII)
+_LOGFMT = re.compile(r"\blevel=\w+\s.*\bmsg=", re.ASCII)
+_SOURCE_CODE = re.compile(rf"=\s*{NUMBER}\s?\*|^\s*(?:def|class|import|from|return)\b", re.ASCII)
 
 # What loggers put in front: times, levels, the logger's name, a source line.
 _PREFIX = re.compile(
@@ -69,6 +70,8 @@ _PREFIX = re.compile(
     | (?-i:[\[(]\s*(?:INFO|DEBUG|I|info|debug)\s*[\])])(?=\W|$)
     | [\[(][\w./<>-]+\.(?:py|cc|cpp|rs|go):\d+(?::[\w<>]+)?[\])]
     | [\w./-]+\.py:\d+\b
+    | [\w.]+:[\w<>.]+:\d+(?=\s-)
+    | \((?:[\w.]+\s)?pid=\d+(?:,\sip=[\d.]+)?\)
     | \[\w[\w. -]*\](?=\s*(?:\d{4}-|INFO|-))
     | (?:root|__main__|[a-z_]\w*(?:\.\w+)+)(?=\s*[-:|]\s)
     | [-:|>]+(?=\s|$)
@@ -78,11 +81,11 @@ _PREFIX = re.compile(
 # torch/distributed/run.py --tee; accelerate and DeepSpeed loggers; mpirun --tag-output.
 _RANK = re.compile(
     r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]|^\s*rank[ =:]?\s?(\d+)\s?[:|]"
-    r"|^\[\d+,(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
+    r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[\d+,(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
     _FLAGS,
 )
 
-_WORD = r"[A-Za-z][\w'/]*"
+_WORD = r"[A-Za-z][\w'/]*\.?"
 _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
 _OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}[\"']?"  # np.float64(0.25), [0.25], "0.25"
 _PAIR = re.compile(
@@ -95,7 +98,15 @@ _BARE_NAME = (
     r"(?:loss|cost|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|miou|bpc"
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
-_BARE = re.compile(rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?P<number>{NUMBER}){END}", _FLAGS)
+_BARE = re.compile(
+    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:is\s)?(?P<number>{NUMBER}){END}", _FLAGS
+)
+# "Loss after iteration 100: 0.123", "Training loss (for one batch) at step 0: 132.2".
+_NAME_AT = re.compile(
+    r"(?P<name>[A-Za-z][\w ]{1,40}?)(?:\s\([^()]*\))?\s(?:at|after|in|for)\s(?:the\s)?(?:end of\s)?"
+    rf"(?:epoch|step|iteration|iter|batch|round)\s#?\d+\s?[:=]\s{{0,4}}(?P<number>{NUMBER}){END}",
+    _FLAGS,
+)
 _WORDS_BEFORE = re.compile(rf"(?:(?<![\w./'-])|(?<=[\])]))((?:{_WORD} ){{1,4}})\Z", re.ASCII)
 _NO_QUALIFIER = frozenset(
     """
@@ -107,11 +118,11 @@ _NO_QUALIFIER = frozenset(
 )
 _PROSE = frozenset("from to than least most below above threshold until".split())
 
-SET_WORD = re.compile(rf"(?<![\w./'-])(?P<set>{SETS})(?![\w./'=-])", _FLAGS)
+SET_WORD = re.compile(rf"(?<![\w./'-])(?P<set>{SETS})(?![\w/'=-]|\.\w)", _FLAGS)
 _FIELD_BREAK = re.compile(r"\s?[|;\t]\s?|,\s|\s-\s")
 _FIELD = re.compile(
     rf"\s*(?P<name>[A-Za-z_][\w/.@%]*(?: [A-Za-z_][\w/.@%]*){{0,2}})\s{{1,8}}(?P<number>{NUMBER})"
-    rf"{END}\s?%?(?:\s*\([^()]*\))?\.?\s*",
+    rf"{END}\s?%?(?:\s*\([^()]*\)|\s?(?:\xc2\xb1|\+/-)\s?{NUMBER})?\.?\s*",
     re.ASCII,
 )
 
@@ -175,6 +186,8 @@ def parse_fields(text: str, start: int = 0, end: int | None = None) -> tuple[Val
 
 
 def _is_settings(text: str) -> bool:
+    if _LOGFMT.search(text):
+        return False  # its words are in quotes
     return bool(
         _REPR.search(text)
         or _FLAG_OF_COMMAND.search(text)
@@ -190,8 +203,11 @@ _Number = tuple[str, Span, bool]
 def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) -> Iterator[_Number]:
     """Yield the numbers that have a name, each under the set of data that it belongs to."""
     found = [*_PAIR.finditer(text, start)]
-    spans = [each.span("number") for each in found] + list(taken)
     names = [_full_name(text, each, start) for each in found]
+    if (sentence := _NAME_AT.search(text, start)) and is_measure(sentence["name"]):
+        found.append(sentence)
+        names.append((sentence["name"].strip().replace(" ", "_").lower(), sentence.start("name")))
+    spans = [each.span("number") for each in found] + list(taken)
     extra = [
         each for each in _BARE.finditer(text, start) if not overlaps(each.span("number"), spans)
     ]
@@ -231,8 +247,8 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
         inside = bracket.strip()[1:-1].strip()
         if is_set(inside):
             name = f"{inside.lower()}_{name}"
-        elif inside.isidentifier() and len(inside) > 3:
-            name = f"{name}_{inside}"
+        elif inside.isidentifier() and not is_unrecorded(inside):
+            name = f"{name}({inside})"
     return name, begin
 
 
@@ -243,13 +259,16 @@ def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str,
         return name, begin
     words: list[str] = []
     for word in reversed(before[1].split()):
-        if word.lower() in _NO_QUALIFIER or word.lower() in _PROSE or position_of(word):
+        if position_of(word) and is_measure(name) and not words:
+            words = [word]  # "epoch loss" is another than "loss"
             break
-        words.insert(0, word)
+        plain = word.rstrip(".").lower()
+        if plain in _NO_QUALIFIER or plain in _PROSE or position_of(plain):
+            break
+        words.insert(0, word.rstrip("."))
     if not words or is_set(name) or len(words) > 3:
         return name, begin
-    for word in words:
-        begin = begin if word is not words[0] else text.rindex(" ".join(words), start, begin)
+    begin = text.rindex(words[0], start, begin)
     if words[-1].endswith("'s"):  # LightGBM: "valid's auc"
         return " ".join([*words, name]), begin
     return "_".join([*words, name]).lower(), begin
@@ -261,7 +280,8 @@ def _fields(text: str, start: int) -> Iterator[re.Match[str]]:
     for each in [*_FIELD_BREAK.finditer(text, start), None]:
         end = each.start() if each else len(text)
         field = _FIELD.fullmatch(text, at, end)
-        if field and not UNIT_WORDS.get(field["name"].lower()):
+        words = field["name"].lower().split() if field else []
+        if field and not (UNIT_WORDS.keys() | _NO_QUALIFIER).intersection(words):
             yield field
         at = each.end() if each else end
 

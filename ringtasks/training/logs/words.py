@@ -24,11 +24,11 @@ __all__ = [
 ]  # fmt: skip
 
 #: The kinds of places in a run, outermost first.
-UNITS = ("epoch", "step", "round", "batch", "sample")
+UNITS = ("epoch", "step", "round", "episode", "batch", "sample")
 
 #: The parts that data is split into.  ``train_inner`` is what fairseq calls a training interval.
 SETS = (
-    r"train_inner|train(?:ing)?|trn|valid(?:ation)?|val|vld|test(?:ing)?|tst|eval(?:uation|uating"
+    r"train_inner|train(?:ing)?|trn|valid(?:ation|ate|ating)?|val|vld|test(?:ing)?|tst|eval(?:uation|uating"
     r"|uate)?|dev(?:el)?|holdout"
 )
 _SET = re.compile(rf"(?:{SETS})\Z", re.IGNORECASE)
@@ -76,7 +76,7 @@ _UNRECORDED = frozenset(
     time data data_time batch_time iter_time last_time last_data eta elapsed remaining dur duration
     seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall
     wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
-    remaining_time elapsed_time
+    remaining_time elapsed_time s h min gb mb gib mib
     """.split()
 )
 #: Printed beside the metrics of one set, and of none.
@@ -97,8 +97,10 @@ _POSITIONS = {
         "update", "updates", "n_updates",
     ),
     "round": ("round", "boosting_round", "tree", "stage"),
+    "episode": ("episode", "i_episode", "episodes"),
     "batch": ("batch", "batch_idx", "batch_id", "batch_num", "minibatch", "mini_batch"),
 }  # fmt: skip
+_PROGRESS_GROUPS = frozenset("train trainer training global progress time".split())
 _POSITION_OF = {
     name: (unit, rank) for unit, names in _POSITIONS.items() for rank, name in enumerate(names)
 }
@@ -161,7 +163,13 @@ def is_neutral(name: str) -> bool:
 
 def position_of(name: str) -> tuple[str, int] | None:
     """Return the unit of which ``name`` tells the place, and the name's rank among others."""
-    return _POSITION_OF.get(name.lower().replace(" ", "_"))
+    plain = name.lower().replace(" ", "_")
+    found = _POSITION_OF.get(plain)
+    group, _, last = plain.rpartition("/")
+    if found is None and group in _PROGRESS_GROUPS and last in _POSITION_OF:
+        unit, rank = _POSITION_OF[last]
+        return unit, rank + 50  # "training/global_step", unless a plainer name tells it
+    return found
 
 
 def total_of(name: str) -> str | None:
