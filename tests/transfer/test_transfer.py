@@ -414,23 +414,10 @@ def test_a_put_succeeds_if_an_earlier_finish_of_it_comes_to_its_end_meanwhile(
 ) -> None:
     programs, part = tmp_path / "bin", "~/.ringtasks-*/part"
     programs.mkdir()
-    names = [
-        "sh",
-        "cat",
-        "dd",
-        "df",
-        "ls",
-        "mkdir",
-        "rmdir",
-        "rm",
-        "tail",
-        "wc",
-        "chmod",
-        "touch",
-        "mv",
-        "sha256sum",
-    ]
-    for name in [*names, "openssl"] if has_openssl else names:
+    names = {"sh", "cat", "dd", "df", "ls", "mkdir", "rmdir", "rm", "tail", "wc", "sha256sum"}
+    names |= {"chmod", "touch", "mv"}
+    names |= {"openssl"} if has_openssl else set()
+    for name in names:
         real = shutil.which(name)
         assert real is not None
         before = f"[ ! -f {part} ] || {shutil.which('mv')} {part} ~/f\n" if name == step else ""
