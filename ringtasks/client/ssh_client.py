@@ -441,6 +441,8 @@ class SSHClient:
         if ending.unproven is not None:
             evidence = bounded(ending.unproven)
             said.append("the host has not started the command's shell; it printed: " + evidence)
+        elif call.limit == self.config.command_timeout:
+            said.append("for longer commands use --timeout (0: no limit) or 'inv start'")
         return "; ".join(said)
 
     def _other_program(self, call: Work, link: Link, ending: Ending) -> SSHResult:

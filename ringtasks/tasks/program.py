@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from invoke import Exit, Program
+import sys
+from typing import Any
+
+from invoke import Config, Exit, Program
 from invoke.exceptions import ParseError
 
 from ringtasks import __version__
@@ -10,6 +13,15 @@ from ringtasks import __version__
 from . import namespace
 
 __all__ = ["main"]
+
+
+class _Config(Config):
+    """Invoke's configuration without its Python files: a foreign folder's code is never run."""
+
+    def _load_py(self, path: str) -> dict[str, Any]:
+        # Private in Invoke 2.2 to 3; it offers no setting for the suffixes of its files.
+        print(f"ringtasks: {path} is not read: use invoke.yaml or invoke.json", file=sys.stderr)
+        return {}
 
 
 class _Program(Program):
@@ -36,4 +48,7 @@ class _Program(Program):
 
 def main() -> None:
     """Run the program; does not return."""
-    _Program(name="ringtasks", namespace=namespace, version=__version__).run()
+    program = _Program(
+        name="ringtasks", namespace=namespace, version=__version__, config_class=_Config
+    )
+    program.run()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 from invoke import Context
+
+from ringtasks.errors import UsageError
 
 from . import plan
 from .core_flags import ended, is_dry
@@ -35,6 +38,8 @@ def shell(
     if is_dry(c):
         plan.show([plan.HostPlan(config, transport=transport, ssh_options=["-t"])])
         return 0
+    if not sys.stdin or not sys.stdin.isatty():
+        raise UsageError("inv shell needs a terminal; to run commands from a script use 'inv run'")
     with SSHClient(config, transport=transport) as client:
         status = interact(client.link(), config.id, partial(write_bytes, 1))
     return ended(c, status, status, is_commands=True)
