@@ -188,57 +188,19 @@ def is_variable_name(name: str) -> bool:
 
 
 def stop_script(pid: int, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
-    """A script that ends a run and prints the process ids that are still there, one a line.
+    """Return a script that ends a run and prints the process ids that are still there.
 
-    It asks the run's process group and every process that bears its mark to end (TERM), waits up
-    to ``grace`` seconds, kills what is left, and looks again.  Zombies count as gone: inside a
-    container nobody may reap them.  Safe to repeat.
+    It asks the run's processes and all that descend from them to end (TERM), waits up to ``grace``
+    seconds, then stops and kills what is left, and looks for all that it has seen (``stop.sh``).
+    Safe to repeat.
 
     :param with_sudo: the command was started by sudo, whose process only root may signal.
     """
-    kill = 'kill -s "$1" "$pid" 2>/dev/null'
-    if with_sudo:
-        kill += ' || sudo -n kill -s "$1" "$pid" 2>/dev/null'
-    polls = max(1, round(grace / 0.1))
-    # The mark is put together here: under ForceCommand sshd shows this whole script in the
-    # environment, and it would find itself.
-    return f"""
-group={pid} mark={RUN_ID_VARIABLE} self=$$
-mark=$mark={quote(run_id)}
-alive() {{
-  if [ -r /proc/self/stat ]; then
-    for folder in $(grep -lsFe "$mark" /proc/[0-9]*/environ) $(members); do
-      pid=${{folder#/proc/}}; pid=${{pid%%/*}}
-      [ "$pid" = "$self" ] && continue
-      read -r stat 2>/dev/null < "/proc/$pid/stat" || continue
-      case "${{stat##*) }}" in [ZX]*) ;; *) echo "$pid" ;; esac
-    done | sort -un
-  else
-    ps -A -o pid= -o pgid= -o stat= | while read -r pid pgid stat; do
-      case "$pgid $stat" in "$group "[!Z]*) echo "$pid" ;; esac
-    done
-  fi
-}}
-members() {{
-  for file in /proc/[0-9]*/stat; do
-    read -r stat 2>/dev/null < "$file" || continue
-    set -- ${{stat##*) }}
-    [ "$3" = "$group" ] && echo "$file"
-  done
-}}
-signal() {{
-  for pid in $left; do {kill}; done
-}}
-left=$(alive)
-signal TERM
-n=0
-while left=$(alive); [ -n "$left" ] && [ $n -lt {polls} ]; do sleep 0.1; n=$((n + 1)); done
-n=0
-while [ -n "$left" ] && [ $n -lt 10 ]; do
-  signal KILL; sleep 0.1; left=$(alive); n=$((n + 1))
-done
-[ -z "$left" ] || echo "$left"
-"""
+    from .programs import Program
+
+    return Program(__file__, "stop.sh").render(
+        group=pid, run_id=run_id, grace_cs=round(grace * 100), with_sudo=int(with_sudo)
+    )
 
 
 def quote(text: str) -> str:

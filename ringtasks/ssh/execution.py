@@ -39,7 +39,7 @@ __all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
 #: Seconds between asking a process to end and killing it.
 STOP_GRACE = 2.0
 #: Seconds for the whole of stopping and looking.
-_STOP_TIMEOUT = STOP_GRACE + 5.0
+_STOP_TIMEOUT = STOP_GRACE + 10.0
 #: Seconds to wait for the process id of what is to be stopped.
 _HELLO_TIMEOUT = 3.0
 #: Seconds to wait for the last output of what was stopped.

@@ -228,13 +228,13 @@ def _bootstrap(is_pty: bool) -> _Template:
 
 @cache
 def _stop_template() -> _Template:
-    pid, polls = 987650001, 987650002
-    text = stop_script(pid, "ANY-RUN", grace=polls / 10)
+    pid, grace_cs = 987650001, 987650002
+    text = stop_script(pid, "ANY-RUN", grace=grace_cs / 100)
     return _Template(
         text,
         pid=(str(pid), r"\d+"),
         run_id=(quote("ANY-RUN"), _WORD),
-        polls=(str(polls), r"\d+"),
+        grace_cs=(str(grace_cs), r"\d+"),
     )
 
 

@@ -21,6 +21,7 @@ from ringtasks.remote.script import (
     quote,
     stop_script,
 )
+from tests.support.waiting import eventually
 
 LOGIN_SHELLS = {
     "bash": ["bash"],
@@ -295,6 +296,32 @@ def test_stop_ends_a_stubborn_tree_that_left_its_group(tmp_path: Path) -> None:
     assert running.wait(5) in (-signal.SIGKILL, -signal.SIGTERM)
     running.stdout.close()
     assert [pid for pid in marked if is_running(pid)] == []
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [["dash"], ["bash", "--posix"], ["busybox", "ash"], ["zsh", "--emulate", "sh"]],
+    ids=lambda shell: shell[0],
+)
+def test_stop_ends_an_orphan_that_left_group_session_and_environment(
+    tmp_path: Path, shell: list[str]
+) -> None:
+    # It ignores TERM; its parent, of the run's group, does not.
+    orphan = f"trap '' TERM; echo $$ > {tmp_path}/orphan; while :; do sleep 0.1; done"
+    run = subprocess.Popen(
+        ["sh", "-c", f"setsid env -i /bin/sh -c {quote(orphan)} & sleep 60"],
+        start_new_session=True,
+    )
+    eventually(lambda: (tmp_path / "orphan").exists() and (tmp_path / "orphan").read_text())
+    pid = int((tmp_path / "orphan").read_text())
+
+    stopped = subprocess.run(
+        shell, input=stop_script(run.pid, "r2", 0.3).encode(), capture_output=True, timeout=30
+    )
+
+    assert (stopped.stdout, stopped.stderr) == (b"", b"")
+    assert run.wait(5) == -signal.SIGTERM
+    assert not is_running(pid)
 
 
 def processes_with(mark: str) -> list[int]:

@@ -1,0 +1,70 @@
+"""Shell programs as files: POSIX sh beside the module that sends it, with quoted parameters.
+
+A program ``NAME.sh`` opens with a comment that lists its parameters::
+
+    # parameters: job_id grace
+
+`Program.render` puts one assignment per parameter before the program's lines, so that a value is
+quoted once and the file stays plain sh that ShellCheck reads and that runs in any shell.  A line
+``# include: identity.sh`` is replaced by that file, found beside the program or in this folder.
+Comments and blank lines are not sent.
+
+Invariant: the text after the assignments is constant; no value of a caller is ever part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .script import quote
+
+__all__ = ["Program"]
+
+_PARAMETERS = re.compile(r"^# parameters:(.*)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^# include: (\S+)$", re.MULTILINE)
+_HERE = Path(__file__).parent
+
+
+class Program:
+    """A shell program of the package: ``Program(__file__, "stop.sh")``.
+
+    The file is read when the program is first rendered.
+    """
+
+    def __init__(self, module_file: str, name: str) -> None:
+        """:param module_file: ``__file__`` of the module in whose folder the program lies."""
+        self._folder, self._name = Path(module_file).parent, name
+        self._text: str | None = None
+        self._parameters: tuple[str, ...] = ()
+
+    def render(self, **parameters: str | int | float) -> str:
+        """Return the program's text with its parameters assigned before it.
+
+        :raises TypeError: a parameter is missing, or the program does not list it.
+        """
+        text = self.text
+        if set(parameters) != set(self._parameters):
+            expected, given = sorted(self._parameters), sorted(parameters)
+            raise TypeError(f"{self._name}: expected the parameters {expected}, got {given}")
+        assignments = [f"{name}={quote(str(parameters[name]))}" for name in self._parameters]
+        return "\n".join([*assignments, text])
+
+    @property
+    def text(self) -> str:
+        """The program's lines without comments, its includes in their places."""
+        if self._text is None:
+            source = (self._folder / self._name).read_text()
+            found = _PARAMETERS.search(source)
+            self._parameters = tuple(found.group(1).split()) if found else ()
+            self._text = _without_comments(_INCLUDE.sub(self._included, source))
+        return self._text
+
+    def _included(self, found: re.Match[str]) -> str:
+        beside = self._folder / found.group(1)
+        return (beside if beside.exists() else _HERE / found.group(1)).read_text()
+
+
+def _without_comments(source: str) -> str:
+    lines = (line for line in source.splitlines() if line.strip())
+    return "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("#"))
