@@ -46,9 +46,9 @@ class Stopped(NamedTuple):
         if self.error is not None:
             return self.error
         if not self.before:
-            text = "nothing of it was running"
+            text = "it was not running"
         elif self.is_gone:
-            text = f"ended and seen to be gone: {_listed(self.before)}"
+            text = f"terminated (verified): {_listed(self.before)}"
         else:
             text = f"STILL RUNNING: {_listed(self.after)}"
         if self.gpu_holders:

@@ -66,9 +66,9 @@ class Stopped(NamedTuple):
 
     def __str__(self) -> str:
         if self.is_gone is None:
-            return "the remote processes were not seen to end: they may still be running"
+            return "could not confirm that the remote processes exited: they may still be running"
         if self.is_gone:
-            return "the remote processes were ended and seen to be gone"
+            return "the remote processes were terminated (verified)"
         pids = ", ".join(map(str, self.left))
         return f"remote processes are STILL RUNNING: {pids}"
 

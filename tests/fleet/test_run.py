@@ -204,7 +204,7 @@ def test_stop_ends_what_runs_and_skips_what_has_not_begun(gpus: FakeFleet) -> No
 
     assert [str(state) for state in states(result).values()] == ["failed"] * 2 + ["skipped"] * 3
     assert result["gpu1"].result.returncode == 130
-    assert "seen to be gone" in result["gpu1"].reason
+    assert "terminated (verified)" in result["gpu1"].reason
     assert result["gpu5"].reason == "interrupted before it was started"
 
 

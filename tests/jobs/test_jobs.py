@@ -579,7 +579,7 @@ def test_stopping_twice_finds_nothing_the_second_time(host: JobHost) -> None:
     again = job.stop(1)
 
     assert (again.before, again.is_gone) == ((), True)
-    assert str(again) == "nothing of it was running"
+    assert str(again) == "it was not running"
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:

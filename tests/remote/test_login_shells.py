@@ -59,4 +59,4 @@ def test_a_time_limit_ends_it(client: SSHClient) -> None:
 
     assert result.timed_out
     assert result.stdout == "up\n"
-    assert "seen to be gone" in str(result.error)
+    assert "terminated (verified)" in str(result.error)

@@ -216,7 +216,7 @@ def test_a_job_is_stopped_with_evidence(inv: Inv, box: Sshd) -> None:
 
     assert done.returncode == 0
     assert said(done).count("(sleep)") == 2
-    assert "ended and seen to be gone" in said(done)
+    assert "terminated (verified)" in said(done)
     assert re.search(r"stopped by \S+@\S+", said(inv("jobs")))
     assert inv("wait", "n").returncode == 143
 

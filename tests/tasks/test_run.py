@@ -141,7 +141,7 @@ def test_a_time_limit_ends_the_remote_processes_and_says_so(
 
     assert done.returncode == 124
     assert b"time limit of 1 s passed" in done.stderr
-    assert b"seen to be gone" in done.stderr
+    assert b"terminated (verified)" in done.stderr
     for pid in done.stdout.split():
         assert not is_running(int(pid))
 
@@ -170,7 +170,7 @@ def test_an_interrupt_ends_the_remote_processes_and_says_so(
 
     assert running.returncode == status
     assert b"interrupted" in said
-    assert b"seen to be gone" in said
+    assert b"terminated (verified)" in said
     assert b"Traceback" not in said
     assert [pid for pid in pids if is_running(pid)] == []
 

@@ -108,7 +108,7 @@ def test_a_hanging_command_is_stopped_and_recorded(fleet: FakeFleet, is_stoppabl
 
     assert (result.returncode, result.timed_out) == (124, True)
     assert result.stdout_bytes == b"epoch \xff1\n"
-    assert ("seen to be gone" in str(result.error)) == is_stoppable
+    assert ("terminated (verified)" in str(result.error)) == is_stoppable
     assert ("STILL RUNNING" in str(result.error)) != is_stoppable
     assert (result.elapsed_ms < 1000) == is_stoppable  # else its last output is waited for
     assert gpu1.stopped == gpu1.calls == [Call("train.py", None, {"A": "1"})]

@@ -254,7 +254,7 @@ def test_a_limit_ends_the_command_over_a_master_too(client: SSHClient, tmp_path:
     result = client.run(f"sleep 61 & echo $! > {tmp_path}/pid; wait", timeout=0.3)
 
     assert (result.returncode, result.timed_out) == (124, True)
-    assert "seen to be gone" in str(result.error)
+    assert "terminated (verified)" in str(result.error)
     command_line = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/cmdline")
     eventually(lambda: not command_line.exists() or not command_line.read_bytes())
 

@@ -40,7 +40,7 @@ def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: RayHosts
     assert status.returncode == 0, status.stderr
     assert modes == {0o600}
     assert down.returncode == 0, down.stderr
-    assert down.stderr.count(b"ended and seen to be gone: ") == 2
+    assert down.stderr.count(b"terminated (verified): ") == 2
     assert cluster.files("a") == cluster.files("b") == []
     assert after.returncode == 2
     assert b"there is no Ray cluster 'ray' on these hosts" in after.stderr
@@ -64,7 +64,7 @@ def test_a_member_that_died_is_told_and_the_rest_is_ended(
     assert again.returncode == 2
     assert b"'inv ray.down' ends it" in again.stderr
     assert down.returncode == 0, down.stderr
-    assert f"{dead}: nothing of it was running" in down.stderr.decode()
+    assert f"{dead}: it was not running" in down.stderr.decode()
     assert cluster.processes("a", "") == cluster.processes("b", "") == []
     assert cluster.files("a") == cluster.files("b") == []
     assert inv("ray.down").returncode == 2
@@ -94,13 +94,13 @@ def test_a_member_out_of_reach_is_unknown_and_ended_later(
     assert b"unknown" in status.stdout
     assert "there is no Ray cluster" not in (status.stderr + down.stderr).decode()
     assert down.returncode == 255
-    assert f"{other}: ended and seen to be gone" in down.stderr.decode()
+    assert f"{other}: terminated (verified)" in down.stderr.decode()
     assert f"{away}: unknown: " in down.stderr.decode()
     assert f"'inv ray.down --host {away}'" in down.stderr.decode()
     assert left
     assert status_later.returncode == 1
     assert down_later.returncode == 0, down_later.stderr
-    assert f"{away}: ended and seen to be gone" in down_later.stderr.decode()
+    assert f"{away}: terminated (verified)" in down_later.stderr.decode()
     if away == "a":
         assert submit.returncode == 255
         assert b"unknown" in submit.stderr
