@@ -86,7 +86,7 @@ class SSHHealth:
 
     @property
     def is_circuit_open(self) -> bool:
-        """Whether the circuit is open now: advice, since calls are tried nevertheless."""
+        """True if the circuit is open now: advice only, since calls are tried nevertheless."""
         return self.circuit_state == "open"
 
     @property
@@ -100,12 +100,12 @@ class SSHHealth:
     def reset_circuit(self) -> None:
         """Close the circuits of the host and its routes, here and in the health file.
 
-        For a host that is known to be back.  What was counted in all stays.
+        For a host that is known to be reachable again.  The total counts stay.
         """
         if self._on_reset is not None:
             self._on_reset()
-        # All other changes make a new value; this one has the name and the effect that callers of
-        # a mutable health object expect.
+        # All other changes make a new value; this method has the name and the effect that callers
+        # of a mutable health object expect.
         for name, value in vars(with_closed_circuits(self)).items():
             object.__setattr__(self, name, value)
 
@@ -222,13 +222,13 @@ ROUTE_CIRCUIT = Circuit(failures_to_open=1)
 
 
 def with_closed_circuits(health: SSHHealth) -> SSHHealth:
-    """The same with no failures in a row, of the host or any of its routes."""
+    """Return the health without consecutive failures, of the host and of all its routes."""
     routes = {name: with_closed_circuits(own) for name, own in health.transports.items()}
     return replace(health, consecutive_failures=0, probing_since=None, transports=routes)
 
 
 def with_reset(health: SSHHealth, on_reset: Callable[[], None]) -> SSHHealth:
-    """The same, whose `SSHHealth.reset_circuit` also calls ``on_reset``."""
+    """Return the health, changed so that `SSHHealth.reset_circuit` also calls ``on_reset``."""
     return replace(health, _on_reset=on_reset)
 
 

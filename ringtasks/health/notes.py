@@ -20,7 +20,7 @@ class Ledger(Protocol):
         """Count outcomes."""
 
     def close_circuits(self, name: str) -> None:
-        """Forget failures in a row (`HealthStore.close_circuits`)."""
+        """Forget consecutive failures (`HealthStore.close_circuits`)."""
 
     def claim_probe(self, name: str, route: str | None, now: float) -> bool:
         """Return True if the caller may try the route (`HealthStore.claim_probe`)."""

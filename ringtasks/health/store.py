@@ -154,7 +154,7 @@ class HealthStore:
         return len(forgotten) if self._update(forget) else 0
 
     def close_circuits(self, name: str) -> None:
-        """Forget the failures in a row of a host and its routes; what was counted in all stays."""
+        """Forget the consecutive failures of a host and its routes; the total counts stay."""
 
         def close(document: Document) -> bool:
             if name not in document["hosts"]:

@@ -1,1 +1,1 @@
-"""What people and programs see: tables, progress, JSON lines, reports, plots."""
+"""The output for people and programs: tables, progress, JSON lines, reports, plots."""

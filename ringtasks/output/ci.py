@@ -1,10 +1,10 @@
-"""Which CI this is, and who deploys.  Pure but for the user's name, which the system may know.
+"""Detect the CI and the user who deploys.  Pure, except the user's name from the system.
 
-Each CI tells this in variables of its own:
+Each CI sets variables of its own:
 GitHub (docs.github.com, "Variables reference"), GitLab ("Predefined CI/CD variables reference"),
 Jenkins ("Using a Jenkinsfile"; the user is from the plugin "build user vars"), Buildkite
 ("Environment variables"), CircleCI ("Project values and variables"), Azure Pipelines ("Predefined
-variables").  ``CI=true`` alone is what nearly all set.
+variables").  Nearly all of them also set ``CI=true``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Environ = Mapping[str, str]
 
 
 class Build(NamedTuple):
-    """A CI's run: the CI's name, where to look at the run, and who has started it; or empty."""
+    """Run of a CI: the CI's name, the run's URL and the user who started it (or empty)."""
 
     name: str
     link: str = ""
@@ -30,7 +30,10 @@ class Build(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """How a CI is known: ``sign`` is set, and where it tells the rest, the first that is set."""
+    """Variables of a CI: ``sign`` is set in it, ``link`` and ``actor`` name those to read.
+
+    Of the variables in ``actor``, the first that is set counts.
+    """
 
     name: str
     sign: str
@@ -39,20 +42,20 @@ class _Kind(NamedTuple):
 
 
 def found(environ: Environ) -> Build | None:
-    """The CI whose variables are in ``environ``; None on anybody's own machine."""
+    """Return the CI whose variables are in ``environ``; None outside of a CI."""
     for kind in _KINDS:
         if environ.get(kind.sign):
             link = environ.get(kind.link, "") if isinstance(kind.link, str) else kind.link(environ)
             actor = next((environ[name] for name in kind.actor if environ.get(name)), "")
             return Build(kind.name, link if link.startswith(("https://", "http://")) else "", actor)
-    # "false" and "0" are how people turn it off.
+    # Users turn the detection off with "false" or "0".
     if environ.get("CI", "").lower() not in ("", "0", "false"):
         return Build("CI")
     return None
 
 
 def who(environ: Environ) -> str:
-    """Who deploys: the CI's actor, else this machine's user and name, ``ann@laptop``."""
+    """Return the user who deploys: the CI's actor, else user and machine, ``ann@laptop``."""
     ci = found(environ)
     if ci and ci.actor:
         return ci.actor
@@ -92,7 +95,7 @@ _KINDS = (
 
 
 def _user(environ: Environ) -> str:
-    """As ``getpass.getuser``; a container's user may have no name at all."""
+    """Return the user's name, as ``getpass.getuser``; a container's user may have none."""
     for name in ("LOGNAME", "USER"):
         if environ.get(name):
             return environ[name]

@@ -1,7 +1,7 @@
-"""What people and programs see: remote output, tables, JSON lines.
+"""The output of single commands: remote text, messages, tables, JSON lines.
 
-Remote text is not trusted: only the output of a single host passes through as it is; where it
-stands beside our own words, control characters are made visible.
+Remote text is not trusted: only the output of a single host passes through unchanged; beside
+messages of ringtasks, its control characters are made visible.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ __all__ = [
 
 
 class Reporter(Protocol):
-    """Shows one command on one host."""
+    """Display of one command on one host."""
 
     @property
     def on_output(self) -> Callable[[int, bytes], None] | None:
-        """Takes 1 or 2 and the bytes as they come; None: the result is to hold the output."""
+        """Callback for 1 or 2 and the bytes as they arrive; None: the result holds the output."""
 
     def finish(self, result: SSHResult) -> None:
-        """Show how it ended."""
+        """Show the result of the command."""
 
 
 def say(text: str) -> None:
-    """Our own words, on stderr."""
+    """Print a message of ringtasks on stderr."""
     print(f"ringtasks: {text}", file=sys.stderr, flush=True)
 
 
 def alarm(host: str, text: str) -> None:
-    """What must not pass unseen: on stderr, and as an annotation where GitHub reads that."""
+    """Print a security warning on stderr and, in GitHub Actions, as an annotation."""
     say(f"WARNING: {host}: {visible(text)}")
     from . import github
 
@@ -60,7 +60,7 @@ def alarm(host: str, text: str) -> None:
 
 
 def json_line(fields: dict[str, Any]) -> None:
-    """One JSON object on a line of stdout; with ``warnings`` if there are alarms about its host."""
+    """Print a JSON object on a line of stdout, with ``warnings`` if its host has alarms."""
     alarms = sys.modules.get("ringtasks.common.alarms")
     warnings = alarms and alarms.of(str(fields.get("host_id") or fields.get("host")))
     if warnings:
@@ -69,7 +69,7 @@ def json_line(fields: dict[str, Any]) -> None:
 
 
 class RawReporter:
-    """One host: its output passes through untouched, as it comes."""
+    """`Reporter` of a single host: its output passes through unchanged, as it arrives."""
 
     def on_output(self, stream: int, chunk: bytes) -> None:
         write_bytes(stream, chunk)
@@ -80,7 +80,7 @@ class RawReporter:
 
 
 class LabelledReporter:
-    """Several hosts: whole lines, each bearing its host."""
+    """`Reporter` of several hosts: whole lines, each with its host's name in front."""
 
     def __init__(self, host: str) -> None:
         self._label = f"{host}: ".encode()
@@ -104,7 +104,7 @@ class LabelledReporter:
 
 
 class JsonReporter:
-    """One JSON object a host: the fields of SSHResult, and ``host_id``."""
+    """`Reporter` in JSON: one object per host, with ``host_id`` and the fields of SSHResult."""
 
     on_output = None
 
@@ -113,7 +113,7 @@ class JsonReporter:
 
 
 def age(seconds: float) -> str:
-    """A duration in its largest unit: ``3 min``."""
+    """Format a duration in its largest unit: ``3 min``."""
     whole = max(0, round(seconds))
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if whole >= size:
@@ -122,19 +122,19 @@ def age(seconds: float) -> str:
 
 
 def visible(text: str) -> str:
-    """``text`` without anything that a terminal would obey; tabs stay."""
+    """Replace all characters that a terminal would obey; tabs stay."""
     return "".join(
         char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
 
 
 def visible_lines(text: str) -> str:
-    """As `visible`, of a text whose lines stay lines."""
+    """Replace characters as `visible` does, but keep the line ends."""
     return "\n".join(visible(line.rstrip("\r")) for line in text.split("\n"))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout, in colour and fitted to the width on a terminal only."""
+    """Print a table on stdout; on a terminal, in colour and fitted to its width."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -142,7 +142,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=10_000, color_system=None)  # nothing is cut in a pipe
+        console = Console(width=10_000, color_system=None)  # a pipe gets the whole lines
     grid = Table(*columns, box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False)
     for row in rows:
         grid.add_row(*(Text(visible(str(cell))) for cell in row))
@@ -150,9 +150,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def repeated(show: Callable[[], int], interval: float) -> int:
-    """Call ``show`` every ``interval`` seconds until Ctrl-C; its last answer.
+    """Call ``show`` every ``interval`` seconds until Ctrl-C; return its last answer.
 
-    On a terminal each time in the place of the time before.
+    On a terminal, the screen is cleared before each call.
     """
     status = 0
     try:
@@ -166,10 +166,10 @@ def repeated(show: Callable[[], int], interval: float) -> int:
 
 
 def write_bytes(stream: int, chunk: bytes) -> None:
-    """``chunk`` to 1 (stdout) or 2 (stderr), after what print() has written there before."""
+    """Write ``chunk`` to 1 (stdout) or 2 (stderr), after the earlier output of print()."""
     out = sys.stdout if stream == 1 else sys.stderr
     buffer = getattr(out, "buffer", None)
-    if buffer is None:  # a text stream that a Python caller has put there
+    if buffer is None:  # a Python caller replaced it by a text stream
         out.write(chunk.decode("utf-8", "replace"))
         return
     out.flush()

@@ -1,4 +1,4 @@
-"""``--outdir``: one file for each host and stream, filled as the output comes."""
+"""Files for ``--outdir``: one for each host and stream, filled as the output arrives."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ __all__ = ["FilesReport"]
 
 
 class FilesReport:
-    """``HOST.out`` and ``HOST.err`` below ``folder``, untouched, beside what ``shown`` shows.
+    """Report that writes ``HOST.out`` and ``HOST.err`` below ``folder``, unchanged.
 
-    A file of an earlier run is replaced when its host is reached; a host that printed nothing has
-    empty files, one that was not reached none.
+    ``shown`` is a second report, which shows the run as usual.  A file of an earlier run is
+    replaced when its host is reached.  A host without output has empty files; a host that was not
+    reached has none.
 
     :raises UsageError: the folder cannot be made.
     """
@@ -44,8 +45,8 @@ class FilesReport:
     def arrived(self, found: HostResult) -> None:
         if found.result.transport_used is not None:
             for stream, kept in ((1, found.result.stdout_bytes), (2, found.result.stderr_bytes)):
-                file = self._file(found.host, stream)  # a silent host has empty files
-                if self.on_output is None:  # else it was written as it came
+                file = self._file(found.host, stream)  # a host without output has empty files
+                if self.on_output is None:  # otherwise it was written as it arrived
                     file.write(kept)
         with self._lock:
             own = [self._open.pop((found.host, stream), None) for stream in (1, 2)]

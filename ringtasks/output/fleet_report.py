@@ -1,4 +1,4 @@
-"""What people and programs see of a run on several hosts, and of its end."""
+"""The interface of reports on a run on several hosts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ __all__ = ["Report"]
 
 
 class Report(Protocol):
-    """Shows a run on several hosts."""
+    """Display of a run on several hosts."""
 
     @property
     def on_output(self) -> Callable[[str, int, bytes], None] | None:
-        """Takes a host, 1 or 2, and the bytes as they come, in many threads; None: the results
-        are to hold the output."""
+        """Callback for a host, 1 or 2, and the bytes as they arrive, in many threads.
+
+        None: the results hold the output.
+        """
 
     def arrived(self, found: HostResult) -> None:
-        """Show one host's end, as it comes."""
+        """Show the result of one host, as it arrives."""
 
     def finish(self, result: FleetResult) -> None:
-        """Show what waits for the end of the run."""
+        """Show the part of the report that needs the whole result."""

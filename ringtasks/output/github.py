@@ -2,12 +2,12 @@
 
 Commands are lines that the runner obeys, on stdout and stderr alike (docs.github.com, "Workflow
 commands for GitHub Actions"; escapes as in ``ActionCommand.cs`` of actions/runner).  They go to
-stderr, where ``--json`` has nothing.
+stderr, since ``--json`` writes to stdout.
 
-What hosts print must not be obeyed.  The runner takes ``::name::`` at the beginning of a line
-after white space, but ``##[name]`` *anywhere* in it: a host's name in front is no protection.  So
-lines are made harmless one by one.  ``::stop-commands::`` would need all lines in one order, but
-the runner reads stdout and stderr each by itself; and it stops our own commands too.
+The runner must not obey the output of hosts.  It accepts ``::name::`` at the beginning of a line
+after white space, but ``##[name]`` *anywhere* in a line: a host's name in front is no protection.
+So each line is made harmless.  ``::stop-commands::`` would need all lines in one order, but the
+runner reads stdout and stderr separately; and it would stop the commands of ringtasks too.
 """
 
 from __future__ import annotations
@@ -25,36 +25,39 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "faults", "harmless", "is_active", "summary", "write_summary"]
 
-#: "Job summaries are isolated between steps … limited to 1 MiB": more is not shown at all.
+#: "Job summaries are isolated between steps … limited to 1 MiB": a longer one is not shown at all.
 _MAX_SUMMARY_BYTES = 1024 * 1024
-#: "10 warning annotations, 10 error annotations … per step": of more, GitHub picks the first.
+#: "10 warning annotations, 10 error annotations … per step": GitHub shows the first ones.
 _MAX_ANNOTATIONS = 10
 
-# .NET compares by culture, and passes over what has no weight there, such as zero-width characters:
-# here everything beyond ASCII is passed over.  And its lines end at a "\r" too.
+# .NET compares by culture and ignores characters without weight, such as zero-width ones: these
+# patterns ignore everything beyond ASCII.  Its lines also end at a "\r".
 _LEGACY = re.compile(r"#(?=[^ -~]*#[^ -~]*\[)")
 _COMMAND = re.compile(r"(?:^|(?<=[\r\n]))(?=[^!-~\r\n]*:[^!-~\r\n]*:)")
 
 
 def is_active(environ: Mapping[str, str]) -> bool:
-    """Whether a runner of GitHub Actions reads our output."""
+    """Return True if a runner of GitHub Actions reads this process's output."""
     return environ.get("GITHUB_ACTIONS") == "true"
 
 
 def command(name: str, message: str = "", **properties: str) -> str:
-    """A line that the runner obeys: ``group``, ``endgroup``, ``error``, ``add-mask`` …"""
+    """Return a line that the runner obeys: ``group``, ``endgroup``, ``error``, ``add-mask`` …"""
     given = ",".join(f"{key}={_escaped_property(value)}" for key, value in properties.items())
     return f"::{name}{' ' + given if given else ''}::{_escaped(message)}"
 
 
 def harmless(text: str) -> str:
-    """Remote text, of one line or many, that the runner will not obey; the rest stays."""
+    """Return the text, of one line or many, changed so that the runner obeys none of it."""
     return _COMMAND.sub("| ", _LEGACY.sub("# ", text))
 
 
 def faults(report: DeployReport) -> list[str]:
-    """What went wrong, alike hosts together; what GitHub would leave out is counted."""
-    from ringtasks.fleet.folding import groups_of  # while nobody waits any more
+    """Return error annotations, one for all hosts with the same error.
+
+    If there are more than GitHub shows, the last annotation counts the hosts left out.
+    """
+    from ringtasks.fleet.folding import groups_of  # imported late: the rollout has ended
 
     failed = [host for host in report.hosts if host.error]
     groups = groups_of(failed, lambda host: host.host, lambda host: (host.standing, host.error))
@@ -70,11 +73,14 @@ def faults(report: DeployReport) -> list[str]:
 
 
 def summary(report: DeployReport, limit_bytes: int = _MAX_SUMMARY_BYTES) -> str:
-    """Markdown: a table of the hosts, cut to ``limit_bytes`` by whole hosts, failed ones first."""
+    """Return a Markdown table of the hosts, failed ones first.
+
+    It is cut to ``limit_bytes`` by whole rows.
+    """
     rows = [_row(host) for host in sorted(report.hosts, key=lambda host: host.success)]
     lines = [*_heading(report), "| host | stands | before | now | time | error |"]
     lines.append("| --- | --- | --- | --- | ---: | --- |")
-    left = limit_bytes - _size(lines) - 100  # of bytes, for the note below
+    left = limit_bytes - _size(lines) - 100  # bytes for the note below
     for number, row in enumerate(rows):
         left -= _size([row])
         if left < 0:
@@ -85,7 +91,7 @@ def summary(report: DeployReport, limit_bytes: int = _MAX_SUMMARY_BYTES) -> str:
 
 
 def write_summary(report: DeployReport, environ: Mapping[str, str]) -> None:
-    """Add it to the step's summary, where there is one, within what is left of its limit.
+    """Append the summary to the step's summary file, if there is one, within its size limit.
 
     :raises OSError: the file that GitHub has named cannot be written.
     """
@@ -126,7 +132,7 @@ def _row(host: HostReport) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that means only itself in Markdown, in a table and in HTML."""
+    """Escape the text for Markdown, Markdown tables and HTML."""
     one_line = " ".join(visible(line) for line in text.split("\n")).strip()
     return "".join(f"&#{ord(char)};" if char in string.punctuation else char for char in one_line)
 

@@ -1,4 +1,4 @@
-"""Equal outputs once, under the folded names of their hosts; and who differs from the majority."""
+"""Show equal outputs once under their hosts' folded names, or differences from the majority."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RULE = "-" * 15  # as clush(1) prints it
 
 
 class FoldReport:
-    """At the end, each different output once: the most frequent first."""
+    """Report that shows each different output once at the end, the most frequent first."""
 
     on_output = None
 
@@ -27,7 +27,7 @@ class FoldReport:
         self._screen = screen
 
     def arrived(self, found: HostResult) -> None:
-        """Nothing is shown before the end."""
+        """Show nothing before the end."""
 
     def finish(self, result: FleetResult) -> None:
         answered = _answered(result)
@@ -36,7 +36,7 @@ class FoldReport:
 
 
 class DiffReport:
-    """At the end, the most frequent output, and what each other differs in from it."""
+    """Report that shows the most frequent output at the end, and how others differ from it."""
 
     on_output = None
 
@@ -44,7 +44,7 @@ class DiffReport:
         self._screen = screen
 
     def arrived(self, found: HostResult) -> None:
-        """Nothing is shown before the end."""
+        """Show nothing before the end."""
 
     def finish(self, result: FleetResult) -> None:
         answered = _answered(result)
@@ -59,7 +59,7 @@ class DiffReport:
 
 
 def show_group(screen: Screen, group: Group, found: HostResult) -> None:
-    """One output under its hosts: the heading where the output goes, which is on stdout."""
+    """Show an output under a heading with its hosts; the heading goes to stdout."""
     result = found.result
     heading = folded(group.hosts)
     if found.reason:
@@ -71,7 +71,7 @@ def show_group(screen: Screen, group: Group, found: HostResult) -> None:
 
 
 def _answered(result: FleetResult) -> list[HostResult]:
-    """Those whose command has run; of the others the summary tells."""
+    """Return the hosts whose command has run; the summary lists the others."""
     return [found for found in result if found.result.transport_used is not None]
 
 

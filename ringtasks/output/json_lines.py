@@ -1,4 +1,4 @@
-"""One JSON object a host on stdout, in the order of the inventory."""
+"""Print one JSON object per host on stdout, in the order of the inventory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["JsonReport"]
 
 
 class JsonReport:
-    """Each host as soon as all before it have been told."""
+    """Report that prints each host as soon as all hosts before it are printed."""
 
     on_output = None
 
@@ -29,6 +29,6 @@ class JsonReport:
             json_line({"host_id": told.host, **told.result.to_dict()})
 
     def finish(self, result: FleetResult) -> None:
-        """Everything was told, unless the run was left at once: then what there is."""
+        """Print the results still held back, if the run was abandoned."""
         for found in list(self._early.values()):
             json_line({"host_id": found.host, **found.result.to_dict()})

@@ -1,10 +1,10 @@
 """JUnit XML of a rollout, for the test reports of GitLab, Jenkins and GitHub's report actions.
 
-There is no standard of it; this holds what those three read.  One test suite, named for the action
-alone, and one test case for each step on each host: they tell tests of one run from those of the
-run before by suite, class and name, so that no release and no time may stand in these.  GitLab
-shows the text of a ``failure`` but neither its ``message`` nor any ``system-out``
-(``lib/gitlab/ci/parsers/test/junit.rb``): what a failed command has printed stands in that text.
+JUnit XML has no standard; this file has the parts that those three read.  It is one test suite,
+named for the action alone, with one test case for each step on each host.  The readers match tests
+of different runs by suite, class and name, so these contain neither the release nor the time.
+GitLab shows the text of a ``failure`` but neither its ``message`` nor any ``system-out``
+(``lib/gitlab/ci/parsers/test/junit.rb``), so that text contains the output of a failed command.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINK_LOST = 255
 
 
 def junit(report: DeployReport) -> str:
-    """The whole file; remote text in it is made visible, so that it is always well-formed."""
+    """Return the whole file; control characters are replaced, so that it is well-formed."""
     suite = ET.Element("testsuite", name=visible(report.action))
     properties = ET.SubElement(suite, "properties")
     for name in ("release", "revision", "who", "link"):
@@ -48,9 +48,9 @@ def junit(report: DeployReport) -> str:
 
 
 def prepare_junit(path: Path) -> None:
-    """See that `write_junit` will work, before anything is deployed; makes the folder.
+    """Check before a deploy that `write_junit` can write; create the folder.
 
-    :raises UsageError: ``path`` is a folder, or its own cannot be made or written to.
+    :raises UsageError: ``path`` is a folder, or its parent cannot be created or written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,9 +63,9 @@ def prepare_junit(path: Path) -> None:
 
 
 def write_junit(path: Path, report: DeployReport) -> None:
-    """Write the file, making its folder; a reader sees the old file or the whole new one.
+    """Write the file and create its folder; a reader sees the old file or the whole new one.
 
-    :raises UsageError: it cannot be written.
+    :raises UsageError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def _case(suite: ET.Element, host: str, name: str, elapsed_ms: float) -> ET.Elem
 
 
 def _names(steps: list[StepReport]) -> Iterator[str]:
-    """Of the cases; a step that was done again has a number: ``switch``, ``switch 2``."""
+    """Yield the names of the cases; a repeated step gets a number: ``switch``, ``switch 2``."""
     times = Counter[str]()
     for step in steps:
         times[step.name] += 1
@@ -102,7 +102,7 @@ def _names(steps: list[StepReport]) -> Iterator[str]:
 
 
 def _add_fault(case: ET.Element, host: HostReport, error: str, output: str) -> None:
-    """``failure`` for a command that failed; ``error`` where we cannot know."""
+    """Add a ``failure``, or an ``error`` if the host was not reached or its state is unknown."""
     tag = "error" if host.returncode == _LINK_LOST else "failure"
     fault = ET.SubElement(case, tag, message=visible(error), type=visible(str(host.standing)))
     parts = [error, *([output] * bool(output)), f"{host.host}: {host.standing}"]
@@ -129,7 +129,7 @@ def _replace(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            # mkstemp makes it for its owner alone; the step that uploads it may be another user.
+            # mkstemp gives access to the owner alone; the upload step may run as another user.
             os.fchmod(descriptor, 0o644)
         Path(temporary).replace(path)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Each line with its host in front, as it comes."""
+"""Show each line with its host's name in front, as it arrives."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LineReport"]
 
-#: A line that is longer is shown in pieces: somebody who sends no newline costs no memory.
+#: A longer line is shown in pieces, so that output without newlines uses bounded memory.
 _MAX_LINE_BYTES = 64 * 1024
 #: The foreground colours that are legible on black and on white (ECMA-48, SGR).
 _COLOURS = (36, 32, 35, 33, 34, 96, 92, 95)
 
 
 class LineReport:
-    """Whole lines, each bearing its host's name; never two hosts' on one line."""
+    """Report of whole lines, each with its host's name; a line never mixes two hosts."""
 
     def __init__(self, screen: Screen, hosts: Sequence[str]) -> None:
         self._screen = screen
@@ -28,7 +28,7 @@ class LineReport:
         self._partial: dict[tuple[str, int], bytes] = {}
 
     def on_output(self, host: str, stream: int, chunk: bytes) -> None:
-        """Show what is whole of it; one host's output comes in one thread."""
+        """Show the whole lines of the output; each host's output arrives in one thread."""
         *whole, rest = (self._partial.pop((host, stream), b"") + chunk).split(b"\n")
         if len(rest) > _MAX_LINE_BYTES:
             whole, rest = [*whole, rest], b""
@@ -44,7 +44,7 @@ class LineReport:
                 self._show(found.host, stream, [rest])
 
     def finish(self, result: FleetResult) -> None:
-        """Everything was shown."""
+        """Show nothing: all lines were shown as they arrived."""
 
     def _show(self, host: str, stream: int, lines: Sequence[bytes]) -> None:
         label = self._labels[host]

@@ -1,4 +1,4 @@
-"""The line that says how far a run is, for those who watch it for more than a second."""
+"""The progress line of a run on several hosts, shown after the first second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INTERVAL = 0.25  # seconds
 
 
 class Progress:
-    """Counts what has arrived; used with ``with``, around the run."""
+    """Counter of finished hosts with a progress line; used with ``with``, around the run."""
 
     def __init__(self, screen: Screen, hosts: int) -> None:
         self._screen, self._hosts = screen, hosts
@@ -29,11 +29,11 @@ class Progress:
         self._note = ""
 
     def arrived(self, found: HostResult) -> None:
-        """One host has ended."""
+        """Count a host that has ended."""
         self._counts[str(found.state)] = self._counts.get(str(found.state), 0) + 1
 
     def stopping(self) -> None:
-        """Say that the run is being ended, also where no progress is shown."""
+        """Show that the run is being ended, even if no progress is shown."""
         self._note = "stopping; Ctrl-C again leaves at once"
         if not self._screen.has_progress:
             say(self._note)

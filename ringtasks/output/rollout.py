@@ -1,6 +1,6 @@
-"""A rollout as people watch it: its steps as they end, and in the end what stands where.
+"""The display of a rollout: its steps as they end, and at the end the state of each host.
 
-All of it goes to stderr; where GitHub Actions reads it, in groups, with annotations.
+All output goes to stderr; in GitHub Actions, in groups and with annotations.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from .screen import Screen
 
 __all__ = ["RolloutView"]
 
-#: What a line of output may have before it is shown without its end.
+#: A longer line of output is shown in pieces.
 _MAX_LINE_BYTES = 64 * 1024
-#: Steps of our own, which nobody has to hear of where they are well.
+#: Steps that are shown only if they fail.
 _QUIET = ("survey", "lock", "unlock")
 
 
 class RolloutView:
-    """Shows a rollout; its methods may be called from any thread.
+    """Display of a rollout; its methods may be called from any thread.
 
-    :param is_verbose: show what the commands print, as they do.
-    :param environ: of a CI, perhaps.
+    :param is_verbose: show the output of the commands as it arrives.
+    :param environ: environment variables; they show if GitHub Actions reads the output.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RolloutView:
         self._partial: dict[str, bytes] = {}
 
     def began(self, report: DeployReport, secrets: Sequence[str]) -> None:
-        """Before the first step."""
+        """Show the beginning of the rollout; call it before the first step."""
         for secret in secrets:
             if len(secret) >= MIN_LENGTH:
                 self._tell_github(github.command("add-mask", secret))
@@ -84,8 +84,8 @@ class RolloutView:
         self._print(f"ringtasks: {display.visible(text)}")
 
     def ended(self, report: DeployReport) -> None:
-        """What stands where."""
-        from ringtasks.fleet.folding import groups_of  # while nobody waits any more
+        """Show the state of each host and the summary."""
+        from ringtasks.fleet.folding import groups_of  # imported late: the rollout has ended
 
         for standing in Standing:
             own = [host for host in report.hosts if host.standing is standing]
@@ -108,7 +108,7 @@ class RolloutView:
         self._print(display.visible(f"{host}: {self.conceal(line.rstrip())}"))
 
     def _print(self, line: str) -> None:
-        """What may hold words of a host: they are nothing that GitHub's runner obeys."""
+        """Print a line that may contain remote text; GitHub's runner obeys none of it."""
         shown = github.harmless(line) if self._in_github else line
         self._screen.write(2, shown.encode() + b"\n")
 

@@ -1,5 +1,4 @@
-"""The terminal, or whatever stdout and stderr are: whole pieces, and a progress line that steps
-aside for them."""
+"""Write whole pieces to stdout and stderr, and hide the progress line meanwhile."""
 
 from __future__ import annotations
 
@@ -14,24 +13,24 @@ _CLEAR_LINE = b"\r\x1b[K"  # ECMA-48: EL
 
 
 class Screen:
-    """Writes to stdout and stderr from any thread, one piece at a time."""
+    """Writer to stdout and stderr for all threads, one piece at a time."""
 
     def __init__(self) -> None:
         self.has_progress = _is_terminal(2)
-        """Whether a progress line is shown: on a terminal only."""
+        """True if a progress line is shown: on a terminal only."""
         self.has_colour = _is_terminal(1) and not os.environ.get("NO_COLOR")
         self._lock = threading.Lock()
         self._progress = b""
 
     def write(self, stream: int, piece: bytes) -> None:
-        """``piece``, which ends in a newline, to 1 (stdout) or 2 (stderr)."""
+        """Write ``piece``, which ends in a newline, to 1 (stdout) or 2 (stderr)."""
         with self._lock:
             self._hide()
             write_bytes(stream, piece)
             self._show()
 
     def progress(self, text: str) -> None:
-        """Replace the progress line; empty: none."""
+        """Replace the progress line; an empty text removes it."""
         if not self.has_progress:
             return
         with self._lock:
@@ -50,7 +49,7 @@ class Screen:
 
 def _columns() -> int:
     try:
-        return os.get_terminal_size(2).columns or 80  # 0: a terminal that nobody has measured
+        return os.get_terminal_size(2).columns or 80  # 0: the size of the terminal is not set
     except OSError:
         return 80
 

@@ -1,4 +1,4 @@
-"""The end of a run in a few lines: how many, and of those that did not succeed who and why."""
+"""The summary of a run: counts by state, then each unsuccessful host with the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["summary"]
 
 
 def summary(result: FleetResult) -> list[str]:
-    """Its lines; one where all succeeded by the first route."""
+    """Return the lines of the summary; one line if all hosts succeeded by the first route."""
     counts = [(state, len(result.of(state))) for state in State]
     told = ", ".join(f"{count} {state}" for state, count in counts if count)
     hosts = f"{len(result)} host{'s' * (len(result) != 1)}"

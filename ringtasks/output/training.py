@@ -1,7 +1,7 @@
-"""What people see while a run goes on: its log, and on a terminal its progress and a small plot.
+"""The display of a training run: its log and, on a terminal, its progress and a small plot.
 
-Remote text is not trusted: only the log of a single host that goes to no terminal, or a file, is
-passed on as it is.
+Remote text is not trusted: only the log of a single host passes through unchanged, and only if the
+terminal view is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REFRESH_INTERVAL = 0.25  # seconds
 
 
 class View(Protocol):
-    """Shows a run; usable with ``with``. ``host`` is None where there is only one."""
+    """Display of a run, used with ``with``; ``host`` is None if there is only one."""
 
     def __enter__(self) -> View: ...
 
@@ -40,14 +40,14 @@ class View(Protocol):
     ) -> None: ...
 
     def log(self, chunk: bytes, host: str | None) -> None:
-        """Show what the run has printed."""
+        """Show output of the run."""
 
     def say(self, text: str) -> None:
-        """Show words of our own."""
+        """Show a message of ringtasks."""
 
 
 class PlainView:
-    """The log as it comes, on stdout; our own words on stderr."""
+    """View of the log on stdout, as it arrives; messages of ringtasks go to stderr."""
 
     def __init__(self) -> None:
         self._lines: dict[str, Lines] = {}
@@ -74,7 +74,7 @@ class PlainView:
 
 
 class LiveView:
-    """Below the log, redrawn in place: how far the run is, and its first metric as a plot."""
+    """View that redraws the progress and a plot of the first metric in place, below the log."""
 
     def __init__(self, curves: Curves, title: str) -> None:
         from rich.console import Console
@@ -87,7 +87,7 @@ class LiveView:
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
-            auto_refresh=False,  # that would read the curves from another thread
+            auto_refresh=False,  # it would read the curves from another thread
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -157,7 +157,7 @@ class LiveView:
 
 
 def for_terminal(curves: Curves, title: str) -> View:
-    """The view that suits this machine's stdout."""
+    """Return a `LiveView` on a UTF-8 terminal, else a `PlainView`."""
     encoding = (sys.stdout.encoding or "").lower()
     if sys.stdout.isatty() and sys.stderr.isatty() and encoding.startswith("utf"):
         return LiveView(curves, title)

@@ -1,4 +1,4 @@
-"""How a transfer looks: bars on a terminal, a line for each host that is done, or JSON."""
+"""The display of a transfer: bars on a terminal, a line for each finished host, or JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 @contextlib.contextmanager
 def watching(clients: Sequence[SSHClient], *, json: bool) -> Iterator[dict[str, Any]]:
-    """What the transfer is to call: ``on_ended``, and on a terminal ``on_progress``."""
+    """Yield the callbacks for the transfer: ``on_ended``, and on a terminal ``on_progress``."""
     if json:
         yield {"on_ended": lambda host: display.json_line(host.to_dict())}
     elif not sys.stderr.isatty():
@@ -31,7 +31,7 @@ def watching(clients: Sequence[SSHClient], *, json: bool) -> Iterator[dict[str, 
 
 
 def tell(host: HostTransfer) -> None:
-    """One host that is done: what was copied on stdout, why not on stderr."""
+    """Show the result of one host: the copied files on stdout, or the error on stderr."""
     if host.error:
         display.say(display.visible(host.error))
         return
@@ -39,7 +39,7 @@ def tell(host: HostTransfer) -> None:
 
 
 def size(count: float) -> str:
-    """Bytes as people read them: ``1.5 GiB``."""
+    """Format a number of bytes for people: ``1.5 GiB``."""
     for unit in _UNITS:
         if count < 1024 or unit == _UNITS[-1]:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -66,7 +66,7 @@ def _summary(host: HostTransfer) -> str:
 def _bars(
     names: list[str],
 ) -> Iterator[tuple[Callable[[Progress], None], Callable[[HostTransfer], None]]]:
-    """A bar for each host that is under way, and with several one for the whole."""
+    """Show a bar for each active host and, with several hosts, one for the total."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -97,7 +97,7 @@ def _bars(
         hosts = [task for task in bars.tasks if task.id != whole]
         totals = [task.total for task in hosts]
         known = sum(total for total in totals if total is not None)
-        # A host that has not begun is taken to get as much as the others.
+        # A host that has not begun is assumed to get as much as the others on average.
         share = known / max(1, sum(total is not None for total in totals))
         bars.update(
             whole,
