@@ -1,0 +1,120 @@
+"""A real Ray cluster on two machines of their own: death of its head, cut cables, power cuts."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.boxes import Box, boxes
+from tests.support.fixtures import Inv, WriteHosts
+from tests.support.training import needs
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
+
+OPTIONS = ("--options", "--num-cpus=1 --object-store-memory=80000000")
+TIMEOUT = 300.0
+
+
+@pytest.fixture
+def two_boxes(client_key: Path, write_hosts: WriteHosts) -> Iterator[dict[str, Box]]:
+    needs("ray")
+    with boxes(client_key, "a", "b") as made:
+        write_hosts(
+            **{
+                name: {
+                    "ssh_host": box.address,
+                    "ssh_port": box.port,
+                    "connect_timeout": 5,
+                    "venv_activate": sys.prefix,
+                }
+                for name, box in made.items()
+            }
+        )
+        yield made
+
+
+def test_a_cluster_survives_the_loss_of_its_members_without_false_words(
+    inv: Inv, two_boxes: dict[str, Box]
+) -> None:
+    a, b = two_boxes["a"], two_boxes["b"]
+    up = inv("ray.up", "--host", "a,b", *OPTIONS, timeout=TIMEOUT)
+    assert up.returncode == 0, up.stderr
+    b.unplug()
+    cut = inv("ray.status", timeout=TIMEOUT)
+    b.plug_in()
+    a.kill("gcs_server")
+    eventually(lambda: not a.processes("ray"), 60)
+
+    dead = inv("ray.status", timeout=TIMEOUT)
+    submit = inv("ray.submit", "--cmd", "true", timeout=TIMEOUT)
+    b.unplug()
+    down = inv("ray.down", timeout=TIMEOUT)
+    b.plug_in()
+    left = b.processes("raylet")
+    b.power_off()
+    b.power_on()
+    rebooted = inv("ray.status", timeout=TIMEOUT)
+    down_again = inv("ray.down", timeout=TIMEOUT)
+    nothing = inv("ray.status", timeout=TIMEOUT)
+
+    assert cut.returncode == 255
+    assert re.search(rb"^b +\S+ +unknown", cut.stdout, re.MULTILINE)
+    assert dead.returncode == 1
+    assert re.search(rb"^a +head +failed", dead.stdout, re.MULTILINE)
+    assert re.search(rb"^b +worker +running", dead.stdout, re.MULTILINE)
+    assert submit.returncode == 255
+    assert b"the head of the Ray cluster 'ray' is not running" in submit.stderr
+    assert down.returncode == 255
+    assert b"b: unknown: " in down.stderr
+    assert left
+    assert rebooted.returncode == 1
+    assert re.search(rb"^b +worker +lost the host was rebooted", rebooted.stdout, re.MULTILINE)
+    assert down_again.returncode == 0, down_again.stderr
+    assert nothing.returncode == 2
+    assert a.processes("ray") == b.processes("ray") == {}
+    for box in (a, b):
+        assert list((box.home / ".ringtasks" / "ray").iterdir()) == []
+
+
+def test_two_clusters_share_the_hosts_and_a_job_is_left_and_come_back_to(
+    inv: Inv, two_boxes: dict[str, Box], tmp_path: Path
+) -> None:
+    up = inv("ray.up", "--host", "a,b", *OPTIONS, timeout=TIMEOUT)
+    second = inv("ray.up", "--host", "a", "--name", "second", *OPTIONS, timeout=TIMEOUT)
+    program = "import time; [(print('line', n), time.sleep(1)) for n in range(600)]"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "ray.submit", "--cmd", f'python -c "{program}"'],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line == b"line 3\n":
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    (job,) = set(re.findall(rb"raysubmit_\w+", err))
+    stopped = inv("ray.stop", "--job", job.decode(), timeout=TIMEOUT)
+    attached = inv("ray.submit", "--attach", job.decode(), timeout=TIMEOUT)
+    other = inv("ray.submit", "--cmd", "echo 'a  b' && exit 3", "--name", "second", timeout=TIMEOUT)
+    down = inv("ray.down", "--name", "second", timeout=TIMEOUT)
+    first_left = inv("ray.status", timeout=TIMEOUT)
+    inv("ray.down", timeout=TIMEOUT)
+
+    assert (up.returncode, second.returncode) == (0, 0), up.stderr + second.stderr
+    assert process.returncode == 130
+    assert stopped.returncode == 0, stopped.stderr
+    assert attached.returncode == 1
+    assert b"line 0\nline 1\n" in attached.stdout
+    assert other.returncode == 1
+    assert b"a  b\n" in other.stdout
+    assert down.returncode == 0
+    assert first_left.returncode == 0, first_left.stderr
