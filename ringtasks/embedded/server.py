@@ -43,7 +43,7 @@ _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 5.0
 _REMOVE_TIMEOUT = 1.0
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
-_SFTP_VERSION = 3  # what OpenSSH speaks
+_SFTP_VERSION = 3  # OpenSSH speaks version 3
 
 #: The signals that SSH has a name for (RFC 4254 section 6.10); sshd reports and delivers these.
 _SIGNALS = frozenset(

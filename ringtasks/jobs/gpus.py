@@ -1,4 +1,4 @@
-"""The GPUs of a host, from what nvidia-smi prints in its CSV query form.  Pure.
+"""Parse the GPUs of a host from the CSV output of nvidia-smi queries.  Pure.
 
 Source: ``nvidia-smi --help-query-gpu``, ``--help-query-compute-apps``.  A value that the driver
 does not know is ``[N/A]`` or ``[Not Supported]`` there, and None here.

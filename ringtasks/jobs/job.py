@@ -89,7 +89,7 @@ class Job:
         return await hold_async(self.client, self._wait(timeout, patience))
 
     def stop(self, grace: float = 10.0) -> Stopped:
-        """Ask every process of the job to end, kill what is left, and look again.
+        """Send TERM to every process of the job, KILL to those that remain, and search again.
 
         It may be repeated; for a job that has ended, it ends the processes that were left behind.
 

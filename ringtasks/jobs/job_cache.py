@@ -1,6 +1,6 @@
-"""The jobs that were live at a host's last answer, to list them while it is unreachable.
+"""Cache of the jobs that waited or ran at a host's last answer, for when it is unreachable.
 
-A cache only: the hosts keep the facts.  There is one file per host,
+The hosts keep the facts.  There is one file per host,
 ``$XDG_STATE_HOME/ringtasks/jobs/HOST.json``, replaced atomically; corrupt files are ignored.
 """
 
@@ -27,7 +27,7 @@ _FIELDS = ("id", "name", "command", "pid", "started_at", "log_file", "cwd", "by"
 
 
 def remember(host_id: str, jobs: Iterable[JobStatus]) -> None:
-    """Save the live ones of the jobs that the host has just listed."""
+    """Save those of the host's jobs that wait or run."""
     file = _file(host_id)
     live = [job for job in jobs if job.state.is_live]
     if not live and not file.exists():
@@ -42,7 +42,7 @@ def remember(host_id: str, jobs: Iterable[JobStatus]) -> None:
 
 
 def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
-    """Return the jobs that were live at the host's last answer, in the state unknown."""
+    """Return the jobs that waited or ran at the host's last answer, in the state unknown."""
     try:
         content = json.loads(_file(host_id).read_text())
         if content["version"] != _VERSION:

@@ -19,8 +19,8 @@ __all__ = ["HostJobs", "Pruned", "jobs_of", "prune_on", "prune_script"]
 class HostJobs(NamedTuple):
     """Jobs of one host, ordered by their start.
 
-    ``error`` is the reason if the host could not be asked.  ``jobs`` are then those that were live
-    at its last answer, in the state unknown.
+    ``error`` is the reason if the host could not be asked.  ``jobs`` are then those that
+    waited or ran at its last answer, in the state unknown.
     """
 
     host_id: str

@@ -18,7 +18,7 @@ __all__ = ["ENDED", "FOLLOW_SECONDS", "NO_LOG", "Lines", "follow_script", "parse
 FOLLOW_SECONDS = 30
 _LOOK_INTERVAL = 0.2
 
-#: Exit statuses of the script: the job has ended and the log is complete; it goes on; no log.
+#: Exit statuses of the script: job ended and log complete; job still running; no log.
 ENDED, GOES_ON, NO_LOG = 0, 75, 66
 
 #: Number of bytes at the end of the log in which the last lines are searched.
