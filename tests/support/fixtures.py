@@ -259,9 +259,23 @@ def write_settings(tmp_path: Path) -> WriteSettings:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, make_sshd: MakeSshd, client_key: Path) -> Iterator[Fleet]:
-    """Six hosts that an application is deployed to, each with its own service."""
-    addresses = [f"127.0.0.{n}" for n in range(1, 7)]
+def fleet_size() -> int:
+    """The number of hosts of ``fleet``."""
+    return 6
+
+
+@pytest.fixture
+def fleet_of_four() -> int:
+    """For ``fleet_size``, in tests of each host's part: each host costs a second of a deploy."""
+    return 4
+
+
+@pytest.fixture
+def fleet(
+    tmp_path: Path, make_sshd: MakeSshd, client_key: Path, fleet_size: int
+) -> Iterator[Fleet]:
+    """Hosts that an application is deployed to, each with its own service."""
+    addresses = [f"127.0.0.{n}" for n in range(1, fleet_size + 1)]
     server = make_sshd(addresses=addresses)
     fields: dict[str, dict[str, Any]] = {
         f"web{n}": {
