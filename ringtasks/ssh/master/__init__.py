@@ -1,17 +1,18 @@
 """OpenSSH control masters: connections that outlive the process that made them.
 
-A master is one ``ssh`` in the background; whoever may open its socket runs programs over its
+A master is one ``ssh`` in the background; a process that may open its socket runs programs over its
 connection (OpenSSH's ``PROTOCOL.mux`` and ``mux.c``).  From the caller down:
 
-* `opening`: a link over the master that is there, else over a new one;
+* `open`: a link over the existing master, else over a new one;
   `eligibility`: which connections a master can hold.
-* `log_in`: a new master, by whichever route works, one process at a time; `failures`: what the
-  others are told.  `start`: the ``ssh`` that becomes it; `command`: its arguments; `algorithms`;
-  `complaints`: its last words, as our errors.
-* `link` (`MuxLink`): what a client uses.  `session`: a program; `sftp`, `sftp_stream`: files;
-  `tunnel`: a port of the host; `channel`: what Fabric calls of Paramiko.
-* `master`: which there are, which may be used, ending them.  `identity`: the name of a connection;
-  `folder`: where the sockets are; `records`: what is known of each; `usage`: who uses it; `locks`;
-  `processes`.
-* `control`: a conversation with a master; `wire`: its codec, pure.
+* `log_in`: a new master, over the first route that works, started by one process at a time;
+  `failures`: the failure that the waiting processes share.  `start`: the ``ssh`` that becomes the
+  master; `command`: its arguments; `trust`: its known-hosts files; `algorithms`;
+  `stderr_errors`: its stderr, as our errors.
+* `link` (`MuxLink`): the link that a client uses.  `session`: a program; `sftp`, `sftp_stream`:
+  files; `tunnel`: a port of the host; `channel`: the Paramiko calls that Fabric makes.
+* `master`: the list of masters, and ending them; `lookup`: the master that may be used.
+  `identity`: the name of a connection; `folder`: the folder of the sockets; `records`: the file
+  beside each socket; `usage`: the sessions that use a master; `locks`; `processes`.
+* `control`: a dialogue with a master; `wire`: its codec, pure.
 """

@@ -1,13 +1,13 @@
-"""Which algorithms a master prefers where the user's and the system's settings do not say.
+"""The algorithms that a master prefers if the user's and the system's settings name none.
 
-* Ciphers: AES-GCM, which processors do in hardware, at twice the speed of OpenSSH's first choice,
-  ChaCha20-Poly1305.  Not where the processor has no instructions for AES.
+* Ciphers: AES-GCM, which processors compute in hardware, at twice the speed of OpenSSH's first
+  choice, ChaCha20-Poly1305.  If the processor has no AES instructions, ssh's own order stays.
 * Key exchange: OpenSSH 9.0 to 9.8 takes sntrup761x25519 first, which costs the client 60 ms and the
-  server 20, half of a log-in.  Without it the next is taken: from 9.9 on mlkem768x25519, which is
-  made against quantum computers too and costs 1 ms, else curve25519, as Paramiko does.  That one
-  protects nobody's recordings from a quantum computer: who wants that of an older OpenSSH sets
-  ``KexAlgorithms`` in ``~/.ssh/config``.  A server that knows nothing else is tried again with all
-  that ssh has (`start`).
+  server 20, half of a log-in.  Without it the next is taken: from 9.9 on mlkem768x25519, which
+  resists quantum computers too and costs 1 ms, else curve25519, as with Paramiko.  curve25519 does
+  not protect recorded traffic from a quantum computer: to get that protection from an older
+  OpenSSH, set ``KexAlgorithms`` in ``~/.ssh/config``.  If a server supports nothing else, the
+  log-in is tried again with all algorithms of ssh (`start`).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ringtasks.ssh.ssh_config import files_of
 
 __all__ = ["preferred_algorithms"]
 
-# ssh_config(5): "^" puts in front of what ssh would offer anyway, "-" takes away; names that this
-# ssh does not know may be taken away.
+# ssh_config(5): "^" puts names in front of ssh's own list, "-" takes them away; "-" accepts names
+# that this ssh does not know.
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 _KEY_EXCHANGE = "-sntrup761*"
 
 _INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
-_MOST_INCLUDES = 8  # files within files
+_MOST_INCLUDES = 8  # levels of Include
 
 
 @functools.cache
 def preferred_algorithms(config_file: str | None = None) -> dict[str, str]:
-    """Options for ssh's command line.
+    """Return options for ssh's command line.
 
     :param config_file: `SSHConfig.ssh_config_file`.
     """
@@ -48,16 +48,16 @@ def preferred_algorithms(config_file: str | None = None) -> dict[str, str]:
 
 
 def _settings(config_file: str | None) -> Iterator[str]:
-    """The texts of ssh's settings (ssh_config(5), FILES)."""
+    """Yield the texts of ssh's settings files (ssh_config(5), FILES)."""
     for file in map(Path, files_of(config_file)):
-        # ssh_config(5), Include: relative to ~/.ssh, unless it is the system's file.
+        # ssh_config(5), Include: relative to ~/.ssh, except in the system's file.
         is_systems = file.parent == Path("/etc/ssh")
         folder = file.parent if is_systems else Path("~/.ssh").expanduser()
         yield from _texts(file, folder, _MOST_INCLUDES)
 
 
 def _texts(file: Path, folder: Path, depth: int) -> Iterator[str]:
-    """The text of a settings file and of all that it includes."""
+    """Yield the text of a settings file and of every file that it includes."""
     try:
         text = file.read_text(errors="replace")
     except OSError:
@@ -76,10 +76,10 @@ def _texts(file: Path, folder: Path, depth: int) -> Iterator[str]:
 
 
 def _has_aes() -> bool:
-    if platform.machine() == "arm64":  # Apple's all have
+    if platform.machine() == "arm64":  # every Apple arm64 processor has AES
         return True
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:
-        return platform.machine() == "x86_64"  # a Mac: since 2011
+        return platform.machine() == "x86_64"  # Macs have AES since 2011
     return re.search(r"^(flags|Features)\b.*\baes\b", text, re.MULTILINE) is not None

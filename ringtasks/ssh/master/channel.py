@@ -1,7 +1,7 @@
-"""What Fabric calls of a Paramiko Transport and its Channels, over a link.
+"""The part of Paramiko's Transport and Channel that Fabric calls, over a link.
 
-With these a ``fabric.Connection`` runs its commands and shells over a control master: its runner
-reads the two streams from two threads, and asks a third time whether the command has ended.
+With it a ``fabric.Connection`` runs its commands and shells over a control master: its runner
+reads the two streams from two threads, and polls from a third whether the command has ended.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Channel", "Sessions"]
 
-_CONNECT_FAILED = 2  # RFC 4254 section 5.1: what sshd answers beyond MaxSessions
-#: Bytes of one stream that wait to be read; then the program waits.
+_CONNECT_FAILED = 2  # RFC 4254 section 5.1: sshd's answer beyond MaxSessions
+#: Unread bytes of one stream at which reading stops, so that the program blocks.
 _LIMIT_BYTES = 4 * 1024 * 1024
 
 
 class Sessions:
     """The part of ``paramiko.Transport`` that Fabric uses for commands.
 
-    Anything else is asked of another Transport, so that code for Fabric finds what it knows.
+    All other attributes come from another Transport, so that code for Fabric finds them.
 
-    :param timeout: seconds for a session to open, also where the host has no room for it yet.
-    :param transport: makes that other one, at its first use; None: there is none.
+    :param timeout: seconds for a session to open, also if the host has no room for it yet.
+    :param transport: makes that Transport at its first use; None: there is none.
     """
 
     def __init__(
@@ -59,15 +59,18 @@ class Sessions:
 
     @property
     def active(self) -> bool:
-        """Whether the link is believed to be up."""
+        """True if the link is believed to be up."""
         return self.link.is_alive()
 
     def open_session(self, timeout: float | None = None) -> Channel:
-        """A channel; the session is asked for when it is known what it is to run."""
+        """Return a channel; its session is requested once its command or shell is known."""
         return Channel(self.link, timeout or self._timeout)
 
     def open_sftp(self) -> Any:
-        """:raises SSHException: the host offers no SFTP, or opens no more sessions."""
+        """Open an SFTP client.
+
+        :raises SSHException: the host offers no SFTP, or opens no more sessions.
+        """
         with _in_paramikos_words():
             return self.link.open_sftp()
 
@@ -85,17 +88,19 @@ class Channel:
         self._has_room = threading.Condition()
         self._is_closed = False
         self._has_ended = threading.Event()
-        self._status = -1  # Paramiko's word for "none came"
+        self._status = -1  # Paramiko's value for "no exit status came"
         self._refusal: NotStartedError | None = None
 
     def get_pty(self, term: str = "vt100", width: int = 80, height: int = 24) -> None:
         self._terminal = Terminal(term, width, height)
 
     def update_environment(self, environment: dict[str, str]) -> None:
-        """Nothing is passed on: a master sends what its ``SendEnv`` names, which is nothing."""
+        """Do nothing: a master sends only variables that its ``SendEnv`` names: none."""
 
     def exec_command(self, command: str) -> None:
-        """:raises ChannelException: the host opens no more sessions.
+        """Start a command.
+
+        :raises ChannelException: the host opens no more sessions.
         :raises SSHException: the link is gone; the command has not started.
         """
         self._start(command)
@@ -133,7 +138,7 @@ class Channel:
         return self._has_ended.is_set()
 
     def recv_exit_status(self) -> int:
-        """-1 where the link was lost before it came.
+        """Return the exit status; -1 if the link was lost before it came.
 
         :raises SSHException: the host would not start the command.
         """
@@ -175,7 +180,7 @@ class Channel:
         except NotStartedError as error:
             self._refusal = error
         except LinkLostError:
-            pass  # no exit status tells it
+            pass  # the status of -1 says that no exit status came
         finally:
             self._end()
 
@@ -203,7 +208,7 @@ class Channel:
 
 @contextlib.contextmanager
 def _in_paramikos_words() -> Iterator[None]:
-    """Errors of the link as those that Fabric's users know."""
+    """Translate the link's errors to Paramiko's, which Fabric's users know."""
     try:
         yield
     except SessionRefusedError as error:
@@ -213,6 +218,6 @@ def _in_paramikos_words() -> Iterator[None]:
 
 
 def _open(link: Link, command: str | None, terminal: Any, timeout: float) -> Session:
-    """A session, as soon as the host has room for one."""
+    """Open a session; if the host has no room, wait for it up to ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     return when_there_is_room(link, lambda: link.open_session(command, terminal), deadline=deadline)

@@ -1,10 +1,10 @@
 """The ``ssh`` that becomes a control master: its arguments and environment.  Pure.
 
-The user's ``~/.ssh/config`` applies as it does to any ``ssh``, but for what decides who is trusted
-and how the master behaves: options on the command line come first, and the first value that ssh
-obtains is used (ssh_config(5)).  A secret is in the environment only.
+The user's ``~/.ssh/config`` applies as it does to any ``ssh``, except for the options that decide
+which keys are trusted and how the master behaves: those are on the command line, which comes first,
+and the first value that ssh obtains is used (ssh_config(5)).  A secret is in the environment only.
 
-A value passes through up to three readers, each with a quoting of its own: ssh's tokenizer
+A value passes through up to three parsers, each with its own quoting: ssh's tokenizer
 (``misc.c``, ``argv_split``), its percent expansion (ssh_config(5), TOKENS), and for ProxyCommand a
 shell.
 """
@@ -35,7 +35,7 @@ __all__ = [
     "trust_of",
 ]
 
-# readconf.c, HostKeyAlgorithms; RFC 8332 section 3 for what an ssh-rsa key signs with.
+# readconf.c, HostKeyAlgorithms; RFC 8332 section 3: the signatures that an ssh-rsa key makes.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _CERTIFICATES = "*-cert-v01@openssh.com"
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z")
@@ -43,22 +43,22 @@ _PLAIN_ALIAS = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
 
 class Trust(NamedTuple):
-    """Which host keys are accepted (ssh_config(5), StrictHostKeyChecking).
+    """The host keys that are accepted (ssh_config(5), StrictHostKeyChecking).
 
-    ``known_hosts`` is a file of this master's own: it holds the pins, and takes up the key of a
-    first contact.  ssh would write our known-hosts file without our lock, in lower case, and
-    hashed where Debian's settings say so; then a pin would not be found again.
+    ``known_hosts`` is a file of this master alone: it holds the pins, and ssh adds the key of a
+    first contact to it.  ssh would write our known-hosts file without our lock, in lower case, and
+    hashed if the system's settings say so (Debian's do); then a pin would not be found again.
     """
 
     policy: str
     known_hosts: Path
     name: str
-    """Under which the host is looked up there, and must be certified (HostKeyAlias)."""
+    """The name for the look-up there, which a certificate must name too (HostKeyAlias)."""
     algorithms: tuple[str, ...] = ()
     tells_keys: bool = False
-    """Whether ssh is to say which key it was shown, where its error would not."""
+    """True if ssh has to log the key that it was shown, since its error would not name it."""
     has_command: bool = False
-    """Whether ssh's files name a KnownHostsCommand, which is not to be asked."""
+    """True if ssh's files name a KnownHostsCommand, which must not be run."""
 
 
 class Hop(NamedTuple):
@@ -71,34 +71,34 @@ class Hop(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What to start."""
+    """A program to start: its arguments and environment."""
 
     argv: tuple[str, ...]
     environment: dict[str, str]
 
     def __repr__(self) -> str:
-        return f"Command({self.argv!r})"  # the environment may be secret
+        return f"Command({self.argv!r})"  # the environment may hold secrets
 
 
 def trust_of(pins: Pins, known_hosts: Path, name: str) -> Trust:
-    """What `hostkeys.judge` says, for ssh."""
+    """Return the judgement of `host_keys.judge` in ssh's terms."""
     tells_keys = bool(pins.authorities or pins.revoked)
-    if not pins.is_pinned:  # "no" would accept a revoked key, too
+    if not pins.is_pinned:  # "no" would accept a revoked key too
         return Trust("accept-new", known_hosts, name, tells_keys=tells_keys)
     algorithms = [*([_CERTIFICATES] if pins.authorities else ()), *_algorithms(pins.keys)]
     return Trust("yes", known_hosts, name, tuple(algorithms), tells_keys)
 
 
 def alias(config: SSHConfig) -> str:
-    """A name that ssh can look the host's key up under.
+    """Return a name under which ssh can look up the host's key.
 
-    The host's id, unless it has characters that mean something in a known-hosts file.
+    It is the host's id, unless the id has characters with a meaning in a known-hosts file.
     """
     return config.id if is_plain(config.id) else "ringtasks-host"
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name means only itself in a known-hosts file."""
+    """Return True if a name stands for itself only in a known-hosts file."""
     return bool(_PLAIN_ALIAS.match(name))
 
 
@@ -115,17 +115,17 @@ def master_command(
     algorithms: Mapping[str, str] | None = None,
     files: Sequence[str] = (),
 ) -> Command:
-    """The master's arguments, and the whole of its environment.
+    """Return the master's arguments and its whole environment.
 
     :param hop: the jump host that the direct route goes through.
     :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
-    :param is_dialled: the connection is open already, as ssh's stdin and stdout.
+    :param is_dialled: the connection is already open, as ssh's stdin and stdout.
     :param algorithms: more options (`algorithms`).
     :param files: arguments that name ssh's files (`ssh_config.file_arguments`).
-    :raises UsageError: a path that ssh cannot be told.
+    :raises UsageError: ssh cannot be given a path.
     :raises InventoryError: a ``${VAR}`` is not set.
     """
-    # "-" is the value for a connection that stands (sshconnect.c, ssh_connect).
+    # "-" is the value for a connection that is already open (sshconnect.c, ssh_connect).
     carrier = "-" if is_dialled else _carrier(route, hop, carrier_log, files)
     options = {
         **_master_options(config, control_path),
@@ -138,14 +138,14 @@ def master_command(
 
 
 def control_path_option(control_path: Path) -> str:
-    """The argument by which a master's process is known."""
+    """Return the argument that identifies a master's process."""
     return f"ControlPath={_token(_path(control_path))}"
 
 
 def _master_options(config: SSHConfig, control_path: Path) -> dict[str, str]:
     return {
         "ControlPath": _path(control_path),
-        # 0 would mean for ever.
+        # 0 would mean: keep it for ever.
         "ControlPersist": str(max(1, math.ceil(config.control_persist))),
         "ClearAllForwardings": "yes",
         "RequestTTY": "no",
@@ -160,10 +160,10 @@ def _common_options(
     count = config.server_alive_count_max
     options = {
         "BatchMode": "yes",
-        # INFO: at ERROR ssh hides why no algorithm was agreed on, and the server's banner.
+        # INFO: at ERROR ssh hides the server's banner, and why no algorithm was agreed on.
         "LogLevel": "DEBUG1" if trust.tells_keys else "INFO",
         "ConnectTimeout": str(max(1, math.ceil(config.connect_timeout))),
-        # A count of 0 turns it off with us; to ssh it means to give up at once.
+        # For ringtasks a count of 0 turns keepalives off; for ssh it means to give up at once.
         "ServerAliveInterval": str(math.ceil(config.server_alive_interval) if count else 0),
         "ServerAliveCountMax": str(max(1, count)),
         "ForwardAgent": "no",
@@ -172,7 +172,7 @@ def _common_options(
     if carrier is not None:
         options["ProxyCommand"] = carrier
     elif route.name != "direct":
-        options["ProxyCommand"] = "none"  # what ~/.ssh/config says is for the public address
+        options["ProxyCommand"] = "none"  # the one in ~/.ssh/config is for the public address
     return options
 
 
@@ -185,11 +185,11 @@ def _trust_options(trust: Trust) -> dict[str, str]:
         "UpdateHostKeys": "no",
         "HashKnownHosts": "no",
         "CheckHostIP": "no",
-        # Other ways to be trusted, which ~/.ssh/config may have opened.
+        # Other sources of trust, which ~/.ssh/config may have turned on.
         "VerifyHostKeyDNS": "no",
         "NoHostAuthenticationForLocalhost": "no",
     }
-    if trust.has_command:  # unknown before OpenSSH 8.5
+    if trust.has_command:  # the option is unknown before OpenSSH 8.5
         options["KnownHostsCommand"] = "none"
     if trust.algorithms:
         options["HostKeyAlgorithms"] = "^" + ",".join(trust.algorithms)
@@ -199,17 +199,17 @@ def _trust_options(trust: Trust) -> dict[str, str]:
 def _identity_options(config: SSHConfig) -> dict[str, str]:
     if not config.key_path:
         return {}
-    # Not -i: that looks for a file of the name as it stands before the percent expansion.
+    # Not -i: it checks for the file before the percent expansion.
     path = Path(expand(config.key_path)).expanduser().absolute()
     return {"IdentityFile": _path(path), "IdentitiesOnly": "yes"}
 
 
 def _address(config: SSHConfig, route: Route) -> Iterator[str]:
-    """The destination is the name that ``~/.ssh/config`` may know, whatever the route."""
+    """Yield the destination's arguments: a name that ``~/.ssh/config`` may know, on any route."""
     destination = config.host or alias(config)
     if config.user:
         yield from ("-l", config.user)
-    if route.name != "direct" or route.port != 22:  # 22 gives way to what ~/.ssh/config says
+    if route.name != "direct" or route.port != 22:  # for 22, a port in ~/.ssh/config applies
         yield from ("-p", str(route.port))
     if route.host != destination:
         yield from ("-o", f"HostName={_percent(route.host)}")
@@ -217,7 +217,7 @@ def _address(config: SSHConfig, route: Route) -> Iterator[str]:
 
 
 def _carrier(route: Route, hop: Hop | None, log: Path | None, files: Sequence[str]) -> str | None:
-    """The ProxyCommand: a command line for /bin/sh."""
+    """Return the ProxyCommand: a command line for /bin/sh."""
     if isinstance(route.proxy, ProcessProxy):
         words = [_percent(word) for word in route.proxy.argv]
     elif hop is not None and route.name == "direct":
@@ -225,11 +225,11 @@ def _carrier(route: Route, hop: Hop | None, log: Path | None, files: Sequence[st
     else:
         return None
     redirection = "" if log is None else f" 2>>{shlex.quote(_percent(str(log)))}"
-    return f"{shlex.join(words)}{redirection}"  # ssh itself puts "exec" in front
+    return f"{shlex.join(words)}{redirection}"  # ssh itself prepends "exec"
 
 
 def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
-    """The ``ssh`` that connects the master to the host by way of the jump host."""
+    """Yield the ``ssh`` command that connects the master to the host through the jump host."""
     own_carrier = _carrier(hop.route, hop.through, None, files)
     options = {
         "ControlMaster": "no",
@@ -246,7 +246,7 @@ def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
 def _until_destination(address: Iterator[str]) -> Iterator[str]:
     for word in address:
         if word == "--":
-            yield from ("-W", "[%h]:%p")  # the outer ssh fills these in
+            yield from ("-W", "[%h]:%p")  # the outer ssh expands these
         yield word
 
 
@@ -254,7 +254,8 @@ def _environment(route: Route, environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name != PRIVATE_KEY_VARIABLE}
     if isinstance(route.proxy, ProcessProxy):
         kept = route.proxy.environment(kept)
-    # What runs the ProxyCommand (sshconnect.c): fish or tcsh would read its quotes differently.
+    # The shell that runs the ProxyCommand (sshconnect.c): fish or tcsh would parse its quotes
+    # differently.
     return kept | {"SHELL": "/bin/sh"}
 
 
@@ -269,12 +270,12 @@ def _algorithms(pins: Sequence[HostKey]) -> Iterator[str]:
 
 def _flags(options: Mapping[str, str]) -> Iterator[str]:
     for name, value in options.items():
-        # ProxyCommand takes the rest of its line as it is.
+        # ssh takes the rest of a ProxyCommand's line verbatim.
         yield from ("-o", f"{name}={value if name == 'ProxyCommand' else _token(value)}")
 
 
 def _token(value: str) -> str:
-    """One token to ``argv_split``."""
+    """Return ``value`` quoted as one token for ``argv_split``."""
     if _PLAIN_VALUE.match(value):
         return value
     escaped = value.replace("\\", r"\\").replace('"', r"\"")
@@ -283,7 +284,7 @@ def _token(value: str) -> str:
 
 def _path(path: Path) -> str:
     text = str(path)
-    if "${" in text or "\n" in text:  # ssh would expand it, and knows no way to say it is meant
+    if "${" in text or "\n" in text:  # ssh would expand "${" and has no escape for it
         raise UsageError(f"{text!r}: ssh cannot use a path with '${{' or a newline in it")
     return _percent(text)
 

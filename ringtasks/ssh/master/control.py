@@ -1,11 +1,11 @@
-"""One conversation with a control master over its Unix socket.
+"""A dialogue with a control master over its Unix socket.
 
-Either side begins with a hello, and the other's is looked at before anything else that it says.
-Every request has an id that its answer must bear, and every wait has a limit.  Anything unexpected
-ends the conversation.
+Each side begins with a hello, and the other side's hello is checked before any other message.
+Every request has an id that its answer must carry, and every wait has a limit.  Anything unexpected
+ends the dialogue.
 
 Time limits are the socket's own (socket(7), SO_RCVTIMEO): Python's cost two more system calls for
-each message, and with them as many fights for the interpreter lock in a run on many hosts.
+each message, and two more contentions for the interpreter lock in a run on many hosts.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ _A = TypeVar("_A", wire.Ok, wire.Alive, wire.SessionOpened)
 
 
 class MasterGoneError(ConnectionError):
-    """Nobody listens on the socket, or the master has ended the conversation."""
+    """No process listens on the socket, or the master has ended the dialogue."""
 
 
 class DeniedError(Exception):
-    """The master would not do what it was asked; the text is its reason."""
+    """The master refused a request; the text is its reason."""
 
 
 class Control:
-    """A conversation; made by `connect`. For one thread."""
+    """A dialogue; made by `connect`. For one thread."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._frames = wire.Frames()
         self._last_request_id = -1
         self._greeting = wire.hello()
-        """What goes out with the first request."""
+        """The bytes that precede the first request."""
         self._is_greeted = False
 
     @classmethod
     def connect(cls, path: str | os.PathLike[str], timeout: float) -> Control:
-        """To the master behind a socket; whether it answers shows with the first request.
+        """Connect to the master behind a socket; the first request shows whether it answers.
 
         :param timeout: seconds.
-        :raises MasterGoneError: nobody is there (any more).
-        :raises TimeoutError: the master takes no callers.
+        :raises MasterGoneError: no process listens there (any more).
+        :raises TimeoutError: the master accepts no connection.
         """
         return cls(_connected(os.fspath(path), time.monotonic() + timeout))
 
@@ -64,7 +64,7 @@ class Control:
         return self._sock.fileno()
 
     def is_open(self) -> bool:
-        """Whether the master still holds the conversation; never waits. Not for an open session."""
+        """Return True if the master holds the dialogue; never waits. Not for an open session."""
         try:
             while self._fill(socket.MSG_DONTWAIT):
                 pass
@@ -73,52 +73,52 @@ class Control:
         return True
 
     def alive(self, timeout: float) -> int:
-        """The master's process id.
+        """Return the master's process id.
 
         :raises MasterGoneError: it has ended.
         :raises TimeoutError: it does not answer.
-        :raises ProtocolError: it is no master, or one of another version.
+        :raises ProtocolError: the listener is not a master, or is one of another version.
         """
         return self._ask(wire.alive_check(self._next_id()), wire.Alive, timeout).pid
 
     def send_new_session(self, session: NewSession, descriptors: Sequence[int]) -> None:
-        """Ask for a program with these for its stdin, stdout and stderr: see `await_session`.
+        """Request a program with these as its stdin, stdout and stderr: see `await_session`.
 
-        Up to the last descriptor the program cannot have been started.
+        Before the last descriptor is sent, the program cannot have been started.
 
-        :raises ValueError: the request cannot be said in the protocol.
+        :raises ValueError: the protocol cannot express the request.
         """
         self._send_with(wire.new_session(self._next_id(), session), descriptors)
 
     def send_stdio_forward(self, host: str, port: int, descriptors: Sequence[int]) -> None:
-        """Ask for a TCP connection from the host, with two descriptors for its ends."""
+        """Request a TCP connection from the host, with two descriptors for its ends."""
         self._send_with(wire.new_stdio_forward(self._next_id(), host, port), descriptors)
 
     def await_session(self, timeout: float) -> int:
-        """The id of the session that was asked for.
+        """Return the id of the requested session.
 
         :raises DeniedError: the host opens no session; nothing was started.
-        :raises MasterGoneError: it may or may not have been started.
-        :raises TimeoutError: as above.
+        :raises MasterGoneError: the program may or may not have been started.
+        :raises TimeoutError: the program may or may not have been started.
         """
         return self._await_answer(wire.SessionOpened, time.monotonic() + timeout).session_id
 
     def open_forward(self, forward: Forward, timeout: float) -> None:
-        """Let the master listen on a port of this machine.
+        """Make the master listen on a port of this machine.
 
-        :raises DeniedError: it cannot: the port is taken, say. A master does not tell why.
+        :raises DeniedError: it cannot, e.g. because the port is taken. A master gives no reason.
         """
         self._ask(wire.open_forward(self._next_id(), forward), wire.Ok, timeout)
 
     def close_forward(self, forward: Forward, timeout: float) -> None:
-        """Close what `open_forward` opened.
+        """Close a forward that `open_forward` opened.
 
         :raises DeniedError: there is no such forward.
         """
         self._ask(wire.close_forward(self._next_id(), forward), wire.Ok, timeout)
 
     def stop_listening(self, timeout: float) -> None:
-        """Let the master remove its socket; its sessions go on."""
+        """Make the master remove its socket; its sessions go on."""
         self._ask(wire.stop_listening(self._next_id()), wire.Ok, timeout)
 
     def terminate(self, timeout: float) -> None:
@@ -128,9 +128,9 @@ class Control:
             self._ask(wire.terminate(self._next_id()), wire.Ok, timeout)
 
     def receive(self) -> Answer | None:
-        """The next message of an open session, if one is here; never waits.
+        """Return the next message of an open session, if one has arrived; never waits.
 
-        :raises MasterGoneError: the conversation is over.
+        :raises MasterGoneError: the dialogue is over.
         """
         answer = self._frames.next()
         if answer is None and self._fill(socket.MSG_DONTWAIT):
@@ -138,7 +138,7 @@ class Control:
         return answer
 
     def close(self) -> None:
-        """End the conversation, and a session over it. Safe to repeat."""
+        """End the dialogue, and a session over it. Safe to repeat."""
         self._sock.close()
 
     def _take_hello(self, deadline: float) -> None:
@@ -180,7 +180,7 @@ class Control:
         return answer
 
     def _fill(self, flags: int = 0) -> bool:
-        """Whether something came."""
+        """Return True if bytes arrived."""
         try:
             received = self._sock.recv(_RECEIVE_BYTES, flags)
         except BlockingIOError:
@@ -205,8 +205,8 @@ class Control:
         self._greeting = b""
 
     def _send_with(self, request: bytes, descriptors: Sequence[int]) -> None:
-        # Until it has the last descriptor, a master serves nobody else (monitor_fdpass.c,
-        # mm_receive_fd): there is nothing between these calls. It reads no byte beyond the
+        # Until it has the last descriptor, a master serves no other client (monitor_fdpass.c,
+        # mm_receive_fd), so nothing runs between these calls. It reads no byte beyond the
         # request, so that each descriptor comes with the one byte it is sent with.
         deadline = time.monotonic() + _SEND_TIMEOUT
         self._send(request, deadline)
@@ -223,7 +223,7 @@ class Control:
         _set_limit(self._sock, option, deadline)
 
 
-#: Seconds to hand over a request: a socket's buffer takes it at once, unless the master is stopped.
+#: Seconds to send a request: a socket's buffer takes it at once, unless the master is stopped.
 _SEND_TIMEOUT = 5.0
 
 
@@ -232,7 +232,7 @@ def _connected(path: str, deadline: float) -> socket.socket:
     try:
         _set_limit(sock, socket.SO_SNDTIMEO, deadline)
         sock.connect(path)
-    except BlockingIOError as error:  # unix(7): more wait to be accepted than fit (mux.c: 64)
+    except BlockingIOError as error:  # unix(7): the backlog is full (mux.c: 64)
         sock.close()
         raise TimeoutError(_NO_ANSWER) from error
     except (ConnectionError, FileNotFoundError) as error:
@@ -248,7 +248,7 @@ def _set_limit(sock: socket.socket, option: int, deadline: float) -> None:
     remaining = deadline - time.monotonic()
     if remaining <= 0:
         raise TimeoutError(_NO_ANSWER)
-    microseconds = max(1, int(remaining * 1_000_000))  # none at all would be no limit
+    microseconds = max(1, int(remaining * 1_000_000))  # 0 would mean no limit
     value = struct.pack("@ll", *divmod(microseconds, 1_000_000))  # struct timeval
     sock.setsockopt(socket.SOL_SOCKET, option, value)
 

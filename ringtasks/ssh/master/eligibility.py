@@ -1,4 +1,4 @@
-"""Whether a control master can hold a connection.  Pure."""
+"""Check that a control master can hold a connection.  Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 
 def objection(config: SSHConfig, environ: Mapping[str, str]) -> str | None:
-    """Why there can be no master for this host; None: there can."""
+    """Return the reason why no master is possible for this host; None: one is possible."""
     if not config.use_control_master:
         return "use_control_master is off"
     if config.control_persist <= 0:
-        return "control_persist is 0"  # to ssh that would mean for ever
+        return "control_persist is 0"  # to ssh that would mean: keep it for ever
     if config.embedded:
         return "the host lives in this process, and the master would outlive it"
     if config.private_key or environ.get(PRIVATE_KEY_VARIABLE):

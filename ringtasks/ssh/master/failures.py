@@ -1,4 +1,4 @@
-"""A failed start, kept for those who waited for it: they would fail the same way, one by one."""
+"""A failed start, kept for the waiting processes: each of them would fail the same way in turn."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ringtasks.errors import (
 
 __all__ = ["note", "share"]
 
-_SUFFIX = ".fail"  # shorter than the start of a socket (`records`)
+_SUFFIX = ".fail"  # shorter than the suffix of a start (`records`)
 _CLASSES = {cls.__name__: cls for cls in (RouteError, HostKeyError, AuthenticationError)}
 
 
 def note(name: Path, failures: Sequence[RouteError]) -> None:
-    """Keep why no route worked; the caller holds the connection's lock."""
+    """Keep the reason why each route failed; the caller holds the connection's lock."""
     routes = [{**vars(error), "class": type(error).__name__} for error in failures]
-    with contextlib.suppress(OSError):  # the others will find out for themselves
+    with contextlib.suppress(OSError):  # the waiting processes then try by themselves
         descriptor = os.open(f"{name}{_SUFFIX}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump({"at": time.time(), "routes": routes}, file)
 
 
 def share(host: str, name: Path, since: float) -> None:
-    """Raise what was noted after ``since`` (Unix seconds); the caller holds the lock.
+    """Raise the failure noted after ``since`` (Unix seconds); the caller holds the lock.
 
-    :raises UnreachableError: the start that one has waited for has failed.
+    :raises UnreachableError: the start that the caller has waited for has failed.
     """
     try:
         noted = json.loads(Path(f"{name}{_SUFFIX}").read_bytes())

@@ -1,7 +1,7 @@
-"""Where the control sockets live: a folder that belongs to us alone.
+"""The folder of the control sockets: it belongs to the user alone.
 
-Whoever can connect to a control socket can run commands on the host, so that the folder's owner and
-mode are looked at each time.  A socket's path is short: macOS takes 104 bytes (unix(4)), and ssh
+A process that can connect to a control socket can run commands on the host, so the folder's owner
+and mode are checked each time.  A socket's path is short: macOS takes 104 bytes (unix(4)), and ssh
 first binds to a name that is 17 bytes longer (``mux.c``, ``muxserver_listen``).
 """
 
@@ -25,12 +25,12 @@ _LONGEST_FOLDER = _SUN_PATH_BYTES - 1 - _TEMPORARY_SUFFIX_BYTES - NAME_BYTES - 1
 
 
 def control_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """The folder, made if need be.
+    """Return the folder; create it if it is missing.
 
-    ``$XDG_RUNTIME_DIR/ringtasks``, else ``ctl`` in the state folder, else (these being too long for
-    a socket's path) ``/tmp/ringtasks-UID``.
+    It is ``$XDG_RUNTIME_DIR/ringtasks``, else ``ctl`` in the state folder, else (if these are too
+    long for a socket's path) ``/tmp/ringtasks-UID``.
 
-    :raises StateFileError: it is not ours, or others can get in.
+    :raises StateFileError: it belongs to another user, or other users have access to it.
     """
     for folder in _candidates(os.environ if environ is None else environ):
         if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
@@ -75,7 +75,7 @@ def _checked(folder: Path) -> Path:
 def _made(folder: Path) -> os.stat_result:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(mode=0o700, exist_ok=True)  # a link in its place is seen by lstat
+        folder.mkdir(mode=0o700, exist_ok=True)  # lstat shows a symbolic link in its place
         return folder.lstat()
     except OSError as error:
         raise StateFileError(str(folder), f"cannot be made: {error.strerror}") from error

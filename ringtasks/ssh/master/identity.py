@@ -1,4 +1,4 @@
-"""The name of a connection: a hash over all that makes it differ from another."""
+"""The name of a connection: a hash over everything that distinguishes it from another."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["control_name", "jump_config"]
 
 
 def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str, str]) -> str:
-    """20 hexadecimal digits over everything that the connection depends on.
+    """Return 20 hexadecimal digits that hash everything the connection depends on.
 
-    That is the host and its routes, the user, the key and the file that it is in, the inventory's
-    pin, the jump hosts, and ``~/.ssh/config``.  The pins of our known-hosts file are not in it,
-    since the first contact makes one: they are compared (`finding`).
+    That is the host and its routes, the user, the key and its file, the inventory's pin, the jump
+    hosts, and ``~/.ssh/config``.  The pins of our known-hosts file are not in it, since the first
+    contact makes one: `lookup` compares them.
 
-    :param transport: the one route that was asked for, if any.
+    :param transport: the one requested route, if any.
     :raises InventoryError: a ``${VAR}`` is not set, or a jump host is not known.
     """
     digest = hashlib.sha256(json.dumps(_identity(config, transport, environ)).encode())
@@ -29,7 +29,7 @@ def control_name(config: SSHConfig, transport: str | None, environ: Mapping[str,
 
 
 def jump_config(config: SSHConfig) -> SSHConfig | None:
-    """Return the jump host of a host: of its own inventory, of the usual one, or an address."""
+    """Return the jump host of a host: from its own inventory, from the usual one, or an address."""
     if config.jump_host is not None or not config.proxy_jump:
         return config.jump_host
     from ringtasks.inventory.loader import find_host
@@ -43,7 +43,7 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
         (*route[:3], route.proxy.argv if isinstance(route.proxy, ProcessProxy) else route.proxy)
         for route in routes_of(config, environ)
     ]
-    # Only this hash of the token is kept anywhere.
+    # Only this hash of the token is stored.
     token = (config.cloudflare_service_token_id, config.cloudflare_service_token_secret)
     key = _absolute(expand(config.key_path)) if config.key_path else None
     hop = jump_config(config)
@@ -56,14 +56,14 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
     ]
 
 
-# Strings, not Paths: a run on many hosts comes here for each.
+# Strings, not Paths, for speed: a run on many hosts calls this for each host.
 def _absolute(path: str) -> str:
     path = os.path.expanduser(path)  # noqa: PTH111
     return path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109
 
 
 def _version(path: str) -> tuple[int, int, int] | None:
-    """What changes when a file does; None where there is none."""
+    """Return values that change when a file does; None if it does not exist."""
     try:
         status = os.stat(path)  # noqa: PTH116
     except OSError:
