@@ -1,7 +1,7 @@
-"""A link over a control master that others use too.
+"""A link over a control master that other processes may use too.
 
-Everything that a session needs is in the master; what is here is a conversation that shows when the
-master ends, a count of who uses it, and a queue for hosts that allow few sessions at once.
+Everything that a session needs is in the master; this module adds a dialogue that shows the
+master's end, a count of its users, and a queue for hosts that allow few sessions at once.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 
 __all__ = ["MuxLink"]
 
-#: Seconds between asking again for a session where there was no room, growing to the second.
+#: Seconds between two requests for a session on a full host, growing from the first to the second.
 _ROOM_DELAYS = (0.005, 0.05)
-#: Seconds to ask again where nobody is known to have a session open: one may have just ended, and a
+#: Seconds to repeat the request if no session is known to be open: one may have just ended, and a
 #: busy host takes its time to notice.
 _LONELY_TIMEOUT = 2.0
 _LONELY_DELAY = 0.05
-#: Seconds for a busy master to answer where it was well a moment ago.
+#: Seconds for a busy master to answer if it answered a moment ago.
 _PATIENCE = 4 * ANSWER_TIMEOUT
-#: Seconds for which a master that has answered is taken to be well.
+#: Seconds for which a master that has answered is taken to be responsive.
 _TRUST_TIME = 1.0
 
 
 class MuxLink:
-    """Meets `ringtasks.link.Link`; from any thread.
+    """A `ringtasks.ssh.link.Link`; usable from any thread.
 
-    Where the host refuses a session because there are too many (MaxSessions), `open_session` says
+    If the host refuses a session because there are too many (MaxSessions), `open_session` says
     so, and `await_session_end` waits for room: one caller on this machine asks again at a time, and
-    newcomers are refused without asking while somebody waits.
+    newcomers are refused without asking while another caller waits.
 
     :param config: for its time limits.
-    :param attached: the master, and a conversation with it that is the link's from now on.
+    :param attached: the master, and a dialogue with it that the link owns from now on.
     """
 
     def __init__(self, config: SSHConfig, attached: Attached) -> None:
@@ -59,7 +59,7 @@ class MuxLink:
         self._timeout = config.connect_timeout
         self._silence_timeout = float(config.server_alive_interval) or None
         self._at_hand: Control | None = attached.control
-        """Shows whether the master is there, and serves the next session."""
+        """The dialogue that shows the master's end, and serves the next session."""
         self._well_until = time.monotonic() + _TRUST_TIME
         self._lock = threading.Lock()
         self._is_closed = False
@@ -73,7 +73,7 @@ class MuxLink:
 
     @classmethod
     def find(cls, config: SSHConfig, transport: str | None = None) -> MuxLink | None:
-        """A link over the live master for this connection, or None.
+        """Return a link over the live master for this connection, or None.
 
         :raises StateFileError: the folder of the sockets cannot be used.
         """
@@ -98,7 +98,7 @@ class MuxLink:
         return self._open(command, terminal, None)
 
     def open_piped(self, command: str, stdin: int, stdout: int) -> MuxSession:
-        """See `ringtasks.link.PipingLink`."""
+        """See `ringtasks.ssh.link.PipingLink`."""
         return self._open(command, None, (stdin, stdout))
 
     def _open(
@@ -119,9 +119,9 @@ class MuxLink:
             )
 
     def _begin_turn(self) -> tuple[Mark, Control]:
-        """`_begin`, unless others wait for a session.
+        """Call `_begin`, unless other callers wait for a session.
 
-        :raises SessionRefusedError: they do.
+        :raises SessionRefusedError: other callers wait.
         """
         if not self._may_ask and self._turn.is_somebody_elses():
             raise SessionRefusedError("others wait for a session already")
@@ -130,7 +130,7 @@ class MuxLink:
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        """Around the request for a session: it and its refusals are counted."""
+        """Count the session that the block requests, and its refusals."""
         with self._ended:
             self._sessions += 1
         try:
@@ -182,12 +182,12 @@ class MuxLink:
 
     @contextlib.contextmanager
     def forward(self, forward: Forward) -> Iterator[int]:
-        """Let a port of this machine lead to one that the host can reach; yields the local port.
+        """Forward a port of this machine to one that the host can reach; yields the local port.
 
-        Connections that are open when it ends stay.
+        When the forward ends, connections that are already open stay.
 
         :param forward: a ``listen_port`` of 0 takes a free one.
-        :raises LinkLostError: the master is gone, or it cannot listen there.
+        :raises LinkLostError: the master is gone, or it cannot listen on the port.
         """
         with self._translated(), contextlib.closing(self._connected()) as control:
             opened = _listen(control, forward, self._timeout)
@@ -202,7 +202,7 @@ class MuxLink:
                 control.close_forward(opened, self._timeout)
 
     def close(self) -> None:
-        """Leave the master to the others."""
+        """Let go of the master, which goes on for its other users."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
@@ -212,7 +212,7 @@ class MuxLink:
                 control.close()
 
     def _begin(self) -> tuple[Mark, Control]:
-        """A conversation for one session, once it is known that the master is in use."""
+        """Mark the master as in use, then return the mark and a dialogue for one session."""
         if self._is_closed:
             raise LinkLostError("the link is closed")
         try:
@@ -228,7 +228,7 @@ class MuxLink:
             raise
 
     def _conversation(self) -> Control:
-        """With a master that is well: nothing that is sent to it would wait there until later."""
+        """Return a dialogue with a responsive master: no request to it is left to wait."""
         with self._lock:
             control, self._at_hand = self._at_hand, None
             is_well = control is not None and time.monotonic() < self._well_until
@@ -237,7 +237,7 @@ class MuxLink:
         try:
             if not is_well:
                 control.alive(min(self._timeout, _PATIENCE))
-            # Who puts it aside first removes the socket, and then looks for marks.
+            # A process that puts the master aside first removes the socket, then looks for marks.
             if not os.path.lexists(self.master.socket):
                 raise LinkLostError("the control master was put aside")
         except BaseException:
@@ -261,7 +261,7 @@ class MuxLink:
         return answers(self.master)
 
     def _resized(self) -> None:
-        # clientloop.c, window_change_handler: it looks at the sizes of all its terminals.
+        # clientloop.c, window_change_handler: the master looks at the sizes of all its terminals.
         if self.is_alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.master.pid, signal.SIGWINCH)
@@ -274,7 +274,7 @@ class MuxLink:
 
 
 def _listen(control: Control, forward: Forward, timeout: float) -> Forward:
-    """A master does not say which port it chose, so that it is told one that is free just now."""
+    """Open a forward; choose its free port here, since a master does not report its choice."""
     if forward.listen_port:
         control.open_forward(forward, timeout)
         return forward
@@ -290,7 +290,7 @@ def _listen(control: Control, forward: Forward, timeout: float) -> Forward:
     raise AssertionError("the last attempt returns or raises")
 
 
-#: Somebody else may take a free port before the master does.
+#: Attempts, since another process may take a free port before the master does.
 _PORT_ATTEMPTS = 5
 
 

@@ -1,4 +1,4 @@
-"""One process at a time: a lock that goes with its holder, and can be waited for with a limit."""
+"""Locks between processes: each ends with its holder, and waiting for one has a limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOOK_INTERVAL = 0.02
 
 @contextlib.contextmanager
 def locked(path: Path, timeout: float) -> Iterator[bool]:
-    """Hold the lock file ``path``; yields whether it could be had within ``timeout`` seconds."""
+    """Hold the lock file ``path``; yields True if it was acquired within ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     descriptor = _acquired(path)
     while descriptor is None:
@@ -24,7 +24,7 @@ def locked(path: Path, timeout: float) -> Iterator[bool]:
         if remaining <= 0:
             yield False
             return
-        # Spread, so that hundreds do not look at the same moment.
+        # Random, so that hundreds of processes do not look at the same moment.
         time.sleep(min(remaining, _LOOK_INTERVAL * (0.5 + os.urandom(1)[0] / 255)))
         descriptor = _acquired(path)
     try:
@@ -34,12 +34,12 @@ def locked(path: Path, timeout: float) -> Iterator[bool]:
 
 
 def remove(path: Path) -> None:
-    """Remove the lock file, by its holder: who waits for it makes a new one."""
+    """Remove the lock file, as its holder: a process that waits for it creates a new one."""
     path.unlink(missing_ok=True)
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file if nobody else has (flock(2))."""
+    """Lock an open file if no other process holds it (flock(2)); True if it did."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -49,7 +49,7 @@ def try_lock(descriptor: int) -> bool:
 
 def _acquired(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    # A file without a name was removed by the holder before: others lock the new one.
+    # A previous holder removed a file that has no name: other processes lock the new one.
     if try_lock(descriptor) and os.fstat(descriptor).st_nlink:
         return descriptor
     os.close(descriptor)

@@ -1,8 +1,8 @@
-"""The log-in behind a new control master, by whichever route works.
+"""The log-in behind a new control master, over the first route that works.
 
-Every process on this machine is to use the same master, so that one of them at a time logs in; the
-others wait, and use it, or share the failure.  Which route it takes is found out as for any
-connection (`approach`): the first that shows a banner, and the next where the log-in fails.
+Every process on this machine is to use the same master, so one of them at a time logs in; the
+others wait, and use it, or share the failure.  The route is chosen as for any connection
+(`dialing`, `attempts`): the first that shows a banner, and if its log-in fails, the next.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ __all__ = ["LogIn"]
 
 
 class LogIn:
-    """One try at a link over a new master.
+    """One attempt at a link over a new master.
 
-    :param note: is told which routes failed, and which works.
-    :param ledger: knows the health of the routes; None: the health file.
+    :param note: receives the routes that failed, and the one that works.
+    :param ledger: the health of the routes; None: the health file.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LogIn:
         self._began = time.time()
 
     def run(self) -> MuxLink | None:
-        """None: no control master can hold this connection.
+        """Log in, and return the link; None: no control master can hold this connection.
 
         :raises UnreachableError: no route works.
         :raises UsageError: the configuration cannot be used.
@@ -117,9 +117,9 @@ class LogIn:
 
 
 class _Way:
-    """How to get to the host's door.
+    """The order of the routes to a host, and the gateway to it.
 
-    Where there is a jump host, or ``~/.ssh/config`` may know the address, Fabric is asked.
+    If there is a jump host, or ``~/.ssh/config`` may know the address, Fabric determines them.
     """
 
     def __init__(self, config: SSHConfig, transport: str | None, ledger: Ledger | None) -> None:
@@ -135,7 +135,7 @@ class _Way:
                 config=shared_settings(config.ssh_config_file),
                 transport=transport,
             )
-            # A jump host of ~/.ssh/config: ssh would reach it without looking at our pins.
+            # A jump host of ~/.ssh/config: ssh would reach it without checking our pins.
             self.is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
             self.gateway, self.close_gateway = known.gateway_opener(), known.close_gateway
             config = known.ssh

@@ -1,7 +1,7 @@
-"""Finding the master that may be used for a connection: on the way of every command.
+"""The look-up of the master that may be used for a connection; every command runs it.
 
-A connection has a name: a hash over all that makes it differ from another.  A master is used only
-if it answers, and only if the keys that it trusted are those that are pinned now.
+A connection has a name: a hash over everything that distinguishes it from another.  A master is
+used only if it answers, and only if the keys that it trusted are the pinned ones now.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .records import Master
 
 __all__ = ["ANSWER_TIMEOUT", "Attached", "answer_of", "answers", "attach", "find"]
 
-#: Seconds for a master to answer; it does nothing that takes longer than a millisecond.
+#: Seconds for a master to answer; none of its work takes longer than a millisecond.
 ANSWER_TIMEOUT = 1.5
-#: Seconds for one that is not stopped: it may be waiting for a processor among hundreds.
+#: Seconds for a master that is not stopped: it may wait for a processor among hundreds.
 _BUSY_TIMEOUT = 10.0
 
 
 def find(config: SSHConfig, transport: str | None = None) -> Master | None:
-    """The live master for this connection, or None.
+    """Return the live master for this connection, or None.
 
-    One that is dead, hung or not to be trusted any more is put aside, and ended where that harms
-    nobody.
+    A master that is dead, hung or no longer trusted is put aside; if no session uses it, it is
+    ended.
 
-    :raises StateFileError: the folder cannot be used.
+    :raises StateFileError: the folder of the sockets cannot be used.
     """
     found = attach(config, transport)
     if found is None:
@@ -44,14 +44,14 @@ def find(config: SSHConfig, transport: str | None = None) -> Master | None:
 
 
 class Attached(NamedTuple):
-    """A master that has just answered, and the conversation in which it did."""
+    """A master that has just answered, and the dialogue in which it did."""
 
     master: Master
     control: Control
 
 
 def attach(config: SSHConfig, transport: str | None = None) -> Attached | None:
-    """As `find`; the conversation is the caller's to close."""
+    """As `find`; the caller has to close the dialogue."""
     folder = control_folder()
     master = records.last_started(folder, control_name(config, transport, os.environ))
     if master is None:
@@ -66,7 +66,7 @@ def attach(config: SSHConfig, transport: str | None = None) -> Attached | None:
 
 
 def answers(master: Master) -> bool:
-    """Whether it is live; up to `_BUSY_TIMEOUT` seconds."""
+    """Return True if it is live; takes up to `_BUSY_TIMEOUT` seconds."""
     control = answer_of(master)
     if control is not None:
         control.close()
@@ -74,10 +74,10 @@ def answers(master: Master) -> bool:
 
 
 def _trusted(master: Master, config: SSHConfig) -> Control | None:
-    """A conversation with it, if it answers and trusted what is trusted now."""
+    """Return a dialogue with it, if it answers and its trusted keys are the current ones."""
     try:
         pins = KnownHosts().pins(config)
-    except HostKeyError:  # the next log-in is refused, and says why
+    except HostKeyError:  # the next log-in is refused, and gives the reason
         return None
     return answer_of(master) if pins == master.pins else None
 
@@ -91,7 +91,7 @@ def answer_of(master: Master) -> Control | None:
         except TimeoutError:
             from .processes import is_stopped
 
-            # One that is not stopped may have to wait for a processor, with hundreds of others.
+            # A master that is not stopped may wait for a processor, among hundreds of others.
             if is_stopped(master.pid) or time.monotonic() >= patient_until:
                 return None
         except (OSError, ProtocolError, DeniedError):

@@ -1,9 +1,9 @@
-"""Control masters: which there are, and ending them.
+"""The list of control masters, and ending them.
 
-At most one process at a time starts a master for a connection (`start`); `finding` tells which may
-be used.  All of it is safe with hundreds of processes.
+At most one process at a time starts a master for a connection (`start`); `lookup` finds the one
+that may be used.  All functions are safe with hundreds of processes.
 
-ssh itself is never asked to use a master: with a dead one it would dial on its own.
+ssh itself is never told to use a master: if the master were dead, ssh would dial on its own.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
     "retire",
 ]
 
-#: Seconds for a master to end when it is asked to; then it is killed.
+#: Seconds for a master to end on request; then it is killed.
 END_TIMEOUT = 3.0
-#: More masters than this are not kept: each holds about 4 MB and a log-in on its host.
+#: The number of masters to keep: each holds about 4 MB and a log-in on its host.
 DEFAULT_LIMIT = 64
 
 
 class MasterInUse(NamedTuple):
-    """A master, and who uses it."""
+    """A master, its open sessions, and the time of its last use."""
 
     master: Master
     sessions: int
@@ -49,9 +49,9 @@ class MasterInUse(NamedTuple):
 
 
 def retire(master: Master, timeout: float = END_TIMEOUT) -> bool:
-    """End it and its sessions; whether it was seen to be gone. Safe to repeat.
+    """End it and its sessions; True if its end was verified. Safe to repeat.
 
-    It is asked to, then told to, then killed, each for up to ``timeout`` seconds.
+    It gets a request, then SIGTERM, then SIGKILL, each with ``timeout`` seconds to take effect.
     """
     records.withdraw(master)
     if not processes.is_stopped(master.pid):
@@ -67,7 +67,7 @@ def retire(master: Master, timeout: float = END_TIMEOUT) -> bool:
 
 
 def listing() -> list[MasterInUse]:
-    """All masters in our folder, the oldest first. What is dead is cleaned up where that can be."""
+    """Return all masters in our folder, oldest first. Dead ones are cleaned up if possible."""
     folder = control_folder()
     live = sorted(_live(folder), key=lambda master: master.started_at)
     with contextlib.suppress(OSError):
@@ -79,9 +79,9 @@ def listing() -> list[MasterInUse]:
 
 
 def cap(limit: int = DEFAULT_LIMIT) -> int:
-    """Retire the masters that have been idle for longest, until ``limit`` are left; how many.
+    """Put aside the longest idle masters until ``limit`` are left; return the number put aside.
 
-    One that is in use is never among them.
+    A master in use is never among them.
     """
     known = listing()
     idle = sorted((m for m in known if not m.sessions), key=lambda m: m.last_used)
@@ -93,10 +93,10 @@ def cap(limit: int = DEFAULT_LIMIT) -> int:
 
 
 def put_aside(master: Master) -> None:
-    """Let nobody new use it, and end it unless somebody does.
+    """Let no new session use it, and end it unless a session still does.
 
-    Whoever wants to use it has first marked that he does, and then looks for the socket: either
-    his mark is seen here, or he finds no socket.
+    A process that wants to use it first makes its mark, and then looks for the socket: either its
+    mark is seen here, or it finds no socket.
     """
     records.withdraw(master)
     master.socket.unlink(missing_ok=True)
@@ -104,29 +104,29 @@ def put_aside(master: Master) -> None:
 
 
 def put_aside_unless_starting(master: Master) -> None:
-    """`put_aside`, unless somebody starts another for the connection: he does it himself."""
+    """`put_aside`, unless another process is starting a new one: that process does it itself."""
     with _exclusively(master.socket) as is_mine:
         if is_mine:
             put_aside(master)
 
 
 def lock_file(folder: Path, name: str) -> Path:
-    """Held by whoever starts a master for a connection, or puts one aside."""
+    """Return the lock file that a process holds to start a master, or to put one aside."""
     return folder / f"{name}.lock"
 
 
 def _end_unless_used(pid: int, socket: Path) -> None:
     is_master = processes.is_master(pid, socket)
     if is_master and usage.count(socket) and not processes.is_stopped(pid):
-        return  # it ends by itself when its last session has ended (ControlPersist)
+        return  # it ends by itself after its last session (ControlPersist)
     if not is_master or _end(pid, socket, END_TIMEOUT):
         records.discard(socket)
 
 
 def _end(pid: int, socket: Path, timeout: float) -> bool:
-    """Whether it is gone, or was no master of ours."""
+    """Return True if it is gone, or was not a master of ours."""
     processes.kill(pid, socket, signal.SIGTERM)
-    # A stopped process ends of nothing but a kill.
+    # A stopped process ends only on SIGKILL.
     if not processes.is_stopped(pid) and processes.await_no_master(pid, socket, timeout):
         return True
     processes.kill(pid, socket, signal.SIGKILL)
@@ -134,7 +134,7 @@ def _end(pid: int, socket: Path, timeout: float) -> bool:
 
 
 def _live(folder: Path) -> Iterator[Master]:
-    """The masters that answer; any other is put aside."""
+    """Yield the masters that answer; put aside the others."""
     for master in records.current(folder):
         if answers(master):
             yield master
@@ -144,12 +144,12 @@ def _live(folder: Path) -> Iterator[Master]:
 
 
 def _clean(folder: Path) -> None:
-    """End what nobody uses any more, and remove what is left over."""
+    """End the masters that no session uses any more, and remove leftover files."""
     for master in records.retired(folder):
         _end_unless_used(master.pid, master.socket)
     running = {socket: pid for pid, socket in processes.masters_in(folder)}
     for socket in {*records.strays(folder), *running}:
-        with _exclusively(socket) as is_mine:  # else its start is under way
+        with _exclusively(socket) as is_mine:  # False: its start is under way
             if is_mine and not records.is_known(socket):
                 _end_unless_used(running.get(socket, 0), socket)
     for lock in folder.glob("*.lock"):

@@ -1,6 +1,6 @@
-"""From a host to a link over its control master: the one that is there, else a new one.
+"""Opening a link to a host over its control master: the existing one, else a new one.
 
-Finding one is on the way of every command, so that all that a new one needs is loaded then only.
+Every command looks for a master, so the code for a new one is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .eligibility import objection
 from .link import MuxLink
 from .lookup import Attached, answer_of, attach
 
-if TYPE_CHECKING:  # loaded while the host works (`keeper.prepare`)
+if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`)
     from ringtasks.health.model import Outcome
     from ringtasks.health.notes import Ledger
     from ringtasks.ssh.routes import Route
@@ -32,10 +32,10 @@ def open_link(
     note: Callable[[Outcome], None],
     ledger: Ledger | None = None,
 ) -> MuxLink | None:
-    """None: no control master can hold this connection, so that it has to be kept in process.
+    """Open the link; None: no control master can hold this connection: keep it in process.
 
-    :param note: is told which routes failed, and which works, where a master was started.
-    :param ledger: knows the health of the routes; None: the health file.
+    :param note: if a master was started, receives the routes that failed, and the one that works.
+    :param ledger: the health of the routes; None: the health file.
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
@@ -50,15 +50,15 @@ def open_link(
         return LogIn(config, transport, note, ledger).run()
     except UnreachableError:
         raise
-    except (StateFileError, OSError):  # a folder that cannot be trusted, or is on a full disk
+    except (StateFileError, OSError):  # an untrusted folder, or a full disk
         return None
 
 
 @contextlib.contextmanager
 def fresh_link(config: SSHConfig, route: Route) -> Iterator[MuxLink]:
-    """Log in anew over one route, by the program that commands use; the master ends with the block.
+    """Log in anew over one route, with the ssh that commands use; the master ends with the block.
 
-    :raises RouteError: the route does not work, or the log-in is refused.
+    :raises RouteError: the route fails, or the log-in is refused.
     :raises UsageError: the configuration cannot be used.
     """
     from .master import retire

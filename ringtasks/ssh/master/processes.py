@@ -1,7 +1,7 @@
-"""Masters as processes: whether a process id is still a master of ours, and ending it.
+"""Masters as processes: verify that a process id is still a master of ours, and end it.
 
-A process id may be somebody else's by now, so that nothing is ended unless its command line has the
-control path.  ``/proc`` tells on Linux, ps(1) elsewhere.
+A process id may have been reused, so a process is signalled only if its command line has the
+control path.  ``/proc`` shows it on Linux, ps(1) elsewhere.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _HAS_PROC = Path("/proc/self/cmdline").exists()
 
 
 def is_master(pid: int, control_path: Path) -> bool:
-    """Whether it is an ``ssh`` that was started with this control path."""
+    """Return True if it is an ``ssh`` that was started with this control path."""
     return bool(pid) and _argument(control_path) in _ssh_command(pid)
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether it is held by a signal or a debugger: it will not answer."""
+    """Return True if a signal or a debugger has stopped it: it will not answer."""
     return _state(pid) in ("T", "t")
 
 
 def await_no_master(pid: int, control_path: Path, timeout: float) -> bool:
-    """Wait up to ``timeout`` seconds until it is this control path's master no more.
+    """Wait up to ``timeout`` seconds until it is no longer this control path's master; True if so.
 
-    A zombie, which inside a container nobody may reap, has no command line.
+    A zombie has no command line; inside a container it may never be reaped.
     """
     deadline = time.monotonic() + timeout
     while is_master(pid, control_path):
@@ -54,7 +54,7 @@ def kill(pid: int, control_path: Path, number: int = signal.SIGKILL) -> None:
 
 
 def masters_in(folder: Path) -> Iterator[tuple[int, Path]]:
-    """The process id and control path of every master whose socket is, or was, in ``folder``."""
+    """Yield the process id and control path of each master whose socket is or was in ``folder``."""
     for pid in _own_processes():
         command = _ssh_command(pid)
         for name in re.findall(_SOCKET_NAME, command):
@@ -82,7 +82,7 @@ def _own_processes() -> list[int]:
 
 
 def _ssh_command(pid: int) -> str:
-    """The command line of an ``ssh``; empty for any other process."""
+    """Return the command line of an ``ssh``; empty for any other process."""
     if not _HAS_PROC:
         command = _ps("-ww", "-o", "command=", "-p", str(pid)).strip()
     else:
@@ -101,7 +101,7 @@ def _state(pid: int) -> str:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return ""
-    return text.rpartition(")")[2].split()[0]  # proc(5): the name before may have anything in it
+    return text.rpartition(")")[2].split()[0]  # proc(5): the name before it may hold any character
 
 
 def _ps(*options: str) -> str:

@@ -1,15 +1,15 @@
-"""What is known of a master besides its socket: a file beside it, for whoever comes later.
+"""The record of a master: a file beside its socket, for processes that come later.
 
 Each start has a socket of its own, ``<connection>.<start>``, and a record of the same name:
 
 * ``….json`` while the master may be used;
-* ``….old`` once it may not: it is only waited for, or ended.
+* ``….old`` once it may not: it runs out, or is ended.
 
-``<connection>.now`` is a link to the name of the last start, so that finding a master takes no look
-through the folder.
+``<connection>.now`` is a link to the name of the last start, so that the look-up of a master does
+not list the folder.
 
-A master that ends removes the path that it was given, whoever listens there by then: hence no two
-have the same.
+A master that ends removes the path that it was given, even if another process listens there by
+then: hence no two starts share a path.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 _NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\Z"
 _RECORD = r"[0-9a-f]{20}\.[0-9a-f]{6}\.(json|old)\Z"
 _NAME_LENGTH = 20 + 1 + 6
-_RECORD_BYTES = 64 * 1024  # more than any
+_RECORD_BYTES = 64 * 1024  # longer than any record
 
 
 class Master(NamedTuple):
@@ -55,16 +55,16 @@ class Master(NamedTuple):
     started_at: float
     """Unix seconds."""
     pins: Pins = Pins()
-    """The keys that were known of the host when it logged in."""
+    """The host's known keys at the time of the log-in."""
 
 
 def new_socket(folder: Path, name: str) -> Path:
-    """A path for the next start."""
+    """Return a path for the next start."""
     return folder / f"{name}.{os.urandom(3).hex()}"
 
 
 def write(master: Master) -> None:
-    """Let others use it; in one step."""
+    """Let other processes use it; the change is atomic."""
     fields = master._asdict() | {"socket": master.socket.name}
     partial = Path(f"{master.socket}.new")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -76,12 +76,12 @@ def write(master: Master) -> None:
 
 
 def pointer(connection: Path) -> Path:
-    """The link for a connection: for its folder and name."""
+    """Return the link of a connection: ``connection`` is its folder and name."""
     return Path(f"{connection}.now")
 
 
 def last_started(folder: Path, name: str) -> Master | None:
-    """The master that was started last for a connection, if it may be used."""
+    """Return the last started master of a connection, if it may be used."""
     try:
         socket = os.readlink(f"{folder}/{name}.now")  # noqa: PTH115  # on the way of every command
     except OSError:
@@ -90,7 +90,7 @@ def last_started(folder: Path, name: str) -> Master | None:
 
 
 def read(record: str | os.PathLike[str]) -> Master | None:
-    """None: it is gone, or nothing that we wrote."""
+    """Return the recorded master; None: it is gone, or not a record of ours."""
     try:
         fields = json.loads(_contents(record))
         fields["socket"] = Path(os.fspath(record).rpartition(".")[0])
@@ -119,7 +119,7 @@ def _contents(record: str | os.PathLike[str]) -> bytes:
 
 
 def current(folder: Path, name: str = "") -> Iterator[Master]:
-    """The masters that may be used: of one connection, or of all."""
+    """Yield the masters that may be used: of one connection, or of all."""
     for record in sorted(folder.glob(f"{name or '*'}.*.json")):
         master = read(record) if re.match(_RECORD, record.name) else None
         if master is not None:
@@ -127,7 +127,7 @@ def current(folder: Path, name: str = "") -> Iterator[Master]:
 
 
 def retired(folder: Path) -> Iterator[Master]:
-    """The masters that may not be used any more, and have not been seen to end."""
+    """Yield the masters that may not be used any more, and whose end is not verified."""
     for record in sorted(folder.glob("*.old")):
         master = read(record)
         if master is not None:
@@ -135,7 +135,7 @@ def retired(folder: Path) -> Iterator[Master]:
 
 
 def strays(folder: Path) -> list[Path]:
-    """Sockets without a record, or what is left of them: of a start under way, or that died."""
+    """Return sockets without a record, or their leftovers: a start is under way, or has died."""
     entries = {path.name for path in folder.iterdir()}
     sockets = {entry[:_NAME_LENGTH] for entry in entries if re.match(_NAME, entry[:_NAME_LENGTH])}
     return [
@@ -146,18 +146,18 @@ def strays(folder: Path) -> list[Path]:
 
 
 def is_known(socket: Path) -> bool:
-    """Whether there is a record of it."""
+    """Return True if there is a record of it."""
     return Path(f"{socket}.json").exists() or Path(f"{socket}.old").exists()
 
 
 def withdraw(master: Master) -> None:
-    """Let nobody use it from now on."""
-    with contextlib.suppress(OSError):  # gone already, or a disk that takes no change
+    """Let no process use it from now on."""
+    with contextlib.suppress(OSError):  # already gone, or a full or read-only disk
         Path(f"{master.socket}.json").rename(f"{master.socket}.old")
 
 
 def discard(socket: Path) -> None:
-    """Remove all that is beside a socket, and the socket."""
-    for path in socket.parent.glob(f"{socket.name}*"):  # a name has no character that glob knows
+    """Remove a socket and all files beside it."""
+    for path in socket.parent.glob(f"{socket.name}*"):  # a name has no wildcard characters
         with contextlib.suppress(OSError):
             path.unlink()

@@ -1,14 +1,15 @@
-"""A program on the host, over a control master: its streams are pipes that the master was handed.
+"""A program on the host, over a control master: its streams are pipes given to the master.
 
-What tells how it ended (``mux.c``, ``clientloop.c``, measured with OpenSSH 9.2):
+The signs of its end (``mux.c``, ``clientloop.c``, measured with OpenSSH 9.2):
 
-* An exit message bears the exit status.  Output may still follow it; the end of the control
-  connection comes after the last of it.
+* An exit message carries the exit status.  Output may still follow it; the control connection
+  ends after the last output.
 * No exit message, and the master is gone: the link was lost, the outcome is unknown.
-* No exit message, and the master lives: the host closed the channel without an exit status.  sshd
+* No exit message, and the master answers: the host closed the channel without an exit status.  sshd
   does so when the process that it started was killed by a signal; the master drops the message that
-  says by which (``client_input_channel_req`` knows ``exit-status`` only).  It is told as KILL.
-* The same, and "exec request failed" on stderr: the host would not start it.
+  names the signal (``client_input_channel_req`` knows ``exit-status`` only).  It is reported as
+  KILL.
+* The same, and "exec request failed" on stderr: the host refused to start the program.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ from .wire import NewSession
 
 __all__ = ["KILLED_STATUS", "MuxSession", "SessionRefusedError"]
 
-#: The status of a program that was killed by a signal which the master does not name.
+#: The status of a program that was killed by a signal that the master does not name.
 KILLED_STATUS = 128 + signal.SIGKILL
 
 _CHUNK_BYTES = 256 * 1024
-_LOOK_INTERVAL = 0.1  # seconds between looks at whether a session that takes no input was closed
-#: Seconds for a pipe to end once the master has let go of it: all was written by then, but a child
-#: that another thread forked just then may hold the other end.
+_LOOK_INTERVAL = 0.1  # seconds between checks for a closed session while its stdin is full
+#: Seconds for a pipe to end once the master has let go of it: everything was written by then, but a
+#: child that another thread forked at that moment may hold the other end.
 _DRAIN_TIMEOUT = 1.0
-# clientloop.c, client_status_confirm; the channel's number is there up to OpenSSH 9.3 or so.
+# clientloop.c, client_status_confirm; up to about OpenSSH 9.3 with the channel's number.
 _REFUSAL = rb"(exec|shell|subsystem) request failed(?: on channel \d+)?\r\n"
 
 
 class MuxSession:
-    """Meets `ringtasks.link.Session`; made by `open`."""
+    """A `ringtasks.ssh.link.Session`; made by `open`."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class MuxSession:
         self._open_streams = dict(streams.outputs)
         self._wake_reader, self._wake_writer = os.pipe()
         self._is_woken = False
-        """There is a byte in that pipe."""
+        """True while a byte is in the wake pipe."""
         self._poll = select.poll()
         for descriptor in (*self._open_streams, control.fileno(), self._wake_reader):
             self._poll.register(descriptor, select.POLLIN)
@@ -83,7 +84,7 @@ class MuxSession:
         self._silence_timeout = silence_timeout
         self._heard_at = time.monotonic()
         self._is_over = False
-        """The control connection has ended."""
+        """True once the control connection has ended."""
         self._drained_by: float | None = None
         self._status: int | None = None
         self._refusal = b""
@@ -103,16 +104,16 @@ class MuxSession:
         silence_timeout: float | None = None,
         piped: tuple[int, int] | None = None,
     ) -> MuxSession:
-        """Start ``command`` (None: the login shell); ``control`` is the session's from now on.
+        """Start ``command`` (None: the login shell); the session owns ``control`` from now on.
 
         :param timeout: seconds for the host to open a channel. If it does not, or the master dies
-            meanwhile, the command may have been started: `receive` says so.
-        :param is_master_alive: asked when the session has ended without an exit status.
+            meanwhile, the command may have been started: `receive` reports it.
+        :param is_master_alive: called when the session has ended without an exit status.
         :param resized: tells the master that a terminal has a new size.
-        :param silence_timeout: seconds without a sign after which it is looked whether the master
-            still answers; the host is watched by the master itself. None: never.
-        :param piped: descriptors that the program's stdin and stdout are, instead of ours; they
-            stay the caller's.
+        :param silence_timeout: seconds without a message after which the session checks that the
+            master answers; the master itself watches the host. None: never.
+        :param piped: descriptors for the program's stdin and stdout, instead of ours; the caller
+            has to close them.
         :raises SessionRefusedError: the host opens no more sessions.
         :raises LinkLostError: the master is gone; the command was not started.
         """
@@ -195,7 +196,7 @@ class MuxSession:
                 return
             self._is_closed = True
             self._wake()
-        with self._receiving, self._sending:  # whoever waits there looks, and leaves
+        with self._receiving, self._sending:  # a thread that waits there looks, and leaves
             self._control.close()
             self._streams.close()
             os.close(self._wake_reader)
@@ -217,9 +218,9 @@ class MuxSession:
         except DeniedError as error:
             raise SessionRefusedError(str(error)) from error
         except (OSError, ProtocolError) as error:
-            # The master may have asked for the command, and died before it could say so.
+            # The master may have requested the command, and died before its answer.
             self._lost = LinkLostError(str(error))
-        # Not before: the master has copied the terminal's modes for the host's by now.
+        # Only now: the master has copied the terminal's modes for the host's terminal.
         streams.make_raw()
 
     def _input(self) -> int:
@@ -234,7 +235,7 @@ class MuxSession:
             pass
 
     def _wait(self, deadline: float | None) -> list[int]:
-        """What there is to look at; nothing at the deadline, or when it is time to look around."""
+        """Wait for ready descriptors; none at the deadline, or when another check is due."""
         silent_at = self._silence_timeout and self._heard_at + self._silence_timeout
         limits = [at for at in (deadline, self._drained_by, silent_at) if at is not None]
         remaining = max(0.0, min(limits) - time.monotonic()) * 1000 if limits else None
@@ -276,12 +277,12 @@ class MuxSession:
         if stream == STDERR:
             chunk, self._refusal = self._refusal + chunk, b""
             if re.fullmatch(_REFUSAL, chunk):
-                self._refusal = chunk  # the master's words, unless more or an exit status follows
+                self._refusal = chunk  # the master's text, unless more or an exit status follows
                 return None
         return Output(stream, chunk)
 
     def _hear(self) -> None:
-        """What the master says of the session."""
+        """Read the master's next message about the session."""
         try:
             answer = self._control.receive()
         except (MasterGoneError, ProtocolError, OSError):
@@ -292,7 +293,7 @@ class MuxSession:
         if isinstance(answer, wire.ExitMessage):
             self._status = answer.status
         elif isinstance(answer, wire.TtyAllocFail):
-            # The request for the command went out right behind: it may run without a terminal.
+            # The request for the command followed at once: it may run without a terminal.
             self._lost = LinkLostError("the host gives no terminal")
         elif answer is not None:
             self._lost = LinkLostError(f"the control master said {answer}")
@@ -317,16 +318,16 @@ class MuxSession:
 
 
 class _Streams:
-    """A program's three streams: our ends, and those for the master.
+    """A program's three streams: our ends, and the master's ends.
 
-    A terminal's stdin is a pseudo-terminal, since a master takes the window's size from there; its
+    A terminal's stdin is a pseudo-terminal, since a master reads the window's size from it; its
     output is a pipe like any other's.
     """
 
     def __init__(self, terminal: Terminal | None, piped: tuple[int, int] | None = None) -> None:
         self.stdin: int | None = None
         self.outputs: dict[int, int] = {}
-        """What there is to read, and which of the program's streams it is."""
+        """The descriptors to read, with the program's stream that each one is."""
         self._is_terminal = terminal is not None
         self._ours: list[int] = []
         self.theirs: list[int] = []
@@ -344,7 +345,7 @@ class _Streams:
         if terminal is None:
             reader, writer = os.pipe()
         else:
-            # To us the master is what we write to, to it the slave is what it reads.
+            # Our end is the pty's master, to write to; the control master reads the slave.
             writer, reader = os.openpty()
         self.stdin = writer
         self._ours.append(writer)
@@ -353,8 +354,8 @@ class _Streams:
         for stream in (STDOUT, STDERR):
             self._add_output(stream)
         if terminal is not None:
-            # A master does not make a terminal non-blocking by itself, and serves nobody while it
-            # waits for one (channels.c, channel_register_fds).
+            # A control master does not make a terminal non-blocking by itself, and serves no client
+            # while it waits for one (channels.c, channel_register_fds).
             os.set_blocking(reader, False)
             self.resize(terminal.columns, terminal.rows)
 
@@ -365,14 +366,14 @@ class _Streams:
         self.outputs[ours] = stream
 
     def hand_over(self) -> None:
-        """Drop what the master has now. A terminal is kept: it would hang up without a holder."""
+        """Close the master's ends here. A terminal's stays: without a holder it would hang up."""
         kept = self.theirs[:1] if self._is_terminal else []
         for descriptor in self.theirs[len(kept) :]:
             os.close(descriptor)
         self.theirs = kept
 
     def make_raw(self) -> None:
-        """Let what is written reach the master as it is."""
+        """Let all input reach the master unchanged."""
         if self._is_terminal:
             import tty
 
@@ -380,7 +381,7 @@ class _Streams:
             os.close(self.theirs.pop())
 
     def resize(self, columns: int, rows: int) -> bool:
-        """Whether there is a terminal that has a size."""
+        """Set the terminal's size; False if there is no terminal."""
         if not self._is_terminal or self.stdin is None:
             return False
         import fcntl
@@ -392,7 +393,7 @@ class _Streams:
         return True
 
     def end_input(self) -> None:
-        """A terminal has no end of input but what is typed: it stays, for its size."""
+        """Close stdin. A terminal's has no end but a typed one: it stays open, for its size."""
         if self.stdin is not None and not self._is_terminal:
             os.close(self.stdin)
             self._ours.remove(self.stdin)

@@ -1,7 +1,7 @@
-"""SFTP over a control master: Paramiko's client, its bulk paths made as quick as scp(1)'s.
+"""SFTP over a control master: Paramiko's client, with bulk transfers as fast as scp(1)'s.
 
-The requests are larger than Paramiko's 32 KiB, since each costs it the same; many are under way
-at once, without a thread; and a piece is copied as rarely as Python can.
+The requests are larger than Paramiko's 32 KiB, since each request costs it the same; many are sent
+before the first answer, without a thread; and data is copied as rarely as Python allows.
 
 Sources: draft-ietf-secsh-filexfer-02 sections 3 and 6; OpenSSH's PROTOCOL section 4.8.
 """
@@ -34,9 +34,9 @@ from .wire import NewSession
 
 __all__ = ["open_sftp"]
 
-_SMALLEST_REQUEST = 32 * 1024  # what any server takes (section 3)
+_SMALLEST_REQUEST = 32 * 1024  # every server accepts this (section 3)
 _LARGEST_WRITE = 255 * 1024  # OpenSSH: sftp-common.h, SFTP_MAX_MSG_LENGTH less 1 KiB
-#: Larger ones save nothing: malloc(3) would get and give back each answer's memory anew.
+#: Larger ones save nothing: malloc(3) would allocate and free each answer's memory anew.
 _LARGEST_READ = 64 * 1024
 
 
@@ -48,7 +48,7 @@ def open_sftp(
     on_close: Callable[[], None],
     silence_timeout: float | None = None,
 ) -> paramiko.SFTPClient:
-    """Start the host's SFTP server; ``control`` is the session's from now on.
+    """Start the host's SFTP server; the client owns ``control`` from now on.
 
     :raises SessionRefusedError: the host opens no more sessions.
     :raises NoSFTPError: the host starts no SFTP server.
@@ -91,12 +91,12 @@ def _request(control: Control, descriptor: int, timeout: float) -> None:
 
 
 class _Client(SFTPClient):
-    """A file of it is a `_File`."""
+    """Paramiko's client; each file of it is a `_File`."""
 
-    sock: SFTPStream  # type: ignore[assignment]  # Paramiko calls what it is given a channel
+    sock: SFTPStream  # type: ignore[assignment]  # Paramiko calls its transport a channel
 
     def __init__(self, stream: SFTPStream) -> None:
-        super().__init__(stream)  # type: ignore[arg-type]  # has what Paramiko calls
+        super().__init__(stream)  # type: ignore[arg-type]  # has the methods that Paramiko calls
         self.read_bytes, self.write_bytes = self._largest_requests()
 
     def open(self, filename: Any, mode: str = "r", bufsize: int = -1) -> Any:
@@ -108,7 +108,7 @@ class _Client(SFTPClient):
     file = open
 
     def send_write(self, file: _File, offset: int, piece: memoryview) -> int:
-        """Ask for a piece to be written, without copying it; the request's number."""
+        """Request the write of a piece, without copying it; return the request's number."""
         rpc: Any = self
         with rpc._lock:
             number: int = rpc.request_number
@@ -132,11 +132,11 @@ class _Client(SFTPClient):
         return kind, body
 
     def _largest_requests(self) -> tuple[int, int]:
-        """``limits@openssh.com``: the longest packet, read and write, and the most handles."""
+        """Ask ``limits@openssh.com``: the longest packet, read and write, and the most handles."""
         rpc: Any = self
         try:
             kind, answer = rpc._request(CMD_EXTENDED, "limits@openssh.com")
-        except OSError:  # it does not know this request
+        except OSError:  # the server does not know this request
             return _SMALLEST_REQUEST, _SMALLEST_REQUEST
         if kind != CMD_EXTENDED_REPLY:
             return _SMALLEST_REQUEST, _SMALLEST_REQUEST
@@ -148,12 +148,12 @@ class _Client(SFTPClient):
 
 
 class _File(ReadAheadFile):
-    """A file that is also written behind."""
+    """A file with read-ahead and write-behind."""
 
     pipelined: bool
 
     def prepare_writes(self, write_bytes: int) -> None:
-        """What ``__init__`` would do."""
+        """Set up the fields: an existing file gets this class, without an ``__init__``."""
         self._write_bytes = write_bytes
         self._writes_at_once = max(1, UNDER_WAY_BYTES // write_bytes)
         self._writes: deque[int] = deque()
@@ -165,7 +165,7 @@ class _File(ReadAheadFile):
         return len(piece)
 
     def _confirm_writes(self, left: int) -> None:
-        """Wait for the oldest answers, until so many are left; an error of the host's is raised."""
+        """Wait for the oldest answers, until ``left`` are open; the host's error is raised."""
         while len(self._writes) > left:
             kind, answer = self._await(self._writes.popleft())
             if kind != CMD_STATUS:
@@ -173,7 +173,7 @@ class _File(ReadAheadFile):
             self.sftp._convert_status(answer)
 
     def _close(self, async_: bool = False) -> None:
-        if async_:  # by the garbage collector, which has nobody to tell
+        if async_:  # called by the garbage collector, which cannot report an error
             with suppress(Exception):
                 super()._close(async_)  # type: ignore[misc]  # the stubs lack it
             return

@@ -1,7 +1,7 @@
-"""A socket whose other end the master was handed, as the channel that an SFTP client speaks over.
+"""A socket whose other end the master has, as the channel of an SFTP client.
 
 It blocks in the kernel (``SO_RCVTIMEO``), not in Python: then one call receives a whole answer,
-where Python's own time limits would make it one call for each piece that the master writes.
+while Python's own time limits would need one call for each piece that the master writes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BUFFER_BYTES = 1024 * 1024
 
 
 class SFTPStream:
-    """What Paramiko's SFTP client calls a channel; made by `pair`."""
+    """The channel of Paramiko's SFTP client; made by `pair`."""
 
     def __init__(
         self,
@@ -44,19 +44,19 @@ class SFTPStream:
     def pair(
         cls, control: Control, is_master_alive: Callable[[], bool], on_close: Callable[[], None]
     ) -> tuple[SFTPStream, socket.socket]:
-        """A stream, and the end of it for the master. ``control`` is the stream's from now on."""
+        """Return a stream, and its end for the master. The stream owns ``control`` from now on."""
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         return cls(ours, control, is_master_alive, on_close), theirs
 
     def send(self, data: bytes) -> int:
-        """All of ``data``."""
+        """Send all of ``data``."""
         self.send_parts(data)
         return len(data)
 
     def send_parts(self, *parts: bytes | memoryview) -> None:
-        """One message, whoever else sends at the same time.
+        """Send one message; concurrent senders do not mix theirs in.
 
         :raises LinkLostError: the master does not answer any more.
         :raises OSError: the other end is closed.
@@ -81,11 +81,11 @@ class SFTPStream:
                     left[0] = left[0][sent:]
 
     def recv(self, size: int) -> bytes:
-        """Up to ``size`` bytes, ``b""`` at the end."""
+        """Receive up to ``size`` bytes, ``b""`` at the end."""
         return self._received(size, 0)
 
     def recv_exactly(self, size: int) -> bytes:
-        """``size`` bytes.
+        """Receive exactly ``size`` bytes.
 
         :raises EOFError: the host has ended the session.
         :raises LinkLostError: the connection is gone.
@@ -100,18 +100,18 @@ class SFTPStream:
         return received
 
     def recv_ready(self) -> bool:
-        """Whether there is something to receive."""
+        """Return True if bytes are ready to be received."""
         with contextlib.suppress(BlockingIOError):
             return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         return False
 
     def settimeout(self, timeout: float | None) -> None:
-        """Seconds without a byte after which it is looked whether the master still answers.
+        """Set the seconds without a byte after which the stream checks that the master answers.
 
-        The host may take its time: it is the master that watches it.
+        The host may take its time: the master watches it.
         """
         self._timeout = timeout
-        seconds = timeout or 0.0  # socket(7): 0 is for ever
+        seconds = timeout or 0.0  # socket(7): 0 means no limit
         limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self._sock.setsockopt(socket.SOL_SOCKET, option, limit)
@@ -120,7 +120,7 @@ class SFTPStream:
         return self._timeout
 
     def get_name(self) -> str:
-        """For Paramiko's log."""
+        """Return the name for Paramiko's log."""
         return "mux"
 
     def close(self) -> None:
@@ -147,12 +147,12 @@ class SFTPStream:
                 raise
 
     def _check_open(self, error: OSError) -> None:
-        """A descriptor of ours that is gone says nothing of the host's files (no errno)."""
+        """Raise without an errno if our descriptor is closed: that is no error of a host's file."""
         if self.closed:
             raise OSError("Socket is closed") from error
 
     def _check_master(self) -> None:
-        """Once it is known to be gone it is not asked again: each asking takes its time."""
+        """Check the master; once it is gone, do not ask again, since each check takes its time."""
         if self._is_lost or not self._is_master_alive():
             self._is_lost = True
             raise LinkLostError("the control master does not answer")

@@ -1,7 +1,7 @@
 """Starting a control master: one ``ssh`` that logs in and goes to the background.
 
-Every process on this machine is to use it, so that it is started by one of them at a time; the
-others wait, and use it, or share the failure.
+Every process on this machine is to use it, so one process at a time starts it; the others wait, and
+use it, or share the failure.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .trust import MAX_HOPS, Terms, Trusts, new_file
 
 __all__ = ["can_master", "check_key", "start"]
 
-#: Seconds for a master to be kept, where a shorter time was over before it could be used.
+#: Seconds to keep a master, if a shorter ControlPersist expired before its first use.
 _PATIENT_PERSIST = 30.0
 #: macOS lets a process open 256 files, and a master needs four for each session.
 _MAX_FILES = 8192
@@ -54,7 +54,7 @@ _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 
 def can_master(config: SSHConfig, route: Route) -> bool:
-    """Whether a control master can hold a connection over this route."""
+    """Return True if a control master can hold a connection over this route."""
     if shutil.which("ssh") is None or objection(config, os.environ) is not None:
         return False
     return route.name != "direct" or _can_jump(config)
@@ -63,16 +63,16 @@ def can_master(config: SSHConfig, route: Route) -> bool:
 def start(
     config: SSHConfig, route: Route, name: str, timeout: float, stream: Stream | None = None
 ) -> Master:
-    """A master for this connection, started over ``route``; the caller holds the name's lock.
+    """Start a master for this connection over ``route``; the caller holds the name's lock.
 
     :param name: the connection's (`control_name`).
     :param timeout: seconds for all of it.
-    :param stream: the route's connection, if it is open already: ``ssh`` goes on with that where it
-        can, and dials anew where it cannot.
+    :param stream: the route's connection, if it is already open: ``ssh`` uses it if it can, and
+        dials anew if it cannot.
     :raises HostKeyError: the host, or its jump host, did not show its pinned key.
     :raises AuthenticationError: the log-in was refused.
-    :raises RouteError: the route does not work.
-    :raises UsageError: the key file is not there, or ssh cannot be told of it.
+    :raises RouteError: the route fails.
+    :raises UsageError: the key file does not exist, or ssh cannot be given its path.
     :raises StateFileError: the folder of the sockets cannot be used.
     """
     socket = records.new_socket(control_folder(), name)
@@ -82,7 +82,7 @@ def start(
 
 
 class _Attempt:
-    """One try at starting one master."""
+    """One attempt to start one master."""
 
     def __init__(
         self, config: SSHConfig, route: Route, timeout: float, stream: Stream | None
@@ -93,7 +93,7 @@ class _Attempt:
         self._started = time.monotonic()
         self._deadline = self._started + timeout
         self._algorithms: Mapping[str, str] = preferred_algorithms(config.ssh_config_file)
-        self._said = ""  # by the ssh that was refused last
+        self._said = ""  # the stderr of the last refused ssh
 
     def remaining(self) -> float:
         return max(0.05, self._deadline - time.monotonic())
@@ -106,7 +106,7 @@ class _Attempt:
         )
 
     def run(self, socket: Path) -> Master:
-        """Start ``ssh``, pin what it was shown, and leave a record."""
+        """Start ``ssh``, pin the keys that it accepted, and leave a record."""
         try:
             self._check_carrier()
             self._terms = Terms(self._config, self._route)
@@ -124,20 +124,20 @@ class _Attempt:
             raise self.failed(Reason.RESET, "the control master has gone") from error
         except BaseException as error:
             records.discard(socket)
-            if isinstance(error, RouteError) and not error.route:  # raised where it is not known
+            if isinstance(error, RouteError) and not error.route:  # raised without the route
                 error.route, error.address = self._route.name, self._route.address
             raise
         finally:
             self._drop_dialled()
 
     def _vary(self, error: _ExpiredError | RouteError) -> bool:
-        """Whether it may work in another way; once for each."""
-        if isinstance(error, _ExpiredError):  # a busy machine: ssh had gone again before we came
+        """Change the terms after a failure, each kind once; False: nothing is left to try."""
+        if isinstance(error, _ExpiredError):  # ControlPersist expired before its first use
             is_new = self._config.control_persist < _PATIENT_PERSIST
             self._config = replace(self._config, control_persist=_PATIENT_PERSIST)
             return is_new
         if error.reason is Reason.KEY_EXCHANGE and self._algorithms:
-            self._algorithms = {}  # the host's only ones may be those that were not preferred
+            self._algorithms = {}  # the host may support only those that were not preferred
             return True
         return error.reason is Reason.HOST_KEY and self._terms.vary(self._said)
 
@@ -188,7 +188,7 @@ class _Attempt:
     def _log_in(self, command: Command, socket: Path, carrier_log: Path | None) -> None:
         """Run ``ssh`` until it is in the background.
 
-        :raises RouteError: it ended, or did not get there in time; nothing of it is left then.
+        :raises RouteError: it ended, or was not there in time; no process of it is left then.
         """
         errors = Path(f"{socket}.err")
         door = subprocess.DEVNULL if self._dialled is None else self._dialled.fileno()
@@ -199,8 +199,8 @@ class _Attempt:
                 stdout=door,
                 stderr=stderr,
                 env=command.environment,
-                cwd="/",  # it lives on, and would hold whatever folder we are in
-                start_new_session=True,  # Ctrl-C is not for it
+                cwd="/",  # it outlives us, and would keep our current folder busy
+                start_new_session=True,  # so that Ctrl-C does not reach it
             )
         try:
             status = process.wait(self.remaining())
@@ -213,14 +213,14 @@ class _Attempt:
             _end_all(socket)
             raise
         if status != 0:
-            _kill_group(process)  # what carried it may still be there
+            _kill_group(process)  # its ProxyCommand may still be running
             raise self._refused(errors, carrier_log)
         if self._dialled is not None:
             acknowledge(self._dialled)  # ssh does not, and the first session would wait for it
 
     def _too_late(self, errors: Path) -> RouteError:
         elapsed = time.monotonic() - self._started
-        # A server that waits for an approval says so in its banner (RFC 4252 section 5.4).
+        # A server that waits for an approval reports that in its banner (RFC 4252 section 5.4).
         said = told(errors.read_text(errors="replace"))
         evidence = f"no answer in {elapsed:.1f} s" + (f"; it said: {said}" if said else "")
         return self.failed(Reason.TIMED_OUT, evidence)
@@ -243,7 +243,7 @@ class _Attempt:
         return error
 
     def _explain(self, error: AuthenticationError) -> None:
-        """Add what is wrong with the key file: ssh only goes on without it."""
+        """Add the fault of the key file: ssh itself just goes on without the key."""
         path = self._config.key_path
         problem = problem_of(Path(expand(path)).expanduser()) if path else None
         if problem is not None:
@@ -267,7 +267,7 @@ class _Attempt:
             raise self.failed(Reason.RESET, evidence) from error
 
     def _pin(self, trusts: Trusts) -> None:
-        """Keep the keys of a first contact; nothing is accepted over a pin."""
+        """Pin the keys of a first contact; no key is accepted over a pin."""
         contacts = [*trusts.first_contacts(), *self._terms.first_contacts()]
         for config, key, is_authority in contacts:
             if not KnownHosts().pin(config, key, is_authority=is_authority):
@@ -290,17 +290,20 @@ class _Attempt:
 
 
 class _ExpiredError(Exception):
-    """The master has logged in, and its ControlPersist was over before anybody used it."""
+    """The master has logged in, but its ControlPersist expired before its first use."""
 
 
 def check_key(config: SSHConfig) -> None:
-    """:raises UsageError: the key file is not there."""
+    """Check the key file.
+
+    :raises UsageError: it does not exist.
+    """
     if config.key_path and not Path(expand(config.key_path)).expanduser().is_file():
         raise UsageError(f"{config.id}: ssh_key: no such file: {config.key_path}")
 
 
 def _is_encrypted(config: SSHConfig) -> bool:
-    """ssh does not say that it has left out a key for want of its passphrase."""
+    """Return True if the key needs a passphrase: ssh skips such a key without a message."""
     if not config.key_path:
         return False
     path = Path(expand(config.key_path)).expanduser().absolute()
@@ -329,20 +332,20 @@ def _place(config: SSHConfig) -> str:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End what was started, and what it has started, but for a master in the background."""
+    """End the started process and its children, except a master in the background."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _end_all(socket: Path) -> None:
-    """End every ``ssh`` of this start: one may have gone to the background already."""
+    """End every ``ssh`` of this start: one may already be in the background."""
     for pid, path in processes.masters_in(socket.parent):
         if path == socket:
             processes.kill(pid, socket)
 
 
 def _cap() -> None:
-    """Keep the number of masters within bounds; each is looked at only where there are many."""
+    """Limit the number of masters; each is checked only if there are too many."""
     if sum(1 for _ in records.current(control_folder())) > master.DEFAULT_LIMIT:
         master.cap()

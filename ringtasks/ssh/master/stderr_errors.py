@@ -1,6 +1,6 @@
-"""What a failed ``ssh`` has said on stderr, as our errors.
+"""The stderr of a failed ``ssh``, as our errors.
 
-ssh(1) ends with 255 whatever went wrong: its texts are all there is.  They come from
+ssh(1) exits with 255 for every failure, so its texts are the only evidence.  They come from
 ``sshconnect.c``, ``sshconnect2.c``, ``packet.c`` and strerror(3), and are not translated.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["BAD_CERTIFICATE", "error_of", "told"]
 _HOST_KEY = (
     r"REVOKED HOST KEY DETECTED|REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed"
 )
-# The first that matches counts.
+# The first match counts.
 _TEXTS: tuple[tuple[str, Reason], ...] = (
     (_HOST_KEY, Reason.HOST_KEY),
     (r"Permission denied \(|Too many authentication failures", Reason.AUTHENTICATION),
@@ -35,12 +35,12 @@ _TEXTS: tuple[tuple[str, Reason], ...] = (
     (r"Connection reset|closed by remote host|Connection closed by|Broken pipe", Reason.RESET),
 )
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
-#: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not good.
+#: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not valid.
 BAD_CERTIFICATE = re.compile(r"^Certificate (?:invalid: )?(.+)", re.M)
 _NO_PINS = Pins()
 _SHOWN = re.compile(r"(SHA256:\S+?)\.?$", re.M)
 _SHOWN_IN_DEBUG = re.compile(r"Server host (?:key|certificate): (\S+ SHA256:[\w+/]+)")
-#: Lines that explain nothing.
+#: Lines without an explanation.
 _NOISE = re.compile(r"@@@|\*\*|Warning: |debug\d|^\s*$")
 
 
@@ -52,11 +52,11 @@ def error_of(
     elapsed: float,
     pins: Pins = _NO_PINS,
 ) -> RouteError:
-    """Why ``ssh`` found no way in.
+    """Return the error for a failed ``ssh``.
 
     :param said: its stderr.
-    :param carrier_said: that of its ProxyCommand; None: it had none.
-    :param pins: what was known of the host.
+    :param carrier_said: the stderr of its ProxyCommand; None: it had none.
+    :param pins: the host's known keys.
     """
     reason, evidence = _reason_of(said, carrier_said, route)
     if reason is Reason.HOST_KEY:
@@ -116,7 +116,7 @@ def _of_host_key(said: str, pins: Pins) -> str:
 
 
 def _last_words(lines: list[str]) -> str:
-    """The reason in a proxy's stderr: cloudflared's JSON log line if there is one."""
+    """Return the reason in a proxy's stderr: from cloudflared's JSON log line if there is one."""
     for line in reversed(lines):
         if line.startswith("{"):
             try:

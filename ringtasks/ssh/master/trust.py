@@ -1,7 +1,7 @@
-"""What an ``ssh`` is told to trust: the known-hosts files of one start, and how they are varied.
+"""The trust that an ``ssh`` is given: the known-hosts files of one start, and their variants.
 
 ssh compares the principals of a certificate with one name, and cannot be told to accept either a
-certificate or a first contact.  So for a host with an authority it may take several starts.
+certificate or a first contact.  So a host with an authority may need several starts.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .stderr_errors import BAD_CERTIFICATE
 
 __all__ = ["MAX_HOPS", "FirstContact", "Terms", "Trusts", "new_file"]
 
-MAX_HOPS = 8  # a jump host that is its own jump host would go on for ever
+MAX_HOPS = 8  # ends the chain of a jump host that is its own jump host
 # sshkey.c, sshkey_cert_check_authority
 _OTHER_NAME = "name is not a listed principal"
 
 
 class Terms:
-    """The name under which the host is looked up, and what is accepted from it."""
+    """The name for the look-up of the host's key, and the keys that are accepted."""
 
     def __init__(self, config: SSHConfig, route: Route) -> None:
-        # The address may be one that ~/.ssh/config knows.
+        # ~/.ssh/config may have changed the address.
         if route.name == "direct":
             config = replace(config, name=config.id, host=route.host, port=route.port)
         self.config = config
@@ -44,14 +44,14 @@ class Terms:
         if not known.authorities or not self._certified:
             self._certified = [alias(config)]
         self.name = self._certified.pop(0)
-        # An authority for all hosts comes before a first contact, not in its place.
+        # An authority for all hosts is tried before a first contact, not instead of it.
         self._falls_back = bool(known.authorities) and not known.is_pinned
         self.pins = known._replace(needs_certificate=True) if self._falls_back else known
 
     def vary(self, said: str) -> bool:
-        """Whether there is something else to try, after ``ssh`` has refused the host's key.
+        """Change the terms after ``ssh`` has refused the host's key; False: nothing is left to try.
 
-        :param said: what it said.
+        :param said: its stderr.
         """
         if _OTHER_NAME in said and self._certified:
             self.name = self._certified.pop(0)
@@ -60,7 +60,7 @@ class Terms:
         return not is_told and self.take_first_contact()
 
     def take_first_contact(self) -> bool:
-        """Accept any key where only an authority for all hosts is known; whether that is new."""
+        """Accept any key if only an authority for all hosts is known; True if that is a change."""
         if not self._falls_back:
             return False
         self._falls_back = False
@@ -69,14 +69,14 @@ class Terms:
         return True
 
     def first_contacts(self) -> Iterator[FirstContact]:
-        """The authorities to pin, once ``ssh`` has accepted a certificate."""
+        """Yield the authorities to pin, once ``ssh`` has accepted a certificate."""
         if self._falls_back and not self.config.is_ephemeral:
             for key in self.pins.authorities[:1]:
                 yield FirstContact(self.config, key, is_authority=True)
 
 
 class FirstContact(NamedTuple):
-    """A key that ``ssh`` has accepted for want of a pin."""
+    """A key that ``ssh`` has accepted without a pin."""
 
     config: SSHConfig
     key: HostKey
@@ -91,11 +91,11 @@ class Trusts:
         self._known: list[tuple[SSHConfig, Trust]] = []
 
     def of(self, terms: Terms) -> Trust:
-        """A file with the host's pins."""
+        """Write a file with the host's pins; return the trust in it."""
         return self._write(terms.config, terms.pins, terms.name)
 
     def hop(self, config: SSHConfig) -> Hop | None:
-        """The jump host on the way to a host, if there is one."""
+        """Return the jump host on the way to a host, if there is one."""
         jump = jump_config(config)
         if jump is None or len(self._known) > MAX_HOPS:
             return None
@@ -104,7 +104,7 @@ class Trusts:
         return Hop(jump, hop_route(jump), self.of(terms), self.hop(jump))
 
     def first_contacts(self) -> Iterator[FirstContact]:
-        """The keys that ``ssh`` has added to its files."""
+        """Yield the keys that ``ssh`` has added to its files."""
         for number, (config, trust) in enumerate(self._known):
             if trust.policy == "accept-new" and not config.is_ephemeral:
                 for entry in Entries(self._path(number).read_bytes()).about([trust.name]):
@@ -126,7 +126,7 @@ class Trusts:
 
 
 def hop_route(jump: SSHConfig) -> Route:
-    """The one route that a jump host is reached by: no race is held inside an ``ssh``."""
+    """Return the only route used to a jump host: an ``ssh`` cannot race several."""
     if jump.host:
         return Route("direct", jump.host, jump.port)
     return Route("tailscale", jump.tailscale_ip or "", jump.tailscale_port)
@@ -139,8 +139,8 @@ def _has_known_hosts_command(config: SSHConfig) -> bool:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[int]:
-    """A file that was not there before; for its owner only."""
-    # Appended to: two programs may write to it.
+    """Create a file that did not exist; only its owner may read and write it."""
+    # Opened for appending, since two programs may write to it.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
     descriptor = os.open(path, flags, 0o600)
     try:

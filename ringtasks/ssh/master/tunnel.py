@@ -1,7 +1,8 @@
 """A TCP connection that the host makes, over a control master (``mux_master_process_stdio_fwd``).
 
-The master is handed the ends of two socket pairs, one a direction: it closes what it has done with,
-and never shuts a socket down for one direction only, so that one pair would hide the far end's EOF.
+The master gets the ends of two socket pairs, one for each direction: it closes an end that it has
+finished with, but never shuts a socket down for one direction only, so that one pair would hide the
+remote side's EOF.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ __all__ = ["MuxTunnel"]
 
 
 class MuxTunnel:
-    """Meets `ringtasks.link.Tunnel`; made by `open`."""
+    """A `ringtasks.ssh.link.Tunnel`; made by `open`."""
 
     def __init__(self, control: Control, writing: socket.socket, reading: socket.socket) -> None:
         self._control, self._writing, self._reading = control, writing, reading
 
     @classmethod
     def open(cls, control: Control, host: str, port: int, timeout: float) -> MuxTunnel:
-        """``control`` is the tunnel's from now on.
+        """Open a tunnel, which owns ``control`` from now on.
 
-        :raises TunnelRefusedError: the host cannot connect there.
+        :raises TunnelRefusedError: the host cannot connect to the port.
         :raises LinkLostError: the master does not answer.
         """
         (writing, stdin), (stdout, reading) = socket.socketpair(), socket.socketpair()

@@ -1,7 +1,7 @@
-"""Who uses a master: a locked file for each open session, whichever process has it.
+"""The users of a master: a locked file for each open session, of any process.
 
-The lock goes with the process, so that a mark without one is a dead process's, and is removed by
-whoever sees it.  A master itself does not tell what it has open.
+The lock ends with its process, so a mark without a lock belongs to a dead process, and the next
+process that finds it removes it.  A master itself does not report its open sessions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ _MARK = ".use-"
 _QUEUE = ".queue"
 
 
-#: A disk that takes no mark. It takes no other master either, for which this one would have to go.
+#: Errors of a full or read-only disk: without a mark this master is used all the same, since a new
+#: one could not be started there either.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Mark:
-    """This session uses the master behind ``socket``, until `release`."""
+    """A session's use of the master behind ``socket``, until `release`."""
 
     def __init__(self, socket: Path) -> None:
-        """:raises OSError: the folder is gone, or cannot be used. A full disk is put up with."""
+        """Make the mark; on a full or read-only disk, go on without one.
+
+        :raises OSError: the folder is gone, or cannot be used.
+        """
         self._socket = socket
         self._descriptor: int | None = None
         try:
@@ -42,14 +46,14 @@ class Mark:
         while self._descriptor is None:
             self._path = f"{self._socket}{_MARK}{os.urandom(6).hex()}"
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # `count` holds it for a moment at most
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # `count` holds the lock for a moment at most
             if os.fstat(descriptor).st_nlink:
                 self._descriptor = descriptor
-            else:  # `count` was quicker and took it for a dead process's
+            else:  # `count` came first and removed it as a dead process's mark
                 os.close(descriptor)
 
     def release(self) -> None:
-        """The session is over. Safe to repeat."""
+        """Remove the mark: the session is over. Safe to repeat."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
@@ -59,9 +63,9 @@ class Mark:
 
 
 class Turn:
-    """The right to ask a master for a session where there was no room for one.
+    """The right to ask a master for a session after it had no room for one.
 
-    One process asks at a time, or hundreds would keep the master busy with refusing them.
+    One process asks at a time, or hundreds would keep the master busy with refusals.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -69,7 +73,7 @@ class Turn:
         self._descriptor: int | None = None
 
     def is_somebody_elses(self) -> bool:
-        """Whether another process, or another link of this one, waits for room already."""
+        """Return True if another process, or another link of this one, already waits for room."""
         if self._descriptor is not None or not os.path.exists(self._path):  # noqa: PTH110  # hot
             return False
         if self.take(0.0):
@@ -78,14 +82,14 @@ class Turn:
         return True
 
     def take(self, timeout: float) -> bool:
-        """Wait for the turn, up to ``timeout`` seconds."""
+        """Wait for the turn, up to ``timeout`` seconds; True if it is taken."""
         if self._descriptor is not None:
             return True
         deadline = time.monotonic() + timeout
         delay = 0.005
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:  # a full disk: all ask at once then
+        except OSError:  # a full disk: every process then asks without a turn
             return True
         while not try_lock(descriptor):
             remaining = deadline - time.monotonic()
@@ -98,14 +102,14 @@ class Turn:
         return True
 
     def release(self) -> None:
-        """Let the next one ask. Safe to repeat."""
+        """Let the next process ask. Safe to repeat."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
 def count(socket: Path) -> int:
-    """How many sessions are open over the master, of all processes."""
+    """Return the number of open sessions over the master, of all processes."""
     in_use = 0
     prefix = f"{socket.name}{_MARK}"
     for name in os.listdir(socket.parent):  # noqa: PTH208  # Path.iterdir is slower, and hot
@@ -115,7 +119,7 @@ def count(socket: Path) -> int:
 
 
 def last_used(socket: Path) -> float:
-    """When a session last ended, or the start did, in Unix seconds; 0 if the record is gone."""
+    """Return the Unix seconds of the last session's end, or of the start; 0 without a record."""
     try:
         return Path(f"{socket}.json").stat().st_mtime
     except OSError:

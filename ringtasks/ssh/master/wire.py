@@ -1,12 +1,12 @@
 """The multiplexing protocol's messages as bytes, and back.  Pure.
 
-A frame is a length and that many bytes, which open with the message's type; numbers are uint32, a
+A frame is a length and that many bytes, which begin with the message's type; numbers are uint32, a
 string is its length and its bytes (RFC 4251 section 5).  A frame that is too long, cut short, of an
-unknown type or with something left over is refused: nothing after it can be trusted.
+unknown type or with extra bytes is refused, since nothing after it can be trusted.
 
-Sources: OpenSSH's ``PROTOCOL.mux``, and ``mux.c`` where the two differ.  A port to connect to is a
-number in every request, though section 3 calls it a string (``mux_master_process_stdio_fwd``).  The
-OK that section 2 promises after the descriptors of a session is never sent
+Sources: OpenSSH's ``PROTOCOL.mux``, and ``mux.c`` if the two differ.  A port to connect to is a
+number in every request, although section 3 calls it a string (``mux_master_process_stdio_fwd``).
+The OK that section 2 promises after the descriptors of a session is never sent
 (``mux_master_process_new_session``): the answer is the session-opened message.
 """
 
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 VERSION = 4  # mux.c, SSHMUX_VER
-#: What a master takes (channels.c, CHANNEL_MUX_MAX_PACKET); its own messages are far shorter.
+#: A master's limit (channels.c, CHANNEL_MUX_MAX_PACKET); its own messages are far shorter.
 MAX_FRAME_BYTES = 256 * 1024
 
 # PROTOCOL.mux section 11.
@@ -86,7 +86,7 @@ class NewSession(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A local port whose connections go on from the host."""
+    """A local port whose connections the host forwards to an address."""
 
     listen_host: str
     listen_port: int
@@ -95,7 +95,7 @@ class Forward(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """What a master introduces itself with."""
+    """The master's first message: its version and extensions."""
 
     version: int
     extensions: tuple[tuple[bytes, bytes], ...] = ()
@@ -108,7 +108,7 @@ class Ok(NamedTuple):
 
 
 class Denied(NamedTuple):
-    """The request was refused by the master's user (ssh_config(5), ``ControlMaster ask``)."""
+    """The master's user refused the request (ssh_config(5), ``ControlMaster ask``)."""
 
     request_id: int
     reason: str
@@ -136,7 +136,7 @@ class Alive(NamedTuple):
 
 
 class SessionOpened(NamedTuple):
-    """The host has opened a channel, and the request to start the program was sent."""
+    """The host has opened a channel, and the request to start the program has been sent."""
 
     request_id: int
     session_id: int
@@ -150,7 +150,7 @@ class RemotePort(NamedTuple):
 
 
 class TtyAllocFail(NamedTuple):
-    """The host gave no terminal; the program may have been started without one."""
+    """The host allocated no terminal; the program may have been started without one."""
 
     session_id: int
 
@@ -161,14 +161,14 @@ Answer = (
 
 
 def hello() -> bytes:
-    """The first message of either side (section 1)."""
+    """Encode the first message of either side (section 1)."""
     return _frame(_u32(_MSG_HELLO), _u32(VERSION))
 
 
 def new_session(request_id: int, session: NewSession) -> bytes:
-    """Section 2. Three descriptors follow: stdin, stdout, stderr.
+    """Encode a session request (section 2). Three descriptors follow: stdin, stdout, stderr.
 
-    :raises ValueError: a NUL in a string, which a master would hang up on, or too long a command.
+    :raises ValueError: a string has a NUL, on which a master hangs up, or the command is too long.
     """
     return _frame(
         _u32(_C_NEW_SESSION),
@@ -186,49 +186,49 @@ def new_session(request_id: int, session: NewSession) -> bytes:
 
 
 def new_stdio_forward(request_id: int, host: str, port: int) -> bytes:
-    """Section 3. Two descriptors follow: stdin, stdout."""
+    """Encode a stdio forward (section 3). Two descriptors follow: stdin, stdout."""
     return _frame(_u32(_C_NEW_STDIO_FWD), _u32(request_id), _string(""), _string(host), _u32(port))
 
 
 def alive_check(request_id: int) -> bytes:
-    """Section 4."""
+    """Encode an alive check (section 4)."""
     return _frame(_u32(_C_ALIVE_CHECK), _u32(request_id))
 
 
 def terminate(request_id: int) -> bytes:
-    """Section 5. A master may end before its answer is out."""
+    """Encode a termination (section 5). A master may end before its answer is sent."""
     return _frame(_u32(_C_TERMINATE), _u32(request_id))
 
 
 def open_forward(request_id: int, forward: Forward) -> bytes:
-    """Section 6. A master that has this forward already says OK to a second one."""
+    """Encode a forward (section 6). A master that already has it answers OK a second time."""
     return _frame(_u32(_C_OPEN_FWD), _u32(request_id), *_forward(forward))
 
 
 def close_forward(request_id: int, forward: Forward) -> bytes:
-    """Section 7."""
+    """Encode the end of a forward (section 7)."""
     return _frame(_u32(_C_CLOSE_FWD), _u32(request_id), *_forward(forward))
 
 
 def stop_listening(request_id: int) -> bytes:
-    """Section 8. The master removes its socket."""
+    """Encode a stop of listening (section 8). The master removes its socket."""
     return _frame(_u32(_C_STOP_LISTENING), _u32(request_id))
 
 
 class Frames:
-    """Cuts a byte stream into frames."""
+    """A splitter of a byte stream into frames."""
 
     def __init__(self) -> None:
         self._received = bytearray()
 
     def feed(self, received: bytes) -> None:
-        """More bytes, as they come."""
+        """Add received bytes."""
         self._received += received
 
     def next(self) -> Answer | None:
-        """The next whole message, or None: more bytes are needed.
+        """Return the next whole message, or None: more bytes are needed.
 
-        :raises ProtocolError: it is no message that a master may send.
+        :raises ProtocolError: it is not a message that a master may send.
         """
         if len(self._received) < 4:
             return None
@@ -243,14 +243,14 @@ class Frames:
 
     @property
     def is_between(self) -> bool:
-        """Whether the stream may end here: no message has begun."""
+        """True if the stream may end here: no message has begun."""
         return not self._received
 
 
 def decode(payload: bytes) -> Answer:
-    """One message without its length.
+    """Decode one message without its length.
 
-    :raises ProtocolError: it is no message that a master may send.
+    :raises ProtocolError: it is not a message that a master may send.
     """
     fields = _Fields(payload)
     kind = fields.u32()
@@ -262,7 +262,7 @@ def decode(payload: bytes) -> Answer:
 
 
 class _Fields:
-    """The fields of a message, one after the other."""
+    """The fields of a message, in order."""
 
     def __init__(self, payload: bytes) -> None:
         self._rest = payload
@@ -298,7 +298,7 @@ def _decode_hello(fields: _Fields) -> Hello:
     return Hello(version, tuple(extensions))
 
 
-# Arguments are evaluated from left to right: the order of the fields.
+# Arguments are evaluated from left to right, which is the order of the fields.
 _DECODERS: dict[int, Callable[[_Fields], Answer]] = {
     _MSG_HELLO: _decode_hello,
     _S_OK: lambda fields: Ok(fields.u32()),
