@@ -51,7 +51,7 @@ class Attached(NamedTuple):
 
 
 def attach(config: SSHConfig, transport: str | None = None) -> Attached | None:
-    """As `find`; the caller has to close the dialogue."""
+    """Like `find`; the caller has to close the dialogue."""
     folder = control_folder()
     master = records.last_started(folder, control_name(config, transport, os.environ))
     if master is None:

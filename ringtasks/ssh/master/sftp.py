@@ -79,7 +79,7 @@ def open_sftp(
 
 def _request(control: Control, descriptor: int, timeout: float) -> None:
     try:
-        with open("/dev/null", "wb") as nothing:  # noqa: PTH123  # stderr has nobody to read it
+        with open("/dev/null", "wb") as nothing:  # noqa: PTH123  # no thread reads stderr
             control.send_new_session(
                 NewSession("sftp", is_subsystem=True), [descriptor, descriptor, nothing.fileno()]
             )
