@@ -1,7 +1,7 @@
-"""The Invoke collection: thin.  A task parses its flags, calls the library and reports.
+"""The Invoke collection.  A task parses its flags, calls the library and reports.
 
-A task's module is imported when the task is named, and what is heavy when it runs.
-"""
+A task's module is imported when the command line names the task, and expensive modules are imported
+when the task runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from invoke import Collection
 
 gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
 
-# Invoke keeps Python from leaving bytecode beside a tasks.py. This is a package: in a checkout it
-# would be compiled anew by each run (30 ms and more).
+# Invoke keeps Python from writing bytecode for a tasks.py. This is a package: in a checkout, each
+# run would compile it anew (30 ms and more).
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 from ringtasks.common import alarms  # noqa: E402  # compiled only from here on

@@ -1,4 +1,4 @@
-"""``inv check``: every route of every host, tried now."""
+"""``inv check``: try every route of every host now."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check(
     json: bool = False,
     inventory: str | None = None,
 ) -> dict[str, list[Probe]]:
-    """Try every route of the hosts: latency, or why not."""
+    """Try every route of the hosts: show its latency, or why it failed."""
     from ringtasks.client.connectivity import is_alive_by_old_only, is_reached, probe
 
     hosts = selected(c, host, inventory)

@@ -53,7 +53,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
 
 @task(help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP})
 def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
-    """Close connections that are kept open, and whatever runs over them."""
+    """Close kept connections, and end all sessions over them."""
     from ringtasks.common.fanout import each
     from ringtasks.ssh.master.master import listing, retire
 
@@ -64,7 +64,7 @@ def disconnect(c: Context, host: str | None = None, inventory: str | None = None
             print(shlex.join(["ssh", "-O", "exit", "-S", str(master.socket), master.host]))
         return 0
     left = [master for master, is_gone in each(masters, retire) if not is_gone]
-    listing()  # removes what is left beside the sockets
+    listing()  # removes files that ended masters left beside the sockets
     closed = len(masters) - len(left)
     display.say(f"{closed} connection{'s' * (closed != 1)} closed")
     for master in left:

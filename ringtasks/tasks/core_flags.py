@@ -1,8 +1,7 @@
-"""Invoke's own flags, as our tasks obey them: ``--dry``, ``-e``, ``-w``, ``-T`` and ``-p``.
+"""Invoke's own flags, as ringtasks obeys them: ``--dry``, ``-e``, ``-w``, ``-T`` and ``-p``.
 
 They arrive through Invoke's configuration (``run.dry``, ``run.echo``, ``run.warn``, ``run.pty``,
-``timeouts.command``), so that settings files and the environment can set them too.
-"""
+``timeouts.command``), so that settings files and the environment can set them too."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 
 class TaskFailed(Exit):
-    """A task that failed; ``result`` is the value that it returns when it succeeds."""
+    """A failed task; ``result`` is the value that the task returns when it succeeds."""
 
     def __init__(self, result: object, status: int) -> None:
         super().__init__(code=status)
@@ -28,34 +27,32 @@ class TaskFailed(Exit):
 
 
 def ended(c: Context, result: T, status: int, *, is_commands: bool = False) -> T:
-    """Return ``result``, which a task gives to its caller, if the task succeeded.
+    """Return ``result``, the value that a task gives to its caller, if the task succeeded.
 
     :param status: the exit status; 0: success.
     :param is_commands: the status is that of the user's own command: with ``-w`` it does not count
-        as a failure. Invoke, too, raises in spite of ``-w`` if a host is out of reach or a time
-        limit has passed.
-    :raises TaskFailed: it did not.
-    """
+        as a failure. Like Invoke, ringtasks raises in spite of ``-w`` if a host is unreachable or a
+        time limit has passed.
+    :raises TaskFailed: the task did not succeed."""
     if status == 0 or (is_commands and _run_setting(c, "warn")):
         return result
     raise TaskFailed(result, status)
 
 
 def is_dry(c: Context) -> bool:
-    """Whether the task is to show what it would do, and to send nothing (``inv --dry``)."""
+    """Return whether the task is to show its plan and send nothing (``inv --dry``)."""
     return bool(_run_setting(c, "dry"))
 
 
 def wants_pty(c: Context) -> bool:
-    """Whether commands get a terminal unasked (``inv -p``)."""
+    """Return whether commands get a terminal without a flag of the task (``inv -p``)."""
     return bool(_run_setting(c, "pty"))
 
 
 def echo(c: Context, command: str, *, on_stderr: bool = False) -> None:
-    """Show a command before it runs, if that was asked for (``inv -e``), in Invoke's format.
+    """Show a command before it runs, if echo is set (``inv -e``), in Invoke's format.
 
-    :param on_stderr: stdout is for programs.
-    """
+    :param on_stderr: write to stderr, because stdout is for programs."""
     if not _run_setting(c, "echo"):
         return
     text = display.visible_lines(command)
@@ -64,10 +61,9 @@ def echo(c: Context, command: str, *, on_stderr: bool = False) -> None:
 
 
 def command_timeout(c: Context) -> float | None:
-    """The limit for each command in seconds (``inv -T``); None: not given.
+    """Return the limit for each command in seconds (``inv -T``); None: not given.
 
-    :raises UsageError: the setting is no number of seconds.
-    """
+    :raises UsageError: the setting is not a number of seconds."""
     given = (c.config.get("timeouts") or {}).get("command")
     if given is None:
         return None

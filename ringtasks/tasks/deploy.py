@@ -1,4 +1,5 @@
-"""``inv deploy`` and its sisters: releases from the ``deploy`` settings, and back."""
+"""``inv deploy`` and its related tasks: deploy releases from the ``deploy`` settings, and roll
+back."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def run(
     json: bool = False,
     inventory: str | None = None,
 ) -> DeployReport | list[dict[str, Any]]:
-    """Bring a release to hosts: upload, build, switch, restart, check; or put all back."""
+    """Deploy a release: upload, build, switch, restart, check; or revert all hosts."""
     from . import deploy_rollout
 
     settings = _settings(c, host, ref, serial, max_failures, revert=revert)
@@ -90,7 +91,7 @@ def rollback(
     json: bool = False,
     inventory: str | None = None,
 ) -> DeployReport | list[dict[str, Any]]:
-    """Go back to the release before, or to another that was good; never to one that failed."""
+    """Roll back to the previous release, or to another good one; never to a failed one."""
     from . import deploy_rollout
 
     settings = _settings(c, host, None, serial, max_failures, revert=revert)
@@ -107,7 +108,7 @@ def rollback(
 def check(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
-    """Find out whether a deploy would work; nothing is changed."""
+    """Check whether a deploy would work; changes nothing."""
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
@@ -122,7 +123,7 @@ def check(
 def status(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
-    """Show which revision runs where; exit status 1 where that is not what was deployed."""
+    """Show the revision that each host runs; exit status 1 if it is not the deployed one."""
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
@@ -137,7 +138,7 @@ def status(
 def releases(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
-    """Show the releases of each host, and what became of them."""
+    """Show the releases of each host and their outcomes."""
     from . import deploy_tables
 
     settings, hosts = _looked_for(c, host, inventory)
@@ -161,7 +162,7 @@ def unlock(
     reason: str | None = None,
     inventory: str | None = None,
 ) -> dict[str, str]:
-    """Remove the lock of a deploy that is gone; one that lives will notice, and stop."""
+    """Remove the lock of a deploy that has ended; one that still runs notices, and stops."""
     from . import deploy_tables
 
     if not reason or not reason.strip():

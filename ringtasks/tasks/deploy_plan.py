@@ -1,8 +1,7 @@
-"""What the ``deploy`` tasks would do (``inv --dry``); see `plan`.
+"""Plans of the ``deploy`` tasks (``inv --dry``); see `plan`.
 
-The steps are those for a host that has no release yet: what is there only the host knows.
-``inv deploy --dry-run`` looks, and shows what would be removed, too.
-"""
+The steps are those for a host that has no release yet: only the host knows which releases it has.
+``inv deploy --dry-run`` reads the hosts, and shows which releases it would remove, too."""
 
 from __future__ import annotations
 
@@ -30,15 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_deploy", "plan_look", "plan_rollback", "plan_unlock"]
 
-#: What JSON has of each host.
+#: The JSON fields of each host.
 Found = list[dict[str, Any]]
 
-#: Stands for the last release that was good.
+#: Stands for the last good release.
 _LAST_GOOD = "LAST-GOOD-RELEASE"
 
 
 def plan_deploy(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Found:
-    """A new release."""
+    """Show the steps of a new release."""
     secrets = secrets_of(settings, os.environ)
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who=ci.who(os.environ), secrets=secrets)
@@ -57,7 +56,7 @@ def plan_deploy(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: 
 def plan_rollback(
     settings: DeploySettings, hosts: Sequence[HostConfig], wanted: str | None, *, json: bool
 ) -> Found:
-    """Back to an earlier release."""
+    """Show the steps of a return to an earlier release."""
     plan = going_to(
         new_plan(settings, None, who=ci.who(os.environ)), wanted or _LAST_GOOD, wanted or ""
     )
@@ -75,13 +74,13 @@ def plan_rollback(
 
 
 def plan_look(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Found:
-    """Looking at what is there."""
+    """Show the steps that read a host's releases."""
     plan = new_plan(settings, None, who="")
     return _show(plan, hosts, lambda target: [_survey(target)], json=json)
 
 
 def plan_unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: str) -> None:
-    """Removing a lock."""
+    """Show the steps that remove a lock."""
     plan = new_plan(settings, None, who=ci.who(os.environ))
 
     def found(target: Target) -> list[Step]:

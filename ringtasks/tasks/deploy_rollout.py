@@ -1,4 +1,4 @@
-"""``inv deploy`` and ``inv deploy.rollback``: prepare, do or show, report."""
+"""``inv deploy`` and ``inv deploy.rollback``: prepare, deploy or show the plan, report."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["Flags", "deploy", "rollback"]
 
 
-#: What became of it, or what a dry run found for each host; and the exit status.
+#: The report, or the findings of a dry run for each host; and the exit status.
 Answer = tuple["DeployReport | list[dict[str, Any]]", int]
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line says beside the settings; ``wait`` is in seconds."""
+    """The command line's flags beside the settings; ``wait`` is in seconds."""
 
     wait: float = 0.0
     junit: str | None = None
@@ -54,7 +54,7 @@ class Flags:
 
 
 def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) -> Answer:
-    """A new release, on all hosts or on none."""
+    """Deploy a new release, on all hosts or on none."""
     with terminable(), source_of(settings.source, settings.ref) as source:
         view = _view(flags)
         plan = _plan(settings, source, flags)
@@ -70,10 +70,9 @@ def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) 
 def rollback(
     settings: DeploySettings, hosts: Sequence[HostConfig], wanted: str | None, flags: Flags
 ) -> Answer:
-    """An earlier release, on all hosts or on none.
+    """Deploy an earlier release, on all hosts or on none.
 
-    :param wanted: None: the last one that was good.
-    """
+    :param wanted: None: the last good one."""
     with terminable():
         view = _view(flags)
         plan = _plan(settings, None, flags)
@@ -142,7 +141,7 @@ def _report(report: DeployReport, view: RolloutView, flags: Flags) -> None:
 
 
 def _hook(plan: Plan, name: str) -> bool:
-    """Whether this machine's command went well; without one it did."""
+    """Return whether this machine's hook command succeeded; True if there is none."""
     command = getattr(plan.settings.hooks, name)
     if command is None:
         return True
@@ -150,7 +149,7 @@ def _hook(plan: Plan, name: str) -> bool:
     done = subprocess.run(
         ["/bin/sh", "-ec", command],
         stdin=subprocess.DEVNULL,
-        stdout=2,  # ours is for --json
+        stdout=2,  # stdout is for --json
         env={**os.environ, **about},
         check=False,
     )
@@ -158,7 +157,7 @@ def _hook(plan: Plan, name: str) -> bool:
 
 
 def _show(targets: Sequence[Target], *, json: bool) -> Answer:
-    """What would be done: hosts and routes, the scripts, what would be removed."""
+    """Show the plan: hosts and routes, the scripts, the releases that would be removed."""
     looked = list(looked_at(targets))
     outlooks = [target.outlook() for target, _ in looked]
     found = [
@@ -201,7 +200,7 @@ def _show(targets: Sequence[Target], *, json: bool) -> Answer:
 
 
 def _scripts(target: Target) -> str:
-    """The scripts, as they would be run."""
+    """Return the scripts as the host would run them."""
     lines = []
     for step in target.outlook():
         lines.append(f"  # {step.name}")

@@ -1,4 +1,4 @@
-"""``inv deploy.check``, ``status``, ``releases`` and ``unlock``: what is there, host by host."""
+"""``inv deploy.check``, ``status``, ``releases`` and ``unlock``: the state of each host."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = ["check", "releases", "status", "unlock"]
 
 _DRIFTED = 1
 
-#: What JSON has of each host, and the exit status.
+#: The JSON fields of each host, and the exit status.
 Answer = tuple[list[dict[str, Any]], int]
 
-#: A row of the table; what JSON has; the exit status.
+#: A row of the table; its JSON fields; the exit status.
 _Row = tuple[Sequence[object], dict[str, Any], int]
 
 
 def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
-    """Would a deploy work?"""
+    """Show for each host whether a deploy would work."""
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who="")
         with targets_of(hosts, plan, Unwatched()) as targets:
@@ -42,7 +42,7 @@ def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) 
 
 
 def status(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
-    """Which revision runs where, and is it the one that was deployed?"""
+    """Show the revision of each host, and whether it is the deployed one."""
     found = _found(settings, hosts)
     revisions = [target.state.revision for target, outcome in found if outcome]
     usual = max(revisions, key=revisions.count, default=None)
@@ -51,7 +51,7 @@ def status(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool)
 
 
 def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
-    """What is on each host, and what became of it."""
+    """Show the releases of each host and their outcomes."""
     found = _found(settings, hosts)
     for target, outcome in found:
         if not outcome:
@@ -69,7 +69,7 @@ def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: boo
 def unlock(
     settings: DeploySettings, hosts: Sequence[HostConfig], reason: str
 ) -> tuple[dict[str, str], int]:
-    """Remove whoever's locks; what became of it by host, and the exit status."""
+    """Remove the locks of any owner; return the outcome of each host and the exit status."""
     statuses = []
     done: dict[str, str] = {}
     plan = new_plan(settings, None, who=ci.who(os.environ))

@@ -1,4 +1,4 @@
-"""``inv doctor``: whether this machine has what ringtasks needs."""
+"""``inv doctor``: check that this machine has all that ringtasks needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``inv put``, ``inv get`` and ``inv sync``: files to and from the selected hosts."""
+"""``inv put``, ``inv get`` and ``inv sync``: copy files to and from the selected hosts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def sync(
     json: bool = False,
     inventory: str | None = None,
 ) -> TransferResult:
-    """Make a folder on hosts hold what a folder here holds, or the other way."""
+    """Mirror a local folder to hosts, or a host's folder to this machine."""
     from ringtasks import transfer
 
     options = _options(

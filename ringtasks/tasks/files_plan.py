@@ -1,7 +1,7 @@
-"""What ``put``, ``get`` and ``sync`` would do (``inv --dry``); see `plan`.
+"""Plans of ``put``, ``get`` and ``sync`` (``inv --dry``); see `plan`.
 
-An rsync that does the same by hand, since the files to copy are found out together with the host.
-"""
+The plan is an rsync command with the same effect: the real task finds out together with the host
+which files to copy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def push(
     *,
     json: bool,
 ) -> None:
-    """From here to the hosts; of a folder whose path ends in ``/`` what is in it."""
+    """Plan a copy from this machine to the hosts; a path that ends in ``/`` means the folder's
+    content."""
     show(
         (
             HostPlan(
@@ -52,7 +53,7 @@ def pull(
     *,
     json: bool,
 ) -> None:
-    """From the hosts to here; into a folder of the host's name, if there are several."""
+    """Plan a copy from the hosts to here; if there are several, each has a folder of its name."""
     plans = []
     for client in clients:
         config = client.config
@@ -71,10 +72,9 @@ def copies(
     options: Options | None = None,
     transport: str | None = None,
 ) -> list[Step]:
-    """For each route an rsync that copies by it.
+    """Return, for each route, an rsync command that copies over it.
 
-    :param pulls: from the host; else to it.
-    """
+    :param pulls: copy from the host; else to it."""
     from ringtasks.inventory.config import known_hosts_file
     from ringtasks.remote.paths import on_host
     from ringtasks.ssh.master.identity import jump_config
@@ -105,7 +105,7 @@ def _flags(options: Options | None) -> Iterator[str]:
         yield "--delete"
     if options.checksum:
         yield "--checksum"
-    # rsync goes by the first pattern that matches, we by the last.
+    # rsync obeys the first pattern that matches, ringtasks the last.
     for pattern in reversed(options.exclude):
         is_back = pattern.startswith("!")
         yield f"--include={pattern[1:]}" if is_back else f"--exclude={pattern}"

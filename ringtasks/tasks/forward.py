@@ -1,4 +1,4 @@
-"""``inv forward``: a port of a host, here."""
+"""``inv forward``: forward a host's port to this machine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def forward(
     json: bool = False,
     inventory: str | None = None,
 ) -> None:
-    """Open a port of a host here, until Ctrl-C; a lost link is opened again."""
+    """Forward a host's port to this machine until Ctrl-C; reconnects after a lost connection."""
     from ringtasks.client.forwarding import LOOPBACK, Forwarding
     from ringtasks.client.ssh_client import SSHClient
 

@@ -1,4 +1,4 @@
-"""``inv health`` and ``inv health.reset``: what the health file remembers."""
+"""``inv health`` and ``inv health.reset``: show and reset the health file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["reset", "show"]
 
 @task(help={"json": JSON_HELP})
 def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
-    """Show what the health file remembers of each host and route."""
+    """Show the recorded health of each host and route."""
     from ringtasks.health.codec import to_json
     from ringtasks.health.store import HealthStore
 
@@ -53,7 +53,7 @@ def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
 
 @task(help={"host": HOST_HELP, "inventory": INVENTORY_HELP})
 def reset(c: Context, host: str | None = None, inventory: str | None = None) -> int:
-    """Forget the health of hosts."""
+    """Delete the recorded health of hosts."""
     from ringtasks.health.store import HealthStore
 
     names = [found.name for found in selected(c, host, inventory)]

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
-#: Instead of a job: all that wait or run.
+#: Selects all waiting and running jobs, in place of a job.
 ALL = "all"
 JOB_HELP = "a job's id, the beginning of one, its name or its run's; joined by commas; or: all"
 WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 
-#: Jobs that ended in the last day are shown without --all.
+#: Jobs that ended within this time are shown without --all (one day).
 RECENT_SECONDS = 86400.0
 WATCH_INTERVAL = 2.0
 LOST_STATUS = 1
-INTERRUPTED_STATUS = 130  # as a shell tells SIGINT
-TIMED_OUT_STATUS = 124  # as timeout(1) has it
+INTERRUPTED_STATUS = 130  # the status that shells give to SIGINT
+TIMED_OUT_STATUS = 124  # the status of timeout(1)
 
 
 @task(
@@ -73,7 +73,7 @@ def start(
     after: str | None = None,
     inventory: str | None = None,
 ) -> Job | list[Job]:
-    """Start a command that outlives the connection; prints the job's id."""
+    """Start a command that outlives the connection; print the job's id."""
     from ringtasks import jobs
 
     if not cmd:
@@ -133,7 +133,7 @@ def show(
     watch: bool = False,
     inventory: str | None = None,
 ) -> list[JobStatus]:
-    """Show the jobs of the hosts: what runs, and how the others ended."""
+    """Show the jobs of the hosts: the running ones, and how the others ended."""
     from ringtasks import jobs
 
     clients = clients_of(c, host, inventory)
@@ -183,7 +183,7 @@ def logs(
     patience: str | float = "300",
     inventory: str | None = None,
 ) -> Job | list[Job]:
-    """Show the logs of jobs: one as it is, several with labels, whole line by whole line."""
+    """Show the logs of jobs: one raw; several with host labels, in whole lines."""
     import asyncio
 
     tail = _whole("--number", number)
@@ -278,7 +278,7 @@ def stop(
     host: str | None = None,
     inventory: str | None = None,
 ) -> Stopped | list[Stopped]:
-    """End jobs with all their processes, and tell what was there before and after."""
+    """Terminate jobs with all their processes; print their states before and after."""
     seconds = number("--grace", grace, at_least=0) or 0.0
     if job == ALL and not host:
         raise UsageError("which hosts? 'inv stop all' needs --host")
@@ -330,10 +330,9 @@ def prune(
 def _found(
     c: Context, wanted: str | None, host: str | None, inventory: str | None
 ) -> list[tuple[JobStatus, Job]]:
-    """The jobs that are meant, with handles on them; at least one.
+    """Return the selected jobs with their handles; at least one.
 
-    :raises UsageError: no job, or a name that means several.
-    """
+    :raises UsageError: no job matches, or a name matches several."""
     from ringtasks import jobs
 
     clients = clients_of(c, host or "@all", inventory)
@@ -349,7 +348,7 @@ def _found(
 
 
 def _left(command: str) -> Exit:
-    """Somebody has pressed Ctrl-C, which is none of the job's business."""
+    """Return the exit after Ctrl-C, which does not affect the job."""
     display.say(f"what runs there goes on; come back with: {command}")
     return Exit(code=INTERRUPTED_STATUS)
 
@@ -429,17 +428,17 @@ def _whole(flag: str, text: str | float | None) -> int | None:
 
 
 class _Raw:
-    """One job: its log passes through untouched."""
+    """The log of one job, passed through unchanged."""
 
     def add(self, chunk: bytes) -> None:
         display.write_bytes(1, chunk)
 
     def finish(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: this class holds back no text."""
 
 
 class _Labelled:
-    """One of several: whole lines with a label, progress bars folded."""
+    """The log of one job of several: whole lines with a label, progress bars folded."""
 
     def __init__(self, label: str) -> None:
         from ringtasks.jobs import Lines

@@ -1,4 +1,4 @@
-"""What the tasks for jobs would do (``inv --dry``); see `plan`."""
+"""Plans of the job tasks (``inv --dry``); see `plan`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SOME_JOB", "follow", "list_jobs", "prune", "start", "start_step", "stop", "wait"]
 
-#: Stands for what only the host knows.
+#: Stands for an id that only the host knows.
 SOME_JOB = "JOBID"
 
 
 def start(
     clients: Iterable[SSHClient], command: str, after: str | None, options: Mapping[str, Any]
 ) -> list[Job]:
-    """Starting a job; the handles have the ids that the scripts give to the jobs."""
+    """Plan the start of a job; the handles have the ids that the scripts give to the jobs."""
     plans, started = [], []
     for client in clients:
         job_id = os.urandom(8).hex()
@@ -45,7 +45,7 @@ def start(
 
 
 def start_step(config: SSHConfig, request: Request, job_id: str | None = None) -> Step:
-    """Starting a job on a host."""
+    """Return the step that starts a job on a host."""
     job_id = job_id or os.urandom(8).hex()
     if request.cwd is None:
         request = replace(request, cwd=config.work_dir)
@@ -55,30 +55,30 @@ def start_step(config: SSHConfig, request: Request, job_id: str | None = None) -
 
 
 def list_jobs(clients: Iterable[SSHClient], *, json: bool) -> None:
-    """Looking at the jobs."""
+    """Plan the listing of the jobs."""
     _show(clients, [Step("list the jobs", probe_script())], json=json)
 
 
 def follow(clients: Iterable[SSHClient], job: str | None, **options: Any) -> None:
-    """Following logs."""
+    """Plan the following of logs."""
     script = follow_script(_id_of(job), **options)
     _show(clients, [_look(job), Step("print the log, where the job is", script)])
 
 
 def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
-    """Waiting for the end of jobs."""
+    """Plan the wait for the end of jobs."""
     script = wait_script(_id_of(job), seconds) + probe_script([_id_of(job)])
     _show(clients, [_look(job), Step("wait for its end, where the job is", script)])
 
 
 def stop(clients: Iterable[SSHClient], job: str | None, grace: float) -> None:
-    """Ending jobs."""
+    """Plan the termination of jobs."""
     script = stop_script(_id_of(job), whoever_this_is(), grace)
     _show(clients, [_look(job), Step("end its processes, where the job is", script)])
 
 
 def prune(clients: Iterable[SSHClient], older_than: float) -> None:
-    """Deleting the folders of jobs."""
+    """Plan the deletion of the folders of jobs."""
     name = f"delete those that ended more than {older_than:g} s ago, {SOME_JOB} and others"
     _show(clients, [Step("list the jobs", probe_script()), Step(name, prune_script([SOME_JOB]))])
 
@@ -94,5 +94,5 @@ def _look(job: str | None) -> Step:
 
 
 def _id_of(job: str | None) -> str:
-    """The id, if that is what was given: a name, or the beginning of an id, needs the host."""
+    """Return the id if it is whole: only the host can resolve a name or the beginning of one."""
     return job if job and re.fullmatch(r"[0-9a-f]{16}", job) else SOME_JOB

@@ -1,4 +1,4 @@
-"""What the tasks share: the door for errors, the flags that several have, and exit statuses."""
+"""Shared parts of the tasks: error translation, common flags, and exit statuses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-BROKEN_PIPE_STATUS = 128 + 13  # as a shell tells SIGPIPE
+BROKEN_PIPE_STATUS = 128 + 13  # the status that shells give to SIGPIPE
 
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
 INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
@@ -48,16 +48,15 @@ JSON_HELP = "one JSON object a line on stdout, nothing else"
 
 
 def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """``invoke.task``, with our errors told in one line and by exit status.
+    """Wrap ``invoke.task``: report ringtasks' errors in one line and by exit status.
 
     A body returns its result when it has succeeded, so that further tasks of the command line run
-    and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`).
-    """
+    and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`)."""
 
     def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
         def told(*args: Any, **kwargs: Any) -> Any:
-            # Remote output is written past the buffers of print(), whose text came first.
+            # Remote output bypasses the buffers of print(), so flush the text printed before it.
             sys.stdout.flush()
             try:
                 return body(*args, **kwargs)
@@ -65,12 +64,12 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
                 raise Exit(f"ringtasks: {error}", code=USAGE) from error
             except RingtasksError as error:
                 raise Exit(f"ringtasks: {error}", code=UNREACHABLE) from error
-            except BrokenPipeError:  # whoever read our output has gone: "inv run … | head"
+            except BrokenPipeError:  # the reader of our output has exited: "inv run … | head"
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 raise Exit(code=BROKEN_PIPE_STATUS) from None
             finally:
-                # What is loaded by now stays to the end: without this the interpreter looks through
-                # all of it once more on its way out (20 ms).
+                # All objects loaded by now live until the exit: without this the interpreter visits
+                # all of them once more on its way out (20 ms).
                 gc.freeze()
 
         return invoke.task(**options)(told)
@@ -79,10 +78,9 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def inventory_of(c: Context, given: str | None) -> Inventory:
-    """Return the inventory of the flag, else of ``ringtasks.inventory``, else the usual one.
+    """Return the inventory of the flag, else of ``ringtasks.inventory``, else the default one.
 
-    Its warnings are printed once in this process.
-    """
+    Its warnings are printed once in this process."""
     from ringtasks.inventory.loader import load_inventory
 
     inventory = load_inventory(given or c.config.get("ringtasks", {}).get("inventory"))
@@ -93,7 +91,7 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
     return inventory
 
 
-#: The warnings that were printed.
+#: The warnings that were already printed.
 _told: set[str] = set()
 
 
@@ -102,8 +100,7 @@ def selected(c: Context, selector: str | None, given: str | None) -> list[HostCo
 
     An address, or a name that ssh's configuration knows, needs no inventory entry.
 
-    :raises UsageError: no selector, a bad one, or one that matches no host.
-    """
+    :raises UsageError: no selector, a bad one, or one that matches no host."""
     from ringtasks.inventory.model import Inventory
     from ringtasks.inventory.selection import plain_hosts, select
 
@@ -114,7 +111,7 @@ def selected(c: Context, selector: str | None, given: str | None) -> list[HostCo
     except InventoryError as error:
         if error.file is not None or not plain_hosts(selector, Inventory({}), _is_alias):
             raise
-        inventory = Inventory({})  # no hosts file at all, and none is needed
+        inventory = Inventory({})  # there is no hosts file, and none is needed
     if selector not in inventory.hosts:
         inventory = inventory._replace(
             hosts={**inventory.hosts, **plain_hosts(selector, inventory, _is_alias)}
@@ -130,10 +127,9 @@ def _is_alias(name: str) -> bool:
 
 
 def settings_section(c: Context, name: str) -> dict[str, Any]:
-    """A section of Invoke's configuration, as plain values.
+    """Return a section of Invoke's configuration, as plain values.
 
-    :raises UsageError: it is no mapping.
-    """
+    :raises UsageError: it is not a mapping."""
     given = _plain(c.config.get(name, {}))
     if not isinstance(given, dict):
         raise UsageError(f"{name}: expected a mapping of settings, found {given!r}")
@@ -141,14 +137,14 @@ def settings_section(c: Context, name: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A setting without the wrapping that Invoke gives to mappings."""
+    """Return a setting without the wrapping that Invoke gives to mappings."""
     from invoke.config import DataProxy
 
     return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
 
 
 def config_of(c: Context, host: HostConfig) -> SSHConfig:
-    """How to reach a host; Invoke's limit for commands (``-T``) comes before the host's own."""
+    """Return a host's SSH configuration; Invoke's command limit (``-T``) overrides its own."""
     from ringtasks.inventory.config import SSHConfig
 
     from .core_flags import command_timeout
@@ -160,7 +156,7 @@ def config_of(c: Context, host: HostConfig) -> SSHConfig:
 def clients_of(
     c: Context, selector: str | None, given: str | None, transport: str | None = None
 ) -> list[SSHClient]:
-    """A client for each host that ``--host`` means."""
+    """Return a client for each host that ``--host`` selects."""
     from ringtasks.client.ssh_client import SSHClient
 
     return [
@@ -169,10 +165,9 @@ def clients_of(
 
 
 def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:
-    """The one host that ``--host`` means.
+    """Return the one host that ``--host`` selects.
 
-    :raises UsageError: it means several.
-    """
+    :raises UsageError: it selects several."""
     hosts = selected(c, selector, given)
     if len(hosts) > 1:
         names = ", ".join(host.name for host in hosts)
@@ -181,12 +176,12 @@ def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:
 
 
 def one_or_all(found: list[T]) -> T | list[T]:
-    """The only one, as a caller of one host expects it, else all."""
+    """Return the only item, as a caller of one host expects it, else all."""
     return found[0] if len(found) == 1 else found
 
 
 def several(given: Iterable[str] | str | None) -> tuple[str, ...]:
-    """The values of a repeatable flag; a Python caller may give one of them, or None."""
+    """Return the values of a repeatable flag; a Python caller may give one of them, or None."""
     if given is None:
         return ()
     return (given,) if isinstance(given, str) else tuple(given)
@@ -195,11 +190,10 @@ def several(given: Iterable[str] | str | None) -> tuple[str, ...]:
 def number(
     flag: str, text: str | float | None, *, at_least: float, whole: bool = False
 ) -> float | None:
-    """A flag's number, None where it was not given.
+    """Return a flag's number, None if it was not given.
 
     :param text: a Python caller may give a number.
-    :raises UsageError: it is no number, or below ``at_least``.
-    """
+    :raises UsageError: it is not a number, or below ``at_least``."""
     if text is None:
         return None
     kind = "a whole number" if whole else "a number"
@@ -216,11 +210,10 @@ def number(
 
 
 def environment(pairs: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
-    """``--env K=V`` flags as a mapping; ``--env K`` passes on this machine's value.
+    """Return ``--env K=V`` flags as a mapping; ``--env K`` passes on this machine's value.
 
     :param pairs: a Python caller may give a mapping instead.
-    :raises UsageError: an empty name, or a variable that is not set here. Never shows a value.
-    """
+    :raises UsageError: a name is empty, or a variable is not set here. Never shows a value."""
     if isinstance(pairs, Mapping):
         return dict(pairs)
     found = {}

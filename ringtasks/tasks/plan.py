@@ -1,8 +1,7 @@
-"""What a task would do (``inv --dry``): the hosts, their routes, and the scripts; nothing is sent.
+"""The plan of a task (``inv --dry``): the hosts, their routes, and the scripts; sends nothing.
 
-The ``ssh`` command of a route and the script, which is for ``/bin/sh`` on the host, are all that is
-needed to do it by hand.
-"""
+The ``ssh`` command of a route and the script, which is for ``/bin/sh`` on the host, are enough to
+run a step by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ __all__ = ["HostPlan", "Step", "script_of", "show"]
 
 
 class Step(NamedTuple):
-    """One thing to do: a script for the host, or a command here."""
+    """One step: a script for the host, or a command on this machine."""
 
     name: str
     script: str = ""
@@ -30,7 +29,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class HostPlan:
-    """A host, and what would be done there, in this order."""
+    """A host, and its steps in order."""
 
     config: SSHConfig
     steps: Sequence[Step] = ()
@@ -41,10 +40,9 @@ class HostPlan:
     """More fields for JSON."""
 
     def routes(self) -> list[tuple[str, str]]:
-        """Each route as text, and the ``ssh`` command that goes by it.
+        """Return each route as text, with the ``ssh`` command that uses it.
 
-        :raises UsageError: the host does not have the one route that is asked for.
-        """
+        :raises UsageError: the host does not have the requested route."""
         from ringtasks.inventory.config import known_hosts_file
         from ringtasks.ssh.master.identity import jump_config
         from ringtasks.ssh.routes import only, routes_of
@@ -65,7 +63,7 @@ class HostPlan:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the JSON fields."""
         routes = self.routes()
         return {
             "host_id": self.config.id,
@@ -77,7 +75,7 @@ class HostPlan:
 
 
 def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any]]:
-    """Print the plans; hosts with the same steps together."""
+    """Print the plans; hosts with the same steps are grouped."""
     plans = list(plans)
     found = [plan.to_dict() for plan in plans]
     if json:
@@ -108,10 +106,9 @@ def script_of(
     env: Iterable[str] = (),
     in_venv: bool = True,
 ) -> str:
-    """The text that a host's shell gets for a command.
+    """Return the text that a host's shell gets for a command.
 
-    :param env: the names of variables; their values may be secret.
-    """
+    :param env: the names of variables; their values may be secret."""
     from ringtasks.remote.script import Script
 
     return Script(

@@ -1,4 +1,4 @@
-"""``inv plot``: the curves of runs."""
+"""``inv plot``: draw the curves of runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plot(
     host: str = "@all",
     inventory: str | None = None,
 ) -> dict[str, Curve]:
-    """Draw the metrics of runs, here or into a file, or print their points."""
+    """Draw the metrics of runs, to the terminal or to a file, or print their points."""
     from ringtasks.output.plots.selection import select_curves
 
     if json and out is not None:
@@ -68,7 +68,7 @@ def plot(
 
 
 class _Source(NamedTuple):
-    """Where curves come from: a job's log on its host, or else, or without one, logs here."""
+    """The source of curves: a job's log on its host; if it or the job is missing, local logs."""
 
     label: str
     job: str | None = None
@@ -87,7 +87,7 @@ def _source(c: Context, wanted: str) -> _Source:
         if wanted == LAST:
             raise UsageError(f"no run in {root}/ yet: 'inv train' makes one")
         return _Source(wanted, wanted)
-    # Perhaps no process here follows a run that has not ended: its host knows more.
+    # Perhaps no local process follows a run that has not ended: the host's log is longer.
     job = None if run.is_ended else run.last_job
     return _Source(run.id, job, run.logs(), run.inventory)
 
@@ -95,10 +95,9 @@ def _source(c: Context, wanted: str) -> _Source:
 def _curves(
     c: Context, source: _Source, host: str, inventory: str | None, *, whole: bool
 ) -> Curves:
-    """Read the logs; ``whole``: with every point.
+    """Return the curves of the logs; ``whole``: with every point.
 
-    :raises UsageError: there is no such job, or no log of it, here or there.
-    """
+    :raises UsageError: there is no such job, or no log of it, on a host or on this machine."""
     from ringtasks.training.curves import Curves
 
     if source.job is not None:
@@ -121,7 +120,9 @@ def _curves(
 
 
 def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | None) -> None:
-    """:raises UsageError: there is no such job, or no log of it."""
+    """Read a job's log on its host into ``curves``.
+
+    :raises UsageError: there is no such job, or no log of it."""
     from ringtasks import jobs
 
     found = jobs.find(job, clients_of(c, host, inventory))
@@ -132,7 +133,7 @@ def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | 
 
 
 def _plan(c: Context, source: _Source, host: str, inventory: str | None) -> None:
-    """Show where the curves would come from."""
+    """Show the source of the curves."""
     from . import jobs_plan
 
     if source.job is None:

@@ -16,16 +16,16 @@ __all__ = ["main"]
 
 
 class _Config(Config):
-    """Invoke's configuration without its Python files: a foreign folder's code is never run."""
+    """Invoke's configuration without its Python files: an untrusted folder's code is never run."""
 
     def _load_py(self, path: str) -> dict[str, Any]:
-        # Private in Invoke 2.2 to 3; it offers no setting for the suffixes of its files.
+        # Private in Invoke 2.2 to 3, which offers no setting for the suffixes of its files.
         print(f"ringtasks: {path} is not read: use invoke.yaml or invoke.json", file=sys.stderr)
         return {}
 
 
 class _Program(Program):
-    """Invoke's Program, with our exit status for a command line that makes no sense."""
+    """Invoke's Program, with ringtasks' exit status for a malformed command line."""
 
     def parse_core(self, argv: list[str] | None) -> None:
         try:
@@ -41,7 +41,7 @@ class _Program(Program):
 
     def parse_collection(self) -> None:
         super().parse_collection()
-        # Invoke reads the project's invoke.yaml only where it has found a tasks.py.
+        # Invoke reads the project's invoke.yaml only if it has found a tasks.py.
         self.config.set_project_location(".")
         self.config.load_project()
 

@@ -51,7 +51,7 @@ def up(
     options: str = "",
     inventory: str | None = None,
 ) -> list[Member] | None:
-    """Bring up a Ray cluster over hosts, and wait until all have joined."""
+    """Start a Ray cluster over hosts, and wait until all have joined."""
     from ringtasks.training import ray
 
     clients = _clients(c, host, inventory, venv)
@@ -90,7 +90,7 @@ def status(
     venv: str | None = None,
     inventory: str | None = None,
 ) -> Standing | None:
-    """Show the nodes of a Ray cluster, and what Ray says of them."""
+    """Show the nodes of a Ray cluster, and the state that Ray reports."""
     from ringtasks.training import ray
 
     clients = _clients(c, host, inventory, venv)
@@ -140,7 +140,7 @@ def submit(
     venv: str | None = None,
     inventory: str | None = None,
 ) -> SSHResult | str | None:
-    """Hand a command to a Ray cluster's own job API, and follow it."""
+    """Submit a command to a Ray cluster's job API, and follow it."""
     from ringtasks.training import ray
 
     if not cmd and attach is None:
@@ -209,7 +209,7 @@ def stop(
     venv: str | None = None,
     inventory: str | None = None,
 ) -> SSHResult | None:
-    """Stop a job that was handed to a Ray cluster, and wait until it has ended."""
+    """Stop a job of a Ray cluster, and wait until it has ended."""
     from ringtasks.training import ray
 
     job_id = _job(job or "")
@@ -231,7 +231,7 @@ def stop(
 def down(
     c: Context, host: str = "@all", name: str = "ray", inventory: str | None = None
 ) -> list[Ended]:
-    """End what there is of a Ray cluster, on every host; tell what was there before and after."""
+    """End a Ray cluster on every host; print its state before and after."""
     from ringtasks.training import ray
 
     clients = _clients(c, host, inventory, None)
@@ -254,7 +254,7 @@ def down(
 
 
 def _show(standing: Standing) -> None:
-    """A row for each host that has, or may have, a part in the cluster."""
+    """Print a row for each host that has, or may have, a part in the cluster."""
     known = {member.host for member in standing.members}
     rows = [
         (own.host, own.role, own.describe(), own.job.id if own.job else "")

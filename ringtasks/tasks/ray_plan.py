@@ -1,4 +1,4 @@
-"""What the ``ray`` tasks would do (``inv --dry``); see `plan`."""
+"""Plans of the ``ray`` tasks (``inv --dry``); see `plan`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_down", "plan_status", "plan_stop", "plan_submit", "plan_up"]
 
-#: Ray's own (ray start --help), where nothing else is asked for or in use.
+#: Ray's defaults (ray start --help), used if no other port is asked for or in use.
 _PORTS = {"agent": 52365, "dashboard": 8265, "client": 10001}
 _STORE_PORT = 6379
 _GRACE = 5.0
@@ -34,7 +34,7 @@ def plan_up(
     dashboard_port: int | None,
     options: str,
 ) -> None:
-    """Bringing a cluster up: the first host is the head."""
+    """Plan the start of a cluster: the first host is the head."""
     nodes = tuple(
         Node(own.config.id, f"ADDRESS-OF-{own.config.id}", "interface") for own in clients
     )
@@ -55,7 +55,7 @@ def plan_up(
 
 
 def plan_status(clients: Sequence[SSHClient], name: str) -> None:
-    """Asking Ray for its nodes."""
+    """Plan the request to Ray for its nodes."""
     command = f"{ray(_id_of(name))} status --address 'HEAD-ADDRESS:{_STORE_PORT}'"
     _show(clients, name, Step("on the head, which these jobs tell", command))
 
@@ -63,7 +63,7 @@ def plan_status(clients: Sequence[SSHClient], name: str) -> None:
 def plan_submit(
     clients: Sequence[SSHClient], name: str, command: str, working_dir: str | None, *, wait: bool
 ) -> None:
-    """Handing a command to Ray."""
+    """Plan the submission of a command to Ray."""
     sent = f"COPY-OF/{working_dir}" if working_dir is not None else None
     told = submit_command(_id_of(name), command, _PORTS["dashboard"], sent)
     then = "; its log is followed then" if wait else ""
@@ -71,18 +71,18 @@ def plan_submit(
 
 
 def plan_stop(clients: Sequence[SSHClient], name: str, job_id: str) -> None:
-    """Stopping a job of Ray's."""
+    """Plan the stop of a Ray job."""
     _show(clients, name, Step(f"on the head, which these jobs tell: ask Ray to stop {job_id}"))
 
 
 def plan_down(clients: Sequence[SSHClient], name: str) -> None:
-    """Ending a cluster."""
+    """Plan the end of a cluster."""
     script = stop_script(SOME_JOB, whoever_this_is(), _GRACE)
     _show(clients, name, Step(f"end its job there, here called {SOME_JOB}", script))
 
 
 def _id_of(name: str) -> str:
-    """What a cluster of that name has for an id, with zeros for what is drawn by chance."""
+    """Return the id of a cluster of that name, with zeros in place of its random part."""
     return f"{name}-00000000"
 
 

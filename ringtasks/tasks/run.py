@@ -1,7 +1,7 @@
-"""``inv run``: one command on the selected hosts.
+"""``inv run``: run one command on the selected hosts.
 
-One host is the common case, and lean: what several need is in `run_fleet`, loaded for them only.
-"""
+One host is the common case and imports little: the code for several hosts is in `run_fleet`, which
+is loaded only for them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "run"]
 
-#: Kept of each stream, for Python callers; all of it is shown as it comes.
+#: Bytes kept of each stream, for Python callers; all output is shown as it comes.
 _KEPT_BYTES = 16 * 1024 * 1024
 RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
 
@@ -74,7 +74,7 @@ RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
 )
 def run(
     c: Context,
-    # Invoke gives the letters away in this order: what is new comes last.
+    # Invoke assigns the short flags in this order: append new parameters at the end.
     host: str | None = None,
     cmd: str | None = None,
     timeout: str | float | None = None,
@@ -98,7 +98,7 @@ def run(
     diff: bool = False,
     outdir: str | None = None,
 ) -> SSHResult | FleetResult:
-    """Run a command or a local script on hosts, by whichever route works."""
+    """Run a command or a local script on hosts, over whichever route works."""
     request = Request(
         *_command(cmd, script, several(arg)),
         timeout=command_timeout(c) if timeout is None else number("--timeout", timeout, at_least=0),
@@ -138,11 +138,11 @@ def run(
 
 
 class Request(NamedTuple):
-    """What to run, and how: the flags, parsed."""
+    """The parsed flags that say which command to run and with which limits."""
 
     command: str
     label: str
-    """What results give as their command."""
+    """The command as the results show it."""
     timeout: float | None
     cwd: str | None
     env: Mapping[str, str]
@@ -157,12 +157,12 @@ class Request(NamedTuple):
 
     @property
     def chooses(self) -> bool:
-        """Whether health decides which hosts it is for."""
+        """Whether health decides which of the selected hosts run it."""
         return self.skip_unhealthy or self.pick is not None
 
 
 class Output(NamedTuple):
-    """How to show it."""
+    """The parsed flags of the output."""
 
     json: bool
     fold: bool
@@ -171,17 +171,17 @@ class Output(NamedTuple):
 
     @property
     def streams(self) -> bool:
-        """Whether it is shown as it comes."""
+        """Whether output is shown as it comes."""
         return not (self.json or self.fold or self.diff)
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is what one host prints."""
+        """Whether the output is that of one host, without folding, differences or files."""
         return not (self.fold or self.diff or self.outdir)
 
 
 def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> tuple[str, str]:
-    """The command, and what it is called."""
+    """Return the command and its label."""
     if cmd and script:
         raise UsageError("--cmd or --script: which of the two?")
     if not cmd and not script:
@@ -212,7 +212,7 @@ def _hosts(
 
 
 def _run_on_one(config: SSHConfig, request: Request, *, json: bool) -> SSHResult:
-    """Run on one host, and again as often as was asked for; the last attempt's result."""
+    """Run on one host, with the requested number of retries; return the last attempt's result."""
     from ringtasks.client.ssh_client import SSHClient
 
     reporter = display.JsonReporter() if json else display.RawReporter()
@@ -258,7 +258,7 @@ def _attempt(client: SSHClient, request: Request, reporter: display.Reporter) ->
 
 
 def _tell_fallback(outcome: Outcome) -> None:
-    """Say on stderr which routes failed before one worked."""
+    """Print on stderr which routes failed before one worked."""
     used = [route.route for route in outcome.routes if route.success]
     failed = [f"{route.route} {route.reason}" for route in outcome.routes if not route.success]
     if used and failed:

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["are_commands", "run_on_many", "show_plan"]
 
-#: Kept of each stream of each host for Python callers, if it is shown as it comes.
+#: Bytes kept of each stream of each host for Python callers, if it is shown as it comes.
 _KEPT_BYTES = 1024 * 1024
-#: No terminal of ours stands behind it, so it is of the usual size.
+#: No local terminal is attached, so it has the usual size.
 _TERMINAL = Terminal(os.environ.get("TERM", "xterm"), 80, 24)
 
 
@@ -52,10 +52,9 @@ def run_on_many(
     *,
     one: Callable[[HostConfig], SSHResult],
 ) -> tuple[fleet.FleetResult, int]:
-    """Run, show, remember; the results and the exit status.
+    """Run, show and remember; return the results and the exit status.
 
-    :param one: runs on a single host, which it is after all where health has ruled out the others.
-    """
+    :param one: runs on a single host, used if health has excluded all others."""
     alone = _only_one_left(hosts, request) if output.is_plain and not output.json else None
     if alone is not None:
         result = fleet.FleetResult((_host_result(one(alone)),))
@@ -74,7 +73,7 @@ def run_on_many(
 
 
 def are_commands(result: fleet.FleetResult) -> bool:
-    """Whether everything that failed is a command that ran and ended by itself."""
+    """Return whether each failure is a command that ran and ended by itself."""
     return all(found.state is State.FAILED for found in result.failed) and bool(result.failed)
 
 
@@ -84,10 +83,9 @@ def _host_result(result: SSHResult) -> fleet.HostResult:
 
 
 def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> fleet.FleetResult:
-    """What would be done: hosts and routes, and the script; nothing is sent.
+    """Show the plan: hosts and routes, and the script; send nothing.
 
-    The values of the environment are left out: they may be secret.
-    """
+    The values of the environment are left out: they may be secret."""
     configs = [SSHConfig.from_host_config(host) for host in hosts]
     eligible = _eligible([config.id for config in configs], request)
     chosen = [config for config in configs if config.id in eligible.chosen]
@@ -96,7 +94,7 @@ def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> f
 
 
 def _not_run(host: str, command: str) -> fleet.HostResult:
-    """Return what callers of a dry run go on with: a success without output, as Invoke does."""
+    """Return the result of a dry run for callers: a success without output, as Invoke does."""
     result = SSHResult(True, 0, "", "", 0.0, command, host)
     return fleet.HostResult(host, State.SUCCEEDED, result)
 
@@ -148,7 +146,7 @@ def _report(screen: Screen, output: Output, hosts: Sequence[str]) -> Report:
 def _watch(
     running: fleet.FleetRun, report: Report, screen: Screen
 ) -> tuple[fleet.FleetResult, bool]:
-    """Show what arrives; the result, and whether Ctrl-C has ended it."""
+    """Show output as it arrives; return the result, and whether Ctrl-C has ended the run."""
     told = 0
     is_interrupted = False
     with terminable(), Progress(screen, len(running.hosts)) as progress:

@@ -1,4 +1,4 @@
-"""``inv shell``: an interactive shell, through the same fallback as everything else."""
+"""``inv shell``: an interactive shell, with the same fallback between routes as all tasks."""
 
 from __future__ import annotations
 

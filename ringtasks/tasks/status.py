@@ -1,4 +1,4 @@
-"""``inv status``: how the hosts are doing."""
+"""``inv status``: show the state of the hosts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def status(
     watch: bool = False,
     inventory: str | None = None,
 ) -> list[Overview]:
-    """Show how the hosts are doing: GPUs, memory, disk, load and jobs."""
+    """Show the state of the hosts: GPUs, memory, disk, load and jobs."""
     from ringtasks import jobs
 
     clients = clients_of(c, host, inventory)
@@ -114,7 +114,7 @@ def _of(available: int | None, total: int | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Return a number of bytes in a suitable unit."""
     unit = 0
     while count >= 1000 and unit < len(_UNITS) - 1:
         count, unit = count / 1024, unit + 1

@@ -1,4 +1,4 @@
-"""``inv train``: a training run, from the ``train`` settings and flags over them."""
+"""``inv train``: a training run, from the ``train`` settings and the flags that override them."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _run(
 
 
 def _revision(settings: TrainSettings) -> str | None:
-    """Of the first folder that is sent, else of this one."""
+    """Return the revision of the first folder that is sent, else of the current folder."""
     from ringtasks.transfer.git import revision_of
 
     sources = [Path(item.source).expanduser() for item in settings.sync_up]
@@ -185,10 +185,9 @@ def _revision(settings: TrainSettings) -> str | None:
 
 
 def _left_run(runs: object, wanted: str) -> RunRecord:
-    """The run to go on with.
+    """Return the run to reattach to.
 
-    :raises UsageError: there is none, or it has ended.
-    """
+    :raises UsageError: there is none, or it has ended."""
     from ringtasks.training.records import find_run
 
     root = runs if isinstance(runs, str) else "runs"
@@ -201,7 +200,7 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
 
 
 def _leave(supervisor: Supervisor, view: View, record: RunRecord, grace: float) -> None:
-    """After Ctrl-C: the run goes on, and this is how to come back to it."""
+    """Print, after Ctrl-C, that the run continues and how to reattach to it."""
     from ringtasks.training.attempts import stop_all
 
     if not supervisor.jobs:

@@ -1,4 +1,4 @@
-"""What ``inv train`` would do (``inv --dry``); see `plan`."""
+"""Plans of ``inv train`` (``inv --dry``); see `plan`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_attach", "plan_run"]
 
-#: Stand for what is known only when the hosts have answered.
+#: Stand for values that are known only when the hosts have answered.
 _HEAD, _PORT, _RUN = "HEAD-ADDRESS", 0, "RUN"
 
 
 def plan_run(settings: TrainSettings, hosts: Sequence[HostConfig]) -> None:
-    """Every host is asked; the run starts on the best of them, as many as its nodes."""
+    """Show the plan: ask all hosts, then start on the best ones, one for each node."""
     plans = []
     for host in hosts:
         config = SSHConfig.from_host_config(host)
@@ -41,7 +41,7 @@ def plan_run(settings: TrainSettings, hosts: Sequence[HostConfig]) -> None:
 
 
 def plan_attach(record: RunRecord, hosts: Sequence[HostConfig]) -> None:
-    """The jobs of the last attempt are followed to their end."""
+    """Show the plan: follow the jobs of the last attempt to their end."""
     ids = {place.host_id: place.job_id for place in record.attempts[-1].jobs}
     show(
         HostPlan(
