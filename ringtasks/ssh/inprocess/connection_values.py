@@ -136,6 +136,8 @@ def ssh_config_of(settings: fabric.Config, given: Given) -> Mapping[str, Any]:
 def _as_paramiko_has_it(answer: Answer, given: Given, settings: fabric.Config) -> dict[str, Any]:
     """Return an answer of ``ssh -G`` in the form of ``paramiko.SSHConfig.lookup``."""
     found: dict[str, Any] = {keyword: values[0] for keyword, values in answer.values.items()}
+    found.pop("host", None)
+    found.setdefault("hostname", given.ssh.host or given.ssh.id)  # Paramiko always has it
     if "identityfile" in found:
         home = os.path.expanduser("~")  # noqa: PTH111  # a string is wanted
         values = {
