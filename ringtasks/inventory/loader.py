@@ -33,12 +33,15 @@ _MISTYPED = 0.8
 _SECTIONS = ("hosts", "defaults", "groups", "sources")
 
 
-def load_inventory(given: str | os.PathLike[str] | None = None) -> Inventory:
+def load_inventory(
+    given: str | os.PathLike[str] | None = None, *, beside: Path | None = None
+) -> Inventory:
     """Return the inventory: ``given``, else ``RINGTASKS_HOSTS``, ``./hosts``, or ~/.config.
 
+    :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
     :raises InventoryError: there is none, or a file cannot be used as it stands.
     """
-    files = _find(given)
+    files = _find(given, beside)
     contents = [_read(file) for file in files]
     hosts: dict[str, HostConfig] = {}
     for content in contents:
@@ -81,7 +84,7 @@ def usual_inventory() -> Inventory | None:
     return load_inventory()
 
 
-def _find(given: str | os.PathLike[str] | None) -> list[Path]:
+def _find(given: str | os.PathLike[str] | None, beside: Path | None = None) -> list[Path]:
     explicit = given or os.environ.get("RINGTASKS_HOSTS")
     if explicit:
         path = Path(explicit).expanduser()
@@ -92,6 +95,8 @@ def _find(given: str | os.PathLike[str] | None) -> list[Path]:
             raise InventoryError("no *.yaml in this folder", file=str(path))
         return files
     files = _in_folder(Path("hosts"))
+    if not files and beside is not None:
+        files = _in_folder(beside / "hosts")
     own = Path("~/.config/ringtasks/hosts.yaml").expanduser()
     if not files and own.is_file():
         files = [own]

@@ -56,3 +56,5 @@ namespace = Collection(
     group("deploy", "run", "rollback", "releases", "status", "check", "unlock", default="run"),
     group("ray", "up", "status", "submit", "stop", "down"),
 )
+# Invoke reads INVOKE_RINGTASKS_INVENTORY only if the setting has a default.
+namespace.configure({"ringtasks": {"inventory": None}})

@@ -22,7 +22,7 @@ def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list
     """Check this machine: ssh, cloudflared, tailscale, keys, inventory, state."""
     from ringtasks.ssh.doctor import examine
 
-    given = inventory or c.config.get("ringtasks", {}).get("inventory")
+    given = inventory or (c.config.get("ringtasks") or {}).get("inventory")
     findings = examine(given)
     if json:
         for finding in findings:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import invoke
@@ -80,10 +81,12 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def inventory_of(c: Context, given: str | None) -> Inventory:
     """Return the inventory of the flag, else of ``ringtasks.inventory``, else the default one.
 
-    Its warnings are printed once in this process."""
+    Its warnings are printed once in this process.
+    """
     from ringtasks.inventory.loader import load_inventory
 
-    inventory = load_inventory(given or c.config.get("ringtasks", {}).get("inventory"))
+    named = given or (c.config.get("ringtasks") or {}).get("inventory")
+    inventory = load_inventory(named, beside=_project_folder(c))
     for warning in inventory.warnings:
         if warning not in _told:
             _told.add(warning)
@@ -91,7 +94,14 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
     return inventory
 
 
-#: The warnings that were already printed.
+def _project_folder(c: Context) -> Path | None:
+    """Return the folder of the ``tasks.py`` that Invoke loaded; it may be a parent folder."""
+    # Private in Invoke 2.2 to 3: no public name tells it.
+    prefix = getattr(c.config, "_project_prefix", None)
+    return Path(prefix) if prefix else None
+
+
+#: The warnings that were printed.
 _told: set[str] = set()
 
 
@@ -129,11 +139,27 @@ def _is_alias(name: str) -> bool:
 def settings_section(c: Context, name: str) -> dict[str, Any]:
     """Return a section of Invoke's configuration, as plain values.
 
-    :raises UsageError: it is not a mapping."""
-    given = _plain(c.config.get(name, {}))
+    :raises UsageError: it is not a mapping.
+    """
+    given = _plain(c.config.get(name) or {})
     if not isinstance(given, dict):
         raise UsageError(f"{name}: expected a mapping of settings, found {given!r}")
-    return given
+    return {**given, **_from_environment(name)}
+
+
+def _from_environment(section: str) -> dict[str, Any]:
+    """Return the settings of ``INVOKE_SECTION_SETTING`` variables, read as YAML values.
+
+    Invoke reads such a variable only if the setting has a default, and would take a default that a
+    section does not set for a setting.
+    """
+    prefix = f"INVOKE_{section.upper()}_"
+    found = {n: text for n, text in os.environ.items() if n.startswith(prefix) and text}
+    if not found:
+        return {}
+    import yaml
+
+    return {n.removeprefix(prefix).lower(): yaml.safe_load(text) for n, text in found.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -333,3 +335,39 @@ def test_list_depth_shows_the_first_level_only(inv: Inv, write_hosts: WriteHosts
 
     assert b"health" in done.stdout
     assert b".reset" not in done.stdout
+
+
+def test_each_setting_has_an_environment_variable(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={})
+    (tmp_path / "other.yaml").write_text("only-here: {ssh_host: h}\n")
+
+    listed = inv("hosts", INVOKE_RINGTASKS_INVENTORY=str(tmp_path / "other.yaml"))
+    planned = inv(
+        "--dry",
+        "train",
+        INVOKE_TRAIN_HOSTS="a",
+        INVOKE_TRAIN_COMMAND="echo trained",
+        INVOKE_TRAIN_GPUS="0",
+    )
+
+    assert b"only-here" in listed.stdout
+    assert (planned.returncode, b"echo trained" in planned.stdout) == (0, True), planned.stderr
+
+
+def test_hosts_beside_the_tasks_file_are_found_from_a_subfolder(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={})
+    assert inv("hosts").returncode == 0  # puts tasks.py there
+    below = tmp_path / "src" / "deep"
+    below.mkdir(parents=True)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "run", "--host", "a", "--cmd", "echo hi"],
+        cwd=below,
+        capture_output=True,
+    )
+
+    assert (done.returncode, done.stdout) == (0, b"hi\n"), done.stderr
