@@ -1,6 +1,6 @@
-"""Commands on rented GPU boxes over SSH, by whichever way in works today.
+"""Run commands on rented GPU boxes over SSH, over whichever route works right now.
 
-The names below are loaded when they are first used: ``inv --list`` needs none of them.
+The names below are loaded at first use: ``inv --list`` needs none of them.
 """
 
 from __future__ import annotations

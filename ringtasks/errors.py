@@ -1,29 +1,29 @@
-"""What can go wrong, sorted by what the caller does next.
+"""Errors of ringtasks, sorted by the next step of the caller.
 
 ::
 
     RingtasksError
-    ├── UsageError (ValueError)               mend the call; nothing was sent
-    │   ├── InventoryError                    mend the hosts file
-    │   │   └── UnknownHostError (LookupError)    pick one of the near names
+    ├── UsageError (ValueError)               fix the call; nothing was sent
+    │   ├── InventoryError                    fix the hosts file
+    │   │   └── UnknownHostError (LookupError)    use one of the near names
     │   ├── UnknownJobError (LookupError)     look at 'inv jobs --all'
-    │   └── AmbiguousJobError                 give more of the job's id
+    │   └── AmbiguousJobError                 use a longer part of the job's id
     ├── RouteError (ConnectionError)          try the next route
-    │   ├── HostKeyError                      somebody else answered, or the box was rebuilt
-    │   └── AuthenticationError               the host is there, the log-in is refused
-    ├── UnreachableError (ConnectionError)    every route failed: its ``failures`` say why
-    ├── OutcomeUnknownError (ConnectionError) the link broke after the command may have started
+    │   ├── HostKeyError                      another host answered, or the box was rebuilt
+    │   └── AuthenticationError               check user and key: the host refused the log-in
+    ├── UnreachableError (ConnectionError)    every route failed: read its ``failures``
+    ├── OutcomeUnknownError (ConnectionError) check the host: the command may have started
     ├── OtherProgramError                     log in as another user: this one runs one program only
-    ├── JobNotStartedError                    the host says why: mend that, or wait
+    ├── JobNotStartedError                    fix the cause that the host gives, or wait
     ├── LimitError (TimeoutError)             a time limit passed
-    ├── ClusterError                          look at what Ray said on that host
+    ├── ClusterError                          look at Ray's output on that host
     ├── MeetingError                          put the hosts of a run into one network
-    ├── RunNotStartedError                    mend what it says, or pick another host
+    ├── RunNotStartedError                    fix the cause in its text, or use another host
     ├── ProtocolError                         drop this link
-    └── StateFileError (OSError)              warn and go on: state is a memory, not a need
+    └── StateFileError (OSError)              warn and continue: nothing depends on the state
 
 Every error carries its data as fields and makes its text from them:
-``host: what happened: evidence; what to do``.  No error ever holds a secret.
+``host: failure: evidence; next step``.  No error holds a secret.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ __all__ = [
 
 
 class Reason(str, enum.Enum):
-    """Why a route was given up; the value is what people read."""
+    """The reason why a route failed; messages show the value."""
 
     NAME_NOT_FOUND = "name not found"
     REFUSED = "refused"
@@ -77,16 +77,16 @@ class Reason(str, enum.Enum):
     LINK_LOST = "link lost"
     OTHER_PROGRAM = "ran something else"
     UNRECOGNISED = "unrecognised failure"
-    """None of the others: the evidence is all that is known."""
+    """Any other failure: only the evidence is known."""
 
     def __str__(self) -> str:
         return self.value
 
 
-#: The advice where the server has ended the log-in after too many keys.
+#: The advice if the server ended the log-in after too many keys.
 TOO_MANY_KEYS = "too many keys were offered: set ssh_key, or IdentitiesOnly in ~/.ssh/config"
 
-#: What to do next about each reason, in the imperative.
+#: The next step for each reason, in the imperative.
 ADVICE = {
     Reason.NAME_NOT_FOUND: "check the spelling of the address and this machine's DNS",
     Reason.REFUSED: "check the port, and that sshd runs on the host",
@@ -110,19 +110,19 @@ ADVICE = {
 
 
 class RingtasksError(Exception):
-    """Anything ringtasks raises on purpose."""
+    """Base class of every error that ringtasks raises on purpose."""
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({fields})"
 
     def __reduce__(self) -> tuple[Callable[..., RingtasksError], tuple[Any, ...]]:
-        # Exceptions pickle by their positional arguments; ours are made of fields.
+        # Exceptions pickle their positional arguments; ours keep their data in fields.
         return _rebuild, (type(self), dict(self.__dict__))
 
 
 class UsageError(RingtasksError, ValueError):
-    """The call itself is wrong: exit status 2, nothing was sent, nothing recorded."""
+    """The call itself is wrong: exit status 2; nothing was sent or recorded."""
 
     def __init__(self, message: str) -> None:
         self.message = message
@@ -134,8 +134,8 @@ class UsageError(RingtasksError, ValueError):
 class InventoryError(UsageError):
     """A hosts file cannot be used as it stands.
 
-    ``line`` counts from 1; ``file``, ``line``, ``host`` and ``field_name`` are None where the
-    fault has no such place.
+    ``line`` counts from 1; ``file``, ``line``, ``host`` and ``field_name`` are None if the fault
+    has no such place.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class InventoryError(UsageError):
 
 
 class UnknownHostError(InventoryError, LookupError):
-    """No host, group or fact of that name; ``near`` are the closest names, best first."""
+    """No host, group or fact has that name; ``near`` are the closest names, best first."""
 
     def __init__(self, message: str, *, near: tuple[str, ...] = (), **place: Any) -> None:
         super().__init__(message, **place)
@@ -172,7 +172,7 @@ class UnknownHostError(InventoryError, LookupError):
 
 
 class UnknownJobError(UsageError, LookupError):
-    """No job has that id or name on the hosts that were asked; ``unasked`` could not be."""
+    """No job on the asked hosts has that id or name; ``unasked`` hosts could not be asked."""
 
     def __init__(self, job: str, unasked: tuple[str, ...] = ()) -> None:
         super().__init__(f"{job}: no such job")
@@ -185,7 +185,7 @@ class UnknownJobError(UsageError, LookupError):
 
 
 class AmbiguousJobError(UsageError):
-    """Several jobs have that name, or an id that begins like that."""
+    """Several jobs have that name, or an id with that beginning."""
 
     def __init__(self, job: str, candidates: tuple[str, ...]) -> None:
         listed = "".join(f"\n  {candidate}" for candidate in candidates)
@@ -194,10 +194,10 @@ class AmbiguousJobError(UsageError):
 
 
 class JobNotStartedError(RingtasksError):
-    """There is no job; ``is_unknown``: or there is one, but the host's answer was lost.
+    """The job was not started, or (``is_unknown``) it may have started: the answer was lost.
 
-    ``evidence`` is what the host said, or why it could not be reached; ``status`` the exit status
-    of the start: 255 where the host was not reached, or the link was lost.
+    ``evidence`` is the host's message, or the reason why it was not reached; ``status`` is the exit
+    status of the start: 255 if the host was not reached or the link was lost.
     """
 
     def __init__(
@@ -213,9 +213,9 @@ class JobNotStartedError(RingtasksError):
 
 
 class RouteError(RingtasksError, ConnectionError):
-    """One way to a host does not work; the command was not sent this way.
+    """A route to a host failed; the command was not sent over it.
 
-    ``elapsed`` is in seconds. ``evidence`` is what the system, the proxy or the server said.
+    ``elapsed`` is in seconds. ``evidence`` is the message of the system, the proxy or the server.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class RouteError(RingtasksError, ConnectionError):
         return f"{self.reason}: {self.evidence}" if self.evidence else str(self.reason)
 
     def explain(self) -> str:
-        """All but the host's name: ``direct (203.0.113.10:22): refused: …; check the port …``."""
+        """Return the text without the host: ``direct (203.0.113.10:22): refused: …; check …``."""
         where = f"{self.route} ({self.address})" if self.address else self.route
         return f"{where}: {self.what}; {self.advice}"
 
@@ -248,22 +248,22 @@ class RouteError(RingtasksError, ConnectionError):
 
 
 class HostKeyError(RouteError):
-    """Who answered did not show the host's pinned key."""
+    """The server that answered did not show the host's pinned key."""
 
 
 class AuthenticationError(RouteError):
-    """The host is there but refuses the log-in."""
+    """The host answered but refused the log-in."""
 
 
 class UnreachableError(RingtasksError, ConnectionError):
-    """No route worked. ``failures`` holds one RouteError a route, in the order they were tried."""
+    """No route worked. ``failures`` holds one RouteError per route, in the order of attempts."""
 
     def __init__(self, host: str, failures: tuple[RouteError, ...] = ()) -> None:
         self.host, self.failures = host, failures
 
     @property
     def reason(self) -> str:
-        """In short: ``tailscale: connection refused; direct: timed out``."""
+        """The reasons of all routes: ``tailscale: refused; direct: timed out``."""
         return "; ".join(f"{failure.route}: {failure.reason}" for failure in self.failures)
 
     def __str__(self) -> str:
@@ -288,7 +288,7 @@ class OutcomeUnknownError(RingtasksError, ConnectionError):
 
 
 class LimitError(RingtasksError, TimeoutError):
-    """A time limit (``limit`` seconds, called ``name``) passed."""
+    """A time limit passed: ``limit`` seconds, called ``name``."""
 
     def __init__(self, host: str, name: str, limit: float) -> None:
         self.host, self.name, self.limit = host, name, limit
@@ -298,10 +298,11 @@ class LimitError(RingtasksError, TimeoutError):
 
 
 class OtherProgramError(RingtasksError):
-    """The host was reached, but ran something else than it was asked for.
+    """The host was reached, but ran another program than it was asked for.
 
-    A forced command, a login shell that lets nobody in. ``evidence`` is what that printed,
-    ``status`` its exit status, None if it did not end; ``advice`` names the setting to look at.
+    Examples are a forced command and a login shell that refuses log-ins. ``evidence`` is the
+    program's output, ``status`` its exit status, None if it did not end; ``advice`` names the
+    setting to check.
     """
 
     def __init__(
@@ -316,7 +317,7 @@ class OtherProgramError(RingtasksError):
 
     @property
     def what(self) -> str:
-        """The text and the exit status that came, without the host's name."""
+        """The program's output, or its exit status if it printed nothing."""
         ended = "it did not end" if self.status is None else f"exit status {self.status}"
         return self.evidence or f"it printed nothing ({ended})"
 
@@ -335,7 +336,7 @@ class ClusterError(RingtasksError):
 
 
 class RunNotStartedError(RingtasksError):
-    """A training run was not started: what it needs is not on the host."""
+    """A training run was not started: the host lacks something that the run needs."""
 
     def __init__(self, host: str, evidence: str) -> None:
         self.host, self.evidence = host, evidence
@@ -345,7 +346,7 @@ class RunNotStartedError(RingtasksError):
 
 
 class MeetingError(RingtasksError):
-    """The machines of a run do not reach the first one."""
+    """The hosts of a run do not reach the first one."""
 
     def __init__(self, first: str, evidence: str) -> None:
         self.first, self.evidence = first, evidence
@@ -358,7 +359,7 @@ class MeetingError(RingtasksError):
 
 
 class ProtocolError(RingtasksError):
-    """The far side said something the protocol does not allow: the link must be dropped."""
+    """The peer violated the protocol: the link must be dropped."""
 
     def __init__(self, host: str, evidence: str) -> None:
         self.host, self.evidence = host, evidence

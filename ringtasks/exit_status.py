@@ -1,4 +1,7 @@
-"""What exit statuses mean, and one for several hosts.  Imports nothing: every task may need it."""
+"""Exit statuses of the tasks, and one for several hosts.
+
+Every task may need them, so this module imports no other module of ringtasks.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Iterable
 
 __all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "USAGE", "combined_status"]
 
-# As ssh(1) and timeout(1) have it; 130 is 128 + SIGINT.
+# As defined by ssh(1) and timeout(1); 130 is 128 + SIGINT.
 USAGE = 2
 TIMED_OUT = 124
 INTERRUPTED = 130
@@ -14,7 +17,7 @@ UNREACHABLE = 255
 
 
 def combined_status(statuses: Iterable[int]) -> int:
-    """0, the status that all failures share, else 1."""
+    """Return 0 if there is no failure, else the status that all failures share, else 1."""
     failed = {status for status in statuses if status != 0}
     if not failed:
         return 0

@@ -1,1 +1,1 @@
-"""`SSHClient` and what it answers with: one host, one call at a time."""
+"""`SSHClient` and its results: one host, one call at a time."""

@@ -1,8 +1,8 @@
-"""Try every route of a host: log in, run ``true``; the latency, or why it failed.
+"""Try every route of a host: log in, run ``true``, and report the latency or the failure.
 
-A route whose connection is kept open by a control master is tried over that, unless a fresh log-in
-is asked for.  A host may be alive through an old connection only, while it lets nobody in any more:
-a full disk, a dead sshd, a key that was taken away.
+If a control master keeps a route's connection open, the route is tried over that connection, unless
+a fresh log-in is asked for.  A host may still answer over an old connection while it refuses every
+new log-in: its disk is full, its sshd has ended, or the key was removed.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from ringtasks.ssh.routes import Route, routes_of
 __all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
 
 _MAX_THREADS = 64
-#: The host answered, and did not let us in.
+#: Reasons of a host that answered and refused the log-in.
 _LOG_IN_REFUSED = {Reason.AUTHENTICATION, Reason.HOST_KEY, Reason.OTHER_PROGRAM}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One route of one host; ``latency_ms`` is the time to be logged in, None where it failed.
+    """One route of one host; ``latency_ms`` is the time of the log-in, None if it failed.
 
-    With ``is_old`` it is the time of a command over a connection that was open before.
+    If ``is_old`` is set, it is the time of a command over a connection that was open before.
     """
 
     host: str
@@ -53,14 +53,13 @@ class Probe:
 
 
 def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
-    """Every route of every host, tried at the same time; recorded in the health file, once a host.
+    """Try every route of every host at the same time; record each host once in the health file.
 
-    In the order of ``configs`` and of their routes.
-
-    :param fresh: log in anew everywhere. Where that works by no route, but an open connection still
-        does, it is added to the host's probes with ``is_old``: it does not count for its health.
-
-    :raises UsageError: a configuration that cannot be used.
+    :param fresh: log in anew over every route. If no route of a host works, but an open connection
+        still does, that is added to the host's probes with ``is_old``: it does not count for the
+        host's health.
+    :returns: the probes, in the order of ``configs`` and of their routes.
+    :raises UsageError: a configuration cannot be used.
     """
     served = [_served(config) for config in configs]
     ways = [(config, route) for config in served for route in routes_of(config, os.environ)]
@@ -71,7 +70,7 @@ def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
 
 
 def is_reached(probes: Sequence[Probe]) -> bool:
-    """Whether a host lets one in by any of its routes."""
+    """Return True if a route of the host works, and not an old connection alone."""
     return any(p.latency_ms is not None for p in probes) and not is_alive_by_old_only(probes)
 
 
@@ -80,7 +79,7 @@ def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
     if any(p.latency_ms is not None for p in probes if not p.is_old):
         return False
     old = {p.route for p in probes if p.is_old}
-    # A route that nothing answers on proves nothing about log-ins, unless it is the old one's own.
+    # A route without an answer proves nothing about log-ins, unless the old connection uses it.
     return bool(old) and any(
         p.failure is not None and (p.route in old or p.failure.reason in _LOG_IN_REFUSED)
         for p in probes
@@ -111,7 +110,10 @@ def _with_old(configs: Sequence[SSHConfig], probes: Sequence[Probe]) -> Iterator
 
 
 def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
-    """A command over the control master, if there is one that goes by ``route`` (None: any)."""
+    """Return the probe of a command over the control master; None if that does not work.
+
+    :param route: the route that the master must use; None: any.
+    """
     if not config.use_control_master or config.embedded:
         return None
     from ringtasks.ssh.master.link import MuxLink
@@ -131,7 +133,7 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
 
 
 def _fault(link: Link, timeout: float) -> tuple[Reason, str] | None:
-    """Why a log-in is of no use: the host does not run what it is asked for."""
+    """Return the fault of a host that accepted the log-in; None if it runs ``true``."""
     ending = Execution(link, Script("true", is_own=True), lambda *_: None).run(timeout)
     if ending.unproven is not None:
         return Reason.OTHER_PROGRAM, bounded(ending.unproven)
@@ -169,7 +171,7 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
 
 
 def _try_by_ssh(config: SSHConfig, route: Route) -> Probe:
-    """Log in as `SSHClient` and the tasks do: by OpenSSH."""
+    """Log in as `SSHClient` and the tasks do: with OpenSSH."""
     started = time.monotonic()
     try:
         with fresh_link(config, route) as link:
@@ -192,7 +194,7 @@ def _outcome(host: str, probes: Sequence[Probe]) -> Outcome:
     routes = tuple(
         RouteOutcome(
             p.route,
-            # The route leads to the host, whatever that runs.
+            # The route leads to the host, even if the host runs another program.
             success=p.latency_ms is not None or _is_other_program(p),
             reason=str(p.failure.reason) if p.failure and not _is_other_program(p) else "",
         )

@@ -1,4 +1,4 @@
-"""One copy under way over a link, as a call of `SSHClient`."""
+"""One copy over a link, as a call of `SSHClient`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .result import SSHResult
 
 __all__ = ["Copy"]
 
-#: Seconds that a copy which shall end has to clean up, before its session is closed.
+#: Seconds for the clean-up of a cancelled or late copy, before its session is closed.
 _CLEANUP_TIMEOUT = 3.0
 
 
 class Copy:
-    """One file or folder to a host (``put``) or from it (``get``).
+    """A copy of one file or folder to a host (``put``) or from it (``get``).
 
-    :raises ValueError: an empty path, or one with a NUL.
-    :raises TypeError: a path that is no text.
+    :raises ValueError: a path is empty or holds a NUL.
+    :raises TypeError: a path is neither text nor (``local`` only) a Path.
     """
 
     def __init__(self, way: str, local: str | Path, remote: str, limit: float | None) -> None:
@@ -47,7 +47,10 @@ class Copy:
         self._sftp: Any = None
 
     def run_over(self, link: Link) -> Ending:
-        """:raises LinkLostError: nothing was copied."""
+        """Copy over ``link``.
+
+        :raises LinkLostError: the link failed before anything was copied.
+        """
         deadline = None if self.limit is None else self._started + self.limit
         try:
             self._sftp = when_there_is_room(
@@ -71,14 +74,14 @@ class Copy:
         except CopyError as error:
             self._error = error
             return Ending(status=1)
-        except Exception as error:  # noqa: BLE001  # Paramiko's SFTP raises what it likes
+        except Exception as error:  # noqa: BLE001  # Paramiko's SFTP raises exceptions of any type
             return self._broken(link, error, deadline)
         finally:
             self._close()
         return Ending(status=0)
 
     def cancel(self) -> None:
-        """End it, from another thread; what was not whole yet is removed."""
+        """End the copy, from another thread; incomplete files are removed."""
         self._is_cancelled = True
         _later(_CLEANUP_TIMEOUT, self._close)
 
@@ -111,7 +114,7 @@ class Copy:
             get(self._sftp, self.remote, self.local, check)
 
     def _checking(self, deadline: float | None) -> Callable[[], None]:
-        """What is called between pieces, and raises when the copy is to end."""
+        """Return a function to call between pieces, which raises if the copy must end."""
 
         def check() -> None:
             if self._is_cancelled:
@@ -129,7 +132,7 @@ class Copy:
         return Ending(status=UNREACHABLE if said else 1)
 
     def _broken(self, link: Link, error: Exception, deadline: float | None) -> Ending:
-        """The session ended under the copy: because it was told to, or by itself."""
+        """Return the ending of a copy whose session was closed, by us or by the host."""
         if self._is_cancelled:
             return Ending(interrupted=True)
         if deadline is not None and time.monotonic() > deadline:
@@ -142,7 +145,7 @@ class Copy:
 
     @contextlib.contextmanager
     def _closed_when_stuck(self, deadline: float | None) -> Iterator[None]:
-        """A host that stops to answer is waited for until a little after the deadline."""
+        """Close the session shortly after the deadline, in case the host no longer answers."""
         if deadline is None:
             yield
             return
@@ -154,12 +157,12 @@ class Copy:
 
     def _close(self) -> None:
         if self._sftp is not None:
-            with contextlib.suppress(Exception):  # it may be broken in any way
+            with contextlib.suppress(Exception):  # a broken session may raise anything
                 self._sftp.close()
 
 
 class _CancelledError(Exception):
-    """Somebody has called `Copy.cancel`."""
+    """`Copy.cancel` was called."""
 
 
 def _later(delay: float, action: Any) -> threading.Timer:

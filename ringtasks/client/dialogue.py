@@ -1,7 +1,8 @@
-"""What is said to a host in several steps, apart from how one waits for the answers.
+"""A multi-step exchange with a host, independent of threads and asyncio.
 
-A conversation is a generator: it yields an `Ask` or a `Pause`, is sent the answer, and returns the
-result.  `hold` has it with threads, `hold_async` with asyncio; there is no third copy of the logic.
+A dialogue (`Conversation`) is a generator: it yields an `Ask` or a `Pause`, is sent the answer, and
+returns the result.  `hold` runs it with threads and `hold_async` with asyncio, so that its logic is
+written once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ask", "Conversation", "Pause", "answer_to", "ask_until_known", "hold", "hold_async"]
 
-#: What is exactly-once on the host is asked for again where the answer is lost.
+#: Attempts at a request whose answer is lost; the host executes the request exactly once.
 _ATTEMPTS = 3
 
 Answer = TypeVar("Answer")
@@ -30,7 +31,7 @@ Answer = TypeVar("Answer")
 class Ask:
     """A command to run on the host, with the arguments of `SSHClient.run` and a few more.
 
-    ``run_id`` marks its processes.  ``in_venv``: within the host's virtual environment.
+    ``run_id`` marks its processes.  ``in_venv`` runs it in the host's virtual environment.
     ``cancellation`` ends it from another thread.
     """
 
@@ -46,17 +47,17 @@ class Ask:
 
 
 class Pause(NamedTuple):
-    """Some seconds in which nothing is said."""
+    """A pause in a dialogue."""
 
     seconds: float
 
 
-#: A `Pause` is answered with None.
+#: A dialogue; the answer to a `Pause` is None.
 Conversation = Generator["Ask | Pause", "SSHResult | None", Answer]
 
 
 def hold(client: SSHClient, conversation: Conversation[Answer]) -> Answer:
-    """The conversation's result; the calling thread waits."""
+    """Run the dialogue in the calling thread, and return its result."""
     answer: SSHResult | None = None
     while True:
         try:
@@ -72,7 +73,7 @@ def hold(client: SSHClient, conversation: Conversation[Answer]) -> Answer:
 
 
 async def hold_async(client: SSHClient, conversation: Conversation[Answer]) -> Answer:
-    """The conversation's result; cancelling ends what runs on the host for it."""
+    """Run the dialogue in asyncio, and return its result; cancelling ends its remote command."""
     answer: SSHResult | None = None
     while True:
         try:
@@ -88,16 +89,17 @@ async def hold_async(client: SSHClient, conversation: Conversation[Answer]) -> A
 
 
 def answer_to(ask: Ask) -> Conversation[SSHResult]:
-    """The answer to one question, within a conversation."""
+    """Return the answer to one request, within a dialogue."""
     answer = yield ask
     assert answer is not None  # noqa: S101  # only a Pause has no answer
     return answer
 
 
 def ask_until_known(ask: Ask) -> Conversation[SSHResult]:
-    """The answer to what may be asked for again, since the host does it once only.
+    """Repeat a request until its outcome is known; the host must execute it once only.
 
-    An answer that is no better than an unknown one before it says so in ``error``.
+    If the known outcome is an error, ``error`` also lists the earlier attempts with an unknown
+    outcome.
     """
     unknown: list[str] = []
     for attempt in range(1, _ATTEMPTS + 1):

@@ -1,8 +1,8 @@
-"""A port of a host, here: a listener on 127.0.0.1, and a tunnel for each connection to it.
+"""Forward a host's port: a listener on 127.0.0.1, and a tunnel for each connection to it.
 
-The listener is our own and stays; a tunnel is opened over whatever link there is just then, so a
-lost link breaks the connections over it and nothing else.  The link is watched, and opened again at
-once, so that the next connection need not wait for it.
+The listener belongs to this process and stays open.  Each tunnel is opened over the link of that
+moment, so a lost link breaks the connections over it and nothing else.  The link is watched and
+reopened at once, so that the next connection does not wait for it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ __all__ = ["Forwarding"]
 
 LOOPBACK = "127.0.0.1"
 
-_WATCH_INTERVAL = 0.5  # seconds between looks at the link
+_WATCH_INTERVAL = 0.5  # seconds between checks of the link
 _REOPEN_DELAYS = (1.0, 30.0)  # seconds between attempts to open it again: the first, the longest
-_REFUSAL_INTERVAL = 10.0  # seconds between telling that nobody listens there
-_OPEN_ATTEMPTS = 2  # the first may find that the link is gone
+_REFUSAL_INTERVAL = 10.0  # seconds without a refusal, after which the next one is reported
+_OPEN_ATTEMPTS = 2  # the first may find that the link is lost
 
-#: Is told, in a sentence, what became of the link and of connections.
+#: Called with a sentence about each change of the link and each connection that failed.
 Tell = Callable[[str], None]
 
 
 class Forwarding:
-    """Listens from when it is made until `close`; usable with ``with``.
+    """A forwarded port, open from its construction until `close`; usable with ``with``.
 
     :param port: the port on the host, or on a machine that the host reaches as ``to``.
-    :param local_port: here; None: the same number, or a free one where that cannot be had.
+    :param local_port: the port on this machine; None: the same number, or a free port if that
+        number cannot be used.
     :param tell: called from any thread.
     :raises UnreachableError: no route works.
-    :raises UsageError: ``local_port`` is taken.
+    :raises UsageError: ``local_port`` cannot be used.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Forwarding:
         self._client, self._to, self._port, self._tell = client, to, port, tell
         client.link()
         if local_port is None and client.config.embedded:
-            local_port = 0  # its ports are this machine's: the same one would lead to itself
+            local_port = 0  # its ports are this machine's: the same port would lead to itself
         self._socket = _listen(port, local_port)
         self._listener = TunnelListener([self._socket], self._tunnel)
         self._ended = threading.Event()
@@ -63,7 +64,7 @@ class Forwarding:
 
     @property
     def local_port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
+        """The port of the listener on 127.0.0.1."""
         port: int = self._socket.getsockname()[1]
         return port
 
@@ -74,7 +75,7 @@ class Forwarding:
         self.close()
 
     def serve(self) -> None:
-        """Until `close`, or Ctrl-C: pass on connections, and keep the link open."""
+        """Pass on connections and keep the link open, until `close` or Ctrl-C."""
         self._listener.serve()
         delay, longest = _REOPEN_DELAYS
         is_lost = False
@@ -95,12 +96,12 @@ class Forwarding:
             self._tell(f"the link is open again, over {link.route}")
 
     def close(self) -> None:
-        """Listen no more, and end every connection. Safe to repeat."""
+        """Stop listening and end every connection. Safe to repeat."""
         self._ended.set()
         self._listener.close()
 
     def _tunnel(self) -> Tunnel | None:
-        """None where there is none to be had, which was told."""
+        """Return a new tunnel; None if it cannot be opened, which is reported by ``tell``."""
         for _ in range(_OPEN_ATTEMPTS):
             try:
                 return self._client.link().open_tunnel(self._to, self._port)
@@ -108,7 +109,7 @@ class Forwarding:
                 self._tell_refusal(error)
                 return None
             except UnreachableError:
-                return None  # `serve` says so
+                return None  # `serve` reports it
             except LinkLostError as error:
                 reason = printable(str(error))
         self._tell(f"a connection could not be passed on: {reason}")

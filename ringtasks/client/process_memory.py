@@ -1,10 +1,10 @@
-"""The memory of a process and its descendants, from what ``ps`` prints.  Pure.
+"""The memory of a process and its descendants, from the output of ``ps``.  Pure.
 
 Linux, macOS, FreeBSD and BusyBox agree on ``-o pid,ppid,stat,rss,comm``, and on a ``stat`` that
-starts with Z for a zombie; they differ in what ``comm`` says of one, and in whether it is a path.
+starts with Z for a zombie; they differ in the ``comm`` of a zombie, and in whether it is a path.
 BusyBox knows neither ``-A`` nor ``-w``, prints ``12m`` for 12 MiB and more, has blanks within
 ``stat`` (so ``rss`` follows it), and may have been built without ``-o``.  Many containers have no
-``ps`` at all: there /proc is read (proc(5)).
+``ps`` at all: /proc is read instead (proc(5)).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 __all__ = ["PS_COMMAND", "memory_of"]
 
 # "-ww": macOS cuts its lines at 79 characters. /proc has each status as lines of "Name:\tvalue";
-# grep(1) fails where a process ended meanwhile.
+# grep(1) fails if a process ends meanwhile.
 PS_COMMAND = (
     "ps -A -ww -o pid,ppid,stat,rss,comm 2>/dev/null || "
     "ps -o pid,ppid,stat,rss,comm 2>/dev/null || { "
@@ -37,10 +37,11 @@ class _Process(NamedTuple):
 
 
 def memory_of(pid: int, ps_output: str) -> tuple[float, str] | None:
-    """(resident megabytes of ``pid`` and its descendants, its command's name); None: it is gone.
+    """Return (resident megabytes of ``pid`` and its descendants, its command's name).
 
-    A megabyte is 1024 × 1024 bytes. Shared pages count once for each process that has them. A
-    zombie counts as gone: it only waits for its parent to ask how it ended.
+    None if the process is gone. A megabyte is 1024 × 1024 bytes. Shared pages count once for each
+    process that has them. A zombie counts as gone: it only waits for its parent to read its exit
+    status.
     """
     processes = {process.pid: process for process in _parse(ps_output)}
     if pid not in processes or processes[pid].state.startswith("Z"):
@@ -68,7 +69,7 @@ def _parse(ps_output: str) -> Iterator[_Process]:
 
 
 def _parse_proc(statuses: str) -> Iterator[_Process]:
-    """From the chosen lines of ``/proc/*/status``: the name comes first; some have no memory."""
+    """Parse the chosen lines of ``/proc/*/status``: the name is first; some have no memory."""
     for block in re.split(r"^(?=Name:)", statuses, flags=re.MULTILINE):
         known = dict(_FIELD.findall(block))
         if known.keys() >= {"Name", "State", "Pid", "PPid"}:
@@ -79,5 +80,5 @@ def _parse_proc(statuses: str) -> Iterator[_Process]:
 
 
 def _name(command: str) -> str:
-    """macOS prints paths; Linux names, of which some have a slash (``kworker/0:1``)."""
+    """Return the command's name: macOS prints a path, Linux a name (also ``kworker/0:1``)."""
     return command.rpartition("/")[2] if command.startswith(("/", "./", "../")) else command

@@ -1,4 +1,4 @@
-"""The clients of this process: one for each name, and the functions that need no client at hand."""
+"""The clients of this process, one for each name, and functions that take a name instead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "run_ssh_command_sync",
 ]
 
-#: A host's name, and what a call has named in place of its user, port and key file.
+#: A host's name, and the user, port and key file that a call gives in place of the host's own.
 _Key = tuple[str, str | None, int | None, str | None]
 
 _clients: dict[_Key, SSHClient] = {}
@@ -34,9 +34,9 @@ _lock = threading.Lock()
 
 
 def get_ssh_client(name_or_host: str) -> SSHClient:
-    """The client for a host of the inventory, else for a plain ``[user@]host[:port]``.
+    """Return the client for a host of the inventory, else for a plain ``[user@]host[:port]``.
 
-    The same object for the same name, until `close_all_clients`.
+    It is the same object for the same name, until `close_all_clients`.
 
     :raises InventoryError: the inventory cannot be used as it stands.
     :raises ValueError: the name is empty.
@@ -45,9 +45,9 @@ def get_ssh_client(name_or_host: str) -> SSHClient:
 
 
 def get_cluster_nodes(selector: str = "@all") -> dict[str, HostConfig]:
-    """The hosts of the inventory that ``selector`` means, by name, in the inventory's order.
+    """Return the hosts that ``selector`` selects, by name, in the inventory's order.
 
-    :raises UsageError: there is no inventory, the selector is bad, or it matches nothing.
+    :raises UsageError: there is no inventory, the selector is malformed, or it matches nothing.
     """
     inventory = load_inventory()
     return {name: inventory.hosts[name] for name in select(selector, inventory)}
@@ -65,11 +65,11 @@ async def run_ssh_command_async(
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> SSHResult:
-    """`SSHClient.run_async` on the client for ``host``.
+    """Call `SSHClient.run_async` of the client for ``host``.
 
-    :param user: instead of the host's own, like ``port`` and ``key_path``.
-    :param max_retries: attempts in all, as in `SSHClient.run_async_with_retry`; more than one only
-        for a command that may run twice.
+    :param user: replaces the host's own, like ``port`` and ``key_path``.
+    :param max_retries: attempts in all, as in `SSHClient.run_async_with_retry`; give more than one
+        only for a command that may run twice.
     """
     client = _client((host, user, port, key_path))
     return await client.run_async_with_retry(command, timeout, max_retries, cwd=cwd, env=env)
@@ -86,7 +86,7 @@ def run_ssh_command_sync(
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> SSHResult:
-    """`SSHClient.run` on the client for ``host``.
+    """Call `SSHClient.run` of the client for ``host``.
 
     :param port: 22 means the host's own port, which is 22 if neither the inventory nor
         ``~/.ssh/config`` says otherwise.
@@ -96,21 +96,21 @@ def run_ssh_command_sync(
     return _client((host, user, own_port, key_path)).run(command, timeout, cwd, env)
 
 
-#: The awaitable one, under the shorter name.
+#: `run_ssh_command_async` under a shorter name.
 run_ssh_command = run_ssh_command_async
 
 
 async def close_all_clients() -> None:
-    """`close_all_clients_sync`, for asyncio: other tasks go on meanwhile."""
+    """Call `close_all_clients_sync` from asyncio; other tasks run meanwhile."""
     import asyncio
 
     await asyncio.to_thread(close_all_clients_sync)
 
 
 def close_all_clients_sync() -> None:
-    """Close every client's link and end the threads of the pool. Safe to repeat.
+    """Close every client's link and end the pool's threads. Safe to repeat.
 
-    Calls under way are waited for.  The clients are forgotten: `get_ssh_client` makes new ones.
+    It waits for calls under way.  The clients are forgotten: `get_ssh_client` makes new ones.
     """
     with _lock:
         clients = list(_clients.values())

@@ -1,4 +1,4 @@
-"""`SSHResult`: what became of one command on one host."""
+"""`SSHResult`: the outcome of one command on one host."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["SSHResult"]
 
 @dataclass(frozen=True)
 class SSHResult:
-    """The answer to one command; true when it succeeded.
+    """The outcome of one command; true if it succeeded.
 
-    ``returncode`` is the command's own, or 255 when no route worked, the link was lost or the host
-    ran something else, 124 when the time limit passed, 130 when it was interrupted: then ``error``
-    says so, else it is None.
+    ``returncode`` is the command's own, or 255 if no route worked, the link was lost or the host
+    ran another program, 124 if the time limit passed, 130 if it was interrupted.  In these cases
+    ``error`` says so; else it is None.
     ``stdout`` and ``stderr`` are decoded as UTF-8 with replacement; the ``_bytes`` are untouched.
     """
 
@@ -33,34 +33,34 @@ class SSHResult:
     stdout_bytes: bytes = field(default=b"", repr=False, kw_only=True)
     stderr_bytes: bytes = field(default=b"", repr=False, kw_only=True)
     is_unknown: bool = field(default=False, repr=False, kw_only=True)
-    """The link was lost when the command may have started: it may or may not have run."""
+    """True if the link was lost when the command may have started: it may or may not have run."""
     is_other_program: bool = field(default=False, repr=False, kw_only=True)
-    """The host was reached, but ran something else than it was asked for."""
+    """True if the host was reached, but ran another program than it was asked for."""
 
     def __bool__(self) -> bool:
         return self.success
 
     @property
     def is_worth_another_try(self) -> bool:
-        """Whether only the way to the host failed: repeat what may run twice."""
+        """True if only the route to the host failed: repeat a command that may run twice."""
         return (
             self.returncode == UNREACHABLE and self.error is not None and not self.is_other_program
         )
 
     @property
     def output(self) -> str:
-        """Both streams, stdout first, without white space around them."""
+        """Both streams, stdout first, without surrounding white space."""
         return f"{self.stdout}\n{self.stderr}".strip()
 
     def with_note(self, note: str) -> SSHResult:
-        """The same result with something more to say in ``error``."""
+        """Return the same result with ``note`` appended to ``error``."""
         return replace(self, error="; ".join(part for part in (self.error, note) if part))
 
     def for_command(self, command: str) -> SSHResult:
-        """The same result as that of ``command``, which the executed script stood for."""
+        """Return the same result for ``command``, in place of the script that was executed."""
         return replace(self, command=command)
 
     def to_dict(self) -> dict[str, Any]:
-        """The positional fields, in the order above: JSON can hold them."""
+        """Return the positional fields, in the order above, as JSON can hold them."""
         names = [name for name, known in self.__dataclass_fields__.items() if not known.kw_only]
         return {name: getattr(self, name) for name in names}

@@ -17,8 +17,7 @@ __all__ = ["interact"]
 def interact(link: Link, host: str, on_output: Callable[[bytes], None]) -> int:
     """Run the login shell until it ends, and return its exit status.
 
-    :param on_output: gets the output as it comes.
-
+    :param on_output: called with the output as it arrives.
     :raises OutcomeUnknownError: the link was lost.
     """
     with local_terminal() as terminal:

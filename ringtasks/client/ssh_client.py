@@ -1,7 +1,7 @@
-"""`SSHClient`: commands on one host, answered by an SSHResult whatever happens there.
+"""`SSHClient`: run commands on one host; every outcome there is returned as an SSHResult.
 
-A client keeps one link open between calls and opens it anew when it was lost.  It is safe to use
-from several threads and event loops.  Each call is recorded in the health file, once.
+A client keeps one link open between calls, and opens it again if it was lost.  It is safe to use
+from several threads and event loops.  Each call is recorded once in the health file.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SSHClient", "Work", "last_words"]
 
-#: A link that fails before the command can have started is replaced this many times.
+#: Attempts, each over another link, if the link fails before the command can have started.
 _LINK_ATTEMPTS = 3
 
-#: Seconds for the command that tells whether a host works.
+#: Seconds for the command that tests whether a host works.
 _CHECK_TIMEOUT = 10.0
 
-#: A shell's statuses for a program that is no program, or is not there (XCU 2.8.2).
+#: A shell's exit statuses for a program that cannot be executed or is not found (XCU 2.8.2).
 _NOT_STARTED = (126, 127)
 
 T = TypeVar("T")
@@ -56,16 +56,18 @@ OnOutput = Callable[[int, bytes], None]
 
 
 class SSHClient:
-    """Runs commands on the host that ``config`` describes.
+    """A client for the host that ``config`` describes.
 
-    What happens on the far end raises nothing: it is in the `SSHResult`.  The caller's own
-    mistakes raise before anything is sent: ValueError and TypeError for an argument, UsageError
-    for a configuration that cannot be used (a missing key file, an unset ``${VAR}``).
+    Failures on the remote host raise nothing: they are in the `SSHResult`.  Mistakes of the caller
+    raise before anything is sent: ValueError and TypeError for an argument, UsageError for a
+    configuration that cannot be used (a missing key file, an unset ``${VAR}``).
 
     :param transport: use this route only (``tailscale``, ``direct`` or ``cloudflare``).
-    :param max_output_bytes: what is kept of each stream of a command: head and tail beyond that.
-    :param on_open: told of each opening of a link: the routes that failed, and the one that works.
-    :param ledger: takes what was learned of the host's health; None: the health file.
+    :param max_output_bytes: limit for each stream of a command; beyond it, only the head and the
+        tail are kept.
+    :param on_open: called each time a link is opened, with the routes that failed and the one that
+        works.
+    :param ledger: receives the outcomes for the host's health; None: the health file.
     """
 
     def __init__(
@@ -85,12 +87,12 @@ class SSHClient:
 
     @property
     def config(self) -> SSHConfig:
-        """How to reach the host; its fields may be set at any time."""
+        """The settings to reach the host with; its fields may be set at any time."""
         return self._keeper.config
 
     @property
     def health(self) -> SSHHealth:
-        """The stored health of the host: what every process has recorded."""
+        """The stored health of the host, as recorded by all processes."""
         from ringtasks.health.model import with_reset
 
         store, name = self._keeper.store, self.config.id
@@ -112,18 +114,19 @@ class SSHClient:
     ) -> SSHResult:
         """Run ``command`` and wait for it.
 
-        :param timeout: seconds; None: the host's ``command_timeout``; 0: no limit. When it passes
-            the remote processes are ended, and ``error`` says whether they were seen to be gone.
+        :param timeout: seconds; None: the host's ``command_timeout``; 0: no limit. If it passes,
+            the remote processes are ended, and ``error`` says whether their end was verified.
         :param cwd: the folder; None: the host's ``work_dir``, else the remote home.
-        :param env: set for the command alone, and seen in no process list.
-        :param stdin: passed on as it comes; None: empty.
-        :param on_output: gets 1 or 2 (stdout, stderr) and the bytes, as they come; the result
-            holds them only with ``keeps_output``.
-        :param cancellation: ends it from another thread, as Ctrl-C would, but raises nothing.
-        :param before_start: called when the host is reached, before the command can start; again
-            where another link is needed.
-        :raises KeyboardInterrupt: Ctrl-C; the remote processes were told to end. Its argument is
-            the SSHResult.
+        :param env: variables for the command alone; no process list shows them.
+        :param stdin: passed on as it arrives; None: empty.
+        :param on_output: called with 1 or 2 (stdout, stderr) and the bytes, as they arrive; the
+            result holds them only if ``keeps_output`` is set.
+        :param cancellation: ends the command from another thread, as Ctrl-C would, but raises
+            nothing.
+        :param before_start: called when the host is reached, before the command can start; called
+            again if another link is needed.
+        :raises KeyboardInterrupt: Ctrl-C was pressed, and the remote processes were told to end.
+            Its argument is the SSHResult.
         """
         call = self._call(command, timeout, cwd, env)
         call.stdin, call.terminal = stdin, terminal
@@ -147,18 +150,17 @@ class SSHClient:
         env: Mapping[str, str] | None = None,
         bypass_circuit_breaker: bool = False,
     ) -> SSHResult:
-        """`run`, for asyncio; the waiting is done in a thread of a bounded pool (`pool`).
+        """Call `run` from asyncio; the call waits in a thread of a bounded pool (`thread_pool`).
 
         Cancelling the awaiting task ends the remote processes.
 
-        :param bypass_circuit_breaker: has no effect: an open circuit never keeps a command from
-            being tried.
+        :param bypass_circuit_breaker: has no effect: an open circuit never prevents an attempt.
         """
         call = self._call(command, timeout, cwd, env)
         return await _in_pool(functools.partial(self._perform, call), call.cancel)
 
     def ask(self, ask: Ask) -> SSHResult:
-        """`run`, for what ringtasks asks a host of its own accord (`conversation`)."""
+        """Run a command of ringtasks' own on the host, as `run` does (see `dialogue`)."""
         call = self._asking(ask)
         if ask.cancellation is not None:
             ask.cancellation.when_cancelled(call.cancel)
@@ -170,7 +172,7 @@ class SSHClient:
         return result
 
     async def ask_async(self, ask: Ask) -> SSHResult:
-        """`ask`, for asyncio; cancelling ends what runs on the host."""
+        """Call `ask` from asyncio; cancelling ends the remote command."""
         call = self._asking(ask)
         return await _in_pool(functools.partial(self._perform, call), call.cancel)
 
@@ -184,10 +186,10 @@ class SSHClient:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> SSHResult:
-        """`run_async` until it succeeds, up to ``max_retries`` attempts in all.
+        """Call `run_async` until it succeeds, up to ``max_retries`` attempts in all.
 
-        Only for a command that may run twice: an attempt whose outcome is unknown is repeated
-        too, and ``error`` then says so, whatever the last attempt's outcome.
+        Use it only for a command that may run twice: an attempt whose outcome is unknown is
+        repeated too, and ``error`` then says so, whatever the last attempt's outcome.
 
         :param retry_delay: seconds between attempts.
         """
@@ -212,8 +214,8 @@ class SSHClient:
     ) -> SSHResult:
         """Start ``command`` so that it outlives the connection; ``stdout`` is its process id.
 
-        The process leads a session and group of its own, and is started exactly once: where the
-        answer is lost it is asked for again.  ``stdin`` is /dev/null, the output goes to
+        The process leads a session and group of its own, and is started exactly once: if the
+        answer is lost, the start is requested again.  ``stdin`` is /dev/null; the output goes to
         ``log_file`` (its folder is made; None: a file in ``~/.ringtasks/jobs``).
         """
         from ringtasks.remote.launcher import launch_script
@@ -221,7 +223,7 @@ class SSHClient:
         from .dialogue import Ask, ask_until_known, hold_async
 
         job_id = os.urandom(8).hex()
-        Script(command)  # refused here, with its own name, rather than as part of the launcher
+        Script(command)  # a bad command is refused here, not as a part of the launcher
         launcher = launch_script(job_id, command, log_file, self.config.shell)
         start = Ask(launcher, cwd=cwd, env={} if env is None else env, run_id=job_id, in_venv=True)
         result = await hold_async(self, ask_until_known(start))
@@ -231,16 +233,16 @@ class SSHClient:
         return result
 
     async def get_process_memory(self, pid: int) -> tuple[float, str] | None:
-        """(resident megabytes of ``pid`` and its descendants, its command's name).
+        """Return (resident megabytes of ``pid`` and its descendants, its command's name).
 
-        None once it is gone, or where the host cannot be asked.
+        None if the process is gone, or if the host cannot be asked.
 
         :raises ValueError: ``pid`` is not a process id.
         """
         from .process_memory import PS_COMMAND, memory_of
 
         _check_whole("pid", pid, 1)
-        # The virtual environment may be broken.
+        # Not in the virtual environment, which may be broken.
         call = self._call(PS_COMMAND, None, "/", None, in_venv=False, is_own=True)
         result = await _in_pool(functools.partial(self._perform, call), call.cancel)
         return memory_of(pid, result.stdout) if result.success else None
@@ -254,11 +256,11 @@ class SSHClient:
         local_path: str | Path | None = None,
         remote_path: str | None = None,
     ) -> SSHResult:
-        """Copy a file or folder to the host: into ``remote`` where that is a folder.
+        """Copy a file or folder to the host; if ``remote`` is a folder, copy into it.
 
-        Modes are kept, ``~`` is the remote home, and a partial file never stands under the final
-        name.  ``timeout`` None or 0: no limit.  ``local_path`` and ``remote_path`` are other names
-        of ``local`` and ``remote``.
+        Modes are kept, ``~`` is the remote home, and a partial file never has the final name.
+        ``timeout`` None or 0: no limit.  ``local_path`` and ``remote_path`` are other names of
+        ``local`` and ``remote``.
         """
         return self._copy("put", *_ends(local, remote, local_path, remote_path), timeout)
 
@@ -271,7 +273,7 @@ class SSHClient:
         remote_path: str | None = None,
         local_path: str | Path | None = None,
     ) -> SSHResult:
-        """Copy a file or folder from the host: into ``local`` where that is a folder."""
+        """Copy a file or folder from the host; if ``local`` is a folder, copy into it."""
         return self._copy("get", *_ends(local, remote, local_path, remote_path), timeout)
 
     async def scp_to_async(
@@ -283,7 +285,7 @@ class SSHClient:
         local_path: str | Path | None = None,
         remote_path: str | None = None,
     ) -> SSHResult:
-        """`scp_to`, for asyncio."""
+        """Call `scp_to` from asyncio."""
         ends = _ends(local, remote, local_path, remote_path)
         return await self._copy_async("put", *ends, timeout)
 
@@ -296,7 +298,7 @@ class SSHClient:
         remote_path: str | None = None,
         local_path: str | Path | None = None,
     ) -> SSHResult:
-        """`scp_from`, for asyncio."""
+        """Call `scp_from` from asyncio."""
         ends = _ends(local, remote, local_path, remote_path)
         return await self._copy_async("get", *ends, timeout)
 
@@ -304,16 +306,17 @@ class SSHClient:
     get_async = scp_from_async
 
     async def check_connectivity(self, *, fresh: bool = False) -> tuple[bool, str]:
-        """Whether a command runs, and a sentence about it.
+        """Return True if a command runs on the host, else False, and a sentence about it.
 
-        :param fresh: log in anew rather than use the open link; a host that is alive only through
-            an old connection, while new log-ins are refused, is not connected, and told as such.
+        :param fresh: log in anew instead of using the open link. If only an old connection works
+            while new log-ins are refused, the host counts as not connected, and the sentence says
+            so.
         """
         check = self._check_fresh if fresh else self._check
         return await _in_pool(check, lambda: None)
 
     def link(self) -> Link:
-        """The open link, opened now if need be; recorded in the health file.
+        """Return the link, opened now if none is open; record it in the health file.
 
         :raises UnreachableError: no route works.
         """
@@ -328,18 +331,18 @@ class SSHClient:
         return link
 
     def perform(self, work: Work) -> SSHResult:
-        """Do ``work`` over the link, which is opened if need be; recorded in the health file.
+        """Do ``work`` over the link, opened now if none is open; record it in the health file.
 
-        Work that did not start is done again over another link.
+        If the link fails before the work can have started, it is done over another link.
         """
         return self._perform(work)
 
     def is_alive(self) -> bool:
-        """Whether a command runs on the host within 10 s; opens the link if need be."""
+        """Return True if a command runs on the host within 10 s; the link is opened if needed."""
         return self._check()[0]
 
     def is_connected(self) -> bool:
-        """Whether a link is open and believed to be up; never waits, and sends nothing."""
+        """Return True if a link is open and not known to be lost; never waits, sends nothing."""
         return self._keeper.current is not None
 
     async def close(self) -> None:
@@ -347,7 +350,7 @@ class SSHClient:
         await _in_pool(self._keeper.close, lambda: None)
 
     def close_link(self) -> None:
-        """`close`, blocking."""
+        """Close the link as `close` does, but blocking."""
         self._keeper.close()
 
     def __enter__(self) -> SSHClient:
@@ -411,7 +414,7 @@ class SSHClient:
                 return self._unreachable(call, error)
             try:
                 ending = call.run_over(link)
-            except LinkLostError as error:  # nothing can have started: another link may serve
+            except LinkLostError as error:  # nothing can have started: another link may work
                 failures.append(self._keeper.lost_before_start(link, call.report, error))
                 continue
             return self._ended(call, link, ending)
@@ -435,7 +438,7 @@ class SSHClient:
         return call.result(self.config.id, ending.status, link)
 
     def _passed(self, call: Work, ending: Ending) -> str:
-        """The error of a call whose time limit has passed."""
+        """Return the error of a call whose time limit has passed."""
         said = [str(LimitError(self.config.id, "the command's time limit", call.limit or 0))]
         said.append(str(ending.stopped or "the command had not been started"))
         if ending.unproven is not None:
@@ -515,7 +518,7 @@ class SSHClient:
 
 
 class Work(Protocol):
-    """What a link is needed for: a command, a copy, an rsync."""
+    """An operation that needs a link: a command, a copy, an rsync."""
 
     report: Report
     limit: float | None
@@ -531,7 +534,7 @@ class Work(Protocol):
 
 
 class _Call:
-    """One command under way: what it runs, what it has printed, what it has learned of routes."""
+    """One command under way: its script, its output so far, and its report on routes."""
 
     def __init__(self, script: Script, limit: float | None, max_output_bytes: int) -> None:
         self.script, self.limit = script, limit
@@ -549,7 +552,10 @@ class _Call:
         self._is_cancelled = False
 
     def run_over(self, link: Link) -> Ending:
-        """:raises LinkLostError: the link failed before the command can have started."""
+        """Run the command over ``link``.
+
+        :raises LinkLostError: the link failed before the command can have started.
+        """
         self._execution = Execution(
             link,
             self.script,
@@ -566,7 +572,7 @@ class _Call:
         return self._execution.run(self.limit)
 
     def cancel(self) -> None:
-        """End it, from another thread."""
+        """End the command, from another thread."""
         self._is_cancelled = True
         if self._execution is not None:
             self._execution.cancel()
@@ -611,21 +617,21 @@ def _both(first: OnOutput, second: OnOutput) -> OnOutput:
 
 
 def _load_the_rest() -> None:
-    """Load what the end of a call needs: 3 ms in which the host is at work anyway."""
+    """Import the modules for the end of a call: 3 ms, spent while the remote command runs."""
     from . import result  # noqa: F401
 
     prepare()
 
 
 def last_words(result: SSHResult) -> str:
-    """What a launcher that failed has said of why."""
+    """Return the last stderr line of a failed launcher, else its exit status."""
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     why = [line for line in lines if line != "ringtasks: the job was not started"]
     return printable(why[-1]) if why else f"exit status {result.returncode}"
 
 
 def _as_text(env: Mapping[str, str] | None) -> Mapping[str, str]:
-    """The environment with numbers as text; `Script` refuses what else is no text."""
+    """Return the environment with numbers as text; `Script` refuses values of other types."""
     if not isinstance(env, Mapping):
         return {} if env is None else env
     numbers = {name: str(value) for name, value in env.items() if isinstance(value, int | float)}
@@ -638,9 +644,9 @@ def _ends(
     local_path: str | Path | None,
     remote_path: str | None,
 ) -> tuple[str | Path, str]:
-    """The two places of a copy, each by one of its two names.
+    """Return the local and the remote path of a copy, each given by one of its two names.
 
-    :raises TypeError: one is missing, or given by both names.
+    :raises TypeError: a path is missing, or given by both names.
     """
     for name, one, other in (("local", local, local_path), ("remote", remote, remote_path)):
         if (one is None) == (other is None):
@@ -653,10 +659,10 @@ def _ends(
 
 
 def _limit(timeout: float) -> float | None:
-    """The time limit in seconds, None for none.
+    """Return the time limit in seconds; None if ``timeout`` is 0: no limit.
 
-    :raises ValueError: it is negative.
-    :raises TypeError: it is not a number.
+    :raises ValueError: ``timeout`` is negative or NaN.
+    :raises TypeError: ``timeout`` is not a number.
     """
     _check_at_least("timeout", timeout, 0)
     return timeout or None

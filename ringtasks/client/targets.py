@@ -1,4 +1,4 @@
-"""Which hosts a run is for: a selector, names, configurations or clients."""
+"""The hosts of a run, given as a selector, names, configurations or clients."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ Hosts = str | Iterable[Host]
 
 
 def targets_of(given: Hosts) -> list[SSHConfig | SSHClient]:
-    """What to reach, each host once, in the order given.
+    """Return the hosts to reach, each once, in the order given.
 
     :param given: a selector of the inventory, or several of: a name of the inventory, any other
         ``[user@]host[:port]``, a HostConfig, an SSHConfig, a client.
-    :raises UsageError: a selector that means nothing, no host at all, or two of one name.
-    :raises ValueError: an address that is none.
+    :raises UsageError: a selector matches nothing, no host is given, or two different hosts share
+        a name.
+    :raises ValueError: an address is malformed.
     """
     if isinstance(given, str):
         inventory = _with_plain_hosts(given, usual_inventory() or Inventory({}))
         if not inventory.hosts:
-            inventory = load_inventory()  # which says where it looked
+            inventory = load_inventory()  # its error lists the places it looked in
         chosen: list[Host] = [inventory.hosts[name] for name in select(given, inventory)]
     else:
         chosen = list(given)
     found: dict[str, SSHConfig | SSHClient] = {}
-    # Needed for names alone, and read once for all of them.
+    # Only names need the inventory; it is read once for all of them.
     names = usual_inventory() if any(isinstance(host, str) for host in chosen) else None
     for host in chosen:
         reachable = _reachable(host, names)
@@ -54,7 +55,7 @@ def _with_plain_hosts(expression: str, inventory: Inventory) -> Inventory:
 
 
 def id_of(host: SSHConfig | SSHClient) -> str:
-    """The name that its health and its result are kept under."""
+    """Return the name under which the host's health and result are kept."""
     return _config(host).id
 
 

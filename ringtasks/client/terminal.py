@@ -1,4 +1,4 @@
-"""This machine's terminal and standard input, as a remote command needs them."""
+"""This machine's terminal and standard input, for remote commands."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["local_terminal", "piped_stdin", "terminable", "watch_size"]
 
 
 def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
-    """Our stdin where something is piped in, None where there is nothing to pass on.
+    """Return our stdin if something is piped in; None if there is nothing to pass on.
 
-    :param even_terminal: pass on what is typed, too.
+    :param even_terminal: pass on typed input, too.
     """
     try:
         if (os.isatty(0) and not even_terminal) or _is_null_device(0):
@@ -34,9 +34,9 @@ def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
 
 @contextlib.contextmanager
 def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
-    """The terminal to ask the host for, with ours in raw mode meanwhile so that keys go there.
+    """Yield the terminal to request from the host; ours is in raw mode, so that keys go there.
 
-    None where no terminal is wanted. Without a terminal of our own it is of the usual 80 x 24.
+    None if no terminal is wanted. If this process has no terminal, its size is the usual 80 x 24.
     """
     if not wanted:
         yield None
@@ -53,7 +53,7 @@ def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
 
     saved = termios.tcgetattr(0)
     try:
-        tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
+        tty.setraw(0, termios.TCSADRAIN)  # TCSADRAIN keeps input that was typed ahead
         yield terminal
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, saved)
@@ -61,7 +61,7 @@ def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
 
 @contextlib.contextmanager
 def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
-    """Call ``resized`` with columns and rows whenever our terminal changes its size."""
+    """Call ``resized`` with columns and rows whenever the local terminal changes its size."""
 
     def on_change(*_: object) -> None:
         size = _size()
@@ -79,7 +79,7 @@ def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let TERM and HUP end us as Ctrl-C does: a cancelled CI job ends its remote processes, too."""
+    """Treat TERM and HUP as Ctrl-C, so that a cancelled CI job ends its remote processes, too."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -98,11 +98,11 @@ def terminable() -> Iterator[None]:
 
 
 def _is_null_device(descriptor: int) -> bool:
-    """Whether nothing will ever come: as under CI."""
+    """Return True if the descriptor is /dev/null, as under CI: it has no input."""
     return os.fstat(descriptor).st_rdev == Path(os.devnull).stat().st_rdev
 
 
 def _size() -> os.terminal_size:
-    import shutil  # it loads every compression there is
+    import shutil  # imported here, because it loads all compression modules
 
     return shutil.get_terminal_size()
