@@ -1,7 +1,8 @@
 """The Invoke collection.  A task parses its flags, calls the library and reports.
 
 A task's module is imported when the command line names the task, and expensive modules are imported
-when the task runs."""
+when the task runs.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Invoke's own flags, as ringtasks obeys them: ``--dry``, ``-e``, ``-w``, ``-T`` and ``-p``.
 
 They arrive through Invoke's configuration (``run.dry``, ``run.echo``, ``run.warn``, ``run.pty``,
-``timeouts.command``), so that settings files and the environment can set them too."""
+``timeouts.command``), so that settings files and the environment can set them too.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def ended(c: Context, result: T, status: int, *, is_commands: bool = False) -> T
     :param is_commands: the status is that of the user's own command: with ``-w`` it does not count
         as a failure. Like Invoke, ringtasks raises in spite of ``-w`` if a host is unreachable or a
         time limit has passed.
-    :raises TaskFailed: the task did not succeed."""
+    :raises TaskFailed: the task did not succeed.
+    """
     if status == 0 or (is_commands and _run_setting(c, "warn")):
         return result
     raise TaskFailed(result, status)
@@ -52,7 +54,8 @@ def wants_pty(c: Context) -> bool:
 def echo(c: Context, command: str, *, on_stderr: bool = False) -> None:
     """Show a command before it runs, if echo is set (``inv -e``), in Invoke's format.
 
-    :param on_stderr: write to stderr, because stdout is for programs."""
+    :param on_stderr: write to stderr, because stdout is for programs.
+    """
     if not _run_setting(c, "echo"):
         return
     text = display.visible_lines(command)
@@ -63,7 +66,8 @@ def echo(c: Context, command: str, *, on_stderr: bool = False) -> None:
 def command_timeout(c: Context) -> float | None:
     """Return the limit for each command in seconds (``inv -T``); None: not given.
 
-    :raises UsageError: the setting is not a number of seconds."""
+    :raises UsageError: the setting is not a number of seconds.
+    """
     given = (c.config.get("timeouts") or {}).get("command")
     if given is None:
         return None

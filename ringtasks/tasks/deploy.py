@@ -1,5 +1,4 @@
-"""``inv deploy`` and its related tasks: deploy releases from the ``deploy`` settings, and roll
-back."""
+"""``inv deploy`` and its related tasks: deploy releases by the ``deploy`` settings; roll back."""
 
 from __future__ import annotations
 

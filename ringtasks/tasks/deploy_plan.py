@@ -1,7 +1,8 @@
 """Plans of the ``deploy`` tasks (``inv --dry``); see `plan`.
 
 The steps are those for a host that has no release yet: only the host knows which releases it has.
-``inv deploy --dry-run`` reads the hosts, and shows which releases it would remove, too."""
+``inv deploy --dry-run`` reads the hosts, and shows which releases it would remove, too.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,8 @@ def rollback(
 ) -> Answer:
     """Deploy an earlier release, on all hosts or on none.
 
-    :param wanted: None: the last good one."""
+    :param wanted: None: the last good one.
+    """
     with terminable():
         view = _view(flags)
         plan = _plan(settings, None, flags)

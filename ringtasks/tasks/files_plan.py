@@ -1,7 +1,8 @@
 """Plans of ``put``, ``get`` and ``sync`` (``inv --dry``); see `plan`.
 
 The plan is an rsync command with the same effect: the real task finds out together with the host
-which files to copy."""
+which files to copy.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +30,7 @@ def push(
     *,
     json: bool,
 ) -> None:
-    """Plan a copy from this machine to the hosts; a path that ends in ``/`` means the folder's
-    content."""
+    """Plan a copy from here to the hosts; a path that ends in ``/`` means the folder's content."""
     show(
         (
             HostPlan(
@@ -74,7 +74,8 @@ def copies(
 ) -> list[Step]:
     """Return, for each route, an rsync command that copies over it.
 
-    :param pulls: copy from the host; else to it."""
+    :param pulls: copy from the host; else to it.
+    """
     from ringtasks.inventory.config import known_hosts_file
     from ringtasks.remote.paths import on_host
     from ringtasks.ssh.master.identity import jump_config

@@ -332,7 +332,8 @@ def _found(
 ) -> list[tuple[JobStatus, Job]]:
     """Return the selected jobs with their handles; at least one.
 
-    :raises UsageError: no job matches, or a name matches several."""
+    :raises UsageError: no job matches, or a name matches several.
+    """
     from ringtasks import jobs
 
     clients = clients_of(c, host or "@all", inventory)

@@ -1,7 +1,8 @@
 """Tasks whose modules load on use: a large collection starts as fast as a small one.
 
 Invoke would load every module, and prepare and copy every flag of every task twice, before it looks
-at which task the command line names: 10 ms for this collection, a tenth of an ``inv run``."""
+at which task the command line names: 10 ms for this collection, a tenth of an ``inv run``.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +50,7 @@ class LazyTask(Task[Any]):
 
 
 def group(module: str, *functions: str, default: str = "") -> Collection:
-    """Return a module's tasks, called ``module.function``; the ``default`` one also just
-    ``module``."""
+    """Return a module's tasks, called ``module.function``; the ``default`` one also ``module``."""
     collection = Collection(module)
     for function in functions:
         collection.add_task(LazyTask(module, function), default=function == default)
@@ -62,7 +62,8 @@ def _is_left_out() -> bool:
 
     A task knows neither its name in a user's collection nor the command line, which is not always
     ``sys.argv``.  Both are in the calling frames: ``Collection.to_contexts`` and a method of
-    ``Program``.  If they are not there, no task is left out."""
+    ``Program``.  If they are not there, no task is left out.
+    """
     frame = sys._getframe(2)
     names = [frame.f_locals.get("primary"), *(frame.f_locals.get("aliases") or ())]
     for _ in range(_MAX_FRAMES):

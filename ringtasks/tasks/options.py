@@ -52,7 +52,8 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Wrap ``invoke.task``: report ringtasks' errors in one line and by exit status.
 
     A body returns its result when it has succeeded, so that further tasks of the command line run
-    and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`)."""
+    and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`).
+    """
 
     def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
@@ -110,7 +111,8 @@ def selected(c: Context, selector: str | None, given: str | None) -> list[HostCo
 
     An address, or a name that ssh's configuration knows, needs no inventory entry.
 
-    :raises UsageError: no selector, a bad one, or one that matches no host."""
+    :raises UsageError: no selector, a bad one, or one that matches no host.
+    """
     from ringtasks.inventory.model import Inventory
     from ringtasks.inventory.selection import plain_hosts, select
 
@@ -193,7 +195,8 @@ def clients_of(
 def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:
     """Return the one host that ``--host`` selects.
 
-    :raises UsageError: it selects several."""
+    :raises UsageError: it selects several.
+    """
     hosts = selected(c, selector, given)
     if len(hosts) > 1:
         names = ", ".join(host.name for host in hosts)
@@ -219,7 +222,8 @@ def number(
     """Return a flag's number, None if it was not given.
 
     :param text: a Python caller may give a number.
-    :raises UsageError: it is not a number, or below ``at_least``."""
+    :raises UsageError: it is not a number, or below ``at_least``.
+    """
     if text is None:
         return None
     kind = "a whole number" if whole else "a number"
@@ -239,7 +243,8 @@ def environment(pairs: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
     """Return ``--env K=V`` flags as a mapping; ``--env K`` passes on this machine's value.
 
     :param pairs: a Python caller may give a mapping instead.
-    :raises UsageError: a name is empty, or a variable is not set here. Never shows a value."""
+    :raises UsageError: a name is empty, or a variable is not set here. Never shows a value.
+    """
     if isinstance(pairs, Mapping):
         return dict(pairs)
     found = {}

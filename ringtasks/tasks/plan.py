@@ -1,7 +1,8 @@
 """The plan of a task (``inv --dry``): the hosts, their routes, and the scripts; sends nothing.
 
 The ``ssh`` command of a route and the script, which is for ``/bin/sh`` on the host, are enough to
-run a step by hand."""
+run a step by hand.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class HostPlan:
     def routes(self) -> list[tuple[str, str]]:
         """Return each route as text, with the ``ssh`` command that uses it.
 
-        :raises UsageError: the host does not have the requested route."""
+        :raises UsageError: the host does not have the requested route.
+        """
         from ringtasks.inventory.config import known_hosts_file
         from ringtasks.ssh.master.identity import jump_config
         from ringtasks.ssh.routes import only, routes_of
@@ -108,7 +110,8 @@ def script_of(
 ) -> str:
     """Return the text that a host's shell gets for a command.
 
-    :param env: the names of variables; their values may be secret."""
+    :param env: the names of variables; their values may be secret.
+    """
     from ringtasks.remote.script import Script
 
     return Script(

@@ -97,7 +97,8 @@ def _curves(
 ) -> Curves:
     """Return the curves of the logs; ``whole``: with every point.
 
-    :raises UsageError: there is no such job, or no log of it, on a host or on this machine."""
+    :raises UsageError: there is no such job, or no log of it, on a host or on this machine.
+    """
     from ringtasks.training.curves import Curves
 
     if source.job is not None:
@@ -122,7 +123,8 @@ def _curves(
 def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | None) -> None:
     """Read a job's log on its host into ``curves``.
 
-    :raises UsageError: there is no such job, or no log of it."""
+    :raises UsageError: there is no such job, or no log of it.
+    """
     from ringtasks import jobs
 
     found = jobs.find(job, clients_of(c, host, inventory))

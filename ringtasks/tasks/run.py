@@ -1,7 +1,8 @@
 """``inv run``: run one command on the selected hosts.
 
 One host is the common case and imports little: the code for several hosts is in `run_fleet`, which
-is loaded only for them."""
+is loaded only for them.
+"""
 
 from __future__ import annotations
 

@@ -54,7 +54,8 @@ def run_on_many(
 ) -> tuple[fleet.FleetResult, int]:
     """Run, show and remember; return the results and the exit status.
 
-    :param one: runs on a single host, used if health has excluded all others."""
+    :param one: runs on a single host, used if health has excluded all others.
+    """
     alone = _only_one_left(hosts, request) if output.is_plain and not output.json else None
     if alone is not None:
         result = fleet.FleetResult((_host_result(one(alone)),))
@@ -85,7 +86,8 @@ def _host_result(result: SSHResult) -> fleet.HostResult:
 def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> fleet.FleetResult:
     """Show the plan: hosts and routes, and the script; send nothing.
 
-    The values of the environment are left out: they may be secret."""
+    The values of the environment are left out: they may be secret.
+    """
     configs = [SSHConfig.from_host_config(host) for host in hosts]
     eligible = _eligible([config.id for config in configs], request)
     chosen = [config for config in configs if config.id in eligible.chosen]

@@ -187,7 +187,8 @@ def _revision(settings: TrainSettings) -> str | None:
 def _left_run(runs: object, wanted: str) -> RunRecord:
     """Return the run to reattach to.
 
-    :raises UsageError: there is none, or it has ended."""
+    :raises UsageError: there is none, or it has ended.
+    """
     from ringtasks.training.records import find_run
 
     root = runs if isinstance(runs, str) else "runs"

@@ -69,7 +69,8 @@ class TrainSettings:
     sync_up: tuple[SyncUp, ...] = ()
     setup: tuple[str, ...] = ()
     """Commands that run in ``cwd`` before the run, unless they have succeeded with the same text
-    and inputs."""
+    and inputs.
+    """
     setup_inputs: tuple[str, ...] = ()
     """Files and folders below ``cwd`` that ``setup`` depends on, besides those that it names."""
     fetch: tuple[str, ...] = ()
@@ -85,7 +86,8 @@ class TrainSettings:
     checkpoint_done: str | None = None
     """The file that is written last into a checkpoint, whose folder is complete once it is there:
     ``checkpoint`` itself, or a folder in it. None: a checkpoint is complete if it does not change
-    while it is pulled."""
+    while it is pulled.
+    """
     checkpoint_interval: float = 60.0
     lost_after: float = 600.0
     """Seconds without an answer until a host counts as lost."""

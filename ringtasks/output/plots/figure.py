@@ -1,4 +1,4 @@
-"""Curves of runs as a file: SVG and HTML by ourselves, PNG by matplotlib."""
+"""Curves of runs as a file: SVG and HTML by own code, PNG by matplotlib."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FORMATS = (".svg", ".png", ".html")
 
 
 def write(curves: Mapping[str, Curve], title: str, path: str | Path) -> None:
-    """Draw the curves, each under its label, into a file; its name says what kind.
+    """Draw the curves, each under its label, into a file; the suffix of its name sets the format.
 
-    :raises UsageError: another kind of file, no point to draw, a folder that is not there, or a
-        PNG where matplotlib is not installed.
+    :raises UsageError: the format is unknown, there is no point to draw, the folder is missing, or
+        matplotlib is not installed for a PNG.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -41,7 +41,7 @@ def write(curves: Mapping[str, Curve], title: str, path: str | Path) -> None:
 
 
 def _page(curves: Mapping[str, Curve], title: str, picture: str) -> str:
-    """A page that needs no other file: the picture, and each curve's figures."""
+    """Return a page that needs no other file: the picture, and each curve's figures."""
     rows = "".join(
         f"<tr><td>{escape(label)}</td>"
         + "".join(f"<td>{figure}</td>" for figure in _figures(curve))
@@ -77,7 +77,7 @@ def _write_png(curves: Mapping[str, Curve], title: str, path: Path) -> None:
     figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for n, (label, curve) in enumerate(curves.items()):
-        # A leading underscore would hide a label; a dollar sign begins a formula.
+        # matplotlib hides a label with a leading underscore, and starts a formula at a dollar sign.
         shown = "\u200b" + label.replace("$", r"\$")
         axes.plot(curve.xs, curve.ys, label=shown, color=svg.COLOURS[n % len(svg.COLOURS)])
     axes.set_title(title.replace("$", r"\$"))

@@ -1,4 +1,4 @@
-"""Which curves of which runs are drawn, and under what labels.  Pure."""
+"""Selection of the curves to draw, and their labels.  Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["select_curves", "select_metrics"]
 
 
 def select_curves(sources: Mapping[str, Curves], metric: str | None) -> dict[str, Curve]:
-    """Return the wanted curves by label: of one run its metrics, of several both names.
+    """Return the wanted curves by label: for one run the metric, for several run and metric.
 
     :param metric: names or globs, joined by commas, in any case; None: the first of each run.
-    :raises UsageError: nothing matches; it tells which metrics there are.
+    :raises UsageError: no metric matches; the message lists the metrics.
     """
     chosen = select_metrics(sources, metric)
     return {_label(run, name, chosen): sources[run].curve(name) for run, name in chosen}
@@ -24,7 +24,7 @@ def select_curves(sources: Mapping[str, Curves], metric: str | None) -> dict[str
 def select_metrics(sources: Mapping[str, Curves], metric: str | None) -> list[tuple[str, str]]:
     """Return the wanted metrics, each with its run.
 
-    :raises UsageError: nothing matches; it tells which metrics there are.
+    :raises UsageError: no metric matches; the message lists the metrics.
     """
     patterns = [each.strip().lower() for each in (metric or "").split(",") if each.strip()]
     chosen = [

@@ -1,6 +1,6 @@
-"""Curves as a picture: SVG, which needs nothing but this.  Pure.
+"""Curves as an SVG picture, without other libraries.  Pure.
 
-Colours are Okabe and Ito's eight, which people with any colour vision tell apart.
+Colours are the eight of Okabe and Ito, which people with any colour vision can distinguish.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ COLOURS = (
 _WIDTH, _HEIGHT = 800, 450
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 44, 48
 _LEGEND_LINE = 18
-_LETTER_WIDTH = 7.2  # at 12 pixels, of most fonts and at most
-#: A polyline of more points than there are pixels is only a larger file.
+_LETTER_WIDTH = 7.2  # at 12 pixels: the largest width in most fonts
+#: A polyline with more points than pixels only makes the file larger.
 _MAX_POINTS = 2000
 
 
 def draw(curves: Mapping[str, Curve], title: str) -> str:
-    """A picture of the curves, each under its label.
+    """Return a picture of the curves, each under its label.
 
     :raises ValueError: there is no finite point to draw.
     """
@@ -51,7 +51,7 @@ def draw(curves: Mapping[str, Curve], title: str) -> str:
 
 
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
-    """About ``count`` round numbers from ``low`` to ``high``."""
+    """Return about ``count`` round numbers from ``low`` to ``high``."""
     if not high > low:
         return [low]
     rough = (high - low) / count
@@ -62,7 +62,7 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 class _Scale:
-    """Values to pixels."""
+    """A linear scale from values to pixels."""
 
     def __init__(self, values: Sequence[float], start: float, end: float) -> None:
         self.low, self.high = min(values), max(values)
@@ -103,7 +103,7 @@ def _axis_name(curves: Iterable[Curve]) -> str:
 
 
 def _line(curve: Curve, x_scale: _Scale, y_scale: _Scale, colour: str) -> list[str]:
-    """The curve, with a gap where a value is no number; a single point is a dot."""
+    """Return the curve, with a gap at each value that is not a number; a single point is a dot."""
     pieces: list[list[str]] = [[]]
     stride = max(1, math.ceil(len(curve.xs) / _MAX_POINTS))
     last = len(curve.xs) - 1
@@ -124,7 +124,7 @@ def _line(curve: Curve, x_scale: _Scale, y_scale: _Scale, colour: str) -> list[s
 
 
 def _legend(labels: Sequence[str]) -> list[str]:
-    """Above the curves, on a ground that lets them shimmer through."""
+    """Return the legend above the curves, on a translucent background."""
     width = max(map(len, labels)) * _LETTER_WIDTH + 40
     x, y = _WIDTH - _RIGHT - width - 4, _TOP + 4
     height = len(labels) * _LEGEND_LINE + 4
@@ -144,5 +144,5 @@ def _text(x: float, y: float, text: str, style: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what XML 1.0 section 2.2 does not allow: metrics' names come from far logs."""
+    """Return the text without characters that XML 1.0 section 2.2 forbids: names are untrusted."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,7 +1,7 @@
-"""A curve as a few lines of text, in dots of braille: two across and four down a character.  Pure.
+"""A curve as lines of text, in braille dots: two across and four down a character.  Pure.
 
-Own code, because a plot of one colour takes so little, and those who draw more for the terminal
-change their interfaces from one version to the next.
+This is own code, because a plot of one colour is short, and plotting libraries for the terminal
+change their interfaces between versions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _LABEL_WIDTH = 9
 
 
 def draw(curve: Curve, width: int, height: int) -> list[str]:
-    """``height`` lines of at most ``width`` characters; above and below, what the scale is.
+    """Return ``height`` lines of at most ``width`` characters; the scale is above and below.
 
-    Values that are no numbers are left out; no line at all where none is left.
+    Values that are not numbers are left out; without any number there are no lines.
     """
     points = [(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if math.isfinite(x + y)]
     if not points or width <= _LABEL_WIDTH + 2 or height < 1:
@@ -39,14 +39,14 @@ def draw(curve: Curve, width: int, height: int) -> list[str]:
 
 
 def short(value: float) -> str:
-    """A number in at most nine characters."""
+    """Return a number in at most nine characters."""
     return f"{value:.4g}"
 
 
 def _pixels(
     points: list[tuple[float, float]], across: int, down: int, low: float, high: float
 ) -> set[tuple[int, int]]:
-    """The dots of a line through the points, the highest value in row 0."""
+    """Return the dots of a line through the points, the highest value in row 0."""
     first, last = points[0][0], points[-1][0]
     scaled = [
         (

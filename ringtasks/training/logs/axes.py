@@ -1,4 +1,4 @@
-"""The x of points: over what a metric is drawn.  Pure.
+"""The x of points: the axis over which a metric is drawn.  Pure.
 
 Every point has an x of its own: an axis counts only if it grows from each point to the next.
 """
@@ -38,7 +38,7 @@ def placed(points: Sequence[Point]) -> tuple[str, list[float]]:
 
 
 def without_repeats(points: Sequence[Point], xs: Sequence[float]) -> list[int]:
-    """Return the indices of the points that no later attempt has made again."""
+    """Return the indices of the points that no later attempt has repeated."""
     kept: list[int] = []
     for n, point in enumerate(points):
         while kept and points[kept[-1]].attempt != point.attempt and xs[kept[-1]] >= xs[n]:
@@ -66,7 +66,7 @@ def _within_epochs(points: Sequence[Point]) -> _X:
     epochs = [point.epoch for point in points if point.epoch is not None]
     if len(inner) < len(points) or len(epochs) < len(points):
         return lambda point: None
-    # Counted from 0, a batch of the total is the one after the last: timm's "[5/5]".
+    # If batches count from 0, the batch of the total is the one after the last: timm's "[5/5]".
     longest = max(inner, default=0.0) + (min(inner, default=1.0) == 0)
     first = (
         0.0 if min(epochs, default=0.0) < 1 else 1.0

@@ -56,7 +56,7 @@ _EPOCHS = re.compile(r"\W*(?:training\W+)?epochs?\W*$", re.IGNORECASE | re.ASCII
 _EPOCH_IN_HEAD = re.compile(
     r"\bepoch\s*[:#\[(]?\s*(\d+)(?:\s*(?:/|of)\s*(\d+))?", re.IGNORECASE | re.ASCII
 )
-#: Bars of work before and beside the training.
+#: Bars of work before and beside the training, such as downloads and tokenizing.
 _OTHER_WORK = re.compile(
     r"sanity|download|loading|map\b|tokeniz|generat|filter|extract|preprocess|fetch|shard|upload"
     r"|saving|caching|scanning|casting|resolving|creat|packing|truncat|adding|predict",
@@ -79,7 +79,7 @@ class Bar(NamedTuple):
 
 
 def parse_bar(text: str, start: int = 0) -> Bar | None:
-    """Return the bar that a line begins with; another stream may have written behind ``end``."""
+    """Return the bar that a line begins with; another stream may have written after ``end``."""
     if found := _IGNITE.match(text, start):
         head = _read_head(found["head"])
         count = float(found["done"]), float(found["total"])
@@ -109,7 +109,7 @@ def parse_bar(text: str, start: int = 0) -> Bar | None:
 
 
 def _told_place(told: Mapping[str, str], unit: str) -> Place | None:
-    """Return the place that a number beside the bar tells: ``epoch=3``."""
+    """Return the place that a number beside the bar gives: ``epoch=3``."""
     ranked = sorted(
         (position[1], text)
         for name, text in told.items()
@@ -133,7 +133,7 @@ class _Head(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _read_head(head: str) -> _Head:
-    """Read what stands before a bar: often an epoch, at times metrics."""
+    """Read the text before a bar: often an epoch, at times metrics."""
     if found := _TUNE_HEAD.match(head):
         return _Head(
             "tune", Place(float(found["epoch"])), float(found["step"]), _shown(found["metrics"])
@@ -156,7 +156,7 @@ def _shown(text: str) -> tuple[tuple[str, str], ...]:
 
 
 class _State:
-    """One bar over its life."""
+    """The state of one bar from its first draw to its last."""
 
     def __init__(self) -> None:
         self.bar = Bar("", -1.0, None, "", (), None, None, 0)
@@ -180,7 +180,7 @@ class BarReader:
         self.main: Bar | None = None
 
     def read(self, bar: Bar) -> list[Record]:
-        """Return what a state tells beyond those before it."""
+        """Return the records that a state adds to those before it."""
         if self._is_aside(bar):
             return []
         state = self._states.setdefault(bar.head, _State())
@@ -193,7 +193,7 @@ class BarReader:
         if bar.unit == "uncertain":
             changed = bar.shown and bar.shown != before.shown
             records += [self._record(bar, bar.shown, is_certain=False)] if changed else []
-        elif bar.step is not None:  # the text tells the step
+        elif bar.step is not None:  # the text gives the step
             changed = bar.shown and (bar.shown != before.shown or bar.done != before.done)
             records += [self._record(bar, bar.shown)] if changed else []
         elif bar.done == before.done:
@@ -206,11 +206,11 @@ class BarReader:
         return records
 
     def end(self) -> list[Record]:
-        """Return what is held back because the bar's next count was awaited."""
+        """Return the records that were held back until the bar's next count."""
         return [record for state in self._states.values() for record in self._flush(state)]
 
     def _is_aside(self, bar: Bar) -> bool:
-        """Tell whether the bar shows other work than the training."""
+        """Return whether the bar shows other work than the training."""
         if _OTHER_WORK.search(bar.head) or bar.unit == "other":
             return True
         if _HELD_OUT.search(bar.head) and not bar.shown:
@@ -275,7 +275,7 @@ class BarReader:
         return [*records, self._record(bar, epoch, is_end=True)] if epoch else records
 
     def _flush(self, state: _State, done: float | None = None) -> list[Record]:
-        """Return what was set since the bar's last count, with the counts that it belongs to."""
+        """Return the records set since the bar's last count, with the counts of each."""
         pending, state.pending = state.pending, []
         if not pending:
             return []

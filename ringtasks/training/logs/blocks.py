@@ -13,7 +13,7 @@ _STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 
 
 class BlockReader:
-    """Joins the lines of one dict; a list of several is a summary, which gives nothing."""
+    """Joins the lines of one dict; a list of several is a summary, which gives no record."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -28,7 +28,7 @@ class BlockReader:
         plain = _STRINGS.sub("", text)
         depth = plain.count("{") + plain.count("[") - plain.count("}") - plain.count("]")
         if self._lines and not self._goes_on(text, depth):
-            self._lines, self._depth = [], 0  # it was cut
+            self._lines, self._depth = [], 0  # the dict was cut off
         if not self._lines and (depth <= 0 or not _OPENS.match(text)):
             return None
         self._lines.append(text)

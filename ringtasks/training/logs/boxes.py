@@ -1,6 +1,6 @@
 """Names and values below each other: in a box, or as the indented lines of one result.
 
-Stable-Baselines3 and Ray Tune, whose trials are told apart.
+Stable-Baselines3 and Ray Tune, whose trials are kept apart.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class BoxReader:
     """Reads boxes of names and values; a box is one record."""
 
     def __init__(self) -> None:
-        self._row: re.Pattern[str] | None = None  # what a row of the open box looks like
+        self._row: re.Pattern[str] | None = None  # matches a row of the open box
         self._rows = 0
         self._group = ""
         self._trial = ""
         self._values: dict[str, str] = {}
 
     def read(self, text: str) -> Record | None:
-        """Return what a box told when it ends; an empty record inside; None outside of boxes."""
+        """Return the record of a box at its end; an empty record inside; None outside of boxes."""
         if _EDGE.match(text):
             return self._edge()
         if found := _RESULT.match(text):
@@ -85,7 +85,7 @@ class BoxReader:
         return self._close()
 
     def end(self) -> list[Record]:
-        """Return what the last result told."""
+        """Return the record of the last result."""
         record = self._close() if self._row is _RESULT_ROW else None
         return [record] if record else []
 

@@ -1,7 +1,7 @@
 """Dicts as programs print them: JSON, and ``repr`` with values of NumPy, PyTorch or JAX.  Pure.
 
-A number keeps its place in the text, from which a pattern for further lines is made.  A text that
-is not whole gives nothing: its last number may be cut.
+A number keeps its position in the text, from which a pattern for further lines is made.  A text
+that is not whole gives no number: its last one may be cut.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Item(NamedTuple):
 
 
 def scan(text: str, start: int = 0) -> tuple[list[Item], int] | None:
-    """Return what the dict that begins at ``start`` holds, at any depth, and its end.
+    """Return the items of the dict that begins at ``start``, at any depth, and the dict's end.
 
-    None if no whole dict is there.
+    None if the text has no whole dict there.
     """
     try:
         scanner = _Scanner(text, start)
@@ -60,7 +60,7 @@ def scan(text: str, start: int = 0) -> tuple[list[Item], int] | None:
 
 
 class _NotADictError(Exception):
-    """The text is something else."""
+    """The text is not a dict."""
 
 
 class _Scanner:
@@ -84,7 +84,7 @@ class _Scanner:
             raise _NotADictError
 
     def dict(self, path: tuple[str, ...], depth: int) -> None:
-        """Read what follows the opening brace."""
+        """Read the text after the opening brace."""
         if depth > _MAX_DEPTH:
             raise _NotADictError
         while self._peek() != "}":
@@ -150,7 +150,7 @@ class _Scanner:
                 self.take(",")
         self.take(closing)
         if len(self.items) != before + 1 or count != 1 or self.items[-1].path != path:
-            del self.items[before:]  # of several numbers none is the metric
+            del self.items[before:]  # if there are several numbers, none is the metric
 
     def _is_keyword(self) -> bool:
         found = re.compile(r"\s*[A-Za-z_]\w*\s*=").match(self._text, self.at)

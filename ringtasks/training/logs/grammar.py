@@ -1,4 +1,4 @@
-"""What one line of a log tells, whatever trainer printed it.  Pure."""
+"""The content of one line of a log, of any trainer.  Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from .text import has_number, is_warning, parse_text
 
 __all__ = ["parse"]
 
-#: Longer lines are no metrics: a base64 image, say. A dict may be longer.
+#: Longer lines are not metrics: a base64 image, for example. A dict may be longer.
 _MAX_TEXT_CHARS = 4000
 _MAX_DICT_CHARS = 60_000
 
 
 def parse(text: str) -> Parsed:
-    """Return what a line tells. ``text``: the line's bytes, decoded as Latin-1."""
+    """Return the places and metrics of a line. ``text``: the line's bytes, decoded as Latin-1."""
     if not has_number(text) or len(text) > _MAX_DICT_CHARS:
         return Parsed()
     brace = text.find("{")
@@ -23,7 +23,7 @@ def parse(text: str) -> Parsed:
         if found is not None:
             return found
         if text.lstrip().startswith("{"):
-            return Parsed()  # cut, or no dict at all
+            return Parsed()  # cut off, or not a dict
     if len(text) > _MAX_TEXT_CHARS or is_warning(text):
         return Parsed()
     return parse_text(text)

@@ -1,7 +1,7 @@
-"""A run as its log tells it: points of metrics, each at its place, and how far the run is.  Pure.
+"""A run as its log describes it: points of metrics, each at its place, and the progress.  Pure.
 
-Lines seldom tell all of their place.  What a line leaves out is taken from those before it only
-while that is certain: a step not from another epoch, a batch only from a heading.
+Lines seldom give their whole place.  The missing part is taken from the lines before only while it
+is certain: a step not from another epoch, a batch only from a heading.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class History:
         self.totals: dict[str, float] = {}
         self.serial = 0
         self.attempt = 1
-        #: The count of the run's own bar, and what it showed after each printed dict.
+        #: The count of the run's own bar, and the count that it showed after each printed dict.
         self.bar: Place | None = None
         self.bar_after: dict[int, float] = {}
         self._max_points = max_points
@@ -41,7 +41,7 @@ class History:
         self._local: set[str] = set()  # units that begin anew with each epoch
 
     def add(self, record: Record) -> None:
-        """Take what one line tells."""
+        """Add one line's record."""
         self.totals.update(record.totals)
         rank = record.rank or 0
         values = [(name, value) for name, value in record.values if self._owns(name, rank)]
@@ -56,7 +56,7 @@ class History:
             self._append(name, point._replace(value=value), record.kind)
 
     def show_bar(self, place: Place) -> None:
-        """Take the state of a bar that shows nothing but its count; the first counts the run."""
+        """Note the state of a bar that shows only its count; the first such bar counts the run."""
         if self.bar is not None and self.bar.total != place.total:
             return
         self.bar = place
@@ -65,7 +65,7 @@ class History:
 
     @property
     def progress(self) -> tuple[str, Place] | None:
-        """The outermost unit whose total is known; else the outermost there is."""
+        """The outermost unit whose total is known; else the outermost unit of the log."""
         known = {
             unit: Place(place.done, self.totals.get(unit))
             for unit, place in self._latest.items()
@@ -78,7 +78,7 @@ class History:
         return next(iter(told or ordered), None)
 
     def new_attempt(self) -> None:
-        """Begin a further attempt, perhaps from a checkpoint: places are told anew."""
+        """Begin a further attempt, perhaps from a checkpoint: its log gives all places anew."""
         self.attempt += 1
         self.at = {}
         self.bar = None
@@ -86,7 +86,7 @@ class History:
         self._is_heading = False
 
     def _owns(self, name: str, rank: int) -> bool:
-        """Tell whether a metric is read from that rank: the lowest that prints it."""
+        """Return whether a metric is read from that rank: the lowest that prints it."""
         owner = self._ranks.get(name)
         if owner is None or rank < owner:
             self._ranks[name] = rank
@@ -96,12 +96,12 @@ class History:
         return rank == owner
 
     def _move(self, record: Record, *, has_values: bool) -> str:
-        """Go on to the record's place; return the units that it leaves to those before it."""
+        """Move to the record's place; return the units that it takes from the lines before."""
         places = record.places
         for unit, place in places.items():
             self._go_on(unit, place, is_inner=record.kind == "bar" and "epoch" in places)
         if record.kind == "bar":
-            # Bars and lines may come by two streams, so a line does not know the bar's count.
+            # Bars and lines may arrive on two streams, so a line does not know the bar's count.
             self._bar_epoch = places.get("epoch", self._bar_epoch)
             return ""
         epoch = places.get("epoch")
@@ -170,6 +170,6 @@ class History:
         series.append(point)
 
     def merge(self, records: Iterable[Record]) -> None:
-        """Take several records."""
+        """Add several records."""
         for record in records:
             self.add(record)

@@ -1,8 +1,8 @@
 """The steps of ``transformers.Trainer``, which prints dicts with a rounded epoch.  Pure.
 
-The step stands on its bar alone (trainer_callback.py, ``ProgressCallback``).  The bar goes to
-stderr and the dicts to stdout, so they may come in any order; a step is told only if the bar agrees
-with the epochs, or the end of the run tells how long an epoch is.
+Only its bar shows the step (trainer_callback.py, ``ProgressCallback``).  The bar goes to stderr and
+the dicts to stdout, so they may arrive in any order; a step is given only if the bar agrees with
+the epochs, or the end of the run determines the length of an epoch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .records import Point
 
 __all__ = ["steps_of_epochs"]
 
-#: What no other trainer prints.
+#: Names that no other trainer prints.
 _NAMES = ("train_runtime", "grad_norm", "eval_runtime", "train_samples_per_second")
 
 
@@ -28,7 +28,7 @@ def steps_of_epochs(
 ) -> dict[int, _Place]:
     """Return steps and exact epochs by the serial numbers of points.
 
-    :param totals: those that follow are filled in.
+    :param totals: the totals that can be derived are filled in.
     """
     if not any(name in points for name in _NAMES):
         return {}
@@ -72,7 +72,7 @@ def _epoch_of(step: float, length: float | None) -> float | None:
 
 
 class _Rounding:
-    """How far a printed epoch may be from the true one."""
+    """The largest distance between a printed epoch and the true one."""
 
     def __init__(self, epochs: Iterable[float]) -> None:
         values = list(epochs)
@@ -92,7 +92,7 @@ class _Rounding:
 def _agreed_bounds(
     epochs: Mapping[int, float], shown: Mapping[int, float | None], rounding: _Rounding
 ) -> tuple[float, float] | None:
-    """Return between what the steps of an epoch lie, if the bar agrees with all epochs on that."""
+    """Return the bounds of the steps of an epoch, if the bar agrees with all epochs on them."""
     pairs = [(epochs[serial], step) for serial, step in shown.items()]
     if any(step is None for _, step in pairs[:-1]) or len({step for _, step in pairs}) < 2:
         return None
@@ -108,13 +108,13 @@ def _bounds(pairs: Iterable[tuple[float, float]], rounding: _Rounding) -> tuple[
 
 
 def _only_between(low: float, high: float) -> float | None:
-    """Return the only whole number between two."""
+    """Return the only whole number between two, else None."""
     first, last = math.ceil(low - 1e-9), math.floor(high + 1e-9)
     return float(first) if first == last else None
 
 
 def _length_by_end(steps: float | None, last: float | None, rounding: _Rounding) -> float | None:
-    """Return the steps of an epoch by the run's last step and epoch."""
+    """Return the steps of an epoch from the run's last step and epoch."""
     if not last or not steps:
         return None
     found = _only_between(*_bounds([(last, steps)], rounding))
@@ -124,7 +124,7 @@ def _length_by_end(steps: float | None, last: float | None, rounding: _Rounding)
 
 
 def _told_total(points: Mapping[str, Sequence[Point]]) -> dict[str, float]:
-    """Return the steps of the run by its time and its steps a second, of four digits each."""
+    """Return the steps of the run from its time and its steps a second, of four digits each."""
     speed = points.get("train_steps_per_second")
     if not speed:
         return {}

@@ -1,7 +1,8 @@
 """Keras: ``Epoch 1/5``, then a bar whose metrics are means of the epoch so far.
 
-Only a full bar's are the epoch's.  A bar without such a heading is ``evaluate`` or ``predict``,
-which no epoch has.  keras/src/utils/progbar.py (Keras 2 and 3, ``verbose`` 1 and 2).
+Only a full bar shows the epoch's own metrics.  A bar without such a heading is of ``evaluate`` or
+``predict``, which belong to no epoch.  keras/src/utils/progbar.py (Keras 2 and 3, ``verbose`` 1 and
+2).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class KerasReader:
         self._held: Record | None = None
 
     def read(self, text: str) -> list[Record] | None:
-        """Return what a line tells; None if it is another's."""
+        """Return the records of a line; None if the line is not of Keras."""
         if heading := _HEADING.match(text):
             records = self.end()
             self._epoch = Place(float(heading[1]), float(heading[2]))
@@ -66,6 +67,6 @@ class KerasReader:
             self._held = Record({"epoch": self._epoch}, values)
 
     def end(self) -> list[Record]:
-        """Return the metrics of the last epoch that was whole."""
+        """Return the metrics of the last complete epoch."""
         held, self._held = self._held, None
         return [held] if held else []

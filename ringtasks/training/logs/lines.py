@@ -10,10 +10,10 @@ import re
 
 __all__ = ["LineSplitter"]
 
-#: No line of metrics is that long; a program that never ends a line must not fill the memory.
+#: No line of metrics is that long; the limit bounds the memory if a program never ends a line.
 _MAX_PARTIAL_BYTES = 1 << 20
 
-# ECMA-48: colours (SGR) and erasures (EL), which leave the text where it is.
+# ECMA-48: colours (SGR) and erasures (EL), which leave the text in place.
 _STYLE = re.compile(rb"\x1b\[[\d;:]*[mK]")
 _ESCAPE = re.compile(
     rb"\x1b(?:"
@@ -25,7 +25,7 @@ _BACKSPACES = re.compile(rb"\x08+")
 
 
 class LineSplitter:
-    """Takes chunks and gives the lines that they complete."""
+    """Takes chunks and returns the lines that they complete."""
 
     def __init__(self) -> None:
         self._partial = b""
@@ -34,7 +34,8 @@ class LineSplitter:
         """Return the lines that ``chunk`` completes; some may be empty."""
         end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r")) + 1
         if not end:
-            # The rest of an endless line is dropped: its beginning is kept to tell what it is.
+            # The end of an endless line is dropped: its beginning is kept, because it identifies
+            # the line.
             self._partial = (self._partial + chunk)[:_MAX_PARTIAL_BYTES]
             return []
         block = self._partial + chunk[: end - 1]
@@ -42,7 +43,7 @@ class LineSplitter:
         return _clean(block).split(b"\n")
 
     def rest(self) -> list[bytes]:
-        """Return what stands behind the last line's end."""
+        """Return the text after the last line's end."""
         block, self._partial = self._partial, b""
         return _clean(block).split(b"\n") if block else []
 

@@ -1,6 +1,6 @@
-"""Numbers as programs print them, and where one ends for certain.  Pure.
+"""Numbers as programs print them, and the position at which one ends for certain.  Pure.
 
-Text is matched as Latin-1, so that a place in it is a place in the line's bytes.
+Text is matched as Latin-1, so that a position in it is a position in the line's bytes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ __all__ = ["END", "NUMBER", "WHOLE", "as_float", "counted"]
 
 _THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)(?:\.\d+)?|[1-9]\d{0,2}(?:_\d{3})+(?!\d)(?:\.\d+)?"
 
-#: A decimal number: signed, with thousands separators or an exponent, or one of IEEE 754's others.
+#: A decimal number: signed, with thousands separators or an exponent, or IEEE 754's inf and nan.
 NUMBER = (
     rf"[-+]?(?:(?:{_THOUSANDS}|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
     r"|(?i:inf(?:inity)?|nan)\b)"
 )
 #: A count: 7, 1,000 or 1_000.
 WHOLE = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|\d+)(?!\d)"
-#: What must not follow: the rest of a time, a version, a date, a fraction, a list or a unit.
-#: A decimal comma ("0,5") ends here as well: whether it separates is not certain.
+#: Must not follow a number: the rest of a time, a version, a date, a fraction, a list or a unit. A
+#: decimal comma ("0,5") ends here as well: it may be a separator.
 END = r"(?!\w|[.]\w|:\d|/|-\d|,\d)"
 
 # tqdm.std.tqdm.format_sizeof
@@ -27,12 +27,12 @@ _SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def as_float(text: str) -> float | None:
-    """Return the number that ``text`` prints; None if it is none, or too large to be one."""
+    """Return the number that ``text`` prints; None if it is not a number or too large."""
     try:
         number = float(text.replace(",", ""))
     except ValueError:
         return None
-    # "1e999" is no measurement; "inf" is what the program saw.
+    # "1e999" is not a measurement; "inf" is the program's own value.
     if math.isinf(number) and any(char.isdigit() for char in text):
         return None
     return number

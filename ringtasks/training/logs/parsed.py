@@ -11,7 +11,7 @@ Span = tuple[int, int]
 
 
 class Place(NamedTuple):
-    """How far the run is: ``epoch 3/100``."""
+    """The progress of the run in one unit: ``epoch 3/100``."""
 
     unit: str
     done: Span
@@ -26,13 +26,13 @@ class Value(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """One line. ``totals``: how many epochs or steps the run will have, by unit."""
+    """One line. ``totals``: the number of epochs or steps that the run will have, by unit."""
 
     places: tuple[Place, ...] = ()
     values: tuple[Value, ...] = ()
     totals: tuple[tuple[str, Span], ...] = ()
     rank: Span | None = None
-    #: Printed from one dict: the reader of the Hugging Face trainer looks at those.
+    #: Printed from one dict: the reader of the Hugging Face trainer reads only those.
     is_dict: bool = False
 
     def __bool__(self) -> bool:

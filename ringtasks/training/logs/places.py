@@ -1,4 +1,4 @@
-"""Where in the run a line is: ``epoch 3/100``, ``[ 10/500]``, ``max_steps = 24``.  Pure."""
+"""The place of a line in the run: ``epoch 3/100``, ``[ 10/500]``, ``max_steps = 24``.  Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COUNT_BEFORE = re.compile(
     r"(?P<unit>batches|steps|epochs|iterations|iters|updates|rounds)\b",
     _FLAGS,
 )
-# Behind an epoch, or a set's name and an epoch: "Epoch: [0][ 1/100]", "Train: 0 [   0/6 ( 17%)]".
+# After an epoch, or a set's name and an epoch: "Epoch: [0][ 1/100]", "Train: 0 [   0/6 ( 17%)]".
 _INNER = re.compile(
     rf"\s?[\])]?[:,|]?\s{{0,4}}[\[(]?\s{{0,8}}(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})"
     r"(?=\s|\]|\)|$|[:,|])",
@@ -71,7 +71,7 @@ _TOTALS = re.compile(
     rf"\s{{0,4}}[:=]\s{{0,4}}(?P<total>{WHOLE})(?![\w.])",
     _FLAGS,
 )
-# transformers: what the heading "***** Running training *****" is followed by.
+# transformers: the lines after the heading "***** Running training *****".
 _FACTS = re.compile(
     r"\b(?:(?P<examples>Num examples)|(?P<device_batch>Instantaneous batch size per device)"
     r"|(?P<total_batch>Total train batch size)[^=]*|(?P<accumulation>Gradient Accumulation steps))"
@@ -81,7 +81,7 @@ _FACTS = re.compile(
 
 
 def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
-    """Return how many epochs or steps there will be, and sizes from which that follows."""
+    """Return the number of epochs or steps of the run, and sizes from which it follows."""
     if found := _FACTS.search(text, start):
         fact = next(name for name, value in found.groupdict().items() if value)
         return ((fact, found.span("number")),)
@@ -93,7 +93,7 @@ def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
 
 
 def find_places(text: str, start: int, taken: Sequence[Span]) -> list[Place]:
-    """Return the places that a text tells, one of each unit; spans that are ``taken`` are none."""
+    """Return the places in a text, one of each unit; ``taken`` spans are not places."""
     for pattern, unit in ((_TWO, "batch"), (_COMMA, "batch"), (_SLASHES, "step")):
         if found := pattern.search(text, start):
             total = found.span("epochs") if "epochs" in found.groupdict() else None
@@ -131,7 +131,7 @@ def find_places(text: str, start: int, taken: Sequence[Span]) -> list[Place]:
 
 
 def _is_counted_plural(found: re.Match[str]) -> bool:
-    """Tell whether "steps: 10" is a place: the word starts the line, as DeepSpeed prints it."""
+    """Return whether "steps: 10" is a place: the word starts the line, as DeepSpeed prints it."""
     return found["unit"].lower() == "step" and found[0].lower().startswith("steps: ")
 
 
@@ -147,5 +147,5 @@ def _place(unit: str, found: re.Match[str]) -> Place:
 
 
 def overlaps(span: Span, taken: Sequence[Span]) -> bool:
-    """Tell whether a span shares a character with one of others."""
+    """Return whether a span shares a character with one of the others."""
     return any(span[0] < end and start < span[1] for start, end in taken)

@@ -1,4 +1,4 @@
-"""What a printed dict tells: a line of JSON, or of Python's ``repr``.  Pure."""
+"""The content of a printed dict: a line of JSON, or of Python's ``repr``.  Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .words import (
 
 __all__ = ["parse_dicts"]
 
-#: Containers that say nothing: {"step": 3, "metrics": {"loss": 0.1}}.
+#: Containers whose name adds no meaning: {"step": 3, "metrics": {"loss": 0.1}}.
 _WRAPPERS = frozenset("metrics metric scalars values logs log data results result stats".split())
 _SET_KEYS = frozenset("split mode phase stage dataset set subset type name".split())
 _KEYS_OF_A_NAME = ("metric", "name", "key", "tag")
@@ -30,7 +30,7 @@ _TEXT_KEYS = ("message", "msg", "event", "log", "text")
 
 
 def parse_dicts(text: str, brace: int) -> Parsed | None:
-    """Read a line that holds dicts, perhaps behind a text; None if none of them is whole."""
+    """Read a line that holds dicts, perhaps after a text; None if none of them is whole."""
     groups: list[tuple[str, list[Item]]] = []
     outside, at = [], 0
     while brace >= 0:
@@ -74,7 +74,7 @@ def _from_items(
 ) -> Parsed:
     numbers = [each for each in items if each.is_number]
     if not all(each.is_quoted for each in numbers):
-        # Where numbers are printed bare, one in quotes is a text, unless its name says otherwise.
+        # If some numbers are printed bare, a quoted one is a text, unless its name is a known one.
         numbers = [each for each in numbers if not each.is_quoted or _is_known(each.path[-1])]
     words = {each.path[-1].lower(): each.text or "" for each in items if not each.is_number}
     inner = next((words[key] for key in _TEXT_KEYS if key in words and has_number(words[key])), "")

@@ -1,7 +1,7 @@
 """Read the output of a training program into its history.
 
-Lines go to the readers of one layout each, which know their own lines; what none of them knows goes
-to the grammar.
+Each layout has a reader, which recognises its own lines; a line that no reader recognises goes to
+the grammar.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .tables import ColumnReader
 
 __all__ = ["LogReader"]
 
-#: Fits the processor's cache, so that work on whole blocks is quick.
+#: Fits the processor's cache, so that work on whole blocks is fast.
 _BLOCK_BYTES = 1 << 18
 #: A warning quotes a line of source; LightGBM prints its best iteration again.
 _NEXT_IS_NO_METRIC = re.compile(r"\w+\.py:\d+: \w*Warning\b|[Bb]est iteration is:$", re.ASCII)
@@ -45,14 +45,14 @@ class LogReader:
         self._skips_next = False
 
     def feed(self, chunk: bytes) -> None:
-        """Read what the program printed next."""
+        """Read the program's next output."""
         for start in range(0, len(chunk), _BLOCK_BYTES):
             for line in self._lines.feed(chunk[start : start + _BLOCK_BYTES]):
                 if line:
                     self._read(line.decode("latin-1"))
 
     def end(self) -> None:
-        """Read what stands behind the last line's end, and what was held back."""
+        """Read the text after the last line's end, and the records that were held back."""
         for line in self._lines.rest():
             self._read(line.decode("latin-1"))
         self._history.merge(self._bars.end())

@@ -1,4 +1,4 @@
-"""What readers of lines hand on: places in the run and metrics, as numbers."""
+"""The results of the line readers: places in the run and metrics, as numbers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["Place", "Point", "Record"]
 
 
 class Place(NamedTuple):
-    """``done`` of ``total`` (None: not told)."""
+    """``done`` of ``total`` (None: not given)."""
 
     done: float
     total: float | None = None
 
 
 class Record(NamedTuple):
-    """What one line, or one state of a bar, tells.
+    """The content of one line, or of one state of a bar.
 
-    ``kind`` says how it may be corrected: a ``bar`` is drawn again at the same place, a ``dict``
-    of a trainer may get its step later, an ``epoch`` stands for a whole epoch.
+    ``kind`` determines its possible corrections: a ``bar`` is drawn again at the same place, a
+    ``dict`` of a trainer may get its step later, an ``epoch`` stands for a whole epoch.
     """
 
     places: Mapping[str, Place]
@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One value of a metric, and what is known of where the run was."""
+    """One value of a metric, and the known part of its place in the run."""
 
     serial: int
     attempt: int
@@ -47,5 +47,5 @@ class Point(NamedTuple):
 
     @property
     def place(self) -> tuple[float | None, ...]:
-        """Where in the run the point is."""
+        """The place of the point in the run."""
         return self.epoch, self.step, self.batch, self.round, self.episode, self.sample

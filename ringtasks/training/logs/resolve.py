@@ -1,6 +1,6 @@
-"""Steps that a trainer's log does not print beside its metrics, but gives away.  Pure.
+"""Steps that a trainer's log does not print beside its metrics, but determines.  Pure.
 
-A step is filled in only if all that the log tells agrees on it.
+A step is filled in only if all parts of the log agree on it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Resolved", "resolved"]
 
 
 class Resolved(NamedTuple):
-    """Points by metric, and how many epochs and steps the run has, as far as known."""
+    """Points by metric, and the number of epochs and steps of the run, if known."""
 
     points: dict[str, list[Point]]
     totals: dict[str, float]
 
 
 def resolved(history: History) -> Resolved:
-    """Return the points of each metric, with the steps that can be told for certain."""
+    """Return the points of each metric, with the steps that are certain."""
     totals = dict(history.totals)
     points = {name: list(series) for name, series in history.series.items()}
     exact = steps_of_epochs(history, points, totals)
@@ -48,7 +48,7 @@ def resolved(history: History) -> Resolved:
     return Resolved(found, totals)
 
 
-# --- scripts that say at the end of an epoch how it went --------------------------------------
+# --- scripts that print a summary at the end of an epoch ------------------------------------
 # "Num examples = 256", "Total optimization steps = 24" (transformers, examples/*_no_trainer.py).
 
 

@@ -1,7 +1,7 @@
-"""The points of one metric, thinned out if there are more than asked for.  Pure.
+"""The points of one metric, thinned out if there are more than the limit.  Pure.
 
-Of each stretch the lowest and the highest value stay, so no spike is lost; so do the ends and what
-is no finite number.
+Of each stretch the lowest and the highest value stay, so no spike is lost; the ends stay, too, and
+so do values that are not finite.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Series:
 
     def __init__(self, max_points: int | None = None) -> None:
         self._max_points = max_points
-        self._stride = 1  # how many points one that is kept stands for
+        self._stride = 1  # the number of points that one kept point stands for
         self._kept: list[Point] = []
         self._stretch: list[Point] = []
         self._last: Point | None = None
@@ -35,7 +35,7 @@ class Series:
         return self._last
 
     def append(self, point: Point) -> None:
-        """Take the next point."""
+        """Add the next point."""
         if self._last is not None:
             self._keep(self._last)
         self._last = point
@@ -61,7 +61,7 @@ class Series:
 
 
 def _extremes(stretch: Sequence[Point]) -> list[Point]:
-    """Return the lowest and the highest point, in their order; first what is not finite."""
+    """Return the lowest and the highest point, in their order, after those that are not finite."""
     if len(stretch) <= 2:
         return list(stretch)
     odd = [point for point in stretch if not math.isfinite(point.value)]

@@ -40,7 +40,7 @@ class ColumnReader:
         self._ended = False
 
     def read(self, text: str) -> Record | None:
-        """Return what a row tells; an empty record for a heading; None if it is another's line."""
+        """Return the record of a row; an empty record for a heading; None for other lines."""
         if self._ended:
             return None
         plain = _BAR_BEHIND.sub("", text)
@@ -124,7 +124,7 @@ class _Column(NamedTuple):
 
 
 def _heading(text: str) -> list[_Column]:
-    """Return the columns that a heading names; none if it is no heading."""
+    """Return the columns that a heading names; none if it is not a heading."""
     stripped = text.strip()
     if not stripped or len(stripped) > 600 or stripped[0].isdigit():
         return []
@@ -153,7 +153,7 @@ def _unit(cell: str) -> str:
 
 
 def _by_edges(text: str, columns: list[_Column]) -> list[str] | None:
-    """Return the cells by where they stand: some of the row's are empty."""
+    """Return the cells by their positions, for a row with empty cells."""
     cells = ["" for _ in columns]
     for word in re.finditer(r"\S+", text):
         hits = [n for n, c in enumerate(columns) if word.start() < c.end and c.start < word.end()]

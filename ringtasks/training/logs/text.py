@@ -1,8 +1,8 @@
-"""What a line of text tells, whatever trainer printed it.  Pure.
+"""The content of a line of text, of any trainer.  Pure.
 
-Numbers with names are everywhere in a log: arguments, sizes, warnings.  They are metrics only on
-a line that is anchored: it tells a place in the run (``step 3``), or a name on it measures
-(``loss``).  A line that prints settings or warns gives none.
+Numbers with names are everywhere in a log: arguments, sizes, warnings.  They are metrics only on an
+anchored line: it gives a place in the run (``step 3``), or a name on it is a measure (``loss``).  A
+line that prints settings or warns gives none.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = [
 _FLAGS = re.ASCII | re.IGNORECASE
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf", _FLAGS)
 
-# A reader of logs that warns, or a person who is told what to do, measures nothing.
+# A warning or an instruction to the user measures nothing.
 _WARNING = re.compile(
     r"warning\b|\bwarn\b|\bdeprecat|(?<![\w-])error:(?!\s*[-\d.])|\btraceback\b|\bcritical\b|\bexception\b|\busage:"
     r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))",
     _FLAGS,
 )
-# Best so far, read again from a file, or what would be: no measurement at this place.
+# The best value so far, one read from a file, or a hypothetical one: not measured at this place.
 _SUMMARY = re.compile(
     r"^\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
@@ -59,7 +59,7 @@ _NOT_A_NUMBER = re.compile(
 _LOGFMT = re.compile(r"\blevel=\w+\s.*\bmsg=", re.ASCII)
 _SOURCE_CODE = re.compile(rf"=\s*{NUMBER}\s?\*|^\s*(?:def|class|import|from|return)\b", re.ASCII)
 
-# What loggers put in front: times, levels, the logger's name, a source line.
+# The prefixes of loggers: times, levels, the logger's name, a source line.
 _PREFIX = re.compile(
     r"""\s*(?:
       [\[(<]?\d{2,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,]+\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?
@@ -128,17 +128,17 @@ _FIELD = re.compile(
 
 
 def is_warning(text: str) -> bool:
-    """Tell whether a line warns, so that what follows may quote source code."""
+    """Return whether a line warns, so that the next line may quote source code."""
     return _WARNING.search(text) is not None
 
 
 def has_number(text: str) -> bool:
-    """Tell whether there can be a metric at all."""
+    """Return whether a line can hold a metric at all."""
     return _HAS_NUMBER.search(text) is not None
 
 
 def parse_text(text: str) -> Parsed:
-    """Return what a line of text tells."""
+    """Return the places and metrics of a line of text."""
     start = skip_prefixes(text)
     rank = rank_in(text)
     totals = find_totals(text, start)
@@ -160,7 +160,7 @@ def parse_text(text: str) -> Parsed:
 
 
 def skip_prefixes(text: str) -> int:
-    """Return where the text begins behind what a logger puts in front."""
+    """Return the position at which the text begins after a logger's prefix."""
     at = 0
     for _ in range(12):
         found = _PREFIX.match(text, at)
@@ -171,7 +171,7 @@ def skip_prefixes(text: str) -> int:
 
 
 def rank_in(text: str) -> Span | None:
-    """Return the span of the rank that printed a line, if it says so."""
+    """Return the span of the rank that printed a line, if the line gives it."""
     found = _RANK.search(text, 0, 200)
     if not found:
         return None
@@ -196,7 +196,7 @@ def _is_settings(text: str) -> bool:
     )
 
 
-#: A number, its name, and whether the name tells its own part of the data.
+#: A number, its name, and whether the name includes its own part of the data.
 _Number = tuple[str, Span, bool]
 
 
@@ -253,14 +253,14 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
 
 
 def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str, int]:
-    """Return ``policy_loss`` for "policy loss", and where it begins."""
+    """Return ``policy_loss`` for "policy loss", and the position at which it begins."""
     before = _WORDS_BEFORE.search(text[start:begin])
     if not before or position_of(name):
         return name, begin
     words: list[str] = []
     for word in reversed(before[1].split()):
         if position_of(word) and is_measure(name) and not words:
-            words = [word]  # "epoch loss" is another than "loss"
+            words = [word]  # "epoch loss" is another metric than "loss"
             break
         plain = word.rstrip(".").lower()
         if plain in _NO_QUALIFIER or plain in _PROSE or position_of(plain):
@@ -305,7 +305,7 @@ def _is_no_metric(name: str) -> bool:
 
 
 def _named(numbers: Sequence[_Number] | Iterator[_Number]) -> Iterator[Value]:
-    """Yield each name once: of two numbers of one name, neither is certain but the first."""
+    """Yield each name once: of two numbers of one name, only the first is certain."""
     seen: set[str] = set()
     for name, span, _ in numbers:
         if name not in seen:

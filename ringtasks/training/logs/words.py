@@ -1,4 +1,4 @@
-"""Words of training logs: what measures, what tells how far a run is, and what does neither.  Pure.
+"""Words of training logs: measures, names of places in a run, and all others.  Pure.
 
 A name is judged by its words: ``binary_logloss`` measures, ``loss_weight`` does not.
 """
@@ -26,7 +26,7 @@ __all__ = [
 #: The kinds of places in a run, outermost first.
 UNITS = ("epoch", "step", "round", "episode", "batch", "sample")
 
-#: The parts that data is split into.  ``train_inner`` is what fairseq calls a training interval.
+#: The parts that data is split into.  ``train_inner`` is fairseq's name of a training interval.
 SETS = (
     r"train_inner|train(?:ing)?|trn|valid(?:ation|ate|ating)?|val|vld|test(?:ing)?|tst|eval(?:uation|uating"
     r"|uate)?|dev(?:el)?|holdout"
@@ -47,7 +47,7 @@ _LOSSES = frozenset(
     "loss losses logloss mlogloss nll ppl perplexity err error merror mae mse rmse rmsle mape "
     "smape xent crossentropy bce cost elbo deviance bpc bpb objective".split()
 )
-# A name with one of these sets something or counts something, whatever else it says.
+# A name with one of these is a setting or a count, whatever its other words are.
 _SETTINGS = frozenset(
     """
     weight weights coef coeff coeffs coefficient type fn func function factor alpha beta gamma
@@ -70,7 +70,7 @@ _ARGUMENTS = frozenset(
     num_examples num_train num_params params parameters trainable flops
     """.split()
 )
-#: Clocks and what they time: they grow with the run and measure the machine.
+#: Clocks and the work that they time: they grow with the run and measure the machine.
 _UNRECORDED = frozenset(
     """
     time data data_time batch_time iter_time last_time last_data eta elapsed remaining dur duration
@@ -79,12 +79,12 @@ _UNRECORDED = frozenset(
     remaining_time elapsed_time s h min gb mb gib mib
     """.split()
 )
-#: Printed beside the metrics of one set, and of none.
+#: Printed beside the metrics of one set, without belonging to it.
 _NEUTRAL = frozenset(
     "lr learning_rate lrs loss_scale scale mem memory max_mem gpu_mem gpu_memory".split()
 ) | _UNRECORDED | _ARGUMENTS  # fmt: skip
 
-#: The names of places; where a line has several of one unit, the first here is taken.
+#: The names of places; if a line has several of one unit, the first in this order is taken.
 _POSITIONS = {
     "epoch": ("epoch", "ep", "epoch_num", "current_epoch", "cur_epoch", "epoch_idx"),
     "step": (
@@ -121,7 +121,7 @@ def split_name(name: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def is_measure(name: str) -> bool:
-    """Tell whether a number of that name measures how well the model does."""
+    """Return whether a number of that name measures how well the model performs."""
     words = split_name(name)
     if any(word in _SETTINGS for word in words):
         return False
@@ -130,7 +130,7 @@ def is_measure(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def is_loss(name: str) -> bool:
-    """Tell whether it is a measure that falls."""
+    """Return whether it is a measure that falls."""
     return is_measure(name) and any(_measures(word, _LOSSES) for word in split_name(name))
 
 
@@ -141,28 +141,28 @@ def _measures(word: str, known: frozenset[str]) -> bool:
 
 
 def is_set(word: str) -> bool:
-    """Tell whether it names a part of the data."""
+    """Return whether it names a part of the data."""
     return _SET.match(word) is not None
 
 
 def is_argument(name: str) -> bool:
-    """Tell whether it names a setting of the run or of its process."""
+    """Return whether it names a setting of the run or of its process."""
     return name.lower().replace(" ", "_") in _ARGUMENTS
 
 
 def is_unrecorded(name: str) -> bool:
-    """Tell whether it names a clock, a setting, or a count that belongs to no curve."""
+    """Return whether it names a clock, a setting, or a count that belongs to no curve."""
     plain = name.lower().replace(" ", "_")
     return plain in _UNRECORDED or plain in _ARGUMENTS or plain.endswith("size")
 
 
 def is_neutral(name: str) -> bool:
-    """Tell whether a number of that name belongs to no part of the data."""
+    """Return whether a number of that name belongs to no part of the data."""
     return name.lower().replace(" ", "_") in _NEUTRAL
 
 
 def position_of(name: str) -> tuple[str, int] | None:
-    """Return the unit of which ``name`` tells the place, and the name's rank among others."""
+    """Return the unit whose place ``name`` gives, and the name's rank among others."""
     plain = name.lower().replace(" ", "_")
     found = _POSITION_OF.get(plain)
     group, _, last = plain.rpartition("/")
@@ -173,7 +173,7 @@ def position_of(name: str) -> tuple[str, int] | None:
 
 
 def total_of(name: str) -> str | None:
-    """Return the unit of which ``name`` tells the total."""
+    """Return the unit whose total ``name`` gives."""
     plain = name.lower().replace(" ", "_").replace("-", "_")
     found = _TOTAL.match(plain)
     if found is None or plain in _POSITION_OF:
@@ -183,7 +183,7 @@ def total_of(name: str) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def loss_rank(name: str) -> int:
-    """Return how early a metric is shown: the training loss first, settings last."""
+    """Return the sort rank of a metric: the training loss first, settings last."""
     words = split_name(name)
     if is_unrecorded(name):
         return 9
