@@ -1,1 +1,1 @@
-"""Reaching a host: routes, dialling, host keys, and the two kinds of link."""
+"""Connections to a host: routes, dialling, host keys, and the two kinds of link."""

@@ -1,8 +1,9 @@
-"""Getting to a host's door: its routes in the order of their health, dialled one after the other.
+"""Dial a host's routes, healthiest first.
 
-An Approach knows what has failed.  Whoever logs in asks it for a door (`next_door`), and tells it
-when that one was refused; then it goes on with the routes that are left.  It needs no Paramiko, so
-a short-lived program can send it ahead (`begin`) while it still loads what it logs in with.
+An Approach keeps the routes that have failed.  The code that logs in takes a dialled route from it
+(`next_door`), and reports a refused log-in; then the Approach continues with the routes that are
+left.  It needs no Paramiko, so a short-lived program can start it early (`begin`), while it still
+imports its log-in code.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ __all__ = ["Approach", "outcome"]
 
 
 class Approach:
-    """One try at reaching one host, within ``config.connect_timeout`` seconds from its making.
+    """One attempt to reach one host, within ``config.connect_timeout`` seconds from its creation.
 
     :param transport: use this route only.
-    :param ledger: knows the health of the routes; None: the health file.
+    :param ledger: the health of the routes; None: the health file.
     :raises UsageError: the host has no such route, or a proxy setting makes no sense.
     """
 
@@ -49,10 +50,10 @@ class Approach:
         self._ahead = _Ahead(self._dial)
 
     def next_door(self, gateway: Gateway | None = None) -> Dialled:
-        """The stream of the first route that shows an SSH banner.
+        """Return the stream of the first route that shows an SSH banner.
 
-        :raises UnreachableError: every route has failed; its ``failures`` say why, in order.
         :raises UsageError: every route has failed, one of them for the caller's own mistake.
+        :raises UsageError: every route has failed, one of them because of the caller's own mistake.
         """
         if not self._routes:
             raise self._unreachable()
@@ -61,31 +62,31 @@ class Approach:
             dialled = ahead.result() if ahead else self._dial(gateway)
         except UnreachableError as error:
             raise self._unreachable(*error.failures) from error
-        # What was overtaken has not failed for good: it is wanted if this one is refused.
+        # An overtaken route has not failed for good: it is tried if this one is refused.
         self._overtaken = tuple(f for f in dialled.failures if f.reason is Reason.OVERTAKEN)
         self._give_up(*(f for f in dialled.failures if f.reason is not Reason.OVERTAKEN))
         return dialled
 
     def refused(self, error: RouteError) -> None:
-        """The door that was found leads nowhere: not this way again."""
+        """Mark this route as failed: it is not tried again."""
         self._overtaken = ()
         self._give_up(error)
 
     def arrived(self) -> tuple[RouteError, ...]:
-        """Every route that did worse than the one that works; an impostor is told of."""
+        """Return every route that did worse than the one that works; warn about an impostor."""
         self._sound_alarms()
         return (*self.failures, *self._overtaken)
 
     def remaining(self) -> float:
-        """Seconds left; never quite 0, since that means "no limit" to some."""
+        """Return the seconds left; never quite 0, which some callees take for "no limit"."""
         return max(0.05, self._deadline - time.monotonic())
 
     def record(self, outcome: Outcome) -> None:
-        """Note what was learned of another host on the way: a jump host."""
+        """Record the health of another host on the way: a jump host."""
         (self._ledger or HealthStore()).record([outcome])
 
     def abandon(self) -> None:
-        """Close what `begin` has opened, if nobody has taken it."""
+        """Close the connection that `begin` opened, if no caller has taken it."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead.discard()
@@ -111,7 +112,7 @@ class Approach:
 
 
 def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Outcome:
-    """What a try to reach ``host`` has taught, for the health file; ``used`` None: none worked."""
+    """Return an attempt's outcome for the health file; ``used`` None: no route worked."""
     routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
     if used is not None:
         routes.append(RouteOutcome(used, success=True))
@@ -136,7 +137,7 @@ class _Ahead:
         return self._dialled
 
     def discard(self) -> None:
-        """Close the stream as soon as there is one, without waiting for it."""
+        """Close the stream when there is one, without waiting for it."""
 
         def close() -> None:
             self._thread.join()
@@ -158,7 +159,7 @@ def _chosen(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
 
 
 def _by_health(host: str, routes: tuple[Route, ...], ledger: Ledger | None) -> list[Route]:
-    """``routes`` with those that have been failing at the back."""
+    """Return ``routes`` with the failing ones at the back."""
     if len(routes) < 2:
         return list(routes)
     by_name = {route.name: route for route in routes}
@@ -168,5 +169,5 @@ def _by_health(host: str, routes: tuple[Route, ...], ledger: Ledger | None) -> l
     first, *others = order_routes(list(by_name), known, now)
     is_recovering = first in known and known[first].route_state_at(now) == "half_open"
     if is_recovering and not store.claim_probe(host, first, now):
-        first, *others = *others, first  # somebody else is finding out whether it is back
+        first, *others = *others, first  # another process is testing whether it works again
     return [by_name[name] for name in (first, *others)]

@@ -1,4 +1,4 @@
-"""Waiting for an SSH server to introduce itself (RFC 4253 section 4.2)."""
+"""Wait for the banner of an SSH server (RFC 4253 section 4.2)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from .stream import Stream
 
 __all__ = ["NotSSHError", "await_banner"]
 
-#: The RFC sets no bound on the lines before the banner; a server that sends more is not one.
+#: The RFC sets no bound on the lines before the banner; a server that sends more is not SSH.
 _LIMIT_BYTES = 64 * 1024
 
 
 class NotSSHError(ConnectionError):
-    """What answered does not speak SSH; the text is what it said."""
+    """The peer does not speak SSH; the text is its answer."""
 
 
 def await_banner(stream: Stream, deadline: float) -> None:
-    """Return when a line that starts with ``SSH-`` is there; nothing is taken from the stream.
+    """Return when a line that starts with ``SSH-`` has arrived; the stream keeps it.
 
     :raises TimeoutError: no banner by the (monotonic) deadline.
-    :raises NotSSHError: the peer said something else and closed, or would not stop.
-    :raises EOFError: the peer closed without a word.
+    :raises NotSSHError: the peer sent other text and closed, or sent too much of it.
+    :raises EOFError: the peer closed without a byte.
     :raises OSError: the connection broke.
     """
     received = b""
@@ -31,7 +31,7 @@ def await_banner(stream: Stream, deadline: float) -> None:
             raise TimeoutError("no SSH banner")
         stream.settimeout(remaining)
         if not received and stream.peek(4096).startswith(b"SSH-"):
-            break  # as nearly always; it stays where another process can read it, too
+            break  # nearly always; the banner stays in the socket, also for another process
         part = stream.recv(4096)
         received += part
         if not part and not received:

@@ -1,7 +1,7 @@
 """Host certificates, checked as OpenSSH checks them (``sshkey_cert_check_authority``).
 
-OpenSSH checks them itself where it holds the connection; this is for the connections in process,
-since Paramiko reads a certificate's key but never asks who signed it.
+OpenSSH checks certificates itself on its own connections; this is for the connections in process,
+since Paramiko reads a certificate's key but never checks its signature.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .host_keys import Certified, HostKey
 
 __all__ = ["certified"]
 
-_SHA1 = b"\0\0\0\7ssh-rsa"  # RFC 4253 section 6.6: how a signature by RSA and SHA-1 begins
+_SHA1 = b"\0\0\0\7ssh-rsa"  # RFC 4253 section 6.6: the start of a signature by RSA and SHA-1
 
 
 def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> Certified:
-    """The authority that a certificate names, and why it is no good for this host, if it is not.
+    """Return a certificate's authority, with the objection to it for this host, if there is one.
 
     :param key: the key that the server has proven to have.
-    :param names: those of the host; one of them must be a principal of the certificate.
+    :param names: the host's names; one of them must be a principal of the certificate.
     :param now: Unix seconds.
-    :raises ValueError: it cannot be read.
+    :raises ValueError: the certificate cannot be read.
     """
     try:
         certificate = _read(blob)
@@ -62,7 +62,7 @@ def _objection(
     if now >= certificate.valid_before:
         return "it has expired"
     principals = [name.decode("utf-8", "replace") for name in certificate.valid_principals]
-    # Up to OpenSSH 10.2 a certificate without principals is good for every host.
+    # Up to OpenSSH 10.2 a certificate without principals is valid for every host.
     if principals and not set(principals) & set(names):
         return f"it is for {', '.join(principals)}, and not for {' or '.join(names)}"
     if certificate.critical_options:
@@ -84,5 +84,5 @@ def _fault_of_signature(certificate: SSHCertificate, blob: bytes) -> str:
 
 
 def _text(key: object) -> str:
-    encoded: bytes = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)  # type: ignore[attr-defined]  # any public key has it
+    encoded: bytes = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)  # type: ignore[attr-defined]  # every public key has it
     return encoded.decode()

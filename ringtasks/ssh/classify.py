@@ -1,6 +1,6 @@
-"""One door for foreign errors on the way to a host: what Python, Paramiko and the system raise.
+"""The translation of foreign errors on the way to a host: those of Python, Paramiko and the system.
 
-Matching is by type and errno, and by Paramiko's text only where it has no type (``SSHException``).
+Matching is by type and errno; by Paramiko's text only if it has no type (``SSHException``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .banner import NotSSHError
 
 __all__ = ["classify"]
 
-#: What sshd says to whom it drops (its sshd.c, drop_connection).
+#: sshd's message to a client that it drops (its sshd.c, drop_connection).
 _OVERLOADED = "Exceeded MaxStartups"
 
 _BY_ERRNO = {
@@ -34,7 +34,7 @@ _BY_ERRNO = {
 }
 
 
-#: Paramiko has one type for these (``SSHException``); the text is its own.
+#: Paramiko has one type for these (``SSHException``); the texts are its own.
 _BY_TEXT = (
     (r"incompatible (ssh )?(peer|server)|no acceptable", Reason.KEY_EXCHANGE),
     (r"no existing session|no authentication methods available", Reason.AUTHENTICATION),
@@ -44,7 +44,7 @@ _BY_TEXT = (
 
 
 def classify(error: BaseException) -> tuple[Reason, str]:
-    """Why a route failed, and the evidence, from what its attempt raised before the log-in."""
+    """Return why a route failed before the log-in, and the evidence, from its exception."""
     evidence = _text(error)
     if isinstance(error, socket.gaierror):
         return Reason.NAME_NOT_FOUND, evidence

@@ -1,9 +1,9 @@
-"""The fallback helper: a list of Routes in, the one that answers out.
+"""Dialling: from a list of Routes to the one that answers first.
 
 Attempts are staggered (`race`, RFC 8305); the first that shows an SSH banner wins and the others
-are closed.  A banner, not a mere connection, decides: firewalls, proxies and dying boxes accept and
-then say nothing.  Each attempt runs in a thread of its own, because looking up a name and talking
-through a proxy block; the thread ends with its attempt, `Attempt.cancel` ends it early.
+are closed.  A banner decides, not a mere connection: firewalls, proxies and failing boxes accept
+and then send nothing.  Each attempt runs in a thread of its own, because name look-ups and proxy
+dialogues block; the thread ends with its attempt, `Attempt.cancel` ends it early.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from .stream import Stream
 
 __all__ = ["Dialled", "Gateway", "dial"]
 
-#: Opens a socket-like channel to (host, port) through a jump host within some seconds, or starts a
-#: proxy process that does.
+#: Opens a socket-like channel to (host, port) through a jump host within a number of seconds, or
+#: starts a proxy process that does.
 Gateway = Callable[[str, int, float], Any]
 
 
 class Dialled(NamedTuple):
-    """The race's outcome: a stream at whose other end an SSH server speaks.
+    """The race's outcome: a stream with an SSH server at its other end.
 
-    ``failures`` are the routes given up on the way, in the order of their failing; one that had its
-    head start and was overtaken is among them.
+    ``failures`` are the routes that failed before, in order; a route that had its head start and
+    was overtaken is among them.
     """
 
     route: Route
@@ -51,18 +51,18 @@ class Dialled(NamedTuple):
 def dial(
     host: str, routes: Sequence[Route], timeout: float, *, gateway: Gateway | None = None
 ) -> Dialled:
-    """The first of ``routes`` that shows an SSH banner within ``timeout`` seconds.
+    """Return the first of ``routes`` that shows an SSH banner within ``timeout`` seconds.
 
     :param gateway: opens the direct route through a jump host.
-    :raises UnreachableError: none did; its ``failures`` have one RouteError a route.
-    :raises UsageError: none did, and one could not be tried for the caller's own mistake.
+    :raises UnreachableError: none did; its ``failures`` have one RouteError for each route.
+    :raises UsageError: none did, and one could not be tried because of the caller's own mistake.
     """
     deadline = time.monotonic() + timeout
     finished: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
     attempts = [Attempt(host, route, deadline, finished, gateway) for route in routes]
     race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
     if len(attempts) == 1 and attempts[0].is_bounded:
-        race.start(deadline - timeout).run()  # nobody to race with: here, which saves a thread
+        race.start(deadline - timeout).run()  # a single attempt needs no thread of its own
     failures: list[RouteError] = []
     mistakes: list[UsageError] = []
     try:
@@ -90,7 +90,7 @@ def dial(
 
 
 class Attempt:
-    """One route being tried, in a thread of its own.
+    """An attempt over one route, in a thread of its own.
 
     Once it is in ``finished`` it has either a ``stream`` or an ``error``.
     """
@@ -115,13 +115,13 @@ class Attempt:
         self._started_at = 0.0
 
     def start(self) -> None:
-        """`run`, in a thread."""
+        """Call `run` in a thread."""
         self._started_at = time.monotonic()
         name = f"ringtasks-dial-{self.route.name}"
         threading.Thread(target=self.run, name=name, daemon=True).start()
 
     def run(self) -> None:
-        """All of it; the attempt puts itself into ``finished`` when it has ended."""
+        """Make the attempt; at its end it puts itself into ``finished``."""
         self._started_at = self._started_at or time.monotonic()
         stream: Stream | None = None
         try:
@@ -138,30 +138,30 @@ class Attempt:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether nothing in it can last beyond the deadline: not even the lookup of a name."""
+        """True if no part of it can last beyond the deadline: not even a name look-up."""
         is_plain = self._gateway is None and self.route.proxy is None
         return is_plain and _is_address(self.route.host)
 
     def keep(self) -> None:
-        """The stream is the caller's: `cancel` no longer closes it."""
+        """Leave the stream to the caller: `cancel` no longer closes it."""
         self._cancellation.when_cancelled(None)
 
     def cancel(self) -> None:
-        """Close what is open; the thread then ends by itself."""
+        """Close the open connection; the thread then ends by itself."""
         self._cancellation.cancel()
 
     def age(self) -> float:
-        """Seconds since `start`."""
+        """Return the seconds since `start`."""
         return time.monotonic() - self._started_at
 
     def out_of_time(self) -> RouteError:
-        """The failure of an attempt that did not end by the deadline."""
+        """Return the failure of an attempt that did not end by the deadline."""
         if self._is_connected:
             return self._failure(Reason.SILENT, "connected, but no SSH banner came")
         return self._failure(Reason.TIMED_OUT, f"no answer in {self.age():.1f} s")
 
     def overtaken(self, by: Attempt) -> RouteError:
-        """The failure of an attempt that had its head start and lost all the same."""
+        """Return the failure of an attempt that lost in spite of its head start."""
         evidence = f"no answer in {self.age():.2f} s, {by.route.name} had answered by then"
         return self._failure(Reason.OVERTAKEN, evidence)
 
@@ -222,7 +222,7 @@ def _is_address(host: str) -> bool:
 def _next_finished(
     race: Race[Attempt], finished: queue.SimpleQueue[Attempt], deadline: float
 ) -> Attempt | None:
-    """The next attempt to end; starts those whose turn comes meanwhile. None: out of time."""
+    """Return the next ended attempt; starts those that are due meanwhile. None: out of time."""
     while True:
         now = time.monotonic()
         if now >= deadline:

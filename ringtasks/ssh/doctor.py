@@ -1,4 +1,4 @@
-"""Examining this machine: programs, keys, inventory and state, each with what to do about it."""
+"""Check this machine: programs, keys, inventory and state, each with a fix."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .key_files import problem_of
 
 __all__ = ["Finding", "examine"]
 
-_VERSION_TIMEOUT = 5.0  # seconds; a program that does not tell its version by then is broken
+_VERSION_TIMEOUT = 5.0  # seconds; a program that does not print its version by then is broken
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``verdict``: ``ok``, ``missing`` (not needed by all), or ``bad``."""
+    """One checked subject. ``verdict``: ``ok``, ``missing`` (not all need it), or ``bad``."""
 
     verdict: str
     subject: str
@@ -33,7 +33,7 @@ class Finding:
 
 
 def examine(given_inventory: str | None = None) -> list[Finding]:
-    """All findings; nothing is changed, no host is contacted."""
+    """Return all findings; changes nothing, contacts no host."""
     findings = list(_inventory(given_inventory))
     findings += _programs()
     findings += _keys()

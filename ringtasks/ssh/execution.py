@@ -1,11 +1,11 @@
-"""Running one script over a link: stream its output, keep its time limit, end what it started.
+"""Run one script over a link: stream its output, keep its time limit, end its processes.
 
-The command may have started once the session was asked for, or, if the script travels on stdin,
+The command may have started once the session was requested or, if the script travels on stdin,
 once the payload was handed over; not before (`script`).  From then on a lost link means "outcome
-unknown", and the script is not run again.  Until the script's mark has come (`marks`), nothing that
-the host prints is taken for the command's, and no input is sent.  When a limit passes or the caller
-interrupts, the processes on the host are ended through a second session, which then looks whether
-they are gone: closing the channel would leave them running.
+unknown", and the script is not run again.  Until the script's mark has come (`marks`), no output
+of the host is taken for the command's, and no input is sent.  If a limit passes or the caller
+interrupts, a second session ends the processes on the host and checks that they are gone: closing
+the channel would leave them running.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from .room import when_there_is_room
 
 __all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
 
-#: Seconds between asking a process to end and killing it.
+#: Seconds between requesting a process to end and killing it.
 STOP_GRACE = 2.0
-#: Seconds for the whole of stopping and looking.
+#: Seconds for stopping and checking together.
 _STOP_TIMEOUT = STOP_GRACE + 10.0
-#: Seconds to wait for the process id of what is to be stopped.
+#: Seconds to wait for the process id of the command to stop.
 _HELLO_TIMEOUT = 3.0
-#: Seconds to wait for the last output of what was stopped.
+#: Seconds to wait for the last output of a stopped command.
 _DRAIN_TIMEOUT = 1.0
 _STDIN_CHUNK_BYTES = 32 * 1024
 #: Seconds for the host to start the script's shell: a login file may wait for a network.
 _MARK_TIMEOUT = 60.0
-#: Seconds after which a program that may wait for commands in the shell's place is told to end.
+#: Seconds after which a program that may wait for commands instead of the shell is told to end.
 _GIVE_UP_DELAY = 2.0
 _EVIDENCE_BYTES = 4096
 _MAX_EARLY_BYTES = 1024 * 1024
@@ -56,9 +56,9 @@ OnOutput = Callable[[int, bytes], None]
 
 
 class Stopped(NamedTuple):
-    """What became of the processes that were told to end.
+    """The fate of the processes that were told to end.
 
-    ``is_gone`` None: it could not be found out.  ``left`` are the process ids still there.
+    ``is_gone`` None: it could not be determined.  ``left`` are the process ids that still exist.
     """
 
     is_gone: bool | None
@@ -74,29 +74,29 @@ class Stopped(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How an execution ended: an exit status, or one of the reasons why there is none."""
+    """The end of an execution: an exit status, or the reason why there is none."""
 
     status: int | None = None
     timed_out: bool = False
     interrupted: bool = False
     lost: str | None = None
-    """The link broke, and what is known of why; whether the command ran is not known."""
+    """The reason, as far as known, of a broken link; it is not known whether the command ran."""
     stopped: Stopped | None = None
     unproven: str | None = None
-    """The host has not shown that it runs the script: what it printed instead, maybe nothing."""
+    """The text, maybe empty, that the host printed without a proof that it runs the script."""
     unknown: str | None = None
-    """Why it is not known whether the script ran, though the link is well."""
+    """The reason why it is not known whether the script ran, though the link works."""
 
 
 class Execution:
     """One run of one script over one link.
 
-    :param on_output: gets `STDOUT` or `STDERR` and the bytes, as they come, in this thread.
+    :param on_output: receives `STDOUT` or `STDERR` and the bytes as they arrive, in this thread.
     :param stdin: passed on until its end; None: the command's stdin is empty.
-    :param spare_link: makes a link of its own, for ending processes when ``link`` has no room.
+    :param spare_link: makes a link of its own, to end processes if ``link`` has no room.
     :param is_stop: it ends another's processes: it neither waits until the host has room for
         another session, nor is it ended like a command of the caller's.
-    :param meanwhile: called once the command is under way, before its output is waited for.
+    :param meanwhile: called once the command is started, before its output is awaited.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Execution:
         self.session: Session | None = None
 
     def cancel(self) -> None:
-        """End it as an interrupt would, from another thread; `run` returns soon after."""
+        """End it from another thread, like an interrupt; `run` returns soon after."""
         self._is_cancelled = True
         if self.session is not None:
             self.session.wake()
@@ -155,7 +155,7 @@ class Execution:
             session.close()
 
     def _open_session(self, deadline: float | None) -> Session:
-        """A session, as soon as the host has room for one."""
+        """Open a session; if the host has no room, wait for it."""
         command = self._line or exec_line(
             self._script.mark, self._shell, pty=self._terminal is not None
         )
@@ -183,7 +183,7 @@ class Execution:
         except (KeyboardInterrupt, _CancelledError):
             stopped = self._stop(session) if self._may_have_started else None
             return Ending(interrupted=True, stopped=stopped)
-        except BaseException:  # the caller's on_output failed: a reader that went away, say
+        except BaseException:  # the caller's on_output failed, for example since its reader is gone
             self._stop(session)
             raise
         return self._ended(session, status, deadline)
@@ -210,17 +210,17 @@ class Execution:
         return Ending(status=self._answer.status)
 
     def _evidence(self) -> str | None:
-        """The text that came instead of the mark; None if the mark has come."""
+        """Return the text that came instead of the mark; None if the mark has come."""
         if self._answer.pid is not None:
             return None
         said = self._answer.preface + b"\n" + b"".join(self._early_stderr)
         return said[:_EVIDENCE_BYTES].decode("utf-8", "replace")
 
     def _await_mark(self, session: Session, deadline: float | None) -> int | None:
-        """Wait until the script's shell runs, and give it what it needs.
+        """Wait until the script's shell runs, and send its payload and input.
 
-        :returns: the exit status of a program that ended before; None: the mark has come, or is not
-            waited for any more.
+        :returns: the exit status of a program that ended before; None: the mark has come, or is no
+            longer awaited.
         """
         started = time.monotonic()
         limit = started + _MARK_TIMEOUT
@@ -243,7 +243,7 @@ class Execution:
         return None
 
     def _begin_input(self, session: Session) -> None:
-        # If it cannot be sent, `receive` tells why: the host refused, ended, or is gone.
+        # If it cannot be sent, `receive` gives the reason: the host refused, ended, or is gone.
         with contextlib.suppress(LinkLostError):
             if self._line is None:
                 self._is_payload_sent = True
@@ -263,7 +263,7 @@ class Execution:
         is_draining: bool = False,
         is_until_mark: bool = False,
     ) -> int | None:
-        """The exit status; None when the deadline passed, or when the mark was waited for."""
+        """Return the exit status; None once the deadline passed or the awaited mark came."""
         while True:
             if self._is_cancelled and not is_draining:
                 raise _CancelledError
@@ -299,7 +299,7 @@ class Execution:
             link.login_is_silent = not self._answer.preface
 
     def _stop(self, session: Session) -> Stopped:
-        """End the processes on the host, look whether they are gone, take their last output."""
+        """End the processes on the host, verify that they are gone, take their last output."""
         if self._is_stop:
             return Stopped(is_gone=None)
         with contextlib.suppress(LinkLostError):
@@ -315,7 +315,7 @@ class Execution:
         return stopped
 
     def _await_hello(self, session: Session) -> None:
-        """Learn whom to stop: it may run already though its first words have not come yet."""
+        """Wait for the process id to stop: the command may run before its first bytes arrive."""
         deadline = time.monotonic() + _HELLO_TIMEOUT
         while self._answer.pid is None and time.monotonic() < deadline:
             happened = session.receive(_remaining(deadline))
@@ -326,7 +326,7 @@ class Execution:
 
 
 class _CancelledError(Exception):
-    """Somebody has called `Execution.cancel`."""
+    """`Execution.cancel` was called."""
 
 
 def stop(
@@ -340,8 +340,8 @@ def stop(
 ) -> Stopped:
     """End a run by its process id and mark, through a session of its own.
 
-    :param spare_link: makes another link, where the host opens no more sessions over this one.
-    :param with_sudo: use sudo where a process may not be signalled otherwise.
+    :param spare_link: makes another link, if the host opens no more sessions over this one.
+    :param with_sudo: use sudo for a process that may not be signalled otherwise.
     """
     text = stop_script(pid, run_id, grace, with_sudo=with_sudo)
     script = Script(text, run_id=f"stop-{run_id}", is_own=True)
@@ -384,7 +384,7 @@ def _stop_over(link: Link, script: Script) -> Stopped:
 
 
 def pump(source: BinaryIO, session: Session) -> None:
-    """Pass ``source`` on as it comes. A program may end without having read all of it."""
+    """Pass ``source`` on as it arrives. A program may end before it has read all of it."""
     read = getattr(source, "read1", source.read)
     with contextlib.suppress(LinkLostError, ValueError, OSError):
         while chunk := read(_STDIN_CHUNK_BYTES):
@@ -393,7 +393,7 @@ def pump(source: BinaryIO, session: Session) -> None:
 
 
 def _end_input(session: Session) -> None:
-    with contextlib.suppress(LinkLostError):  # `receive` tells why
+    with contextlib.suppress(LinkLostError):  # `receive` gives the reason
         session.send_eof()
 
 

@@ -1,8 +1,8 @@
-"""Host keys, and whether to trust the one that a server shows.  Pure.
+"""Host keys, and the trust in the key that a server shows.  Pure.
 
 The routes must lead to the same machine, so keys are pinned under the host's *name*, not under the
 address that showed them.  The first contact pins (``accept-new`` of ssh_config(5),
-StrictHostKeyChecking); a changed key is refused, and nothing is accepted over a pin.
+StrictHostKeyChecking); a changed key is refused, and no key is accepted over a pin.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 __all__ = ["IMPOSTOR", "Certified", "HostKey", "Pins", "Verdict", "judge"]
 
-#: Said of each key that is refused.
+#: The warning with each refused key.
 IMPOSTOR = "possible man in the middle, this may be an impostor"
 
 # The number of fields of a key's blob, its type among them: RFC 4253 section 6.6, RFC 5656
@@ -41,7 +41,7 @@ class HostKey(NamedTuple):
 
     @classmethod
     def parse(cls, line: str) -> HostKey:
-        """From ``ssh-ed25519 AAAA… [comment]``.
+        """Parse ``ssh-ed25519 AAAA… [comment]``.
 
         :raises ValueError: it is not a public key.
         """
@@ -54,7 +54,7 @@ class HostKey(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """As ``ssh-keygen -l`` prints it: ``SHA256:…``."""
+        """The form that ``ssh-keygen -l`` prints: ``SHA256:…``."""
         digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
         return "SHA256:" + base64.b64encode(digest).rstrip(b"=").decode()
 
@@ -63,24 +63,24 @@ class HostKey(NamedTuple):
 
 
 class Pins(NamedTuple):
-    """All that is known of a host's keys."""
+    """All known keys of a host, its authorities, and its revoked keys."""
 
     keys: tuple[HostKey, ...] = ()
     revoked: tuple[HostKey, ...] = ()
-    """Refused whatever else is known (sshd(8), ``@revoked``)."""
+    """Keys that are refused in every case (sshd(8), ``@revoked``)."""
     authorities: tuple[HostKey, ...] = ()
-    """Whose certificates are accepted (sshd(8), ``@cert-authority``)."""
+    """Keys whose certificates are accepted (sshd(8), ``@cert-authority``)."""
     needs_certificate: bool = False
-    """An authority is named for this host: a key that it has not certified is no first contact."""
+    """True if an authority is named for this host: an uncertified key is then no first contact."""
 
     @property
     def is_pinned(self) -> bool:
-        """Whether nothing is accepted but what is known."""
+        """True if only known keys are accepted."""
         return bool(self.keys) or self.needs_certificate
 
     @property
     def demand(self) -> str:
-        """Which keys would be accepted."""
+        """The keys that would be accepted, as text."""
         if self.keys:
             return f"PINNED IS {', '.join(map(str, self.keys))}"
         return f"IT NEEDS A CERTIFICATE BY {' or '.join(map(str, self.authorities))}"
@@ -90,13 +90,13 @@ class Certified(NamedTuple):
     """A certificate for the key that a server showed."""
 
     authority: HostKey
-    """It has signed the certificate."""
+    """The signer of the certificate."""
     objection: str = ""
-    """Why the certificate is not good for this host."""
+    """The reason why the certificate is not valid for this host."""
 
 
 class Verdict(NamedTuple):
-    """What to do with the key that a server showed: trust it or not, and what to pin."""
+    """The judgement of a shown key: trusted or not, and the key to pin."""
 
     is_trusted: bool
     new_key: HostKey | None = None
@@ -113,9 +113,9 @@ def judge(
     *,
     is_ephemeral: bool = False,
 ) -> Verdict:
-    """Whether to trust ``offered``, given all that is known of the host.
+    """Judge ``offered`` by all that is known of the host.
 
-    A key of another type than the pinned one is a changed key: an impostor chooses what it shows.
+    A key of another type than the pinned one is a changed key: an impostor can choose its type.
     """
     if {offered, certified and certified.authority} & {*pins.revoked}:
         return Verdict(is_trusted=False, objection="WHICH IS REVOKED")
@@ -146,7 +146,7 @@ def _is_whole(key_type: str, blob: str) -> bool:
 
 
 def _strings(blob: bytes) -> Iterator[bytes]:
-    """The strings that a blob is made of (RFC 4251 section 5).
+    """Yield the strings of a blob (RFC 4251 section 5).
 
     :raises ValueError: it is cut short.
     """

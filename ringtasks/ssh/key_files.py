@@ -1,7 +1,7 @@
-"""What is wrong with a private key file, and the command that fixes it.
+"""The fault of a private key file, and the command that fixes it.
 
 ssh(1) ignores a key file that it cannot use and goes on without it, so the log-in ends with
-"Permission denied": the reason has to be read off the file itself.
+"Permission denied": the reason has to be found in the file itself.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class KeyProblem(NamedTuple):
 
 
 def problem_of(path: Path) -> KeyProblem | None:
-    """Return the reason for which ssh cannot use a private key file; None if none is seen.
+    """Return the reason for which ssh cannot use a private key file; None if none is found.
 
-    A passphrase is no problem of the file.
+    A passphrase is not a fault of the file.
     """
     quoted = shlex.quote(str(path))
     try:

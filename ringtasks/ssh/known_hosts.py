@@ -1,9 +1,9 @@
-"""The lines of a known-hosts file, and which of them are about a host.  Pure.
+"""The lines of a known-hosts file, and those of them that are about a host.  Pure.
 
-They mean what they mean to OpenSSH (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; ``hostfile.c``): names
-may be hashed, patterns or negated, and are compared without regard to case.  In one thing this is
-stricter: OpenSSH passes over a line that it cannot read, and so accepts any key from a host whose
-pin was damaged.  Here such a line is kept, so that the hosts that it may be about can be refused.
+Their meaning is OpenSSH's (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; ``hostfile.c``): names may be
+hashed, patterns or negated, and are compared without regard to case.  In one respect this is
+stricter: OpenSSH skips a line that it cannot read, and so accepts any key from a host whose pin was
+damaged.  Here such a line is kept, so that the hosts that it may be about can be refused.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _BLANKS = re.compile(r"[ \t]+")
 _PLAIN = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 _ESCAPED = re.compile(r"%[0-9A-F]{2}")
 _IS_PATTERN = re.compile(r"[*?!]|^\|")
-# What nearly all lines are: to take them apart step by step took three times as long.
+# The form of nearly all lines: parsing them step by step took three times as long.
 _USUAL = re.compile(
     r"([A-Za-z0-9_.:\[\]-]+) ssh-ed25519 (AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43})"
     r"(?:\Z| [^\0]*\Z)"
 )
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk|rsa)-")
-_HASH = "|1|"  # hostfile.h, HASH_MAGIC: the only kind there is
+_HASH = "|1|"  # hostfile.h, HASH_MAGIC: the only kind
 _HASH_BYTES = 20  # of HMAC-SHA1, and of its salt
 
 
 class Entry(NamedTuple):
-    """One line: the marker or ``""``, the names as they stand there, and the key."""
+    """One line: the marker or ``""``, the names as written, and the key."""
 
     marker: str
     names: str
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
     @property
     def is_for_all(self) -> bool:
-        """Whether no host in particular is named."""
+        """True if no particular host is named."""
         wanted = [name for name in self.names.split(",") if not name.startswith("!")]
         return all(not name.strip("*") for name in wanted)
 
@@ -61,15 +61,15 @@ class Damage(NamedTuple):
 
 
 class Entries:
-    """What stands in a file.
+    """The entries of a file.
 
-    :param only_marked: pass over the lines without a marker.
+    :param only_marked: skip the lines without a marker.
     """
 
     def __init__(self, content: bytes = b"", *, only_marked: bool = False) -> None:
         self.damaged: list[Damage] = []
         self.has_marked = False
-        """Whether any line has a marker."""
+        """True if any line has a marker."""
         self._named: dict[str, list[Entry]] = {}
         self._patterns: list[Entry] = []
         for number, raw in enumerate(content.split(b"\n"), start=1):
@@ -88,7 +88,7 @@ class Entries:
                 self.has_marked |= text.startswith("@")
 
     def add(self, entry: Entry) -> None:
-        """Take up one more line."""
+        """Add one more line."""
         self.has_marked |= bool(entry.marker)
         if _IS_PATTERN.search(entry.names):
             self._patterns.append(entry)
@@ -97,7 +97,7 @@ class Entries:
             self._named.setdefault(name, []).append(entry)
 
     def about(self, names: Iterable[str]) -> Iterator[Entry]:
-        """The lines about a host that has these names."""
+        """Yield the lines about a host that has these names."""
         for name in names:
             yield from self._named.get(name.lower(), ())
             for entry in self._patterns:
@@ -107,12 +107,12 @@ class Entries:
     def damage_about(
         self, names: Sequence[str], addresses: Sequence[str] = (), *, is_pinned: bool
     ) -> Damage | None:
-        """A line that cannot be read, and may be about a host that has these names.
+        """Return an unreadable line that may be about a host that has these names.
 
-        :param addresses: other names of the host, by which lines with a marker are about it.
+        :param addresses: other names of the host, which count for lines with a marker.
         :param is_pinned: another line holds a key of the host. Then only a line counts that is
-            about this host for certain; else also one to which its line may have been glued, or
-            whose names cannot be told.
+            certainly about this host; else also one that may have been joined to the host's line,
+            or whose names cannot be read.
         """
         for damage in self.damaged:
             fields = [*_BLANKS.split(damage.text), ""]
@@ -131,10 +131,10 @@ class Entries:
 
 
 def known_name(name: str) -> str:
-    """The name under which a host's line is written.
+    """Return the name under which a host's line is written.
 
-    The host's own, with every byte escaped (``%23``) that means something in such a file, or to a
-    program that reads it.
+    It is the host's own name, with every byte escaped (``%23``) that has a meaning in such a file,
+    or to a program that reads it.
     """
     if _PLAIN.match(name):
         return name
@@ -143,17 +143,20 @@ def known_name(name: str) -> str:
 
 
 def names_of(name: str) -> tuple[str, ...]:
-    """The names under which a host's lines may stand: `known_name`, and as it was once written."""
+    """Return the names that a host's lines may have: `known_name`, and its former form."""
     written = known_name(name)
     is_ambiguous = re.search(r"[\s,]", name) or _ESCAPED.search(name)
     return (written,) if written == name or is_ambiguous else (written, name)
 
 
 def _entry(text: str) -> Entry:
-    """:raises ValueError: it cannot be read."""
+    """Parse one line.
+
+    :raises ValueError: it cannot be read.
+    """
     marker = ""
     if text.startswith("@"):
-        marker, _, text = text.partition(" ")  # to OpenSSH, a tab does not end it
+        marker, _, text = text.partition(" ")  # for OpenSSH a tab does not end a marker
         text = text.lstrip(" \t")
     names, key = _first_word(text)
     is_known = marker in ("", CERT_AUTHORITY, REVOKED) and not names.startswith("@")
@@ -168,7 +171,7 @@ def _first_word(text: str) -> tuple[str, str]:
 
 
 def _matches(names: str, name: str) -> bool:
-    """Whether a line with these names is about the host (``match_maybe_hashed``)."""
+    """Return True if a line with these names is about the host (``match_maybe_hashed``)."""
     if names.startswith("|"):
         return _is_hash_of(names, name)
     is_match = False
@@ -182,7 +185,7 @@ def _matches(names: str, name: str) -> bool:
 
 
 def _glob(pattern: str) -> re.Pattern[str]:
-    """``*`` and ``?`` are all that ``match_pattern`` knows."""
+    """Compile a pattern; ``match_pattern`` knows only ``*`` and ``?``."""
     parts = re.split(r"(\*+|\?)", pattern)
     text = "".join(".*" if p[:1] == "*" else "." if p == "?" else re.escape(p) for p in parts)
     return re.compile(text + r"\Z", re.DOTALL)
@@ -193,7 +196,7 @@ def _is_hash_of(hashed: str, name: str) -> bool:
     if found is None:
         return False
     salt, expected = found
-    # ssh-keygen -H hashes a name in lower case, and ssh looks for it as it is given.
+    # ssh-keygen -H hashes a name in lower case, and ssh looks for the name as given.
     spellings = (name, name.lower())
     return any(
         hmac.digest(salt, spelling.encode("utf-8", "surrogateescape"), hashlib.sha1) == expected
@@ -218,7 +221,7 @@ def _salt_and_hash(hashed: str) -> tuple[bytes, bytes] | None:
 
 
 def _may_end_with(field: str, name: str) -> bool:
-    """Whether a line about the host may have been glued to what stood before it."""
+    """Return True if the host's line may have been joined to the text before it."""
     start = field.rfind(_HASH)
     if start >= 0 and _is_hash_of(field[start:], name):
         return True

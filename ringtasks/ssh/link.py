@@ -1,7 +1,7 @@
-"""What a client needs of a connection, whichever kind it is.
+"""The interface of a connection for a client, of either kind.
 
 A Link opens Sessions; a Session is one program on the host with its three streams.  The in-process
-kind is `inprocess`; callers cannot tell the kinds apart.
+kind is `inprocess`, the other `master`; callers cannot tell the kinds apart.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LinkLostError(ConnectionError):
 
 
 class NotStartedError(LinkLostError):
-    """The host would not start the command, and said so: another link may be tried."""
+    """The host refused to start the command, and said so: another link may be tried."""
 
 
 class SessionRefusedError(NotStartedError):
@@ -41,7 +41,7 @@ class SessionRefusedError(NotStartedError):
 
 
 class NoSFTPError(OSError):
-    """The link is well, but no SFTP server answers; ``said``: the bytes that came instead."""
+    """The link works, but no SFTP server answers; ``said``: the bytes that came instead."""
 
     def __init__(self, said: bytes = b"", reason: str = "no SFTP server answers") -> None:
         super().__init__(reason)
@@ -49,11 +49,11 @@ class NoSFTPError(OSError):
 
 
 class TunnelRefusedError(ConnectionError):
-    """The link is well, but the host makes no connection to the wanted port."""
+    """The link works, but the host makes no connection to the requested port."""
 
 
 class Terminal(NamedTuple):
-    """A pseudo-terminal to ask for: its kind (``TERM``) and its size in characters."""
+    """A pseudo-terminal to request: its kind (``TERM``) and its size in characters."""
 
     kind: str
     columns: int
@@ -61,7 +61,7 @@ class Terminal(NamedTuple):
 
 
 class Output(NamedTuple):
-    """Some bytes that the program wrote, to `STDOUT` or `STDERR`."""
+    """Bytes that the program wrote, to `STDOUT` or `STDERR`."""
 
     stream: int
     chunk: bytes
@@ -74,10 +74,10 @@ class Exited(NamedTuple):
 
 
 class Session(Protocol):
-    """One program on the host. `receive` is for one thread, the others for any."""
+    """One program on the host. `receive` is for one thread, the other methods for any."""
 
     def send(self, data: bytes) -> None:
-        """All of ``data`` to its stdin; waits while the program does not read.
+        """Send all of ``data`` to its stdin; waits while the program does not read.
 
         :raises LinkLostError: the link is gone, or the program has closed its stdin.
         """
@@ -86,39 +86,39 @@ class Session(Protocol):
         """End its stdin. Safe to repeat."""
 
     def receive(self, timeout: float | None) -> Output | Exited | None:
-        """The next thing that happens, or None after ``timeout`` seconds (None: no limit).
+        """Return the next event, or None after ``timeout`` seconds (None: no limit).
 
         :raises NotStartedError: the host refused to start the program.
-        :raises LinkLostError: the link is gone: whether the program goes on is not known.
+        :raises LinkLostError: the link is gone: it is not known whether the program goes on.
         """
 
     def wake(self) -> None:
-        """Let a `receive` that waits return None at once; from any thread."""
+        """Make a waiting `receive` return None at once; from any thread."""
 
     def resize(self, columns: int, rows: int) -> None:
         """Tell the pseudo-terminal its new size."""
 
     def close(self) -> None:
-        """Drop the channel. A program without a terminal is not ended by this."""
+        """Close the channel. This does not end a program without a terminal."""
 
 
 class Tunnel(Protocol):
-    """A TCP connection that the host has made, as a socket has it. Errors are OSError.
+    """A TCP connection that the host has made, with a socket's methods. Errors are OSError.
 
     One thread may send while another receives.
     """
 
     def sendall(self, data: bytes) -> None:
-        """All of ``data``."""
+        """Send all of ``data``."""
 
     def recv(self, size: int) -> bytes:
-        """Up to ``size`` bytes; ``b""`` at the end, also where the link was lost."""
+        """Receive up to ``size`` bytes; ``b""`` at the end, also if the link was lost."""
 
     def shutdown(self, how: int) -> None:
-        """``socket.SHUT_WR``: nothing more will be sent. Safe to repeat."""
+        """End one direction; with ``socket.SHUT_WR`` nothing more is sent. Safe to repeat."""
 
     def close(self) -> None:
-        """End it, and wake whoever waits in it. Safe to repeat."""
+        """End it, and wake the threads that wait in it. Safe to repeat."""
 
 
 class Link(Protocol):
@@ -126,13 +126,13 @@ class Link(Protocol):
 
     @property
     def route(self) -> str:
-        """The name of the route that it goes over."""
+        """The name of its route."""
 
     def is_alive(self) -> bool:
-        """Whether it is believed to be up; never waits."""
+        """Return True if it is believed to be up; never waits."""
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> Session:
-        """Ask for ``command`` to be started (None: the login shell); a refusal shows in `receive`.
+        """Request the start of ``command`` (None: the login shell); `receive` reports a refusal.
 
         :raises SessionRefusedError: there are too many sessions; see `await_session_end`.
         :raises LinkLostError: the link is gone, or the host opens no session in time; the command
@@ -142,11 +142,11 @@ class Link(Protocol):
     def await_session_end(self, timeout: float) -> bool:
         """Wait until one of this link's sessions has ended, or for ``timeout`` seconds.
 
-        False: none is open, so that waiting helps nobody.
+        False: none is open, so that waiting is of no use.
         """
 
     def open_sftp(self) -> Any:
-        """A new SFTP client with Paramiko's methods (``paramiko.SFTPClient``).
+        """Return a new SFTP client with Paramiko's methods (``paramiko.SFTPClient``).
 
         :raises SessionRefusedError: there are too many sessions; see `await_session_end`.
         :raises NoSFTPError: the host starts no SFTP server.
@@ -154,14 +154,14 @@ class Link(Protocol):
         """
 
     def open_tunnel(self, host: str, port: int) -> Tunnel:
-        """A TCP connection from the host to ``host``, as the host understands that name.
+        """Open a TCP connection from the host to ``host``, a name that the host resolves.
 
-        :raises TunnelRefusedError: nobody listens there, or the host forwards nothing.
+        :raises TunnelRefusedError: nothing listens there, or the host forwards nothing.
         :raises LinkLostError: the link is gone, or the host does not answer in time.
         """
 
     def close(self) -> None:
-        """Drop the connection and every session over it. Safe to repeat."""
+        """Close the connection and every session over it. Safe to repeat."""
 
 
 @runtime_checkable
@@ -169,11 +169,11 @@ class PipingLink(Protocol):
     """A link that lets a program on the host read and write descriptors of this machine."""
 
     login_is_silent: bool | None
-    """Whether login files print nothing to stdout before a script begins; None: not seen yet."""
+    """True if login files print nothing to stdout before a script begins; None: not known yet."""
 
     def open_piped(self, command: str, stdin: int, stdout: int) -> Session:
-        """`Link.open_session`, with the program's stdin and stdout being these descriptors.
+        """Open a session as `Link.open_session` does, with these descriptors as stdin and stdout.
 
-        They stay the caller's, who may close them at once.  The Session gives stderr and the end,
+        The caller keeps them, and may close them at once.  The Session gives stderr and the end,
         and takes no input.
         """

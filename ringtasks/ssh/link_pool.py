@@ -1,6 +1,6 @@
-"""Keeping one link to a host open, and telling the health file how it went.
+"""Keep one link to a host open, and report its outcome to the health file.
 
-What an attempt to reach the host taught of its routes is gathered in a Report, which is recorded
+The route outcomes of an attempt to reach the host are gathered in a Report, which is recorded
 once, together with the outcome of the call that needed the link.
 """
 
@@ -21,7 +21,7 @@ from ringtasks.inventory.config import SSHConfig, health_file, is_reached_alike
 from .link import Link, LinkLostError
 from .ssh_config import is_configured
 
-if TYPE_CHECKING:  # loaded while the host works, see `prepare`
+if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`
     from ringtasks.health.model import Outcome, RouteOutcome
     from ringtasks.health.notes import Ledger
 
@@ -35,20 +35,20 @@ __all__ = [
     "substitute_for_links",
 ]
 
-#: Is told of each opening: the routes that failed, and the one that works.
+#: Receives each opening: the routes that failed, and the one that works.
 Note = Callable[["Outcome"], None]
-#: Makes a link to a host, by one route only where that is named.
+#: Opens a link to a host; if a route is named, over that route only.
 OpenLink = Callable[[SSHConfig, str | None, Note], Link]
 
-#: What stands in for the network, innermost last.
+#: The substitutes for the network, innermost last.
 _substitutes: list[OpenLink] = []
 
 
 @contextlib.contextmanager
 def links_from(open_link: OpenLink) -> Iterator[None]:
-    """Inside, every link that any thread opens comes from ``open_link``, none from the network.
+    """Within the block, ``open_link`` opens every link of any thread, instead of the network.
 
-    It may be nested.  A keeper that was made inside stays with ``open_link`` afterwards.
+    Blocks may be nested.  A keeper that was made in the block keeps ``open_link`` afterwards.
     """
     _substitutes.append(open_link)
     try:
@@ -58,18 +58,18 @@ def links_from(open_link: OpenLink) -> Iterator[None]:
 
 
 class Report:
-    """What one call has learned of the host's routes so far."""
+    """The route outcomes of one call so far."""
 
     def __init__(self) -> None:
         self.routes: list[RouteOutcome] = []
 
     def lost(self, route: str) -> None:
-        """A route that broke counts as a failure, even if it was good for a log-in before."""
+        """Count a broken route as a failure, even if its log-in succeeded before."""
         self.routes = [known for known in self.routes if known.route != route]
         self._add(route, success=False, reason=str(Reason.LINK_LOST))
 
     def served(self, route: str) -> None:
-        """A link that was open already is good for another command."""
+        """Count a link that was already open as a success."""
         if not self.routes:
             self._add(route, success=True)
 
@@ -80,11 +80,11 @@ class Report:
 
 
 class LinkKeeper:
-    """At most one open link to one host; from any thread.
+    """At most one open link to one host; usable from any thread.
 
     :param transport: use this route only.
-    :param on_open: told of each opening: the routes that failed, and the one that works.
-    :param ledger: takes what was learned of the host's health; None: the health file.
+    :param on_open: receives each opening: the routes that failed, and the one that works.
+    :param ledger: receives the health of the host; None: the health file.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class LinkKeeper:
 
     @property
     def store(self) -> Ledger:
-        """The health file; where links are substituted, the one that is named now."""
+        """The health file; while links are substituted, the file that is configured now."""
         from ringtasks.health.store import HealthStore
 
         if substitute_for_links() and self._ledger is None:
@@ -123,7 +123,7 @@ class LinkKeeper:
         return link if link is not None and link.is_alive() else None
 
     def link(self, report: Report) -> Link:
-        """The open link, opened now if need be.
+        """Return the open link; opens one if necessary.
 
         :raises UnreachableError: no route works.
         :raises UsageError: the configuration cannot be used.
@@ -131,18 +131,18 @@ class LinkKeeper:
         with self._lock:
             if self.current is None or not is_reached_alike(self.config, self._opened_with):
                 self.close()
-                # Its owner may change the config at any time: one attempt goes by one version.
+                # Its owner may change the config at any time: one attempt uses one version.
                 self._opened_with = replace(self.config)
                 self._link = self._open(self._opened_with, report)
             assert self._link is not None  # noqa: S101  # for the type checker
             return self._link
 
     def new_link(self, report: Report) -> Link:
-        """A log-in of its own, whether one is open or not; the caller closes it."""
+        """Log in anew, whether a link is open or not; the caller closes the link."""
         return self._open(replace(self.config, use_control_master=False), report)
 
     def has_old_link(self) -> bool:
-        """Whether the host can be used without a new log-in: by us, or over a control master."""
+        """Return True if the host needs no new log-in: a link or a control master is open."""
         if self.current is not None:
             return True
         if self._made_with or substitute_for_links() or not self.config.use_control_master:
@@ -167,9 +167,9 @@ class LinkKeeper:
         return open_link(config, self._transport, note)
 
     def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
-        """Drop a link over which nothing can have started, and say so in the health file.
+        """Drop a link over which nothing can have started, and record that in the health file.
 
-        It is told at once, so that the next attempt prefers another route.
+        It is recorded at once, so that the next attempt prefers another route.
         """
         self.drop(link)
         report.lost(link.route)
@@ -178,7 +178,7 @@ class LinkKeeper:
         return RouteError(self.config.id, link.route, Reason.LINK_LOST, printable(str(error)))
 
     def drop(self, link: Link) -> None:
-        """Close a link that proved bad. The next call opens a new one."""
+        """Close a link that proved broken. The next call opens a new one."""
         with self._lock:
             if self._link is link:
                 self._link = None
@@ -192,31 +192,31 @@ class LinkKeeper:
             link.close()
 
     def record(self, report: Report, *, success: bool | None, reason: str = "") -> None:
-        """Tell the health file of one call."""
+        """Report one call to the health file."""
         from ringtasks.health.model import Outcome
 
         outcome = Outcome(self.config.id, success, reason, tuple(report.routes))
         self.store.record([outcome])
 
     def record_unreachable(self, report: Report, error: UnreachableError) -> None:
-        """Tell the health file that no route worked."""
+        """Report to the health file that no route worked."""
         self.record(report, success=False, reason=error.reason)
 
 
 def prepare() -> None:
-    """Load what `LinkKeeper.record` needs: to be called while there is nothing else to do."""
+    """Import the code that `LinkKeeper.record` needs; to be called while a remote command runs."""
     from ringtasks.health import store  # noqa: F401
 
 
 def substitute_for_links() -> OpenLink | None:
-    """What opens links instead of the network just now (`links_from`); None: nothing does."""
+    """Return the current substitute for the network (`links_from`); None: there is none."""
     return next(reversed(_substitutes), None)
 
 
 def _connect(
     config: SSHConfig, transport: str | None, note: Note, ledger: Ledger | None = None
 ) -> Link:
-    """A link over the network: over a control master wherever there can be one."""
+    """Open a link over the network: over a control master if one is possible."""
     if config.embedded:
         from ringtasks.embedded.server import serve
 
@@ -238,7 +238,7 @@ def _connect_in_process(
     config = replace(config, use_control_master=False)
     approach = Approach(config, transport, ledger)
     if "paramiko" not in sys.modules and _is_plain(config):
-        approach.begin()  # meanwhile, Paramiko is loaded: a quarter of a short command's time
+        approach.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
     with _no_collection():
         from .inprocess.connection import Connection
         from .inprocess.fabric_settings import shared_settings
@@ -259,13 +259,13 @@ def _connect_in_process(
 
 
 def _is_plain(config: SSHConfig) -> bool:
-    """Whether the address is known without Fabric's settings."""
+    """Return True if the address is known without Fabric's settings."""
     return not config.proxy_jump and not is_configured(config.ssh_config_file)
 
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Looking for garbage among what is just being loaded takes 5 ms."""
+    """Turn off the garbage collector during an import, which saves 5 ms."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

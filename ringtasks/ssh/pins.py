@@ -1,7 +1,7 @@
 """The pins of hosts: of the inventory (``ssh_host_key``), else of our known-hosts file.
 
 Authorities and revoked keys are also those of the user's own known-hosts files.  Our file has
-OpenSSH's format, so that ``ssh`` can use it too (``HostKeyAlias``).  It is only ever added to, one
+OpenSSH's format, so that ``ssh`` can use it too (``HostKeyAlias``).  Lines are only ever added, one
 whole line at a time, under a lock.
 """
 
@@ -27,21 +27,21 @@ from .known_hosts import CERT_AUTHORITY, REVOKED, Damage, Entries, Entry, known_
 
 __all__ = ["KnownHosts", "names_of_host"]
 
-_SHOWN_CHARACTERS = 60  # of a line that cannot be read
+_SHOWN_CHARACTERS = 60  # of an unreadable line
 
 
 class KnownHosts:
-    """The known-hosts file, and what the inventory says in its place."""
+    """The known-hosts file, and the inventory's keys that take its place."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or known_hosts_file()
 
     def pins(self, config: SSHConfig) -> Pins:
-        """All that is known of this host's keys.
+        """Return all known keys of this host.
 
         :raises UsageError: ``ssh_host_key`` is not a public key.
-        :raises HostKeyError: the file is there but cannot be read, or a line of it that may be
-            about this host. Not knowing the pins is no licence to accept any key.
+        :raises HostKeyError: the file exists but cannot be read, or a line of it that may be
+            about this host. Without the pins, accepting any key would be unsafe.
         """
         if config.ssh_host_key:
             given = _given(config.ssh_host_key, config.id)
@@ -53,7 +53,7 @@ class KnownHosts:
     def pin(self, config: SSHConfig, key: HostKey, *, is_authority: bool = False) -> bool:
         """Keep ``key`` for the host; False if another one was pinned meanwhile, or it was revoked.
 
-        :param is_authority: it is no key of the host, but of the authority that certifies it.
+        :param is_authority: the key is not the host's, but its certifying authority's.
         :raises StateFileError: the file cannot be written.
         :raises HostKeyError: as in `pins`.
         """
@@ -70,7 +70,7 @@ class KnownHosts:
     def _found(
         self, config: SSHConfig, *, is_pinned: bool = False, wants_keys: bool = True
     ) -> Pins:
-        """What the files know.
+        """Return the keys in the files.
 
         :param is_pinned: the inventory has a pin, or wants none.
         """
@@ -117,7 +117,7 @@ class KnownHosts:
         return known.entries
 
     def _add(self, descriptor: int, entry: Entry) -> None:
-        """Write one line, and know of it without reading all anew."""
+        """Write one line, and add it to the cached entries without reading the file anew."""
         size_bytes = os.fstat(descriptor).st_size
         is_torn = size_bytes > 0 and os.pread(descriptor, 1, size_bytes - 1) != b"\n"
         line = f"{entry}\n".encode()
@@ -129,7 +129,7 @@ class KnownHosts:
                 raise OSError(0, "it was cut short: is the disk full?")
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, size_bytes)  # a part of a line would be a damaged one
+                os.ftruncate(descriptor, size_bytes)  # a partial line would be unreadable later
             raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
         if known is not None and is_current:
             known.entries.add(entry)
@@ -146,7 +146,7 @@ class KnownHosts:
                     str(self.path), f"cannot be written: {error.strerror}"
                 ) from error
             with contextlib.closing(os.fdopen(descriptor, "rb", buffering=0)):
-                # Held for one read and one write of a line: no need for a limit.
+                # Held for one read and one write of a line, so it needs no time limit.
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 if _is_at(descriptor, self.path):
                     yield descriptor
@@ -154,9 +154,9 @@ class KnownHosts:
 
 
 def names_of_host(config: SSHConfig) -> tuple[str, ...]:
-    """The names that a certificate of the host may be for.
+    """Return the names that a certificate of the host may be for.
 
-    Its addresses as they are given to ``ssh``, and the name that stands in their place
+    They are its addresses as ``ssh`` gets them, and the name that replaces them
     (``HostKeyAlias``).
     """
     places = (config.host.lower(), config.name, config.tailscale_ip, config.cloudflare_tunnel)
@@ -164,7 +164,7 @@ def names_of_host(config: SSHConfig) -> tuple[str, ...]:
 
 
 def _given(text: str, host: str) -> Pins:
-    """What the inventory says: a key, or an authority."""
+    """Parse the inventory's entry: a key, or an authority."""
     marker, _, rest = text.strip().partition(" ")
     try:
         if marker == CERT_AUTHORITY:
@@ -175,7 +175,7 @@ def _given(text: str, host: str) -> Pins:
 
 
 def _addresses(config: SSHConfig) -> Iterator[str]:
-    """The names under which ``ssh`` would look the host up, were it called by an address."""
+    """Yield the names under which ``ssh`` would look up the host if it got an address."""
     for name in names_of_host(config):
         yield name
         port = config.tailscale_port if name == config.tailscale_ip else config.port
@@ -188,17 +188,17 @@ def _each_once(keys: Iterable[HostKey]) -> tuple[HostKey, ...]:
 
 
 def _files_of_user() -> Iterator[tuple[str, Entries]]:
-    """The marked lines of the usual UserKnownHostsFile and GlobalKnownHostsFile (ssh_config(5)).
+    """Yield the marked lines of the usual UserKnownHostsFile and GlobalKnownHostsFile.
 
-    The other lines are about addresses, and so are not read: today's address of a rented box is
-    another box's tomorrow.
+    Their names are from ssh_config(5).  The other lines are about addresses, so they are not read:
+    a rented box's address of today is another box's tomorrow.
     """
     for path in _paths_of_user(os.environ.get("HOME")):
-        with contextlib.suppress(OSError):  # as to ssh, a file that cannot be read is none
+        with contextlib.suppress(OSError):  # like ssh, skip a file that cannot be read
             yield path, _known(path, only_marked=True).entries
 
 
-@functools.lru_cache(maxsize=8)  # a run on many hosts asks for each of them
+@functools.lru_cache(maxsize=8)  # a run on many hosts calls it for each host
 def _paths_of_user(_home: str | None) -> tuple[str, ...]:
     folders = (Path.home() / ".ssh", "known_hosts"), (Path("/etc/ssh"), "ssh_known_hosts")
     return tuple(f"{folder}/{name}{suffix}" for folder, name in folders for suffix in ("", "2"))
@@ -211,7 +211,7 @@ def _refusal(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
 
 
 def _known(path: str, *, only_marked: bool = False) -> _Known:
-    """What stands in a file, read anew only when it has changed.
+    """Return the entries of a file, which is read anew only after a change.
 
     :raises OSError: it cannot be read.
     """
@@ -229,7 +229,7 @@ def _known(path: str, *, only_marked: bool = False) -> _Known:
 
 
 class _Version(NamedTuple):
-    """What tells one state of a file from the next."""
+    """The values that distinguish one state of a file from the next."""
 
     device: int
     inode: int
@@ -238,32 +238,35 @@ class _Version(NamedTuple):
 
     @classmethod
     def of(cls, file: str | int) -> _Version:
-        """:raises OSError: it cannot be looked at, or holds no lines."""
+        """Return the version of a file.
+
+        :raises OSError: it cannot be examined, or is not a regular file.
+        """
         status = os.stat(file)  # noqa: PTH116  # a descriptor, too
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISCHR(status.st_mode):
-            raise OSError(0, "it is not a regular file")  # a FIFO would keep us waiting
+            raise OSError(0, "it is not a regular file")  # a FIFO would block
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class _Known(NamedTuple):
-    """The lines in one version of the file (None: it is not there)."""
+    """The entries of one version of the file (version None: it does not exist)."""
 
     version: _Version | None
     entries: Entries
 
 
 _NONE = _Known(None, Entries())
-#: What was read last. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
+#: The last reads. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
 _read: dict[tuple[str, bool], _Known] = {}
-#: Held while the file and what is known of it may differ: else a thread that looks just after
-#: another one's line was added would read all of it, which made a third of a large run's cost.
+#: Held while the file and its cached entries may differ: else a thread that looks just after
+#: another thread has added a line would read the whole file, a third of a large run's cost.
 _reading = threading.RLock()
-#: Told once a process.
+#: The warnings that this process has given already.
 _warned: set[str] = set()
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether a file has not been replaced since it was opened (ssh-keygen -R and -H do that)."""
+    """Return False if an open file was replaced since (ssh-keygen -R and -H do that)."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

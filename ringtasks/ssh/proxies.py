@@ -21,11 +21,11 @@ _INSTALL = {
     "cloudflared": "install cloudflared, or remove cloudflare_tunnel from the host",
     "tailscale": "install Tailscale, or unset RINGTASKS_TAILSCALE_PROXY",
 }
-_LAST_WORDS_TIMEOUT = 2.0  # seconds that a program has to end after it closed the connection
+_LAST_WORDS_TIMEOUT = 2.0  # seconds for a program to end after it closed the connection
 
 
 class ProxyRefusedError(OSError):
-    """The proxy could not be used: ``reason``, and ``advice`` where it differs from the usual."""
+    """The proxy could not be used: ``reason``, and ``advice`` if it differs from the usual."""
 
     def __init__(self, reason: Reason, evidence: str, advice: str = "") -> None:
         super().__init__(evidence)
@@ -67,7 +67,7 @@ class ProxyProcess:
             theirs.close()
 
     def evidence(self) -> str:
-        """What the program said last, once it has ended the connection; waits a moment for it."""
+        """Return the last output of a program that closed the connection; waits briefly for it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WORDS_TIMEOUT)
         said = _last_words(self._read_stderr())
@@ -77,9 +77,9 @@ class ProxyProcess:
         return f"{self._program} ended without a word (status {status})"
 
     def close(self) -> None:
-        """End the program's process group at once: it has nothing to save. Safe to repeat."""
+        """End the program's process group at once: it has no state to save. Safe to repeat."""
         self.sock.close()
-        if self._process.poll() is None:  # else reaped: its number may be somebody else's by now
+        if self._process.poll() is None:  # else it was reaped, and its id may have been reused
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -97,9 +97,9 @@ class ProxyProcess:
 
 
 def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> socket.socket:
-    """A socket to ``host:port`` through a SOCKS5 proxy.
+    """Connect to ``host:port`` through a SOCKS5 proxy.
 
-    :raises ProxyRefusedError: the proxy is not there, or refuses.
+    :raises ProxyRefusedError: the proxy cannot be reached, or refuses.
     """
     from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
     from python_socks.sync import Proxy
@@ -115,7 +115,7 @@ def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> so
 
 
 def _last_words(stderr: bytes) -> str:
-    """The reason in a proxy's stderr: cloudflared's JSON log line if there is one, else the end."""
+    """Return the reason in a proxy's stderr: from cloudflared's JSON log line, else its end."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
     for line in reversed(lines):
         with contextlib.suppress(ValueError):

@@ -1,7 +1,7 @@
-"""Who starts when, among several ways to the same place.  Pure: the clock is handed in.
+"""The start times of several routes to one host.  Pure: the clock is passed in.
 
 RFC 8305 ("Happy Eyeballs") section 5: attempts are staggered, not queued and not all at once.  The
-next one starts when all that run have failed, or when the latest has had its head start.
+next one starts when all running ones have failed, or when the latest has had its head start.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 __all__ = ["COSTLY_DELAY", "HEAD_START", "Race"]
 
-#: Seconds an attempt has to itself; RFC 8305 section 8, "Connection Attempt Delay".
+#: Seconds before the next attempt starts; RFC 8305 section 8, "Connection Attempt Delay".
 HEAD_START = 0.250
 #: Seconds a costly attempt waits for the cheap ones.
 COSTLY_DELAY = 1.0
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Race(Generic[T]):
     """The schedule of one race; times are monotonic seconds.
 
-    A costly runner lets those already under way finish, or `COSTLY_DELAY` pass.
+    A costly runner waits until those already running have failed, or `COSTLY_DELAY` has passed.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class Race(Generic[T]):
 
     @property
     def running(self) -> tuple[T, ...]:
-        """Started and not failed yet."""
+        """The runners that have started and not failed yet."""
         return tuple(self._running)
 
     @property
     def is_over(self) -> bool:
-        """Everybody has failed."""
+        """True if every runner has failed."""
         return not self._waiting and not self._running
 
     def next_start(self, now: float) -> float | None:
-        """When the next runner may start (not before ``now``), None if nobody is waiting."""
+        """Return the time of the next runner's start (not before ``now``); None if none waits."""
         if not self._waiting:
             return None
         if not self._running:
@@ -56,7 +56,7 @@ class Race(Generic[T]):
         return max(due, now)
 
     def start(self, now: float) -> T:
-        """The next runner, from now on running."""
+        """Return the next runner, which is running from now on."""
         runner = self._waiting.pop(0)
         if not self._running:
             self._first_start = now
@@ -65,5 +65,5 @@ class Race(Generic[T]):
         return runner
 
     def failed(self, runner: T) -> None:
-        """``runner`` is out."""
+        """Remove a runner that has failed."""
         self._running.remove(runner)

@@ -1,6 +1,6 @@
 """Wait until a host has room for another session (sshd_config(5), ``MaxSessions``).
 
-A refusal is no lost link: the sessions that are open over it go on, and one that ends makes room.
+A refusal is not a lost link: its open sessions go on, and one that ends makes room.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .link import Link, SessionRefusedError
 
 __all__ = ["when_there_is_room"]
 
-_INTERVAL = 0.2  # seconds between looks at whether the wait is over
+_INTERVAL = 0.2  # seconds between checks whether the wait is over
 
 Opened = TypeVar("Opened")
 
@@ -25,7 +25,7 @@ def when_there_is_room(
     deadline: float | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Opened:
-    """The result of ``open_``, called again whenever one of the link's sessions may have ended.
+    """Return the result of ``open_``; calls it again when a session of the link may have ended.
 
     :param deadline: by `time.monotonic`; None: no limit.
     :raises SessionRefusedError: the deadline passed, the wait was cancelled, or no session of the

@@ -1,6 +1,6 @@
-"""The ways to a host, in the order they are tried: Tailscale, direct, Cloudflare.  Pure.
+"""The routes to a host, in the order of their attempts: Tailscale, direct, Cloudflare.  Pure.
 
-A Route says where the bytes go and what carries them; `dialing` walks it.  A secret is in a route
+A Route is an address and the carrier of its bytes; `dialing` connects it.  A secret is in a route
 only as an environment variable of the proxy process, never among its arguments.
 """
 
@@ -26,15 +26,15 @@ class ProcessProxy(NamedTuple):
 
     argv: tuple[str, ...]
     variables: Mapping[str, str] = MappingProxyType({})
-    """Set for the program; a ``${VAR}`` in them is expanded when it starts, not before."""
+    """Variables for the program; a ``${VAR}`` in them is expanded when it starts, not before."""
     scrubbed_prefix: str | None = None
-    """Inherited variables with this prefix are kept from the program."""
+    """The prefix of inherited variables that the program does not get."""
 
     def __repr__(self) -> str:
-        return f"ProcessProxy({self.argv!r})"  # the variables may be secret
+        return f"ProcessProxy({self.argv!r})"  # the variables may hold secrets
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """The program's whole environment.
+        """Return the program's whole environment.
 
         :raises InventoryError: a ``${VAR}`` is not set.
         """
@@ -47,14 +47,14 @@ class ProcessProxy(NamedTuple):
 
 
 class SocksProxy(NamedTuple):
-    """A SOCKS5 proxy (RFC 1928); names are resolved at its end."""
+    """A SOCKS5 proxy (RFC 1928), which resolves the names."""
 
     host: str
     port: int
 
 
 class Route(NamedTuple):
-    """One way to a host: an address and what carries the bytes there (None: plain TCP)."""
+    """One route to a host: an address, and the proxy that carries its bytes (None: plain TCP)."""
 
     name: str
     host: str
@@ -67,19 +67,19 @@ class Route(NamedTuple):
 
     @property
     def address(self) -> str:
-        """For people: ``203.0.113.10:22``, or the tunnel's name."""
+        """The text to display: ``203.0.113.10:22``, or the tunnel's name."""
         if self.name == "cloudflare":
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def is_costly(self) -> bool:
-        """Whether it starts a process over the public network, and so waits for the others."""
+        """True if it starts a process over the public network, and so waits for the others."""
         return self.name == "cloudflare"
 
 
 def routes_of(config: SSHConfig, environ: Mapping[str, str]) -> tuple[Route, ...]:
-    """Every way to the host, in DESIGN's order.
+    """Return every route to the host, in the order of their attempts.
 
     :raises UsageError: ``RINGTASKS_TAILSCALE_PROXY`` is neither ``socks5://host:port`` nor ``nc``.
     """
@@ -96,7 +96,7 @@ def routes_of(config: SSHConfig, environ: Mapping[str, str]) -> tuple[Route, ...
 
 
 def only(routes: tuple[Route, ...], name: str, host: str) -> tuple[Route, ...]:
-    """The one route called ``name``.
+    """Return the one route called ``name``.
 
     :raises UsageError: there is no such route, or this host does not have it.
     """
@@ -138,13 +138,13 @@ def _cloudflare(config: SSHConfig, hostname: str) -> Route:
         variables = {
             "TUNNEL_SERVICE_TOKEN_ID": token_id,
             "TUNNEL_SERVICE_TOKEN_SECRET": secret,
-            # With a refused service token cloudflared would start a browser log-in and wait for
-            # minutes; where it cannot keep its files it gives up at once. Without a service token
-            # a person's earlier log-in, kept under the real home, is what is meant.
+            # If its service token is refused, cloudflared would start a browser log-in and wait for
+            # minutes; if it cannot keep its files it gives up at once. Without a service token, an
+            # earlier log-in of the user, kept under the real home, applies.
             "HOME": "/dev/null",
         }
-    # --logfile: the only place where every version says why it failed. A level of "debug" would
-    # write the secret there. TUNNEL_* that we do not set could turn it into a TCP listener.
+    # --logfile: the only place where every version logs the reason of a failure. A level of
+    # "debug" would write the secret there. Other TUNNEL_* could turn it into a TCP listener.
     argv = ("cloudflared", "access", "ssh", "--hostname", hostname)
     log = ("--logfile", "/dev/stderr", "--log-level", "error")
     return Route("cloudflare", hostname, 22, ProcessProxy(argv + log, variables, "TUNNEL_"))

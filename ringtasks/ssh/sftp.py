@@ -1,9 +1,9 @@
 """Files and folders over SFTP, to and from one host.
 
-A file is written beside its final name and renamed when it is whole, so that a partial file never
-stands under the final name.  Permissions are kept, but for set-user-ID and its like; a symbolic
-link is followed, as scp(1) does.  A name that the host sends cannot lead out of the folder that is
-written to.
+A file is written beside its final name and renamed when it is complete, so that a partial file
+never has the final name.  Permissions are kept, except set-user-ID, set-group-ID and sticky; a
+symbolic link is followed, as scp(1) does.  A name that the host sends cannot lead out of the folder
+that is written to.
 
 Source: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL section 4 for its extensions.
 """
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _CHUNK_BYTES = 1024 * 1024
-#: From this size on, free space is asked for before the first byte is sent.
+#: From this size on, free space is checked before the first byte is sent.
 _LARGE_BYTES = 16 * 1024 * 1024
 _MODE_BITS = 0o777
 
@@ -42,7 +42,7 @@ Check = Callable[[], None]
 
 
 class CopyError(RingtasksError, OSError):
-    """A file could not be copied: which one, and why."""
+    """A file could not be copied: its name, and the evidence."""
 
     def __init__(self, name: str, evidence: str) -> None:
         self.name, self.evidence = name, evidence
@@ -55,7 +55,7 @@ class CopyError(RingtasksError, OSError):
 
 
 def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
-    """Copy ``local``, a file or a folder, to ``remote``; into it where that is a folder.
+    """Copy ``local``, a file or a folder, to ``remote``; into it if that is a folder.
 
     :param sftp: a ``paramiko.SFTPClient``.
     :param check: called between pieces; may raise to stop.
@@ -74,10 +74,10 @@ def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
 
 
 def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
-    """Copy ``remote``, a file or a folder, to ``local``; into it where that is a folder.
+    """Copy ``remote``, a file or a folder, to ``local``; into it if that is a folder.
 
-    In a folder, a symbolic link that stands here is not followed: `LocalTree`. The parameters and
-    errors are those of `put`.
+    In a folder, a local symbolic link is not followed: `LocalTree`. The parameters and errors are
+    those of `put`.
     """
     source = from_home(remote)
     target = local
@@ -115,7 +115,7 @@ def _put_folder(
             _put_folder(sftp, entry, there, check, (*above, identity))
         else:
             put_file(sftp, entry, there, check)
-    with told(target):  # last, since it may forbid to write
+    with told(target):  # last, since it may take away the right to write
         sftp.chmod(target, status.st_mode & _MODE_BITS)
 
 
@@ -139,14 +139,14 @@ def put_file(
             sent = sftp.stat(partial).st_size
             if sent != status.st_size:  # it changed, or a full disk took less
                 raise CopyError(target, f"{sent} of {status.st_size} bytes arrived")
-            if modified is not None:  # before it has its name, which a link may take over
+            if modified is not None:  # before the rename: a link could take over the final name
                 sftp.utime(partial, (modified, modified))
             _rename(sftp, partial, target)
     except BaseException as error:
         with contextlib.suppress(OSError, EOFError):
             sftp.remove(partial)
         if isinstance(error, CopyError):
-            _check_space(sftp, target, status.st_size)  # the likelier reason, if so
+            _check_space(sftp, target, status.st_size)  # if the disk is full, report that instead
         raise
 
 
@@ -154,7 +154,7 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> Non
     with told(str(source)):
         reading = source.open("rb")
     with reading, sftp.open(partial, "wx") as writing:
-        sftp.chmod(partial, mode)  # before anything is in it
+        sftp.chmod(partial, mode)  # before it has any content
         writing.set_pipelined(True)
         while chunk := reading.read(_CHUNK_BYTES):
             check()
@@ -162,13 +162,13 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> Non
 
 
 class _Pending(NamedTuple):
-    """A folder of the host that is still to be copied, or whose content has been."""
+    """A folder of the host whose content is still to be copied, or has been."""
 
     source: str
     name: str
     mode: int
     above: tuple[str, ...]
-    """The real paths of the folders that it is in."""
+    """The real paths of the folders above it."""
     is_filled: bool = False
 
 
@@ -185,7 +185,7 @@ def _get_folder(sftp: Any, source: str, attributes: Any, tree: LocalTree, check:
 
 
 def _get_content(sftp: Any, folder: _Pending, tree: LocalTree, check: Check) -> Iterator[_Pending]:
-    """Copy the files in a folder; yield the folders in it, which are made."""
+    """Copy the files in a folder; yield its subfolders, which have been created."""
     with told(folder.source):
         identity = str(sftp.normalize(folder.source))
     if identity in folder.above:
@@ -204,9 +204,9 @@ def _get_content(sftp: Any, folder: _Pending, tree: LocalTree, check: Check) -> 
 
 
 def listed(sftp: Any, folder: str) -> dict[str, Any]:
-    """What the host says is in ``folder``: each name once, with its attributes.
+    """Return the host's listing of ``folder``: each name once, with its attributes.
 
-    :raises CopyError: a name occurs twice, or is none of a file in it.
+    :raises CopyError: a name occurs twice, or cannot be the name of a file in it.
     """
     found: dict[str, Any] = {}
     with told(folder):
@@ -219,7 +219,7 @@ def listed(sftp: Any, folder: str) -> dict[str, Any]:
 
 
 class RemoteFile(NamedTuple):
-    """A file of the host, as the host describes it; ``modified`` None: its time is not kept."""
+    """A file as the host describes it; ``modified`` None: its time is not kept."""
 
     path: str
     mode: int
@@ -273,7 +273,7 @@ def _read(source: str, reading: Any) -> bytes:
 
 
 def _rename(sftp: Any, partial: str, target: str) -> None:
-    """Replace ``target``; SFTP's own rename refuses to, OpenSSH's extension does it in one go."""
+    """Replace ``target``; SFTP's own rename refuses to, OpenSSH's extension does it atomically."""
     if _is_folder(sftp, target, follows=False):
         raise CopyError(target, "is a folder")
     try:
@@ -287,14 +287,17 @@ def _rename(sftp: Any, partial: str, target: str) -> None:
 
 
 def _check_space(sftp: Any, target: str, size_bytes: int) -> None:
-    """:raises CopyError: the file system says that it has not got the room."""
+    """Check the free space.
+
+    :raises CopyError: the file system reports too little of it.
+    """
     free = _free_bytes(sftp, posixpath.dirname(target) or ".")
     if free is not None and free < size_bytes:
         raise CopyError(target, f"it has {size_bytes} bytes, and only {free} are free on the host")
 
 
 def _free_bytes(sftp: Any, folder: str) -> int | None:
-    """What a user may still write; None where the server does not tell.
+    """Return the bytes that a user may still write; None if the server does not report them.
 
     OpenSSH's PROTOCOL section 4.4: eleven numbers, the second the block size, the fifth the free
     blocks.
@@ -312,7 +315,7 @@ def _free_bytes(sftp: Any, folder: str) -> int | None:
 
 
 def _refuse_special(name: str, mode: int) -> None:
-    """To read a pipe or a device may never end."""
+    """Refuse pipes, devices and the like: reading one may never end."""
     if not stat.S_ISREG(mode):
         raise CopyError(name, "is not a regular file")
 
@@ -326,7 +329,7 @@ def _is_folder(sftp: Any, path: str, *, follows: bool = True) -> bool:
 
 
 def from_home(remote: str) -> str:
-    """SFTP starts in the home: ``~/x`` is ``x`` there."""
+    """Return a path relative to the home, where SFTP starts: ``~/x`` becomes ``x``."""
     if remote in ("~", "~/"):
         return "."
     return remote[2:].lstrip("/") if remote.startswith("~/") else remote
@@ -334,12 +337,12 @@ def from_home(remote: str) -> str:
 
 @contextlib.contextmanager
 def told(name: str) -> Iterator[None]:
-    """Errors of the file system with the file's name; those of the connection pass."""
+    """Translate errors of the file system to `CopyError`; those of the connection pass."""
     try:
         yield
     except (CopyError, TimeoutError, ConnectionError):
         raise
     except OSError as error:
-        if str(error) == "Socket is closed":  # Paramiko's word for a lost link
+        if str(error) == "Socket is closed":  # Paramiko's text for a lost link
             raise ConnectionError(str(error)) from error
         raise CopyError(name, error.strerror or str(error)) from error

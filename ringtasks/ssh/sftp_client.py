@@ -1,9 +1,9 @@
 """Paramiko's SFTP client, for hosts whose names are not UTF-8 and whose answers are not true.
 
-Names are text with ``surrogateescape``, as everywhere in Python, so that each can be asked for
-again. Counts and lengths in an answer are compared with what there is of it, before anything is
-made of them. A file is read ahead without a thread, and ends where the host says so: many of /sys
-and /proc are shorter or longer than they are listed.
+Names are text with ``surrogateescape``, as everywhere in Python, so that each name works in the
+next request. Counts and lengths in an answer are compared with its real content before memory is
+allocated for them. A file is read ahead without a thread, up to the end that the host reports: many
+files of /sys and /proc are shorter or longer than their listed size.
 
 Source: draft-ietf-secsh-filexfer-02 sections 5 to 7.
 """
@@ -36,8 +36,8 @@ from .sftp_start import ProvenStart
 
 __all__ = ["UNDER_WAY_BYTES", "ReadAheadFile", "SFTPClient", "check_attributes"]
 
-_SMALLEST_REQUEST = 32 * 1024  # what any server takes (section 3)
-#: Bytes asked for and not yet answered: twice what ssh lets be under way (channels.h,
+_SMALLEST_REQUEST = 32 * 1024  # every server accepts this (section 3)
+#: Bytes requested and not yet answered: twice ssh's window (channels.h,
 #: CHAN_SES_WINDOW_DEFAULT), so that the line never waits for us.
 UNDER_WAY_BYTES = 4 * 1024 * 1024
 _MOST_NAMES = 1_000_000  # in one folder
@@ -48,22 +48,22 @@ _FIELDS = ((0x1, 8), (0x2, 8), (0x4, 4), (0x8, 8))
 
 
 class SFTPClient(ProvenStart, paramiko.SFTPClient):
-    """Paramiko's client; a file of it is a `ReadAheadFile`."""
+    """Paramiko's client; each file of it is a `ReadAheadFile`."""
 
     read_bytes = _SMALLEST_REQUEST
 
     def open(self, filename: Any, mode: str = "r", bufsize: int = -1) -> Any:
         file: Any = super().open(filename, mode, bufsize)
-        file.__class__ = ReadAheadFile  # Paramiko has no place to say which class it is to be
+        file.__class__ = ReadAheadFile  # Paramiko has no setting for the class of its files
         file.prepare(self.read_bytes)
         return file
 
     file = open
 
     def listdir_attr(self, path: str = ".") -> list[paramiko.SFTPAttributes]:
-        """What is in a folder, without ``.`` and ``..``.
+        """Return the content of a folder, without ``.`` and ``..``.
 
-        :raises OSError: it has more names than can be true.
+        :raises OSError: it has more names than is plausible.
         """
         handle = self._answer(CMD_HANDLE, CMD_OPENDIR, self._adjust_cwd(path)).get_binary()
         found: list[paramiko.SFTPAttributes] = []
@@ -115,7 +115,7 @@ class SFTPClient(ProvenStart, paramiko.SFTPClient):
 
 
 class ReadAheadFile(paramiko.SFTPFile):
-    """A file that is read ahead, without a thread."""
+    """A file with read-ahead, without a thread."""
 
     sftp: Any
     handle: Any
@@ -125,7 +125,7 @@ class ReadAheadFile(paramiko.SFTPFile):
     _closed: bool
 
     def prepare(self, read_bytes: int) -> None:
-        """What ``__init__`` would do."""
+        """Set up the fields: an existing file gets this class, without an ``__init__``."""
         self.MAX_REQUEST_SIZE = read_bytes
         self._reads_at_once = max(1, UNDER_WAY_BYTES // read_bytes)
         self._answers: dict[int, tuple[int, Any]] = {}
@@ -137,7 +137,7 @@ class ReadAheadFile(paramiko.SFTPFile):
     def prefetch(
         self, file_size: int | None = None, max_concurrent_requests: int | None = None
     ) -> None:
-        """Read ahead from here on; how many requests at once is decided by their size."""
+        """Read ahead from here on; the size of the requests decides how many are sent at once."""
         end = self.stat().st_size if file_size is None else file_size
         self._reads.clear()
         self._ahead_from, self._ahead_to = self._realpos, end or 0
@@ -166,15 +166,15 @@ class ReadAheadFile(paramiko.SFTPFile):
         return bytes(self._next_part())
 
     def _is_ahead(self) -> bool:
-        """Whether what comes next in the file was asked for already."""
+        """Return True if the next bytes of the file have been requested already."""
         self._ask_ahead()
         if self._reads and self._reads[0][1] == self._realpos:
             return True
-        self._stop_ahead()  # at the end, or somebody has gone elsewhere in the file
+        self._stop_ahead()  # at the end, or after a seek
         return False
 
     def _next_part(self) -> memoryview:
-        """The next bytes; none at the end of the file."""
+        """Return the next bytes; none at the end of the file."""
         number, _, asked = self._reads.popleft()
         kind, answer = self._await(number)
         if kind == CMD_STATUS:
@@ -187,7 +187,7 @@ class ReadAheadFile(paramiko.SFTPFile):
         if kind != CMD_DATA:
             raise SFTPError("Expected data")
         part: memoryview = answer.packet.getbuffer()[8:]  # after its number and its length
-        if len(part) < asked:  # a server may bring less; the rest is asked for anew
+        if len(part) < asked:  # a server may send less; the rest is requested anew
             self._reads.clear()
             self._ahead_from = self._realpos + len(part)
         return part
@@ -208,7 +208,7 @@ class ReadAheadFile(paramiko.SFTPFile):
     def _await(self, number: int) -> tuple[int, Any]:
         self._awaited = number
         while number not in self._answers:
-            self.sftp._read_response()  # hands on whatever comes
+            self.sftp._read_response()  # dispatches any answer
         return self._answers.pop(number)
 
     def _is_wanted(self, number: int) -> bool:
@@ -222,18 +222,18 @@ class ReadAheadFile(paramiko.SFTPFile):
 
 
 def check_attributes(kind: int, body: bytes) -> None:
-    """Look whether attributes announce no more extensions than fit; Paramiko would read them all.
+    """Verify that attributes announce no more extensions than fit; Paramiko would read them all.
 
-    :raises SFTPError: they do.
+    :raises SFTPError: they announce more.
     """
     if kind == CMD_ATTRS:
         _check_extensions(body, 4)
 
 
 def _names(answer: paramiko.Message) -> list[paramiko.SFTPAttributes]:
-    """The names of an answer, with their attributes.
+    """Return the names of an answer, with their attributes.
 
-    :raises OSError: there are fewer than it says.
+    :raises OSError: it has fewer names than it announces.
     """
     buffer = answer.packet.getbuffer()
     found = []

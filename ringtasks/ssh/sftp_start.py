@@ -1,4 +1,4 @@
-"""The start of an SFTP session: a server that proves to be one.
+"""The start of an SFTP session: verify that an SFTP server answers.
 
 The first packet of a server is its version (draft-ietf-secsh-filexfer-02 section 4).  Text in its
 place comes from a forced command, or from a login file: sshd starts a server program
@@ -23,18 +23,18 @@ __all__ = ["ProvenStart", "started"]
 _HEAD = struct.Struct(">IBI")
 """The packet's length without itself, its type, the version."""
 _PROTOCOL_VERSION = 3
-#: More than the names of all extensions take.
+#: More than the names of all extensions need.
 _MAX_PACKET_BYTES = 64 * 1024
 _EVIDENCE_BYTES = 4096
 
 
 class ProvenStart:
-    """What an SFTP client is derived from, before Paramiko's."""
+    """A base class of an SFTP client, to be named before Paramiko's."""
 
     sock: Any
 
     def _send_version(self) -> int:
-        """The server's version; Paramiko calls it when a client is made.
+        """Return the server's version; Paramiko calls it when a client is made.
 
         :raises NoSFTPError: no server answers.
         """
@@ -52,7 +52,7 @@ class ProvenStart:
         return int(version)
 
     def _received(self, size: int) -> bytes:
-        """So many bytes, or fewer at the end, however that came."""
+        """Receive ``size`` bytes, or fewer at any kind of end."""
         received = b""
         with contextlib.suppress(OSError, EOFError):
             while len(received) < size and (more := self.sock.recv(size - len(received))):
@@ -60,14 +60,14 @@ class ProvenStart:
         return received
 
     def _at_hand(self) -> bytes:
-        """More of what has come already."""
+        """Return more of the bytes that have already arrived."""
         with contextlib.suppress(OSError, EOFError):
             return bytes(self.sock.recv(_EVIDENCE_BYTES)) if self.sock.recv_ready() else b""
         return b""
 
 
 def started(channel: Any, timeout: float, kind: Callable[[Any], Any]) -> Any:
-    """``kind(channel)``, a client of the server there, if that answers within ``timeout`` seconds.
+    """Return the client ``kind(channel)`` if its server answers within ``timeout`` seconds.
 
     :raises NoSFTPError: no server answers.
     """

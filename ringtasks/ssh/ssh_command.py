@@ -1,4 +1,4 @@
-"""The ``ssh`` command with which people reach a host by one of its routes, pins included (pure)."""
+"""The ``ssh`` command that a user types to reach a host over one route, pins included (pure)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .routes import ProcessProxy, Route, SocksProxy
 
 __all__ = ["ssh_command"]
 
-#: As many as a chain of jump hosts may have.
+#: The longest chain of jump hosts.
 _MAX_HOPS = 8
 
 
@@ -23,9 +23,9 @@ def ssh_command(
     jump_of: Callable[[SSHConfig], SSHConfig | None],
     *options: str,
 ) -> list[str]:
-    """The arguments, from ``ssh`` to the host; a remote command may follow.
+    """Return the arguments, from ``ssh`` to the host; a remote command may follow.
 
-    :param known_hosts: the file with the pins; they stand there under the host's name.
+    :param known_hosts: the file with the pins; their name in it is the host's.
     :param jump_of: returns the jump host of a host.
     :param options: more options of ssh(1), such as ``-t``.
     """
@@ -36,7 +36,7 @@ def ssh_command(
         argv += ["-p", str(route.port)]
     pins = "/dev/null" if config.is_ephemeral else known_hosts
     argv += ["-o", f"HostKeyAlias={known_name(config.id)}", "-o", f"UserKnownHostsFile={pins}"]
-    if not config.ssh_host_key:  # a key that the inventory pins is not in the file: ssh then asks
+    if not config.ssh_host_key:  # the file lacks a key that the inventory pins: ssh then asks
         argv += ["-o", "StrictHostKeyChecking=accept-new"]
     if isinstance(route.proxy, ProcessProxy):
         argv += ["-o", "ProxyCommand=" + " ".join(route.proxy.argv[:5])]
@@ -48,7 +48,7 @@ def ssh_command(
 
 
 def _hops(config: SSHConfig, jump_of: Callable[[SSHConfig], SSHConfig | None]) -> Iterator[str]:
-    """The jump hosts on the way, the first to be reached at the front (ssh(1), ``-J``)."""
+    """Yield the jump hosts on the way, the first to be reached in front (ssh(1), ``-J``)."""
     hops: list[str] = []
     jump = jump_of(config)
     while jump is not None and len(hops) < _MAX_HOPS:

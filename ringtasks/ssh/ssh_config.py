@@ -1,12 +1,13 @@
-"""OpenSSH's own answer on how to reach a host: ``ssh -G`` (ssh(1), ssh_config(5)).
+"""OpenSSH's own configuration of a host: ``ssh -G`` (ssh(1), ssh_config(5)).
 
-OpenSSH alone knows its ``Include``, ``Match``, ``CanonicalizeHostname`` and the order of its files.
-An answer holds what is configured: a value equal to that of ``ssh -F none -G`` counts as unset.
-Answers are kept in this process until a file that was read, or may be read, has changed; not if
-``Match exec`` or canonicalization decide.
+OpenSSH alone implements ``Include``, ``Match``, ``CanonicalizeHostname`` and the order of its
+files.  An answer holds the configured values: a value equal to that of ``ssh -F none -G`` counts as
+unset.  Answers are kept in this process until a file that was read, or may be read, has changed;
+they are not kept if ``Match exec`` or canonicalization decide.
 
 OpenSSH finds its files by the passwd entry, this package by ``$HOME``, which differ in many
-containers.  Then ssh is given a file (``-F``) that includes those of ``$HOME`` and of the system.
+containers.  If they differ, ssh gets a file (``-F``) that includes those of ``$HOME`` and of the
+system.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ __all__ = ["NO_FILE", "Answer", "ask", "file_arguments", "files_of", "is_configu
 #: In place of a file: no settings but those on the command line (ssh(1), ``-F``).
 NO_FILE = "none"
 _SYSTEM_FILE = Path("/etc/ssh/ssh_config")
-#: Keywords of which each line is one more value.
+#: Keywords that take one more value with each line.
 _LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "localforward",
                     "remoteforward", "dynamicforward"})  # fmt: skip
-#: What ``ssh -F none -G`` cannot tell from a configured value, since it names the host itself.
+#: Values that ``ssh -F none -G`` cannot tell from configured ones, since it names the host itself.
 _ALWAYS_KEPT = frozenset({"hostname", "user", "port"})
-#: A system file with nothing but these says nothing that matters here: Debian's default.
+#: A system file with only these lines changes nothing here: Debian's default.
 _HARMLESS = re.compile(
     r"\s*(#.*|(host\s+\*|include\s+/etc/ssh/ssh_config\.d/\*\.conf|sendenv\s+lang\s+lc_\*"
     r"|hashknownhosts\s+\w+|gssapiauthentication\s+\w+)\s*)?",
@@ -52,7 +53,7 @@ _APPLYING = re.compile(rb"^debug1: .*: Applying options for (.*?)\r?$", re.MULTI
 
 
 class Answer(NamedTuple):
-    """What is configured for a host: keyword in lower case -> its values, in their order.
+    """The configuration of a host: keyword in lower case -> its values, in their order.
 
     :ivar is_alias: a ``Host`` line other than ``*`` names it.
     """
@@ -73,12 +74,12 @@ def ask(
     file: str | None = None,
     timeout: float = 10.0,
 ) -> Answer | None:
-    """Ask OpenSSH what is configured for ``host``; None if there is no ``ssh`` program.
+    """Ask OpenSSH for the configuration of ``host``; None if there is no ``ssh`` program.
 
-    :param user: the user that is asked for by name: ``Match user`` depends on it.
+    :param user: the explicitly requested user: ``Match user`` depends on it.
     :param file: use this file instead of the user's and the system's (`SSHConfig.ssh_config_file`).
     :param timeout: seconds for the whole answer; ``Match exec`` may run programs.
-    :raises UsageError: ssh cannot use its files, with its own words.
+    :raises UsageError: ssh cannot use its files; the message has its own words.
     """
     if host.startswith("-") or not host:
         raise UsageError(f"{host!r} is not a host name")
@@ -96,7 +97,7 @@ def ask(
 def is_configured(file: str | None = None) -> bool:
     """Return False if no file can change how a host is reached.
 
-    :param file: read instead of the user's and the system's.
+    :param file: the file that is read instead of the user's and the system's.
     """
     if file is not None:
         return file != NO_FILE
@@ -116,7 +117,7 @@ def files_of(file: str | None) -> tuple[str, ...]:
 def file_arguments(file: str | None = None) -> tuple[str, ...]:
     """Return the arguments that make any ``ssh`` read the files of ``$HOME`` and of the system.
 
-    :param file: read this one instead.
+    :param file: the file to read instead.
     """
     if file is not None:
         return ("-F", file if file == NO_FILE else _absolute(file))
@@ -169,7 +170,7 @@ def _asked(question: _Question, timeout: float) -> Answer:
 def _without_own(
     values: dict[str, tuple[str, ...]], question: _Question
 ) -> dict[str, tuple[str, ...]]:
-    """Leave out what ssh says without being told: the name itself, port 22, the local user."""
+    """Drop the values that ssh adds by itself: the name, port 22, the local user."""
     unset = {"hostname": question.host.lower(), "port": "22", "user": _local_user()}
     own = {"port": question.port and str(question.port), "user": question.user}
     return {
@@ -224,7 +225,7 @@ def _user_file() -> Path:
 
 
 def _absolute(file: str) -> str:
-    """Return the path as it is for an ssh that is started in another folder."""
+    """Return the path for an ssh that is started in another folder."""
     return str(Path(file).expanduser().absolute())
 
 

@@ -1,7 +1,7 @@
-"""A dialled byte stream: what Paramiko takes for its socket.
+"""A dialled byte stream: the socket that Paramiko uses.
 
-It remembers when the peer was last heard, so that a peer that vanished is noticed (Paramiko sends
-keepalives but never misses an answer), and holds back what was read while looking for the banner.
+It records the time of the last byte from the peer, so that a vanished peer is noticed (Paramiko
+sends keepalives but never misses an answer), and keeps the bytes that were read with the banner.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ __all__ = ["Stream", "acknowledge"]
 
 _TCP_QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only (tcp(7))
 
-#: What is asked of the system at once. Paramiko asks twice for each packet, and while logging in
-#: the packets are small and come together.
+#: Bytes requested from the system at once. Paramiko asks twice for each packet, and during the
+#: log-in the packets are small and arrive together.
 _READ_BYTES = 32 * 1024
 
 
 def acknowledge(sock: socket.socket) -> None:
-    """Acknowledge now what has arrived, where the system can; it does not last.
+    """Acknowledge the received bytes now, if the system can; it has no lasting effect.
 
-    sshd's first messages after the log-in are small, and Nagle's algorithm at its end holds each
-    back until the one before is acknowledged: 40 ms with delayed acknowledgements, measured on
+    sshd's first messages after the log-in are small, and Nagle's algorithm on its side holds each
+    back until the previous one is acknowledged: 40 ms with delayed acknowledgements, measured on
     loopback.
     """
     if _TCP_QUICKACK is not None:
-        with contextlib.suppress(OSError):  # closed meanwhile by another thread
+        with contextlib.suppress(OSError):  # another thread has closed it meanwhile
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_QUICKACK, 1)
 
 
 class Stream:
-    """A socket, or a Paramiko channel through a jump host, with a memory.
+    """A socket, or a Paramiko channel through a jump host, with a buffer of bytes read early.
 
-    :param on_close: called once, after the socket is closed (ends a proxy process, say).
+    :param on_close: called once, after the socket is closed (for example to end a proxy process).
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Stream:
         self._is_tcp = _is_tcp(sock)
         self._is_shared = False
         self.last_heard = time.monotonic()
-        self._closed = False  # Paramiko's Transport looks at its socket's
+        self._closed = False  # Paramiko's Transport reads this attribute of its socket
         self.silence_limit: float | None = None
         """Seconds without a byte after which the peer counts as gone; None: no limit."""
         if self._is_tcp:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def recv(self, size: int) -> bytes:
-        """Up to ``size`` bytes, ``b""`` at the end.
+        """Receive up to ``size`` bytes, ``b""`` at the end.
 
-        :raises TimeoutError: nothing within the time set by `settimeout`.
-        :raises ConnectionAbortedError: nothing within ``silence_limit``.
+        :raises TimeoutError: no byte within the time set by `settimeout`.
+        :raises ConnectionAbortedError: no byte within ``silence_limit``.
         """
         if self._early:
             early = self._early[self._taken : self._taken + size]
@@ -81,16 +81,16 @@ class Stream:
         return received
 
     def peek(self, size: int) -> bytes:
-        """As `recv`, but what it returns stays; ``b""`` also where that cannot be done."""
+        """Like `recv`, but the bytes stay in the socket; ``b""`` also if it cannot peek."""
         if not self._is_tcp or self._early:
             return b""
         there: bytes = self._sock.recv(size, socket.MSG_PEEK)
         return there
 
     def share(self) -> socket.socket | None:
-        """The bare TCP connection, for another process; to `close` is then to leave it to that.
+        """Return the bare TCP connection for another process; `close` then leaves it open.
 
-        None: it is no TCP connection, or some of it was read already.
+        None: it is not a TCP connection, or some bytes were already read from it.
         """
         if not self._is_tcp or self._early:
             return None
@@ -99,33 +99,33 @@ class Stream:
         return shared
 
     def unread(self, received: bytes) -> None:
-        """Give back what was read too early."""
+        """Put back bytes that were read too early."""
         self._early, self._taken = received + self._early[self._taken :], 0
 
     def send(self, data: bytes) -> int:
-        """Send some of ``data``; the number of bytes taken."""
+        """Send a part of ``data``; return the number of bytes sent."""
         sent: int = self._sock.send(data)
         return sent
 
     def settimeout(self, timeout: float | None) -> None:
-        """Seconds that `recv` and `send` may wait; None: for ever."""
+        """Set the seconds that `recv` and `send` may wait; None: no limit."""
         self._sock.settimeout(timeout)
 
     def getsockname(self) -> Any:
-        """This end's address, as Fabric's users may ask of ``transport.sock``."""
+        """Return this end's address, for users of Fabric's ``transport.sock``."""
         return self._sock.getsockname()
 
     def getpeername(self) -> Any:
-        """The peer's address, for logs."""
+        """Return the peer's address, for logs."""
         return self._sock.getpeername()
 
     def close(self) -> None:
-        """Close the socket and what carries it. Safe to repeat, from any thread."""
+        """Close the socket and its carrier. Safe to repeat, from any thread."""
         self._closed = True
         if not self._is_shared:
             with contextlib.suppress(OSError, AttributeError):
                 self._sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv
-        with contextlib.suppress(OSError, EOFError):  # a channel whose jump host is gone already
+        with contextlib.suppress(OSError, EOFError):  # a channel whose jump host is already gone
             self._sock.close()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
@@ -136,7 +136,7 @@ class Stream:
             return
         silence = time.monotonic() - self.last_heard
         if silence > self.silence_limit:
-            # With an errno: Paramiko's thread takes OSErrors apart and expects one.
+            # With an errno, since Paramiko's thread unpacks OSErrors and expects one.
             raise ConnectionAbortedError(
                 errno.ECONNABORTED, f"the peer has been silent for {silence:.0f} s"
             )

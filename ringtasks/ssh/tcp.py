@@ -1,4 +1,4 @@
-"""A TCP connection to a name, whichever of its addresses answers first (RFC 8305); free ports."""
+"""A TCP connection to a name, over its first address that answers (RFC 8305); free ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .race import Race
 __all__ = ["connect", "listen"]
 
 _STREAM = socket.SOCK_STREAM
-_AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo gives it
+_AddressInfo = tuple[Any, ...]  # an entry of socket.getaddrinfo
 
 
 #: Values of AddressFamily (ssh_config(5)).
@@ -37,10 +37,10 @@ def connect(
 ) -> socket.socket:
     """Return a connected socket; the name's addresses race, so a broken IPv6 costs a head start.
 
-    :param deadline: a monotonic time. Looking up the name is the system's and not bound by it.
+    :param deadline: a monotonic time. It does not limit the system's name look-up.
     :param family: ``any``, ``inet`` or ``inet6``: the addresses to try.
-    :param source: the local address to connect from; addresses of its family alone are tried.
-    :raises socket.gaierror: the name is not known.
+    :param source: the local address to connect from; only addresses of its family are tried.
+    :raises socket.gaierror: the name is unknown.
     :raises TimeoutError: the deadline passed.
     :raises OSError: every address failed; the last error.
     """
@@ -53,9 +53,9 @@ def connect(
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets at every address of ``host``, one of this machine's names.
+    """Return listening sockets at every address of ``host``, one of this machine's names.
 
-    :raises OSError: another process has the port, or it is root's.
+    :raises OSError: another process uses the port, or the port is reserved for root.
     """
     listeners: list[socket.socket] = []
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=_STREAM):
@@ -94,7 +94,7 @@ class _AddressRace:
         self._cancellation = cancellation
         self._selector = selectors.DefaultSelector()
         self._last_error = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
-        # Closing a descriptor does not wake who selects on it; a byte on this pair does.
+        # Closing a descriptor does not wake a thread that selects on it; a byte on this pair does.
         self._wake, self._woken = socket.socketpair()
         self._selector.register(self._woken, selectors.EVENT_READ)
 
@@ -173,7 +173,7 @@ class _AddressRace:
 
 
 def _interleaved(infos: list[Any]) -> list[_AddressInfo]:
-    """IPv6 and IPv4 in turn, the system's first choice first (RFC 8305 section 4)."""
+    """Return IPv6 and IPv4 in turn, the system's first choice first (RFC 8305 section 4)."""
     first = infos[0][0]
     preferred = [info for info in infos if info[0] == first]
     others = [info for info in infos if info[0] != first]

@@ -15,15 +15,15 @@ __all__ = ["TunnelListener", "open_tunnel"]
 _log = logging.getLogger("ringtasks")
 
 _CHUNK_BYTES = 64 * 1024
-_RETRY_DELAY = 0.5  # seconds before accepting again after a failure: no descriptor is free, say
+_RETRY_DELAY = 0.5  # seconds before accepting again after a failure, such as no free descriptor
 
 
 class TunnelListener:
-    """Passes on the connections to some listening sockets, from `serve` until `close`.
+    """Forwards the connections to listening sockets, from `serve` until `close`.
 
     :param listeners: the sockets, which are closed with it.
-    :param open_tunnel: called for each connection, in a thread of its own. None: there is no tunnel
-        to be had, and the connection is closed.
+    :param open_tunnel: called for each connection, in a thread of its own. None: no tunnel is
+        possible, and the connection is closed.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TunnelListener:
             ).start()
 
     def close(self) -> None:
-        """Listen no more, and end every connection. Safe to repeat."""
+        """Stop listening, and end every connection. Safe to repeat."""
         self._ended.set()
         for listener in self._listeners:
             with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ class TunnelListener:
         with self._lock:
             self._open.update(ends)
         try:
-            if self._ended.is_set():  # `close` did not see them
+            if self._ended.is_set():  # `close` ran before they were registered
                 for end in ends:
                     end.close()
             yield
@@ -92,7 +92,7 @@ class TunnelListener:
 
 
 def open_tunnel(link: Link, host: str, port: int) -> Tunnel | None:
-    """A tunnel for `TunnelListener`; a failure is logged, as ssh does with its forwardings."""
+    """Open a tunnel for `TunnelListener`; a failure is logged, as ssh does with its forwardings."""
     try:
         return link.open_tunnel(host, port)
     except (TunnelRefusedError, LinkLostError) as error:
@@ -101,9 +101,9 @@ def open_tunnel(link: Link, host: str, port: int) -> Tunnel | None:
 
 
 def _copy(source: socket.socket | Tunnel, sink: socket.socket | Tunnel) -> None:
-    """All that comes, and the end of it.
+    """Copy all bytes, and the end of the stream.
 
-    If the other side takes no more, both are ended: nothing that is still to come could arrive.
+    If the other side takes no more, both are ended: later bytes could not arrive.
     """
     try:
         while chunk := source.recv(_CHUNK_BYTES):
