@@ -1,1 +1,1 @@
-"""What runs on hosts: scripts, launchers, quoting and paths. Pure text."""
+"""Scripts, launchers, quoting and paths for hosts. Pure text."""

@@ -1,24 +1,24 @@
-"""Starting a command that outlives the connection, exactly once.  Pure: text for the host's shell.
+"""Start a command that outlives the connection, exactly once.  Pure: text for the host's shell.
 
-The caller makes the job's id, so a start whose answer was lost can be asked for again: it finds the
-job that was started.  Three shells work together on the host:
+The caller makes the job's id, so it can repeat a start whose answer was lost: the repeated start
+finds the job.  Three shells work together on the host:
 
-* the starter, within the connection, prepares the job's folder under a name of its own, starts the
-  keeper, and waits for one line: the job's process id, "queued", or what went wrong;
+* the starter, within the connection, prepares the job's folder under a temporary name, starts the
+  keeper, and waits for one line: the job's process id, "queued", or an error;
 * the keeper, in a session of its own, waits for the job's end and writes its exit status, also that
-  of a job that was killed.  A job that has to wait for its turn waits in it;
-* the leader, in another session, is what becomes the command.  It writes its process id into the
-  prepared folder and renames that to the job's.  rename(2) replaces no folder that has something in
-  it, so one leader comes through however many were started, and the job's folder is never seen
-  without a process id: a starter that dies on the way leaves nothing to wait for.  The folder of a
-  job that waits is renamed in the same way, by its keeper.
+  of a job that was killed.  A job that has to wait for its turn waits in the keeper;
+* the leader, in another session, becomes the command.  It writes its process id into the prepared
+  folder and renames that to the job's folder.  rename(2) does not replace a folder that is not
+  empty, so one leader succeeds however many were started, and the job's folder is never seen
+  without a process id: a starter that is killed before that leaves nothing to wait for.  The folder
+  of a queued job is renamed in the same way, by its keeper.
 
-The job's stdin is /dev/null, and nothing of it holds the connection's streams, or sshd would wait.
-The three keep what they know in positional parameters, or in variables with a name of their own:
-any other may be the job's environment.
+The job's stdin is /dev/null, and the job does not hold the connection's streams; otherwise sshd
+would wait for it.  The three shells keep their values in positional parameters or in variables with
+names of their own: any other variable may belong to the job's environment.
 
-A disk that is full by then does not hide how a job ended: the files for that are made beforehand,
-overwritten in place and renamed.
+If the disk is full when a job ends, its end is recorded all the same: the files for that are made
+beforehand, overwritten in place and renamed.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from .script import RUN_ID_VARIABLE, path, quote
 
 __all__ = ["IDENTITY", "JOBS_FOLDER", "Turn", "launch_script"]
 
-#: On the host, below the home; one folder a job, for its owner only. In it are ``command``,
-#: ``pid``, ``process`` and ``keeper`` (an identity each, see `IDENTITY`), ``about`` (JSON: what its
-#: starter said of it), ``log`` or a link to it, ``times`` (the log's size by the clock), and in the
+#: On the host, below the home; one folder per job, for its owner only. It holds ``command``,
+#: ``pid``, ``process`` and ``keeper`` (an identity each, see `IDENTITY`), ``about`` (JSON from the
+#: starter of the job), ``log`` or a link to it, ``times`` (times and the log's sizes), and at the
 #: end ``ended_at`` and ``exit_status``.
 JOBS_FOLDER = ".ringtasks/jobs"
 
-#: Seconds between the keeper's looks at the log.
+#: Seconds between the keeper's checks of the log.
 LOG_INTERVAL = 5
-#: The job's own log is held below this; the oldest is given up first.
+#: Limit of the job's own log; its oldest bytes are removed first.
 LOG_LIMIT_BYTES = 1024**3
 
-#: Functions that tell processes apart for ever: a process id comes back, but not with the same
-#: start (clock ticks since the boot, proc_pid_stat(5) field 22, which no setting of the clock
-#: changes) in one boot. ``rt_identity`` prints "PID BOOT START" of this shell and what it is given;
-#: no program is run for that on Linux; elsewhere ps(1) and sysctl(8) know.
+#: Functions that identify a process for ever: a process id is reused, but within one boot not with
+#: the same start (clock ticks since the boot, proc_pid_stat(5) field 22, which setting the clock
+#: does not change). ``rt_identity`` prints "PID BOOT START" of this shell, and its argument. On
+#: Linux that runs no program; on other systems it runs ps(1) and sysctl(8).
 IDENTITY = """\
 rt_start() {
   rt_start=
@@ -75,11 +75,11 @@ rt_is_alive() {
 
 @dataclass(frozen=True)
 class Turn:
-    """What a job has to wait for, as text for its keeper's shell.
+    """The turn that a job waits for, as text for its keeper's shell.
 
-    ``check`` runs before the start is answered: what it prints and exits with refuses the job.
-    ``wait`` makes the job a queued one: the start is answered, then it runs.  ``finish`` runs once
-    the job has ended.  The job's folder is ``$1`` to all three.
+    ``check`` runs before the start is answered: if it exits, the job is refused with its output.
+    ``wait`` makes the job a queued one: the start is answered, then ``wait`` runs.  ``finish`` runs
+    after the job has ended.  In all three, ``$1`` is the job's folder.
     """
 
     check: str = ""
@@ -87,29 +87,30 @@ class Turn:
     finish: str = ""
 
 
-# All three know: $1 the prepared folder, $2 the job's, $3 the log ("": the one in the folder),
-# $4 what starts a program in a session of its own ("": nothing does), $5 the program where the
-# command is just one ("": it is not), $6 the leader's text and $7 the keeper's.
+# The parameters of all three shells: $1 the prepared folder, $2 the job's folder, $3 the log ("":
+# the one in the folder), $4 the command that starts a program in a session of its own ("": there is
+# none), $5 the program if the command is a single one ("": it is not), $6 the leader's text, $7 the
+# keeper's text.
 
-# Like setsid(1) it forks only if it leads a process group already.
+# Like setsid(1), it forks only if it already leads a process group.
 _PERL_SETSID = (
     "delete $ENV{PERL_BADLANG}; "
     "POSIX::setsid() > 0 or do { fork and exit; POSIX::setsid() }; exec { $ARGV[0] } @ARGV"
 )
 
-# setsid(1) is util-linux's and BusyBox's; macOS has Perl instead. PERL_BADLANG: perl(1) complains
-# of a locale that the host lacks.
+# util-linux and BusyBox have setsid(1); macOS has Perl instead. PERL_BADLANG: without it perl(1)
+# warns of a locale that the host lacks.
 _DETACH = (
     "if command -v setsid >/dev/null; then rt_detach=setsid; "
     "elif command -v perl >/dev/null; then "
     f"rt_detach={quote(f'env PERL_BADLANG=0 perl -MPOSIX -e {quote(_PERL_SETSID)}')}; fi"
 )
 
-# Some shells only say "I/O error" where a disk is full.
-# The first setsid is not a group's leader, the second is one, so it forks and returns at once. With
-# "&" the job would ignore SIGINT for ever (XCU 2.11). Without any setsid, "set -m" makes it leader
-# of a process group at least, if the shell can do so without a terminal: bash can; dash cannot, and
-# zsh exits over it, so a subshell tries first. Then the job stays in the session that sshd made.
+# If a disk is full, some shells only print "I/O error", so the starter asks df(1).
+# The first setsid does not lead a process group; the second does, so it forks and returns at once.
+# With "&" the job would ignore SIGINT for ever (XCU 2.11). Without setsid, "set -m" makes the job
+# leader of a process group at least, if the shell can do so without a terminal: bash can; dash
+# cannot, and zsh exits, so a subshell tries first. Then the job stays in sshd's session.
 _STARTER = """\
 set -- "$HOME"/{folder} {job_id} {log}
 if [ -s "$1/$2/keeper" ]; then
@@ -149,8 +150,9 @@ set -- "$1/.$2.$$" "$1/$2" "$3" "$rt_detach" {program} {leader} {keeper}
 [ ! -e "$1" ] && [ ! -e "$2/${{1##*/}}" ] || rm -rf "$1" "$2/${{1##*/}}"
 """
 
-# The trap lets it outlive a signal to every process of the job; unlike an ignored signal, it is not
-# inherited. What some shells print of a child that was killed is in the exit status.
+# The trap lets the keeper outlive a signal to every process of the job; unlike an ignored signal,
+# it is not inherited. Some shells print a message about a killed child; it is dropped, because the
+# exit status tells the same.
 _KEEPER = """\
 trap : HUP INT TERM
 {identity}
@@ -172,7 +174,7 @@ printf '%10s\\n' "$(date +%s)" 1<>"$1/ended_at.new" && mv -f "$1/ended_at.new" "
 printf '%-3s\\n' "$2" 1<>"$1/exit_status.new" && mv -f "$1/exit_status.new" "$1/exit_status"
 """
 
-# From here on the starter waits no more, and the folder has its name.
+# From here on the starter no longer waits, and the folder has its final name.
 _QUEUE = """\
 mv -f "$1" "$2" 2>/dev/null || [ -s "$2/keeper" ] || mv -f "$1" "$2" || exit 1
 echo queued
@@ -183,11 +185,12 @@ set -- "$1" "$@"
 {wait}
 """
 
-# How long the log was and when, for those who ask what was written since; and its limit, kept by
-# making a hole at its beginning (fallocate(1)): what follows keeps its place, and nothing is lost
-# that is written meanwhile. Blocks are freed by the page. Readers are told first where it begins;
-# where no hole can be made, on macOS, say, the log is left as it is. What it runs is no process of
-# the job.
+# Record the log's size with the time, for readers that ask for the output since a time; and keep
+# the log below its limit by making a hole at its beginning (fallocate(1)): the rest keeps its
+# offset, and output that is written meanwhile is not lost. Blocks are freed by the page. The new
+# beginning is written to log.first before the hole is made. If no hole can be made, on macOS for
+# example, the log is left as it is. The mark is unset, so that programs run here do not count as
+# processes of the job.
 _WATCH = """\
 unset {mark}
 rt_size=0
@@ -204,10 +207,10 @@ while sleep {interval} && kill -0 $$; do
   fallocate -p -o 0 -l "$rt_first" "$2/log" || rm -f "$2/log.first"
 done"""
 
-# A starter that is killed once the job is the leader's own must not take the leader with it (PIPE).
-# The process id is the program's where there is only one: it gets the signals, and bears its name.
-# Else the command is an argument, for people who look at "ps", as long as Linux takes it for one:
-# 128 KiB (execve(2), MAX_ARG_STRLEN); a character has up to 4 bytes.
+# If the starter is killed after the leader has taken the folder, SIGPIPE must not end the leader.
+# If the command is a single program, the process id is the program's: it gets the signals, and "ps"
+# shows its name. Otherwise the command is an argument, so that "ps" shows it, if Linux accepts it
+# as one: 128 KiB (execve(2), MAX_ARG_STRLEN); a character has up to 4 bytes.
 _LEADER = """\
 exec 3>&1 >>"${{3:-$1/log}}" || exit 1
 {identity}
@@ -229,7 +232,7 @@ eval "shift
 $1"
 """
 
-# One program with its arguments (XCU 2.9.1), told from anything else by what is certainly harmless.
+# One program with its arguments (XCU 2.9.1). Only words that are certainly harmless match.
 _VARIABLE = r"\$[A-Za-z_]\w*|\$\{[A-Za-z_]\w*\}"
 _WORD = (
     rf"""(?:[A-Za-z0-9_./+:=,@%^~*?\[\]<>-]|[<>]&[0-9]|{_VARIABLE}"""
@@ -248,16 +251,17 @@ def launch_script(
     turn: Turn | None = None,
     log_limit_bytes: int = LOG_LIMIT_BYTES,
 ) -> str:
-    """A command that starts ``command`` as the job ``job_id`` and prints its process id.
+    """Return a command that starts ``command`` as the job ``job_id`` and prints its process id.
 
-    It fails, and starts nothing, where the job's folder or its log cannot be made.  Asked for again
-    it prints the same process id, also at the same time or after the job's end.  "queued" instead
-    of a process id: the job waits for its ``turn``.
+    If the job's folder or its log cannot be made, it fails and starts nothing.  If it is repeated,
+    also at the same time or after the job's end, it prints the same process id.  If the job waits
+    for its ``turn``, it prints "queued" instead of a process id.
 
     :param log_file: None: ``log`` in the job's folder.
-    :param log_limit_bytes: of the log in the job's folder at least the latest half of it is kept.
-    :param about: what is written to the job's folder as it is.
-    :raises TypeError: ``log_file`` is no text.
+    :param log_limit_bytes: limit of the log in the job's folder; at least the latest half of it is
+        kept.
+    :param about: text that is written unchanged to the job's folder.
+    :raises TypeError: ``log_file`` is not text.
     :raises ValueError: ``log_file`` is empty or has a NUL.
     """
     _check_log_file(log_file)
@@ -274,7 +278,7 @@ def launch_script(
     return _STARTER.format(
         folder=JOBS_FOLDER,
         job_id=quote(job_id),
-        # $(…) takes newlines off the end, where they mean nothing.
+        # $(…) removes newlines from the end, where they mean nothing.
         command=quote(command.rstrip("\n")),
         about=f'printf "%s\\n" {quote(about)} >"$1/about"' if about else ":",
         log=path(log_file) if log_file is not None else "''",

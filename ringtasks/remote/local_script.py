@@ -1,8 +1,8 @@
 """A script of this machine as a command for hosts: it is written there, run, and removed.
 
-It is run by what its first line names (``#!``), else by ``/bin/sh``; by name, so that a ``/tmp``
-on which nothing may be executed is no hindrance.  Its text travels like any long command, on
-stdin before the program starts, and so neither arguments nor process lists hold it.
+The interpreter in its first line (``#!``) runs it, else ``/bin/sh``.  The interpreter gets its file
+name, so a ``/tmp`` mounted noexec does not matter.  Its text is sent like any long command, on
+stdin before the program starts, so neither arguments nor process lists hold it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["command_of_file", "label_of"]
 
 
 def command_of_file(path: Path, arguments: Sequence[str] = ()) -> str:
-    """The command that runs the script with these arguments.
+    """Return the command that runs the script with these arguments.
 
-    :raises UsageError: it cannot be read, is empty, or is no text.
+    :raises UsageError: the script cannot be read, is empty, or has a NUL character.
     """
     try:
         text = path.read_bytes()
@@ -33,7 +33,8 @@ def command_of_file(path: Path, arguments: Sequence[str] = ()) -> str:
         raise UsageError(f"--script: {path} has a NUL character: expected a text, not a program")
     content = text.decode("utf-8", "surrogateescape")
     words = [*_interpreter(content), '"$ringtasks_script"', *map(quote, arguments)]
-    # The status is the script's: what removes it is a trap. TERM and HUP end sh without one.
+    # A trap removes the file, so the exit status is the script's. Without traps for TERM and HUP
+    # these would end sh before that.
     return "\n".join(
         [
             'ringtasks_script=$(mktemp "${TMPDIR:-/tmp}/ringtasks.XXXXXX") || exit 1',
@@ -46,7 +47,7 @@ def command_of_file(path: Path, arguments: Sequence[str] = ()) -> str:
 
 
 def label_of(path: Path, arguments: Sequence[str] = ()) -> str:
-    """What results call it: the script's path and its arguments."""
+    """Return the script's name in results: its path and its arguments."""
     return shlex.join([str(path), *arguments])
 
 
@@ -54,6 +55,6 @@ def _interpreter(content: str) -> list[str]:
     first = content.splitlines()[0]
     if not first.startswith("#!"):
         return ["/bin/sh"]
-    # The kernel takes all after the interpreter as one argument (execve(2)).
+    # The kernel passes all text after the interpreter as one argument (execve(2)).
     program, *argument = first[2:].strip().split(None, 1)
     return [quote(program), *map(quote, argument)]

@@ -1,15 +1,15 @@
-"""The mark by which a host's answer proves to be the answer of the script that was sent.  Pure.
+"""The mark that proves that a host's answer comes from the script that was sent.  Pure.
 
-A host may run something else than it was asked for: a forced command (sshd(8), ``command=``;
+A host may run another program than it was asked for: a forced command (sshd(8), ``command=``;
 sshd_config(5), ``ForceCommand``), a login shell that refuses log-ins, a server program that knows
 its own commands only.  Such a program may end with exit status 0.  So each script prints a mark
-before its first output: a random word of this one exchange, a sum that a shell has to work out, and
+before its first output: a random word of this one exchange, a sum that a shell has to compute, and
 the shell's process id.  The sum and the process id are not in the text that is sent, so a program
-that repeats what it was sent does not print the mark.
+that repeats its input does not print the mark.
 
 The bytes before the mark come from login files and are not part of the answer.  A script of
 ringtasks itself prints the mark again after its last output, with its exit status: an answer that
-was cut short, or whose exit status was lost on the way, does not pass for a whole one.
+was cut short, or whose exit status was lost, is not taken for a complete one.
 
 Source: POSIX.1-2017 XCU 2.6.4 (arithmetic expansion; 32 bits are enough for the sum).
 """
@@ -21,23 +21,23 @@ from typing import NamedTuple
 
 __all__ = ["MAX_PREFACE_BYTES", "Answer", "Mark", "NoMarkError"]
 
-#: Bytes before the mark after which a program is not waited for any more.
+#: Bytes before the mark, beyond which it is no longer waited for.
 MAX_PREFACE_BYTES = 16 * 1024 * 1024
-#: Bytes before the mark that are kept, to be shown if the mark does not come.
+#: Bytes before the mark that are kept as evidence, in case the mark does not come.
 _EVIDENCE_BYTES = 4096
-#: More digits than any process id and any exit status has.
+#: More digits than any process id or exit status has.
 _MAX_NUMBER_BYTES = 20
 
 
 class NoMarkError(Exception):
-    """The program on the host has not shown the mark: it is not the script that was sent."""
+    """The program on the host did not print the mark: it is not the script that was sent."""
 
     def __init__(self, evidence: str, status: int | None = None) -> None:
         self.evidence, self.status = evidence, status
 
 
 class Mark(NamedTuple):
-    """One exchange's mark; `new` makes one that no other exchange has."""
+    """The mark of one exchange; `new` makes one that no other exchange has."""
 
     word: str
     left: int
@@ -51,21 +51,21 @@ class Mark(NamedTuple):
 
     @property
     def hello(self) -> str:
-        """The statement of the script's shell that prints the mark, and its process id."""
+        """The statement that prints the mark and the process id of the script's shell."""
         return f"echo {self._words}:$$"
 
     @property
     def farewell(self) -> str:
-        """The statement that prints the mark once more, and the exit status before it."""
+        """The statement that prints the mark again, with the exit status before it."""
         return f"echo {self._words}:end:$?"
 
     @property
     def printed(self) -> bytes:
-        """The beginning of what `hello` prints."""
+        """The first bytes of the output of `hello`."""
         return b"ringtasks:%s:%d:" % (self.word.encode(), self.left + self.right)
 
     def split(self, received: bytes) -> tuple[bytes, int, bytes] | None:
-        """(the bytes before the mark, the process id, the output after it); None: not here yet."""
+        """Return (bytes before the mark, process id, output after it); None if it is incomplete."""
         before, pid, after = _find(received, self.printed)
         return None if pid is None else (before, pid, after)
 
@@ -75,7 +75,7 @@ class Mark(NamedTuple):
 
 
 class Answer:
-    """What one exchange's program writes to its stdout, as it comes.
+    """The stdout of one exchange's program, as it arrives.
 
     :param has_end: the script prints the mark at its end, too.
     """
@@ -87,28 +87,28 @@ class Answer:
         self._kept: list[bytes] = []
         self._kept_bytes = self._preface_bytes = 0
         self.pid: int | None = None
-        """The process id of the script's shell, None before the mark has come."""
+        """The process id of the script's shell; None before the mark has come."""
         self.status: int | None = None
-        """The exit status that the mark at the end told."""
+        """The exit status in the mark at the end."""
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether so much came before the mark that it is not waited for any more."""
+        """True if so many bytes came before the mark that it is no longer waited for."""
         return self.pid is None and self._preface_bytes > MAX_PREFACE_BYTES
 
     @property
     def preface(self) -> bytes:
-        """The beginning of what came before the mark, or instead of it."""
+        """The first bytes that came before the mark, or instead of it."""
         return (b"".join(self._kept) + (self._held if self.pid is None else b""))[:_EVIDENCE_BYTES]
 
     def take(self, chunk: bytes) -> bytes:
-        """The part of ``chunk`` that is the script's output."""
+        """Return the script's output in ``chunk`` and in bytes that were held back."""
         if self.pid is None:
             chunk = self._look_for_begin(chunk)
         return chunk if self._end is None or self.pid is None else self._look_for_end(chunk)
 
     def rest(self) -> bytes:
-        """The output that was held back since it looked like the beginning of a mark."""
+        """Return the output that was held back because it looked like the beginning of a mark."""
         held, self._held = self._held, b""
         return held if self.pid is not None and self.status is None else b""
 
@@ -116,7 +116,7 @@ class Answer:
         received, self._held = self._held + chunk, b""
         before, number, after = _find(received, self._begin)
         if number is None:
-            # All of it may be needed: the mark may have come without the end of its line.
+            # The rest is held: the mark may have come without the end of its line.
             self._hold(received, before)
             return b""
         self._keep(before)
@@ -145,14 +145,15 @@ class Answer:
 
 
 def _find(received: bytes, mark: bytes) -> tuple[bytes, int | None, bytes]:
-    """(the bytes before the mark, its number, the bytes after it).
+    """Return (the bytes before the mark, its number, the bytes after it).
 
-    Without a number the first part is what is certainly not the mark's, the rest may become it.
+    If there is no number, the first part certainly does not belong to the mark; the bytes of
+    ``received`` after it may become the mark.
     """
     at = received.find(mark)
     while at >= 0:
         number, newline, after = received[at + len(mark) :].partition(b"\n")
-        number = number.rstrip(b"\r")  # a terminal's
+        number = number.rstrip(b"\r")  # added by a terminal
         if newline and number.isdigit():
             return received[:at], int(number), after
         if not newline and len(number) < _MAX_NUMBER_BYTES and (not number or number.isdigit()):
@@ -162,7 +163,7 @@ def _find(received: bytes, mark: bytes) -> tuple[bytes, int | None, bytes]:
 
 
 def _overlap(received: bytes, mark: bytes) -> int:
-    """How many bytes at the end of ``received`` may be the beginning of ``mark``."""
+    """Return the number of bytes at the end of ``received`` that may begin ``mark``."""
     at = received.find(mark[:1], max(0, len(received) - len(mark) + 1))
     while at >= 0:
         if mark.startswith(received[at:]):

@@ -1,4 +1,4 @@
-"""Paths on the host as text for its shell (pure)."""
+"""Paths on the host, as text for its shell.  Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .script import path, quote
 
 __all__ = ["above", "is_glob", "joined", "matches", "name_of", "on_host", "word", "words"]
 
-# A bracket expression may begin with "]", and have classes in it (POSIX.1-2017 XCU 2.13.1).
+# A bracket expression may begin with "]" and may hold classes (POSIX.1-2017 XCU 2.13.1).
 _GLOB = re.compile(
     r"([*?]|\[[!^]?(?:\[:[a-z]+:\]|[^/])(?:\[:[a-z]+:\]|[^]/])*\])",
 )
-_OTHERS = "\x80-\U0010ffff"  # it is the host's locale that knows what they are
+_OTHERS = "\x80-\U0010ffff"  # their class depends on the host's locale
 _CLASSES = {
     "alnum": "A-Za-z0-9" + _OTHERS,
     "alpha": "A-Za-z" + _OTHERS,
@@ -31,9 +31,9 @@ _CLASSES = {
 
 
 def on_host(config: SSHConfig, remote: str) -> str:
-    """``remote`` from the root or the home: a relative path is below the host's ``work_dir``.
+    """Return ``remote`` from the root or the home; a relative path is below ``work_dir``.
 
-    :raises UsageError: it is empty, or holds a NUL.
+    :raises UsageError: ``remote`` is empty, or holds a NUL.
     """
     if not remote or "\0" in remote:
         raise UsageError(f"expected a path on the host, got {remote!r}")
@@ -46,15 +46,15 @@ def on_host(config: SSHConfig, remote: str) -> str:
 
 
 def word(place: str) -> str:
-    """``place`` as one literal word."""
+    """Return ``place`` as one literal word."""
     return path(place)
 
 
 def words(place: str) -> str:
-    """``place`` as a word whose wildcards the shell expands."""
+    """Return ``place`` as a word whose wildcards the shell expands."""
     head, rest = ("~/", place[2:]) if place.startswith("~/") else ("", place)
     parts = _GLOB.split(rest)
-    # Odd places are what the expression matched.
+    # The parts at odd indexes are matches of the expression.
     text = "".join(
         _unquoted(part) if number % 2 else quote(part) for number, part in enumerate(parts) if part
     )
@@ -62,7 +62,7 @@ def words(place: str) -> str:
 
 
 def _unquoted(glob: str) -> str:
-    """A wildcard for the shell; what means nothing in a bracket expression is quoted in it."""
+    """Return a wildcard for the shell; in a bracket expression, literal characters are quoted."""
     if glob in ("*", "?"):
         return glob
     negation, pieces = _set_of(glob)
@@ -73,12 +73,12 @@ def _unquoted(glob: str) -> str:
 
 
 def is_glob(place: str) -> bool:
-    """Whether it has a wildcard."""
+    """Return True if ``place`` has a wildcard."""
     return bool(_GLOB.search(place))
 
 
 def matches(place: str, path: str) -> bool:
-    """Whether ``path``, as a host's shell told it, is one that the pattern ``place`` expands to.
+    """Return True if the pattern ``place`` may expand to ``path``, as a host's shell printed it.
 
     A shell may take ``?`` for a character or, in the C locale, for a byte.
     """
@@ -102,13 +102,13 @@ def _matches_name(pattern: str, name: str) -> bool:
             re.fullmatch(_expression(glob), text, re.DOTALL) is not None
             for glob, text in ((pattern, name), (as_bytes[0], as_bytes[1]))
         )
-    except re.error:  # such as [z-a], which a shell finds nothing for
+    except re.error:  # such as [z-a], which matches nothing in a shell
         return False
 
 
 def _expression(pattern: str) -> str:
     parts = _GLOB.split(pattern)
-    # Odd places are what the expression matched.
+    # The parts at odd indexes are matches of the expression.
     return "".join(
         _wildcard(part) if number % 2 else re.escape(part) for number, part in enumerate(parts)
     )
@@ -127,23 +127,23 @@ def _wildcard(glob: str) -> str:
 
 
 def _set_of(glob: str) -> tuple[str, list[str]]:
-    """A bracket expression's negation, and its characters and classes."""
+    """Return a bracket expression's negation, and its characters and classes."""
     negation = glob[1] if glob[1] in "!^" else ""
     inside = glob[1 + len(negation) : -1]
     return negation, re.findall(r"\[:[a-z]+:\]|.", inside, re.DOTALL)
 
 
 def joined(folder: str, name: str) -> str:
-    """``name`` in ``folder``."""
+    """Return the path of ``name`` in ``folder``."""
     return f"{folder.rstrip('/')}/{name}" if folder != "/" else f"/{name}"
 
 
 def above(place: str) -> str:
-    """The folder that it is in."""
+    """Return the folder that holds ``place``."""
     return posixpath.dirname(place.rstrip("/")) or "/"
 
 
 def name_of(place: str) -> str:
-    """Its last name; empty where it has none of its own (``/``, ``~``, ``..``)."""
+    """Return the last name of ``place``; empty if it has none of its own (``/``, ``~``, ``..``)."""
     name = posixpath.basename(place.rstrip("/"))
     return "" if name in (".", "..", "~") else name

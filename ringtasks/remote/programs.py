@@ -33,7 +33,7 @@ class Program:
     """
 
     def __init__(self, module_file: str, name: str) -> None:
-        """:param module_file: ``__file__`` of the module in whose folder the program lies."""
+        """:param module_file: ``__file__`` of a module in the program's folder."""
         self._folder, self._name = Path(module_file).parent, name
         self._text: str | None = None
         self._parameters: tuple[str, ...] = ()

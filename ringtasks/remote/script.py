@@ -1,20 +1,20 @@
 """A command with its folder, environment and virtual environment as text for a remote POSIX shell.
 
-There are two ways to hand it over; what sshd passes to the login shell must mean the same to bash,
-zsh, fish, tcsh, dash and BusyBox ash:
+There are two ways to send it.  The text that sshd passes to the login shell must mean the same to
+bash, zsh, fish, tcsh, dash and BusyBox ash:
 
-* in the exec request itself (`Script.line`), as ssh does: the quick way, and as visible in the
+* in the exec request itself (`Script.line`), as ssh does: the fast way, and as visible in the
   host's process list as the command that it starts;
-* on stdin (`Script.payload`), where there is something to hide (an environment) or too much for an
-  argument: the exec request holds no secret (`exec_line`), and what follows is one line of
-  printable ASCII that the shell decodes with ``printf %b`` and evaluates.  That costs another round
-  trip, for sshd takes no stdin before the program runs.  A payload cut short has no newline, so
+* on stdin (`Script.payload`), if it has something to hide (an environment) or is too long for an
+  argument: the exec request holds no secret (`exec_line`), and one line of printable ASCII follows,
+  which the shell decodes with ``printf %b`` and evaluates.  That costs another round trip, because
+  sshd takes no stdin before the program runs.  A payload that was cut short has no newline, so
   ``read`` fails and nothing runs: until the last byte is sent, the command cannot have started.
 
-In either way the shell first prints the exchange's mark with its process id (`marks`), which proves
-that the script runs, separates its output from that of login files, and tells which process to
-stop.  A payload is sent after the mark has come: what takes the script's place on the host sees no
-environment.
+In both ways the shell first prints the exchange's mark with its process id (`marks`).  The mark
+proves that the script runs, separates its output from that of login files, and gives the process to
+stop.  A payload is sent after the mark has come, so a program that runs in the script's place on
+the host sees no environment.
 
 Sources: POSIX.1-2017 XCU 2.14 (``eval``, ``export``), ``read``, ``printf`` (``%b``), ``kill``.
 """
@@ -39,23 +39,23 @@ __all__ = [
     "stop_script",
 ]
 
-#: Marks every process of a run in its environment, so that strays can be found in /proc.
+#: Marks every process of a run in its environment, so that remaining ones can be found in /proc.
 RUN_ID_VARIABLE = "RINGTASKS_RUN_ID"
 
-# Compiled when they are first used: many a run needs one or two of them.
+# Compiled at first use: many runs need only one or two of them.
 _RUN_ID = r"[A-Za-z0-9_-]+\Z"
 _VARIABLE_NAME = r"[A-Za-z_][A-Za-z0-9_]*\Z"
 _UNSAFE_BYTE = rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]"
 
-# What every login shell takes as it is between single quotes. csh would expand "!", and end the
-# word at a newline; fish reads two backslashes as one.
+# Text that every login shell takes literally between single quotes. csh would expand "!", and end
+# the word at a newline; fish reads two backslashes as one.
 _PLAIN = r"(?!.*\\\\)[ \"-&(-~]*\Z"
 _UNSAFE_IN_QUOTES = rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]"
-#: Well below what Linux takes for one argument (execve(2), MAX_ARG_STRLEN: 128 KiB).
+#: Well below Linux's limit for one argument (execve(2), MAX_ARG_STRLEN: 128 KiB).
 _MAX_LINE_BYTES = 64 * 1024
 
-#: A line that ends a shell which stands in the place of ours and waits for commands; the bootstrap
-#: does not mind it.
+#: A line that ends another shell that runs in place of ours and waits for commands; the bootstrap
+#: ignores it.
 GIVE_UP = b"exit\n"
 # No quote, backslash or newline inside: it stands between single quotes in any login shell.
 _BOOTSTRAP = (
@@ -68,18 +68,19 @@ _FROM_RAW = 'stty "$TTY"; '
 
 
 class Script:
-    """One command and the surroundings it runs in.
+    """One command with its folder, environment and virtual environment.
 
     ``cwd`` and ``venv`` may start with ``~`` (the remote home); any other character is literal.
     ``venv`` is a virtual environment's folder, its ``activate`` file, or a shell command such as
     ``source ~/app/venv/bin/activate``.  The environment applies to the command alone.
 
-    :param in_login_shell: the user's login shell runs the command, as sshd has it, and not the
-        shell that reads the script.
-    :param is_own: the command is a script of ringtasks: it runs in a subshell, and its exit status
-        follows its output with the mark.
-    :raises ValueError: an empty command, a NUL anywhere, or a name no shell variable can have.
-    :raises TypeError: something else than text.
+    :param in_login_shell: the user's login shell runs the command, as under sshd, and not the shell
+        that reads the script.
+    :param is_own: the command is a script of ringtasks: it runs in a subshell, and the mark with
+        its exit status follows its output.
+    :raises ValueError: the command is empty, a text holds a NUL, or a shell variable cannot have a
+        given name.
+    :raises TypeError: a value is not text.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class Script:
             _check_text(f"env: {name}", value)
 
     def text(self) -> str:
-        """The script, to be evaluated by the bootstrap's shell."""
+        """Return the script, to be evaluated by the bootstrap's shell."""
         return "\n".join(["unset s TTY", *self._statements(quote, "\n")])
 
     def line(self, shell: str = "/bin/sh") -> str | None:
-        """The exec request that runs the script; None where it has to travel on stdin."""
+        """Return the exec request that runs the script; None if it has to be sent on stdin."""
         if self.env:
             return None
         plain = "; ".join([self.mark.hello, *self._statements(_double_quoted, "; ")])
@@ -151,39 +152,39 @@ class Script:
         if self._in_login_shell:
             yield f'exec "${{SHELL:-/bin/sh}}" -c {quoted(self.command)}'
             return
-        # Evaluated from a quoted string: a syntax error in it cannot swallow what is above.
+        # Evaluated from a quoted string: a syntax error in it cannot affect the lines above.
         yield f"eval {quoted(self.command)}"
 
     def payload(self) -> bytes:
-        """The script as the one line that the bootstrap reads from stdin."""
+        """Return the script as the one line that the bootstrap reads from stdin."""
         return re.sub(_UNSAFE_BYTE, _octal, encode(self.text())) + b"\n"
 
 
 def one_line(text: str, shell: str = "/bin/sh") -> str:
-    """The exec request that evaluates ``text`` in ``shell``, whatever the login shell is.
+    """Return the exec request that evaluates ``text`` in ``shell``, under any login shell.
 
-    Nothing but ``text`` writes to stdout.
+    Only ``text`` writes to stdout.
     """
     encoded = re.sub(_UNSAFE_IN_QUOTES, _octal, encode(text)).decode()
     return f"exec {shell} -c 'eval \"$(printf %b \"$1\")\"' sh '{encoded}'"
 
 
 def marked_line(text: str, shell: str, mark: Mark) -> str:
-    """`one_line` that prints ``mark`` first."""
+    """Return `one_line` of a text that prints ``mark`` first."""
     return one_line(f"{mark.hello}\n{text}", shell)
 
 
 def exec_line(mark: Mark, shell: str = "/bin/sh", *, pty: bool = False) -> str:
-    """The command for sshd that holds no secret: a shell that waits for a payload on its stdin.
+    """Return the exec request that starts a shell to wait for a payload on stdin; no secret.
 
-    The payload may be sent when ``mark`` has come.
+    The payload may be sent after ``mark`` has come.
     """
     begin, restore = (_TO_RAW, _FROM_RAW) if pty else ("", "")
     return f"exec {shell} -c '{begin}{_BOOTSTRAP.format(hello=mark.hello, restore=restore)}'"
 
 
 def is_variable_name(name: str) -> bool:
-    """Whether a shell can have a variable of that name (XBD 3.231)."""
+    """Return True if a shell variable can have this name (XBD 3.231)."""
     return re.match(_VARIABLE_NAME, name) is not None
 
 
@@ -204,16 +205,16 @@ def stop_script(pid: int, run_id: str, grace: float, *, with_sudo: bool = False)
 
 
 def quote(text: str) -> str:
-    """``text`` as one literal word of a POSIX shell (XCU 2.2.2).
+    """Return ``text`` as one literal word of a POSIX shell (XCU 2.2.2).
 
-    :raises ValueError: it holds a NUL, which no argument can.
+    :raises ValueError: ``text`` holds a NUL, which no argument can hold.
     """
     _check_text("text", text)
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
 def path(text: str, quoted: Callable[[str], str] = quote) -> str:
-    """A path as one literal word that no command takes for an option; ``~`` is the remote home."""
+    """Return a path as one literal word that is never an option; ``~`` is the remote home."""
     if text == "~":
         return '"$HOME"'
     if text.startswith("~/"):
@@ -223,12 +224,12 @@ def path(text: str, quoted: Callable[[str], str] = quote) -> str:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8; a byte that came as a surrogate escape (PEP 383) goes out as that byte."""
+    """Return ``text`` as UTF-8; a surrogate escape (PEP 383) becomes its byte."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def activation(venv: str) -> str:
-    """What activates a virtual environment, as `Script` does; it ends the shell if that fails."""
+    """Return text that activates a virtual environment, or exits the shell if that fails."""
     return "\n".join(_activate(venv, quote))
 
 
@@ -247,7 +248,7 @@ def _activate(venv: str, quoted: Callable[[str], str]) -> Iterator[str]:
 
 
 def _double_quoted(text: str) -> str:
-    """``text`` as one literal word without a single quote in it (XCU 2.2.3)."""
+    """Return ``text`` as one literal word in double quotes (XCU 2.2.3)."""
     return '"' + re.sub(r'([\\$`"])', r"\\\1", text) + '"'
 
 
