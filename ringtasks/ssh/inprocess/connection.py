@@ -1,14 +1,15 @@
-"""`Connection`: a ``fabric.Connection`` that finds its way.
+"""`Connection`: a ``fabric.Connection`` that tries each route to its host.
 
-``open()`` walks the host's routes (`approach`), checks who answered (`hostkeys`) and logs in; a
+``open()`` dials the host's routes (`attempts`), checks the host key (`host_keys`) and logs in; a
 route that fails at any of these is given up for the next, since no command can have started.
 All else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
 
-Where a control master can hold the connection (`multiplex`), it does: then ``open()`` costs next to
-nothing while one is alive.  What a master has no part in (``client``, ``forward_remote``, being
-a gateway, most of ``transport``) gets an in-process connection of its own at its first use.
+If a control master can hold the connection (`master`), it does: then ``open()`` costs next to
+nothing while a master is alive.  The features that a master lacks (``client``, ``forward_remote``,
+being a gateway, most of ``transport``) get an in-process connection of their own at their first
+use.
 
-One connection is used by many threads: ``open`` is safe to call from any of them.
+Many threads may use one connection: ``open`` is safe to call from any of them.
 """
 
 from __future__ import annotations
@@ -61,20 +62,20 @@ __all__ = ["Connection"]
 
 
 class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
-    """A connection to a host of the inventory, to any other host, or as an SSHConfig says.
+    """A connection to a host of the inventory, to any other host, or to that of an SSHConfig.
 
     ``user``, ``port``, ``connect_timeout`` (seconds, for all routes together) and ``gateway``
-    override what the inventory says; the other parameters are Fabric's.
+    override the inventory; the other parameters are Fabric's.
 
     :param host: a name in the inventory, ``[user@]host[:port]``, or an `SSHConfig`.
     :param transport: use this route only.
-    :param approach: one to the same host that was sent ahead; keeps the connection in process.
+    :param approach: one to the same host, begun earlier; keeps the connection in process.
     :param report: gets the `Outcome` of each ``open``; the default records it in the health file.
-    :raises UsageError: a key file that is not there, a route that the host does not have.
+    :raises UsageError: the key file does not exist, or the host does not have the route.
     """
 
-    # Fabric's Context keeps what is not declared on the class in its configuration, which links
-    # share; Fabric itself forgot to declare the first of these.
+    # Fabric's Context stores attributes that the class does not declare in its configuration, which
+    # links share; Fabric itself forgot to declare the first of these.
     inline_ssh_env: bool = True
     transport: Any = None
     _sftp: Any = None
@@ -112,7 +113,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     ) -> None:
         given = given_by(host, user, port, connect_timeout)
         settings = fabric_config(config, given.ssh.ssh_config_file)
-        address = given.ssh.host or given.ssh.id  # one without an address goes by its name
+        address = given.ssh.host or given.ssh.id  # a host without an address: its name
         ssh_config = ssh_config_of(settings, given)
         settled = settle(given, settings, ssh_config)
         self._set(_config=settings)
@@ -128,7 +129,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             config=settings,
             gateway=False if gateway is None else gateway,
             forward_agent=forward_agent,
-            connect_timeout=0,  # else Fabric asks its own reading of ~/.ssh/config
+            connect_timeout=0,  # else Fabric reads ~/.ssh/config by itself
             inline_ssh_env=inline_ssh_env,
         )
         self.host, self.ssh_config = settled.ssh.host or settled.ssh.id, ssh_config
@@ -142,23 +143,23 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self._opening = threading.RLock()
         self.client.set_missing_host_key_policy(PinPolicy(self))
         if approach is not None and (gateway or not _is_same_way(approach.config, self.ssh)):
-            approach.abandon()  # ~/.ssh/config knows better
+            approach.abandon()  # ~/.ssh/config takes precedence
             approach = None
         elif approach is None and not connect_kwargs and self._is_told_by_settings():
             self._for_master = settled.for_master
         self._settled = self._values()
-        # A wrong route or proxy setting is told now, not when it is too late.
+        # A wrong route or proxy setting is reported now, not only when the connection is opened.
         self._approach = approach or Approach(self.ssh, transport)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Fabric looks through all attributes for each one that is set: 20 of them for a connection.
+        # For each attribute that is set, Fabric looks through all: 20 of them for a connection.
         if hasattr(type(self), name):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles of a connection that is not open, as Fabric's can be."""
+        """Return the state for a copy or pickle of a connection that is not open, as in Fabric."""
         return {k: v for k, v in self.__dict__.items() if k not in ("_opening", "_approach")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,9 +167,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     @property
     def client(self) -> Any:
-        """The ``paramiko.SSHClient``; over a control master, of a connection in process.
+        """The ``paramiko.SSHClient``; over a control master, that of a connection in process.
 
-        That is opened when it is first asked for.
+        That connection is opened at the first use.
         """
         if self._sessions is None or self._has_fake_link:
             return self._client
@@ -180,15 +181,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     @property
     def transport_used(self) -> str | None:
-        """The route that the connection goes over; None before it was opened."""
+        """The name of the connection's route; None before it was opened."""
         return self.route.name if self.route else None
 
     def open(self) -> Any:
-        """Connect by whichever route works, and log in.
+        """Connect over the first route that works, and log in.
 
-        :raises UnreachableError: no route worked; its ``failures`` say why. It also is the error
-            that Paramiko or the system has for that (`connection_errors`).
-        :raises UsageError: no route worked, and one for the caller's own mistake.
+        :raises UnreachableError: no route worked; its ``failures`` give the reasons. It is also the
+            error that Paramiko or the system has for them (`connection_errors`).
+        :raises UsageError: no route worked, one of them because of the caller's own mistake.
         """
         with self._opening:
             if self.is_connected:
@@ -204,18 +205,18 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     @property
     def _has_foreign_client(self) -> bool:
-        """Whether ``client`` was replaced, as ``fabric.testing.MockRemote`` does.
+        """True if ``client`` was replaced, as ``fabric.testing.MockRemote`` does.
 
-        It knows nothing of what ringtasks asks of Paramiko, and expects what Fabric does.
+        Such a client lacks the Paramiko methods that ringtasks calls, and expects Fabric's calls.
         """
         return not isinstance(self._client, paramiko.SSHClient)
 
     def keep_in_process(self) -> None:
-        """Let no control master hold this connection; before it is opened."""
+        """Keep the connection off any control master; to be called before it is opened."""
         self._for_master = None
 
     def _as_link(self) -> Link:
-        """The open connection as a `ringtasks.link.Link`."""
+        """Return the open connection as a `ringtasks.ssh.link.Link`."""
         if self._sessions is not None:
             return self._sessions.link
         from .link import InProcessLink
@@ -223,7 +224,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return InProcessLink(self)
 
     def _spare_link(self) -> Link:
-        """A log-in of its own to the same host, which the caller closes.
+        """Log in anew to the same host; the caller closes the link.
 
         :raises UnreachableError: no route works.
         """
@@ -232,7 +233,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return InProcessLink(self._like_this())
 
     def close(self) -> None:
-        """Close it, and leave a control master to others. Safe to repeat."""
+        """Close it, and leave a control master to its other users. Safe to repeat."""
         with self._opening:
             sessions, self._sessions = self._sessions, None
             if sessions is not None:
@@ -245,14 +246,14 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
                 self.close_gateway()
 
     def sftp(self) -> Any:
-        """One SFTP client, kept until the connection is closed (``paramiko.SFTPClient``)."""
+        """Return the connection's SFTP client (``paramiko.SFTPClient``), kept until it closes."""
         self.open()
         if self._sftp is None and self._sessions is not None:
             self._sftp = self._sessions.open_sftp()
         return super().sftp()
 
     def shell(self, **options: Any) -> Any:
-        """An interactive login shell, as in Fabric, which would offer it all of our environment."""
+        """Run an interactive login shell; unlike Fabric's, it is not sent our environment."""
         return super().shell(**{"replace_env": True, **options})
 
     @contextlib.contextmanager
@@ -263,7 +264,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         remote_host: str = "localhost",
         local_host: str = "localhost",
     ) -> Iterator[None]:
-        """Inside, ``local_port`` leads to ``remote_port`` of what the host knows by that name.
+        """Forward ``local_port`` in the block to ``remote_port`` of a name that the host resolves.
 
         :raises OSError: ``local_port`` is taken.
         """
@@ -282,7 +283,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     @contextlib.contextmanager
     def forward_remote(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Inside, a port of the host leads here; as in Fabric, over a connection in process."""
+        """Forward a port of the host to here in the block; as in Fabric, in process."""
         self.open()
         other = self._in_process()
         forward = super().forward_remote if other is self else other.forward_remote
@@ -290,13 +291,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             yield
 
     def get_gateway(self) -> Any:
-        """The jump host or ProxyCommand that the settings name."""
+        """Return the configured jump host or ProxyCommand."""
         return configured_gateway(self)
 
     def resolve_connect_kwargs(self, connect_kwargs: dict[str, Any] | None) -> dict[str, Any]:
-        """The arguments of ``SSHClient.connect``, in a dict of this connection's own.
+        """Return the arguments of ``SSHClient.connect``, in a dict of this connection's own.
 
-        Fabric would write into the one that it is given, or into the caller's Config.
+        Fabric would write into the dict that it is given, or into the caller's Config.
         ``key_filename`` has the key of the inventory, then those that Fabric documents.
         """
         configured = dict(self.config.connect_kwargs)
@@ -309,15 +310,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return {**resolved, "key_filename": keys} if keys else resolved
 
     def open_gateway(self) -> Any:
-        """A stream to the host through the jump host or ProxyCommand.
+        """Open a stream to the host through the jump host or ProxyCommand.
 
-        While the connection is opened it is the one that was dialled: Fabric asks here for it.
+        While the connection is being opened, Fabric calls this for the stream that was dialled.
         """
         dialled = self.connect_kwargs.get("sock")
         return super().open_gateway() if dialled is None else dialled
 
     def create_session(self) -> Any:
-        """A new channel, opened within ``connect_timeout`` (Fabric waits for an hour)."""
+        """Open a channel, within ``connect_timeout`` (Fabric waits for an hour)."""
         self.open()
         if self._has_foreign_client:
             return super().create_session()
@@ -327,11 +328,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return channel
 
     def gateway_opener(self) -> Callable[[str, int, float], Any] | None:
-        """A function that opens the direct route by way of the gateway; None if there is none."""
+        """Return a function that opens the direct route through the gateway; None: no gateway."""
         return opener(self)
 
     def close_gateway(self) -> None:
-        """Close the connection to the jump host, where there is one."""
+        """Close the connection to the jump host, if there is one."""
         if isinstance(self.gateway, fabric.Connection):
             self.gateway.close()
 
@@ -344,18 +345,18 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         )
 
     def _is_told_by_settings(self) -> bool:
-        """Whether nothing is wanted that only Paramiko is told of."""
+        """Return True if no setting is used that only Paramiko can be given."""
         configured = self.config.connect_kwargs or self.config.authentication.strategy_class
         is_way_known = not self.gateway or (self._owns_gateway and bool(self.ssh.proxy_jump))
         return is_way_known and not configured and not self.forward_agent
 
     def _values(self) -> tuple[Any, ...]:
-        """What Fabric lets its users change until the connection is opened."""
+        """Return the values that Fabric's users may change until the connection is opened."""
         place = (self.host, self.user, self.port, self.connect_timeout)
         return (*place, self.gateway, self.forward_agent, dict(self.connect_kwargs))
 
     def _follow_changes(self) -> None:
-        """Use what was changed since the construction, which a control master is not told."""
+        """Use values changed since the construction, which a control master cannot be given."""
         values = self._values()
         if values == self._settled:
             return
@@ -406,7 +407,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return result
 
     def _in_process(self) -> Connection:
-        """This connection, or one like it, over Paramiko."""
+        """Return this connection, or its twin, over Paramiko."""
         if self._sessions is None:
             return self
         with self._opening:
@@ -416,7 +417,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             return self._twin
 
     def _like_this(self) -> Connection:
-        """Another connection to the same host, over Paramiko."""
+        """Return another connection to the same host, over Paramiko."""
         other = Connection(
             self.ssh,
             config=self.config,
@@ -429,14 +430,14 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return other
 
     def _remote_runner(self) -> Any:
-        """A runner of the user's own class, if the configuration names one; else ours."""
+        """Return a runner of the user's own class, if the configuration names one; else ours."""
         runner = self.config.runners.remote
         if runner is fabric.runners.Remote and not self._has_foreign_client:
             runner = Remote
         return runner(context=self, inline_env=self.inline_ssh_env)
 
     def _log_in_somewhere(self, approach: Approach) -> Any:
-        """Log in at the first door that opens; what is refused is given up for the next."""
+        """Log in over the first route that works; after a refusal try the next."""
         gateway = self.gateway_opener()
         while True:
             dialled = approach.next_door(gateway)
@@ -449,7 +450,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
                 return result
 
     def _log_in(self, dialled: Dialled, timeout: float) -> Any:
-        """Fabric's own ``open`` over a stream that is already there."""
+        """Run Fabric's own ``open`` over a dialled stream."""
         started = time.monotonic()
         try:
             with self._connecting_over(dialled.stream, timeout):
@@ -467,13 +468,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return result
 
     def _is_speaking(self) -> bool:
-        """Whether Paramiko's thread goes on: then it was not the server that upset it."""
+        """Return True if Paramiko's thread still runs: then the error is not the server's."""
         transport = self.client.get_transport()
         return transport is not None and transport.is_active()
 
     @contextlib.contextmanager
     def _connecting_over(self, stream: Stream, timeout: float) -> Iterator[None]:
-        """Inside, Fabric's ``open`` finds all that it is to hand to Paramiko."""
+        """Within the block, give Fabric's ``open`` all arguments for Paramiko."""
         pins = KnownHosts().pins(self.ssh)
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
@@ -481,7 +482,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
         limits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
         given = self.connect_kwargs, self.connect_timeout
-        self.connect_timeout = None  # Fabric takes it once only
+        self.connect_timeout = None  # Fabric accepts the limit in one place only
         self.connect_kwargs = {
             "transport_factory": transport_factory,
             **dict.fromkeys(limits, timeout),
@@ -495,7 +496,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
 
 def _named(link: Link, ssh: SSHConfig) -> Route:
-    """The route that a master holds: another one by now, perhaps, than its host's settings say."""
+    """Return a master's route, which may differ from the current settings of its host."""
     for route in routes_of(ssh, os.environ):
         if route.name == link.route:
             return route
@@ -503,7 +504,7 @@ def _named(link: Link, ssh: SSHConfig) -> Route:
 
 
 def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:
-    """Whether what was dialled before the user was known leads to the host."""
+    """Return True if a route dialled before the user was known is the host's."""
     return replace(dialled, user=ssh.user, name=ssh.name) == ssh
 
 

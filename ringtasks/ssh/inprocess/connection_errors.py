@@ -1,6 +1,6 @@
-"""What a Connection raises when it cannot be opened: each error also is the one Fabric users catch.
+"""The errors of a Connection that cannot be opened, each with the type that Fabric users catch.
 
-Paramiko and the system have a type for most of what fails on the way to a host.  `also_paramikos`
+Paramiko and the system have a type for most failures on the way to a host.  `also_paramikos`
 gives an `UnreachableError` the type that plain Fabric would have raised, in addition to its own, so
 that handlers written for Fabric go on working.  If several routes failed in different ways, the one
 that came furthest counts: it says most about the host.
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class LogInRefusedError(UnreachableError, paramiko.AuthenticationException):
-    """The host is there and refuses the log-in."""
+    """The host can be reached and refuses the log-in."""
 
 
 class BadHostKeyError(UnreachableError, paramiko.BadHostKeyException):
@@ -55,7 +55,7 @@ class BadHostKeyError(UnreachableError, paramiko.BadHostKeyException):
 
 
 class NegotiationError(UnreachableError, paramiko.SSHException):
-    """Something answered, and there was no log-in: no SSH banner, no common algorithm, a reset."""
+    """The peer answered without a log-in: no SSH banner, no common algorithm, a reset."""
 
 
 class ConnectTimedOutError(UnreachableError, TimeoutError):
@@ -63,19 +63,19 @@ class ConnectTimedOutError(UnreachableError, TimeoutError):
 
 
 class NoConnectionError(UnreachableError, NoValidConnectionsError):  # type: ignore[misc]  # both pickle themselves; ours comes first
-    """The address refuses connections, or there is no way to it."""
+    """The address refuses connections, or there is no network route to it."""
 
     @property
     def errors(self) -> Mapping[tuple[str, int] | tuple[str, int, int, int], Exception]:  # type: ignore[override]  # an attribute there, which pickling would have to keep
-        """As ``NoValidConnectionsError`` has it: address and port to the error."""
+        """The map of ``NoValidConnectionsError``: address and port to the error."""
         return {_address(failure.address): failure for failure in self.failures}
 
 
 class HostNotFoundError(UnreachableError, socket.gaierror):
-    """The name of the host is not known."""
+    """The host's name is unknown."""
 
 
-#: The errors, from the failure that came furthest to the one that did not get to a machine at all.
+#: The errors, from the failure that came furthest to the one that reached no machine at all.
 _BY_REASON: dict[type[UnreachableError], tuple[Reason, ...]] = {
     LogInRefusedError: (Reason.AUTHENTICATION,),
     BadHostKeyError: (Reason.HOST_KEY,),
@@ -97,7 +97,7 @@ _BY_REASON: dict[type[UnreachableError], tuple[Reason, ...]] = {
 
 
 def also_paramikos(error: UnreachableError) -> UnreachableError:
-    """The same error, as the type that Paramiko or the system has for it."""
+    """Return the same error, with the type that Paramiko or the system has for it."""
     reasons = {failure.reason for failure in error.failures}
     for kind, own in _BY_REASON.items():
         if reasons.intersection(own):
@@ -106,8 +106,8 @@ def also_paramikos(error: UnreachableError) -> UnreachableError:
 
 
 def route_error(error: Exception, ssh: SSHConfig, route: Route, elapsed: float) -> RouteError:
-    """What Paramiko raised during the log-in, as our own error."""
-    if isinstance(error, HostKeyError):  # it was raised where the route is not known
+    """Translate an exception of Paramiko's during the log-in to our own error."""
+    if isinstance(error, HostKeyError):  # raised by code that does not know the route
         error.route, error.address, error.elapsed = route.name, route.address, elapsed
         return error
     at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
@@ -120,7 +120,7 @@ def route_error(error: Exception, ssh: SSHConfig, route: Route, elapsed: float) 
 
 
 def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> AuthenticationError:
-    """Return the error of a refused log-in, with what is wrong with the key file if it is seen."""
+    """Return the error of a refused log-in, with the fault of the key file if one is found."""
     said = printable(str(error))
     problem = problem_of(Path(expand(ssh.key_path)).expanduser()) if ssh.key_path else None
     evidence, advice = f"user {ssh.user}: {said}", ""
@@ -136,6 +136,6 @@ def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> Authentica
 
 
 def _address(text: str) -> tuple[str, int]:
-    """The parts of `Route.address`; a tunnel's name has no port."""
+    """Split `Route.address` into host and port; a tunnel's name has no port."""
     host, _, port = text.rpartition(":")
     return (host.strip("[]"), int(port)) if port.isdigit() else (text, 0)

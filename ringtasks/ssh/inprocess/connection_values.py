@@ -1,7 +1,7 @@
 """The user, address, time limit and keys of one Connection, settled before anything is sent.
 
-Four levels name them. The first that does is used, in the order that Fabric documents for its
-``Connection``:
+Four levels may set them. The first level that does is used, in the order that Fabric documents for
+its ``Connection``:
 
 1. the arguments, then the host of the inventory or the `SSHConfig`;
 2. ``~/.ssh/config`` (`ssh_config_of`);
@@ -49,12 +49,12 @@ __all__ = [
 ]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
-#: What ``SSHClient.connect`` takes, of the Paramiko that is installed.
+#: The parameters of ``SSHClient.connect`` in the installed Paramiko.
 _CONNECT_KWARGS = frozenset(inspect.signature(paramiko.SSHClient.connect).parameters) - {"self"}
 
 
 class Given(NamedTuple):
-    """The first level. None: it does not say."""
+    """The values of the first level. None: it sets none."""
 
     ssh: SSHConfig
     port: int | None
@@ -64,10 +64,10 @@ class Given(NamedTuple):
 class Settled(NamedTuple):
     """The values of a connection.
 
-    :ivar ssh: complete: its user, host and port are those that are used.
-    :ivar connect_timeout: None: no level names one, and ``ssh`` has the default.
-    :ivar for_master: what a control master is started with: it leaves to ssh what only
-        ``~/.ssh/config`` says, so that the master is the one of `SSHClient` and the tasks.
+    :ivar ssh: complete: its user, host and port are those in use.
+    :ivar connect_timeout: None: no level sets one, and ``ssh`` has the default.
+    :ivar for_master: the configuration for a control master: it leaves to ssh the values that only
+        ``~/.ssh/config`` sets, so that the master is the one of `SSHClient` and the tasks.
     """
 
     ssh: SSHConfig
@@ -78,9 +78,9 @@ class Settled(NamedTuple):
 def given_by(
     host: str | SSHConfig, user: str | None, port: int | None, connect_timeout: float | None
 ) -> Given:
-    """The values that the caller and the inventory name.
+    """Return the values from the caller and the inventory.
 
-    :raises ValueError: user or port stand in ``host`` and in an argument of their own.
+    :raises ValueError: user or port are in ``host`` and in an argument of their own.
     """
     named_port: int | None
     named_timeout: float | None
@@ -104,7 +104,7 @@ def given_by(
 
 
 def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, int | None]:
-    """An address that the inventory does not know, and its port if it names one."""
+    """Parse an address that is not in the inventory; return its port if it names one."""
     ssh = SSHConfig.parse(host)
     has_port = host.rpartition("@")[2] != (f"[{ssh.host}]" if f"[{ssh.host}]" in host else ssh.host)
     for name, is_in_host, argument in (("user", ssh.user, user), ("port", has_port, port)):
@@ -114,14 +114,14 @@ def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, i
 
 
 def ssh_config_of(settings: fabric.Config, given: Given) -> Mapping[str, Any]:
-    """Return what ssh's files configure for a host: keyword in lower case to value.
+    """Return the configuration of a host in ssh's files: keyword in lower case to value.
 
-    ``identityfile`` is a list.  A keyword that is not there is not configured.  OpenSSH is asked,
-    unless there is no ``ssh`` or the configuration holds an SSHConfig object of its own.
+    ``identityfile`` is a list.  A missing keyword is not configured.  OpenSSH is asked, unless
+    there is no ``ssh`` or the configuration holds an SSHConfig object of its own.
 
     :raises UsageError: ssh cannot use its files.
     """
-    host = given.ssh.host or given.ssh.id  # a host without an address goes by its name
+    host = given.ssh.host or given.ssh.id  # a host without an address: its name
     answer = None
     with contextlib.suppress(NoFileError):
         file = ssh_file_of(settings, given.ssh.ssh_config_file)
@@ -156,7 +156,7 @@ def _as_paramiko_has_it(answer: Answer, given: Given, settings: fabric.Config) -
 
 
 def settle(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) -> Settled:
-    """The values in use, from all four levels."""
+    """Return the values in use, from all four levels."""
     ssh = given.ssh
     timeout = given.connect_timeout
     if timeout is None:
@@ -178,9 +178,9 @@ def settle(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any])
 
 
 def key_file_of(ssh: SSHConfig) -> Path | None:
-    """The key file of the inventory, if it names one.
+    """Return the key file of the inventory, if it names one.
 
-    :raises UsageError: it is not there, or the key in the environment is not a private key.
+    :raises UsageError: it does not exist, or the key in the environment is not a private key.
     """
     _key_in_text(ssh)
     if not ssh.key_path:
@@ -197,9 +197,9 @@ def with_keys(
     key_file: Path | None,
     ssh_config: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """``connect_kwargs`` with the keys that this process has parsed already.
+    """Return ``connect_kwargs`` with the keys that this process has parsed already.
 
-    An ``IdentityFile`` that is not there is left out, as ssh does.
+    An ``IdentityFile`` that does not exist is left out, as ssh does.
     """
     own = dict(connect_kwargs)
     key = _key_in_text(ssh)
@@ -221,7 +221,7 @@ def with_keys(
 
 
 def expand_tokens(command: str, **values: str) -> str:
-    """``command`` with ``%h`` and the like replaced (ssh_config(5), TOKENS)."""
+    """Return ``command`` with ``%h`` and the like replaced (ssh_config(5), TOKENS)."""
     known = {"%": "%", **values}
     return re.sub(r"%(.)", lambda token: known.get(token[1], token[0]), command)
 
@@ -231,11 +231,11 @@ def check_connect_kwargs(
     connect_timeout: float | None,
     ssh_config: Mapping[str, Any],
 ) -> None:
-    """Refuse what Fabric or Paramiko would refuse once the connection stands.
+    """Refuse the arguments that Fabric or Paramiko would refuse after connecting.
 
     :raises TypeError: Paramiko has no such argument.
-    :raises ValueError: a value that belongs into an argument of its own.
-    :raises FileNotFoundError: a key file that was named for this connection.
+    :raises ValueError: a value belongs into an argument of its own.
+    :raises FileNotFoundError: a key file named for this connection does not exist.
     """
     unknown = sorted(set(connect_kwargs) - _CONNECT_KWARGS)
     if unknown:
@@ -261,10 +261,10 @@ def _key_files(connect_kwargs: Mapping[str, Any]) -> list[str]:
 
 
 def _id(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) -> str:
-    """The name that the host's key is kept under, the same for both kinds of link.
+    """Return the name for the host's key, the same for both kinds of link.
 
-    It is made from what was asked for. A HostName or Port of ``~/.ssh/config`` does not change it;
-    a port of Fabric's configuration does, since another server answers there.
+    It is made from the request. A HostName or Port of ``~/.ssh/config`` does not change it; a port
+    of Fabric's configuration does, since another server answers there.
     """
     if given.port is None and "port" not in ssh_config:
         return replace(given.ssh, port=int(settings.port)).id
@@ -297,7 +297,7 @@ def _for_master(
 
 
 def _seconds(value: Any) -> float | None:
-    """A time limit of a configuration file; None: there is none."""
+    """Return a time limit of a configuration file; None: there is none."""
     if value is None or value == "none":
         return None
     number = float(value)

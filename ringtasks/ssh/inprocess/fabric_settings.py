@@ -1,8 +1,8 @@
 """Fabric's default settings with ``~/.ssh/config``, read once for all links until it changes.
 
-Fabric merges its settings for each Connection: a third of what a cold connection costs.  The object
-is shared, so it is for links only, which change nothing in it; the Connections that users make have
-each their own.  Fabric's own files (``~/.fabric.yaml``) are for those alone: `SSHClient` and the
+Fabric merges its settings for each Connection: a third of the cost of a cold connection.  The
+object is shared, so it is for links only, which change nothing in it; each Connection that a user
+makes has its own.  Fabric's own files (``~/.fabric.yaml``) are for those alone: `SSHClient` and the
 tasks do not read them, over either kind of link.
 """
 
@@ -21,11 +21,11 @@ __all__ = ["NoFileError", "fabric_config", "shared_settings", "ssh_file_of"]
 
 
 class NoFileError(Exception):
-    """The settings are not those of a file that ssh could read."""
+    """The settings do not come from a file that ssh could read."""
 
 
 def fabric_config(config: Any, file: str | None) -> fabric.Config:
-    """The configuration of a Connection: the caller's own object, if it is one of Fabric's.
+    """Return the configuration of a Connection: the caller's own object, if it is one of Fabric's.
 
     :param file: `SSHConfig.ssh_config_file`, for a new one.
     """
@@ -37,10 +37,10 @@ def fabric_config(config: Any, file: str | None) -> fabric.Config:
 
 
 def shared_settings(file: str | None = None) -> fabric.Config:
-    """The settings of this user on this machine, as they are now. Not to be changed.
+    """Return the current settings of this user on this machine. Not to be changed.
 
     :param file: `SSHConfig.ssh_config_file`.
-    :raises FileNotFoundError: there is no such file.
+    :raises FileNotFoundError: the file does not exist.
     """
     return _settings(file, tuple(_version(path) for path in files_of(file)))
 
@@ -48,9 +48,9 @@ def shared_settings(file: str | None = None) -> fabric.Config:
 def ssh_file_of(settings: fabric.Config, file: str | None) -> str | None:
     """Return the ssh_config file that ``settings`` were read from, as `SSHConfig.ssh_config_file`.
 
-    A copy of a Config does not say so; that its settings are those of a file does.
+    A copy of a Config does not name its file, so its settings are compared with the file's.
 
-    :param file: the one that the host names.
+    :param file: the file that the host names.
     :raises NoFileError: there is no such file: the settings are of an SSHConfig object of the
         caller's own, or the file has changed.
     """
@@ -68,7 +68,7 @@ def _settings(file: str | None, _versions: tuple[object, ...]) -> fabric.Config:
     if file != NO_FILE:
         settings.set_runtime_ssh_path(file)
         settings.load_ssh_config()
-    # What is true of a root, said: Invoke finds out by failing, 40 µs for each look at a section.
+    # These mark a root. Without them Invoke finds that out by failing: 40 µs for each look-up.
     settings._set(_root=settings, _keypath=())
     return settings
 

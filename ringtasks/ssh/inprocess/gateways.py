@@ -1,6 +1,6 @@
-"""The way of a Connection's direct route if it is not plain TCP: a jump host, or a ProxyCommand.
+"""The gateway of a Connection's direct route: a jump host, or a ProxyCommand.
 
-Fabric's ``gateway`` is either of both (a Connection, or a command).  The command runs as ssh runs
+Fabric's ``gateway`` is one of the two (a Connection, or a command).  The command runs as ssh runs
 its ProxyCommand (ssh_config(5); ``sshconnect.c``, ``ssh_proxy_connect``).
 """
 
@@ -22,10 +22,10 @@ __all__ = ["configured_gateway", "opener"]
 
 
 def configured_gateway(connection: Connection) -> Any:
-    """The jump host or ProxyCommand of ``~/.ssh/config``, else of Fabric's configuration.
+    """Return the jump host or ProxyCommand of ``~/.ssh/config``, else of Fabric's configuration.
 
     A jump host is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b`` goes
-    through ``a`` first (ssh_config(5)). ``none`` means that there is none.
+    through ``a`` first (ssh_config(5)). ``none`` means no gateway.
     """
     from .connection import Connection
 
@@ -36,14 +36,14 @@ def configured_gateway(connection: Connection) -> Any:
     for hop in hops.split(",") if hops != "none" else ():
         if connection.derive_shorthand(hop)["host"] == connection.original_host:
             return None  # the jump host itself, if the setting is for "Host *"
-        settings = connection.config.clone()  # a change for the one is none for the other
+        settings = connection.config.clone()  # a change to one does not affect the other
         gateway = Connection(hop.strip(), config=settings, gateway=gateway)
         gateway.keep_in_process()
     return gateway
 
 
 def opener(connection: Connection) -> Callable[[str, int, float], Any] | None:
-    """A function that opens the direct route, given host, port and seconds; None: plain TCP."""
+    """Return a function (host, port, seconds) that opens the direct route; None: plain TCP."""
     sock = connection.connect_kwargs.get("sock")
     if sock is not None:
         return lambda host, port, timeout: sock

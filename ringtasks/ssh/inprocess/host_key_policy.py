@@ -1,4 +1,4 @@
-"""Paramiko asks here whether it may go on: the host's key against its pins."""
+"""The check of a host's key against its pins, which Paramiko calls before it continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PinPolicy"]
 
 
 class PinPolicy(paramiko.MissingHostKeyPolicy):
-    """Asked by Paramiko about every key, since its own table of known hosts stays empty."""
+    """Paramiko's policy for every key, since Paramiko's own table of known hosts stays empty."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -33,13 +33,13 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
 
         found = verdict()
         if not _is_pinned(ssh, known_hosts, found):
-            found = verdict()  # another one was pinned a moment ago
+            found = verdict()  # another key was pinned a moment ago
         if not found.is_trusted:
             raise _changed_key(ssh, known_hosts, offered, found.objection)
 
 
 def _offer(ssh: SSHConfig, key: paramiko.PKey) -> tuple[HostKey, Certified | None]:
-    """The key that a server has proven to have, and its certificate."""
+    """Return the key that a server has proven to have, and its certificate."""
     offered = HostKey(key.get_name(), key.get_base64())
     if key.public_blob is None:
         return offered, None
@@ -48,12 +48,12 @@ def _offer(ssh: SSHConfig, key: paramiko.PKey) -> tuple[HostKey, Certified | Non
     try:
         blob = key.public_blob.key_blob
         return offered, certified(blob, offered, names_of_host(ssh), time.time())
-    except ValueError:  # as to OpenSSH, one that it cannot read is none
+    except ValueError:  # like OpenSSH, ignore a certificate that cannot be read
         return offered, None
 
 
 def _is_pinned(ssh: SSHConfig, known_hosts: KnownHosts, verdict: Verdict) -> bool:
-    """Pin what is new; False: another one was pinned meanwhile."""
+    """Pin a new key; False: another one was pinned meanwhile."""
     if verdict.new_key is not None:
         return known_hosts.pin(ssh, verdict.new_key)
     if verdict.new_authority is not None:

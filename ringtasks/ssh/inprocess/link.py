@@ -31,22 +31,25 @@ from .connection import Connection
 
 __all__ = ["InProcessLink"]
 
-#: What Paramiko raises where the link is gone.
+#: Paramiko's exceptions for a lost link.
 _LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 _CHUNK_BYTES = 256 * 1024
-#: Seconds to ask again for a session if none is open any more: a busy host takes its time.
+#: Seconds to repeat the request if no session is open any more: a busy host takes its time.
 _LONELY_TIMEOUT = 2.0
 _LONELY_DELAY = 0.05
-_LOOK_INTERVAL = 0.1  # seconds between looks at whether the link is still there
-#: Seconds between looks for the exit status of a program that has closed its output and runs on.
+_LOOK_INTERVAL = 0.1  # seconds between checks of the link
+#: Seconds between checks for the exit status of a program that has closed its output and runs on.
 _STATUS_INTERVAL = 1.0
 
 
 class InProcessLink:
-    """Meets `ringtasks.link.Link`."""
+    """A `ringtasks.ssh.link.Link` over a `Connection`."""
 
     def __init__(self, connection: Connection) -> None:
-        """:raises UnreachableError: no route worked (the connection is opened if it is not)."""
+        """Open the connection if it is not open.
+
+        :raises UnreachableError: no route worked.
+        """
         self.connection = connection
         self._sessions = 0
         self._has_ended = threading.Condition()
@@ -68,8 +71,8 @@ class InProcessLink:
                 size = (terminal.columns, terminal.rows, 0, 0)
                 _ask(channel, "pty-req", terminal.kind, *size, "")
                 _await_answer(channel, "pty-req", timeout)
-            # The answer is not waited for: the program's stdin can go out right behind, which
-            # saves a round trip, and `_Session` looks at the answer when something is amiss.
+            # Do not wait for the answer: the program's stdin can follow at once, which saves a
+            # round trip, and `_Session` checks the answer if no exit status comes.
             if command is None:
                 _ask(channel, "shell")
             else:
@@ -82,7 +85,7 @@ class InProcessLink:
                 self._lonely_since = None
                 self._has_ended.wait(timeout)
                 return True
-        # The last one may have ended just now, and the host not have noticed yet.
+        # The last session may have just ended, before the host noticed it.
         self._lonely_since = since = self._lonely_since or time.monotonic()
         time.sleep(min(timeout, _LONELY_DELAY))
         return time.monotonic() - since < _LONELY_TIMEOUT
@@ -141,8 +144,8 @@ class InProcessLink:
         try:
             return transport.open_session(timeout=timeout)
         except paramiko.SSHException as error:
-            # Paramiko keeps a refusal for the first thread that asks; another one that was refused
-            # at the same time is told no more than this.
+            # Paramiko keeps a refusal for the first thread that asks; another one that was
+            # refused at the same time gets only this text.
             is_refused = isinstance(error, paramiko.ChannelException) or (
                 transport.is_active() and str(error) == "Unable to open channel."
             )
@@ -161,7 +164,7 @@ class InProcessLink:
 
 
 class _SFTPClient(SFTPClient):
-    """``on_close`` is called once."""
+    """Paramiko's client; calls ``on_close`` once."""
 
     on_close: Callable[[], None] | None = None
 
@@ -173,7 +176,7 @@ class _SFTPClient(SFTPClient):
 
 
 class _Session:
-    """Meets `ringtasks.link.Session`."""
+    """A `ringtasks.ssh.link.Session` over a channel."""
 
     def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
         self._channel = channel
@@ -181,7 +184,7 @@ class _Session:
         self._bell = _Bell()
         self._pending: list[Output] = []
         self._is_woken = False
-        # Paramiko's thread fills these buffers; being woken by them costs no polling.
+        # Paramiko's thread fills these buffers; they set the bell, which saves polling.
         buffers: Any = channel
         buffers.in_buffer.set_event(self._bell)
         buffers.in_stderr_buffer.set_event(self._bell)
@@ -211,7 +214,7 @@ class _Session:
         return self._end() if self._has_ended() else None
 
     def wake(self) -> None:
-        self._is_woken = True  # kept: the bell alone would be silenced by a `receive` that begins
+        self._is_woken = True  # kept, since a starting `receive` clears the bell
         self._bell.set()
 
     def resize(self, columns: int, rows: int) -> None:
@@ -219,7 +222,7 @@ class _Session:
             self._channel.resize_pty(columns, rows)
 
     def close(self) -> None:
-        with contextlib.suppress(*_LINK_ERRORS):  # a dead link has closed it already
+        with contextlib.suppress(*_LINK_ERRORS):  # a lost link has closed it already
             self._channel.close()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
@@ -227,14 +230,14 @@ class _Session:
 
     def _collect(self) -> None:
         channel = self._channel
-        with _translated("the connection was closed"):  # it tells the host that it has room again
+        with _translated("the connection was closed"):  # reading tells the host that there is room
             if channel.recv_ready():
                 self._pending.append(Output(STDOUT, channel.recv(_CHUNK_BYTES)))
             if channel.recv_stderr_ready():
                 self._pending.append(Output(STDERR, channel.recv_stderr(_CHUNK_BYTES)))
 
     def _await_bell(self, timeout: float | None) -> bool:
-        """False: ``timeout`` passed.  An exit status alone does not ring."""
+        """Wait for the bell; False: ``timeout`` passed.  An exit status alone does not ring it."""
         channel = self._channel
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._bell.wait(_sooner(deadline, _STATUS_INTERVAL)):
@@ -245,7 +248,7 @@ class _Session:
         return True
 
     def _has_ended(self) -> bool:
-        """Whether the output is at its end and was collected, and the exit status is known.
+        """Return True if all output was collected, and the exit status is known.
 
         A program may close its output and run on: the exit status, or the end of the channel, comes
         when it ends (RFC 4254 sections 5.3 and 6.10).
@@ -264,19 +267,19 @@ class _Session:
         raise LinkLostError(str(error or "") or "the connection was closed")
 
     def _was_accepted(self) -> bool:
-        """Paramiko notes the last answer of the host to a request."""
+        """Return Paramiko's record of the host's last answer to a request."""
         answered: Any = self._channel
         return bool(answered.event_ready)
 
 
 def _sooner(deadline: float | None, interval: float) -> float:
-    """Seconds until ``deadline``, ``interval`` at most."""
+    """Return the seconds until ``deadline``, ``interval`` at most."""
     return interval if deadline is None else max(0.0, min(interval, deadline - time.monotonic()))
 
 
 @contextlib.contextmanager
 def _translated(otherwise: str) -> Iterator[None]:
-    """Paramiko's errors as ours; ``otherwise`` is said where they have no text."""
+    """Translate Paramiko's errors to ours; ``otherwise`` is the text if they have none."""
     try:
         yield
     except (LinkLostError, NoSFTPError, TunnelRefusedError):
@@ -286,7 +289,7 @@ def _translated(otherwise: str) -> Iterator[None]:
 
 
 def _ask(channel: Any, kind: str, *fields: bytes | str | int) -> None:
-    """Send a channel request that wants an answer (RFC 4254 sections 5.4 and 6)."""
+    """Send a channel request that requires an answer (RFC 4254 sections 5.4 and 6)."""
     message = paramiko.Message()
     message.add_byte(cMSG_CHANNEL_REQUEST)
     message.add_int(channel.remote_chanid)
@@ -301,7 +304,7 @@ def _ask(channel: Any, kind: str, *fields: bytes | str | int) -> None:
 def _await_answer(channel: Any, kind: str, timeout: float) -> None:
     """Wait for the answer to `_ask`.
 
-    Paramiko's own methods wait without a limit, and for ever where the link dies just before.
+    Paramiko's own methods wait without a limit, and for ever if the link is lost just before.
     """
     transport = channel.get_transport()
     deadline = time.monotonic() + timeout
@@ -313,9 +316,9 @@ def _await_answer(channel: Any, kind: str, timeout: float) -> None:
 
 
 class _Bell:
-    """Rung by either of two buffers; only its listener silences it.
+    """An event that either of two buffers sets, and that only its listener clears.
 
-    Each buffer would clear an Event of its own when it runs empty, and lose the other's ring.
+    Each buffer would clear an Event of its own when it runs empty, and so lose the other's signal.
     """
 
     def __init__(self) -> None:
@@ -325,7 +328,7 @@ class _Bell:
         self._event.set()
 
     def clear(self) -> None:
-        """What a buffer calls: of no effect."""
+        """Do nothing; a buffer calls this when it runs empty."""
 
     def wait(self, timeout: float | None) -> bool:
         return self._event.wait(timeout)

@@ -1,7 +1,7 @@
-"""Private keys as Paramiko has them, parsed once for as long as their file stays what it is.
+"""Private keys as Paramiko's objects, parsed once until their file changes.
 
-Paramiko tries each kind of key on each file for each connection: a millisecond a host, which a run
-on a thousand hosts would pay a thousand times.
+Paramiko tries each kind of key on each file for each connection: a millisecond per host, which a
+run on a thousand hosts would spend a thousand times.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
 def key_of_file(path: Path) -> paramiko.PKey | None:
-    """The key in ``path``; None for what is better left to Paramiko.
+    """Return the key in ``path``; None for a file that is left to Paramiko.
 
-    That is a key with a passphrase or with a certificate, and what cannot be read or is no key.
+    That is a key with a passphrase or with a certificate, an unreadable file, or another file.
     """
     if path.name.endswith("-cert.pub") or Path(f"{path}-cert.pub").exists():
         return None
@@ -79,7 +79,7 @@ def _pkcs8(text: bytes) -> paramiko.PKey | None:
 
 @functools.lru_cache(maxsize=8)
 def key_of_text(text: str) -> paramiko.PKey:
-    """The key that ``text`` holds.
+    """Return the key in ``text``.
 
     :raises UsageError: it is not a private key, or has a passphrase.
     """
@@ -102,7 +102,7 @@ def key_of_text(text: str) -> paramiko.PKey:
 
 
 def _hint(text: str) -> str:
-    """Name a usual mistake; never shows the text, which may be secret."""
+    """Name a usual mistake; never show the text, which may be secret."""
     if "\\n" in text and "\n" not in text.strip():
         return "; found '\\n' written out: keep the line breaks"
     if "BEGIN" not in text and len(text) < 4096 and Path(text.strip()).expanduser().is_file():

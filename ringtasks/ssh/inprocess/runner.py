@@ -1,13 +1,14 @@
-"""Fabric's remote runner: the environment travels unseen, and a time limit ends the processes.
+"""Fabric's remote runner: the environment is hidden, and a time limit ends the processes.
 
 Fabric puts ``export NAME=value &&`` in front of the command: unquoted, and in the host's process
 list.  Here the values travel on stdin, as everywhere in ringtasks (`script`), once the host has
-shown that it runs our shell (`marks`); the command runs in the user's login shell all the same.
+shown that it runs our shell (`marks`); the command still runs in the user's login shell.
 
-Fabric ends a command by closing its channel, which leaves the processes running (sshd signals
-nobody unless there is a terminal).  Here a command that may be ended first says its process id, and
-a second session ends its processes.  One that has neither an environment nor a time limit, and is
-waited for, goes out as it stands, as with Fabric: also to hosts that have no POSIX shell.
+Fabric ends a command by closing its channel, which leaves the processes running (sshd signals no
+process unless there is a terminal).  Here a command that may be ended first prints its process id,
+and a second session ends its processes.  A command that has neither an environment nor a time
+limit, and is not asynchronous, is sent unchanged, as with Fabric: also to hosts without a POSIX
+shell.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ __all__ = ["Remote"]
 
 _log = logging.getLogger("ringtasks")
 
-#: Seconds to wait for the process id of what is to be ended, or for a terminal to be ready.
+#: Seconds to wait for the process id of a command to be ended, or for a terminal to be ready.
 _HELLO_TIMEOUT = 3.0
 _CHUNK_BYTES = 32 * 1024
 _EVIDENCE_BYTES = 4096
-#: Seconds for all of `execution.stop`, and some.
+#: Seconds for all of `execution.stop`, with a margin.
 _KILL_TIMEOUT = 20.0
 
 
 class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
-    """Runs a command on a Connection's host."""
+    """A runner of commands on a Connection's host."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._script: Script | None = None
         self._early: bytes | None = b""
-        """What came before the process id; None once that is known, or is not to be expected."""
+        """The bytes before the process id; None once that is known, or is not expected."""
         self._noise = b""
-        """What login files printed, to be read before the command's output."""
+        """The output of login files, to be read before the command's output."""
         self._pid: int | None = None
         self._has_begun = threading.Event()
         self._is_killed = False
@@ -56,7 +57,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
     def run(self, command: str, **kwargs: Any) -> Any:
         is_stdin_free = kwargs.get("in_stream") is None and not self.context.config.run.in_stream
         if self.context._has_fake_link and is_stdin_free:
-            kwargs["in_stream"] = False  # pytest's stdin refuses to be read
+            kwargs["in_stream"] = False  # pytest's stdin cannot be read
         return super().run(command, **kwargs)
 
     def start(
@@ -64,7 +65,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
     ) -> None:
         self._start(command, shell, env, timeout)
         if self.context._has_fake_link and self.streams["in"] is False:
-            self.channel.shutdown_write()  # a fake host answers when it has all of the input
+            self.channel.shutdown_write()  # a fake host answers once it has all input
 
     def _start(self, command: str, shell: str, env: dict[str, Any], timeout: float | None) -> None:
         may_be_ended = self.opts["timeout"] is not None or self._asynchronous
@@ -97,7 +98,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
 
     @property
     def timed_out(self) -> bool:
-        """Whether the time limit has passed, also while the processes are still being ended."""
+        """True if the time limit has passed, also while the processes are still being ended."""
         return self._is_over_time or bool(super().timed_out)
 
     def kill(self) -> None:
@@ -111,9 +112,9 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
             super().kill()
 
     def returncode(self) -> int:
-        """The exit status; -1 if the command was ended before there was one, as in Fabric.
+        """Return the exit status; -1 if the command was ended before it had one, as in Fabric.
 
-        :raises OutcomeUnknownError: the link was lost, whether it went on or not.
+        :raises OutcomeUnknownError: the link was lost; the command may go on.
         """
         if self._is_killed:
             self._has_stopped.wait(_KILL_TIMEOUT)
@@ -123,7 +124,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         return status
 
     def _sendable(self, env: dict[str, Any]) -> dict[str, str]:
-        """``env`` as text; what only comes from this process's environment may be left out."""
+        """Return ``env`` as text, without inherited variables that a shell cannot name."""
         wanted = self.opts["env"]
         return {
             name: str(value)
@@ -132,9 +133,9 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         }
 
     def _await_mark(self, script: Script) -> bytes:
-        """What login files print before the shell is ready for the payload.
+        """Return the output of login files before the shell is ready for the payload.
 
-        :raises OtherProgramError: the host runs something else; it has got no environment.
+        :raises OtherProgramError: the host runs another program; no environment was sent to it.
         :raises OutcomeUnknownError: the link was lost.
         """
         channel, received, hello = self.channel, b"", None
@@ -147,7 +148,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
                 received += chunk
                 hello = script.mark.split(received)
         except TimeoutError:
-            pass  # a program that waits for something
+            pass  # a program that waits for input
         if hello is None:
             said = received[:_EVIDENCE_BYTES] + b"\n"
             if channel.recv_stderr_ready():
@@ -161,7 +162,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
         return noise
 
     def _without_hello(self, chunk: bytes) -> bytes:
-        """The command's output in ``chunk``, and what login files printed before."""
+        """Return the command's output in ``chunk``, after the earlier output of login files."""
         assert self._early is not None  # noqa: S101  # for the type checker
         self._early += chunk
         hello = None

@@ -1,11 +1,11 @@
-"""Paramiko's Transport, made to notice what it otherwise does not.
+"""Paramiko's Transport, with a check for events that it otherwise misses.
 
-* A peer that vanished: the keepalive asks for an answer, as OpenSSH's does
+* A peer that vanished: the keepalive requests an answer, as OpenSSH's does
   (``keepalive@openssh.com``, any reply will do), and silence ends the transport.
 * A command killed by a signal: Paramiko drops ``exit-signal`` (RFC 4254 section 6.10).
 * A channel that has just been closed: Paramiko answers a CLOSE in its own thread, and may do so
-  between another thread's making and sending of a message. sshd ends the whole connection when it
-  hears of a channel that is no more ("packet referred to nonexistent channel"): seen once in 3,000
+  between another thread's making and sending of a message. sshd ends the whole connection when a
+  message names a closed channel ("packet referred to nonexistent channel"): seen once in 3,000
   short commands whose stdin was being ended.
 """
 
@@ -33,10 +33,10 @@ from ringtasks.ssh.stream import Stream
 
 __all__ = ["Transport"]
 
-# Paramiko logs what it also raises; without a handler Python would print it all on stderr.
+# Paramiko logs its exceptions too; without a handler Python would print all of that on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-# What a key type in known_hosts is called in the negotiation (RFC 8332 section 3).
+# The names of a known_hosts key type in the negotiation (RFC 8332 section 3).
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 # Paramiko prefers CTR with a MAC of its own, and compares that byte by byte in Python (for 32 bytes
@@ -44,17 +44,17 @@ _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 _NO_PINS = Pins()
-_LOOK_INTERVAL = 1.0  # seconds between looks at whether a keepalive is due, or the peer is silent
+_LOOK_INTERVAL = 1.0  # seconds between checks for a due keepalive, or a silent peer
 
 
 class Transport(paramiko.Transport):
     """A client's Transport over a `Stream`.
 
-    :param pins: what is known of the host. The types of its keys are asked for first; the server
-        would else be free to show one that nobody pinned.
+    :param pins: the host's known keys. Their types are requested first; else the server would
+        be free to show a key of a type that is not pinned.
     """
 
-    # Paramiko looks ten times a second whether it was closed meanwhile; `Stream.close` wakes it.
+    # Paramiko checks ten times a second whether it was closed; `Stream.close` wakes it anyway.
     _active_check_timeout = _LOOK_INTERVAL
 
     def auth_interactive_dumb(
@@ -62,7 +62,7 @@ class Transport(paramiko.Transport):
     ) -> list[str]:
         """Answer keyboard-interactive prompts, but only at a terminal.
 
-        :raises paramiko.AuthenticationException: there is no terminal to ask at.
+        :raises paramiko.AuthenticationException: there is no terminal for the prompts.
         """
         if handler is None and not (sys.stdin and sys.stdin.isatty()):
             raise paramiko.AuthenticationException(
@@ -71,9 +71,9 @@ class Transport(paramiko.Transport):
         return super().auth_interactive_dumb(username, handler, submethods)
 
     def __init__(self, stream: Stream, pins: Pins = _NO_PINS, **options: Any) -> None:
-        super().__init__(stream, **options)  # type: ignore[arg-type]  # has what Paramiko calls
+        super().__init__(stream, **options)  # type: ignore[arg-type]  # has the methods Paramiko calls
         self._stream = stream
-        # Replies come in the order of the requests (RFC 4254 section 4) and bear no number:
+        # Replies come in the order of the requests (RFC 4254 section 4) and carry no number:
         # each entry says whether the request was our keepalive.
         self._expected: collections.deque[bool] = collections.deque()
         self._request_lock = threading.Lock()
@@ -83,21 +83,21 @@ class Transport(paramiko.Transport):
             handlers[kind] = self._swallowing_keepalives(handlers[kind])
         self._wants_certificate = bool(pins.authorities)
         self._prefer(pins)
-        # Paramiko would start a thread for a time limit that `Connection` keeps already.
+        # Paramiko would start a thread for a time limit that `Connection` already keeps.
         self.packetizer.start_handshake = _no_timer  # type: ignore[method-assign]
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
-        """With a certificate first where one is looked at; Paramiko wants it last."""
+        """The key types, certificates first if they are checked; Paramiko prefers them last."""
         names = tuple(super().preferred_keys)
         if not self._wants_certificate:
             return names
         return tuple(sorted(names, key=lambda name: "-cert-" not in name))
 
     def watch(self, interval: float, count_max: int) -> None:
-        """End the transport when the peer has been silent for ``interval * count_max`` seconds.
+        """End the transport after a silence of the peer of ``interval * count_max`` seconds.
 
-        0 for either turns it off.
+        If either is 0, it never does.
         """
         limit = interval * count_max
         if limit:
@@ -113,17 +113,17 @@ class Transport(paramiko.Transport):
         return channel  # type: ignore[no-any-return]
 
     def _send_message(self, data: paramiko.Message) -> None:
-        """Called with the lock under which one message goes out after the other."""
+        """Send one message; Paramiko holds the lock that puts messages in order."""
         channel = getattr(data, "channel", None)
         if channel is not None and channel.closed and data.asbytes()[:1] != cMSG_CHANNEL_CLOSE:
-            return  # the CLOSE has gone out already, or is about to
+            return  # the CLOSE has been sent already, or is about to be
         super()._send_message(data)  # type: ignore[misc]  # the stubs lack it
 
     def _send_user_message(self, data: paramiko.Message) -> None:
         if not _wants_reply(data):
             self._send(data)
             return
-        with self._request_lock:  # noted in the order in which they are sent
+        with self._request_lock:  # recorded in the order of sending
             self._expected.append(isinstance(data, _Keepalive))
             self._send(data)
 
@@ -143,7 +143,7 @@ class Transport(paramiko.Transport):
         return handle
 
     def _parse_debug(self, message: paramiko.Message) -> None:
-        """Ignored: sshd tells of every key it looks at, and Paramiko would log it, slowly."""
+        """Do nothing: sshd reports every key that it checks; Paramiko would log that, slowly."""
 
     def _prefer(self, pins: Pins) -> None:
         wanted = [name for pin in pins.keys for name in _ALGORITHMS.get(pin.type, (pin.type,))]
@@ -172,7 +172,7 @@ def _on_channel_request(channel: Any, message: paramiko.Message) -> None:
     channel._handle_request(message)
 
 
-# How Paramiko's Transport finds what handles a message; each kind of Transport has its own table.
+# Paramiko's Transport finds message handlers here; each kind of Transport has its own table.
 Transport._channel_handler_table = {  # type: ignore[attr-defined]  # the stubs lack it
     **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
     MSG_CHANNEL_REQUEST: _on_channel_request,
@@ -180,7 +180,7 @@ Transport._channel_handler_table = {  # type: ignore[attr-defined]  # the stubs 
 
 
 class _Gate:
-    """What a channel takes for its Transport: it notes whose messages they are."""
+    """A channel's Transport, which marks the channel of each message."""
 
     def __init__(self, transport: Transport, channel: Any) -> None:
         self._transport, self._channel = transport, channel
@@ -194,11 +194,11 @@ class _Gate:
 
 
 class _Keepalive(paramiko.Message):
-    """A global request whose answer nobody waits for."""
+    """A global request whose answer no thread waits for."""
 
 
 def _wants_reply(message: paramiko.Message) -> bool:
-    """Whether it is a global request with want_reply set (RFC 4254 section 4)."""
+    """Return True if it is a global request with want_reply set (RFC 4254 section 4)."""
     sent = message.asbytes()
     if sent[:1] != cMSG_GLOBAL_REQUEST:
         return False
@@ -207,6 +207,6 @@ def _wants_reply(message: paramiko.Message) -> bool:
 
 
 def _status_of_signal(name: str) -> int:
-    """128 plus the signal's number, as a shell tells it; an unknown name counts as KILL."""
+    """Return 128 plus the signal's number, like a shell; an unknown name counts as KILL."""
     number = getattr(signal, f"SIG{name}", signal.SIGKILL)
     return 128 + int(number)
