@@ -5,7 +5,7 @@ route that fails at any of these is given up for the next, since no command can 
 All else works as in Fabric: ``run``, ``sudo``, ``put``, ``get``, ``shell``, ``forward_local``.
 
 If a control master can hold the connection (`master`), it does: then ``open()`` costs next to
-nothing while a master is alive.  The features that a master lacks (``client``, ``forward_remote``,
+nothing while a master runs.  The features that a master lacks (``client``, ``forward_remote``,
 being a gateway, most of ``transport``) get an in-process connection of their own at their first
 use.
 

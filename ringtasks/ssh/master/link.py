@@ -73,7 +73,7 @@ class MuxLink:
 
     @classmethod
     def find(cls, config: SSHConfig, transport: str | None = None) -> MuxLink | None:
-        """Return a link over the live master for this connection, or None.
+        """Return a link over the responsive master for this connection, or None.
 
         :raises StateFileError: the folder of the sockets cannot be used.
         """

@@ -29,10 +29,10 @@ _BUSY_TIMEOUT = 10.0
 
 
 def find(config: SSHConfig, transport: str | None = None) -> Master | None:
-    """Return the live master for this connection, or None.
+    """Return the responsive master for this connection, or None.
 
-    A master that is dead, hung or no longer trusted is put aside; if no session uses it, it is
-    ended.
+    A master that is gone, hung or no longer trusted is put aside, and ended if that harms no
+    session.
 
     :raises StateFileError: the folder of the sockets cannot be used.
     """
@@ -66,7 +66,7 @@ def attach(config: SSHConfig, transport: str | None = None) -> Attached | None:
 
 
 def answers(master: Master) -> bool:
-    """Return True if it is live; takes up to `_BUSY_TIMEOUT` seconds."""
+    """Return True if it answers; takes up to `_BUSY_TIMEOUT` seconds."""
     control = answer_of(master)
     if control is not None:
         control.close()

@@ -3,7 +3,7 @@
 At most one process at a time starts a master for a connection (`start`); `lookup` finds the one
 that may be used.  All functions are safe with hundreds of processes.
 
-ssh itself is never told to use a master: if the master were dead, ssh would dial on its own.
+ssh itself is never told to use a master: if the master were gone, ssh would dial on its own.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def retire(master: Master, timeout: float = END_TIMEOUT) -> bool:
 
 
 def listing() -> list[MasterInUse]:
-    """Return all masters in our folder, oldest first. Dead ones are cleaned up if possible."""
+    """Return all masters in our folder, oldest first. Leftovers are cleaned up if possible."""
     folder = control_folder()
     live = sorted(_live(folder), key=lambda master: master.started_at)
     with contextlib.suppress(OSError):

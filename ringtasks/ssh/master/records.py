@@ -135,7 +135,7 @@ def retired(folder: Path) -> Iterator[Master]:
 
 
 def strays(folder: Path) -> list[Path]:
-    """Return sockets without a record, or their leftovers: a start is under way, or has died."""
+    """Return sockets without a record, or their leftovers: a start runs, or was cut short."""
     entries = {path.name for path in folder.iterdir()}
     sockets = {entry[:_NAME_LENGTH] for entry in entries if re.match(_NAME, entry[:_NAME_LENGTH])}
     return [

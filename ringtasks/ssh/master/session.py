@@ -106,7 +106,7 @@ class MuxSession:
     ) -> MuxSession:
         """Start ``command`` (None: the login shell); the session owns ``control`` from now on.
 
-        :param timeout: seconds for the host to open a channel. If it does not, or the master dies
+        :param timeout: seconds for the host to open a channel. If it does not, or the master ends
             meanwhile, the command may have been started: `receive` reports it.
         :param is_master_alive: called when the session has ended without an exit status.
         :param resized: tells the master that a terminal has a new size.
@@ -218,7 +218,7 @@ class MuxSession:
         except DeniedError as error:
             raise SessionRefusedError(str(error)) from error
         except (OSError, ProtocolError) as error:
-            # The master may have requested the command, and died before its answer.
+            # The master may have requested the command, and ended before its answer.
             self._lost = LinkLostError(str(error))
         # Only now: the master has copied the terminal's modes for the host's terminal.
         streams.make_raw()

@@ -1,6 +1,6 @@
 """The users of a master: a locked file for each open session, of any process.
 
-The lock ends with its process, so a mark without a lock belongs to a dead process, and the next
+The lock ends with its process, so a mark without a lock belongs to an ended process, and the next
 process that finds it removes it.  A master itself does not report its open sessions.
 """
 
@@ -49,7 +49,7 @@ class Mark:
             fcntl.flock(descriptor, fcntl.LOCK_SH)  # `count` holds the lock for a moment at most
             if os.fstat(descriptor).st_nlink:
                 self._descriptor = descriptor
-            else:  # `count` came first and removed it as a dead process's mark
+            else:  # `count` came first and removed it as an ended process's mark
                 os.close(descriptor)
 
     def release(self) -> None:
