@@ -1,1 +1,1 @@
-"""Small parts with no subject above them: fan-out, cancellation, redaction, text, checks."""
+"""Small parts that every other folder may use: fan-out, cancellation, redaction, text, checks."""

@@ -1,7 +1,7 @@
-"""Alarms: what must not pass unseen though the work goes on.
+"""Alarms: faults that must be reported although the work goes on.
 
-A host that shows another key on one of its routes is reached by the next one.  Whoever uses the
-library is told by its logger, ``ringtasks``; the tasks tell it in their own way (`on_alarm`).
+If a host shows another key on one of its routes, it is reached over the next one.  The library
+reports that to its logger, ``ringtasks``; the tasks report it in their own way (`on_alarm`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _sounded: dict[str, dict[str, None]] = {}
 
 
 def sound(host: str, text: str) -> None:
-    """Tell what is wrong with ``host``; once a process."""
+    """Report a fault of ``host``; each text once per process."""
     with _lock:
         known = _sounded.setdefault(host, {})
         is_new = text not in known
@@ -26,14 +26,14 @@ def sound(host: str, text: str) -> None:
 
 
 def of(host: str) -> tuple[str, ...]:
-    """The alarms about ``host`` so far."""
+    """Return the alarms about ``host`` so far."""
     with _lock:
         return tuple(_sounded.get(host, ()))
 
 
 def on_alarm(listener: Callable[[str, str], None]) -> None:
     """Call ``listener`` with the host and the text of each alarm, instead of the logger."""
-    global _listener  # one program has one way to tell
+    global _listener  # a process has one listener
     _listener = listener
 
 

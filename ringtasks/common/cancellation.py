@@ -1,4 +1,4 @@
-"""Ending work that waits in another thread."""
+"""End work that waits in another thread."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["Cancellation"]
 
 
 class Cancellation:
-    """A request to stop, and the one thing to do when it comes (close what is waited on).
+    """A request to stop, and one action for it (such as to close a socket that a thread waits on).
 
-    `cancel` and `when_cancelled` may be called from different threads in any order: what is
-    registered after the request is done at once.
+    `cancel` and `when_cancelled` may be called from different threads in any order: an action that
+    is registered after the request runs at once.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Cancellation:
         self._action: Callable[[], None] | None = None
 
     def when_cancelled(self, action: Callable[[], None] | None) -> bool:
-        """Replace the action (None: nothing to do any more). False: it is too late for that."""
+        """Replace the action (None: no action). Return False if the request has already come."""
         with self._lock:
             if not self._is_cancelled:
                 self._action = action
@@ -31,7 +31,7 @@ class Cancellation:
         return False
 
     def cancel(self) -> None:
-        """Do the action, now and in future. Safe to repeat."""
+        """Run the action now, and later ones when they are registered. Safe to repeat."""
         with self._lock:
             self._is_cancelled = True
             action, self._action = self._action, None

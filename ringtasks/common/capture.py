@@ -1,4 +1,4 @@
-"""Output kept in bounded memory: the head and the tail of what came."""
+"""Output kept in bounded memory: its head and its tail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 
 
 class Capture:
-    """Collects bytes; over ``limit_bytes`` it keeps the first and the last half of that."""
+    """Collected bytes; beyond ``limit_bytes`` only the first and last half of that are kept."""
 
     def __init__(self, limit_bytes: int = MAX_OUTPUT_BYTES) -> None:
         self._head_limit = limit_bytes // 2
@@ -22,7 +22,7 @@ class Capture:
         self.dropped_bytes = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         room = self._head_limit - len(self._head)
         self._head += chunk[:room]
         rest = chunk[room:]
@@ -34,7 +34,7 @@ class Capture:
             self._drop_oldest(self._tail_bytes - self._tail_limit)
 
     def getvalue(self) -> bytes:
-        """What was kept, with a line in the middle that says how much was dropped."""
+        """Return the kept bytes, with a line in the middle that gives the number dropped."""
         gap = b""
         if self.dropped_bytes:
             gap = b"\n[ringtasks: %d bytes dropped here]\n" % self.dropped_bytes

@@ -1,4 +1,4 @@
-"""What people write for durations and moments.  Pure."""
+"""Durations and moments as people write and read them.  Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def duration(flag: str, text: str) -> float:
-    """Seconds, from ``90``, ``90s``, ``10m``, ``2h``, ``7d`` or ``1w``.
+    """Return the seconds in ``90``, ``90s``, ``10m``, ``2h``, ``7d`` or ``1w``.
 
-    :raises UsageError: it is nothing of the kind.
+    :raises UsageError: ``text`` is not a duration.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip())
     if not found or (found[2] or "s") not in _UNITS:
@@ -24,9 +24,9 @@ def duration(flag: str, text: str) -> float:
 
 
 def moment(flag: str, text: str, now: float) -> float:
-    """Unix seconds, from a duration before ``now``, a date, or a time of the last 24 hours.
+    """Return Unix seconds, from a duration before ``now``, a date, or a time of the last 24 hours.
 
-    :raises UsageError: it is nothing of the kind.
+    :raises UsageError: ``text`` is none of these.
     """
     if re.fullmatch(r"[\d.]+\s*[a-z]+", text.strip()):
         return now - duration(flag, text)
@@ -42,7 +42,7 @@ def moment(flag: str, text: str, now: float) -> float:
 
 
 def lasting(seconds: float | None) -> str:
-    """``3 s``, ``4 min``, ``2 h 5 min``, ``3 d 4 h``; "" where it is not known."""
+    """Return ``3 s``, ``4 min``, ``2 h 5 min`` or ``3 d 4 h``; "" if it is not known."""
     if seconds is None:
         return ""
     minutes, hours, days = (int(seconds // size) for size in (60, 3600, 86400))
@@ -54,7 +54,7 @@ def lasting(seconds: float | None) -> str:
 
 
 def ago(then: float | None, now: float | None) -> str:
-    """``4 min ago``; "" where it is not known. Never in the future, whatever the clocks say."""
+    """Return ``4 min ago``; "" if it is not known. If ``then`` is after ``now``: ``0 s ago``."""
     if then is None or now is None:
         return ""
     return f"{lasting(max(0.0, now - then))} ago"

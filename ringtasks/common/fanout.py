@@ -1,4 +1,4 @@
-"""The same work for many hosts, a bounded number at a time."""
+"""Do the same work for many hosts, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 __all__ = ["FANOUT", "each"]
 
-#: At most so many at the same time, where nothing else is said.
+#: Default number of items under way at the same time.
 FANOUT = 64
 
 Item = TypeVar("Item")
@@ -22,13 +22,13 @@ def each(
     *,
     on_interrupt: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Item, Answer]]:
-    """Each item with what ``work`` answers for it, in the order in which they are done.
+    """Yield each item with the result of ``work`` for it, in the order of completion.
 
-    What ``work`` raises is raised here.  Where the caller stops listening, no more are begun, and
-    those under way are waited for.
+    An exception of ``work`` is raised here.  If the caller stops iterating, no more items are
+    started, and those under way are waited for.
 
-    :param on_interrupt: called before that where it is Ctrl-C, or anything else that was raised:
-        may tell those under way to end.
+    :param on_interrupt: called before that wait if an exception was raised, Ctrl-C included; it may
+        tell the items under way to end.
     """
     if fanout < 1:
         raise ValueError(f"fanout: expected at least 1, got {fanout}")

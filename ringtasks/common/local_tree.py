@@ -2,13 +2,13 @@
 
 A host is not trusted: its names, links, sizes and modes must change nothing outside the folder.
 Each folder on the way to a name is opened by itself, relative to the one above and without
-following a symbolic link (openat(2), ``O_NOFOLLOW``). So it does not matter which links stand in
-the tree, which of them the same run has made, and what another process swaps meanwhile.
+following a symbolic link (openat(2), ``O_NOFOLLOW``). So links in the tree, also those of the same
+run, and changes that another process makes meanwhile do no harm.
 
-A new file grows under a random name, opened with ``O_EXCL``, and is renamed when it is whole.
-A link is made only if it stays inside: it is relative, and its ``..`` stand at its beginning, where
-they count from a real folder. In the middle they would count from whatever a link before them leads
-to, which may be made later.
+A new file is written under a random name, opened with ``O_EXCL``, and renamed when it is complete.
+A link is made only if it stays inside: it is relative, and its ``..`` are at its beginning, where
+they count from a real folder. In the middle they would count from the target of a link before them,
+which may be made later.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 __all__ = ["LocalTree", "NewFile", "PartFile", "leads_out", "single_name"]
 
-_MODE_BITS = 0o777  # no set-user-ID and its like
+_MODE_BITS = 0o777  # without set-user-ID, set-group-ID and sticky
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_NAME_BYTES = 4096  # PATH_MAX; deeper trees cannot be used by path anyway
@@ -37,7 +37,7 @@ _GROWTH_BYTES = 16 * 1024 * 1024
 def single_name(name: str) -> str:
     """Return ``name`` if it is the name of a file in a folder.
 
-    :raises OSError: it is empty, or leads elsewhere.
+    :raises OSError: ``name`` is empty, or leads elsewhere.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, f"the host names a file {name!r}: refused")
@@ -45,7 +45,7 @@ def single_name(name: str) -> str:
 
 
 def leads_out(name: str, link: str) -> bool:
-    """Whether a symbolic link ``name`` to ``link`` may lead out of the tree that it is in."""
+    """Return True if a symbolic link ``name`` to ``link`` may lead out of its tree."""
     parts = [part for part in link.split("/") if part not in ("", ".")]
     ups = 0
     while ups < len(parts) and parts[ups] == "..":
@@ -58,12 +58,12 @@ def leads_out(name: str, link: str) -> bool:
 class LocalTree:
     """The files below the folder ``top``; a context manager.
 
-    A name is relative to ``top`` (``sub/data.bin``; empty for ``top`` itself). ``top`` is what the
-    user gave: links on the way to it, and at it, are followed. Not for several threads.
+    A name is relative to ``top`` (``sub/data.bin``; empty for ``top`` itself). ``top`` comes from
+    the user: links on the way to it, and at it, are followed. Not safe for several threads.
 
-    :param make: make ``top`` and the folders above it. If not, it may be missing, and the tree is
-        empty then.
-    :raises OSError: it cannot be made or opened.
+    :param make: make ``top`` and the folders above it. If False, ``top`` may be missing, and the
+        tree is then empty.
+    :raises OSError: ``top`` cannot be made or opened.
     """
 
     def __init__(self, top: Path, *, make: bool) -> None:
@@ -89,7 +89,7 @@ class LocalTree:
                 self._top = None
 
     def look(self, name: str) -> os.stat_result | None:
-        """Return the status of ``name``, of a link itself; None if it is missing."""
+        """Return the status of ``name``, of a link and not its target; None if it is missing."""
         try:
             with self._parent(name) as (folder, last):
                 return os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -122,7 +122,7 @@ class LocalTree:
     def link(self, name: str, to: str) -> None:
         """Make the symbolic link ``name`` to ``to``; it replaces a file or a link.
 
-        :raises OSError: it may lead out of the tree.
+        :raises OSError: the link may lead out of the tree.
         """
         if leads_out(name, to) or not self._stays_inside(name, to):
             raise OSError(errno.EPERM, f"a link to {to!r}, which leads out of {self.top}: refused")
@@ -137,17 +137,17 @@ class LocalTree:
         self._links.append((name, to))
 
     def new_file(self, name: str, announced_bytes: int) -> NewFile:
-        """Begin the file ``name``; it gets the name with `NewFile.keep`.
+        """Begin the file ``name``; `NewFile.keep` gives it the name.
 
-        :param announced_bytes: what it is to have; little more is taken.
+        :param announced_bytes: its expected size; little more is accepted.
         """
         with self._parent(name) as (folder, last):
             return NewFile(folder, last, announced_bytes)
 
     def part_file(self, name: str, announced_bytes: int, version: str) -> PartFile:
-        """Begin the file ``name``, or go on with what an earlier run has left of it.
+        """Begin the file ``name``, or continue the part that an earlier run has left.
 
-        :param version: tells which content it is a part of.
+        :param version: identifies the content that the part belongs to.
         """
         with self._parent(name) as (folder, last):
             return PartFile(folder, last, announced_bytes, version)
@@ -172,7 +172,7 @@ class LocalTree:
 
     @contextlib.contextmanager
     def _parent(self, name: str) -> Iterator[tuple[int, str]]:
-        """Yield a descriptor of the folder that ``name`` is in, and its last part."""
+        """Yield a descriptor of the folder that holds ``name``, and the name's last part."""
         above, _, last = name.rpartition("/")
         yield self._folder(above), single_name(last)
 
@@ -203,7 +203,7 @@ class LocalTree:
             self._opened = None
 
     def _stays_inside(self, name: str, to: str) -> bool:
-        """Whether the link leads into the tree, over the links that stand there now."""
+        """Return True if the link leads into the tree, over the links that exist now."""
         place = name.split("/")[:-1]
         todo = to.split("/")[::-1]
         followed = 0
@@ -228,9 +228,9 @@ class LocalTree:
         return True
 
     def _remove_diverted_links(self) -> None:
-        """Remove links of this run that lead out over what was made after them.
+        """Remove links of this run that lead out of the tree because of later changes.
 
-        That takes a link of the user's whose ``..`` count from a folder that has become a link.
+        That requires a link of the user's whose ``..`` count from a folder that has become a link.
         """
         for name, to in self._links:
             with contextlib.suppress(OSError):
@@ -238,7 +238,7 @@ class LocalTree:
                     self.remove(name)
 
     def _look_softly(self, name: str) -> os.stat_result | None:
-        """`look`; None also if a file stands where a folder is needed."""
+        """Return the status as `look` does; None also if a file is in the place of a folder."""
         try:
             return self.look(name)
         except NotADirectoryError:
@@ -246,9 +246,9 @@ class LocalTree:
 
 
 class NewFile:
-    """A file that is being written; a context manager, after which it is kept or gone.
+    """A file that is being written; a context manager, at whose end it is kept or removed.
 
-    :param folder: a descriptor of the folder that it is in; it is duplicated.
+    :param folder: a descriptor of the folder that holds the file; it is duplicated.
     """
 
     def __init__(self, folder: int, name: str, announced_bytes: int) -> None:
@@ -272,9 +272,9 @@ class NewFile:
             self._close()
 
     def write(self, chunk: bytes) -> None:
-        """Append.
+        """Append ``chunk``.
 
-        :raises OSError: it is far more than was announced; or the disk does not take it.
+        :raises OSError: the file is far larger than announced, or the system cannot write it.
         """
         self.size += len(chunk)
         if self.size > self.most_bytes:
@@ -285,11 +285,11 @@ class NewFile:
 
     @property
     def excess(self) -> str:
-        """The error if there is far more than was announced."""
+        """The error message for a file that is far larger than announced."""
         return f"the host announced {self.announced_bytes} bytes, and sends more and more"
 
     def keep(self, mode: int, modified: float | None = None) -> None:
-        """Give it its permissions, its time and its name; what had the name is replaced.
+        """Give the file its permissions, time and name; it replaces another file of that name.
 
         :raises OSError: a folder has the name.
         """
@@ -300,7 +300,7 @@ class NewFile:
         self._spare = ""
 
     def discard(self) -> None:
-        """Remove it, unless it is kept."""
+        """Remove the file, unless it is kept."""
         if self._spare:
             os.unlink(self._spare, dir_fd=self._folder)
             self._spare = ""
@@ -315,11 +315,11 @@ class NewFile:
 
 
 class PartFile(NewFile):
-    """A file that another run can go on with; it stays until it is kept or discarded.
+    """A file that another run can continue; it stays until it is kept or discarded.
 
-    What another user has put in its place is not taken for it: it is a regular file of ours, has no
-    other name, and nobody else may write to it. Nor is one that a running process is writing.
-    Others of ours for the same name are removed.
+    A file that another user has put in its place is not used: a part is a regular file of this
+    user, has one name, and is writable for its owner only. A part that a running process is writing
+    is not used either. Other parts of this user for the same name are removed.
     """
 
     def __init__(self, folder: int, name: str, announced_bytes: int, version: str) -> None:
@@ -343,7 +343,7 @@ class PartFile(NewFile):
     def opened_anew(self) -> Iterator[int]:
         """Yield a descriptor with a position of its own.
 
-        The holder of a connection that was lost may still write to the one that it was given.
+        A process that holds a lost connection may still write to the descriptor that it was given.
         """
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self._spare, flags, dir_fd=self._folder)
@@ -355,12 +355,12 @@ class PartFile(NewFile):
             os.close(descriptor)
 
     def measure(self) -> int:
-        """Look how long it has become, and return that."""
+        """Update the size from the file, and return it."""
         self.size = os.fstat(self._file).st_size
         return self.size
 
     def restart(self) -> None:
-        """Make it empty."""
+        """Truncate the file to 0 bytes."""
         os.ftruncate(self._file, 0)
         self.size = 0
 
@@ -388,7 +388,7 @@ class PartFile(NewFile):
         return name, descriptor
 
     def _opened(self, name: str) -> int | None:
-        """A descriptor of an earlier part, if it is one."""
+        """Return a descriptor of an earlier part; None if ``name`` is none that can be used."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(name, flags, dir_fd=self._folder)

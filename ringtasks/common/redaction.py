@@ -1,14 +1,15 @@
-"""Secrets leave no trace in what is shown: they become ``***``, also where they come in pieces.
+"""Mask secrets in output: each becomes ``***``, also if it arrives in pieces.
 
-What is masked of a secret:
+These forms of a secret are masked:
 
 * Each of its lines, as GitHub does: a key that a terminal has wrapped or indented is the same key.
-* Its base64 forms: ``curl -v`` and Kubernetes print what they were given that way.  Three, since
-  what stands before it moves it within groups of three bytes.
+* Its base64 forms: ``curl -v`` and Kubernetes print values in base64.  There are three, because the
+  bytes before the secret shift it within groups of three bytes.
 * Its percent-encoded form: in addresses, and in the errors about them.
 
-Lines shorter than `MIN_LENGTH` are left alone: masking every ``a`` hides nothing and ruins the
-text.  Encryption, compression and hex are not looked through; nobody prints a secret so by chance.
+Lines shorter than `MIN_LENGTH` are left alone: masking every ``a`` hides nothing and makes the text
+unreadable.  Encrypted, compressed and hex forms are not masked: programs do not print them by
+chance.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from urllib.parse import quote
 
 __all__ = ["MIN_LENGTH", "MaskedStream", "Masker", "masking"]
 
-#: Characters.
+#: Length in characters from which a line of a secret is masked.
 MIN_LENGTH = 4
 
 _MASK_LENGTH = 3
 
 
 def masking(secrets: Iterable[str]) -> Callable[[str], str]:
-    """What masks ``secrets`` in a text."""
+    """Return a function that masks ``secrets`` in a text."""
     return Masker(secrets).text
 
 
 class Masker:
-    """Masks ``secrets`` in texts and streams; each run of secret characters becomes one mask.
+    """A mask of ``secrets`` for texts and streams; a run of secret characters becomes one mask.
 
-    Where secrets overlap, all of it is masked.
+    If secrets overlap, both are masked as a whole.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -49,7 +50,7 @@ class Masker:
         self._mask = _mask(self._forms)
 
     def text(self, text: str) -> str:
-        """``text`` without the secrets."""
+        """Return ``text`` with its secrets masked."""
         if not self._forms:
             return text
         stream = self.stream()
@@ -57,12 +58,12 @@ class Masker:
         return masked.decode("utf-8", "surrogatepass")
 
     def stream(self) -> MaskedStream:
-        """For one stream of bytes that come in pieces."""
+        """Return the mask of one stream of bytes that arrive in pieces."""
         return MaskedStream(self._forms, self._mask)
 
 
 class MaskedStream:
-    """Masks one stream; holds back only what may be the beginning of a secret."""
+    """One masked stream; it holds back only bytes that may be the beginning of a secret."""
 
     def __init__(self, forms: tuple[bytes, ...], mask: bytes) -> None:
         self._forms, self._mask = forms, mask
@@ -70,19 +71,19 @@ class MaskedStream:
         self._first_bytes = frozenset(form[0] for form in forms)
         self._held = b""
         self._hidden_bytes = 0
-        """So much of what is held belongs to a secret whose mask has been given out."""
+        """Number of held bytes that belong to a secret whose mask was already returned."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """What of all so far can be shown now."""
+        """Return the masked bytes that can be shown now."""
         seen = self._held + chunk
         return self._shown(seen, self._sure_bytes(seen))
 
     def end(self) -> bytes:
-        """The rest, when nothing more comes."""
+        """Return the rest, at the end of the stream."""
         return self._shown(self._held, len(self._held))
 
     def _sure_bytes(self, seen: bytes) -> int:
-        """Where the end of ``seen`` may be the beginning of a secret."""
+        """Return the position from which ``seen`` may be the beginning of a secret."""
         for at in range(max(0, len(seen) - self._longest + 1), len(seen)):
             tail = seen[at:]
             if tail[0] in self._first_bytes and any(
@@ -92,7 +93,7 @@ class MaskedStream:
         return len(seen)
 
     def _shown(self, seen: bytes, end: int) -> bytes:
-        """``seen`` up to ``end``, masked; the rest is held."""
+        """Return ``seen`` up to ``end``, masked; the rest is held."""
         shown, at = [], self._hidden_bytes
         for first, last in sorted(_found(seen, self._forms)):
             if first >= end:
@@ -106,7 +107,7 @@ class MaskedStream:
 
 
 def _found(seen: bytes, forms: tuple[bytes, ...]) -> Iterator[tuple[int, int]]:
-    """Where secrets begin and end in it, overlapping ones too."""
+    """Yield the begin and end of each secret in ``seen``, overlapping ones too."""
     for form in forms:
         at = seen.find(form)
         while at >= 0:
@@ -119,7 +120,7 @@ def _forms(line: bytes) -> Iterator[bytes]:
     yield quote(line, safe="").encode()
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + line)
-        # The first characters hold bits of what stands before, the last those of what follows.
+        # The first characters hold bits of the bytes before, the last those of the bytes after.
         after = -(before + len(line)) % 3
         own = encoded[(0, 2, 3)[before] : len(encoded) - (after + 1 if after else 0)]
         yield own
@@ -127,7 +128,7 @@ def _forms(line: bytes) -> Iterator[bytes]:
 
 
 def _mask(forms: tuple[bytes, ...]) -> bytes:
-    """Of a character that is in no secret: else a mask and its neighbours could make up one."""
+    """Return a mask of a character that is in no secret; another could form one with its text."""
     for char in itertools.chain("*#", map(chr, range(0x2580, 0x3000))):
         if not any(char.encode() in form for form in forms):
             return char.encode() * _MASK_LENGTH

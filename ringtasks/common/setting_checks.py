@@ -1,9 +1,9 @@
-"""What a setting must be: one check for each kind of value; every fault names its field.
+"""Checks of settings, one for each kind of value; every error names its field.
 
-A check takes the field's place (``train: preflight: imports``) and the value as YAML has it, and
-gives the value as the program has it.
+A check takes the field's place (``train: preflight: imports``) and the value from YAML, and returns
+the value for the program.
 
-:raises UsageError: each of them, where the value is not what it must be.
+:raises UsageError: (every check) the value is not of the expected kind.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = [
     "word",
 ]
 
-#: One kind of value.
+#: The check of one kind of value.
 Check = Callable[[str, Any], Any]
 
 
 def checked(place: str, given: Mapping[Any, Any], known: Mapping[str, Check]) -> dict[str, Any]:
-    """The settings of a mapping, each by its own check; those that are None are left out."""
+    """Return the settings of a mapping, each through its own check; None values are left out."""
     found = {}
     for name, value in given.items():
         if name not in known:
@@ -57,33 +57,33 @@ class UnexpectedValueError(UsageError):
 
 
 def expected(place: str, what: str, value: object) -> UnexpectedValueError:
-    """Return the error for a setting whose value is not ``what`` it has to be."""
+    """Return the error for a setting that must be ``what``."""
     return UnexpectedValueError(place, what, value)
 
 
 def text(place: str, value: Any) -> str:
-    """Text that is not blank."""
+    """Return a text that is not blank."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise expected(place, "text (in quotes, if it looks like a number)", value)
     return value
 
 
 def word(place: str, value: Any) -> str:
-    """A word that may be part of a file's name."""
+    """Return a word that may be part of a file's name."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", value):
         raise expected(place, "a word of letters, digits, '_', '.' and '-'", value)
     return value
 
 
 def flag(place: str, value: Any) -> bool:
-    """true or false."""
+    """Return true or false."""
     if not isinstance(value, bool):
         raise expected(place, "true or false", value)
     return value
 
 
 def count(at_least: int) -> Check:
-    """A whole number."""
+    """Return the check for a whole number of ``at_least`` or more."""
 
     def check(place: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
@@ -94,7 +94,7 @@ def count(at_least: int) -> Check:
 
 
 def number(what: str, *, above_zero: bool = False) -> Check:
-    """A number, finite and not below 0."""
+    """Return the check for a number, finite and not below 0 (``above_zero``: above 0)."""
 
     def check(place: str, value: Any) -> float:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -107,7 +107,7 @@ def number(what: str, *, above_zero: bool = False) -> Check:
 
 
 def texts(place: str, value: Any) -> tuple[str, ...]:
-    """Several texts, or one."""
+    """Return several texts, given as a list or as one text."""
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)):
         raise expected(place, "a list", value)
@@ -115,7 +115,7 @@ def texts(place: str, value: Any) -> tuple[str, ...]:
 
 
 def environment(place: str, value: Any) -> dict[str, str]:
-    """Variables by their names."""
+    """Return environment variables by their names."""
     if not isinstance(value, Mapping):
         raise UsageError(f"{place}: expected a mapping of names and values")
     for name, setting in value.items():
@@ -128,9 +128,10 @@ def environment(place: str, value: Any) -> dict[str, str]:
 
 
 def share(name: str, text: int | str, whole: int) -> int:
-    """``5``, or ``"25%"`` of ``whole``, at least 1.
+    """Return the number that ``text`` gives: ``5``, or ``"25%"`` of ``whole``, at least 1.
 
-    :raises UsageError: it is neither a whole number from 1, nor more than 0 and up to 100 per cent.
+    :raises UsageError: ``text`` is neither a whole number from 1, nor a share above 0 and up to
+        100 per cent.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)%", str(text).strip())
     if found and 0 < float(found[1]) <= 100:

@@ -1,4 +1,4 @@
-"""A request to stop that reaches whatever is under way, from any thread."""
+"""A request to stop that reaches all work under way, from any thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Stop"]
 
 
 class Stop:
-    """Unset at first; once set it stays so."""
+    """A request to stop: unset at first; once set, it stays set."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,7 +22,7 @@ class Stop:
         return self._event.is_set()
 
     def set(self) -> None:
-        """End what is under way, and whatever begins from now on."""
+        """End the work under way, and all work that begins from now on."""
         with self._lock:
             self._event.set()
             actions = list(self._actions)
@@ -30,12 +30,12 @@ class Stop:
             action()
 
     def wait(self, timeout: float) -> None:
-        """For ``timeout`` seconds, or until it is set."""
+        """Wait ``timeout`` seconds, or until the request is set."""
         self._event.wait(timeout)
 
     @contextlib.contextmanager
     def ending(self, action: Callable[[], None]) -> Iterator[None]:
-        """Inside, ``action`` is called when the request comes; at once if it has come."""
+        """Call ``action`` if the request comes inside the block; at once if it has come before."""
         with self._lock:
             self._actions.append(action)
             is_set = self.is_set

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for a terminal; names that were mistyped."""
+"""Text from outside, made safe for a terminal; near names of mistyped ones."""
 
 from __future__ import annotations
 

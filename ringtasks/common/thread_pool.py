@@ -1,4 +1,4 @@
-"""The threads that asynchronous calls wait in: as many as are used at once, up to a bound."""
+"""The threads in which asynchronous calls wait: as many as are used at once, up to a bound."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 __all__ = ["MAX_THREADS", "call", "shut_down"]
 
-#: More calls than this at once wait for their turn, first come, first served.
+#: Further calls wait in a queue, first in, first out.
 MAX_THREADS = 128
 
 T = TypeVar("T")
@@ -20,10 +20,10 @@ _pool: ThreadPoolExecutor | None = None
 
 
 async def call(work: Callable[[], T], cancel: Callable[[], None]) -> T:
-    """What ``work`` returns, run in a thread of the pool; from any event loop.
+    """Return the result of ``work``, run in a thread of the pool; from any event loop.
 
-    When the awaiting task is cancelled, ``cancel`` is called, at once and from this thread: it is
-    to make ``work`` return soon.  A call whose turn has not come yet is taken out of the queue.
+    If the awaiting task is cancelled, ``cancel`` is called, at once and from this thread: it must
+    make ``work`` return soon.  A call that has not started yet is removed from the queue.
     """
     future = _executor().submit(work)
     try:
