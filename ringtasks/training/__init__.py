@@ -1,6 +1,5 @@
-"""Training runs: a host is chosen and checked, the run followed, its files fetched.
+"""Training runs: choose and check hosts, follow the run, fetch its files.
 
-From the bottom up: `metrics` and `curves` read logs, `braille`, `svg` and `figure` draw them;
-`settings` says what to run; `survey`, `preflight` and `choice` where; `supervision` sees it
-through.
+From the bottom up: `logs` and `curves` read logs; `settings` holds the settings of a run; `probe`,
+`preflight`, `choice` and `placement` select its hosts; `supervision` follows it to its end.
 """

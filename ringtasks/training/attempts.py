@@ -1,7 +1,7 @@
-"""Following the jobs of one attempt to their end.
+"""Follow the jobs of one attempt to their end.
 
-A job a host; where one ends badly the others are stopped, since each waits for all.  The callers'
-thread takes what the jobs print, in the order in which it comes.
+Each host has one job; if one does not succeed, the others are stopped, since each waits for all.
+The caller's thread receives the jobs' output, in the order in which it arrives.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ringtasks.jobs import Job, JobStatus, State
 
 __all__ = ["exit_status_of", "may_take_over", "see_through", "stop_all"]
 
-#: Seconds for the state of a job whose log has come to its end.
+#: Seconds for the state of a job whose log has ended.
 _STATE_TIMEOUT = 30.0
 
-_UNREACHABLE, _STOPPED = 255, 143  # DESIGN section 3; 128 + SIGTERM
+_UNREACHABLE, _STOPPED = 255, 143  # the status of an unreachable host; 128 + SIGTERM
 
 
 class _Printed(NamedTuple):
@@ -39,10 +39,10 @@ def see_through(
     grace: float,
     tell: Callable[[str], None],
 ) -> dict[str, JobStatus]:
-    """The last status of each job by its id, once all have ended or cannot be asked any more.
+    """Return the last status of each job by its id, once all have ended or are unreachable.
 
     :param on_log: called from this thread.
-    :param patience: seconds for which a host may be out of reach at a stretch.
+    :param patience: seconds for which a host may be unreachable at a stretch.
     :param grace: seconds that processes get to end by themselves when they are stopped.
     """
     events: queue.Queue[_Printed | _Ended] = queue.Queue(maxsize=256)
@@ -69,7 +69,7 @@ def see_through(
 
 
 def stop_all(jobs: Sequence[Job], grace: float, tell: Callable[[str], None]) -> None:
-    """Stop the jobs, all at the same time, and tell what became of them."""
+    """Stop the jobs, all at the same time, and report each outcome."""
 
     def stop(job: Job) -> None:
         tell(f"{job.host}: {job.stop(grace)}")
@@ -82,11 +82,11 @@ def stop_all(jobs: Sequence[Job], grace: float, tell: Callable[[str], None]) -> 
 
 
 def exit_status_of(statuses: Sequence[JobStatus]) -> int:
-    """The exit status of a run: of the job that ended first of those that did not succeed, or 0."""
+    """Return the exit status of the job that failed first; 0: all succeeded."""
     bad = [status for status in statuses if status.state is not State.SUCCEEDED]
     if not bad:
         return 0
-    # Those that were stopped for the sake of another one tell nothing.
+    # A job that was stopped because another one failed is not the cause.
     own = [status for status in bad if status.state is not State.STOPPED] or bad
     first = min(own, key=lambda status: status.ended_at or float("inf"))
     if first.state is State.STOPPED:
@@ -95,10 +95,10 @@ def exit_status_of(statuses: Sequence[JobStatus]) -> int:
 
 
 def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
-    """Whether another host may take over from this job: never from one that may still run.
+    """Return whether another host may take over from this job: never from one that may still run.
 
-    Lost and killed jobs are taken over; one that failed by itself would fail again, and one that
-    somebody stopped was meant to end.
+    Lost and killed jobs are taken over; one that failed by itself would fail again, and one that a
+    user stopped was meant to end.
     """
     if status.state is State.UNKNOWN:
         return allow_split
@@ -107,6 +107,6 @@ def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
 
 def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _Ended]) -> None:
     why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
-    # Where the log was broken off, the host cannot be asked, or the job's folder is gone.
+    # If the log broke off, the host cannot be asked, or the job's folder is gone.
     status = job.wait(_STATE_TIMEOUT, patience=patience) if why is None else job.status()
     events.put(_Ended(job, status))

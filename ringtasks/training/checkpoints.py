@@ -1,4 +1,4 @@
-"""A run's checkpoint folder: whose it is on a host, and the copy that is kept here.
+"""A run's checkpoint folder: its owner on a host, and the local copy.
 
 A checkpoint belongs to one run.  A file beside the folder, ``.NAME.ringtasks-run``, names the run;
 the content of any other run, or of none, is set aside before a job starts, and never resumed from.
@@ -23,7 +23,7 @@ from .files import MIRROR, TransferError, checked
 
 __all__ = ["CheckpointPuller", "Seen", "claim", "inspect"]
 
-#: Times to pull a checkpoint that changes while it is being pulled.
+#: Attempts to pull a checkpoint that changes while it is being pulled.
 _PULL_ATTEMPTS = 3
 
 
@@ -38,9 +38,9 @@ def claim(
 ) -> str | None:
     """Make the folder ``checkpoint`` below ``cwd`` the run's own.
 
-    :param keeps_own: what the run itself left there in an earlier attempt stays.
-    :returns: the folder on the host that now holds what was there of others; None: nothing was.
-    :raises TransferError: it could not be set aside, so the run would start from it.
+    :param keeps_own: keep the files that the run itself left there in an earlier attempt.
+    :returns: the folder on the host that now holds the files of others; None: there were none.
+    :raises TransferError: they could not be set aside, so the run would start from them.
     """
     parent, name = posixpath.split(posixpath.normpath(checkpoint))
     script = _CLAIM.format(
@@ -59,8 +59,8 @@ def claim(
     return printable(result.stdout.strip()) or None
 
 
-# A link to a folder stays one: what it leads to is moved, on its own disk, and made anew. The name
-# is hidden so that a program that looks for "checkpoint*" does not find it.
+# A link to a folder stays a link: its target is moved, on its own disk, and made anew. The name is
+# hidden so that a program that looks for "checkpoint*" does not find it.
 _CLAIM = """\
 mkdir -p {parent} && cd {parent} || exit
 name={name} run={run} label={label} owner=
@@ -86,18 +86,18 @@ printf '%s\n' "$run" >".$name.ringtasks-run"
 
 
 class Seen(NamedTuple):
-    """A checkpoint folder on a host, as far as it is complete."""
+    """The complete part of a checkpoint folder on a host."""
 
     files: str
-    """Which files there are: a text that changes whenever one of them does."""
+    """A text that changes whenever one of the files does."""
     incomplete: tuple[str, ...] = ()
-    """Folders in it that are still being written, or never were written to the end."""
+    """Folders in it that are still being written, or whose writing was cut off."""
 
 
 def inspect(client: SSHClient, folder: str, done: str | None = None) -> Seen | None:
-    """Look at a checkpoint folder; None: there is no file in it, or nothing complete.
+    """Look at a checkpoint folder; None: it has no file, or no complete checkpoint.
 
-    :param done: the file that is written last; None: all that is there counts as complete.
+    :param done: the file that is written last; None: all files count as complete.
     """
     script = _FILES + (_ALL if done is None else _COMPLETE)
     result = client.run(script.format(folder=path(folder), done=quote(done or "")), cwd="~")
@@ -111,7 +111,7 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Seen | N
 
 _INCOMPLETE = "incomplete "
 
-# Which file it is, its size and time: of GNU and BusyBox, of macOS. Whole seconds would not do:
+# The file's identity, size and time: for GNU and BusyBox, for macOS. Whole seconds are too coarse:
 # checkpoints of one size may follow each other quickly.
 _FILES = """\
 cd {folder} 2>/dev/null || exit 1
@@ -138,11 +138,11 @@ rt_list "$@"
 class CheckpointPuller:
     """Pulls a checkpoint folder at an interval, from `start` to `stop`.
 
-    What is kept is never half of one checkpoint and half of another: it is pulled beside the one
-    that is kept, and takes its place if the host's folder was the same before and after.
+    The copy is never half of one checkpoint and half of another: a new one is pulled beside it, and
+    replaces it only if the host's folder was the same before and after.
 
-    :param keep: the folder here.
-    :param tell: is told of what went wrong.
+    :param keep: the local folder.
+    :param tell: receives a text for each failure.
     :param done: the file that is written last into a checkpoint, see `inspect`.
     """
 
@@ -162,18 +162,18 @@ class CheckpointPuller:
         self._thread = threading.Thread(target=self._work, name="ringtasks-pull", daemon=True)
 
     def start(self) -> None:
-        """Begin; the first pull comes after the first interval."""
+        """Start; the first pull comes after the first interval."""
         self._thread.start()
 
     def stop(self, *, last: bool) -> None:
-        """End; ``last``: with one more pull, since the host can be reached."""
+        """Stop; ``last``: after one more pull, since the host is reachable."""
         self._ended.set()
         if last:
             self._thread.join()
             self.pull()
 
     def pull(self) -> bool:
-        """Bring the checkpoint here now; whether what is kept is as it is on the host."""
+        """Pull the checkpoint now; return whether the local copy equals the host's folder."""
         try:
             return self._pull()
         except (TransferError, OSError) as error:
@@ -204,7 +204,7 @@ class CheckpointPuller:
         return inspect(self._client, self._remote, self._done)
 
     def _swap(self, spare: Path) -> None:
-        """What was kept is the next spare: most of it need not be sent again."""
+        """Replace the copy; the old one becomes the next spare: most of it is not sent again."""
         old = self._keep.with_name(f".{self._keep.name}.old")
         if self._keep.exists():
             self._keep.replace(old)
@@ -214,5 +214,5 @@ class CheckpointPuller:
 
 
 def _pattern(folder: str) -> str:
-    """What matches that folder in the checkpoint folder alone."""
+    """Return the pattern that matches that folder in the checkpoint folder alone."""
     return "/" + "".join(f"\\{char}" if char in "*?[\\" else char for char in folder) + "/"

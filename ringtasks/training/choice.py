@@ -1,7 +1,7 @@
-"""Which hosts take a run, and why not the others.  Pure.
+"""Rank the hosts for a run, with the reason for each host that is left out.  Pure.
 
-Of the hosts that may train, are ready, answer, and pass every check, the best comes first: the one
-that is reached most reliably, then the one with the least load, then the most free GPUs, then the
+Of the hosts that may train, are ready, answer, and pass every check, the best comes first: the most
+reliably reached one, then the one with the least load, then the most free GPUs, then the
 inventory's order.
 """
 
@@ -16,14 +16,14 @@ from .probe import Survey
 
 __all__ = ["Candidate", "Choice", "Verdict", "choose", "willing"]
 
-#: Loads and success rates within one of these steps count as equal: they are never quite the same.
+#: Loads and success rates within one of these steps count as equal: exact values hardly ever are.
 _LOAD_STEP = 0.25
 _RATE_STEP = 0.1
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A host, and what is known of it. ``success_rate`` 1.0 where it was never tried."""
+    """A host and its survey. ``success_rate``: 1.0 if it was never tried."""
 
     name: str
     survey: Survey
@@ -33,12 +33,12 @@ class Candidate:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that do not hold."""
+        """The checks that failed."""
         return tuple(check for check in self.checks if not check.is_passed)
 
 
 class Verdict(NamedTuple):
-    """One host: fit to take the run or not, and why."""
+    """One host: whether it is eligible for the run, and the reason."""
 
     host: str
     is_fit: bool
@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Every host's verdict, those that are fit first, best first."""
+    """Every host's verdict, the eligible ones first, best first."""
 
     verdicts: tuple[Verdict, ...]
 
@@ -57,10 +57,10 @@ class Choice(NamedTuple):
 
 
 def willing(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Why each host is not meant for training; ``""`` where it is.
+    """Return why each host is not meant for training; ``""`` if it is.
 
-    Where not one of the hosts says ``training_enabled: true``, the inventory does not use that
-    field, and only those that say ``false`` are refused.
+    If no host says ``training_enabled: true``, the inventory does not use that field, and only
+    hosts that say ``false`` are refused.
     """
     is_used = any(own.get("training_enabled") is True for own in facts.values())
     reasons = {}
@@ -76,7 +76,7 @@ def willing(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = None) -> Choice:
-    """Rank the candidates; ``refused`` are hosts that were not even asked, and why."""
+    """Rank the candidates; ``refused`` are hosts that were not asked, each with the reason."""
     fit = sorted((each for each in candidates if not each.failed), key=_rank)
     verdicts = [Verdict(each.name, True, _praise(each)) for each in fit]
     verdicts += [

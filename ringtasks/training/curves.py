@@ -1,7 +1,6 @@
-"""A run as its log tells it so far: how far it is, and one curve a metric.
+"""A run as its log describes it so far: its progress, and one curve for each metric.
 
-Memory is bounded unless asked otherwise: a long curve keeps the lowest and the highest point of
-each stretch.
+Memory is bounded by default: a long curve keeps the lowest and the highest point of each stretch.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from .logs.words import UNITS, loss_rank
 
 __all__ = ["Curve", "Curves", "Progress", "curves_of"]
 
-#: More points than a screen has pixels.
+#: More points than a screen has pixels in a row.
 _MAX_POINTS = 8192
 _CHUNK_BYTES = 1 << 20
 _PLURALS = {"batch": "batches"}
 
 
 class Progress(NamedTuple):
-    """How far a run is: ``done`` of ``total`` (None: not told). ``unit`` of a mere bar: ``""``."""
+    """The progress of a run: ``done`` of ``total`` (None: not given). ``unit`` of a bar: ``""``."""
 
     unit: str
     done: float
@@ -41,9 +40,9 @@ class Curve(NamedTuple):
 
 
 class Curves:
-    """Takes what a run prints and gives curves and progress; for one thread.
+    """Reads a run's output and returns its curves and progress; for one thread.
 
-    :param max_points: how many points a curve keeps; None keeps all.
+    :param max_points: the number of points that a curve keeps; None keeps all.
     """
 
     def __init__(self, max_points: int | None = _MAX_POINTS) -> None:
@@ -52,7 +51,7 @@ class Curves:
         self._resolved: tuple[int, Resolved] | None = None
 
     def feed(self, chunk: bytes, source: str = "") -> None:
-        """Read what a program has printed; ``source`` tells the logs of several hosts apart."""
+        """Read a program's output; ``source`` separates the logs of several hosts."""
         reader = self._readers.get(source)
         if reader is None:
             reader = self._readers[source] = LogReader(self._history)
@@ -66,7 +65,7 @@ class Curves:
         self.end()
 
     def end(self) -> None:
-        """Read what stands behind the last line's end."""
+        """Read the text after the last line's end."""
         for reader in self._readers.values():
             reader.end()
 
@@ -78,18 +77,18 @@ class Curves:
 
     @property
     def names(self) -> list[str]:
-        """The metrics, in front the one that people look at first: a loss, if there is one."""
+        """The metrics, the most important one first: a loss, if there is one."""
         return sorted(self._history.series, key=loss_rank)
 
     @property
     def progress(self) -> Progress | None:
-        """The outermost progress whose total is known; else the outermost there is."""
+        """The outermost progress whose total is known; else the outermost of the log."""
         found = self._history.progress
         return Progress(found[0], *found[1]) if found else None
 
     @property
     def fraction(self) -> float | None:
-        """How much of the run is done, from 0 to 1; None if the log does not tell."""
+        """The completed part of the run, from 0 to 1; None if the log does not give it."""
         progress = self.progress
         if progress is None or not progress.total:
             return None
@@ -115,7 +114,7 @@ class Curves:
         return Curve(name, axis, tuple(x for x, _ in rows), tuple(point.value for _, point in rows))
 
     def objects(self, name: str) -> Iterator[dict[str, object]]:
-        """Yield a metric's points as JSON objects: its x, and all places that are known.
+        """Yield a metric's points as JSON objects: its x, and all known places.
 
         :raises KeyError: there is no such metric.
         """
@@ -162,7 +161,7 @@ def curves_of(attempts: Iterable[Iterable[bytes]], max_points: int | None = _MAX
 def _places(
     point: Point, totals: dict[str, float], highest: dict[str, float]
 ) -> dict[str, float | int]:
-    """Return where a point stands. A total that a count has passed is none."""
+    """Return the place of a point. A total that a count has passed is dropped."""
     places: dict[str, float | int] = {}
     has_inner = point.inner_total is not None
     for unit in reversed(UNITS):

@@ -1,4 +1,4 @@
-"""A run's files: what goes up before it starts, and what is fetched in the end."""
+"""A run's files: the upload before it starts, and the download at its end."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ __all__ = [
     "send_folder",
 ]
 
-#: By content: rsync takes files of one size and second for equal, and a checkpoint may be both.
+#: Compare by content: rsync takes files of one size and second for equal, and checkpoints may be.
 MIRROR = Options(delete=True, checksum=True)
 
 
 class TransferError(Exception):
-    """A file could not be copied; the text says which and why."""
+    """A file could not be copied; the text names the file and the reason."""
 
 
 def folder_of(client: SSHClient, cwd: str | None) -> str:
-    """A host's folder for runs: ``cwd``, else the host's ``work_dir``, else its home."""
+    """Return a host's folder for runs: ``cwd``, else the host's ``work_dir``, else its home."""
     given = cwd or client.config.work_dir or "~"
     return given if given.startswith(("/", "~")) else f"~/{given}"
 
 
 def run_folder(client: SSHClient, cwd: str | None, run_id: str) -> str:
-    """The run's folder on a host: ``cwd``, else ``runs/RUN`` in the host's folder for runs."""
+    """Return the run's folder on a host: ``cwd``, else ``runs/RUN`` in the folder for runs."""
     own = folder_of(client, cwd)
     return own if cwd else posixpath.join(own, "runs", run_id)
 
 
 def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> None:
-    """Copy what is to go up into the run's folder.
+    """Copy the items into the run's folder.
 
-    :raises UsageError: something is not there to be copied.
-    :raises TransferError: it did not arrive.
+    :raises UsageError: an item does not exist here.
+    :raises TransferError: it could not be copied.
     """
     for item in items:
         source = Path(item.source).expanduser()
@@ -57,10 +57,10 @@ def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> None:
 
 
 def send_folder(client: SSHClient, source: Path, target: str, *, is_mirror: bool = False) -> None:
-    """Copy a file, or what is in a folder, into the folder ``target``.
+    """Copy a file, or the content of a folder, into the folder ``target``.
 
-    :param is_mirror: remove from ``target`` what the folder has not.
-    :raises TransferError: it did not arrive.
+    :param is_mirror: remove from ``target`` the files that are not in the folder.
+    :raises TransferError: it could not be copied.
     """
     if source.is_dir():
         checked(transfer.sync(source, target, [client], MIRROR if is_mirror else Options()))
@@ -69,7 +69,10 @@ def send_folder(client: SSHClient, source: Path, target: str, *, is_mirror: bool
 
 
 def checked(result: TransferResult) -> None:
-    """:raises TransferError: it failed for a host."""
+    """Check that the transfer succeeded for all hosts.
+
+    :raises TransferError: it failed for a host.
+    """
     for failed in result.failed:
         raise TransferError(failed.error or f"{failed.host}: exit status {failed.returncode}")
 
@@ -77,7 +80,7 @@ def checked(result: TransferResult) -> None:
 def make_folder(client: SSHClient, folder: str) -> None:
     """Make a folder on the host, with its parents.
 
-    :raises TransferError: it is not there afterwards.
+    :raises TransferError: it does not exist afterwards.
     """
     result = client.run(f"mkdir -p {path(folder)}", cwd="~")
     if not result.success:

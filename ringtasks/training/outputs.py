@@ -1,7 +1,8 @@
-"""What an attempt has written: its files are told from those that were there before, and fetched.
+"""The files that an attempt has written: tell them from older ones, and fetch them.
 
-A list of the files is left on the host before the job starts; whatever differs from it afterwards
-was written since.  Clocks are not asked, since the files' may not be the host's (NFS).
+A list of the files is left on the host before the job starts; each file that differs from it
+afterwards was written since.  Clocks are not compared, since the files' may not be the host's
+(NFS).
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from .files import TransferError, checked
 __all__ = ["Fetched", "fetch_written", "note_files"]
 
 _FOLDER = ".ringtasks/runs"
-#: The exit status if there is no list of the files that were there before.
+#: The exit status if there is no list of the older files.
 _NO_LIST = 66
 
-# Which file it is, its size and time: of GNU and BusyBox, of macOS. An item may be a pattern, which
-# an unquoted variable lets the shell expand; with an empty IFS it is not split at spaces.
+# The file's identity, size and time: for GNU and BusyBox, for macOS. An item may be a pattern,
+# which an unquoted variable lets the shell expand; with an empty IFS it is not split at spaces.
 _FUNCTIONS = """\
 export LC_ALL=C
 IFS=
@@ -60,7 +61,7 @@ done
 
 
 class Fetched(NamedTuple):
-    """One item of ``fetch``: whether it is here now, and what there is to say about it."""
+    """One item of ``fetch``: whether it was fetched, and a text for the user."""
 
     item: str
     is_here: bool
@@ -68,7 +69,7 @@ class Fetched(NamedTuple):
 
 
 class _Match(NamedTuple):
-    """A file or folder on the host that an item means; ``old``: its files of before."""
+    """A file or folder on the host that matches an item; ``old``: its files of before."""
 
     name: str
     is_folder: bool
@@ -77,10 +78,10 @@ class _Match(NamedTuple):
 
 
 def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> None:
-    """Leave a list of the files that the items mean on the host.
+    """Write a list of the items' files on the host.
 
-    :param key: of the attempt.
-    :raises TransferError: it could not be left.
+    :param key: the attempt's key.
+    :raises TransferError: it could not be written.
     """
     result = client.run(_script(_NOTE, cwd, items, key), cwd="~")
     if not result.success:
@@ -93,7 +94,7 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
 def fetch_written(
     client: SSHClient, cwd: str, items: Sequence[str], key: str, folder: Path
 ) -> Iterator[Fetched]:
-    """Bring what the items mean, as far as it was written since `note_files`, into ``folder``."""
+    """Fetch the items' files that were written since `note_files` into ``folder``."""
     result = client.run(_script(_COMPARE, cwd, items, key), cwd="~")
     if not result.success:
         why = result.error or last_words(result)
@@ -127,7 +128,7 @@ def _fetch(
 
 
 def _excluded(match: _Match) -> Iterator[str]:
-    """Patterns for the files of before, from the folder on."""
+    """Yield patterns for the older files, relative to the folder."""
     for name in match.old if match.is_folder else ():
         below = posixpath.relpath(name, match.name)
         yield "/" + "".join(f"\\{char}" if char in "*?[\\" else char for char in below)
@@ -140,7 +141,7 @@ def _script(script: str, cwd: str, items: Sequence[str], key: str) -> str:
 
 
 def _parsed(printed: str, count: int) -> list[list[_Match]]:
-    """What each item means; a line that makes no sense is left out."""
+    """Return the matches of each item; malformed lines are left out."""
     found: list[list[_Match]] = []
     for line in printed.split("\n"):
         kind, _, rest = line.partition(" ")

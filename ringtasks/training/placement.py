@@ -1,4 +1,4 @@
-"""Which of the selected hosts take the next attempt of a run: asked, checked and ranked."""
+"""Selection of hosts for the next attempt of a run: asked, checked and ranked."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .settings import Preflight, TrainSettings
 
 __all__ = ["Placement"]
 
-#: Where no checks are wanted, a host only has to answer.
+#: Without preflight checks, a host only has to answer.
 _ANSWERS = Preflight(min_disk_gb=0, max_clock_skew=float("inf"))
 
 
 class Placement:
     """The hosts of a run, each with a client.
 
-    :param tell: is told each check, and each host's verdict.
+    :param tell: receives each check, and each host's verdict.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Placement:
         self._hosts = {host.name: host for host in hosts}
         self._clients = {host.name: _client(host, settings.venv) for host in hosts}
         self.gone: set[str] = set()
-        """Hosts that an attempt was lost on: they come last."""
+        """Hosts on which an attempt was lost: they come last."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -44,16 +44,16 @@ class Placement:
             client.close_link()
 
     def client(self, host: str) -> SSHClient:
-        """The client of a host.
+        """Return the client of a host.
 
-        :raises UsageError: it is not among those selected.
+        :raises UsageError: the host is not selected.
         """
         if host not in self._clients:
             raise UsageError(f"train: the run is on {host}, which is not among the hosts: --host")
         return self._clients[host]
 
     def ranked(self) -> list[SSHClient]:
-        """The hosts that can take the run, best first, as many as its nodes at least.
+        """Return the hosts that can take the run, best first, at least as many as its nodes.
 
         :raises UsageError: there are too few.
         """

@@ -1,4 +1,4 @@
-"""Whether a host can take a run: one Check after the other, over what a Survey found.  Pure."""
+"""Check whether a host can take a run: one Check after the other, from a Survey.  Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GB = 10**9
 
 
 class Check(NamedTuple):
-    """One thing that must hold; ``advice`` says what to do where it does not."""
+    """One requirement; ``advice`` is the fix if the host does not meet it."""
 
     name: str
     is_passed: bool
@@ -30,9 +30,9 @@ class Check(NamedTuple):
 def checks(
     survey: Survey, preflight: Preflight, *, gpus: int = 0, facts: Mapping[str, Any] | None = None
 ) -> tuple[Check, ...]:
-    """What holds and what does not, for a run that needs ``gpus`` GPUs; in the order of asking.
+    """Return the checks for a run that needs ``gpus`` GPUs, in the order of asking.
 
-    Where the host gave no answer at all, that is the only check.
+    If the host gave no answer at all, that is the only check.
     """
     if survey.error is not None:
         return (Check("answer", False, survey.error, "try 'inv check'"),)

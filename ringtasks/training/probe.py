@@ -1,8 +1,8 @@
-"""What a host is like just now: GPUs, disk, load, clock, and what its Python can import.
+"""The current state of a host: GPUs, disk, load, clock, and the modules that its Python can import.
 
-One script asks for all of it, for choosing a host and for the checks before a run alike; it prints
-``name value`` lines.  Nothing on the host is changed.  A driver that hangs lets ``nvidia-smi`` wait
-in the kernel, where no signal reaches it: the script stops waiting and says so.
+One script asks for all of it, both to choose a host and for the checks before a run; it prints
+``name value`` lines.  Nothing on the host is changed.  If a driver hangs, ``nvidia-smi`` waits in
+the kernel, where no signal reaches it: the script stops waiting and reports it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Gpu", "Survey", "parse", "script", "survey"]
 
-#: Seconds for all but the driver: an import of torch from a cold disk takes its time.
+#: Seconds for all but the driver: an import of torch from a cold disk is slow.
 _SCRIPT_TIMEOUT = 60.0
 _BLOCK_BYTES = 1024  # df -k
 
@@ -37,27 +37,27 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a host answered; None: it did not tell."""
+    """A host's answers; None: not given."""
 
     error: str | None = None
-    """Why there is no answer at all."""
+    """The reason if there is no answer at all."""
     gpus: tuple[Gpu, ...] = ()
     driver: str = "none"
     """``ok``, ``none`` (there is no nvidia-smi), ``hangs`` or ``failed``."""
     driver_said: str = ""
     free_bytes: int | None = None
     clock_skew: float | None = None
-    """Seconds that its clock is ahead of ours, to within the time that the question took."""
+    """Seconds by which its clock is ahead of ours, to within the duration of the request."""
     load: float | None = None
     """Load average of the last minute, for each CPU."""
     missing: tuple[str, ...] = ()
-    """What the modules that could not be imported say of it."""
+    """The errors of the modules that could not be imported."""
     python: str = ""
-    """What stands for Python: empty where there is none."""
+    """The command that runs Python: empty if there is none."""
 
     @property
     def free_gpus(self) -> int:
-        """How many GPUs nobody holds."""
+        """The number of GPUs that no process or job holds."""
         return sum(not gpu.holders and not gpu.is_reserved for gpu in self.gpus)
 
 
@@ -68,7 +68,7 @@ def survey(
     imports: Iterable[str] = (),
     driver_timeout: float = 15.0,
 ) -> Survey:
-    """Ask one host; never raises for what happens there."""
+    """Ask one host; never raises for failures on the host."""
     asked_at = time.time()
     result = client.run(
         script(cwd or client.config.work_dir, imports, driver_timeout),
@@ -84,7 +84,7 @@ def survey(
 
 
 def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> str:
-    """The text for the host's shell, to be run in its home."""
+    """Return the text for the host's shell, to be run in its home."""
     modules = " ".join(imports)
     return _SCRIPT.format(
         folder=path(cwd) if cwd else "'.'",
@@ -95,7 +95,7 @@ def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> st
     )
 
 
-# The folder need not be there yet: its nearest parent has the disk.
+# The folder need not exist yet: its nearest parent is on the same disk.
 _SCRIPT = """\
 folder={folder}
 while [ ! -d "$folder" ] && [ "${{folder%/*}}" != "$folder" ]; do folder=${{folder%/*}}; done
@@ -141,7 +141,7 @@ _IMPORTS = "import importlib, sys; importlib.import_module(sys.argv[1])"
 
 
 def parse(text: str) -> Survey:
-    """What the script has printed; lines that make no sense are left out."""
+    """Return the survey of the script's output; malformed lines are left out."""
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
@@ -171,7 +171,10 @@ def _gpus(fields: dict[str, list[str]]) -> Iterable[Gpu]:
 
 
 def _free_bytes(line: str) -> int | None:
-    """From ``df -P`` (XCU, df): source, size, used, available, …; a source may have spaces."""
+    """Return the free bytes of a ``df -P`` line.
+
+    Its fields are source, size, used, available, … (XCU, df); a source may have spaces.
+    """
     cells = line.split()
     for n, cell in enumerate(cells):
         if cell.endswith("%") and n >= 3 and cells[n - 1].isdigit():
@@ -180,7 +183,7 @@ def _free_bytes(line: str) -> int | None:
 
 
 def _load(line: str) -> float | None:
-    """From the number of CPUs and what the system has: ``0.52 …``, or ``{ 0.52 … }`` on macOS."""
+    """Return the load per CPU from the CPU count and ``0.52 …``, or ``{ 0.52 … }`` on macOS."""
     cells = line.replace("{", " ").replace("}", " ").split()
     if len(cells) < 2:
         return None
@@ -196,7 +199,7 @@ def _number(text: str) -> float | None:
 
 
 def _skew(theirs: float | None, asked_at: float, answered_at: float) -> float | None:
-    """How far their clock is outside of the time in which they must have read it."""
+    """Return how far the host's clock is outside of the time in which it must have been read."""
     if theirs is None:
         return None
     if theirs > answered_at:

@@ -1,9 +1,9 @@
-"""What this machine keeps of a run: a folder with its log, what was fetched, and ``run.json``.
+"""This machine's record of a run: a folder with its log, the fetched files, and ``run.json``.
 
-The host keeps the job (`ringtasks.jobs`); the folder lets a run be drawn, or gone back to, when the
-host is gone.  Schema of ``run.json``: ``{"version": 1, "id", "command", "state", "started_at",
+The host keeps the job (`ringtasks.jobs`); with the folder, a run can be drawn or reattached to when
+the host is gone.  Schema of ``run.json``: ``{"version": 1, "id", "command", "state", "started_at",
 "ended_at", "settings", "inventory", "revision", "attempts": [{"attempt", "jobs": [{"host_id",
-"job_id"}], "state"}]}``.  ``settings`` are those of ``train`` in full, but for the values of
+"job_id"}], "state"}]}``.  ``settings`` are those of ``train`` in full, except for the values of
 ``env``, which may be secret: they are in ``env.json``, for this user only.
 """
 
@@ -24,7 +24,7 @@ from ringtasks.errors import StateFileError, UsageError
 
 __all__ = ["LAST", "Attempt", "JobPlace", "LogCopy", "RunRecord", "find_run", "new_run"]
 
-#: Means the newest run.
+#: Selects the newest run.
 LAST = "last"
 
 _VERSION = 1
@@ -42,7 +42,7 @@ class JobPlace:
 
 @dataclass
 class Attempt:
-    """One start of the run: a job on each of its hosts, the first of which tells of the metrics."""
+    """One start of the run: a job on each of its hosts; the first host's log gives the metrics."""
 
     attempt: int
     jobs: list[JobPlace] = field(default_factory=list)
@@ -51,9 +51,10 @@ class Attempt:
 
 @dataclass
 class RunRecord:
-    """A run, as its folder holds it; `save` after a change. Times are Unix seconds of this machine.
+    """A run, as stored in its folder; `save` after a change.
 
-    ``state`` is that of its last attempt, as `ringtasks.jobs` names it.
+    Times are Unix seconds of this machine. ``state`` is that of its last attempt, as
+    `ringtasks.jobs` names it.
     """
 
     id: str
@@ -64,14 +65,14 @@ class RunRecord:
     ended_at: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
-    """All settings of the run, as YAML has them; empty: it was made by an older version."""
+    """All settings of the run, as YAML values; empty: an older version made the run."""
     revision: str | None = None
-    """The commit of what was sent, with ``-dirty`` if not all was committed; None: not known."""
+    """The commit of the sent files, with ``-dirty`` if not all was committed; None: not known."""
     inventory: str | None = None
-    """The inventory that was named for it."""
+    """The inventory that the user named for it."""
 
     def save(self) -> None:
-        """Write ``run.json``: the old one or the new one is there at any moment.
+        """Write ``run.json`` atomically: a reader finds the old one or the new one.
 
         :raises StateFileError: it cannot be written.
         """
@@ -98,7 +99,7 @@ class RunRecord:
             raise StateFileError(str(file), error.strerror or str(error)) from error
 
     def environment(self) -> dict[str, str]:
-        """What `keep_environment` has written; empty: nothing, or it cannot be read."""
+        """Return the mapping that `keep_environment` has written; empty: none, or unreadable."""
         with contextlib.suppress(OSError, ValueError):
             kept = json.loads((self.folder / _ENVIRONMENT_FILE).read_text())
             if isinstance(kept, dict):
@@ -106,16 +107,16 @@ class RunRecord:
         return {}
 
     def hint(self, command: str) -> str:
-        """A command line for people, with the run's inventory if one was named."""
+        """Return a command line for the user, with the run's inventory if one was named."""
         return f"{command} --inventory {shlex.quote(self.inventory)}" if self.inventory else command
 
     def discard(self) -> None:
-        """Remove the folder of a run that never began."""
+        """Remove the folder of a run that never started."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def logs_of(self, attempt: int, count: int) -> Iterator[list[LogCopy]]:
-        """The local copies of an attempt's logs, one a job, to be written from their beginning."""
+        """Yield the local copies of an attempt's logs, one a job, written from their beginning."""
         with contextlib.ExitStack() as stack:
             yield [
                 stack.enter_context(LogCopy(self._log(attempt, serial)))
@@ -123,7 +124,7 @@ class RunRecord:
             ]
 
     def logs(self) -> list[list[Path]]:
-        """The local copies of the logs: of each attempt, those of its jobs."""
+        """Return the local copies of the logs: for each attempt, those of its jobs."""
         return [
             [
                 file
@@ -135,7 +136,7 @@ class RunRecord:
 
     @property
     def is_ended(self) -> bool:
-        """Whether somebody here saw it end."""
+        """Whether a process on this machine saw it end."""
         return self.ended_at is not None
 
     @property
@@ -145,7 +146,7 @@ class RunRecord:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the checkpoint folder is kept."""
+        """The folder of the checkpoint's local copy."""
         return self.folder / "checkpoint"
 
     def _log(self, attempt: int, serial: int) -> Path:
@@ -155,8 +156,8 @@ class RunRecord:
 class LogCopy:
     """A log that is written from its beginning, and never gets shorter. Usable with ``with``.
 
-    If there is a copy already, the new one is written beside it, and takes its place once it is
-    longer: the host may have gone, or given up a part of its log.
+    If there is a copy already, the new one is written beside it, and replaces it once it is longer:
+    the host may be gone, or may have deleted a part of its log.
     """
 
     def __init__(self, file: Path) -> None:
@@ -175,7 +176,7 @@ class LogCopy:
             self._beside.unlink(missing_ok=True)
 
     def write(self, chunk: bytes) -> None:
-        """Write, and see to it that others can read it at once."""
+        """Write, and flush so that others can read it at once."""
         self._out.write(chunk)
         self._out.flush()
         self._written += len(chunk)
@@ -191,7 +192,7 @@ def new_run(
     settings: Mapping[str, Any] | None = None,
     inventory: str | None = None,
 ) -> RunRecord:
-    """A new run's folder below ``root``: ``NAME-YYYYMMDD-HHMMSS``.
+    """Make a new run's folder below ``root``: ``NAME-YYYYMMDD-HHMMSS``.
 
     :param settings: all of its settings but ``env``.
 
@@ -216,11 +217,11 @@ def new_run(
 
 
 def find_run(root: str | Path, wanted: str) -> RunRecord | None:
-    """The run of that id, or one that begins like that, or has a job like that; or the `LAST`.
+    """Return the run whose id, or a job's id, is ``wanted`` or begins with it; or the `LAST`.
 
-    None where there is none.
+    None if there is none.
 
-    :raises UsageError: several begin like that.
+    :raises UsageError: several begin with it.
     """
     runs = sorted(_runs(Path(root)), key=lambda run: run.started_at)
     if wanted == LAST:
@@ -241,7 +242,7 @@ def _has_job(run: RunRecord, wanted: str) -> bool:
 def _runs(root: Path) -> Iterator[RunRecord]:
     for file in root.glob(f"*/{_FILE}"):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            yield _read(file)  # somebody else's file of that name is no run
+            yield _read(file)  # another program's file of that name is not a run
 
 
 def _read(file: Path) -> RunRecord:

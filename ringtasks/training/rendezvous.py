@@ -1,8 +1,8 @@
-"""Where machines of one run can meet: an address of the first that all the others reach.
+"""Find a rendezvous of the machines of a run: an address of the first that all the others reach.
 
-What a hosts file knows as an address is how *this* machine gets there.  So it is tried: the first
-machine listens, the others connect to each address that it might have, and are told a word that
-only it knows, because a private address may lead them somewhere else.  The tailnet's comes first.
+An address in a hosts file is the one that *this* machine uses.  So it is tested: the first machine
+listens, the others connect to each address that it might have, and receive a word that only it
+knows, because a private address may lead to another machine.  The tailnet's comes first.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ringtasks.ssh.link import STDOUT
 
 __all__ = ["Meeting", "Node", "find_meeting"]
 
-_TIMEOUT = 60.0  # seconds for the whole of it
+_TIMEOUT = 60.0  # seconds for the whole test
 
 
 class Node(NamedTuple):
-    """A machine of the run: the address that the others know it by, and its network interface."""
+    """A machine of the run: the address by which the others know it, and its network interface."""
 
     host: str
     address: str
@@ -38,7 +38,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the machines meet: an address and a port of the first node, free just now."""
+    """The rendezvous of the machines: an address and a port of the first node, free just now."""
 
     address: str
     port: int
@@ -46,10 +46,10 @@ class Meeting:
 
 
 def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Meeting:
-    """Let the first host listen and the others try.
+    """Let the first host listen and the others connect.
 
-    :param port: to meet at; 0: one that is free.
-    :raises MeetingError: there is no address that all others reach, or no python3 to try with.
+    :param port: the port of the rendezvous; 0: a free one.
+    :raises MeetingError: there is no address that all others reach, or no python3 for the test.
     """
     first, others = clients[0], clients[1:]
     word = secrets.token_hex(8)
@@ -62,7 +62,7 @@ def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Meeting:
         }
         for address in addresses:
             if all(address in found for found in met.values()):
-                # Nobody connects to a machine that is alone.
+                # A single machine has no other that connects.
                 interface = listener.interface_of(address) if others else ""
                 nodes = [Node(first.config.id, address, interface)]
                 nodes += [Node(c.config.id, *met[c.config.id][address]) for c in others]
@@ -75,20 +75,20 @@ def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Meeting:
 
 
 def _addresses(config: SSHConfig, own: str) -> list[str]:
-    """What the first host might be known by, the tailnet's first; IPv4 and names."""
+    """Return the possible addresses of the first host, the tailnet's first; IPv4 and names."""
     embedded = "127.0.0.1" if config.embedded else None
     known = (embedded, config.tailscale_ip, own, config.host)
     return list(dict.fromkeys(address for address in known if address and ":" not in address))
 
 
 def _reached(printed: str) -> dict[str, tuple[str, str]]:
-    """The address tried -> the one that it was tried from, and that one's interface."""
+    """Return, for each address reached, the source address and its interface."""
     lines = [line.split() for line in printed.splitlines()]
     return {line[1]: (line[2], line[3].strip("-")) for line in lines if len(line) == 4}
 
 
 class _Listener:
-    """A socket of the first host that answers the word, until the block is left."""
+    """A socket of the first host that answers with the word, until the block is left."""
 
     def __init__(self, client: SSHClient, word: str, port: int) -> None:
         self._client = client
@@ -116,11 +116,11 @@ class _Listener:
         raise MeetingError(self._client.config.id, f"it cannot listen: {printable(why)}")
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._end)  # the far program ends with its stdin
+        os.close(self._end)  # the remote program ends with its stdin
         self._thread.join(_TIMEOUT)
 
     def interface_of(self, address: str) -> str:
-        """The interface that connections to ``address`` came in by; empty: not told."""
+        """Return the interface of the connections to ``address``; empty: not given."""
         lines = self._lines_until("met", address)
         return lines[-1][3].strip("-") if lines else ""
 
@@ -141,7 +141,7 @@ class _Listener:
             self._changed.notify_all()
 
     def _lines_until(self, *start: str) -> list[list[str]]:
-        """The lines that begin so, as soon as there is one; none where none comes in time."""
+        """Return the lines that begin so, as soon as there is one; none if none comes in time."""
 
         def found() -> list[list[str]]:
             whole = self._printed.decode("utf-8", "replace").split("\n")[:-1]
@@ -156,7 +156,8 @@ def _python(program: str, *arguments: str) -> str:
     return " ".join(["python3 -c", *map(quote, (_INTERFACE + program, *arguments))])
 
 
-# SIOCGIFADDR (netdevice(7)) is Linux's; elsewhere no interface is told, and none is needed.
+# SIOCGIFADDR (netdevice(7)) is specific to Linux; on other systems no interface is printed, and
+# none is needed.
 _INTERFACE = """\
 import select, socket, struct, sys
 def interface(address):
@@ -175,7 +176,7 @@ def interface(address):
     return "-"
 """
 
-# A connected datagram socket sends nothing, and tells the address of the default route.
+# A connected datagram socket sends nothing, and shows the address of the default route.
 _LISTEN = """\
 own = "-"
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

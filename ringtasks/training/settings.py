@@ -1,6 +1,6 @@
-"""What to train and how: the ``train`` settings of ``invoke.yaml``, and flags over them.
+"""The settings of a run: the ``train`` settings of ``invoke.yaml``, overridden by flags.
 
-Every fault is told with the name of its field; a field that is not known is a fault too.
+Every error names its field; an unknown field is an error too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Preflight", "SyncUp", "TrainSettings", "parse", "to_mapping"]
 
 
 class SyncUp(NamedTuple):
-    """A file or folder here, and the folder below ``cwd`` that is to hold it, or what is in it."""
+    """A local file or folder, and the folder below ``cwd`` that receives it, or its content."""
 
     source: str
     target: str = "."
@@ -36,7 +36,7 @@ class SyncUp(NamedTuple):
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a host must show before a run starts there. Durations are seconds."""
+    """The requirements for a host before a run starts there. Durations are seconds."""
 
     imports: tuple[str, ...] = ()
     """Modules that the run's ``python3`` must be able to import."""
@@ -44,9 +44,9 @@ class Preflight:
     """Free space for ``cwd``, in units of 10⁹ bytes."""
     max_clock_skew: float = 30.0
     driver_timeout: float = 15.0
-    """How long ``nvidia-smi`` may take: a GPU that hangs lets it wait for ever."""
+    """Limit for ``nvidia-smi``: a GPU that hangs lets it wait for ever."""
     gpu_count: int | None = None
-    """How many GPUs the host is to have; None: its fact ``gpu_count``, else any number."""
+    """Number of GPUs that the host must have; None: its fact ``gpu_count``, else any number."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TrainSettings:
     hosts: str
     name: str = "train"
     gpus: int = 0
-    """GPUs a host, reserved for the run; 0: it uses none."""
+    """GPUs on each host, reserved for the run; 0: it uses none."""
     nodes: int = 1
     nproc_per_node: int = 1
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -74,13 +74,13 @@ class TrainSettings:
     setup_inputs: tuple[str, ...] = ()
     """Files and folders below ``cwd`` that ``setup`` depends on, besides those that it names."""
     fetch: tuple[str, ...] = ()
-    """Files and folders below ``cwd`` that come to the run's folder here once it has ended."""
+    """Files and folders below ``cwd`` to copy to the local folder of the run once it has ended."""
     runs: str = "runs"
-    """The folder here that holds a folder for each run."""
+    """The local folder that holds a folder for each run."""
     preflight: Preflight | None = Preflight()
     """None: no checks."""
     retries: int = 0
-    """How often another host may take over."""
+    """The number of times that another host may take over."""
     checkpoint: str | None = None
     """The folder below ``cwd`` that a takeover starts from."""
     checkpoint_done: str | None = None
@@ -92,7 +92,7 @@ class TrainSettings:
     lost_after: float = 600.0
     """Seconds without an answer until a host counts as lost."""
     allow_split: bool = False
-    """Let another host take over from one that cannot be asked whether the run still goes on."""
+    """Let another host take over if the first cannot be asked whether the run still continues."""
     grace: float = 30.0
     """Seconds that processes get to end by themselves when the run is stopped."""
 
@@ -111,9 +111,9 @@ class TrainSettings:
 
 
 def parse(given: object, **flags: Any) -> TrainSettings:
-    """The settings of ``given``, a mapping as YAML has it, with each flag that is not None over it.
+    """Return the settings of the mapping ``given``, overridden by each flag that is not None.
 
-    :raises UsageError: a field is unknown, missing, or not what it must be.
+    :raises UsageError: a field is unknown, missing or invalid.
     """
     if given is None:
         given = {}
@@ -129,7 +129,7 @@ def parse(given: object, **flags: Any) -> TrainSettings:
 
 
 def to_mapping(settings: TrainSettings) -> dict[str, Any]:
-    """The settings as YAML has them, for `parse`; without ``env``, which may be secret."""
+    """Return the settings as YAML values, for `parse`; without ``env``, which may be secret."""
     found = {name: getattr(settings, name) for name in _FIELDS if name != "env"}
     found["sync_up"] = [{"from": item.source, "to": item.target} for item in settings.sync_up]
     for name in ("fetch", "setup", "setup_inputs"):
@@ -143,7 +143,7 @@ def to_mapping(settings: TrainSettings) -> dict[str, Any]:
 
 
 def _below(place: str, value: str) -> str:
-    """A path that stays below the folder that it is taken from."""
+    """Return a path that stays below its base folder."""
     if value.startswith(("/", "~")) or ".." in value.split("/"):
         raise expected(place, "a path below cwd, without '..'", value)
     return value

@@ -1,7 +1,7 @@
-"""Commands that prepare a host for a run, not repeated while what they depend on is the same.
+"""Commands that prepare a host for a run, not repeated while their dependencies are the same.
 
 They depend on their own text, the virtual environment, and the files that they name or that are
-given.  A stamp, ``~/.ringtasks/setup/KEY``, says that they have succeeded; if they changed the
+given.  A stamp, ``~/.ringtasks/setup/KEY``, records that they have succeeded; if they changed the
 run's folder, for that folder only.
 """
 
@@ -60,9 +60,9 @@ def set_up(
     env: dict[str, str],
     on_output: Callable[[int, bytes], None],
 ) -> bool:
-    """Run the commands in the run's folder, unless that was done; whether they were run now.
+    """Run the commands in the run's folder, unless that was done; return whether they ran now.
 
-    The virtual environment is activated if it is there: the commands may be what makes it.
+    The virtual environment is activated if it exists: the commands may be the ones that make it.
 
     :raises RunNotStartedError: one of them failed, or the host was lost.
     """
@@ -87,7 +87,7 @@ def set_up(
 
 
 def _inputs(commands: Sequence[str], inputs: Sequence[str]) -> list[str]:
-    """What is given, and the words of the commands that may be paths below the run's folder."""
+    """Return the inputs, and the words of the commands that may be paths in the run's folder."""
     words = list(inputs)
     for command in commands:
         with contextlib.suppress(ValueError):

@@ -1,6 +1,6 @@
-"""A training run from the choice of its hosts to what it has left: `Supervisor`.
+"""A training run from the choice of its hosts to its output: `Supervisor`.
 
-Two attempts of a run never go on at once: another host takes over only from a job that is known to
+Two attempts of a run never run at once: another host takes over only from a job that is known to
 have ended, unless the caller allows a split.
 """
 
@@ -30,13 +30,13 @@ from .setup import set_up
 
 __all__ = ["Outcome", "Supervisor"]
 
-#: What a run's processes find in their environment.
+#: Names the attempt in the environment of a run's processes.
 ATTEMPT_VARIABLE = "RINGTASKS_ATTEMPT"
 CHECKPOINT_VARIABLE = "RINGTASKS_CHECKPOINT"
 RUN_VARIABLE = "RINGTASKS_RUN"
 REVISION_VARIABLE = "RINGTASKS_REVISION"
 
-#: Seconds between looks for a host that can take over.
+#: Seconds between searches for a host that can take over.
 _LOOK_INTERVAL = 10.0
 
 
@@ -45,19 +45,19 @@ Tell = Callable[[str], None]
 
 
 class Outcome(NamedTuple):
-    """How a run ended: its exit status, and why in words."""
+    """The end of a run: its exit status, and the reason as text."""
 
     status: int
     reason: str
 
 
 class Supervisor:
-    """Sees one run through; for one thread. Usable with ``with``: it closes its connections.
+    """Follows one run to its end; for one thread. Usable with ``with``: it closes its connections.
 
     :param hosts: those selected, in the inventory's order.
-    :param curves: is fed what the run prints.
-    :param on_log: takes what it prints, and the host, which is None where there is only one.
-    :param tell: takes what is to be told, a sentence at a time, from any thread.
+    :param curves: receives the run's output.
+    :param on_log: receives the output, and the host, which is None if there is only one.
+    :param tell: receives messages for the user, a sentence at a time, from any thread.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Supervisor:
         self._on_log, self._tell = on_log, tell
         self._placement = Placement(settings, hosts, tell)
         self.jobs: list[Job] = []
-        """The jobs of the attempt under way."""
+        """The jobs of the current attempt."""
 
     def __enter__(self) -> Supervisor:
         return self
@@ -87,11 +87,11 @@ class Supervisor:
         return any(job.client.config.embedded for job in self.jobs)
 
     def run(self) -> Outcome:
-        """Choose, start, follow, and take over where that is needed and allowed.
+        """Choose, start, follow, and take over if that is needed and allowed.
 
         A run that has been started is followed from its last attempt on.
 
-        :raises UsageError: no host can take the run, or something it needs is not here.
+        :raises UsageError: no host can take the run, or a required file is missing here.
         :raises RunNotStartedError: its files did not arrive on any host.
         :raises JobNotStartedError: no host would start it.
         """
@@ -120,7 +120,7 @@ class Supervisor:
         return self._ended(statuses)
 
     def _hosts_in_time(self) -> list[SSHClient]:
-        """Hosts that can take over; one that was rebooted may need a while.
+        """Return hosts that can take over; one that was rebooted may need a while.
 
         :raises UsageError: there is none in time.
         """
@@ -155,7 +155,7 @@ class Supervisor:
         return statuses
 
     def _started(self, hosts: Sequence[SSHClient], attempt: int) -> list[Job]:
-        """The attempt's jobs; on one host, the first that takes it."""
+        """Return the attempt's jobs; on one host, the first that takes it."""
         if self._settings.nodes > 1:
             return self._start(hosts[: self._settings.nodes], attempt)
         for client, is_last in zip(hosts, [*[False] * (len(hosts) - 1), True], strict=True):
@@ -189,7 +189,7 @@ class Supervisor:
             ) from error
 
     def _claim(self, client: SSHClient, cwd: str, checkpoint: str, attempt: int) -> None:
-        """Start without the checkpoint of another run, or one that is known to be incomplete."""
+        """Set aside the checkpoint of another run, or one that is known to be incomplete."""
         has_kept = self._record.checkpoint.is_dir()
         keeps_own = has_kept or self._settings.checkpoint_done is None
         aside = claim(
@@ -211,7 +211,7 @@ class Supervisor:
             self._tell(f"{host}: setup: done before, and its inputs are the same")
 
     def _folder(self, client: SSHClient) -> str:
-        """The run's folder on a host."""
+        """Return the run's folder on a host."""
         return run_folder(client, self._settings.cwd, self._record.id)
 
     def _key(self, attempt: int) -> str:
@@ -245,7 +245,7 @@ class Supervisor:
                     env=env,
                     gpus=settings.gpus,
                 )
-            except BaseException:  # Ctrl-C, too: nobody would know of half a run
+            except BaseException:  # Ctrl-C, too: half a run would stay without a record
                 attempts.stop_all(started, 0.0, self._tell)
                 raise
             started.append(job)
@@ -291,10 +291,10 @@ class Supervisor:
         return [found[job.id] for job in self.jobs]
 
     def _is_whole(self, status: JobStatus | None) -> bool:
-        """Whether what the job has left can be a whole checkpoint, and its host be asked for it.
+        """Return whether the job can have left a whole checkpoint on a reachable host.
 
-        One that was killed or lost its host may have been writing, and only the file that is
-        written last tells.
+        A job that was killed or whose host was lost may have been writing: only the file that is
+        written last shows that a checkpoint is complete.
         """
         if status is None or status.state is State.UNKNOWN:
             return False
@@ -347,12 +347,12 @@ class Supervisor:
 
 
 def _may_have_started(error: Exception) -> bool:
-    """Whether nobody knows if there is a job: then there must not be a second one."""
+    """Return whether a job may exist without an answer: then there must not be a second one."""
     return isinstance(error, JobNotStartedError) and error.is_unknown
 
 
 def _worst(statuses: Sequence[JobStatus]) -> JobStatus:
-    """The status that tells how the run ended."""
+    """Return the status that determines the run's outcome."""
     bad = [status for status in statuses if status.state is not State.SUCCEEDED]
     own = [status for status in bad if status.state is not State.STOPPED]
     return (own or bad or list(statuses))[0]

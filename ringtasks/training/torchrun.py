@@ -2,8 +2,8 @@
 
 Each machine runs an agent (``torch.distributed.run``) that starts the ranks there; the agents find
 one another at a store on the first machine (c10d rendezvous, torch/distributed/run.py).  The first
-one is told to be the store's host: left to themselves the agents compare host names, which rented
-boxes do not resolve.  For the same reason each is told its own address.
+agent is set to be the store's host: by default the agents compare host names, which rented boxes do
+not resolve.  For the same reason each agent is given its own address.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .rendezvous import Meeting
 
 __all__ = ["NodeCommand", "check", "commands"]
 
-#: How torchrun is to label the lines of its ranks; `metrics` knows it.
+#: Torchrun's label for the lines of its ranks; `logs.text` reads it.
 _RANK_LABEL = "[rank ${rank}]: "
 
-#: The interface that the ranks talk over; with several, gloo and NCCL would pick by host name.
+#: The interface that the ranks use; with several, gloo and NCCL would pick by host name.
 _INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
-#: torchrun's flags (torch/distributed/run.py) that are set here, or would undo what is set.
+#: torchrun's flags (torch/distributed/run.py) that ringtasks sets, or that would undo its settings.
 _OWN_FLAGS = frozenset(
     {
         "nnodes", "nproc-per-node", "rdzv-backend", "rdzv-endpoint", "rdzv-id", "rdzv-conf",
         "local-addr", "max-restarts", "tee", "standalone",
     }
 )  # fmt: skip
-#: Those of its other flags that take a value, which may be the next word.
+#: Its other flags that take a value, which may be the next word.
 _WITH_VALUES = frozenset(
     {
         "duplicate-stderr-filters", "duplicate-stdout-filters", "event-log-handler",
@@ -42,7 +42,7 @@ _WITH_VALUES = frozenset(
         "signals-to-handle", "start-method",
     }
 )  # fmt: skip
-#: Set in the environment, it makes torchrun ignore where the machines are to meet.
+#: In the environment, it makes torchrun ignore the address of the rendezvous.
 _STANDALONE = "PET_STANDALONE"
 
 _PYTHON = re.compile(r"\s*(?P<python>\S*\bpython[0-9.]*)(?:\s+-u)*\s+(?P<rest>.*)", re.DOTALL)
@@ -51,7 +51,7 @@ _MODULE = re.compile(r"-m\s+torch\.distributed\.(?:run|launch)\s+(?P<rest>.*)", 
 
 
 class NodeCommand(NamedTuple):
-    """What one machine runs, and what its environment needs besides."""
+    """One machine's command, and the additions to its environment."""
 
     command: str
     env: Mapping[str, str]
@@ -60,11 +60,11 @@ class NodeCommand(NamedTuple):
 def commands(
     command: str, meeting: Meeting, run_id: str, nproc_per_node: int, env: Mapping[str, str]
 ) -> list[NodeCommand]:
-    """The command of each machine, in the order of ``meeting.nodes``.
+    """Return the command of each machine, in the order of ``meeting.nodes``.
 
     :param command: ``python3 train.py …``, ``python3 -m module …`` or ``torchrun train.py …``.
     :param env: the run's own environment, which is not overridden.
-    :raises UsageError: it is none of these, or holds a flag that is set here.
+    :raises UsageError: it is none of these, or holds a flag that ringtasks sets.
     """
     python, rest = check(command, env)
     found = []
@@ -90,9 +90,9 @@ def commands(
 
 
 def check(command: str, env: Mapping[str, str]) -> tuple[str, str]:
-    """The interpreter, and what torchrun is given: a script or ``-m module``, and its arguments.
+    """Return the interpreter, and torchrun's arguments: a script or module with its own ones.
 
-    :raises UsageError: the command cannot run under torchrun, or would undo what is set here.
+    :raises UsageError: the command cannot run under torchrun, or would undo ringtasks' settings.
     """
     if env.get(_STANDALONE, "0") != "0":
         raise UsageError(f"train: env: {_STANDALONE}: the nodes would not meet: leave it out")
@@ -114,12 +114,12 @@ def _split(command: str) -> tuple[str, str]:
 
 
 def _checked(arguments: str) -> str:
-    """The arguments of torchrun, as they are.
+    """Return the arguments of torchrun unchanged.
 
-    :raises UsageError: they hold a flag that is set here.
+    :raises UsageError: they hold a flag that ringtasks sets.
     """
     for flag in _flags(arguments):
-        # argparse takes the beginning of a flag for the flag.
+        # argparse accepts the beginning of a flag for the flag.
         meant = [own for own in _OWN_FLAGS if own == flag or (flag and own.startswith(flag))]
         if meant and flag not in _WITH_VALUES:
             own = min(meant, key=len)
@@ -138,7 +138,7 @@ _INSTEAD = {
 
 
 def _flags(arguments: str) -> Iterator[str]:
-    """The names of torchrun's own flags, before the script, with dashes."""
+    """Yield the names of torchrun's own flags, before the script, with dashes."""
     try:
         words = iter(shlex.split(arguments))
     except ValueError as error:

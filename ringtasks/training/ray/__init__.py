@@ -1,9 +1,9 @@
 """A Ray cluster over hosts: ``ray start`` as a job on each, and Ray's own job API for programs.
 
-Nothing about a cluster is kept here.  On its hosts are a job each, whose command line tells the
+This machine keeps no state of a cluster.  Each of its hosts has a job, whose command line holds the
 role, the ports and the other hosts, and a folder ``~/.ringtasks/ray/ID`` with the cluster's token.
-The folder goes when the cluster is taken down, so a folder that is there means that something may
-be left.  Two clusters share neither a port nor a token, also on the same hosts.
+The folder is removed with the cluster, so an existing folder means that parts may be left.  Two
+clusters share neither a port nor a token, also on the same hosts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command lines of a cluster's jobs, written and read back.  Pure.
 
-Whoever reaches a cluster's ports may run anything there, so a cluster is given a token (Ray 2.52
-and later ask for it): a file on its hosts, for their users only.  It is in no command line.
+A program that reaches a cluster's ports may run any command there, so a cluster has a token (Ray
+2.52 and later ask for it): a file on its hosts, for their users only.  It is in no command line.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ __all__ = [
     "token_settings",
 ]
 
-#: On the hosts, below the home; a folder in it for each cluster.
+#: On the hosts, below the home; it has a folder for each cluster.
 FOLDER = ".ringtasks/ray"
-#: The program in it that Ray runs under.
+#: The program in it, which runs Ray.
 REAPER = "reaper.py"
-#: Names the hosts of the cluster, as the inventory that made it has them.
+#: Names the hosts of the cluster, by their inventory names.
 _HOSTS_VARIABLE = "RINGTASKS_RAY_HOSTS"
 _TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105  # a variable's name
 
 _CLUSTER_ID = re.compile(r"[A-Za-z_]\w*-[0-9a-f]{8}", re.ASCII)
 _TOKEN = re.compile(rf"\$HOME/{re.escape(FOLDER)}/({_CLUSTER_ID.pattern})/token", re.ASCII)
 
-#: Flags of "ray start" that are set here.
+#: Flags of "ray start" that ringtasks sets.
 _OWN_FLAGS = frozenset(
     {
         "address", "block", "dashboard-agent-listen-port", "dashboard-host", "dashboard-port",
@@ -50,7 +50,7 @@ _OWN_FLAGS = frozenset(
 
 @dataclass(frozen=True)
 class Start:
-    """What a job's command line tells of its cluster."""
+    """A cluster's facts, read from a job's command line."""
 
     cluster_id: str
     is_head: bool
@@ -59,42 +59,45 @@ class Start:
 
     @property
     def address(self) -> str:
-        """The head's store: ``ADDRESS:PORT``."""
+        """The address of the head's store: ``ADDRESS:PORT``."""
         own = f"{self.flags.get('node-ip-address', '')}:{self.flags.get('port', '')}"
         return own if self.is_head else self.flags.get("address", "")
 
     @property
     def dashboard_port(self) -> int:
-        """The dashboard's and job API's port on the head's loopback; 0: not told."""
+        """The dashboard's and job API's port on the head's loopback; 0: not given."""
         port = self.flags.get("dashboard-port", "")
         return int(port) if re.fullmatch(r"[1-9][0-9]{0,4}", port) else 0
 
 
 def group_of(name: str) -> str:
-    """What the jobs of the clusters of that name bear."""
+    """Return the group of the jobs of the clusters of that name."""
     return f"ray:{name}"
 
 
 def folder_of(cluster_id: str) -> str:
-    """The cluster's folder, for a shell."""
+    """Return the cluster's folder, for a shell."""
     return f'"$HOME/{FOLDER}/{cluster_id}"'
 
 
 def ray(cluster_id: str, program: str = "ray") -> str:
-    """``ray``, or another program, with the cluster's token; for a shell."""
+    """Return ``ray``, or another program, with the cluster's token; for a shell."""
     return (
         f'env RAY_AUTH_MODE=token {_TOKEN_VARIABLE}="$HOME/{FOLDER}/{cluster_id}/token" {program}'
     )
 
 
 def token_settings(cluster_id: str) -> str:
-    """What lets the programs after it know the cluster's token; for a shell."""
+    """Return the settings that pass the cluster's token to the next programs; for a shell."""
     token = f'"$HOME/{FOLDER}/{cluster_id}/token"'
     return f"export RAY_AUTH_MODE=token {_TOKEN_VARIABLE}={token}"
 
 
 def check_options(options: str) -> None:
-    """:raises UsageError: these options for ``ray start`` hold one that is set here."""
+    """Check the options for ``ray start``.
+
+    :raises UsageError: they hold an option that ringtasks sets.
+    """
     try:
         words = shlex.split(options)
     except ValueError as error:
@@ -111,7 +114,7 @@ def check_options(options: str) -> None:
 def starts(
     cluster_id: str, meeting: Meeting, ports: Sequence[Mapping[str, int]], options: str
 ) -> Iterator[str]:
-    """What each host runs; the dashboard, and with it the job API, is on the head's loopback.
+    """Yield each host's command; the dashboard and the job API listen on the head's loopback.
 
     :param ports: of each host: ``agent``, and of the head also ``dashboard`` and ``client``.
     """
@@ -136,7 +139,7 @@ def starts(
 
 
 def read(command: str) -> Start | None:
-    """What `starts` has put into a job's command line; None: it is not one of those."""
+    """Return the facts that `starts` has put into a job's command line; None: not one of those."""
     try:
         words = shlex.split(command)
     except ValueError:

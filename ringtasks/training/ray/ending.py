@@ -1,4 +1,4 @@
-"""Ending a cluster: every part of it that can be reached, and its files."""
+"""End a cluster: every part of it that can be reached, and its files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .standing import Member, Standing
 
 __all__ = ["Ended", "end"]
 
-#: Seconds between TERM and KILL: Ray's head would drain for 30 s, and there is nothing to drain to.
+#: Seconds between TERM and KILL: Ray's head would drain for 30 s, with no node left to drain to.
 _STOP_GRACE = 5.0
 
 _REMOVE = "rm -rf {folder}; [ ! -e {folder} ]"
 
 
 class Ended(NamedTuple):
-    """One host: what became of its part, and the exit status that this means."""
+    """One host: the outcome for its part, and the exit status for it."""
 
     host: str
     text: str
@@ -30,7 +30,7 @@ class Ended(NamedTuple):
 
 
 def end(standing: Standing) -> Iterator[Ended]:
-    """End the workers, then the heads; each host that was reached, and those that were not."""
+    """End the workers, then the heads; yield each host, the unreachable ones too."""
     away = dict(standing.unreachable)
     there = [member for member in standing.members if member.host not in away]
     heads = [member for member in there if member.is_head]
@@ -60,6 +60,6 @@ def _status_of(stopped: Stopped) -> int:
 
 
 def _remove_files(client: SSHClient, cluster_id: str) -> str | None:
-    """Remove the cluster's folder, with its token; why that failed, or None."""
+    """Remove the cluster's folder, with its token; return the reason of a failure, or None."""
     result = client.run(_REMOVE.format(folder=folder_of(cluster_id)), cwd="~")
     return None if result.success else result.error or last_words(result)

@@ -1,7 +1,8 @@
 """A token is sent to a port only if a process of the cluster listens on it.
 
-Once a cluster's process is gone, another program may take its port, and would be given the token.
-Linux tells whose a listening socket is (proc_pid_fd(5), proc_net(5)); elsewhere nothing is checked.
+Once a cluster's process has ended, another program may take its port, and would receive the token.
+Linux shows which process has a listening socket (proc_pid_fd(5), proc_net(5)); other systems are
+not checked.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from ringtasks.remote.script import RUN_ID_VARIABLE, quote
 
 __all__ = ["SILENT", "STRANGER", "guarded"]
 
-#: The exit statuses if another program listens there, and if none does; of sysexits.h.
+#: The exit statuses if another program listens there, and if none does; from sysexits.h.
 STRANGER, SILENT = 69, 75
 
-# A process is the job's if it bears the job's mark, or descends from one that does: a program that
-# changes its name may have written over its environment.
+# A process is the job's if it has the job's mark, or descends from one that has it: a program that
+# changes its name may have overwritten its environment.
 _PROGRAM = """\
 import glob, os, sys
 port, mark = int(sys.argv[1]), sys.argv[2].encode()
@@ -59,9 +60,9 @@ if os.path.exists("/proc/net/tcp"):
 
 
 def guarded(command: str, port: int, job_id: str) -> str:
-    """``command``, if ``port`` is that of a process of the job; for a shell.
+    """Return ``command``, run only if ``port`` is that of a process of the job; for a shell.
 
-    Else the exit status is `STRANGER` or `SILENT`, and why is on stderr.
+    Else the exit status is `STRANGER` or `SILENT`, and the reason is on stderr.
     """
     program = _PROGRAM.replace("{stranger}", str(STRANGER)).replace("{silent}", str(SILENT))
     mark = quote(f"{RUN_ID_VARIABLE}={job_id}")

@@ -1,6 +1,6 @@
-"""Runs on the head of a cluster: one question to Ray's job API.  Needs Ray, nothing of ringtasks.
+"""Send one request to Ray's job API, on the head of a cluster.  Needs Ray, and no ringtasks.
 
-What is asked is JSON in the first argument: ``address``, ``action`` (``submit``, ``follow``,
+The request is JSON in the first argument: ``address``, ``action`` (``submit``, ``follow``,
 ``stop``), ``id``, and for these ``command``, ``working_dir`` and ``offset``.
 """
 
@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-#: Exit statuses: how the job ended, or why there is no answer (sysexits.h).
+#: Exit statuses: the job's outcome, or the reason why there is no answer (sysexits.h).
 SUCCEEDED, FAILED, STOPPED, NO_SUCH_JOB, NO_ANSWER = 0, 1, 3, 66, 70
 STOP_TIMEOUT = 30.0  # seconds
 
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def submit(client: Any, asked: dict[str, Any]) -> int:
-    """Once only: the caller asks again if an answer was lost."""
+    """Submit the job once only: the caller asks again if an answer was lost."""
     if info_of(client, asked["id"]) is None:
         runtime_env = {"env_vars": {"PYTHONUNBUFFERED": "1"}}
         if asked["working_dir"]:
@@ -62,7 +62,7 @@ def follow(client: Any, asked: dict[str, Any]) -> int:
 
 
 async def print_log(client: Any, job_id: str, skip: int) -> int:
-    """Print what comes after the first ``skip`` bytes; how many there are by now."""
+    """Print the log after its first ``skip`` bytes; return its length by now."""
     at = 0
     async for text in client.tail_job_logs(job_id):
         chunk = text.encode("utf-8", "surrogateescape")
@@ -90,7 +90,7 @@ def stop(client: Any, asked: dict[str, Any]) -> int:
 
 
 def info_of(client: Any, job_id: str) -> Any:
-    """What Ray knows of the job; None: there is none."""
+    """Return Ray's information on the job; None: there is no such job."""
     try:
         return client.get_job_info(job_id)
     except RuntimeError as error:
@@ -103,7 +103,7 @@ def ended(info: Any) -> int:
     status = info.status.value
     if status == "SUCCEEDED":
         return SUCCEEDED
-    why = (info.message or "").partition("\n")[0]  # the rest is the log once more
+    why = (info.message or "").partition("\n")[0]  # the rest repeats the log
     print(f"Ray: job {status}: {why}".rstrip(": "), file=sys.stderr)
     return STOPPED if status == "STOPPED" else FAILED
 

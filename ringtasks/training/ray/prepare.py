@@ -1,7 +1,7 @@
-"""Before Ray starts: is it there, in one version everywhere, and which ports are free?
+"""Check hosts before Ray starts: Ray is installed, in one version, and the ports are free.
 
-Ray takes a port that is in use without a word, or joins whoever holds it, so ports are looked at
-before anything is sent.
+Ray takes a port that is in use without a message, or joins the process that holds it, so ports are
+checked before anything is sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ringtasks.remote.script import quote
 __all__ = ["DASHBOARD_PORT", "Prepared", "prepare", "ray_python"]
 
 DASHBOARD_PORT = 8265  # ray start --help
-#: From this version on Ray asks for a token.
+#: Ray asks for a token from this version on.
 _FIRST_WITH_TOKENS = (2, 52)
 _TIMEOUT = 60.0
 
@@ -31,7 +31,7 @@ rt_python=$(sed -n '1s/^#! *\\(\\/.*python[0-9.]*\\) *$/\\1/p' "$rt_ray" 2>/dev/
 """
 
 # A socket that is bound without listening still lets another program bind with SO_REUSEADDR, and
-# one that listens does not; and a port that was used a moment ago is no port in use.
+# one that listens does not; a port that was used a moment ago is not in use.
 _PROGRAM = """\
 import json, platform, socket, sys
 from importlib.metadata import version
@@ -65,7 +65,7 @@ class Prepared(NamedTuple):
 
 
 def ray_python(program: str, *arguments: str) -> str:
-    """Shell text that runs a program with the Python that ``ray`` is installed for."""
+    """Return shell text that runs a program with the Python that ``ray`` is installed for."""
     return f'{_FIND_PYTHON}exec "$rt_python" -c {" ".join(map(quote, (program, *arguments)))}'
 
 
@@ -84,7 +84,7 @@ def prepare(clients: Sequence[SSHClient], dashboard_port: int | None) -> list[Pr
 
 
 def knows_tokens(version: str) -> bool:
-    """Whether that version of Ray asks for a token."""
+    """Return whether that version of Ray asks for a token."""
     parts = version.split(".")
     numbers = tuple(int(part) for part in parts[:2] if part.isdecimal())
     return len(numbers) < 2 or numbers >= _FIRST_WITH_TOKENS
@@ -121,7 +121,7 @@ def _ask(client: SSHClient, dashboard_port: int | None, *, is_head: bool) -> Pre
 
 
 def _check_versions(clients: Sequence[SSHClient], found: Sequence[Prepared]) -> None:
-    """Ray refuses nodes of another version of itself or of Python's 3.x.
+    """Check the versions: Ray refuses nodes of another Ray or another Python 3.x.
 
     :raises UsageError: they differ.
     """

@@ -1,9 +1,9 @@
-"""Runs on a host, as the leader of a cluster's job: a command, and the end of all that came of it.
+"""Run a command as the leader of a cluster's job, and end all its descendants after it.
 
 Ray leaves processes behind if one of its own is killed, and they have no mark by which a stop would
 find them, since they change their names.  So this program stays their ancestor (prctl(2),
 PR_SET_CHILD_SUBREAPER), and ends the rest when the command has ended.  TERM is for the command,
-which is sent it as well.  This file goes to the host alone: it needs nothing but Python 3.8.
+which also receives it.  This file goes to the host alone: it needs only Python 3.8.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def descendants() -> set[int]:
 
 
 def processes() -> Iterator[tuple[int, int]]:
-    """Each process and its parent; without those that only wait to be reaped."""
+    """Yield each process and its parent; without those that only wait to be reaped."""
     if not Path("/proc/self/stat").exists():
         with subprocess.Popen(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE) as asked:
             for line in asked.communicate()[0].decode().splitlines():

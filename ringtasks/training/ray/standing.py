@@ -1,6 +1,6 @@
-"""Which hosts a cluster is on, and in what state: `look`, which changes nothing.
+"""The hosts of a cluster and their states: `look`, which changes nothing.
 
-A host that cannot be asked may go on with its part, so what is there is unknown, never nothing.
+A host that cannot be asked may still run its part, so its state is unknown, never empty.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .guard import guarded
 
 __all__ = ["Member", "Standing", "look"]
 
-#: Seconds for a question to the head. Loading Ray from a cold disk takes its time.
+#: Seconds for a request to the head. Loading Ray from a cold disk is slow.
 _ASK_TIMEOUT = 60.0
 
 _LIST = f'cd "$HOME/{FOLDER}" 2>/dev/null || exit 0; ls'
@@ -47,7 +47,7 @@ class Member(NamedTuple):
 
     @property
     def is_live(self) -> bool:
-        """Whether its host says that it runs."""
+        """Whether its host reports that it runs."""
         return self.job is not None and self.job.state.is_live
 
     @property
@@ -55,38 +55,38 @@ class Member(NamedTuple):
         return "files" if self.job is None else "head" if self.is_head else "worker"
 
     def describe(self) -> str:
-        """Its state for people."""
+        """Return its state as text for the user."""
         return self.job.describe() if self.job else "no job, only files"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What was found of the clusters of a name: of one, unless an older one left something."""
+    """The parts of the clusters of a name: one cluster, unless parts of an older one are left."""
 
     name: str
     members: tuple[Member, ...] = ()
-    """Heads first. Of a host that did not answer: what was last heard of it."""
+    """Heads first. For a host that did not answer: its last known state."""
     unreachable: tuple[tuple[str, str], ...] = ()
     """Hosts that have or may have a part and could not be asked, each with the reason."""
     absent: tuple[str, ...] = ()
-    """Hosts that belong to it and answered, and have nothing of it any more."""
+    """Hosts that belong to it and answered, and have no part of it any more."""
     unasked: tuple[str, ...] = ()
-    """Hosts that belong to it, by the names that they had then, and are not among those given."""
+    """Hosts that belong to it, by their names at that time, and are not among those given."""
 
     @property
     def head(self) -> Member | None:
-        """The head: the one that runs, if one does."""
+        """The head: the running one, if one runs."""
         heads = [member for member in self.members if member.is_head]
         return next((head for head in heads if head.is_live), heads[0] if heads else None)
 
     @property
     def is_nowhere(self) -> bool:
-        """All hosts answered, and there is nothing of it."""
+        """Whether all hosts answered, and none has a part of it."""
         return not self.members and not self.unreachable
 
     @property
     def is_well(self) -> bool:
-        """Every part of it runs, as far as their hosts say."""
+        """Whether every part of it runs, by the reports of the hosts."""
         return (
             self.head is not None
             and not self.unreachable
@@ -95,17 +95,17 @@ class Standing:
         )
 
     def described(self) -> str:
-        """Every part in one line: ``a: head running; b: unknown: timed out``."""
+        """Return every part in one line: ``a: head running; b: unknown: timed out``."""
         parts = [f"{member.host}: {member.role} {member.describe()}" for member in self.members]
         known = {member.host for member in self.members}
         parts += [f"{host}: unknown: {why}" for host, why in self.unreachable if host not in known]
         return "; ".join(parts)
 
     def working_head(self) -> Member:
-        """The head, which runs.
+        """Return the running head.
 
         :raises UsageError: there is no cluster.
-        :raises ClusterError: it has ended, or it is not known whether it runs.
+        :raises ClusterError: it has ended, or its state is unknown.
         """
         if self.is_nowhere:
             raise nowhere(self.name)
@@ -122,7 +122,7 @@ class Standing:
         raise ClusterError(host, f"whether there is a Ray cluster {self.name!r} is unknown: {why}")
 
     def ask_ray(self) -> SSHResult:
-        """What ``ray status`` says of the nodes and of what is asked for.
+        """Return the output of ``ray status``: the nodes and the requested resources.
 
         :raises ClusterError: the head does not run.
         """
@@ -130,12 +130,12 @@ class Standing:
 
 
 def nowhere(name: str) -> UsageError:
-    """Every host was asked, and there is no such cluster."""
+    """Return the error for a cluster that no host has, after all were asked."""
     return UsageError(f"there is no Ray cluster {name!r} on these hosts: 'inv ray.up' makes one")
 
 
 def ask(head: Member) -> SSHResult:
-    """What ``ray status`` says, if it is the head's own process that would be given the token."""
+    """Return the output of ``ray status``, if the head's own process would receive the token."""
     assert head.start is not None  # noqa: S101  # a head is known by it
     assert head.job is not None  # noqa: S101
     host, _, port = head.start.address.rpartition(":")
@@ -144,7 +144,7 @@ def ask(head: Member) -> SSHResult:
 
 
 def look(clients: Sequence[SSHClient], name: str) -> Standing:
-    """Ask all hosts what they have of the clusters of that name."""
+    """Ask all hosts for their parts of the clusters of that name."""
     looks = {seen.client.config.id: seen for _, seen in each(clients, lambda c: _look(c, name))}
     found = [member for client in clients for member in looks[client.config.id].members]
     present = {member.cluster_id for member in found if _leaves_something(member, looks)}
@@ -196,12 +196,12 @@ def _look(client: SSHClient, name: str) -> _Look:
 
 
 def _why(client: SSHClient, error: str) -> str:
-    """Why a host could not be asked, on one line and without its name, which stands before it."""
+    """Return why a host could not be asked, on one line, without its name, which precedes it."""
     return printable(" ".join(error.split())).removeprefix(f"{client.config.id}: ")
 
 
 def _leaves_something(member: Member, looks: dict[str, _Look]) -> bool:
-    """Whether there may be something of the member's cluster on its host."""
+    """Return whether a part of the member's cluster may be left on its host."""
     is_settled = member.job is not None and member.job.is_ended
     return not is_settled or member.cluster_id in looks[member.host].folders
 

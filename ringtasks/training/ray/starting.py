@@ -1,4 +1,4 @@
-"""Bringing a cluster up: all of it, or nothing is left of it."""
+"""Start a cluster as a whole; if it fails, end every part of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .standing import Member, ask, look
 
 __all__ = ["up"]
 
-#: Seconds for all nodes to join, and between looks.
+#: Seconds for all nodes to join, and between checks.
 JOIN_TIMEOUT = 120.0
 _JOIN_INTERVAL = 1.0
 
@@ -49,16 +49,17 @@ def up(
     options: str = "",
     tell: Tell = lambda _: None,
 ) -> list[Member]:
-    """Bring a cluster up over the hosts, the first of which is its head, and wait until all joined.
+    """Start a cluster over the hosts, the first one as its head; wait until all have joined.
 
     :param port: of the head's store; 0: a free one.
     :param dashboard_port: on the head's loopback; None: 8265 if it is free, else another one.
-    :param options: more for ``ray start`` on each host: ``--num-gpus=1``.
+    :param options: more options for ``ray start`` on each host: ``--num-gpus=1``.
     :returns: its members, the head first.
-    :raises UsageError: one of that name has left something on one of them, Ray is missing there or
-        of different versions, or a port is in use; nothing was sent.
+    :raises UsageError: a cluster of that name has left a part on one of them, Ray is missing there
+        or of different versions, or a port is in use; nothing was sent.
     :raises MeetingError: the hosts do not reach the first one.
-    :raises ClusterError: a host could not be asked, or Ray did not start; what did is ended again.
+    :raises ClusterError: a host could not be asked, or Ray did not start; all started parts are
+        ended again.
     """
     check_options(options)
     _check_free(clients, name)
@@ -85,7 +86,10 @@ def up(
 
 
 def _check_free(clients: Sequence[SSHClient], name: str) -> None:
-    """:raises UsageError: there is something of a cluster of that name."""
+    """Check that no cluster of that name exists.
+
+    :raises UsageError: a part of one is left on a host.
+    """
     standing = look(clients, name)
     if standing.members:
         raise UsageError(
@@ -98,7 +102,7 @@ def _check_free(clients: Sequence[SSHClient], name: str) -> None:
 
 @dataclass
 class _Rising:
-    """A cluster that is being brought up."""
+    """A cluster that is being started."""
 
     cluster_id: str
     name: str
@@ -107,7 +111,10 @@ class _Rising:
     members: list[Member] = field(default_factory=list)
 
     def write_files(self, token: str) -> None:
-        """:raises ClusterError: a host took it not."""
+        """Write the cluster's files on each host.
+
+        :raises ClusterError: a host could not be written to.
+        """
         reaper = resources.files(__package__).joinpath(REAPER).read_text()
         script = _WRITE.format(folder=folder_of(self.cluster_id), reaper=quote(reaper), name=REAPER)
         for client, result in each(
@@ -120,7 +127,10 @@ class _Rising:
                 )
 
     def start(self, client: SSHClient, command: str) -> None:
-        """:raises ClusterError: there is no job, or nobody knows."""
+        """Start a part of the cluster.
+
+        :raises ClusterError: there is no job, or it is unknown whether there is one.
+        """
         try:
             job = jobs.start(
                 client, command, name=f"ray-{self.name}", group=group_of(self.name), cwd="~"
@@ -130,7 +140,7 @@ class _Rising:
         self.members.append(Member(client, self.cluster_id, job.status(), read(command)))
 
     def await_nodes(self, count: int) -> None:
-        """Until so many nodes are active.
+        """Wait until ``count`` nodes are active.
 
         :raises ClusterError: one has ended, its port is another program's, or they have not joined
             in time.
@@ -152,7 +162,7 @@ class _Rising:
             time.sleep(_JOIN_INTERVAL)
 
     def undo(self) -> None:
-        """End what was started, also what only the hosts know of, and remove the files."""
+        """End all started parts, also those that only the hosts know of, and remove the files."""
         standing = look(self.clients, self.name)
         own = tuple(each for each in standing.members if each.cluster_id == self.cluster_id)
         for ended in end(replace(standing, members=own)):
@@ -163,7 +173,10 @@ class _Rising:
 
 
 def _active_nodes(printed: str) -> int:
-    """From ``ray status`` (autoscaler/_private/util.py, format_info_string): one line a node."""
+    """Return the number of active nodes in the output of ``ray status``.
+
+    Each has a line (autoscaler/_private/util.py, format_info_string).
+    """
     active = re.search(r"^Active:\n((?: .*\n)*)", printed, re.MULTILINE)
     return sum(int(n) for n in re.findall(r"^ (\d+) ", active[1], re.MULTILINE)) if active else 0
 

@@ -1,7 +1,7 @@
-"""Programs for a cluster, by Ray's own job API on its head: handed over, followed, stopped.
+"""Submit, follow and stop programs by Ray's own job API on the head of a cluster.
 
-Ray's job is named here before it is handed over, so that it can be found again whatever happens to
-the connection.
+The name of Ray's job is chosen here before the submission, so that the job can be found again if
+the connection fails.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Tell = Callable[[str], None]
 
 
 def new_id() -> str:
-    """A name for a job that Ray does not know yet."""
+    """Return a name for a job that Ray does not know yet."""
     return f"raysubmit_{os.urandom(8).hex()}"
 
 
@@ -57,10 +57,10 @@ def submit(
     *,
     tell: Tell,
 ) -> None:
-    """Hand a command to the job API.
+    """Submit a command to the job API.
 
-    :param folder: here; Ray brings it to where the command runs.
-    :param upload: what of it is to be sent.
+    :param folder: a local folder; Ray copies it to the host that runs the command.
+    :param upload: the part of it to send.
     :raises ClusterError: Ray did not take it, or it is not known whether it did.
     """
     there = f"{FOLDER}/{head.cluster_id}/{job_id}" if folder is not None else None
@@ -77,11 +77,11 @@ def submit(
 
 
 def follow(head: Member, job_id: str, on_output: OnOutput, timeout: float = 0) -> SSHResult:
-    """The job's log from its beginning, and 0 if it has succeeded, 1 if not.
+    """Follow the job's log from its beginning; the exit status is 0 if it succeeded, else 1.
 
-    Links may be lost meanwhile.  What Ray itself says is on stderr.
+    Connections may be lost meanwhile.  Ray's own messages are on stderr.
 
-    :param timeout: seconds after which it is not followed any more; 0: no limit.
+    :param timeout: seconds after which the function returns; 0: no limit.
     :raises UsageError: Ray knows no such job.
     """
     deadline = time.monotonic() + timeout if timeout else None
@@ -110,13 +110,13 @@ def follow(head: Member, job_id: str, on_output: OnOutput, timeout: float = 0) -
 
 
 def stop(head: Member, job_id: str) -> SSHResult:
-    """Let Ray stop the job, and wait until it has ended: 0 then."""
+    """Let Ray stop the job, and wait until it has ended: the exit status is then 0."""
     asked = _question(head, "stop", job_id)
     return _judged(head.client.run(asked, timeout=_STOP_TIMEOUT, cwd="~"), job_id)
 
 
 def submit_command(cluster_id: str, command: str, port: int, there: str | None) -> str:
-    """What hands the command over on the head; for a shell.
+    """Return the command that submits ``command`` on the head; for a shell.
 
     :param there: the folder on the head, relative to the home.
     """
@@ -158,7 +158,10 @@ def _program(cluster_id: str, port: int, action: str, job_id: str, **more: Any) 
 
 
 def _judged(result: SSHResult, job_id: str) -> SSHResult:
-    """Only what Ray says of the job is its exit status; all else means that it is not known."""
+    """Return the result with the job's exit status; any other status means that it is unknown.
+
+    :raises UsageError: Ray knows no such job.
+    """
     if result.error is not None or result.returncode in (0, FAILED):
         return result
     if result.returncode == STOPPED:

@@ -1,8 +1,8 @@
-"""A folder for Ray's job API: what of it Ray would bring to the job, and whether that is too much.
+"""A folder for Ray's job API: the part that Ray would send to the job, and whether it is too large.
 
-Ray leaves out what ``.gitignore`` and ``.rayignore`` in the folder name, and a few names of its
-own, without a word (``_private/runtime_env/packaging.py``, ``ray_constants.py``), and refuses what
-is too large only once all of it is on the head.
+Ray leaves out the files that ``.gitignore`` and ``.rayignore`` in the folder name, and a few names
+of its own, without a message (``_private/runtime_env/packaging.py``, ``ray_constants.py``), and
+refuses a folder that is too large only once all of it is on the head.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ringtasks.transfer.git import matched_paths
 
 __all__ = ["Upload", "plan_upload"]
 
-#: The dashboard's limit for one request (dashboard/http_server_head.py), and what a file costs in
-#: an archive besides its content, at most.
+#: The dashboard's limit for one request (dashboard/http_server_head.py), and the largest overhead
+#: of a file in an archive.
 LIMIT_BYTES = 100 * 1024**2
 _FILE_BYTES = 512
 
@@ -28,20 +28,20 @@ _MEGABYTE = 10**6
 
 
 class Upload(NamedTuple):
-    """What is left out, relative to the folder, folders with a ``/``; and the size of the rest."""
+    """The paths left out, relative to the folder, folders with a ``/``; the size of the rest."""
 
     left_out: tuple[str, ...]
     size_bytes: int
 
     def describe_left_out(self, most: int = 8) -> str:
-        """The names for people."""
+        """Return the names as text for the user."""
         listed = ", ".join(self.left_out[:most])
         more = len(self.left_out) - most
         return f"{listed} and {more} more" if more > 0 else listed
 
 
 def plan_upload(folder: Path) -> Upload:
-    """What is to be sent of a folder.
+    """Return the paths left out of a folder, and the size of the rest.
 
     :raises UsageError: Ray's job API would not take it.
     """
@@ -63,7 +63,7 @@ def plan_upload(folder: Path) -> Upload:
 
 
 def _sizes(folder: Path, ignored: set[str], left_out: set[str]) -> Iterator[tuple[str, int]]:
-    """Each file that is sent, and its size; what is not goes to ``left_out``."""
+    """Yield each file to send, with its size; the other paths go to ``left_out``."""
     for place, folders, files in os.walk(folder):
         below = Path(place).relative_to(folder)
         for name in [*folders]:
@@ -82,5 +82,5 @@ def _sizes(folder: Path, ignored: set[str], left_out: set[str]) -> Iterator[tupl
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except OSError:  # a link that leads nowhere
+    except OSError:  # a dangling link
         return 0
