@@ -89,7 +89,7 @@ def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
 def _served(config: SSHConfig) -> SSHConfig:
     if not config.embedded:
         return config
-    from ringtasks.embedded.server import serve
+    from ringtasks.ssh.embedded.server import serve
 
     return serve(config)
 

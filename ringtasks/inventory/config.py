@@ -81,7 +81,7 @@ class SSHConfig:
     jump_host: SSHConfig | None = field(default=None, kw_only=True, repr=False)
     """The host that ``proxy_jump`` names, if it is of the same inventory."""
     embedded: bool = field(default=False, kw_only=True)
-    """Served by this process, on loopback (`ringtasks.demo`)."""
+    """Served by this process, on loopback (`ringtasks.ssh.embedded`)."""
     address_family: str = field(default="any", kw_only=True)
     """``inet``, ``inet6`` or ``any`` (ssh_config(5), AddressFamily), for the direct route."""
     bind_address: str | None = field(default=None, kw_only=True)

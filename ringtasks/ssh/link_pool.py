@@ -218,7 +218,7 @@ def _connect(
 ) -> Link:
     """Open a link over the network: over a control master if one is possible."""
     if config.embedded:
-        from ringtasks.embedded.server import serve
+        from .embedded.server import serve
 
         return _connect_in_process(serve(config), transport, note, ledger)
     if config.use_control_master:

@@ -20,9 +20,9 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from ringtasks.embedded import server
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.embedded import server
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -532,7 +532,7 @@ def test_threads_that_ask_at_once_get_one_server() -> None:
         return server.serve(host_named("demo"))
 
     with ThreadPoolExecutor(16) as pool:
-        served = set(pool.map(ask, range(16)))
+        served = {config.port for config in pool.map(ask, range(16))}
 
     assert len(served) == 1
     assert len(listening_sockets()) == 1
@@ -564,7 +564,7 @@ def test_missing_asyncssh_is_a_usage_error_that_leaves_no_thread(
 
 
 def test_importing_the_module_does_not_load_asyncssh() -> None:
-    code = "import sys, ringtasks.embedded.server; sys.exit('asyncssh' in sys.modules)"
+    code = "import sys, ringtasks.ssh.embedded.server; sys.exit('asyncssh' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -646,9 +646,9 @@ def test_stop_all_may_be_repeated_and_a_host_started_again(log_in: Clients) -> N
 def test_end_of_the_process_leaves_nothing(tmp_path: Path) -> None:
     code = """
 import io, sys, paramiko
-from ringtasks import demo
+from ringtasks.ssh.embedded import server
 from ringtasks.inventory.config import SSHConfig
-config = demo.serve(SSHConfig("", name="demo"))
+config = server.serve(SSHConfig("", name="demo"))
 client = paramiko.SSHClient()
 client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
 key = paramiko.Ed25519Key.from_private_key(io.StringIO(config.private_key))
