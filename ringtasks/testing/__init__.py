@@ -7,10 +7,9 @@
         assert get_ssh_client("gpu1").run("nvidia-smi -L").stdout == "H100\\n"
         assert fleet["gpu1"].commands == ["nvidia-smi -L"]
 
-All of the client is real, down to the scripts that it sends; only the link is replaced.
+The whole client is real, including the scripts that it sends; only the link is replaced.
 
-The names are loaded when they are first used, since pytest loads the plugin of this folder in every
-project.
+The names are loaded at first use, because pytest loads the plugin of this folder in every project.
 """
 
 from __future__ import annotations

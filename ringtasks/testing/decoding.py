@@ -1,8 +1,7 @@
-"""What a client has sent, read back: the inverse of `script`, and of the scripts that ringtasks
-brings itself.  Pure.
+"""Decode a client's requests: the inverse of `script`, and of ringtasks' own scripts.  Pure.
 
-Nothing here repeats the text of those scripts: they are made with stand-ins for what varies, and
-it is looked for what stands in their place.
+Nothing here repeats the text of those scripts: they are made with stand-ins for the parts that
+vary, and the decoder reads the text in the place of each stand-in.
 """
 
 from __future__ import annotations
@@ -39,19 +38,19 @@ _HOME = '"$HOME"'
 _WORD = r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|/)+"""
 _PART = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"|(/)""", re.S)
 _ESCAPED = re.compile(r"\\(.)", re.S)
-#: So many characters on either side tell a place in a launcher from others.
+#: Number of characters on either side that identify a place in a launcher.
 _NEIGHBOURS = 8
 
 
 class Stop(NamedTuple):
-    """The request to end a run: its process id and mark."""
+    """A request to end a run: its process id and mark."""
 
     pid: int
     run_id: str
 
 
 class Launch(NamedTuple):
-    """The request to start a background job. ``log_file`` None: the one in the job's folder."""
+    """A request to start a background job. ``log_file`` None: the log in the job's folder."""
 
     job_id: str
     command: str
@@ -59,7 +58,7 @@ class Launch(NamedTuple):
 
 
 def bootstrap_mark(command: str | None) -> Mark | None:
-    """The mark that a program prints before it takes its script from stdin; None: it takes none.
+    """Return the mark that a program prints before it reads its script from stdin, else None.
 
     ``command`` is the exec request.
     """
@@ -71,7 +70,7 @@ def bootstrap_mark(command: str | None) -> Mark | None:
 
 
 def decode_line(command: str) -> Script | None:
-    """The script in an exec request; None: it is no `Script.line`."""
+    """Return the script in an exec request; None if it is not a `Script.line`."""
     found = _LINE.match(command)
     if not found:
         return None
@@ -81,19 +80,19 @@ def decode_line(command: str) -> Script | None:
 
 
 def decode_payload(payload: bytes, mark: Mark) -> Script | None:
-    """The script in a bootstrap's input after ``mark``; None: it is no `Script.payload`."""
+    """Return the script in a bootstrap's input after ``mark``; None if it is not a payload."""
     prologue, _, statements = _unescape_octal(payload.rstrip(b"\n")).partition("\n")
     return _decode(statements, "\n", mark) if prologue.startswith("unset ") else None
 
 
 def stop_in(script: Script) -> Stop | None:
-    """What a script is to stop; None: it is no `stop_script`."""
+    """Return the stop request in a script; None if it is not a `stop_script`."""
     found = _stop_template().match(script.command)
     return Stop(int(found["pid"]), _value(found["run_id"])) if found else None
 
 
 def launch_in(script: Script, shell: str) -> Launch | None:
-    """What a script is to start in the background; None: it is no `launch_script`."""
+    """Return the background job that a script starts; None if it is not a `launch_script`."""
     job_id, text = script.run_id, script.command
     if JOBS_FOLDER not in text or quote(job_id) not in text:
         return None
@@ -107,19 +106,19 @@ def launch_in(script: Script, shell: str) -> Launch | None:
 
 
 def shell_of(command: str) -> str:
-    """The shell that an exec request starts."""
+    """Return the shell that an exec request starts."""
     found = re.match(r"exec (.+?) -c '", command)
     return found.group(1) if found else "/bin/sh"
 
 
 class _Scanner:
-    """Goes through the statements of a script, one after the other."""
+    """A reader of a script's statements, one after the other."""
 
     def __init__(self, text: str, separator: str) -> None:
         self._rest, self._separator = text + separator, re.escape(separator)
 
     def take(self, statement: str) -> re.Match[str] | None:
-        """The next statement if it matches, taken off."""
+        """Remove and return the next statement if it matches; else None."""
         found = re.compile(statement + self._separator, re.S).match(self._rest)
         if found:
             self._rest = self._rest[found.end() :]
@@ -131,7 +130,10 @@ class _Scanner:
 
 
 def _decode(text: str, separator: str, mark: Mark | None = None) -> Script | None:
-    """:param mark: the one that was printed already; None: the text begins with it."""
+    """Return the script in ``text``; None if it is none.
+
+    :param mark: the mark that was already printed; None: the text begins with it.
+    """
     if mark is None:
         hello, _, text = text.partition(separator)
         found = re.fullmatch(rf"echo ({_MARK}):\$\$", hello)
@@ -172,7 +174,7 @@ def _mark(text: str) -> Mark:
 
 
 def _venv(scanner: _Scanner) -> str | None:
-    """The file that is sourced, or the command; either makes the same script again."""
+    """Return the sourced file, or the command; either makes the same script again."""
     if found := scanner.take(rf"\. ({_WORD}) \|\| exit 1"):
         file = _path(found.group(1))
         return file if file.endswith("/activate") else f"source {file}"
@@ -188,7 +190,7 @@ def _unescape_octal(encoded: bytes) -> str:
 
 
 def _value(word: str) -> str:
-    """What the shell makes of a word without expansions."""
+    """Return the shell's value of a word without expansions."""
     return "".join(
         literal + _ESCAPED.sub(r"\1", escaped) + slash
         for literal, escaped, slash in _PART.findall(word)
@@ -196,7 +198,7 @@ def _value(word: str) -> str:
 
 
 def _path(word: str) -> str:
-    """What `script.path` was given."""
+    """Return the argument of `script.path` for this word."""
     if word == _HOME:
         return "~"
     if word.startswith(_HOME + "/"):
@@ -205,7 +207,7 @@ def _path(word: str) -> str:
 
 
 class _Template:
-    """A text with named stand-ins, as a pattern that finds what stands in their place."""
+    """A text with named stand-ins, as a pattern that finds the text in their places."""
 
     def __init__(self, text: str, **stand_ins: tuple[str, str]) -> None:
         pattern = re.escape(text)
@@ -239,7 +241,7 @@ def _stop_template() -> _Template:
 
 
 def _words_like(word: str, sample: str, text: str) -> list[str]:
-    """What stands in ``text`` between the neighbours that ``word`` has in ``sample``."""
+    """Return the words in ``text`` between the neighbours that ``word`` has in ``sample``."""
     found: list[str] = []
     for at in re.finditer(re.escape(word), sample):
         before = re.escape(sample[: at.start()][-_NEIGHBOURS:])

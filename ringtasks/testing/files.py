@@ -1,7 +1,7 @@
 """A host's files, kept in memory, with the rules of a POSIX file system for one ordinary user.
 
-The user owns everything, so the owner's bits of a mode are the ones that count.  There are files
-and folders, and no links.
+The user owns everything, so only the owner's bits of a mode count.  There are files and folders,
+and no links.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, MutableMapping
 
 __all__ = ["HOME", "Files", "Node", "absolute", "failure", "missing", "refused"]
 
-#: The remote home: what ``~`` and relative paths start from.
+#: The remote home: ``~`` and relative paths start from it.
 HOME = "/home/user"
 
 
@@ -33,15 +33,15 @@ class Node:
 
     @property
     def mode(self) -> int:
-        """The kind and the permissions, as ``st_mode`` has them."""
+        """The kind and the permissions, as in ``st_mode``."""
         return (stat.S_IFDIR if self.content is None else stat.S_IFREG) | self.permissions
 
 
 class Files(MutableMapping[str, bytes]):
     """Paths and contents, for tests: ``files["~/x"]`` and ``files["x"]`` are the same file.
 
-    To set one makes the folders above it.  No permission is asked for here: `node` and what
-    follows it are for the host's side.
+    Setting a path makes the folders above it.  These operations check no permissions: `node` and
+    the methods after it do, for the host's side.
     """
 
     def __init__(self) -> None:
@@ -84,11 +84,11 @@ class Files(MutableMapping[str, bytes]):
 
     @property
     def folders(self) -> list[str]:
-        """Every folder there is."""
+        """All folders."""
         return [path for path, node in self._nodes.items() if node.is_folder]
 
     def make_folder(self, path: str, mode: int = 0o755) -> None:
-        """A folder and those above it, where they are not there yet."""
+        """Make a folder and those above it, unless they exist."""
         with self.lock:
             where = absolute(path)
             if where in self._nodes:
@@ -99,18 +99,18 @@ class Files(MutableMapping[str, bytes]):
             self._nodes[where] = Node(mode)
 
     def mode(self, path: str) -> int:
-        """The permissions of a file or folder, such as ``0o644``."""
+        """Return the permissions of a file or folder, such as ``0o644``."""
         return self._nodes[absolute(path)].permissions
 
     def set_mode(self, path: str, mode: int) -> None:
-        """Change them."""
+        """Set the permissions of a file or folder."""
         self._nodes[absolute(path)].permissions = mode
 
     def node(self, path: str) -> Node:
-        """What is at ``path``, where the user may go.
+        """Return the node at ``path``, if the user may reach it.
 
-        :raises FileNotFoundError: nothing.
-        :raises PermissionError: a folder above lets nobody through.
+        :raises FileNotFoundError: nothing is at ``path``.
+        :raises PermissionError: a folder above it is not searchable.
         """
         where = absolute(path)
         for above in _above(where):
@@ -124,9 +124,9 @@ class Files(MutableMapping[str, bytes]):
         return self._nodes[where]
 
     def find(self, path: str) -> Node | None:
-        """`node`, or None where nothing is, but a file or folder could be.
+        """Return the node at ``path``; None if nothing is there, but a node could be.
 
-        :raises FileNotFoundError: there is no such folder.
+        :raises FileNotFoundError: the folder above does not exist.
         """
         where = absolute(path)
         if not self.node(posixpath.dirname(where)).is_folder:
@@ -134,10 +134,10 @@ class Files(MutableMapping[str, bytes]):
         return self._nodes.get(where)
 
     def place(self, path: str, node: Node | None) -> None:
-        """Put a node at ``path`` (None: take away what is there).
+        """Put a node at ``path`` (None: remove the one there).
 
-        :raises FileNotFoundError: there is no such folder.
-        :raises PermissionError: the folder forbids it.
+        :raises FileNotFoundError: the folder above does not exist.
+        :raises PermissionError: the folder above is not writable.
         """
         self.find(path)
         where = absolute(path)
@@ -149,7 +149,7 @@ class Files(MutableMapping[str, bytes]):
             self._nodes[where] = node
 
     def move(self, old: str, new: str) -> None:
-        """Rename a file or folder, with all that is in it."""
+        """Rename a file, or a folder with its content."""
         start, end = absolute(old), absolute(new)
         node = self.node(old)
         if start == end:
@@ -160,22 +160,22 @@ class Files(MutableMapping[str, bytes]):
             self._nodes[end + path[len(start) :]] = self._nodes.pop(path)
 
     def names_in(self, path: str) -> list[str]:
-        """The names in a folder."""
+        """Return the names in a folder."""
         where = absolute(path).rstrip("/") + "/"
         below = [p[len(where) :] for p in self._nodes if p.startswith(where) and p != "/"]
         return [name for name in below if "/" not in name]
 
 
 def absolute(path: str) -> str:
-    """``path`` from the root; ``~`` and relative ones are below the home."""
+    """Return ``path`` from the root; ``~`` and relative paths start from the home."""
     if path == "~" or path.startswith("~/"):
         path = path[2:]
     joined = posixpath.normpath(posixpath.join(HOME, path))
-    return "/" + joined.lstrip("/")  # POSIX keeps two slashes in front
+    return "/" + joined.lstrip("/")  # normpath keeps two leading slashes, as POSIX does
 
 
 def missing() -> FileNotFoundError:
-    """The errors of Paramiko's SFTPClient, with sftp-server's words."""
+    """Return the error of Paramiko's SFTPClient, with sftp-server's words."""
     return FileNotFoundError(errno.ENOENT, "No such file")
 
 
@@ -188,7 +188,7 @@ def failure() -> OSError:
 
 
 def _above(path: str) -> Iterator[str]:
-    """The folders that lead to ``path``, from the root."""
+    """Yield the folders above ``path``, from the root."""
     if path == "/":
         return
     folder = posixpath.dirname(path)

@@ -1,4 +1,4 @@
-"""`fake_fleet`: hosts that are not there, for the tests of what is built on ringtasks."""
+"""`fake_fleet`: fake hosts for the tests of programs built on ringtasks."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _NOT_A_FIELD = {"name", "facts", "groups", "file", "line"}
 def fake_fleet(
     *hosts: str | HostConfig, strict: bool = False, **facts: Mapping[str, Any]
 ) -> Iterator[FakeFleet]:
-    """A fleet of fake hosts, which every `SSHClient` finds; nothing reaches the network.
+    """Yield a fleet of fake hosts, which every `SSHClient` finds; nothing reaches the network.
 
     Inside, the inventory is that of the fleet, and the health file starts empty.  A host that is
     not in the fleet is unreachable.  At the end the clients made inside are closed and forgotten;
-    those from before are as they were.  It is for the whole process: several may be nested, but
+    earlier clients are unchanged.  A fleet applies to the whole process: several may be nested, but
     must not overlap in different threads.
 
-    :param hosts: names, or HostConfigs where addresses and routes matter.
-    :param strict: a command that no rule matches fails with status 127, rather than succeed.
+    :param hosts: names, or HostConfigs if addresses and routes matter.
+    :param strict: a command that no rule matches fails with exit status 127 instead of succeeding.
     :param facts: further hosts by name, with their fields: ``gpu1={"role": "training"}``.
     """
     with contextlib.ExitStack() as stack:
@@ -70,9 +70,9 @@ def fake_fleet(
 
 
 class FakeFleet:
-    """The hosts by name, and what they all answer.
+    """The fake hosts by name, and the rules for all of them.
 
-    :param file: the inventory, written anew for each host that is added.
+    :param file: the inventory, written again for each host that is added.
     """
 
     def __init__(self, file: Path, *, strict: bool = False) -> None:
@@ -93,12 +93,12 @@ class FakeFleet:
         return iter(self.hosts.values())
 
     def add(self, host: str | HostConfig, **given: Any) -> FakeHost:
-        """A further host, with fields of the hosts file: ``add("gpu1", role="training")``.
+        """Add a host, with fields of the hosts file: ``add("gpu1", role="training")``.
 
-        ``groups`` are the names of those it is in.  A host without an address gets one that leads
-        nowhere (``NAME.invalid``).
+        ``groups`` are the names of its groups.  A host without an address gets one that does not
+        exist (``NAME.invalid``).
 
-        :raises InventoryError: the inventory does not take these fields.
+        :raises InventoryError: the inventory does not accept these fields.
         """
         name = host if isinstance(host, str) else host.name
         if name in self.hosts:
@@ -126,18 +126,18 @@ class FakeFleet:
         delay: float = 0.0,
         times: int | None = None,
     ) -> None:
-        """`FakeHost.on` for every host, also of those to come; a host's own rules go before."""
+        """Call `FakeHost.on` for every host, later ones too; a host's own rules come first."""
         answer = Answer(stdout, stderr, returncode, delay).checked()
         self._rules.append(Rule(matcher, lambda call: answer, times))
 
     def on_call(
         self, matcher: Matcher, answer: Callable[[Call], Answer], *, times: int | None = None
     ) -> None:
-        """`FakeHost.on_call` for every host."""
+        """Call `FakeHost.on_call` for every host, later ones too."""
         self._rules.append(Rule(matcher, answer, times))
 
     def open_link(self, config: SSHConfig, transport: str | None, note: Note) -> Link:
-        """The `ringtasks.keeper.OpenLink` of this fleet."""
+        """Open a link to a fake host: the `ringtasks.ssh.link_pool.OpenLink` of this fleet."""
         if self._is_over:
             raise UsageError(f"{config.id}: its client is from a fake fleet that is over")
         host = self._find(config)
@@ -152,13 +152,13 @@ class FakeFleet:
         raise UnreachableError(config.id, tuple(failures))
 
     def close(self) -> None:
-        """Break every link; no other can be opened."""
+        """Break every link; no more can be opened."""
         self._is_over = True
         for host in self:
             host.close_links("the fake fleet is over")
 
     def _find(self, config: SSHConfig) -> FakeHost | None:
-        """The host that a client means, by its name or address."""
+        """Return the host with the client's name or address; None if there is none."""
         for name in (config.id, config.host):
             if name in self.hosts:
                 return self.hosts[name]
@@ -181,7 +181,7 @@ class FakeFleet:
         )
 
     def _write(self, hosts: Mapping[str, Mapping[str, Any]]) -> Inventory:
-        """Write the hosts file, and read it as a client will."""
+        """Write the hosts file, and return it as a client reads it."""
         groups: dict[str, list[str]] = {}
         written: dict[str, dict[str, Any]] = {}
         for name, given in hosts.items():
@@ -198,7 +198,7 @@ class FakeFleet:
 
 
 def _fields_of(host: HostConfig) -> dict[str, Any]:
-    """What the hosts file would say of it."""
+    """Return the host's fields as the hosts file would hold them."""
     known = {f.name: (getattr(host, f.name), f.default) for f in fields(host)}
     given = {
         name: value
@@ -209,7 +209,7 @@ def _fields_of(host: HostConfig) -> dict[str, Any]:
 
 
 def _in_order(config: SSHConfig, transport: str | None) -> list[Route]:
-    """The host's routes as a client would try them: by their health.
+    """Return the host's routes in the order in which a client tries them: by their health.
 
     :raises UsageError: the host has no such route.
     """
@@ -244,7 +244,7 @@ def _environment(**variables: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_clients() -> Iterator[None]:
-    """An empty register of clients inside; those from before are back afterwards."""
+    """Use an empty register of clients inside, and restore the earlier one afterwards."""
     with registry._lock:
         before = dict(registry._clients)
         registry._clients.clear()

@@ -1,4 +1,4 @@
-"""`FakeHost`: what one host of a fake fleet answers, what went wrong there, and what came."""
+"""`FakeHost`: one host of a fake fleet: its answers, its failures, the calls it received."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _NOT_FOUND = 127  # XCU 2.8.2
 
 
 class FakeHost:
-    """One host: tell it what to answer and how to fail, then look at what it was asked.
+    """A fake host: set its answers and failures, then read the calls that it received.
 
-    :param common_rules: those of the whole fleet; its own go before them.
+    :param common_rules: rules of the whole fleet; the host's own come first.
     :param is_strict: a command without a rule fails; else it succeeds and prints nothing.
     """
 
@@ -42,16 +42,16 @@ class FakeHost:
         self.files = Files()
         """Its files, by path; ``files["~/x"]`` is below the home."""
         self.memory: dict[int, tuple[float, str]] = {}
-        """The processes that there are: id to (resident megabytes, command)."""
+        """Its processes: id to (resident megabytes, command)."""
         self.logins = 0
-        """How many links were opened."""
+        """Number of links that were opened."""
         self._common_rules, self._is_strict = common_rules, is_strict
         self._lock = threading.RLock()
         self._rules: list[Rule] = []
         self._runs: list[Run] = []
         self._stopped: list[Run] = []
         self._jobs: dict[str, Run] = {}
-        """The background jobs, by the ids that clients have given them."""
+        """The background jobs, by the ids that clients gave them."""
         self._links: list[FakeLink] = []
         self._refusals: dict[str, tuple[Reason, str]] = {}
         self._losses = {"login": 0, "start": 0}
@@ -62,17 +62,17 @@ class FakeHost:
 
     @property
     def calls(self) -> list[Call]:
-        """Every command that has started here, in that order."""
+        """All commands that have started here, in that order."""
         return [run.call for run in self._runs]
 
     @property
     def commands(self) -> list[str]:
-        """The same, without their surroundings."""
+        """The texts of all commands that have started here, in that order."""
         return [call.command for call in self.calls]
 
     @property
     def stopped(self) -> list[Call]:
-        """Those that were told to end: by a time limit, a cancelled task, or Ctrl-C."""
+        """The calls that were told to end: by a time limit, a cancelled task, or Ctrl-C."""
         return [run.call for run in self._stopped]
 
     def on(
@@ -85,13 +85,13 @@ class FakeHost:
         delay: float = 0.0,
         times: int | None = None,
     ) -> None:
-        """Answer the commands that match; a later rule goes before an earlier one.
+        """Answer the commands that match; a later rule comes before an earlier one.
 
         :param matcher: a glob for the whole command, a compiled pattern to be found in it, or a
             function that judges the `Call`.
         :param returncode: 128 + n for a command that signal n has killed.
         :param delay: seconds from the start of the command to its output and end.
-        :param times: answer so often, and then as if there were no rule.
+        :param times: answer this many times, and then as if there were no rule.
         """
         answer = Answer(stdout, stderr, returncode, delay).checked()
         self._add_rule(Rule(matcher, lambda call: answer, times))
@@ -99,9 +99,9 @@ class FakeHost:
     def on_call(
         self, matcher: Matcher, answer: Callable[[Call], Answer], *, times: int | None = None
     ) -> None:
-        """Answer the commands that match by what ``answer`` makes of the `Call`.
+        """Answer the commands that match with the result of ``answer`` for the `Call`.
 
-        What it raises comes out of the client's method, in whose thread it is called.
+        It is called in the thread of the client's method, which raises its exceptions.
         """
         self._add_rule(Rule(matcher, answer, times))
 
@@ -113,9 +113,9 @@ class FakeHost:
         is_stoppable: bool = True,
         times: int | None = None,
     ) -> None:
-        """Let the commands that match print ``stdout`` and not end until they are stopped.
+        """Let the commands that match print ``stdout`` and run until they are stopped.
 
-        :param is_stoppable: False: they go on all the same, and the client says so.
+        :param is_stoppable: if False, they continue when they are stopped, and the client says so.
         """
         hanging = Answer(stdout, is_hanging=True, is_stoppable=is_stoppable).checked()
         self._add_rule(Rule(matcher, lambda call: hanging, times))
@@ -125,9 +125,9 @@ class FakeHost:
     ) -> None:
         """Refuse the routes of these names (none given: all), until `up`.
 
-        Links that are open over them are lost: a command under way has an unknown outcome.
+        Open links over them are lost: a command under way has an unknown outcome.
 
-        :raises UsageError: there is no such route.
+        :raises UsageError: no route has a given name.
         """
         for route in _routes(routes):
             self._refusals[route] = (Reason(reason), evidence)
@@ -136,24 +136,24 @@ class FakeHost:
                 link.lose(f"the host is down: {Reason(reason)}")
 
     def up(self, *routes: str) -> None:
-        """Let the routes of these names work again (none given: all)."""
+        """Restore the routes of these names (none given: all)."""
         for route in _routes(routes):
             self._refusals.pop(route, None)
 
     def lose_link(self, after: Literal["login", "start"] = "start", *, times: int = 1) -> None:
         """Break the link at the next command or copy, ``times`` times.
 
-        :param after: ``start``: when it has started, so that its outcome is unknown. ``login``:
+        :param after: ``start``: after it has started, so that its outcome is unknown. ``login``:
             before it can have started, so that the client tries again over another link.
         """
         if after not in self._losses:
             raise ValueError(f"after: expected 'login' or 'start', got {after!r}")
         self._losses[after] += times
 
-    # What follows is called from the other side: by the fleet and its links.
+    # The fleet and its links call the methods below.
 
     def refusal(self, route: Route) -> RouteError | None:
-        """Why a route does not work; None: it does."""
+        """Return the error of a refused route; None if the route works."""
         if route.name not in self._refusals:
             return None
         reason, evidence = self._refusals[route.name]
@@ -161,7 +161,7 @@ class FakeHost:
         return kind(self.name, route.name, reason, evidence, address=route.address)
 
     def log_in(self, route: str) -> FakeLink:
-        """A new link."""
+        """Return a new link."""
         with self._lock:
             self.logins += 1
             self._links.append(FakeLink(self, route))
@@ -173,14 +173,14 @@ class FakeHost:
             link.lose(evidence)
 
     def loses_link(self, *, after: str) -> bool:
-        """Whether a link is to break now; then that is one less to come."""
+        """Return True if a link must break now, and count that."""
         with self._lock:
             is_to_break = self._losses[after] > 0
             self._losses[after] -= is_to_break
             return is_to_break
 
     def program(self, command: str | None, link: FakeLink) -> Program:
-        """What the exec request ``command`` starts (None: the login shell)."""
+        """Return the program that the exec request ``command`` starts (None: the login shell)."""
         pid = next(self._pids)
         shell = shell_of(command or "")
         mark = bootstrap_mark(command)
@@ -189,7 +189,7 @@ class FakeHost:
             start = Started(pid, b"", shell)
             return Bootstrap(mark, greeting, lambda script: self._start(script, start, link))
         script = decode_line(command) if command is not None else None
-        if script is None:  # not of a client's making: some command over a bare link
+        if script is None:  # not made by a client: a command over a bare link
             return self._run(Call(command or ""), Surroundings(link, 0, b"", self._respond))
         hello = script.mark.printed + b"%d\n" % pid
         return self._start(script, Started(pid, hello, shell), link)
@@ -233,7 +233,7 @@ class FakeHost:
             link.lose("it broke after the start, as the test said")
 
     def _stop(self, pid: int) -> bytes:
-        """End a run; the process ids that are left, one a line."""
+        """End a run; return the process ids that remain, one per line."""
         left = b""
         for run in self._runs:
             if run.pid == pid:
@@ -242,7 +242,7 @@ class FakeHost:
         return left
 
     def _processes(self) -> bytes:
-        """What ``ps`` prints."""
+        """Return the output of ``ps``."""
         lines = [
             f"{pid} 1 S {round(megabytes * 1024)} {command}"
             for pid, (megabytes, command) in self.memory.items()
@@ -253,7 +253,7 @@ class FakeHost:
         return self._respond_to(call)[0]
 
     def _respond_to(self, call: Call) -> tuple[Answer, bool]:
-        """The answer, and whether there is a rule for it."""
+        """Return the answer, and True if a rule gave it."""
         with self._lock:
             rule = rule_for(call, self._rules, self._common_rules)
         if rule is not None:
@@ -280,7 +280,7 @@ def _routes(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _log_of(launch: Launch, call: Call) -> str:
-    """Where a job's output goes; a relative path starts in its folder."""
+    """Return the path of a job's log; a relative path starts in the job's working folder."""
     if launch.log_file is None:
         return f"~/{JOBS_FOLDER}/{launch.job_id}/log"
     if launch.log_file.startswith("~/"):

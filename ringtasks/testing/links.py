@@ -1,6 +1,7 @@
 """A link without a network: sessions in which a fake host's programs run.
 
-Invariant: what a program printed before its link was lost, or before it ended, is received first.
+Invariant: output that a program printed before its link was lost, or before it ended, is received
+first.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeLink", "FakeSession", "Program", "Step"]
 
-_CHUNK_BYTES = 32 * 1024  # a packet of SSH: longer output comes in pieces, whatever they cut apart
+_CHUNK_BYTES = 32 * 1024  # an SSH packet: longer output arrives in pieces, cut anywhere
 
 
 class Step(NamedTuple):
-    """What a program does next: it prints, and then ends (``status``) or waits."""
+    """The next action of a program: it prints, and then ends (``status``) or waits."""
 
     stdout: bytes = b""
     stderr: bytes = b""
@@ -42,25 +43,25 @@ class Step(NamedTuple):
 
 
 class Program(Protocol):
-    """What runs in a session."""
+    """A program that runs in a session."""
 
     def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
-        """The next step, None if there is none yet. Called without locks, from one thread.
+        """Return the next step; None if there is none yet. Called without locks, from one thread.
 
-        :param stdin: all of it so far.
+        :param stdin: all input so far.
         """
 
     def due_in(self) -> float | None:
-        """Seconds until `step` may have something without more stdin; None: never."""
+        """Return the seconds until `step` may return a step without more stdin; None: never."""
 
 
 class FakeLink:
-    """Meets `ringtasks.link.Link`."""
+    """A `ringtasks.ssh.link.Link` to a fake host."""
 
     def __init__(self, host: FakeHost, route: str) -> None:
         self.host, self.route = host, route
         self.lost: str | None = None
-        """Why it is gone; None while it is up."""
+        """The reason why the link is gone; None while it is up."""
         self.changed = threading.Condition()
         self._open_sessions = 0
 
@@ -91,20 +92,26 @@ class FakeLink:
         self.lose("it was closed")
 
     def lose(self, evidence: str) -> None:
-        """It breaks now, if it has not yet, and all that waits for it is told."""
+        """Break the link, unless it is broken, and wake all threads that wait for it."""
         with self.changed:
             self.lost = self.lost or evidence
             self.changed.notify_all()
 
     def check_start(self) -> None:
-        """:raises LinkLostError: nothing can be started over it."""
+        """Check that the link can start a program.
+
+        :raises LinkLostError: the link is gone.
+        """
         if self.lost is None and self.host.loses_link(after="login"):
             self.lose("it broke after the log-in, as the test said")
         if self.lost is not None:
             raise LinkLostError(self.lost)
 
     def check_sftp(self, *, is_start: bool) -> None:
-        """:raises OSError: the link is gone, in Paramiko's words."""
+        """Check that the link can carry an SFTP request.
+
+        :raises OSError: the link is gone; the text is Paramiko's.
+        """
         if is_start and self.host.loses_link(after="start"):
             self.lose("it broke after the start, as the test said")
         if self.lost is not None:
@@ -117,7 +124,7 @@ class FakeLink:
 
 
 class FakeSession:
-    """Meets `ringtasks.link.Session`."""
+    """A `ringtasks.ssh.link.Session` with a fake host's program."""
 
     def __init__(self, link: FakeLink, program: Program, terminal: Terminal | None) -> None:
         self._link, self._program, self._terminal = link, program, terminal
@@ -162,7 +169,7 @@ class FakeSession:
             self._link.changed.notify_all()
 
     def resize(self, columns: int, rows: int) -> None:
-        pass  # nobody in there looks
+        pass  # fake programs do not read the size
 
     def close(self) -> None:
         if not self._is_closed:
@@ -178,7 +185,7 @@ class FakeSession:
             self._link.changed.notify_all()
 
     def _advance(self) -> None:
-        """Let the program go on as far as it can."""
+        """Let the program run as far as it can."""
         while self._status is None and self._link.lost is None:
             self._seen = self._input
             step = self._program.step(self._stdin, is_at_eof=self._is_at_eof)
@@ -193,8 +200,8 @@ class FakeSession:
         return len(self._stdin), self._is_at_eof
 
     def _wait(self, remaining: float | None) -> None:
-        """Until something has changed, or the program may go on by itself."""
-        if self._seen != self._input:  # since the program looked
+        """Wait until something has changed, or the program may continue by itself."""
+        if self._seen != self._input:  # more input since the program's last step
             return
         due = self._program.due_in()
         limits = [limit for limit in (due, remaining) if limit is not None]
@@ -202,7 +209,7 @@ class FakeSession:
 
     def _print(self, step: Step) -> None:
         for stream, printed in ((STDOUT, step.stdout), (STDERR, step.stderr)):
-            if self._terminal is not None:  # it has one stream, and ends lines so (termios, ONLCR)
+            if self._terminal is not None:  # it has one stream, with CR LF (termios, ONLCR)
                 stream, printed = STDOUT, printed.replace(b"\n", b"\r\n")
             for start in range(0, len(printed), _CHUNK_BYTES):
                 self._pending.append(Output(stream, printed[start : start + _CHUNK_BYTES]))

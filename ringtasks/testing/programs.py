@@ -1,4 +1,4 @@
-"""What runs on a fake host: the shell that takes a script, and the commands in it."""
+"""Programs of a fake host: the shell that reads a script, and the commands in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGTERM_STATUS = 128 + 15
 
 
 class Done:
-    """A program that has ended already."""
+    """A program that has already ended."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
@@ -32,9 +32,9 @@ class Done:
 
 
 class Bootstrap:
-    """The shell that waits for its script on stdin, and becomes what the script says.
+    """The shell that reads its script from stdin, and becomes the script's program.
 
-    :param mark: the one that ``greeting`` shows, which is printed first.
+    :param mark: the mark in ``greeting``, which is printed first.
     :param start: makes the script's program.
     """
 
@@ -66,7 +66,7 @@ class Bootstrap:
 
 
 class Started(NamedTuple):
-    """The shell that a script is given to. ``hello``: what it prints first, if it has not yet."""
+    """A shell that gets a script. ``hello`` is its first output, if that is not printed yet."""
 
     pid: int
     hello: bytes
@@ -74,9 +74,9 @@ class Started(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What a `Run` needs of its host.
+    """The parts of a host that a `Run` needs.
 
-    ``farewell`` makes what is printed at the end of an exit status.
+    ``farewell`` returns the last output for an exit status.
     """
 
     link: FakeLink
@@ -86,19 +86,19 @@ class Surroundings(NamedTuple):
     farewell: Callable[[int], bytes] = lambda status: b""
 
     def done(self, stdout: bytes = b"", stderr: bytes = b"", status: int = 0) -> Done:
-        """A program that printed this and has ended."""
+        """Return a program that printed this and has ended."""
         return Done(Step(self.hello + stdout + self.farewell(status), stderr, status))
 
 
 def farewell_of(script: Script) -> Callable[[int], bytes]:
-    """What the shell of ``script`` prints at its end."""
+    """Return a function that gives the last output of the shell of ``script``."""
     if not script.is_own:
         return lambda status: b""
     return lambda status: script.mark.printed + b"end:%d\n" % status
 
 
 class Run:
-    """One command under way. It reads all of its stdin, and is answered then."""
+    """One command under way. It is answered after it has read all of its stdin."""
 
     def __init__(self, call: Call, around: Surroundings) -> None:
         self.pid, self.is_stoppable = around.pid, True
@@ -115,7 +115,7 @@ class Run:
         return self._call._replace(stdin=bytes(self._stdin))
 
     def stop(self) -> bool:
-        """End it as TERM does, from any thread; False: it goes on."""
+        """End the run as TERM does, from any thread; return False if it continues."""
         if self.is_stoppable:
             self._is_stopped = True
             with self._around.link.changed:
@@ -155,5 +155,5 @@ class Run:
 
 
 def as_bytes(printed: str | bytes) -> bytes:
-    """What is sent of an answer's text."""
+    """Return the bytes that are sent for an answer's text."""
     return encode(printed) if isinstance(printed, str) else printed

@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture `ringtasks_fleet`.
 
-pytest loads it in every project that ringtasks is installed in, so it loads nothing itself.
+pytest loads it in every project with ringtasks installed, so it imports ringtasks only when used.
 """
 
 from __future__ import annotations

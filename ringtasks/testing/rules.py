@@ -1,4 +1,4 @@
-"""What a fake host answers to a command.  Pure: rules and a call in, an answer out."""
+"""Rules for a fake host's answers.  Pure: rules and a call in, an answer out."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Call(NamedTuple):
     env: Mapping[str, str] = MappingProxyType({})
     stdin: bytes = b""
     venv: str | None = None
-    """What activates the virtual environment: a file, or a command."""
+    """The file or command that activates the virtual environment."""
     is_background: bool = False
 
 
 class Answer(NamedTuple):
-    """What a command prints, and how it ends; text is sent as UTF-8."""
+    """The output and the end of a command; text is sent as UTF-8."""
 
     stdout: str | bytes = b""
     stderr: str | bytes = b""
@@ -34,14 +34,15 @@ class Answer(NamedTuple):
     delay: float = 0.0
     """Seconds from the command's start to its output and end."""
     is_hanging: bool = False
-    """It prints and does not end, until it is stopped."""
+    """True if the command prints and does not end until it is stopped."""
     is_stoppable: bool = True
-    """False: it goes on when it is told to end, and killed."""
+    """False if the command continues when it is told to end, and when it is killed."""
 
     def checked(self) -> Answer:
-        """Itself.
+        """Return this answer.
 
-        :raises TypeError, ValueError: a field makes no sense.
+        :raises TypeError: an output is neither text nor bytes.
+        :raises ValueError: ``returncode`` or ``delay`` is out of range.
         """
         for name in ("stdout", "stderr"):
             if not isinstance(getattr(self, name), (str, bytes)):
@@ -54,12 +55,12 @@ class Answer(NamedTuple):
         return self
 
 
-#: A glob for the whole command, a pattern to be found in it, or a judge of the call.
+#: A glob for the whole command, a pattern to be found in it, or a function that judges the call.
 Matcher = str | re.Pattern[str] | Callable[[Call], bool]
 
 
 class Rule:
-    """Which calls are answered, how, and how often (``times``; None: always)."""
+    """The calls to answer, the answer, and the number of answers (``times``; None: no limit)."""
 
     def __init__(
         self, matcher: Matcher, answer: Callable[[Call], Answer], times: int | None = None
@@ -73,7 +74,7 @@ class Rule:
         self._matcher, self._left = matcher, times
 
     def takes(self, call: Call) -> bool:
-        """Whether this rule answers ``call``; then it is used up by one."""
+        """Return True if this rule answers ``call``; that uses up one of its answers."""
         if self._left == 0 or not self._matches(call):
             return False
         if self._left is not None:
@@ -82,7 +83,7 @@ class Rule:
 
     def _matches(self, call: Call) -> bool:
         if isinstance(self._matcher, str):
-            # "[ -f x ]" is a command before it is a glob.
+            # Compared as text first, because "[ -f x ]" is also a glob.
             is_same = call.command == self._matcher
             return is_same or fnmatch.fnmatchcase(call.command, self._matcher)
         if isinstance(self._matcher, re.Pattern):
@@ -91,5 +92,5 @@ class Rule:
 
 
 def rule_for(call: Call, *lists: list[Rule]) -> Rule | None:
-    """The latest rule that takes ``call``, of the first list that has one; else None."""
+    """Return the latest rule that takes ``call``, from the first list that has one; else None."""
     return next((r for rules in lists for r in reversed(rules) if r.takes(call)), None)

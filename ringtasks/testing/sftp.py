@@ -1,7 +1,7 @@
 """The part of ``paramiko.SFTPClient`` that copies and Fabric need, over a fake host's `Files`.
 
-Errors are those that Paramiko makes of OpenSSH's answers (sftp-server.c, ``errno_to_portable``):
-FileNotFoundError, PermissionError, and an OSError that says "Failure" for all else.
+Errors are those that Paramiko raises for OpenSSH's answers (sftp-server.c, ``errno_to_portable``):
+FileNotFoundError, PermissionError, and an OSError "Failure" for all others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Attributes", "FakeSFTP"]
 
 
 class Attributes(NamedTuple):
-    """What is known of one file, under the names of ``paramiko.SFTPAttributes``."""
+    """The attributes of one file, under the names of ``paramiko.SFTPAttributes``."""
 
     filename: str
     st_mode: int
@@ -30,7 +30,7 @@ class Attributes(NamedTuple):
 
 
 class Check(Protocol):
-    """Raises OSError when the link is gone. ``is_start``: a file is opened now."""
+    """A function that raises OSError if the link is gone. ``is_start``: a file is opened now."""
 
     def __call__(self, *, is_start: bool) -> None: ...
 
@@ -129,13 +129,16 @@ class FakeSFTP:
             self._files.move(oldpath, newpath)
 
     def open(self, filename: str, mode: str = "r", bufsize: int = -1) -> FakeFile:
-        """:raises OSError: as open(2), with ``x`` for O_EXCL."""
+        """Open a file.
+
+        :raises OSError: open(2) would fail; ``x`` is O_EXCL.
+        """
         self.check(is_start=True)
         is_writing = bool(set(mode) & set("wax+"))
         with self._files.lock:
             node = self._files.find(filename) if is_writing else self._files.node(filename)
             if node is None and not set(mode) & set("wax"):
-                node = self._files.node(filename)  # says that it is not there
+                node = self._files.node(filename)  # raises the error of a missing file
             if node is None:
                 node = Node(0o666 & ~_UMASK, bytearray())
                 self._files.place(filename, node)
@@ -150,7 +153,7 @@ class FakeSFTP:
     file = open
 
     def getcwd(self) -> None:
-        """None: there is no ``chdir``."""
+        """Return None: there is no ``chdir``."""
 
     def putfo(self, fl: Any, remotepath: str, *_: Any, **__: Any) -> Attributes:
         with self.open(remotepath, "w") as there:
@@ -171,7 +174,7 @@ class FakeSFTP:
             shutil.copyfileobj(there, here)
 
     def _request(self, kind: Any, *arguments: Any) -> Any:
-        """Paramiko's way to OpenSSH's extensions, of which there is none here."""
+        """Refuse a request for one of OpenSSH's extensions: there are none here."""
         self.check()
         raise OSError("Operation unsupported")
 
@@ -208,7 +211,7 @@ class FakeFile:
         self._sftp.check()
 
     def set_pipelined(self, pipelined: bool = True) -> None:
-        pass  # nothing is slow here
+        pass  # pipelining only saves time
 
     def stat(self) -> Attributes:
         self._sftp.check()
