@@ -189,7 +189,7 @@ class SSHClient:
         """Call `run_async` until it succeeds, up to ``max_retries`` attempts in all.
 
         Use it only for a command that may run twice: an attempt whose outcome is unknown is
-        repeated too, and ``error`` then says so, whatever the last attempt's outcome.
+        repeated too, and ``error`` then says so, also if the last attempt succeeds.
 
         :param retry_delay: seconds between attempts.
         """

@@ -1,1 +1,1 @@
-"""Hosts files, selection of hosts, and how to reach one (`SSHConfig`)."""
+"""Hosts files, selection of hosts, and the settings to reach one (`SSHConfig`)."""

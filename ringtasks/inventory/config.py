@@ -1,7 +1,7 @@
-"""How to reach one host (`SSHConfig`), and where ringtasks keeps its state.
+"""The settings to reach one host (`SSHConfig`), and the paths of ringtasks' state.
 
-Durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are
-expanded when they are used (`expand`), so a missing variable fails only what needs it.
+Durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are expanded at use
+(`expand`), so a missing variable affects only the parts that need it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
 
 _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
-#: A host or user name: it can never be taken for an option of a program.
+#: A host or user name that no program takes for an option.
 ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
 #: Names the variables that may stand in addresses.
 ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
@@ -37,18 +37,18 @@ ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
 
 @dataclass
 class SSHConfig:
-    """Everything needed to reach and use one host.
+    """The settings to reach and use one host.
 
     The first 16 fields may be given by position, the others by keyword only.  ``host`` is the
-    public address, or ``""`` for a box that has none.  ``user`` None means what ``~/.ssh/config``
-    says, else the local user.  Durations are seconds.
+    public address, or ``""`` for a box that has none.  ``user`` None means the user in
+    ``~/.ssh/config``, else the local user.  Durations are seconds.
 
-    A field that is set later counts from the next connection or command on; if it says how to reach
-    the host, the next command goes over a new connection.
+    A field that is set later applies from the next connection or command on; if it changes how the
+    host is reached, the next command uses a new connection.
 
-    :raises ValueError: a port outside 1…65535, or a duration or count below zero.
-    :raises TypeError: a field of the wrong type.
-    :raises AttributeError: there is no field of that name.
+    :raises ValueError: a port is outside 1…65535, or a duration or count is below zero.
+    :raises TypeError: a field has the wrong type.
+    :raises AttributeError: no field has that name.
     """
 
     host: str
@@ -69,19 +69,19 @@ class SSHConfig:
     cloudflare_service_token_secret: str | None = field(default=None, repr=False)
 
     name: str | None = field(default=None, kw_only=True)
-    """The host's name in the inventory: health and host keys are kept under it."""
+    """The host's name in the inventory; health and host keys are kept under it."""
     tailscale_port: int = field(default=DEFAULT_SSH_PORT, kw_only=True)
     ssh_host_key: str | None = field(default=None, kw_only=True)
     """A pinned public key, ``ssh-ed25519 AAAA…``, or ``@cert-authority`` and that of the authority
     which certifies the host: nothing else is accepted."""
     is_ephemeral: bool = field(default=False, kw_only=True)
-    """The key changes at every restart: it is not pinned."""
+    """True if the host key changes at every restart: it is not pinned."""
     proxy_jump: str | None = field(default=None, kw_only=True)
     """A jump host for the direct route: an inventory name or ``user@host:port``."""
     jump_host: SSHConfig | None = field(default=None, kw_only=True, repr=False)
-    """The host that ``proxy_jump`` names, if it is of the same inventory."""
+    """The host that ``proxy_jump`` names, if it is in the same inventory."""
     embedded: bool = field(default=False, kw_only=True)
-    """Served by this process, on loopback (`ringtasks.ssh.embedded`)."""
+    """True if this process serves the host, on loopback (`ringtasks.ssh.embedded`)."""
     address_family: str = field(default="any", kw_only=True)
     """``inet``, ``inet6`` or ``any`` (ssh_config(5), AddressFamily), for the direct route."""
     bind_address: str | None = field(default=None, kw_only=True)
@@ -89,9 +89,9 @@ class SSHConfig:
     private_key: str | None = field(default=None, kw_only=True, repr=False)
     """A private key's text, for keys that are never written to disk."""
     shell: str = field(default="/bin/sh", kw_only=True)
-    """What interprets commands on the host: ``/bin/sh``, or ``bash``."""
+    """The shell that interprets commands on the host: ``/bin/sh``, or ``bash``."""
     ssh_config_file: str | None = field(default=None, kw_only=True)
-    """Read instead of ``~/.ssh/config`` and the system's file, as by ``ssh -F``; ``none``: none."""
+    """The file in place of ``~/.ssh/config`` and the system's, as in ``ssh -F``; ``none``: none."""
 
     def __setattr__(self, name: str, value: object) -> None:
         _check_field(name, value)
@@ -99,9 +99,9 @@ class SSHConfig:
 
     @classmethod
     def parse(cls, address: str) -> SSHConfig:
-        """From ``[user@]host[:port]``; an IPv6 address takes no port unless it is in brackets.
+        """Return the SSHConfig of ``[user@]host[:port]``; IPv6 with a port must be in brackets.
 
-        :raises ValueError: there is no host, or the port is none.
+        :raises ValueError: there is no host, or the port is invalid.
         """
         found = re.fullmatch(
             r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
@@ -118,9 +118,9 @@ class SSHConfig:
         """Return the SSHConfig of any object that has the inventory's attribute names.
 
         Missing attributes and None mean the default.  ``${VAR}`` in anything but the service
-        token is expanded here.  In a path any variable is; in an address or user name only those
-        that ``RINGTASKS_INVENTORY_ENV`` names (globs, joined by commas), since looking up a name
-        sends it out.
+        token is expanded here.  In a path, any variable is expanded; in an address or user name,
+        only those that ``RINGTASKS_INVENTORY_ENV`` names (globs, joined by commas), because a name
+        look-up sends the name out.
 
         :raises InventoryError: the host's entry has a fault, a variable is not set or not allowed,
             or an expanded value is not an address.
@@ -146,15 +146,15 @@ class SSHConfig:
 
     @property
     def use_cloudflare(self) -> bool:
-        """Whether the host has a Cloudflare Access tunnel."""
+        """True if the host has a Cloudflare Access tunnel."""
         return bool(self.cloudflare_tunnel)
 
     @property
     def id(self) -> str:
-        """The name that health and host keys are kept under.
+        """The name under which health and host keys are kept.
 
-        The inventory's name, else the address (with the port where it is not 22), as
-        ``known_hosts`` writes it (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+        It is the inventory's name, else the address (with the port if that is not 22), in the form
+        of ``known_hosts`` (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
         """
         if self.name:
             return self.name
@@ -163,12 +163,12 @@ class SSHConfig:
 
 
 def is_reached_alike(one: SSHConfig, other: SSHConfig) -> bool:
-    """Whether a connection made with ``other`` is one that would be made with ``one``."""
+    """Return True if ``one`` and ``other`` lead to the same connection."""
     return all(getattr(one, name) == getattr(other, name) for name in _REACHING)
 
 
 def expand(value: str, *, host: str | None = None, field_name: str | None = None) -> str:
-    """``value`` with each ``${VAR}`` replaced from the environment.
+    """Return ``value`` with each ``${VAR}`` replaced from the environment.
 
     :raises InventoryError: a variable is not set; the message names it, never a value.
     """
@@ -208,31 +208,34 @@ def _expanded(value: str, host: str | None, field_name: str) -> str:
 
 
 def check_port(field_name: str, port: object) -> None:
-    """:raises ValueError: ``port`` is not a TCP port."""
+    """Check a port.
+
+    :raises ValueError: ``port`` is not a TCP port.
+    """
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
         raise ValueError(f"{field_name}: expected a port from 1 to 65535, got {port!r}")
 
 
 def state_folder() -> Path:
-    """Where state lives: ``$XDG_STATE_HOME/ringtasks``, else ``~/.local/state/ringtasks``."""
+    """Return the state folder: ``$XDG_STATE_HOME/ringtasks``, else ``~/.local/state/ringtasks``."""
     return _state_folder(os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME"))
 
 
 @functools.lru_cache(maxsize=8)  # a run on many hosts asks for each of them
 def _state_folder(base: str, _home: str | None) -> Path:
-    # XDG Base Directory Specification: a relative path there is to be ignored.
+    # XDG Base Directory Specification: a relative path there must be ignored.
     root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
     return root / "ringtasks"
 
 
 def health_file() -> Path:
-    """The health file: ``RINGTASKS_HEALTH_FILE``, else ``health.json`` in the state folder."""
+    """Return ``RINGTASKS_HEALTH_FILE``, else the path of ``health.json`` in the state folder."""
     given = os.environ.get("RINGTASKS_HEALTH_FILE")
     return Path(given).expanduser() if given else state_folder() / "health.json"
 
 
 def known_hosts_file() -> Path:
-    """The pinned host keys, in OpenSSH's format, one name a host whatever the route."""
+    """Return the file of pinned host keys: OpenSSH's format, one name per host for all routes."""
     return state_folder() / "known_hosts"
 
 
@@ -263,7 +266,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-#: Say how to reach a host, and as whom.
+#: The fields that determine the connection to a host, and its user.
 _REACHING = (
     "host", "port", "user", "key_path", "use_control_master", "tailscale_ip", "tailscale_port",
     "cloudflare_tunnel", "cloudflare_service_token_id", "cloudflare_service_token_secret", "name",

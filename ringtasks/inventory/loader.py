@@ -1,4 +1,4 @@
-"""The hosts files: found, read, and merged into one `Inventory`.
+"""Find and read the hosts files, and merge them into one `Inventory`.
 
 Two shapes are read: a ``hosts:`` mapping beside other sections, which are left alone, or the bare
 mapping of host to fields.  A fault is reported with file, line, host and field.  A fault in one
@@ -25,7 +25,7 @@ from .yaml_lines import LinedMapping, parse
 
 __all__ = ["find_host", "load_inventory", "usual_inventory"]
 
-# Compiled when they are first used.
+# Compiled at first use.
 _HOST_NAME = r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z"
 _WHOLE_NUMBER = r"0|[1-9][0-9]*"
 #: Similarity from which a fact's name counts as a mistyped setting (0 to 1).
@@ -314,7 +314,7 @@ def _mistyped(file: str, lined: Iterable[tuple[Any, str]]) -> Iterable[str]:
 
 
 def _refuse_jump_loops(hosts: dict[str, HostConfig]) -> None:
-    """Mark the hosts whose jump hosts go in a circle as unusable."""
+    """Mark each host whose jump hosts form a circle as unusable."""
     for host in list(hosts.values()):
         seen = [host.name]
         jump = host.proxy_jump

@@ -22,12 +22,12 @@ __all__ = ["SETTINGS", "HostConfig", "Inventory", "address"]
 _PUBLIC_KEY_EXPECTED = (
     "a public key such as 'ssh-ed25519 AAAA…', or '@cert-authority ssh-ed25519 AAAA…'"
 )
-# Compiled when it is first used.
+# Compiled at first use.
 _PUBLIC_KEY = r"(@cert-authority +)?[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
 
 
 def address(place: str, value: Any) -> str:
-    """Check a name or address: it can never be taken for an option of a program."""
+    """Return a name or address that no program takes for an option."""
     if not isinstance(value, str) or not (_has_variable(value) or re.match(ADDRESS, value)):
         raise expected(place, "a name or an address, without spaces and no - in front", value)
     return value
@@ -94,7 +94,7 @@ class HostConfig:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Every other key, with YAML's value."""
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
-    """The facts as they are written in the file; a list has one text for each member."""
+    """The facts as written in the file; a list has one text for each member."""
     groups: tuple[str, ...] = ()
     jump_host: HostConfig | None = field(default=None, repr=False, compare=False)
     """The host of the same inventory that ``proxy_jump`` names."""

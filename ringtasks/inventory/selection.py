@@ -42,7 +42,7 @@ _MISTYPED = 0.85
 
 
 class Groups(NamedTuple):
-    """The hosts of each group, and warnings about members that are not there."""
+    """The hosts of each group, and warnings about unknown members."""
 
     members: dict[str, tuple[str, ...]]
     warnings: list[str]
@@ -51,11 +51,11 @@ class Groups(NamedTuple):
 def select(expression: str, inventory: Inventory) -> tuple[str, ...]:
     """Return the names that ``expression`` selects, in the inventory's order.
 
-    With nothing but ``!`` terms it is all hosts without those.  A glob or fact that matches no
+    If all terms begin with ``!``, it is ``@all`` without those.  A glob or fact that matches no
     host adds none.
 
     :raises UnknownHostError: an unknown host or group; the error lists near names.
-    :raises UsageError: not a selector, or it selects no host.
+    :raises UsageError: it is not a selector, or it selects no host.
     """
     wanted: set[str] = set()
     unwanted: set[str] = set()
@@ -77,9 +77,10 @@ def select(expression: str, inventory: Inventory) -> tuple[str, ...]:
 def plain_hosts(
     expression: str, inventory: Inventory, is_alias: Callable[[str], bool]
 ) -> dict[str, HostConfig]:
-    """Return the hosts of no inventory entry that ``expression`` names, by their written names.
+    """Return the hosts that ``expression`` names and the inventory lacks, by their written names.
 
-    An address is ``[user@]host[:port]``.  One that is nearly a name of the inventory is none.
+    An address is ``[user@]host[:port]``.  An address that is nearly a name of the inventory does
+    not count.
 
     :param is_alias: tells whether ssh's configuration knows a name.
     """

@@ -1,7 +1,7 @@
 """YAML with the line and the written text of each key and value.
 
-YAML 1.1 reads ``010`` as 8, ``no`` as false and ``12.10`` as 12.1.  People select hosts by the text
-they wrote, and a key that is no longer text has to be shown as it is written.
+YAML 1.1 reads ``010`` as 8, ``no`` as false and ``12.10`` as 12.1.  Users select hosts by the text
+in the file, and a key that YAML does not read as text must be shown as it is written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ringtasks.errors import InventoryError
 __all__ = ["LinedMapping", "parse"]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
-#: A hosts file of 5,000 hosts with 20 fields each has a fifth of these.
+#: A hosts file of 5,000 hosts with 20 fields each has a fifth of this number.
 _MAX_NODES = 1_000_000
 
 
