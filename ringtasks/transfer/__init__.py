@@ -8,8 +8,8 @@
     for host in result.failed:
         print(host.host, host.error)
 
-rsync does the work where both ends have it, over the client's link; what is broken off goes on from
-where it was, also with the next call.
+If both sides have rsync, it copies the files, over the client's link; an interrupted transfer
+resumes automatically, or with the next call.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ def put(
     on_progress: OnProgress | None = None,
     on_ended: OnEnded | None = None,
 ) -> TransferResult:
-    """Copy files and folders to each host: into ``target`` where that is a folder.
+    """Copy files and folders to each host: into ``target`` if that is a folder.
 
-    Each file has its final name only when it is whole; a single one only once its SHA-256 was found
-    right.  Modes and times are kept.  A symbolic link stays one where it leads to something that
-    is copied too; else what it leads to is copied.
+    A file has its final name only when it is whole; a single file only after its SHA-256 was
+    verified.  Modes and times are kept.  A symbolic link is kept if its target is copied too; else
+    the target is copied in its place.
 
     :param source: a path, a pattern (``runs/*.pt``), or several.
     :param target: relative to the host's ``work_dir``, else the remote home; ``~`` is the home.
         With ``/`` at its end it is a folder, made if need be.
     :param hosts: a selector of the inventory, or names, configs or clients.
-    :param on_progress: is told now and then how far a host is, from any thread.
-    :param on_ended: is told of each host as it is done, from this thread.
-    :raises UsageError: nothing matches ``source`` or ``hosts``; nothing was sent.
-    :raises KeyboardInterrupt: Ctrl-C; what was under way was ended.
+    :param on_progress: receives a host's progress now and then, from any thread.
+    :param on_ended: receives each host's result when it is done, from this thread.
+    :raises UsageError: ``source`` or ``hosts`` matches nothing; nothing was sent.
+    :raises KeyboardInterrupt: Ctrl-C; the running transfers were ended.
     """
     found = matched(source)
     ignored = _ignored(found[0], options) if len(found) == 1 and found[0].is_dir() else ()
@@ -89,10 +89,10 @@ def get(
     on_progress: OnProgress | None = None,
     on_ended: OnEnded | None = None,
 ) -> TransferResult:
-    """Copy what ``source``, a path or a pattern, means on each host to this machine.
+    """Copy the files that match ``source``, a path or a pattern, on each host to this machine.
 
-    With several hosts each has a folder of its name in ``target``.  Nothing that a host names can
-    lead out of ``target``.  The rest is as for `put`.
+    With several hosts each has a folder of its name in ``target``.  No name from a host can lead
+    out of ``target``.  The rest is as for `put`.
     """
     with clients_of(hosts) as clients:
         work = one_host.get(_text(source), str(target), by_host=len(clients) > 1)
@@ -109,13 +109,13 @@ def sync(
     on_progress: OnProgress | None = None,
     on_ended: OnEnded | None = None,
 ) -> TransferResult:
-    """Make the folder ``target`` on each host hold what the folder ``source`` holds here.
+    """Make the folder ``target`` on each host hold the content of the local ``source``.
 
-    Only what differs by size or time is sent, and of that the parts that differ.  Symbolic links
-    are kept as they are.
+    Only files that differ by size or time are sent, and of those the parts that differ.  Symbolic
+    links are kept as they are.
 
-    :param pull: the other way: ``source`` is on the host, ``target`` here, with a folder for each
-        host where there are several. A link that leads out of ``target`` is left out.
+    :param pull: the other way: ``source`` is on the host, ``target`` is local, with a folder for
+        each host if there are several. A link that leads out of ``target`` is left out.
     """
     if pull and options.gitignore:
         raise UsageError("gitignore: is for what is sent; the host may have no git")
@@ -132,9 +132,9 @@ def sync(
 
 
 def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files and folders here that ``source`` means.
+    """Return the local files and folders that match ``source``.
 
-    :raises UsageError: there is nothing of that name, or two have the same.
+    :raises UsageError: nothing has that name, or two of them have the same name.
     """
     given = [source] if isinstance(source, str | Path) else list(source)
     found = [path for item in given for path in _expanded(str(item))]
@@ -145,7 +145,7 @@ def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _expanded(item: str) -> list[Path]:
-    """A file of just that name comes before what it matches as a pattern."""
+    """Return the matching paths; if a path has exactly that name, it alone."""
     path = Path(item).expanduser()
     if path.exists():
         return [path]
@@ -160,7 +160,10 @@ def _ignored(folder: Path, options: Options) -> tuple[str, ...]:
 
 
 def _text(path: str) -> str:
-    """:raises UsageError: it is no path."""
+    """Return the path unchanged.
+
+    :raises UsageError: it is not a path.
+    """
     if not path or "\0" in path:
         raise UsageError(f"expected a path on the host, got {path!r}")
     return path

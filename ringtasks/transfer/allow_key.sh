@@ -1,13 +1,13 @@
 # Let a key log in until stdin ends.
 #
 # $entry   the key's line in authorized_keys(5); an expiry-time is put in front of its options
-# $blob    the part of the line by which it is known
+# $blob    the part of the line that identifies it
 # $seconds how long the key can be used to log in
 #
-# "return" is given a number everywhere: in a trap, bash would take the status from before it.
+# Every "return" has a number: in a trap, bash would use the status from before the trap.
 #
-# Prints "ready USER", and at the end "removed" once the line is seen to be gone. The file is only
-# replaced as a whole: a full disk must not cost its owner the keys to the machine.
+# Prints "ready USER", and at the end "removed" once the line is verified to be gone. The file
+# is only replaced as a whole: a full disk must not lock its owner out of the machine.
 umask 077
 : "${entry:?}" "${blob:?}" "${seconds:?}"
 LC_ALL=C
@@ -43,7 +43,7 @@ marks() {
 mode_of() { stat -c %a "$1" 2>/dev/null || stat -f %Lp "$1"; }
 owner_of() { stat -c %u:%g "$1" 2>/dev/null || stat -f %u:%g "$1"; }
 
-# Replace the file with what "$1" prints of it.
+# Replace the file with the output of "$1".
 replace() {
   new=$(mktemp "$file.XXXXXX") || return 1
   "$1" > "$new" || refuse "no copy could be written: left alone" || return 1
@@ -54,7 +54,7 @@ replace() {
       refuse "its owner, mode, access list or other names would be lost: left alone" || return 1
   fi
   sync "$new" 2>/dev/null || sync
-  # Others may have changed the file, or the disk be full and a program not have said so.
+  # Another process may have changed the file, or a program may not have reported a full disk.
   [ "$("$1" | cksum)" = "$(cksum < "$new")" ] ||
     refuse "its copy is not whole, or it changed meanwhile: left alone" || return 1
   mv -f "$new" "$file" || return 1
@@ -96,7 +96,7 @@ clean_up() {
   [ -z "$new" ] || rm -f "$new"
 }
 
-# sshd reads it in its own time zone.
+# sshd reads the expiry-time in its own time zone.
 until=$(
   unset TZ
   at=$(($(date +%s) + seconds))

@@ -1,7 +1,8 @@
-"""A key that a host lets in for one purpose, and for as long as a session of ours is open.
+"""A key that a host accepts for one purpose, only while a session of ours is open.
 
-The host takes it out again however that ends, and says so; if the host itself goes down meanwhile,
-the key expires.  The user's ``authorized_keys`` is only ever replaced whole (``allow_key.sh``).
+The host removes it however the session ends, and reports the removal; if the host itself goes down
+meanwhile, the key expires.  The user's ``authorized_keys`` is only ever replaced whole
+(``allow_key.sh``).
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from .host_transfer import Haul, TransferError
 
 __all__ = ["allowed"]
 
-_READY_TIMEOUT = 20.0  # seconds for the host to allow the key, and to take it out
-#: Seconds in which the key can be used to log in. What has begun by then may take longer.
+_READY_TIMEOUT = 20.0  # seconds for the host to allow the key, and to remove it
+#: Seconds in which the key can be used to log in. A session that has begun by then may last longer.
 _KEY_LIFETIME = 300
-_MAX_ANSWER_BYTES = 4096  # more than the host has to say
+_MAX_ANSWER_BYTES = 4096  # more than the host has to print
 _PROGRAM = Path(__file__).with_name("allow_key.sh")
 
 
 @contextlib.contextmanager
 def allowed(haul: Haul, public: str, command: str, name: str, limit: float) -> Iterator[str]:
-    """Inside, who has the key may run ``command`` on the host; yields the user's name there.
+    """Allow the holder of the key to run ``command`` on the host; yield the user's name there.
 
     :param public: ``ssh-ed25519 AAAA…``
     :param name: the comment on the key's line.
-    :param limit: seconds until the key is taken out in any case.
+    :param limit: seconds until the key is removed in any case.
     :raises TransferError: the host does not allow it.
     """
     session = _Session(haul, _script(public, command, name), limit)
@@ -68,7 +69,7 @@ class _Session:
         return answer[1]
 
     def end(self) -> None:
-        """Let the host take the key out, and note it if that was not seen to happen."""
+        """Let the host remove the key, and note it if the removal was not confirmed."""
         was_ready = self._said.startswith(b"ready ")
         os.close(self._writer)  # the host sees the end of its stdin
         self._thread.join(_READY_TIMEOUT)
@@ -90,7 +91,7 @@ class _Session:
         self._has_answered.set()
 
     def _on_output(self, stream: int, chunk: bytes) -> None:
-        # Bounded: a host may say what it likes.
+        # Bounded: the host may send any amount.
         if stream != STDOUT:
             self._complained = (self._complained + chunk)[:_MAX_ANSWER_BYTES]
             return

@@ -1,4 +1,4 @@
-"""What a transfer asks a host: in the root folder, and without the host's venv."""
+"""A transfer's requests to a host: run in the root folder, and without the host's venv."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def ask(
     stdin: BinaryIO | None = None,
     on_output: Callable[[int, bytes], None] | None = None,
 ) -> SSHResult:
-    """The answer to ``script``, which holds whole paths only."""
+    """Return the answer to ``script``, which holds absolute paths only."""
     return client.ask(Ask(script, timeout, "/", stdin=stdin, on_output=on_output))

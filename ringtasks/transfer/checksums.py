@@ -1,4 +1,4 @@
-"""SHA-256 of files, here and on the host."""
+"""SHA-256 of local files, and of files on the host."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from .asking import ask
 __all__ = ["HASHERS", "Hashing", "hash_command", "hashes_on_host", "sha256_of", "time_for"]
 
 _CHUNK_BYTES = 1024 * 1024
-_SLOWEST = 20e6  # bytes a second that any disk and processor manage
+_SLOWEST = 20e6  # bytes a second that any disk and processor reach
 _LEAST_TIMEOUT = 60.0
 
-# Each prints the sum first; "./" in front of a name keeps it from being a flag.
+# Each prints the sum first; "./" before a name keeps it from being a flag.
 _COMMANDS = {
     "openssl": "openssl dgst -sha256 -r",
     "sha256sum": "sha256sum",
     "shasum": "shasum -a 256",
 }
-#: The programs that a host may have for it.
+#: The programs for it that a host may have.
 HASHERS = tuple(_COMMANDS)
 _SUM = re.compile(rb"\\?([0-9a-f]{64})[ *]")
 
 
 def hash_command(hasher: str) -> str:
-    """The host's command that takes files and prints a sum for each."""
+    """Return the host's command that takes files and prints a sum for each."""
     return _COMMANDS[hasher]
 
 
 def time_for(size_bytes: int) -> float:
-    """Seconds after which a host that reads so much has stopped to."""
+    """Return the seconds after which a host that reads so many bytes counts as stopped."""
     return _LEAST_TIMEOUT + size_bytes / _SLOWEST
 
 
 def sha256_of(file: Path | int, is_stopped: Callable[[], bool] = lambda: False) -> str:
-    """In hexadecimal; empty where ``is_stopped`` said so on the way.
+    """Return the sum in hexadecimal; empty if ``is_stopped`` returned True meanwhile.
 
     :param file: a path; or a descriptor, of which all is read.
     :raises OSError: it cannot be read.
@@ -62,7 +62,7 @@ def sha256_of(file: Path | int, is_stopped: Callable[[], bool] = lambda: False) 
 
 
 class Hashing:
-    """A sum that is made in a thread, while the file is sent or received."""
+    """A sum that a thread computes while the file is sent or received."""
 
     def __init__(self, work: Callable[[], str]) -> None:
         self._work = work
@@ -72,7 +72,7 @@ class Hashing:
         self._thread.start()
 
     def result(self) -> str:
-        """The sum. What the work raised is raised here."""
+        """Return the sum. An exception of the thread is raised here."""
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -88,7 +88,7 @@ class Hashing:
 def hashes_on_host(
     client: SSHClient, folder: str, names: Sequence[str], hasher: str, size_bytes: int
 ) -> list[str] | str:
-    """The sums of files in ``folder``, in the order of ``names``; or why there are none.
+    """Return the sums of files in ``folder``, in the order of ``names``; or why there are none.
 
     :param size_bytes: of all of them, for the time limit.
     """

@@ -1,9 +1,9 @@
 """A program on the host with descriptors of this machine as its stdin and stdout.
 
-If the link can (`PipingLink`), the connection's holder reads and writes the descriptors by itself,
-and the mark that proves the program (`marks`) comes on stderr.  If login files print to stdout, or
-may do so, the output goes to a pipe of ours, and the kernel passes on the bytes behind the mark
-(splice(2)).  Over other links threads of ours carry both.
+If the link can do so (`PipingLink`), the connection's holder reads and writes the descriptors by
+itself, and the mark that identifies the program (`marks`) comes on stderr.  If login files print to
+stdout, or may do so, the output goes to a pipe of ours, and the kernel passes on the bytes after
+the mark (splice(2)).  Over other links, threads of ours carry both.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EVIDENCE_BYTES = 4096
 class Conduit:
     """One such program, over one link.
 
-    :param on_stderr: gets what it writes there, from the thread that runs it.
+    :param on_stderr: receives the program's stderr, from the thread that runs it.
     """
 
     def __init__(self, link: Link, on_stderr: Callable[[bytes], None]) -> None:
@@ -52,7 +52,7 @@ class Conduit:
         self._mark = Mark.new()
         self._answer = Answer(self._mark)
         self._is_direct = False
-        """The mark comes on stderr."""
+        """Whether the mark comes on stderr."""
 
     @property
     def has_begun(self) -> bool:
@@ -60,9 +60,9 @@ class Conduit:
         return self._session is not None
 
     def run(self, script: str, shell: str, stdin: int, stdout: int) -> int | None:
-        """The exit status of ``script``, None when it was cancelled. The descriptors are closed.
+        """Run ``script`` and close the descriptors; return its exit status, None if cancelled.
 
-        :raises LinkLostError: the link failed; if nothing has begun, another one may serve.
+        :raises LinkLostError: the link failed; if nothing has begun, another link may be used.
         :raises NoMarkError: the host ran something else.
         :raises OSError: the output cannot be written.
         """
@@ -96,7 +96,7 @@ class Conduit:
 
     def _run_piped(self, link: PipingLink, command: str, stdin: int, stdout: int) -> int | None:
         reader, writer = os.pipe()
-        with contextlib.suppress(OSError):  # more than pipe(7) lets a user have
+        with contextlib.suppress(OSError):  # more than pipe(7) allows the user
             fcntl.fcntl(writer, _F_SETPIPE_SZ, _PIPE_BYTES)
         passing = _Passing(reader, stdout, self._answer, self._wake)
         try:
@@ -128,7 +128,7 @@ class Conduit:
             return self._await_end(session, stdout, None)
 
     def _opened(self, open_session: Callable[[], Session]) -> Session:
-        """A session, as soon as the host has room for one."""
+        """Return a session, as soon as the host has room for one."""
         self._session = when_there_is_room(
             self._link, open_session, is_cancelled=lambda: self._is_cancelled
         )
@@ -168,10 +168,10 @@ class Conduit:
 
 
 class _Passing(threading.Thread):
-    """Passes what a pipe gives on to a descriptor, from behind the mark on.
+    """Passes a pipe's bytes on to a descriptor, from the mark on.
 
-    ``reader`` is closed in the end.  An error ends it: the program gets SIGPIPE, and ``wake`` is
-    called.
+    ``reader`` is closed in the end.  An error ends the thread: the program gets SIGPIPE, and
+    ``wake`` is called.
     """
 
     def __init__(self, reader: int, target: int, answer: Answer, wake: Callable[[], None]) -> None:
@@ -201,12 +201,12 @@ class _Passing(threading.Thread):
 
 
 def _moved(reader: int, target: int) -> bool:
-    """Whether there was more to pass on."""
+    """Move bytes; return whether there were more to pass on."""
     if _splice is not None:
         try:
             return bool(_splice(reader, target, _PIPE_BYTES))
         except OSError as error:
-            if error.errno != errno.EINVAL:  # the descriptor's file system cannot
+            if error.errno != errno.EINVAL:  # the descriptor's file system does not support it
                 raise
     chunk = os.read(reader, _CHUNK_BYTES)
     _write(target, chunk)
@@ -218,7 +218,7 @@ _splice: Callable[[int, int, int], int] | None = getattr(os, "splice", None)
 
 
 def _send(stdin: int, session: Session) -> None:
-    """All that there is to read, to the host."""
+    """Send all of the input to the host."""
     with contextlib.suppress(LinkLostError, OSError), _closed(stdin):
         while chunk := os.read(stdin, _CHUNK_BYTES):
             session.send(chunk)

@@ -1,8 +1,8 @@
-"""One file, to a host or from it.
+"""Copy one file, to a host or from it.
 
-It grows under a name of its own beside the final one, is compared by SHA-256, and renamed then: so
-that the final name never shows half of a file or a damaged one.  What came before a link was lost
-is the beginning of the next attempt, also of the next command.
+It grows under a name of its own beside the final one, is compared by SHA-256, and is renamed then,
+so that the final name never shows half of a file or a damaged one.  The bytes that arrived before a
+link was lost are the beginning of the next attempt, also of the next command.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .rsync_output import Change
 
 __all__ = ["get_file", "put_file"]
 
-#: A part is written on from a border of these.
+#: Sending resumes at a multiple of this size.
 _BLOCK_BYTES = 64 * 1024
-_MODE_BITS = 0o777  # no set-user-ID and its like
-#: Times that a file is sent from its beginning when its sum is not right.
+_MODE_BITS = 0o777  # without set-user-ID, set-group-ID and the sticky bit
+#: Number of times that a file is sent from its beginning if its sum is wrong.
 _ATTEMPTS = 2
 
 
@@ -47,10 +47,10 @@ def put_file(
 ) -> None:
     """Copy one file to ``target``, a name on the host.
 
-    :param send: makes the part in another way; False: it could not.
-    :param hashing: makes the file's sum already.
+    :param send: makes the part in another way; returns False if it could not.
+    :param hashing: a running computation of the file's sum.
 
-    :raises TransferError: it cannot be, or it changed meanwhile.
+    :raises TransferError: it cannot be copied, or it changed meanwhile.
     """
     with haul.local(source):
         before = _Stamp.of(source)
@@ -77,9 +77,9 @@ def put_file(
 
 
 def get_file(haul: Haul, source: Found, target: Path, known: Survey) -> None:
-    """Copy one file from the host to ``target``, a name here.
+    """Copy one file from the host to ``target``, a local name.
 
-    :raises TransferError: it cannot be, or it changed meanwhile.
+    :raises TransferError: it cannot be copied, or it changed meanwhile.
     """
     if haul.options.dry_run:
         haul.add(Change("sent", target.name, source.size_bytes))
@@ -94,16 +94,16 @@ def get_file(haul: Haul, source: Found, target: Path, known: Survey) -> None:
                 is_checked = _received(haul, source, part, known)
                 part.keep(source.mode, source.modified)
             except TransferError as error:
-                if error.returncode == 1:  # it cannot become whole: it is not to fill the disk
+                if error.returncode == 1:  # it cannot become whole: free its disk space
                     part.discard()
                 raise
     haul.add(Change("sent", target.name, source.size_bytes), is_checked=is_checked)
 
 
 def _received(haul: Haul, source: Found, part: PartFile, known: Survey) -> bool:
-    """Fill the part; whether it was compared by its sum.
+    """Fill the part; return whether it was compared by its sum.
 
-    :raises TransferError: it is not what the host has.
+    :raises TransferError: it differs from the host's file.
     """
     for _ in range(_ATTEMPTS):
         hashing = Hashing(lambda: _sum_on_host(haul, source, known))
@@ -124,7 +124,7 @@ def _received(haul: Haul, source: Found, part: PartFile, known: Survey) -> bool:
 
 
 class _Stamp(NamedTuple):
-    """What changes when a file does."""
+    """The properties that change when a file changes."""
 
     size: int
     modified_ns: int = 0
@@ -144,7 +144,10 @@ def _is_sent(haul: Haul, part: RemotePart, send: Callable[[RemotePart], bool]) -
 
 
 def _push(haul: Haul, source: Path, part: RemotePart, known: Survey) -> None:
-    """:raises TransferError: what is missing of the part could not be sent."""
+    """Send the missing bytes of the part.
+
+    :raises TransferError: they could not be sent.
+    """
 
     def attempt() -> SSHResult:
         looked = part.look()
@@ -153,8 +156,8 @@ def _push(haul: Haul, source: Path, part: RemotePart, known: Survey) -> None:
         if not haul.has_sent:
             _check_free((haul.total_bytes or 0) - part.size_bytes, known.free_bytes)
         blocks = part.size_bytes // _BLOCK_BYTES
-        # dd writes where it was told to, so that one that is left over from a lost link, and has
-        # not noticed yet, writes the same bytes to the same places.
+        # dd writes at the given offset, so that a dd that is left over from a lost link, and has
+        # not noticed the loss yet, writes the same bytes to the same places.
         script = (
             f"{part.functions}{part.enter} && "
             f"exec dd of={PART} bs={_BLOCK_BYTES} seek={blocks} conv=notrunc"
@@ -166,14 +169,14 @@ def _push(haul: Haul, source: Path, part: RemotePart, known: Survey) -> None:
         with haul.local(source):
             haul.persist(attempt)
     except TransferError as error:
-        if error.returncode == 1:  # it cannot become whole: it is not to fill the disk
+        if error.returncode == 1:  # it cannot become whole: free its disk space
             with contextlib.suppress(TransferError):
                 haul.ask(part.remove_script(), time_for(0))
         raise
 
 
 def _pull(haul: Haul, source: Found, part: PartFile) -> SSHResult:
-    """One attempt to receive what is missing of the part."""
+    """Make one attempt to receive the missing bytes of the part."""
     offset = part.measure()
     if offset > source.size_bytes:
         part.restart()
@@ -186,8 +189,8 @@ def _pull(haul: Haul, source: Found, part: PartFile) -> SSHResult:
         return haul.stream(script, file, offset, part.most_bytes)
 
 
-# It may run again, also at the same time, since the answer to it may be lost: once the part is
-# gone, the file under the final name is looked at. "-c": touch makes no file.
+# It may run again, also at the same time, since its answer may be lost: once the part is gone, the
+# file under the final name is checked. "-c": touch makes no file.
 _FINISH = """\
 if {enter}; then
   if [ -d {above_it} ]; then rm -f {part}; {leave}; echo folder; exit; fi
@@ -235,14 +238,14 @@ def _finish(
 
 
 def _sum_check(hasher: str, expected: str, size_bytes: int) -> str:
-    """A condition for the shell that the file ``$1`` has this sum; or size, if nothing sums."""
+    """Return a shell condition: the file ``$1`` has this sum; or size, if there is no hasher."""
     if not hasher:
         return f'[ "$(wc -c <"$1")" -eq {size_bytes} ]'
     return f'case "$({hash_command(hasher)} "$1")" in *{expected}*) true ;; *) false ;; esac'
 
 
 def _sum_on_host(haul: Haul, source: Found, known: Survey) -> str:
-    """Empty where the host has nothing to make it with."""
+    """Return the sum of the host's file; empty if the host has no program for it."""
     if not known.hasher:
         return ""
     command = f"{hash_command(known.hasher)} {word(source.path)}"
@@ -251,6 +254,9 @@ def _sum_on_host(haul: Haul, source: Found, known: Survey) -> str:
 
 
 def _check_free(size_bytes: int, free_bytes: int | None) -> None:
-    """:raises TransferError: the file system says that it has not got the room."""
+    """Check the free space.
+
+    :raises TransferError: the file system reports too little room.
+    """
     if free_bytes is not None and free_bytes < size_bytes:
         raise TransferError(f"no space: {size_bytes} bytes are needed, and {free_bytes} are free")

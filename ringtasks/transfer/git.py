@@ -1,4 +1,4 @@
-"""What git ignores, asked of git itself: negations, nested files and settings count."""
+"""The paths that git ignores, as git prints them: negations, nested files and settings count."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIST = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--dir
 
 
 def ignored_paths(folder: Path) -> tuple[str, ...]:
-    """What git ignores in ``folder``, relative to it, folders with a ``/``; and ``.git``.
+    """Return the ignored paths in ``folder``, relative to it, folders with a ``/``; and ``.git``.
 
     A folder that is in no repository counts as one in which nothing has been added.
 
@@ -38,9 +38,10 @@ def ignored_paths(folder: Path) -> tuple[str, ...]:
 
 
 def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:
-    """What files of that name in ``folder`` and below name, as `ignored_paths` gives it.
+    """Return the paths that files of that name in ``folder`` and below match.
 
-    Whether a file has been added to a repository does not count here.
+    The form is that of `ignored_paths`. Whether a file has been added to a repository does not
+    count here.
 
     :raises UsageError: git is missing, or fails.
     """
@@ -55,7 +56,7 @@ def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:
 
 
 def revision_of(folder: Path) -> str | None:
-    """The commit that is checked out, with ``-dirty`` if the folder has changes that are not in it.
+    """Return the checked-out commit, with ``-dirty`` if the folder has uncommitted changes.
 
     None: the folder is in no repository, or there is no git.
     """
@@ -73,7 +74,7 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     environment = {
         name: value
         for name, value in os.environ.items()
-        # Inside a hook they name the repository that is being worked on.
+        # Inside a hook these name the repository that the hook runs for.
         if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
     }
     try:

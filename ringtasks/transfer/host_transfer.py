@@ -1,4 +1,4 @@
-"""One host's part of a transfer under way: what it did so far, and its way over lost links."""
+"""One host's part of a running transfer: its results so far, and retries after lost links."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Haul", "TransferError"]
 
-#: One attempt, at so many bytes a second (None: as fast as it goes).
+#: One attempt, at this many bytes a second (None: unlimited).
 Move = Callable[[Rsync, float | None], Moved]
 
-#: Lost links that a transfer outlives; each attempt begins where the one before was cut.
+#: The number of lost links that a transfer survives; each attempt resumes the one before.
 _MOST_LOSSES = 100
 _FOLDER_TIMEOUT = 60.0  # seconds for the host to make a folder
-#: Seconds before each new attempt to reach a host that was there before.
+#: Seconds before each new attempt to reach a host that was reached before.
 _UNREACHABLE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-# dd says at its end how much it has copied: of no use beside the reason.
+# Drop dd's statistics: they are of no use beside the reason.
 _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
 
 
 class TransferError(RingtasksError):
-    """A host's transfer cannot go on; becomes its `HostTransfer`.
+    """A host's transfer cannot continue; becomes its `HostTransfer`.
 
     ``what`` names no host.
     """
@@ -57,9 +57,9 @@ class TransferError(RingtasksError):
 
 
 class Haul:
-    """What one host's transfer needs and has done; for one thread.
+    """The state of one host's transfer; for one thread.
 
-    :param on_progress: is told now and then how far it is.
+    :param on_progress: receives the progress now and then.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Haul:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds left of the time limit.
+        """The seconds left of the time limit.
 
         :raises TransferError: none.
         """
@@ -96,11 +96,11 @@ class Haul:
 
     @property
     def sent(self) -> list[Change]:
-        """The files that were copied, those of earlier attempts too."""
+        """The copied files, those of earlier attempts too."""
         return [change for change in self._changes.values() if change.kind == "sent"]
 
     def survey(self, target: str | None = None, sources: str | None = None) -> Survey:
-        """`survey.survey`, however often the link is lost.
+        """Run `probe.survey`, and repeat it after each lost link.
 
         :raises TransferError: the host cannot be asked.
         """
@@ -114,23 +114,26 @@ class Haul:
         return found[-1]
 
     def ask(self, script: str, timeout: float) -> SSHResult:
-        """Run something that may run twice.
+        """Run a script that may run twice.
 
         :raises TransferError: it did not succeed.
         """
         return self.persist(lambda: ask(self.client, script, timeout))
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
-        """Note something that was done."""
+        """Record a change."""
         self._changes[change.kind, change.name] = change
         self.checked += is_checked
 
     def make_folder(self, place: str) -> None:
-        """:raises TransferError: it cannot be made."""
+        """Make a folder on the host.
+
+        :raises TransferError: it cannot be made.
+        """
         self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
 
     def move(self, by_rsync: Move, by_sftp: Callable[[], TreeCopy]) -> None:
-        """Move a tree until it is done, however often the link is lost: by rsync, if there is one.
+        """Move a tree until it is done, and retry after each lost link: by rsync, if there is one.
 
         :raises TransferError: it cannot be done.
         """
@@ -161,7 +164,7 @@ class Haul:
     def stream(
         self, script: str, file: int, offset: int, most_bytes: int | None = None
     ) -> SSHResult:
-        """One attempt to send the rest of a file, or to receive it (`Stream`)."""
+        """Make one attempt to send the rest of a file, or to receive it (`Stream`)."""
         from .streaming import Stream
 
         told = self._on_progress
@@ -196,7 +199,7 @@ class Haul:
         return result
 
     def persist(self, attempt: Callable[[], SSHResult]) -> SSHResult:
-        """Repeat what may run twice while the host's link is lost.
+        """Repeat an attempt that may run twice while the host's link is lost.
 
         :raises TransferError: it failed for another reason, or too often.
         """
@@ -223,7 +226,7 @@ class Haul:
                 refused += 1
 
     def meter(self) -> Callable[[Meter], None] | None:
-        """What tells the watcher of rsync's progress; None where nobody watches."""
+        """Return the callback for rsync's progress; None if there is no observer."""
         told = self._on_progress
         if told is None:
             return None
@@ -237,7 +240,7 @@ class Haul:
         return tell
 
     def rules(self, **chosen: Any) -> Rules:
-        """For rsync, as the options have them."""
+        """Return the options as rules for rsync."""
         options = self.options
         return Rules(
             exclude=options.exclude,
@@ -248,7 +251,7 @@ class Haul:
         )
 
     def ended(self, returncode: int = 0, error: str | None = None) -> HostTransfer:
-        """The whole, as it is told."""
+        """Return the host's result."""
         sent = self.sent
         kinds = [change for change in self._changes.values() if change.kind == "deleted"]
         return HostTransfer(
@@ -270,9 +273,9 @@ class Haul:
 
     @contextlib.contextmanager
     def local(self, name: object) -> Iterator[None]:
-        """Errors of this machine's file system as the transfer's.
+        """Translate errors of this machine's file system.
 
-        :raises TransferError: instead of an OSError.
+        :raises TransferError: in place of an OSError.
         """
         try:
             yield
@@ -283,13 +286,13 @@ class Haul:
         return TransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
 
     def _told(self, result: SSHResult) -> str:
-        """Its error without the host's name, which stands in front of it anyway."""
+        """Return its error without the host's name, which precedes it anyway."""
         said = printable(_DD_FIGURES.sub("", result.stderr))
         told = result.error or said or f"exit status {result.returncode}"
         return told.removeprefix(f"{self.host}: ")
 
 
 def _status(result: SSHResult) -> int:
-    """1 for what rsync or a command found wrong, whatever its own status."""
+    """Return 1 for a failure of rsync or a command, whatever its own status."""
     known = (UNREACHABLE, TIMED_OUT, INTERRUPTED)
     return result.returncode if result.returncode in known and result.error else 1

@@ -1,4 +1,4 @@
-"""put, get and sync for one host: what the two places are decides how it is done."""
+"""put, get and sync for one host: the kinds of the two places select the method."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .tree_copy import get_tree, put_tree
 
 __all__ = ["Work", "get", "landing", "pull", "push", "put"]
 
-#: One host's part of the whole.
+#: One host's part of the transfer.
 Work = Callable[[Haul], None]
 
 
 def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> Work:
-    """Files and folders, to ``target``; into it where it is a folder, ends with / or they are many.
+    """Copy to ``target``; into it if it is a folder, ends with / or there are several sources.
 
     :param sources: they exist.
-    :param ignored: left out, where it is one folder.
+    :param ignored: left out, if the source is one folder.
     """
 
     def work(haul: Haul) -> None:
         if len(sources) == 1 and not sources[0].is_dir():
-            from .file_copy import put_file  # what a folder has no need of is not loaded
+            from .file_copy import put_file  # loaded only for single files
 
             final, known = landing(haul, sources[0], target)
             put_file(haul, sources[0], final, known)
@@ -46,11 +46,11 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
 
 
 def landing(haul: Haul, source: Path, target: str) -> tuple[str, Survey]:
-    """Where one file is to be on the host, and what is known of the place.
+    """Return the path of one file on the host, and the survey of the place.
 
     A folder that ``target`` asks for with ``/`` at its end is made.
 
-    :raises TransferError: it cannot be there.
+    :raises TransferError: the file cannot be there.
     """
     place, known = _surveyed(haul, target)
     into = known.kind == FOLDER or target.endswith("/")
@@ -64,7 +64,7 @@ def landing(haul: Haul, source: Path, target: str) -> tuple[str, Survey]:
 
 
 def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
-    """The content of a folder to a folder."""
+    """Copy the content of a folder to a folder on the host."""
 
     def work(haul: Haul) -> None:
         place = on_host(haul.client.config, target).rstrip("/") or "/"
@@ -73,7 +73,7 @@ def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
             put_tree(
                 haul, source, place, None, ignored=ignored, follow_outside=False, verify=verify
             )
-        except TransferError as error:  # to ask first would cost every sync a round trip
+        except TransferError as error:  # asking first would cost every sync a round trip
             if error.returncode == 1 and haul.survey(target=place).kind not in (FOLDER, NOTHING):
                 raise TransferError(f"{place} is a file where a folder is needed") from error
             raise
@@ -82,7 +82,7 @@ def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
 
 
 def get(source: str, target: str, *, by_host: bool) -> Work:
-    """What ``source`` matches, to ``target`` here.
+    """Copy the matches of ``source`` to the local ``target``.
 
     :param by_host: into a folder of the host's name in it.
     """
@@ -129,7 +129,7 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
 
 
 def pull(source: str, target: Path, *, by_host: bool) -> Work:
-    """The content of a folder on the host to a folder here."""
+    """Copy the content of a folder on the host to a local folder."""
 
     def work(haul: Haul) -> None:
         place = on_host(haul.client.config, source).rstrip("/") or "/"
@@ -156,7 +156,10 @@ def _no_folder(kind: str) -> str:
 
 
 def _check_answer(place: str, found: Sequence[Found]) -> None:
-    """:raises TransferError: the host names what was not asked for."""
+    """Check the names in a host's answer.
+
+    :raises TransferError: the host names a path outside of the request.
+    """
     if not is_glob(place):
         if len(found) > 1:
             raise TransferError(f"{place}: the host names {len(found)} files for one: refused")
@@ -169,7 +172,10 @@ def _check_answer(place: str, found: Sequence[Found]) -> None:
 
 
 def _check_distinct(found: Sequence[Found]) -> None:
-    """:raises TransferError: two would have the same name here."""
+    """Check that the local names are distinct.
+
+    :raises TransferError: two would have the same name here.
+    """
     names = [name_of(item.path) for item in found]
     for name in names:
         if names.count(name) > 1:
@@ -177,7 +183,7 @@ def _check_distinct(found: Sequence[Found]) -> None:
 
 
 def _folder(haul: Haul, target: Path, *, by_host: bool) -> Path:
-    """A host's name as one folder's: a config without a name has its address."""
+    """Return the local folder; a host's name is one folder's: a nameless config has its address."""
     if not by_host:
         return target
     name = haul.host.replace("/", "_")

@@ -1,4 +1,4 @@
-"""What may be asked of a transfer."""
+"""The options of a transfer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True)
 class Options:
-    """How to transfer; the same for all hosts.
+    """The options of a transfer; the same for all hosts.
 
     :param exclude: patterns as in rsync's FILTER RULES (``*.log``, ``/build/``, ``data/**``); each
-        overrides those before, and ``!`` in front takes a name back in.
-    :param gitignore: leave out what git ignores in the source, and ``.git``.
-    :param delete: remove at the target what the source has not; what is left out stays.
-    :param checksum: compare contents, also where size and time are equal.
-    :param verify: compare a SHA-256 of each copied file at the far end; None: for put and get.
-    :param dry_run: change nothing, tell what would be done.
+        overrides those before, and ``!`` in front includes a name again.
+    :param gitignore: leave out the paths that git ignores in the source, and ``.git``.
+    :param delete: delete files at the target that are not in the source; excluded ones stay.
+    :param checksum: compare contents, also if size and time are equal.
+    :param verify: compare a SHA-256 of each copied file on the receiving side; None: for put and
+        get.
+    :param dry_run: change nothing, report the changes that would be made.
     :param fanout: hosts at the same time.
     :param timeout: seconds for one host; None: no limit.
     :param relay: send to few hosts, which pass it on to the others.

@@ -1,7 +1,7 @@
 """Names to leave out: patterns and paths, as rsync's filter rules (pure).
 
-Source: rsync(1), FILTER RULES; gitignore(5) for the order: the last pattern that matches decides,
-where rsync's first one does.
+Source: rsync(1), FILTER RULES; gitignore(5) for the order: the last pattern that matches decides;
+with rsync the first one does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Filter", "encoded", "filter_rules", "literal"]
 
 
 def filter_rules(rules: Rules) -> Iterator[str]:
-    """The rules for rsync's ``--exclude-from``, the first that matches decides."""
+    """Yield the rules for rsync's ``--exclude-from``; the first that matches decides."""
     yield f"- {PARTIAL_FOLDER}/"
     for pattern in reversed(rules.exclude):
         if pattern.startswith("!"):
@@ -28,25 +28,25 @@ def filter_rules(rules: Rules) -> Iterator[str]:
 
 
 def literal(path: str) -> str:
-    """A pattern that matches ``path`` alone: a backslash means itself where nothing is special."""
+    """Return a pattern that matches ``path`` alone: without wildcards, a backslash is literal."""
     if not any(char in path for char in "*?["):
         return path
     return "".join(f"\\{char}" if char in "*?[\\" else char for char in path)
 
 
 def encoded(rules: Iterable[str]) -> bytes:
-    """The rules as ``--from0`` reads them."""
+    """Return the rules as ``--from0`` reads them."""
     return b"".join(rule.encode("utf-8", "surrogateescape") + b"\0" for rule in rules)
 
 
 class Filter:
-    """Rules of `filter_rules`, for where there is no rsync to apply them."""
+    """Rules of `filter_rules`, applied without rsync."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = [_Rule.parse(rule) for rule in filter_rules(rules)]
 
     def excludes(self, path: str, *, is_folder: bool) -> bool:
-        """Whether ``path``, relative to the top, is left out; what is in it then is too."""
+        """Return whether ``path``, relative to the top, is left out; its content is then, too."""
         for rule in self._rules:
             if rule.matches(path, is_folder=is_folder):
                 return rule.excludes
@@ -60,13 +60,13 @@ class _Rule(NamedTuple):
 
     @classmethod
     def parse(cls, rule: str) -> _Rule:
-        """rsync(1), INCLUDE/EXCLUDE PATTERN RULES."""
+        """Parse a rule of rsync(1), INCLUDE/EXCLUDE PATTERN RULES."""
         pattern = rule[2:]
         for_folders = pattern.endswith("/")
         pattern = pattern.rstrip("/") if for_folders else pattern
         anchored = pattern.startswith("/")
         pattern = pattern.lstrip("/")
-        # Without a slash it is for the last name alone, and else for the end of the path.
+        # Without a slash the pattern matches the last name alone, else the end of the path.
         text = "" if anchored else "(?:.*/)?"
         return cls(rule[0] == "-", for_folders, re.compile(text + _expression(pattern), re.DOTALL))
 

@@ -1,8 +1,8 @@
 """A local program whose "remote shell" is a session over the client's link.
 
 rsync starts `remote_shell`, which hands over its ends of rsync's pipes; a session on the host is
-opened with them as its stdin and stdout.  Where the link can (`PipingLink`), nothing of what rsync
-says passes through this process.
+opened with them as its stdin and stdout.  If the link can do so (`PipingLink`), no bytes of rsync
+pass through this process.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .fd_session import Conduit
 
 __all__ = ["REMOTE_SHELL", "Piped"]
 
-#: What a program takes for the name of its remote shell, with `%d` for the socket's number.
+#: The program's setting for the remote shell, with `%d` for the socket's number.
 _REMOTE_SHELL = f'"{sys.executable}" -I -S "{remote_shell.__file__}" %d'
 #: Stands for `_REMOTE_SHELL` in the arguments of a `Piped`.
 REMOTE_SHELL = "\0remote shell"
 
-_HANDOVER_TIMEOUT = 10.0  # seconds for the remote shell to send what it has begun to send
-_CLEANUP_TIMEOUT = 5.0  # seconds for a program that shall end to do so by itself
+_HANDOVER_TIMEOUT = 10.0  # seconds for the remote shell to send the rest of its message
+_CLEANUP_TIMEOUT = 5.0  # seconds for a program to end by itself after a request
 _CHUNK_BYTES = 256 * 1024
-_UNKNOWN_STATUS = 255  # as ssh tells it
+_UNKNOWN_STATUS = 255  # the status of ssh's own errors
 _MAX_STDERR_BYTES = 64 * 1024
 
-#: rsync writes line by line: to be woken for each of 20,000 costs as much as to send the files.
+#: rsync writes line by line: waking for each of 20,000 lines costs as much as sending the files.
 _FEW_BYTES, _GATHERING = 4096, 0.005
 
 OnLine = Callable[[str], None]
@@ -51,11 +51,11 @@ class Piped:
     """One run of a local program over a link, as work of `SSHClient.perform`.
 
     :param argv: the program and its arguments; one of them is `REMOTE_SHELL`.
-    :param command: makes the host's script of the arguments that the remote shell was given.
+    :param command: makes the host's script from the arguments of the remote shell.
     :param shell: runs the script.
-    :param on_line: gets each line of its stdout, in the thread that runs it; a carriage return
+    :param on_line: receives each line of its stdout, in the thread that runs it; a carriage return
         ends one too.
-    :param stdin: what it reads.
+    :param stdin: the program's input.
     :param limit: seconds, None for no limit.
     """
 
@@ -83,7 +83,10 @@ class Piped:
         self.stderr = b""
 
     def run_over(self, link: Link) -> Ending:
-        """:raises LinkLostError: the link failed before anything was started on the host."""
+        """Run the program over ``link``.
+
+        :raises LinkLostError: the link failed before anything was started on the host.
+        """
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = self._start(theirs.fileno())
@@ -147,7 +150,7 @@ class Piped:
             stderr=subprocess.PIPE,
             pass_fds=[socket_number],
             env=self._environ,
-            start_new_session=True,  # Ctrl-C is for us: the program is told to end, in order
+            start_new_session=True,  # Ctrl-C is for this process, which ends the program in order
         )
         self._process = process
         if self._is_cancelled:
@@ -206,7 +209,7 @@ class Piped:
 
 
 def _feed(process: subprocess.Popen[bytes], given: bytes) -> None:
-    """A program may end without having read all of it."""
+    """Write the program's input; it may end without having read all of it."""
     assert process.stdin is not None  # noqa: S101  # for the type checker
     with contextlib.suppress(OSError), process.stdin as stdin:
         stdin.write(given)
@@ -235,7 +238,7 @@ class _Relay:
         self._thread.start()
 
     def finish(self) -> None:
-        """The program has ended; wait for the session to do so too."""
+        """Wait for the session to end, after the program has ended."""
         with contextlib.suppress(OSError):
             self._conversation.shutdown(socket.SHUT_RDWR)
         self._thread.join(_CLEANUP_TIMEOUT)
@@ -264,7 +267,7 @@ class _Relay:
 
 
 def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
-    """The arguments of the remote shell, and its stdin and stdout."""
+    """Return the arguments of the remote shell, and its stdin and stdout."""
     room = socket.CMSG_SPACE(2 * 4)
     try:
         received, ancillary, _, _ = conversation.recvmsg(_CHUNK_BYTES, room)

@@ -1,4 +1,4 @@
-"""What a transfer has to know of the host, asked in one go."""
+"""A transfer's facts about the host, read by one request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
 
 FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
 
-# openssl takes the processor's instructions for it, where coreutils' own code is four times slower.
+# openssl uses the processor's instructions, which makes it four times as fast as coreutils.
 _TOOLS = """\
 for tool in openssl sha256sum shasum; do
   command -v $tool >/dev/null 2>&1 && { printf 'hasher=%s\\n' $tool; break; }
@@ -28,7 +28,7 @@ kind() {
   elif [ -e "$1" ]; then echo other; else echo nothing; fi
 }
 """
-# From the place upwards, to the first folder that is there.
+# From the place upwards, to the first folder that exists.
 _SPACE = """\
 folder=%s
 while [ ! -d "$folder" ]; do
@@ -48,14 +48,14 @@ for item in %s; do
   printf '\\0%%s=%%s=%%s' "$kind" "$about" "$item"
 done
 """
-# Sizes up to a petabyte and times of any file: more digits are no file's.
+# Sizes up to a petabyte and times of any file: no file has more digits.
 _ITEM = re.compile(r"(file|folder|other)=(?:(\d{1,18}) ([0-7]{1,5}) (-?\d{1,11}))?=(.+)", re.DOTALL)
 
 
 class Found(NamedTuple):
-    """Something on the host: its path as the shell has it, and what it is.
+    """A path on the host as the shell prints it, and its kind.
 
-    Of a file also its size, its permissions, and when it was modified in Unix seconds.
+    For a file also its size, its permissions, and the time of its modification in Unix seconds.
     """
 
     path: str
@@ -66,9 +66,9 @@ class Found(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """What the host answered; ``result`` says why, where it did not.
+    """The host's answer; ``result`` holds the reason if there is none.
 
-    ``free_bytes`` None: not known. ``hasher`` empty: it has nothing that makes a SHA-256.
+    ``free_bytes`` None: not known. ``hasher`` empty: it has no program for a SHA-256.
     """
 
     result: SSHResult
@@ -80,9 +80,9 @@ class Survey(NamedTuple):
 
 
 def survey(client: SSHClient, target: str | None = None, sources: str | None = None) -> Survey:
-    """Ask the host for its tools, and what ``target`` is or what ``sources`` match.
+    """Ask the host for its tools, and for the kind of ``target`` or the matches of ``sources``.
 
-    Both are as `places.on_host` gives them.
+    Both are as `places.on_host` returns them.
     """
     script = _TOOLS + _KIND
     if target is not None:
@@ -116,17 +116,17 @@ def _kind(text: str) -> str:
 
 
 def _found(item: str) -> Found | None:
-    """None: it is not what the script prints."""
+    """Return the parsed item; None: it is not in the script's format."""
     match = _ITEM.fullmatch(item)
     if match is None:
         return None
     kind, size, mode, modified, path = match.groups()
-    if size is None:  # stat did not tell
+    if size is None:  # stat gave no figures
         return Found(path, kind)
     return Found(path, kind, int(size), int(mode, 8), int(modified))
 
 
 def _free_bytes(line: str) -> int | None:
-    """From POSIX df -Pk: name, total, used, available, capacity, where it is mounted."""
+    """Parse POSIX df -Pk: name, total, used, available, capacity, mount point."""
     match = re.search(r"\s(\d+)\s+(-?\d+)\s+(-?\d{1,18})\s+\d+%\s", line)
     return max(0, int(match[3])) * 1024 if match else None

@@ -1,11 +1,11 @@
-"""One file to many hosts: this machine sends it once, and who has it passes it on.
+"""Send one file to many hosts: once from this machine, then from host to host.
 
-A host that has the file sends it over its own network (the Tailscale address first) to one that
-has not.  For each such pass there is a key of its own: the giver has it in a folder that it
-removes, the receiver allows it to write this one part (authorized_keys(5), ``restrict,command=``)
-for as long as a session of ours is open, and takes it out again however that ends.  The receiver's
-host key is the one that is pinned here.  Where a pass is not possible, the file comes from this
-machine after all.  Each host's copy is checked like any other.
+A host that has the file (the giver) sends it over its own network (the Tailscale address first) to
+one that has not (the receiver).  Each such pass has a key of its own: the giver has it in a folder
+that it removes, the receiver allows it to write this one part (authorized_keys(5),
+``restrict,command=``) for as long as a session of ours is open, and removes it however the session
+ends.  The receiver's host key is the one that is pinned here.  If a pass is not possible, this
+machine sends the file.  Each host's copy is checked like any other.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ __all__ = ["relayed"]
 
 _KEYGEN_TIMEOUT = 20.0  # seconds
 _CONNECT_TIMEOUT = 5  # seconds for the giver to reach the receiver at one address
-_LOOK_INTERVAL = 0.2  # seconds between looks at whether the whole was interrupted
+_LOOK_INTERVAL = 0.2  # seconds between checks whether the transfer was interrupted
 _ALIAS = "ringtasks-relay"
 _MARK = "--- ringtasks: known hosts ---"
 
 
 class _Holder(NamedTuple):
-    """A host that has the file, and where."""
+    """A host that has the file, and its path."""
 
     client: SSHClient
     path: str
 
 
 class _Pool:
-    """The hosts that have the file and are free to pass it on; from any thread."""
+    """The hosts that have the file and are free to pass it on; for any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -62,9 +62,9 @@ class _Pool:
         self._is_seeding = False
 
     def take(self, haul: Haul) -> _Holder | None:
-        """A holder, as soon as one is free; None: nobody has it, send it from here.
+        """Return a holder, as soon as one is free; None: no host has it, send it from here.
 
-        :raises TransferError: the whole was interrupted.
+        :raises TransferError: the transfer was interrupted.
         """
         with self._changed:
             while True:
@@ -78,13 +78,13 @@ class _Pool:
                 self._changed.wait(_LOOK_INTERVAL)
 
     def give_back(self, holder: _Holder) -> None:
-        """It is free again."""
+        """Mark a holder as free again."""
         with self._changed:
             self._free.append(holder)
             self._changed.notify_all()
 
     def add(self, holder: _Holder) -> None:
-        """Another host has the file now."""
+        """Add another host that has the file now."""
         with self._changed:
             self._holders += 1
             self._free.append(holder)
@@ -92,14 +92,14 @@ class _Pool:
             self._changed.notify_all()
 
     def failed(self) -> None:
-        """A host has not got it; if it was the first one, another is to be."""
+        """Note that a host did not receive the file; if it was the first, another replaces it."""
         with self._changed:
             self._is_seeding = False
             self._changed.notify_all()
 
 
 def relayed(source: Path, target: str) -> Work:
-    """`one_host.put` of one file, from whoever has it."""
+    """Return `one_host.put` of one file, from any host that has it."""
     pool = _Pool()
     hashing = Hashing(lambda: sha256_of(source))
 
@@ -125,7 +125,7 @@ def relayed(source: Path, target: str) -> Work:
 
 
 def _passed_on(holder: _Holder, haul: Haul, part: RemotePart) -> bool:
-    """Whether the giver has sent all of it; why not is noted."""
+    """Return whether the giver has sent all of it; the reason for a failure is noted."""
     try:
         _pass_on(holder, haul, part)
     except (TransferError, RingtasksError, OSError, subprocess.SubprocessError) as error:
@@ -157,7 +157,7 @@ def _pass_on(holder: _Holder, haul: Haul, part: RemotePart) -> None:
 
 
 def _addresses(config: SSHConfig) -> Iterator[tuple[str, int]]:
-    """Where another host may reach it; the tailnet's first."""
+    """Yield the addresses by which another host may reach it; the tailnet's first."""
     if config.tailscale_ip:
         yield config.tailscale_ip, config.tailscale_port
     if config.host and not config.proxy_jump:
@@ -165,7 +165,7 @@ def _addresses(config: SSHConfig) -> Iterator[tuple[str, int]]:
 
 
 def _new_key(folder: Path) -> tuple[bytes, str]:
-    """A private key, and the public one's line without a comment."""
+    """Return a private key, and the public one's line without a comment."""
     path = folder / "key"
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
@@ -178,12 +178,15 @@ def _new_key(folder: Path) -> tuple[bytes, str]:
 
 
 def _taking(part: RemotePart) -> str:
-    """Write stdin to the part: the one thing that the key is good for."""
+    """Return the command that writes stdin to the part: the only command that the key allows."""
     return one_line(f"{part.functions}{part.enter} && exec dd of={PART} bs=65536")
 
 
 def _giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:
-    """Send the file to the first address that takes it; key and known hosts are on stdin."""
+    """Return the script that sends the file to the first address that accepts it.
+
+    The key and the known hosts are on stdin.
+    """
     options = [
         "BatchMode=yes",
         "IdentitiesOnly=yes",

@@ -1,11 +1,12 @@
-"""A file that grows on the host, where no other user of the host can touch it.
+"""A file that grows on the host, protected from all other users of the host.
 
 It is named ``part``, in a folder of its own beside the final name, which is made with mode 0700
-under a random name. Each script first enters that folder and looks whether it is still the one:
+under a random name. Each script first enters that folder and checks that it is still the same one:
 from then on it works in it, whatever another user does to the names above. So in a folder that
-others may write to, nobody can have it write over a file of ours by a link, or wait on a pipe.
+other users may write to, none of them can make it write over a file of ours by a link, or wait on a
+pipe.
 
-An earlier run's folder is gone on with if it is ours, and nobody else may write in it. Some file
+An earlier run's folder is reused if it is ours, and no other user may write in it. Some file
 systems show one owner and mode for everything: there each run begins anew.
 """
 
@@ -28,8 +29,8 @@ __all__ = ["PART", "RemotePart"]
 #: The file's name in its folder.
 PART = "part"
 
-# -O: it is ours. The 6th and the 9th character of ls say whether group and others may write.
-# -P and the number of the folder above: neither a link nor a folder from elsewhere is entered.
+# -O: it is ours. The 6th and the 9th character of ls show whether group and others may write. -P
+# and the number of the folder above: neither a link nor a folder from elsewhere is entered.
 _FUNCTIONS = """\
 umask 077
 export LC_ALL=C
@@ -64,7 +65,7 @@ printf '%s %s\\n' "$kept" "$found"
 [ -f part ] && ls -ln part
 true
 """
-# With what ls -ln says of the file (XCU ls): its size is the fifth word.
+# The fields of ls -ln for the file (XCU ls): its size is the fifth word.
 _ANSWER = re.compile(r"(closed|true) (\.ringtasks-[0-9a-f-]+)(?:\n(?:\S+\s+){4}(\d{1,18})\s.*)?")
 
 
@@ -72,7 +73,7 @@ class RemotePart:
     """The part of one file, over one run; for one thread.
 
     :param target: the final name.
-    :param version: tells which content it is a part of.
+    :param version: identifies the content that it is a part of.
     """
 
     def __init__(self, client: SSHClient, target: str, version: str) -> None:
@@ -90,15 +91,15 @@ class RemotePart:
 
     @property
     def enter(self) -> str:
-        """A condition for the shell that enters the folder; false if it is not there, or not ours.
+        """A shell condition that enters the folder; false if it does not exist or is not ours.
 
         After it the working folder may be any.
         """
         return f"{{ into {quote(self._name)} && {self._check or 'closed'}; }}"
 
     def look(self) -> SSHResult:
-        """Find or make the part, and look how long it is."""
-        if self._check == "true":  # it cannot be recognised but by its name
+        """Find or make the part, and read its length."""
+        if self._check == "true":  # only its name identifies it
             find = f"found={quote(self._name)} kept=true\n"
         else:
             find = _FIND % {
@@ -114,12 +115,12 @@ class RemotePart:
         return result
 
     def remove_script(self) -> str:
-        """Remove the part and its folder."""
+        """Return the script that removes the part and its folder."""
         return f"{self.functions}{self.enter} && rm -f {PART} && {self.leave}; true"
 
     @property
     def leave(self) -> str:
-        """Leave the folder, which is empty, and remove it."""
+        """Return the script that leaves the folder, which is empty, and removes it."""
         return f"cd -P .. && rmdir {quote(f'./{self._name}')}"
 
     def _take(self, text: str) -> bool:

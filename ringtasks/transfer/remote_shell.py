@@ -1,8 +1,8 @@
-"""What rsync starts instead of ssh: it hands its streams and arguments to ringtasks, and waits.
+"""Stand in for ssh as rsync's remote shell: hand streams and arguments to ringtasks, and wait.
 
 It runs as a program of its own, without the package and without ``site``, so that it costs a few
 milliseconds; `piping` is the other side.  The first argument is the number of the socket to
-ringtasks.  The bytes then pass it by: whoever got the descriptors reads and writes them.
+ringtasks.  The bytes do not pass through it: the receiver of the descriptors reads and writes them.
 """
 
 import _socket
@@ -13,11 +13,11 @@ SOL_SOCKET, SCM_RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 
 
 def main() -> int:
-    """The exit status that ringtasks tells; 255, as ssh's, where it tells none."""
+    """Return the exit status from ringtasks; 255, as ssh's, if there is none."""
     conversation = _socket.socket(fileno=int(sys.argv[1]))
     arguments = b"\0".join(map(os.fsencode, sys.argv[2:]))
     streams = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in (0, 1))
-    # A stream socket keeps no borders, so that the length goes first.
+    # A stream socket keeps no message boundaries, so the length goes first.
     message = len(arguments).to_bytes(4, "big") + arguments
     sent = conversation.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, streams)])
     conversation.sendall(message[sent:])

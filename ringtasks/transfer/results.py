@@ -1,4 +1,4 @@
-"""What became of a transfer, host by host; and how far one is, as data."""
+"""The results of a transfer, host by host; and the progress of one, as data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["HostTransfer", "OnProgress", "Progress", "TransferResult"]
 
 
 class Progress(NamedTuple):
-    """How far one host is.
+    """The progress of one host.
 
     ``total_bytes`` None: not known yet. ``rate`` is in bytes a second. ``seconds_left`` None: not
     known.
@@ -33,14 +33,14 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class HostTransfer:
-    """What became of one host's part; true when all of it succeeded.
+    """The result of one host's part; true if all of it succeeded.
 
-    ``returncode`` is 0; 1 when something could not be copied, 255 when the host could not be
-    reached, 124 when the time limit passed, 130 when it was interrupted: then ``error`` says why.
-    ``files`` were copied, ``bytes`` is their size, ``checked`` of them were found equal by
-    SHA-256 at the far end.  ``sent_bytes`` and ``received_bytes`` passed over the line.
-    ``resumed`` is how often the link was lost and the transfer went on.  ``names`` are what was
-    copied and ``deleted`` what was removed; of a dry run, what would be.
+    ``returncode`` is 0; 1 if something could not be copied, 255 if the host could not be reached,
+    124 if the time limit passed, 130 if it was interrupted: then ``error`` gives the reason.
+    ``files`` were copied, ``bytes`` is their size, ``checked`` of them were found equal by SHA-256
+    on the receiving side.  ``sent_bytes`` and ``received_bytes`` passed over the connection.
+    ``resumed`` is the number of lost links after which the transfer continued.  ``names`` are the
+    copied paths and ``deleted`` the removed ones; of a dry run, those that would be.
     """
 
     host: str
@@ -66,14 +66,14 @@ class HostTransfer:
         return self.returncode == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields that JSON can hold."""
+        """Return the fields that JSON can hold."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {"host_id": values.pop("host"), "success": self.success, **values}
 
 
 @dataclass(frozen=True)
 class TransferResult:
-    """Every host that was asked for, in that order; true when all succeeded."""
+    """The results of all requested hosts, in that order; true if all succeeded."""
 
     results: tuple[HostTransfer, ...]
 

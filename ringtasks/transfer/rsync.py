@@ -1,7 +1,7 @@
 """rsync between this machine and a host, over the client's link.
 
-The local rsync does the work; its remote shell is a session of the link (`piping`), so that each
-route, the health file and control masters serve it like any command.
+The local rsync copies the files; its remote shell is a session of the link (`piping`), so that it
+uses routes, the health file and control masters like any command.
 
 ::
 
@@ -47,7 +47,7 @@ _NO_RSYNC = "ringtasks: no rsync"
 # rsync(1), EXIT VALUES.
 _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
-#: What the command begins with that tells a dead rsync from a dead login shell.
+#: The beginning of the message by which a failed rsync differs from a failed login shell.
 _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
@@ -55,10 +55,10 @@ OnChange = Callable[[Change], None]
 
 
 class Moved(NamedTuple):
-    """What one rsync did; true when it did all.
+    """The result of one rsync; true if it did all.
 
-    ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine
-    wrote to the host, ``received_bytes`` what it read, 0 where rsync could not tell at the end.
+    ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine wrote
+    to the host, ``received_bytes`` what it read, 0 if rsync printed no figures at the end.
     """
 
     result: SSHResult
@@ -90,9 +90,9 @@ class Moved(NamedTuple):
 class Rsync:
     """rsync to and from one host; for one thread at a time.
 
-    What happens on the host raises nothing: it is in `Moved`.
+    Failures on the host raise nothing: they are in `Moved`.
 
-    :param stop: ends what is under way when it is set, from any thread.
+    :param stop: ends a running transfer when it is set, from any thread.
     """
 
     def __init__(self, client: SSHClient, *, stop: Stop | None = None) -> None:
@@ -109,14 +109,14 @@ class Rsync:
         on_change: OnChange | None = None,
         timeout: float | None = None,
     ) -> Moved:
-        """Make ``target``, a folder on the host, hold what ``source`` holds.
+        """Make ``target``, a folder on the host, hold the content of ``source``.
 
-        :param source: a folder, whose content is sent; or several files and folders, which are
-            sent into ``target``.
+        :param source: a folder, whose content is sent; or several files and folders, which are sent
+            into ``target``.
         :param target: made with the folders above it; relative to the host's ``work_dir``, ``~`` is
             the remote home.
-        :param on_meter: is told now and then how far it is.
-        :param on_change: is told of each change when rsync begins with it.
+        :param on_meter: receives the progress now and then.
+        :param on_change: receives each change when rsync begins with it.
         :param timeout: seconds; None: no limit.
         :raises UsageError: there is no rsync here, or a path cannot be used.
         """
@@ -126,7 +126,7 @@ class Rsync:
         else:
             arguments = [_local(str(item)) for item in source]
         there = word(place)
-        # A dry run takes a folder that is not there for an empty one.
+        # A dry run treats a missing folder as an empty one.
         enter, path = (
             ("true", f"{there}/") if rules.dry_run else (f"mkdir -p {there} && cd {there}", ".")
         )
@@ -144,9 +144,9 @@ class Rsync:
         on_meter: OnMeter | None = None,
         timeout: float | None = None,
     ) -> Moved:
-        """Make ``target``, a folder here, hold what the folder ``source`` on the host holds.
+        """Make ``target``, a local folder, hold the content of ``source`` on the host.
 
-        :param names: only these in ``source``: shell words, quoted where they are literal.
+        :param names: only these in ``source``: shell words, quoted if they are literal.
         """
         place = on_host(self._client.config, source)
         enter = f"cd {word(place)}"
@@ -170,7 +170,7 @@ class Rsync:
         if here is None:
             raise UsageError("rsync: is not on PATH: install it")
         program, version = here
-        # Which version the host has matters to none of these flags.
+        # All of these flags suit any version on the host.
         chosen = flags(rules, version, pulls=pulls, tells_progress=reading.on_meter is not None)
         piped = Piped(
             [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
@@ -186,9 +186,9 @@ class Rsync:
         return Moved(_told(result), tuple(reading.changes), reading.stats)
 
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
-        """The script for what rsync asked its remote shell to start.
+        """Return the script for the command that rsync asked its remote shell to start.
 
-        That is ``[-l user] host rsync --server …flags… . place``; the place is a stand-in.
+        That is ``[-l user] host rsync --server …flags… . place``; the place is a placeholder.
         """
         given = arguments[arguments.index("--server") : -2]
         words = " ".join(_flag(argument, rules) for argument in given)
@@ -196,7 +196,7 @@ class Rsync:
 
 
 class _Reading:
-    """What rsync has printed so far."""
+    """The output of rsync so far."""
 
     def __init__(self, on_meter: OnMeter | None, on_change: OnChange | None = None) -> None:
         self.on_meter, self._on_change = on_meter, on_change
@@ -215,7 +215,7 @@ class _Reading:
 
 
 def local_rsync() -> tuple[str, Version] | None:
-    """This machine's rsync: where it is and its version; None where there is none."""
+    """Return this machine's rsync: its path and version; None if there is none."""
     program = shutil.which("rsync")
     version = _version_of(program) if program else None
     return (program, version) if program and version else None
@@ -228,26 +228,26 @@ def _version_of(program: str) -> Version | None:
 
 
 def _local(path: str) -> str:
-    """A path that rsync takes neither for a flag nor for a place on a host."""
+    """Return a path that rsync takes neither for a flag nor for a place on a host."""
     absolute = os.path.abspath(path)  # noqa: PTH100  # resolve() would follow a link at the end
     return f"{absolute.rstrip('/')}/" if path.endswith("/") else absolute
 
 
 def _flag(argument: str, rules: Rules) -> str:
-    """A flag for the host's rsync as a word: the one path that may be in it is ours."""
+    """Return a flag for the host's rsync as a word: the only path that it may hold is ours."""
     if argument.startswith("--link-dest="):
         return f"--link-dest={word(rules.link_dest or '')}"
     return quote(argument)
 
 
 def _environment() -> dict[str, str]:
-    """No RSYNC_RSH, RSYNC_PARTIAL_DIR …; and messages in English, with figures as in C."""
+    """Return the environment: no RSYNC_RSH, RSYNC_PARTIAL_DIR …; in English, figures as in C."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RSYNC_")}
     return {**kept, "LC_ALL": "C"}
 
 
 def _told(result: SSHResult) -> SSHResult:
-    """With rsync's words for what went wrong."""
+    """Return the result with rsync's own error text."""
     if result.returncode == _VANISHED and result.error is None:
         return replace(result, success=True, returncode=0)
     if result.success or result.error is not None:
@@ -256,7 +256,7 @@ def _told(result: SSHResult) -> SSHResult:
 
 
 def _reason(stderr: str, status: int) -> str:
-    """rsync's first complaints, without its name and where in its source it stood."""
+    """Return rsync's first errors, without its name and the positions in its source."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     telling = [line for line in lines if not re.match(r"rsync error: |\(see |WARNING", line)]
     if any(_UNCLEAN in line for line in telling):

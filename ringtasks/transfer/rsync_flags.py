@@ -1,12 +1,12 @@
-"""What rsync is told: flags by what the rsyncs of both ends know, as a list (pure).
+"""rsync's command line: flags that the rsyncs of both sides support, as a list (pure).
 
-Differences that matter, from rsync(1) and its NEWS: 2.6.9 and openrsync (what macOS has had) know
-neither ``--info`` (3.1) nor ``--no-protect-args`` (3.0); both are for this end alone.  What is sent
-to the host's rsync is known since 2.6.4.  openrsync says "openrsync: protocol version 29" and calls
-itself compatible with 2.6.9.
+Differences that matter, from rsync(1) and its NEWS: 2.6.9 and openrsync (macOS' versions) know
+neither ``--info`` (3.1) nor ``--no-protect-args`` (3.0); both flags are for the local side alone.
+The flags that are sent to the host's rsync are known since 2.6.4.  openrsync says "openrsync:
+protocol version 29" and calls itself compatible with 2.6.9.
 
-Paths on the host never stand in these flags: `rsync` puts them, quoted by us, where rsync would
-have put its own quoting, which changed with 3.2.4.
+Paths on the host are never in these flags: `rsync` puts them, quoted by us, in the place of rsync's
+own quoting, which changed with 3.2.4.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["LINE_MARK", "PARTIAL_FOLDER", "Rules", "Version", "flags", "parse_ve
 
 #: A folder beside an unfinished file; rsync leaves it out of what it copies and removes it.
 PARTIAL_FOLDER = ".ringtasks-partial"
-#: Begins each line that tells of a file, so that nothing else is taken for one.
+#: Begins each line about a file, so that no other line is taken for one.
 LINE_MARK = "ringtasks-file"
 
 _VERSION = re.compile(r"rsync\s+version\s+v?(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 class Version(NamedTuple):
-    """An rsync's; ``is_open`` for OpenBSD's rewrite, which macOS has had since 15.4."""
+    """An rsync's version; ``is_open`` for OpenBSD's rewrite, which macOS has had since 15.4."""
 
     major: int
     minor: int
@@ -33,7 +33,7 @@ class Version(NamedTuple):
     is_open: bool = False
 
     def knows(self, major: int, minor: int) -> bool:
-        """Whether it has what came with that version of the original."""
+        """Return whether it has the features of that version of the original."""
         return not self.is_open and (self.major, self.minor) >= (major, minor)
 
     def __str__(self) -> str:
@@ -41,19 +41,19 @@ class Version(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How to copy.
+    """The rules of a copy.
 
-    :param delete: remove what the source has not; what is excluded stays.
-    :param exclude: patterns as in rsync's FILTER RULES, each of which overrides those before;
-        ``!`` in front takes a name back in.
+    :param delete: delete files that are not in the source; excluded ones stay.
+    :param exclude: patterns as in rsync's FILTER RULES, each of which overrides those before; ``!``
+        in front includes a name again.
     :param ignored: paths below the source that are left out: literal, ``/`` at the end of folders.
-    :param follow_outside: a symbolic link that leads out of the source is copied as what it leads
-        to. Where not, it is kept when sent; when received it is always left out.
-    :param checksum: compare contents where size and time are equal.
-    :param link_dest: a folder on the receiving side, relative to the target or absolute:
-        files that are equal there become hard links.
-    :param dry_run: change nothing, tell what would be.
-    :param rate: bytes a second at most; None: as fast as it goes.
+    :param follow_outside: copy the target of a symbolic link that leads out of the source. If
+        False, the link is kept when sent; when received it is always left out.
+    :param checksum: compare contents if size and time are equal.
+    :param link_dest: a folder on the receiving side, relative to the target or absolute: files that
+        are equal there become hard links.
+    :param dry_run: change nothing, report the changes that would be made.
+    :param rate: bytes a second at most; None: unlimited.
     """
 
     delete: bool = False
@@ -67,7 +67,7 @@ class Rules(NamedTuple):
 
 
 def parse_version(first_line: str) -> Version | None:
-    """The version in what ``rsync --version`` prints first; None: it is no rsync."""
+    """Return the version in the first line of ``rsync --version``; None: it is not an rsync."""
     if first_line.startswith("openrsync"):
         return Version(2, 6, 9, is_open=True)
     found = _VERSION.search(first_line)
@@ -78,13 +78,13 @@ def parse_version(first_line: str) -> Version | None:
 
 
 def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) -> list[str]:
-    """rsync's arguments but for the remote shell and the two places."""
-    # --from0 is for what stands behind it only.
+    """Return rsync's arguments without the remote shell and the two places."""
+    # --from0 applies only to the options after it.
     chosen = ["-rlpt", "--from0", "--exclude-from=-", "--stats"]
-    # %i is what happens to the file, %l its size, %n its name.
+    # %i is the change to the file, %l its size, %n its name.
     chosen.append(f"--out-format={LINE_MARK} %i %l %n")
     if local.knows(3, 0):
-        chosen.append("--no-protect-args")  # RSYNC_PROTECT_ARGS, or how it was built
+        chosen.append("--no-protect-args")  # RSYNC_PROTECT_ARGS or rsync's build may enable it
     if tells_progress and local.knows(3, 1):
         chosen += ["--info=progress2", "--no-human-readable"]
     if pulls:

@@ -1,4 +1,4 @@
-"""What rsync prints, understood (pure).
+"""Parse the output of rsync (pure).
 
 Source: rsync(1), "--itemize-changes", "--info=progress2", "--stats"; log.c, `filtered_fwrite`, for
 ``\\#012``.
@@ -21,10 +21,10 @@ _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 class Change(NamedTuple):
-    """One thing that rsync did, or would do.
+    """One change that rsync made, or would make.
 
-    ``kind``: ``sent`` (its content, either way), ``deleted``, or ``made`` (folders, links, what was
-    renamed, modes and times).
+    ``kind``: ``sent`` (its content, in either direction), ``deleted``, or ``made`` (folders, links,
+    renamed files, modes and times).
     """
 
     kind: str
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 class Meter(NamedTuple):
-    """How far it is: bytes and percent of what it knows of, and its rate in bytes a second."""
+    """The progress: bytes and percent of the known total, and the rate in bytes a second."""
 
     done_bytes: int
     percent: int
@@ -41,7 +41,7 @@ class Meter(NamedTuple):
 
 
 def parse_change(line: str) -> Change | None:
-    """What a line tells of a file; None where it tells of none."""
+    """Return the change that a line describes; None if it describes none."""
     found = _CHANGE.match(line)
     if found is None:
         return None
@@ -53,7 +53,7 @@ def parse_change(line: str) -> Change | None:
 
 
 def parse_meter(line: str) -> Meter | None:
-    """A line of ``--info=progress2``."""
+    """Parse a line of ``--info=progress2``."""
     found = _METER.match(line)
     if found is None:
         return None
@@ -63,7 +63,7 @@ def parse_meter(line: str) -> Meter | None:
 
 
 def parse_stat(line: str) -> tuple[str, int] | None:
-    """A line of ``--stats``: such as ("Total bytes sent", 1234)."""
+    """Parse a line of ``--stats``: such as ("Total bytes sent", 1234)."""
     found = _STAT.match(line)
     return (found[1], _whole(found[2])) if found else None
 
@@ -73,8 +73,8 @@ def _whole(digits: str) -> int:
 
 
 def _unescaped(name: str) -> str:
-    """rsync prints control characters as ``\\#`` and three octal digits."""
-    if "\\#" not in name:  # as with nearly all of very many
+    """Return the name; rsync prints control characters as ``\\#`` and three octal digits."""
+    if "\\#" not in name:  # as with nearly all names
         return name
     raw = name.encode("utf-8", "surrogateescape")
     plain = _ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 255]), raw)

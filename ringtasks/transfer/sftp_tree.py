@@ -1,10 +1,10 @@
-"""Folders over SFTP, for where one end has no rsync; with the same outcome.
+"""Copy folders over SFTP, if one side has no rsync; with the same outcome.
 
-Files that are equal in size and time are not copied again; what is copied is whole before it has
-its name (`ringtasks.sftp`).  A link is kept, or followed, by the same `Rules` as rsync's.
+Files that are equal in size and time are not copied again; a copied file is whole before it has its
+name (`ringtasks.sftp`).  A link is kept, or followed, by the same `Rules` as rsync's.
 
-The tree is copied folder by folder, so that no more than what is in the folders above is in memory.
-Nothing below the target follows a link there: a link in a folder's or a file's place is replaced.
+The tree is copied folder by folder, so that only the content of the folders above is in memory. No
+path below the target follows a link there: a link in a folder's or a file's place is replaced.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .rsync_output import Change
 __all__ = ["TreeCopy"]
 
 _MODE_BITS = 0o777
-#: Entries of a sending host's tree, so that one that lists without end is given up.
+#: Limit for the entries of a sending host's tree, so that an endless listing is given up.
 _MOST_ENTRIES = 2_000_000
 _MOST_NAME_BYTES = 4096  # PATH_MAX
 
@@ -45,7 +45,7 @@ Check = Callable[[], None]
 
 
 class _Entry(NamedTuple):
-    """Something in a tree: its full path if it is to be read, and what tells versions apart."""
+    """An entry of a tree: its full path if it is to be read, and the fields that show a change."""
 
     path: str
     mode: int
@@ -63,12 +63,12 @@ class _Entry(NamedTuple):
         return self.link is None and (self.size, self.modified) != (other.size, other.modified)
 
 
-#: Where the parts of a tree are: a name in it (empty: the top itself) and a path.
+#: The parts of a tree: for each a name in it (empty: the top itself) and a path.
 Roots = Sequence[tuple[str, str]]
 
 
 class TreeCopy(Copy):
-    """`Copy` of what ``rules`` choose; ``changes`` is what was done, or would be.
+    """`Copy` of the entries that ``rules`` select; ``changes`` are those made, or that would be.
 
     :param roots: on the sending side.
     :param target: a folder on the other side, made if need be.
@@ -109,7 +109,7 @@ class TreeCopy(Copy):
         for name, path in self._roots:
             entry = sender.look(path, follows=not name or self._rules.follow_outside)
             if not name and (entry is None or not entry.is_folder):
-                raise CopyError(path, "no such folder")  # nothing is deleted for its sake
+                raise CopyError(path, "no such folder")  # so nothing is deleted
             if entry is not None:
                 tops[name] = entry
         if not self._rules.dry_run:
@@ -121,7 +121,7 @@ class TreeCopy(Copy):
     def _opened(
         self, sender: _Sender, receiver: _Receiver, name: str, folder: _Entry
     ) -> list[_Step]:
-        """The steps for what is in a folder that has been made."""
+        """Return the steps for the content of a folder that has been made."""
         found = dict(sender.list(folder))
         self._entries += len(found)
         if self._entries > _MOST_ENTRIES or len(os.fsencode(name)) > _MOST_NAME_BYTES:
@@ -147,7 +147,7 @@ class TreeCopy(Copy):
         old: _Entry | None,
         check: Check,
     ) -> list[_Step]:
-        """Copy one thing; the steps that follow from it."""
+        """Copy one entry; return the steps that follow from it."""
         is_real = not self._rules.dry_run
         if old is not None and old.is_folder != entry.is_folder and is_real:
             receiver.remove(name, is_folder=old.is_folder)
@@ -172,7 +172,7 @@ class TreeCopy(Copy):
         return []
 
     def _delete(self, receiver: _Receiver, folder: str, items: Set[str]) -> None:
-        """Remove these from a folder of the target, but for what is left out of the copy."""
+        """Delete these from a folder of the target, except for excluded ones."""
         doomed: dict[str, bool] = {}
         kept: set[str] = set()
         todo = [folder]
@@ -188,13 +188,13 @@ class TreeCopy(Copy):
                 doomed[name] = entry.is_folder
                 if entry.is_folder:
                     todo.append(name)
-        for name in sorted(doomed.keys() - kept, reverse=True):  # what is in it first
+        for name in sorted(doomed.keys() - kept, reverse=True):  # the content of a folder first
             if not self._rules.dry_run:
                 receiver.remove(name, is_folder=doomed[name])
             self.changes.append(Change("deleted", name, 0))
 
     def _chosen(self, sender: _Sender, above: str, found: dict[str, _Entry]) -> dict[str, _Entry]:
-        """What is to be copied of a folder's content, and as what."""
+        """Return the entries of a folder's content to copy, each as it is to be copied."""
         chosen = {}
         for item, entry in found.items():
             as_copied = self._as_copied(sender, posixpath.join(above, item), entry)
@@ -203,7 +203,7 @@ class TreeCopy(Copy):
         return chosen
 
     def _as_copied(self, sender: _Sender, name: str, entry: _Entry) -> _Entry | None:
-        """The entry as it is to be copied; None: not at all."""
+        """Return the entry as it is to be copied; None: not at all."""
         if self._filter.excludes(name, is_folder=entry.is_folder):
             return None
         if entry.link is not None and leads_out(name, entry.link):
@@ -215,7 +215,7 @@ class TreeCopy(Copy):
 
 
 class _Step(NamedTuple):
-    """Something to copy, and what is in its place; or a folder whose content was copied."""
+    """An entry to copy, and the one in its place; or a folder whose content was copied."""
 
     name: str
     entry: _Entry
@@ -224,7 +224,7 @@ class _Step(NamedTuple):
 
 
 class _Sender:
-    """The end that is read."""
+    """The side that is read."""
 
     def look(self, path: str, *, follows: bool) -> _Entry | None:
         raise NotImplementedError
@@ -234,10 +234,10 @@ class _Sender:
 
 
 class _Receiver:
-    """The end that is written to; names are relative to the target."""
+    """The side that is written to; names are relative to the target."""
 
     def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
-        """What is in a folder; nothing if there is no such folder."""
+        """Yield the entries of a folder; none if there is no such folder."""
         raise NotImplementedError
 
     def make_top(self) -> None:
@@ -257,7 +257,7 @@ class _Receiver:
         raise NotImplementedError
 
     def finish_folder(self, name: str, entry: _Entry) -> None:
-        """Give it the entry's mode and time."""
+        """Set the entry's mode and time."""
         raise NotImplementedError
 
 
@@ -301,7 +301,7 @@ class _LocalReceiver(_Receiver):
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     raise
-                return  # a dry run, in which a folder would take its place
+                return  # a dry run, in which a folder would replace it
             for item in items:
                 place = posixpath.join(name, item)
                 status = self._tree.look(place)
@@ -310,7 +310,7 @@ class _LocalReceiver(_Receiver):
                     yield item, _local_entry("", status, link)
 
     def make_top(self) -> None:
-        """It was made when it was opened."""
+        """Do nothing: the top was made when it was opened."""
 
     def make_folder(self, name: str) -> None:
         with told(self._shown(name)):
@@ -337,7 +337,7 @@ class _LocalReceiver(_Receiver):
 
 
 class _RemoteReceiver(_Receiver):
-    """SFTP has no open folders: a name is looked at, and then used."""
+    """Writes over SFTP, which has no open folders: a name is checked, and then used."""
 
     def __init__(self, sftp: Any, top: str) -> None:
         self._sftp, self._top = sftp, top
@@ -420,7 +420,7 @@ def _remote_list(sftp: Any, path: str) -> Iterator[tuple[str, _Entry]]:
 
 
 def _remote_entry(sftp: Any, path: str, status: Any) -> _Entry:
-    """An attribute that a host does not tell is 0."""
+    """Return the entry of a path; an attribute that a host does not send is 0."""
     mode, link = status.st_mode or 0, None
     if stat.S_ISLNK(mode):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The bytes of one file to a program on the host, or from one, as work of `SSHClient.perform`."""
+"""Stream one file to or from a program on the host, as work of `SSHClient.perform`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .fd_session import Conduit
 
 __all__ = ["Stream"]
 
-#: Seconds between looks at how far it is; also how long more may come than there should.
+#: Seconds between progress checks; an overflow may last as long before it is noticed.
 _LOOK_INTERVAL = 0.05
 _MAX_STDERR_BYTES = 64 * 1024
 _PIECE_BYTES = 32 * 1024
 
 
 class Stream:
-    """One run of a program that reads a file of this machine, or whose output is one.
+    """One run of a program that reads a local file, or writes one.
 
-    :param script: what the host runs, in ``shell``.
+    :param script: run by the host, in ``shell``.
     :param file: a descriptor, which stays open.
-    :param offset: where in the file to begin.
-    :param most_bytes: the file gets the output, and no more than so many bytes in all; None: the
-        file is the input.
-    :param rate: bytes a second to send at most; None: as fast as it goes.
-    :param on_position: is told where in the file it is, now and then.
+    :param offset: the position in the file to begin at.
+    :param most_bytes: the file receives the output, and no more than this many bytes in all; None:
+        the file is the input.
+    :param rate: bytes a second to send at most; None: unlimited.
+    :param on_position: receives the position in the file now and then.
     :param limit: seconds, None for no limit.
     """
 
@@ -58,23 +58,26 @@ class Stream:
         self.is_interrupted = False
         self.position = offset
         self.seconds = 0.0
-        """How long it ran, without the time to open a link."""
+        """Seconds that it ran, without the time to open a link."""
         self.has_overflowed = False
-        """Whether it was ended since more came than there may be."""
+        """Whether it was ended because more bytes came than ``most_bytes`` allows."""
         self._started = time.monotonic()
         self._is_cancelled = self._timed_out = False
         self._conduit: Conduit | None = None
         self._stderr = b""
 
     def run_over(self, link: Link) -> Ending:
-        """:raises LinkLostError: nothing was started."""
+        """Run the program over ``link``.
+
+        :raises LinkLostError: nothing was started.
+        """
         self._conduit = conduit = Conduit(link, self._take_stderr)
         if self._is_cancelled:
             return Ending(interrupted=True)
         begun = time.monotonic()
         os.lseek(self._file, self._offset, os.SEEK_SET)
         nothing = os.open(os.devnull, os.O_RDWR)
-        # A copy shares its position with the original, which tells how far the other is.
+        # A copy of the descriptor shares its position with the original, which shows the progress.
         writes = self._most_bytes is not None
         streams = (nothing, os.dup(self._file)) if writes else (self._source(), nothing)
         try:
@@ -126,7 +129,7 @@ class Stream:
         )
 
     def _source(self) -> int:
-        """What the program is to read: the file itself, or a pipe that is filled slowly."""
+        """Return the program's input: the file itself, or a pipe that is filled slowly."""
         if self._rate is None:
             return os.dup(self._file)
         reader, writer = os.pipe()
@@ -154,7 +157,7 @@ class Stream:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """The connection's holder may write the file itself: its position is what tells."""
+        """Watch the file's position: the connection's holder may write the file itself."""
         if self._on_position is None and self._most_bytes is None:
             yield
             return
@@ -188,7 +191,7 @@ class Stream:
 
 
 def _trickle(source: int, sink: int, rate: float) -> None:
-    """Pass a file on at ``rate`` bytes a second, until its end or until nobody reads it."""
+    """Pass a file on at ``rate`` bytes a second, until its end or until its reader has ended."""
     started, passed = time.monotonic(), 0
     try:
         while piece := os.read(source, _PIECE_BYTES):

@@ -1,4 +1,4 @@
-"""Folders, or several files, to a host or from it."""
+"""Copy folders, or several files, to a host or from it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def put_tree(
     follow_outside: bool,
     verify: bool,
 ) -> None:
-    """Make ``target``, a folder on the host, hold what ``source`` holds.
+    """Make ``target``, a folder on the host, hold the content of ``source``.
 
-    :param source: a folder, whose content it is; or several files and folders.
+    :param source: a folder, whose content is copied; or several files and folders.
     :param known: None: the host was asked nothing yet.
     :param ignored: as in `Rules`.
     :param verify: compare each file that was sent by SHA-256.
@@ -78,9 +78,9 @@ def get_tree(
     follow_outside: bool,
     verify: bool,
 ) -> None:
-    """Make ``target``, a folder here, hold what the folder ``source`` on the host holds.
+    """Make ``target``, a local folder, hold the content of ``source`` on the host.
 
-    :param matched: what ``source`` is a pattern of: these go into ``target``.
+    :param matched: the matches of ``source``, if it is a pattern: these go into ``target``.
     :raises TransferError: not all of it could be copied.
     """
     rules = haul.rules(follow_outside=follow_outside)
@@ -88,7 +88,7 @@ def get_tree(
         with haul.local(target):
             target.mkdir(parents=True, exist_ok=True)
 
-    # The shell expands a pattern again, from the root: the names may be more than a command holds.
+    # The shell expands a pattern again, from the root: a command may not hold all the names.
     folder, names = ("/", words(source)) if matched else (source, None)
 
     def pull(rsync: Rsync, rate: float | None) -> Moved:
@@ -119,7 +119,7 @@ def _verify(
     known: Survey | None,
     matched: Sequence[Found] = (),
 ) -> None:
-    """Compare what was copied, file by file.
+    """Compare the copied files one by one.
 
     :raises TransferError: a file differs.
     """
@@ -146,7 +146,7 @@ def _verify(
 
 
 def _there(matched: Sequence[Found], name: str) -> str:
-    """Where it is on the host."""
+    """Return its path on the host."""
     first, slash, rest = name.partition("/")
     return next(item.path for item in matched if name_of(item.path) == first) + slash + rest
 

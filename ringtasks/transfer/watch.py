@@ -1,4 +1,4 @@
-"""Files that are written to while they are sent."""
+"""Detect files that are written to while they are sent."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Watch", "here"]
 
 
 class Watch:
-    """Tells which files have changed since it was made, until they had been read.
+    """Finds files that have changed between its creation and the end of their reading.
 
-    Each is looked at while the next ones are under way: rsync leaves processors idle, and 20,000
-    looks after it has ended cost as much as a twentieth of its work.
+    Each is checked while the next ones are being sent: rsync leaves processors idle, and 20,000
+    checks after its end cost as much as a twentieth of its work.
     """
 
     def __init__(self, source: Path | Sequence[Path]) -> None:
@@ -27,14 +27,14 @@ class Watch:
         self._changed: dict[str, None] = {}
 
     def begun(self, change: Change) -> None:
-        """rsync, which reads one file after the other, has begun with this one."""
+        """Note that rsync, which reads one file after the other, has begun with this one."""
         if change.kind == "sent":
             if self._under_way is not None:
                 self._look(self._under_way)
             self._under_way = change.name
 
     def changed(self, sent: Iterable[Change]) -> list[str]:
-        """Those that have changed, once all were sent."""
+        """Return the files that have changed, once all were sent."""
         if self._under_way is not None:
             self._look(self._under_way)
         for name in [change.name for change in sent if change.name not in self._seen]:
@@ -53,7 +53,7 @@ class Watch:
 
 
 def here(source: Path | Sequence[Path], name: str) -> str:
-    """Where a name that rsync told is on this machine.
+    """Return the local path of a name that rsync printed.
 
     :param source: a folder, or several files and folders that the name begins with.
     """

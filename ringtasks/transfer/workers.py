@@ -1,4 +1,4 @@
-"""The hosts of a transfer, each with its own part, so many at a time."""
+"""The hosts of a transfer, each with its own part, at most ``fanout`` at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def transfer(
 ) -> TransferResult:
     """Do ``work`` for each host; the results are in the order of ``clients``.
 
-    :raises KeyboardInterrupt: Ctrl-C; what was under way was ended.
+    :raises KeyboardInterrupt: Ctrl-C; the running transfers were ended.
     """
     stop = Stop()
     ended: dict[str, HostTransfer] = {}
@@ -47,9 +47,9 @@ def transfer(
 
 @contextlib.contextmanager
 def clients_of(hosts: Hosts) -> Iterator[list[SSHClient]]:
-    """A client for each of `targets_of`; those that were made here are closed.
+    """Yield a client for each of `targets_of`; those that were made here are closed.
 
-    :raises UsageError: a selector that means nothing, no host at all, or two of one name.
+    :raises UsageError: a selector that matches nothing, no host at all, or two of one name.
     """
     targets = targets_of(hosts)
     clients = [host if isinstance(host, SSHClient) else SSHClient(host) for host in targets]
@@ -70,6 +70,6 @@ def _done(haul: Haul, work: Work) -> HostTransfer:
         return haul.ended(error.returncode, f"{haul.host}: {error}")
     except UsageError:
         raise
-    except RingtasksError as error:  # a key file that is missing on one host, say
+    except RingtasksError as error:  # for example, a key file that is missing on one host
         return haul.ended(255, str(error))
     return haul.ended()
