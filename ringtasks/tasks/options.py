@@ -97,7 +97,7 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
 
 def _project_folder(c: Context) -> Path | None:
     """Return the folder of the ``tasks.py`` that Invoke loaded; it may be a parent folder."""
-    # Private in Invoke 2.2 to 3: no public name tells it.
+    # Private in Invoke 2.2 to 3: there is no public name for it.
     prefix = getattr(c.config, "_project_prefix", None)
     return Path(prefix) if prefix else None
 

@@ -158,7 +158,7 @@ class Request(NamedTuple):
 
     @property
     def chooses(self) -> bool:
-        """Whether health decides which of the selected hosts run it."""
+        """True if health decides which of the selected hosts run it."""
         return self.skip_unhealthy or self.pick is not None
 
 
@@ -172,12 +172,12 @@ class Output(NamedTuple):
 
     @property
     def streams(self) -> bool:
-        """Whether output is shown as it comes."""
+        """True if output is shown as it comes."""
         return not (self.json or self.fold or self.diff)
 
     @property
     def is_plain(self) -> bool:
-        """Whether the output is that of one host, without folding, differences or files."""
+        """True if the output is that of one host, without folding, differences or files."""
         return not (self.fold or self.diff or self.outdir)
 
 

@@ -136,7 +136,7 @@ class RunRecord:
 
     @property
     def is_ended(self) -> bool:
-        """Whether a process on this machine saw it end."""
+        """True if a process on this machine saw it end."""
         return self.ended_at is not None
 
     @property

@@ -98,7 +98,7 @@ class TrainSettings:
 
     @property
     def uses_torchrun(self) -> bool:
-        """Whether there are several ranks, which torchrun starts."""
+        """True if there are several ranks, which torchrun starts."""
         return self.nodes > 1 or self.nproc_per_node > 1
 
     def __post_init__(self) -> None:

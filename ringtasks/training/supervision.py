@@ -83,7 +83,7 @@ class Supervisor:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the run ends with this process, as its hosts do."""
+        """True if the run ends with this process, as its hosts do."""
         return any(job.client.config.embedded for job in self.jobs)
 
     def run(self) -> Outcome:
@@ -218,7 +218,7 @@ class Supervisor:
         return f"{self._record.id}-{attempt}"
 
     def _start(self, clients: Sequence[SSHClient], attempt: int) -> list[Job]:
-        """Send what is needed and start a job on each; if one does not start, stop the others."""
+        """Send the files and start a job on each; if one does not start, stop the others."""
         started: list[Job] = []
         settings = self._settings
         for client in clients:

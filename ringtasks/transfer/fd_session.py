@@ -52,11 +52,11 @@ class Conduit:
         self._mark = Mark.new()
         self._answer = Answer(self._mark)
         self._is_direct = False
-        """Whether the mark comes on stderr."""
+        """True if the mark comes on stderr."""
 
     @property
     def has_begun(self) -> bool:
-        """Whether the program may have been started."""
+        """True if the program may have been started."""
         return self._session is not None
 
     def run(self, script: str, shell: str, stdin: int, stdout: int) -> int | None:

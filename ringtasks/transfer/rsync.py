@@ -57,8 +57,9 @@ OnChange = Callable[[Change], None]
 class Moved(NamedTuple):
     """The result of one rsync; true if it did all.
 
-    ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine wrote
-    to the host, ``received_bytes`` what it read, 0 if rsync printed no figures at the end.
+    ``changes`` is in the order in which they were made. ``sent_bytes`` were
+    written to the host by this machine, ``received_bytes`` read; 0 if rsync printed no figures at
+    the end.
     """
 
     result: SSHResult
@@ -70,7 +71,7 @@ class Moved(NamedTuple):
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no rsync on the host; nothing was done then."""
+        """True if there is no rsync on the host; nothing was done then."""
         return _NO_RSYNC in self.result.stderr
 
     @property

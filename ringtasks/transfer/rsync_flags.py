@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 __all__ = ["LINE_MARK", "PARTIAL_FOLDER", "Rules", "Version", "flags", "parse_version"]
 
-#: A folder beside an unfinished file; rsync leaves it out of what it copies and removes it.
+#: A folder beside an unfinished file; rsync excludes it from the copy and removes it.
 PARTIAL_FOLDER = ".ringtasks-partial"
 #: Begins each line about a file, so that no other line is taken for one.
 LINE_MARK = "ringtasks-file"

@@ -60,7 +60,7 @@ class Stream:
         self.seconds = 0.0
         """Seconds that it ran, without the time to open a link."""
         self.has_overflowed = False
-        """Whether it was ended because more bytes came than ``most_bytes`` allows."""
+        """True if it was ended because more bytes came than ``most_bytes`` allows."""
         self._started = time.monotonic()
         self._is_cancelled = self._timed_out = False
         self._conduit: Conduit | None = None

@@ -1,7 +1,7 @@
 """Progress bars as tqdm draws them, and the metrics beside them.
 
-A bar is drawn many times, and its metrics stay on it until they are set again, so most of what a
-bar shows is old.  Which count a value belongs to depends on the loop:
+A bar is drawn many times, and its metrics stay on it until they are set again, so most of a bar's
+text is old.  Which count a value belongs to depends on the loop:
 
 - ``for batch in tqdm(...)``: ``set_postfix`` draws while the bar's count is still that of an
   earlier batch, because tqdm counts only when it draws by itself.  The values drawn between two

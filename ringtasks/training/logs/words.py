@@ -168,7 +168,7 @@ def position_of(name: str) -> tuple[str, int] | None:
     group, _, last = plain.rpartition("/")
     if found is None and group in _PROGRESS_GROUPS and last in _POSITION_OF:
         unit, rank = _POSITION_OF[last]
-        return unit, rank + 50  # "training/global_step", unless a plainer name tells it
+        return unit, rank + 50  # "training/global_step", unless a plainer name gives it
     return found
 
 

@@ -47,7 +47,7 @@ class Member(NamedTuple):
 
     @property
     def is_live(self) -> bool:
-        """Whether its host reports that it runs."""
+        """True if its host reports that it runs."""
         return self.job is not None and self.job.state.is_live
 
     @property
@@ -81,12 +81,12 @@ class Standing:
 
     @property
     def is_nowhere(self) -> bool:
-        """Whether all hosts answered, and none has a part of it."""
+        """True if all hosts answered, and none has a part of it."""
         return not self.members and not self.unreachable
 
     @property
     def is_well(self) -> bool:
-        """Whether every part of it runs, by the reports of the hosts."""
+        """True if every part of it runs, by the reports of the hosts."""
         return (
             self.head is not None
             and not self.unreachable
