@@ -77,7 +77,7 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Whether no host is waiting or under way."""
+        """True if no host is waiting or under way."""
         return not (self._waiting or self._turned_away or self._later or self._under_way)
 
     def take(self, now: float) -> Ticket | None:

@@ -47,7 +47,7 @@ class Workers:
 
     @property
     def is_over(self) -> bool:
-        """Whether every host has ended and every answer was taken."""
+        """True if every host has ended and every answer was taken."""
         with self._changed:
             return self._schedule.is_over and self.answers.empty()
 
