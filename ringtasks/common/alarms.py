@@ -31,10 +31,10 @@ def of(host: str) -> tuple[str, ...]:
         return tuple(_sounded.get(host, ()))
 
 
-def on_alarm(listener: Callable[[str, str], None]) -> None:
-    """Call ``listener`` with the host and the text of each alarm, instead of the logger."""
+def on_alarm(listener: Callable[[str, str], None] | None) -> None:
+    """Call ``listener`` with the host and the text of each alarm; None: the logger again."""
     global _listener  # a process has one listener
-    _listener = listener
+    _listener = listener or _log
 
 
 def _log(host: str, text: str) -> None:

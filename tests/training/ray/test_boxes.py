@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,40 +79,3 @@ def test_a_cluster_survives_the_loss_of_its_members_without_false_words(
     assert a.processes("ray") == b.processes("ray") == {}
     for box in (a, b):
         assert list((box.home / ".ringtasks" / "ray").iterdir()) == []
-
-
-def test_two_clusters_share_the_hosts_and_a_job_is_left_and_come_back_to(
-    inv: Inv, two_boxes: dict[str, Box], tmp_path: Path
-) -> None:
-    up = inv("ray.up", "--host", "a,b", *OPTIONS, timeout=TIMEOUT)
-    second = inv("ray.up", "--host", "a", "--name", "second", *OPTIONS, timeout=TIMEOUT)
-    program = "import time; [(print('line', n), time.sleep(1)) for n in range(600)]"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "ray.submit", "--cmd", f'python -c "{program}"'],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == b"line 3\n":
-            break
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    (job,) = set(re.findall(rb"raysubmit_\w+", err))
-    stopped = inv("ray.stop", "--job", job.decode(), timeout=TIMEOUT)
-    attached = inv("ray.submit", "--attach", job.decode(), timeout=TIMEOUT)
-    other = inv("ray.submit", "--cmd", "echo 'a  b' && exit 3", "--name", "second", timeout=TIMEOUT)
-    down = inv("ray.down", "--name", "second", timeout=TIMEOUT)
-    first_left = inv("ray.status", timeout=TIMEOUT)
-    inv("ray.down", timeout=TIMEOUT)
-
-    assert (up.returncode, second.returncode) == (0, 0), up.stderr + second.stderr
-    assert process.returncode == 130
-    assert stopped.returncode == 0, stopped.stderr
-    assert attached.returncode == 1
-    assert b"line 0\nline 1\n" in attached.stdout
-    assert other.returncode == 1
-    assert b"a  b\n" in other.stdout
-    assert down.returncode == 0
-    assert first_left.returncode == 0, first_left.stderr
