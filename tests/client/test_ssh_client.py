@@ -269,7 +269,7 @@ def test_cancelling_ends_the_command_and_gives_its_thread_back(
 def test_what_has_only_just_started_is_ended_too(
     sshd: Sshd, config: SSHConfig, tmp_path: Path
 ) -> None:
-    with Wire(sshd.address, sshd.port, delay=0.2) as far:
+    with Wire(sshd.address, sshd.port, delay=0.1) as far:
         away = replace(config, host=far.address, port=far.port, name="away")
         cancellation = Cancellation()
 

@@ -86,17 +86,15 @@ def test_without_a_service_token_a_persons_own_log_in_is_used(
 def test_it_is_the_last_to_be_tried(
     inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
-    write_hosts(
-        a={**TUNNEL, "ssh_host": "127.0.0.1", "ssh_port": 9, "tailscale_ip": "no-such.invalid"}
-    )
+    dead = {"ssh_host": "127.0.0.1", "ssh_port": 9}
+    dead_too = {"tailscale_ip": "127.0.0.2", "tailscale_port": 9}
+    write_hosts(a={**TUNNEL, **dead, **dead_too})
     cloudflared.serve("ssh.example.com", sshd.address, sshd.port)
 
     done = inv("run", "--host", "a", "--cmd", "echo hi", **ENVIRON)
 
     assert done.stdout == b"hi\n"
-    assert done.stderr.startswith(
-        b"ringtasks: a: tailscale name not found, direct refused; connected"
-    )
+    assert done.stderr.startswith(b"ringtasks: a: tailscale refused, direct refused; connected")
 
 
 def test_a_missing_cloudflared_is_a_clear_error_that_names_the_route(

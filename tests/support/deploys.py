@@ -154,7 +154,7 @@ if bad.exists() and os.environ["RINGTASKS_HOST"] in bad.read_text().split():
 """
 
 
-def until(is_so: Callable[[], bool], timeout: float = 20) -> None:
+def until(is_so: Callable[[], bool], timeout: float = 60) -> None:
     """Wait for something that comes about elsewhere."""
     deadline = time.monotonic() + timeout
     while not is_so():

@@ -11,7 +11,7 @@ __all__ = ["eventually"]
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], timeout: float = 20.0) -> T:
+def eventually(condition: Callable[[], T], timeout: float = 60.0) -> T:
     """What ``condition`` returns as soon as that is true."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):

@@ -174,17 +174,20 @@ def open_descriptors() -> set[str]:
 
 @pytest.mark.parametrize("most", [1, 3])
 def test_sessions_beyond_the_hosts_limit_are_refused_and_room_is_waited_for(
-    masters: Masters, make_sshd: MakeSshd, most: int
+    masters: Masters, make_sshd: MakeSshd, most: int, tmp_path: Path
 ) -> None:
     server = make_sshd(config=[f"MaxSessions {most}"])
     config = replace(masters.config, host=server.address, port=server.port)
+    go = tmp_path / "go"
     with contextlib.closing(masters.link(config)) as link:
-        running = [link.open_session("sleep 0.5") for _ in range(most)]
+        waiting = f"until [ -e {go} ]; do sleep 0.05; done"
+        running = [link.open_session(waiting) for _ in range(most)]
         with pytest.raises(SessionRefusedError):
             link.open_session("true")
 
         with ThreadPoolExecutor(most) as threads:
             ends = [threads.submit(finish, session) for session in running]
+            threading.Timer(0.3, go.touch).start()
             assert in_time(link, "echo room") == b"room\n"
 
         assert [end.result()[0] for end in ends] == [0] * most
