@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from ringtasks.common.cancellation import Cancellation
-from ringtasks.common.capture import MAX_OUTPUT_BYTES, Capture
+from ringtasks.common.capture import MAX_OUTPUT_BYTES
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import (
     LimitError,
@@ -28,9 +27,12 @@ from ringtasks.errors import (
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
-from ringtasks.ssh.execution import Ending, Execution
-from ringtasks.ssh.link import STDOUT, Link, LinkLostError, Terminal
-from ringtasks.ssh.link_pool import LinkKeeper, Report, prepare
+from ringtasks.ssh.execution import Ending
+from ringtasks.ssh.link import Link, LinkLostError, Terminal
+from ringtasks.ssh.link_pool import LinkKeeper, Report
+
+from .arguments import as_text, check_at_least, check_whole, ends, limit_of
+from .call import Call, OnOutput, Work
 
 if TYPE_CHECKING:
     from ringtasks.health.model import Outcome, SSHHealth
@@ -51,8 +53,6 @@ _CHECK_TIMEOUT = 10.0
 _NOT_STARTED = (126, 127)
 
 T = TypeVar("T")
-
-OnOutput = Callable[[int, bytes], None]
 
 
 class SSHClient:
@@ -81,7 +81,7 @@ class SSHClient:
     ) -> None:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
-        _check_whole("max_output_bytes", max_output_bytes, 0)
+        check_whole("max_output_bytes", max_output_bytes, 0)
         self._keeper = LinkKeeper(config, transport, on_open, ledger)
         self._max_output_bytes = max_output_bytes
 
@@ -193,8 +193,8 @@ class SSHClient:
 
         :param retry_delay: seconds between attempts.
         """
-        _check_whole("max_retries", max_retries, 1)
-        _check_at_least("retry_delay", retry_delay, 0)
+        check_whole("max_retries", max_retries, 1)
+        check_at_least("retry_delay", retry_delay, 0)
         unknown: list[str] = []
         for attempt in range(1, max_retries + 1):
             result = await self.run_async(command, timeout, cwd, env)
@@ -241,7 +241,7 @@ class SSHClient:
         """
         from .process_memory import PS_COMMAND, memory_of
 
-        _check_whole("pid", pid, 1)
+        check_whole("pid", pid, 1)
         # Not in the virtual environment, which may be broken.
         call = self._call(PS_COMMAND, None, "/", None, in_venv=False, is_own=True)
         result = await _in_pool(functools.partial(self._perform, call), call.cancel)
@@ -262,7 +262,7 @@ class SSHClient:
         ``timeout`` None or 0: no limit.  ``local_path`` and ``remote_path`` are other names of
         ``local`` and ``remote``.
         """
-        return self._copy("put", *_ends(local, remote, local_path, remote_path), timeout)
+        return self._copy("put", *ends(local, remote, local_path, remote_path), timeout)
 
     def scp_from(
         self,
@@ -274,7 +274,7 @@ class SSHClient:
         local_path: str | Path | None = None,
     ) -> SSHResult:
         """Copy a file or folder from the host; if ``local`` is a folder, copy into it."""
-        return self._copy("get", *_ends(local, remote, local_path, remote_path), timeout)
+        return self._copy("get", *ends(local, remote, local_path, remote_path), timeout)
 
     async def scp_to_async(
         self,
@@ -286,8 +286,8 @@ class SSHClient:
         remote_path: str | None = None,
     ) -> SSHResult:
         """Call `scp_to` from asyncio."""
-        ends = _ends(local, remote, local_path, remote_path)
-        return await self._copy_async("put", *ends, timeout)
+        paths = ends(local, remote, local_path, remote_path)
+        return await self._copy_async("put", *paths, timeout)
 
     async def scp_from_async(
         self,
@@ -299,8 +299,8 @@ class SSHClient:
         local_path: str | Path | None = None,
     ) -> SSHResult:
         """Call `scp_from` from asyncio."""
-        ends = _ends(local, remote, local_path, remote_path)
-        return await self._copy_async("get", *ends, timeout)
+        paths = ends(local, remote, local_path, remote_path)
+        return await self._copy_async("get", *paths, timeout)
 
     put_async = scp_to_async
     get_async = scp_from_async
@@ -375,21 +375,21 @@ class SSHClient:
         *,
         in_venv: bool = True,
         is_own: bool = False,
-    ) -> _Call:
+    ) -> Call:
         script = Script(
             command,
             cwd=cwd if cwd is not None else self.config.work_dir,
-            env=_as_text(env),
+            env=as_text(env),
             venv=self.config.venv_activate if in_venv else None,
             run_id=run_id or os.urandom(8).hex(),
             is_own=is_own,
         )
-        limit = _limit(self.config.command_timeout if timeout is None else timeout)
-        call = _Call(script, limit, self._max_output_bytes)
+        limit = limit_of(self.config.command_timeout if timeout is None else timeout)
+        call = Call(script, limit, self._max_output_bytes)
         call.shell, call.spare_link = self.config.shell, self._spare_link
         return call
 
-    def _asking(self, ask: Ask) -> _Call:
+    def _asking(self, ask: Ask) -> Call:
         call = self._call(
             ask.command,
             ask.timeout,
@@ -477,14 +477,14 @@ class SSHClient:
     def _copy(self, way: str, local: str | Path, remote: str, timeout: float | None) -> SSHResult:
         from .copying import Copy
 
-        return self._perform(Copy(way, local, remote, _limit(timeout or 0)))
+        return self._perform(Copy(way, local, remote, limit_of(timeout or 0)))
 
     async def _copy_async(
         self, way: str, local: str | Path, remote: str, timeout: float | None
     ) -> SSHResult:
         from .copying import Copy
 
-        copy = Copy(way, local, remote, _limit(timeout or 0))
+        copy = Copy(way, local, remote, limit_of(timeout or 0))
         return await _in_pool(functools.partial(self._perform, copy), copy.cancel)
 
     def _check(self) -> tuple[bool, str]:
@@ -517,91 +517,6 @@ class SSHClient:
         return True, f"{self.config.id}: a new log-in works over {link.route}"
 
 
-class Work(Protocol):
-    """An operation that needs a link: a command, a copy, an rsync."""
-
-    report: Report
-    limit: float | None
-    is_interrupted: bool
-
-    def run_over(self, link: Link) -> Ending: ...
-
-    def cancel(self) -> None: ...
-
-    def result(
-        self, host: str, returncode: int, link: Link | None, error: str | None = None
-    ) -> SSHResult: ...
-
-
-class _Call:
-    """One command under way: its script, its output so far, and its report on routes."""
-
-    def __init__(self, script: Script, limit: float | None, max_output_bytes: int) -> None:
-        self.script, self.limit = script, limit
-        self.stdin: BinaryIO | None = None
-        self.terminal: Terminal | None = None
-        self.shell = "/bin/sh"
-        self.spare_link: Callable[[], Link] | None = None
-        self.on_output: OnOutput = self._keep
-        self.report = Report()
-        self.is_interrupted = False
-        self.before_start: Callable[[], None] = lambda: None
-        self._stdout, self._stderr = Capture(max_output_bytes), Capture(max_output_bytes)
-        self._started = time.monotonic()
-        self._execution: Execution | None = None
-        self._is_cancelled = False
-
-    def run_over(self, link: Link) -> Ending:
-        """Run the command over ``link``.
-
-        :raises LinkLostError: the link failed before the command can have started.
-        """
-        self._execution = Execution(
-            link,
-            self.script,
-            self.on_output,
-            shell=self.shell,
-            stdin=self.stdin,
-            terminal=self.terminal,
-            spare_link=self.spare_link,
-            meanwhile=_load_the_rest,
-        )
-        self.before_start()
-        if self._is_cancelled:
-            return Ending(interrupted=True)
-        return self._execution.run(self.limit)
-
-    def cancel(self) -> None:
-        """End the command, from another thread."""
-        self._is_cancelled = True
-        if self._execution is not None:
-            self._execution.cancel()
-
-    def result(
-        self, host: str, returncode: int, link: Link | None, error: str | None = None
-    ) -> SSHResult:
-        from .result import SSHResult
-
-        stdout, stderr = self._stdout.getvalue(), self._stderr.getvalue()
-        return SSHResult(
-            success=returncode == 0 and error is None,
-            returncode=returncode,
-            stdout=stdout.decode("utf-8", "replace"),
-            stderr=stderr.decode("utf-8", "replace"),
-            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
-            command=self.script.command,
-            host=host,
-            transport_used=link.route if link else None,
-            timed_out=returncode == TIMED_OUT and error is not None,
-            error=error,
-            stdout_bytes=stdout,
-            stderr_bytes=stderr,
-        )
-
-    def _keep(self, stream: int, chunk: bytes) -> None:
-        (self._stdout if stream == STDOUT else self._stderr).add(chunk)
-
-
 async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
     from ringtasks.common import thread_pool
 
@@ -616,66 +531,8 @@ def _both(first: OnOutput, second: OnOutput) -> OnOutput:
     return on_output
 
 
-def _load_the_rest() -> None:
-    """Import the modules for the end of a call: 3 ms, spent while the remote command runs."""
-    from . import result  # noqa: F401
-
-    prepare()
-
-
 def last_words(result: SSHResult) -> str:
     """Return the last stderr line of a failed launcher, else its exit status."""
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     why = [line for line in lines if line != "ringtasks: the job was not started"]
     return printable(why[-1]) if why else f"exit status {result.returncode}"
-
-
-def _as_text(env: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Return the environment with numbers as text; `Script` refuses values of other types."""
-    if not isinstance(env, Mapping):
-        return {} if env is None else env
-    numbers = {name: str(value) for name, value in env.items() if isinstance(value, int | float)}
-    return {**env, **numbers} if numbers else env
-
-
-def _ends(
-    local: str | Path | None,
-    remote: str | None,
-    local_path: str | Path | None,
-    remote_path: str | None,
-) -> tuple[str | Path, str]:
-    """Return the local and the remote path of a copy, each given by one of its two names.
-
-    :raises TypeError: a path is missing, or given by both names.
-    """
-    for name, one, other in (("local", local, local_path), ("remote", remote, remote_path)):
-        if (one is None) == (other is None):
-            problem = "is missing" if one is None else f"is given twice, also as {name}_path"
-            raise TypeError(f"{name}: {problem}")
-    near = local if local is not None else local_path
-    far = remote if remote is not None else remote_path
-    assert near is not None and far is not None  # noqa: S101, PT018  # checked above
-    return near, far
-
-
-def _limit(timeout: float) -> float | None:
-    """Return the time limit in seconds; None if ``timeout`` is 0: no limit.
-
-    :raises ValueError: ``timeout`` is negative or NaN.
-    :raises TypeError: ``timeout`` is not a number.
-    """
-    _check_at_least("timeout", timeout, 0)
-    return timeout or None
-
-
-def _check_whole(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: expected a whole number, got {type(value).__name__}")
-    _check_at_least(name, value, least)
-
-
-def _check_at_least(name: str, value: float, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not value >= least:  # also refuses NaN
-        raise ValueError(f"{name}: expected at least {least:g}, got {value!r}")
