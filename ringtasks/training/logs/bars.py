@@ -1,7 +1,7 @@
 """Progress bars as tqdm draws them, and the metrics beside them.
 
-A bar is drawn many times, and its metrics stay on it until they are set again, so most of a bar's
-text is old.  Which count a value belongs to depends on the loop:
+A bar is drawn many times, and its metrics stay on it until they are set again, so most of what a
+bar shows is old.  Which count a value belongs to depends on the loop:
 
 - ``for batch in tqdm(...)``: ``set_postfix`` draws while the bar's count is still that of an
   earlier batch, because tqdm counts only when it draws by itself.  The values drawn between two
@@ -20,7 +20,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .numbers import as_float, counted
+from .parsed import Span
 from .records import Place, Record
+from .shapes import ByShape
 from .text import parse_fields
 from .words import SETS, is_neutral, is_set, is_unrecorded, position_of, split_name
 
@@ -56,7 +58,7 @@ _EPOCHS = re.compile(r"\W*(?:training\W+)?epochs?\W*$", re.IGNORECASE | re.ASCII
 _EPOCH_IN_HEAD = re.compile(
     r"\bepoch\s*[:#\[(]?\s*(\d+)(?:\s*(?:/|of)\s*(\d+))?", re.IGNORECASE | re.ASCII
 )
-#: Bars of work before and beside the training, such as downloads and tokenizing.
+#: Bars of work before and beside the training.
 _OTHER_WORK = re.compile(
     r"sanity|download|loading|map\b|tokeniz|generat|filter|extract|preprocess|fetch|shard|upload"
     r"|saving|caching|scanning|casting|resolving|creat|packing|truncat|adding|predict",
@@ -78,38 +80,78 @@ class Bar(NamedTuple):
     end: int
 
 
-def parse_bar(text: str, start: int = 0) -> Bar | None:
-    """Return the bar that a line begins with; another stream may have written after ``end``."""
-    if found := _IGNITE.match(text, start):
-        head = _read_head(found["head"])
-        count = float(found["done"]), float(found["total"])
-        shown = _shown(found["shown"] or "")
-        return Bar(head.key, *count, "uncertain", shown, head.epoch, None, found.end())
-    found = _BAR.match(text, start) or _NO_TOTAL.match(text, start)
+class _Outline(NamedTuple):
+    """Where the parts of a bar stand in its line."""
+
+    is_ignite: bool
+    head: Span
+    done: Span
+    total: Span | None
+    postfix: Span | None
+    unit: str
+    end: int
+
+    def __bool__(self) -> bool:
+        return self.end > 0
+
+
+_NO_BAR = _Outline(False, (0, 0), (0, 0), None, None, "", 0)
+
+
+def _find_outline(text: str) -> _Outline:
+    if found := _IGNITE.match(text):
+        shown = found.span("shown") if found["shown"] else None
+        spans = found.span("head"), found.span("done"), found.span("total")
+        return _Outline(True, *spans, shown, "uncertain", found.end())
+    found = _BAR.match(text) or _NO_TOTAL.match(text)
     if found is None:
-        return None
-    done = counted(found["done"])
-    total = counted(found["total"]) if found.re is _BAR and found["total"] != "?" else None
-    if done is None:
-        return None
+        return _NO_BAR
+    total = found.span("total") if found.re is _BAR and found["total"] != "?" else None
     parts = found["inside"].split(", ")
     rate = next((n for n, part in enumerate(parts) if _RATE.match(part)), 0)
     per = _RATE.match(parts[rate])
     unit = _UNIT_OF_RATE.get(((per["per"] or per["each"]) if per else "it").lower(), "other")
-    head = _read_head(found["head"])
-    postfix = ", ".join(parts[rate + 1 :])
-    shown = head.shown + _shown(postfix) if postfix else head.shown
-    told = {name: text for name, text in shown if position_of(name)}
-    shown = tuple(each for each in shown if each[0] not in told)
     if not unit and _EPOCHS.match(found["head"]):
         unit = "epoch"
-    epoch = head.epoch or _told_place(told, "epoch")
-    step = head.step if head.step is not None else _told_step(told)
-    return Bar(head.key, done, total, unit, shown, epoch, step, found.end())
+    start, end = found.span("inside")
+    start += len(", ".join(parts[: rate + 1])) + len(", ")
+    postfix = (start, end) if start < end else None
+    return _Outline(
+        False, found.span("head"), found.span("done"), total, postfix, unit, found.end()
+    )
+
+
+_outline = ByShape(_find_outline)
+
+
+def parse_bar(text: str) -> Bar | None:
+    """Return the bar that a line begins with; another stream may have written behind ``end``."""
+    outline = _outline(text)
+    if not outline:
+        return None
+    head = _read_head(text[slice(*outline.head)])
+    done_text = text[slice(*outline.done)]
+    total_text = text[slice(*outline.total)] if outline.total else None
+    shown = _shown(text[slice(*outline.postfix)]) if outline.postfix else ()
+    if outline.is_ignite:
+        count = float(done_text), float(total_text or 0)
+        return Bar(head.key, *count, outline.unit, shown, head.epoch, None, outline.end)
+    done = counted(done_text)
+    if done is None:
+        return None
+    total = counted(total_text) if total_text else None
+    shown = head.shown + shown
+    told = {name: text for name, text in shown if position_of(name)}
+    epoch, step = head.epoch, head.step
+    if told:
+        shown = tuple(each for each in shown if each[0] not in told)
+        epoch = epoch or _told_place(told, "epoch")
+        step = step if step is not None else _told_step(told)
+    return Bar(head.key, done, total, outline.unit, shown, epoch, step, outline.end)
 
 
 def _told_place(told: Mapping[str, str], unit: str) -> Place | None:
-    """Return the place that a number beside the bar gives: ``epoch=3``."""
+    """Return the place that a number beside the bar tells: ``epoch=3``."""
     ranked = sorted(
         (position[1], text)
         for name, text in told.items()
@@ -133,7 +175,7 @@ class _Head(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _read_head(head: str) -> _Head:
-    """Read the text before a bar: often an epoch, at times metrics."""
+    """Read what stands before a bar: often an epoch, at times metrics."""
     if found := _TUNE_HEAD.match(head):
         return _Head(
             "tune", Place(float(found["epoch"])), float(found["step"]), _shown(found["metrics"])
@@ -147,16 +189,19 @@ def _read_head(head: str) -> _Head:
     return _Head(key, epoch, None, shown)
 
 
+_fields = ByShape(parse_fields)
+
+
 def _shown(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(
         (value.name, text[slice(*value.span)])
-        for value in parse_fields(text)
+        for value in _fields(text)
         if not is_unrecorded(value.name)
     )
 
 
 class _State:
-    """The state of one bar from its first draw to its last."""
+    """One bar over its life."""
 
     def __init__(self) -> None:
         self.bar = Bar("", -1.0, None, "", (), None, None, 0)
@@ -180,7 +225,7 @@ class BarReader:
         self.main: Bar | None = None
 
     def read(self, bar: Bar) -> list[Record]:
-        """Return the records that a state adds to those before it."""
+        """Return what a state tells beyond those before it."""
         if self._is_aside(bar):
             return []
         state = self._states.setdefault(bar.head, _State())
@@ -193,7 +238,7 @@ class BarReader:
         if bar.unit == "uncertain":
             changed = bar.shown and bar.shown != before.shown
             records += [self._record(bar, bar.shown, is_certain=False)] if changed else []
-        elif bar.step is not None:  # the text gives the step
+        elif bar.step is not None:  # the text tells the step
             changed = bar.shown and (bar.shown != before.shown or bar.done != before.done)
             records += [self._record(bar, bar.shown)] if changed else []
         elif bar.done == before.done:
@@ -206,11 +251,11 @@ class BarReader:
         return records
 
     def end(self) -> list[Record]:
-        """Return the records that were held back until the bar's next count."""
+        """Return what is held back because the bar's next count was awaited."""
         return [record for state in self._states.values() for record in self._flush(state)]
 
     def _is_aside(self, bar: Bar) -> bool:
-        """Return whether the bar shows other work than the training."""
+        """Tell whether the bar shows other work than the training."""
         if _OTHER_WORK.search(bar.head) or bar.unit == "other":
             return True
         if _HELD_OUT.search(bar.head) and not bar.shown:
@@ -275,7 +320,7 @@ class BarReader:
         return [*records, self._record(bar, epoch, is_end=True)] if epoch else records
 
     def _flush(self, state: _State, done: float | None = None) -> list[Record]:
-        """Return the records set since the bar's last count, with the counts of each."""
+        """Return what was set since the bar's last count, with the counts that it belongs to."""
         pending, state.pending = state.pending, []
         if not pending:
             return []

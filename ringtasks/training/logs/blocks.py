@@ -13,7 +13,7 @@ _STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 
 
 class BlockReader:
-    """Joins the lines of one dict; a list of several is a summary, which gives no record."""
+    """Joins the lines of one dict; a list of several is a summary, which gives nothing."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -25,11 +25,13 @@ class BlockReader:
 
     def read(self, text: str) -> str | None:
         """Return the whole dict on its last line, an empty text inside of one; None outside."""
+        if not self._lines and not _OPENS.match(text):
+            return None
         plain = _STRINGS.sub("", text)
         depth = plain.count("{") + plain.count("[") - plain.count("}") - plain.count("]")
         if self._lines and not self._goes_on(text, depth):
-            self._lines, self._depth = [], 0  # the dict was cut off
-        if not self._lines and (depth <= 0 or not _OPENS.match(text)):
+            self._lines, self._depth = [], 0  # it was cut
+        if not self._lines and (depth <= 0 or not _OPENS.match(text)):  # it may have been cut
             return None
         self._lines.append(text)
         self._depth += depth

@@ -12,7 +12,7 @@ from .records import Place, Record
 from .tables import VERTICAL
 from .words import is_measure, is_unrecorded, position_of
 
-__all__ = ["BoxReader"]
+__all__ = ["BoxReader", "begins_box"]
 
 _NUMBER = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _BOX_ROW = re.compile(r"\s*\|\s+(?P<name>[^|]+?)\s*\|\s+(?P<value>[^|]*?)\s*\|\s*\Z", re.ASCII)
@@ -28,6 +28,11 @@ _RESULT_ROW = re.compile(r"  (?P<name>[\w/.@-]+): (?P<value>\S.*)\Z", re.ASCII)
 _NO_METRIC = re.compile(r"time/|time_|.*_since_restore|timesteps_|episodes_total", re.ASCII)
 
 
+def begins_box(text: str) -> bool:
+    """Tell whether a line is the edge of a box, or heads a result."""
+    return _EDGE.match(text) is not None or _RESULT.match(text) is not None
+
+
 class BoxReader:
     """Reads boxes of names and values; a box is one record."""
 
@@ -37,6 +42,10 @@ class BoxReader:
         self._group = ""
         self._trial = ""
         self._values: dict[str, str] = {}
+
+    @property
+    def is_open(self) -> bool:
+        return self._row is not None
 
     def read(self, text: str) -> Record | None:
         """Return the record of a box at its end; an empty record inside; None outside of boxes."""

@@ -11,10 +11,11 @@ import re
 
 from .numbers import as_float
 from .records import Place, Record
+from .shapes import ByShape
 from .text import parse_fields
 from .words import is_unrecorded
 
-__all__ = ["KerasReader"]
+__all__ = ["KerasReader", "is_of_keras"]
 
 _HEADING = re.compile(r"\s*Epoch (\d+)/(\d+)\s*$", re.ASCII)
 _BAR = re.compile(
@@ -22,6 +23,12 @@ _BAR = re.compile(
     r"(?P<rest>.*\d+m?[su](?:/step|/sample|/epoch)?\b.*)$",
     re.ASCII,
 )
+_fields = ByShape(parse_fields)
+
+
+def is_of_keras(text: str) -> bool:
+    """Tell whether a line is a heading or a bar."""
+    return _HEADING.match(text) is not None or _BAR.match(text) is not None
 
 
 class KerasReader:
@@ -57,7 +64,7 @@ class KerasReader:
     def _hold(self, rest: str) -> None:
         values = [
             (value.name, number)
-            for value in parse_fields(rest)
+            for value in _fields(rest)
             if (number := as_float(rest[slice(*value.span)])) is not None
             and not is_unrecorded(value.name)
         ]

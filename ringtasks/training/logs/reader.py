@@ -7,18 +7,20 @@ the grammar.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from .bars import BarReader, parse_bar
 from .blocks import BlockReader
-from .boxes import BoxReader
+from .boxes import BoxReader, begins_box
 from .grammar import parse
 from .history import History
-from .keras import KerasReader
+from .keras import KerasReader, is_of_keras
 from .lines import LineSplitter
 from .numbers import as_float
 from .parsed import Parsed
 from .records import Place, Record
-from .tables import ColumnReader
+from .shapes import ByShape
+from .tables import ColumnReader, may_be_row
 
 __all__ = ["LogReader"]
 
@@ -26,9 +28,29 @@ __all__ = ["LogReader"]
 _BLOCK_BYTES = 1 << 18
 #: A warning quotes a line of source; LightGBM prints its best iteration again.
 _NEXT_IS_NO_METRIC = re.compile(r"\w+\.py:\d+: \w*Warning\b|[Bb]est iteration is:$", re.ASCII)
-_LIGHTNING = re.compile(
-    r"^(?:GPU available: |Sanity Checking|`Trainer\.fit`)|DataLoader 0:|v_num=", re.ASCII
-)
+_LIGHTNING_BEGINS = ("GPU available: ", "Sanity Checking", "`Trainer.fit`")
+
+
+class _Line(NamedTuple):
+    """A line's shape. ``is_common``: a layout that is open may have it, but none begins here."""
+
+    is_common: bool
+    skips_next: bool
+    parsed: Parsed
+
+
+def _look_at(text: str) -> _Line:
+    is_common = may_be_row(text) and not begins_box(text) and not is_of_keras(text)
+    parsed = parse(text)
+    values = tuple(
+        value._replace(name=value.name.encode("latin-1").decode("utf-8", "replace"))
+        for value in parsed.values
+    )
+    skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
+    return _Line(is_common, skips_next, parsed._replace(values=values))
+
+
+_line_of = ByShape(_look_at)
 
 
 class LogReader:
@@ -69,25 +91,34 @@ class LogReader:
         if "it/s" in text or "%|" in text or "s/it" in text or "| 0/? [" in text:
             bar = parse_bar(text)
             if bar is not None:
-                self._bars.is_lightning |= _LIGHTNING.search(text) is not None
+                self._bars.is_lightning |= _is_of_lightning(text)
                 self._history.merge(self._bars.read(bar))
                 if not bar.head and bar.unit in ("", "step"):
                     self._history.show_bar(Place(bar.done, bar.total))
                 text = text[bar.end :]
         if not text.strip():
             return
-        if _LIGHTNING.search(text):
-            self._bars.is_lightning = True
-        records = self._keras.read(text)
-        if records is not None:
-            self._history.merge(records)
-            return
-        record = self._columns.read(text) or self._boxes.read(text)
+        self._bars.is_lightning = self._bars.is_lightning or _is_of_lightning(text)
+        line = _line_of(text)
+        if line.is_common:
+            record = self._columns.row(text)
+            if record is None and self._boxes.is_open:
+                record = self._boxes.read(text)
+        else:
+            records = self._keras.read(text)
+            if records is not None:
+                self._history.merge(records)
+                return
+            record = self._columns.read(text) or self._boxes.read(text)
         if record is not None:
             self._history.add(record)
             return
-        self._skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
-        self._history.add(_record(parse(text), text))
+        self._skips_next = line.skips_next
+        self._history.add(_record(line.parsed, text))
+
+
+def _is_of_lightning(text: str) -> bool:
+    return text.startswith(_LIGHTNING_BEGINS) or "DataLoader 0:" in text or "v_num=" in text
 
 
 def _record(parsed: Parsed, text: str) -> Record:
@@ -103,7 +134,7 @@ def _record(parsed: Parsed, text: str) -> Record:
     for name, span in parsed.values:
         value = number(span)
         if value is not None:
-            values.append((name.encode("latin-1").decode("utf-8", "replace"), value))
+            values.append((name, value))
     totals = {unit: value for unit, span in parsed.totals if (value := number(span))}
     rank = number(parsed.rank) if parsed.rank else None
     return Record(

@@ -13,7 +13,7 @@ from .numbers import NUMBER, WHOLE, as_float, counted
 from .records import Place, Record
 from .words import is_measure, is_unrecorded, position_of
 
-__all__ = ["VERTICAL", "ColumnReader"]
+__all__ = ["VERTICAL", "ColumnReader", "may_be_row"]
 
 _CELL = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _OF = re.compile(rf"(?P<done>{WHOLE})(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
@@ -31,18 +31,28 @@ _VALIDATION = re.compile(
 )
 
 
+def may_be_row(text: str) -> bool:
+    """Tell whether a line is a row if it is of a table: no heading, no ruler, and no bar on it."""
+    return not (
+        _BAR_BEHIND.search(text)
+        or _RULER.match(text)
+        or _VALIDATION.match(text)
+        or "best.pt" in text
+        or "last.pt" in text
+        or text.lstrip().startswith("all ")
+        or _heading(text)
+    )
+
+
 class ColumnReader:
     """Reads headings and their rows."""
 
     def __init__(self) -> None:
         self._columns: list[_Column] = []
         self._is_validation = False
-        self._ended = False
 
     def read(self, text: str) -> Record | None:
-        """Return the record of a row; an empty record for a heading; None for other lines."""
-        if self._ended:
-            return None
+        """Return what a row tells; an empty record for a heading; None if it is another's line."""
         plain = _BAR_BEHIND.sub("", text)
         if _RULER.match(plain):
             self._align(plain)
@@ -59,11 +69,9 @@ class ColumnReader:
         if columns:
             self._columns = columns
             return Record({})
-        if not self._columns:
-            return None
         if "%" in text and plain != text and not re.search(r"100%", text):
-            return Record({}) if self._row(plain) else None  # the means of half an epoch
-        return self._row(plain)
+            return Record({}) if self.row(plain) else None  # the means of half an epoch
+        return self.row(plain)
 
     def _align(self, ruler: str) -> None:
         """Take the columns' edges from the line below their heading."""
@@ -74,7 +82,10 @@ class ColumnReader:
                 for column, (start, end) in zip(self._columns, spans, strict=True)
             ]
 
-    def _row(self, text: str) -> Record | None:
+    def row(self, text: str) -> Record | None:
+        """Return what a line tells of which ``may_be_row`` is true; None if it is no row."""
+        if not self._columns:
+            return None
         cells = self._cells(text)
         if cells is None:
             return None
@@ -124,7 +135,7 @@ class _Column(NamedTuple):
 
 
 def _heading(text: str) -> list[_Column]:
-    """Return the columns that a heading names; none if it is not a heading."""
+    """Return the columns that a heading names; none if it is no heading."""
     stripped = text.strip()
     if not stripped or len(stripped) > 600 or stripped[0].isdigit():
         return []
@@ -153,7 +164,7 @@ def _unit(cell: str) -> str:
 
 
 def _by_edges(text: str, columns: list[_Column]) -> list[str] | None:
-    """Return the cells by their positions, for a row with empty cells."""
+    """Return the cells by where they stand: some of the row's are empty."""
     cells = ["" for _ in columns]
     for word in re.finditer(r"\S+", text):
         hits = [n for n, c in enumerate(columns) if word.start() < c.end and c.start < word.end()]
