@@ -1,17 +1,17 @@
-"""Read the logs of training programs: the metrics that they print, each at its place in the run.
+"""Read the logs of training programs: which metrics they print, and where in the run.
 
 Layers, each pure and importing only those before it:
 
-- ``lines``: bytes to lines; ``numbers`` and ``words``: the forms of numbers, and the meaning of
-  names
-- ``text`` and ``places``, ``dicts`` and ``printed``, ``grammar``: the content of one line, of any
-  trainer
+- ``lines``: bytes to lines; ``numbers`` and ``words``: what counts as a number, and what names mean
+- ``text`` and ``places``, ``dicts`` and ``printed``, ``grammar``: what one line tells, whatever
+  printed it
+- ``shapes``: what the readers of one line found, for lines that differ in digits alone
 - ``bars``, ``keras``, ``tables``, ``blocks``: layouts that need the lines before
-- ``history``: points at their places; ``resolve``: steps that only the whole log determines
+- ``history``: points at their places; ``resolve``: steps that only the whole log gives away
 - ``axes``: the x of points
 - ``reader``: all of them on one stream
 
-A wrong value is worse than a missing one: values that cannot be read for certain are left out.
+A wrong value is worse than none: what cannot be read for certain is left out.
 """
 
 from .history import History

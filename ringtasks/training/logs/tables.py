@@ -165,6 +165,8 @@ def _unit(cell: str) -> str:
 
 def _by_edges(text: str, columns: list[_Column]) -> list[str] | None:
     """Return the cells by where they stand: some of the row's are empty."""
+    if len(text.split()) > len(columns):
+        return None
     cells = ["" for _ in columns]
     for word in re.finditer(r"\S+", text):
         hits = [n for n, c in enumerate(columns) if word.start() < c.end and c.start < word.end()]

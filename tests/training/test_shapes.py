@@ -1,0 +1,41 @@
+"""Lines of training logs that differ in digits alone are read once, with the same result."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringtasks.training.logs.grammar import parse
+from ringtasks.training.logs.parsed import Parsed
+from ringtasks.training.logs.shapes import ByShape
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([f"step: {n},567 loss: 0.5" for n in (0, 0, 0, 1, 0, 2)], id="thousands"),
+        pytest.param([f"step: {n}_567 loss: 0.5" for n in (0, 0, 0, 1, 0, 2)], id="underscores"),
+        pytest.param([f"step 3 f{n}: 0.5" for n in (1, 1, 1, 2, 1, 2)], id="digit in a name"),
+        pytest.param([f"step 3 loss/{n}: 0.5" for n in (1, 1, 1, 2, 1, 2)], id="digit behind /"),
+        pytest.param([f'{{"step": 3, "top {n}": 0.5}}' for n in (1, 1, 1, 5, 1)], id="key of dict"),
+        pytest.param([f"top {n} loss at step 3: 0.5" for n in (1, 1, 1, 5, 1)], id="sentence"),
+        pytest.param([f"step {n} loss: 0.{n}" for n in range(10)], id="plain"),
+    ],
+)
+def test_what_is_remembered_is_what_would_be_read(lines: list[str]) -> None:
+    remembering = ByShape(parse)
+
+    assert [remembering(line) for line in lines] == [parse(line) for line in lines]
+
+
+def test_a_shape_is_read_no_more_once_it_is_known() -> None:
+    read: list[str] = []
+
+    def reader(text: str) -> Parsed:
+        read.append(text)
+        return parse(text)
+
+    remembering = ByShape(reader)
+    for n in range(100, 200):
+        remembering(f"2026-01-01 10:00:00,{n} INFO step {n} loss: 0.{n}")
+
+    assert len(read) == 3  # twice, and once with other digits
