@@ -81,7 +81,7 @@ class Bar(NamedTuple):
 
 
 class _Outline(NamedTuple):
-    """Where the parts of a bar stand in its line."""
+    """Places of the parts of a bar in its line."""
 
     is_ignite: bool
     head: Span
