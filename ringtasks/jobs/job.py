@@ -252,7 +252,7 @@ class Job:
         since: float | None,
         patience: float,
     ) -> Conversation[str | None]:
-        place = _Place(on_chunk)
+        place = LogPlace(on_chunk)
         heard = time.monotonic()
         while True:
             script = follow_script(
@@ -278,7 +278,7 @@ class _UnwantedError(Exception):
     """The caller of `Job.logs` has left its loop."""
 
 
-class _Place:
+class LogPlace:
     """Position in the log; each answer of the host begins with its offset."""
 
     def __init__(self, on_chunk: Callable[[bytes], None]) -> None:

@@ -21,9 +21,9 @@ from ringtasks.testing import FakeFleet
 from ringtasks.testing.rules import Answer, Call
 from tests.support.faulty import Blackhole, Refusing, Silent, Wire
 from tests.support.fixtures import MakeSshd, WriteHosts
+from tests.support.runs import is_running
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
-from tests.tasks.test_run import is_running
 
 _DEADLINE = 20.0  # seconds
 

@@ -232,10 +232,10 @@ def test_a_log_is_held_below_its_limit_while_it_is_followed_without_a_gap(
 
 
 def test_one_who_comes_back_too_late_is_told_what_is_missing(host: JobHost) -> None:
-    from ringtasks.jobs.job import _Place
+    from ringtasks.jobs.job import LogPlace
 
     came: list[bytes] = []
-    place = _Place(came.append)
+    place = LogPlace(came.append)
     place.take(1, b"ringtasks-offset:0\nabc")
     place.restart()
     place.take(1, b"ringtasks-off")

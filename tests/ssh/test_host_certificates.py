@@ -13,7 +13,7 @@ from ringtasks.client.result import SSHResult
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
-from tests.ssh.test_host_keys import OTHER
+from tests.support.host_keys import OTHER
 from tests.support.sshd import Sshd, make_key
 
 ADDRESS = "127.0.0.1"

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-
 import pytest
 
 from ringtasks.ssh.host_keys import HostKey, Pins, Verdict, judge
-
-
-def key_of(seed: bytes, key_type: str = "ssh-ed25519") -> HostKey:
-    name = key_type.encode()
-    blob = len(name).to_bytes(4, "big") + name + (32).to_bytes(4, "big") + seed.ljust(32, b"\0")
-    return HostKey(key_type, base64.b64encode(blob).decode())
-
-
-OURS, OTHER = key_of(b"ours"), key_of(b"other")
-OTHER_TYPE = key_of(b"ours", "ssh-rsa")
+from tests.support.host_keys import OTHER, OTHER_TYPE, OURS, key_of
 
 
 @pytest.mark.parametrize(

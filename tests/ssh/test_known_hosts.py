@@ -13,7 +13,7 @@ import pytest
 
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, known_name, names_of
-from tests.ssh.test_host_keys import OTHER, OURS
+from tests.support.host_keys import OTHER, OURS
 
 OTHER_ECDSA = HostKey.parse(
     "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBOaFl82kmSBKHDUMFtwZmr"

@@ -19,8 +19,8 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import known_name
 from ringtasks.ssh.pins import KnownHosts
-from tests.ssh.test_host_keys import OTHER, OURS
 from tests.support.fixtures import MakeSshd
+from tests.support.host_keys import OTHER, OURS
 
 
 def test_a_pin_is_kept_under_the_hosts_name_whatever_its_address(tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from ringtasks.health.store import HealthStore
 from tests.support.faulty import Blackhole, Wire
 from tests.support.fixtures import ROOT, Inv, WriteHosts
+from tests.support.runs import assert_refused, is_running
 from tests.support.sshd import Sshd
 
 
@@ -346,31 +345,9 @@ def test_a_bad_hosts_file_is_one_line_and_status_2(
     assert_refused(done, expected)
 
 
-def assert_refused(done: subprocess.CompletedProcess[bytes], expected: str) -> None:
-    said = done.stderr.decode()
-    assert done.returncode == 2, said
-    assert expected in said
-    assert said.count("\n") == 1
-    assert done.stdout == b""
-    assert HealthStore().load() == {}
-
-
 def test_the_readmes_first_command_shows_the_fallback(inv: Inv) -> None:
     done = inv("run", "--host", "demo", "--cmd", "hostname", RINGTASKS_HOSTS=str(ROOT / "hosts"))
 
     assert done.returncode == 0
     assert done.stdout.decode() == subprocess.check_output(["hostname"], text=True)
     assert b"demo: tailscale refused; connected via direct" in done.stderr
-
-
-def is_running(pid: int) -> bool:
-    deadline = time.monotonic() + 2  # a killed process is reaped a moment later
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        if state in "ZX":
-            return False
-        time.sleep(0.05)
-    return True

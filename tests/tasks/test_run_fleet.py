@@ -19,8 +19,8 @@ import pytest
 from ringtasks.health.store import HealthStore
 from tests.support.faulty import Silent
 from tests.support.fixtures import Inv, WriteHosts
+from tests.support.runs import assert_refused, is_running
 from tests.support.sshd import Sshd
-from tests.tasks.test_run import assert_refused, is_running
 
 _DEADLINE = 20.0  # seconds
 
