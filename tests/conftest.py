@@ -6,10 +6,6 @@ import os
 import signal
 import sys
 
-from tests.support.fixtures import ROOT, Inv
-
-__all__ = ["ROOT", "Inv"]
-
 # The tests start thousands of Python processes; without bytecode each of them compiles all that it
 # imports, which takes longer than most tests. pytest keeps its rewritten modules the same way.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -24,7 +24,7 @@ def test_no_test_imports_another_one_or_a_private_name(file: Path) -> None:
         f"{module}: {name}"
         for module, name in imported
         if name.startswith("_")
-        or any(part.startswith(("_", "test_")) for part in str(module).split("."))
+        or any(part.startswith(("_", "conftest", "test_")) for part in str(module).split("."))
     ]
 
     assert others == []
