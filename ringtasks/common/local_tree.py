@@ -16,22 +16,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["LocalTree", "NewFile", "PartFile", "leads_out", "single_name"]
+from .new_files import MODE_BITS, NewFile, PartFile, rename
 
-_MODE_BITS = 0o777  # without set-user-ID, set-group-ID and sticky
+__all__ = ["LocalTree", "leads_out", "single_name"]
+
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_NAME_BYTES = 4096  # PATH_MAX; deeper trees cannot be used by path anyway
 _MOST_LINKS = 40  # as many as Linux follows on one path (path_resolution(7))
-#: Bytes that a file may have beyond its announced size: it may grow while it is read, and files of
-#: /proc are announced with 0.
-_GROWTH_BYTES = 16 * 1024 * 1024
 
 
 def single_name(name: str) -> str:
@@ -90,6 +86,8 @@ class LocalTree:
 
     def look(self, name: str) -> os.stat_result | None:
         """Return the status of ``name``, of a link and not its target; None if it is missing."""
+        if not name:
+            return None if self._top is None else os.fstat(self._top)
         try:
             with self._parent(name) as (folder, last):
                 return os.stat(last, dir_fd=folder, follow_symlinks=False)
@@ -107,19 +105,95 @@ class LocalTree:
             return []
         return os.listdir(self._folder(name))  # noqa: PTH208  # of a descriptor
 
-    def make_folder(self, name: str) -> None:
-        """Make the folder ``name``, unless there is one; the folder above it exists."""
+    def entries(self, name: str) -> list[tuple[str, os.stat_result]]:
+        """Return the names in the folder ``name``, each with its status; a link is not followed."""
+        if self._top is None:
+            return []
+        found = []
+        with os.scandir(self._folder(name)) as listing:
+            for entry in listing:
+                with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+                    found.append((entry.name, entry.stat(follow_symlinks=False)))
+        return found
+
+    def make_folder(self, name: str, mode: int = 0o777) -> None:
+        """Make the folder ``name``, unless there is one; the folder above it exists.
+
+        One that is there can be written to afterwards, if it is ours.
+
+        :param mode: of a new one, less the umask.
+        """
         if not name:
             return
         with self._parent(name) as (folder, last):
             try:
-                os.mkdir(last, dir_fd=folder)
+                os.mkdir(last, mode, dir_fd=folder)
             except FileExistsError:
-                mode = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
-                if not stat.S_ISDIR(mode):
+                status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
                     raise
+            else:
+                return
+        if not status.st_mode & stat.S_IWUSR and status.st_uid == os.geteuid():
+            os.fchmod(self._folder(name), stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
 
-    def link(self, name: str, to: str) -> None:
+    def hand_over(self, name: str, to: LocalTree, to_name: str) -> None:
+        """Move the file or folder ``name`` into another tree; it replaces a file or a link there.
+
+        A folder can be moved within one file system only.
+
+        :raises OSError: it is neither, or a folder has the name.
+        """
+        with self._parent(name) as (folder, last), to._parent(to_name) as (target, target_last):
+            status = os.stat(last, dir_fd=folder, follow_symlinks=False)
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                raise OSError(errno.EINVAL, "is not a regular file")
+            if stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) & ~MODE_BITS:
+                os.chmod(last, status.st_mode & MODE_BITS, dir_fd=folder)
+            try:
+                rename(last, target_last, folder, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV or not stat.S_ISREG(status.st_mode):
+                    raise
+                _copy(last, folder, status, NewFile(target, target_last, status.st_size))
+                os.unlink(last, dir_fd=folder)
+        if stat.S_ISDIR(status.st_mode):
+            self._forget()
+            to._forget()
+
+    def hand_over_files(self, folder: str, items: Iterable[str], to: LocalTree) -> list[str]:
+        """Move files of a folder into the same folder of another tree.
+
+        :return: the names that cannot be moved by a rename.
+        """
+        source, target = self._folder(folder), to._folder(folder)
+        left = []
+        for item in items:
+            try:
+                os.rename(single_name(item), item, src_dir_fd=source, dst_dir_fd=target)
+            except OSError:
+                left.append(item)
+        return left
+
+    def lock_own_folder(self, name: str) -> int | None:
+        """Return a descriptor of the folder ``name``, which is locked until it is closed.
+
+        None: it is not ours, others may write in it, or another run has locked it.
+        """
+        descriptor = os.dup(self._folder(name))
+        status = os.fstat(descriptor)
+        is_ours = status.st_uid == os.geteuid() and not status.st_mode & (
+            stat.S_IWGRP | stat.S_IWOTH
+        )
+        with contextlib.suppress(OSError):
+            if is_ours:
+                self._forget()  # the lock is the open file's, which the two share
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+        os.close(descriptor)
+        return None
+
+    def link(self, name: str, to: str, modified_ns: int | None = None) -> None:
         """Make the symbolic link ``name`` to ``to``; it replaces a file or a link.
 
         :raises OSError: the link may lead out of the tree.
@@ -130,7 +204,10 @@ class LocalTree:
             spare = f".{os.urandom(8).hex()}.part"
             os.symlink(to, spare, dir_fd=folder)
             try:
-                _put_in_place(folder, spare, last)
+                if modified_ns is not None:
+                    times = (modified_ns, modified_ns)
+                    os.utime(spare, ns=times, dir_fd=folder, follow_symlinks=False)
+                rename(spare, last, folder, folder)
             except BaseException:
                 os.unlink(spare, dir_fd=folder)
                 raise
@@ -157,17 +234,17 @@ class LocalTree:
         with self._parent(name) as (folder, last):
             mode = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode):
-                self._forget()
                 os.rmdir(last, dir_fd=folder)
+                self._forget()
             else:
                 os.unlink(last, dir_fd=folder)
 
-    def finish_folder(self, name: str, mode: int, modified: float | None = None) -> None:
+    def finish_folder(self, name: str, mode: int, modified_ns: int | None = None) -> None:
         """Give the folder ``name`` its permissions and its time, when its content is complete."""
         descriptor = self._folder(name)
-        if modified is not None:
-            os.utime(descriptor, (modified, modified))
-        os.fchmod(descriptor, mode & _MODE_BITS)
+        if modified_ns is not None:
+            os.utime(descriptor, ns=(modified_ns, modified_ns))
+        os.fchmod(descriptor, mode & MODE_BITS)
         self._forget()
 
     @contextlib.contextmanager
@@ -245,176 +322,9 @@ class LocalTree:
             return None
 
 
-class NewFile:
-    """A file that is being written; a context manager, at whose end it is kept or removed.
-
-    :param folder: a descriptor of the folder that holds the file; it is duplicated.
-    """
-
-    def __init__(self, folder: int, name: str, announced_bytes: int) -> None:
-        self.name, self.announced_bytes = name, announced_bytes
-        self.most_bytes = announced_bytes + _GROWTH_BYTES
-        self._folder = os.dup(folder)
-        try:
-            self._spare, self._file = self._open()
-        except BaseException:
-            os.close(self._folder)
-            raise
-        self.size = os.fstat(self._file).st_size
-
-    def __enter__(self) -> NewFile:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            self.discard()
-        finally:
-            self._close()
-
-    def write(self, chunk: bytes) -> None:
-        """Append ``chunk``.
-
-        :raises OSError: the file is far larger than announced, or the system cannot write it.
-        """
-        self.size += len(chunk)
-        if self.size > self.most_bytes:
-            raise OSError(errno.EFBIG, self.excess)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
-
-    @property
-    def excess(self) -> str:
-        """The error message for a file that is far larger than announced."""
-        return f"the host announced {self.announced_bytes} bytes, and sends more and more"
-
-    def keep(self, mode: int, modified: float | None = None) -> None:
-        """Give the file its permissions, time and name; it replaces another file of that name.
-
-        :raises OSError: a folder has the name.
-        """
-        if modified is not None:
-            os.utime(self._file, (modified, modified))
-        os.fchmod(self._file, mode & _MODE_BITS)
-        _put_in_place(self._folder, self._spare, self.name)
-        self._spare = ""
-
-    def discard(self) -> None:
-        """Remove the file, unless it is kept."""
-        if self._spare:
-            os.unlink(self._spare, dir_fd=self._folder)
-            self._spare = ""
-
-    def _open(self) -> tuple[str, int]:
-        name = f".{os.urandom(8).hex()}.part"
-        return name, os.open(name, _NEW_FLAGS, 0o600, dir_fd=self._folder)
-
-    def _close(self) -> None:
-        os.close(self._file)
-        os.close(self._folder)
-
-
-class PartFile(NewFile):
-    """A file that another run can continue; it stays until it is kept or discarded.
-
-    A file that another user has put in its place is not used: a part is a regular file of this
-    user, has one name, and is writable for its owner only. A part that a running process is writing
-    is not used either. Other parts of this user for the same name are removed.
-    """
-
-    def __init__(self, folder: int, name: str, announced_bytes: int, version: str) -> None:
-        self._beginning = f".ringtasks-{_digest(name)}-"
-        self._version = _digest(version)
-        super().__init__(folder, name, announced_bytes)
-        if self.size > announced_bytes:
-            self.restart()
-
-    def __enter__(self) -> PartFile:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._close()
-
-    def fileno(self) -> int:
-        """Return the descriptor, to read and write."""
-        return self._file
-
-    @contextlib.contextmanager
-    def opened_anew(self) -> Iterator[int]:
-        """Yield a descriptor with a position of its own.
-
-        A process that holds a lost connection may still write to the descriptor that it was given.
-        """
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self._spare, flags, dir_fd=self._folder)
-        try:
-            if not os.path.samestat(os.fstat(descriptor), os.fstat(self._file)):
-                raise OSError(errno.ESTALE, f"{self._spare} was replaced while it was written")
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def measure(self) -> int:
-        """Update the size from the file, and return it."""
-        self.size = os.fstat(self._file).st_size
-        return self.size
-
-    def restart(self) -> None:
-        """Truncate the file to 0 bytes."""
-        os.ftruncate(self._file, 0)
-        self.size = 0
-
-    def _open(self) -> tuple[str, int]:
-        found: tuple[str, int] | None = None
-        for name in os.listdir(self._folder):  # noqa: PTH208  # of a descriptor
-            if not (name.startswith(self._beginning) and name.endswith(".part")):
-                continue
-            descriptor = self._opened(name)
-            if descriptor is None:
-                continue
-            if found is None and name.startswith(f"{self._beginning}{self._version}-"):
-                found = name, descriptor
-                continue
-            with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=self._folder)
-            os.close(descriptor)
-        return found or self._created()
-
-    def _created(self) -> tuple[str, int]:
-        name = f"{self._beginning}{self._version}-{os.urandom(8).hex()}.part"
-        flags = _NEW_FLAGS & ~os.O_WRONLY | os.O_RDWR
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return name, descriptor
-
-    def _opened(self, name: str) -> int | None:
-        """Return a descriptor of an earlier part; None if ``name`` is none that can be used."""
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            descriptor = os.open(name, flags, dir_fd=self._folder)
-        except OSError:
-            return None
-        status = os.fstat(descriptor)
-        is_ours = (
-            stat.S_ISREG(status.st_mode)
-            and status.st_uid == os.geteuid()
-            and status.st_nlink == 1
-            and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        )
-        with contextlib.suppress(OSError):  # another run of ours has the lock
-            if is_ours:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return descriptor
-        os.close(descriptor)
-        return None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _put_in_place(folder: int, spare: str, name: str) -> None:
-    try:
-        os.rename(spare, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except IsADirectoryError as error:
-        raise OSError(errno.EISDIR, "is a folder") from error
+def _copy(name: str, folder: int, status: os.stat_result, file: NewFile) -> None:
+    source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    with file, os.fdopen(source, "rb", buffering=0) as reading:
+        while chunk := reading.read(1024 * 1024):
+            file.write(chunk)
+        file.keep(status.st_mode, status.st_mtime_ns)

@@ -219,12 +219,15 @@ def listed(sftp: Any, folder: str) -> dict[str, Any]:
 
 
 class RemoteFile(NamedTuple):
-    """A file as the host describes it; ``modified`` None: its time is not kept."""
+    """A file as the host describes it.
+
+    ``modified`` is in Unix seconds; None: its time is not kept.
+    """
 
     path: str
     mode: int
     size_bytes: int
-    modified: float | None = None
+    modified: int | None = None
 
 
 def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: Check) -> None:
@@ -235,7 +238,8 @@ def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: C
     _refuse_special(source.path, source.mode)
     with told(_here(tree, name)), tree.new_file(name, source.size_bytes) as file:
         _receive(sftp, source.path, source.size_bytes, file.write, check)
-        file.keep(source.mode, source.modified)
+        modified = source.modified
+        file.keep(source.mode, None if modified is None else modified * 10**9)
 
 
 def _described(path: str, attributes: Any) -> RemoteFile:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.client.result import SSHResult
-from ringtasks.common.local_tree import LocalTree, PartFile
+from ringtasks.common.local_tree import LocalTree
+from ringtasks.common.new_files import PartFile
 from ringtasks.remote.paths import name_of, word
 from ringtasks.remote.script import quote
 
@@ -92,7 +93,7 @@ def get_file(haul: Haul, source: Found, target: Path, known: Survey) -> None:
         with tree.part_file(target.name, source.size_bytes, version) as part:
             try:
                 is_checked = _received(haul, source, part, known)
-                part.keep(source.mode, source.modified)
+                part.keep(source.mode, source.modified * 10**9)
             except TransferError as error:
                 if error.returncode == 1:  # it cannot become whole: free its disk space
                     part.discard()

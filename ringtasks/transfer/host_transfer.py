@@ -21,7 +21,7 @@ from .options import Options
 from .pace import Pace
 from .probe import Survey, survey
 from .results import HostTransfer, OnProgress, Progress
-from .rsync import Moved, Rsync, Rules, local_rsync
+from .rsync import Moved, Rsync, Rules
 from .rsync_output import Change, Meter
 
 if TYPE_CHECKING:
@@ -132,9 +132,10 @@ class Haul:
         """
         self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
 
-    def move(self, by_rsync: Move, by_sftp: Callable[[], TreeCopy]) -> None:
-        """Move a tree until it is done, and retry after each lost link: by rsync, if there is one.
+    def move(self, by_rsync: Move | None, by_sftp: Callable[[], TreeCopy]) -> None:
+        """Move a tree until it is done, and retry after each lost link.
 
+        :param by_rsync: None: there is no rsync here. SFTP is used then, or if the host has none.
         :raises TransferError: it cannot be done.
         """
         runner = Rsync(self.client, stop=self.stop)
@@ -148,6 +149,8 @@ class Haul:
             return result
 
         def attempt() -> SSHResult:
+            if by_rsync is None:
+                return over_sftp()
             started = time.monotonic()
             moved = by_rsync(runner, self._pace.rate)
             if moved.is_missing:
@@ -159,7 +162,7 @@ class Haul:
             self._received_bytes += moved.received_bytes
             return moved.result
 
-        self.persist(attempt if local_rsync() else over_sftp)
+        self.persist(attempt)
 
     def stream(
         self, script: str, file: int, offset: int, most_bytes: int | None = None

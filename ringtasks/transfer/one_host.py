@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ringtasks.remote.paths import above, is_glob, joined, matches, name_of, on_host
+from ringtasks.remote.globs import matches
+from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
 
 from .host_transfer import Haul, TransferError
 from .probe import FILE, FOLDER, NOTHING, Found, Survey

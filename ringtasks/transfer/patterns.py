@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .rsync_flags import PARTIAL_FOLDER, Rules
+from ringtasks.remote.globs import bracket_expression
+
+from .rsync_flags import INCOMING, PARTIAL_FOLDER, Rules
 
 __all__ = ["Filter", "encoded", "filter_rules", "literal"]
 
@@ -18,6 +20,7 @@ __all__ = ["Filter", "encoded", "filter_rules", "literal"]
 def filter_rules(rules: Rules) -> Iterator[str]:
     """Yield the rules for rsync's ``--exclude-from``; the first that matches decides."""
     yield f"- {PARTIAL_FOLDER}/"
+    yield f"- /{INCOMING}*/"
     for pattern in reversed(rules.exclude):
         if pattern.startswith("!"):
             yield f"+ {pattern[1:]}"
@@ -68,28 +71,41 @@ class _Rule(NamedTuple):
         pattern = pattern.lstrip("/")
         # Without a slash the pattern matches the last name alone, else the end of the path.
         text = "" if anchored else "(?:.*/)?"
+        if not anchored and pattern.startswith("**/"):
+            pattern = pattern[3:]  # which is also for a name at the top
         return cls(rule[0] == "-", for_folders, re.compile(text + _expression(pattern), re.DOTALL))
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
         if self.for_folders and not is_folder:
             return False
-        return self.expression.fullmatch(path) is not None
+        text = _bytewise(path)
+        if self.expression.fullmatch(text) is not None:
+            return True
+        # "x/***" is for the folder x and all that is in it.
+        return is_folder and self.expression.fullmatch(f"{text}/") is not None
 
 
-_TOKEN = re.compile(r"/\*\*\*\Z|\*\*|\*|\?|\[(?:\\.|[^]\\])[^]]*\]|\\.|.", re.DOTALL)
-_MEANINGS = {"/***": "(?:/.*)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+# rsync's lib/wildmatch.c: in brackets a backslash escapes, and "]" is a member where it is first.
+_BRACKET = r"\[[!^]?(?:\[:[a-z]+:\]|\\.|.)(?:\[:[a-z]+:\]|\\.|[^]\\])*\]"
+_TOKEN = re.compile(rf"/\*\*\*\Z|\*\*|\*|\?|{_BRACKET}|\\.|.", re.DOTALL)
+_MEANINGS = {"/***": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def _expression(pattern: str) -> str:
     has_wildcard = any(char in pattern for char in "*?[")
     parts = []
-    for token in _TOKEN.findall(pattern):
+    for token in _TOKEN.findall(_bytewise(pattern)):
         if token in _MEANINGS:
             parts.append(_MEANINGS[token])
         elif len(token) > 2 and token[0] == "[":
-            parts.append("[" + ("^" if token[1] in "!^" else "") + token[1:].lstrip("!^"))
+            parts.append(f"(?!/){bracket_expression(token, is_rsync=True)}")
         elif len(token) == 2 and has_wildcard:
             parts.append(re.escape(token[1]))
         else:
             parts.append(re.escape(token))
     return "".join(parts)
+
+
+def _bytewise(text: str) -> str:
+    """rsync compares bytes: each as a character of its own."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -81,6 +82,8 @@ class Piped:
         self._timed_out = False
         self._process: subprocess.Popen[bytes] | None = None
         self.stderr = b""
+        self.was_killed = False
+        """Whether the program had no time to end by itself."""
 
     def run_over(self, link: Link) -> Ending:
         """Run the program over ``link``.
@@ -103,6 +106,7 @@ class Piped:
                 if timer is not None:
                     timer.cancel()
                 relay.finish()
+                self.was_killed = process.returncode == -signal.SIGKILL
         if self._timed_out:
             return Ending(timed_out=True)
         if self._is_cancelled:

@@ -17,13 +17,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.stopping import Stop
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
@@ -32,18 +32,19 @@ from ringtasks.remote.script import quote
 
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
-from .rsync_flags import Rules, Version, flags, parse_version
-from .rsync_output import Change, Meter, parse_change, parse_meter, parse_stat
+from .rsync_flags import Rules, Version, can_stage, flags, parse_version
+from .rsync_output import Change, Meter, Reading
+from .rsync_pull import Moved, pull_into
+from .staging import MUNGED, Staging
 
-__all__ = ["Moved", "Rsync", "Rules", "local_rsync"]
+__all__ = ["Moved", "Rsync", "Rules", "can_pull", "local_rsync"]
 
 # Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
 _FIND = (
     "for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do "
     'command -v "$rsync" >/dev/null 2>&1 && break; rsync=; done; '
-    '[ -n "$rsync" ] || { echo "ringtasks: no rsync" >&2; exit 127; }'
+    '[ -n "$rsync" ] || { echo "%s" >&2; exit 127; }'
 )
-_NO_RSYNC = "ringtasks: no rsync"
 # rsync(1), EXIT VALUES.
 _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
@@ -52,40 +53,6 @@ _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
 OnChange = Callable[[Change], None]
-
-
-class Moved(NamedTuple):
-    """The result of one rsync; true if it did all.
-
-    ``changes`` is in the order in which they were made. ``sent_bytes`` were
-    written to the host by this machine, ``received_bytes`` read; 0 if rsync printed no figures at
-    the end.
-    """
-
-    result: SSHResult
-    changes: tuple[Change, ...] = ()
-    stats: Mapping[str, int] = {}
-
-    def __bool__(self) -> bool:
-        return self.result.success
-
-    @property
-    def is_missing(self) -> bool:
-        """True if there is no rsync on the host; nothing was done then."""
-        return _NO_RSYNC in self.result.stderr
-
-    @property
-    def sent(self) -> list[Change]:
-        """The files whose content was copied."""
-        return [change for change in self.changes if change.kind == "sent"]
-
-    @property
-    def sent_bytes(self) -> int:
-        return self.stats.get("Total bytes sent", 0)
-
-    @property
-    def received_bytes(self) -> int:
-        return self.stats.get("Total bytes received", 0)
 
 
 class Rsync:
@@ -99,6 +66,8 @@ class Rsync:
     def __init__(self, client: SSHClient, *, stop: Stop | None = None) -> None:
         self._client = client
         self._stop = stop or Stop()
+        # Random, so that no other text of the host is taken for it.
+        self._missing = f"ringtasks {os.urandom(8).hex()}: no rsync"
 
     def push(
         self,
@@ -132,8 +101,8 @@ class Rsync:
             ("true", f"{there}/") if rules.dry_run else (f"mkdir -p {there} && cd {there}", ".")
         )
         command = functools.partial(self._command, enter, path, rules)
-        reading = _Reading(on_meter, on_change)
-        return self._run(rules, [*arguments, "host:."], command, reading, timeout, pulls=False)
+        reading = Reading(on_meter, on_change)
+        return self._run(rules, [*arguments, "host:."], command, reading, timeout)
 
     def pull(
         self,
@@ -142,39 +111,63 @@ class Rsync:
         rules: Rules = Rules(),  # noqa: B008  # frozen
         *,
         names: str | None = None,
+        only: Collection[str] | None = None,
         on_meter: OnMeter | None = None,
         timeout: float | None = None,
     ) -> Moved:
         """Make ``target``, a local folder, hold the content of ``source`` on the host.
 
+        Nothing outside ``target`` is written, whatever the host sends (`Staging`).
+
         :param names: only these in ``source``: shell words, quoted if they are literal.
+        :param only: the local names that these may have; others are refused.
+        :raises UsageError: the local rsync cannot pull safely (`can_pull`).
+        :raises OSError: ``target`` cannot be made or written to.
         """
+        if not can_pull() or rules.link_dest is not None:
+            raise UsageError("rsync: to pull needs version 3.1 here, and no link_dest")
         place = on_host(self._client.config, source)
-        enter = f"cd {word(place)}"
-        command = functools.partial(self._command, enter, names or ".", rules)
-        reading = _Reading(on_meter)
-        return self._run(
-            rules, ["host:.", _local(str(target))], command, reading, timeout, pulls=True
-        )
+        command = functools.partial(self._command, f"cd {word(place)}", names or ".", rules)
+        reading = Reading(on_meter)
+
+        def run(
+            rules: Rules, place: str, reading: Reading, more_flags: Sequence[str] = ()
+        ) -> Moved:
+            places = ["host:.", place]
+            return self._run(
+                rules, places, command, reading, timeout, pulls=True, more_flags=more_flags
+            )
+
+        if rules.dry_run:
+            return run(rules, _local(str(target)), reading, ["--delete"] if rules.delete else [])
+        with (
+            LocalTree(Path(target), make=True) as tree,
+            Staging(tree, only, delete=rules.delete) as staging,
+        ):
+            return pull_into(staging, rules, run, reading, can_list=names is None)
 
     def _run(
         self,
         rules: Rules,
         places: list[str],
         command: Callable[[list[str]], str],
-        reading: _Reading,
+        reading: Reading,
         timeout: float | None,
         *,
-        pulls: bool,
+        pulls: bool = False,
+        more_flags: Sequence[str] = (),
     ) -> Moved:
         here = local_rsync()
         if here is None:
             raise UsageError("rsync: is not on PATH: install it")
         program, version = here
         # All of these flags suit any version on the host.
-        chosen = flags(rules, version, pulls=pulls, tells_progress=reading.on_meter is not None)
+        tells_progress = reading.on_meter is not None
+        chosen = flags(rules, version, pulls=pulls, tells_progress=tells_progress)
+        if any(flag.startswith("--files-from=") for flag in more_flags):
+            chosen[0] = "-lpt"  # only what is listed; of a folder, not its content
         piped = Piped(
-            [program, *chosen, "-e", REMOTE_SHELL, "--", *places],
+            [program, *chosen, *more_flags, "-e", REMOTE_SHELL, "--", *places],
             command,
             self._client.config.shell,
             reading.line,
@@ -184,7 +177,9 @@ class Rsync:
         )
         with self._stop.ending(piped.cancel):
             result = self._client.perform(piped)
-        return Moved(_told(result), tuple(reading.changes), reading.stats)
+        is_missing = result.returncode != 0 and self._missing.encode() in result.stderr_bytes
+        changes = tuple(reading.changes)
+        return Moved(_told(result), changes, reading.stats, is_missing, piped.was_killed)
 
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
         """Return the script for the command that rsync asked its remote shell to start.
@@ -193,26 +188,13 @@ class Rsync:
         """
         given = arguments[arguments.index("--server") : -2]
         words = " ".join(_flag(argument, rules) for argument in given)
-        return f'{_FIND}; {enter} && exec "$rsync" {words} . {paths}'
+        return f'{_FIND % self._missing}; {enter} && exec "$rsync" {words} . {paths}'
 
 
-class _Reading:
-    """The output of rsync so far."""
-
-    def __init__(self, on_meter: OnMeter | None, on_change: OnChange | None = None) -> None:
-        self.on_meter, self._on_change = on_meter, on_change
-        self.changes: list[Change] = []
-        self.stats: dict[str, int] = {}
-
-    def line(self, line: str) -> None:
-        if (change := parse_change(line)) is not None:
-            self.changes.append(change)
-            if self._on_change is not None:
-                self._on_change(change)
-        elif (stat := parse_stat(line)) is not None:
-            self.stats[stat[0]] = stat[1]
-        elif self.on_meter is not None and (meter := parse_meter(line)) is not None:
-            self.on_meter(meter)
+def can_pull() -> bool:
+    """Return True if the local rsync can pull from a host that is not trusted."""
+    here = local_rsync()
+    return here is not None and can_stage(here[1]) and not os.path.lexists(MUNGED)
 
 
 def local_rsync() -> tuple[str, Version] | None:

@@ -14,10 +14,21 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["LINE_MARK", "PARTIAL_FOLDER", "Rules", "Version", "flags", "parse_version"]
+__all__ = [
+    "INCOMING",
+    "LINE_MARK",
+    "PARTIAL_FOLDER",
+    "Rules",
+    "Version",
+    "can_stage",
+    "flags",
+    "parse_version",
+]
 
 #: A folder beside an unfinished file; rsync excludes it from the copy and removes it.
 PARTIAL_FOLDER = ".ringtasks-partial"
+#: Begins the name of a folder in a target into which rsync writes (`staging`).
+INCOMING = ".ringtasks-incoming-"
 #: Begins each line about a file, so that no other line is taken for one.
 LINE_MARK = "ringtasks-file"
 
@@ -77,8 +88,16 @@ def parse_version(first_line: str) -> Version | None:
     return Version(major, minor, patch)
 
 
+def can_stage(local: Version) -> bool:
+    """Return True if it has ``--munge-links``, without which it pulls nothing."""
+    return local.knows(3, 1)
+
+
 def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) -> list[str]:
-    """Return rsync's arguments without the remote shell and the two places."""
+    """Return rsync's arguments without the remote shell and the two places.
+
+    :param pulls: rsync writes to a `Staging`, which adds flags and deletes by itself.
+    """
     # --from0 applies only to the options after it.
     chosen = ["-rlpt", "--from0", "--exclude-from=-", "--stats"]
     # %i is the change to the file, %l its size, %n its name.
@@ -87,15 +106,19 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
         chosen.append("--no-protect-args")  # RSYNC_PROTECT_ARGS or rsync's build may enable it
     if tells_progress and local.knows(3, 1):
         chosen += ["--info=progress2", "--no-human-readable"]
-    if pulls:
-        # The host is not trusted: no link out of the target, no set-user-ID.
-        chosen += ["--safe-links", "--chmod=ug-s"]
     if rules.follow_outside:
         chosen.append("--copy-unsafe-links")
     chosen.append("--partial-dir=" + PARTIAL_FOLDER)
-    for name in ("delete", "checksum", "dry_run"):
+    for name in ("checksum", "dry_run"):
         if getattr(rules, name):
             chosen.append(f"--{name.replace('_', '-')}")
+    if pulls:
+        chosen.append("--chmod=ug-s")
+    if rules.delete:
+        # A pull only lists the host's names, unchanged ones too; `Staging` deletes the others.
+        chosen += ["-i", "-i"] if pulls else ["--delete"]
+    if pulls and rules.dry_run:
+        chosen.append("--safe-links")
     if rules.link_dest is not None:
         chosen.append(f"--link-dest={rules.link_dest}")
     if rules.rate is not None:

@@ -7,11 +7,12 @@ Source: rsync(1), "--itemize-changes", "--info=progress2", "--stats"; log.c, `fi
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .rsync_flags import LINE_MARK
 
-__all__ = ["Change", "Meter", "parse_change", "parse_meter", "parse_stat"]
+__all__ = ["Change", "Meter", "Reading", "parse_change", "parse_meter", "parse_stat"]
 
 _CHANGE = re.compile(rf"{LINE_MARK} (\S+)\s+(\d[\d,]*) (.*)\Z", re.DOTALL)
 _METER = re.compile(r"\s*([\d,]+)\s+(\d+)%\s+([\d.,]+)([kMGT]?)B/s")
@@ -23,13 +24,14 @@ _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 class Change(NamedTuple):
     """One change that rsync made, or would make.
 
-    ``kind``: ``sent`` (its content, in either direction), ``deleted``, or ``made`` (folders, links,
-    renamed files, modes and times).
+    ``kind``: ``sent`` (its content, in either direction), ``deleted``, ``made`` (folders, links,
+    renamed files, modes and times), or ``same`` (no change). ``is_link``: it is a symbolic link.
     """
 
     kind: str
     name: str
     size_bytes: int
+    is_link: bool = False
 
 
 class Meter(NamedTuple):
@@ -38,6 +40,35 @@ class Meter(NamedTuple):
     done_bytes: int
     percent: int
     rate: float
+
+
+class Reading:
+    """The output of rsync so far."""
+
+    def __init__(
+        self,
+        on_meter: Callable[[Meter], None] | None = None,
+        on_change: Callable[[Change], None] | None = None,
+    ) -> None:
+        self.on_meter, self._on_change = on_meter, on_change
+        self.changes: list[Change] = []
+        self.present: set[str] = set()
+        """Each name in the output; a folder's with ``/`` at its end, and without."""
+        self.stats: dict[str, int] = {}
+
+    def line(self, line: str) -> None:
+        """Read a line."""
+        if (change := parse_change(line)) is not None:
+            self.present.update((change.name, change.name.rstrip("/")))
+            if change.kind == "same":
+                return
+            self.changes.append(change)
+            if self._on_change is not None:
+                self._on_change(change)
+        elif (stat := parse_stat(line)) is not None:
+            self.stats[stat[0]] = stat[1]
+        elif self.on_meter is not None and (meter := parse_meter(line)) is not None:
+            self.on_meter(meter)
 
 
 def parse_change(line: str) -> Change | None:
@@ -49,7 +80,9 @@ def parse_change(line: str) -> Change | None:
     kind = "deleted" if item.startswith("*deleting") else "made"
     if item[0] in "<>" and item[1:2] == "f":
         kind = "sent"
-    return Change(kind, _unescaped(name), _whole(size))
+    elif len(item) == 2:  # the type alone; as "cd" for a folder that is equal elsewhere
+        kind = "same"
+    return Change(kind, _unescaped(name), _whole(size), item[1:2] == "L")
 
 
 def parse_meter(line: str) -> Meter | None:

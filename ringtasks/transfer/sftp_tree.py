@@ -30,6 +30,7 @@ from ringtasks.ssh.sftp import (
     told,
 )
 
+from .deletion import doomed
 from .patterns import Filter
 from .rsync_flags import Rules
 from .rsync_output import Change
@@ -173,25 +174,14 @@ class TreeCopy(Copy):
 
     def _delete(self, receiver: _Receiver, folder: str, items: Set[str]) -> None:
         """Delete these from a folder of the target, except for excluded ones."""
-        doomed: dict[str, bool] = {}
-        kept: set[str] = set()
-        todo = [folder]
-        while todo:
-            above = todo.pop()
-            for item, entry in receiver.list(above):
-                name = posixpath.join(above, item)
-                if above == folder and item not in items:
-                    continue
-                if self._filter.excludes(name, is_folder=entry.is_folder):
-                    kept.update(_folders_above(name))
-                    continue
-                doomed[name] = entry.is_folder
-                if entry.is_folder:
-                    todo.append(name)
-        for name in sorted(doomed.keys() - kept, reverse=True):  # the content of a folder first
+
+        def listed(name: str) -> Iterator[tuple[str, bool]]:
+            return ((item, entry.is_folder) for item, entry in receiver.list(name))
+
+        for name, is_folder in doomed(listed, folder, items, self._filter):
             if not self._rules.dry_run:
-                receiver.remove(name, is_folder=doomed[name])
-            self.changes.append(Change("deleted", name, 0))
+                receiver.remove(name, is_folder=is_folder)
+            self.changes.append(Change("deleted", f"{name}/" if is_folder else name, 0))
 
     def _chosen(self, sender: _Sender, above: str, found: dict[str, _Entry]) -> dict[str, _Entry]:
         """Return the entries of a folder's content to copy, each as it is to be copied."""
@@ -297,17 +287,15 @@ class _LocalReceiver(_Receiver):
     def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
         with told(self._shown(name)):
             try:
-                items = self._tree.names(name)
+                entries = self._tree.entries(name)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     raise
                 return  # a dry run, in which a folder would replace it
-            for item in items:
-                place = posixpath.join(name, item)
-                status = self._tree.look(place)
-                if status is not None:
-                    link = self._tree.read_link(place) if stat.S_ISLNK(status.st_mode) else None
-                    yield item, _local_entry("", status, link)
+            for item, status in entries:
+                is_link = stat.S_ISLNK(status.st_mode)
+                link = self._tree.read_link(posixpath.join(name, item)) if is_link else None
+                yield item, _local_entry("", status, link)
 
     def make_top(self) -> None:
         """Do nothing: the top was made when it was opened."""
@@ -330,7 +318,7 @@ class _LocalReceiver(_Receiver):
 
     def finish_folder(self, name: str, entry: _Entry) -> None:
         with told(self._shown(name)):
-            self._tree.finish_folder(name, entry.mode, entry.modified)
+            self._tree.finish_folder(name, entry.mode, entry.modified * 10**9)
 
     def _shown(self, name: str) -> str:
         return str(self._tree.top / name)
@@ -393,11 +381,6 @@ class _RemoteReceiver(_Receiver):
             self._make_with_parents(above)
         with told(path):
             self._sftp.mkdir(from_home(path))
-
-
-def _folders_above(name: str) -> Iterator[str]:
-    while name := posixpath.dirname(name):
-        yield name
 
 
 def _local_entry(path: str, status: os.stat_result, link: str | None) -> _Entry:

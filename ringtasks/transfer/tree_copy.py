@@ -10,7 +10,7 @@ from ringtasks.remote.paths import name_of, words
 
 from .host_transfer import Haul, TransferError
 from .probe import Found, Survey
-from .rsync import Moved, Rsync
+from .rsync import Moved, Rsync, can_pull, local_rsync
 from .watch import Watch, here
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def put_tree(
         several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
         return TreeCopy("put", several or [("", str(source))], target, rules, haul.remaining)
 
-    haul.move(push, over_sftp)
+    haul.move(push if local_rsync() else None, over_sftp)
     if haul.options.dry_run:
         return
     changed = watch.changed(haul.sent)
@@ -97,6 +97,7 @@ def get_tree(
             target,
             rules._replace(rate=rate),
             names=names,
+            only=[name_of(item.path) for item in matched] if matched else None,
             on_meter=haul.meter(),
             timeout=haul.remaining,
         )
@@ -107,7 +108,8 @@ def get_tree(
         several = [(name_of(item.path), item.path) for item in matched]
         return TreeCopy("get", several or [("", source)], str(target), rules, haul.remaining)
 
-    haul.move(pull, over_sftp)
+    with haul.local(target):
+        haul.move(pull if can_pull() else None, over_sftp)
     if verify and not haul.options.dry_run:
         _verify(haul, target, source, known, matched)
 

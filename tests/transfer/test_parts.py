@@ -10,7 +10,7 @@ from ringtasks.remote.paths import name_of, on_host, words
 from ringtasks.transfer.pace import Pace
 from ringtasks.transfer.patterns import filter_rules, literal
 from ringtasks.transfer.results import Progress
-from ringtasks.transfer.rsync_flags import Rules, Version, flags, parse_version
+from ringtasks.transfer.rsync_flags import Rules, Version, can_stage, flags, parse_version
 from ringtasks.transfer.rsync_output import Change, Meter, parse_change, parse_meter, parse_stat
 
 MACOS = Version(2, 6, 9)
@@ -52,11 +52,20 @@ def test_an_rsync_is_told_only_what_it_knows() -> None:
 
 
 def test_what_comes_from_a_host_may_not_lead_out_nor_gain_rights() -> None:
-    pulling = flags(Rules(), NEW, pulls=True, tells_progress=False)
+    pulling = flags(Rules(delete=True), NEW, pulls=True, tells_progress=False)
+    trying = flags(Rules(dry_run=True), NEW, pulls=True, tells_progress=False)
     pushing = flags(Rules(), NEW, pulls=False, tells_progress=False)
 
-    assert {"--safe-links", "--chmod=ug-s"} <= set(pulling)
+    assert "--chmod=ug-s" in pulling
+    assert "--delete" not in pulling
+    assert {"--safe-links", "--chmod=ug-s"} <= set(trying)
     assert not {"--safe-links", "--chmod=ug-s"} & set(pushing)
+
+
+def test_nothing_is_pulled_by_an_rsync_that_cannot_make_links_harmless() -> None:
+    assert can_stage(NEW)
+    assert not can_stage(MACOS)
+    assert not can_stage(Version(3, 0, 9))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +98,7 @@ def test_later_patterns_override_earlier_ones() -> None:
 
     assert list(filter_rules(rules)) == [
         "- .ringtasks-partial/",
+        "- /.ringtasks-incoming-*/",
         "+ keep.log",
         "- *.log",
         "- /.git",

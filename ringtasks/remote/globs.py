@@ -1,0 +1,111 @@
+"""Patterns of the shell: as text for it, and compared with a host's expansion of them (pure)."""
+
+from __future__ import annotations
+
+import re
+
+from .script import quote
+
+__all__ = ["BRACKET", "GLOB", "bracket_expression", "matches", "unquoted"]
+
+# A bracket expression may begin with "]" and may hold classes (POSIX.1-2017 XCU 2.13.1).
+BRACKET = r"\[[!^]?(?:\[:[a-z]+:\]|[^/])(?:\[:[a-z]+:\]|[^]/])*\]"
+GLOB = re.compile(rf"([*?]|{BRACKET})")
+#: Their class depends on the host's locale.
+_OTHERS = "\x80-\U0010ffff"
+_CLASSES = {
+    "alnum": "A-Za-z0-9",
+    "alpha": "A-Za-z",
+    "blank": " \\t",
+    "cntrl": "\\x00-\\x1f\\x7f",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": "!-/:-@\\[-`{-~",
+    "space": " \\t\\n\\r\\f\\v",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
+
+
+def unquoted(glob: str) -> str:
+    """Return a wildcard for the shell; in a bracket expression, literal characters are quoted."""
+    if glob in ("*", "?"):
+        return glob
+    negation, pieces = _set_of(glob)
+    plain = (
+        piece if piece[1:] or piece.isalnum() or piece == "-" else quote(piece) for piece in pieces
+    )
+    return f"[{'!' if negation else ''}{''.join(plain)}]"  # dash does not know "^"
+
+
+def matches(place: str, path: str) -> bool:
+    """Return True if the pattern ``place`` may expand to ``path``, as a host's shell printed it.
+
+    A shell may take ``?`` for a character or, in the C locale, for a byte.
+    """
+    is_below_home = place.startswith("~/")
+    parts = place[2:].split("/") if is_below_home else place.split("/")
+    names = path.split("/")
+    if len(names) < len(parts) or (len(names) > len(parts) and not is_below_home):
+        return False
+    pairs = zip(parts, names[len(names) - len(parts) :], strict=True)
+    return all(_matches_name(part, name) for part, name in pairs)
+
+
+def _matches_name(pattern: str, name: str) -> bool:
+    if name in ("", ".", "..") or (name.startswith(".") and not pattern.startswith(".")):
+        return name == pattern
+    as_bytes = [
+        text.encode("utf-8", "surrogateescape").decode("latin-1") for text in (pattern, name)
+    ]
+    return any(
+        re.fullmatch(_expression(glob), text, re.DOTALL) is not None
+        for glob, text in ((pattern, name), (as_bytes[0], as_bytes[1]))
+    )
+
+
+def _expression(pattern: str) -> str:
+    parts = GLOB.split(pattern)
+    # The parts at odd indexes are matches of the expression.
+    return "".join(
+        _wildcard(part) if number % 2 else re.escape(part) for number, part in enumerate(parts)
+    )
+
+
+def _wildcard(glob: str) -> str:
+    if glob in ("*", "?"):
+        return {"*": ".*", "?": "."}[glob]
+    return bracket_expression(glob)
+
+
+def bracket_expression(glob: str, *, is_rsync: bool = False) -> str:
+    """Return a bracket expression as a regular expression.
+
+    :param is_rsync: as in rsync's patterns, which have escapes, and ASCII letters only.
+    """
+    negation, pieces = _set_of(glob, has_escapes=is_rsync)
+    text = ""
+    while pieces:
+        piece = pieces.pop(0)
+        if piece.startswith("[:") and piece[2:-2] in _CLASSES:
+            text += _CLASSES[piece[2:-2]] + ("" if is_rsync else _OTHERS)
+        elif pieces[1:] and pieces[0] == "-" and len(pieces[1]) < 3:
+            text += _range(piece[-1], pieces[1][-1])
+            del pieces[:2]
+        else:
+            text += re.escape(piece[-1])
+    return f"[{'^' if negation else ''}{text}]"
+
+
+def _range(first: str, last: str) -> str:
+    return f"{re.escape(first)}-{re.escape(last)}" if first <= last else re.escape(first)
+
+
+def _set_of(glob: str, *, has_escapes: bool = False) -> tuple[str, list[str]]:
+    """Return a bracket expression's negation, and its characters and classes."""
+    negation = glob[1] if glob[1] in "!^" else ""
+    inside = glob[1 + len(negation) : -1]
+    escape = r"\\.|" if has_escapes else ""
+    return negation, re.findall(rf"\[:[a-z]+:\]|{escape}.", inside, re.DOTALL)

@@ -1,0 +1,156 @@
+"""rsync from a host that is not trusted: a dry run first, then into a `Staging`.
+
+The first run changes nothing (``--dry-run``) and compares with the target, which costs as much as
+an rsync that finds nothing to do.  The second one asks only for what differs (``--files-from``), if
+the host's rsync has that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from ringtasks.client.result import SSHResult
+from ringtasks.common.text import printable
+
+from .patterns import Filter, encoded
+from .rsync_flags import Rules
+from .rsync_output import Change, Reading
+from .staging import Staging
+
+__all__ = ["Moved", "RunOnce", "pull_into"]
+
+_PARTIAL_ERROR = 23  # rsync(1), EXIT VALUES
+#: Exit statuses of rsync itself, after which other flags may succeed.
+_OWN_STATUSES = range(1, 100)
+#: A run after one that replaced links by folders, and one more if the host changes meanwhile.
+_MOST_RUNS = 3
+_TOLD_ERRORS = 3
+#: Files are sent whole if all are smaller: version 3.5 looks for one in the target at more cost.
+_DELTA_BYTES = 1024 * 1024
+
+
+class Moved(NamedTuple):
+    """The result of one pull or push by rsync; true if it did all.
+
+    ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine
+    wrote to the host, ``received_bytes`` what it read; 0 if rsync printed no figures at the end.
+    """
+
+    result: SSHResult
+    changes: tuple[Change, ...] = ()
+    stats: Mapping[str, int] = MappingProxyType({})
+    is_missing: bool = False
+    """True if our own script found no rsync on the host; nothing was done then."""
+    was_killed: bool = False
+    """True if the local rsync was killed, and could not put its unfinished files aside."""
+
+    def __bool__(self) -> bool:
+        return self.result.success
+
+    @property
+    def sent(self) -> list[Change]:
+        """The files whose content was copied."""
+        return [change for change in self.changes if change.kind == "sent"]
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.stats.get("Total bytes sent", 0)
+
+    @property
+    def received_bytes(self) -> int:
+        return self.stats.get("Total bytes received", 0)
+
+
+class RunOnce(Protocol):
+    """One rsync from the host to the local folder ``place``."""
+
+    def __call__(
+        self, rules: Rules, place: str, reading: Reading, more_flags: Sequence[str] = ()
+    ) -> Moved: ...
+
+
+def pull_into(
+    staging: Staging, rules: Rules, run: RunOnce, reading: Reading, *, can_list: bool
+) -> Moved:
+    """Make the target hold what the host has.
+
+    :param reading: of the runs that transfer.
+    :param can_list: the names that rsync prints are relative to the folder that is pulled.
+    """
+    looking = Reading()
+    listed: list[str] | None = None
+    if not staging.is_target_empty:
+        looked = run(rules._replace(dry_run=True), str(staging.target), looking)
+        if not looked and looked.result.returncode != _PARTIAL_ERROR:
+            return looked._replace(changes=())
+        if looked:
+            listed = [change.name.rstrip("/") for change in looking.changes]
+    pulling = _Pulling(staging, rules, run, reading)
+    if listed is None:
+        moved = pulling.all()
+    elif listed:
+        is_large = any(change.size_bytes >= _DELTA_BYTES for change in looking.changes)
+        moved = pulling.only(listed, is_large=is_large) if can_list else pulling.all()
+    else:
+        moved = looked
+    changes = [*pulling.changes, *staging.made]
+    if rules.delete and moved:
+        present = reading.present if listed is None else looking.present
+        changes += staging.delete(present, Filter(rules))
+    result = moved.result
+    if result.success and staging.errors:
+        told = "; ".join(printable(error) for error in staging.errors[:_TOLD_ERRORS])
+        error = f"{result.host}: {told}"
+        result = replace(result, success=False, returncode=1, error=error)
+    stats = Counter(looking.stats)
+    stats.update(pulling.stats)
+    return Moved(result, tuple(changes), stats, moved.is_missing)
+
+
+class _Pulling:
+    """The runs that transfer; after each, complete files are moved into the target."""
+
+    def __init__(self, staging: Staging, rules: Rules, run: RunOnce, reading: Reading) -> None:
+        self._staging, self._rules, self._run, self._reading = staging, rules, run, reading
+        self.stats: Counter[str] = Counter()
+        is_empty = staging.is_target_empty
+        self._compare = [] if is_empty else [f"--compare-dest={staging.target}"]
+
+    @property
+    def changes(self) -> list[Change]:
+        return [change for change in self._reading.changes if not change.is_link]
+
+    def only(self, names: list[str], *, is_large: bool) -> Moved:
+        """Pull these; all, if the host's rsync cannot be asked for some.
+
+        :param is_large: it is worth to send no more of a file than what has changed.
+        """
+        place = self._staging.write_list(encoded(f"./{name}" for name in names))
+        flags = [f"--files-from={place}", *(self._compare if is_large else [])]
+        moved = self._once(flags, has_top="." in names)
+        if moved.result.returncode in _OWN_STATUSES or self._staging.has_replaced_links:
+            return self.all()
+        return moved
+
+    def all(self) -> Moved:
+        """Pull until a run has left out no file."""
+        for _ in range(_MOST_RUNS):
+            moved = self._once(self._compare, has_top=True)
+            if not moved or not self._staging.has_replaced_links:
+                break
+        return moved
+
+    def _once(self, more_flags: Sequence[str], *, has_top: bool) -> Moved:
+        staging = self._staging
+        staging.has_replaced_links = False
+        self._reading.stats = {}
+        flags = ["--munge-links", *more_flags]
+        moved = self._run(self._rules, f"{staging.folder}/", self._reading, flags)
+        if not moved.was_killed:
+            staging.merge(is_whole=moved.result.success, has_top=has_top)
+        self.stats.update(self._reading.stats)
+        return moved
