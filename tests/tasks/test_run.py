@@ -322,7 +322,7 @@ BAD_FILES = {
     "port out of range": ("a: {ssh_host: h, ssh_port: 70000}", "expected a port from 1 to 65535"),
     "no mapping": ("- a\n- b\n", "expected a mapping"),
     "missing key file": ("a: {ssh_host: h, ssh_key: /no/such/key}", "no such file"),
-    "unset variable": ("a: {ssh_host: '${NOT_SET}'}", "NOT_SET is not set"),
+    "unset variable": ("a: {ssh_host: h, ssh_key: '${NOT_SET}'}", "NOT_SET is not set"),
     "unset token": (
         "a: {cloudflare_tunnel: h, cloudflare_service_token_id: '${NOT_SET}'}",
         "NOT_SET is not set",

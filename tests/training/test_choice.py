@@ -63,7 +63,8 @@ def test_the_settings_are_those_of_the_docs() -> None:
     assert names == {
         "command", "hosts", "name", "gpus", "nodes", "nproc_per_node", "env", "cwd", "venv",
         "log_file", "sync_up", "fetch", "runs", "preflight", "retries", "checkpoint",
-        "checkpoint_interval", "lost_after", "allow_split", "grace",
+        "checkpoint_interval", "checkpoint_done", "lost_after", "allow_split", "grace",
+        "setup", "setup_inputs",
         "imports", "min_disk_gb", "max_clock_skew", "driver_timeout", "gpu_count",
     }  # fmt: skip
     assert [name for name in names if not re.search(rf"\b{name}(:|`)", documented)] == []
