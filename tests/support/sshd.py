@@ -61,7 +61,7 @@ class Sshd:
         self.user = getpass.getuser()
         self.address, self.port = addresses[0], _free_port(addresses)
         self._folder = Path(tempfile.mkdtemp(prefix="rt-sshd-"))
-        self._folder.chmod(0o755)  # sshd reads the authorised keys as the user who logs in
+        self._folder.chmod(0o755)
         self.home = self._folder / "home"
         self.home.mkdir()
         self.host_key = host_key or make_key(self._folder / "host_key", *host_key_options)
@@ -89,6 +89,13 @@ class Sshd:
             f"Subsystem sftp {sftp} -d {self.home}",
             *config,
         ]
+        if os.getuid() == 0:
+            # sshd reads the file as the user who logs in. If the umask or TMPDIR keeps other users
+            # from it, root reads it for them.
+            lines += [
+                f"AuthorizedKeysCommand {shutil.which('cat')} {self._authorized}",
+                "AuthorizedKeysCommandUser root",
+            ]
         if login_shell is not None:
             lines.append(f"ForceCommand {self._login_by(LOGIN_SHELLS[login_shell])}")
         config_file = self._folder / "sshd_config"
