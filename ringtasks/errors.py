@@ -13,6 +13,7 @@
     │   └── AuthenticationError               check user and key: the host refused the log-in
     ├── UnreachableError (ConnectionError)    every route failed: read its ``failures``
     ├── OutcomeUnknownError (ConnectionError) check the host: the command may have started
+    ├── AnswerError (ValueError)              look at the host: its answer is not in the format
     ├── OtherProgramError                     log in as another user: this one runs one program only
     ├── JobNotStartedError                    fix the cause that the host gives, or wait
     ├── LimitError (TimeoutError)             a time limit passed
@@ -34,6 +35,7 @@ from typing import Any
 
 __all__ = [
     "AmbiguousJobError",
+    "AnswerError",
     "AuthenticationError",
     "ClusterError",
     "HostKeyError",
@@ -295,6 +297,19 @@ class LimitError(RingtasksError, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.name} of {self.limit:g} s passed"
+
+
+class AnswerError(RingtasksError, ValueError):
+    """A host's answer is not in the format that was asked for, or a number in it is out of bounds.
+
+    ``field`` is the name of the value, ``evidence`` describes or shows it in printable characters.
+    """
+
+    def __init__(self, field: str, evidence: str) -> None:
+        self.field, self.evidence = field, evidence
+
+    def __str__(self) -> str:
+        return f"the host answered something unexpected: {self.field}: {self.evidence}"
 
 
 class OtherProgramError(RingtasksError):

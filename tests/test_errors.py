@@ -13,6 +13,7 @@ from ringtasks.common.text import printable
 from ringtasks.errors import (
     ADVICE,
     AmbiguousJobError,
+    AnswerError,
     AuthenticationError,
     ClusterError,
     HostKeyError,
@@ -95,6 +96,11 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
         JobNotStartedError("box", "x", "no space", status=1),
         RingtasksError,
         "box: not started: no space",
+    ),
+    (
+        AnswerError("process id", "'x'"),
+        ValueError,
+        "the host answered something unexpected: process id: 'x'",
     ),
     (
         OtherProgramError("box", "Please login as ubuntu", 0),
