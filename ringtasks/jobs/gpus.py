@@ -6,9 +6,10 @@ does not know is ``[N/A]`` or ``[Not Supported]`` there, and None here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from ringtasks.remote.answers import or_none, process_id, whole
 
 __all__ = ["APPS_QUERY", "GPU_QUERY", "Gpu", "parse_gpus"]
 
@@ -17,6 +18,7 @@ GPU_QUERY = (
     f"--query-gpu=index,uuid,name,memory.total,memory.used,utilization.gpu {_FORMAT}"  # MiB, %
 )
 APPS_QUERY = f"--query-compute-apps=gpu_uuid,pid,used_memory {_FORMAT}"
+_MAX_INDEX = 4095
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,23 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None)
     :param jobs: the ids of the jobs by the indices of their reserved GPUs.
     """
     pids: dict[str, list[int]] = {}
-    for uuid, pid, *_ in _rows(apps, 2):
-        if pid.isdecimal():
-            pids.setdefault(uuid, []).append(int(pid))
+    for uuid, text, *_ in _rows(apps, 2):
+        if (pid := or_none(process_id, text)) is not None:
+            pids.setdefault(uuid, []).append(pid)
     found = []
-    for index, uuid, *rest in _rows(gpus, 6):
-        if index.isdecimal():
+    for text, uuid, *rest in _rows(gpus, 6):
+        if (index := or_none(whole, text, at_most=_MAX_INDEX)) is not None:
             # A name may contain a comma: count the numbers from the end.
             total, used, utilization = map(_number, rest[-3:])
             gpu = Gpu(
-                index=int(index),
+                index=index,
                 uuid=uuid,
                 name=", ".join(rest[:-3]),
                 memory_total_mib=total,
                 memory_used_mib=used,
                 utilization=utilization,
                 pids=tuple(pids.get(uuid, ())),
-                job=(jobs or {}).get(int(index)),
+                job=(jobs or {}).get(index),
             )
             found.append(gpu)
     return tuple(sorted(found, key=lambda gpu: gpu.index))
@@ -78,5 +80,4 @@ def _rows(printed: str, least: int) -> Iterable[list[str]]:
 
 
 def _number(text: str) -> int | None:
-    found = re.match(r"\d+", text)
-    return int(found.group()) if found else None
+    return or_none(whole, text.partition(" ")[0])

@@ -8,6 +8,7 @@ from typing import Any
 
 from ringtasks.client.dialogue import Ask, Conversation, answer_to
 from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.remote.answers import MAX_COUNT, AnswerError, decimal, or_none, unix_time, whole
 
 from .gpus import APPS_QUERY, GPU_QUERY, Gpu, parse_gpus
 from .job_cache import last_seen, remember
@@ -79,13 +80,20 @@ def overview_of(client: SSHClient) -> Conversation[Overview]:
     if answer.error is not None or not answer.success:
         error = answer.error or last_words(answer)
         return Overview(host_id, jobs=last_seen(host_id, error), error=error)
-    overview = parse_overview(answer.stdout, host_id)
+    try:
+        overview = parse_overview(answer.stdout, host_id)
+    except AnswerError as refused:
+        error = str(refused)
+        return Overview(host_id, jobs=last_seen(host_id, error), error=error)
     remember(host_id, overview.jobs)
     return overview
 
 
 def parse_overview(printed: str, host_id: str) -> Overview:
-    """Parse the output of `overview_script`."""
+    """Parse the output of `overview_script`.
+
+    :raises AnswerError: the part about jobs is not in its format.
+    """
     machine, _, probed = printed.partition("ringtasks-jobs:\n")
     parts = re.split(r"^ringtasks-(\w+):\n", machine, flags=re.MULTILINE)
     told = dict(zip(parts[1::2], parts[2::2], strict=True))
@@ -93,8 +101,8 @@ def parse_overview(printed: str, host_id: str) -> Overview:
     held = {gpu: job.id for job in jobs if job.state.is_live for gpu in job.gpus}
     memory_total, memory_available = _memory(told.get("memory", ""))
     disk = [*told.get("disk", "").split(), "", "", "", ""]
-    clock = re.search(r"^ringtasks-now:(\d+)$", probed, re.MULTILINE)
-    load = re.search(r"\d+\.\d+", told.get("load", ""))
+    clock = re.search(r"^ringtasks-now:(.*)$", probed, re.MULTILINE)
+    load = told.get("load", "").lstrip("{ ").split()
     return Overview(
         host_id,
         gpus=parse_gpus(told.get("gpus", ""), told.get("apps", ""), held),
@@ -103,31 +111,27 @@ def parse_overview(printed: str, host_id: str) -> Overview:
         memory_available=memory_available,
         disk_total=_kibibytes(disk[1]),
         disk_available=_kibibytes(disk[3]),
-        load=float(load.group()) if load else None,
-        cpus=_whole(told.get("cpus", "")),
-        clock=float(clock.group(1)) if clock else None,
+        load=or_none(decimal, load[0]) if load else None,
+        cpus=or_none(whole, told.get("cpus")),
+        clock=or_none(unix_time, clock[1]) if clock else None,
     )
 
 
 def _memory(printed: str) -> tuple[int | None, int | None]:
     numbers = {
         name.strip(): int(value)
-        for name, value in re.findall(r"^([^:\n]+):\s+(\d+)", printed, re.MULTILINE)
+        for name, value in re.findall(r"^([^:\n]{1,80}):\s+([0-9]{1,15})\b", printed, re.MULTILINE)
     }
     if "memsize" not in numbers:
         return tuple(  # type: ignore[return-value]  # two of them
             numbers[name] * 1024 if name in numbers else None
             for name in ("MemTotal", "MemAvailable")
         )
-    page = re.search(r"page size of (\d+) bytes", printed)
+    page = re.search(r"page size of ([0-9]{1,9}) bytes", printed)
     pages = sum(numbers.get(f"Pages {kind}", 0) for kind in ("free", "inactive", "speculative"))
     return numbers["memsize"], pages * int(page.group(1)) if page else None
 
 
 def _kibibytes(text: str) -> int | None:
-    number = _whole(text)
+    number = or_none(whole, text, at_most=MAX_COUNT // 1024)
     return None if number is None else number * 1024
-
-
-def _whole(text: str) -> int | None:
-    return int(text) if text.strip().isdecimal() else None

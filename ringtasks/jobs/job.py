@@ -27,6 +27,7 @@ from ringtasks.client.dialogue import (
 )
 from ringtasks.client.ssh_client import SSHClient, last_words
 from ringtasks.errors import JobNotStartedError
+from ringtasks.remote.answers import AnswerError
 from ringtasks.ssh.link import STDOUT
 
 from .job_cache import last_seen
@@ -208,11 +209,16 @@ class Job:
 
     def _status_in(self, answer: SSHResult) -> JobStatus:
         if answer.error is not None or not answer.success:
-            why = answer.error or last_words(answer)
-            seen = [job for job in last_seen(self.host, why) if job.id == self.id]
-            return seen[0] if seen else unknown(self.id, self.host, self._last_heard(), why)
+            return self._unknown(answer.error or last_words(answer))
         gone = JobStatus(self.id, self.host, State.LOST, reason="its folder is gone from the host")
-        return parse_probe(answer.stdout, self.host).get(self.id, gone)
+        try:
+            return parse_probe(answer.stdout, self.host).get(self.id, gone)
+        except AnswerError as error:
+            return self._unknown(str(error))
+
+    def _unknown(self, why: str) -> JobStatus:
+        seen = [job for job in last_seen(self.host, why) if job.id == self.id]
+        return seen[0] if seen else unknown(self.id, self.host, self._last_heard(), why)
 
     def _last_heard(self) -> float | None:
         return self.client.health.last_success
@@ -239,7 +245,10 @@ class Job:
     def _stop(self, grace: float) -> Conversation[Stopped]:
         script = stop_script(self.id, whoever_this_is(), grace)
         answer = yield from answer_to(Ask(script, timeout=grace + _ANSWER_TIMEOUT))
-        stopped = parse_stopped(answer.stdout)
+        try:
+            stopped = parse_stopped(answer.stdout)
+        except AnswerError as error:
+            return Stopped(error=str(error))
         if answer.error is not None:
             return stopped._replace(error=answer.error)
         return stopped

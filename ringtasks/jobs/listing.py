@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ringtasks.client.dialogue import Ask, Conversation, answer_to
 from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.remote.answers import AnswerError
 from ringtasks.remote.launcher import JOBS_FOLDER
 
 from .job_cache import last_seen, remember
@@ -58,7 +59,11 @@ def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
     if answer.error is not None or not answer.success:
         error = answer.error or last_words(answer)
         return HostJobs(host_id, last_seen(host_id, error), error)
-    found = tuple(parse_probe(answer.stdout, host_id).values())
+    try:
+        found = tuple(parse_probe(answer.stdout, host_id).values())
+    except AnswerError as refused:
+        error = str(refused)
+        return HostJobs(host_id, last_seen(host_id, error), error)
     remember(host_id, found)
     return HostJobs(host_id, found)
 

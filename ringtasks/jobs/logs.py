@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ringtasks.remote.answers import or_none, whole
 from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
 
 __all__ = ["ENDED", "FOLLOW_SECONDS", "NO_LOG", "Lines", "follow_script", "parse_offset"]
@@ -108,8 +109,8 @@ def parse_offset(printed: bytes) -> tuple[int, bytes] | None:
     line, newline, rest = printed.partition(b"\n")
     if not newline:
         return None
-    _, _, offset = line.partition(b"ringtasks-offset:")
-    return (int(offset), rest) if offset.isdigit() else (0, printed)
+    offset = or_none(whole, line.decode("ascii", "replace").removeprefix("ringtasks-offset:"))
+    return (0, printed) if offset is None else (offset, rest)
 
 
 class Lines:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ringtasks.remote.answers import AnswerError, or_none, process_id, unix_time
 from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
 
-from .states import JobStatus, number, status_of
+from .states import JobStatus, status_of, unknown
 
 __all__ = ["parse_probe", "probe_script"]
 
@@ -60,7 +61,12 @@ def probe_script(job_ids: Iterable[str] | None = None) -> str:
 
 
 def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
-    """Parse the output of `probe_script`; return the jobs by their ids, ordered by their start."""
+    """Parse the output of `probe_script`; return the jobs by their ids, ordered by their start.
+
+    A job with a file of an unexpected format is unknown; the others are not affected.
+
+    :raises AnswerError: the answer lacks the host's clock, which the script always prints.
+    """
     facts: dict[str, str] = {}
     starts: dict[int, str] = {}
     files: dict[str, dict[str, str]] = {}
@@ -71,18 +77,22 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
             continue
         if not slash:
             facts[place] = text
-        elif folder.startswith("/proc/") and folder[6:].isdecimal():
-            starts[int(folder[6:])] = text if file == "start" else _start(text)
+        elif folder.startswith("/proc/"):
+            if (pid := or_none(process_id, folder[6:])) is not None:
+                starts[pid] = text if file == "start" else _start(text)
         elif _JOB_ID.match(folder):
             known = files.setdefault(folder, {})
             known[file] = f"{known[file]}\n{text}" if file in known else text
-    for pid in facts.get("ringtasks-asked", "").split():
-        starts.setdefault(int(pid) if pid.isdecimal() else 0, "")
-    boot, now = facts.get("ringtasks-boot", ""), number(facts.get("ringtasks-now", ""))
-    found = [
-        status_of(job_id, host_id, own, boot=boot, now=now, starts=starts)
-        for job_id, own in files.items()
-    ]
+    for word in facts.get("ringtasks-asked", "").split():
+        if (pid := or_none(process_id, word)) is not None:
+            starts.setdefault(pid, "")
+    boot, now = facts.get("ringtasks-boot", ""), unix_time(facts.get("ringtasks-now", ""), "clock")
+    found = []
+    for job_id, own in files.items():
+        try:
+            found.append(status_of(job_id, host_id, own, boot=boot, now=now, starts=starts))
+        except AnswerError as error:
+            found.append(unknown(job_id, host_id, None, str(error)))
     found.sort(key=lambda job: job.started_at or float("inf"))
     return {job.id: job for job in found}
 

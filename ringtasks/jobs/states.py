@@ -9,17 +9,32 @@
 
 A process is the job's only if it has the job's process id *and* start time *and* boot id: process
 ids are reused, and the clock may be set.  A job runs as long as its process or its keeper does.
+A file of the folder that is not in the launcher's format proves nothing: the state is unknown.
 """
 
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ringtasks.remote.answers import (
+    AnswerError,
+    Fields,
+    exit_status,
+    json_fields,
+    or_none,
+    process_id,
+    unix_time,
+    whole,
+)
+
 __all__ = ["Identity", "JobStatus", "State", "status_of", "unknown"]
+
+
+#: The largest index of a GPU.
+_MAX_GPU = 4095
 
 
 class State(str, enum.Enum):
@@ -121,9 +136,13 @@ class Identity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Identity | None:
-        """Parse ``PID BOOT START``, and the clock's time if that was recorded."""
+        """Parse ``PID BOOT START``, and the clock's time if that was recorded.
+
+        :returns: None: the file is empty or does not exist.
+        :raises AnswerError: it has another format.
+        """
         pid, boot, start, at, *_ = [*text.split(), "", "", "", ""]
-        return cls(int(pid), boot, start, number(at)) if pid.isdecimal() else None
+        return cls(process_id(pid), boot, start, or_none(unix_time, at)) if pid else None
 
 
 def status_of(
@@ -140,6 +159,7 @@ def status_of(
     :param files: the files of its folder, by name.
     :param boot: the host's boot id now.
     :param starts: start times of the processes that were asked about; "": the process is gone.
+    :raises AnswerError: a file that decides about the state has an unexpected format.
     """
     process, keeper = (Identity.parse(files.get(name, "")) for name in ("process", "keeper"))
 
@@ -152,11 +172,12 @@ def status_of(
     is_running = runs(process, unasked=True)
     is_kept = runs(keeper, unasked=process is None or process.pid not in starts)
     stopped = files.get("stopped")
-    status = number(files.get("exit_status", ""))
+    ended = files.get("exit_status", "").strip()
+    status = exit_status(ended) if ended else None
     about = _about(files.get("about", ""))
     state, reason = State.LOST, "gone without a trace"
     if status is not None:
-        state, reason = _ended(int(status), stopped)
+        state, reason = _ended(status, stopped)
     elif is_running or (process is not None and is_kept):
         state, reason = State.RUNNING, ""
     elif is_kept:
@@ -171,18 +192,18 @@ def status_of(
         id=job_id,
         host_id=host_id,
         state=state,
-        exit_status=None if status is None else int(status),
+        exit_status=status,
         reason=reason,
-        name=_text(about.get("name")),
-        group=_text(about.get("group")),
+        name=_text(about, "name"),
+        group=_text(about, "group"),
         command=files.get("command", ""),
         pid=process.pid if process else None,
         started_at=process.at if process else None,
-        ended_at=number(files.get("ended_at", "")),
-        log_file=_text(about.get("log_file")) or f"~/.ringtasks/jobs/{job_id}/log",
-        cwd=_text(about.get("cwd")),
-        by=_text(about.get("by")) or "",
-        gpus=tuple(int(word) for word in files.get("gpus", "").split() if word.isdecimal()),
+        ended_at=or_none(unix_time, files.get("ended_at")),
+        log_file=_text(about, "log_file") or f"~/.ringtasks/jobs/{job_id}/log",
+        cwd=_text(about, "cwd"),
+        by=_text(about, "by") or "",
+        gpus=_gpus(files.get("gpus", "")),
         asked_at=now,
     )
 
@@ -190,14 +211,6 @@ def status_of(
 def unknown(job_id: str, host_id: str, since: float | None, reason: str) -> JobStatus:
     """Return the status of a job whose host cannot be asked."""
     return JobStatus(id=job_id, host_id=host_id, state=State.UNKNOWN, since=since, reason=reason)
-
-
-def number(text: str) -> float | None:
-    """Return the number in the text of a remote file; None: it is not a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _ended(status: int, stopped: str | None) -> tuple[State, str]:
@@ -217,14 +230,21 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _about(text: str) -> dict[str, Any]:
+def _about(text: str) -> Fields:
     """Return the launcher's description of a job; empty if it is not a JSON object."""
     try:
-        about = json.loads(text)
-    except ValueError:
-        return {}
-    return about if isinstance(about, dict) else {}
+        return json_fields(text)
+    except AnswerError:
+        return Fields({})
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+def _text(about: Fields, name: str) -> str | None:
+    try:
+        return about.text(name)
+    except AnswerError:
+        return None
+
+
+def _gpus(text: str) -> tuple[int, ...]:
+    found = (or_none(whole, word, at_most=_MAX_GPU) for word in text.split())
+    return tuple(index for index in found if index is not None)

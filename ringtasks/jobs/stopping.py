@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ringtasks.remote.answers import or_none, process_id, whole
 from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
 from ringtasks.remote.script import RUN_ID_VARIABLE, quote
 
@@ -163,7 +164,10 @@ def stop_script(job_id: str, by: str, grace: float) -> str:
 
 
 def parse_stopped(printed: str) -> Stopped:
-    """Parse the output of `stop_script`."""
+    """Parse the output of `stop_script`.
+
+    :raises AnswerError: a process of the job has no process id.
+    """
     rows: dict[str, list[str]] = {"before": [], "after": [], "reserved": [], "holds": []}
     for line in printed.split("\n"):
         kind, _, rest = line.partition(" ")
@@ -175,7 +179,7 @@ def parse_stopped(printed: str) -> Stopped:
 
 def _process(row: str) -> Process:
     pid, _, command = row.partition(" ")
-    return Process(int(pid) if pid.isdecimal() else 0, command)
+    return Process(process_id(pid), command)
 
 
 def _holders(holds: list[str], reserved: list[str], before: tuple[Process, ...]) -> list[Process]:
@@ -183,10 +187,11 @@ def _holders(holds: list[str], reserved: list[str], before: tuple[Process, ...])
     names = {process.pid: process.command for process in before}
     found = []
     for row in holds:
-        uuid, pid, memory, *_ = [*(cell.strip() for cell in row.split(",")), "", "", ""]
-        if pid.isdecimal() and (uuid in reserved or int(pid) in names):
-            name = names.get(int(pid), "not of the job")
-            found.append(Process(int(pid), name, int(memory) if memory.isdecimal() else None))
+        uuid, text, memory, *_ = [*(cell.strip() for cell in row.split(",")), "", "", ""]
+        pid = or_none(process_id, text)
+        if pid is not None and (uuid in reserved or pid in names):
+            name = names.get(pid, "not of the job")
+            found.append(Process(pid, name, or_none(whole, memory)))
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringtasks.errors import AmbiguousJobError, UnknownJobError
+from ringtasks.errors import AmbiguousJobError, AnswerError, UnknownJobError
 from ringtasks.jobs import JobStatus, State
 from ringtasks.jobs.names import pick
 from ringtasks.jobs.probe import parse_probe
@@ -40,8 +40,6 @@ CASES = {
     "gone": ({}, {70: "", 60: ""}, State.LOST, GONE),
     "its process id came back": ({}, {70: "9000", 60: "9100"}, State.LOST, GONE),
     "an empty exit status is none": ({"exit_status": "   \n"}, {70: "", 60: ""}, State.LOST, GONE),
-    "nonsense for an exit status": ({"exit_status": "x\n"}, ALIVE, State.RUNNING, ""),
-    "nonsense for a process": ({"process": "x\n", "keeper": "\n"}, {}, State.LOST, DELETED),
 }  # fmt: skip
 
 
@@ -161,9 +159,68 @@ def test_where_there_is_no_proc_the_start_times_are_ps_own() -> None:
     assert [found["a"].state, found["b"].state] == [State.RUNNING, State.LOST]
 
 
-@pytest.mark.parametrize("printed", ["", "\0\n:\n/\n", "ringtasks-asked:x\n"])
-def test_a_host_without_jobs_or_sense_has_none(printed: str) -> None:
-    assert parse_probe(printed, "box") == {}
+def test_a_host_without_jobs_has_none() -> None:
+    assert parse_probe("ringtasks-boot:B\nringtasks-now:5\n", "box") == {}
+
+
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "",
+        "\0\n:\n/\n",
+        "ringtasks-asked:x\n",
+        "ringtasks-now:soon",
+        "ringtasks-now:1e12",
+        PRINTED[40:],
+    ],
+)
+def test_an_answer_without_the_hosts_clock_is_refused(printed: str) -> None:
+    with pytest.raises(AnswerError, match="clock"):
+        parse_probe(printed, "box")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("process", "9" * 5000),
+        ("process", "² B 1"),
+        ("process", "-1 B 1"),
+        ("keeper", "60x B 1"),
+        ("exit_status", "nan"),
+        ("exit_status", "256"),
+        ("exit_status", "0 0"),
+    ],
+)
+def test_a_job_with_a_file_of_another_format_is_unknown_and_the_others_are_not(
+    file: str, text: str
+) -> None:
+    printed = PRINTED + f"third/{file}:{text}\n"
+
+    found = parse_probe(printed, "box")
+
+    assert found["first"].state is State.RUNNING
+    assert found["third"].state is State.UNKNOWN
+    assert "answered something unexpected" in found["third"].describe()
+    assert len(found["third"].describe()) < 200
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("ended_at", "inf"),
+        ("ended_at", "1e400"),
+        ("gpus", "² 9999999999"),
+        ("about", "[" * 100_000),
+    ],
+)
+def test_an_unexpected_detail_of_a_job_is_left_out(file: str, text: str) -> None:
+    printed = (
+        PRINTED.replace("first/gpus:0 3\n", "") + f"first/exit_status:3\nfirst/{file}:{text}\n"
+    )
+
+    job = parse_probe(printed, "box")["first"]
+
+    assert (job.state, job.exit_status, job.ended_at, job.gpus) == (State.FAILED, 3, None, ())
 
 
 def job(job_id: str, name: str | None, state: State, started_at: float = 0.0) -> JobStatus:
