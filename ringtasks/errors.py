@@ -42,11 +42,11 @@ __all__ = [
     "InventoryError",
     "JobNotStartedError",
     "LimitError",
-    "MeetingError",
     "OtherProgramError",
     "OutcomeUnknownError",
     "ProtocolError",
     "Reason",
+    "RendezvousError",
     "RingtasksError",
     "RouteError",
     "RunNotStartedError",
@@ -360,7 +360,7 @@ class RunNotStartedError(RingtasksError):
         return f"{self.host}: the run was not started: {self.evidence}"
 
 
-class MeetingError(RingtasksError):
+class RendezvousError(RingtasksError):
     """The hosts of a run do not reach the first one."""
 
     def __init__(self, first: str, evidence: str) -> None:

@@ -20,11 +20,11 @@ from ringtasks.errors import (
     InventoryError,
     JobNotStartedError,
     LimitError,
-    MeetingError,
     OtherProgramError,
     OutcomeUnknownError,
     ProtocolError,
     Reason,
+    RendezvousError,
     RingtasksError,
     RouteError,
     RunNotStartedError,
@@ -114,7 +114,7 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
         "box: the run was not started: no venv",
     ),
     (
-        MeetingError("a", "b: refused"),
+        RendezvousError("a", "b: refused"),
         RingtasksError,
         "a: the other hosts do not reach it: b: refused; put them into one tailnet, or pick hosts "
         "of one network",

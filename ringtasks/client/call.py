@@ -11,7 +11,7 @@ from ringtasks.exit_status import TIMED_OUT
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Ending, Execution
 from ringtasks.ssh.link import STDOUT, Link, Terminal
-from ringtasks.ssh.link_pool import Report, prepare
+from ringtasks.ssh.link_pool import RouteReport, prepare
 
 if TYPE_CHECKING:
     from .result import SSHResult
@@ -25,7 +25,7 @@ OnOutput = Callable[[int, bytes], None]
 class Work(Protocol):
     """An operation that needs a link: a command, a copy, an rsync."""
 
-    report: Report
+    report: RouteReport
     limit: float | None
     is_interrupted: bool
 
@@ -48,7 +48,7 @@ class Call:
         self.shell = "/bin/sh"
         self.spare_link: Callable[[], Link] | None = None
         self.on_output: OnOutput = self._keep
-        self.report = Report()
+        self.report = RouteReport()
         self.is_interrupted = False
         self.before_start: Callable[[], None] = lambda: None
         self._stdout, self._stderr = Capture(max_output_bytes), Capture(max_output_bytes)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from ringtasks.common import alarms
 from ringtasks.common.text import bounded
 from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
-from ringtasks.health.model import Outcome, RouteOutcome
+from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
@@ -189,7 +189,7 @@ def _try_by_ssh(config: SSHConfig, route: Route) -> Probe:
     return Probe(config.id, route.name, route.address, latency_ms)
 
 
-def _outcome(host: str, probes: Sequence[Probe]) -> Outcome:
+def _outcome(host: str, probes: Sequence[Probe]) -> HostOutcome:
     own = [p for p in probes if p.host == host]
     routes = tuple(
         RouteOutcome(
@@ -202,7 +202,7 @@ def _outcome(host: str, probes: Sequence[Probe]) -> Outcome:
     )
     success = any(route.success for route in routes)
     reason = "" if success else "; ".join(f"{r.route}: {r.reason}" for r in routes)
-    return Outcome(host, success=success, reason=reason, routes=routes)
+    return HostOutcome(host, success=success, reason=reason, routes=routes)
 
 
 def _is_other_program(probe: Probe) -> bool:

@@ -13,7 +13,7 @@ from ringtasks.common.text import bounded
 from ringtasks.exit_status import TIMED_OUT, UNREACHABLE
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError, NoSFTPError, SessionRefusedError
-from ringtasks.ssh.link_pool import Report
+from ringtasks.ssh.link_pool import RouteReport
 from ringtasks.ssh.room import when_there_is_room
 from ringtasks.ssh.sftp import CopyError, get, put
 
@@ -39,7 +39,7 @@ class Copy:
             if not str(path) or "\0" in str(path):
                 raise ValueError(f"{name}: expected a path, got {str(path)!r}")
         self.way, self.local, self.remote, self.limit = way, Path(local), remote, limit
-        self.report = Report()
+        self.report = RouteReport()
         self.is_interrupted = False
         self._started = time.monotonic()
         self._is_cancelled = False

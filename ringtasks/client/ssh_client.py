@@ -29,14 +29,14 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError, Terminal
-from ringtasks.ssh.link_pool import LinkKeeper, Report
+from ringtasks.ssh.link_pool import LinkPool, RouteReport
 
 from .arguments import as_text, check_at_least, check_whole, ends, limit_of
 from .call import Call, OnOutput, Work
 
 if TYPE_CHECKING:
-    from ringtasks.health.model import Outcome, SSHHealth
-    from ringtasks.health.notes import Ledger
+    from ringtasks.health.model import HostOutcome, SSHHealth
+    from ringtasks.health.notes import HealthRecorder
 
     from .dialogue import Ask
     from .result import SSHResult
@@ -67,7 +67,7 @@ class SSHClient:
         tail are kept.
     :param on_open: called each time a link is opened, with the routes that failed and the one that
         works.
-    :param ledger: receives the outcomes for the host's health; None: the health file.
+    :param recorder: receives the outcomes for the host's health; None: the health file.
     """
 
     def __init__(
@@ -76,26 +76,26 @@ class SSHClient:
         *,
         transport: str | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
-        on_open: Callable[[Outcome], None] | None = None,
-        ledger: Ledger | None = None,
+        on_open: Callable[[HostOutcome], None] | None = None,
+        recorder: HealthRecorder | None = None,
     ) -> None:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
         check_whole("max_output_bytes", max_output_bytes, 0)
-        self._keeper = LinkKeeper(config, transport, on_open, ledger)
+        self._pool = LinkPool(config, transport, on_open, recorder)
         self._max_output_bytes = max_output_bytes
 
     @property
     def config(self) -> SSHConfig:
         """The settings to reach the host with; its fields may be set at any time."""
-        return self._keeper.config
+        return self._pool.config
 
     @property
     def health(self) -> SSHHealth:
         """The stored health of the host, as recorded by all processes."""
         from ringtasks.health.model import with_reset
 
-        store, name = self._keeper.store, self.config.id
+        store, name = self._pool.store, self.config.id
         return with_reset(store.get(name), functools.partial(store.close_circuits, name))
 
     def run(
@@ -320,14 +320,14 @@ class SSHClient:
 
         :raises UnreachableError: no route works.
         """
-        report = Report()
+        report = RouteReport()
         try:
-            link = self._keeper.link(report)
+            link = self._pool.link(report)
         except UnreachableError as error:
-            self._keeper.record_unreachable(report, error)
+            self._pool.record_unreachable(report, error)
             raise
         report.served(link.route)
-        self._keeper.record(report, success=True)
+        self._pool.record(report, success=True)
         return link
 
     def perform(self, work: Work) -> SSHResult:
@@ -343,15 +343,15 @@ class SSHClient:
 
     def is_connected(self) -> bool:
         """Return True if a link is open and not known to be lost; never waits, sends nothing."""
-        return self._keeper.current is not None
+        return self._pool.current is not None
 
     async def close(self) -> None:
         """Close the link. The next call opens a new one. Safe to repeat."""
-        await _in_pool(self._keeper.close, lambda: None)
+        await _in_pool(self._pool.close, lambda: None)
 
     def close_link(self) -> None:
         """Close the link as `close` does, but blocking."""
-        self._keeper.close()
+        self._pool.close()
 
     def __enter__(self) -> SSHClient:
         return self
@@ -403,19 +403,19 @@ class SSHClient:
         return call
 
     def _spare_link(self) -> Link:
-        return self._keeper.new_link(Report())
+        return self._pool.new_link(RouteReport())
 
     def _perform(self, call: Work) -> SSHResult:
         failures: list[RouteError] = []
         for _ in range(_LINK_ATTEMPTS):
             try:
-                link = self._keeper.link(call.report)
+                link = self._pool.link(call.report)
             except UnreachableError as error:
                 return self._unreachable(call, error)
             try:
                 ending = call.run_over(link)
             except LinkLostError as error:  # nothing can have started: another link may work
-                failures.append(self._keeper.lost_before_start(link, call.report, error))
+                failures.append(self._pool.lost_before_start(link, call.report, error))
                 continue
             return self._ended(call, link, ending)
         return self._unreachable(call, UnreachableError(self.config.id, tuple(failures)))
@@ -424,7 +424,7 @@ class SSHClient:
         if ending.lost is not None:
             return self._lost(call, link, ending.lost)
         call.report.served(link.route)
-        self._keeper.record(call.report, success=True)
+        self._pool.record(call.report, success=True)
         if ending.interrupted:
             call.is_interrupted = True
             what = ending.stopped or "the command had not been started"
@@ -463,15 +463,15 @@ class SSHClient:
         return replace(call.result(self.config.id, UNREACHABLE, link, error), is_unknown=True)
 
     def _lost(self, call: Work, link: Link, evidence: str) -> SSHResult:
-        self._keeper.drop(link)
+        self._pool.drop(link)
         call.report.lost(link.route)
-        self._keeper.record(call.report, success=False, reason="link lost")
+        self._pool.record(call.report, success=False, reason="link lost")
         unknown = OutcomeUnknownError(self.config.id, link.route, printable(evidence))
         result = call.result(self.config.id, UNREACHABLE, link, str(unknown))
         return replace(result, is_unknown=True)
 
     def _unreachable(self, call: Work, error: UnreachableError) -> SSHResult:
-        self._keeper.record_unreachable(call.report, error)
+        self._pool.record_unreachable(call.report, error)
         return call.result(self.config.id, UNREACHABLE, None, str(error))
 
     def _copy(self, way: str, local: str | Path, remote: str, timeout: float | None) -> SSHResult:
@@ -495,16 +495,16 @@ class SSHClient:
         return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
 
     def _check_fresh(self) -> tuple[bool, str]:
-        was_alive = self._keeper.has_old_link()
-        report = Report()
+        was_alive = self._pool.has_old_link()
+        report = RouteReport()
         try:
-            link = self._keeper.new_link(report)
+            link = self._pool.new_link(report)
         except UnreachableError as error:
-            self._keeper.record_unreachable(report, error)
+            self._pool.record_unreachable(report, error)
             if was_alive:
                 return False, f"alive only through an old connection: new log-ins fail: {error}"
             return False, str(error)
-        self._keeper.record(report, success=True)
+        self._pool.record(report, success=True)
         call = self._call("true", None, "/", None, in_venv=False, is_own=True)
         try:
             result = self._ended(call, link, call.run_over(link))

@@ -8,6 +8,6 @@
     locking ─── scripts of the lock (pure)        deployment ─ the rollout over all hosts
     steps ───── a step as a whole script (pure)   target ───── runs the steps on one host
     records ─── the releases of a host (pure)     upload ───── sends the files to a host
-    precheck ── obstacles found by survey (pure)  lease ────── renews the locks during a deploy
+    precheck ── obstacles found by precheck (pure)  lease ────── renews the locks during a deploy
     report ──── the results
 """

@@ -16,17 +16,17 @@ from ringtasks.common.stopping import Stop
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
 from .lease import Lease, Lockable, life_sign
-from .locking import Held
-from .report import DeployReport, HostReport, Standing
-from .rollout import Action, Rollout, Step
+from .locking import LockState
+from .report import DeployReport, EndState, HostReport
+from .rollout import Action, Rollout, RolloutStep
 from .steps import Plan
-from .target import HELD_STATUS, Outcome, Target
-from .target import Watcher as TargetWatcher
+from .target import HELD_STATUS, StepOutcome, Target
+from .target import StepObserver as TargetWatcher
 
-__all__ = ["Deployment", "Watcher", "exit_status"]
+__all__ = ["Deployment", "StepObserver", "exit_status"]
 
 
-class Watcher(TargetWatcher, Protocol):
+class StepObserver(TargetWatcher, Protocol):
     """Observer of a rollout; its methods are called as events happen, from several threads."""
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ class Deployment:
     :param targets: the hosts, in the order in which to switch them.
     """
 
-    def __init__(self, plan: Plan, targets: Sequence[Target], watcher: Watcher) -> None:
+    def __init__(self, plan: Plan, targets: Sequence[Target], watcher: StepObserver) -> None:
         settings, release = plan.settings, plan.release
         self.plan = plan
         self.report = DeployReport(
@@ -79,7 +79,7 @@ class Deployment:
             self.report.elapsed_ms = round((time.monotonic() - began) * 1000, 3)
         return self.report
 
-    def _interruptible(self, step: Step) -> None:
+    def _interruptible(self, step: RolloutStep) -> None:
         begun: set[str] = set()
         try:
             self._do(step, begun)
@@ -90,7 +90,7 @@ class Deployment:
             self._rollout.undone(step, [host for host in step.hosts if host not in begun])
             self._stop("interrupted: once more leaves everything as it is")
 
-    def _do(self, step: Step, begun: set[str]) -> None:
+    def _do(self, step: RolloutStep, begun: set[str]) -> None:
         if self._rollout.is_stopped:
             self._begin_anew()
         self._watcher.action_began(step.action, step.hosts)
@@ -109,7 +109,7 @@ class Deployment:
                 pass
         self._watcher.action_ended(step.action)
 
-    def _work(self, step: Step, begun: set[str]) -> Callable[[str], None]:
+    def _work(self, step: RolloutStep, begun: set[str]) -> Callable[[str], None]:
         def do(host: str) -> None:
             begun.add(host)
             target = self._targets[host]
@@ -118,7 +118,7 @@ class Deployment:
                 Action.LOCK: target.lock,
                 Action.STAGE: target.stage,
                 Action.ACTIVATE: target.activate,
-                Action.REVERT: target.put_back,
+                Action.REVERT: target.revert,
                 Action.FINISH: target.finish,
             }[step.action]()
             if step.action is Action.LOCK and outcome:
@@ -127,12 +127,12 @@ class Deployment:
 
         return do
 
-    def _ended(self, step: Step, report: HostReport, outcome: Outcome) -> None:
+    def _ended(self, step: RolloutStep, report: HostReport, outcome: StepOutcome) -> None:
         with self._lock:
             self._rollout.ended(step, report.host, is_well=bool(outcome), is_known=outcome.is_known)
-            report.standing = self._rollout.standing[report.host]
+            report.end_state = self._rollout.end_state[report.host]
 
-    def _lost(self, target: Lockable, held: Held) -> None:
+    def _lost(self, target: Lockable, held: LockState) -> None:
         assert isinstance(target, Target)  # noqa: S101  # no other was added
         self._stop(f"{target.report.host}: the lock is held by {held}")
         self._end()
@@ -165,6 +165,6 @@ def exit_status(report: DeployReport) -> int:
     if report:
         return 0
     failed = {host.returncode for host in report.hosts if host.error}
-    if any(host.standing is Standing.UNKNOWN for host in report.hosts):
+    if any(host.end_state is EndState.UNKNOWN for host in report.hosts):
         failed.add(UNREACHABLE)
     return next((status for status in (HELD_STATUS, UNREACHABLE, TIMED_OUT) if status in failed), 1)

@@ -27,7 +27,7 @@ from ringtasks.common.text import printable
 from ringtasks.remote.script import path, quote
 
 from .locking import FUNCTIONS as LOCK_FUNCTIONS
-from .records import Kind
+from .records import EventKind
 from .release import Release, is_release
 
 __all__ = [
@@ -40,9 +40,9 @@ __all__ = [
     "note",
     "probe",
     "prune",
-    "put_back",
     "ready_for_files",
     "restart",
+    "revert",
     "state",
     "switch",
     "took_files",
@@ -152,7 +152,7 @@ discard {folder} && mkdir -p releases shared || exit 1
 {"".join(_shared(folder, name) for name in shared)}
 {"".join(_command(folder, command) for command in commands)}
 printf '%s\\n' {" ".join(map(quote, about))} > {mark}.new && mv -f {mark}.new {mark} || exit 1
-{note(Kind.BUILT, release)}"""
+{note(EventKind.BUILT, release)}"""
 
 
 def activate(release: Release, commands: Sequence[str]) -> str:
@@ -167,10 +167,10 @@ def switch(release: Release, why: str = "") -> str:
 [ -f {target}/{MARK} ] || {{ echo "{target}: is not there, or not whole" >&2; exit 1; }}
 [ "$(readlink current)" = {target} ] && exit 0
 lead_to {target} || exit 1
-{note(Kind.SWITCHED, release, why)}"""
+{note(EventKind.SWITCHED, release, why)}"""
 
 
-def put_back(release: Release, link: str | None, why: str) -> str:
+def revert(release: Release, link: str | None, why: str) -> str:
     """Return a script that undoes the switch, if there was one.
 
     :param link: the earlier target of ``current``, which is restored; None: there was none.
@@ -179,10 +179,10 @@ def put_back(release: Release, link: str | None, why: str) -> str:
     previous = (link or "").removeprefix("releases/")
     old = release._replace(id=previous, revision="")
     return f"""
-{note(Kind.FAILED, release, why)}
+{note(EventKind.FAILED, release, why)}
 if [ "$(readlink current)" = releases/{release.id} ]; then
   {back}
-  {note(Kind.SWITCHED, old, f"back from {release.id}") if is_release(previous) else ""}
+  {note(EventKind.SWITCHED, old, f"back from {release.id}") if is_release(previous) else ""}
 fi
 """
 
@@ -236,7 +236,7 @@ fi
 """
 
 
-def note(kind: Kind, release: Release, why: str = "") -> str:
+def note(kind: EventKind, release: Release, why: str = "") -> str:
     """Return a script that adds a history line, in a single write so that no line is torn."""
     values = (kind.value, release.id, release.revision, release.who, release.link, why)
     words = "\t".join(printable(value) for value in values)

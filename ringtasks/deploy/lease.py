@@ -21,7 +21,7 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.fanout import each
 from ringtasks.inventory.config import state_folder
 
-from .locking import Held
+from .locking import LockState
 
 __all__ = ["RENEW_INTERVAL", "Lease", "is_dead", "life_sign"]
 
@@ -34,7 +34,7 @@ _STALE = 86400.0  # seconds
 class Lockable(Protocol):
     """Host whose lock is to be renewed."""
 
-    def renew(self, cancellation: Cancellation) -> Held | None:
+    def renew(self, cancellation: Cancellation) -> LockState | None:
         """Renew the lock.
 
         :returns: the new holder if the lock was lost; None: still ours, or not known.
@@ -47,7 +47,7 @@ class Lease:
     :param on_lost: called with a lock that was lost and its new holder, in another thread.
     """
 
-    def __init__(self, on_lost: Callable[[Lockable, Held], None]) -> None:
+    def __init__(self, on_lost: Callable[[Lockable, LockState], None]) -> None:
         self._on_lost = on_lost
         self._targets: list[Lockable] = []
         self._cancellation = Cancellation()
@@ -74,7 +74,7 @@ class Lease:
                     self._targets.remove(target)
                     self._on_lost(target, held)
 
-    def _renewed(self, target: Lockable) -> Held | None:
+    def _renewed(self, target: Lockable) -> LockState | None:
         return None if self._is_over.is_set() else target.renew(self._cancellation)
 
 

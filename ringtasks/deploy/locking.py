@@ -16,7 +16,16 @@ from typing import NamedTuple
 from ringtasks.common.text import printable
 from ringtasks.remote.script import quote
 
-__all__ = ["FUNCTIONS", "Held", "Note", "acquire", "holding", "parse_held", "release", "unlock"]
+__all__ = [
+    "FUNCTIONS",
+    "LockHolder",
+    "LockState",
+    "acquire",
+    "holding",
+    "parse_held",
+    "release",
+    "unlock",
+]
 
 FUNCTIONS = r"""
 now() { date +%s; }
@@ -43,7 +52,7 @@ held() { # prints whose lock it is
 """
 
 
-class Note(NamedTuple):
+class LockHolder(NamedTuple):
     """Description of a lock's holder; ``token`` is unique to one deploy."""
 
     token: str
@@ -53,7 +62,7 @@ class Note(NamedTuple):
     link: str = ""
 
 
-class Held(NamedTuple):
+class LockState(NamedTuple):
     """Lock of a deploy. Times are Unix seconds of the host's clock; 0: not known."""
 
     token: str
@@ -76,7 +85,7 @@ class Held(NamedTuple):
         return f"{who}{what}{since}{f', {self.link}' if self.link else ''}"
 
 
-def acquire(note: Note, seconds: float, dead: str = "") -> str:
+def acquire(note: LockHolder, seconds: float, dead: str = "") -> str:
     """Return a script that takes the lock, or prints its holder if another deploy has it.
 
     An expired lock is replaced.
@@ -131,7 +140,7 @@ drop "$(holder)"
 """
 
 
-def parse_held(output: str) -> Held | None:
+def parse_held(output: str) -> LockState | None:
     """Return the lock that a script printed; None: it printed none."""
     given: dict[str, str] = {}
     for line in output.splitlines():
@@ -140,7 +149,7 @@ def parse_held(output: str) -> Held | None:
             given[name] = printable(value)
     if not given:
         return None
-    token, who, host, revision, link = (given.get(name, "") for name in Note._fields)
+    token, who, host, revision, link = (given.get(name, "") for name in LockHolder._fields)
     times = (given.get(name, "") for name in ("since", "until", "now"))
     since, until, now = (int(text) if text.isdigit() else 0 for text in times)
-    return Held(token, who, host, revision, link, since, until, now)
+    return LockState(token, who, host, revision, link, since, until, now)

@@ -8,11 +8,11 @@ from ringtasks.common.text import printable
 
 from .records import HostState, parse_state
 
-__all__ = ["Survey", "parse_survey"]
+__all__ = ["Precheck", "parse_survey"]
 
 
 @dataclass(frozen=True)
-class Survey:
+class Precheck:
     """State of a host before a deploy, with the obstacles to it.
 
     ``problems`` would make the deploy fail; ``lacking`` are the shared files that do not exist;
@@ -25,7 +25,7 @@ class Survey:
     free_bytes: int | None = None
 
 
-def parse_survey(text: str) -> Survey:
+def parse_survey(text: str) -> Precheck:
     """Parse the output of `layout.probe`."""
     said: dict[str, list[str]] = {"problem": [], "lacks": [], "free": []}
     for line in text.splitlines():
@@ -33,7 +33,7 @@ def parse_survey(text: str) -> Survey:
         if kind in said:
             said[kind].append(printable(rest))
     free = said["free"][-1] if said["free"] else ""
-    return Survey(
+    return Precheck(
         parse_state(text),
         tuple(said["problem"]),
         tuple(said["lacks"]),

@@ -18,12 +18,12 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.model import HostConfig
 from ringtasks.remote.paths import on_host
 
-from .records import HostState, Kind, way_back
+from .records import EventKind, HostState, way_back
 from .release import Release, new_id
 from .settings import DeploySettings
 from .source import Source
-from .steps import Place, Plan
-from .target import Outcome, Target, Watcher
+from .steps import AppFolder, Plan
+from .target import StepObserver, StepOutcome, Target
 
 __all__ = [
     "chosen_release",
@@ -87,7 +87,9 @@ def going_to(plan: Plan, release_id: str, revision: str) -> Plan:
 
 
 @contextmanager
-def targets_of(hosts: Sequence[HostConfig], plan: Plan, watcher: Watcher) -> Iterator[list[Target]]:
+def targets_of(
+    hosts: Sequence[HostConfig], plan: Plan, watcher: StepObserver
+) -> Iterator[list[Target]]:
     """Yield a target for each host; on exit their connections are closed.
 
     :raises UsageError: a path has a placeholder for which a host has no value.
@@ -101,7 +103,7 @@ def targets_of(hosts: Sequence[HostConfig], plan: Plan, watcher: Watcher) -> Ite
         yield targets
 
 
-def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> Place:
+def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> AppFolder:
     """Return the application's place on a host.
 
     :raises UsageError: the host has no value for a placeholder.
@@ -109,10 +111,10 @@ def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> P
     known = {"host": host.name, "address": config.host, **host.facts}
     root = _filled("path", settings.path, known)
     url = settings.check_url and _filled("check_url", settings.check_url, known)
-    return Place(host.name, on_host(config, root).rstrip("/"), url)
+    return AppFolder(host.name, on_host(config, root).rstrip("/"), url)
 
 
-def looked_at(targets: Sequence[Target]) -> Sequence[tuple[Target, Outcome]]:
+def looked_at(targets: Sequence[Target]) -> Sequence[tuple[Target, StepOutcome]]:
     """Survey all targets; return each with its outcome, in the order of ``targets``."""
     found = dict(each(targets, Target.look))
     return [(target, found[target]) for target in targets]
@@ -150,7 +152,7 @@ def _wanted(host: str, state: HostState, wanted: str) -> str:
     if not found:
         known = ", ".join(state.releases) or "none"
         raise UsageError(f"--to {wanted}: {host} has no such release; it has: {known}")
-    usable = [name for name in found if state.verdict(name) != Kind.FAILED]
+    usable = [name for name in found if state.verdict(name) != EventKind.FAILED]
     if not usable:
         raise UsageError(f"--to {wanted}: it has failed on {host}: nobody goes back to it")
     return usable[-1]

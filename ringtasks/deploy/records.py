@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from ringtasks.common.text import printable
 
-from .locking import Held, parse_held
+from .locking import LockState, parse_held
 from .release import is_release
 
-__all__ = ["Event", "HostState", "Kind", "parse_state", "superfluous", "way_back"]
+__all__ = ["Event", "EventKind", "HostState", "parse_state", "superfluous", "way_back"]
 
 
-class Kind(str, enum.Enum):
+class EventKind(str, enum.Enum):
     """Kind of a history line: an event of a release on a host."""
 
     BUILT = "built"
@@ -34,7 +34,7 @@ class Kind(str, enum.Enum):
 
 
 #: The events that decide if a rollback may go to a release; the last of them counts.
-_VERDICTS = (Kind.GOOD, Kind.FAILED, Kind.LEFT)
+_VERDICTS = (EventKind.GOOD, EventKind.FAILED, EventKind.LEFT)
 
 
 class Event(NamedTuple):
@@ -60,7 +60,7 @@ class HostState:
     content: str | None = None
     """`source.Source.content` of the files that were sent last."""
     history: tuple[Event, ...] = ()
-    held: Held | None = None
+    held: LockState | None = None
 
     @property
     def current(self) -> str | None:
@@ -92,12 +92,12 @@ class HostState:
 
     def is_good(self, release: str) -> bool:
         """Return True if the release passed its check and has no later verdict."""
-        return self.verdict(release) == Kind.GOOD
+        return self.verdict(release) == EventKind.GOOD
 
     @property
     def drift(self) -> str | None:
         """The difference between the current release and the last switch; None: there is none."""
-        switched = [event.release for event in self.history if event.kind == Kind.SWITCHED]
+        switched = [event.release for event in self.history if event.kind == EventKind.SWITCHED]
         if self.link and not self.current:
             return f"current leads to {self.stands_on}, which is no release"
         if self.current and self.current not in self.releases:
@@ -131,7 +131,7 @@ def way_back(state: HostState, before: str | None = None) -> str | None:
     left = before or state.current
     times: dict[str, int] = {}
     for number, event in enumerate(state.history):
-        if event.kind == Kind.GOOD:
+        if event.kind == EventKind.GOOD:
             times[event.release] = number
     good = [name for name in state.releases if name != left and state.is_good(name)]
     # A release that was good after the one to leave was itself rolled back to that one.

@@ -6,17 +6,17 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["DeployReport", "HostReport", "Standing", "StepReport"]
+__all__ = ["DeployReport", "EndState", "HostReport", "StepReport"]
 
 
-class Standing(str, enum.Enum):
+class EndState(str, enum.Enum):
     """State of a host at the end; the value is shown to people."""
 
     UNTOUCHED = "untouched"
     STAGED = "built, not switched"
     DEPLOYED = "deployed"
     FAILED = "failed, and left on the new release"
-    REVERTED = "put back"
+    REVERTED = "reverted"
     UNKNOWN = "not known"
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class HostReport:
     """
 
     host: str
-    standing: Standing = Standing.UNTOUCHED
+    end_state: EndState = EndState.UNTOUCHED
     previous: str | None = None
     current: str | None = None
     error: str | None = None
@@ -60,7 +60,7 @@ class HostReport:
 
     @property
     def success(self) -> bool:
-        return self.standing is Standing.DEPLOYED
+        return self.end_state is EndState.DEPLOYED
 
     @property
     def elapsed_ms(self) -> float:
@@ -71,7 +71,7 @@ class HostReport:
         return {
             "host_id": self.host,
             "success": self.success,
-            "standing": self.standing.value,
+            "end_state": self.end_state.value,
             "previous": self.previous,
             "current": self.current,
             "error": self.error,

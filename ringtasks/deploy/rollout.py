@@ -19,9 +19,9 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .report import Standing
+from .report import EndState
 
-__all__ = ["Action", "Rollout", "Step"]
+__all__ = ["Action", "Rollout", "RolloutStep"]
 
 
 class Action(str, enum.Enum):
@@ -31,11 +31,11 @@ class Action(str, enum.Enum):
     LOCK = "lock"
     STAGE = "stage"
     ACTIVATE = "activate"
-    REVERT = "put back"
+    REVERT = "revert"
     FINISH = "finish"
 
 
-class Step(NamedTuple):
+class RolloutStep(NamedTuple):
     """Action to do on hosts.
 
     ``in_order``: one host after another, in this order; after a failure the rest are left out.
@@ -66,7 +66,7 @@ class Rollout:
     ) -> None:
         # All deploys lock in the same order: of two to the same hosts, one gets every lock.
         self._hosts = tuple(sorted(hosts))
-        self.standing = dict.fromkeys(hosts, Standing.UNTOUCHED)
+        self.end_state = dict.fromkeys(hosts, EndState.UNTOUCHED)
         self.is_stopped = False
         self._batch_size, self._max_failures = batch_size, max_failures
         self._reverts = reverts
@@ -79,22 +79,22 @@ class Rollout:
         self._owed: list[str] = []
         """To be reverted, in this order."""
 
-    def next(self) -> Step | None:
+    def next(self) -> RolloutStep | None:
         """Return the next step; None: the rollout is over."""
         if self._owed:
             hosts = self._taken(self._owed)
             self._switched = [host for host in self._switched if host not in hosts]
-            return Step(Action.REVERT, hosts)
+            return RolloutStep(Action.REVERT, hosts)
         if not self.is_stopped and self._before:
             action = self._before.pop(0)
-            return Step(action, self._hosts, in_order=action is Action.LOCK)
+            return RolloutStep(action, self._hosts, in_order=action is Action.LOCK)
         if not self.is_stopped and self._later:
-            return Step(Action.ACTIVATE, self._taken(self._later))
+            return RolloutStep(Action.ACTIVATE, self._taken(self._later))
         if self._locked:
-            return Step(Action.FINISH, self._taken(self._locked, all_of_them=True))
+            return RolloutStep(Action.FINISH, self._taken(self._locked, all_of_them=True))
         return None
 
-    def ended(self, step: Step, host: str, *, is_well: bool, is_known: bool = True) -> None:
+    def ended(self, step: RolloutStep, host: str, *, is_well: bool, is_known: bool = True) -> None:
         """Record the result of a step on a host.
 
         :param is_known: False: it is unknown if the step was done.
@@ -108,17 +108,17 @@ class Rollout:
             self._stop_unless(is_well)
         elif step.action is Action.STAGE:
             if is_well:
-                self.standing[host] = Standing.STAGED
+                self.end_state[host] = EndState.STAGED
             self._stop_unless(is_well)
         elif step.action is Action.ACTIVATE:
             self._activated(host, is_well=is_well, is_known=is_known)
         elif step.action is Action.REVERT:
             if is_well:
-                self.standing[host] = Standing.REVERTED
+                self.end_state[host] = EndState.REVERTED
             else:
-                self.standing[host] = Standing.FAILED if is_known else Standing.UNKNOWN
+                self.end_state[host] = EndState.FAILED if is_known else EndState.UNKNOWN
 
-    def undone(self, step: Step, hosts: Sequence[str]) -> None:
+    def undone(self, step: RolloutStep, hosts: Sequence[str]) -> None:
         """Queue again the hosts on which a step was not begun, if it is a revert or a finish.
 
         No other step would revert these hosts or release their locks.
@@ -139,11 +139,11 @@ class Rollout:
     def _activated(self, host: str, *, is_well: bool, is_known: bool) -> None:
         self._switched.append(host)
         if is_well:
-            self.standing[host] = Standing.DEPLOYED
+            self.end_state[host] = EndState.DEPLOYED
             if self.is_stopped and self._reverts:
                 self._owed.insert(0, host)
             return
-        self.standing[host] = Standing.FAILED if is_known else Standing.UNKNOWN
+        self.end_state[host] = EndState.FAILED if is_known else EndState.UNKNOWN
         if self._reverts:
             self._owed.insert(0, host)
         self._failures += 1

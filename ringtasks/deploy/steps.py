@@ -10,24 +10,24 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from . import layout, locking
-from .records import Kind
+from .records import EventKind
 from .release import Release
 from .settings import DeploySettings
 from .source import Source
 
 __all__ = [
     "LEASE",
-    "Place",
+    "AppFolder",
+    "HostStep",
     "Plan",
-    "Step",
     "activation",
     "build",
     "finish",
     "lock",
-    "put_back",
+    "precheck",
     "renew",
+    "revert",
     "room",
-    "survey",
     "unlock",
 ]
 
@@ -38,7 +38,7 @@ OWN_TIMEOUT = 120.0
 _CHECK_MARGIN = 15.0
 
 
-class Place(NamedTuple):
+class AppFolder(NamedTuple):
     """Place of the application on one host; ``root`` is a result of `remote.paths.on_host`."""
 
     host: str
@@ -64,13 +64,15 @@ class Plan:
     conceal: Callable[[str], str] = str
 
     @property
-    def note(self) -> locking.Note:
+    def note(self) -> locking.LockHolder:
         """The note in the lock that describes this deploy."""
         release = self.release
-        return locking.Note(self.token, release.who, release.host, release.revision, release.link)
+        return locking.LockHolder(
+            self.token, release.who, release.host, release.revision, release.link
+        )
 
 
-class Step(NamedTuple):
+class HostStep(NamedTuple):
     """Step on one host; ``is_users``: it contains users' commands, and is never run twice."""
 
     name: str
@@ -79,29 +81,29 @@ class Step(NamedTuple):
     is_users: bool = False
 
 
-def survey(plan: Plan, place: Place) -> Step:
+def precheck(plan: Plan, place: AppFolder) -> HostStep:
     """Return the step that reports the state and the obstacles to a deploy."""
     needs_url = place.url is not None
-    return Step("survey", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
+    return HostStep("precheck", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
 
 
-def lock(plan: Plan, place: Place, dead: str = "") -> Step:
+def lock(plan: Plan, place: AppFolder, dead: str = "") -> HostStep:
     """Return the step that takes the lock and reports the state; ``dead`` as in `acquire`."""
     script = locking.acquire(plan.note, LEASE, dead) + layout.state()
-    return Step("lock", layout.inside(place.root, script, makes=True))
+    return HostStep("lock", layout.inside(place.root, script, makes=True))
 
 
-def renew(plan: Plan, place: Place) -> Step:
+def renew(plan: Plan, place: AppFolder) -> HostStep:
     """Return the step that renews the lock."""
-    return Step("renew", _held(plan, place, ""), LEASE / 3)
+    return HostStep("renew", _held(plan, place, ""), LEASE / 3)
 
 
-def room(plan: Plan, place: Place) -> Step:
+def room(plan: Plan, place: AppFolder) -> HostStep:
     """Return the step that makes the host ready for an upload."""
-    return Step("upload", _held(plan, place, layout.ready_for_files()))
+    return HostStep("upload", _held(plan, place, layout.ready_for_files()))
 
 
-def build(plan: Plan, place: Place, content: str | None) -> Step:
+def build(plan: Plan, place: AppFolder, content: str | None) -> HostStep:
     """Return the step that builds the release.
 
     :param content: `Source.content` of the files that were just sent; None: none were.
@@ -112,37 +114,37 @@ def build(plan: Plan, place: Place, content: str | None) -> Step:
     return _users("build", plan, place, script, settings.build_timeout)
 
 
-def activation(plan: Plan, place: Place, previous: str | None) -> Sequence[Step]:
+def activation(plan: Plan, place: AppFolder, previous: str | None) -> Sequence[HostStep]:
     """Return the steps that switch to a built release, restart, check and record it as good.
 
     :param previous: the release that is current before.
     """
     settings, release = plan.settings, plan.release
     why = "" if plan.source else f"rollback from {previous}"
-    steps = [Step("switch", _held(plan, place, layout.switch(release, why)))]
+    steps = [HostStep("switch", _held(plan, place, layout.switch(release, why)))]
     if plan.source and settings.activate:
         script = layout.activate(release, settings.activate)
         steps.insert(0, _users("activate", plan, place, script, settings.build_timeout))
     steps += _confirmation(plan, place)
-    good = layout.note(Kind.GOOD, release) + "\n"
+    good = layout.note(EventKind.GOOD, release) + "\n"
     if not plan.source and previous and previous != release.id:
-        good += layout.note(Kind.LEFT, release._replace(id=previous, revision="")) + "\n"
+        good += layout.note(EventKind.LEFT, release._replace(id=previous, revision="")) + "\n"
     steps[-1] = steps[-1]._replace(script=f"{steps[-1].script}\n{good}")
     return steps
 
 
-def put_back(plan: Plan, place: Place, link: str | None, why: str) -> Sequence[Step]:
+def revert(plan: Plan, place: AppFolder, link: str | None, why: str) -> Sequence[HostStep]:
     """Return the steps that revert from a failed release to the one before.
 
     :param link: the earlier target of ``current``; None: there was none.
     """
-    script = layout.put_back(plan.release, link, why)
-    undo = Step("put back", _held(plan, place, script))
+    script = layout.revert(plan.release, link, why)
+    undo = HostStep("revert", _held(plan, place, script))
     again = [step._replace(name=f"{step.name} again") for step in _confirmation(plan, place)]
     return [undo, *(again if link else ())]
 
 
-def finish(plan: Plan, place: Place, removed: Sequence[str], failed: str | None) -> Step:
+def finish(plan: Plan, place: AppFolder, removed: Sequence[str], failed: str | None) -> HostStep:
     """Return the step that removes old releases and releases the lock.
 
     If another deploy holds the lock, the script does nothing.
@@ -151,19 +153,19 @@ def finish(plan: Plan, place: Place, removed: Sequence[str], failed: str | None)
     """
     script = layout.prune(removed)
     if failed is not None:
-        script = layout.note(Kind.FAILED, plan.release, failed) + "\n" + script
+        script = layout.note(EventKind.FAILED, plan.release, failed) + "\n" + script
     text = f'[ "$(holder)" = {plan.token} ] || exit 0\n{script}{locking.release(plan.token)}'
-    return Step("unlock", layout.inside(place.root, text))
+    return HostStep("unlock", layout.inside(place.root, text))
 
 
-def unlock(plan: Plan, place: Place, reason: str) -> Step:
+def unlock(plan: Plan, place: AppFolder, reason: str) -> HostStep:
     """Return the step that removes the lock of any deploy and records the reason."""
     nothing = plan.release._replace(id="", revision="")
-    script = f"[ -L lock ] || exit 0\n{layout.note(Kind.UNLOCKED, nothing, reason)}\n"
-    return Step("unlock", layout.inside(place.root, script + locking.unlock()))
+    script = f"[ -L lock ] || exit 0\n{layout.note(EventKind.UNLOCKED, nothing, reason)}\n"
+    return HostStep("unlock", layout.inside(place.root, script + locking.unlock()))
 
 
-def _confirmation(plan: Plan, place: Place) -> list[Step]:
+def _confirmation(plan: Plan, place: AppFolder) -> list[HostStep]:
     """Return the steps for restart and check, for those that the settings have."""
     settings, steps = plan.settings, []
     if settings.restart:
@@ -176,10 +178,10 @@ def _confirmation(plan: Plan, place: Place) -> list[Step]:
     return steps
 
 
-def _users(name: str, plan: Plan, place: Place, script: str, timeout: float) -> Step:
+def _users(name: str, plan: Plan, place: AppFolder, script: str, timeout: float) -> HostStep:
     text = layout.variables(plan.release, place.host) + script
-    return Step(name, _held(plan, place, text), timeout, is_users=True)
+    return HostStep(name, _held(plan, place, text), timeout, is_users=True)
 
 
-def _held(plan: Plan, place: Place, script: str) -> str:
+def _held(plan: Plan, place: AppFolder, script: str) -> str:
     return layout.inside(place.root, locking.holding(plan.token, LEASE) + script)

@@ -23,14 +23,14 @@ from ringtasks.ssh.link import STDOUT
 
 from . import steps
 from .lease import is_dead
-from .locking import Held, parse_held
-from .precheck import Survey, parse_survey
-from .records import Event, HostState, Kind, parse_state, superfluous, way_back
-from .report import HostReport, Standing, StepReport
+from .locking import LockState, parse_held
+from .precheck import Precheck, parse_survey
+from .records import Event, EventKind, HostState, parse_state, superfluous, way_back
+from .report import EndState, HostReport, StepReport
 from .source import Source
-from .steps import Place, Plan, Step
+from .steps import AppFolder, HostStep, Plan
 
-__all__ = ["HELD_STATUS", "Outcome", "Target", "Unwatched", "Watcher"]
+__all__ = ["HELD_STATUS", "NoObserver", "StepObserver", "StepOutcome", "Target"]
 
 #: Exit status: another deploy holds the lock (sysexits.h, EX_TEMPFAIL).
 HELD_STATUS = 75
@@ -41,7 +41,7 @@ _OUTPUT_BYTES = 64 * 1024
 _OUTPUT_LINES, _LINE_CHARACTERS = 30, 500
 
 
-class Outcome(NamedTuple):
+class StepOutcome(NamedTuple):
     """Outcome of a step; ``error`` None: it succeeded.
 
     ``returncode`` is as in `HostReport`; 255: the step may or may not have been done.  ``said`` is
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
         return self.returncode != UNREACHABLE
 
 
-class Watcher(Protocol):
+class StepObserver(Protocol):
     """Observer of steps; its methods are called as events happen, from several threads."""
 
     def output(self, host: str, chunk: bytes) -> None:
@@ -74,8 +74,8 @@ class Watcher(Protocol):
         """Show a message to people."""
 
 
-class Unwatched:
-    """`Watcher` that discards everything."""
+class NoObserver:
+    """`StepObserver` that discards everything."""
 
     def output(self, host: str, chunk: bytes) -> None: ...
 
@@ -87,43 +87,45 @@ class Unwatched:
 class Target:
     """Host of a rollout; for one thread at a time, except `renew`.
 
-    ``survey`` is the host's first answer, ``state`` its state when it was locked.  ``stop`` ends
+    ``precheck`` is the host's first answer, ``state`` its state when it was locked.  ``stop`` ends
     the running step.
     """
 
-    def __init__(self, client: SSHClient, place: Place, plan: Plan, watcher: Watcher) -> None:
+    def __init__(
+        self, client: SSHClient, place: AppFolder, plan: Plan, watcher: StepObserver
+    ) -> None:
         self.client, self.place, self.plan = client, place, plan
         self.report = HostReport(client.config.id)
-        self.survey = Survey()
+        self.precheck = Precheck()
         self.state = HostState()
         self.stop = Stop()
         self._has_switched = False
         """True if the switch was made or may have been made."""
         self._watcher = watcher
 
-    def look(self) -> Outcome:
+    def look(self) -> StepOutcome:
         """Survey the host for obstacles to a deploy; change nothing."""
-        with self._timed("survey") as timed:
-            result = self._asked(steps.survey(self.plan, self.place))
+        with self._timed("precheck") as timed:
+            result = self._asked(steps.precheck(self.plan, self.place))
             if not result.success:
                 return timed.ended(self._told(result))
             self.report.transport_used = result.transport_used
-            self.survey = parse_survey(result.stdout)
-            self.state = self.survey.state
+            self.precheck = parse_survey(result.stdout)
+            self.state = self.precheck.state
             return timed.ended(self._problems())
 
-    def lock(self) -> Outcome:
+    def lock(self) -> StepOutcome:
         """Take the lock; replace that of a deploy that has ended."""
         with self._timed("lock") as timed:
             return timed.ended(self._lock())
 
-    def renew(self, cancellation: Cancellation) -> Held | None:
+    def renew(self, cancellation: Cancellation) -> LockState | None:
         """Renew the lock, as `lease.Lockable` describes; callable from any thread."""
         step = steps.renew(self.plan, self.place)
         result = self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
         return None if result.success else self._other_holder(result.stdout)
 
-    def stage(self) -> Outcome:
+    def stage(self) -> StepOutcome:
         """Send the release and build it; switch nothing."""
         source = self.plan.source
         assert source is not None  # noqa: S101  # without a source there is no stage step
@@ -133,7 +135,7 @@ class Target:
                 return outcome
         return self._upload(source) or self._run(steps.build(self.plan, self.place, source.content))
 
-    def activate(self) -> Outcome:
+    def activate(self) -> StepOutcome:
         """Switch to the release, restart and check."""
         for step in steps.activation(self.plan, self.place, self.state.current):
             self._has_switched |= step.name == "switch"
@@ -142,13 +144,13 @@ class Target:
                 return outcome
             if step.name == "switch":
                 self.report.current = self.plan.release.id
-        return Outcome()
+        return StepOutcome()
 
-    def put_back(self) -> Outcome:
+    def revert(self) -> StepOutcome:
         """Undo `activate`, after its success or its failure."""
         link = self._link_before()
-        why = self.report.error or "put back with the others"
-        undo, *confirmation = steps.put_back(self.plan, self.place, link, why)
+        why = self.report.error or "reverted with the others"
+        undo, *confirmation = steps.revert(self.plan, self.place, link, why)
         outcome = self._run(undo)
         if not outcome:
             return outcome
@@ -156,19 +158,19 @@ class Target:
         for step in confirmation if self._has_switched else ():
             if not self._run(step):
                 break  # the link is restored all the same; the report has the error
-        return Outcome()
+        return StepOutcome()
 
-    def finish(self) -> Outcome:
+    def finish(self) -> StepOutcome:
         """Remove old releases and release the lock."""
-        removed = self.superfluous() if self.report.standing is Standing.DEPLOYED else ()
-        is_untouched = self.report.standing is Standing.UNTOUCHED
+        removed = self.superfluous() if self.report.end_state is EndState.DEPLOYED else ()
+        is_untouched = self.report.end_state is EndState.UNTOUCHED
         failed = self.report.error if is_untouched and self.plan.source else None
         outcome = self._run(steps.finish(self.plan, self.place, removed, failed))
         if outcome:
             self.report.removed = removed
         return outcome
 
-    def unlock(self, reason: str) -> tuple[Outcome, Held | None]:
+    def unlock(self, reason: str) -> tuple[StepOutcome, LockState | None]:
         """Remove the lock of any deploy; return the outcome and the lock (None: there was none)."""
         result = self._own(steps.unlock(self.plan, self.place, reason))
         return self._told(result, is_ours=True), parse_held(result.stdout)
@@ -176,11 +178,11 @@ class Target:
     def again(self, plan: Plan) -> Target:
         """Return a target for the same host and another plan."""
         target = Target(self.client, self.place, plan, self._watcher)
-        target.survey, target.state = self.survey, self.state
+        target.precheck, target.state = self.precheck, self.state
         target.report.transport_used = self.report.transport_used
         return target
 
-    def outlook(self) -> Sequence[Step]:
+    def outlook(self) -> Sequence[HostStep]:
         """Return the steps that a rollout would run, as far as the host's state is known."""
         plan, place, state = self.plan, self.place, self.state
         found = [steps.lock(plan, place)]
@@ -196,22 +198,22 @@ class Target:
         """Return the releases to remove once this one is good."""
         return superfluous(self._state_now(), self.plan.settings.keep)
 
-    def _problems(self) -> Outcome:
-        found = list(self.survey.problems)
+    def _problems(self) -> StepOutcome:
+        found = list(self.precheck.problems)
         source = self.plan.source
         if source is not None:
-            lacking = [name for name in self.survey.lacking if not source.has(name)]
+            lacking = [name for name in self.precheck.lacking if not source.has(name)]
             found += [f"shared/{name}: is not on the host: put it there" for name in lacking]
-        return Outcome("; ".join(found), 1) if found else Outcome()
+        return StepOutcome("; ".join(found), 1) if found else StepOutcome()
 
-    def _lock(self) -> Outcome:
+    def _lock(self) -> StepOutcome:
         began, first, dead = time.monotonic(), None, ""
         while True:
             result = self._own(steps.lock(self.plan, self.place, dead))
             if result.success:
                 self.state = parse_state(result.stdout)
                 self.report.previous = self.report.current = self.state.stands_on
-                return Outcome()
+                return StepOutcome()
             held = self._other_holder(result.stdout)
             if held is None:
                 return self._told(result)
@@ -224,12 +226,12 @@ class Target:
             # If the lock was renewed or another deploy took it, its holder is running.
             is_alive = (held.token, held.until) != (first.token, first.until)
             if is_alive and time.monotonic() - began >= self.plan.wait:
-                return Outcome(f"locked by {held}", HELD_STATUS)
+                return StepOutcome(f"locked by {held}", HELD_STATUS)
             self.stop.wait(_LOCK_INTERVAL)
             if self.stop.is_set:
-                return Outcome("interrupted", INTERRUPTED)
+                return StepOutcome("interrupted", INTERRUPTED)
 
-    def _upload(self, source: Source) -> Outcome | None:
+    def _upload(self, source: Source) -> StepOutcome | None:
         """Send the files; return the outcome of a failure, or None if they arrived."""
         with self._timed("upload") as timed:
             result = self._own(steps.room(self.plan, self.place))
@@ -240,18 +242,18 @@ class Target:
             sent = upload(self.client, self.place, self.plan.settings, source, self.stop)
             self.report.sent_bytes += sent.sent_bytes
             if sent.error is not None:
-                return timed.ended(Outcome(sent.error, sent.returncode))
-            timed.ended(Outcome())
+                return timed.ended(StepOutcome(sent.error, sent.returncode))
+            timed.ended(StepOutcome())
             return None
 
-    def _run(self, step: Step) -> Outcome:
+    def _run(self, step: HostStep) -> StepOutcome:
         with self._timed(step.name) as timed:
             if not step.is_users:
                 return timed.ended(self._told(self._own(step)))
             result, timed.output = self._users(step)
             return timed.ended(self._told(result))
 
-    def _own(self, step: Step) -> SSHResult:
+    def _own(self, step: HostStep) -> SSHResult:
         """Run one of our own scripts; while the host is unreachable, try again."""
         delays = iter(_DELAYS)
         while True:
@@ -261,12 +263,12 @@ class Target:
                 return result
             self.stop.wait(delay)
 
-    def _asked(self, step: Step) -> SSHResult:
+    def _asked(self, step: HostStep) -> SSHResult:
         cancellation = Cancellation()
         with self.stop.ending(cancellation.cancel):
             return self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
 
-    def _users(self, step: Step) -> tuple[SSHResult, str]:
+    def _users(self, step: HostStep) -> tuple[SSHResult, str]:
         """Run a script with users' commands once; return the result and the end of its stderr."""
         out, err = Capture(_OUTPUT_BYTES), Capture(_OUTPUT_BYTES)
 
@@ -294,25 +296,25 @@ class Target:
         lines = [line[:_LINE_CHARACTERS] for line in stderr.splitlines()[-_OUTPUT_LINES:]]
         return replace(result, stdout=stdout, stderr=stderr), "\n".join(lines)
 
-    def _told(self, result: SSHResult, *, is_ours: bool = False) -> Outcome:
+    def _told(self, result: SSHResult, *, is_ours: bool = False) -> StepOutcome:
         """Return the outcome that a script's result means.
 
         :param is_ours: a lock in the output is expected and no error.
         """
         if result.success:
-            return Outcome(said=result.stdout)
+            return StepOutcome(said=result.stdout)
         held = self._other_holder(result.stdout)
         if held is not None and not is_ours:
             taken = f"was taken over by {held}" if held.token else "was removed"
-            return Outcome(f"the lock {taken}: nothing more was done", HELD_STATUS)
+            return StepOutcome(f"the lock {taken}: nothing more was done", HELD_STATUS)
         if result.error is not None:
             own = result.error.removeprefix(f"{self.report.host}: ")
-            return Outcome(self.plan.conceal(own), result.returncode)
+            return StepOutcome(self.plan.conceal(own), result.returncode)
         said = [line for line in result.stderr.splitlines() if line.strip()]
         why = f": {printable(said[-1][:_LINE_CHARACTERS])}" if said else ""
-        return Outcome(f"exit status {result.returncode}{why}", 1)
+        return StepOutcome(f"exit status {result.returncode}{why}", 1)
 
-    def _other_holder(self, stdout: str) -> Held | None:
+    def _other_holder(self, stdout: str) -> LockState | None:
         held = parse_held(stdout)
         return held if held and held.token != self.plan.token else None
 
@@ -322,7 +324,7 @@ class Target:
         It is the earlier target; if that release is missing or has failed, the last good release.
         """
         state = self.state
-        is_bad = state.current and state.verdict(state.current) == Kind.FAILED
+        is_bad = state.current and state.verdict(state.current) == EventKind.FAILED
         is_gone = state.current and state.current not in state.releases
         if not (is_bad or is_gone):
             return state.link
@@ -332,7 +334,7 @@ class Target:
     def _state_now(self) -> HostState:
         """Return the state that results once the release is recorded as good."""
         release = self.plan.release
-        good = Event("", Kind.GOOD, release.id, release.revision, "", "", "")
+        good = Event("", EventKind.GOOD, release.id, release.revision, "", "", "")
         return replace(
             self.state,
             link=f"releases/{release.id}",
@@ -362,9 +364,9 @@ class _Timed:
     """Outcome and output of a step, filled in while it runs."""
 
     def __init__(self) -> None:
-        self.outcome = Outcome("was not ended", 1)
+        self.outcome = StepOutcome("was not ended", 1)
         self.output = ""
 
-    def ended(self, outcome: Outcome) -> Outcome:
+    def ended(self, outcome: StepOutcome) -> StepOutcome:
         self.outcome = outcome
         return outcome

@@ -9,14 +9,14 @@ from ringtasks.common.stopping import Stop
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE
 from ringtasks.remote.paths import joined
-from ringtasks.transfer.host_transfer import Haul, TransferError
+from ringtasks.transfer.host_transfer import HostCopy, HostTransferError
 from ringtasks.transfer.options import Options
 from ringtasks.transfer.tree_copy import put_tree
 
 from . import layout
 from .settings import DeploySettings
 from .source import Source
-from .steps import Place
+from .steps import AppFolder
 
 __all__ = ["Sent", "upload"]
 
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
 
 
 def upload(
-    client: SSHClient, place: Place, settings: DeploySettings, source: Source, stop: Stop
+    client: SSHClient, place: AppFolder, settings: DeploySettings, source: Source, stop: Stop
 ) -> Sent:
     """Mirror the files to the host's ``source`` folder; resume after lost connections."""
     options = Options(
@@ -38,12 +38,12 @@ def upload(
         delete=True,
         timeout=settings.upload_timeout,
     )
-    haul = Haul(client, options, stop, None)
+    host_copy = HostCopy(client, options, stop, None)
     target = joined(place.root, "source")
     try:
-        put_tree(haul, source.folder(), target, None, follow_outside=False, verify=False)
-    except TransferError as error:
-        return Sent(str(error), error.returncode, haul.ended().sent_bytes)
+        put_tree(host_copy, source.folder(), target, None, follow_outside=False, verify=False)
+    except HostTransferError as error:
+        return Sent(str(error), error.returncode, host_copy.ended().sent_bytes)
     except UsageError as error:  # git failed, for example
         return Sent(str(error), USAGE, 0)
-    return Sent(None, 0, haul.ended().sent_bytes)
+    return Sent(None, 0, host_copy.ended().sent_bytes)

@@ -20,16 +20,16 @@ from typing import Any
 
 from ringtasks.client.targets import Hosts
 
-from .request import Request
-from .results import FleetResult, HostResult, State
+from .request import FleetRequest
+from .results import FleetResult, FleetState, HostResult
 from .run import FleetRun
 
 __all__ = [
+    "FleetRequest",
     "FleetResult",
     "FleetRun",
+    "FleetState",
     "HostResult",
-    "Request",
-    "State",
     "run",
     "run_async",
     "stream",
@@ -47,11 +47,11 @@ def run(
     """Run ``command`` on all hosts, wait, and return the results in the order of ``hosts``.
 
     :param hosts: a selector, or several names, HostConfigs, SSHConfigs or clients (`targets_of`).
-    :param options: the other fields of `Request`: ``fanout``, ``serial``, ``max_failures`` …
+    :param options: the other fields of `FleetRequest`: ``fanout``, ``serial``, ``max_failures`` …
     :raises UsageError: no host matched, or a configuration cannot be used; nothing was sent.
     :raises KeyboardInterrupt: Ctrl-C; the remote processes were ended.
     """
-    return FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options)).wait()
+    return FleetRun(hosts, FleetRequest(command, timeout, cwd, env or {}, **options)).wait()
 
 
 async def run_async(
@@ -65,7 +65,7 @@ async def run_async(
     """Run like `run`, for asyncio. Cancelling the awaiting task ends the remote processes."""
     from ringtasks.common import thread_pool
 
-    running = FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options))
+    running = FleetRun(hosts, FleetRequest(command, timeout, cwd, env or {}, **options))
     return await thread_pool.call(running.wait, running.stop)
 
 
@@ -81,4 +81,4 @@ def stream(
 
     If the caller leaves the loop, the run is stopped and its remote processes are ended.
     """
-    yield from FleetRun(hosts, Request(command, timeout, cwd, env or {}, **options))
+    yield from FleetRun(hosts, FleetRequest(command, timeout, cwd, env or {}, **options))

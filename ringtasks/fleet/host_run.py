@@ -12,13 +12,13 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.errors import UsageError
-from ringtasks.health.model import Outcome, SSHHealth
-from ringtasks.health.notes import HealthNotes, Ledger
+from ringtasks.health.model import HostOutcome, SSHHealth
+from ringtasks.health.notes import HealthBuffer, HealthRecorder
 from ringtasks.inventory.config import SSHConfig
 
 from .overload import is_overload
-from .request import Request
-from .results import HostResult, State, skipped, state_of
+from .request import FleetRequest
+from .results import FleetState, HostResult, skipped, state_of
 
 __all__ = ["HostRun", "OnOutput"]
 
@@ -39,13 +39,13 @@ class HostRun:
     def __init__(
         self,
         given: SSHClient | SSHConfig,
-        request: Request,
+        request: FleetRequest,
         known: Mapping[str, SSHHealth],
-        file: Ledger,
+        file: HealthRecorder,
     ) -> None:
         self.config = given.config if isinstance(given, SSHClient) else given
         self.host = self.config.id
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[HostOutcome] = []
         """What to record in the health file at the end."""
         self.starts_masters = True
         """Whether it may start a control master if none is running."""
@@ -55,12 +55,12 @@ class HostRun:
         self._known, self._file = known, file
         self.on_output: OnOutput | None = None
         self.keeps_output = False
-        self._last_open: Outcome | None = None
+        self._last_open: HostOutcome | None = None
         self._cancellation = Cancellation()
         self._cancelled = threading.Event()
         self._await_place: Callable[[], None] = lambda: None
         self._began_at = 0.0
-        self._turned_away: tuple[HostResult, list[Outcome]] | None = None
+        self._turned_away: tuple[HostResult, list[HostOutcome]] | None = None
 
     def attempt(
         self, stdin: Callable[[], BinaryIO | None], await_place: Callable[[], None]
@@ -73,14 +73,14 @@ class HostRun:
         """
         self._await_place, self._last_open = await_place, None
         self._began_at = self._began_at or time.monotonic()
-        notes = HealthNotes(self._known, self._file)
+        notes = HealthBuffer(self._known, self._file)
         client = self._client(notes)
         try:
             answer = self._answer(client, stdin)
         finally:
             if client is not self._given:
                 client.close_link()
-        if answer.state is State.UNREACHABLE and is_overload(self._last_open):
+        if answer.state is FleetState.UNREACHABLE and is_overload(self._last_open):
             self._turned_away = answer, notes.outcomes
             return None
         self.outcomes += notes.outcomes
@@ -108,9 +108,9 @@ class HostRun:
             return self.skipped("interrupted before it was reached")
         reason = "it may still be running; look before you repeat it"
         unreached = self.skipped("").result
-        told = f"{self.host}: {State.UNKNOWN}: {reason}"
+        told = f"{self.host}: {FleetState.UNKNOWN}: {reason}"
         return HostResult(
-            self.host, State.UNKNOWN, replace(unreached, error=told, is_unknown=True), reason
+            self.host, FleetState.UNKNOWN, replace(unreached, error=told, is_unknown=True), reason
         )
 
     def cancel(self) -> None:
@@ -118,7 +118,7 @@ class HostRun:
         self._cancelled.set()
         self._cancellation.cancel()
 
-    def _client(self, notes: HealthNotes) -> SSHClient:
+    def _client(self, notes: HealthBuffer) -> SSHClient:
         if isinstance(self._given, SSHClient):
             return self._given
         config = self._given
@@ -131,10 +131,10 @@ class HostRun:
             transport=self._request.transport,
             max_output_bytes=self._request.max_output_bytes,
             on_open=self._opened,
-            ledger=notes,
+            recorder=notes,
         )
 
-    def _opened(self, outcome: Outcome) -> None:
+    def _opened(self, outcome: HostOutcome) -> None:
         self._last_open = outcome
 
     def _reached(self) -> None:
@@ -190,20 +190,20 @@ class HostRun:
         """Report a configuration that turned out unusable as this host's own failure."""
         unreached = self.skipped("").result
         return HostResult(
-            self.host, State.UNREACHABLE, replace(unreached, error=str(error)), str(error)
+            self.host, FleetState.UNREACHABLE, replace(unreached, error=str(error)), str(error)
         )
 
-    def _reason(self, state: State, result: SSHResult) -> str:
-        if state is State.SUCCEEDED:
+    def _reason(self, state: FleetState, result: SSHResult) -> str:
+        if state is FleetState.SUCCEEDED:
             return ""
-        if state is State.UNREACHABLE and self._last_open is not None:
+        if state is FleetState.UNREACHABLE and self._last_open is not None:
             return self._last_open.reason
         if result.error is None:
             return f"exit status {result.returncode}"
         return result.error.removeprefix(f"{self.host}: ")
 
 
-def _fallback_note(opened: Outcome | None) -> str:
+def _fallback_note(opened: HostOutcome | None) -> str:
     """Name the routes that failed before one worked."""
     if opened is None or not opened.success:
         return ""

@@ -10,7 +10,7 @@ TCP does on a congested path (RFC 5681 section 3.1).
 from __future__ import annotations
 
 from ringtasks.errors import Reason
-from ringtasks.health.model import Outcome
+from ringtasks.health.model import HostOutcome
 
 __all__ = ["Limit", "is_overload", "retry_delay"]
 
@@ -21,7 +21,7 @@ _MAX_DELAY = 4.0
 _REASONS = frozenset(map(str, (Reason.OVERLOADED, Reason.RESET, Reason.JUMP_FAILED)))
 
 
-def is_overload(outcome: Outcome | None) -> bool:
+def is_overload(outcome: HostOutcome | None) -> bool:
     """Return True if too many log-ins at once may be why the host was not reached."""
     if outcome is None or any(route.success for route in outcome.routes):
         return False

@@ -12,14 +12,14 @@ from ringtasks.common.setting_checks import share
 from ringtasks.errors import UsageError
 from ringtasks.ssh.link import Terminal
 
-__all__ = ["JUMP_FANOUT", "Request"]
+__all__ = ["JUMP_FANOUT", "FleetRequest"]
 
 #: Log-ins at once through one jump host: sshd drops more than ten (sshd_config(5), MaxStartups).
 JUMP_FANOUT = 8
 
 
 @dataclass(frozen=True)
-class Request:
+class FleetRequest:
     """One command for many hosts.
 
     :param timeout: seconds for each host; None: the host's ``command_timeout``; 0: no limit.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ringtasks.client.result import SSHResult
 from ringtasks.exit_status import UNREACHABLE, combined_status
 
-__all__ = ["FleetResult", "HostResult", "State", "skipped", "state_of"]
+__all__ = ["FleetResult", "FleetState", "HostResult", "skipped", "state_of"]
 
 
-class State(str, enum.Enum):
+class FleetState(str, enum.Enum):
     """The outcome of one host; the value is the text shown."""
 
     SUCCEEDED = "succeeded"
@@ -36,13 +36,13 @@ class HostResult:
     """
 
     host: str
-    state: State
+    state: FleetState
     result: SSHResult
     reason: str = ""
     fallback_note: str = ""
 
     def __bool__(self) -> bool:
-        return self.state is State.SUCCEEDED
+        return self.state is FleetState.SUCCEEDED
 
 
 @dataclass(frozen=True)
@@ -74,24 +74,26 @@ class FleetResult:
                 return found
         raise KeyError(host)
 
-    def of(self, *states: State) -> tuple[HostResult, ...]:
+    def of(self, *states: FleetState) -> tuple[HostResult, ...]:
         """Return the results in one of these states."""
         return tuple(found for found in self.results if found.state in states)
 
     @property
     def succeeded(self) -> tuple[HostResult, ...]:
         """The hosts on which the command ran and exited 0."""
-        return self.of(State.SUCCEEDED)
+        return self.of(FleetState.SUCCEEDED)
 
     @property
     def failed(self) -> tuple[HostResult, ...]:
         """The hosts that failed, were unreachable or timed out, or whose outcome is unknown."""
-        return self.of(State.FAILED, State.UNREACHABLE, State.TIMED_OUT, State.UNKNOWN)
+        return self.of(
+            FleetState.FAILED, FleetState.UNREACHABLE, FleetState.TIMED_OUT, FleetState.UNKNOWN
+        )
 
     @property
     def skipped(self) -> tuple[HostResult, ...]:
         """The hosts that were left out."""
-        return self.of(State.SKIPPED)
+        return self.of(FleetState.SKIPPED)
 
     @property
     def returncode(self) -> int:
@@ -104,16 +106,18 @@ class FleetResult:
         return combined_status(found.result.returncode for found in self.failed)
 
 
-def state_of(result: SSHResult) -> State:
+def state_of(result: SSHResult) -> FleetState:
     """Return the state that a result of `SSHClient` stands for."""
     if result.success:
-        return State.SUCCEEDED
+        return FleetState.SUCCEEDED
     if result.is_unknown:
-        return State.UNKNOWN
+        return FleetState.UNKNOWN
     if result.timed_out:
-        return State.TIMED_OUT
+        return FleetState.TIMED_OUT
     is_ours = result.error is not None and result.returncode == UNREACHABLE
-    return State.UNREACHABLE if is_ours and result.transport_used is None else State.FAILED
+    return (
+        FleetState.UNREACHABLE if is_ours and result.transport_used is None else FleetState.FAILED
+    )
 
 
 def skipped(host: str, command: str, reason: str) -> HostResult:
@@ -128,4 +132,4 @@ def skipped(host: str, command: str, reason: str) -> HostResult:
         host=host,
         error=f"{host}: skipped: {reason}",
     )
-    return HostResult(host, State.SKIPPED, result, reason)
+    return HostResult(host, FleetState.SKIPPED, result, reason)

@@ -18,7 +18,7 @@ from .eligibility import eligible_hosts
 from .host_run import HostRun, OnOutput
 from .masters import may_start
 from .prechecks import check
-from .request import Request
+from .request import FleetRequest
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule
 from .workers import Workers
@@ -34,7 +34,7 @@ class FleetRun:
     :raises UsageError: no host, or a configuration that cannot be used; nothing was sent.
     """
 
-    def __init__(self, hosts: Hosts, request: Request) -> None:
+    def __init__(self, hosts: Hosts, request: FleetRequest) -> None:
         Script(request.command, cwd=request.cwd, env=request.env)  # refused before anything is sent
         given = targets_of(hosts)
         self._store = HealthStore()
@@ -144,7 +144,7 @@ class FleetRun:
             run.outcomes = []
         self._store.record(outcomes)
 
-    def _schedule(self, request: Request) -> Schedule:
+    def _schedule(self, request: FleetRequest) -> Schedule:
         count = len(self._runs)
         return Schedule(
             [run.config.proxy_jump for run in self._runs],

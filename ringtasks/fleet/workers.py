@@ -19,7 +19,7 @@ from ringtasks.common.text import counted
 
 from .host_run import HostRun
 from .overload import retry_delay
-from .results import HostResult, State
+from .results import FleetState, HostResult
 from .schedule import Schedule, Ticket
 
 __all__ = ["Workers"]
@@ -181,4 +181,4 @@ class Workers:
         return self._runs[ticket.index].skipped(reason)
 
 
-_NO_FAILURE = (State.SUCCEEDED, State.SKIPPED)
+_NO_FAILURE = (FleetState.SUCCEEDED, FleetState.SKIPPED)

@@ -31,7 +31,7 @@ __all__ = [
     "ROUTE_CIRCUIT",
     "Circuit",
     "CircuitState",
-    "Outcome",
+    "HostOutcome",
     "RouteOutcome",
     "SSHHealth",
     "order_routes",
@@ -140,7 +140,7 @@ class SSHHealth:
             probing_since=None,
         )
 
-    def after(self, outcome: Outcome) -> SSHHealth:
+    def after(self, outcome: HostOutcome) -> SSHHealth:
         """Return a host's health after one attempt to reach it."""
         transports = dict(self.transports)
         for part in outcome.routes:
@@ -160,7 +160,7 @@ class RouteOutcome(NamedTuple):
     reason: str = ""
 
 
-class Outcome:
+class HostOutcome:
     """Result of an attempt to reach a host; ``success`` None: it counts for routes only."""
 
     def __init__(

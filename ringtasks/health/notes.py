@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from .model import Outcome, SSHHealth
+from .model import HostOutcome, SSHHealth
 
-__all__ = ["HealthNotes", "Ledger"]
+__all__ = ["HealthBuffer", "HealthRecorder"]
 
 
-class Ledger(Protocol):
+class HealthRecorder(Protocol):
     """Store of health outcomes: the health file, or notes for it."""
 
     def get(self, name: str) -> SSHHealth:
         """Return a host's health; a fresh one for a host that was never tried."""
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
+    def record(self, outcomes: Iterable[HostOutcome]) -> None:
         """Count outcomes."""
 
     def close_circuits(self, name: str) -> None:
@@ -26,15 +26,15 @@ class Ledger(Protocol):
         """Return True if the caller may try the route (`HealthStore.claim_probe`)."""
 
 
-class HealthNotes:
-    """`Ledger` that keeps ``outcomes`` until its user writes them.
+class HealthBuffer:
+    """`HealthRecorder` that keeps ``outcomes`` until its user writes them.
 
     :param known: the health file's content when the run began.
-    :param file: the ledger for claims, which other processes must see at once.
+    :param file: the recorder for claims, which other processes must see at once.
     """
 
-    def __init__(self, known: Mapping[str, SSHHealth], file: Ledger) -> None:
-        self.outcomes: list[Outcome] = []
+    def __init__(self, known: Mapping[str, SSHHealth], file: HealthRecorder) -> None:
+        self.outcomes: list[HostOutcome] = []
         self._known, self._file = known, file
 
     def get(self, name: str) -> SSHHealth:
@@ -44,7 +44,7 @@ class HealthNotes:
                 health = health.after(outcome)
         return health
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
+    def record(self, outcomes: Iterable[HostOutcome]) -> None:
         self.outcomes += outcomes
 
     def close_circuits(self, name: str) -> None:

@@ -25,7 +25,7 @@ from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import health_file
 
 from .codec import DamagedError, Document, decode, empty, encode, health_of, put, to_json
-from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, Outcome, SSHHealth, with_closed_circuits
+from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, HostOutcome, SSHHealth, with_closed_circuits
 
 __all__ = ["HealthStore", "to_json"]
 
@@ -42,7 +42,7 @@ class _Queue:
     """Outcomes that the threads of this process have to record in one file."""
 
     def __init__(self) -> None:
-        self.waiting: list[Outcome] = []
+        self.waiting: list[HostOutcome] = []
         self.writing = threading.Lock()
         self.has_next_writer = False
         """True if a thread waits for its turn to write the waiting outcomes."""
@@ -96,7 +96,7 @@ class HealthStore:
         """Return a host's health; a fresh one for a host that was never tried."""
         return self._look(lambda document: health_of(document, name), SSHHealth())
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
+    def record(self, outcomes: Iterable[HostOutcome]) -> None:
         """Count outcomes, and write them to the file.
 
         Threads that record at the same time share a write.  During a write, the first thread to
@@ -126,7 +126,7 @@ class HealthStore:
         finally:
             queue.writing.release()
 
-    def _count(self, noted: list[Outcome]) -> None:
+    def _count(self, noted: list[HostOutcome]) -> None:
         def count(document: Document) -> bool:
             touched: dict[str, SSHHealth] = {}
             for outcome in noted:

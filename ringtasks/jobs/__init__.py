@@ -29,8 +29,8 @@ from .job import PATIENCE, Job, launch
 from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
 from .names import pick, pick_all
-from .request import Request
-from .states import JobStatus, State
+from .request import JobRequest
+from .states import JobState, JobStatus
 from .stopping import Process, Stopped
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ __all__ = [
     "Gpu",
     "HostJobs",
     "Job",
+    "JobState",
     "JobStatus",
     "Lines",
     "Overview",
     "Process",
     "Pruned",
-    "State",
     "Stopped",
     "all_among",
     "among",
@@ -103,7 +103,7 @@ def start(
     :raises ValueError: a command, name, path or number is invalid.
     """
     client = client_for(host)
-    request = Request(
+    request = JobRequest(
         command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes, group
     )
     return hold(client, launch(client, request))
@@ -125,7 +125,7 @@ async def start_async(
 ) -> Job:
     """Start like `start`, for asyncio; cancelling before it returns ends the job."""
     client = client_for(host)
-    request = Request(
+    request = JobRequest(
         command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes, group
     )
     return await hold_async(client, launch(client, request))

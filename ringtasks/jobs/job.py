@@ -33,8 +33,8 @@ from ringtasks.ssh.link import STDOUT
 from .job_cache import last_seen
 from .logs import ENDED, FOLLOW_SECONDS, NO_LOG, follow_script, parse_offset
 from .probe import parse_probe, probe_script
-from .request import Request
-from .states import JobStatus, State, unknown
+from .request import JobRequest
+from .states import JobState, JobStatus, unknown
 from .stopping import Stopped, parse_stopped, stop_script
 from .waiting import wait_script
 
@@ -210,7 +210,9 @@ class Job:
     def _status_in(self, answer: SSHResult) -> JobStatus:
         if answer.error is not None or not answer.success:
             return self._unknown(answer.error or last_words(answer))
-        gone = JobStatus(self.id, self.host, State.LOST, reason="its folder is gone from the host")
+        gone = JobStatus(
+            self.id, self.host, JobState.LOST, reason="its folder is gone from the host"
+        )
         try:
             return parse_probe(answer.stdout, self.host).get(self.id, gone)
         except AnswerError as error:
@@ -233,13 +235,13 @@ class Job:
             answer = yield from answer_to(Ask(script, timeout=seconds + _ANSWER_TIMEOUT))
             status = self._status_in(answer)
             now = time.monotonic()
-            if status.state is not State.UNKNOWN:
+            if status.state is not JobState.UNKNOWN:
                 heard = now
             is_late = deadline is not None and now >= deadline
             is_over = status.is_ended or answer.is_other_program
             if is_over or is_late or now - heard >= patience:
                 return status
-            if status.state is State.UNKNOWN:
+            if status.state is JobState.UNKNOWN:
                 yield Pause(_RETRY_DELAY)
 
     def _stop(self, grace: float) -> Conversation[Stopped]:
@@ -320,7 +322,7 @@ class LogPlace:
             self._on_chunk(chunk)
 
 
-def launch(client: SSHClient, request: Request) -> Conversation[Job]:
+def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
     """Start a job exactly once, however often the answer is lost.
 
     :raises JobNotStartedError: the job did not start, or it is unknown if it started.

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from ringtasks.inventory.config import state_folder
 
-from .states import JobStatus, State
+from .states import JobState, JobStatus
 
 __all__ = ["last_seen", "remember"]
 
@@ -54,7 +54,7 @@ def last_seen(host_id: str, reason: str) -> tuple[JobStatus, ...]:
 
 def _unknown(host_id: str, fields: dict[str, object], at: float, reason: str) -> JobStatus:
     known = {name: fields[name] for name in _FIELDS if fields.get(name) is not None}
-    status = JobStatus(host_id=host_id, state=State.UNKNOWN, **known)  # type: ignore[arg-type]  # JSON
+    status = JobStatus(host_id=host_id, state=JobState.UNKNOWN, **known)  # type: ignore[arg-type]  # JSON
     return replace(status, gpus=tuple(status.gpus), since=float(at), reason=reason)
 
 

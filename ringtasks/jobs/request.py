@@ -12,11 +12,11 @@ from ringtasks.remote.script import Script
 
 from .gpu_queue import turn
 
-__all__ = ["Request"]
+__all__ = ["JobRequest"]
 
 
 @dataclass(frozen=True)
-class Request:
+class JobRequest:
     """Command of a job and its options; see `jobs.start`.
 
     :raises ValueError: a field is invalid.

@@ -30,14 +30,14 @@ from ringtasks.remote.answers import (
     whole,
 )
 
-__all__ = ["Identity", "JobStatus", "State", "status_of", "unknown"]
+__all__ = ["Identity", "JobState", "JobStatus", "status_of", "unknown"]
 
 
 #: The largest index of a GPU.
 _MAX_GPU = 4095
 
 
-class State(str, enum.Enum):
+class JobState(str, enum.Enum):
     """State of a job; the value is shown to people and programs."""
 
     QUEUED = "queued"
@@ -55,12 +55,12 @@ class State(str, enum.Enum):
     @property
     def is_live(self) -> bool:
         """True if the job waits or runs."""
-        return self in (State.QUEUED, State.RUNNING)
+        return self in (JobState.QUEUED, JobState.RUNNING)
 
     @property
     def is_ended(self) -> bool:
         """True if the state will not change any more."""
-        return self is not State.UNKNOWN and not self.is_live
+        return self is not JobState.UNKNOWN and not self.is_live
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class JobStatus:
 
     id: str
     host_id: str
-    state: State
+    state: JobState
     exit_status: int | None = None
     """The command's own; 128 + n: signal n killed it; None: not (yet) known."""
     reason: str = ""
@@ -107,9 +107,9 @@ class JobStatus:
 
     def describe(self) -> str:
         """Describe the state: ``failed (3)``, ``killed (SIGKILL)``, ``stopped by ann@laptop``."""
-        if self.state is State.FAILED:
+        if self.state is JobState.FAILED:
             return f"failed ({self.exit_status})"
-        if self.state is State.KILLED and self.exit_status is not None:
+        if self.state is JobState.KILLED and self.exit_status is not None:
             return f"killed ({_signal_name(self.exit_status - 128)})"
         return f"{self.state} {self.reason}".rstrip()
 
@@ -175,15 +175,15 @@ def status_of(
     ended = files.get("exit_status", "").strip()
     status = exit_status(ended) if ended else None
     about = _about(files.get("about", ""))
-    state, reason = State.LOST, "gone without a trace"
+    state, reason = JobState.LOST, "gone without a trace"
     if status is not None:
         state, reason = _ended(status, stopped)
     elif is_running or (process is not None and is_kept):
-        state, reason = State.RUNNING, ""
+        state, reason = JobState.RUNNING, ""
     elif is_kept:
-        state, reason = State.QUEUED, files.get("waits_for", "").strip()
+        state, reason = JobState.QUEUED, files.get("waits_for", "").strip()
     elif stopped is not None:
-        state, reason = State.STOPPED, f"by {stopped.strip()}".strip()
+        state, reason = JobState.STOPPED, f"by {stopped.strip()}".strip()
     elif keeper is None and process is None:
         reason = "its folder is gone from the host"
     elif (process or keeper or Identity(0, "", "")).boot != boot:
@@ -210,15 +210,15 @@ def status_of(
 
 def unknown(job_id: str, host_id: str, since: float | None, reason: str) -> JobStatus:
     """Return the status of a job whose host cannot be asked."""
-    return JobStatus(id=job_id, host_id=host_id, state=State.UNKNOWN, since=since, reason=reason)
+    return JobStatus(id=job_id, host_id=host_id, state=JobState.UNKNOWN, since=since, reason=reason)
 
 
-def _ended(status: int, stopped: str | None) -> tuple[State, str]:
+def _ended(status: int, stopped: str | None) -> tuple[JobState, str]:
     if stopped is not None:
-        return State.STOPPED, f"by {stopped.strip()}"
+        return JobState.STOPPED, f"by {stopped.strip()}"
     if status == 0:
-        return State.SUCCEEDED, ""
-    return (State.KILLED if 128 < status <= 128 + 64 else State.FAILED), ""
+        return JobState.SUCCEEDED, ""
+    return (JobState.KILLED if 128 < status <= 128 + 64 else JobState.FAILED), ""
 
 
 def _signal_name(number: int) -> str:

@@ -60,10 +60,10 @@ def faults(report: DeployReport) -> list[str]:
     from ringtasks.fleet.folding import groups_of  # imported late: the rollout has ended
 
     failed = [host for host in report.hosts if host.error]
-    groups = groups_of(failed, lambda host: host.host, lambda host: (host.standing, host.error))
+    groups = groups_of(failed, lambda host: host.host, lambda host: (host.end_state, host.error))
     shown = groups if len(groups) <= _MAX_ANNOTATIONS else groups[: _MAX_ANNOTATIONS - 1]
     told = [
-        _error(failed[own.first].error or "", f"{own}: {failed[own.first].standing}")
+        _error(failed[own.first].error or "", f"{own}: {failed[own.first].end_state}")
         for own in shown
     ]
     if len(groups) > len(shown):
@@ -126,7 +126,7 @@ def _heading(report: DeployReport) -> list[str]:
 
 
 def _row(host: HostReport) -> str:
-    cells = [host.host, str(host.standing), host.previous or "–", host.current or "–"]
+    cells = [host.host, str(host.end_state), host.previous or "–", host.current or "–"]
     cells += [f"{host.elapsed_ms / 1000:.1f} s", host.error or ""]
     return f"| {' | '.join(_plain(cell) for cell in cells)} |"
 

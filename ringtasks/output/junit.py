@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringtasks.deploy.report import Standing
+from ringtasks.deploy.report import EndState
 from ringtasks.errors import UsageError
 
 from .display import visible, visible_lines
@@ -83,9 +83,9 @@ def _add_host(suite: ET.Element, host: HostReport) -> None:
             ET.SubElement(case, "system-out").text = visible_lines(step.output)
     if host.error and not _has_failed(host.steps):
         _add_fault(_case(suite, host.host, "deploy", 0.0), host, host.error, "")
-    if not host.error and host.standing in (Standing.UNTOUCHED, Standing.STAGED):
+    if not host.error and host.end_state in (EndState.UNTOUCHED, EndState.STAGED):
         case = _case(suite, host.host, "switch", 0.0)
-        ET.SubElement(case, "skipped", message=str(host.standing))
+        ET.SubElement(case, "skipped", message=str(host.end_state))
 
 
 def _case(suite: ET.Element, host: str, name: str, elapsed_ms: float) -> ET.Element:
@@ -104,8 +104,8 @@ def _names(steps: list[StepReport]) -> Iterator[str]:
 def _add_fault(case: ET.Element, host: HostReport, error: str, output: str) -> None:
     """Add a ``failure``, or an ``error`` if the host was not reached or its state is unknown."""
     tag = "error" if host.returncode == _LINK_LOST else "failure"
-    fault = ET.SubElement(case, tag, message=visible(error), type=visible(str(host.standing)))
-    parts = [error, *([output] * bool(output)), f"{host.host}: {host.standing}"]
+    fault = ET.SubElement(case, tag, message=visible(error), type=visible(str(host.end_state)))
+    parts = [error, *([output] * bool(output)), f"{host.host}: {host.end_state}"]
     fault.text = visible_lines("\n\n".join(parts))
 
 

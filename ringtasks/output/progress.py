@@ -12,13 +12,13 @@ from .screen import Screen
 if TYPE_CHECKING:
     from ringtasks.fleet import HostResult
 
-__all__ = ["Progress"]
+__all__ = ["HostProgress"]
 
 _FIRST_AFTER = 1.0  # seconds
 _INTERVAL = 0.25  # seconds
 
 
-class Progress:
+class HostProgress:
     """Counter of finished hosts with a progress line; used with ``with``, around the run."""
 
     def __init__(self, screen: Screen, hosts: int) -> None:
@@ -38,7 +38,7 @@ class Progress:
         if not self._screen.has_progress:
             say(self._note)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> HostProgress:
         if self._screen.has_progress:
             threading.Thread(target=self._tick, name="ringtasks-progress", daemon=True).start()
         return self

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from ringtasks.common.redaction import MIN_LENGTH
-from ringtasks.deploy.report import DeployReport, HostReport, Standing, StepReport
+from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action
 
 from . import display, github
@@ -20,7 +20,7 @@ __all__ = ["RolloutView"]
 #: A longer line of output is shown in pieces.
 _MAX_LINE_BYTES = 64 * 1024
 #: Steps that are shown only if they fail.
-_QUIET = ("survey", "lock", "unlock")
+_QUIET = ("precheck", "lock", "unlock")
 
 
 class RolloutView:
@@ -87,8 +87,8 @@ class RolloutView:
         """Show the state of each host and the summary."""
         from ringtasks.fleet.folding import groups_of  # imported late: the rollout has ended
 
-        for standing in Standing:
-            own = [host for host in report.hosts if host.standing is standing]
+        for end_state in EndState:
+            own = [host for host in report.hosts if host.end_state is end_state]
             for group in groups_of(own, lambda host: host.host, _fate):
                 self.say(f"{group}: {_fate(own[group.first])}")
         good = sum(host.success for host in report.hosts)
@@ -120,7 +120,7 @@ class RolloutView:
 def _fate(host: HostReport) -> str:
     stands = f"; current is {host.current or 'nothing'}"
     error = f": {host.error}" if host.error else ""
-    return f"{host.standing}{stands}{error}"
+    return f"{host.end_state}{stands}{error}"
 
 
 def _hosts(count: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ringtasks.fleet.folding import groups_of
-from ringtasks.fleet.results import State
+from ringtasks.fleet.results import FleetState
 
 from .display import visible
 
@@ -17,19 +17,19 @@ __all__ = ["summary"]
 
 def summary(result: FleetResult) -> list[str]:
     """Return the lines of the summary; one line if all hosts succeeded by the first route."""
-    counts = [(state, len(result.of(state))) for state in State]
+    counts = [(state, len(result.of(state))) for state in FleetState]
     told = ", ".join(f"{count} {state}" for state, count in counts if count)
     hosts = f"{len(result)} host{'s' * (len(result) != 1)}"
     lines = [f"{hosts} in {result.elapsed_ms / 1000:.1f} s: {told}"]
-    for state in State:
-        if state is not State.SUCCEEDED:
+    for state in FleetState:
+        if state is not FleetState.SUCCEEDED:
             own = result.of(state)
             for group in groups_of(own, lambda found: found.host, lambda found: found.reason):
                 lines.append(_line(f"{state}: {group}", own[group.first].reason))
     with_note = [found for found in result if found.fallback_note]
     for group in groups_of(with_note, lambda found: found.host, lambda found: found.fallback_note):
         lines.append(_line(str(group), with_note[group.first].fallback_note))
-    if result.of(State.UNREACHABLE):
+    if result.of(FleetState.UNREACHABLE):
         lines.append("  'inv check --host …' tells more of a host that was not reached")
     return lines
 

@@ -11,7 +11,7 @@ from . import display
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.transfer import HostTransfer, Progress
+    from ringtasks.transfer import HostTransfer, TransferProgress
 
 __all__ = ["size", "watching"]
 
@@ -65,7 +65,7 @@ def _summary(host: HostTransfer) -> str:
 @contextlib.contextmanager
 def _bars(
     names: list[str],
-) -> Iterator[tuple[Callable[[Progress], None], Callable[[HostTransfer], None]]]:
+) -> Iterator[tuple[Callable[[TransferProgress], None], Callable[[HostTransfer], None]]]:
     """Show a bar for each active host and, with several hosts, one for the total."""
     from rich.console import Console
     from rich.progress import (
@@ -105,7 +105,7 @@ def _bars(
             total=known + share * sum(total is None for total in totals) or None,
         )
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: TransferProgress) -> None:
         bars.update(
             lines[progress.host],
             completed=progress.done_bytes,

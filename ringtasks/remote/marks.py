@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-__all__ = ["MAX_PREFACE_BYTES", "Answer", "Mark", "NoMarkError"]
+__all__ = ["MAX_PREFACE_BYTES", "Mark", "MarkedOutput", "NoMarkError"]
 
 #: Bytes before the mark, beyond which it is no longer waited for.
 MAX_PREFACE_BYTES = 16 * 1024 * 1024
@@ -74,7 +74,7 @@ class Mark(NamedTuple):
         return f"ringtasks:{self.word}:$(({self.left}+{self.right}))"
 
 
-class Answer:
+class MarkedOutput:
     """The stdout of one exchange's program, as it arrives.
 
     :param has_end: the script prints the mark at its end, too.

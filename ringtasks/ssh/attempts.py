@@ -1,7 +1,7 @@
 """Dial a host's routes, healthiest first.
 
-An Approach keeps the routes that have failed.  The code that logs in takes a dialled route from it
-(`next_door`), and reports a refused log-in; then the Approach continues with the routes that are
+A `HostAttempt` keeps the routes that have failed.  The code that logs in takes a dialled route from
+it (`dial_next`), and reports a refused log-in; then the attempt continues with the routes that are
 left.  It needs no Paramiko, so a short-lived program can start it early (`begin`), while it still
 imports its log-in code.
 """
@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError
-from ringtasks.health.model import Outcome, RouteOutcome, order_routes
-from ringtasks.health.notes import Ledger
+from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
+from ringtasks.health.notes import HealthRecorder
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 
@@ -23,33 +23,36 @@ from .dialing import Dialled, Gateway, dial
 from .host_keys import IMPOSTOR
 from .routes import Route, only, routes_of
 
-__all__ = ["Approach", "outcome"]
+__all__ = ["HostAttempt", "outcome"]
 
 
-class Approach:
+class HostAttempt:
     """One attempt to reach one host, within ``config.connect_timeout`` seconds from its creation.
 
     :param transport: use this route only.
-    :param ledger: the health of the routes; None: the health file.
+    :param recorder: the health of the routes; None: the health file.
     :raises UsageError: the host has no such route, or a proxy setting makes no sense.
     """
 
     def __init__(
-        self, config: SSHConfig, transport: str | None = None, ledger: Ledger | None = None
+        self,
+        config: SSHConfig,
+        transport: str | None = None,
+        recorder: HealthRecorder | None = None,
     ) -> None:
         self.config = config
         self.failures: list[RouteError] = []
-        self._ledger = ledger
+        self._recorder = recorder
         self._deadline = time.monotonic() + config.connect_timeout
-        self._routes = _by_health(config.id, _chosen(config, transport), ledger)
+        self._routes = _by_health(config.id, _chosen(config, transport), recorder)
         self._overtaken: tuple[RouteError, ...] = ()
         self._ahead: _Ahead | None = None
 
     def begin(self) -> None:
-        """Start dialling in the background, for the first `next_door`."""
+        """Start dialling in the background, for the first `dial_next`."""
         self._ahead = _Ahead(self._dial)
 
-    def next_door(self, gateway: Gateway | None = None) -> Dialled:
+    def dial_next(self, gateway: Gateway | None = None) -> Dialled:
         """Return the stream of the first route that shows an SSH banner.
 
         :raises UsageError: every route has failed, one of them for the caller's own mistake.
@@ -81,9 +84,9 @@ class Approach:
         """Return the seconds left; never quite 0, which some callees take for "no limit"."""
         return max(0.05, self._deadline - time.monotonic())
 
-    def record(self, outcome: Outcome) -> None:
+    def record(self, outcome: HostOutcome) -> None:
         """Record the health of another host on the way: a jump host."""
-        (self._ledger or HealthStore()).record([outcome])
+        (self._recorder or HealthStore()).record([outcome])
 
     def abandon(self) -> None:
         """Close the connection that `begin` opened, if no caller has taken it."""
@@ -111,13 +114,13 @@ class Approach:
         self._routes = [route for route in self._routes if route.name not in gone]
 
 
-def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Outcome:
+def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> HostOutcome:
     """Return an attempt's outcome for the health file; ``used`` None: no route worked."""
     routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
     if used is not None:
         routes.append(RouteOutcome(used, success=True))
     reason = "" if used is not None else UnreachableError(host, failures).reason
-    return Outcome(host, success=used is not None, reason=reason, routes=tuple(routes))
+    return HostOutcome(host, success=used is not None, reason=reason, routes=tuple(routes))
 
 
 class _Ahead:
@@ -158,13 +161,15 @@ def _chosen(config: SSHConfig, transport: str | None) -> tuple[Route, ...]:
     return only(routes, transport, config.id) if transport else routes
 
 
-def _by_health(host: str, routes: tuple[Route, ...], ledger: Ledger | None) -> list[Route]:
+def _by_health(
+    host: str, routes: tuple[Route, ...], recorder: HealthRecorder | None
+) -> list[Route]:
     """Return ``routes`` with the failing ones at the back."""
     if len(routes) < 2:
         return list(routes)
     by_name = {route.name: route for route in routes}
     now = time.time()
-    store = ledger or HealthStore()
+    store = recorder or HealthStore()
     known = store.get(host).transports
     first, *others = order_routes(list(by_name), known, now)
     is_recovering = first in known and known[first].route_state_at(now) == "half_open"

@@ -27,7 +27,7 @@ _SHA1 = b"\0\0\0\7ssh-rsa"  # RFC 4253 section 6.6: the start of a signature by 
 
 
 def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> Certified:
-    """Return a certificate's authority, with the objection to it for this host, if there is one.
+    """Return a certificate's authority, with the reason against it for this host, if there is one.
 
     :param key: the key that the server has proven to have.
     :param names: the host's names; one of them must be a principal of the certificate.

@@ -3,7 +3,7 @@
 Attempts are staggered (`race`, RFC 8305); the first that shows an SSH banner wins and the others
 are closed.  A banner decides, not a mere connection: firewalls, proxies and failing boxes accept
 and then send nothing.  Each attempt runs in a thread of its own, because name look-ups and proxy
-dialogues block; the thread ends with its attempt, `Attempt.cancel` ends it early.
+dialogues block; the thread ends with its attempt, `RouteAttempt.cancel` ends it early.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def dial(
     :raises UsageError: none did, and one could not be tried because of the caller's own mistake.
     """
     deadline = time.monotonic() + timeout
-    finished: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
-    attempts = [Attempt(host, route, deadline, finished, gateway) for route in routes]
+    finished: queue.SimpleQueue[RouteAttempt] = queue.SimpleQueue()
+    attempts = [RouteAttempt(host, route, deadline, finished, gateway) for route in routes]
     race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
     if len(attempts) == 1 and attempts[0].is_bounded:
         race.start(deadline - timeout).run()  # a single attempt needs no thread of its own
@@ -89,7 +89,7 @@ def dial(
     raise UnreachableError(host, tuple(sorted(failures, key=lambda f: tried.index(f.route))))
 
 
-class Attempt:
+class RouteAttempt:
     """An attempt over one route, in a thread of its own.
 
     Once it is in ``finished`` it has either a ``stream`` or an ``error``.
@@ -100,7 +100,7 @@ class Attempt:
         host: str,
         route: Route,
         deadline: float,
-        finished: queue.SimpleQueue[Attempt],
+        finished: queue.SimpleQueue[RouteAttempt],
         gateway: Gateway | None,
     ) -> None:
         self.host, self.route = host, route
@@ -160,7 +160,7 @@ class Attempt:
             return self._failure(Reason.SILENT, "connected, but no SSH banner came")
         return self._failure(Reason.TIMED_OUT, f"no answer in {self.age():.1f} s")
 
-    def overtaken(self, by: Attempt) -> RouteError:
+    def overtaken(self, by: RouteAttempt) -> RouteError:
         """Return the failure of an attempt that lost in spite of its head start."""
         evidence = f"no answer in {self.age():.2f} s, {by.route.name} had answered by then"
         return self._failure(Reason.OVERTAKEN, evidence)
@@ -220,8 +220,8 @@ def _is_address(host: str) -> bool:
 
 
 def _next_finished(
-    race: Race[Attempt], finished: queue.SimpleQueue[Attempt], deadline: float
-) -> Attempt | None:
+    race: Race[RouteAttempt], finished: queue.SimpleQueue[RouteAttempt], deadline: float
+) -> RouteAttempt | None:
     """Return the next ended attempt; starts those that are due meanwhile. None: out of time."""
     while True:
         now = time.monotonic()
@@ -236,7 +236,7 @@ def _next_finished(
             return finished.get(timeout=wake_at - now)
 
 
-def _overtaken(running: Iterable[Attempt], winner: Attempt) -> list[RouteError]:
+def _overtaken(running: Iterable[RouteAttempt], winner: RouteAttempt) -> list[RouteError]:
     return [
         attempt.overtaken(winner)
         for attempt in running

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from ringtasks.errors import RingtasksError
-from ringtasks.remote.marks import Answer
+from ringtasks.remote.marks import MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line, stop_script
 
 from .link import (
@@ -34,7 +34,7 @@ from .link import (
 )
 from .room import when_there_is_room
 
-__all__ = ["Ending", "Execution", "Stopped", "pump", "stop"]
+__all__ = ["Ending", "Execution", "StopOutcome", "pump", "stop"]
 
 #: Seconds between requesting a process to end and killing it.
 STOP_GRACE = 2.0
@@ -55,7 +55,7 @@ _MAX_EARLY_BYTES = 1024 * 1024
 OnOutput = Callable[[int, bytes], None]
 
 
-class Stopped(NamedTuple):
+class StopOutcome(NamedTuple):
     """The fate of the processes that were told to end.
 
     ``is_gone`` None: it could not be determined.  ``left`` are the process ids that still exist.
@@ -81,7 +81,7 @@ class Ending(NamedTuple):
     interrupted: bool = False
     lost: str | None = None
     """The reason, as far as known, of a broken link; it is not known whether the command ran."""
-    stopped: Stopped | None = None
+    stopped: StopOutcome | None = None
     unproven: str | None = None
     """The text, maybe empty, that the host printed without a proof that it runs the script."""
     unknown: str | None = None
@@ -122,7 +122,7 @@ class Execution:
         self._line = script.line(shell)
         self._stdin = stdin
         self._terminal = terminal
-        self._answer = Answer(script.mark, has_end=script.is_own)
+        self._answer = MarkedOutput(script.mark, has_end=script.is_own)
         self._early_stderr: list[bytes] = []
         self._early_bytes = 0
         self._is_payload_sent = False
@@ -298,14 +298,14 @@ class Execution:
         if isinstance(link, PipingLink) and link.login_is_silent is not False:
             link.login_is_silent = not self._answer.preface
 
-    def _stop(self, session: Session) -> Stopped:
+    def _stop(self, session: Session) -> StopOutcome:
         """End the processes on the host, verify that they are gone, take their last output."""
         if self._is_stop:
-            return Stopped(is_gone=None)
+            return StopOutcome(is_gone=None)
         with contextlib.suppress(LinkLostError):
             self._await_hello(session)
         if self._answer.pid is None:
-            return Stopped(is_gone=None)
+            return StopOutcome(is_gone=None)
         stopped = stop(
             self._link, self._answer.pid, self._script.run_id, spare_link=self._spare_link
         )
@@ -337,7 +337,7 @@ def stop(
     *,
     spare_link: Callable[[], Link] | None = None,
     with_sudo: bool = False,
-) -> Stopped:
+) -> StopOutcome:
     """End a run by its process id and mark, through a session of its own.
 
     :param spare_link: makes another link, if the host opens no more sessions over this one.
@@ -350,25 +350,25 @@ def stop(
     except SessionRefusedError:
         return _stop_over_spare(spare_link, script)
     except LinkLostError:
-        return Stopped(is_gone=None)
+        return StopOutcome(is_gone=None)
 
 
-def _stop_over_spare(spare_link: Callable[[], Link] | None, script: Script) -> Stopped:
+def _stop_over_spare(spare_link: Callable[[], Link] | None, script: Script) -> StopOutcome:
     if spare_link is None:
-        return Stopped(is_gone=None)
+        return StopOutcome(is_gone=None)
     try:
         link = spare_link()
     except RingtasksError:
-        return Stopped(is_gone=None)
+        return StopOutcome(is_gone=None)
     try:
         return _stop_over(link, script)
     except LinkLostError:
-        return Stopped(is_gone=None)
+        return StopOutcome(is_gone=None)
     finally:
         link.close()
 
 
-def _stop_over(link: Link, script: Script) -> Stopped:
+def _stop_over(link: Link, script: Script) -> StopOutcome:
     listed: list[bytes] = []
     looking = Execution(
         link,
@@ -378,9 +378,9 @@ def _stop_over(link: Link, script: Script) -> Stopped:
     )
     ending = looking.run(_STOP_TIMEOUT)
     if ending.status is None or ending.unproven is not None:
-        return Stopped(is_gone=None)
+        return StopOutcome(is_gone=None)
     left = tuple(int(pid) for pid in b"".join(listed).split() if pid.isdigit())
-    return Stopped(is_gone=not left, left=left)
+    return StopOutcome(is_gone=not left, left=left)
 
 
 def pump(source: BinaryIO, session: Session) -> None:

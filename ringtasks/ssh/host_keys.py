@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["IMPOSTOR", "Certified", "HostKey", "Pins", "Verdict", "judge"]
+__all__ = ["IMPOSTOR", "Certified", "HostKey", "KeyVerdict", "Pins", "judge"]
 
 #: The warning with each refused key.
 IMPOSTOR = "possible man in the middle, this may be an impostor"
@@ -91,11 +91,11 @@ class Certified(NamedTuple):
 
     authority: HostKey
     """The signer of the certificate."""
-    objection: str = ""
+    refusal_reason: str = ""
     """The reason why the certificate is not valid for this host."""
 
 
-class Verdict(NamedTuple):
+class KeyVerdict(NamedTuple):
     """The judgement of a shown key: trusted or not, and the key to pin."""
 
     is_trusted: bool
@@ -103,7 +103,7 @@ class Verdict(NamedTuple):
     """The key of a first contact."""
     new_authority: HostKey | None = None
     """The authority behind a first contact."""
-    objection: str = ""
+    refusal_reason: str = ""
 
 
 def judge(
@@ -112,25 +112,26 @@ def judge(
     certified: Certified | None = None,
     *,
     is_ephemeral: bool = False,
-) -> Verdict:
+) -> KeyVerdict:
     """Judge ``offered`` by all that is known of the host.
 
     A key of another type than the pinned one is a changed key: an impostor can choose its type.
     """
     if {offered, certified and certified.authority} & {*pins.revoked}:
-        return Verdict(is_trusted=False, objection="WHICH IS REVOKED")
+        return KeyVerdict(is_trusted=False, refusal_reason="WHICH IS REVOKED")
     if offered in pins.keys:
-        return Verdict(is_trusted=True)
+        return KeyVerdict(is_trusted=True)
     if certified is not None and certified.authority in pins.authorities:
-        if certified.objection:
-            return Verdict(
-                is_trusted=False, objection=f"WITH A BAD CERTIFICATE: {certified.objection}"
+        if certified.refusal_reason:
+            return KeyVerdict(
+                is_trusted=False,
+                refusal_reason=f"WITH A BAD CERTIFICATE: {certified.refusal_reason}",
             )
         is_new = not pins.is_pinned and not is_ephemeral
-        return Verdict(is_trusted=True, new_authority=certified.authority if is_new else None)
+        return KeyVerdict(is_trusted=True, new_authority=certified.authority if is_new else None)
     if pins.is_pinned:
-        return Verdict(is_trusted=False, objection=pins.demand)
-    return Verdict(is_trusted=True, new_key=None if is_ephemeral else offered)
+        return KeyVerdict(is_trusted=False, refusal_reason=pins.demand)
+    return KeyVerdict(is_trusted=True, new_key=None if is_ephemeral else offered)
 
 
 def _is_whole(key_type: str, blob: str) -> bool:

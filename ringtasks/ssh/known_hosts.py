@@ -18,7 +18,15 @@ from typing import NamedTuple
 
 from .host_keys import HostKey
 
-__all__ = ["CERT_AUTHORITY", "REVOKED", "Damage", "Entries", "Entry", "known_name", "names_of"]
+__all__ = [
+    "CERT_AUTHORITY",
+    "REVOKED",
+    "Entries",
+    "Entry",
+    "UnreadableLine",
+    "known_name",
+    "names_of",
+]
 
 CERT_AUTHORITY, REVOKED = "@cert-authority", "@revoked"
 
@@ -53,7 +61,7 @@ class Entry(NamedTuple):
         return " ".join(filter(None, (self.marker, self.names, *self.key)))
 
 
-class Damage(NamedTuple):
+class UnreadableLine(NamedTuple):
     """A line that cannot be read; ``number`` counts from 1."""
 
     number: int
@@ -67,7 +75,7 @@ class Entries:
     """
 
     def __init__(self, content: bytes = b"", *, only_marked: bool = False) -> None:
-        self.damaged: list[Damage] = []
+        self.damaged: list[UnreadableLine] = []
         self.has_marked = False
         """True if any line has a marker."""
         self._named: dict[str, list[Entry]] = {}
@@ -84,7 +92,7 @@ class Entries:
             try:
                 self.add(_entry(text))
             except ValueError:
-                self.damaged.append(Damage(number, text))
+                self.damaged.append(UnreadableLine(number, text))
                 self.has_marked |= text.startswith("@")
 
     def add(self, entry: Entry) -> None:
@@ -106,7 +114,7 @@ class Entries:
 
     def damage_about(
         self, names: Sequence[str], addresses: Sequence[str] = (), *, is_pinned: bool
-    ) -> Damage | None:
+    ) -> UnreadableLine | None:
         """Return an unreadable line that may be about a host that has these names.
 
         :param addresses: other names of the host, which count for lines with a marker.

@@ -22,21 +22,21 @@ from .link import Link, LinkLostError
 from .ssh_config import is_configured
 
 if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`
-    from ringtasks.health.model import Outcome, RouteOutcome
-    from ringtasks.health.notes import Ledger
+    from ringtasks.health.model import HostOutcome, RouteOutcome
+    from ringtasks.health.notes import HealthRecorder
 
 __all__ = [
-    "LinkKeeper",
+    "LinkPool",
     "Note",
     "OpenLink",
-    "Report",
+    "RouteReport",
     "links_from",
     "prepare",
     "substitute_for_links",
 ]
 
 #: Receives each opening: the routes that failed, and the one that works.
-Note = Callable[["Outcome"], None]
+Note = Callable[["HostOutcome"], None]
 #: Opens a link to a host; if a route is named, over that route only.
 OpenLink = Callable[[SSHConfig, str | None, Note], Link]
 
@@ -48,7 +48,7 @@ _substitutes: list[OpenLink] = []
 def links_from(open_link: OpenLink) -> Iterator[None]:
     """Within the block, ``open_link`` opens every link of any thread, instead of the network.
 
-    Blocks may be nested.  A keeper that was made in the block keeps ``open_link`` afterwards.
+    Blocks may be nested.  A pool that was made in the block keeps ``open_link`` afterwards.
     """
     _substitutes.append(open_link)
     try:
@@ -57,7 +57,7 @@ def links_from(open_link: OpenLink) -> Iterator[None]:
         _substitutes.remove(open_link)
 
 
-class Report:
+class RouteReport:
     """The route outcomes of one call so far."""
 
     def __init__(self) -> None:
@@ -79,12 +79,12 @@ class Report:
         self.routes.append(RouteOutcome(route, success, reason))
 
 
-class LinkKeeper:
+class LinkPool:
     """At most one open link to one host; usable from any thread.
 
     :param transport: use this route only.
     :param on_open: receives each opening: the routes that failed, and the one that works.
-    :param ledger: receives the health of the host; None: the health file.
+    :param recorder: receives the health of the host; None: the health file.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LinkKeeper:
         config: SSHConfig,
         transport: str | None = None,
         on_open: Note | None = None,
-        ledger: Ledger | None = None,
+        recorder: HealthRecorder | None = None,
     ) -> None:
         self.config = config
         self._transport = transport
@@ -101,16 +101,16 @@ class LinkKeeper:
         self._opened_with = config
         self._lock = threading.RLock()
         self._made_with = substitute_for_links()
-        self._ledger = ledger
+        self._recorder = recorder
         self._health_file = health_file()
-        self._store = ledger
+        self._store = recorder
 
     @property
-    def store(self) -> Ledger:
+    def store(self) -> HealthRecorder:
         """The health file; while links are substituted, the file that is configured now."""
         from ringtasks.health.store import HealthStore
 
-        if substitute_for_links() and self._ledger is None:
+        if substitute_for_links() and self._recorder is None:
             return HealthStore()
         if self._store is None:
             self._store = HealthStore(self._health_file)
@@ -122,7 +122,7 @@ class LinkKeeper:
         link = self._link
         return link if link is not None and link.is_alive() else None
 
-    def link(self, report: Report) -> Link:
+    def link(self, report: RouteReport) -> Link:
         """Return the open link; opens one if necessary.
 
         :raises UnreachableError: no route works.
@@ -137,7 +137,7 @@ class LinkKeeper:
             assert self._link is not None  # noqa: S101  # for the type checker
             return self._link
 
-    def new_link(self, report: Report) -> Link:
+    def new_link(self, report: RouteReport) -> Link:
         """Log in anew, whether a link is open or not; the caller closes the link."""
         return self._open(replace(self.config, use_control_master=False), report)
 
@@ -155,18 +155,20 @@ class LinkKeeper:
         link.close()
         return True
 
-    def _open(self, config: SSHConfig, report: Report) -> Link:
-        def note(outcome: Outcome) -> None:
+    def _open(self, config: SSHConfig, report: RouteReport) -> Link:
+        def note(outcome: HostOutcome) -> None:
             report.routes.extend(outcome.routes)
             if self._on_open is not None:
                 self._on_open(outcome)
 
         open_link = self._made_with or substitute_for_links()
         if open_link is None:
-            return _connect(config, self._transport, note, self._ledger)
+            return _connect(config, self._transport, note, self._recorder)
         return open_link(config, self._transport, note)
 
-    def lost_before_start(self, link: Link, report: Report, error: LinkLostError) -> RouteError:
+    def lost_before_start(
+        self, link: Link, report: RouteReport, error: LinkLostError
+    ) -> RouteError:
         """Drop a link over which nothing can have started, and record that in the health file.
 
         It is recorded at once, so that the next attempt prefers another route.
@@ -191,20 +193,20 @@ class LinkKeeper:
         if link is not None:
             link.close()
 
-    def record(self, report: Report, *, success: bool | None, reason: str = "") -> None:
+    def record(self, report: RouteReport, *, success: bool | None, reason: str = "") -> None:
         """Report one call to the health file."""
-        from ringtasks.health.model import Outcome
+        from ringtasks.health.model import HostOutcome
 
-        outcome = Outcome(self.config.id, success, reason, tuple(report.routes))
+        outcome = HostOutcome(self.config.id, success, reason, tuple(report.routes))
         self.store.record([outcome])
 
-    def record_unreachable(self, report: Report, error: UnreachableError) -> None:
+    def record_unreachable(self, report: RouteReport, error: UnreachableError) -> None:
         """Report to the health file that no route worked."""
         self.record(report, success=False, reason=error.reason)
 
 
 def prepare() -> None:
-    """Import the code that `LinkKeeper.record` needs; to be called while a remote command runs."""
+    """Import the code that `LinkPool.record` needs; to be called while a remote command runs."""
     from ringtasks.health import store  # noqa: F401
 
 
@@ -214,31 +216,31 @@ def substitute_for_links() -> OpenLink | None:
 
 
 def _connect(
-    config: SSHConfig, transport: str | None, note: Note, ledger: Ledger | None = None
+    config: SSHConfig, transport: str | None, note: Note, recorder: HealthRecorder | None = None
 ) -> Link:
     """Open a link over the network: over a control master if one is possible."""
     if config.embedded:
         from .embedded.server import serve
 
-        return _connect_in_process(serve(config), transport, note, ledger)
+        return _connect_in_process(serve(config), transport, note, recorder)
     if config.use_control_master:
         from .master.open import open_link
 
-        link = open_link(config, transport, note, ledger)
+        link = open_link(config, transport, note, recorder)
         if link is not None:
             return link
-    return _connect_in_process(config, transport, note, ledger)
+    return _connect_in_process(config, transport, note, recorder)
 
 
 def _connect_in_process(
-    config: SSHConfig, transport: str | None, note: Note, ledger: Ledger | None
+    config: SSHConfig, transport: str | None, note: Note, recorder: HealthRecorder | None
 ) -> Link:
-    from .attempts import Approach
+    from .attempts import HostAttempt
 
     config = replace(config, use_control_master=False)
-    approach = Approach(config, transport, ledger)
+    attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):
-        approach.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
+        attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
     with _no_collection():
         from .inprocess.connection import Connection
         from .inprocess.fabric_settings import shared_settings
@@ -250,11 +252,11 @@ def _connect_in_process(
                 config=shared_settings(config.ssh_config_file),
                 transport=transport,
                 report=note,
-                approach=approach,
+                attempt=attempt,
             )
         )
     except BaseException:
-        approach.abandon()
+        attempt.abandon()
         raise
 
 

@@ -23,7 +23,15 @@ from ringtasks.errors import HostKeyError, Reason, StateFileError, UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, known_hosts_file
 
 from .host_keys import HostKey, Pins
-from .known_hosts import CERT_AUTHORITY, REVOKED, Damage, Entries, Entry, known_name, names_of
+from .known_hosts import (
+    CERT_AUTHORITY,
+    REVOKED,
+    Entries,
+    Entry,
+    UnreadableLine,
+    known_name,
+    names_of,
+)
 
 __all__ = ["KnownHosts", "names_of_host"]
 
@@ -95,7 +103,7 @@ class KnownHosts:
         self._check(config, str(self.path), damage)
         return pins
 
-    def _check(self, config: SSHConfig, file: str, damage: Damage | None) -> None:
+    def _check(self, config: SSHConfig, file: str, damage: UnreadableLine | None) -> None:
         if damage is not None:
             shown = printable(damage.text[:_SHOWN_CHARACTERS])
             raise _refusal(

@@ -27,7 +27,7 @@ from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import state_folder
 
-__all__ = ["NO_FILE", "Answer", "ask", "file_arguments", "files_of", "is_configured"]
+__all__ = ["NO_FILE", "HostSettings", "ask", "file_arguments", "files_of", "is_configured"]
 
 #: In place of a file: no settings but those on the command line (ssh(1), ``-F``).
 NO_FILE = "none"
@@ -52,7 +52,7 @@ _READING = re.compile(rb"^debug1: Reading configuration data (.*?)\r?$", re.MULT
 _APPLYING = re.compile(rb"^debug1: .*: Applying options for (.*?)\r?$", re.MULTILINE)
 
 
-class Answer(NamedTuple):
+class HostSettings(NamedTuple):
     """The configuration of a host: keyword in lower case -> its values, in their order.
 
     :ivar is_alias: a ``Host`` line other than ``*`` names it.
@@ -73,7 +73,7 @@ def ask(
     port: int | None = None,
     file: str | None = None,
     timeout: float = 10.0,
-) -> Answer | None:
+) -> HostSettings | None:
     """Ask OpenSSH for the configuration of ``host``; None if there is no ``ssh`` program.
 
     :param user: the explicitly requested user: ``Match user`` depends on it.
@@ -86,7 +86,7 @@ def ask(
     if shutil.which("ssh") is None:
         return None
     if not is_configured(file):
-        return Answer({}, is_alias=False)
+        return HostSettings({}, is_alias=False)
     question = _Question(host, user, port, file, os.environ.get("HOME"))
     known = _kept.get(question)
     if known is not None and known.versions == _versions(known.versions):
@@ -138,14 +138,14 @@ class _Question(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    answer: Answer
+    answer: HostSettings
     versions: dict[str, object]
 
 
 _kept: dict[_Question, _Kept] = {}
 
 
-def _asked(question: _Question, timeout: float) -> Answer:
+def _asked(question: _Question, timeout: float) -> HostSettings:
     arguments = [*file_arguments(question.file)]
     if question.user:
         arguments += ["-l", question.user]
@@ -159,7 +159,7 @@ def _asked(question: _Question, timeout: float) -> Answer:
         if keyword in _ALWAYS_KEPT or defaults.get(keyword) != found
     }
     patterns = [text.decode("utf-8", "replace") for text in _APPLYING.findall(log)]
-    answer = Answer(_without_own(values, question), any(text != "*" for text in patterns))
+    answer = HostSettings(_without_own(values, question), any(text != "*" for text in patterns))
     files = [os.fsdecode(name) for name in _READING.findall(log)]
     if not any(_UNCACHED.search(_text(file)) for file in files):
         watched = {*files, *files_of(question.file), *_included_folders(files)}

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ringtasks.deploy import steps
 from ringtasks.deploy.preparing import going_to, new_plan, secrets_of, targets_of
 from ringtasks.deploy.source import source_of
-from ringtasks.deploy.target import Target, Unwatched
+from ringtasks.deploy.target import NoObserver, Target
 from ringtasks.output import ci
 from ringtasks.remote.paths import joined
 from ringtasks.remote.script import path
 from ringtasks.transfer import Options
 
 from .files_plan import copies
-from .plan import HostPlan, Step, show
+from .plan import HostPlan, PlannedStep, show
 
 if TYPE_CHECKING:
     from ringtasks.deploy.settings import DeploySettings
@@ -43,10 +43,10 @@ def plan_deploy(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: 
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who=ci.who(os.environ), secrets=secrets)
 
-        def found(target: Target) -> list[Step]:
+        def found(target: Target) -> list[PlannedStep]:
             told = [*_hook(settings.hooks.before, "hook before"), _survey(target)]
             for step in target.outlook():
-                told.append(Step(step.name, step.script))
+                told.append(PlannedStep(step.name, step.script))
                 if step.name == "upload":
                     told += _upload(target, settings, source.revision)
             return told + _hook(settings.hooks.after, "hook after")
@@ -62,8 +62,8 @@ def plan_rollback(
         new_plan(settings, None, who=ci.who(os.environ)), wanted or _LAST_GOOD, wanted or ""
     )
 
-    def found(target: Target) -> list[Step]:
-        later = [Step(step.name, step.script) for step in target.outlook()]
+    def found(target: Target) -> list[PlannedStep]:
+        later = [PlannedStep(step.name, step.script) for step in target.outlook()]
         return [
             *_hook(settings.hooks.before, "hook before"),
             _survey(target),
@@ -84,9 +84,9 @@ def plan_unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: s
     """Show the steps that remove a lock."""
     plan = new_plan(settings, None, who=ci.who(os.environ))
 
-    def found(target: Target) -> list[Step]:
+    def found(target: Target) -> list[PlannedStep]:
         step = steps.unlock(plan, target.place, reason)
-        return [Step(step.name, step.script)]
+        return [PlannedStep(step.name, step.script)]
 
     _show(plan, hosts, found, json=False)
 
@@ -94,32 +94,32 @@ def plan_unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: s
 def _show(
     plan: Plan,
     hosts: Sequence[HostConfig],
-    steps_of: Callable[[Target], list[Step]],
+    steps_of: Callable[[Target], list[PlannedStep]],
     *,
     json: bool,
 ) -> Found:
-    with targets_of(hosts, plan, Unwatched()) as targets:
+    with targets_of(hosts, plan, NoObserver()) as targets:
         return show(
             (HostPlan(target.client.config, steps_of(target)) for target in targets), json=json
         )
 
 
-def _survey(target: Target) -> Step:
-    step = steps.survey(target.plan, target.place)
-    return Step(step.name, step.script)
+def _survey(target: Target) -> PlannedStep:
+    step = steps.precheck(target.plan, target.place)
+    return PlannedStep(step.name, step.script)
 
 
-def _upload(target: Target, settings: DeploySettings, revision: str) -> list[Step]:
+def _upload(target: Target, settings: DeploySettings, revision: str) -> list[PlannedStep]:
     config, place = target.client.config, joined(target.place.root, "source")
     if settings.source is not None:
         options = Options(exclude=settings.exclude, delete=True)
         return copies(config, [settings.source.rstrip("/") + "/"], f"{place}/", options=options)
     unpack = shlex.quote(f"tar -xf - -C {path(place)}")
     return [
-        Step(f"send, via {route}", f"git archive {revision} | {ssh} {unpack}", is_local=True)
+        PlannedStep(f"send, via {route}", f"git archive {revision} | {ssh} {unpack}", is_local=True)
         for route, ssh in HostPlan(config).routes()
     ]
 
 
-def _hook(command: str | None, name: str) -> list[Step]:
-    return [Step(name, command, is_local=True)] if command else []
+def _hook(command: str | None, name: str) -> list[PlannedStep]:
+    return [PlannedStep(name, command, is_local=True)] if command else []

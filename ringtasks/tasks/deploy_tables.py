@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.fanout import each
 from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
-from ringtasks.deploy.records import Kind
+from ringtasks.deploy.records import EventKind
 from ringtasks.deploy.release import short
 from ringtasks.deploy.source import source_of
-from ringtasks.deploy.target import HELD_STATUS, Outcome, Target, Unwatched
+from ringtasks.deploy.target import HELD_STATUS, NoObserver, StepOutcome, Target
 from ringtasks.exit_status import combined_status
 from ringtasks.output import ci, display
 
@@ -36,7 +36,7 @@ def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) 
     """Show for each host whether a deploy would work."""
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who="")
-        with targets_of(hosts, plan, Unwatched()) as targets:
+        with targets_of(hosts, plan, NoObserver()) as targets:
             rows = [_checked(target, outcome) for target, outcome in looked_at(targets)]
     return _shown(["host", "route", "path", "free", "deploy"], rows, json=json)
 
@@ -73,7 +73,7 @@ def unlock(
     statuses = []
     done: dict[str, str] = {}
     plan = new_plan(settings, None, who=ci.who(os.environ))
-    with targets_of(hosts, plan, Unwatched()) as targets:
+    with targets_of(hosts, plan, NoObserver()) as targets:
         for target, (outcome, held) in each(targets, lambda target: target.unlock(reason)):
             told = f"removed the lock of {held}" if held else "there was no lock"
             done[target.place.host] = outcome.error or told
@@ -84,17 +84,17 @@ def unlock(
 
 def _found(
     settings: DeploySettings, hosts: Sequence[HostConfig]
-) -> Sequence[tuple[Target, Outcome]]:
-    with targets_of(hosts, new_plan(settings, None, who=""), Unwatched()) as targets:
+) -> Sequence[tuple[Target, StepOutcome]]:
+    with targets_of(hosts, new_plan(settings, None, who=""), NoObserver()) as targets:
         return looked_at(targets)
 
 
-def _checked(target: Target, outcome: Outcome) -> _Row:
+def _checked(target: Target, outcome: StepOutcome) -> _Row:
     held = target.state.held
     busy = f"locked by {held}" if held and not held.is_expired else None
     problem = outcome.error or busy
     host, route, path = target.place.host, target.report.transport_used, target.place.root
-    free = target.survey.free_bytes
+    free = target.precheck.free_bytes
     fields = {
         "host_id": host,
         "success": problem is None,
@@ -109,12 +109,12 @@ def _checked(target: Target, outcome: Outcome) -> _Row:
     return (host, route or "", path, room, problem or "would work"), fields, status
 
 
-def _standing(target: Target, outcome: Outcome, usual: str | None) -> _Row:
+def _standing(target: Target, outcome: StepOutcome, usual: str | None) -> _Row:
     state = target.state
     drift = state.drift
     if outcome and drift is None and state.revision != usual:
         drift = f"most hosts are on {short(usual) if usual else 'nothing'}"
-    switches = [event for event in state.history if event.kind == Kind.SWITCHED]
+    switches = [event for event in state.history if event.kind == EventKind.SWITCHED]
     since, who = (switches[-1].time, switches[-1].who) if switches else (None, None)
     verdict = state.verdict(state.current) if state.current else None
     lock = str(state.held) if state.held else None
@@ -132,7 +132,7 @@ def _standing(target: Target, outcome: Outcome, usual: str | None) -> _Row:
     remarks = [
         outcome.error,
         drift,
-        None if verdict in (None, Kind.GOOD) else str(verdict),
+        None if verdict in (None, EventKind.GOOD) else str(verdict),
         "never checked" if state.current and verdict is None else None,
         lock and f"locked by {lock}",
         None if state.current or not outcome else "nothing was deployed",

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .plan import HostPlan, Step, show
+from .plan import HostPlan, PlannedStep, show
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -71,7 +71,7 @@ def copies(
     pulls: bool = False,
     options: Options | None = None,
     transport: str | None = None,
-) -> list[Step]:
+) -> list[PlannedStep]:
     """Return, for each route, an rsync command that copies over it.
 
     :param pulls: copy from the host; else to it.
@@ -95,7 +95,7 @@ def copies(
         place = f"{user}{at}{f'[{host}]' if ':' in host else host}:{path}"
         argv = ["rsync", "-rlpt", *_flags(options), "-e", shlex.join(shell)]
         argv += [place, *here] if pulls else [*here, place]
-        steps.append(Step(f"copy, via {route.name}", shlex.join(argv), is_local=True))
+        steps.append(PlannedStep(f"copy, via {route.name}", shlex.join(argv), is_local=True))
     return steps
 
 

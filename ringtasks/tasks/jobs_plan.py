@@ -12,11 +12,11 @@ from ringtasks.jobs.job import Job, whoever_this_is
 from ringtasks.jobs.listing import prune_script
 from ringtasks.jobs.logs import follow_script
 from ringtasks.jobs.probe import probe_script
-from ringtasks.jobs.request import Request
+from ringtasks.jobs.request import JobRequest
 from ringtasks.jobs.stopping import stop_script
 from ringtasks.jobs.waiting import wait_script
 
-from .plan import HostPlan, Step, script_of, show
+from .plan import HostPlan, PlannedStep, script_of, show
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -36,7 +36,7 @@ def start(
     for client in clients:
         job_id = os.urandom(8).hex()
         first = _id_of(after) if after else None
-        request = Request(command, after=first, **options)
+        request = JobRequest(command, after=first, **options)
         steps = [_look(after)] if after else []
         plans.append(HostPlan(client.config, [*steps, start_step(client.config, request, job_id)]))
         started.append(Job(client, job_id))
@@ -44,53 +44,58 @@ def start(
     return started
 
 
-def start_step(config: SSHConfig, request: Request, job_id: str | None = None) -> Step:
+def start_step(config: SSHConfig, request: JobRequest, job_id: str | None = None) -> PlannedStep:
     """Return the step that starts a job on a host."""
     job_id = job_id or os.urandom(8).hex()
     if request.cwd is None:
         request = replace(request, cwd=config.work_dir)
     script = request.script(job_id, whoever_this_is(), config.shell)
     text = script_of(config, script, cwd=request.cwd, env=request.env)
-    return Step(f"start job {job_id}", text)
+    return PlannedStep(f"start job {job_id}", text)
 
 
 def list_jobs(clients: Iterable[SSHClient], *, json: bool) -> None:
     """Plan the listing of the jobs."""
-    _show(clients, [Step("list the jobs", probe_script())], json=json)
+    _show(clients, [PlannedStep("list the jobs", probe_script())], json=json)
 
 
 def follow(clients: Iterable[SSHClient], job: str | None, **options: Any) -> None:
     """Plan the following of logs."""
     script = follow_script(_id_of(job), **options)
-    _show(clients, [_look(job), Step("print the log, where the job is", script)])
+    _show(clients, [_look(job), PlannedStep("print the log, where the job is", script)])
 
 
 def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
     """Plan the wait for the end of jobs."""
     script = wait_script(_id_of(job), seconds) + probe_script([_id_of(job)])
-    _show(clients, [_look(job), Step("wait for its end, where the job is", script)])
+    _show(clients, [_look(job), PlannedStep("wait for its end, where the job is", script)])
 
 
 def stop(clients: Iterable[SSHClient], job: str | None, grace: float) -> None:
     """Plan the termination of jobs."""
     script = stop_script(_id_of(job), whoever_this_is(), grace)
-    _show(clients, [_look(job), Step("end its processes, where the job is", script)])
+    _show(clients, [_look(job), PlannedStep("end its processes, where the job is", script)])
 
 
 def prune(clients: Iterable[SSHClient], older_than: float) -> None:
     """Plan the deletion of the folders of jobs."""
     name = f"delete those that ended more than {older_than:g} s ago, {SOME_JOB} and others"
-    _show(clients, [Step("list the jobs", probe_script()), Step(name, prune_script([SOME_JOB]))])
+    _show(
+        clients,
+        [PlannedStep("list the jobs", probe_script()), PlannedStep(name, prune_script([SOME_JOB]))],
+    )
 
 
-def _show(clients: Iterable[SSHClient], steps: Sequence[Step], *, json: bool = False) -> None:
+def _show(
+    clients: Iterable[SSHClient], steps: Sequence[PlannedStep], *, json: bool = False
+) -> None:
     show((HostPlan(client.config, steps) for client in clients), json=json)
 
 
-def _look(job: str | None) -> Step:
+def _look(job: str | None) -> PlannedStep:
     known = _id_of(job)
     name = f"look for job {job}" + (f", here called {known}" if known != job else "")
-    return Step(name, probe_script())
+    return PlannedStep(name, probe_script())
 
 
 def _id_of(job: str | None) -> str:

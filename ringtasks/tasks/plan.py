@@ -17,10 +17,10 @@ from ringtasks.output import display
 if TYPE_CHECKING:
     from ringtasks.inventory.config import SSHConfig
 
-__all__ = ["HostPlan", "Step", "script_of", "show"]
+__all__ = ["HostPlan", "PlannedStep", "script_of", "show"]
 
 
-class Step(NamedTuple):
+class PlannedStep(NamedTuple):
     """One step: a script for the host, or a command on this machine."""
 
     name: str
@@ -33,7 +33,7 @@ class HostPlan:
     """A host, and its steps in order."""
 
     config: SSHConfig
-    steps: Sequence[Step] = ()
+    steps: Sequence[PlannedStep] = ()
     transport: str | None = None
     ssh_options: Sequence[str] = ()
     """More options for the ``ssh`` commands."""
@@ -123,7 +123,7 @@ def script_of(
     ).text()
 
 
-def _alike(plans: Sequence[HostPlan]) -> Iterable[tuple[str, Sequence[Step]]]:
+def _alike(plans: Sequence[HostPlan]) -> Iterable[tuple[str, Sequence[PlannedStep]]]:
     from ringtasks.fleet.folding import folded, groups_of
 
     name: Callable[[HostPlan], str] = lambda plan: plan.config.id  # noqa: E731

@@ -20,7 +20,7 @@ from .options import HOST_HELP, INVENTORY_HELP, config_of, number, selected, tas
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.training.ray import Ended, Member, Standing
+    from ringtasks.training.ray import ClusterState, Ended, Member
 
 __all__ = ["down", "status", "stop", "submit", "up"]
 
@@ -89,7 +89,7 @@ def status(
     name: str = "ray",
     venv: str | None = None,
     inventory: str | None = None,
-) -> Standing | None:
+) -> ClusterState | None:
     """Show the nodes of a Ray cluster, and the state that Ray reports."""
     from ringtasks.training import ray
 
@@ -99,22 +99,22 @@ def status(
 
         ray_plan.plan_status(clients, _checked(name))
         return None
-    standing = ray.look(clients, _checked(name))
-    if standing.is_nowhere:
-        raise ray.nowhere(standing.name)
-    _show(standing)
-    head = standing.head
+    cluster_state = ray.look(clients, _checked(name))
+    if cluster_state.is_nowhere:
+        raise ray.nowhere(cluster_state.name)
+    _show(cluster_state)
+    head = cluster_state.head
     if head is None or not head.is_live:
         display.say("the head is not known to run, so Ray was not asked")
-        return ended(c, standing, UNREACHABLE if standing.unreachable else 1)
-    result = standing.ask_ray()
+        return ended(c, cluster_state, UNREACHABLE if cluster_state.unreachable else 1)
+    result = cluster_state.ask_ray()
     for line in result.output.splitlines():
         print(display.visible(line))
     if result.error:
         display.say(result.error)
-    if standing.unreachable:
-        return ended(c, standing, UNREACHABLE)
-    return ended(c, standing, result.returncode or (0 if standing.is_well else 1))
+    if cluster_state.unreachable:
+        return ended(c, cluster_state, UNREACHABLE)
+    return ended(c, cluster_state, result.returncode or (0 if cluster_state.is_well else 1))
 
 
 @task(
@@ -240,37 +240,39 @@ def down(
 
         ray_plan.plan_down(clients, _checked(name))
         return []
-    standing = ray.look(clients, _checked(name))
-    if standing.is_nowhere:
-        raise ray.nowhere(standing.name)
+    cluster_state = ray.look(clients, _checked(name))
+    if cluster_state.is_nowhere:
+        raise ray.nowhere(cluster_state.name)
     found = []
-    for each in ray.end(standing):
+    for each in ray.end(cluster_state):
         display.say(f"{each.host}: {each.text}")
         found.append(each)
-    for own in standing.absent:
+    for own in cluster_state.absent:
         display.say(f"{own}: there is nothing of it")
-    _tell_unasked(standing)
+    _tell_unasked(cluster_state)
     return ended(c, found, max((each.status for each in found), default=0))
 
 
-def _show(standing: Standing) -> None:
+def _show(cluster_state: ClusterState) -> None:
     """Print a row for each host that has, or may have, a part in the cluster."""
-    known = {member.host for member in standing.members}
+    known = {member.host for member in cluster_state.members}
     rows = [
         (own.host, own.role, own.describe(), own.job.id if own.job else "")
-        for own in standing.members
+        for own in cluster_state.members
     ]
     rows += [
-        (own, "?", f"unknown: {why}", "") for own, why in standing.unreachable if own not in known
+        (own, "?", f"unknown: {why}", "")
+        for own, why in cluster_state.unreachable
+        if own not in known
     ]
-    rows += [(own, "?", "has nothing of it any more", "") for own in standing.absent]
+    rows += [(own, "?", "has nothing of it any more", "") for own in cluster_state.absent]
     display.table(["host", "role", "state", "job"], rows)
-    _tell_unasked(standing)
+    _tell_unasked(cluster_state)
 
 
-def _tell_unasked(standing: Standing) -> None:
-    if standing.unasked:
-        listed = ", ".join(standing.unasked)
+def _tell_unasked(cluster_state: ClusterState) -> None:
+    if cluster_state.unasked:
+        listed = ", ".join(cluster_state.unasked)
         display.say(f"not among the hosts given, and so not asked: {display.visible(listed)}")
 
 

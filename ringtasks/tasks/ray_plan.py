@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from ringtasks.jobs.job import whoever_this_is
 from ringtasks.jobs.probe import probe_script
-from ringtasks.jobs.request import Request
+from ringtasks.jobs.request import JobRequest
 from ringtasks.jobs.stopping import stop_script
 from ringtasks.training.ray.commands import FOLDER, group_of, ray, starts
 from ringtasks.training.ray.submitting import submit_command
-from ringtasks.training.rendezvous import Meeting, Node
+from ringtasks.training.rendezvous import Node, Rendezvous
 
 from .jobs_plan import SOME_JOB, start_step
-from .plan import HostPlan, Step, show
+from .plan import HostPlan, PlannedStep, show
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -38,16 +38,16 @@ def plan_up(
     nodes = tuple(
         Node(own.config.id, f"ADDRESS-OF-{own.config.id}", "interface") for own in clients
     )
-    meeting = Meeting(nodes[0].address, port or _STORE_PORT, nodes)
+    rendezvous_point = Rendezvous(nodes[0].address, port or _STORE_PORT, nodes)
     ports = {**_PORTS, **({"dashboard": dashboard_port} if dashboard_port else {})}
-    commands = starts(_id_of(name), meeting, [ports] * len(nodes), options)
+    commands = starts(_id_of(name), rendezvous_point, [ports] * len(nodes), options)
     plans = []
     for client, command in zip(clients, commands, strict=True):
-        request = Request(command, name=f"ray-{name}", group=group_of(name), cwd="~")
+        request = JobRequest(command, name=f"ray-{name}", group=group_of(name), cwd="~")
         steps = [
             _look(name),
-            Step("find addresses that all hosts reach, and free ports"),
-            Step(f"write a token and a program that ends Ray's processes to ~/{FOLDER}"),
+            PlannedStep("find addresses that all hosts reach, and free ports"),
+            PlannedStep(f"write a token and a program that ends Ray's processes to ~/{FOLDER}"),
             start_step(client.config, request),
         ]
         plans.append(HostPlan(client.config, steps))
@@ -57,7 +57,7 @@ def plan_up(
 def plan_status(clients: Sequence[SSHClient], name: str) -> None:
     """Plan the request to Ray for its nodes."""
     command = f"{ray(_id_of(name))} status --address 'HEAD-ADDRESS:{_STORE_PORT}'"
-    _show(clients, name, Step("on the head, which these jobs tell", command))
+    _show(clients, name, PlannedStep("on the head, which these jobs tell", command))
 
 
 def plan_submit(
@@ -67,18 +67,20 @@ def plan_submit(
     sent = f"COPY-OF/{working_dir}" if working_dir is not None else None
     told = submit_command(_id_of(name), command, _PORTS["dashboard"], sent)
     then = "; its log is followed then" if wait else ""
-    _show(clients, name, Step(f"on the head, which these jobs tell{then}", told))
+    _show(clients, name, PlannedStep(f"on the head, which these jobs tell{then}", told))
 
 
 def plan_stop(clients: Sequence[SSHClient], name: str, job_id: str) -> None:
     """Plan the stop of a Ray job."""
-    _show(clients, name, Step(f"on the head, which these jobs tell: ask Ray to stop {job_id}"))
+    _show(
+        clients, name, PlannedStep(f"on the head, which these jobs tell: ask Ray to stop {job_id}")
+    )
 
 
 def plan_down(clients: Sequence[SSHClient], name: str) -> None:
     """Plan the end of a cluster."""
     script = stop_script(SOME_JOB, whoever_this_is(), _GRACE)
-    _show(clients, name, Step(f"end its job there, here called {SOME_JOB}", script))
+    _show(clients, name, PlannedStep(f"end its job there, here called {SOME_JOB}", script))
 
 
 def _id_of(name: str) -> str:
@@ -86,9 +88,9 @@ def _id_of(name: str) -> str:
     return f"{name}-00000000"
 
 
-def _show(clients: Sequence[SSHClient], name: str, step: Step) -> None:
+def _show(clients: Sequence[SSHClient], name: str, step: PlannedStep) -> None:
     show(HostPlan(client.config, [_look(name), step]) for client in clients)
 
 
-def _look(name: str) -> Step:
-    return Step(f"look for the jobs of cluster {name}", probe_script())
+def _look(name: str) -> PlannedStep:
+    return PlannedStep(f"look for the jobs of cluster {name}", probe_script())

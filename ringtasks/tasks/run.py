@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
-    from ringtasks.health.model import Outcome
+    from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.model import HostConfig
 
-__all__ = ["Request", "run"]
+__all__ = ["RunFlags", "run"]
 
 #: Bytes kept of each stream, for Python callers; all output is shown as it comes.
 _KEPT_BYTES = 16 * 1024 * 1024
@@ -100,7 +100,7 @@ def run(
     outdir: str | None = None,
 ) -> SSHResult | FleetResult:
     """Run a command or a local script on hosts, over whichever route works."""
-    request = Request(
+    request = RunFlags(
         *_command(cmd, script, several(arg)),
         timeout=command_timeout(c) if timeout is None else number("--timeout", timeout, at_least=0),
         cwd=cwd,
@@ -138,7 +138,7 @@ def run(
     return ended(c, results, status, is_commands=are_commands(results))
 
 
-class Request(NamedTuple):
+class RunFlags(NamedTuple):
     """The parsed flags that say which command to run and with which limits."""
 
     command: str
@@ -212,7 +212,7 @@ def _hosts(
     return hosts
 
 
-def _run_on_one(config: SSHConfig, request: Request, *, json: bool) -> SSHResult:
+def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResult:
     """Run on one host, with the requested number of retries; return the last attempt's result."""
     from ringtasks.client.ssh_client import SSHClient
 
@@ -244,7 +244,7 @@ def _run_on_one(config: SSHConfig, request: Request, *, json: bool) -> SSHResult
     return result
 
 
-def _attempt(client: SSHClient, request: Request, reporter: display.Reporter) -> SSHResult:
+def _attempt(client: SSHClient, request: RunFlags, reporter: display.Reporter) -> SSHResult:
     with local_terminal(wanted=request.pty) as terminal:
         return client.run(
             request.command,
@@ -258,7 +258,7 @@ def _attempt(client: SSHClient, request: Request, reporter: display.Reporter) ->
         )
 
 
-def _tell_fallback(outcome: Outcome) -> None:
+def _tell_fallback(outcome: HostOutcome) -> None:
     """Print on stderr which routes failed before one worked."""
     used = [route.route for route in outcome.routes if route.success]
     failed = [f"{route.route} {route.reason}" for route in outcome.routes if not route.success]

@@ -16,7 +16,7 @@ from ringtasks.errors import StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
 from ringtasks.fleet.last_run import LastRun
-from ringtasks.fleet.results import State, state_of
+from ringtasks.fleet.results import FleetState, state_of
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.output import display
@@ -25,7 +25,7 @@ from ringtasks.output.fleet_report import Report
 from ringtasks.output.grouped_output import DiffReport, FoldReport
 from ringtasks.output.json_lines import JsonReport
 from ringtasks.output.lines import LineReport
-from ringtasks.output.progress import Progress
+from ringtasks.output.progress import HostProgress
 from ringtasks.output.screen import Screen
 from ringtasks.output.summary import summary
 from ringtasks.ssh.link import Terminal
@@ -35,7 +35,7 @@ from . import plan
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
 
-    from .run import Output, Request
+    from .run import Output, RunFlags
 
 __all__ = ["are_commands", "run_on_many", "show_plan"]
 
@@ -47,7 +47,7 @@ _TERMINAL = Terminal(os.environ.get("TERM", "xterm"), 80, 24)
 
 def run_on_many(
     hosts: Sequence[HostConfig],
-    request: Request,
+    request: RunFlags,
     output: Output,
     *,
     one: Callable[[HostConfig], SSHResult],
@@ -75,7 +75,7 @@ def run_on_many(
 
 def are_commands(result: fleet.FleetResult) -> bool:
     """Return whether each failure is a command that ran and ended by itself."""
-    return all(found.state is State.FAILED for found in result.failed) and bool(result.failed)
+    return all(found.state is FleetState.FAILED for found in result.failed) and bool(result.failed)
 
 
 def _host_result(result: SSHResult) -> fleet.HostResult:
@@ -83,7 +83,7 @@ def _host_result(result: SSHResult) -> fleet.HostResult:
     return fleet.HostResult(result.host, state_of(result), result, reason)
 
 
-def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> fleet.FleetResult:
+def show_plan(hosts: Sequence[HostConfig], request: RunFlags, *, json: bool) -> fleet.FleetResult:
     """Show the plan: hosts and routes, and the script; send nothing.
 
     The values of the environment are left out: they may be secret.
@@ -98,22 +98,22 @@ def show_plan(hosts: Sequence[HostConfig], request: Request, *, json: bool) -> f
 def _not_run(host: str, command: str) -> fleet.HostResult:
     """Return the result of a dry run for callers: a success without output, as Invoke does."""
     result = SSHResult(True, 0, "", "", 0.0, command, host)
-    return fleet.HostResult(host, State.SUCCEEDED, result)
+    return fleet.HostResult(host, FleetState.SUCCEEDED, result)
 
 
-def _prepare(hosts: Sequence[HostConfig], request: Request, output: Output) -> fleet.FleetRun:
+def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: Output) -> fleet.FleetRun:
     options: dict[str, Any] = {"fanout": int(request.fanout)} if request.fanout else {}
     if output.streams:
         options["max_output_bytes"] = _KEPT_BYTES
     for name, flag in (("serial", "--serial"), ("max_failures", "--max-failures")):
         try:
             if getattr(request, name) is not None:
-                fleet.Request("true", **{name: getattr(request, name)})
+                fleet.FleetRequest("true", **{name: getattr(request, name)})
         except UsageError as error:
             raise UsageError(str(error).replace(name, flag, 1)) from error
     return fleet.FleetRun(
         hosts,
-        fleet.Request(
+        fleet.FleetRequest(
             request.command,
             request.timeout,
             request.cwd,
@@ -151,7 +151,7 @@ def _watch(
     """Show output as it arrives; return the result, and whether Ctrl-C has ended the run."""
     told = 0
     is_interrupted = False
-    with terminable(), Progress(screen, len(running.hosts)) as progress:
+    with terminable(), HostProgress(screen, len(running.hosts)) as progress:
         running.on_stop = progress.stopping
         arrivals = iter(running)
         try:
@@ -175,18 +175,18 @@ def _remember(result: fleet.FleetResult) -> None:
         display.say(f"warning: {error}; --rerun-failed will not know of this run")
 
 
-def _only_one_left(hosts: Sequence[HostConfig], request: Request) -> HostConfig | None:
+def _only_one_left(hosts: Sequence[HostConfig], request: RunFlags) -> HostConfig | None:
     if not request.chooses:
         return None
     eligible = _eligible([host.name for host in hosts], request)
     if len(eligible.chosen) != 1:
         return None
     for name, reason in eligible.skipped.items():
-        display.say(f"{name}: {State.SKIPPED}: {reason}")
+        display.say(f"{name}: {FleetState.SKIPPED}: {reason}")
     return next(host for host in hosts if host.name == eligible.chosen[0])
 
 
-def _eligible(names: Sequence[str], request: Request) -> EligibleHosts:
+def _eligible(names: Sequence[str], request: RunFlags) -> EligibleHosts:
     return eligible_hosts(
         names,
         HealthStore().load() if request.chooses else {},
@@ -196,11 +196,11 @@ def _eligible(names: Sequence[str], request: Request) -> EligibleHosts:
     )
 
 
-def _plan(config: SSHConfig, request: Request) -> plan.HostPlan:
+def _plan(config: SSHConfig, request: RunFlags) -> plan.HostPlan:
     script = plan.script_of(config, request.command, cwd=request.cwd, env=request.env)
     return plan.HostPlan(
         config,
-        [plan.Step(request.label, script)],
+        [plan.PlannedStep(request.label, script)],
         request.transport,
         ["-t"] if request.pty else [],
         {"script": script},

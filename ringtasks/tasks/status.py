@@ -46,7 +46,7 @@ def status(
     if is_dry(c):
         from ringtasks.jobs.host_status import overview_script
 
-        steps = [plan.Step("how the host is doing", overview_script())]
+        steps = [plan.PlannedStep("how the host is doing", overview_script())]
         plan.show([plan.HostPlan(client.config, steps) for client in clients], json=json)
         return []
     found: list[Overview] = []

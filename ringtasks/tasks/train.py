@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ringtasks.output.training import View
     from ringtasks.training.records import RunRecord
     from ringtasks.training.settings import TrainSettings
-    from ringtasks.training.supervision import Outcome, Supervisor
+    from ringtasks.training.supervision import RunOutcome, Supervisor
 
 __all__ = ["train"]
 
@@ -86,7 +86,7 @@ def train(
     preflight: bool = True,
     attach: str | None = None,
     inventory: str | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Train on the best host: choose, check, start, follow, fetch."""
     from ringtasks.training.settings import SyncUp, parse
 
@@ -121,7 +121,7 @@ def train(
         preflight=None if preflight else False,
     )
     if is_dry(c):
-        from ringtasks.training.supervision import Outcome
+        from ringtasks.training.supervision import RunOutcome
 
         from . import train_plan
 
@@ -130,7 +130,7 @@ def train(
             train_plan.plan_run(settings, hosts)
         else:
             train_plan.plan_attach(record, hosts)
-        return Outcome(0, "nothing was done")
+        return RunOutcome(0, "nothing was done")
     echo(c, settings.command)
     with terminable():
         outcome = _run(c, settings, record, inventory)
@@ -139,12 +139,12 @@ def train(
 
 def _run(
     c: Context, settings: TrainSettings, record: RunRecord | None, inventory: str | None
-) -> Outcome:
+) -> RunOutcome:
     from ringtasks.output.training import for_terminal
     from ringtasks.training.curves import curves_of
     from ringtasks.training.records import new_run
     from ringtasks.training.settings import to_mapping
-    from ringtasks.training.supervision import Outcome, Supervisor
+    from ringtasks.training.supervision import RunOutcome, Supervisor
 
     hosts = selected(c, settings.hosts, inventory)
     if record is None:
@@ -165,7 +165,7 @@ def _run(
             outcome = supervisor.run()
         except KeyboardInterrupt:
             _leave(supervisor, view, record, settings.grace)
-            return Outcome(_INTERRUPTED, "interrupted")
+            return RunOutcome(_INTERRUPTED, "interrupted")
         finally:
             if not record.attempts:
                 record.discard()

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.jobs.logs import follow_script
-from ringtasks.jobs.request import Request
+from ringtasks.jobs.request import JobRequest
 from ringtasks.training import torchrun
 from ringtasks.training.probe import script as survey_script
-from ringtasks.training.rendezvous import Meeting, Node
+from ringtasks.training.rendezvous import Node, Rendezvous
 from ringtasks.training.settings import Preflight
 
 from .files_plan import copies
 from .jobs_plan import start_step
-from .plan import HostPlan, Step, show
+from .plan import HostPlan, PlannedStep, show
 
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
@@ -46,32 +46,32 @@ def plan_attach(record: RunRecord, hosts: Sequence[HostConfig]) -> None:
     show(
         HostPlan(
             SSHConfig.from_host_config(host),
-            [Step(f"follow job {ids[host.name]}", follow_script(ids[host.name]))],
+            [PlannedStep(f"follow job {ids[host.name]}", follow_script(ids[host.name]))],
         )
         for host in hosts
         if host.name in ids
     )
 
 
-def _look(settings: TrainSettings, config: SSHConfig) -> list[Step]:
+def _look(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     wanted = settings.preflight or Preflight()
     folder = settings.cwd or config.work_dir
     return [
-        Step(
+        PlannedStep(
             f"ask how the host is doing; the best {settings.nodes} of them go on",
             survey_script(folder, wanted.imports, wanted.driver_timeout),
         )
     ]
 
 
-def _start(settings: TrainSettings, config: SSHConfig) -> list[Step]:
+def _start(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     cwd = settings.cwd or f"{config.work_dir or '~'}/runs/{_RUN}"
     steps = [
         step
         for item in settings.sync_up
         for step in copies(config, [item.source], f"{cwd}/{item.target}/")
     ]
-    request = Request(
+    request = JobRequest(
         _command(settings),
         name=settings.name,
         log_file=settings.log_file,
@@ -94,8 +94,8 @@ def _command(settings: TrainSettings) -> str:
     if settings.nodes == 1 and settings.nproc_per_node == 1:
         return settings.command
     nodes = tuple(Node("", _HEAD, "") for _ in range(settings.nodes))
-    meeting = Meeting(_HEAD, _PORT, nodes)
+    rendezvous_point = Rendezvous(_HEAD, _PORT, nodes)
     commands = torchrun.commands(
-        settings.command, meeting, _RUN, settings.nproc_per_node, settings.env
+        settings.command, rendezvous_point, _RUN, settings.nproc_per_node, settings.env
     )
     return commands[0].command

@@ -16,8 +16,8 @@ from ringtasks.remote.marks import Mark
 from ringtasks.remote.script import RUN_ID_VARIABLE, Script, exec_line, quote, stop_script
 
 __all__ = [
-    "Launch",
-    "Stop",
+    "LaunchRequest",
+    "StopRequest",
     "bootstrap_mark",
     "decode_line",
     "decode_payload",
@@ -42,14 +42,14 @@ _ESCAPED = re.compile(r"\\(.)", re.S)
 _NEIGHBOURS = 8
 
 
-class Stop(NamedTuple):
+class StopRequest(NamedTuple):
     """A request to end a run: its process id and mark."""
 
     pid: int
     run_id: str
 
 
-class Launch(NamedTuple):
+class LaunchRequest(NamedTuple):
     """A request to start a background job. ``log_file`` None: the log in the job's folder."""
 
     job_id: str
@@ -85,13 +85,13 @@ def decode_payload(payload: bytes, mark: Mark) -> Script | None:
     return _decode(statements, "\n", mark) if prologue.startswith("unset ") else None
 
 
-def stop_in(script: Script) -> Stop | None:
+def stop_in(script: Script) -> StopRequest | None:
     """Return the stop request in a script; None if it is not a `stop_script`."""
     found = _stop_template().match(script.command)
-    return Stop(int(found["pid"]), _value(found["run_id"])) if found else None
+    return StopRequest(int(found["pid"]), _value(found["run_id"])) if found else None
 
 
-def launch_in(script: Script, shell: str) -> Launch | None:
+def launch_in(script: Script, shell: str) -> LaunchRequest | None:
     """Return the background job that a script starts; None if it is not a `launch_script`."""
     job_id, text = script.run_id, script.command
     if JOBS_FOLDER not in text or quote(job_id) not in text:
@@ -101,7 +101,7 @@ def launch_in(script: Script, shell: str) -> Launch | None:
     logs = [_path(word) or None for word in _words_like(quote("/ANY-LOG"), sample, text)]
     for command, log_file in itertools.product(commands, logs):
         if launch_script(job_id, command, log_file, shell) == text:
-            return Launch(job_id, command, log_file)
+            return LaunchRequest(job_id, command, log_file)
     return None
 
 

@@ -16,7 +16,7 @@ import yaml
 from ringtasks.client import registry
 from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
-from ringtasks.health.model import Outcome, RouteOutcome, order_routes
+from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import load_inventory
@@ -221,11 +221,11 @@ def _in_order(config: SSHConfig, transport: str | None) -> list[Route]:
     return [by_name[name] for name in order_routes(list(by_name), known, time.time())]
 
 
-def _outcome(host: str, failures: list[RouteError], used: str | None) -> Outcome:
+def _outcome(host: str, failures: list[RouteError], used: str | None) -> HostOutcome:
     routes = [RouteOutcome(f.route, success=False, reason=str(f.reason)) for f in failures]
     if used is not None:
-        return Outcome(host, True, "", (*routes, RouteOutcome(used, success=True)))
-    return Outcome(host, False, UnreachableError(host, tuple(failures)).reason, tuple(routes))
+        return HostOutcome(host, True, "", (*routes, RouteOutcome(used, success=True)))
+    return HostOutcome(host, False, UnreachableError(host, tuple(failures)).reason, tuple(routes))
 
 
 @contextlib.contextmanager

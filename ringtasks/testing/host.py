@@ -15,10 +15,10 @@ from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.script import Script
 from ringtasks.ssh.routes import ROUTE_NAMES, Route
 
-from .decoding import Launch, bootstrap_mark, decode_line, launch_in, shell_of, stop_in
+from .decoding import LaunchRequest, bootstrap_mark, decode_line, launch_in, shell_of, stop_in
 from .files import Files
-from .links import FakeLink, Program
-from .programs import Bootstrap, Run, Started, Surroundings, as_bytes, farewell_of
+from .links import FakeLink, FakeProgram
+from .programs import Bootstrap, HostParts, Run, StartedShell, as_bytes, farewell_of
 from .rules import Answer, Call, Matcher, Rule, rule_for
 
 __all__ = ["FakeHost"]
@@ -179,23 +179,23 @@ class FakeHost:
             self._losses[after] -= is_to_break
             return is_to_break
 
-    def program(self, command: str | None, link: FakeLink) -> Program:
+    def program(self, command: str | None, link: FakeLink) -> FakeProgram:
         """Return the program that the exec request ``command`` starts (None: the login shell)."""
         pid = next(self._pids)
         shell = shell_of(command or "")
         mark = bootstrap_mark(command)
         if mark is not None:
             greeting = mark.printed + b"%d\n" % pid
-            start = Started(pid, b"", shell)
+            start = StartedShell(pid, b"", shell)
             return Bootstrap(mark, greeting, lambda script: self._start(script, start, link))
         script = decode_line(command) if command is not None else None
         if script is None:  # not made by a client: a command over a bare link
-            return self._run(Call(command or ""), Surroundings(link, 0, b"", self._respond))
+            return self._run(Call(command or ""), HostParts(link, 0, b"", self._respond))
         hello = script.mark.printed + b"%d\n" % pid
-        return self._start(script, Started(pid, hello, shell), link)
+        return self._start(script, StartedShell(pid, hello, shell), link)
 
-    def _start(self, script: Script, start: Started, link: FakeLink) -> Program:
-        around = Surroundings(link, start.pid, start.hello, self._respond, farewell_of(script))
+    def _start(self, script: Script, start: StartedShell, link: FakeLink) -> FakeProgram:
+        around = HostParts(link, start.pid, start.hello, self._respond, farewell_of(script))
         stop = stop_in(script)
         if stop is not None:
             return around.done(self._stop(stop.pid))
@@ -207,20 +207,20 @@ class FakeHost:
             return around.done(self._processes())
         return self._run(call, around)
 
-    def _run(self, call: Call, around: Surroundings) -> Run:
+    def _run(self, call: Call, around: HostParts) -> Run:
         run = Run(call, around)
         self._runs.append(run)
         self._lose_started(around.link)
         return run
 
-    def _launch(self, call: Call, launch: Launch, around: Surroundings) -> Program:
+    def _launch(self, call: Call, launch: LaunchRequest, around: HostParts) -> FakeProgram:
         """Start a job, once for each id, and print its process id."""
         call = call._replace(command=launch.command, is_background=True)
         if launch.job_id not in self._jobs:
             answer, is_known = self._respond_to(call)
             if answer.returncode and not is_known:
                 return around.done(stderr=as_bytes(answer.stderr), status=answer.returncode)
-            job = Run(call, Surroundings(around.link, next(self._pids), b"", self._respond))
+            job = Run(call, HostParts(around.link, next(self._pids), b"", self._respond))
             job.is_stoppable = answer.is_stoppable
             self._jobs[launch.job_id] = job
             self._runs.append(job)
@@ -279,7 +279,7 @@ def _routes(names: tuple[str, ...]) -> tuple[str, ...]:
     return names or ROUTE_NAMES
 
 
-def _log_of(launch: Launch, call: Call) -> str:
+def _log_of(launch: LaunchRequest, call: Call) -> str:
     """Return the path of a job's log; a relative path starts in the job's working folder."""
     if launch.log_file is None:
         return f"~/{JOBS_FOLDER}/{launch.job_id}/log"

@@ -29,12 +29,12 @@ from .sftp import FakeSFTP
 if TYPE_CHECKING:
     from .host import FakeHost
 
-__all__ = ["FakeLink", "FakeSession", "Program", "Step"]
+__all__ = ["FakeLink", "FakeProgram", "FakeSession", "ProgramStep"]
 
 _CHUNK_BYTES = 32 * 1024  # an SSH packet: longer output arrives in pieces, cut anywhere
 
 
-class Step(NamedTuple):
+class ProgramStep(NamedTuple):
     """The next action of a program: it prints, and then ends (``status``) or waits."""
 
     stdout: bytes = b""
@@ -42,10 +42,10 @@ class Step(NamedTuple):
     status: int | None = None
 
 
-class Program(Protocol):
+class FakeProgram(Protocol):
     """A program that runs in a session."""
 
-    def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+    def step(self, stdin: bytearray, *, is_at_eof: bool) -> ProgramStep | None:
         """Return the next step; None if there is none yet. Called without locks, from one thread.
 
         :param stdin: all input so far.
@@ -126,7 +126,7 @@ class FakeLink:
 class FakeSession:
     """A `ringtasks.ssh.link.Session` with a fake host's program."""
 
-    def __init__(self, link: FakeLink, program: Program, terminal: Terminal | None) -> None:
+    def __init__(self, link: FakeLink, program: FakeProgram, terminal: Terminal | None) -> None:
         self._link, self._program, self._terminal = link, program, terminal
         self._stdin = bytearray()
         self._seen = (-1, False)
@@ -207,7 +207,7 @@ class FakeSession:
         limits = [limit for limit in (due, remaining) if limit is not None]
         self._link.changed.wait(min(limits) if limits else None)
 
-    def _print(self, step: Step) -> None:
+    def _print(self, step: ProgramStep) -> None:
         for stream, printed in ((STDOUT, step.stdout), (STDERR, step.stderr)):
             if self._terminal is not None:  # it has one stream, with CR LF (termios, ONLCR)
                 stream, printed = STDOUT, printed.replace(b"\n", b"\r\n")

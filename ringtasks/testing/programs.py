@@ -10,21 +10,29 @@ from ringtasks.remote.marks import Mark
 from ringtasks.remote.script import GIVE_UP, Script, encode
 
 from .decoding import decode_payload
-from .links import FakeLink, Program, Step
+from .links import FakeLink, FakeProgram, ProgramStep
 from .rules import Answer, Call
 
-__all__ = ["Bootstrap", "Done", "Run", "Started", "Surroundings", "as_bytes", "farewell_of"]
+__all__ = [
+    "Bootstrap",
+    "EndedProgram",
+    "HostParts",
+    "Run",
+    "StartedShell",
+    "as_bytes",
+    "farewell_of",
+]
 
 _SIGTERM_STATUS = 128 + 15
 
 
-class Done:
+class EndedProgram:
     """A program that has already ended."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: ProgramStep) -> None:
         self._step = step
 
-    def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+    def step(self, stdin: bytearray, *, is_at_eof: bool) -> ProgramStep | None:
         return self._step
 
     def due_in(self) -> float | None:
@@ -38,34 +46,34 @@ class Bootstrap:
     :param start: makes the script's program.
     """
 
-    def __init__(self, mark: Mark, greeting: bytes, start: Callable[[Script], Program]) -> None:
+    def __init__(self, mark: Mark, greeting: bytes, start: Callable[[Script], FakeProgram]) -> None:
         self._mark, self._greeting, self._start = mark, greeting, start
-        self._program: Program | None = None
+        self._program: FakeProgram | None = None
 
-    def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+    def step(self, stdin: bytearray, *, is_at_eof: bool) -> ProgramStep | None:
         if self._program is not None:
             return self._program.step(stdin, is_at_eof=is_at_eof)
         if self._greeting:
             greeting, self._greeting = self._greeting, b""
-            return Step(greeting)
+            return ProgramStep(greeting)
         while stdin.startswith(GIVE_UP):
             del stdin[: len(GIVE_UP)]
         end = stdin.find(b"\n") + 1
         if not end:  # cut short: nothing is evaluated
-            return Step(status=1) if is_at_eof else None
+            return ProgramStep(status=1) if is_at_eof else None
         payload = bytes(stdin[:end])
         del stdin[:end]
         script = decode_payload(payload, self._mark)
         if script is None:
             raise AssertionError(f"ringtasks.testing cannot read this script: {payload!r}")
         self._program = self._start(script)
-        return Step()
+        return ProgramStep()
 
     def due_in(self) -> float | None:
         return self._program.due_in() if self._program is not None else None
 
 
-class Started(NamedTuple):
+class StartedShell(NamedTuple):
     """A shell that gets a script. ``hello`` is its first output, if that is not printed yet."""
 
     pid: int
@@ -73,7 +81,7 @@ class Started(NamedTuple):
     shell: str
 
 
-class Surroundings(NamedTuple):
+class HostParts(NamedTuple):
     """The parts of a host that a `Run` needs.
 
     ``farewell`` returns the last output for an exit status.
@@ -85,9 +93,11 @@ class Surroundings(NamedTuple):
     respond: Callable[[Call], Answer]
     farewell: Callable[[int], bytes] = lambda status: b""
 
-    def done(self, stdout: bytes = b"", stderr: bytes = b"", status: int = 0) -> Done:
+    def done(self, stdout: bytes = b"", stderr: bytes = b"", status: int = 0) -> EndedProgram:
         """Return a program that printed this and has ended."""
-        return Done(Step(self.hello + stdout + self.farewell(status), stderr, status))
+        return EndedProgram(
+            ProgramStep(self.hello + stdout + self.farewell(status), stderr, status)
+        )
 
 
 def farewell_of(script: Script) -> Callable[[int], bytes]:
@@ -100,7 +110,7 @@ def farewell_of(script: Script) -> Callable[[int], bytes]:
 class Run:
     """One command under way. It is answered after it has read all of its stdin."""
 
-    def __init__(self, call: Call, around: Surroundings) -> None:
+    def __init__(self, call: Call, around: HostParts) -> None:
         self.pid, self.is_stoppable = around.pid, True
         self._call, self._around = call, around
         self._hello: bytes | None = around.hello
@@ -122,13 +132,13 @@ class Run:
                 self._around.link.changed.notify_all()
         return self.is_stoppable
 
-    def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+    def step(self, stdin: bytearray, *, is_at_eof: bool) -> ProgramStep | None:
         if self._hello:
             hello, self._hello = self._hello, None
-            return Step(hello)
+            return ProgramStep(hello)
         self._stdin = stdin
         if self._is_stopped:
-            return Step(status=_SIGTERM_STATUS)
+            return ProgramStep(status=_SIGTERM_STATUS)
         if not is_at_eof:
             return None
         if self._answer is None:
@@ -143,15 +153,15 @@ class Run:
             return None
         return max(0.0, self._started + self._answer.delay - time.monotonic())
 
-    def _outcome(self, answer: Answer) -> Step | None:
+    def _outcome(self, answer: Answer) -> ProgramStep | None:
         if self._has_printed or time.monotonic() < self._started + answer.delay:
             return None
         self._has_printed = True
         if answer.is_hanging:
-            return Step(as_bytes(answer.stdout), as_bytes(answer.stderr))
+            return ProgramStep(as_bytes(answer.stdout), as_bytes(answer.stderr))
         status = answer.returncode
         stdout = as_bytes(answer.stdout) + self._around.farewell(status)
-        return Step(stdout, as_bytes(answer.stderr), status)
+        return ProgramStep(stdout, as_bytes(answer.stderr), status)
 
 
 def as_bytes(printed: str | bytes) -> bytes:

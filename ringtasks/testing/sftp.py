@@ -29,7 +29,7 @@ class Attributes(NamedTuple):
     st_gid: int = 1000
 
 
-class Check(Protocol):
+class LinkCheck(Protocol):
     """A function that raises OSError if the link is gone. ``is_start``: a file is opened now."""
 
     def __call__(self, *, is_start: bool) -> None: ...
@@ -38,7 +38,7 @@ class Check(Protocol):
 class FakeSFTP:
     """Files and folders of a fake host, by the methods of ``paramiko.SFTPClient``."""
 
-    def __init__(self, files: Files, check: Check) -> None:
+    def __init__(self, files: Files, check: LinkCheck) -> None:
         self._files, self._check_link = files, check
         self._is_closed = False
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ringtasks.jobs import Job, JobStatus, State
+from ringtasks.jobs import Job, JobState, JobStatus
 
 __all__ = ["exit_status_of", "may_take_over", "see_through", "stop_all"]
 
@@ -59,7 +59,7 @@ def see_through(
             continue
         found[event.job.id] = event.status
         others = [job for job in jobs if job.id not in found]
-        if others and not is_stopping and event.status.state is not State.SUCCEEDED:
+        if others and not is_stopping and event.status.state is not JobState.SUCCEEDED:
             is_stopping = True
             tell(f"{event.job.host}: {event.status.describe()}; stopping the other hosts")
             threading.Thread(
@@ -83,13 +83,13 @@ def stop_all(jobs: Sequence[Job], grace: float, tell: Callable[[str], None]) -> 
 
 def exit_status_of(statuses: Sequence[JobStatus]) -> int:
     """Return the exit status of the job that failed first; 0: all succeeded."""
-    bad = [status for status in statuses if status.state is not State.SUCCEEDED]
+    bad = [status for status in statuses if status.state is not JobState.SUCCEEDED]
     if not bad:
         return 0
     # A job that was stopped because another one failed is not the cause.
-    own = [status for status in bad if status.state is not State.STOPPED] or bad
+    own = [status for status in bad if status.state is not JobState.STOPPED] or bad
     first = min(own, key=lambda status: status.ended_at or float("inf"))
-    if first.state is State.STOPPED:
+    if first.state is JobState.STOPPED:
         return first.exit_status or _STOPPED
     return first.exit_status or _UNREACHABLE
 
@@ -100,9 +100,9 @@ def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
     Lost and killed jobs are taken over; one that failed by itself would fail again, and one that a
     user stopped was meant to end.
     """
-    if status.state is State.UNKNOWN:
+    if status.state is JobState.UNKNOWN:
         return allow_split
-    return status.state in (State.LOST, State.KILLED)
+    return status.state in (JobState.LOST, JobState.KILLED)
 
 
 def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _Ended]) -> None:

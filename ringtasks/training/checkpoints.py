@@ -19,9 +19,9 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
 from ringtasks.remote.script import path, quote
 
-from .files import MIRROR, TransferError, checked
+from .files import MIRROR, FileCopyError, checked
 
-__all__ = ["CheckpointPuller", "Seen", "claim", "inspect"]
+__all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
 
 #: Attempts to pull a checkpoint that changes while it is being pulled.
 _PULL_ATTEMPTS = 3
@@ -53,7 +53,7 @@ def claim(
     result = client.run(script, cwd="~")
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
-        raise TransferError(
+        raise FileCopyError(
             f"{client.config.id}: {checkpoint} cannot be set aside: {printable(why)}"
         )
     return printable(result.stdout.strip()) or None
@@ -85,7 +85,7 @@ printf '%s\n' "$run" >".$name.ringtasks-run"
 """
 
 
-class Seen(NamedTuple):
+class CheckpointState(NamedTuple):
     """The complete part of a checkpoint folder on a host."""
 
     files: str
@@ -94,7 +94,7 @@ class Seen(NamedTuple):
     """Folders in it that are still being written, or whose writing was cut off."""
 
 
-def inspect(client: SSHClient, folder: str, done: str | None = None) -> Seen | None:
+def inspect(client: SSHClient, folder: str, done: str | None = None) -> CheckpointState | None:
     """Look at a checkpoint folder; None: it has no file, or no complete checkpoint.
 
     :param done: the file that is written last; None: all files count as complete.
@@ -106,7 +106,7 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Seen | N
     lines = result.stdout.split("\n")
     incomplete = tuple(line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
     files = "\n".join(line for line in lines if line and not line.startswith(_INCOMPLETE))
-    return Seen(files, incomplete) if files else None
+    return CheckpointState(files, incomplete) if files else None
 
 
 _INCOMPLETE = "incomplete "
@@ -176,7 +176,7 @@ class CheckpointPuller:
         """Pull the checkpoint now; return whether the local copy equals the host's folder."""
         try:
             return self._pull()
-        except (TransferError, OSError) as error:
+        except (FileCopyError, OSError) as error:
             self._tell(f"the checkpoint was not pulled: {error}")
             return False
 
@@ -200,7 +200,7 @@ class CheckpointPuller:
                 return True
         return False
 
-    def _inspected(self) -> Seen | None:
+    def _inspected(self) -> CheckpointState | None:
         return inspect(self._client, self._remote, self._done)
 
     def _swap(self, spare: Path) -> None:

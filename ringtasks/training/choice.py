@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .preflight import Check
 from .probe import Survey
 
-__all__ = ["Candidate", "Choice", "Verdict", "choose", "willing"]
+__all__ = ["Candidate", "Choice", "HostVerdict", "choose", "willing"]
 
 #: Loads and success rates within one of these steps count as equal: exact values hardly ever are.
 _LOAD_STEP = 0.25
@@ -37,7 +37,7 @@ class Candidate:
         return tuple(check for check in self.checks if not check.is_passed)
 
 
-class Verdict(NamedTuple):
+class HostVerdict(NamedTuple):
     """One host: whether it is eligible for the run, and the reason."""
 
     host: str
@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
 class Choice(NamedTuple):
     """Every host's verdict, the eligible ones first, best first."""
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[HostVerdict, ...]
 
     @property
     def fit(self) -> tuple[str, ...]:
@@ -78,13 +78,13 @@ def willing(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = None) -> Choice:
     """Rank the candidates; ``refused`` are hosts that were not asked, each with the reason."""
     fit = sorted((each for each in candidates if not each.failed), key=_rank)
-    verdicts = [Verdict(each.name, True, _praise(each)) for each in fit]
+    verdicts = [HostVerdict(each.name, True, _praise(each)) for each in fit]
     verdicts += [
-        Verdict(each.name, False, "; ".join(map(str, each.failed)))
+        HostVerdict(each.name, False, "; ".join(map(str, each.failed)))
         for each in candidates
         if each.failed
     ]
-    verdicts += [Verdict(name, False, why) for name, why in (refused or {}).items() if why]
+    verdicts += [HostVerdict(name, False, why) for name, why in (refused or {}).items() if why]
     return Choice(tuple(verdicts))
 
 

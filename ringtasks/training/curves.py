@@ -14,7 +14,7 @@ from .logs.axes import placed, without_repeats
 from .logs.records import Point
 from .logs.words import UNITS, loss_rank
 
-__all__ = ["Curve", "Curves", "Progress", "curves_of"]
+__all__ = ["Curve", "Curves", "RunProgress", "curves_of"]
 
 #: More points than a screen has pixels in a row.
 _MAX_POINTS = 8192
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 20
 _PLURALS = {"batch": "batches"}
 
 
-class Progress(NamedTuple):
+class RunProgress(NamedTuple):
     """The progress of a run: ``done`` of ``total`` (None: not given). ``unit`` of a bar: ``""``."""
 
     unit: str
@@ -81,10 +81,10 @@ class Curves:
         return sorted(self._history.series, key=loss_rank)
 
     @property
-    def progress(self) -> Progress | None:
+    def progress(self) -> RunProgress | None:
         """The outermost progress whose total is known; else the outermost of the log."""
         found = self._history.progress
-        return Progress(found[0], *found[1]) if found else None
+        return RunProgress(found[0], *found[1]) if found else None
 
     @property
     def fraction(self) -> float | None:

@@ -14,7 +14,7 @@ from ringtasks.transfer import Options, TransferResult
 from .settings import SyncUp
 
 __all__ = [
-    "TransferError",
+    "FileCopyError",
     "checked",
     "folder_of",
     "make_folder",
@@ -27,7 +27,7 @@ __all__ = [
 MIRROR = Options(delete=True, checksum=True)
 
 
-class TransferError(Exception):
+class FileCopyError(Exception):
     """A file could not be copied; the text names the file and the reason."""
 
 
@@ -74,7 +74,7 @@ def checked(result: TransferResult) -> None:
     :raises TransferError: it failed for a host.
     """
     for failed in result.failed:
-        raise TransferError(failed.error or f"{failed.host}: exit status {failed.returncode}")
+        raise FileCopyError(failed.error or f"{failed.host}: exit status {failed.returncode}")
 
 
 def make_folder(client: SSHClient, folder: str) -> None:
@@ -85,4 +85,4 @@ def make_folder(client: SSHClient, folder: str) -> None:
     result = client.run(f"mkdir -p {path(folder)}", cwd="~")
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
-        raise TransferError(f"{client.config.id}: {folder}: {why}")
+        raise FileCopyError(f"{client.config.id}: {folder}: {why}")

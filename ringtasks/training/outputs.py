@@ -17,7 +17,7 @@ from ringtasks.client.ssh_client import SSHClient, last_words
 from ringtasks.remote.script import path, quote
 from ringtasks.transfer import Options
 
-from .files import TransferError, checked
+from .files import FileCopyError, checked
 
 __all__ = ["Fetched", "fetch_written", "note_files"]
 
@@ -85,7 +85,7 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
     """
     result = client.run(_script(_NOTE, cwd, items, key), cwd="~")
     if not result.success:
-        raise TransferError(
+        raise FileCopyError(
             f"{client.config.id}: the files there could not be listed: "
             f"{result.error or last_words(result)}"
         )
@@ -121,7 +121,7 @@ def _fetch(
             options = Options(exclude=tuple(_excluded(match)))
             place = posixpath.join(cwd, match.name)
             checked(transfer.get(place, folder, [client], options))
-    except TransferError as error:
+    except FileCopyError as error:
         return Fetched(item, False, f"{item} was not fetched: {error}")
     besides = f", but for {left} files that were there before" if left else ""
     return Fetched(item, True, f"{item} fetched into {folder}{besides}")

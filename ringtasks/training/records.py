@@ -22,7 +22,7 @@ from typing import Any
 
 from ringtasks.errors import StateFileError, UsageError
 
-__all__ = ["LAST", "Attempt", "JobPlace", "LogCopy", "RunRecord", "find_run", "new_run"]
+__all__ = ["LAST", "JobPlace", "LogCopy", "RunAttempt", "RunRecord", "find_run", "new_run"]
 
 #: Selects the newest run.
 LAST = "last"
@@ -41,7 +41,7 @@ class JobPlace:
 
 
 @dataclass
-class Attempt:
+class RunAttempt:
     """One start of the run: a job on each of its hosts; the first host's log gives the metrics."""
 
     attempt: int
@@ -63,7 +63,7 @@ class RunRecord:
     started_at: float
     state: str = "running"
     ended_at: float | None = None
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: list[RunAttempt] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     """All settings of the run, as YAML values; empty: an older version made the run."""
     revision: str | None = None
@@ -250,7 +250,7 @@ def _read(file: Path) -> RunRecord:
     if fields.pop("version") != _VERSION:
         raise ValueError("another version")
     attempts = [
-        Attempt(each["attempt"], [JobPlace(**job) for job in each["jobs"]], each["state"])
+        RunAttempt(each["attempt"], [JobPlace(**job) for job in each["jobs"]], each["state"])
         for each in fields.pop("attempts")
     ]
     return RunRecord(folder=file.parent, attempts=attempts, **fields)

@@ -18,12 +18,12 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.text import printable
-from ringtasks.errors import MeetingError
+from ringtasks.errors import RendezvousError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
 
-__all__ = ["Meeting", "Node", "find_meeting"]
+__all__ = ["Node", "Rendezvous", "find_meeting"]
 
 _TIMEOUT = 60.0  # seconds for the whole test
 
@@ -37,7 +37,7 @@ class Node(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """The rendezvous of the machines: an address and a port of the first node, free just now."""
 
     address: str
@@ -45,7 +45,7 @@ class Meeting:
     nodes: tuple[Node, ...]
 
 
-def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Meeting:
+def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Rendezvous:
     """Let the first host listen and the others connect.
 
     :param port: the port of the rendezvous; 0: a free one.
@@ -66,12 +66,12 @@ def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Meeting:
                 interface = listener.interface_of(address) if others else ""
                 nodes = [Node(first.config.id, address, interface)]
                 nodes += [Node(c.config.id, *met[c.config.id][address]) for c in others]
-                return Meeting(address, listener.port, tuple(nodes))
+                return Rendezvous(address, listener.port, tuple(nodes))
     evidence = "; ".join(
         f"{host} reaches {', '.join(found) or 'none'} of {', '.join(addresses) or 'no address'}"
         for host, found in met.items()
     )
-    raise MeetingError(first.config.id, evidence)
+    raise RendezvousError(first.config.id, evidence)
 
 
 def _addresses(config: SSHConfig, own: str) -> list[str]:
@@ -102,7 +102,9 @@ class _Listener:
     def __enter__(self) -> _Listener:
         reading, self._end = os.pipe()
         self._stdin: BinaryIO = os.fdopen(reading, "rb", 0)
-        self._thread = threading.Thread(target=self._run, name="ringtasks-meeting", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="ringtasks-rendezvous_point", daemon=True
+        )
         self._thread.start()
         lines = self._lines_until("port")
         if lines:
@@ -113,7 +115,7 @@ class _Listener:
         result = self._result
         said = self._complained.decode("utf-8", "replace").strip()
         why = "no answer" if result is None else result.error or said
-        raise MeetingError(self._client.config.id, f"it cannot listen: {printable(why)}")
+        raise RendezvousError(self._client.config.id, f"it cannot listen: {printable(why)}")
 
     def __exit__(self, *exc: object) -> None:
         os.close(self._end)  # the remote program ends with its stdin

@@ -15,20 +15,20 @@ from ringtasks import jobs
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import JobNotStartedError, RunNotStartedError, UsageError
 from ringtasks.inventory.model import HostConfig
-from ringtasks.jobs import Job, JobStatus, State
+from ringtasks.jobs import Job, JobState, JobStatus
 
 from . import attempts, torchrun
 from .checkpoints import CheckpointPuller, claim
 from .curves import Curves
-from .files import TransferError, make_folder, run_folder, send, send_folder
+from .files import FileCopyError, make_folder, run_folder, send, send_folder
 from .outputs import fetch_written, note_files
 from .placement import Placement
-from .records import Attempt, JobPlace, RunRecord
+from .records import JobPlace, RunAttempt, RunRecord
 from .rendezvous import find_meeting
 from .settings import TrainSettings
 from .setup import set_up
 
-__all__ = ["Outcome", "Supervisor"]
+__all__ = ["RunOutcome", "Supervisor"]
 
 #: Names the attempt in the environment of a run's processes.
 ATTEMPT_VARIABLE = "RINGTASKS_ATTEMPT"
@@ -44,7 +44,7 @@ OnLog = Callable[[bytes, str | None], None]
 Tell = Callable[[str], None]
 
 
-class Outcome(NamedTuple):
+class RunOutcome(NamedTuple):
     """The end of a run: its exit status, and the reason as text."""
 
     status: int
@@ -86,7 +86,7 @@ class Supervisor:
         """True if the run ends with this process, as its hosts do."""
         return any(job.client.config.embedded for job in self.jobs)
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         """Choose, start, follow, and take over if that is needed and allowed.
 
         A run that has been started is followed from its last attempt on.
@@ -107,7 +107,7 @@ class Supervisor:
                 break
             self._placement.gone.add(worst.host_id)
             self._tell(f"{worst.host_id}: {worst.describe()}: another host takes over")
-            if worst.state is State.UNKNOWN:
+            if worst.state is JobState.UNKNOWN:
                 stop = self._hint("stop", worst.id)
                 self._tell(f"job {worst.id} may go on there: {stop} once it is back")
             try:
@@ -138,12 +138,12 @@ class Supervisor:
         if attempt > 1:
             self._curves.new_attempt()
         self.jobs = self._started(hosts, attempt)
-        entry = Attempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
+        entry = RunAttempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
         self._record.attempts.append(entry)
         self._record.save()
         return self._attend(entry)
 
-    def _attend(self, entry: Attempt) -> list[JobStatus]:
+    def _attend(self, entry: RunAttempt) -> list[JobStatus]:
         """Follow the attempt to its end."""
         self.jobs = [Job(self._placement.client(own.host_id), own.job_id) for own in entry.jobs]
         for job in self.jobs:
@@ -183,7 +183,7 @@ class Supervisor:
                 self._tell(f"{client.config.id}: starts from the checkpoint")
                 target = posixpath.join(cwd, settings.checkpoint)
                 send_folder(client, self._record.checkpoint, target, is_mirror=True)
-        except TransferError as error:
+        except FileCopyError as error:
             raise RunNotStartedError(
                 client.config.id, f"its files were not sent: {error}"
             ) from error
@@ -255,11 +255,15 @@ class Supervisor:
         settings = self._settings
         if not settings.uses_torchrun:
             return [torchrun.NodeCommand(settings.command, {})]
-        meeting = find_meeting(clients)
+        rendezvous_point = find_meeting(clients)
         if len(clients) > 1:
-            self._tell(f"the hosts meet at {meeting.address}:{meeting.port}")
+            self._tell(f"the hosts meet at {rendezvous_point.address}:{rendezvous_point.port}")
         return torchrun.commands(
-            settings.command, meeting, self._record.id, settings.nproc_per_node, settings.env
+            settings.command,
+            rendezvous_point,
+            self._record.id,
+            settings.nproc_per_node,
+            settings.env,
         )
 
     def _see_through(self, attempt: int) -> list[JobStatus]:
@@ -296,9 +300,9 @@ class Supervisor:
         A job that was killed or whose host was lost may have been writing: only the file that is
         written last shows that a checkpoint is complete.
         """
-        if status is None or status.state is State.UNKNOWN:
+        if status is None or status.state is JobState.UNKNOWN:
             return False
-        was_cut_off = status.state in (State.KILLED, State.LOST)
+        was_cut_off = status.state in (JobState.KILLED, JobState.LOST)
         return not was_cut_off or self._settings.checkpoint_done is not None
 
     def _puller(self, job: Job) -> CheckpointPuller | None:
@@ -315,23 +319,23 @@ class Supervisor:
             settings.checkpoint_done,
         )
 
-    def _ended(self, statuses: Sequence[JobStatus]) -> Outcome:
+    def _ended(self, statuses: Sequence[JobStatus]) -> RunOutcome:
         worst = _worst(statuses)
         self._record.state = str(worst.state)
         self._record.ended_at = time.time() if worst.is_ended else None
         self._record.save()
         status = attempts.exit_status_of(statuses)
-        if worst.state is State.UNKNOWN:
+        if worst.state is JobState.UNKNOWN:
             if self._settings.fetch:
                 self._tell(f"not fetched: {', '.join(self._settings.fetch)}")
             text = f"{worst.host_id}: {worst.describe()}: the run may still go on there"
             if self._settings.retries and not self._settings.allow_split:
                 text += ", so no other host takes over (--allow-split would let one)"
             text += f"; {self._hint('train --attach', self._record.id)} comes back to it"
-            return Outcome(status, text)
+            return RunOutcome(status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0])
-        return Outcome(status, f"{worst.host_id}: {worst.describe()}")
+        return RunOutcome(status, f"{worst.host_id}: {worst.describe()}")
 
     def _fetch(self, job: Job) -> None:
         cwd = self._folder(job.client)
@@ -353,6 +357,6 @@ def _may_have_started(error: Exception) -> bool:
 
 def _worst(statuses: Sequence[JobStatus]) -> JobStatus:
     """Return the status that determines the run's outcome."""
-    bad = [status for status in statuses if status.state is not State.SUCCEEDED]
-    own = [status for status in bad if status.state is not State.STOPPED]
+    bad = [status for status in statuses if status.state is not JobState.SUCCEEDED]
+    own = [status for status in bad if status.state is not JobState.STOPPED]
     return (own or bad or list(statuses))[0]

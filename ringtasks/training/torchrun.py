@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.remote.script import quote
 
-from .rendezvous import Meeting
+from .rendezvous import Rendezvous
 
 __all__ = ["NodeCommand", "check", "commands"]
 
@@ -58,9 +58,13 @@ class NodeCommand(NamedTuple):
 
 
 def commands(
-    command: str, meeting: Meeting, run_id: str, nproc_per_node: int, env: Mapping[str, str]
+    command: str,
+    rendezvous_point: Rendezvous,
+    run_id: str,
+    nproc_per_node: int,
+    env: Mapping[str, str],
 ) -> list[NodeCommand]:
-    """Return the command of each machine, in the order of ``meeting.nodes``.
+    """Return the command of each machine, in the order of ``rendezvous_point.nodes``.
 
     :param command: ``python3 train.py …``, ``python3 -m module …`` or ``torchrun train.py …``.
     :param env: the run's own environment, which is not overridden.
@@ -68,12 +72,12 @@ def commands(
     """
     python, rest = check(command, env)
     found = []
-    for n, node in enumerate(meeting.nodes):
+    for n, node in enumerate(rendezvous_point.nodes):
         flags = {
-            "nnodes": str(len(meeting.nodes)),
+            "nnodes": str(len(rendezvous_point.nodes)),
             "nproc-per-node": str(nproc_per_node),
             "rdzv-backend": "c10d",
-            "rdzv-endpoint": f"{meeting.address}:{meeting.port}",
+            "rdzv-endpoint": f"{rendezvous_point.address}:{rendezvous_point.port}",
             "rdzv-id": run_id,
             "rdzv-conf": f"is_host={'true' if n == 0 else 'false'}",
             "local-addr": node.address,

@@ -23,17 +23,17 @@ from ringtasks.errors import UsageError
 from . import one_host
 from .git import ignored_paths
 from .options import Options
-from .results import HostTransfer, OnProgress, Progress, TransferResult
-from .rsync import Moved, Rsync, Rules
+from .results import HostTransfer, OnProgress, TransferProgress, TransferResult
+from .rsync import Rsync, RsyncResult, Rules
 from .workers import Hosts, OnEnded, clients_of, transfer
 
 __all__ = [
     "HostTransfer",
-    "Moved",
     "Options",
-    "Progress",
     "Rsync",
+    "RsyncResult",
     "Rules",
+    "TransferProgress",
     "TransferResult",
     "get",
     "matched",

@@ -19,7 +19,7 @@ from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
 
 from .asking import ask
-from .host_transfer import Haul, TransferError
+from .host_transfer import HostCopy, HostTransferError
 
 __all__ = ["allowed"]
 
@@ -31,7 +31,9 @@ _PROGRAM = Path(__file__).with_name("allow_key.sh")
 
 
 @contextlib.contextmanager
-def allowed(haul: Haul, public: str, command: str, name: str, limit: float) -> Iterator[str]:
+def allowed(
+    host_copy: HostCopy, public: str, command: str, name: str, limit: float
+) -> Iterator[str]:
     """Allow the holder of the key to run ``command`` on the host; yield the user's name there.
 
     :param public: ``ssh-ed25519 AAAA…``
@@ -39,7 +41,7 @@ def allowed(haul: Haul, public: str, command: str, name: str, limit: float) -> I
     :param limit: seconds until the key is removed in any case.
     :raises TransferError: the host does not allow it.
     """
-    session = _Session(haul, _script(public, command, name), limit)
+    session = _Session(host_copy, _script(public, command, name), limit)
     try:
         yield session.user()
     finally:
@@ -49,8 +51,8 @@ def allowed(haul: Haul, public: str, command: str, name: str, limit: float) -> I
 class _Session:
     """The session in which the key is allowed."""
 
-    def __init__(self, haul: Haul, script: str, limit: float) -> None:
-        self._haul = haul
+    def __init__(self, host_copy: HostCopy, script: str, limit: float) -> None:
+        self._haul = host_copy
         self._said = self._complained = b""
         self._result: SSHResult | None = None
         self._has_answered = threading.Event()
@@ -65,7 +67,7 @@ class _Session:
         self._has_answered.wait(_READY_TIMEOUT)
         answer = self._said.decode("utf-8", "replace").split()
         if len(answer) != 2 or answer[0] != "ready":
-            raise TransferError(f"the key was not allowed: {self._why()}")
+            raise HostTransferError(f"the key was not allowed: {self._why()}")
         return answer[1]
 
     def end(self) -> None:

@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-from ringtasks.remote.marks import Answer, Mark, NoMarkError
+from ringtasks.remote.marks import Mark, MarkedOutput, NoMarkError
 from ringtasks.remote.script import one_line
 from ringtasks.ssh.link import (
     STDERR,
@@ -28,7 +28,7 @@ from ringtasks.ssh.link import (
 )
 from ringtasks.ssh.room import when_there_is_room
 
-__all__ = ["Conduit"]
+__all__ = ["FdSession"]
 
 _CHUNK_BYTES = 256 * 1024
 _PIPE_BYTES = 1024 * 1024
@@ -38,7 +38,7 @@ _END_TIMEOUT = 1.0  # the same after a lost link, whose holder may not close its
 _EVIDENCE_BYTES = 4096
 
 
-class Conduit:
+class FdSession:
     """One such program, over one link.
 
     :param on_stderr: receives the program's stderr, from the thread that runs it.
@@ -50,7 +50,7 @@ class Conduit:
         self._is_cancelled = False
         self._early_stderr = b""
         self._mark = Mark.new()
-        self._answer = Answer(self._mark)
+        self._answer = MarkedOutput(self._mark)
         self._is_direct = False
         """True if the mark comes on stderr."""
 
@@ -174,7 +174,9 @@ class _Passing(threading.Thread):
     ``wake`` is called.
     """
 
-    def __init__(self, reader: int, target: int, answer: Answer, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, reader: int, target: int, answer: MarkedOutput, wake: Callable[[], None]
+    ) -> None:
         super().__init__(name="ringtasks-stdout", daemon=True)
         self._reader, self._target = reader, os.dup(target)
         self._answer, self._wake = answer, wake

@@ -23,8 +23,8 @@ from ringtasks.remote.script import quote
 
 from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
-from .host_transfer import Haul, TransferError
-from .probe import Found, Survey
+from .host_transfer import HostCopy, HostTransferError
+from .probe import PathProbe, RemotePath
 from .remote_part import PART, RemotePart
 from .rsync_output import Change
 
@@ -38,10 +38,10 @@ _ATTEMPTS = 2
 
 
 def put_file(
-    haul: Haul,
+    host_copy: HostCopy,
     source: Path,
     target: str,
-    known: Survey,
+    known: PathProbe,
     *,
     send: Callable[[RemotePart], bool] | None = None,
     hashing: Hashing | None = None,
@@ -53,73 +53,77 @@ def put_file(
 
     :raises TransferError: it cannot be copied, or it changed meanwhile.
     """
-    with haul.local(source):
+    with host_copy.local(source):
         before = _Stamp.of(source)
-    if haul.options.dry_run:
-        haul.add(Change("sent", name_of(target), before.size))
+    if host_copy.options.dry_run:
+        host_copy.add(Change("sent", name_of(target), before.size))
         return
-    haul.total_bytes = before.size
-    part = RemotePart(haul.client, target, repr(tuple(before)))
+    host_copy.total_bytes = before.size
+    part = RemotePart(host_copy.client, target, repr(tuple(before)))
     for attempt in range(_ATTEMPTS):
-        summing = hashing or Hashing(lambda: sha256_of(source, lambda: haul.stop.is_set))
-        if send is None or attempt > 0 or not _is_sent(haul, part, send):
-            _push(haul, source, part, known)
-        with haul.local(source):
+        summing = hashing or Hashing(lambda: sha256_of(source, lambda: host_copy.stop.is_set))
+        if send is None or attempt > 0 or not _is_sent(host_copy, part, send):
+            _push(host_copy, source, part, known)
+        with host_copy.local(source):
             expected = summing.result()
             has_changed = _Stamp.of(source) != before
         if has_changed:
-            haul.ask(part.remove_script(), time_for(0))
-            raise TransferError(f"{source} changed while it was being sent; send it again")
-        if _finish(haul, part, target, before, expected, known):
-            haul.add(Change("sent", name_of(target), before.size), is_checked=bool(known.hasher))
+            host_copy.ask(part.remove_script(), time_for(0))
+            raise HostTransferError(f"{source} changed while it was being sent; send it again")
+        if _finish(host_copy, part, target, before, expected, known):
+            host_copy.add(
+                Change("sent", name_of(target), before.size), is_checked=bool(known.hasher)
+            )
             return
-        haul.notes.append(f"attempt {attempt + 1}: the SHA-256 differed")
-    raise TransferError(f"{target}: its SHA-256 on the host differs from the file's: look at disks")
+        host_copy.notes.append(f"attempt {attempt + 1}: the SHA-256 differed")
+    raise HostTransferError(
+        f"{target}: its SHA-256 on the host differs from the file's: look at disks"
+    )
 
 
-def get_file(haul: Haul, source: Found, target: Path, known: Survey) -> None:
+def get_file(host_copy: HostCopy, source: RemotePath, target: Path, known: PathProbe) -> None:
     """Copy one file from the host to ``target``, a local name.
 
     :raises TransferError: it cannot be copied, or it changed meanwhile.
     """
-    if haul.options.dry_run:
-        haul.add(Change("sent", target.name, source.size_bytes))
+    if host_copy.options.dry_run:
+        host_copy.add(Change("sent", target.name, source.size_bytes))
         return
-    haul.total_bytes = source.size_bytes
+    host_copy.total_bytes = source.size_bytes
     version = f"{source.size_bytes} {source.modified}"
-    with haul.local(target), LocalTree(target.parent, make=False) as tree:
+    with host_copy.local(target), LocalTree(target.parent, make=False) as tree:
         if target.is_dir():
-            raise TransferError(f"{target} (here): is a folder")
+            raise HostTransferError(f"{target} (here): is a folder")
         with tree.part_file(target.name, source.size_bytes, version) as part:
             try:
-                is_checked = _received(haul, source, part, known)
+                is_checked = _received(host_copy, source, part, known)
                 part.keep(source.mode, source.modified * 10**9)
-            except TransferError as error:
+            except HostTransferError as error:
                 if error.returncode == 1:  # it cannot become whole: free its disk space
                     part.discard()
                 raise
-    haul.add(Change("sent", target.name, source.size_bytes), is_checked=is_checked)
+    host_copy.add(Change("sent", target.name, source.size_bytes), is_checked=is_checked)
 
 
-def _received(haul: Haul, source: Found, part: PartFile, known: Survey) -> bool:
+def _received(host_copy: HostCopy, source: RemotePath, part: PartFile, known: PathProbe) -> bool:
     """Fill the part; return whether it was compared by its sum.
 
     :raises TransferError: it differs from the host's file.
     """
     for _ in range(_ATTEMPTS):
-        hashing = Hashing(lambda: _sum_on_host(haul, source, known))
-        haul.persist(lambda: _pull(haul, source, part))
+        hashing = Hashing(lambda: _sum_on_host(host_copy, source, known))
+        host_copy.retry_on_lost_link(lambda: _pull(host_copy, source, part))
         expected = hashing.result()
         if not expected:
             if part.measure() == source.size_bytes:
                 return False
-            raise TransferError(
+            raise HostTransferError(
                 f"{source.path}: it was to have {source.size_bytes} bytes, and {part.size} came"
             )
         if sha256_of(part.fileno()) == expected:
             return True
         part.restart()
-    raise TransferError(
+    raise HostTransferError(
         f"{source.path}: what came differs by its SHA-256: did it change meanwhile?"
     )
 
@@ -139,12 +143,12 @@ class _Stamp(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns, status.st_ino, mode)
 
 
-def _is_sent(haul: Haul, part: RemotePart, send: Callable[[RemotePart], bool]) -> bool:
-    haul.persist(part.look)
+def _is_sent(host_copy: HostCopy, part: RemotePart, send: Callable[[RemotePart], bool]) -> bool:
+    host_copy.retry_on_lost_link(part.look)
     return send(part)
 
 
-def _push(haul: Haul, source: Path, part: RemotePart, known: Survey) -> None:
+def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe) -> None:
     """Send the missing bytes of the part.
 
     :raises TransferError: they could not be sent.
@@ -154,8 +158,8 @@ def _push(haul: Haul, source: Path, part: RemotePart, known: Survey) -> None:
         looked = part.look()
         if not looked.success:
             return looked
-        if not haul.has_sent:
-            _check_free((haul.total_bytes or 0) - part.size_bytes, known.free_bytes)
+        if not host_copy.has_sent:
+            _check_free((host_copy.total_bytes or 0) - part.size_bytes, known.free_bytes)
         blocks = part.size_bytes // _BLOCK_BYTES
         # dd writes at the given offset, so that a dd that is left over from a lost link, and has
         # not noticed the loss yet, writes the same bytes to the same places.
@@ -164,30 +168,30 @@ def _push(haul: Haul, source: Path, part: RemotePart, known: Survey) -> None:
             f"exec dd of={PART} bs={_BLOCK_BYTES} seek={blocks} conv=notrunc"
         )
         with source.open("rb", buffering=0) as file:
-            return haul.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
+            return host_copy.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
 
     try:
-        with haul.local(source):
-            haul.persist(attempt)
-    except TransferError as error:
+        with host_copy.local(source):
+            host_copy.retry_on_lost_link(attempt)
+    except HostTransferError as error:
         if error.returncode == 1:  # it cannot become whole: free its disk space
-            with contextlib.suppress(TransferError):
-                haul.ask(part.remove_script(), time_for(0))
+            with contextlib.suppress(HostTransferError):
+                host_copy.ask(part.remove_script(), time_for(0))
         raise
 
 
-def _pull(haul: Haul, source: Found, part: PartFile) -> SSHResult:
+def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile) -> SSHResult:
     """Make one attempt to receive the missing bytes of the part."""
     offset = part.measure()
     if offset > source.size_bytes:
         part.restart()
         offset = 0
     with part.opened_anew() as file:
-        if not haul.has_sent:
+        if not host_copy.has_sent:
             _check_free(source.size_bytes - offset, shutil.disk_usage(file).free)
         whole = word(source.path)
         script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
-        return haul.stream(script, file, offset, part.most_bytes)
+        return host_copy.stream(script, file, offset, part.most_bytes)
 
 
 # It may run again, also at the same time, since its answer may be lost: once the part is gone, the
@@ -208,7 +212,12 @@ cd -P {folder} && if is_right {final}; then echo done; else echo differs; fi
 
 
 def _finish(
-    haul: Haul, part: RemotePart, target: str, stamp: _Stamp, expected: str, known: Survey
+    host_copy: HostCopy,
+    part: RemotePart,
+    target: str,
+    stamp: _Stamp,
+    expected: str,
+    known: PathProbe,
 ) -> bool:
     """Give the part its final name, if its sum is right; it is removed if not.
 
@@ -218,7 +227,7 @@ def _finish(
     above_it = quote(f"../{name_of(target)}")
     modified = time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9))
     is_right = _sum_check(known.hasher, expected, stamp.size)
-    result = haul.ask(
+    result = host_copy.ask(
         f'{part.functions}is_right() {{ [ -f "$1" ] && {is_right}; }}\n'
         + _FINISH.format(
             enter=part.enter,
@@ -230,11 +239,11 @@ def _finish(
             mode=f"{stamp.mode:o}",
             modified=modified,
         ),
-        time_for(haul.total_bytes or 0),
+        time_for(host_copy.total_bytes or 0),
     )
     said = result.stdout.strip()
     if said == "folder":
-        raise TransferError(f"{target} is a folder: it cannot become a file")
+        raise HostTransferError(f"{target} is a folder: it cannot become a file")
     return said == "done"
 
 
@@ -245,12 +254,12 @@ def _sum_check(hasher: str, expected: str, size_bytes: int) -> str:
     return f'case "$({hash_command(hasher)} "$1")" in *{expected}*) true ;; *) false ;; esac'
 
 
-def _sum_on_host(haul: Haul, source: Found, known: Survey) -> str:
+def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> str:
     """Return the sum of the host's file; empty if the host has no program for it."""
     if not known.hasher:
         return ""
     command = f"{hash_command(known.hasher)} {word(source.path)}"
-    result = ask(haul.client, command, time_for(source.size_bytes))
+    result = ask(host_copy.client, command, time_for(source.size_bytes))
     return result.stdout.lstrip("\\")[:64] if result.success else ""
 
 
@@ -260,4 +269,6 @@ def _check_free(size_bytes: int, free_bytes: int | None) -> None:
     :raises TransferError: the file system reports too little room.
     """
     if free_bytes is not None and free_bytes < size_bytes:
-        raise TransferError(f"no space: {size_bytes} bytes are needed, and {free_bytes} are free")
+        raise HostTransferError(
+            f"no space: {size_bytes} bytes are needed, and {free_bytes} are free"
+        )

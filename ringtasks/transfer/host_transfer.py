@@ -19,18 +19,18 @@ from ringtasks.remote.paths import word
 from .asking import ask
 from .options import Options
 from .pace import Pace
-from .probe import Survey, survey
-from .results import HostTransfer, OnProgress, Progress
-from .rsync import Moved, Rsync, Rules
+from .probe import PathProbe, path_probe
+from .results import HostTransfer, OnProgress, TransferProgress
+from .rsync import Rsync, RsyncResult, Rules
 from .rsync_output import Change, Meter
 
 if TYPE_CHECKING:
     from .sftp_tree import TreeCopy
 
-__all__ = ["Haul", "TransferError"]
+__all__ = ["HostCopy", "HostTransferError"]
 
 #: One attempt, at this many bytes a second (None: unlimited).
-Move = Callable[[Rsync, float | None], Moved]
+Move = Callable[[Rsync, float | None], RsyncResult]
 
 #: The number of lost links that a transfer survives; each attempt resumes the one before.
 _MOST_LOSSES = 100
@@ -43,7 +43,7 @@ _UNREACHABLE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
 
 
-class TransferError(RingtasksError):
+class HostTransferError(RingtasksError):
     """A host's transfer cannot continue; becomes its `HostTransfer`.
 
     ``what`` names no host.
@@ -56,7 +56,7 @@ class TransferError(RingtasksError):
         return self.what
 
 
-class Haul:
+class HostCopy:
     """The state of one host's transfer; for one thread.
 
     :param on_progress: receives the progress now and then.
@@ -99,18 +99,18 @@ class Haul:
         """The copied files, those of earlier attempts too."""
         return [change for change in self._changes.values() if change.kind == "sent"]
 
-    def survey(self, target: str | None = None, sources: str | None = None) -> Survey:
-        """Run `probe.survey`, and repeat it after each lost link.
+    def path_probe(self, target: str | None = None, sources: str | None = None) -> PathProbe:
+        """Run `probe.path_probe`, and repeat it after each lost link.
 
         :raises TransferError: the host cannot be asked.
         """
-        found: list[Survey] = []
+        found: list[PathProbe] = []
 
         def ask() -> SSHResult:
-            found.append(survey(self.client, target, sources))
+            found.append(path_probe(self.client, target, sources))
             return found[-1].result
 
-        self.persist(ask)
+        self.retry_on_lost_link(ask)
         return found[-1]
 
     def ask(self, script: str, timeout: float) -> SSHResult:
@@ -118,7 +118,7 @@ class Haul:
 
         :raises TransferError: it did not succeed.
         """
-        return self.persist(lambda: ask(self.client, script, timeout))
+        return self.retry_on_lost_link(lambda: ask(self.client, script, timeout))
 
     def add(self, change: Change, *, is_checked: bool = False) -> None:
         """Record a change."""
@@ -162,7 +162,7 @@ class Haul:
             self._received_bytes += moved.received_bytes
             return moved.result
 
-        self.persist(attempt)
+        self.retry_on_lost_link(attempt)
 
     def stream(
         self, script: str, file: int, offset: int, most_bytes: int | None = None
@@ -176,7 +176,7 @@ class Haul:
         def tell(position: int) -> None:
             if told is not None:
                 rate = (position - offset) / max(time.monotonic() - started, 0.001)
-                told(Progress(self.host, position, self.total_bytes, rate))
+                told(TransferProgress(self.host, position, self.total_bytes, rate))
 
         receives = most_bytes is not None
         stream = Stream(
@@ -201,7 +201,7 @@ class Haul:
             self._sent_bytes += moved
         return result
 
-    def persist(self, attempt: Callable[[], SSHResult]) -> SSHResult:
+    def retry_on_lost_link(self, attempt: Callable[[], SSHResult]) -> SSHResult:
         """Repeat an attempt that may run twice while the host's link is lost.
 
         :raises TransferError: it failed for another reason, or too often.
@@ -216,14 +216,14 @@ class Haul:
             if result.timed_out and self.options.timeout is not None:
                 raise self._passed()
             if self.stop.is_set:
-                raise TransferError("interrupted", INTERRUPTED)
+                raise HostTransferError("interrupted", INTERRUPTED)
             if not result.is_worth_another_try or self._resumed >= _MOST_LOSSES:
-                raise TransferError(self._told(result), _status(result))
+                raise HostTransferError(self._told(result), _status(result))
             if result.is_unknown:
                 self._resumed += 1
                 refused = 0
             elif not self._resumed or refused == len(_UNREACHABLE_DELAYS):
-                raise TransferError(self._told(result), UNREACHABLE)
+                raise HostTransferError(self._told(result), UNREACHABLE)
             else:
                 self.stop.wait(_UNREACHABLE_DELAYS[refused])
                 refused += 1
@@ -238,7 +238,7 @@ class Haul:
             total = self.total_bytes
             if total is None and meter.percent:
                 total = meter.done_bytes * 100 // meter.percent
-            told(Progress(self.host, meter.done_bytes, total, meter.rate))
+            told(TransferProgress(self.host, meter.done_bytes, total, meter.rate))
 
         return tell
 
@@ -283,10 +283,10 @@ class Haul:
         try:
             yield
         except OSError as error:
-            raise TransferError(f"{name} (here): {error.strerror or error}") from error
+            raise HostTransferError(f"{name} (here): {error.strerror or error}") from error
 
-    def _passed(self) -> TransferError:
-        return TransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
+    def _passed(self) -> HostTransferError:
+        return HostTransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)
 
     def _told(self, result: SSHResult) -> str:
         """Return its error without the host's name, which precedes it anyway."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from ringtasks.remote.globs import matches
 from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
 
-from .host_transfer import Haul, TransferError
-from .probe import FILE, FOLDER, NOTHING, Found, Survey
+from .host_transfer import HostCopy, HostTransferError
+from .probe import FILE, FOLDER, NOTHING, PathProbe, RemotePath
 from .tree_copy import get_tree, put_tree
 
-__all__ = ["Work", "get", "landing", "pull", "push", "put"]
+__all__ = ["Work", "get", "pull", "push", "put", "resolve_destination"]
 
 #: One host's part of the transfer.
-Work = Callable[[Haul], None]
+Work = Callable[[HostCopy], None]
 
 
 def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> Work:
@@ -25,58 +25,63 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
     :param ignored: left out, if the source is one folder.
     """
 
-    def work(haul: Haul) -> None:
+    def work(host_copy: HostCopy) -> None:
         if len(sources) == 1 and not sources[0].is_dir():
             from .file_copy import put_file  # loaded only for single files
 
-            final, known = landing(haul, sources[0], target)
-            put_file(haul, sources[0], final, known)
+            final, known = resolve_destination(host_copy, sources[0], target)
+            put_file(host_copy, sources[0], final, known)
             return
-        place, known = _surveyed(haul, target)
+        place, known = _surveyed(host_copy, target)
         if known.kind not in (FOLDER, NOTHING):
-            raise TransferError(f"{place} is a file where a folder is needed")
+            raise HostTransferError(f"{place} is a file where a folder is needed")
         given: Path | Sequence[Path] = sources
         if len(sources) == 1:
             given = sources[0]
             if known.kind == FOLDER or target.endswith("/"):
                 place = joined(place, given.resolve().name)
-        verify = haul.options.verify is not False
-        put_tree(haul, given, place, known, ignored=ignored, follow_outside=True, verify=verify)
+        verify = host_copy.options.verify is not False
+        put_tree(
+            host_copy, given, place, known, ignored=ignored, follow_outside=True, verify=verify
+        )
 
     return work
 
 
-def landing(haul: Haul, source: Path, target: str) -> tuple[str, Survey]:
-    """Return the path of one file on the host, and the survey of the place.
+def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple[str, PathProbe]:
+    """Return the path of one file on the host, and the path_probe of the place.
 
     A folder that ``target`` asks for with ``/`` at its end is made.
 
     :raises TransferError: the file cannot be there.
     """
-    place, known = _surveyed(haul, target)
+    place, known = _surveyed(host_copy, target)
     into = known.kind == FOLDER or target.endswith("/")
     if into and known.kind not in (FOLDER, NOTHING):
-        raise TransferError(f"{place} is a file where a folder is needed")
-    if into and known.kind == NOTHING and not haul.options.dry_run:
-        haul.make_folder(place)
+        raise HostTransferError(f"{place} is a file where a folder is needed")
+    if into and known.kind == NOTHING and not host_copy.options.dry_run:
+        host_copy.make_folder(place)
     elif not into and known.parent_kind != FOLDER:
-        raise TransferError(f"{above(place)}: {_no_folder(known.parent_kind)}")
+        raise HostTransferError(f"{above(place)}: {_no_folder(known.parent_kind)}")
     return joined(place, source.resolve().name) if into else place, known
 
 
 def push(source: Path, target: str, ignored: tuple[str, ...] = ()) -> Work:
     """Copy the content of a folder to a folder on the host."""
 
-    def work(haul: Haul) -> None:
-        place = on_host(haul.client.config, target).rstrip("/") or "/"
-        verify = bool(haul.options.verify)
+    def work(host_copy: HostCopy) -> None:
+        place = on_host(host_copy.client.config, target).rstrip("/") or "/"
+        verify = bool(host_copy.options.verify)
         try:
             put_tree(
-                haul, source, place, None, ignored=ignored, follow_outside=False, verify=verify
+                host_copy, source, place, None, ignored=ignored, follow_outside=False, verify=verify
             )
-        except TransferError as error:  # asking first would cost every sync a round trip
-            if error.returncode == 1 and haul.survey(target=place).kind not in (FOLDER, NOTHING):
-                raise TransferError(f"{place} is a file where a folder is needed") from error
+        except HostTransferError as error:  # asking first would cost every sync a round trip
+            if error.returncode == 1 and host_copy.path_probe(target=place).kind not in (
+                FOLDER,
+                NOTHING,
+            ):
+                raise HostTransferError(f"{place} is a file where a folder is needed") from error
             raise
 
     return work
@@ -88,22 +93,22 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
     :param by_host: into a folder of the host's name in it.
     """
 
-    def work(haul: Haul) -> None:
-        place = on_host(haul.client.config, source).rstrip("/") or "/"
-        known = haul.survey(sources=place)
+    def work(host_copy: HostCopy) -> None:
+        place = on_host(host_copy.client.config, source).rstrip("/") or "/"
+        known = host_copy.path_probe(sources=place)
         if not known.found:
-            raise TransferError(f"{place}: no such file on the host")
+            raise HostTransferError(f"{place}: no such file on the host")
         _check_answer(place, known.found)
-        folder = _folder(haul, Path(target), by_host=by_host)
+        folder = _folder(host_copy, Path(target), by_host=by_host)
         into = by_host or folder.is_dir() or target.endswith("/") or is_glob(place)
-        with haul.local(folder):
-            if into and not haul.options.dry_run:
+        with host_copy.local(folder):
+            if into and not host_copy.options.dry_run:
                 folder.mkdir(parents=True, exist_ok=True)
-        verify = haul.options.verify is not False
+        verify = host_copy.options.verify is not False
         if is_glob(place):
             _check_distinct(known.found)
             get_tree(
-                haul,
+                host_copy,
                 place,
                 folder,
                 known,
@@ -114,17 +119,19 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
             return
         item = known.found[0]._replace(path=place)
         if item.kind not in (FILE, FOLDER):
-            raise TransferError(f"{place}: is neither a file nor a folder")
+            raise HostTransferError(f"{place}: is neither a file nor a folder")
         name = name_of(place)
         if into and not name:
-            raise TransferError(f"{place}: has no name of its own; name the folder, or use sync")
+            raise HostTransferError(
+                f"{place}: has no name of its own; name the folder, or use sync"
+            )
         final = folder / name if into else folder
         if item.kind == FILE:
             from .file_copy import get_file
 
-            get_file(haul, item, final, known)
+            get_file(host_copy, item, final, known)
         else:
-            get_tree(haul, place, final, known, follow_outside=True, verify=verify)
+            get_tree(host_copy, place, final, known, follow_outside=True, verify=verify)
 
     return work
 
@@ -132,47 +139,47 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
 def pull(source: str, target: Path, *, by_host: bool) -> Work:
     """Copy the content of a folder on the host to a local folder."""
 
-    def work(haul: Haul) -> None:
-        place = on_host(haul.client.config, source).rstrip("/") or "/"
-        folder = _folder(haul, target, by_host=by_host)
-        verify = bool(haul.options.verify)
+    def work(host_copy: HostCopy) -> None:
+        place = on_host(host_copy.client.config, source).rstrip("/") or "/"
+        folder = _folder(host_copy, target, by_host=by_host)
+        verify = bool(host_copy.options.verify)
         try:
-            get_tree(haul, place, folder, None, follow_outside=False, verify=verify)
-        except TransferError as error:
-            kind = haul.survey(target=place).kind if error.returncode == 1 else FOLDER
+            get_tree(host_copy, place, folder, None, follow_outside=False, verify=verify)
+        except HostTransferError as error:
+            kind = host_copy.path_probe(target=place).kind if error.returncode == 1 else FOLDER
             if kind != FOLDER:
-                raise TransferError(f"{place}: {_no_folder(kind)}") from error
+                raise HostTransferError(f"{place}: {_no_folder(kind)}") from error
             raise
 
     return work
 
 
-def _surveyed(haul: Haul, target: str) -> tuple[str, Survey]:
-    place = on_host(haul.client.config, target).rstrip("/") or "/"
-    return place, haul.survey(target=place)
+def _surveyed(host_copy: HostCopy, target: str) -> tuple[str, PathProbe]:
+    place = on_host(host_copy.client.config, target).rstrip("/") or "/"
+    return place, host_copy.path_probe(target=place)
 
 
 def _no_folder(kind: str) -> str:
     return "no such folder on the host" if kind == NOTHING else "is no folder"
 
 
-def _check_answer(place: str, found: Sequence[Found]) -> None:
+def _check_answer(place: str, found: Sequence[RemotePath]) -> None:
     """Check the names in a host's answer.
 
     :raises TransferError: the host names a path outside of the request.
     """
     if not is_glob(place):
         if len(found) > 1:
-            raise TransferError(f"{place}: the host names {len(found)} files for one: refused")
+            raise HostTransferError(f"{place}: the host names {len(found)} files for one: refused")
         return
     for item in found:
         if not matches(place, item.path):
-            raise TransferError(
+            raise HostTransferError(
                 f"{place}: the host names {item.path!r}, which the pattern does not match: refused"
             )
 
 
-def _check_distinct(found: Sequence[Found]) -> None:
+def _check_distinct(found: Sequence[RemotePath]) -> None:
     """Check that the local names are distinct.
 
     :raises TransferError: two would have the same name here.
@@ -180,12 +187,12 @@ def _check_distinct(found: Sequence[Found]) -> None:
     names = [name_of(item.path) for item in found]
     for name in names:
         if names.count(name) > 1:
-            raise TransferError(f"{name!r} matches in several folders; get them one by one")
+            raise HostTransferError(f"{name!r} matches in several folders; get them one by one")
 
 
-def _folder(haul: Haul, target: Path, *, by_host: bool) -> Path:
+def _folder(host_copy: HostCopy, target: Path, *, by_host: bool) -> Path:
     """Return the local folder; a host's name is one folder's: a nameless config has its address."""
     if not by_host:
         return target
-    name = haul.host.replace("/", "_")
+    name = host_copy.host.replace("/", "_")
     return target / (f"_{name}" if name in ("", ".", "..") else name)

@@ -24,10 +24,10 @@ from ringtasks.client.result import SSHResult
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError
-from ringtasks.ssh.link_pool import Report
+from ringtasks.ssh.link_pool import RouteReport
 
 from . import remote_shell
-from .fd_session import Conduit
+from .fd_session import FdSession
 
 __all__ = ["REMOTE_SHELL", "Piped"]
 
@@ -75,7 +75,7 @@ class Piped:
         self._shell = shell
         self._stdin, self._environ = stdin, environ
         self.limit = limit
-        self.report = Report()
+        self.report = RouteReport()
         self.is_interrupted = False
         self._started = time.monotonic()
         self._is_cancelled = False
@@ -232,7 +232,7 @@ class _Relay:
         self._conversation = conversation
         self._command, self._shell = command
         self._on_stderr = on_stderr
-        self._conduit = Conduit(link, on_stderr)
+        self._conduit = FdSession(link, on_stderr)
         self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
         self.lost: str | None = None
         self.not_started: LinkLostError | None = None

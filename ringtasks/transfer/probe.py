@@ -12,7 +12,7 @@ from ringtasks.remote.paths import above, word, words
 from .asking import ask
 from .checksums import HASHERS
 
-__all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "Found", "Survey", "survey"]
+__all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "PathProbe", "RemotePath", "path_probe"]
 
 FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
 
@@ -52,7 +52,7 @@ done
 _ITEM = re.compile(r"(file|folder|other)=(?:(\d{1,18}) ([0-7]{1,5}) (-?\d{1,11}))?=(.+)", re.DOTALL)
 
 
-class Found(NamedTuple):
+class RemotePath(NamedTuple):
     """A path on the host as the shell prints it, and its kind.
 
     For a file also its size, its permissions, and the time of its modification in Unix seconds.
@@ -65,7 +65,7 @@ class Found(NamedTuple):
     modified: int = 0
 
 
-class Survey(NamedTuple):
+class PathProbe(NamedTuple):
     """The host's answer; ``result`` holds the reason if there is none.
 
     ``free_bytes`` None: not known. ``hasher`` empty: it has no program for a SHA-256.
@@ -76,10 +76,12 @@ class Survey(NamedTuple):
     kind: str = NOTHING
     parent_kind: str = NOTHING
     free_bytes: int | None = None
-    found: tuple[Found, ...] = ()
+    found: tuple[RemotePath, ...] = ()
 
 
-def survey(client: SSHClient, target: str | None = None, sources: str | None = None) -> Survey:
+def path_probe(
+    client: SSHClient, target: str | None = None, sources: str | None = None
+) -> PathProbe:
     """Ask the host for its tools, and for the kind of ``target`` or the matches of ``sources``.
 
     Both are as `places.on_host` returns them.
@@ -95,13 +97,13 @@ def survey(client: SSHClient, target: str | None = None, sources: str | None = N
     return _parsed(result)
 
 
-def _parsed(result: SSHResult) -> Survey:
+def _parsed(result: SSHResult) -> PathProbe:
     text = result.stdout_bytes.decode("utf-8", "surrogateescape")
     head, *items = text.split("\0")
     fields = dict(line.partition("=")[::2] for line in head.splitlines())
     found = tuple(_found(item) for item in items)
     hasher = fields.get("hasher", "")
-    return Survey(
+    return PathProbe(
         result,
         hasher=hasher if hasher in HASHERS else "",
         kind=_kind(fields.get("kind", "")),
@@ -115,15 +117,15 @@ def _kind(text: str) -> str:
     return text if text in (FILE, FOLDER, OTHER) else NOTHING
 
 
-def _found(item: str) -> Found | None:
+def _found(item: str) -> RemotePath | None:
     """Return the parsed item; None: it is not in the script's format."""
     match = _ITEM.fullmatch(item)
     if match is None:
         return None
     kind, size, mode, modified, path = match.groups()
     if size is None:  # stat gave no figures
-        return Found(path, kind)
-    return Found(path, kind, int(size), int(mode, 8), int(modified))
+        return RemotePath(path, kind)
+    return RemotePath(path, kind, int(size), int(mode, 8), int(modified))
 
 
 def _free_bytes(line: str) -> int | None:

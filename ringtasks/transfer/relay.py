@@ -32,8 +32,8 @@ from .allowed_key import allowed
 from .asking import ask
 from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
-from .host_transfer import Haul, TransferError
-from .one_host import Work, landing
+from .host_transfer import HostCopy, HostTransferError
+from .one_host import Work, resolve_destination
 from .remote_part import PART, RemotePart
 
 __all__ = ["relayed"]
@@ -61,15 +61,15 @@ class _Pool:
         self._holders = 0
         self._is_seeding = False
 
-    def take(self, haul: Haul) -> _Holder | None:
+    def take(self, host_copy: HostCopy) -> _Holder | None:
         """Return a holder, as soon as one is free; None: no host has it, send it from here.
 
         :raises TransferError: the transfer was interrupted.
         """
         with self._changed:
             while True:
-                if haul.stop.is_set:
-                    raise TransferError("interrupted", INTERRUPTED)
+                if host_copy.stop.is_set:
+                    raise HostTransferError("interrupted", INTERRUPTED)
                 if self._free:
                     return self._free.pop(0)
                 if not self._holders and not self._is_seeding:
@@ -103,57 +103,57 @@ def relayed(source: Path, target: str) -> Work:
     pool = _Pool()
     hashing = Hashing(lambda: sha256_of(source))
 
-    def work(haul: Haul) -> None:
-        final, known = landing(haul, source, target)
-        holder = pool.take(haul)
+    def work(host_copy: HostCopy) -> None:
+        final, known = resolve_destination(host_copy, source, target)
+        holder = pool.take(host_copy)
 
         def send(part: RemotePart) -> bool:
-            return holder is not None and _passed_on(holder, haul, part)
+            return holder is not None and _passed_on(holder, host_copy, part)
 
         try:
-            put_file(haul, source, final, known, send=send, hashing=hashing)
+            put_file(host_copy, source, final, known, send=send, hashing=hashing)
         except BaseException:
             pool.failed()
             raise
         finally:
             if holder is not None:
                 pool.give_back(holder)
-        if not haul.options.dry_run:
-            pool.add(_Holder(haul.client, final))
+        if not host_copy.options.dry_run:
+            pool.add(_Holder(host_copy.client, final))
 
     return work
 
 
-def _passed_on(holder: _Holder, haul: Haul, part: RemotePart) -> bool:
+def _passed_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> bool:
     """Return whether the giver has sent all of it; the reason for a failure is noted."""
     try:
-        _pass_on(holder, haul, part)
-    except (TransferError, RingtasksError, OSError, subprocess.SubprocessError) as error:
-        if haul.stop.is_set:
-            raise TransferError("interrupted", INTERRUPTED) from error
+        _pass_on(holder, host_copy, part)
+    except (HostTransferError, RingtasksError, OSError, subprocess.SubprocessError) as error:
+        if host_copy.stop.is_set:
+            raise HostTransferError("interrupted", INTERRUPTED) from error
         giver = holder.client.config.id
-        haul.notes.append(f"{giver} could not pass it on, so it came from here: {error}")
+        host_copy.notes.append(f"{giver} could not pass it on, so it came from here: {error}")
         return False
     return True
 
 
-def _pass_on(holder: _Holder, haul: Haul, part: RemotePart) -> None:
-    config = haul.client.config
+def _pass_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> None:
+    config = host_copy.client.config
     addresses = list(_addresses(config))
     pins = KnownHosts().pins(config).keys
     if not addresses or not pins:
-        raise TransferError(
+        raise HostTransferError(
             "it has no address of its own" if pins else "its host key is not pinned"
         )
     with tempfile.TemporaryDirectory(prefix="ringtasks-relay-") as folder:
         private, public = _new_key(Path(folder))
-    limit = time_for(haul.total_bytes or 0)
-    with allowed(haul, public, _taking(part), _ALIAS, limit) as user:
+    limit = time_for(host_copy.total_bytes or 0)
+    with allowed(host_copy, public, _taking(part), _ALIAS, limit) as user:
         script = _giving(holder.path, user, addresses)
         stdin = io.BytesIO(_secret_input(private, pins))
         result = ask(holder.client, script, limit, stdin=stdin)
     if not result.success:
-        raise TransferError(result.error or printable(result.stderr) or "ssh failed")
+        raise HostTransferError(result.error or printable(result.stderr) or "ssh failed")
 
 
 def _addresses(config: SSHConfig) -> Iterator[tuple[str, int]]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-__all__ = ["HostTransfer", "OnProgress", "Progress", "TransferResult"]
+__all__ = ["HostTransfer", "OnProgress", "TransferProgress", "TransferResult"]
 
 
-class Progress(NamedTuple):
+class TransferProgress(NamedTuple):
     """The progress of one host.
 
     ``total_bytes`` None: not known yet. ``rate`` is in bytes a second. ``seconds_left`` None: not
@@ -28,7 +28,7 @@ class Progress(NamedTuple):
         return max(0, self.total_bytes - self.done_bytes) / self.rate
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[TransferProgress], None]
 
 
 @dataclass(frozen=True)

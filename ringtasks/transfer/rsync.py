@@ -33,11 +33,11 @@ from ringtasks.remote.script import quote
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
 from .rsync_flags import Rules, Version, can_stage, flags, parse_version
-from .rsync_output import Change, Meter, Reading
-from .rsync_pull import Moved, pull_into
+from .rsync_output import Change, Meter, RsyncOutput
+from .rsync_pull import RsyncResult, pull_into
 from .staging import MUNGED, Staging
 
-__all__ = ["Moved", "Rsync", "Rules", "can_pull", "local_rsync"]
+__all__ = ["Rsync", "RsyncResult", "Rules", "can_pull", "local_rsync"]
 
 # Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
 _FIND = (
@@ -58,7 +58,7 @@ OnChange = Callable[[Change], None]
 class Rsync:
     """rsync to and from one host; for one thread at a time.
 
-    Failures on the host raise nothing: they are in `Moved`.
+    Failures on the host raise nothing: they are in `RsyncResult`.
 
     :param stop: ends a running transfer when it is set, from any thread.
     """
@@ -78,7 +78,7 @@ class Rsync:
         on_meter: OnMeter | None = None,
         on_change: OnChange | None = None,
         timeout: float | None = None,
-    ) -> Moved:
+    ) -> RsyncResult:
         """Make ``target``, a folder on the host, hold the content of ``source``.
 
         :param source: a folder, whose content is sent; or several files and folders, which are sent
@@ -101,7 +101,7 @@ class Rsync:
             ("true", f"{there}/") if rules.dry_run else (f"mkdir -p {there} && cd {there}", ".")
         )
         command = functools.partial(self._command, enter, path, rules)
-        reading = Reading(on_meter, on_change)
+        reading = RsyncOutput(on_meter, on_change)
         return self._run(rules, [*arguments, "host:."], command, reading, timeout)
 
     def pull(
@@ -114,7 +114,7 @@ class Rsync:
         only: Collection[str] | None = None,
         on_meter: OnMeter | None = None,
         timeout: float | None = None,
-    ) -> Moved:
+    ) -> RsyncResult:
         """Make ``target``, a local folder, hold the content of ``source`` on the host.
 
         Nothing outside ``target`` is written, whatever the host sends (`Staging`).
@@ -128,11 +128,11 @@ class Rsync:
             raise UsageError("rsync: to pull needs version 3.1 here, and no link_dest")
         place = on_host(self._client.config, source)
         command = functools.partial(self._command, f"cd {word(place)}", names or ".", rules)
-        reading = Reading(on_meter)
+        reading = RsyncOutput(on_meter)
 
         def run(
-            rules: Rules, place: str, reading: Reading, more_flags: Sequence[str] = ()
-        ) -> Moved:
+            rules: Rules, place: str, reading: RsyncOutput, more_flags: Sequence[str] = ()
+        ) -> RsyncResult:
             places = ["host:.", place]
             return self._run(
                 rules, places, command, reading, timeout, pulls=True, more_flags=more_flags
@@ -151,12 +151,12 @@ class Rsync:
         rules: Rules,
         places: list[str],
         command: Callable[[list[str]], str],
-        reading: Reading,
+        reading: RsyncOutput,
         timeout: float | None,
         *,
         pulls: bool = False,
         more_flags: Sequence[str] = (),
-    ) -> Moved:
+    ) -> RsyncResult:
         here = local_rsync()
         if here is None:
             raise UsageError("rsync: is not on PATH: install it")
@@ -179,7 +179,7 @@ class Rsync:
             result = self._client.perform(piped)
         is_missing = result.returncode != 0 and self._missing.encode() in result.stderr_bytes
         changes = tuple(reading.changes)
-        return Moved(_told(result), changes, reading.stats, is_missing, piped.was_killed)
+        return RsyncResult(_told(result), changes, reading.stats, is_missing, piped.was_killed)
 
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
         """Return the script for the command that rsync asked its remote shell to start.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .rsync_flags import LINE_MARK
 
-__all__ = ["Change", "Meter", "Reading", "parse_change", "parse_meter", "parse_stat"]
+__all__ = ["Change", "Meter", "RsyncOutput", "parse_change", "parse_meter", "parse_stat"]
 
 _CHANGE = re.compile(rf"{LINE_MARK} (\S+)\s+(\d[\d,]*) (.*)\Z", re.DOTALL)
 _METER = re.compile(r"\s*([\d,]+)\s+(\d+)%\s+([\d.,]+)([kMGT]?)B/s")
@@ -42,7 +42,7 @@ class Meter(NamedTuple):
     rate: float
 
 
-class Reading:
+class RsyncOutput:
     """The output of rsync so far."""
 
     def __init__(

@@ -18,10 +18,10 @@ from ringtasks.common.text import printable
 
 from .patterns import Filter, encoded
 from .rsync_flags import Rules
-from .rsync_output import Change, Reading
+from .rsync_output import Change, RsyncOutput
 from .staging import Staging
 
-__all__ = ["Moved", "RunOnce", "pull_into"]
+__all__ = ["RsyncResult", "RsyncRun", "pull_into"]
 
 _PARTIAL_ERROR = 23  # rsync(1), EXIT VALUES
 #: Exit statuses of rsync itself, after which other flags may succeed.
@@ -33,7 +33,7 @@ _TOLD_ERRORS = 3
 _DELTA_BYTES = 1024 * 1024
 
 
-class Moved(NamedTuple):
+class RsyncResult(NamedTuple):
     """The result of one pull or push by rsync; true if it did all.
 
     ``changes`` is in the order in which they were made. ``sent_bytes`` is what this machine
@@ -65,23 +65,23 @@ class Moved(NamedTuple):
         return self.stats.get("Total bytes received", 0)
 
 
-class RunOnce(Protocol):
+class RsyncRun(Protocol):
     """One rsync from the host to the local folder ``place``."""
 
     def __call__(
-        self, rules: Rules, place: str, reading: Reading, more_flags: Sequence[str] = ()
-    ) -> Moved: ...
+        self, rules: Rules, place: str, reading: RsyncOutput, more_flags: Sequence[str] = ()
+    ) -> RsyncResult: ...
 
 
 def pull_into(
-    staging: Staging, rules: Rules, run: RunOnce, reading: Reading, *, can_list: bool
-) -> Moved:
+    staging: Staging, rules: Rules, run: RsyncRun, reading: RsyncOutput, *, can_list: bool
+) -> RsyncResult:
     """Make the target hold what the host has.
 
     :param reading: of the runs that transfer.
     :param can_list: the names that rsync prints are relative to the folder that is pulled.
     """
-    looking = Reading()
+    looking = RsyncOutput()
     listed: list[str] | None = None
     if not staging.is_target_empty:
         looked = run(rules._replace(dry_run=True), str(staging.target), looking)
@@ -108,13 +108,13 @@ def pull_into(
         result = replace(result, success=False, returncode=1, error=error)
     stats = Counter(looking.stats)
     stats.update(pulling.stats)
-    return Moved(result, tuple(changes), stats, moved.is_missing)
+    return RsyncResult(result, tuple(changes), stats, moved.is_missing)
 
 
 class _Pulling:
     """The runs that transfer; after each, complete files are moved into the target."""
 
-    def __init__(self, staging: Staging, rules: Rules, run: RunOnce, reading: Reading) -> None:
+    def __init__(self, staging: Staging, rules: Rules, run: RsyncRun, reading: RsyncOutput) -> None:
         self._staging, self._rules, self._run, self._reading = staging, rules, run, reading
         self.stats: Counter[str] = Counter()
         is_empty = staging.is_target_empty
@@ -124,7 +124,7 @@ class _Pulling:
     def changes(self) -> list[Change]:
         return [change for change in self._reading.changes if not change.is_link]
 
-    def only(self, names: list[str], *, is_large: bool) -> Moved:
+    def only(self, names: list[str], *, is_large: bool) -> RsyncResult:
         """Pull these; all, if the host's rsync cannot be asked for some.
 
         :param is_large: it is worth to send no more of a file than what has changed.
@@ -136,7 +136,7 @@ class _Pulling:
             return self.all()
         return moved
 
-    def all(self) -> Moved:
+    def all(self) -> RsyncResult:
         """Pull until a run has left out no file."""
         for _ in range(_MOST_RUNS):
             moved = self._once(self._compare, has_top=True)
@@ -144,7 +144,7 @@ class _Pulling:
                 break
         return moved
 
-    def _once(self, more_flags: Sequence[str], *, has_top: bool) -> Moved:
+    def _once(self, more_flags: Sequence[str], *, has_top: bool) -> RsyncResult:
         staging = self._staging
         staging.has_replaced_links = False
         self._reading.stats = {}

@@ -12,9 +12,9 @@ from ringtasks.client.result import SSHResult
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError
-from ringtasks.ssh.link_pool import Report
+from ringtasks.ssh.link_pool import RouteReport
 
-from .fd_session import Conduit
+from .fd_session import FdSession
 
 __all__ = ["Stream"]
 
@@ -54,7 +54,7 @@ class Stream:
         self._rate = rate
         self._on_position = on_position
         self.limit = limit
-        self.report = Report()
+        self.report = RouteReport()
         self.is_interrupted = False
         self.position = offset
         self.seconds = 0.0
@@ -63,7 +63,7 @@ class Stream:
         """True if it was ended because more bytes came than ``most_bytes`` allows."""
         self._started = time.monotonic()
         self._is_cancelled = self._timed_out = False
-        self._conduit: Conduit | None = None
+        self._conduit: FdSession | None = None
         self._stderr = b""
 
     def run_over(self, link: Link) -> Ending:
@@ -71,7 +71,7 @@ class Stream:
 
         :raises LinkLostError: nothing was started.
         """
-        self._conduit = conduit = Conduit(link, self._take_stderr)
+        self._conduit = fd_session = FdSession(link, self._take_stderr)
         if self._is_cancelled:
             return Ending(interrupted=True)
         begun = time.monotonic()
@@ -82,9 +82,9 @@ class Stream:
         streams = (nothing, os.dup(self._file)) if writes else (self._source(), nothing)
         try:
             with self._limited(), self._watched():
-                status = conduit.run(self._script, self._shell, *streams)
+                status = fd_session.run(self._script, self._shell, *streams)
         except LinkLostError as error:
-            if not conduit.has_begun:
+            if not fd_session.has_begun:
                 raise
             return Ending(lost=str(error))
         except NoMarkError as error:

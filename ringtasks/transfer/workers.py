@@ -11,7 +11,7 @@ from ringtasks.common.fanout import each
 from ringtasks.common.stopping import Stop
 from ringtasks.errors import RingtasksError, UsageError
 
-from .host_transfer import Haul, TransferError
+from .host_transfer import HostCopy, HostTransferError
 from .one_host import Work
 from .options import Options
 from .results import HostTransfer, OnProgress, TransferResult
@@ -36,7 +36,7 @@ def transfer(
     ended: dict[str, HostTransfer] = {}
 
     def do(client: SSHClient) -> HostTransfer:
-        return _done(Haul(client, options, stop, on_progress), work)
+        return _done(HostCopy(client, options, stop, on_progress), work)
 
     for client, result in each(clients, do, options.fanout, on_interrupt=stop.set):
         ended[client.config.id] = result
@@ -61,15 +61,15 @@ def clients_of(hosts: Hosts) -> Iterator[list[SSHClient]]:
                 client.close_link()
 
 
-def _done(haul: Haul, work: Work) -> HostTransfer:
+def _done(host_copy: HostCopy, work: Work) -> HostTransfer:
     try:
-        if haul.stop.is_set:
-            raise TransferError("interrupted", 130)
-        work(haul)
-    except TransferError as error:
-        return haul.ended(error.returncode, f"{haul.host}: {error}")
+        if host_copy.stop.is_set:
+            raise HostTransferError("interrupted", 130)
+        work(host_copy)
+    except HostTransferError as error:
+        return host_copy.ended(error.returncode, f"{host_copy.host}: {error}")
     except UsageError:
         raise
     except RingtasksError as error:  # for example, a key file that is missing on one host
-        return haul.ended(255, str(error))
-    return haul.ended()
+        return host_copy.ended(255, str(error))
+    return host_copy.ended()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.client.dialogue import Ask
 from ringtasks.errors import OtherProgramError
-from ringtasks.remote.marks import Answer, Mark
+from ringtasks.remote.marks import Mark, MarkedOutput
 from ringtasks.transfer import get, put, sync
 from tests.support.fixtures import Inv
 from tests.support.sshd import Sshd
@@ -347,7 +347,7 @@ def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
     mark = Mark.new()
     end = mark.printed + b"end:7\n" if has_end else b""
     whole = before + mark.printed + b"42\n" + output + mark.printed[:9] + end
-    answer, taken = Answer(mark, has_end=has_end), b""
+    answer, taken = MarkedOutput(mark, has_end=has_end), b""
 
     for start, stop in itertools.pairwise([0, *sorted(cuts), len(whole)]):
         taken += answer.take(whole[start:stop])
@@ -358,7 +358,7 @@ def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
 
 def test_a_mark_that_is_repeated_as_it_was_sent_is_none() -> None:
     mark = Mark.new()
-    answer = Answer(mark)
+    answer = MarkedOutput(mark)
 
     assert answer.take(f"{mark.hello}\n{mark.hello.replace('$', '')}\n".encode()) == b""
     assert answer.pid is None

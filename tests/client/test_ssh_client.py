@@ -172,8 +172,8 @@ def test_a_retry_says_that_an_earlier_outcome_is_unknown(
 def test_health_is_what_other_processes_recorded(client: SSHClient) -> None:
     program = (
         "from ringtasks.health.store import HealthStore\n"
-        "from ringtasks.health.model import Outcome\n"
-        "HealthStore().record([Outcome('box', False, 'refused')] * 3)\n"
+        "from ringtasks.health.model import HostOutcome\n"
+        "HealthStore().record([HostOutcome('box', False, 'refused')] * 3)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

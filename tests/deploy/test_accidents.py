@@ -74,7 +74,7 @@ def test_ctrl_c_in_mid_switch_puts_everything_back(fleet: Fleet) -> None:
 
     assert deploying.returncode == 130, told
     assert fleet.served() == ["v1/v1"]
-    assert "put back; current is" in told
+    assert "reverted; current is" in told
     assert "interrupted" in told
     assert "web[5-6] (2): built, not switched" in told
     for host in fleet.hosts:
@@ -138,8 +138,8 @@ def test_a_link_that_is_lost_at_any_moment_leaves_the_host_on_a_whole_release(
             wire.cut_after(3000 + (whole - 3000) * moment // 10)
             done = fleet.inv("deploy")
             outcomes.append(done.returncode)
-            standing = {fleet.services[name].get() for name in ("web1", "web2")}
-            assert len(standing) == 1, done.stderr  # both are new, or both were put back
+            end_state = {fleet.services[name].get() for name in ("web1", "web2")}
+            assert len(end_state) == 1, done.stderr  # both are new, or both were reverted
             for name in ("web1", "web2"):
                 assert (fleet.current(name) / ".ringtasks-release").exists()
                 assert not (fleet.root(name) / "lock").is_symlink()

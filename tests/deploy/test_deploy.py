@@ -21,7 +21,7 @@ def test_a_deploy_puts_a_revision_on_all_hosts_and_the_next_one_replaces_it(flee
     assert fleet.served() == ["v2/v2"]
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["host_id"] for line in told] == list(fleet.hosts)
-    assert {line["standing"] for line in told} == {"deployed"}
+    assert {line["end_state"] for line in told} == {"deployed"}
     assert all(first[:12] in line["previous"] for line in told)
     assert {line["current"] for line in told} == {fleet.current("web1").name}
 
@@ -61,8 +61,8 @@ def test_a_check_that_fails_in_the_second_batch_puts_back_those_that_were_switch
 
     assert done.returncode == 1
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
-    standings = [told[host]["standing"] for host in fleet.hosts]
-    assert standings == ["put back"] * 4 + ["built, not switched"] * 2
+    standings = [told[host]["end_state"] for host in fleet.hosts]
+    assert standings == ["reverted"] * 4 + ["built, not switched"] * 2
     assert "v2 is bad" in told["web4"]["error"]
     assert {host: fleet.current(host) for host in fleet.hosts} == old
     assert fleet.served() == ["v1/v1"]

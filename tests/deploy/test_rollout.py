@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringtasks.deploy.report import Standing
-from ringtasks.deploy.rollout import Action, Rollout, Step
+from ringtasks.deploy.report import EndState
+from ringtasks.deploy.rollout import Action, Rollout, RolloutStep
 
 _HOSTS = tuple("cabdef")
 
@@ -15,12 +15,12 @@ def test_a_rollout_without_trouble() -> None:
     steps = _run(Rollout(_HOSTS, batch_size=4), set())
 
     assert steps == [
-        Step(Action.LOOK, tuple(sorted(_HOSTS))),
-        Step(Action.LOCK, tuple(sorted(_HOSTS)), in_order=True),
-        Step(Action.STAGE, tuple(sorted(_HOSTS))),
-        Step(Action.ACTIVATE, ("c", "a", "b", "d")),
-        Step(Action.ACTIVATE, ("e", "f")),
-        Step(Action.FINISH, tuple(sorted(_HOSTS))),
+        RolloutStep(Action.LOOK, tuple(sorted(_HOSTS))),
+        RolloutStep(Action.LOCK, tuple(sorted(_HOSTS)), in_order=True),
+        RolloutStep(Action.STAGE, tuple(sorted(_HOSTS))),
+        RolloutStep(Action.ACTIVATE, ("c", "a", "b", "d")),
+        RolloutStep(Action.ACTIVATE, ("e", "f")),
+        RolloutStep(Action.FINISH, tuple(sorted(_HOSTS))),
     ]
 
 
@@ -36,9 +36,9 @@ def test_a_failure_in_the_second_batch_puts_back_the_last_first() -> None:
         ("d", "b"),
         ("a", "c"),
     ]
-    assert rollout.standing == {
-        **dict.fromkeys("cabd", Standing.REVERTED),
-        **dict.fromkeys("ef", Standing.STAGED),
+    assert rollout.end_state == {
+        **dict.fromkeys("cabd", EndState.REVERTED),
+        **dict.fromkeys("ef", EndState.STAGED),
     }
 
 
@@ -47,7 +47,10 @@ def test_failures_within_the_limit_are_put_back_and_the_others_go_on() -> None:
     steps = _run(rollout, {(Action.ACTIVATE, "a")})
 
     assert [step.hosts for step in steps if step.action is Action.REVERT] == [("a",)]
-    assert rollout.standing == {**dict.fromkeys("cbdef", Standing.DEPLOYED), "a": Standing.REVERTED}
+    assert rollout.end_state == {
+        **dict.fromkeys("cbdef", EndState.DEPLOYED),
+        "a": EndState.REVERTED,
+    }
 
 
 def test_a_lock_that_is_refused_is_followed_by_no_other() -> None:
@@ -61,11 +64,11 @@ def test_a_lock_that_is_refused_is_followed_by_no_other() -> None:
 def test_what_could_not_be_put_back_is_not_called_so() -> None:
     rollout = Rollout(("a",), batch_size=1)
     _run(rollout, {(Action.ACTIVATE, "a"), (Action.REVERT, "a")})
-    assert rollout.standing == {"a": Standing.FAILED}
+    assert rollout.end_state == {"a": EndState.FAILED}
 
     rollout = Rollout(("a",), batch_size=1)
     _run(rollout, {(Action.ACTIVATE, "a"), (Action.REVERT, "a")}, is_known=False)
-    assert rollout.standing == {"a": Standing.UNKNOWN}
+    assert rollout.end_state == {"a": EndState.UNKNOWN}
 
 
 _TROUBLE = st.sets(
@@ -104,7 +107,7 @@ def test_whatever_happens_nobody_is_left_between(
     # Whoever was switched serves the new release well, or the old one again.
     for host in done[Action.ACTIVATE]:
         is_back = host in done[Action.REVERT]
-        assert rollout.standing[host] is (Standing.REVERTED if is_back else Standing.DEPLOYED)
+        assert rollout.end_state[host] is (EndState.REVERTED if is_back else EndState.DEPLOYED)
     if rollout.is_stopped:
         assert sorted(done[Action.REVERT]) == sorted(done[Action.ACTIVATE])
     else:
@@ -117,9 +120,9 @@ def _run(
     *,
     is_known: bool = True,
     stop_after: int | None = None,
-) -> list[Step]:
+) -> list[RolloutStep]:
     """Its steps, where these go wrong and Ctrl-C comes after so many."""
-    steps: list[Step] = []
+    steps: list[RolloutStep] = []
     while (step := rollout.next()) is not None:
         assert len(steps) < 50, "it does not end"
         steps.append(step)
@@ -133,7 +136,7 @@ def _run(
     return steps
 
 
-def _locked(steps: list[Step], trouble: set[tuple[Action, str]]) -> list[str]:
+def _locked(steps: list[RolloutStep], trouble: set[tuple[Action, str]]) -> list[str]:
     hosts: list[str] = []
     for step in steps:
         if step.action is Action.LOCK:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ringtasks.deploy import layout, locking
-from ringtasks.deploy.locking import Note, parse_held
-from ringtasks.deploy.records import HostState, Kind, parse_state
+from ringtasks.deploy.locking import LockHolder, parse_held
+from ringtasks.deploy.records import EventKind, HostState, parse_state
 from ringtasks.deploy.release import Release
 from tests.support.fixtures import Require
 
@@ -57,13 +57,13 @@ def test_a_release_is_built_switched_to_and_put_back(run: Run, tmp_path: Path) -
     assert (app / "current" / "file").read_text() == "two"
     assert (app / "current" / "data" / "kept").read_text() == "yes"
 
-    done = run(layout.put_back(_NEW, f"releases/{_OLD.id}", "check: exit status 1"))
+    done = run(layout.revert(_NEW, f"releases/{_OLD.id}", "check: exit status 1"))
 
     assert done.returncode == 0, done.stderr
     state = _state(run)
     assert (state.current, state.releases) == (_OLD.id, (_OLD.id, _NEW.id))
     assert (app / "current" / "file").read_text() == "one"
-    assert state.verdict(_NEW.id) == Kind.FAILED
+    assert state.verdict(_NEW.id) == EventKind.FAILED
     assert state.revision == "abc"
     assert state.drift is None
 
@@ -99,7 +99,7 @@ print(*seen)
 
 
 def test_each_of_our_own_scripts_may_run_twice(run: Run, tmp_path: Path) -> None:
-    note = Note("0" * 16, "ann", "laptop", "abc")
+    note = LockHolder("0" * 16, "ann", "laptop", "abc")
     _released(run, tmp_path / "app", _OLD, "one")
     scripts = [
         locking.acquire(note, 60),
@@ -107,7 +107,7 @@ def test_each_of_our_own_scripts_may_run_twice(run: Run, tmp_path: Path) -> None
         layout.took_files("content"),
         layout.build(_NEW, ["data/"], [], is_old=False),
         layout.switch(_NEW),
-        layout.put_back(_NEW, f"releases/{_OLD.id}", "no"),
+        layout.revert(_NEW, f"releases/{_OLD.id}", "no"),
         layout.prune([_NEW.id]),
         locking.release(note.token),
     ]
@@ -125,7 +125,7 @@ def test_each_of_our_own_scripts_may_run_twice(run: Run, tmp_path: Path) -> None
 def test_a_first_release_that_fails_leaves_nothing_current(run: Run, tmp_path: Path) -> None:
     _released(run, tmp_path / "app", _NEW, "two")
 
-    assert run(layout.put_back(_NEW, None, "no")).returncode == 0
+    assert run(layout.revert(_NEW, None, "no")).returncode == 0
 
     assert _state(run).current is None
     assert not (tmp_path / "app" / "current").is_symlink()
@@ -183,7 +183,7 @@ def test_a_command_that_fails_ends_the_build_with_its_status(run: Run, tmp_path:
 
 
 def test_of_many_who_want_the_lock_one_gets_it(run: Run) -> None:
-    notes = [Note(f"{n:016x}", f"user{n}", "laptop", "abc") for n in range(16)]
+    notes = [LockHolder(f"{n:016x}", f"user{n}", "laptop", "abc") for n in range(16)]
 
     with ThreadPoolExecutor(16) as threads:
         done = list(threads.map(lambda note: run(locking.acquire(note, 60)), notes))
@@ -196,9 +196,11 @@ def test_of_many_who_want_the_lock_one_gets_it(run: Run) -> None:
 
 def test_of_many_who_find_it_expired_one_takes_it_over(run: Run) -> None:
     for round_ in range(3):
-        gone = Note(f"{round_ + 1:016x}", "gone", "laptop", "abc")
+        gone = LockHolder(f"{round_ + 1:016x}", "gone", "laptop", "abc")
         assert run(locking.acquire(gone, -10)).returncode == 0
-        notes = [Note(f"{round_}{n:015x}", f"user{n}", "laptop", "abc") for n in range(100, 116)]
+        notes = [
+            LockHolder(f"{round_}{n:015x}", f"user{n}", "laptop", "abc") for n in range(100, 116)
+        ]
 
         with ThreadPoolExecutor(16) as threads:
             done = list(threads.map(lambda note: run(locking.acquire(note, 60)), notes))
@@ -213,8 +215,8 @@ def test_of_many_who_find_it_expired_one_takes_it_over(run: Run) -> None:
 
 
 def test_a_lock_that_lives_is_not_taken_over_and_tells_whose_it_is(run: Run) -> None:
-    mine = Note("a" * 16, "ann\nx", "laptop", "abc", "https://ci.example/7")
-    other = Note("b" * 16, "bob", "desk", "def")
+    mine = LockHolder("a" * 16, "ann\nx", "laptop", "abc", "https://ci.example/7")
+    other = LockHolder("b" * 16, "bob", "desk", "def")
     run(locking.acquire(mine, 60))
 
     done = run(locking.acquire(other, 60))
@@ -228,7 +230,10 @@ def test_a_lock_that_lives_is_not_taken_over_and_tells_whose_it_is(run: Run) -> 
 
 
 def test_who_has_lost_the_lock_does_nothing(run: Run, tmp_path: Path) -> None:
-    mine, other = Note("a" * 16, "ann", "laptop", "abc"), Note("b" * 16, "bob", "desk", "def")
+    mine, other = (
+        LockHolder("a" * 16, "ann", "laptop", "abc"),
+        LockHolder("b" * 16, "bob", "desk", "def"),
+    )
     run(locking.acquire(mine, -10))
     assert run(locking.acquire(other, 60)).returncode == 0
 
@@ -247,13 +252,13 @@ def test_who_has_lost_the_lock_does_nothing(run: Run, tmp_path: Path) -> None:
 def test_a_host_that_went_down_while_a_lock_was_removed_does_not_keep_it(
     run: Run, tmp_path: Path
 ) -> None:
-    run(locking.acquire(Note("a" * 16, "ann", "laptop", "abc"), -10))
+    run(locking.acquire(LockHolder("a" * 16, "ann", "laptop", "abc"), -10))
     inside = tmp_path / "app" / ".locks" / f"{'a' * 16}.end"
     inside.mkdir()
     long_ago = time.time() - 300
     os.utime(inside, (long_ago, long_ago))
 
-    done = run(locking.acquire(Note("b" * 16, "bob", "desk", "def"), 60))
+    done = run(locking.acquire(LockHolder("b" * 16, "bob", "desk", "def"), 60))
 
     assert done.returncode == 0, done.stdout
 
@@ -266,7 +271,7 @@ def _released(run: Run, app: Path, release: Release, text: str) -> None:
     for script in (
         layout.build(release, ["data/"], [], is_old=False),
         layout.switch(release),
-        layout.note(Kind.GOOD, release) + "\n",
+        layout.note(EventKind.GOOD, release) + "\n",
     ):
         done = run(script)
         assert done.returncode == 0, done.stderr

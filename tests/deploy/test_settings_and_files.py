@@ -138,7 +138,7 @@ def test_a_host_that_cannot_be_reached_keeps_all_from_being_touched(
 
     assert done.returncode == 255
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert {line["standing"] for line in told.values()} == {"untouched"}
+    assert {line["end_state"] for line in told.values()} == {"untouched"}
     assert "refused" in told["web3"]["error"]
     assert not (fleet.root("web1") / "releases").exists()
 
@@ -451,7 +451,7 @@ def test_what_another_tool_has_deployed_is_left_and_gone_back_to(fleet: Fleet) -
 
     assert done.returncode == 1
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {line["standing"] for line in told} == {"put back"}
+    assert {line["end_state"] for line in told} == {"reverted"}
     assert told[0]["current"] == str(fleet.root("web1") / "releases" / "20250101120000")
     assert fleet.served() == ["other/other"]
 
@@ -478,8 +478,8 @@ def test_hosts_that_failed_are_left_there_where_that_is_wanted(fleet: Fleet) -> 
 
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 1
-    assert told["web2"]["standing"] == "failed, and left on the new release"
-    assert told["web1"]["standing"] == "deployed"
+    assert told["web2"]["end_state"] == "failed, and left on the new release"
+    assert told["web1"]["end_state"] == "deployed"
     assert fleet.served() == ["v1/v1"]
 
 
@@ -493,8 +493,8 @@ def test_failures_within_the_limit_do_not_stop_the_others(fleet: Fleet) -> None:
 
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 1
-    assert told.pop("web2")["standing"] == "put back"
-    assert {line["standing"] for line in told.values()} == {"deployed"}
+    assert told.pop("web2")["end_state"] == "reverted"
+    assert {line["end_state"] for line in told.values()} == {"deployed"}
     assert fleet.services["web2"].get() == "v1/v1"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ringtasks import jobs
-from ringtasks.jobs import Job, State
+from ringtasks.jobs import Job, JobState
 from ringtasks.tasks import namespace
 
 PAGE = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
@@ -51,8 +51,8 @@ def test_each_function_has_a_twin(name: str) -> None:
     assert list(mine.parameters.values())[: len(twin.parameters)] == [*twin.parameters.values()]
 
 
-@pytest.mark.parametrize("state", State)
-def test_each_state_is_explained(state: State) -> None:
+@pytest.mark.parametrize("state", JobState)
+def test_each_state_is_explained(state: JobState) -> None:
     table = PAGE.partition("## States")[2].partition("## GPUs")[0]
 
     assert re.search(rf"[|,] ?{state}\b", table)

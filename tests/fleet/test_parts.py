@@ -14,7 +14,7 @@ import pytest
 
 from ringtasks.client.result import SSHResult
 from ringtasks.errors import UsageError
-from ringtasks.fleet import FleetResult, HostResult, Request, State
+from ringtasks.fleet import FleetRequest, FleetResult, FleetState, HostResult
 from ringtasks.fleet.broadcast import Broadcast
 from ringtasks.fleet.eligibility import eligible_hosts
 from ringtasks.fleet.folding import difference, folded, groups_of
@@ -40,23 +40,25 @@ LOST = {"returncode": 255, "error": "a: outcome unknown", "is_unknown": True}
 @pytest.mark.parametrize(
     ("fields", "state"),
     [
-        pytest.param({"success": True, "returncode": 0}, State.SUCCEEDED, id="succeeded"),
-        pytest.param({"returncode": 3}, State.FAILED, id="failed"),
-        pytest.param({"returncode": 255}, State.FAILED, id="its own 255"),
-        pytest.param(UNREACHED, State.UNREACHABLE, id="unreachable"),
-        pytest.param(LOST, State.UNKNOWN, id="link lost"),
+        pytest.param({"success": True, "returncode": 0}, FleetState.SUCCEEDED, id="succeeded"),
+        pytest.param({"returncode": 3}, FleetState.FAILED, id="failed"),
+        pytest.param({"returncode": 255}, FleetState.FAILED, id="its own 255"),
+        pytest.param(UNREACHED, FleetState.UNREACHABLE, id="unreachable"),
+        pytest.param(LOST, FleetState.UNKNOWN, id="link lost"),
         pytest.param(
-            {"returncode": 124, "timed_out": True, "error": "passed"}, State.TIMED_OUT, id="limit"
+            {"returncode": 124, "timed_out": True, "error": "passed"},
+            FleetState.TIMED_OUT,
+            id="limit",
         ),
-        pytest.param({"returncode": 124}, State.FAILED, id="its own 124"),
-        pytest.param({"returncode": 130, "error": "interrupted"}, State.FAILED, id="Ctrl-C"),
+        pytest.param({"returncode": 124}, FleetState.FAILED, id="its own 124"),
+        pytest.param({"returncode": 130, "error": "interrupted"}, FleetState.FAILED, id="Ctrl-C"),
     ],
 )
-def test_each_answer_has_its_state(fields: dict[str, Any], state: State) -> None:
+def test_each_answer_has_its_state(fields: dict[str, Any], state: FleetState) -> None:
     assert state_of(result_of(**fields)) is state
 
 
-def fleet_of(**states: tuple[State, int]) -> FleetResult:
+def fleet_of(**states: tuple[FleetState, int]) -> FleetResult:
     return FleetResult(
         tuple(
             HostResult(name, state, result_of(name, returncode=status))
@@ -68,14 +70,14 @@ def fleet_of(**states: tuple[State, int]) -> FleetResult:
 @pytest.mark.parametrize(
     ("states", "status"),
     [
-        ({"a": (State.SUCCEEDED, 0), "b": (State.SKIPPED, 255)}, 0),
-        ({"a": (State.FAILED, 3), "b": (State.FAILED, 3)}, 3),
-        ({"a": (State.FAILED, 3), "b": (State.UNREACHABLE, 255)}, 1),
-        ({"a": (State.SKIPPED, 255)}, 255),
+        ({"a": (FleetState.SUCCEEDED, 0), "b": (FleetState.SKIPPED, 255)}, 0),
+        ({"a": (FleetState.FAILED, 3), "b": (FleetState.FAILED, 3)}, 3),
+        ({"a": (FleetState.FAILED, 3), "b": (FleetState.UNREACHABLE, 255)}, 1),
+        ({"a": (FleetState.SKIPPED, 255)}, 255),
     ],
     ids=["skipped has no say", "shared", "mixed", "nothing was done"],
 )
-def test_a_run_has_one_exit_status(states: dict[str, tuple[State, int]], status: int) -> None:
+def test_a_run_has_one_exit_status(states: dict[str, tuple[FleetState, int]], status: int) -> None:
     result = fleet_of(**states)
 
     assert result.returncode == status
@@ -83,9 +85,11 @@ def test_a_run_has_one_exit_status(states: dict[str, tuple[State, int]], status:
 
 
 def test_results_are_found_by_host_and_by_state() -> None:
-    result = fleet_of(a=(State.SUCCEEDED, 0), b=(State.TIMED_OUT, 124), c=(State.SKIPPED, 255))
+    result = fleet_of(
+        a=(FleetState.SUCCEEDED, 0), b=(FleetState.TIMED_OUT, 124), c=(FleetState.SKIPPED, 255)
+    )
 
-    assert result["b"].state is State.TIMED_OUT
+    assert result["b"].state is FleetState.TIMED_OUT
     assert [found.host for found in result.succeeded] == ["a"]
     assert [found.host for found in result.failed] == ["b"]
     assert [found.host for found in result.skipped] == ["c"]
@@ -113,7 +117,7 @@ def test_what_is_no_share_is_refused(text: int | str) -> None:
 )  # fmt: skip
 def test_a_request_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(fields))):
-        Request("true", **fields)
+        FleetRequest("true", **fields)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,9 @@ def test_the_hosts_that_did_not_succeed_are_remembered(tmp_path: Path) -> None:
     memory = LastRun("run", tmp_path / "state")
 
     memory.remember(
-        fleet_of(a=(State.SUCCEEDED, 0), b=(State.FAILED, 1), c=(State.SKIPPED, 255)).results
+        fleet_of(
+            a=(FleetState.SUCCEEDED, 0), b=(FleetState.FAILED, 1), c=(FleetState.SKIPPED, 255)
+        ).results
     )
 
     assert memory.undone() == ("b", "c")

@@ -14,7 +14,7 @@ import pytest
 import ringtasks
 from ringtasks import SSHClient, SSHConfig, fleet
 from ringtasks.errors import UnknownHostError, UsageError
-from ringtasks.fleet import State
+from ringtasks.fleet import FleetState
 from ringtasks.health.store import HealthStore
 from ringtasks.ssh.master.master import DEFAULT_LIMIT, listing
 from ringtasks.testing import FakeFleet
@@ -36,7 +36,7 @@ def gpus(ringtasks_fleet: FakeFleet) -> FakeFleet:
     return ringtasks_fleet
 
 
-def states(result: fleet.FleetResult) -> dict[str, State]:
+def states(result: fleet.FleetResult) -> dict[str, FleetState]:
     return {found.host: found.state for found in result}
 
 
@@ -76,11 +76,11 @@ def test_every_host_asked_for_is_accounted_for(gpus: FakeFleet) -> None:
     result = fleet.run("@gpu", "job", timeout=2)
 
     assert states(result) == {
-        "gpu1": State.SUCCEEDED,
-        "gpu2": State.FAILED,
-        "gpu3": State.UNREACHABLE,
-        "gpu4": State.TIMED_OUT,
-        "gpu5": State.UNKNOWN,
+        "gpu1": FleetState.SUCCEEDED,
+        "gpu2": FleetState.FAILED,
+        "gpu3": FleetState.UNREACHABLE,
+        "gpu4": FleetState.TIMED_OUT,
+        "gpu5": FleetState.UNKNOWN,
     }
     assert result["gpu2"].reason == "exit status 3"
     assert result["gpu3"].reason == "direct: refused"
@@ -137,7 +137,7 @@ def test_unhealthy_hosts_are_skipped_and_the_best_are_picked(gpus: FakeFleet) ->
 
     result = fleet.run("@gpu", "true", skip_unhealthy=True, pick=1)
 
-    assert states(result) == {"gpu2": State.SKIPPED, "gpu4": State.SUCCEEDED}
+    assert states(result) == {"gpu2": FleetState.SKIPPED, "gpu4": FleetState.SUCCEEDED}
     assert result["gpu2"].reason == "direct: refused"
     assert result.returncode == 0
 
@@ -148,7 +148,7 @@ def test_a_failed_command_is_repeated_as_often_as_was_asked_for(gpus: FakeFleet)
 
     result = fleet.run(["gpu1", "gpu2"], "true", retries=1)
 
-    assert states(result) == {"gpu1": State.SUCCEEDED, "gpu2": State.FAILED}
+    assert states(result) == {"gpu1": FleetState.SUCCEEDED, "gpu2": FleetState.FAILED}
     assert len(gpus["gpu2"].calls) == 2
 
 
@@ -170,7 +170,7 @@ def test_a_repeated_command_gets_the_whole_of_stdin_again(
         real_hosts(sshd, client_key, 1), command, stdin=io.BytesIO(b"all of it"), retries=1
     )
 
-    assert (found.state, found.result.stdout) == (State.SUCCEEDED, "all of it")
+    assert (found.state, found.result.stdout) == (FleetState.SUCCEEDED, "all of it")
 
 
 def test_a_success_after_an_unknown_outcome_says_so(gpus: FakeFleet) -> None:
@@ -178,7 +178,7 @@ def test_a_success_after_an_unknown_outcome_says_so(gpus: FakeFleet) -> None:
 
     (found,) = fleet.run(["gpu1"], "true", retries=1)
 
-    assert found.state is State.SUCCEEDED
+    assert found.state is FleetState.SUCCEEDED
     assert "attempt 1: gpu1: outcome unknown" in (found.result.error or "")
 
 
@@ -197,7 +197,7 @@ def test_the_caller_who_stops_listening_ends_the_run(gpus: FakeFleet) -> None:
 
 def test_stop_ends_what_runs_and_skips_what_has_not_begun(gpus: FakeFleet) -> None:
     gpus.on_call("*", lambda call: Answer(is_hanging=True))
-    running = fleet.FleetRun("@gpu", fleet.Request("job", fanout=2))
+    running = fleet.FleetRun("@gpu", fleet.FleetRequest("job", fanout=2))
     stop_when(lambda: bool(gpus["gpu2"].calls and gpus["gpu1"].calls), running)
 
     result = running.wait()
@@ -211,11 +211,11 @@ def test_stop_ends_what_runs_and_skips_what_has_not_begun(gpus: FakeFleet) -> No
 def test_a_host_that_is_not_reached_does_not_delay_a_stop() -> None:
     with Silent() as silent:
         config = SSHConfig(silent.address, silent.port, "u", connect_timeout=30, name="a")
-        running = fleet.FleetRun([config], fleet.Request("true"))
+        running = fleet.FleetRun([config], fleet.FleetRequest("true"))
         stop_when(lambda: silent.connections > 0, running)
         result = running.wait()
 
-    assert states(result) == {"a": State.SKIPPED}
+    assert states(result) == {"a": FleetState.SKIPPED}
     assert result["a"].reason == "interrupted before it was reached"
 
 
@@ -352,7 +352,7 @@ def test_a_door_that_stays_shut_is_told_in_time(client_key: Path) -> None:
         config = SSHConfig(wire.address, wire.port, "u", str(client_key), connect_timeout=1)
         (found,) = fleet.run([config], "true")
 
-    assert (found.state, found.reason) == (State.UNREACHABLE, "direct: reset")
+    assert (found.state, found.reason) == (FleetState.UNREACHABLE, "direct: reset")
     assert wire.connections > 1
     (health,) = HealthStore().load().values()
     assert health.total_failures == 1
@@ -378,7 +378,7 @@ def test_dead_hosts_do_not_keep_the_living_from_their_turn(sshd: Sshd, client_ke
 def test_stopping_ends_the_processes_on_real_hosts(sshd: Sshd, client_key: Path) -> None:
     pids: list[int] = []
     running = fleet.FleetRun(
-        real_hosts(sshd, client_key, 3), fleet.Request("echo $$; sleep 61 & echo $!; wait")
+        real_hosts(sshd, client_key, 3), fleet.FleetRequest("echo $$; sleep 61 & echo $!; wait")
     )
 
     def note(host: str, stream: int, chunk: bytes) -> None:
@@ -405,13 +405,13 @@ def test_a_host_that_was_reached_and_waits_for_a_place_does_not_start_after_a_st
             )
             for name, place in (("late", wire), ("quick", server))
         ]  # fmt: skip
-        running = fleet.FleetRun(hosts, fleet.Request("echo $$; exec sleep 61", fanout=1))
+        running = fleet.FleetRun(hosts, fleet.FleetRequest("echo $$; exec sleep 61", fanout=1))
         started: list[str] = []
         running.on_output = lambda host, stream, chunk: started.append(host)
         stop_when(lambda: bool(started) and server.accepted_logins() == 2, running)
         result = running.wait()
 
-    assert states(result) == {"late": State.SKIPPED, "quick": State.FAILED}
+    assert states(result) == {"late": FleetState.SKIPPED, "quick": FleetState.FAILED}
     assert started == ["quick"]
 
 
@@ -447,4 +447,4 @@ def test_a_few_hosts_leave_masters_behind_for_the_next_run(
     result = fleet.run(hosts, "exit 3")
 
     assert server.accepted_logins() == before
-    assert states(result) == dict.fromkeys(("h0", "h1", "h2"), State.FAILED)
+    assert states(result) == dict.fromkeys(("h0", "h1", "h2"), FleetState.FAILED)

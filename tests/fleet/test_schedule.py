@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ringtasks.fleet.overload import Limit, is_overload, retry_delay
 from ringtasks.fleet.schedule import PARK_AFTER, Schedule, Ticket
-from ringtasks.health.model import Outcome, RouteOutcome
+from ringtasks.health.model import HostOutcome, RouteOutcome
 
 
 def schedule(
@@ -164,13 +164,13 @@ def test_the_limit_never_falls_below_one() -> None:
 def test_which_failures_may_be_our_own_doing(routes: list[tuple[str, str]], expected: bool) -> None:
     failed = tuple(RouteOutcome(name, success=False, reason=reason) for name, reason in routes)
 
-    assert is_overload(Outcome("a", success=False, routes=failed)) is expected
+    assert is_overload(HostOutcome("a", success=False, routes=failed)) is expected
 
 
 def test_a_host_that_was_reached_is_not_overloaded() -> None:
     routes = (RouteOutcome("tailscale", False, "reset"), RouteOutcome("direct", True))
 
-    assert not is_overload(Outcome("a", success=True, routes=routes))
+    assert not is_overload(HostOutcome("a", success=True, routes=routes))
     assert not is_overload(None)
 
 

@@ -14,7 +14,7 @@ from ringtasks.health.model import (
     HOST_CIRCUIT,
     ROUTE_CIRCUIT,
     Circuit,
-    Outcome,
+    HostOutcome,
     RouteOutcome,
     SSHHealth,
     order_routes,
@@ -91,7 +91,7 @@ def test_circuit_state_goes_by_the_wall_clock() -> None:
 def test_an_outcome_counts_for_the_host_and_for_each_route_it_names() -> None:
     routes = (RouteOutcome("tailscale", False, "timed out"), RouteOutcome("direct", True))
 
-    health = SSHHealth().after(Outcome("gpu", True, routes=routes, at=NOW))
+    health = SSHHealth().after(HostOutcome("gpu", True, routes=routes, at=NOW))
 
     assert health == SSHHealth(
         last_success=NOW,
@@ -105,7 +105,7 @@ def test_an_outcome_counts_for_the_host_and_for_each_route_it_names() -> None:
 
 
 def test_an_outcome_without_success_or_failure_counts_for_its_routes_only() -> None:
-    outcome = Outcome("gpu", None, routes=(RouteOutcome("direct", False, "link lost"),), at=NOW)
+    outcome = HostOutcome("gpu", None, routes=(RouteOutcome("direct", False, "link lost"),), at=NOW)
 
     health = SSHHealth().after(outcome)
 
@@ -115,7 +115,7 @@ def test_an_outcome_without_success_or_failure_counts_for_its_routes_only() -> N
 def test_a_failed_outcome_keeps_what_is_known_of_other_routes() -> None:
     before = SSHHealth(transports={"tailscale": SSHHealth().succeeded(NOW - 9)})
 
-    after = before.after(Outcome("gpu", False, "direct: reset", at=NOW))
+    after = before.after(HostOutcome("gpu", False, "direct: reset", at=NOW))
 
     assert after == replace(before.failed(NOW, "direct: reset"), transports=before.transports)
 

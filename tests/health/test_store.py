@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ringtasks.health.model import Outcome, RouteOutcome, SSHHealth
+from ringtasks.health.model import HostOutcome, RouteOutcome, SSHHealth
 from ringtasks.health.store import HealthStore
 
 NOW = 1_700_000_000.0
@@ -40,13 +40,13 @@ def store(path: Path, warnings: list[str]) -> HealthStore:
     return HealthStore(path, warn=warnings.append)
 
 
-def reached(host: str = "gpu", at: float = NOW) -> Outcome:
-    return Outcome(host, True, routes=(RouteOutcome("direct", True),), at=at)
+def reached(host: str = "gpu", at: float = NOW) -> HostOutcome:
+    return HostOutcome(host, True, routes=(RouteOutcome("direct", True),), at=at)
 
 
-def missed(host: str = "gpu", at: float = NOW) -> Outcome:
+def missed(host: str = "gpu", at: float = NOW) -> HostOutcome:
     routes = (RouteOutcome("direct", False, "refused"),)
-    return Outcome(host, False, "direct: refused", routes=routes, at=at)
+    return HostOutcome(host, False, "direct: refused", routes=routes, at=at)
 
 
 def written(path: Path) -> Any:
@@ -72,7 +72,7 @@ def python(code: str, *arguments: object) -> list[str]:
 def test_the_file_holds_exactly_this(store: HealthStore, path: Path) -> None:
     routes = (RouteOutcome("tailscale", False, "timed out"), RouteOutcome("direct", True))
 
-    store.record([Outcome("gpu", True, routes=routes, at=NOW)])
+    store.record([HostOutcome("gpu", True, routes=routes, at=NOW)])
 
     assert written(path) == {
         "version": 1,
@@ -150,7 +150,7 @@ def test_an_unknown_host_has_a_fresh_health_and_reading_makes_no_file(
 def test_names_and_reasons_of_any_bytes_come_back(store: HealthStore) -> None:
     reason = os.fsdecode(b'\xff"\\\n\0') + "\N{GRINNING FACE}"
 
-    store.record([Outcome(reason, False, reason)])
+    store.record([HostOutcome(reason, False, reason)])
 
     assert store.load()[reason].last_reason == reason
 
@@ -279,7 +279,7 @@ def test_claims_of_a_route(store: HealthStore, age: float | None, granted: list[
 
 def test_a_claim_changes_nothing_else(store: HealthStore) -> None:
     others = (RouteOutcome("tailscale", True),)
-    store.record([missed(at=NOW - 30), Outcome("gpu", None, routes=others), reached("other")])
+    store.record([missed(at=NOW - 30), HostOutcome("gpu", None, routes=others), reached("other")])
     before = store.load()
 
     store.claim_probe("gpu", "direct", NOW)
@@ -350,13 +350,13 @@ def test_fifty_processes_that_record_a_hundred_outcomes_each_lose_none(
 ) -> None:
     code = """
         import pathlib, sys
-        from ringtasks.health.model import Outcome, RouteOutcome
+        from ringtasks.health.model import HostOutcome, RouteOutcome
         from ringtasks.health.store import HealthStore
         store = HealthStore(pathlib.Path(sys.argv[1]))
         print("ready", flush=True)
         sys.stdin.readline()
         for _ in range(100):
-            store.record([Outcome("gpu", True, routes=(RouteOutcome("direct", True),))])
+            store.record([HostOutcome("gpu", True, routes=(RouteOutcome("direct", True),))])
     """
 
     run_at_once(50, python(code, path))
@@ -386,17 +386,17 @@ def test_kill_9_at_any_moment_leaves_a_whole_file_and_loses_nothing_that_was_rec
     # A process of its own does the forking: this one may have threads.
     code = """
         import json, os, pathlib, random, signal, sys, time
-        from ringtasks.health.model import Outcome
+        from ringtasks.health.model import HostOutcome
         from ringtasks.health.store import HealthStore
 
         path = pathlib.Path(sys.argv[1])
         draft = path.with_name(f".{path.name}.new")
         store = HealthStore(path)
-        store.record([Outcome(f"other-{number}", True) for number in range(60)])
+        store.record([HostOutcome(f"other-{number}", True) for number in range(60)])
 
         def write_for_ever(acknowledge):
             while True:
-                store.record([Outcome("gpu", True)])
+                store.record([HostOutcome("gpu", True)])
                 os.write(acknowledge, b".")
 
         total, torn_drafts = 0, 0
@@ -657,14 +657,14 @@ def on_small_disk(folder: Path, code: str) -> Any:
     """What ``code`` prints, with a disk of 64 KiB on ``folder``, and ``store`` and ``warnings``."""
     prelude = """
 import json, pathlib, subprocess, sys
-from ringtasks.health.model import Outcome
+from ringtasks.health.model import HostOutcome
 from ringtasks.health.store import HealthStore
 folder = pathlib.Path(sys.argv[1])
 mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "none", folder]
 subprocess.run(mount, check=True)
 warnings = []
 store = HealthStore(folder / "health.json", warn=warnings.append)
-store.record([Outcome("gpu", True)])
+store.record([HostOutcome("gpu", True)])
 """
     # Not root: a user namespace of one's own makes one root enough to mount.
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "-m"]
@@ -688,11 +688,11 @@ def test_on_a_full_disk_the_old_file_stays_and_a_warning_is_given_once(small_dis
         except OSError:
             pass
         for _ in range(3):
-            store.record([Outcome("gpu", True)])
+            store.record([HostOutcome("gpu", True)])
         full = store.get("gpu").total_successes
         files = sorted(entry.name for entry in folder.iterdir())
         (folder / "filler").unlink()
-        store.record([Outcome("gpu", True)])
+        store.record([HostOutcome("gpu", True)])
         print(json.dumps([warnings, full, files, store.get("gpu").total_successes]))
         """,
     )
@@ -713,13 +713,13 @@ def test_on_a_read_only_disk_the_run_goes_on_with_a_warning(
         f"""
         if {is_damaged}:
             store.path.write_text("damaged")
-        store.record([Outcome("slow", False, at=1.0)] * 3)
+        store.record([HostOutcome("slow", False, at=1.0)] * 3)
         if {is_damaged}:
             store.path.write_text("damaged")
             warnings.clear()
         subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         for _ in range(3):
-            store.record([Outcome("gpu", True)])
+            store.record([HostOutcome("gpu", True)])
         claims = [store.claim_probe("slow", None, 1e9) for _ in range(2)]
         print(json.dumps([warnings, claims, store.get("gpu").total_successes]))
         """,

@@ -15,8 +15,8 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.errors import JobNotStartedError
-from ringtasks.jobs import Job, State
-from ringtasks.jobs.request import Request
+from ringtasks.jobs import Job, JobState
+from ringtasks.jobs.request import JobRequest
 from tests.support.fixtures import gpu_server, in_process, job_host
 from tests.support.jobs import JobHost, is_alive, marked
 from tests.support.nvidia import Gpus
@@ -46,7 +46,7 @@ def test_a_job_gets_free_gpus_and_gives_them_back(host: JobHost, gpus: Gpus) -> 
     assert host.log(job) == "1,2 PCI_BUS_ID\n"
     assert (running.gpus, ended.gpus) == ((1, 2), (1, 2))
     assert held == [gpus.uuid(1), gpus.uuid(2)]
-    assert ended.state is State.SUCCEEDED
+    assert ended.state is JobState.SUCCEEDED
     assert reserved(host) == []
 
 
@@ -91,7 +91,7 @@ def test_a_host_without_nvidia_smi_is_told(host: JobHost, gpus: Gpus) -> None:
 def test_however_a_job_ends_its_gpus_are_free(host: JobHost, end: str) -> None:
     host.start(end, gpus=8).wait(20)
 
-    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+    assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 
 
 def test_a_stop_frees_them_and_tells_who_still_holds_their_memory(
@@ -125,7 +125,7 @@ def test_a_keeper_that_was_killed_leaves_them_to_its_job_for_as_long_as_that_liv
     eventually(lambda: not is_alive(host.pid(job)))
     eventually(lambda: not marked(job.id), timeout=10)  # what watched its log
 
-    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+    assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 
 
 def test_a_job_whose_folder_was_deleted_keeps_them_while_it_runs(host: JobHost) -> None:
@@ -140,7 +140,7 @@ def test_a_job_whose_folder_was_deleted_keeps_them_while_it_runs(host: JobHost) 
 
     job.stop(1)
 
-    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+    assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 
 
 def test_after_a_reboot_they_are_free(host: JobHost) -> None:
@@ -150,7 +150,7 @@ def test_after_a_reboot_they_are_free(host: JobHost) -> None:
         link.unlink()
         link.symlink_to(f"{job_id}.{pid}.another-boot.{start}")
 
-    assert host.start("true", gpus=8).wait(20).state is State.SUCCEEDED
+    assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_lock_of_one_that_died_is_broken(host: JobHost, dead: str) -> None:
 
     job = host.start("true", gpus=1)
 
-    assert job.wait(20).state is State.SUCCEEDED
+    assert job.wait(20).state is JobState.SUCCEEDED
     assert list(folder.iterdir()) == []
 
 
@@ -176,7 +176,7 @@ def test_one_that_died_while_it_broke_a_lock_holds_nobody_up_for_long(host: JobH
     os.utime(folder / f"broken-{dead}", (time.time() - 120, time.time() - 120))
     (folder / "lock").symlink_to(dead)
 
-    assert host.start("true", gpus=1).wait(20).state is State.SUCCEEDED
+    assert host.start("true", gpus=1).wait(20).state is JobState.SUCCEEDED
 
 
 def test_the_lock_of_one_that_lives_is_respected(host: JobHost) -> None:
@@ -191,21 +191,21 @@ def test_the_lock_of_one_that_lives_is_respected(host: JobHost) -> None:
         time.sleep(1)
         assert not starting.done()
         (folder / "lock").unlink()
-        assert starting.result().wait(20).state is State.SUCCEEDED
+        assert starting.result().wait(20).state is JobState.SUCCEEDED
 
 
 def test_those_that_queue_run_one_after_the_other_in_their_order(host: JobHost) -> None:
     first = host.start(HOLDS, gpus=8)
     second = host.start("echo second >> ~/order; sleep 0.1", gpus=8, queue=True, name="second")
-    eventually(lambda: second.status().state is State.QUEUED)
+    eventually(lambda: second.status().state is JobState.QUEUED)
     time.sleep(1.1)  # tickets bear seconds
     third = host.start("echo third >> ~/order", gpus=1, queue=True)
     eventually(lambda: third.status().reason == "for 1 GPUs")
     waiting = third.status()
     (host.home / "go").touch()
 
-    assert [job.wait(20).state for job in (first, second, third)] == [State.SUCCEEDED] * 3
-    assert (waiting.state, waiting.reason) == (State.QUEUED, "for 1 GPUs")
+    assert [job.wait(20).state for job in (first, second, third)] == [JobState.SUCCEEDED] * 3
+    assert (waiting.state, waiting.reason) == (JobState.QUEUED, "for 1 GPUs")
     assert (host.home / "order").read_text() == "second\nthird\n"
     assert list((host.home / ".ringtasks/queue").iterdir()) == []
 
@@ -218,9 +218,9 @@ def test_one_that_was_killed_in_the_queue_holds_nobody_up(host: JobHost) -> None
     alive = host.start("true", gpus=8, queue=True)
     (host.home / "go").touch()
 
-    assert holder.wait(20).state is State.SUCCEEDED
-    assert alive.wait(20).state is State.SUCCEEDED
-    assert dead.status().state is State.LOST
+    assert holder.wait(20).state is JobState.SUCCEEDED
+    assert alive.wait(20).state is JobState.SUCCEEDED
+    assert dead.status().state is JobState.LOST
 
 
 def test_one_that_is_stopped_in_the_queue_leaves_it(host: JobHost) -> None:
@@ -229,7 +229,7 @@ def test_one_that_is_stopped_in_the_queue_leaves_it(host: JobHost) -> None:
 
     assert queued.stop(1).is_gone
 
-    assert queued.status().state is State.STOPPED
+    assert queued.status().state is JobState.STOPPED
     assert list((host.home / ".ringtasks/queue").iterdir()) == []
 
 
@@ -244,8 +244,8 @@ def test_a_driver_that_fails_for_a_while_does_not_end_the_waiting(
     still = queued.status().state
     gpus.fail(None)
 
-    assert still is State.QUEUED
-    assert queued.wait(20).state is State.SUCCEEDED
+    assert still is JobState.QUEUED
+    assert queued.wait(20).state is JobState.SUCCEEDED
 
 
 def test_gpus_are_waited_for_after_another_job(host: JobHost) -> None:
@@ -253,7 +253,7 @@ def test_gpus_are_waited_for_after_another_job(host: JobHost) -> None:
     second = host.start(PRINTS, gpus=8, after=first.id)
     (host.home / "go").touch()
 
-    assert second.wait(20).state is State.SUCCEEDED
+    assert second.wait(20).state is JobState.SUCCEEDED
     assert host.log(second) == "0,1,2,3,4,5,6,7 PCI_BUS_ID\n"
 
 
@@ -279,7 +279,7 @@ def test_of_forty_at_once_eight_run_none_shares_a_gpu_and_the_others_are_refused
     running = [job for job in found if job is not None]
     assert len(running) == 8
     listed = jobs.list([host.client])[0].jobs
-    assert collections.Counter(job.state for job in listed) == {State.RUNNING: 8}
+    assert collections.Counter(job.state for job in listed) == {JobState.RUNNING: 8}
     assert sorted(gpu for job in listed for gpu in job.gpus) == list(range(8))
 
 
@@ -291,28 +291,28 @@ def test_of_forty_that_queue_eight_run_at_a_time_and_all_in_the_end(
         found = list(threads.map(started(config, queue=True), range(40)))
     assert None not in found
 
-    def states() -> dict[State, int]:
+    def states() -> dict[JobState, int]:
         return dict(collections.Counter(job.state for job in jobs.list([host.client])[0].jobs))
 
-    eventually(lambda: states() == {State.RUNNING: 8, State.QUEUED: 32}, timeout=60)
+    eventually(lambda: states() == {JobState.RUNNING: 8, JobState.QUEUED: 32}, timeout=60)
     listed = jobs.list([host.client])[0].jobs
-    gpus = [gpu for job in listed if job.state is State.RUNNING for gpu in job.gpus]
+    gpus = [gpu for job in listed if job.state is JobState.RUNNING for gpu in job.gpus]
     assert sorted(gpus) == list(range(8))
 
     (host.home / "go").touch()
-    eventually(lambda: states() == {State.SUCCEEDED: 40}, timeout=120)
+    eventually(lambda: states() == {JobState.SUCCEEDED: 40}, timeout=120)
     assert reserved(host) == []
 
 
 def test_a_job_that_waits_is_found_again_when_it_is_asked_for_again(host: JobHost) -> None:
     host.start("sleep 60", gpus=8)
-    script = Request("echo ran >> ~/ran", gpus=8, queue=True).script("0123abcd", "me", "/bin/sh")
+    script = JobRequest("echo ran >> ~/ran", gpus=8, queue=True).script("0123abcd", "me", "/bin/sh")
 
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda _: host.client.run(script), range(4)))
 
     assert [(answer.returncode, answer.stdout) for answer in answers] == [(0, "queued\n")] * 4
-    waiting = [job.id for job in jobs.list([host.client])[0].jobs if job.state is State.QUEUED]
+    waiting = [job.id for job in jobs.list([host.client])[0].jobs if job.state is JobState.QUEUED]
     assert waiting == ["0123abcd"]
     eventually(lambda: len(list(host.home.glob(".ringtasks/queue/*"))) == 1)
 
@@ -324,7 +324,7 @@ def test_a_start_that_is_killed_on_the_way_leaves_no_gpu_reserved_for_good(
     home = tmp_path / "far-home"
     home.mkdir()
     environ = {"HOME": str(home), "PATH": f"{gpus.bin}:{os.environ['PATH']}"}
-    script = Request("sleep 0.2", gpus=8).script("0123abcd", "me", "/bin/sh")
+    script = JobRequest("sleep 0.2", gpus=8).script("0123abcd", "me", "/bin/sh")
 
     def launch() -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -19,7 +19,7 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
-from ringtasks.jobs import State
+from ringtasks.jobs import JobState
 from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, Require, in_process, job_host, own_server
@@ -38,8 +38,8 @@ def test_a_job_runs_ends_and_tells_all_about_itself(host: JobHost) -> None:
     (host.home / "go").touch()
     ended = job.wait()
 
-    assert (running.state, running.name, running.pid) == (State.RUNNING, "train", host.pid(job))
-    assert (ended.state, ended.exit_status, ended.is_ended) == (State.FAILED, 3, True)
+    assert (running.state, running.name, running.pid) == (JobState.RUNNING, "train", host.pid(job))
+    assert (ended.state, ended.exit_status, ended.is_ended) == (JobState.FAILED, 3, True)
     assert ended.host_id == "box"
     assert ended.command.startswith("echo said; until")
     assert "@" in ended.by
@@ -60,7 +60,7 @@ def test_all_of_it_lies_in_a_folder_that_is_its_owners_only(host: JobHost) -> No
 
 
 def test_the_states_of_asyncio_are_the_same(host: JobHost) -> None:
-    async def live() -> tuple[list[State], list[bytes]]:
+    async def live() -> tuple[list[JobState], list[bytes]]:
         job = await jobs.start_async(host.client, "echo a; sleep 60")
         running = await job.status_async()
         early = await job.wait_async(0.3)
@@ -74,7 +74,7 @@ def test_the_states_of_asyncio_are_the_same(host: JobHost) -> None:
 
     states, chunks = asyncio.run(live())
 
-    assert states == [State.RUNNING, State.RUNNING, State.STOPPED]
+    assert states == [JobState.RUNNING, JobState.RUNNING, JobState.STOPPED]
     assert b"".join(chunks) == b"a\n"
 
 
@@ -82,7 +82,7 @@ def test_the_states_of_asyncio_are_the_same(host: JobHost) -> None:
 def test_a_job_that_a_signal_ended_was_killed(host: JobHost, command: str) -> None:
     status = host.start(command).wait()
 
-    assert status.state is State.KILLED
+    assert status.state is JobState.KILLED
     assert status.exit_status in (137, 143)
 
 
@@ -92,18 +92,18 @@ def test_it_survives_its_client_and_is_found_by_another(host: JobHost, config: S
 
     with SSHClient(config) as other:
         found = jobs.find("long", [other])
-        assert (found.id, found.status().state) == (job.id, State.RUNNING)
+        assert (found.id, found.status().state) == (job.id, JobState.RUNNING)
 
 
 def test_waiting_ends_with_the_job_or_with_the_limit(host: JobHost) -> None:
     job = host.start("until [ -e ~/go ]; do sleep 0.05; done")
 
-    assert job.wait(0).state is State.RUNNING
-    assert job.wait(0.5).state is State.RUNNING
+    assert job.wait(0).state is JobState.RUNNING
+    assert job.wait(0.5).state is JobState.RUNNING
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(job.wait)
         (host.home / "go").touch()
-        assert waiting.result().state is State.SUCCEEDED
+        assert waiting.result().state is JobState.SUCCEEDED
 
 
 def test_a_wait_survives_lost_links(server: Sshd, config: SSHConfig) -> None:
@@ -137,14 +137,16 @@ def test_a_host_out_of_reach_leaves_the_state_unknown_and_tells_since_when(
         stopped = job.stop(1)
         (after,) = jobs.list([client])
 
-    assert before.jobs[0].state is State.RUNNING
-    assert (status.state, waited.state) == (State.UNKNOWN, State.UNKNOWN)
+    assert before.jobs[0].state is JobState.RUNNING
+    assert (status.state, waited.state) == (JobState.UNKNOWN, JobState.UNKNOWN)
     assert abs((status.since or 0) - time.time()) < 60
     assert "refused" in status.reason
     assert not stopped.is_gone
     assert "refused" in str(stopped)
     assert after.error is not None
-    assert [(j.name, j.state, j.is_ended) for j in after.jobs] == [("train", State.UNKNOWN, False)]
+    assert [(j.name, j.state, j.is_ended) for j in after.jobs] == [
+        ("train", JobState.UNKNOWN, False)
+    ]
     assert (after.jobs[0].since or 0) <= time.time()
 
 
@@ -168,7 +170,7 @@ def test_after_a_reboot_it_is_lost(host: JobHost) -> None:
     host.reboot()
 
     assert job.status().describe() == "lost the host was rebooted"
-    assert ended.status().state is State.SUCCEEDED
+    assert ended.status().state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize("end", ["reboot", "killed with its keeper"])
@@ -191,13 +193,13 @@ def test_how_a_job_ended_is_not_changed_by_a_stop(host: JobHost, end: str) -> No
 def test_a_job_whose_keeper_was_killed_runs_on_and_is_lost_in_the_end(host: JobHost) -> None:
     job = host.start("sleep 60")
     host.kill_keeper(job)
-    assert job.status().state is State.RUNNING
+    assert job.status().state is JobState.RUNNING
 
     os.kill(host.pid(job), signal.SIGKILL)
     eventually(lambda: not is_alive(host.pid(job)))
 
     assert job.status().describe() == "lost gone without a trace"
-    assert job.wait(5).state is State.LOST
+    assert job.wait(5).state is JobState.LOST
 
 
 def test_a_process_that_got_its_process_id_is_not_taken_for_it(host: JobHost) -> None:
@@ -213,7 +215,7 @@ def test_a_process_that_got_its_process_id_is_not_taken_for_it(host: JobHost) ->
         status = job.status()
         stopped = job.stop(0)
 
-        assert status.state is State.LOST
+        assert status.state is JobState.LOST
         assert stopped.before == ()
         assert foreign.poll() is None
     finally:
@@ -231,7 +233,7 @@ def test_a_job_whose_folder_was_deleted_is_lost_and_can_still_be_stopped(host: J
     status = job.status()
     stopped = job.stop(1)
 
-    assert (status.state, status.reason) == (State.LOST, "its folder is gone from the host")
+    assert (status.state, status.reason) == (JobState.LOST, "its folder is gone from the host")
     assert pid in [process.pid for process in stopped.before]
     assert stopped.is_gone
     assert not is_alive(pid)
@@ -245,7 +247,7 @@ def test_a_clock_that_was_set_back_changes_no_state(host: JobHost) -> None:
 
     status = job.status()
 
-    assert (status.state, status.seconds) == (State.RUNNING, 0.0)
+    assert (status.state, status.seconds) == (JobState.RUNNING, 0.0)
 
 
 @pytest.fixture
@@ -271,7 +273,7 @@ def test_a_full_disk_does_not_hide_how_it_ended(small_disk: Path, host: JobHost)
 
     status = job.wait(20)
 
-    assert (status.state, status.exit_status) == (State.FAILED, 3)
+    assert (status.state, status.exit_status) == (JobState.FAILED, 3)
     assert status.ended_at is not None
 
 
@@ -315,7 +317,7 @@ def test_wherever_the_link_is_cut_there_is_one_job(
         job = JobHost(server.home, client).start("echo ran >> ~/ran")
         status = job.wait(20)
 
-        assert status.state is State.SUCCEEDED
+        assert status.state is JobState.SUCCEEDED
         assert (server.home / "ran").read_text() == "ran\n"
         assert len(jobs.list([other])[0].jobs) == 1
 
@@ -354,8 +356,8 @@ def test_a_job_starts_when_the_one_before_has_ended(host: JobHost) -> None:
     (host.home / "go").touch()
     ended = second.wait(20)
 
-    assert (waiting.state, waiting.reason) == (State.QUEUED, f"for {first.id} to end")
-    assert ended.state is State.SUCCEEDED
+    assert (waiting.state, waiting.reason) == (JobState.QUEUED, f"for {first.id} to end")
+    assert ended.state is JobState.SUCCEEDED
     assert (host.home / "order").read_text() == "first\nsecond\n"
 
 
@@ -365,7 +367,7 @@ def test_a_job_starts_when_the_one_before_was_lost(host: JobHost) -> None:
     host.kill_keeper(first)
     os.kill(host.pid(first), signal.SIGKILL)
 
-    assert second.wait(20).state is State.SUCCEEDED
+    assert second.wait(20).state is JobState.SUCCEEDED
 
 
 def test_a_job_that_waits_can_be_stopped_and_never_runs(host: JobHost) -> None:
@@ -378,7 +380,7 @@ def test_a_job_that_waits_can_be_stopped_and_never_runs(host: JobHost) -> None:
     first.wait(20)
 
     assert stopped.is_gone
-    assert (status.state, status.exit_status) == (State.STOPPED, None)
+    assert (status.state, status.exit_status) == (JobState.STOPPED, None)
     assert not (host.home / "ran").exists()
 
 
@@ -388,7 +390,7 @@ def test_a_job_that_waits_is_lost_with_its_keeper(host: JobHost) -> None:
 
     host.kill_keeper(second)
 
-    assert second.status().state is State.LOST
+    assert second.status().state is JobState.LOST
 
 
 def test_a_job_cannot_come_after_one_that_is_not_there(host: JobHost) -> None:
@@ -481,7 +483,7 @@ def test_any_login_shell_will_do(
         host = JobHost(server.home, client)
         first = host.start("echo \"it's\" '!x'; exit 3", name="n'\"!", env={"V": "é"})
         second = host.start("sleep 60", after=first.id)
-        eventually(lambda: second.status().state is State.RUNNING)
+        eventually(lambda: second.status().state is JobState.RUNNING)
         stopped = second.stop(1)
 
         assert first.wait(20).describe() == "failed (3)"
@@ -517,7 +519,7 @@ def test_a_job_that_forks_away_and_ignores_term_is_stopped_to_the_last_process(
     assert [process.command for process in stopped.before].count("sleep") == 5
     assert stopped.after == ()
     assert not marked(job.id)
-    assert job.status().state is State.STOPPED
+    assert job.status().state is JobState.STOPPED
 
 
 def family(job_id: str) -> list[int]:
@@ -553,7 +555,7 @@ def test_a_job_has_its_grace_for_a_checkpoint_and_is_asked_once(host: JobHost) -
 
 def test_what_a_job_has_left_behind_can_be_stopped_after_its_end(host: JobHost) -> None:
     job = host.start("(setsid sleep 66 &); exit 0")
-    assert job.wait(20).state is State.SUCCEEDED
+    assert job.wait(20).state is JobState.SUCCEEDED
     eventually(lambda: family(job.id))
 
     stopped = job.stop(1)
@@ -561,7 +563,7 @@ def test_what_a_job_has_left_behind_can_be_stopped_after_its_end(host: JobHost) 
     assert [process.command for process in stopped.before] == ["sleep"]
     assert stopped.is_gone
     assert not family(job.id)
-    assert job.status().state is State.SUCCEEDED
+    assert job.status().state is JobState.SUCCEEDED
 
 
 def test_a_stop_touches_no_other_job(host: JobHost) -> None:
@@ -569,7 +571,7 @@ def test_a_stop_touches_no_other_job(host: JobHost) -> None:
 
     job.stop(1)
 
-    assert other.status().state is State.RUNNING
+    assert other.status().state is JobState.RUNNING
 
 
 def test_stopping_twice_finds_nothing_the_second_time(host: JobHost) -> None:
@@ -630,14 +632,14 @@ def live_through_everything(host: JobHost) -> None:
         (host.home / "go").touch()
         ended = first.wait(20)
         assert followed.result(20) == b"one\ntwo\n"
-    eventually(lambda: second.status().state is State.RUNNING)
+    eventually(lambda: second.status().state is JobState.RUNNING)
     eventually(lambda: len(marked(second.id)) >= 3)
     stopped = second.stop(0.5)
 
     assert queued.describe() == f"queued for {first.id} to end"
-    assert (ended.state, ended.exit_status) == (State.FAILED, 3)
+    assert (ended.state, ended.exit_status) == (JobState.FAILED, 3)
     assert b"".join(first.logs(tail=1)) == b"two\n"
     assert stopped.is_gone
     assert len(stopped.before) >= 3
-    assert second.status().state is State.STOPPED
+    assert second.status().state is JobState.STOPPED
     assert [job.id for job in jobs.list([host.client])[0].jobs] == [first.id, second.id]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtasks import SSHClient, SSHConfig, jobs
-from ringtasks.jobs import Lines, State
+from ringtasks.jobs import JobState, Lines
 from ringtasks.jobs.logs import parse_offset
 from tests.support.faulty import Wire
 from tests.support.fixtures import Require, in_process, job_host, own_server
@@ -57,7 +57,7 @@ def test_lines_come_as_they_are_written(host: JobHost) -> None:
     pieces = job.logs(follow=True)
 
     assert next(pieces) == b"first\n"
-    assert job.status().state is State.RUNNING
+    assert job.status().state is JobState.RUNNING
     (host.home / "go").touch()
     assert text(pieces) == b"second\n"
 

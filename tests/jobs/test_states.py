@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ringtasks.errors import AmbiguousJobError, AnswerError, UnknownJobError
-from ringtasks.jobs import JobStatus, State
+from ringtasks.jobs import JobState, JobStatus
 from ringtasks.jobs.names import pick
 from ringtasks.jobs.probe import parse_probe
 from ringtasks.jobs.states import status_of, unknown
@@ -19,33 +19,33 @@ ALIVE = {70: "5000", 60: "4990"}
 GONE, DELETED = "gone without a trace", "its folder is gone from the host"
 
 CASES = {
-    "running": ({}, ALIVE, State.RUNNING, ""),
-    "its keeper was killed": ({}, {**ALIVE, 60: ""}, State.RUNNING, ""),
-    "its keeper was not asked about": ({}, {70: "5000"}, State.RUNNING, ""),
-    "its process id came back, and only that was asked about": ({}, {70: "9000"}, State.LOST, GONE),
-    "its keeper writes down how it ended": ({}, {**ALIVE, 70: ""}, State.RUNNING, ""),
-    "queued": ({"process": None, "waits_for": "for 2 GPUs\n"}, ALIVE, State.QUEUED, "for 2 GPUs"),
-    "begun since the processes were looked at": ({}, {60: "4990"}, State.RUNNING, ""),
-    "succeeded": ({"exit_status": "0  \n"}, ALIVE, State.SUCCEEDED, ""),
-    "failed": ({"exit_status": "3  \n"}, ALIVE, State.FAILED, ""),
-    "failed with the greatest status": ({"exit_status": "255\n"}, ALIVE, State.FAILED, ""),
-    "failed with 128": ({"exit_status": "128\n"}, ALIVE, State.FAILED, ""),
-    "killed": ({"exit_status": "137\n"}, ALIVE, State.KILLED, ""),
-    "stopped": ({"exit_status": "143\n", "stopped": "ann@x\n"}, {}, State.STOPPED, "by ann@x"),
-    "stopped, ended well": ({"exit_status": "0\n", "stopped": "x\n"}, {}, State.STOPPED, "by x"),
+    "running": ({}, ALIVE, JobState.RUNNING, ""),
+    "its keeper was killed": ({}, {**ALIVE, 60: ""}, JobState.RUNNING, ""),
+    "its keeper was not asked about": ({}, {70: "5000"}, JobState.RUNNING, ""),
+    "its process id came back, and only that was probed": ({}, {70: "9000"}, JobState.LOST, GONE),
+    "its keeper writes down how it ended": ({}, {**ALIVE, 70: ""}, JobState.RUNNING, ""),
+    "queued": ({"process": None, "waits_for": "for 2 GPUs"}, ALIVE, JobState.QUEUED, "for 2 GPUs"),
+    "begun since the processes were looked at": ({}, {60: "4990"}, JobState.RUNNING, ""),
+    "succeeded": ({"exit_status": "0  \n"}, ALIVE, JobState.SUCCEEDED, ""),
+    "failed": ({"exit_status": "3  \n"}, ALIVE, JobState.FAILED, ""),
+    "failed with the greatest status": ({"exit_status": "255\n"}, ALIVE, JobState.FAILED, ""),
+    "failed with 128": ({"exit_status": "128\n"}, ALIVE, JobState.FAILED, ""),
+    "killed": ({"exit_status": "137\n"}, ALIVE, JobState.KILLED, ""),
+    "stopped": ({"exit_status": "143\n", "stopped": "ann@x\n"}, {}, JobState.STOPPED, "by ann@x"),
+    "stopped, ended well": ({"exit_status": "0\n", "stopped": "x\n"}, {}, JobState.STOPPED, "by x"),
     "stopped while it waited": (
-        {"process": None, "stopped": "a@x\n"}, {60: ""}, State.STOPPED, "by a@x",
+        {"process": None, "stopped": "a@x\n"}, {60: ""}, JobState.STOPPED, "by a@x",
     ),
-    "told to stop, goes on": ({"stopped": "a@x\n"}, ALIVE, State.RUNNING, ""),
-    "gone": ({}, {70: "", 60: ""}, State.LOST, GONE),
-    "its process id came back": ({}, {70: "9000", 60: "9100"}, State.LOST, GONE),
-    "an empty exit status is none": ({"exit_status": "   \n"}, {70: "", 60: ""}, State.LOST, GONE),
+    "told to stop, goes on": ({"stopped": "a@x\n"}, ALIVE, JobState.RUNNING, ""),
+    "gone": ({}, {70: "", 60: ""}, JobState.LOST, GONE),
+    "its process id came back": ({}, {70: "9000", 60: "9100"}, JobState.LOST, GONE),
+    "an empty exit status": ({"exit_status": "   \n"}, {70: "", 60: ""}, JobState.LOST, GONE),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("files", "starts", "state", "reason"), CASES.values(), ids=CASES)
 def test_the_state_follows_from_files_and_processes(
-    files: dict[str, str | None], starts: dict[int, str], state: State, reason: str
+    files: dict[str, str | None], starts: dict[int, str], state: JobState, reason: str
 ) -> None:
     all_files = {"process": PROCESS, "keeper": KEEPER, "command": "true", **files}
     there = {name: text for name, text in all_files.items() if text is not None}
@@ -60,7 +60,7 @@ def test_after_a_reboot_it_is_lost_even_if_process_id_and_start_are_the_same() -
 
     status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts=ALIVE)
 
-    assert (status.state, status.reason) == (State.LOST, "the host was rebooted")
+    assert (status.state, status.reason) == (JobState.LOST, "the host was rebooted")
 
 
 def test_a_job_that_ended_before_the_reboot_stays_what_it_was() -> None:
@@ -68,7 +68,7 @@ def test_a_job_that_ended_before_the_reboot_stays_what_it_was() -> None:
 
     status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts={})
 
-    assert status.state is State.SUCCEEDED
+    assert status.state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize(("now", "seconds"), [(1010.0, 10.0), (400.0, 0.0), (None, None)])
@@ -79,7 +79,7 @@ def test_a_clock_that_was_set_changes_no_state_and_no_time_is_negative(
 
     status = status_of("j", "box", files, boot=BOOT, now=now, starts=ALIVE)
 
-    assert (status.state, status.seconds) == (State.RUNNING, seconds)
+    assert (status.state, status.seconds) == (JobState.RUNNING, seconds)
 
 
 def test_a_job_that_ended_before_it_began_has_lasted_no_time() -> None:
@@ -93,11 +93,11 @@ def test_a_job_that_ended_before_it_began_has_lasted_no_time() -> None:
 @pytest.mark.parametrize(
     ("status", "text"),
     [
-        (JobStatus("j", "h", State.FAILED, 3), "failed (3)"),
-        (JobStatus("j", "h", State.KILLED, 137), "killed (SIGKILL)"),
-        (JobStatus("j", "h", State.KILLED, 191), "killed (signal 63)"),
-        (JobStatus("j", "h", State.STOPPED, 143, "by ann@x"), "stopped by ann@x"),
-        (JobStatus("j", "h", State.RUNNING), "running"),
+        (JobStatus("j", "h", JobState.FAILED, 3), "failed (3)"),
+        (JobStatus("j", "h", JobState.KILLED, 137), "killed (SIGKILL)"),
+        (JobStatus("j", "h", JobState.KILLED, 191), "killed (signal 63)"),
+        (JobStatus("j", "h", JobState.STOPPED, 143, "by ann@x"), "stopped by ann@x"),
+        (JobStatus("j", "h", JobState.RUNNING), "running"),
     ],
 )
 def test_a_state_is_told_in_words(status: JobStatus, text: str) -> None:
@@ -139,11 +139,16 @@ noise
 def test_what_a_host_prints_becomes_its_jobs_the_oldest_first() -> None:
     second, first = parse_probe(PRINTED, "box").values()
 
-    assert (first.id, first.state, first.name, first.pid) == ("first", State.RUNNING, "train", 70)
+    assert (first.id, first.state, first.name, first.pid) == (
+        "first",
+        JobState.RUNNING,
+        "train",
+        70,
+    )
     assert first.command == "echo a:b\n\nsecond line"
     assert (first.by, first.log_file, first.gpus) == ("ann@laptop", "~/x.log", (0, 3))
     assert (first.started_at, first.asked_at, first.seconds) == (1000.0, 1010.0, 10.0)
-    assert (second.id, second.state, second.name) == ("second", State.LOST, None)
+    assert (second.id, second.state, second.name) == ("second", JobState.LOST, None)
     assert second.log_file == "~/.ringtasks/jobs/second/log"
 
 
@@ -156,7 +161,7 @@ def test_where_there_is_no_proc_the_start_times_are_ps_own() -> None:
 
     found = parse_probe(printed, "mac")
 
-    assert [found["a"].state, found["b"].state] == [State.RUNNING, State.LOST]
+    assert [found["a"].state, found["b"].state] == [JobState.RUNNING, JobState.LOST]
 
 
 def test_a_host_without_jobs_has_none() -> None:
@@ -198,8 +203,8 @@ def test_a_job_with_a_file_of_another_format_is_unknown_and_the_others_are_not(
 
     found = parse_probe(printed, "box")
 
-    assert found["first"].state is State.RUNNING
-    assert found["third"].state is State.UNKNOWN
+    assert found["first"].state is JobState.RUNNING
+    assert found["third"].state is JobState.UNKNOWN
     assert "answered something unexpected" in found["third"].describe()
     assert len(found["third"].describe()) < 200
 
@@ -220,20 +225,20 @@ def test_an_unexpected_detail_of_a_job_is_left_out(file: str, text: str) -> None
 
     job = parse_probe(printed, "box")["first"]
 
-    assert (job.state, job.exit_status, job.ended_at, job.gpus) == (State.FAILED, 3, None, ())
+    assert (job.state, job.exit_status, job.ended_at, job.gpus) == (JobState.FAILED, 3, None, ())
 
 
-def job(job_id: str, name: str | None, state: State, started_at: float = 0.0) -> JobStatus:
+def job(job_id: str, name: str | None, state: JobState, started_at: float = 0.0) -> JobStatus:
     return JobStatus(job_id, "box", state, name=name, started_at=started_at)
 
 
 KNOWN = [
-    job("aa11", "train", State.FAILED, 1.0),
-    job("ab22", "train", State.RUNNING, 2.0),
-    job("ac33", "eval", State.SUCCEEDED, 3.0),
-    job("bd44", "eval", State.FAILED, 4.0),
-    job("be55", "bd44", State.RUNNING, 5.0),
-    job("cf66", None, State.RUNNING, 6.0),
+    job("aa11", "train", JobState.FAILED, 1.0),
+    job("ab22", "train", JobState.RUNNING, 2.0),
+    job("ac33", "eval", JobState.SUCCEEDED, 3.0),
+    job("bd44", "eval", JobState.FAILED, 4.0),
+    job("be55", "bd44", JobState.RUNNING, 5.0),
+    job("cf66", None, JobState.RUNNING, 6.0),
 ]
 
 
@@ -269,7 +274,7 @@ def test_a_job_that_is_not_there_is_told(wanted: str) -> None:
 
 
 def test_two_that_run_under_one_name_are_ambiguous() -> None:
-    both = [job("a1", "n", State.RUNNING), job("a2", "n", State.UNKNOWN)]
+    both = [job("a1", "n", JobState.RUNNING), job("a2", "n", JobState.UNKNOWN)]
 
     with pytest.raises(AmbiguousJobError, match="a1 \\(n\\) on box: running"):
         pick("n", both)

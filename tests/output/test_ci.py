@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtasks.common.redaction import masking
-from ringtasks.deploy.report import DeployReport, HostReport, Standing, StepReport
+from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.errors import UsageError
 from ringtasks.output import ci, github
 from ringtasks.output.junit import junit, write_junit
@@ -158,14 +158,14 @@ def test_each_line_of_a_secret_is_masked_and_what_is_too_short_is_not() -> None:
 def _report(error: str) -> DeployReport:
     steps = [StepReport("build", 1500.0), StepReport("check", 20.0, error, error)]
     hosts = [
-        HostReport("web1", Standing.REVERTED, "old", "old", error, 1, steps),
-        HostReport("web2", Standing.STAGED),
+        HostReport("web1", EndState.REVERTED, "old", "old", error, 1, steps),
+        HostReport("web2", EndState.STAGED),
         HostReport(
             "web3",
-            Standing.UNTOUCHED,
+            EndState.UNTOUCHED,
             error="no",
             returncode=255,
-            steps=[StepReport("survey", 1.0), StepReport("lock", 2.0, "unreachable")],
+            steps=[StepReport("precheck", 1.0), StepReport("lock", 2.0, "unreachable")],
         ),
     ]
     return DeployReport("deploy", "20260102T000000Z-def-0002", "def", "ann", "", hosts, 1700.0)

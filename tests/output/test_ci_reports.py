@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringtasks.common.redaction import MIN_LENGTH, Masker
-from ringtasks.deploy.report import DeployReport, HostReport, Standing, StepReport
+from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action
 from ringtasks.errors import UsageError
 from ringtasks.output import ci, github
@@ -38,12 +38,12 @@ def report(*hosts: HostReport) -> DeployReport:
 
 def deployed(name: str, output: str = "") -> HostReport:
     steps = [StepReport("upload", 250.0), StepReport("check", 1000.0, None, output)]
-    return HostReport(name, Standing.DEPLOYED, "1", "2", steps=steps)
+    return HostReport(name, EndState.DEPLOYED, "1", "2", steps=steps)
 
 
 def failed(name: str, error: str = "exit status 3", output: str = "", code: int = 1) -> HostReport:
     steps = [StepReport("upload", 250.0), StepReport("check", 1000.0, error, output)]
-    return HostReport(name, Standing.REVERTED, "1", "1", error, code, steps=steps)
+    return HostReport(name, EndState.REVERTED, "1", "1", error, code, steps=steps)
 
 
 def cases(report: DeployReport) -> dict[tuple[str, str], ET.Element]:
@@ -90,8 +90,8 @@ class TestJunit:
         fault = case.find("failure")
 
         assert fault is not None
-        assert fault.attrib == {"message": "exit status 3", "type": "put back"}
-        assert fault.text == "exit status 3\n\nTraceback\n  no such table\n\nh1: put back"
+        assert fault.attrib == {"message": "exit status 3", "type": "reverted"}
+        assert fault.text == "exit status 3\n\nTraceback\n  no such table\n\nh1: reverted"
         assert case.find("system-out") is None
 
     def test_a_step_that_went_well_has_its_output(self) -> None:
@@ -112,14 +112,14 @@ class TestJunit:
 
         assert [child.get("message") for child in case.iter("error")] == ["unreachable"]
 
-    @pytest.mark.parametrize("standing", [Standing.UNTOUCHED, Standing.STAGED])
-    def test_a_host_that_was_never_switched_is_skipped(self, standing: Standing) -> None:
-        case = cases(report(HostReport("h1", standing)))["h1", "switch"]
+    @pytest.mark.parametrize("end_state", [EndState.UNTOUCHED, EndState.STAGED])
+    def test_a_host_that_was_never_switched_is_skipped(self, end_state: EndState) -> None:
+        case = cases(report(HostReport("h1", end_state)))["h1", "switch"]
 
-        assert [(child.tag, child.get("message")) for child in case] == [("skipped", standing)]
+        assert [(child.tag, child.get("message")) for child in case] == [("skipped", end_state)]
 
     def test_a_step_that_was_done_twice_has_two_names(self) -> None:
-        again = HostReport("h1", Standing.REVERTED, steps=[StepReport("switch", 1.0)] * 3)
+        again = HostReport("h1", EndState.REVERTED, steps=[StepReport("switch", 1.0)] * 3)
 
         assert [name for _, name in cases(report(again))] == ["switch", "switch 2", "switch 3"]
 
@@ -254,8 +254,8 @@ class TestGithubReport:
         made = report(failed("h1"), failed("h2"), failed("h3", "exit status 4"), deployed("h4"))
 
         assert github.faults(made) == [
-            "::error title=h[1-2] (2)%3A put back::exit status 3",
-            "::error title=h3%3A put back::exit status 4",
+            "::error title=h[1-2] (2)%3A reverted::exit status 3",
+            "::error title=h3%3A reverted::exit status 4",
         ]
 
     def test_what_github_would_leave_out_is_counted(self) -> None:
@@ -269,7 +269,7 @@ class TestGithubReport:
     def test_an_error_has_its_lines_and_no_control_characters(self) -> None:
         (line,) = github.faults(report(failed("h1", "a\x1b[0m\r\n::error::b")))
 
-        assert line == f"::error title=h1%3A put back::a{REPLACED}[0m%0A::error::b"
+        assert line == f"::error title=h1%3A reverted::a{REPLACED}[0m%0A::error::b"
 
     def test_the_summary_is_a_table_of_hosts_with_the_failed_first(self) -> None:
         made = report(deployed("h1"), failed("h2"))
@@ -281,7 +281,7 @@ class TestGithubReport:
             "",
             "| host | stands | before | now | time | error |",
             "| --- | --- | --- | --- | ---: | --- |",
-            "| h2 | put back | 1 | 1 | 1.2 s | exit status 3 |",
+            "| h2 | reverted | 1 | 1 | 1.2 s | exit status 3 |",
             "| h1 | deployed | 1 | 2 | 1.2 s |  |",
             "", "",
         ]  # fmt: skip
@@ -347,7 +347,7 @@ class TestRolloutView:
             "::add-mask::s3cret",
             "::group::stage: 1 host",
             "::endgroup::",
-            "::error title=h1%3A put back::##[add-mask]h1",
+            "::error title=h1%3A reverted::##[add-mask]h1",
         ]
 
     def test_elsewhere_all_is_shown_as_it_is(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringtasks.remote.marks import Answer, Mark
+from ringtasks.remote.marks import Mark, MarkedOutput
 from ringtasks.remote.script import (
     RUN_ID_VARIABLE,
     Script,
@@ -68,7 +68,7 @@ def script_shell(login_shell: list[str]) -> str:
 
 
 def output_of(done: subprocess.CompletedProcess[bytes], script: Script) -> bytes:
-    answer = Answer(script.mark, has_end=script.is_own)
+    answer = MarkedOutput(script.mark, has_end=script.is_own)
     output = answer.take(done.stdout) + answer.rest()
     assert answer.pid is not None, done
     return output

@@ -43,7 +43,7 @@ def test_a_good_certificate_names_its_authority(signed: Signed) -> None:
 def test_a_certificate_of_another_key_is_of_no_use(signed: Signed) -> None:
     found = certified(signed.blob, signed.authority, NAMES, time.time())
 
-    assert found.objection == "it is for another key"
+    assert found.refusal_reason == "it is for another key"
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
@@ -57,7 +57,7 @@ def test_a_changed_certificate_is_never_good(signed: Signed, data: st.DataObject
         found = certified(changed, signed.key, NAMES, time.time())
     except ValueError:
         return
-    assert changed == signed.blob or found.objection or found.authority != signed.authority
+    assert changed == signed.blob or found.refusal_reason or found.authority != signed.authority
 
 
 @settings(max_examples=200, deadline=None)

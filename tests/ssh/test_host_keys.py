@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from ringtasks.ssh.host_keys import HostKey, Pins, Verdict, judge
+from ringtasks.ssh.host_keys import HostKey, KeyVerdict, Pins, judge
 from tests.support.host_keys import OTHER, OTHER_TYPE, OURS, key_of
 
 
 @pytest.mark.parametrize(
     ("offered", "pins", "is_ephemeral", "verdict"),
     [
-        pytest.param(OURS, [], False, Verdict(True, new_key=OURS), id="first contact pins"),
-        pytest.param(OURS, [], True, Verdict(True), id="ephemeral is not pinned"),
-        pytest.param(OURS, [OURS], False, Verdict(True), id="the pinned key"),
-        pytest.param(OTHER, [OURS], False, Verdict(False), id="a changed key"),
-        pytest.param(OTHER_TYPE, [OURS], False, Verdict(False), id="a key of another type"),
-        pytest.param(OTHER, [OURS], True, Verdict(False), id="a pin rules over ephemeral"),
-        pytest.param(OTHER, [OURS, OTHER], False, Verdict(True), id="one of several pins"),
+        pytest.param(OURS, [], False, KeyVerdict(True, new_key=OURS), id="first contact pins"),
+        pytest.param(OURS, [], True, KeyVerdict(True), id="ephemeral is not pinned"),
+        pytest.param(OURS, [OURS], False, KeyVerdict(True), id="the pinned key"),
+        pytest.param(OTHER, [OURS], False, KeyVerdict(False), id="a changed key"),
+        pytest.param(OTHER_TYPE, [OURS], False, KeyVerdict(False), id="a key of another type"),
+        pytest.param(OTHER, [OURS], True, KeyVerdict(False), id="a pin rules over ephemeral"),
+        pytest.param(OTHER, [OURS, OTHER], False, KeyVerdict(True), id="one of several pins"),
     ],
 )
 def test_what_is_trusted(
-    offered: HostKey, pins: list[HostKey], is_ephemeral: bool, verdict: Verdict
+    offered: HostKey, pins: list[HostKey], is_ephemeral: bool, verdict: KeyVerdict
 ) -> None:
     found = judge(offered, Pins(tuple(pins)), is_ephemeral=is_ephemeral)
 
@@ -37,7 +37,7 @@ def test_a_revoked_key_is_refused_whatever_is_pinned(pins: tuple[HostKey, ...]) 
 
 
 def test_another_key_than_the_revoked_one_is_a_first_contact() -> None:
-    assert judge(OTHER, Pins(revoked=(OURS,))) == Verdict(True, new_key=OTHER)
+    assert judge(OTHER, Pins(revoked=(OURS,))) == KeyVerdict(True, new_key=OTHER)
 
 
 @pytest.mark.parametrize(

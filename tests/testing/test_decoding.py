@@ -21,7 +21,7 @@ from ringtasks.testing.decoding import (
     launch_in,
     stop_in,
 )
-from ringtasks.testing.links import FakeSession, Step
+from ringtasks.testing.links import FakeSession, ProgramStep
 
 # Every text that can be sent: any bytes but NUL, those that are not UTF-8 as surrogate escapes.
 any_text = st.one_of(
@@ -132,9 +132,9 @@ def test_stdin_that_ends_while_the_program_looks_is_not_missed(fleet: FakeFleet)
     link = fleet["gpu1"].log_in("direct")
 
     class Program:
-        def step(self, stdin: bytearray, *, is_at_eof: bool) -> Step | None:
+        def step(self, stdin: bytearray, *, is_at_eof: bool) -> ProgramStep | None:
             if is_at_eof:
-                return Step(status=0)
+                return ProgramStep(status=0)
             session.send_eof()
             return None
 

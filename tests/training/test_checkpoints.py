@@ -12,7 +12,7 @@ import pytest
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.training.checkpoints import CheckpointPuller, claim, inspect
-from ringtasks.training.files import TransferError
+from ringtasks.training.files import FileCopyError
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_an_empty_folder_is_left_and_one_that_cannot_be_moved_is_told(
     (tmp_path / ".full.before-run-2").mkdir()
 
     assert claim(client, str(tmp_path), "ckpt", "run-2") is None
-    with pytest.raises(TransferError, match=r"full cannot be set aside: .*way"):
+    with pytest.raises(FileCopyError, match=r"full cannot be set aside: .*way"):
         claim(client, str(tmp_path), "full", "run-2")
     assert (tmp_path / "full" / "epoch").exists()
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtasks.training.curves import Curves, Progress, curves_of
+from ringtasks.training.curves import Curves, RunProgress, curves_of
 from ringtasks.training.logs.lines import LineSplitter
 
 LOGS = Path(__file__).parents[1] / "logs"
@@ -395,7 +395,7 @@ def test_a_bar_that_is_drawn_over_and_over_counts_at_every_state() -> None:
 def test_progress_is_the_outermost_that_has_a_total() -> None:
     curves = curves_of([[b"epoch 2/4\nstep 7/10\n"]])
 
-    assert curves.progress == Progress("epoch", 2, 4)
+    assert curves.progress == RunProgress("epoch", 2, 4)
     assert curves.fraction == 0.5
     assert curves_of([[b"epoch 2\nstep 7/10\n"]]).fraction == 0.7
     assert curves_of([[b"epoch 2\n"]]).fraction is None

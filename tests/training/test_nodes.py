@@ -16,18 +16,20 @@ from pathlib import Path
 import pytest
 
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.errors import MeetingError, UsageError
+from ringtasks.errors import RendezvousError, UsageError
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.jobs import JobStatus, State
+from ringtasks.jobs import JobState, JobStatus
 from ringtasks.jobs.names import pick_all
 from ringtasks.training import rendezvous
-from ringtasks.training.rendezvous import Meeting, Node, find_meeting
+from ringtasks.training.rendezvous import Node, Rendezvous, find_meeting
 from ringtasks.training.torchrun import commands
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
 
-MEETING = Meeting("100.64.0.1", 4711, (Node("a", "100.64.0.1", "ts0"), Node("b", "100.64.0.2", "")))
+MEETING = Rendezvous(
+    "100.64.0.1", 4711, (Node("a", "100.64.0.1", "ts0"), Node("b", "100.64.0.2", ""))
+)
 
 STAND_IN = """
 import os, sys, time
@@ -154,7 +156,7 @@ def test_hosts_that_do_not_reach_one_another_are_told_with_what_was_tried(
     config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="a")
     away = SSHConfig("127.0.0.1", 9, name="b", use_control_master=False)
 
-    with SSHClient(config) as first, pytest.raises(MeetingError) as caught:
+    with SSHClient(config) as first, pytest.raises(RendezvousError) as caught:
         find_meeting([first, SSHClient(away)])
 
     assert "a: the other hosts do not reach it: b reaches none of " in str(caught.value)
@@ -164,7 +166,7 @@ def test_hosts_that_do_not_reach_one_another_are_told_with_what_was_tried(
 def test_a_first_host_that_cannot_listen_is_told() -> None:
     away = SSHConfig("127.0.0.1", 9, name="a", use_control_master=False)
 
-    with pytest.raises(MeetingError, match=r"it cannot listen: .*refused"):
+    with pytest.raises(RendezvousError, match=r"it cannot listen: .*refused"):
         find_meeting([SSHClient(away), SSHClient(away)])
 
 
@@ -179,12 +181,12 @@ def test_an_address_at_which_somebody_else_answers_is_none_to_meet_at() -> None:
 
 
 def test_the_name_of_a_group_means_its_jobs_that_go_on_or_all_if_none_does() -> None:
-    def job(job_id: str, state: State, group: str | None = "run-1") -> JobStatus:
+    def job(job_id: str, state: JobState, group: str | None = "run-1") -> JobStatus:
         return JobStatus(job_id, f"host-{job_id}", state, name=group, group=group)
 
-    one, two = job("1", State.RUNNING), job("2", State.RUNNING)
-    ended, failed = job("3", State.SUCCEEDED), job("4", State.FAILED)
-    other = job("5", State.RUNNING, None)
+    one, two = job("1", JobState.RUNNING), job("2", JobState.RUNNING)
+    ended, failed = job("3", JobState.SUCCEEDED), job("4", JobState.FAILED)
+    other = job("5", JobState.RUNNING, None)
 
     assert pick_all("run-1", [one, two, ended, other]) == [one, two]
     assert pick_all("run-1", [ended, failed, other]) == [ended, failed]

@@ -9,7 +9,7 @@ from ringtasks.errors import UsageError
 from ringtasks.remote.paths import name_of, on_host, words
 from ringtasks.transfer.pace import Pace
 from ringtasks.transfer.patterns import filter_rules, literal
-from ringtasks.transfer.results import Progress
+from ringtasks.transfer.results import TransferProgress
 from ringtasks.transfer.rsync_flags import Rules, Version, can_stage, flags, parse_version
 from ringtasks.transfer.rsync_output import Change, Meter, parse_change, parse_meter, parse_stat
 
@@ -162,6 +162,6 @@ def test_a_link_that_holds_is_not_slowed_down_and_one_that_does_not_is() -> None
 
 
 def test_time_left_is_known_with_a_total_and_a_rate() -> None:
-    assert Progress("box", 10, 30, 10.0).seconds_left == 2.0
-    assert Progress("box", 10, None, 10.0).seconds_left is None
-    assert Progress("box", 10, 30, 0.0).seconds_left is None
+    assert TransferProgress("box", 10, 30, 10.0).seconds_left == 2.0
+    assert TransferProgress("box", 10, None, 10.0).seconds_left is None
+    assert TransferProgress("box", 10, 30, 0.0).seconds_left is None

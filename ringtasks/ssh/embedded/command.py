@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-__all__ = ["Command"]
+__all__ = ["ShellCommand"]
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
@@ -33,10 +33,10 @@ class Owner(Protocol):
     """The host that a command runs on: its home folder, and its running commands."""
 
     folder: Path
-    commands: set[Command]
+    commands: set[ShellCommand]
 
 
-class Command(asyncio.SubprocessProtocol):
+class ShellCommand(asyncio.SubprocessProtocol):
     """Login shell of an ``exec`` or ``shell`` request, with its channel.
 
     Flow control works both ways: a full channel pauses reading the program's output, a full pipe to
@@ -258,7 +258,7 @@ class Command(asyncio.SubprocessProtocol):
 class _PipeEnd(asyncio.Protocol):
     """This process's end of a command's stdin or terminal; reports to the command as ``fd``."""
 
-    def __init__(self, command: Command, fd: int) -> None:
+    def __init__(self, command: ShellCommand, fd: int) -> None:
         self._command = command
         self._fd = fd
 

@@ -30,7 +30,7 @@ from typing import Any, TypeVar, cast
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
 
-from .command import Command
+from .command import ShellCommand
 
 __all__ = ["serve", "stop_all"]
 
@@ -157,7 +157,7 @@ class _Host:
     client_key: str = field(repr=False)
     acceptor: Any = None
     connections: set[Any] = field(default_factory=set)
-    commands: set[Command] = field(default_factory=set)
+    commands: set[ShellCommand] = field(default_factory=set)
 
     @property
     def port(self) -> int:
@@ -231,11 +231,11 @@ def _server_class(host: _Host) -> Any:
             return True
 
     class Session(asyncssh.SSHServerProcess[bytes]):
-        """Session that leaves SFTP to asyncssh and passes a command's channel to a `Command`."""
+        """Session that leaves SFTP to asyncssh and passes commands to a `ShellCommand`."""
 
         def __init__(self) -> None:
             super().__init__(lambda _: None, cast(Any, Files), _SFTP_VERSION, False)
-            self._command: Command | None = None
+            self._command: ShellCommand | None = None
 
         def exec_requested(self, command: str) -> bool:
             return "\0" not in command
@@ -247,7 +247,7 @@ def _server_class(host: _Host) -> Any:
             if self.channel.get_subsystem() is not None:
                 super().session_started()
                 return
-            self._command = Command(self.channel, host)
+            self._command = ShellCommand(self.channel, host)
 
         def data_received(self, data: bytes, datatype: int | None) -> None:
             if self._command is None:

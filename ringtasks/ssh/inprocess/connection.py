@@ -27,10 +27,10 @@ import fabric
 import paramiko
 
 from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
-from ringtasks.health.model import Outcome
+from ringtasks.health.model import HostOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.ssh.attempts import Approach, outcome
+from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.dialing import Dialled
 from ringtasks.ssh.link_pool import substitute_for_links
 from ringtasks.ssh.pins import KnownHosts
@@ -69,8 +69,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     :param host: a name in the inventory, ``[user@]host[:port]``, or an `SSHConfig`.
     :param transport: use this route only.
-    :param approach: one to the same host, begun earlier; keeps the connection in process.
-    :param report: gets the `Outcome` of each ``open``; the default records it in the health file.
+    :param attempt: one to the same host, begun earlier; keeps the connection in process.
+    :param report: gets the `HostOutcome` of each ``open``; default: the health file.
     :raises UsageError: the key file does not exist, or the host does not have the route.
     """
 
@@ -82,8 +82,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     ssh: SSHConfig = None  # type: ignore[assignment]
     route: Route | None = None
     _transport_name: str | None = None
-    _approach: Approach | None = None
-    _report: Callable[[Outcome], None] = None  # type: ignore[assignment]
+    _attempt: HostAttempt | None = None
+    _report: Callable[[HostOutcome], None] = None  # type: ignore[assignment]
     _has_fake_link: bool = False
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
@@ -108,8 +108,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         inline_ssh_env: bool | None = None,
         *,
         transport: str | None = None,
-        report: Callable[[Outcome], None] | None = None,
-        approach: Approach | None = None,
+        report: Callable[[HostOutcome], None] | None = None,
+        attempt: HostAttempt | None = None,
     ) -> None:
         given = given_by(host, user, port, connect_timeout)
         settings = fabric_config(config, given.ssh.ssh_config_file)
@@ -121,7 +121,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self._key_file = key_file_of(settled.ssh)
         self._owns_gateway = gateway is None
         if gateway is None:
-            gateway = self._jump_host_of_inventory(approach) or self.get_gateway()
+            gateway = self._jump_host_of_inventory(attempt) or self.get_gateway()
         super().__init__(
             address,
             user=settled.ssh.user,
@@ -142,14 +142,14 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self._report = report or _record
         self._opening = threading.RLock()
         self.client.set_missing_host_key_policy(PinPolicy(self))
-        if approach is not None and (gateway or not _is_same_way(approach.config, self.ssh)):
-            approach.abandon()  # ~/.ssh/config takes precedence
-            approach = None
-        elif approach is None and not connect_kwargs and self._is_told_by_settings():
+        if attempt is not None and (gateway or not _is_same_way(attempt.config, self.ssh)):
+            attempt.abandon()  # ~/.ssh/config takes precedence
+            attempt = None
+        elif attempt is None and not connect_kwargs and self._is_told_by_settings():
             self._for_master = settled.for_master
         self._settled = self._values()
         # A wrong route or proxy setting is reported now, not only when the connection is opened.
-        self._approach = approach or Approach(self.ssh, transport)
+        self._attempt = attempt or HostAttempt(self.ssh, transport)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # For each attribute that is set, Fabric looks through all: 20 of them for a connection.
@@ -160,7 +160,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a copy or pickle of a connection that is not open, as in Fabric."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_opening", "_approach")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_opening", "_attempt")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _opening=threading.RLock())
@@ -336,10 +336,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         if isinstance(self.gateway, fabric.Connection):
             self.gateway.close()
 
-    def _jump_host_of_inventory(self, approach: Approach | None) -> Connection | None:
+    def _jump_host_of_inventory(self, attempt: HostAttempt | None) -> Connection | None:
         if not self.ssh.proxy_jump:
             return None
-        report = approach.record if approach is not None else None
+        report = attempt.record if attempt is not None else None
         return Connection(
             self.ssh.jump_host or self.ssh.proxy_jump, config=self.config, report=report
         )
@@ -364,9 +364,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         timeout = self.connect_timeout or self.ssh.connect_timeout
         known = replace(self.ssh, user=self.user, port=int(self.port), connect_timeout=timeout)
         self.ssh = replace(known, host=self.host) if known.host else known
-        if self._approach is not None:
-            self._approach.abandon()
-            self._approach = None
+        if self._attempt is not None:
+            self._attempt.abandon()
+            self._attempt = None
 
     def _open_shared(self) -> bool:
         """Open it over a control master; False: it has to be kept in process."""
@@ -395,15 +395,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return open_link(self._for_master, self._transport_name, self._report)
 
     def _open_in_process(self) -> Any:
-        approach, self._approach = self._approach, None
-        if approach is None:
-            approach = Approach(self.ssh, self._transport_name)
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            attempt = HostAttempt(self.ssh, self._transport_name)
         try:
-            result = self._log_in_somewhere(approach)
+            result = self._log_in_somewhere(attempt)
         except UnreachableError as error:
             self._report(outcome(self.ssh.id, None, error.failures))
             raise
-        self._report(outcome(self.ssh.id, self.transport_used, approach.arrived()))
+        self._report(outcome(self.ssh.id, self.transport_used, attempt.arrived()))
         return result
 
     def _in_process(self) -> Connection:
@@ -436,15 +436,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             runner = Remote
         return runner(context=self, inline_env=self.inline_ssh_env)
 
-    def _log_in_somewhere(self, approach: Approach) -> Any:
+    def _log_in_somewhere(self, attempt: HostAttempt) -> Any:
         """Log in over the first route that works; after a refusal try the next."""
         gateway = self.gateway_opener()
         while True:
-            dialled = approach.next_door(gateway)
+            dialled = attempt.dial_next(gateway)
             try:
-                result = self._log_in(dialled, approach.remaining())
+                result = self._log_in(dialled, attempt.remaining())
             except RouteError as error:
-                approach.refused(error)
+                attempt.refused(error)
             else:
                 self.route = dialled.route
                 return result
@@ -508,5 +508,5 @@ def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:
     return replace(dialled, user=ssh.user, name=ssh.name) == ssh
 
 
-def _record(outcome: Outcome) -> None:
+def _record(outcome: HostOutcome) -> None:
     HealthStore().record([outcome])

@@ -8,8 +8,8 @@ its ``Connection``:
 3. Fabric's configuration, all of its levels;
 4. the local user, port 22 and 10 s.
 
-Both kinds of link get the same values. `Settled.for_master` is None if ssh cannot be told one of
-them: then the connection is kept in process.
+Both kinds of link get the same values. `ConnectionValues.for_master` is None if ssh cannot be told
+one of them: then the connection is kept in process.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from fabric.util import get_local_user
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 from ringtasks.inventory.loader import find_host
-from ringtasks.ssh.ssh_config import Answer, ask
+from ringtasks.ssh.ssh_config import HostSettings, ask
 
 from .fabric_settings import NoFileError, ssh_file_of
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
 
 __all__ = [
-    "Given",
-    "Settled",
+    "ArgumentValues",
+    "ConnectionValues",
     "check_connect_kwargs",
     "expand_tokens",
     "given_by",
@@ -53,7 +53,7 @@ _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
 _CONNECT_KWARGS = frozenset(inspect.signature(paramiko.SSHClient.connect).parameters) - {"self"}
 
 
-class Given(NamedTuple):
+class ArgumentValues(NamedTuple):
     """The values of the first level. None: it sets none."""
 
     ssh: SSHConfig
@@ -61,7 +61,7 @@ class Given(NamedTuple):
     connect_timeout: float | None
 
 
-class Settled(NamedTuple):
+class ConnectionValues(NamedTuple):
     """The values of a connection.
 
     :ivar ssh: complete: its user, host and port are those in use.
@@ -77,7 +77,7 @@ class Settled(NamedTuple):
 
 def given_by(
     host: str | SSHConfig, user: str | None, port: int | None, connect_timeout: float | None
-) -> Given:
+) -> ArgumentValues:
     """Return the values from the caller and the inventory.
 
     :raises ValueError: user or port are in ``host`` and in an argument of their own.
@@ -100,7 +100,7 @@ def given_by(
     timeout = connect_timeout if connect_timeout is not None else named_timeout
     changes = {"user": user, "port": port, "connect_timeout": timeout}
     known: Any = {name: value for name, value in changes.items() if value is not None}
-    return Given(replace(ssh, **known) if known else ssh, port, timeout)
+    return ArgumentValues(replace(ssh, **known) if known else ssh, port, timeout)
 
 
 def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, int | None]:
@@ -113,7 +113,7 @@ def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, i
     return ssh, ssh.port if has_port else None
 
 
-def ssh_config_of(settings: fabric.Config, given: Given) -> Mapping[str, Any]:
+def ssh_config_of(settings: fabric.Config, given: ArgumentValues) -> Mapping[str, Any]:
     """Return the configuration of a host in ssh's files: keyword in lower case to value.
 
     ``identityfile`` is a list.  A missing keyword is not configured.  OpenSSH is asked, unless
@@ -133,7 +133,9 @@ def ssh_config_of(settings: fabric.Config, given: Given) -> Mapping[str, Any]:
     return found
 
 
-def _as_paramiko_has_it(answer: Answer, given: Given, settings: fabric.Config) -> dict[str, Any]:
+def _as_paramiko_has_it(
+    answer: HostSettings, given: ArgumentValues, settings: fabric.Config
+) -> dict[str, Any]:
     """Return an answer of ``ssh -G`` in the form of ``paramiko.SSHConfig.lookup``."""
     found: dict[str, Any] = {keyword: values[0] for keyword, values in answer.values.items()}
     found.pop("host", None)
@@ -155,7 +157,9 @@ def _as_paramiko_has_it(answer: Answer, given: Given, settings: fabric.Config) -
     return found
 
 
-def settle(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) -> Settled:
+def settle(
+    given: ArgumentValues, settings: fabric.Config, ssh_config: Mapping[str, Any]
+) -> ConnectionValues:
     """Return the values in use, from all four levels."""
     ssh = given.ssh
     timeout = given.connect_timeout
@@ -174,7 +178,7 @@ def settle(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any])
     )
     if settled.id != _id(given, settings, ssh_config):
         settled = replace(settled, name=_id(given, settings, ssh_config))
-    return Settled(settled, timeout, _for_master(settled, given, settings, ssh_config))
+    return ConnectionValues(settled, timeout, _for_master(settled, given, settings, ssh_config))
 
 
 def key_file_of(ssh: SSHConfig) -> Path | None:
@@ -260,7 +264,7 @@ def _key_files(connect_kwargs: Mapping[str, Any]) -> list[str]:
     return [files] if isinstance(files, str) else list(files)
 
 
-def _id(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) -> str:
+def _id(given: ArgumentValues, settings: fabric.Config, ssh_config: Mapping[str, Any]) -> str:
     """Return the name for the host's key, the same for both kinds of link.
 
     It is made from the request. A HostName or Port of ``~/.ssh/config`` does not change it; a port
@@ -272,7 +276,10 @@ def _id(given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]) ->
 
 
 def _for_master(
-    settled: SSHConfig, given: Given, settings: fabric.Config, ssh_config: Mapping[str, Any]
+    settled: SSHConfig,
+    given: ArgumentValues,
+    settings: fabric.Config,
+    ssh_config: Mapping[str, Any],
 ) -> SSHConfig | None:
     try:
         file = ssh_file_of(settings, given.ssh.ssh_config_file)

@@ -9,7 +9,7 @@ import paramiko
 
 from ringtasks.errors import HostKeyError, Reason
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.ssh.host_keys import IMPOSTOR, Certified, HostKey, Verdict, judge
+from ringtasks.ssh.host_keys import IMPOSTOR, Certified, HostKey, KeyVerdict, judge
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
         ssh, known_hosts = self._connection.ssh, KnownHosts()
         offered, certified = _offer(ssh, key)
 
-        def verdict() -> Verdict:
+        def verdict() -> KeyVerdict:
             return judge(offered, known_hosts.pins(ssh), certified, is_ephemeral=ssh.is_ephemeral)
 
         found = verdict()
         if not _is_pinned(ssh, known_hosts, found):
             found = verdict()  # another key was pinned a moment ago
         if not found.is_trusted:
-            raise _changed_key(ssh, known_hosts, offered, found.objection)
+            raise _changed_key(ssh, known_hosts, offered, found.refusal_reason)
 
 
 def _offer(ssh: SSHConfig, key: paramiko.PKey) -> tuple[HostKey, Certified | None]:
@@ -52,7 +52,7 @@ def _offer(ssh: SSHConfig, key: paramiko.PKey) -> tuple[HostKey, Certified | Non
         return offered, None
 
 
-def _is_pinned(ssh: SSHConfig, known_hosts: KnownHosts, verdict: Verdict) -> bool:
+def _is_pinned(ssh: SSHConfig, known_hosts: KnownHosts, verdict: KeyVerdict) -> bool:
     """Pin a new key; False: another one was pinned meanwhile."""
     if verdict.new_key is not None:
         return known_hosts.pin(ssh, verdict.new_key)
@@ -62,7 +62,7 @@ def _is_pinned(ssh: SSHConfig, known_hosts: KnownHosts, verdict: Verdict) -> boo
 
 
 def _changed_key(
-    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, objection: str
+    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, refusal_reason: str
 ) -> HostKeyError:
     if ssh.ssh_host_key:
         place = "ssh_host_key in the hosts file"
@@ -72,6 +72,6 @@ def _changed_key(
         ssh.id,
         route="",
         reason=Reason.HOST_KEY,
-        evidence=f"IT SHOWED {offered}, {objection}: {IMPOSTOR}",
+        evidence=f"IT SHOWED {offered}, {refusal_reason}: {IMPOSTOR}",
         advice=f"if the box was rebuilt, update {place}",
     )

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from ringtasks.inventory.config import SSHConfig
 
-__all__ = ["PRIVATE_KEY_VARIABLE", "objection"]
+__all__ = ["PRIVATE_KEY_VARIABLE", "refusal_reason"]
 
 PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 
-def objection(config: SSHConfig, environ: Mapping[str, str]) -> str | None:
+def refusal_reason(config: SSHConfig, environ: Mapping[str, str]) -> str | None:
     """Return the reason why no master is possible for this host; None: one is possible."""
     if not config.use_control_master:
         return "use_control_master is off"

@@ -23,7 +23,7 @@ from .control import Control, DeniedError
 from .lookup import ANSWER_TIMEOUT, Attached, answers, attach
 from .records import Master
 from .session import MuxSession
-from .usage import Mark, Turn
+from .usage import SessionTurn, UsageMark
 from .wire import Forward
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class MuxLink:
         self._is_closed = False
         self._ended = threading.Condition()
         self._sessions = 0
-        self._turn = Turn(self.master.socket)
+        self._turn = SessionTurn(self.master.socket)
         self._may_ask = False
         self._refusals = 0
         self._lonely_since: float | None = None
@@ -118,7 +118,7 @@ class MuxLink:
                 piped=piped,
             )
 
-    def _begin_turn(self) -> tuple[Mark, Control]:
+    def _begin_turn(self) -> tuple[UsageMark, Control]:
         """Call `_begin`, unless other callers wait for a session.
 
         :raises SessionRefusedError: other callers wait.
@@ -211,12 +211,12 @@ class MuxLink:
             if control is not None:
                 control.close()
 
-    def _begin(self) -> tuple[Mark, Control]:
+    def _begin(self) -> tuple[UsageMark, Control]:
         """Mark the master as in use, then return the mark and a dialogue for one session."""
         if self._is_closed:
             raise LinkLostError("the link is closed")
         try:
-            mark = Mark(self.master.socket)
+            mark = UsageMark(self.master.socket)
         except OSError as error:
             reason = f"the control master's folder cannot be used: {error.strerror}"
             raise LinkLostError(reason) from error
@@ -266,7 +266,7 @@ class MuxLink:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.master.pid, signal.SIGWINCH)
 
-    def _session_ended(self, mark: Mark) -> None:
+    def _session_ended(self, mark: UsageMark) -> None:
         mark.release()
         with self._ended:
             self._sessions -= 1

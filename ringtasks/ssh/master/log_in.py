@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.errors import Reason, RouteError, UnreachableError
-from ringtasks.health.model import Outcome
+from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.ssh.attempts import Approach, outcome
+from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.ssh_config import is_configured
 
 from . import failures, locks, records
@@ -30,7 +30,7 @@ from .master import lock_file, put_aside
 from .start import can_master, check_key, start
 
 if TYPE_CHECKING:
-    from ringtasks.health.notes import Ledger
+    from ringtasks.health.notes import HealthRecorder
     from ringtasks.ssh.dialing import Gateway
 
 __all__ = ["LogIn"]
@@ -40,18 +40,18 @@ class LogIn:
     """One attempt at a link over a new master.
 
     :param note: receives the routes that failed, and the one that works.
-    :param ledger: the health of the routes; None: the health file.
+    :param recorder: the health of the routes; None: the health file.
     """
 
     def __init__(
         self,
         config: SSHConfig,
         transport: str | None,
-        note: Callable[[Outcome], None],
-        ledger: Ledger | None = None,
+        note: Callable[[HostOutcome], None],
+        recorder: HealthRecorder | None = None,
     ) -> None:
         self._config, self._transport, self._note = config, transport, note
-        self._ledger = ledger
+        self._recorder = recorder
         self._began = time.time()
 
     def run(self) -> MuxLink | None:
@@ -79,7 +79,7 @@ class LogIn:
         failures.share(self._config.id, folder / name, since=self._began)
         for unusable in records.current(folder, name):
             put_aside(unusable)
-        way = _Way(self._config, self._transport, self._ledger)
+        way = _Way(self._config, self._transport, self._recorder)
         try:
             return self._by_any_route(way, name)
         except UnreachableError as error:
@@ -91,18 +91,18 @@ class LogIn:
 
     def _by_any_route(self, way: _Way, name: str) -> MuxLink | None:
         while way.is_open_to_ssh:
-            dialled = way.approach.next_door(way.gateway)
+            dialled = way.attempt.dial_next(way.gateway)
             try:
                 if not can_master(self._config, dialled.route):
                     break
-                remaining = way.approach.remaining()
+                remaining = way.attempt.remaining()
                 master = start(self._config, dialled.route, name, remaining, dialled.stream)
             except RouteError as error:
-                way.approach.refused(error)
+                way.attempt.refused(error)
                 continue
             finally:
                 dialled.stream.close()
-            self._note(outcome(self._config.id, master.route, way.approach.arrived()))
+            self._note(outcome(self._config.id, master.route, way.attempt.arrived()))
             return self._attached()
         return None
 
@@ -122,7 +122,9 @@ class _Way:
     If there is a jump host, or ``~/.ssh/config`` may know the address, Fabric determines them.
     """
 
-    def __init__(self, config: SSHConfig, transport: str | None, ledger: Ledger | None) -> None:
+    def __init__(
+        self, config: SSHConfig, transport: str | None, recorder: HealthRecorder | None
+    ) -> None:
         self.gateway: Gateway | None = None
         self.close_gateway: Callable[[], None] = lambda: None
         self.is_open_to_ssh = True
@@ -139,4 +141,4 @@ class _Way:
             self.is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
             self.gateway, self.close_gateway = known.gateway_opener(), known.close_gateway
             config = known.ssh
-        self.approach = Approach(config, transport, ledger)
+        self.attempt = HostAttempt(config, transport, recorder)

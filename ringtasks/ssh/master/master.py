@@ -148,7 +148,7 @@ def _clean(folder: Path) -> None:
     for master in records.retired(folder):
         _end_unless_used(master.pid, master.socket)
     running = {socket: pid for pid, socket in processes.masters_in(folder)}
-    for socket in {*records.strays(folder), *running}:
+    for socket in {*records.orphans(folder), *running}:
         with _exclusively(socket) as is_mine:  # False: its start is under way
             if is_mine and not records.is_known(socket):
                 _end_unless_used(running.get(socket, 0), socket)

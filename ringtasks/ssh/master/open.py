@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
 from ringtasks.inventory.config import SSHConfig
 
-from .eligibility import objection
+from .eligibility import refusal_reason
 from .link import MuxLink
 from .lookup import Attached, answer_of, attach
 
 if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`)
-    from ringtasks.health.model import Outcome
-    from ringtasks.health.notes import Ledger
+    from ringtasks.health.model import HostOutcome
+    from ringtasks.health.notes import HealthRecorder
     from ringtasks.ssh.routes import Route
 
 __all__ = ["fresh_link", "open_link"]
@@ -29,17 +29,17 @@ __all__ = ["fresh_link", "open_link"]
 def open_link(
     config: SSHConfig,
     transport: str | None,
-    note: Callable[[Outcome], None],
-    ledger: Ledger | None = None,
+    note: Callable[[HostOutcome], None],
+    recorder: HealthRecorder | None = None,
 ) -> MuxLink | None:
     """Open the link; None: no control master can hold this connection: keep it in process.
 
     :param note: if a master was started, receives the routes that failed, and the one that works.
-    :param ledger: the health of the routes; None: the health file.
+    :param recorder: the health of the routes; None: the health file.
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
-    if objection(config, os.environ) is not None:
+    if refusal_reason(config, os.environ) is not None:
         return None
     try:
         found = attach(config, transport)
@@ -47,7 +47,7 @@ def open_link(
             return MuxLink(config, found)
         from .log_in import LogIn
 
-        return LogIn(config, transport, note, ledger).run()
+        return LogIn(config, transport, note, recorder).run()
     except UnreachableError:
         raise
     except (StateFileError, OSError):  # an untrusted folder, or a full disk

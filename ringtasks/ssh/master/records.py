@@ -31,9 +31,9 @@ __all__ = [
     "is_known",
     "last_started",
     "new_socket",
+    "orphans",
     "read",
     "retired",
-    "strays",
     "withdraw",
     "write",
 ]
@@ -134,7 +134,7 @@ def retired(folder: Path) -> Iterator[Master]:
             yield master
 
 
-def strays(folder: Path) -> list[Path]:
+def orphans(folder: Path) -> list[Path]:
     """Return sockets without a record, or their leftovers: a start runs, or was cut short."""
     entries = {path.name for path in folder.iterdir()}
     sockets = {entry[:_NAME_LENGTH] for entry in entries if re.match(_NAME, entry[:_NAME_LENGTH])}

@@ -37,12 +37,12 @@ from . import master, processes, records
 from .algorithms import preferred_algorithms
 from .command import Command, master_command
 from .control import Control, DeniedError, MasterGoneError
-from .eligibility import objection
+from .eligibility import refusal_reason
 from .folder import control_folder
 from .identity import jump_config
 from .records import Master
 from .stderr_errors import error_of, told
-from .trust import MAX_HOPS, Terms, Trusts, new_file
+from .trust import MAX_HOPS, KeyPolicy, KnownHostsFiles, new_file
 
 __all__ = ["can_master", "check_key", "start"]
 
@@ -55,7 +55,7 @@ _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 def can_master(config: SSHConfig, route: Route) -> bool:
     """Return True if a control master can hold a connection over this route."""
-    if shutil.which("ssh") is None or objection(config, os.environ) is not None:
+    if shutil.which("ssh") is None or refusal_reason(config, os.environ) is not None:
         return False
     return route.name != "direct" or _can_jump(config)
 
@@ -109,7 +109,7 @@ class _Attempt:
         """Start ``ssh``, pin the keys that it accepted, and leave a record."""
         try:
             self._check_carrier()
-            self._terms = Terms(self._config, self._route)
+            self._terms = KeyPolicy(self._config, self._route)
             while True:
                 try:
                     return self._run(socket)
@@ -147,7 +147,7 @@ class _Attempt:
             dialled.close()
 
     def _run(self, socket: Path) -> Master:
-        trusts = Trusts(socket)
+        trusts = KnownHostsFiles(socket)
         trust = trusts.of(self._terms)
         hop = trusts.hop(self._config) if self._route.name == "direct" else None
         has_carrier = hop is not None or isinstance(self._route.proxy, ProcessProxy)
@@ -266,7 +266,7 @@ class _Attempt:
             evidence = f"the control master does not answer: {error}"
             raise self.failed(Reason.RESET, evidence) from error
 
-    def _pin(self, trusts: Trusts) -> None:
+    def _pin(self, trusts: KnownHostsFiles) -> None:
         """Pin the keys of a first contact; no key is accepted over a pin."""
         contacts = [*trusts.first_contacts(), *self._terms.first_contacts()]
         for config, key, is_authority in contacts:

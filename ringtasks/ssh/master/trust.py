@@ -24,14 +24,14 @@ from .command import Hop, Trust, alias, is_plain, trust_of
 from .identity import jump_config
 from .stderr_errors import BAD_CERTIFICATE
 
-__all__ = ["MAX_HOPS", "FirstContact", "Terms", "Trusts", "new_file"]
+__all__ = ["MAX_HOPS", "FirstContact", "KeyPolicy", "KnownHostsFiles", "new_file"]
 
 MAX_HOPS = 8  # ends the chain of a jump host that is its own jump host
 # sshkey.c, sshkey_cert_check_authority
 _OTHER_NAME = "name is not a listed principal"
 
 
-class Terms:
+class KeyPolicy:
     """The name for the look-up of the host's key, and the keys that are accepted."""
 
     def __init__(self, config: SSHConfig, route: Route) -> None:
@@ -83,14 +83,14 @@ class FirstContact(NamedTuple):
     is_authority: bool = False
 
 
-class Trusts:
+class KnownHostsFiles:
     """The known-hosts files of one start: one for the host, and one for each jump host."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._known: list[tuple[SSHConfig, Trust]] = []
 
-    def of(self, terms: Terms) -> Trust:
+    def of(self, terms: KeyPolicy) -> Trust:
         """Write a file with the host's pins; return the trust in it."""
         return self._write(terms.config, terms.pins, terms.name)
 
@@ -99,7 +99,7 @@ class Trusts:
         jump = jump_config(config)
         if jump is None or len(self._known) > MAX_HOPS:
             return None
-        terms = Terms(jump, hop_route(jump))
+        terms = KeyPolicy(jump, hop_route(jump))
         terms.take_first_contact()
         return Hop(jump, hop_route(jump), self.of(terms), self.hop(jump))
 

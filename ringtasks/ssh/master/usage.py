@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .locks import try_lock
 
-__all__ = ["Mark", "Turn", "count", "last_used"]
+__all__ = ["SessionTurn", "UsageMark", "count", "last_used"]
 
 _MARK = ".use-"
 _QUEUE = ".queue"
@@ -26,7 +26,7 @@ _QUEUE = ".queue"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-class Mark:
+class UsageMark:
     """A session's use of the master behind ``socket``, until `release`."""
 
     def __init__(self, socket: Path) -> None:
@@ -62,7 +62,7 @@ class Mark:
             _touch(self._socket)
 
 
-class Turn:
+class SessionTurn:
     """The right to ask a master for a session after it had no room for one.
 
     One process asks at a time, or hundreds would keep the master busy with refusals.

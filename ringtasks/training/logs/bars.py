@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from .numbers import as_float, counted
 from .parsed import Span
-from .records import Place, Record
+from .records import Position, Record
 from .shapes import ByShape
 from .text import parse_fields
 from .words import SETS, is_neutral, is_set, is_unrecorded, position_of, split_name
@@ -75,7 +75,7 @@ class Bar(NamedTuple):
     total: float | None
     unit: str
     shown: tuple[tuple[str, str], ...]
-    epoch: Place | None
+    epoch: Position | None
     step: float | None
     end: int
 
@@ -150,7 +150,7 @@ def parse_bar(text: str) -> Bar | None:
     return Bar(head.key, done, total, outline.unit, shown, epoch, step, outline.end)
 
 
-def _told_place(told: Mapping[str, str], unit: str) -> Place | None:
+def _told_place(told: Mapping[str, str], unit: str) -> Position | None:
     """Return the place that a number beside the bar tells: ``epoch=3``."""
     ranked = sorted(
         (position[1], text)
@@ -158,7 +158,7 @@ def _told_place(told: Mapping[str, str], unit: str) -> Place | None:
         if (position := position_of(name)) and position[0] == unit
     )
     number = as_float(ranked[0][1]) if ranked else None
-    return Place(number) if number is not None else None
+    return Position(number) if number is not None else None
 
 
 def _told_step(told: Mapping[str, str]) -> float | None:
@@ -168,7 +168,7 @@ def _told_step(told: Mapping[str, str]) -> float | None:
 
 class _Head(NamedTuple):
     key: str
-    epoch: Place | None
+    epoch: Position | None
     step: float | None
     shown: tuple[tuple[str, str], ...]
 
@@ -178,12 +178,12 @@ def _read_head(head: str) -> _Head:
     """Read what stands before a bar: often an epoch, at times metrics."""
     if found := _TUNE_HEAD.match(head):
         return _Head(
-            "tune", Place(float(found["epoch"])), float(found["step"]), _shown(found["metrics"])
+            "tune", Position(float(found["epoch"])), float(found["step"]), _shown(found["metrics"])
         )
-    epoch: Place | None = None
+    epoch: Position | None = None
     if found := _EPOCH_IN_HEAD.search(head):
         total = found[2]
-        epoch = Place(float(found[1]), float(total) if total else None)
+        epoch = Position(float(found[1]), float(total) if total else None)
     shown = _shown(head)
     key = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", head).strip()
     return _Head(key, epoch, None, shown)
@@ -348,15 +348,15 @@ class BarReader:
         is_certain: bool = True,
         is_end: bool = False,
     ) -> Record:
-        places: dict[str, Place] = {}
+        places: dict[str, Position] = {}
         if bar.epoch is not None:
             places["epoch"] = bar.epoch
         if bar.step is not None:
-            places["step"] = Place(bar.step)
+            places["step"] = Position(bar.step)
         elif self.is_lightning and bar.epoch is not None and bar.total:
             places |= self._lightning_places(bar, bar.epoch, is_end=is_end)
         elif is_certain:
-            places[bar.unit or "step"] = Place(bar.done, bar.total)
+            places[bar.unit or "step"] = Position(bar.done, bar.total)
         held_out = _HELD_OUT.search(bar.head)
         label = f"{held_out[0].lower()}_" if held_out else ""
         values = [
@@ -366,15 +366,15 @@ class BarReader:
         ]
         return Record(places, values, kind="bar" if is_certain else "line")
 
-    def _lightning_places(self, bar: Bar, epoch: Place, *, is_end: bool) -> dict[str, Place]:
+    def _lightning_places(self, bar: Bar, epoch: Position, *, is_end: bool) -> dict[str, Position]:
         """Return the batch, and the step over all epochs, which Lightning counts from epoch 0."""
         assert bar.total is not None  # noqa: S101  # for the type checker
-        places = {} if is_end else {"batch": Place(bar.done, bar.total)}
+        places = {} if is_end else {"batch": Position(bar.done, bar.total)}
         self._epoch_length = self._epoch_length or bar.total
         if bar.total != self._epoch_length:
             self._odd_epoch = min(self._odd_epoch, epoch.done)
         if epoch.done <= self._odd_epoch:  # all epochs before were as long as the first
-            places["step"] = Place(epoch.done * self._epoch_length + bar.done)
+            places["step"] = Position(epoch.done * self._epoch_length + bar.done)
         return places
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from .numbers import NUMBER, as_float
-from .records import Place, Record
+from .records import Position, Record
 from .tables import VERTICAL
 from .words import is_measure, is_unrecorded, position_of
 
@@ -101,7 +101,7 @@ class BoxReader:
     def _close(self) -> Record | None:
         values, trial = self._values, self._trial
         self._values, self._group, self._rows, self._trial, self._row = {}, "", 0, "", None
-        places: dict[str, Place] = {}
+        places: dict[str, Position] = {}
         ranks: dict[str, int] = {}
         metrics: list[tuple[str, float]] = []
         for name, text in values.items():
@@ -113,7 +113,7 @@ class BoxReader:
             if position and (name.startswith("time/") or "/" not in name):
                 unit, rank = position
                 if rank < ranks.get(unit, 99):
-                    places[unit], ranks[unit] = Place(number), rank
+                    places[unit], ranks[unit] = Position(number), rank
             elif not is_unrecorded(last) and not _NO_METRIC.match(name):
                 metrics.append((f"{trial}/{name}" if trial else name, number))
         if not places and not any(is_measure(name) for name, _ in metrics):

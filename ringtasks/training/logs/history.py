@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .records import Place, Point, Record
+from .records import Point, Position, Record
 from .series import Series
 
 __all__ = ["History"]
@@ -26,18 +26,18 @@ class History:
 
     def __init__(self, max_points: int | None = None) -> None:
         self.series: dict[str, Series] = {}
-        self.at: dict[str, Place] = {}
+        self.at: dict[str, Position] = {}
         self.totals: dict[str, float] = {}
         self.serial = 0
         self.attempt = 1
         #: The count of the run's own bar, and the count that it showed after each printed dict.
-        self.bar: Place | None = None
+        self.bar: Position | None = None
         self.bar_after: dict[int, float] = {}
         self._max_points = max_points
         self._ranks: dict[str, int] = {}
         self._is_heading = False
-        self._bar_epoch: Place | None = None
-        self._latest: dict[str, Place] = {}
+        self._bar_epoch: Position | None = None
+        self._latest: dict[str, Position] = {}
         self._local: set[str] = set()  # units that begin anew with each epoch
 
     def add(self, record: Record) -> None:
@@ -55,7 +55,7 @@ class History:
         for name, value in values:
             self._append(name, point._replace(value=value), record.kind)
 
-    def show_bar(self, place: Place) -> None:
+    def show_bar(self, place: Position) -> None:
         """Note the state of a bar that shows only its count; the first such bar counts the run."""
         if self.bar is not None and self.bar.total != place.total:
             return
@@ -64,10 +64,10 @@ class History:
             self.bar_after.setdefault(self.serial, place.done)
 
     @property
-    def progress(self) -> tuple[str, Place] | None:
+    def progress(self) -> tuple[str, Position] | None:
         """The outermost unit whose total is known; else the outermost unit of the log."""
         known = {
-            unit: Place(place.done, self.totals.get(unit))
+            unit: Position(place.done, self.totals.get(unit))
             for unit, place in self._latest.items()
             if unit not in self._local or "epoch" not in self._latest
         }
@@ -116,7 +116,7 @@ class History:
             self._is_heading = not has_values
         return ""
 
-    def _go_on(self, unit: str, place: Place, *, is_inner: bool) -> None:
+    def _go_on(self, unit: str, place: Position, *, is_inner: bool) -> None:
         if place.total:
             self.totals[unit] = place.total
         before = self._latest.get(unit)
@@ -150,7 +150,7 @@ class History:
         )
 
     @staticmethod
-    def _may_inherit(unit: str, places: dict[str, Place]) -> bool:
+    def _may_inherit(unit: str, places: dict[str, Position]) -> bool:
         if unit == "epoch":
             return True
         return not any(inner in places for inner in ("step", "round", "episode", "batch", "sample"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from .numbers import as_float
-from .records import Place, Record
+from .records import Position, Record
 from .shapes import ByShape
 from .text import parse_fields
 from .words import is_unrecorded
@@ -35,7 +35,7 @@ class KerasReader:
     """Reads headings and bars; holds the last epoch's metrics until the next begins."""
 
     def __init__(self) -> None:
-        self._epoch: Place | None = None
+        self._epoch: Position | None = None
         self._total: str | None = None
         self._done = 0
         self._held: Record | None = None
@@ -44,7 +44,7 @@ class KerasReader:
         """Return the records of a line; None if the line is not of Keras."""
         if heading := _HEADING.match(text):
             records = self.end()
-            self._epoch = Place(float(heading[1]), float(heading[2]))
+            self._epoch = Position(float(heading[1]), float(heading[2]))
             self._done, self._total = 0, None
             return [*records, Record({"epoch": self._epoch})]
         bar = _BAR.match(text)

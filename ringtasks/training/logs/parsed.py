@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Parsed", "Place", "Span", "Value"]
+__all__ = ["Parsed", "ParsedPosition", "Span", "Value"]
 
 #: Start and end in the line.
 Span = tuple[int, int]
 
 
-class Place(NamedTuple):
+class ParsedPosition(NamedTuple):
     """The progress of the run in one unit: ``epoch 3/100``."""
 
     unit: str
@@ -28,7 +28,7 @@ class Value(NamedTuple):
 class Parsed(NamedTuple):
     """One line. ``totals``: the number of epochs or steps that the run will have, by unit."""
 
-    places: tuple[Place, ...] = ()
+    places: tuple[ParsedPosition, ...] = ()
     values: tuple[Value, ...] = ()
     totals: tuple[tuple[str, Span], ...] = ()
     rank: Span | None = None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from .numbers import WHOLE
-from .parsed import Place, Span
+from .parsed import ParsedPosition, Span
 from .words import SETS, total_of
 
 __all__ = ["UNIT_WORDS", "find_places", "find_totals", "overlaps"]
@@ -92,18 +92,18 @@ def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
     )
 
 
-def find_places(text: str, start: int, taken: Sequence[Span]) -> list[Place]:
+def find_places(text: str, start: int, taken: Sequence[Span]) -> list[ParsedPosition]:
     """Return the places in a text, one of each unit; ``taken`` spans are not places."""
     for pattern, unit in ((_TWO, "batch"), (_COMMA, "batch"), (_SLASHES, "step")):
         if found := pattern.search(text, start):
             total = found.span("epochs") if "epochs" in found.groupdict() else None
-            return [Place("epoch", found.span("epoch"), total), _place(unit, found)]
-    places: list[Place] = []
+            return [ParsedPosition("epoch", found.span("epoch"), total), _place(unit, found)]
+    places: list[ParsedPosition] = []
     ends = 0
     if found := _SET_PLACE.search(text, start):
         if found["epoch"]:
-            places.append(Place("epoch", found.span("epoch")))
-        places.append(Place("batch", found.span("done"), found.span("total")))
+            places.append(ParsedPosition("epoch", found.span("epoch")))
+        places.append(ParsedPosition("batch", found.span("done"), found.span("total")))
         ends = found.end()
     for found in _PLACE.finditer(text, start):
         unit = UNIT_WORDS[found["unit"].lower()]
@@ -141,9 +141,9 @@ def _inner_unit(text: str, epoch: re.Match[str]) -> str:
     return "sample" if epoch[0].lower().startswith("train") and is_share else "batch"
 
 
-def _place(unit: str, found: re.Match[str]) -> Place:
+def _place(unit: str, found: re.Match[str]) -> ParsedPosition:
     total = found["total"]
-    return Place(unit, found.span("done"), found.span("total") if total else None)
+    return ParsedPosition(unit, found.span("done"), found.span("total") if total else None)
 
 
 def overlaps(span: Span, taken: Sequence[Span]) -> bool:

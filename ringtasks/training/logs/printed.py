@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from .dicts import Item, scan
-from .parsed import Parsed, Place, Span, Value
+from .parsed import Parsed, ParsedPosition, Span, Value
 from .places import find_places
 from .text import SET_WORD, has_number, is_warning, parse_text, rank_in, skip_prefixes
 from .words import (
@@ -56,7 +56,7 @@ def parse_dicts(text: str, brace: int) -> Parsed | None:
 def _with_surroundings(around: str, groups: list[tuple[str, list[Item]]], text: str) -> Parsed:
     places = find_places(around, skip_prefixes(around), [])
     values: list[Value] = []
-    own: list[Place] = []
+    own: list[ParsedPosition] = []
     for before, items in groups:
         labels = SET_WORD.findall(before)
         parsed = _from_items(
@@ -99,7 +99,7 @@ def _from_items(
             rank = (start, end)
         elif not is_unrecorded(path[-1]) or is_measure(name):
             kept.append(Value(_labelled(name, label), (start, end)))
-    places = tuple(Place(unit, span) for unit, (_, span) in found.items())
+    places = tuple(ParsedPosition(unit, span) for unit, (_, span) in found.items())
     measured = any(is_measure(each.name) for each in kept)
     settings = sum(is_argument(each.path[-1]) for each in items)
     if not measured and not ((places or anchored) and not settings):
@@ -142,7 +142,9 @@ def _from_message(items: Sequence[Item], inner: str) -> Parsed:
         return (span[0] + start, span[1] + start) if span else None
 
     return Parsed(
-        tuple(Place(p.unit, moved(p.done) or (0, 0), moved(p.total)) for p in found.places),
+        tuple(
+            ParsedPosition(p.unit, moved(p.done) or (0, 0), moved(p.total)) for p in found.places
+        ),
         tuple(Value(v.name, moved(v.span) or (0, 0)) for v in found.values),
         tuple((unit, moved(span) or (0, 0)) for unit, span in found.totals),
         moved(found.rank),

@@ -18,7 +18,7 @@ from .keras import KerasReader, is_of_keras
 from .lines import LineSplitter
 from .numbers import as_float
 from .parsed import Parsed
-from .records import Place, Record
+from .records import Position, Record
 from .shapes import ByShape
 from .tables import ColumnReader, may_be_row
 
@@ -94,7 +94,7 @@ class LogReader:
                 self._bars.is_lightning |= _is_of_lightning(text)
                 self._history.merge(self._bars.read(bar))
                 if not bar.head and bar.unit in ("", "step"):
-                    self._history.show_bar(Place(bar.done, bar.total))
+                    self._history.show_bar(Position(bar.done, bar.total))
                 text = text[bar.end :]
         if not text.strip():
             return
@@ -125,11 +125,11 @@ def _record(parsed: Parsed, text: str) -> Record:
     def number(span: tuple[int, int]) -> float | None:
         return as_float(text[slice(*span)])
 
-    places: dict[str, Place] = {}
+    places: dict[str, Position] = {}
     for unit, done, total in parsed.places:
         count = number(done)
         if count is not None:
-            places[unit] = Place(count, (number(total) or None) if total else None)
+            places[unit] = Position(count, (number(total) or None) if total else None)
     values = []
     for name, span in parsed.values:
         value = number(span)

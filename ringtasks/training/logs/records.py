@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["Place", "Point", "Record"]
+__all__ = ["Point", "Position", "Record"]
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """``done`` of ``total`` (None: not given)."""
 
     done: float
@@ -22,7 +22,7 @@ class Record(NamedTuple):
     ``dict`` of a trainer may get its step later, an ``epoch`` stands for a whole epoch.
     """
 
-    places: Mapping[str, Place]
+    places: Mapping[str, Position]
     values: Sequence[tuple[str, float]] = ()
     totals: Mapping[str, float] = {}
     rank: int | None = None

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from .numbers import NUMBER, WHOLE, as_float, counted
-from .records import Place, Record
+from .records import Position, Record
 from .words import is_measure, is_unrecorded, position_of
 
 __all__ = ["VERTICAL", "ColumnReader", "may_be_row"]
@@ -89,7 +89,7 @@ class ColumnReader:
         cells = self._cells(text)
         if cells is None:
             return None
-        places: dict[str, Place] = {}
+        places: dict[str, Position] = {}
         values: list[tuple[str, float]] = []
         for column, cell in zip(self._columns, cells, strict=True):
             if column.unit:
@@ -97,7 +97,7 @@ class ColumnReader:
                 if place is None:
                     return None
                 total = counted(place["total"].replace(",", "")) if place["total"] else None
-                places.setdefault(column.unit, Place(as_float(place["done"]) or 0.0, total))
+                places.setdefault(column.unit, Position(as_float(place["done"]) or 0.0, total))
             elif (found := _CELL.match(cell)) and not is_unrecorded(column.name):
                 number = as_float(found["number"])
                 if number is not None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from .numbers import END, NUMBER
-from .parsed import Parsed, Place, Span, Value
+from .parsed import Parsed, ParsedPosition, Span, Value
 from .places import UNIT_WORDS, find_places, find_totals, overlaps
 from .words import (
     SETS,
@@ -286,7 +286,9 @@ def _fields(text: str, start: int) -> Iterator[re.Match[str]]:
         at = each.end() if each else end
 
 
-def _places_by_name(numbers: list[_Number], places: Sequence[Place]) -> list[Place]:
+def _places_by_name(
+    numbers: list[_Number], places: Sequence[ParsedPosition]
+) -> list[ParsedPosition]:
     """Take the numbers whose name is a unit's out of ``numbers``: ``global_step=100``."""
     found: dict[str, tuple[int, Span]] = {}
     for each in list(numbers):
@@ -297,7 +299,7 @@ def _places_by_name(numbers: list[_Number], places: Sequence[Place]) -> list[Pla
         unit, rank = position
         if not any(place.unit == unit for place in places):
             found[unit] = min(found.get(unit, (99, each[1])), (rank, each[1]))
-    return [Place(unit, span) for unit, (_, span) in found.items()]
+    return [ParsedPosition(unit, span) for unit, (_, span) in found.items()]
 
 
 def _is_no_metric(name: str) -> bool:

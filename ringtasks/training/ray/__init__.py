@@ -8,16 +8,16 @@ clusters share neither a port nor a token, also on the same hosts.
 
 from __future__ import annotations
 
+from .cluster_state import ClusterState, Member, look, nowhere
 from .ending import Ended, end
-from .standing import Member, Standing, look, nowhere
 from .starting import up
 from .submitting import follow, new_id, stop, submit
 from .upload import plan_upload
 
 __all__ = [
+    "ClusterState",
     "Ended",
     "Member",
-    "Standing",
     "end",
     "follow",
     "look",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ringtasks.errors import UsageError
 from ringtasks.remote.script import quote
-from ringtasks.training.rendezvous import Meeting
+from ringtasks.training.rendezvous import Rendezvous
 
 __all__ = [
     "FOLDER",
@@ -112,18 +112,18 @@ def check_options(options: str) -> None:
 
 
 def starts(
-    cluster_id: str, meeting: Meeting, ports: Sequence[Mapping[str, int]], options: str
+    cluster_id: str, rendezvous_point: Rendezvous, ports: Sequence[Mapping[str, int]], options: str
 ) -> Iterator[str]:
     """Yield each host's command; the dashboard and the job API listen on the head's loopback.
 
     :param ports: of each host: ``agent``, and of the head also ``dashboard`` and ``client``.
     """
-    store = f"{meeting.address}:{meeting.port}"
-    hosts = ",".join(node.host for node in meeting.nodes)
-    for n, (node, own) in enumerate(zip(meeting.nodes, ports, strict=True)):
+    store = f"{rendezvous_point.address}:{rendezvous_point.port}"
+    hosts = ",".join(node.host for node in rendezvous_point.nodes)
+    for n, (node, own) in enumerate(zip(rendezvous_point.nodes, ports, strict=True)):
         flags = {"node-ip-address": node.address}
         if n == 0:
-            flags["port"] = str(meeting.port)
+            flags["port"] = str(rendezvous_point.port)
             flags["dashboard-host"] = "127.0.0.1"
             flags["dashboard-port"] = str(own["dashboard"])
             flags["ray-client-server-port"] = str(own["client"])

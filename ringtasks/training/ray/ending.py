@@ -10,8 +10,8 @@ from ringtasks.common.fanout import each
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import Job, Stopped
 
+from .cluster_state import ClusterState, Member
 from .commands import folder_of
-from .standing import Member, Standing
 
 __all__ = ["Ended", "end"]
 
@@ -29,10 +29,10 @@ class Ended(NamedTuple):
     status: int = 0
 
 
-def end(standing: Standing) -> Iterator[Ended]:
+def end(cluster_state: ClusterState) -> Iterator[Ended]:
     """End the workers, then the heads; yield each host, the unreachable ones too."""
-    away = dict(standing.unreachable)
-    there = [member for member in standing.members if member.host not in away]
+    away = dict(cluster_state.unreachable)
+    there = [member for member in cluster_state.members if member.host not in away]
     heads = [member for member in there if member.is_head]
     for group in ([member for member in there if not member.is_head], heads):
         for _, ended in each(group, _end):

@@ -20,11 +20,11 @@ from ringtasks.jobs import Job
 from ringtasks.remote.script import quote
 from ringtasks.training.rendezvous import find_meeting
 
+from .cluster_state import Member, ask, look
 from .commands import FOLDER, REAPER, check_options, folder_of, group_of, read, starts
 from .ending import end
 from .guard import STRANGER
 from .prepare import knows_tokens, prepare
-from .standing import Member, ask, look
 
 __all__ = ["up"]
 
@@ -67,10 +67,12 @@ def up(
     for client, own in zip(clients, prepared, strict=True):
         if not knows_tokens(own.ray):
             tell(f"{client.config.id}: Ray {own.ray} knows no tokens: its ports are open to anyone")
-    meeting = find_meeting(clients, port)
+    rendezvous_point = find_meeting(clients, port)
     cluster_id = f"{name}-{secrets.token_hex(4)}"
-    commands = starts(cluster_id, meeting, [own.ports for own in prepared], options)
-    tell(f"the head is {clients[0].config.id}, at {meeting.address}:{meeting.port}")
+    commands = starts(cluster_id, rendezvous_point, [own.ports for own in prepared], options)
+    tell(
+        f"the head is {clients[0].config.id}, at {rendezvous_point.address}:{rendezvous_point.port}"
+    )
     rising = _Rising(cluster_id, name, clients, tell)
     try:
         rising.write_files(secrets.token_hex(32))
@@ -90,13 +92,13 @@ def _check_free(clients: Sequence[SSHClient], name: str) -> None:
 
     :raises UsageError: a part of one is left on a host.
     """
-    standing = look(clients, name)
-    if standing.members:
+    cluster_state = look(clients, name)
+    if cluster_state.members:
         raise UsageError(
-            f"there is a Ray cluster {name!r} on these hosts: {standing.described()}; "
+            f"there is a Ray cluster {name!r} on these hosts: {cluster_state.described()}; "
             "'inv ray.down' ends it"
         )
-    for host, why in standing.unreachable:
+    for host, why in cluster_state.unreachable:
         raise ClusterError(host, f"it could not be asked: {why}")
 
 
@@ -163,9 +165,9 @@ class _Rising:
 
     def undo(self) -> None:
         """End all started parts, also those that only the hosts know of, and remove the files."""
-        standing = look(self.clients, self.name)
-        own = tuple(each for each in standing.members if each.cluster_id == self.cluster_id)
-        for ended in end(replace(standing, members=own)):
+        cluster_state = look(self.clients, self.name)
+        own = tuple(each for each in cluster_state.members if each.cluster_id == self.cluster_id)
+        for ended in end(replace(cluster_state, members=own)):
             self.tell(f"{ended.host}: {ended.text}")
 
     def _jobs(self) -> list[Job]:

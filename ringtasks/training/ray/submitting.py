@@ -23,11 +23,11 @@ from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import PATIENCE
 from ringtasks.transfer import Options
 
+from .cluster_state import Member
 from .commands import FOLDER, token_settings
 from .guard import guarded
 from .job_api import FAILED, NO_ANSWER, NO_SUCH_JOB, STOPPED
 from .prepare import ray_python
-from .standing import Member
 from .upload import Upload
 
 __all__ = ["follow", "new_id", "stop", "submit", "submit_command"]

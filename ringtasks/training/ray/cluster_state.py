@@ -21,7 +21,7 @@ from ringtasks.jobs import JobStatus
 from .commands import FOLDER, Start, group_of, ray, read
 from .guard import guarded
 
-__all__ = ["Member", "Standing", "look"]
+__all__ = ["ClusterState", "Member", "look"]
 
 #: Seconds for a request to the head. Loading Ray from a cold disk is slow.
 _ASK_TIMEOUT = 60.0
@@ -60,7 +60,7 @@ class Member(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class ClusterState:
     """The parts of the clusters of a name: one cluster, unless parts of an older one are left."""
 
     name: str
@@ -143,7 +143,7 @@ def ask(head: Member) -> SSHResult:
     return head.client.run(guarded(command, int(port), head.job.id), timeout=_ASK_TIMEOUT, cwd="~")
 
 
-def look(clients: Sequence[SSHClient], name: str) -> Standing:
+def look(clients: Sequence[SSHClient], name: str) -> ClusterState:
     """Ask all hosts for their parts of the clusters of that name."""
     looks = {seen.client.config.id: seen for _, seen in each(clients, lambda c: _look(c, name))}
     found = [member for client in clients for member in looks[client.config.id].members]
@@ -156,7 +156,7 @@ def look(clients: Sequence[SSHClient], name: str) -> Standing:
     errors = {host: seen.error for host, seen in looks.items() if seen.error is not None}
     concerned = {member.host for member in members} | set(listed) if members else set(errors)
     others = [host for host in listed if host not in {member.host for member in members}]
-    return Standing(
+    return ClusterState(
         name,
         tuple(members),
         tuple((host, why) for host, why in errors.items() if host in concerned),

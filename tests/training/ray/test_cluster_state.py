@@ -15,7 +15,7 @@ import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.training.ray import commands, guard
-from ringtasks.training.rendezvous import Meeting, Node
+from ringtasks.training.rendezvous import Node, Rendezvous
 from tests.support.fake_ray import FakeRay
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.ray_hosts import RayHosts, command_line
@@ -311,7 +311,9 @@ def test_ctrl_c_while_it_comes_up_leaves_nothing(
         assert cluster.files(host) == []
 
 
-MEETING = Meeting("10.0.0.1", 4000, (Node("a", "10.0.0.1", "e"), Node("it's b", "10.0.0.2", "e")))
+MEETING = Rendezvous(
+    "10.0.0.1", 4000, (Node("a", "10.0.0.1", "e"), Node("it's b", "10.0.0.2", "e"))
+)
 PORTS = [{"agent": 1, "dashboard": 8266, "client": 3}, {"agent": 4}]
 
 
