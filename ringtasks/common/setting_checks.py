@@ -18,6 +18,7 @@ from .text import near_names
 
 __all__ = [
     "Check",
+    "SettingError",
     "UnexpectedValueError",
     "checked",
     "count",
@@ -35,6 +36,38 @@ __all__ = [
 Check = Callable[[str, Any], Any]
 
 
+class SettingError(UsageError):
+    """A setting is unknown, missing or invalid.
+
+    :ivar place: the setting: ``deploy: hooks: before``, ``deploy: build[0]``.
+    :ivar problem: the rest of the message.
+    """
+
+    def __init__(self, place: str, problem: str, origin: str = "") -> None:
+        super().__init__(": ".join(part for part in (origin, place, problem) if part))
+        self.place, self.problem = place, problem
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that lead to the setting, from the section on, without positions in lists."""
+        return tuple(re.sub(r"(\[\d+\])+\Z", "", name) for name in self.place.split(": "))
+
+    def at(self, origin: str) -> SettingError:
+        """Return the same error with the file and line of the setting in front."""
+        return SettingError(self.place, self.problem, origin)
+
+
+class UnexpectedValueError(SettingError):
+    """A setting has a value of another kind than expected.
+
+    :param found: the value to show; without it the value may be secret.
+    """
+
+    def __init__(self, place: str, what: str, found: str = "") -> None:
+        self.what, self.found = what, found
+        super().__init__(place, f"expected {what}" + (f", found {found}" if found else ""))
+
+
 def checked(place: str, given: Mapping[Any, Any], known: Mapping[str, Check]) -> dict[str, Any]:
     """Return the settings of a mapping, each through its own check; None values are left out."""
     found = {}
@@ -42,23 +75,15 @@ def checked(place: str, given: Mapping[Any, Any], known: Mapping[str, Check]) ->
         if name not in known:
             near = near_names(str(name), known)
             meant = f"; did you mean {', '.join(near)}?" if near else ""
-            raise UsageError(f"{place}: {name}: is not a setting{meant}")
+            raise SettingError(f"{place}: {name}", f"is not a setting{meant}")
         if value is not None:
             found[str(name)] = known[name](f"{place}: {name}", value)
     return found
 
 
-class UnexpectedValueError(UsageError):
-    """A setting has a value of another kind than expected."""
-
-    def __init__(self, place: str, what: str, value: object) -> None:
-        super().__init__(f"{place}: expected {what}, found {value!r}")
-        self.place, self.what, self.value = place, what, value
-
-
 def expected(place: str, what: str, value: object) -> UnexpectedValueError:
     """Return the error for a setting that must be ``what``."""
-    return UnexpectedValueError(place, what, value)
+    return UnexpectedValueError(place, what, repr(value))
 
 
 def text(place: str, value: Any) -> str:
@@ -117,13 +142,13 @@ def texts(place: str, value: Any) -> tuple[str, ...]:
 def environment(place: str, value: Any) -> dict[str, str]:
     """Return environment variables by their names."""
     if not isinstance(value, Mapping):
-        raise UsageError(f"{place}: expected a mapping of names and values")
+        raise SettingError(place, "expected a mapping of names and values")
     for name, setting in value.items():
         # The value is not shown: it may be a secret.
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise expected(place, "a variable's name (letters, digits, _)", name)
         if isinstance(setting, (bool, dict, list)) or setting is None:
-            raise UsageError(f"{place}: {name}: expected text or a number")
+            raise SettingError(f"{place}: {name}", "expected text or a number")
     return {name: str(setting) for name, setting in value.items()}
 
 
@@ -139,4 +164,4 @@ def share(name: str, text: int | str, whole: int) -> int:
     is_number = not isinstance(text, bool) and re.fullmatch(r"\d+", str(text).strip())
     if is_number and int(text) >= 1:
         return int(text)
-    raise UsageError(f"{name}: expected a whole number from 1, or 1% to 100%, got {text!r}")
+    raise expected(name, "a whole number from 1, or 1% to 100%", text)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ringtasks.common.setting_checks import (
-    Check,
-    checked,
     count,
     environment,
     expected,
@@ -22,101 +20,13 @@ from ringtasks.common.setting_checks import (
     text,
     texts,
 )
+from ringtasks.common.settings import nested, read, setting
 from ringtasks.errors import UsageError
 
 __all__ = ["DeploySettings", "Hooks", "parse"]
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """Commands that this machine's ``/bin/sh`` runs; None: no command."""
-
-    before: str | None = None
-    """Runs before any host is locked; if it fails, nothing is deployed."""
-    after: str | None = None
-    """Runs when all hosts were deployed."""
-    failed: str | None = None
-    """Runs when not all hosts were deployed."""
-
-
-@dataclass(frozen=True)
-class DeploySettings:
-    """Settings of one application. Durations are seconds.
-
-    In ``path`` and ``check_url``, ``{host}``, ``{address}`` and the names of a host's facts are
-    replaced by the host's values in the hosts file.
-    """
-
-    hosts: str
-    path: str
-    """Folder on the host; relative to its ``work_dir``, ``~`` is the remote home."""
-    ref: str = "HEAD"
-    """The git revision to release, if there is no ``source``."""
-    source: str | None = None
-    """A built folder or file (a wheel, for example) on this machine, to release."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of files to leave out of ``source``, as for ``inv sync --exclude``."""
-    shared: tuple[str, ...] = ()
-    """Paths below ``PATH/shared``, linked into each release; a final ``/`` means a folder."""
-    build: tuple[str, ...] = ()
-    """Commands that run in the new release, on every host before any host is switched."""
-    activate: tuple[str, ...] = ()
-    """Commands that run in the new release right before the host is switched to it."""
-    restart: str | None = None
-    """Command that runs in the new release after the switch."""
-    check: str | None = None
-    """Command that is tried until it succeeds or ``check_timeout`` has passed."""
-    check_url: str | None = None
-    """URL that the host itself fetches, tried in the same way as ``check``."""
-    upload_timeout: float = 1800.0
-    build_timeout: float = 900.0
-    restart_timeout: float = 60.0
-    check_timeout: float = 30.0
-    keep: int = 5
-    """Number of releases to keep."""
-    serial: int | str | None = None
-    """Number of hosts to switch at once, ``2`` or ``25%``; None: all."""
-    max_failures: int | str | None = None
-    """Number of failed activations that stops the rollout, ``2`` or ``10%``; None: one."""
-    revert: bool = True
-    """Revert switched hosts if the rollout fails."""
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Environment variables for the commands on the hosts."""
-    secrets: tuple[str, ...] = ()
-    """Variables of this machine that the commands get too; their values are concealed."""
-    hooks: Hooks = Hooks()
-
-    def batch_size(self, hosts: int) -> int:
-        """Return the number of hosts to switch at once."""
-        return hosts if self.serial is None else share("deploy: serial", self.serial, hosts)
-
-    def failure_limit(self, hosts: int) -> int:
-        """Return the number of failed hosts that stops the rollout."""
-        if self.max_failures is None:
-            return 1
-        return share("deploy: max_failures", self.max_failures, hosts)
-
-
-def parse(given: object, **flags: Any) -> DeploySettings:
-    """Return the settings of ``given``, a mapping from YAML; flags that are not None override it.
-
-    :raises UsageError: a field is unknown, missing or invalid.
-    """
-    if given is None:
-        given = {}
-    if not isinstance(given, Mapping):
-        raise UsageError(f"deploy: expected a mapping of settings, found {given!r}")
-    merged = {**given, **{name: value for name, value in flags.items() if value is not None}}
-    for required in ("hosts", "path"):
-        if merged.get(required) is None:
-            raise UsageError(
-                f"deploy: {required}: is missing: set it under 'deploy:' in invoke.yaml "
-                "(docs/deploy.md)"
-            )
-    settings = DeploySettings(**checked("deploy", merged, _FIELDS))
-    if settings.source is not None and flags.get("ref") is not None:
-        raise UsageError("--ref: the settings name a source, which is no git revision")
-    return settings
+_SECONDS = number("seconds", above_zero=True)
 
 
 def _ref(place: str, value: Any) -> str:
@@ -162,38 +72,82 @@ def _share(place: str, value: Any) -> int | str:
     return found
 
 
-def _hooks(place: str, value: Any) -> Hooks:
-    if isinstance(value, Hooks):
-        return value
-    if not isinstance(value, Mapping):
-        raise expected(place, "a mapping of before, after and failed", value)
-    return Hooks(**checked(place, value, dict.fromkeys(_HOOKS, text)))
+@dataclass(frozen=True)
+class Hooks:
+    """Commands that this machine's ``/bin/sh`` runs; None: no command."""
+
+    before: str | None = setting(text, None)
+    """Runs before any host is locked; if it fails, nothing is deployed."""
+    after: str | None = setting(text, None)
+    """Runs when all hosts were deployed."""
+    failed: str | None = setting(text, None)
+    """Runs when not all hosts were deployed."""
 
 
-_HOOKS = tuple(f.name for f in fields(Hooks))
-_SECONDS = number("seconds", above_zero=True)
-_FIELDS: dict[str, Check] = {
-    "hosts": text,
-    "path": _path,
-    "ref": _ref,
-    "source": text,
-    "exclude": texts,
-    "shared": _shared,
-    "build": texts,
-    "activate": texts,
-    "restart": text,
-    "check": text,
-    "check_url": _url,
-    "upload_timeout": _SECONDS,
-    "build_timeout": _SECONDS,
-    "restart_timeout": _SECONDS,
-    "check_timeout": _SECONDS,
-    "keep": count(1),
-    "serial": _share,
-    "max_failures": _share,
-    "revert": flag,
-    "env": environment,
-    "secrets": _variables,
-    "hooks": _hooks,
-}
-assert set(_FIELDS) == {f.name for f in fields(DeploySettings)}  # noqa: S101  # none unchecked
+@dataclass(frozen=True)
+class DeploySettings:
+    """Settings of one application. Durations are seconds.
+
+    In ``path`` and ``check_url``, ``{host}``, ``{address}`` and the names of a host's facts are
+    replaced by the host's values in the hosts file.
+    """
+
+    hosts: str = setting(text, flag="--host")
+    path: str = setting(_path, flag=None)
+    """Folder on the host; relative to its ``work_dir``, ``~`` is the remote home."""
+    ref: str = setting(_ref, "HEAD")
+    """The git revision to release, if there is no ``source``."""
+    source: str | None = setting(text, None, flag=None)
+    """A built folder or file (a wheel, for example) on this machine, to release."""
+    exclude: tuple[str, ...] = setting(texts, (), flag=None)
+    """Patterns of files to leave out of ``source``, as for ``inv sync --exclude``."""
+    shared: tuple[str, ...] = setting(_shared, (), flag=None)
+    """Paths below ``PATH/shared``, linked into each release; a final ``/`` means a folder."""
+    build: tuple[str, ...] = setting(texts, (), flag=None)
+    """Commands that run in the new release, on every host before any host is switched."""
+    activate: tuple[str, ...] = setting(texts, (), flag=None)
+    """Commands that run in the new release right before the host is switched to it."""
+    restart: str | None = setting(text, None, flag=None)
+    """Command that runs in the new release after the switch."""
+    check: str | None = setting(text, None, flag=None)
+    """Command that is tried until it succeeds or ``check_timeout`` has passed."""
+    check_url: str | None = setting(_url, None, flag=None)
+    """URL that the host itself fetches, tried in the same way as ``check``."""
+    upload_timeout: float = setting(_SECONDS, 1800.0, flag=None)
+    build_timeout: float = setting(_SECONDS, 900.0, flag=None)
+    restart_timeout: float = setting(_SECONDS, 60.0, flag=None)
+    check_timeout: float = setting(_SECONDS, 30.0, flag=None)
+    keep: int = setting(count(1), 5, flag=None)
+    """Number of releases to keep."""
+    serial: int | str | None = setting(_share, None)
+    """Number of hosts to switch at once, ``2`` or ``25%``; None: all."""
+    max_failures: int | str | None = setting(_share, None)
+    """Number of failed activations that stops the rollout, ``2`` or ``10%``; None: one."""
+    revert: bool = setting(flag, True, flag="--no-revert")
+    """Revert switched hosts if the rollout fails."""
+    env: Mapping[str, str] = setting(environment, default_factory=dict, repr=False, flag=None)
+    """Environment variables for the commands on the hosts."""
+    secrets: tuple[str, ...] = setting(_variables, (), flag=None)
+    """Variables of this machine that the commands get too; their values are concealed."""
+    hooks: Hooks = setting(nested(Hooks), default_factory=Hooks, flag=None)
+
+    def batch_size(self, hosts: int) -> int:
+        """Return the number of hosts to switch at once."""
+        return hosts if self.serial is None else share("deploy: serial", self.serial, hosts)
+
+    def failure_limit(self, hosts: int) -> int:
+        """Return the number of failed hosts that stops the rollout."""
+        if self.max_failures is None:
+            return 1
+        return share("deploy: max_failures", self.max_failures, hosts)
+
+
+def parse(given: object, **flags: Any) -> DeploySettings:
+    """Return the settings of ``given``, a mapping from YAML; flags that are not None override it.
+
+    :raises UsageError: a field is unknown, missing or invalid.
+    """
+    settings = read(DeploySettings, "deploy", given, **flags)
+    if settings.source is not None and flags.get("ref") is not None:
+        raise UsageError("--ref: the settings name a source, which is no git revision")
+    return settings

@@ -15,9 +15,9 @@ from .options import (
     JSON_HELP,
     number,
     selected,
-    settings_section,
     task,
 )
+from .sections import settings_section
 
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport

@@ -34,7 +34,6 @@ __all__ = [
     "one_host",
     "one_or_all",
     "selected",
-    "settings_section",
     "several",
     "task",
 ]
@@ -136,39 +135,6 @@ def _is_alias(name: str) -> bool:
 
     answer = ask(name)
     return answer is not None and answer.is_alias
-
-
-def settings_section(c: Context, name: str) -> dict[str, Any]:
-    """Return a section of Invoke's configuration, as plain values.
-
-    :raises UsageError: it is not a mapping.
-    """
-    given = _plain(c.config.get(name) or {})
-    if not isinstance(given, dict):
-        raise UsageError(f"{name}: expected a mapping of settings, found {given!r}")
-    return {**given, **_from_environment(name)}
-
-
-def _from_environment(section: str) -> dict[str, Any]:
-    """Return the settings of ``INVOKE_SECTION_SETTING`` variables, read as YAML values.
-
-    Invoke reads such a variable only if the setting has a default, and would take a default that a
-    section does not set for a setting.
-    """
-    prefix = f"INVOKE_{section.upper()}_"
-    found = {n: text for n, text in os.environ.items() if n.startswith(prefix) and text}
-    if not found:
-        return {}
-    import yaml
-
-    return {n.removeprefix(prefix).lower(): yaml.safe_load(text) for n, text in found.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Return a setting without the wrapping that Invoke gives to mappings."""
-    from invoke.config import DataProxy
-
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
 
 
 def config_of(c: Context, host: HostConfig) -> SSHConfig:

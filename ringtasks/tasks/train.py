@@ -18,10 +18,10 @@ from .options import (
     environment,
     number,
     selected,
-    settings_section,
     several,
     task,
 )
+from .sections import settings_section
 
 if TYPE_CHECKING:
     from ringtasks.output.training import View
@@ -90,7 +90,7 @@ def train(
     """Train on the best host: choose, check, start, follow, fetch."""
     from ringtasks.training.settings import SyncUp, parse
 
-    given = settings_section(c, "train")
+    given: dict[str, Any] = settings_section(c, "train")
     record = None
     if attach is not None:
         record = _left_run(given.get("runs"), attach)

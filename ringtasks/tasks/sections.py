@@ -1,0 +1,87 @@
+"""The sections of Invoke's configuration: ``train``, ``deploy``, with the line of each setting."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ringtasks.common.settings import Place, Section
+from ringtasks.errors import InventoryError, UsageError
+
+if TYPE_CHECKING:
+    from invoke import Context
+
+__all__ = ["settings_section"]
+
+#: The files of Invoke's configuration, the strongest first. Private in Invoke 2.2 to 3.
+_FILES = ("_runtime_path", "_project_path", "_user_path", "_system_path")
+
+
+def settings_section(c: Context, name: str) -> Section:
+    """Return a section of Invoke's configuration, as plain values.
+
+    :raises UsageError: it is not a mapping.
+    """
+    given = _plain(c.config.get(name) or {})
+    if not isinstance(given, dict):
+        raise UsageError(f"{name}: expected a mapping of settings, found {given!r}")
+    variables = _variables(name)
+    files = [file for kind in _FILES if (file := getattr(c.config, kind, None))]
+
+    def place_of(names: tuple[str, ...]) -> Place | None:
+        if names[0] in variables:
+            return Place(f"INVOKE_{name}_{names[0]}".upper())
+        found = [_in_file(file, (name, *names)) for file in files]
+        return max(found, key=lambda item: item[0], default=(0, None))[1]  # the first of equals
+
+    return Section({**given, **variables}, place_of)
+
+
+def _variables(section: str) -> dict[str, Any]:
+    """Return the settings of ``INVOKE_SECTION_SETTING`` variables, read as YAML values.
+
+    Invoke reads such a variable only if the setting has a default, and would take a default that a
+    section does not set for a setting.
+    """
+    prefix = f"INVOKE_{section.upper()}_"
+    found = {n: text for n, text in os.environ.items() if n.startswith(prefix) and text}
+    if not found:
+        return {}
+    import yaml
+
+    return {n.removeprefix(prefix).lower(): yaml.safe_load(text) for n, text in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting without the wrapping that Invoke gives to mappings."""
+    from invoke.config import DataProxy
+
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, DataProxy) else value
+
+
+def _in_file(file: str, names: tuple[str, ...]) -> tuple[int, Place | None]:
+    """Return how many of the names that lead to a setting are in a file, and the last's place."""
+    from ringtasks.inventory.yaml_lines import LinedMapping
+
+    here: Any = _lined(file)
+    place = None
+    for depth, name in enumerate(names):
+        if not isinstance(here, LinedMapping) or name not in here:
+            return depth, place
+        written = here.texts.get(name, ()) if depth == len(names) - 1 else ()
+        place = Place(f"{os.path.relpath(file)}:{here.lines.get(name)}", written)
+        here = here[name]
+    return len(names), place
+
+
+@functools.lru_cache(maxsize=4)
+def _lined(file: str) -> Any:
+    """Return a YAML file with its lines; None for one of another kind, which Invoke has read."""
+    from ringtasks.inventory.yaml_lines import parse
+
+    try:
+        return parse(Path(file))
+    except InventoryError:
+        return None
