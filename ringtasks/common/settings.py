@@ -27,7 +27,7 @@ __all__ = ["Place", "Section", "check_value", "flag_of", "nested", "read", "sett
 T = TypeVar("T")
 
 #: A number as YAML 1.2 writes it: 1.1 reads 010 as octal, 0x1F as hexadecimal, 1:30 in base 60.
-_WHOLE_NUMBER = r"[-+]?(0|[1-9][0-9]*)"
+_WHOLE_NUMBER = r"-?(0|[1-9][0-9]*)"
 
 
 def setting(

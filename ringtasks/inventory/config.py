@@ -10,34 +10,51 @@ import fnmatch
 import functools
 import os
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ringtasks.common.setting_checks import count, flag, number
+from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
+from .checks import ADDRESS, address, one_line, one_of, public_key, tcp_port
+
 __all__ = [
     "SSHConfig",
+    "addresses",
     "expand",
     "health_file",
+    "hosts_file_keys",
     "is_reached_alike",
     "known_hosts_file",
+    "secrets",
     "state_folder",
 ]
 
 DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
 
 _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
-#: A host or user name that no program takes for an option.
-ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
+_seconds = number("seconds")
 #: Names the variables that may stand in addresses.
 ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
+
+
+def _derived(default: Any, *, repr: bool = True, is_reaching: bool = True, **metadata: Any) -> Any:
+    """Return a field that is no setting of a hosts file."""
+    metadata["is_reaching"] = is_reaching
+    return field(default=default, repr=repr, kw_only=True, metadata=metadata)
 
 
 @dataclass
 class SSHConfig:
     """The settings to reach and use one host.
+
+    Each setting of a host is declared here, once.  Beside its check, ``keys`` are its names in a
+    hosts file (else its own), ``is_reaching`` tells that it determines the connection or the user,
+    ``address_of`` and ``port_of`` name the kind of route (`ringtasks.ssh.routes`) that it is for,
+    and ``is_path`` lets any environment variable stand in it.
 
     The first 16 fields may be given by position, the others by keyword only.  ``host`` is the
     public address, or ``""`` for a box that has none.  ``user`` None means the user in
@@ -51,46 +68,58 @@ class SSHConfig:
     :raises AttributeError: no field has that name.
     """
 
-    host: str
-    port: int = DEFAULT_SSH_PORT
-    user: str | None = None
-    key_path: str | None = None
-    connect_timeout: float = 10
-    command_timeout: float = 60
-    use_control_master: bool = True
-    control_persist: float = 300
-    server_alive_interval: float = 30
-    server_alive_count_max: int = 4
-    tailscale_ip: str | None = None
-    work_dir: str | None = None
-    venv_activate: str | None = None
-    cloudflare_tunnel: str | None = None
-    cloudflare_service_token_id: str | None = field(default=None, repr=False)
-    cloudflare_service_token_secret: str | None = field(default=None, repr=False)
+    host: str = setting(address, keys=("ssh_host",), address_of="direct", is_reaching=True)
+    port: int = setting(tcp_port, DEFAULT_SSH_PORT, keys=("ssh_port",), is_reaching=True)
+    user: str | None = setting(address, None, keys=("ssh_user",), is_reaching=True)
+    key_path: str | None = setting(
+        one_line, None, keys=("ssh_key",), is_path=True, is_reaching=True
+    )
+    connect_timeout: float = setting(_seconds, 10)
+    command_timeout: float = setting(_seconds, 60)
+    use_control_master: bool = setting(flag, True, is_reaching=True)
+    control_persist: float = setting(_seconds, 300)
+    server_alive_interval: float = setting(count(0), 30)
+    server_alive_count_max: int = setting(count(0), 4)
+    tailscale_ip: str | None = setting(address, None, address_of="tailscale", is_reaching=True)
+    work_dir: str | None = setting(one_line, None, keys=("work_dir", "ringrift_path"), is_path=True)
+    venv_activate: str | None = setting(one_line, None, is_path=True)
+    cloudflare_tunnel: str | None = setting(
+        address, None, address_of="cloudflare", is_reaching=True
+    )
+    cloudflare_service_token_id: str | None = setting(
+        one_line, None, is_secret=True, is_reaching=True
+    )
+    cloudflare_service_token_secret: str | None = setting(
+        one_line, None, is_secret=True, is_reaching=True
+    )
 
-    name: str | None = field(default=None, kw_only=True)
+    name: str | None = _derived(None)
     """The host's name in the inventory; health and host keys are kept under it."""
-    tailscale_port: int = field(default=DEFAULT_SSH_PORT, kw_only=True)
-    ssh_host_key: str | None = field(default=None, kw_only=True)
+    tailscale_port: int = setting(
+        tcp_port, DEFAULT_SSH_PORT, port_of="tailscale", is_reaching=True, kw_only=True
+    )
+    ssh_host_key: str | None = setting(public_key, None, is_reaching=True, kw_only=True)
     """A pinned public key, ``ssh-ed25519 AAAA…``, or ``@cert-authority`` and that of the authority
     which certifies the host: nothing else is accepted."""
-    is_ephemeral: bool = field(default=False, kw_only=True)
+    is_ephemeral: bool = setting(flag, False, is_reaching=True, kw_only=True)
     """True if the host key changes at every restart: it is not pinned."""
-    proxy_jump: str | None = field(default=None, kw_only=True)
+    proxy_jump: str | None = setting(address, None, is_reaching=True, kw_only=True)
     """A jump host for the direct route: an inventory name or ``user@host:port``."""
-    jump_host: SSHConfig | None = field(default=None, kw_only=True, repr=False)
+    jump_host: SSHConfig | None = _derived(None, repr=False)
     """The host that ``proxy_jump`` names, if it is in the same inventory."""
-    embedded: bool = field(default=False, kw_only=True)
+    embedded: bool = setting(flag, False, is_reaching=True, kw_only=True)
     """True if this process serves the host, on loopback (`ringtasks.ssh.embedded`)."""
-    address_family: str = field(default="any", kw_only=True)
+    address_family: str = setting(
+        one_of("any", "inet", "inet6"), "any", is_reaching=True, kw_only=True
+    )
     """``inet``, ``inet6`` or ``any`` (ssh_config(5), AddressFamily), for the direct route."""
-    bind_address: str | None = field(default=None, kw_only=True)
+    bind_address: str | None = setting(address, None, is_reaching=True, kw_only=True)
     """The local address of the direct route (ssh_config(5), BindAddress)."""
-    private_key: str | None = field(default=None, kw_only=True, repr=False)
+    private_key: str | None = _derived(None, keys=(), repr=False)
     """A private key's text, for keys that are never written to disk."""
-    shell: str = field(default="/bin/sh", kw_only=True)
+    shell: str = _derived("/bin/sh", keys=(), is_reaching=False)
     """The shell that interprets commands on the host: ``/bin/sh``, or ``bash``."""
-    ssh_config_file: str | None = field(default=None, kw_only=True)
+    ssh_config_file: str | None = _derived(None, keys=())
     """The file in place of ``~/.ssh/config`` and the system's, as in ``ssh -F``; ``none``: none."""
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -129,15 +158,15 @@ class SSHConfig:
         if isinstance(fault, InventoryError):
             raise fault.with_traceback(None)
         given: dict[str, Any] = {}
-        for own_name, their_names in _INVENTORY_NAMES.items():
-            for their_name in their_names:
+        for own_name, declared in _FIELDS.items():
+            for their_name in hosts_file_keys(declared):
                 value = getattr(host_config, their_name, None)
                 if value is not None:
                     given[own_name] = value
                     break
         host = given.get("name")
         for own_name, value in given.items():
-            if isinstance(value, str) and "${" in value and own_name not in _SECRET_FIELDS:
+            if isinstance(value, str) and "${" in value and own_name not in _SECRETS:
                 given[own_name] = _expanded(value, host, own_name)
         if "jump_host" in given:
             given["jump_host"] = cls.from_host_config(given["jump_host"])
@@ -158,8 +187,25 @@ class SSHConfig:
         """
         if self.name:
             return self.name
-        host = self.host or self.tailscale_ip or self.cloudflare_tunnel or ""
+        host = next(iter(addresses(self).values()), "")
         return host if self.port == DEFAULT_SSH_PORT else f"[{host}]:{self.port}"
+
+
+def hosts_file_keys(declared: Field[Any]) -> tuple[str, ...]:
+    """Return the names of an `SSHConfig` field in a hosts file; the first that is set wins."""
+    found: tuple[str, ...] = declared.metadata.get("keys", (declared.name,))
+    return found
+
+
+def addresses(config: SSHConfig) -> dict[str, str]:
+    """Return the host's address for each kind of route that it has."""
+    found = ((route, getattr(config, name)) for name, route in _ADDRESSES.items())
+    return {route: address for route, address in found if address}
+
+
+def secrets(config: SSHConfig) -> tuple[str | None, ...]:
+    """Return the secrets by which the host is reached; never to be shown."""
+    return tuple(getattr(config, name) for name in _SECRETS)
 
 
 def is_reached_alike(one: SSHConfig, other: SSHConfig) -> bool:
@@ -185,7 +231,7 @@ def expand(value: str, *, host: str | None = None, field_name: str | None = None
 
 
 def _expanded(value: str, host: str | None, field_name: str) -> str:
-    if field_name in _PATH_FIELDS:
+    if _FIELDS[field_name].metadata.get("is_path"):
         return expand(value, host=host, field_name=field_name)
     allowed = re.split(r"[,\s]+", os.environ.get(ALLOWED_VARIABLES, ""))
     for variable in re.findall(_VARIABLE, value):
@@ -205,15 +251,6 @@ def _expanded(value: str, host: str | None, field_name: str) -> str:
             field_name=field_name,
         )
     return expanded
-
-
-def check_port(field_name: str, port: object) -> None:
-    """Check a port.
-
-    :raises ValueError: ``port`` is not a TCP port.
-    """
-    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
-        raise ValueError(f"{field_name}: expected a port from 1 to 65535, got {port!r}")
 
 
 def state_folder() -> Path:
@@ -239,24 +276,14 @@ def known_hosts_file() -> Path:
     return state_folder() / "known_hosts"
 
 
-_PATH_FIELDS = {"key_path", "work_dir", "venv_activate"}
-_SECRET_FIELDS = {"cloudflare_service_token_id", "cloudflare_service_token_secret"}
-
-_NOT_OF_INVENTORY = {
-    *("host", "port", "user", "key_path"),  # these have other names there
-    *("private_key", "shell", "ssh_config_file"),
+_FIELDS = {f.name: f for f in fields(SSHConfig)}
+#: The fields that determine the connection to a host, and its user.
+_REACHING = tuple(name for name, f in _FIELDS.items() if f.metadata.get("is_reaching"))
+_SECRETS = tuple(name for name, f in settings_of(SSHConfig).items() if f.metadata["is_secret"])
+#: The setting with the address of each kind of route.
+_ADDRESSES = {
+    name: f.metadata["address_of"] for name, f in _FIELDS.items() if "address_of" in f.metadata
 }
-
-#: Our field -> the inventory's attribute names, the first that is set wins.
-_INVENTORY_NAMES = {
-    **{f.name: (f.name,) for f in fields(SSHConfig) if f.name not in _NOT_OF_INVENTORY},
-    "host": ("ssh_host",),
-    "port": ("ssh_port",),
-    "user": ("ssh_user",),
-    "key_path": ("ssh_key",),
-    "work_dir": ("work_dir", "ringrift_path"),
-}
-
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
@@ -266,21 +293,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-#: The fields that determine the connection to a host, and its user.
-_REACHING = (
-    "host", "port", "user", "key_path", "use_control_master", "tailscale_ip", "tailscale_port",
-    "cloudflare_tunnel", "cloudflare_service_token_id", "cloudflare_service_token_secret", "name",
-    "ssh_host_key", "is_ephemeral", "proxy_jump", "jump_host", "embedded", "private_key",
-    "address_family", "bind_address", "ssh_config_file",
-)  # fmt: skip
-_FIELDS = {f.name: str(f.type) for f in fields(SSHConfig)}
-_PORTS = {"port", "tailscale_port"}
-_NOT_NEGATIVE = {
-    "connect_timeout", "command_timeout", "control_persist", "server_alive_interval",
-    "server_alive_count_max",
-}  # fmt: skip
-
-
 def _check_field(name: str, value: object) -> None:
     if name not in _FIELDS:
         near = near_names(name, _FIELDS)
@@ -288,13 +300,14 @@ def _check_field(name: str, value: object) -> None:
         raise AttributeError(f"SSHConfig has no field {name!r}{hint}")
     if name == "jump_host":
         return
-    expected = _TYPES[_FIELDS[name]]
-    is_stray_bool = isinstance(value, bool) and bool not in expected
-    if is_stray_bool or not isinstance(value, expected):
-        raise TypeError(f"{name}: expected {_FIELDS[name]}, got {type(value).__name__}")
+    declared = _FIELDS[name]
+    types = _TYPES[str(declared.type)]
+    is_stray_bool = isinstance(value, bool) and bool not in types
+    if is_stray_bool or not isinstance(value, types):
+        raise TypeError(f"{name}: expected {declared.type}, got {type(value).__name__}")
     if isinstance(value, str) and "\0" in value:
         raise ValueError(f"{name}: has a NUL character")
-    if name in _PORTS:
-        check_port(name, value)
-    if name in _NOT_NEGATIVE and not value >= 0:  # type: ignore[operator]  # a number, see above; also refuses NaN
+    if declared.metadata.get("check") is tcp_port:
+        tcp_port(name, value)
+    elif isinstance(value, (int, float)) and not value >= 0:  # also refuses NaN
         raise ValueError(f"{name}: expected a number not below 0, got {value!r}")

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringtasks.common.setting_checks import UnexpectedValueError
+from ringtasks.common.settings import check_value
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
-from .model import SETTINGS, HostConfig, Inventory
+from .model import ADDRESS_KEYS, SETTINGS, HostConfig, Inventory
 from .selection import members_of
 from .yaml_lines import LinedMapping, parse
 
@@ -27,7 +28,6 @@ __all__ = ["find_host", "load_inventory", "usual_inventory"]
 
 # Compiled at first use.
 _HOST_NAME = r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z"
-_WHOLE_NUMBER = r"0|[1-9][0-9]*"
 #: Similarity from which a fact's name counts as a mistyped setting (0 to 1).
 _MISTYPED = 0.8
 _SECTIONS = ("hosts", "defaults", "groups", "sources")
@@ -216,9 +216,10 @@ def _usable_host(
             settings[key] = _checked(key, value, origin, file, name)
     settings.setdefault("work_dir", settings.get("ringrift_path"))
     host = HostConfig(name, **settings, facts=facts, texts=texts, file=file, line=line)
-    if not (host.ssh_host or host.tailscale_ip or host.cloudflare_tunnel or host.embedded):
+    if not (host.embedded or any(getattr(host, key) for key in ADDRESS_KEYS)):
+        *others, last = ADDRESS_KEYS
         raise InventoryError(
-            "has no address: give ssh_host, tailscale_ip or cloudflare_tunnel",
+            f"has no address: give {', '.join(others)} or {last}",
             file=file,
             line=line,
             host=name,
@@ -227,21 +228,11 @@ def _usable_host(
 
 
 def _checked(key: str, value: Any, origin: LinedMapping, file: str, host: str) -> Any:
-    setting = SETTINGS[key]
     place: Any = {"file": file, "line": origin.lines.get(key), "host": host, "field_name": key}
-    written = origin.texts.get(key, ())
     try:
-        checked = setting.metadata["check"](key, value)
+        return check_value(SETTINGS[key], key, value, origin.texts.get(key, ()))
     except UnexpectedValueError as error:
-        shown = "" if setting.metadata["is_secret"] else f", found {value!r}"
-        raise InventoryError(f"expected {error.what}{shown}", **place) from error
-    if type(value) is int and written and not re.fullmatch(_WHOLE_NUMBER, written[0]):
-        # YAML 1.1 reads 02471 as octal, and 22:30 in base 60.
-        raise InventoryError(
-            f"expected a number in plain digits, without a leading zero, found {written[0]}",
-            **place,
-        )
-    return checked
+        raise InventoryError(error.problem, **place) from error
 
 
 def _groups_of(file: str, section: LinedMapping) -> dict[str, tuple[list[str], str]]:

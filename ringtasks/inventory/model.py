@@ -1,96 +1,50 @@
 """`HostConfig` and `Inventory`: the values that a hosts file is read into.
 
-Each setting of a host is declared once, as a field of `HostConfig` with the check of its value; a
-key that is not such a field is a fact.
+Each setting of a host is declared once, as a field of `SSHConfig` with the check of its value; a
+key that is not such a setting is a fact.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, make_dataclass
 from typing import Any, NamedTuple
 
-from ringtasks.common.setting_checks import Check, count, expected, flag, number
+from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError
 
-from .config import ADDRESS
+from .config import SSHConfig, hosts_file_keys
 
-__all__ = ["SETTINGS", "HostConfig", "Inventory", "address"]
-
-_PUBLIC_KEY_EXPECTED = (
-    "a public key such as 'ssh-ed25519 AAAA…', or '@cert-authority ssh-ed25519 AAAA…'"
-)
-# Compiled at first use.
-_PUBLIC_KEY = r"(@cert-authority +)?[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
+__all__ = ["ADDRESS_KEYS", "SETTINGS", "HostConfig", "Inventory"]
 
 
-def address(place: str, value: Any) -> str:
-    """Return a name or address that no program takes for an option."""
-    if not isinstance(value, str) or not (_has_variable(value) or re.match(ADDRESS, value)):
-        raise expected(place, "a name or an address, without spaces and no - in front", value)
-    return value
+def _as_given(declared: Field[Any]) -> Any:
+    """Return the field for a setting as a hosts file gives it; None: not given there."""
+    own = declared.metadata
+    default = False if declared.default is False else None
+    return setting(own["check"], default, is_secret=own["is_secret"])
 
 
-def _text(place: str, value: Any) -> str:
-    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
-        raise expected(place, "text (in quotes, if it looks like a number)", value)
-    return value
-
-
-def _port(place: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
-        raise expected(place, "a port from 1 to 65535", value)
-    return value
-
-
-def _public_key(place: str, value: Any) -> str:
-    if not isinstance(value, str) or not (_has_variable(value) or re.match(_PUBLIC_KEY, value)):
-        raise expected(place, _PUBLIC_KEY_EXPECTED, value)
-    return value
-
-
-def _has_variable(value: str) -> bool:
-    return "${" in value
-
-
-def _setting(check: Check, default: Any = None, *, is_secret: bool = False) -> Any:
-    return field(
-        default=default, repr=not is_secret, metadata={"check": check, "is_secret": is_secret}
-    )
-
-
-_seconds = number("seconds")
+_Declared: Any = make_dataclass(
+    "_Declared",
+    [
+        ("name", str),
+        *(
+            (key, Any, _as_given(declared))
+            for declared in settings_of(SSHConfig).values()
+            for key in hosts_file_keys(declared)
+        ),
+    ],
+    init=False, repr=False, eq=False, frozen=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class HostConfig:
-    """One host as the hosts file describes it; None: not given there."""
+class HostConfig(_Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
+    """One host as the hosts file describes it; a setting is None if it is not given there."""
 
     name: str
-    ssh_host: str | None = _setting(address)
-    ssh_port: int | None = _setting(_port)
-    ssh_user: str | None = _setting(address)
-    ssh_key: str | None = _setting(_text)
-    tailscale_ip: str | None = _setting(address)
-    tailscale_port: int | None = _setting(_port)
-    cloudflare_tunnel: str | None = _setting(address)
-    cloudflare_service_token_id: str | None = _setting(_text, is_secret=True)
-    cloudflare_service_token_secret: str | None = _setting(_text, is_secret=True)
-    work_dir: str | None = _setting(_text)
-    ringrift_path: str | None = _setting(_text)
-    venv_activate: str | None = _setting(_text)
-    ssh_host_key: str | None = _setting(_public_key)
-    is_ephemeral: bool = _setting(flag, default=False)
-    proxy_jump: str | None = _setting(address)
-    embedded: bool = _setting(flag, default=False)
-    connect_timeout: float | None = _setting(_seconds)
-    command_timeout: float | None = _setting(_seconds)
-    use_control_master: bool | None = _setting(flag)
-    control_persist: float | None = _setting(_seconds)
-    server_alive_interval: int | None = _setting(count(0))
-    server_alive_count_max: int | None = _setting(count(0))
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Every other key, with YAML's value."""
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
@@ -104,8 +58,14 @@ class HostConfig:
     """The error in the host's entry: the host cannot be used, the others can."""
 
 
-#: The settings of a host: name -> its field.
-SETTINGS = {f.name: f for f in fields(HostConfig) if "check" in f.metadata}
+#: The settings of a host by their keys in a hosts file.
+SETTINGS = settings_of(HostConfig)
+#: The keys of a host's addresses, one for each kind of route.
+ADDRESS_KEYS = tuple(
+    hosts_file_keys(declared)[0]
+    for declared in settings_of(SSHConfig).values()
+    if "address_of" in declared.metadata
+)
 
 
 class Inventory(NamedTuple):

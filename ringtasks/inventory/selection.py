@@ -18,7 +18,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
@@ -95,12 +95,10 @@ def plain_hosts(
         is_word = re.fullmatch(r"[\w.-]+", name) is not None and not name.startswith("-")
         if is_address or (is_word and is_alias(name)):
             config = SSHConfig.parse(name)
-            found[name] = HostConfig(
-                name=config.id,
-                ssh_host=config.host,
-                ssh_port=None if config.port == DEFAULT_SSH_PORT else config.port,
-                ssh_user=config.user,
-            )
+            given: dict[str, Any] = {"ssh_host": config.host, "ssh_user": config.user}
+            if config.port != DEFAULT_SSH_PORT:
+                given["ssh_port"] = config.port
+            found[name] = HostConfig(config.id, **given)
     return found
 
 

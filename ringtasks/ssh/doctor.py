@@ -16,6 +16,7 @@ from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import Inventory
 
 from .key_files import problem_of
+from .routes import PROGRAMS
 
 __all__ = ["Finding", "examine"]
 
@@ -69,8 +70,7 @@ def _key_files(inventory: Inventory) -> Iterator[Finding]:
 def _programs() -> Iterator[Finding]:
     for program, version_flag, needed_for in (
         ("ssh", "-V", "control masters"),
-        ("cloudflared", "--version", "hosts with a cloudflare_tunnel"),
-        ("tailscale", "version", "hosts with a tailscale_ip"),
+        *(program[:3] for program in PROGRAMS),
         ("rsync", "--version", "quick inv sync"),
     ):
         path = shutil.which(program)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ringtasks.common.text import printable
 from ringtasks.errors import HostKeyError, Reason, StateFileError, UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, known_hosts_file
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, addresses, known_hosts_file
 
 from .host_keys import HostKey, Pins
 from .known_hosts import (
@@ -32,6 +32,7 @@ from .known_hosts import (
     known_name,
     names_of,
 )
+from .routes import tcp_routes
 
 __all__ = ["KnownHosts", "names_of_host"]
 
@@ -167,7 +168,8 @@ def names_of_host(config: SSHConfig) -> tuple[str, ...]:
     They are its addresses as ``ssh`` gets them, and the name that replaces them
     (``HostKeyAlias``).
     """
-    places = (config.host.lower(), config.name, config.tailscale_ip, config.cloudflare_tunnel)
+    others = (address for route, address in addresses(config).items() if route != "direct")
+    places = (config.host.lower(), config.name, *others)
     return tuple(dict.fromkeys(name for name in places if name))
 
 
@@ -184,9 +186,10 @@ def _given(text: str, host: str) -> Pins:
 
 def _addresses(config: SSHConfig) -> Iterator[str]:
     """Yield the names under which ``ssh`` would look up the host if it got an address."""
+    ports = {route.host: route.port for route in tcp_routes(config)}
     for name in names_of_host(config):
         yield name
-        port = config.tailscale_port if name == config.tailscale_ip else config.port
+        port = ports.get(name, config.port)
         if port != DEFAULT_SSH_PORT:
             yield f"[{name}]:{port}"
 

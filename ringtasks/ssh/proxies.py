@@ -13,14 +13,11 @@ from collections.abc import Mapping
 
 from ringtasks.errors import Reason
 
-from .routes import ProcessProxy, SocksProxy
+from .routes import PROGRAMS, ProcessProxy, SocksProxy
 
 __all__ = ["ProxyProcess", "ProxyRefusedError", "connect_socks"]
 
-_INSTALL = {
-    "cloudflared": "install cloudflared, or remove cloudflare_tunnel from the host",
-    "tailscale": "install Tailscale, or unset RINGTASKS_TAILSCALE_PROXY",
-}
+_INSTALL = {program.name: program.if_missing for program in PROGRAMS}
 _LAST_WORDS_TIMEOUT = 2.0  # seconds for a program to end after it closed the connection
 
 
@@ -53,7 +50,7 @@ class ProxyProcess:
         self.sock, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                (found, *proxy.argv[1:]),
+                (found, *proxy.argv[1:], *proxy.log_flags),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.PIPE,

@@ -1,22 +1,34 @@
 """The routes to a host, in the order of their attempts: Tailscale, direct, Cloudflare.  Pure.
 
-A Route is an address and the carrier of its bytes; `dialing` connects it.  A secret is in a route
-only as an environment variable of the proxy process, never among its arguments.
+`KINDS` declares each kind of route, once.  A Route is an address and the carrier of its bytes;
+`dialing` connects it.  A secret is in a route only as an environment variable of the proxy process,
+never among its arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.inventory.config import SSHConfig, addresses, expand
 
-__all__ = ["ROUTE_NAMES", "ProcessProxy", "Route", "SocksProxy", "only", "routes_of"]
-
-ROUTE_NAMES = ("tailscale", "direct", "cloudflare")
+__all__ = [
+    "KINDS",
+    "PROGRAMS",
+    "ROUTE_NAMES",
+    "ProcessProxy",
+    "Program",
+    "Route",
+    "RouteKind",
+    "SocksProxy",
+    "hop_route",
+    "only",
+    "routes_of",
+    "tcp_routes",
+]
 
 TAILSCALE_PROXY_VARIABLE = "RINGTASKS_TAILSCALE_PROXY"
 
@@ -29,6 +41,8 @@ class ProcessProxy(NamedTuple):
     """Variables for the program; a ``${VAR}`` in them is expanded when it starts, not before."""
     scrubbed_prefix: str | None = None
     """The prefix of inherited variables that the program does not get."""
+    log_flags: tuple[str, ...] = ()
+    """Arguments after ``argv`` that only a program which reads its stderr needs."""
 
     def __repr__(self) -> str:
         return f"ProcessProxy({self.argv!r})"  # the variables may hold secrets
@@ -68,14 +82,37 @@ class Route(NamedTuple):
     @property
     def address(self) -> str:
         """The text to display: ``203.0.113.10:22``, or the tunnel's name."""
-        if self.name == "cloudflare":
+        if not _BY_NAME[self.name].has_port:
             return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def is_costly(self) -> bool:
         """True if it starts a process over the public network, and so waits for the others."""
-        return self.name == "cloudflare"
+        return _BY_NAME[self.name].is_costly
+
+
+class Program(NamedTuple):
+    """A program that carries a route's bytes."""
+
+    name: str
+    version_flag: str
+    needed_for: str
+    if_missing: str
+    """The advice if it is not installed."""
+
+
+class RouteKind(NamedTuple):
+    """A kind of route.  Its settings are those of `SSHConfig` whose ``address_of`` names it."""
+
+    name: str
+    route: Callable[[SSHConfig, Mapping[str, str]], Route]
+    """Returns the route of a host that has an address of this kind; takes the environment."""
+    is_costly: bool = False
+    """True if it starts a process over the public network, and so waits for the others."""
+    has_port: bool = True
+    """False if the host's port is not part of the address."""
+    program: Program | None = None
 
 
 def routes_of(config: SSHConfig, environ: Mapping[str, str]) -> tuple[Route, ...]:
@@ -83,16 +120,19 @@ def routes_of(config: SSHConfig, environ: Mapping[str, str]) -> tuple[Route, ...
 
     :raises UsageError: ``RINGTASKS_TAILSCALE_PROXY`` is neither ``socks5://host:port`` nor ``nc``.
     """
-    routes = []
-    if config.tailscale_ip:
-        routes.append(_tailscale(config, environ.get(TAILSCALE_PROXY_VARIABLE, "")))
-    if config.host:
-        source = config.bind_address
-        family = config.address_family
-        routes.append(Route("direct", config.host, config.port, family=family, source=source))
-    if config.cloudflare_tunnel:
-        routes.append(_cloudflare(config, config.cloudflare_tunnel))
-    return tuple(routes)
+    known = addresses(config)
+    return tuple(kind.route(config, environ) for kind in KINDS if kind.name in known)
+
+
+def tcp_routes(config: SSHConfig) -> tuple[Route, ...]:
+    """Return the routes that any host of the same networks can take, without a proxy."""
+    return tuple(route for route in routes_of(config, {}) if route.proxy is None)
+
+
+def hop_route(jump: SSHConfig) -> Route:
+    """Return the only route used to a jump host: an ``ssh`` cannot race several."""
+    routes = tcp_routes(jump) or (Route("direct", jump.host, jump.port),)
+    return next((route for route in routes if route.name == "direct"), routes[0])
 
 
 def only(routes: tuple[Route, ...], name: str, host: str) -> tuple[Route, ...]:
@@ -109,8 +149,14 @@ def only(routes: tuple[Route, ...], name: str, host: str) -> tuple[Route, ...]:
     return chosen
 
 
-def _tailscale(config: SSHConfig, proxy: str) -> Route:
+def _direct(config: SSHConfig, _: Mapping[str, str]) -> Route:
+    family, source = config.address_family, config.bind_address
+    return Route("direct", config.host, config.port, family=family, source=source)
+
+
+def _tailscale(config: SSHConfig, environ: Mapping[str, str]) -> Route:
     host, port = config.tailscale_ip or "", config.tailscale_port
+    proxy = environ.get(TAILSCALE_PROXY_VARIABLE, "")
     if not proxy:
         return Route("tailscale", host, port)
     if proxy == "nc":
@@ -130,7 +176,8 @@ def _socks(url: str) -> SocksProxy:
     return SocksProxy(host, port)
 
 
-def _cloudflare(config: SSHConfig, hostname: str) -> Route:
+def _cloudflare(config: SSHConfig, _: Mapping[str, str]) -> Route:
+    hostname = config.cloudflare_tunnel or ""
     token_id = config.cloudflare_service_token_id or ""
     secret = config.cloudflare_service_token_secret or ""
     variables = {}
@@ -147,4 +194,36 @@ def _cloudflare(config: SSHConfig, hostname: str) -> Route:
     # "debug" would write the secret there. Other TUNNEL_* could turn it into a TCP listener.
     argv = ("cloudflared", "access", "ssh", "--hostname", hostname)
     log = ("--logfile", "/dev/stderr", "--log-level", "error")
-    return Route("cloudflare", hostname, 22, ProcessProxy(argv + log, variables, "TUNNEL_"))
+    return Route("cloudflare", hostname, 22, ProcessProxy(argv, variables, "TUNNEL_", log))
+
+
+#: Every kind of route, in the order of the attempts.
+KINDS = (
+    RouteKind(
+        "tailscale",
+        _tailscale,
+        program=Program(
+            "tailscale",
+            "version",
+            "hosts with a tailscale_ip",
+            "install Tailscale, or unset RINGTASKS_TAILSCALE_PROXY",
+        ),
+    ),
+    RouteKind("direct", _direct),
+    RouteKind(
+        "cloudflare",
+        _cloudflare,
+        is_costly=True,
+        has_port=False,
+        program=Program(
+            "cloudflared",
+            "--version",
+            "hosts with a cloudflare_tunnel",
+            "install cloudflared, or remove cloudflare_tunnel from the host",
+        ),
+    ),
+)
+_BY_NAME = {kind.name: kind for kind in KINDS}
+ROUTE_NAMES = tuple(_BY_NAME)
+#: The programs of all kinds of route.
+PROGRAMS = tuple(kind.program for kind in KINDS if kind.program is not None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 
 from .known_hosts import known_name
-from .routes import ProcessProxy, Route, SocksProxy
+from .routes import ProcessProxy, Route, SocksProxy, hop_route
 
 __all__ = ["ssh_command"]
 
@@ -32,14 +32,14 @@ def ssh_command(
     argv = ["ssh", *options]
     if config.key_path:
         argv += ["-i", str(Path(expand(config.key_path)).expanduser())]
-    if route.port != DEFAULT_SSH_PORT and route.name != "cloudflare":
+    if route.port != DEFAULT_SSH_PORT:
         argv += ["-p", str(route.port)]
     pins = "/dev/null" if config.is_ephemeral else known_hosts
     argv += ["-o", f"HostKeyAlias={known_name(config.id)}", "-o", f"UserKnownHostsFile={pins}"]
     if not config.ssh_host_key:  # the file lacks a key that the inventory pins: ssh then asks
         argv += ["-o", "StrictHostKeyChecking=accept-new"]
     if isinstance(route.proxy, ProcessProxy):
-        argv += ["-o", "ProxyCommand=" + " ".join(route.proxy.argv[:5])]
+        argv += ["-o", "ProxyCommand=" + " ".join(route.proxy.argv)]
     elif isinstance(route.proxy, SocksProxy):
         argv += ["-o", f"ProxyCommand=nc -X 5 -x {route.proxy.host}:{route.proxy.port} %h %p"]
     elif route.name == "direct" and config.proxy_jump:
@@ -52,9 +52,7 @@ def _hops(config: SSHConfig, jump_of: Callable[[SSHConfig], SSHConfig | None]) -
     hops: list[str] = []
     jump = jump_of(config)
     while jump is not None and len(hops) < _MAX_HOPS:
-        host, port = (
-            (jump.host, jump.port) if jump.host else (jump.tailscale_ip or "", jump.tailscale_port)
-        )
+        _, host, port, *_ = hop_route(jump)
         address = f"[{host}]" if ":" in host else host
         user = f"{jump.user}@" if jump.user else ""
         hops.append(f"{user}{address}" + (f":{port}" if port != DEFAULT_SSH_PORT else ""))

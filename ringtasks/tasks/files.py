@@ -15,6 +15,7 @@ from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     JSON_HELP,
+    TRANSPORT_HELP,
     clients_of,
     number,
     several,
@@ -33,7 +34,7 @@ _HELP = {
     "dry-run": "change nothing, list what would be copied and removed",
     "fanout": "hosts at the same time (default 64)",
     "timeout": "seconds for one host (default: no limit)",
-    "transport": "use this route only: tailscale, direct or cloudflare",
+    "transport": TRANSPORT_HELP,
     "json": JSON_HELP,
     "inventory": INVENTORY_HELP,
 }

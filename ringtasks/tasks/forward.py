@@ -10,7 +10,7 @@ from ringtasks.output import display
 
 from . import plan
 from .core_flags import is_dry
-from .options import INVENTORY_HELP, config_of, number, one_host, task
+from .options import INVENTORY_HELP, TRANSPORT_HELP, config_of, number, one_host, task
 
 __all__ = ["forward"]
 
@@ -23,7 +23,7 @@ _INTERRUPTED = 130
         "port": "the port there: 6006 for TensorBoard, 8888 for Jupyter",
         "local-port": "the port here, on 127.0.0.1 (default: the same, or a free one)",
         "to": "a machine that the host reaches, instead of the host itself",
-        "transport": "use this route only: tailscale, direct or cloudflare",
+        "transport": TRANSPORT_HELP,
         "json": "tell the ports as one JSON object on stdout, as soon as they are open",
         "inventory": INVENTORY_HELP,
     }

@@ -26,6 +26,7 @@ __all__ = [
     "HOST_HELP",
     "INVENTORY_HELP",
     "JSON_HELP",
+    "TRANSPORT_HELP",
     "clients_of",
     "config_of",
     "environment",
@@ -44,6 +45,7 @@ BROKEN_PIPE_STATUS = 128 + 13  # the status that shells give to SIGPIPE
 
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
 INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
+TRANSPORT_HELP = "use this route only, by its name in 'inv check'"
 JSON_HELP = "one JSON object a line on stdout, nothing else"
 
 

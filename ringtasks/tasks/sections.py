@@ -71,7 +71,7 @@ def _in_file(file: str, names: tuple[str, ...]) -> tuple[int, Place | None]:
         if not isinstance(here, LinedMapping) or name not in here:
             return depth, place
         written = here.texts.get(name, ()) if depth == len(names) - 1 else ()
-        place = Place(f"{os.path.relpath(file)}:{here.lines.get(name)}", written)
+        place = Place(f"{_shown(file)}:{here.lines.get(name)}", written)
         here = here[name]
     return len(names), place
 
@@ -85,3 +85,8 @@ def _lined(file: str) -> Any:
         return parse(Path(file))
     except InventoryError:
         return None
+
+
+def _shown(file: str) -> str:
+    relative = os.path.relpath(file)
+    return file if relative.startswith("..") else relative

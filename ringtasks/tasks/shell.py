@@ -11,7 +11,7 @@ from ringtasks.errors import UsageError
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import INVENTORY_HELP, config_of, one_host, task
+from .options import INVENTORY_HELP, TRANSPORT_HELP, config_of, one_host, task
 
 __all__ = ["shell"]
 
@@ -19,7 +19,7 @@ __all__ = ["shell"]
 @task(
     help={
         "host": "one host of the inventory",
-        "transport": "use this route only: tailscale, direct or cloudflare",
+        "transport": TRANSPORT_HELP,
         "inventory": INVENTORY_HELP,
     }
 )

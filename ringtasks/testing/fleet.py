@@ -20,7 +20,7 @@ from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import load_inventory
-from ringtasks.inventory.model import HostConfig, Inventory
+from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig, Inventory
 from ringtasks.ssh.link import Link
 from ringtasks.ssh.link_pool import Note, links_from
 from ringtasks.ssh.routes import Route, only, routes_of
@@ -30,7 +30,7 @@ from .rules import Answer, Call, Matcher, Rule
 
 __all__ = ["FakeFleet", "fake_fleet"]
 
-_ADDRESSES = ("ssh_host", "tailscale_ip", "cloudflare_tunnel", "embedded")
+_ADDRESSES = (*ADDRESS_KEYS, "embedded")
 _NOT_A_FIELD = {"name", "facts", "groups", "file", "line"}
 
 

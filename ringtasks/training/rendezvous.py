@@ -22,6 +22,7 @@ from ringtasks.errors import RendezvousError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
+from ringtasks.ssh.routes import tcp_routes
 
 __all__ = ["Node", "Rendezvous", "find_meeting"]
 
@@ -77,7 +78,8 @@ def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Rendezvous:
 def _addresses(config: SSHConfig, own: str) -> list[str]:
     """Return the possible addresses of the first host, the tailnet's first; IPv4 and names."""
     embedded = "127.0.0.1" if config.embedded else None
-    known = (embedded, config.tailscale_ip, own, config.host)
+    private = (route.host for route in tcp_routes(config) if route.name != "direct")
+    known = (embedded, *private, own, config.host)
     return list(dict.fromkeys(address for address in known if address and ":" not in address))
 
 

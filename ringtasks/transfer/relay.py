@@ -27,6 +27,7 @@ from ringtasks.remote.paths import word
 from ringtasks.remote.script import one_line, quote
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.routes import tcp_routes
 
 from .allowed_key import allowed
 from .asking import ask
@@ -158,10 +159,9 @@ def _pass_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> None:
 
 def _addresses(config: SSHConfig) -> Iterator[tuple[str, int]]:
     """Yield the addresses by which another host may reach it; the tailnet's first."""
-    if config.tailscale_ip:
-        yield config.tailscale_ip, config.tailscale_port
-    if config.host and not config.proxy_jump:
-        yield config.host, config.port
+    for route in tcp_routes(config):
+        if route.name != "direct" or not config.proxy_jump:
+            yield route.host, route.port
 
 
 def _new_key(folder: Path) -> tuple[bytes, str]:

@@ -83,10 +83,8 @@ def test_the_token_is_in_the_environment_of_the_proxy_and_nowhere_else(
         "TUNNEL_SERVICE_TOKEN_ID": "the-id",
         "TUNNEL_SERVICE_TOKEN_SECRET": "the-secret",
     }
-    assert route.proxy.argv == (
-        "cloudflared", "access", "ssh", "--hostname", "ssh.example.com",
-        "--logfile", "/dev/stderr", "--log-level", "error",
-    )  # fmt: skip
+    assert route.proxy.argv == ("cloudflared", "access", "ssh", "--hostname", "ssh.example.com")
+    assert route.proxy.log_flags == ("--logfile", "/dev/stderr", "--log-level", "error")
     assert "SECRET" not in repr(route)
 
 

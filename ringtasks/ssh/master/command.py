@@ -219,7 +219,7 @@ def _address(config: SSHConfig, route: Route) -> Iterator[str]:
 def _carrier(route: Route, hop: Hop | None, log: Path | None, files: Sequence[str]) -> str | None:
     """Return the ProxyCommand: a command line for /bin/sh."""
     if isinstance(route.proxy, ProcessProxy):
-        words = [_percent(word) for word in route.proxy.argv]
+        words = [_percent(word) for word in (*route.proxy.argv, *route.proxy.log_flags)]
     elif hop is not None and route.name == "direct":
         words = list(_hop_words(hop, files))
     else:

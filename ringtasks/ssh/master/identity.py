@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 
-from ringtasks.inventory.config import SSHConfig, expand, known_hosts_file
+from ringtasks.inventory.config import SSHConfig, expand, known_hosts_file, secrets
 from ringtasks.ssh.routes import ProcessProxy, routes_of
 from ringtasks.ssh.ssh_config import files_of
 
@@ -44,7 +44,7 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
         for route in routes_of(config, environ)
     ]
     # Only this hash of the token is stored.
-    token = (config.cloudflare_service_token_id, config.cloudflare_service_token_secret)
+    token = secrets(config)
     key = _absolute(expand(config.key_path)) if config.key_path else None
     hop = jump_config(config)
     jump = hop and _identity(hop, None, environ)

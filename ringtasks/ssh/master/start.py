@@ -29,7 +29,7 @@ from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.key_files import problem_of
 from ringtasks.ssh.pins import KnownHosts
-from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy
+from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
 from ringtasks.ssh.ssh_config import file_arguments
 from ringtasks.ssh.stream import Stream, acknowledge
 
@@ -319,7 +319,7 @@ def _can_jump(config: SSHConfig, hops: int = 0) -> bool:
     jump = jump_config(config)
     if jump is None:
         return True
-    has_address = bool(jump.host or jump.tailscale_ip)
+    has_address = bool(tcp_routes(jump))
     if hops > MAX_HOPS or jump.private_key or jump.embedded or not has_address:
         return False
     return _can_jump(jump, hops + 1)

@@ -17,7 +17,7 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry
 from ringtasks.ssh.pins import KnownHosts, names_of_host
-from ringtasks.ssh.routes import Route
+from ringtasks.ssh.routes import Route, hop_route
 from ringtasks.ssh.ssh_config import ask
 
 from .command import Hop, Trust, alias, is_plain, trust_of
@@ -123,13 +123,6 @@ class KnownHostsFiles:
 
     def _path(self, number: int) -> Path:
         return Path(f"{self._socket}.hosts{number}")
-
-
-def hop_route(jump: SSHConfig) -> Route:
-    """Return the only route used to a jump host: an ``ssh`` cannot race several."""
-    if jump.host:
-        return Route("direct", jump.host, jump.port)
-    return Route("tailscale", jump.tailscale_ip or "", jump.tailscale_port)
 
 
 def _has_known_hosts_command(config: SSHConfig) -> bool:

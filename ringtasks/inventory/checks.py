@@ -1,0 +1,61 @@
+"""Checks of a host's settings: each returns the value, or raises `UnexpectedValueError`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ringtasks.common.setting_checks import Check, expected
+
+__all__ = ["ADDRESS", "address", "one_line", "one_of", "public_key", "tcp_port"]
+
+#: A host or user name that no program takes for an option.
+ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
+_PUBLIC_KEY_EXPECTED = (
+    "a public key such as 'ssh-ed25519 AAAA…', or '@cert-authority ssh-ed25519 AAAA…'"
+)
+# Compiled at first use.
+_PUBLIC_KEY = r"(@cert-authority +)?[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
+
+
+def address(place: str, value: Any) -> str:
+    """Return a name or address that no program takes for an option."""
+    if not isinstance(value, str) or not (_has_variable(value) or re.match(ADDRESS, value)):
+        raise expected(place, "a name or an address, without spaces and no - in front", value)
+    return value
+
+
+def one_line(place: str, value: Any) -> str:
+    """Return a text of one line."""
+    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
+        raise expected(place, "text (in quotes, if it looks like a number)", value)
+    return value
+
+
+def tcp_port(place: str, value: Any) -> int:
+    """Return a TCP port."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
+        raise expected(place, "a port from 1 to 65535", value)
+    return value
+
+
+def public_key(place: str, value: Any) -> str:
+    """Return a host's public key, or that of the authority which certifies it."""
+    if not isinstance(value, str) or not (_has_variable(value) or re.match(_PUBLIC_KEY, value)):
+        raise expected(place, _PUBLIC_KEY_EXPECTED, value)
+    return value
+
+
+def one_of(*words: str) -> Check:
+    """Return the check for one of ``words``."""
+
+    def check(place: str, value: Any) -> str:
+        if value not in words:
+            raise expected(place, f"one of {', '.join(words)}", value)
+        return str(value)
+
+    return check
+
+
+def _has_variable(value: str) -> bool:
+    return "${" in value
