@@ -62,7 +62,7 @@ class SSHClient:
     raise before anything is sent: ValueError and TypeError for an argument, UsageError for a
     configuration that cannot be used (a missing key file, an unset ``${VAR}``).
 
-    :param transport: use this route only (``tailscale``, ``direct`` or ``cloudflare``).
+    :param transport: use this route only (a name of `ringtasks.ssh.routes.ROUTE_NAMES`).
     :param max_output_bytes: limit for each stream of a command; beyond it, only the head and the
         tail are kept.
     :param on_open: called each time a link is opened, with the routes that failed and the one that
