@@ -9,6 +9,7 @@ from ringtasks.client.dialogue import Ask, Conversation, answer_to
 from ringtasks.client.ssh_client import SSHClient, last_words
 from ringtasks.remote.answers import AnswerError
 from ringtasks.remote.launcher import JOBS_FOLDER
+from ringtasks.remote.programs import Program
 
 from .job_cache import last_seen, remember
 from .probe import parse_probe, probe_script
@@ -37,19 +38,12 @@ class Pruned(NamedTuple):
     error: str | None = None
 
 
-# ".ID.PID" is left by a launcher that ended before its job was complete.
-_PRUNE = """\
-cd "$HOME/{folder}" || exit
-for left in .[0-9a-f]*.*; do
-  [ -d "$left" ] && ! kill -0 "${{left##*.}}" 2>/dev/null && rm -rf "$left"
-done
-rm -rf {jobs}
-"""
+_PRUNE = Program(__file__, "prune.sh")
 
 
 def prune_script(jobs: Iterable[str]) -> str:
     """Return a script that deletes the folders of the jobs with these ids."""
-    return _PRUNE.format(folder=JOBS_FOLDER, jobs=" ".join(jobs))
+    return _PRUNE.render(rt_folder=JOBS_FOLDER, rt_ids=" ".join(jobs))
 
 
 def jobs_of(client: SSHClient) -> Conversation[HostJobs]:

@@ -11,67 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ringtasks.remote.answers import or_none, whole
-from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
+from ringtasks.remote.launcher import JOBS_FOLDER
+from ringtasks.remote.programs import Program
 
 __all__ = ["ENDED", "FOLLOW_SECONDS", "NO_LOG", "Lines", "follow_script", "parse_offset"]
 
-#: Seconds that one request for new output lasts, and seconds between looks at the log.
+#: Seconds that one request for new output lasts.
 FOLLOW_SECONDS = 30
-_LOOK_INTERVAL = 0.2
 
 #: Exit statuses of the script: job ended and log complete; job still running; no log.
 ENDED, GOES_ON, NO_LOG = 0, 75, 66
 
-#: Number of bytes at the end of the log in which the last lines are searched.
-_TAIL_BYTES = 4 * 1024 * 1024
 #: A line that is longer than this is returned in pieces.
 _MAX_LINE_BYTES = 1024 * 1024
 
-# "ls -n" gets the size without reading the file; wc(1) of BusyBox would read it. The script checks
-# for the job's end before it reads the log, so all that the job wrote is printed. The first line is
-# the offset at which the rest begins. Bytes before log.first were discarded for the size limit.
-_SCRIPT = """\
-{identity}
-cd "$HOME/{folder}/{job_id}" 2>/dev/null && [ -e log ] || exit {no_log}
-rt_size() {{ set -- $(ls -lnL log); rt_size=${{5:-0}}; }}
-rt_has_ended() {{
-  [ -s exit_status ] && return
-  for rt_file in process keeper; do
-    read -r rt_id 2>/dev/null <"$rt_file" && rt_is_alive $rt_id && return 1
-  done
-  :
-}}
-rt_size
-rt_at={start}
-read -r rt_first 2>/dev/null <log.first || rt_first=0
-[ "$rt_at" -ge "$rt_first" ] || rt_at=$rt_first
-echo "ringtasks-offset:$rt_at"
-rt_looks=0
-while :; do
-  rt_end={ended}
-  rt_has_ended || rt_end={goes_on}
-  rt_size
-  if [ "$rt_size" -gt "$rt_at" ]; then
-    tail -c +$((rt_at + 1)) log | head -c $((rt_size - rt_at)) || exit 1
-    rt_at=$rt_size
-  fi
-  [ $rt_end = {ended} ] && exit
-  [ $rt_looks -lt {looks} ] || exit {goes_on}
-  rt_looks=$((rt_looks + 1))
-  sleep {interval}
-done
-"""
-
-_START_AT_LINES = """\
-$(
-  rt_window=$((rt_size < {window} ? rt_size : {window}))
-  rt_last=$(tail -c +$((rt_size - rt_window + 1)) log |
-    head -c $rt_window | tail -n {lines} | wc -c)
-  echo $((rt_size - rt_last))
-)"""
-
-_START_AT_TIME = """\
-$(awk '$1 < {since} {{ from = $2 }} END {{ print from + 0 }}' times 2>/dev/null || echo 0)"""
+_FOLLOW = Program(__file__, "follow.sh")
 
 
 def follow_script(
@@ -86,21 +40,15 @@ def follow_script(
 
     :param follow: go on until the job has ended; False: end with the present end of the log.
     """
-    start = str(offset or 0)
-    if offset is None and tail is not None:
-        start = _START_AT_LINES.format(lines=tail, window=_TAIL_BYTES)
-    elif offset is None and since is not None:
-        start = _START_AT_TIME.format(since=int(since))
-    return _SCRIPT.format(
-        identity=IDENTITY,
-        folder=JOBS_FOLDER,
-        job_id=job_id,
-        start=start,
-        no_log=NO_LOG,
-        ended=ENDED,
+    return _FOLLOW.render(
+        rt_folder=JOBS_FOLDER,
+        rt_id=job_id,
+        offset="" if offset is None else offset,
+        tail="" if tail is None else tail,
+        since="" if since is None else int(since),
+        seconds_cs=FOLLOW_SECONDS * 100 if follow else 0,
         goes_on=GOES_ON,
-        looks=round(FOLLOW_SECONDS / _LOOK_INTERVAL) if follow else 0,
-        interval=_LOOK_INTERVAL,
+        no_log=NO_LOG,
     )
 
 

@@ -1,8 +1,4 @@
-"""The script that reads the state of all jobs of a host, and its parser.  Pure.
-
-For any number of jobs, two programs run: grep(1) reads the process table and then the jobs' files,
-date(1) prints the host's clock.
-"""
+"""The script that reads the state of all jobs of a host (``probe.sh``), and its parser."""
 
 from __future__ import annotations
 
@@ -10,54 +6,23 @@ import re
 from collections.abc import Iterable
 
 from ringtasks.remote.answers import AnswerError, or_none, process_id, unix_time
-from ringtasks.remote.launcher import IDENTITY, JOBS_FOLDER
+from ringtasks.remote.launcher import JOBS_FOLDER
+from ringtasks.remote.programs import Program
 
 from .states import JobStatus, status_of, unknown
 
 __all__ = ["parse_probe", "probe_script"]
 
-# All of a job's files but the log, its limits and its times.
-_FILES = "[!lt]*"
-
 #: Form of a job's id, which is pasted into further scripts; other folders are ignored.
 _JOB_ID = re.compile(r"[A-Za-z0-9_-]+\Z")
 
-# The processes come first: a job that ends meanwhile has then written its exit status to its files,
-# and one that begins meanwhile has a process that was not asked about. The keeper matters only if
-# the process is gone; "read" reads a file byte by byte, so the longer keeper file is read only
-# then. /dev/null makes grep print the file's name before every line.
-_SCRIPT = """\
-{identity}
-rt_boot
-echo "ringtasks-boot:$rt_boot"
-echo "ringtasks-now:$(date +%s)"
-cd "$HOME/{folder}" 2>/dev/null || exit 0
-set --
-for rt_folder in {folders}; do
-  [ ! -s "$rt_folder/exit_status" ] || continue
-  read -r rt_pid 2>/dev/null <"$rt_folder/pid" && set -- "$@" "$rt_pid" && [ -e "/proc/$rt_pid" ] ||
-    {{ read -r rt_pid rt_rest 2>/dev/null <"$rt_folder/keeper" && set -- "$@" "$rt_pid"; }}
-done
-echo "ringtasks-asked:$*"
-if [ -r /proc/self/stat ]; then
-  for rt_pid; do shift; set -- "$@" "/proc/$rt_pid/stat"; done
-else
-  for rt_pid; do shift; rt_start "$rt_pid"; echo "/proc/$rt_pid/start:$rt_start"; done
-fi
-LC_ALL=C grep -s "" "$@" {files} /dev/null
-exit 0
-"""
+_PROBE = Program(__file__, "probe.sh")
 
 
 def probe_script(job_ids: Iterable[str] | None = None) -> str:
     """Return a script that prints the files and processes of all jobs, or of these."""
-    folders = ["*"] if job_ids is None else list(job_ids)
-    return _SCRIPT.format(
-        identity=IDENTITY,
-        folder=JOBS_FOLDER,
-        folders=" ".join(folders),
-        files=" ".join(f"{folder}/{_FILES}" for folder in folders),
-    )
+    wanted = "*" if job_ids is None else " ".join(job_ids)
+    return _PROBE.render(rt_folder=JOBS_FOLDER, rt_wanted=wanted)
 
 
 def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:

@@ -127,7 +127,7 @@ class JobStatus:
 
 
 class Identity(NamedTuple):
-    """Identity of a process, unique on its host (`remote.launcher.IDENTITY`)."""
+    """Identity of a process, unique on its host (``remote/identity.sh``)."""
 
     pid: int
     boot: str

@@ -19,11 +19,17 @@ from pathlib import Path
 
 from .script import quote
 
-__all__ = ["Program"]
+__all__ = ["Program", "Word"]
 
 _PARAMETERS = re.compile(r"^# parameters:(.*)$", re.MULTILINE)
 _INCLUDE = re.compile(r"^# include: (\S+)$", re.MULTILINE)
 _HERE = Path(__file__).parent
+
+
+class Word(str):
+    """A parameter's value that is a word of the shell already, such as ``"$HOME"/'x'``."""
+
+    __slots__ = ()
 
 
 class Program:
@@ -47,7 +53,7 @@ class Program:
         if set(parameters) != set(self._parameters):
             expected, given = sorted(self._parameters), sorted(parameters)
             raise TypeError(f"{self._name}: expected the parameters {expected}, got {given}")
-        assignments = [f"{name}={quote(str(parameters[name]))}" for name in self._parameters]
+        assignments = [f"{name}={_word(parameters[name])}" for name in self._parameters]
         return "\n".join([*assignments, text])
 
     @property
@@ -63,6 +69,10 @@ class Program:
     def _included(self, found: re.Match[str]) -> str:
         beside = self._folder / found.group(1)
         return (beside if beside.exists() else _HERE / found.group(1)).read_text()
+
+
+def _word(value: str | int | float) -> str:
+    return value if isinstance(value, Word) else quote(str(value))
 
 
 def _without_comments(source: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
-from ringtasks.jobs.gpu_queue import RESERVED
+from ringtasks.jobs.gpu_queue import reserved_script
 from ringtasks.remote.script import path, quote
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> st
         modules=quote(modules),
         polls=max(1, round(driver_timeout / 0.1)),
         imports=quote(_IMPORTS),
-        reserved=RESERVED,
+        reserved=reserved_script(),
     )
 
 

@@ -180,7 +180,7 @@ def test_nothing_is_left_on_the_host_by_one_who_went_away(host: JobHost) -> None
 
 
 def reading(job_id: str) -> list[str]:
-    found = subprocess.run(["pgrep", "-f", f"{job_id}.*rt_looks"], capture_output=True, text=True)
+    found = subprocess.run(["pgrep", "-f", f"{job_id}.*seconds_cs"], capture_output=True, text=True)
     return found.stdout.split()
 
 

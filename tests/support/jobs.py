@@ -69,7 +69,7 @@ def is_waited_for(job_id: str) -> bool:
             line = file.read_bytes()
         except OSError:
             continue
-        if job_id.encode() in line and b"looks" in line and b"sshd" not in line:
+        if job_id.encode() in line and b"seconds_cs" in line and b"sshd" not in line:
             return True
     return False
 

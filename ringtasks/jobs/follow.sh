@@ -1,0 +1,60 @@
+# shellcheck disable=SC2154  # the parameters are assigned before the first line
+# Prints the log of a job: first "ringtasks-offset:N", the offset at which the rest begins.
+#
+# Exits with 0 if the job has ended and its log is complete, with $goes_on if it is running, and
+# with $no_log if there is no log.
+#
+# parameters: rt_folder rt_id offset tail since seconds_cs goes_on no_log
+#   offset, tail, since  where to begin: at this offset; with so many of the last lines; with what was
+#               written since this time. "" for those that do not count
+#   seconds_cs  hundredths of a second for which it follows the log of a running job
+
+# include: identity.sh
+# include: clock.sh
+# include: has_ended.sh
+
+# The bytes at the end of the log in which the last lines are searched.
+window=4194304
+
+cd "$HOME/$rt_folder/$rt_id" 2>/dev/null && [ -e log ] || exit "$no_log"
+
+# Sets $size. "ls -n" gets it without reading the file; wc(1) of BusyBox would read it.
+measure() {
+  # shellcheck disable=SC2012  # stat(1) is not in POSIX
+  size=$(ls -lnL log | { read -r _ _ _ _ bytes _ && echo "$bytes"; })
+  size=${size:-0}
+}
+
+measure
+if [ "$offset" ]; then
+  at=$offset
+elif [ "$tail" ]; then
+  part=$((size < window ? size : window))
+  at=$((size - $(tail -c +$((size - part + 1)) log | head -c $part | tail -n "$tail" | wc -c)))
+elif [ "$since" ]; then
+  at=$(awk -v since="$since" '$1 < since { from = $2 } END { print from + 0 }' times 2>/dev/null ||
+    echo 0)
+else
+  at=0
+fi
+# The bytes before log.first were discarded for the size limit.
+read -r first 2>/dev/null <log.first || first=0
+[ "$at" -ge "$first" ] || at=$first
+echo "ringtasks-offset:$at"
+
+# The job's end is checked before the log is read, so that all that it wrote is printed.
+now
+end=$((now + seconds_cs))
+while :; do
+  status=$goes_on
+  ! rt_has_ended . || status=0
+  measure
+  if [ "$size" -gt "$at" ]; then
+    tail -c +$((at + 1)) log | head -c $((size - at)) || exit 1
+    at=$size
+  fi
+  [ "$status" != 0 ] || exit 0
+  now
+  [ "$now" -lt "$end" ] || exit "$goes_on"
+  sleep 0.2
+done

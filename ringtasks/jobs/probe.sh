@@ -1,0 +1,37 @@
+# shellcheck disable=SC2154  # the parameters are assigned before the first line
+# Prints the files of jobs, as grep(1) does ("FOLDER/FILE:LINE"), the processes that they name, this
+# boot's id and the clock.
+#
+# For any number of jobs, two programs run: grep(1) reads the process table and then the jobs' files,
+# date(1) prints the host's clock.
+#
+# parameters: rt_folder rt_wanted
+#   rt_wanted  ids of jobs, or *
+
+# include: identity.sh
+
+rt_boot
+echo "ringtasks-boot:$rt_boot"
+echo "ringtasks-now:$(date +%s)"
+cd "$HOME/$rt_folder" 2>/dev/null || exit 0
+
+# The processes come first: a job that ends meanwhile has then written its exit status to its files,
+# and one that begins meanwhile has a process that was not asked about. The keeper matters only if
+# the process is gone; "read" reads a file byte by byte, so the longer keeper file is read only then.
+set --
+for rt_job in $rt_wanted; do
+  [ ! -s "$rt_job/exit_status" ] || continue
+  read -r rt_pid 2>/dev/null <"$rt_job/pid" && set -- "$@" "$rt_pid" && [ -e "/proc/$rt_pid" ] ||
+    { read -r rt_pid _ 2>/dev/null <"$rt_job/keeper" && set -- "$@" "$rt_pid"; }
+done
+echo "ringtasks-asked:$*"
+if [ -r /proc/self/stat ]; then
+  for rt_pid; do shift; set -- "$@" "/proc/$rt_pid/stat"; done
+else
+  for rt_pid; do shift; rt_start "$rt_pid"; echo "/proc/$rt_pid/start:$rt_start"; done
+fi
+# All of a job's files but the log, its limits and its times. /dev/null makes grep print the file's
+# name before every line.
+for rt_job in $rt_wanted; do set -- "$@" "$rt_job"/[!lt]*; done
+LC_ALL=C grep -s "" "$@" /dev/null
+exit 0

@@ -1,0 +1,57 @@
+# shellcheck disable=SC2034,SC2154  # the parameters are assigned before the first line
+# Ends a job: prints "before PID NAME" for each of its processes, "after PID NAME" for those that
+# are still there, "reserved UUID" for its GPUs and "holds UUID, PID, MEMORY" for what is on GPUs.
+#
+# parameters: rt_folder rt_id rt_by grace_cs apps_query
+#   rt_by       the user who stops it
+#   grace_cs    hundredths of a second between TERM and KILL
+#   apps_query  the arguments of nvidia-smi that list processes
+
+# include: identity.sh
+# include: clock.sh
+# include: processes.sh
+
+# Sets $alive to the process that the file $1 names, if it is running.
+read_alive() {
+  alive=
+  # shellcheck disable=SC2086  # the fields of an identity
+  read -r pid rest 2>/dev/null <"$1" && rt_is_alive "$pid" $rest && alive=$pid
+}
+
+cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || cd / || exit 1
+
+# Put together here: under ForceCommand sshd shows this whole text in the environment, and it would
+# find itself.
+mark=RINGTASKS_RUN_ID
+mark=$mark=$rt_id
+with_sudo=0
+
+# The group and the session are the job's only while the leader is the same process. The keeper gets
+# no signal: it records the job's exit status.
+read_alive process
+group=$alive
+read -r spared rest 2>/dev/null <keeper || spared=
+
+# Only a job that runs or waits is recorded as stopped: the end of any other job is recorded already,
+# or will be, and must not be replaced.
+read_alive keeper
+if [ ! -s exit_status ] && { [ "$group" ] || { [ ! -s process ] && [ "$alive" ]; }; }; then
+  printf '%s\n' "$rt_by" >stopped
+fi
+
+end_processes "$grace_cs"
+
+now
+end=$((now + 500))
+while read_alive keeper && [ "$now" -lt "$end" ]; do
+  sleep 0.1
+  now
+done
+look
+printf '%s\n' "$seen" | sed 's/^\([0-9]*\):[^ ]* /before \1 /'
+printf '%s\n' "$found" | sed 's/^\([0-9]*\):[^ ]* /after \1 /'
+[ -s gpu_uuids ] && sed 's/^/reserved /' gpu_uuids
+command -v nvidia-smi >/dev/null || exit 0
+limit=$(command -v timeout) && limit="$limit 20"
+# shellcheck disable=SC2086  # words
+$limit nvidia-smi $apps_query | sed 's/^/holds /'

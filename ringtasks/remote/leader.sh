@@ -1,0 +1,27 @@
+# The leader of a job: takes the job's folder and becomes the command. Its arguments are those of
+# start.sh.
+exec 3>&1 >>"${3:-$1/log}" || exit 1
+
+# include: identity.sh
+
+rt_identity "$(date +%s)" >"$1/process" && [ -s "$1/process" ] || exit 1
+echo $$ >"$1/pid" && read -r rt_pid <"$1/pid" && [ "$rt_pid" = $$ ] || exit 1
+if [ "$1" != "$2" ]; then
+  mv -f "$1" "$2" 2>/dev/null || [ -s "$2/pid" ] || mv -f "$1" "$2" || exit 1
+  # If the starter is killed after the leader has taken the folder, SIGPIPE must not end the leader.
+  trap "" PIPE
+  read -r rt_pid <"$2/pid"
+  echo "started $rt_pid" >&3
+  trap - PIPE
+  [ "$rt_pid" = $$ ] || exit
+fi
+exec 2>&1 3>&-
+
+# If the command is a single program, the process id is the program's: it gets the signals, and "ps"
+# shows its name. Otherwise the command is an argument, so that "ps" shows it, if Linux accepts it
+# as one: 128 KiB (execve(2), MAX_ARG_STRLEN); a character has up to 4 bytes.
+[ "$5" ] && case $(command -v "$5") in */*) eval "exec $(cat "$2/command")" ;; esac
+set -- "$8" "$(cat "$2/command")"
+[ ${#2} -gt 30000 ] || eval "exec $1 -c"' "$2"'
+eval "shift 2
+$2"

@@ -1,0 +1,110 @@
+# shellcheck disable=SC2154  # the program that includes this assigns the parameters
+# Functions that find and end a set of processes.
+#
+# A process belongs to the set by its group, its session, its mark or its parent.  What was found
+# once is remembered by process id and start time, and looked for again by these: it may have left
+# its group, its session and its environment, and its parent may have gone, in the meantime.
+# Zombies count as gone: inside a container their parent may never reap them.
+#
+#   $group      a process that leads the group and the session of the set; it is in the set itself,
+#               since some servers start programs without a session (Dropbear); "": none
+#   $mark       NAME=VALUE that the processes have in their environment
+#   $spared     a process that is left alone, with its session and its children; "": none
+#   $with_sudo  1: use sudo for a process that may not be signalled otherwise
+
+# The processes of the set that were seen, and those that are running: "PID:START NAME" lines.
+seen=
+found=
+
+# Prints "PID PARENT GROUP SESSION START NAME" of each process, and "marked PID". One pass reads
+# each file once. The names of the files go through a pipe: there may be too many for arguments.
+processes() {
+  if [ -r /proc/self/stat ]; then
+    printf '%s\n' /proc/[0-9]*/environ | xargs grep -lsFe "$mark" |
+      sed 's|/proc/\([0-9]*\).*|marked \1|'
+    printf '%s\n' /proc/[0-9]*/stat | xargs cat 2>/dev/null | awk '
+      $1 ~ /^[0-9]+$/ {
+        pid = $1; whole = $0
+        sub(/^.*\) /, "") # the name may have parentheses
+        name = substr(whole, length(pid) + 3, length(whole) - length($0) - length(pid) - 4)
+        if ($1 !~ /^[ZX]/) print pid, $2, $3, $4, $20, name
+      }'
+  else
+    # shellcheck disable=SC2009  # pgrep(1) does not search the environment
+    ps -A -E -ww -o pid=,command= 2>/dev/null | grep -F "$mark" |
+      sed 's/^ *\([0-9]*\).*/marked \1/'
+    TZ=UTC0 LC_ALL=C ps -A -o pid= -o ppid= -o pgid= -o stat= -o lstart= -o comm= |
+      awk '$4 !~ /^Z/ { print $1, $2, $3, 0, $5 "_" $6 "_" $7 "_" $8 "_" $9, $10 }'
+  fi
+}
+
+# Looks for the processes of the set; sets $found, adds to $seen, and sets $left to process ids.
+look() {
+  found=$({ printf '%s\n' "$seen" | sed 's/^/seen /'; processes; } | awk -v group="$group" -v spared="$spared" -v self=$$ '
+    $1 == "seen" { if ($2 != "") was[$2] = 1; next }
+    $1 == "marked" { mine[$2] = 1; next }
+    {
+      pid = $1; pids[++count] = pid; parent[pid] = $2; session[pid] = $4; start[pid] = $5
+      name = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", name); names[pid] = name
+      if ((group != "" && (pid == group || $3 == group || $4 == group)) || ((pid ":" $5) in was))
+        mine[pid] = 1
+    }
+    function is_left_alone(pid) {
+      if (pid == self || parent[pid] == self) return 1
+      return spared != "" && pid != group &&
+        (pid == spared || session[pid] == spared || parent[pid] == spared)
+    }
+    END {
+      do {
+        grown = 0
+        for (i = 1; i <= count; i++) {
+          pid = pids[i]
+          if (!(pid in mine) && (parent[pid] in mine) && !is_left_alone(pid)) grown = mine[pid] = 1
+        }
+      } while (grown)
+      for (i = 1; i <= count; i++) {
+        pid = pids[i]
+        if ((pid in mine) && !is_left_alone(pid)) print pid ":" start[pid], names[pid]
+      }
+    }')
+  seen=$(printf '%s\n%s\n' "$seen" "$found" | awk '$1 != "" && !($1 in was) { was[$1] = 1; print }')
+  left=$(printf '%s\n' "$found" | sed 's/:.*//')
+}
+
+# Sends $left the signal $1.
+signal() {
+  for pid in $left; do
+    kill -s "$1" "$pid" 2>/dev/null ||
+      { [ "$with_sudo" = 1 ] && sudo -n kill -s "$1" "$pid" 2>/dev/null; }
+  done
+}
+
+# Ends the set: asks once (TERM; a second one makes some programs abandon their checkpoint), and
+# after $1 hundredths of a second kills what is left. Afterwards $left is what is still there.
+end_processes() {
+  look
+  signal TERM
+  now
+  end=$((now + $1))
+  while [ -n "$left" ] && [ "$now" -lt "$end" ]; do
+    sleep 0.1
+    look
+    now
+  done
+  # A stopped process forks no more: stop all until none is new, then kill them.
+  now
+  end=$((now + 200))
+  while [ -n "$left" ] && [ "$now" -lt "$end" ]; do
+    before=
+    while [ "$before" != "$left" ] && [ "$now" -lt "$end" ]; do
+      before=$left
+      signal STOP
+      look
+      now
+    done
+    signal KILL
+    sleep 0.05
+    look
+    now
+  done
+}
