@@ -1,6 +1,7 @@
 # shellcheck disable=SC2034,SC2154  # the parameters are assigned before the first line
 # Ends a job: prints "before PID NAME" for each of its processes, "after PID NAME" for those that
-# are still there, "reserved UUID" for its GPUs and "holds UUID, PID, MEMORY" for what is on GPUs.
+# are still there, "orphan PID NAME" for those that may be the job's, "looked" if the look for them was complete, "reserved UUID" for its GPUs and
+# "holds UUID, PID, MEMORY" for what is on GPUs.
 #
 # parameters: rt_folder rt_id rt_by grace_cs apps_query
 #   rt_by       the user who stops it
@@ -30,6 +31,10 @@ with_sudo=0
 # no signal: it records the job's exit status.
 read_alive process
 group=$alive
+# shellcheck disable=SC2086  # the fields of an identity
+began=$(for file in process keeper; do
+  read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break
+done)
 read -r spared rest 2>/dev/null <keeper || spared=
 
 # Only a job that runs or waits is recorded as stopped: the end of any other job is recorded already,
@@ -50,6 +55,17 @@ done
 look
 printf '%s\n' "$seen" | sed 's/^\([0-9]*\):[^ ]* /before \1 /'
 printf '%s\n' "$found" | sed 's/^\([0-9]*\):[^ ]* /after \1 /'
+# A process that had left its session, its environment and its parent before has no link to the job.
+# Those are shown that began after the job, have no parent, are of this user and of no other run.
+processes | awk -v began="$began" -v keeper="$spared" '
+  $2 == 1 && $4 != keeper && began + 0 && $5 + 0 >= began + 0 { print }' |
+  while read -r pid _ _ _ start name; do
+    case $seen in *"$pid:$start "*) continue ;; esac
+    # shellcheck disable=SC3067  # -O: dash, bash, zsh and BusyBox have it
+    [ -O "/proc/$pid" ] && ! grep -qs RINGTASKS_RUN_ID= "/proc/$pid/environ" &&
+      echo "orphan $pid $name"
+  done
+[ "$is_blind" ] || echo looked
 [ -s gpu_uuids ] && sed 's/^/reserved /' gpu_uuids
 command -v nvidia-smi >/dev/null || exit 0
 limit=$(command -v timeout) && limit="$limit 20"

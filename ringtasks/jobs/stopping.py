@@ -38,6 +38,9 @@ class Stopped(NamedTuple):
     """The processes that still hold memory of the job's GPUs, its own or others."""
     error: str | None = None
     """The reason if the stop failed, or its result is unknown."""
+    orphans: tuple[Process, ...] = ()
+    """Processes that may be the job's: they began after it, and had left their session, environment
+    and parent before the stop.  They were left alone."""
 
     @property
     def is_gone(self) -> bool:
@@ -53,12 +56,17 @@ class Stopped(NamedTuple):
             text = f"terminated (verified): {_listed(self.before)}"
         else:
             text = f"STILL RUNNING: {_listed(self.after)}"
+        if self.before and self.orphans:
+            text += f"; processes of unknown origin are not covered: {_listed(self.orphans)}"
         if self.gpu_holders:
             text += f"; GPU memory is held by {_listed(self.gpu_holders)}"
         return text
 
 
 _STOP = Program(__file__, "stop_job.sh")
+_UNSEEN = "could not confirm that the job's processes exited: the host cannot list its processes"
+#: Processes that a message lists.
+_MAX_LISTED = 20
 
 
 def stop_script(job_id: str, by: str, grace: float) -> str:
@@ -80,13 +88,18 @@ def parse_stopped(printed: str) -> Stopped:
 
     :raises AnswerError: a process of the job has no process id.
     """
-    rows: dict[str, list[str]] = {"before": [], "after": [], "reserved": [], "holds": []}
+    rows: dict[str, list[str]] = {
+        kind: [] for kind in ("before", "after", "orphan", "looked", "reserved", "holds")
+    }
     for line in printed.split("\n"):
         kind, _, rest = line.partition(" ")
         if kind in rows:
             rows[kind].append(rest)
-    before, after = (tuple(map(_process, rows[kind])) for kind in ("before", "after"))
-    return Stopped(before, after, tuple(_holders(rows["holds"], rows["reserved"], before)))
+    before, after, orphans = (
+        tuple(map(_process, rows[kind])) for kind in ("before", "after", "orphan")
+    )
+    holders = tuple(_holders(rows["holds"], rows["reserved"], before))
+    return Stopped(before, after, holders, None if rows["looked"] else _UNSEEN, orphans)
 
 
 def _process(row: str) -> Process:
@@ -108,4 +121,6 @@ def _holders(holds: list[str], reserved: list[str], before: tuple[Process, ...])
 
 
 def _listed(processes: tuple[Process, ...]) -> str:
-    return ", ".join(f"{process.pid} ({process.command})" for process in processes)
+    shown = [f"{process.pid} ({process.command})" for process in processes[:_MAX_LISTED]]
+    more = len(processes) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

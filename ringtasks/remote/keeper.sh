@@ -45,7 +45,12 @@ fi
 rt_watch() {
   unset RINGTASKS_RUN_ID
   rt_size=0
-  while sleep 5 && kill -0 $$; do
+  trap 'kill "$rt_sleep"; exit' TERM
+  while
+    sleep 5 &
+    rt_sleep=$!
+    wait "$rt_sleep" && kill -0 $$
+  do
     [ -e "$2/log" ] || continue
     # shellcheck disable=SC2012  # wc(1) may read the file, and stat(1) is not in POSIX
     set -- "$1" "$2" "$(ls -lnL "$2/log" | { read -r _ _ _ _ rt_now _ && echo "$rt_now"; })" "$4"

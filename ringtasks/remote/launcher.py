@@ -31,9 +31,9 @@ from .script import path
 __all__ = ["JOBS_FOLDER", "LOG_LIMIT_BYTES", "launch_script"]
 
 #: On the host, below the home; one folder per job, for its owner only. It holds ``command``,
-#: ``pid``, ``process`` and ``keeper`` (an identity each, see ``identity.sh``), ``about`` (JSON from the
-#: starter of the job), ``log`` or a link to it, ``times`` (times and the log's sizes), and at the
-#: end ``ended_at`` and ``exit_status``.
+#: ``pid``, ``process`` and ``keeper`` (an identity each, see ``identity.sh``), ``about`` (JSON from
+#: the starter of the job), ``log`` or a link to it, ``times`` (times and the log's sizes), and at
+#: the end ``ended_at`` and ``exit_status``.
 JOBS_FOLDER = ".ringtasks/jobs"
 
 #: Limit of the job's own log; its oldest bytes are removed first.

@@ -15,6 +15,8 @@
 # The processes of the set that were seen, and those that are running: "PID:START NAME" lines.
 seen=
 found=
+# 1: the last look failed, for example since no process could be started; then it proves nothing.
+is_blind=
 
 # Prints "PID PARENT GROUP SESSION START NAME" of each process, and "marked PID". One pass reads
 # each file once. The names of the files go through a pipe: there may be too many for arguments.
@@ -39,8 +41,9 @@ processes() {
 }
 
 # Looks for the processes of the set; sets $found, adds to $seen, and sets $left to process ids.
+# A look is complete if it saw this shell.
 look() {
-  found=$({ printf '%s\n' "$seen" | sed 's/^/seen /'; processes; } | awk -v group="$group" -v spared="$spared" -v self=$$ '
+  looked=$({ printf '%s\n' "$seen" | sed 's/^/seen /'; processes; } | awk -v group="$group" -v spared="$spared" -v self=$$ '
     $1 == "seen" { if ($2 != "") was[$2] = 1; next }
     $1 == "marked" { mine[$2] = 1; next }
     {
@@ -66,9 +69,15 @@ look() {
         pid = pids[i]
         if ((pid in mine) && !is_left_alone(pid)) print pid ":" start[pid], names[pid]
       }
+      if (self in start) print "complete"
     }')
+  case $looked in *complete) is_blind= ;; *) is_blind=1 && return ;; esac
+  found=${looked%complete}
   seen=$(printf '%s\n%s\n' "$seen" "$found" | awk '$1 != "" && !($1 in was) { was[$1] = 1; print }')
-  left=$(printf '%s\n' "$found" | sed 's/:.*//')
+  left=
+  for one in $found; do
+    case $one in *:*) left="$left ${one%%:*}" ;; esac
+  done
 }
 
 # Sends $left the signal $1.
@@ -80,13 +89,19 @@ signal() {
 }
 
 # Ends the set: asks once (TERM; a second one makes some programs abandon their checkpoint), and
-# after $1 hundredths of a second kills what is left. Afterwards $left is what is still there.
+# after $1 hundredths of a second kills what is left. Afterwards $left is what is still there,
+# unless $is_blind.
 end_processes() {
-  look
-  signal TERM
   now
   end=$((now + $1))
-  while [ -n "$left" ] && [ "$now" -lt "$end" ]; do
+  look
+  while [ "$is_blind" ] && [ "$now" -lt "$end" ]; do
+    sleep 0.1
+    look
+    now
+  done
+  signal TERM
+  while [ -n "$left$is_blind" ] && [ "$now" -lt "$end" ]; do
     sleep 0.1
     look
     now
@@ -94,7 +109,7 @@ end_processes() {
   # A stopped process forks no more: stop all until none is new, then kill them.
   now
   end=$((now + 200))
-  while [ -n "$left" ] && [ "$now" -lt "$end" ]; do
+  while [ -n "$left$is_blind" ] && [ "$now" -lt "$end" ]; do
     before=
     while [ "$before" != "$left" ] && [ "$now" -lt "$end" ]; do
       before=$left

@@ -1,5 +1,6 @@
 # shellcheck disable=SC2034,SC2154  # the included functions use these variables
-# Ends a run and prints the process ids that are still there, one a line.  Safe to repeat.
+# Ends a run and prints the process ids that are still there, one a line; fails if it could not look
+# for them.  Safe to repeat.
 #
 # parameters: group run_id grace_cs with_sudo
 #   group      the process id of the run's shell
@@ -18,3 +19,4 @@ spared=
 
 end_processes "$grace_cs"
 for pid in $left; do echo "$pid"; done
+[ -z "$is_blind" ]

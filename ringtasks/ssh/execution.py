@@ -377,7 +377,7 @@ def _stop_over(link: Link, script: Script) -> StopOutcome:
         is_stop=True,
     )
     ending = looking.run(_STOP_TIMEOUT)
-    if ending.status is None or ending.unproven is not None:
+    if ending.status != 0 or ending.unproven is not None:
         return StopOutcome(is_gone=None)
     left = tuple(int(pid) for pid in b"".join(listed).split() if pid.isdigit())
     return StopOutcome(is_gone=not left, left=left)

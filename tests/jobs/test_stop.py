@@ -1,0 +1,198 @@
+"""A stop ends the set of processes that it saw, and claims no more than it checked."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig
+from ringtasks.jobs import State
+from tests.support.dropbear import Dropbear
+from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
+from tests.support.jobs import JobHost, end_jobs, is_alive
+from tests.support.waiting import eventually
+
+server = own_server
+over_master = in_process
+host = job_host
+
+#: Forks $1 processes of five kinds; all ignore TERM. They leave the session, the environment, or
+#: their parent; or the first two when they get TERM.
+TREE = r"""
+import os, signal, sys, time
+def live():
+    while True:
+        time.sleep(971)
+def detach(*_):
+    os.setsid()
+    os.execve("/bin/sh", ["sh", "-c", "trap '' TERM; while :; do sleep 971; done"], {})
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for n in range(int(sys.argv[1])):
+    if os.fork():
+        continue
+    kind = n % 5
+    if kind == 1:
+        os.setsid()
+    elif kind == 2:
+        os.execve("/bin/sh", ["sh", "-c", "trap '' TERM; while :; do sleep 971; done"], {})
+    elif kind == 3:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+    elif kind == 4:
+        signal.signal(signal.SIGTERM, detach)
+    live()
+print("up", flush=True)
+live()
+"""
+
+
+def in_folder(folder: Path) -> list[int]:
+    """The processes whose working directory this is, without the keeper's."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if place.readlink() == folder:
+                found.append(int(place.parent.name))
+        except OSError:
+            continue
+    return [pid for pid in found if is_alive(pid)]
+
+
+def stop_a_tree(host: JobHost, folder: Path, size: int, grace: float) -> float:
+    """Stop a tree of ``size`` processes; return the seconds that this took."""
+    (folder / "tree.py").write_text(TREE)
+    job = host.start(f"python3 tree.py {size}", cwd=str(folder))
+    eventually(lambda: host.log(job) == "up\n")
+    eventually(lambda: len(in_folder(folder)) >= size)
+
+    began = time.monotonic()
+    stopped = job.stop(grace)
+    seconds = time.monotonic() - began
+
+    assert stopped.is_gone, stopped
+    assert len(stopped.before) >= size
+    assert [Path(f"/proc/{pid}/stat").read_text() for pid in in_folder(folder)] == []
+    assert job.status().state is State.STOPPED
+    return seconds
+
+
+def test_a_tree_that_detaches_while_it_is_stopped_is_ended_to_the_last_process(
+    host: JobHost, tmp_path: Path
+) -> None:
+    seconds = stop_a_tree(host, tmp_path, size=20, grace=0.5)
+
+    assert seconds < 0.5 + 2 + 3  # what a busy machine adds
+
+
+def test_a_process_that_had_detached_before_is_named_as_not_covered(
+    host: JobHost, tmp_path: Path
+) -> None:
+    detached = f"echo $$ > {tmp_path}/pid; exec sleep 974"
+    job = host.start(
+        f'(setsid env -i /bin/sh -c "{detached.replace("$", chr(92) + "$")}" &); sleep 60; :'
+    )
+    eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid").read_text())
+    eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+
+    stopped = job.stop(0.1)
+    was_alive = is_alive(pid)
+    os.kill(pid, 9)
+
+    assert was_alive
+    assert (pid, "sleep") in [(process.pid, process.command) for process in stopped.orphans]
+    assert f"{pid} (sleep)" in str(stopped).partition("not covered: ")[2]
+
+
+@pytest.fixture
+def many_processes() -> Iterator[None]:
+    """1,800 processes that are of no job."""
+    program = (
+        "import os, time\nfor _ in range(1800):\n    if not os.fork():\n        break\n"
+        "time.sleep(600)"
+    )
+    forking = subprocess.Popen(["python3", "-c", program], start_new_session=True)
+    eventually(lambda: len(list(Path("/proc").glob("[0-9]*"))) > 1800)
+    yield
+    os.killpg(forking.pid, 9)
+    forking.wait()
+
+
+@pytest.mark.long
+def test_a_tree_of_two_hundred_on_a_host_with_two_thousand_is_ended_in_time(
+    host: JobHost, tmp_path: Path, many_processes: None
+) -> None:
+    seconds = stop_a_tree(host, tmp_path, size=200, grace=5)
+
+    print(f"\n200 processes of 2,000 ended in {seconds:.1f} s with a grace time of 5 s")
+    assert seconds < 5 + 2
+
+
+@pytest.mark.long
+def test_one_look_at_two_thousand_processes_takes_a_tenth_of_a_second_of_cpu(
+    many_processes: None,
+) -> None:
+    from ringtasks.remote.script import stop_script
+
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(["sh", "-c", stop_script(2**22 - 1, "none", 0)], check=True, timeout=60)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    seconds = used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime
+    print(f"\none look: {seconds:.3f} s of CPU")
+    assert seconds < 0.1
+
+
+@pytest.mark.parametrize("tool", ["awk", "xargs"])
+def test_a_host_that_cannot_list_its_processes_confirms_no_end(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, tool: str
+) -> None:
+    (tmp_path / tool).write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / tool).chmod(0o755)
+    server = make_sshd(environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+
+    with SSHClient(config) as client:
+        job = JobHost(server.home, client).start("sleep 60")
+        stopped = job.stop(0.1)
+        ran = client.run("sleep 61", timeout=1)
+
+    assert not stopped.is_gone
+    assert "could not confirm" in str(stopped)
+    assert "could not confirm" in str(ran.error)
+    end_jobs(server.home)
+
+
+@pytest.fixture
+def dropbear(tmp_path: Path, client_key: Path) -> Iterator[Dropbear]:
+    server = Dropbear(tmp_path, client_key)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "while :; do :; done",
+        "exec python3 -c 'while True: pass'",
+        "sleep 973 & while :; do :; done",
+    ],
+)
+def test_a_server_that_makes_no_session_has_nothing_left_after_the_time_limit(
+    dropbear: Dropbear, client_key: Path, tmp_path: Path, command: str
+) -> None:
+    config = SSHConfig(dropbear.address, dropbear.port, "root", str(client_key), name="box")
+
+    with SSHClient(config) as client:
+        result = client.run(f"cd {tmp_path}; {command}", timeout=1)
+
+    assert result.timed_out, result
+    assert "terminated (verified)" in str(result.error)
+    assert [pid for pid in in_folder(tmp_path) if pid != os.getpid()] == []
