@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ringtasks.common import alarms
 from ringtasks.common.text import bounded
-from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError
+from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
@@ -42,6 +42,7 @@ class Probe:
     """One route of one host; ``latency_ms`` is the time of the log-in, None if it failed.
 
     If ``is_old`` is set, it is the time of a command over a connection that was open before.
+    ``fault`` is the error of a configuration that cannot be used; nothing was sent.
     """
 
     host: str
@@ -50,6 +51,7 @@ class Probe:
     latency_ms: float | None
     failure: RouteError | None = None
     is_old: bool = False
+    fault: str | None = None
 
 
 def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
@@ -59,13 +61,25 @@ def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
         still does, that is added to the host's probes with ``is_old``: it does not count for the
         host's health.
     :returns: the probes, in the order of ``configs`` and of their routes.
-    :raises UsageError: a configuration cannot be used.
+    :raises UsageError: the only configuration cannot be used.
     """
     served = [_served(config) for config in configs]
     ways = [(config, route) for config in served for route in routes_of(config, os.environ)]
+    attempt = _try_anew if fresh else _try
+
+    def guarded(way: tuple[SSHConfig, Route]) -> Probe:
+        try:
+            return attempt(way)
+        except UsageError as error:
+            if len(configs) == 1:
+                raise
+            config, route = way
+            return Probe(config.id, route.name, route.address, None, fault=str(error))
+
     with ThreadPoolExecutor(min(_MAX_THREADS, max(1, len(ways)))) as pool:
-        probes = list(pool.map(_try_anew if fresh else _try, ways))
-    HealthStore().record([_outcome(config.id, probes) for config in served])
+        probes = list(pool.map(guarded, ways))
+    tried = {p.host for p in probes if p.fault is None}
+    HealthStore().record([_outcome(config.id, probes) for config in served if config.id in tried])
     return list(_with_old(served, probes)) if fresh else probes
 
 
@@ -190,7 +204,7 @@ def _try_by_ssh(config: SSHConfig, route: Route) -> Probe:
 
 
 def _outcome(host: str, probes: Sequence[Probe]) -> HostOutcome:
-    own = [p for p in probes if p.host == host]
+    own = [p for p in probes if p.host == host and p.fault is None]
     routes = tuple(
         RouteOutcome(
             p.route,

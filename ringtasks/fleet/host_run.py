@@ -12,6 +12,7 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.errors import UsageError
+from ringtasks.exit_status import USAGE
 from ringtasks.health.model import HostOutcome, SSHHealth
 from ringtasks.health.notes import HealthBuffer, HealthRecorder
 from ringtasks.inventory.config import SSHConfig
@@ -188,10 +189,9 @@ class HostRun:
 
     def _unusable(self, error: UsageError) -> HostResult:
         """Report a configuration that turned out unusable as this host's own failure."""
-        unreached = self.skipped("").result
-        return HostResult(
-            self.host, FleetState.UNREACHABLE, replace(unreached, error=str(error)), str(error)
-        )
+        told = str(error)
+        unreached = replace(self.skipped("").result, returncode=USAGE, error=told)
+        return HostResult(self.host, FleetState.UNREACHABLE, unreached, told)
 
     def _reason(self, state: FleetState, result: SSHResult) -> str:
         if state is FleetState.SUCCEEDED:

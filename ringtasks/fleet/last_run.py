@@ -1,6 +1,7 @@
 """Remember the hosts that failed in the last run of a kind, for ``--rerun-failed``.
 
-One small JSON file per kind in the state folder, replaced atomically.  The command is not stored,
+One small JSON file per kind and name in the state folder, replaced atomically.  It holds the hosts
+files too: a host of the same name in another inventory is another host.  The command is not stored,
 since it may hold a secret.  An error here never ends a run.
 """
 
@@ -13,6 +14,8 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.config import state_folder
@@ -28,19 +31,23 @@ class LastRun:
     """The last run of one kind (``run``, ``put`` …), on this machine, by this user.
 
     :param folder: default: the state folder.
+    :param name: the last one of that name; None: the last one, with a name or without.
     """
 
-    def __init__(self, kind: str, folder: Path | None = None) -> None:
-        self.kind = kind
-        self.path = (folder or state_folder()) / f"last-{kind}.json"
+    def __init__(self, kind: str, folder: Path | None = None, *, name: str | None = None) -> None:
+        self.kind = kind if name is None else f"{kind} --name {name}"
+        file = f"last-{kind}.json" if name is None else f"last-{kind}.{quote(name, safe='')}.json"
+        self.path = (folder or state_folder()) / file
 
-    def remember(self, results: Iterable[HostResult]) -> None:
+    def remember(self, results: Iterable[HostResult], files: Iterable[str] = ()) -> None:
         """Replace the remembered results.
 
+        :param files: the hosts files of the run.
         :raises StateFileError: the file cannot be written.
         """
         hosts = {found.host: str(found.state) for found in results}
-        document = {"version": _VERSION, "at": time.time(), "hosts": hosts}
+        inventory = sorted(_resolved(files))
+        document = {"version": _VERSION, "at": time.time(), "inventory": inventory, "hosts": hosts}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # mkstemp makes it for its owner only, under a name that no other process has.
@@ -56,31 +63,44 @@ class LastRun:
                 Path(draft).unlink()
             raise self._trouble("cannot be written", error) from error
 
-    def undone(self) -> tuple[str, ...]:
+    def undone(self, files: Iterable[str] | None = None) -> tuple[str, ...]:
         """Return the hosts that did not succeed, in their order.
 
-        :raises UsageError: there was no run yet, or all of its hosts succeeded.
+        :param files: the hosts files in use now; None: do not compare.
+        :raises UsageError: there was no run yet, it used another inventory, or all of its hosts
+            succeeded.
         """
-        hosts = self._read()
-        left = tuple(host for host, state in hosts.items() if state != "succeeded")
+        document = self._read()
+        missing = set(document.get("inventory", ())) - _resolved(files or ())
+        if files is not None and missing:
+            raise UsageError(
+                f"--rerun-failed: the last '{self.kind}' used another inventory; to use it again: "
+                f"--inventory {' '.join(sorted(missing))}"
+            )
+        left = tuple(host for host, state in document["hosts"].items() if state != "succeeded")
         if not left:
             raise UsageError(f"--rerun-failed: the last '{self.kind}' succeeded on all hosts")
         return left
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> dict[str, Any]:
         try:
-            hosts = json.loads(self.path.read_bytes())["hosts"]
+            document = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             raise UsageError(
                 f"--rerun-failed: no '{self.kind}' on several hosts is remembered yet"
             ) from None
         except OSError as error:
             raise self._trouble("cannot be read", error) from error
-        except (ValueError, KeyError, TypeError):
-            hosts = None
-        if not isinstance(hosts, dict):
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or not isinstance(document.get("hosts"), dict):
             raise UsageError(f"--rerun-failed: {self.path} is damaged: name the hosts with --host")
-        return hosts
+        return document
 
     def _trouble(self, what: str, error: OSError) -> StateFileError:
         return StateFileError(str(self.path), f"{what}: {error.strerror}")
+
+
+def _resolved(files: Iterable[str]) -> set[str]:
+    """Return absolute paths without symbolic links: a link may lead to another file by now."""
+    return {str(Path(file).resolve()) for file in files if file}

@@ -10,14 +10,12 @@ from typing import BinaryIO
 
 from ringtasks.client.targets import Hosts, id_of, targets_of
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 
 from .broadcast import Broadcast
 from .eligibility import eligible_hosts
 from .host_run import HostRun, OnOutput
 from .masters import may_start
-from .prechecks import check
 from .request import FleetRequest
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule
@@ -36,15 +34,13 @@ class FleetRun:
 
     def __init__(self, hosts: Hosts, request: FleetRequest) -> None:
         Script(request.command, cwd=request.cwd, env=request.env)  # refused before anything is sent
-        given = targets_of(hosts)
+        given = targets_of(hosts, request.transport)
         self._store = HealthStore()
         names = [id_of(host) for host in given]
         known = self._store.load(names)
         eligible = eligible_hosts(
             names, known, time.time(), skip_unhealthy=request.skip_unhealthy, pick=request.pick
         )
-        configs = (host for host in given if isinstance(host, SSHConfig))
-        check((config for config in configs if config.id in eligible.chosen), request.transport)
         self.on_output: OnOutput | None = None
         """Called with a host's name, 1 or 2, and the bytes as they arrive, from many threads; the
         results then hold them only with `keeps_output`. Set both before the run starts."""

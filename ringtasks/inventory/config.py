@@ -24,6 +24,8 @@ from .checks import ADDRESS, address, one_line, one_of, public_key, tcp_port
 __all__ = [
     "SSHConfig",
     "addresses",
+    "config_or_fault",
+    "error_at",
     "expand",
     "health_file",
     "hosts_file_keys",
@@ -74,7 +76,7 @@ class SSHConfig:
     key_path: str | None = setting(
         one_line, None, keys=("ssh_key",), is_path=True, is_reaching=True
     )
-    connect_timeout: float = setting(_seconds, 10)
+    connect_timeout: float = setting(number("seconds", above_zero=True), 10)
     command_timeout: float = setting(_seconds, 60)
     use_control_master: bool = setting(flag, True, is_reaching=True)
     control_persist: float = setting(_seconds, 300)
@@ -121,6 +123,8 @@ class SSHConfig:
     """The shell that interprets commands on the host: ``/bin/sh``, or ``bash``."""
     ssh_config_file: str | None = _derived(None, keys=())
     """The file in place of ``~/.ssh/config`` and the system's, as in ``ssh -F``; ``none``: none."""
+    fault: str | None = _derived(None, keys=())
+    """The error for which the host cannot be used: each use of it fails with this text."""
 
     def __setattr__(self, name: str, value: object) -> None:
         _check_field(name, value)
@@ -162,16 +166,22 @@ class SSHConfig:
             for their_name in hosts_file_keys(declared):
                 value = getattr(host_config, their_name, None)
                 if value is not None:
+                    if isinstance(value, str) and "${" in value and own_name not in _SECRETS:
+                        value = _expanded(value, declared, their_name, host_config)
                     given[own_name] = value
                     break
-        host = given.get("name")
-        for own_name, value in given.items():
-            if isinstance(value, str) and "${" in value and own_name not in _SECRETS:
-                given[own_name] = _expanded(value, host, own_name)
         if "jump_host" in given:
-            given["jump_host"] = cls.from_host_config(given["jump_host"])
+            given["jump_host"] = cls._jump(host_config, given["jump_host"])
         given.setdefault("host", "")
         return cls(**given)
+
+    @classmethod
+    def _jump(cls, host_config: Any, jump_host: Any) -> SSHConfig:
+        try:
+            return cls.from_host_config(jump_host)
+        except InventoryError as error:
+            told = f"the jump host cannot be used: {error}"
+            raise error_at(host_config, told, "proxy_jump") from error
 
     @property
     def use_cloudflare(self) -> bool:
@@ -230,25 +240,50 @@ def expand(value: str, *, host: str | None = None, field_name: str | None = None
     return re.sub(_VARIABLE, replace, value) if "$" in value else value
 
 
-def _expanded(value: str, host: str | None, field_name: str) -> str:
-    if _FIELDS[field_name].metadata.get("is_path"):
-        return expand(value, host=host, field_name=field_name)
+def config_or_fault(host_config: Any) -> SSHConfig:
+    """Return the host's SSHConfig; if its entry cannot be used, one with that as its ``fault``."""
+    try:
+        return SSHConfig.from_host_config(host_config)
+    except InventoryError as error:
+        return SSHConfig("", name=host_config.name, fault=str(error))
+
+
+def error_at(host_config: Any, message: str, field_name: str | None = None) -> InventoryError:
+    """Return an error with the host's name and, if it has one, its place in the hosts file."""
+    file = getattr(host_config, "file", None) or None
+    lines = getattr(host_config, "lines", {})
+    return InventoryError(
+        message,
+        file=file,
+        line=lines.get(field_name, host_config.line) if file else None,
+        host=getattr(host_config, "name", None),
+        field_name=field_name,
+    )
+
+
+def _expanded(value: str, declared: Field[Any], field_name: str, host_config: Any) -> str:
+    """Return ``value`` with its variables replaced; an error names its place in the hosts file."""
+    try:
+        if declared.metadata.get("is_path"):
+            return expand(value)
+        return _expanded_address(value, is_address=declared.name != "ssh_host_key")
+    except InventoryError as error:
+        raise error_at(host_config, error.message, field_name) from None
+
+
+def _expanded_address(value: str, *, is_address: bool) -> str:
     allowed = re.split(r"[,\s]+", os.environ.get(ALLOWED_VARIABLES, ""))
     for variable in re.findall(_VARIABLE, value):
         if not any(fnmatch.fnmatchcase(variable, name) for name in allowed):
             raise InventoryError(
                 f"${{{variable}}} is not expanded in an address, which is sent to others; "
-                f"to allow it, set {ALLOWED_VARIABLES}={variable}",
-                host=host,
-                field_name=field_name,
+                f"to allow it, set {ALLOWED_VARIABLES}={variable}"
             )
-    expanded = expand(value, host=host, field_name=field_name)
-    if field_name != "ssh_host_key" and not re.match(ADDRESS, expanded):
+    expanded = expand(value)
+    if is_address and not re.match(ADDRESS, expanded):
         raise InventoryError(
             "expected a name or an address, without spaces and no - in front, after expansion of "
-            f"{value}",
-            host=host,
-            field_name=field_name,
+            f"{value}"
         )
     return expanded
 
@@ -311,3 +346,6 @@ def _check_field(name: str, value: object) -> None:
         tcp_port(name, value)
     elif isinstance(value, (int, float)) and not value >= 0:  # also refuses NaN
         raise ValueError(f"{name}: expected a number not below 0, got {value!r}")
+    # Every dial needs a limit, and OpenSSH takes 0 for none.
+    if name == "connect_timeout" and not value > 0:  # type: ignore[operator]  # a number, see above
+        raise ValueError(f"{name}: expected a number above 0, got {value!r}")

@@ -20,6 +20,7 @@ from ringtasks.common.settings import check_value
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
+from .config import error_at
 from .model import ADDRESS_KEYS, SETTINGS, HostConfig, Inventory
 from .selection import members_of
 from .yaml_lines import LinedMapping, parse
@@ -43,23 +44,26 @@ def load_inventory(
     """
     files = _find(given, beside)
     contents = [_read(file) for file in files]
-    hosts: dict[str, HostConfig] = {}
-    for content in contents:
-        for name, host in content.hosts.items():
-            if name in hosts:
-                first = hosts[name]
-                raise InventoryError(
-                    f"is also in {first.file}:{first.line}; a host stands in one file",
-                    file=host.file,
-                    line=host.line,
-                    host=name,
-                )
-            hosts[name] = host
+    hosts = _merged(contents)
     _refuse_jump_loops(hosts)
     groups = members_of(_groups(contents), hosts)
     placed = _with_jump_hosts(_with_groups(hosts, groups.members))
     warnings = [*(text for content in contents for text in content.warnings), *groups.warnings]
     return Inventory(placed, groups.members, tuple(map(str, files)), tuple(warnings))
+
+
+def _merged(contents: Iterable[_Content]) -> dict[str, HostConfig]:
+    """Return the hosts of all files; a host that is in two of them cannot be used."""
+    hosts: dict[str, HostConfig] = {}
+    for content in contents:
+        for name, host in content.hosts.items():
+            first = hosts.get(name)
+            if first is None:
+                hosts[name] = host
+                continue
+            told = f"is also in {first.file}:{first.line}; a host stands in one file"
+            hosts[name] = replace(first, fault=error_at(host, told))
+    return hosts
 
 
 def find_host(name: str) -> HostConfig | None:
@@ -136,9 +140,13 @@ def _read_version(file: Path, *_version: int) -> _Content:
     if "hosts" not in document:
         section, defaults, groups = document, LinedMapping(), LinedMapping()
     else:
+        for _, message, line in document.duplicates:
+            raise InventoryError(message, file=name, line=line)
         section, defaults, groups = (
             _section(name, document, key) for key in ("hosts", "defaults", "groups")
         )
+    _refuse_duplicates(name, defaults)
+    _refuse_duplicates(name, groups)
     _check_defaults(name, defaults)
     hosts = {}
     for key, given in section.items():
@@ -160,6 +168,15 @@ def _section(file: str, document: LinedMapping, key: str) -> LinedMapping:
             field_name=key,
         )
     return section
+
+
+def _refuse_duplicates(file: str, mapping: Any, host: str | None = None) -> None:
+    """Refuse a mapping that gives a key twice, at any depth."""
+    for _, message, line in mapping.duplicates:
+        raise InventoryError(message, file=file, line=line, host=host)
+    for value in mapping.values():
+        if isinstance(value, LinedMapping):
+            _refuse_duplicates(file, value, host)
 
 
 def _check_defaults(file: str, defaults: LinedMapping) -> None:
@@ -196,6 +213,11 @@ def _host(
                 line=line,
                 host=key,
             )
+        for again, message, place in section.duplicates:
+            if again == key:
+                raise InventoryError(message, file=file, line=place, host=key)
+        if given is not None:
+            _refuse_duplicates(file, given, key)
         return _usable_host(file, line, key, given or LinedMapping(), defaults)
     except InventoryError as fault:
         return HostConfig(str(name), file=file, line=line, fault=fault)
@@ -207,6 +229,7 @@ def _usable_host(
     settings: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     texts: dict[str, tuple[str, ...]] = {}
+    lines: dict[str, int] = {}
     for key, value in {**defaults, **given}.items():
         origin = given if key in given else defaults
         if key not in SETTINGS:
@@ -214,8 +237,9 @@ def _usable_host(
             texts[str(key)] = origin.texts.get(key, ())
         elif value is not None:
             settings[key] = _checked(key, value, origin, file, name)
+            lines[key] = origin.lines.get(key, line)
     settings.setdefault("work_dir", settings.get("ringrift_path"))
-    host = HostConfig(name, **settings, facts=facts, texts=texts, file=file, line=line)
+    host = HostConfig(name, **settings, facts=facts, texts=texts, file=file, line=line, lines=lines)
     if not (host.embedded or any(getattr(host, key) for key in ADDRESS_KEYS)):
         *others, last = ADDRESS_KEYS
         raise InventoryError(

@@ -54,6 +54,8 @@ class HostConfig(_Declared):  # type: ignore[misc]  # the fields are those of SS
     """The host of the same inventory that ``proxy_jump`` names."""
     file: str = ""
     line: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    """The line of each setting that is given."""
     fault: InventoryError | None = field(default=None, compare=False)
     """The error in the host's entry: the host cannot be used, the others can."""
 

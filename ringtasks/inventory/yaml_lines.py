@@ -26,6 +26,7 @@ class LinedMapping(dict[str, Any]):
     :ivar lines: the line of each key, counted from 1.
     :ivar texts: the written text of each value that is a scalar or a list of scalars.
     :ivar key_texts: the written text of each key that YAML does not read as text.
+    :ivar duplicates: each further line that gives a key again: key, message, line.
     """
 
     def __init__(self) -> None:
@@ -33,16 +34,11 @@ class LinedMapping(dict[str, Any]):
         self.lines: dict[Any, int] = {}
         self.texts: dict[Any, tuple[str, ...]] = {}
         self.key_texts: dict[Any, str] = {}
+        self.duplicates: list[tuple[Any, str, int]] = []
 
 
 class _LineLoader(_Loader):  # type: ignore[misc]  # chosen at run time
-    """Safe YAML, with line numbers, without duplicate keys."""
-
-
-class _DuplicateKeyError(Exception):
-    def __init__(self, message: str, line: int) -> None:
-        super().__init__(message)
-        self.line = line
+    """Safe YAML with line numbers, which notes duplicate keys."""
 
 
 def parse(file: Path) -> LinedMapping:
@@ -57,8 +53,6 @@ def parse(file: Path) -> LinedMapping:
         raise InventoryError(f"cannot be read: {error.strerror}", file=name) from error
     try:
         document = yaml.load(text, Loader=_LineLoader)  # noqa: S506  # built on the safe loader
-    except _DuplicateKeyError as error:
-        raise InventoryError(str(error), file=name, line=error.line) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         problem = error.problem or "broken"
@@ -87,11 +81,10 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
                 problem="a key is not text", problem_mark=key_node.start_mark
             )
         if key in mapping.lines:
-            first = mapping.lines[key]
-            written = key_node.value
-            raise _DuplicateKeyError(
-                f"the key {written!r} is given twice, first in line {first}", line
-            )
+            first, written = mapping.lines[key], key_node.value
+            told = f"the key {written!r} is given twice, first in line {first}"
+            mapping.duplicates.append((key, told, line))
+            continue
         mapping.lines[key] = line
         mapping.texts[key] = _written(value_node)
         if not isinstance(key, str):

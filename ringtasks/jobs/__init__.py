@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, TypeVar
 from ringtasks.client.dialogue import Conversation, hold, hold_async
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import FANOUT, each
-from ringtasks.errors import UnknownJobError
+from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.launcher import LOG_LIMIT_BYTES
 
 from .gpus import Gpu
 from .host_status import Overview, overview_of
 from .job import PATIENCE, Job, launch
+from .job_cache import last_seen
 from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
 from .names import pick, pick_all
@@ -133,26 +134,26 @@ async def start_async(
 
 def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
     """Return the jobs of each host in the order of ``hosts``, by one command per host."""
-    return _of_all(hosts, jobs_of, fanout)
+    return _of_all(hosts, jobs_of, _unasked, fanout)
 
 
 async def list_async(hosts: Sequence[Host]) -> builtins.list[HostJobs]:
     """List like `list`, for asyncio."""
-    return await _of_all_async(hosts, jobs_of)
+    return await _of_all_async(hosts, jobs_of, _unasked)
 
 
 def prune(
     hosts: Sequence[Host], older_than: float = 7 * 86400.0, *, fanout: int = FANOUT
 ) -> builtins.list[Pruned]:
     """Delete the folders and logs of jobs that ended at least ``older_than`` seconds ago."""
-    return _of_all(hosts, lambda client: prune_on(client, older_than), fanout)
+    return _of_all(hosts, lambda client: prune_on(client, older_than), _not_pruned, fanout)
 
 
 async def prune_async(
     hosts: Sequence[Host], older_than: float = 7 * 86400.0
 ) -> builtins.list[Pruned]:
     """Delete like `prune`, for asyncio."""
-    return await _of_all_async(hosts, lambda client: prune_on(client, older_than))
+    return await _of_all_async(hosts, lambda client: prune_on(client, older_than), _not_pruned)
 
 
 def overview(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[Overview]:
@@ -160,12 +161,12 @@ def overview(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[Ov
 
     One command runs per host.
     """
-    return _of_all(hosts, overview_of, fanout)
+    return _of_all(hosts, overview_of, _unread, fanout)
 
 
 async def overview_async(hosts: Sequence[Host]) -> builtins.list[Overview]:
     """Return the same as `overview`, for asyncio."""
-    return await _of_all_async(hosts, overview_of)
+    return await _of_all_async(hosts, overview_of, _unread)
 
 
 def find(job: str, hosts: Sequence[Host], *, fanout: int = FANOUT) -> Job:
@@ -197,23 +198,65 @@ def client_for(host: Host) -> SSHClient:
     return SSHClient(SSHConfig.from_host_config(host))
 
 
+def _unasked(host_id: str, error: str) -> HostJobs:
+    return HostJobs(host_id, last_seen(host_id, error), error)
+
+
+def _not_pruned(host_id: str, error: str) -> Pruned:
+    return Pruned(host_id, error=error)
+
+
+def _unread(host_id: str, error: str) -> Overview:
+    return Overview(host_id, jobs=last_seen(host_id, error), error=error)
+
+
+#: Makes the answer of a host that cannot be used, from its name and the error.
+Failed = Callable[[str, str], Answer]
+
+
 def _of_all(
-    hosts: Sequence[Host], talk: Callable[[SSHClient], Conversation[Answer]], fanout: int
+    hosts: Sequence[Host],
+    talk: Callable[[SSHClient], Conversation[Answer]],
+    failed: Failed[Answer],
+    fanout: int,
 ) -> builtins.list[Answer]:
-    """Return each host's answer, in the order of ``hosts``."""
+    """Return each host's answer, in the order of ``hosts``.
+
+    :raises UsageError: the only host cannot be used; one of several has an answer that says so.
+    """
     clients = [client_for(host) for host in hosts]
+
+    def ask(n: int) -> Answer:
+        try:
+            return hold(clients[n], talk(clients[n]))
+        except UsageError as error:
+            if len(clients) == 1:
+                raise
+            return failed(clients[n].config.id, str(error))
+
     numbers = range(len(clients))
-    answers = dict(each(numbers, lambda n: hold(clients[n], talk(clients[n])), fanout))
+    answers = dict(each(numbers, ask, fanout))
     return [answers[n] for n in numbers]
 
 
 async def _of_all_async(
-    hosts: Sequence[Host], talk: Callable[[SSHClient], Conversation[Answer]]
+    hosts: Sequence[Host],
+    talk: Callable[[SSHClient], Conversation[Answer]],
+    failed: Failed[Answer],
 ) -> builtins.list[Answer]:
     import asyncio
 
     clients = [client_for(host) for host in hosts]
-    return [*await asyncio.gather(*(hold_async(client, talk(client)) for client in clients))]
+
+    async def ask(client: SSHClient) -> Answer:
+        try:
+            return await hold_async(client, talk(client))
+        except UsageError as error:
+            if len(clients) == 1:
+                raise
+            return failed(client.config.id, str(error))
+
+    return [*await asyncio.gather(*(ask(client) for client in clients))]
 
 
 def among(job: str, known: Sequence[HostJobs]) -> JobStatus:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
-from ringtasks.errors import Reason, RouteError, UnreachableError
+from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.inventory.config import SSHConfig, health_file, is_reached_alike
 
 from .link import Link, LinkLostError
@@ -126,7 +126,7 @@ class LinkPool:
         """Return the open link; opens one if necessary.
 
         :raises UnreachableError: no route works.
-        :raises UsageError: the configuration cannot be used.
+        :raises UsageError: the configuration cannot be used, or has a ``fault``.
         """
         with self._lock:
             if self.current is None or not is_reached_alike(self.config, self._opened_with):
@@ -156,6 +156,9 @@ class LinkPool:
         return True
 
     def _open(self, config: SSHConfig, report: RouteReport) -> Link:
+        if config.fault is not None:
+            raise UsageError(config.fault)
+
         def note(outcome: HostOutcome) -> None:
             report.routes.extend(outcome.routes)
             if self._on_open is not None:

@@ -11,7 +11,15 @@ from ringtasks.output import display
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, config_of, selected, task
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    configs_of,
+    failure_status,
+    selected,
+    task,
+)
 
 if TYPE_CHECKING:
     from ringtasks.client.connectivity import Probe
@@ -37,22 +45,27 @@ def check(
     """Try every route of the hosts: show its latency, or why it failed."""
     from ringtasks.client.connectivity import is_alive_by_old_only, is_reached, probe
 
-    hosts = selected(c, host, inventory)
+    configs = configs_of(c, selected(c, host, inventory))
     if is_dry(c):
-        plan.show([plan.HostPlan(config_of(c, found)) for found in hosts], json=json)
+        plan.show([plan.HostPlan(config) for config in configs], json=json)
         return {}
-    probes = probe([config_of(c, found) for found in hosts], fresh=fresh)
-    by_host = {found.name: [p for p in probes if p.host == found.name] for found in hosts}
+    probes = probe([config for config in configs if config.fault is None], fresh=fresh)
+    by_host = {config.id: [p for p in probes if p.host == config.id] for config in configs}
+    faults = {config.id: config.fault for config in configs if config.fault is not None}
     if json:
         for name, own in by_host.items():
-            display.json_line({"host_id": name, "routes": [_fields(p) for p in own]})
+            fault = {"error": faults[name]} if name in faults else {}
+            display.json_line({"host_id": name, "routes": [_fields(p) for p in own], **fault})
     else:
         rows = [(p.host, p.route, p.address, _verdict(p)) for p in probes]
+        rows += [(name, "", "", fault) for name, fault in faults.items()]
         display.table(["host", "route", "address", "answer"], rows)
     for name, own in by_host.items():
         if is_alive_by_old_only(own):
             display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")
-    statuses = [0 if is_reached(own) else 255 for own in by_host.values()]
+    statuses = [
+        0 if is_reached(by_host[config.id]) else failure_status(config) for config in configs
+    ]
     return ended(c, by_host, combined_status(statuses))
 
 
@@ -65,7 +78,7 @@ def _fields(probe: Probe) -> dict[str, object]:
         "latency_ms": probe.latency_ms,
         "is_old": probe.is_old,
         "reason": str(failure.reason) if failure else None,
-        "error": failure.explain() if failure else None,
+        "error": failure.explain() if failure else probe.fault,
     }
 
 
@@ -74,5 +87,5 @@ def _verdict(probe: Probe) -> str:
         how = ", over the open connection" if probe.is_old else ""
         return f"{probe.latency_ms:.0f} ms{how}"
     if probe.failure is None:
-        return "no answer"
+        return probe.fault or "no answer"
     return f"{probe.failure.what}; {probe.failure.advice}"

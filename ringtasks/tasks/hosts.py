@@ -7,9 +7,11 @@ from typing import Any
 
 from invoke import Context
 
+from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
+from .core_flags import ended
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, failure_status, selected, task
 
 __all__ = ["hosts"]
 
@@ -20,13 +22,15 @@ def hosts(
 ) -> list[dict[str, Any]]:
     """Show the hosts with their routes and health."""
     from ringtasks.health.store import HealthStore
-    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.config import config_or_fault
     from ringtasks.ssh.routes import routes_of
 
     known = HealthStore().load()
     rows = []
+    statuses = []
     for found in selected(c, host, inventory):
-        routes = routes_of(SSHConfig.from_host_config(found), os.environ)
+        config = config_or_fault(found)
+        routes = routes_of(config, os.environ)
         health = known.get(found.name)
         rows.append(
             {
@@ -36,10 +40,12 @@ def hosts(
                 "success_rate": health.success_rate if health else None,
                 "groups": list(found.groups),
                 "facts": dict(found.facts),
+                **({} if config.fault is None else {"error": config.fault}),
             }
         )
+        statuses.append(0 if config.fault is None else failure_status(config))
     _show(rows, json=json)
-    return rows
+    return ended(c, rows, combined_status(statuses))
 
 
 def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
@@ -53,13 +59,16 @@ def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
             (
                 row["host_id"],
                 ", ".join(f"{route['route']} {route['address']}" for route in row["routes"])
-                or "embedded",
-                _health(row),
+                or ("" if "error" in row else "embedded"),
+                "cannot be used" if "error" in row else _health(row),
                 *(row["facts"].get(fact, "") for fact in ("role", "gpu", "status")),
             )
             for row in rows
         ],
     )
+    for row in rows:
+        if "error" in row:
+            display.say(row["error"])
 
 
 def _health(row: dict[str, Any]) -> str:

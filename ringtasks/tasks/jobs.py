@@ -21,12 +21,14 @@ from .options import (
     JSON_HELP,
     clients_of,
     environment,
+    failure_status,
     number,
     one_or_all,
     task,
 )
 
 if TYPE_CHECKING:
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.jobs import HostJobs, Job, JobStatus, Pruned, Stopped
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
@@ -79,12 +81,6 @@ def start(
     if not cmd:
         raise UsageError("--cmd is missing: what shall run?")
     clients = clients_of(c, host, inventory)
-    for client in clients:
-        if client.config.embedded:
-            raise UsageError(
-                f"--host {client.config.id}: an embedded host, and its jobs, last as long as this "
-                "process: a job needs a host that stays"
-            )
     options: dict[str, Any] = {
         "name": name,
         "log_file": log_file,
@@ -96,18 +92,27 @@ def start(
     if is_dry(c):
         from . import jobs_plan
 
+        for client in clients:
+            _refuse_embedded(client)
         return one_or_all(jobs_plan.start(clients, cmd, after, options))
     echo(c, cmd)
     started: list[Job] = []
     statuses = []
     for client in clients:
         with client:
-            first = jobs.find(after, [client]).id if after else None
             try:
+                _refuse_embedded(client)
+                first = jobs.find(after, [client]).id if after else None
                 job = jobs.start(client, cmd, after=first, **options)
             except JobNotStartedError as error:
                 display.say(str(error))
                 statuses.append(error.status)
+                continue
+            except UsageError as error:
+                if len(clients) == 1:
+                    raise
+                display.say(str(error))
+                statuses.append(USAGE)
                 continue
         statuses.append(0)
         started.append(job)
@@ -156,7 +161,10 @@ def show(
         for own in found:
             if own.error is not None and not (json and own.jobs):
                 display.say(_unreached(own))
-        return combined_status(UNREACHABLE if own.error else 0 for own in found)
+        return combined_status(
+            failure_status(client.config) if own.error else 0
+            for client, own in zip(clients, found, strict=True)
+        )
 
     return ended(c, shown, display.repeated(look, WATCH_INTERVAL) if watch else look())
 
@@ -317,14 +325,23 @@ def prune(
 
         jobs_plan.prune(clients_of(c, host, inventory), age)
         return []
-    found = jobs.prune(clients_of(c, host, inventory), age)
+    clients = clients_of(c, host, inventory)
+    found = jobs.prune(clients, age)
     statuses = []
-    for pruned in found:
+    for client, pruned in zip(clients, found, strict=True):
         count = len(pruned.jobs)
         told = pruned.error or f"{count} job{'s' * (count != 1)} deleted"
         display.say(told if pruned.error else f"{pruned.host_id}: {told}")
-        statuses.append(UNREACHABLE if pruned.error else 0)
+        statuses.append(failure_status(client.config) if pruned.error else 0)
     return ended(c, found, combined_status(statuses))
+
+
+def _refuse_embedded(client: SSHClient) -> None:
+    if client.config.embedded:
+        raise UsageError(
+            f"--host {client.config.id}: an embedded host, and its jobs, last as long as this "
+            "process: a job needs a host that stays"
+        )
 
 
 def _found(

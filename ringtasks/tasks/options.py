@@ -6,7 +6,7 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +29,9 @@ __all__ = [
     "TRANSPORT_HELP",
     "clients_of",
     "config_of",
+    "configs_of",
     "environment",
+    "failure_status",
     "inventory_of",
     "number",
     "one_host",
@@ -149,15 +151,39 @@ def config_of(c: Context, host: HostConfig) -> SSHConfig:
     return config if limit is None else replace(config, command_timeout=limit)
 
 
+def configs_of(
+    c: Context, hosts: Sequence[HostConfig], transport: str | None = None
+) -> list[SSHConfig]:
+    """Return the hosts' SSH configurations; of several, one that cannot be used has a ``fault``.
+
+    :raises UsageError: the only host cannot be used.
+    """
+    from ringtasks.client.faults import checked
+    from ringtasks.inventory.config import SSHConfig, config_or_fault
+
+    from .core_flags import command_timeout
+
+    is_alone, limit = len(hosts) == 1, command_timeout(c)
+    read = SSHConfig.from_host_config if is_alone else config_or_fault
+    configs = [read(host) for host in hosts]
+    if limit is not None:
+        configs = [replace(config, command_timeout=limit) for config in configs]
+    return checked(configs, transport, {host.name: host for host in hosts}, is_alone=is_alone)
+
+
 def clients_of(
     c: Context, selector: str | None, given: str | None, transport: str | None = None
 ) -> list[SSHClient]:
-    """Return a client for each host that ``--host`` selects."""
+    """Return a client for each host that ``--host`` selects; see `configs_of`."""
     from ringtasks.client.ssh_client import SSHClient
 
-    return [
-        SSHClient(config_of(c, host), transport=transport) for host in selected(c, selector, given)
-    ]
+    hosts = selected(c, selector, given)
+    return [SSHClient(config, transport=transport) for config in configs_of(c, hosts, transport)]
+
+
+def failure_status(config: SSHConfig) -> int:
+    """Return the exit status for a host that could not be asked."""
+    return UNREACHABLE if config.fault is None else USAGE
 
 
 def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:

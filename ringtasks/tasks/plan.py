@@ -50,7 +50,7 @@ class HostPlan:
         from ringtasks.ssh.routes import only, routes_of
         from ringtasks.ssh.ssh_command import ssh_command
 
-        if self.config.embedded:
+        if self.config.embedded or self.config.fault is not None:
             return []
         found = routes_of(self.config, os.environ)
         if self.transport is not None:
@@ -73,6 +73,7 @@ class HostPlan:
             "ssh": [command for _, command in routes],
             "steps": [{"name": step.name, "script": step.script} for step in self.steps],
             **self.fields,
+            **({} if self.config.fault is None else {"error": self.config.fault}),
         }
 
 
@@ -91,7 +92,10 @@ def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any
     ]
     embedded = [(plan.config.id, "embedded", "") for plan in plans if plan.config.embedded]
     display.table(["host", "route", "by hand"], rows + embedded)
-    for hosts, steps in _alike(plans):
+    for plan in plans:
+        if plan.config.fault is not None:
+            display.say(plan.config.fault)
+    for hosts, steps in _alike([plan for plan in plans if plan.config.fault is None]):
         print(f"\n{hosts}:")
         for step in steps:
             print(f"  # {step.name}{', on this machine' if step.is_local else ''}")

@@ -24,6 +24,7 @@ from .options import (
     JSON_HELP,
     TRANSPORT_HELP,
     config_of,
+    configs_of,
     environment,
     inventory_of,
     number,
@@ -62,7 +63,8 @@ RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
         "fanout": "hosts at the same time (default: 64)",
         "serial": "in batches of N hosts, or of N% of them",
         "max-failures": "begin no more hosts once N, or N%, have failed",
-        "rerun-failed": "those of the last run on several hosts that did not succeed",
+        "rerun-failed": "only hosts that failed in the last multi-host run",
+        "name": "name of a multi-host run, for --rerun-failed with the same --name",
         "skip-unhealthy": "leave out hosts whose circuit is open",
         "pick": "only the N hosts that have been working best",
         "dry-run": "show the hosts, their routes and the script; send nothing",
@@ -99,6 +101,7 @@ def run(
     fold: bool = False,
     diff: bool = False,
     outdir: str | None = None,
+    name: str | None = None,
 ) -> SSHResult | FleetResult:
     """Run a command or a local script on hosts, over whichever route works."""
     request = RunFlags(
@@ -114,15 +117,16 @@ def run(
         max_failures=max_failures,
         skip_unhealthy=skip_unhealthy,
         pick=number("--pick", pick, at_least=1, whole=True),
+        name=name,
     )
     if fold + diff + json > 1:
         raise UsageError("--fold, --diff and --json: give one of them")
     output = Output(json=json, fold=fold, diff=diff, outdir=outdir)
-    hosts = _hosts(c, host, inventory, rerun_failed=rerun_failed)
+    hosts = _failed(c, host, inventory, name) if rerun_failed else selected(c, host, inventory)
     if dry_run or is_dry(c):
         from .run_fleet import show_plan
 
-        results = show_plan(hosts, request, json=json)
+        results = show_plan(configs_of(c, hosts, transport), request, json=json)
         return results.results[0].result if len(hosts) == len(results) == 1 else results
     echo(c, request.label, on_stderr=json)
     if len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
@@ -156,6 +160,7 @@ class RunFlags(NamedTuple):
     max_failures: str | None
     skip_unhealthy: bool
     pick: float | None
+    name: str | None
 
     @property
     def chooses(self) -> bool:
@@ -198,18 +203,18 @@ def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> t
     return command_of_file(path, arguments), label_of(path, arguments)
 
 
-def _hosts(
-    c: Context, selector: str | None, given: str | None, *, rerun_failed: bool
+def _failed(
+    c: Context, selector: str | None, given: str | None, name: str | None
 ) -> list[HostConfig]:
-    if not rerun_failed:
-        return selected(c, selector, given)
+    """Return the selected hosts that did not succeed in the last run on several hosts."""
     from ringtasks.fleet.last_run import LastRun
 
-    undone = set(LastRun("run").undone())
-    known = selected(c, selector, given) if selector else inventory_of(c, given).hosts.values()
+    inventory = inventory_of(c, given)
+    undone = set(LastRun("run", name=name).undone(inventory.files))
+    known = selected(c, selector, given) if selector else inventory.hosts.values()
     hosts = [host for host in known if host.name in undone]
     if not hosts:
-        raise UsageError("--rerun-failed: none of those hosts is meant, or in the inventory")
+        raise UsageError(f"--rerun-failed: no host that failed matches --host {selector or '@all'}")
     return hosts
 
 

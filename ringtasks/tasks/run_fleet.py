@@ -69,7 +69,7 @@ def run_on_many(
     if not output.json:
         for line in summary(result):
             display.say(line)
-    _remember(result)
+    _remember(result, {host.file for host in hosts}, request.name)
     return result, INTERRUPTED if is_interrupted else result.returncode
 
 
@@ -83,12 +83,11 @@ def _host_result(result: SSHResult) -> fleet.HostResult:
     return fleet.HostResult(result.host, state_of(result), result, reason)
 
 
-def show_plan(hosts: Sequence[HostConfig], request: RunFlags, *, json: bool) -> fleet.FleetResult:
+def show_plan(configs: Sequence[SSHConfig], request: RunFlags, *, json: bool) -> fleet.FleetResult:
     """Show the plan: hosts and routes, and the script; send nothing.
 
     The values of the environment are left out: they may be secret.
     """
-    configs = [SSHConfig.from_host_config(host) for host in hosts]
     eligible = _eligible([config.id for config in configs], request)
     chosen = [config for config in configs if config.id in eligible.chosen]
     plan.show((_plan(config, request) for config in chosen), json=json)
@@ -168,9 +167,10 @@ def _watch(
     return running.in_order(), is_interrupted
 
 
-def _remember(result: fleet.FleetResult) -> None:
+def _remember(result: fleet.FleetResult, files: set[str], name: str | None) -> None:
     try:
-        LastRun("run").remember(result)
+        for each in {None, name}:
+            LastRun("run", name=each).remember(result, files)
     except StateFileError as error:
         display.say(f"warning: {error}; --rerun-failed will not know of this run")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
-from ringtasks.exit_status import UNREACHABLE, combined_status
+from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
 from . import plan
 from .core_flags import ended, is_dry
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, clients_of, task
+from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, clients_of, failure_status, task
 
 if TYPE_CHECKING:
     from ringtasks.jobs import Overview
@@ -62,7 +62,10 @@ def status(
             for own in found:
                 if own.error is not None:
                     display.say(own.error)
-        return combined_status(UNREACHABLE if own.error else 0 for own in found)
+        return combined_status(
+            failure_status(client.config) if own.error else 0
+            for client, own in zip(clients, found, strict=True)
+        )
 
     return ended(c, found, display.repeated(look, WATCH_INTERVAL) if watch else look())
 

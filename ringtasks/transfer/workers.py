@@ -10,6 +10,7 @@ from ringtasks.client.targets import Hosts, targets_of
 from ringtasks.common.fanout import each
 from ringtasks.common.stopping import Stop
 from ringtasks.errors import RingtasksError, UsageError
+from ringtasks.exit_status import UNREACHABLE, USAGE
 
 from .host_transfer import HostCopy, HostTransferError
 from .one_host import Work
@@ -36,7 +37,7 @@ def transfer(
     ended: dict[str, HostTransfer] = {}
 
     def do(client: SSHClient) -> HostTransfer:
-        return _done(HostCopy(client, options, stop, on_progress), work)
+        return _done(HostCopy(client, options, stop, on_progress), work, is_alone=len(clients) == 1)
 
     for client, result in each(clients, do, options.fanout, on_interrupt=stop.set):
         ended[client.config.id] = result
@@ -61,15 +62,17 @@ def clients_of(hosts: Hosts) -> Iterator[list[SSHClient]]:
                 client.close_link()
 
 
-def _done(host_copy: HostCopy, work: Work) -> HostTransfer:
+def _done(host_copy: HostCopy, work: Work, *, is_alone: bool) -> HostTransfer:
     try:
         if host_copy.stop.is_set:
             raise HostTransferError("interrupted", 130)
         work(host_copy)
     except HostTransferError as error:
         return host_copy.ended(error.returncode, f"{host_copy.host}: {error}")
-    except UsageError:
-        raise
-    except RingtasksError as error:  # for example, a key file that is missing on one host
-        return host_copy.ended(255, str(error))
+    except UsageError as error:  # for example, a key file that is missing
+        if is_alone:
+            raise
+        return host_copy.ended(USAGE, str(error))
+    except RingtasksError as error:
+        return host_copy.ended(UNREACHABLE, str(error))
     return host_copy.ended()

@@ -87,6 +87,7 @@ def test_a_host_is_known_by_its_name_else_its_address(config: SSHConfig, expecte
         ("tailscale_port", -1, ValueError),
         ("connect_timeout", -1, ValueError),
         ("command_timeout", float("nan"), ValueError),
+        ("connect_timeout", 0, ValueError),  # OpenSSH and Paramiko take 0 for opposite things
         ("server_alive_count_max", -1, ValueError),
         ("user", 7, TypeError),
         ("use_control_master", "yes", TypeError),

@@ -83,7 +83,7 @@ def test_variables_are_expanded_when_they_are_used(
     host = load("a: {ssh_host: '${ADDRESS}', cloudflare_tunnel: c.example}").get("a")
 
     monkeypatch.setenv("RINGTASKS_INVENTORY_ENV", "OTHER,ADDR*")
-    with pytest.raises(InventoryError, match=r"a: host: .*ADDRESS is not set"):
+    with pytest.raises(InventoryError, match=r":1: a: ssh_host: .*ADDRESS is not set"):
         SSHConfig.from_host_config(host)
     monkeypatch.setenv("ADDRESS", "192.0.2.7")
 
@@ -119,7 +119,7 @@ FAULTS = {
         3,
         "expected true or false, found 'maybe'",
     ),
-    "seconds": ("a:\n  ssh_host: h\n  connect_timeout: -1", 3, "expected seconds, not below 0"),
+    "seconds": ("a:\n  ssh_host: h\n  connect_timeout: -1", 3, "expected seconds, above 0"),
     "option as address": ("a:\n  ssh_host: -oProxyCommand=x", 2, "ssh_host: expected"),
     "space in address": ("a:\n  ssh_host: h i", 2, "ssh_host: expected"),
     "host key": ("a:\n  ssh_host: h\n  ssh_host_key: abc", 3, "expected a public key"),
@@ -303,12 +303,26 @@ def test_no_inventory_at_all_says_where_it_looked(
     assert find_host("a") is None
 
 
-def test_a_host_in_two_files_is_refused_with_both_places(tmp_path: Path) -> None:
+def test_a_host_in_two_files_cannot_be_used_and_the_others_can(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        (tmp_path / f"{name}.yaml").write_text("a: {ssh_host: h}")
+        (tmp_path / f"{name}.yaml").write_text(f"a: {{ssh_host: h}}\n{name}: {{ssh_host: h}}")
+
+    inventory = load_inventory(tmp_path)
 
     with pytest.raises(InventoryError, match=r"two.yaml:1: a: is also in .*one.yaml:1"):
-        load_inventory(tmp_path)
+        SSHConfig.from_host_config(inventory.get("a"))
+    assert [name for name, host in inventory.hosts.items() if host.fault is None] == ["one", "two"]
+
+
+def test_a_duplicate_key_makes_its_host_unusable_alone(load: Load) -> None:
+    inventory = load(
+        "a: {ssh_host: h, tags: {x: 1, x: 2}}\nb: {ssh_host: h}\nb: {ssh_host: i}\nc: {ssh_host: h}"
+    )
+
+    faults = {name: str(host.fault) for name, host in inventory.hosts.items() if host.fault}
+    assert set(faults) == {"a", "b"}
+    assert ":1: a: the key 'x' is given twice" in faults["a"]
+    assert ":3: b: the key 'b' is given twice, first in line 2" in faults["b"]
 
 
 def test_an_unknown_host_lists_near_names(load: Load) -> None:

@@ -150,6 +150,41 @@ def test_only_those_that_did_not_succeed_run_again(inv: Inv, three: Path) -> Non
     assert_refused_alone(once_more, "succeeded on all hosts")
 
 
+def test_rerun_failed_refuses_another_inventory(inv: Inv, three: Path, tmp_path: Path) -> None:
+    staging, production = tmp_path / "staging.yaml", tmp_path / "production.yaml"
+    for path in (staging, production):
+        path.write_bytes(three.read_bytes())
+    current = tmp_path / "current.yaml"
+    current.symlink_to(staging)
+    failing = ["run", "--cmd", "[ $PWD = /tmp ]"]
+    inv(*failing, "--host", "@all", "--inventory", str(current))
+    current.unlink()
+    current.symlink_to(production)
+
+    others = [inv(*failing, "--rerun-failed", "--inventory", str(p)) for p in (production, current)]
+    same = inv(*failing, "--rerun-failed", "--inventory", str(staging), "--json")
+
+    for other in others:
+        assert (other.returncode, other.stdout) == (2, b"")
+        told = f"used another inventory; to use it again: --inventory {staging}"
+        assert told.encode() in other.stderr
+    assert [json.loads(line)["host_id"] for line in same.stdout.splitlines()] == ["gpu1", "gpu2"]
+
+
+def test_a_named_run_is_not_replaced_by_another_one(inv: Inv, three: Path) -> None:
+    inv("run", "--name", "my run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
+    inv("run", "--host", "@all", "--cmd", "[ $PWD = / ]")
+
+    last = inv("run", "--rerun-failed", "--json", "--cmd", "true")
+    again = inv("run", "--rerun-failed", "--name", "my run", "--json", "--cmd", "true")
+    unknown = inv("run", "--rerun-failed", "--name", "other", "--cmd", "true")
+
+    assert [json.loads(line)["host_id"] for line in again.stdout.splitlines()] == ["gpu1", "gpu2"]
+    assert [json.loads(line)["host_id"] for line in last.stdout.splitlines()] == ["gpu3"]
+    assert (unknown.returncode, unknown.stdout) == (2, b"")
+    assert b"no 'run --name other' on several hosts is remembered yet" in unknown.stderr
+
+
 def test_rerun_failed_can_be_narrowed_further(inv: Inv, three: Path) -> None:
     inv("run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
 

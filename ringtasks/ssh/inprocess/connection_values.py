@@ -98,7 +98,8 @@ def given_by(
             named_timeout = None
     port = port if port is not None else named_port
     timeout = connect_timeout if connect_timeout is not None else named_timeout
-    changes = {"user": user, "port": port, "connect_timeout": timeout}
+    # Fabric takes a connect_timeout of 0 as not given.
+    changes = {"user": user, "port": port, "connect_timeout": timeout or None}
     known: Any = {name: value for name, value in changes.items() if value is not None}
     return ArgumentValues(replace(ssh, **known) if known else ssh, port, timeout)
 
@@ -166,7 +167,7 @@ def settle(
     if timeout is None:
         timeout = _seconds(ssh_config.get("connecttimeout", settings.timeouts.connect))
     port = given.port or int(ssh_config.get("port", settings.port))
-    limits: Any = {} if timeout is None else {"connect_timeout": timeout}
+    limits: Any = {"connect_timeout": timeout} if timeout else {}
     settled = replace(
         ssh,
         user=ssh.user or ssh_config.get("user", settings.user),
