@@ -51,6 +51,9 @@ class Call:
         self.report = RouteReport()
         self.is_interrupted = False
         self.before_start: Callable[[], None] = lambda: None
+        self.max_answer_bytes: int | None = None
+        """Output beyond this ends the command: ringtasks' own scripts answer in few bytes."""
+        self._answer_bytes = 0
         self._stdout, self._stderr = Capture(max_output_bytes), Capture(max_output_bytes)
         self._started = time.monotonic()
         self._execution: Execution | None = None
@@ -74,7 +77,11 @@ class Call:
         self.before_start()
         if self._is_cancelled:
             return Ending(interrupted=True)
-        return self._execution.run(self.limit)
+        ending = self._execution.run(self.limit)
+        if self._is_too_long:
+            why = f"it answered more than the {self.max_answer_bytes} bytes that an answer may have"
+            return Ending(unknown=why)
+        return ending
 
     def cancel(self) -> None:
         """End the command, from another thread."""
@@ -103,7 +110,16 @@ class Call:
             stderr_bytes=stderr,
         )
 
+    @property
+    def _is_too_long(self) -> bool:
+        return self.max_answer_bytes is not None and self._answer_bytes > self.max_answer_bytes
+
     def _keep(self, stream: int, chunk: bytes) -> None:
+        self._answer_bytes += len(chunk)
+        if self._is_too_long:
+            if self._execution is not None:
+                self._execution.cancel()
+            return
         (self._stdout if stream == STDOUT else self._stderr).add(chunk)
 
 

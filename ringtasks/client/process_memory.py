@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ringtasks.remote.answers import decimal, or_none, whole
+
 __all__ = ["PS_COMMAND", "memory_of"]
 
 # "-ww": macOS cuts its lines at 79 characters. /proc has each status as lines of "Name:\tvalue";
@@ -23,7 +25,10 @@ PS_COMMAND = (
     "grep -hE '^(Name|State|Pid|PPid|VmRSS):' /proc/[0-9]*/status 2>/dev/null; true; }"
 )
 
-_LINE = re.compile(r"\s*(\d+)\s+(\d+)\s+(\D+?)\s+([\d.]+)([kmgt]?)(?:\s+(.*))?$", re.IGNORECASE)
+_LINE = re.compile(
+    r"\s*([0-9]{1,10})\s+([0-9]{1,10})\s+(\D{1,20}?)\s+([0-9]{1,15}(?:\.[0-9]{1,5})?)([kmgt]?)(?:\s+(.*))?$",
+    re.IGNORECASE,
+)
 _FIELD = re.compile(r"^(Name|State|Pid|PPid|VmRSS):[ \t]*(.*)$", re.MULTILINE)
 _KILOBYTES = {"": 1, "k": 1, "m": 1024, "g": 1024**2, "t": 1024**3}
 
@@ -72,11 +77,11 @@ def _parse_proc(statuses: str) -> Iterator[_Process]:
     """Parse the chosen lines of ``/proc/*/status``: the name is first; some have no memory."""
     for block in re.split(r"^(?=Name:)", statuses, flags=re.MULTILINE):
         known = dict(_FIELD.findall(block))
-        if known.keys() >= {"Name", "State", "Pid", "PPid"}:
-            resident = float(known.get("VmRSS", "0 kB").split()[0])
-            yield _Process(
-                int(known["Pid"]), int(known["PPid"]), known["State"], resident, known["Name"]
-            )
+        pid, parent = (or_none(whole, known.get(name)) for name in ("Pid", "PPid"))
+        if pid is None or parent is None or "State" not in known:
+            continue
+        resident = or_none(decimal, known.get("VmRSS", "0").partition(" ")[0]) or 0.0
+        yield _Process(pid, parent, known["State"], resident, known.get("Name", ""))
 
 
 def _name(command: str) -> str:

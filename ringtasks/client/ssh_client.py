@@ -46,6 +46,9 @@ __all__ = ["SSHClient", "Work", "last_words"]
 #: Attempts, each over another link, if the link fails before the command can have started.
 _LINK_ATTEMPTS = 3
 
+#: Bytes of each stream that the answer to one of ringtasks' own scripts may have.
+_MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
 #: Seconds for the command that tests whether a host works.
 _CHECK_TIMEOUT = 10.0
 
@@ -399,6 +402,7 @@ class SSHClient:
             in_venv=ask.in_venv,
             is_own=True,
         )
+        call.max_answer_bytes = _MAX_ANSWER_BYTES
         call.stdin, call.on_output = ask.stdin, ask.on_output or call.on_output
         return call
 

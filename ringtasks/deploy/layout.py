@@ -243,6 +243,10 @@ def note(kind: EventKind, release: Release, why: str = "") -> str:
     return f"printf '%s\\t%s\\n' \"$(date -u +%Y-%m-%dT%H:%M:%SZ)\" {quote(words)} >> history"
 
 
+# POSIX df -P: the available blocks come before the capacity; a mount point may have spaces.
+_AVAILABLE = "END { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+%$/) { print $(i - 1); exit } }"
+
+
 def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
     """Return a script that prints one line for each obstacle to a deploy, then the state."""
     files = " ".join(quote(name) for name in shared if not name.endswith("/"))
@@ -255,7 +259,7 @@ root={path(root)} place={path(root)}
 while [ ! -e "$place" ] && [ "$place" != "$(dirname "$place")" ]; do place=$(dirname "$place"); done
 [ -d "$place" ] && [ -w "$place" ] ||
   echo "problem path: $place: is no folder that may be written to"
-echo "free $(df -Pk "$place" 2>/dev/null | awk 'END {{ print $(NF - 2) }}')"
+echo "free $(df -Pk "$place" 2>/dev/null | awk '{_AVAILABLE}')"
 for name in {files}; do [ -e "$root/shared/$name" ] || echo "lacks $name"; done
 {fetch if needs_url else ""}
 cd "$root" 2>/dev/null || exit 0

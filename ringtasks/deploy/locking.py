@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ringtasks.common.text import printable
+from ringtasks.common.text import bounded, printable
+from ringtasks.remote.answers import or_none, unix_time
 from ringtasks.remote.script import quote
 
 __all__ = [
@@ -146,10 +147,11 @@ def parse_held(output: str) -> LockState | None:
     for line in output.splitlines():
         if line.startswith("held "):
             name, _, value = line[len("held ") :].partition("=")
-            given[name] = printable(value)
+            given[name] = bounded(value)
     if not given:
         return None
     token, who, host, revision, link = (given.get(name, "") for name in LockHolder._fields)
-    times = (given.get(name, "") for name in ("since", "until", "now"))
-    since, until, now = (int(text) if text.isdigit() else 0 for text in times)
+    since, until, now = (
+        int(or_none(unix_time, given.get(name)) or 0) for name in ("since", "until", "now")
+    )
     return LockState(token, who, host, revision, link, since, until, now)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ringtasks.common.text import printable
+from ringtasks.common.text import bounded
+from ringtasks.remote.answers import MAX_COUNT, whole
 
 from .records import HostState, parse_state
 
@@ -26,16 +27,22 @@ class Precheck:
 
 
 def parse_survey(text: str) -> Precheck:
-    """Parse the output of `layout.probe`."""
+    """Parse the output of `layout.probe`.
+
+    :raises AnswerError: the free space is not a number.
+    """
     said: dict[str, list[str]] = {"problem": [], "lacks": [], "free": []}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         if kind in said:
-            said[kind].append(printable(rest))
-    free = said["free"][-1] if said["free"] else ""
+            said[kind].append(bounded(rest))
+    told = said["free"][-1] if said["free"] else ""
+    free = (
+        whole(told, "free space", at_least=-MAX_COUNT, at_most=MAX_COUNT // 1024) if told else None
+    )
     return Precheck(
         parse_state(text),
         tuple(said["problem"]),
         tuple(said["lacks"]),
-        int(free) * 1024 if free.isdigit() else None,
+        None if free is None else max(0, free) * 1024,
     )

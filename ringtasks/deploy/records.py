@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ringtasks.common.text import printable
+from ringtasks.common.text import bounded
 
 from .locking import LockState, parse_held
 from .release import is_release
@@ -71,7 +71,7 @@ class HostState:
     @property
     def stands_on(self) -> str | None:
         """The current release for display; if ``current`` points elsewhere, its target."""
-        return self.current or (printable(self.link) if self.link else None)
+        return self.current or (bounded(self.link) if self.link else None)
 
     @property
     def revision(self) -> str | None:
@@ -152,7 +152,7 @@ def superfluous(state: HostState, keep: int) -> tuple[str, ...]:
 
 
 def _event(line: str) -> Event | None:
-    parts = [printable(part) for part in line.split("\t")]
+    parts = [bounded(part) for part in line.split("\t")]
     if len(parts) != len(Event._fields) or (parts[2] and not is_release(parts[2])):
         return None
     return Event(*parts)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 __all__ = ["Release", "is_release", "new_id", "short"]
 
-_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.]{1,40}-[0-9a-f]{4}\Z")
+_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[A-Za-z0-9_.]{1,40}-[0-9a-f]{4}\Z")
 _SHORT = 12
 
 

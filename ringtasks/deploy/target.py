@@ -18,6 +18,7 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import Capture
 from ringtasks.common.stopping import Stop
 from ringtasks.common.text import printable
+from ringtasks.errors import AnswerError
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.ssh.link import STDOUT
 
@@ -110,7 +111,10 @@ class Target:
             if not result.success:
                 return timed.ended(self._told(result))
             self.report.transport_used = result.transport_used
-            self.precheck = parse_survey(result.stdout)
+            try:
+                self.precheck = parse_survey(result.stdout)
+            except AnswerError as error:
+                return timed.ended(StepOutcome(str(error), UNREACHABLE))
             self.state = self.precheck.state
             return timed.ended(self._problems())
 

@@ -83,7 +83,7 @@ def overview_of(client: SSHClient) -> Conversation[Overview]:
     try:
         overview = parse_overview(answer.stdout, host_id)
     except AnswerError as refused:
-        error = str(refused)
+        error = f"{host_id}: {refused}"
         return Overview(host_id, jobs=last_seen(host_id, error), error=error)
     remember(host_id, overview.jobs)
     return overview

@@ -216,7 +216,7 @@ class Job:
         try:
             return parse_probe(answer.stdout, self.host).get(self.id, gone)
         except AnswerError as error:
-            return self._unknown(str(error))
+            return self._unknown(f"{self.host}: {error}")
 
     def _unknown(self, why: str) -> JobStatus:
         seen = [job for job in last_seen(self.host, why) if job.id == self.id]
@@ -250,7 +250,7 @@ class Job:
         try:
             stopped = parse_stopped(answer.stdout)
         except AnswerError as error:
-            return Stopped(error=str(error))
+            return Stopped(error=f"{self.host}: {error}")
         if answer.error is not None:
             return stopped._replace(error=answer.error)
         return stopped

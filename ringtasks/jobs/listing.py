@@ -56,7 +56,7 @@ def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
     try:
         found = tuple(parse_probe(answer.stdout, host_id).values())
     except AnswerError as refused:
-        error = str(refused)
+        error = f"{host_id}: {refused}"
         return HostJobs(host_id, last_seen(host_id, error), error)
     remember(host_id, found)
     return HostJobs(host_id, found)

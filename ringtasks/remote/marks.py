@@ -154,7 +154,7 @@ def _find(received: bytes, mark: bytes) -> tuple[bytes, int | None, bytes]:
     while at >= 0:
         number, newline, after = received[at + len(mark) :].partition(b"\n")
         number = number.rstrip(b"\r")  # added by a terminal
-        if newline and number.isdigit():
+        if newline and number.isdigit() and len(number) < _MAX_NUMBER_BYTES:
             return received[:at], int(number), after
         if not newline and len(number) < _MAX_NUMBER_BYTES and (not number or number.isdigit()):
             return received[:at], None, b""

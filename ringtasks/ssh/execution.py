@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from ringtasks.errors import RingtasksError
+from ringtasks.remote.answers import AnswerError, process_id
 from ringtasks.remote.marks import MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line, stop_script
 
@@ -379,7 +380,10 @@ def _stop_over(link: Link, script: Script) -> StopOutcome:
     ending = looking.run(_STOP_TIMEOUT)
     if ending.status != 0 or ending.unproven is not None:
         return StopOutcome(is_gone=None)
-    left = tuple(int(pid) for pid in b"".join(listed).split() if pid.isdigit())
+    try:
+        left = tuple(map(process_id, b"".join(listed).decode("utf-8", "replace").split()))
+    except AnswerError:
+        return StopOutcome(is_gone=None)
     return StopOutcome(is_gone=not left, left=left)
 
 

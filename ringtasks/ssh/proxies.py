@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,8 @@ import socket
 import subprocess
 from collections.abc import Mapping
 
-from ringtasks.errors import Reason
+from ringtasks.errors import AnswerError, Reason
+from ringtasks.remote.answers import json_fields
 
 from .routes import PROGRAMS, ProcessProxy, SocksProxy
 
@@ -115,9 +115,7 @@ def _last_words(stderr: bytes) -> str:
     """Return the reason in a proxy's stderr: from cloudflared's JSON log line, else its end."""
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines()]
     for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and entry.get("error"):
-                return str(entry["error"])
+        with contextlib.suppress(AnswerError):
+            return json_fields(line).text("error")
     plain = [line for line in lines if line and not line.startswith("{")]
     return plain[-1] if plain else ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
 from ringtasks.jobs.gpu_queue import reserved_script
+from ringtasks.remote.answers import decimal, or_none, process_id, unix_time, whole
 from ringtasks.remote.script import path, quote
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = ["Gpu", "Survey", "parse", "script", "survey"]
 #: Seconds for all but the driver: an import of torch from a cold disk is slow.
 _SCRIPT_TIMEOUT = 60.0
 _BLOCK_BYTES = 1024  # df -k
+_MAX_BLOCKS = 2**53
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def parse(text: str) -> Survey:
         driver=last.get("driver", "failed"),
         driver_said=printable(last.get("said", "")),
         free_bytes=_free_bytes(last.get("disk", "")),
-        clock_skew=_number(last.get("clock", "")),
+        clock_skew=or_none(unix_time, last.get("clock")),
         load=_load(last.get("load", "")),
         missing=tuple(printable(value) for value in fields.get("missing", ())),
         python=printable(last.get("python", "")),
@@ -163,8 +165,8 @@ def _gpus(fields: dict[str, list[str]]) -> Iterable[Gpu]:
     holders: dict[str, list[int]] = {}
     for value in fields.get("holder", ()):
         uuid, _, pid = value.partition(",")
-        if pid.strip().isdigit():
-            holders.setdefault(uuid.strip(), []).append(int(pid))
+        if (holder := or_none(process_id, pid)) is not None:
+            holders.setdefault(uuid.strip(), []).append(holder)
     reserved = set(fields.get("reserved", ()))
     for uuid in fields.get("gpu", ()):
         yield Gpu(uuid, tuple(holders.get(uuid, ())), uuid in reserved)
@@ -177,8 +179,9 @@ def _free_bytes(line: str) -> int | None:
     """
     cells = line.split()
     for n, cell in enumerate(cells):
-        if cell.endswith("%") and n >= 3 and cells[n - 1].isdigit():
-            return int(cells[n - 1]) * _BLOCK_BYTES
+        free = or_none(whole, cells[n - 1], at_most=_MAX_BLOCKS) if n >= 3 else None
+        if cell.endswith("%") and free is not None:
+            return free * _BLOCK_BYTES
     return None
 
 
@@ -187,15 +190,8 @@ def _load(line: str) -> float | None:
     cells = line.replace("{", " ").replace("}", " ").split()
     if len(cells) < 2:
         return None
-    cpus, load = _number(cells[0]), _number(cells[1])
+    cpus, load = (or_none(decimal, cell) for cell in cells[:2])
     return None if load is None else load / max(1.0, cpus or 1.0)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _skew(theirs: float | None, asked_at: float, answered_at: float) -> float | None:

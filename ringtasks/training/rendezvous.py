@@ -7,7 +7,10 @@ knows, because a private address may lead to another machine.  The tailnet's com
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
+import re
 import secrets
 import threading
 from collections.abc import Sequence
@@ -17,9 +20,10 @@ from typing import BinaryIO, NamedTuple
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
-from ringtasks.common.text import printable
-from ringtasks.errors import RendezvousError
+from ringtasks.common.text import bounded
+from ringtasks.errors import AnswerError, RendezvousError
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.remote.answers import whole
 from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
 from ringtasks.ssh.routes import tcp_routes
@@ -27,6 +31,9 @@ from ringtasks.ssh.routes import tcp_routes
 __all__ = ["Node", "Rendezvous", "find_meeting"]
 
 _TIMEOUT = 60.0  # seconds for the whole test
+_MAX_PRINTED_BYTES = 64 * 1024
+#: netdevice(7): IFNAMSIZ is 16, with the NUL. A single "-" stands for none.
+_INTERFACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}")
 
 
 class Node(NamedTuple):
@@ -86,7 +93,23 @@ def _addresses(config: SSHConfig, own: str) -> list[str]:
 def _reached(printed: str) -> dict[str, tuple[str, str]]:
     """Return, for each address reached, the source address and its interface."""
     lines = [line.split() for line in printed.splitlines()]
-    return {line[1]: (line[2], line[3].strip("-")) for line in lines if len(line) == 4}
+    return {
+        line[1]: (_address(line[2]), _interface(line[3]))
+        for line in lines
+        if len(line) == 4 and _address(line[2])
+    }
+
+
+def _address(text: str) -> str:
+    """Return an IPv4 address as a host gives it; empty: it is none."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.IPv4Address(text))
+    return ""
+
+
+def _interface(text: str) -> str:
+    """Return the name of a network interface as a host gives it; empty: it is none."""
+    return text if _INTERFACE_NAME.fullmatch(text) else ""
 
 
 class _Listener:
@@ -109,15 +132,19 @@ class _Listener:
         )
         self._thread.start()
         lines = self._lines_until("port")
-        if lines:
-            self.port = int(lines[-1][1])
-            self.own_address = lines[-1][2].strip("-")
-            return self
+        try:
+            if lines:
+                _, port, address, *_ = [*lines[-1], "", ""]
+                self.port = whole(port, "port", at_least=1, at_most=65535)
+                self.own_address = _address(address)
+                return self
+            why = ""
+        except AnswerError as error:
+            why = str(error)
         self.__exit__()
-        result = self._result
-        said = self._complained.decode("utf-8", "replace").strip()
-        why = "no answer" if result is None else result.error or said
-        raise RendezvousError(self._client.config.id, f"it cannot listen: {printable(why)}")
+        raise RendezvousError(
+            self._client.config.id, f"it cannot listen: {why or self._evidence()}"
+        )
 
     def __exit__(self, *exc: object) -> None:
         os.close(self._end)  # the remote program ends with its stdin
@@ -126,7 +153,12 @@ class _Listener:
     def interface_of(self, address: str) -> str:
         """Return the interface of the connections to ``address``; empty: not given."""
         lines = self._lines_until("met", address)
-        return lines[-1][3].strip("-") if lines else ""
+        return _interface(lines[-1][-1]) if lines else ""
+
+    def _evidence(self) -> str:
+        result = self._result
+        said = self._complained.decode("utf-8", "replace")
+        return "no answer" if result is None else bounded(result.error or said)
 
     def _run(self) -> None:
         result = self._client.run(
@@ -139,9 +171,9 @@ class _Listener:
     def _take(self, stream: int, chunk: bytes) -> None:
         with self._changed:
             if stream == STDOUT:
-                self._printed += chunk
+                self._printed = (self._printed + chunk)[:_MAX_PRINTED_BYTES]
             else:
-                self._complained += chunk
+                self._complained = (self._complained + chunk)[:_MAX_PRINTED_BYTES]
             self._changed.notify_all()
 
     def _lines_until(self, *start: str) -> list[list[str]]:

@@ -49,7 +49,9 @@ for item in %s; do
 done
 """
 # Sizes up to a petabyte and times of any file: no file has more digits.
-_ITEM = re.compile(r"(file|folder|other)=(?:(\d{1,18}) ([0-7]{1,5}) (-?\d{1,11}))?=(.+)", re.DOTALL)
+_ITEM = re.compile(
+    r"(file|folder|other)=(?:([0-9]{1,18}) ([0-7]{1,5}) (-?[0-9]{1,11}))?=(.+)", re.DOTALL
+)
 
 
 class RemotePath(NamedTuple):
@@ -130,5 +132,5 @@ def _found(item: str) -> RemotePath | None:
 
 def _free_bytes(line: str) -> int | None:
     """Parse POSIX df -Pk: name, total, used, available, capacity, mount point."""
-    match = re.search(r"\s(\d+)\s+(-?\d+)\s+(-?\d{1,18})\s+\d+%\s", line)
-    return max(0, int(match[3])) * 1024 if match else None
+    match = re.search(r"\s[0-9]+\s+-?[0-9]+\s+(-?[0-9]{1,18})\s+[0-9]+%\s", line)
+    return max(0, int(match[1])) * 1024 if match else None

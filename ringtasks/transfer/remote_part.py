@@ -66,7 +66,7 @@ printf '%s %s\\n' "$kept" "$found"
 true
 """
 # The fields of ls -ln for the file (XCU ls): its size is the fifth word.
-_ANSWER = re.compile(r"(closed|true) (\.ringtasks-[0-9a-f-]+)(?:\n(?:\S+\s+){4}(\d{1,18})\s.*)?")
+_ANSWER = re.compile(r"(closed|true) (\.ringtasks-[0-9a-f-]+)(?:\n(?:\S+\s+){4}([0-9]{1,18})\s.*)?")
 
 
 class RemotePart:

@@ -14,9 +14,11 @@ from .rsync_flags import LINE_MARK
 
 __all__ = ["Change", "Meter", "RsyncOutput", "parse_change", "parse_meter", "parse_stat"]
 
-_CHANGE = re.compile(rf"{LINE_MARK} (\S+)\s+(\d[\d,]*) (.*)\Z", re.DOTALL)
-_METER = re.compile(r"\s*([\d,]+)\s+(\d+)%\s+([\d.,]+)([kMGT]?)B/s")
-_STAT = re.compile(r"(Total [a-z ]+|Literal data): ([\d,]+)")
+_CHANGE = re.compile(rf"{LINE_MARK} (\S+)\s+([0-9][0-9,]{{0,25}}) (.*)\Z", re.DOTALL)
+_METER = re.compile(
+    r"\s*([0-9,]{1,25})\s+([0-9]{1,3})%\s+([0-9,]{1,15}(?:\.[0-9]{1,5})?)([kMGT]?)B/s"
+)
+_STAT = re.compile(r"(Total [a-z ]+|Literal data): ([0-9,]{1,25})")
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
 _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
@@ -91,7 +93,7 @@ def parse_meter(line: str) -> Meter | None:
     if found is None:
         return None
     done, percent, rate, unit = found.groups()
-    in_bytes = float(rate.replace(",", "")) * _UNITS[unit]
+    in_bytes = float(rate.replace(",", "") or 0) * _UNITS[unit]
     return Meter(_whole(done), int(percent), in_bytes)
 
 
@@ -102,7 +104,7 @@ def parse_stat(line: str) -> tuple[str, int] | None:
 
 
 def _whole(digits: str) -> int:
-    return int(digits.replace(",", ""))
+    return int(digits.replace(",", "") or 0)
 
 
 def _unescaped(name: str) -> str:

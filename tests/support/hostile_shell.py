@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
+import select
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # it is also run as a program
+
+from tests.support.mutations import mutated
+
 __all__ = ["Answers", "HostileShell"]
 
 _CHUNK_BYTES = 64 * 1024
+_PAUSE = 0.3  # seconds
 _ENDLESS_BYTES = 4 * 1024**3  # where a client takes it all, the test is over some time
 
 
@@ -24,10 +32,31 @@ class Answers:
 
     :param replaced: texts, and what comes in their place.
     :param endless_after: an output that has this text in it goes on for ever.
+    :param numbers: comes in place of each number, if it is not empty. The marks that prove an
+        answer to be the script's are kept.
+    :param seed: for changes by chance (`mutations.mutated`); None: no such changes.
     """
 
     replaced: dict[str, str] = field(default_factory=dict)
     endless_after: str = ""
+    numbers: str = ""
+    seed: int | None = None
+
+    def of(self, said: bytes) -> bytes:
+        """What comes in place of a whole output."""
+        lines = said.decode("latin-1").split("\n")
+        marks = [at for at, line in enumerate(lines) if line.startswith("ringtasks:")]
+        if self.seed is not None:
+            chance = random.Random(f"{self.seed} {said!r}")
+            if chance.random() < 0.2:  # the marks, too
+                return mutated(said.decode("latin-1"), chance).encode("utf-8")
+        first, last = (marks[0] + 1, marks[-1]) if len(marks) > 1 else (len(lines), len(lines))
+        inside = "\n".join(lines[first:last])
+        if self.numbers:
+            inside = re.sub(r"\d+", self.numbers, inside)
+        if self.seed is not None:
+            inside = mutated(inside, chance)
+        return "\n".join([*lines[:first], inside, *lines[last:]]).encode("utf-8", "replace")
 
 
 class HostileShell:
@@ -57,12 +86,25 @@ def _main() -> int:
     assert process.stdout is not None
     sink = sys.stdout.buffer
     said = b""
-    while chunk := os.read(process.stdout.fileno(), _CHUNK_BYTES):
+    held = b""
+    is_changed = answers.numbers or answers.seed is not None
+    while True:
+        if held and not select.select([process.stdout], [], [], _PAUSE)[0]:  # it waits for input
+            sink.write(answers.of(held))
+            sink.flush()
+            held = b""
+        if not (chunk := os.read(process.stdout.fileno(), _CHUNK_BYTES)):
+            break
         said += chunk
+        if is_changed:
+            held += chunk
+            continue
         for text, other in answers.replaced.items():
             chunk = chunk.replace(text.encode("latin-1"), other.encode("latin-1"))
         sink.write(chunk)
         sink.flush()
+    if held:
+        sink.write(answers.of(held))
     if answers.endless_after and answers.endless_after.encode() in said:
         for _ in range(_ENDLESS_BYTES // _CHUNK_BYTES):
             sink.write(b"\0" * _CHUNK_BYTES)

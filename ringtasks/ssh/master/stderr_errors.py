@@ -6,11 +6,12 @@ ssh(1) exits with 255 for every failure, so its texts are the only evidence.  Th
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
 
 from ringtasks.common.text import bounded, printable
-from ringtasks.errors import AuthenticationError, HostKeyError, Reason, RouteError
+from ringtasks.errors import AnswerError, AuthenticationError, HostKeyError, Reason, RouteError
+from ringtasks.remote.answers import json_fields
 from ringtasks.ssh.host_keys import IMPOSTOR, Pins
 from ringtasks.ssh.routes import Route
 
@@ -119,10 +120,6 @@ def _last_words(lines: list[str]) -> str:
     """Return the reason in a proxy's stderr: from cloudflared's JSON log line if there is one."""
     for line in reversed(lines):
         if line.startswith("{"):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if entry.get("error"):
-                return str(entry["error"])
+            with contextlib.suppress(AnswerError):
+                return json_fields(line).text("error")
     return lines[0] if lines else "it ended without a word"

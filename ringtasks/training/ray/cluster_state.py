@@ -15,8 +15,10 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient, last_words
 from ringtasks.common.fanout import each
 from ringtasks.common.text import printable
-from ringtasks.errors import ClusterError, UsageError
+from ringtasks.errors import AnswerError, ClusterError, UsageError
 from ringtasks.jobs import JobStatus
+from ringtasks.remote.answers import whole
+from ringtasks.remote.script import quote
 
 from .commands import FOLDER, Start, group_of, ray, read
 from .guard import guarded
@@ -135,12 +137,19 @@ def nowhere(name: str) -> UsageError:
 
 
 def ask(head: Member) -> SSHResult:
-    """Return the output of ``ray status``, if the head's own process would receive the token."""
+    """Return the output of ``ray status``, if the head's own process would receive the token.
+
+    :raises ClusterError: the head's command, as its host gives it, names no port.
+    """
     assert head.start is not None  # noqa: S101  # a head is known by it
     assert head.job is not None  # noqa: S101
-    host, _, port = head.start.address.rpartition(":")
-    command = f"{ray(head.cluster_id)} status --address '{host}:{int(port)}'"
-    return head.client.run(guarded(command, int(port), head.job.id), timeout=_ASK_TIMEOUT, cwd="~")
+    host, _, text = head.start.address.rpartition(":")
+    try:
+        port = whole(text, "port of Ray", at_least=1, at_most=65535)
+    except AnswerError as error:
+        raise ClusterError(head.host, str(error)) from error
+    command = f"{ray(head.cluster_id)} status --address {quote(f'{host}:{port}')}"
+    return head.client.run(guarded(command, port, head.job.id), timeout=_ASK_TIMEOUT, cwd="~")
 
 
 def look(clients: Sequence[SSHClient], name: str) -> ClusterState:

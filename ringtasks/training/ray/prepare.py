@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from ringtasks.client.ssh_client import SSHClient, last_words
 from ringtasks.common.fanout import each
-from ringtasks.common.text import printable
-from ringtasks.errors import ClusterError, UsageError
+from ringtasks.common.text import bounded
+from ringtasks.errors import AnswerError, ClusterError, UsageError
+from ringtasks.remote.answers import json_fields
 from ringtasks.remote.script import quote
 
 __all__ = ["DASHBOARD_PORT", "Prepared", "prepare", "ray_python"]
@@ -104,20 +105,38 @@ def _ask(client: SSHClient, dashboard_port: int | None, *, is_head: bool) -> Pre
             f"{host}: {last_words(answer)}: pip install 'ray[default]' there, or --venv"
         )
     try:
-        told = json.loads(answer.stdout.splitlines()[-1])
-        taken = [(str(name), int(port), str(why)) for name, port, why in told["taken"]]
-        ports = {str(name): int(port) for name, port in told["ports"].items()}
-        found = Prepared(printable(told["ray"])[:40], printable(told["python"])[:40], ports)
-        is_whole = set(ports) | {name for name, _, _ in taken} == set(wanted)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        is_whole = False
-    if not is_whole:
-        raise ClusterError(host, f"no answer of ours: {printable(answer.stdout.strip())[-200:]}")
-    for name, port, why in taken:
-        raise UsageError(
-            f"{host}: port {port} is in use: {printable(why)}: give another --{name}-port, or none"
+        return _parsed(answer.stdout, wanted, host)
+    except AnswerError as error:
+        raise ClusterError(host, str(error)) from error
+
+
+def _parsed(printed: str, wanted: Mapping[str, tuple[int, bool]], host: str) -> Prepared:
+    """Parse the output of the program.
+
+    :raises AnswerError: it has another format.
+    :raises UsageError: a port that was asked for is in use.
+    """
+    told = json_fields(printed.strip().rpartition("\n")[2])
+    ports, taken = told.fields("ports"), told.items_of("taken", at_most=len(wanted))
+    for name, (port, _) in wanted.items():
+        why = next(
+            (
+                row[2]
+                for row in taken
+                if isinstance(row, list) and row[:1] == [name] and len(row) == 3
+            ),
+            None,
         )
-    return found
+        if name not in ports and isinstance(why, str):
+            raise UsageError(
+                f"{host}: port {port} is in use: {bounded(why)}: "
+                f"give another --{name}-port, or none"
+            )
+    return Prepared(
+        bounded(told.text("ray"), 40),
+        bounded(told.text("python"), 40),
+        {name: ports.whole(name, at_least=1, at_most=65535) for name in wanted},
+    )
 
 
 def _check_versions(clients: Sequence[SSHClient], found: Sequence[Prepared]) -> None:

@@ -180,7 +180,8 @@ def _active_nodes(printed: str) -> int:
     Each has a line (autoscaler/_private/util.py, format_info_string).
     """
     active = re.search(r"^Active:\n((?: .*\n)*)", printed, re.MULTILINE)
-    return sum(int(n) for n in re.findall(r"^ (\d+) ", active[1], re.MULTILINE)) if active else 0
+    counts = re.findall(r"^ ([0-9]{1,6}) ", active[1], re.MULTILINE) if active else []
+    return sum(map(int, counts))
 
 
 def _said(result: SSHResult) -> str:
