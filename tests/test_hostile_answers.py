@@ -21,9 +21,9 @@ from ringtasks.jobs.logs import parse_offset
 from ringtasks.jobs.probe import parse_probe
 from ringtasks.jobs.stopping import parse_stopped
 from ringtasks.remote.answers import json_fields
-from ringtasks.remote.marks import Answer, Mark
+from ringtasks.remote.marks import Mark, MarkedOutput
 from ringtasks.training import probe as training_probe
-from ringtasks.transfer.rsync_output import Reading
+from ringtasks.transfer.rsync_output import RsyncOutput
 from tests.support.mutations import mutated
 
 JOBS = """\
@@ -94,14 +94,14 @@ STATUSES = "Name:\tx\nState:\tS (sleeping)\nPid:\t7\nPPid:\t1\nVmRSS:\t 12 kB\n"
 
 
 def rsync(text: str) -> object:
-    reading = Reading(on_meter=lambda _: None)
+    reading = RsyncOutput(on_meter=lambda _: None)
     for line in text.splitlines():
         reading.line(line)
     return reading.changes, reading.stats
 
 
 def mark(text: str) -> object:
-    answer = Answer(Mark("ab", 1, 2), has_end=True)
+    answer = MarkedOutput(Mark("ab", 1, 2), has_end=True)
     return answer.take(text.encode("utf-8", "replace")), answer.pid, answer.status
 
 
