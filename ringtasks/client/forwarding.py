@@ -1,4 +1,4 @@
-"""Forward a host's port: a listener on 127.0.0.1, and a tunnel for each connection to it.
+"""Forward a host's port: a listener on 127.0.0.1 and ::1, and a tunnel for each connection to it.
 
 The listener belongs to this process and stays open.  Each tunnel is opened over the link of that
 moment, so a lost link breaks the connections over it and nothing else.  The link is watched and
@@ -7,6 +7,7 @@ reopened at once, so that the next connection does not wait for it.
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -26,6 +27,7 @@ LOOPBACK = "127.0.0.1"
 _WATCH_INTERVAL = 0.5  # seconds between checks of the link
 _REOPEN_DELAYS = (1.0, 30.0)  # seconds between attempts to open it again: the first, the longest
 _REFUSAL_INTERVAL = 10.0  # seconds without a refusal, after which the next one is reported
+_FREE_PORT_ATTEMPTS = 20  # a port that is free on 127.0.0.1 may be in use on ::1
 _OPEN_ATTEMPTS = 2  # the first may find that the link is lost
 
 #: Called with a sentence about each change of the link and each connection that failed.
@@ -56,15 +58,16 @@ class Forwarding:
         client.link()
         if local_port is None and client.config.embedded:
             local_port = 0  # its ports are this machine's: the same port would lead to itself
-        self._socket = _listen(port, local_port)
-        self._listener = TunnelListener([self._socket], self._tunnel)
+        sockets = _listen(port, local_port)
+        self._socket = sockets[0]
+        self._listener = TunnelListener(sockets, self._tunnel)
         self._ended = threading.Event()
         self._refused_at = float("-inf")
         self._lock = threading.Lock()
 
     @property
     def local_port(self) -> int:
-        """The port of the listener on 127.0.0.1."""
+        """The port of the listener, the same on 127.0.0.1 and ::1."""
         port: int = self._socket.getsockname()[1]
         return port
 
@@ -120,21 +123,58 @@ class Forwarding:
         with self._lock:
             is_due, self._refused_at = now - self._refused_at > _REFUSAL_INTERVAL, now
         if is_due:
-            self._tell(
-                f"port {self._port} of {self._to} there takes no connection: "
-                f"{printable(str(error))}; is the program up?"
-            )
+            evidence = printable(str(error))
+            # On the host itself only a missing listener makes a connection fail.
+            is_local = self._to in ("localhost", LOOPBACK, "::1")
+            if "refused" in evidence.lower() or (is_local and "connect failed" in evidence.lower()):
+                self._tell(f"nothing is listening on port {self._port} of {self._to}: {evidence}")
+            else:
+                self._tell(f"port {self._port} of {self._to} cannot be reached: {evidence}")
 
 
-def _listen(port: int, local_port: int | None) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen(port: int, local_port: int | None) -> list[socket.socket]:
+    """Return sockets that listen on one port of 127.0.0.1 and of ::1, if there is IPv6.
+
+    ``localhost`` may mean either. If another program has the port of one of them, its clients and
+    ours would mix, so both are free or neither is used.
+    """
+    wanted = port if local_port is None else local_port
+    for _ in range(_FREE_PORT_ATTEMPTS):
+        first: socket.socket | None = None
+        try:
+            first = _bound(socket.AF_INET, LOOPBACK, wanted)
+            return [first, *_bound_too(first.getsockname()[1])]
+        except OSError as error:
+            if first is not None:
+                first.close()
+            if local_port:
+                raise UsageError(f"--local-port {local_port}: {error.strerror}") from error
+            wanted = 0
+    raise UsageError("--local-port: no port is free on both 127.0.0.1 and ::1: name one")
+
+
+def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    listener = socket.socket(family)
     try:
-        listener.bind((LOOPBACK, port if local_port is None else local_port))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, port))
         listener.listen()
-    except OSError as error:
+    except OSError:
         listener.close()
-        if local_port is None:
-            return _listen(port, 0)
-        raise UsageError(f"--local-port {local_port}: {error.strerror}") from error
+        raise
     return listener
+
+
+def _bound_too(port: int) -> list[socket.socket]:
+    """Return the socket on ::1; none on a machine without IPv6.
+
+    :raises OSError: another program has the port.
+    """
+    try:
+        return [_bound(socket.AF_INET6, "::1", port)]
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        return []

@@ -46,7 +46,9 @@ class Reporter(Protocol):
 
 def say(text: str) -> None:
     """Print a message of ringtasks on stderr."""
-    print(f"ringtasks: {text}", file=sys.stderr, flush=True)
+    from ringtasks.common.program_name import as_typed
+
+    print(f"ringtasks: {as_typed(text)}", file=sys.stderr, flush=True)
 
 
 def alarm(host: str, text: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.jobs import Lines
 from ringtasks.training.curves import Curves
 
@@ -116,7 +117,7 @@ class LiveView:
     def say(self, text: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(f"ringtasks: {visible(text)}", style="dim"))
+        self._console.print(Text(f"ringtasks: {visible(as_typed(text))}", style="dim"))
 
     def _print(self, host: str | None, lines: Iterable[bytes]) -> None:
         from rich.text import Text

@@ -61,8 +61,9 @@ def forward(
                 if json:
                     fields = {"host_id": config.id, "port": there}
                     display.json_line({**fields, "local_port": open_port.local_port})
-                address = f"{LOOPBACK}:{open_port.local_port}"
-                tell(f"{address} leads to port {there} of {to} there; Ctrl-C ends it")
+                target = f"{config.id}:{there}" if to == "localhost" else f"{to}:{there}"
+                local = f"{LOOPBACK}:{open_port.local_port}"
+                tell(f"forwarding {local} to {target}; press Ctrl-C to stop")
                 open_port.serve()
         except KeyboardInterrupt:
             raise Exit(code=_INTERRUPTED) from None

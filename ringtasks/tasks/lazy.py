@@ -13,7 +13,21 @@ from typing import Any
 from invoke import Collection, Program, Task
 from invoke.parser import Argument
 
-__all__ = ["LazyTask", "group"]
+__all__ = ["SHORT_FLAGS", "LazyTask", "group"]
+
+#: Flag -> its letter, in every task that has the flag; all other flags have none. A letter of
+#: Invoke's own flags may stand here: after a task it means the task's flag.
+SHORT_FLAGS = {
+    "cmd": "c",
+    "env": "e",
+    "follow": "f",
+    "host": "H",
+    "inventory": "i",
+    "json": "j",
+    "number": "n",
+    "pty": "p",
+    "timeout": "t",
+}
 
 #: The largest number of frames from `LazyTask.get_arguments` up to Invoke's Program.
 _MAX_FRAMES = 6
@@ -32,7 +46,19 @@ class LazyTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return its flags; none if the command line does not name it, under any mounted name."""
-        return [] if _is_left_out() else super().get_arguments(ignore_unknown_help)
+        program, names = _caller()
+        if program is not None and _is_left_out(program, names):
+            return []
+        found = super().get_arguments(ignore_unknown_help)
+        for argument in found:
+            letter = SHORT_FLAGS.get(argument.name or "")
+            if letter is not None:
+                argument.names = (*argument.names, letter)
+        if program is not None:
+            from .command_line import look_at
+
+            look_at(program, names, found, LazyTask)
+        return found
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") and name != "__name__":
@@ -57,24 +83,29 @@ def group(module: str, *functions: str, default: str = "") -> Collection:
     return collection
 
 
-def _is_left_out() -> bool:
-    """Return whether Invoke prepares the flags of a task that its command line does not name.
+def _caller() -> tuple[Program | None, list[str]]:
+    """Return the program that asks a task for its flags, and the task's names there.
 
     A task knows neither its name in a user's collection nor the command line, which is not always
     ``sys.argv``.  Both are in the calling frames: ``Collection.to_contexts`` and a method of
-    ``Program``.  If they are not there, no task is left out.
+    ``Program``.  If they are not there, the program is None.
     """
     frame = sys._getframe(2)
     names = [frame.f_locals.get("primary"), *(frame.f_locals.get("aliases") or ())]
     for _ in range(_MAX_FRAMES):
         program = frame.f_locals.get("self")
         if isinstance(program, Program):
-            words = program.argv[1:]
-            if None in names or "--complete" in words:  # a completion may be about to name it
-                return False
-            flags = [word for word in words if word.startswith("-")]  # "--help=run" names it, too
-            return not any(name in words or any(name in flag for flag in flags) for name in names)
+            return (None if None in names else program), [name for name in names if name]
         if frame.f_back is None:
-            return False
+            break
         frame = frame.f_back
-    return False
+    return None, []
+
+
+def _is_left_out(program: Program, names: list[str]) -> bool:
+    """Return whether Invoke prepares the flags of a task that its command line does not name."""
+    words = program.argv[1:]
+    if "--complete" in words:  # a completion may be about to name it
+        return False
+    flags = [word for word in words if word.startswith("-")]  # "--help=run" names it, too
+    return not any(name in words or any(name in flag for flag in flags) for name in names)

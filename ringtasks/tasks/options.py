@@ -66,9 +66,9 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             try:
                 return body(*args, **kwargs)
             except (UsageError, ValueError) as error:
-                raise Exit(f"ringtasks: {error}", code=USAGE) from error
+                raise Exit(_told(error), code=USAGE) from error
             except RingtasksError as error:
-                raise Exit(f"ringtasks: {error}", code=UNREACHABLE) from error
+                raise Exit(_told(error), code=UNREACHABLE) from error
             except BrokenPipeError:  # the reader of our output has exited: "inv run … | head"
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 raise Exit(code=BROKEN_PIPE_STATUS) from None
@@ -77,9 +77,16 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
                 # all of them once more on its way out (20 ms).
                 gc.freeze()
 
-        return invoke.task(**options)(told)
+        # Invoke would give each task letters of its own; see `lazy.SHORT_FLAGS`.
+        return invoke.task(auto_shortflags=False, **options)(told)
 
     return decorate
+
+
+def _told(error: Exception) -> str:
+    from ringtasks.common.program_name import as_typed
+
+    return f"ringtasks: {as_typed(str(error))}"
 
 
 def inventory_of(c: Context, given: str | None) -> Inventory:
@@ -92,8 +99,8 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
     named = given or (c.config.get("ringtasks") or {}).get("inventory")
     inventory = load_inventory(named, beside=_project_folder(c))
     for warning in inventory.warnings:
-        if warning not in _told:
-            _told.add(warning)
+        if warning not in _warned:
+            _warned.add(warning)
             print(f"ringtasks: warning: {warning}", file=sys.stderr)
     return inventory
 
@@ -106,7 +113,7 @@ def _project_folder(c: Context) -> Path | None:
 
 
 #: The warnings that were printed.
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def selected(c: Context, selector: str | None, given: str | None) -> list[HostConfig]:

@@ -73,12 +73,13 @@ RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
         "outdir": "also write each host's output to DIR/HOST.out and DIR/HOST.err",
         "json": JSON_HELP,
         "pty": "give the command a terminal",
+        "no-stdin": "read nothing from stdin: needed in a 'while read' loop, as ssh's -n",
         "inventory": INVENTORY_HELP,
     },
 )
 def run(
     c: Context,
-    # Invoke assigns the short flags in this order: append new parameters at the end.
+    # Callers may give them by position: append new ones at the end.
     host: str | None = None,
     cmd: str | None = None,
     timeout: str | float | None = None,
@@ -102,6 +103,7 @@ def run(
     diff: bool = False,
     outdir: str | None = None,
     name: str | None = None,
+    no_stdin: bool = False,
 ) -> SSHResult | FleetResult:
     """Run a command or a local script on hosts, over whichever route works."""
     request = RunFlags(
@@ -118,6 +120,7 @@ def run(
         skip_unhealthy=skip_unhealthy,
         pick=number("--pick", pick, at_least=1, whole=True),
         name=name,
+        has_stdin=not no_stdin,
     )
     if fold + diff + json > 1:
         raise UsageError("--fold, --diff and --json: give one of them")
@@ -161,6 +164,7 @@ class RunFlags(NamedTuple):
     skip_unhealthy: bool
     pick: float | None
     name: str | None
+    has_stdin: bool
 
     @property
     def chooses(self) -> bool:
@@ -257,7 +261,7 @@ def _attempt(client: SSHClient, request: RunFlags, reporter: display.Reporter) -
             timeout=request.timeout,
             cwd=request.cwd,
             env=request.env,
-            stdin=piped_stdin(even_terminal=request.pty),
+            stdin=piped_stdin(even_terminal=request.pty) if request.has_stdin else None,
             on_output=reporter.on_output,
             keeps_output=True,
             terminal=terminal,

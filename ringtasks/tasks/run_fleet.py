@@ -117,7 +117,7 @@ def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: Output) -> 
             request.timeout,
             request.cwd,
             request.env,
-            stdin=piped_stdin(),
+            stdin=piped_stdin() if request.has_stdin else None,
             transport=request.transport,
             retries=request.repeats,
             serial=request.serial,

@@ -133,7 +133,7 @@ def test_a_port_that_nobody_listens_on_is_told_and_found_once_somebody_does(
 
     assert before == b""
     (text,) = told
-    assert f"port {port} of 127.0.0.1 there takes no connection" in text
+    assert f"nothing is listening on port {port} of 127.0.0.1" in text
 
 
 def test_after_the_link_was_cut_the_same_port_leads_there_again(
@@ -212,7 +212,8 @@ def test_the_task_tells_where_it_listens_and_ends_with_a_signal(
     _, said = process.communicate(timeout=TIMEOUT)
 
     assert (told["host_id"], told["port"], answer) == ("box", echo.port, b"HELLO")
-    assert f"127.0.0.1:{told['local_port']} leads to port {echo.port}" in said.decode()
+    expected = f"forwarding 127.0.0.1:{told['local_port']} to 127.0.0.1:{echo.port}; press Ctrl-C"
+    assert expected in said.decode()
     assert process.returncode == 130
 
 
@@ -226,3 +227,18 @@ def test_a_port_that_is_none_is_a_usage_error(
 
     assert done.returncode == 2
     assert b"--port" in done.stderr
+
+
+def test_a_port_that_another_program_has_on_ipv6_is_not_shared_with_it() -> None:
+    with socket.socket(socket.AF_INET6) as other, fake_fleet("box"):
+        other.bind(("::1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        with Forwarding(SSHClient(SSHConfig("box")), taken) as forwarding:
+            assert forwarding.local_port != taken
+            for address in ("127.0.0.1", "::1"):
+                socket.create_connection((address, forwarding.local_port), TIMEOUT).close()
+        with pytest.raises(UsageError, match=f"--local-port {taken}: .*in use"):
+            Forwarding(SSHClient(SSHConfig("box")), 6006, taken)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", taken))  # nothing of the attempts is left

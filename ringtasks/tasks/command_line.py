@@ -1,0 +1,123 @@
+"""Words that follow a task on the command line and that Invoke's parser takes for something else.
+
+``--help`` after a task whose positional arguments are missing would be taken for one of them, and
+the words of an unquoted ``--cmd git push`` for tasks.  The parser has no hook for either, so the
+words are looked at when it asks the tasks for their flags, before it parses them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from invoke import Program, Task
+from invoke.exceptions import ParseError
+from invoke.parser import Argument, ParserContext
+
+__all__ = ["look_at"]
+
+_HELP = ("--help", "-h")
+_COMMAND = "cmd"
+
+#: The flags of the tasks so far that each program's command line names, by the tasks' names.
+_contexts: WeakKeyDictionary[Program, dict[str, ParserContext]] = WeakKeyDictionary()
+
+
+class _Word(NamedTuple):
+    """A word after a task."""
+
+    at: int
+    text: str
+    task_at: int
+    context: ParserContext
+    flag: Argument | None
+    """The flag whose value it is."""
+
+
+def look_at(
+    program: Program, names: Sequence[str], arguments: Iterable[Argument], kind: type[Task[Any]]
+) -> None:
+    """Let ``--help`` after a task mean its help; refuse the words of an unquoted command.
+
+    Called for each task that the command line names; the last call has all that is needed.
+
+    :param names: the names of the task on the command line.
+    :param kind: the class of the tasks for which this is called.
+    :raises ParseError: a word after the value of ``--cmd`` is neither a flag nor a task.
+    """
+    words: list[str] = program.core.unparsed
+    named = program.collection.task_names
+    tasks = {name for task, aliases in named.items() for name in (task, *aliases)}
+    contexts = _contexts.setdefault(program, {})
+    contexts.update(dict.fromkeys(names, ParserContext(names[0], args=list(arguments))))
+    ours = {word for word in words if word in tasks and isinstance(program.collection[word], kind)}
+    if not ours <= contexts.keys():
+        return
+    command = ""
+    for word in _words(words, tasks, contexts):
+        if word.flag is None and word.text in _HELP:
+            program.args.help.value = words[word.task_at]
+            del words[word.task_at :]  # the rest may be incomplete
+            return
+        if command and not _is_flag(word.text, word.context, program.initial_context):
+            is_flag = [_is_flag(w, word.context, program.initial_context) for w in words[word.at :]]
+            end = is_flag.index(True) if True in is_flag else len(is_flag)
+            _hint(command, words[word.at :][:end], tasks)
+        is_command = word.flag is not None and word.flag.name == _COMMAND
+        command = word.text if is_command else ""
+
+
+def _words(
+    words: Sequence[str], tasks: set[str], contexts: Mapping[str, ParserContext]
+) -> Iterator[_Word]:
+    """Yield each word after a task, as Invoke's parser will understand it."""
+    context: ParserContext | None = None
+    awaiting: Argument | None = None
+    task_at = positionals = 0
+    for at, text in enumerate(words):
+        if text == "--" and awaiting is None:
+            return
+        if context is not None:
+            yield _Word(at, text, task_at, context, awaiting)
+        if awaiting is not None:
+            awaiting = None
+        elif text.startswith("-"):
+            name, equals, value = text.partition("=")
+            flag = context.flags[name] if context and name in context.flags else None
+            if context and flag and flag.takes_value and equals:
+                yield _Word(at, value, task_at, context, flag)
+            elif flag and flag.takes_value:
+                awaiting = flag
+        elif positionals:
+            positionals -= 1
+        elif text in tasks:
+            context, task_at = contexts.get(text), at
+            positionals = len(context.positional_args) if context else 0
+
+
+def _is_flag(word: str, *contexts: ParserContext) -> bool:
+    """Return whether a word is a flag, with ``=value`` or several letters behind one ``-``, too."""
+    known = [flags for context in contexts for flags in (context.flags, context.inverse_flags)]
+
+    def is_known(name: str) -> bool:
+        return any(name in flags for flags in known)
+
+    if word.startswith("--"):
+        return is_known(word.partition("=")[0])
+    return len(word) > 1 and word[0] == "-" and all(is_known(f"-{letter}") for letter in word[1:])
+
+
+def _hint(command: str, rest: Sequence[str], tasks: set[str]) -> None:
+    """Hint at quotes around a command, whose next word is no flag.
+
+    :raises ParseError: the word is no task either.
+    """
+    quoted = shlex.quote(" ".join([command, *rest]))
+    told = f"if it is a part of the command, quote it: --cmd {quoted}"
+    if rest[0] not in tasks:
+        raise ParseError(f"{rest[0]!r} is neither a task nor a flag; {told}")
+    if not any(char.isspace() for char in command):
+        print(f"ringtasks: {rest[0]!r} is taken for a task; {told}", file=sys.stderr)

@@ -1,0 +1,160 @@
+"""The command line: flags after a task, letters, unquoted commands, the name of the program."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from ringtasks.common import program_name
+from ringtasks.tasks import namespace
+from ringtasks.tasks.lazy import SHORT_FLAGS
+from tests.support.fixtures import Inv, WriteHosts
+
+PROGRAMS = {
+    "inv": [sys.executable, "-m", "invoke"],
+    "ringtasks": [str(Path(sys.executable).with_name("ringtasks"))],
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def typed(request: pytest.FixtureRequest, inv: Inv, tmp_path: Path) -> Inv:
+    """Runs each of the two programs; ``inv`` has written tasks.py for its own."""
+
+    def run(*arguments: str, **_: object) -> subprocess.CompletedProcess[bytes]:
+        command = [*PROGRAMS[request.param], *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=30, check=False)
+
+    run.name = request.param  # type: ignore[attr-defined]  # for the tests
+    return run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stop", "--help"], ["put", "--help"], ["put", "here", "-h"], ["run", "-h"],
+        ["run", "--host", "a", "--cmd", "true", "-h"], ["logs", "train", "-f", "--help"],
+        ["run", "--cmd", "true", "deploy.status", "--help"], ["jobs", "-h"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_help_after_a_task_is_its_help(typed: Inv, words: list[str]) -> None:
+    done = typed(*words)
+
+    task = "deploy.status" if "deploy.status" in words else words[0]
+    assert done.returncode == 0, done.stderr
+    assert f" {task} [--options]".encode() in done.stdout
+    assert b"Options:" in done.stdout
+
+
+def test_the_value_of_a_flag_is_not_taken_for_help(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+
+    done = inv("run", "--host", "a", "--cmd", "--help")
+
+    assert b"Options:" not in done.stdout
+    assert done.returncode == 127
+
+
+def test_a_letter_means_the_same_flag_in_every_task() -> None:
+    meanings: dict[str, set[str]] = defaultdict(set)
+    for context in namespace.to_contexts():
+        for argument in context.args.values():
+            long = [name for name in argument.names if len(name) > 1]
+            for letter in (name for name in argument.names if len(name) == 1):
+                meanings[letter].update(long)
+
+    assert dict(meanings) == {letter: {flag} for flag, letter in SHORT_FLAGS.items()}
+    assert SHORT_FLAGS == {
+        "cmd": "c", "env": "e", "follow": "f", "host": "H", "inventory": "i", "json": "j",
+        "number": "n", "pty": "p", "timeout": "t",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "quoted"),
+    [
+        (["--cmd", "git", "push", "--host", "a"], "'git push'"),
+        (["--host", "a", "--cmd=git", "push"], "'git push'"),
+        (["--host", "a", "-c", "ls", "-la", "/tmp"], "'ls -la /tmp'"),
+        (["--host", "a", "--cmd", "rm", "--force", "x"], "'rm --force x'"),
+    ],
+    ids=["before a flag", "with =", "flags", "long flag"],
+)
+def test_words_of_an_unquoted_command_give_a_hint_and_run_nothing(
+    typed: Inv, write_hosts: WriteHosts, words: list[str], quoted: str
+) -> None:
+    write_hosts(a={})
+
+    done = typed("run", *words)
+
+    assert f"quote it: --cmd {quoted}" in done.stderr.decode()
+    assert (done.returncode, done.stdout) == (1 if typed.name == "inv" else 2, b"")  # type: ignore[attr-defined]
+
+
+def test_a_task_after_an_unquoted_command_runs_and_gives_a_hint(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={})
+
+    hinted = inv("run", "--host", "a", "--cmd", "echo", "hosts")
+    quoted = inv("run", "--host", "a", "--cmd", "echo x", "hosts")
+
+    assert b"'hosts' is taken for a task" in hinted.stderr
+    assert b"quote it: --cmd 'echo hosts'" in hinted.stderr
+    assert b"taken for a task" not in quoted.stderr
+    assert b"not tried" in hinted.stdout or b"100%" in hinted.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["plot", "last"], ["stop", "all"]],
+    ids=" ".join,
+)
+def test_hints_name_the_program_that_was_typed(typed: Inv, words: list[str]) -> None:
+    done = typed(*words)
+
+    other = next(name for name in PROGRAMS if name != typed.name)  # type: ignore[attr-defined]
+    assert f"'{typed.name} ".encode() in done.stderr  # type: ignore[attr-defined]
+    assert f"'{other} ".encode() not in done.stderr
+
+
+def test_every_task_is_known_to_the_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ringtasks"])
+
+    tasks = list(namespace.task_names)
+    changed = [program_name.as_typed(f"try 'inv {name} x'") for name in tasks]
+
+    assert changed == [f"try 'ringtasks {name} x'" for name in tasks]
+    assert program_name.as_typed("/bin/inv run, inventory, inv is") == (
+        "/bin/inv run, inventory, inv is"
+    )
+
+
+def test_no_stdin_leaves_a_loop_its_input(
+    tmp_path: Path, inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={}, b={})
+    run = f"{sys.executable} -m invoke run --host a --no-stdin --cmd 'cat; echo done'"
+    both = f"{sys.executable} -m invoke run --host a,b --no-stdin --cmd cat"
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"while read -r line; do {run}; {both}; done"],
+        cwd=tmp_path, input=b"1\n2\n", capture_output=True, timeout=30, check=True,
+    )  # fmt: skip
+
+    assert done.stdout == b"done\ndone\n"
+
+
+def test_no_parameter_of_a_task_needs_more_letters() -> None:
+    flags = {
+        parameter.replace("_", "-")
+        for name in namespace.task_names
+        for parameter in inspect.signature(namespace[name].body).parameters
+    }
+
+    assert set(SHORT_FLAGS) <= flags
