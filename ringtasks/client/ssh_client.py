@@ -28,11 +28,12 @@ from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Ending
-from ringtasks.ssh.link import Link, LinkLostError, Terminal
+from ringtasks.ssh.link import Link, LinkLostError, NotStartedError, Terminal
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
 
 from .arguments import as_text, check_at_least, check_whole, ends, limit_of
 from .call import Call, OnOutput, Work
+from .gateways import NoChannelError, advise_on_gateway
 
 if TYPE_CHECKING:
     from ringtasks.health.model import HostOutcome, SSHHealth
@@ -419,6 +420,8 @@ class SSHClient:
             try:
                 ending = call.run_over(link)
             except LinkLostError as error:  # nothing can have started: another link may work
+                if isinstance(error, NotStartedError) and error.request:
+                    return self._no_channel(call, link, error)
                 failures.append(self._pool.lost_before_start(link, call.report, error))
                 continue
             return self._ended(call, link, ending)
@@ -456,6 +459,16 @@ class SSHClient:
         error = OtherProgramError(self.config.id, bounded(ending.unproven or ""), ending.status)
         if ending.status in _NOT_STARTED and self.config.shell != "/bin/sh":
             error.advice = f"check shell ({self.config.shell})"
+        else:
+            advise_on_gateway(error, has_terminal=isinstance(call, Call) and bool(call.terminal))
+        result = call.result(self.config.id, UNREACHABLE, link, str(error))
+        return replace(result, is_other_program=True)
+
+    def _no_channel(self, call: Work, link: Link, refused: NotStartedError) -> SSHResult:
+        """Return the result of a command that the host has no channel for, but was reached."""
+        call.report.served(link.route)
+        self._pool.record(call.report, success=True)
+        error = NoChannelError(self.config.id, refused.request, printable(str(refused)))
         result = call.result(self.config.id, UNREACHABLE, link, str(error))
         return replace(result, is_other_program=True)
 

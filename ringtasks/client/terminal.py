@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from ringtasks.ssh.link import Terminal
 
-__all__ = ["local_terminal", "piped_stdin", "terminable", "watch_size"]
+__all__ = ["piped_stdin", "raw_mode", "requested_terminal", "terminable", "watch_size"]
 
 
 def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
@@ -32,21 +32,19 @@ def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
         return None
 
 
-@contextlib.contextmanager
-def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
-    """Yield the terminal to request from the host; ours is in raw mode, so that keys go there.
-
-    None if no terminal is wanted. If this process has no terminal, its size is the usual 80 x 24.
-    """
-    if not wanted:
-        yield None
-        return
+def requested_terminal() -> Terminal:
+    """Return the terminal to request from the host; without one of ours, it has 80 x 24."""
     from ringtasks.ssh.link import Terminal
 
     size = _size()
-    terminal = Terminal(os.environ.get("TERM", "xterm"), size.columns, size.lines)
+    return Terminal(os.environ.get("TERM", "xterm"), size.columns, size.lines)
+
+
+@contextlib.contextmanager
+def raw_mode() -> Iterator[None]:
+    """Within the block, this process's terminal, if it has one, passes on each key as it is."""
     if not (os.isatty(0) and os.isatty(1)):
-        yield terminal
+        yield
         return
     import termios
     import tty
@@ -54,7 +52,7 @@ def local_terminal(*, wanted: bool = True) -> Iterator[Terminal | None]:
     saved = termios.tcgetattr(0)
     try:
         tty.setraw(0, termios.TCSADRAIN)  # TCSADRAIN keeps input that was typed ahead
-        yield terminal
+        yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, saved)
 

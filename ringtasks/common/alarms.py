@@ -1,7 +1,8 @@
-"""Alarms: faults that must be reported although the work goes on.
+"""Alarms and notices: texts that must be reported although the work goes on.
 
-If a host shows another key on one of its routes, it is reached over the next one.  The library
-reports that to its logger, ``ringtasks``; the tasks report it in their own way (`on_alarm`).
+An alarm is a fault: a host shows another key on one of its routes, and is reached over the next
+one.  A notice is for the person who waits: a server asks for an approval of the log-in.  The
+library reports both to its logger, ``ringtasks``; the tasks report them in their own way.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-__all__ = ["of", "on_alarm", "sound"]
+__all__ = ["notify", "of", "on_alarm", "on_notice", "sound"]
 
 _lock = threading.Lock()
 _sounded: dict[str, dict[str, None]] = {}
+_notified: set[tuple[str, str]] = set()
 
 
 def sound(host: str, text: str) -> None:
@@ -23,6 +25,15 @@ def sound(host: str, text: str) -> None:
         known[text] = None
     if is_new:
         _listener(host, text)
+
+
+def notify(host: str, text: str) -> None:
+    """Give a notice about ``host``; each text once per process."""
+    with _lock:
+        is_new = (host, text) not in _notified
+        _notified.add((host, text))
+    if is_new:
+        _notice_listener(host, text)
 
 
 def of(host: str) -> tuple[str, ...]:
@@ -37,6 +48,12 @@ def on_alarm(listener: Callable[[str, str], None] | None) -> None:
     _listener = listener or _log
 
 
+def on_notice(listener: Callable[[str, str], None] | None) -> None:
+    """Call ``listener`` with the host and the text of each notice; None: the logger again."""
+    global _notice_listener  # as above
+    _notice_listener = listener or _log
+
+
 def _log(host: str, text: str) -> None:
     import logging
 
@@ -44,3 +61,4 @@ def _log(host: str, text: str) -> None:
 
 
 _listener = _log
+_notice_listener = _log

@@ -121,6 +121,8 @@ class SSHConfig:
     """A private key's text, for keys that are never written to disk."""
     shell: str = _derived("/bin/sh", keys=(), is_reaching=False)
     """The shell that interprets commands on the host: ``/bin/sh``, or ``bash``."""
+    batch_mode: bool = _derived(True, keys=(), is_reaching=False)
+    """False: at a terminal, a log-in may ask for a password, a passphrase or a second factor."""
     ssh_config_file: str | None = _derived(None, keys=())
     """The file in place of ``~/.ssh/config`` and the system's, as in ``ssh -F``; ``none``: none."""
     fault: str | None = _derived(None, keys=())

@@ -62,8 +62,9 @@ _BOOTSTRAP = (
     '{hello}; s=exit; while [ "$s" = exit ]; do IFS= read -r s || exit 1; done; {restore}'
     'eval "$(printf %b "$s")"'
 )
-# A terminal would echo the payload and cut it at 4096 bytes (termios(3), canonical mode).
-_TO_RAW = "TTY=$(stty -g); stty raw -echo; "
+# A terminal would echo the payload and cut it at 4096 bytes (termios(3), canonical mode). A host
+# that refuses the terminal starts the shell all the same, which must not run the payload.
+_TO_RAW = "test -t 0 || exit 1; TTY=$(stty -g); stty raw -echo; "
 _FROM_RAW = 'stty "$TTY"; '
 
 

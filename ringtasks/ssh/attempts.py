@@ -70,9 +70,14 @@ class HostAttempt:
         self._give_up(*(f for f in dialled.failures if f.reason is not Reason.OVERTAKEN))
         return dialled
 
-    def refused(self, error: RouteError) -> None:
-        """Mark this route as failed: it is not tried again."""
+    def refused(self, error: RouteError, *, waited: bool = False) -> None:
+        """Mark this route as failed: it is not tried again.
+
+        :param waited: the log-in waited for a person, who may have used up the time of the others.
+        """
         self._overtaken = ()
+        if waited:
+            self._deadline = time.monotonic() + self.config.connect_timeout
         self._give_up(error)
 
     def arrived(self) -> tuple[RouteError, ...]:

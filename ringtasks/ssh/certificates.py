@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .host_keys import Certified, HostKey
 
-__all__ = ["certified"]
+__all__ = ["certified", "is_for"]
 
 _SHA1 = b"\0\0\0\7ssh-rsa"  # RFC 4253 section 6.6: the start of a signature by RSA and SHA-1
 
@@ -40,6 +40,18 @@ def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> 
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
     return Certified(authority, _objection(certificate, blob, key, names, now))
+
+
+def is_for(blob: bytes, key: bytes) -> bool:
+    """Return True if a certificate is for a public key; both are in the wire format (RFC 4253).
+
+    :raises ValueError: the certificate cannot be read.
+    """
+    try:
+        encoded = _text(_read(blob).public_key())
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
+    return base64.b64decode(encoded.split()[1]) == key
 
 
 def _read(blob: bytes) -> SSHCertificate:

@@ -50,6 +50,8 @@ _STDIN_CHUNK_BYTES = 32 * 1024
 _MARK_TIMEOUT = 60.0
 #: Seconds after which a program that may wait for commands instead of the shell is told to end.
 _GIVE_UP_DELAY = 2.0
+#: Seconds after that for the mark, if a terminal shows text instead: nothing has been started.
+_PROMPT_TIMEOUT = 8.0
 _EVIDENCE_BYTES = 4096
 _MAX_EARLY_BYTES = 1024 * 1024
 
@@ -120,7 +122,9 @@ class Execution:
         self._script = script
         self._on_output = on_output
         self._shell = shell
-        self._line = script.line(shell)
+        # With a terminal the script follows the mark: if the host refuses the terminal, and starts
+        # the shell all the same, nothing has run.
+        self._line = script.line(shell) if terminal is None else None
         self._stdin = stdin
         self._terminal = terminal
         self._answer = MarkedOutput(script.mark, has_end=script.is_own)
@@ -175,10 +179,9 @@ class Execution:
             status = self._await_mark(session, deadline)
             if status is None and self._answer.pid is not None:
                 status = self._receive_until(session, deadline)
-        except NotStartedError:
-            raise
         except LinkLostError as error:
-            if not self._may_have_started:
+            is_refused = isinstance(error, NotStartedError) and error.request != "pty-req"
+            if is_refused or not self._may_have_started:
                 raise
             return Ending(lost=str(error))
         except (KeyboardInterrupt, _CancelledError):
@@ -241,6 +244,9 @@ class Execution:
                 give_up_at = None
                 with contextlib.suppress(LinkLostError):
                     session.send(GIVE_UP)
+                if self._terminal is not None and self._answer.preface:
+                    # It may be the prompt of a shell that takes no command.
+                    limit = min(limit, time.monotonic() + _PROMPT_TIMEOUT)
         return None
 
     def _begin_input(self, session: Session) -> None:

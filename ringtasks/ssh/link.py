@@ -6,9 +6,11 @@ kind is `inprocess`, the other `master`; callers cannot tell the kinds apart.
 
 from __future__ import annotations
 
+import signal
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 __all__ = [
+    "KILLED_STATUS",
     "STDERR",
     "STDOUT",
     "Exited",
@@ -26,6 +28,9 @@ __all__ = [
 ]
 
 STDOUT, STDERR = 1, 2
+#: The status of a session that has ended without one: a signal that is not named has killed the
+#: program, or the host has closed the session.
+KILLED_STATUS = 128 + signal.SIGKILL
 
 
 class LinkLostError(ConnectionError):
@@ -33,7 +38,15 @@ class LinkLostError(ConnectionError):
 
 
 class NotStartedError(LinkLostError):
-    """The host refused to start the command, and said so: another link may be tried."""
+    """The host refused to start the command, and said so: another link may be tried.
+
+    :ivar request: the channel request that it refuses (RFC 4254 section 6): ``exec``, ``pty-req``
+        or another; "": none, and the refusal may not last.
+    """
+
+    def __init__(self, said: str = "", request: str = "") -> None:
+        super().__init__(said)
+        self.request = request
 
 
 class SessionRefusedError(NotStartedError):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Mapping
 
 from ringtasks.errors import AnswerError, Reason
@@ -18,6 +19,8 @@ from .routes import PROGRAMS, ProcessProxy, SocksProxy
 __all__ = ["ProxyProcess", "ProxyRefusedError", "connect_socks"]
 
 _INSTALL = {program.name: program.if_missing for program in PROGRAMS}
+_TAIL_BYTES = 64 * 1024
+_READER_TIMEOUT = 0.5  # seconds for the last bytes; a grandchild may hold the pipe open
 _LAST_WORDS_TIMEOUT = 2.0  # seconds for a program to end after it closed the connection
 
 
@@ -62,12 +65,18 @@ class ProxyProcess:
             raise ProxyRefusedError(Reason.PROXY_FAILED, f"{program}: {error.strerror}") from error
         finally:
             theirs.close()
+        self._said = b""
+        self._reader = threading.Thread(
+            target=self._read_stderr, name="ringtasks-proxy-stderr", daemon=True
+        )
+        self._reader.start()
 
     def evidence(self) -> str:
         """Return the last output of a program that closed the connection; waits briefly for it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WORDS_TIMEOUT)
-        said = _last_words(self._read_stderr())
+        self._reader.join(_READER_TIMEOUT)
+        said = _last_words(self._said)
         if said:
             return f"{self._program}: {said}"
         status = self._process.poll()
@@ -80,17 +89,14 @@ class ProxyProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
 
-    def _read_stderr(self) -> bytes:
+    def _read_stderr(self) -> None:
+        """Read stderr until it ends, so that the program never waits for room; keep its tail."""
         pipe = self._process.stderr
-        if pipe is None or pipe.closed:
-            return b""
-        os.set_blocking(pipe.fileno(), False)  # a grandchild may still hold it open
-        with contextlib.suppress(OSError):
-            return os.read(pipe.fileno(), 65536)
-        return b""
+        assert pipe is not None  # noqa: S101  # for the type checker
+        with pipe:
+            while chunk := os.read(pipe.fileno(), _TAIL_BYTES):
+                self._said = (self._said + chunk)[-_TAIL_BYTES:]
 
 
 def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> socket.socket:

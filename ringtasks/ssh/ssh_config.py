@@ -86,7 +86,7 @@ def ask(
     if shutil.which("ssh") is None:
         return None
     if not is_configured(file):
-        return HostSettings({}, is_alias=False)
+        return HostSettings(_usual_values(file), is_alias=False)
     question = _Question(host, user, port, file, os.environ.get("HOME"))
     known = _kept.get(question)
     if known is not None and known.versions == _versions(known.versions):
@@ -249,6 +249,20 @@ def _is_system_configured(_version: object) -> bool:
     return any(
         not _HARMLESS.fullmatch(line) for file in files for line in _text(str(file)).splitlines()
     )
+
+
+def _usual_values(file: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the values of a system file that changes nothing but the environment."""
+    if file == NO_FILE:
+        return {}
+    patterns = _usual_send_env(_version(str(_SYSTEM_FILE)))
+    return {"sendenv": patterns} if patterns else {}
+
+
+@functools.lru_cache(maxsize=4)
+def _usual_send_env(_version: object) -> tuple[str, ...]:
+    lines = _text(str(_SYSTEM_FILE)).lower().splitlines()
+    return ("LANG", "LC_*") if any(line.split()[:1] == ["sendenv"] for line in lines) else ()
 
 
 def _joined_file(home: str) -> Path:

@@ -31,7 +31,14 @@ def _alarm(host: str, text: str) -> None:
     alarm(host, text)
 
 
+def _notice(host: str, text: str) -> None:
+    from ringtasks.output.display import say
+
+    say(f"{host}: {text}")
+
+
 alarms.on_alarm(_alarm)
+alarms.on_notice(_notice)
 
 namespace = Collection(
     LazyTask("run"),

@@ -6,14 +6,16 @@ is loaded only for them.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from invoke import Context
 
-from ringtasks.client.terminal import local_terminal, piped_stdin, terminable
+from ringtasks.client.terminal import piped_stdin, raw_mode, requested_terminal, terminable
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -227,6 +229,8 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
     from ringtasks.client.ssh_client import SSHClient
 
     reporter = display.JsonReporter() if json else display.RawReporter()
+    if request.pty:
+        config = replace(config, batch_mode=False)
     with (
         terminable(),
         SSHClient(
@@ -255,7 +259,13 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
 
 
 def _attempt(client: SSHClient, request: RunFlags, reporter: display.Reporter) -> SSHResult:
-    with local_terminal(wanted=request.pty) as terminal:
+    with contextlib.ExitStack() as until_the_end:
+
+        def before_start() -> None:
+            # Only now: the log-in may have questions, which a terminal in raw mode would garble.
+            until_the_end.pop_all().close()
+            until_the_end.enter_context(raw_mode())
+
         return client.run(
             request.command,
             timeout=request.timeout,
@@ -264,7 +274,8 @@ def _attempt(client: SSHClient, request: RunFlags, reporter: display.Reporter) -
             stdin=piped_stdin(even_terminal=request.pty) if request.has_stdin else None,
             on_output=reporter.on_output,
             keeps_output=True,
-            terminal=terminal,
+            terminal=requested_terminal() if request.pty else None,
+            before_start=before_start if request.pty else None,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 
 from invoke import Context
@@ -40,6 +41,7 @@ def shell(
         return 0
     if not sys.stdin or not sys.stdin.isatty():
         raise UsageError("inv shell needs a terminal; to run commands from a script use 'inv run'")
+    config = replace(config, batch_mode=False)
     with SSHClient(config, transport=transport) as client:
         status = interact(client.link(), config.id, partial(write_bytes, 1))
     return ended(c, status, status, is_commands=True)

@@ -19,6 +19,8 @@ import fabric
 import invoke
 import paramiko
 import pytest
+from paramiko.agent import AgentSSH
+from paramiko.auth_handler import AuthHandler
 from paramiko.sftp import BaseSFTP
 
 import ringtasks
@@ -30,8 +32,13 @@ STANDARD_LIBRARY = {"_asdict", "_exit", "_getframe", "_replace"}
 NAMES: dict[type, set[str]] = {
     paramiko.Transport: {
         "_active_check_timeout", "_channel_handler_table", "_handler_table", "_parse_debug",
-        "_send_message", "_send_user_message",
+        "_parse_disconnect", "_send_message", "_send_user_message",
     },
+    AuthHandler: {
+        "_parse_service_accept", "_parse_userauth_banner", "_parse_userauth_failure",
+        "_request_auth",
+    },
+    AgentSSH: {"_connect"},
     paramiko.Channel: {"_event_pending", "_handle_request"},
     BaseSFTP: {"_read_packet", "_send_packet"},
     paramiko.SFTPClient: {

@@ -12,6 +12,7 @@ import pytest
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.ssh.ssh_config import ask
+from tests.support.fixtures import MakeSshd
 from tests.support.sshd import Sshd
 
 
@@ -265,3 +266,67 @@ def test_without_ssh_there_is_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     assert ask("box") is None
     assert os.environ["PATH"] == str(tmp_path)
+
+
+def test_the_environment_of_ssh_config_reaches_commands(
+    make_sshd: MakeSshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sshd = make_sshd(config=["AcceptEnv RT_* LC_*"])
+    lines = block(sshd, client_key, "SendEnv RT_SENT_*", 'SetEnv RT_SET="a  b" RT_TOO=c')
+    write_config(f"Host box.invalid\n{lines}")
+    monkeypatch.setenv("RT_SENT_1", "één")
+    monkeypatch.setenv("RT_KEPT", "here")
+    monkeypatch.setenv("LC_NAME", "C")  # Debian's own ssh_config sends it
+    config = SSHConfig("box.invalid", use_control_master=use_control_master)
+
+    with SSHClient(config) as client:
+        seen = client.run('echo "$RT_SENT_1,$RT_SET,$RT_TOO,$RT_KEPT,$LC_NAME"').stdout
+        by_ssh = subprocess.run(
+            ["ssh", "-F", Path.home() / ".ssh/config", "-o", "StrictHostKeyChecking=no",
+             "box.invalid", 'echo "$RT_SENT_1,$RT_SET,$RT_TOO,$RT_KEPT,"'],
+            capture_output=True, check=True,
+        ).stdout.decode()  # fmt: skip
+
+    assert by_ssh == "één,a  b,c,,\n"
+    assert seen.rpartition(",")[0] == by_ssh.rpartition(",")[0]
+
+
+def test_a_private_key_in_the_environment_is_never_sent(
+    make_sshd: MakeSshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sshd = make_sshd(config=["AcceptEnv *"])
+    write_config(f"Host box.invalid\n{block(sshd, client_key, 'SendEnv *')}")
+    monkeypatch.setenv("RINGTASKS_SSH_KEY", client_key.read_text())
+    monkeypatch.setenv("RT_SENT", "yes")
+
+    with SSHClient(SSHConfig("box.invalid")) as client:
+        seen = client.run('echo "$RT_SENT,$RINGTASKS_SSH_KEY"')
+
+    assert seen.stdout == "yes,\n"
+
+
+def test_a_proxy_that_writes_much_does_not_stall_the_connection(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "pc.sh"
+    script.write_text(
+        f"yes 'a line of a log' | head -c 300000 >&2; exec nc {sshd.address} {sshd.port}\n"
+    )
+    write_config(f"Host box.invalid\n  IdentityFile {client_key}\n  ProxyCommand sh {script}\n")
+    config = SSHConfig("box.invalid", use_control_master=use_control_master, connect_timeout=5)
+
+    with SSHClient(config) as client:
+        result = client.run("echo in")
+
+    assert (result.stdout, result.error) == ("in\n", None)

@@ -33,8 +33,10 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.dialing import Dialled
 from ringtasks.ssh.link_pool import substitute_for_links
+from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import Route, routes_of
+from ringtasks.ssh.sent_environment import variables
 from ringtasks.ssh.stream import Stream
 from ringtasks.ssh.tcp import listen
 from ringtasks.ssh.tunnels import TunnelListener, open_tunnel
@@ -51,6 +53,7 @@ from .connection_values import (
 from .fabric_settings import fabric_config
 from .gateways import configured_gateway, opener
 from .host_key_policy import PinPolicy
+from .log_in_values import with_log_in
 from .runner import Remote
 from .transport import Transport
 
@@ -441,19 +444,20 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         gateway = self.gateway_opener()
         while True:
             dialled = attempt.dial_next(gateway)
+            patience = Patience(self.ssh, attempt.remaining())
             try:
-                result = self._log_in(dialled, attempt.remaining())
+                result = self._log_in(dialled, patience)
             except RouteError as error:
-                attempt.refused(error)
+                attempt.refused(error, waited=patience.is_prolonged)
             else:
                 self.route = dialled.route
                 return result
 
-    def _log_in(self, dialled: Dialled, timeout: float) -> Any:
+    def _log_in(self, dialled: Dialled, patience: Patience) -> Any:
         """Run Fabric's own ``open`` over a dialled stream."""
         started = time.monotonic()
         try:
-            with self._connecting_over(dialled.stream, timeout):
+            with self._connecting_over(dialled.stream, patience):
                 result = super().open()
         except Exception as error:
             is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()
@@ -464,6 +468,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             elapsed = time.monotonic() - started
             raise route_error(error, self.ssh, dialled.route, elapsed) from error
         if isinstance(self.transport, Transport):
+            self.transport.environment = variables(self.ssh_config, os.environ)
             self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
         return result
 
@@ -473,7 +478,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         return transport is not None and transport.is_active()
 
     @contextlib.contextmanager
-    def _connecting_over(self, stream: Stream, timeout: float) -> Iterator[None]:
+    def _connecting_over(self, stream: Stream, patience: Patience) -> Iterator[None]:
         """Within the block, give Fabric's ``open`` all arguments for Paramiko."""
         pins = KnownHosts().pins(self.ssh)
 
@@ -485,14 +490,21 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         self.connect_timeout = None  # Fabric accepts the limit in one place only
         self.connect_kwargs = {
             "transport_factory": transport_factory,
-            **dict.fromkeys(limits, timeout),
-            **with_keys(self.connect_kwargs, self.ssh, self._key_file, self.ssh_config),
+            **dict.fromkeys(limits, patience.remaining()),
+            **self._log_in_arguments(patience),
             "sock": stream,
         }
         try:
             yield
         finally:
             self.connect_kwargs, self.connect_timeout = given
+
+    def _log_in_arguments(self, patience: Patience) -> dict[str, Any]:
+        given = with_keys(self.connect_kwargs, self.ssh, self._key_file, self.ssh_config)
+        if self.config.authentication.strategy_class is not None:
+            return given
+        is_named_only = self._key_file is not None
+        return with_log_in(given, self.user, self.ssh_config, patience, is_named_only)
 
 
 def _named(link: Link, ssh: SSHConfig) -> Route:

@@ -16,9 +16,8 @@ from typing import Any
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from ringtasks.common.text import printable
+from ringtasks.common.text import counted, printable
 from ringtasks.errors import (
-    TOO_MANY_KEYS,
     AuthenticationError,
     HostKeyError,
     Reason,
@@ -28,7 +27,10 @@ from ringtasks.errors import (
 from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.classify import classify
 from ringtasks.ssh.key_files import problem_of
+from ringtasks.ssh.refusals import explain
 from ringtasks.ssh.routes import Route
+
+from .log_in import Refusal, RefusedError
 
 __all__ = [
     "BadHostKeyError",
@@ -121,18 +123,30 @@ def route_error(error: Exception, ssh: SSHConfig, route: Route, elapsed: float) 
 
 def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> AuthenticationError:
     """Return the error of a refused log-in, with the fault of the key file if one is found."""
-    said = printable(str(error))
+    refusal = error.refusal if isinstance(error, RefusedError) else None
+    evidence = f"user {ssh.user}: {_told(error, refusal)}"
+    refused = AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
     problem = problem_of(Path(expand(ssh.key_path)).expanduser()) if ssh.key_path else None
-    evidence, advice = f"user {ssh.user}: {said}", ""
     if problem is not None:
-        evidence, advice = f"{evidence}; the key file {problem.what}", problem.fix
-    elif "No existing session" in said:  # Paramiko goes on after the server has ended the log-in
-        evidence, advice = f"user {ssh.user}: the server ended the log-in", TOO_MANY_KEYS
-    elif "No authentication methods" in said:
-        evidence = f"user {ssh.user}: there is no key: none in ~/.ssh, in an agent or as ssh_key"
-    return AuthenticationError(
-        ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, advice=advice, **at
-    )
+        refused.evidence += f"; the key file {problem.what}"
+        refused.advice = problem.fix
+    else:
+        explain(refused, ssh, refusal.methods if refusal else ())
+    return refused
+
+
+def _told(error: Exception, refusal: Refusal | None) -> str:
+    if refusal is None:
+        return printable(str(error))
+    faults = "".join(f"; {printable(fault)}" for fault in refusal.faults)
+    offered = f"{counted(refusal.key_count, 'key')} offered"
+    if refusal.said:
+        return f"{offered}; the server said: {refusal.said}{faults}"
+    if refusal.accepted:
+        return f"the server accepted {' and '.join(refusal.accepted)}, and wants more{faults}"
+    if not refusal.key_count:
+        return f"there is no key: none in ~/.ssh, in an agent or as ssh_key{faults}"
+    return f"{offered}, none accepted{faults}"
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -96,6 +96,7 @@ def given_by(
         else:
             ssh, named_port = _parsed(host, user, port)
             named_timeout = None
+        ssh = replace(ssh, batch_mode=False)  # a caller of Fabric's is asked at a terminal
     port = port if port is not None else named_port
     timeout = connect_timeout if connect_timeout is not None else named_timeout
     # Fabric takes a connect_timeout of 0 as not given.
@@ -141,20 +142,23 @@ def _as_paramiko_has_it(
     found: dict[str, Any] = {keyword: values[0] for keyword, values in answer.values.items()}
     found.pop("host", None)
     found.setdefault("hostname", given.ssh.host or given.ssh.id)  # Paramiko always has it
-    if "identityfile" in found:
-        home = os.path.expanduser("~")  # noqa: PTH111  # a string is wanted
-        values = {
-            "d": home,
-            "h": found.get("hostname", given.ssh.host),
-            "n": given.ssh.host,
-            "r": found.get("user", given.ssh.user or settings.user),
-            "u": get_local_user() or "",
-        }
-        found["identityfile"] = [
-            os.path.expanduser(expand_tokens(file, **values))  # noqa: PTH111
-            for file in answer.values["identityfile"]
-            if file != "none"
-        ]
+    values = {
+        "d": os.path.expanduser("~"),  # noqa: PTH111  # a string is wanted
+        "h": found.get("hostname", given.ssh.host),
+        "n": given.ssh.host,
+        "r": found.get("user", given.ssh.user or settings.user),
+        "u": get_local_user() or "",
+    }
+    for keyword in ("sendenv", "setenv"):
+        if keyword in found:
+            found[keyword] = list(answer.values[keyword])
+    for keyword in ("identityfile", "certificatefile", "identityagent"):
+        if keyword in found:
+            found[keyword] = [
+                os.path.expanduser(expand_tokens(file, **values))  # noqa: PTH111
+                for file in answer.values[keyword]
+                if file != "none"
+            ]
     return found
 
 

@@ -77,7 +77,8 @@ class InProcessLink:
                 _ask(channel, "shell")
             else:
                 _ask(channel, "exec", encode(command))
-        return _Session(channel, self._session_ended)
+        request = "shell" if command is None else "exec"
+        return _Session(channel, request, self._session_ended)
 
     def await_session_end(self, timeout: float) -> bool:
         with self._has_ended:
@@ -178,8 +179,10 @@ class _SFTPClient(SFTPClient):
 class _Session:
     """A `ringtasks.ssh.link.Session` over a channel."""
 
-    def __init__(self, channel: paramiko.Channel, on_close: Callable[[], None]) -> None:
-        self._channel = channel
+    def __init__(
+        self, channel: paramiko.Channel, request: str, on_close: Callable[[], None]
+    ) -> None:
+        self._channel, self._request = channel, request
         self._on_close: Callable[[], None] | None = on_close
         self._bell = _Bell()
         self._pending: list[Output] = []
@@ -262,7 +265,7 @@ class _Session:
             return Exited(self._channel.exit_status)
         transport = self._channel.get_transport()
         if transport.is_active() and not self._was_accepted():
-            raise NotStartedError("the host refuses to run commands")
+            raise NotStartedError(f"{self._request} request failed", self._request)
         error = transport.get_exception()
         raise LinkLostError(str(error or "") or "the connection was closed")
 
@@ -312,7 +315,7 @@ def _await_answer(channel: Any, kind: str, timeout: float) -> None:
         if not transport.is_active() or time.monotonic() > deadline:
             raise LinkLostError(f"no answer to the request {kind!r}")
     if not channel.event_ready:
-        raise NotStartedError(f"the host refuses the request {kind!r}")
+        raise NotStartedError(f"{kind} request failed", kind)
 
 
 class _Bell:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import collections
 import logging
+import os
 import signal
-import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import paramiko
@@ -25,9 +25,11 @@ from paramiko.common import (
     MSG_REQUEST_FAILURE,
     MSG_REQUEST_SUCCESS,
     cMSG_CHANNEL_CLOSE,
+    cMSG_CHANNEL_REQUEST,
     cMSG_GLOBAL_REQUEST,
 )
 
+from ringtasks.common.text import bounded
 from ringtasks.ssh.host_keys import Pins
 from ringtasks.ssh.stream import Stream
 
@@ -57,18 +59,10 @@ class Transport(paramiko.Transport):
     # Paramiko checks ten times a second whether it was closed; `Stream.close` wakes it anyway.
     _active_check_timeout = _LOOK_INTERVAL
 
-    def auth_interactive_dumb(
-        self, username: str, handler: Any = None, submethods: str = ""
-    ) -> list[str]:
-        """Answer keyboard-interactive prompts, but only at a terminal.
-
-        :raises paramiko.AuthenticationException: there is no terminal for the prompts.
-        """
-        if handler is None and not (sys.stdin and sys.stdin.isatty()):
-            raise paramiko.AuthenticationException(
-                "the server wants keyboard-interactive (2FA), and there is no terminal to ask at"
-            )
-        return super().auth_interactive_dumb(username, handler, submethods)
+    environment: Mapping[str, str] = {}  # replaced, never changed
+    """The variables that each session is sent (ssh_config(5), SendEnv and SetEnv)."""
+    disconnect_text = ""
+    """The text with which the peer ended the connection, made printable."""
 
     def __init__(self, stream: Stream, pins: Pins = _NO_PINS, **options: Any) -> None:
         super().__init__(stream, **options)  # type: ignore[arg-type]  # has the methods Paramiko calls
@@ -110,7 +104,21 @@ class Transport(paramiko.Transport):
     def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
         channel: Any = super().open_channel(*args, **kwargs)
         channel.transport = _Gate(self, channel)
+        if "session" in (*args[:1], kwargs.get("kind")):
+            self._send_environment(channel)
         return channel  # type: ignore[no-any-return]
+
+    def _send_environment(self, channel: paramiko.Channel) -> None:
+        """Send the variables without asking for an answer: a server drops what it does not want."""
+        for name, value in self.environment.items():
+            message = paramiko.Message()
+            message.add_byte(cMSG_CHANNEL_REQUEST)
+            message.add_int(channel.remote_chanid)
+            message.add_string("env")
+            message.add_boolean(False)
+            message.add_string(os.fsencode(name))
+            message.add_string(os.fsencode(value))
+            self._send(message)
 
     def _send_message(self, data: paramiko.Message) -> None:
         """Send one message; Paramiko holds the lock that puts messages in order."""
@@ -144,6 +152,10 @@ class Transport(paramiko.Transport):
 
     def _parse_debug(self, message: paramiko.Message) -> None:
         """Do nothing: sshd reports every key that it checks; Paramiko would log that, slowly."""
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        message.get_int()
+        self.disconnect_text = bounded(message.get_string().decode("utf-8", "replace"))
 
     def _prefer(self, pins: Pins) -> None:
         wanted = [name for pin in pins.keys for name in _ALGORITHMS.get(pin.type, (pin.type,))]

@@ -95,7 +95,7 @@ class Channel:
         self._terminal = Terminal(term, width, height)
 
     def update_environment(self, environment: dict[str, str]) -> None:
-        """Do nothing: a master sends only variables that its ``SendEnv`` names: none."""
+        """Do nothing: a master sends only the variables that its ``SendEnv`` names."""
 
     def exec_command(self, command: str) -> None:
         """Start a command.

@@ -112,6 +112,7 @@ def master_command(
     hop: Hop | None = None,
     carrier_log: Path | None = None,
     is_dialled: bool = False,
+    may_ask: bool = False,
     algorithms: Mapping[str, str] | None = None,
     files: Sequence[str] = (),
 ) -> Command:
@@ -120,6 +121,7 @@ def master_command(
     :param hop: the jump host that the direct route goes through.
     :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
     :param is_dialled: the connection is already open, as ssh's stdin and stdout.
+    :param may_ask: ssh may ask for a password or a second factor, at its terminal.
     :param algorithms: more options (`algorithms`).
     :param files: arguments that name ssh's files (`ssh_config.file_arguments`).
     :raises UsageError: ssh cannot be given a path.
@@ -133,6 +135,8 @@ def master_command(
         **_identity_options(config),
         **(algorithms or {}),
     }
+    if may_ask:
+        del options["BatchMode"]
     argv = ("ssh", *files, "-M", "-N", "-f", *_flags(options), *_address(config, route))
     return Command(argv, _environment(route, environ))
 

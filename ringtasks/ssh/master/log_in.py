@@ -19,6 +19,7 @@ from ringtasks.errors import Reason, RouteError, UnreachableError
 from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, outcome
+from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.ssh_config import is_configured
 
 from . import failures, locks, records
@@ -95,10 +96,10 @@ class LogIn:
             try:
                 if not can_master(self._config, dialled.route):
                     break
-                remaining = way.attempt.remaining()
-                master = start(self._config, dialled.route, name, remaining, dialled.stream)
+                patience = Patience(self._config, way.attempt.remaining())
+                master = start(self._config, dialled.route, name, patience, dialled.stream)
             except RouteError as error:
-                way.attempt.refused(error)
+                way.attempt.refused(error, waited=patience.is_prolonged)
                 continue
             finally:
                 dialled.stream.close()

@@ -61,11 +61,13 @@ def fresh_link(config: SSHConfig, route: Route) -> Iterator[MuxLink]:
     :raises RouteError: the route fails, or the log-in is refused.
     :raises UsageError: the configuration cannot be used.
     """
+    from ringtasks.ssh.patience import Patience
+
     from .master import retire
     from .start import start
 
     name = secrets.token_hex(10)  # as long as `control_name`, so that no other process finds it
-    master = start(config, route, name, config.connect_timeout)
+    master = start(config, route, name, Patience(config, config.connect_timeout))
     try:
         control = answer_of(master)
         if control is None:

@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import re
 import select
-import signal
 import threading
 import time
 from collections.abc import Callable
 
 from ringtasks.errors import ProtocolError
 from ringtasks.ssh.link import (
+    KILLED_STATUS,
     STDERR,
     STDOUT,
     Exited,
@@ -33,15 +33,13 @@ from ringtasks.ssh.link import (
     SessionRefusedError,
     Terminal,
 )
+from ringtasks.ssh.sent_environment import for_master
 
 from . import wire
 from .control import Control, DeniedError, MasterGoneError
 from .wire import NewSession
 
-__all__ = ["KILLED_STATUS", "MuxSession", "SessionRefusedError"]
-
-#: The status of a program that was killed by a signal that the master does not name.
-KILLED_STATUS = 128 + signal.SIGKILL
+__all__ = ["MuxSession", "SessionRefusedError"]
 
 _CHUNK_BYTES = 256 * 1024
 _LOOK_INTERVAL = 0.1  # seconds between checks for a closed session while its stdin is full
@@ -134,6 +132,7 @@ class MuxSession:
             command or "",
             wants_terminal=terminal is not None,
             terminal_kind=terminal.kind if terminal else "",
+            environment=for_master(os.environ),
         )
         try:
             session._request(request, timeout)
@@ -170,8 +169,11 @@ class MuxSession:
                 if self._wake_reader in ready:
                     self._silence_wake()
                     return None
-                for descriptor in ready:
+                # First the master's messages: one may say that the output is of no use.
+                for descriptor in sorted(ready, key=lambda ready: ready in self._open_streams):
                     happened = self._look_at(descriptor)
+                    if self._lost is not None:
+                        raise self._lost
                     if happened is not None:
                         return happened
                 if self._has_ended():
@@ -293,8 +295,8 @@ class MuxSession:
         if isinstance(answer, wire.ExitMessage):
             self._status = answer.status
         elif isinstance(answer, wire.TtyAllocFail):
-            # The request for the command followed at once: it may run without a terminal.
-            self._lost = LinkLostError("the host gives no terminal")
+            # The request for the command followed at once: its shell may run without a terminal.
+            self._lost = NotStartedError("PTY allocation request failed", "pty-req")
         elif answer is not None:
             self._lost = LinkLostError(f"the control master said {answer}")
 
@@ -311,7 +313,8 @@ class MuxSession:
                 return Output(STDERR, said)
             return Exited(self._status)
         if self._refusal:
-            raise NotStartedError(self._refusal.decode().strip())
+            refused = self._refusal.decode().strip()
+            raise NotStartedError(refused, refused.split()[0])
         if not self._is_master_alive():
             raise LinkLostError("the connection is gone, and its control master with it")
         return Exited(KILLED_STATUS)

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ringtasks.errors import (
-    TOO_MANY_KEYS,
     AuthenticationError,
     HostKeyError,
     ProtocolError,
@@ -28,7 +27,9 @@ from ringtasks.errors import (
 from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.key_files import problem_of
+from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.refusals import TOO_MANY, explain
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
 from ringtasks.ssh.ssh_config import file_arguments
 from ringtasks.ssh.stream import Stream, acknowledge
@@ -41,13 +42,14 @@ from .eligibility import refusal_reason
 from .folder import control_folder
 from .identity import jump_config
 from .records import Master
-from .stderr_errors import error_of, told
+from .stderr_errors import error_of, refused_methods, telling, told
 from .trust import MAX_HOPS, KeyPolicy, KnownHostsFiles, new_file
 
 __all__ = ["can_master", "check_key", "start"]
 
 #: Seconds to keep a master, if a shorter ControlPersist expired before its first use.
 _PATIENT_PERSIST = 30.0
+_LOOK_INTERVAL = 0.1  # seconds between looks at what ssh has printed, while it logs in
 #: macOS lets a process open 256 files, and a master needs four for each session.
 _MAX_FILES = 8192
 _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
@@ -61,12 +63,12 @@ def can_master(config: SSHConfig, route: Route) -> bool:
 
 
 def start(
-    config: SSHConfig, route: Route, name: str, timeout: float, stream: Stream | None = None
+    config: SSHConfig, route: Route, name: str, patience: Patience, stream: Stream | None = None
 ) -> Master:
     """Start a master for this connection over ``route``; the caller holds the name's lock.
 
     :param name: the connection's (`control_name`).
-    :param timeout: seconds for all of it.
+    :param patience: the time limit for all of it.
     :param stream: the route's connection, if it is already open: ``ssh`` uses it if it can, and
         dials anew if it cannot.
     :raises HostKeyError: the host, or its jump host, did not show its pinned key.
@@ -76,7 +78,7 @@ def start(
     :raises StateFileError: the folder of the sockets cannot be used.
     """
     socket = records.new_socket(control_folder(), name)
-    started = _Attempt(config, route, timeout, stream).run(socket)
+    started = _Attempt(config, route, patience, stream).run(socket)
     _cap()
     return started
 
@@ -85,22 +87,17 @@ class _Attempt:
     """One attempt to start one master."""
 
     def __init__(
-        self, config: SSHConfig, route: Route, timeout: float, stream: Stream | None
+        self, config: SSHConfig, route: Route, patience: Patience, stream: Stream | None
     ) -> None:
         self._config, self._route = config, route
         has_hop = route.name == "direct" and config.proxy_jump
         self._dialled = None if stream is None or has_hop else stream.share()
-        self._started = time.monotonic()
-        self._deadline = self._started + timeout
+        self._patience = patience
         self._algorithms: Mapping[str, str] = preferred_algorithms(config.ssh_config_file)
         self._said = ""  # the stderr of the last refused ssh
 
-    def remaining(self) -> float:
-        return max(0.05, self._deadline - time.monotonic())
-
     def failed(self, reason: Reason, evidence: str, advice: str = "") -> RouteError:
-        elapsed = time.monotonic() - self._started
-        route = self._route
+        elapsed, route = self._patience.elapsed(), self._route
         return RouteError(
             self._config.id, route.name, reason, evidence, route.address, elapsed, advice
         )
@@ -161,6 +158,7 @@ class _Attempt:
             hop=hop,
             carrier_log=carrier_log,
             is_dialled=self._dialled is not None,
+            may_ask=self._patience.may_ask,
             algorithms=self._algorithms,
             files=file_arguments(self._config.ssh_config_file),
         )
@@ -191,39 +189,58 @@ class _Attempt:
         :raises RouteError: it ended, or was not there in time; no process of it is left then.
         """
         errors = Path(f"{socket}.err")
-        door = subprocess.DEVNULL if self._dialled is None else self._dialled.fileno()
-        with new_file(errors) as stderr:
-            process = subprocess.Popen(
-                ("/bin/sh", "-c", _RAISE_LIMIT, "sh", *command.argv),
-                stdin=door,
-                stdout=door,
-                stderr=stderr,
-                env=command.environment,
-                cwd="/",  # it outlives us, and would keep our current folder busy
-                start_new_session=True,  # so that Ctrl-C does not reach it
-            )
+        process = self._start(command, errors)
+        has_group = not self._patience.may_ask
         try:
-            status = process.wait(self.remaining())
-        except subprocess.TimeoutExpired:
-            _kill_group(process)
+            status = self._await(process, errors)
+        except BaseException as error:
+            _kill(process, has_group=has_group)
             _end_all(socket)
-            raise self._too_late(errors) from None
-        except BaseException:
-            _kill_group(process)
-            _end_all(socket)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise self._too_late(errors) from None
             raise
         if status != 0:
-            _kill_group(process)  # its ProxyCommand may still be running
+            _kill(process, has_group=has_group)  # its ProxyCommand may still be running
             raise self._refused(errors, carrier_log)
         if self._dialled is not None:
             acknowledge(self._dialled)  # ssh does not, and the first session would wait for it
 
+    def _start(self, command: Command, errors: Path) -> subprocess.Popen[bytes]:
+        carrier = subprocess.DEVNULL if self._dialled is None else self._dialled.fileno()
+        with new_file(errors) as stderr:
+            return subprocess.Popen(
+                ("/bin/sh", "-c", _RAISE_LIMIT, "sh", *command.argv),
+                stdin=carrier,
+                stdout=carrier,
+                stderr=stderr,
+                env=command.environment,
+                cwd="/",  # it outlives us, and would keep our current folder busy
+                # A session of its own keeps Ctrl-C from it, but has no terminal to ask at.
+                start_new_session=not self._patience.may_ask,
+            )
+
+    def _await(self, process: subprocess.Popen[bytes], errors: Path) -> int:
+        """Wait for the process, and hear the server's banner meanwhile.
+
+        :raises subprocess.TimeoutExpired: it has not ended in time.
+        """
+        heard = ""
+        while True:
+            try:
+                return process.wait(min(_LOOK_INTERVAL, self._patience.remaining()))
+            except subprocess.TimeoutExpired:
+                said = telling(errors.read_text(errors="replace"))
+                if said != heard:
+                    heard = said
+                    self._patience.hear(said)
+                self._patience.show()
+                if self._patience.is_over():
+                    raise
+
     def _too_late(self, errors: Path) -> RouteError:
-        elapsed = time.monotonic() - self._started
-        # A server that waits for an approval reports that in its banner (RFC 4252 section 5.4).
         said = told(errors.read_text(errors="replace"))
-        evidence = f"no answer in {elapsed:.1f} s" + (f"; it said: {said}" if said else "")
-        return self.failed(Reason.TIMED_OUT, evidence)
+        evidence = f"no answer in {self._patience.elapsed():.1f} s"
+        return self.failed(Reason.TIMED_OUT, evidence + (f"; it said: {said}" if said else ""))
 
     def _refused(self, errors: Path, carrier_log: Path | None) -> RouteError:
         self._said = said = errors.read_text(errors="replace")
@@ -232,10 +249,8 @@ class _Attempt:
             with contextlib.suppress(FileNotFoundError):
                 carrier_said = carrier_log.read_text(errors="replace")
             carrier_said = carrier_said or ""
-        elapsed = time.monotonic() - self._started
-        error = error_of(
-            self._config.id, self._route, said, carrier_said, elapsed, self._terms.pins
-        )
+        elapsed, pins = self._patience.elapsed(), self._terms.pins
+        error = error_of(self._config.id, self._route, said, carrier_said, elapsed, pins)
         if isinstance(error, HostKeyError):
             error.advice = f"if the box was rebuilt, update {_place(self._config)}"
         elif isinstance(error, AuthenticationError):
@@ -252,14 +267,17 @@ class _Attempt:
         elif _is_encrypted(self._config):
             error.evidence += "; the private key file is encrypted"
             error.advice = f"ssh-add {path}"
-        elif "Too many authentication failures" in self._said:
-            error.advice = TOO_MANY_KEYS
+        elif TOO_MANY in self._said:
+            error.evidence = f"{TOO_MANY}: {error.evidence}"
+            explain(error, self._config, ())
+        else:
+            explain(error, self._config, refused_methods(self._said))
 
     def _master_pid(self, socket: Path) -> int:
         try:
-            control = Control.connect(socket, self.remaining())
+            control = Control.connect(socket, self._patience.remaining())
             with contextlib.closing(control):
-                return control.alive(self.remaining())
+                return control.alive(self._patience.remaining())
         except MasterGoneError as error:
             raise _ExpiredError from error
         except (OSError, ProtocolError, DeniedError) as error:
@@ -277,7 +295,7 @@ class _Attempt:
                     Reason.HOST_KEY,
                     f"IT SHOWED {key}, ANOTHER KEY WAS PINNED a moment ago: {IMPOSTOR}",
                     self._route.address,
-                    time.monotonic() - self._started,
+                    self._patience.elapsed(),
                     f"if the box was rebuilt, update {_place(config)}",
                 )
 
@@ -331,10 +349,13 @@ def _place(config: SSHConfig) -> str:
     return f"{KnownHosts().path} (remove the line of {config.id!r})"
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes], *, has_group: bool) -> None:
     """End the started process and its children, except a master in the background."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if has_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
     process.wait()
 
 

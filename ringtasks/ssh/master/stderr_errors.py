@@ -15,7 +15,7 @@ from ringtasks.remote.answers import json_fields
 from ringtasks.ssh.host_keys import IMPOSTOR, Pins
 from ringtasks.ssh.routes import Route
 
-__all__ = ["BAD_CERTIFICATE", "error_of", "told"]
+__all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
 
 _HOST_KEY = (
     r"REVOKED HOST KEY DETECTED|REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed"
@@ -74,7 +74,18 @@ def error_of(
 
 def told(said: str) -> str:
     """Return the lines of a banner or of ssh that explain something, made printable."""
-    return bounded(" ".join(_telling(said)))
+    return bounded(telling(said))
+
+
+def telling(said: str) -> str:
+    """Return the lines of a banner or of ssh that explain something, as they are."""
+    return "\n".join(_telling(said))
+
+
+def refused_methods(said: str) -> tuple[str, ...]:
+    """Return the methods that the server would go on with; empty: ssh names none."""
+    found = re.search(r"Permission denied \(([\w,@.-]+)\)", said)
+    return tuple(found[1].split(",")) if found else ()
 
 
 def _reason_of(said: str, carrier_said: str | None, route: Route) -> tuple[Reason, str]:

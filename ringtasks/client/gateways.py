@@ -1,0 +1,47 @@
+"""Gateways that lead to no command: providers' proxies that offer terminals only, or no terminal.
+
+The host was reached and the log-in worked, so these are not failures of the route.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ringtasks.errors import OtherProgramError
+from ringtasks.ssh.link import KILLED_STATUS
+
+__all__ = ["NoChannelError", "advise_on_gateway"]
+
+_OWN_SSHD = "for commands set ssh_host and ssh_port to the box's own sshd, not to a gateway"
+#: For a channel request (RFC 4254 section 6): its name in messages, and the next step.
+_REQUESTS = {
+    "exec": ("exec channel", f"'inv shell' may work, or --pty if it wants a terminal; {_OWN_SSHD}"),
+    "shell": ("shell", "'inv run' may work"),
+    "pty-req": ("terminal", "run it without --pty, or set 'PermitTTY yes' in its sshd_config"),
+}
+_WANTS_TERMINAL = re.compile(r"\b(PTY|TTY|terminal)\b", re.IGNORECASE)
+
+
+class NoChannelError(OtherProgramError):
+    """The host, or a gateway in front of it, refuses a channel request (RFC 4254 section 6)."""
+
+    def __init__(self, host: str, request: str, evidence: str) -> None:
+        kind, advice = _REQUESTS.get(request, (f"{request} channel", _OWN_SSHD))
+        super().__init__(host, evidence, advice=advice)
+        self.request, self.kind = request, kind
+
+    def __str__(self) -> str:
+        return f"{self.host}: the host offers no {self.kind}: {self.evidence}; {self.advice}"
+
+
+def advise_on_gateway(error: OtherProgramError, *, has_terminal: bool) -> None:
+    """Name the next step if a gateway may have answered in place of a command's shell."""
+    if has_terminal and error.status is None:
+        error.advice = f"if it started a shell of its own, 'inv shell' works; {_OWN_SSHD}"
+    elif not has_terminal and _WANTS_TERMINAL.search(error.evidence):
+        error.advice = f"if it wants a terminal, try --pty or 'inv shell'; {_OWN_SSHD}"
+    elif not error.evidence and error.status == KILLED_STATUS:
+        error.evidence = "it closed the session without running the command"
+        error.advice = _REQUESTS["exec"][1]
+    elif not error.evidence:
+        error.advice += f"; if it is a gateway, {_REQUESTS['exec'][1]}"

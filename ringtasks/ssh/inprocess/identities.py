@@ -1,0 +1,161 @@
+"""The keys that a log-in in process offers, in their order.
+
+They are: the key and the files that the caller or the configuration names, then the agent's, then
+the usual files in ``~/.ssh``.  A key that cannot be read is left out, as ssh does, and its fault is
+kept for the error.  With ``IdentitiesOnly`` (ssh_config(5)) the agent offers only the named keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from paramiko.agent import Agent, AgentKey, AgentSSH
+from paramiko.pkey import PublicBlob
+
+from .private_keys import key_of_file
+
+__all__ = ["Identities"]
+
+_KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
+_USUAL_FILES = ("id_rsa", "id_ecdsa", "id_ed25519")
+_AGENT_TIMEOUT = 30.0  # seconds; an agent may ask a person for a touch or for a consent
+
+
+@dataclass
+class Identities:
+    """The sources of the keys.
+
+    :ivar agent_socket: in place of ``SSH_AUTH_SOCK``.
+    :ivar certificates: files of certificates (ssh_config(5), CertificateFile).
+    """
+
+    key: paramiko.PKey | None = None
+    files: tuple[str, ...] = ()
+    passphrase: str | None = None
+    has_agent: bool = True
+    has_usual_files: bool = True
+    is_named_only: bool = False
+    agent_socket: str | None = None
+    certificates: tuple[str, ...] = ()
+    faults: list[str] = field(default_factory=list)
+    """The files that could not be used, each with the reason."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each key once, one with a certificate before the same key without."""
+        seen: set[bytes] = set()
+        for key in self._keys():
+            for offered in (*self._certified(key), key):
+                blob = offered.public_blob.key_blob if offered.public_blob else offered.asbytes()
+                if blob not in seen:
+                    seen.add(blob)
+                    yield offered
+
+    def _keys(self) -> Iterator[Any]:
+        if self.key is not None:
+            yield self.key
+        for file in self.files:
+            yield from self._in_file(file)
+        if self.has_agent:
+            yield from self._in_agent()
+        if self.has_usual_files and not self.is_named_only:
+            for name in _USUAL_FILES:
+                path = Path.home() / ".ssh" / name
+                if path.is_file():
+                    yield from self._in_file(str(path))
+
+    def _in_file(self, file: str) -> Iterator[paramiko.PKey]:
+        path = Path(file.removesuffix("-cert.pub")).expanduser()
+        try:
+            key = key_of_file(path) or self._parsed(path)
+        except (paramiko.SSHException, ValueError, OSError) as error:
+            self.faults.append(f"{file}: {getattr(error, 'strerror', None) or error}")
+            return
+        certificate = Path(f"{path}-cert.pub")
+        if certificate.is_file():
+            with contextlib.suppress(ValueError, OSError):
+                yield _with_certificate(key, str(certificate))
+        yield key
+
+    def _parsed(self, path: Path) -> paramiko.PKey:
+        """Read a key that may have a passphrase.
+
+        :raises PasswordRequiredException: it has one, and none is given.
+        :raises SSHException: it cannot be read.
+        """
+        for kind in _KINDS:
+            try:
+                return kind.from_private_key_file(str(path), self.passphrase)
+            except paramiko.PasswordRequiredException:
+                raise
+            except (paramiko.SSHException, ValueError) as error:
+                last = error
+        raise paramiko.SSHException(str(last))
+
+    def _in_agent(self) -> Iterator[AgentKey]:
+        named = {key.asbytes() for key in self._named()} if self.is_named_only else None
+        for key in _agent_keys(self.agent_socket):
+            if named is None or key.asbytes() in named:
+                yield key
+
+    def _named(self) -> Iterator[Any]:
+        """Yield what is known of the named keys; a public key beside the file will do."""
+        for file in self.files:
+            path = Path(file).expanduser()
+            for public in (path, Path(f"{path}.pub"), Path(f"{path}-cert.pub")):
+                with contextlib.suppress(ValueError, OSError, paramiko.SSHException):
+                    yield _Public(PublicBlob.from_file(str(public)).key_blob)
+            key = key_of_file(path)
+            if key is not None:
+                yield key
+
+    def _certified(self, key: Any) -> Iterator[Any]:
+        for file in self.certificates:
+            with contextlib.suppress(ValueError, OSError, paramiko.SSHException):
+                yield _with_certificate(key, file)
+
+
+@dataclass(frozen=True)
+class _Public:
+    blob: bytes
+
+    def asbytes(self) -> bytes:
+        return self.blob
+
+
+def _with_certificate(key: Any, file: str) -> Any:
+    """Return a copy of a key with its certificate.
+
+    :raises ValueError: the certificate is for another key.
+    """
+    from ringtasks.ssh.certificates import is_for
+
+    blob = PublicBlob.from_file(os.path.expanduser(file))  # noqa: PTH111  # a string is wanted
+    if not is_for(blob.key_blob, key.asbytes()):
+        raise ValueError(f"{file} is for another key")
+    import copy
+
+    certified = copy.copy(key)
+    certified.public_blob = blob
+    return certified
+
+
+def _agent_keys(path: str | None) -> tuple[AgentKey, ...]:
+    """Return the keys of an agent; none if it does not answer, as with ssh."""
+    try:
+        if path is None:
+            return tuple(Agent().get_keys())
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_AGENT_TIMEOUT)
+        connection.connect(path)
+        agent = AgentSSH()
+        agent._connect(connection)  # type: ignore[attr-defined]  # the stubs lack it
+        return tuple(agent.get_keys())
+    except (OSError, paramiko.SSHException):
+        return ()

@@ -1,0 +1,244 @@
+"""The log-in over Paramiko, in the order of OpenSSH (RFC 4252; ``sshconnect2.c``).
+
+``none`` comes first: it tells the server's methods, and Tailscale's SSH server needs nothing else.
+Then come keys, a password that was given, and, at a terminal only, the server's questions.  A key
+that cannot sign, or that the server refuses, makes way for the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import paramiko
+from paramiko.auth_handler import AuthHandler
+
+from ringtasks.ssh.patience import Patience
+from ringtasks.ssh.prompts import ANSWER_TIMEOUT, ask
+
+from .identities import Identities
+
+__all__ = ["METHODS", "LogIn", "Refusal", "RefusedError"]
+
+#: The methods in the order of OpenSSH (ssh_config(5), PreferredAuthentications).
+METHODS = ("publickey", "keyboard-interactive", "password")
+_TRIES = 3  # ssh_config(5), NumberOfPasswordPrompts
+_LOOK_INTERVAL = 0.05  # seconds between looks at the deadline, while the server does not answer
+
+
+class Refusal(NamedTuple):
+    """The state of a log-in that the server did not let in.
+
+    :ivar methods: those that the server would go on with.
+    :ivar accepted: those that it has accepted, as a part of what it wants.
+    :ivar key_count: the keys that were offered.
+    :ivar faults: the keys that could not be used, with the reasons.
+    :ivar said: the text with which the server ended the connection.
+    """
+
+    methods: tuple[str, ...]
+    accepted: tuple[str, ...]
+    key_count: int
+    faults: tuple[str, ...]
+    said: str = ""
+
+
+class RefusedError(paramiko.AuthenticationException):
+    """The server accepted no method."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__("Authentication failed.")
+        self.refusal = refusal
+
+
+class LogIn:
+    """One log-in; Paramiko calls `authenticate` (``SSHClient.connect``, ``auth_strategy``)."""
+
+    def __init__(
+        self,
+        user: str,
+        identities: Identities,
+        patience: Patience,
+        password: str | None = None,
+        methods: Sequence[str] = METHODS,
+    ) -> None:
+        self._user, self._identities, self._patience = user, identities, patience
+        self._password = password
+        self._methods = methods if password is None else sorted(methods, key=_by_given_password)
+        self._accepted: list[str] = []
+        self._faults: list[str] = []
+        self._key_count = 0
+        self._transport: Any = None
+        self._is_service_open = False
+        self._last_allowed: tuple[str, ...] = ()
+
+    def authenticate(self, transport: paramiko.Transport) -> None:
+        """Log in.
+
+        :raises RefusedError: no method was accepted.
+        :raises TimeoutError: the server did not answer in time.
+        :raises SSHException: the connection was lost.
+        """
+        self._transport = transport
+        left: dict[str, Iterator[_Request]] = {
+            "publickey": self._keys(),
+            "password": self._passwords(),
+            "keyboard-interactive": self._dialogues(),
+        }
+        allowed = self._requested(lambda handler: handler.auth_none(self._user, handler.answered))
+        while allowed:
+            method = next((m for m in self._methods if m in allowed and m in left), None)
+            if method is None:
+                raise RefusedError(self._refusal(allowed))
+            request = next(left[method], None)
+            if request is None:
+                del left[method]
+            else:
+                allowed = self._requested(request) or ()
+
+    def _keys(self) -> Iterator[_Request]:
+        for key in self._identities:
+
+            def request(handler: _Handler, key: Any = key) -> None:
+                handler.auth_publickey(self._user, key, handler.answered)
+
+            self._key_count += 1
+            yield request
+
+    def _passwords(self) -> Iterator[_Request]:
+        if self._password is not None:
+            yield self._with_password(self._password)
+        for _ in range(_TRIES if self._patience.may_ask else 0):
+            yield self._with_password(ask(f"{self._user}'s password:", is_shown=False))
+
+    def _with_password(self, password: str) -> _Request:
+        return lambda handler: handler.auth_password(self._user, password, handler.answered)
+
+    def _dialogues(self) -> Iterator[_Request]:
+        if self._password is not None:
+            yield self._dialogue(self._with_given_password)
+        for _ in range(_TRIES if self._patience.may_ask else 0):
+            yield self._dialogue(_asked_at_terminal)
+
+    def _dialogue(self, answer: _Answer) -> _Request:
+        def request(handler: _Handler) -> None:
+            handler.answer = answer
+            handler.auth_interactive(self._user, handler.pass_on, handler.answered)
+
+        return request
+
+    def _with_given_password(self, _text: str, questions: _Questions) -> list[str]:
+        """MarkedOutput as Paramiko does: the one question there is wants the password."""
+        return [self._password or ""] if len(questions) == 1 else []
+
+    def _requested(self, request: _Request) -> tuple[str, ...]:
+        """Return the methods that the server wants next; none: the log-in has succeeded."""
+        handler = _Handler(self._transport, self._patience, self._is_service_open)
+        self._transport.auth_handler = handler
+        try:
+            request(handler)
+        except paramiko.SSHException as error:  # this key cannot sign
+            self._faults.append(str(error))
+            return self._last_allowed
+        handler.await_answer()
+        self._is_service_open = True
+        if handler.is_authenticated():
+            return ()
+        if not self._transport.is_active():
+            self._raise_ended()
+        self._transport.get_exception()  # of this request: no later one must find it
+        if handler.is_partial:
+            self._accepted.append(handler.auth_method)
+        self._last_allowed = handler.methods
+        return handler.methods
+
+    def _raise_ended(self) -> None:
+        said = getattr(self._transport, "disconnect_text", "")
+        if said:
+            raise RefusedError(self._refusal(self._last_allowed, said))
+        raise self._transport.get_exception() or EOFError("closed by the host in the log-in")
+
+    def _refusal(self, methods: tuple[str, ...], said: str = "") -> Refusal:
+        faults = (*self._identities.faults, *dict.fromkeys(self._faults))
+        return Refusal(methods, tuple(self._accepted), self._key_count, faults, said)
+
+
+_Request = Callable[["_Handler"], None]
+_Questions = Sequence[tuple[str, bool]]
+_Answer = Callable[[str, _Questions], list[str]]
+
+
+def _by_given_password(method: str) -> int:
+    return ("publickey", "password", "keyboard-interactive").index(method)
+
+
+def _asked_at_terminal(text: str, questions: _Questions) -> list[str]:
+    answers = []
+    for question, is_shown in questions:
+        answers.append(ask(f"{text} {question}" if text else question, is_shown=is_shown))
+        text = ""
+    return answers
+
+
+class _Handler(AuthHandler):
+    """Paramiko's handler of one request, which asks for the service once and hears banners.
+
+    Paramiko calls most of it in the thread that reads; questions are answered in the thread that
+    waits, which Ctrl-C can interrupt.
+    """
+
+    def __init__(self, transport: Any, patience: Patience, is_service_open: bool) -> None:
+        super().__init__(transport)
+        self.answered = threading.Event()
+        self.methods: tuple[str, ...] = ()
+        self.is_partial = False
+        self.answer: _Answer = _asked_at_terminal
+        self._patience, self._is_service_open = patience, is_service_open
+        self._questions: queue.SimpleQueue[tuple[str, _Questions]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+
+    def await_answer(self) -> None:
+        """Wait for the server's answer; meanwhile answer its questions, and show its banner.
+
+        :raises TimeoutError: none came in time.
+        """
+        try:
+            while not self.answered.wait(_LOOK_INTERVAL):
+                with contextlib.suppress(queue.Empty):
+                    self._answers.put(self.answer(*self._questions.get_nowait()))
+                self._patience.show()
+                if self._patience.is_over():
+                    raise TimeoutError(self._lateness())
+        finally:
+            self._answers.put([])  # the reading thread may still wait for it
+
+    def pass_on(self, title: str, instructions: str, questions: _Questions) -> list[str]:
+        """Return the answers to the server's questions, from the thread that waits."""
+        self._questions.put((f"{title} {instructions}".strip(), questions))
+        with contextlib.suppress(queue.Empty):
+            return self._answers.get(timeout=ANSWER_TIMEOUT)
+        return []
+
+    def _lateness(self) -> str:
+        said = f"; it said: {self._patience.banner}" if self._patience.banner else ""
+        return f"the log-in was not answered in {self._patience.elapsed():.1f} s{said}"
+
+    def _request_auth(self) -> None:
+        if not self._is_service_open:
+            super()._request_auth()  # type: ignore[misc]  # the stubs lack it
+            return
+        accepted = paramiko.Message()
+        accepted.add_string("ssh-userauth")
+        accepted.rewind()
+        self._parse_service_accept(accepted)  # type: ignore[attr-defined]  # the stubs lack it
+
+    def _parse_userauth_failure(self, message: paramiko.Message) -> None:
+        self.methods, self.is_partial = tuple(message.get_list()), message.get_boolean()
+        message.rewind()
+        super()._parse_userauth_failure(message)  # type: ignore[misc]  # the stubs lack it
+
+    def _parse_userauth_banner(self, message: paramiko.Message) -> None:
+        self._patience.hear(message.get_string().decode("utf-8", "replace"))

@@ -1,0 +1,82 @@
+"""The arguments of ``SSHClient.connect`` that decide the log-in, as one `LogIn`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ringtasks.ssh.patience import Patience
+
+from .identities import Identities
+from .log_in import METHODS, LogIn
+
+__all__ = ["with_log_in"]
+
+#: The arguments that Paramiko would use itself, without an ``auth_strategy``.
+_OF_LOG_IN = (
+    "pkey", "key_filename", "passphrase", "password", "allow_agent", "look_for_keys",
+)  # fmt: skip
+#: ssh_config(5): the keyword that turns a method off.
+_SWITCHES = {
+    "publickey": "pubkeyauthentication",
+    "keyboard-interactive": "kbdinteractiveauthentication",
+    "password": "passwordauthentication",
+}
+_OFF = ("no", "false")
+
+
+def with_log_in(
+    connect_kwargs: Mapping[str, Any],
+    user: str,
+    ssh_config: Mapping[str, Any],
+    patience: Patience,
+    is_named_only: bool,
+) -> dict[str, Any]:
+    """Return the arguments with a `LogIn` in place of those for Paramiko's own log-in.
+
+    A strategy of the caller's own stays.
+
+    :param is_named_only: offer the named keys only, as ssh does with ``IdentitiesOnly``.
+    """
+    others = {name: value for name, value in connect_kwargs.items() if name not in _OF_LOG_IN}
+    if others.get("auth_strategy") is not None:
+        return others
+    identities = _identities(connect_kwargs, ssh_config, is_named_only)
+    password = connect_kwargs.get("password")
+    others["auth_strategy"] = LogIn(user, identities, patience, password, _methods(ssh_config))
+    return others
+
+
+def _identities(
+    given: Mapping[str, Any], ssh_config: Mapping[str, Any], is_named_only: bool
+) -> Identities:
+    files = given.get("key_filename") or ()
+    socket = _agent_socket(ssh_config)
+    return Identities(
+        key=given.get("pkey"),
+        files=(files,) if isinstance(files, str) else tuple(files),
+        passphrase=given.get("passphrase") or given.get("password"),
+        has_agent=given.get("allow_agent", True) and socket != "",
+        has_usual_files=given.get("look_for_keys", True) and "identityfile" not in ssh_config,
+        is_named_only=is_named_only or ssh_config.get("identitiesonly") == "yes",
+        agent_socket=socket,
+        certificates=tuple(ssh_config.get("certificatefile", ())),
+    )
+
+
+def _agent_socket(ssh_config: Mapping[str, Any]) -> str | None:
+    """Return the agent's socket (ssh_config(5), IdentityAgent); "": none is used."""
+    named = ssh_config.get("identityagent")
+    if named is None or named == ["SSH_AUTH_SOCK"]:
+        return None
+    if not named:  # it was "none"
+        return ""
+    path: str = named[0]
+    return os.environ.get(path[1:], "") if path.startswith("$") else path
+
+
+def _methods(ssh_config: Mapping[str, Any]) -> list[str]:
+    preferred = ssh_config.get("preferredauthentications", ",".join(METHODS)).split(",")
+    known = [name for name in preferred if name in METHODS]
+    return [name for name in known if ssh_config.get(_SWITCHES[name]) not in _OFF]

@@ -1,0 +1,39 @@
+"""The reason of a refused log-in, from the methods that the server would go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
+from ringtasks.inventory.config import SSHConfig
+
+__all__ = ["TOO_MANY", "explain"]
+
+#: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
+TOO_MANY = "Too many authentication failures"
+
+
+def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[str]) -> None:
+    """Complete the error's evidence and advice.
+
+    :param methods: as the server named them last; empty: it named none.
+    """
+    if TOO_MANY in error.evidence:
+        error.advice = TOO_MANY_KEYS
+    elif methods and "publickey" not in methods:
+        error.evidence += f"; it needs {_need(methods)}"
+        error.advice = _by_a_person(config)
+
+
+def _need(methods: Collection[str]) -> str:
+    if "keyboard-interactive" in methods:
+        return "keyboard-interactive (2FA)"
+    return "a password" if "password" in methods else " or ".join(sorted(methods))
+
+
+def _by_a_person(config: SSHConfig) -> str:
+    if not config.batch_mode:
+        return "try again, and answer its questions at the terminal"
+    if not config.use_control_master:
+        return "set use_control_master, then log in once with 'inv shell'"
+    return "log in once with 'inv shell': other commands then use its connection"

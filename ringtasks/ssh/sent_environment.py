@@ -1,0 +1,62 @@
+"""The variables that go to the host with each session: SetEnv and SendEnv (ssh_config(5))."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+__all__ = ["for_master", "variables"]
+
+#: Never sent, whatever SendEnv permits: it holds a private key.
+_SECRET = "RINGTASKS_SSH_KEY"  # noqa: S105  # the variable's name
+#: A master takes 256 KiB for a whole request (channels.c, CHANNEL_MUX_MAX_PACKET).
+_MAX_BYTES = 96 * 1024
+
+
+def for_master(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return ``NAME=value`` for each variable that a master may be given.
+
+    The master drops those that its own SendEnv does not name, and adds its SetEnv.
+    """
+    entries, room = [], _MAX_BYTES
+    for name, value in sorted(environ.items(), key=lambda item: len(item[1])):
+        room -= len(os.fsencode(name)) + len(os.fsencode(value)) + 5
+        if room < 0:
+            break
+        if name != _SECRET:
+            entries.append(f"{name}={value}")
+    return tuple(entries)
+
+
+def variables(ssh_config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that an ssh would send.
+
+    :param ssh_config: ``sendenv`` and ``setenv`` are lists of their lines' values.
+    """
+    sent = {
+        name: value
+        for name, value in environ.items()
+        if name != _SECRET and _is_sent(name, ssh_config.get("sendenv", ()))
+    }
+    return {**sent, **dict(_assignments(ssh_config.get("setenv", ())))}
+
+
+def _is_sent(name: str, lines: Sequence[str] | str) -> bool:
+    patterns = [word for line in _lines(lines) for word in line.split()]
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _assignments(lines: Sequence[str] | str) -> Iterator[tuple[str, str]]:
+    for line in _lines(lines):
+        # ssh -G shows one assignment a line, as it is; Paramiko's parser the line of the file.
+        words = [line] if not isinstance(lines, str) else shlex.split(line)
+        for word in words:
+            name, _, value = word.partition("=")
+            yield name, value
+
+
+def _lines(found: Sequence[str] | str) -> Sequence[str]:
+    return (found,) if isinstance(found, str) else found

@@ -1,0 +1,101 @@
+"""A gateway that offers terminals only, or none, is named with what still works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig, SSHResult
+from ringtasks.client.gateways import NoChannelError
+from ringtasks.client.shell import interact
+from ringtasks.ssh.link import Terminal
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.log_in_server import LogInServer
+
+TERMINAL = Terminal("xterm", 80, 24)
+
+
+def run_on(config: SSHConfig, terminal: Terminal | None = None, timeout: float = 20) -> SSHResult:
+    with SSHClient(config) as client:
+        return client.run("echo in", timeout=timeout, terminal=terminal)
+
+
+@pytest.mark.parametrize("refuses", ["exec", "piped"])
+def test_a_gateway_without_an_exec_channel_is_named(refuses: str, use_control_master: bool) -> None:
+    with LogInServer(refuses=refuses) as server:
+        config = SSHConfig(server.address, server.port, "someone", name="box")
+        config.use_control_master = use_control_master
+        with SSHClient(config) as client:
+            result = client.run("echo in", timeout=20)
+            health = client.health
+
+    assert (result.returncode, result.success) == (255, False)
+    assert "exec channel" in str(result.error) or "closed the session without" in str(result.error)
+    assert "'inv shell' may work" in str(result.error)
+    assert "ssh_host" in str(result.error)
+    assert result.elapsed_ms < 5000
+    assert health.consecutive_failures == 0  # it was reached
+
+
+def test_a_gateway_for_terminals_runs_a_command_with_one(use_control_master: bool) -> None:
+    with LogInServer(refuses="piped") as server:
+        config = SSHConfig(server.address, server.port, "someone", name="box")
+        config.use_control_master = use_control_master
+        result = run_on(config, TERMINAL)
+
+    assert (result.stdout, result.error) == ("in\r\n", None)
+
+
+def test_a_host_without_terminals_says_how_to_go_on(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path
+) -> None:
+    server = make_sshd(config=["PermitTTY no"])
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    config.use_control_master = use_control_master
+    trace = tmp_path / "ran"
+    with SSHClient(config) as client:
+        refused = client.run(f"touch {trace}", timeout=20, terminal=TERMINAL)
+        plain = client.run("echo in", timeout=20)
+
+    assert refused.returncode == 255
+    assert "no terminal" in str(refused.error)
+    assert "without --pty" in str(refused.error)
+    assert not refused.is_unknown
+    assert not trace.exists()
+    assert (plain.stdout, plain.error) == ("in\n", None)
+
+
+@pytest.mark.parametrize(("refuses", "kind"), [("shell", "shell"), ("pty", "terminal")])
+def test_a_shell_that_is_refused_is_no_lost_link(
+    refuses: str, kind: str, use_control_master: bool
+) -> None:
+    with LogInServer(refuses=refuses) as server:
+        config = SSHConfig(server.address, server.port, "someone", name="box")
+        config.use_control_master = use_control_master
+        with SSHClient(config) as client, pytest.raises(NoChannelError, match=f"offers no {kind}"):
+            interact(client.link(), "box", lambda _: None)
+
+
+def test_a_gateway_that_ignores_the_command_is_given_up(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(config=["ForceCommand printf 'gateway$ '; sleep 30"])
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    config.use_control_master = use_control_master
+
+    result = run_on(config, TERMINAL, timeout=60)
+
+    assert result.returncode == 255
+    assert "gateway$" in str(result.error)
+    assert "'inv shell' works" in str(result.error)
+    assert result.elapsed_ms < 20_000
+
+
+def test_the_task_names_it_too(inv: Inv, write_hosts: WriteHosts) -> None:
+    with LogInServer(refuses="exec") as server:
+        write_hosts(box={"ssh_port": server.port, "ssh_key": None})
+        done = inv("run", "--host", "box", "--cmd", "hostname")
+
+    assert done.returncode == 255
+    assert b"no exec channel" in done.stderr

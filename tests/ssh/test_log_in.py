@@ -1,0 +1,278 @@
+"""A log-in goes by every method that OpenSSH knows, and asks at a terminal only."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig, SSHResult
+from ringtasks.common import alarms
+from tests.support.agents import UnwillingAgent
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.log_in_server import LogInServer
+from tests.support.sshd import Sshd, make_key
+
+URL = "https://login.example.com/a/1234"
+
+
+def config_of(server: LogInServer, use_control_master: bool, **settings: object) -> SSHConfig:
+    return SSHConfig(
+        server.address,
+        server.port,
+        "someone",
+        use_control_master=use_control_master,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def run_on(config: SSHConfig, command: str = "echo in", timeout: float = 20) -> SSHResult:
+    with SSHClient(config) as client:
+        return client.run(command, timeout=timeout)
+
+
+def test_a_server_that_wants_nothing_lets_in(use_control_master: bool) -> None:
+    with LogInServer("none") as server:
+        result = run_on(config_of(server, use_control_master))
+
+    assert (result.stdout, result.error) == ("in\n", None)
+
+
+@pytest.fixture
+def notices() -> Iterator[list[str]]:
+    heard: list[str] = []
+    alarms.on_notice(lambda host, text: heard.append(f"{host}: {text}"))
+    yield heard
+    alarms.on_notice(None)
+
+
+def test_a_banner_is_shown_while_the_log_in_waits(
+    use_control_master: bool, notices: list[str]
+) -> None:
+    with LogInServer(banner=f"# To authenticate, visit:\n\x1b[2J# {URL}\r\n", delay=1.3) as server:
+        config = config_of(server, use_control_master, connect_timeout=5)
+        thread = threading.Thread(target=run_on, args=(config,))
+        thread.start()
+        thread.join(1.2)
+        shown, was_waiting = list(notices), thread.is_alive()
+        thread.join()
+
+    assert was_waiting
+    assert len(shown) == 1
+    assert URL in shown[0]
+    assert "\x1b" not in shown[0]
+    assert "waiting up to 5 s" in shown[0] or "waiting up to 4 s" in shown[0]
+
+
+def test_a_banner_prolongs_the_log_in(use_control_master: bool) -> None:
+    with LogInServer(banner=URL, banner_delay=0.7, delay=0.7) as server:
+        result = run_on(config_of(server, use_control_master, connect_timeout=1.1))
+
+    assert result.success, result
+
+
+def test_an_approval_that_does_not_come_is_named(use_control_master: bool) -> None:
+    with LogInServer(banner=f"visit {URL}", delay=20) as server:
+        result = run_on(config_of(server, use_control_master, connect_timeout=0.7))
+
+    assert result.returncode == 255
+    assert "timed out" in str(result.error)
+    assert URL in str(result.error)
+    assert result.elapsed_ms < 5000
+
+
+def test_a_banner_is_not_shown_if_the_log_in_goes_on(
+    use_control_master: bool, notices: list[str]
+) -> None:
+    with LogInServer(banner="Authorised use only.") as server:
+        result = run_on(config_of(server, use_control_master))
+
+    assert result.success, result
+    assert notices == []
+
+
+@pytest.mark.parametrize("wants", ["code", "password"])
+def test_without_a_terminal_a_log_in_never_asks(wants: str, use_control_master: bool) -> None:
+    with LogInServer(wants) as server:
+        result = run_on(config_of(server, use_control_master, batch_mode=False))
+
+    assert result.returncode == 255
+    expected = "keyboard-interactive (2FA)" if wants == "code" else "a password"
+    assert f"it needs {expected}" in str(result.error)
+    assert result.elapsed_ms < 5000
+
+
+def test_a_task_without_a_terminal_names_the_shell_and_leaves_stdin_alone(
+    inv: Inv, write_hosts: WriteHosts, use_control_master: bool
+) -> None:
+    with LogInServer("code") as server:
+        write_hosts(
+            box={
+                "ssh_port": server.port,
+                "ssh_key": None,
+                "use_control_master": use_control_master,
+            }
+        )
+        ran = inv("run", "--host", "box", "--cmd", "cat", "--json", stdin=b"123456\n")
+        checked = inv("check", "--host", "box", "--json", stdin=b"123456\n")
+
+    assert (ran.returncode, checked.returncode) == (255, 255)
+    for done in (ran, checked):
+        assert b"keyboard-interactive (2FA)" in done.stdout
+        assert b"log in once with 'inv shell'" in done.stdout
+        assert b"Verification code" not in done.stdout + done.stderr
+    assert ran.stdout.count(b"\n") == 1
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """An ssh-agent; call it to add a key."""
+    socket = tmp_path / "agent"
+    process = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+    yield lambda key: subprocess.run(["ssh-add", "-q", key], check=True)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_key_of_the_agent_that_cannot_sign_makes_way_for_the_next(
+    sshd: Sshd,
+    client_key: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_control_master: bool,
+) -> None:
+    bad = subprocess.run(
+        ["ssh-keygen", "-y", "-f", make_key(tmp_path / "bad")], capture_output=True, check=True
+    ).stdout.split()[1]
+    good = client_key.with_suffix(".pub").read_text().split()[1]
+    with UnwillingAgent(tmp_path / "agent", client_key, [bad.decode(), good]) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent.path)
+        config = SSHConfig(
+            sshd.address, sshd.port, sshd.user, use_control_master=use_control_master
+        )
+        result = run_on(config)
+
+    assert result.success, result
+    assert agent.refused > 0
+
+
+def test_too_many_keys_are_named_with_the_setting(
+    make_sshd: MakeSshd,
+    agent: Callable[[Path], None],
+    tmp_path: Path,
+    use_control_master: bool,
+) -> None:
+    server = make_sshd(config=["MaxAuthTries 2"])
+    for number in range(4):
+        agent(make_key(tmp_path / f"key{number}"))
+    config = SSHConfig(server.address, server.port, server.user)
+    config.use_control_master = use_control_master
+
+    result = run_on(config)
+
+    assert result.returncode == 255
+    assert "Too many authentication failures" in str(result.error)
+    assert "too many keys were offered: set ssh_key, or IdentitiesOnly" in str(result.error)
+
+
+def test_a_named_key_is_offered_alone(
+    make_sshd: MakeSshd,
+    agent: Callable[[Path], None],
+    client_key: Path,
+    tmp_path: Path,
+    use_control_master: bool,
+) -> None:
+    server = make_sshd(config=["MaxAuthTries 2"])
+    for number in range(4):
+        agent(make_key(tmp_path / f"key{number}"))
+    config = SSHConfig(server.address, server.port, server.user, str(client_key))
+    config.use_control_master = use_control_master
+
+    assert run_on(config).success
+
+
+def test_a_named_key_with_a_passphrase_is_taken_from_the_agent(
+    make_sshd: MakeSshd,
+    agent: Callable[[Path], None],
+    tmp_path: Path,
+    use_control_master: bool,
+) -> None:
+    key = make_key(tmp_path / "key")
+    server = make_sshd(key)
+    agent(make_key(tmp_path / "other"))
+    agent(key)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", key], check=True)
+    config = SSHConfig(server.address, server.port, server.user, str(key))
+    config.use_control_master = use_control_master
+
+    assert run_on(config).success
+
+
+def at_terminal(arguments: list[str], typed: dict[bytes, bytes], cwd: Path) -> tuple[int, bytes]:
+    """Run ``inv`` at a terminal of its own; type each answer once its question is there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execv(sys.executable, [sys.executable, "-m", "invoke", *arguments])
+    shown, waiting = b"", dict(typed)
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # Linux: the last process has closed it
+            break
+        if not chunk:
+            break
+        shown += chunk
+        for question in [question for question in waiting if question in shown]:
+            os.write(terminal, waiting.pop(question))
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), shown
+
+
+CODE = {b"Verification code:": f"{LogInServer.code}\n".encode()}
+
+
+def test_a_shell_asks_at_its_terminal_and_its_master_serves_the_others(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    with LogInServer("code") as server:
+        write_hosts(box={"ssh_port": server.port, "ssh_key": None, "use_control_master": True})
+
+        typed = {**CODE, b"ready": b"exit 7\n"}
+        status, shown = at_terminal(["shell", "--host", "box"], typed, tmp_path)
+        second = inv("run", "--host", "box", "--cmd", "echo second")
+
+        assert (status, second.stdout) == (7, b"second\n"), (shown, second)
+        assert server.code.encode() not in shown
+        assert server.log_ins == 1
+
+
+def test_a_command_at_a_terminal_asks_for_its_log_in(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path, use_control_master: bool
+) -> None:
+    with LogInServer("code") as server:
+        write_hosts(
+            box={
+                "ssh_port": server.port,
+                "ssh_key": None,
+                "use_control_master": use_control_master,
+            }
+        )
+
+        run = ["run", "--pty", "--host", "box", "--cmd", "echo a; exit 7"]
+        status, shown = at_terminal(run, CODE, tmp_path)
+
+    assert (status, server.code.encode() in shown) == (7, False), shown
