@@ -131,7 +131,7 @@ class LogIn:
         return request
 
     def _with_given_password(self, _text: str, questions: _Questions) -> list[str]:
-        """MarkedOutput as Paramiko does: the one question there is wants the password."""
+        """Answer as Paramiko does: the one question there is wants the password."""
         return [self._password or ""] if len(questions) == 1 else []
 
     def _requested(self, request: _Request) -> tuple[str, ...]:
