@@ -29,7 +29,7 @@ from .job import PATIENCE, Job, launch
 from .job_cache import last_seen
 from .listing import HostJobs, Pruned, jobs_of, prune_on
 from .logs import Lines
-from .names import pick, pick_all
+from .names import each_once, pick, pick_all
 from .request import JobRequest
 from .states import JobState, JobStatus
 from .stopping import Process, Stopped
@@ -55,6 +55,7 @@ __all__ = [
     "all_among",
     "among",
     "client_for",
+    "each_once",
     "find",
     "find_async",
     "list",
@@ -84,6 +85,7 @@ def start(
     queue: bool = False,
     log_limit_bytes: int = LOG_LIMIT_BYTES,
     group: str | None = None,
+    batch: tuple[str, int] | None = None,
 ) -> Job:
     """Start ``command`` on the host, exactly once, so that it outlives the connection.
 
@@ -100,12 +102,24 @@ def start(
     :param log_limit_bytes: the size at which the older half of that log is discarded, if the host
         can make holes in files (fallocate(1) of util-linux); the size is checked every 5 s.
     :param group: one name for several jobs, on any hosts; tasks take it to mean all of them.
+    :param batch: an id for one start on several hosts, and the number of these; with it ``name``
+        means all jobs of that start.
     :raises JobNotStartedError: the job did not start; or (``is_unknown``) it may have started.
     :raises ValueError: a command, name, path or number is invalid.
     """
     client = client_for(host)
     request = JobRequest(
-        command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes, group
+        command,
+        name,
+        log_file,
+        cwd,
+        env or {},
+        gpus,
+        after,
+        queue,
+        log_limit_bytes,
+        group,
+        *(batch or (None, None)),
     )
     return hold(client, launch(client, request))
 
@@ -123,11 +137,22 @@ async def start_async(
     queue: bool = False,
     log_limit_bytes: int = LOG_LIMIT_BYTES,
     group: str | None = None,
+    batch: tuple[str, int] | None = None,
 ) -> Job:
     """Start like `start`, for asyncio; cancelling before it returns ends the job."""
     client = client_for(host)
     request = JobRequest(
-        command, name, log_file, cwd, env or {}, gpus, after, queue, log_limit_bytes, group
+        command,
+        name,
+        log_file,
+        cwd,
+        env or {},
+        gpus,
+        after,
+        queue,
+        log_limit_bytes,
+        group,
+        *(batch or (None, None)),
     )
     return await hold_async(client, launch(client, request))
 
@@ -265,7 +290,7 @@ def among(job: str, known: Sequence[HostJobs]) -> JobStatus:
 
 
 def all_among(job: str, known: Sequence[HostJobs]) -> builtins.list[JobStatus]:
-    """Return the jobs of the group of that name, or the one that `find` would, from `list`."""
+    """Return the jobs of the group or the start of that name, or the one that `find` would."""
     return _picked(pick_all, job, known)
 
 

@@ -10,6 +10,7 @@
 #   seconds_cs  hundredths of a second for which it follows the log of a running job
 
 # include: identity.sh
+# include: machine.sh
 # include: clock.sh
 # include: has_ended.sh
 

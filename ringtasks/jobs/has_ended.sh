@@ -1,6 +1,8 @@
-# Succeeds if the job of the folder $1 has ended.
+# Succeeds if the job of the folder $1 has ended. Of a job of another machine only the recorded end
+# is known.
 rt_has_ended() {
   [ ! -s "$1/exit_status" ] || return 0
+  ! rt_is_elsewhere "$1" "" || return 1
   for rt_file in "$1/process" "$1/keeper"; do
     # shellcheck disable=SC2086  # the fields of an identity
     read -r rt_rest 2>/dev/null <"$rt_file" && rt_is_alive $rt_rest && return 1

@@ -35,7 +35,7 @@ from .logs import ENDED, FOLLOW_SECONDS, NO_LOG, follow_script, parse_offset
 from .probe import parse_probe, probe_script
 from .request import JobRequest
 from .states import JobState, JobStatus, unknown
-from .stopping import Stopped, parse_stopped, stop_script
+from .stopping import Stopped, is_elsewhere, parse_stopped, stop_script
 from .waiting import wait_script
 
 if TYPE_CHECKING:
@@ -235,7 +235,8 @@ class Job:
             answer = yield from answer_to(Ask(script, timeout=seconds + _ANSWER_TIMEOUT))
             status = self._status_in(answer)
             now = time.monotonic()
-            if status.state is not JobState.UNKNOWN:
+            is_known = status.state is not JobState.UNKNOWN or status.runs_on is not None
+            if is_known:
                 heard = now
             is_late = deadline is not None and now >= deadline
             is_over = status.is_ended or answer.is_other_program
@@ -245,8 +246,10 @@ class Job:
                 yield Pause(_RETRY_DELAY)
 
     def _stop(self, grace: float) -> Conversation[Stopped]:
-        script = stop_script(self.id, whoever_this_is(), grace)
+        script = stop_script(self.id, whoever_this_is(), grace, self.host)
         answer = yield from answer_to(Ask(script, timeout=grace + _ANSWER_TIMEOUT))
+        if is_elsewhere(answer.stdout):
+            return Stopped(error=_elsewhere((yield from self._status())))
         try:
             stopped = parse_stopped(answer.stdout)
         except AnswerError as error:
@@ -283,6 +286,13 @@ class Job:
                 return answer.error
             else:
                 yield Pause(_RETRY_DELAY)
+
+
+def _elsewhere(status: JobStatus) -> str:
+    return (
+        f"{status.host_id}: job {status.id} runs on {status.runs_on}, which shares this home, and "
+        f"cannot be stopped from here; try: inv stop {status.id} --host {status.runs_on}"
+    )
 
 
 class _UnwantedError(Exception):
@@ -328,6 +338,7 @@ def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
     :raises JobNotStartedError: the job did not start, or it is unknown if it started.
     """
     job_id = os.urandom(8).hex()
+    request = replace(request, host=client.config.id)
     if request.cwd is None:
         request = replace(request, cwd=client.config.work_dir)
     launcher = request.script(job_id, whoever_this_is(), client.config.shell)

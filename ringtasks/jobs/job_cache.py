@@ -23,7 +23,10 @@ from .states import JobState, JobStatus
 __all__ = ["last_seen", "remember"]
 
 _VERSION = 1
-_FIELDS = ("id", "name", "command", "pid", "started_at", "log_file", "cwd", "by", "gpus", "group")
+_FIELDS = (
+    "id", "name", "command", "pid", "started_at", "log_file", "cwd", "by", "gpus", "group", "batch",
+    "batch_size", "started_on",
+)  # fmt: skip
 
 
 def remember(host_id: str, jobs: Iterable[JobStatus]) -> None:

@@ -63,11 +63,15 @@ def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
 
 
 def prune_on(client: SSHClient, older_than: float) -> Conversation[Pruned]:
-    """Delete the folders of jobs that ended at least ``older_than`` seconds ago."""
+    """Delete the folders of jobs that ended at least ``older_than`` seconds ago.
+
+    Those of another machine that shares the home are left alone.
+    """
     known = yield from jobs_of(client)
     if known.error is not None:
         return Pruned(known.host_id, error=known.error)
-    old = tuple(job for job in known.jobs if job.is_ended and _age(job) >= older_than)
+    own = (job for job in known.jobs if job.is_ended and job.runs_on is None)
+    old = tuple(job for job in own if _age(job) >= older_than)
     if not old:
         return Pruned(known.host_id)
     # If the log is elsewhere, its link is deleted and the log is kept.

@@ -6,9 +6,28 @@ from collections.abc import Iterable
 
 from ringtasks.errors import AmbiguousJobError, UnknownJobError
 
-from .states import JobStatus
+from .states import JobState, JobStatus
 
-__all__ = ["pick", "pick_all"]
+__all__ = ["each_once", "pick", "pick_all"]
+
+
+def each_once(jobs: Iterable[JobStatus]) -> list[JobStatus]:
+    """Return each job once: as its own machine reports it, if that was asked.
+
+    Machines that share a home show the same jobs, and one machine may have several names.
+    """
+    best: dict[str, JobStatus] = {}
+    for job in jobs:
+        if job.id not in best or _distance(job) < _distance(best[job.id]):
+            best[job.id] = job
+    return list(best.values())
+
+
+def _distance(job: JobStatus) -> tuple[bool, bool, bool, bool]:
+    """Return how far the report is from the job's own machine."""
+    is_unknown = job.state is JobState.UNKNOWN
+    is_lost = job.state is JobState.LOST
+    return job.runs_on is not None, is_unknown, is_lost, job.host_id != job.started_on
 
 
 def pick(wanted: str, jobs: Iterable[JobStatus]) -> JobStatus:
@@ -20,7 +39,7 @@ def pick(wanted: str, jobs: Iterable[JobStatus]) -> JobStatus:
     :raises UnknownJobError: no job matches.
     :raises AmbiguousJobError: several jobs match.
     """
-    jobs = list(jobs)
+    jobs = each_once(jobs)
     exact = [job for job in jobs if job.id == wanted]
     named = [job for job in jobs if job.name == wanted]
     begun = [job for job in jobs if _begins(job, wanted)]
@@ -33,16 +52,39 @@ def pick(wanted: str, jobs: Iterable[JobStatus]) -> JobStatus:
 
 
 def pick_all(wanted: str, jobs: Iterable[JobStatus]) -> list[JobStatus]:
-    """Return the jobs of the group of that name, else the one job that `pick` finds.
+    """Return the jobs of the group of that name, else of that name, else the one of `pick`.
 
-    Jobs of a group that have ended are left out, unless all have ended.
+    Jobs of a group that have ended are left out, unless all have ended.  A name means all jobs of
+    its last start, those that have ended too, and on other hosts those that wait or run.
 
     :raises UnknownJobError: no job matches.
-    :raises AmbiguousJobError: several jobs match.
+    :raises AmbiguousJobError: several jobs match, or one host has several of them.
     """
-    jobs = list(jobs)
+    jobs = each_once(jobs)
     members = [job for job in jobs if job.group == wanted]
-    return [job for job in members if not job.is_ended] or members or [pick(wanted, jobs)]
+    if members:
+        return [job for job in members if not job.is_ended] or members
+    named = [job for job in jobs if job.name == wanted]
+    if not named or any(job.id == wanted for job in jobs):
+        return [pick(wanted, jobs)]
+    return _last_start(wanted, named)
+
+
+def _last_start(wanted: str, named: list[JobStatus]) -> list[JobStatus]:
+    """Return the jobs of one name that were started last, and the others that wait or run."""
+    live = [job for job in named if not job.is_ended]
+    last = max(live or named, key=_start)
+    batch = [job for job in named if last.batch is not None and job.batch == last.batch] or [last]
+    found = batch + [job for job in live if job not in batch]
+    hosts = [job.host_id for job in found]
+    if len(set(hosts)) < len(hosts):
+        raise AmbiguousJobError(wanted, tuple(_label(job) for job in found))
+    return found
+
+
+def _start(job: JobStatus) -> float:
+    """Return the time of the job's start; a job that waits comes after those that began."""
+    return float("inf") if job.started_at is None else job.started_at
 
 
 def _begins(job: JobStatus, wanted: str) -> bool:

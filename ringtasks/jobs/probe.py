@@ -52,10 +52,13 @@ def parse_probe(printed: str, host_id: str) -> dict[str, JobStatus]:
         if (pid := or_none(process_id, word)) is not None:
             starts.setdefault(pid, "")
     boot, now = facts.get("ringtasks-boot", ""), unix_time(facts.get("ringtasks-now", ""), "clock")
+    machine = facts.get("ringtasks-machine", "")
     found = []
     for job_id, own in files.items():
         try:
-            found.append(status_of(job_id, host_id, own, boot=boot, now=now, starts=starts))
+            found.append(
+                status_of(job_id, host_id, own, boot=boot, now=now, starts=starts, machine=machine)
+            )
         except AnswerError as error:
             found.append(unknown(job_id, host_id, None, str(error)))
     found.sort(key=lambda job: job.started_at or float("inf"))

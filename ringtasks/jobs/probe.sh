@@ -1,6 +1,6 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Prints the files of jobs, as grep(1) does ("FOLDER/FILE:LINE"), the processes that they name, this
-# boot's id and the clock.
+# machine and the clock.
 #
 # For any number of jobs, two programs run: grep(1) reads the process table and then the jobs' files,
 # date(1) prints the host's clock.
@@ -9,9 +9,12 @@
 #   rt_wanted  ids of jobs, or *
 
 # include: identity.sh
+# include: machine.sh
 
 rt_boot
 echo "ringtasks-boot:$rt_boot"
+rt_machine
+echo "ringtasks-machine:$rt_machine"
 echo "ringtasks-now:$(date +%s)"
 cd "$HOME/$rt_folder" 2>/dev/null || exit 0
 

@@ -32,6 +32,9 @@ class JobRequest:
     queue: bool = False
     log_limit_bytes: int = LOG_LIMIT_BYTES
     group: str | None = None
+    batch: str | None = None
+    batch_size: int | None = None
+    host: str | None = None
 
     def __post_init__(self) -> None:
         Script(self.command)  # checks it, so that the error names the command, not the launcher
@@ -49,6 +52,9 @@ class JobRequest:
         about = {
             "name": self.name,
             "group": self.group,
+            "batch": self.batch,
+            "batch_size": self.batch_size,
+            "host": self.host,
             "by": by,
             "cwd": self.cwd,
             "log_file": self.log_file,

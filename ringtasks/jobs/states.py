@@ -6,6 +6,7 @@
        |         |
        +---------+-----> lost        the host rebooted, or no exit status was recorded
     unknown since T                  the host cannot be asked; never reported as failed
+    unknown, runs on ONE             it belongs to another machine that shares the home
 
 A process is the job's only if it has the job's process id *and* start time *and* boot id: process
 ids are reused, and the clock may be set.  A job runs as long as its process or its keeper does.
@@ -29,6 +30,8 @@ from ringtasks.remote.answers import (
     unix_time,
     whole,
 )
+
+from .machine import Machine, Origin
 
 __all__ = ["Identity", "JobState", "JobStatus", "status_of", "unknown"]
 
@@ -93,6 +96,15 @@ class JobStatus:
     """The indices of the GPUs that are or were reserved for it."""
     asked_at: float | None = None
     """The host's clock when it answered."""
+    runs_on: str | None = None
+    """The machine that it belongs to, if that is another one than the host that was asked: it
+    shares the home with it.  Only that machine can tell its state, stop it or delete it."""
+    started_on: str | None = None
+    """The name of its host in the inventory when it was started; None: not recorded."""
+    batch: str | None = None
+    """An id that the jobs of one start on several hosts have in common."""
+    batch_size: int | None = None
+    """The number of hosts of that start."""
 
     @property
     def is_ended(self) -> bool:
@@ -111,13 +123,15 @@ class JobStatus:
             return f"failed ({self.exit_status})"
         if self.state is JobState.KILLED and self.exit_status is not None:
             return f"killed ({_signal_name(self.exit_status - 128)})"
+        if self.runs_on is not None and self.state is JobState.UNKNOWN:
+            return f"runs on {self.runs_on}"
         return f"{self.state} {self.reason}".rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of ``inv jobs --json``."""
         first = ("id", "name", "host_id", "state", "exit_status", "pid", "started_at", "ended_at")
         fields = {name: getattr(self, name) for name in (*first, "command", "log_file")}
-        more = ("reason", "since", "cwd", "by", "group")
+        more = ("reason", "since", "cwd", "by", "group", "runs_on")
         return {
             **fields,
             "state": self.state.value,
@@ -153,11 +167,13 @@ def status_of(
     boot: str,
     now: float | None,
     starts: Mapping[int, str],
+    machine: str = "",
 ) -> JobStatus:
     """Return the status of a job.
 
     :param files: the files of its folder, by name.
     :param boot: the host's boot id now.
+    :param machine: the host, as `Machine.parse` reads it.
     :param starts: start times of the processes that were asked about; "": the process is gone.
     :raises AnswerError: a file that decides about the state has an unexpected format.
     """
@@ -175,9 +191,14 @@ def status_of(
     ended = files.get("exit_status", "").strip()
     status = exit_status(ended) if ended else None
     about = _about(files.get("about", ""))
+    here = Machine.parse(boot, machine, host_id)
+    own = _machine_of(files.get("keeper", ""), process or keeper, about)
+    origin = own.origin(here)
     state, reason = JobState.LOST, "gone without a trace"
     if status is not None:
         state, reason = _ended(status, stopped)
+    elif origin is Origin.ELSEWHERE:
+        state, reason = JobState.UNKNOWN, f"it belongs to {own.label(here)}, which shares this home"
     elif is_running or (process is not None and is_kept):
         state, reason = JobState.RUNNING, ""
     elif is_kept:
@@ -186,8 +207,8 @@ def status_of(
         state, reason = JobState.STOPPED, f"by {stopped.strip()}".strip()
     elif keeper is None and process is None:
         reason = "its folder is gone from the host"
-    elif (process or keeper or Identity(0, "", "")).boot != boot:
-        reason = "the host was rebooted"
+    elif origin is Origin.EARLIER:
+        reason = "the host was rebooted" if own.boot != boot else "its container was restarted"
     return JobStatus(
         id=job_id,
         host_id=host_id,
@@ -205,6 +226,10 @@ def status_of(
         by=_text(about, "by") or "",
         gpus=_gpus(files.get("gpus", "")),
         asked_at=now,
+        runs_on=own.label(here) if origin is Origin.ELSEWHERE else None,
+        started_on=_text(about, "host"),
+        batch=_text(about, "batch"),
+        batch_size=_whole(about, "batch_size"),
     )
 
 
@@ -236,6 +261,19 @@ def _about(text: str) -> Fields:
         return json_fields(text)
     except AnswerError:
         return Fields({})
+
+
+def _machine_of(keeper: str, identity: Identity | None, about: Fields) -> Machine:
+    """Return the job's machine; its keeper's file is ``PID BOOT START - MACHINE…``."""
+    boot = identity.boot if identity else ""
+    return Machine.parse(boot, " ".join(keeper.split()[4:7]), _text(about, "host") or "")
+
+
+def _whole(about: Fields, name: str) -> int | None:
+    try:
+        return about.whole(name, at_least=1)
+    except AnswerError:
+        return None
 
 
 def _text(about: Fields, name: str) -> str | None:

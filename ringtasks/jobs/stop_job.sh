@@ -3,12 +3,16 @@
 # are still there, "orphan PID NAME" for those that may be the job's, "looked" if the look for them was complete, "reserved UUID" for its GPUs and
 # "holds UUID, PID, MEMORY" for what is on GPUs.
 #
-# parameters: rt_folder rt_id rt_by grace_cs apps_query
+# Of a job of another machine that shares the home it prints "elsewhere" alone.
+#
+# parameters: rt_folder rt_id rt_by rt_host grace_cs apps_query
 #   rt_by       the user who stops it
+#   rt_host     "host": and the name of the host, as JSON
 #   grace_cs    hundredths of a second between TERM and KILL
 #   apps_query  the arguments of nvidia-smi that list processes
 
 # include: identity.sh
+# include: machine.sh
 # include: clock.sh
 # include: processes.sh
 
@@ -20,6 +24,10 @@ read_alive() {
 }
 
 cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || cd / || exit 1
+if rt_is_elsewhere . "$rt_host"; then
+  echo elsewhere
+  exit
+fi
 
 # Put together here: under ForceCommand sshd shows this whole text in the environment, and it would
 # find itself.

@@ -9,6 +9,7 @@ status.
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 from ringtasks.remote.answers import or_none, process_id, whole
@@ -17,7 +18,7 @@ from ringtasks.remote.programs import Program
 
 from .gpus import APPS_QUERY
 
-__all__ = ["Process", "Stopped", "parse_stopped", "stop_script"]
+__all__ = ["Process", "Stopped", "is_elsewhere", "parse_stopped", "stop_script"]
 
 
 class Process(NamedTuple):
@@ -69,8 +70,11 @@ _UNSEEN = "could not confirm that the job's processes exited: the host cannot li
 _MAX_LISTED = 20
 
 
-def stop_script(job_id: str, by: str, grace: float) -> str:
+def stop_script(job_id: str, by: str, grace: float, host_id: str = "") -> str:
     """Return a script that ends the job.
+
+    If the job was started on a host that has another name than ``host_id``, and it is not certain
+    that both are one machine, the script does nothing (`is_elsewhere`).
 
     It prints the job's processes, those that are still there, and those that hold its GPUs.
     """
@@ -78,9 +82,15 @@ def stop_script(job_id: str, by: str, grace: float) -> str:
         rt_folder=JOBS_FOLDER,
         rt_id=job_id,
         rt_by=by,
+        rt_host=f'"host": {json.dumps(host_id)}' if host_id else "",
         grace_cs=max(10, round(grace * 100)),
         apps_query=APPS_QUERY,
     )
+
+
+def is_elsewhere(printed: str) -> bool:
+    """Return True if the job belongs to another machine: `stop_script` did nothing."""
+    return printed == "elsewhere\n"
 
 
 def parse_stopped(printed: str) -> Stopped:

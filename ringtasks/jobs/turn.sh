@@ -21,6 +21,8 @@ rt_refuse() {
 rt_check() {
   [ -z "$rt_after" ] || [ -d "$HOME/.ringtasks/jobs/$rt_after" ] ||
     rt_refuse "there is no job $rt_after on this host"
+  [ -z "$rt_after" ] || ! rt_is_elsewhere "$HOME/.ringtasks/jobs/$rt_after" "" ||
+    rt_refuse "job $rt_after belongs to another machine that shares this home"
   [ "$rt_count" != 0 ] || return 0
   (umask 077 && mkdir -p "$rt_gpus" "$HOME/.ringtasks/queue") || exit 1
   if [ "$rt_waits" ]; then
@@ -58,7 +60,8 @@ rt_come() {
     read -r rt_pid rt_rest 2>/dev/null <"$rt_other" || continue
     # shellcheck disable=SC2086  # the fields of an identity
     rt_is_alive "$rt_pid" $rt_rest && return 1
-    rm -f "$rt_other"
+    # The ticket of another machine that shares the home is left alone.
+    rt_is_elsewhere "$HOME/.ringtasks/jobs/${rt_other##*/*.}" "" || rm -f "$rt_other"
   done
   rt_reserve "$1"
 }

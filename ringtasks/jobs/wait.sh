@@ -5,6 +5,7 @@
 #   seconds_cs  hundredths of a second
 
 # include: identity.sh
+# include: machine.sh
 # include: clock.sh
 # include: has_ended.sh
 

@@ -1,3 +1,4 @@
+# shellcheck disable=SC2154  # the included functions set variables
 # The keeper of a job: waits for the job's turn and its end, and records its exit status.
 # Its arguments are those of start.sh.
 #
@@ -7,8 +8,10 @@
 trap : HUP INT TERM
 
 # include: identity.sh
+# include: machine.sh
 
-rt_identity >"$1/keeper" && printf '   \n' >"$1/exit_status.new" &&
+rt_machine
+rt_identity "- $rt_machine" >"$1/keeper" && printf '   \n' >"$1/exit_status.new" &&
   printf '%10s\n' "" >"$1/ended_at.new" || exit 1
 [ -s "$1/keeper" ] && [ -s "$1/exit_status.new" ] && [ -s "$1/ended_at.new" ] || exit 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from invoke import Context, Exit
 
 from ringtasks.client.terminal import terminable
 from ringtasks.common.durations import ago, duration, lasting, moment
-from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
+from ringtasks.errors import JobNotStartedError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
 
 from .core_flags import command_timeout, echo, ended, is_dry
+from .job_logs import log_printer
+from .job_selection import ALL, selected_jobs
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
-#: Selects all waiting and running jobs, in place of a job.
-ALL = "all"
 JOB_HELP = "a job's id, the beginning of one, its name or its run's; joined by commas; or: all"
 WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
@@ -96,6 +97,8 @@ def start(
             _refuse_embedded(client)
         return one_or_all(jobs_plan.start(clients, cmd, after, options))
     echo(c, cmd)
+    if len(clients) > 1:
+        options["batch"] = (os.urandom(8).hex(), len(clients))
     started: list[Job] = []
     statuses = []
     for client in clients:
@@ -128,7 +131,7 @@ def start(
         "json": JSON_HELP,
         "watch": "show them anew every 2 s, until Ctrl-C",
         "inventory": INVENTORY_HELP,
-    }
+    },
 )
 def show(
     c: Context,
@@ -152,7 +155,8 @@ def show(
 
     def look() -> int:
         found = jobs.list(clients)
-        shown[:] = [job for own in found for job in own.jobs if all or _is_recent(job)]
+        known = jobs.each_once(job for own in found for job in own.jobs)
+        shown[:] = [job for job in known if all or _is_recent(job)]
         if json:
             for job in shown:
                 display.json_line(job.to_dict())
@@ -202,12 +206,12 @@ def logs(
         clients = clients_of(c, host or "@all", inventory)
         jobs_plan.follow(clients, job, tail=tail, since=at, follow=follow)
         return []
-    found = _found(c, job, host, inventory)
+    found, missing = selected_jobs(c, job, host, inventory)
     asked: dict[str, Any] = {"follow": follow, "tail": tail, "patience": _seconds(patience)}
 
     async def show_one(status: JobStatus, own: Job) -> str | None:
         start = moment("--since", since, status.asked_at or time.time()) if since else None
-        printer = _printer(status, is_alone=len(found) == 1)
+        printer = log_printer(status, is_alone=len(found) == 1)
         why = await own.follow_async(printer.add, since=start, **asked)
         printer.finish()
         return why
@@ -220,6 +224,7 @@ def logs(
             problems = [why for why in asyncio.run(show_all()) if why]
     except KeyboardInterrupt:
         raise _left(f"inv logs {job} -f") from None
+    problems += [missing] if missing else []
     for why in problems:
         display.say(why)
     return ended(c, one_or_all([own for _, own in found]), UNREACHABLE if problems else 0)
@@ -253,7 +258,7 @@ def wait(
         clients = clients_of(c, host or "@all", inventory)
         jobs_plan.wait(clients, job, FOLLOW_SECONDS if limit is None else limit)
         return []
-    found = _found(c, job, host, inventory)
+    found, missing = selected_jobs(c, job, host, inventory)
     began = time.monotonic()
     statuses = []
     last: list[JobStatus] = []
@@ -266,6 +271,9 @@ def wait(
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
         last.append(status)
         statuses.append(_exit_status(status))
+    if missing:
+        display.say(missing)
+        statuses.append(UNREACHABLE)
     are_commands = all(status.exit_status is not None for status in last)
     return ended(c, one_or_all(last), combined_status(statuses), is_commands=are_commands)
 
@@ -297,12 +305,16 @@ def stop(
         return []
     found: list[Stopped] = []
     statuses = []
-    for status, own in _found(c, job, host, inventory):
+    selected, missing = selected_jobs(c, job, host, inventory)
+    for status, own in selected:
         stopped = own.stop(seconds)
         found.append(stopped)
         display.say(f"{_label(status)} on {own.host}: {stopped}")
         failed = UNREACHABLE if stopped.error else 1
         statuses.append(0 if stopped.is_gone else failed)
+    if missing:
+        display.say(missing)
+        statuses.append(UNREACHABLE)
     return ended(c, one_or_all(found), combined_status(statuses))
 
 
@@ -344,41 +356,10 @@ def _refuse_embedded(client: SSHClient) -> None:
         )
 
 
-def _found(
-    c: Context, wanted: str | None, host: str | None, inventory: str | None
-) -> list[tuple[JobStatus, Job]]:
-    """Return the selected jobs with their handles; at least one.
-
-    :raises UsageError: no job matches, or a name matches several.
-    """
-    from ringtasks import jobs
-
-    clients = clients_of(c, host or "@all", inventory)
-    known = jobs.list(clients)
-    if wanted == ALL:
-        chosen = [job for own in known for job in own.jobs if not job.is_ended]
-    else:
-        chosen = [job for name in (wanted or "").split(",") for job in _among(known, name)]
-    if not chosen:
-        raise UsageError("nothing is running there")
-    by_name = {client.config.id: client for client in clients}
-    return [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
-
-
 def _left(command: str) -> Exit:
     """Return the exit after Ctrl-C, which does not affect the job."""
     display.say(f"what runs there goes on; come back with: {command}")
     return Exit(code=INTERRUPTED_STATUS)
-
-
-def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
-    from ringtasks import jobs
-
-    try:
-        return jobs.all_among(name, known)
-    except UnknownJobError as error:
-        status = UNREACHABLE if error.unasked else USAGE
-        raise Exit(f"ringtasks: {error}", code=status) from error
 
 
 def _table(shown: Iterable[JobStatus]) -> None:
@@ -431,7 +412,7 @@ def _label(job: JobStatus) -> str:
 def _exit_status(status: JobStatus) -> int:
     if status.exit_status is not None:
         return status.exit_status
-    if status.state.is_live:
+    if status.state.is_live or status.runs_on is not None:
         return TIMED_OUT_STATUS
     return LOST_STATUS if status.is_ended else UNREACHABLE
 
@@ -443,38 +424,3 @@ def _seconds(text: str | float) -> float:
 def _whole(flag: str, text: str | float | None) -> int | None:
     value = number(flag, text, at_least=0, whole=True)
     return None if value is None else int(value)
-
-
-class _Raw:
-    """The log of one job, passed through unchanged."""
-
-    def add(self, chunk: bytes) -> None:
-        display.write_bytes(1, chunk)
-
-    def finish(self) -> None:
-        """Do nothing: this class holds back no text."""
-
-
-class _Labelled:
-    """The log of one job of several: whole lines with a label, progress bars folded."""
-
-    def __init__(self, label: str) -> None:
-        from ringtasks.jobs import Lines
-
-        self._label, self._lines = label, Lines()
-
-    def add(self, chunk: bytes) -> None:
-        self._print(self._lines.add(chunk))
-
-    def finish(self) -> None:
-        self._print(self._lines.end())
-
-    def _print(self, lines: Iterable[bytes]) -> None:
-        text = "".join(
-            f"{self._label}: {display.visible(line.decode('utf-8', 'replace'))}\n" for line in lines
-        )
-        display.write_bytes(1, text.encode())  # at once: other jobs print, too
-
-
-def _printer(job: JobStatus, *, is_alone: bool) -> _Raw | _Labelled:
-    return _Raw() if is_alone else _Labelled(f"{job.host_id}/{job.name or job.id[:8]}")

@@ -1,0 +1,75 @@
+"""The jobs that a task's argument selects, on the hosts where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from invoke import Context, Exit
+
+from ringtasks.errors import UnknownJobError, UsageError
+from ringtasks.exit_status import UNREACHABLE, USAGE
+
+from .options import clients_of
+
+if TYPE_CHECKING:
+    from ringtasks.jobs import HostJobs, Job, JobStatus
+
+__all__ = ["ALL", "SelectedJobs", "selected_jobs"]
+
+#: Selects all waiting and running jobs, in place of a job.
+ALL = "all"
+
+
+class SelectedJobs(NamedTuple):
+    """Jobs with their handles; at least one."""
+
+    jobs: list[tuple[JobStatus, Job]]
+    missing: str = ""
+    """The reason if further jobs of the selected names may exist on hosts that were not reached."""
+
+
+def selected_jobs(
+    c: Context, wanted: str | None, host: str | None, inventory: str | None
+) -> SelectedJobs:
+    """Return the jobs that ``wanted`` means on these hosts.
+
+    :raises UsageError: no job matches, or a name matches several of one host.
+    """
+    from ringtasks import jobs
+
+    clients = clients_of(c, host or "@all", inventory)
+    known = jobs.list(clients)
+    if wanted == ALL:
+        every = jobs.each_once(job for own in known for job in own.jobs)
+        chosen = [job for job in every if not job.is_ended and job.runs_on is None]
+    else:
+        chosen = [job for name in (wanted or "").split(",") for job in _among(known, name)]
+    if not chosen:
+        raise UsageError("nothing is running there")
+    by_name = {client.config.id: client for client in clients}
+    handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
+    return SelectedJobs(handles, _missing(chosen, known))
+
+
+def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
+    from ringtasks import jobs
+
+    try:
+        return jobs.all_among(name, known)
+    except UnknownJobError as error:
+        status = UNREACHABLE if error.unasked else USAGE
+        raise Exit(f"ringtasks: {error}", code=status) from error
+
+
+def _missing(chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:
+    unasked = [own.host_id for own in known if own.error is not None]
+    for batch in {job.batch for job in chosen if job.batch is not None}:
+        members = [job for job in chosen if job.batch == batch]
+        size = members[0].batch_size or 0
+        if unasked and len(members) < size:
+            return (
+                f"{members[0].name}: {len(members)} of {size} jobs are known; the others may be on "
+                f"hosts that could not be asked: {', '.join(unasked)}; try: inv check"
+            )
+    return ""
