@@ -1,8 +1,8 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Prints the log of a job: first "ringtasks-offset:N", the offset at which the rest begins.
 #
-# Exits with 0 if the job has ended and its log is complete, with $goes_on if it is running, and
-# with $no_log if there is no log.
+# Exits with 0 if the job has ended and its log is complete, with $goes_on if it is running or its
+# log was truncated, and with $no_log if there is no log.
 #
 # parameters: rt_folder rt_id offset tail since seconds_cs goes_on no_log
 #   offset, tail, since  where to begin: at this offset; with so many of the last lines; with what was
@@ -29,6 +29,8 @@ measure() {
 measure
 if [ "$offset" ]; then
   at=$offset
+  # The log was truncated (copytruncate of logrotate): begin anew, which the first line tells.
+  [ "$at" -le "$size" ] || at=0
 elif [ "$tail" ]; then
   part=$((size < window ? size : window))
   at=$((size - $(tail -c +$((size - part + 1)) log | head -c $part | tail -n "$tail" | wc -c)))
@@ -50,6 +52,7 @@ while :; do
   status=$goes_on
   ! rt_has_ended . || status=0
   measure
+  [ "$size" -ge "$at" ] || exit "$goes_on"
   if [ "$size" -gt "$at" ]; then
     tail -c +$((at + 1)) log | head -c $((size - at)) || exit 1
     at=$size

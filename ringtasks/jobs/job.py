@@ -6,6 +6,7 @@ method has an asynchronous twin; both use the same dialogue with the host.
 
 from __future__ import annotations
 
+import concurrent.futures
 import getpass
 import os
 import queue
@@ -31,7 +32,7 @@ from ringtasks.remote.answers import AnswerError
 from ringtasks.ssh.link import STDOUT
 
 from .job_cache import last_seen
-from .logs import ENDED, FOLLOW_SECONDS, NO_LOG, follow_script, parse_offset
+from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, follow_script, parse_offset
 from .probe import parse_probe, probe_script
 from .request import JobRequest
 from .states import JobState, JobStatus, unknown
@@ -47,6 +48,10 @@ __all__ = ["PATIENCE", "Job", "launch", "whoever_this_is"]
 PATIENCE = 300.0
 #: Seconds between attempts to reach it.
 _RETRY_DELAY = 1.0
+#: Seconds between requests that are answered at once; they double with each failure.
+_LEAST_INTERVAL = 0.2
+#: Failures to read a log at a stretch, after which a follow gives up.
+_MAX_FAILURES = 4
 #: Seconds for an answer, beyond the time for which the host was asked to wait.
 _ANSWER_TIMEOUT = 30.0
 
@@ -182,16 +187,27 @@ class Job:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        # Bounded, so that a slow reader slows the transfer down instead of filling the memory.
+        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=64)
+        is_wanted = threading.Event()
+        is_wanted.set()
 
         def take(piece: bytes) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            putting = asyncio.run_coroutine_threadsafe(pieces.put(piece), loop)
+            while is_wanted.is_set():
+                try:
+                    return putting.result(0.2)
+                except concurrent.futures.TimeoutError:
+                    continue
+            putting.cancel()
+            raise _UnwantedError
 
         async def work() -> str | None:
             try:
                 return await self.follow_async(take, follow=follow, tail=tail, since=since)
             finally:
-                loop.call_soon(pieces.put_nowait, None)
+                if is_wanted.is_set():
+                    await pieces.put(None)
 
         task = asyncio.create_task(work())
         try:
@@ -201,6 +217,7 @@ class Job:
             if why:
                 raise ConnectionError(why)
         finally:
+            is_wanted.clear()
             task.cancel()
 
     def _status(self) -> Conversation[JobStatus]:
@@ -229,6 +246,7 @@ class Job:
         deadline = None if timeout is None else time.monotonic() + timeout
         heard = time.monotonic()
         while True:
+            began = time.monotonic()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             seconds = FOLLOW_SECONDS if left is None else min(FOLLOW_SECONDS, left)
             script = wait_script(self.id, seconds) + probe_script([self.id])
@@ -244,6 +262,8 @@ class Job:
                 return status
             if status.state is JobState.UNKNOWN:
                 yield Pause(_RETRY_DELAY)
+            elif now - began < _LEAST_INTERVAL:
+                yield Pause(_LEAST_INTERVAL)
 
     def _stop(self, grace: float) -> Conversation[Stopped]:
         script = stop_script(self.id, whoever_this_is(), grace, self.host)
@@ -268,7 +288,9 @@ class Job:
     ) -> Conversation[str | None]:
         place = LogPlace(on_chunk)
         heard = time.monotonic()
+        failures = 0
         while True:
+            began = time.monotonic()
             script = follow_script(
                 self.id, offset=place.offset, tail=tail, since=since, follow=follow
             )
@@ -280,8 +302,17 @@ class Job:
                 heard = now
                 if answer.returncode == NO_LOG:
                     return f"{self.host}: job {self.id} has no log"
-                if answer.returncode == ENDED or not follow:
+                is_read = answer.returncode in (ENDED, GOES_ON)
+                if answer.returncode == ENDED or (is_read and not follow):
                     return None
+                failures = 0 if is_read else failures + 1
+                if failures >= _MAX_FAILURES or (failures and not follow):
+                    return (
+                        f"{self.host}: the log of job {self.id} cannot be read: "
+                        f"{last_words(answer)}; try: inv jobs --host {self.host}"
+                    )
+                if failures or now - began < _LEAST_INTERVAL:
+                    yield Pause(_LEAST_INTERVAL * 2**failures)
             elif answer.is_other_program or now - heard >= patience:
                 return answer.error
             else:
@@ -322,6 +353,10 @@ class LogPlace:
                 return
             self._early = None
             begins, chunk = found
+            if self.offset is not None and begins < self.offset:
+                self._on_chunk(
+                    b"\n[ringtasks: the log was truncated; it goes on from its beginning]\n"
+                )
             if self.offset is not None and begins > self.offset:
                 gap = begins - self.offset
                 self._on_chunk(b"\n[ringtasks: %d bytes were given up for the log's limit]\n" % gap)

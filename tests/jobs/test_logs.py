@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 
 from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.jobs import JobState, Lines
+from ringtasks.jobs.job import LogPlace
 from ringtasks.jobs.logs import parse_offset
+from ringtasks.ssh.link import STDOUT
 from tests.support.faulty import Wire
 from tests.support.fixtures import Require, in_process, job_host, own_server
 from tests.support.jobs import JobHost
@@ -311,3 +314,75 @@ def test_a_wait_of_no_time_is_over_at_once(host: JobHost) -> None:
     host.start("sleep 60").wait(0)
 
     assert time.monotonic() - began < 20
+
+
+def test_a_log_that_is_truncated_is_followed_from_its_new_beginning(host: JobHost) -> None:
+    job = host.start(
+        "cd ~; echo first and longer; until [ -e go ]; do sleep 0.05; done; echo second",
+        log_file="~/out.log",
+    )
+    got: list[bytes] = []
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(job.follow, got.append)
+        eventually(lambda: b"first and longer\n" in b"".join(got))
+        os.truncate(host.home / "out.log", 0)
+        eventually(lambda: b"truncated" in b"".join(got))
+        (host.home / "go").touch()
+        assert following.result(20) is None
+
+    first, said, second = b"".join(got).split(b"\n[ringtasks: ")[0], *b"".join(got).split(b"]\n")
+    assert first == b"first and longer\n"
+    assert said.endswith(b"the log was truncated; it goes on from its beginning")
+    assert second == b"second\n"
+
+
+def test_a_log_that_was_truncated_between_two_requests_is_told() -> None:
+    got: list[bytes] = []
+    place = LogPlace(got.append)
+    place.take(STDOUT, b"ringtasks-offset:0\nold")
+    place.restart()
+
+    place.take(STDOUT, b"ringtasks-offset:0\nnew")
+
+    assert got == [
+        b"old", b"\n[ringtasks: the log was truncated; it goes on from its beginning]\n", b"new",
+    ]  # fmt: skip
+
+
+def test_a_home_that_goes_away_ends_the_following_after_a_few_requests(
+    host: JobHost, server: Sshd
+) -> None:
+    job = host.start("echo hi; sleep 60")
+    eventually(lambda: host.log(job) == "hi\n")
+    before = server.home.with_name("away")
+    server.home.rename(before)
+    try:
+        why = job.follow(lambda piece: None)
+    finally:
+        before.rename(server.home)
+
+    assert why is not None
+    assert f"the log of job {job.id} cannot be read" in why
+    assert "inv jobs" in why
+
+
+def test_a_reader_that_is_slow_slows_the_transfer_down(host: JobHost) -> None:
+    job = host.start("head -c 60000000 /dev/zero")
+    job.wait(20)
+
+    async def read() -> tuple[int, int]:
+        import tracemalloc
+
+        tracemalloc.start()
+        pieces = job.logs_async()
+        size = len(await anext(pieces))
+        await asyncio.sleep(0.5)
+        held, _ = tracemalloc.get_traced_memory()
+        async for piece in pieces:
+            size += len(piece)
+        return size, held
+
+    size, held = asyncio.run(read())
+
+    assert size == 60_000_000
+    assert held < 30_000_000
