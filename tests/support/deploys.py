@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.inv_program import InvProgram
 from tests.support.service import SERVE, Service
 
 __all__ = ["Fleet", "until"]
@@ -31,9 +32,12 @@ class Fleet:
     :param fields: of each host in the hosts file.
     """
 
-    def __init__(self, folder: Path, fields: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, fields: Mapping[str, Mapping[str, Any]], program: InvProgram
+    ) -> None:
         self.folder = folder
         self.hosts = tuple(fields)
+        self._program = program
         self.services = {host: Service(self.root(host)) for host in fields}
         self.settings: dict[str, Any] = {
             "hosts": "@all",
@@ -85,9 +89,12 @@ class Fleet:
         self, *arguments: str, timeout: float = 90, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a task, and wait for it."""
-        started = self.start(*arguments, **environ)
-        stdout, stderr = started.communicate(timeout=timeout)
-        return subprocess.CompletedProcess(arguments, started.returncode, stdout, stderr)
+        if not (self.folder / "invoke.yaml").exists():
+            self.configure()
+        env = {**os.environ, **environ}
+        done = self._program.run(arguments, cwd=self.folder, env=env, timeout=timeout)
+        output = (done.stdout.decode(), done.stderr.decode())
+        return subprocess.CompletedProcess(arguments, done.returncode, *output)
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         """Run a task."""

@@ -26,6 +26,7 @@ from ringtasks import SSHClient, SSHConfig
 from ringtasks.ssh.master import processes
 from tests.support.cloudflared import Cloudflared
 from tests.support.deploys import Fleet
+from tests.support.inv_program import InvProgram
 from tests.support.jobs import JobHost, end_jobs
 from tests.support.nvidia import Gpus
 from tests.support.sshd import Sshd, make_key
@@ -231,23 +232,24 @@ def write_hosts(tmp_path: Path, sshd: Sshd, client_key: Path) -> WriteHosts:
     return write
 
 
+@pytest.fixture(scope="session")
+def inv_program() -> Iterator[InvProgram]:
+    """Runs ``inv`` without the time that Python and Invoke take to start."""
+    program = InvProgram()
+    yield program
+    program.close()
+
+
 @pytest.fixture
-def inv(tmp_path: Path) -> Inv:
+def inv(tmp_path: Path, inv_program: InvProgram) -> Inv:
     """Runs the real program in a process of its own, in the test's folder."""
     shutil.copy(ROOT / "tasks.py", tmp_path)
 
     def run(
         *arguments: str, stdin: bytes = b"", timeout: float = 30, **environ: str
     ) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-m", "invoke", *arguments],
-            cwd=tmp_path,
-            input=stdin,
-            capture_output=True,
-            timeout=timeout,
-            env={**os.environ, **environ},
-            check=False,
-        )
+        env = {**os.environ, **environ}
+        return inv_program.run(arguments, cwd=tmp_path, env=env, stdin=stdin, timeout=timeout)
 
     return run
 
@@ -272,7 +274,11 @@ def fleet_of_four() -> int:
 
 @pytest.fixture
 def fleet(
-    tmp_path: Path, make_sshd: MakeSshd, client_key: Path, fleet_size: int
+    tmp_path: Path,
+    make_sshd: MakeSshd,
+    client_key: Path,
+    fleet_size: int,
+    inv_program: InvProgram,
 ) -> Iterator[Fleet]:
     """Hosts that an application is deployed to, each with its own service."""
     addresses = [f"127.0.0.{n}" for n in range(1, fleet_size + 1)]
@@ -287,6 +293,6 @@ def fleet(
         for n, address in enumerate(addresses, 1)
     }
     shutil.copy(ROOT / "tasks.py", tmp_path)
-    made = Fleet(tmp_path, fields)
+    made = Fleet(tmp_path, fields, inv_program)
     yield made
     made.stop()
