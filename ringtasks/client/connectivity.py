@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ringtasks.common import alarms
 from ringtasks.common.text import bounded
-from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableError, UsageError
+from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
@@ -130,17 +130,17 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
     """
     if not config.use_control_master or config.embedded:
         return None
-    from ringtasks.ssh.master.link import MuxLink
+    from ringtasks.ssh.master.lookup import find
 
     started = time.monotonic()
     try:
-        link = MuxLink.find(config)
+        link = find(config)
         if link is None:
             return None
         with contextlib.closing(link):
             if route not in (None, link.route) or _fault(link, config.connect_timeout):
                 return None
-    except (LinkLostError, StateFileError):
+    except LinkLostError:
         return None
     latency_ms = round((time.monotonic() - started) * 1000, 1)
     return Probe(config.id, link.route, link.master.address, latency_ms, is_old=True)
@@ -148,7 +148,7 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
 
 def _fault(link: Link, timeout: float) -> tuple[Reason, str] | None:
     """Return the fault of a host that accepted the log-in; None if it runs ``true``."""
-    ending = Execution(link, Script("true", is_own=True), lambda *_: None).run(timeout)
+    ending = Execution(Script("true", is_own=True), lambda *_: None).run(link, timeout)
     if ending.unproven is not None:
         return Reason.OTHER_PROGRAM, bounded(ending.unproven)
     if ending.lost is not None:

@@ -1,23 +1,20 @@
-"""One copy over a link, as a call of `SSHClient`."""
+"""One copy over a link, as the work of an `Operation`."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ringtasks.common.text import bounded
-from ringtasks.exit_status import TIMED_OUT, UNREACHABLE
+from ringtasks.exit_status import UNREACHABLE
 from ringtasks.ssh.execution import Ending
-from ringtasks.ssh.link import Link, LinkLostError, NoSFTPError, SessionRefusedError
-from ringtasks.ssh.link_pool import RouteReport
+from ringtasks.ssh.link import Link, LinkLostError, NoSFTPError
 from ringtasks.ssh.room import when_there_is_room
 from ringtasks.ssh.sftp import CopyError, get, put
 
-from .result import SSHResult
+from .operation import LimitedWork
 
 __all__ = ["Copy"]
 
@@ -25,149 +22,89 @@ __all__ = ["Copy"]
 _CLEANUP_TIMEOUT = 3.0
 
 
-class Copy:
+class Copy(LimitedWork):
     """A copy of one file or folder to a host (``put``) or from it (``get``).
+
+    If it is ended, incomplete files are removed.
 
     :raises ValueError: a path is empty or holds a NUL.
     :raises TypeError: a path is neither text nor (``local`` only) a Path.
     """
 
-    def __init__(self, way: str, local: str | Path, remote: str, limit: float | None) -> None:
+    def __init__(self, way: str, local: str | Path, remote: str) -> None:
+        super().__init__()
         for name, path, kinds in (("local", local, (str, Path)), ("remote", remote, (str,))):
             if not isinstance(path, kinds):
                 raise TypeError(f"{name}: expected a path, got {type(path).__name__}")
             if not str(path) or "\0" in str(path):
                 raise ValueError(f"{name}: expected a path, got {str(path)!r}")
-        self.way, self.local, self.remote, self.limit = way, Path(local), remote, limit
-        self.report = RouteReport()
-        self.is_interrupted = False
-        self._started = time.monotonic()
-        self._is_cancelled = False
-        self._error: CopyError | None = None
+        self.way, self.local, self.remote = way, Path(local), remote
         self._sftp: Any = None
 
-    def run_over(self, link: Link) -> Ending:
-        """Copy over ``link``.
+    def __str__(self) -> str:
+        return f"{self.way} {self.local if self.way == 'put' else self.remote}"
 
-        :raises LinkLostError: the link failed before anything was copied.
-        """
-        deadline = None if self.limit is None else self._started + self.limit
+    def _run_over(self, link: Link) -> Ending | None:
         try:
             self._sftp = when_there_is_room(
-                link, link.open_sftp, deadline=deadline, is_cancelled=lambda: self._is_cancelled
+                link, link.open_sftp, is_cancelled=lambda: self._is_stopped
             )
-        except SessionRefusedError:
-            if self._is_cancelled:
-                return Ending(interrupted=True)
-            if deadline is not None and time.monotonic() > deadline:
-                return Ending(timed_out=True)
-            raise
         except NoSFTPError as error:
-            return self._no_server(error)
+            return _no_server(error)
         try:
-            with self._closed_when_stuck(deadline):
-                self._copy(deadline)
-        except _CancelledError:
-            return Ending(interrupted=True)
-        except TimeoutError:
-            return Ending(timed_out=True)
+            self._check()
+            self._copy()
+        except _StoppedError:
+            return None
         except CopyError as error:
-            self._error = error
-            return Ending(status=1)
+            return Ending(status=1, error=str(error))
         except Exception as error:  # noqa: BLE001  # Paramiko's SFTP raises exceptions of any type
-            return self._broken(link, error, deadline)
+            return self._broken(link, error)
         finally:
-            self._close()
+            _close(self._sftp)
         return Ending(status=0)
 
-    def cancel(self) -> None:
-        """End the copy, from another thread; incomplete files are removed."""
-        self._is_cancelled = True
-        _later(_CLEANUP_TIMEOUT, self._close)
+    def _interrupt(self) -> None:
+        """Close the session soon, in case the host no longer answers."""
+        timer = threading.Timer(_CLEANUP_TIMEOUT, _close, [self._sftp])
+        timer.daemon = True
+        timer.start()
 
-    def result(
-        self, host: str, returncode: int, link: Link | None, error: str | None = None
-    ) -> SSHResult:
-        if self._error is not None:
-            error = f"{host}: {self._error}"
-        elif returncode == TIMED_OUT:
-            error = f"{host}: the copy's time limit of {self.limit:g} s passed"
-        return SSHResult(
-            success=returncode == 0 and error is None,
-            returncode=returncode,
-            stdout="",
-            stderr="",
-            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
-            command=f"{self.way} {self.local if self.way == 'put' else self.remote}",
-            host=host,
-            transport_used=link.route if link else None,
-            timed_out=returncode == TIMED_OUT,
-            error=error,
-        )
-
-    def _copy(self, deadline: float | None) -> None:
-        check = self._checking(deadline)
-        check()
+    def _copy(self) -> None:
         if self.way == "put":
-            put(self._sftp, self.local, self.remote, check)
+            put(self._sftp, self.local, self.remote, self._check)
         else:
-            get(self._sftp, self.remote, self.local, check)
+            get(self._sftp, self.remote, self.local, self._check)
 
-    def _checking(self, deadline: float | None) -> Callable[[], None]:
-        """Return a function to call between pieces, which raises if the copy must end."""
+    def _check(self) -> None:
+        """Raise an error if the copy must end; to be called between pieces."""
+        if self._is_stopped:
+            raise _StoppedError
 
-        def check() -> None:
-            if self._is_cancelled:
-                raise _CancelledError
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError
-
-        return check
-
-    def _no_server(self, error: NoSFTPError) -> Ending:
-        said = bounded(error.said.decode("utf-8", "replace"))
-        why = f"it printed {said!r}: check ssh_user, and that login files" if said else error.reason
-        advice = " print in terminals only" if said else "; check Subsystem sftp in its sshd_config"
-        self._error = CopyError("the host starts no SFTP server", why + advice)
-        return Ending(status=UNREACHABLE if said else 1)
-
-    def _broken(self, link: Link, error: Exception, deadline: float | None) -> Ending:
+    def _broken(self, link: Link, error: Exception) -> Ending | None:
         """Return the ending of a copy whose session was closed, by us or by the host."""
-        if self._is_cancelled:
-            return Ending(interrupted=True)
-        if deadline is not None and time.monotonic() > deadline:
-            return Ending(timed_out=True)
+        if self._is_stopped:
+            return None
         evidence = str(error) or type(error).__name__
         if link.is_alive() and not isinstance(error, LinkLostError):
-            self._error = CopyError(self.remote, f"the host ended the SFTP session: {evidence}")
-            return Ending(status=1)
+            ended = CopyError(self.remote, f"the host ended the SFTP session: {evidence}")
+            return Ending(status=1, error=str(ended))
         return Ending(lost=evidence)
 
-    @contextlib.contextmanager
-    def _closed_when_stuck(self, deadline: float | None) -> Iterator[None]:
-        """Close the session shortly after the deadline, in case the host no longer answers."""
-        if deadline is None:
-            yield
-            return
-        timer = _later(deadline - time.monotonic() + _CLEANUP_TIMEOUT, self._close)
-        try:
-            yield
-        finally:
-            timer.cancel()
 
-    def _close(self) -> None:
-        if self._sftp is not None:
-            with contextlib.suppress(Exception):  # a broken session may raise anything
-                self._sftp.close()
+class _StoppedError(Exception):
+    """The copy was cancelled, or its time limit has passed."""
 
 
-class _CancelledError(Exception):
-    """`Copy.cancel` was called."""
+def _no_server(error: NoSFTPError) -> Ending:
+    said = bounded(error.said.decode("utf-8", "replace"))
+    why = f"it printed {said!r}: check ssh_user, and that login files" if said else error.reason
+    advice = " print in terminals only" if said else "; check Subsystem sftp in its sshd_config"
+    missing = CopyError("the host starts no SFTP server", why + advice)
+    return Ending(status=UNREACHABLE if said else 1, error=str(missing))
 
 
-def _later(delay: float, action: Any) -> threading.Timer:
-    timer = threading.Timer(max(0.0, delay), action)
-    timer.daemon = True
-    timer.name = "ringtasks-copy-limit"
-    timer.start()
-    return timer
+def _close(sftp: Any) -> None:
+    if sftp is not None:
+        with contextlib.suppress(Exception):  # a broken session may raise anything
+            sftp.close()

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
+from collections.abc import Generator
+from typing import NamedTuple, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from ringtasks.common.cancellation import Cancellation
-
-    from .result import SSHResult
-    from .ssh_client import SSHClient
+from .ask import Ask
+from .result import SSHResult
+from .retries import Attempts
 
 __all__ = ["Ask", "Conversation", "Pause", "answer_to", "ask_until_known", "hold", "hold_async"]
 
@@ -27,23 +24,14 @@ _ATTEMPTS = 3
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class Ask:
-    """A command to run on the host, with the arguments of `SSHClient.run` and a few more.
+class Asker(Protocol):
+    """The part of `SSHClient` that a dialogue needs."""
 
-    ``run_id`` marks its processes.  ``in_venv`` runs it in the host's virtual environment.
-    ``cancellation`` ends it from another thread.
-    """
+    def ask(self, ask: Ask) -> SSHResult:
+        """Run a command on the host."""
 
-    command: str
-    timeout: float | None = None
-    cwd: str | None = "~"
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    run_id: str | None = None
-    in_venv: bool = False
-    stdin: BinaryIO | None = None
-    on_output: Callable[[int, bytes], None] | None = None
-    cancellation: Cancellation | None = None
+    async def ask_async(self, ask: Ask) -> SSHResult:
+        """Call `ask` from asyncio."""
 
 
 class Pause(NamedTuple):
@@ -56,7 +44,7 @@ class Pause(NamedTuple):
 Conversation = Generator["Ask | Pause", "SSHResult | None", Answer]
 
 
-def hold(client: SSHClient, conversation: Conversation[Answer]) -> Answer:
+def hold(client: Asker, conversation: Conversation[Answer]) -> Answer:
     """Run the dialogue in the calling thread, and return its result."""
     answer: SSHResult | None = None
     while True:
@@ -72,7 +60,7 @@ def hold(client: SSHClient, conversation: Conversation[Answer]) -> Answer:
             answer = client.ask(step)
 
 
-async def hold_async(client: SSHClient, conversation: Conversation[Answer]) -> Answer:
+async def hold_async(client: Asker, conversation: Conversation[Answer]) -> Answer:
     """Run the dialogue in asyncio, and return its result; cancelling ends its remote command."""
     answer: SSHResult | None = None
     while True:
@@ -101,12 +89,7 @@ def ask_until_known(ask: Ask) -> Conversation[SSHResult]:
     If the known outcome is an error, ``error`` also lists the earlier attempts with an unknown
     outcome.
     """
-    unknown: list[str] = []
-    for attempt in range(1, _ATTEMPTS + 1):
-        result = yield from answer_to(ask)
-        if not result.is_unknown:
-            break
-        unknown.append(f"attempt {attempt}: {result.error}")
-    if result.error is not None and not result.is_unknown and unknown:
-        return result.with_note("; ".join(unknown))
-    return result
+    attempts = Attempts(_ATTEMPTS, until_known=True)
+    while not attempts.is_last(result := (yield from answer_to(ask))):
+        pass
+    return result if result.error is None or result.is_unknown else attempts.with_notes(result)

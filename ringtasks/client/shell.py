@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 
 from ringtasks.errors import OutcomeUnknownError
-from ringtasks.ssh.execution import pump
+from ringtasks.ssh.execution import pass_on
 from ringtasks.ssh.link import KILLED_STATUS, Exited, Link, LinkLostError, NotStartedError, Session
 
 from .gateways import NoChannelError
@@ -44,9 +43,7 @@ def _pass_on_stdin(session: Session) -> None:
     if stdin is None:
         session.send_eof()
         return
-    threading.Thread(
-        target=pump, args=(stdin, session), name="ringtasks-stdin", daemon=True
-    ).start()
+    pass_on(stdin, session)
 
 
 def _show_until_exit(session: Session, on_output: Callable[[bytes], None]) -> int:

@@ -1,39 +1,61 @@
-"""End work that waits in another thread."""
+"""A request to stop that reaches all work under way, from any thread."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 __all__ = ["Cancellation"]
 
 
 class Cancellation:
-    """A request to stop, and one action for it (such as to close a socket that a thread waits on).
+    """A request to stop, and the actions that end the work under way.
 
-    `cancel` and `when_cancelled` may be called from different threads in any order: an action that
-    is registered after the request runs at once.
+    An example of an action is to close a socket that a thread waits on.  Once made, the request
+    stays: an action that is added afterwards runs at once.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_cancelled = False
-        self._action: Callable[[], None] | None = None
+        self._actions: list[Callable[[], None]] = []
+        self._event = threading.Event()
 
-    def when_cancelled(self, action: Callable[[], None] | None) -> bool:
-        """Replace the action (None: no action). Return False if the request has already come."""
-        with self._lock:
-            if not self._is_cancelled:
-                self._action = action
-                return True
-        if action is not None:
-            action()
-        return False
+    @property
+    def is_cancelled(self) -> bool:
+        return self._event.is_set()
 
     def cancel(self) -> None:
-        """Run the action now, and later ones when they are registered. Safe to repeat."""
+        """End the work under way, and all work that begins from now on. Safe to repeat."""
         with self._lock:
-            self._is_cancelled = True
-            action, self._action = self._action, None
-        if action is not None:
+            self._event.set()
+            actions = list(self._actions)
+        for action in actions:
             action()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait ``timeout`` seconds, or until `cancel`; return whether it was called."""
+        return self._event.wait(timeout)
+
+    def add(self, action: Callable[[], None]) -> None:
+        """Let `cancel` call ``action``."""
+        with self._lock:
+            self._actions.append(action)
+            is_cancelled = self.is_cancelled
+        if is_cancelled:
+            action()
+
+    def clear(self) -> None:
+        """Remove all actions."""
+        with self._lock:
+            self._actions.clear()
+
+    @contextlib.contextmanager
+    def calling(self, action: Callable[[], None]) -> Iterator[None]:
+        """Let `cancel` call ``action`` while the block runs."""
+        self.add(action)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._actions.remove(action)

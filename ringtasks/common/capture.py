@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 
-__all__ = ["MAX_OUTPUT_BYTES", "Capture"]
+__all__ = ["MAX_OUTPUT_BYTES", "Capture", "CapturedOutput"]
 
 #: Default bound for one stream of one command.
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
@@ -48,3 +48,18 @@ class Capture:
         dropped = len(oldest) - len(kept)
         self._tail_bytes -= dropped
         self.dropped_bytes += dropped
+
+
+class CapturedOutput:
+    """The two output streams of a program, each a `Capture`."""
+
+    def __init__(self, limit_bytes: int = MAX_OUTPUT_BYTES) -> None:
+        self.stdout, self.stderr = Capture(limit_bytes), Capture(limit_bytes)
+
+    def add(self, stream: int, chunk: bytes) -> None:
+        """Add the next bytes of stream 1 (stdout) or 2 (stderr)."""
+        (self.stdout if stream == 1 else self.stderr).add(chunk)
+
+    def getvalues(self) -> tuple[bytes, bytes]:
+        """Return the kept bytes of stdout and of stderr."""
+        return self.stdout.getvalue(), self.stderr.getvalue()

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.fanout import FANOUT, each
-from ringtasks.common.stopping import Stop
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
 from .lease import Lease, Lockable, life_sign
@@ -143,15 +143,15 @@ class Deployment:
             self._rollout.stop()
 
     def _begin_anew(self) -> None:
-        """Give each ended target a fresh `Stop`, so that the steps that repair it can run."""
+        """Renew the `Cancellation` of each ended target, so that steps can run that repair it."""
         for target in self._targets.values():
-            if target.stop.is_set:
-                target.stop = Stop()
+            if target.stop.is_cancelled:
+                target.stop = Cancellation()
 
     def _end(self) -> None:
         """End the running steps."""
         for target in self._targets.values():
-            target.stop.set()
+            target.stop.cancel()
 
 
 def exit_status(report: DeployReport) -> int:

@@ -51,7 +51,6 @@ class Lease:
         self._on_lost = on_lost
         self._targets: list[Lockable] = []
         self._cancellation = Cancellation()
-        self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="ringtasks-lease", daemon=True)
 
     def add(self, target: Lockable) -> None:
@@ -63,19 +62,18 @@ class Lease:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._is_over.set()
         self._cancellation.cancel()
         self._thread.join()
 
     def _keep(self) -> None:
-        while not self._is_over.wait(RENEW_INTERVAL):
+        while not self._cancellation.wait(RENEW_INTERVAL):
             for target, held in each(tuple(self._targets), self._renewed):
                 if held is not None:
                     self._targets.remove(target)
                     self._on_lost(target, held)
 
     def _renewed(self, target: Lockable) -> LockState | None:
-        return None if self._is_over.is_set() else target.renew(self._cancellation)
+        return None if self._cancellation.is_cancelled else target.renew(self._cancellation)
 
 
 @contextlib.contextmanager

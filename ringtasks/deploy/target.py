@@ -16,7 +16,6 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import Capture
-from ringtasks.common.stopping import Stop
 from ringtasks.common.text import printable
 from ringtasks.errors import AnswerError
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
@@ -99,7 +98,7 @@ class Target:
         self.report = HostReport(client.config.id)
         self.precheck = Precheck()
         self.state = HostState()
-        self.stop = Stop()
+        self.stop = Cancellation()
         self._has_switched = False
         """True if the switch was made or may have been made."""
         self._watcher = watcher
@@ -232,7 +231,7 @@ class Target:
             if is_alive and time.monotonic() - began >= self.plan.wait:
                 return StepOutcome(f"locked by {held}", HELD_STATUS)
             self.stop.wait(_LOCK_INTERVAL)
-            if self.stop.is_set:
+            if self.stop.is_cancelled:
                 return StepOutcome("interrupted", INTERRUPTED)
 
     def _upload(self, source: Source) -> StepOutcome | None:
@@ -263,14 +262,12 @@ class Target:
         while True:
             result = self._asked(step)
             delay = next(delays, None)
-            if not result.is_worth_another_try or delay is None or self.stop.is_set:
+            if not result.is_worth_another_try or delay is None or self.stop.is_cancelled:
                 return result
             self.stop.wait(delay)
 
     def _asked(self, step: HostStep) -> SSHResult:
-        cancellation = Cancellation()
-        with self.stop.ending(cancellation.cancel):
-            return self.client.ask(Ask(step.script, step.timeout, cancellation=cancellation))
+        return self.client.ask(Ask(step.script, step.timeout, cancellation=self.stop))
 
     def _users(self, step: HostStep) -> tuple[SSHResult, str]:
         """Run a script with users' commands once; return the result and the end of its stderr."""
@@ -283,17 +280,15 @@ class Target:
             err.add(chunk)
             self._watcher.output(self.report.host, chunk)
 
-        cancellation = Cancellation()
         ask = Ask(
             step.script,
             step.timeout,
             env={**self.plan.settings.env, **self.plan.secrets},
             in_venv=True,
             on_output=on_output,
-            cancellation=cancellation,
+            cancellation=self.stop,
         )
-        with self.stop.ending(cancellation.cancel):
-            result = self.client.ask(ask)
+        result = self.client.ask(ask)
         stdout, stderr = (
             self.plan.conceal(stream.getvalue().decode("utf-8", "replace")) for stream in (out, err)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.common.stopping import Stop
+from ringtasks.common.cancellation import Cancellation
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE
 from ringtasks.remote.paths import joined
@@ -30,7 +30,11 @@ class Sent(NamedTuple):
 
 
 def upload(
-    client: SSHClient, place: AppFolder, settings: DeploySettings, source: Source, stop: Stop
+    client: SSHClient,
+    place: AppFolder,
+    settings: DeploySettings,
+    source: Source,
+    stop: Cancellation,
 ) -> Sent:
     """Mirror the files to the host's ``source`` folder; resume after lost connections."""
     options = Options(

@@ -28,7 +28,7 @@ class Broadcast:
 
     def reader(self) -> BinaryIO:
         """Return a reader of the whole input; its ``read1`` waits for more input."""
-        return _Reader(self)  # type: ignore[return-value]  # has what `execution.pump` calls
+        return _Reader(self)  # type: ignore[return-value]  # has what `execution.pass_on` calls
 
     def _read(self) -> None:
         read = getattr(self._source, "read1", self._source.read)

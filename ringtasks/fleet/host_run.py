@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
+from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
+from ringtasks.client.retries import RETRY_DELAY, Attempts
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.errors import UsageError
@@ -22,9 +23,6 @@ from .request import FleetRequest
 from .results import FleetState, HostResult, skipped, state_of
 
 __all__ = ["HostRun", "OnOutput"]
-
-#: Seconds between attempts, as SSHClient.run_async_with_retry.
-RETRY_DELAY = 2.0
 
 #: Called with the host's name, 1 (stdout) or 2 (stderr), and the bytes as they arrive.
 OnOutput = Callable[[str, int, bytes], None]
@@ -58,7 +56,6 @@ class HostRun:
         self.keeps_output = False
         self._last_open: HostOutcome | None = None
         self._cancellation = Cancellation()
-        self._cancelled = threading.Event()
         self._await_place: Callable[[], None] = lambda: None
         self._began_at = 0.0
         self._turned_away: tuple[HostResult, list[HostOutcome]] | None = None
@@ -116,7 +113,6 @@ class HostRun:
 
     def cancel(self) -> None:
         """End the attempt, from any thread; it returns soon, at the latest when it is connected."""
-        self._cancelled.set()
         self._cancellation.cancel()
 
     def _client(self, notes: HealthBuffer) -> SSHClient:
@@ -140,24 +136,18 @@ class HostRun:
 
     def _reached(self) -> None:
         self._await_place()
-        self.is_reached = not self._cancelled.is_set()
+        self.is_reached = not self._cancellation.is_cancelled
 
     def _answer(self, client: SSHClient, stdin: Callable[[], BinaryIO | None]) -> HostResult:
         request = self._request
-        unknown: list[str] = []
-        for attempt in range(request.retries + 1):
-            try:
-                result = self._run_once(client, stdin)
-            except UsageError as error:
-                return self._unusable(error)
-            if result.success or attempt == request.retries:
-                break
-            if result.is_unknown:
-                unknown.append(f"attempt {attempt + 1}: {result.error}")
-            if self._cancelled.wait(RETRY_DELAY):
-                break
-        if unknown:
-            result = result.with_note("; ".join(unknown))
+        attempts = Attempts(request.retries + 1)
+        try:
+            while not attempts.is_last(result := self._run_once(client, stdin)):
+                if self._cancellation.wait(RETRY_DELAY):
+                    break
+        except UsageError as error:
+            return self._unusable(error)
+        result = attempts.with_notes(result)
         state = state_of(result)
         return HostResult(
             self.host, state, result, self._reason(state, result), _fallback_note(self._last_open)
@@ -173,11 +163,13 @@ class HostRun:
 
     def _run(self, client: SSHClient, stdin: BinaryIO | None) -> SSHResult:
         request, on_output = self._request, self.on_output
-        result = client.run(
+        ask = Ask(
             request.command,
             request.timeout,
             request.cwd,
             request.env,
+            in_venv=True,
+            is_own=False,
             stdin=stdin,
             keeps_output=self.keeps_output,
             on_output=on_output and (lambda stream, chunk: on_output(self.host, stream, chunk)),
@@ -185,6 +177,7 @@ class HostRun:
             cancellation=self._cancellation,
             before_start=self._reached,
         )
+        result = client.ask(ask)
         return result if request.label is None else result.for_command(request.label)
 
     def _unusable(self, error: UsageError) -> HostResult:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import SSHConfig
 
 __all__ = ["may_start", "without_new"]
@@ -27,8 +26,8 @@ def without_new(config: SSHConfig, transport: str | None) -> SSHConfig:
         return config
     from ringtasks.ssh.master.lookup import find
 
-    try:
-        found = find(config, transport)
-    except StateFileError:  # a folder that cannot be trusted holds no master of ours
-        found = None
-    return config if found is not None else replace(config, use_control_master=False)
+    link = find(config, transport)
+    if link is None:
+        return replace(config, use_control_master=False)
+    link.close()
+    return config

@@ -126,7 +126,7 @@ class RouteAttempt:
         stream: Stream | None = None
         try:
             stream = self._connect()
-            self._cancellation.when_cancelled(stream.close)
+            self._cancellation.add(stream.close)
             await_banner(stream, self._deadline)
             self.stream = stream
         except Exception as error:  # noqa: BLE001  # a gateway may raise anything: it is handed on
@@ -144,7 +144,7 @@ class RouteAttempt:
 
     def keep(self) -> None:
         """Leave the stream to the caller: `cancel` no longer closes it."""
-        self._cancellation.when_cancelled(None)
+        self._cancellation.clear()
 
     def cancel(self) -> None:
         """Close the open connection; the thread then ends by itself."""

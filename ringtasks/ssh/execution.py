@@ -11,9 +11,11 @@ the channel would leave them running.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from ringtasks.errors import RingtasksError
@@ -35,7 +37,7 @@ from .link import (
 )
 from .room import when_there_is_room
 
-__all__ = ["Ending", "Execution", "StopOutcome", "pump", "stop"]
+__all__ = ["Ending", "Execution", "ExecutionOptions", "StopOutcome", "pass_on", "stop"]
 
 #: Seconds between requesting a process to end and killing it.
 STOP_GRACE = 2.0
@@ -89,50 +91,57 @@ class Ending(NamedTuple):
     """The text, maybe empty, that the host printed without a proof that it runs the script."""
     unknown: str | None = None
     """The reason why it is not known whether the script ran, though the link works."""
+    error: str | None = None
+    """The reason of a failure for which ``status`` stands; None: the output gives it."""
 
 
-class Execution:
-    """One run of one script over one link.
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """The circumstances under which a script runs.
 
-    :param on_output: receives `STDOUT` or `STDERR` and the bytes as they arrive, in this thread.
+    :param shell: runs the script.
     :param stdin: passed on until its end; None: the command's stdin is empty.
-    :param spare_link: makes a link of its own, to end processes if ``link`` has no room.
+    :param spare_link: makes a link of its own, to end processes if the link has no room.
     :param is_stop: it ends another's processes: it neither waits until the host has room for
         another session, nor is it ended like a command of the caller's.
     :param meanwhile: called once the command is started, before its output is awaited.
+    :param max_output_bytes: output beyond this ends it: ringtasks' own scripts answer in few bytes.
+    """
+
+    shell: str = "/bin/sh"
+    stdin: BinaryIO | None = None
+    terminal: Terminal | None = None
+    spare_link: Callable[[], Link] | None = None
+    is_stop: bool = False
+    meanwhile: Callable[[], None] | None = None
+    max_output_bytes: int | None = None
+
+
+class Execution:
+    """The execution of one script, over one link.
+
+    If the link fails before the command can have started, it may `run` over another one.
+
+    :param on_output: receives `STDOUT` or `STDERR` and the bytes as they arrive, in this thread.
     """
 
     def __init__(
         self,
-        link: Link,
         script: Script,
         on_output: OnOutput,
-        *,
-        shell: str = "/bin/sh",
-        stdin: BinaryIO | None = None,
-        terminal: Terminal | None = None,
-        spare_link: Callable[[], Link] | None = None,
-        is_stop: bool = False,
-        meanwhile: Callable[[], None] = lambda: None,
+        options: ExecutionOptions = ExecutionOptions(),  # frozen
     ) -> None:
-        self._link = link
-        self._meanwhile = meanwhile
-        self._is_stop = is_stop
-        self._spare_link = spare_link
-        self._script = script
-        self._on_output = on_output
-        self._shell = shell
+        self._script, self._on_output, self._options = script, on_output, options
         # With a terminal the script follows the mark: if the host refuses the terminal, and starts
         # the shell all the same, nothing has run.
-        self._line = script.line(shell) if terminal is None else None
-        self._stdin = stdin
-        self._terminal = terminal
-        self._answer = MarkedOutput(script.mark, has_end=script.is_own)
-        self._early_stderr: list[bytes] = []
-        self._early_bytes = 0
-        self._is_payload_sent = False
+        self._line = script.line(options.shell) if options.terminal is None else None
         self._is_cancelled = False
         self.session: Session | None = None
+
+    @property
+    def has_terminal(self) -> bool:
+        """True if it requests a terminal from the host."""
+        return self._options.terminal is not None
 
     def cancel(self) -> None:
         """End it from another thread, like an interrupt; `run` returns soon after."""
@@ -140,14 +149,28 @@ class Execution:
         if self.session is not None:
             self.session.wake()
 
-    def run(self, timeout: float | None) -> Ending:
+    def run(self, link: Link, timeout: float | None) -> Ending:
         """Run to the end, or for ``timeout`` seconds (None: no limit).
 
         :raises LinkLostError: the link failed before the command can have started.
         """
+        self._link = link
+        self._answer = MarkedOutput(self._script.mark, has_end=self._script.is_own)
+        self._early_stderr: list[bytes] = []
+        self._early_bytes = self._output_bytes = 0
+        self._is_payload_sent = False
+        terminal = self._options.terminal
+        command = self._line or exec_line(
+            self._script.mark, self._options.shell, pty=terminal is not None
+        )
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            self.session = session = self._open_session(deadline)
+            self.session = session = when_there_is_room(
+                link,
+                functools.partial(link.open_session, command, terminal),
+                deadline=deadline,
+                is_cancelled=lambda: self._options.is_stop or self._is_cancelled,
+            )
         except SessionRefusedError:
             if self._is_cancelled:
                 return Ending(interrupted=True)
@@ -159,23 +182,12 @@ class Execution:
         finally:
             session.close()
 
-    def _open_session(self, deadline: float | None) -> Session:
-        """Open a session; if the host has no room, wait for it."""
-        command = self._line or exec_line(
-            self._script.mark, self._shell, pty=self._terminal is not None
-        )
-        return when_there_is_room(
-            self._link,
-            lambda: self._link.open_session(command, self._terminal),
-            deadline=deadline,
-            is_cancelled=lambda: self._is_stop or self._is_cancelled,
-        )
-
     def _follow(self, session: Session, deadline: float | None) -> Ending:
         try:
-            if self._line is not None and self._stdin is None:
+            if self._line is not None and self._options.stdin is None:
                 _end_input(session)
-            self._meanwhile()
+            if self._options.meanwhile is not None:
+                self._options.meanwhile()
             status = self._await_mark(session, deadline)
             if status is None and self._answer.pid is not None:
                 status = self._receive_until(session, deadline)
@@ -184,8 +196,10 @@ class Execution:
             if is_refused or not self._may_have_started:
                 raise
             return Ending(lost=str(error))
-        except (KeyboardInterrupt, _CancelledError):
+        except (KeyboardInterrupt, _CancelledError) as error:
             stopped = self._stop(session) if self._may_have_started else None
+            if isinstance(error, _ExcessError):
+                return Ending(unknown=str(error))
             return Ending(interrupted=True, stopped=stopped)
         except BaseException:  # the caller's on_output failed, for example since its reader is gone
             self._stop(session)
@@ -244,7 +258,7 @@ class Execution:
                 give_up_at = None
                 with contextlib.suppress(LinkLostError):
                     session.send(GIVE_UP)
-                if self._terminal is not None and self._answer.preface:
+                if self._options.terminal is not None and self._answer.preface:
                     # It may be the prompt of a shell that takes no command.
                     limit = min(limit, time.monotonic() + _PROMPT_TIMEOUT)
         return None
@@ -255,12 +269,10 @@ class Execution:
             if self._line is None:
                 self._is_payload_sent = True
                 session.send(self._script.payload())
-                if self._stdin is None:
+                if self._options.stdin is None:
                     session.send_eof()
-        if self._stdin is not None:
-            threading.Thread(
-                target=pump, args=(self._stdin, session), name="ringtasks-stdin", daemon=True
-            ).start()
+        if self._options.stdin is not None:
+            pass_on(self._options.stdin, session)
 
     def _receive_until(
         self,
@@ -298,7 +310,15 @@ class Execution:
                 self._early_stderr.append(chunk)
             return
         if chunk:
+            self._check_size(chunk)
             self._on_output(stream, chunk)
+
+    def _check_size(self, chunk: bytes) -> None:
+        most = self._options.max_output_bytes
+        was_too_long = most is not None and self._output_bytes > most
+        self._output_bytes += len(chunk)
+        if most is not None and self._output_bytes > most and not was_too_long:
+            raise _ExcessError(f"it answered more than the {most} bytes that an answer may have")
 
     def _note_login(self) -> None:
         link = self._link
@@ -307,14 +327,14 @@ class Execution:
 
     def _stop(self, session: Session) -> StopOutcome:
         """End the processes on the host, verify that they are gone, take their last output."""
-        if self._is_stop:
+        if self._options.is_stop:
             return StopOutcome(is_gone=None)
         with contextlib.suppress(LinkLostError):
             self._await_hello(session)
         if self._answer.pid is None:
             return StopOutcome(is_gone=None)
         stopped = stop(
-            self._link, self._answer.pid, self._script.run_id, spare_link=self._spare_link
+            self._link, self._answer.pid, self._script.run_id, spare_link=self._options.spare_link
         )
         with contextlib.suppress(LinkLostError, BrokenPipeError):
             drained_by = time.monotonic() + _DRAIN_TIMEOUT
@@ -334,6 +354,10 @@ class Execution:
 
 class _CancelledError(Exception):
     """`Execution.cancel` was called."""
+
+
+class _ExcessError(_CancelledError):
+    """The output is longer than it may be."""
 
 
 def stop(
@@ -378,12 +402,11 @@ def _stop_over_spare(spare_link: Callable[[], Link] | None, script: Script) -> S
 def _stop_over(link: Link, script: Script) -> StopOutcome:
     listed: list[bytes] = []
     looking = Execution(
-        link,
         script,
         lambda stream, chunk: listed.append(chunk) if stream == STDOUT else None,
-        is_stop=True,
+        ExecutionOptions(is_stop=True),
     )
-    ending = looking.run(_STOP_TIMEOUT)
+    ending = looking.run(link, _STOP_TIMEOUT)
     if ending.status != 0 or ending.unproven is not None:
         return StopOutcome(is_gone=None)
     try:
@@ -393,8 +416,15 @@ def _stop_over(link: Link, script: Script) -> StopOutcome:
     return StopOutcome(is_gone=not left, left=left)
 
 
-def pump(source: BinaryIO, session: Session) -> None:
-    """Pass ``source`` on as it arrives. A program may end before it has read all of it."""
+def pass_on(source: BinaryIO, session: Session) -> None:
+    """Send ``source`` to the program's stdin as it arrives, in a thread."""
+    threading.Thread(
+        target=_pump, args=(source, session), name="ringtasks-stdin", daemon=True
+    ).start()
+
+
+def _pump(source: BinaryIO, session: Session) -> None:
+    """Pass ``source`` on until its end. A program may end before it has read all of it."""
     read = getattr(source, "read1", source.read)
     with contextlib.suppress(LinkLostError, ValueError, OSError):
         while chunk := read(_STDIN_CHUNK_BYTES):

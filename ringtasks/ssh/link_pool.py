@@ -7,7 +7,9 @@ once, together with the outcome of the call that needed the link.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -133,13 +135,19 @@ class LinkPool:
                 self.close()
                 # Its owner may change the config at any time: one attempt uses one version.
                 self._opened_with = replace(self.config)
-                self._link = self._open(self._opened_with, report)
-            assert self._link is not None  # noqa: S101  # for the type checker
+                for open_link in self._openers(self._opened_with, report):
+                    self._link = open_link()
+                    if self._link is not None:
+                        break
+            assert self._link is not None  # noqa: S101  # the last opener returns one, or raises
             return self._link
 
     def new_link(self, report: RouteReport) -> Link:
         """Log in anew, whether a link is open or not; the caller closes the link."""
-        return self._open(replace(self.config, use_control_master=False), report)
+        config = replace(self.config, use_control_master=False)
+        link = self._openers(config, report)[-1]()
+        assert link is not None  # noqa: S101  # the last opener returns one, or raises
+        return link
 
     def has_old_link(self) -> bool:
         """Return True if the host needs no new log-in: a link or a control master is open."""
@@ -147,27 +155,40 @@ class LinkPool:
             return True
         if self._made_with or substitute_for_links() or not self.config.use_control_master:
             return False
-        from .master.link import MuxLink
+        from .master.lookup import find
 
-        link = MuxLink.find(self.config, self._transport)
+        link = find(self.config, self._transport)
         if link is None:
             return False
         link.close()
         return True
 
-    def _open(self, config: SSHConfig, report: RouteReport) -> Link:
+    def _openers(self, config: SSHConfig, report: RouteReport) -> list[Callable[[], Link | None]]:
+        """Return the ways to open a link, in order; each but the last may return None.
+
+        :raises UsageError: the configuration cannot be used.
+        """
         if config.fault is not None:
             raise UsageError(config.fault)
+        transport, recorder = self._transport, self._recorder
 
         def note(outcome: HostOutcome) -> None:
             report.routes.extend(outcome.routes)
             if self._on_open is not None:
                 self._on_open(outcome)
 
-        open_link = self._made_with or substitute_for_links()
-        if open_link is None:
-            return _connect(config, self._transport, note, self._recorder)
-        return open_link(config, self._transport, note)
+        substitute = self._made_with or substitute_for_links()
+        if substitute is not None:
+            return [functools.partial(substitute, config, transport, note)]
+        in_process = functools.partial(_connect_in_process, config, transport, note, recorder)
+        from .master.eligibility import refusal_reason
+
+        if refusal_reason(config, os.environ) is not None:
+            return [in_process]
+        from .master.lookup import find
+
+        log_in = functools.partial(_log_in, config, transport, note, recorder)
+        return [functools.partial(find, config, transport), log_in, in_process]
 
     def lost_before_start(
         self, link: Link, report: RouteReport, error: LinkLostError
@@ -218,28 +239,25 @@ def substitute_for_links() -> OpenLink | None:
     return next(reversed(_substitutes), None)
 
 
-def _connect(
-    config: SSHConfig, transport: str | None, note: Note, recorder: HealthRecorder | None = None
-) -> Link:
-    """Open a link over the network: over a control master if one is possible."""
-    if config.embedded:
-        from .embedded.server import serve
+def _log_in(
+    config: SSHConfig, transport: str | None, note: Note, recorder: HealthRecorder | None
+) -> Link | None:
+    """Open a link over a new control master; imported only if none is running."""
+    from .master.open import log_in
 
-        return _connect_in_process(serve(config), transport, note, recorder)
-    if config.use_control_master:
-        from .master.open import open_link
-
-        link = open_link(config, transport, note, recorder)
-        if link is not None:
-            return link
-    return _connect_in_process(config, transport, note, recorder)
+    return log_in(config, transport, note, recorder)
 
 
 def _connect_in_process(
     config: SSHConfig, transport: str | None, note: Note, recorder: HealthRecorder | None
 ) -> Link:
+    """Open a link within this process; its host may be in this process, too."""
     from .attempts import HostAttempt
 
+    if config.embedded:
+        from .embedded.server import serve
+
+        config = serve(config)
     config = replace(config, use_control_master=False)
     attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):

@@ -41,7 +41,9 @@ class ProvenStart:
         client: Any = self
         message = paramiko.Message()
         message.add_int(_PROTOCOL_VERSION)
-        client._send_packet(CMD_INIT, message)
+        # A program that ends at once may close the channel before this; its output tells more.
+        with contextlib.suppress(OSError, EOFError):
+            client._send_packet(CMD_INIT, message)
         head = self._received(_HEAD.size)
         size, kind, version = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
         if kind != CMD_VERSION or not 5 <= size <= _MAX_PACKET_BYTES:

@@ -99,11 +99,11 @@ class _AddressRace:
         self._selector.register(self._woken, selectors.EVENT_READ)
 
     def __enter__(self) -> _AddressRace:
-        self._cancellation.when_cancelled(self._interrupt)
+        self._cancellation.add(self._interrupt)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._cancellation.when_cancelled(None)
+        self._cancellation.clear()
         for key in list(self._selector.get_map().values()):
             self._drop(key.fileobj)
         self._selector.close()

@@ -7,8 +7,9 @@ is loaded only for them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,8 +37,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
-    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.config import SSHConfig
@@ -47,7 +48,6 @@ __all__ = ["RunFlags", "run"]
 
 #: Bytes kept of each stream, for Python callers; all output is shown as it comes.
 _KEPT_BYTES = 16 * 1024 * 1024
-RETRY_DELAY = 2.0  # seconds between attempts, as SSHClient.run_async_with_retry
 
 
 @task(
@@ -226,6 +226,7 @@ def _failed(
 
 def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResult:
     """Run on one host, with the requested number of retries; return the last attempt's result."""
+    from ringtasks.client.retries import RETRY_DELAY, Attempts
     from ringtasks.client.ssh_client import SSHClient
 
     reporter = display.JsonReporter() if json else display.RawReporter()
@@ -240,43 +241,52 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
             on_open=_tell_fallback,
         ) as client,
     ):
-        for attempt in range(request.repeats + 1):
+        attempts = Attempts(request.repeats + 1)
+        while True:
             try:
-                result = _attempt(client, request, reporter)
+                with contextlib.ExitStack() as until_the_end:
+                    # Only when the host is reached: the log-in may have questions, which a terminal
+                    # in raw mode would garble.
+                    to_raw = functools.partial(_set_raw, until_the_end) if request.pty else None
+                    result = client.ask(_asked(request, reporter, to_raw))
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:
                     raise
                 result = interrupt.args[0]
                 break
-            if result.success or attempt == request.repeats:
+            if attempts.is_last(result):
                 break
             why = result.error or f"exit status {result.returncode}"
-            display.say(f"attempt {attempt + 1} of {request.repeats + 1} failed: {why}")
+            display.say(f"attempt {attempts.made} of {attempts.most} failed: {why}")
             time.sleep(RETRY_DELAY)
     result = result.for_command(request.label)
     reporter.finish(result)
     return result
 
 
-def _attempt(client: SSHClient, request: RunFlags, reporter: display.Reporter) -> SSHResult:
-    with contextlib.ExitStack() as until_the_end:
+def _set_raw(until_the_end: contextlib.ExitStack) -> None:
+    until_the_end.pop_all().close()
+    until_the_end.enter_context(raw_mode())
 
-        def before_start() -> None:
-            # Only now: the log-in may have questions, which a terminal in raw mode would garble.
-            until_the_end.pop_all().close()
-            until_the_end.enter_context(raw_mode())
 
-        return client.run(
-            request.command,
-            timeout=request.timeout,
-            cwd=request.cwd,
-            env=request.env,
-            stdin=piped_stdin(even_terminal=request.pty) if request.has_stdin else None,
-            on_output=reporter.on_output,
-            keeps_output=True,
-            terminal=requested_terminal() if request.pty else None,
-            before_start=before_start if request.pty else None,
-        )
+def _asked(
+    request: RunFlags, reporter: display.Reporter, before_start: Callable[[], None] | None
+) -> Ask:
+    from ringtasks.client.ask import Ask
+
+    return Ask(
+        request.command,
+        request.timeout,
+        request.cwd,
+        request.env,
+        in_venv=True,
+        is_own=False,
+        stdin=piped_stdin(even_terminal=request.pty) if request.has_stdin else None,
+        on_output=reporter.on_output,
+        keeps_output=True,
+        terminal=requested_terminal() if request.pty else None,
+        before_start=before_start,
+    )
 
 
 def _tell_fallback(outcome: HostOutcome) -> None:

@@ -61,7 +61,7 @@ def put_file(
     host_copy.total_bytes = before.size
     part = RemotePart(host_copy.client, target, repr(tuple(before)))
     for attempt in range(_ATTEMPTS):
-        summing = hashing or Hashing(lambda: sha256_of(source, lambda: host_copy.stop.is_set))
+        summing = hashing or Hashing(lambda: sha256_of(source, lambda: host_copy.stop.is_cancelled))
         if send is None or attempt > 0 or not _is_sent(host_copy, part, send):
             _push(host_copy, source, part, known)
         with host_copy.local(source):

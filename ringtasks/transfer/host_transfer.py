@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.common.stopping import Stop
+from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
@@ -63,7 +63,11 @@ class HostCopy:
     """
 
     def __init__(
-        self, client: SSHClient, options: Options, stop: Stop, on_progress: OnProgress | None
+        self,
+        client: SSHClient,
+        options: Options,
+        stop: Cancellation,
+        on_progress: OnProgress | None,
     ) -> None:
         self.client, self.options, self.stop = client, options, stop
         self._on_progress = on_progress
@@ -142,8 +146,8 @@ class HostCopy:
 
         def over_sftp() -> SSHResult:
             copy = by_sftp()
-            with self.stop.ending(copy.cancel):
-                result = self.client.perform(copy)
+            with self.stop.calling(copy.cancel):
+                result = self.client.perform(copy, str(copy), self.remaining)
             for change in copy.changes:
                 self.add(change)
             return result
@@ -187,11 +191,10 @@ class HostCopy:
             most_bytes=most_bytes,
             rate=None if receives else self._pace.rate,
             on_position=tell if told is not None else None,
-            limit=self.remaining,
         )
         self.has_sent = True
-        with self.stop.ending(stream.cancel):
-            result = self.client.perform(stream)
+        with self.stop.calling(stream.cancel):
+            result = self.client.perform(stream, script, self.remaining, stream.output)
         moved = stream.position - offset
         if result.is_unknown:
             self._pace.lost(moved, stream.seconds)
@@ -215,7 +218,7 @@ class HostCopy:
                 return result
             if result.timed_out and self.options.timeout is not None:
                 raise self._passed()
-            if self.stop.is_set:
+            if self.stop.is_cancelled:
                 raise HostTransferError("interrupted", INTERRUPTED)
             if not result.is_worth_another_try or self._resumed >= _MOST_LOSSES:
                 raise HostTransferError(self._told(result), _status(result))

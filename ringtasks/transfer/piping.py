@@ -8,6 +8,7 @@ pass through this process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -17,14 +18,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import IO
 
-from ringtasks.client.result import SSHResult
+from ringtasks.client.operation import LimitedWork
+from ringtasks.common.capture import CapturedOutput
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
-from ringtasks.ssh.link import Link, LinkLostError
-from ringtasks.ssh.link_pool import RouteReport
+from ringtasks.ssh.link import STDERR, Link, LinkLostError
 
 from . import remote_shell
 from .fd_session import FdSession
@@ -48,8 +48,8 @@ _FEW_BYTES, _GATHERING = 4096, 0.005
 OnLine = Callable[[str], None]
 
 
-class Piped:
-    """One run of a local program over a link, as work of `SSHClient.perform`.
+class Piped(LimitedWork):
+    """One run of a local program over a link, as the work of an `Operation`.
 
     :param argv: the program and its arguments; one of them is `REMOTE_SHELL`.
     :param command: makes the host's script from the arguments of the remote shell.
@@ -57,7 +57,6 @@ class Piped:
     :param on_line: receives each line of its stdout, in the thread that runs it; a carriage return
         ends one too.
     :param stdin: the program's input.
-    :param limit: seconds, None for no limit.
     """
 
     def __init__(
@@ -68,49 +67,35 @@ class Piped:
         on_line: OnLine,
         *,
         stdin: bytes = b"",
-        limit: float | None = None,
         environ: dict[str, str] | None = None,
     ) -> None:
+        super().__init__()
         self._argv, self._command, self._on_line = argv, command, on_line
         self._shell = shell
         self._stdin, self._environ = stdin, environ
-        self.limit = limit
-        self.report = RouteReport()
-        self.is_interrupted = False
-        self._started = time.monotonic()
-        self._is_cancelled = False
-        self._timed_out = False
         self._process: subprocess.Popen[bytes] | None = None
-        self.stderr = b""
+        self.output = CapturedOutput(_MAX_STDERR_BYTES)
+        self._take_stderr = functools.partial(self.output.add, STDERR)
         self.was_killed = False
         """Whether the program had no time to end by itself."""
 
-    def run_over(self, link: Link) -> Ending:
-        """Run the program over ``link``.
-
-        :raises LinkLostError: the link failed before anything was started on the host.
-        """
+    def _run_over(self, link: Link) -> Ending | None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             process = self._start(theirs.fileno())
             theirs.close()
             relay = _Relay(ours, link, (self._command, self._shell), self._take_stderr)
             relay.start()
-            timer = self._limited()
             try:
                 self._follow(process)
             except BaseException:
                 self._end(process)
                 raise
             finally:
-                if timer is not None:
-                    timer.cancel()
                 relay.finish()
                 self.was_killed = process.returncode == -signal.SIGKILL
-        if self._timed_out:
-            return Ending(timed_out=True)
-        if self._is_cancelled:
-            return Ending(interrupted=True)
+        if self._is_stopped:
+            return None
         if relay.not_started is not None:
             raise relay.not_started
         if relay.lost is not None:
@@ -119,31 +104,10 @@ class Piped:
             return Ending(status=relay.no_mark.status, unproven=relay.no_mark.evidence)
         return Ending(status=process.returncode)
 
-    def cancel(self) -> None:
-        """End it, from another thread."""
-        self._is_cancelled = True
+    def _interrupt(self) -> None:
         process = self._process
         if process is not None:
             process.terminate()
-
-    def result(
-        self, host: str, returncode: int, link: Link | None, error: str | None = None
-    ) -> SSHResult:
-        if self._timed_out:
-            error = f"{host}: the time limit of {self.limit:g} s passed"
-        return SSHResult(
-            success=returncode == 0 and error is None,
-            returncode=returncode,
-            stdout="",
-            stderr=self.stderr.decode("utf-8", "replace"),
-            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
-            command=Path(self._argv[0]).name,
-            host=host,
-            transport_used=link.route if link else None,
-            timed_out=self._timed_out,
-            error=error,
-            stderr_bytes=self.stderr,
-        )
 
     def _start(self, socket_number: int) -> subprocess.Popen[bytes]:
         shell = _REMOTE_SHELL % socket_number
@@ -157,23 +121,9 @@ class Piped:
             start_new_session=True,  # Ctrl-C is for this process, which ends the program in order
         )
         self._process = process
-        if self._is_cancelled:
+        if self._is_stopped:
             process.terminate()
         return process
-
-    def _limited(self) -> threading.Timer | None:
-        if self.limit is None:
-            return None
-
-        def pass_() -> None:
-            self._timed_out = True
-            self.cancel()
-
-        remaining = max(0.0, self._started + self.limit - time.monotonic())
-        timer = threading.Timer(remaining, pass_)
-        timer.daemon = True
-        timer.start()
-        return timer
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
         threading.Thread(target=_feed, args=(process, self._stdin), daemon=True).start()
@@ -199,9 +149,6 @@ class Piped:
         with contextlib.suppress(OSError, ValueError), stderr:
             while chunk := os.read(stderr.fileno(), _CHUNK_BYTES):
                 self._take_stderr(chunk)
-
-    def _take_stderr(self, chunk: bytes) -> None:
-        self.stderr = (self.stderr + chunk)[-_MAX_STDERR_BYTES:]
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.terminate()
@@ -232,7 +179,7 @@ class _Relay:
         self._conversation = conversation
         self._command, self._shell = command
         self._on_stderr = on_stderr
-        self._conduit = FdSession(link, on_stderr)
+        self._fd_session = FdSession(link, on_stderr)
         self._thread = threading.Thread(target=self._run, name="ringtasks-relay", daemon=True)
         self.lost: str | None = None
         self.not_started: LinkLostError | None = None
@@ -246,7 +193,7 @@ class _Relay:
         with contextlib.suppress(OSError):
             self._conversation.shutdown(socket.SHUT_RDWR)
         self._thread.join(_CLEANUP_TIMEOUT)
-        self._conduit.cancel()
+        self._fd_session.cancel()
         self._thread.join(_CLEANUP_TIMEOUT)
 
     def _run(self) -> None:
@@ -256,9 +203,9 @@ class _Relay:
         arguments, stdin, stdout = handed_over
         status = None
         try:
-            status = self._conduit.run(self._command(arguments), self._shell, stdin, stdout)
+            status = self._fd_session.run(self._command(arguments), self._shell, stdin, stdout)
         except LinkLostError as error:
-            if self._conduit.has_begun:
+            if self._fd_session.has_begun:
                 self.lost = str(error)
             else:
                 self.not_started = error

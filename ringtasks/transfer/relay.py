@@ -69,7 +69,7 @@ class _Pool:
         """
         with self._changed:
             while True:
-                if host_copy.stop.is_set:
+                if host_copy.stop.is_cancelled:
                     raise HostTransferError("interrupted", INTERRUPTED)
                 if self._free:
                     return self._free.pop(0)
@@ -130,7 +130,7 @@ def _passed_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> bool:
     try:
         _pass_on(holder, host_copy, part)
     except (HostTransferError, RingtasksError, OSError, subprocess.SubprocessError) as error:
-        if host_copy.stop.is_set:
+        if host_copy.stop.is_cancelled:
             raise HostTransferError("interrupted", INTERRUPTED) from error
         giver = holder.client.config.id
         host_copy.notes.append(f"{giver} could not pass it on, so it came from here: {error}")

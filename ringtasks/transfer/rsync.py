@@ -23,8 +23,8 @@ from pathlib import Path
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.local_tree import LocalTree
-from ringtasks.common.stopping import Stop
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.remote.paths import on_host, word
@@ -63,9 +63,9 @@ class Rsync:
     :param stop: ends a running transfer when it is set, from any thread.
     """
 
-    def __init__(self, client: SSHClient, *, stop: Stop | None = None) -> None:
+    def __init__(self, client: SSHClient, *, stop: Cancellation | None = None) -> None:
         self._client = client
-        self._stop = stop or Stop()
+        self._stop = stop or Cancellation()
         # Random, so that no other text of the host is taken for it.
         self._missing = f"ringtasks {os.urandom(8).hex()}: no rsync"
 
@@ -172,11 +172,10 @@ class Rsync:
             self._client.config.shell,
             reading.line,
             stdin=encoded(filter_rules(rules)),
-            limit=timeout,
             environ=_environment(),
         )
-        with self._stop.ending(piped.cancel):
-            result = self._client.perform(piped)
+        with self._stop.calling(piped.cancel):
+            result = self._client.perform(piped, Path(program).name, timeout, piped.output)
         is_missing = result.returncode != 0 and self._missing.encode() in result.stderr_bytes
         changes = tuple(reading.changes)
         return RsyncResult(_told(result), changes, reading.stats, is_missing, piped.was_killed)

@@ -75,18 +75,16 @@ class TreeCopy(Copy):
     :param target: a folder on the other side, made if need be.
     """
 
-    def __init__(
-        self, way: str, roots: Roots, target: str, rules: Rules, limit: float | None
-    ) -> None:
+    def __init__(self, way: str, roots: Roots, target: str, rules: Rules) -> None:
         local, remote = (roots[0][1], target) if way == "put" else (target, roots[0][1])
-        super().__init__(way, local, remote, limit)
+        super().__init__(way, local, remote)
         self._roots, self._target, self._rules = roots, target, rules
         self._filter = Filter(rules)
         self._entries = 0
         self.changes: list[Change] = []
 
-    def _copy(self, deadline: float | None) -> None:
-        check = self._checking(deadline)
+    def _copy(self) -> None:
+        check = self._check
         if self.way == "put":
             self._copy_all(_LocalSender(), _RemoteReceiver(self._sftp, self._target), check)
             return

@@ -1,18 +1,19 @@
-"""Stream one file to or from a program on the host, as work of `SSHClient.perform`."""
+"""Stream one file to or from a program on the host, as the work of an `Operation`."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ringtasks.client.result import SSHResult
+from ringtasks.client.operation import LimitedWork
+from ringtasks.common.capture import CapturedOutput
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
-from ringtasks.ssh.link import Link, LinkLostError
-from ringtasks.ssh.link_pool import RouteReport
+from ringtasks.ssh.link import STDERR, Link, LinkLostError
 
 from .fd_session import FdSession
 
@@ -24,7 +25,7 @@ _MAX_STDERR_BYTES = 64 * 1024
 _PIECE_BYTES = 32 * 1024
 
 
-class Stream:
+class Stream(LimitedWork):
     """One run of a program that reads a local file, or writes one.
 
     :param script: run by the host, in ``shell``.
@@ -34,7 +35,6 @@ class Stream:
         the file is the input.
     :param rate: bytes a second to send at most; None: unlimited.
     :param on_position: receives the position in the file now and then.
-    :param limit: seconds, None for no limit.
     """
 
     def __init__(
@@ -47,33 +47,24 @@ class Stream:
         most_bytes: int | None = None,
         rate: float | None = None,
         on_position: Callable[[int], None] | None = None,
-        limit: float | None = None,
     ) -> None:
+        super().__init__()
         self._script, self._shell = script, shell
         self._file, self._offset, self._most_bytes = file, offset, most_bytes
         self._rate = rate
         self._on_position = on_position
-        self.limit = limit
-        self.report = RouteReport()
-        self.is_interrupted = False
+        self.output = CapturedOutput(_MAX_STDERR_BYTES)
         self.position = offset
         self.seconds = 0.0
         """Seconds that it ran, without the time to open a link."""
-        self.has_overflowed = False
-        """True if it was ended because more bytes came than ``most_bytes`` allows."""
-        self._started = time.monotonic()
-        self._is_cancelled = self._timed_out = False
-        self._conduit: FdSession | None = None
-        self._stderr = b""
+        self._has_overflowed = False
+        self._fd_session: FdSession | None = None
 
-    def run_over(self, link: Link) -> Ending:
-        """Run the program over ``link``.
-
-        :raises LinkLostError: nothing was started.
-        """
-        self._conduit = fd_session = FdSession(link, self._take_stderr)
-        if self._is_cancelled:
-            return Ending(interrupted=True)
+    def _run_over(self, link: Link) -> Ending | None:
+        on_stderr = functools.partial(self.output.add, STDERR)
+        self._fd_session = fd_session = FdSession(link, on_stderr)
+        if self._is_stopped:
+            return None
         begun = time.monotonic()
         os.lseek(self._file, self._offset, os.SEEK_SET)
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -81,7 +72,7 @@ class Stream:
         writes = self._most_bytes is not None
         streams = (nothing, os.dup(self._file)) if writes else (self._source(), nothing)
         try:
-            with self._limited(), self._watched():
+            with self._watched():
                 status = fd_session.run(self._script, self._shell, *streams)
         except LinkLostError as error:
             if not fd_session.has_begun:
@@ -90,43 +81,20 @@ class Stream:
         except NoMarkError as error:
             if writes:
                 os.ftruncate(self._file, self._offset)
-            return Ending(status=error.status, unproven=error.evidence, timed_out=self._timed_out)
+            if self._is_late:
+                return None
+            return Ending(status=error.status, unproven=error.evidence)
         finally:
             self.position = os.lseek(self._file, 0, os.SEEK_CUR)
             self.seconds = time.monotonic() - begun
-        if self.has_overflowed or self._is_too_far():
-            self.has_overflowed = True
-            return Ending(status=1)
-        if status is None:
-            return Ending(timed_out=self._timed_out, interrupted=not self._timed_out)
-        return Ending(status=status)
+        if self._has_overflowed or self._is_too_far():
+            excess = f"sends more than the {self._most_bytes} bytes that may come"
+            return Ending(status=1, error=excess)
+        return None if status is None else Ending(status=status)
 
-    def cancel(self) -> None:
-        """End it, from another thread."""
-        self._is_cancelled = True
-        if self._conduit is not None:
-            self._conduit.cancel()
-
-    def result(
-        self, host: str, returncode: int, link: Link | None, error: str | None = None
-    ) -> SSHResult:
-        if self.has_overflowed:
-            error = f"{host}: sends more than the {self._most_bytes} bytes that may come"
-        elif self._timed_out:
-            error = f"{host}: the time limit of {self.limit:g} s passed"
-        return SSHResult(
-            success=returncode == 0 and error is None,
-            returncode=returncode,
-            stdout="",
-            stderr=self._stderr.decode("utf-8", "replace"),
-            elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
-            command=self._script,
-            host=host,
-            transport_used=link.route if link else None,
-            timed_out=self._timed_out,
-            error=error,
-            stderr_bytes=self._stderr,
-        )
+    def _interrupt(self) -> None:
+        if self._fd_session is not None:
+            self._fd_session.cancel()
 
     def _source(self) -> int:
         """Return the program's input: the file itself, or a pipe that is filled slowly."""
@@ -136,24 +104,6 @@ class Stream:
         arguments = (os.dup(self._file), writer, self._rate)
         threading.Thread(target=_trickle, args=arguments, daemon=True).start()
         return reader
-
-    @contextlib.contextmanager
-    def _limited(self) -> Iterator[None]:
-        if self.limit is None:
-            yield
-            return
-
-        def pass_() -> None:
-            self._timed_out = True
-            self.cancel()
-
-        timer = threading.Timer(max(0.0, self._started + self.limit - time.monotonic()), pass_)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
@@ -176,8 +126,8 @@ class Stream:
         tell = self._on_position
         while not is_over.wait(_LOOK_INTERVAL):
             if self._is_too_far():
-                self.has_overflowed = True
-                self.cancel()
+                self._has_overflowed = True
+                self._interrupt()
                 return
             if tell is not None:
                 tell(os.lseek(self._file, 0, os.SEEK_CUR))
@@ -185,9 +135,6 @@ class Stream:
     def _is_too_far(self) -> bool:
         most = self._most_bytes
         return most is not None and os.lseek(self._file, 0, os.SEEK_CUR) > most
-
-    def _take_stderr(self, chunk: bytes) -> None:
-        self._stderr = (self._stderr + chunk)[-_MAX_STDERR_BYTES:]
 
 
 def _trickle(source: int, sink: int, rate: float) -> None:

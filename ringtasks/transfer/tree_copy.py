@@ -56,7 +56,7 @@ def put_tree(
         from .sftp_tree import TreeCopy
 
         several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
-        return TreeCopy("put", several or [("", str(source))], target, rules, host_copy.remaining)
+        return TreeCopy("put", several or [("", str(source))], target, rules)
 
     host_copy.move(push if local_rsync() else None, over_sftp)
     if host_copy.options.dry_run:
@@ -108,7 +108,7 @@ def get_tree(
         from .sftp_tree import TreeCopy
 
         several = [(name_of(item.path), item.path) for item in matched]
-        return TreeCopy("get", several or [("", source)], str(target), rules, host_copy.remaining)
+        return TreeCopy("get", several or [("", source)], str(target), rules)
 
     with host_copy.local(target):
         host_copy.move(pull if can_pull() else None, over_sftp)

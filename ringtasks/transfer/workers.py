@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.client.targets import Hosts, targets_of
+from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.fanout import each
-from ringtasks.common.stopping import Stop
 from ringtasks.errors import RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
@@ -33,13 +33,13 @@ def transfer(
 
     :raises KeyboardInterrupt: Ctrl-C; the running transfers were ended.
     """
-    stop = Stop()
+    stop = Cancellation()
     ended: dict[str, HostTransfer] = {}
 
     def do(client: SSHClient) -> HostTransfer:
         return _done(HostCopy(client, options, stop, on_progress), work, is_alone=len(clients) == 1)
 
-    for client, result in each(clients, do, options.fanout, on_interrupt=stop.set):
+    for client, result in each(clients, do, options.fanout, on_interrupt=stop.cancel):
         ended[client.config.id] = result
         if on_ended is not None:
             on_ended(result)
@@ -64,7 +64,7 @@ def clients_of(hosts: Hosts) -> Iterator[list[SSHClient]]:
 
 def _done(host_copy: HostCopy, work: Work, *, is_alone: bool) -> HostTransfer:
     try:
-        if host_copy.stop.is_set:
+        if host_copy.stop.is_cancelled:
             raise HostTransferError("interrupted", 130)
         work(host_copy)
     except HostTransferError as error:

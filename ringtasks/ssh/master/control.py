@@ -15,17 +15,19 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from ringtasks.errors import ProtocolError
 
 from . import wire
-from .wire import Answer, Forward, NewSession
+from .wire import Answer
 
 __all__ = ["Control", "DeniedError", "MasterGoneError"]
 
 _RECEIVE_BYTES = 64 * 1024
+#: Seconds to send a request: a socket's buffer takes it at once, unless the master is stopped.
+_SEND_TIMEOUT = 5.0
 _NO_ANSWER = "the control master does not answer"
 
 _A = TypeVar("_A", wire.Ok, wire.Alive, wire.SessionOpened)
@@ -58,7 +60,20 @@ class Control:
         :raises MasterGoneError: no process listens there (any more).
         :raises TimeoutError: the master accepts no connection.
         """
-        return cls(_connected(os.fspath(path), time.monotonic() + timeout))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _set_limit(sock, socket.SO_SNDTIMEO, time.monotonic() + timeout)
+            sock.connect(os.fspath(path))
+        except BlockingIOError as error:  # unix(7): the backlog is full (mux.c: 64)
+            sock.close()
+            raise TimeoutError(_NO_ANSWER) from error
+        except (ConnectionError, FileNotFoundError) as error:
+            sock.close()
+            raise MasterGoneError("nobody listens on the control socket") from error
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -79,20 +94,40 @@ class Control:
         :raises TimeoutError: it does not answer.
         :raises ProtocolError: the listener is not a master, or is one of another version.
         """
-        return self._ask(wire.alive_check(self._next_id()), wire.Alive, timeout).pid
+        deadline = time.monotonic() + timeout
+        self.request(wire.alive_check, timeout=timeout)
+        return self._await_answer(wire.Alive, deadline).pid
 
-    def send_new_session(self, session: NewSession, descriptors: Sequence[int]) -> None:
-        """Request a program with these as its stdin, stdout and stderr: see `await_session`.
+    def request(
+        self,
+        encode: Callable[..., bytes],
+        *fields: Any,
+        descriptors: Sequence[int] = (),
+        timeout: float = _SEND_TIMEOUT,
+    ) -> None:
+        """Send a request; the answer is awaited separately.
 
-        Before the last descriptor is sent, the program cannot have been started.
+        Before the last descriptor is sent, the request cannot have been carried out.
 
+        :param encode: a function of `wire`; its first argument is the request's id.
         :raises ValueError: the protocol cannot express the request.
         """
-        self._send_with(wire.new_session(self._next_id(), session), descriptors)
-
-    def send_stdio_forward(self, host: str, port: int, descriptors: Sequence[int]) -> None:
-        """Request a TCP connection from the host, with two descriptors for its ends."""
-        self._send_with(wire.new_stdio_forward(self._next_id(), host, port), descriptors)
+        self._last_request_id += 1
+        request = encode(self._last_request_id, *fields)
+        _set_limit(self._sock, socket.SO_SNDTIMEO, time.monotonic() + timeout)
+        try:
+            self._sock.sendall(self._greeting + request)
+            self._greeting = b""
+            # Until it has the last descriptor, a master serves no other client (monitor_fdpass.c,
+            # mm_receive_fd), so nothing runs between these calls. It reads no byte beyond the
+            # request, so that each descriptor comes with the one byte it is sent with.
+            for descriptor in descriptors:
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
+                self._sock.sendmsg([b"\0"], [rights])
+        except BlockingIOError as error:
+            raise TimeoutError(_NO_ANSWER) from error
+        except ConnectionError as error:
+            raise MasterGoneError("the control master is gone") from error
 
     def await_session(self, timeout: float) -> int:
         """Return the id of the requested session.
@@ -103,29 +138,11 @@ class Control:
         """
         return self._await_answer(wire.SessionOpened, time.monotonic() + timeout).session_id
 
-    def open_forward(self, forward: Forward, timeout: float) -> None:
-        """Make the master listen on a port of this machine.
-
-        :raises DeniedError: it cannot, e.g. because the port is taken. A master gives no reason.
-        """
-        self._ask(wire.open_forward(self._next_id(), forward), wire.Ok, timeout)
-
-    def close_forward(self, forward: Forward, timeout: float) -> None:
-        """Close a forward that `open_forward` opened.
-
-        :raises DeniedError: there is no such forward.
-        """
-        self._ask(wire.close_forward(self._next_id(), forward), wire.Ok, timeout)
-
-    def stop_listening(self, timeout: float) -> None:
-        """Make the master remove its socket; its sessions go on."""
-        self._ask(wire.stop_listening(self._next_id()), wire.Ok, timeout)
-
     def terminate(self, timeout: float) -> None:
         """End the master and its sessions."""
         # "exit happens too soon - message never makes it to client" (mux.c).
         with contextlib.suppress(MasterGoneError):
-            self._ask(wire.terminate(self._next_id()), wire.Ok, timeout)
+            self._ask(wire.Ok, timeout, wire.terminate)
 
     def receive(self) -> Answer | None:
         """Return the next message of an open session, if one has arrived; never waits.
@@ -149,13 +166,11 @@ class Control:
             raise ProtocolError("control master", f"version {answer.version} of the protocol")
         self._is_greeted = True
 
-    def _next_id(self) -> int:
-        self._last_request_id += 1
-        return self._last_request_id
-
-    def _ask(self, request: bytes, kind: type[_A], timeout: float) -> _A:
+    def _ask(
+        self, kind: type[_A], timeout: float, encode: Callable[..., bytes], *fields: Any
+    ) -> _A:
         deadline = time.monotonic() + timeout
-        self._send(request, deadline)
+        self.request(encode, *fields, timeout=timeout)
         return self._await_answer(kind, deadline)
 
     def _await_answer(self, kind: type[_A], deadline: float) -> _A:
@@ -174,7 +189,7 @@ class Control:
 
     def _next_answer(self, deadline: float) -> Answer:
         while (answer := self._frames.next()) is None:
-            self._limit(socket.SO_RCVTIMEO, deadline)
+            _set_limit(self._sock, socket.SO_RCVTIMEO, deadline)
             if not self._fill():
                 raise TimeoutError(_NO_ANSWER)
         return answer
@@ -193,55 +208,6 @@ class Control:
             raise MasterGoneError("the control master has ended the conversation")
         self._frames.feed(received)
         return True
-
-    def _send(self, request: bytes, deadline: float) -> None:
-        self._limit(socket.SO_SNDTIMEO, deadline)
-        try:
-            self._sock.sendall(self._greeting + request)
-        except BlockingIOError as error:
-            raise TimeoutError(_NO_ANSWER) from error
-        except ConnectionError as error:
-            raise MasterGoneError("the control master is gone") from error
-        self._greeting = b""
-
-    def _send_with(self, request: bytes, descriptors: Sequence[int]) -> None:
-        # Until it has the last descriptor, a master serves no other client (monitor_fdpass.c,
-        # mm_receive_fd), so nothing runs between these calls. It reads no byte beyond the
-        # request, so that each descriptor comes with the one byte it is sent with.
-        deadline = time.monotonic() + _SEND_TIMEOUT
-        self._send(request, deadline)
-        for descriptor in descriptors:
-            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
-            try:
-                self._sock.sendmsg([b"\0"], [rights])
-            except BlockingIOError as error:
-                raise TimeoutError(_NO_ANSWER) from error
-            except ConnectionError as error:
-                raise MasterGoneError("the control master is gone") from error
-
-    def _limit(self, option: int, deadline: float) -> None:
-        _set_limit(self._sock, option, deadline)
-
-
-#: Seconds to send a request: a socket's buffer takes it at once, unless the master is stopped.
-_SEND_TIMEOUT = 5.0
-
-
-def _connected(path: str, deadline: float) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _set_limit(sock, socket.SO_SNDTIMEO, deadline)
-        sock.connect(path)
-    except BlockingIOError as error:  # unix(7): the backlog is full (mux.c: 64)
-        sock.close()
-        raise TimeoutError(_NO_ANSWER) from error
-    except (ConnectionError, FileNotFoundError) as error:
-        sock.close()
-        raise MasterGoneError("nobody listens on the control socket") from error
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _set_limit(sock: socket.socket, option: int, deadline: float) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -20,11 +19,10 @@ from ringtasks.ssh.link import LinkLostError, SessionRefusedError, Terminal, Tun
 
 from . import usage
 from .control import Control, DeniedError
-from .lookup import ANSWER_TIMEOUT, Attached, answers, attach
+from .handshake import ANSWER_TIMEOUT
 from .records import Master
 from .session import MuxSession
-from .usage import SessionTurn, UsageMark
-from .wire import Forward
+from .usage import MasterUse, SessionTurn
 
 if TYPE_CHECKING:
     from .tunnel import MuxTunnel
@@ -51,14 +49,14 @@ class MuxLink:
     newcomers are refused without asking while another caller waits.
 
     :param config: for its time limits.
-    :param attached: the master, and a dialogue with it that the link owns from now on.
+    :param control: a dialogue with the master, which has answered; the link owns it from now on.
     """
 
-    def __init__(self, config: SSHConfig, attached: Attached) -> None:
-        self.master: Master = attached.master
+    def __init__(self, config: SSHConfig, master: Master, control: Control) -> None:
+        self.master = master
         self._timeout = config.connect_timeout
         self._silence_timeout = float(config.server_alive_interval) or None
-        self._at_hand: Control | None = attached.control
+        self._at_hand: Control | None = control
         """The dialogue that shows the master's end, and serves the next session."""
         self._well_until = time.monotonic() + _TRUST_TIME
         self._lock = threading.Lock()
@@ -70,15 +68,6 @@ class MuxLink:
         self._refusals = 0
         self._lonely_since: float | None = None
         self.login_is_silent: bool | None = None
-
-    @classmethod
-    def find(cls, config: SSHConfig, transport: str | None = None) -> MuxLink | None:
-        """Return a link over the responsive master for this connection, or None.
-
-        :raises StateFileError: the folder of the sockets cannot be used.
-        """
-        attached = attach(config, transport)
-        return None if attached is None else cls(config, attached)
 
     @property
     def route(self) -> str:
@@ -95,50 +84,49 @@ class MuxLink:
             return self._at_hand.is_open()
 
     def open_session(self, command: str | None, terminal: Terminal | None = None) -> MuxSession:
-        return self._open(command, terminal, None)
+        with self._opening() as (use, control):
+            return MuxSession.open(use, control, command, terminal)
 
     def open_piped(self, command: str, stdin: int, stdout: int) -> MuxSession:
         """See `ringtasks.ssh.link.PipingLink`."""
-        return self._open(command, None, (stdin, stdout))
+        with self._opening() as (use, control):
+            return MuxSession.open(use, control, command, piped=(stdin, stdout))
 
-    def _open(
-        self, command: str | None, terminal: Terminal | None, piped: tuple[int, int] | None
-    ) -> MuxSession:
-        mark, control = self._begin_turn()
-        with self._counted():
-            return MuxSession.open(
-                control,
-                command,
-                terminal,
-                self._timeout,
-                is_master_alive=self._is_master_alive,
-                resized=self._resized,
-                on_close=lambda: self._session_ended(mark),
-                silence_timeout=self._silence_timeout,
-                piped=piped,
-            )
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[tuple[MasterUse, Control]]:
+        """Yield what the block needs to request a session, and count its refusals.
 
-    def _begin_turn(self) -> tuple[UsageMark, Control]:
-        """Call `_begin`, unless other callers wait for a session.
-
-        :raises SessionRefusedError: other callers wait.
+        :raises SessionRefusedError: other callers wait for a session.
         """
         if not self._may_ask and self._turn.is_somebody_elses():
             raise SessionRefusedError("others wait for a session already")
         self._may_ask = False
-        return self._begin()
+        if self._is_closed:
+            raise LinkLostError("the link is closed")
+        use = self._begin_use()
+        try:
+            with self._translated():
+                control = self._dialogue()
+            yield use, control
+        except SessionRefusedError:
+            self._refusals += 1
+            use.end()
+            raise
+        except BaseException:
+            use.end()
+            raise
+        self._refusals, self._lonely_since = 0, None
 
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Count the session that the block requests, and its refusals."""
+    def _begin_use(self) -> MasterUse:
+        """UsageMark the master as in use."""
         with self._ended:
             self._sessions += 1
         try:
-            yield
-        except SessionRefusedError:
-            self._refusals += 1
-            raise
-        self._refusals, self._lonely_since = 0, None
+            return MasterUse(self.master, self._timeout, self._silence_timeout, self._session_ended)
+        except OSError as error:
+            self._session_ended()
+            reason = f"the control master's folder cannot be used: {error.strerror}"
+            raise LinkLostError(reason) from error
 
     def await_session_end(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
@@ -162,15 +150,8 @@ class MuxLink:
     def open_sftp(self) -> Any:
         from .sftp import open_sftp
 
-        mark, control = self._begin_turn()
-        with self._counted():
-            return open_sftp(
-                control,
-                self._timeout,
-                is_master_alive=self._is_master_alive,
-                on_close=lambda: self._session_ended(mark),
-                silence_timeout=self._silence_timeout,
-            )
+        with self._opening() as (use, control):
+            return open_sftp(use, control)
 
     def open_tunnel(self, host: str, port: int) -> MuxTunnel:
         if self._is_closed:
@@ -179,27 +160,6 @@ class MuxLink:
 
         with self._translated():
             return MuxTunnel.open(self._connected(), host, port, self._timeout)
-
-    @contextlib.contextmanager
-    def forward(self, forward: Forward) -> Iterator[int]:
-        """Forward a port of this machine to one that the host can reach; yields the local port.
-
-        When the forward ends, connections that are already open stay.
-
-        :param forward: a ``listen_port`` of 0 takes a free one.
-        :raises LinkLostError: the master is gone, or it cannot listen on the port.
-        """
-        with self._translated(), contextlib.closing(self._connected()) as control:
-            opened = _listen(control, forward, self._timeout)
-        try:
-            yield opened.listen_port
-        finally:
-            with (
-                contextlib.suppress(LinkLostError),
-                self._translated(),
-                contextlib.closing(self._connected()) as control,
-            ):
-                control.close_forward(opened, self._timeout)
 
     def close(self) -> None:
         """Let go of the master, which goes on for its other users."""
@@ -211,23 +171,7 @@ class MuxLink:
             if control is not None:
                 control.close()
 
-    def _begin(self) -> tuple[UsageMark, Control]:
-        """Mark the master as in use, then return the mark and a dialogue for one session."""
-        if self._is_closed:
-            raise LinkLostError("the link is closed")
-        try:
-            mark = UsageMark(self.master.socket)
-        except OSError as error:
-            reason = f"the control master's folder cannot be used: {error.strerror}"
-            raise LinkLostError(reason) from error
-        try:
-            with self._translated():
-                return mark, self._conversation()
-        except BaseException:
-            mark.release()
-            raise
-
-    def _conversation(self) -> Control:
+    def _dialogue(self) -> Control:
         """Return a dialogue with a responsive master: no request to it is left to wait."""
         with self._lock:
             control, self._at_hand = self._at_hand, None
@@ -257,48 +201,7 @@ class MuxLink:
         except (OSError, ProtocolError, DeniedError) as error:
             raise LinkLostError(str(error)) from error
 
-    def _is_master_alive(self) -> bool:
-        return answers(self.master)
-
-    def _resized(self) -> None:
-        # clientloop.c, window_change_handler: the master looks at the sizes of all its terminals.
-        if self.is_alive():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self.master.pid, signal.SIGWINCH)
-
-    def _session_ended(self, mark: UsageMark) -> None:
-        mark.release()
+    def _session_ended(self) -> None:
         with self._ended:
             self._sessions -= 1
             self._ended.notify()
-
-
-def _listen(control: Control, forward: Forward, timeout: float) -> Forward:
-    """Open a forward; choose its free port here, since a master does not report its choice."""
-    if forward.listen_port:
-        control.open_forward(forward, timeout)
-        return forward
-    for attempt in range(_PORT_ATTEMPTS):
-        chosen = forward._replace(listen_port=_free_port(forward.listen_host))
-        try:
-            control.open_forward(chosen, timeout)
-        except DeniedError:
-            if attempt == _PORT_ATTEMPTS - 1:
-                raise
-        else:
-            return chosen
-    raise AssertionError("the last attempt returns or raises")
-
-
-#: Attempts, since another process may take a free port before the master does.
-_PORT_ATTEMPTS = 5
-
-
-def _free_port(host: str) -> int:
-    import socket
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probing:
-        probing.bind((host or "127.0.0.1", 0))
-        port: int = probing.getsockname()[1]
-        return port

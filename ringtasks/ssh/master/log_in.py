@@ -26,7 +26,7 @@ from . import failures, locks, records
 from .folder import control_folder
 from .identity import control_name
 from .link import MuxLink
-from .lookup import attach
+from .lookup import find
 from .master import lock_file, put_aside
 from .start import can_master, check_key, start
 
@@ -70,11 +70,7 @@ class LogIn:
         with locks.locked(lock_file(folder, name), patience) as is_mine:
             if not is_mine:
                 raise UnreachableError(self._config.id, (self._kept_waiting(),))
-            return self._attached() or self._exclusively(folder, name)
-
-    def _attached(self) -> MuxLink | None:
-        found = attach(self._config, self._transport)
-        return None if found is None else MuxLink(self._config, found)
+            return find(self._config, self._transport) or self._exclusively(folder, name)
 
     def _exclusively(self, folder: Path, name: str) -> MuxLink | None:
         failures.share(self._config.id, folder / name, since=self._began)
@@ -104,7 +100,7 @@ class LogIn:
             finally:
                 dialled.stream.close()
             self._note(outcome(self._config.id, master.route, way.attempt.arrived()))
-            return self._attached()
+            return find(self._config, self._transport)
         return None
 
     def _kept_waiting(self) -> RouteError:

@@ -19,7 +19,7 @@ from ringtasks.errors import ProtocolError
 from . import locks, processes, records, usage
 from .control import Control, DeniedError
 from .folder import control_folder
-from .lookup import ANSWER_TIMEOUT, answers
+from .handshake import ANSWER_TIMEOUT, answers
 from .records import Master
 
 __all__ = [

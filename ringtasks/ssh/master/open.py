@@ -15,15 +15,16 @@ from ringtasks.errors import Reason, RouteError, StateFileError, UnreachableErro
 from ringtasks.inventory.config import SSHConfig
 
 from .eligibility import refusal_reason
+from .handshake import answer_of
 from .link import MuxLink
-from .lookup import Attached, answer_of, attach
+from .lookup import find
 
 if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`)
     from ringtasks.health.model import HostOutcome
     from ringtasks.health.notes import HealthRecorder
     from ringtasks.ssh.routes import Route
 
-__all__ = ["fresh_link", "open_link"]
+__all__ = ["fresh_link", "log_in", "open_link"]
 
 
 def open_link(
@@ -41,12 +42,22 @@ def open_link(
     """
     if refusal_reason(config, os.environ) is not None:
         return None
-    try:
-        found = attach(config, transport)
-        if found is not None:
-            return MuxLink(config, found)
-        from .log_in import LogIn
+    return find(config, transport) or log_in(config, transport, note, recorder)
 
+
+def log_in(
+    config: SSHConfig,
+    transport: str | None,
+    note: Callable[[HostOutcome], None],
+    recorder: HealthRecorder | None = None,
+) -> MuxLink | None:
+    """Open a link over a new control master; None: no master can hold this connection.
+
+    The parameters and errors are those of `open_link`.
+    """
+    from .log_in import LogIn
+
+    try:
         return LogIn(config, transport, note, recorder).run()
     except UnreachableError:
         raise
@@ -72,7 +83,7 @@ def fresh_link(config: SSHConfig, route: Route) -> Iterator[MuxLink]:
         control = answer_of(master)
         if control is None:
             raise RouteError(config.id, route.name, Reason.LINK_LOST, "the control master has gone")
-        with contextlib.closing(MuxLink(config, Attached(master, control))) as link:
+        with contextlib.closing(MuxLink(config, master, control)) as link:
             yield link
     finally:
         retire(master)

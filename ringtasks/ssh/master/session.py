@@ -19,13 +19,11 @@ import re
 import select
 import threading
 import time
-from collections.abc import Callable
 
 from ringtasks.errors import ProtocolError
 from ringtasks.ssh.link import (
     KILLED_STATUS,
     STDERR,
-    STDOUT,
     Exited,
     LinkLostError,
     NotStartedError,
@@ -37,9 +35,11 @@ from ringtasks.ssh.sent_environment import for_master
 
 from . import wire
 from .control import Control, DeniedError, MasterGoneError
+from .session_streams import SessionStreams
+from .usage import MasterUse
 from .wire import NewSession
 
-__all__ = ["MuxSession", "SessionRefusedError"]
+__all__ = ["MuxSession"]
 
 _CHUNK_BYTES = 256 * 1024
 _LOOK_INTERVAL = 0.1  # seconds between checks for a closed session while its stdin is full
@@ -53,21 +53,8 @@ _REFUSAL = rb"(exec|shell|subsystem) request failed(?: on channel \d+)?\r\n"
 class MuxSession:
     """A `ringtasks.ssh.link.Session`; made by `open`."""
 
-    def __init__(
-        self,
-        control: Control,
-        streams: _Streams,
-        *,
-        is_master_alive: Callable[[], bool],
-        resized: Callable[[], None],
-        on_close: Callable[[], None],
-        silence_timeout: float | None,
-    ) -> None:
-        self._control = control
-        self._streams = streams
-        self._is_master_alive = is_master_alive
-        self._resized = resized
-        self._on_close: Callable[[], None] | None = on_close
+    def __init__(self, use: MasterUse, control: Control, streams: SessionStreams) -> None:
+        self._use, self._control, self._streams = use, control, streams
         self._open_streams = dict(streams.outputs)
         self._wake_reader, self._wake_writer = os.pipe()
         self._is_woken = False
@@ -79,7 +66,6 @@ class MuxSession:
         self._receiving = threading.RLock()
         self._closing = threading.Lock()
         self._is_closed = False
-        self._silence_timeout = silence_timeout
         self._heard_at = time.monotonic()
         self._is_over = False
         """True once the control connection has ended."""
@@ -91,43 +77,29 @@ class MuxSession:
     @classmethod
     def open(
         cls,
+        use: MasterUse,
         control: Control,
         command: str | None,
-        terminal: Terminal | None,
-        timeout: float,
-        *,
-        is_master_alive: Callable[[], bool],
-        resized: Callable[[], None] = lambda: None,
-        on_close: Callable[[], None] = lambda: None,
-        silence_timeout: float | None = None,
+        terminal: Terminal | None = None,
         piped: tuple[int, int] | None = None,
     ) -> MuxSession:
-        """Start ``command`` (None: the login shell); the session owns ``control`` from now on.
+        """Start ``command`` (None: the login shell); the session owns ``use`` and ``control``.
 
-        :param timeout: seconds for the host to open a channel. If it does not, or the master ends
-            meanwhile, the command may have been started: `receive` reports it.
-        :param is_master_alive: called when the session has ended without an exit status.
-        :param resized: tells the master that a terminal has a new size.
-        :param silence_timeout: seconds without a message after which the session checks that the
-            master answers; the master itself watches the host. None: never.
+        If the host does not open a channel in time, or the master ends meanwhile, the command may
+        have been started: `receive` reports it.
+
         :param piped: descriptors for the program's stdin and stdout, instead of ours; the caller
             has to close them.
         :raises SessionRefusedError: the host opens no more sessions.
         :raises LinkLostError: the master is gone; the command was not started.
         """
         try:
-            streams = _Streams(terminal, piped)
+            streams = SessionStreams(terminal, piped)
         except OSError as error:
             control.close()
+            use.end()
             raise LinkLostError(f"no pipe for a session: {error.strerror}") from error
-        session = cls(
-            control,
-            streams,
-            is_master_alive=is_master_alive,
-            resized=resized,
-            on_close=on_close,
-            silence_timeout=silence_timeout,
-        )
+        session = cls(use, control, streams)
         request = NewSession(
             command or "",
             wants_terminal=terminal is not None,
@@ -135,7 +107,11 @@ class MuxSession:
             environment=for_master(os.environ),
         )
         try:
-            session._request(request, timeout)
+            control.request(wire.new_session, request, descriptors=streams.theirs)
+            session._await_start()
+        except (OSError, ProtocolError) as error:
+            session.close()
+            raise _not_started(error) from error
         except BaseException:
             session.close()
             raise
@@ -190,7 +166,7 @@ class MuxSession:
         with self._closing:
             if self._is_closed or not self._streams.resize(columns, rows):
                 return
-        self._resized()
+        self._use.window_changed()
 
     def close(self) -> None:
         with self._closing:
@@ -203,27 +179,19 @@ class MuxSession:
             self._streams.close()
             os.close(self._wake_reader)
             os.close(self._wake_writer)
-        on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            on_close()
+        self._use.end()
 
-    def _request(self, request: NewSession, timeout: float) -> None:
-        streams = self._streams
+    def _await_start(self) -> None:
+        self._streams.hand_over()
         try:
-            self._control.send_new_session(request, streams.theirs)
-        except (OSError, ProtocolError) as error:
-            raise LinkLostError(str(error)) from error
-        finally:
-            streams.hand_over()
-        try:
-            self._control.await_session(timeout)
+            self._control.await_session(self._use.timeout)
         except DeniedError as error:
             raise SessionRefusedError(str(error)) from error
         except (OSError, ProtocolError) as error:
             # The master may have requested the command, and ended before its answer.
             self._lost = LinkLostError(str(error))
         # Only now: the master has copied the terminal's modes for the host's terminal.
-        streams.make_raw()
+        self._streams.make_raw()
 
     def _input(self) -> int:
         if self._is_closed or self._streams.stdin is None:
@@ -238,7 +206,8 @@ class MuxSession:
 
     def _wait(self, deadline: float | None) -> list[int]:
         """Wait for ready descriptors; none at the deadline, or when another check is due."""
-        silent_at = self._silence_timeout and self._heard_at + self._silence_timeout
+        silence = self._use.silence_timeout
+        silent_at = silence and self._heard_at + silence
         limits = [at for at in (deadline, self._drained_by, silent_at) if at is not None]
         remaining = max(0.0, min(limits) - time.monotonic()) * 1000 if limits else None
         ready = [descriptor for descriptor, _ in self._poll.poll(remaining)]
@@ -246,7 +215,7 @@ class MuxSession:
         if ready:
             self._heard_at = now
         elif silent_at is not None and now >= silent_at and not self._is_over:
-            if not self._is_master_alive():
+            if not self._use.is_master_alive():
                 raise LinkLostError("the control master does not answer")
             self._heard_at = now
         return ready
@@ -315,94 +284,10 @@ class MuxSession:
         if self._refusal:
             refused = self._refusal.decode().strip()
             raise NotStartedError(refused, refused.split()[0])
-        if not self._is_master_alive():
+        if not self._use.is_master_alive():
             raise LinkLostError("the connection is gone, and its control master with it")
         return Exited(KILLED_STATUS)
 
 
-class _Streams:
-    """A program's three streams: our ends, and the master's ends.
-
-    A terminal's stdin is a pseudo-terminal, since a master reads the window's size from it; its
-    output is a pipe like any other's.
-    """
-
-    def __init__(self, terminal: Terminal | None, piped: tuple[int, int] | None = None) -> None:
-        self.stdin: int | None = None
-        self.outputs: dict[int, int] = {}
-        """The descriptors to read, with the program's stream that each one is."""
-        self._is_terminal = terminal is not None
-        self._ours: list[int] = []
-        self.theirs: list[int] = []
-        try:
-            if piped is None:
-                self._make(terminal)
-            else:
-                self.theirs += [os.dup(descriptor) for descriptor in piped]
-                self._add_output(STDERR)
-        except BaseException:
-            self.close()
-            raise
-
-    def _make(self, terminal: Terminal | None) -> None:
-        if terminal is None:
-            reader, writer = os.pipe()
-        else:
-            # Our end is the pty's master, to write to; the control master reads the slave.
-            writer, reader = os.openpty()
-        self.stdin = writer
-        self._ours.append(writer)
-        self.theirs.append(reader)
-        os.set_blocking(writer, False)
-        for stream in (STDOUT, STDERR):
-            self._add_output(stream)
-        if terminal is not None:
-            # A control master does not make a terminal non-blocking by itself, and serves no client
-            # while it waits for one (channels.c, channel_register_fds).
-            os.set_blocking(reader, False)
-            self.resize(terminal.columns, terminal.rows)
-
-    def _add_output(self, stream: int) -> None:
-        ours, theirs = os.pipe()
-        self._ours.append(ours)
-        self.theirs.append(theirs)
-        self.outputs[ours] = stream
-
-    def hand_over(self) -> None:
-        """Close the master's ends here. A terminal's stays: without a holder it would hang up."""
-        kept = self.theirs[:1] if self._is_terminal else []
-        for descriptor in self.theirs[len(kept) :]:
-            os.close(descriptor)
-        self.theirs = kept
-
-    def make_raw(self) -> None:
-        """Let all input reach the master unchanged."""
-        if self._is_terminal:
-            import tty
-
-            tty.setraw(self.theirs[0])
-            os.close(self.theirs.pop())
-
-    def resize(self, columns: int, rows: int) -> bool:
-        """Set the terminal's size; False if there is no terminal."""
-        if not self._is_terminal or self.stdin is None:
-            return False
-        import fcntl
-        import struct
-        import termios
-
-        size = struct.pack("HHHH", rows, columns, 0, 0)  # tty_ioctl(4), struct winsize
-        fcntl.ioctl(self.stdin, termios.TIOCSWINSZ, size)
-        return True
-
-    def end_input(self) -> None:
-        """Close stdin. A terminal's has no end but a typed one: it stays open, for its size."""
-        if self.stdin is not None and not self._is_terminal:
-            os.close(self.stdin)
-            self._ours.remove(self.stdin)
-            self.stdin = None
-
-    def close(self) -> None:
-        for descriptor in (*self._ours, *self.theirs):
-            os.close(descriptor)
-        self._ours, self.theirs, self.stdin = [], [], None
+def _not_started(error: Exception) -> LinkLostError:
+    return error if isinstance(error, LinkLostError) else LinkLostError(str(error))

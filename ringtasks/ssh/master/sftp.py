@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -28,8 +27,10 @@ from ringtasks.ssh.link import LinkLostError, NoSFTPError, SessionRefusedError
 from ringtasks.ssh.sftp_client import UNDER_WAY_BYTES, ReadAheadFile, SFTPClient, check_attributes
 from ringtasks.ssh.sftp_start import started
 
+from . import wire
 from .control import Control, DeniedError
 from .sftp_stream import SFTPStream
+from .usage import MasterUse
 from .wire import NewSession
 
 __all__ = ["open_sftp"]
@@ -40,33 +41,26 @@ _LARGEST_WRITE = 255 * 1024  # OpenSSH: sftp-common.h, SFTP_MAX_MSG_LENGTH less 
 _LARGEST_READ = 64 * 1024
 
 
-def open_sftp(
-    control: Control,
-    timeout: float,
-    *,
-    is_master_alive: Callable[[], bool],
-    on_close: Callable[[], None],
-    silence_timeout: float | None = None,
-) -> paramiko.SFTPClient:
-    """Start the host's SFTP server; the client owns ``control`` from now on.
+def open_sftp(use: MasterUse, control: Control) -> paramiko.SFTPClient:
+    """Start the host's SFTP server; the client owns both from now on.
 
     :raises SessionRefusedError: the host opens no more sessions.
     :raises NoSFTPError: the host starts no SFTP server.
     :raises LinkLostError: the master is gone.
     """
-    stream, theirs = SFTPStream.pair(control, is_master_alive, on_close)
+    stream, theirs = SFTPStream.pair(control, use.is_master_alive, use.end)
     try:
         with closing(theirs):
-            _request(control, theirs.fileno(), timeout)
-        stream.settimeout(timeout)
-        client: paramiko.SFTPClient = started(stream, timeout, _Client)
-        stream.settimeout(silence_timeout)
+            _request(control, theirs.fileno(), use.timeout)
+        stream.settimeout(use.timeout)
+        client: paramiko.SFTPClient = started(stream, use.timeout, _Client)
+        stream.settimeout(use.silence_timeout)
     except LinkLostError:
         stream.close()
         raise
     except (OSError, EOFError, paramiko.SSHException, SFTPError) as error:
         stream.close()
-        if not is_master_alive():
+        if not use.is_master_alive():
             raise LinkLostError(f"the control master is gone: {error}") from error
         if isinstance(error, NoSFTPError):
             raise
@@ -80,9 +74,9 @@ def open_sftp(
 def _request(control: Control, descriptor: int, timeout: float) -> None:
     try:
         with open("/dev/null", "wb") as nothing:  # noqa: PTH123  # no thread reads stderr
-            control.send_new_session(
-                NewSession("sftp", is_subsystem=True), [descriptor, descriptor, nothing.fileno()]
-            )
+            streams = [descriptor, descriptor, nothing.fileno()]
+            request = NewSession("sftp", is_subsystem=True)
+            control.request(wire.new_session, request, descriptors=streams)
         control.await_session(timeout)
     except DeniedError as error:
         raise SessionRefusedError(str(error)) from error

@@ -12,6 +12,7 @@ import socket
 
 from ringtasks.ssh.link import LinkLostError, TunnelRefusedError
 
+from . import wire
 from .control import Control, DeniedError, MasterGoneError
 
 __all__ = ["MuxTunnel"]
@@ -34,7 +35,8 @@ class MuxTunnel:
         tunnel = cls(control, writing, reading)
         try:
             with stdin, stdout:
-                control.send_stdio_forward(host, port, [stdin.fileno(), stdout.fileno()])
+                descriptors = [stdin.fileno(), stdout.fileno()]
+                control.request(wire.new_stdio_forward, host, port, descriptors=descriptors)
             control.await_session(timeout)
         except DeniedError as error:
             tunnel.close()

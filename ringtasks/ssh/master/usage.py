@@ -10,12 +10,16 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from .handshake import answers
 from .locks import try_lock
+from .records import Master
 
-__all__ = ["SessionTurn", "UsageMark", "count", "last_used"]
+__all__ = ["MasterUse", "SessionTurn", "UsageMark", "count", "last_used"]
 
 _MARK = ".use-"
 _QUEUE = ".queue"
@@ -60,6 +64,45 @@ class UsageMark:
                 os.unlink(self._path)  # noqa: PTH108  # hot
             os.close(descriptor)
             _touch(self._socket)
+
+
+class MasterUse:
+    """One session's use of a master, and the time limits of the session.
+
+    :param timeout: seconds for the host to open a channel.
+    :param silence_timeout: seconds without a message after which the session checks that the master
+        answers; the master itself watches the host. None: never.
+    :param on_end: called once, when the use has ended.
+    :raises OSError: the folder of the marks is gone, or cannot be used.
+    """
+
+    def __init__(
+        self,
+        master: Master,
+        timeout: float,
+        silence_timeout: float | None,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._master, self.timeout, self.silence_timeout = master, timeout, silence_timeout
+        self._mark = UsageMark(master.socket)
+        self._on_end: Callable[[], None] | None = on_end
+
+    def is_master_alive(self) -> bool:
+        """Return True if the master answers."""
+        return answers(self._master)
+
+    def window_changed(self) -> None:
+        """Tell the master that a terminal has a new size."""
+        # clientloop.c, window_change_handler: the master looks at the sizes of all its terminals.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self._master.pid, signal.SIGWINCH)
+
+    def end(self) -> None:
+        """Let go of the master. Safe to repeat."""
+        self._mark.release()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
 
 class SessionTurn:

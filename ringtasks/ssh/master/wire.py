@@ -13,7 +13,7 @@ The OK that section 2 promises after the descriptors of a session is never sent
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ringtasks.errors import ProtocolError
@@ -26,22 +26,17 @@ __all__ = [
     "Denied",
     "ExitMessage",
     "Failure",
-    "Forward",
     "Frames",
     "Hello",
     "NewSession",
     "Ok",
-    "RemotePort",
     "SessionOpened",
     "TtyAllocFail",
     "alive_check",
-    "close_forward",
     "decode",
     "hello",
     "new_session",
     "new_stdio_forward",
-    "open_forward",
-    "stop_listening",
     "terminate",
 ]
 
@@ -54,19 +49,14 @@ _MSG_HELLO = 0x00000001
 _C_NEW_SESSION = 0x10000002
 _C_ALIVE_CHECK = 0x10000004
 _C_TERMINATE = 0x10000005
-_C_OPEN_FWD = 0x10000006
-_C_CLOSE_FWD = 0x10000007
 _C_NEW_STDIO_FWD = 0x10000008
-_C_STOP_LISTENING = 0x10000009
 _S_OK = 0x80000001
 _S_PERMISSION_DENIED = 0x80000002
 _S_FAILURE = 0x80000003
 _S_EXIT_MESSAGE = 0x80000004
 _S_ALIVE = 0x80000005
 _S_SESSION_OPENED = 0x80000006
-_S_REMOTE_PORT = 0x80000007
 _S_TTY_ALLOC_FAIL = 0x80000008
-_FWD_LOCAL = 1
 _NO_ESCAPE_CHAR = 0xFFFFFFFF  # section 2
 
 
@@ -83,15 +73,6 @@ class NewSession(NamedTuple):
     wants_terminal: bool = False
     terminal_kind: str = ""
     environment: tuple[str, ...] = ()
-
-
-class Forward(NamedTuple):
-    """A local port whose connections the host forwards to an address."""
-
-    listen_host: str
-    listen_port: int
-    connect_host: str
-    connect_port: int
 
 
 class Hello(NamedTuple):
@@ -142,22 +123,13 @@ class SessionOpened(NamedTuple):
     session_id: int
 
 
-class RemotePort(NamedTuple):
-    """The port that the host chose for a remote forward."""
-
-    request_id: int
-    port: int
-
-
 class TtyAllocFail(NamedTuple):
     """The host allocated no terminal; the program may have been started without one."""
 
     session_id: int
 
 
-Answer = (
-    Hello | Ok | Denied | Failure | ExitMessage | Alive | SessionOpened | RemotePort | TtyAllocFail
-)
+Answer = Hello | Ok | Denied | Failure | ExitMessage | Alive | SessionOpened | TtyAllocFail
 
 
 def hello() -> bytes:
@@ -198,21 +170,6 @@ def alive_check(request_id: int) -> bytes:
 def terminate(request_id: int) -> bytes:
     """Encode a termination (section 5). A master may end before its answer is sent."""
     return _frame(_u32(_C_TERMINATE), _u32(request_id))
-
-
-def open_forward(request_id: int, forward: Forward) -> bytes:
-    """Encode a forward (section 6). A master that already has it answers OK a second time."""
-    return _frame(_u32(_C_OPEN_FWD), _u32(request_id), *_forward(forward))
-
-
-def close_forward(request_id: int, forward: Forward) -> bytes:
-    """Encode the end of a forward (section 7)."""
-    return _frame(_u32(_C_CLOSE_FWD), _u32(request_id), *_forward(forward))
-
-
-def stop_listening(request_id: int) -> bytes:
-    """Encode a stop of listening (section 8). The master removes its socket."""
-    return _frame(_u32(_C_STOP_LISTENING), _u32(request_id))
 
 
 class Frames:
@@ -307,17 +264,8 @@ _DECODERS: dict[int, Callable[[_Fields], Answer]] = {
     _S_EXIT_MESSAGE: lambda fields: ExitMessage(fields.u32(), fields.u32()),
     _S_ALIVE: lambda fields: Alive(fields.u32(), fields.u32()),
     _S_SESSION_OPENED: lambda fields: SessionOpened(fields.u32(), fields.u32()),
-    _S_REMOTE_PORT: lambda fields: RemotePort(fields.u32(), fields.u32()),
     _S_TTY_ALLOC_FAIL: lambda fields: TtyAllocFail(fields.u32()),
 }
-
-
-def _forward(forward: Forward) -> Iterable[bytes]:
-    yield _u32(_FWD_LOCAL)
-    yield _string(forward.listen_host)
-    yield _u32(forward.listen_port)
-    yield _string(forward.connect_host)
-    yield _u32(forward.connect_port)
 
 
 def _frame(*fields: bytes) -> bytes:

@@ -35,7 +35,6 @@ from ringtasks.ssh.master import folder, lookup, master, processes, records, usa
 from ringtasks.ssh.master.identity import control_name
 from ringtasks.ssh.master.link import MuxLink
 from ringtasks.ssh.master.open import open_link
-from ringtasks.ssh.master.wire import Forward
 from ringtasks.ssh.pins import KnownHosts
 from tests.support.faulty import Silent, Wire
 from tests.support.fixtures import MakeSshd
@@ -202,28 +201,6 @@ def in_time(link: MuxLink, command: str) -> bytes:
         except SessionRefusedError:
             assert time.monotonic() < deadline
             assert link.await_session_end(5)
-
-
-def test_a_port_of_the_host_is_reached_from_here_until_it_is_given_back(link: MuxLink) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as far:
-        far.settimeout(10)
-        with (
-            link.forward(Forward("127.0.0.1", 0, "127.0.0.1", far.getsockname()[1])) as port,
-            socket.create_connection(("127.0.0.1", port), timeout=10) as near,
-        ):
-            near.sendall(b"ping")
-            arrived, _ = far.accept()
-            with arrived:
-                assert arrived.recv(4) == b"ping"
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), timeout=10)
-
-
-def test_a_port_that_is_taken_is_told(link: MuxLink) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        forward = Forward("127.0.0.1", taken.getsockname()[1], "127.0.0.1", 9)
-        with pytest.raises(LinkLostError, match="Port forwarding failed"), link.forward(forward):
-            pass
 
 
 def test_a_link_knows_that_its_master_is_gone(link: MuxLink) -> None:

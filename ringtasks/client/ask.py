@@ -1,0 +1,45 @@
+"""`Ask`: one command for a host, and everything that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+
+from ringtasks.ssh.link import Terminal
+
+if TYPE_CHECKING:
+    from ringtasks.common.cancellation import Cancellation
+
+__all__ = ["Ask", "OnOutput"]
+
+#: Called with 1 (stdout) or 2 (stderr) and the bytes as they arrive.
+OnOutput = Callable[[int, bytes], None]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A command to run on a host; the first four fields are the arguments of `SSHClient.run`.
+
+    :param run_id: marks its processes; None: a random mark.
+    :param in_venv: run it in the host's virtual environment.
+    :param is_own: its end is proven by a mark, too.
+    :param on_output: receives the output; the result holds it only if ``keeps_output`` is set.
+    :param cancellation: ends it from another thread.
+    :param before_start: called when the host is reached, before the command can start; called again
+        if another link is needed.
+    """
+
+    command: str
+    timeout: float | None = None
+    cwd: str | None = "~"
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    run_id: str | None = None
+    in_venv: bool = False
+    is_own: bool = True
+    stdin: BinaryIO | None = None
+    on_output: OnOutput | None = None
+    keeps_output: bool = False
+    terminal: Terminal | None = None
+    cancellation: Cancellation | None = None
+    before_start: Callable[[], None] | None = None
