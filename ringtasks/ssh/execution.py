@@ -309,16 +309,22 @@ class Execution:
             if self._early_bytes <= _MAX_EARLY_BYTES:
                 self._early_stderr.append(chunk)
             return
-        if chunk:
-            self._check_size(chunk)
+        if chunk and not self._is_excess(chunk):
             self._on_output(stream, chunk)
 
-    def _check_size(self, chunk: bytes) -> None:
+    def _is_excess(self, chunk: bytes) -> bool:
+        """Return True if no more output is taken.
+
+        :raises _ExcessError: the first time.
+        """
         most = self._options.max_output_bytes
-        was_too_long = most is not None and self._output_bytes > most
+        if most is None:
+            return False
+        was_excess = self._output_bytes > most
         self._output_bytes += len(chunk)
-        if most is not None and self._output_bytes > most and not was_too_long:
+        if self._output_bytes > most and not was_excess:
             raise _ExcessError(f"it answered more than the {most} bytes that an answer may have")
+        return was_excess
 
     def _note_login(self) -> None:
         link = self._link
