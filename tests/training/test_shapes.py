@@ -15,6 +15,8 @@ from ringtasks.training.logs.shapes import ByShape
         pytest.param([f"step: {n},567 loss: 0.5" for n in (0, 0, 0, 1, 0, 2)], id="thousands"),
         pytest.param([f"step: {n}_567 loss: 0.5" for n in (0, 0, 0, 1, 0, 2)], id="underscores"),
         pytest.param([f"step 3 f{n}: 0.5" for n in (1, 1, 1, 2, 1, 2)], id="digit in a name"),
+        pytest.param([f"step 3 mAP50-{n}5: 0.5" for n in (9, 9, 9, 7, 9)], id="range in a name"),
+        pytest.param([f"step 3 mAP@0.{n}: 0.5" for n in (5, 5, 5, 7, 5)], id="share in a name"),
         pytest.param([f"step 3 loss/{n}: 0.5" for n in (1, 1, 1, 2, 1, 2)], id="digit behind /"),
         pytest.param([f'{{"step": 3, "top {n}": 0.5}}' for n in (1, 1, 1, 5, 1)], id="key of dict"),
         pytest.param([f"top {n} loss at step 3: 0.5" for n in (1, 1, 1, 5, 1)], id="sentence"),
@@ -36,6 +38,6 @@ def test_a_shape_is_read_no_more_once_it_is_known() -> None:
 
     remembering = ByShape(reader)
     for n in range(100, 200):
-        remembering(f"2026-01-01 10:00:00,{n} INFO step {n} loss: 0.{n}")
+        remembering(f"2026-01-01T10:{n % 60:02}:00,{n} INFO step {n} mAP50-95: 0.{n}")
 
     assert len(read) == 3  # twice, and once with other digits

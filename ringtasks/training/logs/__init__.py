@@ -6,6 +6,7 @@ Layers, each pure and importing only those before it:
 - ``text`` and ``places``, ``dicts`` and ``printed``, ``grammar``: what one line tells, whatever
   printed it
 - ``shapes``: what the readers of one line found, for lines that differ in digits alone
+- ``plans``, ``segments``: many lines of known shapes at once
 - ``bars``, ``keras``, ``tables``, ``blocks``: layouts that need the lines before
 - ``history``: points at their places; ``resolve``: steps that only the whole log gives away
 - ``axes``: the x of points

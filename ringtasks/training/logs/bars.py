@@ -256,9 +256,9 @@ class BarReader:
 
     def _is_aside(self, bar: Bar) -> bool:
         """Tell whether the bar shows other work than the training."""
-        if _OTHER_WORK.search(bar.head) or bar.unit == "other":
+        if _is_other_work(bar.head) or bar.unit == "other":
             return True
-        if _HELD_OUT.search(bar.head) and not bar.shown:
+        if _held_out(bar.head) and not bar.shown:
             self._has_validated = True
             return True
         return False
@@ -357,10 +357,9 @@ class BarReader:
             places |= self._lightning_places(bar, bar.epoch, is_end=is_end)
         elif is_certain:
             places[bar.unit or "step"] = Position(bar.done, bar.total)
-        held_out = _HELD_OUT.search(bar.head)
-        label = f"{held_out[0].lower()}_" if held_out else ""
+        held_out = _held_out(bar.head)
         values = [
-            (name if is_neutral(name) or _has_set(name) else label + name, number)
+            (_name_in(held_out, name), number)
             for name, text in shown
             if (number := as_float(text)) is not None
         ]
@@ -378,5 +377,20 @@ class BarReader:
         return places
 
 
-def _has_set(name: str) -> bool:
-    return any(is_set(word) for word in split_name(name))
+@functools.lru_cache(maxsize=256)
+def _is_other_work(head: str) -> bool:
+    return _OTHER_WORK.search(head) is not None
+
+
+@functools.lru_cache(maxsize=256)
+def _held_out(head: str) -> str:
+    """Return the set of data that a bar is of, if it is not the training's."""
+    found = _HELD_OUT.search(head)
+    return found[0].lower() if found else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _name_in(held_out: str, name: str) -> str:
+    if not held_out or is_neutral(name) or any(is_set(word) for word in split_name(name)):
+        return name
+    return f"{held_out}_{name}"

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BlockReader"]
+__all__ = ["BlockReader", "opens_block"]
 
 _MAX_LINES = 1000
 _OPENS = re.compile(r"""\s*(?:\{|\[)\s*\Z|\s*[{\[]\s*["'{\[]""", re.ASCII)
 _GOES_ON = re.compile(r"""\s*(?:["'{\[\]}\d.,-]|\Z|[A-Za-z_]\w*\s*[:(,])""", re.ASCII)
 _STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+
+
+def opens_block(text: str) -> bool:
+    """Tell whether a dict or a list goes on in the lines below."""
+    return _OPENS.match(text) is not None and _depth(text) > 0
+
+
+def _depth(text: str) -> int:
+    plain = _STRINGS.sub("", text)
+    return plain.count("{") + plain.count("[") - plain.count("}") - plain.count("]")
 
 
 class BlockReader:
@@ -25,13 +35,12 @@ class BlockReader:
 
     def read(self, text: str) -> str | None:
         """Return the whole dict on its last line, an empty text inside of one; None outside."""
-        if not self._lines and not _OPENS.match(text):
+        if not self._lines and not opens_block(text):
             return None
-        plain = _STRINGS.sub("", text)
-        depth = plain.count("{") + plain.count("[") - plain.count("}") - plain.count("]")
+        depth = _depth(text)
         if self._lines and not self._goes_on(text, depth):
             self._lines, self._depth = [], 0  # it was cut
-        if not self._lines and (depth <= 0 or not _OPENS.match(text)):  # it may have been cut
+        if not self._lines and not opens_block(text):  # it may have been cut
             return None
         self._lines.append(text)
         self._depth += depth

@@ -6,9 +6,12 @@ is certain: a step not from another epoch, a batch only from a heading.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from .records import Point, Position, Record
+from .segments import OF_ONE_LINE, Columns, Points, Segment
 from .series import Series
 
 __all__ = ["History"]
@@ -47,13 +50,75 @@ class History:
         values = [(name, value) for name, value in record.values if self._owns(name, rank)]
         if not values and (record.values or rank):
             return  # another rank prints the same
-        inherited = self._move(record, has_values=bool(values))
+        self._move(record, has_values=bool(values))
         if not values:
             return
         self.serial += 1
-        point = self._point(record, inherited)
+        start = _Start(self.serial, self.attempt, self._bar_epoch)
+        point = _point(start, record, self.at, is_heading=self._is_heading)
         for name, value in values:
             self._append(name, point._replace(value=value), record.kind)
+
+    def add_columns(self, columns: Sequence[Columns]) -> bool:
+        """Add the records of a stretch of lines.
+
+        :returns: False, having added none, if they have to be added one by one.
+        """
+        owned = self._owned(columns)
+        if owned is None or (self._is_heading and not self.at.keys().isdisjoint(OF_ONE_LINE)):
+            return False
+        if not owned:
+            return True
+        segment = Segment(owned, self.at)
+        point_of = functools.partial(_point, _Start(self.serial + 1, self.attempt, self._bar_epoch))
+        found = {name: segment.points(name, of, point_of) for name, of in _by_name(owned).items()}
+        if any(map(self._may_repeat, found, found.values())):
+            return False
+        for name, points in found.items():
+            self.series.setdefault(name, Series(self._max_points)).extend(points)
+        self._end_at(segment, owned)
+        return True
+
+    def _owned(self, columns: Sequence[Columns]) -> list[Columns] | None:
+        """Return the records without metrics of other ranks; None if an owner may change."""
+        for name, of in _by_name(columns).items():
+            ranks = {own.rank for own in of}
+            if len(ranks | {self._ranks.get(name, of[0].rank)}) > 1 and (
+                min(ranks) < self._ranks.get(name, max(ranks))
+            ):
+                return None
+        owned = []
+        for own in columns:
+            values = {
+                name: column
+                for name, column in own.values.items()
+                if self._ranks.setdefault(name, own.rank) == own.rank
+            }
+            if values or not (own.values or own.rank):
+                owned.append(own._replace(values=values))
+        return owned
+
+    def _may_repeat(self, name: str, points: Points) -> bool:
+        """Tell whether a value is perhaps printed twice at the same place."""
+        series = self.series.get(name)
+        last = series.last if series else None
+        if last is not None and last.value == points.values[0] and last.place == points[0].place:
+            return True
+        return points.may_repeat
+
+    def _end_at(self, segment: Segment, columns: Sequence[Columns]) -> None:
+        self.serial += segment.measured
+        self.at = segment.at(segment.last_line)
+        placed = [own for own in columns if own.places]
+        if placed:
+            self._is_heading = not max(placed, key=lambda own: own.lines[-1]).values
+        for unit, given in segment.units.items():
+            before = self._latest.get(unit, given.place(0))
+            if unit != "epoch" and (given.falls or given.done[0] < before.done):
+                self._local.add(unit)
+            self._latest[unit] = given.place(-1)
+            if total := given.last_total:
+                self.totals[unit] = total
 
     def show_bar(self, place: Position) -> None:
         """Note the state of a bar that shows only its count; the first such bar counts the run."""
@@ -95,15 +160,15 @@ class History:
             return True
         return rank == owner
 
-    def _move(self, record: Record, *, has_values: bool) -> str:
-        """Move to the record's place; return the units that it takes from the lines before."""
+    def _move(self, record: Record, *, has_values: bool) -> None:
+        """Move to the record's place."""
         places = record.places
         for unit, place in places.items():
             self._go_on(unit, place, is_inner=record.kind == "bar" and "epoch" in places)
         if record.kind == "bar":
             # Bars and lines may arrive on two streams, so a line does not know the bar's count.
             self._bar_epoch = places.get("epoch", self._bar_epoch)
-            return ""
+            return
         epoch = places.get("epoch")
         known = self.at.get("epoch")
         if epoch is not None and (known is None or epoch.done != known.done):
@@ -114,7 +179,6 @@ class History:
                 self.at.pop("sample", None)
             self.at.update(places)
             self._is_heading = not has_values
-        return ""
 
     def _go_on(self, unit: str, place: Position, *, is_inner: bool) -> None:
         if place.total:
@@ -123,37 +187,6 @@ class History:
         if unit != "epoch" and (is_inner or (before is not None and place.done < before.done)):
             self._local.add(unit)
         self._latest[unit] = place
-
-    def _point(self, record: Record, inherited: str) -> Point:
-        places = dict(record.places)
-        if record.kind != "bar":
-            for unit in ("epoch", "step", "round", "episode"):
-                if unit not in places and unit in self.at and self._may_inherit(unit, places):
-                    places[unit] = self.at[unit]
-                    inherited += unit[0]
-            if self._is_heading and "batch" in self.at:
-                places.setdefault("batch", self.at["batch"])
-        if "epoch" not in places and self._bar_epoch is not None:
-            places["epoch"] = self._bar_epoch
-            inherited += "e"
-        inner = next(
-            (places[unit].total for unit in _INNER if unit in places and places[unit].total), None
-        )
-        return Point(
-            self.serial,
-            self.attempt,
-            0.0,
-            **{unit: place.done for unit, place in places.items()},
-            inner_total=inner,
-            kind=record.kind,
-            inherited=inherited,
-        )
-
-    @staticmethod
-    def _may_inherit(unit: str, places: dict[str, Position]) -> bool:
-        if unit == "epoch":
-            return True
-        return not any(inner in places for inner in ("step", "round", "episode", "batch", "sample"))
 
     def _append(self, name: str, point: Point, kind: str) -> None:
         series = self.series.get(name)
@@ -173,3 +206,56 @@ class History:
         """Add several records."""
         for record in records:
             self.add(record)
+
+
+class _Start(NamedTuple):
+    """The parts of a point that its record does not give."""
+
+    serial: int
+    attempt: int
+    bar_epoch: Position | None
+
+
+def _point(
+    start: _Start, record: Record, at: Mapping[str, Position], *, is_heading: bool = False
+) -> Point:
+    """Return the point of a record; ``at``: the places of the lines before, and its own."""
+    places = dict(record.places)
+    inherited = ""
+    if record.kind != "bar":
+        for unit in ("epoch", "step", "round", "episode"):
+            if unit not in places and unit in at and _may_inherit(unit, places):
+                places[unit] = at[unit]
+                inherited += unit[0]
+        if is_heading and "batch" in at:
+            places.setdefault("batch", at["batch"])
+    if "epoch" not in places and start.bar_epoch is not None:
+        places["epoch"] = start.bar_epoch
+        inherited += "e"
+    inner = next(
+        (places[unit].total for unit in _INNER if unit in places and places[unit].total), None
+    )
+    return Point(
+        start.serial,
+        start.attempt,
+        0.0,
+        **{unit: place.done for unit, place in places.items()},
+        inner_total=inner,
+        kind=record.kind,
+        inherited=inherited,
+    )
+
+
+def _may_inherit(unit: str, places: Mapping[str, Position]) -> bool:
+    if unit == "epoch":
+        return True
+    return not any(inner in places for inner in ("step", "round", "episode", "batch", "sample"))
+
+
+def _by_name(columns: Sequence[Columns]) -> dict[str, list[Columns]]:
+    """Return the records that print each metric, in the order of the first lines."""
+    found: dict[str, list[Columns]] = {}
+    for own in sorted(columns, key=lambda own: own.lines[0]):
+        for name in own.values:
+            found.setdefault(name, []).append(own)
+    return found

@@ -8,14 +8,19 @@ Only a full bar shows the epoch's own metrics.  A bar without such a heading is 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise, starmap
+from operator import gt
 
 from .numbers import as_float
+from .parsed import Span
 from .records import Position, Record
 from .shapes import ByShape
 from .text import parse_fields
 from .words import is_unrecorded
 
-__all__ = ["KerasReader", "is_of_keras"]
+__all__ = ["KerasReader", "find_bar", "is_of_keras"]
 
 _HEADING = re.compile(r"\s*Epoch (\d+)/(\d+)\s*$", re.ASCII)
 _BAR = re.compile(
@@ -29,6 +34,12 @@ _fields = ByShape(parse_fields)
 def is_of_keras(text: str) -> bool:
     """Tell whether a line is a heading or a bar."""
     return _HEADING.match(text) is not None or _BAR.match(text) is not None
+
+
+def find_bar(text: str) -> tuple[Span, Span] | None:
+    """Return the positions of a bar's count and total; None if one of them is missing."""
+    found = _BAR.match(text)
+    return (found.span("done"), found.span("total")) if found and found["total"].isdigit() else None
 
 
 class KerasReader:
@@ -60,6 +71,20 @@ class KerasReader:
         if bar["total"].isdigit() and done >= int(bar["total"]):
             self._hold(bar["rest"])
         return []
+
+    def skip(self, done: Sequence[float], totals: Sequence[float]) -> list[int] | None:
+        """Skip bars that are not full.
+
+        :returns: the indices of the others; None if the bars are not those of one epoch.
+        """
+        total = totals[0]
+        if self._epoch is None or self._total != f"{total:g}" or totals.count(total) < len(totals):
+            return None
+        if any(starmap(gt, pairwise([self._done, *done]))):
+            return None
+        first = bisect_left(done, total)
+        self._done = int(done[first - 1]) if first else self._done
+        return list(range(first, len(done)))
 
     def _hold(self, rest: str) -> None:
         values = [

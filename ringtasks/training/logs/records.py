@@ -1,11 +1,14 @@
-"""The results of the line readers: places in the run and metrics, as numbers."""
+"""The results of the line readers: places in the run and metrics, as numbers.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["Point", "Position", "Record"]
+from .numbers import as_float
+from .parsed import Parsed
+
+__all__ = ["Point", "Position", "Record", "record_of"]
 
 
 class Position(NamedTuple):
@@ -49,3 +52,27 @@ class Point(NamedTuple):
     def place(self) -> tuple[float | None, ...]:
         """The place of the point in the run."""
         return self.epoch, self.step, self.batch, self.round, self.episode, self.sample
+
+
+def record_of(parsed: Parsed, text: str) -> Record:
+    """Return the numbers of a line that was read."""
+
+    def number(span: tuple[int, int]) -> float | None:
+        return as_float(text[slice(*span)])
+
+    places: dict[str, Position] = {}
+    for unit, done, total in parsed.places:
+        count = number(done)
+        if count is not None:
+            places[unit] = Position(count, (number(total) or None) if total else None)
+    values = []
+    for name, span in parsed.values:
+        value = number(span)
+        if value is not None:
+            values.append((name, value))
+    totals = {unit: value for unit, span in parsed.totals if (value := number(span))}
+    rank = number(parsed.rank) if parsed.rank else None
+    return Record(
+        places, values, totals, int(rank) if rank is not None else None,
+        "dict" if parsed.is_dict else "line",
+    )  # fmt: skip

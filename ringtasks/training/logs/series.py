@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import TypeAlias
 
 from .records import Point
+from .segments import Points
 
 __all__ = ["Series"]
+
+#: A point, or its place among others that are made when they are asked for.
+_MIN_UNMADE = 256
+_Found: TypeAlias = "Point | tuple[Points, int]"
 
 
 class Series:
@@ -20,13 +27,15 @@ class Series:
     def __init__(self, max_points: int | None = None) -> None:
         self._max_points = max_points
         self._stride = 1  # the number of points that one kept point stands for
-        self._kept: list[Point] = []
-        self._stretch: list[Point] = []
+        self._kept: list[_Found] = []
+        self._kept_values: list[float] = []
+        self._stretch: list[_Found] = []
+        self._stretch_values: list[float] = []
         self._last: Point | None = None
 
     def __iter__(self) -> Iterator[Point]:
-        yield from self._kept
-        yield from _extremes(self._stretch) if self._stride > 1 else self._stretch
+        yield from map(_made, self._kept)
+        yield from map(_made, (self._stretch[n] for n in _extremes(self._stretch_values)))
         if self._last is not None:
             yield self._last
 
@@ -37,38 +46,68 @@ class Series:
     def append(self, point: Point) -> None:
         """Add the next point."""
         if self._last is not None:
-            self._keep(self._last)
+            self._keep((self._last.value,), (self._last,))
         self._last = point
+
+    def extend(self, points: Points) -> None:
+        """Add the next points."""
+        last = len(points.values) - 1
+        self.append(points[0])
+        if last:
+            self._keep(points.values[:last], list(zip(repeat(points), range(last), strict=False)))
+            self._last = points[last]
 
     def replace_last(self, point: Point) -> None:
         """Correct the last point."""
         self._last = point
 
-    def _keep(self, point: Point) -> None:
-        if self._stride == 1:
-            self._kept.append(point)
-        else:
-            self._stretch.append(point)
-            if len(self._stretch) < 2 * self._stride:
-                return
-            self._kept += _extremes(self._stretch)
-            self._stretch = []
-        if self._max_points is not None and len(self._kept) >= self._max_points - 1:
-            kept, self._kept = self._kept, self._kept[:1]
-            for start in range(1, len(kept), 4):
-                self._kept += _extremes(kept[start : start + 4])
-            self._stride *= 2
+    def _keep(self, values: Sequence[float], found: Sequence[_Found]) -> None:
+        at = 0
+        while at < len(values):
+            if self._stride > 1:
+                end = at + 2 * self._stride - len(self._stretch)
+                self._stretch += found[at:end]
+                self._stretch_values += values[at:end]
+                if len(self._stretch) == 2 * self._stride:
+                    self._keep_extremes(self._stretch_values, self._stretch)
+                    self._stretch, self._stretch_values = [], []
+            else:
+                end = len(values)
+                if self._max_points is not None:
+                    end = at + max(1, self._max_points - 1 - len(self._kept))
+                # A point that is not made yet holds on to the lines around it.
+                few = len(values) < _MIN_UNMADE
+                self._kept += map(_made, found[at:end]) if few else found[at:end]
+                self._kept_values += values[at:end]
+            self._thin_out()
+            at = end
+
+    def _thin_out(self) -> None:
+        if self._max_points is None or len(self._kept) < self._max_points - 1:
+            return
+        kept, values = self._kept, self._kept_values
+        self._kept, self._kept_values = [_made(kept[0])], values[:1]
+        for start in range(1, len(kept), 4):
+            self._keep_extremes(values[start : start + 4], kept[start : start + 4])
+        self._stride *= 2
+
+    def _keep_extremes(self, values: Sequence[float], found: Sequence[_Found]) -> None:
+        for n in _extremes(values):
+            self._kept.append(_made(found[n]))
+            self._kept_values.append(values[n])
 
 
-def _extremes(stretch: Sequence[Point]) -> list[Point]:
-    """Return the lowest and the highest point, in their order, after those that are not finite."""
-    if len(stretch) <= 2:
-        return list(stretch)
-    odd = [point for point in stretch if not math.isfinite(point.value)]
-    if odd:
-        return [odd[0], stretch[-1]] if odd[0] is not stretch[-1] else [stretch[0], odd[0]]
-    low = min(range(len(stretch)), key=lambda n: stretch[n].value)
-    high = max(range(len(stretch)), key=lambda n: stretch[n].value)
-    if low == high:
-        return [stretch[0], stretch[-1]]
-    return [stretch[min(low, high)], stretch[max(low, high)]]
+def _made(found: _Found) -> Point:
+    return found if isinstance(found, Point) else found[0][found[1]]
+
+
+def _extremes(values: Sequence[float]) -> Sequence[int]:
+    """Return the indices of the lowest and the highest value, after those that are not finite."""
+    last = len(values) - 1
+    if last < 2:
+        return range(last + 1)
+    if all(map(math.isfinite, values)):
+        low, high = values.index(min(values)), values.index(max(values))
+        return sorted((low, high)) if low != high else (0, last)
+    odd = next(n for n, value in enumerate(values) if not math.isfinite(value))
+    return (odd, last) if odd != last else (0, odd)

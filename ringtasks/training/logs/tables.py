@@ -6,14 +6,18 @@ that names a place in the run (``epoch``, ``iter``) and has as many cells.
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from .numbers import NUMBER, WHOLE, as_float, counted
-from .records import Position, Record
+from .numbers import NUMBER, WHOLE, as_float
+from .parsed import Parsed, ParsedPosition, Span, Value
+from .records import Record, record_of
+from .shapes import ByShape
 from .words import is_measure, is_unrecorded, position_of
 
-__all__ = ["VERTICAL", "ColumnReader", "may_be_row"]
+__all__ = ["MAX_TABLES", "VERTICAL", "ColumnReader", "may_be_row"]
 
 _CELL = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _OF = re.compile(rf"(?P<done>{WHOLE})(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
@@ -23,6 +27,7 @@ VERTICAL = re.compile("\xe2(?:\x94[\x82\x83\x86]|\x95\x91|\x94\x8a)")
 _RULER = re.compile(
     r"[\s|+:=-]*-{2,}[\s|+:=-]*\Z|(?:\s|\xe2[\x94-\x95][\x80-\xbf]){4,}\Z", re.ASCII
 )
+MAX_TABLES = 16
 _BAR_BEHIND = re.compile(r":?\s+\d{1,3}%[|\s\xe2].*", re.DOTALL)
 _SHORT_POSITIONS = {"e": "epoch", "#": "step", "it": "step", "ep": "epoch", "n": "step"}
 # ultralytics/utils/metrics: the table of a validation, which follows the epoch's row.
@@ -48,7 +53,9 @@ class ColumnReader:
     """Reads headings and their rows."""
 
     def __init__(self) -> None:
-        self._columns: list[_Column] = []
+        self.columns: tuple[Column, ...] = ()
+        self.rows = ByShape(functools.partial(_parse_row, ()))
+        self._known: dict[tuple[Column, ...], ByShape[Parsed]] = {}
         self._is_validation = False
 
     def read(self, text: str) -> Record | None:
@@ -67,53 +74,35 @@ class ColumnReader:
             return self._validation(text)
         columns = _heading(plain)
         if columns:
-            self._columns = columns
+            self._begin(columns)
             return Record({})
         if "%" in text and plain != text and not re.search(r"100%", text):
             return Record({}) if self.row(plain) else None  # the means of half an epoch
         return self.row(plain)
 
+    def _begin(self, columns: Iterable[Column]) -> None:
+        self.columns = tuple(columns)
+        if len(self._known) >= MAX_TABLES:
+            self._known.clear()
+        self.rows = self._known.setdefault(
+            self.columns, ByShape(functools.partial(_parse_row, self.columns))
+        )
+
     def _align(self, ruler: str) -> None:
         """Take the columns' edges from the line below their heading."""
         spans = [found.span() for found in re.finditer(r"-{2,}", ruler)]
-        if len(spans) == len(self._columns):
-            self._columns = [
+        if len(spans) == len(self.columns):
+            self._begin(
                 column._replace(start=start, end=end)
-                for column, (start, end) in zip(self._columns, spans, strict=True)
-            ]
+                for column, (start, end) in zip(self.columns, spans, strict=True)
+            )
 
     def row(self, text: str) -> Record | None:
         """Return what a line tells of which ``may_be_row`` is true; None if it is no row."""
-        if not self._columns:
+        if not self.columns:
             return None
-        cells = self._cells(text)
-        if cells is None:
-            return None
-        places: dict[str, Position] = {}
-        values: list[tuple[str, float]] = []
-        for column, cell in zip(self._columns, cells, strict=True):
-            if column.unit:
-                place = _OF.match(cell)
-                if place is None:
-                    return None
-                total = counted(place["total"].replace(",", "")) if place["total"] else None
-                places.setdefault(column.unit, Position(as_float(place["done"]) or 0.0, total))
-            elif (found := _CELL.match(cell)) and not is_unrecorded(column.name):
-                number = as_float(found["number"])
-                if number is not None:
-                    values.append((column.name, number))
-        return Record(places, values) if values else None
-
-    def _cells(self, text: str) -> list[str] | None:
-        if self._columns[0].is_comma:
-            cells = [cell.strip() for cell in text.split(",")]
-        else:
-            cells = VERTICAL.sub(" ", text.replace("|", " ")).split()
-        if len(cells) == len(self._columns):
-            return cells
-        if self._columns[0].is_comma or not self._columns[0].end:
-            return None
-        return _by_edges(text, self._columns)
+        parsed = self.rows(text)
+        return record_of(parsed, text) if parsed else None
 
     def _validation(self, text: str) -> Record | None:
         self._is_validation = False
@@ -126,7 +115,9 @@ class ColumnReader:
         )
 
 
-class _Column(NamedTuple):
+class Column(NamedTuple):
+    """A column. ``start``, ``end``: its edges, if a ruler shows them."""
+
     name: str
     unit: str
     is_comma: bool
@@ -134,7 +125,39 @@ class _Column(NamedTuple):
     end: int = 0
 
 
-def _heading(text: str) -> list[_Column]:
+def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
+    """Return the places and metrics of a row; none if the text is no row of these columns."""
+    cells = _cells(columns, text)
+    if cells is None:
+        return Parsed()
+    places: dict[str, ParsedPosition] = {}
+    values: list[Value] = []
+    for column, span in zip(columns, cells, strict=True):
+        if column.unit:
+            found = _OF.match(text, *span)
+            if found is None:
+                return Parsed()
+            total = found.span("total") if found["total"] else None
+            places.setdefault(column.unit, ParsedPosition(column.unit, found.span("done"), total))
+        elif (found := _CELL.match(text, *span)) and not is_unrecorded(column.name):
+            values.append(Value(column.name, found.span("number")))
+    return Parsed(tuple(places.values()), tuple(values)) if values else Parsed()
+
+
+def _cells(columns: Sequence[Column], text: str) -> list[Span] | None:
+    if columns[0].is_comma:
+        cells = list(_between_commas(text))
+    else:
+        plain = VERTICAL.sub("   ", text.replace("|", " "))
+        cells = [found.span() for found in re.finditer(r"\S+", plain)]
+    if len(cells) == len(columns):
+        return cells
+    if columns[0].is_comma or not columns[0].end:
+        return None
+    return _by_edges(text, columns)
+
+
+def _heading(text: str) -> list[Column]:
     """Return the columns that a heading names; none if it is no heading."""
     stripped = text.strip()
     if not stripped or len(stripped) > 600 or stripped[0].isdigit():
@@ -151,7 +174,7 @@ def _heading(text: str) -> list[_Column]:
         return []
     if any("trial" in cell.lower() for cell in cells):
         return []  # a row for each of many runs
-    columns = [_Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
+    columns = [Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
     has_metric = any(is_measure(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:
         return []
@@ -163,14 +186,22 @@ def _unit(cell: str) -> str:
     return position[0] if position else _SHORT_POSITIONS.get(cell.lower(), "")
 
 
-def _by_edges(text: str, columns: list[_Column]) -> list[str] | None:
+def _between_commas(text: str) -> Iterator[Span]:
+    at = 0
+    for cell in text.split(","):
+        start = at + len(cell) - len(cell.lstrip())
+        yield start, start + len(cell.strip())
+        at += len(cell) + 1
+
+
+def _by_edges(text: str, columns: Sequence[Column]) -> list[Span] | None:
     """Return the cells by where they stand: some of the row's are empty."""
     if len(text.split()) > len(columns):
         return None
-    cells = ["" for _ in columns]
+    cells = [(0, 0) for _ in columns]
     for word in re.finditer(r"\S+", text):
         hits = [n for n, c in enumerate(columns) if word.start() < c.end and c.start < word.end()]
-        if len(hits) != 1 or cells[hits[0]]:
+        if len(hits) != 1 or cells[hits[0]] != (0, 0):
             return None
-        cells[hits[0]] = word[0]
+        cells[hits[0]] = word.span()
     return cells

@@ -140,6 +140,7 @@ def _measures(word: str, known: frozenset[str]) -> bool:
     return "loss" in known and (word.endswith("loss") or bool(re.fullmatch(r"top\d+", word)))
 
 
+@functools.lru_cache(maxsize=4096)
 def is_set(word: str) -> bool:
     """Return whether it names a part of the data."""
     return _SET.match(word) is not None
@@ -150,17 +151,20 @@ def is_argument(name: str) -> bool:
     return name.lower().replace(" ", "_") in _ARGUMENTS
 
 
+@functools.lru_cache(maxsize=4096)
 def is_unrecorded(name: str) -> bool:
     """Return whether it names a clock, a setting, or a count that belongs to no curve."""
     plain = name.lower().replace(" ", "_")
     return plain in _UNRECORDED or plain in _ARGUMENTS or plain.endswith("size")
 
 
+@functools.lru_cache(maxsize=4096)
 def is_neutral(name: str) -> bool:
     """Return whether a number of that name belongs to no part of the data."""
     return name.lower().replace(" ", "_") in _NEUTRAL
 
 
+@functools.lru_cache(maxsize=4096)
 def position_of(name: str) -> tuple[str, int] | None:
     """Return the unit whose place ``name`` gives, and the name's rank among others."""
     plain = name.lower().replace(" ", "_")

@@ -1,0 +1,89 @@
+"""Lines that are read together give what they give one by one."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from ringtasks.training.logs import History, LogReader
+
+LOGS = sorted((Path(__file__).parents[1] / "logs").glob("*.log"))
+SIZE = 15_000
+DIGITS = re.compile(rb"\d")
+
+
+def read(log: bytes, max_points: int | None, *, one_by_one: bool) -> str:
+    """Return all that is known after a log; as text, because NaN is not equal to itself."""
+    history = History(max_points)
+    reader = LogReader(history, one_by_one=one_by_one)
+    reader.feed(log)
+    reader.end()
+    series = {name: list(points) for name, points in history.series.items()}
+    return repr((series, history.progress, history.totals, history.serial))
+
+
+def with_other_digits(log: bytes, seed: int) -> bytes:
+    chance = random.Random(seed)
+    return DIGITS.sub(
+        lambda digit: b"%d" % chance.randrange(10) if chance.random() < 0.3 else digit[0], log
+    )
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("seed", [None, 1])
+def test_lines_of_known_shapes_are_read_together_with_the_same_result(
+    path: Path, seed: int | None
+) -> None:
+    log = path.read_bytes().rstrip(b"\n") + b"\n"
+    log *= SIZE // len(log) + 2
+    if seed is not None:
+        log = with_other_digits(log, seed)
+
+    assert read(log, 64, one_by_one=False) == read(log, 64, one_by_one=True)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(["Epoch {n}", "train loss: 0.{n}", "val loss: 0.{n} acc: 0.{n}"], id="sets"),
+        pytest.param(["epoch 1 step {n} loss: 0.{n}", "epoch 2 loss: 0.5", "acc: 0.5"], id="place"),
+        pytest.param(["[rank1]: step {n} loss=0.{n}", "[rank0]: step {n} loss=0.{n}"], id="ranks"),
+        pytest.param(["step {n} mAP50-95: 0.{n} mAP50: 0.{n}"], id="digits in names"),
+        pytest.param(["step {n} loss: 0.{n}", "step {n} loss: 0.{n}"], id="printed twice"),
+        pytest.param(["step {n}/1{n} loss: 0.{n}", "step {n}/0 loss: 1"], id="totals"),
+        pytest.param(["step {n} loss: 1e{n}", "step {n} loss: nan"], id="too large"),
+        pytest.param(["step: {n},567 loss: 0.5", "step: {n}_567 loss: 0.5"], id="thousands"),
+        pytest.param(["epoch,loss", "{n},0.{n}", "epoch,acc", "{n},0.{n}", "{n},0.5"], id="tables"),
+        pytest.param(["a.py:{n}: UserWarning: x", "  loss: 0.{n}", "loss: 0.{n}"], id="warnings"),
+        pytest.param(["{{'loss': 0.{n}, 'f1': {n}}}", "{{", "'loss': {n}", "}}"], id="dicts"),
+    ],
+)
+def test_state_over_lines_is_the_same_for_lines_that_are_read_together(lines: list[str]) -> None:
+    chance = random.Random(1)
+    numbers = [chance.randrange(100) if chance.random() < 0.3 else n // 7 for n in range(500)]
+    text = [lines[k % len(lines)].format(n=n) for k, n in enumerate(numbers)]
+    in_order = "\n".join(text).encode() + b"\n"
+    chance.shuffle(text)
+    mixed = "\n".join(text).encode() + b"\n"
+
+    for log in (in_order, mixed):
+        assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
+        assert read(log, 16, one_by_one=False) == read(log, 16, one_by_one=True)
+
+
+def test_most_lines_of_a_long_log_are_not_read_one_by_one() -> None:
+    read_alone = 0
+
+    class Counting(LogReader):
+        def _read(self, text: str) -> None:
+            nonlocal read_alone
+            read_alone += 1
+            super()._read(text)
+
+    log = "".join(f"step {n:5} loss: 0.{n % 997:03} lr: 1e-4\nnote\n" for n in range(20_000))
+    Counting(History()).feed(log.encode())
+
+    assert read_alone < 5000
