@@ -8,7 +8,7 @@ from invoke import Context
 
 from ringtasks.errors import UsageError
 
-from .core_flags import ended, is_dry
+from .core_flags import command_timeout, ended, is_dry
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -193,8 +193,13 @@ def _settings(
 ) -> DeploySettings:
     from ringtasks.deploy.settings import parse
 
+    section = settings_section(c, "deploy")
+    limit = command_timeout(c)
+    if limit is not None:
+        for name in ("build_timeout", "restart_timeout"):
+            section.setdefault(name, limit)
     return parse(
-        settings_section(c, "deploy"),
+        section,
         hosts=host,
         ref=ref,
         serial=serial,

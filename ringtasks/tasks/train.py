@@ -134,7 +134,7 @@ def train(
     echo(c, settings.command)
     with terminable():
         outcome = _run(c, settings, record, inventory)
-    return ended(c, outcome, outcome.status)
+    return ended(c, outcome, outcome.status, is_commands=outcome.is_commands)
 
 
 def _run(

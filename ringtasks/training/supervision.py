@@ -45,10 +45,14 @@ Tell = Callable[[str], None]
 
 
 class RunOutcome(NamedTuple):
-    """The end of a run: its exit status, and the reason as text."""
+    """The end of a run: its exit status, and the reason as text.
+
+    ``is_commands``: the status is that of the training command, which has ended.
+    """
 
     status: int
     reason: str
+    is_commands: bool = False
 
 
 class Supervisor:
@@ -335,7 +339,8 @@ class Supervisor:
             return RunOutcome(status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0])
-        return RunOutcome(status, f"{worst.host_id}: {worst.describe()}")
+        is_commands = worst.state in (JobState.FAILED, JobState.KILLED)
+        return RunOutcome(status, f"{worst.host_id}: {worst.describe()}", is_commands)
 
     def _fetch(self, job: Job) -> None:
         cwd = self._folder(job.client)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.deploys import Fleet
 from tests.support.fixtures import Inv, WriteHosts
+from tests.support.training import WriteSettings
 
 
 @pytest.fixture
@@ -288,6 +290,37 @@ def test_warn_lets_the_tasks_after_a_failed_job_run(inv: Inv, write_hosts: Write
     done = inv("-w", "wait", "job", "run", "--host", "a", "--cmd", "echo second")
 
     assert (done.returncode, done.stdout) == (0, b"second\n"), done.stderr
+
+
+def test_warn_lets_the_tasks_after_a_failed_training_command_run(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
+) -> None:
+    write_hosts(a={})
+    write_settings(command="exit 3", sync_up=None, fetch=None, preflight=False)
+    second = ("run", "--host", "a", "--cmd", "echo second")
+
+    warned = inv("-w", "train", *second)
+    ended = inv("train", *second)
+
+    assert warned.returncode == 0, warned.stderr
+    assert warned.stdout.endswith(b"second\n")
+    assert (ended.returncode, b"second" in ended.stdout) == (3, False)
+
+
+@pytest.mark.parametrize("fleet_size", [1])
+def test_invokes_command_timeout_limits_a_deploys_commands_that_have_no_limit(
+    fleet: Fleet,
+) -> None:
+    fleet.commit("first", **{"build.sh": "sleep 60"})
+
+    fleet.configure(build="sh build.sh")
+    limited = fleet.inv("-T", "1", "deploy", "--host", "web1")
+    fleet.configure(build="sleep 2", build_timeout=30)
+    own = fleet.inv("-T", "1", "deploy", "--host", "web1")
+
+    assert limited.returncode != 0
+    assert "time limit of 1 s" in limited.stderr
+    assert own.returncode == 0, own.stderr
 
 
 @pytest.mark.parametrize("selector", ["a", "a,b"])
