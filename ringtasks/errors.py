@@ -191,7 +191,7 @@ class AmbiguousJobError(UsageError):
 
     def __init__(self, job: str, candidates: tuple[str, ...]) -> None:
         listed = "".join(f"\n  {candidate}" for candidate in candidates)
-        super().__init__(f"{job}: means several jobs; give more of the id:{listed}")
+        super().__init__(f"{job}: means several jobs; use a longer id or --host:{listed}")
         self.job, self.candidates = job, candidates
 
 
@@ -238,7 +238,10 @@ class RouteError(RingtasksError, ConnectionError):
     @property
     def what(self) -> str:
         """The reason and its evidence: ``refused: Connection refused``."""
-        return f"{self.reason}: {self.evidence}" if self.evidence else str(self.reason)
+        reason = str(self.reason)
+        if self.evidence.startswith(reason):  # "host key changed: …" names it already
+            return self.evidence
+        return f"{reason}: {self.evidence}" if self.evidence else reason
 
     def explain(self) -> str:
         """Return the text without the host: ``direct (203.0.113.10:22): refused: …; check …``."""

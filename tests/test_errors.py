@@ -90,7 +90,7 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
     (
         AmbiguousJobError("x", ("x1 on box", "x2 on box")),
         ValueError,
-        "x: means several jobs; give more of the id:\n  x1 on box\n  x2 on box",
+        "x: means several jobs; use a longer id or --host:\n  x1 on box\n  x2 on box",
     ),
     (
         JobNotStartedError("box", "x", "no space", status=1),

@@ -258,7 +258,7 @@ command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
 root={path(root)} place={path(root)}
 while [ ! -e "$place" ] && [ "$place" != "$(dirname "$place")" ]; do place=$(dirname "$place"); done
 [ -d "$place" ] && [ -w "$place" ] ||
-  echo "problem path: $place: is no folder that may be written to"
+  echo "problem path: $place: is not a writable folder"
 echo "free $(df -Pk "$place" 2>/dev/null | awk '{_AVAILABLE}')"
 for name in {files}; do [ -e "$root/shared/$name" ] || echo "lacks $name"; done
 {fetch if needs_url else ""}

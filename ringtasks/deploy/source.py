@@ -103,14 +103,14 @@ class _Revision(Source):
         named = [f"{ref}^{{{kind}}}" for kind in ("commit", "tree")]
         found = _git("rev-parse", "--revs-only", *named).split()
         if len(found) != len(named):
-            raise UsageError(f"deploy: ref: {ref}: is no revision of this repository")
+            raise UsageError(f"deploy: ref: {ref}: is not a revision of this repository")
         self.revision, self.content = found[0], f"git-{found[1]}"
         self._status = self._look_for_changes() if ref == "HEAD" else None
 
     @property
     def notes(self) -> tuple[str, ...]:
         is_changed = self._status is not None and self._status.communicate(timeout=_TIMEOUT)[0]
-        return ("changes that are not committed were left out",) if is_changed else ()
+        return ("uncommitted changes were not deployed",) if is_changed else ()
 
     def has(self, name: str) -> bool:
         try:

@@ -45,7 +45,7 @@ class HostRun:
         self.config = given.config if isinstance(given, SSHClient) else given
         self.host = self.config.id
         self.outcomes: list[HostOutcome] = []
-        """What to record in the health file at the end."""
+        """The outcomes to record in the health file at the end."""
         self.starts_masters = True
         """Whether it may start a control master if none is running."""
         self.is_reached = False

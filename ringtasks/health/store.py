@@ -301,7 +301,7 @@ class HealthStore:
 
     def _joined(self, waiter: threading.Thread) -> bool:
         # flock(2) is not fair: it wakes all waiting threads, and any of them may be next. On a
-        # loaded machine one of fifty writers can wait for longer than the limit, which is meant for
+        # loaded machine one of fifty writers can wait for longer than the limit, which is for
         # a writer that hangs. Each write replaces the file, which shows that others make progress.
         version = self._version()
         for _ in range(BUSY_FACTOR):

@@ -339,8 +339,8 @@ def _check_field(name: str, value: object) -> None:
         return
     declared = _FIELDS[name]
     types = _TYPES[str(declared.type)]
-    is_stray_bool = isinstance(value, bool) and bool not in types
-    if is_stray_bool or not isinstance(value, types):
+    is_wrong_bool = isinstance(value, bool) and bool not in types
+    if is_wrong_bool or not isinstance(value, types):
         raise TypeError(f"{name}: expected {declared.type}, got {type(value).__name__}")
     if isinstance(value, str) and "\0" in value:
         raise ValueError(f"{name}: has a NUL character")

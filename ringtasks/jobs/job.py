@@ -42,7 +42,7 @@ from .waiting import wait_script
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
 
-__all__ = ["PATIENCE", "Job", "launch", "whoever_this_is"]
+__all__ = ["PATIENCE", "Job", "launch", "this_user"]
 
 #: Seconds for which a host may be unreachable before a wait or a follow gives up.
 PATIENCE = 300.0
@@ -266,7 +266,7 @@ class Job:
                 yield Pause(_LEAST_INTERVAL)
 
     def _stop(self, grace: float) -> Conversation[Stopped]:
-        script = stop_script(self.id, whoever_this_is(), grace, self.host)
+        script = stop_script(self.id, this_user(), grace, self.host)
         answer = yield from answer_to(Ask(script, timeout=grace + _ANSWER_TIMEOUT))
         if is_elsewhere(answer.stdout):
             return Stopped(error=_elsewhere((yield from self._status())))
@@ -376,7 +376,7 @@ def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
     request = replace(request, host=client.config.id)
     if request.cwd is None:
         request = replace(request, cwd=client.config.work_dir)
-    launcher = request.script(job_id, whoever_this_is(), client.config.shell)
+    launcher = request.script(job_id, this_user(), client.config.shell)
     start = Ask(launcher, cwd=request.cwd, env=request.env, run_id=job_id, in_venv=True)
     answer = yield from ask_until_known(start)
     if answer.success:
@@ -390,7 +390,7 @@ def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
     )
 
 
-def whoever_this_is() -> str:
+def this_user() -> str:
     """Return ``user@machine`` of this process, to record which user started or stopped a job."""
     try:
         user = getpass.getuser()

@@ -10,7 +10,7 @@ rt_smi() {
 
 # Sets rt_all to "INDEX, UUID" lines and rt_total; fails, with rt_why, if there are too few.
 rt_list() {
-  rt_why="no nvidia-smi on the host: has it NVIDIA GPUs?"
+  rt_why="no nvidia-smi on the host: does it have NVIDIA GPUs?"
   command -v nvidia-smi >/dev/null || return 1
   rt_all=$(rt_smi --query-gpu=index,uuid) || {
     rt_why="nvidia-smi fails: $rt_all"

@@ -118,7 +118,7 @@ class RolloutView:
 
 
 def _fate(host: HostReport) -> str:
-    stands = f"; current is {host.current or 'nothing'}"
+    stands = f"; current release: {host.current}" if host.current else "; no current release"
     error = f": {host.error}" if host.error else ""
     return f"{host.end_state}{stands}{error}"
 

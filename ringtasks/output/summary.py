@@ -30,7 +30,7 @@ def summary(result: FleetResult) -> list[str]:
     for group in groups_of(with_note, lambda found: found.host, lambda found: found.fallback_note):
         lines.append(_line(str(group), with_note[group.first].fallback_note))
     if result.of(FleetState.UNREACHABLE):
-        lines.append("  'inv check --host …' tells more of a host that was not reached")
+        lines.append("  for details of an unreachable host: inv check --host HOST")
     return lines
 
 

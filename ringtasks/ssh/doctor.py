@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ringtasks.common.text import counted
 from ringtasks.errors import RingtasksError
 from ringtasks.inventory.config import health_file, known_hosts_file, state_folder
 from ringtasks.inventory.loader import load_inventory
@@ -50,7 +51,7 @@ def _inventory(given: str | None) -> Iterator[Finding]:
         yield Finding("bad", "inventory", str(error), "see hosts/distributed_hosts.example.yaml")
         return
     files = ", ".join(inventory.files)
-    yield Finding("ok", "inventory", f"{len(inventory.hosts)} hosts in {files}")
+    yield Finding("ok", "inventory", f"{counted(len(inventory.hosts), 'host')} in {files}")
     for warning in inventory.warnings:
         yield Finding("bad", "inventory", warning, "correct the name, or quote it if it is meant")
     for host in inventory.hosts.values():
@@ -108,7 +109,7 @@ def _state_folder() -> Finding:
 
 def _state_file(subject: str, path: Path, read: Callable[[Path], str]) -> Finding:
     if not path.exists():
-        return Finding("ok", subject, f"{path} is not there yet")
+        return Finding("ok", subject, f"{path} is not created yet")
     try:
         return Finding("ok", subject, read(path))
     except (OSError, ValueError) as error:
@@ -119,7 +120,7 @@ def _read_health(path: Path) -> str:
     import json
 
     hosts = json.loads(path.read_text(encoding="utf-8"))["hosts"]
-    return f"{path}: {len(hosts)} hosts"
+    return f"{path}: {counted(len(hosts), 'host')}"
 
 
 def _read_known_hosts(path: Path) -> str:
@@ -127,8 +128,8 @@ def _read_known_hosts(path: Path) -> str:
 
     content = path.read_bytes()
     for damage in Entries(content).damaged:
-        raise ValueError(f"line {damage.number} cannot be read: mend or remove that line")
-    return f"{path}: {len(content.splitlines())} lines"
+        raise ValueError(f"line {damage.number} cannot be read: fix or remove that line")
+    return f"{path}: {counted(len(content.splitlines()), 'line')}"
 
 
 def _first_line(argv: list[str]) -> str:

@@ -82,8 +82,8 @@ class Pins(NamedTuple):
     def demand(self) -> str:
         """The keys that would be accepted, as text."""
         if self.keys:
-            return f"PINNED IS {', '.join(map(str, self.keys))}"
-        return f"IT NEEDS A CERTIFICATE BY {' or '.join(map(str, self.authorities))}"
+            return f"expected {', '.join(map(str, self.keys))}"
+        return f"expected a certificate by {' or '.join(map(str, self.authorities))}"
 
 
 class Certified(NamedTuple):
@@ -118,14 +118,14 @@ def judge(
     A key of another type than the pinned one is a changed key: an impostor can choose its type.
     """
     if {offered, certified and certified.authority} & {*pins.revoked}:
-        return KeyVerdict(is_trusted=False, refusal_reason="WHICH IS REVOKED")
+        return KeyVerdict(is_trusted=False, refusal_reason="which is REVOKED")
     if offered in pins.keys:
         return KeyVerdict(is_trusted=True)
     if certified is not None and certified.authority in pins.authorities:
         if certified.refusal_reason:
             return KeyVerdict(
                 is_trusted=False,
-                refusal_reason=f"WITH A BAD CERTIFICATE: {certified.refusal_reason}",
+                refusal_reason=f"with a bad certificate: {certified.refusal_reason}",
             )
         is_new = not pins.is_pinned and not is_ephemeral
         return KeyVerdict(is_trusted=True, new_authority=certified.authority if is_new else None)

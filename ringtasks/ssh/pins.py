@@ -110,7 +110,7 @@ class KnownHosts:
             raise _refusal(
                 config,
                 f"{file}:{damage.number}: this line cannot be read: '{shown}…'",
-                "mend or remove that line: it may hold the host's key",
+                "fix or remove that line: it may hold the host's key",
             )
 
     def _own(self, config: SSHConfig) -> Entries:
@@ -122,7 +122,7 @@ class KnownHosts:
                 config, evidence, "make it readable: it holds the pinned host keys"
             ) from error
         for damage in known.entries.damaged:
-            _warn(f"{self.path}:{damage.number}: this line cannot be read: mend or remove it")
+            _warn(f"{self.path}:{damage.number}: this line cannot be read: fix or remove it")
         return known.entries
 
     def _add(self, descriptor: int, entry: Entry) -> None:

@@ -30,7 +30,7 @@ __all__ = ["check"]
 @task(
     help={
         "host": HOST_HELP,
-        "fresh": "log in anew, also where a connection is open already",
+        "fresh": "log in again even if a connection is open",
         "json": JSON_HELP,
         "inventory": INVENTORY_HELP,
     }

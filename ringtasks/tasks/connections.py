@@ -68,5 +68,5 @@ def disconnect(c: Context, host: str | None = None, inventory: str | None = None
     closed = len(masters) - len(left)
     display.say(f"{closed} connection{'s' * (closed != 1)} closed")
     for master in left:
-        display.say(f"{master.host}: process {master.pid} does not end: kill -9 {master.pid}")
+        display.say(f"{master.host}: process {master.pid} did not exit: kill -9 {master.pid}")
     return ended(c, closed, 1 if left else 0)

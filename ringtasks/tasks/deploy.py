@@ -29,10 +29,10 @@ __all__ = ["check", "releases", "rollback", "run", "status", "unlock"]
 _HOSTS_HELP = HOST_HELP + " (default: the settings' hosts)"
 _ROLLOUT_HELP = {
     "host": _HOSTS_HELP,
-    "serial": "switch so many hosts at once: 2 or 25%",
-    "max-failures": "stop when so many hosts have failed: 2 or 10% (default: 1)",
-    "revert": "put hosts back when it fails (--no-revert: leave them)",
-    "wait": "seconds to wait for somebody else's deploy (default: 0)",
+    "serial": "hosts to switch at once: 2 or 25%",
+    "max-failures": "stop after N hosts, or N%, have failed (default: 1)",
+    "revert": "revert hosts if it fails (--no-revert leaves them)",
+    "wait": "seconds to wait for another deploy to end (default: 0)",
     "dry-run": "change nothing: show hosts, routes, scripts and what would be removed",
     "junit": "write a JUnit report to this file",
     "verbose": "show what the commands print, as they do",
@@ -165,7 +165,7 @@ def unlock(
     from . import deploy_tables
 
     if not reason or not reason.strip():
-        raise UsageError("--reason is missing: say why, for those who ask later")
+        raise UsageError("--reason is required: it is kept in the history of each host")
     settings, hosts = _looked_for(c, host, inventory)
     if is_dry(c):
         from . import deploy_plan

@@ -29,5 +29,5 @@ def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list
             display.json_line(vars(finding))
     else:
         rows = [(f.verdict, f.subject, f.evidence, f.advice) for f in findings]
-        display.table(["", "what", "found", "to do"], rows)
+        display.table(["", "check", "result", "fix"], rows)
     return ended(c, findings, int(any(finding.verdict == "bad" for finding in findings)))

@@ -30,32 +30,32 @@ __all__ = ["get", "put", "sync"]
 
 _HELP = {
     "host": HOST_HELP,
-    "exclude": "leave out names that match; '!' in front takes one back in; repeatable",
-    "dry-run": "change nothing, list what would be copied and removed",
-    "fanout": "hosts at the same time (default 64)",
-    "timeout": "seconds for one host (default: no limit)",
+    "exclude": "skip names that match; '!' in front includes again; repeatable",
+    "dry-run": "change nothing; list what would be copied and deleted",
+    "fanout": "hosts at the same time (default: 64)",
+    "timeout": "seconds per host (default: no limit)",
     "transport": TRANSPORT_HELP,
     "json": JSON_HELP,
     "inventory": INVENTORY_HELP,
 }
 _GITIGNORE_HELP = "leave out what git ignores in SRC, and .git"
 _PUT_HELP = {
-    "src": "a file, a folder or a pattern, here",
-    "dst": "on the host, below its work_dir, ~ is its home; with / at the end it is a folder",
+    "src": "local file, folder or pattern",
+    "dst": "path on the host, below its work_dir; ~ is the remote home; a final / means a folder",
     "gitignore": _GITIGNORE_HELP,
-    "relay": "send it to few hosts, which pass it on to the others",
+    "relay": "send to a few hosts, which copy to the others",
 }
 _GET_HELP = {
-    "src": "a file, a folder or a pattern, on the host",
-    "dst": "here; with several hosts a folder, with one of each host's name in it",
+    "src": "file, folder or pattern on the host",
+    "dst": "local path; with several hosts a folder, with a subfolder per host",
 }
 _SYNC_HELP = {
     "src": "a folder, here",
     "dst": "a folder on the host",
-    "delete": "remove from DST what SRC has not; what is excluded stays",
-    "pull": "the other way: SRC is on the host, DST here",
+    "delete": "delete files in DST that are not in SRC; excluded files stay",
+    "pull": "download: SRC is on the host, DST is local",
     "gitignore": _GITIGNORE_HELP,
-    "checksum": "compare contents, also where size and time are equal",
+    "checksum": "compare contents even if size and time are equal",
     "verify": "compare a SHA-256 of each file that was sent",
 }
 
@@ -199,7 +199,7 @@ def _do(
         with terminable(), watching(clients, json=json) as watch:
             result = work(**watch)
     except KeyboardInterrupt:
-        display.say("interrupted; what came through is kept for the next time")
+        display.say("interrupted; partial file kept; rerun to resume")
         raise Exit(code=130) from None
     finally:
         for client in clients:

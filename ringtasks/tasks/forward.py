@@ -20,11 +20,11 @@ _INTERRUPTED = 130
 @task(
     help={
         "host": "one host of the inventory",
-        "port": "the port there: 6006 for TensorBoard, 8888 for Jupyter",
-        "local-port": "the port here, on 127.0.0.1 (default: the same, or a free one)",
-        "to": "a machine that the host reaches, instead of the host itself",
+        "port": "port on the host: 6006 for TensorBoard, 8888 for Jupyter",
+        "local-port": "local port (default: the same number, or a free one)",
+        "to": "forward to another machine that the host can reach",
         "transport": TRANSPORT_HELP,
-        "json": "tell the ports as one JSON object on stdout, as soon as they are open",
+        "json": "print the ports as one JSON object when they are open",
         "inventory": INVENTORY_HELP,
     }
 )
@@ -44,7 +44,7 @@ def forward(
 
     there = _port("--port", port)
     if there is None:
-        raise UsageError("--port is missing: which port of the host?")
+        raise UsageError("--port is required: the port of the host")
     here = _port("--local-port", local_port)
     config = config_of(c, one_host(c, host, inventory))
     if is_dry(c):

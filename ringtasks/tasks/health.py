@@ -58,10 +58,10 @@ def reset(c: Context, host: str | None = None, inventory: str | None = None) -> 
 
     names = [found.name for found in selected(c, host, inventory)]
     if is_dry(c):
-        display.say(f"would forget the health of {', '.join(names)}")
+        display.say(f"would delete the health of {', '.join(names)}")
         return 0
     count = HealthStore().reset(names)
-    display.say(f"health of {count} host{'s' * (count != 1)} forgotten")
+    display.say(f"health of {count} host{'s' * (count != 1)} deleted")
     return count
 
 

@@ -75,4 +75,4 @@ def _health(row: dict[str, Any]) -> str:
     if row["success_rate"] is None:
         return "not tried yet"
     state = "" if row["circuit_state"] == "closed" else f", circuit {row['circuit_state']}"
-    return f"{row['success_rate']:.0%} reached{state}"
+    return f"reachable {row['success_rate']:.0%}{state}"

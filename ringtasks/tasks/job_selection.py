@@ -46,7 +46,7 @@ def selected_jobs(
     else:
         chosen = [job for name in (wanted or "").split(",") for job in _among(known, name)]
     if not chosen:
-        raise UsageError("nothing is running there")
+        raise UsageError("no job is running on these hosts")
     by_name = {client.config.id: client for client in clients}
     handles = [(job, jobs.Job(by_name[job.host_id], job.id)) for job in chosen]
     return SelectedJobs(handles, _missing(chosen, known))

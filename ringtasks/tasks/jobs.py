@@ -53,11 +53,11 @@ TIMED_OUT_STATUS = 124  # the status of timeout(1)
     help={
         "host": HOST_HELP,
         "cmd": "the command, for /bin/sh on the host",
-        "name": "what to call it; need not be unique",
-        "log-file": "where its output is appended (default: in the job's folder)",
+        "name": "name of the job; need not be unique",
+        "log-file": "file on the host for its output, appended (default: in the job's folder)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
         "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
-        "gpus": "reserve so many free GPUs for it (CUDA_VISIBLE_DEVICES)",
+        "gpus": "number of GPUs to reserve (CUDA_VISIBLE_DEVICES)",
         "queue": "wait on the host until they are free, instead of failing",
         "after": "start when this job of the same host has ended, however it ends",
         "inventory": INVENTORY_HELP,
@@ -80,7 +80,7 @@ def start(
     from ringtasks import jobs
 
     if not cmd:
-        raise UsageError("--cmd is missing: what shall run?")
+        raise UsageError("--cmd is required")
     clients = clients_of(c, host, inventory)
     options: dict[str, Any] = {
         "name": name,
@@ -127,9 +127,9 @@ def start(
 @task(
     help={
         "host": HOST_HELP,
-        "all": "also those that ended more than a day ago",
+        "all": "include jobs that ended more than a day ago",
         "json": JSON_HELP,
-        "watch": "show them anew every 2 s, until Ctrl-C",
+        "watch": "refresh every 2 s until Ctrl-C",
         "inventory": INVENTORY_HELP,
     },
 )
@@ -177,9 +177,9 @@ def show(
     positional=["job"],
     help={
         "job": JOB_HELP,
-        "follow": "go on until the job has ended, through lost links without a gap or a repeat",
-        "number": "begin with so many of the last lines (default: all)",
-        "since": "begin with what was written since 10m ago, 14:02, or a date",
+        "follow": "show new output until the job ends; survives lost connections",
+        "number": "show only the last N lines first (default: all)",
+        "since": "show only output since 10m (ago), 14:02, or a date",
         "host": WHERE_HELP,
         "patience": PATIENCE_HELP,
         "inventory": INVENTORY_HELP,
@@ -234,7 +234,7 @@ def logs(
     positional=["job"],
     help={
         "job": JOB_HELP,
-        "timeout": "seconds; then exit with 124, and the job goes on (default: no limit)",
+        "timeout": "exit with 124 after N seconds; the job keeps running (default: no limit)",
         "host": WHERE_HELP,
         "patience": PATIENCE_HELP,
         "inventory": INVENTORY_HELP,
@@ -297,7 +297,7 @@ def stop(
     """Terminate jobs with all their processes; print their states before and after."""
     seconds = number("--grace", grace, at_least=0) or 0.0
     if job == ALL and not host:
-        raise UsageError("which hosts? 'inv stop all' needs --host")
+        raise UsageError("'inv stop all' needs --host: name the hosts")
     if is_dry(c):
         from . import jobs_plan
 
@@ -321,7 +321,7 @@ def stop(
 @task(
     help={
         "host": HOST_HELP,
-        "older-than": "only those that ended so long ago: 90s, 10m, 2h, 7d (default: 7d)",
+        "older-than": "minimum time since the end: 90s, 10m, 2h, 7d (default: 7d)",
         "inventory": INVENTORY_HELP,
     }
 )
@@ -358,7 +358,7 @@ def _refuse_embedded(client: SSHClient) -> None:
 
 def _left(command: str) -> Exit:
     """Return the exit after Ctrl-C, which does not affect the job."""
-    display.say(f"what runs there goes on; come back with: {command}")
+    display.say(f"the job keeps running; reattach with: {command}")
     return Exit(code=INTERRUPTED_STATUS)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ringtasks.jobs.job import Job, whoever_this_is
+from ringtasks.jobs.job import Job, this_user
 from ringtasks.jobs.listing import prune_script
 from ringtasks.jobs.logs import follow_script
 from ringtasks.jobs.probe import probe_script
@@ -49,7 +49,7 @@ def start_step(config: SSHConfig, request: JobRequest, job_id: str | None = None
     job_id = job_id or os.urandom(8).hex()
     if request.cwd is None:
         request = replace(request, cwd=config.work_dir)
-    script = request.script(job_id, whoever_this_is(), config.shell)
+    script = request.script(job_id, this_user(), config.shell)
     text = script_of(config, script, cwd=request.cwd, env=request.env)
     return PlannedStep(f"start job {job_id}", text)
 
@@ -73,7 +73,7 @@ def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
 
 def stop(clients: Iterable[SSHClient], job: str | None, grace: float) -> None:
     """Plan the termination of jobs."""
-    script = stop_script(_id_of(job), whoever_this_is(), grace)
+    script = stop_script(_id_of(job), this_user(), grace)
     _show(clients, [_look(job), PlannedStep("end its processes, where the job is", script)])
 
 

@@ -49,7 +49,9 @@ class LazyTask(Task[Any]):
         program, names = _caller()
         if program is not None and _is_left_out(program, names):
             return []
+        texts = dict(self.help)
         found = super().get_arguments(ignore_unknown_help)
+        self.help = texts  # Invoke takes each text out of it
         for argument in found:
             letter = SHORT_FLAGS.get(argument.name or "")
             if letter is not None:

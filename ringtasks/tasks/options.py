@@ -48,7 +48,7 @@ BROKEN_PIPE_STATUS = 128 + 13  # the status that shells give to SIGPIPE
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
 INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
 TRANSPORT_HELP = "use this route only, by its name in 'inv check'"
-JSON_HELP = "one JSON object a line on stdout, nothing else"
+JSON_HELP = "print one JSON object per line, nothing else"
 
 
 def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -27,7 +27,7 @@ _WIDTH, _HEIGHT = 80, 12
     help={
         "job": "a run, a job or a log file; 'last' is the newest run; several joined by commas",
         "metric": "names or globs, joined by commas (default: the loss)",
-        "json": "print one JSON object a point instead, with its place in the run",
+        "json": "print one JSON object per point instead",
         "out": "a file to draw into: NAME.svg, NAME.html, or NAME.png (needs matplotlib)",
         "host": HOST_HELP + "; where to look for jobs (default: @all)",
         "inventory": INVENTORY_HELP,
@@ -108,7 +108,7 @@ def _curves(
         except UsageError as error:
             if not any(log.stat().st_size for logs in source.logs for log in logs):
                 raise
-            display.say(f"{error}; the copy of the log that is here is drawn")
+            display.say(f"{error}; plotting the local copy of its log")
         else:
             return curves
     curves = Curves(max_points=None) if whole else Curves()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from invoke import Context, Exit
 
 from ringtasks.client.terminal import terminable
+from ringtasks.common.text import counted
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 from ringtasks.output import display
@@ -75,7 +76,9 @@ def up(
             display.say("interrupted: the cluster was not brought up")
             raise Exit(code=INTERRUPTED) from None
     head = members[0]
-    display.say(f"{len(members)} nodes are up; 'inv ray.submit --cmd …' runs something")
+    display.say(
+        f"cluster is up ({counted(len(members), 'node')}); run a command: inv ray.submit --cmd …"
+    )
     if head.start is not None:
         port_there = head.start.dashboard_port
         display.say(f"the dashboard: 'inv forward --host {head.host} --port {port_there}'")
@@ -120,9 +123,9 @@ def status(
 @task(
     help={
         "cmd": "the command, for Ray's job API",
-        "working-dir": "a folder here that Ray brings to where the command runs",
+        "working-dir": "local folder that Ray copies to the host of the command",
         "wait": "follow it to its end (--no-wait: until Ray has taken it)",
-        "attach": "follow a job that was left: its name with Ray; nothing is started",
+        "attach": "reattach to a running job by its Ray name; starts nothing",
         "host": HOST_HELP,
         "name": NAME_HELP,
         "venv": VENV_HELP,
@@ -144,7 +147,7 @@ def submit(
     from ringtasks.training import ray
 
     if not cmd and attach is None:
-        raise UsageError("--cmd is missing: what shall run?")
+        raise UsageError("--cmd is required")
     folder = None if working_dir is None else Path(working_dir)
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--working-dir {working_dir}: no such folder here")

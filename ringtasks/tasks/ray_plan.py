@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ringtasks.jobs.job import whoever_this_is
+from ringtasks.jobs.job import this_user
 from ringtasks.jobs.probe import probe_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.jobs.stopping import stop_script
@@ -79,7 +79,7 @@ def plan_stop(clients: Sequence[SSHClient], name: str, job_id: str) -> None:
 
 def plan_down(clients: Sequence[SSHClient], name: str) -> None:
     """Plan the end of a cluster."""
-    script = stop_script(SOME_JOB, whoever_this_is(), _GRACE)
+    script = stop_script(SOME_JOB, this_user(), _GRACE)
     _show(clients, name, PlannedStep(f"end its job there, here called {SOME_JOB}", script))
 
 

@@ -55,23 +55,23 @@ _KEPT_BYTES = 16 * 1024 * 1024
     help={
         "host": HOST_HELP,
         "cmd": "the command, for /bin/sh on the host",
-        "script": "run this local script there, by the interpreter that its first line names",
+        "script": "run this local script on the host, with the interpreter in its first line",
         "arg": "an argument for --script; repeatable (--arg=-x for one that starts with a dash)",
-        "timeout": "seconds until it is ended (default: the host's command_timeout; 0: never)",
+        "timeout": "kill after N seconds (default: the host's command_timeout; 0: never)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
         "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
         "transport": TRANSPORT_HELP,
         "retries": "repeat a failed command up to N times; only if it is safe to run twice",
         "fanout": "hosts at the same time (default: 64)",
-        "serial": "in batches of N hosts, or of N% of them",
-        "max-failures": "begin no more hosts once N, or N%, have failed",
+        "serial": "run in batches of N hosts, or N% of them",
+        "max-failures": "start no more hosts after N, or N%, have failed",
         "rerun-failed": "only hosts that failed in the last multi-host run",
         "name": "name of a multi-host run, for --rerun-failed with the same --name",
         "skip-unhealthy": "leave out hosts whose circuit is open",
         "pick": "only the N hosts that have been working best",
         "dry-run": "show the hosts, their routes and the script; send nothing",
-        "fold": "show equal outputs once, under the folded names of their hosts",
-        "diff": "show the most frequent output, and in what the others differ from it",
+        "fold": "group hosts with identical output",
+        "diff": "show the most frequent output, and diffs of the others against it",
         "outdir": "also write each host's output to DIR/HOST.out and DIR/HOST.err",
         "json": JSON_HELP,
         "pty": "give the command a terminal",
@@ -196,12 +196,12 @@ class Output(NamedTuple):
 def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> tuple[str, str]:
     """Return the command and its label."""
     if cmd and script:
-        raise UsageError("--cmd or --script: which of the two?")
+        raise UsageError("--cmd and --script: give one of them")
     if not cmd and not script:
-        raise UsageError("--cmd is missing: what shall run?")
+        raise UsageError("--cmd is required")
     if cmd:
         if arguments:
-            raise UsageError("--arg: is for --script; put it into --cmd")
+            raise UsageError("--arg is for --script; put it into --cmd")
         return cmd, cmd
     from ringtasks.remote.local_script import command_of_file, label_of
 

@@ -27,7 +27,7 @@ _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
     help={
         "host": HOST_HELP,
         "json": JSON_HELP,
-        "watch": "show it anew every 5 s, until Ctrl-C",
+        "watch": "refresh every 5 s until Ctrl-C",
         "inventory": INVENTORY_HELP,
     }
 )
@@ -46,7 +46,7 @@ def status(
     if is_dry(c):
         from ringtasks.jobs.host_status import overview_script
 
-        steps = [plan.PlannedStep("how the host is doing", overview_script())]
+        steps = [plan.PlannedStep("read the state of the host", overview_script())]
         plan.show([plan.HostPlan(client.config, steps) for client in clients], json=json)
         return []
     found: list[Overview] = []

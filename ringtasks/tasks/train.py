@@ -37,28 +37,28 @@ _INTERRUPTED = 130
 @task(
     iterable=["env", "sync_up", "setup", "fetch"],
     help={
-        "host": HOST_HELP + "; the best of them that can is taken",
+        "host": HOST_HELP + "; the best eligible host is used",
         "cmd": "the command, for /bin/sh on the host",
-        "name": "what the run is called (default: train)",
-        "gpus": "free GPUs a host, reserved for the run",
-        "nodes": "hosts at the same time, over torchrun; the command is 'python3 FILE …' then",
-        "nproc-per-node": "ranks a host, over torchrun",
+        "name": "name of the run (default: train)",
+        "gpus": "GPUs to reserve per host",
+        "nodes": "number of hosts, with torchrun; the command is then 'python3 FILE …'",
+        "nproc-per-node": "ranks per host, with torchrun",
         "cwd": "folder on the host; ~ is the remote home (default: a new one in runs/)",
         "venv": "virtual environment on the host (default: the host's venv_activate)",
         "env": "NAME=VALUE for the run, or NAME to pass on this machine's; repeatable",
         "log-file": "log on the host (default: one in the job's folder)",
-        "sync-up": "file or folder that goes up before, FROM or FROM:TO; repeatable",
+        "sync-up": "file or folder to upload first, FROM or FROM:TO; repeatable",
         "setup": "command in cwd before the run, not repeated while its text and the files that it "
         "names are the same; repeatable",
-        "fetch": "what comes back after, into runs/RUN/; repeatable",
-        "retries": "how often another host takes over from one that is lost",
+        "fetch": "file or folder to download afterwards, into runs/RUN/; repeatable",
+        "retries": "how often another host may take over from a lost one",
         "checkpoint": "folder below cwd, pulled while it runs; a takeover starts with it",
-        "checkpoint-done": "the file that is written last into a checkpoint: it is complete then",
+        "checkpoint-done": "file that marks a checkpoint as complete (written last)",
         "checkpoint-interval": "seconds between pulls (default: 60)",
-        "lost-after": "seconds without an answer until a host counts as lost (default: 600)",
+        "lost-after": "seconds without an answer before a host counts as lost (default: 600)",
         "allow-split": "let another host take over even if the first may still run",
-        "preflight": "check the hosts before (--no-preflight: do not)",
-        "attach": "go on with a run that was left: its name, or 'last'; nothing is started anew",
+        "preflight": "run preflight checks (--no-preflight skips them)",
+        "attach": "reattach to a running run: its name, or 'last'; starts nothing",
         "inventory": INVENTORY_HELP,
     },
 )
@@ -170,7 +170,7 @@ def _run(
             if not record.attempts:
                 record.discard()
     display.say(f"{record.id}: {outcome.reason}")
-    display.say(f"'inv plot {record.id}' draws it")
+    display.say(f"plot it: inv plot {record.id}")
     return outcome
 
 
@@ -215,8 +215,8 @@ def _leave(supervisor: Supervisor, view: View, record: RunRecord, grace: float) 
         record.hint(f"inv {command}")
         for command in (f"train --attach {record.id}", f"logs {record.id} -f", f"stop {record.id}")
     )
-    view.say(f"the run goes on; '{attach}' comes back to it,")
-    view.say(f"'{logs}' follows it, '{stop}' stops it")
+    view.say(f"the run keeps running; reattach with '{attach}',")
+    view.say(f"follow its log with '{logs}', stop it with '{stop}'")
 
 
 def _whole(flag: str, text: str | float | None, *, at_least: int) -> int | None:

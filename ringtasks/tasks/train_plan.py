@@ -58,7 +58,7 @@ def _look(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     folder = settings.cwd or config.work_dir
     return [
         PlannedStep(
-            f"ask how the host is doing; the best {settings.nodes} of them go on",
+            f"ask read the state of the host; the best {settings.nodes} of them go on",
             survey_script(folder, wanted.imports, wanted.driver_timeout),
         )
     ]

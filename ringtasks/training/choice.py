@@ -100,7 +100,7 @@ def _rank(candidate: Candidate) -> tuple[int, int, int]:
 def _praise(candidate: Candidate) -> str:
     survey = candidate.survey
     parts: Iterable[str | None] = (
-        f"{candidate.success_rate:.0%} reached",
+        f"reachable {candidate.success_rate:.0%}",
         f"load {survey.load:.2f} per CPU" if survey.load is not None else None,
         f"{survey.free_gpus} of {len(survey.gpus)} GPUs free" if survey.gpus else None,
         f"{survey.free_bytes / 10**9:.0f} GB free" if survey.free_bytes is not None else None,

@@ -62,7 +62,7 @@ class Placement:
         needed = self._settings.nodes
         for verdict in choice.verdicts:
             is_chosen = verdict.host in fit[:needed]
-            word = "chosen" if is_chosen else "fit" if verdict.is_fit else "not fit"
+            word = "chosen" if is_chosen else "eligible" if verdict.is_fit else "not eligible"
             self._tell(f"{verdict.host}: {word}: {verdict.reason}")
         if len(fit) < needed:
             hosts = "no host" if not fit else f"only {len(fit)} of {needed} hosts"

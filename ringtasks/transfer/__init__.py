@@ -120,7 +120,7 @@ def sync(
     if pull and options.gitignore:
         raise UsageError("gitignore: is for what is sent; the host may have no git")
     if not pull and not Path(source).is_dir():
-        raise UsageError(f"{source}: is no folder; for files there is put")
+        raise UsageError(f"{source}: is not a folder; for files use 'inv put'")
     ignored = () if pull else _ignored(Path(source), options)
     with clients_of(hosts) as clients:
         if pull:
@@ -140,7 +140,7 @@ def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
     found = [path for item in given for path in _expanded(str(item))]
     names = [path.resolve().name for path in found]
     if len(set(names)) < len(names):
-        raise UsageError("two of the files have the same name; send them one by one")
+        raise UsageError("two of the files have the same name; copy them one by one")
     return found
 
 

@@ -160,7 +160,7 @@ def _surveyed(host_copy: HostCopy, target: str) -> tuple[str, PathProbe]:
 
 
 def _no_folder(kind: str) -> str:
-    return "no such folder on the host" if kind == NOTHING else "is no folder"
+    return "no such folder on the host" if kind == NOTHING else "is not a folder"
 
 
 def _check_answer(place: str, found: Sequence[RemotePath]) -> None:

@@ -344,7 +344,7 @@ class _RemoteReceiver(_Receiver):
             if entry is None:
                 self._sftp.mkdir(from_home(path))
             elif not entry.is_folder:
-                raise CopyError(path, "is no folder")
+                raise CopyError(path, "is not a folder")
 
     def copy_file(self, name: str, entry: _Entry, check: Check) -> None:
         place = from_home(posixpath.join(self._top, name))
@@ -366,7 +366,7 @@ class _RemoteReceiver(_Receiver):
         path = posixpath.join(self._top, name)
         found = _remote_look(self._sftp, path, follows=not name)
         if found is None or not found.is_folder:
-            raise CopyError(path, "is no folder any more")
+            raise CopyError(path, "is not a folder any more")
         with told(path):
             self._sftp.chmod(from_home(path), entry.mode & _MODE_BITS)
             self._sftp.utime(from_home(path), (entry.modified, entry.modified))

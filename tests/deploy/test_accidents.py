@@ -74,7 +74,7 @@ def test_ctrl_c_in_mid_switch_puts_everything_back(fleet: Fleet) -> None:
 
     assert deploying.returncode == 130, told
     assert fleet.served() == ["v1/v1"]
-    assert "reverted; current is" in told
+    assert "reverted; current release:" in told
     assert "interrupted" in told
     assert "web[5-6] (2): built, not switched" in told
     for host in fleet.hosts:

@@ -361,7 +361,7 @@ def test_a_check_says_what_would_go_wrong(fleet: Fleet) -> None:
     assert told["web1"]["error"] is None
     assert told["web1"]["free_bytes"] > 0
     assert "current: is in the way" in told["web2"]["error"]
-    assert "is no folder that may be written to" in told["web3"]["error"]
+    assert "is not a writable folder" in told["web3"]["error"]
 
 
 def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_done(fleet: 
         ({"check_url": "ftp://x"}, "deploy: check_url: expected a URL"),
         ({"path": "/srv/{nothing}"}, "deploy: path: web1: nothing is known as {nothing}"),
         ({"source": "nowhere"}, "deploy: source: no such file or folder: nowhere"),
-        ({"ref": "nothing"}, "deploy: ref: nothing: is no revision of this repository"),
+        ({"ref": "nothing"}, "deploy: ref: nothing: is not a revision of this repository"),
         ({"hooks": {"later": "x"}}, "deploy: hooks: later: is not a setting"),
     ],
 )
@@ -504,7 +504,7 @@ def test_changes_that_are_not_committed_are_told_of(fleet: Fleet) -> None:
 
     done = fleet.inv("deploy")
 
-    assert "note: changes that are not committed were left out" in done.stderr
+    assert "note: uncommitted changes were not deployed" in done.stderr
     assert fleet.served() == ["v1/v1"]
 
 

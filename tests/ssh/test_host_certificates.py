@@ -107,7 +107,7 @@ def test_a_certificate_is_good_where_openssh_says_so(
 
     assert result.success == authority.is_accepted_by_openssh(server)
     key = HostKey.parse(server.host_public_key)
-    assert result.success or "WITH A BAD CERTIFICATE" in str(result.error)
+    assert result.success or "with a bad certificate" in str(result.error)
     assert result.success or key.fingerprint in str(result.error)
 
 
@@ -169,7 +169,7 @@ def test_an_impostor_without_a_certificate_is_refused_once_the_host_has_shown_on
 
     key = HostKey.parse(impostor.host_public_key)
     assert key.fingerprint in str(result.error)
-    assert f"IT NEEDS A CERTIFICATE BY {HostKey.parse(authority.public)}" in str(result.error)
+    assert f"expected a certificate by {HostKey.parse(authority.public)}" in str(result.error)
     assert "possible man in the middle" in str(result.error)
 
 
@@ -237,7 +237,7 @@ def test_a_key_of_the_inventory_is_not_replaced_by_a_certificate(
 
     result = authority.run(server, ssh_host_key=pinned, use_control_master=use_control_master)
 
-    assert "PINNED IS" in str(result.error)
+    assert "expected" in str(result.error)
 
 
 @pytest.mark.parametrize("what", ["authority", "host key"])

@@ -41,7 +41,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "disconnect": ((), ()),
     "doctor": ((), ("inventory",)),
     "health.show": ((), ()),
-    "health.reset": (HOST, ("would forget the health of a, b",)),
+    "health.reset": (HOST, ("would delete the health of a, b",)),
     "deploy.run": (HOST, ("make it", "restart it", "git archive", "hook", "rm -f ran")),
     "deploy.rollback": ((*HOST, "--to", "r1"), ("restart it", "r1")),
     "deploy.releases": (HOST, ("history",)),

@@ -156,7 +156,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box
     _, stderr = following.communicate(timeout=20)
 
     assert following.returncode == 130
-    assert b"come back with: inv logs n -f" in stderr
+    assert b"reattach with: inv logs n -f" in stderr
     assert b"Traceback" not in stderr
     assert "running" in said(inv("jobs"))
 
@@ -172,7 +172,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(tmp_path: Path, inv: Inv, box: 
     _, stderr = waiting.communicate(timeout=20)
 
     assert waiting.returncode == 130
-    assert b"come back with: inv wait n" in stderr
+    assert b"reattach with: inv wait n" in stderr
     assert b"Traceback" not in stderr
     assert "running" in said(inv("jobs"))
 

@@ -53,7 +53,7 @@ def test_hosts_shows_routes_health_and_facts(inv: Inv, write_hosts: WriteHosts, 
 
     assert "tailscale 100.64.0.1:22, direct" in table
     assert "gpu_training" in table
-    assert "100% reached" in table
+    assert "reachable 100%" in table
     assert [row["host_id"] for row in rows] == ["a", "b"]
     assert rows[0]["routes"] == [
         {"route": "tailscale", "address": "100.64.0.1:22"},
@@ -109,7 +109,7 @@ def test_health_shows_what_was_recorded_and_reset_forgets_it(
     assert shown["b"]["total_failures"] == 1
     assert shown["b"]["transports"]["direct"]["last_reason"] == "refused"  # type: ignore[index]
     assert "refused" in table
-    assert b"health of 1 host forgotten" in forgotten.stderr
+    assert b"health of 1 host deleted" in forgotten.stderr
     assert set(HealthStore().load()) == {"a"}
 
 
@@ -171,7 +171,7 @@ def test_doctor_is_content_with_a_sound_machine(inv: Inv, write_hosts: WriteHost
     done = inv("doctor")
 
     assert done.returncode == 0, done.stdout
-    assert b"1 hosts in hosts/hosts.yaml" in done.stdout
+    assert b"1 host in hosts/hosts.yaml" in done.stdout
 
 
 def test_doctor_finds_a_damaged_line_among_the_host_keys(inv: Inv, write_hosts: WriteHosts) -> None:
@@ -182,7 +182,7 @@ def test_doctor_finds_a_damaged_line_among_the_host_keys(inv: Inv, write_hosts: 
     done = inv("doctor")
 
     assert done.returncode == 1
-    assert b"line 2 cannot be read: mend or remove that line" in done.stdout
+    assert b"line 2 cannot be read: fix or remove that line" in done.stdout
 
 
 def test_the_console_script_is_the_same_program_with_our_usage_status(

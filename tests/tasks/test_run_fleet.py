@@ -463,7 +463,7 @@ def test_bad_input_is_one_line_and_status_2(inv: Inv, three: Path, case: str) ->
 def test_a_command_and_a_script_are_one_too_many(inv: Inv, three: Path) -> None:
     done = inv("run", "--host", "@all", "--cmd", "true", "--script", "s")
 
-    assert_refused(done, "--cmd or --script: which of the two?")
+    assert_refused(done, "--cmd and --script: give one of them")
 
 
 def test_one_host_loads_nothing_that_only_several_need(inv: Inv, three: Path) -> None:

@@ -289,7 +289,7 @@ def test_the_best_host_is_the_most_reliable_then_the_least_loaded_then_has_most_
 
     assert choice.fit == ("roomy", "good", "busy", "shaky")
     reasons = {verdict.host: verdict.reason for verdict in choice.verdicts}
-    assert reasons["roomy"] == "100% reached, load 0.10 per CPU, 3 of 3 GPUs free, 1000 GB free"
+    assert reasons["roomy"] == "reachable 100%, load 0.10 per CPU, 3 of 3 GPUs free, 1000 GB free"
     assert reasons["away"] == "answer: refused; try 'inv check'"
     assert reasons["off"] == "its status in the hosts file is 'offline'"
     assert "fine" not in reasons

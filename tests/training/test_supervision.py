@@ -172,8 +172,8 @@ def test_hosts_that_cannot_take_the_run_are_told_with_their_reasons(
 
     said = done.stderr.decode()
     assert done.returncode == 2
-    assert "off: not fit: its status in the hosts file is 'broken'" in said
-    assert "other: not fit: training_enabled is not true in the hosts file" in said
+    assert "off: not eligible: its status in the hosts file is 'broken'" in said
+    assert "other: not eligible: training_enabled is not true in the hosts file" in said
     assert "away: FAIL: answer: " in said
     assert "full: FAIL: disk: " in said
     assert "full: FAIL: imports: no_such_module: ModuleNotFoundError" in said
@@ -321,7 +321,7 @@ def test_nobody_takes_over_from_a_host_that_is_away_unless_a_split_is_allowed(
         assert "so no other host takes over (--allow-split would let one)" in said
         _, record = run_of(tmp_path)
         assert [each["state"] for each in record["attempts"]] == ["unknown"]
-        assert f"'inv train --attach {record['id']}' comes back to it" in said
+        assert f"reattach with 'inv train --attach {record['id']}'" in said
         assert record["ended_at"] is None
 
 
@@ -341,7 +341,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
 
     assert process.returncode == 130
     run_id = run_of(tmp_path)[1]["id"]
-    assert f"'inv train --attach {run_id}' comes back to it" in err.decode()
+    assert f"reattach with 'inv train --attach {run_id}'" in err.decode()
     assert [own["state"] for own in listed if own["id"] == job] == ["running"]
     assert b"loss: last 0.5" in plotted.stdout, plotted.stderr
     assert b"loss: last 0.5" in by_job.stdout, by_job.stderr
@@ -392,7 +392,7 @@ def test_a_run_started_by_flags_is_gone_on_with_as_the_hint_says(
     eventually(lambda: list(tmp_path.glob("runs/*/checkpoint/epoch")))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
-    hint = re.search(r"'inv (train --attach .*)' comes back to it", err.decode())
+    hint = re.search(r"reattach with 'inv (train --attach .*?)'", err.decode())
     folder, record = run_of(tmp_path)
 
     assert hint, err

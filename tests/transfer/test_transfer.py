@@ -913,7 +913,7 @@ def test_progress_comes_as_figures(
         (lambda near: put(near / "nothing", "x", ["box"]), "no such file"),
         (lambda near: put(near, "", ["box"]), "expected a path"),
         (lambda near: put(near, "x", []), "there is none"),
-        (lambda near: sync(near / "x", "x", ["box"]), "is no folder"),
+        (lambda near: sync(near / "x", "x", ["box"]), "is not a folder"),
         (lambda near: Options(fanout=0), "fanout"),
         (lambda near: Options(timeout=0), "timeout"),
         (lambda near: Options(exclude=("",)), "exclude"),

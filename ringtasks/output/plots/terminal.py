@@ -1,4 +1,4 @@
-"""A curve as lines of text, in braille dots: two across and four down a character.  Pure.
+"""A curve as lines of text, in dots: two across and four down a character.  Pure.
 
 This is own code, because a plot of one colour is short, and plotting libraries for the terminal
 change their interfaces between versions.
@@ -13,7 +13,9 @@ from ringtasks.training.curves import Curve
 
 __all__ = ["draw", "short"]
 
-_BLANK = 0x2800  # the Unicode block Braille Patterns; the bits of a dot's column, from the top
+_BLANK = (
+    0x2800  # the Unicode block of dot patterns (U+2800); the bits of a dot's column, from the top
+)
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _LABEL_WIDTH = 9
 

@@ -72,6 +72,6 @@ def _changed_key(
         ssh.id,
         route="",
         reason=Reason.HOST_KEY,
-        evidence=f"IT SHOWED {offered}, {refusal_reason}: {IMPOSTOR}",
+        evidence=f"host key changed: got {offered}, {refusal_reason}: {IMPOSTOR}",
         advice=f"if the box was rebuilt, update {place}",
     )

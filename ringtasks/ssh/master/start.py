@@ -293,7 +293,7 @@ class _Attempt:
                     config.id,
                     self._route.name,
                     Reason.HOST_KEY,
-                    f"IT SHOWED {key}, ANOTHER KEY WAS PINNED a moment ago: {IMPOSTOR}",
+                    f"host key changed: got {key}, another key was pinned a moment ago: {IMPOSTOR}",
                     self._route.address,
                     self._patience.elapsed(),
                     f"if the box was rebuilt, update {_place(config)}",

@@ -116,14 +116,14 @@ def _first_match(lines: list[str], said: str) -> tuple[Reason, str] | None:
 
 def _of_host_key(said: str, pins: Pins) -> str:
     found = _SHOWN_IN_DEBUG.search(said) or _SHOWN.search(said)
-    shown = f"IT SHOWED {found[1] if found else 'another key'}"
+    shown = f"host key changed: got {found[1] if found else 'another key'}"
     bad = BAD_CERTIFICATE.search(said)
     if "REVOKED" in said:
-        why = "WHICH IS REVOKED"
+        why = "which is REVOKED"
     elif bad:
-        why = f"WITH A BAD CERTIFICATE: {bad[1].strip()}"
+        why = f"with a bad certificate: {bad[1].strip()}"
     else:
-        why = pins.demand if pins.is_pinned else "WHICH IS NOT THE PINNED KEY"
+        why = pins.demand if pins.is_pinned else "expected the pinned key"
     return f"{shown}, {why}: {IMPOSTOR}"
 
 
@@ -133,4 +133,4 @@ def _last_words(lines: list[str]) -> str:
         if line.startswith("{"):
             with contextlib.suppress(AnswerError):
                 return json_fields(line).text("error")
-    return lines[0] if lines else "it ended without a word"
+    return lines[0] if lines else "it ended without output"

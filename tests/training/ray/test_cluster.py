@@ -60,7 +60,7 @@ def test_a_cluster_of_two_hosts_runs_a_job_on_both_and_leaves_nothing(
     listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
 
     assert up.returncode == 0, up.stderr
-    assert b"2 nodes are up" in up.stderr
+    assert b"cluster is up (2 nodes)" in up.stderr
     assert again.returncode == 2
     assert b"there is a Ray cluster 'ray' on these hosts" in again.stderr
     assert status.returncode == 0, status.stderr

@@ -32,7 +32,7 @@ def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: RayHosts
     after = inv("ray.status")
 
     assert up.returncode == 0, up.stderr
-    assert b"2 nodes are up" in up.stderr
+    assert b"cluster is up (2 nodes)" in up.stderr
     assert again.returncode == 2
     assert b"there is a Ray cluster 'ray' on these hosts: a: head running; b: worker running" in (
         again.stderr
