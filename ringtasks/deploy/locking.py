@@ -80,7 +80,7 @@ class LockState(NamedTuple):
         return self.until < self.now
 
     def __str__(self) -> str:
-        who = f"{self.who or 'somebody'}{f' on {self.host}' if self.host else ''}"
+        who = f"{self.who or 'an unknown user'}{f' on {self.host}' if self.host else ''}"
         what = f", deploying {self.revision[:12]}" if self.revision else ""
         since = f" for {max(0, self.now - self.since)} s" if self.since else ""
         return f"{who}{what}{since}{f', {self.link}' if self.link else ''}"
@@ -137,7 +137,7 @@ def unlock() -> str:
 [ -L lock ] || exit 0
 held
 drop "$(holder)"
-[ ! -L lock ] || { echo "lock: somebody else is removing it" >&2; exit 1; }
+[ ! -L lock ] || { echo "lock: another deploy is removing it" >&2; exit 1; }
 """
 
 

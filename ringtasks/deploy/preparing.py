@@ -154,7 +154,7 @@ def _wanted(host: str, state: HostState, wanted: str) -> str:
         raise UsageError(f"--to {wanted}: {host} has no such release; it has: {known}")
     usable = [name for name in found if state.verdict(name) != EventKind.FAILED]
     if not usable:
-        raise UsageError(f"--to {wanted}: it has failed on {host}: nobody goes back to it")
+        raise UsageError(f"--to {wanted}: it failed on {host}; choose a release that succeeded")
     return usable[-1]
 
 

@@ -53,7 +53,7 @@ def _inventory(given: str | None) -> Iterator[Finding]:
     files = ", ".join(inventory.files)
     yield Finding("ok", "inventory", f"{counted(len(inventory.hosts), 'host')} in {files}")
     for warning in inventory.warnings:
-        yield Finding("bad", "inventory", warning, "correct the name, or quote it if it is meant")
+        yield Finding("bad", "inventory", warning, "correct the name, or quote it if it is correct")
     for host in inventory.hosts.values():
         if host.fault is not None:
             yield Finding("bad", "inventory", str(host.fault), "correct this entry")

@@ -99,7 +99,7 @@ class Stream:
         return shared
 
     def unread(self, received: bytes) -> None:
-        """Put back bytes that were read too early."""
+        """Return bytes to the buffer that were read too early."""
         self._early, self._taken = received + self._early[self._taken :], 0
 
     def send(self, data: bytes) -> int:

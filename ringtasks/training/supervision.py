@@ -119,7 +119,7 @@ class Supervisor:
             except (UsageError, RunNotStartedError, JobNotStartedError) as error:
                 if _may_have_started(error):
                     raise
-                self._tell(f"nobody takes over: {error}")
+                self._tell(f"no other host takes over: {error}")
                 break
         return self._ended(statuses)
 

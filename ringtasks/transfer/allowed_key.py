@@ -52,7 +52,7 @@ class _Session:
     """The session in which the key is allowed."""
 
     def __init__(self, host_copy: HostCopy, script: str, limit: float) -> None:
-        self._haul = host_copy
+        self._host_copy = host_copy
         self._said = self._complained = b""
         self._result: SSHResult | None = None
         self._has_answered = threading.Event()
@@ -76,15 +76,16 @@ class _Session:
         os.close(self._writer)  # the host sees the end of its stdin
         self._thread.join(_READY_TIMEOUT)
         if was_ready and not self._said.endswith(b"removed\n"):
-            self._haul.notes.append(
-                f"the key of this transfer may still be in ~/.ssh/authorized_keys of "
-                f"{self._haul.client.config.id}, of no use from {_KEY_LIFETIME} s on: {self._why()}"
+            host = self._host_copy.client.config.id
+            self._host_copy.notes.append(
+                f"the key of this transfer may still be in ~/.ssh/authorized_keys of {host}; "
+                f"it expires {_KEY_LIFETIME} s after its creation: {self._why()}"
             )
 
     def _hold(self, script: str, limit: float, reader: int) -> None:
         with os.fdopen(reader, "rb", buffering=0) as stdin:
             self._result = ask(
-                self._haul.client,
+                self._host_copy.client,
                 script,
                 limit + _READY_TIMEOUT,
                 stdin=stdin,

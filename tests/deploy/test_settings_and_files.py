@@ -301,7 +301,7 @@ def test_a_rollback_goes_where_it_is_told_but_not_to_what_failed(fleet: Fleet) -
     done = fleet.inv("deploy.rollback", "--to", revisions[0][:8])
 
     assert failed.returncode == 2
-    assert "it has failed on web1: nobody goes back to it" in failed.stderr
+    assert "it failed on web1; choose a release that succeeded" in failed.stderr
     assert unknown.returncode == 2
     assert "has no such release; it has:" in unknown.stderr
     assert done.returncode == 0, done.stderr

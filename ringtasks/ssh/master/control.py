@@ -69,7 +69,7 @@ class Control:
             raise TimeoutError(_NO_ANSWER) from error
         except (ConnectionError, FileNotFoundError) as error:
             sock.close()
-            raise MasterGoneError("nobody listens on the control socket") from error
+            raise MasterGoneError("no process listens on the control socket") from error
         except BaseException:
             sock.close()
             raise

@@ -98,7 +98,7 @@ class MuxLink:
 
         :raises SessionRefusedError: other callers wait for a session.
         """
-        if not self._may_ask and self._turn.is_somebody_elses():
+        if not self._may_ask and self._turn.is_taken():
             raise SessionRefusedError("others wait for a session already")
         self._may_ask = False
         if self._is_closed:

@@ -115,7 +115,7 @@ class SessionTurn:
         self._path = f"{socket}{_QUEUE}"
         self._descriptor: int | None = None
 
-    def is_somebody_elses(self) -> bool:
+    def is_taken(self) -> bool:
         """Return True if another process, or another link of this one, already waits for room."""
         if self._descriptor is not None or not os.path.exists(self._path):  # noqa: PTH110  # hot
             return False

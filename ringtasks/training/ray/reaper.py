@@ -30,7 +30,7 @@ def main() -> None:
     if child == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
-            os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  # no shell is meant
+            os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606  # the words are run as given, without a shell
         except OSError as error:
             print(f"{sys.argv[1]}: {error}", file=sys.stderr)
             os._exit(127)
