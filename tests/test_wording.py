@@ -8,7 +8,6 @@ import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,15 +19,6 @@ PARTS = sorted(
     for path in PACKAGE.iterdir()
     if path.suffix == ".py" or (path / "__init__.py").exists()
 )
-
-# Parts whose prose is being rewritten. Take a part out once it passes.
-OLD_DOCSTRINGS: set[str] = set()
-OLD_TERMS: set[str] = {
-    "deploy",
-    "ssh",
-    "training",
-    "transfer",
-}
 
 QUESTION = re.compile(r"(What|Who|Whoever|Whose|Where|How)\b")
 # Terms of this project's own that were given up, and what is said instead.
@@ -81,12 +71,7 @@ def words(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
-def parts(unfinished: set[str]) -> list[Any]:
-    mark = pytest.mark.xfail(reason="its prose is being rewritten", strict=False)
-    return [pytest.param(part, marks=[mark] if part in unfinished else []) for part in PARTS]
-
-
-@pytest.mark.parametrize("part", parts(OLD_DOCSTRINGS))
+@pytest.mark.parametrize("part", PARTS)
 def test_no_docstring_begins_with_a_question_word(part: str) -> None:
     found = [
         f"{file.relative_to(PACKAGE)}:{line}: {text.splitlines()[0]}"
@@ -98,7 +83,7 @@ def test_no_docstring_begins_with_a_question_word(part: str) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("part", parts(OLD_TERMS))
+@pytest.mark.parametrize("part", PARTS)
 def test_no_retired_term_is_used(part: str) -> None:
     found = [
         f"{file.relative_to(PACKAGE)}:{line}: {match.group()}"
