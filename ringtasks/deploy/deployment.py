@@ -16,7 +16,6 @@ from ringtasks.common.fanout import FANOUT, each
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
 from .lease import Lease, Lockable, life_sign
-from .locking import LockState
 from .report import DeployReport, EndState, HostReport
 from .rollout import Action, Rollout, RolloutStep
 from .steps import Plan
@@ -75,6 +74,8 @@ class Deployment:
             with life_sign(self.plan.token), self._lease:
                 while (step := self._rollout.next()) is not None:
                     self._interruptible(step)
+            for _ in each(list(self._targets.values()), Target.ask_current):
+                pass
         finally:
             self.report.elapsed_ms = round((time.monotonic() - began) * 1000, 3)
         return self.report
@@ -132,9 +133,10 @@ class Deployment:
             self._rollout.ended(step, report.host, is_well=bool(outcome), is_known=outcome.is_known)
             report.end_state = self._rollout.end_state[report.host]
 
-    def _lost(self, target: Lockable, held: LockState) -> None:
+    def _lost(self, target: Lockable, why: str) -> None:
         assert isinstance(target, Target)  # noqa: S101  # no other was added
-        self._stop(f"{target.report.host}: the lock is held by {held}")
+        target.report.is_current_known = False  # the new holder may switch it
+        self._stop(f"{target.report.host}: {why}")
         self._end()
 
     def _stop(self, why: str) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Protocol
 
 from ringtasks.common.cancellation import Cancellation
-from ringtasks.common.fanout import each
 from ringtasks.inventory.config import state_folder
 
 from .locking import LockState
@@ -42,38 +41,47 @@ class Lockable(Protocol):
 
 
 class Lease:
-    """Background renewal of locks, within its context.
+    """Background renewal of locks, within its context: each in a thread, so none waits for another.
 
-    :param on_lost: called with a lock that was lost and its new holder, in another thread.
+    :param on_lost: called with a lock that was lost, or that cannot be renewed, and the reason, in
+        another thread.
+    :param interval: seconds between two renewals.
     """
 
-    def __init__(self, on_lost: Callable[[Lockable, LockState], None]) -> None:
-        self._on_lost = on_lost
-        self._targets: list[Lockable] = []
+    def __init__(
+        self, on_lost: Callable[[Lockable, str], None], interval: float = RENEW_INTERVAL
+    ) -> None:
+        self._on_lost, self._interval = on_lost, interval
         self._cancellation = Cancellation()
-        self._thread = threading.Thread(target=self._keep, name="ringtasks-lease", daemon=True)
+        self._threads: list[threading.Thread] = []
 
     def add(self, target: Lockable) -> None:
         """Renew this host's lock from now on."""
-        self._targets.append(target)
+        thread = threading.Thread(
+            target=self._keep, args=(target,), name="ringtasks-lease", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
 
     def __enter__(self) -> Lease:
-        self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._cancellation.cancel()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _keep(self) -> None:
-        while not self._cancellation.wait(RENEW_INTERVAL):
-            for target, held in each(tuple(self._targets), self._renewed):
-                if held is not None:
-                    self._targets.remove(target)
-                    self._on_lost(target, held)
-
-    def _renewed(self, target: Lockable) -> LockState | None:
-        return None if self._cancellation.is_cancelled else target.renew(self._cancellation)
+    def _keep(self, target: Lockable) -> None:
+        while not self._cancellation.wait(self._interval):
+            try:
+                held = target.renew(self._cancellation)
+            except Exception as error:  # noqa: BLE001  # a lock that is not renewed is not ours
+                if not self._cancellation.is_cancelled:
+                    self._on_lost(target, f"the lock cannot be renewed: {error}")
+                return
+            if held is not None:
+                self._on_lost(target, f"the lock is held by {held}")
+                return
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The lock of a deploy path, as text for the host's shell (pure).
+"""The lock of a deploy path: calls of the functions in ``locking.sh`` (pure).
 
 ``lock`` is a symbolic link to the holder's note: creating it is a single step that fails if a lock
 exists (symlink(2), EEXIST), and it works on file systems without hard links.  The note,
@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 from ringtasks.common.text import bounded, printable
 from ringtasks.remote.answers import or_none, unix_time
-from ringtasks.remote.script import quote
+from ringtasks.remote.programs import call
 
 __all__ = [
-    "FUNCTIONS",
     "LockHolder",
     "LockState",
     "acquire",
@@ -27,30 +26,6 @@ __all__ = [
     "release",
     "unlock",
 ]
-
-FUNCTIONS = r"""
-now() { date +%s; }
-holder() { there=$(readlink lock 2>/dev/null) && echo "${there#.locks/}"; }
-told() { sed -n "s/^$2=//p" ".locks/$1" 2>/dev/null; }
-expired() { until=$(told "$1" until); [ "${until:-0}" -lt "$(now)" ]; }
-note() { # until when
-  sed "s/^until=.*/until=$1/" ".locks/$token" > ".locks/$token.new" &&
-    mv -f ".locks/$token.new" ".locks/$token"
-}
-drop() { # the lock of this token
-  # Left by a host that went down inside; who is inside now is so for milliseconds.
-  [ -z "$(find ".locks/$1.end" -prune -mmin +1 2>/dev/null)" ] || rmdir ".locks/$1.end"
-  mkdir ".locks/$1.end" 2>/dev/null || return 0
-  [ "$(holder)" != "$1" ] || rm -f lock
-  rm -f ".locks/$1"
-  rmdir ".locks/$1.end"
-}
-held() { # prints whose lock it is
-  echo "held token=$(holder)"
-  sed 's/^/held /' ".locks/$(holder)" 2>/dev/null
-  echo "held now=$(now)"
-}
-"""
 
 
 class LockHolder(NamedTuple):
@@ -87,7 +62,7 @@ class LockState(NamedTuple):
 
 
 def acquire(note: LockHolder, seconds: float, dead: str = "") -> str:
-    """Return a script that takes the lock, or prints its holder if another deploy has it.
+    """Return a script that takes the lock, or prints the state if another deploy has it.
 
     An expired lock is replaced.
 
@@ -95,50 +70,25 @@ def acquire(note: LockHolder, seconds: float, dead: str = "") -> str:
     :param dead: a token whose deploy is known to have ended; its lock is replaced too.
     """
     lines = [f"{name}={printable(value)}" for name, value in note._asdict().items()]
-    return f"""
-token={note.token}
-mkdir -p .locks || exit 1
-there=$(holder)
-if [ "$there" != "$token" ]; then
-  [ -n "$there" ] && {{ expired "$there" || [ "$there" = {quote(dead)} ]; }} && drop "$there"
-  printf '%s\\n' {" ".join(map(quote, lines))} "since=$(now)" \\
-    "until=$(($(now) + {round(seconds)}))" > ".locks/$token" || exit 1
-  ln -s ".locks/$token" lock 2>/dev/null
-fi
-if [ "$(holder)" != "$token" ]; then
-  rm -f ".locks/$token"
-  [ -L lock ] || echo "lock: is in the way, and no lock of ringtasks" >&2
-  [ -L lock ] && held
-  exit 1
-fi
-"""
+    return call("acquire", note.token, round(seconds), dead, *lines)
 
 
 def holding(token: str, seconds: float) -> str:
     """Return the beginning of a script that makes changes.
 
-    It renews the lock; if the lock is lost, it prints the holder and ends the script.
+    It renews the lock; if the lock is lost, it prints the state and ends the script.
     """
-    return f"""
-token={token}
-if [ "$(holder)" != "$token" ]; then held; exit 1; fi
-note $(($(now) + {round(seconds)})) || exit 1
-"""
+    return call("hold", token, round(seconds))
 
 
 def release(token: str) -> str:
     """Return a script that releases the lock, if it is still this deploy's."""
-    return f"drop {token}\n"
+    return call("drop", token)
 
 
 def unlock() -> str:
     """Return a script that removes the lock of any deploy and prints its holder."""
-    return """
-[ -L lock ] || exit 0
-held
-drop "$(holder)"
-[ ! -L lock ] || { echo "lock: another deploy is removing it" >&2; exit 1; }
-"""
+    return "[ -L lock ] || exit 0\n" + call("unlock")
 
 
 def parse_held(output: str) -> LockState | None:

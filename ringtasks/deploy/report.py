@@ -40,21 +40,24 @@ class StepReport(NamedTuple):
 class HostReport:
     """Result on one host.
 
-    ``previous`` is the release that was current before; ``current`` is the one at the end, as far
-    as it is known; None: there is none.  ``error`` joins the errors of all steps, the first one
-    first.  ``returncode`` is that of the first error: 1 for a command that failed, 75 for a lock
+    ``previous`` is the release that was current before; ``current`` is the one at the end; None:
+    there is none, or it is not known (``is_current_known``).  ``error`` joins the errors of all
+    steps, the first one first.  ``returncode`` is that of the first error: 1 for a command that
+    failed, 75 for a lock
     that another deploy holds, 124, 130 and 255 as for ``inv run``.  ``removed`` are the old
-    releases that were removed.
+    releases that were removed; ``left`` are the paths that could not be removed, with the reasons.
     """
 
     host: str
     end_state: EndState = EndState.UNTOUCHED
     previous: str | None = None
     current: str | None = None
+    is_current_known: bool = False
     error: str | None = None
     returncode: int = 0
     steps: list[StepReport] = field(default_factory=list)
     removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     sent_bytes: int = 0
     transport_used: str | None = None
 
@@ -74,10 +77,12 @@ class HostReport:
             "end_state": self.end_state.value,
             "previous": self.previous,
             "current": self.current,
+            "is_current_known": self.is_current_known,
             "error": self.error,
             "returncode": self.returncode,
             "steps": [step._asdict() for step in self.steps],
             "removed": list(self.removed),
+            "left": list(self.left),
             "sent_bytes": self.sent_bytes,
             "transport_used": self.transport_used,
             "elapsed_ms": self.elapsed_ms,

@@ -1,7 +1,8 @@
 """The files of a release on this machine: a git revision, or a built folder or file.
 
-``git archive`` gives every file the time of the commit, so each deploy would find all of them
-changed.  Each file gets a time made from its content instead: an unchanged file keeps its time.
+``git archive`` writes the files of a revision.  It leaves out submodules and the content of files
+that Git LFS keeps elsewhere: submodules are archived by themselves, at their recorded commits, and
+LFS pointers are reported.
 """
 
 from __future__ import annotations
@@ -14,21 +15,20 @@ import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-__all__ = ["Source", "content_time", "source_of"]
+__all__ = ["Source", "source_of"]
 
 _TIMEOUT = 300.0  # seconds
-_EARLIEST = 631_152_000  # 1990-01-01: times before 1980 confuse zip
-#: Seconds: 34 years, none of them in the future. Two versions of a file with the same size get the
-#: same time once in 10⁹ changes.
-_SPAN = 1 << 30
 _SUBMODULE = "160000"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_LFS_POINTER_BYTES = 1024  # the specification's limit
+_NAMED = 3  # names in a message
 
 
 class Source:
@@ -103,21 +103,27 @@ class _Revision(Source):
         named = [f"{ref}^{{{kind}}}" for kind in ("commit", "tree")]
         found = _git("rev-parse", "--revs-only", *named).split()
         if len(found) != len(named):
-            raise UsageError(f"deploy: ref: {ref}: is not a revision of this repository")
+            problem = f"is not a revision of this repository{_way_to(ref)}"
+            raise UsageError(f"deploy: ref: {ref}: {problem}")
         self.revision, self.content = found[0], f"git-{found[1]}"
+        self._pointers: list[str] = []
+        top = Path(_git("rev-parse", "--show-toplevel"))
+        self._parts = [_Part(top, self.revision, ""), *_submodules(top, self.revision, "")]
         self._status = self._look_for_changes() if ref == "HEAD" else None
 
     @property
     def notes(self) -> tuple[str, ...]:
         is_changed = self._status is not None and self._status.communicate(timeout=_TIMEOUT)[0]
-        return ("uncommitted changes were not deployed",) if is_changed else ()
+        notes = ["uncommitted changes were not deployed"] if is_changed else []
+        if self._pointers:
+            notes.append(
+                f"{_listed(self._pointers)}: the release has the Git LFS pointer, not the content: "
+                "run 'git lfs install' and 'git lfs pull', and deploy again"
+            )
+        return tuple(notes)
 
     def has(self, name: str) -> bool:
-        try:
-            _git("cat-file", "-e", f"{self.revision}:{name}")
-        except UsageError:
-            return False
-        return True
+        return any(part.has(name) for part in self._parts)
 
     def _look_for_changes(self) -> subprocess.Popen[bytes]:
         """Start ``git status``; it reads every file, so it runs while the hosts are asked."""
@@ -137,28 +143,104 @@ class _Revision(Source):
 
     def _made(self) -> Path:
         folder = self._own_folder()
-        top = _git("rev-parse", "--show-toplevel")
+        for part in self._parts:
+            target = folder / part.prefix
+            if target.is_dir():  # else export-ignore in .gitattributes leaves the submodule out
+                part.unpack(target)
+        self._pointers = sorted(_pointers_below(folder))
+        return folder
+
+
+class _Part(NamedTuple):
+    """A commit of the repository, or of a submodule, and the folder of the release that it fills.
+
+    ``prefix`` is empty for the repository, else ends with ``/``.
+    """
+
+    repository: Path
+    commit: str
+    prefix: str
+
+    def has(self, name: str) -> bool:
+        if not name.startswith(self.prefix):
+            return False
+        own = name.removeprefix(self.prefix)
+        try:
+            _git("-C", str(self.repository), "cat-file", "-e", f"{self.commit}:{own}")
+        except UsageError:
+            return False
+        return True
+
+    def unpack(self, folder: Path) -> None:
+        git = ["git", "-C", str(self.repository), "-c", "tar.umask=0022"]
         with tempfile.TemporaryFile() as archive:
-            _run(
-                [
-                    "git",
-                    "-C",
-                    top,
-                    "-c",
-                    "tar.umask=0022",
-                    "archive",
-                    "--format=tar",
-                    self.revision,
-                ],
-                stdout=archive,
-            )
+            _run([*git, "archive", "--format=tar", self.commit], stdout=archive)
             archive.seek(0)
             _run(["tar", "-xf", "-", "-C", str(folder)], stdin=archive)
-        for blob, name in _entries(top, self.revision):
-            with contextlib.suppress(FileNotFoundError):  # export-ignore in .gitattributes
-                when = content_time(blob)
-                os.utime(folder / name, (when, when), follow_symlinks=False)
-        return folder
+
+
+def _submodules(top: Path, commit: str, prefix: str) -> Iterator[_Part]:
+    """Yield the submodules of a commit at their recorded commits, those above others first.
+
+    :raises UsageError: the recorded commit of one is not in its repository.
+    """
+    listed = _run(["git", "-C", str(top), "ls-tree", "-r", "-z", commit])
+    for entry in filter(None, listed.split(b"\0")):
+        about, _, path = entry.partition(b"\t")
+        mode, _, recorded = about.decode().split()
+        if mode == _SUBMODULE:
+            name = os.fsdecode(path)
+            repository = _repository_of(top, name)
+            _require_commit(repository, f"{prefix}{name}", recorded)
+            assert repository is not None  # noqa: S101  # it has the commit
+            yield _Part(repository, recorded, f"{prefix}{name}/")
+            yield from _submodules(repository, recorded, f"{prefix}{name}/")
+
+
+def _repository_of(top: Path, name: str) -> Path | None:
+    """Return the repository of a submodule; None: it was never fetched."""
+    if (top / name / ".git").exists():
+        return top / name
+    common = Path(_git("-C", str(top), "rev-parse", "--git-common-dir"))
+    kept = top / common / "modules" / name  # of a submodule that is not checked out
+    return kept if (kept / "HEAD").exists() else None
+
+
+def _require_commit(repository: Path | None, name: str, commit: str) -> None:
+    try:
+        if repository is not None:
+            _git("-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}")
+            return
+    except UsageError:
+        pass
+    raise UsageError(
+        f"deploy: submodule {name}: its commit {commit} is not on this machine: run "
+        "'git submodule update --init --recursive' (a checkout in CI needs 'submodules: recursive')"
+    )
+
+
+def _way_to(ref: str) -> str:
+    """Return the advice for a revision that is not in this repository."""
+    if _git("rev-parse", "--is-shallow-repository") == "true":
+        return (
+            "; this clone is shallow: run 'git fetch --unshallow --tags' "
+            "(a checkout in CI needs 'fetch-depth: 0')"
+        )
+    return f"; if {ref} is on the server, run 'git fetch --tags'"
+
+
+def _pointers_below(folder: Path) -> Iterator[str]:
+    for path in _walk(str(folder)):
+        status = os.lstat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size <= _LFS_POINTER_BYTES:
+            with Path(path).open("rb") as file:
+                if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                    yield path[len(str(folder)) + 1 :]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 class _Built(Source):
@@ -182,21 +264,6 @@ class _Built(Source):
         folder = self._own_folder()
         shutil.copy2(self._path, folder)
         return folder
-
-
-def content_time(blob: str) -> int:
-    """Return a file's time in Unix seconds, made from git's name of its content."""
-    return _EARLIEST + int(blob, 16) % _SPAN
-
-
-def _entries(top: str, revision: str) -> Iterator[tuple[str, str]]:
-    """Yield git's name of the content, and the path, of each file."""
-    listed = _run(["git", "-C", top, "ls-tree", "-r", "-z", revision])
-    for entry in filter(None, listed.split(b"\0")):
-        about, _, name = entry.partition(b"\t")
-        mode, _, blob = about.decode().split()
-        if mode != _SUBMODULE:
-            yield blob, os.fsdecode(name)
 
 
 def _fingerprint(top: Path) -> str:

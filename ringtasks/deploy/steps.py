@@ -35,7 +35,8 @@ __all__ = [
 LEASE = 60.0
 #: Seconds for a script without users' commands; it may have to look at many files.
 OWN_TIMEOUT = 120.0
-_CHECK_MARGIN = 15.0
+#: Seconds beyond ``check_timeout`` in which a check that fails, and does not hang, tells why.
+_CHECK_MARGIN = 1.5
 
 
 class AppFolder(NamedTuple):
@@ -73,12 +74,17 @@ class Plan:
 
 
 class HostStep(NamedTuple):
-    """Step on one host; ``is_users``: it contains users' commands, and is never run twice."""
+    """Step on one host; ``is_users``: it contains users' commands, and is never run twice.
+
+    ``limit`` is the limit that the settings set, if the script ends by itself when it has passed;
+    ``timeout`` is a little longer then.
+    """
 
     name: str
     script: str
     timeout: float = OWN_TIMEOUT
     is_users: bool = False
+    limit: float | None = None
 
 
 def precheck(plan: Plan, place: AppFolder) -> HostStep:
@@ -126,10 +132,10 @@ def activation(plan: Plan, place: AppFolder, previous: str | None) -> Sequence[H
         script = layout.activate(release, settings.activate)
         steps.insert(0, _users("activate", plan, place, script, settings.build_timeout))
     steps += _confirmation(plan, place)
-    good = layout.note(EventKind.GOOD, release) + "\n"
+    good = layout.note(EventKind.GOOD, release)
     if not plan.source and previous and previous != release.id:
-        good += layout.note(EventKind.LEFT, release._replace(id=previous, revision="")) + "\n"
-    steps[-1] = steps[-1]._replace(script=f"{steps[-1].script}\n{good}")
+        good += layout.note(EventKind.LEFT, release._replace(id=previous, revision=""))
+    steps[-1] = steps[-1]._replace(script=steps[-1].script + good)
     return steps
 
 
@@ -153,7 +159,7 @@ def finish(plan: Plan, place: AppFolder, removed: Sequence[str], failed: str | N
     """
     script = layout.prune(removed)
     if failed is not None:
-        script = layout.note(EventKind.FAILED, plan.release, failed) + "\n" + script
+        script = layout.note(EventKind.FAILED, plan.release, failed) + script
     text = f'[ "$(holder)" = {plan.token} ] || exit 0\n{script}{locking.release(plan.token)}'
     return HostStep("unlock", layout.inside(place.root, text))
 
@@ -161,7 +167,7 @@ def finish(plan: Plan, place: AppFolder, removed: Sequence[str], failed: str | N
 def unlock(plan: Plan, place: AppFolder, reason: str) -> HostStep:
     """Return the step that removes the lock of any deploy and records the reason."""
     nothing = plan.release._replace(id="", revision="")
-    script = f"[ -L lock ] || exit 0\n{layout.note(EventKind.UNLOCKED, nothing, reason)}\n"
+    script = f"[ -L lock ] || exit 0\n{layout.note(EventKind.UNLOCKED, nothing, reason)}"
     return HostStep("unlock", layout.inside(place.root, script + locking.unlock()))
 
 
@@ -174,7 +180,8 @@ def _confirmation(plan: Plan, place: AppFolder) -> list[HostStep]:
     if settings.check or place.url:
         script = layout.check(settings.check, place.url, settings.check_timeout)
         limit = settings.check_timeout + _CHECK_MARGIN
-        steps.append(_users("check", plan, place, script, limit))
+        step = _users("check", plan, place, script, limit)
+        steps.append(step._replace(limit=settings.check_timeout))
     return steps
 
 

@@ -16,9 +16,10 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import Capture
-from ringtasks.common.text import printable
+from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AnswerError
-from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
+from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
+from ringtasks.remote.paths import joined
 from ringtasks.ssh.link import STDOUT
 
 from . import steps
@@ -37,6 +38,7 @@ HELD_STATUS = 75
 #: Seconds before each further attempt to reach a host that was reached before.
 _DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _LOCK_INTERVAL = 1.0
+_LAST_QUESTION_TIMEOUT = 20.0
 _OUTPUT_BYTES = 64 * 1024
 _OUTPUT_LINES, _LINE_CHARACTERS = 30, 500
 
@@ -115,6 +117,7 @@ class Target:
             except AnswerError as error:
                 return timed.ended(StepOutcome(str(error), UNREACHABLE))
             self.state = self.precheck.state
+            self._learn_current(self.state)
             return timed.ended(self._problems())
 
     def lock(self) -> StepOutcome:
@@ -141,23 +144,42 @@ class Target:
     def activate(self) -> StepOutcome:
         """Switch to the release, restart and check."""
         for step in steps.activation(self.plan, self.place, self.state.current):
-            self._has_switched |= step.name == "switch"
+            if step.name == "switch":
+                self._has_switched, self.report.is_current_known = True, False
             outcome = self._run(step)
             if not outcome:
                 return outcome
             if step.name == "switch":
-                self.report.current = self.plan.release.id
+                self.report.current, self.report.is_current_known = self.plan.release.id, True
         return StepOutcome()
+
+    def ask_current(self) -> None:
+        """Learn the current release from the host, if it is not sure: it may be another's by now.
+
+        A host that was never reached is not asked again.
+        """
+        report = self.report
+        if report.returncode == UNREACHABLE and report.transport_used is None:
+            return
+        if report.is_current_known and report.error is None:
+            return
+        report.is_current_known = False
+        self.stop = Cancellation()
+        step = steps.precheck(self.plan, self.place)
+        result = self.client.ask(Ask(step.script, _LAST_QUESTION_TIMEOUT))
+        if result.success:
+            self._learn_current(result.stdout)
 
     def revert(self) -> StepOutcome:
         """Undo `activate`, after its success or its failure."""
         link = self._link_before()
         why = self.report.error or "reverted with the others"
         undo, *confirmation = steps.revert(self.plan, self.place, link, why)
+        self.report.is_current_known = False
         outcome = self._run(undo)
         if not outcome:
             return outcome
-        self.report.current = HostState(link).stands_on
+        self.report.current, self.report.is_current_known = HostState(link).stands_on, True
         for step in confirmation if self._has_switched else ():
             if not self._run(step):
                 break  # the link is restored all the same; the report has the error
@@ -170,7 +192,9 @@ class Target:
         failed = self.report.error if is_untouched and self.plan.source else None
         outcome = self._run(steps.finish(self.plan, self.place, removed, failed))
         if outcome:
+            left = [line[5:] for line in outcome.said.splitlines() if line.startswith("left ")]
             self.report.removed = removed
+            self.report.left = tuple(joined(self.place.root, bounded(path)) for path in left)
         return outcome
 
     def unlock(self, reason: str) -> tuple[StepOutcome, LockState | None]:
@@ -214,8 +238,12 @@ class Target:
         while True:
             result = self._own(steps.lock(self.plan, self.place, dead))
             if result.success:
-                self.state = parse_state(result.stdout)
-                self.report.previous = self.report.current = self.state.stands_on
+                try:
+                    self.state = parse_state(result.stdout)
+                except AnswerError as error:
+                    return StepOutcome(str(error), UNREACHABLE)
+                self._learn_current(self.state)
+                self.report.previous = self.report.current
                 return StepOutcome()
             held = self._other_holder(result.stdout)
             if held is None:
@@ -227,6 +255,7 @@ class Target:
                 first = held
                 self._watcher.say(f"{self.report.host}: locked by {held}: is it still there?")
             # If the lock was renewed or another deploy took it, its holder is running.
+            self._learn_current(result.stdout)
             is_alive = (held.token, held.until) != (first.token, first.until)
             if is_alive and time.monotonic() - began >= self.plan.wait:
                 return StepOutcome(f"locked by {held}", HELD_STATUS)
@@ -254,7 +283,12 @@ class Target:
             if not step.is_users:
                 return timed.ended(self._told(self._own(step)))
             result, timed.output = self._users(step)
-            return timed.ended(self._told(result))
+            outcome = self._told(result)
+            if result.timed_out and step.limit is not None:
+                last = timed.output.splitlines()[-1:]
+                why = f": {printable(last[0])}" if last else ""
+                outcome = StepOutcome(f"has not succeeded in {step.limit:g} s{why}", TIMED_OUT)
+            return timed.ended(outcome)
 
     def _own(self, step: HostStep) -> SSHResult:
         """Run one of our own scripts; while the host is unreachable, try again."""
@@ -316,6 +350,14 @@ class Target:
     def _other_holder(self, stdout: str) -> LockState | None:
         held = parse_held(stdout)
         return held if held and held.token != self.plan.token else None
+
+    def _learn_current(self, state: HostState | str) -> None:
+        if isinstance(state, str):
+            try:
+                state = parse_state(state)
+            except AnswerError:  # what a host says that is broken tells nothing
+                return
+        self.report.current, self.report.is_current_known = state.stands_on, True
 
     def _link_before(self) -> str | None:
         """Return the target to restore for ``current``.

@@ -40,6 +40,9 @@ def upload(
     options = Options(
         exclude=(*settings.exclude, f"/{layout.MARK}"),
         delete=True,
+        # `took_files` gives what arrives its time.
+        checksum=True,
+        keep_times=False,
         timeout=settings.upload_timeout,
     )
     host_copy = HostCopy(client, options, stop, None)

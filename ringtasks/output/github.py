@@ -126,7 +126,8 @@ def _heading(report: DeployReport) -> list[str]:
 
 
 def _row(host: HostReport) -> str:
-    cells = [host.host, str(host.end_state), host.previous or "–", host.current or "–"]
+    current = (host.current or "–") if host.is_current_known else "not known"
+    cells = [host.host, str(host.end_state), host.previous or "–", current]
     cells += [f"{host.elapsed_ms / 1000:.1f} s", host.error or ""]
     return f"| {' | '.join(_plain(cell) for cell in cells)} |"
 

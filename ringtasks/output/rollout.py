@@ -91,6 +91,9 @@ class RolloutView:
             own = [host for host in report.hosts if host.end_state is end_state]
             for group in groups_of(own, lambda host: host.host, _fate):
                 self.say(f"{group}: {_fate(own[group.first])}")
+        for host in report.hosts:
+            for path in host.left:
+                self.say(f"{host.host}: could not be removed: {path}")
         good = sum(host.success for host in report.hosts)
         self.say(
             f"{report.action} {report.release}: {good} of {_hosts(len(report.hosts))} "
@@ -119,6 +122,8 @@ class RolloutView:
 
 def _fate(host: HostReport) -> str:
     stands = f"; current release: {host.current}" if host.current else "; no current release"
+    if not host.is_current_known:
+        stands = "; the current release is not known"
     error = f": {host.error}" if host.error else ""
     return f"{host.end_state}{stands}{error}"
 

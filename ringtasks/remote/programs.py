@@ -78,3 +78,8 @@ def _word(value: str | int | float) -> str:
 def _without_comments(source: str) -> str:
     lines = (line for line in source.splitlines() if line.strip())
     return "".join(f"{line}\n" for line in lines if not line.lstrip().startswith("#"))
+
+
+def call(function: str, *values: str | float) -> str:
+    """Return a line that calls a shell function with quoted arguments."""
+    return " ".join([function, *(quote(str(value)) for value in values)]) + "\n"

@@ -193,7 +193,7 @@ def _show(targets: Sequence[Target], *, json: bool) -> Answer:
     from ringtasks.fleet.folding import folded, groups_of
 
     print("\nfunctions that all scripts begin with:")
-    print(_indented(layout.FUNCTIONS))
+    print(_indented(layout.functions()))
     for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):
         print(f"\n{folded(group.hosts)}:")
         print(_scripts(looked[group.first][0]))

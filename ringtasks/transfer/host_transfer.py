@@ -252,6 +252,7 @@ class HostCopy:
             exclude=options.exclude,
             delete=options.delete,
             checksum=options.checksum,
+            keep_times=options.keep_times,
             dry_run=options.dry_run,
             **chosen,
         )

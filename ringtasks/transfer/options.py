@@ -19,6 +19,8 @@ class Options:
     :param gitignore: leave out the paths that git ignores in the source, and ``.git``.
     :param delete: delete files at the target that are not in the source; excluded ones stay.
     :param checksum: compare contents, also if size and time are equal.
+    :param keep_times: give each file the time that it has in the source; False: a file that is sent
+        has the time of its arrival, and ``checksum`` alone tells which have changed.
     :param verify: compare a SHA-256 of each copied file on the receiving side; None: for put and
         get.
     :param dry_run: change nothing, report the changes that would be made.
@@ -31,6 +33,7 @@ class Options:
     gitignore: bool = False
     delete: bool = False
     checksum: bool = False
+    keep_times: bool = True
     verify: bool | None = None
     dry_run: bool = False
     fanout: int = FANOUT

@@ -61,6 +61,7 @@ class Rules(NamedTuple):
     :param follow_outside: copy the target of a symbolic link that leads out of the source. If
         False, the link is kept when sent; when received it is always left out.
     :param checksum: compare contents if size and time are equal.
+    :param keep_times: as in `Options`.
     :param link_dest: a folder on the receiving side, relative to the target or absolute: files that
         are equal there become hard links.
     :param dry_run: change nothing, report the changes that would be made.
@@ -72,6 +73,7 @@ class Rules(NamedTuple):
     ignored: tuple[str, ...] = ()
     follow_outside: bool = False
     checksum: bool = False
+    keep_times: bool = True
     link_dest: str | None = None
     dry_run: bool = False
     rate: float | None = None
@@ -99,7 +101,7 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
     :param pulls: rsync writes to a `Staging`, which adds flags and deletes by itself.
     """
     # --from0 applies only to the options after it.
-    chosen = ["-rlpt", "--from0", "--exclude-from=-", "--stats"]
+    chosen = ["-rlpt" if rules.keep_times else "-rlp", "--from0", "--exclude-from=-", "--stats"]
     # %i is the change to the file, %l its size, %n its name.
     chosen.append(f"--out-format={LINE_MARK} %i %l %n")
     if local.knows(3, 0):

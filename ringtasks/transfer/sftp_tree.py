@@ -30,6 +30,7 @@ from ringtasks.ssh.sftp import (
     told,
 )
 
+from .checksums import sha256_of
 from .deletion import doomed
 from .patterns import Filter
 from .rsync_flags import Rules
@@ -64,6 +65,8 @@ class _Entry(NamedTuple):
         return self.link is None and (self.size, self.modified) != (other.size, other.modified)
 
 
+#: Returns the SHA-256 of each of these files of the target, or why it cannot; takes their size.
+Hashes = Callable[[Sequence[str], int], "list[str] | str"]
 #: The parts of a tree: for each a name in it (empty: the top itself) and a path.
 Roots = Sequence[tuple[str, str]]
 
@@ -73,12 +76,22 @@ class TreeCopy(Copy):
 
     :param roots: on the sending side.
     :param target: a folder on the other side, made if need be.
+    :param hashes: the SHA-256 of files of the target, for `Rules.checksum`; None: each is copied.
     """
 
-    def __init__(self, way: str, roots: Roots, target: str, rules: Rules) -> None:
+    def __init__(
+        self,
+        way: str,
+        roots: Roots,
+        target: str,
+        rules: Rules,
+        *,
+        hashes: Hashes | None = None,
+    ) -> None:
         local, remote = (roots[0][1], target) if way == "put" else (target, roots[0][1])
         super().__init__(way, local, remote)
         self._roots, self._target, self._rules = roots, target, rules
+        self._hashes = hashes if rules.checksum else None
         self._filter = Filter(rules)
         self._entries = 0
         self.changes: list[Change] = []
@@ -131,11 +144,31 @@ class TreeCopy(Copy):
         there = dict(receiver.list(name))
         if self._rules.delete:
             self._delete(receiver, name, there.keys() - found.keys())
+        if self._hashes is not None:
+            for item in self._equal(self._hashes, name, found, there):
+                receiver.set_mode(posixpath.join(name, item), found.pop(item), there[item])
         steps = [
             _Step(posixpath.join(name, item), entry, there.get(item))
             for item, entry in found.items()
         ]
         return sorted(steps, reverse=True, key=lambda step: step.name)
+
+    def _equal(
+        self, hashes: Hashes, above: str, found: dict[str, _Entry], there: dict[str, _Entry]
+    ) -> list[str]:
+        """Return the files of a folder that have the same content on both sides."""
+        names = [
+            item
+            for item, entry in found.items()
+            if stat.S_ISREG(entry.mode) and entry.link is None and item in there
+            and stat.S_ISREG(there[item].mode) and there[item].size == entry.size
+        ]  # fmt: skip
+        size_bytes = sum(found[item].size for item in names)
+        sums = hashes([posixpath.join(above, item) for item in names], size_bytes) if names else []
+        if isinstance(sums, str):  # the host has no program for it
+            return []
+        pairs = zip(names, sums, strict=True)
+        return [item for item, digest in pairs if sha256_of(Path(found[item].path)) == digest]
 
     def _copy_entry(
         self,
@@ -166,7 +199,7 @@ class TreeCopy(Copy):
             self.changes.append(Change("made", name, 0))
             return []
         if is_real:
-            receiver.copy_file(name, entry, check)
+            receiver.copy_file(name, entry, check, keeps_time=self._rules.keep_times)
         self.changes.append(Change("sent", name, entry.size))
         return []
 
@@ -234,7 +267,11 @@ class _Receiver:
     def make_folder(self, name: str) -> None:
         raise NotImplementedError
 
-    def copy_file(self, name: str, entry: _Entry, check: Check) -> None:
+    def copy_file(self, name: str, entry: _Entry, check: Check, *, keeps_time: bool) -> None:
+        raise NotImplementedError
+
+    def set_mode(self, name: str, entry: _Entry, old: _Entry) -> None:
+        """Give a file of the same content the entry's mode."""
         raise NotImplementedError
 
     def link(self, name: str, to: str) -> None:
@@ -302,7 +339,7 @@ class _LocalReceiver(_Receiver):
         with told(self._shown(name)):
             self._tree.make_folder(name)
 
-    def copy_file(self, name: str, entry: _Entry, check: Check) -> None:
+    def copy_file(self, name: str, entry: _Entry, check: Check, *, keeps_time: bool) -> None:
         source = RemoteFile(from_home(entry.path), entry.mode, entry.size, entry.modified)
         get_file(self._sftp, source, self._tree, name, check)
 
@@ -346,9 +383,16 @@ class _RemoteReceiver(_Receiver):
             elif not entry.is_folder:
                 raise CopyError(path, "is not a folder")
 
-    def copy_file(self, name: str, entry: _Entry, check: Check) -> None:
+    def copy_file(self, name: str, entry: _Entry, check: Check, *, keeps_time: bool) -> None:
         place = from_home(posixpath.join(self._top, name))
-        put_file(self._sftp, Path(entry.path), place, check, modified=entry.modified)
+        modified = entry.modified if keeps_time else None
+        put_file(self._sftp, Path(entry.path), place, check, modified=modified)
+
+    def set_mode(self, name: str, entry: _Entry, old: _Entry) -> None:
+        path = posixpath.join(self._top, name)
+        if (entry.mode ^ old.mode) & _MODE_BITS:
+            with told(path):
+                self._sftp.chmod(from_home(path), entry.mode & _MODE_BITS)
 
     def link(self, name: str, to: str) -> None:
         path = posixpath.join(self._top, name)

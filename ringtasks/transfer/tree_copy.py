@@ -56,7 +56,16 @@ def put_tree(
         from .sftp_tree import TreeCopy
 
         several = [] if isinstance(source, Path) else [(item.name, str(item)) for item in source]
-        return TreeCopy("put", several or [("", str(source))], target, rules)
+        roots = several or [("", str(source))]
+        return TreeCopy("put", roots, target, rules, hashes=hashes)
+
+    def hashes(names: Sequence[str], size_bytes: int) -> list[str] | str:
+        from .checksums import hashes_on_host
+
+        hasher = (known or host_copy.path_probe()).hasher
+        if not hasher:
+            return "no program for SHA-256"
+        return hashes_on_host(host_copy.client, target, names, hasher, size_bytes)
 
     host_copy.move(push if local_rsync() else None, over_sftp)
     if host_copy.options.dry_run:

@@ -1,4 +1,4 @@
-"""The scripts of a deploy in real shells: dash, bash, BusyBox with nothing but its own tools."""
+"""The scripts of a deploy in dash, bash, zsh, and BusyBox with nothing but its own tools."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OLD = Release("20260101T000000Z-abc-0001", "abc", "ann@laptop", "laptop")
 _NEW = Release("20260102T000000Z-def-0002", "def", "ann@laptop", "laptop", "https://ci.example/7")
 
 
-@pytest.fixture(params=["dash", "bash --posix", "busybox ash"])
+@pytest.fixture(params=["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
 def run(request: pytest.FixtureRequest, tmp_path: Path, require: Require) -> Run:
     """Runs a script in the deploy path ``tmp_path / "app"``."""
     shell = request.param.split()
@@ -161,7 +161,8 @@ def test_a_build_that_was_broken_off_is_begun_anew(run: Run, tmp_path: Path) -> 
 def test_a_build_says_so_where_an_old_file_was_written_to(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _source(app, "two")
-    assert run(layout.took_files("content")).returncode == 0
+    for script in (layout.ready_for_files(), layout.took_files("content")):
+        assert run(script).returncode == 0
     later = time.time() + 5
     os.utime(app / "source" / "file", (later, later))
 

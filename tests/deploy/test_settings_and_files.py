@@ -341,7 +341,8 @@ def test_a_dry_run_shows_scripts_and_what_would_go_and_changes_nothing(fleet: Fl
     rows = [line for line in done.stdout.splitlines() if line.startswith("web1 ")]
     assert first in rows[0]
     assert "direct" in rows[0]
-    assert "exec sh -ec 'echo building'" in done.stdout
+    assert "command_in 'releases/" in done.stdout
+    assert "'echo building'" in done.stdout
     told = [json.loads(line) for line in as_json.stdout.splitlines()]
     names = [step["name"] for step in told[0]["steps"]]
     assert names == ["lock", "upload", "build", "switch", "restart", "check", "unlock"]

@@ -267,6 +267,12 @@ def fleet_size() -> int:
 
 
 @pytest.fixture
+def fleet_of_one() -> int:
+    """A module with ``fleet_size = fleet_of_one`` has one host."""
+    return 1
+
+
+@pytest.fixture
 def fleet_of_four() -> int:
     """For ``fleet_size``, in tests of each host's part: each host costs a second of a deploy."""
     return 4

@@ -1,0 +1,268 @@
+# shellcheck shell=sh
+# Functions of a deploy, which run in the deploy path. See layout.py for the files there.
+# include: locking.sh
+
+mark=.ringtasks-release
+content=.source-content
+
+# Folders of releases that another tool made do not match.
+is_ours() {
+  case $1 in
+    ????????T??????Z-*-????) return 0 ;;
+  esac
+  return 1
+}
+
+# rename(2) over the link: GNU and BusyBox call it -T, FreeBSD and macOS -h. If mv has neither, perl
+# or python3 renames: plain mv would move the new link into the folder that the old one points to.
+replace() {
+  mv -fT "$1" "$2" 2>/dev/null || mv -fh "$1" "$2" 2>/dev/null ||
+    perl -e 'rename $ARGV[0], $ARGV[1] or exit 1' "$1" "$2" 2>/dev/null ||
+    python3 -c 'import os, sys; os.rename(*sys.argv[1:])' "$1" "$2"
+}
+
+# Makes current lead to a target, by one rename.
+lead_to() {
+  if [ -e current ] && [ ! -L current ]; then
+    echo "current: is in the way, and no symbolic link" >&2
+    return 1
+  fi
+  [ ! -d "$1" ] || forward "$1"
+  rm -f .current-new && ln -s "$1" .current-new && replace .current-new current
+  [ "$(readlink current)" = "$1" ] && return 0
+  echo "current: could not be switched" >&2
+  return 1
+}
+
+# Moves folders out of sight, and removes them in the background.
+discard() {
+  for folder; do
+    rm -f ".files/${folder##*/}"
+    [ ! -d "$folder" ] || mv "$folder" ".trash-$$-${folder##*/}" || return 1
+  done
+  remove_trash
+}
+
+# The process id of the background process is in $removal.
+remove_trash() {
+  (trap '' HUP; exec rm -rf .trash-*) </dev/null >/dev/null 2>.prune-errors &
+  removal=$!
+}
+
+# record WORDS: adds a line to the history, in a single write so that no line is torn.
+record() {
+  printf '%s\t%s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" >> history
+}
+
+# Prints the state of the deploy path.
+state() {
+  echo "current $(readlink current 2>/dev/null)"
+  for folder in releases/*; do
+    [ ! -f "$folder/$mark" ] || echo "release ${folder#releases/}"
+  done
+  [ ! -f "$content" ] || echo "content $(cat "$content")"
+  [ ! -L lock ] || held
+  # As many lines as `records` needs.
+  [ ! -f history ] || tail -n 300 history | sed 's/^/history /'
+}
+
+# The times of a release's files. A browser that has a file asks for a later one, and make compares
+# with what it has built: so a file that changes gets a time, in whole seconds, later than that of
+# any file before, and a file that does not change keeps its time.
+
+# Prints such a time, in seconds.
+next_time() {
+  last=$(cat .source-time 2>/dev/null)
+  case $last in
+    '' | *[!0-9]*) last=0 ;;
+  esac
+  time=$(now)
+  [ "$last" -lt "$time" ] || time=$((last + 1))
+  echo "$time" > .source-time && echo "$time"
+}
+
+# Prints seconds as touch takes them: GNU and BusyBox have date -d, FreeBSD and macOS date -r.
+stamp() {
+  date -u -d "@$1" +%Y%m%d%H%M.%S 2>/dev/null || date -u -r "$1" +%Y%m%d%H%M.%S
+}
+
+# Makes `source` ready for files, and removes unfinished releases.
+ready_for_files() {
+  mkdir -p releases shared source || exit 1
+  rm -f "$content"
+  for folder in releases/*; do
+    ! is_ours "${folder#releases/}" || [ -f "$folder/$mark" ] || discard "$folder" || exit 1
+  done
+  touch .source-begun || exit 1
+}
+
+# took_files NAME: gives the files that have arrived their time, and records the name of the whole
+# content of `source`.
+took_files() {
+  time=$(next_time) && when=$(stamp "$time") || exit 1
+  find source -type f -newer .source-begun -exec env TZ=UTC0 touch -t "$when" {} + || exit 1
+  echo "$time" > .source-sent && printf '%s\n' "$1" > "$content" || exit 1
+  # A file that is newer than this one was written to since.
+  [ "$time" -le "$(now)" ] || TZ=UTC0 touch -t "$when" "$content"
+}
+
+# Gives a later time to each file of a release that is older than the same file of the current
+# release. Only files that were sent count: those that build commands have made are left alone.
+forward() {
+  list=.files/${1##*/} sent=$(sed -n 's/^sent=//p' "$1/$mark" 2>/dev/null)
+  # If no file got a time since this release was made, none of its files is older.
+  [ -d current ] && [ -f "$list" ] && [ "$sent" != "$(cat .source-time 2>/dev/null)" ] || return 0
+  time=$(next_time) && when=$(stamp "$time") || return 0
+  while IFS= read -r file; do
+    [ ! "current/$file" -nt "$1/$file" ] || TZ=UTC0 touch -t "$when" "$1/$file"
+  done < "$list"
+}
+
+# copy_source FOLDER COPIES IS_OLD: makes a release's folder from `source`.
+#   COPIES  1: copies, since a build command may write into a file; else hard links
+#   IS_OLD  1: the files came with an earlier release. They are hard links to those of releases, so
+#           a service may have written into one: then prints "changed" and ends the script.
+copy_source() {
+  folder=$1
+  discard "$folder" && mkdir -p releases shared || exit 1
+  # The search runs while the copy is made.
+  [ "$3" != 1 ] || find source -newer "$content" 2>&1 | head -n 1 > .source-changes &
+  looking=$!
+  if [ "$2" = 1 ]; then cp -a source "$folder"; else cp -al source "$folder" 2>/dev/null; fi ||
+    { rm -rf "$folder"; cp -pR source "$folder"; } || exit 1
+  mkdir -p .files && (cd source && find . -type f) > ".files/${folder##*/}" || exit 1
+  wait "$looking"
+  if [ "$3" = 1 ] && [ -s .source-changes ]; then
+    rm -rf "$folder"
+    echo changed
+    exit 0
+  fi
+}
+
+# share FOLDER PATH IS_FOLDER: links a shared path into a release. If it does not exist yet, the
+# copy in the first release that has it becomes the shared one.
+share() {
+  common=shared/$2 linked=$1/$2
+  if [ ! -e "$common" ]; then
+    mkdir -p "$(dirname "$common")"
+    if [ -e "$linked" ]; then
+      cp -pR "$linked" "$common"
+    elif [ "$3" = 1 ]; then
+      mkdir -p "$common"
+    else
+      echo "$common: is not on the host: put it there" >&2
+      false
+    fi || exit 1
+  fi
+  up=../../ rest=$2
+  while [ "${rest#*/}" != "$rest" ]; do up=../$up rest=${rest#*/}; done
+  mkdir -p "$(dirname "$linked")" && rm -rf "$linked" && ln -s "${up}shared/$2" "$linked" || exit 1
+}
+
+# command_in FOLDER COMMAND: runs a user's command; its output goes to stderr.
+command_in() {
+  (cd "$1" && exec sh -ec "$2") </dev/null 1>&2 || exit $?
+}
+
+# mark_whole FOLDER LINE...: marks a release as whole, and describes it.
+mark_whole() {
+  folder=$1
+  shift
+  printf '%s\n' "$@" "sent=$(cat .source-sent 2>/dev/null)" > "$folder/$mark.new" &&
+    mv -f "$folder/$mark.new" "$folder/$mark" || exit 1
+}
+
+# switch_to FOLDER: makes a release the current one; returns 1 if it is so already.
+switch_to() {
+  [ -f "$1/$mark" ] || { echo "$1: is not there, or not whole" >&2; exit 1; }
+  [ "$(readlink current)" != "$1" ] || return 1
+  lead_to "$1" || exit 1
+}
+
+# restart COMMAND: runs it in the current release. The output goes through a file: processes that
+# the command leaves running would otherwise keep the SSH session open.
+restart() {
+  : > restart.log
+  (cd current && exec sh -ec "$1") </dev/null >> restart.log 2>&1
+  status=$?
+  tail -c 8192 restart.log >&2
+  [ $status -eq 0 ] || exit $status
+}
+
+# check COMMAND URL SECONDS: tries until both succeed; an empty one is left out. The last failure
+# is on stderr.
+check() {
+  end=$(($(now) + $3))
+  until said=$(try "$1" "$2" </dev/null 2>&1); do
+    [ "$(now)" -le "$end" ] || { printf '%s\n' "$said" | tail -n 5 >&2; exit 1; }
+    sleep 0.2 2>/dev/null || sleep 1
+  done
+}
+
+try() {
+  [ -z "$1" ] || (cd current && exec sh -ec "$1") || return 1
+  [ -z "$2" ] || fetch "$2"
+}
+
+# Fetches a URL; fails unless the answer, after redirects, is 2xx.
+fetch() {
+  if command -v curl >/dev/null 2>&1; then
+    code=$(curl -sSL --max-redirs 10 -m 5 -o /dev/null -w '%{http_code}' "$1") || return 1
+    case $code in
+      2??) ;;
+      *) echo "$1: HTTP status $code"; return 1 ;;
+    esac
+  elif command -v wget >/dev/null 2>&1; then
+    wget -q -T 5 -O /dev/null "$1"
+  else
+    python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$1"
+  fi
+}
+
+# prune RELEASE...: removes releases but the current one, shortens the history, and prints what is
+# left of the removed ones once their removal has ended. A longer removal goes on by itself.
+prune() {
+  for name; do
+    [ "$(readlink current)" = "releases/$name" ] || [ ! -d "releases/$name" ] || {
+      mv "releases/$name" ".trash-$$-$name" && rm -f ".files/$name"
+    } || echo "left releases/$name: cannot be moved"
+  done
+  remove_trash
+  if [ "$(wc -l < history)" -gt 2000 ]; then
+    tail -n 1000 history > .history-new && mv -f .history-new history
+  fi
+  tries=0
+  while kill -0 "$removal" 2>/dev/null && [ $tries -lt 15 ]; do
+    sleep 0.2 2>/dev/null || sleep 1
+    tries=$((tries + 1))
+  done
+  kill -0 "$removal" 2>/dev/null && return 0
+  for folder in .trash-*; do
+    [ ! -e "$folder" ] ||
+      echo "left $folder: $(grep -m 1 -F "$folder" .prune-errors | sed 's/.*: //')"
+  done
+  rm -f .prune-errors
+}
+
+# probe ROOT NEEDS_URL NAME...: prints a line for each obstacle to a deploy, then the state. The
+# names are those of shared files that have to exist.
+probe() {
+  root=$1 place=$1 needs_url=$2
+  shift 2
+  while [ ! -e "$place" ] && [ "$place" != "$(dirname "$place")" ]; do
+    place=$(dirname "$place")
+  done
+  { [ -d "$place" ] && [ -w "$place" ]; } ||
+    echo "problem path: $place: is not a writable folder"
+  # POSIX df -P: the available blocks come before the capacity; a mount point may have spaces.
+  echo "free $(df -Pk "$place" 2>/dev/null |
+    awk 'END { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+%$/) { print $(i - 1); exit } }')"
+  for name; do
+    [ -e "$root/shared/$name" ] || echo "lacks $name"
+  done
+  [ "$needs_url" != 1 ] || command -v curl >/dev/null 2>&1 || command -v wget >/dev/null 2>&1 ||
+    command -v python3 >/dev/null 2>&1 || echo "problem check_url: no curl, wget or python3 is there"
+  cd "$root" 2>/dev/null || exit 0
+  [ ! -e current ] || [ -L current ] || echo "problem current: is in the way, and no symbolic link"
+  state
+}

@@ -1,0 +1,88 @@
+# shellcheck shell=sh disable=SC2154  # token is set by the script that takes or holds the lock
+# The lock of a deploy path: `lock` is a symbolic link to the note of its holder, .locks/TOKEN.
+# Times are seconds of the host's clock.
+
+now() { date +%s; }
+holder() { there=$(readlink lock 2>/dev/null) && echo "${there#.locks/}"; }
+told() { sed -n "s/^$2=//p" ".locks/$1" 2>/dev/null; }
+expired() {
+  until=$(told "$1" until)
+  [ "${until:-0}" -lt "$(now)" ]
+}
+
+# Sets the time at which this deploy's lock expires.
+renew() {
+  sed "s/^until=.*/until=$1/" ".locks/$token" > ".locks/$token.new" &&
+    mv -f ".locks/$token.new" ".locks/$token"
+}
+
+# Removes the lock of a token. The folder is a lock of its own: of two that find a lock expired,
+# neither removes the new lock of the other.
+drop() {
+  # Left by a host that went down inside: a shell that is inside now is so for milliseconds.
+  [ -z "$(find ".locks/$1.end" -prune -mmin +1 2>/dev/null)" ] || rmdir ".locks/$1.end"
+  mkdir ".locks/$1.end" 2>/dev/null || return 0
+  [ "$(holder)" != "$1" ] || rm -f lock
+  rm -f ".locks/$1"
+  rmdir ".locks/$1.end"
+}
+
+# Prints the holder of the lock.
+held() {
+  echo "held token=$(holder)"
+  sed 's/^/held /' ".locks/$(holder)" 2>/dev/null
+  echo "held now=$(now)"
+}
+
+# acquire TOKEN SECONDS DEAD LINE...: takes the lock, or prints the state and ends the script.
+# The lines are those of the note. An expired lock, and that of the token DEAD, is replaced.
+acquire() {
+  token=$1 seconds=$2 dead=$3
+  shift 3
+  mkdir -p .locks || exit 1
+  there=$(holder)
+  if [ "$there" != "$token" ]; then
+    [ -z "$there" ] || { [ "$there" != "$dead" ] && ! expired "$there"; } || drop "$there"
+    printf '%s\n' "$@" "since=$(now)" "until=$(($(now) + seconds))" > ".locks/$token" || exit 1
+    ln -s ".locks/$token" lock 2>/dev/null
+  fi
+  [ "$(holder)" = "$token" ] && return 0
+  rm -f ".locks/$token"
+  [ -L lock ] || echo "lock: is in the way, and no lock of ringtasks" >&2
+  state
+  exit 1
+}
+
+# hold TOKEN SECONDS: renews the lock; if it was lost, prints the state and ends the script.
+hold() {
+  token=$1
+  if [ "$(holder)" != "$token" ]; then
+    [ -L lock ] || held
+    state
+    exit 1
+  fi
+  renew "$(($(now) + $2))" || exit 1
+}
+
+# Removes the lock of any deploy, and prints its holder.
+unlock() {
+  held
+  drop "$(holder)"
+  [ ! -L lock ] || { echo "lock: another deploy is removing it" >&2; exit 1; }
+}
+
+# In the background: ends all processes of this script once its lock is lost. A deploy that was
+# killed does not renew its lock, and the host is not told.
+guard() {
+  (
+    trap '' HUP TERM
+    while kill -0 "$$" 2>/dev/null; do
+      if [ "$(holder)" != "$token" ] || expired "$token"; then
+        kill -s TERM -- "-$$"
+        sleep 5
+        kill -s KILL -- "-$$"
+      fi
+      sleep 1
+    done
+  ) </dev/null >/dev/null 2>&1 &
+}
