@@ -78,10 +78,11 @@ disk /dev/sda 488245288 1 244000000 50% /
 load 8 0.52 0.58 0.59
 python /usr/bin/python3
 missing torch: no
-gpu GPU-a
-holder GPU-a, 12
+tool nvidia-smi 0
+gpu 0, GPU-a, H100, 81559, 1, 0
+app GPU-a, 12, 1
+said a warning
 reserved GPU-a
-driver ok
 """
 RSYNC = """\
 ringtasks-file >f+++++++++ 1,234 a b

@@ -86,6 +86,7 @@ def start(
     log_limit_bytes: int = LOG_LIMIT_BYTES,
     group: str | None = None,
     batch: tuple[str, int] | None = None,
+    any_memory: bool = False,
 ) -> Job:
     """Start ``command`` on the host, exactly once, so that it outlives the connection.
 
@@ -95,8 +96,8 @@ def start(
         part.
     :param cwd: None: the host's ``work_dir``, else the remote home.
     :param env: set for the command alone, and visible in no process list.
-    :param gpus: number of free GPUs to reserve; they are named in ``CUDA_VISIBLE_DEVICES``, and
-        freed when the job ends.
+    :param gpus: number of free GPUs to reserve; they are named in ``CUDA_VISIBLE_DEVICES``, or
+        ``HIP_VISIBLE_DEVICES`` for those of AMD, and freed when the job ends.
     :param after: the id of another job on the host; the job waits until that one ends, in any way.
     :param queue: wait until enough GPUs are free, first come, first served.
     :param log_limit_bytes: the size at which the older half of that log is discarded, if the host
@@ -104,22 +105,26 @@ def start(
     :param group: one name for several jobs, on any hosts; tasks take it to mean all of them.
     :param batch: an id for one start on several hosts, and the number of these; with it ``name``
         means all jobs of that start.
+    :param any_memory: also reserve GPUs whose memory is in use by no visible process, more than 5 %
+        and 500 MiB of it.
     :raises JobNotStartedError: the job did not start; or (``is_unknown``) it may have started.
     :raises ValueError: a command, name, path or number is invalid.
     """
     client = client_for(host)
     request = JobRequest(
         command,
-        name,
-        log_file,
-        cwd,
-        env or {},
-        gpus,
-        after,
-        queue,
-        log_limit_bytes,
-        group,
-        *(batch or (None, None)),
+        name=name,
+        log_file=log_file,
+        cwd=cwd,
+        env=env or {},
+        gpus=gpus,
+        any_memory=any_memory,
+        after=after,
+        queue=queue,
+        log_limit_bytes=log_limit_bytes,
+        group=group,
+        batch=batch[0] if batch else None,
+        batch_size=batch[1] if batch else None,
     )
     return hold(client, launch(client, request))
 
@@ -138,21 +143,24 @@ async def start_async(
     log_limit_bytes: int = LOG_LIMIT_BYTES,
     group: str | None = None,
     batch: tuple[str, int] | None = None,
+    any_memory: bool = False,
 ) -> Job:
     """Start like `start`, for asyncio; cancelling before it returns ends the job."""
     client = client_for(host)
     request = JobRequest(
         command,
-        name,
-        log_file,
-        cwd,
-        env or {},
-        gpus,
-        after,
-        queue,
-        log_limit_bytes,
-        group,
-        *(batch or (None, None)),
+        name=name,
+        log_file=log_file,
+        cwd=cwd,
+        env=env or {},
+        gpus=gpus,
+        any_memory=any_memory,
+        after=after,
+        queue=queue,
+        log_limit_bytes=log_limit_bytes,
+        group=group,
+        batch=batch[0] if batch else None,
+        batch_size=batch[1] if batch else None,
     )
     return await hold_async(client, launch(client, request))
 

@@ -1,6 +1,7 @@
 """Conditions for which a job waits: free GPUs, the end of another job (``turn.sh``).
 
-A GPU is free if no process is on it (nvidia-smi) and no job has reserved it.  A reservation is a
+A GPU is free if no process is on it (``gpus.sh``), no job has reserved it, and hardly any of its
+memory is in use: a container does not show the processes of others.  A reservation is a
 symbolic link ``~/.ringtasks/gpus/UUID`` whose target names its holder: symlink(2) makes it whole or
 not at all, for a single caller, and it needs no space on the disk.  It is valid as long as the
 holder's keeper runs, or any process with the job's mark; so neither a killed keeper nor a reboot
@@ -18,23 +19,34 @@ from __future__ import annotations
 
 from ringtasks.remote.programs import Program
 
-__all__ = ["reserved_script", "turn"]
+from .gpus import HIDDEN_MIB, HIDDEN_PERCENT
+
+__all__ = ["turn"]
 
 _TURN = Program(__file__, "turn.sh")
-_RESERVED = Program(__file__, "reserved.sh")
 
 
-def turn(job_id: str, *, gpus: int = 0, after: str | None = None, queue: bool = False) -> str:
+def turn(
+    job_id: str,
+    *,
+    gpus: int = 0,
+    after: str | None = None,
+    queue: bool = False,
+    any_memory: bool = False,
+) -> str:
     """Return the shell functions by which a job waits, or reserves its GPUs at once.
 
     :param after: the id of another job on the host; the job waits until that one ends, in any way.
     :param queue: wait until ``gpus`` are free; False: if they are not free, refuse the job.
+    :param any_memory: also take GPUs whose memory is in use by no visible process.
     """
     if not gpus and after is None:
         return ""
-    return _TURN.render(rt_id=job_id, rt_after=after or "", rt_count=gpus, rt_queue=int(queue))
-
-
-def reserved_script() -> str:
-    """Return a script that prints ``reserved UUID`` for each GPU that a job has reserved."""
-    return _RESERVED.render()
+    return _TURN.render(
+        rt_id=job_id,
+        rt_after=after or "",
+        rt_count=gpus,
+        rt_queue=int(queue),
+        rt_percent="" if any_memory else HIDDEN_PERCENT,
+        rt_mib=HIDDEN_MIB,
+    )

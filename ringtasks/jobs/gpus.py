@@ -1,23 +1,25 @@
-"""Parse the GPUs of a host from the CSV output of nvidia-smi queries.  Pure.
+"""The GPUs of a host, parsed from the output of ``gpus.sh``.  Pure.
 
-Source: ``nvidia-smi --help-query-gpu``, ``--help-query-compute-apps``.  A value that the driver
-does not know is ``[N/A]`` or ``[Not Supported]`` there, and None here.
+A value that the driver does not know is ``[N/A]`` or ``[Not Supported]`` there, and None here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from ringtasks.common.text import printable
 from ringtasks.remote.answers import or_none, process_id, whole
 
-__all__ = ["APPS_QUERY", "GPU_QUERY", "Gpu", "parse_gpus"]
+__all__ = ["HIDDEN_MIB", "HIDDEN_PERCENT", "Gpu", "GpuTool", "parse_gpus", "parse_tool"]
 
-_FORMAT = "--format=csv,noheader,nounits"
-GPU_QUERY = (
-    f"--query-gpu=index,uuid,name,memory.total,memory.used,utilization.gpu {_FORMAT}"  # MiB, %
-)
-APPS_QUERY = f"--query-compute-apps=gpu_uuid,pid,used_memory {_FORMAT}"
+#: The memory that may be in use on a free GPU without a visible process, the larger of the two: the
+#: driver's own, which is some hundred MiB on large GPUs.  More is that of a process that is not
+#: seen, in another container for example.
+HIDDEN_PERCENT, HIDDEN_MIB = 5, 500
+#: Lines of a tool's message that are shown.
+_MAX_LINES = 20
 _MAX_INDEX = 4095
 
 
@@ -38,15 +40,54 @@ class Gpu:
 
     @property
     def is_free(self) -> bool:
-        """True if no process is on it and no job has reserved it."""
-        return not self.pids and self.job is None
+        """True if no process is on it, no job has reserved it, and no hidden memory is in use."""
+        return not self.in_use
+
+    @property
+    def in_use(self) -> str:
+        """The reason why it is not free; empty: it is."""
+        if self.job is not None:
+            return f"job {self.job}"
+        if self.pids:
+            return f"process {', '.join(map(str, self.pids))}"
+        used, total = self.memory_used_mib or 0, self.memory_total_mib or 0
+        if used > max(HIDDEN_MIB, total * HIDDEN_PERCENT / 100):
+            return f"{used} MiB in use by no visible process"
+        return ""
+
+
+class GpuTool(NamedTuple):
+    """The program that read the GPUs, and its outcome."""
+
+    name: str = "none"
+    status: str = "none"
+    """Its exit status; ``hangs``; or ``none``: there is no such program."""
+    said: str = ""
+    """Its output beside the rows."""
+
+    @property
+    def message(self) -> str:
+        """A warning or an error of the program; empty: there is none."""
+        if self.status in ("0", "none"):
+            return self.said
+        if self.status == "hangs":
+            return f"{self.name} does not answer: a GPU hangs; reboot the host"
+        return f"{self.name} ended with exit status {self.status}: {self.said or 'no output'}"
+
+
+def parse_tool(tools: str, said: str) -> GpuTool:
+    """Return the last tool of the ``NAME STATUS`` lines, with what was printed beside rows."""
+    words = [line.split() for line in tools.split("\n")]
+    name, status = next((pair for pair in reversed(words) if len(pair) == 2), ["none", "none"])
+    lines = [printable(line.strip()) for line in said.split("\n") if line.strip()]
+    return GpuTool(printable(name), printable(status), "; ".join(lines[:_MAX_LINES]))
 
 
 def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None) -> tuple[Gpu, ...]:
-    """Return the GPUs in the order of their indices; other lines than nvidia-smi's are ignored.
+    """Return the GPUs in the order of their indices; other lines are ignored.
 
-    :param gpus: the output of `GPU_QUERY`.
-    :param apps: the output of `APPS_QUERY`.
+    :param gpus: rows ``INDEX, UUID, NAME, TOTAL, USED, UTILIZATION``; sizes in MiB.
+    :param apps: rows ``UUID, PID, USED`` of the processes.
     :param jobs: the ids of the jobs by the indices of their reserved GPUs.
     """
     pids: dict[str, list[int]] = {}

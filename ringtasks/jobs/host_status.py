@@ -9,10 +9,12 @@ from typing import Any
 from ringtasks.client.dialogue import Ask, Conversation, answer_to
 from ringtasks.client.ssh_client import SSHClient, last_words
 from ringtasks.remote.answers import MAX_COUNT, AnswerError, decimal, or_none, unix_time, whole
+from ringtasks.remote.launcher import JOBS_FOLDER
+from ringtasks.remote.programs import Program
 
-from .gpus import APPS_QUERY, GPU_QUERY, Gpu, parse_gpus
+from .gpus import Gpu, parse_gpus, parse_tool
 from .job_cache import last_seen, remember
-from .probe import parse_probe, probe_script
+from .probe import parse_probe
 from .states import JobStatus
 
 __all__ = ["Overview", "overview_of", "overview_script", "parse_overview"]
@@ -37,6 +39,8 @@ class Overview:
     """The host's clock, Unix seconds."""
     error: str | None = None
     """The reason if the host could not be asked."""
+    gpu_message: str = ""
+    """The warning or error of the program that reads the GPUs; empty: there is none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of ``inv status --json``."""
@@ -45,32 +49,14 @@ class Overview:
         return {**fields, "gpus": gpus, "jobs": [job.to_dict() for job in self.jobs]}
 
 
-# macOS has no /proc: vm_stat(1) counts pages there. The time limit is for a driver that hangs.
-_SCRIPT = """\
-smi() {{
-  command -v nvidia-smi >/dev/null || return
-  if command -v timeout >/dev/null; then timeout 20 nvidia-smi "$@"; else nvidia-smi "$@"; fi
-}}
-echo ringtasks-gpus:
-smi {gpus}
-echo ringtasks-apps:
-smi {apps}
-echo ringtasks-memory:
-if [ -r /proc/meminfo ]; then grep -E "^Mem(Total|Available):" /proc/meminfo
-else echo "memsize: $(sysctl -n hw.memsize)"; vm_stat; fi
-echo ringtasks-disk:
-df -Pk "$HOME" | tail -n 1
-echo ringtasks-load:
-if [ -r /proc/loadavg ]; then cat /proc/loadavg; else sysctl -n vm.loadavg; fi
-echo ringtasks-cpus:
-getconf _NPROCESSORS_ONLN
-echo ringtasks-jobs:
-{jobs}"""
+_STATUS = Program(__file__, "host_status.sh")
+#: Tenths of a second for a tool that reads GPUs.
+_TOOL_LIMIT = 200
 
 
 def overview_script() -> str:
     """Return the script that reads the state of a host."""
-    return _SCRIPT.format(gpus=GPU_QUERY, apps=APPS_QUERY, jobs=probe_script())
+    return _STATUS.render(rt_limit=_TOOL_LIMIT, rt_folder=JOBS_FOLDER, rt_wanted="*")
 
 
 def overview_of(client: SSHClient) -> Conversation[Overview]:
@@ -106,6 +92,7 @@ def parse_overview(printed: str, host_id: str) -> Overview:
     return Overview(
         host_id,
         gpus=parse_gpus(told.get("gpus", ""), told.get("apps", ""), held),
+        gpu_message=parse_tool(told.get("tools", ""), told.get("saids", "")).message,
         jobs=jobs,
         memory_total=memory_total,
         memory_available=memory_available,

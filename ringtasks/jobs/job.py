@@ -27,6 +27,7 @@ from ringtasks.client.dialogue import (
     hold_async,
 )
 from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.common.text import printable
 from ringtasks.errors import JobNotStartedError
 from ringtasks.remote.answers import AnswerError
 from ringtasks.ssh.link import STDOUT
@@ -64,8 +65,10 @@ class Job:
     ``host`` is its name in the inventory, or its address.
     """
 
-    def __init__(self, client: SSHClient, job_id: str) -> None:
+    def __init__(self, client: SSHClient, job_id: str, *, warning: str = "") -> None:
         self.client, self.id = client, job_id
+        self.warning = warning
+        """The host's words at its start, such as the driver's on its GPUs; empty: none."""
         self.host = client.config.id
 
     def __repr__(self) -> str:
@@ -380,7 +383,7 @@ def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
     start = Ask(launcher, cwd=request.cwd, env=request.env, run_id=job_id, in_venv=True)
     answer = yield from ask_until_known(start)
     if answer.success:
-        return Job(client, job_id)
+        return Job(client, job_id, warning=_warning(answer.stderr))
     raise JobNotStartedError(
         client.config.id,
         job_id,
@@ -388,6 +391,13 @@ def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
         status=answer.returncode,
         is_unknown=answer.is_unknown,
     )
+
+
+def _warning(stderr: str) -> str:
+    """Return the words of the start itself, without those of login files."""
+    mark = "ringtasks-warning: "
+    lines = [line.removeprefix(mark) for line in stderr.split("\n") if line.startswith(mark)]
+    return printable("; ".join(lines))
 
 
 def this_user() -> str:

@@ -32,6 +32,7 @@ class JobRequest:
     queue: bool = False
     log_limit_bytes: int = LOG_LIMIT_BYTES
     group: str | None = None
+    any_memory: bool = False
     batch: str | None = None
     batch_size: int | None = None
     host: str | None = None
@@ -65,7 +66,13 @@ class JobRequest:
             self.log_file,
             shell,
             about=json.dumps({key: value for key, value in about.items() if value is not None}),
-            turn=turn(job_id, gpus=self.gpus, after=self.after, queue=self.queue),
+            turn=turn(
+                job_id,
+                gpus=self.gpus,
+                after=self.after,
+                queue=self.queue,
+                any_memory=self.any_memory,
+            ),
             log_limit_bytes=self.log_limit_bytes,
         )
 

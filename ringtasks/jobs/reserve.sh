@@ -2,22 +2,19 @@
 # Reservations of GPUs (gpu_queue.py).
 rt_gpus=$HOME/.ringtasks/gpus
 
-# The time limit is for a driver that hangs.
-rt_smi() {
-  set -- nvidia-smi "$@" --format=csv,noheader,nounits
-  if command -v timeout >/dev/null; then timeout 20 "$@"; else "$@"; fi
-}
-
-# Sets rt_all to "INDEX, UUID" lines and rt_total; fails, with rt_why, if there are too few.
+# Sets rt_read to what rt_gpus prints and rt_total; fails, with rt_why, if there are too few.
 rt_list() {
-  rt_why="no nvidia-smi on the host: does it have NVIDIA GPUs?"
-  command -v nvidia-smi >/dev/null || return 1
-  rt_all=$(rt_smi --query-gpu=index,uuid) || {
-    rt_why="nvidia-smi fails: $rt_all"
-    return 1
-  }
-  rt_total=$(echo "$rt_all" | grep -c GPU-)
-  rt_why="$rt_count GPUs are asked for, and the host has $rt_total"
+  rt_read=$(rt_gpus 2>/dev/null)
+  rt_total=$(echo "$rt_read" | grep -c '^gpu ')
+  rt_told=$(echo "$rt_read" | sed -n 's/^said //p' | paste -sd';' - | sed 's/;/; /g')
+  rt_tool=$(echo "$rt_read" | awk '/^tool / && $3 != "0" { print $2 " " $3; exit }')
+  case $rt_tool in
+    "none none") rt_why="no nvidia-smi on the host, nor amd-smi or rocm-smi: does it have GPUs?" ;;
+    *" hangs") rt_why="${rt_tool% *} does not answer: a GPU hangs; reboot the host" ;;
+    ?*) rt_why="${rt_tool% *} fails (exit status ${rt_tool#* }): $rt_told" ;;
+  esac
+  [ "$rt_total" != 0 ] || [ -z "$rt_tool" ] || return 1
+  rt_why="$rt_count GPUs are asked for, and the host has $rt_total${rt_told:+: $rt_told}"
   [ "$rt_total" -ge "$rt_count" ]
 }
 
@@ -44,9 +41,31 @@ rt_free() {
   done
 }
 
+# Prints "INDEX UUID REASON" for each GPU; the reason is empty if no process is on it. Memory in use
+# without a visible process may be that of another container.
+rt_in_use() {
+  echo "$rt_read" | awk -v percent="$rt_percent" -v least="$rt_mib" '
+    $1 == "app" { sub(/,$/, "", $2); on[$2] = 1 }
+    $1 == "gpu" {
+      n = split($0, cell, /, */)
+      index_of[++count] = substr(cell[1], 5); uuid[count] = cell[2]
+      used = cell[n - 1]; total = cell[n - 2]
+      limit = total ~ /^[0-9.]+$/ && total * percent / 100 > least ? total * percent / 100 : least
+      if (percent != "" && used ~ /^[0-9.]+$/ && used > limit) hidden[count] = used
+    }
+    END {
+      for (i = 1; i <= count; i++) {
+        why = ""
+        if (i in hidden) why = hidden[i] " MiB in use by no visible process"
+        if (uuid[i] in on) why = "a process that no job has started"
+        print index_of[i], uuid[i], why
+      }
+    }'
+}
+
 # Prints "free INDEX UUID" or "taken REASON" for each GPU; removes reservations of jobs that ended.
 rt_look() {
-  echo "$rt_all" | while IFS=', ' read -r rt_index rt_uuid; do
+  rt_in_use | while read -r rt_index rt_uuid rt_use; do
     rt_link=$rt_gpus/$rt_uuid
     rt_holder=
     [ -L "$rt_link" ] && rt_holder=$(readlink "$rt_link")
@@ -54,23 +73,25 @@ rt_look() {
       echo "taken GPU $rt_index: job ${rt_holder%%.*};"
     else
       [ "$rt_holder" ] && rm -f "$rt_link"
-      case $rt_busy in
-        *"$rt_uuid"*) echo "taken GPU $rt_index: a process that no job has started;" ;;
-        *) echo "free $rt_index $rt_uuid" ;;
-      esac
+      if [ "$rt_use" ]; then
+        echo "taken GPU $rt_index: $rt_use;"
+      else
+        echo "free $rt_index $rt_uuid"
+      fi
     fi
   done
 }
 
 # Reserves rt_count GPUs for the job of the folder $1, or fails, with rt_why. The indices of
-# nvidia-smi are CUDA's only if CUDA_DEVICE_ORDER is PCI_BUS_ID.
+# nvidia-smi are CUDA's only if CUDA_DEVICE_ORDER is PCI_BUS_ID. HIP counts within those devices that
+# ROCR_VISIBLE_DEVICES leaves, and reads CUDA_VISIBLE_DEVICES too, so both are unset for it.
 rt_reserve() {
   rt_boot
   rt_start $$
   rt_me=$rt_id.$$.$rt_boot.$rt_start
   rt_list || return 1
-  rt_why="nvidia-smi does not tell which processes there are"
-  rt_busy=$(rt_smi --query-compute-apps=gpu_uuid,pid) || return 1
+  rt_why="nvidia-smi does not tell which processes there are: $rt_told"
+  ! echo "$rt_read" | grep -q '^apps unknown' || return 1
   rt_why="another process holds $rt_gpus/lock"
   rt_lock || return 1
   rt_seen=$(rt_look)
@@ -85,10 +106,23 @@ rt_reserve() {
   rt_why="$rt_count free GPUs are asked for, and there are $(echo "$rt_seen" |
     grep -c ^free) of $rt_total: $(echo "$rt_seen" | sed -n 's/^taken //p' |
     tr '\n' ' ')--queue waits for them"
+  ! echo "$rt_seen" | grep -q 'no visible process' ||
+    rt_why="$rt_why; --gpus $rt_count:any-memory takes GPUs whose memory is in use"
   [ "$rt_taken" ] || return 1
-  CUDA_VISIBLE_DEVICES=$(echo "$rt_taken" | cut -d' ' -f1 | paste -sd, -)
-  CUDA_DEVICE_ORDER=PCI_BUS_ID
-  export CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER
+  [ -z "$rt_told" ] || echo "ringtasks-warning: $rt_told"
+  rt_indices=$(echo "$rt_taken" | cut -d' ' -f1 | paste -sd, -)
+  case $(echo "$rt_read" | sed -n 's/^tool //p' | tail -n 1) in
+    nvidia-smi*)
+      CUDA_VISIBLE_DEVICES=$rt_indices
+      CUDA_DEVICE_ORDER=PCI_BUS_ID
+      export CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER
+      ;;
+    *)
+      unset ROCR_VISIBLE_DEVICES CUDA_VISIBLE_DEVICES
+      HIP_VISIBLE_DEVICES=$rt_indices
+      export HIP_VISIBLE_DEVICES
+      ;;
+  esac
   echo "$rt_taken" | cut -d' ' -f1 | paste -sd' ' - >"$1/gpus"
   echo "$rt_taken" | cut -d' ' -f2 >"$1/gpu_uuids"
 }

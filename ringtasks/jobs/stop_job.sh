@@ -5,16 +5,16 @@
 #
 # Of a job of another machine that shares the home it prints "elsewhere" alone.
 #
-# parameters: rt_folder rt_id rt_by rt_host grace_cs apps_query
+# parameters: rt_folder rt_id rt_by rt_host grace_cs
 #   rt_by       the user who stops it
 #   rt_host     "host": and the name of the host, as JSON
 #   grace_cs    hundredths of a second between TERM and KILL
-#   apps_query  the arguments of nvidia-smi that list processes
 
 # include: identity.sh
 # include: machine.sh
 # include: clock.sh
 # include: processes.sh
+# include: gpus.sh
 
 # Sets $alive to the process that the file $1 names, if it is running.
 read_alive() {
@@ -75,7 +75,4 @@ processes | awk -v began="$began" -v keeper="$spared" '
   done
 [ "$is_blind" ] || echo looked
 [ -s gpu_uuids ] && sed 's/^/reserved /' gpu_uuids
-command -v nvidia-smi >/dev/null || exit 0
-limit=$(command -v timeout) && limit="$limit 20"
-# shellcheck disable=SC2086  # words
-$limit nvidia-smi $apps_query | sed 's/^/holds /'
+rt_gpus 2>/dev/null | sed -n 's/^app /holds /p'

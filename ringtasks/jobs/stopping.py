@@ -16,8 +16,6 @@ from ringtasks.remote.answers import or_none, process_id, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
 
-from .gpus import APPS_QUERY
-
 __all__ = ["Process", "Stopped", "is_elsewhere", "parse_stopped", "stop_script"]
 
 
@@ -84,7 +82,6 @@ def stop_script(job_id: str, by: str, grace: float, host_id: str = "") -> str:
         rt_by=by,
         rt_host=f'"host": {json.dumps(host_id)}' if host_id else "",
         grace_cs=max(10, round(grace * 100)),
-        apps_query=APPS_QUERY,
     )
 
 

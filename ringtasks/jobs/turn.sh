@@ -1,12 +1,15 @@
 # shellcheck disable=SC2034,SC2154  # the parameters are assigned before the first line
 # A job's turn, as functions for its keeper (keeper.sh): the end of another job, free GPUs.
 #
-# parameters: rt_id rt_after rt_count rt_queue
+# parameters: rt_id rt_after rt_count rt_queue rt_percent rt_mib
 #   rt_after  the id of another job, whose end the job waits for; "": none
 #   rt_count  the number of GPUs to reserve
 #   rt_queue  1: wait until they are free; 0: if they are not free, refuse the job
+#   rt_percent, rt_mib  memory that may be in use on a free GPU without a visible process, the
+#             larger of the two; rt_percent "": any
 
 # include: holders.sh
+# include: gpus.sh
 # include: reserve.sh
 
 rt_waits=

@@ -68,7 +68,8 @@ class Program:
 
     def _included(self, found: re.Match[str]) -> str:
         beside = self._folder / found.group(1)
-        return (beside if beside.exists() else _HERE / found.group(1)).read_text()
+        source = (beside if beside.exists() else _HERE / found.group(1)).read_text()
+        return _INCLUDE.sub(self._included, source)
 
 
 def _word(value: str | int | float) -> str:

@@ -57,7 +57,7 @@ TIMED_OUT_STATUS = 124  # the status of timeout(1)
         "log-file": "file on the host for its output, appended (default: in the job's folder)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
         "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
-        "gpus": "number of GPUs to reserve (CUDA_VISIBLE_DEVICES)",
+        "gpus": "number of GPUs to reserve; 2:any-memory: also GPUs with memory in use",
         "queue": "wait on the host until they are free, instead of failing",
         "after": "start when this job of the same host has ended, however it ends",
         "inventory": INVENTORY_HELP,
@@ -87,7 +87,7 @@ def start(
         "log_file": log_file,
         "cwd": cwd,
         "env": environment(env or ()),
-        "gpus": int(number("--gpus", gpus, at_least=0, whole=True) or 0),
+        **_gpus(str(gpus)),
         "queue": queue,
     }
     if is_dry(c):
@@ -120,6 +120,8 @@ def start(
         statuses.append(0)
         started.append(job)
         print(job.id if len(clients) == 1 else f"{job.host}\t{job.id}", flush=True)
+        if job.warning:
+            display.say(f"{job.host}: {job.warning}")
         display.say(f"{job.host}: started; follow it with: inv logs {name or job.id} -f")
     return ended(c, one_or_all(started), combined_status(statuses))
 
@@ -346,6 +348,15 @@ def prune(
         display.say(told if pruned.error else f"{pruned.host_id}: {told}")
         statuses.append(failure_status(client.config) if pruned.error else 0)
     return ended(c, found, combined_status(statuses))
+
+
+def _gpus(text: str) -> dict[str, Any]:
+    """Return the options for ``--gpus N`` or ``--gpus N:any-memory``."""
+    count, _, word = text.partition(":")
+    if word not in ("", "any-memory"):
+        raise UsageError(f"--gpus {text}: expected a number, or a number with :any-memory")
+    found = int(number("--gpus", count, at_least=0, whole=True) or 0)
+    return {"gpus": found, "any_memory": word == "any-memory"}
 
 
 def _refuse_embedded(client: SSHClient) -> None:

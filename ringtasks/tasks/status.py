@@ -62,6 +62,8 @@ def status(
             for own in found:
                 if own.error is not None:
                     display.say(own.error)
+                elif own.gpu_message:
+                    display.say(f"{own.host_id}: {own.gpu_message}")
         return combined_status(
             failure_status(client.config) if own.error else 0
             for client, own in zip(clients, found, strict=True)
@@ -91,7 +93,9 @@ def _gpus(own: Overview) -> str:
     kinds = collections.Counter(gpu.name for gpu in own.gpus)
     named = ", ".join(f"{count} {name}" for name, count in kinds.items())
     free = sum(gpu.is_free for gpu in own.gpus)
-    return f"{named}: {free} free" if own.gpus else ""
+    if not own.gpus:
+        return "not readable" if own.gpu_message else ""
+    return f"{named}: {free} free"
 
 
 def _busy(own: Overview) -> str:

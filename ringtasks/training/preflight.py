@@ -54,15 +54,19 @@ def checks(
 
 def _driver(survey: Survey, preflight: Preflight) -> Check:
     evidence = {
-        "ok": f"answers, {len(survey.gpus)} GPUs",
-        "none": "there is no nvidia-smi",
+        "ok": f"answers, {len(survey.gpus)} GPUs{_warning(survey)}",
+        "none": "there is no nvidia-smi, amd-smi or rocm-smi",
         "hangs": f"gives no answer within {preflight.driver_timeout:g} s",
-    }.get(survey.driver, f"nvidia-smi failed: {survey.driver_said}")
+    }.get(survey.driver, survey.driver_said or "gave no answer")
     advice = {
         "none": "install the driver, or set gpus to 0",
         "hangs": "a GPU hangs: reboot the host",
     }.get(survey.driver, "look at 'nvidia-smi' and 'dmesg' there")
     return Check("GPU driver", survey.driver == "ok", evidence, advice)
+
+
+def _warning(survey: Survey) -> str:
+    return f"; {survey.driver_said}" if survey.driver_said else ""
 
 
 def _gpus(survey: Survey, needed: int, expected: int | None) -> list[Check]:
@@ -77,10 +81,8 @@ def _gpus(survey: Survey, needed: int, expected: int | None) -> list[Check]:
         )
     ]
     if needed:
-        holders = sorted({pid for gpu in survey.gpus for pid in gpu.holders})
-        held = f", held by process {', '.join(map(str, holders))}" if holders else ""
-        reserved = sum(gpu.is_reserved for gpu in survey.gpus)
-        held += f", {reserved} reserved by jobs" if reserved else ""
+        in_use = [f"GPU {gpu.index}: {gpu.in_use}" for gpu in survey.gpus if gpu.in_use]
+        held = f" ({'; '.join(in_use)})" if in_use else ""
         found.append(
             Check(
                 "GPUs free",

@@ -1,8 +1,8 @@
 """The current state of a host: GPUs, disk, load, clock, and the modules that its Python can import.
 
-One script asks for all of it, both to choose a host and for the checks before a run; it prints
-``name value`` lines.  Nothing on the host is changed.  If a driver hangs, ``nvidia-smi`` waits in
-the kernel, where no signal reaches it: the script stops waiting and reports it.
+One script (``probe.sh``) asks for all of it, both to choose a host and for the checks before a run;
+it prints ``name value`` lines.  Nothing on the host is changed.  GPUs are read as for a status and
+for reservations (``jobs/gpus.sh``).
 """
 
 from __future__ import annotations
@@ -13,28 +13,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
-from ringtasks.jobs.gpu_queue import reserved_script
-from ringtasks.remote.answers import decimal, or_none, process_id, unix_time, whole
-from ringtasks.remote.script import path, quote
+from ringtasks.jobs.gpus import Gpu, parse_gpus, parse_tool
+from ringtasks.remote.answers import decimal, or_none, unix_time, whole
+from ringtasks.remote.programs import Program, Word
+from ringtasks.remote.script import path
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
 
-__all__ = ["Gpu", "Survey", "parse", "script", "survey"]
+__all__ = ["Survey", "parse", "script", "survey"]
 
 #: Seconds for all but the driver: an import of torch from a cold disk is slow.
 _SCRIPT_TIMEOUT = 60.0
 _BLOCK_BYTES = 1024  # df -k
 _MAX_BLOCKS = 2**53
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU, the process ids that hold it, and whether a job has reserved it (`jobs.gpu_queue`)."""
-
-    uuid: str
-    holders: tuple[int, ...] = ()
-    is_reserved: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,8 +37,9 @@ class Survey:
     """The reason if there is no answer at all."""
     gpus: tuple[Gpu, ...] = ()
     driver: str = "none"
-    """``ok``, ``none`` (there is no nvidia-smi), ``hangs`` or ``failed``."""
+    """``ok``, ``none`` (there is no nvidia-smi, amd-smi or rocm-smi), ``hangs`` or ``failed``."""
     driver_said: str = ""
+    """The message of the program that reads the GPUs, a warning if there are GPUs."""
     free_bytes: int | None = None
     clock_skew: float | None = None
     """Seconds by which its clock is ahead of ours, to within the duration of the request."""
@@ -59,8 +52,8 @@ class Survey:
 
     @property
     def free_gpus(self) -> int:
-        """The number of GPUs that no process or job holds."""
-        return sum(not gpu.holders and not gpu.is_reserved for gpu in self.gpus)
+        """The number of GPUs that are free (`Gpu.is_free`)."""
+        return sum(gpu.is_free for gpu in self.gpus)
 
 
 def survey(
@@ -87,58 +80,15 @@ def survey(
 
 def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> str:
     """Return the text for the host's shell, to be run in its home."""
-    modules = " ".join(imports)
-    return _SCRIPT.format(
-        folder=path(cwd) if cwd else "'.'",
-        modules=quote(modules),
+    return _PROBE.render(
+        folder=Word(path(cwd)) if cwd else ".",
+        modules=" ".join(imports),
         polls=max(1, round(driver_timeout / 0.1)),
-        imports=quote(_IMPORTS),
-        reserved=reserved_script(),
+        imports=_IMPORTS,
     )
 
 
-# The folder need not exist yet: its nearest parent is on the same disk.
-_SCRIPT = """\
-folder={folder}
-while [ ! -d "$folder" ] && [ "${{folder%/*}}" != "$folder" ]; do folder=${{folder%/*}}; done
-[ -d "$folder" ] || folder=.
-echo "clock $(date +%s)"
-echo "disk $(df -Pk "$folder" 2>/dev/null | tail -n 1)"
-cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || echo 1)
-echo "load $cpus $(cat /proc/loadavg 2>/dev/null || sysctl -n vm.loadavg 2>/dev/null)"
-python=$(command -v python3 || command -v python)
-echo "python $python"
-if [ "$python" ]; then for module in $(echo {modules}); do
-  said=$("$python" -c {imports} "$module" 2>&1 </dev/null) ||
-    echo "missing $module: $(echo "$said" | tail -n 1)"
-done; fi
-command -v nvidia-smi >/dev/null 2>&1 || {{ echo driver none; exit 0; }}
-answer=$(mktemp "${{TMPDIR:-/tmp}}/ringtasks.XXXXXX") || exit 1
-trap 'rm -f "$answer" "$answer.pid" "$answer.status"' EXIT
-ask() {{
-  rm -f "$answer.status"
-  (nvidia-smi "$@" >"$answer" 2>&1 & echo $! >"$answer.pid"
-   wait $!; echo $? >"$answer.status") </dev/null &
-  asked=$! n=0
-  while [ ! -s "$answer.status" ]; do
-    [ $n -lt {polls} ] || {{
-      exec 2>/dev/null
-      kill -s KILL $asked $(cat "$answer.pid")
-      echo driver hangs
-      exit 0
-    }}
-    n=$((n + 1)); sleep 0.1
-  done
-  [ "$(cat "$answer.status")" = 0 ] ||
-    {{ echo driver failed; echo "said $(head -n 1 "$answer")"; exit 0; }}
-}}
-ask --query-gpu=uuid --format=csv,noheader
-sed 's/^/gpu /' "$answer"
-ask --query-compute-apps=gpu_uuid,pid --format=csv,noheader
-sed 's/^/holder /' "$answer"
-{reserved}echo driver ok
-"""
-
+_PROBE = Program(__file__, "probe.sh")
 _IMPORTS = "import importlib, sys; importlib.import_module(sys.argv[1])"
 
 
@@ -149,10 +99,13 @@ def parse(text: str) -> Survey:
         name, _, value = line.partition(" ")
         fields.setdefault(name, []).append(value.strip())
     last = {name: values[-1] for name, values in fields.items()}
+    gpus = tuple(_gpus(fields))
+    tool = parse_tool(*("\n".join(fields.get(name, ())) for name in ("tool", "said")))
+    driver = "ok" if gpus or tool.status == "0" else tool.status if "tool" in fields else "failed"
     return Survey(
-        gpus=tuple(_gpus(fields)),
-        driver=last.get("driver", "failed"),
-        driver_said=printable(last.get("said", "")),
+        gpus=gpus,
+        driver=driver if driver in ("ok", "none", "hangs") else "failed",
+        driver_said=tool.message,
         free_bytes=_free_bytes(last.get("disk", "")),
         clock_skew=or_none(unix_time, last.get("clock")),
         load=_load(last.get("load", "")),
@@ -162,14 +115,10 @@ def parse(text: str) -> Survey:
 
 
 def _gpus(fields: dict[str, list[str]]) -> Iterable[Gpu]:
-    holders: dict[str, list[int]] = {}
-    for value in fields.get("holder", ()):
-        uuid, _, pid = value.partition(",")
-        if (holder := or_none(process_id, pid)) is not None:
-            holders.setdefault(uuid.strip(), []).append(holder)
     reserved = set(fields.get("reserved", ()))
-    for uuid in fields.get("gpu", ()):
-        yield Gpu(uuid, tuple(holders.get(uuid, ())), uuid in reserved)
+    rows, apps = ("\n".join(fields.get(name, ())) for name in ("gpu", "app"))
+    for gpu in parse_gpus(rows, apps):
+        yield replace(gpu, job="of this user") if gpu.uuid in reserved else gpu
 
 
 def _free_bytes(line: str) -> int | None:

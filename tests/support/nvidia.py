@@ -21,7 +21,7 @@ _APP_COLUMNS = ("gpu_uuid", "pid", "used_memory", "process_name")
 _PROGRAM = r"""#!/bin/sh
 here={folder}
 [ -e "$here/hangs" ] && exec sleep 3600
-[ -e "$here/fails" ] && {{ cat "$here/fails"; exit 9; }}
+[ -e "$here/fails" ] && {{ cat "$here/fails"; exit "$(cat "$here/status")"; }}
 table='' columns='' format=''
 for option; do
   case $option in
@@ -59,6 +59,7 @@ awk -F '\t' -v columns="$columns" -v format="$format" '
       printf "%s%s%s", $place[wanted[i]], unit, i < n ? ", " : "\n"
     }}
   }}' "$here/$table"
+[ ! -e "$here/warns" ] || {{ cat "$here/warns"; exit 14; }}
 """
 
 
@@ -120,12 +121,17 @@ class Gpus:
         else:
             (self._folder / "hangs").unlink(missing_ok=True)
 
-    def fail(self, message: str | None) -> None:
+    def fail(self, message: str | None, status: int = 9) -> None:
         """From now on it says this and fails; None: it works again."""
         if message is None:
             (self._folder / "fails").unlink(missing_ok=True)
         else:
+            (self._folder / "status").write_text(f"{status}")
             (self._folder / "fails").write_text(message + "\n")
+
+    def warn(self, message: str) -> None:
+        """From now on it says this after the rows and ends with status 14."""
+        (self._folder / "warns").write_text(message + "\n")
 
     def _write(self) -> None:
         for file, columns, rows in (

@@ -393,6 +393,10 @@ nonsense
 ringtasks-apps:
 GPU-a, 12, 400
 GPU-a, 13, [N/A]
+ringtasks-tools:
+nvidia-smi 14
+ringtasks-saids:
+WARNING: infoROM is corrupted
 ringtasks-memory:
 {memory}
 ringtasks-disk:
@@ -437,14 +441,17 @@ def test_what_a_machine_prints_is_its_overview(
     assert (own.cpus, own.clock) == (10, 1010.0)
     assert [gpu.pids for gpu in own.gpus] == [(12, 13), ()]
     assert own.gpus[1] == Gpu(1, "GPU-b", "NVIDIA H100, the second", 81559)
+    assert own.gpu_message == "nvidia-smi ended with exit status 14: WARNING: infoROM is corrupted"
 
 
 def test_a_gpu_is_free_if_neither_a_process_nor_a_job_has_it() -> None:
-    rows = "".join(f"{n}, GPU-{n}, H100, 1, 1, 1\n" for n in range(3))
+    rows = "".join(f"{n}, GPU-{n}, H100, 80000, {n * 2000}, 1\n" for n in range(4))
 
     found = parse_gpus(rows, "GPU-0, 12, 1\n", {1: "j"})
 
-    assert [gpu.is_free for gpu in found] == [False, False, True]
+    assert [gpu.in_use for gpu in found] == [
+        "process 12", "job j", "", "6000 MiB in use by no visible process",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,21 @@ import pytest
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.jobs import Gpu
 from ringtasks.training.choice import Candidate, choose, willing
 from ringtasks.training.preflight import checks
-from ringtasks.training.probe import Gpu, Survey, script, survey
+from ringtasks.training.probe import Survey, script, survey
 from ringtasks.training.probe import parse as parse_survey
 from ringtasks.training.settings import Preflight, SyncUp, TrainSettings, parse
 from tests.support.fixtures import Require
 
-GOOD = Survey(driver="ok", gpus=(Gpu("a"), Gpu("b")), free_bytes=10**12, clock_skew=0.0, load=0.1)
+GOOD = Survey(
+    driver="ok",
+    gpus=(Gpu(0, "a", "H"), Gpu(1, "b", "H")),
+    free_bytes=10**12,
+    clock_skew=0.0,
+    load=0.1,
+)
 SHELLS = ["dash", "bash", "busybox ash"]
 
 
@@ -125,8 +132,8 @@ def ask(tmp_path: Path) -> Callable[..., Survey]:
 
 
 TWO_GPUS = """case "$*" in
-*compute-apps*) echo "GPU-b, 4711" ;;
-*) echo GPU-a; echo GPU-b ;;
+*compute-apps*) echo "GPU-b, 4711, 400" ;;
+*) echo "0, GPU-a, H100, 81559, 1, 0"; echo "1, GPU-b, H100, 81559, 401, 90" ;;
 esac"""
 
 
@@ -139,7 +146,10 @@ def test_a_host_tells_of_its_gpus_and_who_holds_them(
     found = ask(TWO_GPUS, shell)
 
     assert found.driver == "ok"
-    assert found.gpus == (Gpu("GPU-a"), Gpu("GPU-b", (4711,)))
+    assert found.gpus == (
+        Gpu(0, "GPU-a", "H100", 81559, 1, 0),
+        Gpu(1, "GPU-b", "H100", 81559, 401, 90, (4711,)),
+    )
     assert found.free_gpus == 1
     assert found.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     assert found.load is not None
@@ -160,7 +170,10 @@ def test_a_driver_that_hangs_is_not_waited_for(
 def test_a_driver_that_fails_is_quoted(ask: Callable[..., Survey]) -> None:
     found = ask("echo 'NVIDIA-SMI has failed\x1b[2J'; exit 9")
 
-    assert (found.driver, found.driver_said) == ("failed", "NVIDIA-SMI has failed\ufffd[2J")
+    assert found.driver == "failed"
+    assert (
+        found.driver_said == "nvidia-smi ended with exit status 9: NVIDIA-SMI has failed\ufffd[2J"
+    )
 
 
 def test_a_host_without_a_driver_says_so_and_modules_are_tried_one_by_one(
@@ -222,14 +235,14 @@ def test_a_check_that_fails_says_what_was_found(
 def test_gpus_that_others_hold_or_jobs_have_reserved_are_not_free() -> None:
     held = Survey(
         driver="ok",
-        gpus=(Gpu("a", (17,)), Gpu("b", is_reserved=True), Gpu("c")),
+        gpus=(Gpu(0, "a", "H", pids=(17,)), Gpu(1, "b", "H", job="j"), Gpu(2, "c", "H")),
         free_bytes=10**12,
         clock_skew=0.0,
     )
 
     assert failed(held, gpus=1) == []
     (text,) = failed(held, gpus=2)
-    assert "1 of 3, held by process 17, 1 reserved by jobs" in text
+    assert "1 of 3 (GPU 0: process 17; GPU 1: job j)" in text
 
 
 @pytest.mark.parametrize(
@@ -275,7 +288,7 @@ def test_only_hosts_that_are_meant_for_training_and_ready_are_asked(
 
 def test_the_best_host_is_the_most_reliable_then_the_least_loaded_then_has_most_free_gpus() -> None:
     busy = replace(GOOD, load=2.0)
-    roomy = replace(GOOD, gpus=(Gpu("a"), Gpu("b"), Gpu("c")))
+    roomy = replace(GOOD, gpus=tuple(Gpu(n, f"{n}", "H") for n in range(3)))
     choice = choose(
         [
             Candidate("shaky", roomy, success_rate=0.5),

@@ -1,0 +1,225 @@
+# Reads the GPUs of this machine with nvidia-smi, amd-smi or rocm-smi, whichever shows some first.
+#
+# rt_gpus prints, in nvidia-smi's CSV form for each of the tools, sizes in MiB:
+#   gpu INDEX, UUID, NAME, TOTAL, USED, UTILIZATION
+#   app UUID, PID, USED
+#   tool NAME STATUS     the exit status; or "hangs", or "none" if there is no such tool
+#   said TEXT            each line that the tool printed beside the rows
+#   apps unknown         the processes on the GPUs could not be read
+# Rows count whatever the exit status is: nvidia-smi warns of one damaged GPU with status 14.
+#
+# Sources: nvidia-smi --help-query-gpu; the AMD SMI CLI documentation (list, static, metric,
+# process, with --json); rocm-smi --json.
+
+# Runs a tool for $rt_limit tenths of a second at most; its output is in the file $rt_file. Sets
+# rt_status to its exit status or "hangs": a driver that hangs waits in the kernel, where no signal
+# reaches the tool.
+rt_ask() {
+  rm -f "$rt_file.status"
+  (
+    "$@" >"$rt_file" 2>&1 &
+    echo $! >"$rt_file.pid"
+    wait $!
+    echo $? >"$rt_file.status"
+  ) </dev/null >/dev/null 2>&1 &
+  rt_asked=$!
+  rt_polls=0
+  while [ ! -s "$rt_file.status" ]; do
+    if [ "$rt_polls" -ge $((rt_limit * 2)) ]; then
+      kill -s KILL "$rt_asked" "$(cat "$rt_file.pid")"
+      rt_status=hangs
+      return
+    fi
+    rt_polls=$((rt_polls + 1))
+    sleep 0.05
+  done
+  rt_status=$(cat "$rt_file.status")
+}
+
+rt_nvidia() {
+  rt_ask nvidia-smi --query-gpu=index,uuid,name,memory.total,memory.used,utilization.gpu \
+    --format=csv,noheader,nounits
+  echo "tool nvidia-smi $rt_status"
+  rt_first=$rt_status
+  # Without an index, rows are in the order of the indices.
+  awk '/^GPU-/ { $0 = rows ", " $0 }
+    /^[0-9]+, *GPU-/ { print "gpu " $0; rows++; next }
+    NF { print "said " $0 }' "$rt_file"
+  [ "$rt_status" != hangs ] || return
+  rt_ask nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits
+  awk '/^GPU-[^,]*, *[0-9]+/ { print "app " $0 }' "$rt_file"
+  [ "$rt_status" = 0 ] || [ "$rt_status" = "$rt_first" ] || {
+    echo "apps unknown"
+    awk 'NF && !/^GPU-/ { print "said " $0 }' "$rt_file"
+  }
+}
+
+# Prints "PATH<TAB>VALUE" for each value of the JSON document in $rt_file, and "=" after it. Text
+# before the document is left out.
+rt_flatten() {
+  awk '
+    function path(  i, text) {
+      for (i = 1; i <= depth; i++) text = text (i > 1 ? "/" : "") name[i]
+      return text
+    }
+    function begin() { if (depth && is_list[depth]) name[depth] = size[depth]++ }
+    !begun && !/^[ \t]*[[{]/ { next }
+    {
+      begun = 1; rest = $0
+      while (rest != "") {
+        if (match(rest, /^[ \t\r,:]+/)) { rest = substr(rest, RLENGTH + 1); continue }
+        char = substr(rest, 1, 1)
+        if (char == "{" || char == "[") {
+          begin(); depth++; is_list[depth] = char == "["; size[depth] = 0; name[depth] = ""
+          rest = substr(rest, 2); continue
+        }
+        if (char == "}" || char == "]") { if (depth) depth--; rest = substr(rest, 2); continue }
+        is_text = match(rest, /^"([^"\\]|\\.)*"/)
+        if (!is_text && !match(rest, /^[^][ \t\r,:{}"]+/)) { rest = substr(rest, 2); continue }
+        value = substr(rest, 1, RLENGTH); rest = substr(rest, RLENGTH + 1)
+        if (is_text) value = substr(value, 2, length(value) - 2)
+        if (is_text && !is_list[depth] && rest ~ /^[ \t]*:/) { name[depth] = value; continue }
+        begin(); print path() "\t" value
+      }
+    }
+    END { print "=" }' "$rt_file"
+}
+
+rt_amd() {
+  for rt_command in 'list' 'static --asic' 'metric --mem-usage --usage' 'process'; do
+    # shellcheck disable=SC2086  # words
+    rt_ask amd-smi $rt_command --json
+    printf 'status\t%s\n' "$rt_status"
+    [ "$rt_status" != hangs ] || break
+    rt_flatten
+    [ "$rt_status" = 0 ] || awk 'NF && !/[][{}"]/ { print "said\t" $0 }' "$rt_file"
+  done | rt_amd_rows
+}
+
+# The fields of the documents of amd-smi, of all versions: a list, or one below "gpu_data"; a value
+# with its unit, or plain.
+rt_amd_rows() {
+  awk -F '\t' -v host="$(uname -n)" '
+    function mib(value, unit) {
+      if (unit == "B") return int(value / 1048576)
+      if (unit == "KB") return int(value / 1024)
+      return unit == "GB" ? value * 1024 : value
+    }
+    $1 == "said" { said[++lines] = $2; next }
+    $1 == "status" { if (status == 0) status = $2; next }
+    $1 == "=" { split("", index_of); next }
+    {
+      n = split($1, part, "/")
+      at = part[1] == "gpu_data" ? part[2] : part[1]
+      key = part[n]; unit = ""
+      if (key == "value") key = part[n - 1]
+      if (key == "unit") { if (part[n - 1] == "total_vram" || part[n - 1] == "used_vram") units[part[n - 1] gpu] = $2; next }
+      if (key == "gpu") { gpu = $2; index_of[at] = gpu; if (!(gpu in known)) { known[gpu] = 1; order[++count] = gpu } next }
+      gpu = (at in index_of) ? index_of[at] : at
+      if (key == "uuid" || key == "gpu_uuid") uuid[gpu] = $2
+      else if (key == "market_name") name[gpu] = $2
+      else if (key == "gfx_activity") used[gpu] = $2
+      else if (key == "total_vram" || key == "used_vram") vram[key gpu] = $2
+      else if (key == "pid" && $2 ~ /^[0-9]+$/) apps[++pids] = gpu " " $2
+    }
+    function id(gpu) {
+      if (uuid[gpu] == "" || uuid[gpu] == "N/A") return "GPU-amd-" host "-" gpu
+      return "GPU-" uuid[gpu]
+    }
+    function size(key, gpu) {
+      return vram[key gpu] ~ /^[0-9.]+$/ ? mib(vram[key gpu], units[key gpu]) : "[N/A]"
+    }
+    END {
+      print "tool amd-smi " (status == "" ? 0 : status)
+      for (i = 1; i <= count; i++) {
+        gpu = order[i]
+        if (gpu !~ /^[0-9]+$/) continue
+        label = name[gpu] == "" ? "AMD GPU" : name[gpu]
+        print "gpu " gpu ", " id(gpu) ", " label ", " size("total_vram", gpu) ", " \
+          size("used_vram", gpu) ", " (used[gpu] == "" ? "[N/A]" : used[gpu])
+      }
+      for (i = 1; i <= pids; i++) {
+        split(apps[i], pair, " ")
+        print "app " id(pair[1]) ", " pair[2] ", [N/A]"
+      }
+      for (i = 1; i <= lines; i++) print "said " said[i]
+    }'
+}
+
+rt_rocm() {
+  {
+    rt_ask rocm-smi --showuniqueid --showproductname --showmeminfo vram --showuse --json
+    printf 'status\t%s\n' "$rt_status"
+    rt_flatten
+    [ "$rt_status" = 0 ] || awk 'NF && !/[{}"]/ { print "said\t" $0 }' "$rt_file"
+    [ "$rt_status" = hangs ] || {
+      rt_ask rocm-smi --showpidgpus --json
+      rt_flatten
+    }
+  } | rt_rocm_rows
+}
+
+rt_rocm_rows() {
+  awk -F '\t' -v host="$(uname -n)" '
+    $1 == "said" { said[++lines] = $2; next }
+    $1 == "status" { status = $2; next }
+    {
+      n = index($1, "/"); card = substr($1, 1, n - 1); key = tolower(substr($1, n + 1))
+      if (card ~ /^card[0-9]+$/) {
+        gpu = substr(card, 5) + 0
+        if (!(gpu in known)) { known[gpu] = 1; order[++count] = gpu }
+        if ($2 == "N/A" || $2 == "") next
+        if (key == "unique id") { if ($2 !~ /^0x0*$/) uuid[gpu] = $2 }
+        else if (key == "vram total memory (b)") total[gpu] = $2
+        else if (key == "vram total used memory (b)") used[gpu] = $2
+        else if (key == "gpu use (%)") use[gpu] = $2
+        else if (key == "card series") name[gpu] = $2
+        else if (key == "card model" || key == "device name") model[gpu] = $2
+      } else if (key ~ /pid [0-9]+ is using/) {
+        pid = key; sub(/^.*pid /, "", pid); sub(/ .*$/, "", pid)
+        m = split($2, gpus, /[^0-9]+/)
+        for (i = 1; i <= m; i++) if (gpus[i] != "") apps[++pids] = gpus[i] + 0 " " pid
+      }
+    }
+    function id(gpu) { return "GPU-" (uuid[gpu] == "" ? "amd-" host "-" gpu : uuid[gpu]) }
+    function mib(bytes) { return bytes ~ /^[0-9]+$/ ? int(bytes / 1048576) : "[N/A]" }
+    END {
+      print "tool rocm-smi " status
+      for (i = 1; i <= count; i++) {
+        gpu = order[i]
+        label = name[gpu] != "" ? name[gpu] : model[gpu] != "" ? model[gpu] : "AMD GPU"
+        print "gpu " gpu ", " id(gpu) ", " label ", " mib(total[gpu]) ", " mib(used[gpu]) ", " \
+          (use[gpu] == "" ? "[N/A]" : use[gpu])
+      }
+      for (i = 1; i <= pids; i++) {
+        split(apps[i], pair, " ")
+        if (pair[1] in known) print "app " id(pair[1]) ", " pair[2] ", [N/A]"
+      }
+      for (i = 1; i <= lines; i++) print "said " said[i]
+    }'
+}
+
+# Prints the rows of the first tool that shows GPUs; else what each tool said.
+rt_gpus() {
+  rt_limit=${1:-200}
+  rt_file=$(mktemp "${TMPDIR:-/tmp}/ringtasks.XXXXXX") || {
+    echo "tool mktemp 1"
+    return
+  }
+  rt_none="tool none none"
+  for rt_tool in nvidia-smi amd-smi rocm-smi; do
+    command -v "$rt_tool" >/dev/null || continue
+    case $rt_tool in
+      nvidia-smi) rt_rows=$(rt_nvidia) ;;
+      amd-smi) rt_rows=$(rt_amd) ;;
+      rocm-smi) rt_rows=$(rt_rocm) ;;
+    esac
+    rt_none=
+    printf '%s\n' "$rt_rows"
+    case "
+$rt_rows" in *"
+gpu "*) break ;; esac
+  done
+  [ -z "$rt_none" ] || echo "$rt_none"
+  rm -f "$rt_file" "$rt_file.pid" "$rt_file.status"
+}

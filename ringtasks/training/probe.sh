@@ -1,0 +1,33 @@
+# shellcheck disable=SC2154  # the parameters are assigned before the first line
+# Prints the state of a host as "NAME VALUE" lines; changes nothing.
+#
+# parameters: folder modules polls imports
+#   folder   a folder, whose disk is asked for
+#   modules  names of modules that Python must be able to import
+#   polls    tenths of a second for a tool that reads GPUs
+#   imports  the Python program that imports the module that its argument names
+
+# include: identity.sh
+# include: ../jobs/holders.sh
+# include: ../jobs/gpus.sh
+
+# The folder need not exist yet: its nearest parent is on the same disk.
+while [ ! -d "$folder" ] && [ "${folder%/*}" != "$folder" ]; do folder=${folder%/*}; done
+[ -d "$folder" ] || folder=.
+echo "clock $(date +%s)"
+echo "disk $(df -Pk "$folder" 2>/dev/null | tail -n 1)"
+cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || echo 1)
+echo "load $cpus $(cat /proc/loadavg 2>/dev/null || sysctl -n vm.loadavg 2>/dev/null)"
+python=$(command -v python3 || command -v python)
+echo "python $python"
+if [ "$python" ]; then
+  for module in $modules; do
+    said=$("$python" -c "$imports" "$module" 2>&1 </dev/null) ||
+      echo "missing $module: $(echo "$said" | tail -n 1)"
+  done
+fi
+rt_gpus "$polls" 2>/dev/null
+for rt_link in "$HOME"/.ringtasks/gpus/GPU-*; do
+  rt_holder=$(readlink "$rt_link") && rt_holds "$rt_holder" too && echo "reserved ${rt_link##*/}"
+done
+exit 0

@@ -1,0 +1,220 @@
+"""GPUs are read once for status, start, train and stop, by the tool that the host has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig, jobs
+from ringtasks.errors import JobNotStartedError
+from ringtasks.jobs import Gpu
+from ringtasks.training.preflight import checks
+from ringtasks.training.probe import survey
+from ringtasks.training.settings import Preflight
+from tests.support.amd import AMD_SMI_VERSIONS, AmdSmi, RocmSmi
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts, gpu_server, in_process, job_host
+from tests.support.jobs import JobHost, end_jobs
+from tests.support.nvidia import Gpus
+from tests.support.sshd import Sshd
+
+server = gpu_server
+over_master = in_process
+host = job_host
+
+INFOROM = "WARNING: infoROM is corrupted at gpu 0000:81:00.0"
+MISMATCH = (
+    "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 550.144"
+)
+
+
+@pytest.fixture
+def gpus(tmp_path: Path) -> Gpus:
+    return Gpus(tmp_path / "gpus", count=2)
+
+
+def driver_check(host: JobHost) -> str:
+    found = checks(survey(host.client), Preflight(), gpus=1)
+    return "\n".join(map(str, found))
+
+
+def test_rows_count_though_the_tool_warns_and_fails(host: JobHost, gpus: Gpus) -> None:
+    gpus.warn(INFOROM)
+
+    (status,) = jobs.overview([host.client])
+    job = host.start("sleep 60", gpus=1)
+    train = driver_check(host)
+
+    assert [gpu.is_free for gpu in status.gpus] == [True, True]
+    assert INFOROM in status.gpu_message
+    assert INFOROM in job.warning
+    assert f"GPU driver: answers, 2 GPUs; nvidia-smi ended with exit status 14: {INFOROM}" in train
+    assert "GPUs free: 1 of 2" in train
+
+
+@pytest.mark.parametrize(("said", "status"), [(MISMATCH, 18), ("No devices were found", 6)])
+def test_an_error_is_shown_whole_everywhere(
+    host: JobHost, gpus: Gpus, said: str, status: int
+) -> None:
+    gpus.fail(said, status)
+    whole = said.replace("\n", "; ")
+
+    (seen,) = jobs.overview([host.client])
+    with pytest.raises(JobNotStartedError) as refused:
+        host.start("true", gpus=1)
+
+    assert whole in seen.gpu_message
+    assert whole in str(refused.value)
+    assert f"(exit status {status})" in str(refused.value)
+    assert whole in driver_check(host)
+
+
+def test_the_status_task_shows_the_error(
+    inv: Inv, server: Sshd, gpus: Gpus, write_hosts: WriteHosts
+) -> None:
+    write_hosts(box={"ssh_host": server.address, "ssh_port": server.port})
+    gpus.fail(MISMATCH, 18)
+
+    done = inv("status")
+
+    assert done.returncode == 0
+    assert b"Driver/library version mismatch; NVML library version: 550.144" in done.stderr
+
+
+def test_memory_in_use_by_no_visible_process_is_not_free(host: JobHost, gpus: Gpus) -> None:
+    gpus.set(0, memory_used=60_000)
+    gpus.set(1, memory_used=4_000)  # below 5 %
+
+    (status,) = jobs.overview([host.client])
+    with pytest.raises(JobNotStartedError) as refused:
+        host.start("true", gpus=2)
+    job = host.start("true", gpus=2, any_memory=True)
+    job.wait(20)
+
+    assert [gpu.is_free for gpu in status.gpus] == [False, True]
+    assert "GPU 0: 60000 MiB in use by no visible process" in str(refused.value)
+    assert "--gpus 2:any-memory" in str(refused.value)
+    assert "GPU 0: 60000 MiB in use by no visible process" in driver_check(host)
+    assert job.status().gpus == (0, 1)
+
+
+def test_the_flag_takes_gpus_whatever_memory_is_in_use(
+    inv: Inv, server: Sshd, gpus: Gpus, write_hosts: WriteHosts
+) -> None:
+    write_hosts(box={"ssh_host": server.address, "ssh_port": server.port})
+    for n in range(2):
+        gpus.set(n, memory_used=60_000)
+
+    refused = inv("start", "--host", "box", "--gpus", "1", "--cmd", "true")
+    taken = inv("start", "--host", "box", "--gpus", "1:any-memory", "--cmd", "true")
+    wrong = inv("start", "--host", "box", "--gpus", "1:x", "--cmd", "true")
+
+    assert (refused.returncode, taken.returncode, wrong.returncode) == (1, 0, 2)
+
+
+def test_processes_that_cannot_be_read_keep_gpus_from_being_taken(
+    host: JobHost, gpus: Gpus
+) -> None:
+    smi = gpus.bin / "nvidia-smi"
+    smi.rename(gpus.bin / "real")
+    smi.write_text(
+        "#!/bin/sh\ncase $* in *compute-apps*) echo Insufficient Permissions; exit 4 ;; esac\n"
+        f'exec {gpus.bin}/real "$@"\n'
+    )
+    smi.chmod(0o755)
+
+    with pytest.raises(JobNotStartedError, match="which processes there are: Insufficient"):
+        host.start("true", gpus=1)
+
+
+def host_with(make_sshd: MakeSshd, key: Path, bin: Path) -> JobHost:
+    server = make_sshd(environ={"PATH": f"{bin}:{os.environ['PATH']}"})
+    config = SSHConfig(server.address, server.port, server.user, str(key), name="amd")
+    return JobHost(server.home, SSHClient(config))
+
+
+@pytest.mark.parametrize("version", AMD_SMI_VERSIONS)
+def test_amd_gpus_are_read_by_amd_smi_of_each_version(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, version: str
+) -> None:
+    smi = AmdSmi(tmp_path / "smi", version)
+    smi.use(1, 284, 4711)
+    smi.use(3, 100_000)
+    host = host_with(make_sshd, client_key, smi.bin)
+
+    with host.client:
+        job = host.start('echo "$HIP_VISIBLE_DEVICES-$CUDA_VISIBLE_DEVICES"; sleep 60', gpus=2)
+        (status,) = jobs.overview([host.client])
+        with pytest.raises(JobNotStartedError) as refused:
+            host.start("true", gpus=1)
+        found = survey(host.client)
+        job.stop(0.1)
+
+    name = "AMD Instinct MI300X"
+    assert status.gpus[0] == Gpu(0, f"GPU-{smi.uuid(0)}", name, 196592, 284, 7, job=job.id)
+    assert status.gpus[1].pids == (4711,)
+    assert status.gpu_message == ""
+    assert [gpu.is_free for gpu in status.gpus] == [False] * 4
+    assert host.log(job) == "0,2-\n"
+    assert "GPU 3: 100000 MiB in use by no visible process" in str(refused.value)
+    assert (found.driver, len(found.gpus), found.free_gpus) == ("ok", 4, 0)
+    end_jobs(host.home)
+
+
+def test_an_error_of_amd_smi_is_shown(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path
+) -> None:
+    smi = AmdSmi(tmp_path / "smi", "6.4")
+    smi.fail("ERROR:root:Unable to detect any GPU devices, check amdgpu version and module status")
+    host = host_with(make_sshd, client_key, smi.bin)
+
+    with host.client:
+        (status,) = jobs.overview([host.client])
+        with pytest.raises(JobNotStartedError, match=r"amd-smi fails \(exit status 20\): ERROR"):
+            host.start("true", gpus=1)
+
+    assert status.gpu_message.startswith("amd-smi ended with exit status 20: ERROR:root:Unable")
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_amd_gpus_are_read_by_rocm_smi(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, is_old: bool
+) -> None:
+    host = host_with(make_sshd, client_key, RocmSmi(tmp_path / "smi", is_old=is_old).bin)
+
+    with host.client:
+        (status,) = jobs.overview([host.client])
+        job = host.start("echo $HIP_VISIBLE_DEVICES", gpus=1)
+        job.wait(20)
+
+    assert status.gpus == (
+        Gpu(0, "GPU-0x1a27b4b5d9b64c1", "Instinct MI210", 65536, 10, 3),
+        Gpu(1, "GPU-0x2a27b4b5d9b64c1", "Instinct MI210", 65536, 8202, 3),
+        Gpu(2, "GPU-0x3a27b4b5d9b64c1", "Instinct MI210", 65536, 10, 3, (4711,)),
+    )
+    assert host.log(job) == "0\n"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
+def test_the_reading_is_the_same_in_each_shell_and_awk(tmp_path: Path, shell: str) -> None:
+    from ringtasks.remote.programs import Program
+
+    smi = AmdSmi(tmp_path / "smi", "7.0", count=1)
+    if shell.startswith("busybox"):
+        (smi.bin / "awk").symlink_to(str(shutil.which("busybox")))
+
+    done = subprocess.run(
+        [*shell.split(), "-c", Program(jobs.__file__, "gpus.sh").text + "rt_gpus"],
+        env={**os.environ, "PATH": f"{smi.bin}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stderr == ""
+    assert done.stdout == (
+        f"tool amd-smi 0\ngpu 0, GPU-{smi.uuid(0)}, AMD Instinct MI300X, 196592, 284, 7\n"
+    )
