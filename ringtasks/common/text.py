@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["bounded", "counted", "near_names", "printable"]
+__all__ = ["bounded", "counted", "near_names", "printable", "visible", "visible_lines"]
 
 
 def printable(text: str) -> str:
     """Return foreign text as one line, without control characters that a terminal would obey."""
     folded = " ".join(text.split())
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in folded)
+
+
+def visible(text: str) -> str:
+    """Replace all characters that a terminal would obey; tabs stay."""
+    return "".join(
+        char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+
+
+def visible_lines(text: str) -> str:
+    """Replace characters as `visible` does, but keep the line ends."""
+    return "\n".join(visible(line.rstrip("\r")) for line in text.split("\n"))
 
 
 def counted(number: int, noun: str) -> str:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ringtasks.common.text import visible, visible_lines
+
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
 
@@ -121,18 +123,6 @@ def age(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit}"
     return f"{whole} s"
-
-
-def visible(text: str) -> str:
-    """Replace all characters that a terminal would obey; tabs stay."""
-    return "".join(
-        char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
-
-
-def visible_lines(text: str) -> str:
-    """Replace characters as `visible` does, but keep the line ends."""
-    return "\n".join(visible(line.rstrip("\r")) for line in text.split("\n"))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

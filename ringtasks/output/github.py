@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .display import visible, visible_lines
+from ringtasks.common.text import visible, visible_lines
 
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport, HostReport

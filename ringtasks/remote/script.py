@@ -36,7 +36,6 @@ __all__ = [
     "marked_line",
     "one_line",
     "quote",
-    "stop_script",
 ]
 
 #: Marks every process of a run in its environment, so that remaining ones can be found in /proc.
@@ -187,22 +186,6 @@ def exec_line(mark: Mark, shell: str = "/bin/sh", *, pty: bool = False) -> str:
 def is_variable_name(name: str) -> bool:
     """Return True if a shell variable can have this name (XBD 3.231)."""
     return re.match(_VARIABLE_NAME, name) is not None
-
-
-def stop_script(pid: int, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
-    """Return a script that ends a run and prints the process ids that are still there.
-
-    It asks the run's processes and all that descend from them to end (TERM), waits up to ``grace``
-    seconds, then stops and kills what is left, and looks for all that it has seen (``stop.sh``).
-    Safe to repeat.
-
-    :param with_sudo: the command was started by sudo, whose process only root may signal.
-    """
-    from .programs import Program
-
-    return Program(__file__, "stop.sh").render(
-        group=pid, run_id=run_id, grace_cs=round(grace * 100), with_sudo=int(with_sudo)
-    )
 
 
 def quote(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.answers import AnswerError, process_id
 from ringtasks.remote.marks import MarkedOutput
-from ringtasks.remote.script import GIVE_UP, Script, exec_line, stop_script
+from ringtasks.remote.script import GIVE_UP, Script, exec_line
 
 from .link import (
     STDERR,
@@ -380,6 +380,8 @@ def stop(
     :param spare_link: makes another link, if the host opens no more sessions over this one.
     :param with_sudo: use sudo for a process that may not be signalled otherwise.
     """
+    from ringtasks.remote.stop import stop_script
+
     text = stop_script(pid, run_id, grace, with_sudo=with_sudo)
     script = Script(text, run_id=f"stop-{run_id}", is_own=True)
     try:

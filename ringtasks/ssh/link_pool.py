@@ -22,41 +22,15 @@ from ringtasks.inventory.config import SSHConfig, health_file, is_reached_alike
 
 from .link import Link, LinkLostError
 from .ssh_config import is_configured
+from .substitutes import Note, substitute_for_links
 
 if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.notes import HealthRecorder
 
-__all__ = [
-    "LinkPool",
-    "Note",
-    "OpenLink",
-    "RouteReport",
-    "links_from",
-    "prepare",
-    "substitute_for_links",
-]
+    from .ways import KnownWay
 
-#: Receives each opening: the routes that failed, and the one that works.
-Note = Callable[["HostOutcome"], None]
-#: Opens a link to a host; if a route is named, over that route only.
-OpenLink = Callable[[SSHConfig, str | None, Note], Link]
-
-#: The substitutes for the network, innermost last.
-_substitutes: list[OpenLink] = []
-
-
-@contextlib.contextmanager
-def links_from(open_link: OpenLink) -> Iterator[None]:
-    """Within the block, ``open_link`` opens every link of any thread, instead of the network.
-
-    Blocks may be nested.  A pool that was made in the block keeps ``open_link`` afterwards.
-    """
-    _substitutes.append(open_link)
-    try:
-        yield
-    finally:
-        _substitutes.remove(open_link)
+__all__ = ["LinkPool", "RouteReport", "prepare"]
 
 
 class RouteReport:
@@ -234,18 +208,19 @@ def prepare() -> None:
     from ringtasks.health import store  # noqa: F401
 
 
-def substitute_for_links() -> OpenLink | None:
-    """Return the current substitute for the network (`links_from`); None: there is none."""
-    return next(reversed(_substitutes), None)
-
-
 def _log_in(
     config: SSHConfig, transport: str | None, note: Note, recorder: HealthRecorder | None
 ) -> Link | None:
     """Open a link over a new control master; imported only if none is running."""
     from .master.open import log_in
 
-    return log_in(config, transport, note, recorder)
+    return log_in(config, transport, note, recorder, _find_way)
+
+
+def _find_way(config: SSHConfig, transport: str | None) -> KnownWay:
+    from .inprocess.connection import find_way
+
+    return find_way(config, transport)
 
 
 def _connect_in_process(

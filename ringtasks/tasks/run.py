@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
@@ -35,6 +35,7 @@ from .options import (
     several,
     task,
 )
+from .run_flags import Output, RunFlags
 
 if TYPE_CHECKING:
     from ringtasks.client.ask import Ask
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.model import HostConfig
 
-__all__ = ["RunFlags", "run"]
+__all__ = ["run"]
 
 #: Bytes kept of each stream, for Python callers; all output is shown as it comes.
 _KEPT_BYTES = 16 * 1024 * 1024
@@ -146,51 +147,6 @@ def run(
         one=lambda only: _run_on_one(config_of(c, only), request, json=False),
     )
     return ended(c, results, status, is_commands=are_commands(results))
-
-
-class RunFlags(NamedTuple):
-    """The parsed flags that say which command to run and with which limits."""
-
-    command: str
-    label: str
-    """The command as the results show it."""
-    timeout: float | None
-    cwd: str | None
-    env: Mapping[str, str]
-    transport: str | None
-    repeats: int
-    pty: bool
-    fanout: float | None
-    serial: str | None
-    max_failures: str | None
-    skip_unhealthy: bool
-    pick: float | None
-    name: str | None
-    has_stdin: bool
-
-    @property
-    def chooses(self) -> bool:
-        """True if health decides which of the selected hosts run it."""
-        return self.skip_unhealthy or self.pick is not None
-
-
-class Output(NamedTuple):
-    """The parsed flags of the output."""
-
-    json: bool
-    fold: bool
-    diff: bool
-    outdir: str | None
-
-    @property
-    def streams(self) -> bool:
-        """True if output is shown as it comes."""
-        return not (self.json or self.fold or self.diff)
-
-    @property
-    def is_plain(self) -> bool:
-        """True if the output is that of one host, without folding, differences or files."""
-        return not (self.fold or self.diff or self.outdir)
 
 
 def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> tuple[str, str]:

@@ -35,7 +35,7 @@ from . import plan
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
 
-    from .run import Output, RunFlags
+    from .run_flags import Output, RunFlags
 
 __all__ = ["are_commands", "run_on_many", "show_plan"]
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
 from ringtasks.remote.marks import Mark
-from ringtasks.remote.script import RUN_ID_VARIABLE, Script, exec_line, quote, stop_script
+from ringtasks.remote.script import RUN_ID_VARIABLE, Script, exec_line, quote
+from ringtasks.remote.stop import stop_script
 
 __all__ = [
     "LaunchRequest",

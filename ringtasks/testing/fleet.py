@@ -22,8 +22,8 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig, Inventory
 from ringtasks.ssh.link import Link
-from ringtasks.ssh.link_pool import Note, links_from
 from ringtasks.ssh.routes import Route, only, routes_of
+from ringtasks.ssh.substitutes import Note, links_from
 
 from .host import FakeHost
 from .rules import Answer, Call, Matcher, Rule
@@ -137,7 +137,7 @@ class FakeFleet:
         self._rules.append(Rule(matcher, answer, times))
 
     def open_link(self, config: SSHConfig, transport: str | None, note: Note) -> Link:
-        """Open a link to a fake host: the `ringtasks.ssh.link_pool.OpenLink` of this fleet."""
+        """Open a link to a fake host: the `ringtasks.ssh.substitutes.OpenLink` of this fleet."""
         if self._is_over:
             raise UsageError(f"{config.id}: its client is from a fake fleet that is over")
         host = self._find(config)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ringtasks.ssh.link import (
     STDERR,
@@ -24,10 +24,8 @@ from ringtasks.ssh.link import (
     TunnelRefusedError,
 )
 
+from .files import Files
 from .sftp import FakeSFTP
-
-if TYPE_CHECKING:
-    from .host import FakeHost
 
 __all__ = ["FakeLink", "FakeProgram", "FakeSession", "ProgramStep"]
 
@@ -55,10 +53,22 @@ class FakeProgram(Protocol):
         """Return the seconds until `step` may return a step without more stdin; None: never."""
 
 
+class LinkedHost(Protocol):
+    """The part of a fake host that a link needs."""
+
+    files: Files
+
+    def loses_link(self, *, after: str) -> bool:
+        """Return True if a link must break now, and count that."""
+
+    def program(self, command: str | None, link: FakeLink) -> FakeProgram:
+        """Return the program that the exec request ``command`` starts (None: the login shell)."""
+
+
 class FakeLink:
     """A `ringtasks.ssh.link.Link` to a fake host."""
 
-    def __init__(self, host: FakeHost, route: str) -> None:
+    def __init__(self, host: LinkedHost, route: str) -> None:
         self.host, self.route = host, route
         self.lost: str | None = None
         """The reason why the link is gone; None while it is up."""

@@ -139,7 +139,7 @@ def test_a_tree_of_two_hundred_on_a_host_with_two_thousand_is_ended_in_time(
 def test_one_look_at_two_thousand_processes_takes_a_tenth_of_a_second_of_cpu(
     many_processes: None,
 ) -> None:
-    from ringtasks.remote.script import stop_script
+    from ringtasks.remote.stop import stop_script
 
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(["sh", "-c", stop_script(2**22 - 1, "none", 0)], check=True, timeout=60)

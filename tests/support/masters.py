@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.inprocess.connection import find_way
 from ringtasks.ssh.link import STDERR, STDOUT, Exited, Session
 from ringtasks.ssh.master import processes
 from ringtasks.ssh.master.link import MuxLink
@@ -38,7 +39,7 @@ class Masters:
 
     def link(self, config: SSHConfig | None = None, transport: str | None = None) -> MuxLink:
         """Over the master for the host, started if there is none."""
-        link = open_link(config or self.config, transport, lambda _: None)
+        link = open_link(config or self.config, transport, lambda _: None, find_way=find_way)
         assert link is not None
         return link
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ringtasks import get_ssh_client
 from ringtasks.remote.launcher import launch_script
 from ringtasks.remote.marks import Mark
-from ringtasks.remote.script import Script, encode, exec_line, stop_script
+from ringtasks.remote.script import Script, encode, exec_line
+from ringtasks.remote.stop import stop_script
 from ringtasks.ssh.link import Exited
 from ringtasks.testing import FakeFleet
 from ringtasks.testing.decoding import (

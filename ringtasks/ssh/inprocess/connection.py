@@ -17,54 +17,46 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fabric
 import paramiko
 
-from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
+from ringtasks.errors import UnreachableError
 from ringtasks.health.model import HostOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.ssh.attempts import HostAttempt, outcome
-from ringtasks.ssh.dialing import Dialled
-from ringtasks.ssh.link_pool import substitute_for_links
-from ringtasks.ssh.patience import Patience
-from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.attempts import HostAttempt
 from ringtasks.ssh.routes import Route, routes_of
-from ringtasks.ssh.sent_environment import variables
-from ringtasks.ssh.stream import Stream
+from ringtasks.ssh.substitutes import substitute_for_links
 from ringtasks.ssh.tcp import listen
 from ringtasks.ssh.tunnels import TunnelListener, open_tunnel
+from ringtasks.ssh.ways import KnownWay
 
-from .connection_errors import also_paramikos, route_error
+from .connection_errors import also_paramikos
 from .connection_values import (
     check_connect_kwargs,
     given_by,
     key_file_of,
     settle,
     ssh_config_of,
-    with_keys,
 )
-from .fabric_settings import fabric_config
-from .gateways import configured_gateway, opener
+from .dialled import DialledConnection
+from .fabric_settings import fabric_config, shared_settings
+from .gateways import configured_gateway
 from .host_key_policy import PinPolicy
-from .log_in_values import with_log_in
 from .runner import Remote
-from .transport import Transport
 
 if TYPE_CHECKING:
     from ringtasks.ssh.link import Link
     from ringtasks.ssh.master.channel import Sessions
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "find_way"]
 
 
-class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
+class Connection(DialledConnection):
     """A connection to a host of the inventory, to any other host, or to that of an SSHConfig.
 
     ``user``, ``port``, ``connect_timeout`` (seconds, for all routes together) and ``gateway``
@@ -80,17 +72,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     # Fabric's Context stores attributes that the class does not declare in its configuration, which
     # links share; Fabric itself forgot to declare the first of these.
     inline_ssh_env: bool = True
-    transport: Any = None
     _sftp: Any = None
-    ssh: SSHConfig = None  # type: ignore[assignment]
-    route: Route | None = None
-    _transport_name: str | None = None
-    _attempt: HostAttempt | None = None
-    _report: Callable[[HostOutcome], None] = None  # type: ignore[assignment]
     _has_fake_link: bool = False
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
-    _key_file: Path | None = None
     _given_connect_kwargs: dict[str, Any] | None = None
     _settled: tuple[Any, ...] = ()
     _for_master: SSHConfig | None = None
@@ -181,11 +166,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     @client.setter
     def client(self, client: Any) -> None:
         self._client = client
-
-    @property
-    def transport_used(self) -> str | None:
-        """The name of the connection's route; None before it was opened."""
-        return self.route.name if self.route else None
 
     def open(self) -> Any:
         """Connect over the first route that works, and log in.
@@ -295,7 +275,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
 
     def get_gateway(self) -> Any:
         """Return the configured jump host or ProxyCommand."""
-        return configured_gateway(self)
+        return configured_gateway(self, Connection)
 
     def resolve_connect_kwargs(self, connect_kwargs: dict[str, Any] | None) -> dict[str, Any]:
         """Return the arguments of ``SSHClient.connect``, in a dict of this connection's own.
@@ -312,14 +292,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         keys += self.ssh_config.get("identityfile", [])
         return {**resolved, "key_filename": keys} if keys else resolved
 
-    def open_gateway(self) -> Any:
-        """Open a stream to the host through the jump host or ProxyCommand.
-
-        While the connection is being opened, Fabric calls this for the stream that was dialled.
-        """
-        dialled = self.connect_kwargs.get("sock")
-        return super().open_gateway() if dialled is None else dialled
-
     def create_session(self) -> Any:
         """Open a channel, within ``connect_timeout`` (Fabric waits for an hour)."""
         self.open()
@@ -329,10 +301,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
         if self.forward_agent:
             self._agent_handler = paramiko.agent.AgentRequestHandler(channel)
         return channel
-
-    def gateway_opener(self) -> Callable[[str, int, float], Any] | None:
-        """Return a function that opens the direct route through the gateway; None: no gateway."""
-        return opener(self)
 
     def close_gateway(self) -> None:
         """Close the connection to the jump host, if there is one."""
@@ -395,19 +363,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             return None
         from ringtasks.ssh.master.open import open_link
 
-        return open_link(self._for_master, self._transport_name, self._report)
-
-    def _open_in_process(self) -> Any:
-        attempt, self._attempt = self._attempt, None
-        if attempt is None:
-            attempt = HostAttempt(self.ssh, self._transport_name)
-        try:
-            result = self._log_in_somewhere(attempt)
-        except UnreachableError as error:
-            self._report(outcome(self.ssh.id, None, error.failures))
-            raise
-        self._report(outcome(self.ssh.id, self.transport_used, attempt.arrived()))
-        return result
+        return open_link(self._for_master, self._transport_name, self._report, find_way=find_way)
 
     def _in_process(self) -> Connection:
         """Return this connection, or its twin, over Paramiko."""
@@ -439,73 +395,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
             runner = Remote
         return runner(context=self, inline_env=self.inline_ssh_env)
 
-    def _log_in_somewhere(self, attempt: HostAttempt) -> Any:
-        """Log in over the first route that works; after a refusal try the next."""
-        gateway = self.gateway_opener()
-        while True:
-            dialled = attempt.dial_next(gateway)
-            patience = Patience(self.ssh, attempt.remaining())
-            try:
-                result = self._log_in(dialled, patience)
-            except RouteError as error:
-                attempt.refused(error, waited=patience.is_prolonged)
-            else:
-                self.route = dialled.route
-                return result
-
-    def _log_in(self, dialled: Dialled, patience: Patience) -> Any:
-        """Run Fabric's own ``open`` over a dialled stream."""
-        started = time.monotonic()
-        try:
-            with self._connecting_over(dialled.stream, patience):
-                result = super().open()
-        except Exception as error:
-            is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()
-            self.client.close()
-            dialled.stream.close()
-            if is_mistake or isinstance(error, UsageError | StateFileError):
-                raise
-            elapsed = time.monotonic() - started
-            raise route_error(error, self.ssh, dialled.route, elapsed) from error
-        if isinstance(self.transport, Transport):
-            self.transport.environment = variables(self.ssh_config, os.environ)
-            self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
-        return result
-
-    def _is_speaking(self) -> bool:
-        """Return True if Paramiko's thread still runs: then the error is not the server's."""
-        transport = self.client.get_transport()
-        return transport is not None and transport.is_active()
-
-    @contextlib.contextmanager
-    def _connecting_over(self, stream: Stream, patience: Patience) -> Iterator[None]:
-        """Within the block, give Fabric's ``open`` all arguments for Paramiko."""
-        pins = KnownHosts().pins(self.ssh)
-
-        def transport_factory(sock: Stream, **options: Any) -> Transport:
-            return Transport(sock, pins, **options)
-
-        limits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
-        given = self.connect_kwargs, self.connect_timeout
-        self.connect_timeout = None  # Fabric accepts the limit in one place only
-        self.connect_kwargs = {
-            "transport_factory": transport_factory,
-            **dict.fromkeys(limits, patience.remaining()),
-            **self._log_in_arguments(patience),
-            "sock": stream,
-        }
-        try:
-            yield
-        finally:
-            self.connect_kwargs, self.connect_timeout = given
-
-    def _log_in_arguments(self, patience: Patience) -> dict[str, Any]:
-        given = with_keys(self.connect_kwargs, self.ssh, self._key_file, self.ssh_config)
-        if self.config.authentication.strategy_class is not None:
-            return given
-        is_named_only = self._key_file is not None
-        return with_log_in(given, self.user, self.ssh_config, patience, is_named_only)
-
 
 def _named(link: Link, ssh: SSHConfig) -> Route:
     """Return a master's route, which may differ from the current settings of its host."""
@@ -513,6 +402,18 @@ def _named(link: Link, ssh: SSHConfig) -> Route:
         if route.name == link.route:
             return route
     return Route(link.route, ssh.host or ssh.id, ssh.port)
+
+
+def find_way(config: SSHConfig, transport: str | None) -> KnownWay:
+    """Return the way to a host, as the settings of Fabric and ssh have it (`ways.FindWay`)."""
+    known = Connection(
+        replace(config, use_control_master=False),
+        config=shared_settings(config.ssh_config_file),
+        transport=transport,
+    )
+    # A jump host of ~/.ssh/config: ssh would reach it without checking our pins.
+    is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
+    return KnownWay(known.ssh, known.gateway_opener(), known.close_gateway, is_open_to_ssh)
 
 
 def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ringtasks.ssh.proxies import ProxyProcess
 from ringtasks.ssh.routes import ProcessProxy
 
 from .connection_values import expand_tokens
 
-if TYPE_CHECKING:
-    from .connection import Connection
-
 __all__ = ["configured_gateway", "opener"]
 
 
-def configured_gateway(connection: Connection) -> Any:
+def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
     """Return the jump host or ProxyCommand of ``~/.ssh/config``, else of Fabric's configuration.
 
-    A jump host is a Connection of ours: Fabric's would accept any host key. ``ProxyJump a,b`` goes
-    through ``a`` first (ssh_config(5)). ``none`` means no gateway.
-    """
-    from .connection import Connection
+    ``ProxyJump a,b`` goes through ``a`` first (ssh_config(5)). ``none`` means no gateway.
 
+    :param connection: a `Connection`.
+    :param connect: makes the Connection to a jump host; Fabric's own would accept any host key.
+    """
     hops = connection.ssh_config.get("proxyjump")
     if hops is None:
         return connection.ssh_config.get("proxycommand", connection.config.gateway)
@@ -37,12 +34,12 @@ def configured_gateway(connection: Connection) -> Any:
         if connection.derive_shorthand(hop)["host"] == connection.original_host:
             return None  # the jump host itself, if the setting is for "Host *"
         settings = connection.config.clone()  # a change to one does not affect the other
-        gateway = Connection(hop.strip(), config=settings, gateway=gateway)
+        gateway = connect(hop.strip(), config=settings, gateway=gateway)
         gateway.keep_in_process()
     return gateway
 
 
-def opener(connection: Connection) -> Callable[[str, int, float], Any] | None:
+def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
     """Return a function (host, port, seconds) that opens the direct route; None: plain TCP."""
     sock = connection.connect_kwargs.get("sock")
     if sock is not None:

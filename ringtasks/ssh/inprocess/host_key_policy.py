@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import paramiko
 
@@ -12,16 +12,19 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.host_keys import IMPOSTOR, Certified, HostKey, KeyVerdict, judge
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 
-if TYPE_CHECKING:
-    from .connection import Connection
-
 __all__ = ["PinPolicy"]
+
+
+class Configured(Protocol):
+    """A connection, whose configuration may change until it is opened."""
+
+    ssh: SSHConfig
 
 
 class PinPolicy(paramiko.MissingHostKeyPolicy):
     """Paramiko's policy for every key, since Paramiko's own table of known hosts stays empty."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Configured) -> None:
         self._connection = connection
 
     def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:

@@ -6,11 +6,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
+from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import encode
 from ringtasks.ssh.link import (
     STDERR,
@@ -27,8 +28,6 @@ from ringtasks.ssh.link import (
 from ringtasks.ssh.sftp_client import SFTPClient
 from ringtasks.ssh.sftp_start import started
 
-from .connection import Connection
-
 __all__ = ["InProcessLink"]
 
 #: Paramiko's exceptions for a lost link.
@@ -42,10 +41,27 @@ _LOOK_INTERVAL = 0.1  # seconds between checks of the link
 _STATUS_INTERVAL = 1.0
 
 
+class LogInConnection(Protocol):
+    """The part of `Connection` that a link needs."""
+
+    ssh: SSHConfig
+    transport: Any
+
+    @property
+    def transport_used(self) -> str | None: ...
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    def open(self) -> Any: ...
+
+    def close(self) -> None: ...
+
+
 class InProcessLink:
     """A `ringtasks.ssh.link.Link` over a `Connection`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: LogInConnection) -> None:
         """Open the connection if it is not open.
 
         :raises UnreachableError: no route worked.

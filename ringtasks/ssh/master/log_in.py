@@ -11,7 +11,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.ssh_config import is_configured
+from ringtasks.ssh.ways import FindWay, KnownWay
 
 from . import failures, locks, records
 from .folder import control_folder
@@ -32,7 +32,6 @@ from .start import can_master, check_key, start
 
 if TYPE_CHECKING:
     from ringtasks.health.notes import HealthRecorder
-    from ringtasks.ssh.dialing import Gateway
 
 __all__ = ["LogIn"]
 
@@ -42,6 +41,8 @@ class LogIn:
 
     :param note: receives the routes that failed, and the one that works.
     :param recorder: the health of the routes; None: the health file.
+    :param find_way: finds the way to a host with a jump host, or one that ``~/.ssh/config`` may
+        know; None: such a host is left to a connection in process.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class LogIn:
         transport: str | None,
         note: Callable[[HostOutcome], None],
         recorder: HealthRecorder | None = None,
+        find_way: FindWay | None = None,
     ) -> None:
         self._config, self._transport, self._note = config, transport, note
-        self._recorder = recorder
+        self._recorder, self._find_way = recorder, find_way
         self._began = time.time()
 
     def run(self) -> MuxLink | None:
@@ -76,9 +78,10 @@ class LogIn:
         failures.share(self._config.id, folder / name, since=self._began)
         for unusable in records.current(folder, name):
             put_aside(unusable)
-        way = _Way(self._config, self._transport, self._recorder)
+        way = self._way()
+        attempt = HostAttempt(way.config, self._transport, self._recorder)
         try:
-            return self._by_any_route(way, name)
+            return self._by_any_route(way, attempt, name)
         except UnreachableError as error:
             failures.note(folder / name, error.failures)
             self._note(outcome(self._config.id, None, error.failures))
@@ -86,20 +89,27 @@ class LogIn:
         finally:
             way.close_gateway()
 
-    def _by_any_route(self, way: _Way, name: str) -> MuxLink | None:
+    def _way(self) -> KnownWay:
+        if not (self._config.proxy_jump or is_configured(self._config.ssh_config_file)):
+            return KnownWay(self._config)
+        if self._find_way is None:
+            return KnownWay(self._config, is_open_to_ssh=False)
+        return self._find_way(self._config, self._transport)
+
+    def _by_any_route(self, way: KnownWay, attempt: HostAttempt, name: str) -> MuxLink | None:
         while way.is_open_to_ssh:
-            dialled = way.attempt.dial_next(way.gateway)
+            dialled = attempt.dial_next(way.gateway)
             try:
                 if not can_master(self._config, dialled.route):
                     break
-                patience = Patience(self._config, way.attempt.remaining())
+                patience = Patience(self._config, attempt.remaining())
                 master = start(self._config, dialled.route, name, patience, dialled.stream)
             except RouteError as error:
-                way.attempt.refused(error, waited=patience.is_prolonged)
+                attempt.refused(error, waited=patience.is_prolonged)
                 continue
             finally:
                 dialled.stream.close()
-            self._note(outcome(self._config.id, master.route, way.attempt.arrived()))
+            self._note(outcome(self._config.id, master.route, attempt.arrived()))
             return find(self._config, self._transport)
         return None
 
@@ -111,31 +121,3 @@ class LogIn:
             "another process is still connecting",
             elapsed=time.time() - self._began,
         )
-
-
-class _Way:
-    """The order of the routes to a host, and the gateway to it.
-
-    If there is a jump host, or ``~/.ssh/config`` may know the address, Fabric determines them.
-    """
-
-    def __init__(
-        self, config: SSHConfig, transport: str | None, recorder: HealthRecorder | None
-    ) -> None:
-        self.gateway: Gateway | None = None
-        self.close_gateway: Callable[[], None] = lambda: None
-        self.is_open_to_ssh = True
-        if config.proxy_jump or is_configured(config.ssh_config_file):
-            from ringtasks.ssh.inprocess.connection import Connection
-            from ringtasks.ssh.inprocess.fabric_settings import shared_settings
-
-            known = Connection(
-                replace(config, use_control_master=False),
-                config=shared_settings(config.ssh_config_file),
-                transport=transport,
-            )
-            # A jump host of ~/.ssh/config: ssh would reach it without checking our pins.
-            self.is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
-            self.gateway, self.close_gateway = known.gateway_opener(), known.close_gateway
-            config = known.ssh
-        self.attempt = HostAttempt(config, transport, recorder)

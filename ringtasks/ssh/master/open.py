@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`
     from ringtasks.health.model import HostOutcome
     from ringtasks.health.notes import HealthRecorder
     from ringtasks.ssh.routes import Route
+    from ringtasks.ssh.ways import FindWay
 
 __all__ = ["fresh_link", "log_in", "open_link"]
 
@@ -32,17 +33,19 @@ def open_link(
     transport: str | None,
     note: Callable[[HostOutcome], None],
     recorder: HealthRecorder | None = None,
+    find_way: FindWay | None = None,
 ) -> MuxLink | None:
     """Open the link; None: no control master can hold this connection: keep it in process.
 
     :param note: if a master was started, receives the routes that failed, and the one that works.
     :param recorder: the health of the routes; None: the health file.
+    :param find_way: see `LogIn`.
     :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
     if refusal_reason(config, os.environ) is not None:
         return None
-    return find(config, transport) or log_in(config, transport, note, recorder)
+    return find(config, transport) or log_in(config, transport, note, recorder, find_way)
 
 
 def log_in(
@@ -50,6 +53,7 @@ def log_in(
     transport: str | None,
     note: Callable[[HostOutcome], None],
     recorder: HealthRecorder | None = None,
+    find_way: FindWay | None = None,
 ) -> MuxLink | None:
     """Open a link over a new control master; None: no master can hold this connection.
 
@@ -58,7 +62,7 @@ def log_in(
     from .log_in import LogIn
 
     try:
-        return LogIn(config, transport, note, recorder).run()
+        return LogIn(config, transport, note, recorder, find_way).run()
     except UnreachableError:
         raise
     except (StateFileError, OSError):  # an untrusted folder, or a full disk

@@ -1,0 +1,21 @@
+"""The program that ends a run on a host (``stop.sh``)."""
+
+from __future__ import annotations
+
+from .programs import Program
+
+__all__ = ["stop_script"]
+
+
+def stop_script(pid: int, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
+    """Return a script that ends a run and prints the process ids that are still there.
+
+    It asks the run's processes and all that descend from them to end (TERM), waits up to ``grace``
+    seconds, then stops and kills what is left, and looks for all that it has seen (``stop.sh``).
+    Safe to repeat.
+
+    :param with_sudo: the command was started by sudo, whose process only root may signal.
+    """
+    return Program(__file__, "stop.sh").render(
+        group=pid, run_id=run_id, grace_cs=round(grace * 100), with_sudo=int(with_sudo)
+    )

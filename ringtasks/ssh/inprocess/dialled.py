@@ -1,0 +1,145 @@
+"""A ``fabric.Connection`` that logs in over the first route of its host that works.
+
+Fabric opens a connection over the stream that was dialled; a route whose log-in fails is given up
+for the next, since no command can have started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fabric
+
+from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
+from ringtasks.health.model import HostOutcome
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.attempts import HostAttempt, outcome
+from ringtasks.ssh.dialing import Dialled
+from ringtasks.ssh.patience import Patience
+from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.routes import Route
+from ringtasks.ssh.sent_environment import variables
+from ringtasks.ssh.stream import Stream
+
+from .connection_errors import route_error
+from .connection_values import with_keys
+from .gateways import opener
+from .log_in_values import with_log_in
+from .transport import Transport
+
+__all__ = ["DialledConnection"]
+
+
+class DialledConnection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
+    """The log-in of a `Connection`, within this process."""
+
+    transport: Any = None
+    ssh: SSHConfig = None  # type: ignore[assignment]
+    route: Route | None = None
+    _transport_name: str | None = None
+    _attempt: HostAttempt | None = None
+    _report: Callable[[HostOutcome], None] = None  # type: ignore[assignment]
+    _key_file: Path | None = None
+    connect_kwargs: dict[str, Any]
+    connect_timeout: float | None
+
+    @property
+    def transport_used(self) -> str | None:
+        """The name of the connection's route; None before it was opened."""
+        return self.route.name if self.route else None
+
+    def open_gateway(self) -> Any:
+        """Open a stream to the host through the jump host or ProxyCommand.
+
+        While the connection is being opened, Fabric calls this for the stream that was dialled.
+        """
+        dialled = self.connect_kwargs.get("sock")
+        return super().open_gateway() if dialled is None else dialled
+
+    def gateway_opener(self) -> Callable[[str, int, float], Any] | None:
+        """Return a function that opens the direct route through the gateway; None: no gateway."""
+        return opener(self)
+
+    def _open_in_process(self) -> Any:
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            attempt = HostAttempt(self.ssh, self._transport_name)
+        try:
+            result = self._log_in_somewhere(attempt)
+        except UnreachableError as error:
+            self._report(outcome(self.ssh.id, None, error.failures))
+            raise
+        self._report(outcome(self.ssh.id, self.transport_used, attempt.arrived()))
+        return result
+
+    def _log_in_somewhere(self, attempt: HostAttempt) -> Any:
+        """Log in over the first route that works; after a refusal try the next."""
+        gateway = self.gateway_opener()
+        while True:
+            dialled = attempt.dial_next(gateway)
+            patience = Patience(self.ssh, attempt.remaining())
+            try:
+                result = self._log_in(dialled, patience)
+            except RouteError as error:
+                attempt.refused(error, waited=patience.is_prolonged)
+            else:
+                self.route = dialled.route
+                return result
+
+    def _log_in(self, dialled: Dialled, patience: Patience) -> Any:
+        """Run Fabric's own ``open`` over a dialled stream."""
+        started = time.monotonic()
+        try:
+            with self._connecting_over(dialled.stream, patience):
+                result = super().open()
+        except Exception as error:
+            is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()
+            self.client.close()
+            dialled.stream.close()
+            if is_mistake or isinstance(error, UsageError | StateFileError):
+                raise
+            elapsed = time.monotonic() - started
+            raise route_error(error, self.ssh, dialled.route, elapsed) from error
+        if isinstance(self.transport, Transport):
+            self.transport.environment = variables(self.ssh_config, os.environ)
+            self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
+        return result
+
+    def _is_speaking(self) -> bool:
+        """Return True if Paramiko's thread still runs: then the error is not the server's."""
+        transport = self.client.get_transport()
+        return transport is not None and transport.is_active()
+
+    @contextlib.contextmanager
+    def _connecting_over(self, stream: Stream, patience: Patience) -> Iterator[None]:
+        """Within the block, give Fabric's ``open`` all arguments for Paramiko."""
+        pins = KnownHosts().pins(self.ssh)
+
+        def transport_factory(sock: Stream, **options: Any) -> Transport:
+            return Transport(sock, pins, **options)
+
+        limits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
+        given = self.connect_kwargs, self.connect_timeout
+        self.connect_timeout = None  # Fabric accepts the limit in one place only
+        self.connect_kwargs = {
+            "transport_factory": transport_factory,
+            **dict.fromkeys(limits, patience.remaining()),
+            **self._log_in_arguments(patience),
+            "sock": stream,
+        }
+        try:
+            yield
+        finally:
+            self.connect_kwargs, self.connect_timeout = given
+
+    def _log_in_arguments(self, patience: Patience) -> dict[str, Any]:
+        given = with_keys(self.connect_kwargs, self.ssh, self._key_file, self.ssh_config)
+        if self.config.authentication.strategy_class is not None:
+            return given
+        is_named_only = self._key_file is not None
+        return with_log_in(given, self.user, self.ssh_config, patience, is_named_only)

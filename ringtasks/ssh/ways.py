@@ -1,0 +1,28 @@
+"""The way to a host that Fabric's settings and ``~/.ssh/config`` determine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ringtasks.inventory.config import SSHConfig
+
+from .dialing import Gateway
+
+__all__ = ["FindWay", "KnownWay"]
+
+
+class KnownWay(NamedTuple):
+    """A host's address, and the gateway to it.
+
+    ``is_open_to_ssh`` False: ssh would reach the jump host without a check of our pins.
+    """
+
+    config: SSHConfig
+    gateway: Gateway | None = None
+    close_gateway: Callable[[], None] = lambda: None
+    is_open_to_ssh: bool = True
+
+
+#: Returns the way to a host over any route, or over the named one.
+FindWay = Callable[[SSHConfig, str | None], KnownWay]
