@@ -136,6 +136,7 @@ class JobStatus:
             **fields,
             "state": self.state.value,
             **{name: getattr(self, name) for name in more},
+            "owner": self.by,
             "gpus": list(self.gpus),
         }
 

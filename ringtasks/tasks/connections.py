@@ -47,7 +47,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
         for master, sessions, last_used in kept
     ]
     columns = ["host", "route", "address", "age", "last used", "sessions", "pid"]
-    display.table(columns, rows)
+    display.table(columns, rows, optional=["pid", "sessions", "age"])
     return found
 
 

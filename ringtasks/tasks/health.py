@@ -47,7 +47,7 @@ def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
                 )
             )
     columns = ["host", "route", "circuit", "rate", "reached", "last success", "last failure", "why"]
-    display.table(columns, rows)
+    display.table(columns, rows, optional=["rate", "reached", "last success"])
     return known
 
 

@@ -65,6 +65,7 @@ def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
             )
             for row in rows
         ],
+        optional=["role", "status"],
     )
     for row in rows:
         if "error" in row:

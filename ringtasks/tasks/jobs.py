@@ -43,6 +43,7 @@ PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 #: Jobs that ended within this time are shown without --all (one day).
 RECENT_SECONDS = 86400.0
 WATCH_INTERVAL = 2.0
+_COMMAND_WIDTH = 60  # characters of a command in the table
 LOST_STATUS = 1
 INTERRUPTED_STATUS = 130  # the status that shells give to SIGINT
 TIMED_OUT_STATUS = 124  # the status of timeout(1)
@@ -130,6 +131,7 @@ def start(
     help={
         "host": HOST_HELP,
         "all": "include jobs that ended more than a day ago",
+        "mine": "only jobs that you started from this machine",
         "json": JSON_HELP,
         "watch": "refresh every 2 s until Ctrl-C",
         "inventory": INVENTORY_HELP,
@@ -142,9 +144,11 @@ def show(
     json: bool = False,
     watch: bool = False,
     inventory: str | None = None,
+    mine: bool = False,
 ) -> list[JobStatus]:
     """Show the jobs of the hosts: the running ones, and how the others ended."""
     from ringtasks import jobs
+    from ringtasks.jobs.job import this_user
 
     clients = clients_of(c, host, inventory)
 
@@ -158,7 +162,9 @@ def show(
     def look() -> int:
         found = jobs.list(clients)
         known = jobs.each_once(job for own in found for job in own.jobs)
-        shown[:] = [job for job in known if all or _is_recent(job)]
+        shown[:] = [
+            job for job in known if (all or _is_recent(job)) and (not mine or job.by == this_user())
+        ]
         if json:
             for job in shown:
                 display.json_line(job.to_dict())
@@ -375,7 +381,7 @@ def _left(command: str) -> Exit:
 
 def _table(shown: Iterable[JobStatus]) -> None:
     display.table(
-        ["job", "name", "host", "state", "started", "ran", "gpus", "command"],
+        ["job", "name", "host", "state", "started", "ran", "gpus", "owner", "command"],
         [
             (
                 job.id[:8],
@@ -385,10 +391,13 @@ def _table(shown: Iterable[JobStatus]) -> None:
                 ago(job.started_at, job.asked_at),
                 lasting(job.seconds),
                 ",".join(map(str, job.gpus)),
-                " ".join(job.command.split())[:60],
+                job.by,
+                " ".join(job.command.split())[:_COMMAND_WIDTH],
             )
             for job in shown
         ],
+        cut=["command"],
+        optional=["gpus", "started", "ran", "owner", "name"],
     )
 
 

@@ -58,7 +58,9 @@ def status(
                 display.json_line(own.to_dict())
         else:
             columns = ["host", "gpus", "busy", "gpu memory", "memory", "disk", "load", "jobs"]
-            display.table(columns, [_row(own) for own in found])
+            display.table(
+                columns, [_row(own) for own in found], optional=["load", "busy", "disk", "memory"]
+            )
             for own in found:
                 if own.error is not None:
                     display.say(own.error)

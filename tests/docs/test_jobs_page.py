@@ -23,7 +23,7 @@ METHODS = sorted(
 )
 FLAGS = {
     "start": "after cmd cwd env gpus host inventory log_file name queue",
-    "jobs.show": "all host inventory json watch",
+    "jobs.show": "all host inventory json mine watch",
     "logs": "follow host inventory job number patience since",
     "wait": "host inventory job patience timeout",
     "stop": "grace host inventory job",
