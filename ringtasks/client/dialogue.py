@@ -57,7 +57,11 @@ def hold(client: Asker, conversation: Conversation[Answer]) -> Answer:
         if isinstance(step, Pause):
             time.sleep(step.seconds)
         else:
-            answer = client.ask(step)
+            try:
+                answer = client.ask(step)
+            except KeyboardInterrupt as interrupt:
+                conversation.throw(interrupt)  # it may add what it knows
+                raise
 
 
 async def hold_async(client: Asker, conversation: Conversation[Answer]) -> Answer:

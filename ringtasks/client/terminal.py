@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ringtasks.common import interruption
+
 if TYPE_CHECKING:
     from ringtasks.ssh.link import Terminal
 
-__all__ = ["piped_stdin", "raw_mode", "requested_terminal", "terminable", "watch_size"]
+__all__ = ["piped_stdin", "raw_mode", "requested_terminal", "watch_size"]
 
 
 def piped_stdin(*, even_terminal: bool = False) -> BinaryIO | None:
@@ -51,8 +52,9 @@ def raw_mode() -> Iterator[None]:
 
     saved = termios.tcgetattr(0)
     try:
-        tty.setraw(0, termios.TCSADRAIN)  # TCSADRAIN keeps input that was typed ahead
-        yield
+        with interruption.on_exit(lambda: termios.tcsetattr(0, termios.TCSANOW, saved)):
+            tty.setraw(0, termios.TCSADRAIN)  # TCSADRAIN keeps input that was typed ahead
+            yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, saved)
 
@@ -73,26 +75,6 @@ def watch_size(resized: Callable[[int, int], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGWINCH, previous)
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Treat TERM and HUP as Ctrl-C, so that a cancelled CI job ends its remote processes, too."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python leaves signals to the main thread
-        return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    previous = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)
-        sys.stdout.flush()
 
 
 def _is_null_device(descriptor: int) -> bool:

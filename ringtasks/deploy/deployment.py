@@ -6,11 +6,14 @@ reverted.  After the second, each host keeps the whole release that it is on, an
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ringtasks.common import interruption
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.fanout import FANOUT, each
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
@@ -83,13 +86,26 @@ class Deployment:
     def _interruptible(self, step: RolloutStep) -> None:
         begun: set[str] = set()
         try:
-            self._do(step, begun)
+            with self._ending_announced(step):
+                self._do(step, begun)
         except KeyboardInterrupt:
             if self.report.is_interrupted:
                 raise
             self.report.is_interrupted = True
             self._rollout.undone(step, [host for host in step.hosts if host not in begun])
-            self._stop("interrupted: once more leaves everything as it is")
+            with self._lock:
+                self._rollout.stop()
+
+    def _ending_announced(self, step: RolloutStep) -> contextlib.AbstractContextManager[None]:
+        """Allow the steps that end and repair a deploy all their time, once it changes hosts."""
+        if step.action is Action.LOOK:
+            return contextlib.nullcontext()
+        return interruption.ending(
+            math.inf,
+            "interrupted: once more leaves everything as it is",
+            remains="left as it is: 'inv deploy.status' shows the hosts",
+            reports=True,
+        )
 
     def _do(self, step: RolloutStep, begun: set[str]) -> None:
         if self._rollout.is_stopped:

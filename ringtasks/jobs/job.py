@@ -29,6 +29,7 @@ from ringtasks.client.dialogue import (
 from ringtasks.client.ssh_client import SSHClient, last_words
 from ringtasks.common.text import printable
 from ringtasks.errors import JobNotStartedError
+from ringtasks.exit_status import INTERRUPTED
 from ringtasks.remote.answers import AnswerError
 from ringtasks.ssh.link import STDOUT
 
@@ -381,7 +382,10 @@ def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
         request = replace(request, cwd=client.config.work_dir)
     launcher = request.script(job_id, this_user(), client.config.shell)
     start = Ask(launcher, cwd=request.cwd, env=request.env, run_id=job_id, in_venv=True)
-    answer = yield from ask_until_known(start)
+    try:
+        answer = yield from ask_until_known(start)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(_interrupted(client.config.id, job_id, interrupt)) from interrupt
     if answer.success:
         return Job(client, job_id, warning=_warning(answer.stderr))
     raise JobNotStartedError(
@@ -398,6 +402,17 @@ def _warning(stderr: str) -> str:
     mark = "ringtasks-warning: "
     lines = [line.removeprefix(mark) for line in stderr.split("\n") if line.startswith(mark)]
     return printable("; ".join(lines))
+
+
+def _interrupted(host: str, job_id: str, interrupt: KeyboardInterrupt) -> JobNotStartedError:
+    """Return what became of a job whose start was interrupted."""
+    result: SSHResult | None = interrupt.args[0] if interrupt.args else None
+    told = (result.error or "") if result is not None else "interrupted before anything was sent"
+    is_known = result is None or "verified" in told or "not been started" in told
+    if is_known:
+        return JobNotStartedError(host, job_id, told, status=INTERRUPTED)
+    evidence = f"{host}: {told}"
+    return JobNotStartedError(host, job_id, evidence, status=INTERRUPTED, is_unknown=True)
 
 
 def this_user() -> str:

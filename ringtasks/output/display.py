@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ringtasks.common import interruption
 from ringtasks.common.text import visible, visible_lines
+from ringtasks.exit_status import INTERRUPTED
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
@@ -199,12 +201,15 @@ def repeated(show: Callable[[], int], interval: float) -> int:
     """
     status = 0
     try:
-        while True:
-            if sys.stdout.isatty():
-                print("\x1b[H\x1b[2J", end="", flush=True)  # ECMA-48: CUP, ED
-            status = show()
-            time.sleep(interval)
+        with interruption.said_as(None):
+            while True:
+                if sys.stdout.isatty():
+                    print("\x1b[H\x1b[2J", end="", flush=True)  # ECMA-48: CUP, ED
+                status = show()
+                time.sleep(interval)
     except KeyboardInterrupt:
+        if interruption.status() not in (None, INTERRUPTED):
+            raise
         return status
 
 

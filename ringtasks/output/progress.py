@@ -6,7 +6,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .display import say
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -33,10 +32,8 @@ class HostProgress:
         self._counts[str(found.state)] = self._counts.get(str(found.state), 0) + 1
 
     def stopping(self) -> None:
-        """Show that the run is being ended, even if no progress is shown."""
-        self._note = "stopping; Ctrl-C again leaves at once"
-        if not self._screen.has_progress:
-            say(self._note)
+        """Show that the run is being ended."""
+        self._note = "stopping"
 
     def __enter__(self) -> HostProgress:
         if self._screen.has_progress:

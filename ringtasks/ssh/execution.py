@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
+from ringtasks.common import interruption
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.answers import AnswerError, process_id
 from ringtasks.remote.marks import MarkedOutput
@@ -177,6 +178,10 @@ class Execution:
             if _is_over(deadline):
                 return Ending(timed_out=True)
             raise
+        except KeyboardInterrupt:
+            # The command travels in the request for the session, which may have been sent.
+            is_known = self._line is None
+            return Ending(interrupted=True, stopped=None if is_known else StopOutcome(is_gone=None))
         try:
             return self._follow(session, deadline)
         finally:
@@ -196,15 +201,30 @@ class Execution:
             if is_refused or not self._may_have_started:
                 raise
             return Ending(lost=str(error))
-        except (KeyboardInterrupt, _CancelledError) as error:
-            stopped = self._stop(session) if self._may_have_started else None
-            if isinstance(error, _ExcessError):
-                return Ending(unknown=str(error))
-            return Ending(interrupted=True, stopped=stopped)
+        except KeyboardInterrupt:
+            with self._ending_announced():
+                return self._interrupted(session)
+        except _CancelledError as error:
+            ending = self._interrupted(session)
+            return Ending(unknown=str(error)) if isinstance(error, _ExcessError) else ending
         except BaseException:  # the caller's on_output failed, for example since its reader is gone
             self._stop(session)
             raise
         return self._ended(session, status, deadline)
+
+    def _interrupted(self, session: Session) -> Ending:
+        stopped = self._stop(session) if self._may_have_started else None
+        return Ending(interrupted=True, stopped=stopped)
+
+    def _ending_announced(self) -> contextlib.AbstractContextManager[None]:
+        """Announce that ending a command of the user takes time; a question is just left."""
+        if self._script.is_own:
+            return contextlib.nullcontext()
+        return interruption.ending(
+            _HELLO_TIMEOUT + _STOP_TIMEOUT + _DRAIN_TIMEOUT,
+            "interrupted: ending the remote processes; Ctrl-C again leaves at once",
+            remains="left at once: the remote processes may still be running",
+        )
 
     @property
     def _may_have_started(self) -> bool:

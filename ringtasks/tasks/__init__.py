@@ -6,11 +6,15 @@ when the task runs.
 
 from __future__ import annotations
 
-import gc
-import os
-import sys
+from ringtasks.common import interruption
 
-from invoke import Collection
+interruption.begin()  # before the imports that take time: Ctrl-C may come at any moment
+
+import gc  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+
+from invoke import Collection  # noqa: E402
 
 gc.freeze()  # Invoke's tens of thousands of objects: each collection would visit them
 

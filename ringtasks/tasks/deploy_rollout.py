@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ringtasks.client.terminal import terminable
+from ringtasks.common import interruption
 from ringtasks.deploy import layout
 from ringtasks.deploy.deployment import Deployment, exit_status
 from ringtasks.deploy.preparing import (
@@ -55,7 +56,7 @@ class Flags:
 
 def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) -> Answer:
     """Deploy a new release, on all hosts or on none."""
-    with terminable(), source_of(settings.source, settings.ref) as source:
+    with source_of(settings.source, settings.ref) as source:
         view = _view(flags)
         plan = _plan(settings, source, flags)
         with targets_of(hosts, plan, view) as targets:
@@ -74,22 +75,21 @@ def rollback(
 
     :param wanted: None: the last good one.
     """
-    with terminable():
-        view = _view(flags)
-        plan = _plan(settings, None, flags)
-        with targets_of(hosts, plan, view) as targets:
-            failed = [(target, outcome) for target, outcome in looked_at(targets) if not outcome]
-            for target, outcome in failed:
-                display.say(f"{target.place.host}: {outcome.error}")
-            if failed:
-                return [], combined_status(outcome.returncode for _, outcome in failed)
-            states = {target.place.host: target.state for target in targets}
-            release = chosen_release(states, wanted)
-            plan = going_to(plan, release, states[hosts[0].name].revision_of(release))
-            again = [target.again(plan) for target in targets]
-            if flags.dry_run:
-                return _show(again, json=flags.json)
-            return _roll_out(plan, again, view, flags)
+    view = _view(flags)
+    plan = _plan(settings, None, flags)
+    with targets_of(hosts, plan, view) as targets:
+        failed = [(target, outcome) for target, outcome in looked_at(targets) if not outcome]
+        for target, outcome in failed:
+            display.say(f"{target.place.host}: {outcome.error}")
+        if failed:
+            return [], combined_status(outcome.returncode for _, outcome in failed)
+        states = {target.place.host: target.state for target in targets}
+        release = chosen_release(states, wanted)
+        plan = going_to(plan, release, states[hosts[0].name].revision_of(release))
+        again = [target.again(plan) for target in targets]
+        if flags.dry_run:
+            return _show(again, json=flags.json)
+        return _roll_out(plan, again, view, flags)
 
 
 def _plan(settings: DeploySettings, source: Source | None, flags: Flags) -> Plan:
@@ -121,7 +121,11 @@ def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: F
         deployment.run()
     except KeyboardInterrupt:
         view.say("interrupted: left as it is; the locks expire by themselves")
-    report = deployment.report
+    with interruption.ending(math.inf, ""):  # the hooks have limits of their own
+        return _told(deployment.report, plan, view, flags)
+
+
+def _told(report: DeployReport, plan: Plan, view: RolloutView, flags: Flags) -> Answer:
     _report(report, view, flags)
     status = exit_status(report)
     if status == HELD_STATUS:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from invoke import Context, Exit
+from invoke import Context
 
+from ringtasks.common import interruption
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
@@ -185,6 +186,9 @@ def _options(
     return Options(**{**chosen, "exclude": several(chosen["exclude"]), "timeout": limit or None})
 
 
+_LEFT = "interrupted; partial file kept; rerun to resume"
+
+
 def _do(
     c: Context,
     clients: list[SSHClient],
@@ -192,15 +196,11 @@ def _do(
     json: bool,
     work: Callable[..., TransferResult],
 ) -> TransferResult:
-    from ringtasks.client.terminal import terminable
     from ringtasks.output.transfer import watching
 
     try:
-        with terminable(), watching(clients, json=json) as watch:
+        with interruption.said_as(_LEFT), watching(clients, json=json) as watch:
             result = work(**watch)
-    except KeyboardInterrupt:
-        display.say("interrupted; partial file kept; rerun to resume")
-        raise Exit(code=130) from None
     finally:
         for client in clients:
             client.close_link()

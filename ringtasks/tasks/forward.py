@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from invoke import Context, Exit
+from invoke import Context
 
-from ringtasks.client.terminal import terminable
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -13,8 +12,6 @@ from .core_flags import is_dry
 from .options import INVENTORY_HELP, TRANSPORT_HELP, config_of, number, one_host, task
 
 __all__ = ["forward"]
-
-_INTERRUPTED = 130
 
 
 @task(
@@ -55,18 +52,17 @@ def forward(
     def tell(text: str) -> None:
         display.say(f"{config.id}: {text}")
 
-    with SSHClient(config, transport=transport) as client, terminable():
-        try:
-            with Forwarding(client, there, here, to=to, tell=tell) as open_port:
-                if json:
-                    fields = {"host_id": config.id, "port": there}
-                    display.json_line({**fields, "local_port": open_port.local_port})
-                target = f"{config.id}:{there}" if to == "localhost" else f"{to}:{there}"
-                local = f"{LOOPBACK}:{open_port.local_port}"
-                tell(f"forwarding {local} to {target}; press Ctrl-C to stop")
-                open_port.serve()
-        except KeyboardInterrupt:
-            raise Exit(code=_INTERRUPTED) from None
+    with (
+        SSHClient(config, transport=transport) as client,
+        Forwarding(client, there, here, to=to, tell=tell) as open_port,
+    ):
+        if json:
+            fields = {"host_id": config.id, "port": there}
+            display.json_line({**fields, "local_port": open_port.local_port})
+        target = f"{config.id}:{there}" if to == "localhost" else f"{to}:{there}"
+        local = f"{LOOPBACK}:{open_port.local_port}"
+        tell(f"forwarding {local} to {target}; press Ctrl-C to stop")
+        open_port.serve()
 
 
 def _port(flag: str, text: str | int | None) -> int | None:

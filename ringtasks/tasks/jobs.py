@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from invoke import Context, Exit
+from invoke import Context
 
-from ringtasks.client.terminal import terminable
+from ringtasks.common import interruption
 from ringtasks.common.durations import ago, duration, lasting, moment
 from ringtasks.errors import JobNotStartedError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
@@ -44,8 +45,9 @@ PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 RECENT_SECONDS = 86400.0
 WATCH_INTERVAL = 2.0
 _COMMAND_WIDTH = 60  # characters of a command in the table
+#: Seconds to end a job that was being started, after Ctrl-C.
+_START_END_TIME = 5.0
 LOST_STATUS = 1
-INTERRUPTED_STATUS = 130  # the status that shells give to SIGINT
 TIMED_OUT_STATUS = 124  # the status of timeout(1)
 
 
@@ -103,11 +105,15 @@ def start(
     started: list[Job] = []
     statuses = []
     for client in clients:
-        with client:
+        with client, _starting(client.config.id):
             try:
                 _refuse_embedded(client)
                 first = jobs.find(after, [client]).id if after else None
                 job = jobs.start(client, cmd, after=first, **options)
+            except KeyboardInterrupt as interrupt:
+                if interrupt.args:
+                    display.say(str(interrupt.args[0]))
+                raise
             except JobNotStartedError as error:
                 display.say(str(error))
                 statuses.append(error.status)
@@ -227,11 +233,8 @@ def logs(
     async def show_all() -> list[str | None]:
         return await asyncio.gather(*(show_one(status, own) for status, own in found))
 
-    try:
-        with terminable():
-            problems = [why for why in asyncio.run(show_all()) if why]
-    except KeyboardInterrupt:
-        raise _left(f"inv logs {job} -f") from None
+    with interruption.said_as(_left(f"inv logs {job} -f")):
+        problems = [why for why in asyncio.run(show_all()) if why]
     problems += [missing] if missing else []
     for why in problems:
         display.say(why)
@@ -272,10 +275,8 @@ def wait(
     last: list[JobStatus] = []
     for _, own in found:
         left = None if limit is None else max(0.0, began + limit - time.monotonic())
-        try:
+        with interruption.said_as(_left(f"inv wait {job}")):
             status = own.wait(left, patience=_seconds(patience))
-        except KeyboardInterrupt:
-            raise _left(f"inv wait {job}") from None
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
         last.append(status)
         statuses.append(_exit_status(status))
@@ -315,7 +316,12 @@ def stop(
     statuses = []
     selected, missing = selected_jobs(c, job, host, inventory)
     for status, own in selected:
-        stopped = own.stop(seconds)
+        said = (
+            f"interrupted: whether job {status.id} has ended is unknown: "
+            f"'inv jobs --host {own.host}' shows it"
+        )
+        with interruption.said_as(said):
+            stopped = own.stop(seconds)
         found.append(stopped)
         display.say(f"{_label(status)} on {own.host}: {stopped}")
         failed = UNREACHABLE if stopped.error else 1
@@ -373,10 +379,19 @@ def _refuse_embedded(client: SSHClient) -> None:
         )
 
 
-def _left(command: str) -> Exit:
-    """Return the exit after Ctrl-C, which does not affect the job."""
-    display.say(f"the job keeps running; reattach with: {command}")
-    return Exit(code=INTERRUPTED_STATUS)
+def _starting(host: str) -> AbstractContextManager[None]:
+    """Allow the job that is being started to be ended after Ctrl-C."""
+    shows = f"'inv jobs --host {host}' shows it"
+    return interruption.ending(
+        _START_END_TIME,
+        f"interrupted: ending the job on {host}; Ctrl-C again leaves at once",
+        remains=f"{host}: whether the job was started is unknown: {shows}",
+    )
+
+
+def _left(command: str) -> str:
+    """Return the text for Ctrl-C, which does not affect the job."""
+    return f"interrupted; the job keeps running; reattach with: {command}"
 
 
 def _table(shown: Iterable[JobStatus]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import invoke
 from invoke import Context, Exit
 
+from ringtasks.common import interruption
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
@@ -64,7 +65,8 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             # Remote output bypasses the buffers of print(), so flush the text printed before it.
             sys.stdout.flush()
             try:
-                return body(*args, **kwargs)
+                with interruption.guarded():
+                    return _interruptible(body, *args, **kwargs)
             except (UsageError, ValueError) as error:
                 raise Exit(_told(error), code=USAGE) from error
             except RingtasksError as error:
@@ -87,6 +89,20 @@ def _told(error: Exception) -> str:
     from ringtasks.common.program_name import as_typed
 
     return f"ringtasks: {as_typed(str(error))}"
+
+
+def _interruptible(body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a task's body; if a signal ended it, raise `Exit` with the status for that signal."""
+    try:
+        return body(*args, **kwargs)
+    except KeyboardInterrupt:
+        if (status := interruption.status()) is None:  # raised, but not by a signal
+            raise
+        raise Exit(code=status) from None
+    except Exit as error:
+        # Exit has no setter. Nothing else of it changes: it carries the task's result.
+        error._code = interruption.status() or error.code
+        raise
 
 
 def inventory_of(c: Context, given: str | None) -> Inventory:

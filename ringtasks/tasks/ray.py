@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Context, Exit
+from invoke import Context
 
-from ringtasks.client.terminal import terminable
+from ringtasks.common import interruption
 from ringtasks.common.text import counted
 from ringtasks.errors import UsageError
-from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
+from ringtasks.exit_status import UNREACHABLE
 from ringtasks.output import display
 
 from .core_flags import command_timeout, ended, is_dry
@@ -62,19 +62,20 @@ def up(
         ports = _port("--port", port), _port("--dashboard-port", dashboard_port)
         ray_plan.plan_up(clients, _checked(name), *ports, options)
         return None
-    with terminable():
-        try:
-            members = ray.up(
-                clients,
-                _checked(name),
-                port=_port("--port", port) or 0,
-                dashboard_port=_port("--dashboard-port", dashboard_port),
-                options=options,
-                tell=display.say,
-            )
-        except KeyboardInterrupt:
-            display.say("interrupted: the cluster was not brought up")
-            raise Exit(code=INTERRUPTED) from None
+    shows = f"'inv ray.status --name {name}' shows what is left of it"
+    with interruption.ending(
+        _UNDO_TIME,
+        "interrupted: ending what was started of the cluster; Ctrl-C again leaves at once",
+        remains=f"the cluster was not brought up: {shows}",
+    ):
+        members = ray.up(
+            clients,
+            _checked(name),
+            port=_port("--port", port) or 0,
+            dashboard_port=_port("--dashboard-port", dashboard_port),
+            options=options,
+            tell=display.say,
+        )
     head = members[0]
     display.say(
         f"cluster is up ({counted(len(members), 'node')}); run a command: inv ray.submit --cmd …"
@@ -163,23 +164,19 @@ def submit(
         left_out = display.visible(upload.describe_left_out())
         display.say(f"left out of {working_dir}, as Ray does: {left_out}")
     head = ray.look(clients, _checked(name)).working_head()
-    with terminable():
-        try:
-            if cmd and attach is None:
-                ray.submit(head, job_id, cmd, folder, upload, tell=display.say)
-                if not wait:
-                    print(job_id)
-                    return job_id
-                display.say(f"Ray has taken job {job_id}")
-            result = _followed(c, head, job_id)
-        except KeyboardInterrupt:
-            more = f" --name {name}" if name != "ray" else ""
-            display.say(
-                "interrupted: a job that Ray has taken goes on: "
-                f"'inv ray.submit --attach {job_id}{more}' follows it, "
-                f"'inv ray.stop --job {job_id}{more}' stops it"
-            )
-            raise Exit(code=INTERRUPTED) from None
+    more = f" --name {name}" if name != "ray" else ""
+    with interruption.said_as(
+        "interrupted: a job that Ray has taken goes on: "
+        f"'inv ray.submit --attach {job_id}{more}' follows it, "
+        f"'inv ray.stop --job {job_id}{more}' stops it"
+    ):
+        if cmd and attach is None:
+            ray.submit(head, job_id, cmd, folder, upload, tell=display.say)
+            if not wait:
+                print(job_id)
+                return job_id
+            display.say(f"Ray has taken job {job_id}")
+        result = _followed(c, head, job_id)
     return ended(c, result, result.returncode, is_commands=result.error is None)
 
 
@@ -295,6 +292,10 @@ def _port(flag: str, text: str | int | None) -> int | None:
     if port is not None and port > _LAST_PORT:
         raise UsageError(f"{flag}: expected a port, at most {_LAST_PORT}, got {text}")
     return None if port is None else int(port)
+
+
+#: Seconds to end the parts of a cluster that was being brought up, after Ctrl-C.
+_UNDO_TIME = 60.0
 
 
 def _checked(name: str) -> str:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
-from ringtasks.client.terminal import piped_stdin, raw_mode, requested_terminal, terminable
+from ringtasks.client.terminal import piped_stdin, raw_mode, requested_terminal
+from ringtasks.common import interruption
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -189,7 +190,7 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
     if request.pty:
         config = replace(config, batch_mode=False)
     with (
-        terminable(),
+        interruption.said_as(None),
         SSHClient(
             config,
             transport=request.transport,
@@ -207,6 +208,7 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
                     result = client.ask(_asked(request, reporter, to_raw))
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:
+                    display.say(f"{config.id}: interrupted before the command was sent")
                     raise
                 result = interrupt.args[0]
                 break

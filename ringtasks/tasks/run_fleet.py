@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ringtasks import fleet
 from ringtasks.client.result import SSHResult
-from ringtasks.client.terminal import piped_stdin, terminable
+from ringtasks.client.terminal import piped_stdin
+from ringtasks.common import interruption
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
@@ -144,13 +145,23 @@ def _report(screen: Screen, output: Output, hosts: Sequence[str]) -> Report:
     return FilesReport(Path(output.outdir).expanduser(), report) if output.outdir else report
 
 
+#: Seconds to end the commands of all hosts after Ctrl-C.
+_STOP_LIMIT = 20.0
+
+
 def _watch(
     running: fleet.FleetRun, report: Report, screen: Screen
 ) -> tuple[fleet.FleetResult, bool]:
     """Show output as it arrives; return the result, and whether Ctrl-C has ended the run."""
     told = 0
     is_interrupted = False
-    with terminable(), HostProgress(screen, len(running.hosts)) as progress:
+    stopping = interruption.ending(
+        _STOP_LIMIT,
+        "stopping; Ctrl-C again leaves at once",
+        remains="left at once: the commands may still be running",
+        reports=True,
+    )
+    with stopping, HostProgress(screen, len(running.hosts)) as progress:
         running.on_stop = progress.stopping
         arrivals = iter(running)
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
-from ringtasks.client.terminal import terminable
+from ringtasks.common import interruption
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _INTERRUPTED = 130
+#: Seconds for the answer to a stop, beyond its grace time.
+_STOP_SLACK = 15.0
 
 
 @task(
@@ -132,8 +134,7 @@ def train(
             train_plan.plan_attach(record, hosts)
         return RunOutcome(0, "nothing was done")
     echo(c, settings.command)
-    with terminable():
-        outcome = _run(c, settings, record, inventory)
+    outcome = _run(c, settings, record, inventory)
     return ended(c, outcome, outcome.status, is_commands=outcome.is_commands)
 
 
@@ -162,9 +163,10 @@ def _run(
     view = for_terminal(curves, record.id)
     with view, Supervisor(settings, hosts, record, curves, view.log, view.say) as supervisor:
         try:
-            outcome = supervisor.run()
+            with interruption.said_as(lambda: _left_text(supervisor, record)):
+                outcome = supervisor.run()
         except KeyboardInterrupt:
-            _leave(supervisor, view, record, settings.grace)
+            _stop_embedded(supervisor, view, settings.grace)
             return RunOutcome(_INTERRUPTED, "interrupted")
         finally:
             if not record.attempts:
@@ -200,23 +202,29 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
     return record
 
 
-def _leave(supervisor: Supervisor, view: View, record: RunRecord, grace: float) -> None:
-    """Print, after Ctrl-C, that the run continues and how to reattach to it."""
-    from ringtasks.training.attempts import stop_all
-
+def _left_text(supervisor: Supervisor, record: RunRecord) -> str:
+    """Return the text for Ctrl-C: the run continues; commands to return to it."""
     if not supervisor.jobs:
-        view.say("interrupted before the run was started")
-        return
+        return "interrupted before the run was started"
     if supervisor.is_embedded:
-        view.say("an embedded host ends with this process, so the run is stopped")
-        stop_all(supervisor.jobs, grace, view.say)
-        return
+        return "an embedded host ends with this process, so the run is stopped"
     attach, logs, stop = (
         record.hint(f"inv {command}")
         for command in (f"train --attach {record.id}", f"logs {record.id} -f", f"stop {record.id}")
     )
-    view.say(f"the run keeps running; reattach with '{attach}',")
-    view.say(f"follow its log with '{logs}', stop it with '{stop}'")
+    return (
+        f"interrupted; the run keeps running; reattach with '{attach}', "
+        f"follow its log with '{logs}', stop it with '{stop}'"
+    )
+
+
+def _stop_embedded(supervisor: Supervisor, view: View, grace: float) -> None:
+    """Stop a run that would end with this process."""
+    from ringtasks.training.attempts import stop_all
+
+    if supervisor.jobs and supervisor.is_embedded:
+        with interruption.ending(grace + _STOP_SLACK, ""):
+            stop_all(supervisor.jobs, grace, view.say)
 
 
 def _whole(flag: str, text: str | float | None, *, at_least: int) -> int | None:

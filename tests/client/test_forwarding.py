@@ -214,7 +214,7 @@ def test_the_task_tells_where_it_listens_and_ends_with_a_signal(
     assert (told["host_id"], told["port"], answer) == ("box", echo.port, b"HELLO")
     expected = f"forwarding 127.0.0.1:{told['local_port']} to 127.0.0.1:{echo.port}; press Ctrl-C"
     assert expected in said.decode()
-    assert process.returncode == 130
+    assert process.returncode == 143
 
 
 @pytest.mark.parametrize("port", [None, "0", "65536", "http"])

@@ -146,7 +146,7 @@ def test_a_time_limit_ends_the_remote_processes_and_says_so(
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)], ids=["Ctrl-C", "TERM"]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "TERM"]
 )
 def test_an_interrupt_ends_the_remote_processes_and_says_so(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path, number: int, status: int

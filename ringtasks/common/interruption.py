@@ -1,0 +1,309 @@
+"""Ctrl-C, TERM and HUP: say so at once, end in time, with the exit status that shells give.
+
+The first signal prints one line and raises KeyboardInterrupt in the main thread, so that the work
+under way is ended.  If the process still runs after `GRACE` seconds, because a host or a thread
+does not answer, it exits all the same.  A block that needs more time to end remote processes
+announces it (`ending`).  A further signal exits at once, and prints what remains.
+
+A thread of its own reads the signals (`signal.set_wakeup_fd`): the main thread may be in a system
+call that no signal ends, such as getaddrinfo(3).  A signal that was ignored when the process
+started stays ignored, as nohup(1) wants it.
+
+Only programs get this: in a Python caller's process, the handlers are in place during a task, and
+the process goes on after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Union
+
+__all__ = ["GRACE", "Text", "also", "begin", "ending", "guarded", "on_exit", "said_as", "status"]
+
+#: Seconds for the work under way to end after the first signal.
+GRACE = 1.0
+#: Seconds after which an announced end is printed: most ends are faster.
+_ANNOUNCE_DELAY = 0.15
+_LOOK_INTERVAL = 0.02
+#: Seconds to report what remains after the second signal.
+_REPORT_TIME = 3.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PROGRAMS = ("inv", "invoke", "ringtasks")
+_DEFAULT = "interrupted"
+
+
+#: A text, or a function that returns it when it is needed, in another thread.
+Text = Union[str, Callable[[], Union[str, None]], None]  # noqa: UP007  # evaluated, in 3.10 too
+
+
+class _Ending:
+    """A block that may take longer to end than `GRACE`."""
+
+    def __init__(self, seconds: float, text: str, remains: str, *, reports: bool) -> None:
+        self.seconds, self.text, self.remains, self.reports = seconds, text, remains, reports
+        self.began_at = time.monotonic()
+        self.is_announced = False
+
+
+class _Guard:
+    """The handlers, from the outermost task of this process on."""
+
+    def __init__(self, *, is_for_good: bool) -> None:
+        self.is_for_good = is_for_good
+        self.depth = 0
+        self.number: int | None = None
+        """The first signal that came."""
+        self.texts: list[Text] = [_DEFAULT]
+        self.endings: list[_Ending] = []
+        self.has_told = threading.Event()
+        """Set once the thread has taken note of the first signal."""
+        self.on_exit: list[Callable[[], None]] = []
+        self._has_said = False
+        self._count = 0
+        self._signalled_at = self._freed_at = 0.0
+        self._exit_by: float | None = None
+        self._handlers: dict[int, Any] = {}
+        self._reader = self._writer = -1
+
+    def install(self) -> None:
+        for number in _SIGNALS:
+            self.handle(number)
+
+    def handle(self, number: int) -> None:
+        if signal.getsignal(number) is not signal.SIG_IGN and number not in self._handlers:
+            self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def restore(self, *numbers: int) -> None:
+        for number in numbers or tuple(self._handlers):
+            if number in self._handlers:
+                signal.signal(number, self._handlers.pop(number))
+
+    def watch(self) -> None:
+        """Start the thread that reads the signals."""
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="ringtasks-signals", daemon=True).start()
+
+    def unwatch(self) -> None:
+        signal.set_wakeup_fd(-1)
+        os.close(self._writer)  # ends the thread
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Run in the main thread, before or after the thread has read the signal."""
+        if self.depth:
+            self.number = self.number or number
+            raise KeyboardInterrupt
+        if self.number is not None:  # the program is on its way out
+            os._exit(128 + self.number)
+        if self.is_for_good and not _is_executing(frame):
+            _print(_DEFAULT)
+            os._exit(128 + number)
+        # A task that is not of this package runs: the signal means what Invoke makes of it.
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _watch(self) -> None:
+        while numbers := os.read(self._reader, 1):
+            if numbers[0] in self._handlers and (self.depth or self._count):
+                self._arrived(numbers[0])
+                if self._count == 1:
+                    threading.Thread(target=self._await_end, daemon=True).start()
+        os.close(self._reader)
+
+    def _arrived(self, number: int) -> None:
+        self._count += 1
+        if self._count == 1:
+            self.number, self._signalled_at = number, time.monotonic()
+            if not self.endings:
+                self._say(_text_of(self.texts[-1]))
+            self.has_told.set()
+        elif self._count == 2 and any(ending.reports for ending in self.endings):
+            self._exit_by = time.monotonic() + _REPORT_TIME
+        else:
+            self._exit()
+
+    def _await_end(self) -> None:
+        while self.number is not None:
+            now = time.monotonic()
+            for ending in list(self.endings):
+                began_at = max(ending.began_at, self._signalled_at)
+                if not ending.is_announced and now >= began_at + _ANNOUNCE_DELAY:
+                    ending.is_announced = True
+                    self._say(ending.text)
+            if now >= self._limit():
+                self._exit()
+            time.sleep(_LOOK_INTERVAL)
+
+    def _limit(self) -> float:
+        if self._exit_by is not None:
+            return self._exit_by
+        limits = [max(e.began_at, self._signalled_at) + e.seconds for e in list(self.endings)]
+        return max(self._signalled_at + GRACE, self._freed_at + GRACE, *limits, 0.0)
+
+    def freed(self, ending: _Ending) -> None:
+        self.endings.remove(ending)
+        self._freed_at = time.monotonic()
+
+    def _exit(self) -> None:
+        remains = [ending.remains for ending in self.endings if ending.remains]
+        if remains or not self._has_said:
+            self._say(remains[-1] if remains else _text_of(self.texts[-1]) or _DEFAULT)
+        for action in reversed(self.on_exit):
+            with contextlib.suppress(Exception):
+                action()
+        os._exit(128 + (self.number or signal.SIGINT))
+
+    def _say(self, text: str | None) -> None:
+        if text:
+            self._has_said = True
+            _print(text)
+
+
+_guard: _Guard | None = None
+
+
+def begin() -> None:
+    """Handle signals from now on to the end of the process, if it is a program of ours."""
+    global _guard
+    if _guard is None and _is_program() and _is_main_thread():
+        _guard = _Guard(is_for_good=True)
+        _guard.install()
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Handle signals within the block, which is a task; see `status`."""
+    global _guard
+    if not _is_main_thread():
+        yield  # Python leaves signals to the main thread
+        return
+    guard = _guard = _guard or _Guard(is_for_good=False)
+    if not guard.depth:
+        guard.install()
+        if guard.number is None:
+            guard.watch()
+    guard.depth += 1
+    try:
+        yield
+    finally:
+        if guard.number is not None:
+            guard.has_told.wait(_LOOK_INTERVAL * 10)
+        guard.depth -= 1
+        if not guard.depth and (guard.number is None or not guard.is_for_good):
+            guard.number = None
+            guard.unwatch()
+            if not guard.is_for_good:
+                guard.restore()
+                _guard = None
+
+
+def status() -> int | None:
+    """Return the exit status for the signal that came: 130, 143 or 129; None: none came."""
+    number = _guard.number if _guard is not None else None
+    return None if number is None else 128 + number
+
+
+@contextlib.contextmanager
+def said_as(text: Text) -> Iterator[None]:
+    """Print this text at the first signal within the block; None: the block says so itself."""
+    if _guard is None:
+        yield
+        return
+    guard = _guard
+    guard.texts.append(text)
+    try:
+        yield
+    finally:
+        guard.texts.pop()
+
+
+@contextlib.contextmanager
+def ending(
+    seconds: float, text: str, *, remains: str = "", reports: bool = False
+) -> Iterator[None]:
+    """Allow the block ``seconds`` to end after a signal, which may come before or within it.
+
+    :param text: printed in place of the usual line, if the end takes time.
+    :param remains: printed if the process exits before the block has ended.
+    :param reports: the second signal raises KeyboardInterrupt, too, and the block reports what
+        remains; the third exits at once.
+    """
+    guard = _guard
+    if guard is None:
+        yield
+        return
+    own = _Ending(seconds, text, remains, reports=reports)
+    guard.endings.append(own)
+    try:
+        yield
+    finally:
+        guard.freed(own)
+
+
+@contextlib.contextmanager
+def on_exit(action: Callable[[], None]) -> Iterator[None]:
+    """Call ``action`` if the process exits within the block without leaving it."""
+    guard = _guard
+    if guard is None:
+        yield
+        return
+    guard.on_exit.append(action)
+    try:
+        yield
+    finally:
+        guard.on_exit.remove(action)
+
+
+@contextlib.contextmanager
+def also(number: int) -> Iterator[None]:
+    """Handle one more signal within the block, such as QUIT."""
+    guard = _guard
+    if guard is None or not _is_main_thread():
+        yield
+        return
+    guard.handle(number)
+    try:
+        yield
+    finally:
+        guard.restore(number)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _is_program() -> bool:
+    """Return whether this process is ``inv``, ``invoke``, ``python -m invoke`` or ``ringtasks``."""
+    name = sys.argv[0] if sys.argv else ""
+    return name.rpartition("/")[2] in _PROGRAMS or name.endswith("invoke/__main__.py")
+
+
+def _is_executing(frame: FrameType | None) -> bool:
+    """Return whether Invoke runs tasks: they are not all of this package."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "execute" and code.co_filename.endswith("invoke/executor.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _text_of(text: Text) -> str | None:
+    return text() if callable(text) else text
+
+
+def _print(text: str) -> None:
+    """Write a line, past the buffers, whose locks the main thread may hold."""
+    end = "\r\n" if os.isatty(2) else "\n"  # a terminal in raw mode does not return by itself
+    with contextlib.suppress(OSError):
+        os.write(2, f"ringtasks: {text}{end}".encode("utf-8", "replace"))

@@ -1,0 +1,195 @@
+"""Ctrl-C, TERM and HUP while a host does not answer: one line, the right status, at once."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+#: Seconds in which a task must have ended; the machine of the tests may be busy.
+LIMIT = 2.5
+
+#: Tasks that ask a host something, and a part of what they say when they are interrupted.
+QUESTIONS = {
+    "jobs": "interrupted",
+    "status": "interrupted",
+    "wait j": "interrupted",
+    "logs j": "interrupted",
+    "stop j": "interrupted",
+    "put tasks.py x --host box": "interrupted; partial file kept; rerun to resume",
+    "get x . --host box": "interrupted; partial file kept; rerun to resume",
+    "sync folder x --host box": "interrupted; partial file kept; rerun to resume",
+    "deploy": "interrupted",
+    "train": "interrupted before the run was started",
+}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def host(make_sshd: MakeSshd, write_hosts: WriteHosts, inv: Inv, tmp_path: Path) -> Sshd:
+    """A host whose control master runs."""
+    server = make_sshd()
+    write_hosts(box={"ssh_port": server.port, "use_control_master": True})
+    (tmp_path / "folder").mkdir()
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    git = ["git", "-C", tmp_path, "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    subprocess.run([*git, "commit", "-qm", "x", "--allow-empty"], check=True)
+    deploy = f"{{hosts: box, path: {tmp_path}/srv, check: 'true'}}"
+    train = "{command: 'true', hosts: box}"
+    (tmp_path / "invoke.yaml").write_text(f"deploy: {deploy}\ntrain: {train}\n")
+    assert inv("run", "--host", "box", "--cmd", "true").returncode == 0
+    return server
+
+
+@pytest.fixture
+def start(inv: Inv, tmp_path: Path) -> Iterator[Start]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "invoke", *arguments],
+            cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            bufsize=0,
+        )  # fmt: skip
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(items)
+    while some := list(itertools.islice(rest, size)):
+        yield some
+
+
+def is_asking(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has a socket: to the control master, which has been asked for a session."""
+    assert process.poll() is None, process.communicate()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).startswith("socket:"):
+                return True
+    return False
+
+
+def test_a_signal_ends_each_task_while_its_host_does_not_answer(host: Sshd, start: Start) -> None:
+    host.freeze()
+    signals = dict(zip(QUESTIONS, itertools.cycle(SIGNALS), strict=False))
+    for some in batches(QUESTIONS, 4):
+        asking = {task: start(*task.split()) for task in some}
+        for process in asking.values():
+            eventually(lambda: is_asking(process))  # noqa: B023  # called at once
+        began = time.monotonic()
+        for task, process in asking.items():
+            process.send_signal(signals[task])
+        for task, process in asking.items():
+            _, said = process.communicate(timeout=30)
+            took = time.monotonic() - began
+
+            line = f"ringtasks: {QUESTIONS[task]}\n"
+            assert line in said.decode(), task
+            assert said.decode() == line or task in ("deploy", "train")  # they say more
+            assert process.returncode == 128 + signals[task], task
+            assert took < LIMIT, task
+
+
+def test_a_start_that_is_interrupted_tells_what_became_of_the_job(host: Sshd, start: Start) -> None:
+    host.freeze()
+    process = start("start", "--host", "box", "--cmd", "sleep 60")
+    eventually(lambda: is_waiting(process))
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=LIMIT)
+    host.thaw()
+
+    assert "could not confirm that the remote processes exited" in said.decode()
+    assert re.search("'inv jobs' shows whether there is a job [0-9a-f]{16}\n$", said.decode())
+    assert process.returncode == 143
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_tells_what_remains(host: Sshd, start: Start) -> None:
+    process = start("run", "--host", "box", "--cmd", "echo begun; sleep 60")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begun\n"
+    host.freeze()
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    first = process.stderr.readline().decode()
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, said = process.communicate(timeout=30)
+
+    assert first.endswith("ending the remote processes; Ctrl-C again leaves at once\n")
+    assert said.endswith(b"left at once: the remote processes may still be running\n")
+    assert process.returncode == 130
+    assert time.monotonic() - began < 1
+
+
+def is_waiting(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it has a socket, and uses no processor time."""
+
+    def used() -> list[str]:
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+
+    before = used()
+    time.sleep(0.1)
+    return is_asking(process) and used() == before
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "ringtasks.common.alarms",
+        "ringtasks.tasks.lazy",
+        "ringtasks.tasks.options",
+        "ringtasks.tasks.core_flags",
+        "ringtasks.inventory.loader",
+        "ringtasks.client.ssh_client",
+    ],
+)
+def test_ctrl_c_at_any_moment_prints_one_line_and_no_traceback(
+    start: Start, write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    write_hosts(box={"ssh_host": "192.0.2.1", "connect_timeout": 5})
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # tells of each import on stderr
+    process = start("run", "--host", "box", "--cmd", "true")
+    assert process.stderr is not None
+    while module not in (line := process.stderr.readline().decode()):
+        assert line, "it ended before"
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=30)
+
+    said = [line for line in rest.decode().splitlines() if not line.startswith("import time:")]
+    assert len(said) == 1, said
+    assert "interrupted" in said[0]
+    assert process.returncode == 130
+
+
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(host: Sshd, tmp_path: Path) -> None:
+    nohup = subprocess.Popen(
+        ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", sys.executable, "-m", "invoke", "run",
+         "--host", "box", "--cmd", f"touch {tmp_path}/began; sleep 1; echo done"],
+        cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    eventually((tmp_path / "began").exists)
+    nohup.send_signal(signal.SIGHUP)
+    out, err = nohup.communicate(timeout=30)
+
+    assert (nohup.returncode, out, err) == (0, b"done\n", b"")
