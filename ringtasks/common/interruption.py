@@ -65,6 +65,7 @@ class _Guard:
         self.has_told = threading.Event()
         """Set once the thread has taken note of the first signal."""
         self.on_exit: list[Callable[[], None]] = []
+        self._text: Text = None
         self._has_said = False
         self._count = 0
         self._signalled_at = self._freed_at = 0.0
@@ -99,7 +100,7 @@ class _Guard:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Run in the main thread, before or after the thread has read the signal."""
         if self.depth:
-            self.number = self.number or number
+            self._note(number)
             raise KeyboardInterrupt
         if self.number is not None:  # the program is on its way out
             os._exit(128 + self.number)
@@ -120,12 +121,18 @@ class _Guard:
                     threading.Thread(target=self._await_end, daemon=True).start()
         os.close(self._reader)
 
+    def _note(self, number: int) -> None:
+        """Take down what the first signal found, before its KeyboardInterrupt leaves any block."""
+        if self.number is None:
+            self._text = None if self.endings else self.texts[-1]
+            self._signalled_at = time.monotonic()
+            self.number = number
+
     def _arrived(self, number: int) -> None:
         self._count += 1
         if self._count == 1:
-            self.number, self._signalled_at = number, time.monotonic()
-            if not self.endings:
-                self._say(_text_of(self.texts[-1]))
+            self._note(number)
+            self._say(_text_of(self._text))
             self.has_told.set()
         elif self._count == 2 and any(ending.reports for ending in self.endings):
             self._exit_by = time.monotonic() + _REPORT_TIME
