@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Generator
+
+import pytest
 
 # The tests start thousands of Python processes; without bytecode each of them compiles all that it
 # imports, which takes longer than most tests. pytest keeps its rewritten modules the same way.
@@ -16,3 +19,15 @@ pytest_plugins = ["tests.support.fixtures", "tests.support.users"]
 # A script that starts the suite in its background leaves it Ctrl-C ignored (POSIX.1-2017 XCU 2.11),
 # and so would be all that the tests start, and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+IS_CI = bool(os.environ.get("CI"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skipped test is a failure: nothing that it needs may be missing there."""
+    report = yield
+    if IS_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report
