@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import replace
 from functools import partial
 
 from invoke import Context
 
+from ringtasks.common import interruption
 from ringtasks.errors import UsageError
 
 from . import plan
@@ -30,7 +32,7 @@ def shell(
     transport: str | None = None,
     inventory: str | None = None,
 ) -> int:
-    """Open an interactive shell on a host."""
+    """Open an interactive shell on a host; ~. at the beginning of a line ends it, ~? tells more."""
     from ringtasks.client.shell import interact
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.output.display import write_bytes
@@ -42,6 +44,6 @@ def shell(
     if not sys.stdin or not sys.stdin.isatty():
         raise UsageError("inv shell needs a terminal; to run commands from a script use 'inv run'")
     config = replace(config, batch_mode=False)
-    with SSHClient(config, transport=transport) as client:
+    with interruption.also(signal.SIGQUIT), SSHClient(config, transport=transport) as client:
         status = interact(client.link(), config.id, partial(write_bytes, 1))
     return ended(c, status, status, is_commands=True)

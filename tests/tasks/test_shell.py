@@ -1,0 +1,113 @@
+"""``inv shell`` in a real terminal: signals, and the escape characters of ssh."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ringtasks.client.escapes import Escape, EscapeFilter
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.sshd import Sshd
+
+
+class Shell:
+    """The task in a terminal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ours, self.theirs = pty.openpty()
+        self.modes = termios.tcgetattr(self.theirs)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "invoke", "shell", "--host", "box"],
+            cwd=folder, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs,
+        )  # fmt: skip
+        self.shown = b""
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.ours, keys)
+
+    def shows(self, text: bytes) -> None:
+        while text not in self.shown:
+            self.shown += os.read(self.ours, 4096)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for end in (self.ours, self.theirs):
+            with contextlib.suppress(OSError):
+                os.close(end)
+
+
+@pytest.fixture
+def box(make_sshd: MakeSshd, write_hosts: WriteHosts, inv: Inv) -> Sshd:
+    server = make_sshd()
+    write_hosts(box={"ssh_port": server.port, "use_control_master": True})
+    inv("hosts")  # puts tasks.py there
+    return server
+
+
+@pytest.fixture
+def shell(box: Sshd, tmp_path: Path) -> Iterator[Shell]:
+    opened = Shell(tmp_path)
+    opened.type(b"echo be''gun\n")
+    opened.shows(b"begun")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGQUIT, 131), (signal.SIGINT, 130)]
+)
+def test_a_signal_ends_a_shell_and_restores_the_terminal(
+    shell: Shell, number: int, status: int
+) -> None:
+    assert termios.tcgetattr(shell.theirs) != shell.modes
+
+    shell.process.send_signal(number)
+
+    assert shell.process.wait(10) == status
+    assert termios.tcgetattr(shell.theirs) == shell.modes
+
+
+def test_a_frozen_shell_is_left_by_its_escape_characters(box: Sshd, shell: Shell) -> None:
+    shell.type(b"~?")
+    shell.shows(b"end the connection")
+    box.freeze()
+    shell.type(b"\r~.")
+
+    assert shell.process.wait(10) == 255
+    assert termios.tcgetattr(shell.theirs) == shell.modes
+    box.thaw()
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent", "escapes"),
+    [
+        ([b"~."], b"", [Escape.LEAVE]),
+        ([b"~", b"."], b"", [Escape.LEAVE]),
+        ([b"a~.\r"], b"a~.\r", []),
+        ([b"a\r~", b"?~."], b"a\r", [Escape.HELP, Escape.LEAVE]),
+        ([b"~~.\n"], b"~.\n", []),
+        ([b"~x~."], b"~x~.", []),
+        ([b"~\r~."], b"~\r", [Escape.LEAVE]),
+        ([b"ls ~\n~/bin"], b"ls ~\n~/bin", []),
+        ([b"~.rest"], b"", [Escape.LEAVE]),
+    ],
+)
+def test_escapes_are_recognised_at_the_beginning_of_a_line(
+    typed: list[bytes], sent: bytes, escapes: list[Escape]
+) -> None:
+    keys = EscapeFilter()
+
+    found = [keys.feed(piece) for piece in typed]
+
+    assert b"".join(piece for piece, _ in found) == sent
+    assert [escape for _, own in found for escape in own] == escapes
