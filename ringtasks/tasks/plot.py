@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +17,7 @@ from .core_flags import is_dry
 from .options import HOST_HELP, INVENTORY_HELP, clients_of, task
 
 if TYPE_CHECKING:
+    from ringtasks.output.plots.chart import Style
     from ringtasks.training.curves import Curve, Curves
 
 __all__ = ["plot"]
@@ -28,7 +31,11 @@ _WIDTH, _HEIGHT = 80, 12
         "job": "a run, a job or a log file; 'last' is the newest run; several joined by commas",
         "metric": "names or globs, joined by commas (default: the loss)",
         "json": "print one JSON object per point instead",
-        "out": "a file to draw into: NAME.svg, NAME.html, or NAME.png (needs matplotlib)",
+        "out": "a file to draw into: NAME.html, NAME.svg or NAME.png",
+        "log": "a logarithmic y axis",
+        "smooth": "show means: the weight of the past, from 0 to below 1, such as 0.9",
+        "axis": "the axis to draw over: step, epoch, round … (default: the best known)",
+        "theme": "light or dark (default: light; a page follows the browser)",
         "host": HOST_HELP + "; where to look for jobs (default: @all)",
         "inventory": INVENTORY_HELP,
     },
@@ -39,6 +46,10 @@ def plot(
     metric: str | None = None,
     json: bool = False,
     out: str | None = None,
+    log: bool = False,
+    smooth: float = 0.0,
+    axis: str | None = None,
+    theme: str | None = None,
     host: str = "@all",
     inventory: str | None = None,
 ) -> dict[str, Curve]:
@@ -47,24 +58,42 @@ def plot(
 
     if json and out is not None:
         raise UsageError("--json prints points and --out draws them: give one of the two")
+    style = _style(log, smooth, theme)
     wanted = [_source(c, each.strip()) for each in (job or "").split(",")]
     if is_dry(c):
         for source in wanted:
             _plan(c, source, host, inventory)
         return {}
     sources = {source.label: _curves(c, source, host, inventory, whole=json) for source in wanted}
-    chosen = select_curves(sources, metric or "*" if json else metric)
+    chosen = select_curves(sources, metric or "*" if json else metric, axis)
     if json:
         _print_points(sources, metric)
         return chosen
+    title = ", ".join(sources)
+    curves = _labelled(chosen, title if len(sources) == 1 else None)
     if out is None:
-        _show(chosen)
+        _show(curves, title, style)
         return chosen
     from ringtasks.output.plots.figure import write
 
-    write(chosen, ", ".join(sources), out)
+    write(curves, title, out, style)
     display.say(f"{out} written")
     return chosen
+
+
+def _style(log: bool, smooth: float, theme: str | None) -> Style:
+    from ringtasks.output.plots.chart import Style
+
+    if not 0 <= smooth < 1:
+        raise UsageError(f"--smooth {smooth:g}: expected a weight from 0 to below 1, such as 0.9")
+    if theme not in (None, "light", "dark"):
+        raise UsageError(f"--theme {theme}: expected light or dark")
+    return Style(log, smooth, theme)
+
+
+def _labelled(chosen: dict[str, Curve], run: str | None) -> dict[str, Curve]:
+    """Return the curves under names for a legend, which gives the run and the metric."""
+    return {f"{run} {label}" if run else label: curve for label, curve in chosen.items()}
 
 
 class _Source(NamedTuple):
@@ -156,10 +185,15 @@ def _print_points(sources: dict[str, Curves], metric: str | None) -> None:
             print(dumps({**label, **point}))
 
 
-def _show(chosen: dict[str, Curve]) -> None:
+def _show(curves: dict[str, Curve], title: str, style: Style) -> None:
     from ringtasks.output.plots import terminal
+    from ringtasks.output.plots.chart import Chart
 
-    for label, curve in chosen.items():
-        lines = terminal.draw(curve, _WIDTH, _HEIGHT)
-        print(f"{display.visible(label)}: last {terminal.short(curve.ys[-1])}, over {curve.axis}")
+    has_colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for panel in Chart.of(curves, title, style).panels:
+        for n, line in enumerate(panel.lines):
+            print(terminal.legend(line, n, has_colours=has_colours))
+        lines = terminal.draw_panel(
+            panel, _WIDTH, _HEIGHT, is_log=style.is_log, has_colours=has_colours
+        )
         print("\n".join(lines) if lines else "  no finite value to draw")

@@ -103,14 +103,15 @@ class Curves:
         assert last is not None  # noqa: S101  # a series begins with its first point
         return last.value
 
-    def curve(self, name: str) -> Curve:
+    def curve(self, name: str, axis: str | None = None) -> Curve:
         """Return one metric's curve.
 
+        :param axis: the axis to place its points on, if the log gives it; None: the best one.
         If an attempt began before the end of the one before it, its points replace those.
 
         :raises KeyError: there is no such metric.
         """
-        axis, rows = self._rows(name)
+        axis, rows = self._rows(name, axis)
         return Curve(name, axis, tuple(x for x, _ in rows), tuple(point.value for _, point in rows))
 
     def objects(self, name: str) -> Iterator[dict[str, object]]:
@@ -132,9 +133,9 @@ class Curves:
                 **_places(point, totals, highest),
             }  # fmt: skip
 
-    def _rows(self, name: str) -> tuple[str, list[tuple[float, Point]]]:
+    def _rows(self, name: str, wanted: str | None = None) -> tuple[str, list[tuple[float, Point]]]:
         points = self._final().points[name]
-        axis, xs = placed(points)
+        axis, xs = placed(points, wanted)
         kept = range(len(points)) if axis == "reading" else without_repeats(points, xs)
         return axis, [(xs[n], points[n]) for n in kept]
 

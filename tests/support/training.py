@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,15 @@ from typing import Any
 import pytest
 import yaml
 
-__all__ = ["WriteSettings", "await_job", "needs", "run_of", "settings_in", "start_train"]
+__all__ = [
+    "WriteSettings",
+    "await_job",
+    "needs",
+    "needs_program",
+    "run_of",
+    "settings_in",
+    "start_train",
+]
 
 WriteSettings = Callable[..., None]
 TIMEOUT = 20.0
@@ -43,6 +52,14 @@ def needs(module: str) -> None:
     """A heavy test was asked for by name: where it cannot run, that is a failure."""
     if importlib.util.find_spec(module) is None:
         pytest.fail(f"{module} is missing: pip install -e '.[heavy]'")
+
+
+def needs_program(*names: str) -> str:
+    """Return the path of the first program that is installed; without one the test fails."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.fail(f"{names[0]} is missing: script/test --heavy installs it")
+    return found
 
 
 def settings_in(folder: Path) -> WriteSettings:

@@ -11,14 +11,29 @@ from ringtasks.training.curves import Curve, Curves
 __all__ = ["select_curves", "select_metrics"]
 
 
-def select_curves(sources: Mapping[str, Curves], metric: str | None) -> dict[str, Curve]:
+def select_curves(
+    sources: Mapping[str, Curves], metric: str | None, axis: str | None = None
+) -> dict[str, Curve]:
     """Return the wanted curves by label: for one run the metric, for several run and metric.
 
     :param metric: names or globs, joined by commas, in any case; None: the first of each run.
-    :raises UsageError: no metric matches; the message lists the metrics.
+    :param axis: the axis to draw over; None: the one that fits each curve best.
+    :raises UsageError: no metric matches; the message lists the metrics. Or the axis is not known.
     """
     chosen = select_metrics(sources, metric)
-    return {_label(run, name, chosen): sources[run].curve(name) for run, name in chosen}
+    return {
+        _label(run, name, chosen): _curve(sources[run], run, name, axis) for run, name in chosen
+    }
+
+
+def _curve(curves: Curves, run: str, name: str, axis: str | None) -> Curve:
+    curve = curves.curve(name, axis)
+    if axis is not None and curve.axis != axis:
+        raise UsageError(
+            f"--axis {axis}: the log of {run} gives no {axis} of its own for each {name}; "
+            f"without --axis it is drawn over {curve.axis}"
+        )
+    return curve
 
 
 def select_metrics(sources: Mapping[str, Curves], metric: str | None) -> list[tuple[str, str]]:

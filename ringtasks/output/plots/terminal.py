@@ -1,42 +1,79 @@
-"""A curve as lines of text, in dots: two across and four down a character.  Pure.
-
-This is own code, because a plot of one colour is short, and plotting libraries for the terminal
-change their interfaces between versions.
-"""
+"""Curves as lines of text, in dots that plotille sets.  Pure."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
-from ringtasks.training.curves import Curve
+from plotille import Canvas, color
 
-__all__ = ["draw", "short"]
+from ringtasks.output.display import visible
 
-_BLANK = (
-    0x2800  # the Unicode block of dot patterns (U+2800); the bits of a dot's column, from the top
-)
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+from .chart import Line, Panel, ticks
+
+__all__ = ["draw", "draw_panel", "legend", "short"]
+
 _LABEL_WIDTH = 9
+_TICK_WIDTH = 12
+#: Of lines, in their order; the text of the legend has the line's colour, too.
+COLOURS = ("blue", "red", "green", "magenta", "yellow", "cyan", "white")
 
 
-def draw(curve: Curve, width: int, height: int) -> list[str]:
-    """Return ``height`` lines of at most ``width`` characters; the scale is above and below.
+def legend(line: Line, n: int, *, has_colours: bool = False) -> str:
+    """Return the text above a picture that names its n-th line."""
+    text = f"{visible(line.label)}: last {short(line.ys[-1])}"
+    if not has_colours:
+        return text
+    return str(color(text, fg=COLOURS[n % len(COLOURS)]))
+
+
+def draw_panel(
+    panel: Panel, width: int, height: int, *, is_log: bool = False, has_colours: bool = False
+) -> list[str]:
+    """Return the lines of a panel: the metric, the picture, the ticks of x and the axis."""
+    plot = draw(panel.lines, width, height, is_log=is_log, has_colours=has_colours)
+    if not plot:
+        return []
+    xs = [x for line in panel.lines for x, _ in line.points]
+    across = width - _LABEL_WIDTH - 1
+    return [
+        visible(panel.metric),
+        *plot,
+        _x_ticks(min(xs), max(xs), across),
+        f"{panel.axis:>{width}}",
+    ]
+
+
+def draw(
+    lines: Sequence[Line],
+    width: int,
+    height: int,
+    *,
+    is_log: bool = False,
+    has_colours: bool = False,
+) -> list[str]:
+    """Return ``height`` lines of at most ``width`` characters; the scale is beside them.
 
     Values that are not numbers are left out; without any number there are no lines.
     """
-    points = [(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if math.isfinite(x + y)]
-    if not points or width <= _LABEL_WIDTH + 2 or height < 1:
+    points = [point for line in lines for point in line.points]
+    across = width - _LABEL_WIDTH - 1
+    if not points or across < 2 or height < 1:
         return []
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    across, down = (width - _LABEL_WIDTH - 1) * 2, height * 4
-    cells = [[0] * (across // 2) for _ in range(height)]
-    for x, y in _pixels(points, across, down, low, high):
-        cells[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    low, high = min(ys), max(ys)
+    scale = math.log10 if is_log else float
+    canvas = Canvas(across, height, *_limits(xs, [scale(low), scale(high)], across, height))
+    for n, line in enumerate(lines):
+        colour = COLOURS[n % len(COLOURS)] if has_colours else None
+        scaled = [(x, scale(y)) for x, y in line.points]
+        for (x0, y0), (x1, y1) in itertools.pairwise(scaled if len(scaled) > 1 else 2 * scaled):
+            canvas.line(x0, y0, x1, y1, color=colour)
     labels = {0: short(high), height - 1: short(low)} if height > 1 else {0: short(high)}
     return [
-        f"{labels.get(row, ''):>{_LABEL_WIDTH}}▕" + "".join(chr(_BLANK + cell) for cell in line)
-        for row, line in enumerate(cells)
+        f"{labels.get(row, ''):>{_LABEL_WIDTH}}▕{line}"
+        for row, line in enumerate(canvas.plot("\n").split("\n"))
     ]
 
 
@@ -45,21 +82,27 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _pixels(
-    points: list[tuple[float, float]], across: int, down: int, low: float, high: float
-) -> set[tuple[int, int]]:
-    """Return the dots of a line through the points, the highest value in row 0."""
-    first, last = points[0][0], points[-1][0]
-    scaled = [
-        (
-            round((x - first) / (last - first) * (across - 1)) if last > first else 0,
-            round((high - y) / (high - low) * (down - 1)) if high > low else down // 2,
-        )
-        for x, y in points
-    ]
-    dots = set(scaled)
-    for (x0, y0), (x1, y1) in itertools.pairwise(scaled):
-        steps = max(abs(x1 - x0), abs(y1 - y0))
-        for n in range(1, steps):
-            dots.add((x0 + (x1 - x0) * n // steps, y0 + (y1 - y0) * n // steps))
-    return dots
+def _limits(
+    xs: Sequence[float], ys: Sequence[float], across: int, down: int
+) -> tuple[float, float, float, float]:
+    """Return the canvas' corners so that the extreme points lie in its outermost dots."""
+    x_low, x_high, y_low, y_high = min(xs), max(xs), min(ys), max(ys)
+    if y_low == y_high:
+        y_low, y_high = y_low - 0.5, y_high + 0.5
+    return (
+        x_low, y_low,
+        x_high + (x_high - x_low or 1.0) / (2 * across - 1),
+        y_high + (y_high - y_low) / (4 * down - 1),
+    )  # fmt: skip
+
+
+def _x_ticks(low: float, high: float, across: int) -> str:
+    """Return whole numbers below their places."""
+    row = [" "] * (across + 1)
+    for tick in ticks(low, high, max(1, across // _TICK_WIDTH), is_whole=True):
+        text = f"{tick:.12g}"
+        at = round((tick - low) / (high - low) * (across - 1)) if high > low else 0
+        start = max(0, min(at - len(text) // 2, across - len(text)))
+        if all(char == " " for char in row[max(0, start - 1) : start + len(text) + 1]):
+            row[start : start + len(text)] = text
+    return " " * (_LABEL_WIDTH + 1) + "".join(row).rstrip()

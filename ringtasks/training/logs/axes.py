@@ -15,9 +15,10 @@ __all__ = ["placed", "without_repeats"]
 _X = Callable[[Point], "float | None"]
 
 
-def placed(points: Sequence[Point]) -> tuple[str, list[float]]:
+def placed(points: Sequence[Point], wanted: str | None = None) -> tuple[str, list[float]]:
     """Return the axis of the points and the x of each: a step, an epoch, or a serial number.
 
+    :param wanted: the axis to take if all points have a place on it.
     Points within an epoch lie between it and the next.
     """
     candidates: list[tuple[str, _X]] = [
@@ -29,7 +30,7 @@ def placed(points: Sequence[Point]) -> tuple[str, list[float]]:
         ("batch", lambda point: point.batch),
         ("sample", lambda point: point.sample),
     ]
-    for axis, x_of in candidates:
+    for axis, x_of in sorted(candidates, key=lambda each: each[0] != wanted):
         xs = [x_of(point) for point in points]
         known = [x for x in xs if x is not None]
         if len(known) == len(xs) and _grow(known, points):

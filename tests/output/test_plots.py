@@ -1,0 +1,256 @@
+"""Curves as pictures: in the terminal, as SVG and PNG, and as a page in a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ringtasks.errors import UsageError
+from ringtasks.output.plots import figure, terminal
+from ringtasks.output.plots.chart import Chart, Style, ticks
+from ringtasks.training.curves import Curve
+from tests.support.training import needs_program
+
+FALLING = Curve("loss", "epoch", (1, 2, 3), (3.0, 1.0, 2.0))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def chart_of(*curves: Curve, style: Style | None = None) -> Chart:
+    return Chart.of({f"run {curve.name}": curve for curve in curves}, "run", style or Style())
+
+
+# --- the content ------------------------------------------------------------------------------
+
+
+def test_each_metric_has_a_panel_and_each_run_a_line_in_it() -> None:
+    accuracy = Curve("acc", "epoch", (1, 2), (0.1, 0.2))
+    curves = {"a loss": FALLING, "b loss": FALLING, "a acc": accuracy}
+
+    panels = Chart.of(curves, "a, b", Style()).panels
+
+    assert [(panel.metric, [line.label for line in panel.lines]) for panel in panels] == [
+        ("loss", ["a loss", "b loss"]), ("acc", ["a acc"]),
+    ]  # fmt: skip
+    assert len({line.colour for line in panels[0].lines}) == 2
+
+
+def test_smoothing_is_the_mean_so_far_without_a_pull_of_the_first_value() -> None:
+    curve = Curve("loss", "step", (0, 1, 2, 3), (2.0, math.nan, 4.0, 4.0))
+
+    (line,) = chart_of(curve, style=Style(smooth=0.5)).panels[0].lines
+
+    assert line.ys == pytest.approx([2, math.nan, 10 / 3, 26 / 7], nan_ok=True)
+    assert line.raw == curve.ys
+
+
+def test_values_that_the_scale_cannot_show_are_left_out_and_told_if_none_remains() -> None:
+    curve = Curve("loss", "step", (0, 1, 2), (0.0, math.nan, 4.0))
+
+    (line,) = chart_of(curve, style=Style(is_log=True)).panels[0].lines
+    assert line.points == [(2, 4.0)]
+    with pytest.raises(UsageError, match="no metric has a finite value above 0"):
+        chart_of(Curve("loss", "step", (0, 1), (0.0, -1.0)), style=Style(is_log=True))
+    with pytest.raises(UsageError, match="no metric has a finite value"):
+        chart_of(Curve("loss", "step", (0, 1), (math.nan, math.inf)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]), (0, 60, [0, 10, 20, 30, 40, 50, 60]), (3, 3, [3])],
+)
+def test_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_ticks_are_few_and_inside_whatever_the_range() -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        low = rng.uniform(-1, 1) * 10 ** rng.randint(-8, 8)
+        high = low + 10 ** rng.uniform(-8, 8)
+        if not high > low:
+            continue
+        found = ticks(low, high)
+        assert 1 <= len(found) <= 13
+        slack = (high - low) * 1e-6
+        assert all(low - slack <= tick <= high + slack for tick in found)
+
+
+# --- the terminal -----------------------------------------------------------------------------
+
+
+def test_a_plot_in_the_terminal_goes_down_as_the_values_do() -> None:
+    panel = chart_of(Curve("loss", "step", (0, 1), (1.0, 0.0))).panels[0]
+
+    lines = terminal.draw(panel.lines, 20, 3)
+
+    assert [len(line) for line in lines] == [20, 20, 20]
+    assert lines[0].startswith("        1▕")
+    assert lines[0][10] != "⠀"
+    assert lines[2][-1] != "⠀"
+    assert lines[2][10] == lines[0][-1] == "⠀"
+    assert lines[2].startswith("        0▕")
+
+
+def test_a_panel_in_the_terminal_names_the_metric_the_axis_and_whole_epochs() -> None:
+    lines = terminal.draw_panel(chart_of(FALLING).panels[0], 60, 4)
+
+    assert lines[0] == "loss"
+    assert lines[-2].split() == ["1", "2", "3"]
+    assert lines[-1].split() == ["epoch"]
+
+
+def test_a_logarithmic_plot_puts_the_mean_of_powers_in_the_middle() -> None:
+    curve = Curve("loss", "step", (0, 1, 2), (100.0, 10.0, 1.0))
+
+    lines = terminal.draw(chart_of(curve).panels[0].lines, 31, 3, is_log=True)
+
+    assert lines[1][9 + 11] != "⠀"
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("run.gif", "expected a name that ends with .svg, .png, .html"),
+        ("none/run.svg", "there is no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_drawn_is_a_usage_error(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        figure.write({"a": FALLING}, "run", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("run.svg", "matplotlib.figure"), ("run.html", "plotly.offline")]
+)
+def test_a_missing_library_is_named_with_the_way_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it is not installed
+
+    with pytest.raises(UsageError, match=r"pip install 'ringtasks\[plot\]'"):
+        figure.write({"a": FALLING}, "run", tmp_path / name)
+
+    assert not (tmp_path / name).exists()
+
+
+def test_a_picture_names_axes_runs_and_metrics_and_has_whole_epochs(tmp_path: Path) -> None:
+    curves = {'a <b>"&\x1b$x^': FALLING, "_b": FALLING, "a acc": FALLING._replace(name="acc")}
+
+    figure.write(curves, "a & $b", tmp_path / "run.svg", Style(theme="dark"))
+
+    tree = ElementTree.parse(tmp_path / "run.svg")
+    texts = [element.text for element in tree.iter(f"{SVG}text")]
+    assert {"epoch", "loss", "acc", "a & $b"} <= set(texts)
+    assert 'a <b>"&\ufffd$x^' in [text.lstrip("\u200b") for text in texts if text]
+    ticks_of_x = [text for text in texts if text and re.fullmatch(r"\d+(\.\d+)?", text)]
+    assert {"1", "2", "3"} <= set(ticks_of_x)
+    assert not {"1.5", "2.5"} & set(ticks_of_x[: ticks_of_x.index("3")])
+
+
+def test_png_is_drawn_whatever_the_log_calls_its_metrics(tmp_path: Path) -> None:
+    gap = FALLING._replace(ys=(1, math.nan, 0))
+
+    figure.write({"_cost$": gap, "$x^": gap}, "run $1", tmp_path / "run.png", Style(is_log=True))
+
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_needs_no_other_file_and_no_name_in_it_is_code(tmp_path: Path) -> None:
+    name = "</script><script>alert(1)</script>"
+
+    figure.write({name: FALLING._replace(name=name)}, name, tmp_path / "run.html")
+
+    page = (tmp_path / "run.html").read_text()
+    assert "alert(1)</script><" not in page.replace("&lt;/script&gt;&lt;script&gt;", "")
+    assert "default-src 'none'" in page
+    assert not re.search(r"<(?:script|link|img)[^>]*(?:src|href)=", page)
+    assert "</td><td>3</td><td>1</td><td>3</td><td>2</td>" in page
+
+
+# --- the page in a browser ----------------------------------------------------------------------
+
+#: Moves the mouse, hides a line and zooms in, as a user does, and writes what is seen then.
+USER = """
+<script>
+const chart = document.getElementById("chart");
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
+function mouse(target, kind, x, y) {
+  target.dispatchEvent(new MouseEvent(kind, {clientX: x, clientY: y, bubbles: true, view: window}));
+}
+async function use() {
+  await later(1000);
+  const seen = {};
+  const texts = (selector) => [...chart.querySelectorAll(selector)].map((e) => e.textContent);
+  seen.legend = texts(".legendtext");
+  seen.axes = texts(".xtitle, .x2title, .ytitle, .y2title");
+  seen.ticks = texts(".xtick text");
+  seen.lines = chart.querySelectorAll(".scatterlayer .trace .js-line").length;
+  const area = chart.querySelector(".nsewdrag");
+  const box = area.getBoundingClientRect();
+  const middle = [box.left + box.width / 2, box.top + box.height / 2];
+  mouse(area, "mouseover", ...middle);
+  mouse(area, "mousemove", ...middle);
+  await later(500);
+  seen.hover = texts(".hoverlayer .legendtext, .hoverlayer text");
+  mouse(area, "mousedown", box.left + 10, box.top + 10);
+  mouse(document, "mousemove", ...middle);
+  mouse(document, "mouseup", ...middle);
+  await later(500);
+  seen.range = chart._fullLayout.xaxis.range;
+  const toggle = chart.querySelector(".legendtoggle");
+  mouse(toggle, "mousedown", 5, 5);
+  mouse(toggle, "mouseup", 5, 5);
+  await later(800);
+  seen.hidden = chart.data.map((trace) => trace.visible === "legendonly");
+  const said = document.createElement("pre");
+  said.id = "seen";
+  said.textContent = JSON.stringify(seen);
+  document.body.append(said);
+}
+use();
+</script></body>"""
+
+
+@pytest.mark.heavy
+def test_the_page_can_be_hovered_zoomed_and_toggled_in_a_browser_without_a_network(
+    tmp_path: Path,
+) -> None:
+    chromium = needs_program("chromium", "google-chrome")
+    curves = {
+        "a <loss>": FALLING, "b loss": FALLING._replace(ys=(2.0, math.nan, 1.0)),
+        "a acc": FALLING._replace(name="acc"),
+    }  # fmt: skip
+    figure.write(curves, "a, b", tmp_path / "run.html", Style(theme="dark"))
+    page = tmp_path / "used.html"
+    page.write_text((tmp_path / "run.html").read_text().replace("</body>", USER))
+
+    dom = subprocess.run(
+        [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+            f"--user-data-dir={tmp_path}/profile", "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--window-size=1200,900", "--virtual-time-budget=20000", page.as_uri(),
+        ],
+        capture_output=True, text=True, check=True, timeout=100,
+    ).stdout  # fmt: skip
+
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.DOTALL)
+    assert found, dom[-3000:]
+    seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert seen["legend"] == ["a <loss>", "b loss", "a acc"]
+    assert sorted(seen["axes"]) == ["acc", "epoch", "epoch", "loss"]
+    assert {"1", "2", "3"} >= set(seen["ticks"])
+    assert seen["lines"] == 4  # one has a gap
+    assert any("epoch 2: 1" in text for text in seen["hover"]), seen["hover"]
+    assert 1 <= seen["range"][0] < seen["range"][1] < 2.5
+    assert seen["hidden"] == [True, False, False]
