@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,6 +32,15 @@ _Key = tuple[str, str | None, int | None, str | None]
 
 _clients: dict[_Key, SSHClient] = {}
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: a thread of the parent may hold it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def get_ssh_client(name_or_host: str) -> SSHClient:

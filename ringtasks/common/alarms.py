@@ -7,6 +7,7 @@ library reports both to its logger, ``ringtasks``; the tasks report them in thei
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -15,6 +16,15 @@ __all__ = ["notify", "of", "on_alarm", "on_notice", "sound"]
 _lock = threading.Lock()
 _sounded: dict[str, dict[str, None]] = {}
 _notified: set[tuple[str, str]] = set()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: a thread of the parent may hold it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def sound(host: str, text: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from ringtasks.common import fork
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.inventory.config import state_folder
 
@@ -99,6 +100,7 @@ def life_sign(token: str) -> Iterator[None]:
             file = held.enter_context(path.open("w"))
             held.callback(path.unlink, missing_ok=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+            held.enter_context(fork.held(file.fileno()))  # a child would keep it after a kill -9
         yield
 
 

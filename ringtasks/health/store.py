@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from ringtasks.common.fork import held
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import health_file
 
@@ -50,6 +51,19 @@ class _Queue:
 
 _queues: dict[Path, _Queue] = {}
 _queues_lock = threading.Lock()
+
+
+def _forget_queues() -> None:
+    """Reset the state in a forked child: the threads that hold the locks are the parent's.
+
+    The outcomes that wait are the parent's, too: it records them.
+    """
+    global _queues_lock
+    _queues_lock = threading.Lock()
+    _queues.clear()
+
+
+os.register_at_fork(after_in_child=_forget_queues)
 
 
 def _say(text: str) -> None:
@@ -269,7 +283,8 @@ class HealthStore:
         try:
             with self._trouble("cannot be locked"):
                 self._acquire(descriptor)
-            yield
+            with held(descriptor):
+                yield
         finally:
             # Closing is not enough: a child forked meanwhile has a copy of it until it calls exec.
             with contextlib.suppress(OSError):
@@ -343,6 +358,6 @@ def _open_lock(path: Path) -> int:
 
 
 def _queue_up(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), held(descriptor):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.close(descriptor)

@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -55,6 +56,22 @@ class RouteReport:
         self.routes.append(RouteOutcome(route, success, reason))
 
 
+#: The pools of this process.
+_pools: weakref.WeakSet[LinkPool] = weakref.WeakSet()
+#: The links of the parent, in a forked child: kept, since an object that is deleted may close the
+#: connection that the parent uses.
+_of_parent: list[Link] = []
+
+
+def _leave_links_to_parent() -> None:
+    """Reset all pools in a forked child: it opens links of its own."""
+    for pool in list(_pools):
+        pool.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_links_to_parent)
+
+
 class LinkPool:
     """At most one open link to one host; usable from any thread.
 
@@ -76,6 +93,7 @@ class LinkPool:
         self._link: Link | None = None
         self._opened_with = config
         self._lock = threading.RLock()
+        _pools.add(self)
         self._made_with = substitute_for_links()
         self._recorder = recorder
         self._health_file = health_file()
@@ -183,6 +201,13 @@ class LinkPool:
             if self._link is link:
                 self._link = None
         link.close()
+
+    def leave_to_parent(self) -> None:
+        """Forget the link without closing it, in a forked child."""
+        self._lock = threading.RLock()
+        if self._link is not None:
+            _of_parent.append(self._link)
+            self._link = None
 
     def close(self) -> None:
         """Close the link, if one is open. Safe to repeat."""

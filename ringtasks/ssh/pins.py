@@ -272,6 +272,16 @@ _read: dict[tuple[str, bool], _Known] = {}
 #: Held while the file and its cached entries may differ: else a thread that looks just after
 #: another thread has added a line would read the whole file, a third of a large run's cost.
 _reading = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: a thread of the parent may hold it."""
+    global _reading
+    _reading = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
 #: The warnings that this process has given already.
 _warned: set[str] = set()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.client.result import SSHResult
+from ringtasks.common.fork import not_for_children
 from ringtasks.common.text import printable
 from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
@@ -57,10 +58,15 @@ class _Session:
         self._result: SSHResult | None = None
         self._has_answered = threading.Event()
         reader, self._writer = os.pipe()
+        not_for_children(self)
         self._thread = threading.Thread(
             target=self._hold, args=(script, limit, reader), name="ringtasks-key", daemon=True
         )
         self._thread.start()
+
+    def descriptors(self) -> list[int]:
+        """Return the end of the pipe that keeps the key allowed."""
+        return [self._writer]
 
     def user(self) -> str:
         """The user's name on the host, once the key is allowed."""
@@ -73,7 +79,8 @@ class _Session:
     def end(self) -> None:
         """Let the host remove the key, and note it if the removal was not confirmed."""
         was_ready = self._said.startswith(b"ready ")
-        os.close(self._writer)  # the host sees the end of its stdin
+        writer, self._writer = self._writer, -1
+        os.close(writer)  # the host sees the end of its stdin
         self._thread.join(_READY_TIMEOUT)
         if was_ready and not self._said.endswith(b"removed\n"):
             host = self._host_copy.client.config.id

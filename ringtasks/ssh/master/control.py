@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from ringtasks.common.fork import not_for_children
 from ringtasks.errors import ProtocolError
 
 from . import wire
@@ -61,6 +62,7 @@ class Control:
         :raises TimeoutError: the master accepts no connection.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        not_for_children(sock)  # the master ends a session when the last copy is closed
         try:
             _set_limit(sock, socket.SO_SNDTIMEO, time.monotonic() + timeout)
             sock.connect(os.fspath(path))

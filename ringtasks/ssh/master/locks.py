@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common.fork import held
+
 __all__ = ["locked", "remove", "try_lock"]
 
 _LOOK_INTERVAL = 0.02
@@ -28,8 +30,11 @@ def locked(path: Path, timeout: float) -> Iterator[bool]:
         time.sleep(min(remaining, _LOOK_INTERVAL * (0.5 + os.urandom(1)[0] / 255)))
         descriptor = _acquired(path)
     try:
-        yield True
+        with held(descriptor):
+            yield True
     finally:
+        # A child that is forked meanwhile may have a copy, which closing does not unlock.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

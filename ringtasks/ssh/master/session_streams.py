@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from ringtasks.common.fork import not_for_children
 from ringtasks.ssh.link import STDERR, STDOUT, Terminal
 
 __all__ = ["SessionStreams"]
@@ -26,6 +27,8 @@ class SessionStreams:
         self._is_terminal = terminal is not None
         self._ours: list[int] = []
         self.theirs: list[int] = []
+        # A copy of stdin would keep the program from seeing its end.
+        not_for_children(self)
         try:
             if piped is None:
                 self._make(terminal)
@@ -93,6 +96,10 @@ class SessionStreams:
             os.close(self.stdin)
             self._ours.remove(self.stdin)
             self.stdin = None
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors that are open now."""
+        return [*self._ours, *self.theirs]
 
     def close(self) -> None:
         for descriptor in (*self._ours, *self.theirs):

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ringtasks.common.fork import not_for_children
+
 from .handshake import answers
 from .locks import try_lock
 from .records import Master
@@ -40,6 +42,7 @@ class UsageMark:
         """
         self._socket = socket
         self._descriptor: int | None = None
+        not_for_children(self)
         try:
             self._make()
         except OSError as error:
@@ -55,6 +58,10 @@ class UsageMark:
                 self._descriptor = descriptor
             else:  # `count` came first and removed it as an ended process's mark
                 os.close(descriptor)
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptor of the mark, if there is one."""
+        return [] if self._descriptor is None else [self._descriptor]
 
     def release(self) -> None:
         """Remove the mark: the session is over. Safe to repeat."""
