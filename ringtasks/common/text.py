@@ -15,6 +15,8 @@ def printable(text: str) -> str:
 
 def visible(text: str) -> str:
     """Replace all characters that a terminal would obey; tabs stay."""
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )

@@ -335,9 +335,9 @@ def _check_field(name: str, value: object) -> None:
         near = near_names(name, _FIELDS)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise AttributeError(f"SSHConfig has no field {name!r}{hint}")
-    if name == "jump_host":
-        return
     declared = _FIELDS[name]
+    if name == "jump_host" or value is declared.default:
+        return
     types = _TYPES[str(declared.type)]
     is_wrong_bool = isinstance(value, bool) and bool not in types
     if is_wrong_bool or not isinstance(value, types):

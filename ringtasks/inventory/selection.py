@@ -68,7 +68,8 @@ def select(expression: str, inventory: Inventory) -> tuple[str, ...]:
             wanted |= _all_terms(item, inventory, expression)
     if not has_wanted:
         wanted = _not_embedded(inventory)
-    chosen = tuple(name for name in inventory.hosts if name in wanted - unwanted)
+    wanted -= unwanted
+    chosen = tuple(name for name in inventory.hosts if name in wanted)
     if not chosen:
         raise UsageError(f"no host matches {expression!r}")
     return chosen
@@ -143,7 +144,8 @@ def _resolve(
             found.warnings.append(f"{place}: {error}")
         except UsageError as error:
             raise InventoryError(str(error), file=place) from error
-    found.members[group] = tuple(name for name in hosts if name in wanted - unwanted)
+    wanted -= unwanted
+    found.members[group] = tuple(name for name in hosts if name in wanted)
 
 
 def _items(expression: str, inventory: Inventory) -> Iterator[str]:

@@ -6,6 +6,7 @@ in the file, and a key that YAML does not read as text must be shown as it is wr
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ __all__ = ["LinedMapping", "parse"]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 #: A hosts file of 5,000 hosts with 20 fields each has a fifth of this number.
 _MAX_NODES = 1_000_000
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class LinedMapping(dict[str, Any]):
@@ -40,6 +43,20 @@ class LinedMapping(dict[str, Any]):
 class _LineLoader(_Loader):  # type: ignore[misc]  # chosen at run time
     """Safe YAML with line numbers, which notes duplicate keys."""
 
+    def __init__(self, stream: object) -> None:
+        self._tags: dict[str, str] = {}
+        super().__init__(stream)
+
+    def resolve(self, kind: type, value: str, implicit: Any) -> str:
+        """Return the tag of a node; those of plain scalars are remembered, since many repeat."""
+        if kind is not yaml.ScalarNode or implicit != (True, False):
+            found: str = super().resolve(kind, value, implicit)
+            return found
+        tag = self._tags.get(value)
+        if tag is None:
+            tag = self._tags[value] = super().resolve(kind, value, implicit)
+        return tag
+
 
 def parse(file: Path) -> LinedMapping:
     """Read a YAML file whose top level is a mapping.
@@ -52,7 +69,7 @@ def parse(file: Path) -> LinedMapping:
     except OSError as error:
         raise InventoryError(f"cannot be read: {error.strerror}", file=name) from error
     try:
-        document = yaml.load(text, Loader=_LineLoader)  # noqa: S506  # built on the safe loader
+        document = _load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         problem = error.problem or "broken"
@@ -68,18 +85,33 @@ def parse(file: Path) -> LinedMapping:
     return document
 
 
+def _load(text: bytes) -> object:
+    # The collector would visit the nodes of a large file again and again, and free none.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return yaml.load(text, Loader=_LineLoader)  # noqa: S506  # built on the safe loader
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _construct_mapping(loader: Any, node: Any) -> Any:
     mapping = LinedMapping()
     yield mapping
+    has_merge = False
     for key_node, value_node in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
+        if key_node.tag == _MERGE_TAG:
+            has_merge = True
             continue
         line = key_node.start_mark.line + 1
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, (str, int, float, bool, type(None))):
-            raise yaml.MarkedYAMLError(
-                problem="a key is not text", problem_mark=key_node.start_mark
-            )
+        key = _value(loader, key_node)
+        if not isinstance(key, str):
+            if not isinstance(key, (int, float, bool, type(None))):
+                raise yaml.MarkedYAMLError(
+                    problem="a key is not text", problem_mark=key_node.start_mark
+                )
+            mapping.key_texts.setdefault(key, key_node.value)
         if key in mapping.lines:
             first, written = mapping.lines[key], key_node.value
             told = f"the key {written!r} is given twice, first in line {first}"
@@ -87,13 +119,20 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
             continue
         mapping.lines[key] = line
         mapping.texts[key] = _written(value_node)
-        if not isinstance(key, str):
-            mapping.key_texts[key] = key_node.value
-    loader.flatten_mapping(node)
-    for key_node, value_node in node.value:  # with the merged keys, which come first
-        key = loader.construct_object(key_node, deep=True)
-        mapping.texts.setdefault(key, _written(value_node))
-    mapping.update(loader.construct_mapping(node, deep=True))
+    if has_merge:
+        loader.flatten_mapping(node)  # puts the merged keys first
+    for key_node, value_node in node.value:
+        key = _value(loader, key_node)
+        mapping[key] = _value(loader, value_node)
+        if key not in mapping.texts:
+            mapping.texts[key] = _written(value_node)
+
+
+def _value(loader: Any, node: Any) -> Any:
+    """Return the value of a node; of text, which most nodes are, without the way through YAML's."""
+    if node.tag == _TEXT_TAG and isinstance(node, yaml.ScalarNode):
+        return node.value
+    return loader.construct_object(node, deep=True)
 
 
 _LineLoader.add_constructor("tag:yaml.org,2002:map", _construct_mapping)

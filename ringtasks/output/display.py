@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringtasks.common import interruption
@@ -30,7 +30,6 @@ __all__ = [
     "json_line",
     "repeated",
     "say",
-    "table",
     "visible",
     "visible_lines",
     "write_bytes",
@@ -125,73 +124,6 @@ def age(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit}"
     return f"{whole} s"
-
-
-#: Columns whose cells are never cut or broken: they are copied, compared or searched for.
-_WHOLE = {"", "circuit", "host", "job", "name", "owner", "pid", "release", "route", "state"}
-_LEAST_WIDTH = 12  # cells of the other columns; less if their words are shorter
-_GAP = 2  # cells between columns
-
-
-def table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    cut: Sequence[str] = (),
-    optional: Sequence[str] = (),
-) -> None:
-    """Print a table on stdout; on a terminal, in colour and fitted to its width.
-
-    Hosts, ids and states (`_WHOLE`) are never cut; other columns wrap.  If that is not enough, the
-    lines are longer than the terminal.
-
-    :param cut: columns that are cut instead of wrapped.
-    :param optional: columns that a narrow terminal does not show, the first of them first.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    cells = [[visible(str(cell)) for cell in row] for row in rows]
-    console = Console()
-    if not console.is_terminal:  # a pipe gets the whole lines
-        console = Console(width=100_000, color_system=None)
-    widths = _widths(columns, cells, console.width, optional)
-    console = Console(width=max(console.width, sum(widths.values()) + _GAP * len(widths)))
-    grid = Table(box=None, pad_edge=False)
-    for n, width in widths.items():
-        is_cut = columns[n] in cut
-        overflow: Any = "ellipsis" if is_cut else "fold"
-        is_line = is_cut or columns[n] in _WHOLE
-        grid.add_column(columns[n], no_wrap=is_line, width=width, overflow=overflow)
-    for row in cells:
-        grid.add_row(*(Text(row[n]) for n in widths))
-    console.print(grid)
-
-
-def _widths(
-    columns: Sequence[str], cells: Sequence[Sequence[str]], width: int, optional: Sequence[str]
-) -> dict[int, int]:
-    """Return the numbers of the columns to show, each with its width in cells."""
-    from rich.cells import cell_len
-
-    by_column = [[name, *(row[n] for row in cells)] for n, name in enumerate(columns)]
-    wanted = {n: max(map(cell_len, texts)) for n, texts in enumerate(by_column)}
-    least = dict(wanted)
-    for n, texts in enumerate(by_column):
-        if columns[n] not in _WHOLE:
-            words = (cell_len(word) for text in texts for word in text.split())
-            least[n] = min(_LEAST_WIDTH, max(words, default=1))
-    dropped = [columns.index(name) for name in optional]
-    while sum(least.values()) + _GAP * (len(least) - 1) > width and dropped:
-        del least[dropped.pop(0)]
-    found = {n: min(wanted[n], max(width, least[n])) for n in least}
-    while sum(found.values()) + _GAP * (len(found) - 1) > width:
-        widest = max(found, key=lambda n: found[n] - least[n])
-        if found[widest] == least[widest]:
-            break
-        found[widest] -= 1
-    return found
 
 
 def repeated(show: Callable[[], int], interval: float) -> int:

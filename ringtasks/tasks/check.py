@@ -8,6 +8,7 @@ from invoke import Context
 
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from . import plan
 from .core_flags import ended, is_dry
@@ -59,7 +60,7 @@ def check(
     else:
         rows = [(p.host, p.route, p.address, _verdict(p)) for p in probes]
         rows += [(name, "", "", fault) for name, fault in faults.items()]
-        display.table(["host", "route", "address", "answer"], rows)
+        table(["host", "route", "address", "answer"], rows)
     for name, own in by_host.items():
         if is_alive_by_old_only(own):
             display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")

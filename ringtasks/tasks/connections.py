@@ -8,6 +8,7 @@ import time
 from invoke import Context
 
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from .core_flags import ended, is_dry
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
@@ -47,7 +48,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
         for master, sessions, last_used in kept
     ]
     columns = ["host", "route", "address", "age", "last used", "sessions", "pid"]
-    display.table(columns, rows, optional=["pid", "sessions", "age"])
+    table(columns, rows, optional=["pid", "sessions", "age"])
     return found
 
 

@@ -27,6 +27,7 @@ from ringtasks.exit_status import combined_status
 from ringtasks.output import ci, display
 from ringtasks.output.junit import prepare_junit, write_junit
 from ringtasks.output.rollout import RolloutView
+from ringtasks.output.tables import table
 
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport
@@ -193,7 +194,7 @@ def _show(targets: Sequence[Target], *, json: bool) -> Answer:
         )
         for target, outcome in looked
     ]
-    display.table(["host", "route", "from", "to", "would remove", "problem"], rows)
+    table(["host", "route", "from", "to", "would remove", "problem"], rows)
     from ringtasks.fleet.folding import folded, groups_of
 
     print("\nfunctions that all scripts begin with:")

@@ -14,6 +14,7 @@ from ringtasks.deploy.source import source_of
 from ringtasks.deploy.target import HELD_STATUS, NoObserver, StepOutcome, Target
 from ringtasks.exit_status import combined_status
 from ringtasks.output import ci, display
+from ringtasks.output.tables import table
 
 from .status import size
 
@@ -173,6 +174,6 @@ def _shown(columns: Sequence[str], rows: Iterable[_Row], *, json: bool) -> Answe
         for _, fields, _ in rows:
             display.json_line(fields)
     else:
-        display.table(columns, [row for row, _, _ in rows])
+        table(columns, [row for row, _, _ in rows])
     found = [fields for _, fields, _ in rows]
     return found, combined_status(status for _, _, status in rows)

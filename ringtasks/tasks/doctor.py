@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from .core_flags import ended
 from .options import INVENTORY_HELP, JSON_HELP, task
@@ -29,5 +30,5 @@ def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list
             display.json_line(vars(finding))
     else:
         rows = [(f.verdict, f.subject, f.evidence, f.advice) for f in findings]
-        display.table(["", "check", "result", "fix"], rows)
+        table(["", "check", "result", "fix"], rows)
     return ended(c, findings, int(any(finding.verdict == "bad" for finding in findings)))

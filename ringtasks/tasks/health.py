@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from .core_flags import is_dry
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
@@ -47,7 +48,7 @@ def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
                 )
             )
     columns = ["host", "route", "circuit", "rate", "reached", "last success", "last failure", "why"]
-    display.table(columns, rows, optional=["rate", "reached", "last success"])
+    table(columns, rows, optional=["rate", "reached", "last success"])
     return known
 
 

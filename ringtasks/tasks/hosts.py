@@ -9,6 +9,7 @@ from invoke import Context
 
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from .core_flags import ended
 from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, failure_status, selected, task
@@ -53,7 +54,7 @@ def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
         for row in rows:
             display.json_line(row)
         return
-    display.table(
+    table(
         ["host", "routes", "health", "role", "gpu", "status"],
         [
             (

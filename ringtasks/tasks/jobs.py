@@ -15,6 +15,7 @@ from ringtasks.common.durations import ago, duration, lasting, moment
 from ringtasks.errors import JobNotStartedError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from .core_flags import command_timeout, echo, ended, is_dry
 from .job_logs import log_printer
@@ -395,7 +396,7 @@ def _left(command: str) -> str:
 
 
 def _table(shown: Iterable[JobStatus]) -> None:
-    display.table(
+    table(
         ["job", "name", "host", "state", "started", "ran", "gpus", "owner", "command"],
         [
             (

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 if TYPE_CHECKING:
     from ringtasks.inventory.config import SSHConfig
@@ -91,7 +92,7 @@ def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any
         for route, command in zip(fields["routes"], fields["ssh"], strict=True)
     ]
     embedded = [(plan.config.id, "embedded", "") for plan in plans if plan.config.embedded]
-    display.table(["host", "route", "by hand"], rows + embedded)
+    table(["host", "route", "by hand"], rows + embedded)
     for plan in plans:
         if plan.config.fault is not None:
             display.say(plan.config.fault)

@@ -14,6 +14,7 @@ from ringtasks.common.text import counted
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from .core_flags import command_timeout, ended, is_dry
 from .options import HOST_HELP, INVENTORY_HELP, config_of, number, selected, task
@@ -266,7 +267,7 @@ def _show(cluster_state: ClusterState) -> None:
         if own not in known
     ]
     rows += [(own, "?", "has nothing of it any more", "") for own in cluster_state.absent]
-    display.table(["host", "role", "state", "job"], rows)
+    table(["host", "role", "state", "job"], rows)
     _tell_unasked(cluster_state)
 
 

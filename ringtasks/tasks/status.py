@@ -9,6 +9,7 @@ from invoke import Context
 
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from . import plan
 from .core_flags import ended, is_dry
@@ -58,7 +59,7 @@ def status(
                 display.json_line(own.to_dict())
         else:
             columns = ["host", "gpus", "busy", "gpu memory", "memory", "disk", "load", "jobs"]
-            display.table(
+            table(
                 columns, [_row(own) for own in found], optional=["load", "busy", "disk", "memory"]
             )
             for own in found:

@@ -11,7 +11,7 @@ import pytest
 
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
-from ringtasks.output import display
+from ringtasks.output.tables import table
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.jobs import end_jobs
 from tests.support.sshd import Sshd
@@ -100,7 +100,7 @@ def test_a_table_that_cannot_fit_is_wider_than_the_terminal_instead_of_cut(
     monkeypatch.setenv("COLUMNS", "20")
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    display.table(["host", "state", "why"], [("h" * 15, "s" * 15, "words of a reason")])
+    table(["host", "state", "why"], [("h" * 15, "s" * 15, "words of a reason")])
 
     printed = capsys.readouterr().out
     assert "h" * 15 in printed
@@ -113,12 +113,12 @@ def test_wide_characters_count_twice(
     monkeypatch.setenv("COLUMNS", "24")
     monkeypatch.setenv("FORCE_COLOR", "1")
 
-    display.table(["name", "command"], [("機械学習", "x" * 40)], cut=["command"])
+    table(["name", "command"], [("機械学習", "x" * 40)], cut=["command"])
 
     assert "機械学習" in capsys.readouterr().out
 
 
 def test_a_pipe_gets_whole_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    display.table(["job", "command"], [("a", "x" * 300)], cut=["command"], optional=["job"])
+    table(["job", "command"], [("a", "x" * 300)], cut=["command"], optional=["job"])
 
     assert capsys.readouterr().out.splitlines()[1].split() == ["a", "x" * 300]

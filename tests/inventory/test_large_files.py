@@ -1,0 +1,61 @@
+"""Hosts files of thousands of hosts."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from ringtasks.errors import UsageError
+from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.selection import select
+from tests.support.fixtures import Inv
+
+HOSTS = 5000
+#: Seconds of CPU for all of ``inv hosts``: 1.2 on an idle machine, twice that on a crowded one.
+LIMIT = 3.0
+
+ENTRY = """\
+  box{n:04}:
+    ssh_host: 10.0.{a}.{b}
+    ssh_port: 2222
+    ssh_user: root
+    ssh_key: ~/.ssh/id
+    tailscale_ip: 100.64.{a}.{b}
+    work_dir: ~/app
+    role: gpu
+    gpu: H100 80GB
+    status: ready
+"""
+FACTS = "".join(f"    fact_{k}: value {k}\n" for k in range(11))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "hosts" / "hosts.yaml"
+    path.parent.mkdir()
+    entries = (ENTRY.format(n=n, a=n // 256, b=n % 256) + FACTS for n in range(HOSTS))
+    path.write_text("hosts:\n" + "".join(entries))
+    return path
+
+
+def test_thousands_of_hosts_are_shown_in_two_seconds(inv: Inv, large: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = inv("hosts", timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+
+    assert len(done.stdout.splitlines()) == HOSTS + 1, done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < LIMIT
+
+
+def test_a_large_range_is_refused_before_it_is_written_out(large: Path) -> None:
+    inventory = load_inventory(large)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+
+    with pytest.raises(UsageError, match="stands for more than 100000 names"):
+        select("gpu[1-30000000]", inventory)
+
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime - before.ru_utime < 0.5
+    assert after.ru_maxrss - before.ru_maxrss < 50_000  # KiB
