@@ -8,15 +8,13 @@ since it may hold a secret.  An error here never ends a run.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.config import state_folder
 
@@ -50,17 +48,8 @@ class LastRun:
         document = {"version": _VERSION, "at": time.time(), "inventory": inventory, "hosts": hosts}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # mkstemp makes it for its owner only, under a name that no other process has.
-            descriptor, draft = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            replace_file(self.path, json.dumps(document, ensure_ascii=False, indent=1))
         except OSError as error:
-            raise self._trouble("cannot be written", error) from error
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file, ensure_ascii=False, indent=1)
-            Path(draft).replace(self.path)
-        except OSError as error:
-            with suppress(OSError):
-                Path(draft).unlink()
             raise self._trouble("cannot be written", error) from error
 
     def undone(self, files: Iterable[str] | None = None) -> tuple[str, ...]:

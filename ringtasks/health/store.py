@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import health_file
@@ -261,17 +262,8 @@ class HealthStore:
     def _write(self, text: bytes) -> None:
         # One name is enough under the lock: a draft that a killed writer left is overwritten.
         draft = self.path.with_name(f".{self.path.name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        try:
-            with self._trouble("cannot be written"):
-                with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-                    os.fchmod(file.fileno(), 0o600)  # for an existing draft, or an odd umask
-                    file.write(text)
-                draft.replace(self.path)
-        except StateFileError:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise
+        with self._trouble("cannot be written"):
+            replace_file(self.path, text, draft=draft)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

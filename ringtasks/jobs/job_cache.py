@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.inventory.config import state_folder
 
 from .states import JobState, JobStatus
@@ -67,11 +66,4 @@ def _file(host_id: str) -> Path:
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, new = tempfile.mkstemp(dir=file.parent)
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        Path(new).replace(file)
-    except OSError:
-        Path(new).unlink(missing_ok=True)
-        raise
+    replace_file(file, text)

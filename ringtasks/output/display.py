@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JsonReporter",
-    "LabelledReporter",
     "RawReporter",
     "Reporter",
     "age",
@@ -82,30 +81,6 @@ class RawReporter:
     def finish(self, result: SSHResult) -> None:
         if result.error:
             say(result.error)
-
-
-class LabelledReporter:
-    """`Reporter` of several hosts: whole lines, each with its host's name in front."""
-
-    def __init__(self, host: str) -> None:
-        self._label = f"{host}: ".encode()
-        self._partial = {1: b"", 2: b""}
-
-    def on_output(self, stream: int, chunk: bytes) -> None:
-        *whole, self._partial[stream] = (self._partial[stream] + chunk).split(b"\n")
-        for line in whole:
-            self._write_line(stream, line)
-
-    def finish(self, result: SSHResult) -> None:
-        for stream, line in self._partial.items():
-            if line:
-                self._write_line(stream, line)
-        if result.error:
-            say(result.error)
-
-    def _write_line(self, stream: int, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip("\r")
-        write_bytes(stream, self._label + visible(text).encode() + b"\n")
 
 
 class JsonReporter:

@@ -9,7 +9,6 @@ GitLab shows the text of a ``failure`` but neither its ``message`` nor any ``sys
 
 from __future__ import annotations
 
-import os
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.deploy.report import EndState
 from ringtasks.errors import UsageError
 
@@ -69,7 +69,8 @@ def write_junit(path: Path, report: DeployReport) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, junit(report).encode())
+        # The upload step may run as another user.
+        replace_file(path, junit(report), mode=0o644)
     except OSError as error:
         raise _cannot(path, error) from error
 
@@ -122,19 +123,6 @@ def _count(suite: ET.Element, elapsed_ms: float) -> None:
 
 def _seconds(elapsed_ms: float) -> str:
     return f"{elapsed_ms / 1000:.3f}"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            # mkstemp gives access to the owner alone; the upload step may run as another user.
-            os.fchmod(descriptor, 0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _cannot(path: Path, error: OSError) -> UsageError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ringtasks.common.lines import LineBuffer
+
 from .display import visible
 from .screen import Screen
 
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LineReport"]
 
-#: A longer line is shown in pieces, so that output without newlines uses bounded memory.
-_MAX_LINE_BYTES = 64 * 1024
 #: The foreground colours that are legible on black and on white (ECMA-48, SGR).
 _COLOURS = (36, 32, 35, 33, 34, 96, 92, 95)
 
@@ -25,23 +25,19 @@ class LineReport:
     def __init__(self, screen: Screen, hosts: Sequence[str]) -> None:
         self._screen = screen
         self._labels = {host: _label(host, i, screen.has_colour) for i, host in enumerate(hosts)}
-        self._partial: dict[tuple[str, int], bytes] = {}
+        self._lines: dict[tuple[str, int], LineBuffer] = {}
 
     def on_output(self, host: str, stream: int, chunk: bytes) -> None:
         """Show the whole lines of the output; each host's output arrives in one thread."""
-        *whole, rest = (self._partial.pop((host, stream), b"") + chunk).split(b"\n")
-        if len(rest) > _MAX_LINE_BYTES:
-            whole, rest = [*whole, rest], b""
-        if rest:
-            self._partial[host, stream] = rest
-        if whole:
-            self._show(host, stream, whole)
+        lines = self._lines.setdefault((host, stream), LineBuffer()).feed(chunk)
+        if lines:
+            self._show(host, stream, lines)
 
     def arrived(self, found: HostResult) -> None:
         for stream in (1, 2):
-            rest = self._partial.pop((found.host, stream), b"")
-            if rest:
-                self._show(found.host, stream, [rest])
+            lines = self._lines.pop((found.host, stream), None)
+            if lines is not None and (rest := lines.rest()):
+                self._show(found.host, stream, rest)
 
     def finish(self, result: FleetResult) -> None:
         """Show nothing: all lines were shown as they arrived."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from ringtasks.common.lines import LineBuffer
 from ringtasks.common.redaction import MIN_LENGTH
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action
@@ -17,8 +18,6 @@ from .screen import Screen
 
 __all__ = ["RolloutView"]
 
-#: A longer line of output is shown in pieces.
-_MAX_LINE_BYTES = 64 * 1024
 #: Steps that are shown only if they fail.
 _QUIET = ("precheck", "lock", "unlock")
 
@@ -39,7 +38,7 @@ class RolloutView:
         self._is_verbose = is_verbose
         self._screen = Screen()
         self._lock = threading.Lock()
-        self._partial: dict[str, bytes] = {}
+        self._lines: dict[str, LineBuffer] = {}
 
     def began(self, report: DeployReport, secrets: Sequence[str]) -> None:
         """Show the beginning of the rollout; call it before the first step."""
@@ -58,17 +57,12 @@ class RolloutView:
         if not self._is_verbose:
             return
         with self._lock:
-            *whole, rest = (self._partial.pop(host, b"") + chunk).split(b"\n")
-            if len(rest) > _MAX_LINE_BYTES:
-                whole, rest = [*whole, rest], b""
-            if rest:
-                self._partial[host] = rest
-        for line in whole:
+            lines = self._lines.setdefault(host, LineBuffer()).feed(chunk)
+        for line in lines:
             self._show(host, line.decode("utf-8", "replace"))
 
     def step_ended(self, host: str, step: StepReport) -> None:
-        rest = self._partial.pop(host, b"")
-        if rest:
+        for rest in self._lines.pop(host, LineBuffer()).rest():
             self._show(host, rest.decode("utf-8", "replace"))
         if step.error is None:
             if step.name in _QUIET:

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import state_folder
@@ -275,10 +276,7 @@ def _joined_file(home: str) -> Path:
         folder = Path(tempfile.gettempdir())
     path = folder / f"ssh_config-{os.getuid()}"
     if _text(str(path)) != text or path.stat().st_uid != os.getuid():
-        descriptor, draft = tempfile.mkstemp(prefix=".ssh_config.", dir=folder)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(draft).replace(path)
+        replace_file(path, text)
     return path
 
 

@@ -22,6 +22,7 @@ from typing import IO
 
 from ringtasks.client.operation import LimitedWork
 from ringtasks.common.capture import CapturedOutput
+from ringtasks.common.lines import LineBuffer
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import STDERR, Link, LinkLostError
@@ -133,10 +134,9 @@ class Piped(LimitedWork):
         reading = threading.Thread(target=self._read_stderr, args=(stderr,), daemon=True)
         reading.start()
         with out as stdout:
-            rest, read_at = b"", 0.0
+            lines, read_at = LineBuffer(), 0.0
             while chunk := os.read(stdout.fileno(), _CHUNK_BYTES):
-                *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
-                for line in lines:
+                for line in lines.feed(chunk.replace(b"\r", b"\n")):
                     self._on_line(os.fsdecode(line))
                 is_in_a_row = time.monotonic() - read_at < 2 * _GATHERING
                 if len(chunk) < _FEW_BYTES and is_in_a_row:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.ssh.host_keys import HostKey, Pins
 
 __all__ = [
@@ -67,10 +68,7 @@ def write(master: Master) -> None:
     """Let other processes use it; the change is atomic."""
     fields = master._asdict() | {"socket": master.socket.name}
     partial = Path(f"{master.socket}.new")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(fields, file)
-    partial.replace(f"{master.socket}.json")
+    replace_file(Path(f"{master.socket}.json"), json.dumps(fields), draft=partial)
     partial.symlink_to(master.socket.name)
     partial.replace(pointer(master.socket.with_suffix("")))
 

@@ -1,0 +1,35 @@
+"""Files that are replaced at once: a reader finds the old content or the new one (rename(2))."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["replace_file"]
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def replace_file(
+    path: Path, content: bytes | str, *, mode: int = 0o600, draft: Path | None = None
+) -> None:
+    """Give the file this content; a symbolic link in its place is replaced.
+
+    It is not synced to the disk: after a power failure it may be damaged.
+
+    :param draft: a path in the same folder that one writer at a time uses: a draft that a killed
+        writer left is overwritten. None: a random name, which no other writer has.
+    :raises OSError: it cannot be written; no draft is left.
+    """
+    flags = _FLAGS | (os.O_EXCL if draft is None else os.O_TRUNC)
+    draft = draft or path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.new")
+    try:
+        with os.fdopen(os.open(draft, flags, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)  # for an existing draft, or an odd umask
+            file.write(content.encode() if isinstance(content, str) else content)
+        draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
