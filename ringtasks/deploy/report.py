@@ -52,7 +52,6 @@ class HostReport:
     end_state: EndState = EndState.UNTOUCHED
     previous: str | None = None
     current: str | None = None
-    is_current_known: bool = False
     error: str | None = None
     returncode: int = 0
     steps: list[StepReport] = field(default_factory=list)
@@ -60,6 +59,7 @@ class HostReport:
     left: tuple[str, ...] = ()
     sent_bytes: int = 0
     transport_used: str | None = None
+    is_current_known: bool = True
 
     @property
     def success(self) -> bool:

@@ -97,7 +97,7 @@ class Target:
         self, client: SSHClient, place: AppFolder, plan: Plan, watcher: StepObserver
     ) -> None:
         self.client, self.place, self.plan = client, place, plan
-        self.report = HostReport(client.config.id)
+        self.report = HostReport(client.config.id, is_current_known=False)
         self.precheck = Precheck()
         self.state = HostState()
         self.stop = Cancellation()
@@ -283,12 +283,20 @@ class Target:
             if not step.is_users:
                 return timed.ended(self._told(self._own(step)))
             result, timed.output = self._users(step)
-            outcome = self._told(result)
             if result.timed_out and step.limit is not None:
                 last = timed.output.splitlines()[-1:]
                 why = f": {printable(last[0])}" if last else ""
-                outcome = StepOutcome(f"has not succeeded in {step.limit:g} s{why}", TIMED_OUT)
-            return timed.ended(outcome)
+                failed = StepOutcome(f"has not succeeded in {step.limit:g} s{why}", TIMED_OUT)
+                return timed.ended(failed)
+            ended = self._ended_by_guard(result)
+            return timed.ended(self._told(result) if ended is None else ended)
+
+    def _ended_by_guard(self, result: SSHResult) -> StepOutcome | None:
+        """Return the outcome of commands that the host ended as the lock was lost; else None."""
+        if result.returncode != UNREACHABLE or self.stop.is_cancelled:
+            return None
+        held = self.renew(self.stop)
+        return None if held is None else self._without_lock(held)
 
     def _own(self, step: HostStep) -> SSHResult:
         """Run one of our own scripts; while the host is unreachable, try again."""
@@ -338,14 +346,17 @@ class Target:
             return StepOutcome(said=result.stdout)
         held = self._other_holder(result.stdout)
         if held is not None and not is_ours:
-            taken = f"was taken over by {held}" if held.token else "was removed"
-            return StepOutcome(f"the lock {taken}: nothing more was done", HELD_STATUS)
+            return self._without_lock(held)
         if result.error is not None:
             own = result.error.removeprefix(f"{self.report.host}: ")
             return StepOutcome(self.plan.conceal(own), result.returncode)
         said = [line for line in result.stderr.splitlines() if line.strip()]
         why = f": {printable(said[-1][:_LINE_CHARACTERS])}" if said else ""
         return StepOutcome(f"exit status {result.returncode}{why}", 1)
+
+    def _without_lock(self, held: LockState) -> StepOutcome:
+        taken = f"was taken over by {held}" if held.token else "was removed"
+        return StepOutcome(f"the lock {taken}: nothing more was done", HELD_STATUS)
 
     def _other_holder(self, stdout: str) -> LockState | None:
         held = parse_held(stdout)

@@ -12,7 +12,10 @@ from ringtasks.common.text import visible
 __all__ = ["table"]
 
 #: Columns whose cells are never cut or broken: they are copied, compared or searched for.
-_WHOLE = {"", "circuit", "host", "job", "name", "owner", "pid", "release", "route", "state"}
+_WHOLE = frozenset(
+    {"", "circuit", "from", "host", "job", "name", "owner", "pid"}
+    | {"release", "revision", "route", "state", "to"}
+)
 _LEAST_WIDTH = 12  # cells of the other columns; less if their words are shorter
 _GAP = 2  # cells between columns
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[m"  # ECMA-48: SGR

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -262,6 +265,81 @@ def test_a_host_that_went_down_while_a_lock_was_removed_does_not_keep_it(
     done = run(locking.acquire(LockHolder("b" * 16, "bob", "desk", "def"), 60))
 
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("tool", ["curl", "wget", "python3"])
+def test_a_url_is_healthy_if_the_last_of_its_redirects_is(
+    run: Run, tmp_path: Path, tool: str, require: Require, request: pytest.FixtureRequest
+) -> None:
+    if "dash" not in request.node.name:
+        return  # the shell makes no difference to what the tool does
+    require(tool)
+    only = f'command() {{ [ "$2" = {tool} ]; }}\n'
+    (tmp_path / "app").mkdir()
+    with _answering() as address:
+        results = {
+            page: run(only + layout.check(None, f"{address}/{page}", 1)).returncode
+            for page in ("200", "to/200", "to/404", "to/nowhere", "404", "500")
+        }
+
+    assert results == {
+        "200": 0, "to/200": 0, "to/404": 1, "to/nowhere": 1, "404": 1, "500": 1,
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[str]:
+    """Serve /STATUS with that status, and /to/PAGE as a redirect to /PAGE."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            page = self.path.strip("/")
+            if page.startswith("to/"):
+                self.send_response(302)
+                if page != "to/nowhere":
+                    self.send_header("Location", "/" + page.removeprefix("to/"))
+            else:
+                self.send_response(int(page))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_cannot_be_removed_is_told_with_its_path(run: Run, tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    _released(run, app, _OLD, "one")
+    _released(run, app, _NEW, "two")
+    tools = tmp_path / "own"
+    tools.mkdir()
+    (tools / "rm").write_text(_RM_OF_A_BUSY_FOLDER)
+    (tools / "rm").chmod(0o755)
+
+    done = run(f"PATH={tools}:$PATH\n" + layout.prune([_OLD.id]))
+
+    (left,) = [line for line in done.stdout.splitlines() if line.startswith("left ")]
+    assert left.startswith("left .trash-")
+    assert left.endswith(f"{_OLD.id}: Device or resource busy")
+    assert done.returncode == 0
+
+
+#: The folder is a mount point, say.
+_RM_OF_A_BUSY_FOLDER = """#!/bin/sh
+case $2 in
+  .trash-*) echo "rm: cannot remove '$2/data': Device or resource busy" >&2; exit 1 ;;
+esac
+exec /bin/rm "$@"
+"""
 
 
 def _released(run: Run, app: Path, release: Release, text: str) -> None:

@@ -1,0 +1,168 @@
+"""Limits of checks, locks that are refused or lost, and what each host is said to run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ringtasks.common.cancellation import Cancellation
+from ringtasks.deploy.lease import Lease
+from ringtasks.deploy.locking import LockState
+from tests.support.deploys import Fleet, until
+from tests.support.fixtures import fleet_of_one
+
+fleet_size = fleet_of_one
+
+
+def test_a_check_that_hangs_ends_at_the_limit_that_was_set(fleet: Fleet) -> None:
+    fleet.configure(check="sleep 100", check_url=None, check_timeout=2, revert=False)
+    fleet.commit("v1")
+
+    (told,) = map(json.loads, fleet.inv("deploy", "--json").stdout.splitlines())
+
+    (check,) = [step for step in told["steps"] if step["name"] == "check"]
+    assert check["error"] == "has not succeeded in 2 s"
+    assert check["elapsed_ms"] < 8000
+    assert told["returncode"] == 124
+
+
+def test_a_refused_lock_is_told_with_the_release_that_is_current(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    live = fleet.current("web1").name
+    _lock(fleet, for_seconds=100)
+    renewing = threading.Event()
+    thread = threading.Thread(target=_renew, args=(fleet, renewing))
+    thread.start()
+
+    refused = fleet.inv("deploy")
+    renewing.set()
+    thread.join()
+
+    assert refused.returncode == 75
+    assert f"current release: {live}: lock: locked by ann on laptop" in refused.stderr
+
+
+def test_a_deploy_that_is_interrupted_while_it_waits_tells_the_current_release(
+    fleet: Fleet,
+) -> None:
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    live = fleet.current("web1").name
+    _lock(fleet, for_seconds=100)
+
+    deploying = fleet.start("deploy", "--wait", "60")
+    assert deploying.stderr is not None
+    while "is it still there?" not in (line := deploying.stderr.readline()):
+        assert line
+    deploying.send_signal(signal.SIGINT)
+    _, told = deploying.communicate(timeout=30)
+
+    assert deploying.returncode == 130
+    assert f"untouched; current release: {live}" in told
+
+
+def test_a_host_whose_lock_was_lost_is_asked_what_is_current(fleet: Fleet) -> None:
+    fleet.configure(build=["while [ -e ../../shared/wait ]; do sleep 0.05; done"])
+    wait = fleet.root("web1") / "shared" / "wait"
+    wait.touch()
+    fleet.commit("v1")
+    first = fleet.start("deploy")
+    until(lambda: any((fleet.root("web1") / "releases").glob("*/one")))
+
+    fleet.inv("deploy.unlock", "--reason", "test")
+    _fake_release(fleet)
+    _, told = first.communicate(timeout=60)
+
+    assert first.returncode == 75, told
+    assert "current release: 20260101T000000Z-abc-0001" in told
+
+
+def test_a_renewal_that_hangs_or_fails_does_not_keep_the_others_from_theirs() -> None:
+    lost: list[str] = []
+    hanging, failing, good = _Host("hang"), _Host("fail"), _Host("")
+
+    with Lease(lambda _, why: lost.append(why), interval=0.01) as lease:
+        for host in (hanging, failing, good):
+            lease.add(host)
+        until(lambda: good.renewals >= 5 and bool(lost), timeout=10)
+
+    assert lost == ["the lock cannot be renewed: no thread can be started"]
+    assert hanging.renewals == 1
+
+
+class _Host:
+    """A host whose lock is renewed."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault, self.renewals = fault, 0
+
+    def renew(self, cancellation: Cancellation) -> LockState | None:
+        self.renewals += 1
+        if self.fault == "fail":
+            raise RuntimeError("no thread can be started")
+        if self.fault == "hang":
+            cancellation.wait(60)
+        return None
+
+
+def _lock(fleet: Fleet, for_seconds: int) -> None:
+    """Take the lock of the host as a deploy of another machine."""
+    token = "0123456789abcdef"
+    (fleet.root("web1") / ".locks" / token).write_text(_note(token, for_seconds))
+    (fleet.root("web1") / "lock").symlink_to(f".locks/{token}")
+
+
+def _note(token: str, for_seconds: float) -> str:
+    until_time = int(time.time() + for_seconds)
+    return f"token={token}\nwho=ann\nhost=laptop\nrevision=\nlink=\nsince=1\nuntil={until_time}\n"
+
+
+def _renew(fleet: Fleet, is_over: threading.Event) -> None:
+    path = fleet.root("web1") / ".locks" / "0123456789abcdef"
+    seconds = 100
+    while not is_over.wait(0.2):
+        seconds += 1
+        new = path.with_suffix(".new")
+        new.write_text(_note(path.name, seconds))
+        new.replace(path)
+
+
+def _fake_release(fleet: Fleet) -> None:
+    """Switch the host, as another deploy would."""
+    name = "20260101T000000Z-abc-0001"
+    folder = fleet.root("web1") / "releases" / name
+    folder.mkdir()
+    for part in ("one", "two"):
+        (folder / part).write_text("other")
+    (folder / ".ringtasks-release").write_text(f"id={name}\n")
+    current = Path(fleet.root("web1") / "current")
+    current.symlink_to(f"releases/{name}")
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_build_goes_on_only_while_its_lock_is_held(fleet: Fleet, keeps: bool) -> None:
+    fleet.configure(build=["echo $$ > ../../shared/build; exec sleep 30"], build_timeout=4)
+    fleet.commit("v1")
+    pid = fleet.root("web1") / "shared" / "build"
+    deploying = fleet.start("deploy")
+    until(lambda: pid.exists() and bool(pid.read_text()))
+    process = Path("/proc") / pid.read_text().strip()
+
+    if not keeps:  # as if it had been killed and a minute had passed
+        deploying.kill()
+        token = (fleet.root("web1") / "lock").readlink().name
+        (fleet.root("web1") / ".locks" / token).write_text(_note(token, -1))
+        began = time.monotonic()
+        until(lambda: not process.exists(), timeout=10)
+        assert time.monotonic() - began < 10
+    else:
+        time.sleep(1)
+        assert process.exists()
+        deploying.kill()
+    deploying.communicate(timeout=30)
