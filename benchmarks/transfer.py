@@ -170,7 +170,7 @@ def compare_file(lab: Lab, mebibytes: int, rounds: int) -> None:
 
 
 def in_turn(number: int, **runs: Callable[[], None]) -> list[tuple[str, Callable[[], None]]]:
-    """Whoever was first is last in the next round."""
+    """Rotate the order: the first is last in the next round."""
     listed = list(runs.items())
     return listed if number % 2 else listed[::-1]
 

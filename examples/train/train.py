@@ -70,7 +70,7 @@ def accuracy(model: list[Layer], points: list[tuple[list[float], float]]) -> flo
 
 
 def save(path: Path, content: object) -> None:
-    """Write and rename: whoever copies the folder meanwhile sees the old file or the new one."""
+    """Write and rename: a concurrent copy of the folder has the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(content))
