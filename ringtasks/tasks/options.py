@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,8 +66,8 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             # Remote output bypasses the buffers of print(), so flush the text printed before it.
             sys.stdout.flush()
             try:
-                with interruption.guarded():
-                    return _interruptible(body, *args, **kwargs)
+                with interruption.guarded(), _signal_statuses():
+                    return body(*args, **kwargs)
             except (UsageError, ValueError) as error:
                 raise Exit(_told(error), code=USAGE) from error
             except RingtasksError as error:
@@ -91,10 +92,11 @@ def _told(error: Exception) -> str:
     return f"ringtasks: {as_typed(str(error))}"
 
 
-def _interruptible(body: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a task's body; if a signal ended it, raise `Exit` with the status for that signal."""
+@contextlib.contextmanager
+def _signal_statuses() -> Iterator[None]:
+    """Within a task's body: if a signal ends it, raise `Exit` with the status for that signal."""
     try:
-        return body(*args, **kwargs)
+        yield
     except KeyboardInterrupt:
         if (status := interruption.status()) is None:  # raised, but not by a signal
             raise
