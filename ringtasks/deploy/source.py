@@ -22,7 +22,7 @@ from typing import IO, NamedTuple
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-__all__ = ["Source", "source_of"]
+__all__ = ["Source", "git", "source_of"]
 
 _TIMEOUT = 300.0  # seconds
 _SUBMODULE = "160000"
@@ -101,13 +101,13 @@ class _Revision(Source):
     def __init__(self, ref: str) -> None:
         super().__init__()
         named = [f"{ref}^{{{kind}}}" for kind in ("commit", "tree")]
-        found = _git("rev-parse", "--revs-only", *named).split()
+        found = git("rev-parse", "--revs-only", *named).split()
         if len(found) != len(named):
             problem = f"is not a revision of this repository{_way_to(ref)}"
             raise UsageError(f"deploy: ref: {ref}: {problem}")
         self.revision, self.content = found[0], f"git-{found[1]}"
         self._pointers: list[str] = []
-        top = Path(_git("rev-parse", "--show-toplevel"))
+        top = Path(git("rev-parse", "--show-toplevel"))
         self._parts = [_Part(top, self.revision, ""), *_submodules(top, self.revision, "")]
         self._status = self._look_for_changes() if ref == "HEAD" else None
 
@@ -166,7 +166,7 @@ class _Part(NamedTuple):
             return False
         own = name.removeprefix(self.prefix)
         try:
-            _git("-C", str(self.repository), "cat-file", "-e", f"{self.commit}:{own}")
+            git("-C", str(self.repository), "cat-file", "-e", f"{self.commit}:{own}")
         except UsageError:
             return False
         return True
@@ -201,7 +201,7 @@ def _repository_of(top: Path, name: str) -> Path | None:
     """Return the repository of a submodule; None: it was never fetched."""
     if (top / name / ".git").exists():
         return top / name
-    common = Path(_git("-C", str(top), "rev-parse", "--git-common-dir"))
+    common = Path(git("-C", str(top), "rev-parse", "--git-common-dir"))
     kept = top / common / "modules" / name  # of a submodule that is not checked out
     return kept if (kept / "HEAD").exists() else None
 
@@ -209,7 +209,7 @@ def _repository_of(top: Path, name: str) -> Path | None:
 def _require_commit(repository: Path | None, name: str, commit: str) -> None:
     try:
         if repository is not None:
-            _git("-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}")
+            git("-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}")
             return
     except UsageError:
         pass
@@ -221,7 +221,7 @@ def _require_commit(repository: Path | None, name: str, commit: str) -> None:
 
 def _way_to(ref: str) -> str:
     """Return the advice for a revision that is not in this repository."""
-    if _git("rev-parse", "--is-shallow-repository") == "true":
+    if git("rev-parse", "--is-shallow-repository") == "true":
         return (
             "; this clone is shallow: run 'git fetch --unshallow --tags' "
             "(a checkout in CI needs 'fetch-depth: 0')"
@@ -250,7 +250,7 @@ class _Built(Source):
         super().__init__()
         self._path = path
         with contextlib.suppress(UsageError):  # no repository
-            self.revision = _git("rev-parse", "--verify", "HEAD^{commit}")
+            self.revision = git("rev-parse", "--verify", "HEAD^{commit}")
         if not hasattr(self, "revision"):
             self.revision = path.resolve().name
         self.content = "files-" + _fingerprint(path)
@@ -285,7 +285,7 @@ def _walk(top: str) -> Iterator[str]:
         yield from (f"{folder}/{name}" for name in sorted(folders + files))
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
     return os.fsdecode(_run(["git", *arguments])).strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from ringtasks.client.ssh_client import SSHClient
@@ -18,7 +19,7 @@ from .settings import DeploySettings
 from .source import Source
 from .steps import AppFolder
 
-__all__ = ["Sent", "upload"]
+__all__ = ["Sent", "changes_of", "upload"]
 
 
 class Sent(NamedTuple):
@@ -37,7 +38,40 @@ def upload(
     stop: Cancellation,
 ) -> Sent:
     """Mirror the files to the host's ``source`` folder; resume after lost connections."""
-    options = Options(
+    host_copy = HostCopy(client, _options(settings), stop, None)
+    try:
+        _put(host_copy, place, source)
+    except HostTransferError as error:
+        return Sent(str(error), error.returncode, host_copy.ended().sent_bytes)
+    except UsageError as error:  # git failed, for example
+        return Sent(str(error), USAGE, 0)
+    return Sent(None, 0, host_copy.ended().sent_bytes)
+
+
+def changes_of(
+    client: SSHClient, place: AppFolder, settings: DeploySettings, source: Source
+) -> tuple[tuple[str, str], ...]:
+    """Return the files that `upload` would change, ``(KIND, PATH)``; send none of them.
+
+    :raises UsageError: the files cannot be compared.
+    """
+    options = replace(_options(settings), dry_run=True)
+    host_copy = HostCopy(client, options, Cancellation(), None)
+    try:
+        _put(host_copy, place, source)
+    except HostTransferError as error:
+        raise UsageError(f"{client.config.id}: {error}") from error
+    found = host_copy.ended()
+    return (*(("sent", name) for name in found.names), *(("deleted", n) for n in found.deleted))
+
+
+def _put(host_copy: HostCopy, place: AppFolder, source: Source) -> None:
+    target = joined(place.root, "source")
+    put_tree(host_copy, source.folder(), target, None, follow_outside=False, verify=False)
+
+
+def _options(settings: DeploySettings) -> Options:
+    return Options(
         exclude=(*settings.exclude, f"/{layout.MARK}"),
         delete=True,
         # `took_files` gives what arrives its time.
@@ -45,12 +79,3 @@ def upload(
         keep_times=False,
         timeout=settings.upload_timeout,
     )
-    host_copy = HostCopy(client, options, stop, None)
-    target = joined(place.root, "source")
-    try:
-        put_tree(host_copy, source.folder(), target, None, follow_outside=False, verify=False)
-    except HostTransferError as error:
-        return Sent(str(error), error.returncode, host_copy.ended().sent_bytes)
-    except UsageError as error:  # git failed, for example
-        return Sent(str(error), USAGE, 0)
-    return Sent(None, 0, host_copy.ended().sent_bytes)

@@ -42,7 +42,13 @@ _ROLLOUT_HELP = {
 _LOOK_HELP = {"host": _HOSTS_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP}
 
 
-@task(help={**_ROLLOUT_HELP, "ref": "git revision (default: the settings' ref, else HEAD)"})
+@task(
+    help={
+        **_ROLLOUT_HELP,
+        "ref": "git revision (default: the settings' ref, else HEAD)",
+        "diff": "change nothing: show the commits and files that a deploy would change",
+    }
+)
 def run(
     c: Context,
     host: str | None = None,
@@ -52,6 +58,7 @@ def run(
     revert: bool = True,
     wait: str | float = "0",
     dry_run: bool = False,
+    diff: bool = False,
     junit: str | None = None,
     verbose: bool = False,
     json: bool = False,
@@ -66,6 +73,10 @@ def run(
         from . import deploy_plan
 
         return deploy_plan.plan_deploy(settings, hosts, json=json)
+    if diff:
+        from . import deploy_diff
+
+        return ended(c, *deploy_diff.diff(settings, hosts, json=json))
     flags = deploy_rollout.Flags(_seconds(wait), junit, dry_run, verbose, json)
     return ended(c, *deploy_rollout.deploy(settings, hosts, flags))
 

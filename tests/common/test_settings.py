@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 #: The flags of the tasks that override no setting.
 OWN_FLAGS = {
     "train": {"attach", "inventory"},
-    "deploy": {"wait", "dry-run", "junit", "verbose", "json", "inventory"},
+    "deploy": {"wait", "dry-run", "diff", "junit", "verbose", "json", "inventory"},
 }
 SECTIONS = {
     "deploy": (DeploySettings, Hooks),

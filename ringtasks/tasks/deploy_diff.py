@@ -1,0 +1,88 @@
+"""``inv deploy --diff``: the commits and files that a deploy would change; nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ringtasks.deploy.changes import Changes, changes_between
+from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
+from ringtasks.deploy.release import short
+from ringtasks.deploy.source import source_of
+from ringtasks.deploy.target import NoObserver, StepOutcome, Target
+from ringtasks.errors import UsageError
+from ringtasks.exit_status import USAGE, combined_status
+from ringtasks.output import display
+
+if TYPE_CHECKING:
+    from ringtasks.deploy.settings import DeploySettings
+    from ringtasks.deploy.source import Source
+    from ringtasks.inventory.model import HostConfig
+
+__all__ = ["diff"]
+
+#: The JSON fields of each host, and the exit status.
+Answer = tuple[list[dict[str, Any]], int]
+
+
+def diff(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
+    """Show what a deploy would change on each host; hosts with equal changes together."""
+    with source_of(settings.source, settings.ref) as source:
+        plan = new_plan(settings, source, who="")
+        with targets_of(hosts, plan, NoObserver()) as targets:
+            found = [_found(target, outcome, source) for target, outcome in looked_at(targets)]
+    if json:
+        for fields in found:
+            display.json_line(fields)
+    else:
+        _show(found)
+    return found, combined_status(fields["returncode"] for fields in found)
+
+
+def _found(target: Target, outcome: StepOutcome, source: Source) -> dict[str, Any]:
+    settings, old = target.plan.settings, target.state.revision
+    changes, error, returncode = Changes(), outcome.error, outcome.returncode
+    if target.report.is_current_known:
+        try:
+            if settings.source is None:
+                changes = changes_between(old, source.revision)
+            else:
+                from ringtasks.deploy.upload import changes_of
+
+                files = changes_of(target.client, target.place, settings, source)
+                changes = Changes(files=files)
+        except UsageError as problem:
+            error = f"{error}; {problem}" if error else str(problem)
+            returncode = returncode or USAGE
+    return {
+        "host_id": target.place.host,
+        "from": old,
+        "to": source.revision,
+        "commits": list(changes.commits),
+        "left": list(changes.left),
+        "files": [{"change": kind, "path": path} for kind, path in changes.files],
+        "error": error,
+        "returncode": returncode,
+    }
+
+
+def _show(found: Sequence[dict[str, Any]]) -> None:
+    from ringtasks.fleet.folding import folded, groups_of
+
+    texts = ["\n".join(_lines(fields)) for fields in found]
+    numbers = range(len(found))
+    for group in groups_of(numbers, lambda n: found[n]["host_id"], texts.__getitem__):
+        print(f"{folded(group.hosts)}: {texts[group.first]}")
+
+
+def _lines(fields: dict[str, Any]) -> list[str]:
+    old = short(fields["from"]) if fields["from"] else "nothing"
+    lines = [f"{old} -> {short(fields['to'])}"]
+    lines += [f"  + {commit}" for commit in fields["commits"]]
+    lines += [f"  - {commit}" for commit in fields["left"]]
+    lines += [f"  {file['change']:8}  {file['path']}" for file in fields["files"]]
+    if fields["error"]:
+        lines.append(f"  {display.visible(fields['error'])}")
+    elif len(lines) == 1:
+        lines.append("  no changes")
+    return lines
