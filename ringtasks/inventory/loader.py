@@ -21,6 +21,7 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .config import error_at
+from .files import find_files
 from .model import ADDRESS_KEYS, SETTINGS, HostConfig, Inventory
 from .selection import members_of
 from .yaml_lines import LinedMapping, parse
@@ -42,7 +43,7 @@ def load_inventory(
     :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
     :raises InventoryError: there is none, or a file cannot be used as it stands.
     """
-    files = _find(given, beside)
+    files = find_files(given, beside)
     contents = [_read(file) for file in files]
     hosts = _merged(contents)
     _refuse_jump_loops(hosts)
@@ -82,39 +83,10 @@ def usual_inventory() -> Inventory | None:
     """
     if not os.environ.get("RINGTASKS_HOSTS"):
         try:
-            _find(None)
+            find_files(None)
         except InventoryError:
             return None
     return load_inventory()
-
-
-def _find(given: str | os.PathLike[str] | None, beside: Path | None = None) -> list[Path]:
-    explicit = given or os.environ.get("RINGTASKS_HOSTS")
-    if explicit:
-        path = Path(explicit).expanduser()
-        files = _in_folder(path) if path.is_dir() else [path]
-        if not path.exists():
-            raise InventoryError("no such file or folder", file=str(path))
-        if not files:
-            raise InventoryError("no *.yaml in this folder", file=str(path))
-        return files
-    files = _in_folder(Path("hosts"))
-    if not files and beside is not None:
-        files = _in_folder(beside / "hosts")
-    own = Path("~/.config/ringtasks/hosts.yaml").expanduser()
-    if not files and own.is_file():
-        files = [own]
-    if not files:
-        raise InventoryError(
-            f"no inventory: looked for hosts/*.yaml here and for {own}; write one (see "
-            "hosts/distributed_hosts.example.yaml), or name one with --inventory"
-        )
-    return files
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    found = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
-    return sorted(path for path in found if not re.search(r"\.example\.ya?ml$", path.name))
 
 
 class _Content(NamedTuple):

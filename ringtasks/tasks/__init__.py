@@ -63,6 +63,7 @@ namespace = Collection(
     LazyTask("connections"),
     LazyTask("connections", "disconnect"),
     LazyTask("doctor"),
+    LazyTask("completion"),
     group("jobs", "show", "prune", default="show"),
     group("health", "show", "reset", default="show"),
     group("deploy", "run", "rollback", "releases", "status", "check", "unlock", default="run"),

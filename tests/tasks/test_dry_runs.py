@@ -39,6 +39,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "forward": (("--host", "a", "--port", "6006"), ("-L 127.0.0.1:6006:localhost:6006",)),
     "connections": ((), ()),
     "disconnect": ((), ()),
+    "completion": (("bash",), ("complete -F",)),
     "doctor": ((), ("inventory",)),
     "health.show": ((), ()),
     "health.reset": (HOST, ("would delete the health of a, b",)),
@@ -55,7 +56,15 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ray.down": (HOST, ("signal TERM",)),
 }
 #: They look at this machine alone.
-LOCAL = {"connections", "disconnect", "doctor", "health.show", "health.reset", "hosts"}
+LOCAL = {
+    "completion",
+    "connections",
+    "disconnect",
+    "doctor",
+    "health.show",
+    "health.reset",
+    "hosts",
+}
 
 
 class Counter:

@@ -1,0 +1,222 @@
+"""Candidates for a shell's completion, printed one a line: ``python -m ringtasks.completion LINE``.
+
+A key press waits for it, so it imports neither Invoke nor, as a rule, YAML: the flags of the tasks
+come with the shell's script (``ringtasks completion``), the names of the hosts from a cache that is
+renewed when a hosts file has changed, and jobs from the last answers of the hosts.  It never asks
+a host.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ringtasks.errors import RingtasksError
+
+__all__ = ["FILES_STATUS", "candidates", "main"]
+
+#: Exit status that asks the shell to complete names of files.
+FILES_STATUS = 3
+_CACHED_INVENTORIES = 16
+_INVENTORY = ("--inventory", "-i")
+
+
+class _Task(NamedTuple):
+    """A line of the table: ``NAME POSITIONAL,… FLAG[=KIND] …``; ``-`` for no positionals."""
+
+    positionals: list[str]
+    flags: dict[str, str | None]
+    """The kind of a flag's value; None: it takes none."""
+
+
+class _Place(NamedTuple):
+    """The place of the word to complete: its kind, or the flags or tasks that may stand there."""
+
+    kind: str = ""
+    words: tuple[str, ...] = ()
+
+
+def candidates(table: str, words: list[str]) -> Iterator[str] | None:
+    """Return the words that may replace the last one; None: names of files.
+
+    :param table: the tasks of the program, one a line.
+    :param words: the command line up to the cursor, the program first.
+    """
+    *before, current = words
+    prefix = ""
+    place = _place(_tasks(table), before[1:], current)
+    if current.startswith("--") and "=" in current:
+        flag, _, current = current.partition("=")
+        prefix = f"{flag}="
+    if place.kind in ("file", "text"):
+        return None if place.kind == "file" else iter(())
+    found = place.words or tuple(_values(place.kind, _inventory_of(before)))
+    if not place.words:  # a list of names: complete the last one
+        cut = max(map(current.rfind, ",&!")) + 1
+        prefix, current = prefix + current[:cut], current[cut:]
+    return (prefix + word for word in found if word.startswith(current))
+
+
+def _tasks(table: str) -> dict[str, _Task]:
+    found = {}
+    for line in table.splitlines():
+        name, positionals, *flags = line.split()
+        pairs = (flag.partition("=") for flag in flags)
+        found[name] = _Task(
+            [] if positionals == "-" else positionals.split(","),
+            {flag: kind if equals else None for flag, equals, kind in pairs},
+        )
+    return found
+
+
+def _place(tasks: Mapping[str, _Task], before: list[str], current: str) -> _Place:
+    task: _Task | None = None
+    awaiting: str | None = None
+    positionals: list[str] = []
+    for word in before:
+        if awaiting is not None:
+            awaiting = None
+        elif word.startswith("-"):
+            awaiting = task.flags.get(word) if task else None
+        elif positionals:
+            positionals.pop(0)
+        elif word in tasks:
+            task = tasks[word]
+            positionals = list(task.positionals)
+    if awaiting is not None:
+        return _Place(awaiting)
+    if current.startswith("-"):
+        flag, equals, _ = current.partition("=")
+        flags = task.flags if task else {"--help": None, "--list": None}
+        if equals:
+            return _Place(flags.get(flag) or "text")
+        return _Place(words=(*flags, "--help"))
+    if positionals:
+        return _Place(positionals[0])
+    return _Place(words=tuple(tasks))
+
+
+def _inventory_of(words: list[str]) -> str | None:
+    given = [after for flag, after in itertools.pairwise(words) if flag in _INVENTORY]
+    return given[-1] if given else os.environ.get("INVOKE_RINGTASKS_INVENTORY")
+
+
+def _values(kind: str, inventory: str | None) -> list[str]:
+    known: dict[str, Callable[[], list[str]]] = {
+        "host": lambda: _hosts(inventory),
+        "job": lambda: [*_jobs(), *_runs(), "all"],
+        "run": lambda: [*_runs(), "last"],
+        "plot": lambda: [*_runs(), *_jobs(), "last"],
+        "route": lambda: ["tailscale", "direct", "cloudflare"],
+        "shell": lambda: ["bash", "zsh", "fish"],
+    }
+    return known[kind]() if kind in known else []
+
+
+def _hosts(inventory: str | None) -> list[str]:
+    from ringtasks.inventory.files import find_files
+
+    folders = [Path.cwd(), *Path.cwd().parents]
+    beside = next((folder for folder in folders if (folder / "tasks.py").is_file()), None)
+    try:
+        files = find_files(inventory, beside)
+        version = [[str(file.resolve()), *_version(file)] for file in files]
+    except (RingtasksError, OSError):
+        return []
+    known = _cached()
+    for entry in known:
+        if entry["files"] == version:
+            return list(map(str, entry["names"]))
+    names = _read(inventory, beside)
+    _cache([{"files": version, "names": names}, *known][:_CACHED_INVENTORIES])
+    return names
+
+
+def _version(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _read(inventory: str | None, beside: Path | None) -> list[str]:
+    from ringtasks.inventory.loader import load_inventory
+
+    try:
+        found = load_inventory(inventory, beside=beside)
+    except RingtasksError:
+        return []
+    return [*found.hosts, *(f"@{group}" for group in found.groups), "@all"]
+
+
+def _cached() -> list[dict[str, Any]]:
+    try:
+        found = json.loads(_cache_file().read_bytes())
+        return [entry for entry in found if entry["files"] and isinstance(entry["names"], list)]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _cache(entries: list[dict[str, Any]]) -> None:
+    import tempfile
+
+    file = _cache_file()
+    with suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as draft:
+            json.dump(entries, draft)
+        Path(draft.name).replace(file)
+
+
+def _cache_file() -> Path:
+    from ringtasks.inventory.config import state_folder
+
+    return state_folder() / "completion.json"
+
+
+def _jobs() -> list[str]:
+    """Return the names and ids of the jobs that waited or ran at their hosts' last answers."""
+    from ringtasks.inventory.config import state_folder
+
+    found: dict[str, None] = {}
+    for file in sorted((state_folder() / "jobs").glob("*.json")):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            for job in json.loads(file.read_bytes())["jobs"]:
+                found.update(dict.fromkeys(filter(None, (job.get("name"), job["id"]))))
+    return [name for name in found if isinstance(name, str)]
+
+
+def _runs() -> list[str]:
+    return sorted((file.parent.name for file in Path("runs").glob("*/run.json")), reverse=True)
+
+
+def main(line: str) -> int:
+    """Print the candidates for the last word of ``line``; return the exit status."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # within quotes
+        return 0
+    if not words:
+        return 0
+    if line[-1:].isspace() or len(words) == 1:
+        words.append("")
+    found = candidates(os.environ.get("RINGTASKS_COMPLETION_TABLE", ""), words)
+    if found is None:
+        return FILES_STATUS
+    # Bash replaces the end of the word: what follows the last of its word breaks.
+    replaced = os.environ.get("RINGTASKS_COMPLETION_WORD", words[-1])
+    cut = len(words[-1]) - len(replaced) if words[-1].endswith(replaced) else 0
+    for word in dict.fromkeys(found):
+        if not re.search(r"[\x00-\x20\x7f'\"\\$`]", word):  # not what a shell would obey
+            print(word[cut:])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
