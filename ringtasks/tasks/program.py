@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from pathlib import Path
 from typing import Any
 
 from invoke import Config, Exit, Program
@@ -20,8 +22,9 @@ class _Config(Config):
 
     def _load_py(self, path: str) -> dict[str, Any]:
         # Private in Invoke 2.2 to 3, which offers no setting for the suffixes of its files.
-        print(f"ringtasks: {path} is not read: use invoke.yaml or invoke.json", file=sys.stderr)
-        return {}
+        if Path(path).exists():
+            print(f"ringtasks: {path} is not read: use invoke.yaml or invoke.json", file=sys.stderr)
+        raise FileNotFoundError(errno.ENOENT, "Python files are not read", path)
 
 
 class _Program(Program):

@@ -27,6 +27,7 @@ def test_settings_of_the_current_folder_count(tmp_path: Path) -> None:
     done = subprocess.run([*PROGRAM, "hosts"], cwd=tmp_path, capture_output=True, text=True)
 
     assert "box" in done.stdout, done.stderr
+    assert "is not read" not in done.stderr
 
 
 def test_a_module_of_the_current_folder_never_takes_the_place_of_one_of_ours(
