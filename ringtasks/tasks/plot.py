@@ -118,7 +118,8 @@ def _source(c: Context, wanted: str) -> _Source:
         return _Source(wanted, wanted)
     # Perhaps no local process follows a run that has not ended: the host's log is longer.
     job = None if run.is_ended else run.last_job
-    return _Source(run.id, job, run.logs(), run.inventory)
+    logs = [[path] for path in run.metric_files()] if job is None else []
+    return _Source(run.id, job, logs or run.logs(), run.inventory)
 
 
 def _curves(

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.errors import UsageError
+
 from .logs import History, LogReader, Resolved, resolved
 from .logs.axes import placed, without_repeats
+from .logs.metric_files import MAX_BYTES, is_metric_file, json_lines, records_of
 from .logs.records import Point
 from .logs.words import UNITS, loss_rank
 
@@ -58,7 +61,21 @@ class Curves:
         reader.feed(chunk)
 
     def read_file(self, path: Path) -> None:
-        """Read a whole log."""
+        """Read a whole log, or a file of metrics that a trainer wrote beside it.
+
+        :raises UsageError: the file of metrics is too large.
+        """
+        if is_metric_file(path.name):
+            if path.stat().st_size > MAX_BYTES:
+                raise UsageError(f"{path}: has more than {MAX_BYTES >> 20} MiB")
+            before = self._history.serial
+            data = path.read_bytes()
+            self._history.merge(records_of(path, data))
+            if lines := json_lines(data):
+                self.feed(lines, str(path))
+                self.end()
+            if self._history.serial > before:
+                return  # else it is a log of that name
         with path.open("rb") as log:
             while chunk := log.read(_CHUNK_BYTES):
                 self.feed(chunk, str(path))

@@ -10,6 +10,7 @@ the host is gone.  Schema of ``run.json``: ``{"version": 1, "id", "command", "st
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shlex
@@ -22,6 +23,8 @@ from typing import Any
 
 from ringtasks.errors import StateFileError, UsageError
 
+from .logs.metric_files import is_metric_file
+
 __all__ = ["LAST", "JobPlace", "LogCopy", "RunAttempt", "RunRecord", "find_run", "new_run"]
 
 #: Selects the newest run.
@@ -29,6 +32,7 @@ LAST = "last"
 
 _VERSION = 1
 _FILE = "run.json"
+_MAX_METRIC_FILES = 1000
 _ENVIRONMENT_FILE = "env.json"
 
 
@@ -143,6 +147,16 @@ class RunRecord:
     def last_job(self) -> str | None:
         """The id of the last attempt's first job; None: none was started."""
         return self.attempts[-1].jobs[0].job_id if self.attempts else None
+
+    @property
+    def metrics(self) -> Path:
+        """The folder of the files of metrics that were fetched."""
+        return self.folder / "metrics"
+
+    def metric_files(self) -> list[Path]:
+        """Return the files of metrics that were fetched, each folder's oldest name first."""
+        found = itertools.islice(self.metrics.rglob("*"), _MAX_METRIC_FILES)
+        return sorted(path for path in found if path.is_file() and is_metric_file(path.name))
 
     @property
     def checkpoint(self) -> Path:

@@ -136,6 +136,8 @@ class TrainSettings:
     """Files and folders below ``cwd`` that ``setup`` depends on, besides those that it names."""
     fetch: tuple[str, ...] = setting(_paths_below, ())
     """Files and folders below ``cwd`` to copy to the local folder of the run once it has ended."""
+    metrics: tuple[str, ...] = setting(_paths_below, (), flag=None)
+    """Files and folders below ``cwd`` with the metrics of the run, to draw instead of its log."""
     runs: str = setting(text, "runs", flag=None)
     """The local folder that holds a folder for each run."""
     preflight: Preflight | None = setting(
@@ -185,7 +187,7 @@ def to_mapping(settings: TrainSettings) -> dict[str, Any]:
     """Return the settings as YAML values, for `parse`; without ``env``, which may be secret."""
     found = {name: getattr(settings, name) for name in settings_of(TrainSettings) if name != "env"}
     found["sync_up"] = [{"from": item.source, "to": item.target} for item in settings.sync_up]
-    for name in ("fetch", "setup", "setup_inputs"):
+    for name in ("fetch", "metrics", "setup", "setup_inputs"):
         found[name] = list(found[name])
     if settings.preflight is None:
         found["preflight"] = False

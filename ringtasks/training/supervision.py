@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks import jobs
@@ -181,8 +182,9 @@ class Supervisor:
             send(client, settings.sync_up, cwd)
             if settings.setup:
                 self._set_up(client, cwd)
-            if settings.fetch and is_first:
-                note_files(client, cwd, settings.fetch, self._key(attempt))
+            if (settings.fetch or settings.metrics) and is_first:
+                items = settings.fetch + settings.metrics
+                note_files(client, cwd, items, self._key(attempt))
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
                 self._tell(f"{client.config.id}: starts from the checkpoint")
                 target = posixpath.join(cwd, settings.checkpoint)
@@ -338,16 +340,16 @@ class Supervisor:
             text += f"; {self._hint('train --attach', self._record.id)} comes back to it"
             return RunOutcome(status, text)
         if self._settings.fetch:
-            self._fetch(self.jobs[0])
+            self._fetch(self.jobs[0], self._settings.fetch, self._record.folder)
+        if self._settings.metrics:
+            self._fetch(self.jobs[0], self._settings.metrics, self._record.metrics)
         is_commands = worst.state in (JobState.FAILED, JobState.KILLED)
         return RunOutcome(status, f"{worst.host_id}: {worst.describe()}", is_commands)
 
-    def _fetch(self, job: Job) -> None:
+    def _fetch(self, job: Job, items: Sequence[str], folder: Path) -> None:
         cwd = self._folder(job.client)
         key = self._key(self._record.attempts[-1].attempt)
-        for fetched in fetch_written(
-            job.client, cwd, self._settings.fetch, key, self._record.folder
-        ):
+        for fetched in fetch_written(job.client, cwd, items, key, folder):
             self._tell(fetched.text)
 
     def _hint(self, task: str, argument: str) -> str:

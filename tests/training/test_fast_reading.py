@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,14 @@ def test_most_lines_of_a_long_log_are_not_read_one_by_one() -> None:
     Counting(History()).feed(log.encode())
 
     assert read_alone < 5000
+
+
+@pytest.mark.parametrize("start", ["", "loss: 1 ", "{'loss': 1, ", "1%|", "step 1 it/s "])
+def test_a_long_line_takes_no_more_time_than_its_length_needs(start: str) -> None:
+    pieces = ["9", "a ", "{", "[1/2]", "=1 ", "a:", "{'a':1,", "'", "| a ", "--", " ", "1%|#", "\\"]
+
+    before = time.process_time()
+    for piece in pieces:
+        read(f"{start}{piece * (100_000 // len(piece))}\n".encode(), None, one_by_one=False)
+
+    assert time.process_time() - before < 5

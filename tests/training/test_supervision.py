@@ -445,6 +445,23 @@ def test_a_log_gets_longer_but_never_shorter(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 
+def test_files_of_metrics_are_fetched_and_drawn_instead_of_the_log(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    table = "printf 'epoch,step,val_loss\\n0,10,0.5\\n1,20,0.25\\n' >out/metrics.csv"
+    write_settings(command=f"mkdir out; {table}; echo loss=9", fetch=[], metrics=["out"])
+
+    done = inv("train", timeout=60)
+    drawn = inv("plot", "last", "--json")
+
+    assert done.returncode == drawn.returncode == 0, done.stderr + drawn.stderr
+    points = [json.loads(line) for line in drawn.stdout.splitlines()]
+    assert [(p["metric"], p["x"], p["value"]) for p in points] == [
+        ("val_loss", 10, 0.5), ("val_loss", 20, 0.25),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("status", [0, 3])
 def test_only_what_this_attempt_has_written_is_fetched(
     inv: Inv,

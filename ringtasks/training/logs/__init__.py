@@ -8,6 +8,7 @@ Layers, each pure and importing only those before it:
 - ``shapes``: what the readers of one line found, for lines that differ in digits alone
 - ``plans``, ``segments``: many lines of known shapes at once
 - ``bars``, ``keras``, ``tables``, ``blocks``: layouts that need the lines before
+- ``metric_files``, ``event_files``: what trainers write beside the log
 - ``history``: points at their places; ``resolve``: steps that only the whole log gives away
 - ``axes``: the x of points
 - ``reader``: all of them on one stream

@@ -6,10 +6,10 @@ from .parsed import Parsed
 from .printed import parse_dicts
 from .text import has_number, is_warning, parse_text
 
-__all__ = ["parse"]
+__all__ = ["MAX_TEXT_CHARS", "parse"]
 
 #: Longer lines are not metrics: a base64 image, for example. A dict may be longer.
-_MAX_TEXT_CHARS = 4000
+MAX_TEXT_CHARS = 4000
 _MAX_DICT_CHARS = 60_000
 
 
@@ -24,6 +24,6 @@ def parse(text: str) -> Parsed:
             return found
         if text.lstrip().startswith("{"):
             return Parsed()  # cut off, or not a dict
-    if len(text) > _MAX_TEXT_CHARS or is_warning(text):
+    if len(text) > MAX_TEXT_CHARS or is_warning(text):
         return Parsed()
     return parse_text(text)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .bars import BarReader, parse_bar
 from .blocks import BlockReader, opens_block
 from .boxes import BoxReader, begins_box
-from .grammar import parse
+from .grammar import MAX_TEXT_CHARS, parse
 from .history import History
 from .keras import KerasReader, find_bar, is_of_keras
 from .lines import LineSplitter
@@ -60,6 +60,8 @@ class _Line(NamedTuple):
 
 
 def _look_at(text: str) -> _Line:
+    if len(text) > MAX_TEXT_CHARS:
+        return _Line(True, False, False, parse(text))
     is_common = may_be_row(text) and not begins_box(text) and not is_of_keras(text)
     parsed = parse(text)
     values = tuple(
@@ -240,6 +242,8 @@ class LogReader:
 
 
 def _may_hold_bar(text: str) -> bool:
+    if len(text) > MAX_TEXT_CHARS:
+        return False
     return "it/s" in text or "%|" in text or "s/it" in text or "| 0/? [" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ def record_of(parsed: Parsed, text: str) -> Record:
     places: dict[str, Position] = {}
     for unit, done, total in parsed.places:
         count = number(done)
-        if count is not None:
+        if count is not None and math.isfinite(count):
             places[unit] = Position(count, (number(total) or None) if total else None)
     values = []
     for name, span in parsed.values:

@@ -1,0 +1,106 @@
+"""Files that trainers write beside their log, as records.  Pure.
+
+TensorBoard's event files, ``metrics.csv`` (Lightning), ``results.csv`` (ultralytics),
+``trainer_state.json`` (transformers), and JSON lines.  They come from hosts, so what they hold is
+bounded and checked.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
+
+from .event_files import event_records
+from .numbers import as_float
+from .records import Position, Record
+from .words import is_set, is_unrecorded, position_of, split_name, total_of
+
+__all__ = ["MAX_BYTES", "is_metric_file", "json_lines", "records_of"]
+
+#: A larger file is refused: it would be held in memory.
+MAX_BYTES = 256 << 20
+_MAX_COLUMNS = 500
+_MAX_NAME = 200
+_EVENTS = re.compile(r"(?:.*\.)?tfevents\.", re.ASCII)
+
+
+def is_metric_file(name: str) -> bool:
+    """Tell by its name whether a file is one of these, and no log."""
+    return _EVENTS.match(name) is not None or name.lower().endswith((".csv", ".json", ".jsonl"))
+
+
+def records_of(path: PurePath, data: bytes) -> Iterator[Record]:
+    """Yield the records of an event file or of a table.
+
+    If the file's folder is named after a part of the data, as Keras and PyTorch do, so are the
+    metrics.
+    """
+    found: Iterator[Record] = iter(())
+    if _EVENTS.match(path.name):
+        found = event_records(data)
+    elif path.name.lower().endswith(".csv"):
+        found = _of_csv(data)
+    folder = path.parent.name.lower()
+    for record in found:
+        if is_set(folder):
+            values = [(_named_after(folder, name), value) for name, value in record.values]
+            record = record._replace(values=values)
+        yield record
+
+
+def json_lines(data: bytes) -> bytes | None:
+    """Return the items of a JSON list, or of ``log_history``, as lines; None if there are none."""
+    try:
+        whole = json.loads(data.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    items = whole.get("log_history") if isinstance(whole, Mapping) else whole
+    if not isinstance(items, list):
+        return None
+    return b"".join(json.dumps(item).encode() + b"\n" for item in items if isinstance(item, dict))
+
+
+def _named_after(part: str, name: str) -> str:
+    return name if any(is_set(word) for word in split_name(name)) else f"{part}_{name}"
+
+
+def _of_csv(data: bytes) -> Iterator[Record]:
+    lines = data.decode("utf-8-sig", "replace").replace("\0", "").splitlines()
+    rows = csv.reader(lines, skipinitialspace=True)
+    try:
+        names = [name.strip() for name in next(rows, [])]
+        if len(names) > _MAX_COLUMNS or any(len(name) > _MAX_NAME for name in names):
+            return
+        for row in rows:
+            if len(row) == len(names):
+                numbers = (_finite(cell) for cell in row)
+                yield from _record(zip(names, numbers, strict=True))
+    except csv.Error:
+        return
+
+
+def _record(cells: Iterable[tuple[str, float | None]]) -> Iterator[Record]:
+    places: dict[str, tuple[int, Position]] = {}
+    metrics: dict[str, float] = {}
+    for name, value in cells:
+        if value is None or not name:
+            continue
+        position = position_of(name)
+        if position is not None:
+            unit, rank = position
+            if unit not in places or rank < places[unit][0]:
+                places[unit] = rank, Position(value)
+        elif not is_unrecorded(name) and total_of(name) is None:
+            metrics.setdefault(name, value)
+    if places and metrics:
+        yield Record({unit: place for unit, (_, place) in places.items()}, [*metrics.items()])
+
+
+def _finite(cell: str) -> float | None:
+    """Return the number in a cell; None for "nan", too, which stands for a missing value."""
+    number = as_float(cell.strip())
+    return number if number is not None and math.isfinite(number) else None
