@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ringtasks.common.local_user import complete_environment
+
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from .health.model import SSHHealth
     from .inventory.config import SSHConfig
     from .ssh.inprocess.connection import Connection
+
+complete_environment()
 
 __all__ = [
     "Connection",

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from ringtasks.common import alarms
 from ringtasks.common.text import bounded
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome, RouteOutcome
@@ -22,15 +21,13 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution
-from ringtasks.ssh.host_keys import IMPOSTOR
-from ringtasks.ssh.inprocess.connection import Connection
+from ringtasks.ssh.inprocess.connection import Connection, find_way
 from ringtasks.ssh.inprocess.link import InProcessLink
 from ringtasks.ssh.link import Link, LinkLostError
 from ringtasks.ssh.master.open import fresh_link
-from ringtasks.ssh.master.start import can_master
 from ringtasks.ssh.routes import Route, routes_of
 
-__all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
+__all__ = ["Probe", "fresh", "is_alive_by_old_only", "is_reached", "probe"]
 
 _MAX_THREADS = 64
 #: Reasons of a host that answered and refused the log-in.
@@ -162,45 +159,38 @@ def _fault(link: Link, timeout: float) -> tuple[Reason, str] | None:
 
 def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
     config, route = way
-    if config.use_control_master and not config.embedded and can_master(config, route):
-        return _try_by_ssh(config, route)
-    config = replace(config, use_control_master=False)
-    connection = Connection(config, transport=route.name, report=lambda _: None)
     started = time.monotonic()
     try:
-        link = InProcessLink(connection)
+        with fresh(config, route.name) as link:
+            latency_ms = round((time.monotonic() - started) * 1000, 1)
+            fault = _fault(link, config.connect_timeout)
     except UnreachableError as error:
         failure = error.failures[0] if error.failures else None
         return Probe(config.id, route.name, route.address, None, failure)
-    latency_ms = round((time.monotonic() - started) * 1000, 1)
-    with contextlib.closing(link):
-        try:
-            fault = _fault(link, config.connect_timeout)
-        except LinkLostError as error:
-            fault = Reason.LINK_LOST, str(error)
-    if fault is not None:
-        failure = RouteError(config.id, route.name, *fault, address=route.address)
-        return Probe(config.id, route.name, route.address, None, failure)
-    return Probe(config.id, route.name, route.address, latency_ms)
-
-
-def _try_by_ssh(config: SSHConfig, route: Route) -> Probe:
-    """Log in as `SSHClient` and the tasks do: with OpenSSH."""
-    started = time.monotonic()
-    try:
-        with fresh_link(config, route) as link:
-            latency_ms = round((time.monotonic() - started) * 1000, 1)
-            fault = _fault(link, config.connect_timeout)
-    except RouteError as error:
-        if IMPOSTOR in error.evidence:
-            alarms.sound(config.id, error.explain())
-        return Probe(config.id, route.name, route.address, None, error)
     except LinkLostError as error:
         fault = Reason.LINK_LOST, str(error)
     if fault is not None:
         failure = RouteError(config.id, route.name, *fault, address=route.address)
         return Probe(config.id, route.name, route.address, None, failure)
     return Probe(config.id, route.name, route.address, latency_ms)
+
+
+@contextlib.contextmanager
+def fresh(config: SSHConfig, transport: str | None) -> Iterator[Link]:
+    """Log in anew, by the same program as every command; the link is closed with the block.
+
+    :param transport: use this route only.
+    :raises UnreachableError: no route works.
+    """
+    if config.use_control_master and not config.embedded:
+        with fresh_link(config, transport, find_way) as shared:
+            if shared is not None:
+                yield shared
+                return
+    config = replace(config, use_control_master=False)
+    connection = Connection(config, transport=transport, report=lambda _: None)
+    with contextlib.closing(InProcessLink(connection)) as link:
+        yield link
 
 
 def _outcome(host: str, probes: Sequence[Probe]) -> HostOutcome:

@@ -43,5 +43,3 @@ def advise_on_gateway(error: OtherProgramError, *, has_terminal: bool) -> None:
     elif not error.evidence and error.status == KILLED_STATUS:
         error.evidence = "it closed the session without running the command"
         error.advice = _REQUESTS["exec"][1]
-    elif not error.evidence:
-        error.advice += f"; if it is a gateway, {_REQUESTS['exec'][1]}"

@@ -23,19 +23,29 @@ __all__ = ["interact"]
 _KEYS_BYTES = 32 * 1024
 
 
-def interact(link: Link, host: str, on_output: Callable[[bytes], None]) -> int:
+def interact(
+    link: Link,
+    host: str,
+    on_output: Callable[[bytes], None],
+    command: str | None = None,
+    *,
+    has_terminal: bool = True,
+) -> int:
     """Run the login shell until it ends, and return its exit status.
 
     ``~.`` at the beginning of a line ends the connection, with exit status 255; ``~?`` lists the
     escapes.
 
     :param on_output: called with the output as it arrives.
+    :param command: run this instead (ssh_config(5), RemoteCommand).
+    :param has_terminal: request a terminal from the host (ssh_config(5), RequestTTY).
     :raises NoChannelError: the host gives no shell, or no terminal.
     :raises OutcomeUnknownError: the link was lost.
     """
-    with raw_mode():
+    terminal = requested_terminal() if has_terminal else None
+    with raw_mode() if has_terminal else contextlib.nullcontext():
         try:
-            with contextlib.closing(link.open_session(None, requested_terminal())) as session:
+            with contextlib.closing(link.open_session(command, terminal)) as session:
                 return _held(session, on_output)
         except NotStartedError as error:
             raise NoChannelError(host, error.request or "shell", str(error)) from error

@@ -409,22 +409,18 @@ class SSHClient:
     def _check_fresh(self) -> tuple[bool, str]:
         was_alive = self._pool.has_old_link()
         report = RouteReport()
+        operation = self._operation(Ask("true", cwd="/"))
         try:
-            link = self._pool.new_link(report)
+            with self._pool.fresh_link(report) as link:
+                ending = operation.work.run(link, operation.limit)
+                result = operation.ended(self._pool, link, ending)
         except UnreachableError as error:
             self._pool.record_unreachable(report, error)
             if was_alive:
                 return False, f"alive only through an old connection: new log-ins fail: {error}"
             return False, str(error)
-        self._pool.record(report, success=True)
-        operation = self._operation(Ask("true", cwd="/"))
-        try:
-            ending = operation.work.run(link, operation.limit)
-            result = operation.ended(self._pool, link, ending)
         except LinkLostError as error:
-            return False, f"{self.config.id}: a new log-in over {link.route} was lost: {error}"
-        finally:
-            link.close()
+            return False, f"{self.config.id}: a new log-in was lost: {error}"
         if not result.success:
             return False, result.error or f"{self.config.id}: 'true' ended with {result.returncode}"
         return True, f"{self.config.id}: a new log-in works over {link.route}"

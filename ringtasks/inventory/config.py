@@ -123,6 +123,8 @@ class SSHConfig:
     """The shell that interprets commands on the host: ``/bin/sh``, or ``bash``."""
     batch_mode: bool = _derived(True, keys=(), is_reaching=False)
     """False: at a terminal, a log-in may ask for a password, a passphrase or a second factor."""
+    ssh_config_host: str | None = _derived(None, keys=(), is_reaching=False)
+    """The name for the look-up in ssh's files, if ``host`` is an address found there."""
     ssh_config_file: str | None = _derived(None, keys=())
     """The file in place of ``~/.ssh/config`` and the system's, as in ``ssh -F``; ``none``: none."""
     fault: str | None = _derived(None, keys=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringtasks.common.text import counted
-from ringtasks.errors import RingtasksError
+from ringtasks.errors import RingtasksError, StateFileError
 from ringtasks.inventory.config import health_file, known_hosts_file, state_folder
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import Inventory
 
 from .key_files import problem_of
+from .master.folder import check_sockets, control_folder
 from .routes import PROGRAMS
 
 __all__ = ["Finding", "examine"]
@@ -39,7 +41,7 @@ def examine(given_inventory: str | None = None) -> list[Finding]:
     findings = list(_inventory(given_inventory))
     findings += _programs()
     findings += _keys()
-    findings += [_state_folder(), _state_file("health", health_file(), _read_health)]
+    findings += [_state_folder(), _sockets(), _state_file("health", health_file(), _read_health)]
     findings.append(_state_file("host keys", known_hosts_file(), _read_known_hosts))
     return findings
 
@@ -78,14 +80,14 @@ def _programs() -> Iterator[Finding]:
         if path is None:
             yield Finding("missing", program, "not on PATH", f"install it for {needed_for}")
         else:
-            yield Finding("ok", program, _first_line([path, version_flag]))
+            yield _answered(program, [path, version_flag], needed_for)
 
 
 def _keys() -> Iterator[Finding]:
     if os.environ.get("RINGTASKS_SSH_KEY"):
         yield Finding("ok", "key", "RINGTASKS_SSH_KEY is set")
     if os.environ.get("SSH_AUTH_SOCK"):
-        yield Finding("ok", "agent", _first_line(["ssh-add", "-l"]))
+        yield _agent()
     own = [path.name for path in Path("~/.ssh").expanduser().glob("id_*") if path.suffix != ".pub"]
     if own:
         yield Finding("ok", "keys in ~/.ssh", ", ".join(sorted(own)))
@@ -93,6 +95,13 @@ def _keys() -> Iterator[Finding]:
         yield Finding(
             "missing", "keys", "none in ~/.ssh, no agent", "ssh-keygen -t ed25519, or set ssh_key"
         )
+
+
+def _agent() -> Finding:
+    """Ask the agent; ssh-add(1) ends with 1 if it holds no key, with 2 if it does not answer."""
+    found = _answered("agent", ["ssh-add", "-l"], "log-ins with its keys")
+    is_empty = found.evidence.startswith("exit status 1:")
+    return Finding("ok", "agent", "it holds no key") if is_empty else found
 
 
 def _state_folder() -> Finding:
@@ -108,9 +117,9 @@ def _state_folder() -> Finding:
 
 
 def _state_file(subject: str, path: Path, read: Callable[[Path], str]) -> Finding:
-    if not path.exists():
-        return Finding("ok", subject, f"{path} is not created yet")
     try:
+        if not path.exists():
+            return Finding("ok", subject, f"{path} is not created yet")
         return Finding("ok", subject, read(path))
     except (OSError, ValueError) as error:
         return Finding("bad", subject, f"{path}: {error}", "look at it, or remove it")
@@ -132,11 +141,26 @@ def _read_known_hosts(path: Path) -> str:
     return f"{path}: {counted(len(content.splitlines()), 'line')}"
 
 
-def _first_line(argv: list[str]) -> str:
+def _answered(program: str, argv: list[str], needed_for: str) -> Finding:
+    """Run a program; one that fails is bad, whatever it prints."""
     try:
-        said = subprocess.run(
+        done = subprocess.run(
             argv, capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return ((said.stdout or said.stderr).strip().splitlines() or ["no answer"])[0]
+        return Finding("bad", program, str(error), f"mend it: it is for {needed_for}")
+    said = ((done.stdout or done.stderr).strip().splitlines() or ["no answer"])[0]
+    if done.returncode == 0:
+        return Finding("ok", program, said)
+    advice = f"'{shlex.join(argv)}' has to work for {needed_for}"
+    return Finding("bad", program, f"exit status {done.returncode}: {said}", advice)
+
+
+def _sockets() -> Finding:
+    try:
+        folder = control_folder()
+        check_sockets(folder)
+    except StateFileError as error:
+        advice = "set XDG_RUNTIME_DIR to a folder of a local disk; until then, no control masters"
+        return Finding("bad", "control sockets", str(error), advice)
+    return Finding("ok", "control sockets", str(folder))

@@ -73,16 +73,21 @@ class Pins(NamedTuple):
     needs_certificate: bool = False
     """True if an authority is named for this host: an uncertified key is then no first contact."""
 
+    is_strict: bool = False
+    """True if the user accepts known hosts only (ssh_config(5), StrictHostKeyChecking)."""
+
     @property
     def is_pinned(self) -> bool:
         """True if only known keys are accepted."""
-        return bool(self.keys) or self.needs_certificate
+        return bool(self.keys) or self.needs_certificate or self.is_strict
 
     @property
     def demand(self) -> str:
         """The keys that would be accepted, as text."""
         if self.keys:
             return f"expected {', '.join(map(str, self.keys))}"
+        if not self.authorities:
+            return "no key of the host is known, and StrictHostKeyChecking is yes"
         return f"expected a certificate by {' or '.join(map(str, self.authorities))}"
 
 

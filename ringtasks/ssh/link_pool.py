@@ -141,6 +141,23 @@ class LinkPool:
         assert link is not None  # noqa: S101  # the last opener returns one, or raises
         return link
 
+    @contextlib.contextmanager
+    def fresh_link(self, report: RouteReport) -> Iterator[Link]:
+        """Log in anew by the same program as every command; the link is closed with the block.
+
+        :raises UnreachableError: no route works.
+        """
+        is_faked = self._made_with or substitute_for_links()
+        if self.config.use_control_master and not self.config.embedded and not is_faked:
+            from .master.open import fresh_link
+
+            with fresh_link(replace(self.config), self._transport, _find_way) as shared:
+                if shared is not None:
+                    yield shared
+                    return
+        with contextlib.closing(self.new_link(report)) as link:
+            yield link
+
     def has_old_link(self) -> bool:
         """Return True if the host needs no new log-in: a link or a control master is open."""
         if self.current is not None:

@@ -22,6 +22,7 @@ from ringtasks.common.text import printable
 from ringtasks.errors import HostKeyError, Reason, StateFileError, UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, addresses, known_hosts_file
 
+from .host_key_settings import HostKeySettings, host_key_settings
 from .host_keys import HostKey, Pins
 from .known_hosts import (
     CERT_AUTHORITY,
@@ -87,18 +88,22 @@ class KnownHosts:
         keys = [entry.key for entry in own.about(names) if not entry.marker] if wants_keys else []
         marked: list[Entry] = []
         addresses: Sequence[str] = ()
-        for file, entries in ((str(self.path), own), *_files_of_user()):
+        settings = host_key_settings(config)
+        for file, entries in ((str(self.path), own), *_files_of_user(settings, config)):
             if entries.has_marked:
-                addresses = addresses or tuple(_addresses(config))
+                addresses = addresses or tuple(_addresses(config, settings.alias))
                 marked += [e for e in entries.about((*names, *addresses)) if e.marker]
                 damage = entries.damage_about((), (*names, *addresses), is_pinned=True)
                 self._check(config, file, damage)
+        if wants_keys and not keys:
+            keys += _keys_of_user(settings, config)
         authorities = [entry for entry in marked if entry.marker == CERT_AUTHORITY]
         pins = Pins(
             _each_once(keys),
             _each_once(entry.key for entry in marked if entry.marker == REVOKED),
             _each_once(entry.key for entry in authorities),
             needs_certificate=not all(entry.is_for_all for entry in authorities),
+            is_strict=settings.is_strict and wants_keys,
         )
         damage = own.damage_about(names, is_pinned=is_pinned or pins.is_pinned)
         self._check(config, str(self.path), damage)
@@ -184,8 +189,14 @@ def _given(text: str, host: str) -> Pins:
         raise UsageError(f"{host}: ssh_host_key: {error}") from error
 
 
-def _addresses(config: SSHConfig) -> Iterator[str]:
-    """Yield the names under which ``ssh`` would look up the host if it got an address."""
+def _addresses(config: SSHConfig, alias: str | None = None) -> Iterator[str]:
+    """Yield the names under which ``ssh`` would look up the host if it got an address.
+
+    :param alias: the name that replaces them (ssh_config(5), HostKeyAlias).
+    """
+    if alias is not None:
+        yield alias
+        return
     ports = {route.host: route.port for route in tcp_routes(config)}
     for name in names_of_host(config):
         yield name
@@ -198,15 +209,31 @@ def _each_once(keys: Iterable[HostKey]) -> tuple[HostKey, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def _files_of_user() -> Iterator[tuple[str, Entries]]:
-    """Yield the marked lines of the usual UserKnownHostsFile and GlobalKnownHostsFile.
+def _files_of_user(settings: HostKeySettings, config: SSHConfig) -> Iterator[tuple[str, Entries]]:
+    """Yield the marked lines of UserKnownHostsFile and GlobalKnownHostsFile (ssh_config(5)).
 
-    Their names are from ssh_config(5).  The other lines are about addresses, so they are not read:
-    a rented box's address of today is another box's tomorrow.
+    The other lines are about addresses, so they are not read unless the settings say that only
+    known hosts are accepted: a rented box's address of today is another box's tomorrow.
     """
-    for path in _paths_of_user(os.environ.get("HOME")):
+    paths = settings.files
+    for path in _paths_of_user(os.environ.get("HOME")) if paths is None else paths:
         with contextlib.suppress(OSError):  # like ssh, skip a file that cannot be read
             yield path, _known(path, only_marked=True).entries
+    if settings.command is not None:
+        yield settings.command, Entries(settings.printed(config))
+
+
+def _keys_of_user(settings: HostKeySettings, config: SSHConfig) -> Iterator[HostKey]:
+    """Yield the keys that the user's settings make known: of files if they are strict."""
+    names = tuple(_addresses(config, settings.alias))
+    sources = [Entries(settings.printed(config))] if settings.command is not None else []
+    if settings.is_strict:
+        paths = settings.files
+        for path in _paths_of_user(os.environ.get("HOME")) if paths is None else paths:
+            with contextlib.suppress(OSError):
+                sources.append(_known(path).entries)
+    for entries in sources:
+        yield from (entry.key for entry in entries.about(names) if not entry.marker)
 
 
 @functools.lru_cache(maxsize=8)  # a run on many hosts calls it for each host

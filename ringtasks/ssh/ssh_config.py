@@ -16,19 +16,31 @@ import functools
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, state_folder
 
-__all__ = ["NO_FILE", "HostSettings", "ask", "file_arguments", "files_of", "is_configured"]
+from . import openssh
+
+__all__ = [
+    "NO_FILE",
+    "HostSettings",
+    "ask",
+    "file_arguments",
+    "files_of",
+    "is_configured",
+    "settings_of",
+    "shell_of",
+    "with_keepalive",
+]
 
 #: In place of a file: no settings but those on the command line (ssh(1), ``-F``).
 NO_FILE = "none"
@@ -44,6 +56,7 @@ _HARMLESS = re.compile(
     r"|hashknownhosts\s+\w+|gssapiauthentication\s+\w+)\s*)?",
     re.IGNORECASE,
 )
+_DEFAULTS = SSHConfig("")
 _UNCACHED = re.compile(
     r"^\s*(match\b.*\b(exec|localnetwork)\b|canonicalizehostname[\s=]+(yes|always))",
     re.IGNORECASE | re.MULTILINE,
@@ -66,6 +79,10 @@ class HostSettings(NamedTuple):
         """Return the first value of ``keyword``."""
         return self.values.get(keyword, (default,))[0]
 
+    def firsts(self) -> dict[str, str]:
+        """Return the first value of each keyword."""
+        return {keyword: values[0] for keyword, values in self.values.items()}
+
 
 def ask(
     host: str,
@@ -75,7 +92,7 @@ def ask(
     file: str | None = None,
     timeout: float = 10.0,
 ) -> HostSettings | None:
-    """Ask OpenSSH for the configuration of ``host``; None if there is no ``ssh`` program.
+    """Ask OpenSSH for the configuration of ``host``; None if it cannot be used here.
 
     :param user: the explicitly requested user: ``Match user`` depends on it.
     :param file: use this file instead of the user's and the system's (`SSHConfig.ssh_config_file`).
@@ -84,7 +101,7 @@ def ask(
     """
     if host.startswith("-") or not host:
         raise UsageError(f"{host!r} is not a host name")
-    if shutil.which("ssh") is None:
+    if not openssh.is_usable():
         return None
     if not is_configured(file):
         return HostSettings(_usual_values(file), is_alias=False)
@@ -93,6 +110,44 @@ def ask(
     if known is not None and known.versions == _versions(known.versions):
         return known.answer
     return _asked(question, timeout)
+
+
+def settings_of(config: SSHConfig) -> HostSettings | None:
+    """Return `ask` for the host of an `SSHConfig`, with the question that a Connection asks."""
+    return ask(
+        config.ssh_config_host or config.host or config.id,
+        user=config.user,
+        port=None if config.port == DEFAULT_SSH_PORT else config.port,
+        file=config.ssh_config_file,
+        timeout=config.connect_timeout,
+    )
+
+
+def with_keepalive(config: SSHConfig, settings: Mapping[str, Any]) -> SSHConfig:
+    """Return the config with ServerAliveInterval and ServerAliveCountMax, if it has the defaults.
+
+    :param settings: keyword in lower case to value.
+    """
+    changes: dict[str, Any] = {}
+    for name, kind in (("server_alive_interval", float), ("server_alive_count_max", int)):
+        found = settings.get(name.replace("_", ""))
+        if found is not None and getattr(config, name) == getattr(_DEFAULTS, name):
+            changes[name] = kind(found)
+    return replace(config, **changes) if changes else config
+
+
+def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
+    """Return RemoteCommand (None: the login shell), and whether RequestTTY wants a terminal."""
+    settings = settings_of(config)
+    if settings is None:
+        return None, True
+    command = settings.get("remotecommand", "none")
+    values = {"%": "%", "h": settings.get("hostname") or config.host, "n": config.host}
+    expanded = re.sub(r"%(.)", lambda token: values.get(token[1]) or token[0], command or "")
+    wish = settings.get("requesttty")
+    if command == "none":
+        return None, wish not in ("no", "false")
+    return expanded, wish in ("yes", "true", "force")
 
 
 def is_configured(file: str | None = None) -> bool:

@@ -36,6 +36,7 @@ def shell(
     from ringtasks.client.shell import interact
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.output.display import write_bytes
+    from ringtasks.ssh.ssh_config import shell_of
 
     config = config_of(c, one_host(c, host, inventory))
     if is_dry(c):
@@ -45,5 +46,7 @@ def shell(
         raise UsageError("inv shell needs a terminal; to run commands from a script use 'inv run'")
     config = replace(config, batch_mode=False)
     with interruption.also(signal.SIGQUIT), SSHClient(config, transport=transport) as client:
-        status = interact(client.link(), config.id, partial(write_bytes, 1))
+        command, has_terminal = shell_of(config)
+        show = partial(write_bytes, 1)
+        status = interact(client.link(), config.id, show, command, has_terminal=has_terminal)
     return ended(c, status, status, is_commands=True)

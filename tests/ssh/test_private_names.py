@@ -32,7 +32,8 @@ STANDARD_LIBRARY = {"_asdict", "_exit", "_getframe", "_replace"}
 NAMES: dict[type, set[str]] = {
     paramiko.Transport: {
         "_active_check_timeout", "_channel_handler_table", "_handler_table", "_parse_debug",
-        "_parse_disconnect", "_send_message", "_send_user_message",
+        "_parse_disconnect", "_parse_kex_init", "_really_parse_kex_init", "_send_message",
+        "_send_user_message",
     },
     AuthHandler: {
         "_parse_service_accept", "_parse_userauth_banner", "_parse_userauth_failure",

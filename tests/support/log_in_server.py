@@ -20,6 +20,7 @@ class LogInServer:
     :param banner: sent ``banner_delay`` seconds after the client has asked to log in.
     :param refuses: ``exec``, ``shell`` or ``pty``: a channel request that it refuses; ``piped``:
         what has no terminal.
+    :param hangs_up: the text with which it ends each connection that asks to log in.
     :param delay: seconds until the log-in is decided, after the banner.
     """
 
@@ -33,7 +34,9 @@ class LogInServer:
         banner_delay: float = 0.0,
         delay: float = 0.0,
         refuses: str = "",
+        hangs_up: str = "",
     ) -> None:
+        self.hangs_up = hangs_up
         self.refuses = refuses
         self.wants, self.banner = wants, banner
         self.banner_delay, self.delay = banner_delay, delay
@@ -80,6 +83,8 @@ class _Server(asyncssh.SSHServer):  # type: ignore[misc]  # AsyncSSH's types are
         return _Process(self._owner.refuses)
 
     async def begin_auth(self, _user: str) -> bool:
+        if self._owner.hangs_up:
+            self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, self._owner.hangs_up)
         await asyncio.sleep(self._owner.banner_delay)
         if self._owner.banner:
             self._connection.send_auth_banner(self._owner.banner)
@@ -150,5 +155,5 @@ async def _run_command(process: Any) -> None:
 async def _pass_on(source: Any, sink: Any) -> None:
     while chunk := await source.read(65536):
         sink.write(chunk)
-    if sink.can_write_eof():
-        sink.write_eof()
+    if isinstance(sink, asyncio.StreamWriter):  # AsyncSSH closes a channel after its EOF
+        sink.close()

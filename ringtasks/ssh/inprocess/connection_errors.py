@@ -9,14 +9,14 @@ that came furthest counts: it says most about the host.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from ringtasks.common.text import counted, printable
+from ringtasks.common.text import bounded, counted, printable
 from ringtasks.errors import (
     AuthenticationError,
     HostKeyError,
@@ -98,6 +98,15 @@ _BY_REASON: dict[type[UnreachableError], tuple[Reason, ...]] = {
 }
 
 
+#: The kinds in the texts of ``paramiko.IncompatiblePeer``, and Paramiko's names for their lists.
+_LISTS = {
+    "acceptable kex": "kex_algo_list",
+    "acceptable host key": "server_key_algo_list",
+    "acceptable ciphers": "client_encrypt_algo_list",
+    "acceptable macs": "client_mac_algo_list",
+}
+
+
 def also_paramikos(error: UnreachableError) -> UnreachableError:
     """Return the same error, with the type that Paramiko or the system has for it."""
     reasons = {failure.reason for failure in error.failures}
@@ -107,18 +116,36 @@ def also_paramikos(error: UnreachableError) -> UnreachableError:
     return error
 
 
-def route_error(error: Exception, ssh: SSHConfig, route: Route, elapsed: float) -> RouteError:
-    """Translate an exception of Paramiko's during the log-in to our own error."""
+def route_error(
+    error: Exception, ssh: SSHConfig, route: Route, elapsed: float, transport: Any = None
+) -> RouteError:
+    """Translate an exception of Paramiko's during the log-in to our own error.
+
+    :param transport: the `Transport`, which knows what the server said last and what it offers.
+    """
     if isinstance(error, HostKeyError):  # raised by code that does not know the route
         error.route, error.address, error.elapsed = route.name, route.address, elapsed
         return error
     at: dict[str, Any] = {"route": route.name, "address": route.address, "elapsed": elapsed}
     if isinstance(error, paramiko.AuthenticationException):
         return _refused(error, ssh, at)
+    if said := getattr(transport, "disconnect_text", ""):
+        evidence = f"the server ended the connection: {said}"
+        return RouteError(ssh.id, reason=Reason.UNRECOGNISED, evidence=evidence, **at)
     reason, evidence = classify(error)
+    evidence += _offered(evidence, getattr(transport, "offered", {}))
     if reason is Reason.AUTHENTICATION or "private key file" in evidence:
         return _refused(error, ssh, at)
     return RouteError(ssh.id, reason=reason, evidence=printable(evidence), **at)
+
+
+def _offered(evidence: str, lists: Mapping[str, Sequence[str]]) -> str:
+    """Return the server's algorithms of the kind of which none is known here, for the evidence."""
+    for kind, name in _LISTS.items():
+        if kind in evidence and lists.get(name):
+            shown = bounded(", ".join(lists[name]))
+            return f"; the server has {shown}; OpenSSH may know one: set use_control_master"
+    return ""
 
 
 def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> AuthenticationError:

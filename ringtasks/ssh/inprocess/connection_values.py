@@ -28,10 +28,12 @@ import fabric
 import paramiko
 from fabric.util import get_local_user
 
+from ringtasks.common.local_user import has_name
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 from ringtasks.inventory.loader import find_host
-from ringtasks.ssh.ssh_config import HostSettings, ask
+from ringtasks.ssh.keywords import check
+from ringtasks.ssh.ssh_config import HostSettings, ask, with_keepalive
 
 from .fabric_settings import NoFileError, ssh_file_of
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
@@ -130,6 +132,7 @@ def ssh_config_of(settings: fabric.Config, given: ArgumentValues) -> Mapping[str
         timeout = given.connect_timeout or _DEFAULT_TIMEOUT
         answer = ask(host, user=given.ssh.user, port=given.port, file=file, timeout=timeout)
     if answer is not None:
+        check(answer.values, given.ssh.id)
         return _as_paramiko_has_it(answer, given, settings)
     found: Mapping[str, Any] = settings.base_ssh_config.lookup(host)
     return found
@@ -139,7 +142,9 @@ def _as_paramiko_has_it(
     answer: HostSettings, given: ArgumentValues, settings: fabric.Config
 ) -> dict[str, Any]:
     """Return an answer of ``ssh -G`` in the form of ``paramiko.SSHConfig.lookup``."""
-    found: dict[str, Any] = {keyword: values[0] for keyword, values in answer.values.items()}
+    found: dict[str, Any] = {**answer.firsts()}
+    if found.get("forwardagent") not in (None, "no"):  # Fabric knows no socket's path there
+        found["forwardagent"] = "yes"
     found.pop("host", None)
     found.setdefault("hostname", given.ssh.host or given.ssh.id)  # Paramiko always has it
     values = {
@@ -177,10 +182,17 @@ def settle(
         user=ssh.user or ssh_config.get("user", settings.user),
         port=port,
         host=ssh.host and ssh_config.get("hostname", ssh.host),
+        ssh_config_host=ssh.ssh_config_host or ssh.host or ssh.id,
         address_family=ssh_config.get("addressfamily", ssh.address_family),
         bind_address=ssh_config.get("bindaddress", ssh.bind_address),
         **limits,
     )
+    if not has_name() and not (ssh.user or "user" in ssh_config):
+        raise UsageError(
+            f"{ssh.id}: ssh_user is not set, and user id {os.getuid()} of this machine has no "
+            "name: set ssh_user, or USER in the environment"
+        )
+    settled = with_keepalive(settled, ssh_config)
     if settled.id != _id(given, settings, ssh_config):
         settled = replace(settled, name=_id(given, settings, ssh_config))
     return ConnectionValues(settled, timeout, _for_master(settled, given, settings, ssh_config))

@@ -20,12 +20,14 @@ from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.dialing import Dialled
+from ringtasks.ssh.keywords import check_in_process
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import Route
 from ringtasks.ssh.sent_environment import variables
 from ringtasks.ssh.stream import Stream
 
+from .algorithms import apply as apply_algorithms
 from .connection_errors import route_error
 from .connection_values import with_keys
 from .gateways import opener
@@ -66,6 +68,7 @@ class DialledConnection(fabric.Connection):  # type: ignore[misc]  # Fabric is u
         return opener(self)
 
     def _open_in_process(self) -> Any:
+        check_in_process(self.ssh_config, self.ssh.id)
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             attempt = HostAttempt(self.ssh, self._transport_name)
@@ -99,12 +102,13 @@ class DialledConnection(fabric.Connection):  # type: ignore[misc]  # Fabric is u
                 result = super().open()
         except Exception as error:
             is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()
+            transport = self.client.get_transport()
             self.client.close()
             dialled.stream.close()
             if is_mistake or isinstance(error, UsageError | StateFileError):
                 raise
             elapsed = time.monotonic() - started
-            raise route_error(error, self.ssh, dialled.route, elapsed) from error
+            raise route_error(error, self.ssh, dialled.route, elapsed, transport) from error
         if isinstance(self.transport, Transport):
             self.transport.environment = variables(self.ssh_config, os.environ)
             self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
@@ -121,7 +125,11 @@ class DialledConnection(fabric.Connection):  # type: ignore[misc]  # Fabric is u
         pins = KnownHosts().pins(self.ssh)
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
-            return Transport(sock, pins, **options)
+            transport = Transport(sock, pins, **options)
+            apply_algorithms(
+                transport, self.ssh_config, self.ssh.id, keeps_key_order=pins.is_pinned
+            )
+            return transport
 
         limits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")
         given = self.connect_kwargs, self.connect_timeout

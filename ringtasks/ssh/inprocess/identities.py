@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = ["Identities"]
 
 _KINDS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 _USUAL_FILES = ("id_rsa", "id_ecdsa", "id_ed25519")
+_ADD_TIMEOUT = 5.0  # seconds for ssh-add
 _AGENT_TIMEOUT = 30.0  # seconds; an agent may ask a person for a touch or for a consent
 
 
@@ -44,18 +46,48 @@ class Identities:
     is_named_only: bool = False
     agent_socket: str | None = None
     certificates: tuple[str, ...] = ()
+    is_accepted: Callable[[str], bool] = lambda _: True
+    """Whether keys of a type are offered (ssh_config(5), PubkeyAcceptedAlgorithms)."""
+    adds_to_agent: str = "no"
+    """Whether the agent gets a key that was accepted (ssh_config(5), AddKeysToAgent)."""
     faults: list[str] = field(default_factory=list)
     """The files that could not be used, each with the reason."""
+    _files_of_keys: dict[bytes, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield each key once, one with a certificate before the same key without."""
         seen: set[bytes] = set()
         for key in self._keys():
             for offered in (*self._certified(key), key):
-                blob = offered.public_blob.key_blob if offered.public_blob else offered.asbytes()
-                if blob not in seen:
+                public = offered.public_blob
+                kind = public.key_type if public else offered.get_name()
+                blob = public.key_blob if public else offered.asbytes()
+                if blob not in seen and self.is_accepted(kind):
                     seen.add(blob)
                     yield offered
+
+    def add_to_agent(self, key: Any) -> None:
+        """Give the agent a key of a file that the server has accepted, if ssh's files say so.
+
+        A key that needs a passphrase is left out: ssh-add would have to ask for it.
+        """
+        file = self._files_of_keys.get(key.asbytes())
+        if file is None or self.adds_to_agent in ("no", "false", "ask"):
+            return
+        how = {"yes": [], "true": [], "confirm": ["-c"]}
+        options = how.get(self.adds_to_agent, ["-t", self.adds_to_agent])
+        environment = {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
+        if self.agent_socket:
+            environment["SSH_AUTH_SOCK"] = self.agent_socket
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # like ssh, go on
+            subprocess.run(
+                ["ssh-add", "-q", *options, "--", file],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_ADD_TIMEOUT,
+                env=environment,
+                check=False,
+            )
 
     def _keys(self) -> Iterator[Any]:
         if self.key is not None:
@@ -77,6 +109,7 @@ class Identities:
         except (paramiko.SSHException, ValueError, OSError) as error:
             self.faults.append(f"{file}: {getattr(error, 'strerror', None) or error}")
             return
+        self._files_of_keys[key.asbytes()] = str(path)
         certificate = Path(f"{path}-cert.pub")
         if certificate.is_file():
             with contextlib.suppress(ValueError, OSError):

@@ -46,6 +46,7 @@ class LogInConnection(Protocol):
 
     ssh: SSHConfig
     transport: Any
+    forward_agent: bool
 
     @property
     def transport_used(self) -> str | None: ...
@@ -159,7 +160,10 @@ class InProcessLink:
     def _open_channel(self, timeout: float) -> Any:
         transport = self.connection.transport
         try:
-            return transport.open_session(timeout=timeout)
+            channel = transport.open_session(timeout=timeout)
+            if self.connection.forward_agent:
+                channel.agent_handler = paramiko.agent.AgentRequestHandler(channel)
+            return channel
         except paramiko.SSHException as error:
             # Paramiko keeps a refusal for the first thread that asks; another one that was
             # refused at the same time gets only this text.

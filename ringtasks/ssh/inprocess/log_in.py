@@ -18,6 +18,7 @@ from paramiko.auth_handler import AuthHandler
 
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.prompts import ANSWER_TIMEOUT, ask
+from ringtasks.ssh.refusals import TOO_MANY
 
 from .identities import Identities
 
@@ -71,6 +72,7 @@ class LogIn:
         self._accepted: list[str] = []
         self._faults: list[str] = []
         self._key_count = 0
+        self._key: Any = None  # the last one that was offered
         self._transport: Any = None
         self._is_service_open = False
         self._last_allowed: tuple[str, ...] = ()
@@ -97,7 +99,9 @@ class LogIn:
             if request is None:
                 del left[method]
             else:
-                allowed = self._requested(request) or ()
+                allowed = self._requested(request)
+        if self._key is not None:
+            self._identities.add_to_agent(self._key)
 
     def _keys(self) -> Iterator[_Request]:
         for key in self._identities:
@@ -106,6 +110,7 @@ class LogIn:
                 handler.auth_publickey(self._user, key, handler.answered)
 
             self._key_count += 1
+            self._key = key
             yield request
 
     def _passwords(self) -> Iterator[_Request]:
@@ -157,7 +162,7 @@ class LogIn:
 
     def _raise_ended(self) -> None:
         said = getattr(self._transport, "disconnect_text", "")
-        if said:
+        if TOO_MANY in said:
             raise RefusedError(self._refusal(self._last_allowed, said))
         raise self._transport.get_exception() or EOFError("closed by the host in the log-in")
 

@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ringtasks.ssh.keywords import methods_of_openssh
 from ringtasks.ssh.patience import Patience
 
+from .algorithms import is_accepted
 from .identities import Identities
 from .log_in import METHODS, LogIn
 
@@ -44,6 +46,7 @@ def with_log_in(
         return others
     identities = _identities(connect_kwargs, ssh_config, is_named_only)
     password = connect_kwargs.get("password")
+    others.setdefault("compress", ssh_config.get("compression") == "yes")
     others["auth_strategy"] = LogIn(user, identities, patience, password, _methods(ssh_config))
     return others
 
@@ -62,6 +65,9 @@ def _identities(
         is_named_only=is_named_only or ssh_config.get("identitiesonly") == "yes",
         agent_socket=socket,
         certificates=tuple(ssh_config.get("certificatefile", ())),
+        faults=[f"{name} works with OpenSSH only" for name in methods_of_openssh(ssh_config)],
+        adds_to_agent=ssh_config.get("addkeystoagent", "no"),
+        is_accepted=lambda key_type: is_accepted(key_type, ssh_config),
     )
 
 

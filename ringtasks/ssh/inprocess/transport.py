@@ -61,6 +61,8 @@ class Transport(paramiko.Transport):
 
     environment: Mapping[str, str] = {}  # replaced, never changed
     """The variables that each session is sent (ssh_config(5), SendEnv and SetEnv)."""
+    offered: Mapping[str, Sequence[str]] = {}  # as above
+    """The algorithms that the server offers, by Paramiko's names for the lists."""
     disconnect_text = ""
     """The text with which the peer ended the connection, made printable."""
 
@@ -152,6 +154,11 @@ class Transport(paramiko.Transport):
 
     def _parse_debug(self, message: paramiko.Message) -> None:
         """Do nothing: sshd reports every key that it checks; Paramiko would log that, slowly."""
+
+    def _parse_kex_init(self, message: paramiko.Message) -> None:
+        self.offered = self._really_parse_kex_init(message)  # type: ignore[attr-defined]  # the stubs lack it
+        message.rewind()
+        super()._parse_kex_init(message)  # type: ignore[misc]  # as above
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()

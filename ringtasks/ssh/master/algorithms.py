@@ -15,10 +15,9 @@ from __future__ import annotations
 import functools
 import platform
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from ringtasks.ssh.ssh_config import files_of
+from ringtasks.ssh.config_texts import mentions
 
 __all__ = ["preferred_algorithms"]
 
@@ -27,11 +26,7 @@ __all__ = ["preferred_algorithms"]
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 _KEY_EXCHANGE = "-sntrup761*"
 
-_INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
-_MOST_INCLUDES = 8  # levels of Include
 
-
-@functools.cache
 def preferred_algorithms(config_file: str | None = None) -> dict[str, str]:
     """Return options for ssh's command line.
 
@@ -40,41 +35,10 @@ def preferred_algorithms(config_file: str | None = None) -> dict[str, str]:
     preferred = {"KexAlgorithms": _KEY_EXCHANGE}
     if _has_aes():
         preferred["Ciphers"] = _CIPHERS
-    for text in _settings(config_file):
-        for name in list(preferred):
-            if re.search(rf"^\s*{name}\b", text, re.IGNORECASE | re.MULTILINE):
-                del preferred[name]
-    return preferred
+    return {name: value for name, value in preferred.items() if not mentions((name,), config_file)}
 
 
-def _settings(config_file: str | None) -> Iterator[str]:
-    """Yield the texts of ssh's settings files (ssh_config(5), FILES)."""
-    for file in map(Path, files_of(config_file)):
-        # ssh_config(5), Include: relative to ~/.ssh, except in the system's file.
-        is_systems = file.parent == Path("/etc/ssh")
-        folder = file.parent if is_systems else Path("~/.ssh").expanduser()
-        yield from _texts(file, folder, _MOST_INCLUDES)
-
-
-def _texts(file: Path, folder: Path, depth: int) -> Iterator[str]:
-    """Yield the text of a settings file and of every file that it includes."""
-    try:
-        text = file.read_text(errors="replace")
-    except OSError:
-        return
-    yield text
-    if not depth:
-        return
-    for line in _INCLUDE.findall(text):
-        for pattern in line.replace('"', "").split():
-            place = Path(pattern).expanduser()
-            base, rest = (
-                (Path("/"), place.relative_to("/")) if place.is_absolute() else (folder, place)
-            )
-            for found in base.glob(str(rest)):
-                yield from _texts(found, folder, depth - 1)
-
-
+@functools.cache
 def _has_aes() -> bool:
     if platform.machine() == "arm64":  # every Apple arm64 processor has AES
         return True

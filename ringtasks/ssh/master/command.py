@@ -15,6 +15,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,8 @@ class Trust(NamedTuple):
     algorithms: tuple[str, ...] = ()
     tells_keys: bool = False
     """True if ssh has to log the key that it was shown, since its error would not name it."""
+    configured: tuple[str, ...] = ()
+    """The algorithms that ssh's files allow (HostKeyAlgorithms); empty: they name none."""
     has_command: bool = False
     """True if ssh's files name a KnownHostsCommand, which must not be run."""
 
@@ -135,6 +138,7 @@ def master_command(
         **_identity_options(config),
         **(algorithms or {}),
     }
+    del options["ForwardAgent"]  # ssh's files decide, for the host itself
     if may_ask:
         del options["BatchMode"]
     argv = ("ssh", *files, "-M", "-N", "-f", *_flags(options), *_address(config, route))
@@ -196,8 +200,19 @@ def _trust_options(trust: Trust) -> dict[str, str]:
     if trust.has_command:  # the option is unknown before OpenSSH 8.5
         options["KnownHostsCommand"] = "none"
     if trust.algorithms:
-        options["HostKeyAlgorithms"] = "^" + ",".join(trust.algorithms)
+        options["HostKeyAlgorithms"] = _key_algorithms(trust)
     return options
+
+
+def _key_algorithms(trust: Trust) -> str:
+    """Return the algorithms with those of the known keys in front, as far as ssh's files go."""
+    configured = [name for name in trust.configured if name]
+    if not configured:
+        return "^" + ",".join(trust.algorithms)
+    wanted = [
+        name for name in configured if any(fnmatchcase(name, known) for known in trust.algorithms)
+    ]
+    return ",".join([*wanted, *(name for name in configured if name not in wanted)])
 
 
 def _identity_options(config: SSHConfig) -> dict[str, str]:

@@ -7,18 +7,23 @@ first binds to a name that is 17 bytes longer (``mux.c``, ``muxserver_listen``).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import socket
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import state_folder
 
-__all__ = ["NAME_BYTES", "control_folder"]
+__all__ = ["NAME_BYTES", "check_sockets", "control_folder"]
 
 #: ``<name of the connection>.<number of the start>``, see `master`.
 NAME_BYTES = 20 + 1 + 6
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _SUN_PATH_BYTES = 104  # with the NUL; Linux has 108
 _TEMPORARY_SUFFIX_BYTES = 17
 _LONGEST_FOLDER = _SUN_PATH_BYTES - 1 - _TEMPORARY_SUFFIX_BYTES - NAME_BYTES - 1
@@ -36,6 +41,32 @@ def control_folder(environ: Mapping[str, str] | None = None) -> Path:
         if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
             return _checked(Path(folder))
     raise AssertionError("the last candidate is short")
+
+
+def check_sockets(folder: Path) -> None:
+    """Check that the folder can hold sockets: some network and overlay file systems cannot.
+
+    ssh binds a socket, links it to its name, and its clients connect there (``mux.c``).
+
+    :raises StateFileError: it cannot.
+    :raises OSError: it is full or read-only.
+    """
+    draft = folder / f"check.{os.getpid()}.{threading.get_ident() % 10**6}"
+    name = Path(f"{draft}.l")
+    try:
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+            listener.bind(str(draft))
+            listener.listen(1)
+            name.hardlink_to(draft)
+            client.connect(str(name))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        raise StateFileError(str(folder), f"cannot hold sockets: {error.strerror}") from error
+    finally:
+        for path in (draft, name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[str]:

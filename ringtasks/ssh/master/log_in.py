@@ -8,7 +8,7 @@ others wait, and use it, or share the failure.  The route is chosen as for any c
 from __future__ import annotations
 
 import os
-import shutil
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,23 +17,26 @@ from typing import TYPE_CHECKING
 from ringtasks.errors import Reason, RouteError, UnreachableError
 from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh import openssh
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.ssh_config import is_configured
 from ringtasks.ssh.ways import FindWay, KnownWay
 
 from . import failures, locks, records
-from .folder import control_folder
+from .eligibility import refusal_reason
+from .folder import check_sockets, control_folder
 from .identity import control_name
 from .link import MuxLink
 from .lookup import find
 from .master import lock_file, put_aside
+from .records import Master
 from .start import can_master, check_key, start
 
 if TYPE_CHECKING:
     from ringtasks.health.notes import HealthRecorder
 
-__all__ = ["LogIn"]
+__all__ = ["LogIn", "log_in_anew"]
 
 
 class LogIn:
@@ -63,7 +66,7 @@ class LogIn:
         :raises UnreachableError: no route works.
         :raises UsageError: the configuration cannot be used.
         """
-        if shutil.which("ssh") is None:
+        if not openssh.is_usable():
             return None
         check_key(self._config)
         folder = control_folder()
@@ -78,40 +81,21 @@ class LogIn:
         failures.share(self._config.id, folder / name, since=self._began)
         for unusable in records.current(folder, name):
             put_aside(unusable)
-        way = self._way()
+        check_sockets(folder)
+        way = _way(self._config, self._transport, self._find_way)
         attempt = HostAttempt(way.config, self._transport, self._recorder)
         try:
-            return self._by_any_route(way, attempt, name)
+            master = _started(way, attempt, self._config, name)
         except UnreachableError as error:
             failures.note(folder / name, error.failures)
             self._note(outcome(self._config.id, None, error.failures))
             raise
         finally:
             way.close_gateway()
-
-    def _way(self) -> KnownWay:
-        if not (self._config.proxy_jump or is_configured(self._config.ssh_config_file)):
-            return KnownWay(self._config)
-        if self._find_way is None:
-            return KnownWay(self._config, is_open_to_ssh=False)
-        return self._find_way(self._config, self._transport)
-
-    def _by_any_route(self, way: KnownWay, attempt: HostAttempt, name: str) -> MuxLink | None:
-        while way.is_open_to_ssh:
-            dialled = attempt.dial_next(way.gateway)
-            try:
-                if not can_master(self._config, dialled.route):
-                    break
-                patience = Patience(self._config, attempt.remaining())
-                master = start(self._config, dialled.route, name, patience, dialled.stream)
-            except RouteError as error:
-                attempt.refused(error, waited=patience.is_prolonged)
-                continue
-            finally:
-                dialled.stream.close()
-            self._note(outcome(self._config.id, master.route, attempt.arrived()))
-            return find(self._config, self._transport)
-        return None
+        if master is None:
+            return None
+        self._note(outcome(self._config.id, master.route, attempt.arrived()))
+        return find(self._config, self._transport)
 
     def _kept_waiting(self) -> RouteError:
         return RouteError(
@@ -121,3 +105,48 @@ class LogIn:
             "another process is still connecting",
             elapsed=time.time() - self._began,
         )
+
+
+def log_in_anew(
+    config: SSHConfig, transport: str | None, find_way: FindWay | None
+) -> Master | None:
+    """Log in as `LogIn` does, for the caller alone; None: no control master can hold it.
+
+    :raises UnreachableError: no route works.
+    :raises UsageError: the configuration cannot be used.
+    :raises StateFileError: the folder of the sockets cannot be used.
+    """
+    if not openssh.is_usable() or refusal_reason(config, os.environ) is not None:
+        return None
+    check_key(config)
+    check_sockets(control_folder())
+    way = _way(config, transport, find_way)
+    try:
+        # A name as long as `control_name`, so that no other process finds it.
+        return _started(way, HostAttempt(way.config, transport), config, secrets.token_hex(10))
+    finally:
+        way.close_gateway()
+
+
+def _way(config: SSHConfig, transport: str | None, find_way: FindWay | None) -> KnownWay:
+    if not (config.proxy_jump or is_configured(config.ssh_config_file)):
+        return KnownWay(config)
+    if find_way is None:
+        return KnownWay(config, is_open_to_ssh=False)
+    return find_way(config, transport)
+
+
+def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) -> Master | None:
+    """Start a master over the first route that works; None: none is possible over it."""
+    while way.is_open_to_ssh:
+        dialled = attempt.dial_next(way.gateway)
+        try:
+            if not can_master(config, dialled.route):
+                break
+            patience = Patience(config, attempt.remaining())
+            return start(config, dialled.route, name, patience, dialled.stream)
+        except RouteError as error:
+            attempt.refused(error, waited=patience.is_prolonged)
+        finally:
+            dialled.stream.close()
+    return None

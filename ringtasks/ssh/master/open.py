@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ from .lookup import find
 if TYPE_CHECKING:  # imported while the remote command runs (`link_pool.prepare`)
     from ringtasks.health.model import HostOutcome
     from ringtasks.health.notes import HealthRecorder
-    from ringtasks.ssh.routes import Route
     from ringtasks.ssh.ways import FindWay
 
 __all__ = ["fresh_link", "log_in", "open_link"]
@@ -65,29 +63,54 @@ def log_in(
         return LogIn(config, transport, note, recorder, find_way).run()
     except UnreachableError:
         raise
-    except (StateFileError, OSError):  # an untrusted folder, or a full disk
-        return None
+    except StateFileError as error:  # e.g. an untrusted folder
+        _tell_why_not(config, error)
+    except OSError:  # a full disk
+        pass
+    return None
 
 
 @contextlib.contextmanager
-def fresh_link(config: SSHConfig, route: Route) -> Iterator[MuxLink]:
-    """Log in anew over one route, with the ssh that commands use; the master ends with the block.
+def fresh_link(
+    config: SSHConfig, transport: str | None, find_way: FindWay | None = None
+) -> Iterator[MuxLink | None]:
+    """Log in anew, as `open_link` does; the master ends with the block.
 
-    :raises RouteError: the route fails, or the log-in is refused.
+    None: no control master can hold this connection.
+
+    :param find_way: see `LogIn`.
+    :raises UnreachableError: no route works.
     :raises UsageError: the configuration cannot be used.
     """
-    from ringtasks.ssh.patience import Patience
-
+    from .log_in import log_in_anew
     from .master import retire
-    from .start import start
 
-    name = secrets.token_hex(10)  # as long as `control_name`, so that no other process finds it
-    master = start(config, route, name, Patience(config, config.connect_timeout))
+    try:
+        master = log_in_anew(config, transport, find_way)
+    except UnreachableError:
+        raise
+    except StateFileError as error:
+        _tell_why_not(config, error)
+        master = None
+    except OSError:
+        master = None
+    if master is None:
+        yield None
+        return
     try:
         control = answer_of(master)
         if control is None:
-            raise RouteError(config.id, route.name, Reason.LINK_LOST, "the control master has gone")
+            gone = "the control master has gone"
+            failure = RouteError(config.id, master.route, Reason.LINK_LOST, gone, master.address)
+            raise UnreachableError(config.id, (failure,))
         with contextlib.closing(MuxLink(config, master, control)) as link:
             yield link
     finally:
         retire(master)
+
+
+def _tell_why_not(config: SSHConfig, error: OSError) -> None:
+    """Give one notice that connections are not shared, which is slower but works."""
+    from ringtasks.common.alarms import notify
+
+    notify(config.id, f"no control master: {error}; connecting in process")

@@ -103,9 +103,10 @@ def _pins(
     revoked: list[list[str]],
     authorities: list[list[str]],
     needs_certificate: bool,
+    is_strict: bool,
 ) -> Pins:
     lists = [tuple(HostKey(*key) for key in each) for each in (keys, revoked, authorities)]
-    return Pins(lists[0], lists[1], lists[2], needs_certificate)
+    return Pins(lists[0], lists[1], lists[2], needs_certificate, is_strict)
 
 
 def _contents(record: str | os.PathLike[str]) -> bytes:

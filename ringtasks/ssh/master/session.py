@@ -105,6 +105,7 @@ class MuxSession:
             wants_terminal=terminal is not None,
             terminal_kind=terminal.kind if terminal else "",
             environment=for_master(os.environ),
+            wants_agent=True,
         )
         try:
             control.request(wire.new_session, request, descriptors=streams.theirs)

@@ -25,13 +25,14 @@ from ringtasks.errors import (
     UsageError,
 )
 from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.ssh import openssh
 from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.key_files import problem_of
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.refusals import TOO_MANY, explain
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
-from ringtasks.ssh.ssh_config import file_arguments
+from ringtasks.ssh.ssh_config import file_arguments, is_configured, settings_of, with_keepalive
 from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import master, processes, records
@@ -57,7 +58,7 @@ _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 
 def can_master(config: SSHConfig, route: Route) -> bool:
     """Return True if a control master can hold a connection over this route."""
-    if shutil.which("ssh") is None or refusal_reason(config, os.environ) is not None:
+    if not openssh.is_usable() or refusal_reason(config, os.environ) is not None:
         return False
     return route.name != "direct" or _can_jump(config)
 
@@ -89,6 +90,9 @@ class _Attempt:
     def __init__(
         self, config: SSHConfig, route: Route, patience: Patience, stream: Stream | None
     ) -> None:
+        if is_configured(config.ssh_config_file):
+            settings = settings_of(config)
+            config = config if settings is None else with_keepalive(config, settings.firsts())
         self._config, self._route = config, route
         has_hop = route.name == "direct" and config.proxy_jump
         self._dialled = None if stream is None or has_hop else stream.share()

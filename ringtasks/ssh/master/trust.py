@@ -18,7 +18,7 @@ from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 from ringtasks.ssh.routes import Route, hop_route
-from ringtasks.ssh.ssh_config import ask
+from ringtasks.ssh.ssh_config import settings_of
 
 from .command import Hop, Trust, alias, is_plain, trust_of
 from .identity import jump_config
@@ -37,7 +37,13 @@ class KeyPolicy:
     def __init__(self, config: SSHConfig, route: Route) -> None:
         # ~/.ssh/config may have changed the address.
         if route.name == "direct":
-            config = replace(config, name=config.id, host=route.host, port=route.port)
+            config = replace(
+                config,
+                name=config.id,
+                host=route.host,
+                port=route.port,
+                ssh_config_host=config.ssh_config_host or config.host or config.id,
+            )
         self.config = config
         known = KnownHosts().pins(config)
         self._certified = [name for name in names_of_host(config) if is_plain(name)]
@@ -113,7 +119,13 @@ class KnownHostsFiles:
 
     def _write(self, config: SSHConfig, pins: Pins, name: str) -> Trust:
         path = self._path(len(self._known))
-        trust = trust_of(pins, path, name)._replace(has_command=_has_known_hosts_command(config))
+        settings = settings_of(config)
+        trust = trust_of(pins, path, name)
+        if settings is not None:
+            trust = trust._replace(
+                has_command=settings.get("knownhostscommand", "none") != "none",
+                configured=tuple((settings.get("hostkeyalgorithms") or "").split(",")),
+            )
         marked = {"": pins.keys, REVOKED: pins.revoked, CERT_AUTHORITY: pins.authorities}
         lines = [Entry(marker, name, key) for marker, keys in marked.items() for key in keys]
         with new_file(path) as file:
@@ -123,11 +135,6 @@ class KnownHostsFiles:
 
     def _path(self, number: int) -> Path:
         return Path(f"{self._socket}.hosts{number}")
-
-
-def _has_known_hosts_command(config: SSHConfig) -> bool:
-    answer = ask(config.host or config.id, user=config.user, file=config.ssh_config_file)
-    return answer is not None and answer.get("knownhostscommand", "none") != "none"
 
 
 @contextlib.contextmanager

@@ -66,6 +66,7 @@ class NewSession(NamedTuple):
     :param command: the shell's command line or, with ``is_subsystem``, the subsystem's name; empty:
         the login shell.
     :param environment: ``NAME=value`` each; a master drops what its ``SendEnv`` does not permit.
+    :param wants_agent: forward our agent, if the master's ``ForwardAgent`` permits it.
     """
 
     command: str = ""
@@ -73,6 +74,7 @@ class NewSession(NamedTuple):
     wants_terminal: bool = False
     terminal_kind: str = ""
     environment: tuple[str, ...] = ()
+    wants_agent: bool = False
 
 
 class Hello(NamedTuple):
@@ -148,7 +150,7 @@ def new_session(request_id: int, session: NewSession) -> bytes:
         _string(""),  # reserved
         _u32(session.wants_terminal),
         _u32(False),  # X11
-        _u32(False),  # agent
+        _u32(session.wants_agent),
         _u32(session.is_subsystem),
         _u32(_NO_ESCAPE_CHAR),
         _string(session.terminal_kind),

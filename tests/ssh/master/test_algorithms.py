@@ -10,11 +10,6 @@ import pytest
 from ringtasks.ssh.master.algorithms import preferred_algorithms
 
 
-@pytest.fixture(autouse=True)
-def looked_at_anew() -> None:
-    preferred_algorithms.cache_clear()
-
-
 def write(name: str, text: str) -> None:
     path = Path.home() / ".ssh" / name
     path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,62 @@
+"""This machine's user, also in a container whose user id has no passwd entry.
+
+Python, Fabric and Paramiko look for a home and a name, and fail without.  They find stand-ins in
+the environment: a private folder, and a name that no host is sent (`has_name`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+
+__all__ = ["complete_environment", "has_name", "has_passwd_entry"]
+
+_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # in the order of getpass.getuser
+_NO_NAME = "no-name"
+
+
+def complete_environment() -> None:
+    """Set HOME and LOGNAME if neither the environment nor the passwd database has them.
+
+    Container programs set HOME to ``/`` then, where no state can be kept: that goes elsewhere.
+    """
+    has_user = any(os.environ.get(name) for name in _NAMES)
+    home = os.environ.get("HOME", "")
+    if (has_user and home not in ("", "/")) or has_passwd_entry():
+        return
+    if not home:
+        os.environ["HOME"] = _private_folder()
+    elif not os.access(home, os.W_OK):
+        os.environ.setdefault("XDG_STATE_HOME", _private_folder())
+    if not has_user:
+        os.environ["LOGNAME"] = _NO_NAME
+
+
+def has_name() -> bool:
+    """Return False if the user of this process has a stand-in for a name."""
+    return os.environ.get("LOGNAME") != _NO_NAME
+
+
+def has_passwd_entry() -> bool:
+    """Return True if the passwd database knows this user id; without, no ssh runs."""
+    import pwd
+
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
+
+
+def _private_folder() -> str:
+    path = f"{tempfile.gettempdir()}/ringtasks-home-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        os.mkdir(path, 0o700)  # noqa: PTH102  # no Path: imported by every program
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return "/"
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    return path if is_own and not status.st_mode & 0o077 else "/"

@@ -1,0 +1,118 @@
+"""The settings of ssh_config(5) that say which host keys are known.
+
+Most users have none; then OpenSSH is not asked.  Whatever they say, a pin of ringtasks is never
+weakened: ``StrictHostKeyChecking no`` accepts no other key than the pinned one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shlex
+import subprocess
+from typing import NamedTuple
+
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+
+from .config_texts import mentions
+from .ssh_config import settings_of
+
+__all__ = ["HostKeySettings", "host_key_settings"]
+
+_KEYWORDS = (
+    "stricthostkeychecking", "userknownhostsfile", "globalknownhostsfile", "hostkeyalias",
+    "knownhostscommand",
+)  # fmt: skip
+_TOKEN = re.compile(r"%(.)")
+_COMMAND_TIMEOUT = 10.0  # seconds
+
+
+class HostKeySettings(NamedTuple):
+    """The settings of one host.
+
+    :ivar is_strict: a host without a known key is refused (StrictHostKeyChecking).
+    :ivar files: in place of the usual UserKnownHostsFile and GlobalKnownHostsFile; None: those.
+    :ivar alias: the name to look up in them (HostKeyAlias).
+    :ivar command: the program that prints further lines (KnownHostsCommand).
+    """
+
+    is_strict: bool = False
+    files: tuple[str, ...] | None = None
+    alias: str | None = None
+    command: str | None = None
+
+    def printed(self, config: SSHConfig) -> bytes:
+        """Return the lines that the program prints for a host.
+
+        :raises UsageError: it fails, or needs a key that is not known before the log-in.
+        """
+        if self.command is None:
+            return b""
+        host = config.host or config.id
+        is_usual = config.port == DEFAULT_SSH_PORT
+        name = self.alias or (host if is_usual else f"[{host}]:{config.port}")
+        values = {
+            "%": "%", "H": name, "I": "HOSTNAME", "h": host, "n": host, "p": str(config.port),
+            "r": config.user or "", "u": config.user or "", "d": os.path.expanduser("~"),  # noqa: PTH111
+        }  # fmt: skip
+        unknown = [token for token in _TOKEN.findall(self.command) if token not in values]
+        if unknown:
+            raise UsageError(
+                f"{config.id}: ssh_config: KnownHostsCommand: %{unknown[0]} is not known before "
+                "the log-in: use %H, %h, %p or %r"
+            )
+        return _printed(_TOKEN.sub(lambda token: values[token[1]], self.command), config.id)
+
+
+def host_key_settings(config: SSHConfig) -> HostKeySettings:
+    """Return the settings of a host.
+
+    :raises UsageError: ssh cannot use its files.
+    """
+    if not mentions(_KEYWORDS, config.ssh_config_file):
+        return _USUAL
+    settings = settings_of(config)
+    if settings is None:
+        return _USUAL
+    values = settings.values
+    files = None
+    if "userknownhostsfile" in values or "globalknownhostsfile" in values:
+        named = [
+            values.get("userknownhostsfile", ("~/.ssh/known_hosts ~/.ssh/known_hosts2",))[0],
+            values.get(
+                "globalknownhostsfile", ("/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",)
+            )[0],
+        ]
+        files = tuple(
+            os.path.expanduser(word)  # noqa: PTH111  # a string is wanted
+            for line in named
+            for word in line.split()
+            if word != "none"
+        )
+    command = settings.get("knownhostscommand", "none")
+    return HostKeySettings(
+        settings.get("stricthostkeychecking") in ("yes", "true"),
+        files,
+        settings.get("hostkeyalias"),
+        None if command == "none" else command,
+    )
+
+
+_USUAL = HostKeySettings()
+
+
+@functools.lru_cache(maxsize=64)
+def _printed(command: str, host: str) -> bytes:
+    try:
+        done = subprocess.run(
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_COMMAND_TIMEOUT,
+            check=True,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise UsageError(f"{host}: ssh_config: KnownHostsCommand failed: {error}") from error
+    return done.stdout

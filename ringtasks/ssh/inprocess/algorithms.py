@@ -1,0 +1,68 @@
+"""The algorithms that ssh's files name, in the order they name them, for Paramiko's Transport."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import paramiko
+
+from ringtasks.errors import UsageError
+
+__all__ = ["apply", "is_accepted"]
+
+#: ssh_config(5) -> ``paramiko.transport.SecurityOptions``.
+_LISTS = {
+    "ciphers": "ciphers",
+    "macs": "digests",
+    "kexalgorithms": "kex",
+    "hostkeyalgorithms": "key_types",
+}
+
+
+def apply(
+    transport: paramiko.Transport,
+    ssh_config: Mapping[str, Any],
+    host: str,
+    *,
+    keeps_key_order: bool,
+) -> None:
+    """Limit the algorithms to those that ssh's files name.
+
+    :param keeps_key_order: the transport asks for the types of pinned keys first.
+    :raises UsageError: Paramiko has none of them.
+    """
+    options = transport.get_security_options()
+    for keyword, attribute in _LISTS.items():
+        if keyword in ssh_config:
+            named, known = ssh_config[keyword].split(","), list(getattr(options, attribute))
+            chosen = [name for name in named if name in known]
+            if keyword == "hostkeyalgorithms" and keeps_key_order:
+                chosen = [name for name in known if name in named]
+            if not chosen:
+                raise UsageError(
+                    f"{host}: ssh_config: {keyword} {ssh_config[keyword]}: this connection is made "
+                    "in process, which has none of them: set use_control_master, or allow one of "
+                    + ", ".join(known)
+                )
+            setattr(options, attribute, chosen)
+    accepted = ssh_config.get("pubkeyacceptedalgorithms")
+    if accepted is not None:
+        names = accepted.split(",")
+        refused = [name for name in transport.preferred_pubkeys if name not in names]
+        disabled = dict(transport.disabled_algorithms or {})
+        transport.disabled_algorithms = {**disabled, "pubkeys": refused}
+
+
+def is_accepted(key_type: str, ssh_config: Mapping[str, Any]) -> bool:
+    """Return True if keys of this type may be offered (ssh_config(5), PubkeyAcceptedAlgorithms)."""
+    accepted = ssh_config.get("pubkeyacceptedalgorithms")
+    if accepted is None:
+        return True
+    # RFC 8332 section 3: the signatures that an RSA key makes.
+    signatures = (
+        [key_type.replace("ssh-rsa", f"rsa-sha2-{size}") for size in (512, 256)]
+        if key_type.startswith("ssh-rsa")
+        else [key_type]
+    )
+    return any(name in accepted.split(",") for name in signatures)

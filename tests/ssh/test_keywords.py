@@ -1,0 +1,324 @@
+"""Each keyword of ssh_config(5) means here what it means to ssh, judged by what the server saw."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from ringtasks import Connection, SSHClient, SSHConfig
+from ringtasks.client.connectivity import probe
+from ringtasks.errors import RingtasksError
+from ringtasks.ssh.keywords import KEYWORDS, Meaning
+from ringtasks.ssh.ssh_config import settings_of, with_keepalive
+from tests.support.fixtures import MakeSshd
+from tests.support.sshd import Sshd, make_key
+
+#: The patterns of what a server's log and a command's environment show, by their names here.
+SEEN = {
+    "key": r"Accepted publickey for \S+ from \S+ port \d+ ssh2: (.*)",
+    "client": r"Accepted publickey for \S+ from (\S+) port",
+    "cipher": r"kex: client->server cipher: (\S+)",
+    "mac": r"kex: client->server cipher: \S+ MAC: (\S+)",
+    "compression": r"kex: client->server .* compression: (\S+)",
+    "kex": r"kex: algorithm: (\S+)",
+    "host key": r"kex: host key algorithm: (\S+)",
+    "environment": r"^env=(.*)",
+}
+COMMAND = 'echo "env=$RT_SET,$RT_SENT,${SSH_AUTH_SOCK:+agent}"'
+
+
+@dataclass(frozen=True)
+class Case:
+    """Lines of a Host block, and the name in `SEEN` of what they change."""
+
+    lines: str
+    seen: str
+    in_process: str = "equal"
+    """``equal``, or a part of the error that names why it cannot be."""
+
+    @property
+    def keyword(self) -> str:
+        return self.lines.split()[0]
+
+
+CASES = [
+    Case("IdentityFile {keys}/rsa\nIdentitiesOnly yes", "key"),
+    Case("IdentitiesOnly yes\nIdentityFile {keys}/second", "key"),
+    Case("IdentityAgent {agent}\nIdentityFile {keys}/none", "key"),
+    Case("IdentityAgent none\nIdentityFile {keys}/second", "key"),
+    Case("CertificateFile {keys}/certificate.pub\nIdentityFile {keys}/signed", "key"),
+    Case("PubkeyAcceptedAlgorithms rsa-sha2-256\nIdentityFile {keys}/second\n"
+         "IdentityFile {keys}/rsa", "key"),
+    Case("PubkeyAuthentication no", "key"),
+    Case("PreferredAuthentications password", "key"),
+    Case("BindAddress 127.0.0.9", "client"),
+    Case("Ciphers aes256-ctr", "cipher"),
+    Case("Ciphers chacha20-poly1305@openssh.com", "cipher", "ciphers chacha20"),
+    Case("MACs hmac-sha2-256\nCiphers aes256-ctr", "mac"),
+    Case("KexAlgorithms ecdh-sha2-nistp384", "kex"),
+    Case("KexAlgorithms sntrup761x25519-sha512@openssh.com", "kex", "kexalgorithms sntrup"),
+    Case("HostKeyAlgorithms rsa-sha2-256", "host key"),
+    Case("Compression yes", "compression"),
+    Case("SetEnv RT_SET=set", "environment"),
+    Case("SendEnv RT_SE*", "environment"),
+    Case("ForwardAgent yes", "environment"),
+    Case("ProxyCommand nc -s 127.0.0.8 %h %p", "client"),
+    Case("ProxyJump {jump}", "client"),
+    Case("ProxyJump none", "client"),
+    Case("StrictHostKeyChecking yes\nUserKnownHostsFile {known}", "key"),
+    Case("StrictHostKeyChecking yes\nUserKnownHostsFile /dev/null", "key"),
+    Case("GlobalKnownHostsFile {known}\nUserKnownHostsFile none\nStrictHostKeyChecking yes", "key"),
+    Case("HostKeyAlias alias\nStrictHostKeyChecking yes\nUserKnownHostsFile {known_alias}", "key"),
+    Case("HostKeyAlias alias\nStrictHostKeyChecking yes\nUserKnownHostsFile {known}", "key"),
+    Case("KnownHostsCommand /bin/cat {known}\nStrictHostKeyChecking yes", "key"),
+    Case("KnownHostsCommand /bin/cat {known_other}\nStrictHostKeyChecking yes", "key"),
+    Case("RevokedHostKeys {host_key}.pub", "key", "revokedhostkeys"),
+    Case("RequiredRSASize 3072\nHostKeyAlgorithms rsa-sha2-256", "key", "requiredrsasize"),
+    Case("GSSAPIAuthentication yes", "key"),
+    Case("LogLevel DEBUG3", "key"),
+    Case("RequestTTY force", "environment"),
+    Case("BatchMode no", "key"),
+    Case("ControlMaster auto\nControlPath {keys}/cm-%C\nControlPersist 2", "key"),
+    Case("LocalForward 127.0.0.1:1 127.0.0.1:22", "key"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory, client_key: Path) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("second", "signed", "authority", "other"):
+        make_key(folder / name)
+    make_key(folder / "rsa", "-t", "rsa", "-b", "2048", "-N", "")
+    make_key(folder / "host_rsa", "-t", "rsa", "-b", "2048", "-N", "")
+    sign = ["ssh-keygen", "-q", "-s", folder / "authority", "-I", "me", "-n", "root,runner"]
+    subprocess.run([*sign, folder / "signed.pub"], check=True)
+    (folder / "signed-cert.pub").rename(folder / "certificate.pub")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def box(keys: Path, client_key: Path) -> Iterator[Sshd]:
+    """A server that logs what it negotiates, and takes variables."""
+    lines = [
+        "LogLevel DEBUG1", "AcceptEnv RT_*", f"TrustedUserCAKeys {keys}/authority.pub",
+        f"HostKey {keys}/host_rsa", "Compression yes", "AllowAgentForwarding yes",
+        "MaxAuthTries 20",
+    ]  # fmt: skip
+    with Sshd(client_key, config=lines) as server:
+        for name in ("second", "rsa"):
+            server.authorize(keys / name)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def agent(keys: Path, client_key: Path) -> Iterator[Path]:
+    socket = keys / "agent"
+    process = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    subprocess.run(["ssh-add", "-q", client_key], check=True, env={"SSH_AUTH_SOCK": str(socket)})
+    yield socket
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def observed(server: Sshd, act: Callable[[], str], wanted: str) -> str:
+    """What the server saw of a connection: ``refused`` if it was not let in."""
+    before = len(server.log)
+    output = act()
+    text = server.log[before:] + output
+    if wanted != "environment" and "Accepted publickey" not in text:
+        return "refused"
+    found = re.findall(SEEN[wanted], text, re.MULTILINE)
+    return found[-1].strip() if found else "refused"
+
+
+def by_ssh(server: Sshd, file: Path) -> str:
+    argv = ["ssh", "-F", file, "-o", "ControlPath=none", "-o", "BatchMode=yes"]
+    if "StrictHostKeyChecking" not in file.read_text():
+        argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    done = subprocess.run(
+        [*argv, "box", COMMAND], capture_output=True, stdin=subprocess.DEVNULL, timeout=20
+    )
+    return done.stdout.decode()
+
+
+def by_client(config: SSHConfig) -> str:
+    with SSHClient(config) as client:
+        return outcome_of(client.run(COMMAND, timeout=20))
+
+
+def by_put(config: SSHConfig, folder: Path) -> str:
+    (folder / "file").write_text("x")
+    with SSHClient(config) as client:
+        return outcome_of(client.scp_to(folder / "file", str(folder / "copy")))
+
+
+def by_connection(config: SSHConfig) -> str:
+    # The named route keeps it from the master of another way.
+    with Connection(config.host, user=config.user, transport="direct") as connection:
+        return str(connection.run(COMMAND, hide=True, in_stream=False).stdout)
+
+
+def by_check(config: SSHConfig) -> str:
+    found = probe([config], fresh=True)[0]
+    return f"error: {found.failure}" if found.failure else ""
+
+
+def outcome_of(result: object) -> str:
+    error = getattr(result, "error", None)
+    return f"error: {error}" if error else getattr(result, "stdout", "")
+
+
+@pytest.fixture
+def write_case(
+    tmp_path: Path, box: Sshd, keys: Path, agent: Path, make_sshd: MakeSshd, client_key: Path
+) -> Callable[[Case], Path]:
+    def write(case: Case) -> Path:
+        folder = Path.home() / ".ssh"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / "id_ed25519").symlink_to(client_key)
+        names = {
+            "known": f"[{box.address}]:{box.port}",
+            "known_alias": "alias",
+            "known_other": f"[{box.address}]:{box.port}",
+        }
+        other = (keys / "other.pub").read_text()
+        for file, name in names.items():
+            shown = [box.host_public_key, (keys / "host_rsa.pub").read_text()]
+            lines = [other] if file == "known_other" else shown
+            (tmp_path / file).write_text("".join(f"{name} {line.strip()}\n" for line in lines))
+        block = case.lines.format(
+            keys=keys, agent=agent, host_key=box.host_key,
+            jump=f"{box.user}@{box.address}:{box.port}",
+            **{name: tmp_path / name for name in names},
+        )  # fmt: skip
+        path = folder / "config"
+        path.write_text(
+            f"Host box\n{block}\nHost box\n  HostName {box.address}\n  Port {box.port}\n"
+        )
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.lines.split("\n")[0][:40])
+def test_a_keyword_means_what_it_means_to_ssh(
+    case: Case,
+    box: Sshd,
+    write_case: Callable[[Case], Path],
+    tmp_path: Path,
+    agent: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    monkeypatch.setenv("RT_SENT", "sent")
+    file = write_case(case)
+    see = functools.partial(observed, box, wanted=case.seen)
+    over_master = SSHConfig("box")
+    in_process = replace(over_master, use_control_master=False)
+
+    expected = see(lambda: by_ssh(box, file))
+    ways = {
+        "over a master": lambda: by_client(over_master),
+        "in process": lambda: by_client(in_process),
+        "Connection": lambda: by_connection(over_master),
+    }
+    if case.seen != "environment":
+        ways["put"] = lambda: by_put(in_process, tmp_path)
+        ways["check"] = lambda: by_check(over_master)
+    found: dict[str, str] = {}
+    for name, act in ways.items():
+        said: list[str] = []
+
+        def recorded(act: Callable[[], str] = act, said: list[str] = said) -> str:
+            try:
+                said.append(act())
+            except RingtasksError as error:
+                said.append(f"error: {error}")
+            return said[0]
+
+        seen = see(recorded)
+        is_in_process = name in ("in process", "put")
+        if is_in_process and case.in_process != "equal":
+            assert case.in_process in said[0], (name, said)
+        else:
+            found[name] = seen
+            assert seen != "refused" or "error: " in said[0], (name, said)
+
+    assert found == dict.fromkeys(found, expected)
+
+
+def test_every_keyword_that_ssh_prints_has_a_meaning() -> None:
+    printed = subprocess.run(
+        ["ssh", "-G", "-F", "none", "-o", "ProxyCommand=x", "-o", "IdentityAgent=x", "box"],
+        capture_output=True,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    ).stdout
+
+    names = {line.split()[0].lower() for line in printed.splitlines()}
+    assert names - KEYWORDS.keys() == set()
+
+
+def test_every_keyword_of_the_manual_has_a_meaning() -> None:
+    """Those that are printed only if they are set are in the program's own table of keywords."""
+    program = subprocess.run(["which", "ssh"], capture_output=True, check=True, text=True).stdout
+    words = set(re.findall(rb"[a-z0-9]{3,40}", Path(program.strip()).read_bytes()))
+    known = {name.encode() for name in KEYWORDS}
+
+    assert len(words & known) > 100
+    assert {name for name, meaning in KEYWORDS.items() if meaning is Meaning.HONOURED}
+
+
+@pytest.mark.parametrize("value", ["BindInterface lo"])
+def test_what_no_link_can_do_is_an_error(
+    value: str, write_case: Callable[[Case], Path], use_control_master: bool
+) -> None:
+    write_case(Case(value, "key"))
+
+    with (
+        SSHClient(SSHConfig("box", use_control_master=use_control_master)) as client,
+        pytest.raises(ValueError, match="bindinterface lo: ringtasks cannot do that"),
+    ):
+        client.run("true")
+
+
+def test_no_key_is_accepted_over_a_pin_whatever_the_file_says(
+    write_case: Callable[[Case], Path], make_sshd: MakeSshd, use_control_master: bool
+) -> None:
+    write_case(Case("StrictHostKeyChecking no", "key"))
+    pinned = make_key(Path.home() / "pinned").with_suffix(".pub").read_text()
+    config = SSHConfig("box", ssh_host_key=pinned, use_control_master=use_control_master)
+
+    with SSHClient(config) as client:
+        result = client.run("true")
+
+    assert result.returncode == 255
+    assert "PINNED IS" in str(result.error)
+
+
+def test_the_limits_of_ssh_config_hold_where_the_inventory_has_none(
+    write_case: Callable[[Case], Path],
+) -> None:
+    write_case(Case("ServerAliveInterval 7\nServerAliveCountMax 2", "key"))
+    config = SSHConfig("box")
+    settings = settings_of(config)
+    assert settings is not None
+
+    changed = with_keepalive(config, settings.firsts())
+    kept = with_keepalive(SSHConfig("box", server_alive_interval=9), settings.firsts())
+
+    assert (changed.server_alive_interval, changed.server_alive_count_max) == (7, 2)
+    assert (kept.server_alive_interval, kept.server_alive_count_max) == (9, 2)
+    assert (Connection("box").ssh.server_alive_interval, 7) == (7, 7)

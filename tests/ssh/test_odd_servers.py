@@ -1,0 +1,118 @@
+"""Servers other than a usual sshd are reached, or the error names what they lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient, SSHConfig, SSHResult
+from tests.support.dropbear import Dropbear
+from tests.support.fixtures import MakeSshd
+from tests.support.log_in_server import LogInServer
+from tests.support.sshd import Sshd
+from tests.support.tinyssh import TinySsh
+
+
+def run_on(server: Sshd | Dropbear | TinySsh, key: Path, use_control_master: bool) -> SSHResult:
+    config = SSHConfig(server.address, server.port, server.user, str(key), name="box")
+    config.use_control_master = use_control_master
+    with SSHClient(config) as client:
+        return client.run("echo in; exit 3", timeout=20)
+
+
+def test_dropbear_is_reached(tmp_path: Path, client_key: Path, use_control_master: bool) -> None:
+    server = Dropbear(tmp_path, client_key)
+    try:
+        result = run_on(server, client_key, use_control_master)
+    finally:
+        server.stop()
+
+    assert (result.stdout, result.returncode, result.error) == ("in\n", 3, None)
+
+
+def test_tinyssh_is_reached_by_openssh_and_named_in_process(
+    tmp_path: Path, client_key: Path, use_control_master: bool
+) -> None:
+    with TinySsh(tmp_path, client_key) as server:
+        result = run_on(server, client_key, use_control_master)
+
+    if use_control_master:
+        assert (result.stdout, result.returncode, result.error) == ("in\n", 3, None)
+    else:
+        assert_names_algorithms(result)
+
+
+def assert_names_algorithms(result: SSHResult) -> None:
+    assert result.returncode == 255
+    assert "key exchange failed" in str(result.error)
+    assert "chacha20-poly1305" in str(result.error) or "ssh-rsa" in str(result.error)
+
+
+def test_a_server_with_a_cipher_that_only_openssh_has(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(config=["Ciphers chacha20-poly1305@openssh.com"])
+
+    result = run_on(server, client_key, use_control_master)
+
+    if use_control_master:
+        assert (result.stdout, result.returncode) == ("in\n", 3)
+    else:
+        assert_names_algorithms(result)
+
+
+def test_a_server_that_signs_with_sha_1_only_is_refused_by_name(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(
+        host_key_options=("-t", "rsa", "-b", "2048", "-N", ""),
+        config=["HostKeyAlgorithms ssh-rsa"],
+    )
+
+    assert_names_algorithms(run_on(server, client_key, use_control_master))
+
+
+def test_the_words_of_a_server_that_hangs_up_are_the_evidence(use_control_master: bool) -> None:
+    with LogInServer("key", hangs_up="Maintenance \x1b[2Juntil noon") as server:
+        config = SSHConfig(server.address, server.port, "someone", name="box")
+        config.use_control_master = use_control_master
+        with SSHClient(config) as client:
+            result = client.run("true", timeout=20)
+
+    assert result.returncode == 255
+    assert "unrecognised failure" in str(result.error)
+    assert "until noon" in str(result.error)
+    assert "\x1b" not in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("command", "evidence"),
+    [
+        ("/usr/sbin/nologin", "This account is currently not available"),
+        ("echo only this; exit 0", "only this"),
+        ("exec 2>/dev/null; echo Welcome; exit 0", "Welcome"),
+    ],
+    ids=["nologin", "forced command", "banner only"],
+)
+def test_a_host_that_runs_something_else_is_no_success(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, command: str, evidence: str
+) -> None:
+    server = make_sshd(config=[f"ForceCommand {command}"])
+
+    result = run_on(server, client_key, use_control_master)
+
+    assert (result.returncode, result.success) == (255, False)
+    assert "ran something else" in str(result.error)
+    assert evidence in str(result.error)
+
+
+def test_a_restricted_shell_is_no_success(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool
+) -> None:
+    server = make_sshd(config=['ForceCommand exec bash --restricted -c "$SSH_ORIGINAL_COMMAND"'])
+
+    result = run_on(server, client_key, use_control_master)
+
+    assert (result.returncode, result.success) == (255, False)
+    assert "restricted" in str(result.error)

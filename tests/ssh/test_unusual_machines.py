@@ -1,0 +1,95 @@
+"""On a machine where OpenSSH cannot be used, hosts are reached in process, and not blamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.fixtures import ROOT, Inv, WriteHosts
+from tests.support.sshd import Sshd, make_key
+
+UID = 12345
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def nameless(sshd: Sshd) -> Iterator[Run]:
+    """Runs inv as a user id without a passwd entry, as in many containers."""
+    folder = Path(tempfile.mkdtemp(prefix="rt-nameless-"))  # pytest's own are closed to others
+    key = make_key(folder / "key")
+    sshd.authorize(key)
+    shutil.copy(ROOT / "tasks.py", folder)
+    common = {"ssh_host": sshd.address, "ssh_port": sshd.port, "ssh_key": str(key)}
+    hosts = {"box": {**common, "ssh_user": sshd.user}, "other": common}
+    (folder / "hosts").mkdir()
+    (folder / "hosts" / "hosts.yaml").write_text(yaml.safe_dump({"hosts": hosts}))
+    for path in (key, folder):
+        os.chown(path, UID, UID)
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        drop = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"]
+        needed = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+        return subprocess.run(
+            [*drop, "--inh-caps=-all", sys.executable, "-m", "invoke", *arguments],
+            cwd=folder,
+            env={**needed, "PYTHONDONTWRITEBYTECODE": "1", **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    yield run
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": "/"}, {"HOME": "/tmp", "USER": "me"}])
+def test_a_user_id_without_a_passwd_entry_reaches_hosts(
+    nameless: Run, environ: dict[str, str]
+) -> None:
+    done = nameless("run", "--host", "box", "--cmd", "echo in", **environ)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", "")
+
+
+def test_without_a_name_the_hosts_user_is_asked_for(nameless: Run) -> None:
+    done = nameless("run", "--host", "other", "--cmd", "true")
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "set ssh_user" in done.stderr
+
+
+def test_the_doctor_sees_that_ssh_does_not_run(nameless: Run) -> None:
+    done = nameless("doctor")
+
+    assert done.returncode == 1
+    assert f"No user exists for uid {UID}" in done.stdout
+    assert "bad      ssh" in done.stdout
+
+
+@pytest.mark.parametrize("task", ["run", "check"])
+def test_a_folder_that_cannot_hold_sockets_costs_one_warning(
+    inv: Inv, write_hosts: WriteHosts, task: str
+) -> None:
+    write_hosts(box={"use_control_master": True})
+    folder = Path(os.environ["XDG_RUNTIME_DIR"])
+    (folder / "ringtasks").mkdir()
+    (folder / "ringtasks").chmod(0o755)  # others could connect to the sockets
+    arguments = ["--cmd", "echo in"] if task == "run" else ["--json"]
+
+    done = inv(task, "--host", "box", *arguments)
+    health = inv("health", "--json").stdout
+
+    assert done.returncode == 0, done
+    assert done.stderr.count(b"no control master") == 1
+    assert b"connecting in process" in done.stderr
+    assert b'"consecutive_failures": 0' in health
