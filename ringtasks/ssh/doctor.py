@@ -148,7 +148,7 @@ def _answered(program: str, argv: list[str], needed_for: str) -> Finding:
             argv, capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding("bad", program, str(error), f"mend it: it is for {needed_for}")
+        return Finding("bad", program, str(error), f"fix it: it is for {needed_for}")
     said = ((done.stdout or done.stderr).strip().splitlines() or ["no answer"])[0]
     if done.returncode == 0:
         return Finding("ok", program, said)

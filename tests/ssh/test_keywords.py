@@ -305,7 +305,7 @@ def test_no_key_is_accepted_over_a_pin_whatever_the_file_says(
         result = client.run("true")
 
     assert result.returncode == 255
-    assert "PINNED IS" in str(result.error)
+    assert "host key changed" in str(result.error)
 
 
 def test_the_limits_of_ssh_config_hold_where_the_inventory_has_none(

@@ -418,8 +418,8 @@ def find_way(config: SSHConfig, transport: str | None) -> KnownWay:
 
 def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:
     """Return True if a route dialled before the user was known is the host's."""
-    names = {"user": ssh.user, "name": ssh.name, "ssh_config_host": ssh.ssh_config_host}
-    return replace(dialled, **names) == ssh
+    named = replace(dialled, user=ssh.user, name=ssh.name)
+    return replace(named, ssh_config_host=ssh.ssh_config_host) == ssh
 
 
 def _record(outcome: HostOutcome) -> None:
