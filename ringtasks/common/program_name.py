@@ -14,8 +14,8 @@ __all__ = ["as_typed", "program_name"]
 #: A command of ours in a message, not a path or a word such as "inventory".
 _COMMAND = re.compile(
     r"(?<![\w/.-])inv (?=(?:--dry )?(?:"
-    "check|completion|connections|deploy|disconnect|doctor|forward|get|health|hosts|init|jobs|logs|plot|put"
-    r"|ray|run|shell|start|status|stop|sync|train|wait)\b)"
+    "check|completion|connections|deploy|disconnect|doctor|forward|get|health|hosts|init|jobs"
+    r"|logs|plot|put|ray|run|shell|ssh-config|start|status|stop|sync|train|wait|why)\b)"
 )
 
 

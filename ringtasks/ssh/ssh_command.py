@@ -1,26 +1,36 @@
-"""The ``ssh`` command that a user types to reach a host over one route, pins included (pure)."""
+"""The ``ssh`` command that a user types to reach a host over one route, pins included.
+
+The options are those of the control master (`ringtasks.ssh.master.command`) as far as they decide
+which host is reached and which key it must show.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 
-from .known_hosts import known_name
+from .known_hosts import CERT_AUTHORITY, known_name
+from .option_values import path_value, percent, token
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
 
-__all__ = ["ssh_command"]
+__all__ = ["identity_file", "pin_options", "ssh_command"]
 
 #: The longest chain of jump hosts.
 _MAX_HOPS = 8
+#: ssh expands it to the address of the host behind a jump host (ssh_config(5), TOKENS).
+_HOST_BEHIND = "[%h]:%p"
+
+JumpOf = Callable[[SSHConfig], SSHConfig | None]
 
 
 def ssh_command(
     config: SSHConfig,
     route: Route,
     known_hosts: Path,
-    jump_of: Callable[[SSHConfig], SSHConfig | None],
+    jump_of: JumpOf,
     *options: str,
 ) -> list[str]:
     """Return the arguments, from ``ssh`` to the host; a remote command may follow.
@@ -28,33 +38,82 @@ def ssh_command(
     :param known_hosts: the file with the pins; their name in it is the host's.
     :param jump_of: returns the jump host of a host.
     :param options: more options of ssh(1), such as ``-t``.
+    :raises UsageError: ssh cannot be given a path.
     """
+    return _command(config, route, known_hosts, jump_of, options, _MAX_HOPS)
+
+
+def pin_options(config: SSHConfig, known_hosts: Path) -> dict[str, str]:
+    """Return the options by which ssh accepts the host's pinned key only.
+
+    :param known_hosts: as in `ssh_command`.
+    """
+    options = {"HostKeyAlias": known_name(config.id), "UserKnownHostsFile": "/dev/null"}
+    if config.ssh_host_key:  # the file lacks a key that the inventory pins
+        marker, _, rest = config.ssh_host_key.strip().partition(" ")
+        is_authority = marker == CERT_AUTHORITY
+        key = " ".join((rest if is_authority else config.ssh_host_key).split()[:2])
+        if is_authority:  # a certificate names an address more often than the inventory's name
+            options["HostKeyAlias"] = known_name(config.host or config.id)
+        line = f"{f'{marker} * ' if is_authority else f'{known_name(config.id)} '}{key}"
+        options["KnownHostsCommand"] = f"/bin/echo {percent(line)}"
+        return {**options, "StrictHostKeyChecking": "yes"}
+    if not config.is_ephemeral:
+        options["UserKnownHostsFile"] = token(path_value(known_hosts))
+    # The user's setting could be to hash names, or to accept anything.
+    return {**options, "StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no"}
+
+
+def identity_file(config: SSHConfig) -> Path | None:
+    """Return the key file that the inventory names.
+
+    :raises InventoryError: a ``${VAR}`` in it is not set.
+    """
+    return Path(expand(config.key_path)).expanduser().absolute() if config.key_path else None
+
+
+def _command(
+    config: SSHConfig,
+    route: Route,
+    known_hosts: Path,
+    jump_of: JumpOf,
+    options: tuple[str, ...],
+    hops: int,
+) -> list[str]:
+    key = identity_file(config)
     argv = ["ssh", *options]
-    if config.key_path:
-        argv += ["-i", str(Path(expand(config.key_path)).expanduser())]
+    if key is not None:
+        # -i looks for the file before the percent expansion, and uses it after that.
+        is_plain = "%" not in str(key)
+        value = f"IdentityFile={token(path_value(key))}"
+        argv += ["-i", str(key)] if is_plain else ["-o", value]
     if route.port != DEFAULT_SSH_PORT:
         argv += ["-p", str(route.port)]
-    pins = "/dev/null" if config.is_ephemeral else known_hosts
-    argv += ["-o", f"HostKeyAlias={known_name(config.id)}", "-o", f"UserKnownHostsFile={pins}"]
-    if not config.ssh_host_key:  # the file lacks a key that the inventory pins: ssh then asks
-        argv += ["-o", "StrictHostKeyChecking=accept-new"]
-    if isinstance(route.proxy, ProcessProxy):
-        argv += ["-o", "ProxyCommand=" + " ".join(route.proxy.argv)]
-    elif isinstance(route.proxy, SocksProxy):
-        argv += ["-o", f"ProxyCommand=nc -X 5 -x {route.proxy.host}:{route.proxy.port} %h %p"]
-    elif route.name == "direct" and config.proxy_jump:
-        argv += ["-J", ",".join(_hops(config, jump_of))]
+    for name, value in pin_options(config, known_hosts).items():
+        argv += ["-o", f"{name}={value}"]
+    carrier = _carrier(config, route, known_hosts, jump_of, hops)
+    if carrier is not None:
+        argv += ["-o", f"ProxyCommand={carrier}"]
     return [*argv, f"{config.user}@{route.host}" if config.user else route.host]
 
 
-def _hops(config: SSHConfig, jump_of: Callable[[SSHConfig], SSHConfig | None]) -> Iterator[str]:
-    """Yield the jump hosts on the way, the first to be reached in front (ssh(1), ``-J``)."""
-    hops: list[str] = []
-    jump = jump_of(config)
-    while jump is not None and len(hops) < _MAX_HOPS:
-        _, host, port, *_ = hop_route(jump)
-        address = f"[{host}]" if ":" in host else host
-        user = f"{jump.user}@" if jump.user else ""
-        hops.append(f"{user}{address}" + (f":{port}" if port != DEFAULT_SSH_PORT else ""))
-        jump = jump_of(jump)
-    return reversed(hops)
+def _carrier(
+    config: SSHConfig, route: Route, known_hosts: Path, jump_of: JumpOf, hops: int
+) -> str | None:
+    """Return the ProxyCommand: a command line for a shell."""
+    if isinstance(route.proxy, ProcessProxy):
+        return shlex.join(percent(word) for word in route.proxy.argv)
+    if isinstance(route.proxy, SocksProxy):
+        return f"nc -X 5 -x {percent(shlex.quote(f'{route.proxy.host}:{route.proxy.port}'))} %h %p"
+    jump = jump_of(config) if route.name == "direct" and config.proxy_jump and hops else None
+    if jump is None:
+        return None
+    # Not -J: the ssh that it starts does not check our pins.
+    through = ("-W", _HOST_BEHIND)
+    words = _command(jump, hop_route(jump), known_hosts, jump_of, through, hops - 1)
+    return " ".join(_hop_words(words))
+
+
+def _hop_words(words: list[str]) -> Iterator[str]:
+    for word in words:
+        yield shlex.quote(word if word == _HOST_BEHIND else percent(word))

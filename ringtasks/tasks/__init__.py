@@ -58,6 +58,7 @@ namespace = Collection(
     LazyTask("status"),
     LazyTask("hosts"),
     LazyTask("check"),
+    LazyTask("why"),
     LazyTask("shell"),
     LazyTask("forward"),
     LazyTask("connections"),

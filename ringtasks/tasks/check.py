@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from invoke import Context
@@ -64,6 +65,9 @@ def check(
     for name, own in by_host.items():
         if is_alive_by_old_only(own):
             display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")
+    for name, own in by_host.items():
+        if own and not is_reached(own):
+            display.say(f"{name}: 'inv why --host {shlex.quote(name)}' shows each route by hand")
     statuses = [
         0 if is_reached(by_host[config.id]) else failure_status(config) for config in configs
     ]

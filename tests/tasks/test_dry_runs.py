@@ -35,6 +35,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "status": (HOST, ("nvidia-smi",)),
     "hosts": (HOST, ("direct",)),
     "check": (HOST, ()),
+    "why": (HOST, ("direct",)),
     "shell": (("--host", "a"), (" -t ",)),
     "forward": (("--host", "a", "--port", "6006"), ("-L 127.0.0.1:6006:localhost:6006",)),
     "connections": ((), ()),
@@ -64,6 +65,7 @@ LOCAL = {
     "health.show",
     "health.reset",
     "hosts",
+    "why",
 }
 
 

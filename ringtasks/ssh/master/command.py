@@ -3,10 +3,6 @@
 The user's ``~/.ssh/config`` applies as it does to any ``ssh``, except for the options that decide
 which keys are trusted and how the master behaves: those are on the command line, which comes first,
 and the first value that ssh obtains is used (ssh_config(5)).  A secret is in the environment only.
-
-A value passes through up to three parsers, each with its own quoting: ssh's tokenizer
-(``misc.c``, ``argv_split``), its percent expansion (ssh_config(5), TOKENS), and for ProxyCommand a
-shell.
 """
 
 from __future__ import annotations
@@ -19,9 +15,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.host_keys import HostKey, Pins
+from ringtasks.ssh.option_values import path_value, percent, token
 from ringtasks.ssh.routes import ProcessProxy, Route
 
 from .eligibility import PRIVATE_KEY_VARIABLE
@@ -39,7 +35,6 @@ __all__ = [
 # readconf.c, HostKeyAlgorithms; RFC 8332 section 3: the signatures that an ssh-rsa key makes.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _CERTIFICATES = "*-cert-v01@openssh.com"
-_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:,@%+=^\[\]-]+\Z")
 _PLAIN_ALIAS = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
 
@@ -147,12 +142,12 @@ def master_command(
 
 def control_path_option(control_path: Path) -> str:
     """Return the argument that identifies a master's process."""
-    return f"ControlPath={_token(_path(control_path))}"
+    return f"ControlPath={token(path_value(control_path))}"
 
 
 def _master_options(config: SSHConfig, control_path: Path) -> dict[str, str]:
     return {
-        "ControlPath": _path(control_path),
+        "ControlPath": path_value(control_path),
         # 0 would mean: keep it for ever.
         "ControlPersist": str(max(1, math.ceil(config.control_persist))),
         "ClearAllForwardings": "yes",
@@ -187,7 +182,7 @@ def _common_options(
 def _trust_options(trust: Trust) -> dict[str, str]:
     options = {
         "HostKeyAlias": trust.name,
-        "UserKnownHostsFile": _path(trust.known_hosts),
+        "UserKnownHostsFile": path_value(trust.known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": trust.policy,
         "UpdateHostKeys": "no",
@@ -220,7 +215,7 @@ def _identity_options(config: SSHConfig) -> dict[str, str]:
         return {}
     # Not -i: it checks for the file before the percent expansion.
     path = Path(expand(config.key_path)).expanduser().absolute()
-    return {"IdentityFile": _path(path), "IdentitiesOnly": "yes"}
+    return {"IdentityFile": path_value(path), "IdentitiesOnly": "yes"}
 
 
 def _address(config: SSHConfig, route: Route) -> Iterator[str]:
@@ -231,19 +226,19 @@ def _address(config: SSHConfig, route: Route) -> Iterator[str]:
     if route.name != "direct" or route.port != 22:  # for 22, a port in ~/.ssh/config applies
         yield from ("-p", str(route.port))
     if route.host != destination:
-        yield from ("-o", f"HostName={_percent(route.host)}")
+        yield from ("-o", f"HostName={percent(route.host)}")
     yield from ("--", destination)
 
 
 def _carrier(route: Route, hop: Hop | None, log: Path | None, files: Sequence[str]) -> str | None:
     """Return the ProxyCommand: a command line for /bin/sh."""
     if isinstance(route.proxy, ProcessProxy):
-        words = [_percent(word) for word in (*route.proxy.argv, *route.proxy.log_flags)]
+        words = [percent(word) for word in (*route.proxy.argv, *route.proxy.log_flags)]
     elif hop is not None and route.name == "direct":
         words = list(_hop_words(hop, files))
     else:
         return None
-    redirection = "" if log is None else f" 2>>{shlex.quote(_percent(str(log)))}"
+    redirection = "" if log is None else f" 2>>{shlex.quote(percent(str(log)))}"
     return f"{shlex.join(words)}{redirection}"  # ssh itself prepends "exec"
 
 
@@ -259,7 +254,7 @@ def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
     }
     address = _address(hop.config, hop.route)
     for word in ("ssh", *files, *_flags(options), *_until_destination(address)):
-        yield word if word == "[%h]:%p" else _percent(word)
+        yield word if word == "[%h]:%p" else percent(word)
 
 
 def _until_destination(address: Iterator[str]) -> Iterator[str]:
@@ -290,23 +285,4 @@ def _algorithms(pins: Sequence[HostKey]) -> Iterator[str]:
 def _flags(options: Mapping[str, str]) -> Iterator[str]:
     for name, value in options.items():
         # ssh takes the rest of a ProxyCommand's line verbatim.
-        yield from ("-o", f"{name}={value if name == 'ProxyCommand' else _token(value)}")
-
-
-def _token(value: str) -> str:
-    """Return ``value`` quoted as one token for ``argv_split``."""
-    if _PLAIN_VALUE.match(value):
-        return value
-    escaped = value.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
-
-
-def _path(path: Path) -> str:
-    text = str(path)
-    if "${" in text or "\n" in text:  # ssh would expand "${" and has no escape for it
-        raise UsageError(f"{text!r}: ssh cannot use a path with '${{' or a newline in it")
-    return _percent(text)
-
-
-def _percent(text: str) -> str:
-    return text.replace("%", "%%")
+        yield from ("-o", f"{name}={value if name == 'ProxyCommand' else token(value)}")

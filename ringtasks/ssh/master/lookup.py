@@ -19,7 +19,7 @@ from .identity import control_name
 from .link import MuxLink
 from .records import Master
 
-__all__ = ["find"]
+__all__ = ["find", "usable_master"]
 
 
 def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
@@ -42,6 +42,22 @@ def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
     except (StateFileError, OSError):  # an untrusted folder, or a full disk
         pass
     return None
+
+
+def usable_master(config: SSHConfig) -> Master | None:
+    """Return the master that `find` would use; unlike it, put none aside."""
+    try:
+        name = control_name(config, None, os.environ)
+        master = records.last_started(control_folder(), name)
+        if master is None or not _is_trusted(master, config):
+            return None
+        control = answer_of(master)
+    except (StateFileError, OSError):
+        return None
+    if control is None:
+        return None
+    control.close()
+    return master
 
 
 def _is_trusted(master: Master, config: SSHConfig) -> bool:

@@ -1,0 +1,110 @@
+"""A host's settings after ``~/.ssh/config`` was asked, without Fabric or Paramiko.
+
+The order of the levels is that of `inprocess.connection_values`: the inventory, then ssh's files,
+then the defaults.  Fabric's own configuration is left out, since it exists for Fabric's callers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, known_hosts_file
+
+from .dialing import Gateway
+from .master.identity import jump_config
+from .proxies import ProxyProcess
+from .routes import ProcessProxy, hop_route
+from .ssh_command import ssh_command
+from .ssh_config import HostSettings, ask, file_arguments
+
+__all__ = ["gateway_of", "settings_of_ssh", "with_ssh_settings"]
+
+_DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
+_NO_SETTINGS = HostSettings({}, is_alias=False)
+#: A ProxyCommand that `ringtasks.tasks.ssh_config` has written: it would start this program again.
+_OWN_PROXY = re.compile(r"(\A|[\s/'\"])ringtasks['\"]? connect ")
+
+
+def settings_of_ssh(config: SSHConfig) -> HostSettings:
+    """Return the settings of a host in ssh's files; none if there is no ``ssh``.
+
+    :raises UsageError: ssh cannot use its files.
+    """
+    host = config.host or config.id
+    port = None if config.port == DEFAULT_SSH_PORT else config.port
+    answer = ask(
+        host,
+        user=config.user,
+        port=port,
+        file=config.ssh_config_file,
+        timeout=config.connect_timeout,
+    )
+    return answer or _NO_SETTINGS
+
+
+def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:
+    """Return the configuration with the values that only ssh's files set."""
+    changes: dict[str, Any] = {}
+    if config.host:
+        changes["host"] = settings.get("hostname", config.host)
+    if config.port == DEFAULT_SSH_PORT:
+        changes["port"] = int(settings.get("port") or DEFAULT_SSH_PORT)
+    if not config.user:
+        changes["user"] = settings.get("user")
+    limit = settings.get("connecttimeout", "none")
+    if config.connect_timeout == _DEFAULT_TIMEOUT and limit not in (None, "none", "0"):
+        changes["connect_timeout"] = float(limit or _DEFAULT_TIMEOUT)
+    changes["address_family"] = settings.get("addressfamily", config.address_family)
+    changes["bind_address"] = settings.get("bindaddress", config.bind_address)
+    # The name for health and pins is that of the request.
+    return replace(config, name=config.id, **changes)
+
+
+def gateway_of(config: SSHConfig, settings: HostSettings) -> Gateway | None:
+    """Return a function that starts the program for the direct route; None: plain TCP."""
+    words = _words_to(config, settings)
+    if words is None:
+        return None
+
+    def start(host: str, port: int, _timeout: float) -> ProxyProcess:
+        return ProxyProcess(ProcessProxy(tuple(words(host, port))), os.environ)
+
+    return start
+
+
+def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int], list[str]] | None:
+    if config.proxy_jump:
+        jump = jump_config(config)
+        assert jump is not None  # noqa: S101  # for the type checker: proxy_jump names one
+        through = hop_route(jump)
+        pins = known_hosts_file()
+        return lambda host, port: _quietly(
+            ssh_command(jump, through, pins, jump_config, "-W", f"[{host}]:{port}"), config
+        )
+    hops = settings.get("proxyjump", "none") or "none"
+    if hops != "none":
+        *before, last = hops.split(",")
+        files = file_arguments(config.ssh_config_file)
+        jumps = ["-J", ",".join(before)] if before else []
+        return lambda host, port: ["ssh", *files, *jumps, "-W", f"[{host}]:{port}", "--", last]
+    command = settings.get("proxycommand", "none") or "none"
+    if command == "none" or _OWN_PROXY.search(command):
+        return None
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    return lambda host, port: [shell, "-c", f"exec {_expanded(command, config, host, port)}"]
+
+
+def _quietly(argv: list[str], config: SSHConfig) -> list[str]:
+    ssh, *rest = argv
+    return [ssh, *file_arguments(config.ssh_config_file), "-o", "BatchMode=yes", *rest]
+
+
+def _expanded(command: str, config: SSHConfig, host: str, port: int) -> str:
+    """Replace ``%h`` and the like (ssh_config(5), TOKENS)."""
+    user = config.user or ""
+    known = {"%": "%", "h": host, "p": str(port), "n": config.id, "r": user}
+    return re.sub(r"%(.)", lambda found: known.get(found[1], found[0]), command)

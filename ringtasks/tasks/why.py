@@ -1,0 +1,88 @@
+"""``inv why``: the way to a host as it would be now, and the reasons; sends nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from invoke import Context
+
+from ringtasks.output import display
+
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    config_of,
+    one_or_all,
+    selected,
+    task,
+)
+
+if TYPE_CHECKING:
+    from ringtasks.client.explanation import Explanation
+    from ringtasks.ssh.master.records import Master
+
+__all__ = ["why"]
+
+
+@task(help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
+def why(
+    c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
+) -> Explanation | list[Explanation]:
+    """Show how a host would be reached now and why, with an ssh command for each route."""
+    from ringtasks.client.explanation import explain
+
+    found = [explain(config_of(c, entry), entry) for entry in selected(c, host, inventory)]
+    for each in found:
+        if json:
+            display.json_line(_fields(each))
+        else:
+            _show(each)
+    return one_or_all(found)
+
+
+def _fields(found: Explanation) -> dict[str, Any]:
+    return {
+        "host_id": found.host,
+        "circuit_state": found.state,
+        "routes": [asdict(route) for route in found.routes],
+        "settings": [{"name": s.name, "value": s.value, "from": s.origin} for s in found.settings],
+        "master": None if found.master is None else _master(found.master),
+        "host_keys": list(found.pins),
+        "pinned_by": found.pinned_by,
+    }
+
+
+def _master(master: Master) -> dict[str, object]:
+    return {
+        "route": master.route,
+        "address": master.address,
+        "pid": master.pid,
+        "socket": str(master.socket),
+        "started_at": master.started_at,
+    }
+
+
+def _show(found: Explanation) -> None:
+    print(f"{found.host}: {_summary(found)}")
+    if found.routes:
+        rows = [(n, r.route, r.address, r.reason) for n, r in enumerate(found.routes, 1)]
+        display.table(["", "route", "address", "reason"], rows)
+    print(f"host key: {', '.join(found.pins) or 'none'} ({display.visible(found.pinned_by)})")
+    display.table(
+        ["setting", "value", "from"], [(s.name, s.value, s.origin) for s in found.settings]
+    )
+    for route in found.routes:
+        print(f"# {route.route}\n{display.visible(route.ssh)}")
+
+
+def _summary(found: Explanation) -> str:
+    if found.master is not None:
+        over = f"{found.master.route} {found.master.address}"
+        return f"an open connection is used, via {over} (process {found.master.pid})"
+    if not found.routes:
+        return "embedded: served in this process"
+    if found.state == "closed":
+        return "the routes are tried in this order"
+    return f"its circuit is {found.state}; the routes are tried in this order nevertheless"

@@ -1,0 +1,189 @@
+"""``inv why``: the order of the routes, reasons, origins, and commands that work as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringtasks.health.model import HostOutcome, RouteOutcome
+from ringtasks.health.store import HealthStore
+from tests.support.cloudflared import Cloudflared
+from tests.support.fixtures import Inv, WriteHosts
+from tests.support.sshd import Sshd
+
+DEAD_TAILNET = {"tailscale_ip": "127.0.0.1", "tailscale_port": 9}
+
+
+def why(inv: Inv, host: str = "a") -> dict[str, Any]:
+    done = inv("why", "--host", host, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def typed(command: str) -> subprocess.CompletedProcess[bytes]:
+    """Type it into a shell, with a command for the host; nothing is asked."""
+    line = f"{command} printf reached"
+    return subprocess.run(["sh", "-c", line], capture_output=True, timeout=30, check=False)
+
+
+def test_routes_stand_in_the_order_of_now_with_the_reason(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a=DEAD_TAILNET)
+    failed = RouteOutcome("tailscale", success=False, reason="refused")
+    HealthStore().record(
+        [HostOutcome("a", success=True, routes=(failed, RouteOutcome("direct", success=True)))]
+    )
+
+    direct, tailscale = why(inv)["routes"]
+
+    assert (direct["route"], direct["state"]) == ("direct", "closed")
+    assert (tailscale["route"], tailscale["state"]) == ("tailscale", "open")
+    assert (tailscale["last_reason"], tailscale["retry_at"] > time.time()) == ("refused", True)
+    assert "failed 1 times in a row" in tailscale["reason"]
+    assert "at the back of the order" in tailscale["reason"]
+
+
+def test_nothing_is_sent_or_recorded(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+    write_hosts(a=DEAD_TAILNET)
+    before = sshd.log
+
+    found = inv("why", "--host", "a")
+
+    assert (found.returncode, sshd.log) == (0, before)
+    assert not HealthStore().path.exists()
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"tailscale_ip": "127.0.0.2"},
+        {"tailscale_ip": "127.0.0.2", "ssh_host_key": "its own"},
+        {"tailscale_ip": "127.0.0.2", "is_ephemeral": True},
+        {"proxy_jump": "jump-box", "tailscale_ip": "127.0.0.2"},
+    ],
+    ids=["first contact", "pinned by the inventory", "ephemeral", "behind a jump host"],
+)
+def test_each_command_works_as_typed(
+    inv: Inv,
+    write_hosts: WriteHosts,
+    sshd: Sshd,
+    client_key: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: dict[str, Any],
+) -> None:
+    if own.get("ssh_host_key"):
+        own = {**own, "ssh_host_key": sshd.host_public_key}
+    key = tmp_path / 'a key\'s 100% "own" folder' / "id"
+    key.parent.mkdir()
+    key.write_bytes(client_key.read_bytes())
+    key.chmod(0o600)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state with 100% spaces"))
+    write_hosts(
+        a={**own, "tailscale_port": sshd.port, "ssh_key": str(key)},
+        jump_box={"ssh_host": "127.0.0.3"},
+    )
+
+    commands = [route["ssh"] for route in why(inv)["routes"]]
+    done = [typed(command) for command in commands]
+
+    assert len(done) == 2
+    assert [(each.returncode, each.stdout) for each in done] == [(0, b"reached")] * 2, [
+        (command, each.stderr) for command, each in zip(commands, done, strict=True)
+    ]
+
+
+def test_the_command_refuses_another_key_than_the_pinned_one(
+    inv: Inv, write_hosts: WriteHosts, client_key: Path
+) -> None:
+    other = " ".join(Path(f"{client_key}.pub").read_text().split()[:2])
+    write_hosts(a={"ssh_host_key": other})
+
+    (route,) = why(inv)["routes"]
+    done = typed(route["ssh"])
+
+    assert done.returncode == 255
+    assert b"verification failed" in done.stderr
+
+
+def test_the_command_of_a_tunnel_works(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd, cloudflared: Cloudflared
+) -> None:
+    cloudflared.serve("ssh.example.com", sshd.address, sshd.port)
+    write_hosts(a={"ssh_host": None, "cloudflare_tunnel": "ssh.example.com"})
+
+    (route,) = why(inv)["routes"]
+
+    assert typed(route["ssh"]).stdout == b"reached"
+
+
+def test_each_setting_names_its_origin(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+    hosts = write_hosts(a={"ssh_user": None, "ssh_host": "alias"})
+    config = Path(os.environ["HOME"]) / ".ssh" / "config"
+    config.parent.mkdir()
+    config.write_text(f"Host alias\n  HostName {sshd.address}\n  User {sshd.user}\n")
+
+    found = why(inv)
+    origins = {each["name"]: (each["value"], each["from"]) for each in found["settings"]}
+
+    assert origins["ssh_host"] == (sshd.address, f"{config} (hostname)")
+    assert origins["ssh_port"][0] == str(sshd.port)
+    assert origins["ssh_port"][1].endswith(f"{hosts.name}:4")
+    assert origins["connect_timeout"] == ("10", "default")
+    assert found["routes"][0]["address"] == f"{sshd.address}:{sshd.port}"
+    assert typed(found["routes"][0]["ssh"]).stdout == b"reached"
+
+
+def test_secrets_are_not_shown(inv: Inv, write_hosts: WriteHosts) -> None:
+    tunnel = {"cloudflare_tunnel": "ssh.example.com"}
+    token = {"cloudflare_service_token_id": "id.1", "cloudflare_service_token_secret": "s3cr3t"}
+    write_hosts(a={**tunnel, **token})
+
+    plain, as_json = inv("why", "--host", "a"), inv("why", "--host", "a", "--json")
+
+    shown = plain.stdout + plain.stderr + as_json.stdout + as_json.stderr
+    assert b"s3cr3t" not in shown
+    assert b"***" in plain.stdout
+
+
+def test_an_open_connection_and_the_pin_are_shown(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd
+) -> None:
+    write_hosts(a={"use_control_master": True})
+    assert why(inv)["master"] is None
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+
+    found = why(inv)
+
+    assert found["master"]["route"] == "direct"
+    assert Path(found["master"]["socket"]).is_socket()
+    assert found["host_keys"][0].startswith("ssh-ed25519 SHA256:")
+    assert found["pinned_by"].endswith("known_hosts")
+
+
+def test_a_failed_check_points_to_it(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"ssh_host": "127.0.0.1", "ssh_port": 9}, b={})
+
+    done = inv("check")
+
+    assert b"a: 'inv why --host a'" in done.stderr
+    assert b"--host b" not in done.stderr
+
+
+def test_the_text_holds_the_commands_and_the_lines(inv: Inv, write_hosts: WriteHosts) -> None:
+    hosts = write_hosts(a=DEAD_TAILNET)
+
+    shown = inv("why", "--host", "a").stdout.decode()
+
+    commands = [line for line in shown.splitlines() if line.startswith("ssh ")]
+    assert [shlex.split(line)[-1].rpartition("@")[2] for line in commands] == ["127.0.0.1"] * 2
+    assert f"{hosts.parent.name}/{hosts.name}:" in shown
