@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context
 
 from ringtasks.output import display
+from ringtasks.output.tables import table
 
 from .options import (
     HOST_HELP,
@@ -68,11 +69,9 @@ def _show(found: Explanation) -> None:
     print(f"{found.host}: {_summary(found)}")
     if found.routes:
         rows = [(n, r.route, r.address, r.reason) for n, r in enumerate(found.routes, 1)]
-        display.table(["", "route", "address", "reason"], rows)
+        table(["", "route", "address", "reason"], rows)
     print(f"host key: {', '.join(found.pins) or 'none'} ({display.visible(found.pinned_by)})")
-    display.table(
-        ["setting", "value", "from"], [(s.name, s.value, s.origin) for s in found.settings]
-    )
+    table(["setting", "value", "from"], [(s.name, s.value, s.origin) for s in found.settings])
     for route in found.routes:
         print(f"# {route.route}\n{display.visible(route.ssh)}")
 
