@@ -65,6 +65,7 @@ namespace = Collection(
     LazyTask("connections", "disconnect"),
     LazyTask("doctor"),
     LazyTask("completion"),
+    LazyTask("init"),
     group("jobs", "show", "prune", default="show"),
     group("health", "show", "reset", default="show"),
     group("deploy", "run", "rollback", "releases", "status", "check", "unlock", default="run"),

@@ -42,6 +42,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "disconnect": ((), ()),
     "completion": (("bash",), ("complete -F",)),
     "doctor": ((), ("inventory",)),
+    "init": ((), ("would write", ".gitignore")),
     "health.show": ((), ()),
     "health.reset": (HOST, ("would delete the health of a, b",)),
     "deploy.run": (HOST, ("make it", "restart it", "git archive", "hook", "rm -f ran")),
@@ -65,7 +66,11 @@ LOCAL = {
     "health.show",
     "health.reset",
     "hosts",
+<<<<<<< HEAD
     "why",
+=======
+    "init",
+>>>>>>> 0e8bce7 (ringtasks init: the files of a new project)
 }
 
 

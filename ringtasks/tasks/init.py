@@ -1,0 +1,162 @@
+"""``inv init``: the files of a new project; nothing that exists is changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from invoke import Context
+
+from ringtasks.common.program_name import program_name
+from ringtasks.errors import InventoryError, UsageError
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.files import find_files
+from ringtasks.inventory.known_machines import ssh_aliases, tailnet_machines
+from ringtasks.output import display
+
+from .core_flags import is_dry
+from .options import task
+
+__all__ = ["init"]
+
+_HOSTS_FILE = Path("hosts") / "distributed_hosts.yaml"
+_TASKS = """\
+from ringtasks.tasks import namespace
+
+__all__ = ["namespace"]
+"""
+_SETTINGS = """\
+# Settings of the tasks. Take away the "# " of the lines that you need and fill them in.
+ringtasks:
+  inventory: null                # a hosts file or folder in place of hosts/
+
+# train:                         # inv train
+#   command: python3 train.py
+#   hosts: "@all"                # the best eligible host is used
+#   gpus: 1
+#   sync_up: [.]                 # files and folders that the run needs
+#   fetch: [model.pt]            # files to download afterwards
+
+# deploy:                        # inv deploy
+#   hosts: "@web"
+#   path: ~/apps/shop            # on each host
+#   restart: systemctl --user restart shop
+#   check_url: http://127.0.0.1:8000/health
+"""
+_IGNORED = ("hosts/distributed_hosts.yaml", "runs/")
+
+
+@task()
+def init(c: Context) -> list[str]:
+    """Write tasks.py, a hosts file, invoke.yaml and .gitignore lines for a new project."""
+    dry = is_dry(c)
+    hosts: dict[str, dict[str, object]] = {}
+    files = {Path("tasks.py"): _TASKS, Path("invoke.yaml"): _SETTINGS}
+    if not _has_hosts():
+        hosts = _known_hosts() or (_asked_hosts() if not dry else {})
+        files[_HOSTS_FILE] = _hosts_text(hosts)
+    written = [str(path) for path, text in files.items() if _write(path, text, dry=dry)]
+    if _ignore(dry=dry):
+        written.append(".gitignore")
+    verb = "would write" if dry else "wrote"
+    display.say(f"{verb} {', '.join(written)}" if written else "nothing to write: all files exist")
+    if not dry:
+        display.say(f"next: {_next_command(hosts, has_demo=str(_HOSTS_FILE) in written)}")
+    return written
+
+
+def _has_hosts() -> bool:
+    try:
+        find_files(None)
+    except InventoryError:
+        return False
+    return True
+
+
+def _known_hosts() -> dict[str, dict[str, object]]:
+    """Return the machines that ssh's configuration and the tailnet name."""
+    hosts: dict[str, dict[str, object]] = {}
+    for alias in ssh_aliases(Path("~/.ssh/config").expanduser()):
+        hosts[alias] = {"ssh_host": alias}  # ssh's configuration knows the rest
+    for name, address in tailnet_machines().items():
+        hosts.setdefault(name, {})["tailscale_ip"] = address
+    return hosts
+
+
+def _asked_hosts() -> dict[str, dict[str, object]]:
+    """Ask for hosts, if there is a terminal."""
+    if not sys.stdin or not sys.stdin.isatty():
+        return {}
+    hosts: dict[str, dict[str, object]] = {}
+    while address := _asked("address of a host, [user@]host[:port] (Enter: no more): "):
+        try:
+            config = SSHConfig.parse(address)
+        except ValueError as error:
+            display.say(str(error))
+            continue
+        default = config.host.partition(".")[0] if not config.host[0].isdigit() else "box"
+        name = _asked(f"its name ({default}): ") or default
+        fields: dict[str, object] = {"ssh_host": config.host}
+        if config.port != SSHConfig.port:
+            fields["ssh_port"] = config.port
+        if config.user:
+            fields["ssh_user"] = config.user
+        hosts[name] = fields
+    return hosts
+
+
+def _asked(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
+def _hosts_text(hosts: dict[str, dict[str, object]]) -> str:
+    import yaml
+
+    head = (
+        "# The hosts of this project, shown by 'inv hosts'. Any other field is a fact: gpu: H100.\n"
+    )
+    found = hosts or {"demo": {"embedded": True}}  # a host in this process, to try the tasks with
+    return head + str(yaml.safe_dump({"hosts": found}, sort_keys=False, allow_unicode=True))
+
+
+def _write(path: Path, text: str, *, dry: bool) -> bool:
+    """Write a file that does not exist yet; return whether it did not."""
+    if dry:
+        return not path.exists()
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        display.say(f"{path} exists: left as it is")
+        return False
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    return True
+
+
+def _ignore(*, dry: bool) -> bool:
+    """Append the lines that ``.gitignore`` lacks; return whether it lacks any."""
+    path = Path(".gitignore")
+    known = path.read_text(encoding="utf-8") if path.exists() else ""
+    missing = list(_missing(known))
+    if missing and not dry:
+        start = "" if not known or known.endswith("\n") else "\n"
+        with path.open("a", encoding="utf-8") as file:
+            file.write(start + "".join(f"{line}\n" for line in missing))
+    return bool(missing)
+
+
+def _missing(known: str) -> Iterator[str]:
+    lines = {line.strip().lstrip("/") for line in known.splitlines()}
+    yield from (line for line in _IGNORED if line not in lines)
+
+
+def _next_command(hosts: dict[str, dict[str, object]], *, has_demo: bool) -> str:
+    if hosts:
+        return f"{program_name()} check"
+    if has_demo:
+        return f"{program_name()} run --host demo --cmd hostname"
+    return f"{program_name()} hosts"

@@ -1,0 +1,151 @@
+"""``init`` in folders of new projects."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ringtasks.inventory.known_machines import ssh_aliases
+
+PROGRAM = str(Path(sys.executable).with_name("ringtasks"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+    return folder
+
+
+def ringtasks(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def write_ssh_config(text: str) -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text(text)
+
+
+def hosts_of(project: Path) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = yaml.safe_load(
+        (project / "hosts" / "distributed_hosts.yaml").read_text()
+    )["hosts"]
+    return found
+
+
+def test_an_empty_folder_becomes_a_project_whose_next_command_works(project: Path) -> None:
+    done = ringtasks("init")
+
+    assert done.returncode == 0, done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last == "ringtasks: next: ringtasks run --host demo --cmd hostname"
+    ran = ringtasks(*last.removeprefix("ringtasks: next: ringtasks ").split())
+    assert (ran.returncode, ran.stdout.strip()) == (0, os.uname().nodename), ran.stderr
+    listed = subprocess.run(
+        [sys.executable, "-m", "invoke", "--list"], capture_output=True, text=True, check=True
+    )
+    assert "deploy.run" in listed.stdout
+    assert (project / ".gitignore").read_text() == "hosts/distributed_hosts.yaml\nruns/\n"
+
+
+def test_hosts_are_those_of_ssh_config_and_the_tailnet(project: Path, tmp_path: Path) -> None:
+    write_ssh_config("Host box gpu-*\n  HostName 203.0.113.9\nHost=mac\nMatch all\n  User x\n")
+    peers = {
+        "a": {"DNSName": "box.t.ts.net.", "OS": "linux", "TailscaleIPs": ["100.64.0.1", "fd7a::1"]},
+        "b": {"HostName": "trainer", "OS": "linux", "TailscaleIPs": ["100.64.0.2"]},
+        "c": {"HostName": "phone", "OS": "iOS", "TailscaleIPs": ["100.64.0.3"]},
+        "d": {"HostName": "-oProxyCommand=x", "OS": "linux", "TailscaleIPs": ["100.64.0.4"]},
+        "e": "no machine", "f": {"HostName": "none", "OS": "linux", "TailscaleIPs": 7},
+    }  # fmt: skip
+    program = tmp_path / "bin" / "tailscale"
+    program.write_text(f"#!/bin/sh\ncat <<'E'\n{json.dumps({'Peer': peers})}\nE\n")
+    program.chmod(0o755)
+
+    done = ringtasks("init")
+
+    assert hosts_of(project) == {
+        "box": {"ssh_host": "box", "tailscale_ip": "100.64.0.1"},
+        "mac": {"ssh_host": "mac"},
+        "trainer": {"tailscale_ip": "100.64.0.2"},
+    }
+    assert done.stderr.splitlines()[-1] == "ringtasks: next: ringtasks check"
+    assert ringtasks("hosts").returncode == 0
+
+
+@pytest.mark.parametrize("answer", ["not json", "[]", '{"Peer": [1]}', '{"Peer": 7}', "null"])
+def test_a_tailscale_that_answers_something_else_gives_no_hosts(
+    project: Path, tmp_path: Path, answer: str
+) -> None:
+    program = tmp_path / "bin" / "tailscale"
+    program.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    program.chmod(0o755)
+
+    assert ringtasks("init").returncode == 0
+    assert hosts_of(project) == {"demo": {"embedded": True}}
+
+
+def test_nothing_that_exists_is_changed(project: Path, tmp_path: Path) -> None:
+    mine = {"tasks.py": "x = 1\n", "invoke.yaml": "run: {}\n", ".gitignore": "*.pyc\nruns/"}
+    for name, text in mine.items():
+        (project / name).write_text(text)
+    (project / "hosts").mkdir()
+    (project / "hosts" / "cluster_hosts.yaml").write_text("a: {ssh_host: h}\n")
+
+    first, second = ringtasks("init"), ringtasks("init")
+
+    assert first.returncode == second.returncode == 0
+    assert (project / "tasks.py").read_text() == mine["tasks.py"]
+    assert (project / "invoke.yaml").read_text() == mine["invoke.yaml"]
+    ignored = (project / ".gitignore").read_text()
+    assert ignored == "*.pyc\nruns/\nhosts/distributed_hosts.yaml\n"
+    assert [path.name for path in (project / "hosts").iterdir()] == ["cluster_hosts.yaml"]
+    assert "tasks.py exists: left as it is" in first.stderr
+    assert "nothing to write" in second.stderr
+
+
+def test_a_link_is_not_written_through(project: Path, tmp_path: Path) -> None:
+    (project / "tasks.py").symlink_to(tmp_path / "elsewhere.py")
+
+    assert ringtasks("init").returncode == 0
+    assert not (tmp_path / "elsewhere.py").exists()
+
+
+def test_at_a_terminal_it_asks_for_hosts(project: Path) -> None:
+    leader, follower = pty.openpty()
+    os.write(leader, b"root@203.0.113.9:30178\ntrainer\nno host:x\nmac.local\n\n\n")
+    with subprocess.Popen(
+        [PROGRAM, "init"], stdin=follower, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as running:
+        os.close(follower)
+        said = running.communicate(timeout=30)[1].decode()
+    os.close(leader)
+
+    assert running.returncode == 0, said
+    assert hosts_of(project) == {
+        "trainer": {"ssh_host": "203.0.113.9", "ssh_port": 30178, "ssh_user": "root"},
+        "mac": {"ssh_host": "mac.local"},
+    }
+
+
+def test_aliases_come_from_included_files_too(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text('Include more/* config\nHost "quoted" !not * a?b # comment\nHost open"\n')
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "one").write_text("HOST inner\n")
+
+    assert ssh_aliases(config) == ["inner", "quoted"]
+    assert ssh_aliases(tmp_path / "missing") == []
