@@ -66,11 +66,8 @@ LOCAL = {
     "health.show",
     "health.reset",
     "hosts",
-<<<<<<< HEAD
     "why",
-=======
     "init",
->>>>>>> 0e8bce7 (ringtasks init: the files of a new project)
 }
 
 
