@@ -25,7 +25,18 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Union
 
-__all__ = ["GRACE", "Text", "also", "begin", "ending", "guarded", "on_exit", "said_as", "status"]
+__all__ = [
+    "GRACE",
+    "Text",
+    "also",
+    "begin",
+    "ending",
+    "guarded",
+    "is_program",
+    "on_exit",
+    "said_as",
+    "status",
+]
 
 #: Seconds for the work under way to end after the first signal.
 GRACE = 1.0
@@ -180,9 +191,9 @@ _guard: _Guard | None = None
 
 
 def begin() -> None:
-    """Handle signals from now on to the end of the process, if it is a program of ours."""
+    """Handle signals from now on to the end of the process, if it is a program (`is_program`)."""
     global _guard
-    if _guard is None and _is_program() and _is_main_thread():
+    if _guard is None and is_program() and _is_main_thread():
         _guard = _Guard(is_for_good=True)
         _guard.install()
 
@@ -289,7 +300,7 @@ def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _is_program() -> bool:
+def is_program() -> bool:
     """Return whether this process is ``inv``, ``invoke``, ``python -m invoke`` or ``ringtasks``."""
     name = sys.argv[0] if sys.argv else ""
     return name.rpartition("/")[2] in _PROGRAMS or name.endswith("invoke/__main__.py")

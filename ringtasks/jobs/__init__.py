@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ringtasks.client.dialogue import Conversation, hold, hold_async
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import FANOUT, each
+from ringtasks.common.lines import Lines
 from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.launcher import LOG_LIMIT_BYTES
@@ -28,7 +29,6 @@ from .host_status import Overview, overview_of
 from .job import PATIENCE, Job, launch
 from .job_cache import last_seen
 from .listing import HostJobs, Pruned, jobs_of, prune_on
-from .logs import Lines
 from .names import each_once, pick, pick_all
 from .request import JobRequest
 from .states import JobState, JobStatus

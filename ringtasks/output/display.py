@@ -6,7 +6,6 @@ messages of ringtasks, its control characters are made visible.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -14,8 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ringtasks.common import interruption
-from ringtasks.common.text import visible, visible_lines
+from ringtasks.common.text import visible
 from ringtasks.exit_status import INTERRUPTED
+
+from .foreign_text import json_text, message, shown, shown_lines
 
 if TYPE_CHECKING:
     from ringtasks.client.result import SSHResult
@@ -27,10 +28,11 @@ __all__ = [
     "age",
     "alarm",
     "json_line",
+    "out",
     "repeated",
     "say",
-    "visible",
-    "visible_lines",
+    "shown",
+    "shown_lines",
     "write_bytes",
 ]
 
@@ -50,12 +52,17 @@ def say(text: str) -> None:
     """Print a message of ringtasks on stderr."""
     from ringtasks.common.program_name import as_typed
 
-    print(f"ringtasks: {as_typed(text)}", file=sys.stderr, flush=True)
+    print(f"ringtasks: {message(as_typed(text))}", file=sys.stderr, flush=True)
+
+
+def out(text: str) -> None:
+    """Print a line on stdout that may hold foreign text."""
+    print(shown(text), flush=True)
 
 
 def alarm(host: str, text: str) -> None:
     """Print a security warning on stderr and, in GitHub Actions, as an annotation."""
-    say(f"WARNING: {host}: {visible(text)}")
+    say(f"WARNING: {host}: {text}")
     from . import github
 
     if github.is_active(os.environ):
@@ -69,7 +76,7 @@ def json_line(fields: dict[str, Any]) -> None:
     warnings = alarms and alarms.of(str(fields.get("host_id") or fields.get("host")))
     if warnings:
         fields = {**fields, "warnings": list(warnings)}
-    print(json.dumps(fields, ensure_ascii=False), flush=True)
+    print(json_text(fields), flush=True)
 
 
 class RawReporter:

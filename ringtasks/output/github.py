@@ -32,7 +32,8 @@ _MAX_ANNOTATIONS = 10
 
 # .NET compares by culture and ignores characters without weight, such as zero-width ones: these
 # patterns ignore everything beyond ASCII.  Its lines also end at a "\r".
-_LEGACY = re.compile(r"#(?=[^ -~]*#[^ -~]*\[)")
+# ``##vso[`` is Azure Pipelines' form, ``##teamcity[`` TeamCity's.
+_LEGACY = re.compile(r"#(?=[^ -~]*#[^ -~]*(?:vso|teamcity)?[^ -~]*\[)", re.IGNORECASE)
 _COMMAND = re.compile(r"(?:^|(?<=[\r\n]))(?=[^!-~\r\n]*:[^!-~\r\n]*:)")
 
 
@@ -75,12 +76,14 @@ def faults(report: DeployReport) -> list[str]:
 def summary(report: DeployReport, limit_bytes: int = _MAX_SUMMARY_BYTES) -> str:
     """Return a Markdown table of the hosts, failed ones first.
 
-    It is cut to ``limit_bytes`` by whole rows.
+    It is cut to ``limit_bytes`` by whole rows; empty if not even its heading fits.
     """
     rows = [_row(host) for host in sorted(report.hosts, key=lambda host: host.success)]
     lines = [*_heading(report), "| host | stands | before | now | time | error |"]
     lines.append("| --- | --- | --- | --- | ---: | --- |")
     left = limit_bytes - _size(lines) - 100  # bytes for the note below
+    if left < 0:
+        return ""
     for number, row in enumerate(rows):
         left -= _size([row])
         if left < 0:
@@ -90,15 +93,19 @@ def summary(report: DeployReport, limit_bytes: int = _MAX_SUMMARY_BYTES) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def write_summary(report: DeployReport, environ: Mapping[str, str]) -> None:
+def write_summary(report: DeployReport, environ: Mapping[str, str]) -> bool:
     """Append the summary to the step's summary file, if there is one, within its size limit.
 
+    :returns: False: the file has no room for it, and nothing was added: GitHub would drop it all.
     :raises OSError: the file that GitHub has named cannot be written.
     """
     name = environ.get("GITHUB_STEP_SUMMARY")
-    if name:
-        with Path(name).open("a", encoding="utf-8") as file:
-            file.write(summary(report, _MAX_SUMMARY_BYTES - file.tell()))
+    if not name:
+        return True
+    with Path(name).open("a", encoding="utf-8") as file:
+        text = summary(report, _MAX_SUMMARY_BYTES - file.tell())
+        file.write(text)
+        return bool(text)
 
 
 def _error(message: str, title: str = "Deploy failed") -> str:

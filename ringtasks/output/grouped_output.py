@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ringtasks.fleet.folding import Group, difference, folded, groups_of
 
-from .display import visible
+from .foreign_text import shown_lines
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["DiffReport", "FoldReport"]
 
 _RULE = "-" * 15  # as clush(1) prints it
+#: A line that looks like a rule; "--- " also begins a section of Buildkite's log.
+_IS_RULE = re.compile(r"[^!-~]*(?:--[^!-~]*-|\+\+\+ |~~~ )")
 
 
 class FoldReport:
@@ -67,7 +70,7 @@ def show_group(screen: Screen, group: Group, found: HostResult) -> None:
     screen.write(1, _printable(f"{_RULE}\n{heading}\n{_RULE}"))
     for stream, text in ((1, result.stdout), (2, result.stderr)):
         if text:
-            screen.write(stream, _printable(text.removesuffix("\n")))
+            screen.write(stream, _output(text.removesuffix("\n")))
 
 
 def _answered(result: FleetResult) -> list[HostResult]:
@@ -87,6 +90,11 @@ def _all_of(result: SSHResult) -> str:
     return result.stdout + result.stderr + (f"[{result.error}]\n" if result.error else "")
 
 
+def _output(text: str) -> bytes:
+    """Return an output that cannot pass for a heading: its own rules are marked."""
+    lines = text.split("\n")
+    return _printable("\n".join(f"| {line}" if _IS_RULE.match(line) else line for line in lines))
+
+
 def _printable(text: str) -> bytes:
-    lines = (visible(line.rstrip("\r")) for line in text.split("\n"))
-    return "\n".join(lines).encode() + b"\n"
+    return shown_lines(text).encode() + b"\n"

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.text import visible, visible_lines
 from ringtasks.deploy.report import EndState
 from ringtasks.errors import UsageError
-
-from .display import visible, visible_lines
 
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport, HostReport, StepReport

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ringtasks.common.lines import LineBuffer
+from ringtasks.common.lines import Lines
 
-from .display import visible
+from .foreign_text import shown
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LineReport"]
 
+#: A longer line is shown in pieces, so that output without newlines uses bounded memory.
+_MAX_LINE_BYTES = 64 * 1024
 #: The foreground colours that are legible on black and on white (ECMA-48, SGR).
 _COLOURS = (36, 32, 35, 33, 34, 96, 92, 95)
 
@@ -25,18 +27,18 @@ class LineReport:
     def __init__(self, screen: Screen, hosts: Sequence[str]) -> None:
         self._screen = screen
         self._labels = {host: _label(host, i, screen.has_colour) for i, host in enumerate(hosts)}
-        self._lines: dict[tuple[str, int], LineBuffer] = {}
+        self._lines: dict[tuple[str, int], Lines] = {}
 
     def on_output(self, host: str, stream: int, chunk: bytes) -> None:
         """Show the whole lines of the output; each host's output arrives in one thread."""
-        lines = self._lines.setdefault((host, stream), LineBuffer()).feed(chunk)
-        if lines:
-            self._show(host, stream, lines)
+        lines = self._lines.setdefault((host, stream), Lines(_MAX_LINE_BYTES))
+        if whole := list(lines.add(chunk)):
+            self._show(host, stream, whole)
 
     def arrived(self, found: HostResult) -> None:
         for stream in (1, 2):
             lines = self._lines.pop((found.host, stream), None)
-            if lines is not None and (rest := lines.rest()):
+            if lines is not None and (rest := list(lines.end())):
                 self._show(found.host, stream, rest)
 
     def finish(self, result: FleetResult) -> None:
@@ -44,15 +46,12 @@ class LineReport:
 
     def _show(self, host: str, stream: int, lines: Sequence[bytes]) -> None:
         label = self._labels[host]
-        shown = [
-            label + visible(line.decode("utf-8", "replace").rstrip("\r")).encode() + b"\n"
-            for line in lines
-        ]
-        self._screen.write(stream, b"".join(shown))
+        pieces = [label + shown(line.decode("utf-8", "replace")).encode() + b"\n" for line in lines]
+        self._screen.write(stream, b"".join(pieces))
 
 
 def _label(host: str, index: int, has_colour: bool) -> bytes:
-    name = visible(host)
+    name = shown(host)
     if not has_colour:
         return f"{name}: ".encode()
     return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{name}:\x1b[0m ".encode()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from ringtasks.common.lines import LineBuffer
+from ringtasks.common.lines import LineBuffer, folded_line
 from ringtasks.common.redaction import MIN_LENGTH
+from ringtasks.common.text import visible
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action
 
-from . import display, github
+from . import github
 from .screen import Screen
 
 __all__ = ["RolloutView"]
@@ -75,7 +76,7 @@ class RolloutView:
         self._show(host, f"{step.name}: FAILED: {step.error}")
 
     def say(self, text: str) -> None:
-        self._print(f"ringtasks: {display.visible(text)}")
+        self._print(f"ringtasks: {visible(text)}")
 
     def ended(self, report: DeployReport) -> None:
         """Show the state of each host and the summary."""
@@ -97,12 +98,14 @@ class RolloutView:
             for line in github.faults(report):
                 self._tell_github(line)
             try:
-                github.write_summary(report, self._environ)
+                if not github.write_summary(report, self._environ):
+                    self.say("warning: the step summary is full: the hosts are not added to it")
             except OSError as error:
                 self.say(f"warning: the step summary cannot be written: {error.strerror}")
 
     def _show(self, host: str, line: str) -> None:
-        self._print(display.visible(f"{host}: {self.conceal(line.rstrip())}"))
+        line = folded_line(line.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+        self._print(visible(f"{host}: {self.conceal(line.rstrip())}"))
 
     def _print(self, line: str) -> None:
         """Print a line that may contain remote text; GitHub's runner obeys none of it."""

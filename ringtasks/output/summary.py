@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ringtasks.common.text import visible
 from ringtasks.fleet.folding import groups_of
 from ringtasks.fleet.results import FleetState
-
-from .display import visible
 
 if TYPE_CHECKING:
     from ringtasks.fleet import FleetResult

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ringtasks.common.text import visible
+from .foreign_text import shown
 
 __all__ = ["table"]
 
@@ -37,7 +37,7 @@ def table(
     :param cut: columns that are cut instead of wrapped.
     :param optional: columns that a narrow terminal does not show, the first of them first.
     """
-    cells = [columns, *([visible(str(cell)) for cell in row] for row in rows)]
+    cells = [columns, *([shown(str(cell)) for cell in row] for row in rows)]
     is_terminal = sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
     # A pipe gets the whole lines.
     width = shutil.get_terminal_size().columns if is_terminal else None

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from ringtasks.common.lines import Lines
 from ringtasks.common.program_name import as_typed
-from ringtasks.jobs import Lines
 from ringtasks.training.curves import Curves
 
-from .display import say, visible, write_bytes
+from .display import say, shown, write_bytes
 from .plots import terminal
 from .plots.chart import Line
 
@@ -71,7 +71,7 @@ class PlainView:
         say(text)
 
     def _print(self, host: str, lines: Iterable[bytes]) -> None:
-        text = "".join(f"{host}: {visible(line.decode('utf-8', 'replace'))}\n" for line in lines)
+        text = "".join(f"{host}: {shown(line.decode('utf-8', 'replace'))}\n" for line in lines)
         write_bytes(1, text.encode())
 
 
@@ -118,14 +118,14 @@ class LiveView:
     def say(self, text: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(f"ringtasks: {visible(as_typed(text))}", style="dim"))
+        self._console.print(Text(f"ringtasks: {shown(as_typed(text))}", style="dim"))
 
     def _print(self, host: str | None, lines: Iterable[bytes]) -> None:
         from rich.text import Text
 
         label = Text(f"{host}: ", style="cyan") if host is not None else Text()
         for line in lines:
-            text = Text(visible(line.decode("utf-8", "replace")))
+            text = Text(shown(line.decode("utf-8", "replace")))
             self._console.print(label + text, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
@@ -144,8 +144,7 @@ class LiveView:
             cells.append(Text(f"{progress.unit} {progress.done:g}{total}".strip()))
         names = self._curves.names
         cells += [
-            Text(f"{visible(name)} {terminal.short(self._curves.latest(name))}")
-            for name in names[:3]
+            Text(f"{shown(name)} {terminal.short(self._curves.latest(name))}") for name in names[:3]
         ]
         row.add_row(*cells)
         if not names:

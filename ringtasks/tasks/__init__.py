@@ -24,7 +24,11 @@ sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 from ringtasks.common import alarms  # noqa: E402  # compiled only from here on
 
+from . import streams  # noqa: E402
 from .lazy import LazyTask, group  # noqa: E402
+
+if interruption.is_program():
+    streams.prepare()
 
 __all__ = ["namespace"]
 

@@ -58,7 +58,7 @@ def echo(c: Context, command: str, *, on_stderr: bool = False) -> None:
     """
     if not _run_setting(c, "echo"):
         return
-    text = display.visible_lines(command)
+    text = display.shown_lines(command)
     shape = _run_setting(c, "echo_format") or "{command}"
     print(shape.format(command=text), file=sys.stderr if on_stderr else sys.stdout, flush=True)
 

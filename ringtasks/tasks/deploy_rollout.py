@@ -215,4 +215,4 @@ def _scripts(target: Target) -> str:
 
 
 def _indented(script: str) -> str:
-    return "\n".join("    " + display.visible(line) for line in script.strip("\n").splitlines())
+    return "\n".join("    " + display.shown(line) for line in script.strip("\n").splitlines())

@@ -213,8 +213,8 @@ def _tell(result: TransferResult, options: Options) -> None:
     for host in result:
         if options.dry_run:
             for name in host.names:
-                print(f"{host.host}: would copy {display.visible(name)}")
+                display.out(f"{host.host}: would copy {name}")
             for name in host.deleted:
-                print(f"{host.host}: would remove {display.visible(name)}")
+                display.out(f"{host.host}: would remove {name}")
         for note in host.notes:
-            display.say(f"{host.host}: {display.visible(note)}")
+            display.say(f"{host.host}: {note}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ringtasks.common.lines import Lines
 from ringtasks.output import display
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ class LabelledLog:
     """The log of one job of several: whole lines with a label, progress bars folded."""
 
     def __init__(self, label: str) -> None:
-        from ringtasks.jobs import Lines
-
         self._label, self._lines = label, Lines()
 
     def add(self, chunk: bytes) -> None:
@@ -42,7 +41,8 @@ class LabelledLog:
 
     def _print(self, lines: Iterable[bytes]) -> None:
         text = "".join(
-            f"{self._label}: {display.visible(line.decode('utf-8', 'replace'))}\n" for line in lines
+            display.shown(f"{self._label}: {line.decode('utf-8', 'replace')}") + "\n"
+            for line in lines
         )
         display.write_bytes(1, text.encode())  # at once: other jobs print, too
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import gc
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from invoke import Context, Exit
 from ringtasks.common import interruption
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
+
+from .streams import written
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -45,8 +46,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-BROKEN_PIPE_STATUS = 128 + 13  # the status that shells give to SIGPIPE
-
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
 INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
 TRANSPORT_HELP = "use this route only, by its name in 'inv check'"
@@ -63,18 +62,13 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
         def told(*args: Any, **kwargs: Any) -> Any:
-            # Remote output bypasses the buffers of print(), so flush the text printed before it.
-            sys.stdout.flush()
             try:
-                with interruption.guarded(), _signal_statuses():
+                with written(), interruption.guarded(), _signal_statuses():
                     return body(*args, **kwargs)
             except (UsageError, ValueError) as error:
                 raise Exit(_told(error), code=USAGE) from error
             except RingtasksError as error:
                 raise Exit(_told(error), code=UNREACHABLE) from error
-            except BrokenPipeError:  # the reader of our output has exited: "inv run … | head"
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                raise Exit(code=BROKEN_PIPE_STATUS) from None
             finally:
                 # All objects loaded by now live until the exit: without this the interpreter visits
                 # all of them once more on its way out (20 ms).
@@ -88,8 +82,9 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def _told(error: Exception) -> str:
     from ringtasks.common.program_name import as_typed
+    from ringtasks.output.foreign_text import message
 
-    return f"ringtasks: {as_typed(str(error))}"
+    return f"ringtasks: {message(as_typed(str(error)))}"
 
 
 @contextlib.contextmanager
@@ -113,13 +108,14 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
     Its warnings are printed once in this process.
     """
     from ringtasks.inventory.loader import load_inventory
+    from ringtasks.output.display import say
 
     named = given or (c.config.get("ringtasks") or {}).get("inventory")
     inventory = load_inventory(named, beside=_project_folder(c))
     for warning in inventory.warnings:
         if warning not in _warned:
             _warned.add(warning)
-            print(f"ringtasks: warning: {warning}", file=sys.stderr)
+            say(f"warning: {warning}")
     return inventory
 
 

@@ -101,7 +101,7 @@ def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any
         for step in steps:
             print(f"  # {step.name}{', on this machine' if step.is_local else ''}")
             for line in step.script.strip("\n").splitlines():
-                print(f"    {display.visible(line)}")
+                print(f"    {display.shown(line)}")
     return found
 
 

@@ -176,14 +176,12 @@ def _plan(c: Context, source: _Source, host: str, inventory: str | None) -> None
 
 def _print_points(sources: dict[str, Curves], metric: str | None) -> None:
     """Print the points of all metrics, or of the chosen ones."""
-    from json import dumps
-
     from ringtasks.output.plots.selection import select_metrics
 
     for run, name in select_metrics(sources, metric or "*"):
         label = {"run": run} if len(sources) > 1 else {}
         for point in sources[run].objects(name):
-            print(dumps({**label, **point}))
+            display.json_line({**label, **point})
 
 
 def _show(curves: dict[str, Curve], title: str, style: Style) -> None:

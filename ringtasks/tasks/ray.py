@@ -114,7 +114,7 @@ def status(
         return ended(c, cluster_state, UNREACHABLE if cluster_state.unreachable else 1)
     result = cluster_state.ask_ray()
     for line in result.output.splitlines():
-        print(display.visible(line))
+        print(display.shown(line))
     if result.error:
         display.say(result.error)
     if cluster_state.unreachable:
@@ -162,7 +162,7 @@ def submit(
         return None
     upload = ray.plan_upload(folder) if folder is not None else None
     if upload is not None and upload.left_out:
-        left_out = display.visible(upload.describe_left_out())
+        left_out = display.shown(upload.describe_left_out())
         display.say(f"left out of {working_dir}, as Ray does: {left_out}")
     head = ray.look(clients, _checked(name)).working_head()
     more = f" --name {name}" if name != "ray" else ""
@@ -222,7 +222,7 @@ def stop(
         return None
     result = ray.stop(ray.look(clients, _checked(name)).working_head(), job_id)
     for line in result.output.splitlines():
-        display.say(display.visible(line))
+        display.say(display.shown(line))
     if result.error:
         display.say(result.error)
     return ended(c, result, result.returncode)
@@ -274,7 +274,7 @@ def _show(cluster_state: ClusterState) -> None:
 def _tell_unasked(cluster_state: ClusterState) -> None:
     if cluster_state.unasked:
         listed = ", ".join(cluster_state.unasked)
-        display.say(f"not among the hosts given, and so not asked: {display.visible(listed)}")
+        display.say(f"not among the hosts given, and so not asked: {display.shown(listed)}")
 
 
 def _clients(

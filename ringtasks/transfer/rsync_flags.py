@@ -32,6 +32,10 @@ INCOMING = ".ringtasks-incoming-"
 #: Begins each line about a file, so that no other line is taken for one.
 LINE_MARK = "ringtasks-file"
 
+#: Seconds without a byte after which rsync gives up. Reading a large file to compare it
+#: (--checksum) is silent, too.
+_SILENCE_TIMEOUT = 600
+
 _VERSION = re.compile(r"rsync\s+version\s+v?(\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -101,7 +105,13 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
     :param pulls: rsync writes to a `Staging`, which adds flags and deletes by itself.
     """
     # --from0 applies only to the options after it.
-    chosen = ["-rlpt" if rules.keep_times else "-rlp", "--from0", "--exclude-from=-", "--stats"]
+    chosen = [
+        "-rlpt" if rules.keep_times else "-rlp",
+        "--from0",
+        "--exclude-from=-",
+        "--stats",
+        f"--timeout={_SILENCE_TIMEOUT}",
+    ]
     # %i is the change to the file, %l its size, %n its name.
     chosen.append(f"--out-format={LINE_MARK} %i %l %n")
     if local.knows(3, 0):

@@ -34,6 +34,7 @@ class Answers:
     :param endless_after: an output that has this text in it goes on for ever.
     :param numbers: comes in place of each number, if it is not empty. The marks that prove an
         answer to be the script's are kept.
+    :param stderr: is printed there with each answer.
     :param seed: for changes by chance (`mutations.mutated`); None: no such changes.
     """
 
@@ -41,6 +42,7 @@ class Answers:
     endless_after: str = ""
     numbers: str = ""
     seed: int | None = None
+    stderr: str = ""
 
     def of(self, said: bytes) -> bytes:
         """What comes in place of a whole output."""
@@ -105,6 +107,7 @@ def _main() -> int:
         sink.flush()
     if held:
         sink.write(answers.of(held))
+    sys.stderr.buffer.write(answers.stderr.encode("utf-8", "replace"))
     if answers.endless_after and answers.endless_after.encode() in said:
         for _ in range(_ENDLESS_BYTES // _CHUNK_BYTES):
             sink.write(b"\0" * _CHUNK_BYTES)

@@ -41,6 +41,7 @@ def test_an_rsync_is_told_only_what_it_knows() -> None:
         "--from0",
         "--exclude-from=-",
         "--stats",
+        "--timeout=600",
         "--out-format=ringtasks-file %i %l %n",
         "--no-protect-args",
         "--info=progress2",

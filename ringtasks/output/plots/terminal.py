@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from plotille import Canvas, color
 
-from ringtasks.output.display import visible
+from ringtasks.output.foreign_text import shown
 
 from .chart import Line, Panel, ticks
 
@@ -22,7 +22,7 @@ COLOURS = ("blue", "red", "green", "magenta", "yellow", "cyan", "white")
 
 def legend(line: Line, n: int, *, has_colours: bool = False) -> str:
     """Return the text above a picture that names its n-th line."""
-    text = f"{visible(line.label)}: last {short(line.ys[-1])}"
+    text = f"{shown(line.label)}: last {short(line.ys[-1])}"
     if not has_colours:
         return text
     return str(color(text, fg=COLOURS[n % len(COLOURS)]))
@@ -38,7 +38,7 @@ def draw_panel(
     xs = [x for line in panel.lines for x, _ in line.points]
     across = width - _LABEL_WIDTH - 1
     return [
-        visible(panel.metric),
+        shown(panel.metric),
         *plot,
         _x_ticks(min(xs), max(xs), across),
         f"{panel.axis:>{width}}",

@@ -1,0 +1,64 @@
+"""The one way for text of hosts, repositories and file names to terminals, CI logs and JSON.
+
+What comes out of here holds no character that a terminal obeys (control characters of C0 and C1,
+marks that change the direction of writing), no line that a CI runner obeys, and no line that looks
+like a message of ringtasks.  Only the output of a single host and the log of a single job pass
+through unchanged, as with ssh.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ringtasks.common.text import visible, visible_lines
+
+from . import github
+
+__all__ = ["json_text", "message", "shown", "shown_lines"]
+
+#: Set where a runner obeys lines of the log: GitHub Actions, Azure Pipelines, TeamCity.
+_RUNNERS = ("GITHUB_ACTIONS", "TF_BUILD", "TEAMCITY_VERSION")
+#: Characters of JSON text that are no ASCII and may not be printable.
+_BEYOND_ASCII = re.compile(r"[^ -~]")
+
+
+def shown(text: str) -> str:
+    """Return one line of foreign text as it may be printed."""
+    return github.harmless(visible(text)) if _has_runner() else visible(text)
+
+
+def shown_lines(text: str) -> str:
+    """Return foreign text as it may be printed, with its line ends."""
+    return github.harmless(visible_lines(text)) if _has_runner() else visible_lines(text)
+
+
+def message(text: str) -> str:
+    """Return a message that may quote foreign text; lines after the first are indented."""
+    first, *rest = shown_lines(text).split("\n")
+    return "\n".join([first, *(line if line[:1] in ("", " ") else f"  {line}" for line in rest)])
+
+
+def json_text(fields: Mapping[str, Any]) -> str:
+    """Return a JSON object on one line: characters that are not printable are escaped.
+
+    All beyond ASCII are escaped if stdout cannot encode them; ``#`` is escaped for CI runners.
+    """
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
+    text = json.dumps(fields, ensure_ascii=not encoding.startswith("utf"))
+    if not text.isprintable():
+        text = _BEYOND_ASCII.sub(_escaped, text)
+    return text.replace("#", "\\u0023") if _has_runner() else text
+
+
+def _has_runner() -> bool:
+    return any(os.environ.get(name) for name in _RUNNERS)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char = found[0]
+    return char if char.isprintable() else json.dumps(char)[1:-1]

@@ -1,0 +1,77 @@
+"""The standard streams of the program: encodings, and a stdout that cannot be written to."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+from invoke import Exit
+
+__all__ = ["BROKEN_PIPE_STATUS", "prepare", "written"]
+
+BROKEN_PIPE_STATUS = 128 + 13  # the status that shells give to SIGPIPE
+_UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT, errno.EFBIG)
+
+
+def prepare() -> None:
+    """Prepare the program's end, also for what Invoke itself prints (``inv --list | head``)."""
+    sys.excepthook = _told
+    atexit.register(_flush)
+
+
+@contextlib.contextmanager
+def written() -> Iterator[None]:
+    """Within the block, which is a task, a failure to write to stdout is an `Exit` with one line.
+
+    :raises Exit: stdout is closed, full, or its reader has exited ("inv run … | head").
+    """
+    if sys.stdout is None:
+        raise Exit("ringtasks: stdout is closed", code=1)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A file's name may be of any bytes, and the locale's encoding may be ASCII.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        # Remote output bypasses the buffers of print(), so flush the text printed before it.
+        sys.stdout.flush()
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        _discard()
+        if error.errno == errno.EPIPE:
+            raise Exit(code=BROKEN_PIPE_STATUS) from None
+        raise Exit(f"ringtasks: stdout: {error.strerror}", code=1) from None
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not isinstance(error, OSError) or error.errno not in _UNWRITABLE or error.filename:
+        sys.__excepthook__(kind, error, trace)
+        return
+    _discard()
+    if error.errno != errno.EPIPE:
+        print(f"ringtasks: stdout: {error.strerror}", file=sys.stderr)
+
+
+def _flush() -> None:
+    """Flush stdout where a failure can still be told: later, Python prints a traceback."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        _discard()
+        if error.errno == errno.EPIPE:
+            os._exit(BROKEN_PIPE_STATUS)
+        print(f"ringtasks: stdout: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+def _discard() -> None:
+    """Let the rest of the output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
