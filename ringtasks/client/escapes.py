@@ -20,7 +20,7 @@ HELP = (
 
 
 class Escape(enum.Enum):
-    """What an escape sequence asks for."""
+    """Request of an escape sequence."""
 
     LEAVE = b"."
     HELP = b"?"

@@ -319,6 +319,18 @@ class TestGithubReport:
         assert MEBIBYTE - 500 < path.stat().st_size <= MEBIBYTE
         assert path.read_text().startswith("of an earlier command\n")
 
+    @pytest.mark.parametrize("left", [0, 50, 300])
+    def test_a_summary_without_room_adds_nothing_since_github_would_drop_it_all(
+        self, tmp_path: Path, left: int
+    ) -> None:
+        path = tmp_path / "summary"
+        path.write_bytes(b"x" * (MEBIBYTE - left))
+
+        is_added = github.write_summary(report(failed("a")), {"GITHUB_STEP_SUMMARY": str(path)})
+
+        assert not is_added
+        assert path.stat().st_size == MEBIBYTE - left
+
     def test_without_a_summary_of_the_step_none_is_written(self) -> None:
         github.write_summary(report(), {"GITHUB_ACTIONS": "true"})
 
