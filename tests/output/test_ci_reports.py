@@ -319,7 +319,7 @@ class TestGithubReport:
         assert MEBIBYTE - 500 < path.stat().st_size <= MEBIBYTE
         assert path.read_text().startswith("of an earlier command\n")
 
-    @pytest.mark.parametrize("left", [0, 50, 300])
+    @pytest.mark.parametrize("left", [0, 50, 200])
     def test_a_summary_without_room_adds_nothing_since_github_would_drop_it_all(
         self, tmp_path: Path, left: int
     ) -> None:
