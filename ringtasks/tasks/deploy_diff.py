@@ -82,7 +82,7 @@ def _lines(fields: dict[str, Any]) -> list[str]:
     lines += [f"  - {commit}" for commit in fields["left"]]
     lines += [f"  {file['change']:8}  {file['path']}" for file in fields["files"]]
     if fields["error"]:
-        lines.append(f"  {display.visible(fields['error'])}")
+        lines.append(f"  {display.shown(fields['error'])}")
     elif len(lines) == 1:
         lines.append("  no changes")
     return lines

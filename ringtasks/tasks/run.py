@@ -189,19 +189,16 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
     reporter = display.JsonReporter() if json else display.RawReporter()
     if request.pty:
         config = replace(config, batch_mode=False)
-    with (
-        interruption.said_as(None),
-        SSHClient(
-            config,
-            transport=request.transport,
-            max_output_bytes=_KEPT_BYTES,
-            on_open=_tell_fallback,
-        ) as client,
-    ):
+    with SSHClient(
+        config,
+        transport=request.transport,
+        max_output_bytes=_KEPT_BYTES,
+        on_open=_tell_fallback,
+    ) as client:
         attempts = Attempts(request.repeats + 1)
         while True:
             try:
-                with contextlib.ExitStack() as until_the_end:
+                with interruption.said_as(None), contextlib.ExitStack() as until_the_end:
                     # Only when the host is reached: the log-in may have questions, which a terminal
                     # in raw mode would garble.
                     to_raw = functools.partial(_set_raw, until_the_end) if request.pty else None

@@ -70,10 +70,10 @@ def _show(found: Explanation) -> None:
     if found.routes:
         rows = [(n, r.route, r.address, r.reason) for n, r in enumerate(found.routes, 1)]
         table(["", "route", "address", "reason"], rows)
-    print(f"host key: {', '.join(found.pins) or 'none'} ({display.visible(found.pinned_by)})")
+    print(f"host key: {', '.join(found.pins) or 'none'} ({display.shown(found.pinned_by)})")
     table(["setting", "value", "from"], [(s.name, s.value, s.origin) for s in found.settings])
     for route in found.routes:
-        print(f"# {route.route}\n{display.visible(route.ssh)}")
+        print(f"# {route.route}\n{display.shown(route.ssh)}")
 
 
 def _summary(found: Explanation) -> str:
