@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -22,6 +23,22 @@ _INSTALL = {program.name: program.if_missing for program in PROGRAMS}
 _TAIL_BYTES = 64 * 1024
 _READER_TIMEOUT = 0.5  # seconds for the last bytes; a grandchild may hold the pipe open
 _LAST_WORDS_TIMEOUT = 2.0  # seconds for a program to end after it closed the connection
+
+
+#: Runs a program that has stdout as its stdin too, and ends it once the shell's own stdin ends:
+#: then this process is gone, killed perhaps, and cloudflared would wait for a silent edge.
+_TIED = """\
+exec 3<&0
+"$@" <&1 3<&- &
+program=$!
+{ read -r _ <&3; kill -9 0; } </dev/null >/dev/null 2>&1 &
+watcher=$!
+exec </dev/null >/dev/null 2>&1 3<&-
+wait "$program"
+status=$?
+kill -9 "$watcher"
+exit "$status"
+"""
 
 
 class ProxyRefusedError(OSError):
@@ -52,9 +69,10 @@ class ProxyProcess:
         environment = proxy.environment(environ)
         self.sock, theirs = socket.socketpair()
         try:
+            program_and_flags = (found, *proxy.argv[1:], *proxy.log_flags)
             self._process = subprocess.Popen(
-                (found, *proxy.argv[1:], *proxy.log_flags),
-                stdin=theirs.fileno(),
+                ("/bin/sh", "-c", _TIED, "sh", *program_and_flags),
+                stdin=_lifeline(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.PIPE,
                 env=environment,
@@ -115,6 +133,13 @@ def connect_socks(proxy: SocksProxy, host: str, port: int, timeout: float) -> so
             Reason.PROXY_FAILED, f"{at}: {error}", "check RINGTASKS_TAILSCALE_PROXY"
         ) from error
     return connected
+
+
+@functools.cache
+def _lifeline() -> int:
+    """Return the end of a pipe that is readable once this process, its only writer, has ended."""
+    ours, _ = os.pipe()
+    return ours
 
 
 def _last_words(stderr: bytes) -> str:

@@ -98,6 +98,16 @@ class Stream:
         shared: socket.socket = self._sock.dup()
         return shared
 
+    def taken_over(self) -> tuple[bytes, socket.socket]:
+        """Return the bytes that were read early, and the socket, to be used without this object.
+
+        :raises TypeError: it is a channel of Paramiko's, which has no descriptor of its own.
+        """
+        if not isinstance(self._sock, socket.socket):
+            raise TypeError("a channel has no socket of its own")
+        early, self._early, self._taken = self._early[self._taken :], b"", 0
+        return early, self._sock
+
     def unread(self, received: bytes) -> None:
         """Return bytes to the buffer that were read too early."""
         self._early, self._taken = received + self._early[self._taken :], 0

@@ -1,0 +1,81 @@
+"""Carry bytes between stdin and stdout and a connection, as a ProxyCommand does.
+
+Large buffers make the copies cheap beside ssh's encryption.  splice(2) is not used: over a TCP
+connection it left small messages waiting, and the key exchange stood still.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import threading
+from collections.abc import Callable
+
+__all__ = ["carry"]
+
+#: The most that one system call moves, and the size of the pipes (64 KiB unless changed, pipe(7)).
+_CHUNK_BYTES = 256 * 1024
+#: Seconds for the peer to close its end after stdin has ended; an SSH server closes at once.
+_LAST_BYTES_TIMEOUT = 5.0
+_F_SETPIPE_SZ = 1031  # fcntl(2), of Linux only
+
+
+def carry(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> None:
+    """Return when the peer has closed the connection, or when stdin or stdout is closed.
+
+    The connection's own time-outs are removed.
+    """
+    connection.setblocking(True)
+    for descriptor in (stdin, stdout):
+        _enlarge(descriptor)
+    is_over = threading.Event()
+    for source, target, close in (
+        (stdin, connection.fileno(), lambda: _half_close(connection, stdout, is_over)),
+        (connection.fileno(), stdout, is_over.set),
+    ):
+        _start(source, target, close)
+    is_over.wait()
+
+
+def _start(source: int, target: int, close: Callable[[], None]) -> None:
+    def run() -> None:
+        try:
+            _move_all(source, target)
+        finally:
+            close()
+
+    threading.Thread(target=run, name="ringtasks-carry", daemon=True).start()
+
+
+def _half_close(connection: socket.socket, stdout: int, is_over: threading.Event) -> None:
+    """Tell the peer that no more bytes follow, and let it answer while stdout has a reader."""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        is_over.set()
+        return
+    # A pipe without a reader, and a socket whose peer is closed, are reported without being asked.
+    watch = select.poll()
+    watch.register(stdout, 0)
+    watch.poll(_LAST_BYTES_TIMEOUT * 1000)
+    is_over.set()
+
+
+def _move_all(source: int, target: int) -> None:
+    """Move bytes until the source ends or the target is closed."""
+    try:
+        while chunk := os.read(source, _CHUNK_BYTES):
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(target, rest) :]
+    except OSError:  # an end is gone, which ends the connection too
+        return
+
+
+def _enlarge(descriptor: int) -> None:
+    """Let a pipe hold as much as one call moves, where the system and its limits allow it."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _CHUNK_BYTES)

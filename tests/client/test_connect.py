@@ -1,0 +1,241 @@
+"""``ringtasks connect``, as the ProxyCommand of a real ssh."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from ringtasks.health.store import HealthStore
+from tests.support.blackhole import blackhole
+from tests.support.cloudflared import Cloudflared
+from tests.support.fixtures import MakeSshd, WriteHosts
+from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
+
+PROGRAM = str(Path(sys.executable).with_name("ringtasks"))
+
+Ssh = Callable[..., Sequence[str]]
+
+
+@pytest.fixture
+def ssh(sshd: Sshd, client_key: Path, tmp_path: Path) -> Ssh:
+    """The arguments of an ssh that goes through ``ringtasks connect``."""
+
+    def words(host: str, *command: str, hosts: Path | None = None) -> Sequence[str]:
+        inventory = hosts or tmp_path / "hosts" / "hosts.yaml"
+        proxy = f"{PROGRAM} connect --inventory {inventory} -- {host}"
+        options = {
+            "ProxyCommand": proxy, "IdentityFile": client_key, "StrictHostKeyChecking": "no",
+            "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR", "User": sshd.user,
+        }  # fmt: skip
+        flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        return ["ssh", "-F", "none", *flags, "any-name", *command]
+
+    return words
+
+
+def run(words: Sequence[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(words, capture_output=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def connect(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return run([PROGRAM, "connect", *arguments])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    with blackhole() as port:
+        yield port
+
+
+def test_ssh_goes_over_the_next_route_and_the_health_knows(
+    ssh: Ssh, write_hosts: WriteHosts, silent_port: int
+) -> None:
+    write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": silent_port})
+
+    done = run(ssh("a", "printf reached"))
+
+    assert done.stdout == b"reached", done.stderr
+    health = HealthStore().get("a")
+    assert (health.total_successes, health.total_failures) == (1, 0)
+    assert health.transports["tailscale"].last_reason == "overtaken"
+    assert health.transports["direct"].total_successes == 1
+
+
+def test_it_imports_nothing_heavy(tmp_path: Path, write_hosts: WriteHosts, sshd: Sshd) -> None:
+    hosts = write_hosts(a={})
+    heavy = ("fabric", "invoke", "paramiko", "cryptography", "rich", "asyncio", "ClusterShell")
+    program = (
+        "import sys; from ringtasks.__main__ import main\n"
+        f"sys.argv = ['ringtasks', 'connect', '--inventory', {str(hosts)!r}, 'a']\n"
+        "try: main()\n"
+        f"finally: print([n for n in {heavy!r} if n in sys.modules], file=sys.stderr)"
+    )
+
+    done = run([sys.executable, "-c", program], input=b"SSH-2.0-test\r\n")
+
+    assert done.stdout.startswith(b"SSH-2.0-")
+    assert done.stderr == b"[]\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "evidence"),
+    [
+        ({"ssh_host": "127.0.0.1", "ssh_port": 9}, b"direct (127.0.0.1:9): refused"),
+        ({"ssh_host": "no-such-host.invalid"}, b"name not found"),
+        ({"ssh_user": "${NOT_SET}"}, b"NOT_SET"),
+        ({"embedded": True}, b"embedded"),
+    ],
+    ids=["refused", "no such name", "a variable that is not set", "embedded"],
+)
+def test_it_says_on_stderr_why_it_could_not(
+    write_hosts: WriteHosts, fields: dict[str, object], evidence: bytes
+) -> None:
+    hosts = write_hosts(a=fields)
+
+    done = connect("--inventory", str(hosts), "a")
+
+    assert (done.returncode, done.stdout) == (255, b"")
+    assert evidence in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["-oX=y"], ["a", "b"], ["--", "-x"], ["--inventory"]])
+def test_a_wrong_call_is_an_error_in_words(write_hosts: WriteHosts, words: list[str]) -> None:
+    done = connect(*words)
+
+    assert (done.returncode, b"Traceback" in done.stderr) == (255, False)
+    assert done.stderr.startswith(b"ringtasks: ")
+
+
+def test_an_unknown_name_lists_near_ones(write_hosts: WriteHosts) -> None:
+    hosts = write_hosts(gpu_box={})
+
+    done = connect("--inventory", str(hosts), "gpu-bax")
+
+    assert b"did you mean gpu-box?" in done.stderr
+
+
+def test_a_mebibyte_goes_through_each_way_unchanged(ssh: Ssh, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    sent = os.urandom(1024 * 1024)
+
+    assert run(ssh("a", "cat"), input=sent).stdout == sent
+
+
+@pytest.mark.parametrize("kind", ["files", "sockets"])
+def test_any_kind_of_stdin_and_stdout_is_served(
+    write_hosts: WriteHosts, tmp_path: Path, kind: str
+) -> None:
+    hosts = write_hosts(a={})
+    words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
+    if kind == "files":
+        (tmp_path / "in").write_bytes(b"not ssh\r\n")
+        with (tmp_path / "in").open("rb") as given, (tmp_path / "out").open("wb") as taken:
+            subprocess.run(words, stdin=given, stdout=taken, timeout=30, check=True)
+        answer = (tmp_path / "out").read_bytes()
+    else:
+        ours, theirs = socket.socketpair()
+        with ours, subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
+            theirs.close()
+            answer = ours.recv(100)
+            ours.close()
+            assert process.wait(10) == 0
+
+    assert answer.startswith(b"SSH-2.0-")
+
+
+def test_it_ends_with_the_server(ssh: Ssh, write_hosts: WriteHosts, make_sshd: MakeSshd) -> None:
+    server = make_sshd()
+    hosts = write_hosts(a={"ssh_port": server.port})
+    words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(4)
+        server.stop()
+
+        assert process.wait(10) == 0
+
+
+def test_it_ends_with_ssh_although_the_peer_is_silent(write_hosts: WriteHosts) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hosts = write_hosts(a={"ssh_host": "127.0.0.1", "ssh_port": listener.getsockname()[1]})
+        words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            peer, _ = listener.accept()
+            peer.sendall(b"SSH-2.0-silent\r\n")
+            assert process.stdout is not None
+            assert process.stdin is not None
+            process.stdout.read(4)
+            process.stdout.close()
+            process.stdin.close()
+            began = time.monotonic()
+
+            process.wait(10)
+
+            assert time.monotonic() - began < 2.0
+            peer.close()
+
+
+def test_fifty_at_once_are_counted_exactly(write_hosts: WriteHosts) -> None:
+    hosts = write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
+    words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
+    started = [
+        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) for _ in range(50)
+    ]
+
+    assert [process.communicate(timeout=60)[0][:4] for process in started] == [b"SSH-"] * 50
+    health = HealthStore().get("a")
+    assert (health.total_successes, health.total_failures) == (50, 0)
+    assert health.transports["direct"].total_successes == 50
+
+
+@pytest.mark.parametrize("moment", ["carrying", "dialling"])
+def test_a_killed_one_leaves_no_proxy_behind(
+    write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd, moment: str
+) -> None:
+    name = f"{moment}-{os.getpid()}.example.com"  # of this test alone
+    mode = "ok" if moment == "carrying" else "silent"
+    cloudflared.serve(name, sshd.address, sshd.port, mode=mode)
+    hosts = write_hosts(a={"ssh_host": None, "cloudflare_tunnel": name})
+    words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        eventually(lambda: processes_with(name))
+        if moment == "carrying":
+            assert process.stdout is not None
+            process.stdout.read(4)
+
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+        eventually(lambda: not processes_with(name), timeout=10)
+
+
+def test_a_jump_host_of_the_inventory_is_used(
+    ssh: Ssh, write_hosts: WriteHosts, sshd: Sshd
+) -> None:
+    write_hosts(a={"proxy_jump": "jump"}, jump={"ssh_host": "127.0.0.2"})
+
+    done = run(ssh("a", "printf reached"))
+
+    assert done.stdout == b"reached", done.stderr
+
+
+def processes_with(text: str) -> list[int]:
+    """The processes that have ``text`` in an argument."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
