@@ -25,7 +25,7 @@ from ringtasks.ssh.master.lookup import usable_master
 from ringtasks.ssh.master.records import Master
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import Route, routes_of
-from ringtasks.ssh.ssh_command import ssh_command
+from ringtasks.ssh.ssh_command import pins_file, ssh_command
 from ringtasks.ssh.ssh_config import HostSettings, file_arguments, files_of
 
 __all__ = ["Explanation", "RouteReason", "Setting", "explain"]
@@ -160,7 +160,7 @@ def _typed(config: SSHConfig, route: Route) -> str:
     options = [*file_arguments(config.ssh_config_file), "-S", "none"]
     if route.name != "direct" and route.proxy is None:
         options += ["-o", "ProxyCommand=none"]
-    argv = ssh_command(config, route, known_hosts_file(), jump_config, *options)
+    argv = ssh_command(config, route, pins_file(), jump_config, *options)
     return shlex.join(argv)
 
 

@@ -6,17 +6,18 @@ which host is reached and which key it must show.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand, known_hosts_file
 
 from .known_hosts import CERT_AUTHORITY, known_name
 from .option_values import path_value, percent, token
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
 
-__all__ = ["identity_file", "pin_options", "ssh_command"]
+__all__ = ["identity_file", "pin_options", "pins_file", "ssh_command"]
 
 #: The longest chain of jump hosts.
 _MAX_HOPS = 8
@@ -41,6 +42,14 @@ def ssh_command(
     :raises UsageError: ssh cannot be given a path.
     """
     return _command(config, route, known_hosts, jump_of, options, _MAX_HOPS)
+
+
+def pins_file() -> Path:
+    """Return the file of the pins; its folder exists, or ssh would warn of it."""
+    file = known_hosts_file()
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return file
 
 
 def pin_options(config: SSHConfig, known_hosts: Path) -> dict[str, str]:

@@ -76,11 +76,10 @@ def copies(
 
     :param pulls: copy from the host; else to it.
     """
-    from ringtasks.inventory.config import known_hosts_file
     from ringtasks.remote.paths import on_host
     from ringtasks.ssh.master.identity import jump_config
     from ringtasks.ssh.routes import only, routes_of
-    from ringtasks.ssh.ssh_command import ssh_command
+    from ringtasks.ssh.ssh_command import pins_file, ssh_command
 
     if config.embedded:
         return []
@@ -90,7 +89,7 @@ def copies(
     path = on_host(config, there).rstrip("/") + ("/" if there.endswith("/") else "")
     steps = []
     for route in routes:
-        *shell, login = ssh_command(config, route, known_hosts_file(), jump_config)
+        *shell, login = ssh_command(config, route, pins_file(), jump_config)
         user, at, host = login.rpartition("@")
         place = f"{user}{at}{f'[{host}]' if ':' in host else host}:{path}"
         argv = ["rsync", "-rlpt", *_flags(options), "-e", shlex.join(shell)]

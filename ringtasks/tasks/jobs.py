@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
 from ringtasks.common import interruption
-from ringtasks.common.durations import ago, duration, lasting, moment
+from ringtasks.common.durations import duration, moment
 from ringtasks.errors import JobNotStartedError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
-from ringtasks.output.tables import table
 
 from .core_flags import command_timeout, echo, ended, is_dry
 from .job_logs import log_printer
 from .job_selection import ALL, selected_jobs
+from .jobs_table import is_recent, show_jobs, unreached
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -34,7 +33,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
-    from ringtasks.jobs import HostJobs, Job, JobStatus, Pruned, Stopped
+    from ringtasks.jobs import Job, JobStatus, Pruned, Stopped
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
@@ -42,10 +41,7 @@ JOB_HELP = "a job's id, the beginning of one, its name or its run's; joined by c
 WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 
-#: Jobs that ended within this time are shown without --all (one day).
-RECENT_SECONDS = 86400.0
 WATCH_INTERVAL = 2.0
-_COMMAND_WIDTH = 60  # characters of a command in the table
 #: Seconds to end a job that was being started, after Ctrl-C.
 _START_END_TIME = 5.0
 LOST_STATUS = 1
@@ -170,16 +166,16 @@ def show(
         found = jobs.list(clients)
         known = jobs.each_once(job for own in found for job in own.jobs)
         shown[:] = [
-            job for job in known if (all or _is_recent(job)) and (not mine or job.by == this_user())
+            job for job in known if (all or is_recent(job)) and (not mine or job.by == this_user())
         ]
         if json:
             for job in shown:
                 display.json_line(job.to_dict())
         else:
-            _table(shown)
+            show_jobs(shown)
         for own in found:
             if own.error is not None and not (json and own.jobs):
-                display.say(_unreached(own))
+                display.say(unreached(own))
         return combined_status(
             failure_status(client.config) if own.error else 0
             for client, own in zip(clients, found, strict=True)
@@ -393,52 +389,6 @@ def _starting(host: str) -> AbstractContextManager[None]:
 def _left(command: str) -> str:
     """Return the text for Ctrl-C, which does not affect the job."""
     return f"interrupted; the job keeps running; reattach with: {command}"
-
-
-def _table(shown: Iterable[JobStatus]) -> None:
-    table(
-        ["job", "name", "host", "state", "started", "ran", "gpus", "owner", "command"],
-        [
-            (
-                job.id[:8],
-                job.name or "",
-                job.host_id,
-                _state(job),
-                ago(job.started_at, job.asked_at),
-                lasting(job.seconds),
-                ",".join(map(str, job.gpus)),
-                job.by,
-                " ".join(job.command.split())[:_COMMAND_WIDTH],
-            )
-            for job in shown
-        ],
-        cut=["command"],
-        optional=["gpus", "started", "ran", "owner", "name"],
-    )
-
-
-def _state(job: JobStatus) -> str:
-    if job.since is not None:
-        return f"unknown since {_clock(job.since)}"
-    return job.describe()
-
-
-def _unreached(own: HostJobs) -> str:
-    since = min((job.since for job in own.jobs if job.since is not None), default=None)
-    known = f" (last heard of at {_clock(since)})" if since is not None else ""
-    return f"{own.host_id}: its jobs are unknown{known}: {own.error}"
-
-
-def _clock(at: float) -> str:
-    shape = "%H:%M" if time.time() - at < RECENT_SECONDS else "%Y-%m-%d %H:%M"
-    return time.strftime(shape, time.localtime(at))
-
-
-def _is_recent(job: JobStatus) -> bool:
-    end = job.ended_at or job.started_at
-    if not job.is_ended or end is None or job.asked_at is None:
-        return True
-    return job.asked_at - end < RECENT_SECONDS
 
 
 def _label(job: JobStatus) -> str:

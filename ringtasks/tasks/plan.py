@@ -46,17 +46,16 @@ class HostPlan:
 
         :raises UsageError: the host does not have the requested route.
         """
-        from ringtasks.inventory.config import known_hosts_file
         from ringtasks.ssh.master.identity import jump_config
         from ringtasks.ssh.routes import only, routes_of
-        from ringtasks.ssh.ssh_command import ssh_command
+        from ringtasks.ssh.ssh_command import pins_file, ssh_command
 
         if self.config.embedded or self.config.fault is not None:
             return []
         found = routes_of(self.config, os.environ)
         if self.transport is not None:
             found = only(found, self.transport, self.config.id)
-        pins = known_hosts_file()
+        pins = pins_file()
         return [
             (
                 f"{route.name} {route.address}",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import resource
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from ringtasks.errors import UsageError
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.selection import select
-from tests.support.fixtures import Inv
+from tests.support.fixtures import ROOT
 
 HOSTS = 5000
 #: Seconds of CPU for all of ``inv hosts``: 1.2 on an idle machine, twice that on a crowded one.
@@ -33,6 +36,7 @@ FACTS = "".join(f"    fact_{k}: value {k}\n" for k in range(11))
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "tasks.py", tmp_path)
     path = tmp_path / "hosts" / "hosts.yaml"
     path.parent.mkdir()
     entries = (ENTRY.format(n=n, a=n // 256, b=n % 256) + FACTS for n in range(HOSTS))
@@ -40,12 +44,13 @@ def large(tmp_path: Path) -> Path:
     return path
 
 
-def test_thousands_of_hosts_are_shown_in_two_seconds(inv: Inv, large: Path) -> None:
+def test_thousands_of_hosts_are_shown_in_two_seconds(large: Path) -> None:
+    program = [sys.executable, "-m", "invoke", "hosts"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = inv("hosts", timeout=60)
+    printed = subprocess.check_output(program, cwd=large.parents[1], timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
-    assert len(done.stdout.splitlines()) == HOSTS + 1, done.stderr
+    assert len(printed.splitlines()) == HOSTS + 1
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < LIMIT
 
 

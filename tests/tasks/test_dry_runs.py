@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 import threading
@@ -197,3 +198,22 @@ def _files(folder: Path) -> set[Path]:
         for path in folder.rglob("*")
         if not {"__pycache__", ".git"} & set(path.parts) and "own-home" not in path.parts
     }
+
+
+def test_the_ssh_command_of_a_plan_warns_of_nothing(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    """On a machine that has not used ringtasks before, there is no folder for the pins."""
+    write_hosts(a={})
+    state = tmp_path / "new" / "state"
+    words = ("--dry", "run", "--host", "a", "--cmd", "x", "--json")
+    (plan,) = inv(*words, XDG_STATE_HOME=str(state)).stdout.splitlines()
+
+    (command,) = json.loads(plan)["ssh"]
+    done = subprocess.run(
+        [*shlex.split(command), "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, "Failed to add" in done.stderr) == (0, False), done.stderr
+    assert (state / "ringtasks" / "known_hosts").exists()
