@@ -219,6 +219,13 @@ def test_metrics_of_a_printed_dict(line: str, metrics: dict[str, float]) -> None
         # LightGBM's command line
         ("[LightGBM] [Info] Iteration:10, training auc : 0.9", "training_auc",
          {"value": 0.9, "step": 10}),
+        # Catalyst, ESPnet, PyTorch's DDP tutorial
+        ("2/3 * Epoch (train): loss: 0.7 | accuracy01: 0.6", "train_loss",
+         {"value": 0.7, "epoch": 2, "total_epochs": 3}),
+        ("[gpu] 2025-01-01 10:00:00,000 (trainer:763) INFO: 1epoch:train:51-100batch: "
+         "forward_time=0.2, loss_ctc=90.1, loss=60.5, train_time=1.0", "train_loss",
+         {"value": 60.5, "epoch": 1, "batch": 100}),
+        ("Epoch 3 | GPU 0 | Training loss 0.25", "training_loss", {"value": 0.25, "epoch": 3}),
         # logfmt, Ray's actors
         ('time="2025-02-01T10:00:00Z" level=info msg="epoch done" epoch=1 loss=0.5', "loss",
          {"value": 0.5, "epoch": 1}),
@@ -240,6 +247,13 @@ def test_line_of_a_trainer_is_read_as_its_source_prints_it(
         "[rank 1]: loss=1\n[rank 0]: loss=2",
         "[default12]: loss=1\n[default0]: loss=2",
         '{"rank": 3, "loss": 1}\n{"rank": 0, "loss": 2}',
+        "Epoch 0 | GPU 1 | loss: 1\nEpoch 0 | GPU 0 | loss: 2",
+        "[GPU1] Epoch 0 | loss 1\n[GPU0] Epoch 0 | loss 2",
+        "1: step 5 loss 1\n0: step 5 loss 2",
+        "trainer-1  | step 5 loss 1\ntrainer-0  | step 5 loss 2",
+        "Process 1: step 5 loss 1\nProcess 0: step 5 loss 2",
+        "worker 1 | epoch 5 | loss 1\nworker 0 | epoch 5 | loss 2",
+        "cuda:1 step 5 loss 1\ncuda:0 step 5 loss 2",
         "10:00:00 - INFO - [RANK 1] loss: 1\n10:00:00 - INFO - [RANK 0] loss: 2",
     ],
 )  # fmt: skip
@@ -269,6 +283,13 @@ def test_of_several_ranks_the_first_is_read(line: str) -> None:
         "Epoch 00003: val_loss improved from 0.6 to 0.5, saving model to x.h5",
         "*** Best metric: 50.0 (epoch 0)",
         "Overriding: loss_scale = 128",
+        "W0101 10:00:00.000000 1 x.cc:3] loss 5.0 is too large",
+        "model:\n  dropout: 0.1\n  loss:\n    focal_loss: 2.0\noptim:\n  lr: 0.1",
+        "wandb:     loss 0.1",
+        "epoch 1: loss 0.9 -> 0.5",
+        "epoch 1: loss: 0.9 → 0.5",
+        "Total training time: 24.4s, final loss 0.4",
+        "[CV 1/5] END ....C=0.1, gamma=1;, score=0.933 total time=   0.0s",
         "loss: 0,5",
         "loss: 1.5.2",
         "loss: 3/4",
@@ -377,6 +398,36 @@ def test_points_within_an_epoch_lie_between_it_and_the_next() -> None:
     assert [(p["axis"], p["x"]) for p in points["loss"]] == [
         ("epoch", 0.25), ("epoch", 1), ("epoch", 1.25), ("epoch", 2),
     ]  # fmt: skip
+
+
+def test_points_of_before_a_resumption_are_replaced_by_those_after_it() -> None:
+    points = points_of(
+        "step 1 loss 9\nstep 2 loss 8\nstep 3 loss 7\n"
+        "INFO: Resuming training from checkpoint ckpt-1\nstep 2 loss 6\nstep 3 loss 5"
+    )
+
+    assert [(p["axis"], p["x"], p["value"]) for p in points["loss"]] == [
+        ("step", 1, 9), ("step", 2, 6), ("step", 3, 5),
+    ]  # fmt: skip
+
+
+def test_rows_with_a_bar_behind_them_are_read_as_ultralytics_prints_them() -> None:
+    def bar(done: int) -> str:
+        return f"{done * 25}%|{'█' * done}| {done}/4 [00:02<00:00,  1.9it/s]"
+
+    log = "".join(
+        "      Epoch    GPU_mem   box_loss   cls_loss  Instances       Size\n"
+        f"        {n}/2         0G      1.{n}       2.{n}         12        640: {bar(2)}\r"
+        f"        {n}/2         0G      1.{n}5      2.{n}5        12        640: {bar(4)}\n"
+        "           Class     Images  Instances      Box(P          R      mAP50  mAP50-95): "
+        f"{bar(4)}\n           all          4         17        0.1      0.2     0.3     0.{n}\n"
+        for n in (1, 2)
+    )
+
+    found = points_of(log)
+
+    assert [(p["epoch"], p["value"]) for p in found["box_loss"]] == [(1, 1.15), (2, 1.25)]
+    assert [(p["epoch"], p["value"]) for p in found["mAP50-95"]] == [(1, 0.1), (2, 0.2)]
 
 
 def test_value_that_is_printed_twice_is_one_point() -> None:

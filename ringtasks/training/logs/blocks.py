@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["BlockReader", "opens_block"]
+from .words import is_measure, is_set, position_of, split_name
+
+__all__ = ["BlockReader", "SettingsDump", "opens_block", "opens_dump"]
 
 _MAX_LINES = 1000
 _OPENS = re.compile(r"""\s*(?:\{|\[)\s*\Z|\s*[{\[]\s*["'{\[]""", re.ASCII)
@@ -55,3 +57,34 @@ class BlockReader:
             return False
         is_whole = depth == 0 and text.startswith("{")
         return not (is_whole and self._lines[0].startswith("{"))
+
+
+_SECTION = re.compile(r"(?P<name>[a-z_]\w*):\s*\Z", re.ASCII)
+_OF_DUMP = re.compile(r"\s+\S|-\s|[A-Za-z_]\w*:(?:\s|\Z)", re.ASCII)
+_RESULTS = frozenset("metrics results result scores summary losses performance stats".split())
+
+
+def opens_dump(text: str) -> bool:
+    """Tell whether a line may begin a dump of settings as YAML: ``model:``."""
+    found = _SECTION.match(text)
+    return (
+        found is not None
+        and not is_measure(found["name"])
+        and not any(is_set(word) or word in _RESULTS for word in split_name(found["name"]))
+        and position_of(found["name"]) is None
+    )
+
+
+class SettingsDump:
+    """Finds the lines of settings that a program prints as YAML, which hold no metrics."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    def holds(self, text: str) -> bool:
+        """Tell whether an indented line is in a section of settings."""
+        if opens_dump(text):
+            self.is_open = True
+        elif not _OF_DUMP.match(text) or _SECTION.match(text):
+            self.is_open = False
+        return self.is_open and text[:1].isspace()

@@ -58,11 +58,18 @@ _TWO = re.compile(
     _FLAGS,
 )
 # PyTorch's tutorial: "[1,  2000] loss: 2.217".
+# Catalyst: "1/3 * Epoch (train): loss: 0.5".
+_STAR = re.compile(r"\s*(?P<done>\d+)/(?P<total>\d+) \* Epoch\b", re.ASCII)
+# ESPnet: "1epoch:train:51-100batch: loss=0.5".
+_GLUED = re.compile(
+    r"(?<![\w.])(?P<epoch>\d+)epoch:\w+:\d+-(?P<done>\d+)batch(?P<total>):", re.ASCII
+)
 _COMMA = re.compile(r"\s*\[(?P<epoch>\d+),\s+(?P<done>\d+)\](?P<total>)\s", re.ASCII)
 # DeepSpeed: "epoch=0/micro_step=10/global_step=10".
 _SLASHES = re.compile(
     r"\bepoch=(?P<epoch>\d+)/micro_step=\d+/global_step=(?P<done>\d+)(?P<total>),", re.ASCII
 )
+_TWO_COUNTS = ((_TWO, "batch"), (_COMMA, "batch"), (_GLUED, "batch"), (_SLASHES, "step"))
 _CATBOOST = re.compile(r"(?P<done>\d+)(?P<total>):\t(?=learn: |test: )", re.ASCII)
 _TOTALS = re.compile(
     r"(?<![\w-])[`'\"]?(?P<name>(?:num|max|total|scheduled|n)[ _-]"
@@ -94,10 +101,12 @@ def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
 
 def find_places(text: str, start: int, taken: Sequence[Span]) -> list[ParsedPosition]:
     """Return the places in a text, one of each unit; ``taken`` spans are not places."""
-    for pattern, unit in ((_TWO, "batch"), (_COMMA, "batch"), (_SLASHES, "step")):
+    for pattern, unit in _TWO_COUNTS:
         if found := pattern.search(text, start):
             total = found.span("epochs") if "epochs" in found.groupdict() else None
             return [ParsedPosition("epoch", found.span("epoch"), total), _place(unit, found)]
+    if found := _STAR.match(text, start):
+        return [_place("epoch", found)]
     places: list[ParsedPosition] = []
     ends = 0
     if found := _SET_PLACE.search(text, start):

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from .bars import BarReader, parse_bar
-from .blocks import BlockReader, opens_block
+from .blocks import BlockReader, SettingsDump, opens_block, opens_dump
 from .boxes import BoxReader, begins_box
 from .grammar import MAX_TEXT_CHARS, parse
 from .history import History
@@ -45,6 +45,11 @@ _BLOCK_BYTES = 1 << 18
 _FIRST_AT_ONCE, _MAX_AT_ONCE = 32, 1024
 #: A warning quotes a line of source; LightGBM prints its best iteration again.
 _NEXT_IS_NO_METRIC = re.compile(r"\w+\.py:\d+: \w*Warning\b|[Bb]est iteration is:$", re.ASCII)
+_RESUMES = re.compile(
+    r"\W*(?:\S+ ){0,4}(?:resum|restart|continu)(?:ing|ed)\b.{0,40}\bfrom\b.{0,80}"
+    r"(?:checkpoint|ckpt|step|epoch|iter)",
+    re.ASCII | re.IGNORECASE,
+)
 _LIGHTNING_BEGINS = ("GPU available: ", "Sanity Checking", "`Trainer.fit`")
 
 _HAS_LAYOUT = attrgetter("has_layout")
@@ -56,12 +61,13 @@ class _Line(NamedTuple):
     is_common: bool
     skips_next: bool
     is_of_lightning: bool
+    resumes: bool
     parsed: Parsed
 
 
 def _look_at(text: str) -> _Line:
     if len(text) > MAX_TEXT_CHARS:
-        return _Line(True, False, False, parse(text))
+        return _Line(True, False, False, False, parse(text))
     is_common = may_be_row(text) and not begins_box(text) and not is_of_keras(text)
     parsed = parse(text)
     values = tuple(
@@ -69,7 +75,9 @@ def _look_at(text: str) -> _Line:
         for value in parsed.values
     )
     skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
-    return _Line(is_common, skips_next, _is_of_lightning(text), parsed._replace(values=values))
+    resumes = _RESUMES.match(text) is not None
+    parsed = parsed._replace(values=values)
+    return _Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed)
 
 
 _line_of = ByShape(_look_at)
@@ -90,6 +98,7 @@ class LogReader:
         self._columns = ColumnReader()
         self._boxes = BoxReader()
         self._blocks = BlockReader()
+        self._dump = SettingsDump()
         self._skips_next = False
         self._at_once = _FIRST_AT_ONCE
         self._plans_of: dict[ByShape[Parsed], dict[bytes, Plan]] = {}  # by the rows of a table
@@ -152,7 +161,8 @@ class LogReader:
 
     def _may_use(self, plans: dict[bytes, Plan]) -> bool:
         """Tell whether plans hold: no layout of several lines is open, and no other table."""
-        return plans is self._plans and not self._blocks.is_open and not self._boxes.is_open
+        is_open = self._blocks.is_open or self._boxes.is_open or self._dump.is_open
+        return plans is self._plans and not is_open
 
     def _read_planned(self, plans: Sequence[Plan], lines: Sequence[bytes]) -> None:
         columns = read_columns(plans, lines) if len(lines) >= MIN_LINES else None
@@ -185,12 +195,13 @@ class LogReader:
         text = line.decode("latin-1")
         if text.isspace():
             return NOTHING
-        if _may_hold_bar(text) or opens_block(text) or not _line_of.is_known(text):
+        begins = opens_block(text) or opens_dump(text)
+        if begins or _may_hold_bar(text) or not _line_of.is_known(text):
             return NO_PLAN
         if bar := find_bar(text):
             return plan_of_bar(line, *bar)
         shape = _line_of(text)
-        if not shape.is_common or shape.skips_next or shape.is_of_lightning:
+        if not shape.is_common or shape.skips_next or shape.is_of_lightning or shape.resumes:
             return NO_PLAN
         if not self._columns.columns:
             return plan_of(line, shape.parsed)
@@ -208,7 +219,13 @@ class LogReader:
             block = self._blocks.read(text)
             if block is not None:
                 text = block
+        if self._dump.holds(text):
+            return
         if _may_hold_bar(text):
+            record = self._columns.read(text) if self._columns.columns else None
+            if record is not None:  # ultralytics draws a bar behind the row of a table
+                self._history.add(record)
+                return
             text = self._read_bar(text)
         if not text or text.isspace():
             return
@@ -224,6 +241,8 @@ class LogReader:
                 self._history.merge(records)
                 return
             record = self._columns.read(text) or self._boxes.read(text)
+        if line.resumes:
+            self._history.new_attempt()
         if record is None:
             self._skips_next = line.skips_next
             record = record_of(line.parsed, text)

@@ -40,14 +40,15 @@ _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf", _FLAGS)
 # A warning or an instruction to the user measures nothing.
 _WARNING = re.compile(
     r"warning\b|\bwarn\b|\bdeprecat|(?<![\w-])error:(?!\s*[-\d.])|\btraceback\b|\bcritical\b|\bexception\b|\busage:"
-    r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))",
+    r"|\bERROR\b(?=[\]:| ]|\s-)(?-i:(?<=ERROR))"
+    r"|^(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.",  # glog: Warning, Error, Fatal
     _FLAGS,
 )
 # The best value so far, one read from a file, or a hypothetical one: not measured at this place.
 _SUMMARY = re.compile(
     r"^\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
-    r"|\b(?:restor|resum|load)(?:ed|ing)\b",
+    r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:",
     _FLAGS,
 )
 # A call with keywords is the repr of settings, unless it holds one number (tensor, float64).
@@ -71,6 +72,7 @@ _PREFIX = re.compile(
     | [\[(][\w./<>-]+\.(?:py|cc|cpp|rs|go):\d+(?::[\w<>]+)?[\])]
     | [\w./-]+\.py:\d+\b
     | [\w.]+:[\w<>.]+:\d+(?=\s-)
+    | \([a-z_]\w*:\d+\)
     | \((?:[\w.]+\s)?pid=\d+(?:,\sip=[\d.]+)?\)
     | \[\w[\w. -]*\](?=\s*(?:\d{4}-|INFO|-))
     | (?:root|__main__|[a-z_]\w*(?:\.\w+)+)(?=\s*[-:|]\s)
@@ -80,7 +82,11 @@ _PREFIX = re.compile(
 )
 # torch/distributed/run.py --tee; accelerate and DeepSpeed loggers; mpirun --tag-output.
 _RANK = re.compile(
-    r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]|^\s*rank[ =:]?\s?(\d+)\s?[:|]"
+    r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]"
+    r"|^\s*(?:rank|process|proc|worker)[ =:#]?\s?(\d+)\s?[:|]"
+    # srun --label, docker compose, a device.
+    r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter))|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"
+    r"|\[GPU\s?(\d+)\]|\|\s?GPU:?\s?(\d+)\s?\|"
     r"|^\s*\((?:[\w.]+\s)?pid=(\d+)(?:,\sip=[\d.]+)?\)|^\[\d+,(\d+)\]<std|\b(?:local_|global_)?rank=(\d+)\b",
     _FLAGS,
 )
@@ -88,10 +94,12 @@ _RANK = re.compile(
 _WORD = r"[A-Za-z][\w'/]*\.?"
 _NAME = r"[A-Za-z_](?:[\w./@%']|[-+](?=[A-Za-z\d]))*"
 _OPEN = r"(?:[A-Za-z_][\w.]{0,30}\(\s?)?\[{0,2}[\"']?"  # np.float64(0.25), [0.25], "0.25"
+#: "loss 0.9 -> 0.5" is one value before and one after.
+_NO_ARROW = r"(?!\s?(?:->|=>|\xe2\x86\x92)\s?\d)"
 _PAIR = re.compile(
     rf"""(?<![\w.\\/<$])(?<!--)(?<!\w-)["']?(?P<name>{_NAME})["']?
     (?P<bracket>\s?[\[(][^\[\](){{}}=]{{1,24}}[\])])?
-    \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\])""",
+    \s{{0,8}}(?P<mark>[=:])\s{{0,12}}{_OPEN}(?P<number>{NUMBER}){END}(?!\s*[,\]]\s*-?\d[^|]*\]){_NO_ARROW}""",
     re.VERBOSE | re.ASCII,
 )
 _BARE_NAME = (
@@ -99,7 +107,8 @@ _BARE_NAME = (
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
 _BARE = re.compile(
-    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:is\s)?(?P<number>{NUMBER}){END}", _FLAGS
+    rf"(?<![\w./-])(?P<name>{_BARE_NAME})\s{{1,8}}(?:is\s)?(?P<number>{NUMBER}){END}{_NO_ARROW}",
+    _FLAGS,
 )
 # "Loss after iteration 100: 0.123", "Training loss (for one batch) at step 0: 132.2".
 _NAME_AT = re.compile(

@@ -66,7 +66,8 @@ _ARGUMENTS = frozenset(
     gradient_accumulation_steps gradient_accumulation accumulate max_grad_norm clip_grad
     betas eps nesterov amsgrad dampening imgsz img_size image_size input_size crop_pct optimizer
     start_epoch start_iter world_size n_gpu n_gpus ngpus gpus num_gpus nodes num_nodes port version
-    v_num pid rank local_rank global_rank node node_rank device gpu line lineno attempt num_samples
+    v_num pid worker process proc cuda
+    rank local_rank global_rank node node_rank device gpu line lineno attempt num_samples
     num_examples num_train num_params params parameters trainable flops
     """.split()
 )
@@ -76,7 +77,7 @@ _UNRECORDED = frozenset(
     time data data_time batch_time iter_time last_time last_data eta elapsed remaining dur duration
     seconds sec secs ms timestamp ts _timestamp created date datetime asctime unix_time wall
     wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
-    remaining_time elapsed_time s h min gb mb gib mib
+    remaining_time elapsed_time s h min gb mb gib mib instances
     """.split()
 )
 #: Printed beside the metrics of one set, without belonging to it.
@@ -155,7 +156,11 @@ def is_argument(name: str) -> bool:
 def is_unrecorded(name: str) -> bool:
     """Return whether it names a clock, a setting, or a count that belongs to no curve."""
     plain = name.lower().replace(" ", "_")
-    return plain in _UNRECORDED or plain in _ARGUMENTS or plain.endswith("size")
+    return (
+        plain in _UNRECORDED
+        or plain in _ARGUMENTS
+        or plain.endswith(("size", "_time", "reader_cost", "batch_cost"))
+    )
 
 
 @functools.lru_cache(maxsize=4096)
