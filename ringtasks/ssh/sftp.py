@@ -308,8 +308,10 @@ def _free_bytes(sftp: Any, folder: str) -> int | None:
     """
     from paramiko.sftp import CMD_EXTENDED, CMD_EXTENDED_REPLY
 
+    from .paramiko_private import request_sftp
+
     try:
-        kind, answer = sftp._request(CMD_EXTENDED, "statvfs@openssh.com", folder)
+        kind, answer = request_sftp(sftp, CMD_EXTENDED, "statvfs@openssh.com", folder)
     except (OSError, EOFError):
         return None
     if kind != CMD_EXTENDED_REPLY:

@@ -32,6 +32,7 @@ from paramiko.sftp import (
     int64,
 )
 
+from .paramiko_private import PublicSFTPClient, PublicSFTPFile, attributes_from
 from .sftp_start import ProvenStart
 
 __all__ = ["UNDER_WAY_BYTES", "ReadAheadFile", "SFTPClient", "check_attributes"]
@@ -47,7 +48,7 @@ _EXTENDED = paramiko.SFTPAttributes.FLAG_EXTENDED
 _FIELDS = ((0x1, 8), (0x2, 8), (0x4, 4), (0x8, 8))
 
 
-class SFTPClient(ProvenStart, paramiko.SFTPClient):
+class SFTPClient(ProvenStart, PublicSFTPClient):
     """Paramiko's client; each file of it is a `ReadAheadFile`."""
 
     read_bytes = _SMALLEST_REQUEST
@@ -65,7 +66,7 @@ class SFTPClient(ProvenStart, paramiko.SFTPClient):
 
         :raises OSError: it has more names than is plausible.
         """
-        handle = self._answer(CMD_HANDLE, CMD_OPENDIR, self._adjust_cwd(path)).get_binary()
+        handle = self._answer(CMD_HANDLE, CMD_OPENDIR, self.adjust_path(path)).get_binary()
         found: list[paramiko.SFTPAttributes] = []
         while True:
             try:
@@ -87,12 +88,12 @@ class SFTPClient(ProvenStart, paramiko.SFTPClient):
     def symlink(self, source: Any, dest: Any) -> None:
         super().symlink(_encoded(source), dest)
 
-    def _adjust_cwd(self, path: Any) -> bytes:
-        adjusted: bytes = super()._adjust_cwd(_encoded(path))  # type: ignore[misc]
+    def adjust_path(self, path: Any) -> bytes:
+        adjusted: bytes = super().adjust_path(_encoded(path))
         return adjusted
 
     def _one_name(self, kind: int, path: Any) -> str:
-        names = list(_names(self._answer(CMD_NAME, kind, self._adjust_cwd(path))))
+        names = list(_names(self._answer(CMD_NAME, kind, self.adjust_path(path))))
         if len(names) != 1:
             raise OSError(f"the host answers with {len(names)} names for one")
         return names[0].filename
@@ -105,24 +106,20 @@ class SFTPClient(ProvenStart, paramiko.SFTPClient):
         return answer
 
     def _rpc(self, kind: int, *arguments: Any) -> tuple[int, Any]:
-        answer: tuple[int, Any] = super()._request(kind, *arguments)  # type: ignore[misc]
+        answer: tuple[int, Any] = self.request(kind, *arguments)
         return answer
 
-    def _read_packet(self) -> tuple[int, bytes]:
-        kind, body = super()._read_packet()  # type: ignore[misc]
+    def read_packet(self) -> tuple[int, bytes]:
+        kind, body = super().read_packet()
         check_attributes(kind, body)
         return kind, body
 
 
-class ReadAheadFile(paramiko.SFTPFile):
+class ReadAheadFile(PublicSFTPFile):
     """A file with read-ahead, without a thread."""
 
     sftp: Any
     handle: Any
-    _realpos: int
-    _pos: int
-    _rbuffer: bytes
-    _closed: bool
 
     def prepare(self, read_bytes: int) -> None:
         """Set up the fields: an existing file gets this class, without an ``__init__``."""
@@ -140,10 +137,15 @@ class ReadAheadFile(paramiko.SFTPFile):
         """Read ahead from here on; the size of the requests decides how many are sent at once."""
         end = self.stat().st_size if file_size is None else file_size
         self._reads.clear()
-        self._ahead_from, self._ahead_to = self._realpos, end or 0
+        self._ahead_from, self._ahead_to = self.remote_position, end or 0
 
     def read(self, size: int | None = None) -> bytes:
-        if size is None or size < self.MAX_REQUEST_SIZE or self._rbuffer or not self._is_ahead():
+        if (
+            size is None
+            or size < self.MAX_REQUEST_SIZE
+            or self.has_buffered
+            or not self._is_ahead()
+        ):
             plain: bytes = super().read(size)
             return plain
         parts, wanted = [], size
@@ -152,23 +154,22 @@ class ReadAheadFile(paramiko.SFTPFile):
             if not part:
                 break
             parts.append(part)
-            self._realpos += len(part)
-            self._pos += len(part)
+            self.advance(len(part))
             wanted -= len(part)
         if wanted and self._is_ahead():
             parts.append(memoryview(super().read(wanted)))
         return b"".join(parts)
 
-    def _read(self, size: int) -> bytes:
+    def read_some(self, size: int) -> bytes:
         if not self._is_ahead():
-            chunk: bytes = super()._read(size)  # type: ignore[misc]  # the stubs lack it
+            chunk: bytes = super().read_some(size)
             return chunk
         return bytes(self._next_part())
 
     def _is_ahead(self) -> bool:
         """Return True if the next bytes of the file have been requested already."""
         self._ask_ahead()
-        if self._reads and self._reads[0][1] == self._realpos:
+        if self._reads and self._reads[0][1] == self.remote_position:
             return True
         self._stop_ahead()  # at the end, or after a seek
         return False
@@ -183,21 +184,19 @@ class ReadAheadFile(paramiko.SFTPFile):
                 return memoryview(b"")
             answer.rewind()
             answer.get_int()  # the request's number
-            self.sftp._convert_status(answer)  # raises
+            self.sftp.raise_status(answer)  # raises
         if kind != CMD_DATA:
             raise SFTPError("Expected data")
         part: memoryview = answer.packet.getbuffer()[8:]  # after its number and its length
         if len(part) < asked:  # a server may send less; the rest is requested anew
             self._reads.clear()
-            self._ahead_from = self._realpos + len(part)
+            self._ahead_from = self.remote_position + len(part)
         return part
 
     def _ask_ahead(self) -> None:
         while len(self._reads) < self._reads_at_once and self._ahead_from < self._ahead_to:
             size = min(self.MAX_REQUEST_SIZE, self._ahead_to - self._ahead_from)
-            number = self.sftp._async_request(
-                self, CMD_READ, self.handle, int64(self._ahead_from), size
-            )
+            number = self.sftp.ask_ahead(self, CMD_READ, self.handle, int64(self._ahead_from), size)
             self._reads.append((number, self._ahead_from, size))
             self._ahead_from += size
 
@@ -208,13 +207,13 @@ class ReadAheadFile(paramiko.SFTPFile):
     def _await(self, number: int) -> tuple[int, Any]:
         self._awaited = number
         while number not in self._answers:
-            self.sftp._read_response()  # dispatches any answer
+            self.sftp.read_response()  # dispatches any answer
         return self._answers.pop(number)
 
     def _is_wanted(self, number: int) -> bool:
         return number == self._awaited or any(number == read[0] for read in self._reads)
 
-    def _async_response(self, kind: int, answer: Any, number: int) -> None:
+    def on_answer(self, kind: int, answer: Any, number: int) -> None:
         if len(answer.packet.getbuffer()) > self.MAX_REQUEST_SIZE + _HEAD_BYTES:
             raise SFTPError("the host answers with more bytes than it was asked for")
         if self._is_wanted(number):
@@ -242,7 +241,7 @@ def _names(answer: paramiko.Message) -> list[paramiko.SFTPAttributes]:
             raise OSError("the host announces more names than it sends")
         name, longname = (answer.get_string().decode("utf-8", "surrogateescape") for _ in range(2))
         _check_extensions(buffer, answer.packet.tell())
-        found.append(paramiko.SFTPAttributes._from_msg(answer, name, longname))  # type: ignore[attr-defined]
+        found.append(attributes_from(answer, name, longname))
     return found
 
 

@@ -33,7 +33,7 @@ class ProvenStart:
 
     sock: Any
 
-    def _send_version(self) -> int:
+    def start_version(self) -> int:
         """Return the server's version; Paramiko calls it when a client is made.
 
         :raises NoSFTPError: no server answers.
@@ -43,7 +43,7 @@ class ProvenStart:
         message.add_int(_PROTOCOL_VERSION)
         # A program that ends at once may close the channel before this; its output tells more.
         with contextlib.suppress(OSError, EOFError):
-            client._send_packet(CMD_INIT, message)
+            client.send_packet(CMD_INIT, message)
         head = self._received(_HEAD.size)
         size, kind, version = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
         if kind != CMD_VERSION or not 5 <= size <= _MAX_PACKET_BYTES:

@@ -13,6 +13,8 @@ from typing import Any
 from invoke import Collection, Program, Task
 from invoke.parser import Argument
 
+from .invoke_private import set_name
+
 __all__ = ["SHORT_FLAGS", "LazyTask", "group"]
 
 #: Flag -> its letter, in every task that has the flag; all other flags have none. A letter of
@@ -40,7 +42,8 @@ class LazyTask(Task[Any]):
         # Task's own __init__ needs the function, so it is not called: `_load` sets its other
         # attributes.
         self._module = module
-        self._function = self._name = function or module
+        self._function = function or module
+        set_name(self, self._function)
         self.aliases = ()
         self.is_default = False
 

@@ -18,6 +18,7 @@ from ringtasks.common import interruption
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
+from .invoke_private import project_prefix, set_code
 from .streams import written
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ def _signal_statuses() -> Iterator[None]:
             raise
         raise Exit(code=status) from None
     except Exit as error:
-        # Exit has no setter. Nothing else of it changes: it carries the task's result.
-        error._code = interruption.status() or error.code
+        # Nothing else of it changes: it carries the task's result.
+        set_code(error, interruption.status() or error.code)
         raise
 
 
@@ -121,8 +122,7 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
 
 def _project_folder(c: Context) -> Path | None:
     """Return the folder of the ``tasks.py`` that Invoke loaded; it may be a parent folder."""
-    # Private in Invoke 2.2 to 3: there is no public name for it.
-    prefix = getattr(c.config, "_project_prefix", None)
+    prefix = project_prefix(c.config)
     return Path(prefix) if prefix else None
 
 

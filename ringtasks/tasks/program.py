@@ -7,21 +7,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from invoke import Config, Exit, Program
+from invoke import Exit, Program
 from invoke.exceptions import ParseError
 
 from ringtasks import __version__
 
 from . import namespace
+from .invoke_private import PublicConfig
 
 __all__ = ["main"]
 
 
-class _Config(Config):
+class _Config(PublicConfig):
     """Invoke's configuration without its Python files: an untrusted folder's code is never run."""
 
-    def _load_py(self, path: str) -> dict[str, Any]:
-        # Private in Invoke 2.2 to 3, which offers no setting for the suffixes of its files.
+    def load_python_file(self, path: str) -> dict[str, Any]:
         if Path(path).exists():
             print(f"ringtasks: {path} is not read: use invoke.yaml or invoke.json", file=sys.stderr)
         raise FileNotFoundError(errno.ENOENT, "Python files are not read", path)

@@ -72,7 +72,6 @@ class Connection(DialledConnection):
     # Fabric's Context stores attributes that the class does not declare in its configuration, which
     # links share; Fabric itself forgot to declare the first of these.
     inline_ssh_env: bool = True
-    _sftp: Any = None
     _has_fake_link: bool = False
     _owns_gateway: bool = False
     _opening: threading.RLock = None  # type: ignore[assignment]
@@ -104,7 +103,7 @@ class Connection(DialledConnection):
         address = given.ssh.host or given.ssh.id  # a host without an address: its name
         ssh_config = ssh_config_of(settings, given)
         settled = settle(given, settings, ssh_config)
-        self._set(_config=settings)
+        self.replace_config(settings)
         self.ssh, self.ssh_config, self.original_host = settled.ssh, ssh_config, address
         self._key_file = key_file_of(settled.ssh)
         self._owns_gateway = gateway is None
@@ -231,8 +230,8 @@ class Connection(DialledConnection):
     def sftp(self) -> Any:
         """Return the connection's SFTP client (``paramiko.SFTPClient``), kept until it closes."""
         self.open()
-        if self._sftp is None and self._sessions is not None:
-            self._sftp = self._sessions.open_sftp()
+        if self.sftp_client is None and self._sessions is not None:
+            self.sftp_client = self._sessions.open_sftp()
         return super().sftp()
 
     def shell(self, **options: Any) -> Any:
@@ -299,7 +298,7 @@ class Connection(DialledConnection):
             return super().create_session()
         channel = self.transport.open_session(timeout=self.ssh.connect_timeout)
         if self.forward_agent:
-            self._agent_handler = paramiko.agent.AgentRequestHandler(channel)
+            self.keep_agent_handler(paramiko.agent.AgentRequestHandler(channel))
         return channel
 
     def close_gateway(self) -> None:
@@ -388,7 +387,7 @@ class Connection(DialledConnection):
         other.keep_in_process()
         return other
 
-    def _remote_runner(self) -> Any:
+    def remote_runner(self) -> Any:
         """Return a runner of the user's own class, if the configuration names one; else ours."""
         runner = self.config.runners.remote
         if runner is fabric.runners.Remote and not self._has_foreign_client:

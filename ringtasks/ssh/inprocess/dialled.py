@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fabric
-
 from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
@@ -30,6 +28,7 @@ from ringtasks.ssh.stream import Stream
 from .algorithms import apply as apply_algorithms
 from .connection_errors import route_error
 from .connection_values import with_keys
+from .fabric_private import PublicConnection
 from .gateways import opener
 from .log_in_values import with_log_in
 from .transport import Transport
@@ -37,7 +36,7 @@ from .transport import Transport
 __all__ = ["DialledConnection"]
 
 
-class DialledConnection(fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
+class DialledConnection(PublicConnection):
     """The log-in of a `Connection`, within this process."""
 
     transport: Any = None

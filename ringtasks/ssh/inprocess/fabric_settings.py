@@ -15,7 +15,10 @@ from typing import Any
 
 import fabric
 
+from ringtasks.ssh.paramiko_private import rules_of
 from ringtasks.ssh.ssh_config import NO_FILE, files_of
+
+from .fabric_private import mark_as_root, runtime_ssh_file
 
 __all__ = ["NoFileError", "fabric_config", "shared_settings", "ssh_file_of"]
 
@@ -54,10 +57,10 @@ def ssh_file_of(settings: fabric.Config, file: str | None) -> str | None:
     :raises NoFileError: there is no such file: the settings are of an SSHConfig object of the
         caller's own, or the file has changed.
     """
-    rules = settings.base_ssh_config._config
-    for known in (file, None, NO_FILE, settings._runtime_ssh_path):
+    rules = rules_of(settings.base_ssh_config)
+    for known in (file, None, NO_FILE, runtime_ssh_file(settings)):
         with contextlib.suppress(FileNotFoundError):
-            if rules == shared_settings(known).base_ssh_config._config:
+            if rules == rules_of(shared_settings(known).base_ssh_config):
                 return None if known is None else str(known)
     raise NoFileError
 
@@ -69,7 +72,7 @@ def _settings(file: str | None, _versions: tuple[object, ...]) -> fabric.Config:
         settings.set_runtime_ssh_path(file)
         settings.load_ssh_config()
     # These mark a root. Without them Invoke finds that out by failing: 40 µs for each look-up.
-    settings._set(_root=settings, _keypath=())
+    mark_as_root(settings)
     return settings
 
 

@@ -20,6 +20,8 @@ import paramiko
 from paramiko.agent import Agent, AgentKey, AgentSSH
 from paramiko.pkey import PublicBlob
 
+from ringtasks.ssh.paramiko_private import connect_agent
+
 from .private_keys import key_of_file
 
 __all__ = ["Identities"]
@@ -188,7 +190,7 @@ def _agent_keys(path: str | None) -> tuple[AgentKey, ...]:
         connection.settimeout(_AGENT_TIMEOUT)
         connection.connect(path)
         agent = AgentSSH()
-        agent._connect(connection)  # type: ignore[attr-defined]  # the stubs lack it
+        connect_agent(agent, connection)
         return tuple(agent.get_keys())
     except (OSError, paramiko.SSHException):
         return ()

@@ -25,6 +25,7 @@ from ringtasks.ssh.link import (
     Terminal,
     TunnelRefusedError,
 )
+from ringtasks.ssh.paramiko_private import ask_channel
 from ringtasks.ssh.sftp_client import SFTPClient
 from ringtasks.ssh.sftp_start import started
 
@@ -320,8 +321,7 @@ def _ask(channel: Any, kind: str, *fields: bytes | str | int) -> None:
     message.add_boolean(True)
     for value in fields:
         message.add_int(value) if isinstance(value, int) else message.add_string(value)
-    channel._event_pending()
-    channel.get_transport()._send_user_message(message)
+    ask_channel(channel, message)
 
 
 def _await_answer(channel: Any, kind: str, timeout: float) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import paramiko
-from paramiko.auth_handler import AuthHandler
 
+from ringtasks.ssh.paramiko_private import PublicAuthHandler
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.prompts import ANSWER_TIMEOUT, ask
 from ringtasks.ssh.refusals import TOO_MANY
@@ -188,7 +188,7 @@ def _asked_at_terminal(text: str, questions: _Questions) -> list[str]:
     return answers
 
 
-class _Handler(AuthHandler):
+class _Handler(PublicAuthHandler):
     """Paramiko's handler of one request, which asks for the service once and hears banners.
 
     Paramiko calls most of it in the thread that reads; questions are answered in the thread that
@@ -231,19 +231,19 @@ class _Handler(AuthHandler):
         said = f"; it said: {self._patience.banner}" if self._patience.banner else ""
         return f"the log-in was not answered in {self._patience.elapsed():.1f} s{said}"
 
-    def _request_auth(self) -> None:
+    def request_service(self) -> None:
         if not self._is_service_open:
-            super()._request_auth()  # type: ignore[misc]  # the stubs lack it
+            super().request_service()
             return
         accepted = paramiko.Message()
         accepted.add_string("ssh-userauth")
         accepted.rewind()
-        self._parse_service_accept(accepted)  # type: ignore[attr-defined]  # the stubs lack it
+        self.on_accepted_service(accepted)
 
-    def _parse_userauth_failure(self, message: paramiko.Message) -> None:
+    def on_failure(self, message: paramiko.Message) -> None:
         self.methods, self.is_partial = tuple(message.get_list()), message.get_boolean()
         message.rewind()
-        super()._parse_userauth_failure(message)  # type: ignore[misc]  # the stubs lack it
+        super().on_failure(message)
 
-    def _parse_userauth_banner(self, message: paramiko.Message) -> None:
+    def on_banner(self, message: paramiko.Message) -> None:
         self._patience.hear(message.get_string().decode("utf-8", "replace"))

@@ -18,13 +18,13 @@ import secrets
 import threading
 from typing import Any
 
-import fabric.runners
-
 from ringtasks.common.text import bounded
 from ringtasks.errors import OtherProgramError, OutcomeUnknownError
 from ringtasks.remote.marks import MAX_PREFACE_BYTES
 from ringtasks.remote.script import Script, exec_line, is_variable_name
 from ringtasks.ssh.execution import stop
+
+from .fabric_private import PublicRemote
 
 __all__ = ["Remote"]
 
@@ -38,7 +38,7 @@ _EVIDENCE_BYTES = 4096
 _KILL_TIMEOUT = 20.0
 
 
-class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
+class Remote(PublicRemote):
     """A runner of commands on a Connection's host."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -68,7 +68,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
             self.channel.shutdown_write()  # a fake host answers once it has all input
 
     def _start(self, command: str, shell: str, env: dict[str, Any], timeout: float | None) -> None:
-        may_be_ended = self.opts["timeout"] is not None or self._asynchronous
+        may_be_ended = self.opts["timeout"] is not None or self.is_asynchronous
         if not env and not may_be_ended:
             self._early = None
             super().start(command, shell, {}, timeout)
@@ -103,7 +103,7 @@ class Remote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
 
     def kill(self) -> None:
         """End the command's processes on the host, then close the channel."""
-        self._is_over_time = threading.current_thread() is self._timer
+        self._is_over_time = threading.current_thread() is self.timer
         self._is_killed = True
         try:
             self._end_processes()

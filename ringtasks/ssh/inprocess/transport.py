@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import paramiko
 from paramiko.common import (
@@ -31,6 +31,12 @@ from paramiko.common import (
 
 from ringtasks.common.text import bounded
 from ringtasks.ssh.host_keys import Pins
+from ringtasks.ssh.paramiko_private import (
+    PublicSender,
+    PublicTransport,
+    channel_handlers,
+    handle_channel_request,
+)
 from ringtasks.ssh.stream import Stream
 
 __all__ = ["Transport"]
@@ -49,7 +55,7 @@ _NO_PINS = Pins()
 _LOOK_INTERVAL = 1.0  # seconds between checks for a due keepalive, or a silent peer
 
 
-class Transport(paramiko.Transport):
+class Transport(PublicTransport):
     """A client's Transport over a `Stream`.
 
     :param pins: the host's known keys. Their types are requested first; else the server would
@@ -57,7 +63,11 @@ class Transport(paramiko.Transport):
     """
 
     # Paramiko checks ten times a second whether it was closed; `Stream.close` wakes it anyway.
-    _active_check_timeout = _LOOK_INTERVAL
+    active_check_timeout = _LOOK_INTERVAL
+    channel_handler_table: ClassVar = {
+        **channel_handlers(),
+        MSG_CHANNEL_REQUEST: lambda channel, message: _on_channel_request(channel, message),
+    }
 
     environment: Mapping[str, str] = {}  # replaced, never changed
     """The variables that each session is sent (ssh_config(5), SendEnv and SetEnv)."""
@@ -73,8 +83,8 @@ class Transport(paramiko.Transport):
         # each entry says whether the request was our keepalive.
         self._expected: collections.deque[bool] = collections.deque()
         self._request_lock = threading.Lock()
-        self._send: Any = super()._send_user_message  # type: ignore[misc]  # the stubs lack it
-        handlers: dict[int, Any] = self._handler_table  # type: ignore[attr-defined]
+        self._send: Any = super().send_user_message
+        handlers: dict[int, Any] = self.message_handlers
         for kind in (MSG_REQUEST_SUCCESS, MSG_REQUEST_FAILURE):
             handlers[kind] = self._swallowing_keepalives(handlers[kind])
         self._wants_certificate = bool(pins.authorities)
@@ -122,14 +132,14 @@ class Transport(paramiko.Transport):
             message.add_string(os.fsencode(value))
             self._send(message)
 
-    def _send_message(self, data: paramiko.Message) -> None:
+    def send_message(self, data: paramiko.Message) -> None:
         """Send one message; Paramiko holds the lock that puts messages in order."""
         channel = getattr(data, "channel", None)
         if channel is not None and channel.closed and data.asbytes()[:1] != cMSG_CHANNEL_CLOSE:
             return  # the CLOSE has been sent already, or is about to be
-        super()._send_message(data)  # type: ignore[misc]  # the stubs lack it
+        super().send_message(data)
 
-    def _send_user_message(self, data: paramiko.Message) -> None:
+    def send_user_message(self, data: paramiko.Message) -> None:
         if not _wants_reply(data):
             self._send(data)
             return
@@ -142,7 +152,7 @@ class Transport(paramiko.Transport):
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
-        self._send_user_message(message)
+        self.send_user_message(message)
 
     def _swallowing_keepalives(self, handler: Any) -> Any:
         def handle(message: paramiko.Message) -> None:
@@ -152,15 +162,15 @@ class Transport(paramiko.Transport):
 
         return handle
 
-    def _parse_debug(self, message: paramiko.Message) -> None:
+    def on_debug(self, message: paramiko.Message) -> None:
         """Do nothing: sshd reports every key that it checks; Paramiko would log that, slowly."""
 
-    def _parse_kex_init(self, message: paramiko.Message) -> None:
-        self.offered = self._really_parse_kex_init(message)  # type: ignore[attr-defined]  # the stubs lack it
+    def on_key_exchange(self, message: paramiko.Message) -> None:
+        self.offered = self.parse_key_exchange(message)
         message.rewind()
-        super()._parse_kex_init(message)  # type: ignore[misc]  # as above
+        super().on_key_exchange(message)
 
-    def _parse_disconnect(self, message: paramiko.Message) -> None:
+    def on_disconnect(self, message: paramiko.Message) -> None:
         message.get_int()
         self.disconnect_text = bounded(message.get_string().decode("utf-8", "replace"))
 
@@ -188,17 +198,10 @@ def _on_channel_request(channel: Any, message: paramiko.Message) -> None:
         channel.status_event.set()
         return
     message.packet.seek(start)
-    channel._handle_request(message)
+    handle_channel_request(channel, message)
 
 
-# Paramiko's Transport finds message handlers here; each kind of Transport has its own table.
-Transport._channel_handler_table = {  # type: ignore[attr-defined]  # the stubs lack it
-    **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
-    MSG_CHANNEL_REQUEST: _on_channel_request,
-}
-
-
-class _Gate:
+class _Gate(PublicSender):
     """A channel's Transport, which marks the channel of each message."""
 
     def __init__(self, transport: Transport, channel: Any) -> None:
@@ -207,9 +210,9 @@ class _Gate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def _send_user_message(self, data: Any) -> None:
+    def send_user_message(self, data: Any) -> None:
         data.channel = self._channel
-        self._transport._send_user_message(data)
+        self._transport.send_user_message(data)
 
 
 class _Keepalive(paramiko.Message):

@@ -103,21 +103,17 @@ class _Client(SFTPClient):
 
     def send_write(self, file: _File, offset: int, piece: memoryview) -> int:
         """Request the write of a piece, without copying it; return the request's number."""
-        rpc: Any = self
-        with rpc._lock:
-            number: int = rpc.request_number
-            rpc.request_number += 1
-            rpc._expecting[number] = file
+        number = self.reserve_number(file)
         head = struct.pack(">BII", CMD_WRITE, number, len(file.handle)) + file.handle
         head += struct.pack(">QI", offset, len(piece))
         self.sock.send_parts(struct.pack(">I", len(head) + len(piece)) + head, piece)
         return number
 
-    def _send_packet(self, kind: int, packet: Any) -> None:
+    def send_packet(self, kind: int, packet: Any) -> None:
         body = packet.asbytes()
         self.sock.send_parts(struct.pack(">IB", len(body) + 1, kind), body)
 
-    def _read_packet(self) -> tuple[int, bytes]:
+    def read_packet(self) -> tuple[int, bytes]:
         size, kind = struct.unpack(">IB", self.sock.recv_exactly(5))
         if size >> 24 or not size:
             raise SFTPError("Garbage packet received")
@@ -127,9 +123,8 @@ class _Client(SFTPClient):
 
     def _largest_requests(self) -> tuple[int, int]:
         """Ask ``limits@openssh.com``: the longest packet, read and write, and the most handles."""
-        rpc: Any = self
         try:
-            kind, answer = rpc._request(CMD_EXTENDED, "limits@openssh.com")
+            kind, answer = self.request(CMD_EXTENDED, "limits@openssh.com")
         except OSError:  # the server does not know this request
             return _SMALLEST_REQUEST, _SMALLEST_REQUEST
         if kind != CMD_EXTENDED_REPLY:
@@ -152,9 +147,9 @@ class _File(ReadAheadFile):
         self._writes_at_once = max(1, UNDER_WAY_BYTES // write_bytes)
         self._writes: deque[int] = deque()
 
-    def _write(self, data: Any) -> int:
+    def write_some(self, data: Any) -> int:
         piece = memoryview(data)[: self._write_bytes]
-        self._writes.append(self.sftp.send_write(self, self._realpos, piece))
+        self._writes.append(self.sftp.send_write(self, self.remote_position, piece))
         self._confirm_writes(self._writes_at_once if self.pipelined else 0)
         return len(piece)
 
@@ -164,18 +159,18 @@ class _File(ReadAheadFile):
             kind, answer = self._await(self._writes.popleft())
             if kind != CMD_STATUS:
                 raise SFTPError("Expected status")
-            self.sftp._convert_status(answer)
+            self.sftp.raise_status(answer)
 
-    def _close(self, async_: bool = False) -> None:
+    def close_once(self, async_: bool = False) -> None:
         if async_:  # called by the garbage collector, which cannot report an error
             with suppress(Exception):
-                super()._close(async_)  # type: ignore[misc]  # the stubs lack it
+                super().close_once(async_)
             return
         try:
-            if not self._closed:
+            if not self.is_closed:
                 self._confirm_writes(0)
         finally:
-            super()._close(async_)  # type: ignore[misc]  # the stubs lack it
+            super().close_once(async_)
 
     def _is_wanted(self, number: int) -> bool:
         return number in self._writes or super()._is_wanted(number)

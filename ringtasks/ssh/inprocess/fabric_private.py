@@ -1,0 +1,71 @@
+"""The private names of Fabric 3.2 to 3.x, and of Invoke 2.2 to 2.x, that connections use.
+
+A release may change these names without notice: pyproject.toml bounds the versions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import fabric
+import invoke
+
+from ringtasks.common.public_names import PublicNames
+
+__all__ = ["NAMES", "PublicConnection", "PublicRemote", "mark_as_root", "runtime_ssh_file"]
+
+#: The private names, by the class that has them; a test checks that they are there.
+NAMES: dict[type, set[str]] = {
+    fabric.Connection: {"_agent_handler", "_remote_runner", "_set", "_sftp"},
+    fabric.Config: {"_runtime_ssh_path", "_set"},
+    invoke.Runner: {"_asynchronous", "_timer"},
+}
+
+
+class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
+    """Fabric's Connection, whose parts a subclass may replace."""
+
+    PRIVATE: ClassVar = {"remote_runner": "_remote_runner"}
+    remote_runner: Any = fabric.Connection._remote_runner
+    _sftp: Any = None  # Fabric's Context stores other attributes in its configuration
+
+    @property
+    def sftp_client(self) -> Any:
+        """The SFTP client, if one is open."""
+        return self._sftp
+
+    @sftp_client.setter
+    def sftp_client(self, client: Any) -> None:
+        self._sftp = client
+
+    def replace_config(self, config: fabric.Config) -> None:
+        """Use this configuration, also before the connection is initialised."""
+        self._set(_config=config)
+
+    def keep_agent_handler(self, handler: Any) -> None:
+        """Keep the handler of a forwarded agent until the connection closes."""
+        self._agent_handler = handler
+
+
+class PublicRemote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
+    """Fabric's runner of remote commands."""
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """True if the caller does not wait for the command."""
+        return bool(self._asynchronous)
+
+    @property
+    def timer(self) -> Any:
+        """The thread that ends the command when its time limit has passed."""
+        return self._timer
+
+
+def mark_as_root(settings: fabric.Config) -> None:
+    """Spare Invoke the failing look-ups with which it finds out that a Config is a root."""
+    settings._set(_root=settings, _keypath=())
+
+
+def runtime_ssh_file(settings: fabric.Config) -> Any:
+    """Return the ssh_config file that a Config was told to read; None: none."""
+    return settings._runtime_ssh_path

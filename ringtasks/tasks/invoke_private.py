@@ -1,0 +1,45 @@
+"""The private names of Invoke 2.2 to 2.x that tasks use; no other module of tasks uses one.
+
+A release of Invoke may change these names without notice: pyproject.toml bounds its versions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from invoke import Config, Exit, Task
+
+from ringtasks.common.public_names import PublicNames
+
+__all__ = ["NAMES", "PublicConfig", "project_prefix", "set_code", "set_name"]
+
+#: The private names, by the class that has them; a test checks that they are there.
+NAMES: dict[type, set[str]] = {
+    Config: {"_load_py", "_project_prefix"},
+    Exit: {"_code"},
+    Task: {"_name"},
+}
+
+_Config: Any = Config
+
+
+class PublicConfig(PublicNames, Config):
+    """Invoke's configuration, whose reading of files a subclass may replace."""
+
+    PRIVATE: ClassVar = {"load_python_file": "_load_py"}
+    load_python_file: Any = _Config._load_py
+
+
+def project_prefix(config: Any) -> str | None:
+    """Return the folder of the ``tasks.py`` that Invoke loaded; it may be a parent folder."""
+    return getattr(config, "_project_prefix", None)
+
+
+def set_code(error: Exit, code: int) -> None:
+    """Change the exit status that an `Exit` stands for."""
+    error._code = code
+
+
+def set_name(task: Task[Any], name: str) -> None:
+    """Name a task whose own constructor is not called."""
+    task._name = name
