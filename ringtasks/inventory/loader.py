@@ -228,7 +228,20 @@ def _checked(key: str, value: Any, origin: LinedMapping, file: str, host: str) -
     try:
         return check_value(SETTINGS[key], key, value, origin.texts.get(key, ()))
     except UnexpectedValueError as error:
-        raise InventoryError(error.problem, **place) from error
+        hint = _quotes_hint(key, value, origin.texts.get(key, ()))
+        raise InventoryError(error.problem + hint, **place) from error
+
+
+def _quotes_hint(key: str, value: Any, written: tuple[str, ...]) -> str:
+    """Return the advice for text that YAML reads as something else, such as ``no``."""
+    if isinstance(value, str) or len(written) != 1:
+        return ""
+    try:
+        check_value(SETTINGS[key], key, written[0])
+    except UnexpectedValueError:
+        return ""
+    is_secret = SETTINGS[key].metadata["is_secret"]
+    return ": put it in quotes" if is_secret else f": put it in quotes: {written[0]!r}"
 
 
 def _groups_of(file: str, section: LinedMapping) -> dict[str, tuple[list[str], str]]:
@@ -237,6 +250,9 @@ def _groups_of(file: str, section: LinedMapping) -> dict[str, tuple[list[str], s
         group = str(section.key_texts.get(key, key))
         wanted = given.split(",") if isinstance(given, str) else given
         wanted = [] if wanted is None else wanted
+        if isinstance(wanted, list) and not any(isinstance(item, (list, dict)) for item in wanted):
+            # YAML reads some names, such as 010 and no, as something else.
+            wanted = list(section.texts.get(key, ())) if isinstance(given, list) else wanted
         if not isinstance(wanted, list) or not all(isinstance(item, str) for item in wanted):
             raise InventoryError(
                 f"expected a list of host names, found {_kind(given)}",

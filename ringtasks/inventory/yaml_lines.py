@@ -107,7 +107,7 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
         line = key_node.start_mark.line + 1
         key = _value(loader, key_node)
         if not isinstance(key, str):
-            if not isinstance(key, (int, float, bool, type(None))):
+            if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(
                     problem="a key is not text", problem_mark=key_node.start_mark
                 )

@@ -325,6 +325,36 @@ def test_a_duplicate_key_makes_its_host_unusable_alone(load: Load) -> None:
     assert ":3: b: the key 'b' is given twice, first in line 2" in faults["b"]
 
 
+@pytest.mark.parametrize("name", ["no", "010", "~", "2024-01-01", "1.0", "12:30", "0x1F"])
+def test_a_name_that_yaml_reads_as_something_else_fails_alone(load: Load, name: str) -> None:
+    inventory = load(f"{name}: {{ssh_host: h}}\nb: {{ssh_host: h}}\n")
+
+    assert list(inventory.hosts) == [name, "b"]
+    assert f":1: {name}: YAML reads this name as" in str(inventory.get(name).fault)
+    assert f"put it in quotes: '{name}'" in str(inventory.get(name).fault)
+    assert inventory.get("b").fault is None
+
+
+@pytest.mark.parametrize(
+    "field", ["ssh_host: no", "ssh_user: 010", "ssh_host: 12:30", "ssh_key: 7"]
+)
+def test_a_value_that_yaml_reads_as_something_else_is_to_be_quoted(load: Load, field: str) -> None:
+    inventory = load(f"a:\n  tailscale_ip: h\n  {field}\nb: {{ssh_host: h}}\n")
+
+    written = field.partition(": ")[2]
+    assert str(inventory.get("a").fault).endswith(f"put it in quotes: '{written}'")
+    assert inventory.get("b").fault is None
+
+
+def test_members_of_groups_are_read_as_they_are_written(load: Load) -> None:
+    inventory = load(
+        "hosts: {'no': {ssh_host: h}, '010': {ssh_host: h}}\ngroups: {g: [no, 010], empty: []}\n"
+    )
+
+    assert inventory.groups == {"g": ("no", "010"), "empty": ()}
+    assert inventory.warnings == ()
+
+
 def test_an_unknown_host_lists_near_names(load: Load) -> None:
     inventory = load("{runpod-h100: {ssh_host: h}, mac: {ssh_host: h}}")
 
