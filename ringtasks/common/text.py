@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["bounded", "counted", "near_names", "printable", "visible", "visible_lines"]
+__all__ = ["bounded", "counted", "near_names", "printable", "size", "visible", "visible_lines"]
 
 
 def printable(text: str) -> str:
@@ -46,3 +46,12 @@ def near_names(name: str, known: Iterable[str], similarity: float = 0.5) -> tupl
     import difflib  # only an error needs it
 
     return tuple(difflib.get_close_matches(name, list(known), n=3, cutoff=similarity))
+
+
+def size(count: float) -> str:
+    """Format a number of bytes for people, in powers of 1024 (IEC 80000-13): ``1.5 GiB``."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+    unit = 0
+    while count >= 1000 and unit < len(units) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.{int(count < 10 and unit > 0)}f} {units[unit]}"

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ringtasks.common.text import counted, size
+
 from . import display
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.transfer import HostTransfer, TransferProgress
 
-__all__ = ["size", "watching"]
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+__all__ = ["watching"]
 
 
 @contextlib.contextmanager
@@ -38,16 +38,9 @@ def tell(host: HostTransfer) -> None:
     print(f"{host.host}: {_summary(host)}", flush=True)
 
 
-def size(count: float) -> str:
-    """Format a number of bytes for people: ``1.5 GiB``."""
-    for unit in _UNITS:
-        if count < 1024 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("the last unit has no end")
-
-
 def _summary(host: HostTransfer) -> str:
+    if host.is_dry_run:
+        return _outlook(host)
     if not host.files and not host.deleted:
         return "nothing to copy"
     seconds = max(host.elapsed_ms / 1000, 0.001)
@@ -62,6 +55,18 @@ def _summary(host: HostTransfer) -> str:
     return ", ".join(parts)
 
 
+def _outlook(host: HostTransfer) -> str:
+    """Return the summary of a dry run."""
+    if not (host.files or host.deleted or host.made):
+        return "dry run: nothing would be changed"
+    counts = [
+        f"copy {counted(host.files, 'file')}, {size(host.bytes)}" if host.files else "",
+        f"remove {len(host.deleted)}" if host.deleted else "",
+        f"make or change {len(host.made)} without content" if host.made else "",
+    ]
+    return f"dry run: would {'; '.join(filter(None, counts))}"
+
+
 @contextlib.contextmanager
 def _bars(
     names: list[str],
@@ -71,19 +76,27 @@ def _bars(
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
     from rich.progress import (
         Progress as Bars,
     )
+    from rich.text import Text
+
+    class _Rate(ProgressColumn):
+        """The rate in the units of all other sizes; rich's own column has powers of 1000."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{size(task.speed or 0)}/s")
 
     bars = Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        _Rate(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -91,6 +91,8 @@ def bracket_expression(glob: str, *, is_rsync: bool = False) -> str:
         piece = pieces.pop(0)
         if piece.startswith("[:") and piece[2:-2] in _CLASSES:
             text += _CLASSES[piece[2:-2]] + ("" if is_rsync else _OTHERS)
+        elif is_rsync and piece.startswith("[:"):
+            return "(?!)"  # wildmatch.c: an unknown class matches nothing
         elif pieces[1:] and pieces[0] == "-" and len(pieces[1]) < 3:
             text += _range(piece[-1], pieces[1][-1])
             del pieces[:2]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common.fanout import each
+from ringtasks.common.text import size
 from ringtasks.deploy.preparing import looked_at, new_plan, targets_of
 from ringtasks.deploy.records import EventKind
 from ringtasks.deploy.release import short
@@ -15,8 +16,6 @@ from ringtasks.deploy.target import HELD_STATUS, NoObserver, StepOutcome, Target
 from ringtasks.exit_status import combined_status
 from ringtasks.output import ci, display
 from ringtasks.output.tables import table
-
-from .status import size
 
 if TYPE_CHECKING:
     from ringtasks.deploy.settings import DeploySettings

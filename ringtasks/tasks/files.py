@@ -214,6 +214,8 @@ def _tell(result: TransferResult, options: Options) -> None:
         if options.dry_run:
             for name in host.names:
                 display.out(f"{host.host}: would copy {name}")
+            for name in host.made:
+                display.out(f"{host.host}: would make or change {name}")
             for name in host.deleted:
                 display.out(f"{host.host}: would remove {name}")
         for note in host.notes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
+from ringtasks.common.text import size
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
@@ -18,10 +19,9 @@ from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, clients_of, failure_s
 if TYPE_CHECKING:
     from ringtasks.jobs import Overview
 
-__all__ = ["size", "status"]
+__all__ = ["status"]
 
 WATCH_INTERVAL = 5.0
-_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
 @task(
@@ -121,11 +121,3 @@ def _of(available: int | None, total: int | None) -> str:
     if available is None or total is None:
         return ""
     return f"{size(available)} of {size(total)} free"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in a suitable unit."""
-    unit = 0
-    while count >= 1000 and unit < len(_UNITS) - 1:
-        count, unit = count / 1024, unit + 1
-    return f"{count:.{int(count < 10 and unit > 0)}f} {_UNITS[unit]}"

@@ -23,6 +23,7 @@ from ringtasks.errors import UsageError
 from . import one_host
 from .git import ignored_paths
 from .options import Options
+from .pipes import regular
 from .results import HostTransfer, OnProgress, TransferProgress, TransferResult
 from .rsync import Rsync, RsyncResult, Rules
 from .workers import Hosts, OnEnded, clients_of, transfer
@@ -57,7 +58,9 @@ def put(
     verified.  Modes and times are kept.  A symbolic link is kept if its target is copied too; else
     the target is copied in its place.
 
-    :param source: a path, a pattern (``runs/*.pt``), or several.
+    :param source: a path, a pattern (``runs/*.pt``), or several.  A pipe of the caller
+        (``/dev/stdin``, ``/dev/fd/63``) is read to its end first; other pipes, devices and sockets
+        are refused.
     :param target: relative to the host's ``work_dir``, else the remote home; ``~`` is the home.
         With ``/`` at its end it is a folder, made if need be.
     :param hosts: a selector of the inventory, or names, configs or clients.
@@ -68,9 +71,9 @@ def put(
     """
     found = matched(source)
     ignored = _ignored(found[0], options) if len(found) == 1 and found[0].is_dir() else ()
-    if options.relay and (len(found) > 1 or not found[0].is_file()):
-        raise UsageError("relay: is for one file; pack a folder first")
-    with clients_of(hosts) as clients:
+    with regular(found) as found, clients_of(hosts) as clients:
+        if options.relay and (len(found) > 1 or not found[0].is_file()):
+            raise UsageError("relay: is for one file; pack a folder first")
         if options.relay:
             from .relay import relayed
 

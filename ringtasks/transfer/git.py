@@ -1,10 +1,15 @@
-"""The paths that git ignores, as git prints them: negations, nested files and settings count."""
+"""The paths that git ignores, as git prints them: negations, nested files and settings count.
+
+git does not look into repositories in a repository (submodules, and others): each is asked for
+itself.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common.text import printable
@@ -18,8 +23,9 @@ _LIST = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--dir
 
 
 def ignored_paths(folder: Path) -> tuple[str, ...]:
-    """Return the ignored paths in ``folder``, relative to it, folders with a ``/``; and ``.git``.
+    """Return the ignored paths in ``folder`` and each ``.git``, relative to it.
 
+    Folders end in ``/``.
     A folder that is in no repository counts as one in which nothing has been added.
 
     :raises UsageError: git is missing, or fails.
@@ -34,7 +40,26 @@ def ignored_paths(folder: Path) -> tuple[str, ...]:
     if listed.returncode:
         said = printable(listed.stderr.decode("utf-8", "replace"))
         raise UsageError(f"gitignore: {folder}: git: {said}")
-    return (".git", *(os.fsdecode(path) for path in listed.stdout.split(b"\0") if path))
+    found = [os.fsdecode(path) for path in listed.stdout.split(b"\0") if path]
+    ignored = {path.rstrip("/") for path in found}
+    nested = [
+        f"{name}/{path}"
+        for name in _repositories(folder, ignored)
+        for path in ignored_paths(folder / name)
+    ]
+    return (".git", *found, *nested)
+
+
+def _repositories(folder: Path, ignored: set[str]) -> Iterator[str]:
+    """Yield the outermost repositories below a folder, relative to it, that are not ignored."""
+    for path, folders, files in os.walk(folder):
+        relative = os.path.relpath(path, folder)
+        if relative != "." and ".git" in (*folders, *files):
+            folders.clear()
+            yield relative
+            continue
+        above = "" if relative == "." else f"{relative}/"
+        folders[:] = [name for name in folders if name != ".git" and above + name not in ignored]
 
 
 def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:

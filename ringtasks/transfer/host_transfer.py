@@ -260,7 +260,9 @@ class HostCopy:
     def ended(self, returncode: int = 0, error: str | None = None) -> HostTransfer:
         """Return the host's result."""
         sent = self.sent
-        kinds = [change for change in self._changes.values() if change.kind == "deleted"]
+        by_kind: dict[str, list[str]] = {"deleted": [], "made": []}
+        for change in self._changes.values():
+            by_kind.setdefault(change.kind, []).append(change.name)
         return HostTransfer(
             host=self.host,
             returncode=returncode,
@@ -275,7 +277,9 @@ class HostCopy:
             transport_used=self._route,
             notes=tuple(self.notes),
             names=tuple(change.name for change in sent),
-            deleted=tuple(change.name for change in kinds),
+            deleted=tuple(by_kind["deleted"]),
+            made=tuple(by_kind["made"]),
+            is_dry_run=self.options.dry_run,
         )
 
     @contextlib.contextmanager

@@ -60,29 +60,34 @@ class _Rule(NamedTuple):
     excludes: bool
     for_folders: bool
     expression: re.Pattern[str]
+    is_with_content: bool
+    """True for ``x/***``: the folder x, and all that is in it."""
 
     @classmethod
     def parse(cls, rule: str) -> _Rule:
         """Parse a rule of rsync(1), INCLUDE/EXCLUDE PATTERN RULES."""
         pattern = rule[2:]
         for_folders = pattern.endswith("/")
-        pattern = pattern.rstrip("/") if for_folders else pattern
+        pattern = pattern.removesuffix("/") if for_folders else pattern
         anchored = pattern.startswith("/")
-        pattern = pattern.lstrip("/")
-        # Without a slash the pattern matches the last name alone, else the end of the path.
+        pattern = pattern.removeprefix("/")
+        # Without a slash the pattern matches the last name alone, else the end of the path: as many
+        # names as it has slashes, those in brackets counted too.
         text = "" if anchored else "(?:.*/)?"
+        if not anchored and "**" not in pattern:
+            text += rf"(?=(?:[^/]*/){{{pattern.count('/')}}}[^/]*\Z)"
         if not anchored and pattern.startswith("**/"):
             pattern = pattern[3:]  # which is also for a name at the top
-        return cls(rule[0] == "-", for_folders, re.compile(text + _expression(pattern), re.DOTALL))
+        expression = re.compile(text + _expression(pattern), re.DOTALL)
+        return cls(rule[0] == "-", for_folders, expression, pattern.endswith("/***"))
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
         if self.for_folders and not is_folder:
             return False
         text = _bytewise(path)
-        if self.expression.fullmatch(text) is not None:
-            return True
-        # "x/***" is for the folder x and all that is in it.
-        return is_folder and self.expression.fullmatch(f"{text}/") is not None
+        if self.is_with_content and is_folder:
+            text += "/"
+        return self.expression.fullmatch(text) is not None
 
 
 # rsync's lib/wildmatch.c: in brackets a backslash escapes, and "]" is a member where it is first.
@@ -99,6 +104,8 @@ def _expression(pattern: str) -> str:
             parts.append(_MEANINGS[token])
         elif len(token) > 2 and token[0] == "[":
             parts.append(f"(?!/){bracket_expression(token, is_rsync=True)}")
+        elif token == "[":  # noqa: S105  # a part of a pattern
+            parts.append("(?!)")  # wildmatch.c: without an end it matches nothing
         elif len(token) == 2 and has_wildcard:
             parts.append(re.escape(token[1]))
         else:

@@ -40,7 +40,9 @@ class HostTransfer:
     ``files`` were copied, ``bytes`` is their size, ``checked`` of them were found equal by SHA-256
     on the receiving side.  ``sent_bytes`` and ``received_bytes`` passed over the connection.
     ``resumed`` is the number of lost links after which the transfer continued.  ``names`` are the
-    copied paths and ``deleted`` the removed ones; of a dry run, those that would be.
+    copied paths, ``deleted`` the removed ones, and ``made`` those that were made or changed in
+    another way: folders, links, modes and times; of a dry run (``is_dry_run``), those that would
+    be.
     """
 
     host: str
@@ -57,6 +59,8 @@ class HostTransfer:
     notes: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    is_dry_run: bool = False
 
     def __bool__(self) -> bool:
         return self.success

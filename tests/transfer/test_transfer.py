@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import threading
@@ -287,6 +288,53 @@ def test_gitignore_is_what_git_says(
     assert sent == {".gitignore", "keep.log", "odd1.out", "sub", "sub/.gitignore", "sub/b.log"}
 
 
+def test_gitignore_counts_in_nested_repositories_and_their_git_folders_stay(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    for name in ("a.log", "vendor/lib/x.tmp", "vendor/lib/keep", "vendor/lib/deep/y.o", "plain/z"):
+        (near / name).parent.mkdir(parents=True, exist_ok=True)
+        (near / name).write_text(name)
+    for folder, pattern in ((".", "*.log"), ("vendor/lib", "*.tmp"), ("vendor/lib/deep", "*.o")):
+        subprocess.run(["git", "init", "-q", near / folder], check=True)
+        (near / folder / ".gitignore").write_text(pattern)
+
+    assert sync(near, "copy", [client], Options(gitignore=True))
+
+    files = {str(p.relative_to(far / "copy")) for p in (far / "copy").rglob("*") if p.is_file()}
+    nested = {"vendor/lib/.gitignore", "vendor/lib/keep", "vendor/lib/deep/.gitignore"}
+    assert files == {".gitignore", "plain/z", *nested}
+
+
+def test_a_pipe_of_the_caller_is_read_to_its_end(client: SSHClient, mover: str, far: Path) -> None:
+    reading, writing = os.pipe()
+    writer = threading.Thread(target=lambda: (os.write(writing, b"hi\n"), os.close(writing)))
+    writer.start()
+
+    result = put(f"/dev/fd/{reading}", "x", [client])
+
+    writer.join()
+    os.close(reading)
+    assert only(result).success, only(result).error
+    assert (far / "x").read_bytes() == b"hi\n"
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a socket"])
+def test_a_source_that_may_have_no_end_is_refused_at_once(
+    client: SSHClient, near: Path, kind: str
+) -> None:
+    path = near / "special"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    else:
+        path = Path("/dev/zero")
+
+    with pytest.raises(UsageError, match=f"is not a regular file but {kind}"):
+        put(path, "x", [client])
+
+
 @pytest.mark.parametrize("way", ["put", "get", "sync"])
 def test_a_dry_run_changes_nothing_and_tells_what_would_be(
     client: SSHClient, mover: str, near: Path, far: Path, way: str
@@ -306,6 +354,8 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_be(
         result = only(sync(near / "tree", "tree", [client], options))
 
     assert "-rf" in result.names
+    assert result.is_dry_run
+    assert way == "sync" or "sub/empty/" in result.made
     assert result.deleted == (("extra",) if way == "sync" else ())
     assert (contents(near), contents(far)) == before
 
