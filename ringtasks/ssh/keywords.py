@@ -63,7 +63,7 @@ KEYWORDS: Mapping[str, Meaning] = {
         "forwardx11 forwardx11timeout forwardx11trusted gssapidelegatecredentials "
         "gssapikexalgorithms gssapikeyexchange gssapirenewalforcesrekey gssapitrustdns "
         "gssapiclientidentity gssapiserveridentity hostbasedacceptedalgorithms "
-        "hostbasedkeytypes ipqos obscurekeystroketiming proxyusefdpass rekeylimit "
+        "hostbasedkeytypes ipqos obscurekeystroketiming rekeylimit "
         "streamlocalbindmask streamlocalbindunlink tcpkeepalive tunnel tunneldevice "
         "usekeychain versionaddendum visualhostkey warnweakcrypto xauthlocation",
     ),
@@ -73,7 +73,7 @@ KEYWORDS: Mapping[str, Meaning] = {
         "gssapiauthentication hostbasedauthentication pkcs11provider securitykeyprovider "
         "smartcarddevice",
     ),
-    **_all(Meaning.ERROR, "bindinterface refuseconnection"),
+    **_all(Meaning.ERROR, "bindinterface proxyusefdpass refuseconnection"),
 }
 
 

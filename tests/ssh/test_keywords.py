@@ -281,7 +281,7 @@ def test_every_keyword_of_the_manual_has_a_meaning() -> None:
     assert {name for name, meaning in KEYWORDS.items() if meaning is Meaning.HONOURED}
 
 
-@pytest.mark.parametrize("value", ["BindInterface lo"])
+@pytest.mark.parametrize("value", ["BindInterface lo", "ProxyUseFdpass yes"])
 def test_what_no_link_can_do_is_an_error(
     value: str, write_case: Callable[[Case], Path], use_control_master: bool
 ) -> None:
@@ -289,7 +289,7 @@ def test_what_no_link_can_do_is_an_error(
 
     with (
         SSHClient(SSHConfig("box", use_control_master=use_control_master)) as client,
-        pytest.raises(ValueError, match="bindinterface lo: ringtasks cannot do that"),
+        pytest.raises(ValueError, match=f"{value.lower()}: ringtasks cannot do that"),
     ):
         client.run("true")
 

@@ -26,7 +26,6 @@ __all__ = ["METHODS", "LogIn", "Refusal", "RefusedError"]
 
 #: The methods in the order of OpenSSH (ssh_config(5), PreferredAuthentications).
 METHODS = ("publickey", "keyboard-interactive", "password")
-_TRIES = 3  # ssh_config(5), NumberOfPasswordPrompts
 _LOOK_INTERVAL = 0.05  # seconds between looks at the deadline, while the server does not answer
 
 
@@ -57,6 +56,9 @@ class RefusedError(paramiko.AuthenticationException):
 
 class LogIn:
     """One log-in; Paramiko calls `authenticate` (``SSHClient.connect``, ``auth_strategy``)."""
+
+    tries: int = 3
+    """How often a person is asked (ssh_config(5), NumberOfPasswordPrompts)."""
 
     def __init__(
         self,
@@ -116,7 +118,7 @@ class LogIn:
     def _passwords(self) -> Iterator[_Request]:
         if self._password is not None:
             yield self._with_password(self._password)
-        for _ in range(_TRIES if self._patience.may_ask else 0):
+        for _ in range(self.tries if self._patience.may_ask else 0):
             yield self._with_password(ask(f"{self._user}'s password:", is_shown=False))
 
     def _with_password(self, password: str) -> _Request:
@@ -125,7 +127,7 @@ class LogIn:
     def _dialogues(self) -> Iterator[_Request]:
         if self._password is not None:
             yield self._dialogue(self._with_given_password)
-        for _ in range(_TRIES if self._patience.may_ask else 0):
+        for _ in range(self.tries if self._patience.may_ask else 0):
             yield self._dialogue(_asked_at_terminal)
 
     def _dialogue(self, answer: _Answer) -> _Request:

@@ -47,7 +47,9 @@ def with_log_in(
     identities = _identities(connect_kwargs, ssh_config, is_named_only)
     password = connect_kwargs.get("password")
     others.setdefault("compress", ssh_config.get("compression") == "yes")
-    others["auth_strategy"] = LogIn(user, identities, patience, password, _methods(ssh_config))
+    log_in = LogIn(user, identities, patience, password, _methods(ssh_config))
+    log_in.tries = int(ssh_config.get("numberofpasswordprompts", log_in.tries))
+    others["auth_strategy"] = log_in
     return others
 
 
