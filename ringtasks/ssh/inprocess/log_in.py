@@ -58,7 +58,7 @@ class LogIn:
     """One log-in; Paramiko calls `authenticate` (``SSHClient.connect``, ``auth_strategy``)."""
 
     tries: int = 3
-    """How often a person is asked (ssh_config(5), NumberOfPasswordPrompts)."""
+    """The number of questions to a person (ssh_config(5), NumberOfPasswordPrompts)."""
 
     def __init__(
         self,
