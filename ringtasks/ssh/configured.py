@@ -25,8 +25,6 @@ __all__ = ["gateway_of", "settings_of_ssh", "with_ssh_settings"]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
 _NO_SETTINGS = HostSettings({}, is_alias=False)
-#: A ProxyCommand that `ringtasks.tasks.ssh_config` has written: it would start this program again.
-_OWN_PROXY = re.compile(r"(\A|[\s/'\"])ringtasks['\"]? connect ")
 
 
 def settings_of_ssh(config: SSHConfig) -> HostSettings:
@@ -92,7 +90,7 @@ def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int],
         jumps = ["-J", ",".join(before)] if before else []
         return lambda host, port: ["ssh", *files, *jumps, "-W", f"[{host}]:{port}", "--", last]
     command = settings.get("proxycommand", "none") or "none"
-    if command == "none" or _OWN_PROXY.search(command):
+    if command == "none":
         return None
     shell = os.environ.get("SHELL") or "/bin/sh"
     return lambda host, port: [shell, "-c", f"exec {_expanded(command, config, host, port)}"]

@@ -61,6 +61,11 @@ _UNCACHED = re.compile(
     r"^\s*(match\b.*\b(exec|localnetwork)\b|canonicalizehostname[\s=]+(yes|always))",
     re.IGNORECASE | re.MULTILINE,
 )
+#: The ProxyCommand of `client_config`, and the keywords beside it.
+_OWN_PROXY = re.compile(r"ringtasks'? connect --inventory ")
+_OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
+                           "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
+                           "knownhostscommand", "identitiesonly"})  # fmt: skip
 _INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
 _READING = re.compile(rb"^debug1: Reading configuration data (.*?)\r?$", re.MULTILINE)
 _APPLYING = re.compile(rb"^debug1: .*: Applying options for (.*?)\r?$", re.MULTILINE)
@@ -215,12 +220,20 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
         if keyword in _ALWAYS_KEPT or defaults.get(keyword) != found
     }
     patterns = [text.decode("utf-8", "replace") for text in _APPLYING.findall(log)]
+    values = _without_own_block(values)
     answer = HostSettings(_without_own(values, question), any(text != "*" for text in patterns))
     files = [os.fsdecode(name) for name in _READING.findall(log)]
     if not any(_UNCACHED.search(_text(file)) for file in files):
         watched = {*files, *files_of(question.file), *_included_folders(files)}
         _kept[question] = _Kept(answer, _versions(watched))
     return answer
+
+
+def _without_own_block(values: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Drop a block that `client_config` has written: it would start this program again."""
+    if not _OWN_PROXY.search(values.get("proxycommand", ("",))[0]):
+        return values
+    return {keyword: found for keyword, found in values.items() if keyword not in _OWN_KEYWORDS}
 
 
 def _without_own(

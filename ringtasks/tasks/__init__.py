@@ -63,6 +63,7 @@ namespace = Collection(
     LazyTask("hosts"),
     LazyTask("check"),
     LazyTask("why"),
+    LazyTask("ssh_config"),
     LazyTask("shell"),
     LazyTask("forward"),
     LazyTask("connections"),

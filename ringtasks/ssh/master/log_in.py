@@ -24,6 +24,7 @@ from ringtasks.ssh.ssh_config import is_configured
 from ringtasks.ssh.ways import FindWay, KnownWay
 
 from . import failures, locks, records
+from .client_links import drop_link, set_link
 from .eligibility import refusal_reason
 from .folder import check_sockets, control_folder
 from .identity import control_name
@@ -82,6 +83,8 @@ class LogIn:
         for unusable in records.current(folder, name):
             put_aside(unusable)
         check_sockets(folder)
+        if self._transport is None:
+            drop_link(self._config, folder)  # it leads to a master for other routes or pins
         way = _way(self._config, self._transport, self._find_way)
         attempt = HostAttempt(way.config, self._transport, self._recorder)
         try:
@@ -94,6 +97,8 @@ class LogIn:
             way.close_gateway()
         if master is None:
             return None
+        if self._transport is None:
+            set_link(self._config, master)
         self._note(outcome(self._config.id, master.route, attempt.arrived()))
         return find(self._config, self._transport)
 

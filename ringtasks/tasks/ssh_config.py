@@ -1,0 +1,122 @@
+"""``inv ssh-config``: OpenSSH configuration, so that every ssh uses the hosts' routes and pins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke import Context
+
+from ringtasks.errors import UsageError
+from ringtasks.output import display
+
+from .core_flags import is_dry
+from .options import HOST_HELP, INVENTORY_HELP, inventory_of, selected, task
+
+if TYPE_CHECKING:
+    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.model import HostConfig
+    from ringtasks.ssh.client_install import Change
+
+__all__ = ["ssh_config"]
+
+
+@task(
+    help={
+        "host": HOST_HELP,
+        "prefix": "put before each name, where it might clash with another one: box-",
+        "install": "write ~/.ssh/ringtasks_config, and include it in ~/.ssh/config",
+        "remove": "undo --install",
+        "inventory": INVENTORY_HELP,
+    }
+)
+def ssh_config(
+    c: Context,
+    host: str = "@all",
+    prefix: str = "",
+    install: bool = False,
+    remove: bool = False,
+    inventory: str | None = None,
+) -> str:
+    """Print OpenSSH configuration, so that ssh, scp, rsync, git and VS Code reach the hosts."""
+    from ringtasks.ssh.client_install import changes_to_install, changes_to_remove
+
+    if install and remove:
+        raise UsageError("ssh-config: give one of --install and --remove")
+    if remove:
+        _make(c, changes_to_remove(Path.home()))
+        return ""
+    text = _text(selected(c, host, inventory), _inventory_path(c, inventory), prefix)
+    if install:
+        _make(c, changes_to_install(text, Path.home()))
+    else:
+        print(text, end="")
+    return text
+
+
+def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
+    """Return the configuration; a host that cannot stand in it is left out, with a warning."""
+    from ringtasks.inventory.config import SSHConfig, known_hosts_file
+    from ringtasks.ssh.client_config import HEADER, ClientFiles, block_of
+
+    known_hosts = known_hosts_file()
+    known_hosts.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # ssh adds first contacts
+    files = ClientFiles(_program(), inventory, known_hosts)
+    blocks = [HEADER]
+    for host in hosts:
+        try:
+            if not host.file:
+                raise UsageError(f"{host.name}: is not in the inventory")
+            config = SSHConfig.from_host_config(host)
+            if not config.embedded:
+                own = files._replace(control_path=_control_path(config))
+                blocks.append(block_of(config, f"{prefix}{host.name}", own))
+        except UsageError as error:
+            display.say(f"warning: left out: {error}")
+    return "\n".join(blocks)
+
+
+def _control_path(config: SSHConfig) -> str | None:
+    from ringtasks.errors import StateFileError
+    from ringtasks.ssh.master.client_links import client_control_path
+    from ringtasks.ssh.master.eligibility import refusal_reason
+
+    if refusal_reason(config, os.environ) is not None:
+        return None
+    try:
+        return client_control_path(config)
+    except StateFileError:  # then no master is started either
+        return None
+
+
+def _program() -> Path:
+    """Return the console script: the one beside this Python, else the one on PATH."""
+    beside = Path(sys.executable).with_name("ringtasks")
+    found = str(beside) if beside.is_file() else shutil.which("ringtasks")
+    if found is None:
+        raise UsageError("ssh-config: the program ringtasks is not on PATH: install the package")
+    return Path(found).absolute()
+
+
+def _inventory_path(c: Context, given: str | None) -> Path:
+    """Return the absolute path of the inventory: a file, or the folder of several."""
+    files = [Path(file).absolute() for file in inventory_of(c, given).files]
+    return files[0] if len(files) == 1 else files[0].parent
+
+
+def _make(c: Context, changes: Sequence[Change]) -> None:
+    from ringtasks.ssh.client_install import write
+
+    if not changes:
+        display.say("nothing to change")
+    for change in changes:
+        display.say(f"{change.file}: {change.summary}")
+        if change.summary == "hosts" and change.content is not None:
+            print(change.content.decode(), end="", flush=True)
+    if not is_dry(c):
+        for change in changes:
+            write(change)

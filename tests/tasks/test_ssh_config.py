@@ -1,0 +1,241 @@
+"""``inv ssh-config``: OpenSSH's own clients reach the hosts with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ringtasks.health.store import HealthStore
+from tests.support.fixtures import Inv, WriteHosts
+from tests.support.sshd import Sshd
+
+DEAD_TAILNET = {"tailscale_ip": "127.0.0.1", "tailscale_port": 9}
+
+WriteConfig = Callable[..., Path]
+
+
+@pytest.fixture
+def write_config(inv: Inv, tmp_path: Path) -> WriteConfig:
+    """Writes what the task prints to a file for ``ssh -F``."""
+
+    def write(*flags: str) -> Path:
+        done = inv("ssh-config", *flags)
+        assert done.returncode == 0, done.stderr
+        path = tmp_path / "ssh_config"
+        path.write_bytes(done.stdout)
+        return path
+
+    return write
+
+
+def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(words, capture_output=True, timeout=60, check=False, **options)
+
+
+def test_each_client_reaches_a_host_whose_first_route_is_dead(
+    write_hosts: WriteHosts, write_config: WriteConfig, sshd: Sshd, tmp_path: Path
+) -> None:
+    write_hosts(a=DEAD_TAILNET)
+    config = str(write_config())
+    sent, there = tmp_path / "sent", tmp_path / "there"
+    sent.write_text("content")
+    there.mkdir()
+    repository = tmp_path / "repo"
+    git = ("git", "-c", "user.name=n", "-c", "user.email=e@x", "-C", str(repository))
+    run("git", "init", "-q", str(repository))
+    run(*git, "commit", "-q", "--allow-empty", "-m", "first")
+    shell = f"ssh -F {config}"
+    environment = {**os.environ, "GIT_SSH_COMMAND": shell}
+
+    done = {
+        "ssh": run("ssh", "-F", config, "a", "printf reached"),
+        "scp": run("scp", "-F", config, sent, f"a:{there}/scp"),
+        "sftp": run(
+            "sftp", "-F", config, "-b", "-", "a", input=f"put {sent} {there}/sftp".encode()
+        ),
+        "rsync": run("rsync", "-e", shell, sent, f"a:{there}/rsync"),
+        "git": run("git", "clone", "-q", f"a:{repository}", there / "git", env=environment),
+    }
+
+    assert {name: each.returncode for name, each in done.items()} == dict.fromkeys(done, 0), done
+    assert done["ssh"].stdout == b"reached"
+    assert [(there / name).read_text() for name in ("scp", "sftp", "rsync")] == ["content"] * 3
+    assert (there / "git" / ".git" / "HEAD").exists()
+    assert HealthStore().get("a").transports["direct"].total_successes == 5
+
+
+def test_pins_hold_for_both_ssh_and_the_tasks(
+    inv: Inv, write_hosts: WriteHosts, write_config: WriteConfig
+) -> None:
+    write_hosts(a={})
+    config = write_config()
+    assert run("ssh", "-F", config, "a", "true").returncode == 0  # the first contact
+
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+    pins = Path(os.environ["XDG_STATE_HOME"]) / "ringtasks" / "known_hosts"
+    name, kind, _ = pins.read_text().split(maxsplit=2)
+    assert name == "a"
+    other = Path(os.environ["HOME"]) / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    pins.write_text(f"a {Path(f'{other}.pub').read_text()}")
+
+    refused = run("ssh", "-F", config, "a", "true")
+
+    assert (kind, refused.returncode) == ("ssh-ed25519", 255)
+    assert b"verification failed" in refused.stderr
+
+
+@pytest.mark.parametrize("is_right", [True, False], ids=["the right key", "another key"])
+def test_a_key_in_the_hosts_file_is_the_only_one_accepted(
+    write_hosts: WriteHosts, write_config: WriteConfig, sshd: Sshd, client_key: Path, is_right: bool
+) -> None:
+    other = " ".join(Path(f"{client_key}.pub").read_text().split()[:2])
+    write_hosts(a={"ssh_host_key": sshd.host_public_key if is_right else other})
+
+    done = run("ssh", "-F", write_config(), "a", "true")
+
+    assert done.returncode == (0 if is_right else 255), done.stderr
+
+
+def test_an_open_connection_is_shared_until_the_routes_change(
+    inv: Inv, write_hosts: WriteHosts, write_config: WriteConfig, sshd: Sshd
+) -> None:
+    write_hosts(a={"use_control_master": True})
+    config = write_config()
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+    before = sshd.accepted_logins()
+
+    warm = run("ssh", "-F", config, "a", "printf reached")
+
+    assert (warm.stdout, sshd.accepted_logins()) == (b"reached", before)
+    write_hosts(a={"use_control_master": True, "ssh_host": "127.0.0.1", "ssh_port": 9})
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 255
+    moved = run("ssh", "-F", config, "a", "true")
+    assert moved.returncode == 255
+    assert b"refused" in moved.stderr
+
+
+def test_another_user_does_not_get_the_open_connection(
+    inv: Inv, write_hosts: WriteHosts, write_config: WriteConfig
+) -> None:
+    write_hosts(a={"use_control_master": True})
+    config = write_config()
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+
+    done = run("ssh", "-F", config, "-o", "BatchMode=yes", "no-such-user@a", "printf reached")
+
+    assert (done.returncode, done.stdout) == (255, b"")
+
+
+def test_the_address_is_looked_up_at_each_connection(
+    write_hosts: WriteHosts, write_config: WriteConfig
+) -> None:
+    write_hosts(a={"ssh_host": "127.0.0.1", "ssh_port": 9})
+    config = write_config()
+    write_hosts(a={})
+
+    assert run("ssh", "-F", config, "a", "printf reached").stdout == b"reached"
+
+
+def test_a_prefix_goes_before_each_name(write_hosts: WriteHosts, write_config: WriteConfig) -> None:
+    write_hosts(a={})
+    config = write_config("--prefix", "box-")
+
+    assert run("ssh", "-F", config, "box-a", "printf reached").stdout == b"reached"
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "-oProxyCommand": {},
+    "a*": {},
+    "semi;touch$IFS'ran'": {},
+    "../up": {},
+    "per%cent": {},
+    "quo'te\"": {},
+    "user": {"ssh_user": "x\"y'$(touch${IFS}ran)"},
+    "token": {"ssh_user": "%h"},
+    "dollar": {"ssh_key": "/k/${HOME}\\ x"},
+}
+
+
+def test_hostile_names_and_values_are_left_out(
+    inv: Inv, tmp_path: Path, sshd: Sshd, client_key: Path
+) -> None:
+    common = {"ssh_host": sshd.address, "ssh_port": sshd.port, "ssh_key": str(client_key)}
+    hosts = {name: {**common, **own} for name, own in HOSTILE.items()}
+    file = tmp_path / "hosts" / "hosts.yaml"
+    file.parent.mkdir()
+    file.write_text(yaml.safe_dump({"hosts": {**hosts, "good": common}}))
+
+    done = inv("ssh-config")
+    config = tmp_path / "ssh_config"
+    config.write_bytes(done.stdout)
+    reached = run("ssh", "-F", config, "good", "printf reached", cwd=tmp_path)
+
+    named = [line for line in done.stdout.decode().splitlines() if line.startswith("Host ")]
+    assert [line for line in named if line not in ("Host dollar", "Host good")] == []
+    assert done.stderr.count(b"left out") >= len(HOSTILE) - 1
+    assert reached.stdout == b"reached", reached.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_hosts_file_in_a_folder_with_any_name_works(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a 100% $(touch ran) 'quoted' \"folder\""
+    folder.mkdir()
+    file = Path(shutil.move(write_hosts(a={}), folder))
+    config = tmp_path / "ssh_config"
+    config.write_bytes(inv("ssh-config", "--inventory", str(file)).stdout)
+
+    done = run("ssh", "-F", config, "a", "printf reached", cwd=tmp_path)
+
+    assert done.stdout == b"reached", done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_install_is_shown_repeatable_and_undone(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={})
+    folder = Path(os.environ["HOME"]) / ".ssh"
+    folder.mkdir(mode=0o700)
+    kept = tmp_path / "dotfiles"
+    kept.write_text("Host other\n  User x\n")
+    kept.chmod(0o640)
+    (folder / "config").symlink_to(kept)
+
+    dry = inv("--dry", "ssh-config", "--install")
+    assert kept.read_text().startswith("Host other")
+    first, second = inv("ssh-config", "--install"), inv("ssh-config", "--install")
+
+    assert b"adds the line: Include" in dry.stderr
+    assert b"Host a\n" in first.stdout
+    assert b"nothing to change" in second.stderr
+    lines = kept.read_text().splitlines()
+    assert lines == [f"Include {folder}/ringtasks_config", "", "Host other", "  User x"]
+    assert kept.stat().st_mode & 0o777 == 0o640
+    assert run("ssh", "-F", folder / "config", "a", "printf reached").stdout == b"reached"
+    assert inv("ssh-config", "--remove").returncode == 0
+    assert kept.read_text() == "Host other\n  User x\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["config"]
+
+
+def test_an_installed_block_does_not_change_the_tasks(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd
+) -> None:
+    write_hosts(localhost={"ssh_host": "localhost", "use_control_master": True})
+    assert inv("ssh-config", "--install").returncode == 0
+
+    done = inv("run", "--host", "localhost", "--cmd", "printf reached")
+    config = Path(os.environ["HOME"]) / ".ssh" / "config"
+    typed = run("ssh", "-F", config, "localhost", "printf reached")
+
+    assert (done.stdout, typed.stdout) == (b"reached", b"reached"), done.stderr + typed.stderr
+    assert HealthStore().get("localhost").total_failures == 0
