@@ -37,6 +37,7 @@ TASKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hosts": (HOST, ("direct",)),
     "check": (HOST, ()),
     "why": (HOST, ("direct",)),
+    "ssh-config": (HOST, ("ProxyCommand",)),
     "shell": (("--host", "a"), (" -t ",)),
     "forward": (("--host", "a", "--port", "6006"), ("-L 127.0.0.1:6006:localhost:6006",)),
     "connections": ((), ()),
@@ -67,6 +68,7 @@ LOCAL = {
     "health.show",
     "health.reset",
     "hosts",
+    "ssh-config",
     "why",
     "init",
 }

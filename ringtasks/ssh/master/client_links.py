@@ -20,7 +20,7 @@ from ringtasks.ssh.configured import settings_of_ssh
 from .folder import NAME_BYTES, control_folder
 from .records import Master
 
-__all__ = ["client_control_path", "drop_link", "set_link"]
+__all__ = ["client_control_path", "drop_link", "remove_dead_links", "set_link"]
 
 _PREFIX = "h-"
 _DIGITS = 12
@@ -52,6 +52,14 @@ def drop_link(config: SSHConfig, folder: Path) -> None:
     for link in folder.glob(f"{_beginning(config)}*"):
         with contextlib.suppress(OSError):
             link.unlink()
+
+
+def remove_dead_links(folder: Path) -> None:
+    """Remove the links to sockets that are gone."""
+    for link in folder.glob(f"{_PREFIX}*"):
+        if not link.exists():
+            with contextlib.suppress(OSError):
+                link.unlink()
 
 
 def _link(config: SSHConfig, folder: Path) -> Path | None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ringtasks.errors import ProtocolError
 
 from . import locks, processes, records, usage
+from .client_links import remove_dead_links
 from .control import Control, DeniedError
 from .folder import control_folder
 from .handshake import ANSWER_TIMEOUT, answers
@@ -158,6 +159,7 @@ def _clean(folder: Path) -> None:
                 lock.with_suffix(".fail").unlink(missing_ok=True)
                 records.pointer(lock.with_suffix("")).unlink(missing_ok=True)
                 locks.remove(lock)
+    remove_dead_links(folder)
 
 
 def _exclusively(socket: Path) -> contextlib.AbstractContextManager[bool]:
