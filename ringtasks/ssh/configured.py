@@ -19,7 +19,7 @@ from .master.identity import jump_config
 from .proxies import ProxyProcess
 from .routes import ProcessProxy, hop_route
 from .ssh_command import ssh_command
-from .ssh_config import HostSettings, ask, file_arguments
+from .ssh_config import HostSettings, file_arguments, settings_of
 
 __all__ = ["gateway_of", "settings_of_ssh", "with_ssh_settings"]
 
@@ -32,16 +32,7 @@ def settings_of_ssh(config: SSHConfig) -> HostSettings:
 
     :raises UsageError: ssh cannot use its files.
     """
-    host = config.host or config.id
-    port = None if config.port == DEFAULT_SSH_PORT else config.port
-    answer = ask(
-        host,
-        user=config.user,
-        port=port,
-        file=config.ssh_config_file,
-        timeout=config.connect_timeout,
-    )
-    return answer or _NO_SETTINGS
+    return settings_of(config) or _NO_SETTINGS
 
 
 def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:

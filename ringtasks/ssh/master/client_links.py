@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.ssh.configured import settings_of_ssh
+from ringtasks.ssh.ssh_config import settings_of
 
 from .folder import NAME_BYTES, control_folder
 from .records import Master
@@ -63,7 +63,8 @@ def remove_dead_links(folder: Path) -> None:
 
 
 def _link(config: SSHConfig, folder: Path) -> Path | None:
-    user = config.user or settings_of_ssh(config).get("user") or getpass.getuser()
+    told = settings_of(config)
+    user = config.user or (told and told.get("user")) or getpass.getuser()
     name = f"{_beginning(config)}{user}"
     # A longer path would not fit into a socket's address.
     return folder / name if _PLAIN_USER.match(user) and len(name) <= NAME_BYTES else None
