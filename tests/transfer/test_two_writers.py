@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
+from tests.support.fixtures import Inv, WriteHosts
 from tests.support.waiting import eventually
 
 SIZE = 24 * 1024 * 1024
@@ -59,4 +60,20 @@ def test_a_put_beside_one_that_is_killed_leaves_the_file_whole(
 
     assert result.success, result
     assert (far / "target").read_bytes() == sources[0].read_bytes()
-    assert [path.name for path in far.iterdir()] == ["target"]
+
+
+def test_a_task_beside_one_that_is_killed_leaves_one_file_whole(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path, sources: list[Path], far: Path
+) -> None:
+    write_hosts(box={})
+    arguments = ["put", str(sources[0]), f"{far}/target", "--host", "box"]
+    killed = subprocess.Popen([sys.executable, "-m", "invoke", *arguments], cwd=tmp_path)
+    eventually(lambda: list(far.iterdir()))  # under way, or over
+    with ThreadPoolExecutor(1) as threads:
+        second = threads.submit(inv, *arguments)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        done = second.result(60)
+
+    assert done.returncode == 0, done
+    assert (far / "target").read_bytes() == sources[0].read_bytes()
