@@ -31,3 +31,9 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the tests that are made from random seeds."""
+    parser.addoption("--seeds", type=int, default=20, help="the number of seeds of tests/faults")
+    parser.addoption("--first-seed", type=int, default=None, help="its first seed (default: any)")
