@@ -23,6 +23,17 @@ read_alive() {
   read -r pid rest 2>/dev/null <"$1" && rt_is_alive "$pid" $rest && alive=$pid
 }
 
+# Prints "$1 PID NAME" for each line "PID:START NAME" of $2; runs no program, which could fail.
+list() {
+  set -f
+  separators=$IFS
+  IFS='
+'
+  for line in $2; do echo "$1 ${line%%:*} ${line#* }"; done
+  IFS=$separators
+  set +f
+}
+
 cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || cd / || exit 1
 if rt_is_elsewhere . "$rt_host"; then
   echo elsewhere
@@ -43,11 +54,11 @@ group=$alive
 began=$(for file in process keeper; do
   read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break
 done)
-read -r spared rest 2>/dev/null <keeper || spared=
+read_alive keeper
+spared=$alive
 
 # Only a job that runs or waits is recorded as stopped: the end of any other job is recorded already,
 # or will be, and must not be replaced.
-read_alive keeper
 if [ ! -s exit_status ] && { [ "$group" ] || { [ ! -s process ] && [ "$alive" ]; }; }; then
   printf '%s\n' "$rt_by" >stopped
 fi
@@ -60,9 +71,14 @@ while read_alive keeper && [ "$now" -lt "$end" ]; do
   sleep 0.1
   now
 done
+# A keeper that was killed leaves the process that watches the log.
+if [ -z "$alive" ] && [ ! -s exit_status ]; then
+  spared=
+  end_processes 0
+fi
 look
-printf '%s\n' "$seen" | sed 's/^\([0-9]*\):[^ ]* /before \1 /'
-printf '%s\n' "$found" | sed 's/^\([0-9]*\):[^ ]* /after \1 /'
+list before "$seen"
+list after "$found"
 # A process that had left its session, its environment and its parent before has no link to the job.
 # Those are shown that began after the job, have no parent, are of this user and of no other run.
 processes | awk -v began="$began" -v keeper="$spared" '

@@ -18,12 +18,13 @@ found=
 # 1: the last look failed, for example since no process could be started; then it proves nothing.
 is_blind=
 
-# Prints "PID PARENT GROUP SESSION START NAME" of each process, and "marked PID". One pass reads
-# each file once. The names of the files go through a pipe: there may be too many for arguments.
+# Prints "PID PARENT GROUP SESSION START NAME" of each process, the files "/proc/PID/environ" of those
+# with the mark (or "marked PID"), and "searched" if grep(1) can find a mark. One pass reads each file
+# once. The names of the files go through a pipe: there may be too many for arguments.
 processes() {
   if [ -r /proc/self/stat ]; then
-    printf '%s\n' /proc/[0-9]*/environ | xargs grep -lsFe "$mark" |
-      sed 's|/proc/\([0-9]*\).*|marked \1|'
+    printf '%s\n' /proc/[0-9]*/environ | xargs grep -lsFe "$mark"
+    RINGTASKS_LOOK=$$ grep -qsFe "RINGTASKS_LOOK=$$" /proc/self/environ && echo searched
     printf '%s\n' /proc/[0-9]*/stat | xargs cat 2>/dev/null | awk '
       $1 ~ /^[0-9]+$/ {
         pid = $1; whole = $0
@@ -33,19 +34,21 @@ processes() {
       }'
   else
     # shellcheck disable=SC2009  # pgrep(1) does not search the environment
-    ps -A -E -ww -o pid=,command= 2>/dev/null | grep -F "$mark" |
-      sed 's/^ *\([0-9]*\).*/marked \1/'
+    ps -A -E -ww -o pid=,command= 2>/dev/null | grep -F "$mark" | awk '{ print "marked", $1 }'
+    echo searched | grep searched
     TZ=UTC0 LC_ALL=C ps -A -o pid= -o ppid= -o pgid= -o stat= -o lstart= -o comm= |
       awk '$4 !~ /^Z/ { print $1, $2, $3, 0, $5 "_" $6 "_" $7 "_" $8 "_" $9, $10 }'
   fi
 }
 
 # Looks for the processes of the set; sets $found, adds to $seen, and sets $left to process ids.
-# A look is complete if it saw this shell.
+# A look is complete if it saw this shell and could have found marks.
 look() {
-  looked=$({ printf '%s\n' "$seen" | sed 's/^/seen /'; processes; } | awk -v group="$group" -v spared="$spared" -v self=$$ '
+  looked=$({ printf '%s\n' "$seen" | awk '{ print "seen", $0 }'; processes; } | awk -v group="$group" -v spared="$spared" -v self=$$ '
     $1 == "seen" { if ($2 != "") was[$2] = 1; next }
     $1 == "marked" { mine[$2] = 1; next }
+    $1 == "searched" { is_searched = 1; next }
+    $1 ~ /^\/proc\// { split($1, part, "/"); mine[part[3]] = 1; next }
     {
       pid = $1; pids[++count] = pid; parent[pid] = $2; session[pid] = $4; start[pid] = $5
       name = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ /, "", name); names[pid] = name
@@ -69,11 +72,13 @@ look() {
         pid = pids[i]
         if ((pid in mine) && !is_left_alone(pid)) print pid ":" start[pid], names[pid]
       }
-      if (self in start) print "complete"
+      if ((self in start) && is_searched) print "complete"
     }')
   case $looked in *complete) is_blind= ;; *) is_blind=1 && return ;; esac
   found=${looked%complete}
+  before=$seen
   seen=$(printf '%s\n%s\n' "$seen" "$found" | awk '$1 != "" && !($1 in was) { was[$1] = 1; print }')
+  [ "$seen" ] || [ -z "$found$before" ] || { is_blind=1 && seen=$before; }
   left=
   for one in $found; do
     case $one in *:*) left="$left ${one%%:*}" ;; esac
@@ -110,9 +115,9 @@ end_processes() {
   now
   end=$((now + 200))
   while [ -n "$left$is_blind" ] && [ "$now" -lt "$end" ]; do
-    before=
-    while [ "$before" != "$left" ] && [ "$now" -lt "$end" ]; do
-      before=$left
+    stopped=
+    while [ "$stopped" != "$left" ] && [ "$now" -lt "$end" ]; do
+      stopped=$left
       signal STOP
       look
       now

@@ -150,7 +150,7 @@ def test_one_look_at_two_thousand_processes_takes_a_tenth_of_a_second_of_cpu(
     assert seconds < 0.1
 
 
-@pytest.mark.parametrize("tool", ["awk", "xargs"])
+@pytest.mark.parametrize("tool", ["awk", "xargs", "grep", "cat"])
 def test_a_host_that_cannot_list_its_processes_confirms_no_end(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path, tool: str
 ) -> None:
