@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
-from ringtasks.jobs import State
+from ringtasks.jobs import JobState
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive
@@ -79,7 +79,7 @@ def stop_a_tree(host: JobHost, folder: Path, size: int, grace: float) -> float:
     assert stopped.is_gone, stopped
     assert len(stopped.before) >= size
     assert [Path(f"/proc/{pid}/stat").read_text() for pid in in_folder(folder)] == []
-    assert job.status().state is State.STOPPED
+    assert job.status().state is JobState.STOPPED
     return seconds
 
 
