@@ -25,6 +25,7 @@ from ringtasks.remote.script import Script, exec_line, is_variable_name
 from ringtasks.ssh.execution import stop
 
 from .fabric_private import PublicRemote
+from .siblings import end_only_sibling
 
 __all__ = ["Remote"]
 
@@ -52,13 +53,18 @@ class Remote(PublicRemote):
         self._has_begun = threading.Event()
         self._is_killed = False
         self._is_over_time = False
+        self._is_interrupted = False
         self._has_stopped = threading.Event()
 
     def run(self, command: str, **kwargs: Any) -> Any:
         is_stdin_free = kwargs.get("in_stream") is None and not self.context.config.run.in_stream
         if self.context._has_fake_link and is_stdin_free:
             kwargs["in_stream"] = False  # pytest's stdin cannot be read
-        return super().run(command, **kwargs)
+        try:
+            return super().run(command, **kwargs)
+        except KeyboardInterrupt:  # it may come before the runner waits for the command
+            self._end_interrupted()
+            raise
 
     def start(
         self, command: str, shell: str, env: dict[str, Any], timeout: float | None = None
@@ -110,6 +116,32 @@ class Remote(PublicRemote):
         finally:
             self._has_stopped.set()
             super().kill()
+
+    def send_interrupt(self, interrupt: KeyboardInterrupt) -> None:
+        """Pass Ctrl-C on to a terminal; without one, end the command's processes and raise it."""
+        if self.using_pty:
+            super().send_interrupt(interrupt)
+            return
+        self._end_interrupted()
+        raise interrupt
+
+    def _end_interrupted(self) -> None:
+        """End the command's processes, once.
+
+        A command that was sent unchanged has told no process id. It is found as the only other
+        child of the sshd process of this connection; if there are several, none is ended.
+        """
+        channel = getattr(self, "channel", None)
+        if self._is_interrupted or channel is None:  # nothing was sent yet
+            return
+        self._is_interrupted = True
+        try:
+            if self._script is not None:
+                self._end_processes()
+            elif self.context.is_connected:
+                end_only_sibling(self.context._as_link())
+        finally:
+            channel.close()  # the threads that read from it end
 
     def returncode(self) -> int:
         """Return the exit status; -1 if the command was ended before it had one, as in Fabric.
