@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ringtasks.common.text import printable
 from ringtasks.exit_status import UNREACHABLE
 
-__all__ = ["SSHResult"]
+__all__ = ["SSHResult", "last_words"]
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,10 @@ class SSHResult:
         """Return the positional fields, in the order above, as JSON can hold them."""
         names = [name for name, known in self.__dataclass_fields__.items() if not known.kw_only]
         return {name: getattr(self, name) for name in names}
+
+
+def last_words(result: SSHResult) -> str:
+    """Return the last stderr line of a failed launcher, else its exit status."""
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    why = [line for line in lines if line != "ringtasks: the job was not started"]
+    return printable(why[-1]) if why else f"exit status {result.returncode}"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from ringtasks.common.capture import MAX_OUTPUT_BYTES, CapturedOutput
-from ringtasks.common.text import printable
 from ringtasks.errors import UnreachableError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from .result import SSHResult
 
-__all__ = ["SSHClient", "last_words"]
+__all__ = ["SSHClient"]
 
 #: Bytes of each stream that the answer to one of ringtasks' own scripts may have.
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
@@ -214,6 +213,8 @@ class SSHClient:
         result = await hold_async(self, ask_until_known(start))
         result = result.for_command(command)
         if result.error is None and not result.success:
+            from .result import last_words
+
             return result.with_note(f"{self.config.id}: not started: {last_words(result)}")
         return result
 
@@ -445,10 +446,3 @@ def _both(first: OnOutput, second: OnOutput) -> OnOutput:
         second(stream, chunk)
 
     return on_output
-
-
-def last_words(result: SSHResult) -> str:
-    """Return the last stderr line of a failed launcher, else its exit status."""
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    why = [line for line in lines if line != "ringtasks: the job was not started"]
-    return printable(why[-1]) if why else f"exit status {result.returncode}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringtasks.client.dialogue import Ask, Conversation, answer_to
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import MAX_COUNT, AnswerError, decimal, or_none, unix_time, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program

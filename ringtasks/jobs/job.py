@@ -26,7 +26,8 @@ from ringtasks.client.dialogue import (
     hold,
     hold_async,
 )
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
 from ringtasks.errors import JobNotStartedError
 from ringtasks.exit_status import INTERRUPTED

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ringtasks.client.dialogue import Ask, Conversation, answer_to
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import AnswerError
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program

@@ -15,8 +15,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from ringtasks.common import interruption
 from ringtasks.errors import RingtasksError
@@ -24,6 +23,7 @@ from ringtasks.remote.answers import AnswerError, process_id
 from ringtasks.remote.marks import MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line
 
+from .ending import Ending, ExecutionOptions, StopOutcome
 from .link import (
     STDERR,
     STDOUT,
@@ -34,7 +34,6 @@ from .link import (
     PipingLink,
     Session,
     SessionRefusedError,
-    Terminal,
 )
 from .room import when_there_is_room
 
@@ -61,63 +60,6 @@ _MAX_EARLY_BYTES = 1024 * 1024
 OnOutput = Callable[[int, bytes], None]
 
 
-class StopOutcome(NamedTuple):
-    """The fate of the processes that were told to end.
-
-    ``is_gone`` None: it could not be determined.  ``left`` are the process ids that still exist.
-    """
-
-    is_gone: bool | None
-    left: tuple[int, ...] = ()
-
-    def __str__(self) -> str:
-        if self.is_gone is None:
-            return "could not confirm that the remote processes exited: they may still be running"
-        if self.is_gone:
-            return "the remote processes were terminated (verified)"
-        pids = ", ".join(map(str, self.left))
-        return f"remote processes are STILL RUNNING: {pids}"
-
-
-class Ending(NamedTuple):
-    """The end of an execution: an exit status, or the reason why there is none."""
-
-    status: int | None = None
-    timed_out: bool = False
-    interrupted: bool = False
-    lost: str | None = None
-    """The reason, as far as known, of a broken link; it is not known whether the command ran."""
-    stopped: StopOutcome | None = None
-    unproven: str | None = None
-    """The text, maybe empty, that the host printed without a proof that it runs the script."""
-    unknown: str | None = None
-    """The reason why it is not known whether the script ran, though the link works."""
-    error: str | None = None
-    """The reason of a failure for which ``status`` stands; None: the output gives it."""
-
-
-@dataclass(frozen=True)
-class ExecutionOptions:
-    """The circumstances under which a script runs.
-
-    :param shell: runs the script.
-    :param stdin: passed on until its end; None: the command's stdin is empty.
-    :param spare_link: makes a link of its own, to end processes if the link has no room.
-    :param is_stop: it ends another's processes: it neither waits until the host has room for
-        another session, nor is it ended like a command of the caller's.
-    :param meanwhile: called once the command is started, before its output is awaited.
-    :param max_output_bytes: output beyond this ends it: ringtasks' own scripts answer in few bytes.
-    """
-
-    shell: str = "/bin/sh"
-    stdin: BinaryIO | None = None
-    terminal: Terminal | None = None
-    spare_link: Callable[[], Link] | None = None
-    is_stop: bool = False
-    meanwhile: Callable[[], None] | None = None
-    max_output_bytes: int | None = None
-
-
 class Execution:
     """The execution of one script, over one link.
 
@@ -130,9 +72,10 @@ class Execution:
         self,
         script: Script,
         on_output: OnOutput,
-        options: ExecutionOptions = ExecutionOptions(),  # frozen
+        options: ExecutionOptions | None = None,
     ) -> None:
-        self._script, self._on_output, self._options = script, on_output, options
+        self._script, self._on_output = script, on_output
+        self._options = options = options or ExecutionOptions()
         # With a terminal the script follows the mark: if the host refuses the terminal, and starts
         # the shell all the same, nothing has run.
         self._line = script.line(options.shell) if options.terminal is None else None

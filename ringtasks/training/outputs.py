@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks import transfer
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.script import path, quote
 from ringtasks.transfer import Options
 

@@ -12,7 +12,8 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from ringtasks.client.dialogue import Ask
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RunNotStartedError
 from ringtasks.remote.script import activation, path, quote
 

@@ -9,24 +9,17 @@ path below the target follows a link there: a link in a folder's or a file's pla
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ringtasks.client.copying import Copy
 from ringtasks.common.local_tree import LocalTree, leads_out
 from ringtasks.ssh.sftp import (
     CopyError,
-    RemoteFile,
-    from_home,
-    get_file,
-    listed,
-    put_file,
     told,
 )
 
@@ -35,6 +28,15 @@ from .deletion import doomed
 from .patterns import Filter
 from .rsync_flags import Rules
 from .rsync_output import Change
+from .sftp_sides import (
+    LocalReceiver,
+    LocalSender,
+    Receiver,
+    RemoteReceiver,
+    RemoteSender,
+    Sender,
+    TreeEntry,
+)
 
 __all__ = ["TreeCopy"]
 
@@ -44,25 +46,6 @@ _MOST_ENTRIES = 2_000_000
 _MOST_NAME_BYTES = 4096  # PATH_MAX
 
 Check = Callable[[], None]
-
-
-class _Entry(NamedTuple):
-    """An entry of a tree: its full path if it is to be read, and the fields that show a change."""
-
-    path: str
-    mode: int
-    size: int = 0
-    modified: int = 0
-    link: str | None = None
-
-    @property
-    def is_folder(self) -> bool:
-        return stat.S_ISDIR(self.mode) and self.link is None
-
-    def differs(self, other: _Entry | None) -> bool:
-        if other is None or other.is_folder or self.link != other.link:
-            return True
-        return self.link is None and (self.size, self.modified) != (other.size, other.modified)
 
 
 #: Returns the SHA-256 of each of these files of the target, or why it cannot; takes their size.
@@ -99,14 +82,14 @@ class TreeCopy(Copy):
     def _copy(self) -> None:
         check = self._check
         if self.way == "put":
-            self._copy_all(_LocalSender(), _RemoteReceiver(self._sftp, self._target), check)
+            self._copy_all(LocalSender(), RemoteReceiver(self._sftp, self._target), check)
             return
         with told(self._target):
             tree = LocalTree(Path(self._target), make=not self._rules.dry_run)
         with tree:
-            self._copy_all(_RemoteSender(self._sftp), _LocalReceiver(self._sftp, tree), check)
+            self._copy_all(RemoteSender(self._sftp), LocalReceiver(self._sftp, tree), check)
 
-    def _copy_all(self, sender: _Sender, receiver: _Receiver, check: Check) -> None:
+    def _copy_all(self, sender: Sender, receiver: Receiver, check: Check) -> None:
         todo = self._first_steps(sender, receiver)
         while todo:
             check()
@@ -116,7 +99,7 @@ class TreeCopy(Copy):
             elif not self._rules.dry_run:  # a folder's time changes with its content
                 receiver.finish_folder(name, folder)
 
-    def _first_steps(self, sender: _Sender, receiver: _Receiver) -> list[_Step]:
+    def _first_steps(self, sender: Sender, receiver: Receiver) -> list[_Step]:
         tops = {}
         for name, path in self._roots:
             entry = sender.look(path, follows=not name or self._rules.follow_outside)
@@ -131,7 +114,7 @@ class TreeCopy(Copy):
         return self._below(receiver, "", self._chosen(sender, "", tops))
 
     def _opened(
-        self, sender: _Sender, receiver: _Receiver, name: str, folder: _Entry
+        self, sender: Sender, receiver: Receiver, name: str, folder: TreeEntry
     ) -> list[_Step]:
         """Return the steps for the content of a folder that has been made."""
         found = dict(sender.list(folder))
@@ -140,7 +123,7 @@ class TreeCopy(Copy):
             raise CopyError(folder.path, "lists more and more: given up")
         return self._below(receiver, name, self._chosen(sender, name, found))
 
-    def _below(self, receiver: _Receiver, name: str, found: dict[str, _Entry]) -> list[_Step]:
+    def _below(self, receiver: Receiver, name: str, found: dict[str, TreeEntry]) -> list[_Step]:
         there = dict(receiver.list(name))
         if self._rules.delete:
             self._delete(receiver, name, there.keys() - found.keys())
@@ -154,7 +137,7 @@ class TreeCopy(Copy):
         return sorted(steps, reverse=True, key=lambda step: step.name)
 
     def _equal(
-        self, hashes: Hashes, above: str, found: dict[str, _Entry], there: dict[str, _Entry]
+        self, hashes: Hashes, above: str, found: dict[str, TreeEntry], there: dict[str, TreeEntry]
     ) -> list[str]:
         """Return the files of a folder that have the same content on both sides."""
         names = [
@@ -172,11 +155,11 @@ class TreeCopy(Copy):
 
     def _copy_entry(
         self,
-        sender: _Sender,
-        receiver: _Receiver,
+        sender: Sender,
+        receiver: Receiver,
         name: str,
-        entry: _Entry,
-        old: _Entry | None,
+        entry: TreeEntry,
+        old: TreeEntry | None,
         check: Check,
     ) -> list[_Step]:
         """Copy one entry; return the steps that follow from it."""
@@ -203,7 +186,7 @@ class TreeCopy(Copy):
         self.changes.append(Change("sent", name, entry.size))
         return []
 
-    def _delete(self, receiver: _Receiver, folder: str, items: Set[str]) -> None:
+    def _delete(self, receiver: Receiver, folder: str, items: Set[str]) -> None:
         """Delete these from a folder of the target, except for excluded ones."""
 
         def listed(name: str) -> Iterator[tuple[str, bool]]:
@@ -214,7 +197,9 @@ class TreeCopy(Copy):
                 receiver.remove(name, is_folder=is_folder)
             self.changes.append(Change("deleted", f"{name}/" if is_folder else name, 0))
 
-    def _chosen(self, sender: _Sender, above: str, found: dict[str, _Entry]) -> dict[str, _Entry]:
+    def _chosen(
+        self, sender: Sender, above: str, found: dict[str, TreeEntry]
+    ) -> dict[str, TreeEntry]:
         """Return the entries of a folder's content to copy, each as it is to be copied."""
         chosen = {}
         for item, entry in found.items():
@@ -223,7 +208,7 @@ class TreeCopy(Copy):
                 chosen[item] = as_copied
         return chosen
 
-    def _as_copied(self, sender: _Sender, name: str, entry: _Entry) -> _Entry | None:
+    def _as_copied(self, sender: Sender, name: str, entry: TreeEntry) -> TreeEntry | None:
         """Return the entry as it is to be copied; None: not at all."""
         if self._filter.excludes(name, is_folder=entry.is_folder):
             return None
@@ -239,216 +224,6 @@ class _Step(NamedTuple):
     """An entry to copy, and the one in its place; or a folder whose content was copied."""
 
     name: str
-    entry: _Entry
-    old: _Entry | None
+    entry: TreeEntry
+    old: TreeEntry | None
     is_done: bool = False
-
-
-class _Sender:
-    """The side that is read."""
-
-    def look(self, path: str, *, follows: bool) -> _Entry | None:
-        raise NotImplementedError
-
-    def list(self, folder: _Entry) -> Iterator[tuple[str, _Entry]]:
-        raise NotImplementedError
-
-
-class _Receiver:
-    """The side that is written to; names are relative to the target."""
-
-    def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
-        """Yield the entries of a folder; none if there is no such folder."""
-        raise NotImplementedError
-
-    def make_top(self) -> None:
-        raise NotImplementedError
-
-    def make_folder(self, name: str) -> None:
-        raise NotImplementedError
-
-    def copy_file(self, name: str, entry: _Entry, check: Check, *, keeps_time: bool) -> None:
-        raise NotImplementedError
-
-    def set_mode(self, name: str, entry: _Entry, old: _Entry) -> None:
-        """Give a file of the same content the entry's mode."""
-        raise NotImplementedError
-
-    def link(self, name: str, to: str) -> None:
-        """Make a link; it replaces a file or a link."""
-        raise NotImplementedError
-
-    def remove(self, name: str, *, is_folder: bool) -> None:
-        raise NotImplementedError
-
-    def finish_folder(self, name: str, entry: _Entry) -> None:
-        """Set the entry's mode and time."""
-        raise NotImplementedError
-
-
-class _LocalSender(_Sender):
-    def look(self, path: str, *, follows: bool) -> _Entry | None:
-        try:
-            status = Path(path).stat(follow_symlinks=follows)
-        except FileNotFoundError:
-            return None
-        link = str(Path(path).readlink()) if stat.S_ISLNK(status.st_mode) else None
-        return _local_entry(path, status, link)
-
-    def list(self, folder: _Entry) -> Iterator[tuple[str, _Entry]]:
-        with told(folder.path):
-            names = os.listdir(folder.path)  # noqa: PTH208  # names, not paths
-        for name in names:
-            entry = self.look(posixpath.join(folder.path, name), follows=False)
-            if entry is not None:
-                yield name, entry
-
-
-class _RemoteSender(_Sender):
-    def __init__(self, sftp: Any) -> None:
-        self._sftp = sftp
-
-    def look(self, path: str, *, follows: bool) -> _Entry | None:
-        return _remote_look(self._sftp, path, follows=follows)
-
-    def list(self, folder: _Entry) -> Iterator[tuple[str, _Entry]]:
-        return _remote_list(self._sftp, folder.path)
-
-
-class _LocalReceiver(_Receiver):
-    def __init__(self, sftp: Any, tree: LocalTree) -> None:
-        self._sftp, self._tree = sftp, tree
-
-    def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
-        with told(self._shown(name)):
-            try:
-                entries = self._tree.entries(name)
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    raise
-                return  # a dry run, in which a folder would replace it
-            for item, status in entries:
-                is_link = stat.S_ISLNK(status.st_mode)
-                link = self._tree.read_link(posixpath.join(name, item)) if is_link else None
-                yield item, _local_entry("", status, link)
-
-    def make_top(self) -> None:
-        """Do nothing: the top was made when it was opened."""
-
-    def make_folder(self, name: str) -> None:
-        with told(self._shown(name)):
-            self._tree.make_folder(name)
-
-    def copy_file(self, name: str, entry: _Entry, check: Check, *, keeps_time: bool) -> None:
-        source = RemoteFile(from_home(entry.path), entry.mode, entry.size, entry.modified)
-        get_file(self._sftp, source, self._tree, name, check)
-
-    def link(self, name: str, to: str) -> None:
-        with told(self._shown(name)):
-            self._tree.link(name, to)
-
-    def remove(self, name: str, *, is_folder: bool) -> None:
-        with told(self._shown(name)):
-            self._tree.remove(name)
-
-    def finish_folder(self, name: str, entry: _Entry) -> None:
-        with told(self._shown(name)):
-            self._tree.finish_folder(name, entry.mode, entry.modified * 10**9)
-
-    def _shown(self, name: str) -> str:
-        return str(self._tree.top / name)
-
-
-class _RemoteReceiver(_Receiver):
-    """Writes over SFTP, which has no open folders: a name is checked, and then used."""
-
-    def __init__(self, sftp: Any, top: str) -> None:
-        self._sftp, self._top = sftp, top
-
-    def list(self, name: str) -> Iterator[tuple[str, _Entry]]:
-        path = posixpath.join(self._top, name)
-        entry = _remote_look(self._sftp, path, follows=not name)
-        if entry is not None and entry.is_folder:
-            yield from _remote_list(self._sftp, path)
-
-    def make_top(self) -> None:
-        self._make_with_parents(self._top)
-
-    def make_folder(self, name: str) -> None:
-        path = posixpath.join(self._top, name)
-        with told(path):
-            entry = _remote_look(self._sftp, path, follows=False)
-            if entry is None:
-                self._sftp.mkdir(from_home(path))
-            elif not entry.is_folder:
-                raise CopyError(path, "is not a folder")
-
-    def copy_file(self, name: str, entry: _Entry, check: Check, *, keeps_time: bool) -> None:
-        place = from_home(posixpath.join(self._top, name))
-        modified = entry.modified if keeps_time else None
-        put_file(self._sftp, Path(entry.path), place, check, modified=modified)
-
-    def set_mode(self, name: str, entry: _Entry, old: _Entry) -> None:
-        path = posixpath.join(self._top, name)
-        if (entry.mode ^ old.mode) & _MODE_BITS:
-            with told(path):
-                self._sftp.chmod(from_home(path), entry.mode & _MODE_BITS)
-
-    def link(self, name: str, to: str) -> None:
-        path = posixpath.join(self._top, name)
-        with told(path):
-            with contextlib.suppress(FileNotFoundError):
-                self._sftp.remove(from_home(path))
-            self._sftp.symlink(to, from_home(path))
-
-    def remove(self, name: str, *, is_folder: bool) -> None:
-        path = posixpath.join(self._top, name)
-        with told(path):
-            self._sftp.rmdir(from_home(path)) if is_folder else self._sftp.remove(from_home(path))
-
-    def finish_folder(self, name: str, entry: _Entry) -> None:
-        path = posixpath.join(self._top, name)
-        found = _remote_look(self._sftp, path, follows=not name)
-        if found is None or not found.is_folder:
-            raise CopyError(path, "is not a folder any more")
-        with told(path):
-            self._sftp.chmod(from_home(path), entry.mode & _MODE_BITS)
-            self._sftp.utime(from_home(path), (entry.modified, entry.modified))
-
-    def _make_with_parents(self, path: str) -> None:
-        if _remote_look(self._sftp, path, follows=True) is not None:
-            return
-        above = posixpath.dirname(path.rstrip("/"))
-        if above not in ("", path):
-            self._make_with_parents(above)
-        with told(path):
-            self._sftp.mkdir(from_home(path))
-
-
-def _local_entry(path: str, status: os.stat_result, link: str | None) -> _Entry:
-    return _Entry(path, status.st_mode, status.st_size, int(status.st_mtime), link)
-
-
-def _remote_look(sftp: Any, path: str, *, follows: bool) -> _Entry | None:
-    place = from_home(path)
-    with told(path):
-        try:
-            status = sftp.stat(place) if follows else sftp.lstat(place)
-        except FileNotFoundError:
-            return None
-    return _remote_entry(sftp, path, status)
-
-
-def _remote_list(sftp: Any, path: str) -> Iterator[tuple[str, _Entry]]:
-    for name, status in listed(sftp, from_home(path)).items():
-        yield name, _remote_entry(sftp, posixpath.join(path, name), status)
-
-
-def _remote_entry(sftp: Any, path: str, status: Any) -> _Entry:
-    """Return the entry of a path; an attribute that a host does not send is 0."""
-    mode, link = status.st_mode or 0, None
-    if stat.S_ISLNK(mode):
-        with contextlib.suppress(OSError):
-            link = sftp.readlink(from_home(path))
-        link = link or ""
-    return _Entry(path, mode, status.st_size or 0, int(status.st_mtime or 0), link)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ringtasks import jobs
-from ringtasks.client.result import SSHResult
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import SSHResult, last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.text import printable
 from ringtasks.errors import AnswerError, ClusterError, UsageError

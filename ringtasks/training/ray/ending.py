@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import Job, Stopped

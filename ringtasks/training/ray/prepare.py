@@ -10,7 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ringtasks.client.ssh_client import SSHClient, last_words
+from ringtasks.client.result import last_words
+from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
 from ringtasks.common.text import bounded
 from ringtasks.errors import AnswerError, ClusterError, UsageError

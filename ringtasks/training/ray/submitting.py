@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ringtasks import transfer
-from ringtasks.client.result import SSHResult
-from ringtasks.client.ssh_client import last_words
+from ringtasks.client.result import SSHResult, last_words
 from ringtasks.errors import ClusterError, UsageError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import PATIENCE
