@@ -66,7 +66,7 @@ def test_bad_input_is_told_with_status_2(inv: Inv, write_hosts: Write, tmp_path:
         (("put", "file", "x", "--host", "box", "--fanout", "0"), b"--fanout: expected"),
         (("put", "file", "x"), b"--host is required"),
         (("put", "file", "x", "--host", "other"), b"other"),
-        (("sync", "file", "x", "--host", "box"), b"file: is no folder"),
+        (("sync", "file", "x", "--host", "box"), b"file: is not a folder"),
         (("put", ".", "x", "--host", "box", "--relay"), b"relay: is for one file"),
     ):
         done = inv(*arguments)

@@ -300,12 +300,12 @@ def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["start", "--host", "box"], "--cmd is missing"),
+        (["start", "--host", "box"], "--cmd is required"),
         (["start", "--cmd", "true"], "--host is required"),
         (["start", "--host", "box", "--cmd", "true", "--gpus", "x"], "--gpus: expected"),
         (["start", "--host", "box", "--cmd", "true", "--name", "a,b"], "means several jobs"),
         (["start", "--host", "box", "--cmd", "true", "--after", "nope"], "nope: no such job"),
-        (["logs", "all", "--host", "box"], "nothing is running"),
+        (["logs", "all", "--host", "box"], "no job is running"),
         (["logs", "x", "--number", "-1"], "--number: expected"),
         (["wait", "nope"], "nope: no such job: 'inv jobs --all'"),
         (["stop", "all"], "needs --host"),

@@ -442,7 +442,7 @@ BAD_INPUT = {
     "failures over 100 %": (["--max-failures", "101%"], "--max-failures: expected"),
     "pick 0": (["--pick", "0"], "--pick"),
     "script not there": (["--script", "no.sh"], "--script: no.sh: No such file"),
-    "argument without script": (["--arg", "x"], "--arg: is for --script"),
+    "argument without script": (["--arg", "x"], "--arg is for --script"),
     "outdir is a file": (["--outdir", "tasks.py"], "--outdir: tasks.py: File exists"),
     "nothing to run again": (["--rerun-failed"], "no 'run' on several hosts is remembered"),
     "no host matched": (["--host", "gpu*,!gpu*"], "no host matches"),

@@ -365,7 +365,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_be(
     [
         ("file/", "is a file where a folder is needed"),
         ("no/such", "no: no such folder on the host"),
-        ("file/x", "file: is no folder"),
+        ("file/x", "file: is not a folder"),
     ],
 )
 def test_why_a_file_cannot_be_put_is_said(
