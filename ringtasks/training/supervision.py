@@ -337,7 +337,7 @@ class Supervisor:
             text = f"{worst.host_id}: {worst.describe()}: the run may still go on there"
             if self._settings.retries and not self._settings.allow_split:
                 text += ", so no other host takes over (--allow-split would let one)"
-            text += f"; {self._hint('train --attach', self._record.id)} comes back to it"
+            text += f"; reattach with {self._hint('train --attach', self._record.id)}"
             return RunOutcome(status, text)
         if self._settings.fetch:
             self._fetch(self.jobs[0], self._settings.fetch, self._record.folder)

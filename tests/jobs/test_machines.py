@@ -162,7 +162,9 @@ def test_a_queue_leaves_the_tickets_of_another_machine_alone(
     ticket = server.home / f".ringtasks/queue/1.{job.id}"
     ticket.parent.mkdir(parents=True)
     ticket.write_text((server.home / f".ringtasks/jobs/{job.id}/keeper").read_text())
-    come = Program(jobs.__file__, "turn.sh").render(rt_id="x", rt_after="", rt_count=1, rt_queue=1)
+    come = Program(jobs.__file__, "turn.sh").render(
+        rt_id="x", rt_after="", rt_count=1, rt_queue=1, rt_percent="5", rt_mib="500"
+    )
     includes = Program(str(MACHINE), "identity.sh").text + Program(str(MACHINE), "machine.sh").text
 
     clients[1].run(f"{includes}{come}rt_reserve() {{ :; }}; rt_ticket=none; rt_come x")

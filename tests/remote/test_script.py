@@ -19,8 +19,8 @@ from ringtasks.remote.script import (
     encode,
     exec_line,
     quote,
-    stop_script,
 )
+from ringtasks.remote.stop import stop_script
 from tests.support.waiting import eventually
 
 LOGIN_SHELLS = {

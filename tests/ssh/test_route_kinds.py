@@ -64,5 +64,6 @@ def test_the_settings_of_the_connection_tell_the_masters_of_two_hosts_apart() ->
 
     assert not_reaching == {
         "connect_timeout", "command_timeout", "control_persist", "server_alive_interval",
-        "server_alive_count_max", "work_dir", "venv_activate", "shell",
+        "server_alive_count_max", "work_dir", "venv_activate", "shell", "batch_mode",
+        "ssh_config_host",
     }  # fmt: skip

@@ -392,7 +392,7 @@ def test_a_run_started_by_flags_is_gone_on_with_as_the_hint_says(
     eventually(lambda: list(tmp_path.glob("runs/*/checkpoint/epoch")))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=TIMEOUT)
-    hint = re.search(r"reattach with 'inv (train --attach .*?)'", err.decode())
+    hint = re.search(r"reattach with 'inv (train --attach .*)', follow", err.decode())
     folder, record = run_of(tmp_path)
 
     assert hint, err
@@ -672,7 +672,7 @@ def test_a_run_gets_gpus_that_nobody_is_on(
 
     assert one.stdout == b"1\n"
     assert two.returncode == 2
-    assert b"a: FAIL: GPUs free: 1 of 2, held by process 4711" in two.stderr
+    assert b"a: FAIL: GPUs free: 1 of 2 (GPU 0: process 4711)" in two.stderr
     assert (both.returncode, both.stdout) == (0, b"0,1\n")
     assert b"b: chosen: " in both.stderr
 
@@ -685,7 +685,7 @@ def test_gpus_that_a_job_has_reserved_are_not_counted_on(
 
     done = inv("train")
 
-    assert b"a: FAIL: GPUs free: 1 of 2, 1 reserved by jobs" in done.stderr
+    assert b"a: FAIL: GPUs free: 1 of 2 (GPU 0: job " in done.stderr
     assert b"b: chosen: " in done.stderr
     assert done.returncode == 0
 
