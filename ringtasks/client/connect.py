@@ -34,8 +34,12 @@ For ssh_config(5): ProxyCommand ringtasks connect NAME ('ringtasks ssh-config' w
 """
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the program; return its exit status."""
+def main() -> None:
+    """Run the program; does not return."""
+    sys.exit(_run(sys.argv[2:]))
+
+
+def _run(arguments: Sequence[str]) -> int:
     # Ctrl-C reaches all processes of the terminal: end as other programs do, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     given = list(arguments)

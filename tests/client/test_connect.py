@@ -74,7 +74,7 @@ def test_it_imports_nothing_heavy(tmp_path: Path, write_hosts: WriteHosts, sshd:
     hosts = write_hosts(a={})
     heavy = ("fabric", "invoke", "paramiko", "cryptography", "rich", "asyncio", "ClusterShell")
     program = (
-        "import sys; from ringtasks.__main__ import main\n"
+        "import sys; from ringtasks.common.console_script import main\n"
         f"sys.argv = ['ringtasks', 'connect', '--inventory', {str(hosts)!r}, 'a']\n"
         "try: main()\n"
         f"finally: print([n for n in {heavy!r} if n in sys.modules], file=sys.stderr)"

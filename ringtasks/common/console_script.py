@@ -1,0 +1,22 @@
+"""The console script ``ringtasks``: chooses the program, and loads no other one.
+
+``ringtasks connect`` starts with each ``ssh``, and the tasks take longer to load than it may take.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+__all__ = ["main"]
+
+_TASKS = "ringtasks.tasks.program"
+#: Programs that are not tasks, by the first argument.
+_PROGRAMS = {"connect": "ringtasks.client.connect"}
+
+
+def main() -> None:
+    """Run the program; does not return."""
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    # By name, since each of them is in a folder above this one.
+    importlib.import_module(_PROGRAMS.get(first, _TASKS)).main()
