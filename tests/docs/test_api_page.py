@@ -21,7 +21,7 @@ OWN_USE = {
     "SSHResult": {"for_command", "with_note"},
     "Connection": {
         *{"close_gateway", "create_session", "gateway_opener", "get_gateway", "keep_in_process"},
-        *{"inline_ssh_env", "open_gateway", "resolve_connect_kwargs", "route"},
+        *{"inline_ssh_env", "open_gateway", "remote_runner", "resolve_connect_kwargs", "route"},
     },
 }
 SIGNATURES = [
