@@ -85,7 +85,7 @@ def test_files_are_written_beside_folded_output_too(inv: Inv, three: Path, tmp_p
 def test_escape_sequences_of_a_host_never_reach_the_terminal(
     inv: Inv, three: Path, flags: list[str]
 ) -> None:
-    command = r"printf 'a\033]0;title\007b\r\033[2Jc\n'; printf '\033[31m%s\n' $PWD >&2"
+    command = r"printf 'a\033]0;title\007b\033[2Jc\r\n'; printf '\033[31m%s\n' $PWD >&2"
 
     done = inv("run", "--host", "@all", *flags, "--cmd", command)
 
