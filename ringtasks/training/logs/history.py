@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .records import Point, Position, Record
-from .segments import OF_ONE_LINE, Columns, Points, Segment
+from .segments import INNER, OF_ONE_LINE, Columns, Points, Segment
 from .series import Series
 
 __all__ = ["History"]
 
 _OUTERMOST = ("epoch", "round", "episode", "step", "batch", "sample", "")
-_INNER = ("sample", "batch", "step", "round", "episode")
 
 
 class History:
@@ -233,7 +232,7 @@ def _point(
         places["epoch"] = start.bar_epoch
         inherited += "e"
     inner = next(
-        (places[unit].total for unit in _INNER if unit in places and places[unit].total), None
+        (places[unit].total for unit in INNER if unit in places and places[unit].total), None
     )
     return Point(
         start.serial,

@@ -10,15 +10,18 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress, pairwise, repeat, starmap
 from operator import eq, gt, ne
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .records import Point, Position, Record
 
-__all__ = ["OF_ONE_LINE", "Assignments", "Columns", "Points", "Segment"]
+__all__ = ["INNER", "OF_ONE_LINE", "Assignments", "Columns", "Points", "Segment"]
 
+#: Units within others, the innermost first: the total of one of them is a point's.
+INNER = ("sample", "batch", "step", "round", "episode")
 #: Units that later lines do not inherit.
 OF_ONE_LINE = ("batch", "sample")
 #: Makes the point of a record from the places of the lines before.
+_Template: TypeAlias = "tuple[Point | None, dict[str, list[float]]]"
 _PointOf = Callable[[Record, Mapping[str, Position]], Point]
 
 
@@ -148,6 +151,7 @@ class Points:
     ) -> None:
         self.values = values
         self._rows, self._segment, self._point_of = rows, segment, point_of
+        self._templates: dict[int, _Template] = {}
 
     @property
     def may_repeat(self) -> bool:
@@ -163,7 +167,22 @@ class Points:
     def __getitem__(self, n: int) -> Point:
         columns, row = self._rows[n]
         line = columns.lines[row]
-        at = self._segment.at(line) if self._segment.may_inherit(columns) else {}
-        point = self._point_of(columns.record(row), at)
-        serial = point.serial + self._segment.measured_before(line)
-        return point._replace(serial=serial, value=self.values[n])
+        first, varying = self._template(columns)
+        changes: dict[str, Any] = {name: column[row] for name, column in varying.items()}
+        if first is None:
+            first = self._point_of(columns.record(row), self._segment.at(line))
+        serial = first.serial + self._segment.measured_before(line)
+        return first._replace(serial=serial, value=self.values[n], **changes)
+
+    def _template(self, columns: Columns) -> _Template:
+        """Return a point, and the columns in which the others differ from it; None if in more."""
+        found = self._templates.get(id(columns))
+        if found is None:
+            found = None, {}
+            if not self._segment.may_inherit(columns):
+                varying = dict(columns.places)
+                if unit := next((unit for unit in INNER if unit in columns.totals), None):
+                    varying["inner_total"] = columns.totals[unit]
+                found = self._point_of(columns.record(0), {}), varying
+            self._templates[id(columns)] = found
+        return found
