@@ -30,7 +30,7 @@ groups:
 """
 #: Line -> its candidates. The last word is completed.
 LINES = {
-    "ringtasks chec": ["check"],
+    "ringtasks doct": ["doctor"],
     "ringtasks run --host gp": ["gpu01", "gpu02"],
     "ringtasks run --host mac,gpu": ["mac,gpu01", "mac,gpu02"],
     "ringtasks run -H @f": ["@fast", "@full"],
