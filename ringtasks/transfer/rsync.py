@@ -33,7 +33,7 @@ from ringtasks.remote.script import quote
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
 from .rsync_flags import Rules, Version, can_stage, flags, parse_version
-from .rsync_output import Change, Meter, RsyncOutput
+from .rsync_output import NOT_EMPTY, Change, Meter, RsyncOutput
 from .rsync_pull import RsyncResult, pull_into
 from .staging import MUNGED, Staging
 
@@ -49,6 +49,7 @@ _FIND = (
 _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
 #: The beginning of the message by which a failed rsync differs from a failed login shell.
+_FULL = "No space left on device"
 _UNCLEAN = "protocol version mismatch"
 
 OnMeter = Callable[[Meter], None]
@@ -178,7 +179,9 @@ class Rsync:
             result = self._client.perform(piped, Path(program).name, timeout, piped.output)
         is_missing = result.returncode != 0 and self._missing.encode() in result.stderr_bytes
         changes = tuple(reading.changes)
-        return RsyncResult(_told(result), changes, reading.stats, is_missing, piped.was_killed)
+        return RsyncResult(
+            _told(result, pulls=pulls), changes, reading.stats, is_missing, piped.was_killed
+        )
 
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
         """Return the script for the command that rsync asked its remote shell to start.
@@ -228,13 +231,19 @@ def _environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def _told(result: SSHResult) -> SSHResult:
+def _told(result: SSHResult, *, pulls: bool) -> SSHResult:
     """Return the result with rsync's own error text."""
     if result.returncode == _VANISHED and result.error is None:
         return replace(result, success=True, returncode=0)
     if result.success or result.error is not None:
         return result
-    return replace(result, error=f"{result.host}: {_reason(result.stderr, result.returncode)}")
+    reason = _reason(result.stderr, result.returncode)
+    if "could not make way" in reason:
+        reason += f" ({NOT_EMPTY})"
+    if _FULL in reason:
+        side = "this machine" if pulls else "the host"
+        reason += f" (the disk of {side} is full: look with 'df -h' there)"
+    return replace(result, error=f"{result.host}: {reason}")
 
 
 def _reason(stderr: str, status: int) -> str:

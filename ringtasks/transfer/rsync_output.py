@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from .rsync_flags import LINE_MARK
 
-__all__ = ["Change", "Meter", "RsyncOutput", "parse_change", "parse_meter", "parse_stat"]
+__all__ = [
+    "NOT_EMPTY",
+    "Change",
+    "Meter",
+    "RsyncOutput",
+    "parse_change",
+    "parse_meter",
+    "parse_stat",
+]
 
 _CHANGE = re.compile(rf"{LINE_MARK} (\S+)\s+([0-9][0-9,]{{0,25}}) (.*)\Z", re.DOTALL)
 _METER = re.compile(
@@ -21,6 +29,10 @@ _METER = re.compile(
 _STAT = re.compile(r"(Total [a-z ]+|Literal data): ([0-9,]{1,25})")
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
 _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+#: The advice if a folder with content is in the place of a file or a link.
+NOT_EMPTY = "a folder that is not empty is in its place: remove it, or let sync do so with --delete"
 
 
 class Change(NamedTuple):

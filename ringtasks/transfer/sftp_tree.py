@@ -27,7 +27,7 @@ from .checksums import sha256_of
 from .deletion import doomed
 from .patterns import Filter
 from .rsync_flags import Rules
-from .rsync_output import Change
+from .rsync_output import NOT_EMPTY, Change
 from .sftp_sides import (
     LocalReceiver,
     LocalSender,
@@ -164,8 +164,8 @@ class TreeCopy(Copy):
     ) -> list[_Step]:
         """Copy one entry; return the steps that follow from it."""
         is_real = not self._rules.dry_run
-        if old is not None and old.is_folder != entry.is_folder and is_real:
-            receiver.remove(name, is_folder=old.is_folder)
+        if old is not None and old.is_folder != entry.is_folder:
+            self._make_way(receiver, name, old)
         if entry.is_folder:
             if is_real:
                 receiver.make_folder(name)
@@ -185,6 +185,15 @@ class TreeCopy(Copy):
             receiver.copy_file(name, entry, check, keeps_time=self._rules.keep_times)
         self.changes.append(Change("sent", name, entry.size))
         return []
+
+    def _make_way(self, receiver: Receiver, name: str, old: Entry) -> None:
+        """Remove the entry of another kind; a folder with content only with `Rules.delete`."""
+        content = dict(receiver.list(name)) if old.is_folder else {}
+        if content and not self._rules.delete:
+            raise CopyError(name, NOT_EMPTY)
+        self._delete(receiver, name, content.keys())
+        if not self._rules.dry_run:
+            receiver.remove(name, is_folder=old.is_folder)
 
     def _delete(self, receiver: Receiver, folder: str, items: Set[str]) -> None:
         """Delete these from a folder of the target, except for excluded ones."""

@@ -288,6 +288,26 @@ def test_gitignore_is_what_git_says(
     assert sent == {".gitignore", "keep.log", "odd1.out", "sub", "sub/.gitignore", "sub/b.log"}
 
 
+def test_a_folder_with_content_in_the_place_of_a_link_is_told_and_goes_with_delete(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    (near / "tree").mkdir()
+    (near / "tree" / "data").symlink_to("elsewhere")
+    (far / "tree" / "data").mkdir(parents=True)
+    (far / "tree" / "data" / "kept").write_text("x")
+
+    refused = only(sync(near / "tree", "tree", [client]))
+    is_kept = (far / "tree" / "data" / "kept").exists()
+    done = only(sync(near / "tree", "tree", [client], Options(delete=True)))
+
+    assert (refused.returncode, is_kept) == (1, True)
+    assert "data" in (refused.error or "")
+    assert "a folder that is not empty is in its place" in (refused.error or "")
+    assert "--delete" in (refused.error or "")
+    assert done.success, done.error
+    assert (far / "tree" / "data").readlink() == Path("elsewhere")
+
+
 def test_gitignore_counts_in_nested_repositories_and_their_git_folders_stay(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
