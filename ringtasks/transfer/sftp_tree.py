@@ -186,7 +186,7 @@ class TreeCopy(Copy):
         self.changes.append(Change("sent", name, entry.size))
         return []
 
-    def _make_way(self, receiver: Receiver, name: str, old: Entry) -> None:
+    def _make_way(self, receiver: Receiver, name: str, old: TreeEntry) -> None:
         """Remove the entry of another kind; a folder with content only with `Rules.delete`."""
         content = dict(receiver.list(name)) if old.is_folder else {}
         if content and not self._rules.delete:
