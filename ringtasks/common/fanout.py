@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-__all__ = ["FANOUT", "each"]
+__all__ = ["FANOUT", "affordable", "each"]
 
 #: Default number of items under way at the same time.
 FANOUT = 64
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+#: Descriptors for one host under way: pipes, sockets, locks, and files that are read meanwhile.
+_DESCRIPTORS_PER_HOST = 15
+_OTHER_DESCRIPTORS = 20
+
+
+def affordable(fanout: int) -> int:
+    """Return the number of hosts at a time, at most ``fanout``, that ``ulimit -n`` allows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return fanout
+    return max(1, min(fanout, (soft - _OTHER_DESCRIPTORS) // _DESCRIPTORS_PER_HOST))
 
 
 def each(
@@ -32,7 +46,8 @@ def each(
     """
     if fanout < 1:
         raise ValueError(f"fanout: expected at least 1, got {fanout}")
-    with ThreadPoolExecutor(min(fanout, len(items)) or 1, "ringtasks-fanout") as threads:
+    at_once = min(affordable(fanout), len(items)) or 1
+    with ThreadPoolExecutor(at_once, "ringtasks-fanout") as threads:
         pending = {threads.submit(work, item): item for item in items}
         try:
             for done in as_completed(pending):

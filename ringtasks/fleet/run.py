@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import BinaryIO
 
 from ringtasks.client.targets import Hosts, id_of, targets_of
+from ringtasks.common.fanout import affordable
 from ringtasks.health.store import HealthStore
 from ringtasks.remote.script import Script
 
@@ -144,7 +145,7 @@ class FleetRun:
         count = len(self._runs)
         return Schedule(
             [run.config.proxy_jump for run in self._runs],
-            fanout=request.fanout,
+            fanout=affordable(request.fanout),
             jump_fanout=request.jump_fanout,
             batch_size=request.batch_size(count),
             failure_limit=request.failure_limit(count),

@@ -95,11 +95,15 @@ class MuxSession:
         """
         try:
             streams = SessionStreams(terminal, piped)
+            try:
+                session = cls(use, control, streams)
+            except OSError:
+                streams.close()
+                raise
         except OSError as error:
             control.close()
             use.end()
             raise LinkLostError(f"no pipe for a session: {error.strerror}") from error
-        session = cls(use, control, streams)
         request = NewSession(
             command or "",
             wants_terminal=terminal is not None,
