@@ -46,7 +46,8 @@ KEYWORDS: Mapping[str, Meaning] = {
         "proxycommand proxyjump "
         "pubkeyacceptedalgorithms pubkeyacceptedkeytypes pubkeyauthentication sendenv "
         "serveralivecountmax serveraliveinterval setenv stricthostkeychecking tag user "
-        "userknownhostsfile challengeresponseauthentication",
+        "userknownhostsfile challengeresponseauthentication casignaturealgorithms "
+        "requiredrsasize",
     ),
     **_all(Meaning.SHELL, "remotecommand requesttty"),
     **_all(
@@ -67,7 +68,7 @@ KEYWORDS: Mapping[str, Meaning] = {
         "streamlocalbindmask streamlocalbindunlink tcpkeepalive tunnel tunneldevice "
         "usekeychain versionaddendum visualhostkey warnweakcrypto xauthlocation",
     ),
-    **_all(Meaning.OPENSSH, "casignaturealgorithms channeltimeout requiredrsasize revokedhostkeys"),
+    **_all(Meaning.OPENSSH, "channeltimeout revokedhostkeys"),
     **_all(
         Meaning.OPENSSH_METHOD,
         "gssapiauthentication hostbasedauthentication pkcs11provider securitykeyprovider "

@@ -79,7 +79,10 @@ CASES = [
     Case("KnownHostsCommand /bin/cat {known}\nStrictHostKeyChecking yes", "key"),
     Case("KnownHostsCommand /bin/cat {known_other}\nStrictHostKeyChecking yes", "key"),
     Case("RevokedHostKeys {host_key}.pub", "key", "revokedhostkeys"),
-    Case("RequiredRSASize 3072\nHostKeyAlgorithms rsa-sha2-256", "key", "requiredrsasize"),
+    Case("RequiredRSASize 3072\nHostKeyAlgorithms rsa-sha2-256", "key"),
+    Case("RequiredRSASize 3072\nIdentitiesOnly yes\nIdentityFile {keys}/rsa\n"
+         "IdentityFile {keys}/second", "key"),
+    Case("CASignatureAlgorithms ssh-ed25519,rsa-sha2-512", "key"),
     Case("GSSAPIAuthentication yes", "key"),
     Case("LogLevel DEBUG3", "key"),
     Case("RequestTTY force", "environment"),

@@ -9,7 +9,7 @@ import paramiko
 
 from ringtasks.errors import UsageError
 
-__all__ = ["apply", "is_accepted"]
+__all__ = ["apply", "is_accepted", "may_sign"]
 
 #: ssh_config(5) -> ``paramiko.transport.SecurityOptions``.
 _LISTS = {
@@ -56,7 +56,15 @@ def apply(
 
 def is_accepted(key_type: str, ssh_config: Mapping[str, Any]) -> bool:
     """Return True if keys of this type may be offered (ssh_config(5), PubkeyAcceptedAlgorithms)."""
-    accepted = ssh_config.get("pubkeyacceptedalgorithms")
+    return _is_listed(key_type, ssh_config.get("pubkeyacceptedalgorithms"))
+
+
+def may_sign(key_type: str, ssh_config: Mapping[str, Any]) -> bool:
+    """Return True if an authority with such a key may certify (CASignatureAlgorithms)."""
+    return _is_listed(key_type, ssh_config.get("casignaturealgorithms"))
+
+
+def _is_listed(key_type: str, accepted: str | None) -> bool:
     if accepted is None:
         return True
     # RFC 8332 section 3: the signatures that an RSA key makes.

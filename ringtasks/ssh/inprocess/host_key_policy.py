@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import paramiko
@@ -12,6 +13,8 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.host_keys import IMPOSTOR, Certified, HostKey, KeyVerdict, judge
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 
+from .algorithms import may_sign
+
 __all__ = ["PinPolicy"]
 
 
@@ -19,6 +22,7 @@ class Configured(Protocol):
     """A connection, whose configuration may change until it is opened."""
 
     ssh: SSHConfig
+    ssh_config: Mapping[str, Any]
 
 
 class PinPolicy(paramiko.MissingHostKeyPolicy):
@@ -29,7 +33,11 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
 
     def missing_host_key(self, client: Any, hostname: str, key: paramiko.PKey) -> None:
         ssh, known_hosts = self._connection.ssh, KnownHosts()
+        settings = self._connection.ssh_config
+        _check_size(ssh, key, int(settings.get("requiredrsasize", 0)))
         offered, certified = _offer(ssh, key)
+        if certified is not None and not may_sign(certified.authority.type, settings):
+            certified = None  # as if the key came without a certificate
 
         def verdict() -> KeyVerdict:
             return judge(offered, known_hosts.pins(ssh), certified, is_ephemeral=ssh.is_ephemeral)
@@ -39,6 +47,18 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
             found = verdict()  # another key was pinned a moment ago
         if not found.is_trusted:
             raise _changed_key(ssh, known_hosts, offered, found.refusal_reason)
+
+
+def _check_size(ssh: SSHConfig, key: paramiko.PKey, required_bits: int) -> None:
+    """Refuse a short RSA key (ssh_config(5), RequiredRSASize)."""
+    if isinstance(key, paramiko.RSAKey) and key.get_bits() < required_bits:
+        raise HostKeyError(
+            ssh.id,
+            route="",
+            reason=Reason.HOST_KEY,
+            evidence=f"its RSA key has {key.get_bits()} bits: RequiredRSASize is {required_bits}",
+            advice="give the host a longer key, or change RequiredRSASize",
+        )
 
 
 def _offer(ssh: SSHConfig, key: paramiko.PKey) -> tuple[HostKey, Certified | None]:

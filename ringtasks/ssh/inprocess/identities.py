@@ -50,6 +50,8 @@ class Identities:
     certificates: tuple[str, ...] = ()
     is_accepted: Callable[[str], bool] = lambda _: True
     """Whether keys of a type are offered (ssh_config(5), PubkeyAcceptedAlgorithms)."""
+    rsa_bits: int = 0
+    """The least size of an RSA key (ssh_config(5), RequiredRSASize)."""
     adds_to_agent: str = "no"
     """Whether the agent gets a key that was accepted (ssh_config(5), AddKeysToAgent)."""
     faults: list[str] = field(default_factory=list)
@@ -64,7 +66,8 @@ class Identities:
                 public = offered.public_blob
                 kind = public.key_type if public else offered.get_name()
                 blob = public.key_blob if public else offered.asbytes()
-                if blob not in seen and self.is_accepted(kind):
+                is_short = key.get_name() == "ssh-rsa" and key.get_bits() < self.rsa_bits
+                if blob not in seen and self.is_accepted(kind) and not is_short:
                     seen.add(blob)
                     yield offered
 

@@ -68,6 +68,7 @@ def _identities(
         agent_socket=socket,
         certificates=tuple(ssh_config.get("certificatefile", ())),
         faults=[f"{name} works with OpenSSH only" for name in methods_of_openssh(ssh_config)],
+        rsa_bits=int(ssh_config.get("requiredrsasize", 0)),
         adds_to_agent=ssh_config.get("addkeystoagent", "no"),
         is_accepted=lambda key_type: is_accepted(key_type, ssh_config),
     )
