@@ -167,6 +167,7 @@ def _watch(connection: socket.socket) -> None:
 
 def _run(request: Mapping[str, Any], streams: Sequence[int]) -> None:
     """Become ``python -m invoke``: its exit is this process's."""
+    os.setpgid(0, 0)  # a signal to its process group must not end the process that forks
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)
