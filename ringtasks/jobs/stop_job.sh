@@ -54,8 +54,8 @@ group=$alive
 began=$(for file in process keeper; do
   read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break
 done)
+read -r spared keeper_boot rest 2>/dev/null <keeper || spared=
 read_alive keeper
-spared=$alive
 
 # Only a job that runs or waits is recorded as stopped: the end of any other job is recorded already,
 # or will be, and must not be replaced.
@@ -72,7 +72,7 @@ while read_alive keeper && [ "$now" -lt "$end" ]; do
   now
 done
 # A keeper that was killed leaves the process that watches the log.
-if [ -z "$alive" ] && [ ! -s exit_status ]; then
+if [ -z "$alive" ] && [ ! -s exit_status ] && [ "$keeper_boot" = "$rt_boot" ]; then
   spared=
   end_processes 0
 fi

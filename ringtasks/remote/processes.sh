@@ -24,7 +24,7 @@ is_blind=
 processes() {
   if [ -r /proc/self/stat ]; then
     printf '%s\n' /proc/[0-9]*/environ | xargs grep -lsFe "$mark"
-    RINGTASKS_LOOK=$$ grep -qsFe "RINGTASKS_LOOK=$$" /proc/self/environ && echo searched
+    grep -qsFe "$$" "/proc/$$/stat" && echo searched
     printf '%s\n' /proc/[0-9]*/stat | xargs cat 2>/dev/null | awk '
       $1 ~ /^[0-9]+$/ {
         pid = $1; whole = $0
