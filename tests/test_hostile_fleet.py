@@ -22,7 +22,7 @@ TASKS = {
     ("run", "--cmd", "echo 1"): ": 1$",
     ("start", "--cmd", "true", "--name", "j"): ": started",
     ("jobs",): "(running|succeeded)",
-    ("status",): "GB free",
+    ("status",): "GiB free",
     ("put", "x", "there"): "1 file",
     ("sync", "tree", "tree"): "1 file",
     ("deploy.status",): RELEASE,
