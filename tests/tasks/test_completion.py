@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import completion
+from ringtasks.output import completion
 from tests.support.fixtures import Inv
 
 PROGRAM = Path(sys.executable).with_name("ringtasks")
@@ -171,7 +171,7 @@ def test_hosts_come_from_a_cache_until_a_file_changes(folder: Path) -> None:
     table = "run - --host=host"
     assert list(completion.candidates(table, words) or ()) == ["mac"]
     code = (
-        "import sys; from ringtasks import completion; "
+        "import sys; from ringtasks.output import completion; "
         f"print(*completion.candidates({table!r}, {words!r}), 'yaml' in sys.modules)"
     )
 
@@ -187,7 +187,7 @@ def test_hosts_come_from_a_cache_until_a_file_changes(folder: Path) -> None:
 
 def test_it_imports_little_and_asks_no_host(folder: Path) -> None:
     code = (
-        "import sys; from ringtasks import completion; "
+        "import sys; from ringtasks.output import completion; "
         "list(completion.candidates('logs job', ['inv', 'logs', 't'])); "
         "print(*(m for m in ('invoke', 'fabric', 'paramiko', 'yaml', 'rich', 'subprocess') "
         "if m in sys.modules), len(sys.modules) < 150)"
@@ -198,7 +198,7 @@ def test_it_imports_little_and_asks_no_host(folder: Path) -> None:
 
 def test_a_broken_hosts_file_completes_nothing_and_says_nothing(folder: Path, inv: Inv) -> None:
     (folder / "hosts" / "hosts.yaml").write_text("hosts: {a: [")
-    command = [sys.executable, "-m", "ringtasks.completion", "ringtasks run --host g"]
+    command = [sys.executable, "-m", "ringtasks.output.completion", "ringtasks run --host g"]
 
     done = subprocess.run(
         command, capture_output=True, check=False,

@@ -1,4 +1,4 @@
-"""Candidates for a shell's completion, printed one a line: ``python -m ringtasks.completion LINE``.
+"""Candidates for a shell's completion, one a line: ``python -m ringtasks.output.completion LINE``.
 
 A key press waits for it, so it imports neither Invoke nor, as a rule, YAML: the flags of the tasks
 come with the shell's script (``ringtasks completion``), the names of the hosts from a cache that is
