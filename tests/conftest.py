@@ -17,8 +17,10 @@ sys.dont_write_bytecode = False
 pytest_plugins = ["tests.support.fixtures", "tests.support.users"]
 
 # A script that starts the suite in its background leaves it Ctrl-C ignored (POSIX.1-2017 XCU 2.11),
-# and so would be all that the tests start, and interrupt.
+# nohup leaves it SIGHUP ignored, and so would be all that the tests start, and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 
 IS_CI = bool(os.environ.get("CI"))
 
