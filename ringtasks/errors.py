@@ -88,6 +88,9 @@ class Reason(str, enum.Enum):
 #: The advice if the server ended the log-in after too many keys.
 TOO_MANY_KEYS = "too many keys were offered: set ssh_key, or IdentitiesOnly in ~/.ssh/config"
 
+#: The advice if a log-in ran out of time behind a banner.
+NOT_APPROVED = "do what the host asks for while it waits; connect_timeout sets how long that is"
+
 #: The next step for each reason, in the imperative.
 ADVICE = {
     Reason.NAME_NOT_FOUND: "check the spelling of the address and this machine's DNS",

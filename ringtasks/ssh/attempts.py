@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError
+from ringtasks.errors import NOT_APPROVED, Reason, RingtasksError, RouteError, UnreachableError
 from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
 from ringtasks.health.notes import HealthRecorder
 from ringtasks.health.store import HealthStore
@@ -78,6 +78,8 @@ class HostAttempt:
         self._overtaken = ()
         if waited:
             self._deadline = time.monotonic() + self.config.connect_timeout
+            if error.reason is Reason.TIMED_OUT:
+                error.advice = NOT_APPROVED
         self._give_up(error)
 
     def arrived(self) -> tuple[RouteError, ...]:

@@ -84,6 +84,8 @@ def test_an_approval_that_does_not_come_is_named(use_control_master: bool) -> No
     assert result.returncode == 255
     assert "timed out" in str(result.error)
     assert URL in str(result.error)
+    assert "while it waits; connect_timeout" in str(result.error)
+    assert "firewall" not in str(result.error)
     assert result.elapsed_ms < 5000
 
 
@@ -105,6 +107,7 @@ def test_without_a_terminal_a_log_in_never_asks(wants: str, use_control_master: 
     assert result.returncode == 255
     expected = "keyboard-interactive (2FA)" if wants == "code" else "a password"
     assert f"it needs {expected}" in str(result.error)
+    assert "there is no key" not in str(result.error)
     assert result.elapsed_ms < 5000
 
 
