@@ -85,5 +85,7 @@ class Inventory(NamedTuple):
         :raises UnknownHostError: no host has that name; the error lists near names.
         """
         if name not in self.hosts:
-            raise UnknownHostError(f"unknown host {name!r}", near=near_names(name, self.hosts))
+            near = near_names(name, self.hosts)
+            advice = "" if near else "; 'inv hosts' shows those there are"
+            raise UnknownHostError(f"unknown host {name!r}{advice}", near=near)
         return self.hosts[name]

@@ -17,7 +17,8 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ringtasks.common.text import near_names
@@ -71,8 +72,15 @@ def select(expression: str, inventory: Inventory) -> tuple[str, ...]:
     wanted -= unwanted
     chosen = tuple(name for name in inventory.hosts if name in wanted)
     if not chosen:
-        raise UsageError(f"no host matches {expression!r}")
+        raise UsageError(f"no host matches {expression!r}{_advice(inventory)}")
     return chosen
+
+
+def _advice(inventory: Inventory) -> str:
+    if inventory.hosts and not _not_embedded(inventory):
+        name = next(iter(inventory.hosts))
+        return f": the inventory has only embedded hosts, which are selected by name: {name!r}"
+    return "; 'inv hosts' shows those there are"
 
 
 def plain_hosts(
@@ -246,7 +254,13 @@ def _group(group: str, inventory: Inventory) -> set[str]:
         return {name for name, host in inventory.hosts.items() if host.embedded}
     known = [*inventory.groups, "all", "embedded"]
     near = tuple("@" + name for name in near_names(group, known))
-    raise UnknownHostError(f"unknown group '@{group}'", near=near)
+    advice = "" if near else f"; there are {_few('@' + name for name in known)}"
+    raise UnknownHostError(f"unknown group '@{group}'{advice}", near=near)
+
+
+def _few(names: Iterable[str], limit: int = 8) -> str:
+    shown = list(islice(names, limit + 1))
+    return ", ".join(shown[:limit]) + (", …" if len(shown) > limit else "")
 
 
 def _with_fact(key: str, pattern: str, inventory: Inventory) -> set[str]:

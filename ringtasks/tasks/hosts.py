@@ -19,7 +19,7 @@ __all__ = ["hosts"]
 
 @task(name="hosts", help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
 def hosts(
-    c: Context, host: str = "@all", json: bool = False, inventory: str | None = None
+    c: Context, host: str = "@all,@embedded", json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
     """Show the hosts with their routes and health."""
     from ringtasks.health.store import HealthStore

@@ -80,7 +80,7 @@ def start(
     from ringtasks import jobs
 
     if not cmd:
-        raise UsageError("--cmd is required")
+        raise UsageError("--cmd is required: the command to start on the host")
     clients = clients_of(c, host, inventory)
     options: dict[str, Any] = {
         "name": name,

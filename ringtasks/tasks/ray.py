@@ -149,7 +149,7 @@ def submit(
     from ringtasks.training import ray
 
     if not cmd and attach is None:
-        raise UsageError("--cmd is required")
+        raise UsageError("--cmd is required: the command to submit; or --attach JOB")
     folder = None if working_dir is None else Path(working_dir)
     if folder is not None and not folder.is_dir():
         raise UsageError(f"--working-dir {working_dir}: no such folder here")

@@ -155,7 +155,7 @@ def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> t
     if cmd and script:
         raise UsageError("--cmd and --script: give one of them")
     if not cmd and not script:
-        raise UsageError("--cmd is required")
+        raise UsageError("--cmd is required: the command to run on the hosts; or --script FILE")
     if cmd:
         if arguments:
             raise UsageError("--arg is for --script; put it into --cmd")

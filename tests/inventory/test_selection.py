@@ -64,13 +64,15 @@ def test_what_is_meant(expression: str, expected: list[str]) -> None:
         ("gpu1", "unknown host 'gpu1'; did you mean gpu10, gpu01"),
         ("@gpus", "unknown group '@gpus'; did you mean @gpu"),
         ("gpu[01-03]", "unknown host 'gpu03'"),
+        ("zzzzzz", "unknown host 'zzzzzz'; 'inv hosts' shows those there are"),
+        ("@zzzzzz", "unknown group '@zzzzzz'; there are @"),
         ("", "found a gap"),
         ("a,,b", "found a gap"),
         ("mac,", "found a gap"),
         ("!", "expected a name after '!'"),
         ("gpu[01", "expected a ']'"),
         ("gpu[x-y]", "selector 'gpu[x-y]'"),
-        ("nothing-*", "no host matches 'nothing-*'"),
+        ("nothing-*", "no host matches 'nothing-*'; 'inv hosts' shows those there are"),
         ("mac,!mac", "no host matches"),
         ("role=none", "no host matches"),
         ("a\nb", "control character"),
@@ -83,6 +85,16 @@ def test_what_is_refused(expression: str, expected: str) -> None:
 
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_without_other_than_embedded_hosts_names_one() -> None:
+    with pytest.raises(UsageError) as caught:
+        select("@all", Inventory({"demo": HostConfig("demo", embedded=True)}))
+
+    assert str(caught.value) == (
+        "no host matches '@all': the inventory has only embedded hosts, "
+        "which are selected by name: 'demo'"
+    )
 
 
 def test_an_unknown_name_is_a_lookup_error_with_near_names() -> None:
