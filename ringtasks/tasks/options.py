@@ -141,7 +141,9 @@ def selected(c: Context, selector: str | None, given: str | None) -> list[HostCo
     from ringtasks.inventory.selection import plain_hosts, select
 
     if not selector:
-        raise UsageError("--host is required: name a host ('inv hosts' shows them), a @group or @all")
+        raise UsageError(
+            "--host is required: name a host ('inv hosts' shows them), a @group or @all"
+        )
     try:
         inventory = inventory_of(c, given)
     except InventoryError as error:

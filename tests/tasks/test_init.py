@@ -55,6 +55,7 @@ def test_an_empty_folder_becomes_a_project_whose_next_command_works(project: Pat
     assert last == "ringtasks: next: ringtasks run --host demo --cmd hostname"
     ran = ringtasks(*last.removeprefix("ringtasks: next: ringtasks ").split())
     assert (ran.returncode, ran.stdout.strip()) == (0, os.uname().nodename), ran.stderr
+    assert "demo" in ringtasks("hosts").stdout
     listed = subprocess.run(
         [sys.executable, "-m", "invoke", "--list"], capture_output=True, text=True, check=True
     )
