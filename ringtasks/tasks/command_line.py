@@ -22,6 +22,9 @@ __all__ = ["look_at"]
 _HELP = ("--help", "-h")
 _COMMAND = "cmd"
 
+#: Flags of the program with which no task runs, or that are ignored after one.
+_ONLY_ALONE = ("--list", "-l", "--version", "-V")
+
 #: The flags of the tasks so far that each program's command line names, by the tasks' names.
 _contexts: WeakKeyDictionary[Program, dict[str, ParserContext]] = WeakKeyDictionary()
 
@@ -58,14 +61,12 @@ def look_at(
         return
     command = ""
     for word in _words(words, tasks, contexts):
+        if command:
+            _check_end_of(command, word, words, tasks, program.initial_context)
         if word.flag is None and word.text in _HELP:
             program.args.help.value = words[word.task_at]
             del words[word.task_at :]  # the rest may be incomplete
             return
-        if command and not _is_flag(word.text, word.context, program.initial_context):
-            is_flag = [_is_flag(w, word.context, program.initial_context) for w in words[word.at :]]
-            end = is_flag.index(True) if True in is_flag else len(is_flag)
-            _hint(command, words[word.at :][:end], tasks)
         is_command = word.flag is not None and word.flag.name == _COMMAND
         command = word.text if is_command else ""
 
@@ -110,14 +111,28 @@ def _is_flag(word: str, *contexts: ParserContext) -> bool:
     return len(word) > 1 and word[0] == "-" and all(is_known(f"-{letter}") for letter in word[1:])
 
 
-def _hint(command: str, rest: Sequence[str], tasks: set[str]) -> None:
-    """Hint at quotes around a command, whose next word is no flag.
+def _check_end_of(
+    command: str, word: _Word, words: Sequence[str], tasks: set[str], program: ParserContext
+) -> None:
+    """Hint at quotes around a command if the word after it may belong to it.
 
-    :raises ParseError: the word is no task either.
+    :param program: the flags of the program itself, which may follow a task.
+    :raises ParseError: the word is no task, and a flag, if at all, that cannot follow one.
     """
-    quoted = shlex.quote(" ".join([command, *rest]))
-    told = f"if it is a part of the command, quote it: --cmd {quoted}"
-    if rest[0] not in tasks:
-        raise ParseError(f"{rest[0]!r} is neither a task nor a flag; {told}")
-    if not any(char.isspace() for char in command):
-        print(f"ringtasks: {rest[0]!r} is taken for a task; {told}", file=sys.stderr)
+    rest = [word.text]
+    for text in words[word.at + 1 :]:
+        if _is_flag(text, word.context, program):
+            break
+        rest.append(text)
+    told = (
+        f"if it is a part of the command, quote it: --cmd {shlex.quote(' '.join([command, *rest]))}"
+    )
+    is_flag = _is_flag(word.text, word.context, program)
+    if word.text in _ONLY_ALONE:
+        raise ParseError(f"{word.text!r} cannot follow a task; {told}")
+    if not is_flag and word.text not in tasks:
+        raise ParseError(f"{word.text!r} is neither a task nor a flag; {told}")
+    is_short_of_program = not word.text.startswith("--") and not _is_flag(word.text, word.context)
+    if is_short_of_program and not any(char.isspace() for char in command):
+        taken_for = "a flag of the program" if is_flag else "a task"
+        print(f"ringtasks: {word.text!r} is taken for {taken_for}; {told}", file=sys.stderr)

@@ -82,8 +82,10 @@ def test_a_letter_means_the_same_flag_in_every_task() -> None:
         (["--host", "a", "--cmd=git", "push"], "'git push'"),
         (["--host", "a", "-c", "ls", "-la", "/tmp"], "'ls -la /tmp'"),
         (["--host", "a", "--cmd", "rm", "--force", "x"], "'rm --force x'"),
+        (["--host", "a", "--cmd=ls", "-l"], "'ls -l'"),
+        (["--cmd", "python", "--version", "--host", "a"], "'python --version'"),
     ],
-    ids=["before a flag", "with =", "flags", "long flag"],
+    ids=["before a flag", "with =", "flags", "long flag", "list", "version"],
 )
 def test_words_of_an_unquoted_command_give_a_hint_and_run_nothing(
     typed: Inv, write_hosts: WriteHosts, words: list[str], quoted: str
@@ -108,6 +110,28 @@ def test_a_task_after_an_unquoted_command_runs_and_gives_a_hint(
     assert b"quote it: --cmd 'echo hosts'" in hinted.stderr
     assert b"taken for a task" not in quoted.stderr
     assert b"not tried" in hinted.stdout or b"100%" in hinted.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "quoted"),
+    [
+        (["--cmd", "df", "-h"], "'df -h'"),
+        (["--cmd", "seq", "-w", "3"], "'seq -w 3'"),
+        (["--cmd", "uname", "-r"], "'uname -r'"),
+    ],
+)
+def test_a_letter_of_the_program_after_an_unquoted_command_gives_a_hint(
+    inv: Inv, write_hosts: WriteHosts, words: list[str], quoted: str
+) -> None:
+    write_hosts(a={})
+
+    hinted = inv("run", "--host", "a", *words)
+    is_meant = inv("run", "--host", "a", "--cmd", "echo x", "-w")
+
+    said = hinted.stderr.decode()
+    assert "is taken for a flag of the program" in said
+    assert f"quote it: --cmd {quoted}" in said
+    assert (is_meant.stdout, is_meant.stderr) == (b"x\n", b"")
 
 
 @pytest.mark.parametrize(
