@@ -7,7 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invoke import Config
+
 from ringtasks.common.settings import Place, Section
+from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ def settings_section(c: Context, name: str) -> Section:
     given = _plain(c.config.get(name) or {})
     if not isinstance(given, dict):
         raise UsageError(f"{name}: expected a mapping of settings, found {given!r}")
+    if not given:
+        _warn_of_near_names(c, name)
     variables = _variables(name)
     files = [file for kind in _FILES if (file := getattr(c.config, kind, None))]
 
@@ -37,6 +42,14 @@ def settings_section(c: Context, name: str) -> Section:
         return max(found, key=lambda item: item[0], default=(0, None))[1]  # the first of equals
 
     return Section({**given, **variables}, place_of)
+
+
+def _warn_of_near_names(c: Context, name: str) -> None:
+    from ringtasks.output.display import say
+
+    written = {str(key) for key in c.config} - set(Config.global_defaults())
+    for near in near_names(name, written, similarity=0.7):
+        say(f"warning: the settings have no section {name!r}; did you mean it by {near!r}?")
 
 
 def _variables(section: str) -> dict[str, Any]:

@@ -389,6 +389,16 @@ def test_each_setting_has_an_environment_variable(
     assert (planned.returncode, b"echo trained" in planned.stdout) == (0, True), planned.stderr
 
 
+def test_a_mistyped_section_is_named(inv: Inv, write_hosts: WriteHosts, tmp_path: Path) -> None:
+    write_hosts(a={})
+    (tmp_path / "invoke.yaml").write_text("tarin: {command: 'true'}\n")
+
+    done = inv("--dry", "train", "--host", "a")
+
+    assert b"no section 'train'; did you mean it by 'tarin'?" in done.stderr
+    assert done.returncode == 2
+
+
 def test_hosts_beside_the_tasks_file_are_found_from_a_subfolder(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
