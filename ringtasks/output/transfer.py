@@ -33,7 +33,7 @@ def watching(clients: Sequence[SSHClient], *, json: bool) -> Iterator[dict[str, 
 def tell(host: HostTransfer) -> None:
     """Show the result of one host: the copied files on stdout, or the error on stderr."""
     if host.error:
-        display.say(display.shown(host.error))
+        display.say(host.error)
         return
     print(f"{host.host}: {_summary(host)}", flush=True)
 

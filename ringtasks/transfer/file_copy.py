@@ -18,6 +18,7 @@ from typing import NamedTuple
 from ringtasks.client.result import SSHResult
 from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.new_files import PartFile
+from ringtasks.common.text import size
 from ringtasks.remote.paths import name_of, word
 from ringtasks.remote.script import quote
 
@@ -96,7 +97,7 @@ def get_file(host_copy: HostCopy, source: RemotePath, target: Path, known: PathP
             raise HostTransferError(f"{target} (here): is a folder")
         with tree.part_file(target.name, source.size_bytes, version) as part:
             try:
-                is_checked = _received(host_copy, source, part, known)
+                is_checked = _received(host_copy, source, part, known, target.parent)
                 part.keep(source.mode, source.modified * 10**9)
             except HostTransferError as error:
                 if error.returncode == 1:  # it cannot become whole: free its disk space
@@ -105,14 +106,16 @@ def get_file(host_copy: HostCopy, source: RemotePath, target: Path, known: PathP
     host_copy.add(Change("sent", target.name, source.size_bytes), is_checked=is_checked)
 
 
-def _received(host_copy: HostCopy, source: RemotePath, part: PartFile, known: PathProbe) -> bool:
+def _received(
+    host_copy: HostCopy, source: RemotePath, part: PartFile, known: PathProbe, folder: Path
+) -> bool:
     """Fill the part; return whether it was compared by its sum.
 
     :raises TransferError: it differs from the host's file.
     """
     for _ in range(_ATTEMPTS):
         hashing = Hashing(lambda: _sum_on_host(host_copy, source, known))
-        host_copy.retry_on_lost_link(lambda: _pull(host_copy, source, part))
+        host_copy.retry_on_lost_link(lambda: _pull(host_copy, source, part, folder))
         expected = hashing.result()
         if not expected:
             if part.measure() == source.size_bytes:
@@ -159,7 +162,8 @@ def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe)
         if not looked.success:
             return looked
         if not host_copy.has_sent:
-            _check_free((host_copy.total_bytes or 0) - part.size_bytes, known.free_bytes)
+            place = f"{part.folder} (on the host)"
+            _check_free(place, (host_copy.total_bytes or 0) - part.size_bytes, known.free_bytes)
         blocks = part.size_bytes // _BLOCK_BYTES
         # dd writes at the given offset, so that a dd that is left over from a lost link, and has
         # not noticed the loss yet, writes the same bytes to the same places.
@@ -180,15 +184,16 @@ def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe)
         raise
 
 
-def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile) -> SSHResult:
-    """Make one attempt to receive the missing bytes of the part."""
+def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path) -> SSHResult:
+    """Make one attempt to receive the missing bytes of the part, which is in ``folder``."""
     offset = part.measure()
     if offset > source.size_bytes:
         part.restart()
         offset = 0
     with part.opened_anew() as file:
         if not host_copy.has_sent:
-            _check_free(source.size_bytes - offset, shutil.disk_usage(file).free)
+            free_bytes = shutil.disk_usage(file).free
+            _check_free(f"{folder} (here)", source.size_bytes - offset, free_bytes)
         whole = word(source.path)
         script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
         return host_copy.stream(script, file, offset, part.most_bytes)
@@ -263,12 +268,13 @@ def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> s
     return result.stdout.lstrip("\\")[:64] if result.success else ""
 
 
-def _check_free(size_bytes: int, free_bytes: int | None) -> None:
-    """Check the free space.
+def _check_free(place: str, size_bytes: int, free_bytes: int | None) -> None:
+    """Check the free space of ``place``, a folder.
 
     :raises TransferError: the file system reports too little room.
     """
     if free_bytes is not None and free_bytes < size_bytes:
         raise HostTransferError(
-            f"no space: {size_bytes} bytes are needed, and {free_bytes} are free"
+            f"{place}: no space: {size(size_bytes)} are needed, and {size(free_bytes)} are free; "
+            f"{size(size_bytes - free_bytes)} are missing: look with 'df -h' there"
         )

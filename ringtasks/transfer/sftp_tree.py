@@ -169,7 +169,7 @@ class TreeCopy(Copy):
         if entry.is_folder:
             if is_real:
                 receiver.make_folder(name)
-            if old is None:
+            if old is None or not old.is_folder:
                 self.changes.append(Change("made", f"{name}/", 0))
             end = _Step(name, entry, None, is_done=True)
             return [end, *self._opened(sender, receiver, name, entry)]

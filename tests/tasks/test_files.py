@@ -57,6 +57,18 @@ def test_a_dry_run_lists_names_without_what_a_terminal_would_obey(
     assert (tmp_path / "far" / "evil\033[2J").exists()
 
 
+def test_an_error_of_several_lines_keeps_its_lines(
+    inv: Inv, write_hosts: Write, tmp_path: Path
+) -> None:
+    write_hosts(box={"ssh_port": 1})
+    (tmp_path / "file").write_text("hello")
+
+    done = inv("put", "file", "x", "--host", "box")
+
+    assert done.returncode == 255
+    assert b"no route worked:\n  direct (" in done.stderr
+
+
 def test_bad_input_is_told_with_status_2(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
     write_hosts(box={})
     (tmp_path / "file").write_text("")

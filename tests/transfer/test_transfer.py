@@ -446,6 +446,44 @@ def test_no_space_is_told_and_nothing_has_the_final_name(
     assert left == []
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_no_space_for_a_file_is_told_with_the_side_the_folder_and_what_is_missing(
+    client: SSHClient, near: Path, far: Path, way: str
+) -> None:
+    source, target = (near, far) if way == "put" else (far, near)
+    (source / "large").write_bytes(bytes(3 * 1024**2))
+    full = target / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", full], check=True)
+    try:
+        if way == "put":
+            result = only(put(near / "large", "full/", [client]))
+        else:
+            result = only(get("large", full, [client]))
+    finally:
+        subprocess.run(["umount", "-l", full], check=True)
+
+    side = "on the host" if way == "put" else "here"
+    assert f"full ({side}): no space: 3.0 MiB are needed, and " in str(result.error)
+    assert "; 2.0 MiB are missing" in str(result.error)
+
+
+def test_a_dry_run_names_a_link_on_the_host_that_a_folder_would_replace(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    (near / "s" / "data").mkdir(parents=True)
+    (near / "s" / "data" / "file").write_text("new")
+    (far / "s").mkdir()
+    (far / "volume").mkdir()
+    (far / "s" / "data").symlink_to("../volume")
+
+    result = only(sync(near / "s", "s", [client], Options(dry_run=True)))
+
+    assert "data/" in result.made
+    assert (far / "s" / "data").is_symlink()
+
+
 def test_a_file_that_changes_while_it_is_sent_is_told(
     sshd: Sshd, client_key: Path, near: Path, far: Path
 ) -> None:
