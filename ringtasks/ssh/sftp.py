@@ -236,7 +236,7 @@ def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: C
     :raises CopyError: it cannot be read or written.
     """
     _refuse_special(source.path, source.mode)
-    with told(f"{_here(tree, name)} (here)"), tree.new_file(name, source.size_bytes) as file:
+    with told(_here(tree, name)), tree.new_file(name, source.size_bytes) as file:
         _receive(sftp, source.path, source.size_bytes, file.write, check)
         modified = source.modified
         file.keep(source.mode, None if modified is None else modified * 10**9)
