@@ -165,7 +165,7 @@ def _checked(
             flag = flag_of(declared)
             way = f"give {flag}, or set it" if flag else "set it"
             section = place.partition(":")[0]
-            raise SettingError(f"{place}: {name}", f"is missing: {way} under '{section}:'")
+            raise SettingError(f"{place}: {name}", f"is not set: {way} under '{section}:'")
     return found
 
 

@@ -79,7 +79,7 @@ def _sync_up(place: str, value: Any) -> tuple[SyncUp, ...]:
         elif isinstance(item, Mapping):
             own = checked(at, item, {"from": text, "to": _path_below})
             if "from" not in own:
-                raise SettingError(f"{at}: from", "is missing")
+                raise SettingError(f"{at}: from", "is not set")
             found.append(SyncUp(own["from"], own.get("to", ".")))
         else:
             raise expected(at, "a path, or a mapping of 'from' and 'to'", item)

@@ -59,7 +59,7 @@ def place_of(names: tuple[str, ...]) -> Place | None:
         ({"inner": {"wrod": "a"}}, {}, "x: inner: wrod: is not a setting; did you mean word?"),
         ({"inner": []}, {}, "x: inner: expected a mapping of word"),
         ({"hots": "a"}, {}, "x: hots: is not a setting; did you mean hosts?"),
-        ({"hosts": None}, {}, "x: hosts: is missing: give --host, or set it under 'x:'"),
+        ({"hosts": None}, {}, "x: hosts: is not set: give --host, or set it under 'x:'"),
     ],
 )
 def test_an_error_names_file_line_section_and_field(

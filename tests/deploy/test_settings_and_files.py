@@ -411,7 +411,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_done(fleet: 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"path": None}, "deploy: path: is missing"),
+        ({"path": None}, "deploy: path: is not set"),
         ({"path": "/"}, "deploy: path: expected a folder of the application's own"),
         ({"keep": 0}, "deploy: keep: expected a whole number, at least 1, found 0"),
         ({"shared": ["../x"]}, "deploy: shared[0]: expected a path below the release"),
