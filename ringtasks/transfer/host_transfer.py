@@ -39,7 +39,7 @@ _FOLDER_TIMEOUT = 60.0  # seconds for the host to make a folder
 _UNREACHABLE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-# Drop dd's statistics: they are of no use beside the reason.
+# Drop dd's statistics.
 _DD_FIGURES = re.compile(r"^[\d+]+ (records|bytes) .*$", re.MULTILINE)
 
 
