@@ -123,7 +123,7 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("error", "builtin", "text"), EXAMPLES, ids=lambda e: type(e).__name__)
-def test_each_error_says_what_happened_and_what_to_do(
+def test_each_error_states_its_cause_and_next_step(
     error: RingtasksError, builtin: type[Exception], text: str
 ) -> None:
     assert str(error) == text
@@ -139,13 +139,13 @@ def test_each_error_survives_a_pickle_with_its_fields(error: RingtasksError) -> 
     assert str(copy) == str(error)
 
 
-def test_the_examples_show_every_error() -> None:
+def test_error_examples_cover_every_error_class() -> None:
     public = {getattr(errors, name) for name in errors.__all__} - {Reason, RingtasksError}
 
     assert {type(error) for error, _, _ in EXAMPLES} == public
 
 
-def test_every_reason_comes_with_what_to_do() -> None:
+def test_every_reason_has_advice() -> None:
     assert set(ADVICE) == set(Reason)
 
 
@@ -166,11 +166,11 @@ def test_every_reason_comes_with_what_to_do() -> None:
         (RuntimeError("x"), Reason.UNRECOGNISED),
     ],
 )
-def test_foreign_errors_are_sorted_at_one_door(error: Exception, reason: Reason) -> None:
+def test_foreign_error_is_classified_by_its_reason(error: Exception, reason: Reason) -> None:
     assert classify(error)[0] is reason
 
 
-def test_remote_text_cannot_speak_to_the_terminal() -> None:
+def test_remote_text_in_errors_cannot_control_the_terminal() -> None:
     assert (
         printable("a\x1b[2Jb\r\n c\x9bd")
         == "a\N{REPLACEMENT CHARACTER}[2Jb c\N{REPLACEMENT CHARACTER}d"

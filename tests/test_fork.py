@@ -43,7 +43,7 @@ def run(program: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_a_child_forked_while_a_thread_records_health_reads_and_records_it(tmp_path: Path) -> None:
+def test_child_forked_during_a_health_update_can_read_and_record_health(tmp_path: Path) -> None:
     program = """
         from pathlib import Path
         from ringtasks.health.model import HostOutcome
@@ -70,7 +70,7 @@ def test_a_child_forked_while_a_thread_records_health_reads_and_records_it(tmp_p
     assert run(program, tmp_path / "health.json") == "1\n2 1\n"
 
 
-def test_a_child_does_not_keep_a_lock_of_its_killed_parent(tmp_path: Path) -> None:
+def test_forked_child_does_not_hold_the_lock_of_its_killed_parent(tmp_path: Path) -> None:
     program = """
         from pathlib import Path
         from ringtasks.ssh.master import locks
@@ -101,7 +101,7 @@ def arguments(config: SSHConfig, use_control_master: bool) -> list[object]:
     return [config.host, config.port, config.user, config.key_path, use_control_master]
 
 
-def test_a_child_opens_a_connection_of_its_own_and_the_parent_keeps_its_own(
+def test_forked_child_opens_its_own_connection_and_the_parent_keeps_its_own(
     config: SSHConfig, use_control_master: bool
 ) -> None:
     program = """
@@ -115,7 +115,7 @@ def test_a_child_opens_a_connection_of_its_own_and_the_parent_keeps_its_own(
     )
 
 
-def test_a_child_forked_while_a_thread_opens_the_link_does_not_wait_for_it(
+def test_child_forked_while_a_thread_connects_does_not_wait_for_it(
     config: SSHConfig,
 ) -> None:
     program = """
@@ -128,7 +128,7 @@ def test_a_child_forked_while_a_thread_opens_the_link_does_not_wait_for_it(
     assert run(CLIENT + textwrap.dedent(program), *arguments(config, False)) == "child\n"
 
 
-def test_a_child_does_not_hold_back_the_end_of_a_commands_input(
+def test_forked_child_does_not_delay_the_end_of_a_commands_input(
     config: SSHConfig, tmp_path: Path
 ) -> None:
     program = """

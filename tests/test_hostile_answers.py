@@ -141,18 +141,18 @@ def survives(name: str, examples: int) -> None:
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_an_honest_answer_is_read(name: str) -> None:
+def test_valid_answer_is_parsed(name: str) -> None:
     parse, honest = PARSERS[name]
 
     assert parse(honest) is not None
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_a_mutated_answer_raises_the_parsers_error_only(name: str) -> None:
+def test_mutated_answer_raises_only_the_parsers_error(name: str) -> None:
     survives(name, 300)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", PARSERS)
-def test_twenty_thousand_mutated_answers_raise_the_parsers_error_only(name: str) -> None:
+def test_twenty_thousand_mutated_answers_raise_only_the_parsers_error(name: str) -> None:
     survives(name, 20_000)

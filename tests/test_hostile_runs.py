@@ -82,7 +82,7 @@ def run_seeds(first: int, count: int, shell: HostileShell, watched: Watched, fol
     return f"{count} runs: {max(t for t, _ in found):.1f} s, {max(m for _, m in found) // 1024} MiB"
 
 
-def test_a_few_seeded_runs_on_a_hostile_host_do_no_harm(
+def test_a_few_seeded_runs_against_a_hostile_host_are_harmless(
     shell: HostileShell, watched: Watched, tmp_path: Path
 ) -> None:
     run_seeds(0, 4, shell, watched, tmp_path)
@@ -90,7 +90,7 @@ def test_a_few_seeded_runs_on_a_hostile_host_do_no_harm(
 
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
-def test_five_thousand_seeded_runs_on_a_hostile_host_do_no_harm(
+def test_five_thousand_seeded_runs_against_a_hostile_host_are_harmless(
     shell: HostileShell, watched: Watched, tmp_path: Path
 ) -> None:
     first = 5000 * int(os.environ.get("RINGTASKS_TEST_SEED", "1"))

@@ -72,7 +72,7 @@ def shells(make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path) -> list
     return found
 
 
-def test_no_task_passes_on_what_a_host_wants_others_to_obey(
+def test_no_task_passes_on_control_sequences_of_a_host(
     inv: Inv, shells: list[HostileShell]
 ) -> None:
     for seed, task in enumerate(TASKS):
@@ -96,7 +96,7 @@ texts = st.text() | st.lists(
 
 
 @given(texts)
-def test_foreign_text_is_harmless_in_every_form(text: str) -> None:
+def test_foreign_text_is_neutralised_in_every_output_format(text: str) -> None:
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("GITHUB_ACTIONS", "true")
         assert "\n" not in shown(text)
@@ -105,11 +105,11 @@ def test_foreign_text_is_harmless_in_every_form(text: str) -> None:
         assert json.loads(json_text({"x": text})) == {"x": text}
 
 
-def test_lines_of_a_message_after_the_first_do_not_begin_like_a_message() -> None:
+def test_continuation_lines_of_a_message_do_not_resemble_a_message() -> None:
     assert message("a: failed\nringtasks: b: deployed") == "a: failed\n  ringtasks: b: deployed"
 
 
-def test_an_output_cannot_forge_a_section(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_command_output_cannot_forge_a_section_heading(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={}, b={})
     forged = "-" * 15
     lines = f"printf '%s\\n' {forged} c {forged} fine"
@@ -119,7 +119,7 @@ def test_an_output_cannot_forge_a_section(inv: Inv, write_hosts: WriteHosts) -> 
     assert done.stdout.decode() == f"{heading}| {forged}\nc\n| {forged}\nfine\n"
 
 
-def test_progress_bars_of_several_hosts_are_shown_in_their_last_form(
+def test_progress_bars_of_several_hosts_are_shown_in_their_final_state(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a={}, b={})

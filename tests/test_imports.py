@@ -12,7 +12,7 @@ FILES = sorted(TESTS.rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(TESTS)))
-def test_no_test_imports_another_one_or_a_private_name(file: Path) -> None:
+def test_no_test_module_imports_another_one_or_a_private_name(file: Path) -> None:
     imported = [
         (node.module, alias.name)
         for node in ast.walk(ast.parse(file.read_text()))

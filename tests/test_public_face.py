@@ -12,7 +12,7 @@ import ringtasks
 from ringtasks import SSHHealth, SSHResult
 
 
-def test_the_public_names_are_sorted_and_there() -> None:
+def test_public_names_are_sorted_and_exist() -> None:
     assert ringtasks.__all__ == sorted(ringtasks.__all__)
     for name in ringtasks.__all__:
         assert callable(getattr(ringtasks, name))
@@ -23,7 +23,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = ringtasks.nonsense
 
 
-def test_a_result_has_the_published_fields_and_is_true_when_it_succeeded() -> None:
+def test_result_has_the_published_fields_and_is_truthy_on_success() -> None:
     good = SSHResult(True, 0, "out", "err", 1.0, "cmd", "box", "direct")
     bad = SSHResult(False, 1, "", "err", 1.0, "cmd", "box")
 
@@ -44,7 +44,7 @@ def test_health_has_the_published_fields() -> None:
     }  # fmt: skip
 
 
-def test_listing_the_tasks_loads_nothing_heavy() -> None:
+def test_listing_the_tasks_imports_no_heavy_module() -> None:
     code = (
         "import ringtasks.tasks, sys;"
         "heavy = ('fabric', 'paramiko', 'cryptography', 'rich', 'asyncssh', 'ClusterShell');"

@@ -9,7 +9,7 @@ from tests.support.fixtures import use_control_master
 over_master = use_control_master  # each test runs over both kinds of link
 
 
-def test_an_endless_answer_is_ended_and_told(client: SSHClient) -> None:
+def test_endless_answer_is_cut_off_and_reported(client: SSHClient) -> None:
     answer = client.ask(Ask("cat /dev/zero", timeout=30))
 
     assert not answer.success

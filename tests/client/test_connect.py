@@ -56,7 +56,7 @@ def silent_port() -> Iterator[int]:
         yield port
 
 
-def test_ssh_goes_over_the_next_route_and_the_health_knows(
+def test_ssh_connects_via_the_next_route_and_the_outcome_is_recorded(
     ssh: Ssh, write_hosts: WriteHosts, silent_port: int
 ) -> None:
     write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": silent_port})
@@ -70,7 +70,9 @@ def test_ssh_goes_over_the_next_route_and_the_health_knows(
     assert health.transports["direct"].total_successes == 1
 
 
-def test_it_imports_nothing_heavy(tmp_path: Path, write_hosts: WriteHosts, sshd: Sshd) -> None:
+def test_connect_imports_no_heavy_module(
+    tmp_path: Path, write_hosts: WriteHosts, sshd: Sshd
+) -> None:
     hosts = write_hosts(a={})
     heavy = ("fabric", "invoke", "paramiko", "cryptography", "rich", "asyncio", "ClusterShell")
     program = (
@@ -96,7 +98,7 @@ def test_it_imports_nothing_heavy(tmp_path: Path, write_hosts: WriteHosts, sshd:
     ],
     ids=["refused", "no such name", "a variable that is not set", "embedded"],
 )
-def test_it_says_on_stderr_why_it_could_not(
+def test_connect_reports_its_failure_on_stderr(
     write_hosts: WriteHosts, fields: dict[str, object], evidence: bytes
 ) -> None:
     hosts = write_hosts(a=fields)
@@ -109,14 +111,16 @@ def test_it_says_on_stderr_why_it_could_not(
 
 
 @pytest.mark.parametrize("words", [[], ["-oX=y"], ["a", "b"], ["--", "-x"], ["--inventory"]])
-def test_a_wrong_call_is_an_error_in_words(write_hosts: WriteHosts, words: list[str]) -> None:
+def test_wrong_arguments_of_connect_are_a_usage_error(
+    write_hosts: WriteHosts, words: list[str]
+) -> None:
     done = connect(*words)
 
     assert (done.returncode, b"Traceback" in done.stderr) == (255, False)
     assert done.stderr.startswith(b"ringtasks: ")
 
 
-def test_an_unknown_name_lists_near_ones(write_hosts: WriteHosts) -> None:
+def test_unknown_host_name_of_connect_lists_similar_names(write_hosts: WriteHosts) -> None:
     hosts = write_hosts(gpu_box={})
 
     done = connect("--inventory", str(hosts), "gpu-bax")
@@ -124,7 +128,7 @@ def test_an_unknown_name_lists_near_ones(write_hosts: WriteHosts) -> None:
     assert b"did you mean gpu-box?" in done.stderr
 
 
-def test_a_mebibyte_goes_through_each_way_unchanged(ssh: Ssh, write_hosts: WriteHosts) -> None:
+def test_a_mebibyte_passes_unchanged_in_each_direction(ssh: Ssh, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
     sent = os.urandom(1024 * 1024)
 
@@ -132,7 +136,7 @@ def test_a_mebibyte_goes_through_each_way_unchanged(ssh: Ssh, write_hosts: Write
 
 
 @pytest.mark.parametrize("kind", ["files", "sockets"])
-def test_any_kind_of_stdin_and_stdout_is_served(
+def test_connect_works_with_any_kind_of_stdin_and_stdout(
     write_hosts: WriteHosts, tmp_path: Path, kind: str
 ) -> None:
     hosts = write_hosts(a={})
@@ -153,7 +157,9 @@ def test_any_kind_of_stdin_and_stdout_is_served(
     assert answer.startswith(b"SSH-2.0-")
 
 
-def test_it_ends_with_the_server(ssh: Ssh, write_hosts: WriteHosts, make_sshd: MakeSshd) -> None:
+def test_connect_ends_when_the_server_closes_the_connection(
+    ssh: Ssh, write_hosts: WriteHosts, make_sshd: MakeSshd
+) -> None:
     server = make_sshd()
     hosts = write_hosts(a={"ssh_port": server.port})
     words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
@@ -165,7 +171,7 @@ def test_it_ends_with_the_server(ssh: Ssh, write_hosts: WriteHosts, make_sshd: M
         assert process.wait(10) == 0
 
 
-def test_it_ends_with_ssh_although_the_peer_is_silent(write_hosts: WriteHosts) -> None:
+def test_connect_ends_with_ssh_even_if_the_server_is_silent(write_hosts: WriteHosts) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         hosts = write_hosts(a={"ssh_host": "127.0.0.1", "ssh_port": listener.getsockname()[1]})
         words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
@@ -185,7 +191,7 @@ def test_it_ends_with_ssh_although_the_peer_is_silent(write_hosts: WriteHosts) -
             peer.close()
 
 
-def test_fifty_at_once_are_counted_exactly(write_hosts: WriteHosts) -> None:
+def test_fifty_concurrent_connects_are_counted_exactly(write_hosts: WriteHosts) -> None:
     hosts = write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
     words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
     started = [
@@ -199,7 +205,7 @@ def test_fifty_at_once_are_counted_exactly(write_hosts: WriteHosts) -> None:
 
 
 @pytest.mark.parametrize("moment", ["carrying", "dialling"])
-def test_a_killed_one_leaves_no_proxy_behind(
+def test_killed_connect_leaves_no_proxy_process(
     write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd, moment: str
 ) -> None:
     name = f"{moment}-{os.getpid()}.example.com"  # of this test alone

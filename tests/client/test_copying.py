@@ -45,7 +45,9 @@ def contents(top: Path) -> dict[str, tuple[int, bytes | None]]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 32 * 1024, 5_000_001])
-def test_a_file_goes_there_and_back(client: SSHClient, near: Path, far: Path, size: int) -> None:
+def test_file_is_copied_to_the_host_and_back(
+    client: SSHClient, near: Path, far: Path, size: int
+) -> None:
     (near / "a b").write_bytes(os.urandom(size))
     (near / "a b").chmod(0o640)
 
@@ -57,7 +59,7 @@ def test_a_file_goes_there_and_back(client: SSHClient, near: Path, far: Path, si
     assert stat.S_IMODE((near / "back").stat().st_mode) == 0o640
 
 
-def test_a_folder_goes_there_and_back_with_its_modes(
+def test_directory_is_copied_to_the_host_and_back_with_its_modes(
     client: SSHClient, near: Path, far: Path
 ) -> None:
     tree = make_tree(near / "tree")
@@ -70,7 +72,7 @@ def test_a_folder_goes_there_and_back_with_its_modes(
 
 
 @pytest.mark.parametrize("path", ["/sys/class/net/lo/mtu", "/proc/version"])
-def test_a_file_that_is_shorter_or_longer_than_its_size_comes_as_it_is(
+def test_file_shorter_or_longer_than_its_reported_size_is_copied_whole(
     client: SSHClient, near: Path, path: str
 ) -> None:
     if not Path(path).exists():
@@ -92,7 +94,7 @@ def test_names_that_are_not_utf8_are_kept(client: SSHClient, near: Path, far: Pa
     assert (near / "b" / "\udcff" / "\udcfe").read_text() == "x"
 
 
-def test_a_tilde_is_the_home_of_the_host(client: SSHClient, sshd: Sshd, near: Path) -> None:
+def test_tilde_means_the_remote_home_directory(client: SSHClient, sshd: Sshd, near: Path) -> None:
     (near / "x").write_text("hello")
 
     assert client.scp_to(near / "x", "~/tilde").success
@@ -101,7 +103,7 @@ def test_a_tilde_is_the_home_of_the_host(client: SSHClient, sshd: Sshd, near: Pa
     assert (sshd.home / "tilde").read_text() == (near / "back").read_text() == "hello"
 
 
-def test_an_existing_file_is_replaced_in_one_go(client: SSHClient, near: Path, far: Path) -> None:
+def test_existing_file_is_replaced_atomically(client: SSHClient, near: Path, far: Path) -> None:
     (near / "x").write_text("new")
     (far / "x").write_text("old")
     with (far / "x").open() as held:
@@ -128,7 +130,9 @@ def test_links_are_followed(client: SSHClient, near: Path, far: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["put", "get"])
-def test_what_has_no_end_is_refused(client: SSHClient, near: Path, far: Path, way: str) -> None:
+def test_link_loop_or_fifo_in_a_copied_directory_is_refused(
+    client: SSHClient, near: Path, far: Path, way: str
+) -> None:
     place = near if way == "put" else far
     (place / "loop").mkdir()
     (place / "loop" / "up").symlink_to(place / "loop")
@@ -153,7 +157,7 @@ def test_what_has_no_end_is_refused(client: SSHClient, near: Path, far: Path, wa
         ("file", "/proc/x", "/proc/x: "),
     ],
 )
-def test_why_a_file_cannot_be_put_is_said(
+def test_failed_scp_to_reports_its_reason(
     client: SSHClient, near: Path, far: Path, local: str, remote: str, said: str
 ) -> None:
     (near / "file").write_text("x")
@@ -167,7 +171,7 @@ def test_why_a_file_cannot_be_put_is_said(
     assert sorted(path.name for path in far.iterdir()) == ["file"]
 
 
-def test_why_a_file_cannot_be_got_is_said(client: SSHClient, near: Path, far: Path) -> None:
+def test_failed_get_reports_its_reason(client: SSHClient, near: Path, far: Path) -> None:
     (far / "file").write_text("x")
     (near / "file").mkdir()
     (near / "file" / "file").mkdir()
@@ -182,7 +186,7 @@ def test_why_a_file_cannot_be_got_is_said(client: SSHClient, near: Path, far: Pa
     assert [path.name for path in near.rglob("*")] == ["file", "file"]
 
 
-def test_a_lack_of_permission_is_the_copys_failure_not_the_links(
+def test_missing_permission_fails_the_copy_and_not_the_connection(
     make_sshd: MakeSshd, client_key: Path, near: Path
 ) -> None:
     (near / "x").write_text("x")
@@ -197,7 +201,7 @@ def test_a_lack_of_permission_is_the_copys_failure_not_the_links(
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
-def test_a_full_disk_is_told_with_its_figures(client: SSHClient, near: Path, far: Path) -> None:
+def test_full_disk_is_reported_with_its_sizes(client: SSHClient, near: Path, far: Path) -> None:
     (near / "large").write_bytes(b"x" * 3_000_000)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", far], check=True)
     try:
@@ -231,9 +235,7 @@ def test_a_partial_file_never_has_the_final_name(config: SSHConfig, near: Path, 
 
 
 @pytest.mark.parametrize("way", ["put", "get"])
-def test_a_time_limit_ends_a_copy(
-    sshd: Sshd, client_key: Path, near: Path, far: Path, way: str
-) -> None:
+def test_timeout_ends_a_copy(sshd: Sshd, client_key: Path, near: Path, far: Path, way: str) -> None:
     for place in (near, far):
         (place / "large").write_bytes(os.urandom(60_000_000))
     with Wire(sshd.address, sshd.port) as wire, ThreadPoolExecutor() as pool:
@@ -261,7 +263,7 @@ def await_partial(folder: Path) -> None:
         time.sleep(0.001)
 
 
-def test_a_lost_link_is_an_unknown_outcome(
+def test_connection_lost_during_a_copy_is_an_unknown_outcome(
     sshd: Sshd, client_key: Path, near: Path, far: Path
 ) -> None:
     (near / "large").write_bytes(os.urandom(30_000_000))

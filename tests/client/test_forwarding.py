@@ -103,7 +103,7 @@ def ask_until_answered(port: int, question: bytes) -> bytes:
     raise AssertionError("no answer in time")
 
 
-def test_what_is_sent_arrives_and_the_answer_comes_after_the_end_was_told(
+def test_forwarded_data_and_its_end_arrive_and_the_answer_returns(
     client: SSHClient, echo: Echo
 ) -> None:
     long_question = bytes(range(97, 123)) * 40_000  # beyond any window or buffer on the way
@@ -114,7 +114,7 @@ def test_what_is_sent_arrives_and_the_answer_comes_after_the_end_was_told(
     assert answers == [b"ONE", long_question.upper()]
 
 
-def test_a_port_that_nobody_listens_on_is_told_and_found_once_somebody_does(
+def test_closed_remote_port_is_reported_and_used_once_it_is_open(
     client: SSHClient,
 ) -> None:
     told: list[str] = []
@@ -136,7 +136,7 @@ def test_a_port_that_nobody_listens_on_is_told_and_found_once_somebody_does(
     assert f"nothing is listening on port {port} of 127.0.0.1" in text
 
 
-def test_after_the_link_was_cut_the_same_port_leads_there_again(
+def test_forwarded_port_works_again_after_the_connection_was_cut(
     sshd: Sshd, client_key: Path, echo: Echo
 ) -> None:
     told: list[str] = []
@@ -153,7 +153,7 @@ def test_after_the_link_was_cut_the_same_port_leads_there_again(
     assert (before, after) == (b"BEFORE", b"AFTER")
 
 
-def test_the_link_is_opened_again_without_a_connection_that_needs_it(
+def test_lost_ssh_connection_is_reopened_before_a_client_connects(
     sshd: Sshd, client_key: Path, echo: Echo
 ) -> None:
     told: list[str] = []
@@ -176,7 +176,7 @@ def test_the_link_is_opened_again_without_a_connection_that_needs_it(
     ]
 
 
-def test_a_port_that_is_taken_here_gives_way_to_a_free_one_unless_it_was_asked_for(
+def test_local_port_in_use_is_replaced_by_a_free_one_unless_requested(
     echo: Echo,
 ) -> None:
     with fake_fleet("box") as fleet:
@@ -187,14 +187,14 @@ def test_a_port_that_is_taken_here_gives_way_to_a_free_one_unless_it_was_asked_f
             Forwarding(client, 6006, echo.port)
 
 
-def test_it_listens_on_loopback_alone(echo: Echo) -> None:
+def test_forwarding_listens_on_loopback_only(echo: Echo) -> None:
     with fake_fleet("box"), Forwarding(SSHClient(SSHConfig("box")), 6006) as forwarding:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", forwarding.local_port), timeout=TIMEOUT)
         socket.create_connection(("127.0.0.1", forwarding.local_port), timeout=TIMEOUT).close()
 
 
-def test_the_task_tells_where_it_listens_and_ends_with_a_signal(
+def test_forward_task_reports_its_address_and_ends_on_a_signal(
     inv: Inv, write_hosts: WriteHosts, echo: Echo, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -218,9 +218,7 @@ def test_the_task_tells_where_it_listens_and_ends_with_a_signal(
 
 
 @pytest.mark.parametrize("port", [None, "0", "65536", "http"])
-def test_a_port_that_is_none_is_a_usage_error(
-    inv: Inv, write_hosts: WriteHosts, port: str | None
-) -> None:
+def test_invalid_port_is_a_usage_error(inv: Inv, write_hosts: WriteHosts, port: str | None) -> None:
     write_hosts(box={})
 
     done = inv("forward", "--host", "box", *(["--port", port] if port else []))
@@ -229,7 +227,7 @@ def test_a_port_that_is_none_is_a_usage_error(
     assert b"--port" in done.stderr
 
 
-def test_a_port_that_another_program_has_on_ipv6_is_not_shared_with_it() -> None:
+def test_port_used_by_another_program_on_ipv6_is_not_shared() -> None:
     with socket.socket(socket.AF_INET6) as other, fake_fleet("box"):
         other.bind(("::1", 0))
         other.listen()

@@ -115,7 +115,7 @@ Name:\tended meanwhi
         pytest.param("", 1, None, id="nothing"),
     ],
 )
-def test_memory_is_read_from_whatever_the_host_prints(
+def test_process_memory_is_parsed_from_any_ps_output(
     output: str, pid: int, expected: tuple[float, str] | None
 ) -> None:
     found = memory_of(pid, output)
@@ -123,17 +123,17 @@ def test_memory_is_read_from_whatever_the_host_prints(
     assert found == (expected and (pytest.approx(expected[0]), expected[1]))
 
 
-def test_the_first_process_has_everybody_below_it_but_the_kernels_own() -> None:
+def test_descendants_of_process_1_exclude_kernel_threads() -> None:
     own = 12964 + 2048 + 102400 + 51200 + 99999 + 1024
 
     assert memory_of(1, LINUX) == (own / 1024, "systemd")
 
 
-def test_descendants_that_were_adopted_by_the_first_process_are_not_counted() -> None:
+def test_descendants_adopted_by_process_1_are_not_counted() -> None:
     assert memory_of(4243, LINUX) == ((102400 + 51200) / 1024, "python3")
 
 
-def test_a_list_that_runs_in_circles_comes_to_an_end() -> None:
+def test_cyclic_process_list_is_measured_in_finite_time() -> None:
     # ps(1) takes no snapshot: a process id may be used anew while it looks.
     output = " 10 12 S 1024 a\n 11 10 S 1024 b\n 12 11 S 1024 c\n 13 13 S 1024 d\n"
 
@@ -204,7 +204,7 @@ def test_a_process_is_measured_with_its_descendants(
 
 
 @pytest.mark.parametrize("missing", [["ps"], ["ps", "grep"]], ids=" and ".join)
-def test_a_host_without_ps_is_asked_through_proc(
+def test_host_without_ps_is_measured_through_proc(
     family: tuple[int, int], tmp_path: Path, missing: list[str]
 ) -> None:
     for name in {"grep", "ps"} - set(missing):
@@ -219,9 +219,7 @@ def test_a_host_without_ps_is_asked_through_proc(
     assert done.stderr == ""
 
 
-def test_a_client_measures_a_job_until_it_is_gone(
-    client: SSHClient, family: tuple[int, int]
-) -> None:
+def test_client_measures_a_job_until_it_ends(client: SSHClient, family: tuple[int, int]) -> None:
     parent, _ = family
 
     measured, name = asyncio.run(client.get_process_memory(parent)) or (0.0, "")
@@ -235,7 +233,9 @@ def test_a_client_measures_a_job_until_it_is_gone(
     assert asyncio.run(client.get_process_memory(parent)) is None
 
 
-def test_a_virtual_environment_that_is_gone_is_in_nobodys_way(sshd: Sshd, client_key: Path) -> None:
+def test_missing_virtual_environment_does_not_prevent_measuring_memory(
+    sshd: Sshd, client_key: Path
+) -> None:
     config = SSHConfig(
         sshd.address, sshd.port, sshd.user, str(client_key), use_control_master=False
     )
@@ -243,7 +243,7 @@ def test_a_virtual_environment_that_is_gone_is_in_nobodys_way(sshd: Sshd, client
         assert asyncio.run(client.get_process_memory(os.getpid())) is not None
 
 
-def test_a_host_that_cannot_be_asked_has_no_answer() -> None:
+def test_memory_of_an_unreachable_host_is_none() -> None:
     with SSHClient(SSHConfig("127.0.0.1", 9, connect_timeout=1)) as client:
         assert asyncio.run(client.get_process_memory(1)) is None
 
@@ -260,7 +260,7 @@ def test_a_host_that_cannot_be_asked_has_no_answer() -> None:
         (True, TypeError),
     ],
 )
-def test_what_is_no_process_id_is_refused_by_name(
+def test_invalid_process_id_is_refused_by_name(
     pid: object, error: type[Exception] | tuple[type[Exception], ...]
 ) -> None:
     client = SSHClient(SSHConfig("127.0.0.1", 9))

@@ -67,7 +67,7 @@ def client(other: Sshd, client_key: Path, use_control_master: bool) -> Iterator[
         yield made
 
 
-def test_another_program_is_never_the_commands_success(client: SSHClient) -> None:
+def test_unexpected_remote_program_is_never_a_successful_command(client: SSHClient) -> None:
     result = client.run("make", timeout=10)
 
     assert (result.success, result.returncode, result.stdout) == (False, 255, "")
@@ -77,7 +77,7 @@ def test_another_program_is_never_the_commands_success(client: SSHClient) -> Non
     assert not result.is_unknown
 
 
-def test_another_program_gets_no_environment(client: SSHClient) -> None:
+def test_unexpected_remote_program_receives_no_environment(client: SSHClient) -> None:
     result = client.run("make", timeout=5, env={"TOKEN": "s3cr3t"})
 
     assert not result.success
@@ -85,14 +85,14 @@ def test_another_program_gets_no_environment(client: SSHClient) -> None:
     assert not result.stderr
 
 
-def test_another_program_starts_nothing_in_the_background(client: SSHClient) -> None:
+def test_unexpected_remote_program_starts_no_job(client: SSHClient) -> None:
     result = asyncio.run(client.run_background("make"))
 
     assert (result.success, result.returncode, result.stdout) == (False, 255, "")
     assert "the host ran something else: " in str(result.error)
 
 
-def test_another_program_is_no_connectivity(client: SSHClient) -> None:
+def test_unexpected_remote_program_does_not_count_as_connectivity(client: SSHClient) -> None:
     for fresh in (False, True):
         is_well, said = asyncio.run(client.check_connectivity(fresh=fresh))
 
@@ -100,7 +100,9 @@ def test_another_program_is_no_connectivity(client: SSHClient) -> None:
         assert "the host ran something else: " in said
 
 
-def test_another_program_takes_and_gives_no_file(client: SSHClient, tmp_path: Path) -> None:
+def test_unexpected_remote_program_is_sent_no_file_and_returns_none(
+    client: SSHClient, tmp_path: Path
+) -> None:
     (tmp_path / "f").write_text("content")
 
     for done in (put(tmp_path / "f", "~/f", [client]), get("~/f", tmp_path / "g", [client])):
@@ -111,7 +113,7 @@ def test_another_program_takes_and_gives_no_file(client: SSHClient, tmp_path: Pa
 
 
 @pytest.mark.parametrize("is_control_master", [False, True])
-def test_tasks_do_not_take_another_program_for_theirs(
+def test_tasks_do_not_accept_the_output_of_an_unexpected_program(
     inv: Inv, write_hosts: WriteHosts, make_sshd: MakeSshd, is_control_master: bool, tmp_path: Path
 ) -> None:
     server = make_sshd(**forced(REFUSAL))
@@ -136,7 +138,7 @@ def test_tasks_do_not_take_another_program_for_theirs(
     assert (told["success"], told["stdout"]) == (False, "")
 
 
-def test_health_does_not_blame_the_way_to_a_host_that_runs_something_else(
+def test_unexpected_remote_program_is_not_recorded_as_a_route_failure(
     client: SSHClient,
 ) -> None:
     client.run("make", timeout=10)
@@ -144,7 +146,7 @@ def test_health_does_not_blame_the_way_to_a_host_that_runs_something_else(
     assert (client.health.total_successes, client.health.total_failures) == (1, 0)
 
 
-def test_an_interactive_shell_in_the_place_of_ours_is_told_to_end(
+def test_interactive_shell_started_instead_of_the_script_is_ended(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(**forced("bash --login -i"))
@@ -156,7 +158,7 @@ def test_an_interactive_shell_in_the_place_of_ours_is_told_to_end(
     assert "s3cr3t" not in str(result.error)
 
 
-def test_a_connection_gives_no_environment_to_another_program(
+def test_connection_sends_no_environment_to_an_unexpected_program(
     other: Sshd, client_key: Path, use_control_master: bool
 ) -> None:
     with (
@@ -170,7 +172,7 @@ def test_a_connection_gives_no_environment_to_another_program(
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_a_time_limit_that_passes_before_the_mark_shows_what_came(
+def test_timeout_before_the_start_marker_shows_the_received_output(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(**forced("echo 'Please login as ubuntu'; sleep 30"))
@@ -191,7 +193,7 @@ def noisy(make_sshd: MakeSshd, client_key: Path, use_control_master: bool) -> It
         yield client
 
 
-def test_the_text_of_login_files_is_not_the_commands_output(noisy: SSHClient) -> None:
+def test_login_file_output_is_not_part_of_the_command_output(noisy: SSHClient) -> None:
     for env in (None, {"A": "b"}):
         result = noisy.run("printf %s out", env=env)
 
@@ -200,7 +202,9 @@ def test_the_text_of_login_files_is_not_the_commands_output(noisy: SSHClient) ->
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 5_000_000])
-def test_files_go_past_the_text_of_login_files(noisy: SSHClient, tmp_path: Path, size: int) -> None:
+def test_file_copy_works_despite_login_file_output(
+    noisy: SSHClient, tmp_path: Path, size: int
+) -> None:
     content = bytes(range(251)) * (size // 251 + 1)
     (tmp_path / "f").write_bytes(content[:size])
 
@@ -209,7 +213,7 @@ def test_files_go_past_the_text_of_login_files(noisy: SSHClient, tmp_path: Path,
     assert (tmp_path / "g").read_bytes() == content[:size]
 
 
-def test_folders_go_past_the_text_of_login_files(noisy: SSHClient, tmp_path: Path) -> None:
+def test_directory_copy_works_despite_login_file_output(noisy: SSHClient, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "folder").mkdir(exist_ok=True)
         (tmp_path / "folder" / name).write_text(name * 100_000)
@@ -228,7 +232,7 @@ SFTP_SERVERS = {
 
 
 @pytest.mark.parametrize("case", SFTP_SERVERS)
-def test_an_sftp_server_that_is_none_is_a_result_with_the_reason(
+def test_program_that_is_not_an_sftp_server_is_reported_in_the_result(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path, case: str
 ) -> None:
     command, reason = SFTP_SERVERS[case]
@@ -248,7 +252,7 @@ def test_an_sftp_server_that_is_none_is_a_result_with_the_reason(
         assert client.run("true").success
 
 
-def test_a_forced_command_is_no_sftp_server(
+def test_forced_command_is_reported_as_no_sftp_server(
     other: Sshd, client_key: Path, use_control_master: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "f").write_text("content")
@@ -263,7 +267,7 @@ def test_a_forced_command_is_no_sftp_server(
 
 
 @pytest.mark.parametrize("most", [1, 2])
-def test_a_copy_waits_until_the_host_has_room_for_a_session(
+def test_copy_waits_for_a_free_session_on_the_host(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path, most: int
 ) -> None:
     server = make_sshd(config=[f"MaxSessions {most}"])
@@ -300,7 +304,7 @@ def test_a_copy_waits_until_the_host_has_room_for_a_session(
         ("exec >/dev/null 2>&1; sleep 1; kill -9 $$", 137),
     ],
 )
-def test_a_command_that_closes_its_output_ends_with_its_own_status(
+def test_command_that_closes_its_output_keeps_its_exit_status(
     sshd: Sshd, client_key: Path, use_control_master: bool, command: str, status: int
 ) -> None:
     with SSHClient(config_of(sshd, client_key, master=use_control_master)) as client:
@@ -310,7 +314,7 @@ def test_a_command_that_closes_its_output_ends_with_its_own_status(
         assert client.health.total_failures == 0
 
 
-def test_a_time_limit_holds_for_a_command_that_has_closed_its_output(
+def test_timeout_applies_to_a_command_that_closed_its_output(
     sshd: Sshd, client_key: Path, use_control_master: bool
 ) -> None:
     with SSHClient(config_of(sshd, client_key, master=use_control_master)) as client:
@@ -319,7 +323,7 @@ def test_a_time_limit_holds_for_a_command_that_has_closed_its_output(
     assert (result.timed_out, result.returncode) == (True, 124)
 
 
-def test_a_script_of_ours_that_is_cut_short_is_no_answer(
+def test_truncated_script_output_is_not_an_answer(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(**forced('eval "$SSH_ORIGINAL_COMMAND" | head -n 1'))
@@ -330,7 +334,7 @@ def test_a_script_of_ours_that_is_cut_short_is_no_answer(
     assert "cut short" in str(result.error)
 
 
-def test_a_script_of_ours_brings_its_own_exit_status(
+def test_script_reports_its_own_exit_status(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(**forced('sh -c "$SSH_ORIGINAL_COMMAND" | cat'))
@@ -341,7 +345,7 @@ def test_a_script_of_ours_brings_its_own_exit_status(
 
 
 @given(st.binary(max_size=80), st.binary(max_size=80), st.lists(st.integers(0, 200)), st.booleans())
-def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
+def test_answer_does_not_depend_on_chunk_boundaries(
     before: bytes, output: bytes, cuts: list[int], has_end: bool
 ) -> None:
     mark = Mark.new()
@@ -356,7 +360,7 @@ def test_an_answer_is_the_same_however_it_is_cut_into_pieces(
     assert (answer.pid, answer.status, answer.preface) == (42, 7 if has_end else None, before)
 
 
-def test_a_mark_that_is_repeated_as_it_was_sent_is_none() -> None:
+def test_echoed_start_marker_is_not_accepted() -> None:
     mark = Mark.new()
     answer = MarkedOutput(mark)
 

@@ -99,11 +99,13 @@ CALLS: list[tuple[Any, int, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("function", "positional", "keywords"), CALLS)
-def test_calls_bind(function: Any, positional: int, keywords: tuple[str, ...]) -> None:
+def test_documented_call_signatures_bind(
+    function: Any, positional: int, keywords: tuple[str, ...]
+) -> None:
     inspect.signature(function).bind(*[None] * positional, **dict.fromkeys(keywords))
 
 
-def test_parameters_stand_in_the_promised_order() -> None:
+def test_parameters_are_in_the_documented_order() -> None:
     assert list(inspect.signature(ringtasks.run_ssh_command).parameters)[:5] == [
         "host", "command", "user", "timeout", "max_retries",
     ]  # fmt: skip
@@ -113,7 +115,7 @@ def test_parameters_stand_in_the_promised_order() -> None:
     assert ringtasks.run_ssh_command is ringtasks.run_ssh_command_async
 
 
-def test_nodes_are_a_mapping_in_the_order_of_the_inventory(in_project: WriteHosts) -> None:
+def test_nodes_mapping_keeps_the_inventory_order(in_project: WriteHosts) -> None:
     in_project(zeta={"role": "train"}, alpha={"role": "train"}, mid={})
 
     nodes = get_cluster_nodes()
@@ -125,7 +127,7 @@ def test_nodes_are_a_mapping_in_the_order_of_the_inventory(in_project: WriteHost
     assert nodes.get("nobody") is None
 
 
-def test_a_fleet_takes_nodes(in_project: WriteHosts) -> None:
+def test_fleet_run_accepts_nodes(in_project: WriteHosts) -> None:
     from ringtasks import fleet
 
     in_project(a={}, b={})
@@ -135,7 +137,7 @@ def test_a_fleet_takes_nodes(in_project: WriteHosts) -> None:
     assert [(found.host, found.result.stdout) for found in result] == [("b", "hi\n")]
 
 
-def test_a_limit_that_is_set_counts_for_the_next_command(in_project: WriteHosts) -> None:
+def test_changed_command_timeout_applies_to_the_next_command(in_project: WriteHosts) -> None:
     in_project(box={})
     client = get_ssh_client("box")
     assert client.run("true")
@@ -147,7 +149,7 @@ def test_a_limit_that_is_set_counts_for_the_next_command(in_project: WriteHosts)
     assert "limit of 1 s" in (result.error or "")
 
 
-def test_a_limit_that_is_set_counts_for_the_next_connection() -> None:
+def test_changed_connect_timeout_applies_to_the_next_connection() -> None:
     with Blackhole() as silent:
         config = SSHConfig(silent.address, silent.port, use_control_master=False)
         client = SSHClient(config)
@@ -160,7 +162,7 @@ def test_a_limit_that_is_set_counts_for_the_next_connection() -> None:
     assert time.monotonic() - began < 6  # not the usual 10 s
 
 
-def test_another_address_counts_for_the_next_command(
+def test_changed_address_applies_to_the_next_command(
     make_sshd: Callable[..., Sshd], client_key: Path
 ) -> None:
     first, second = make_sshd(environ={"BOX": "first"}), make_sshd(environ={"BOX": "second"})
@@ -187,7 +189,7 @@ def test_another_address_counts_for_the_next_command(
         ("user", 7, TypeError),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_when_it_is_set(
+def test_invalid_value_is_refused_on_assignment(
     field: str, value: object, error: type[Exception]
 ) -> None:
     config = SSHConfig("box")
@@ -198,7 +200,7 @@ def test_a_value_that_makes_no_sense_is_refused_when_it_is_set(
     assert config == SSHConfig("box")
 
 
-def test_module_functions_are_coroutines_and_have_blocking_twins(in_project: WriteHosts) -> None:
+def test_module_functions_are_coroutines_with_blocking_counterparts(in_project: WriteHosts) -> None:
     in_project(box={})
 
     async def use() -> list[str]:
@@ -215,7 +217,7 @@ def test_module_functions_are_coroutines_and_have_blocking_twins(in_project: Wri
     assert ringtasks.run_ssh_command_sync("box", "echo hi").stdout == "hi\n"
 
 
-def test_nothing_runs_twice_unless_it_is_asked_for(in_project: WriteHosts, sshd: Sshd) -> None:
+def test_commands_run_twice_only_on_request(in_project: WriteHosts, sshd: Sshd) -> None:
     in_project(box={})
     counting = "echo x >>~/runs; exit 1"
 
@@ -229,7 +231,7 @@ def test_nothing_runs_twice_unless_it_is_asked_for(in_project: WriteHosts, sshd:
     (sshd.home / "runs").unlink()
 
 
-def test_a_named_user_port_and_key_come_before_those_of_the_host(
+def test_explicit_user_port_and_key_override_the_host_settings(
     in_project: WriteHosts, sshd: Sshd, client_key: Path
 ) -> None:
     in_project(box={"ssh_user": "nobody-there", "ssh_port": 1, "ssh_key": "/dev/null"})
@@ -244,13 +246,13 @@ def test_a_named_user_port_and_key_come_before_those_of_the_host(
     assert get_ssh_client("box").config.user == "nobody-there"
 
 
-def test_port_22_means_the_hosts_own(in_project: WriteHosts) -> None:
+def test_default_port_22_means_the_port_of_the_host(in_project: WriteHosts) -> None:
     in_project(box={})
 
     assert ringtasks.run_ssh_command_sync("box", "echo hi", port=22).stdout == "hi\n"
 
 
-def test_is_alive_asks_a_host_that_was_not_reached_before(in_project: WriteHosts) -> None:
+def test_is_alive_connects_to_a_host_not_reached_before(in_project: WriteHosts) -> None:
     in_project(box={}, gone={"ssh_port": 1})
     box = get_ssh_client("box")
 
@@ -260,7 +262,7 @@ def test_is_alive_asks_a_host_that_was_not_reached_before(in_project: WriteHosts
     assert not get_ssh_client("gone").is_alive()
 
 
-def test_is_alive_is_false_once_the_host_is_gone(
+def test_is_alive_is_false_if_the_host_became_unreachable(
     make_sshd: Callable[..., Sshd], client_key: Path
 ) -> None:
     server = make_sshd()
@@ -273,7 +275,7 @@ def test_is_alive_is_false_once_the_host_is_gone(
         assert not client.is_alive()
 
 
-def test_an_open_circuit_is_told_and_can_be_reset(in_project: WriteHosts) -> None:
+def test_open_circuit_is_reported_and_can_be_reset(in_project: WriteHosts) -> None:
     in_project(gone={"ssh_port": 1})
     client = get_ssh_client("gone")
     for _ in range(3):
@@ -299,7 +301,9 @@ def test_bypassing_an_open_circuit_is_accepted(in_project: WriteHosts) -> None:
     assert result.stdout == "hi\n"
 
 
-def test_copies_take_either_name_of_a_place(in_project: WriteHosts, tmp_path: Path) -> None:
+def test_copy_functions_accept_both_names_of_each_path_parameter(
+    in_project: WriteHosts, tmp_path: Path
+) -> None:
     in_project(box={})
     client = get_ssh_client("box")
     (tmp_path / "near").write_text("x")
@@ -321,7 +325,7 @@ def test_output_holds_both_streams(in_project: WriteHosts) -> None:
     assert result.output == "out\n\nerr"
 
 
-def test_numbers_in_the_environment_are_text(in_project: WriteHosts) -> None:
+def test_numbers_in_the_environment_are_sent_as_text(in_project: WriteHosts) -> None:
     in_project(box={})
     env: dict[str, Any] = {"WORLD_SIZE": 8, "LR": 0.1}
 

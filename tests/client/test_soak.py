@@ -29,7 +29,7 @@ SEED = os.environ.get("RINGTASKS_TEST_SEED", "20")
         pytest.param(50_000, marks=[pytest.mark.long, pytest.mark.timeout(3_600)]),
     ],
 )
-def test_no_command_runs_twice_or_is_reported_wrong(
+def test_soak_runs_no_command_twice_and_reports_each_correctly(
     sshd: Sshd, client_key: Path, tmp_path: Path, commands: int
 ) -> None:
     ran = tmp_path / "ran"

@@ -37,7 +37,7 @@ def wire(sshd: Sshd) -> Iterator[Wire]:
         yield wire
 
 
-def test_a_result_holds_all_there_is_to_know(client: SSHClient) -> None:
+def test_result_has_all_documented_fields(client: SSHClient) -> None:
     result = client.run("echo out; echo err >&2; exit 3")
 
     assert not result
@@ -49,7 +49,9 @@ def test_a_result_holds_all_there_is_to_know(client: SSHClient) -> None:
     assert 0 < result.elapsed_ms < 30_000
 
 
-def test_folder_and_environment_apply(client: SSHClient, sshd: Sshd) -> None:
+def test_working_directory_and_environment_apply_to_the_command(
+    client: SSHClient, sshd: Sshd
+) -> None:
     (sshd.home / "a b").mkdir(exist_ok=True)
 
     result = client.run('pwd; echo "$X"', cwd="~/a b", env={"X": "it's"})
@@ -57,14 +59,14 @@ def test_folder_and_environment_apply(client: SSHClient, sshd: Sshd) -> None:
     assert result.stdout == f"{sshd.home}/a b\nit's\n"
 
 
-def test_bytes_that_are_no_text_arrive_both_ways(client: SSHClient) -> None:
+def test_bytes_that_are_not_text_pass_unchanged_in_both_directions(client: SSHClient) -> None:
     result = client.run(r"printf 'a\377b'; printf '\200' >&2")
 
     assert (result.stdout, result.stdout_bytes) == ("a\N{REPLACEMENT CHARACTER}b", b"a\xffb")
     assert (result.stderr, result.stderr_bytes) == ("\N{REPLACEMENT CHARACTER}", b"\x80")
 
 
-def test_output_without_end_is_bounded(config: SSHConfig) -> None:
+def test_endless_output_is_bounded(config: SSHConfig) -> None:
     with SSHClient(config, max_output_bytes=1000) as client:
         result = client.run("yes | head -c 200000; echo the end; yes e | head -c 5000 >&2")
 
@@ -75,7 +77,7 @@ def test_output_without_end_is_bounded(config: SSHConfig) -> None:
     assert "bytes dropped here]" in result.stderr
 
 
-def test_a_time_limit_ends_the_processes_and_keeps_what_came(client: SSHClient) -> None:
+def test_timeout_ends_the_processes_and_keeps_the_received_output(client: SSHClient) -> None:
     result = client.run("echo $$; sleep 61 & sleep 62", timeout=0.5)
 
     assert (result.timed_out, result.returncode, result.success) == (True, 124, False)
@@ -84,7 +86,7 @@ def test_a_time_limit_ends_the_processes_and_keeps_what_came(client: SSHClient) 
     assert not is_group_alive(int(result.stdout))
 
 
-def test_the_time_limit_of_the_host_applies_where_none_is_given(config: SSHConfig) -> None:
+def test_command_timeout_of_the_host_is_the_default(config: SSHConfig) -> None:
     with SSHClient(replace(config, command_timeout=0.4)) as client:
         assert client.run("sleep 30").timed_out
         assert client.run("sleep 0.6", timeout=0).success  # 0: no limit
@@ -126,7 +128,7 @@ def cut_when_there(wire: Wire, path: Path) -> None:
     wire.cut()
 
 
-def test_an_unreachable_host_is_an_answer(config: SSHConfig) -> None:
+def test_unreachable_host_gives_a_failed_result(config: SSHConfig) -> None:
     with SSHClient(replace(config, port=9)) as client:
         result = client.run("true")
         is_connected, message = asyncio.run(client.check_connectivity())
@@ -147,7 +149,7 @@ def test_retries_stop_at_the_first_success(client: SSHClient, tmp_path: Path) ->
     assert (tmp_path / "tries").read_text() == "x\nx\nx\n"
 
 
-def test_retries_end(client: SSHClient, tmp_path: Path) -> None:
+def test_retries_stop_at_their_limit(client: SSHClient, tmp_path: Path) -> None:
     command = f"echo x >> {tmp_path}/tries; exit 4"
 
     result = asyncio.run(client.run_async_with_retry(command, max_retries=2, retry_delay=0))
@@ -156,7 +158,7 @@ def test_retries_end(client: SSHClient, tmp_path: Path) -> None:
     assert (tmp_path / "tries").read_text() == "x\nx\n"
 
 
-def test_a_retry_says_that_an_earlier_outcome_is_unknown(
+def test_retried_result_reports_an_earlier_unknown_outcome(
     config: SSHConfig, wire: Wire, tmp_path: Path
 ) -> None:
     command = f"echo x >> {tmp_path}/ran; [ $(wc -l < {tmp_path}/ran) -ge 2 ] || sleep 5"
@@ -169,7 +171,7 @@ def test_a_retry_says_that_an_earlier_outcome_is_unknown(
     assert "outcome unknown" in str(result.error)
 
 
-def test_health_is_what_other_processes_recorded(client: SSHClient) -> None:
+def test_client_health_includes_outcomes_of_other_processes(client: SSHClient) -> None:
     program = (
         "from ringtasks.health.store import HealthStore\n"
         "from ringtasks.health.model import HostOutcome\n"
@@ -185,7 +187,9 @@ def test_health_is_what_other_processes_recorded(client: SSHClient) -> None:
     assert (client.health.is_healthy, client.health.total_successes) == (True, 1)
 
 
-def test_new_log_ins_refused_is_told_from_alive(make_sshd: MakeSshd, client_key: Path) -> None:
+def test_fresh_connectivity_check_fails_if_new_logins_are_refused(
+    make_sshd: MakeSshd, client_key: Path
+) -> None:
     server = make_sshd()
 
     async def check() -> list[tuple[bool, str]]:
@@ -205,7 +209,7 @@ def test_new_log_ins_refused_is_told_from_alive(make_sshd: MakeSshd, client_key:
     assert "alive only through an old connection" in fresh[1]
 
 
-def test_more_commands_than_the_host_has_room_for_wait_their_turn(
+def test_commands_beyond_the_hosts_session_limit_wait(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(config=["MaxSessions 3"])
@@ -219,7 +223,9 @@ def test_more_commands_than_the_host_has_room_for_wait_their_turn(
     assert server.accepted_logins() == 1
 
 
-def test_waiting_for_room_has_the_commands_limit(make_sshd: MakeSshd, client_key: Path) -> None:
+def test_waiting_for_a_free_session_counts_towards_the_command_timeout(
+    make_sshd: MakeSshd, client_key: Path
+) -> None:
     server = make_sshd(config=["MaxSessions 1"])
 
     with SSHClient(config_of(server, client_key)) as client, ThreadPoolExecutor() as pool:
@@ -233,7 +239,7 @@ def test_waiting_for_room_has_the_commands_limit(make_sshd: MakeSshd, client_key
         assert first.result(20).success
 
 
-def test_processes_are_ended_where_no_session_is_left_for_it(
+def test_processes_are_ended_if_the_host_has_no_session_left(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(config=["MaxSessions 1"])
@@ -245,7 +251,7 @@ def test_processes_are_ended_where_no_session_is_left_for_it(
     assert not is_group_alive(int(result.stdout))
 
 
-def test_cancelling_ends_the_command_and_gives_its_thread_back(
+def test_cancelling_ends_the_command_and_frees_its_thread(
     client: SSHClient, tmp_path: Path
 ) -> None:
     async def cancel_many() -> None:
@@ -266,7 +272,7 @@ def test_cancelling_ends_the_command_and_gives_its_thread_back(
     eventually(lambda: not any(is_group_alive(pid) for pid in pids(tmp_path)))
 
 
-def test_what_has_only_just_started_is_ended_too(
+def test_cancelling_ends_a_command_that_has_just_started(
     sshd: Sshd, config: SSHConfig, tmp_path: Path
 ) -> None:
     with Wire(sshd.address, sshd.port, delay=0.1) as far:
@@ -288,7 +294,7 @@ def test_what_has_only_just_started_is_ended_too(
     assert not any(is_group_alive(pid) for pid in pids(tmp_path))
 
 
-def test_a_call_cancelled_before_its_turn_never_runs(client: SSHClient, tmp_path: Path) -> None:
+def test_call_cancelled_while_it_waits_never_runs(client: SSHClient, tmp_path: Path) -> None:
     async def cancel_at_once() -> None:
         call = asyncio.create_task(client.run_async(f"touch {tmp_path}/ran"))
         call.cancel()
@@ -301,7 +307,7 @@ def test_a_call_cancelled_before_its_turn_never_runs(client: SSHClient, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
-def test_five_hundred_calls_over_fifty_hosts_answer_in_order(
+def test_five_hundred_calls_on_fifty_hosts_return_in_order(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(addresses=[f"127.0.1.{n}" for n in range(10)])
@@ -336,7 +342,7 @@ def test_several_loops_and_threads_share_a_client(client: SSHClient) -> None:
     assert [thread.result().stdout for thread in threads] == [f"thread{k}\n" for k in range(4)]
 
 
-def test_nothing_is_left_behind(sshd: Sshd, client_key: Path, write_hosts: WriteHosts,
+def test_closed_client_leaves_no_thread_process_or_socket(sshd: Sshd, client_key: Path, write_hosts: WriteHosts,
                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={}, box2={})))
     asyncio.run(use_everything())  # what is loaded and made once, is
@@ -365,7 +371,7 @@ def belongings() -> tuple[int, int, int]:
     return threading.active_count(), len([*Path("/proc/self/fd").iterdir()]), children
 
 
-def test_the_same_name_is_the_same_client_until_all_are_closed(
+def test_same_name_returns_the_same_client_until_all_are_closed(
     write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={})))
@@ -414,7 +420,7 @@ def test_a_bad_argument_is_refused_by_name_before_anything_is_sent(
     assert client.health == SSHHealth()
 
 
-def test_a_bad_argument_of_the_others_is_refused_too(client: SSHClient) -> None:
+def test_bad_argument_of_other_methods_is_refused_too(client: SSHClient) -> None:
     async def refused(call: object, error: type[Exception], names: str) -> None:
         with pytest.raises(error, match=names):
             await call

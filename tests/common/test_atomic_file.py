@@ -38,7 +38,7 @@ def test_a_draft_of_a_killed_writer_is_overwritten(tmp_path: Path) -> None:
     assert not draft.exists()
 
 
-def test_a_link_in_the_drafts_place_is_not_followed(tmp_path: Path) -> None:
+def test_symbolic_link_in_place_of_the_draft_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("kept")
     draft = tmp_path / ".file.new"
@@ -50,7 +50,7 @@ def test_a_link_in_the_drafts_place_is_not_followed(tmp_path: Path) -> None:
     assert victim.read_text() == "kept"
 
 
-def test_a_failed_replacement_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+def test_failed_replacement_keeps_the_old_file_and_leaves_no_draft(tmp_path: Path) -> None:
     folder = tmp_path / "file"
     folder.mkdir()
 

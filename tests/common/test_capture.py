@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ringtasks.common.capture import Capture
 
 
-def test_what_fits_is_kept_as_it_is() -> None:
+def test_output_within_the_limit_is_kept_unchanged() -> None:
     capture = Capture(10)
 
     for chunk in (b"abc", b"", b"defg", b"hij"):
@@ -18,7 +18,7 @@ def test_what_fits_is_kept_as_it_is() -> None:
     assert capture.dropped_bytes == 0
 
 
-def test_head_and_tail_are_kept_and_the_gap_is_told() -> None:
+def test_capture_keeps_head_and_tail_and_reports_the_gap() -> None:
     capture = Capture(6)
 
     for chunk in (b"ab", b"cdefgh", b"ij"):
@@ -28,7 +28,7 @@ def test_head_and_tail_are_kept_and_the_gap_is_told() -> None:
 
 
 @given(chunks=st.lists(st.binary(max_size=20)), limit=st.integers(0, 50))
-def test_memory_is_bounded_and_nothing_is_lost_unsaid(chunks: list[bytes], limit: int) -> None:
+def test_capture_is_bounded_and_reports_every_dropped_byte(chunks: list[bytes], limit: int) -> None:
     capture = Capture(limit)
     everything = b"".join(chunks)
 

@@ -9,7 +9,7 @@ from ringtasks.common.lines import LineBuffer
 
 
 @given(st.lists(st.binary(max_size=8).map(lambda chunk: chunk.replace(b"\x00", b"\n"))))
-def test_lines_do_not_depend_on_where_the_stream_is_cut(chunks: list[bytes]) -> None:
+def test_stream_lines_do_not_depend_on_chunk_boundaries(chunks: list[bytes]) -> None:
     lines = LineBuffer()
 
     found = [line for chunk in chunks for line in lines.feed(chunk)] + lines.rest()
@@ -18,7 +18,7 @@ def test_lines_do_not_depend_on_where_the_stream_is_cut(chunks: list[bytes]) -> 
     assert found == (expected if expected[-1] else expected[:-1])
 
 
-def test_a_line_without_an_end_comes_in_pieces() -> None:
+def test_endless_line_is_returned_in_pieces() -> None:
     lines = LineBuffer()
 
     pieces = [piece for _ in range(10) for piece in lines.feed(b"x" * 30_000)] + lines.rest()

@@ -89,9 +89,7 @@ def test_each_field_is_declared_as_a_setting(owner: type) -> None:
         ("deploy", DeploySettings, deploy_tasks.run),
     ],
 )
-def test_the_flags_of_a_task_are_those_that_its_settings_declare(
-    task: str, owner: type, body: Any
-) -> None:
+def test_task_flags_match_the_declared_settings(task: str, owner: type, body: Any) -> None:
     parameters = list(inspect.signature(body.body).parameters)[1:]
     flags = {"--" + name.replace("_", "-") for name in parameters}
     declared = {flag for f in settings_of(owner).values() if (flag := flag_of(f))}
@@ -101,7 +99,7 @@ def test_the_flags_of_a_task_are_those_that_its_settings_declare(
 
 
 @pytest.mark.parametrize("page", SECTIONS)
-def test_the_documentation_has_each_setting_with_its_default(page: str) -> None:
+def test_documentation_lists_each_setting_with_its_default(page: str) -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", (DOCS / f"{page}.md").read_text(), re.M))
 
     for owner in SECTIONS[page]:

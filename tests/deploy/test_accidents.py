@@ -19,7 +19,7 @@ from tests.support.faulty import Wire
     [8, pytest.param(50, marks=[pytest.mark.heavy, pytest.mark.timeout(400)])],
     ids=["8 times", "50 times"],
 )
-def test_a_deploy_that_is_killed_leaves_whole_releases_and_the_next_one_works(
+def test_killed_deploy_leaves_complete_releases_and_the_next_deploy_succeeds(
     fleet: Fleet, moments: int
 ) -> None:
     chance = random.Random(7)
@@ -61,7 +61,7 @@ def _assert_whole(fleet: Fleet) -> None:
         assert first == second
 
 
-def test_ctrl_c_in_mid_switch_puts_everything_back(fleet: Fleet) -> None:
+def test_ctrl_c_during_activation_reverts_every_host(fleet: Fleet) -> None:
     fleet.configure(serial=2, check_timeout=20)
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
@@ -81,7 +81,7 @@ def test_ctrl_c_in_mid_switch_puts_everything_back(fleet: Fleet) -> None:
         assert not (fleet.root(host) / "lock").is_symlink()
 
 
-def test_ctrl_c_in_mid_build_ends_the_build_on_the_hosts(fleet: Fleet) -> None:
+def test_ctrl_c_during_a_build_ends_it_on_the_hosts(fleet: Fleet) -> None:
     fleet.configure(build=["echo $$ > ../../shared/building; sleep 600"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
@@ -106,7 +106,7 @@ def _is_running(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_terminated_ci_job_lets_go_of_the_hosts(fleet: Fleet) -> None:
+def test_terminated_ci_job_releases_its_deploy_locks(fleet: Fleet) -> None:
     fleet.configure(build=["touch ../../shared/building; sleep 600"])
     fleet.commit("v1")
     deploying = fleet.start("deploy")
@@ -120,7 +120,7 @@ def test_a_terminated_ci_job_lets_go_of_the_hosts(fleet: Fleet) -> None:
         assert not (fleet.root(host) / "lock").is_symlink()
 
 
-def test_a_link_that_is_lost_at_any_moment_leaves_the_host_on_a_whole_release(
+def test_connection_lost_at_any_point_leaves_the_host_on_a_complete_release(
     fleet: Fleet,
 ) -> None:
     host = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]["web2"]
@@ -146,7 +146,7 @@ def test_a_link_that_is_lost_at_any_moment_leaves_the_host_on_a_whole_release(
     assert 0 in outcomes
 
 
-def test_a_lock_of_a_dead_deploy_elsewhere_is_taken_over_once_it_has_expired(fleet: Fleet) -> None:
+def test_expired_lock_of_a_dead_deploy_on_another_machine_is_taken_over(fleet: Fleet) -> None:
     fleet.commit("v1")
     token = "0123456789abcdef"
     for host in fleet.hosts:
@@ -162,7 +162,7 @@ def test_a_lock_of_a_dead_deploy_elsewhere_is_taken_over_once_it_has_expired(fle
     assert fleet.served() == ["v1/v1"]
 
 
-def test_a_host_whose_lock_was_removed_is_left_alone_and_the_others_are_put_back(
+def test_host_whose_lock_was_removed_is_not_touched_and_the_others_are_reverted(
     fleet: Fleet,
 ) -> None:
     fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])

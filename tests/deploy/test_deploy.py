@@ -8,7 +8,7 @@ import threading
 from tests.support.deploys import Fleet, until
 
 
-def test_a_deploy_puts_a_revision_on_all_hosts_and_the_next_one_replaces_it(fleet: Fleet) -> None:
+def test_deploy_activates_a_revision_on_all_hosts_and_the_next_replaces_it(fleet: Fleet) -> None:
     first = fleet.commit("v1")
     done = fleet.inv("deploy")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -26,7 +26,7 @@ def test_a_deploy_puts_a_revision_on_all_hosts_and_the_next_one_replaces_it(flee
     assert {line["current"] for line in told} == {fleet.current("web1").name}
 
 
-def test_a_build_that_fails_on_one_host_leaves_all_on_the_old_release(fleet: Fleet) -> None:
+def test_build_failure_on_one_host_leaves_all_hosts_on_the_old_release(fleet: Fleet) -> None:
     fleet.configure(
         build=[
             "if [ -e bad ]; then echo no compiler here; fi",
@@ -48,7 +48,7 @@ def test_a_build_that_fails_on_one_host_leaves_all_on_the_old_release(fleet: Fle
     assert [folder.name for folder in fleet.releases("web3")] == [fleet.current("web3").name]
 
 
-def test_a_check_that_fails_in_the_second_batch_puts_back_those_that_were_switched(
+def test_failed_check_in_the_second_batch_reverts_the_switched_hosts(
     fleet: Fleet,
 ) -> None:
     fleet.configure(serial=2, check_timeout=1)
@@ -68,7 +68,7 @@ def test_a_check_that_fails_in_the_second_batch_puts_back_those_that_were_switch
     assert fleet.served() == ["v1/v1"]
 
 
-def test_a_rollback_goes_to_what_was_good_and_never_to_what_failed(fleet: Fleet) -> None:
+def test_rollback_selects_a_successful_release_and_never_a_failed_one(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
@@ -87,7 +87,7 @@ def test_a_rollback_goes_to_what_was_good_and_never_to_what_failed(fleet: Fleet)
     assert "web1: there is no earlier release that was good" in again.stderr
 
 
-def test_of_two_deploys_at_once_one_goes_through_and_the_other_learns_whose_it_is(
+def test_one_of_two_concurrent_deploys_succeeds_and_the_other_names_its_holder(
     fleet: Fleet,
 ) -> None:
     fleet.configure(build=["while ! [ -e ../../shared/go ]; do sleep 0.05; done"])
@@ -114,7 +114,7 @@ def test_of_two_deploys_at_once_one_goes_through_and_the_other_learns_whose_it_i
     assert fleet.served() == ["v1/v1"]
 
 
-def test_the_service_answers_without_a_gap_while_it_is_deployed(fleet: Fleet) -> None:
+def test_service_answers_without_interruption_during_a_deploy(fleet: Fleet) -> None:
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
     fleet.commit("v2")

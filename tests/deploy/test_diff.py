@@ -11,7 +11,7 @@ from tests.support.fixtures import fleet_of_one
 fleet_size = fleet_of_one
 
 
-def test_a_diff_shows_commits_and_files_and_changes_nothing(fleet: Fleet) -> None:
+def test_diff_shows_commits_and_files_without_changing_the_hosts(fleet: Fleet) -> None:
     first = fleet.commit("v1", gone="x")
     assert fleet.inv("deploy").returncode == 0
     (fleet.folder / "gone").unlink()
@@ -35,7 +35,7 @@ def test_a_diff_shows_commits_and_files_and_changes_nothing(fleet: Fleet) -> Non
     assert sorted(str(path) for path in fleet.root("web1").rglob("*")) == before
 
 
-def test_a_diff_of_an_older_revision_tells_the_commits_that_it_lacks(fleet: Fleet) -> None:
+def test_diff_to_an_older_revision_lists_the_missing_commits(fleet: Fleet) -> None:
     first = fleet.commit("v1")
     second = fleet.commit("v2")
     assert fleet.inv("deploy").returncode == 0
@@ -52,7 +52,7 @@ def test_a_diff_of_an_older_revision_tells_the_commits_that_it_lacks(fleet: Flee
     assert f"its revision {second} is not in this repository: run 'git fetch'" in lost.stdout
 
 
-def test_a_diff_of_a_built_folder_compares_the_files(fleet: Fleet, tmp_path: Path) -> None:
+def test_diff_of_a_built_directory_compares_its_files(fleet: Fleet, tmp_path: Path) -> None:
     built = tmp_path / "built"
     built.mkdir()
     for name, text in {"one": "v1", "two": "v1", "old": "x"}.items():

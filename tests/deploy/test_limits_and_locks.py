@@ -19,7 +19,7 @@ from tests.support.fixtures import fleet_of_one
 fleet_size = fleet_of_one
 
 
-def test_a_check_that_hangs_ends_at_the_limit_that_was_set(fleet: Fleet) -> None:
+def test_hanging_check_ends_at_check_timeout(fleet: Fleet) -> None:
     fleet.configure(check="sleep 100", check_url=None, check_timeout=2, revert=False)
     fleet.commit("v1")
 
@@ -31,7 +31,7 @@ def test_a_check_that_hangs_ends_at_the_limit_that_was_set(fleet: Fleet) -> None
     assert told["returncode"] == 124
 
 
-def test_a_refused_lock_is_told_with_the_release_that_is_current(fleet: Fleet) -> None:
+def test_refused_lock_is_reported_with_the_current_release(fleet: Fleet) -> None:
     fleet.commit("v1")
     assert fleet.inv("deploy").returncode == 0
     live = fleet.current("web1").name
@@ -48,7 +48,7 @@ def test_a_refused_lock_is_told_with_the_release_that_is_current(fleet: Fleet) -
     assert f"current release: {live}: lock: locked by ann on laptop" in refused.stderr
 
 
-def test_a_deploy_that_is_interrupted_while_it_waits_tells_the_current_release(
+def test_deploy_interrupted_while_waiting_reports_the_current_release(
     fleet: Fleet,
 ) -> None:
     fleet.commit("v1")
@@ -67,7 +67,7 @@ def test_a_deploy_that_is_interrupted_while_it_waits_tells_the_current_release(
     assert f"untouched; current release: {live}" in told
 
 
-def test_a_host_whose_lock_was_lost_is_asked_what_is_current(fleet: Fleet) -> None:
+def test_current_release_is_read_from_a_host_whose_lock_was_lost(fleet: Fleet) -> None:
     fleet.configure(build=["while [ -e ../../shared/wait ]; do sleep 0.05; done"])
     wait = fleet.root("web1") / "shared" / "wait"
     wait.touch()
@@ -83,7 +83,7 @@ def test_a_host_whose_lock_was_lost_is_asked_what_is_current(fleet: Fleet) -> No
     assert "current release: 20260101T000000Z-abc-0001" in told
 
 
-def test_a_renewal_that_hangs_or_fails_does_not_keep_the_others_from_theirs() -> None:
+def test_hanging_or_failing_lock_renewal_does_not_delay_other_renewals() -> None:
     lost: list[str] = []
     hanging, failing, good = _Host("hang"), _Host("fail"), _Host("")
 
@@ -146,7 +146,7 @@ def _fake_release(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_a_build_goes_on_only_while_its_lock_is_held(fleet: Fleet, keeps: bool) -> None:
+def test_build_continues_only_while_its_lock_is_held(fleet: Fleet, keeps: bool) -> None:
     fleet.configure(build=["echo $$ > ../../shared/build; exec sleep 30"], build_timeout=4)
     fleet.commit("v1")
     pid = fleet.root("web1") / "shared" / "build"

@@ -11,7 +11,7 @@ from ringtasks.deploy.rollout import Action, Rollout, RolloutStep
 _HOSTS = tuple("cabdef")
 
 
-def test_a_rollout_without_trouble() -> None:
+def test_rollout_without_failures_runs_every_step_in_order() -> None:
     steps = _run(Rollout(_HOSTS, batch_size=4), set())
 
     assert steps == [
@@ -24,7 +24,7 @@ def test_a_rollout_without_trouble() -> None:
     ]
 
 
-def test_a_failure_in_the_second_batch_puts_back_the_last_first() -> None:
+def test_failure_in_the_second_batch_reverts_hosts_in_reverse_order() -> None:
     rollout = Rollout(_HOSTS, batch_size=2)
     steps = _run(rollout, {(Action.ACTIVATE, "d")})
 
@@ -42,7 +42,7 @@ def test_a_failure_in_the_second_batch_puts_back_the_last_first() -> None:
     }
 
 
-def test_failures_within_the_limit_are_put_back_and_the_others_go_on() -> None:
+def test_hosts_that_fail_within_the_limit_are_reverted_and_the_others_continue() -> None:
     rollout = Rollout(_HOSTS, batch_size=2, max_failures=2)
     steps = _run(rollout, {(Action.ACTIVATE, "a")})
 
@@ -53,7 +53,7 @@ def test_failures_within_the_limit_are_put_back_and_the_others_go_on() -> None:
     }
 
 
-def test_a_lock_that_is_refused_is_followed_by_no_other() -> None:
+def test_no_further_lock_is_requested_after_a_refused_one() -> None:
     rollout = Rollout(_HOSTS, batch_size=2)
     steps = _run(rollout, {(Action.LOCK, "c")})
 
@@ -61,7 +61,7 @@ def test_a_lock_that_is_refused_is_followed_by_no_other() -> None:
     assert steps[-1].hosts == ("a", "b", "c")
 
 
-def test_what_could_not_be_put_back_is_not_called_so() -> None:
+def test_host_that_could_not_be_reverted_is_not_reported_as_reverted() -> None:
     rollout = Rollout(("a",), batch_size=1)
     _run(rollout, {(Action.ACTIVATE, "a"), (Action.REVERT, "a")})
     assert rollout.end_state == {"a": EndState.FAILED}
@@ -87,7 +87,7 @@ _TROUBLE = st.sets(
     max_failures=st.integers(1, 4),
     stop_after=st.none() | st.integers(0, 12),
 )
-def test_whatever_happens_nobody_is_left_between(
+def test_any_rollout_leaves_no_host_between_two_releases(
     trouble: set[tuple[Action, str]], batch_size: int, max_failures: int, stop_after: int | None
 ) -> None:
     rollout = Rollout(_HOSTS, batch_size=batch_size, max_failures=max_failures)

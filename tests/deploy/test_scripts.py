@@ -52,7 +52,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, require: Require) -> Run
     return run
 
 
-def test_a_release_is_built_switched_to_and_put_back(run: Run, tmp_path: Path) -> None:
+def test_release_is_built_activated_and_reverted(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _released(run, app, _OLD, "one")
     assert _state(run).current == _OLD.id
@@ -71,7 +71,7 @@ def test_a_release_is_built_switched_to_and_put_back(run: Run, tmp_path: Path) -
     assert state.drift is None
 
 
-def test_the_switch_is_never_seen_half_done(run: Run, tmp_path: Path) -> None:
+def test_activation_is_atomic(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     for release in (_OLD, _NEW):
         _released(run, app, release, release.revision)
@@ -101,7 +101,7 @@ print(*seen)
 """
 
 
-def test_each_of_our_own_scripts_may_run_twice(run: Run, tmp_path: Path) -> None:
+def test_each_deploy_script_is_idempotent(run: Run, tmp_path: Path) -> None:
     note = LockHolder("0" * 16, "ann", "laptop", "abc")
     _released(run, tmp_path / "app", _OLD, "one")
     scripts = [
@@ -125,7 +125,7 @@ def test_each_of_our_own_scripts_may_run_twice(run: Run, tmp_path: Path) -> None
     assert (state.current, state.releases, state.held) == (_OLD.id, (_OLD.id,), None)
 
 
-def test_a_first_release_that_fails_leaves_nothing_current(run: Run, tmp_path: Path) -> None:
+def test_failed_first_release_leaves_no_current_release(run: Run, tmp_path: Path) -> None:
     _released(run, tmp_path / "app", _NEW, "two")
 
     assert run(layout.revert(_NEW, None, "no")).returncode == 0
@@ -134,7 +134,7 @@ def test_a_first_release_that_fails_leaves_nothing_current(run: Run, tmp_path: P
     assert not (tmp_path / "app" / "current").is_symlink()
 
 
-def test_what_is_in_the_way_is_told_and_left(run: Run, tmp_path: Path) -> None:
+def test_obstructing_file_is_reported_and_left_in_place(run: Run, tmp_path: Path) -> None:
     _released(run, tmp_path / "app", _OLD, "one")
     current = tmp_path / "app" / "current"
     current.unlink()
@@ -147,7 +147,7 @@ def test_what_is_in_the_way_is_told_and_left(run: Run, tmp_path: Path) -> None:
     assert current.is_dir()
 
 
-def test_a_build_that_was_broken_off_is_begun_anew(run: Run, tmp_path: Path) -> None:
+def test_interrupted_build_is_started_from_the_beginning(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _source(app, "two")
     half = app / "releases" / _NEW.id
@@ -161,7 +161,7 @@ def test_a_build_that_was_broken_off_is_begun_anew(run: Run, tmp_path: Path) -> 
     assert {path.name for path in half.iterdir()} == {"file", "built", layout.MARK}
 
 
-def test_a_build_says_so_where_an_old_file_was_written_to(run: Run, tmp_path: Path) -> None:
+def test_build_reports_a_modified_file_of_an_old_release(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _source(app, "two")
     for script in (layout.ready_for_files(), layout.took_files("content")):
@@ -175,7 +175,7 @@ def test_a_build_says_so_where_an_old_file_was_written_to(run: Run, tmp_path: Pa
     assert _state(run).releases == ()
 
 
-def test_a_command_that_fails_ends_the_build_with_its_status(run: Run, tmp_path: Path) -> None:
+def test_failing_build_command_ends_the_build_with_its_status(run: Run, tmp_path: Path) -> None:
     _source(tmp_path / "app", "two")
 
     done = run(layout.build(_NEW, [], ["echo before; (exit 7); echo after"], is_old=False))
@@ -186,7 +186,7 @@ def test_a_command_that_fails_ends_the_build_with_its_status(run: Run, tmp_path:
     assert _state(run).releases == ()
 
 
-def test_of_many_who_want_the_lock_one_gets_it(run: Run) -> None:
+def test_one_of_many_concurrent_deploys_acquires_the_lock(run: Run) -> None:
     notes = [LockHolder(f"{n:016x}", f"user{n}", "laptop", "abc") for n in range(16)]
 
     with ThreadPoolExecutor(16) as threads:
@@ -198,7 +198,7 @@ def test_of_many_who_want_the_lock_one_gets_it(run: Run) -> None:
     assert {found.who for found in held if found} == {winners[0].who}
 
 
-def test_of_many_who_find_it_expired_one_takes_it_over(run: Run) -> None:
+def test_one_of_many_concurrent_deploys_takes_over_an_expired_lock(run: Run) -> None:
     for round_ in range(3):
         gone = LockHolder(f"{round_ + 1:016x}", "gone", "laptop", "abc")
         assert run(locking.acquire(gone, -10)).returncode == 0
@@ -218,7 +218,7 @@ def test_of_many_who_find_it_expired_one_takes_it_over(run: Run) -> None:
         run(locking.release(winner.token))
 
 
-def test_a_lock_that_lives_is_not_taken_over_and_tells_whose_it_is(run: Run) -> None:
+def test_unexpired_lock_is_not_taken_over_and_its_holder_is_reported(run: Run) -> None:
     mine = LockHolder("a" * 16, "ann\nx", "laptop", "abc", "https://ci.example/7")
     other = LockHolder("b" * 16, "bob", "desk", "def")
     run(locking.acquire(mine, 60))
@@ -233,7 +233,7 @@ def test_a_lock_that_lives_is_not_taken_over_and_tells_whose_it_is(run: Run) -> 
     assert held.until - held.now in range(55, 61)
 
 
-def test_who_has_lost_the_lock_does_nothing(run: Run, tmp_path: Path) -> None:
+def test_deploy_that_lost_its_lock_runs_no_command(run: Run, tmp_path: Path) -> None:
     mine, other = (
         LockHolder("a" * 16, "ann", "laptop", "abc"),
         LockHolder("b" * 16, "bob", "desk", "def"),
@@ -253,9 +253,7 @@ def test_who_has_lost_the_lock_does_nothing(run: Run, tmp_path: Path) -> None:
     assert _state(run).held is not None
 
 
-def test_a_host_that_went_down_while_a_lock_was_removed_does_not_keep_it(
-    run: Run, tmp_path: Path
-) -> None:
+def test_crash_during_lock_removal_does_not_keep_the_lock(run: Run, tmp_path: Path) -> None:
     run(locking.acquire(LockHolder("a" * 16, "ann", "laptop", "abc"), -10))
     inside = tmp_path / "app" / ".locks" / f"{'a' * 16}.end"
     inside.mkdir()
@@ -268,7 +266,7 @@ def test_a_host_that_went_down_while_a_lock_was_removed_does_not_keep_it(
 
 
 @pytest.mark.parametrize("tool", ["curl", "wget", "python3"])
-def test_a_url_is_healthy_if_the_last_of_its_redirects_is(
+def test_url_is_healthy_if_its_last_redirect_target_is(
     run: Run, tmp_path: Path, tool: str, require: Require, request: pytest.FixtureRequest
 ) -> None:
     if "dash" not in request.node.name:
@@ -316,7 +314,7 @@ def _answering() -> Iterator[str]:
         server.server_close()
 
 
-def test_what_cannot_be_removed_is_told_with_its_path(run: Run, tmp_path: Path) -> None:
+def test_file_that_cannot_be_removed_is_reported_with_its_path(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     _released(run, app, _OLD, "one")
     _released(run, app, _NEW, "two")

@@ -19,7 +19,7 @@ from tests.support.service import SERVE
 fleet_size = fleet_of_four
 
 
-def test_what_is_unchanged_is_not_sent_again(fleet: Fleet) -> None:
+def test_deploy_does_not_send_unchanged_files_again(fleet: Fleet) -> None:
     fleet.commit("v1", **{f"file{n}": "x" * 1000 for n in range(50)})
     first = _told(fleet, "deploy")
     fleet.commit("v1")  # another revision with the same files
@@ -36,7 +36,7 @@ def test_what_is_unchanged_is_not_sent_again(fleet: Fleet) -> None:
     assert (last_release / "file8").samefile(first_release / "file8")
 
 
-def test_unchanged_files_are_links_without_a_build_and_copies_with_one(fleet: Fleet) -> None:
+def test_unchanged_files_are_hard_linked_without_a_build_and_copied_with_one(fleet: Fleet) -> None:
     fleet.commit("v1", data="x")
     fleet.inv("deploy")
     fleet.commit("v2")
@@ -52,7 +52,7 @@ def test_unchanged_files_are_links_without_a_build_and_copies_with_one(fleet: Fl
     assert texts == ["x", "x", "xy\n"]
 
 
-def test_a_file_that_a_release_has_written_to_is_sent_anew(fleet: Fleet) -> None:
+def test_file_modified_by_a_release_is_sent_again(fleet: Fleet) -> None:
     fleet.commit("v1", data="x")
     fleet.inv("deploy")
     with (fleet.current("web1") / "data").open("a") as file:
@@ -64,7 +64,7 @@ def test_a_file_that_a_release_has_written_to_is_sent_anew(fleet: Fleet) -> None
     assert (fleet.current("web1") / "data").read_text() == "x"
 
 
-def test_modes_links_and_what_git_does_not_export(fleet: Fleet) -> None:
+def test_release_keeps_modes_and_links_and_omits_export_ignored_files(fleet: Fleet) -> None:
     fleet.commit("v0", **{".gitattributes": "/notes export-ignore\n", "notes": "own"})
     (fleet.folder / "run.sh").write_text("#!/bin/sh\n")
     (fleet.folder / "run.sh").chmod(0o755)
@@ -80,7 +80,7 @@ def test_modes_links_and_what_git_does_not_export(fleet: Fleet) -> None:
     assert current.stat().st_mode & 0o777 == 0o755
 
 
-def test_old_releases_go_but_never_the_current_one_or_the_way_back(fleet: Fleet) -> None:
+def test_old_releases_are_deleted_except_the_current_and_rollback_ones(fleet: Fleet) -> None:
     fleet.configure(keep=2, check_timeout=1)
     for version in ("v1", "v2", "v3"):
         fleet.commit(version)
@@ -113,7 +113,7 @@ def test_shared_files_and_folders_are_linked_into_each_release(fleet: Fleet) -> 
     assert (current / "logs").resolve() == fleet.root("web2") / "shared" / "logs"
 
 
-def test_a_shared_file_that_is_missing_is_told_before_anything_is_done(fleet: Fleet) -> None:
+def test_missing_shared_file_is_reported_before_any_change(fleet: Fleet) -> None:
     fleet.configure(shared=["app.env"])
     for host in fleet.hosts[1:]:
         (fleet.root(host) / "shared" / "app.env").touch()
@@ -127,7 +127,7 @@ def test_a_shared_file_that_is_missing_is_told_before_anything_is_done(fleet: Fl
     assert not (fleet.root("web2") / "releases").exists()
 
 
-def test_a_host_that_cannot_be_reached_keeps_all_from_being_touched(
+def test_unreachable_host_stops_the_deploy_before_any_change(
     fleet: Fleet, make_sshd: Callable[..., object]
 ) -> None:
     hosts = (fleet.folder / "hosts" / "hosts.yaml").read_text()
@@ -143,7 +143,7 @@ def test_a_host_that_cannot_be_reached_keeps_all_from_being_touched(
     assert not (fleet.root("web1") / "releases").exists()
 
 
-def test_a_file_is_a_release_too(fleet: Fleet) -> None:
+def test_single_file_can_be_released(fleet: Fleet) -> None:
     fleet.configure(source="dist/app-1.0.whl", check=None, check_url=None, restart=None)
     fleet.write("dist/app-1.0.whl", "wheel")
     fleet.commit("v1")
@@ -158,7 +158,7 @@ def test_a_file_is_a_release_too(fleet: Fleet) -> None:
     assert names == {"app-1.1.whl", ".ringtasks-release"}
 
 
-def test_a_built_folder_is_a_release_without_what_is_excluded(fleet: Fleet) -> None:
+def test_built_directory_is_released_without_excluded_files(fleet: Fleet) -> None:
     fleet.configure(source="build", exclude=["*.map"], check=None, check_url=None)
     fleet.write("build/app.js", "code")
     fleet.write("build/app.js.map", "big")
@@ -170,7 +170,7 @@ def test_a_built_folder_is_a_release_without_what_is_excluded(fleet: Fleet) -> N
     assert names == {"app.js", ".ringtasks-release"}
 
 
-def test_secrets_reach_the_commands_and_nobody_sees_them(fleet: Fleet) -> None:
+def test_secrets_reach_the_deploy_commands_and_are_never_shown(fleet: Fleet) -> None:
     fleet.configure(
         secrets=["API_TOKEN"],
         env={"MODE": "production"},
@@ -191,7 +191,7 @@ def test_secrets_reach_the_commands_and_nobody_sees_them(fleet: Fleet) -> None:
     assert "deploy: secrets: API_TOKEN: is not set on this machine" in missing.stderr
 
 
-def test_commands_run_in_their_order_with_the_release_in_their_environment(fleet: Fleet) -> None:
+def test_deploy_commands_run_in_order_with_the_release_in_the_environment(fleet: Fleet) -> None:
     order = "../../shared/order"
     fleet.configure(
         build=[f"echo build $RINGTASKS_REVISION $PWD >> {order}"],
@@ -214,7 +214,7 @@ def test_commands_run_in_their_order_with_the_release_in_their_environment(fleet
     ]
 
 
-def test_a_restart_that_leaves_a_daemon_behind_does_not_keep_the_deploy_waiting(
+def test_daemon_left_by_the_restart_command_does_not_block_the_deploy(
     fleet: Fleet,
 ) -> None:
     fleet.configure(restart="sleep 20 & echo $! > ../../shared/daemon", check=None, check_url=None)
@@ -228,7 +228,7 @@ def test_a_restart_that_leaves_a_daemon_behind_does_not_keep_the_deploy_waiting(
         os.kill(daemon, 9)  # it lived
 
 
-def test_hooks_run_here_and_the_first_can_say_no(fleet: Fleet) -> None:
+def test_hooks_run_locally_and_the_first_can_stop_the_deploy(fleet: Fleet) -> None:
     fleet.configure(
         hooks={
             "before": "test ! -e closed",
@@ -250,7 +250,7 @@ def test_hooks_run_here_and_the_first_can_say_no(fleet: Fleet) -> None:
     assert (fleet.folder / "failed").exists()
 
 
-def test_status_tells_which_revision_runs_where_and_what_drifted(fleet: Fleet) -> None:
+def test_deploy_status_lists_the_revision_of_each_host_and_any_drift(fleet: Fleet) -> None:
     revision = fleet.commit("v1")
     fleet.inv("deploy")
     well = fleet.inv("deploy.status")
@@ -270,7 +270,7 @@ def test_status_tells_which_revision_runs_where_and_what_drifted(fleet: Fleet) -
     assert told["web2"]["drift"] == "current leads to /srv/by-hand, which is no release"
 
 
-def test_releases_tell_what_became_of_each(fleet: Fleet) -> None:
+def test_releases_task_lists_the_outcome_of_each_release(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     fleet.commit("v1")
     fleet.inv("deploy")
@@ -289,7 +289,7 @@ def test_releases_tell_what_became_of_each(fleet: Fleet) -> None:
     assert failed["note"] == "check: exit status 1: v2 is bad"
 
 
-def test_a_rollback_goes_where_it_is_told_but_not_to_what_failed(fleet: Fleet) -> None:
+def test_rollback_to_a_named_release_refuses_a_failed_one(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     revisions = []
     for version, bad in (("v1", ""), ("v2", ""), ("v3", "web1"), ("v4", "")):
@@ -308,7 +308,7 @@ def test_a_rollback_goes_where_it_is_told_but_not_to_what_failed(fleet: Fleet) -
     assert fleet.served() == ["v1/v1"]
 
 
-def test_hosts_that_would_go_back_to_different_releases_are_told_apart(fleet: Fleet) -> None:
+def test_rollback_to_different_releases_is_refused_naming_each_host(fleet: Fleet) -> None:
     fleet.commit("v1")
     fleet.inv("deploy")
     fleet.commit("v2")
@@ -323,7 +323,7 @@ def test_hosts_that_would_go_back_to_different_releases_are_told_apart(fleet: Fl
     assert fleet.served() == ["v3/v3"]
 
 
-def test_a_dry_run_shows_scripts_and_what_would_go_and_changes_nothing(fleet: Fleet) -> None:
+def test_deploy_dry_run_shows_scripts_and_deletions_and_changes_nothing(fleet: Fleet) -> None:
     fleet.configure(keep=1, build=["echo building"])
     fleet.commit("v1")
     fleet.inv("deploy")
@@ -349,7 +349,7 @@ def test_a_dry_run_shows_scripts_and_what_would_go_and_changes_nothing(fleet: Fl
     assert told[0]["would_remove"] == [first]
 
 
-def test_a_check_says_what_would_go_wrong(fleet: Fleet) -> None:
+def test_deploy_check_reports_problems_in_advance(fleet: Fleet) -> None:
     fleet.commit("v1")
     (fleet.root("web2") / "current").mkdir()
     shutil.rmtree(fleet.root("web3"))
@@ -365,7 +365,7 @@ def test_a_check_says_what_would_go_wrong(fleet: Fleet) -> None:
     assert "is not a writable folder" in told["web3"]["error"]
 
 
-def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
+def test_deploy_writes_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
     fleet.configure(build=["echo '::error::not from us'", "[ $RINGTASKS_HOST != web2 ]"])
     fleet.commit("v1")
     page = tmp_path / "own-home" / "summary.md"
@@ -398,7 +398,7 @@ def test_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
     assert "https://github.example/team/app/actions/runs/7" in fleet.history("web2")[-1][4]
 
 
-def test_a_report_that_cannot_be_written_is_told_before_anything_is_done(fleet: Fleet) -> None:
+def test_unwritable_report_path_is_reported_before_any_change(fleet: Fleet) -> None:
     fleet.commit("v1")
 
     done = fleet.inv("deploy", "--junit", "serve.py/deploy.xml")
@@ -424,7 +424,7 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_done(fleet: 
         ({"hooks": {"later": "x"}}, "deploy: hooks: later: is not a setting"),
     ],
 )
-def test_settings_that_cannot_be_are_told_by_name(
+def test_invalid_deploy_settings_are_reported_by_name(
     fleet: Fleet, settings: dict[str, object], told: str
 ) -> None:
     fleet.commit("v1")
@@ -436,7 +436,7 @@ def test_settings_that_cannot_be_are_told_by_name(
     assert told in done.stderr
 
 
-def test_what_another_tool_has_deployed_is_left_and_gone_back_to(fleet: Fleet) -> None:
+def test_release_of_another_tool_is_kept_and_restored_on_failure(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     for host in fleet.hosts:
         other = fleet.root(host) / "releases" / "20250101120000"
@@ -457,7 +457,7 @@ def test_what_another_tool_has_deployed_is_left_and_gone_back_to(fleet: Fleet) -
     assert fleet.served() == ["other/other"]
 
 
-def test_a_key_in_the_environment_is_all_that_a_ci_job_needs(
+def test_ci_job_can_deploy_with_only_a_key_in_the_environment(
     fleet: Fleet, client_key: Path
 ) -> None:
     hosts = yaml.safe_load((fleet.folder / "hosts" / "hosts.yaml").read_text())["hosts"]
@@ -471,7 +471,7 @@ def test_a_key_in_the_environment_is_all_that_a_ci_job_needs(
     assert fleet.served() == ["v1/v1"]
 
 
-def test_hosts_that_failed_are_left_there_where_that_is_wanted(fleet: Fleet) -> None:
+def test_no_revert_leaves_failed_hosts_on_the_new_release(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     fleet.commit("v1", bad_on="web2")
 
@@ -484,7 +484,7 @@ def test_hosts_that_failed_are_left_there_where_that_is_wanted(fleet: Fleet) -> 
     assert fleet.served() == ["v1/v1"]
 
 
-def test_failures_within_the_limit_do_not_stop_the_others(fleet: Fleet) -> None:
+def test_failures_within_the_limit_do_not_stop_other_hosts(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1, serial=2)
     fleet.commit("v1")
     fleet.inv("deploy")
@@ -499,7 +499,7 @@ def test_failures_within_the_limit_do_not_stop_the_others(fleet: Fleet) -> None:
     assert fleet.services["web2"].get() == "v1/v1"
 
 
-def test_changes_that_are_not_committed_are_told_of(fleet: Fleet) -> None:
+def test_uncommitted_changes_are_reported(fleet: Fleet) -> None:
     fleet.commit("v1")
     fleet.write("one", "v2")
 

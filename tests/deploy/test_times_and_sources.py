@@ -30,7 +30,7 @@ def no_rsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("by", ["rsync", "SFTP"])
-def test_a_file_that_changes_gets_a_later_time_and_an_equal_one_keeps_its_time(
+def test_changed_file_gets_a_later_mtime_and_an_equal_file_keeps_its_mtime(
     fleet: Fleet, by: str, request: pytest.FixtureRequest
 ) -> None:
     if by == "SFTP":
@@ -54,7 +54,7 @@ def test_a_file_that_changes_gets_a_later_time_and_an_equal_one_keeps_its_time(
     assert _time(fleet, "same") == same
 
 
-def test_a_release_that_fails_its_check_leaves_no_file_with_an_earlier_time(fleet: Fleet) -> None:
+def test_reverted_release_has_later_mtimes_than_the_failed_one(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     fleet.commit("v1")
     _deploy(fleet)
@@ -85,7 +85,7 @@ def test_submodules_are_released_at_their_recorded_commits(fleet: Fleet, tmp_pat
     assert not (vendor / ".git").exists()
 
 
-def test_a_submodule_whose_commit_is_missing_is_refused_with_the_command(
+def test_missing_submodule_commit_is_refused_with_the_command_to_fix_it(
     fleet: Fleet, tmp_path: Path
 ) -> None:
     _repository(tmp_path / "lib", "lib")
@@ -104,7 +104,7 @@ def test_a_submodule_whose_commit_is_missing_is_refused_with_the_command(
     assert not (fleet.root("web1") / "releases").exists()
 
 
-def test_pointers_of_git_lfs_are_told(fleet: Fleet) -> None:
+def test_git_lfs_pointers_are_reported(fleet: Fleet) -> None:
     fleet.commit("v1", **{"model.bin": _POINTER.format("0" * 64), "small": "x"})
 
     done = fleet.inv("deploy")
@@ -114,7 +114,7 @@ def test_pointers_of_git_lfs_are_told(fleet: Fleet) -> None:
     assert "git lfs pull" in done.stderr
 
 
-def test_a_shallow_clone_is_told_with_the_command(fleet: Fleet) -> None:
+def test_shallow_clone_is_reported_with_the_command_to_fix_it(fleet: Fleet) -> None:
     fleet.commit("v1")
     fleet.commit("v2")
     (fleet.folder / ".git" / "shallow").write_text(_git(fleet.folder, "rev-parse", "HEAD"))

@@ -56,7 +56,7 @@ CALLABLES = [
 
 
 @pytest.mark.parametrize("name", CALLABLES)
-def test_each_signature_is_the_real_one(name: str) -> None:
+def test_each_documented_signature_matches_the_code(name: str) -> None:
     (line,) = [line for line in SIGNATURES if line.startswith(f"{name}(")]
 
     documented, real = documented_signature(line), real_signature(name)
@@ -67,18 +67,20 @@ def test_each_signature_is_the_real_one(name: str) -> None:
     ]
 
 
-def test_no_signature_is_of_something_that_is_not_public() -> None:
+def test_every_documented_signature_is_of_a_public_name() -> None:
     assert sorted(line.partition("(")[0] for line in SIGNATURES) == sorted(CALLABLES)
 
 
 @pytest.mark.parametrize(("owner", "member"), MEMBERS)
-def test_each_field_and_method_is_in_the_section_of_its_class(owner: str, member: str) -> None:
+def test_each_field_and_method_is_documented_in_the_section_of_its_class(
+    owner: str, member: str
+) -> None:
     section = PAGE.partition(f"\n## {owner}\n")[2].partition("\n## ")[0]
 
     assert f"`{member}`" in section or f"{owner}.{member}(" in section
 
 
-def test_what_is_for_own_use_is_there_and_not_in_the_page() -> None:
+def test_internal_members_exist_and_are_absent_from_the_api_page() -> None:
     for owner, members in OWN_USE.items():
         for member in members:
             assert hasattr(getattr(ringtasks, owner), member)
@@ -86,7 +88,7 @@ def test_what_is_for_own_use_is_there_and_not_in_the_page() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CALLABLES if "." in name])
-def test_what_has_to_be_awaited_is_told_as_such(name: str) -> None:
+def test_coroutines_are_marked_as_awaitable_on_the_api_page(name: str) -> None:
     (line,) = [line for line in SIGNATURES if line.startswith(f"{name}(")]
     below = PAGE.partition(line)[2].partition("```\n\n")[2].partition("\n```")[0].lower()
 

@@ -42,11 +42,11 @@ def test_each_job_of_the_workflow_has_a_time_limit() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_host_is_taken_on_trust(name: str) -> None:
+def test_ci_examples_do_not_disable_host_key_checking(name: str) -> None:
     assert "StrictHostKeyChecking" not in (ROOT / name).read_text()
 
 
-def test_the_workflow_may_only_read_and_waits_for_its_turn() -> None:
+def test_github_workflow_is_read_only_and_runs_one_deploy_at_a_time() -> None:
     workflow = read(WORKFLOW)
 
     assert workflow["permissions"] == {"contents": "read"}
@@ -54,11 +54,11 @@ def test_the_workflow_may_only_read_and_waits_for_its_turn() -> None:
 
 
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
-def test_the_gitlab_jobs_wait_for_their_turn(name: str) -> None:
+def test_gitlab_deploy_jobs_run_one_at_a_time(name: str) -> None:
     assert read(GITLAB)[name]["resource_group"] == "production"
 
 
-def test_the_workflow_gives_the_action_what_it_takes() -> None:
+def test_workflow_passes_valid_inputs_to_the_action() -> None:
     action = read(ACTION)
     used = read(WORKFLOW)["jobs"]["deploy"]["steps"][-1]
 
@@ -67,7 +67,7 @@ def test_the_workflow_gives_the_action_what_it_takes() -> None:
     assert used["env"]["RINGTASKS_SSH_KEY"] == "${{ secrets.RINGTASKS_SSH_KEY }}"
 
 
-def test_each_action_is_held_to_a_version() -> None:
+def test_each_action_is_pinned_to_a_version() -> None:
     steps = read(WORKFLOW)["jobs"]["deploy"]["steps"] + read(ACTION)["runs"]["steps"]
 
     used = [step["uses"] for step in steps if "uses" in step]
@@ -99,7 +99,7 @@ class TestSteps:
     @pytest.mark.parametrize(
         ("hosts", "flag"), [("", ""), ("@web,!web 9;$(id)", "<--host><@web,!web 9;$(id)>")]
     )
-    def test_they_check_and_deploy_on_the_hosts_that_are_meant(
+    def test_ci_examples_check_and_deploy_on_the_intended_hosts(
         self, environ: dict[str, str], hosts: str, flag: str
     ) -> None:
         for name in ("Check", "Deploy"):
@@ -112,7 +112,7 @@ class TestSteps:
         ]
 
     @pytest.mark.parametrize("name", ["Check", "Deploy"])
-    def test_a_cancelled_run_is_heard_by_ringtasks(
+    def test_cancelled_ci_run_delivers_its_signal_to_ringtasks(
         self, environ: dict[str, str], name: str
     ) -> None:
         log, deadline = Path(environ["LOG"]), time.monotonic() + 30

@@ -33,33 +33,33 @@ FLAGS = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_name_is_on_the_page(name: str) -> None:
+def test_each_public_job_name_is_on_the_jobs_page(name: str) -> None:
     assert re.search(rf"`{name}[`(]", PAGE)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_each_method_is_on_the_page_and_has_a_twin_with_the_same_parameters(name: str) -> None:
+def test_each_job_method_is_documented_and_has_an_asynchronous_counterpart(name: str) -> None:
     assert f"`Job.{name}(" in PAGE
     mine, twin = (inspect.signature(getattr(Job, n)) for n in (name, f"{name}_async"))
     assert mine.parameters == twin.parameters
 
 
 @pytest.mark.parametrize("name", ["start", "list", "find", "prune", "overview"])
-def test_each_function_has_a_twin(name: str) -> None:
+def test_each_job_function_has_an_asynchronous_counterpart(name: str) -> None:
     mine, twin = (inspect.signature(getattr(jobs, n)) for n in (name, f"{name}_async"))
 
     assert list(mine.parameters.values())[: len(twin.parameters)] == [*twin.parameters.values()]
 
 
 @pytest.mark.parametrize("state", JobState)
-def test_each_state_is_explained(state: JobState) -> None:
+def test_each_job_state_is_documented(state: JobState) -> None:
     table = PAGE.partition("## States")[2].partition("## GPUs")[0]
 
     assert re.search(rf"[|,] ?{state}\b", table)
 
 
 @pytest.mark.parametrize(("name", "flags"), FLAGS.items())
-def test_the_flags_are_the_published_ones_and_each_is_explained(name: str, flags: str) -> None:
+def test_job_task_flags_are_the_published_ones_and_have_help(name: str, flags: str) -> None:
     task: Any = namespace[name]
     arguments = task.get_arguments()
 

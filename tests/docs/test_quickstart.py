@@ -76,7 +76,7 @@ def fleet(
     ("program", "printed"),
     [pytest.param(program, printed, id=name) for name, program, printed in PROGRAMS],
 )
-def test_it_runs_and_prints_what_the_page_says(
+def test_quickstart_commands_print_the_documented_output(
     fleet: Sshd, capsys: pytest.CaptureFixture[str], program: str, printed: str
 ) -> None:
     # The one address, port and user that stand in a program are of no real host.
@@ -89,11 +89,11 @@ def test_it_runs_and_prints_what_the_page_says(
     assert capsys.readouterr().out == printed
 
 
-def test_every_way_of_using_it_has_a_section_with_a_program() -> None:
+def test_every_interface_has_a_quickstart_section_with_a_program() -> None:
     assert [name.rpartition(" ")[0] for name, _, _ in PROGRAMS if name.endswith(" 1")] == SECTIONS
     assert len(PROGRAMS) == PAGE.count("```python")
 
 
-def test_every_program_shows_what_it_prints() -> None:
+def test_every_quickstart_program_is_followed_by_its_output() -> None:
     for name, program, printed in PROGRAMS:
         assert ("print(" in program) is bool(printed), name

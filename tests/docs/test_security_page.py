@@ -27,6 +27,6 @@ def test_each_promise_names_a_test_that_exists() -> None:
     assert len(ROWS) == len(NAMED) > 15
 
 
-def test_a_way_to_report_is_given() -> None:
+def test_security_page_explains_how_to_report_a_vulnerability() -> None:
     assert "Report a vulnerability" in (ROOT / "SECURITY.md").read_text()
     assert "SECURITY.md" in PAGE

@@ -92,7 +92,7 @@ def profile(write_hosts: WriteHosts) -> Profile:
     return Profile().of(run)
 
 
-def test_the_way_of_a_warm_command_is_the_documented_one(profile: Profile) -> None:
+def test_warm_command_follows_the_documented_steps(profile: Profile) -> None:
     assert set().union(*map(steps, profile.writes)) == drawn_steps()
     assert profile.passed == listed_modules()
     assert max(map(len, profile.writes)) <= MOST_FRAMES

@@ -190,7 +190,7 @@ class Matrix:
             return None
 
 
-def test_no_task_claims_what_is_not_true(
+def test_no_task_makes_a_false_claim_under_faults(
     hosts: Hosts, inv: Inv, write_hosts: WriteHosts, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     count = request.config.getoption("--seeds")

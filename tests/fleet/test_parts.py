@@ -54,7 +54,7 @@ LOST = {"returncode": 255, "error": "a: outcome unknown", "is_unknown": True}
         pytest.param({"returncode": 130, "error": "interrupted"}, FleetState.FAILED, id="Ctrl-C"),
     ],
 )
-def test_each_answer_has_its_state(fields: dict[str, Any], state: FleetState) -> None:
+def test_each_result_maps_to_its_fleet_state(fields: dict[str, Any], state: FleetState) -> None:
     assert state_of(result_of(**fields)) is state
 
 
@@ -77,7 +77,9 @@ def fleet_of(**states: tuple[FleetState, int]) -> FleetResult:
     ],
     ids=["skipped has no say", "shared", "mixed", "nothing was done"],
 )
-def test_a_run_has_one_exit_status(states: dict[str, tuple[FleetState, int]], status: int) -> None:
+def test_fleet_result_has_one_exit_status(
+    states: dict[str, tuple[FleetState, int]], status: int
+) -> None:
     result = fleet_of(**states)
 
     assert result.returncode == status
@@ -106,7 +108,7 @@ def test_a_share_is_a_number_or_a_percentage(text: int | str, whole: int, expect
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "0%", "101%", "x", "", "1.5", "5 %%", 0, True, "nan%"])
-def test_what_is_no_share_is_refused(text: int | str) -> None:
+def test_invalid_share_is_refused(text: int | str) -> None:
     with pytest.raises(UsageError, match=r"serial: expected a whole number from 1, or 1% to 100%"):
         share("serial", text, 10)
 
@@ -115,7 +117,7 @@ def test_what_is_no_share_is_refused(text: int | str) -> None:
     "fields", [{"fanout": 0}, {"fanout": 1.5}, {"fanout": True}, {"retries": -1}, {"pick": 0},
                {"jump_fanout": 0}, {"serial": "0"}, {"max_failures": "x"}],
 )  # fmt: skip
-def test_a_request_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
+def test_invalid_fleet_request_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(fields))):
         FleetRequest("true", **fields)
 
@@ -130,11 +132,11 @@ def test_a_request_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> Non
         ([f"10.0.{n}.{m}" for n in (1, 2) for m in (1, 2)], "10.0.1.[1-2],10.0.2.[1-2] (4)"),
     ],
 )
-def test_names_fold(names: list[str], expected: str) -> None:
+def test_numbered_host_names_are_folded(names: list[str], expected: str) -> None:
     assert folded(names) == expected
 
 
-def test_the_largest_group_comes_first_and_equals_in_their_order() -> None:
+def test_largest_output_group_comes_first_and_ties_keep_host_order() -> None:
     outputs = {"a": "x", "b": "y", "c": "y", "d": "z"}
 
     groups = groups_of(list(outputs), str, lambda host: outputs[host])
@@ -143,7 +145,7 @@ def test_the_largest_group_comes_first_and_equals_in_their_order() -> None:
     assert [group.first for group in groups] == [1, 0, 3]
 
 
-def test_a_difference_is_a_unified_diff() -> None:
+def test_output_difference_is_shown_as_a_unified_diff() -> None:
     assert difference("a\nb\n", "a\nc\n", "most", "one").splitlines() == [
         "--- most", "+++ one", "@@ -1,2 +1,2 @@", " a", "-b", "+c",
     ]  # fmt: skip
@@ -170,14 +172,14 @@ HEALTH = {
 }
 
 
-def test_hosts_with_an_open_circuit_are_left_out_with_the_reason() -> None:
+def test_hosts_with_an_open_circuit_are_skipped_with_the_reason() -> None:
     choice = eligible_hosts(["open", "good", "new"], HEALTH, NOW, skip_unhealthy=True)
 
     assert choice.chosen == ("good", "new")
     assert choice.skipped == {"open": "direct: refused"}
 
 
-def test_the_best_are_picked_and_keep_their_order() -> None:
+def test_healthiest_hosts_are_picked_in_inventory_order() -> None:
     names = ["open", "failing", "new", "shaky", "good", "better"]
 
     picked = [eligible_hosts(names, HEALTH, NOW, pick=n).chosen for n in range(1, 7)]
@@ -188,11 +190,11 @@ def test_the_best_are_picked_and_keep_their_order() -> None:
     assert picked[1] == ("good", "better")
 
 
-def test_more_than_there_are_cannot_be_picked() -> None:
+def test_picking_more_hosts_than_exist_is_refused() -> None:
     assert eligible_hosts(["a", "b"], {}, NOW, pick=5).chosen == ("a", "b")
 
 
-def test_the_hosts_that_did_not_succeed_are_remembered(tmp_path: Path) -> None:
+def test_failed_hosts_are_remembered_for_a_rerun(tmp_path: Path) -> None:
     memory = LastRun("run", tmp_path / "state")
 
     memory.remember(
@@ -207,7 +209,9 @@ def test_the_hosts_that_did_not_succeed_are_remembered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["run", "put"])
-def test_each_kind_of_run_has_its_own_memory(tmp_path: Path, kind: str) -> None:
+def test_failed_hosts_are_remembered_separately_for_each_kind_of_run(
+    tmp_path: Path, kind: str
+) -> None:
     for name in ("run", "put"):
         LastRun(name, tmp_path).remember([skipped(name, "c", "why")])
 
@@ -224,7 +228,7 @@ def test_each_kind_of_run_has_its_own_memory(tmp_path: Path, kind: str) -> None:
         ('{"hosts": []}', "is damaged"),
     ],
 )
-def test_where_nothing_is_left_to_do_again_it_is_said(
+def test_rerun_without_failed_hosts_is_reported(
     tmp_path: Path, text: str | None, expected: str
 ) -> None:
     memory = LastRun("run", tmp_path)
@@ -242,7 +246,7 @@ def run_here(command: str, *shell: str) -> subprocess.CompletedProcess[bytes]:
 
 
 @pytest.mark.parametrize("shell", [("dash",), ("bash",), ("busybox", "ash")], ids=str)
-def test_a_script_runs_by_its_interpreter_with_its_arguments(
+def test_script_runs_with_its_interpreter_and_arguments(
     tmp_path: Path, shell: tuple[str, ...]
 ) -> None:
     script = tmp_path / "it's mine.py"
@@ -257,7 +261,7 @@ def test_a_script_runs_by_its_interpreter_with_its_arguments(
     assert (done.returncode, done.stderr) == (3, b"")
 
 
-def test_a_script_without_a_first_line_is_for_sh_and_reads_stdin(tmp_path: Path) -> None:
+def test_script_without_a_shebang_runs_in_sh_and_reads_stdin(tmp_path: Path) -> None:
     script = tmp_path / "s"
     script.write_text('read -r line; echo "got $line"; echo $#')
 
@@ -268,7 +272,7 @@ def test_a_script_without_a_first_line_is_for_sh_and_reads_stdin(tmp_path: Path)
     assert done.stdout == b"got it\n0\n"
 
 
-def test_a_script_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_script_leaves_no_file_on_the_host(tmp_path: Path) -> None:
     script = tmp_path / "s"
     script.write_text("echo $0; exit 1")
     (tmp_path / "t").mkdir()
@@ -286,7 +290,9 @@ def test_a_script_leaves_nothing_behind(tmp_path: Path) -> None:
     ("content", "expected"),
     [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\x7fELF\0", "NUL")],
 )
-def test_what_is_no_script_is_refused(tmp_path: Path, content: bytes | None, expected: str) -> None:
+def test_file_that_is_not_a_script_is_refused(
+    tmp_path: Path, content: bytes | None, expected: str
+) -> None:
     script = tmp_path / "s"
     if content is not None:
         script.write_bytes(content)
@@ -295,7 +301,7 @@ def test_what_is_no_script_is_refused(tmp_path: Path, content: bytes | None, exp
         command_of_file(script)
 
 
-def test_a_script_is_called_by_its_path_and_arguments() -> None:
+def test_script_receives_its_path_and_arguments() -> None:
     assert label_of(Path("s.sh"), ["a b"]) == "s.sh 'a b'"
 
 
@@ -308,7 +314,7 @@ def test_every_reader_gets_the_whole_input() -> None:
     assert [b"".join(iter(lambda r=r: r.read1(), b"")) for r in readers] == [sent] * 3  # type: ignore[attr-defined, misc]
 
 
-def test_a_reader_gets_what_is_there_before_the_input_ends_and_can_be_let_go() -> None:
+def test_reader_gets_available_input_before_its_end_and_can_be_released() -> None:
     source, sink = os.pipe()
     everything = Broadcast(os.fdopen(source, "rb", buffering=0))
     reader = everything.reader()

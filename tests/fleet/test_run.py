@@ -48,7 +48,7 @@ def stop_when(condition: Callable[[], bool], running: fleet.FleetRun) -> None:
     threading.Thread(target=wait_and_stop, daemon=True).start()
 
 
-def test_the_results_are_in_the_order_of_the_inventory(gpus: FakeFleet) -> None:
+def test_fleet_results_are_in_inventory_order(gpus: FakeFleet) -> None:
     gpus["gpu1"].on("*", stdout="slow\n", delay=0.2)
     gpus["gpu2"].on("*", stdout="quick\n")
 
@@ -61,13 +61,13 @@ def test_the_results_are_in_the_order_of_the_inventory(gpus: FakeFleet) -> None:
     assert result.elapsed_ms >= 200
 
 
-def test_the_stream_has_them_as_they_arrive(gpus: FakeFleet) -> None:
+def test_stream_yields_results_in_order_of_arrival(gpus: FakeFleet) -> None:
     gpus["gpu1"].on("*", delay=0.5)
 
     assert [found.host for found in fleet.stream(["gpu1", "gpu2"], "true")] == ["gpu2", "gpu1"]
 
 
-def test_every_host_asked_for_is_accounted_for(gpus: FakeFleet) -> None:
+def test_every_requested_host_has_a_result(gpus: FakeFleet) -> None:
     gpus["gpu2"].on("*", returncode=3)
     gpus["gpu3"].down(reason="refused")
     gpus["gpu4"].hang()
@@ -88,7 +88,7 @@ def test_every_host_asked_for_is_accounted_for(gpus: FakeFleet) -> None:
     assert result.returncode == 1
 
 
-def test_no_more_hosts_than_the_fanout_work_at_the_same_time(gpus: FakeFleet) -> None:
+def test_concurrent_hosts_never_exceed_the_fanout(gpus: FakeFleet) -> None:
     under_way: list[int] = []
     at_once = 0
 
@@ -106,7 +106,7 @@ def test_no_more_hosts_than_the_fanout_work_at_the_same_time(gpus: FakeFleet) ->
     assert at_once == 2
 
 
-def test_a_batch_begins_when_the_one_before_has_ended(gpus: FakeFleet) -> None:
+def test_batch_starts_when_the_previous_batch_has_ended(gpus: FakeFleet) -> None:
     order: list[str] = []
     gpus["gpu1"].on("*", delay=0.3)
 
@@ -118,7 +118,7 @@ def test_a_batch_begins_when_the_one_before_has_ended(gpus: FakeFleet) -> None:
     assert order[4] == "gpu5"
 
 
-def test_after_too_many_failures_no_more_are_begun(gpus: FakeFleet) -> None:
+def test_no_host_is_started_after_too_many_failures(gpus: FakeFleet) -> None:
     gpus.on("*", returncode=1)
 
     result = fleet.run("@gpu", "true", fanout=1, max_failures="40%")
@@ -129,7 +129,7 @@ def test_after_too_many_failures_no_more_are_begun(gpus: FakeFleet) -> None:
     assert result.returncode == 1
 
 
-def test_unhealthy_hosts_are_skipped_and_the_best_are_picked(gpus: FakeFleet) -> None:
+def test_unhealthy_hosts_are_skipped_and_the_healthiest_are_picked(gpus: FakeFleet) -> None:
     gpus["gpu2"].down(reason="refused")
     for _ in range(3):
         fleet.run(["gpu2"], "true")
@@ -142,7 +142,7 @@ def test_unhealthy_hosts_are_skipped_and_the_best_are_picked(gpus: FakeFleet) ->
     assert result.returncode == 0
 
 
-def test_a_failed_command_is_repeated_as_often_as_was_asked_for(gpus: FakeFleet) -> None:
+def test_failed_command_is_retried_the_requested_number_of_times(gpus: FakeFleet) -> None:
     gpus["gpu1"].on("*", returncode=1, times=1)
     gpus["gpu2"].on("*", returncode=1)
 
@@ -160,7 +160,7 @@ def test_stdin_reaches_every_host(sshd: Sshd, client_key: Path) -> None:
     assert [found.result.stdout_bytes == sent for found in result] == [True] * 3
 
 
-def test_a_repeated_command_gets_the_whole_of_stdin_again(
+def test_retried_command_receives_the_whole_stdin_again(
     sshd: Sshd, client_key: Path, tmp_path: Path
 ) -> None:
     mark = tmp_path / "again"
@@ -173,7 +173,7 @@ def test_a_repeated_command_gets_the_whole_of_stdin_again(
     assert (found.state, found.result.stdout) == (FleetState.SUCCEEDED, "all of it")
 
 
-def test_a_success_after_an_unknown_outcome_says_so(gpus: FakeFleet) -> None:
+def test_success_after_an_unknown_outcome_reports_it(gpus: FakeFleet) -> None:
     gpus["gpu1"].lose_link()
 
     (found,) = fleet.run(["gpu1"], "true", retries=1)
@@ -182,7 +182,7 @@ def test_a_success_after_an_unknown_outcome_says_so(gpus: FakeFleet) -> None:
     assert "attempt 1: gpu1: outcome unknown" in (found.result.error or "")
 
 
-def test_the_caller_who_stops_listening_ends_the_run(gpus: FakeFleet) -> None:
+def test_closing_the_result_stream_ends_the_run(gpus: FakeFleet) -> None:
     gpus["gpu1"].on("*")
     for name in ("gpu2", "gpu3"):
         gpus[name].hang()
@@ -195,7 +195,7 @@ def test_the_caller_who_stops_listening_ends_the_run(gpus: FakeFleet) -> None:
     assert [len(gpus[name].stopped) for name in ("gpu2", "gpu3")] == [1, 1]
 
 
-def test_stop_ends_what_runs_and_skips_what_has_not_begun(gpus: FakeFleet) -> None:
+def test_stop_ends_running_commands_and_skips_hosts_not_started(gpus: FakeFleet) -> None:
     gpus.on_call("*", lambda call: Answer(is_hanging=True))
     running = fleet.FleetRun("@gpu", fleet.FleetRequest("job", fanout=2))
     stop_when(lambda: bool(gpus["gpu2"].calls and gpus["gpu1"].calls), running)
@@ -208,7 +208,7 @@ def test_stop_ends_what_runs_and_skips_what_has_not_begun(gpus: FakeFleet) -> No
     assert result["gpu5"].reason == "interrupted before it was started"
 
 
-def test_a_host_that_is_not_reached_does_not_delay_a_stop() -> None:
+def test_unreachable_host_does_not_delay_a_stop() -> None:
     with Silent() as silent:
         config = SSHConfig(silent.address, silent.port, "u", connect_timeout=30, name="a")
         running = fleet.FleetRun([config], fleet.FleetRequest("true"))
@@ -219,7 +219,7 @@ def test_a_host_that_is_not_reached_does_not_delay_a_stop() -> None:
     assert result["a"].reason == "interrupted before it was reached"
 
 
-def test_asyncio_gets_the_same_and_cancelling_ends_the_commands(gpus: FakeFleet) -> None:
+def test_async_run_gives_equal_results_and_cancelling_ends_the_commands(gpus: FakeFleet) -> None:
     gpus["gpu2"].hang()
 
     async def both() -> fleet.FleetResult:
@@ -237,7 +237,7 @@ def test_asyncio_gets_the_same_and_cancelling_ends_the_commands(gpus: FakeFleet)
     assert len(gpus["gpu2"].stopped) == 1
 
 
-def test_health_is_written_in_one_go_when_the_run_ends(gpus: FakeFleet) -> None:
+def test_health_is_written_once_at_the_end_of_the_run(gpus: FakeFleet) -> None:
     gpus["gpu2"].down()
 
     seen = [HealthStore().path.exists() for _ in fleet.stream("@gpu", "true")]
@@ -250,7 +250,7 @@ def test_health_is_written_in_one_go_when_the_run_ends(gpus: FakeFleet) -> None:
     assert known["gpu2"].total_failures == 1
 
 
-def test_a_client_that_is_handed_in_counts_against_the_fanout_while_it_runs(
+def test_client_passed_by_the_caller_counts_towards_the_fanout(
     gpus: FakeFleet,
 ) -> None:
     gpus["gpu1"].on("*", delay=1.5)  # longer than it takes for a host to be parked
@@ -260,7 +260,7 @@ def test_a_client_that_is_handed_in_counts_against_the_fanout_while_it_runs(
     assert arrived == ["gpu1", "gpu2"]
 
 
-def test_a_client_that_is_handed_in_stays_open(gpus: FakeFleet) -> None:
+def test_client_passed_by_the_caller_stays_open(gpus: FakeFleet) -> None:
     with SSHClient(SSHConfig("gpu1.invalid", name="gpu1")) as client:
         assert fleet.run([client, "gpu2"], "true")
         assert fleet.run([client], "true")
@@ -282,7 +282,7 @@ def test_a_client_that_is_handed_in_stays_open(gpus: FakeFleet) -> None:
     ],
     ids=["unknown", "no match", "none", "no address", "no host", "one name", "no key"],
 )
-def test_what_is_no_set_of_hosts_is_refused_before_anything_is_sent(
+def test_invalid_host_list_is_refused_before_anything_is_sent(
     gpus: FakeFleet, hosts: object, error: type[Exception], text: str
 ) -> None:
     with pytest.raises(error, match=text):
@@ -296,12 +296,12 @@ def test_a_host_named_twice_runs_once(gpus: FakeFleet) -> None:
 
 
 @pytest.mark.parametrize("options", [{"fanout": 0}, {"serial": "0%"}, {"max_failures": "many"}])
-def test_bad_numbers_are_refused(gpus: FakeFleet, options: dict[str, object]) -> None:
+def test_invalid_fleet_numbers_are_refused(gpus: FakeFleet, options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         fleet.run("@gpu", "true", **options)
 
 
-def test_it_is_found_as_an_attribute_of_the_package() -> None:
+def test_fleet_module_is_an_attribute_of_the_package() -> None:
     assert ringtasks.fleet.run is fleet.run
 
 
@@ -315,7 +315,7 @@ def real_hosts(sshd: Sshd, key: Path, count: int, **fields: object) -> list[SSHC
     ]  # fmt: skip
 
 
-def test_doors_that_are_overrun_are_tried_again_until_all_are_served(
+def test_logins_dropped_by_max_startups_are_retried_until_all_hosts_are_served(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(config=["MaxStartups 2:50:4"], addresses=["0.0.0.0"])
@@ -331,7 +331,7 @@ def test_doors_that_are_overrun_are_tried_again_until_all_are_served(
     assert {health.total_failures for health in HealthStore().load().values()} == {0}
 
 
-def test_an_overrun_jump_host_serves_all_in_the_end(
+def test_logins_dropped_by_a_jump_host_are_retried_until_all_hosts_are_served(
     make_sshd: MakeSshd, sshd: Sshd, client_key: Path, write_hosts: WriteHosts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -346,7 +346,7 @@ def test_an_overrun_jump_host_serves_all_in_the_end(
     eventually(lambda: not [t for t in threading.enumerate() if "paramiko" in type(t).__module__])
 
 
-def test_a_door_that_stays_shut_is_told_in_time(client_key: Path) -> None:
+def test_host_that_keeps_dropping_logins_is_reported_within_its_timeout(client_key: Path) -> None:
     with Wire("127.0.0.1", 9) as wire:
         wire.block()
         config = SSHConfig(wire.address, wire.port, "u", str(client_key), connect_timeout=1)
@@ -358,7 +358,7 @@ def test_a_door_that_stays_shut_is_told_in_time(client_key: Path) -> None:
     assert health.total_failures == 1
 
 
-def test_dead_hosts_do_not_keep_the_living_from_their_turn(sshd: Sshd, client_key: Path) -> None:
+def test_unreachable_hosts_do_not_hold_up_the_others(sshd: Sshd, client_key: Path) -> None:
     with Blackhole() as hole, Silent() as silent, Refusing() as refusing:
         dead = [
             SSHConfig(server.address, server.port, "u", name=f"{n}-{i}", connect_timeout=6)
@@ -393,7 +393,7 @@ def test_stopping_ends_the_processes_on_real_hosts(sshd: Sshd, client_key: Path)
     assert [pid for pid in pids if is_running(pid)] == []
 
 
-def test_a_host_that_was_reached_and_waits_for_a_place_does_not_start_after_a_stop(
+def test_reached_host_waiting_for_a_slot_does_not_start_after_a_stop(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd()
@@ -415,7 +415,7 @@ def test_a_host_that_was_reached_and_waits_for_a_place_does_not_start_after_a_st
     assert started == ["quick"]
 
 
-def test_a_crowd_of_hosts_uses_the_masters_that_live_and_starts_none(
+def test_run_on_many_hosts_reuses_live_masters_and_starts_none(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(addresses=["0.0.0.0"])
@@ -433,7 +433,7 @@ def test_a_crowd_of_hosts_uses_the_masters_that_live_and_starts_none(
     assert [found.master.host for found in listing()] == ["h7"]
 
 
-def test_a_few_hosts_leave_masters_behind_for_the_next_run(
+def test_run_on_a_few_hosts_leaves_masters_running_for_the_next_run(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(addresses=["0.0.0.0"])

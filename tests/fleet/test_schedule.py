@@ -28,7 +28,7 @@ def take_all(turns: Schedule, now: float = 0.0) -> list[Ticket]:
     return taken
 
 
-def test_no_more_than_the_fanout_are_under_way() -> None:
+def test_schedule_starts_no_more_hosts_than_the_fanout() -> None:
     turns = schedule(5, fanout=2)
 
     first = take_all(turns)
@@ -38,7 +38,7 @@ def test_no_more_than_the_fanout_are_under_way() -> None:
     assert [ticket.index for ticket in take_all(turns)] == [2]
 
 
-def test_a_batch_begins_when_all_of_the_one_before_have_ended() -> None:
+def test_schedule_starts_a_batch_when_all_hosts_of_the_previous_have_ended() -> None:
     turns = schedule(4, batch=2)
     first, second = take_all(turns)
 
@@ -49,7 +49,7 @@ def test_a_batch_begins_when_all_of_the_one_before_have_ended() -> None:
     assert [ticket.index for ticket in take_all(turns)] == [2, 3]
 
 
-def test_so_many_failures_are_enough() -> None:
+def test_schedule_stops_once_the_failure_limit_is_reached() -> None:
     turns = schedule(4, limit=2)
     tickets = take_all(turns)
 
@@ -60,7 +60,7 @@ def test_so_many_failures_are_enough() -> None:
     assert turns.has_enough()
 
 
-def test_a_host_that_is_not_reached_for_a_while_gives_up_its_place() -> None:
+def test_host_not_reached_for_a_while_is_parked_and_frees_its_slot() -> None:
     turns = schedule(2, fanout=1)
     (slow,) = take_all(turns)
 
@@ -72,7 +72,7 @@ def test_a_host_that_is_not_reached_for_a_while_gives_up_its_place() -> None:
     assert (slow.index, other.index) == (0, 1)
 
 
-def test_a_parked_host_that_is_reached_after_all_needs_a_place_again() -> None:
+def test_parked_host_needs_a_slot_again_once_it_is_reached() -> None:
     turns = schedule(2, fanout=1)
     (slow,) = take_all(turns)
     turns.park(PARK_AFTER)
@@ -85,7 +85,7 @@ def test_a_parked_host_that_is_reached_after_all_needs_a_place_again() -> None:
     assert turns.unpark(slow)
 
 
-def test_a_host_that_was_reached_keeps_its_place_however_long_it_runs() -> None:
+def test_reached_host_keeps_its_slot_until_its_command_ends() -> None:
     turns = schedule(2, fanout=1)
     (running,) = take_all(turns)
     turns.reached(running)
@@ -95,7 +95,7 @@ def test_a_host_that_was_reached_keeps_its_place_however_long_it_runs() -> None:
     assert take_all(turns, 1000.0) == []
 
 
-def test_dead_hosts_take_no_more_threads_than_four_times_the_fanout() -> None:
+def test_unreachable_hosts_use_at_most_four_times_the_fanout_in_threads() -> None:
     turns = schedule(100, fanout=2)
     for now in range(100):
         turns.park(float(now))
@@ -104,7 +104,7 @@ def test_dead_hosts_take_no_more_threads_than_four_times_the_fanout() -> None:
     assert sum(ticket.is_parked for ticket in turns._under_way) == 8
 
 
-def test_log_ins_through_one_jump_host_are_limited_and_let_others_pass() -> None:
+def test_logins_through_one_jump_host_are_limited_without_blocking_others() -> None:
     turns = schedule(["bastion", "bastion", "bastion", None], jump=2)
 
     taken = take_all(turns)
@@ -114,7 +114,7 @@ def test_log_ins_through_one_jump_host_are_limited_and_let_others_pass() -> None
     assert [ticket.index for ticket in take_all(turns)] == [2]
 
 
-def test_who_is_turned_away_waits_and_comes_before_those_who_have_not_begun() -> None:
+def test_dropped_host_waits_for_its_delay_and_precedes_hosts_not_yet_started() -> None:
     turns = schedule(3, fanout=2)
     first, _ = take_all(turns)
 
@@ -126,7 +126,7 @@ def test_who_is_turned_away_waits_and_comes_before_those_who_have_not_begun() ->
     assert turns.take(1.5) is first
 
 
-def test_fewer_are_tried_at_once_after_being_turned_away_and_more_after_successes() -> None:
+def test_concurrency_falls_after_dropped_logins_and_rises_after_successes() -> None:
     limit = Limit(8)
 
     limit.overloaded(began_at=0.0, now=1.0)
@@ -140,7 +140,7 @@ def test_fewer_are_tried_at_once_after_being_turned_away_and_more_after_successe
     assert limit.size == 8
 
 
-def test_the_limit_never_falls_below_one() -> None:
+def test_concurrency_limit_never_falls_below_one() -> None:
     limit = Limit(2)
     for now in range(20):
         limit.overloaded(began_at=float(now), now=float(now))
@@ -161,20 +161,22 @@ def test_the_limit_never_falls_below_one() -> None:
         pytest.param([], False, id="no route"),
     ],
 )
-def test_which_failures_may_be_our_own_doing(routes: list[tuple[str, str]], expected: bool) -> None:
+def test_overload_is_recognised_from_the_failure_reasons_of_all_routes(
+    routes: list[tuple[str, str]], expected: bool
+) -> None:
     failed = tuple(RouteOutcome(name, success=False, reason=reason) for name, reason in routes)
 
     assert is_overload(HostOutcome("a", success=False, routes=failed)) is expected
 
 
-def test_a_host_that_was_reached_is_not_overloaded() -> None:
+def test_reached_host_is_never_classified_as_overloaded() -> None:
     routes = (RouteOutcome("tailscale", False, "reset"), RouteOutcome("direct", True))
 
     assert not is_overload(HostOutcome("a", success=True, routes=routes))
     assert not is_overload(None)
 
 
-def test_delays_double_and_are_spread() -> None:
+def test_retry_delays_double_with_jitter() -> None:
     assert [retry_delay(n, 0.5) for n in (1, 2, 3, 4, 5, 6)] == [0.25, 0.5, 1.0, 2.0, 4.0, 4.0]
     assert (retry_delay(1, 0.0), retry_delay(1, 1.0)) == (0.125, 0.375)
 
@@ -187,7 +189,7 @@ def test_delays_double_and_are_spread() -> None:
     jump=st.integers(1, 3),
     batch=st.integers(1, 30),
 )
-def test_whatever_happens_each_host_ends_once_and_the_limits_hold(
+def test_any_schedule_ends_each_host_once_and_keeps_the_limits(
     seed: int, gates: list[str | None], fanout: int, jump: int, batch: int
 ) -> None:
     chance = random.Random(seed)

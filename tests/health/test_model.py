@@ -44,7 +44,7 @@ def test_a_host_that_was_never_tried_is_healthy_and_has_no_successes() -> None:
     assert (health.last_success, health.last_failure) == (None, None)
 
 
-def test_a_success_is_counted_and_ends_the_failures_in_a_row() -> None:
+def test_success_is_counted_and_resets_consecutive_failures() -> None:
     health = failed(2).succeeded(NOW + 5)
 
     assert health == SSHHealth(
@@ -58,7 +58,7 @@ def test_a_success_is_counted_and_ends_the_failures_in_a_row() -> None:
     )
 
 
-def test_a_failure_is_counted_with_its_reason_and_ends_the_successes_in_a_row() -> None:
+def test_failure_is_counted_with_its_reason_and_resets_consecutive_successes() -> None:
     health = SSHHealth().succeeded(NOW).succeeded(NOW + 1).failed(NOW + 2, "refused")
 
     assert health == SSHHealth(
@@ -79,11 +79,13 @@ def test_health_cannot_be_changed_in_place() -> None:
 
 
 @pytest.mark.parametrize(("failures", "is_healthy"), [(0, True), (2, True), (3, False), (9, False)])
-def test_a_host_is_unhealthy_from_three_failures_in_a_row(failures: int, is_healthy: bool) -> None:
+def test_host_is_unhealthy_after_three_consecutive_failures(
+    failures: int, is_healthy: bool
+) -> None:
     assert failed(failures).is_healthy is is_healthy
 
 
-def test_circuit_state_goes_by_the_wall_clock() -> None:
+def test_circuit_state_depends_on_the_wall_clock() -> None:
     assert failed(3, at=NOW).circuit_state == "half_open"
     assert failed(3, at=4_000_000_000.0 - 1).circuit_state_at(4_000_000_000.0) == "open"
 
@@ -104,7 +106,7 @@ def test_an_outcome_counts_for_the_host_and_for_each_route_it_names() -> None:
     )
 
 
-def test_an_outcome_without_success_or_failure_counts_for_its_routes_only() -> None:
+def test_outcome_without_success_or_failure_counts_only_for_its_routes() -> None:
     outcome = HostOutcome("gpu", None, routes=(RouteOutcome("direct", False, "link lost"),), at=NOW)
 
     health = SSHHealth().after(outcome)
@@ -112,7 +114,7 @@ def test_an_outcome_without_success_or_failure_counts_for_its_routes_only() -> N
     assert health == SSHHealth(transports={"direct": SSHHealth().failed(NOW, "link lost")})
 
 
-def test_a_failed_outcome_keeps_what_is_known_of_other_routes() -> None:
+def test_failed_outcome_keeps_the_health_of_other_routes() -> None:
     before = SSHHealth(transports={"tailscale": SSHHealth().succeeded(NOW - 9)})
 
     after = before.after(HostOutcome("gpu", False, "direct: reset", at=NOW))
@@ -176,20 +178,20 @@ OPEN = failed(3)  # until NOW + 30
         ),
     ],
 )
-def test_circuit_transition(
+def test_circuit_transition_matches_the_table(
     before: SSHHealth, event: Callable[[SSHHealth], SSHHealth], after: str
 ) -> None:
     assert event(before).circuit_state_at(NOW) == after
 
 
-def test_a_failed_half_open_attempt_opens_the_circuit_for_the_next_longer_backoff() -> None:
+def test_failed_half_open_attempt_opens_the_circuit_with_a_longer_backoff() -> None:
     reopened = failed(3).failed(NOW + 30, "refused")
 
     assert reopened.circuit_state_at(NOW + 30 + 59.9) == "open"
     assert reopened.circuit_state_at(NOW + 30 + 60) == "half_open"
 
 
-def test_a_route_is_open_from_its_first_failure_and_a_host_is_not() -> None:
+def test_route_circuit_opens_at_its_first_failure_and_a_host_circuit_does_not() -> None:
     assert failed(1).route_state_at(NOW) == "open"
     assert failed(1).route_state_at(NOW + 30) == "half_open"
     assert failed(1).circuit_state_at(NOW) == "closed"
@@ -206,20 +208,20 @@ def test_a_half_open_circuit_grants_one_attempt(circuit: Circuit) -> None:
     assert circuit.claim(claimed, NOW + CLAIM_TIMEOUT - 0.1) is None
 
 
-def test_a_claim_expires_so_that_a_dead_prober_does_not_block_for_ever() -> None:
+def test_claim_of_a_dead_process_expires() -> None:
     claimed = ROUTE_CIRCUIT.claim(failed(1, NOW - 30), NOW)
     assert claimed is not None
 
     assert ROUTE_CIRCUIT.claim(claimed, NOW + CLAIM_TIMEOUT) is not None
 
 
-def test_an_open_circuit_grants_no_attempt_and_a_closed_one_any_number_of_them() -> None:
+def test_open_circuit_grants_no_attempt_and_a_closed_circuit_any_number() -> None:
     assert HOST_CIRCUIT.claim(OPEN, NOW) is None
     assert HOST_CIRCUIT.claim(CLOSED, NOW) is CLOSED
 
 
 @pytest.mark.parametrize("result", [SSHHealth.succeeded, lambda h, now: h.failed(now, "")])
-def test_the_result_of_an_attempt_ends_its_claim(
+def test_attempt_result_ends_its_claim(
     result: Callable[[SSHHealth, float], SSHHealth],
 ) -> None:
     claimed = ROUTE_CIRCUIT.claim(failed(1, NOW - 30), NOW)
@@ -229,13 +231,13 @@ def test_the_result_of_an_attempt_ends_its_claim(
 
 
 @pytest.mark.parametrize("hours", [0.001, 1, 24 * 365])
-def test_a_clock_set_back_does_not_lock_a_host_out_for_longer_than_a_backoff(hours: float) -> None:
+def test_clock_set_back_does_not_lengthen_a_backoff(hours: float) -> None:
     health = failed(3, at=NOW + hours * 3600)
 
     assert health.circuit_state_at(NOW) == "half_open"
 
 
-def test_a_clock_set_back_does_not_make_a_claim_last() -> None:
+def test_clock_set_back_does_not_lengthen_a_claim() -> None:
     half_open = replace(failed(3, NOW - 300), probing_since=NOW + 3600)
 
     assert HOST_CIRCUIT.admits(half_open, NOW)
@@ -290,7 +292,7 @@ CLAIMED = replace(failed(1, NOW - 31), probing_since=NOW - 1)
         ),
     ],
 )
-def test_route_order(transports: dict[str, SSHHealth], order: str) -> None:
+def test_routes_are_ordered_by_health(transports: dict[str, SSHHealth], order: str) -> None:
     assert order_routes(ROUTES, transports, NOW) == order.split()
 
 
@@ -309,7 +311,7 @@ def after_events(happened: list[tuple[bool, float]]) -> tuple[SSHHealth, float]:
 
 
 @given(events)
-def test_every_event_is_counted_once(happened: list[tuple[bool, float]]) -> None:
+def test_every_health_event_is_counted_once(happened: list[tuple[bool, float]]) -> None:
     health, _ = after_events(happened)
 
     assert health.total_successes == sum(success for success, _ in happened)
@@ -318,7 +320,9 @@ def test_every_event_is_counted_once(happened: list[tuple[bool, float]]) -> None
 
 
 @given(events)
-def test_only_one_kind_of_event_is_in_a_row(happened: list[tuple[bool, float]]) -> None:
+def test_consecutive_successes_and_failures_are_never_both_positive(
+    happened: list[tuple[bool, float]],
+) -> None:
     health, _ = after_events(happened)
     in_a_row = 0
     for success, _ in reversed(happened):
@@ -332,7 +336,7 @@ def test_only_one_kind_of_event_is_in_a_row(happened: list[tuple[bool, float]]) 
 
 
 @given(events, st.floats(-1e6, 1e6))
-def test_a_circuit_is_not_open_under_three_failures_nor_longer_than_its_backoff(
+def test_circuit_opens_at_three_failures_and_for_at_most_its_backoff(
     happened: list[tuple[bool, float]], later: float
 ) -> None:
     health, last = after_events(happened)
@@ -348,7 +352,7 @@ def test_a_circuit_is_not_open_under_three_failures_nor_longer_than_its_backoff(
     st.lists(st.sampled_from([*ROUTES, "lan"]), unique=True),
     st.dictionaries(st.sampled_from([*ROUTES, "gone"]), events),
 )
-def test_route_order_drops_and_adds_nothing_and_puts_what_is_refused_at_the_back(
+def test_route_order_is_a_permutation_with_refused_routes_last(
     routes: list[str], happened: dict[str, list[tuple[bool, float]]]
 ) -> None:
     transports = {route: after_events(own)[0] for route, own in happened.items()}

@@ -69,7 +69,7 @@ def python(code: str, *arguments: object) -> list[str]:
 # --- What the file holds ---
 
 
-def test_the_file_holds_exactly_this(store: HealthStore, path: Path) -> None:
+def test_health_file_has_the_documented_content(store: HealthStore, path: Path) -> None:
     routes = (RouteOutcome("tailscale", False, "timed out"), RouteOutcome("direct", True))
 
     store.record([HostOutcome("gpu", True, routes=routes, at=NOW)])
@@ -122,7 +122,7 @@ def test_the_file_holds_exactly_this(store: HealthStore, path: Path) -> None:
     }
 
 
-def test_the_file_is_laid_out_for_people(store: HealthStore, path: Path) -> None:
+def test_health_file_is_indented_for_reading(store: HealthStore, path: Path) -> None:
     store.record([reached("büro-mac")])
 
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -130,7 +130,7 @@ def test_the_file_is_laid_out_for_people(store: HealthStore, path: Path) -> None
     assert lines[4].startswith('    "direct": {"last_success": ')
 
 
-def test_what_was_recorded_is_what_another_store_reads(store: HealthStore, path: Path) -> None:
+def test_another_store_reads_the_recorded_health(store: HealthStore, path: Path) -> None:
     store.record([missed(), missed(), reached("other"), reached()])
 
     expected = SSHHealth().after(missed()).after(missed()).after(reached())
@@ -138,7 +138,7 @@ def test_what_was_recorded_is_what_another_store_reads(store: HealthStore, path:
     assert HealthStore(path).load() == {"gpu": expected, "other": SSHHealth().after(reached())}
 
 
-def test_an_unknown_host_has_a_fresh_health_and_reading_makes_no_file(
+def test_unknown_host_has_initial_health_and_reading_creates_no_file(
     store: HealthStore, path: Path, warnings: list[str]
 ) -> None:
     assert store.get("gpu") == SSHHealth()
@@ -147,7 +147,7 @@ def test_an_unknown_host_has_a_fresh_health_and_reading_makes_no_file(
     assert warnings == []
 
 
-def test_names_and_reasons_of_any_bytes_come_back(store: HealthStore) -> None:
+def test_names_and_reasons_of_any_bytes_are_read_back(store: HealthStore) -> None:
     reason = os.fsdecode(b'\xff"\\\n\0') + "\N{GRINNING FACE}"
 
     store.record([HostOutcome(reason, False, reason)])
@@ -155,7 +155,9 @@ def test_names_and_reasons_of_any_bytes_come_back(store: HealthStore) -> None:
     assert store.load()[reason].last_reason == reason
 
 
-def test_the_file_and_its_folder_are_for_the_owner_only(store: HealthStore, path: Path) -> None:
+def test_health_file_and_directory_are_accessible_to_the_owner_only(
+    store: HealthStore, path: Path
+) -> None:
     old_umask = os.umask(0)
     try:
         store.record([reached()])
@@ -167,7 +169,7 @@ def test_the_file_and_its_folder_are_for_the_owner_only(store: HealthStore, path
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_file_that_others_could_read_is_closed_to_them(store: HealthStore, path: Path) -> None:
+def test_health_file_readable_by_others_is_made_private(store: HealthStore, path: Path) -> None:
     put_file(path, '{"version": 1, "hosts": {}}')
     path.chmod(0o644)
 
@@ -176,7 +178,7 @@ def test_a_file_that_others_could_read_is_closed_to_them(store: HealthStore, pat
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_a_killed_writer_left_is_neither_mixed_in_nor_lets_others_read(
+def test_draft_of_a_killed_writer_is_discarded_and_stays_private(
     store: HealthStore, path: Path
 ) -> None:
     put_file(path.with_name(".health.json.new"), "x" * 10_000)
@@ -189,7 +191,7 @@ def test_what_a_killed_writer_left_is_neither_mixed_in_nor_lets_others_read(
     assert files_beside(path) == [".health.json.lock", "health.json"]
 
 
-def test_the_default_file_is_the_one_of_the_moment(
+def test_health_store_reads_its_default_path_when_it_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RINGTASKS_HEALTH_FILE", str(tmp_path / "then.json"))
@@ -202,7 +204,9 @@ def test_the_default_file_is_the_one_of_the_moment(
     assert not (tmp_path / "later.json").exists()
 
 
-def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path, path: Path) -> None:
+def test_symbolic_link_to_the_health_file_is_kept_and_its_target_written(
+    tmp_path: Path, path: Path
+) -> None:
     link = tmp_path / "link.json"
     link.symlink_to(path)
 
@@ -214,7 +218,7 @@ def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path, path: Pat
     assert files_beside(path) == [".health.json.lock", "health.json"]
 
 
-def test_fields_and_hosts_of_a_later_ringtasks_are_kept(store: HealthStore, path: Path) -> None:
+def test_fields_and_hosts_of_a_later_version_are_kept(store: HealthStore, path: Path) -> None:
     later = {"version": 1, "since": 1, "hosts": {"x": {"new": 2}, "gpu": {"new": 3}}}
     later["hosts"]["gpu"]["transports"] = {"direct": {"new": 4}}  # type: ignore[index]
     put_file(path, json.dumps(later))
@@ -229,7 +233,7 @@ def test_fields_and_hosts_of_a_later_ringtasks_are_kept(store: HealthStore, path
     assert kept["hosts"]["gpu"]["transports"]["direct"]["total_successes"] == 1
 
 
-def test_reset_forgets_the_named_hosts_and_counts_those_that_were_known(
+def test_reset_deletes_the_named_hosts_and_counts_the_known_ones(
     store: HealthStore,
 ) -> None:
     store.record([reached("a"), reached("b"), reached("c")])
@@ -238,7 +242,7 @@ def test_reset_forgets_the_named_hosts_and_counts_those_that_were_known(
     assert list(store.load()) == ["c"]
 
 
-def test_reset_of_no_hosts_forgets_none_and_of_none_forgets_all(store: HealthStore) -> None:
+def test_reset_of_an_empty_list_deletes_no_host_and_of_none_deletes_all(store: HealthStore) -> None:
     store.record([reached("a"), reached("b")])
 
     assert store.reset([]) == 0
@@ -247,7 +251,7 @@ def test_reset_of_no_hosts_forgets_none_and_of_none_forgets_all(store: HealthSto
     assert store.load() == {}
 
 
-def test_what_changes_nothing_writes_nothing(store: HealthStore, path: Path) -> None:
+def test_update_without_changes_writes_no_file(store: HealthStore, path: Path) -> None:
     store.record([])
     assert not path.parent.exists()
     store.record([reached()])
@@ -271,13 +275,15 @@ def test_what_changes_nothing_writes_nothing(store: HealthStore, path: Path) -> 
         pytest.param(30.0, [True, False], id="past its back-off: one"),
     ],
 )
-def test_claims_of_a_route(store: HealthStore, age: float | None, granted: list[bool]) -> None:
+def test_route_claim_is_granted_as_the_table_says(
+    store: HealthStore, age: float | None, granted: list[bool]
+) -> None:
     store.record([reached() if age is None else missed(at=NOW - age)])
 
     assert [store.claim_probe("gpu", "direct", NOW) for _ in granted] == granted
 
 
-def test_a_claim_changes_nothing_else(store: HealthStore) -> None:
+def test_claim_changes_no_other_field(store: HealthStore) -> None:
     others = (RouteOutcome("tailscale", True),)
     store.record([missed(at=NOW - 30), HostOutcome("gpu", None, routes=others), reached("other")])
     before = store.load()
@@ -300,7 +306,7 @@ def test_a_claim_lasts_until_the_outcome_is_recorded(store: HealthStore) -> None
     assert store.get("gpu").transports["direct"].probing_since is None
 
 
-def test_a_host_is_claimed_as_a_route_is_but_from_its_third_failure(store: HealthStore) -> None:
+def test_host_can_be_claimed_from_its_third_failure(store: HealthStore) -> None:
     store.record([missed(at=NOW - 30)] * 2)
     assert store.claim_probe("gpu", None, NOW)
     assert store.claim_probe("gpu", None, NOW)
@@ -310,7 +316,7 @@ def test_a_host_is_claimed_as_a_route_is_but_from_its_third_failure(store: Healt
     assert [store.claim_probe("gpu", None, NOW) for _ in range(2)] == [True, False]
 
 
-def test_of_many_processes_exactly_one_gets_the_half_open_attempt(
+def test_exactly_one_of_many_processes_gets_the_half_open_attempt(
     store: HealthStore, path: Path
 ) -> None:
     store.record([missed(at=NOW - 30)])
@@ -345,7 +351,7 @@ def run_at_once(count: int, command: list[str]) -> list[str]:
     return answers
 
 
-def test_fifty_processes_that_record_a_hundred_outcomes_each_lose_none(
+def test_fifty_processes_recording_a_hundred_outcomes_each_lose_none(
     store: HealthStore, path: Path
 ) -> None:
     code = """
@@ -366,7 +372,7 @@ def test_fifty_processes_that_record_a_hundred_outcomes_each_lose_none(
     assert health.transports["direct"].total_successes == 5000
 
 
-def test_threads_with_a_store_each_lose_none(path: Path) -> None:
+def test_threads_with_separate_stores_lose_no_outcome(path: Path) -> None:
     def work() -> None:
         for _ in range(50):
             HealthStore(path).record([reached()])
@@ -380,7 +386,7 @@ def test_threads_with_a_store_each_lose_none(path: Path) -> None:
     assert HealthStore(path).get("gpu").total_successes == 400
 
 
-def test_kill_9_at_any_moment_leaves_a_whole_file_and_loses_nothing_that_was_recorded(
+def test_sigkill_at_any_point_leaves_a_valid_file_with_every_recorded_outcome(
     store: HealthStore, path: Path
 ) -> None:
     # A process of its own does the forking: this one may have threads.
@@ -430,9 +436,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_file_and_loses_nothing_that_was_rec
     assert files_beside(path) == [".health.json.lock", "health.json"]
 
 
-def test_a_writer_that_never_lets_go_is_waited_for_only_so_long(
-    path: Path, warnings: list[str]
-) -> None:
+def test_wait_for_a_hanging_writer_is_limited(path: Path, warnings: list[str]) -> None:
     store = HealthStore(path, warn=warnings.append, lock_timeout=0.1)
     store.record([reached()])
     with (path.parent / ".health.json.lock").open() as lock:
@@ -448,7 +452,7 @@ def test_a_writer_that_never_lets_go_is_waited_for_only_so_long(
     assert store.get("gpu").total_successes == 2
 
 
-def test_busy_writers_are_waited_for_longer_than_one_that_hangs(
+def test_wait_for_busy_writers_is_longer_than_for_a_hanging_one(
     path: Path, warnings: list[str]
 ) -> None:
     store = HealthStore(path, warn=warnings.append, lock_timeout=0.2)
@@ -478,7 +482,7 @@ def test_busy_writers_are_waited_for_longer_than_one_that_hangs(
     assert store.get("gpu").total_successes == 2
 
 
-def test_a_child_forked_while_the_lock_was_held_does_not_keep_it(path: Path) -> None:
+def test_child_forked_while_the_health_lock_is_held_does_not_keep_it(path: Path) -> None:
     children: list[int] = []
     reader, writer = os.pipe()
 
@@ -531,7 +535,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_is_set_aside_with_a_warning_and_counting_starts_anew(
+def test_damaged_health_file_is_set_aside_with_a_warning(
     store: HealthStore, path: Path, warnings: list[str], text: str
 ) -> None:
     put_file(path, "")
@@ -548,7 +552,7 @@ def test_a_damaged_file_is_set_aside_with_a_warning_and_counting_starts_anew(
     assert warnings[0].endswith(f"): set aside as {aside}; the run goes on without it")
 
 
-def test_reading_a_damaged_file_sets_it_aside_and_warns_once(
+def test_reading_a_damaged_health_file_warns_once(
     store: HealthStore, path: Path, warnings: list[str]
 ) -> None:
     put_file(path, "{")
@@ -560,7 +564,7 @@ def test_reading_a_damaged_file_sets_it_aside_and_warns_once(
     assert not path.exists()
 
 
-def test_nesting_of_any_depth_is_never_fatal(store: HealthStore, path: Path) -> None:
+def test_deeply_nested_health_file_is_not_fatal(store: HealthStore, path: Path) -> None:
     # How deep is too deep to read, and how deep to write, differs between Pythons.
     for depth in [100, 500, *range(850, 1000, 5), 3000, 9000, 100_000]:
         nested = "[" * depth + "]" * depth
@@ -583,7 +587,7 @@ def test_two_damaged_files_are_both_kept(
     assert len(warnings) == 2
 
 
-def test_a_folder_in_the_files_place_is_a_warning(
+def test_directory_in_place_of_the_health_file_gives_a_warning(
     store: HealthStore, path: Path, warnings: list[str]
 ) -> None:
     path.mkdir(parents=True)
@@ -597,7 +601,7 @@ def test_a_folder_in_the_files_place_is_a_warning(
 
 
 @pytest.mark.timeout(10)
-def test_a_pipe_or_device_in_the_files_place_is_neither_opened_nor_replaced(
+def test_pipe_or_device_as_health_file_is_neither_opened_nor_replaced(
     store: HealthStore, path: Path, warnings: list[str]
 ) -> None:
     path.parent.mkdir()
@@ -610,7 +614,9 @@ def test_a_pipe_or_device_in_the_files_place_is_neither_opened_nor_replaced(
     assert len(warnings) == 1
 
 
-def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, warnings: list[str]) -> None:
+def test_health_directory_that_cannot_be_created_gives_a_warning(
+    tmp_path: Path, warnings: list[str]
+) -> None:
     (tmp_path / "file").write_text("")
     store = HealthStore(tmp_path / "file" / "health.json", warn=warnings.append)
 
@@ -621,7 +627,7 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path, warnings: lis
     assert all("Not a directory" in text for text in warnings)
 
 
-def test_missing_folders_are_made(tmp_path: Path, warnings: list[str]) -> None:
+def test_missing_health_directories_are_created(tmp_path: Path, warnings: list[str]) -> None:
     store = HealthStore(tmp_path / "a" / "b" / "health.json", warn=warnings.append)
 
     store.record([reached()])
@@ -630,7 +636,7 @@ def test_missing_folders_are_made(tmp_path: Path, warnings: list[str]) -> None:
     assert warnings == []
 
 
-def test_warnings_go_to_stderr_once_in_a_process(
+def test_health_warning_is_printed_once_per_process(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path.mkdir(parents=True)
@@ -675,7 +681,7 @@ store.record([HostOutcome("gpu", True)])
 
 
 @on_linux
-def test_on_a_full_disk_the_old_file_stays_and_a_warning_is_given_once(small_disk: Path) -> None:
+def test_full_disk_keeps_the_old_health_file_and_gives_one_warning(small_disk: Path) -> None:
     seen = on_small_disk(
         small_disk,
         """
@@ -705,7 +711,7 @@ def test_on_a_full_disk_the_old_file_stays_and_a_warning_is_given_once(small_dis
 
 @on_linux
 @pytest.mark.parametrize("is_damaged", [False, True])
-def test_on_a_read_only_disk_the_run_goes_on_with_a_warning(
+def test_read_only_disk_gives_a_warning_and_the_run_continues(
     small_disk: Path, is_damaged: bool
 ) -> None:
     seen = on_small_disk(

@@ -11,7 +11,7 @@ import pytest
 from ringtasks.inventory.config import SSHConfig, health_file, known_hosts_file, state_folder
 
 
-def test_the_first_sixteen_fields_are_as_published() -> None:
+def test_first_sixteen_config_fields_are_the_published_ones() -> None:
     parameters = list(inspect.signature(SSHConfig).parameters.values())
 
     positional = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -35,7 +35,7 @@ def test_the_first_sixteen_fields_are_as_published() -> None:
     }
 
 
-def test_any_object_with_the_inventorys_names_makes_one() -> None:
+def test_config_can_be_made_from_any_object_with_the_inventory_attributes() -> None:
     host = SimpleNamespace(
         name="box",
         ssh_host="203.0.113.10",
@@ -58,7 +58,7 @@ def test_any_object_with_the_inventorys_names_makes_one() -> None:
     assert config.id == "box"
 
 
-def test_what_is_missing_or_none_is_the_default() -> None:
+def test_missing_or_none_field_takes_its_default() -> None:
     config = SSHConfig.from_host_config(SimpleNamespace(tailscale_ip="100.64.0.1", ssh_port=None))
 
     assert (config.host, config.port, config.use_cloudflare) == ("", 22, False)
@@ -73,7 +73,7 @@ def test_what_is_missing_or_none_is_the_default() -> None:
         (SSHConfig("h", 2222, name="box"), "box"),
     ],
 )
-def test_a_host_is_known_by_its_name_else_its_address(config: SSHConfig, expected: str) -> None:
+def test_host_id_is_the_name_or_else_the_address(config: SSHConfig, expected: str) -> None:
     assert config.id == expected
 
 
@@ -95,14 +95,16 @@ def test_a_host_is_known_by_its_name_else_its_address(config: SSHConfig, expecte
         ("key_path", Path("id"), TypeError),
     ],
 )
-def test_a_wrong_field_is_refused_by_name(
+def test_invalid_config_field_is_refused_by_name(
     field: str, value: object, error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=f"^{field}: "):
         SSHConfig("h", **{field: value})  # type: ignore[arg-type]
 
 
-def test_state_lives_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_files_are_stored_in_the_xdg_state_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert state_folder() == tmp_path / "ringtasks"
     assert known_hosts_file() == tmp_path / "ringtasks" / "known_hosts"
@@ -124,13 +126,15 @@ def test_state_lives_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("me@[2001:db8::1]:2222", ("2001:db8::1", 2222, "me")),
     ],
 )
-def test_an_address_is_taken_apart(address: str, expected: tuple[str, int, str | None]) -> None:
+def test_address_is_split_into_user_host_and_port(
+    address: str, expected: tuple[str, int, str | None]
+) -> None:
     config = SSHConfig.parse(address)
 
     assert (config.host, config.port, config.user) == expected
 
 
 @pytest.mark.parametrize("address", ["", "@box", "root@", "box:", "box:x", "box:99999", "-oX=y"])
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match=r"host|port"):
         SSHConfig.parse(address)

@@ -44,7 +44,7 @@ def large(tmp_path: Path) -> Path:
     return path
 
 
-def test_thousands_of_hosts_are_shown_in_two_seconds(large: Path) -> None:
+def test_thousands_of_hosts_are_listed_within_two_seconds(large: Path) -> None:
     program = [sys.executable, "-m", "invoke", "hosts"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     printed = subprocess.check_output(program, cwd=large.parents[1], timeout=60)
@@ -54,7 +54,7 @@ def test_thousands_of_hosts_are_shown_in_two_seconds(large: Path) -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < LIMIT
 
 
-def test_a_large_range_is_refused_before_it_is_written_out(large: Path) -> None:
+def test_large_range_is_refused_before_expansion(large: Path) -> None:
     inventory = load_inventory(large)
     before = resource.getrusage(resource.RUSAGE_SELF)
 

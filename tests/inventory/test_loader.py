@@ -27,7 +27,7 @@ def load(tmp_path: Path) -> Load:
     return load_text
 
 
-def test_both_shapes_are_read(load: Load) -> None:
+def test_both_inventory_formats_are_read(load: Load) -> None:
     fields_ = "{ssh_host: h, ssh_port: 2222, gpu: H100 80GB}"
 
     bare = load(f"a: {fields_}").get("a")
@@ -38,7 +38,7 @@ def test_both_shapes_are_read(load: Load) -> None:
         assert host.facts == {"gpu": "H100 80GB"}
 
 
-def test_defaults_fill_what_a_host_leaves_out(load: Load) -> None:
+def test_defaults_apply_to_fields_that_a_host_omits(load: Load) -> None:
     inventory = load(
         "defaults: {ssh_user: u, connect_timeout: 3}\n"
         "hosts: {a: {ssh_host: h}, b: {ssh_host: h, ssh_user: v}}"
@@ -49,7 +49,7 @@ def test_defaults_fill_what_a_host_leaves_out(load: Load) -> None:
     assert SSHConfig.from_host_config(inventory.get("b")).connect_timeout == 3
 
 
-def test_groups_speak_the_grammar_of_selectors(load: Load) -> None:
+def test_group_members_use_the_selector_grammar(load: Load) -> None:
     inventory = load(
         "hosts: {gpu01: {ssh_host: h}, gpu02: {ssh_host: h}, mac: {ssh_host: h}}\n"
         "groups: {gpu: ['gpu[01-02]'], rest: 'mac'}"
@@ -59,14 +59,14 @@ def test_groups_speak_the_grammar_of_selectors(load: Load) -> None:
     assert inventory.get("gpu01").groups == ("gpu",)
 
 
-def test_work_dir_and_ringrift_path_are_the_same(load: Load) -> None:
+def test_ringrift_path_is_an_alias_of_work_dir(load: Load) -> None:
     inventory = load("{a: {ssh_host: h, ringrift_path: ~/app}, b: {ssh_host: h, work_dir: /w}}")
 
     assert SSHConfig.from_host_config(inventory.get("a")).work_dir == "~/app"
     assert SSHConfig.from_host_config(inventory.get("b")).work_dir == "/w"
 
 
-def test_a_real_inventorys_other_fields_are_facts(load: Load) -> None:
+def test_unknown_fields_of_a_host_become_facts(load: Load) -> None:
     host = load(
         "a: {ssh_host: h, memory_gb: 64, cpus: 8, nat_blocked: true, note: 'x: y',"
         " storage_paths: {data: /d}, runpod_id: abc, region: null}"
@@ -76,7 +76,7 @@ def test_a_real_inventorys_other_fields_are_facts(load: Load) -> None:
     assert host.facts["nat_blocked"] is True
 
 
-def test_variables_are_expanded_when_they_are_used(
+def test_variables_are_expanded_on_use(
     load: Load,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -90,7 +90,7 @@ def test_variables_are_expanded_when_they_are_used(
     assert SSHConfig.from_host_config(host).host == "192.0.2.7"
 
 
-def test_anchors_and_merge_keys_work(load: Load) -> None:
+def test_yaml_anchors_and_merge_keys_are_supported(load: Load) -> None:
     inventory = load(
         "common: &c {ssh_user: u, ssh_port: 2}\nhosts:\n  a: {<<: *c, ssh_host: h, ssh_port: 3}\n"
     )
@@ -140,7 +140,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_a_fault_is_told_by_file_line_host_and_field(
+def test_inventory_error_names_file_line_host_and_field(
     load: Load,
     tmp_path: Path,
     case: str,
@@ -155,14 +155,14 @@ def test_a_fault_is_told_by_file_line_host_and_field(
     assert "\n" not in str(caught.value)
 
 
-def test_a_fault_in_a_token_does_not_show_it(load: Load) -> None:
+def test_error_in_a_token_does_not_show_its_value(load: Load) -> None:
     with pytest.raises(InventoryError) as caught:
         use_all(load("a: {cloudflare_tunnel: h, cloudflare_service_token_secret: 12345678}"))
 
     assert "12345678" not in str(caught.value)
 
 
-def test_an_unknown_member_of_a_group_is_left_out_with_a_warning(load: Load) -> None:
+def test_unknown_group_member_is_skipped_with_a_warning(load: Load) -> None:
     inventory = load("hosts: {runpod-1: {ssh_host: h}}\ngroups: {g: [runpod], h: [runpod-1]}")
 
     assert inventory.groups == {"g": (), "h": ("runpod-1",)}
@@ -170,7 +170,7 @@ def test_an_unknown_member_of_a_group_is_left_out_with_a_warning(load: Load) -> 
     assert "hosts.yaml:2: groups: g: unknown host 'runpod'; did you mean runpod-1" in warning
 
 
-def test_a_group_of_groups_has_their_members(load: Load) -> None:
+def test_group_of_groups_has_the_members_of_all(load: Load) -> None:
     inventory = load(
         "hosts: {a1: {ssh_host: h}, a2: {ssh_host: h}, h1: {ssh_host: h}}\n"
         "groups: {gpu: ['@a100', '@h100', '!a2'], a100: ['a*'], h100: [h1]}"
@@ -191,7 +191,7 @@ def test_a_group_whose_glob_matches_no_host_is_empty(load: Load) -> None:
     assert inventory.warnings == ()
 
 
-def test_a_group_in_two_files_has_the_members_of_both(tmp_path: Path) -> None:
+def test_group_defined_in_two_files_has_the_members_of_both(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text("hosts: {a: {ssh_host: h}}\ngroups: {gpu: [a]}")
     (tmp_path / "two.yaml").write_text("hosts: {b: {ssh_host: h}}\ngroups: {gpu: [b]}")
 
@@ -199,7 +199,7 @@ def test_a_group_in_two_files_has_the_members_of_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["no", "010", "~", "1.0", "true"])
-def test_a_name_that_yaml_does_not_read_as_text_concerns_that_host_only(
+def test_host_name_that_yaml_parses_as_a_non_string_affects_that_host_only(
     load: Load, name: str
 ) -> None:
     inventory = load(f"good: {{ssh_host: h}}\n{name}: {{ssh_host: h}}")
@@ -214,14 +214,14 @@ def test_a_name_that_yaml_does_not_read_as_text_concerns_that_host_only(
 @pytest.mark.parametrize(
     "port", ["02471", "22:30", "0x16", "1_000", "+22"], ids=lambda port: f"port {port}"
 )
-def test_a_port_is_written_in_plain_digits(load: Load, port: str) -> None:
+def test_port_must_be_plain_digits(load: Load, port: str) -> None:
     host = load(f"a:\n  ssh_host: h\n  ssh_port: {port}").get("a")
 
     with pytest.raises(InventoryError, match=r"hosts.yaml:3: a: ssh_port: expected"):
         SSHConfig.from_host_config(host)
 
 
-def test_a_mistyped_setting_is_kept_as_a_fact_with_a_warning(load: Load) -> None:
+def test_misspelled_setting_is_kept_as_a_fact_with_a_warning(load: Load) -> None:
     inventory = load("a:\n  ssh_host: h\n  ssh_prt: 2222\n  price: 2\n  spot_price_gb: 3")
 
     (warning,) = inventory.warnings
@@ -230,7 +230,7 @@ def test_a_mistyped_setting_is_kept_as_a_fact_with_a_warning(load: Load) -> None
     )
 
 
-def test_an_inventory_that_is_named_has_to_be_there(
+def test_missing_named_inventory_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RINGTASKS_HOSTS", str(tmp_path / "nope.yaml"))
@@ -240,7 +240,7 @@ def test_an_inventory_that_is_named_has_to_be_there(
 
 
 @pytest.mark.parametrize("field", ["ssh_host", "ssh_user", "tailscale_ip", "cloudflare_tunnel"])
-def test_an_address_takes_only_variables_that_are_allowed(
+def test_address_may_use_only_permitted_variables(
     load: Load, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     host = load(f"a: {{{field}: '${{SECRET}}.evil.example', embedded: true}}").get("a")
@@ -260,7 +260,7 @@ def test_an_address_is_checked_after_expansion(load: Load, monkeypatch: pytest.M
         SSHConfig.from_host_config(host)
 
 
-def test_aliases_that_expand_without_end_are_refused(load: Load) -> None:
+def test_exponentially_expanding_yaml_aliases_are_refused(load: Load) -> None:
     lines = ["x0: &x0 [1,2,3,4,5,6,7,8,9]"]
     lines += [f"x{n}: &x{n} [{', '.join(['*x' + str(n - 1)] * 9)}]" for n in range(1, 9)]
 
@@ -268,7 +268,7 @@ def test_aliases_that_expand_without_end_are_refused(load: Load) -> None:
         load("\n".join(["a: {ssh_host: h}", *lines]))
 
 
-def test_it_is_found_by_flag_then_variable_then_folder_then_home(
+def test_inventory_is_found_by_flag_then_variable_then_directory_then_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -291,7 +291,7 @@ def test_it_is_found_by_flag_then_variable_then_folder_then_home(
     assert list(load_inventory(tmp_path / "flag.yaml").hosts) == ["flag"]
 
 
-def test_no_inventory_at_all_says_where_it_looked(
+def test_missing_inventory_error_lists_the_searched_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -303,7 +303,7 @@ def test_no_inventory_at_all_says_where_it_looked(
     assert find_host("a") is None
 
 
-def test_a_host_in_two_files_cannot_be_used_and_the_others_can(tmp_path: Path) -> None:
+def test_host_defined_in_two_files_is_unusable_and_others_are_usable(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(f"a: {{ssh_host: h}}\n{name}: {{ssh_host: h}}")
 
@@ -314,7 +314,7 @@ def test_a_host_in_two_files_cannot_be_used_and_the_others_can(tmp_path: Path) -
     assert [name for name, host in inventory.hosts.items() if host.fault is None] == ["one", "two"]
 
 
-def test_a_duplicate_key_makes_its_host_unusable_alone(load: Load) -> None:
+def test_duplicate_key_makes_only_its_host_unusable(load: Load) -> None:
     inventory = load(
         "a: {ssh_host: h, tags: {x: 1, x: 2}}\nb: {ssh_host: h}\nb: {ssh_host: i}\nc: {ssh_host: h}"
     )
@@ -326,7 +326,7 @@ def test_a_duplicate_key_makes_its_host_unusable_alone(load: Load) -> None:
 
 
 @pytest.mark.parametrize("name", ["no", "010", "~", "2024-01-01", "1.0", "12:30", "0x1F"])
-def test_a_name_that_yaml_reads_as_something_else_fails_alone(load: Load, name: str) -> None:
+def test_host_with_an_unquoted_yaml_keyword_as_name_fails_alone(load: Load, name: str) -> None:
     inventory = load(f"{name}: {{ssh_host: h}}\nb: {{ssh_host: h}}\n")
 
     assert list(inventory.hosts) == [name, "b"]
@@ -338,7 +338,7 @@ def test_a_name_that_yaml_reads_as_something_else_fails_alone(load: Load, name: 
 @pytest.mark.parametrize(
     "field", ["ssh_host: no", "ssh_user: 010", "ssh_host: 12:30", "ssh_key: 7"]
 )
-def test_a_value_that_yaml_reads_as_something_else_is_to_be_quoted(load: Load, field: str) -> None:
+def test_value_with_an_unexpected_yaml_type_must_be_quoted(load: Load, field: str) -> None:
     inventory = load(f"a:\n  tailscale_ip: h\n  {field}\nb: {{ssh_host: h}}\n")
 
     written = field.partition(": ")[2]
@@ -346,7 +346,7 @@ def test_a_value_that_yaml_reads_as_something_else_is_to_be_quoted(load: Load, f
     assert inventory.get("b").fault is None
 
 
-def test_members_of_groups_are_read_as_they_are_written(load: Load) -> None:
+def test_group_members_are_read_as_written(load: Load) -> None:
     inventory = load(
         "hosts: {'no': {ssh_host: h}, '010': {ssh_host: h}}\ngroups: {g: [no, 010], empty: []}\n"
     )
@@ -355,7 +355,7 @@ def test_members_of_groups_are_read_as_they_are_written(load: Load) -> None:
     assert inventory.warnings == ()
 
 
-def test_an_unknown_host_lists_near_names(load: Load) -> None:
+def test_unknown_host_error_lists_similar_names(load: Load) -> None:
     inventory = load("{runpod-h100: {ssh_host: h}, mac: {ssh_host: h}}")
 
     with pytest.raises(UnknownHostError) as caught:
@@ -364,7 +364,7 @@ def test_an_unknown_host_lists_near_names(load: Load) -> None:
     assert caught.value.near == ("runpod-h100",)
 
 
-def test_the_example_can_be_read_and_no_setting_in_it_is_taken_for_a_fact() -> None:
+def test_example_inventory_loads_and_every_setting_in_it_is_recognised() -> None:
     inventory = load_inventory(ROOT / "hosts" / "distributed_hosts.example.yaml")
 
     facts = {name for host in inventory.hosts.values() for name in host.facts}
@@ -375,7 +375,7 @@ def test_the_example_can_be_read_and_no_setting_in_it_is_taken_for_a_fact() -> N
 
 @settings(max_examples=150, deadline=None)
 @given(text=st.one_of(st.text(max_size=80), st.binary(max_size=80)))
-def test_any_file_is_read_or_refused_in_one_line(
+def test_any_inventory_file_is_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, text: str | bytes
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "hosts.yaml"

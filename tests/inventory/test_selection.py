@@ -54,7 +54,7 @@ INVENTORY = Inventory(
         ("nothing-*,mac", ["mac"]),
     ],
 )
-def test_what_is_meant(expression: str, expected: list[str]) -> None:
+def test_selector_returns_the_expected_hosts(expression: str, expected: list[str]) -> None:
     assert list(select(expression, INVENTORY)) == expected
 
 
@@ -79,7 +79,7 @@ def test_what_is_meant(expression: str, expected: list[str]) -> None:
         ("a\0", "control character"),
     ],
 )
-def test_what_is_refused(expression: str, expected: str) -> None:
+def test_invalid_selector_is_refused_in_one_line(expression: str, expected: str) -> None:
     with pytest.raises(UsageError) as caught:
         select(expression, INVENTORY)
 
@@ -97,7 +97,7 @@ def test_all_without_other_than_embedded_hosts_names_one() -> None:
     )
 
 
-def test_an_unknown_name_is_a_lookup_error_with_near_names() -> None:
+def test_unknown_name_in_a_selector_is_a_lookup_error_with_similar_names() -> None:
     with pytest.raises(UnknownHostError) as caught:
         select("vast", INVENTORY)
 
@@ -109,14 +109,14 @@ items = st.sampled_from(["@gpu", "vast-*", "mac", "gpu[01-02]", "gpu=H100*", "@r
 
 
 @given(one=st.lists(items, min_size=1), other=st.lists(items, min_size=1))
-def test_a_joined_selector_means_the_union(one: list[str], other: list[str]) -> None:
+def test_comma_separated_selectors_mean_their_union(one: list[str], other: list[str]) -> None:
     joined = set(select(",".join(one + other), INVENTORY))
 
     assert joined == set(select(",".join(one), INVENTORY)) | set(select(",".join(other), INVENTORY))
 
 
 @given(text=st.text(max_size=30))
-def test_any_text_is_a_selector_or_refused(text: str) -> None:
+def test_any_text_is_a_valid_selector_or_refused(text: str) -> None:
     try:
         chosen = select(text, INVENTORY)
     except UsageError as error:
@@ -163,7 +163,7 @@ hosts:
         ("!a", ["b", "c"]),
     ],
 )
-def test_facts_match_by_their_written_text(
+def test_facts_are_matched_by_their_text_as_written(
     tmp_path: Path, expression: str, expected: list[str]
 ) -> None:
     (tmp_path / "hosts.yaml").write_text(WRITTEN)
@@ -172,6 +172,6 @@ def test_facts_match_by_their_written_text(
 
 
 @pytest.mark.parametrize("expression", ["gpu[1-30000000]", "r[1-9999]n[1-9999]"])
-def test_a_range_of_very_many_names_is_refused_at_once(expression: str) -> None:
+def test_range_of_too_many_names_is_refused_at_once(expression: str) -> None:
     with pytest.raises(UsageError, match="more than 100000 names"):
         select(expression, INVENTORY)

@@ -41,7 +41,7 @@ def driver_check(host: JobHost) -> str:
     return "\n".join(map(str, found))
 
 
-def test_rows_count_though_the_tool_warns_and_fails(host: JobHost, gpus: Gpus) -> None:
+def test_gpu_rows_are_read_even_if_the_tool_warns_and_fails(host: JobHost, gpus: Gpus) -> None:
     gpus.warn(INFOROM)
 
     (status,) = jobs.overview([host.client])
@@ -56,9 +56,7 @@ def test_rows_count_though_the_tool_warns_and_fails(host: JobHost, gpus: Gpus) -
 
 
 @pytest.mark.parametrize(("said", "status"), [(MISMATCH, 18), ("No devices were found", 6)])
-def test_an_error_is_shown_whole_everywhere(
-    host: JobHost, gpus: Gpus, said: str, status: int
-) -> None:
+def test_gpu_tool_error_is_shown_in_full(host: JobHost, gpus: Gpus, said: str, status: int) -> None:
     gpus.fail(said, status)
     whole = said.replace("\n", "; ")
 
@@ -72,7 +70,7 @@ def test_an_error_is_shown_whole_everywhere(
     assert whole in driver_check(host)
 
 
-def test_the_status_task_shows_the_error(
+def test_status_task_shows_the_gpu_tool_error(
     inv: Inv, server: Sshd, gpus: Gpus, write_hosts: WriteHosts
 ) -> None:
     write_hosts(box={"ssh_host": server.address, "ssh_port": server.port})
@@ -101,7 +99,7 @@ def test_memory_in_use_by_no_visible_process_is_not_free(host: JobHost, gpus: Gp
     assert job.status().gpus == (0, 1)
 
 
-def test_the_flag_takes_gpus_whatever_memory_is_in_use(
+def test_flag_allows_gpus_with_memory_in_use(
     inv: Inv, server: Sshd, gpus: Gpus, write_hosts: WriteHosts
 ) -> None:
     write_hosts(box={"ssh_host": server.address, "ssh_port": server.port})
@@ -115,9 +113,7 @@ def test_the_flag_takes_gpus_whatever_memory_is_in_use(
     assert (refused.returncode, taken.returncode, wrong.returncode) == (1, 0, 2)
 
 
-def test_processes_that_cannot_be_read_keep_gpus_from_being_taken(
-    host: JobHost, gpus: Gpus
-) -> None:
+def test_gpus_are_not_taken_if_their_processes_cannot_be_read(host: JobHost, gpus: Gpus) -> None:
     smi = gpus.bin / "nvidia-smi"
     smi.rename(gpus.bin / "real")
     smi.write_text(
@@ -137,7 +133,7 @@ def host_with(make_sshd: MakeSshd, key: Path, bin: Path) -> JobHost:
 
 
 @pytest.mark.parametrize("version", AMD_SMI_VERSIONS)
-def test_amd_gpus_are_read_by_amd_smi_of_each_version(
+def test_amd_gpus_are_read_with_each_version_of_amd_smi(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path, version: str
 ) -> None:
     smi = AmdSmi(tmp_path / "smi", version)
@@ -164,9 +160,7 @@ def test_amd_gpus_are_read_by_amd_smi_of_each_version(
     end_jobs(host.home)
 
 
-def test_an_error_of_amd_smi_is_shown(
-    make_sshd: MakeSshd, client_key: Path, tmp_path: Path
-) -> None:
+def test_amd_smi_error_is_shown(make_sshd: MakeSshd, client_key: Path, tmp_path: Path) -> None:
     smi = AmdSmi(tmp_path / "smi", "6.4")
     smi.fail("ERROR:root:Unable to detect any GPU devices, check amdgpu version and module status")
     host = host_with(make_sshd, client_key, smi.bin)
@@ -180,7 +174,7 @@ def test_an_error_of_amd_smi_is_shown(
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-def test_amd_gpus_are_read_by_rocm_smi(
+def test_amd_gpus_are_read_with_rocm_smi(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path, is_old: bool
 ) -> None:
     host = host_with(make_sshd, client_key, RocmSmi(tmp_path / "smi", is_old=is_old).bin)
@@ -199,7 +193,7 @@ def test_amd_gpus_are_read_by_rocm_smi(
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
-def test_the_reading_is_the_same_in_each_shell_and_awk(tmp_path: Path, shell: str) -> None:
+def test_gpu_query_gives_equal_results_in_each_shell_and_awk(tmp_path: Path, shell: str) -> None:
     from ringtasks.remote.programs import Program
 
     smi = AmdSmi(tmp_path / "smi", "7.0", count=1)

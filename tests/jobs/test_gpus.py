@@ -34,7 +34,7 @@ def reserved(host: JobHost) -> list[str]:
     return sorted(link.name for link in host.home.glob(".ringtasks/gpus/GPU-*"))
 
 
-def test_a_job_gets_free_gpus_and_gives_them_back(host: JobHost, gpus: Gpus) -> None:
+def test_job_gets_free_gpus_and_releases_them(host: JobHost, gpus: Gpus) -> None:
     gpus.occupy(0, pid=4711)
 
     job = host.start(f"{PRINTS}; {HOLDS}", gpus=2)
@@ -50,7 +50,7 @@ def test_a_job_gets_free_gpus_and_gives_them_back(host: JobHost, gpus: Gpus) -> 
     assert reserved(host) == []
 
 
-def test_where_there_are_not_enough_it_says_who_has_them(host: JobHost, gpus: Gpus) -> None:
+def test_gpu_shortage_is_reported_with_the_holding_jobs(host: JobHost, gpus: Gpus) -> None:
     gpus.occupy(0, pid=4711)
     first = host.start("sleep 60", gpus=6)
 
@@ -67,20 +67,22 @@ def test_where_there_are_not_enough_it_says_who_has_them(host: JobHost, gpus: Gp
 
 
 @pytest.mark.parametrize("queue", [False, True])
-def test_more_than_the_host_has_is_never_waited_for(host: JobHost, queue: bool) -> None:
+def test_request_for_more_gpus_than_the_host_has_fails_without_waiting(
+    host: JobHost, queue: bool
+) -> None:
     with pytest.raises(JobNotStartedError, match="9 GPUs are asked for, and the host has 8"):
         host.start("true", gpus=9, queue=queue)
 
 
 @pytest.mark.parametrize("queue", [False, True])
-def test_a_driver_that_fails_is_told(host: JobHost, gpus: Gpus, queue: bool) -> None:
+def test_gpu_driver_failure_is_reported(host: JobHost, gpus: Gpus, queue: bool) -> None:
     gpus.fail("Failed to initialize NVML: Driver/library version mismatch")
 
     with pytest.raises(JobNotStartedError, match="version mismatch"):
         host.start("true", gpus=1, queue=queue)
 
 
-def test_a_host_without_nvidia_smi_is_told(host: JobHost, gpus: Gpus) -> None:
+def test_missing_nvidia_smi_is_reported(host: JobHost, gpus: Gpus) -> None:
     (gpus.bin / "nvidia-smi").unlink()
 
     with pytest.raises(JobNotStartedError, match="no nvidia-smi on the host"):
@@ -88,13 +90,13 @@ def test_a_host_without_nvidia_smi_is_told(host: JobHost, gpus: Gpus) -> None:
 
 
 @pytest.mark.parametrize("end", ["exit 3", "kill -9 $$", "kill -TERM 0; sleep 9"])
-def test_however_a_job_ends_its_gpus_are_free(host: JobHost, end: str) -> None:
+def test_gpus_are_released_however_the_job_ends(host: JobHost, end: str) -> None:
     host.start(end, gpus=8).wait(20)
 
     assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 
 
-def test_a_stop_frees_them_and_tells_who_still_holds_their_memory(
+def test_stop_releases_gpus_and_reports_processes_that_still_use_their_memory(
     host: JobHost, gpus: Gpus
 ) -> None:
     job = host.start("sleep 60; true", gpus=2)
@@ -113,7 +115,7 @@ def test_a_stop_frees_them_and_tells_who_still_holds_their_memory(
     assert reserved(host) == []
 
 
-def test_a_keeper_that_was_killed_leaves_them_to_its_job_for_as_long_as_that_lives(
+def test_gpus_stay_reserved_for_a_live_job_after_its_keeper_was_killed(
     host: JobHost,
 ) -> None:
     job = host.start("sleep 60", gpus=8)
@@ -128,7 +130,7 @@ def test_a_keeper_that_was_killed_leaves_them_to_its_job_for_as_long_as_that_liv
     assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 
 
-def test_a_job_whose_folder_was_deleted_keeps_them_while_it_runs(host: JobHost) -> None:
+def test_running_job_with_a_deleted_directory_keeps_its_gpus(host: JobHost) -> None:
     import shutil
 
     job = host.start("sleep 60", gpus=8)
@@ -143,7 +145,7 @@ def test_a_job_whose_folder_was_deleted_keeps_them_while_it_runs(host: JobHost) 
     assert host.start("true", gpus=8).wait(20).state is JobState.SUCCEEDED
 
 
-def test_after_a_reboot_they_are_free(host: JobHost) -> None:
+def test_gpus_are_free_after_a_reboot(host: JobHost) -> None:
     host.start("sleep 60", gpus=8)
     for link in host.home.glob(".ringtasks/gpus/GPU-*"):
         job_id, pid, _, start = str(link.readlink()).split(".")
@@ -156,7 +158,7 @@ def test_after_a_reboot_they_are_free(host: JobHost) -> None:
 @pytest.mark.parametrize(
     "dead", ["j.999999999.{boot}.5", "j.{pid}.{boot}.5", "j.{pid}.other.{start}"]
 )
-def test_the_lock_of_one_that_died_is_broken(host: JobHost, dead: str) -> None:
+def test_gpu_lock_of_a_dead_process_is_broken(host: JobHost, dead: str) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     folder = host.home / ".ringtasks/gpus"
@@ -169,7 +171,7 @@ def test_the_lock_of_one_that_died_is_broken(host: JobHost, dead: str) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_one_that_died_while_it_broke_a_lock_holds_nobody_up_for_long(host: JobHost) -> None:
+def test_process_killed_while_breaking_a_lock_blocks_no_later_job(host: JobHost) -> None:
     folder = host.home / ".ringtasks/gpus"
     dead = "j.999999999.no-such-boot.5"
     (folder / f"broken-{dead}").mkdir(parents=True)
@@ -179,7 +181,7 @@ def test_one_that_died_while_it_broke_a_lock_holds_nobody_up_for_long(host: JobH
     assert host.start("true", gpus=1).wait(20).state is JobState.SUCCEEDED
 
 
-def test_the_lock_of_one_that_lives_is_respected(host: JobHost) -> None:
+def test_gpu_lock_of_a_live_process_is_respected(host: JobHost) -> None:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     folder = host.home / ".ringtasks/gpus"
@@ -194,7 +196,7 @@ def test_the_lock_of_one_that_lives_is_respected(host: JobHost) -> None:
         assert starting.result().wait(20).state is JobState.SUCCEEDED
 
 
-def test_those_that_queue_run_one_after_the_other_in_their_order(host: JobHost) -> None:
+def test_queued_gpu_jobs_run_one_at_a_time_in_queue_order(host: JobHost) -> None:
     first = host.start(HOLDS, gpus=8)
     second = host.start("echo second >> ~/order; sleep 0.1", gpus=8, queue=True, name="second")
     eventually(lambda: second.status().state is JobState.QUEUED)
@@ -210,7 +212,7 @@ def test_those_that_queue_run_one_after_the_other_in_their_order(host: JobHost) 
     assert list((host.home / ".ringtasks/queue").iterdir()) == []
 
 
-def test_one_that_was_killed_in_the_queue_holds_nobody_up(host: JobHost) -> None:
+def test_job_killed_in_the_queue_does_not_block_later_jobs(host: JobHost) -> None:
     holder = host.start(HOLDS, gpus=8)
     dead = host.start("true", gpus=8, queue=True)
     eventually(lambda: list(host.home.glob(".ringtasks/queue/*")))
@@ -223,7 +225,7 @@ def test_one_that_was_killed_in_the_queue_holds_nobody_up(host: JobHost) -> None
     assert dead.status().state is JobState.LOST
 
 
-def test_one_that_is_stopped_in_the_queue_leaves_it(host: JobHost) -> None:
+def test_job_stopped_in_the_queue_is_removed_from_it(host: JobHost) -> None:
     host.start("sleep 60", gpus=8)
     queued = host.start("echo ran > ~/ran", gpus=8, queue=True)
 
@@ -233,9 +235,7 @@ def test_one_that_is_stopped_in_the_queue_leaves_it(host: JobHost) -> None:
     assert list((host.home / ".ringtasks/queue").iterdir()) == []
 
 
-def test_a_driver_that_fails_for_a_while_does_not_end_the_waiting(
-    host: JobHost, gpus: Gpus
-) -> None:
+def test_temporary_driver_failure_does_not_end_the_wait_for_gpus(host: JobHost, gpus: Gpus) -> None:
     host.start(HOLDS, gpus=8)
     queued = host.start("true", gpus=8, queue=True)
     gpus.fail("NVML: busy")
@@ -248,7 +248,7 @@ def test_a_driver_that_fails_for_a_while_does_not_end_the_waiting(
     assert queued.wait(20).state is JobState.SUCCEEDED
 
 
-def test_gpus_are_waited_for_after_another_job(host: JobHost) -> None:
+def test_job_after_another_one_waits_for_gpus(host: JobHost) -> None:
     first = host.start(HOLDS, gpus=8)
     second = host.start(PRINTS, gpus=8, after=first.id)
     (host.home / "go").touch()
@@ -270,7 +270,7 @@ def started(config: SSHConfig, *, queue: bool) -> Callable[[int], Job | None]:
 
 
 @pytest.mark.timeout(240)
-def test_of_forty_at_once_eight_run_none_shares_a_gpu_and_the_others_are_refused(
+def test_forty_concurrent_jobs_get_eight_gpus_once_each_and_the_rest_are_refused(
     host: JobHost, config: SSHConfig
 ) -> None:
     with ThreadPoolExecutor(40) as threads:
@@ -284,7 +284,7 @@ def test_of_forty_at_once_eight_run_none_shares_a_gpu_and_the_others_are_refused
 
 
 @pytest.mark.timeout(240)
-def test_of_forty_that_queue_eight_run_at_a_time_and_all_in_the_end(
+def test_forty_queued_jobs_run_eight_at_a_time_until_all_have_run(
     host: JobHost, config: SSHConfig
 ) -> None:
     with ThreadPoolExecutor(40) as threads:
@@ -304,7 +304,7 @@ def test_of_forty_that_queue_eight_run_at_a_time_and_all_in_the_end(
     assert reserved(host) == []
 
 
-def test_a_job_that_waits_is_found_again_when_it_is_asked_for_again(host: JobHost) -> None:
+def test_repeated_start_finds_the_waiting_job(host: JobHost) -> None:
     host.start("sleep 60", gpus=8)
     script = JobRequest("echo ran >> ~/ran", gpus=8, queue=True).script("0123abcd", "me", "/bin/sh")
 
@@ -318,7 +318,7 @@ def test_a_job_that_waits_is_found_again_when_it_is_asked_for_again(host: JobHos
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 60, 5))
-def test_a_start_that_is_killed_on_the_way_leaves_no_gpu_reserved_for_good(
+def test_start_killed_midway_does_not_leave_gpus_reserved(
     tmp_path: Path, gpus: Gpus, milliseconds: int
 ) -> None:
     home = tmp_path / "far-home"

@@ -32,7 +32,7 @@ over_master = in_process
 host = job_host
 
 
-def test_a_job_runs_ends_and_tells_all_about_itself(host: JobHost) -> None:
+def test_job_runs_to_its_end_and_reports_all_its_fields(host: JobHost) -> None:
     job = host.start("echo said; until [ -e ~/go ]; do sleep 0.05; done; exit 3", name="train")
     running = job.status()
     (host.home / "go").touch()
@@ -49,7 +49,7 @@ def test_a_job_runs_ends_and_tells_all_about_itself(host: JobHost) -> None:
     assert host.log(job) == "said\n"
 
 
-def test_all_of_it_lies_in_a_folder_that_is_its_owners_only(host: JobHost) -> None:
+def test_job_files_are_in_a_directory_accessible_to_the_owner_only(host: JobHost) -> None:
     job = host.start("true", name="n", env={"TOKEN": "hunter2"})
     job.wait()
 
@@ -59,7 +59,7 @@ def test_all_of_it_lies_in_a_folder_that_is_its_owners_only(host: JobHost) -> No
     assert not [file for file in folder.iterdir() if "hunter2" in file.read_text()]
 
 
-def test_the_states_of_asyncio_are_the_same(host: JobHost) -> None:
+def test_asynchronous_calls_return_the_same_states(host: JobHost) -> None:
     async def live() -> tuple[list[JobState], list[bytes]]:
         job = await jobs.start_async(host.client, "echo a; sleep 60")
         running = await job.status_async()
@@ -79,14 +79,16 @@ def test_the_states_of_asyncio_are_the_same(host: JobHost) -> None:
 
 
 @pytest.mark.parametrize("command", ["kill -9 $$", "kill -TERM 0; sleep 60"])
-def test_a_job_that_a_signal_ended_was_killed(host: JobHost, command: str) -> None:
+def test_job_ended_by_a_signal_has_state_killed(host: JobHost, command: str) -> None:
     status = host.start(command).wait()
 
     assert status.state is JobState.KILLED
     assert status.exit_status in (137, 143)
 
 
-def test_it_survives_its_client_and_is_found_by_another(host: JobHost, config: SSHConfig) -> None:
+def test_job_survives_its_client_and_is_found_by_another_client(
+    host: JobHost, config: SSHConfig
+) -> None:
     job = host.start("sleep 60", name="long")
     host.client.close_link()
 
@@ -95,7 +97,7 @@ def test_it_survives_its_client_and_is_found_by_another(host: JobHost, config: S
         assert (found.id, found.status().state) == (job.id, JobState.RUNNING)
 
 
-def test_waiting_ends_with_the_job_or_with_the_limit(host: JobHost) -> None:
+def test_wait_ends_with_the_job_or_at_its_timeout(host: JobHost) -> None:
     job = host.start("until [ -e ~/go ]; do sleep 0.05; done")
 
     assert job.wait(0).state is JobState.RUNNING
@@ -106,7 +108,7 @@ def test_waiting_ends_with_the_job_or_with_the_limit(host: JobHost) -> None:
         assert waiting.result().state is JobState.SUCCEEDED
 
 
-def test_a_wait_survives_lost_links(server: Sshd, config: SSHConfig) -> None:
+def test_wait_survives_lost_connections(server: Sshd, config: SSHConfig) -> None:
     with (
         Wire(server.address, server.port) as wire,
         SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
@@ -124,7 +126,7 @@ def test_a_wait_survives_lost_links(server: Sshd, config: SSHConfig) -> None:
         assert waiting.result().exit_status == 7
 
 
-def test_a_host_out_of_reach_leaves_the_state_unknown_and_tells_since_when(
+def test_unreachable_host_gives_state_unknown_with_the_time_last_seen(
     server: Sshd, config: SSHConfig
 ) -> None:
     with SSHClient(config) as client:
@@ -150,7 +152,7 @@ def test_a_host_out_of_reach_leaves_the_state_unknown_and_tells_since_when(
     assert (after.jobs[0].since or 0) <= time.time()
 
 
-def test_a_host_that_was_never_seen_has_no_jobs_but_a_reason() -> None:
+def test_host_never_reached_gives_no_jobs_and_a_reason() -> None:
     client = SSHClient(SSHConfig("127.0.0.1", 1, name="dead", use_control_master=False))
 
     (listed,) = jobs.list([client])
@@ -162,7 +164,7 @@ def test_a_host_that_was_never_seen_has_no_jobs_but_a_reason() -> None:
     assert raised.value.unasked == ("dead",)
 
 
-def test_after_a_reboot_it_is_lost(host: JobHost) -> None:
+def test_job_is_lost_after_a_reboot(host: JobHost) -> None:
     job = host.start("sleep 60")
     ended = host.start("true")
     ended.wait()
@@ -174,7 +176,7 @@ def test_after_a_reboot_it_is_lost(host: JobHost) -> None:
 
 
 @pytest.mark.parametrize("end", ["reboot", "killed with its keeper"])
-def test_how_a_job_ended_is_not_changed_by_a_stop(host: JobHost, end: str) -> None:
+def test_stop_does_not_change_the_state_of_an_ended_job(host: JobHost, end: str) -> None:
     job = host.start("sleep 60")
     if end == "reboot":
         host.reboot()
@@ -190,7 +192,7 @@ def test_how_a_job_ended_is_not_changed_by_a_stop(host: JobHost, end: str) -> No
     assert job.status().describe() == known
 
 
-def test_a_job_whose_keeper_was_killed_runs_on_and_is_lost_in_the_end(host: JobHost) -> None:
+def test_job_whose_keeper_was_killed_keeps_running_and_ends_as_lost(host: JobHost) -> None:
     job = host.start("sleep 60")
     host.kill_keeper(job)
     assert job.status().state is JobState.RUNNING
@@ -202,7 +204,7 @@ def test_a_job_whose_keeper_was_killed_runs_on_and_is_lost_in_the_end(host: JobH
     assert job.wait(5).state is JobState.LOST
 
 
-def test_a_process_that_got_its_process_id_is_not_taken_for_it(host: JobHost) -> None:
+def test_reused_process_id_is_not_mistaken_for_the_job(host: JobHost) -> None:
     job = host.start("sleep 60")
     host.kill_keeper(job)
     os.kill(host.pid(job), signal.SIGKILL)
@@ -223,7 +225,7 @@ def test_a_process_that_got_its_process_id_is_not_taken_for_it(host: JobHost) ->
         foreign.wait()
 
 
-def test_a_job_whose_folder_was_deleted_is_lost_and_can_still_be_stopped(host: JobHost) -> None:
+def test_job_with_a_deleted_directory_is_lost_and_can_be_stopped(host: JobHost) -> None:
     job = host.start("sleep 60; true")
     pid = host.pid(job)
     # It is read from the folder.
@@ -239,7 +241,7 @@ def test_a_job_whose_folder_was_deleted_is_lost_and_can_still_be_stopped(host: J
     assert not is_alive(pid)
 
 
-def test_a_clock_that_was_set_back_changes_no_state(host: JobHost) -> None:
+def test_clock_set_back_changes_no_job_state(host: JobHost) -> None:
     job = host.start("sleep 60")
     file = host.folder(job) / "process"
     *identity, _ = file.read_text().split()
@@ -267,7 +269,7 @@ def fill(disk: Path) -> None:
             filler.write(b"x" * 4096)
 
 
-def test_a_full_disk_does_not_hide_how_it_ended(small_disk: Path, host: JobHost) -> None:
+def test_full_disk_does_not_hide_the_exit_status_of_a_job(small_disk: Path, host: JobHost) -> None:
     job = host.start("until [ -e ~/filler ]; do sleep 0.05; done; sleep 0.5; exit 3")
     fill(small_disk)
 
@@ -277,7 +279,7 @@ def test_a_full_disk_does_not_hide_how_it_ended(small_disk: Path, host: JobHost)
     assert status.ended_at is not None
 
 
-def test_on_a_full_disk_a_job_is_stopped_all_the_same(small_disk: Path, host: JobHost) -> None:
+def test_job_can_be_stopped_on_a_full_disk(small_disk: Path, host: JobHost) -> None:
     job = host.start("sleep 60")
     fill(small_disk)
 
@@ -285,7 +287,7 @@ def test_on_a_full_disk_a_job_is_stopped_all_the_same(small_disk: Path, host: Jo
     assert job.status().is_ended
 
 
-def test_on_a_full_disk_a_start_says_so(small_disk: Path, host: JobHost) -> None:
+def test_start_reports_a_full_disk(small_disk: Path, host: JobHost) -> None:
     fill(small_disk)
 
     with pytest.raises(JobNotStartedError, match=r"not started: .*No space") as raised:
@@ -294,7 +296,7 @@ def test_on_a_full_disk_a_start_says_so(small_disk: Path, host: JobHost) -> None
     assert (raised.value.is_unknown, raised.value.status) == (False, 1)
 
 
-def test_where_nobody_is_reached_nothing_is_started() -> None:
+def test_unreachable_host_starts_no_job() -> None:
     client = SSHClient(SSHConfig("127.0.0.1", 1, name="dead", use_control_master=False))
 
     with pytest.raises(JobNotStartedError, match="refused") as raised:
@@ -304,7 +306,7 @@ def test_where_nobody_is_reached_nothing_is_started() -> None:
 
 
 @pytest.mark.parametrize("byte_count", [1, 60, 200, 500, 1000, 2000, 4000, 8000, 12000, 16000])
-def test_wherever_the_link_is_cut_there_is_one_job(
+def test_connection_cut_at_any_point_starts_one_job(
     server: Sshd, config: SSHConfig, byte_count: int
 ) -> None:
     with (
@@ -323,7 +325,7 @@ def test_wherever_the_link_is_cut_there_is_one_job(
 
 
 @pytest.mark.parametrize("byte_count", [1, 500, 2000, 4000, 8000, 12000, 16000])
-def test_wherever_the_link_is_cut_for_good_the_answer_says_what_there_is(
+def test_permanent_cut_at_any_point_is_reported_with_the_known_job_state(
     server: Sshd, config: SSHConfig, byte_count: int
 ) -> None:
     with (
@@ -349,7 +351,7 @@ def test_wherever_the_link_is_cut_for_good_the_answer_says_what_there_is(
         assert there == ({found} if (server.home / "ran").exists() else set())
 
 
-def test_a_job_starts_when_the_one_before_has_ended(host: JobHost) -> None:
+def test_job_starts_when_its_predecessor_has_ended(host: JobHost) -> None:
     first = host.start("until [ -e ~/go ]; do sleep 0.05; done; echo first >> ~/order; exit 1")
     second = host.start("echo second >> ~/order", after=first.id)
     waiting = second.status()
@@ -361,7 +363,7 @@ def test_a_job_starts_when_the_one_before_has_ended(host: JobHost) -> None:
     assert (host.home / "order").read_text() == "first\nsecond\n"
 
 
-def test_a_job_starts_when_the_one_before_was_lost(host: JobHost) -> None:
+def test_job_starts_when_its_predecessor_is_lost(host: JobHost) -> None:
     first = host.start("sleep 60")
     second = host.start("true", after=first.id)
     host.kill_keeper(first)
@@ -370,7 +372,7 @@ def test_a_job_starts_when_the_one_before_was_lost(host: JobHost) -> None:
     assert second.wait(20).state is JobState.SUCCEEDED
 
 
-def test_a_job_that_waits_can_be_stopped_and_never_runs(host: JobHost) -> None:
+def test_waiting_job_can_be_stopped_and_never_runs(host: JobHost) -> None:
     first = host.start("until [ -e ~/go ]; do sleep 0.05; done")
     second = host.start("echo ran > ~/ran", after=first.id)
 
@@ -384,7 +386,7 @@ def test_a_job_that_waits_can_be_stopped_and_never_runs(host: JobHost) -> None:
     assert not (host.home / "ran").exists()
 
 
-def test_a_job_that_waits_is_lost_with_its_keeper(host: JobHost) -> None:
+def test_waiting_job_is_lost_if_its_keeper_is_killed(host: JobHost) -> None:
     first = host.start("sleep 60")
     second = host.start("true", after=first.id)
 
@@ -393,7 +395,7 @@ def test_a_job_that_waits_is_lost_with_its_keeper(host: JobHost) -> None:
     assert second.status().state is JobState.LOST
 
 
-def test_a_job_cannot_come_after_one_that_is_not_there(host: JobHost) -> None:
+def test_job_after_an_unknown_job_is_refused(host: JobHost) -> None:
     with pytest.raises(JobNotStartedError, match="there is no job abc on this host"):
         host.start("true", after="abc")
 
@@ -415,7 +417,7 @@ def test_a_job_cannot_come_after_one_that_is_not_there(host: JobHost) -> None:
         ({"log_limit_bytes": 0}, "log_limit_bytes"),
     ],
 )
-def test_a_mistake_of_the_callers_is_raised_before_anything_is_sent(
+def test_invalid_job_argument_is_raised_before_anything_is_sent(
     options: dict[str, Any], message: str
 ) -> None:
     client = SSHClient(SSHConfig("127.0.0.1", 9, name="nowhere"))
@@ -426,7 +428,7 @@ def test_a_mistake_of_the_callers_is_raised_before_anything_is_sent(
     assert client.health.total_failures == 0
 
 
-def test_twenty_jobs_are_listed_by_one_command_in_the_order_they_started(host: JobHost) -> None:
+def test_twenty_jobs_are_listed_by_one_command_in_start_order(host: JobHost) -> None:
     with ThreadPoolExecutor(4) as threads:
         started = list(threads.map(lambda n: host.start(f"exit {n}").id, range(20)))
     for job_id in started:
@@ -443,7 +445,7 @@ def test_twenty_jobs_are_listed_by_one_command_in_the_order_they_started(host: J
     assert times == sorted(times)
 
 
-def test_jobs_that_ended_long_ago_are_deleted_and_no_others(host: JobHost) -> None:
+def test_only_jobs_that_ended_long_ago_are_deleted(host: JobHost) -> None:
     old, new, running = host.start("true"), host.start("true"), host.start("sleep 60")
     lost = host.start("sleep 60")
     for job in (old, new):
@@ -460,7 +462,7 @@ def test_jobs_that_ended_long_ago_are_deleted_and_no_others(host: JobHost) -> No
     assert left == {new.id, running.id, lost.id}
 
 
-def test_a_log_elsewhere_outlives_the_jobs_folder(host: JobHost) -> None:
+def test_log_at_another_path_is_kept_when_the_job_is_deleted(host: JobHost) -> None:
     job = host.start("echo kept", log_file="~/logs/run.log")
     job.wait(20)
 
@@ -471,7 +473,7 @@ def test_a_log_elsewhere_outlives_the_jobs_folder(host: JobHost) -> None:
 
 
 @pytest.mark.parametrize("login_shell", LOGIN_SHELLS)
-def test_any_login_shell_will_do(
+def test_jobs_work_under_any_login_shell(
     make_sshd: MakeSshd, client_key: Path, require: Require, login_shell: str
 ) -> None:
     require(LOGIN_SHELLS[login_shell].split()[0])
@@ -505,7 +507,7 @@ sleep 64 & sleep 65; :
 """
 
 
-def test_a_job_that_forks_away_and_ignores_term_is_stopped_to_the_last_process(
+def test_stop_ends_every_process_of_a_job_that_daemonizes_and_ignores_sigterm(
     host: JobHost,
 ) -> None:
     job = host.start(STUBBORN)
@@ -539,7 +541,7 @@ def family_of(pids: list[int]) -> list[int]:
     return found
 
 
-def test_a_job_has_its_grace_for_a_checkpoint_and_is_asked_once(host: JobHost) -> None:
+def test_stop_sends_sigterm_once_and_waits_for_the_grace_period(host: JobHost) -> None:
     saving = "trap 'echo asked; sleep 1; echo saved; exit 0' TERM"
     job = host.start(f"{saving}; echo up; while :; do sleep 0.05; done")
     eventually(lambda: host.log(job) == "up\n")
@@ -553,7 +555,7 @@ def test_a_job_has_its_grace_for_a_checkpoint_and_is_asked_once(host: JobHost) -
     assert job.status().exit_status == 0
 
 
-def test_what_a_job_has_left_behind_can_be_stopped_after_its_end(host: JobHost) -> None:
+def test_processes_left_by_an_ended_job_can_be_stopped(host: JobHost) -> None:
     job = host.start("(setsid sleep 66 &); exit 0")
     assert job.wait(20).state is JobState.SUCCEEDED
     eventually(lambda: family(job.id))
@@ -566,7 +568,7 @@ def test_what_a_job_has_left_behind_can_be_stopped_after_its_end(host: JobHost) 
     assert job.status().state is JobState.SUCCEEDED
 
 
-def test_a_stop_touches_no_other_job(host: JobHost) -> None:
+def test_stop_does_not_affect_other_jobs(host: JobHost) -> None:
     job, other = host.start("sleep 60"), host.start("sleep 60")
 
     job.stop(1)
@@ -574,7 +576,7 @@ def test_a_stop_touches_no_other_job(host: JobHost) -> None:
     assert other.status().state is JobState.RUNNING
 
 
-def test_stopping_twice_finds_nothing_the_second_time(host: JobHost) -> None:
+def test_second_stop_finds_no_process(host: JobHost) -> None:
     job = host.start("sleep 60")
     job.stop(1)
 
@@ -594,7 +596,7 @@ SHELLS = ["bash --posix", "bash", "busybox ash", "zsh --emulate sh"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_any_shell_that_follows_posix_will_do(
+def test_jobs_run_under_any_posix_shell(
     config: SSHConfig, server: Sshd, require: Require, shell: str
 ) -> None:
     require(shell.split()[0])
@@ -602,7 +604,7 @@ def test_any_shell_that_follows_posix_will_do(
         live_through_everything(JobHost(server.home, client))
 
 
-def test_a_host_that_has_nothing_but_busybox_will_do(
+def test_jobs_run_on_a_host_with_only_busybox(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path, require: Require
 ) -> None:
     require("busybox")

@@ -36,7 +36,7 @@ def text(chunks: Iterator[bytes]) -> bytes:
     return b"".join(chunks)
 
 
-def test_a_log_is_read_whole_while_the_job_runs_and_after(host: JobHost) -> None:
+def test_log_is_read_completely_during_and_after_the_job(host: JobHost) -> None:
     job = host.start(r"printf 'a\0\377\rb\n'; until [ -e ~/go ]; do sleep 0.05; done; printf end")
     eventually(lambda: (host.folder(job) / "log").stat().st_size == 6)
 
@@ -48,14 +48,14 @@ def test_a_log_is_read_whole_while_the_job_runs_and_after(host: JobHost) -> None
     assert text(job.logs()) == text(job.logs(follow=True)) == b"a\0\xff\rb\nend"
 
 
-def test_following_ends_with_the_job_and_its_last_byte(host: JobHost) -> None:
+def test_following_ends_with_the_last_byte_of_an_ended_job(host: JobHost) -> None:
     job = host.start("for n in 1 2 3 4 5; do echo $n; sleep 0.1; done; printf last")
 
     assert text(job.logs(follow=True)) == b"1\n2\n3\n4\n5\nlast"
     assert job.status().is_ended
 
 
-def test_lines_come_as_they_are_written(host: JobHost) -> None:
+def test_followed_lines_arrive_as_they_are_written(host: JobHost) -> None:
     job = host.start("echo first; until [ -e ~/go ]; do sleep 0.05; done; echo second")
     pieces = job.logs(follow=True)
 
@@ -69,7 +69,7 @@ def test_lines_come_as_they_are_written(host: JobHost) -> None:
     ("tail", "shown"),
     [(0, b""), (1, b"c"), (2, b"b\nc"), (3, b"a\nb\nc"), (99, b"a\nb\nc")],
 )
-def test_the_last_lines_alone_are_shown(host: JobHost, tail: int, shown: bytes) -> None:
+def test_only_the_last_lines_are_shown_on_request(host: JobHost, tail: int, shown: bytes) -> None:
     job = host.start("printf 'a\\nb\\nc'")
     job.wait(20)
 
@@ -77,7 +77,7 @@ def test_the_last_lines_alone_are_shown(host: JobHost, tail: int, shown: bytes) 
     assert text(job.logs(tail=tail, follow=True)) == shown
 
 
-def test_what_was_written_since_a_moment_is_shown_as_exactly_as_the_keeper_looks(
+def test_logs_since_a_time_are_as_precise_as_the_keepers_sampling(
     host: JobHost,
 ) -> None:
     job = host.start("echo old; until [ -e ~/go ]; do sleep 0.05; done; echo new; sleep 60")
@@ -92,13 +92,13 @@ def test_what_was_written_since_a_moment_is_shown_as_exactly_as_the_keeper_looks
     assert text(job.logs(since=0)) == b"old\nnew\n"
 
 
-def test_a_log_elsewhere_is_followed_too(host: JobHost) -> None:
+def test_log_at_another_path_is_followed(host: JobHost) -> None:
     job = host.start("echo here", log_file="~/logs/x.log")
 
     assert text(job.logs(follow=True)) == b"here\n"
 
 
-def test_a_job_without_a_log_says_so(host: JobHost) -> None:
+def test_job_without_a_log_is_reported(host: JobHost) -> None:
     job = host.start("true")
     job.wait(20)
     (host.folder(job) / "log").unlink()
@@ -107,7 +107,7 @@ def test_a_job_without_a_log_says_so(host: JobHost) -> None:
         text(job.logs())
 
 
-def test_a_host_that_stays_away_ends_the_following_with_what_came_so_far(
+def test_following_an_unreachable_host_ends_with_the_output_received_so_far(
     server: Sshd, config: SSHConfig
 ) -> None:
     with SSHClient(config) as client:
@@ -135,9 +135,7 @@ printf 'no newline at the end'
 
 
 @pytest.mark.timeout(240)
-def test_cut_twenty_times_what_is_followed_equals_the_file_byte_for_byte(
-    server: Sshd, config: SSHConfig
-) -> None:
+def test_log_followed_across_twenty_cuts_equals_the_file(server: Sshd, config: SSHConfig) -> None:
     with (
         Wire(server.address, server.port) as wire,
         SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
@@ -167,7 +165,7 @@ def test_cut_twenty_times_what_is_followed_equals_the_file_byte_for_byte(
         assert server.accepted_logins() > 10  # two cuts may strike one link
 
 
-def test_nothing_is_left_on_the_host_by_one_who_went_away(host: JobHost) -> None:
+def test_disconnected_follower_leaves_no_process_on_the_host(host: JobHost) -> None:
     job = host.start("echo said; sleep 60")
     pieces = job.logs(follow=True)
     assert next(pieces) == b"said\n"
@@ -187,7 +185,7 @@ def reading(job_id: str) -> list[str]:
     return found.stdout.split()
 
 
-def test_many_are_followed_at_once_by_asyncio(host: JobHost) -> None:
+def test_many_jobs_are_followed_concurrently_with_asyncio(host: JobHost) -> None:
     started = [host.start(f"echo {n}; sleep 0.3; echo {n}{n}") for n in range(6)]
 
     async def all_of_them() -> list[bytes]:
@@ -207,7 +205,7 @@ def can_make_holes(folder: Path) -> bool:
 
 
 @pytest.mark.timeout(240)
-def test_a_log_is_held_below_its_limit_while_it_is_followed_without_a_gap(
+def test_log_stays_below_its_size_limit_and_is_followed_without_a_gap(
     host: JobHost, require: Require
 ) -> None:
     require("fallocate")
@@ -234,7 +232,7 @@ def test_a_log_is_held_below_its_limit_while_it_is_followed_without_a_gap(
     assert b"\0" not in late
 
 
-def test_one_who_comes_back_too_late_is_told_what_is_missing(host: JobHost) -> None:
+def test_resumed_log_following_reports_the_missing_bytes(host: JobHost) -> None:
     from ringtasks.jobs.job import LogPlace
 
     came: list[bytes] = []
@@ -258,7 +256,9 @@ def test_one_who_comes_back_too_late_is_told_what_is_missing(host: JobHost) -> N
         (b"ringtasks-offset:12\nab\nc", (12, b"ab\nc")),
     ],
 )
-def test_the_offset_comes_before_the_log(printed: bytes, found: tuple[int, bytes] | None) -> None:
+def test_log_offset_is_parsed_from_the_start_of_the_output(
+    printed: bytes, found: tuple[int, bytes] | None
+) -> None:
     assert parse_offset(printed) == found
 
 
@@ -274,14 +274,14 @@ def test_the_offset_comes_before_the_log(printed: bytes, found: tuple[int, bytes
         (b"a\r\r\nb", [b"a", b"b"]),
     ],
 )
-def test_a_progress_bar_is_one_line(written: bytes, shown: list[bytes]) -> None:
+def test_progress_bar_is_shown_as_one_line(written: bytes, shown: list[bytes]) -> None:
     lines = Lines()
 
     assert [*lines.add(written), *lines.end()] == shown
 
 
 @given(st.lists(st.binary(max_size=8)))
-def test_lines_do_not_depend_on_how_they_came(pieces: list[bytes]) -> None:
+def test_log_lines_do_not_depend_on_chunk_boundaries(pieces: list[bytes]) -> None:
     whole, cut = Lines(), Lines()
 
     at_once = [*whole.add(b"".join(pieces)), *whole.end()]
@@ -290,7 +290,7 @@ def test_lines_do_not_depend_on_how_they_came(pieces: list[bytes]) -> None:
     assert at_once == in_pieces
 
 
-def test_a_bar_that_never_ends_its_line_takes_bounded_memory() -> None:
+def test_progress_bar_without_a_newline_uses_bounded_memory() -> None:
     lines = Lines()
 
     for n in range(300):
@@ -299,7 +299,7 @@ def test_a_bar_that_never_ends_its_line_takes_bounded_memory() -> None:
     assert list(lines.end()) == [b"x" * 10_000 + b"299"]
 
 
-def test_a_line_without_end_is_given_in_pieces() -> None:
+def test_endless_log_line_is_returned_in_pieces() -> None:
     lines = Lines()
 
     pieces = [piece for _ in range(300) for piece in lines.add(b"x" * 10_000)] + [*lines.end()]
@@ -308,7 +308,7 @@ def test_a_line_without_end_is_given_in_pieces() -> None:
     assert b"".join(pieces) == b"x" * 3_000_000
 
 
-def test_a_wait_of_no_time_is_over_at_once(host: JobHost) -> None:
+def test_wait_with_timeout_zero_returns_at_once(host: JobHost) -> None:
     began = time.monotonic()
 
     host.start("sleep 60").wait(0)
@@ -316,7 +316,7 @@ def test_a_wait_of_no_time_is_over_at_once(host: JobHost) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_a_log_that_is_truncated_is_followed_from_its_new_beginning(host: JobHost) -> None:
+def test_truncated_log_is_followed_from_its_new_beginning(host: JobHost) -> None:
     job = host.start(
         "cd ~; echo first and longer; until [ -e go ]; do sleep 0.05; done; echo second",
         log_file="~/out.log",
@@ -336,7 +336,7 @@ def test_a_log_that_is_truncated_is_followed_from_its_new_beginning(host: JobHos
     assert second == b"second\n"
 
 
-def test_a_log_that_was_truncated_between_two_requests_is_told() -> None:
+def test_log_truncated_between_two_requests_is_reported() -> None:
     got: list[bytes] = []
     place = LogPlace(got.append)
     place.take(STDOUT, b"ringtasks-offset:0\nold")
@@ -349,7 +349,7 @@ def test_a_log_that_was_truncated_between_two_requests_is_told() -> None:
     ]  # fmt: skip
 
 
-def test_a_home_that_goes_away_ends_the_following_after_a_few_requests(
+def test_missing_home_directory_ends_following_after_a_few_requests(
     host: JobHost, server: Sshd
 ) -> None:
     job = host.start("echo hi; sleep 60")
@@ -366,7 +366,7 @@ def test_a_home_that_goes_away_ends_the_following_after_a_few_requests(
     assert "inv jobs" in why
 
 
-def test_a_reader_that_is_slow_slows_the_transfer_down(host: JobHost) -> None:
+def test_slow_reader_slows_the_log_transfer(host: JobHost) -> None:
     job = host.start("head -c 60000000 /dev/zero")
     job.wait(20)
 

@@ -56,12 +56,12 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize(("machine", "origin"), ORIGINS.values(), ids=ORIGINS)
-def test_the_origin_of_a_job_follows_from_its_machine(machine: Machine, origin: Origin) -> None:
+def test_job_origin_is_derived_from_its_machine(machine: Machine, origin: Origin) -> None:
     assert machine.origin(HERE) is origin
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
-def test_programs_on_hosts_have_the_same_rule(tmp_path: Path, shell: str) -> None:
+def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: str) -> None:
     words = [word or "-" for word in HERE[1:4]]
     text = Program(jobs.__file__, "has_ended.sh").text + Program(__file__, str(MACHINE)).text
     text += f"rt_boot() {{ rt_boot={HERE.boot}; }}\n"
@@ -113,7 +113,7 @@ def clients(config: SSHConfig, two: Sshd) -> Iterator[tuple[SSHClient, SSHClient
         yield first, second
 
 
-def test_a_job_of_another_machine_is_shown_and_left_alone(
+def test_job_of_another_machine_is_listed_and_not_changed(
     clients: tuple[SSHClient, SSHClient], server: Sshd
 ) -> None:
     one, two = clients
@@ -137,7 +137,7 @@ def test_a_job_of_another_machine_is_shown_and_left_alone(
     assert b"".join(seen.logs()) == b"hi\n"
 
 
-def test_the_end_of_a_job_of_another_machine_is_waited_for(
+def test_wait_covers_a_job_of_another_machine(
     clients: tuple[SSHClient, SSHClient], server: Sshd
 ) -> None:
     one, two = clients
@@ -155,7 +155,7 @@ def test_the_end_of_a_job_of_another_machine_is_waited_for(
     assert job.status().state is JobState.FAILED
 
 
-def test_a_queue_leaves_the_tickets_of_another_machine_alone(
+def test_queue_does_not_remove_tickets_of_another_machine(
     clients: tuple[SSHClient, SSHClient], server: Sshd
 ) -> None:
     job = JobHost(server.home, clients[0]).start("sleep 60")
@@ -172,7 +172,7 @@ def test_a_queue_leaves_the_tickets_of_another_machine_alone(
     assert ticket.exists()
 
 
-def test_after_a_reboot_its_own_machine_tells_that_it_is_lost(
+def test_only_the_own_machine_reports_its_job_as_lost_after_a_reboot(
     clients: tuple[SSHClient, SSHClient], server: Sshd
 ) -> None:
     one, two = clients
@@ -198,7 +198,7 @@ def names(server: Sshd, write_hosts: WriteHosts) -> Sshd:
     return server
 
 
-def test_one_machine_under_several_names_has_each_job_once(inv: Inv, names: Sshd) -> None:
+def test_machine_with_several_host_names_lists_each_job_once(inv: Inv, names: Sshd) -> None:
     job_id = (
         inv("start", "--host", "two", "--name", "n", "--cmd", "sleep 60").stdout.decode().strip()
     )
@@ -214,7 +214,7 @@ def test_one_machine_under_several_names_has_each_job_once(inv: Inv, names: Sshd
     assert b"on two: terminated (verified)" in stopped.stderr
 
 
-def test_a_name_that_was_started_on_several_hosts_means_all_of_them(inv: Inv, names: Sshd) -> None:
+def test_job_name_started_on_several_hosts_selects_all_of_them(inv: Inv, names: Sshd) -> None:
     command = (
         'echo "$0"; mkdir ~/one 2>/dev/null && exit 3; mkdir ~/two 2>/dev/null && exit 3; exit 0'
     )
@@ -241,7 +241,7 @@ def job(job_id: str, host: str, state: JobState, batch: str | None, at: float | 
     return JobStatus(job_id, host, state, name="sw", batch=batch, batch_size=2, started_at=at)
 
 
-def test_a_name_means_its_last_start_and_what_runs_elsewhere() -> None:
+def test_job_name_selects_its_last_start_and_running_jobs_on_other_hosts() -> None:
     known = [
         job("a1", "a", JobState.FAILED, "x", 1.0),
         job("b1", "b", JobState.RUNNING, "x", 1.0),
@@ -263,7 +263,7 @@ def test_two_running_jobs_of_one_host_and_name_are_ambiguous() -> None:
         pick_all("sw", known)
 
 
-def test_a_wait_for_jobs_of_a_host_out_of_reach_does_not_succeed(
+def test_wait_for_jobs_of_an_unreachable_host_fails(
     inv: Inv, names: Sshd, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     inv("start", "--host", "one,two", "--name", "sw", "--cmd", "true")

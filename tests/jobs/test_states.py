@@ -44,7 +44,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("files", "starts", "state", "reason"), CASES.values(), ids=CASES)
-def test_the_state_follows_from_files_and_processes(
+def test_job_state_is_derived_from_files_and_processes(
     files: dict[str, str | None], starts: dict[int, str], state: JobState, reason: str
 ) -> None:
     all_files = {"process": PROCESS, "keeper": KEEPER, "command": "true", **files}
@@ -55,7 +55,7 @@ def test_the_state_follows_from_files_and_processes(
     assert (status.state, status.reason) == (state, reason)
 
 
-def test_after_a_reboot_it_is_lost_even_if_process_id_and_start_are_the_same() -> None:
+def test_rebooted_job_is_lost_even_if_process_id_and_start_time_match() -> None:
     files = {"process": PROCESS, "keeper": KEEPER}
 
     status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts=ALIVE)
@@ -63,7 +63,7 @@ def test_after_a_reboot_it_is_lost_even_if_process_id_and_start_are_the_same() -
     assert (status.state, status.reason) == (JobState.LOST, "the host was rebooted")
 
 
-def test_a_job_that_ended_before_the_reboot_stays_what_it_was() -> None:
+def test_job_that_ended_before_a_reboot_keeps_its_state() -> None:
     files = {"process": PROCESS, "keeper": KEEPER, "exit_status": "0\n"}
 
     status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts={})
@@ -72,7 +72,7 @@ def test_a_job_that_ended_before_the_reboot_stays_what_it_was() -> None:
 
 
 @pytest.mark.parametrize(("now", "seconds"), [(1010.0, 10.0), (400.0, 0.0), (None, None)])
-def test_a_clock_that_was_set_changes_no_state_and_no_time_is_negative(
+def test_clock_change_changes_no_job_state_and_gives_no_negative_time(
     now: float | None, seconds: float | None
 ) -> None:
     files = {"process": PROCESS, "keeper": KEEPER}
@@ -82,7 +82,7 @@ def test_a_clock_that_was_set_changes_no_state_and_no_time_is_negative(
     assert (status.state, status.seconds) == (JobState.RUNNING, seconds)
 
 
-def test_a_job_that_ended_before_it_began_has_lasted_no_time() -> None:
+def test_job_whose_end_precedes_its_start_has_duration_zero() -> None:
     files = {"process": PROCESS, "exit_status": "0\n", "ended_at": "       900\n"}
 
     status = status_of("j", "box", files, boot=BOOT, now=1010.0, starts={})
@@ -100,11 +100,11 @@ def test_a_job_that_ended_before_it_began_has_lasted_no_time() -> None:
         (JobStatus("j", "h", JobState.RUNNING), "running"),
     ],
 )
-def test_a_state_is_told_in_words(status: JobStatus, text: str) -> None:
+def test_job_state_has_a_text_description(status: JobStatus, text: str) -> None:
     assert status.describe() == text
 
 
-def test_the_published_fields_come_first() -> None:
+def test_published_job_fields_come_first() -> None:
     fields = unknown("j", "box", 5.0, "no route").to_dict()
 
     assert list(fields)[:10] == [
@@ -136,7 +136,7 @@ noise
 """  # noqa: W291  # as the kernel prints it
 
 
-def test_what_a_host_prints_becomes_its_jobs_the_oldest_first() -> None:
+def test_host_output_is_parsed_into_jobs_oldest_first() -> None:
     second, first = parse_probe(PRINTED, "box").values()
 
     assert (first.id, first.state, first.name, first.pid) == (
@@ -152,7 +152,7 @@ def test_what_a_host_prints_becomes_its_jobs_the_oldest_first() -> None:
     assert second.log_file == "~/.ringtasks/jobs/second/log"
 
 
-def test_where_there_is_no_proc_the_start_times_are_ps_own() -> None:
+def test_without_proc_start_times_are_taken_from_ps() -> None:
     printed = (
         "ringtasks-boot:B\nringtasks-now:5\nringtasks-asked:7 8\n"
         "/proc/7/start:Mon_Nov_23_18:00:11_2026\n/proc/8/start:\n"
@@ -164,7 +164,7 @@ def test_where_there_is_no_proc_the_start_times_are_ps_own() -> None:
     assert [found["a"].state, found["b"].state] == [JobState.RUNNING, JobState.LOST]
 
 
-def test_a_host_without_jobs_has_none() -> None:
+def test_host_without_jobs_gives_an_empty_list() -> None:
     assert parse_probe("ringtasks-boot:B\nringtasks-now:5\n", "box") == {}
 
 
@@ -179,7 +179,7 @@ def test_a_host_without_jobs_has_none() -> None:
         PRINTED[40:],
     ],
 )
-def test_an_answer_without_the_hosts_clock_is_refused(printed: str) -> None:
+def test_job_list_without_the_host_time_is_refused(printed: str) -> None:
     with pytest.raises(AnswerError, match="clock"):
         parse_probe(printed, "box")
 
@@ -196,9 +196,7 @@ def test_an_answer_without_the_hosts_clock_is_refused(printed: str) -> None:
         ("exit_status", "0 0"),
     ],
 )
-def test_a_job_with_a_file_of_another_format_is_unknown_and_the_others_are_not(
-    file: str, text: str
-) -> None:
+def test_job_file_of_another_format_makes_only_that_job_unknown(file: str, text: str) -> None:
     printed = PRINTED + f"third/{file}:{text}\n"
 
     found = parse_probe(printed, "box")
@@ -218,7 +216,7 @@ def test_a_job_with_a_file_of_another_format_is_unknown_and_the_others_are_not(
         ("about", "[" * 100_000),
     ],
 )
-def test_an_unexpected_detail_of_a_job_is_left_out(file: str, text: str) -> None:
+def test_unexpected_job_detail_is_ignored(file: str, text: str) -> None:
     printed = (
         PRINTED.replace("first/gpus:0 3\n", "") + f"first/exit_status:3\nfirst/{file}:{text}\n"
     )
@@ -256,9 +254,7 @@ KNOWN = [
         ("a", None),
     ],
 )
-def test_a_job_is_meant_by_its_id_its_name_or_the_beginning_of_one(
-    wanted: str, found: str | None
-) -> None:
+def test_job_is_selected_by_id_name_or_unique_prefix(wanted: str, found: str | None) -> None:
     if found is None:
         with pytest.raises(AmbiguousJobError) as raised:
             pick(wanted, KNOWN)
@@ -268,12 +264,12 @@ def test_a_job_is_meant_by_its_id_its_name_or_the_beginning_of_one(
 
 
 @pytest.mark.parametrize("wanted", ["x", "", "ab222", "TRAIN"])
-def test_a_job_that_is_not_there_is_told(wanted: str) -> None:
+def test_unknown_job_is_reported(wanted: str) -> None:
     with pytest.raises(UnknownJobError, match="no such job"):
         pick(wanted, KNOWN)
 
 
-def test_two_that_run_under_one_name_are_ambiguous() -> None:
+def test_two_running_jobs_of_one_name_are_ambiguous() -> None:
     both = [job("a1", "n", JobState.RUNNING), job("a2", "n", JobState.UNKNOWN)]
 
     with pytest.raises(AmbiguousJobError, match="a1 \\(n\\) on box: running"):

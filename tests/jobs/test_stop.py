@@ -83,15 +83,13 @@ def stop_a_tree(host: JobHost, folder: Path, size: int, grace: float) -> float:
     return seconds
 
 
-def test_a_tree_that_detaches_while_it_is_stopped_is_ended_to_the_last_process(
-    host: JobHost, tmp_path: Path
-) -> None:
+def test_stop_ends_a_process_tree_that_detaches_meanwhile(host: JobHost, tmp_path: Path) -> None:
     seconds = stop_a_tree(host, tmp_path, size=20, grace=0.5)
 
     assert seconds < 0.5 + 2 + 3  # what a busy machine adds
 
 
-def test_a_process_that_had_detached_before_is_named_as_not_covered(
+def test_process_detached_before_the_stop_is_reported_as_not_covered(
     host: JobHost, tmp_path: Path
 ) -> None:
     detached = f"echo $$ > {tmp_path}/pid; exec sleep 974"
@@ -126,7 +124,7 @@ def many_processes() -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_a_tree_of_two_hundred_on_a_host_with_two_thousand_is_ended_in_time(
+def test_stop_ends_200_of_2000_processes_in_time(
     host: JobHost, tmp_path: Path, many_processes: None
 ) -> None:
     seconds = stop_a_tree(host, tmp_path, size=200, grace=5)
@@ -136,7 +134,7 @@ def test_a_tree_of_two_hundred_on_a_host_with_two_thousand_is_ended_in_time(
 
 
 @pytest.mark.long
-def test_one_look_at_two_thousand_processes_takes_a_tenth_of_a_second_of_cpu(
+def test_one_scan_of_2000_processes_takes_at_most_a_tenth_of_a_cpu_second(
     many_processes: None,
 ) -> None:
     from ringtasks.remote.stop import stop_script
@@ -151,7 +149,7 @@ def test_one_look_at_two_thousand_processes_takes_a_tenth_of_a_second_of_cpu(
 
 
 @pytest.mark.parametrize("tool", ["awk", "xargs", "grep", "cat"])
-def test_a_host_that_cannot_list_its_processes_confirms_no_end(
+def test_stop_is_not_confirmed_if_the_host_cannot_list_processes(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path, tool: str
 ) -> None:
     (tmp_path / tool).write_text("#!/bin/sh\nexit 1\n")
@@ -185,7 +183,7 @@ def dropbear(tmp_path: Path, client_key: Path) -> Iterator[Dropbear]:
         "sleep 973 & while :; do :; done",
     ],
 )
-def test_a_server_that_makes_no_session_has_nothing_left_after_the_time_limit(
+def test_timeout_leaves_no_process_on_a_server_without_process_sessions(
     dropbear: Dropbear, client_key: Path, tmp_path: Path, command: str
 ) -> None:
     config = SSHConfig(dropbear.address, dropbear.port, "root", str(client_key), name="box")

@@ -28,7 +28,7 @@ _SCHEMAS = {
 
 
 @pytest.mark.parametrize("name", _SCHEMAS)
-def test_an_example_is_what_its_ci_takes(name: str) -> None:
+def test_ci_example_is_valid_against_its_schema(name: str) -> None:
     schema = ["--builtin-schema", *_SCHEMAS[name]]
     checked = subprocess.run(
         [sys.executable, "-m", "check_jsonschema", *schema, str(EXAMPLES / name)],
@@ -40,13 +40,13 @@ def test_an_example_is_what_its_ci_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _SCHEMAS)
-def test_the_docs_show_the_examples_as_they_are(name: str) -> None:
+def test_docs_include_the_ci_examples_verbatim(name: str) -> None:
     quoted = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(), re.DOTALL)
     assert (EXAMPLES / name).read_text() in quoted
 
 
 @pytest.mark.parametrize("name", ["github/action.yml", "gitlab/.gitlab-ci.yml"])
-def test_the_commands_in_an_example_are_ours(name: str) -> None:
+def test_commands_in_ci_examples_exist(name: str) -> None:
     from ringtasks.tasks import namespace
 
     used = re.findall(r"ringtasks (deploy[.a-z]*)(.*)", (EXAMPLES / name).read_text())
@@ -56,7 +56,7 @@ def test_the_commands_in_an_example_are_ours(name: str) -> None:
         assert set(re.findall(r"--[a-z-]+", rest)) <= known
 
 
-def test_a_report_says_what_failed_where() -> None:
+def test_report_names_the_failed_step_and_host() -> None:
     document = ET.fromstring(junit(_report("exit status 1: no\x1b[31m good \ud800")))
 
     suite = document[0]
@@ -81,22 +81,22 @@ def test_a_report_says_what_failed_where() -> None:
 
 
 @given(st.text())
-def test_whatever_a_host_says_the_report_is_xml(text: str) -> None:
+def test_report_is_valid_xml_for_any_host_output(text: str) -> None:
     ET.fromstring(junit(_report(text)))
 
 
-def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_unwritable_ci_report_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"--junit .*file/deploy\.xml: "):
         write_junit(tmp_path / "file" / "deploy.xml", _report("no"))
 
 
-def test_a_command_to_githubs_runner_cannot_be_broken_out_of() -> None:
+def test_github_workflow_command_cannot_be_escaped() -> None:
     line = github.command("error", "100 %\n::set-env::", title="a,b:c")
     assert line == "::error title=a%2Cb%3Ac::100 %25%0A::set-env::"
 
 
-def test_githubs_summary_is_a_table_that_remote_text_does_not_format() -> None:
+def test_github_summary_is_a_table_with_escaped_remote_text() -> None:
     text = github.summary(_report("| <b>bold</b> `x` [a](b)"))
 
     rows = [line for line in text.splitlines() if line.startswith("| web")]
@@ -133,7 +133,7 @@ def test_githubs_summary_is_a_table_that_remote_text_does_not_format() -> None:
         ({"JENKINS_URL": "https://j", "BUILD_URL": "https://j/7"}, ("Jenkins", "https://j/7", "")),
     ],
 )
-def test_the_ci_is_told_by_its_environment(
+def test_ci_system_is_detected_from_the_environment(
     environ: dict[str, str], build: tuple[str, str, str] | None
 ) -> None:
     assert ci.found(environ) == build
@@ -144,13 +144,13 @@ _SECRETS = st.lists(st.text("abcdef", min_size=4, max_size=8), min_size=1, max_s
 
 
 @given(_SECRETS, st.lists(st.text("abcdefgh \n", max_size=20), max_size=4))
-def test_no_secret_is_left_in_what_is_shown(secrets: list[str], around: list[str]) -> None:
+def test_shown_output_contains_no_secret(secrets: list[str], around: list[str]) -> None:
     text = "".join(part + secret for part, secret in zip(around, secrets * 4, strict=False))
     concealed = masking(secrets)(text)
     assert not any(secret in concealed for secret in secrets)
 
 
-def test_each_line_of_a_secret_is_masked_and_what_is_too_short_is_not() -> None:
+def test_each_line_of_a_secret_is_masked_unless_it_is_too_short() -> None:
     conceal = masking(["-----BEGIN\nsecret line\n", "yes"])
     assert conceal("a secret line, yes") == "a ***, yes"
 

@@ -52,13 +52,13 @@ def cases(report: DeployReport) -> dict[tuple[str, str], ET.Element]:
 
 
 class TestJunit:
-    def test_each_step_of_each_host_is_a_case(self) -> None:
+    def test_junit_has_a_case_for_each_step_of_each_host(self) -> None:
         found = cases(report(deployed("h1"), deployed("h2")))
 
         assert list(found) == [(h, s) for h in ("h1", "h2") for s in ("upload", "check")]
         assert found["h1", "check"].get("time") == "1.000"
 
-    def test_the_suite_counts_its_cases(self) -> None:
+    def test_junit_suite_counts_its_cases(self) -> None:
         lost = failed("h2", "link lost", code=255)
         root = ET.fromstring(junit(report(failed("h1"), lost, HostReport("h3"))))
 
@@ -67,7 +67,7 @@ class TestJunit:
             assert element.attrib.items() >= {**counts, "time": "1.500"}.items()
         assert [child.tag for child in root[0]] == ["properties"] + ["testcase"] * 5
 
-    def test_names_are_the_same_in_every_run(self) -> None:
+    def test_junit_case_names_are_stable(self) -> None:
         one, other = report(deployed("h1")), report(failed("h1"))
         other.release, other.revision = "20261124-9", "def"
 
@@ -76,7 +76,7 @@ class TestJunit:
         assert cases(one).keys() == cases(other).keys()
         assert suites == ["deploy", "deploy"]
 
-    def test_release_revision_and_link_are_properties(self) -> None:
+    def test_junit_properties_hold_release_revision_and_link(self) -> None:
         found = ET.fromstring(junit(report(deployed("h1")))).iter("property")
 
         assert {each.get("name"): each.get("value") for each in found} == {
@@ -84,7 +84,7 @@ class TestJunit:
             "who": "ann@laptop", "link": "https://ci.example/7",
         }  # fmt: skip
 
-    def test_a_failure_has_the_error_and_what_was_printed_in_its_text(self) -> None:
+    def test_junit_failure_text_has_the_error_and_the_output(self) -> None:
         case = cases(report(failed("h1", output="Traceback\n  no such table")))["h1", "check"]
 
         fault = case.find("failure")
@@ -94,18 +94,18 @@ class TestJunit:
         assert fault.text == "exit status 3\n\nTraceback\n  no such table\n\nh1: reverted"
         assert case.find("system-out") is None
 
-    def test_a_step_that_went_well_has_its_output(self) -> None:
+    def test_successful_junit_case_has_its_output(self) -> None:
         case = cases(report(deployed("h1", "all\r\nwell")))["h1", "check"]
 
         assert case.findtext("system-out") == "all\nwell"
 
     @pytest.mark.parametrize(("code", "tag"), [(1, "failure"), (75, "failure"), (255, "error")])
-    def test_what_we_cannot_know_is_an_error(self, code: int, tag: str) -> None:
+    def test_unknown_outcome_is_reported_as_an_error_case(self, code: int, tag: str) -> None:
         case = cases(report(failed("h1", code=code)))["h1", "check"]
 
         assert [child.tag for child in case] == [tag]
 
-    def test_a_host_that_was_not_reached_has_a_case_of_its_own(self) -> None:
+    def test_unreachable_host_has_its_own_junit_case(self) -> None:
         lost = HostReport("h1", error="unreachable", returncode=255)
 
         case = cases(report(lost))["h1", "deploy"]
@@ -113,17 +113,17 @@ class TestJunit:
         assert [child.get("message") for child in case.iter("error")] == ["unreachable"]
 
     @pytest.mark.parametrize("end_state", [EndState.UNTOUCHED, EndState.STAGED])
-    def test_a_host_that_was_never_switched_is_skipped(self, end_state: EndState) -> None:
+    def test_host_never_switched_is_a_skipped_junit_case(self, end_state: EndState) -> None:
         case = cases(report(HostReport("h1", end_state)))["h1", "switch"]
 
         assert [(child.tag, child.get("message")) for child in case] == [("skipped", end_state)]
 
-    def test_a_step_that_was_done_twice_has_two_names(self) -> None:
+    def test_repeated_step_has_two_junit_case_names(self) -> None:
         again = HostReport("h1", EndState.REVERTED, steps=[StepReport("switch", 1.0)] * 3)
 
         assert [name for _, name in cases(report(again))] == ["switch", "switch 2", "switch 3"]
 
-    def test_text_that_xml_cannot_hold_is_made_visible(self) -> None:
+    def test_characters_invalid_in_xml_are_replaced_visibly(self) -> None:
         made = report(failed(WORST, error=WORST, output=WORST), deployed("ok", WORST))
         made.who = WORST
 
@@ -136,7 +136,7 @@ class TestJunit:
         assert found["ok", "check"].findtext("system-out") == shown
 
     @given(st.text(st.characters()))
-    def test_no_text_breaks_the_file(self, text: str) -> None:
+    def test_any_text_gives_well_formed_xml(self, text: str) -> None:
         host = failed(text, error=text, output=text)
         host.steps.append(StepReport(text, 1.0))
 
@@ -153,7 +153,9 @@ class TestJunitFile:
         (tmp_path / "reports").mkdir()
         return tmp_path / "reports"
 
-    def test_its_folder_is_made_and_others_can_read_it(self, folder: Path) -> None:
+    def test_report_directory_is_created_and_the_report_is_world_readable(
+        self, folder: Path
+    ) -> None:
         path = folder / "a" / "b" / "deploy.xml"
 
         write_junit(path, report(deployed("h1")))
@@ -161,7 +163,7 @@ class TestJunitFile:
         assert path.read_text() == junit(report(deployed("h1")))
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
-    def test_a_reader_keeps_the_whole_old_file(self, folder: Path) -> None:
+    def test_open_reader_keeps_the_complete_old_report(self, folder: Path) -> None:
         path = folder / "deploy.xml"
         path.write_text("old")
 
@@ -173,7 +175,7 @@ class TestJunitFile:
 
     @pytest.mark.parametrize("act", [prepare_junit, lambda path: write_junit(path, report())])
     @pytest.mark.parametrize("place", ["file/deploy.xml", "folder"])
-    def test_what_cannot_be_written_is_told_and_leaves_nothing(
+    def test_unwritable_report_is_reported_and_leaves_no_file(
         self, folder: Path, act: object, place: str
     ) -> None:
         (folder / "file").touch()
@@ -184,7 +186,7 @@ class TestJunitFile:
 
         assert names(folder) == ["file", "folder"]
 
-    def test_preparing_leaves_an_old_file_alone(self, folder: Path) -> None:
+    def test_preparing_a_report_does_not_change_an_old_file(self, folder: Path) -> None:
         path = folder / "deploy.xml"
         path.write_text("old")
 
@@ -209,7 +211,7 @@ def obeyed(line: str) -> bool:
 
 
 class TestGithubCommands:
-    def test_data_and_properties_have_their_escapes(self) -> None:
+    def test_workflow_command_text_and_properties_are_escaped(self) -> None:
         line = github.command("error", "100% of it\nis, well: gone", title="h1: 50%, then")
 
         assert line == "::error title=h1%3A 50%25%2C then::100%25 of it%0Ais, well: gone"
@@ -222,12 +224,12 @@ class TestGithubCommands:
             "::error file=a,line=1::x",
         ],
     )  # fmt: skip
-    def test_a_line_of_a_host_is_not_obeyed(self, line: str) -> None:
+    def test_workflow_command_in_host_output_is_neutralised(self, line: str) -> None:
         assert obeyed(line)
         assert not obeyed(github.harmless(line))
 
     @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
-    def test_no_line_of_many_is_obeyed(self, end: str) -> None:
+    def test_workflow_command_on_any_line_is_neutralised(self, end: str) -> None:
         text = github.harmless(f"fine{end}::error::x{end} ::debug::y")
 
         assert text == f"fine{end}| ::error::x{end}|  ::debug::y"
@@ -235,22 +237,24 @@ class TestGithubCommands:
     @given(
         st.text("#[:] \t\u200ba"), st.sampled_from(["::error::", "##[error]", ":\u200b:error::"])
     )
-    def test_nothing_before_a_command_makes_it_obeyed(self, before: str, command: str) -> None:
+    def test_workflow_command_after_any_prefix_is_neutralised(
+        self, before: str, command: str
+    ) -> None:
         assert not obeyed(github.harmless(before + command))
 
     @given(st.text())
-    def test_made_harmless_twice_is_the_same(self, text: str) -> None:
+    def test_neutralising_text_is_idempotent(self, text: str) -> None:
         assert github.harmless(github.harmless(text)) == github.harmless(text)
 
     @pytest.mark.parametrize(
         "line", ["std::string x;", "a: b", "# title", "issue #7 [bug]", "1::2"]
     )
-    def test_other_lines_stay_as_they_are(self, line: str) -> None:
+    def test_lines_without_workflow_commands_are_unchanged(self, line: str) -> None:
         assert github.harmless(line) == line
 
 
 class TestGithubReport:
-    def test_hosts_that_failed_alike_have_one_annotation(self) -> None:
+    def test_hosts_with_the_same_failure_share_one_annotation(self) -> None:
         made = report(failed("h1"), failed("h2"), failed("h3", "exit status 4"), deployed("h4"))
 
         assert github.faults(made) == [
@@ -258,7 +262,7 @@ class TestGithubReport:
             "::error title=h3%3A reverted::exit status 4",
         ]
 
-    def test_what_github_would_leave_out_is_counted(self) -> None:
+    def test_annotations_beyond_the_github_limit_are_counted(self) -> None:
         made = report(*(failed(f"h{number}", f"exit status {number}") for number in range(1, 13)))
 
         lines = github.faults(made)
@@ -266,12 +270,12 @@ class TestGithubReport:
         assert len(lines) == 10
         assert lines[-1].endswith("::3 more hosts failed: see the summary of this step")
 
-    def test_an_error_has_its_lines_and_no_control_characters(self) -> None:
+    def test_annotation_keeps_line_breaks_and_drops_control_characters(self) -> None:
         (line,) = github.faults(report(failed("h1", "a\x1b[0m\r\n::error::b")))
 
         assert line == f"::error title=h1%3A reverted::a{REPLACED}[0m%0A::error::b"
 
-    def test_the_summary_is_a_table_of_hosts_with_the_failed_first(self) -> None:
+    def test_summary_is_a_table_of_hosts_with_failed_hosts_first(self) -> None:
         made = report(deployed("h1"), failed("h2"))
 
         assert html.unescape(github.summary(made)).split("\n") == [
@@ -286,7 +290,7 @@ class TestGithubReport:
             "", "",
         ]  # fmt: skip
 
-    def test_hosts_bring_no_markup_into_the_summary(self) -> None:
+    def test_host_text_in_the_summary_has_no_markup(self) -> None:
         evil = "<img src=x> | [a](http://b) `c` **d** @e\n\n# f \\| ~~g~~ www.h.example"
 
         row = github.summary(report(failed("h1", error=evil))).split("\n")[6]
@@ -297,7 +301,7 @@ class TestGithubReport:
         assert html.unescape(cell).strip() == evil.replace("\n", " ")
         assert end == ""
 
-    def test_a_long_summary_is_cut_by_whole_hosts_and_says_so(self) -> None:
+    def test_long_summary_is_cut_at_whole_hosts_with_a_note(self) -> None:
         made = report(*(failed(f"h{number}") for number in range(100)))
 
         text = github.summary(made, limit_bytes=2000)
@@ -307,9 +311,7 @@ class TestGithubReport:
         assert 0 < shown < 100
         assert text.endswith(f"\n\n… and {100 - shown} hosts more.\n\n")
 
-    def test_a_summary_of_twenty_thousand_hosts_stays_below_the_limit_of_a_step(
-        self, tmp_path: Path
-    ) -> None:
+    def test_summary_of_20000_hosts_stays_below_the_step_limit(self, tmp_path: Path) -> None:
         made = report(*(failed(f"host-{number}") for number in range(20_000)))
         path = tmp_path / "summary"
         path.write_text("of an earlier command\n" * 1000)
@@ -320,7 +322,7 @@ class TestGithubReport:
         assert path.read_text().startswith("of an earlier command\n")
 
     @pytest.mark.parametrize("left", [0, 50, 200])
-    def test_a_summary_without_room_adds_nothing_since_github_would_drop_it_all(
+    def test_summary_that_exceeds_the_remaining_space_is_not_written(
         self, tmp_path: Path, left: int
     ) -> None:
         path = tmp_path / "summary"
@@ -331,7 +333,7 @@ class TestGithubReport:
         assert not is_added
         assert path.stat().st_size == MEBIBYTE - left
 
-    def test_without_a_summary_of_the_step_none_is_written(self) -> None:
+    def test_summary_is_not_written_without_a_step_summary_file(self) -> None:
         github.write_summary(report(), {"GITHUB_ACTIONS": "true"})
 
 
@@ -350,7 +352,7 @@ class TestRolloutView:
         view.ended(report(failed("h1", error="##[add-mask]h1")))
         return capfdbinary.readouterr().err.decode().splitlines()
 
-    def test_the_runner_obeys_ringtasks_and_no_host(
+    def test_only_workflow_commands_of_ringtasks_take_effect(
         self, capfdbinary: pytest.CaptureFixture[bytes]
     ) -> None:
         lines = self.shown(capfdbinary, {"GITHUB_ACTIONS": "true"})
@@ -362,7 +364,7 @@ class TestRolloutView:
             "::error title=h1%3A reverted::##[add-mask]h1",
         ]
 
-    def test_elsewhere_all_is_shown_as_it_is(
+    def test_output_is_unchanged_outside_ci(
         self, capfdbinary: pytest.CaptureFixture[bytes]
     ) -> None:
         lines = self.shown(capfdbinary, {})
@@ -404,23 +406,25 @@ class TestCI:
             ({"CI": "1"}, "CI", "", ""),
         ],
     )  # fmt: skip
-    def test_each_tells_its_name_link_and_actor(
+    def test_each_ci_system_gives_its_name_link_and_actor(
         self, environ: dict[str, str], name: str, link: str, actor: str
     ) -> None:
         assert ci.found(environ) == (name, link, actor)
 
     @pytest.mark.parametrize("environ", [{}, {"CI": ""}, {"CI": "false"}, {"CI": "0"}])
-    def test_elsewhere_there_is_none(self, environ: dict[str, str]) -> None:
+    def test_no_ci_build_is_detected_outside_ci(self, environ: dict[str, str]) -> None:
         assert ci.found(environ) is None
 
-    def test_the_actor_deploys(self) -> None:
+    def test_deploy_user_is_the_ci_actor(self) -> None:
         assert ci.who({**GITHUB, "USER": "runner"}) == "ann"
 
     @pytest.mark.parametrize("environ", [{"USER": "ann"}, {"CI": "true", "LOGNAME": "ann"}])
-    def test_without_an_actor_it_is_the_user_of_this_machine(self, environ: dict[str, str]) -> None:
+    def test_deploy_user_without_a_ci_actor_is_the_local_user(
+        self, environ: dict[str, str]
+    ) -> None:
         assert ci.who(environ) == f"ann@{socket.gethostname()}"
 
-    def test_a_user_without_a_name_has_a_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_user_without_a_name_is_shown_by_number(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # A container's arbitrary user, which no test can become without being root.
         monkeypatch.setattr("os.getuid", lambda: 54321)
 
@@ -443,7 +447,7 @@ def streamed(masker: Masker, content: bytes, cuts: list[int]) -> bytes:
 
 class TestMasking:
     @given(st.data())
-    def test_however_it_comes_no_secret_goes_out_and_all_else_does(
+    def test_secrets_are_masked_in_any_chunking_and_other_text_is_unchanged(
         self, data: st.DataObject
     ) -> None:
         secrets = data.draw(SECRETS)
@@ -462,19 +466,19 @@ class TestMasking:
         elif not any(form in text for line in lines for form in set(forms(line)) - {line}):
             assert masked == by_marks(text, lines, mask_of(masked, text, lines))
 
-    def test_a_secret_in_two_pieces_does_not_slip_through(self) -> None:
+    def test_secret_split_across_chunks_is_masked(self) -> None:
         stream = Masker(["hunter22"]).stream()
 
         assert [stream.feed(b"my hunt"), stream.feed(b"er22 is"), stream.end()] == [
             b"my ", b"*** is", b"",
         ]  # fmt: skip
 
-    def test_what_cannot_begin_a_secret_is_not_held_back(self) -> None:
+    def test_text_that_cannot_start_a_secret_is_not_buffered(self) -> None:
         stream = Masker(["hunter22"]).stream()
 
         assert stream.feed(b"Password: ") == b"Password: "
 
-    def test_a_stream_of_overlapping_secrets_is_not_gathered_up(self) -> None:
+    def test_stream_of_overlapping_secrets_is_not_buffered_without_limit(self) -> None:
         stream = Masker(["0000"]).stream()
 
         shown = [stream.feed(b"0") for _ in range(1000)] + [stream.feed(b"1")]
@@ -482,23 +486,23 @@ class TestMasking:
         assert b"".join(shown[:4]) == b"***"
         assert b"".join(shown) == b"***1"
 
-    def test_where_secrets_overlap_all_of_it_is_one_mask(self) -> None:
+    def test_overlapping_secrets_are_replaced_by_one_mask(self) -> None:
         assert Masker(["abab", "bcde"]).text("-ababab-ababcde-") == "-***-***-"
 
-    def test_a_mask_makes_no_secret_with_what_stands_beside_it(self) -> None:
+    def test_mask_and_its_neighbouring_text_form_no_secret(self) -> None:
         assert Masker(["a***"]).text("aa***") == "a###"
 
-    def test_each_line_of_a_key_is_masked_wherever_it_stands(self) -> None:
+    def test_each_line_of_a_private_key_is_masked_at_any_position(self) -> None:
         masker = Masker(["-----BEGIN KEY-----\r\nb3BlbnNzaC1rZXk\r\n  AAAAAAAA\r\n"])
 
         assert masker.text("x AAAAAAAA\n  b3BlbnNzaC1rZXk;") == "x ***\n  ***;"
 
-    def test_short_values_are_left_alone(self) -> None:
+    def test_short_values_are_not_masked(self) -> None:
         assert Masker(["abc", "a\nb", ""]).text("abc a b") == "abc a b"
 
     @pytest.mark.parametrize("before", ["", "u", "us", "usr"])
     @pytest.mark.parametrize("after", ["", "!", "!!", "!!!"])
-    def test_base64_of_it_is_masked_wherever_it_stands(self, before: str, after: str) -> None:
+    def test_base64_of_a_secret_is_masked_at_any_position(self, before: str, after: str) -> None:
         secret = "s3cr3t-t0ken>>>???"
         content = f"{before}{secret}{after}".encode()
 
@@ -508,15 +512,15 @@ class TestMasking:
             assert "***" in masked
             assert len(masked) <= len("***") + 12
 
-    def test_an_address_with_it_is_masked(self) -> None:
+    def test_url_containing_a_secret_is_masked(self) -> None:
         secret = "p@ss/word%"
 
         assert Masker([secret]).text(f"https://u:{quote(secret, safe='')}@h/") == "https://u:***@h/"
 
-    def test_lone_surrogates_pass(self) -> None:
+    def test_masker_accepts_lone_surrogates(self) -> None:
         assert Masker(["secret"]).text("\ud800secret\udfff") == "\ud800***\udfff"
 
-    def test_it_does_not_show_its_secrets(self) -> None:
+    def test_masker_repr_shows_no_secret(self) -> None:
         masker = Masker(["secret"])
 
         assert "secret" not in repr(masker) + repr(masker.stream())

@@ -30,7 +30,7 @@ def chart_of(*curves: Curve, style: Style | None = None) -> Chart:
 # --- the content ------------------------------------------------------------------------------
 
 
-def test_each_metric_has_a_panel_and_each_run_a_line_in_it() -> None:
+def test_plot_has_a_panel_per_metric_with_a_line_per_run() -> None:
     accuracy = Curve("acc", "epoch", (1, 2), (0.1, 0.2))
     curves = {"a loss": FALLING, "b loss": FALLING, "a acc": accuracy}
 
@@ -42,7 +42,7 @@ def test_each_metric_has_a_panel_and_each_run_a_line_in_it() -> None:
     assert len({line.colour for line in panels[0].lines}) == 2
 
 
-def test_smoothing_is_the_mean_so_far_without_a_pull_of_the_first_value() -> None:
+def test_smoothing_is_not_biased_towards_the_first_value() -> None:
     curve = Curve("loss", "step", (0, 1, 2, 3), (2.0, math.nan, 4.0, 4.0))
 
     (line,) = chart_of(curve, style=Style(smooth=0.5)).panels[0].lines
@@ -51,7 +51,7 @@ def test_smoothing_is_the_mean_so_far_without_a_pull_of_the_first_value() -> Non
     assert line.raw == curve.ys
 
 
-def test_values_that_the_scale_cannot_show_are_left_out_and_told_if_none_remains() -> None:
+def test_values_outside_the_scale_are_dropped_and_an_empty_curve_is_reported() -> None:
     curve = Curve("loss", "step", (0, 1, 2), (0.0, math.nan, 4.0))
 
     (line,) = chart_of(curve, style=Style(is_log=True)).panels[0].lines
@@ -70,7 +70,7 @@ def test_ticks_are_round_numbers(low: float, high: float, expected: list[float])
     assert ticks(low, high) == pytest.approx(expected)
 
 
-def test_ticks_are_few_and_inside_whatever_the_range() -> None:
+def test_ticks_are_few_and_inside_any_range() -> None:
     rng = random.Random(1)
     for _ in range(200):
         low = rng.uniform(-1, 1) * 10 ** rng.randint(-8, 8)
@@ -86,7 +86,7 @@ def test_ticks_are_few_and_inside_whatever_the_range() -> None:
 # --- the terminal -----------------------------------------------------------------------------
 
 
-def test_a_plot_in_the_terminal_goes_down_as_the_values_do() -> None:
+def test_terminal_plot_falls_with_falling_values() -> None:
     panel = chart_of(Curve("loss", "step", (0, 1), (1.0, 0.0))).panels[0]
 
     lines = terminal.draw(panel.lines, 20, 3)
@@ -99,7 +99,7 @@ def test_a_plot_in_the_terminal_goes_down_as_the_values_do() -> None:
     assert lines[2].startswith("        0▕")
 
 
-def test_a_panel_in_the_terminal_names_the_metric_the_axis_and_whole_epochs() -> None:
+def test_terminal_panel_labels_the_metric_the_axis_and_whole_epochs() -> None:
     lines = terminal.draw_panel(chart_of(FALLING).panels[0], 60, 4)
 
     assert lines[0] == "loss"
@@ -107,7 +107,7 @@ def test_a_panel_in_the_terminal_names_the_metric_the_axis_and_whole_epochs() ->
     assert lines[-1].split() == ["epoch"]
 
 
-def test_a_logarithmic_plot_puts_the_mean_of_powers_in_the_middle() -> None:
+def test_logarithmic_plot_centres_the_geometric_mean() -> None:
     curve = Curve("loss", "step", (0, 1, 2), (100.0, 10.0, 1.0))
 
     lines = terminal.draw(chart_of(curve).panels[0].lines, 31, 3, is_log=True)
@@ -125,7 +125,7 @@ def test_a_logarithmic_plot_puts_the_mean_of_powers_in_the_middle() -> None:
         ("none/run.svg", "there is no folder"),
     ],
 )
-def test_a_file_that_cannot_be_drawn_is_a_usage_error(tmp_path: Path, name: str, said: str) -> None:
+def test_file_that_cannot_be_plotted_is_a_usage_error(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         figure.write({"a": FALLING}, "run", tmp_path / name)
 
@@ -133,7 +133,7 @@ def test_a_file_that_cannot_be_drawn_is_a_usage_error(tmp_path: Path, name: str,
 @pytest.mark.parametrize(
     ("name", "module"), [("run.svg", "matplotlib.figure"), ("run.html", "plotly.offline")]
 )
-def test_a_missing_library_is_named_with_the_way_to_get_it(
+def test_missing_plot_library_is_named_with_its_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as if it is not installed
@@ -144,7 +144,7 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(
     assert not (tmp_path / name).exists()
 
 
-def test_a_picture_names_axes_runs_and_metrics_and_has_whole_epochs(tmp_path: Path) -> None:
+def test_plot_image_labels_axes_runs_metrics_and_whole_epochs(tmp_path: Path) -> None:
     curves = {'a <b>"&\x1b$x^': FALLING, "_b": FALLING, "a acc": FALLING._replace(name="acc")}
 
     figure.write(curves, "a & $b", tmp_path / "run.svg", Style(theme="dark"))
@@ -158,7 +158,7 @@ def test_a_picture_names_axes_runs_and_metrics_and_has_whole_epochs(tmp_path: Pa
     assert not {"1.5", "2.5"} & set(ticks_of_x[: ticks_of_x.index("3")])
 
 
-def test_png_is_drawn_whatever_the_log_calls_its_metrics(tmp_path: Path) -> None:
+def test_png_is_drawn_for_any_metric_names(tmp_path: Path) -> None:
     gap = FALLING._replace(ys=(1, math.nan, 0))
 
     figure.write({"_cost$": gap, "$x^": gap}, "run $1", tmp_path / "run.png", Style(is_log=True))
@@ -166,7 +166,7 @@ def test_png_is_drawn_whatever_the_log_calls_its_metrics(tmp_path: Path) -> None
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_page_needs_no_other_file_and_no_name_in_it_is_code(tmp_path: Path) -> None:
+def test_html_plot_is_self_contained_and_escapes_names(tmp_path: Path) -> None:
     name = "</script><script>alert(1)</script>"
 
     figure.write({name: FALLING._replace(name=name)}, name, tmp_path / "run.html")
@@ -223,7 +223,7 @@ use();
 
 
 @pytest.mark.heavy
-def test_the_page_can_be_hovered_zoomed_and_toggled_in_a_browser_without_a_network(
+def test_html_plot_supports_hover_zoom_and_toggle_offline(
     tmp_path: Path,
 ) -> None:
     chromium = needs_program("chromium", "google-chrome")

@@ -36,7 +36,7 @@ _TABLES = {
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_a_terminal_shows_each_cell_whole(width: int) -> None:
+def test_releases_table_shows_each_cell_whole_in_a_terminal(width: int) -> None:
     recorded = _recorded(width).split("====")[1:]
 
     for (columns, row), shown in zip(_TABLES.values(), recorded, strict=True):

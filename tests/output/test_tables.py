@@ -40,7 +40,7 @@ def jobs_host(write_hosts: WriteHosts, own_server: Sshd) -> Iterator[Sshd]:
     end_jobs(own_server.home)
 
 
-def test_jobs_squeeze_the_command(jobs_host: Sshd, inv: Inv) -> None:
+def test_jobs_table_shortens_the_command_column(jobs_host: Sshd, inv: Inv) -> None:
     command = "python3 -c 'raise SystemExit(17)' --learning-rate 0.001 --batch-size 128 --epochs 90"
     started = inv("start", "--host", HOST, "--name", "resnet50", "--cmd", command)
     inv("wait", "resnet50")
@@ -56,7 +56,7 @@ def test_jobs_squeeze_the_command(jobs_host: Sshd, inv: Inv) -> None:
         assert "\N{HORIZONTAL ELLIPSIS}" in row
 
 
-def test_the_owner_of_a_job_is_shown_and_selected(jobs_host: Sshd, inv: Inv) -> None:
+def test_jobs_table_shows_and_filters_by_job_owner(jobs_host: Sshd, inv: Inv) -> None:
     inv("start", "--host", HOST, "--name", "mine", "--cmd", "true", LOGNAME="ann")
     inv("start", "--host", HOST, "--name", "other", "--cmd", "true", LOGNAME="ben")
 
@@ -73,7 +73,7 @@ def test_the_owner_of_a_job_is_shown_and_selected(jobs_host: Sshd, inv: Inv) -> 
     "task", [["hosts"], ["check"], ["status"], ["health"], ["--dry", "run", "--cmd", "true"]],
     ids=" ".join,
 )  # fmt: skip
-def test_hosts_and_states_are_never_cut(
+def test_host_and_state_columns_are_never_truncated(
     write_hosts: WriteHosts, inv: Inv, task: list[str], width: int
 ) -> None:
     write_hosts(**{HOST: {"gpu": "H100 80GB HBM3", "role": "gpu_training", "status": "ready"}})
@@ -94,7 +94,7 @@ def test_hosts_and_states_are_never_cut(
     assert "\N{HORIZONTAL ELLIPSIS}" not in printed
 
 
-def test_a_table_that_cannot_fit_is_wider_than_the_terminal_instead_of_cut(
+def test_table_that_cannot_fit_overflows_instead_of_truncating(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "20")
@@ -107,7 +107,7 @@ def test_a_table_that_cannot_fit_is_wider_than_the_terminal_instead_of_cut(
     assert "s" * 15 in printed
 
 
-def test_wide_characters_count_twice(
+def test_wide_characters_count_as_two_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "24")
@@ -118,7 +118,9 @@ def test_wide_characters_count_twice(
     assert "機械学習" in capsys.readouterr().out
 
 
-def test_a_pipe_gets_whole_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_piped_table_has_untruncated_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table(["job", "command"], [("a", "x" * 300)], cut=["command"], optional=["job"])
 
     assert capsys.readouterr().out.splitlines()[1].split() == ["a", "x" * 300]

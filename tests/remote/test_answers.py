@@ -76,7 +76,7 @@ def test_a_number_within_its_bounds_is_read(read: Any, text: str, value: float) 
         (unix_time, "-1"),
     ],
 )
-def test_any_other_text_is_refused_as_a_number(read: Any, text: str) -> None:
+def test_text_that_is_not_a_number_is_refused(read: Any, text: str) -> None:
     with pytest.raises(AnswerError, match="it: "):
         read(text, "it")
 
@@ -151,7 +151,7 @@ def test_a_field_of_another_type_is_refused(read: Callable[[Fields], object]) ->
         read(told)
 
 
-def test_lines_give_fields_and_no_name_twice() -> None:
+def test_lines_are_parsed_into_fields_and_duplicates_are_refused() -> None:
     told = line_fields(["pid=7", "no field", "path=a=b"])
 
     assert (told.whole("pid"), told.text("path"), len(told)) == (7, "a=b", 2)
@@ -160,7 +160,7 @@ def test_lines_give_fields_and_no_name_twice() -> None:
 
 
 @given(st.text())
-def test_readers_raise_their_own_error_only(text: str) -> None:
+def test_answer_readers_raise_only_their_own_error(text: str) -> None:
     for read in READERS:
         value = or_none(read, text)  # type: ignore[arg-type]  # mypy joins them to a builtin
         assert value is None or math.isfinite(value)
@@ -175,7 +175,7 @@ values = st.recursive(
 @given(
     st.binary() | st.builds(lambda value, at: json.dumps(value)[:at].encode(), values, st.none())
 )
-def test_json_of_any_kind_raises_the_own_error_only(text: bytes) -> None:
+def test_any_json_raises_only_the_readers_own_error(text: bytes) -> None:
     try:
         told = json_fields(text)
     except AnswerError:

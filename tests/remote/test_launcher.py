@@ -72,7 +72,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     end_jobs(home)
 
 
-def test_the_answer_comes_at_once_and_is_the_leader_of_a_session_and_group(box: Box) -> None:
+def test_launch_returns_at_once_the_id_of_a_session_and_group_leader(box: Box) -> None:
     result = box.start("sleep 60; true")
 
     pid = int(result.stdout)
@@ -102,7 +102,7 @@ def test_the_answer_comes_at_once_and_is_the_leader_of_a_session_and_group(box: 
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else None,
 )
-def test_whatever_a_shell_understands_is_run_in_its_folder(
+def test_any_shell_command_runs_in_its_working_directory(
     box: Box, command: str, printed: str
 ) -> None:
     (box.home / "a b").mkdir()
@@ -113,9 +113,7 @@ def test_whatever_a_shell_understands_is_run_in_its_folder(
 
 
 @pytest.mark.parametrize("length", [29_999, 30_000, 30_001])
-def test_a_command_is_the_same_on_both_sides_of_what_fits_an_argument(
-    box: Box, length: int
-) -> None:
+def test_commands_below_and_above_the_argument_limit_run_alike(box: Box, length: int) -> None:
     start = "echo $# $0; exit 3 # é"
 
     output = box.output(start + "é" * (length - len(start)))
@@ -137,13 +135,13 @@ def test_a_command_is_the_same_on_both_sides_of_what_fits_an_argument(
         ("no-such-program", 127),
     ],
 )
-def test_the_exit_status_is_written(box: Box, command: str, status: int) -> None:
+def test_exit_status_is_written_to_a_file(box: Box, command: str, status: int) -> None:
     box.pid(command)
 
     assert exit_status(box.home) == status
 
 
-def test_a_job_that_is_killed_from_outside_leaves_its_exit_status(box: Box) -> None:
+def test_job_killed_from_outside_leaves_its_exit_status(box: Box) -> None:
     pid = box.pid("sleep 60; echo never; sleep 60")
 
     os.killpg(pid, signal.SIGKILL)
@@ -151,7 +149,7 @@ def test_a_job_that_is_killed_from_outside_leaves_its_exit_status(box: Box) -> N
     assert exit_status(box.home) == 137
 
 
-def test_a_signal_to_all_that_bear_the_jobs_mark_leaves_its_exit_status(box: Box) -> None:
+def test_signal_to_all_marked_processes_leaves_the_exit_status(box: Box) -> None:
     pid = box.pid("sleep 60; true")
     (keeper,) = box.home.glob(f"{FOUND}/keeper")
 
@@ -171,7 +169,7 @@ def test_a_signal_to_all_that_bear_the_jobs_mark_leaves_its_exit_status(box: Box
         "sleep \\60",
     ],
 )
-def test_the_process_is_the_one_program_itself_and_ends_on_ctrl_c(box: Box, command: str) -> None:
+def test_single_program_replaces_its_shell_and_ends_on_ctrl_c(box: Box, command: str) -> None:
     pid = box.pid(command, cwd="~", env={"N": "60"})
 
     eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
@@ -199,13 +197,13 @@ def test_the_process_is_the_one_program_itself_and_ends_on_ctrl_c(box: Box, comm
         ("expr 'it'\\''s' : '.*'", "4\n"),
     ],
 )
-def test_what_only_looks_like_one_program_is_run_whole(
+def test_compound_command_that_resembles_a_single_program_is_run_whole(
     box: Box, command: str, printed: str
 ) -> None:
     assert box.output(command, cwd="~") == printed
 
 
-def test_it_survives_its_client(box: Box) -> None:
+def test_launched_job_survives_its_client(box: Box) -> None:
     pid = box.pid("sleep 60; true")
 
     box.client.close_link()
@@ -214,7 +212,7 @@ def test_it_survives_its_client(box: Box) -> None:
     assert box.client.run(f"kill -0 {pid}").success
 
 
-def test_it_survives_the_server_of_its_link(box: Box, server: Sshd) -> None:
+def test_launched_job_survives_the_sshd_that_started_it(box: Box, server: Sshd) -> None:
     pid = box.pid("sleep 60; true")
     try:
         server.stop()  # with all that is below it
@@ -234,7 +232,7 @@ def test_it_survives_the_server_of_its_link(box: Box, server: Sshd) -> None:
         ("~", None),
     ],
 )
-def test_the_log_is_where_it_was_asked_for(box: Box, log_file: str, place: str | None) -> None:
+def test_log_is_written_to_the_requested_path(box: Box, log_file: str, place: str | None) -> None:
     (box.home / "work").mkdir()
 
     result = box.start("echo said", log_file=log_file.format(home=box.home), cwd="~/work")
@@ -247,7 +245,7 @@ def test_the_log_is_where_it_was_asked_for(box: Box, log_file: str, place: str |
     assert (finished_job(box.home) / "log").samefile(box.home / place)
 
 
-def test_the_log_can_be_read_by_whom_the_umask_lets(box: Box) -> None:
+def test_log_permissions_follow_the_umask(box: Box) -> None:
     box.pid("true", log_file="~/log", cwd="~")
     box.client.run("touch usual", cwd="~")
 
@@ -255,7 +253,7 @@ def test_the_log_can_be_read_by_whom_the_umask_lets(box: Box) -> None:
     assert (box.home / "log").stat().st_mode == (box.home / "usual").stat().st_mode
 
 
-def test_the_log_is_appended_to(box: Box) -> None:
+def test_existing_log_is_appended_to(box: Box) -> None:
     (box.home / "log").write_text("before\n")
 
     box.pid("echo after; echo error >&2", log_file="~/log")
@@ -264,7 +262,7 @@ def test_the_log_is_appended_to(box: Box) -> None:
     assert (box.home / "log").read_text() == "before\nafter\nerror\n"
 
 
-def test_a_log_at_the_root_of_the_file_system_needs_no_folder(box: Box) -> None:
+def test_log_in_the_root_directory_needs_no_new_directory(box: Box) -> None:
     log = Path(f"/ringtasks-{os.getpid()}.log")
     if not os.access("/", os.W_OK):
         pytest.skip("only root may write to /")
@@ -276,7 +274,7 @@ def test_a_log_at_the_root_of_the_file_system_needs_no_folder(box: Box) -> None:
         log.unlink(missing_ok=True)
 
 
-def test_its_streams_are_the_log_and_nothing_else_is_open(box: Box) -> None:
+def test_job_has_only_its_log_open(box: Box) -> None:
     pid = box.pid("sleep 60; true", log_file="~/log")
 
     log = str(box.home / "log")
@@ -284,7 +282,7 @@ def test_its_streams_are_the_log_and_nothing_else_is_open(box: Box) -> None:
 
 
 @pytest.mark.parametrize("number", [3, 7, 9])
-def test_a_descriptor_that_the_login_left_open_holds_nothing_up(
+def test_descriptor_left_open_by_login_files_does_not_block_the_launch(
     make_sshd: MakeSshd, client_key: Path, number: int
 ) -> None:
     server = make_sshd(
@@ -303,7 +301,7 @@ def test_a_descriptor_that_the_login_left_open_holds_nothing_up(
 AWKWARD_NAMES = {"job": "1", "log": "2", "line": "3", "n": "4", "save": "6"}
 
 
-def test_the_environment_arrives_untouched_whatever_its_names(box: Box) -> None:
+def test_environment_with_any_names_reaches_the_job_unchanged(box: Box) -> None:
     printing = "; ".join(f'printf "%s\\n" "{name}=${name}"' for name in AWKWARD_NAMES)
 
     output = box.output(printing, env={**AWKWARD_NAMES, "IFS": "x1"})
@@ -311,7 +309,7 @@ def test_the_environment_arrives_untouched_whatever_its_names(box: Box) -> None:
     assert output.split() == [f"{name}={value}" for name, value in AWKWARD_NAMES.items()]
 
 
-def test_the_environment_is_in_no_process_list(box: Box) -> None:
+def test_job_environment_is_not_in_the_process_list(box: Box) -> None:
     secret = "hunter2-" + "é'\" "
 
     pid = box.pid('printf %s "$TOKEN" > ~/seen; sleep 60', env={"TOKEN": secret})
@@ -321,7 +319,7 @@ def test_the_environment_is_in_no_process_list(box: Box) -> None:
     assert b"TOKEN=hunter2" in Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_files_that_it_makes_have_the_usual_mode_and_its_folder_is_private(box: Box) -> None:
+def test_job_files_have_the_default_mode_and_the_job_directory_is_private(box: Box) -> None:
     usual = box.client.run("umask").stdout
 
     output = box.output("umask")
@@ -334,7 +332,7 @@ def test_files_that_it_makes_have_the_usual_mode_and_its_folder_is_private(box: 
     ]  # fmt: skip
 
 
-def test_the_virtual_environment_is_active(server: Sshd, config: SSHConfig) -> None:
+def test_virtual_environment_is_active_in_the_job(server: Sshd, config: SSHConfig) -> None:
     (server.home / "venv" / "bin").mkdir(parents=True)
     (server.home / "venv" / "bin" / "activate").write_text("export VIRTUAL_ENV=active\n")
 
@@ -360,7 +358,7 @@ def test_the_virtual_environment_is_active(server: Sshd, config: SSHConfig) -> N
         ("", {"env": {"PATH": "/nowhere"}}, "mkdir"),
     ],
 )
-def test_what_cannot_start_is_an_error_and_no_process_id(
+def test_command_that_cannot_start_is_an_error_without_a_process_id(
     box: Box, obstacle: str, options: dict[str, Any], said: str
 ) -> None:
     (box.home / "folder").mkdir()
@@ -381,9 +379,7 @@ def test_what_cannot_start_is_an_error_and_no_process_id(
     assert not list(box.home.glob(f"{JOBS_FOLDER}/.*"))
 
 
-def test_a_shell_that_is_not_there_is_an_error_and_no_process_id(
-    box: Box, config: SSHConfig
-) -> None:
+def test_missing_shell_is_an_error_without_a_process_id(box: Box, config: SSHConfig) -> None:
     with SSHClient(replace(config, shell="/no/such/shell")) as client:
         result = asyncio.run(client.run_background("true"))
 
@@ -403,7 +399,7 @@ def test_a_shell_that_is_not_there_is_an_error_and_no_process_id(
         ({"env": {"a b": "c"}}, ValueError, "env: 'a b' is not a variable name"),
     ],
 )
-def test_a_mistake_of_the_callers_is_raised_at_once(
+def test_invalid_launch_argument_is_raised_at_once(
     options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     client = SSHClient(SSHConfig("127.0.0.1", 9))
@@ -415,7 +411,7 @@ def test_a_mistake_of_the_callers_is_raised_at_once(
 
 
 @pytest.mark.parametrize("login_shell", LOGIN_SHELLS)
-def test_any_login_shell_will_do(
+def test_launcher_works_under_any_login_shell(
     make_sshd: MakeSshd, client_key: Path, require: Require, login_shell: str
 ) -> None:
     require(LOGIN_SHELLS[login_shell].split()[0])
@@ -432,7 +428,7 @@ def test_any_login_shell_will_do(
     assert output == f"it's !x \\ é\n{pid}\n"
 
 
-def test_a_start_whose_answer_was_lost_is_found_again(server: Sshd, config: SSHConfig) -> None:
+def test_start_whose_answer_was_lost_is_found_again(server: Sshd, config: SSHConfig) -> None:
     def cut_while_the_answer_travels() -> int:
         (started,) = eventually(lambda: list(server.home.glob(f"{FOUND}/pid")))
         wire.cut()
@@ -452,7 +448,7 @@ def test_a_start_whose_answer_was_lost_is_found_again(server: Sshd, config: SSHC
     assert (server.home / "ran").read_text() == f"ran {pid}\n"
 
 
-def test_a_start_that_may_have_happened_is_told_though_the_host_is_gone_by_now(
+def test_possible_start_is_reported_even_if_the_host_became_unreachable(
     server: Sshd, config: SSHConfig
 ) -> None:
     with (
@@ -472,7 +468,7 @@ def test_a_start_that_may_have_happened_is_told_though_the_host_is_gone_by_now(
 
 @pytest.mark.parametrize("env", [{}, {"V": "x"}], ids=["in the request", "on stdin"])
 @pytest.mark.parametrize("byte_count", [1, 90, 180, 400, 3000, 6000, 9000])
-def test_wherever_the_link_is_cut_the_job_runs_once(
+def test_connection_cut_at_any_point_runs_the_job_once(
     server: Sshd, config: SSHConfig, byte_count: int, env: dict[str, str]
 ) -> None:
     with cut_link(server, config, byte_count) as client:
@@ -501,7 +497,7 @@ def shell(request: pytest.FixtureRequest, require: Require) -> str:
     return shell
 
 
-def test_asked_for_again_it_is_the_same_process(home: Path, shell: str) -> None:
+def test_repeated_launch_returns_the_same_process(home: Path, shell: str) -> None:
     script = launch_script("j", "echo ran >> ~/ran; exit 3", None, shell)
 
     first = launch(script, home, shell)
@@ -513,7 +509,7 @@ def test_asked_for_again_it_is_the_same_process(home: Path, shell: str) -> None:
     assert (home / "ran").read_text() == "ran\n"
 
 
-def test_of_many_that_start_the_same_job_at_once_one_comes_through(home: Path, shell: str) -> None:
+def test_concurrent_starts_of_the_same_job_start_it_once(home: Path, shell: str) -> None:
     script = launch_script("j", "echo ran $$ >> ~/ran; sleep 60", "~/log", shell)
 
     with ThreadPoolExecutor(12) as threads:
@@ -532,7 +528,7 @@ def test_of_many_that_start_the_same_job_at_once_one_comes_through(home: Path, s
 
 
 @pytest.mark.parametrize("milliseconds", range(12))
-def test_a_starter_that_died_on_the_way_is_not_waited_for(home: Path, milliseconds: int) -> None:
+def test_start_does_not_wait_for_a_dead_starter(home: Path, milliseconds: int) -> None:
     script = launch_script("j", "echo ran $$ >> ~/ran; sleep 60")
     dying = subprocess.Popen(
         ["sh", "-c", script], env=environ(home), stdout=subprocess.DEVNULL, start_new_session=True
@@ -548,7 +544,7 @@ def test_a_starter_that_died_on_the_way_is_not_waited_for(home: Path, millisecon
     assert (home / "ran").read_text() == f"ran {answer.stdout}"
 
 
-def test_it_is_found_again_even_if_its_log_cannot_be_written_any_more(home: Path) -> None:
+def test_job_is_found_again_even_if_its_log_became_unwritable(home: Path) -> None:
     script = launch_script("j", "sleep 60; true", "~/logs/log")
 
     first = launch(script, home, "sh")
@@ -559,7 +555,7 @@ def test_it_is_found_again_even_if_its_log_cannot_be_written_any_more(home: Path
     assert (second.returncode, second.stdout) == (0, first.stdout)
 
 
-def test_setsid_makes_it_the_leader(home: Path, shell: str, tmp_path: Path) -> None:
+def test_setsid_makes_the_job_a_session_leader(home: Path, shell: str, tmp_path: Path) -> None:
     script = launch_script("j", "sleep 60; true", None, shell)
 
     answer = launch(script, home, shell, PATH=folder_of_tools(tmp_path, "setsid"))
@@ -568,7 +564,7 @@ def test_setsid_makes_it_the_leader(home: Path, shell: str, tmp_path: Path) -> N
     assert (group_of(pid), session_of(pid)) == (pid, pid)
 
 
-def test_the_setsid_of_busybox_makes_it_the_leader(
+def test_busybox_setsid_makes_the_job_a_session_leader(
     home: Path, tmp_path: Path, require: Require
 ) -> None:
     require("busybox")
@@ -582,7 +578,9 @@ def test_the_setsid_of_busybox_makes_it_the_leader(
     assert (group_of(pid), session_of(pid)) == (pid, pid)
 
 
-def test_without_setsid_perl_makes_it_the_leader(home: Path, shell: str, tmp_path: Path) -> None:
+def test_perl_makes_the_job_a_session_leader_without_setsid(
+    home: Path, shell: str, tmp_path: Path
+) -> None:
     tools = folder_of_tools(tmp_path, "perl", "env")
     script = launch_script("j", "sleep 60", None, shell)
 
@@ -597,7 +595,7 @@ def test_without_setsid_perl_makes_it_the_leader(home: Path, shell: str, tmp_pat
     assert exit_status(home) == 130
 
 
-def test_without_setsid_and_perl_it_leads_a_group_where_the_shell_is_bash(
+def test_bash_makes_the_job_a_group_leader_without_setsid_and_perl(
     home: Path, tmp_path: Path
 ) -> None:
     script = launch_script("j", "sleep 60; true", None, "bash")
@@ -609,7 +607,7 @@ def test_without_setsid_and_perl_it_leads_a_group_where_the_shell_is_bash(
     assert group_of(pid) == pid
 
 
-def test_without_anything_it_still_lets_go_of_the_connection(
+def test_job_closes_its_connection_without_setsid_perl_or_bash(
     home: Path, shell: str, tmp_path: Path
 ) -> None:
     script = launch_script("j", "sleep 60", None, shell)
@@ -624,7 +622,7 @@ def test_without_anything_it_still_lets_go_of_the_connection(
     assert exit_status(home) == 137
 
 
-def test_a_home_behind_a_link_will_do(home: Path, tmp_path: Path) -> None:
+def test_job_starts_in_a_symlinked_home(home: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(home)
     (tmp_path / "elsewhere").mkdir()
     (home / ".ringtasks").symlink_to(tmp_path / "elsewhere")
@@ -635,7 +633,7 @@ def test_a_home_behind_a_link_will_do(home: Path, tmp_path: Path) -> None:
     assert answer.stdout == (tmp_path / "elsewhere/jobs/j/pid").read_text()
 
 
-def test_a_home_that_is_read_only_is_an_error_and_one_without_execution_is_none(
+def test_read_only_home_is_an_error_and_a_noexec_home_is_not(
     home: Path, mounted: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     script = launch_script("j", "echo ran > /dev/null")
@@ -650,7 +648,7 @@ def test_a_home_that_is_read_only_is_an_error_and_one_without_execution_is_none(
 
 
 @pytest.mark.parametrize("free_pages", range(5, 10))
-def test_on_a_full_disk_it_starts_or_says_why_not(
+def test_launch_on_a_full_disk_starts_or_reports_the_reason(
     mounted: Callable[..., subprocess.CompletedProcess[str]],
     tmp_path: Path,
     shell: str,

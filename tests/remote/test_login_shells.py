@@ -28,7 +28,7 @@ def client(
     return SSHClient(SSHConfig(server.address, server.port, server.user, str(client_key)))
 
 
-def test_environment_and_folder_arrive_byte_for_byte(client: SSHClient) -> None:
+def test_environment_and_directory_arrive_byte_for_byte(client: SSHClient) -> None:
     expected = AWKWARD.encode("utf-8", "surrogateescape")
 
     with client:
@@ -39,21 +39,21 @@ def test_environment_and_folder_arrive_byte_for_byte(client: SSHClient) -> None:
     assert folder.stdout_bytes == expected
 
 
-def test_the_command_runs_in_sh(client: SSHClient) -> None:
+def test_command_runs_in_sh_under_each_login_shell(client: SSHClient) -> None:
     with client:
         result = client.run("for i in 1 2; do echo $i; done; x=3; echo $((x + 1)); exit 5")
 
     assert (result.stdout, result.returncode) == ("1\n2\n4\n", 5)
 
 
-def test_a_terminal_works(client: SSHClient) -> None:
+def test_terminal_works_under_each_login_shell(client: SSHClient) -> None:
     with client:
         result = client.run('echo "$V"', env={"V": "a'b"}, terminal=Terminal("dumb", 80, 24))
 
     assert result.stdout == "a'b\r\n"
 
 
-def test_a_time_limit_ends_it(client: SSHClient) -> None:
+def test_timeout_ends_a_command_under_each_login_shell(client: SSHClient) -> None:
     with client:
         result = client.run("echo up; sleep 60", timeout=0.7)
 

@@ -114,7 +114,7 @@ def test_any_text_arrives_byte_for_byte_as_a_quoted_argument(
         ("cat <<'END'\nhere $x\nEND", b"here $x\n"),
     ],
 )
-def test_a_command_means_the_same_whichever_way_it_goes(
+def test_command_behaves_alike_in_the_exec_request_and_on_stdin(
     login_shell: list[str], command: str, printed: bytes
 ) -> None:
     script = Script(command)
@@ -123,18 +123,18 @@ def test_a_command_means_the_same_whichever_way_it_goes(
     assert output_of(run_by_payload(login_shell, script), script) == printed
 
 
-def test_a_plain_command_can_be_read_in_the_process_list() -> None:
+def test_plain_command_is_readable_in_the_process_list() -> None:
     assert "python3 train.py --lr 0.1" in str(Script("python3 train.py --lr 0.1").line())
 
 
-def test_what_is_secret_or_long_does_not_go_into_the_exec_request() -> None:
+def test_secret_or_long_values_are_not_in_the_exec_request() -> None:
     assert Script("true", env={"TOKEN": "x"}).line() is None
     assert Script("echo " + "x" * 100_000).line() is None
 
 
 @settings(max_examples=25, deadline=None)
 @given(name=any_text.filter(lambda name: "/" not in name and name not in ("", ".", "..")))
-def test_any_folder_name_is_a_safe_cwd(
+def test_any_directory_name_is_safe_as_cwd(
     login_shell: list[str], tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
     home = tmp_path_factory.mktemp("home")
@@ -157,7 +157,7 @@ def test_a_relative_cwd_is_taken_literally(tmp_path: Path, name: str) -> None:
     assert output_of(done, script).decode().strip() == str(tmp_path / name)
 
 
-def test_stdin_after_the_script_is_the_commands(login_shell: list[str]) -> None:
+def test_stdin_after_the_script_reaches_the_command(login_shell: list[str]) -> None:
     script = Script("cat; exit 7")
     stdin = bytes(range(256)) * 400
 
@@ -167,7 +167,7 @@ def test_stdin_after_the_script_is_the_commands(login_shell: list[str]) -> None:
     assert done.returncode == 7
 
 
-def test_the_environment_is_the_commands_and_not_the_cds(tmp_path: Path) -> None:
+def test_environment_applies_to_the_command_and_not_to_cd(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     script = Script('pwd; echo "$HOME"', cwd="~/real", env={"HOME": "/other", "CDPATH": "/"})
 
@@ -176,7 +176,7 @@ def test_the_environment_is_the_commands_and_not_the_cds(tmp_path: Path) -> None
     assert output_of(done, script).decode().split() == [str(tmp_path / "real"), "/other"]
 
 
-def test_a_payload_cut_short_runs_nothing(login_shell: list[str], tmp_path: Path) -> None:
+def test_truncated_payload_runs_nothing(login_shell: list[str], tmp_path: Path) -> None:
     script = Script(f"touch {tmp_path}/ran")
     payload = script.payload()
 
@@ -187,7 +187,7 @@ def test_a_payload_cut_short_runs_nothing(login_shell: list[str], tmp_path: Path
     assert not (tmp_path / "ran").exists()
 
 
-def test_nothing_of_the_callers_is_in_the_process_list(tmp_path: Path) -> None:
+def test_process_list_shows_no_caller_data(tmp_path: Path) -> None:
     script = Script("cat /proc/[0-9]*/cmdline", env={"TOKEN": "s3cr3t-value"})
 
     seen = output_of(run_in(["sh"], script), script)
@@ -196,7 +196,7 @@ def test_nothing_of_the_callers_is_in_the_process_list(tmp_path: Path) -> None:
     assert b"printf %b" in seen
 
 
-def test_a_missing_cwd_stops_before_the_command() -> None:
+def test_missing_cwd_prevents_the_command() -> None:
     script = Script("echo ran", cwd="/does/not/exist")
 
     done = run_in(["sh"], script)
@@ -211,7 +211,7 @@ def test_a_missing_cwd_stops_before_the_command() -> None:
     ["{0}", "{0}/bin/activate", "source {0}/bin/activate", ". {0}/bin/activate",
      "source {0}/bin/activate && export MORE=1", "~/my venv"],
 )  # fmt: skip
-def test_a_virtual_environment_is_activated_however_it_is_named(tmp_path: Path, venv: str) -> None:
+def test_virtual_environment_with_any_name_is_activated(tmp_path: Path, venv: str) -> None:
     folder = tmp_path / "my venv" if "~" in venv else tmp_path / "venv"
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "activate").write_text("VIRTUAL_ENV=active; export VIRTUAL_ENV\n")
@@ -245,16 +245,18 @@ def test_a_syntax_error_in_the_command_is_the_commands_failure() -> None:
         ({"command": "a", "run_id": "a b"}, "run_id"),
     ],
 )
-def test_what_no_shell_can_hold_is_refused_by_name(fields: dict[str, object], names: str) -> None:
+def test_value_that_no_shell_can_hold_is_refused_by_name(
+    fields: dict[str, object], names: str
+) -> None:
     with pytest.raises(ValueError, match=names):
         Script(**fields)  # type: ignore[arg-type]
 
 
-def test_secrets_do_not_show_in_repr() -> None:
+def test_script_repr_shows_no_secret() -> None:
     assert "s3cr3t" not in repr(Script("true", env={"TOKEN": "s3cr3t"}))
 
 
-def test_a_terminal_bootstrap_needs_no_quote() -> None:
+def test_terminal_bootstrap_contains_no_quote() -> None:
     line = exec_line(Mark.new(), pty=True)
 
     assert "'" not in line.split("-c '", 1)[1][:-1]
@@ -272,7 +274,7 @@ time.sleep(60)
 """
 
 
-def test_stop_ends_a_stubborn_tree_that_left_its_group(tmp_path: Path) -> None:
+def test_stop_ends_a_process_tree_that_ignores_sigterm_and_left_its_group(tmp_path: Path) -> None:
     program = tmp_path / "stubborn.py"
     program.write_text(STUBBORN)
     script = Script(f"{quote(sys.executable)} {quote(str(program))}", run_id="r1")
@@ -303,7 +305,7 @@ def test_stop_ends_a_stubborn_tree_that_left_its_group(tmp_path: Path) -> None:
     [["dash"], ["bash", "--posix"], ["busybox", "ash"], ["zsh", "--emulate", "sh"]],
     ids=lambda shell: shell[0],
 )
-def test_stop_ends_an_orphan_that_left_group_session_and_environment(
+def test_stop_ends_an_orphan_with_another_group_session_and_environment(
     tmp_path: Path, shell: list[str]
 ) -> None:
     # It ignores TERM; its parent, of the run's group, does not.

@@ -36,11 +36,11 @@ def signed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Signed(tmp_path_factory.mktemp("signed"), request.param)
 
 
-def test_a_good_certificate_names_its_authority(signed: Signed) -> None:
+def test_valid_certificate_names_its_authority(signed: Signed) -> None:
     assert certified(signed.blob, signed.key, NAMES, time.time()) == (signed.authority, "")
 
 
-def test_a_certificate_of_another_key_is_of_no_use(signed: Signed) -> None:
+def test_certificate_of_another_key_is_refused(signed: Signed) -> None:
     found = certified(signed.blob, signed.authority, NAMES, time.time())
 
     assert found.refusal_reason == "it is for another key"
@@ -48,7 +48,7 @@ def test_a_certificate_of_another_key_is_of_no_use(signed: Signed) -> None:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_a_changed_certificate_is_never_good(signed: Signed, data: st.DataObject) -> None:
+def test_modified_certificate_is_never_valid(signed: Signed, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(signed.blob) - 1))
     kept = data.draw(st.integers(at, min(len(signed.blob), at + 8)))
     changed = signed.blob[:at] + data.draw(st.binary(max_size=8)) + signed.blob[kept:]
@@ -62,6 +62,6 @@ def test_a_changed_certificate_is_never_good(signed: Signed, data: st.DataObject
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
-def test_what_is_no_certificate_cannot_be_read(blob: bytes) -> None:
+def test_invalid_certificate_cannot_be_parsed(blob: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         certified(blob, HostKey("ssh-ed25519", ""), NAMES, 0)

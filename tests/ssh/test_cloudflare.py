@@ -25,7 +25,7 @@ TUNNEL = {
 ENVIRON = {"CF_TOKEN_ID": TOKEN_ID, "CF_TOKEN_SECRET": TOKEN_SECRET}
 
 
-def test_the_token_reaches_the_proxy_in_its_environment_only(
+def test_token_reaches_the_proxy_only_through_its_environment(
     inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     write_hosts(a=TUNNEL)
@@ -50,7 +50,7 @@ def test_the_token_reaches_the_proxy_in_its_environment_only(
     eventually(lambda: cloudflared.running() == [])  # it was told to end, and does
 
 
-def test_over_a_control_master_the_token_is_in_environments_only_and_nothing_stays(
+def test_token_is_only_in_environments_with_a_control_master(
     inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     write_hosts(a={**TUNNEL, "use_control_master": True})
@@ -71,7 +71,7 @@ def test_over_a_control_master_the_token_is_in_environments_only_and_nothing_sta
     eventually(lambda: cloudflared.running() == [])
 
 
-def test_without_a_service_token_a_persons_own_log_in_is_used(
+def test_cloudflared_uses_the_users_login_without_a_service_token(
     inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     write_hosts(a={"ssh_host": None, "cloudflare_tunnel": "ssh.example.com"})
@@ -83,7 +83,7 @@ def test_without_a_service_token_a_persons_own_log_in_is_used(
     assert start["environ"]["HOME"] == os.environ["HOME"]
 
 
-def test_it_is_the_last_to_be_tried(
+def test_cloudflare_route_is_tried_last(
     inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     dead = {"ssh_host": "127.0.0.1", "ssh_port": 9}
@@ -97,7 +97,7 @@ def test_it_is_the_last_to_be_tried(
     assert done.stderr.startswith(b"ringtasks: a: tailscale refused, direct refused; connected")
 
 
-def test_a_missing_cloudflared_is_a_clear_error_that_names_the_route(
+def test_missing_cloudflared_is_an_error_that_names_the_route(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a=TUNNEL)
@@ -109,7 +109,7 @@ def test_a_missing_cloudflared_is_a_clear_error_that_names_the_route(
     assert b"install cloudflared" in done.stderr
 
 
-def test_a_refused_token_is_told_without_showing_it(
+def test_refused_token_is_reported_without_showing_it(
     inv: Inv, write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     write_hosts(a=TUNNEL)
@@ -122,7 +122,7 @@ def test_a_refused_token_is_told_without_showing_it(
     assert TOKEN_SECRET.encode() not in done.stderr
 
 
-def test_no_secret_is_visible_anywhere_while_a_run_is_under_way(
+def test_no_secret_is_visible_during_a_run(
     write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd, tmp_path: Path, inv: Inv
 ) -> None:
     planted = {TOKEN_SECRET, "s3cr3t-env-value"}
@@ -154,7 +154,7 @@ def test_no_secret_is_visible_anywhere_while_a_run_is_under_way(
     assert said == b"on\n"
 
 
-def test_secrets_do_not_show_in_repr() -> None:
+def test_cloudflare_route_repr_shows_no_token() -> None:
     config = SSHConfig(
         "h",
         cloudflare_service_token_id=TOKEN_ID,

@@ -42,7 +42,7 @@ def route_to(server: Any, name: str = "direct") -> Route:
 
 
 @pytest.mark.parametrize("reason", FAULTS, ids=str)
-def test_each_fault_is_told_by_its_reason(reason: Reason) -> None:
+def test_each_dialling_failure_has_its_reason(reason: Reason) -> None:
     with FAULTS[reason]() as faulty, pytest.raises(UnreachableError) as caught:
         dial("box", [route_to(faulty)], 0.6)
 
@@ -59,7 +59,7 @@ def test_a_server_that_closes_at_once_counts_as_a_reset() -> None:
     assert caught.value.failures[0].reason is Reason.RESET
 
 
-def test_a_name_that_is_not_known_is_told() -> None:
+def test_unresolvable_host_name_is_reported() -> None:
     with pytest.raises(UnreachableError) as caught:
         dial("box", [Route("direct", "no-such-host.invalid", 22)], 5)
 
@@ -67,7 +67,7 @@ def test_a_name_that_is_not_known_is_told() -> None:
 
 
 @pytest.mark.parametrize("fault", [Refusing, Blackhole, Silent, Resetting, Chatty])
-def test_the_next_route_answers_for_one_that_fails(
+def test_next_route_is_used_if_one_fails(
     fault: Callable[[], AbstractContextManager[Any]], sshd: Sshd
 ) -> None:
     with fault() as faulty:
@@ -79,7 +79,7 @@ def test_the_next_route_answers_for_one_that_fails(
     dialled.stream.close()
 
 
-def test_a_route_that_answers_in_time_is_not_raced(sshd: Sshd) -> None:
+def test_route_that_answers_within_its_head_start_is_not_raced(sshd: Sshd) -> None:
     with Silent() as never_tried:
         dialled = dial("box", [route_to(sshd, "tailscale"), route_to(never_tried)], 5)
 
@@ -98,7 +98,7 @@ def test_a_slow_route_is_overtaken_after_its_head_start(sshd: Sshd) -> None:
     dialled.stream.close()
 
 
-def test_every_route_that_fails_is_listed_in_the_order_they_are_tried() -> None:
+def test_failed_routes_are_listed_in_the_order_tried() -> None:
     with Blackhole() as blackhole, Silent() as silent, Refusing() as refusing:
         routes = [
             route_to(blackhole, "tailscale"),
@@ -156,7 +156,7 @@ def test_a_socks_proxy_carries_the_tailscale_route(sshd: Sshd) -> None:
         dialled.stream.close()
 
 
-def test_a_socks_proxy_that_is_down_is_told_as_such(sshd: Sshd) -> None:
+def test_unreachable_socks_proxy_is_reported(sshd: Sshd) -> None:
     with Refusing() as proxy, pytest.raises(UnreachableError) as caught:
         via = SocksProxy(proxy.address, proxy.port)
         dial("box", [Route("tailscale", sshd.address, sshd.port, via)], 5)
@@ -179,7 +179,7 @@ def test_a_missing_proxy_program_is_named_with_its_route() -> None:
 
 @pytest.mark.parametrize("mode", ["bad_token", "bad_handshake", "refused"])
 @pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
-def test_a_proxy_that_fails_says_why_in_every_version(
+def test_proxy_failure_reason_is_found_in_the_output_of_every_version(
     cloudflared: Cloudflared, sshd: Sshd, mode: str, old: bool
 ) -> None:
     cloudflared.serve("ssh.example.com", sshd.address, sshd.port, mode=mode, old=old)
@@ -192,7 +192,7 @@ def test_a_proxy_that_fails_says_why_in_every_version(
     eventually(lambda: cloudflared.running() == [])
 
 
-def test_a_proxy_that_hangs_is_ended_with_its_whole_group(
+def test_hanging_proxy_is_ended_with_its_process_group(
     cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     cloudflared.serve("ssh.example.com", sshd.address, sshd.port, mode="silent")
@@ -204,7 +204,7 @@ def test_a_proxy_that_hangs_is_ended_with_its_whole_group(
     eventually(lambda: cloudflared.running() == [])
 
 
-def test_a_costly_route_is_not_started_when_a_cheap_one_answers(
+def test_costly_route_is_not_started_if_a_cheap_one_answers(
     cloudflared: Cloudflared, sshd: Sshd
 ) -> None:
     cloudflared.serve("ssh.example.com", sshd.address, sshd.port)
@@ -233,7 +233,7 @@ def expect_silence(server: Silent) -> None:
         dial("box", [route_to(server)], timeout=1)
 
 
-def test_an_address_without_a_rival_is_dialled_without_a_thread() -> None:
+def test_single_address_is_dialled_without_a_thread() -> None:
     before = set(threading.enumerate())
     with Silent() as silent:
         dialling = threading.Thread(target=expect_silence, args=(silent,))
@@ -246,7 +246,7 @@ def test_an_address_without_a_rival_is_dialled_without_a_thread() -> None:
     assert not [thread for thread in new if thread.name.startswith("ringtasks-dial")]
 
 
-def test_a_name_is_looked_up_in_a_thread_so_that_the_limit_holds() -> None:
+def test_host_name_is_resolved_in_a_thread_to_keep_the_timeout() -> None:
     with Silent() as silent, pytest.raises(UnreachableError) as caught:
         dial("box", [Route("direct", "127.1", silent.port)], timeout=0.3)
 
@@ -254,7 +254,7 @@ def test_a_name_is_looked_up_in_a_thread_so_that_the_limit_holds() -> None:
     assert failure.reason is Reason.SILENT
 
 
-def test_a_server_that_is_overrun_is_told_as_such() -> None:
+def test_overloaded_server_is_reported() -> None:
     class Overrun(Chatty):
         def serve(self, connection: Any) -> None:
             connection.sendall(b"Exceeded MaxStartups\r\n")

@@ -73,7 +73,7 @@ def broken_first(
             yield with_first_route(box, "no-such-host.invalid", 22), "name not found"
 
 
-def test_a_broken_first_route_gives_way_to_the_second_and_the_command_runs_once(
+def test_command_runs_once_via_the_second_route_if_the_first_is_broken(
     broken_first: tuple[SSHConfig, str],
 ) -> None:
     config, reason = broken_first
@@ -90,9 +90,7 @@ def test_a_broken_first_route_gives_way_to_the_second_and_the_command_runs_once(
     assert health.transports["direct"].total_successes == 1
 
 
-def test_a_refused_log_in_gives_way_to_the_next_route(
-    make_sshd: MakeSshd, client_key: Path
-) -> None:
+def test_refused_login_falls_back_to_the_next_route(make_sshd: MakeSshd, client_key: Path) -> None:
     good = make_sshd()
     strict = make_sshd(None, host_key=good.host_key)  # the same machine, which lets nobody in
     config = SSHConfig(
@@ -112,7 +110,7 @@ def test_a_refused_log_in_gives_way_to_the_next_route(
     assert HealthStore().get("box").transports["tailscale"].last_reason == "authentication refused"
 
 
-def test_every_route_refusing_the_log_in_is_told_with_what_to_do(
+def test_login_refused_on_every_route_is_reported_with_advice(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     strict = make_sshd(None)
@@ -152,7 +150,7 @@ def test_an_impostor_is_refused_on_every_route(make_sshd: MakeSshd, client_key: 
     assert impostor.accepted_logins() == 0
 
 
-def test_an_impostor_with_a_key_of_another_type_is_refused_too(
+def test_impostor_with_a_key_of_another_type_is_refused(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     real = make_sshd()
@@ -172,7 +170,7 @@ def test_an_impostor_with_a_key_of_another_type_is_refused_too(
     assert impostor.accepted_logins() == 0
 
 
-def test_a_pinned_rsa_key_is_asked_for_and_accepted(make_sshd: MakeSshd, client_key: Path) -> None:
+def test_pinned_rsa_key_is_requested_and_accepted(make_sshd: MakeSshd, client_key: Path) -> None:
     both = make_sshd(host_key_options=("-t", "rsa", "-b", "2048", "-N", ""))
     config = SSHConfig(
         both.address,
@@ -217,7 +215,7 @@ def test_a_route_that_failed_is_not_tried_first_the_next_time(box: SSHConfig) ->
     assert [(route.route, route.success) for route in opened[0].routes] == [("direct", True)]
 
 
-def test_with_every_route_blackholed_it_ends_by_the_connect_timeout(box: SSHConfig) -> None:
+def test_connecting_over_blackholed_routes_ends_by_the_connect_timeout(box: SSHConfig) -> None:
     with Blackhole() as one, Blackhole() as other:
         config = replace(
             with_first_route(box, one.address, one.port),
@@ -267,7 +265,7 @@ def test_a_link_cut_after_the_command_was_sent_is_an_unknown_outcome(
     assert health.transports["direct"].last_reason == "link lost"
 
 
-def test_a_command_is_never_run_twice_wherever_the_link_is_cut(
+def test_command_never_runs_twice_wherever_the_connection_is_cut(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd()
@@ -285,7 +283,7 @@ def test_a_command_is_never_run_twice_wherever_the_link_is_cut(
             assert not (result.success and not ran)
 
 
-def test_a_link_lost_between_two_commands_is_replaced_without_a_word(
+def test_connection_lost_between_commands_is_replaced_silently(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd()
@@ -301,7 +299,7 @@ def test_a_link_lost_between_two_commands_is_replaced_without_a_word(
 
 
 @pytest.mark.parametrize("status", [0, 1, 255])
-def test_a_commands_own_status_is_a_success_of_the_connection(box: SSHConfig, status: int) -> None:
+def test_failing_command_counts_as_a_connection_success(box: SSHConfig, status: int) -> None:
     with SSHClient(box) as client:
         result = client.run(f"exit {status}")
 
@@ -310,7 +308,7 @@ def test_a_commands_own_status_is_a_success_of_the_connection(box: SSHConfig, st
     assert (health.total_successes, health.total_failures) == (1, 0)
 
 
-def test_a_peer_that_vanishes_in_mid_command_is_noticed(
+def test_host_that_vanishes_during_a_command_is_detected(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd()

@@ -22,7 +22,9 @@ def run_on(config: SSHConfig, terminal: Terminal | None = None, timeout: float =
 
 
 @pytest.mark.parametrize("refuses", ["exec", "piped"])
-def test_a_gateway_without_an_exec_channel_is_named(refuses: str, use_control_master: bool) -> None:
+def test_gateway_without_an_exec_channel_is_reported(
+    refuses: str, use_control_master: bool
+) -> None:
     with LogInServer(refuses=refuses) as server:
         config = SSHConfig(server.address, server.port, "someone", name="box")
         config.use_control_master = use_control_master
@@ -38,7 +40,7 @@ def test_a_gateway_without_an_exec_channel_is_named(refuses: str, use_control_ma
     assert health.consecutive_failures == 0  # it was reached
 
 
-def test_a_gateway_for_terminals_runs_a_command_with_one(use_control_master: bool) -> None:
+def test_terminal_only_gateway_runs_a_command_with_a_terminal(use_control_master: bool) -> None:
     with LogInServer(refuses="piped") as server:
         config = SSHConfig(server.address, server.port, "someone", name="box")
         config.use_control_master = use_control_master
@@ -47,7 +49,7 @@ def test_a_gateway_for_terminals_runs_a_command_with_one(use_control_master: boo
     assert (result.stdout, result.error) == ("in\r\n", None)
 
 
-def test_a_host_without_terminals_says_how_to_go_on(
+def test_host_without_terminals_is_reported_with_advice(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool, tmp_path: Path
 ) -> None:
     server = make_sshd(config=["PermitTTY no"])
@@ -67,7 +69,7 @@ def test_a_host_without_terminals_says_how_to_go_on(
 
 
 @pytest.mark.parametrize(("refuses", "kind"), [("shell", "shell"), ("pty", "terminal")])
-def test_a_shell_that_is_refused_is_no_lost_link(
+def test_refused_shell_is_not_a_lost_connection(
     refuses: str, kind: str, use_control_master: bool
 ) -> None:
     with LogInServer(refuses=refuses) as server:
@@ -77,7 +79,7 @@ def test_a_shell_that_is_refused_is_no_lost_link(
             interact(client.link(), "box", lambda _: None)
 
 
-def test_a_gateway_that_ignores_the_command_is_given_up(
+def test_gateway_that_ignores_the_command_is_abandoned(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(config=["ForceCommand printf 'gateway$ '; sleep 30"])
@@ -92,7 +94,9 @@ def test_a_gateway_that_ignores_the_command_is_given_up(
     assert result.elapsed_ms < 20_000
 
 
-def test_the_task_names_it_too(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_run_task_reports_a_gateway_without_an_exec_channel(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
     with LogInServer(refuses="exec") as server:
         write_hosts(box={"ssh_port": server.port, "ssh_key": None})
         done = inv("run", "--host", "box", "--cmd", "hostname")

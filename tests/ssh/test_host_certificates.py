@@ -97,7 +97,7 @@ CERTIFICATES = {
 
 
 @pytest.mark.parametrize("kind", CERTIFICATES)
-def test_a_certificate_is_good_where_openssh_says_so(
+def test_host_certificate_is_accepted_exactly_if_openssh_accepts_it(
     authority: Authority, use_control_master: bool, kind: str
 ) -> None:
     server = authority.host(*CERTIFICATES[kind])
@@ -112,7 +112,7 @@ def test_a_certificate_is_good_where_openssh_says_so(
 
 
 @pytest.mark.parametrize("names", [ADDRESS, f"[{ADDRESS}]:*", "127.0.0.*", "*", f"*,!{ADDRESS}"])
-def test_an_authority_is_known_by_the_names_that_openssh_looks_for(
+def test_authority_is_looked_up_under_the_names_that_openssh_uses(
     authority: Authority, use_control_master: bool, names: str
 ) -> None:
     server = authority.host("-h", "-n", ADDRESS)
@@ -126,7 +126,7 @@ def test_an_authority_is_known_by_the_names_that_openssh_looks_for(
 
 @pytest.mark.parametrize("host_key", [("-t", "ecdsa", "-N", ""), ("-t", "rsa", "-N", "")])
 @pytest.mark.parametrize("signer", ["ed25519", "ecdsa", "rsa"])
-def test_keys_and_authorities_of_any_type_will_do(
+def test_host_keys_and_authorities_of_any_type_are_accepted(
     authority: Authority, use_control_master: bool, signer: str, host_key: Sequence[str]
 ) -> None:
     key = make_key(authority.folder / signer, "-t", signer, "-N", "")
@@ -137,7 +137,9 @@ def test_keys_and_authorities_of_any_type_will_do(
     assert authority.is_accepted_by_openssh(server)
 
 
-def test_a_signature_by_sha_1_is_refused(authority: Authority, use_control_master: bool) -> None:
+def test_sha_1_certificate_signature_is_refused(
+    authority: Authority, use_control_master: bool
+) -> None:
     key = make_key(authority.folder / "rsa", "-t", "rsa", "-N", "")
     server = authority.host("-h", "-n", ADDRESS, "-t", "ssh-rsa", key=key)
     authority.is_known(ADDRESS, key)
@@ -146,7 +148,7 @@ def test_a_signature_by_sha_1_is_refused(authority: Authority, use_control_maste
     assert not authority.is_accepted_by_openssh(server)
 
 
-def test_a_rebuilt_host_with_a_new_certificate_is_the_same_host(
+def test_rebuilt_host_with_a_new_certificate_is_accepted(
     authority: Authority, use_control_master: bool
 ) -> None:
     first, rebuilt = (authority.host("-h", "-n", ADDRESS) for _ in range(2))
@@ -158,7 +160,7 @@ def test_a_rebuilt_host_with_a_new_certificate_is_the_same_host(
 
 
 @pytest.mark.parametrize("names", [ADDRESS, "*"])
-def test_an_impostor_without_a_certificate_is_refused_once_the_host_has_shown_one(
+def test_impostor_without_a_certificate_is_refused_after_the_host_showed_one(
     authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool, names: str
 ) -> None:
     server, impostor = authority.host("-h", "-n", ADDRESS), make_sshd()
@@ -173,7 +175,7 @@ def test_an_impostor_without_a_certificate_is_refused_once_the_host_has_shown_on
     assert "possible man in the middle" in str(result.error)
 
 
-def test_an_authority_for_all_hosts_does_not_forbid_the_first_contact_with_others(
+def test_authority_for_all_hosts_allows_first_contact_with_uncertified_hosts(
     authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool
 ) -> None:
     rented = make_sshd()
@@ -186,7 +188,7 @@ def test_an_authority_for_all_hosts_does_not_forbid_the_first_contact_with_other
     )
 
 
-def test_an_expired_certificate_of_an_authority_for_all_hosts_is_no_first_contact(
+def test_expired_certificate_of_a_wildcard_authority_is_not_a_first_contact(
     authority: Authority, use_control_master: bool
 ) -> None:
     server = authority.host(*CERTIFICATES["expired"])
@@ -206,7 +208,7 @@ def test_a_certificate_by_another_authority_is_refused(
 
 
 @pytest.mark.parametrize("principal", [ADDRESS, "box", "100.64.0.7"])
-def test_the_inventory_names_an_authority(
+def test_authority_can_be_set_in_the_inventory(
     authority: Authority,
     make_sshd: Callable[..., Sshd],
     use_control_master: bool,
@@ -228,7 +230,7 @@ def test_the_inventory_names_an_authority(
     assert not KnownHosts().path.exists()
 
 
-def test_a_key_of_the_inventory_is_not_replaced_by_a_certificate(
+def test_certificate_does_not_override_the_inventory_host_key(
     authority: Authority, use_control_master: bool
 ) -> None:
     server = authority.host("-h", "-n", ADDRESS)
@@ -241,7 +243,7 @@ def test_a_key_of_the_inventory_is_not_replaced_by_a_certificate(
 
 
 @pytest.mark.parametrize("what", ["authority", "host key"])
-def test_what_is_revoked_certifies_nobody(
+def test_revoked_authority_certifies_no_host(
     authority: Authority, use_control_master: bool, what: str
 ) -> None:
     server = authority.host("-h", "-n", ADDRESS)
@@ -256,7 +258,7 @@ def test_what_is_revoked_certifies_nobody(
     assert not authority.is_accepted_by_openssh(server)
 
 
-def test_a_key_that_the_user_has_revoked_is_refused(
+def test_key_revoked_by_the_user_is_refused(
     authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool
 ) -> None:
     server = make_sshd()
@@ -268,7 +270,7 @@ def test_a_key_that_the_user_has_revoked_is_refused(
     assert HostKey.parse(server.host_public_key).fingerprint in str(result.error)
 
 
-def test_a_damaged_line_of_the_users_authority_is_told(
+def test_damaged_authority_line_of_the_user_is_reported(
     authority: Authority, use_control_master: bool
 ) -> None:
     server = authority.host("-h", "-n", ADDRESS)
@@ -291,7 +293,7 @@ def test_a_master_is_not_used_once_its_authority_is_revoked(authority: Authority
     assert not authority.run(server)
 
 
-def test_an_authority_of_our_own_known_hosts_counts(
+def test_authority_in_ringtasks_known_hosts_is_used(
     authority: Authority, make_sshd: Callable[..., Sshd], use_control_master: bool
 ) -> None:
     KnownHosts().path.parent.mkdir(parents=True)

@@ -20,7 +20,7 @@ from tests.support.host_keys import OTHER, OTHER_TYPE, OURS, key_of
         pytest.param(OTHER, [OURS, OTHER], False, KeyVerdict(True), id="one of several pins"),
     ],
 )
-def test_what_is_trusted(
+def test_host_key_decision_matches_the_table(
     offered: HostKey, pins: list[HostKey], is_ephemeral: bool, verdict: KeyVerdict
 ) -> None:
     found = judge(offered, Pins(tuple(pins)), is_ephemeral=is_ephemeral)
@@ -29,14 +29,14 @@ def test_what_is_trusted(
 
 
 @pytest.mark.parametrize("pins", [(), (OURS,), (OTHER,)])
-def test_a_revoked_key_is_refused_whatever_is_pinned(pins: tuple[HostKey, ...]) -> None:
+def test_revoked_key_is_refused_even_if_pinned(pins: tuple[HostKey, ...]) -> None:
     known = Pins(pins, revoked=(OURS,))
 
     assert not judge(OURS, known).is_trusted
     assert not judge(OURS, known, is_ephemeral=True).is_trusted
 
 
-def test_another_key_than_the_revoked_one_is_a_first_contact() -> None:
+def test_key_other_than_the_revoked_one_is_a_first_contact() -> None:
     assert judge(OTHER, Pins(revoked=(OURS,))) == KeyVerdict(True, new_key=OTHER)
 
 
@@ -53,12 +53,12 @@ def test_another_key_than_the_revoked_one_is_a_first_contact() -> None:
         "ssh-rsa " + key_of(b"x", "ssh-rsa").blob,
     ],
 )
-def test_what_is_no_public_key_is_refused(line: str) -> None:
+def test_invalid_public_key_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="expected a public key"):
         HostKey.parse(line)
 
 
-def test_a_fingerprint_is_as_ssh_keygen_prints_it() -> None:
+def test_fingerprint_equals_that_of_ssh_keygen() -> None:
     # ssh-keygen -lf on this public key, OpenSSH 9.2
     line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 

@@ -44,7 +44,9 @@ def told(fields: dict[str, Any]) -> list[str]:
     return ["tailscale", shown.fingerprint, pinned.fingerprint, "possible man in the middle"]
 
 
-def test_it_is_told_in_text(inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any]) -> None:
+def test_impostor_route_is_reported_in_text(
+    inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any]
+) -> None:
     write_hosts(box=taken_over)
 
     done = inv("run", "--host", "box", "--cmd", "echo hi")
@@ -56,7 +58,9 @@ def test_it_is_told_in_text(inv: Inv, write_hosts: WriteHosts, taken_over: dict[
     assert b"::error" not in done.stderr
 
 
-def test_it_is_told_in_json(inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any]) -> None:
+def test_impostor_route_is_reported_in_json(
+    inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any]
+) -> None:
     write_hosts(box=taken_over)
 
     done = inv("run", "--host", "box", "--cmd", "echo hi", "--json")
@@ -80,7 +84,7 @@ def test_a_host_without_an_impostor_has_no_warnings(
     assert done.stderr == b""
 
 
-def test_github_gets_an_annotation(
+def test_impostor_route_is_reported_as_a_github_annotation(
     inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any]
 ) -> None:
     write_hosts(box=taken_over)
@@ -93,7 +97,7 @@ def test_github_gets_an_annotation(
 
 
 @pytest.mark.parametrize("arguments", [("run", "--cmd", "echo hi"), ("jobs",), ("status",)])
-def test_it_is_told_of_one_host_among_several_by_every_task(
+def test_every_task_reports_an_impostor_route_of_one_host_among_several(
     inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any], arguments: tuple[str, ...]
 ) -> None:
     write_hosts(box=taken_over, other={**taken_over, "tailscale_ip": None})
@@ -106,7 +110,7 @@ def test_it_is_told_of_one_host_among_several_by_every_task(
     assert all(part in warnings[0] for part in told(taken_over))
 
 
-def test_a_check_tells_it_of_the_route(
+def test_check_task_reports_an_impostor_on_its_route(
     inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any]
 ) -> None:
     write_hosts(box=taken_over)
@@ -120,7 +124,7 @@ def test_a_check_tells_it_of_the_route(
     assert fields["warnings"]
 
 
-def test_a_jump_hosts_impostor_is_told(
+def test_impostor_of_a_jump_host_is_reported(
     inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any], make_sshd: Callable[..., Sshd]
 ) -> None:
     bastion = make_sshd()
@@ -141,7 +145,7 @@ def test_a_jump_hosts_impostor_is_told(
     assert b"possible man in the middle" in done.stderr
 
 
-def test_a_program_is_told_by_the_logger(
+def test_impostor_is_reported_to_library_users_by_the_logger(
     taken_over: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     names = {"ssh_host": "host", "ssh_port": "port", "ssh_user": "user", "ssh_key": "key_path"}

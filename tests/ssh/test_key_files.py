@@ -38,7 +38,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_damage_is_named_with_its_fix(tmp_path: Path, kind: str) -> None:
+def test_each_damaged_key_file_is_reported_with_its_fix(tmp_path: Path, kind: str) -> None:
     problem = problem_of(damaged(make_key(tmp_path / "key"), kind))
 
     assert problem is not None
@@ -46,13 +46,13 @@ def test_each_damage_is_named_with_its_fix(tmp_path: Path, kind: str) -> None:
     assert KINDS[kind][1] in problem.fix
 
 
-def test_a_good_key_has_no_problem(tmp_path: Path) -> None:
+def test_valid_key_file_has_no_problem(tmp_path: Path) -> None:
     assert problem_of(make_key(tmp_path / "key")) is None
     assert problem_of(make_key(tmp_path / "enc", "-t", "ed25519", "-N", "secret")) is None
 
 
 @pytest.mark.parametrize("kind", ["too open", "CRLF", "public", "rubbish"])
-def test_a_log_in_that_fails_for_the_key_file_says_so(
+def test_login_failure_caused_by_the_key_file_names_it(
     sshd: Sshd, tmp_path: Path, kind: str, use_control_master: bool
 ) -> None:
     key = damaged(make_key(tmp_path / "key"), kind)
@@ -73,7 +73,7 @@ def test_a_log_in_that_fails_for_the_key_file_says_so(
     assert "overloaded" not in str(result.error)
 
 
-def test_a_key_in_pkcs8_is_read(tmp_path: Path) -> None:
+def test_pkcs8_key_is_read(tmp_path: Path) -> None:
     path = make_key(tmp_path / "key", "-t", "rsa", "-b", "2048", "-N", "", "-m", "PEM")
     text = subprocess.run(
         ["openssl", "pkcs8", "-topk8", "-nocrypt", "-in", path], capture_output=True, check=True
@@ -92,7 +92,7 @@ def test_a_key_in_pkcs8_is_read(tmp_path: Path) -> None:
         ("ssh-ed25519 AAAA", "public key"),
     ],
 )
-def test_a_usual_mistake_in_the_variable_is_named(text: str, hint: str) -> None:
+def test_common_mistake_in_the_key_variable_is_named(text: str, hint: str) -> None:
     with pytest.raises(ValueError, match=hint) as caught:
         key_of_text(text)
 

@@ -215,7 +215,7 @@ def write_case(
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.lines.split("\n")[0][:40])
-def test_a_keyword_means_what_it_means_to_ssh(
+def test_ssh_config_keyword_has_the_same_effect_as_in_ssh(
     case: Case,
     box: Sshd,
     write_case: Callable[[Case], Path],
@@ -261,7 +261,7 @@ def test_a_keyword_means_what_it_means_to_ssh(
     assert found == dict.fromkeys(found, expected)
 
 
-def test_every_keyword_that_ssh_prints_has_a_meaning() -> None:
+def test_every_keyword_printed_by_ssh_is_handled() -> None:
     printed = subprocess.run(
         ["ssh", "-G", "-F", "none", "-o", "ProxyCommand=x", "-o", "IdentityAgent=x", "box"],
         capture_output=True,
@@ -274,7 +274,7 @@ def test_every_keyword_that_ssh_prints_has_a_meaning() -> None:
     assert names - KEYWORDS.keys() == set()
 
 
-def test_every_keyword_of_the_manual_has_a_meaning() -> None:
+def test_every_keyword_of_the_ssh_config_manual_is_handled() -> None:
     """Those that are printed only if they are set are in the program's own table of keywords."""
     program = subprocess.run(["which", "ssh"], capture_output=True, check=True, text=True).stdout
     words = set(re.findall(rb"[a-z0-9]{3,40}", Path(program.strip()).read_bytes()))
@@ -285,7 +285,7 @@ def test_every_keyword_of_the_manual_has_a_meaning() -> None:
 
 
 @pytest.mark.parametrize("value", ["BindInterface lo", "ProxyUseFdpass yes"])
-def test_what_no_link_can_do_is_an_error(
+def test_unsupported_ssh_config_value_is_an_error(
     value: str, write_case: Callable[[Case], Path], use_control_master: bool
 ) -> None:
     write_case(Case(value, "key"))
@@ -297,7 +297,7 @@ def test_what_no_link_can_do_is_an_error(
         client.run("true")
 
 
-def test_no_key_is_accepted_over_a_pin_whatever_the_file_says(
+def test_ssh_config_cannot_make_another_key_than_the_pin_accepted(
     write_case: Callable[[Case], Path], make_sshd: MakeSshd, use_control_master: bool
 ) -> None:
     write_case(Case("StrictHostKeyChecking no", "key"))
@@ -311,7 +311,7 @@ def test_no_key_is_accepted_over_a_pin_whatever_the_file_says(
     assert "host key changed" in str(result.error)
 
 
-def test_the_limits_of_ssh_config_hold_where_the_inventory_has_none(
+def test_ssh_config_timeouts_apply_if_the_inventory_sets_none(
     write_case: Callable[[Case], Path],
 ) -> None:
     write_case(Case("ServerAliveInterval 7\nServerAliveCountMax 2", "key"))

@@ -88,7 +88,7 @@ def test_markers_comments_and_blanks_are_read_as_by_openssh(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_any_file_means_what_it_means_to_openssh(tmp_path: Path, seed: int) -> None:
+def test_any_known_hosts_file_is_read_as_by_openssh(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     content = "".join(_random_lines(chance))
 
@@ -162,7 +162,7 @@ def damage(content: str, *names: str, is_pinned: bool = False) -> int | None:
         "@revoked",
     ],
 )
-def test_a_damaged_line_is_in_the_way_of_the_host_it_may_be_about(line: str) -> None:
+def test_damaged_line_blocks_the_hosts_it_may_name(line: str) -> None:
     assert damage(f"fine {text(OURS)}\n{line}\n", "box") == 2
 
 
@@ -175,11 +175,11 @@ def test_a_damaged_line_is_in_the_way_of_the_host_it_may_be_about(line: str) -> 
         f"*,!box {OURS.blob}",
     ],
 )
-def test_a_damaged_line_about_another_host_is_not_in_the_way(line: str) -> None:
+def test_damaged_line_of_another_host_is_ignored(line: str) -> None:
     assert damage(line, "box") is None
 
 
-def test_where_names_cannot_be_told_only_hosts_without_a_pin_are_concerned() -> None:
+def test_damaged_hashed_line_affects_only_hosts_without_a_pin() -> None:
     assert damage("|1|damaged", "box", is_pinned=True) is None
     assert damage(f"box {OURS.blob}", "box", is_pinned=True) == 1
 
@@ -200,7 +200,7 @@ def test_where_names_cannot_be_told_only_hosts_without_a_pin_are_concerned() -> 
         ("größe", "gr%C3%B6%C3%9Fe"),
     ],
 )
-def test_a_name_is_written_so_that_no_part_of_it_means_anything(
+def test_host_name_is_written_without_special_characters(
     tmp_path: Path, name: str, written: str
 ) -> None:
     line = f"{known_name(name)} {text(OURS)}\n"
@@ -210,12 +210,12 @@ def test_a_name_is_written_so_that_no_part_of_it_means_anything(
     assert found_by_openssh(tmp_path, line, written) == {("", OURS)}
 
 
-def test_a_name_that_was_once_written_as_it_is_is_still_found() -> None:
+def test_host_name_written_unescaped_by_older_versions_is_still_found() -> None:
     assert keys_about(f"größe,100% {text(OURS)}", *names_of("größe")) == [OURS]
     assert keys_about(f"größe,100% {text(OURS)}", *names_of("100%")) == [OURS]
 
 
-def test_two_names_are_never_written_alike() -> None:
+def test_different_host_names_are_never_written_alike() -> None:
     assert keys_about(f"{known_name('#k')} {text(OURS)}", *names_of("%23k")) == []
 
 

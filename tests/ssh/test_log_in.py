@@ -37,7 +37,7 @@ def run_on(config: SSHConfig, command: str = "echo in", timeout: float = 20) -> 
         return client.run(command, timeout=timeout)
 
 
-def test_a_server_that_wants_nothing_lets_in(use_control_master: bool) -> None:
+def test_server_without_authentication_is_accepted(use_control_master: bool) -> None:
     with LogInServer("none") as server:
         result = run_on(config_of(server, use_control_master))
 
@@ -52,7 +52,7 @@ def notices() -> Iterator[list[str]]:
     alarms.on_notice(None)
 
 
-def test_a_banner_is_shown_while_the_log_in_waits(
+def test_banner_is_shown_while_the_login_waits(
     use_control_master: bool, notices: list[str]
 ) -> None:
     with LogInServer(banner=f"# To authenticate, visit:\n\x1b[2J# {URL}\r\n", delay=1.3) as server:
@@ -70,14 +70,14 @@ def test_a_banner_is_shown_while_the_log_in_waits(
     assert "waiting up to 5 s" in shown[0] or "waiting up to 4 s" in shown[0]
 
 
-def test_a_banner_prolongs_the_log_in(use_control_master: bool) -> None:
+def test_banner_extends_the_login_timeout(use_control_master: bool) -> None:
     with LogInServer(banner=URL, banner_delay=0.7, delay=0.7) as server:
         result = run_on(config_of(server, use_control_master, connect_timeout=1.1))
 
     assert result.success, result
 
 
-def test_an_approval_that_does_not_come_is_named(use_control_master: bool) -> None:
+def test_missing_login_approval_is_reported(use_control_master: bool) -> None:
     with LogInServer(banner=f"visit {URL}", delay=20) as server:
         result = run_on(config_of(server, use_control_master, connect_timeout=0.7))
 
@@ -89,7 +89,7 @@ def test_an_approval_that_does_not_come_is_named(use_control_master: bool) -> No
     assert result.elapsed_ms < 5000
 
 
-def test_a_banner_is_not_shown_if_the_log_in_goes_on(
+def test_banner_is_not_shown_if_the_login_proceeds(
     use_control_master: bool, notices: list[str]
 ) -> None:
     with LogInServer(banner="Authorised use only.") as server:
@@ -100,7 +100,7 @@ def test_a_banner_is_not_shown_if_the_log_in_goes_on(
 
 
 @pytest.mark.parametrize("wants", ["code", "password"])
-def test_without_a_terminal_a_log_in_never_asks(wants: str, use_control_master: bool) -> None:
+def test_login_without_a_terminal_never_prompts(wants: str, use_control_master: bool) -> None:
     with LogInServer(wants) as server:
         result = run_on(config_of(server, use_control_master, batch_mode=False))
 
@@ -111,7 +111,7 @@ def test_without_a_terminal_a_log_in_never_asks(wants: str, use_control_master: 
     assert result.elapsed_ms < 5000
 
 
-def test_a_task_without_a_terminal_names_the_shell_and_leaves_stdin_alone(
+def test_task_without_a_terminal_suggests_the_shell_task_and_keeps_stdin(
     inv: Inv, write_hosts: WriteHosts, use_control_master: bool
 ) -> None:
     with LogInServer("code") as server:
@@ -149,7 +149,7 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     process.stdout.close()
 
 
-def test_a_key_of_the_agent_that_cannot_sign_makes_way_for_the_next(
+def test_agent_key_that_cannot_sign_is_skipped_for_the_next(
     sshd: Sshd,
     client_key: Path,
     tmp_path: Path,
@@ -171,7 +171,7 @@ def test_a_key_of_the_agent_that_cannot_sign_makes_way_for_the_next(
     assert agent.refused > 0
 
 
-def test_too_many_keys_are_named_with_the_setting(
+def test_too_many_offered_keys_are_reported_with_the_setting_to_change(
     make_sshd: MakeSshd,
     agent: Callable[[Path], None],
     tmp_path: Path,
@@ -190,7 +190,7 @@ def test_too_many_keys_are_named_with_the_setting(
     assert "too many keys were offered: set ssh_key, or IdentitiesOnly" in str(result.error)
 
 
-def test_a_named_key_is_offered_alone(
+def test_only_the_named_key_is_offered(
     make_sshd: MakeSshd,
     agent: Callable[[Path], None],
     client_key: Path,
@@ -206,7 +206,7 @@ def test_a_named_key_is_offered_alone(
     assert run_on(config).success
 
 
-def test_a_named_key_with_a_passphrase_is_taken_from_the_agent(
+def test_named_encrypted_key_is_used_from_the_agent(
     make_sshd: MakeSshd,
     agent: Callable[[Path], None],
     tmp_path: Path,
@@ -248,7 +248,7 @@ def at_terminal(arguments: list[str], typed: dict[bytes, bytes], cwd: Path) -> t
 CODE = {b"Verification code:": f"{LogInServer.code}\n".encode()}
 
 
-def test_a_shell_asks_at_its_terminal_and_its_master_serves_the_others(
+def test_shell_task_prompts_at_its_terminal_and_its_master_is_shared(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     with LogInServer("code") as server:
@@ -263,7 +263,7 @@ def test_a_shell_asks_at_its_terminal_and_its_master_serves_the_others(
         assert server.log_ins == 1
 
 
-def test_a_command_at_a_terminal_asks_for_its_log_in(
+def test_command_at_a_terminal_prompts_for_its_login(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path, use_control_master: bool
 ) -> None:
     with LogInServer("code") as server:

@@ -31,7 +31,7 @@ def test_dropbear_is_reached(tmp_path: Path, client_key: Path, use_control_maste
     assert (result.stdout, result.returncode, result.error) == ("in\n", 3, None)
 
 
-def test_tinyssh_is_reached_by_openssh_and_named_in_process(
+def test_tinyssh_is_reached_by_openssh_and_its_algorithms_named_in_process(
     tmp_path: Path, client_key: Path, use_control_master: bool
 ) -> None:
     with TinySsh(tmp_path, client_key) as server:
@@ -49,7 +49,7 @@ def assert_names_algorithms(result: SSHResult) -> None:
     assert "chacha20-poly1305" in str(result.error) or "ssh-rsa" in str(result.error)
 
 
-def test_a_server_with_a_cipher_that_only_openssh_has(
+def test_server_with_a_cipher_only_openssh_supports_is_reached(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(config=["Ciphers chacha20-poly1305@openssh.com"])
@@ -62,7 +62,7 @@ def test_a_server_with_a_cipher_that_only_openssh_has(
         assert_names_algorithms(result)
 
 
-def test_a_server_that_signs_with_sha_1_only_is_refused_by_name(
+def test_server_that_signs_only_with_sha_1_is_refused_by_name(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(
@@ -73,7 +73,7 @@ def test_a_server_that_signs_with_sha_1_only_is_refused_by_name(
     assert_names_algorithms(run_on(server, client_key, use_control_master))
 
 
-def test_the_words_of_a_server_that_hangs_up_are_the_evidence(use_control_master: bool) -> None:
+def test_disconnect_message_of_the_server_is_the_evidence(use_control_master: bool) -> None:
     with LogInServer("key", hangs_up="Maintenance \x1b[2Juntil noon") as server:
         config = SSHConfig(server.address, server.port, "someone", name="box")
         config.use_control_master = use_control_master
@@ -95,7 +95,7 @@ def test_the_words_of_a_server_that_hangs_up_are_the_evidence(use_control_master
     ],
     ids=["nologin", "forced command", "banner only"],
 )
-def test_a_host_that_runs_something_else_is_no_success(
+def test_host_that_runs_another_program_is_not_a_success(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool, command: str, evidence: str
 ) -> None:
     server = make_sshd(config=[f"ForceCommand {command}"])
@@ -107,7 +107,7 @@ def test_a_host_that_runs_something_else_is_no_success(
     assert evidence in str(result.error)
 
 
-def test_a_restricted_shell_is_no_success(
+def test_restricted_shell_is_not_a_success(
     make_sshd: MakeSshd, client_key: Path, use_control_master: bool
 ) -> None:
     server = make_sshd(config=['ForceCommand exec bash --restricted -c "$SSH_ORIGINAL_COMMAND"'])

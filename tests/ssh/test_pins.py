@@ -23,7 +23,7 @@ from tests.support.fixtures import MakeSshd
 from tests.support.host_keys import OTHER, OURS
 
 
-def test_a_pin_is_kept_under_the_hosts_name_whatever_its_address(tmp_path: Path) -> None:
+def test_pin_is_stored_under_the_host_name_for_any_address(tmp_path: Path) -> None:
     known_hosts = KnownHosts(tmp_path / "state" / "known_hosts")
 
     assert known_hosts.pin(SSHConfig("192.0.2.1", name="box"), OURS)
@@ -32,7 +32,7 @@ def test_a_pin_is_kept_under_the_hosts_name_whatever_its_address(tmp_path: Path)
     assert known_hosts.pins(SSHConfig("192.0.2.1", name="other-box")).keys == ()
 
 
-def test_the_file_is_one_that_openssh_reads(tmp_path: Path) -> None:
+def test_pin_file_is_readable_by_openssh(tmp_path: Path) -> None:
     known_hosts = KnownHosts(tmp_path / "known_hosts")
 
     known_hosts.pin(SSHConfig("192.0.2.1", 2222), OURS)
@@ -52,7 +52,7 @@ def test_a_second_key_is_never_added_to_a_pin(tmp_path: Path) -> None:
     assert known_hosts.pins(box).keys == (OURS,)
 
 
-def test_the_inventorys_pin_rules_over_the_file(tmp_path: Path) -> None:
+def test_inventory_pin_overrides_the_pin_file(tmp_path: Path) -> None:
     known_hosts = KnownHosts(tmp_path / "known_hosts")
     known_hosts.pin(SSHConfig("h", name="box"), OURS)
     pinned = SSHConfig("h", name="box", ssh_host_key=f"{OTHER.type} {OTHER.blob} a comment")
@@ -60,14 +60,14 @@ def test_the_inventorys_pin_rules_over_the_file(tmp_path: Path) -> None:
     assert known_hosts.pins(pinned).keys == (OTHER,)
 
 
-def test_the_inventorys_pin_is_to_be_a_public_key(tmp_path: Path) -> None:
+def test_inventory_pin_must_be_a_public_key(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"box: ssh_host_key: expected a public key"):
         KnownHosts(tmp_path / "known_hosts").pins(
             SSHConfig("h", name="box", ssh_host_key="ssh-ed25519 AAAA")
         )
 
 
-def test_pins_that_cannot_be_read_are_no_licence_to_accept_any_key(tmp_path: Path) -> None:
+def test_unreadable_pin_file_does_not_allow_an_unknown_key(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
 
@@ -80,7 +80,7 @@ def line_of(name: str, key: HostKey) -> str:
     return f"{name} {key.type} {key.blob}\n"
 
 
-def test_a_file_that_somebody_has_edited_is_read_anew(tmp_path: Path) -> None:
+def test_edited_pin_file_is_read_again(tmp_path: Path) -> None:
     known_hosts = KnownHosts(tmp_path / "known_hosts")
     config = SSHConfig("h", name="box")
     known_hosts.pin(config, OURS)
@@ -93,7 +93,7 @@ def test_a_file_that_somebody_has_edited_is_read_anew(tmp_path: Path) -> None:
     assert known_hosts.pins(config).keys == (OTHER,)
 
 
-def test_a_line_that_another_program_added_is_seen_before_and_after_a_pin(tmp_path: Path) -> None:
+def test_line_added_by_another_program_is_seen_before_and_after_pinning(tmp_path: Path) -> None:
     known_hosts = KnownHosts(tmp_path / "known_hosts")
     known_hosts.pin(SSHConfig("h", name="a"), OURS)
     with known_hosts.path.open("a") as file:
@@ -107,7 +107,7 @@ def test_a_line_that_another_program_added_is_seen_before_and_after_a_pin(tmp_pa
     assert not known_hosts.pin(SSHConfig("h", name="b"), OURS)
 
 
-def test_a_file_that_is_gone_pins_nothing_any_more(tmp_path: Path) -> None:
+def test_deleted_pin_file_pins_no_host(tmp_path: Path) -> None:
     known_hosts = KnownHosts(tmp_path / "known_hosts")
     known_hosts.pin(SSHConfig("h", name="a"), OURS)
 
@@ -125,7 +125,7 @@ def known_hosts(tmp_path: Path) -> KnownHosts:
 
 
 @pytest.mark.parametrize("before", [line_of("a", OURS), line_of("a", OURS) + "# a note", "\n"])
-def test_a_pin_is_a_line_of_its_own_after_an_unfinished_one(
+def test_pin_starts_a_new_line_after_an_unterminated_one(
     known_hosts: KnownHosts, before: str
 ) -> None:
     known_hosts.path.write_text(before.removesuffix("\n"))
@@ -138,7 +138,7 @@ def test_a_pin_is_a_line_of_its_own_after_an_unfinished_one(
     assert not known_hosts.pin(BOX, OURS)
 
 
-def test_two_glued_lines_refuse_both_hosts_and_no_other(known_hosts: KnownHosts) -> None:
+def test_two_joined_lines_refuse_both_hosts_and_no_other(known_hosts: KnownHosts) -> None:
     known_hosts.path.write_text(line_of("a", OURS).rstrip("\n") + line_of("box", OTHER))
 
     for name in ("a", "box"):
@@ -149,7 +149,7 @@ def test_two_glued_lines_refuse_both_hosts_and_no_other(known_hosts: KnownHosts)
     assert known_hosts.pin(SSHConfig("h", name="c"), OURS)
 
 
-def test_a_damaged_line_is_told_of_to_those_it_does_not_concern(
+def test_damaged_line_is_reported_for_unaffected_hosts(
     known_hosts: KnownHosts, capfd: pytest.CaptureFixture[str]
 ) -> None:
     known_hosts.path.write_text("box ssh-ed25519 damaged\n")
@@ -161,7 +161,7 @@ def test_a_damaged_line_is_told_of_to_those_it_does_not_concern(
     assert capfd.readouterr().err.count(told) == 1
 
 
-def test_a_damaged_line_is_shown_without_its_escapes(known_hosts: KnownHosts) -> None:
+def test_damaged_line_is_shown_without_control_characters(known_hosts: KnownHosts) -> None:
     known_hosts.path.write_text("box \x1b]0;evil\x07\n")
 
     with pytest.raises(HostKeyError) as caught:
@@ -170,7 +170,9 @@ def test_a_damaged_line_is_shown_without_its_escapes(known_hosts: KnownHosts) ->
     assert "\x1b" not in str(caught.value)
 
 
-def test_a_pin_that_does_not_fit_leaves_the_file_as_it_was(known_hosts: KnownHosts) -> None:
+def test_pin_that_does_not_fit_on_the_disk_leaves_the_file_unchanged(
+    known_hosts: KnownHosts,
+) -> None:
     before = line_of("a", OURS)
     known_hosts.path.write_text(before)
 
@@ -192,7 +194,7 @@ def largest_file(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_pin_is_added_to_the_file_that_has_replaced_the_locked_one(
+def test_pin_is_added_to_the_file_that_replaced_the_locked_file(
     known_hosts: KnownHosts,
 ) -> None:
     """As ``ssh-keygen -R`` and ``-H`` replace it."""
@@ -287,7 +289,7 @@ def text(key: HostKey) -> str:
 
 
 @pytest.mark.parametrize("names", ["box", "BOX", "*", "b?x,other", "a,box", "*,!other"])
-def test_whatever_way_a_line_names_a_host_it_pins_it(box: Box, names: str) -> None:
+def test_line_pins_a_host_by_any_form_of_its_name(box: Box, names: str) -> None:
     box.knows(f"{names} {text(OTHER)}")
     assert "host key changed: got" in box.run()
 
@@ -295,7 +297,7 @@ def test_whatever_way_a_line_names_a_host_it_pins_it(box: Box, names: str) -> No
     assert box.run() == "hi\n"
 
 
-def test_a_hashed_line_pins(box: Box) -> None:
+def test_hashed_line_pins_a_host(box: Box) -> None:
     box.knows(f"box {text(OTHER)}")
     hashing = ["ssh-keygen", "-q", "-H", "-f", box.known_hosts.path]
     subprocess.run(hashing, check=True, capture_output=True)
@@ -303,7 +305,7 @@ def test_a_hashed_line_pins(box: Box) -> None:
     assert "host key changed: got" in box.run()
 
 
-def test_one_of_several_pinned_keys_will_do(box: Box) -> None:
+def test_any_one_of_several_pinned_keys_is_accepted(box: Box) -> None:
     box.knows(f"box {text(OTHER)}", f"box {text(box.key)}")
 
     assert box.run() == "hi\n"
@@ -311,26 +313,26 @@ def test_one_of_several_pinned_keys_will_do(box: Box) -> None:
 
 @pytest.mark.parametrize("is_pinned", [False, True])
 @pytest.mark.parametrize("is_ephemeral", [False, True])
-def test_a_revoked_key_is_refused(box: Box, is_pinned: bool, is_ephemeral: bool) -> None:
+def test_revoked_pinned_key_is_refused(box: Box, is_pinned: bool, is_ephemeral: bool) -> None:
     box.knows(f"@revoked * {text(box.key)}", *[f"box {text(box.key)}"] * is_pinned)
 
     assert "REVOKED" in box.run(is_ephemeral=is_ephemeral)
 
 
-def test_a_revoked_key_is_refused_even_where_the_inventory_pins_it(box: Box) -> None:
+def test_revoked_key_is_refused_even_if_the_inventory_pins_it(box: Box) -> None:
     box.knows(f"@revoked box {text(box.key)}")
 
     assert "REVOKED" in box.run(ssh_host_key=text(box.key))
 
 
-def test_a_host_whose_old_key_is_revoked_is_met_anew(box: Box) -> None:
+def test_host_with_a_revoked_old_key_is_a_first_contact(box: Box) -> None:
     box.knows(f"@revoked box {text(OTHER)}")
 
     assert box.run() == "hi\n"
     assert box.known_hosts.pins(SSHConfig("h", name="box")) == Pins((box.key,), (OTHER,))
 
 
-def test_a_key_that_is_revoked_later_ends_the_use_of_its_master(box: Box) -> None:
+def test_master_is_not_reused_after_its_host_key_is_revoked(box: Box) -> None:
     assert box.run() == "hi\n"
 
     with box.known_hosts.path.open("a") as file:
@@ -340,7 +342,7 @@ def test_a_key_that_is_revoked_later_ends_the_use_of_its_master(box: Box) -> Non
 
 
 @pytest.mark.parametrize("line", ["box ssh-ed25519 damaged", "@revokd box x", "|1|damaged"])
-def test_a_host_whose_line_cannot_be_read_is_refused(box: Box, line: str) -> None:
+def test_host_with_an_unreadable_line_is_refused(box: Box, line: str) -> None:
     box.knows(f"other {text(OTHER)}", line)
 
     error = box.run()
@@ -350,9 +352,7 @@ def test_a_host_whose_line_cannot_be_read_is_refused(box: Box, line: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["#k", "a*b", '"q"', "gr\u00f6\u00dfe", "-x", "|1|x", "50%"])
-def test_a_host_of_any_name_is_pinned_by_its_first_contact(
-    box: Box, make_sshd: MakeSshd, name: str
-) -> None:
+def test_first_contact_pins_a_host_of_any_name(box: Box, make_sshd: MakeSshd, name: str) -> None:
     assert box.run(name) == "hi\n"
     assert box.run(name) == "hi\n"
     assert box.known_hosts.path.read_text() == f"{known_name(name)} {text(box.key)}\n"
@@ -362,7 +362,7 @@ def test_a_host_of_any_name_is_pinned_by_its_first_contact(
 
 
 @pytest.mark.parametrize("seed", range(16))
-def test_a_file_means_what_it_means_to_ssh(box: Box, tmp_path: Path, seed: int) -> None:
+def test_pin_file_has_the_same_effect_as_in_ssh(box: Box, tmp_path: Path, seed: int) -> None:
     """With any key that is not known refused, as a first contact is where something is pinned."""
     chance = random.Random(seed)
     lines = [f"box {text(OTHER)}"] * chance.randint(0, 1)

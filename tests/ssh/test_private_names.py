@@ -97,7 +97,7 @@ LISTED = set().union(*NAMES.values())
 
 
 @pytest.mark.parametrize("kind", NAMES, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
-def test_private_names_that_are_used_exist(kind: type) -> None:
+def test_private_names_used_by_adapters_exist(kind: type) -> None:
     assert NAMES[kind] - names_of(kind) == set()
 
 
@@ -121,7 +121,7 @@ def test_no_other_module_uses_a_private_name() -> None:
 
 
 @pytest.mark.parametrize("source", ["client._request(1)", "self._realpos", "x._handler_table"])
-def test_a_use_in_another_module_is_found(source: str) -> None:
+def test_private_name_used_in_another_module_is_detected(source: str) -> None:
     [attribute] = private_attributes(ast.parse(source))
 
     assert attribute.attr in LISTED

@@ -14,7 +14,7 @@ def test_the_first_runner_starts_at_once() -> None:
     assert race.start(100.0) == "a"
 
 
-def test_the_next_runner_waits_for_the_head_start_of_the_one_before() -> None:
+def test_next_runner_waits_for_the_head_start_of_the_previous_one() -> None:
     race = Race(["a", "b"])
     race.start(100.0)
 
@@ -22,7 +22,7 @@ def test_the_next_runner_waits_for_the_head_start_of_the_one_before() -> None:
     assert race.next_start(101.0) == 101.0
 
 
-def test_a_failure_brings_the_next_runner_forward() -> None:
+def test_failure_starts_the_next_runner_early() -> None:
     race = Race(["a", "b"])
     race.start(100.0)
 
@@ -31,7 +31,7 @@ def test_a_failure_brings_the_next_runner_forward() -> None:
     assert race.next_start(100.01) == 100.01
 
 
-def test_a_failure_beside_a_running_one_brings_nobody_forward() -> None:
+def test_failure_beside_a_running_attempt_starts_no_other_attempt() -> None:
     race = Race(["a", "b", "c"])
     race.start(100.0)
     race.start(100.25)
@@ -46,14 +46,14 @@ def test_a_failure_beside_a_running_one_brings_nobody_forward() -> None:
     ("waiting", "due"),
     [("cheap", 100.0 + HEAD_START), ("costly", 100.0 + COSTLY_DELAY)],
 )
-def test_a_costly_runner_waits_longer(waiting: str, due: float) -> None:
+def test_costly_runner_starts_after_a_longer_delay(waiting: str, due: float) -> None:
     race = Race(["a", waiting], is_costly=lambda runner: runner == "costly")
     race.start(100.0)
 
     assert race.next_start(100.0) == due
 
 
-def test_a_costly_runner_does_not_wait_when_all_others_have_failed() -> None:
+def test_costly_runner_starts_at_once_if_all_others_have_failed() -> None:
     race = Race(["a", "costly"], is_costly=lambda runner: runner == "costly")
     race.start(100.0)
 
@@ -62,7 +62,7 @@ def test_a_costly_runner_does_not_wait_when_all_others_have_failed() -> None:
     assert race.next_start(100.02) == 100.02
 
 
-def test_a_race_is_over_when_everybody_has_failed() -> None:
+def test_race_ends_when_every_attempt_has_failed() -> None:
     race = Race(["a"])
     race.start(0.0)
     assert not race.is_over

@@ -20,14 +20,14 @@ ADDRESS_FIELDS = {
 }
 
 
-def test_each_kind_has_one_address_setting_and_each_such_setting_a_kind() -> None:
+def test_route_kinds_and_address_settings_correspond_one_to_one() -> None:
     assert sorted(ADDRESS_FIELDS) == sorted(ROUTE_NAMES)
     assert {f.metadata.get("port_of", "direct") for f in fields(SSHConfig)} <= set(ROUTE_NAMES)
     assert set(ADDRESS_KEYS) <= set(SETTINGS)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=ROUTE_NAMES)
-def test_a_host_with_the_address_of_a_kind_alone_has_that_route_alone(kind: RouteKind) -> None:
+def test_host_with_the_address_of_one_route_kind_has_only_that_route(kind: RouteKind) -> None:
     config = SSHConfig(**{"host": "", ADDRESS_FIELDS[kind.name]: "box.example.com"})
 
     (route,) = routes_of(config, {})
@@ -39,9 +39,7 @@ def test_a_host_with_the_address_of_a_kind_alone_has_that_route_alone(kind: Rout
 
 
 @pytest.mark.parametrize("key", ADDRESS_KEYS)
-def test_the_address_of_a_kind_is_enough_for_a_host_of_a_hosts_file(
-    tmp_path: Path, key: str
-) -> None:
+def test_address_of_one_route_kind_is_enough_in_a_hosts_file(tmp_path: Path, key: str) -> None:
     path = tmp_path / "hosts.yaml"
     path.write_text(f"hosts:\n  box:\n    {key}: box.example.com\n")
 
@@ -51,14 +49,14 @@ def test_the_address_of_a_kind_is_enough_for_a_host_of_a_hosts_file(
     assert len(routes_of(SSHConfig.from_host_config(host), {})) == 1
 
 
-def test_the_documentation_lists_the_kinds_in_their_order() -> None:
+def test_documentation_lists_the_route_kinds_in_order() -> None:
     listed = re.search(r"use this route only: (.*)\.$", PAGE, re.MULTILINE)
 
     assert listed is not None
     assert tuple(re.findall(r"`(\w+)`", listed[1])) == ROUTE_NAMES
 
 
-def test_the_settings_of_the_connection_tell_the_masters_of_two_hosts_apart() -> None:
+def test_connection_settings_distinguish_the_masters_of_two_hosts() -> None:
     """Changing any of them leads to another connection; the others do not count."""
     not_reaching = {f.name for f in fields(SSHConfig) if not f.metadata.get("is_reaching")}
 

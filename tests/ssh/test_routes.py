@@ -19,7 +19,7 @@ FULL = SSHConfig(
 )
 
 
-def test_a_host_has_its_routes_in_the_order_of_the_design() -> None:
+def test_routes_of_a_host_are_in_the_documented_order() -> None:
     routes = routes_of(FULL, {})
 
     assert [(route.name, route.address) for route in routes] == [
@@ -30,7 +30,7 @@ def test_a_host_has_its_routes_in_the_order_of_the_design() -> None:
     assert [route.is_costly for route in routes] == [False, False, True]
 
 
-def test_a_host_without_an_address_has_no_such_route() -> None:
+def test_host_without_an_address_of_a_kind_has_no_route_of_it() -> None:
     assert [r.name for r in routes_of(SSHConfig("", tailscale_ip="100.64.0.1"), {})] == [
         "tailscale"
     ]
@@ -50,7 +50,7 @@ def test_an_ipv6_address_is_shown_in_brackets() -> None:
         ("socks5h://127.0.0.1:1055", SocksProxy("127.0.0.1", 1055)),
     ],
 )
-def test_the_tailscale_route_goes_by_what_the_environment_says(
+def test_tailscale_route_follows_the_environment(
     setting: str, proxy: ProcessProxy | SocksProxy | None
 ) -> None:
     tailscale, direct, _ = routes_of(FULL, {"RINGTASKS_TAILSCALE_PROXY": setting})
@@ -62,12 +62,12 @@ def test_the_tailscale_route_goes_by_what_the_environment_says(
 @pytest.mark.parametrize(
     "setting", ["http://h:1", "socks5://h", "socks5://:1", "h:1", "socks5://h:port"]
 )
-def test_a_proxy_setting_that_makes_no_sense_is_refused(setting: str) -> None:
+def test_invalid_proxy_setting_is_refused(setting: str) -> None:
     with pytest.raises(UsageError, match="RINGTASKS_TAILSCALE_PROXY: expected"):
         routes_of(FULL, {"RINGTASKS_TAILSCALE_PROXY": setting})
 
 
-def test_the_token_is_in_the_environment_of_the_proxy_and_nowhere_else(
+def test_token_is_only_in_the_environment_of_the_proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ID", "the-id")
@@ -88,7 +88,7 @@ def test_the_token_is_in_the_environment_of_the_proxy_and_nowhere_else(
     assert "SECRET" not in repr(route)
 
 
-def test_an_unset_variable_of_the_token_is_told_when_it_is_wanted() -> None:
+def test_unset_token_variable_is_reported_on_use() -> None:
     proxy = routes_of(FULL, {})[2].proxy
     assert isinstance(proxy, ProcessProxy)
 
@@ -96,7 +96,7 @@ def test_an_unset_variable_of_the_token_is_told_when_it_is_wanted() -> None:
         proxy.environment({})
 
 
-def test_one_route_can_be_chosen() -> None:
+def test_only_the_selected_route_is_returned() -> None:
     routes = routes_of(FULL, {})
 
     assert only(routes, "direct", "box") == (routes[1],)

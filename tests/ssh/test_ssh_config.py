@@ -56,7 +56,7 @@ def test_an_alias_in_an_included_file_is_reached(
     assert connection_of(use_control_master, "gpubox").endswith(f" {sshd.port}")
 
 
-def test_a_match_block_counts(
+def test_match_block_is_applied(
     sshd: Sshd,
     client_key: Path,
     write_config: Callable[[str], Path],
@@ -67,7 +67,7 @@ def test_a_match_block_counts(
     assert connection_of(use_control_master, "gpubox").endswith(f" {sshd.port}")
 
 
-def test_a_proxy_command_carries_the_connection(
+def test_proxy_command_of_ssh_config_is_used(
     sshd: Sshd,
     client_key: Path,
     write_config: Callable[[str], Path],
@@ -87,7 +87,7 @@ def test_a_proxy_command_carries_the_connection(
     assert call == ["box.invalid", str(sshd.port), sshd.user]
 
 
-def test_the_words_of_a_proxy_command_that_fails_are_the_evidence(
+def test_output_of_a_failed_proxy_command_is_the_evidence(
     client_key: Path, write_config: Callable[[str], Path], use_control_master: bool
 ) -> None:
     write_config("Host box.invalid\n  ProxyCommand echo 'token has expired' >&2; exit 1\n")
@@ -113,7 +113,7 @@ def test_proxy_jump_none_is_a_direct_connection(
     assert connection_of(use_control_master, "bastion").endswith(f" {sshd.port}")
 
 
-def test_an_option_for_another_systems_ssh_may_be_ignored(
+def test_ignore_unknown_skips_options_of_another_systems_ssh(
     sshd: Sshd,
     client_key: Path,
     write_config: Callable[[str], Path],
@@ -156,7 +156,7 @@ def test_addresses_of_another_family_than_configured_are_not_tried(
     assert result.success is is_reached, result
 
 
-def test_the_local_address_that_is_configured_is_used(
+def test_configured_bind_address_is_used(
     sshd: Sshd,
     client_key: Path,
     write_config: Callable[[str], Path],
@@ -167,7 +167,7 @@ def test_the_local_address_that_is_configured_is_used(
     assert connection_of(use_control_master, "box").split()[0] == "127.0.0.77"
 
 
-def test_a_connection_of_fabrics_kind_uses_the_same_answer(
+def test_fabric_connection_uses_the_same_ssh_config_result(
     sshd: Sshd, client_key: Path, write_config: Callable[[str], Path]
 ) -> None:
     (write_config("Include config.d/*\n").parent / "config.d").mkdir()
@@ -177,14 +177,18 @@ def test_a_connection_of_fabrics_kind_uses_the_same_answer(
         assert c.run("echo ok", hide=True).stdout == "ok\n"
 
 
-def test_a_file_that_ssh_refuses_is_told_in_its_words(write_config: Callable[[str], Path]) -> None:
+def test_ssh_config_refused_by_ssh_is_reported_with_its_message(
+    write_config: Callable[[str], Path],
+) -> None:
     write_config("Host box\n  Colour blue\n")
 
     with pytest.raises(UsageError, match=r"(?i)bad configuration option: colour"):
         ask("box")
 
 
-def test_an_answer_holds_only_what_is_configured(write_config: Callable[[str], Path]) -> None:
+def test_ssh_config_result_has_only_configured_keywords(
+    write_config: Callable[[str], Path],
+) -> None:
     write_config("Host box\n  User gpu\n  Compression yes\nHost other\n  Port 99\n")
 
     known, unknown = ask("box"), ask("elsewhere")
@@ -200,7 +204,9 @@ def test_an_answer_holds_only_what_is_configured(write_config: Callable[[str], P
     assert (known.is_alias, unknown.is_alias) == (True, False)
 
 
-def test_an_answer_is_kept_until_a_file_changes(write_config: Callable[[str], Path]) -> None:
+def test_ssh_config_result_is_cached_until_a_file_changes(
+    write_config: Callable[[str], Path],
+) -> None:
     path = write_config("Include config.d/*\nHost box\n  User one\n")
     (path.parent / "config.d").mkdir()
     first, again = ask("box"), ask("box")
@@ -214,7 +220,7 @@ def test_an_answer_is_kept_until_a_file_changes(write_config: Callable[[str], Pa
     assert (first.get("user"), changed.get("user")) == ("one", "two")
 
 
-def test_what_a_program_decides_is_asked_each_time(
+def test_result_of_a_match_exec_program_is_not_cached(
     write_config: Callable[[str], Path], tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -229,21 +235,21 @@ def test_what_a_program_decides_is_asked_each_time(
     assert (before.get("user"), after.get("user")) == (None, "there")
 
 
-def test_a_program_that_hangs_is_not_waited_for(write_config: Callable[[str], Path]) -> None:
+def test_hanging_match_exec_program_is_not_waited_for(write_config: Callable[[str], Path]) -> None:
     write_config('Match exec "sleep 60"\n  User x\n')
 
     with pytest.raises(UsageError, match=r"did not answer in 0\.5 s"):
         ask("box", timeout=0.5)
 
 
-def test_a_name_is_never_taken_for_an_option(write_config: Callable[[str], Path]) -> None:
+def test_host_name_is_never_taken_as_an_option(write_config: Callable[[str], Path]) -> None:
     write_config("Host *\n  User x\n")
 
     with pytest.raises(UsageError):
         ask("-oProxyCommand=touch x")
 
 
-def test_answers_agree_with_ssh_itself(write_config: Callable[[str], Path]) -> None:
+def test_ssh_config_result_equals_that_of_ssh(write_config: Callable[[str], Path]) -> None:
     path = write_config(
         "Host a b*\n  User one\n  ServerAliveInterval 7\nMatch host c\n  Port 2222\n"
         "Host *\n  HostName %h.example\n  IdentityFile ~/.ssh/k1\n  IdentityFile ~/.ssh/k2\n"
@@ -261,14 +267,16 @@ def test_answers_agree_with_ssh_itself(write_config: Callable[[str], Path]) -> N
         assert f"hostname {host}.example" in lines
 
 
-def test_without_ssh_there_is_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ssh_config_result_is_none_without_an_ssh_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert ask("box") is None
     assert os.environ["PATH"] == str(tmp_path)
 
 
-def test_the_environment_of_ssh_config_reaches_commands(
+def test_environment_set_in_ssh_config_reaches_commands(
     make_sshd: MakeSshd,
     client_key: Path,
     write_config: Callable[[str], Path],
@@ -312,7 +320,7 @@ def test_a_private_key_in_the_environment_is_never_sent(
     assert seen.stdout == "yes,\n"
 
 
-def test_a_proxy_that_writes_much_does_not_stall_the_connection(
+def test_proxy_with_much_stderr_output_does_not_stall_the_connection(
     sshd: Sshd,
     client_key: Path,
     write_config: Callable[[str], Path],

@@ -20,7 +20,7 @@ def ends() -> Iterator[tuple[Stream, socket.socket]]:
     theirs.close()
 
 
-def test_pieces_of_any_size_make_up_the_whole(ends: tuple[Stream, socket.socket]) -> None:
+def test_chunks_of_any_size_form_the_whole_stream(ends: tuple[Stream, socket.socket]) -> None:
     stream, peer = ends
     sent = os.urandom(100_000)
     peer.sendall(sent)
@@ -33,14 +33,14 @@ def test_pieces_of_any_size_make_up_the_whole(ends: tuple[Stream, socket.socket]
     assert received == sent
 
 
-def test_no_piece_is_larger_than_was_asked_for(ends: tuple[Stream, socket.socket]) -> None:
+def test_no_chunk_is_larger_than_requested(ends: tuple[Stream, socket.socket]) -> None:
     stream, peer = ends
     peer.sendall(b"abcdef")
 
     assert [stream.recv(size) for size in (2, 3, 9)] == [b"ab", b"cde", b"f"]
 
 
-def test_what_was_read_too_early_comes_before_what_is_left(
+def test_bytes_read_ahead_precede_the_rest_of_the_stream(
     ends: tuple[Stream, socket.socket],
 ) -> None:
     stream, peer = ends

@@ -52,15 +52,13 @@ def nameless(sshd: Sshd) -> Iterator[Run]:
 
 
 @pytest.mark.parametrize("environ", [{}, {"HOME": "/"}, {"USER": "me"}])
-def test_a_user_id_without_a_passwd_entry_reaches_hosts(
-    nameless: Run, environ: dict[str, str]
-) -> None:
+def test_user_id_without_a_passwd_entry_can_connect(nameless: Run, environ: dict[str, str]) -> None:
     done = nameless("run", "--host", "box", "--cmd", "echo in", **environ)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "in\n", "")
 
 
-def test_without_a_name_the_hosts_user_is_asked_for(nameless: Run) -> None:
+def test_missing_local_user_name_is_reported_as_a_missing_ssh_user(nameless: Run) -> None:
     done = nameless("run", "--host", "other", "--cmd", "true")
 
     assert done.returncode == 2
@@ -68,7 +66,7 @@ def test_without_a_name_the_hosts_user_is_asked_for(nameless: Run) -> None:
     assert "set ssh_user" in done.stderr
 
 
-def test_the_doctor_sees_that_ssh_does_not_run(nameless: Run) -> None:
+def test_doctor_reports_an_ssh_program_that_does_not_run(nameless: Run) -> None:
     done = nameless("doctor")
 
     assert done.returncode == 1
@@ -77,7 +75,7 @@ def test_the_doctor_sees_that_ssh_does_not_run(nameless: Run) -> None:
 
 
 @pytest.mark.parametrize("task", ["run", "check"])
-def test_a_folder_that_cannot_hold_sockets_costs_one_warning(
+def test_unusable_control_directory_gives_one_warning(
     inv: Inv, write_hosts: WriteHosts, task: str
 ) -> None:
     write_hosts(box={"use_control_master": True})

@@ -60,7 +60,7 @@ def mixed(tmp_path: Path, own_server: Sshd, client_key: Path) -> Iterator[Sshd]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_each_bad_host_is_named_with_its_line_and_the_good_one_is_used(
+def test_each_bad_host_is_reported_with_its_line_and_good_hosts_are_used(
     inv: Inv, mixed: Sshd, tmp_path: Path, task: str
 ) -> None:
     done = inv(*TASKS[task], "--host", "@all")
@@ -88,7 +88,9 @@ def test_each_bad_host_is_named_with_its_line_and_the_good_one_is_used(
 
 
 @pytest.mark.parametrize("task", ["run", "check", "status", "hosts", "put"])
-def test_in_json_a_bad_host_has_an_object_with_its_error(inv: Inv, mixed: Sshd, task: str) -> None:
+def test_json_has_an_object_with_the_error_of_each_bad_host(
+    inv: Inv, mixed: Sshd, task: str
+) -> None:
     done = inv(*TASKS[task], "--host", "good,no,port", "--json")
 
     found = [json.loads(line) for line in done.stdout.splitlines()]
@@ -98,13 +100,13 @@ def test_in_json_a_bad_host_has_an_object_with_its_error(inv: Inv, mixed: Sshd, 
     assert "expected a port" in errors["port"]
 
 
-def test_a_bad_host_beside_one_that_fails_otherwise_gives_status_1(inv: Inv, mixed: Sshd) -> None:
+def test_bad_host_and_a_failing_host_together_exit_1(inv: Inv, mixed: Sshd) -> None:
     done = inv("run", "--host", "good,no", "--cmd", "exit 7")
 
     assert done.returncode == 1
 
 
-def test_an_unknown_route_is_a_mistake_for_all_hosts(inv: Inv, mixed: Sshd) -> None:
+def test_unknown_route_name_is_a_usage_error_for_all_hosts(inv: Inv, mixed: Sshd) -> None:
     done = inv("run", "--host", "@all", "--transport", "pigeon", "--cmd", "true")
 
     assert (done.returncode, done.stdout) == (2, b"")
@@ -112,7 +114,7 @@ def test_an_unknown_route_is_a_mistake_for_all_hosts(inv: Inv, mixed: Sshd) -> N
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_route_that_one_host_lacks_fails_that_host_alone(inv: Inv, mixed: Sshd) -> None:
+def test_route_missing_on_one_host_fails_only_that_host(inv: Inv, mixed: Sshd) -> None:
     done = inv("run", "--host", "good,nokey", "--transport", "direct", "--cmd", "echo done")
     other = inv("run", "--host", "good,nokey", "--transport", "tailscale", "--cmd", "echo done")
 

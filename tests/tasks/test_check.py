@@ -14,7 +14,7 @@ DEAD_TAILNET = {"tailscale_ip": "127.0.0.1", "tailscale_port": 9}
 
 
 @pytest.mark.parametrize("is_warm", [True, False], ids=["right after a run", "cold"])
-def test_a_dead_tailnet_address_is_no_alarm_while_another_route_works(
+def test_check_passes_with_a_dead_tailnet_address_and_another_working_route(
     inv: Inv, write_hosts: WriteHosts, is_warm: bool
 ) -> None:
     write_hosts(a={**DEAD_TAILNET, "use_control_master": True})
@@ -32,7 +32,7 @@ def test_a_dead_tailnet_address_is_no_alarm_while_another_route_works(
 
 
 @pytest.mark.parametrize("flags", [[], ["--fresh"]], ids=["check", "check --fresh"])
-def test_a_host_with_one_cipher_that_openssh_alone_has_is_reached(
+def test_check_reaches_a_host_with_a_cipher_only_openssh_supports(
     inv: Inv,
     write_hosts: WriteHosts,
     make_sshd: Callable[..., Sshd],
@@ -47,7 +47,7 @@ def test_a_host_with_one_cipher_that_openssh_alone_has_is_reached(
     assert (done.returncode, b"ALIVE ONLY" in done.stderr) == (0, False), done.stderr
 
 
-def test_nothing_of_a_check_is_left_running(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_check_leaves_no_process_running(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={"use_control_master": True})
     assert inv("check", "--host", "a", "--fresh").returncode == 0
 

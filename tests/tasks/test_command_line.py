@@ -42,7 +42,7 @@ def typed(request: pytest.FixtureRequest, inv: Inv, tmp_path: Path) -> Inv:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_help_after_a_task_is_its_help(typed: Inv, words: list[str]) -> None:
+def test_help_after_a_task_name_shows_its_help(typed: Inv, words: list[str]) -> None:
     done = typed(*words)
 
     task = "deploy.status" if "deploy.status" in words else words[0]
@@ -51,7 +51,7 @@ def test_help_after_a_task_is_its_help(typed: Inv, words: list[str]) -> None:
     assert b"Options:" in done.stdout
 
 
-def test_the_value_of_a_flag_is_not_taken_for_help(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_flag_value_is_not_taken_as_a_help_request(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
 
     done = inv("run", "--host", "a", "--cmd", "--help")
@@ -60,7 +60,7 @@ def test_the_value_of_a_flag_is_not_taken_for_help(inv: Inv, write_hosts: WriteH
     assert done.returncode == 127
 
 
-def test_a_letter_means_the_same_flag_in_every_task() -> None:
+def test_short_flag_has_the_same_meaning_in_every_task() -> None:
     meanings: dict[str, set[str]] = defaultdict(set)
     for context in namespace.to_contexts():
         for argument in context.args.values():
@@ -87,7 +87,7 @@ def test_a_letter_means_the_same_flag_in_every_task() -> None:
     ],
     ids=["before a flag", "with =", "flags", "long flag", "list", "version"],
 )
-def test_words_of_an_unquoted_command_give_a_hint_and_run_nothing(
+def test_unquoted_command_gives_a_hint_and_runs_nothing(
     typed: Inv, write_hosts: WriteHosts, words: list[str], quoted: str
 ) -> None:
     write_hosts(a={})
@@ -139,7 +139,7 @@ def test_a_letter_of_the_program_after_an_unquoted_command_gives_a_hint(
     [["plot", "last"], ["stop", "all"]],
     ids=" ".join,
 )
-def test_hints_name_the_program_that_was_typed(typed: Inv, words: list[str]) -> None:
+def test_hints_use_the_program_name_that_was_typed(typed: Inv, words: list[str]) -> None:
     done = typed(*words)
 
     other = next(name for name in PROGRAMS if name != typed.name)  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ def test_hints_name_the_program_that_was_typed(typed: Inv, words: list[str]) -> 
     assert f"'{other} ".encode() not in done.stderr
 
 
-def test_every_task_is_known_to_the_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hints_cover_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/ringtasks"])
 
     tasks = list(namespace.task_names)
@@ -159,7 +159,7 @@ def test_every_task_is_known_to_the_hints(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-def test_no_stdin_leaves_a_loop_its_input(
+def test_no_stdin_flag_leaves_the_input_of_a_shell_loop(
     tmp_path: Path, inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a={}, b={})
@@ -174,7 +174,7 @@ def test_no_stdin_leaves_a_loop_its_input(
     assert done.stdout == b"done\ndone\n"
 
 
-def test_no_parameter_of_a_task_needs_more_letters() -> None:
+def test_every_short_flag_belongs_to_a_task_parameter() -> None:
     flags = {
         parameter.replace("_", "-")
         for name in namespace.task_names

@@ -79,7 +79,9 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_fish_completes(folder: Path, script: Callable[[str], Path], line: str) -> None:
+def test_fish_completion_offers_the_expected_words(
+    folder: Path, script: Callable[[str], Path], line: str
+) -> None:
     quoted = line.replace("'", "\\'")
     code = f"source {script('fish')}; complete -C '{quoted}'"
 
@@ -89,7 +91,9 @@ def test_fish_completes(folder: Path, script: Callable[[str], Path], line: str) 
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_bash_completes(folder: Path, script: Callable[[str], Path], line: str) -> None:
+def test_bash_completion_offers_the_expected_words(
+    folder: Path, script: Callable[[str], Path], line: str
+) -> None:
     quoted = line.replace("'", "'\\''")
     code = (
         f"source {script('bash')}; COMP_LINE='{quoted}'; COMP_POINT=${{#COMP_LINE}}; "
@@ -113,7 +117,7 @@ KEYS = {
 
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_a_tab_completes_in_a_terminal(
+def test_tab_key_completes_in_a_terminal(
     folder: Path, script: Callable[[str], Path], shell: str, keys: str
 ) -> None:
     start = {
@@ -166,7 +170,7 @@ class Terminal:
         return text
 
 
-def test_hosts_come_from_a_cache_until_a_file_changes(folder: Path) -> None:
+def test_completed_hosts_are_cached_until_a_file_changes(folder: Path) -> None:
     words = ["inv", "run", "--host", "m"]
     table = "run - --host=host"
     assert list(completion.candidates(table, words) or ()) == ["mac"]
@@ -185,7 +189,7 @@ def test_hosts_come_from_a_cache_until_a_file_changes(folder: Path) -> None:
     assert renewed == ["@more"]
 
 
-def test_it_imports_little_and_asks_no_host(folder: Path) -> None:
+def test_completion_imports_little_and_connects_to_no_host(folder: Path) -> None:
     code = (
         "import sys; from ringtasks.output import completion; "
         "list(completion.candidates('logs job', ['inv', 'logs', 't'])); "
@@ -196,7 +200,7 @@ def test_it_imports_little_and_asks_no_host(folder: Path) -> None:
     assert subprocess.check_output([sys.executable, "-I", "-c", code], text=True) == "True\n"
 
 
-def test_a_broken_hosts_file_completes_nothing_and_says_nothing(folder: Path, inv: Inv) -> None:
+def test_completion_with_a_broken_hosts_file_prints_nothing(folder: Path, inv: Inv) -> None:
     (folder / "hosts" / "hosts.yaml").write_text("hosts: {a: [")
     command = [sys.executable, "-m", "ringtasks.output.completion", "ringtasks run --host g"]
 

@@ -130,12 +130,12 @@ def project(
     return inv
 
 
-def test_every_task_of_the_namespace_is_tried() -> None:
+def test_dry_run_cases_cover_every_task() -> None:
     assert set(TASKS) == set(namespace.task_names)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_dry_run_shows_what_would_be_done_and_sends_nothing(
+def test_dry_run_shows_its_plan_and_sends_nothing(
     project: Inv, counter: Counter, tmp_path: Path, name: str
 ) -> None:
     arguments, shown = TASKS[name]
@@ -153,13 +153,15 @@ def test_a_dry_run_shows_what_would_be_done_and_sends_nothing(
     assert "secret" not in told
 
 
-def test_the_counter_counts_what_is_not_dry(project: Inv, counter: Counter) -> None:
+def test_connection_counter_counts_a_real_run(project: Inv, counter: Counter) -> None:
     project("run", "--host", "a", "--cmd", "true")
 
     assert counter.connections > 0
 
 
-def test_a_dry_run_by_hand_does_the_same(inv: Inv, write_hosts: WriteHosts, tmp_path: Path) -> None:
+def test_planned_ssh_command_and_script_give_the_same_result_by_hand(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
     """The ssh command and the script, copied from the plan."""
     write_hosts(a={"work_dir": "/tmp"})
     argv = ("run", "--host", "a", "--json", "--cmd", "pwd; echo 'it is'")
@@ -177,7 +179,9 @@ def test_a_dry_run_by_hand_does_the_same(inv: Inv, write_hosts: WriteHosts, tmp_
     assert done.stdout.splitlines()[-2:] == [b"/tmp", b"it is"], done.stderr
 
 
-def test_dry_runs_in_python_return_what_later_calls_can_use(project: Inv, tmp_path: Path) -> None:
+def test_dry_run_in_python_returns_values_usable_by_later_calls(
+    project: Inv, tmp_path: Path
+) -> None:
     (tmp_path / "tasks.py").write_text(
         "from invoke import Collection, task\n"
         "from ringtasks.tasks import namespace as rt\n"
@@ -202,7 +206,7 @@ def _files(folder: Path) -> set[Path]:
     }
 
 
-def test_the_ssh_command_of_a_plan_warns_of_nothing(
+def test_planned_ssh_command_prints_no_warning(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     """On a machine that has not used ringtasks before, there is no folder for the pins."""

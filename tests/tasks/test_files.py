@@ -11,7 +11,7 @@ from tests.support.fixtures import Inv
 Write = Callable[..., Path]
 
 
-def test_put_tells_each_host_that_is_done(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
+def test_put_reports_each_finished_host(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     write_hosts(box={"work_dir": str(tmp_path / "far")})
     (tmp_path / "file").write_text("hello")
@@ -24,7 +24,7 @@ def test_put_tells_each_host_that_is_done(inv: Inv, write_hosts: Write, tmp_path
     assert (tmp_path / "far" / "x").read_text() == "hello"
 
 
-def test_json_is_one_object_a_host(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
+def test_put_json_has_one_object_per_host(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "far" / "x").write_text("hello")
     write_hosts(
@@ -41,7 +41,7 @@ def test_json_is_one_object_a_host(inv: Inv, write_hosts: Write, tmp_path: Path)
     assert (tmp_path / "back" / "b" / "x").read_text() == "hello"
 
 
-def test_a_dry_run_lists_names_without_what_a_terminal_would_obey(
+def test_put_dry_run_lists_names_without_control_characters(
     inv: Inv, write_hosts: Write, tmp_path: Path
 ) -> None:
     (tmp_path / "far").mkdir()
@@ -69,7 +69,7 @@ def test_an_error_of_several_lines_keeps_its_lines(
     assert b"no route worked:\n  direct (" in done.stderr
 
 
-def test_bad_input_is_told_with_status_2(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
+def test_bad_input_of_file_tasks_exits_2(inv: Inv, write_hosts: Write, tmp_path: Path) -> None:
     write_hosts(box={})
     (tmp_path / "file").write_text("")
 
@@ -85,7 +85,7 @@ def test_bad_input_is_told_with_status_2(inv: Inv, write_hosts: Write, tmp_path:
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
-def test_what_cannot_be_copied_is_status_1_and_unreachable_255(
+def test_failed_copy_exits_1_and_unreachable_host_exits_255(
     inv: Inv, write_hosts: Write, tmp_path: Path
 ) -> None:
     write_hosts(box={"work_dir": str(tmp_path)}, gone={"ssh_host": "127.0.0.1", "ssh_port": 1})

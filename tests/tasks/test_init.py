@@ -47,7 +47,7 @@ def hosts_of(project: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def test_an_empty_folder_becomes_a_project_whose_next_command_works(project: Path) -> None:
+def test_init_makes_a_working_project_in_an_empty_directory(project: Path) -> None:
     done = ringtasks("init")
 
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_an_empty_folder_becomes_a_project_whose_next_command_works(project: Pat
     assert (project / ".gitignore").read_text() == "hosts/distributed_hosts.yaml\nruns/\n"
 
 
-def test_hosts_are_those_of_ssh_config_and_the_tailnet(project: Path, tmp_path: Path) -> None:
+def test_init_lists_hosts_of_ssh_config_and_the_tailnet(project: Path, tmp_path: Path) -> None:
     write_ssh_config("Host box gpu-*\n  HostName 203.0.113.9\nHost=mac\nMatch all\n  User x\n")
     peers = {
         "a": {"DNSName": "box.t.ts.net.", "OS": "linux", "TailscaleIPs": ["100.64.0.1", "fd7a::1"]},
@@ -88,7 +88,7 @@ def test_hosts_are_those_of_ssh_config_and_the_tailnet(project: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("answer", ["not json", "[]", '{"Peer": [1]}', '{"Peer": 7}', "null"])
-def test_a_tailscale_that_answers_something_else_gives_no_hosts(
+def test_unexpected_tailscale_output_gives_no_hosts(
     project: Path, tmp_path: Path, answer: str
 ) -> None:
     program = tmp_path / "bin" / "tailscale"
@@ -99,7 +99,7 @@ def test_a_tailscale_that_answers_something_else_gives_no_hosts(
     assert hosts_of(project) == {"demo": {"embedded": True}}
 
 
-def test_nothing_that_exists_is_changed(project: Path, tmp_path: Path) -> None:
+def test_init_changes_no_existing_file(project: Path, tmp_path: Path) -> None:
     mine = {"tasks.py": "x = 1\n", "invoke.yaml": "run: {}\n", ".gitignore": "*.pyc\nruns/"}
     for name, text in mine.items():
         (project / name).write_text(text)
@@ -118,14 +118,14 @@ def test_nothing_that_exists_is_changed(project: Path, tmp_path: Path) -> None:
     assert "nothing to write" in second.stderr
 
 
-def test_a_link_is_not_written_through(project: Path, tmp_path: Path) -> None:
+def test_init_does_not_write_through_a_symbolic_link(project: Path, tmp_path: Path) -> None:
     (project / "tasks.py").symlink_to(tmp_path / "elsewhere.py")
 
     assert ringtasks("init").returncode == 0
     assert not (tmp_path / "elsewhere.py").exists()
 
 
-def test_at_a_terminal_it_asks_for_hosts(project: Path) -> None:
+def test_init_prompts_for_hosts_at_a_terminal(project: Path) -> None:
     leader, follower = pty.openpty()
     os.write(leader, b"root@203.0.113.9:30178\ntrainer\nno host:x\nmac.local\n\n\n")
     with subprocess.Popen(
@@ -142,7 +142,7 @@ def test_at_a_terminal_it_asks_for_hosts(project: Path) -> None:
     }
 
 
-def test_aliases_come_from_included_files_too(tmp_path: Path) -> None:
+def test_init_reads_aliases_from_included_ssh_config_files(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text('Include more/* config\nHost "quoted" !not * a?b # comment\nHost open"\n')
     (tmp_path / "more").mkdir()

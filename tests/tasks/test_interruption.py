@@ -90,7 +90,7 @@ def is_asking(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def test_a_signal_ends_each_task_while_its_host_does_not_answer(host: Sshd, start: Start) -> None:
+def test_signal_ends_each_task_while_its_host_does_not_respond(host: Sshd, start: Start) -> None:
     host.freeze()
     signals = dict(zip(QUESTIONS, itertools.cycle(SIGNALS), strict=False))
     for some in batches(QUESTIONS, 4):
@@ -111,7 +111,7 @@ def test_a_signal_ends_each_task_while_its_host_does_not_answer(host: Sshd, star
             assert took < LIMIT, task
 
 
-def test_a_start_that_is_interrupted_tells_what_became_of_the_job(host: Sshd, start: Start) -> None:
+def test_interrupted_start_reports_the_state_of_the_job(host: Sshd, start: Start) -> None:
     host.freeze()
     process = start("start", "--host", "box", "--cmd", "sleep 60")
     eventually(lambda: is_waiting(process))
@@ -124,7 +124,9 @@ def test_a_start_that_is_interrupted_tells_what_became_of_the_job(host: Sshd, st
     assert process.returncode == 143
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_tells_what_remains(host: Sshd, start: Start) -> None:
+def test_second_ctrl_c_exits_at_once_and_reports_what_may_still_run(
+    host: Sshd, start: Start
+) -> None:
     process = start("run", "--host", "box", "--cmd", "echo begun; sleep 60")
     assert process.stdout is not None
     assert process.stdout.readline() == b"begun\n"
@@ -164,7 +166,7 @@ def is_waiting(process: subprocess.Popen[bytes]) -> bool:
         "ringtasks.client.ssh_client",
     ],
 )
-def test_ctrl_c_at_any_moment_prints_one_line_and_no_traceback(
+def test_ctrl_c_at_any_point_prints_one_line_and_no_traceback(
     start: Start, write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     write_hosts(box={"ssh_host": "192.0.2.1", "connect_timeout": 5})
@@ -182,7 +184,7 @@ def test_ctrl_c_at_any_moment_prints_one_line_and_no_traceback(
     assert process.returncode == 130
 
 
-def test_a_signal_that_is_ignored_at_the_start_stays_ignored(host: Sshd, tmp_path: Path) -> None:
+def test_signal_ignored_at_start_stays_ignored(host: Sshd, tmp_path: Path) -> None:
     nohup = subprocess.Popen(
         ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", sys.executable, "-m", "invoke", "run",
          "--host", "box", "--cmd", f"touch {tmp_path}/began; sleep 1; echo done"],

@@ -193,7 +193,7 @@ def test_tasks_run_in_threads_of_a_users_task(
         ('ns.add_task(rt["jobs.show"], "ps")', ["ps", "--host", "a"]),
     ],
 )
-def test_tasks_keep_their_flags_under_other_names(
+def test_renamed_tasks_keep_their_flags(
     inv: Inv,
     write_hosts: WriteHosts,
     write_tasks: Callable[[str], None],
@@ -209,7 +209,7 @@ def test_tasks_keep_their_flags_under_other_names(
     assert done.returncode == 0, done.stderr
 
 
-def test_text_printed_before_a_task_comes_first_in_a_pipe(
+def test_text_printed_before_a_task_precedes_its_output_in_a_pipe(
     inv: Inv, write_hosts: WriteHosts, write_tasks: Callable[[str], None]
 ) -> None:
     write_hosts(a={}, b={})
@@ -270,7 +270,7 @@ def test_with_warn_a_failing_command_does_not_end_the_chain(
     assert (ended.returncode, ended.stdout) == (3, b"")
 
 
-def test_warn_is_no_excuse_for_a_host_out_of_reach_or_a_time_limit(
+def test_warn_does_not_cover_an_unreachable_host_or_a_timeout(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a={}, gone={"ssh_host": "127.0.0.1", "ssh_port": 1})
@@ -308,7 +308,7 @@ def test_warn_lets_the_tasks_after_a_failed_training_command_run(
 
 
 @pytest.mark.parametrize("fleet_size", [1])
-def test_invokes_command_timeout_limits_a_deploys_commands_that_have_no_limit(
+def test_invoke_command_timeout_applies_to_deploy_commands_without_a_timeout(
     fleet: Fleet,
 ) -> None:
     fleet.commit("first", **{"build.sh": "sleep 60"})
@@ -324,7 +324,7 @@ def test_invokes_command_timeout_limits_a_deploys_commands_that_have_no_limit(
 
 
 @pytest.mark.parametrize("selector", ["a", "a,b"])
-def test_invokes_command_timeout_is_the_limit_unless_the_task_has_its_own(
+def test_invoke_command_timeout_applies_unless_the_task_sets_its_own(
     inv: Inv, write_hosts: WriteHosts, selector: str
 ) -> None:
     write_hosts(a={}, b={})
@@ -339,7 +339,7 @@ def test_invokes_command_timeout_is_the_limit_unless_the_task_has_its_own(
     assert (bad.returncode, b"timeouts.command" in bad.stderr) == (2, True)
 
 
-def test_echo_shows_commands_in_invokes_format_before_their_output(
+def test_echo_prints_commands_in_invoke_format_before_their_output(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a={})
@@ -354,7 +354,7 @@ def test_echo_shows_commands_in_invokes_format_before_their_output(
     assert shaped.stdout == b"+ true\n"
 
 
-def test_invokes_pty_gives_the_command_a_terminal(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_invoke_pty_setting_gives_the_command_a_terminal(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
 
     asked = "test -t 1 && echo terminal || echo none"
@@ -399,7 +399,7 @@ def test_a_mistyped_section_is_named(inv: Inv, write_hosts: WriteHosts, tmp_path
     assert done.returncode == 2
 
 
-def test_hosts_beside_the_tasks_file_are_found_from_a_subfolder(
+def test_hosts_file_beside_tasks_py_is_found_from_a_subdirectory(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={})

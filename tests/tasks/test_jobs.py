@@ -45,7 +45,7 @@ def said(done: subprocess.CompletedProcess[bytes]) -> str:
     return done.stdout.decode() + done.stderr.decode()
 
 
-def test_a_job_from_its_start_to_its_deletion(inv: Inv, box: Sshd) -> None:
+def test_job_tasks_cover_start_status_logs_and_deletion(inv: Inv, box: Sshd) -> None:
     command = "echo one; until [ -e ~/go ]; do sleep 0.05; done; echo two; exit 3"
     started = inv("start", "--host", "box", "--name", "train", "--cmd", command)
     running = inv("jobs")
@@ -69,7 +69,7 @@ def test_a_job_from_its_start_to_its_deletion(inv: Inv, box: Sshd) -> None:
     assert inv("wait", "train").returncode == 2
 
 
-def test_the_json_of_jobs_has_the_published_fields(inv: Inv, box: Sshd) -> None:
+def test_jobs_json_has_the_published_fields(inv: Inv, box: Sshd) -> None:
     job_id = inv("start", "--host", "box", "--cmd", "true").stdout.decode().strip()
     inv("wait", job_id)
 
@@ -85,7 +85,7 @@ def test_the_json_of_jobs_has_the_published_fields(inv: Inv, box: Sshd) -> None:
     assert isinstance(fields["pid"], int)
 
 
-def test_a_job_that_ended_a_day_ago_is_shown_with_all_alone(inv: Inv, box: Sshd) -> None:
+def test_job_that_ended_a_day_ago_is_listed_only_with_all(inv: Inv, box: Sshd) -> None:
     job_id = inv("start", "--host", "box", "--cmd", "true").stdout.decode().strip()
     inv("wait", job_id)
     folder = box.home / ".ringtasks/jobs" / job_id
@@ -96,7 +96,7 @@ def test_a_job_that_ended_a_day_ago_is_shown_with_all_alone(inv: Inv, box: Sshd)
 
 
 @pytest.mark.parametrize("command", ["wait", "logs"])
-def test_following_from_the_shell_ends_with_the_job(inv: Inv, box: Sshd, command: str) -> None:
+def test_following_and_waiting_tasks_end_with_the_job(inv: Inv, box: Sshd, command: str) -> None:
     said_slowly = r"printf 'a\0\r1%%\rb'; sleep 0.5; echo c"
     inv("start", "--host", "box", "--name", "n", "--cmd", said_slowly)
 
@@ -107,7 +107,7 @@ def test_following_from_the_shell_ends_with_the_job(inv: Inv, box: Sshd, command
         assert done.stdout == b"a\0\r1%\rbc\n"
 
 
-def test_several_jobs_are_labelled_and_their_progress_is_folded(inv: Inv, box: Sshd) -> None:
+def test_logs_of_several_jobs_are_labelled_and_progress_bars_collapsed(inv: Inv, box: Sshd) -> None:
     for name in ("one", "two"):
         bar = r"printf '1%%\r50%%\r100%%\n'"
         inv("start", "--host", "box", "--name", name, "--cmd", f"{bar}; printf '\\033[31m {name}'")
@@ -123,7 +123,7 @@ def test_several_jobs_are_labelled_and_their_progress_is_folded(inv: Inv, box: S
     ]
 
 
-def test_all_that_runs_is_followed_at_once(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_all_running_jobs_are_followed_together(tmp_path: Path, inv: Inv, box: Sshd) -> None:
     for name in ("one", "two"):
         command = f"echo {name}; until [ -e ~/go ]; do sleep 0.05; done; echo end"
         inv("start", "--host", "box", "--name", name, "--cmd", command)
@@ -143,7 +143,7 @@ def test_all_that_runs_is_followed_at_once(tmp_path: Path, inv: Inv, box: Sshd) 
     assert sorted(lines[2:]) == ["box/one: end\n", "box/two: end\n"]
 
 
-def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_ctrl_c_ends_following_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "echo up; sleep 60")
     following = subprocess.Popen(
         [sys.executable, "-m", "invoke", "logs", "n", "-f"], cwd=tmp_path, stdout=subprocess.PIPE,
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(tmp_path: Path, inv: Inv, box
     assert "running" in said(inv("jobs"))
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_ctrl_c_ends_the_wait_and_not_the_job(tmp_path: Path, inv: Inv, box: Sshd) -> None:
     started = inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
     waiting = subprocess.Popen(
         [sys.executable, "-m", "invoke", "wait", "n"], cwd=tmp_path, stderr=subprocess.PIPE
@@ -177,7 +177,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(tmp_path: Path, inv: Inv, box: 
     assert "running" in said(inv("jobs"))
 
 
-def test_a_wait_that_takes_too_long_is_124_and_the_job_goes_on(inv: Inv, box: Sshd) -> None:
+def test_wait_timeout_exits_124_and_the_job_keeps_running(inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
 
     done = inv("wait", "n", "--timeout", "0.5")
@@ -194,7 +194,7 @@ def test_a_wait_that_takes_too_long_is_124_and_the_job_goes_on(inv: Inv, box: Ss
         ("kill -9 $$", 137, "killed (SIGKILL)"),
     ],
 )
-def test_the_exit_status_of_a_wait_is_the_jobs_own(
+def test_wait_exits_with_the_status_of_the_job(
     inv: Inv, box: Sshd, command: str, status: int, told: str
 ) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", command)
@@ -205,7 +205,7 @@ def test_the_exit_status_of_a_wait_is_the_jobs_own(
     assert told in said(done)
 
 
-def test_a_job_that_was_lost_is_waited_for_in_vain(inv: Inv, box: Sshd) -> None:
+def test_wait_for_a_lost_job_fails(inv: Inv, box: Sshd) -> None:
     job_id = inv("start", "--host", "box", "--cmd", "sleep 60").stdout.decode().strip()
     end_jobs(box.home)
 
@@ -215,7 +215,7 @@ def test_a_job_that_was_lost_is_waited_for_in_vain(inv: Inv, box: Sshd) -> None:
     assert "lost gone without a trace" in said(done)
 
 
-def test_a_job_is_stopped_with_evidence(inv: Inv, box: Sshd) -> None:
+def test_stop_task_shows_evidence_that_the_job_ended(inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 61 & sleep 62; true")
 
     done = inv("stop", "n", "--grace", "1")
@@ -227,7 +227,7 @@ def test_a_job_is_stopped_with_evidence(inv: Inv, box: Sshd) -> None:
     assert inv("wait", "n").returncode == 143
 
 
-def test_a_host_out_of_reach_leaves_its_jobs_unknown_never_failed(inv: Inv, box: Sshd) -> None:
+def test_jobs_of_an_unreachable_host_are_unknown_and_never_failed(inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
     inv("jobs")
     box.revoke_all()
@@ -245,7 +245,7 @@ def test_a_host_out_of_reach_leaves_its_jobs_unknown_never_failed(inv: Inv, box:
     assert b"not reached: box" in nobody.stderr
 
 
-def test_one_after_the_other_by_name(inv: Inv, box: Sshd) -> None:
+def test_job_started_after_a_named_job_waits_for_its_end(inv: Inv, box: Sshd) -> None:
     first = "until [ -e ~/go ]; do sleep 0.05; done; echo first >> ~/order"
     second = ("--name", "second", "--after", "first", "--cmd", "echo second >> ~/order")
     inv("start", "--host", "box", "--name", "first", "--cmd", first)
@@ -259,7 +259,7 @@ def test_one_after_the_other_by_name(inv: Inv, box: Sshd) -> None:
     assert (box.home / "order").read_text() == "first\nsecond\n"
 
 
-def test_gpus_that_are_not_free_are_an_error_or_are_waited_for(inv: Inv, box: Sshd) -> None:
+def test_start_with_busy_gpus_fails_or_waits(inv: Inv, box: Sshd) -> None:
     held = "until [ -e ~/go ]; do sleep 0.05; done"
     inv("start", "--host", "box", "--name", "first", "--gpus", "2", "--cmd", held)
     refused = inv("start", "--host", "box", "--gpus", "1", "--cmd", "true")
@@ -274,7 +274,7 @@ def test_gpus_that_are_not_free_are_an_error_or_are_waited_for(inv: Inv, box: Ss
     assert inv("wait", "next").returncode == 0
 
 
-def test_a_secret_of_the_environment_is_shown_nowhere(inv: Inv, box: Sshd) -> None:
+def test_secret_in_the_job_environment_is_never_shown(inv: Inv, box: Sshd) -> None:
     done = inv("start", "--host", "box", "--cmd", "sleep 60", "--env", "TOKEN=hunter2")
 
     shown = said(done) + said(inv("jobs", "--json")) + said(inv("status", "--json"))
@@ -286,9 +286,7 @@ def test_a_secret_of_the_environment_is_shown_nowhere(inv: Inv, box: Sshd) -> No
             continue
 
 
-def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
-    inv: Inv, write_hosts: WriteHosts
-) -> None:
+def test_embedded_host_refuses_jobs(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(demo={"embedded": True, "ssh_host": None, "ssh_port": None})
 
     done = inv("start", "--host", "demo", "--cmd", "true")
@@ -313,7 +311,7 @@ def test_a_host_that_lasts_as_long_as_the_process_takes_no_job(
         (["jobs.prune"], "--host is required"),
     ],
 )
-def test_a_mistake_is_told_and_is_exit_status_2(
+def test_usage_error_of_job_tasks_exits_2_with_a_message(
     inv: Inv, box: Sshd, arguments: list[str], told: str
 ) -> None:
     done = inv(*arguments)
@@ -323,7 +321,7 @@ def test_a_mistake_is_told_and_is_exit_status_2(
     assert b"Traceback" not in done.stderr
 
 
-def test_the_jobs_are_watched_until_ctrl_c(tmp_path: Path, inv: Inv, box: Sshd) -> None:
+def test_jobs_watch_runs_until_ctrl_c(tmp_path: Path, inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 60")
     watching = subprocess.Popen(
         [sys.executable, "-m", "invoke", "jobs", "--watch", "--json"], cwd=tmp_path,
@@ -339,9 +337,7 @@ def test_the_jobs_are_watched_until_ctrl_c(tmp_path: Path, inv: Inv, box: Sshd) 
     assert (watching.returncode, stderr) == (0, b"")
 
 
-def test_the_status_of_a_host_tells_of_gpus_memory_disk_and_jobs(
-    inv: Inv, box: Sshd, gpus: Gpus
-) -> None:
+def test_status_shows_gpus_memory_disk_and_jobs_of_a_host(inv: Inv, box: Sshd, gpus: Gpus) -> None:
     gpus.set(1, memory_used=40_000, utilization_gpu=90)
     gpus.occupy(1, pid=4711)
     inv("start", "--host", "box", "--cmd", "sleep 60")
@@ -360,7 +356,7 @@ def test_the_status_of_a_host_tells_of_gpus_memory_disk_and_jobs(
 
 
 @pytest.mark.parametrize("trouble", ["missing", "fails"])
-def test_the_status_of_a_host_without_a_driver_is_all_the_rest(
+def test_status_of_a_host_without_a_gpu_driver_shows_everything_else(
     inv: Inv, box: Sshd, gpus: Gpus, trouble: str
 ) -> None:
     if trouble == "missing":
@@ -375,7 +371,7 @@ def test_the_status_of_a_host_without_a_driver_is_all_the_rest(
     assert fields["memory_total"] > 0
 
 
-def test_the_status_of_a_host_out_of_reach_is_told(inv: Inv, box: Sshd) -> None:
+def test_status_reports_an_unreachable_host(inv: Inv, box: Sshd) -> None:
     box.revoke_all()
 
     done = inv("status")
@@ -431,7 +427,7 @@ ringtasks-asked:
     ],
     ids=["Linux", "macOS", "neither"],
 )
-def test_what_a_machine_prints_is_its_overview(
+def test_host_output_is_parsed_into_its_status_overview(
     memory: str, load: str, expected: tuple[Any, ...]
 ) -> None:
     own = parse_overview(MACHINE.format(memory=memory, load=load), "box")
@@ -444,7 +440,7 @@ def test_what_a_machine_prints_is_its_overview(
     assert own.gpu_message == "nvidia-smi ended with exit status 14: WARNING: infoROM is corrupted"
 
 
-def test_a_gpu_is_free_if_neither_a_process_nor_a_job_has_it() -> None:
+def test_gpu_is_free_if_no_process_and_no_job_uses_it() -> None:
     rows = "".join(f"{n}, GPU-{n}, H100, 80000, {n * 2000}, 1\n" for n in range(4))
 
     found = parse_gpus(rows, "GPU-0, 12, 1\n", {1: "j"})
@@ -458,17 +454,17 @@ def test_a_gpu_is_free_if_neither_a_process_nor_a_job_has_it() -> None:
     ("text", "seconds"),
     [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("7d", 604_800), ("1w", 604_800)],
 )
-def test_durations_are_read(text: str, seconds: float) -> None:
+def test_durations_are_parsed(text: str, seconds: float) -> None:
     assert duration("--since", text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "10y", "-5m", "1h2m"])
-def test_what_is_no_duration_is_a_usage_error(text: str) -> None:
+def test_invalid_duration_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="--since: expected a duration"):
         duration("--since", text)
 
 
-def test_moments_are_read_in_this_machines_time() -> None:
+def test_times_are_parsed_in_the_local_time_zone() -> None:
     today = time.strftime("%Y-%m-%d", time.localtime(NOW))
     clock = time.strftime("%H:%M:%S", time.localtime(NOW - 60))
     later = time.strftime("%H:%M:%S", time.localtime(NOW + 60))
@@ -487,16 +483,16 @@ def test_moments_are_read_in_this_machines_time() -> None:
     ("seconds", "text"),
     [(None, ""), (0, "0 s"), (59, "59 s"), (60, "1 min"), (7500, "2 h 5 min"), (90_000, "1 d 1 h")],
 )
-def test_durations_are_told(seconds: float | None, text: str) -> None:
+def test_durations_are_formatted(seconds: float | None, text: str) -> None:
     assert lasting(seconds) == text
 
 
-def test_what_lies_in_the_future_by_a_wrong_clock_was_just_now() -> None:
+def test_time_in_the_future_is_shown_as_just_now() -> None:
     assert ago(2000.0, 1000.0) == "0 s ago"
     assert ago(None, 1000.0) == ""
 
 
-def test_nothing_of_jobs_is_loaded_for_a_run() -> None:
+def test_run_task_imports_no_job_module() -> None:
     code = (
         "import ringtasks.tasks, ringtasks.client, sys;"
         "print([name for name in sys.modules if name.startswith('ringtasks.jobs')])"
@@ -505,7 +501,7 @@ def test_nothing_of_jobs_is_loaded_for_a_run() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_a_job_that_was_started_by_the_library_is_seen_by_the_program(
+def test_job_started_by_the_library_is_listed_by_the_program(
     inv: Inv, box: Sshd, client_key: Path
 ) -> None:
     import asyncio

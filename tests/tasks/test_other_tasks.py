@@ -23,7 +23,7 @@ def json_lines(output: bytes) -> list[dict[str, object]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def test_the_tasks_are_those_of_the_design(inv: Inv) -> None:
+def test_task_names_are_the_published_ones(inv: Inv) -> None:
     listed = inv("--list", "--list-format=json").stdout
     collection = json.loads(listed)
 
@@ -34,7 +34,7 @@ def test_the_tasks_are_those_of_the_design(inv: Inv) -> None:
     assert health["default"] == "show"
 
 
-def test_the_flags_of_run_are_those_of_the_design(inv: Inv) -> None:
+def test_flags_of_run_are_the_published_ones(inv: Inv) -> None:
     said = inv("--help", "run").stdout.decode()
 
     for flag in (
@@ -63,7 +63,9 @@ def test_hosts_shows_routes_health_and_facts(inv: Inv, write_hosts: WriteHosts, 
     assert rows[1]["success_rate"] == 1.0
 
 
-def test_check_tries_every_route_and_says_why_not(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_check_tries_every_route_and_reports_each_failure(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
     with Silent() as silent:
         write_hosts(
             a={
@@ -87,13 +89,13 @@ def test_check_tries_every_route_and_says_why_not(inv: Inv, write_hosts: WriteHo
     assert health.transports["tailscale"].total_failures == 2
 
 
-def test_check_fails_when_a_host_has_no_way_in(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_check_fails_if_no_route_of_a_host_works(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={"ssh_port": 9})
 
     assert inv("check").returncode == 255
 
 
-def test_health_shows_what_was_recorded_and_reset_forgets_it(
+def test_health_task_shows_recorded_health_and_reset_deletes_it(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a={}, b={"ssh_port": 9})
@@ -114,7 +116,7 @@ def test_health_shows_what_was_recorded_and_reset_forgets_it(
 
 
 @pytest.mark.timeout(30)
-def test_shell_is_interactive_and_bears_the_remote_status(
+def test_shell_is_interactive_and_exits_with_the_remote_status(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
@@ -141,7 +143,7 @@ def test_shell_is_interactive_and_bears_the_remote_status(
     assert status == 6
 
 
-def test_shell_wants_one_host(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_shell_requires_exactly_one_host(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={}, b={})
 
     done = inv("shell", "--host", "@all")
@@ -150,9 +152,7 @@ def test_shell_wants_one_host(inv: Inv, write_hosts: WriteHosts) -> None:
     assert b"expected one host, got 2: a, b" in done.stderr
 
 
-def test_doctor_finds_what_is_missing_and_says_what_to_do(
-    inv: Inv, write_hosts: WriteHosts
-) -> None:
+def test_doctor_reports_each_problem_with_advice(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={"ssh_key": "/no/such/key"})
 
     done = inv("doctor", "--json")
@@ -165,7 +165,7 @@ def test_doctor_finds_what_is_missing_and_says_what_to_do(
     assert done.returncode == 1
 
 
-def test_doctor_is_content_with_a_sound_machine(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_doctor_reports_no_problem_on_a_correct_setup(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
 
     done = inv("doctor")
@@ -174,7 +174,7 @@ def test_doctor_is_content_with_a_sound_machine(inv: Inv, write_hosts: WriteHost
     assert b"1 host in hosts/hosts.yaml" in done.stdout
 
 
-def test_doctor_finds_a_damaged_line_among_the_host_keys(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_doctor_reports_a_damaged_known_hosts_line(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
     known_hosts_file().parent.mkdir(parents=True)
     known_hosts_file().write_text("# pins\na ssh-ed25519 damaged\n")
@@ -185,7 +185,7 @@ def test_doctor_finds_a_damaged_line_among_the_host_keys(inv: Inv, write_hosts: 
     assert b"line 2 cannot be read: fix or remove that line" in done.stdout
 
 
-def test_the_console_script_is_the_same_program_with_our_usage_status(
+def test_console_script_is_the_same_program_with_usage_status_2(
     write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={})
@@ -209,7 +209,9 @@ def test_the_console_script_is_the_same_program_with_our_usage_status(
         ("--list jobs", "jobs.show", "jobs"),
     ],
 )
-def test_only_what_is_named_is_loaded_and_prepared(words: str, prepared: str, loaded: str) -> None:
+def test_only_the_named_tasks_are_imported_and_prepared(
+    words: str, prepared: str, loaded: str
+) -> None:
     """With ringtasks.tasks as a tasks.py: from_module is how Invoke loads one."""
     code = (
         "import sys; from invoke import Collection, Program; import ringtasks.tasks; "
@@ -231,7 +233,7 @@ def test_only_what_is_named_is_loaded_and_prepared(words: str, prepared: str, lo
     assert (with_flags, modules) == (set(prepared.split()), set(loaded.split()))
 
 
-def test_every_flag_is_prepared_for_whoever_asks_without_a_command_line() -> None:
+def test_all_flags_are_prepared_without_a_command_line() -> None:
     from ringtasks.tasks import namespace
 
     without = [context.name for context in namespace.to_contexts() if not context.args]
@@ -239,7 +241,7 @@ def test_every_flag_is_prepared_for_whoever_asks_without_a_command_line() -> Non
     assert without == ["init"]  # which has none
 
 
-def test_all_tasks_are_known_whichever_are_named(inv: Inv) -> None:
+def test_all_tasks_are_listed_whichever_task_is_named(inv: Inv) -> None:
     unknown = inv("nonsense")
     unknown_flag = inv("hosts", "--nonsense")
     completed = inv("--complete", "--", "inv", "health.res")
@@ -255,7 +257,7 @@ def test_all_tasks_are_known_whichever_are_named(inv: Inv) -> None:
     assert b"--max-failures" in told.stdout
 
 
-def test_a_task_is_invokes_own_in_other_hands(tmp_path: Path) -> None:
+def test_tasks_can_be_renamed_wrapped_called_and_used_as_pre_tasks(tmp_path: Path) -> None:
     """Renamed, wrapped, called and given as a pre-task, in somebody's tasks.py."""
     (tmp_path / "tasks.py").write_text(
         "from invoke import Collection, task\n"

@@ -22,7 +22,7 @@ def ssh_folder(client_key: Path, sshd: Sshd) -> Path:
 
 
 @pytest.mark.parametrize("has_inventory", [True, False], ids=["hosts file", "no hosts file"])
-def test_an_address_or_alias_is_a_host(
+def test_address_or_ssh_alias_can_be_given_as_a_host(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd, ssh_folder: Path, has_inventory: bool
 ) -> None:
     hosts = write_hosts(a={})
@@ -35,7 +35,7 @@ def test_an_address_or_alias_is_a_host(
         assert (done.returncode, done.stdout) == (0, b"hi\n"), (name, done.stderr)
 
 
-def test_an_address_stands_beside_names_of_the_inventory(
+def test_address_can_be_mixed_with_inventory_names(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd, ssh_folder: Path
 ) -> None:
     write_hosts(a={}, b={})
@@ -46,7 +46,7 @@ def test_an_address_stands_beside_names_of_the_inventory(
 
 
 @pytest.mark.parametrize("name", ["gpubux", "ab.example.con"])
-def test_a_name_that_is_nearly_known_is_an_error(
+def test_name_similar_to_a_known_host_is_an_error(
     inv: Inv, write_hosts: WriteHosts, ssh_folder: Path, name: str
 ) -> None:
     write_hosts(**{"gpubux1": {}, "ab.example.com": {}})
@@ -57,7 +57,7 @@ def test_a_name_that_is_nearly_known_is_an_error(
     assert b"did you mean" in done.stderr
 
 
-def test_a_jump_host_is_the_one_of_the_same_inventory(
+def test_jump_host_is_looked_up_in_the_same_inventory(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd, client_key: Path, tmp_path: Path
 ) -> None:
     # The usual inventory has a bastion of its own, at which nothing listens.

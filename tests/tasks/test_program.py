@@ -20,7 +20,7 @@ def test_python_files_of_the_current_folder_are_never_run(tmp_path: Path) -> Non
     assert "invoke.py is not read" in done.stderr
 
 
-def test_settings_of_the_current_folder_count(tmp_path: Path) -> None:
+def test_settings_of_the_current_directory_are_used(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("box: {ssh_host: h}\n")
     (tmp_path / "invoke.yaml").write_text("ringtasks: {inventory: other.yaml}\n")
 
@@ -30,7 +30,7 @@ def test_settings_of_the_current_folder_count(tmp_path: Path) -> None:
     assert "is not read" not in done.stderr
 
 
-def test_a_module_of_the_current_folder_never_takes_the_place_of_one_of_ours(
+def test_module_in_the_current_directory_never_shadows_a_ringtasks_module(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "yaml.py").write_text("raise SystemExit('taken')\n")

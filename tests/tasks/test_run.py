@@ -18,7 +18,7 @@ from tests.support.runs import assert_refused, is_running
 from tests.support.sshd import Sshd
 
 
-def test_output_and_status_pass_through_untouched(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_output_and_exit_status_pass_through_unchanged(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
 
     done = inv("run", "--host", "a", "--cmd", r"printf 'o\377ut'; printf 'e\001rr' >&2; exit 7")
@@ -26,7 +26,7 @@ def test_output_and_status_pass_through_untouched(inv: Inv, write_hosts: WriteHo
     assert (done.stdout, done.stderr, done.returncode) == (b"o\xffut", b"e\x01rr", 7)
 
 
-def test_output_comes_while_the_command_runs(
+def test_output_is_shown_while_the_command_runs(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={})
@@ -51,9 +51,7 @@ def test_piped_stdin_is_passed_on_byte_for_byte(inv: Inv, write_hosts: WriteHost
     assert inv("run", "--host", "a", "--cmd", "cat", stdin=sent).stdout == sent
 
 
-def test_a_command_that_does_not_read_its_stdin_ends_all_the_same(
-    inv: Inv, write_hosts: WriteHosts
-) -> None:
+def test_run_ends_if_the_command_does_not_read_its_stdin(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
 
     done = inv("run", "--host", "a", "--cmd", "echo done", stdin=b"x" * 5_000_000)
@@ -121,7 +119,9 @@ def test_several_hosts_share_one_exit_status(
     assert inv("run", "--host", "@all", "--cmd", command).returncode == status
 
 
-def test_with_several_hosts_each_line_bears_its_host(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_each_line_is_prefixed_with_its_host_if_there_are_several(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
     write_hosts(a={}, b={})
 
     done = inv("run", "--host", "a,b", "--cmd", r"printf 'one\ntwo'; printf '\033[2J' >&2")
@@ -130,7 +130,7 @@ def test_with_several_hosts_each_line_bears_its_host(inv: Inv, write_hosts: Writ
     assert b"\x1b" not in done.stderr
 
 
-def test_a_time_limit_ends_the_remote_processes_and_says_so(
+def test_timeout_ends_the_remote_processes_and_is_reported(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(a={})
@@ -148,7 +148,7 @@ def test_a_time_limit_ends_the_remote_processes_and_says_so(
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "TERM"]
 )
-def test_an_interrupt_ends_the_remote_processes_and_says_so(
+def test_interrupt_ends_the_remote_processes_and_is_reported(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path, number: int, status: int
 ) -> None:
     write_hosts(a={})
@@ -174,7 +174,7 @@ def test_an_interrupt_ends_the_remote_processes_and_says_so(
     assert [pid for pid in pids if is_running(pid)] == []
 
 
-def test_a_reader_that_goes_away_ends_the_remote_command(
+def test_closed_output_pipe_ends_the_remote_command(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={})
@@ -195,7 +195,7 @@ def test_a_reader_that_goes_away_ends_the_remote_command(
     assert not is_running(pid)
 
 
-def test_retries_repeat_a_failed_command_and_say_so(
+def test_retries_repeat_a_failed_command_and_are_reported(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd
 ) -> None:
     write_hosts(a={})
@@ -209,7 +209,7 @@ def test_retries_repeat_a_failed_command_and_say_so(
     assert b"attempt 1 of 3 failed: exit status 1" in done.stderr
 
 
-def test_an_unknown_outcome_is_told_before_a_retry(
+def test_unknown_outcome_is_reported_before_a_retry(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd
 ) -> None:
     with Wire(sshd.address, sshd.port) as wire:
@@ -225,7 +225,7 @@ def test_an_unknown_outcome_is_told_before_a_retry(
     assert b"outcome unknown" in done.stderr
 
 
-def test_a_route_can_be_chosen(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+def test_route_flag_selects_a_route(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
     write_hosts(a={"tailscale_ip": "127.0.0.2", "tailscale_port": sshd.port})
 
     for route in ("tailscale", "direct"):
@@ -233,7 +233,7 @@ def test_a_route_can_be_chosen(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) ->
         assert json.loads(done.stdout)["transport_used"] == route
 
 
-def test_the_fallback_is_told_on_stderr(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_route_fallback_is_reported_on_stderr(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
 
     done = inv("run", "--host", "a", "--cmd", "echo hi")
@@ -242,7 +242,7 @@ def test_the_fallback_is_told_on_stderr(inv: Inv, write_hosts: WriteHosts) -> No
     assert done.stderr == b"ringtasks: a: tailscale refused; connected via direct\n"
 
 
-def test_an_unreachable_host_is_told_with_each_route_and_its_reason(
+def test_unreachable_host_is_reported_with_each_route_and_reason(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     with Blackhole() as hole:
@@ -262,7 +262,7 @@ def test_an_unreachable_host_is_told_with_each_route_and_its_reason(
     assert re.search(r"direct \(127.0.0.1:9\): refused", said)
 
 
-def test_a_terminal_is_given_on_request(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_pty_flag_gives_the_command_a_terminal(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={})
 
     with_one = inv("run", "--host", "a", "--pty", "--env", "V=x y", "--cmd", 'tty; echo "$V"')
@@ -272,9 +272,7 @@ def test_a_terminal_is_given_on_request(inv: Inv, write_hosts: WriteHosts) -> No
     assert without.stdout == b"not a tty\n"
 
 
-def test_skip_unhealthy_leaves_out_hosts_whose_circuit_is_open(
-    inv: Inv, write_hosts: WriteHosts
-) -> None:
+def test_skip_unhealthy_skips_hosts_with_an_open_circuit(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(bad={"ssh_port": 9}, good={})
     for _ in range(3):
         inv("run", "--host", "bad", "--cmd", "true")
@@ -307,7 +305,9 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_line_and_status_2(inv: Inv, write_hosts: WriteHosts, case: str) -> None:
+def test_bad_input_of_run_exits_2_with_one_line(
+    inv: Inv, write_hosts: WriteHosts, case: str
+) -> None:
     flags, expected = BAD_INPUT[case]
     write_hosts(a={}, b={})
 

@@ -35,7 +35,7 @@ def three(write_hosts: WriteHosts) -> Path:
     )  # fmt: skip
 
 
-def test_equal_outputs_are_shown_once_under_folded_names(inv: Inv, three: Path) -> None:
+def test_equal_outputs_are_shown_once_under_folded_host_names(inv: Inv, three: Path) -> None:
     done = inv("run", "--host", "@all", "--fold", "--cmd", WHERE)
 
     rule = "-" * 15
@@ -45,14 +45,16 @@ def test_equal_outputs_are_shown_once_under_folded_names(inv: Inv, three: Path) 
     assert done.returncode == 0
 
 
-def test_a_different_status_is_another_group_and_its_heading_says_so(inv: Inv, three: Path) -> None:
+def test_hosts_with_another_exit_status_form_a_group_with_its_own_heading(
+    inv: Inv, three: Path
+) -> None:
     done = inv("run", "--host", "@all", "--fold", "--cmd", "[ $PWD = / ] || exit 7")
 
     assert b"\ngpu3: exit status 7\n" in done.stdout
     assert done.returncode == 7
 
 
-def test_who_differs_from_the_majority_is_shown_as_a_diff(inv: Inv, three: Path) -> None:
+def test_outputs_that_differ_from_the_majority_are_shown_as_diffs(inv: Inv, three: Path) -> None:
     done = inv("run", "--host", "@all", "--diff", "--cmd", f"echo same; {WHERE}")
 
     assert done.stdout.decode().splitlines()[3:] == [
@@ -60,7 +62,7 @@ def test_who_differs_from_the_majority_is_shown_as_a_diff(inv: Inv, three: Path)
     ]  # fmt: skip
 
 
-def test_each_host_and_stream_has_a_file_with_untouched_bytes(
+def test_each_host_and_stream_has_an_output_file_with_unchanged_bytes(
     inv: Inv, three: Path, tmp_path: Path
 ) -> None:
     command = r"echo $PWD; printf '\377\033[2J' >&2"
@@ -75,7 +77,7 @@ def test_each_host_and_stream_has_a_file_with_untouched_bytes(
     assert b"gpu3: /tmp\n" in done.stdout
 
 
-def test_files_are_written_beside_folded_output_too(inv: Inv, three: Path, tmp_path: Path) -> None:
+def test_output_files_are_written_with_folded_output(inv: Inv, three: Path, tmp_path: Path) -> None:
     inv("run", "--host", "@all", "--outdir", "out", "--fold", "--cmd", WHERE)
 
     assert (tmp_path / "out" / "gpu3.out").read_bytes() == b"/tmp\n"
@@ -94,7 +96,7 @@ def test_escape_sequences_of_a_host_never_reach_the_terminal(
     assert b"title" in done.stdout
 
 
-def test_a_line_without_its_end_is_not_mixed_with_another_hosts(inv: Inv, three: Path) -> None:
+def test_unterminated_line_is_not_mixed_with_a_line_of_another_host(inv: Inv, three: Path) -> None:
     command = "for i in 1 2 3 4 5; do printf part-$i-; sleep 0.02; done"
 
     done = inv("run", "--host", "@all", "--cmd", command)
@@ -103,9 +105,7 @@ def test_a_line_without_its_end_is_not_mixed_with_another_hosts(inv: Inv, three:
     assert sorted(done.stdout.splitlines()) == [b"gpu%d: %s" % (n, whole) for n in (1, 2, 3)]
 
 
-def test_json_has_every_host_in_the_order_of_the_inventory(
-    inv: Inv, write_hosts: WriteHosts
-) -> None:
+def test_json_lists_every_host_in_inventory_order(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(slow={"work_dir": "/"}, dead={"ssh_port": 9}, quick={"work_dir": "/tmp"})
 
     done = inv("run", "--host", "@all", "--json", "--cmd", "[ $PWD = /tmp ] || sleep 0.5")
@@ -117,7 +117,7 @@ def test_json_has_every_host_in_the_order_of_the_inventory(
     assert done.stderr == b""
 
 
-def test_the_summary_says_how_many_and_why_not(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_summary_counts_hosts_and_gives_failure_reasons(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={}, b={"ssh_port": 9}, c={"ssh_port": 9, "ssh_host": "127.0.0.2"})
 
     done = inv("run", "--host", "@all", "--cmd", "true")
@@ -128,7 +128,9 @@ def test_the_summary_says_how_many_and_why_not(inv: Inv, write_hosts: WriteHosts
     assert done.returncode == 255
 
 
-def test_the_detours_of_all_hosts_are_told_once(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_route_fallbacks_of_all_hosts_are_reported_together(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
     write_hosts(
         a1={"tailscale_ip": "127.0.0.1", "tailscale_port": 9},
         a2={"tailscale_ip": "127.0.0.1", "tailscale_port": 9},
@@ -139,7 +141,7 @@ def test_the_detours_of_all_hosts_are_told_once(inv: Inv, write_hosts: WriteHost
     assert b"ringtasks:   a[1-2] (2): tailscale refused; connected via direct\n" in done.stderr
 
 
-def test_only_those_that_did_not_succeed_run_again(inv: Inv, three: Path) -> None:
+def test_rerun_failed_runs_only_the_hosts_that_did_not_succeed(inv: Inv, three: Path) -> None:
     inv("run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
 
     again = inv("run", "--rerun-failed", "--json", "--cmd", "true")
@@ -171,7 +173,7 @@ def test_rerun_failed_refuses_another_inventory(inv: Inv, three: Path, tmp_path:
     assert [json.loads(line)["host_id"] for line in same.stdout.splitlines()] == ["gpu1", "gpu2"]
 
 
-def test_a_named_run_is_not_replaced_by_another_one(inv: Inv, three: Path) -> None:
+def test_named_run_is_kept_when_another_run_is_recorded(inv: Inv, three: Path) -> None:
     inv("run", "--name", "my run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
     inv("run", "--host", "@all", "--cmd", "[ $PWD = / ]")
 
@@ -185,7 +187,7 @@ def test_a_named_run_is_not_replaced_by_another_one(inv: Inv, three: Path) -> No
     assert b"no 'run --name other' on several hosts is remembered yet" in unknown.stderr
 
 
-def test_rerun_failed_can_be_narrowed_further(inv: Inv, three: Path) -> None:
+def test_rerun_failed_can_be_limited_by_host(inv: Inv, three: Path) -> None:
     inv("run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
 
     again = inv("run", "--rerun-failed", "--host", "!gpu1", "--json", "--cmd", "true")
@@ -193,7 +195,7 @@ def test_rerun_failed_can_be_narrowed_further(inv: Inv, three: Path) -> None:
     assert [json.loads(line)["host_id"] for line in again.stdout.splitlines()] == ["gpu2"]
 
 
-def test_a_run_on_one_host_leaves_the_memory_alone(inv: Inv, three: Path) -> None:
+def test_run_on_one_host_does_not_replace_the_remembered_failures(inv: Inv, three: Path) -> None:
     inv("run", "--host", "@all", "--cmd", "[ $PWD = /tmp ]")
     inv("run", "--host", "gpu3", "--cmd", "true")
 
@@ -202,7 +204,7 @@ def test_a_run_on_one_host_leaves_the_memory_alone(inv: Inv, three: Path) -> Non
     assert len(again.stdout.splitlines()) == 2
 
 
-def test_a_dry_run_shows_hosts_routes_and_script_and_sends_nothing(
+def test_run_dry_run_shows_hosts_routes_and_script_and_sends_nothing(
     inv: Inv, three: Path, sshd: Sshd
 ) -> None:
     before = sshd.accepted_logins()
@@ -219,7 +221,7 @@ def test_a_dry_run_shows_hosts_routes_and_script_and_sends_nothing(
     assert HealthStore().load() == {}
 
 
-def test_a_dry_run_is_told_as_json_too(inv: Inv, three: Path) -> None:
+def test_run_dry_run_can_be_json(inv: Inv, three: Path) -> None:
     done = inv("run", "--host", "gpu1", "--dry-run", "--json", "--cmd", "true")
 
     (told,) = [json.loads(line) for line in done.stdout.splitlines()]
@@ -240,7 +242,9 @@ def test_a_local_script_runs_with_its_arguments_on_every_host(
     assert told[0]["command"] == "s.py 'a b' -x"
 
 
-def test_a_local_script_runs_on_one_host_untouched(inv: Inv, three: Path, tmp_path: Path) -> None:
+def test_local_script_output_of_one_host_is_unchanged(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
     (tmp_path / "s").write_text("cat; exit 4")
 
     done = inv("run", "--host", "gpu1", "--script", "s", stdin=b"\xff\x1b")
@@ -248,7 +252,7 @@ def test_a_local_script_runs_on_one_host_untouched(inv: Inv, three: Path, tmp_pa
     assert (done.stdout, done.returncode) == (b"\xff\x1b", 4)
 
 
-def test_stdin_goes_to_every_host(inv: Inv, three: Path) -> None:
+def test_piped_stdin_reaches_every_host_of_a_run(inv: Inv, three: Path) -> None:
     sent = b"x" * 500_000 + b"\n"
 
     done = inv("run", "--host", "@all", "--cmd", "wc -c", stdin=sent)
@@ -256,7 +260,9 @@ def test_stdin_goes_to_every_host(inv: Inv, three: Path) -> None:
     assert sorted(done.stdout.splitlines()) == [b"gpu%d: 500001" % n for n in (1, 2, 3)]
 
 
-def test_a_stdin_that_never_ends_keeps_nobody(inv: Inv, three: Path, tmp_path: Path) -> None:
+def test_endless_stdin_does_not_keep_the_run_from_ending(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
     inv("run", "--host", "gpu1", "--cmd", "true")
     with subprocess.Popen(
         argv("--cmd", "echo done"), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -266,7 +272,7 @@ def test_a_stdin_that_never_ends_keeps_nobody(inv: Inv, three: Path, tmp_path: P
         assert running.wait(20) == 0
 
 
-def test_batches_and_failures_that_are_enough(inv: Inv, three: Path) -> None:
+def test_run_in_batches_stops_at_the_failure_limit(inv: Inv, three: Path) -> None:
     done = inv("run", "--host", "@all", "--serial", "1", "--max-failures", "1", "--cmd", "exit 5")
 
     assert done.returncode == 5
@@ -275,7 +281,7 @@ def test_batches_and_failures_that_are_enough(inv: Inv, three: Path) -> None:
     assert b"skipped: gpu[2-3] (2): not started: 1 failure before" in done.stderr
 
 
-def test_the_best_hosts_are_picked_and_one_alone_is_shown_untouched(
+def test_pick_selects_the_healthiest_hosts_and_shows_a_single_one_verbatim(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
     write_hosts(bad={"ssh_port": 9}, good={}, unknown={})
@@ -286,7 +292,7 @@ def test_the_best_hosts_are_picked_and_one_alone_is_shown_untouched(
     assert (done.stdout, done.stderr, done.returncode) == (b"\xff", b"", 0)
 
 
-def test_a_run_that_skips_every_host_has_not_succeeded(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_run_that_skips_every_host_fails(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={"ssh_port": 9}, b={"ssh_port": 9})
     for _ in range(3):
         inv("run", "--host", "@all", "--cmd", "true")
@@ -298,7 +304,7 @@ def test_a_run_that_skips_every_host_has_not_succeeded(inv: Inv, write_hosts: Wr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
-def test_an_interrupt_ends_the_remote_processes_and_accounts_for_all(
+def test_interrupt_ends_the_remote_processes_and_reports_every_host(
     inv: Inv, three: Path, tmp_path: Path, number: int
 ) -> None:
     inv("run", "--host", "gpu1", "--cmd", "true")
@@ -319,7 +325,7 @@ def test_an_interrupt_ends_the_remote_processes_and_accounts_for_all(
     assert [pid for pid in pids if is_running(pid)] == []
 
 
-def test_a_second_interrupt_leaves_at_once(inv: Inv, three: Path, tmp_path: Path) -> None:
+def test_second_interrupt_exits_at_once(inv: Inv, three: Path, tmp_path: Path) -> None:
     inv("run", "--host", "gpu1", "--cmd", "true")
     command = "echo $$; trap '' TERM; while :; do sleep 0.2; done"
     with subprocess.Popen(
@@ -342,7 +348,7 @@ def test_a_second_interrupt_leaves_at_once(inv: Inv, three: Path, tmp_path: Path
     assert "Traceback" not in said
 
 
-def test_hosts_that_are_not_reached_do_not_delay_an_interrupt(
+def test_unreachable_hosts_do_not_delay_an_interrupt(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     with Silent() as silent:
@@ -364,7 +370,7 @@ def test_hosts_that_are_not_reached_do_not_delay_an_interrupt(
     assert b"skipped: a,b (2): interrupted before it was reached" in said
 
 
-def test_a_reader_that_goes_away_ends_the_commands_of_all_hosts(
+def test_closed_output_pipe_ends_the_commands_of_all_hosts(
     inv: Inv, three: Path, tmp_path: Path
 ) -> None:
     inv("run", "--host", "gpu1", "--cmd", "true")
@@ -452,7 +458,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_line_and_status_2(inv: Inv, three: Path, case: str) -> None:
+def test_bad_input_of_a_fleet_run_exits_2_with_one_line(inv: Inv, three: Path, case: str) -> None:
     flags, expected = BAD_INPUT[case]
     command = [] if "--script" in flags else ["--cmd", "true"]
     host = [] if "--host" in flags else ["--host", "@all"]
@@ -460,13 +466,13 @@ def test_bad_input_is_one_line_and_status_2(inv: Inv, three: Path, case: str) ->
     assert_refused(inv("run", *host, *command, *flags), expected)
 
 
-def test_a_command_and_a_script_are_one_too_many(inv: Inv, three: Path) -> None:
+def test_command_and_script_together_are_a_usage_error(inv: Inv, three: Path) -> None:
     done = inv("run", "--host", "@all", "--cmd", "true", "--script", "s")
 
     assert_refused(done, "--cmd and --script: give one of them")
 
 
-def test_one_host_loads_nothing_that_only_several_need(inv: Inv, three: Path) -> None:
+def test_run_on_one_host_imports_no_fleet_only_module(inv: Inv, three: Path) -> None:
     done = inv("run", "--host", "gpu1", "--cmd", "true", PYTHONPROFILEIMPORTTIME="1")
 
     loaded = done.stderr.decode()

@@ -77,7 +77,7 @@ def test_a_signal_ends_a_shell_and_restores_the_terminal(
     assert termios.tcgetattr(shell.theirs) == shell.modes
 
 
-def test_a_frozen_shell_is_left_by_its_escape_characters(box: Sshd, shell: Shell) -> None:
+def test_escape_characters_end_a_frozen_shell(box: Sshd, shell: Shell) -> None:
     shell.type(b"~?")
     shell.shows(b"end the connection")
     box.freeze()
@@ -102,7 +102,7 @@ def test_a_frozen_shell_is_left_by_its_escape_characters(box: Sshd, shell: Shell
         ([b"~.rest"], b"", [Escape.LEAVE]),
     ],
 )
-def test_escapes_are_recognised_at_the_beginning_of_a_line(
+def test_escape_characters_are_recognised_only_at_the_start_of_a_line(
     typed: list[bytes], sent: bytes, escapes: list[Escape]
 ) -> None:
     keys = EscapeFilter()

@@ -39,7 +39,7 @@ def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes
     return subprocess.run(words, capture_output=True, timeout=60, check=False, **options)
 
 
-def test_each_client_reaches_a_host_whose_first_route_is_dead(
+def test_each_ssh_client_program_reaches_a_host_whose_first_route_is_dead(
     write_hosts: WriteHosts, write_config: WriteConfig, sshd: Sshd, tmp_path: Path
 ) -> None:
     write_hosts(a=DEAD_TAILNET)
@@ -71,7 +71,7 @@ def test_each_client_reaches_a_host_whose_first_route_is_dead(
     assert HealthStore().get("a").transports["direct"].total_successes == 5
 
 
-def test_pins_hold_for_both_ssh_and_the_tasks(
+def test_pins_apply_to_both_ssh_and_the_tasks(
     inv: Inv, write_hosts: WriteHosts, write_config: WriteConfig
 ) -> None:
     write_hosts(a={})
@@ -134,7 +134,7 @@ def test_another_user_does_not_get_the_open_connection(
     assert (done.returncode, done.stdout) == (255, b"")
 
 
-def test_the_address_is_looked_up_at_each_connection(
+def test_address_is_resolved_for_each_connection(
     write_hosts: WriteHosts, write_config: WriteConfig
 ) -> None:
     write_hosts(a={"ssh_host": "127.0.0.1", "ssh_port": 9})
@@ -144,7 +144,9 @@ def test_the_address_is_looked_up_at_each_connection(
     assert run("ssh", "-F", config, "a", "printf reached").stdout == b"reached"
 
 
-def test_a_prefix_goes_before_each_name(write_hosts: WriteHosts, write_config: WriteConfig) -> None:
+def test_prefix_is_added_to_each_host_name(
+    write_hosts: WriteHosts, write_config: WriteConfig
+) -> None:
     write_hosts(a={})
     config = write_config("--prefix", "box-")
 
@@ -164,7 +166,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
 }
 
 
-def test_hostile_names_and_values_are_left_out(
+def test_hostile_names_and_values_are_omitted(
     inv: Inv, tmp_path: Path, sshd: Sshd, client_key: Path
 ) -> None:
     common = {"ssh_host": sshd.address, "ssh_port": sshd.port, "ssh_key": str(client_key)}
@@ -200,7 +202,7 @@ def test_a_hosts_file_in_a_folder_with_any_name_works(
     assert not (tmp_path / "ran").exists()
 
 
-def test_install_is_shown_repeatable_and_undone(
+def test_install_has_a_dry_run_is_idempotent_and_can_be_undone(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(a={})

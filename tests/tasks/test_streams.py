@@ -14,7 +14,7 @@ from tests.support.fixtures import Inv, WriteHosts
 
 @pytest.mark.parametrize("task", [["--list"], ["hosts"], ["hosts", "--json"]], ids=" ".join)
 @pytest.mark.parametrize("stdout", ["full", "closed", "pipe"])
-def test_a_stdout_that_cannot_be_written_to_is_one_line(
+def test_unwritable_stdout_is_reported_in_one_line(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path, task: list[str], stdout: str
 ) -> None:
     write_hosts(**{f"h{n}": {"ssh_host": "192.0.2.1"} for n in range(500)})

@@ -34,9 +34,7 @@ def typed(command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["sh", "-c", line], capture_output=True, timeout=30, check=False)
 
 
-def test_routes_stand_in_the_order_of_now_with_the_reason(
-    inv: Inv, write_hosts: WriteHosts
-) -> None:
+def test_why_lists_routes_in_current_order_with_reasons(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a=DEAD_TAILNET)
     failed = RouteOutcome("tailscale", success=False, reason="refused")
     HealthStore().record(
@@ -52,7 +50,7 @@ def test_routes_stand_in_the_order_of_now_with_the_reason(
     assert "at the back of the order" in tailscale["reason"]
 
 
-def test_nothing_is_sent_or_recorded(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+def test_why_sends_and_records_nothing(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
     write_hosts(a=DEAD_TAILNET)
     before = sshd.log
 
@@ -72,7 +70,7 @@ def test_nothing_is_sent_or_recorded(inv: Inv, write_hosts: WriteHosts, sshd: Ss
     ],
     ids=["first contact", "pinned by the inventory", "ephemeral", "behind a jump host"],
 )
-def test_each_command_works_as_typed(
+def test_each_ssh_command_shown_by_why_works(
     inv: Inv,
     write_hosts: WriteHosts,
     sshd: Sshd,
@@ -102,7 +100,7 @@ def test_each_command_works_as_typed(
     ]
 
 
-def test_the_command_refuses_another_key_than_the_pinned_one(
+def test_ssh_command_shown_by_why_refuses_a_key_other_than_the_pin(
     inv: Inv, write_hosts: WriteHosts, client_key: Path
 ) -> None:
     other = " ".join(Path(f"{client_key}.pub").read_text().split()[:2])
@@ -115,7 +113,7 @@ def test_the_command_refuses_another_key_than_the_pinned_one(
     assert b"verification failed" in done.stderr
 
 
-def test_the_command_of_a_tunnel_works(
+def test_tunnel_command_shown_by_why_works(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd, cloudflared: Cloudflared
 ) -> None:
     cloudflared.serve("ssh.example.com", sshd.address, sshd.port)
@@ -126,7 +124,9 @@ def test_the_command_of_a_tunnel_works(
     assert typed(route["ssh"]).stdout == b"reached"
 
 
-def test_each_setting_names_its_origin(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+def test_why_names_the_origin_of_each_setting(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd
+) -> None:
     hosts = write_hosts(a={"ssh_user": None, "ssh_host": "alias"})
     config = Path(os.environ["HOME"]) / ".ssh" / "config"
     config.parent.mkdir()
@@ -143,7 +143,7 @@ def test_each_setting_names_its_origin(inv: Inv, write_hosts: WriteHosts, sshd: 
     assert typed(found["routes"][0]["ssh"]).stdout == b"reached"
 
 
-def test_secrets_are_not_shown(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_why_shows_no_secret(inv: Inv, write_hosts: WriteHosts) -> None:
     tunnel = {"cloudflare_tunnel": "ssh.example.com"}
     token = {"cloudflare_service_token_id": "id.1", "cloudflare_service_token_secret": "s3cr3t"}
     write_hosts(a={**tunnel, **token})
@@ -155,7 +155,7 @@ def test_secrets_are_not_shown(inv: Inv, write_hosts: WriteHosts) -> None:
     assert b"***" in plain.stdout
 
 
-def test_an_open_connection_and_the_pin_are_shown(
+def test_why_shows_an_open_connection_and_the_pin(
     inv: Inv, write_hosts: WriteHosts, sshd: Sshd
 ) -> None:
     write_hosts(a={"use_control_master": True})
@@ -170,7 +170,7 @@ def test_an_open_connection_and_the_pin_are_shown(
     assert found["pinned_by"].endswith("known_hosts")
 
 
-def test_a_failed_check_points_to_it(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_failed_check_suggests_the_why_task(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={"ssh_host": "127.0.0.1", "ssh_port": 9}, b={})
 
     done = inv("check")
@@ -179,7 +179,7 @@ def test_a_failed_check_points_to_it(inv: Inv, write_hosts: WriteHosts) -> None:
     assert b"--host b" not in done.stderr
 
 
-def test_the_text_holds_the_commands_and_the_lines(inv: Inv, write_hosts: WriteHosts) -> None:
+def test_why_text_has_the_commands_and_config_lines(inv: Inv, write_hosts: WriteHosts) -> None:
     hosts = write_hosts(a=DEAD_TAILNET)
 
     shown = inv("why", "--host", "a").stdout.decode()

@@ -15,7 +15,7 @@ from ringtasks import get_ssh_client
 from ringtasks.testing import Answer, Call, FakeFleet, fake_fleet
 
 
-def test_rules_are_globs_patterns_and_judges(fleet: FakeFleet) -> None:
+def test_rule_is_a_glob_a_pattern_or_a_function(fleet: FakeFleet) -> None:
     gpu1, client = fleet["gpu1"], get_ssh_client("gpu1")
     gpu1.on("make *", stdout="glob")
     gpu1.on(re.compile(r"\brm\b"), stdout="pattern")
@@ -32,7 +32,7 @@ def test_rules_are_globs_patterns_and_judges(fleet: FakeFleet) -> None:
     assert answer("remake all") == ""
 
 
-def test_the_latest_rule_answers_and_the_hosts_own_go_first(fleet: FakeFleet) -> None:
+def test_latest_rule_applies_and_host_rules_precede_fleet_rules(fleet: FakeFleet) -> None:
     fleet["gpu1"].on("up*", stdout="own")
     fleet.on("*", stdout="all")
     fleet.on("uptime", stdout="latest")
@@ -48,7 +48,7 @@ def test_the_latest_rule_answers_and_the_hosts_own_go_first(fleet: FakeFleet) ->
     assert results == ["own", "all", "latest", "all"]
 
 
-def test_a_rule_can_be_used_up(fleet: FakeFleet) -> None:
+def test_rule_can_be_limited_to_a_number_of_uses(fleet: FakeFleet) -> None:
     client = get_ssh_client("gpu1")
     fleet["gpu1"].on("job", stdout="done")
     fleet["gpu1"].on("job", returncode=3, times=2)
@@ -59,7 +59,7 @@ def test_a_rule_can_be_used_up(fleet: FakeFleet) -> None:
     assert fleet["gpu1"].commands == ["job"] * 3
 
 
-def test_a_function_answers_what_it_likes(fleet: FakeFleet) -> None:
+def test_function_rule_computes_its_answer(fleet: FakeFleet) -> None:
     fleet.on_call("wc -c", lambda call: Answer(f"{len(call.stdin)}\n"))
     fleet["gpu1"].on_call("fail*", lambda call: pytest.fail(f"{call.command} was run"))
     client = get_ssh_client("gpu1")
@@ -69,7 +69,7 @@ def test_a_function_answers_what_it_likes(fleet: FakeFleet) -> None:
         client.run("fail now")
 
 
-def test_an_answer_takes_its_time(fleet: FakeFleet) -> None:
+def test_answer_is_delayed_as_configured(fleet: FakeFleet) -> None:
     fleet["gpu1"].on("slow", stdout="late", delay=0.3)
     client = get_ssh_client("gpu1")
 
@@ -95,14 +95,14 @@ def test_an_answer_takes_its_time(fleet: FakeFleet) -> None:
         ({"matcher": 3}, "matcher"),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_refused_by_name(
+def test_invalid_fake_answer_is_refused_by_name(
     fleet: FakeFleet, fields: dict[str, Any], names: str
 ) -> None:
     with pytest.raises((ValueError, TypeError), match=f"^{names}: "):
         fleet["gpu1"].on(**{"matcher": "*", **fields})
 
 
-def test_a_strict_fleet_fails_what_has_no_rule() -> None:
+def test_strict_fleet_fails_a_command_without_a_rule() -> None:
     with fake_fleet("gpu1", strict=True) as fleet:
         fleet["gpu1"].on("known", stdout="yes")
         client = get_ssh_client("gpu1")
@@ -119,7 +119,7 @@ def test_a_strict_fleet_fails_what_has_no_rule() -> None:
     assert fleet["gpu1"].commands == ["known", "true", "unknown"]
 
 
-def test_a_job_is_recorded_by_the_users_command_and_started_once(fleet: FakeFleet) -> None:
+def test_fake_job_is_recorded_with_its_command_and_started_once(fleet: FakeFleet) -> None:
     gpu1, client = fleet["gpu1"], get_ssh_client("gpu1")
     gpu1.on("python*", stdout="out\n", stderr="err\n", returncode=1)
     gpu1.lose_link(after="start")
@@ -138,7 +138,7 @@ def test_a_job_is_recorded_by_the_users_command_and_started_once(fleet: FakeFlee
     assert re.fullmatch("/home/user/.ringtasks/jobs/[0-9a-f]{16}/log", own_log)
 
 
-def test_the_memory_of_processes_is_as_told(fleet: FakeFleet) -> None:
+def test_fake_host_returns_the_configured_process_memory(fleet: FakeFleet) -> None:
     client = get_ssh_client("gpu1")
     fleet["gpu1"].memory[4711] = (1536.5, "python")
 
@@ -147,7 +147,7 @@ def test_the_memory_of_processes_is_as_told(fleet: FakeFleet) -> None:
     assert fleet["gpu1"].calls == []
 
 
-def test_files_are_bytes_by_path_whatever_the_spelling(fleet: FakeFleet) -> None:
+def test_fake_files_are_found_under_any_spelling_of_their_path(fleet: FakeFleet) -> None:
     files = fleet["gpu1"].files
     files["~/a/b"] = b"1"
 
@@ -168,7 +168,7 @@ def test_files_are_bytes_by_path_whatever_the_spelling(fleet: FakeFleet) -> None
         files["~/a/b/c"] = b""
 
 
-def test_permissions_count(fleet: FakeFleet, tmp_path: Path) -> None:
+def test_fake_host_enforces_file_permissions(fleet: FakeFleet, tmp_path: Path) -> None:
     files, client = fleet["gpu1"].files, get_ssh_client("gpu1")
     (tmp_path / "x").write_bytes(b"")
     files["/closed/x"] = files["/shut/x"] = files["/secret"] = b""

@@ -140,7 +140,7 @@ def test_contract_status_and_streams(host: Host) -> None:
     assert host.client.is_connected()
 
 
-def test_contract_a_command_that_a_signal_kills(host: Host) -> None:
+def test_contract_command_killed_by_a_signal(host: Host) -> None:
     host.on("kill -9 $$", lambda call: Answer(returncode=128 + 9))
 
     result = host.client.run("kill -9 $$")
@@ -159,7 +159,7 @@ def test_contract_stdin_arrives_whole(host: Host, env: dict[str, str], size: int
     assert result.stdout_bytes == sent
 
 
-def test_contract_big_output_comes_whole_or_bounded(host: Host) -> None:
+def test_contract_big_output_is_complete_or_bounded(host: Host) -> None:
     command = "seq 400000"
     everything = "".join(f"{n}\n" for n in range(1, 400_001))
     host.on(command, lambda call: Answer(everything))
@@ -171,7 +171,7 @@ def test_contract_big_output_comes_whole_or_bounded(host: Host) -> None:
     assert len(seen) > 1
 
 
-def test_contract_output_that_is_no_text(host: Host) -> None:
+def test_contract_output_that_is_not_text(host: Host) -> None:
     command = r"printf '\377\000a'; printf '\376' >&2"
     host.on(command, lambda call: Answer(b"\xff\0a", b"\xfe"))
 
@@ -200,7 +200,7 @@ def test_contract_environment_and_folder(host: Host, near: Path) -> None:
     assert folder.stdout == f"{host.top}/it's $HOME é\n"
 
 
-def test_contract_a_time_limit(host: Host) -> None:
+def test_contract_timeout_ends_a_command(host: Host) -> None:
     command = "echo up; sleep 60"
     host.on(command, lambda call: Answer("up\n", is_hanging=True))
     host.client.run("true")
@@ -251,7 +251,7 @@ def test_contract_a_terminal(host: Host) -> None:
         assert result.returncode == 4
 
 
-def test_contract_a_link_lost_during_a_command(host: Host) -> None:
+def test_contract_connection_lost_during_a_command(host: Host) -> None:
     command = "echo up; sleep 60"
     host.on(command, lambda call: Answer("up\n", is_hanging=True))
     host.on("echo on", lambda call: Answer("on\n"))
@@ -297,7 +297,7 @@ def test_contract_connectivity(host: Host, fresh: bool) -> None:
     assert message.endswith(" over direct")
 
 
-def test_contract_a_file_goes_there_and_back(host: Host, near: Path) -> None:
+def test_contract_file_is_copied_to_the_host_and_back(host: Host, near: Path) -> None:
     (near / "x").write_bytes(os.urandom(300_000))
     (near / "x").chmod(0o640)
 
@@ -310,7 +310,7 @@ def test_contract_a_file_goes_there_and_back(host: Host, near: Path) -> None:
     assert stat.S_IMODE((near / "back").stat().st_mode) == 0o640
 
 
-def test_contract_a_folder_goes_into_a_folder(host: Host, near: Path) -> None:
+def test_contract_directory_is_copied_into_a_directory(host: Host, near: Path) -> None:
     assert host.client.scp_to(near / "tree", f"{host.top}/new").success
     assert host.client.scp_to(near / "tree", f"{host.top}/new").success  # into it
     assert host.tree("new") == {
@@ -324,7 +324,7 @@ def test_contract_a_folder_goes_into_a_folder(host: Host, near: Path) -> None:
     assert local_tree(near / "got" / "tree") == local_tree(near / "tree")
 
 
-def test_contract_what_cannot_be_copied(host: Host, near: Path) -> None:
+def test_contract_failed_copies_are_reported(host: Host, near: Path) -> None:
     client, top = host.client, host.top
     client.scp_to(near / "tree", f"{top}/tree")
     file = near / "tree" / "run.sh"

@@ -42,7 +42,7 @@ any_run_id = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
 
 @settings(max_examples=300, deadline=None)
 @given(any_command, st.none() | any_text, any_env, st.none() | any_venv, any_run_id, st.booleans())
-def test_any_script_on_stdin_is_read_back(
+def test_any_script_on_stdin_is_decoded(
     command: str, cwd: str | None, env: dict[str, str], venv: str | None, run_id: str, is_own: bool
 ) -> None:
     script = Script(command, cwd, env, venv, run_id, is_own=is_own)
@@ -57,7 +57,7 @@ def test_any_script_on_stdin_is_read_back(
 
 @settings(max_examples=300, deadline=None)
 @given(any_command, st.none() | any_text, st.none() | any_venv, any_run_id, st.booleans())
-def test_any_script_in_the_exec_request_is_read_back(
+def test_any_script_in_the_exec_request_is_decoded(
     command: str, cwd: str | None, venv: str | None, run_id: str, is_own: bool
 ) -> None:
     script = Script(command, cwd, venv=venv, run_id=run_id, is_own=is_own)
@@ -73,7 +73,7 @@ def test_any_script_in_the_exec_request_is_read_back(
 
 @settings(max_examples=100, deadline=None)
 @given(any_command, st.none() | any_text.filter(bool), any_run_id, st.sampled_from(["sh", "bash"]))
-def test_any_job_is_read_back(command: str, log_file: str | None, job: str, shell: str) -> None:
+def test_any_job_start_is_decoded(command: str, log_file: str | None, job: str, shell: str) -> None:
     script = Script(launch_script(job, command, log_file, shell), run_id=job)
 
     found = launch_in(script, shell)
@@ -84,18 +84,18 @@ def test_any_job_is_read_back(command: str, log_file: str | None, job: str, shel
 
 
 @given(st.integers(1, 2**22), any_run_id, st.floats(0, 100))
-def test_any_stop_is_read_back(pid: int, run_id: str, grace: float) -> None:
+def test_any_stop_request_is_decoded(pid: int, run_id: str, grace: float) -> None:
     assert stop_in(Script(stop_script(pid, run_id, grace))) == (pid, run_id)
 
 
 @given(any_text)
-def test_what_is_no_script_of_ours_is_not_taken_for_one(text: str) -> None:
+def test_foreign_script_is_not_decoded_as_a_ringtasks_script(text: str) -> None:
     assert decode_line(text) is None
     assert decode_payload(encode(text), Mark.new()) is None
     assert bootstrap_mark(text) is None
 
 
-def test_a_script_with_something_behind_it_is_not_read_back() -> None:
+def test_script_with_trailing_text_is_not_decoded() -> None:
     script = Script("ls")
     line = script.line()
     assert line is not None
@@ -109,13 +109,13 @@ def test_a_script_with_something_behind_it_is_not_read_back() -> None:
 
 
 @pytest.mark.parametrize("is_pty", [False, True])
-def test_a_bootstrap_is_known(is_pty: bool) -> None:
+def test_bootstrap_command_is_recognised(is_pty: bool) -> None:
     mark = Mark.new()
 
     assert bootstrap_mark(exec_line(mark, "busybox ash", pty=is_pty)) == mark
 
 
-def test_a_command_over_the_bare_link_is_answered_and_recorded(fleet: FakeFleet) -> None:
+def test_command_over_the_raw_link_is_answered_and_recorded(fleet: FakeFleet) -> None:
     fleet["gpu1"].on("ls", stdout="x", returncode=4)
     link = get_ssh_client("gpu1").link()
 
@@ -129,7 +129,7 @@ def test_a_command_over_the_bare_link_is_answered_and_recorded(fleet: FakeFleet)
     assert not link.await_session_end(0.01)
 
 
-def test_stdin_that_ends_while_the_program_looks_is_not_missed(fleet: FakeFleet) -> None:
+def test_end_of_stdin_during_a_program_step_is_not_missed(fleet: FakeFleet) -> None:
     link = fleet["gpu1"].log_in("direct")
 
     class Program:

@@ -13,7 +13,7 @@ from ringtasks.errors import Reason, UsageError
 from ringtasks.testing import Call, FakeFleet, fake_fleet
 
 
-def test_a_route_that_is_down_is_passed_over() -> None:
+def test_fake_route_that_is_down_is_skipped() -> None:
     both = HostConfig("box", "10.0.0.1", tailscale_ip="100.64.0.1")
     opened = []
     with fake_fleet(both) as fleet:
@@ -41,7 +41,7 @@ def test_an_unknown_route_is_refused(fleet: FakeFleet) -> None:
         fleet["gpu1"].down("direkt")
 
 
-def test_a_host_that_goes_down_takes_its_commands_along(fleet: FakeFleet) -> None:
+def test_fake_host_that_goes_down_ends_its_commands(fleet: FakeFleet) -> None:
     gpu1, client = fleet["gpu1"], get_ssh_client("gpu1")
     gpu1.hang("train", stdout="up")
     seen = threading.Event()
@@ -55,7 +55,7 @@ def test_a_host_that_goes_down_takes_its_commands_along(fleet: FakeFleet) -> Non
     assert client.run("ls").success
 
 
-def test_a_link_that_is_lost_before_the_start_is_replaced(fleet: FakeFleet) -> None:
+def test_connection_lost_before_the_start_is_replaced(fleet: FakeFleet) -> None:
     gpu1, client = fleet["gpu1"], get_ssh_client("gpu1")
     gpu1.lose_link(after="login")
     assert client.run("once").success
@@ -66,7 +66,7 @@ def test_a_link_that_is_lost_before_the_start_is_replaced(fleet: FakeFleet) -> N
     assert gpu1.commands == ["once"]
 
 
-def test_a_link_that_is_lost_after_the_start_leaves_an_unknown_outcome(fleet: FakeFleet) -> None:
+def test_connection_lost_after_the_start_gives_an_unknown_outcome(fleet: FakeFleet) -> None:
     gpu1, client = fleet["gpu1"], get_ssh_client("gpu1")
     gpu1.lose_link()
 
@@ -80,7 +80,7 @@ def test_a_link_that_is_lost_after_the_start_leaves_an_unknown_outcome(fleet: Fa
 
 
 @pytest.mark.parametrize("way", ["put", "get"])
-def test_a_link_that_is_lost_in_a_copy_leaves_an_unknown_outcome(
+def test_connection_lost_during_a_fake_copy_gives_an_unknown_outcome(
     fleet: FakeFleet, tmp_path: Path, way: str
 ) -> None:
     gpu1, client = fleet["gpu1"], get_ssh_client("gpu1")

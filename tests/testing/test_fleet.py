@@ -33,7 +33,7 @@ def test_a_fake_host_answers_and_records(fleet: FakeFleet) -> None:
     assert fleet["gpu2"].calls == []
 
 
-def test_nothing_of_the_network_is_loaded() -> None:
+def test_fake_fleet_imports_no_network_module() -> None:
     code = (
         "import sys; from ringtasks.testing import fake_fleet\n"
         "from ringtasks import get_ssh_client\n"
@@ -44,7 +44,7 @@ def test_nothing_of_the_network_is_loaded() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_hosts_come_by_name_as_objects_and_with_facts() -> None:
+def test_fake_hosts_can_be_added_by_name_as_objects_and_with_facts() -> None:
     lab = HostConfig("lab", "10.0.0.1", 2222, tailscale_ip="100.64.0.1", facts={"gpu": "A100"})
 
     with fake_fleet("plain", lab, box={"role": "training", "groups": ["rented"]}) as fleet:
@@ -82,7 +82,7 @@ def test_a_client_finds_its_host_by_name_or_address(config: SSHConfig) -> None:
     ("name", "given", "said"),
     [("gpu1", {}, "in the fake fleet already"), ("new", {"ssh_port": "x"}, "expected a port")],
 )
-def test_a_host_that_cannot_be_added_leaves_the_fleet_as_it_was(
+def test_host_that_cannot_be_added_leaves_the_fake_fleet_unchanged(
     fleet: FakeFleet, name: str, given: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
@@ -91,13 +91,13 @@ def test_a_host_that_cannot_be_added_leaves_the_fleet_as_it_was(
     assert list(get_cluster_nodes()) == ["gpu1", "gpu2"]
 
 
-def test_an_unknown_name_of_the_fleet_lists_near_ones(fleet: FakeFleet) -> None:
+def test_unknown_name_in_a_fake_fleet_lists_similar_names(fleet: FakeFleet) -> None:
     with pytest.raises(UnknownHostError, match=r"'gpu'.*did you mean gpu"):
         fleet["gpu"]
 
 
 @pytest.mark.parametrize("address", ["gpu9", "root@127.0.0.1:1", "100.64.0.9"])
-def test_a_host_that_is_not_in_the_fleet_is_unreachable_and_never_dialled(
+def test_host_outside_the_fake_fleet_is_unreachable_and_never_dialled(
     fleet: FakeFleet, address: str
 ) -> None:
     client = get_ssh_client(address)
@@ -111,12 +111,14 @@ def test_a_host_that_is_not_in_the_fleet_is_unreachable_and_never_dialled(
     assert [failure.reason for failure in caught.value.failures] == [Reason.NO_ROUTE]
 
 
-def test_an_embedded_host_is_not_served(fleet: FakeFleet) -> None:
+def test_embedded_host_is_unreachable_in_a_fake_fleet(fleet: FakeFleet) -> None:
     with SSHClient(SSHConfig("", name="demo", embedded=True)) as client:
         assert "unreachable" in str(client.run("x").error)
 
 
-def test_surroundings_are_restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fake_fleet_restores_the_environment_and_inventory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("RINGTASKS_HOSTS", str(tmp_path / "mine.yaml"))
     before = dict(os.environ)
 
@@ -146,7 +148,7 @@ def test_fleets_can_be_nested() -> None:
     assert outer["a"].commands == ["outer", "outer again"]
 
 
-def test_clients_made_inside_are_closed_and_lead_nowhere_afterwards() -> None:
+def test_clients_made_inside_a_fake_fleet_are_unusable_afterwards() -> None:
     with fake_fleet("new") as fleet:
         registered, own = get_ssh_client("new"), SSHClient(SSHConfig("new"))
         assert registered.run("1")
@@ -162,7 +164,9 @@ def test_clients_made_inside_are_closed_and_lead_nowhere_afterwards() -> None:
     ringtasks.close_all_clients_sync()
 
 
-def test_clients_from_before_are_as_they_were(sshd: Sshd, client_key: Path) -> None:
+def test_clients_made_before_a_fake_fleet_are_unchanged_afterwards(
+    sshd: Sshd, client_key: Path
+) -> None:
     real = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="real")
     with SSHClient(real) as open_before, SSHClient(real) as closed_before:
         open_before.run("true")
@@ -202,7 +206,7 @@ def test_many_calls_at_once_are_all_answered_and_recorded(fleet: FakeFleet) -> N
     ringtasks.close_all_clients_sync()
 
 
-def test_health_is_real_and_starts_empty(fleet: FakeFleet) -> None:
+def test_fake_fleet_records_real_health_that_starts_empty(fleet: FakeFleet) -> None:
     client = get_ssh_client("gpu1")
     fleet["gpu1"].down(reason="refused")
 

@@ -11,7 +11,7 @@ from tests.support.fixtures import ROOT
 pytest_plugins = ["pytester"]
 
 
-def test_the_plugin_gives_a_fleet_to_each_test(pytester: pytest.Pytester) -> None:
+def test_pytest_plugin_provides_a_fresh_fleet_to_each_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import sys
@@ -36,7 +36,7 @@ def test_the_plugin_gives_a_fleet_to_each_test(pytester: pytest.Pytester) -> Non
     result.assert_outcomes(passed=3)
 
 
-def test_the_examples_in_the_docs_work(pytester: pytest.Pytester) -> None:
+def test_pytest_examples_in_the_docs_pass(pytester: pytest.Pytester) -> None:
     text = (ROOT / "docs" / "testing.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     pytester.makepyfile(**{f"test_{n}": block for n, block in enumerate(blocks)})

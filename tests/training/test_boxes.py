@@ -61,7 +61,7 @@ def two_boxes(
         yield made
 
 
-def test_after_a_power_cut_the_last_complete_checkpoint_of_the_run_is_gone_on_from(
+def test_run_resumes_from_its_last_complete_checkpoint_after_a_power_cut(
     inv: Inv, two_boxes: dict[str, Box], tmp_path: Path
 ) -> None:
     a, b = two_boxes["a"], two_boxes["b"]

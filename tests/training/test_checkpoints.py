@@ -28,7 +28,7 @@ def puller(
     return CheckpointPuller(client, str(there), keep, 0.1, told.append, done)
 
 
-def test_what_is_kept_follows_the_host_and_what_was_removed_there_goes_here(
+def test_local_checkpoints_mirror_the_host_including_removals(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     keep = tmp_path / "kept"
@@ -45,7 +45,7 @@ def test_what_is_kept_follows_the_host_and_what_was_removed_there_goes_here(
     assert told == []
 
 
-def test_checkpoints_of_one_size_in_one_second_are_told_apart(
+def test_checkpoints_of_equal_size_and_second_are_distinguished(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     keep = tmp_path / "kept"
@@ -61,7 +61,7 @@ def test_checkpoints_of_one_size_in_one_second_are_told_apart(
     assert kept == ["0", "1", "2", "3", "4", "5"]
 
 
-def test_a_checkpoint_that_changes_meanwhile_does_not_take_the_place_of_a_whole_one(
+def test_checkpoint_changed_during_a_pull_does_not_replace_a_complete_one(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     keep = tmp_path / "kept"
@@ -93,7 +93,7 @@ def test_a_checkpoint_that_changes_meanwhile_does_not_take_the_place_of_a_whole_
     assert (keep / "model").read_text() == "ended"
 
 
-def test_no_checkpoint_yet_is_no_fault_and_one_that_cannot_be_read_is_told(
+def test_missing_checkpoint_is_no_error_and_an_unreadable_one_is_reported(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     told: list[str] = []
@@ -105,7 +105,7 @@ def test_no_checkpoint_yet_is_no_fault_and_one_that_cannot_be_read_is_told(
     assert not (tmp_path / "kept").exists()
 
 
-def test_it_pulls_at_its_interval_and_once_more_when_it_is_stopped(
+def test_checkpoints_are_pulled_at_each_interval_and_once_more_on_stop(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     keep = tmp_path / "kept"
@@ -128,7 +128,7 @@ def write(folder: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link", "below", "dangling link"])
-def test_what_another_run_left_is_set_aside_once_and_never_lost(
+def test_checkpoints_of_another_run_are_set_aside_once_and_kept(
     client: SSHClient, tmp_path: Path, kind: str
 ) -> None:
     cwd = tmp_path / "a run's folder"
@@ -161,7 +161,7 @@ def test_what_another_run_left_is_set_aside_once_and_never_lost(
     assert folder.is_symlink() is (kind == "link")
 
 
-def test_an_empty_folder_is_left_and_one_that_cannot_be_moved_is_told(
+def test_empty_directory_is_left_and_an_unmovable_one_is_reported(
     client: SSHClient, tmp_path: Path
 ) -> None:
     (tmp_path / "ckpt").mkdir()
@@ -175,7 +175,7 @@ def test_an_empty_folder_is_left_and_one_that_cannot_be_moved_is_told(
     assert (tmp_path / "full" / "epoch").exists()
 
 
-def test_only_what_is_complete_takes_the_place_of_what_is_kept(
+def test_only_a_complete_checkpoint_replaces_the_local_one(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     keep = tmp_path / "kept"
@@ -210,7 +210,7 @@ def test_only_what_is_complete_takes_the_place_of_what_is_kept(
     assert told == []
 
 
-def test_a_folder_with_the_last_file_in_it_is_one_checkpoint(
+def test_directory_with_the_completion_file_is_one_checkpoint(
     client: SSHClient, there: Path, tmp_path: Path
 ) -> None:
     pulling = puller(client, there, tmp_path / "kept", [], "done")

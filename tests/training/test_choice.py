@@ -34,7 +34,7 @@ GOOD = Survey(
 SHELLS = ["dash", "bash", "busybox ash"]
 
 
-def test_settings_are_read_and_flags_stand_over_them() -> None:
+def test_training_settings_are_read_and_flags_override_them() -> None:
     settings = parse(
         {
             "command": "python3 train.py",
@@ -90,14 +90,14 @@ def test_settings_are_read_and_flags_stand_over_them() -> None:
         ({"nodes": 2, "retries": 1}, "train: retries: are for runs on one host"),
     ],
 )
-def test_a_fault_in_the_settings_is_told_with_its_field(given: Any, said: str) -> None:
+def test_error_in_the_training_settings_names_its_field(given: Any, said: str) -> None:
     if isinstance(given, dict) and not {"hosts", "command"} & set(given):
         given = {"command": "x", "hosts": "a", **given}
     with pytest.raises(UsageError, match=said):
         parse(given)
 
 
-def test_a_value_of_the_environment_is_never_shown() -> None:
+def test_environment_value_is_never_shown() -> None:
     with pytest.raises(UsageError) as caught:
         parse({"command": "x", "hosts": "a", "env": {"TOKEN": ["s3cret"]}})
     assert "s3cret" not in str(caught.value)
@@ -138,7 +138,7 @@ esac"""
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_host_tells_of_its_gpus_and_who_holds_them(
+def test_survey_lists_the_gpus_and_their_processes(
     ask: Callable[..., Survey], shell: str, tmp_path: Path, require: Require
 ) -> None:
     require(shell.split()[0])
@@ -157,7 +157,7 @@ def test_a_host_tells_of_its_gpus_and_who_holds_them(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_driver_that_hangs_is_not_waited_for(
+def test_hanging_gpu_driver_is_not_waited_for(
     ask: Callable[..., Survey], shell: str, require: Require
 ) -> None:
     require(shell.split()[0])
@@ -167,7 +167,7 @@ def test_a_driver_that_hangs_is_not_waited_for(
     assert found.driver == "hangs"
 
 
-def test_a_driver_that_fails_is_quoted(ask: Callable[..., Survey]) -> None:
+def test_gpu_driver_error_is_quoted(ask: Callable[..., Survey]) -> None:
     found = ask("echo 'NVIDIA-SMI has failed\x1b[2J'; exit 9")
 
     assert found.driver == "failed"
@@ -176,7 +176,7 @@ def test_a_driver_that_fails_is_quoted(ask: Callable[..., Survey]) -> None:
     )
 
 
-def test_a_host_without_a_driver_says_so_and_modules_are_tried_one_by_one(
+def test_missing_driver_is_reported_and_modules_are_tried_individually(
     ask: Callable[..., Survey],
 ) -> None:
     found = ask(None, imports=["json", "no_such_module", "os.path"])
@@ -186,21 +186,23 @@ def test_a_host_without_a_driver_says_so_and_modules_are_tried_one_by_one(
     assert missing.startswith("no_such_module: ModuleNotFoundError")
 
 
-def test_a_folder_that_is_not_there_yet_is_asked_for_at_its_parent(
+def test_disk_space_of_a_missing_directory_is_measured_at_its_parent(
     ask: Callable[..., Survey], tmp_path: Path
 ) -> None:
     assert ask(None, cwd=str(tmp_path / "not" / "yet")).free_bytes
     assert ask(None, cwd="~/not yet").free_bytes
 
 
-def test_an_answer_that_makes_no_sense_is_no_error() -> None:
+def test_malformed_survey_answer_is_not_an_error() -> None:
     found = parse_survey("clock soon\ndisk full\nload\ngpu\nholder x\n\n\x1b[2J what\n")
 
     assert (found.free_bytes, found.load, found.clock_skew) == (None, None, None)
     assert found.driver == "failed"
 
 
-def test_a_real_host_is_surveyed_and_one_that_is_away_says_why(client: SSHClient) -> None:
+def test_survey_describes_a_real_host_and_reports_why_another_is_unreachable(
+    client: SSHClient,
+) -> None:
     found = survey(client, imports=["json"])
     away = survey(SSHClient(SSHConfig("127.0.0.1", 9, name="away", use_control_master=False)))
 
@@ -226,13 +228,13 @@ def failed(found: Survey, preflight: Preflight | None = None, **need: Any) -> li
         (GOOD, {"facts": {"gpu_count": 8}}, "fallen off the bus"),
     ],
 )
-def test_a_check_that_fails_says_what_was_found(
+def test_failed_preflight_check_reports_the_value_found(
     found: Survey, need: dict[str, Any], said: str
 ) -> None:
     assert any(said in text for text in failed(found, **need))
 
 
-def test_gpus_that_others_hold_or_jobs_have_reserved_are_not_free() -> None:
+def test_gpus_used_by_processes_or_reserved_by_jobs_are_not_free() -> None:
     held = Survey(
         driver="ok",
         gpus=(Gpu(0, "a", "H", pids=(17,)), Gpu(1, "b", "H", job="j"), Gpu(2, "c", "H")),
@@ -255,7 +257,7 @@ def test_gpus_that_others_hold_or_jobs_have_reserved_are_not_free() -> None:
         ({"python": ""}, "imports: there is no python3"),
     ],
 )
-def test_each_thing_that_is_short_fails_its_own_check(change: dict[str, Any], said: str) -> None:
+def test_each_missing_resource_fails_its_own_check(change: dict[str, Any], said: str) -> None:
     found = replace(GOOD, **{"python": "/usr/bin/python3", **change})
 
     (text,) = failed(found, Preflight(imports=("torch",)))
@@ -263,7 +265,7 @@ def test_each_thing_that_is_short_fails_its_own_check(change: dict[str, Any], sa
     assert said in text
 
 
-def test_all_checks_hold_on_a_good_host_and_those_of_gpus_only_where_some_are_needed() -> None:
+def test_gpu_checks_apply_only_if_gpus_are_needed() -> None:
     assert [c.name for c in checks(GOOD, Preflight(), gpus=2) if c.is_passed] == [
         "GPU driver", "GPU count", "GPUs free", "disk", "clock",
     ]  # fmt: skip
@@ -280,13 +282,13 @@ def test_all_checks_hold_on_a_good_host_and_those_of_gpus_only_where_some_are_ne
         ({"a": {"status": "Ready"}, "b": {"status": "setup"}}, ["a"]),
     ],
 )
-def test_only_hosts_that_are_meant_for_training_and_ready_are_asked(
+def test_only_ready_training_hosts_are_surveyed(
     facts: dict[str, dict[str, Any]], fit: list[str]
 ) -> None:
     assert [name for name, why in willing(facts).items() if not why] == fit
 
 
-def test_the_best_host_is_the_most_reliable_then_the_least_loaded_then_has_most_free_gpus() -> None:
+def test_best_host_is_chosen_by_reliability_then_load_then_free_gpus() -> None:
     busy = replace(GOOD, load=2.0)
     roomy = replace(GOOD, gpus=tuple(Gpu(n, f"{n}", "H") for n in range(3)))
     choice = choose(

@@ -9,7 +9,7 @@ from ringtasks.output.plots.selection import select_curves
 from ringtasks.training.curves import Curve, Curves, curves_of
 
 
-def test_a_curve_runs_over_steps_if_they_only_grow_and_over_epochs_otherwise() -> None:
+def test_curve_uses_steps_if_they_only_increase_and_epochs_otherwise() -> None:
     assert curves_of([[b"step 1 loss=3\nstep 2 loss=2\n"]]).curve("loss").axis == "step"
     restarting = curves_of(
         [[b"epoch 1 step 1 loss=3\nepoch 1 step 2 loss=2\nepoch 2 step 1 loss=1\n"]]
@@ -20,7 +20,7 @@ def test_a_curve_runs_over_steps_if_they_only_grow_and_over_epochs_otherwise() -
     )
 
 
-def test_an_attempt_that_starts_from_a_checkpoint_replaces_what_lies_ahead_of_it() -> None:
+def test_resumed_attempt_replaces_later_points_of_the_previous_one() -> None:
     curves = Curves()
     curves.feed(b"epoch 1/9 loss=5\nepoch 2/9 loss=4\nepoch 3/9 loss=3.5\nepoch 4/9 lo")
     curves.new_attempt()
@@ -29,7 +29,7 @@ def test_an_attempt_that_starts_from_a_checkpoint_replaces_what_lies_ahead_of_it
     assert curves.curve("loss") == Curve("loss", "epoch", (1, 2, 3, 4), (5, 4, 3, 2))
 
 
-def test_logs_of_several_hosts_do_not_mix_and_each_attempt_has_its_own() -> None:
+def test_logs_of_several_hosts_and_attempts_are_kept_separate() -> None:
     curves = Curves()
     curves.feed(b"[rank 0]: epoch 1/2 lo", "a")
     curves.feed(b"[rank 1]: epoch 1/2 loss=9\n", "b")
@@ -40,11 +40,11 @@ def test_logs_of_several_hosts_do_not_mix_and_each_attempt_has_its_own() -> None
     assert whole.curve("loss") == Curve("loss", "epoch", (1, 2), (4, 2))
 
 
-def test_a_loss_comes_first_among_the_metrics() -> None:
+def test_loss_is_listed_first_among_the_metrics() -> None:
     assert curves_of([[b"lr=1 val_loss=2 loss=3\n"]]).names == ["loss", "val_loss", "lr"]
 
 
-def test_a_long_run_is_thinned_out_and_keeps_its_ends() -> None:
+def test_long_curve_is_downsampled_and_keeps_its_end_points() -> None:
     log = b"".join(b"step %d loss=%d\n" % (n, n) for n in range(30_000))
 
     curve = curves_of([[log]]).curve("loss")
@@ -53,7 +53,7 @@ def test_a_long_run_is_thinned_out_and_keeps_its_ends() -> None:
     assert (curve.xs[0], curve.xs[-1]) == (0, 29_999)
 
 
-def test_curves_are_chosen_by_name_in_any_case_and_labelled_by_what_differs() -> None:
+def test_curves_are_selected_case_insensitively_and_labelled_by_differences() -> None:
     one, two = curves_of([[b"Loss=1 acc=2\n"]]), curves_of([[b"Loss=3 acc=4\n"]])
 
     assert list(select_curves({"a": one}, None)) == ["Loss"]
@@ -65,7 +65,7 @@ def test_curves_are_chosen_by_name_in_any_case_and_labelled_by_what_differs() ->
         select_curves({"a": curves_of([[b"hello\n"]])}, None)
 
 
-def test_a_curve_is_drawn_over_the_axis_that_is_asked_for_if_the_log_gives_it() -> None:
+def test_curve_is_drawn_over_the_requested_axis_if_the_log_has_it() -> None:
     log = b"epoch 1 step 5 loss=3\nepoch 2 step 9 loss=2\n"
     runs = {"a": curves_of([[log]])}
 

@@ -35,7 +35,7 @@ def with_other_digits(log: bytes, seed: int) -> bytes:
 
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("seed", [None, 1])
-def test_lines_of_known_shapes_are_read_together_with_the_same_result(
+def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
     path: Path, seed: int | None
 ) -> None:
     log = path.read_bytes().rstrip(b"\n") + b"\n"
@@ -62,7 +62,7 @@ def test_lines_of_known_shapes_are_read_together_with_the_same_result(
         pytest.param(["{{'loss': 0.{n}, 'f1': {n}}}", "{{", "'loss': {n}", "}}"], id="dicts"),
     ],
 )
-def test_state_over_lines_is_the_same_for_lines_that_are_read_together(lines: list[str]) -> None:
+def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> None:
     chance = random.Random(1)
     numbers = [chance.randrange(100) if chance.random() < 0.3 else n // 7 for n in range(500)]
     text = [lines[k % len(lines)].format(n=n) for k, n in enumerate(numbers)]
@@ -75,7 +75,7 @@ def test_state_over_lines_is_the_same_for_lines_that_are_read_together(lines: li
         assert read(log, 16, one_by_one=False) == read(log, 16, one_by_one=True)
 
 
-def test_most_lines_of_a_long_log_are_not_read_one_by_one() -> None:
+def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
     read_alone = 0
 
     class Counting(LogReader):
@@ -91,7 +91,7 @@ def test_most_lines_of_a_long_log_are_not_read_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("start", ["", "loss: 1 ", "{'loss': 1, ", "1%|", "step 1 it/s "])
-def test_a_long_line_takes_no_more_time_than_its_length_needs(start: str) -> None:
+def test_parsing_time_of_a_long_line_is_linear(start: str) -> None:
     pieces = ["9", "a ", "{", "[1/2]", "=1 ", "a:", "{'a':1,", "'", "| a ", "--", " ", "1%|#", "\\"]
 
     before = time.process_time()

@@ -38,7 +38,7 @@ def normalized(name: str) -> str:
 
 
 @pytest.mark.parametrize("truth", sorted(LOGS.glob("*.truth")), ids=lambda path: path.stem)
-def test_log_of_a_real_trainer_gives_the_curves_that_it_reported(truth: Path) -> None:
+def test_log_of_a_real_trainer_gives_its_reported_curves(truth: Path) -> None:
     curves = curves_of([[truth.with_suffix(".log").read_bytes()]], max_points=None)
     read = {normalized(name): list(curves.objects(name)) for name in curves.names}
 
@@ -55,7 +55,7 @@ def test_log_of_a_real_trainer_gives_the_curves_that_it_reported(truth: Path) ->
 
 
 @pytest.mark.parametrize("log", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
-def test_points_of_a_curve_have_an_x_of_their_own(log: Path) -> None:
+def test_x_values_of_a_curve_are_sorted_and_distinct(log: Path) -> None:
     curves = curves_of([[log.read_bytes()]], max_points=None)
 
     for name in curves.names:
@@ -64,7 +64,7 @@ def test_points_of_a_curve_have_an_x_of_their_own(log: Path) -> None:
 
 
 @pytest.mark.parametrize("log", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
-def test_first_metric_of_a_log_is_one_that_training_changes(log: Path) -> None:
+def test_first_metric_of_a_log_changes_during_training(log: Path) -> None:
     curves = curves_of([[log.read_bytes()]], max_points=None)
 
     values = curves.curve(curves.names[0]).ys
@@ -72,7 +72,7 @@ def test_first_metric_of_a_log_is_one_that_training_changes(log: Path) -> None:
 
 
 @pytest.mark.parametrize("log", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
-def test_log_that_is_followed_gives_what_the_whole_log_gives(log: Path) -> None:
+def test_followed_log_gives_the_same_points_as_the_whole_log(log: Path) -> None:
     whole, followed = Curves(), Curves()
     text = log.read_bytes()
     whole.feed(text)
@@ -110,7 +110,7 @@ def test_log_that_is_followed_gives_what_the_whole_log_gives(log: Path) -> None:
          {"lr": 20.0, "loss": 7.62, "ppl": 2042.94}),
     ],
 )  # fmt: skip
-def test_metrics_of_a_line(line: str, metrics: dict[str, float]) -> None:
+def test_line_gives_its_metrics(line: str, metrics: dict[str, float]) -> None:
     assert values_of(line) == {name: [value] for name, value in metrics.items()}
 
 
@@ -138,7 +138,7 @@ def test_metrics_of_a_line(line: str, metrics: dict[str, float]) -> None:
         ('{\n  "step": 3,\n  "loss": 0.1\n}', {"loss": 0.1}),
     ],
 )  # fmt: skip
-def test_metrics_of_a_printed_dict(line: str, metrics: dict[str, float]) -> None:
+def test_printed_dict_gives_its_metrics(line: str, metrics: dict[str, float]) -> None:
     assert values_of(line) == {name: [value] for name, value in metrics.items()}
 
 
@@ -233,7 +233,7 @@ def test_metrics_of_a_printed_dict(line: str, metrics: dict[str, float]) -> None
          {"value": 0.5, "epoch": 1}),
     ],
 )  # fmt: skip
-def test_line_of_a_trainer_is_read_as_its_source_prints_it(
+def test_line_of_a_trainer_is_parsed_as_its_source_prints_it(
     line: str, metric: str, point: dict[str, float]
 ) -> None:
     (found,) = points_of(line)[metric]
@@ -257,7 +257,7 @@ def test_line_of_a_trainer_is_read_as_its_source_prints_it(
         "10:00:00 - INFO - [RANK 1] loss: 1\n10:00:00 - INFO - [RANK 0] loss: 2",
     ],
 )  # fmt: skip
-def test_of_several_ranks_the_first_is_read(line: str) -> None:
+def test_metrics_are_read_from_the_first_rank_only(line: str) -> None:
     assert values_of(line) == {"loss": [2.0]}
 
 
@@ -298,7 +298,7 @@ def test_of_several_ranks_the_first_is_read(line: str) -> None:
         "loss=[0.1, 0.2]",
     ],
 )
-def test_line_that_measures_nothing_for_certain_gives_no_metric(line: str) -> None:
+def test_ambiguous_line_gives_no_metric(line: str) -> None:
     assert values_of(line) == {}
 
 
@@ -326,7 +326,7 @@ def test_line_that_measures_nothing_for_certain_gives_no_metric(line: str) -> No
          {"step": 1000, "total_steps": 20_000}),
     ],
 )  # fmt: skip
-def test_place_of_a_line(line: str, place: dict[str, float]) -> None:
+def test_line_gives_its_epoch_and_step(line: str, place: dict[str, float]) -> None:
     (points, *_) = points_of(line).values()
 
     assert {key: points[0].get(key) for key in place} == place
@@ -345,26 +345,26 @@ def test_place_of_a_line(line: str, place: dict[str, float]) -> None:
         ("\x1b]0;title loss=5\x07step 1 loss=3", {"loss": [3.0]}),
     ],
 )
-def test_numbers_are_read_through_colours_redrawn_lines_and_separators(
+def test_numbers_are_parsed_despite_colours_redrawn_lines_and_separators(
     line: str, metrics: dict[str, list[float]]
 ) -> None:
     assert values_of(line) == metrics
 
 
-def test_a_loss_that_is_not_a_number_is_told_as_such() -> None:
+def test_nan_loss_is_read_as_nan() -> None:
     assert math.isnan(values_of("loss=nan")["loss"][0])
     assert math.isnan(values_of('{"loss": NaN}')["loss"][0])
 
 
 @given(st.text(max_size=300))
-def test_no_line_is_an_error(line: str) -> None:
+def test_no_log_line_raises_an_error(line: str) -> None:
     points_of(line)
     points_of("{" + line + "}")
     points_of(f"loss: {line}\n| epoch {line} | 1/{line}\n50%|#| 1/2 [0, {line}]")
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
-def test_lines_do_not_depend_on_how_the_log_was_cut(log: bytes, cuts: list[int]) -> None:
+def test_parsed_lines_do_not_depend_on_log_chunk_boundaries(log: bytes, cuts: list[int]) -> None:
     whole, cut = LineSplitter(), LineSplitter()
     places = [0, *sorted(min(place, len(log)) for place in cuts), len(log)]
 
@@ -378,7 +378,7 @@ def test_lines_do_not_depend_on_how_the_log_was_cut(log: bytes, cuts: list[int])
 # --- state over lines ------------------------------------------------------------------------
 
 
-def test_metrics_of_two_sets_under_one_heading_do_not_share_a_curve() -> None:
+def test_training_and_validation_metrics_do_not_share_a_curve() -> None:
     log = (
         "Epoch 1/2\ntrain Loss: 3 Acc: 0.1\nval Loss: 4 Acc: 0.2\nEpoch 2/2\ntrain Loss: 1 Acc: 0.5"
     )
@@ -400,7 +400,7 @@ def test_points_within_an_epoch_lie_between_it_and_the_next() -> None:
     ]  # fmt: skip
 
 
-def test_points_of_before_a_resumption_are_replaced_by_those_after_it() -> None:
+def test_points_before_a_resume_are_replaced_by_those_after_it() -> None:
     points = points_of(
         "step 1 loss 9\nstep 2 loss 8\nstep 3 loss 7\n"
         "INFO: Resuming training from checkpoint ckpt-1\nstep 2 loss 6\nstep 3 loss 5"
@@ -411,7 +411,7 @@ def test_points_of_before_a_resumption_are_replaced_by_those_after_it() -> None:
     ]  # fmt: skip
 
 
-def test_rows_with_a_bar_behind_them_are_read_as_ultralytics_prints_them() -> None:
+def test_ultralytics_rows_followed_by_a_progress_bar_are_parsed() -> None:
     def bar(done: int) -> str:
         return f"{done * 25}%|{'█' * done}| {done}/4 [00:02<00:00,  1.9it/s]"
 
@@ -430,20 +430,20 @@ def test_rows_with_a_bar_behind_them_are_read_as_ultralytics_prints_them() -> No
     assert [(p["epoch"], p["value"]) for p in found["mAP50-95"]] == [(1, 0.1), (2, 0.2)]
 
 
-def test_value_that_is_printed_twice_is_one_point() -> None:
+def test_value_printed_twice_gives_one_point() -> None:
     assert values_of("[1]\ttrain's auc: 0.5\nBest:\n[1]\ttrain's auc: 0.5") == {
         "train's auc": [0.5]
     }
 
 
-def test_a_bar_that_is_drawn_over_and_over_counts_at_every_state() -> None:
+def test_redrawn_progress_bar_is_read_at_every_state() -> None:
     curves = curves_of([[b" 10%|# | 1/10 [a, loss=3]\r 20%|##| 2/10 [a, loss=2]\r"]])
 
     assert curves.curve("loss").ys == (3.0, 2.0)
     assert curves.curve("loss").xs == (1.0, 2.0)
 
 
-def test_progress_is_the_outermost_that_has_a_total() -> None:
+def test_progress_is_that_of_the_outermost_bar_with_a_total() -> None:
     curves = curves_of([[b"epoch 2/4\nstep 7/10\n"]])
 
     assert curves.progress == RunProgress("epoch", 2, 4)
@@ -452,7 +452,7 @@ def test_progress_is_the_outermost_that_has_a_total() -> None:
     assert curves_of([[b"epoch 2\n"]]).fraction is None
 
 
-def test_progress_of_a_bar_in_an_epoch_is_not_that_of_the_run() -> None:
+def test_progress_bar_within_an_epoch_is_not_the_progress_of_the_run() -> None:
     curves = curves_of([[b"Epoch 0: 100%|##| 10/10 [00:00<00:00, 9it/s, loss=3]\r"]])
 
     assert curves.fraction is None

@@ -33,7 +33,7 @@ def written(folder: Path, name: str, content: str) -> Path:
     return path
 
 
-def test_scalars_of_event_files_are_read_in_each_of_their_forms() -> None:
+def test_event_file_scalars_are_read_in_each_encoding() -> None:
     found = points_of(EVENTS)
 
     assert list(found) == ["train/loss", "epoch_loss", "val/acc", "lr"]
@@ -60,7 +60,7 @@ def test_an_event_file_is_read_up_to_its_first_damaged_record() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_content_of_an_event_file_is_an_error(data: bytes) -> None:
+def test_no_event_file_content_raises_an_error(data: bytes) -> None:
     list(event_records(data))
 
 
@@ -86,7 +86,7 @@ def test_no_content_of_an_event_file_is_an_error(data: bytes) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value[-6:] else "",
 )  # fmt: skip
-def test_table_or_json_of_a_trainer_gives_its_curves(
+def test_csv_or_json_file_of_a_trainer_gives_its_curves(
     tmp_path: Path, name: str, content: str, points: dict[str, list[tuple[float, float]]]
 ) -> None:
     assert points_of(written(tmp_path, name, content)) == points
@@ -104,12 +104,12 @@ def test_table_or_json_of_a_trainer_gives_its_curves(
         ("x.json", '{"lr": 0.1, "epochs": 3, "batch_size": 8}'),
     ],
 )
-def test_file_that_holds_no_certain_point_gives_none(
+def test_metric_file_without_an_unambiguous_point_gives_none(
     tmp_path: Path, name: str, content: str
 ) -> None:
     assert points_of(written(tmp_path, name, content)) in ({}, {"loss": [(1.0, 1.0)]})
 
 
-def test_json_is_no_list_of_records_unless_it_says_so() -> None:
+def test_json_is_read_as_records_only_if_it_is_a_list() -> None:
     assert json_lines(b'{"step": 1, "loss": 2}') is None
     assert json_lines(b'[{"step": 1, "loss": 2}, 3]') == b'{"step": 1, "loss": 2}\n'

@@ -45,7 +45,7 @@ if fate != "well":
 """
 
 
-def test_each_host_is_told_where_to_meet_which_address_is_its_own_and_who_keeps_the_store() -> None:
+def test_each_node_gets_the_rendezvous_its_own_address_and_the_store_host() -> None:
     first, second = commands("python3 train.py --lr '1 2'", MEETING, "run-1", 8, {})
 
     start = "python3 -m torch.distributed.run --nnodes='2' --nproc-per-node='8' "
@@ -61,7 +61,7 @@ def test_each_host_is_told_where_to_meet_which_address_is_its_own_and_who_keeps_
     assert "NCCL_SOCKET_IFNAME" not in second.env
 
 
-def test_what_the_run_sets_by_itself_is_left_alone() -> None:
+def test_network_interface_variable_set_by_the_run_is_kept() -> None:
     first, _ = commands("python t.py", MEETING, "r", 1, {"NCCL_SOCKET_IFNAME": "eth1"})
 
     assert "NCCL_SOCKET_IFNAME" not in first.env
@@ -82,7 +82,7 @@ def test_what_the_run_sets_by_itself_is_left_alone() -> None:
         ("torchrun --no-python t.sh", "python3", "--no-python t.sh"),
     ],
 )
-def test_the_interpreter_is_kept_and_the_program_goes_to_torchrun(
+def test_interpreter_is_kept_and_the_program_is_passed_to_torchrun(
     command: str, python: str, rest: str
 ) -> None:
     (found, _) = commands(command, MEETING, "r", 1, {})
@@ -107,12 +107,12 @@ def test_the_interpreter_is_kept_and_the_program_goes_to_torchrun(
         ("~/venv/bin/torchrun --max_restarts=3 -m app", "max-restarts"),
     ],
 )
-def test_torchruns_flags_that_are_set_here_are_refused(command: str, flag: str) -> None:
+def test_torchrun_flags_set_by_ringtasks_are_refused(command: str, flag: str) -> None:
     with pytest.raises(UsageError, match=f"torchrun's --{flag} is set by ringtasks"):
         commands(command, MEETING, "r", 1, {})
 
 
-def test_a_variable_that_makes_each_node_train_alone_is_refused() -> None:
+def test_variable_that_would_make_each_node_train_alone_is_refused() -> None:
     with pytest.raises(UsageError, match="PET_STANDALONE"):
         commands("torchrun t.py", MEETING, "r", 1, {"PET_STANDALONE": "1"})
 
@@ -125,7 +125,7 @@ def test_a_command_that_torchrun_cannot_start_is_a_usage_error(command: str) -> 
         commands(command, MEETING, "r", 1, {})
 
 
-def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
+def test_rendezvous_uses_an_address_of_the_first_host_that_the_others_reached(
     make_sshd: MakeSshd, client_key: Path
 ) -> None:
     servers = {"a": make_sshd(), "b": make_sshd(), "c": make_sshd()}
@@ -150,7 +150,7 @@ def test_hosts_meet_at_an_address_of_the_first_that_the_others_have_tried(
         client.close_link()
 
 
-def test_hosts_that_do_not_reach_one_another_are_told_with_what_was_tried(
+def test_hosts_that_cannot_reach_each_other_are_reported_with_the_attempts(
     sshd: Sshd, client_key: Path
 ) -> None:
     config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="a")
@@ -163,14 +163,14 @@ def test_hosts_that_do_not_reach_one_another_are_told_with_what_was_tried(
     assert "put them into one tailnet" in str(caught.value)
 
 
-def test_a_first_host_that_cannot_listen_is_told() -> None:
+def test_first_host_that_cannot_listen_is_reported() -> None:
     away = SSHConfig("127.0.0.1", 9, name="a", use_control_master=False)
 
     with pytest.raises(RendezvousError, match=r"it cannot listen: .*refused"):
         find_meeting([SSHClient(away), SSHClient(away)])
 
 
-def test_an_address_at_which_somebody_else_answers_is_none_to_meet_at() -> None:
+def test_address_where_another_program_answers_is_not_used_for_rendezvous() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: server.accept()[0].send(b"another word")).start()
         port = str(server.getsockname()[1])
@@ -180,7 +180,7 @@ def test_an_address_at_which_somebody_else_answers_is_none_to_meet_at() -> None:
     assert printed.stdout == b""
 
 
-def test_the_name_of_a_group_means_its_jobs_that_go_on_or_all_if_none_does() -> None:
+def test_group_name_selects_its_running_jobs_or_else_all() -> None:
     def job(job_id: str, state: JobState, group: str | None = "run-1") -> JobStatus:
         return JobStatus(job_id, f"host-{job_id}", state, name=group, group=group)
 
@@ -216,7 +216,7 @@ def two_nodes(
     return prepare
 
 
-def test_a_run_over_two_hosts_starts_the_same_program_on_both_and_labels_their_logs(
+def test_run_on_two_hosts_starts_one_program_on_both_and_labels_the_logs(
     inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path
 ) -> None:
     two_nodes("well")
@@ -236,7 +236,7 @@ def test_a_run_over_two_hosts_starts_the_same_program_on_both_and_labels_their_l
 
 
 @pytest.mark.parametrize("bad", ["a", "b"])
-def test_one_hosts_failure_stops_the_other(
+def test_failure_of_one_node_stops_the_other(
     inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path, bad: str
 ) -> None:
     two_nodes(f"fail-{bad}")
@@ -253,7 +253,7 @@ def test_one_hosts_failure_stops_the_other(
     }
 
 
-def test_one_stop_by_the_runs_name_frees_every_host(
+def test_stop_by_run_name_frees_every_host(
     inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path
 ) -> None:
     two_nodes("stay")
@@ -269,7 +269,7 @@ def test_one_stop_by_the_runs_name_frees_every_host(
     assert process.returncode not in (0, 255)
 
 
-def test_a_flag_of_torchrun_that_is_set_here_is_refused_before_a_host_is_asked(
+def test_torchrun_flag_set_by_ringtasks_is_refused_before_connecting(
     inv: Inv, write_hosts: Callable[..., Path], write_settings: WriteSettings
 ) -> None:
     write_hosts(box={"ssh_port": 9})

@@ -23,13 +23,13 @@ from ringtasks.training.logs.shapes import ByShape
         pytest.param([f"step {n} loss: 0.{n}" for n in range(10)], id="plain"),
     ],
 )
-def test_what_is_remembered_is_what_would_be_read(lines: list[str]) -> None:
+def test_cached_line_shape_gives_the_same_result_as_parsing(lines: list[str]) -> None:
     remembering = ByShape(parse)
 
     assert [remembering(line) for line in lines] == [parse(line) for line in lines]
 
 
-def test_a_shape_is_read_no_more_once_it_is_known() -> None:
+def test_line_of_a_known_shape_is_not_parsed_again() -> None:
     read: list[str] = []
 
     def reader(text: str) -> Parsed:

@@ -46,7 +46,7 @@ def two_hosts(make_sshd: MakeSshd, write_hosts: WriteHosts) -> Iterator[dict[str
     return servers
 
 
-def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot(
+def test_demo_settings_train_and_plot_a_model_on_the_embedded_host(
     inv: Inv, tmp_path: Path
 ) -> None:
     for name in ("invoke.yaml", "hosts", "examples"):
@@ -70,7 +70,7 @@ def test_the_demo_settings_train_a_model_on_the_embedded_host_from_clone_to_plot
     assert b"accuracy: last 1" in shown.stdout
 
 
-def test_the_flags_of_train_and_its_kin_are_those_of_the_docs(inv: Inv) -> None:
+def test_flags_of_the_training_tasks_match_the_docs(inv: Inv) -> None:
     known = {
         name: set(
             re.findall(
@@ -92,7 +92,7 @@ def test_the_flags_of_train_and_its_kin_are_those_of_the_docs(inv: Inv) -> None:
     assert known["ray.submit"] >= {"--cmd", "--working-dir", "--no-wait"}
 
 
-def test_on_a_terminal_the_progress_and_a_plot_stand_below_the_log(
+def test_terminal_shows_progress_and_a_plot_below_the_log(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -128,7 +128,7 @@ def in_terminal(folder: Path) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
 
 
-def test_the_log_passes_through_and_the_exit_status_is_the_programs_own(
+def test_train_passes_the_log_through_and_exits_with_the_programs_status(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -144,7 +144,7 @@ def test_the_log_passes_through_and_the_exit_status_is_the_programs_own(
     assert (folder / "attempt-1.log").read_bytes() == done.stdout
 
 
-def test_flags_stand_over_the_settings_and_reach_the_program(
+def test_flags_override_the_settings_and_reach_the_program(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     write_hosts(box={})
@@ -157,7 +157,7 @@ def test_flags_stand_over_the_settings_and_reach_the_program(
     assert done.stdout.endswith(b"/else where\n")
 
 
-def test_hosts_that_cannot_take_the_run_are_told_with_their_reasons(
+def test_unsuitable_hosts_are_reported_with_their_reasons(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     write_hosts(
@@ -180,7 +180,7 @@ def test_hosts_that_cannot_take_the_run_are_told_with_their_reasons(
     assert "train: no host can take the run" in said
 
 
-def test_a_host_that_fails_its_preflight_gives_way_to_one_that_passes(
+def test_host_that_fails_its_preflight_is_replaced_by_one_that_passes(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings
 ) -> None:
     two_hosts["a"].stop()
@@ -192,7 +192,7 @@ def test_a_host_that_fails_its_preflight_gives_way_to_one_that_passes(
     assert b"b: chosen: " in done.stderr
 
 
-def test_another_host_takes_over_from_a_killed_run_with_its_checkpoint(
+def test_another_host_resumes_a_killed_run_from_its_checkpoint(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     stale = two_hosts["b"].home / "run" / "checkpoint" / "stale"
@@ -230,7 +230,7 @@ RESUMES = (
 
 
 @pytest.mark.parametrize("where", ["a", "b"])
-def test_a_checkpoint_of_another_run_is_never_resumed_from(
+def test_run_never_resumes_from_a_checkpoint_of_another_run(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, where: str
 ) -> None:
     run = two_hosts[where].home / "run"
@@ -247,7 +247,7 @@ def test_a_checkpoint_of_another_run_is_never_resumed_from(
     assert f"{where}: what was in ckpt before is now in {aside}" in done.stderr.decode()
 
 
-def test_the_same_host_goes_on_from_what_the_run_itself_left_there(
+def test_retry_on_the_same_host_resumes_from_the_runs_own_checkpoint(
     inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     server = make_sshd()
@@ -262,7 +262,7 @@ def test_the_same_host_goes_on_from_what_the_run_itself_left_there(
     assert b"attempt 2 finds 4\n" in done.stdout, done.stderr
 
 
-def test_what_a_run_is_sent_into_its_checkpoint_folder_is_its_own(
+def test_files_synced_into_the_checkpoint_directory_belong_to_the_run(
     inv: Inv, sshd: Sshd, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -280,7 +280,7 @@ def test_what_a_run_is_sent_into_its_checkpoint_folder_is_its_own(
     assert done.stdout == b"3", done.stderr
 
 
-def test_a_run_that_fails_by_itself_is_not_tried_again(
+def test_run_that_fails_by_itself_is_not_retried(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_settings(command="exit 3", retries=2, fetch=[])
@@ -292,7 +292,7 @@ def test_a_run_that_fails_by_itself_is_not_tried_again(
 
 
 @pytest.mark.parametrize("allow_split", [False, True])
-def test_nobody_takes_over_from_a_host_that_is_away_unless_a_split_is_allowed(
+def test_no_host_takes_over_from_an_unreachable_one_unless_a_split_is_allowed(
     inv: Inv,
     two_hosts: dict[str, Sshd],
     write_settings: WriteSettings,
@@ -325,7 +325,7 @@ def test_nobody_takes_over_from_a_host_that_is_away_unless_a_split_is_allowed(
         assert record["ended_at"] is None
 
 
-def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
+def test_ctrl_c_keeps_the_run_and_shows_how_to_reattach(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -348,7 +348,7 @@ def test_ctrl_c_leaves_the_run_and_says_how_to_come_back(
     assert stopped.returncode == 0
 
 
-def test_a_run_that_was_left_is_gone_on_with_from_the_beginning_of_its_log(
+def test_reattached_run_shows_its_log_from_the_beginning(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -370,7 +370,7 @@ def test_a_run_that_was_left_is_gone_on_with_from_the_beginning_of_its_log(
     assert b"has ended: succeeded" in again.stderr
 
 
-def test_a_run_started_by_flags_is_gone_on_with_as_the_hint_says(
+def test_run_started_by_flags_is_resumed_by_the_hinted_command(
     inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     servers = {"a": make_sshd(), "b": make_sshd()}
@@ -407,7 +407,7 @@ def test_a_run_started_by_flags_is_gone_on_with_as_the_hint_says(
     assert logged.returncode == 0, logged.stderr
 
 
-def test_coming_back_while_the_host_is_away_keeps_the_log_that_is_here(
+def test_reattaching_to_an_unreachable_host_keeps_the_local_log(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -432,7 +432,7 @@ def test_coming_back_while_the_host_is_away_keeps_the_log_that_is_here(
     assert [file.name for file in log.parent.iterdir() if file.name.startswith(".")] == []
 
 
-def test_a_log_gets_longer_but_never_shorter(tmp_path: Path) -> None:
+def test_local_log_copy_never_shrinks(tmp_path: Path) -> None:
     file = tmp_path / "attempt-1.log"
     found = []
     for chunks in ([b"one", b"two"], [b"on"], [], [b"onetwo"], [b"one", b"two", b"three"]):
@@ -445,7 +445,7 @@ def test_a_log_gets_longer_but_never_shorter(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 
-def test_files_of_metrics_are_fetched_and_drawn_instead_of_the_log(
+def test_metric_files_are_fetched_and_plotted_instead_of_the_log(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -463,7 +463,7 @@ def test_files_of_metrics_are_fetched_and_drawn_instead_of_the_log(
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_only_what_this_attempt_has_written_is_fetched(
+def test_only_files_written_by_this_attempt_are_fetched(
     inv: Inv,
     make_sshd: MakeSshd,
     write_hosts: WriteHosts,
@@ -502,7 +502,7 @@ def test_only_what_this_attempt_has_written_is_fetched(
     assert list(server.home.glob(".ringtasks/runs/*.new")) == []
 
 
-def test_without_a_folder_each_run_has_a_new_one(
+def test_each_run_gets_a_new_directory_by_default(
     inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, write_settings: WriteSettings
 ) -> None:
     server = make_sshd()
@@ -521,7 +521,7 @@ def test_without_a_folder_each_run_has_a_new_one(
     assert one.stdout != two.stdout
 
 
-def test_setup_is_not_repeated_while_its_inputs_are_the_same(
+def test_setup_is_skipped_while_its_inputs_are_unchanged(
     inv: Inv,
     make_sshd: MakeSshd,
     write_hosts: WriteHosts,
@@ -554,7 +554,7 @@ def test_setup_is_not_repeated_while_its_inputs_are_the_same(
     assert inside == [(b"built\n", 0)] * 2  # what it leaves in the run's folder is made anew
 
 
-def test_the_revision_of_what_is_sent_is_recorded_and_told(
+def test_revision_of_the_sent_files_is_recorded_and_reported(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -575,7 +575,7 @@ def test_the_revision_of_what_is_sent_is_recorded_and_told(
     assert kept == {commit, f"{commit}-dirty"}
 
 
-def test_a_link_that_is_cut_again_and_again_costs_neither_the_run_nor_a_byte_of_its_log(
+def test_repeated_disconnects_lose_neither_the_run_nor_any_log_byte(
     sshd: Sshd, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path, inv: Inv
 ) -> None:
     with Wire(sshd.address, sshd.port) as wire:
@@ -596,7 +596,7 @@ def test_a_link_that_is_cut_again_and_again_costs_neither_the_run_nor_a_byte_of_
     assert len(run_of(tmp_path)[1]["attempts"]) == 1
 
 
-def test_jobs_and_log_files_are_drawn_together(
+def test_jobs_and_log_files_are_plotted_together(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:
     write_hosts(box={})
@@ -658,7 +658,7 @@ def gpu_hosts(
         end_jobs(home)
 
 
-def test_a_run_gets_gpus_that_nobody_is_on(
+def test_run_gets_gpus_without_processes(
     inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
 ) -> None:
     gpu_hosts["a"].occupy(0, pid=4711)
@@ -677,7 +677,7 @@ def test_a_run_gets_gpus_that_nobody_is_on(
     assert b"b: chosen: " in both.stderr
 
 
-def test_gpus_that_a_job_has_reserved_are_not_counted_on(
+def test_gpus_reserved_by_a_job_are_not_used(
     inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
 ) -> None:
     write_settings(command="echo done", gpus=2, fetch=[])
@@ -690,7 +690,7 @@ def test_gpus_that_a_job_has_reserved_are_not_counted_on(
     assert done.returncode == 0
 
 
-def test_a_driver_that_hangs_keeps_a_host_out(
+def test_host_with_a_hanging_gpu_driver_is_not_chosen(
     inv: Inv, gpu_hosts: dict[str, Gpus], write_settings: WriteSettings
 ) -> None:
     gpu_hosts["a"].hang()
@@ -702,7 +702,7 @@ def test_a_driver_that_hangs_keeps_a_host_out(
     assert done.returncode == 0
 
 
-def test_another_host_takes_over_from_one_that_was_rebooted(
+def test_another_host_takes_over_from_a_rebooted_one(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_settings(
@@ -723,7 +723,7 @@ def test_another_host_takes_over_from_one_that_was_rebooted(
     end_jobs(two_hosts["a"].home)
 
 
-def test_a_host_that_does_not_take_the_files_gives_way_to_the_next(
+def test_next_host_is_tried_if_files_cannot_be_sent(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings
 ) -> None:
     (two_hosts["a"].home / "run").write_text("in the way")
@@ -736,7 +736,7 @@ def test_a_host_that_does_not_take_the_files_gives_way_to_the_next(
     assert b"trying the next host" in done.stderr
 
 
-def test_a_run_that_never_began_leaves_no_record(
+def test_run_that_never_started_leaves_no_record(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
     write_hosts(box={"ssh_port": 9})

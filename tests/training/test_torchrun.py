@@ -94,7 +94,7 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def test_two_hosts_train_one_model_together_and_their_ranks_are_told_apart(
+def test_two_hosts_train_one_model_and_their_ranks_are_labelled(
     inv: Inv, two_nodes: Callable[..., dict[str, Sshd]], tmp_path: Path
 ) -> None:
     two_nodes()
@@ -117,7 +117,7 @@ def test_two_hosts_train_one_model_together_and_their_ranks_are_told_apart(
     assert (tmp_path / "run.svg").read_text().count("<polyline") == 1
 
 
-def test_one_hosts_failure_stops_the_rest(
+def test_failure_of_one_torchrun_host_stops_the_rest(
     inv: Inv, two_nodes: Callable[..., dict[str, Sshd]], tmp_path: Path
 ) -> None:
     two_nodes("fail", "3")
@@ -131,7 +131,7 @@ def test_one_hosts_failure_stops_the_rest(
     assert processes_of(f"--rdzv-id={run_id}") == []
 
 
-def test_one_stop_frees_all_hosts(
+def test_one_stop_ends_torchrun_on_all_hosts(
     inv: Inv, two_nodes: Callable[..., dict[str, Sshd]], tmp_path: Path
 ) -> None:
     two_nodes("stay")

@@ -81,7 +81,9 @@ def end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("content", [OWN, OWN + b"\n", b""])
-def test_the_key_is_there_meanwhile_and_the_others_always(host: Host, content: bytes) -> None:
+def test_allowed_key_is_present_meanwhile_and_other_keys_are_kept(
+    host: Host, content: bytes
+) -> None:
     host.have(content)
 
     with host.allowing() as process:
@@ -97,7 +99,7 @@ def test_the_key_is_there_meanwhile_and_the_others_always(host: Host, content: b
     assert host.names() == ["authorized_keys"]
 
 
-def test_where_there_was_no_file_there_is_none_afterwards(host: Host) -> None:
+def test_missing_authorized_keys_file_is_missing_again_afterwards(host: Host) -> None:
     with host.allowing() as process:
         assert answer(process).startswith(b"ready ")
         assert host.keys.stat().st_mode & 0o777 == 0o600
@@ -107,7 +109,7 @@ def test_where_there_was_no_file_there_is_none_afterwards(host: Host) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o644])
-def test_owner_and_mode_stay(host: Host, mode: int) -> None:
+def test_authorized_keys_owner_and_mode_are_kept(host: Host, mode: int) -> None:
     host.have()
     host.keys.chmod(mode)
     if os.getuid() == 0:
@@ -125,7 +127,9 @@ def test_owner_and_mode_stay(host: Host, mode: int) -> None:
 
 
 @pytest.mark.parametrize("target", ["/{elsewhere}/real keys", "../../elsewhere/real keys"])
-def test_a_link_to_elsewhere_stays_one(host: Host, tmp_path: Path, target: str) -> None:
+def test_symlinked_authorized_keys_stays_a_symbolic_link(
+    host: Host, tmp_path: Path, target: str
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "real keys").write_bytes(OWN + b"\n")
@@ -143,7 +147,7 @@ def test_a_link_to_elsewhere_stays_one(host: Host, tmp_path: Path, target: str) 
     assert sorted(path.name for path in elsewhere.iterdir()) == ["hop", "real keys"]
 
 
-def test_a_full_disk_leaves_the_file_as_it_was_and_is_told(host: Host) -> None:
+def test_full_disk_leaves_authorized_keys_unchanged_and_is_reported(host: Host) -> None:
     content = (OWN * 20)[:1000]
     host.have(content)
 
@@ -157,7 +161,7 @@ def test_a_full_disk_leaves_the_file_as_it_was_and_is_told(host: Host) -> None:
     assert host.names() == ["authorized_keys"]
 
 
-def test_a_disk_that_fills_up_meanwhile_costs_no_key_and_is_told(host: Host) -> None:
+def test_disk_that_fills_up_meanwhile_loses_no_key_and_is_reported(host: Host) -> None:
     """The disk is the one that a program in the place of mktemp(1) finds full."""
     host.have()
     programs = host.home / "programs"
@@ -179,7 +183,7 @@ def test_a_disk_that_fills_up_meanwhile_costs_no_key_and_is_told(host: Host) -> 
     assert host.keys.read_bytes().startswith(OWN + b"\nexpiry-time=")
 
 
-def test_what_others_add_meanwhile_stays(host: Host) -> None:
+def test_keys_added_by_others_meanwhile_are_kept(host: Host) -> None:
     host.have()
 
     with host.allowing() as process:
@@ -192,7 +196,7 @@ def test_what_others_add_meanwhile_stays(host: Host) -> None:
 
 
 @pytest.mark.parametrize("signal_name", ["TERM", "HUP", "INT", "PIPE"])
-def test_a_signal_takes_the_key_out(host: Host, signal_name: str) -> None:
+def test_signal_removes_the_allowed_key(host: Host, signal_name: str) -> None:
     host.have()
 
     with host.allowing() as process:
@@ -203,7 +207,7 @@ def test_a_signal_takes_the_key_out(host: Host, signal_name: str) -> None:
     assert host.keys.read_bytes() == OWN + b"\n"
 
 
-def test_a_file_of_several_names_is_left_alone(host: Host) -> None:
+def test_authorized_keys_with_several_hard_links_is_not_changed(host: Host) -> None:
     host.have()
     os.link(host.keys, host.home / "another name")
 
@@ -215,7 +219,7 @@ def test_a_file_of_several_names_is_left_alone(host: Host) -> None:
     assert host.names() == ["authorized_keys"]
 
 
-def test_what_a_killed_one_left_does_not_let_anybody_in_for_long(
+def test_key_left_by_a_killed_process_expires_soon(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> None:
     server = make_sshd()
@@ -257,7 +261,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_receiver_whose_disk_is_full_keeps_its_keys_and_gets_the_file_from_here(
+def test_receiver_with_a_full_disk_keeps_its_keys_and_gets_the_file_directly(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path, small_disk: Path
 ) -> None:
     server = make_sshd(addresses=["127.0.0.1", "127.0.0.2"])

@@ -199,7 +199,7 @@ def shell(
         ("*", {"/out.txt": "/"}),
     ],
 )
-def test_a_local_name_comes_from_what_was_asked_for(
+def test_local_file_name_comes_from_the_requested_path(
     shell: tuple[HostileShell, SSHClient, Path], watched: Watched, asked: str, told: dict[str, str]
 ) -> None:
     hostile, client, folder = shell
@@ -227,7 +227,7 @@ def test_a_local_name_comes_from_what_was_asked_for(
         {"file=": "\0\0\0file="},
     ],
 )
-def test_an_impossible_answer_is_that_hosts_error(
+def test_impossible_answer_is_an_error_of_that_host(
     shell: tuple[HostileShell, SSHClient, Path], watched: Watched, told: dict[str, str]
 ) -> None:
     hostile, client, folder = shell
@@ -240,7 +240,7 @@ def test_an_impossible_answer_is_that_hosts_error(
     watched.assert_untouched()
 
 
-def test_a_file_that_goes_on_after_its_announced_size_is_given_up(
+def test_file_longer_than_its_announced_size_is_abandoned(
     shell: tuple[HostileShell, SSHClient, Path], watched: Watched
 ) -> None:
     hostile, client, folder = shell
@@ -259,7 +259,7 @@ def test_a_file_that_goes_on_after_its_announced_size_is_given_up(
 
 @pytest.mark.parametrize("announced", [5, 2**56, 2**64 - 1])
 @pytest.mark.parametrize("way", ["sync", "scp_from"])
-def test_a_size_that_is_not_true_costs_little(
+def test_false_announced_size_uses_little_memory(
     client: SSHClient, tree: HostileTree, far: Path, watched: Watched, way: str, announced: int
 ) -> None:
     endless = announced == 5
@@ -277,7 +277,7 @@ def test_a_size_that_is_not_true_costs_little(
     assert sum(path.stat().st_size for path in watched.target.rglob("*") if path.is_file()) < 100
 
 
-def test_links_that_stand_in_the_target_are_not_followed(
+def test_existing_links_in_the_pull_target_are_not_followed(
     client: SSHClient, tree: HostileTree, watched: Watched
 ) -> None:
     (watched.target / "file").symlink_to("../../outside/file")
@@ -303,7 +303,9 @@ def test_links_that_stand_in_the_target_are_not_followed(
     assert (watched.target / "into").is_file()
 
 
-def test_good_links_arrive(client: SSHClient, tree: HostileTree, watched: Watched) -> None:
+def test_links_within_the_tree_are_pulled(
+    client: SSHClient, tree: HostileTree, watched: Watched
+) -> None:
     tree.tell(
         [
             *TOP,

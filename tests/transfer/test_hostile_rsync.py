@@ -68,7 +68,7 @@ def assert_links_stay_inside(top: Path) -> None:
             assert path.resolve().is_relative_to(top.resolve()), path
 
 
-def test_an_honest_tree_arrives_and_is_not_sent_twice(host: Host, watched: Watched) -> None:
+def test_valid_tree_is_pulled_and_not_sent_again(host: Host, watched: Watched) -> None:
     source = host.folder / "s"
     (source / "sub" / "empty").mkdir(parents=True)
     (source / "sub" / "file").write_text("x")
@@ -90,7 +90,7 @@ def test_an_honest_tree_arrives_and_is_not_sent_twice(host: Host, watched: Watch
     assert sorted(path.name for path in watched.target.iterdir()) == ["closed", "sub"]
 
 
-def test_a_pull_changes_deletes_and_replaces(host: Host, watched: Watched) -> None:
+def test_pull_updates_deletes_and_replaces_files(host: Host, watched: Watched) -> None:
     source, target = host.folder / "s", watched.target
     (source / "sub").mkdir(parents=True)
     (source / "#same").write_text("same")
@@ -147,7 +147,7 @@ def test_a_pull_changes_deletes_and_replaces(host: Host, watched: Watched) -> No
     ids=str,
 )
 @pytest.mark.parametrize("way", ["sync", "get"])
-def test_names_and_links_that_the_host_makes_up_change_nothing_outside(
+def test_invented_names_and_links_change_nothing_outside_the_target(
     host: Host, watched: Watched, way: str, replaced: dict[str, str]
 ) -> None:
     source = host.folder / "s"
@@ -170,7 +170,7 @@ def test_names_and_links_that_the_host_makes_up_change_nothing_outside(
     assert_links_stay_inside(watched.target)
 
 
-def test_of_a_pattern_only_what_was_found_is_taken(host: Host, watched: Watched) -> None:
+def test_pull_of_a_pattern_accepts_only_the_matched_names(host: Host, watched: Watched) -> None:
     (host.folder / "abcd.txt").write_text(EVIL)
     (host.folder / "zzzz.txt").write_text("good")
     (watched.target / "tasks.py").write_text("mine")
@@ -183,7 +183,7 @@ def test_of_a_pattern_only_what_was_found_is_taken(host: Host, watched: Watched)
     assert (watched.target / "zzzz.txt").read_text() == "good"
 
 
-def test_whatever_rsync_leaves_in_its_folder_stays_below_the_target(watched: Watched) -> None:
+def test_files_left_by_rsync_in_its_staging_directory_stay_in_the_target(watched: Watched) -> None:
     target = watched.target
     (target / "user").symlink_to("../../outside")
     (target / "user-file").symlink_to("../../outside/file")
@@ -215,7 +215,7 @@ def test_whatever_rsync_leaves_in_its_folder_stays_below_the_target(watched: Wat
 
 
 @pytest.mark.parametrize("kind", ["link", "open to others"])
-def test_a_folder_that_another_user_puts_there_is_not_written_to(
+def test_staging_directory_planted_by_another_user_is_not_written_to(
     host: Host, watched: Watched, kind: str
 ) -> None:
     (host.folder / "s").mkdir()

@@ -28,11 +28,11 @@ NEW = Version(3, 2, 7)
         ("", None),
     ],
 )
-def test_rsyncs_say_their_version_in_different_ways(line: str, version: Version | None) -> None:
+def test_version_is_parsed_from_each_rsync_variant(line: str, version: Version | None) -> None:
     assert parse_version(line) == version
 
 
-def test_an_rsync_is_told_only_what_it_knows() -> None:
+def test_rsync_gets_only_options_that_its_version_supports() -> None:
     new = flags(Rules(delete=True), NEW, pulls=False, tells_progress=True)
     old = flags(Rules(delete=True), MACOS, pulls=False, tells_progress=True)
 
@@ -52,7 +52,7 @@ def test_an_rsync_is_told_only_what_it_knows() -> None:
     assert set(new) - set(old) == {"--no-protect-args", "--info=progress2", "--no-human-readable"}
 
 
-def test_what_comes_from_a_host_may_not_lead_out_nor_gain_rights() -> None:
+def test_pulled_files_cannot_leave_the_target_or_gain_permissions() -> None:
     pulling = flags(Rules(delete=True), NEW, pulls=True, tells_progress=False)
     trying = flags(Rules(dry_run=True), NEW, pulls=True, tells_progress=False)
     pushing = flags(Rules(), NEW, pulls=False, tells_progress=False)
@@ -63,7 +63,7 @@ def test_what_comes_from_a_host_may_not_lead_out_nor_gain_rights() -> None:
     assert not {"--safe-links", "--chmod=ug-s"} & set(pushing)
 
 
-def test_nothing_is_pulled_by_an_rsync_that_cannot_make_links_harmless() -> None:
+def test_rsync_that_cannot_make_links_harmless_is_not_used_to_pull() -> None:
     assert can_stage(NEW)
     assert not can_stage(MACOS)
     assert not can_stage(Version(3, 0, 9))
@@ -83,11 +83,11 @@ def test_nothing_is_pulled_by_an_rsync_that_cannot_make_links_harmless() -> None
         ("sending incremental file list", None),
     ],
 )
-def test_a_line_of_rsyncs_is_understood(line: str, change: Change | None) -> None:
+def test_rsync_output_line_is_parsed(line: str, change: Change | None) -> None:
     assert parse_change(line) == change
 
 
-def test_figures_of_rsyncs_are_understood() -> None:
+def test_rsync_statistics_are_parsed() -> None:
     assert parse_meter("     32,768   7%   31.25MB/s    0:00:13") == Meter(32768, 7, 32768000.0)
     assert parse_meter("          2   0%    0.00kB/s    0:00:00 (xfr#1)") == Meter(2, 0, 0.0)
     assert parse_meter("something else") is None
@@ -107,7 +107,7 @@ def test_later_patterns_override_earlier_ones() -> None:
     ]
 
 
-def test_a_literal_path_is_escaped_only_where_a_wildcard_makes_backslashes_special() -> None:
+def test_backslash_in_a_literal_path_is_escaped_only_beside_a_wildcard() -> None:
     assert literal(r"back\slash") == r"back\slash"
     assert literal(r"back\slash*") == r"back\\slash\*"
 
@@ -130,22 +130,22 @@ def test_a_relative_path_is_below_the_work_dir(
 
 
 @pytest.mark.parametrize("remote", ["", "a\0b"])
-def test_a_path_that_is_none_is_refused(remote: str) -> None:
+def test_invalid_path_is_refused(remote: str) -> None:
     with pytest.raises(UsageError, match="expected a path"):
         on_host(SSHConfig("box"), remote)
 
 
-def test_only_wildcards_are_left_to_the_shell() -> None:
+def test_shell_expands_only_wildcards_of_a_remote_path() -> None:
     assert words("/a b/$(x)*.p[12]") == "'/a b/$(x)'*'.p'[12]"
     assert words("~/x?") == "\"$HOME\"/'x'?"
 
 
 @pytest.mark.parametrize("place", ["/", "~", "/a/..", "/a/."])
-def test_some_places_have_no_name_of_their_own(place: str) -> None:
+def test_path_without_a_last_component_has_no_name(place: str) -> None:
     assert name_of(place) == ""
 
 
-def test_a_link_that_holds_is_not_slowed_down_and_one_that_does_not_is() -> None:
+def test_transfer_rate_is_limited_only_after_an_early_disconnect() -> None:
     pace = Pace()
     assert pace.rate is None
 
@@ -162,7 +162,7 @@ def test_a_link_that_holds_is_not_slowed_down_and_one_that_does_not_is() -> None
     assert pace.rate is None
 
 
-def test_time_left_is_known_with_a_total_and_a_rate() -> None:
+def test_remaining_time_requires_a_total_and_a_rate() -> None:
     assert TransferProgress("box", 10, 30, 10.0).seconds_left == 2.0
     assert TransferProgress("box", 10, None, 10.0).seconds_left is None
     assert TransferProgress("box", 10, 30, 0.0).seconds_left is None

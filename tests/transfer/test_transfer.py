@@ -88,7 +88,7 @@ def leftovers(*folders: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 3_000_001])
-def test_a_file_goes_there_and_back_with_mode_and_time(
+def test_file_is_transferred_both_ways_with_mode_and_mtime(
     client: SSHClient, near: Path, far: Path, size: int
 ) -> None:
     (near / "-a 'b").write_bytes(os.urandom(size))
@@ -110,7 +110,7 @@ def test_a_file_goes_there_and_back_with_mode_and_time(
 @pytest.mark.parametrize(
     ("target", "at"), [("x", "x"), ("folder", "folder/file"), ("new/", "new/file"), (".", "file")]
 )
-def test_a_file_goes_into_a_folder_or_gets_the_name(
+def test_file_is_put_into_a_directory_or_under_the_given_name(
     client: SSHClient, near: Path, far: Path, target: str, at: str
 ) -> None:
     (near / "file").write_text("hello")
@@ -121,7 +121,7 @@ def test_a_file_goes_into_a_folder_or_gets_the_name(
     assert (far / at).read_text() == "hello"
 
 
-def test_a_folder_goes_there_and_back_whatever_its_names(
+def test_directory_with_any_file_names_is_transferred_both_ways(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     tree = make_tree(near / "tree")
@@ -135,7 +135,7 @@ def test_a_folder_goes_there_and_back_whatever_its_names(
     assert leftovers(near, far) == []
 
 
-def test_a_pattern_is_expanded_here_by_put_and_there_by_get(
+def test_pattern_is_expanded_locally_by_put_and_remotely_by_get(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     for name in ("a 1.pt", "a 2.pt", "b.txt"):
@@ -149,7 +149,7 @@ def test_a_pattern_is_expanded_here_by_put_and_there_by_get(
     assert result.checked == 2
 
 
-def test_sync_makes_the_far_folder_equal_and_sends_nothing_twice(
+def test_sync_makes_the_remote_directory_equal_and_resends_no_file(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     tree = make_tree(near / "tree")
@@ -165,7 +165,7 @@ def test_sync_makes_the_far_folder_equal_and_sends_nothing_twice(
     assert (again.files, again.deleted) == (0, ())
 
 
-def test_sync_pulls_and_leaves_links_out_that_lead_away(
+def test_sync_pull_omits_links_that_leave_the_tree(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     make_tree(far / "tree")
@@ -181,7 +181,7 @@ def test_sync_pulls_and_leaves_links_out_that_lead_away(
 
 
 @pytest.mark.parametrize("way", ["sync", "put", "scp_to"])
-def test_links_in_the_hosts_target_are_not_followed(
+def test_links_in_the_remote_target_are_not_followed(
     client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
     (near / "s" / "folder").mkdir(parents=True)
@@ -211,7 +211,7 @@ def test_links_in_the_hosts_target_are_not_followed(
         assert contents(far / "s") == contents(near / "s")
 
 
-def test_delete_keeps_what_is_left_out_and_the_folders_above_it(
+def test_delete_keeps_excluded_files_and_their_parent_directories(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     (near / "s").mkdir()
@@ -231,7 +231,7 @@ def test_delete_keeps_what_is_left_out_and_the_folders_above_it(
     ]
 
 
-def test_a_folder_that_is_missing_deletes_nothing(
+def test_missing_source_directory_deletes_nothing(
     client: SSHClient, mover: str, near: Path
 ) -> None:
     (near / "kept").write_text("x")
@@ -242,7 +242,7 @@ def test_a_folder_that_is_missing_deletes_nothing(
     assert names(near) == ["kept"]
 
 
-def test_put_copies_what_a_link_out_of_the_folder_leads_to(
+def test_put_copies_the_target_of_a_link_out_of_the_folder(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     (near / "tree").mkdir()
@@ -255,7 +255,7 @@ def test_put_copies_what_a_link_out_of_the_folder_leads_to(
     assert (far / "copy" / "latest").read_text() == "real"
 
 
-def test_excluded_names_are_not_sent_nor_removed_and_can_be_taken_back_in(
+def test_excluded_names_are_neither_sent_nor_deleted_unless_included_again(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     for name in ("a.log", "keep.log", "code.py"):
@@ -270,7 +270,7 @@ def test_excluded_names_are_not_sent_nor_removed_and_can_be_taken_back_in(
 
 
 @pytest.mark.parametrize("is_repository", [True, False])
-def test_gitignore_is_what_git_says(
+def test_gitignore_excludes_the_files_that_git_ignores(
     client: SSHClient, mover: str, near: Path, far: Path, is_repository: bool
 ) -> None:
     given = ["a.log", "keep.log", "sub/b.log", "sub/x.tmp", "odd[1].out", "odd1.out", "cache/y"]
@@ -288,7 +288,7 @@ def test_gitignore_is_what_git_says(
     assert sent == {".gitignore", "keep.log", "odd1.out", "sub", "sub/.gitignore", "sub/b.log"}
 
 
-def test_a_folder_with_content_in_the_place_of_a_link_is_told_and_goes_with_delete(
+def test_directory_in_place_of_a_link_is_reported_and_removed_only_with_delete(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     (near / "tree").mkdir()
@@ -308,7 +308,7 @@ def test_a_folder_with_content_in_the_place_of_a_link_is_told_and_goes_with_dele
     assert (far / "tree" / "data").readlink() == Path("elsewhere")
 
 
-def test_gitignore_counts_in_nested_repositories_and_their_git_folders_stay(
+def test_gitignore_applies_in_nested_repositories_and_keeps_their_git_data(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:
     for name in ("a.log", "vendor/lib/x.tmp", "vendor/lib/keep", "vendor/lib/deep/y.o", "plain/z"):
@@ -325,7 +325,7 @@ def test_gitignore_counts_in_nested_repositories_and_their_git_folders_stay(
     assert files == {".gitignore", "plain/z", *nested}
 
 
-def test_a_pipe_of_the_caller_is_read_to_its_end(client: SSHClient, mover: str, far: Path) -> None:
+def test_pipe_of_the_caller_is_sent_to_its_end(client: SSHClient, mover: str, far: Path) -> None:
     reading, writing = os.pipe()
     writer = threading.Thread(target=lambda: (os.write(writing, b"hi\n"), os.close(writing)))
     writer.start()
@@ -339,7 +339,7 @@ def test_a_pipe_of_the_caller_is_read_to_its_end(client: SSHClient, mover: str, 
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a device", "a socket"])
-def test_a_source_that_may_have_no_end_is_refused_at_once(
+def test_put_of_a_pipe_socket_or_device_is_refused_at_once(
     client: SSHClient, near: Path, kind: str
 ) -> None:
     path = near / "special"
@@ -356,7 +356,7 @@ def test_a_source_that_may_have_no_end_is_refused_at_once(
 
 
 @pytest.mark.parametrize("way", ["put", "get", "sync"])
-def test_a_dry_run_changes_nothing_and_tells_what_would_be(
+def test_transfer_dry_run_changes_nothing_and_lists_the_changes(
     client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
     make_tree(near / "tree")
@@ -388,7 +388,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_be(
         ("file/x", "file: is not a folder"),
     ],
 )
-def test_why_a_file_cannot_be_put_is_said(
+def test_failed_put_reports_its_reason(
     client: SSHClient, near: Path, far: Path, target: str, said: str
 ) -> None:
     (near / "x").write_text("x")
@@ -415,7 +415,7 @@ def test_a_folder_does_not_replace_a_file(
 
 
 @pytest.mark.parametrize(("source", "pulls"), [("no/such", False), ("no/such", True)])
-def test_a_source_that_is_not_there_is_said(
+def test_missing_source_is_reported(
     client: SSHClient, near: Path, source: str, pulls: bool
 ) -> None:
     way = (
@@ -429,7 +429,7 @@ def test_a_source_that_is_not_there_is_said(
 
 @pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
 @pytest.mark.parametrize("way", ["file", "folder"])
-def test_no_space_is_told_and_nothing_has_the_final_name(
+def test_full_disk_is_reported_and_no_file_has_the_final_name(
     client: SSHClient, near: Path, far: Path, way: str
 ) -> None:
     (near / "large").write_bytes(os.urandom(3_000_000))
@@ -484,7 +484,7 @@ def test_a_dry_run_names_a_link_on_the_host_that_a_folder_would_replace(
     assert (far / "s" / "data").is_symlink()
 
 
-def test_a_file_that_changes_while_it_is_sent_is_told(
+def test_file_changed_during_transfer_is_reported(
     sshd: Sshd, client_key: Path, near: Path, far: Path
 ) -> None:
     (near / "log").write_bytes(os.urandom(20_000_000))
@@ -512,7 +512,7 @@ def test_a_file_that_changes_while_it_is_sent_is_told(
 
 @pytest.mark.parametrize("step", ["sha256sum", "openssl", "chmod", "touch", "mv"])
 @pytest.mark.parametrize("has_openssl", [True, False])
-def test_a_put_succeeds_if_an_earlier_finish_of_it_comes_to_its_end_meanwhile(
+def test_put_succeeds_if_its_earlier_finishing_step_completes_meanwhile(
     make_sshd: Callable[..., Sshd],
     client_key: Path,
     near: Path,
@@ -542,7 +542,7 @@ def test_a_put_succeeds_if_an_earlier_finish_of_it_comes_to_its_end_meanwhile(
 
 
 @pytest.mark.parametrize("way", ["put", "get", "sync"])
-def test_a_link_that_is_cut_again_and_again_delivers_all_of_it(
+def test_transfer_completes_over_repeated_disconnects(
     sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool, way: str
 ) -> None:
     size, cuts = 24_000_000, 4
@@ -593,7 +593,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_what_was_broken_off_is_gone_on_with_by_the_next_call(
+def test_interrupted_transfer_is_resumed_by_the_next_call(
     sshd: Sshd, client_key: Path, near: Path, far: Path
 ) -> None:
     (near / "large").write_bytes(os.urandom(20_000_000))
@@ -666,7 +666,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("move", "way"), [(put, "put"), (get, "get")], ids=["put", "get"])
-def test_a_damaged_part_is_found_by_its_sum_and_sent_anew(
+def test_damaged_part_is_detected_by_checksum_and_sent_again(
     client: SSHClient,
     near: Path,
     far: Path,
@@ -688,7 +688,7 @@ def test_a_damaged_part_is_found_by_its_sum_and_sent_anew(
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder", "linked folder"])
 @pytest.mark.parametrize(("move", "way"), [(put, "put"), (get, "get")], ids=["put", "get"])
-def test_what_another_user_puts_in_a_parts_place_is_not_written_to(
+def test_file_of_another_user_in_place_of_a_part_is_not_written_to(
     client: SSHClient,
     near: Path,
     far: Path,
@@ -730,7 +730,7 @@ def test_what_another_user_puts_in_a_parts_place_is_not_written_to(
     assert [stamp(path) for path in (mine, mine / "part")] == before
 
 
-def test_a_time_limit_ends_a_transfer(
+def test_timeout_ends_a_transfer(
     sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool
 ) -> None:
     (near / "large").write_bytes(os.urandom(20_000_000))
@@ -752,7 +752,7 @@ def test_a_time_limit_ends_a_transfer(
     assert not (far / "x").exists()
 
 
-def test_several_hosts_have_a_folder_each(
+def test_get_from_several_hosts_writes_a_directory_per_host(
     sshd: Sshd, client_key: Path, near: Path, tmp_path: Path
 ) -> None:
     clients = []
@@ -789,7 +789,7 @@ def test_several_hosts_have_a_folder_each(
         client.close_link()
 
 
-def test_an_unreachable_host_is_told_and_the_others_go_on(
+def test_unreachable_host_is_reported_and_the_others_continue(
     sshd: Sshd, client_key: Path, near: Path, far: Path
 ) -> None:
     (near / "x").write_text("x")
@@ -832,7 +832,7 @@ def test_an_unreachable_host_is_told_and_the_others_go_on(
         ("a.c", "abc", False, False),
     ],
 )
-def test_patterns_mean_what_they_mean_to_rsync(
+def test_patterns_match_as_in_rsync(
     tmp_path: Path, pattern: str, path: str, is_folder: bool, matches: bool
 ) -> None:
     source = tmp_path / "source"
@@ -886,7 +886,7 @@ def relaying(
     return make
 
 
-def test_a_relayed_file_is_sent_once_and_checked_everywhere(
+def test_relayed_file_is_uploaded_once_and_verified_on_every_host(
     relaying: Callable[..., list[SSHConfig]], near: Path
 ) -> None:
     (near / "it's large").write_bytes(os.urandom(2_000_000))
@@ -905,7 +905,7 @@ def test_a_relayed_file_is_sent_once_and_checked_everywhere(
     assert keys.exists()
 
 
-def test_a_relay_leaves_no_key_behind(
+def test_relay_leaves_no_key_on_the_hosts(
     make_sshd: MakeSshd, relaying: Callable[..., list[SSHConfig]], near: Path
 ) -> None:
     (near / "x").write_bytes(os.urandom(1000))
@@ -919,7 +919,7 @@ def test_a_relay_leaves_no_key_behind(
         assert client.run("ls -A ~/.ssh").stdout.split() == ["authorized_keys"]
 
 
-def test_where_no_key_is_allowed_the_file_comes_from_here(
+def test_relay_falls_back_to_the_local_host_if_keys_are_not_allowed(
     relaying: Callable[..., list[SSHConfig]], near: Path
 ) -> None:
     (near / "x").write_bytes(os.urandom(1000))
@@ -935,7 +935,7 @@ def test_where_no_key_is_allowed_the_file_comes_from_here(
 
 
 @pytest.mark.parametrize("login_shell", ["zsh", "fish", "tcsh", "ash"])
-def test_any_login_shell_will_do(
+def test_transfers_work_under_any_login_shell(
     make_sshd: MakeSshd, client_key: Path, near: Path, login_shell: str
 ) -> None:
     server = make_sshd(login_shell=login_shell)
@@ -952,7 +952,7 @@ def test_any_login_shell_will_do(
     assert (server.home / "!$(x)").read_bytes() == b"#!/bin/sh\n"
 
 
-def test_a_host_without_rsync_is_served_over_sftp(
+def test_host_without_rsync_is_synced_over_sftp(
     sshd: Sshd, client_key: Path, near: Path, far: Path, tmp_path: Path
 ) -> None:
     programs = tmp_path / "programs"
@@ -974,7 +974,7 @@ def test_a_host_without_rsync_is_served_over_sftp(
     assert contents(far / "copy") == contents(near / "tree")
 
 
-def test_rsync_links_what_is_equal_in_another_folder(
+def test_rsync_hard_links_files_that_are_equal_in_another_directory(
     client: SSHClient, near: Path, far: Path
 ) -> None:
     make_tree(near / "tree")
@@ -988,7 +988,7 @@ def test_rsync_links_what_is_equal_in_another_folder(
     assert first.stat().st_ino == second.stat().st_ino
 
 
-def test_progress_comes_as_figures(
+def test_progress_is_reported_in_numbers(
     sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool
 ) -> None:
     (near / "large").write_bytes(os.urandom(3_000_000))

@@ -26,7 +26,7 @@ def sources(near: Path) -> list[Path]:
     return paths
 
 
-def test_two_files_at_once_leave_one_of_them_whole(
+def test_two_concurrent_puts_leave_one_complete_file(
     config: SSHConfig, sources: list[Path], far: Path
 ) -> None:
     def put(source: Path) -> bool:
@@ -41,7 +41,7 @@ def test_two_files_at_once_leave_one_of_them_whole(
     assert [path.name for path in far.iterdir()] == ["target"]
 
 
-def test_a_put_beside_one_that_is_killed_leaves_the_file_whole(
+def test_put_concurrent_with_a_killed_one_leaves_a_complete_file(
     config: SSHConfig, sources: list[Path], far: Path
 ) -> None:
     program = (
@@ -62,7 +62,7 @@ def test_a_put_beside_one_that_is_killed_leaves_the_file_whole(
     assert (far / "target").read_bytes() == sources[0].read_bytes()
 
 
-def test_a_task_beside_one_that_is_killed_leaves_one_file_whole(
+def test_put_task_concurrent_with_a_killed_one_leaves_a_complete_file(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path, sources: list[Path], far: Path
 ) -> None:
     write_hosts(box={})

@@ -138,11 +138,11 @@ def read_until(channel: paramiko.Channel, wanted: bytes) -> bytes:
 # As sshd does it.
 
 
-def test_exit_status_is_the_commands_own(client: paramiko.SSHClient) -> None:
+def test_embedded_server_returns_the_exit_status_of_the_command(client: paramiko.SSHClient) -> None:
     assert run(client, "exit 37")[0] == 37
 
 
-def test_status_255_is_a_status_like_any_other(client: paramiko.SSHClient) -> None:
+def test_exit_status_255_of_a_command_is_reported_as_such(client: paramiko.SSHClient) -> None:
     assert run(client, "exit 255")[0] == 255
 
 
@@ -177,7 +177,7 @@ def test_stdin_can_be_opened_by_its_name(client: paramiko.SSHClient) -> None:
     assert read_all(channel)[:2] == (0, b"by name")
 
 
-def test_command_that_never_reads_its_stdin_is_not_held_up(client: paramiko.SSHClient) -> None:
+def test_command_that_never_reads_its_stdin_is_not_blocked(client: paramiko.SSHClient) -> None:
     channel = start(client, "echo done")
     with contextlib.suppress(OSError):  # it may have ended, and the channel closed, before
         channel.sendall(b"x" * 200_000)
@@ -186,7 +186,9 @@ def test_command_that_never_reads_its_stdin_is_not_held_up(client: paramiko.SSHC
 
 
 @pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV"])
-def test_death_by_a_signal_is_told_as_a_signal(client: paramiko.SSHClient, name: str) -> None:
+def test_command_ended_by_a_signal_is_reported_as_such(
+    client: paramiko.SSHClient, name: str
+) -> None:
     told: list[bytes] = []
     transport = client.get_transport()
     handler = paramiko.Channel._handle_request
@@ -210,7 +212,7 @@ def test_death_by_a_signal_is_told_as_a_signal(client: paramiko.SSHClient, name:
     assert status == -1  # Paramiko's word for "no exit status"
 
 
-def test_closing_the_channel_breaks_the_pipe_and_kills_nothing(
+def test_closing_the_channel_breaks_the_pipe_and_kills_no_process(
     client: paramiko.SSHClient, tmp_path: Path
 ) -> None:
     done = tmp_path / "done"
@@ -223,7 +225,7 @@ def test_closing_the_channel_breaks_the_pipe_and_kills_nothing(
     eventually(done.exists)  # its output broke, and it went on
 
 
-def test_input_that_nobody_reads_is_taken_no_further_than_the_window(
+def test_unread_input_is_accepted_up_to_the_window_size(
     client: paramiko.SSHClient,
 ) -> None:
     channel = start(client, "exec sleep 60")
@@ -235,9 +237,7 @@ def test_input_that_nobody_reads_is_taken_no_further_than_the_window(
             sent += channel.send(b"x" * 30_000)
 
 
-def test_output_that_nobody_reads_stops_the_program(
-    client: paramiko.SSHClient, tmp_path: Path
-) -> None:
+def test_unread_output_blocks_the_program(client: paramiko.SSHClient, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     start(client, f"echo $$ > {pid_file}; exec head -c 64000000 /dev/zero")
     eventually(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"))
@@ -263,7 +263,7 @@ def written(pid: int) -> int:
     return int(fields[fields.index("wchar:") + 1])
 
 
-def test_flood_without_a_reader_stops_and_ends_with_the_connection(
+def test_unread_output_flood_pauses_and_ends_with_the_connection(
     client: paramiko.SSHClient, tmp_path: Path
 ) -> None:
     pid_file = tmp_path / "pid"
@@ -276,20 +276,20 @@ def test_flood_without_a_reader_stops_and_ends_with_the_connection(
     eventually(lambda: not is_running(pid))
 
 
-def test_argument_list_too_long_is_said_with_status_1(client: paramiko.SSHClient) -> None:
+def test_argument_list_too_long_is_reported_with_status_1(client: paramiko.SSHClient) -> None:
     status, out, err = run(client, "echo " + "x" * 140_000)
 
     assert (status, out) == (1, b"")
     assert b"Argument list too long" in err
 
 
-def test_terminal_is_real_with_size_and_type(client: paramiko.SSHClient) -> None:
+def test_terminal_is_a_pty_with_size_and_type(client: paramiko.SSHClient) -> None:
     status, out, err = run(client, "tty -s && stty size && echo $TERM; exit 4", pty=True)
 
     assert (status, out, err) == (4, b"33 91\r\nvt220\r\n", b"")
 
 
-def test_terminal_is_the_controlling_one_and_ctrl_c_interrupts(
+def test_terminal_is_the_controlling_terminal_and_ctrl_c_interrupts(
     client: paramiko.SSHClient,
 ) -> None:
     command = "trap 'echo caught > /dev/tty; exit 6' INT; echo up; sleep 60 & wait"
@@ -310,7 +310,7 @@ def test_terminal_is_resized(client: paramiko.SSHClient) -> None:
     read_until(channel, b"50 120")
 
 
-def test_hung_up_terminal_ends_its_session(client: paramiko.SSHClient) -> None:
+def test_terminal_hangup_ends_its_session(client: paramiko.SSHClient) -> None:
     channel = start(client, "echo $$; exec sleep 60", pty=True)
     pid = int(read_until(channel, b"\n"))
 
@@ -319,7 +319,7 @@ def test_hung_up_terminal_ends_its_session(client: paramiko.SSHClient) -> None:
     eventually(lambda: not is_running(pid))
 
 
-def test_more_typing_than_a_terminal_holds_stops_nobody_else(client: paramiko.SSHClient) -> None:
+def test_full_terminal_input_does_not_block_other_sessions(client: paramiko.SSHClient) -> None:
     channel = start(client, "stty raw -echo; echo up; sleep 60", pty=True)
     read_until(channel, b"up")
 
@@ -339,7 +339,7 @@ def test_shell_request_starts_a_login_shell(client: paramiko.SSHClient) -> None:
     assert channel.recv_exit_status() == 9
 
 
-def test_keepalive_gets_an_answer(client: paramiko.SSHClient) -> None:
+def test_keepalive_request_is_answered(client: paramiko.SSHClient) -> None:
     transport = client.get_transport()
 
     transport.global_request("keepalive@openssh.com", wait=True)
@@ -361,7 +361,7 @@ def test_port_on_loopback_is_forwarded(client: paramiko.SSHClient) -> None:
             assert channel.recv(7) == b"through"
 
 
-def test_relative_sftp_paths_start_at_home(client: paramiko.SSHClient) -> None:
+def test_relative_sftp_paths_start_in_the_home_directory(client: paramiko.SSHClient) -> None:
     sftp = client.open_sftp()
     start_folder = sftp.normalize(".")
     folder = f"{start_folder}/ringtasks-test-{os.getpid()}"
@@ -390,13 +390,15 @@ def test_home_and_working_folder_are_the_scratch_folder(embedded: paramiko.SSHCl
     assert embedded.open_sftp().normalize("~/a") == f"{home}/a"
 
 
-def test_lone_python3_is_the_interpreter_of_this_environment(embedded: paramiko.SSHClient) -> None:
+def test_python3_on_path_is_the_interpreter_of_this_environment(
+    embedded: paramiko.SSHClient,
+) -> None:
     assert run(embedded, "command -v python3")[1].decode() == (
         f"{Path(sys.executable).parent}/python3\n"
     )
 
 
-def test_environment_holds_what_is_named_and_nothing_of_the_parents(
+def test_environment_has_only_the_named_variables(
     embedded: paramiko.SSHClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RINGTASKS_SSH_KEY", "secret")
@@ -409,7 +411,7 @@ def test_environment_holds_what_is_named_and_nothing_of_the_parents(
     assert own <= names
 
 
-def test_locale_is_accepted_from_the_client_and_nothing_else(
+def test_only_locale_variables_are_accepted_from_the_client(
     embedded: paramiko.SSHClient,
 ) -> None:
     channel = embedded.get_transport().open_session(timeout=TIMEOUT)
@@ -439,7 +441,7 @@ def test_signal_from_the_client_reaches_the_whole_process_group(
     assert read_all(channel)[:2] == (5, b"caught\n")
 
 
-def test_signal_that_ssh_has_no_name_for_ends_the_channel_all_the_same(
+def test_signal_without_an_ssh_name_ends_the_channel(
     embedded: paramiko.SSHClient,
 ) -> None:
     assert run(embedded, f"ulimit -c 0; kill -{signal.SIGRTMIN + 1} $$")[0] == -1
@@ -459,7 +461,7 @@ def test_other_subsystems_are_refused(embedded: paramiko.SSHClient) -> None:
         channel.invoke_subsystem("netconf")
 
 
-def test_ports_elsewhere_are_not_forwarded(embedded: paramiko.SSHClient) -> None:
+def test_ports_of_other_hosts_are_not_forwarded(embedded: paramiko.SSHClient) -> None:
     for address in ("192.0.2.1", "0.0.0.0", "example.com"):
         with pytest.raises(paramiko.ChannelException) as refused:
             embedded.get_transport().open_channel(
@@ -469,7 +471,7 @@ def test_ports_elsewhere_are_not_forwarded(embedded: paramiko.SSHClient) -> None
         assert refused.value.code == 1  # administratively prohibited
 
 
-def test_no_remote_forwarding(embedded: paramiko.SSHClient) -> None:
+def test_remote_forwarding_is_refused(embedded: paramiko.SSHClient) -> None:
     with pytest.raises(paramiko.SSHException):
         embedded.get_transport().request_port_forward("127.0.0.1", 0)
 
@@ -490,7 +492,7 @@ def test_key_of_one_host_does_not_open_another(log_in: Clients) -> None:
         log_in(second, key)
 
 
-def test_nothing_but_public_keys_may_be_tried() -> None:
+def test_only_public_key_authentication_is_offered() -> None:
     config = server.serve(host_named("demo"))
     with socket.create_connection((config.host, config.port), TIMEOUT) as connection:
         transport = paramiko.Transport(connection)
@@ -503,7 +505,7 @@ def test_nothing_but_public_keys_may_be_tried() -> None:
     assert refused.value.allowed_types == ["publickey"]
 
 
-def test_only_loopback_listens() -> None:
+def test_embedded_server_listens_on_loopback_only() -> None:
     port = server.serve(host_named("demo")).port
 
     listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
@@ -512,7 +514,7 @@ def test_only_loopback_listens() -> None:
     assert [a for a in addresses if a.endswith(f":{port}")] == [f"127.0.0.1:{port}"]
 
 
-def test_served_configuration_changes_only_the_way_in() -> None:
+def test_served_configuration_changes_only_the_connection_settings() -> None:
     config = SSHConfig("", name="demo", embedded=True, tailscale_ip="127.0.0.1", tailscale_port=9)
 
     served = server.serve(config)
@@ -524,7 +526,7 @@ def test_served_configuration_changes_only_the_way_in() -> None:
     assert "PRIVATE" not in repr(served)
 
 
-def test_threads_that_ask_at_once_get_one_server() -> None:
+def test_concurrent_threads_share_one_embedded_server() -> None:
     together = threading.Barrier(16)
 
     def ask(_: int) -> SSHConfig:
@@ -539,7 +541,9 @@ def test_threads_that_ask_at_once_get_one_server() -> None:
 
 
 @pytest.mark.parametrize("names", [("demo", "demo-2"), ("a/../b", "a_.._b"), ("", "..")])
-def test_two_hosts_have_folders_of_their_own(log_in: Clients, names: tuple[str, str]) -> None:
+def test_two_embedded_hosts_have_separate_directories(
+    log_in: Clients, names: tuple[str, str]
+) -> None:
     homes = [
         log_in(server.serve(host_named(name) if name else SSHConfig(""))).open_sftp().normalize(".")
         for name in names
@@ -622,7 +626,7 @@ def test_stop_all_leaves_no_thread_process_socket_or_folder(log_in: Clients) -> 
     eventually(lambda: open_files() <= files_before)
 
 
-def test_stop_all_with_a_connected_client_is_quick(log_in: Clients) -> None:
+def test_stop_all_returns_quickly_with_a_connected_client(log_in: Clients) -> None:
     client = log_in(server.serve(host_named("demo")))
     run(client, "true")
 
@@ -632,7 +636,7 @@ def test_stop_all_with_a_connected_client_is_quick(log_in: Clients) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_stop_all_may_be_repeated_and_a_host_started_again(log_in: Clients) -> None:
+def test_stop_all_can_be_repeated_and_a_host_restarted(log_in: Clients) -> None:
     first = server.serve(host_named("demo"))
 
     server.stop_all()
@@ -643,7 +647,7 @@ def test_stop_all_may_be_repeated_and_a_host_started_again(log_in: Clients) -> N
     assert run(log_in(second), "echo again")[1] == b"again\n"
 
 
-def test_end_of_the_process_leaves_nothing(tmp_path: Path) -> None:
+def test_end_of_the_process_leaves_no_process_socket_or_folder(tmp_path: Path) -> None:
     code = """
 import io, sys, paramiko
 from ringtasks.ssh.embedded import server
@@ -671,7 +675,7 @@ print(client.exec_command("echo $$; exec sleep 60")[1].readline().strip())
     assert list(temporary.iterdir()) == []
 
 
-def test_forked_child_leaves_the_parents_host_alone(log_in: Clients) -> None:
+def test_forked_child_does_not_stop_the_parents_host(log_in: Clients) -> None:
     client = log_in(server.serve(host_named("demo")))
 
     child = os.fork()

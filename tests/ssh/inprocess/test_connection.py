@@ -34,7 +34,7 @@ def config(config: SSHConfig) -> SSHConfig:
     return replace(config, tailscale_ip="127.0.0.1", tailscale_port=9)
 
 
-def test_it_is_a_fabric_connection_and_runs_by_the_route_that_works(config: SSHConfig) -> None:
+def test_connection_is_a_fabric_connection_and_uses_a_working_route(config: SSHConfig) -> None:
     with Connection(config) as connection:
         result = connection.run("echo hi; echo no >&2; exit 3", hide=True, warn=True)
 
@@ -43,7 +43,7 @@ def test_it_is_a_fabric_connection_and_runs_by_the_route_that_works(config: SSHC
     assert connection.transport_used == "direct"
 
 
-def test_the_environment_arrives_whole_and_stays_out_of_the_process_list(
+def test_environment_arrives_unchanged_and_is_not_in_the_process_list(
     config: SSHConfig,
 ) -> None:
     value = 'it\'s "$HOME"\n `x`'
@@ -56,7 +56,7 @@ def test_the_environment_arrives_whole_and_stays_out_of_the_process_list(
     assert "`x`" not in result.stderr
 
 
-def test_the_environment_arrives_in_a_terminal_too(config: SSHConfig) -> None:
+def test_environment_reaches_a_command_with_a_terminal(config: SSHConfig) -> None:
     with Connection(config) as connection:
         result = connection.run('tty; echo "$V"', env={"V": "a 'b'"}, pty=True, hide=True)
 
@@ -76,7 +76,9 @@ def test_stdin_reaches_the_command_after_the_environment(config: SSHConfig) -> N
     assert result.stdout == "1 typed\n"
 
 
-def test_files_go_there_and_back(config: SSHConfig, tmp_path: Path, sshd: Sshd) -> None:
+def test_connection_copies_files_to_the_host_and_back(
+    config: SSHConfig, tmp_path: Path, sshd: Sshd
+) -> None:
     sent, returned = tmp_path / "sent", tmp_path / "returned"
     sent.write_bytes(os.urandom(300_000))
 
@@ -106,7 +108,7 @@ def test_a_local_port_is_forwarded(config: SSHConfig) -> None:
 
 
 @pytest.mark.parametrize("local_host", ["127.0.0.1", "127.1"])
-def test_a_local_port_that_is_taken_is_told_at_once(config: SSHConfig, local_host: str) -> None:
+def test_local_port_in_use_is_reported_at_once(config: SSHConfig, local_host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, Connection(config) as connection:
         port = taken.getsockname()[1]
         with (
@@ -116,7 +118,7 @@ def test_a_local_port_that_is_taken_is_told_at_once(config: SSHConfig, local_hos
             pytest.fail("somebody else has the port")
 
 
-def test_sudo_composes_its_own_command(config: SSHConfig) -> None:
+def test_sudo_runs_the_command_that_fabric_composes(config: SSHConfig) -> None:
     with Connection(config) as connection:
         result = connection.sudo("true", hide=True, warn=True)
 
@@ -135,7 +137,7 @@ def test_a_shell_runs_until_it_exits(config: SSHConfig) -> None:
     assert result.exited == 0
 
 
-def test_a_name_of_the_inventory_is_looked_up(
+def test_connection_resolves_an_inventory_name(
     write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={"tailscale_ip": None})))
@@ -145,7 +147,7 @@ def test_a_name_of_the_inventory_is_looked_up(
     assert HealthStore().get("box").total_successes == 1
 
 
-def test_every_route_that_failed_is_in_the_error(config: SSHConfig) -> None:
+def test_error_lists_every_failed_route(config: SSHConfig) -> None:
     with Silent() as silent, pytest.raises(UnreachableError) as caught:
         dead = replace(config, host=silent.address, port=silent.port, connect_timeout=1)
         Connection(dead).open()
@@ -155,7 +157,7 @@ def test_every_route_that_failed_is_in_the_error(config: SSHConfig) -> None:
     assert HealthStore().get("box").total_failures == 1
 
 
-def test_the_users_ssh_config_names_user_port_and_key(
+def test_user_port_and_key_are_read_from_the_users_ssh_config(
     sshd: Sshd, client_key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_ssh_config(
@@ -167,9 +169,7 @@ def test_the_users_ssh_config_names_user_port_and_key(
         assert connection.run("echo hi", hide=True).stdout == "hi\n"
 
 
-def test_what_the_inventory_says_rules_over_the_users_ssh_config(
-    sshd: Sshd, client_key: Path
-) -> None:
+def test_inventory_settings_override_the_users_ssh_config(sshd: Sshd, client_key: Path) -> None:
     write_ssh_config(f"Host {sshd.address}\n  Port 1\n  User nobody-at-all\n")
     config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key))
 
@@ -192,7 +192,7 @@ def test_a_proxy_jump_of_the_users_ssh_config_is_used(
     assert bastion.accepted_logins() == 1
 
 
-def test_the_key_of_a_jump_host_is_checked_too(
+def test_host_key_of_a_jump_host_is_checked(
     make_sshd: MakeSshd, sshd: Sshd, client_key: Path
 ) -> None:
     bastion = make_sshd()
@@ -226,7 +226,7 @@ def test_a_jump_host_of_the_inventory_is_used_for_the_direct_route(
     assert bastion.accepted_logins() == 1
 
 
-def test_a_dead_jump_host_is_told_as_such(
+def test_dead_jump_host_is_reported_by_name(
     write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Refusing() as dead:
@@ -242,7 +242,7 @@ def test_a_dead_jump_host_is_told_as_such(
     assert "bastion: unreachable" in failure.evidence
 
 
-def test_inside_a_container_the_tailscale_route_goes_through_a_socks_proxy(
+def test_tailscale_route_uses_a_socks_proxy_inside_a_container(
     config: SSHConfig, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_tailnet = replace(config, tailscale_ip="127.0.0.3", tailscale_port=sshd.port, host="")
@@ -256,7 +256,7 @@ def test_inside_a_container_the_tailscale_route_goes_through_a_socks_proxy(
         assert proxy.connections == 1
 
 
-def test_an_encrypted_key_works_with_its_passphrase(make_sshd: MakeSshd, tmp_path: Path) -> None:
+def test_encrypted_key_is_accepted_with_its_passphrase(make_sshd: MakeSshd, tmp_path: Path) -> None:
     key = make_key(tmp_path / "locked", "-t", "ed25519", "-N", "open sesame")
     server = make_sshd(key)
     config = SSHConfig(server.address, server.port, server.user, str(key))
@@ -270,7 +270,7 @@ def test_an_encrypted_key_works_with_its_passphrase(make_sshd: MakeSshd, tmp_pat
     assert "encrypted" in str(caught.value)
 
 
-def test_a_key_of_the_agent_works(
+def test_agent_key_is_accepted(
     make_sshd: MakeSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = make_key(tmp_path / "in-agent")
@@ -297,7 +297,7 @@ def test_a_key_of_the_agent_works(
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
-def test_a_key_in_the_environment_works_and_is_never_written(
+def test_key_in_the_environment_is_accepted_and_never_written_to_disk(
     make_sshd: MakeSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     key = make_key(tmp_path / "ci-key", "-t", kind, "-N", "")
@@ -315,7 +315,7 @@ def test_a_key_in_the_environment_works_and_is_never_written(
 
 
 @pytest.mark.parametrize("text", ["no key at all", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
-def test_what_is_no_key_in_the_environment_is_refused_without_showing_it(
+def test_invalid_key_in_the_environment_is_refused_without_showing_it(
     sshd: Sshd, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.setenv("RINGTASKS_SSH_KEY", text)
@@ -326,12 +326,12 @@ def test_what_is_no_key_in_the_environment_is_refused_without_showing_it(
     assert "AAAA" not in str(caught.value)
 
 
-def test_a_missing_key_file_is_told_before_anything_is_sent(sshd: Sshd) -> None:
+def test_missing_key_file_is_reported_before_connecting(sshd: Sshd) -> None:
     with pytest.raises(UsageError, match="ssh_key: no such file: /no/such/key"):
         Connection(SSHConfig(sshd.address, sshd.port, key_path="/no/such/key"))
 
 
-def test_a_vanished_peer_ends_a_fabric_run_too(make_sshd: MakeSshd, client_key: Path) -> None:
+def test_vanished_host_ends_a_fabric_run(make_sshd: MakeSshd, client_key: Path) -> None:
     server = make_sshd()
     with Wire(server.address, server.port) as wire:
         config = SSHConfig(
@@ -367,7 +367,7 @@ def write_ssh_config(text: str) -> None:
     path.write_text(text)
 
 
-def test_a_message_for_a_channel_just_closed_does_not_end_the_link(
+def test_message_for_a_closed_channel_does_not_end_the_connection(
     sshd: Sshd, client_key: Path
 ) -> None:
     config = SSHConfig(

@@ -38,7 +38,7 @@ def changed(config: SSHConfig, **fields: Any) -> SSHConfig:
     return SSHConfig(**{**config.__dict__, **fields})
 
 
-def test_a_refused_log_in_is_paramikos_error_too(config: SSHConfig, tmp_path: Path) -> None:
+def test_refused_login_error_is_also_a_paramiko_error(config: SSHConfig, tmp_path: Path) -> None:
     stranger = changed(config, key_path=str(make_key(tmp_path / "stranger")))
 
     with pytest.raises(paramiko.AuthenticationException) as caught:
@@ -48,7 +48,7 @@ def test_a_refused_log_in_is_paramikos_error_too(config: SSHConfig, tmp_path: Pa
     assert pickle.loads(pickle.dumps(caught.value)).failures[0].reason == "authentication refused"
 
 
-def test_a_refused_connection_is_paramikos_error_too(config: SSHConfig) -> None:
+def test_refused_connection_error_is_also_a_paramiko_error(config: SSHConfig) -> None:
     with Refusing() as refusing, pytest.raises(NoValidConnectionsError) as caught:
         Connection(changed(config, host=refusing.address, port=refusing.port)).open()
 
@@ -56,19 +56,19 @@ def test_a_refused_connection_is_paramikos_error_too(config: SSHConfig) -> None:
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), UnreachableError)
 
 
-def test_an_unknown_name_is_the_systems_error_too(config: SSHConfig) -> None:
+def test_unknown_host_name_error_is_also_a_socket_error(config: SSHConfig) -> None:
     with pytest.raises(socket.gaierror):
         Connection(changed(config, host="no-such-host.invalid")).open()
 
 
-def test_a_silent_server_is_paramikos_error_too(config: SSHConfig) -> None:
+def test_silent_server_error_is_also_a_paramiko_error(config: SSHConfig) -> None:
     with Silent() as silent, pytest.raises(paramiko.SSHException):
         Connection(
             changed(config, host=silent.address, port=silent.port), connect_timeout=0.5
         ).open()
 
 
-def test_a_changed_host_key_is_paramikos_error_too(config: SSHConfig, make_sshd: Any) -> None:
+def test_changed_host_key_error_is_also_a_paramiko_error(config: SSHConfig, make_sshd: Any) -> None:
     other = make_sshd()
     KnownHosts().pin(config, HostKey.parse(other.host_public_key))
 
@@ -78,7 +78,7 @@ def test_a_changed_host_key_is_paramikos_error_too(config: SSHConfig, make_sshd:
     assert caught.value.hostname == "box"
 
 
-def test_a_host_without_room_for_a_session_raises_paramikos_error(
+def test_session_limit_of_the_host_raises_a_paramiko_error(
     config: SSHConfig, make_sshd: Callable[..., Sshd]
 ) -> None:
     server = make_sshd(config=["MaxSessions 0"])
@@ -93,14 +93,14 @@ def test_a_host_without_room_for_a_session_raises_paramikos_error(
 @pytest.mark.parametrize(
     "duplicate", [copy.copy, copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))]
 )
-def test_copies_of_a_connection_work(config: SSHConfig, duplicate: Callable[[Any], Any]) -> None:
+def test_copied_connection_works(config: SSHConfig, duplicate: Callable[[Any], Any]) -> None:
     twin = duplicate(Connection(config))
 
     with twin:
         assert twin.run("echo hi", hide=True).stdout == "hi\n"
 
 
-def test_the_callers_config_is_not_changed(config: SSHConfig) -> None:
+def test_fabric_config_of_the_caller_is_not_changed(config: SSHConfig) -> None:
     settings = fabric.Config(overrides={"connect_kwargs": {"allow_agent": False}})
     before = copy.deepcopy(dict(settings))
     given = {"look_for_keys": False}
@@ -114,7 +114,7 @@ def test_the_callers_config_is_not_changed(config: SSHConfig) -> None:
     assert connection.config is settings
 
 
-def test_a_runner_of_the_users_own_runs_the_command(config: SSHConfig) -> None:
+def test_custom_runner_class_runs_the_command(config: SSHConfig) -> None:
     class Own(fabric.runners.Remote):  # type: ignore[misc]
         def start(self, command: str, *args: Any, **kwargs: Any) -> None:
             super().start(f"echo own; {command}", *args, **kwargs)
@@ -125,7 +125,7 @@ def test_a_runner_of_the_users_own_runs_the_command(config: SSHConfig) -> None:
 
 
 @pytest.mark.parametrize("given", [{"keyfile": "x"}, {"key_filenam": []}, {"pkey": "no key"}])
-def test_a_mistake_in_connect_kwargs_is_a_type_or_attribute_error(
+def test_invalid_connect_kwargs_raise_a_type_or_attribute_error(
     config: SSHConfig, given: dict[str, Any]
 ) -> None:
     with pytest.raises((TypeError, AttributeError)):
@@ -133,19 +133,19 @@ def test_a_mistake_in_connect_kwargs_is_a_type_or_attribute_error(
 
 
 @pytest.mark.parametrize("name", ["hostname", "port", "username"])
-def test_what_has_an_argument_of_its_own_is_refused_in_connect_kwargs(
+def test_connect_kwargs_refuse_options_that_have_their_own_argument(
     config: SSHConfig, name: str
 ) -> None:
     with pytest.raises(ValueError, match=name):
         Connection(config, connect_kwargs={name: "x"}).open()
 
 
-def test_a_key_file_that_was_named_and_is_not_there_is_told(config: SSHConfig) -> None:
+def test_missing_named_key_file_is_reported(config: SSHConfig) -> None:
     with pytest.raises(FileNotFoundError, match="/no/such/key"):
         Connection(config, connect_kwargs={"key_filename": "/no/such/key"}).open()
 
 
-def test_user_and_port_are_given_once() -> None:
+def test_user_and_port_may_be_given_only_once() -> None:
     for arguments in ({"user": "bob"}, {"port": 22}):
         with pytest.raises(ValueError, match=next(iter(arguments))):
             Connection("alice@127.0.0.1:2222", **arguments)
@@ -161,7 +161,9 @@ def test_an_explicit_port_22_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Connection("127.0.0.1:22", config=settings).port == 22
 
 
-def test_the_key_file_of_a_host_is_in_connect_kwargs(config: SSHConfig, client_key: Path) -> None:
+def test_connect_kwargs_contain_the_key_file_of_the_host(
+    config: SSHConfig, client_key: Path
+) -> None:
     with Connection(config) as connection:
         connection.run("true", hide=True)
 
@@ -187,7 +189,7 @@ def test_a_local_port_listens_on_entry(config: SSHConfig) -> None:
                 socket.create_connection(("127.0.0.1", port), timeout=5).close()
 
 
-def test_fabrics_mock_remote_serves_a_connection() -> None:
+def test_connection_works_with_fabrics_mock_remote() -> None:
     with MockRemote() as remote:
         remote.expect_sessions(
             Session(
@@ -200,7 +202,7 @@ def test_fabrics_mock_remote_serves_a_connection() -> None:
         assert connection.run("false", hide=True, in_stream=False, warn=True).exited == 1
 
 
-def test_a_fake_fleet_serves_a_connection(ringtasks_fleet: FakeFleet) -> None:
+def test_connection_works_in_a_fake_fleet(ringtasks_fleet: FakeFleet) -> None:
     host = ringtasks_fleet.add("gpu1")
     host.on("nvidia-smi*", stdout="H100\n")
     host.on("false", returncode=1)
@@ -214,7 +216,9 @@ def test_a_fake_fleet_serves_a_connection(ringtasks_fleet: FakeFleet) -> None:
     assert host.calls[1].env == {"A": "1"}
 
 
-def test_files_go_to_a_fake_host_and_back(ringtasks_fleet: FakeFleet, tmp_path: Path) -> None:
+def test_connection_copies_files_to_a_fake_host_and_back(
+    ringtasks_fleet: FakeFleet, tmp_path: Path
+) -> None:
     host = ringtasks_fleet.add("gpu1")
     (tmp_path / "sent").write_text("text")
 
@@ -226,6 +230,8 @@ def test_files_go_to_a_fake_host_and_back(ringtasks_fleet: FakeFleet, tmp_path: 
     assert host.files["~/there"] == b"text"
 
 
-def test_a_host_that_is_not_in_the_fake_fleet_is_unreachable(ringtasks_fleet: FakeFleet) -> None:
+def test_connection_to_a_host_outside_the_fake_fleet_is_unreachable(
+    ringtasks_fleet: FakeFleet,
+) -> None:
     with pytest.raises(UnreachableError, match="not in the fake fleet"):
         Connection("elsewhere").open()

@@ -32,7 +32,7 @@ def connect(sshd: Sshd, client_key: Path, use_control_master: bool) -> MakeConne
     return make
 
 
-def test_a_time_limit_raises_and_ends_the_remote_processes(connect: MakeConnection) -> None:
+def test_timeout_raises_and_ends_the_remote_processes(connect: MakeConnection) -> None:
     with connect() as connection:
         with pytest.raises(CommandTimedOut) as caught:
             connection.run("echo begun; sleep 98.1 & sleep 98.1", timeout=0.5, hide=True)
@@ -43,14 +43,14 @@ def test_a_time_limit_raises_and_ends_the_remote_processes(connect: MakeConnecti
         assert connection.run("echo still here", hide=True).stdout == "still here\n"
 
 
-def test_a_time_limit_holds_in_a_terminal(connect: MakeConnection) -> None:
+def test_timeout_applies_with_a_terminal(connect: MakeConnection) -> None:
     with connect() as connection, pytest.raises(CommandTimedOut):
         connection.run("trap '' HUP; sleep 98.2", timeout=0.5, pty=True, hide=True)
 
     assert not runs("sleep 98.2")
 
 
-def test_a_time_limit_of_the_configuration_holds(connect: MakeConnection) -> None:
+def test_configured_command_timeout_applies(connect: MakeConnection) -> None:
     config = fabric.Config(overrides={"timeouts": {"command": 0.5}})
     with connect(config=config) as connection, pytest.raises(CommandTimedOut):
         connection.run("sleep 98.3", hide=True)
@@ -59,14 +59,14 @@ def test_a_time_limit_of_the_configuration_holds(connect: MakeConnection) -> Non
 
 
 @pytest.mark.skipif(not shutil.which("sudo"), reason="sudo is missing")
-def test_a_time_limit_holds_for_sudo(connect: MakeConnection) -> None:
+def test_timeout_applies_to_sudo(connect: MakeConnection) -> None:
     with connect() as connection, pytest.raises(CommandTimedOut):
         connection.sudo("sleep 98.4", timeout=0.5, hide=True)
 
     assert not runs("sleep 98.4")
 
 
-def test_a_command_with_an_environment_is_ended_too(connect: MakeConnection) -> None:
+def test_timeout_ends_a_command_with_an_environment(connect: MakeConnection) -> None:
     with connect() as connection, pytest.raises(CommandTimedOut):
         connection.run("sleep 98.5", env={"A": "1"}, timeout=0.5, hide=True)
 
@@ -85,7 +85,7 @@ def test_killing_a_promise_ends_the_remote_processes(connect: MakeConnection) ->
     assert not runs("sleep 98.6")
 
 
-def test_a_command_is_ended_where_the_host_has_room_for_one_session(
+def test_command_is_ended_on_a_host_that_allows_one_session(
     connect: MakeConnection, make_sshd: MakeSshd
 ) -> None:
     server = make_sshd(config=["MaxSessions 1"])
@@ -95,7 +95,7 @@ def test_a_command_is_ended_where_the_host_has_room_for_one_session(
     assert not runs("sleep 98.7")
 
 
-def test_a_command_within_its_time_limit_is_as_without(connect: MakeConnection) -> None:
+def test_timeout_does_not_change_a_command_that_ends_in_time(connect: MakeConnection) -> None:
     with connect() as connection:
         result = connection.run(
             "printf '%s|' \"it's\" '!' 'a\\\\b'; exit 3", timeout=20, hide=True, warn=True
@@ -105,14 +105,14 @@ def test_a_command_within_its_time_limit_is_as_without(connect: MakeConnection) 
 
 
 @pytest.mark.parametrize("pty", [False, True])
-def test_values_of_the_environment_need_not_be_text(connect: MakeConnection, pty: bool) -> None:
+def test_environment_values_need_not_be_strings(connect: MakeConnection, pty: bool) -> None:
     with connect() as connection:
         result = connection.run("echo $A $B", env={"A": 1, "B": None}, pty=pty, hide=True)
 
     assert result.stdout.split() == ["1", "None"]
 
 
-def test_the_environment_of_the_caller_may_hold_names_that_no_shell_takes(
+def test_local_environment_may_contain_names_invalid_in_a_shell(
     connect: MakeConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BASH_FUNC_which%%", "() { :; }")
@@ -123,7 +123,7 @@ def test_the_environment_of_the_caller_may_hold_names_that_no_shell_takes(
 
 
 @pytest.mark.parametrize("options", [{"env": {"A": "1"}}, {"timeout": 20}, {}])
-def test_the_login_shell_runs_the_command_whatever_the_options(
+def test_login_shell_runs_the_command_with_any_options(
     connect: MakeConnection, make_sshd: MakeSshd, options: dict[str, Any]
 ) -> None:
     server = make_sshd(environ={"SHELL": shutil.which("bash")})
@@ -134,7 +134,7 @@ def test_the_login_shell_runs_the_command_whatever_the_options(
     assert result.stdout == "sourced\n"
 
 
-def test_configured_environments_reach_the_command_unseen(connect: MakeConnection) -> None:
+def test_configured_environment_is_not_in_the_process_list(connect: MakeConnection) -> None:
     config = fabric.Config(overrides={"run": {"env": {"SECRET_OF_TEST": "xyzzy-1"}}})
     with connect(config=config) as connection:
         result = connection.run(

@@ -100,7 +100,7 @@ class Levels:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_user_of_the_strongest_level_runs_the_command(
+def test_user_of_the_highest_precedence_runs_the_command(
     level: str,
     use_control_master: bool,
     other_users: tuple[str, str],
@@ -163,7 +163,7 @@ def nickname(sshd: Sshd, key: Path, *more: str) -> str:
 
 
 @pytest.mark.parametrize("level", ["argument", "host:port", "ssh_config", "Config override"])
-def test_the_port_of_the_strongest_level_is_used(
+def test_port_of_the_highest_precedence_is_used(
     level: str, keep_kind: Keep, sshd: Sshd, client_key: Path
 ) -> None:
     levels = ["argument", "host:port", "ssh_config", "Config override"]
@@ -229,7 +229,7 @@ def test_an_ssh_config_object_is_used_in_process(sshd: Sshd, client_key: Path) -
         assert connection.run("echo hi", hide=True).stdout == "hi\n"
 
 
-def test_an_identity_file_of_the_users_ssh_config_leaves_it_to_a_control_master(
+def test_identity_file_in_ssh_config_still_allows_a_control_master(
     sshd: Sshd, client_key: Path
 ) -> None:
     write_user_config(nickname(sshd, client_key))
@@ -255,7 +255,7 @@ def test_a_jump_host_is_looked_up_in_the_callers_ssh_config(
     assert bastion.accepted_logins() == 1
 
 
-def test_a_jump_host_that_is_open_over_a_control_master_is_a_gateway(
+def test_jump_host_connected_via_a_control_master_can_be_a_gateway(
     sshd: Sshd, client_key: Path, make_sshd: Callable[..., Sshd]
 ) -> None:
     bastion = make_sshd()
@@ -269,7 +269,7 @@ def test_a_jump_host_that_is_open_over_a_control_master_is_a_gateway(
 
 
 @pytest.mark.parametrize("place", ["argument", "configuration", "ssh_config"])
-def test_a_proxy_command_carries_the_connection(
+def test_fabric_connection_uses_a_proxy_command(
     place: str, sshd: Sshd, client_key: Path, tmp_path: Path
 ) -> None:
     proxy = tmp_path / "proxy"
@@ -287,15 +287,13 @@ def test_a_proxy_command_carries_the_connection(
     assert (tmp_path / "proxy.used").read_text() == f"{sshd.address} {sshd.port}"
 
 
-def test_a_proxy_command_that_fails_is_told_with_what_it_said(sshd: Sshd) -> None:
+def test_failed_proxy_command_is_reported_with_its_output(sshd: Sshd) -> None:
     with pytest.raises(UnreachableError, match="nobody home"):
         Connection(sshd.address, gateway="echo nobody home >&2; exit 1").open()
 
 
 @pytest.mark.parametrize("level", ["Config override", "ssh_config"])
-def test_a_configured_time_limit_for_connecting_holds(
-    level: str, keep_kind: Keep, client_key: Path
-) -> None:
+def test_configured_connect_timeout_applies(level: str, keep_kind: Keep, client_key: Path) -> None:
     settings = fabric.Config(overrides={"timeouts": {"connect": 1}})
     if level == "ssh_config":
         write_user_config("Host *\n  ConnectTimeout 1\n")

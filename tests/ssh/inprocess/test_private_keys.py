@@ -24,7 +24,7 @@ from tests.support.sshd import make_key
     ],
     ids=["ed25519", "ecdsa", "rsa", "PEM"],
 )
-def test_each_kind_of_key_is_read_once(
+def test_private_key_of_each_type_is_cached(
     tmp_path: Path, options: list[str], kind: type[paramiko.PKey]
 ) -> None:
     path = make_key(tmp_path / "key", *options, "-N", "")
@@ -35,7 +35,7 @@ def test_each_kind_of_key_is_read_once(
     assert key_of_file(path) is key
 
 
-def test_another_key_in_the_same_file_is_noticed(tmp_path: Path) -> None:
+def test_replaced_key_in_the_same_file_is_read_again(tmp_path: Path) -> None:
     path = make_key(tmp_path / "key")
     before = key_of_file(path)
     make_key(tmp_path / "other").replace(path)
@@ -43,7 +43,7 @@ def test_another_key_in_the_same_file_is_noticed(tmp_path: Path) -> None:
     assert key_of_file(path) != before
 
 
-def test_what_is_for_paramiko_to_read_is_left_to_it(tmp_path: Path) -> None:
+def test_key_formats_handled_by_paramiko_are_left_to_it(tmp_path: Path) -> None:
     encrypted = make_key(tmp_path / "encrypted", "-t", "ed25519", "-N", "secret")
     with_certificate = make_key(tmp_path / "certified")
     shutil.copy(f"{with_certificate}.pub", f"{with_certificate}-cert.pub")
@@ -53,7 +53,7 @@ def test_what_is_for_paramiko_to_read_is_left_to_it(tmp_path: Path) -> None:
         assert key_of_file(path) is None
 
 
-def test_the_text_of_a_key_is_as_good_as_its_file(tmp_path: Path) -> None:
+def test_key_text_gives_the_same_key_as_its_file(tmp_path: Path) -> None:
     path = make_key(tmp_path / "key")
 
     assert key_of_text(path.read_text()) == key_of_file(path)
@@ -61,7 +61,7 @@ def test_the_text_of_a_key_is_as_good_as_its_file(tmp_path: Path) -> None:
         key_of_text("no key")
 
 
-def test_settings_are_read_once_and_again_when_a_file_has_changed() -> None:
+def test_ssh_settings_are_cached_until_a_file_changes() -> None:
     before = shared_settings()
     assert shared_settings() is before
 

@@ -16,7 +16,7 @@ def write(name: str, text: str) -> None:
     path.write_text(text)
 
 
-def test_ssh_takes_them_and_drops_nothing_but_the_slow_exchange() -> None:
+def test_ssh_accepts_the_preferred_algorithms_and_drops_only_sntrup761() -> None:
     flags = [f"-o{name}={value}" for name, value in preferred_algorithms().items()]
 
     usual = subprocess.check_output(["ssh", "-G", "-F", "none", "h"], text=True)
@@ -41,13 +41,13 @@ def offered(settings: str, name: str) -> set[str]:
         ("  Ciphers chacha20-poly1305@openssh.com", "Ciphers"),
     ],
 )
-def test_what_the_user_has_settled_stays(setting: str, name: str) -> None:
+def test_algorithms_set_by_the_user_are_kept(setting: str, name: str) -> None:
     write("config", f"{setting}\n")
 
     assert name not in preferred_algorithms()
 
 
-def test_a_file_that_is_included_counts(tmp_path: Path) -> None:
+def test_algorithms_set_in_an_included_file_are_kept(tmp_path: Path) -> None:
     write("config", "Include more/*.conf\n")
     (Path.home() / ".ssh" / "more").mkdir()
     write("more/policy.conf", "KexAlgorithms curve25519-sha256\n")
@@ -55,7 +55,7 @@ def test_a_file_that_is_included_counts(tmp_path: Path) -> None:
     assert "KexAlgorithms" not in preferred_algorithms()
 
 
-def test_a_comment_settles_nothing() -> None:
+def test_commented_algorithms_are_ignored() -> None:
     write("config", "# KexAlgorithms curve25519-sha256\n")
 
     assert "KexAlgorithms" in preferred_algorithms()

@@ -41,7 +41,7 @@ def hosts(server: Sshd, write_hosts: WriteHosts) -> Callable[..., Path]:
     return write
 
 
-def test_the_second_run_needs_no_log_in(inv: Inv, hosts: Callable[..., Path], server: Sshd) -> None:
+def test_second_run_needs_no_login(inv: Inv, hosts: Callable[..., Path], server: Sshd) -> None:
     hosts("box")
 
     runs = [inv("run", "--host", "box", "--cmd", "echo hi; exit 3") for _ in range(3)]
@@ -51,7 +51,7 @@ def test_the_second_run_needs_no_log_in(inv: Inv, hosts: Callable[..., Path], se
     assert HealthStore().get("box").total_successes == 3
 
 
-def test_a_run_over_a_master_loads_nothing_heavy(inv: Inv, hosts: Callable[..., Path]) -> None:
+def test_run_over_a_master_imports_no_heavy_module(inv: Inv, hosts: Callable[..., Path]) -> None:
     hosts("box")
     assert inv("run", "--host", "box", "--cmd", "true").returncode == 0
 
@@ -69,7 +69,7 @@ def test_a_run_over_a_master_loads_nothing_heavy(inv: Inv, hosts: Callable[..., 
     }
 
 
-def test_many_runs_at_once_share_one_master(
+def test_concurrent_runs_share_one_master(
     inv: Inv, hosts: Callable[..., Path], make_sshd: MakeSshd
 ) -> None:
     server = make_sshd(config=["MaxSessions 500", "MaxStartups 500"])
@@ -87,7 +87,7 @@ def test_many_runs_at_once_share_one_master(
     assert len(masters()) == 1
 
 
-def test_a_host_with_few_sessions_serves_many_runs_all_the_same(
+def test_many_runs_succeed_on_a_host_with_a_low_session_limit(
     inv: Inv, hosts: Callable[..., Path], make_sshd: MakeSshd
 ) -> None:
     server = make_sshd(config=["MaxSessions 2"])
@@ -127,7 +127,7 @@ def running_before(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
     return [(row["pid"], row["route"]) for row in rows]
 
 
-def test_nothing_stays_after_disconnect(inv: Inv, hosts: Callable[..., Path]) -> None:
+def test_disconnect_leaves_no_process_or_socket(inv: Inv, hosts: Callable[..., Path]) -> None:
     hosts("a", "b")
     for name in "ab":
         inv("run", "--host", name, "--cmd", "true")
@@ -140,7 +140,7 @@ def test_nothing_stays_after_disconnect(inv: Inv, hosts: Callable[..., Path]) ->
     assert inv("connections", "--json").stdout == b""
 
 
-def test_nothing_stays_once_control_persist_has_passed(
+def test_no_process_or_socket_is_left_after_control_persist(
     inv: Inv, hosts: Callable[..., Path]
 ) -> None:
     hosts("box", control_persist=1)
@@ -153,7 +153,7 @@ def test_nothing_stays_once_control_persist_has_passed(
     assert left_behind() == []
 
 
-def test_a_master_whose_time_is_over_before_it_is_used_is_started_again(
+def test_master_that_expires_before_its_first_use_is_restarted(
     inv: Inv, hosts: Callable[..., Path], tmp_path: Path
 ) -> None:
     hosts("box", control_persist=1)
@@ -170,7 +170,7 @@ def test_a_master_whose_time_is_over_before_it_is_used_is_started_again(
 
 
 @pytest.mark.parametrize("accident", ["killed", "stopped", "socket removed"])
-def test_after_an_accident_while_idle_the_next_run_works(
+def test_next_run_works_after_an_idle_master_fails(
     inv: Inv, hosts: Callable[..., Path], accident: str
 ) -> None:
     hosts("box")
@@ -186,7 +186,7 @@ def test_after_an_accident_while_idle_the_next_run_works(
 
 
 @pytest.mark.parametrize("accident", ["killed", "stopped"])
-def test_an_accident_in_mid_command_is_an_unknown_outcome_and_the_next_run_works(
+def test_master_failure_during_a_command_gives_an_unknown_outcome(
     config: SSHConfig, server: Sshd, accident: str
 ) -> None:
     client = SSHClient(replace(config, server_alive_interval=1, server_alive_count_max=1))
@@ -204,7 +204,7 @@ def test_an_accident_in_mid_command_is_an_unknown_outcome_and_the_next_run_works
     assert server.accepted_logins() == 2
 
 
-def test_a_socket_that_is_removed_in_mid_command_harms_nobody(client: SSHClient) -> None:
+def test_control_socket_removed_during_a_command_does_not_affect_it(client: SSHClient) -> None:
     result = client.run("echo up; sleep 0.3; echo down", on_output=None)
     assert result
 
@@ -219,7 +219,7 @@ def test_a_socket_that_is_removed_in_mid_command_harms_nobody(client: SSHClient)
 
 @pytest.mark.parametrize("accident", ["killed", "stopped"])
 @pytest.mark.parametrize("way", ["put", "get"])
-def test_an_accident_in_mid_transfer_leaves_nothing_half_and_the_next_one_works(
+def test_master_failure_during_a_transfer_leaves_no_partial_file(
     config: SSHConfig, tmp_path: Path, server: Sshd, way: str, accident: str
 ) -> None:
     near, far = tmp_path / "near", tmp_path / "far"
@@ -250,7 +250,7 @@ def test_an_accident_in_mid_transfer_leaves_nothing_half_and_the_next_one_works(
     assert copied.read_bytes() == source.read_bytes()
 
 
-def test_a_limit_ends_the_command_over_a_master_too(client: SSHClient, tmp_path: Path) -> None:
+def test_timeout_ends_a_command_over_a_master(client: SSHClient, tmp_path: Path) -> None:
     result = client.run(f"sleep 61 & echo $! > {tmp_path}/pid; wait", timeout=0.3)
 
     assert (result.returncode, result.timed_out) == (124, True)
@@ -259,7 +259,7 @@ def test_a_limit_ends_the_command_over_a_master_too(client: SSHClient, tmp_path:
     eventually(lambda: not command_line.exists() or not command_line.read_bytes())
 
 
-def test_alive_only_through_an_old_connection_is_a_finding(
+def test_fresh_check_reports_a_host_reachable_only_via_an_open_master(
     inv: Inv, hosts: Callable[..., Path], server: Sshd
 ) -> None:
     with Wire(server.address, server.port) as wire:
@@ -280,7 +280,7 @@ def test_alive_only_through_an_old_connection_is_a_finding(
     ]
 
 
-def test_the_client_tells_it_as_well(config: SSHConfig, server: Sshd) -> None:
+def test_fresh_connectivity_check_ignores_an_open_master(config: SSHConfig, server: Sshd) -> None:
     with (
         Wire(server.address, server.port) as wire,
         SSHClient(replace(config, port=wire.port)) as first,
@@ -295,7 +295,7 @@ def test_the_client_tells_it_as_well(config: SSHConfig, server: Sshd) -> None:
         assert second.run("true")
 
 
-def test_check_connectivity_asks_for_a_log_in_of_its_own(client: SSHClient, server: Sshd) -> None:
+def test_check_connectivity_makes_its_own_login(client: SSHClient, server: Sshd) -> None:
     assert client.run("true")
 
     assert asyncio.run(client.check_connectivity(fresh=True))[0]
@@ -304,7 +304,7 @@ def test_check_connectivity_asks_for_a_log_in_of_its_own(client: SSHClient, serv
     assert len(masters()) == 1
 
 
-def test_a_changed_pin_is_not_passed_over_by_an_old_connection(
+def test_changed_pin_prevents_reuse_of_an_open_master(
     inv: Inv, hosts: Callable[..., Path], server: Sshd, tmp_path: Path
 ) -> None:
     hosts("box")
@@ -318,7 +318,7 @@ def test_a_changed_pin_is_not_passed_over_by_an_old_connection(
     assert b"impostor" in run.stderr
 
 
-def test_without_ssh_it_works_in_process(
+def test_connection_works_in_process_without_an_ssh_program(
     config: SSHConfig, server: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -329,7 +329,7 @@ def test_without_ssh_it_works_in_process(
     assert masters() == []
 
 
-def test_a_folder_that_others_can_enter_is_not_used(client: SSHClient) -> None:
+def test_control_directory_accessible_to_others_is_not_used(client: SSHClient) -> None:
     folder = Path(os.environ["XDG_RUNTIME_DIR"]) / "ringtasks"
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
@@ -341,7 +341,7 @@ def test_a_folder_that_others_can_enter_is_not_used(client: SSHClient) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 @pytest.mark.parametrize("trouble", ["full", "no inodes", "read-only"])
 @pytest.mark.parametrize("is_there", [False, True], ids=["no master yet", "a master is there"])
-def test_a_disk_that_takes_nothing_more_keeps_nobody_from_his_work(
+def test_full_or_read_only_disk_does_not_prevent_commands(
     small_disk: Path, inv: Inv, hosts: Callable[..., Path], trouble: str, is_there: bool
 ) -> None:
     hosts("box")
@@ -381,7 +381,7 @@ def fill(disk: Path, trouble: str) -> None:
             (disk / f"filler-{number}").write_bytes(b"x" * (4096 if trouble == "full" else 0))
 
 
-def test_the_masters_do_not_die_of_ctrl_c(inv: Inv, hosts: Callable[..., Path]) -> None:
+def test_ctrl_c_does_not_end_the_masters(inv: Inv, hosts: Callable[..., Path]) -> None:
     folder = hosts("box").parents[1]
     running = subprocess.Popen(
         [sys.executable, "-m", "invoke", "run", "--host", "box", "--cmd", "echo up; sleep 60"],

@@ -55,15 +55,15 @@ def link(masters: Masters) -> Iterator[MuxLink]:
 
 
 @pytest.mark.parametrize("status", [0, 1, 255])
-def test_the_exit_status_is_the_programs(link: MuxLink, status: int) -> None:
+def test_mux_session_reports_the_exit_status_of_the_program(link: MuxLink, status: int) -> None:
     assert finish(link.open_session(f"exit {status}"))[0] == status
 
 
-def test_a_program_that_a_signal_ends_is_told_as_killed(link: MuxLink) -> None:
+def test_program_ended_by_a_signal_is_reported_as_killed(link: MuxLink) -> None:
     assert finish(link.open_session("kill -TERM $$"))[0] == 137
 
 
-def test_both_streams_arrive_whole_and_apart(link: MuxLink) -> None:
+def test_stdout_and_stderr_arrive_complete_and_separate(link: MuxLink) -> None:
     command = "head -c 3000000 /dev/zero; head -c 2000000 /dev/zero | tr '\\0' x >&2"
 
     status, stdout, stderr = finish(link.open_session(command), timeout=30)
@@ -71,7 +71,7 @@ def test_both_streams_arrive_whole_and_apart(link: MuxLink) -> None:
     assert (status, stdout, stderr) == (0, bytes(3_000_000), b"x" * 2_000_000)
 
 
-def test_stdin_reaches_a_program_that_reads_late(link: MuxLink) -> None:
+def test_stdin_reaches_a_program_that_starts_reading_late(link: MuxLink) -> None:
     sent = os.urandom(6_000_000)  # more than any buffer on the way holds
     session = link.open_session("sleep 0.5; cat")
 
@@ -87,7 +87,7 @@ def test_stdin_reaches_a_program_that_reads_late(link: MuxLink) -> None:
     assert (status, stdout == sent) == (0, True)
 
 
-def test_a_program_that_closes_its_stdin_is_told_to_the_sender(link: MuxLink) -> None:
+def test_sender_is_notified_when_the_program_closes_its_stdin(link: MuxLink) -> None:
     session = link.open_session("exec <&-; echo closed; sleep 30")
     assert session.receive(5) is not None
 
@@ -98,7 +98,7 @@ def test_a_program_that_closes_its_stdin_is_told_to_the_sender(link: MuxLink) ->
     session.close()
 
 
-def test_a_terminal_has_the_size_that_was_asked_for_and_follows_changes(link: MuxLink) -> None:
+def test_terminal_has_the_requested_size_and_follows_changes(link: MuxLink) -> None:
     session = link.open_session("stty size; read go; stty size", Terminal("xterm", 91, 37))
     seen = b""
     while b"37 91" not in seen:
@@ -114,7 +114,7 @@ def test_a_terminal_has_the_size_that_was_asked_for_and_follows_changes(link: Mu
     assert b"50 120" in finish(session)[1]
 
 
-def test_who_waits_is_woken(link: MuxLink) -> None:
+def test_waiting_reader_is_woken(link: MuxLink) -> None:
     session = link.open_session("sleep 30")
     threading.Timer(0.1, session.wake).start()
 
@@ -123,7 +123,7 @@ def test_who_waits_is_woken(link: MuxLink) -> None:
     session.close()
 
 
-def test_a_closed_session_ends_who_waits_in_it(link: MuxLink) -> None:
+def test_closing_a_session_ends_its_waiting_readers(link: MuxLink) -> None:
     session = link.open_session("sleep 30")
     threading.Timer(0.1, session.close).start()
 
@@ -132,7 +132,7 @@ def test_a_closed_session_ends_who_waits_in_it(link: MuxLink) -> None:
             pass
 
 
-def test_a_time_limit_of_waiting_is_kept(link: MuxLink) -> None:
+def test_wait_for_session_data_ends_at_its_timeout(link: MuxLink) -> None:
     session = link.open_session("sleep 30")
 
     started = time.monotonic()
@@ -142,7 +142,7 @@ def test_a_time_limit_of_waiting_is_kept(link: MuxLink) -> None:
     session.close()
 
 
-def test_what_the_host_refuses_to_start_was_not_started(
+def test_command_refused_by_the_host_is_reported_as_not_started(
     masters: Masters, make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd(config=["PermitTTY no"])
@@ -151,7 +151,7 @@ def test_what_the_host_refuses_to_start_was_not_started(
         finish(link.open_session("true", Terminal("xterm", 80, 24)))
 
 
-def test_many_sessions_leave_nothing_behind(link: MuxLink) -> None:
+def test_many_sessions_leave_no_process_or_descriptor(link: MuxLink) -> None:
     output(link, "true")
     descriptors, threads = len(open_descriptors()), threading.active_count()
 
@@ -172,7 +172,7 @@ def open_descriptors() -> set[str]:
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_sessions_beyond_the_hosts_limit_are_refused_and_room_is_waited_for(
+def test_sessions_beyond_the_host_limit_wait_for_a_free_one(
     masters: Masters, make_sshd: MakeSshd, most: int, tmp_path: Path
 ) -> None:
     server = make_sshd(config=[f"MaxSessions {most}"])
@@ -203,7 +203,7 @@ def in_time(link: MuxLink, command: str) -> bytes:
             assert link.await_session_end(5)
 
 
-def test_a_link_knows_that_its_master_is_gone(link: MuxLink) -> None:
+def test_link_detects_that_its_master_has_ended(link: MuxLink) -> None:
     assert link.is_alive()
 
     os.kill(link.master.pid, signal.SIGKILL)
@@ -213,7 +213,7 @@ def test_a_link_knows_that_its_master_is_gone(link: MuxLink) -> None:
         link.open_session("true")
 
 
-def test_a_closed_link_leaves_the_master_to_others(masters: Masters, link: MuxLink) -> None:
+def test_closing_a_link_keeps_the_master_for_other_clients(masters: Masters, link: MuxLink) -> None:
     other = masters.link()
     link.close()
 
@@ -224,7 +224,7 @@ def test_a_closed_link_leaves_the_master_to_others(masters: Masters, link: MuxLi
     other.close()
 
 
-def test_the_end_of_a_session_without_a_status_is_told_by_looking_at_the_master(
+def test_session_without_a_status_is_a_lost_link_if_the_master_ended(
     link: MuxLink,
 ) -> None:
     session = link.open_session("echo up; sleep 30")
@@ -240,7 +240,7 @@ def test_the_end_of_a_session_without_a_status_is_told_by_looking_at_the_master(
 # Masters
 
 
-def test_one_that_is_there_is_used_again(masters: Masters, sshd: Sshd) -> None:
+def test_running_control_master_is_reused(masters: Masters, sshd: Sshd) -> None:
     logins = sshd.accepted_logins()
 
     first, second = masters.start(), masters.start()
@@ -250,7 +250,7 @@ def test_one_that_is_there_is_used_again(masters: Masters, sshd: Sshd) -> None:
     assert masters.running() == [first.pid]
 
 
-def test_processes_that_start_at_once_share_one(
+def test_processes_that_start_concurrently_share_one_master(
     masters: Masters, make_sshd: MakeSshd, client_key: Path
 ) -> None:
     server = make_sshd()  # whose MaxStartups is the usual one
@@ -274,7 +274,7 @@ def test_processes_that_start_at_once_share_one(
 
 
 @pytest.mark.parametrize("field", ["user", "port", "key_path", "ssh_host_key", "proxy_jump"])
-def test_what_makes_a_connection_differ_gives_it_another_name(
+def test_different_connection_settings_give_different_control_paths(
     masters: Masters, tmp_path: Path, field: str
 ) -> None:
     key = make_key(tmp_path / "other")
@@ -292,7 +292,7 @@ def test_what_makes_a_connection_differ_gives_it_another_name(
     assert len(names) == 2
 
 
-def test_a_key_that_is_made_anew_gives_another_name(tmp_path: Path) -> None:
+def test_regenerated_key_gives_another_control_path(tmp_path: Path) -> None:
     config = SSHConfig("h", key_path=str(make_key(tmp_path / "key")))
     before = control_name(config, None, {})
 
@@ -303,7 +303,7 @@ def test_a_key_that_is_made_anew_gives_another_name(tmp_path: Path) -> None:
     assert control_name(config, None, {}) != before
 
 
-def test_one_that_trusted_another_key_than_is_pinned_now_is_not_used(
+def test_master_that_accepted_another_key_than_the_pin_is_not_used(
     masters: Masters, sshd: Sshd
 ) -> None:
     trusted = masters.start()
@@ -314,7 +314,7 @@ def test_one_that_trusted_another_key_than_is_pinned_now_is_not_used(
     eventually(lambda: trusted.pid not in masters.running())
 
 
-def test_a_socket_at_which_somebody_else_listens_is_not_trusted(masters: Masters) -> None:
+def test_socket_of_another_listening_process_is_not_trusted(masters: Masters) -> None:
     real = masters.start()
     os.kill(real.pid, signal.SIGKILL)
     real.socket.unlink(missing_ok=True)
@@ -327,7 +327,7 @@ def test_a_socket_at_which_somebody_else_listens_is_not_trusted(masters: Masters
     assert again.pid != real.pid
 
 
-def test_all_are_listed_oldest_first_with_those_who_use_them(masters: Masters) -> None:
+def test_masters_are_listed_oldest_first_with_their_session_counts(masters: Masters) -> None:
     first = masters.link()
     second = masters.link(replace(masters.config, name="other"))
     session = second.open_session("sleep 30")
@@ -343,7 +343,7 @@ def test_all_are_listed_oldest_first_with_those_who_use_them(masters: Masters) -
     second.close()
 
 
-def test_beyond_the_cap_those_idle_for_longest_are_ended_and_none_in_use(
+def test_masters_idle_longest_are_ended_beyond_the_cap_and_none_in_use(
     masters: Masters,
 ) -> None:
     configs = [replace(masters.config, name=f"host-{n}") for n in range(4)]
@@ -362,7 +362,7 @@ def test_beyond_the_cap_those_idle_for_longest_are_ended_and_none_in_use(
         link.close()
 
 
-def test_a_mark_of_a_process_that_died_does_not_count(masters: Masters) -> None:
+def test_usage_mark_of_a_dead_process_is_ignored(masters: Masters) -> None:
     held = masters.start()
     program = (
         "import sys, os; from pathlib import Path; from ringtasks.ssh.master.usage import Mark; "
@@ -373,7 +373,7 @@ def test_a_mark_of_a_process_that_died_does_not_count(masters: Masters) -> None:
     assert usage.count(held.socket) == 0
 
 
-def test_retiring_ends_the_process_and_what_is_beside_its_socket(masters: Masters) -> None:
+def test_retiring_a_master_ends_its_process_and_removes_its_files(masters: Masters) -> None:
     held = masters.start()
 
     assert master.retire(held)
@@ -383,7 +383,7 @@ def test_retiring_ends_the_process_and_what_is_beside_its_socket(masters: Master
     assert master.retire(held)
 
 
-def test_a_stopped_one_is_retired_too(masters: Masters) -> None:
+def test_stopped_master_process_is_retired_too(masters: Masters) -> None:
     held = masters.start()
     os.kill(held.pid, signal.SIGSTOP)
 
@@ -391,7 +391,7 @@ def test_a_stopped_one_is_retired_too(masters: Masters) -> None:
     assert masters.running() == []
 
 
-def test_nobody_else_gets_at_the_sockets(masters: Masters) -> None:
+def test_control_sockets_are_accessible_to_the_owner_only(masters: Masters) -> None:
     held = masters.start()
 
     assert stat.S_IMODE(masters.folder.stat().st_mode) == 0o700
@@ -401,7 +401,7 @@ def test_nobody_else_gets_at_the_sockets(masters: Masters) -> None:
         folder.control_folder()
 
 
-def test_a_link_in_place_of_the_folder_is_refused(
+def test_symbolic_link_in_place_of_the_control_directory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR")
@@ -416,7 +416,7 @@ def test_a_link_in_place_of_the_folder_is_refused(
         folder.control_folder()
 
 
-def test_the_path_fits_a_macs_socket_address_with_what_ssh_appends(
+def test_control_path_with_the_ssh_suffix_fits_a_macos_socket_address(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     deep = tmp_path / ("d" * 120)
@@ -432,7 +432,7 @@ def test_the_path_fits_a_macs_socket_address_with_what_ssh_appends(
 # Log-ins
 
 
-def test_a_jump_host_is_gone_through(
+def test_master_connects_through_a_jump_host(
     masters: Masters, make_sshd: MakeSshd, client_key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bastion = make_sshd()
@@ -451,7 +451,7 @@ def test_a_jump_host_is_gone_through(
 
 
 @pytest.mark.timeout(60)
-def test_a_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
+def test_encrypted_key_is_reported_without_a_passphrase_prompt(
     masters: Masters, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     key = make_key(tmp_path / "locked", "-t", "ed25519", "-N", "open sesame")
@@ -462,7 +462,7 @@ def test_a_key_with_a_passphrase_is_told_and_nobody_is_asked_for_it(
         open_link(config, None, lambda _: None)
 
 
-def test_the_reason_of_a_failure_is_told_and_nothing_stays(
+def test_failed_master_reports_its_reason_and_leaves_no_file(
     masters: Masters, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     server = make_sshd(make_key(tmp_path / "another"))
@@ -476,7 +476,7 @@ def test_the_reason_of_a_failure_is_told_and_nothing_stays(
     assert masters.sockets() == []
 
 
-def test_a_server_with_none_of_the_preferred_algorithms_is_reached_all_the_same(
+def test_server_without_any_preferred_algorithm_is_reached(
     masters: Masters, make_sshd: MakeSshd
 ) -> None:
     server = make_sshd(config=["KexAlgorithms sntrup761x25519-sha512@openssh.com"])
@@ -487,7 +487,7 @@ def test_a_server_with_none_of_the_preferred_algorithms_is_reached_all_the_same(
     link.close()
 
 
-def test_an_impostor_is_refused(masters: Masters, sshd: Sshd) -> None:
+def test_master_refuses_an_impostor(masters: Masters, sshd: Sshd) -> None:
     pinned = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKgYf9v1b0m4yTLm3zXzTqcGJXRmVbPBCB3tTCDmyqCk"
     KnownHosts().pin(masters.config, HostKey.parse(pinned))
 
@@ -500,9 +500,7 @@ def test_an_impostor_is_refused(masters: Masters, sshd: Sshd) -> None:
     assert masters.running() == []
 
 
-def test_a_server_that_falls_silent_in_mid_log_in_is_given_up_in_time(
-    masters: Masters, sshd: Sshd
-) -> None:
+def test_server_that_falls_silent_during_login_times_out(masters: Masters, sshd: Sshd) -> None:
     with Wire(sshd.address, sshd.port) as wire:
         config = replace(masters.config, port=wire.port, connect_timeout=1)
         wire.freeze_after(100)  # the client's banner, and part of its first message
@@ -514,7 +512,7 @@ def test_a_server_that_falls_silent_in_mid_log_in_is_given_up_in_time(
     assert masters.running() == []
 
 
-def test_those_who_wait_for_a_log_in_that_fails_share_its_failure(masters: Masters) -> None:
+def test_processes_waiting_for_a_failed_login_share_its_error(masters: Masters) -> None:
     with Silent() as silent, ThreadPoolExecutor(5) as threads:
         config = replace(masters.config, host=silent.address, port=silent.port, connect_timeout=1.5)
 
@@ -527,9 +525,7 @@ def test_those_who_wait_for_a_log_in_that_fails_share_its_failure(masters: Maste
         assert silent.connections == 1
 
 
-def test_the_dialled_connection_is_the_one_that_is_logged_in_over(
-    masters: Masters, sshd: Sshd
-) -> None:
+def test_master_logs_in_over_the_dialled_connection(masters: Masters, sshd: Sshd) -> None:
     with Wire(sshd.address, sshd.port) as wire:
         link = masters.link(replace(masters.config, port=wire.port))
         assert output(link, "true") == b""
@@ -538,7 +534,9 @@ def test_the_dialled_connection_is_the_one_that_is_logged_in_over(
         assert wire.connections == 1
 
 
-def test_ssh_does_not_dial_by_itself_when_the_master_is_gone(masters: Masters, sshd: Sshd) -> None:
+def test_ssh_opens_no_connection_of_its_own_if_the_master_has_ended(
+    masters: Masters, sshd: Sshd
+) -> None:
     with Wire(sshd.address, sshd.port) as wire:  # sshd logs a log-in only after it has let us in
         link = masters.link(replace(masters.config, port=wire.port))
         os.kill(link.master.pid, signal.SIGKILL)
@@ -550,5 +548,5 @@ def test_ssh_does_not_dial_by_itself_when_the_master_is_gone(masters: Masters, s
         assert wire.connections == 1
 
 
-def test_the_streams_have_their_numbers() -> None:
+def test_stream_numbers_are_1_and_2() -> None:
     assert (STDOUT, STDERR) == (1, 2)

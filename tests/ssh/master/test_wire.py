@@ -65,7 +65,7 @@ from ringtasks.ssh.master.wire import (
         ),
     ],
 )
-def test_a_request_is_what_openssh_sends(sent: bytes, expected: bytes) -> None:
+def test_mux_request_bytes_equal_those_of_openssh(sent: bytes, expected: bytes) -> None:
     assert sent == expected
 
 
@@ -103,7 +103,7 @@ def test_a_request_is_what_openssh_sends(sent: bytes, expected: bytes) -> None:
         ),
     ],
 )
-def test_an_answer_is_read_as_openssh_writes_it(payload: bytes, expected: wire.Answer) -> None:
+def test_mux_answer_of_openssh_is_parsed(payload: bytes, expected: wire.Answer) -> None:
     assert wire.decode(payload) == expected
 
 
@@ -121,14 +121,14 @@ def test_an_answer_is_read_as_openssh_writes_it(payload: bytes, expected: wire.A
         pytest.param(b"\x80\x00\x00\x0f\x00\x00\x00\x07", "0x8000000f", id="proxy mode"),
     ],
 )
-def test_a_message_that_is_none_is_refused(payload: bytes, evidence: str) -> None:
+def test_malformed_mux_message_is_refused(payload: bytes, evidence: str) -> None:
     with pytest.raises(ProtocolError) as raised:
         wire.decode(payload)
 
     assert evidence in raised.value.evidence
 
 
-def test_frames_are_cut_wherever_the_stream_is() -> None:
+def test_frames_do_not_depend_on_chunk_boundaries() -> None:
     frames = Frames()
     stream = b"\x00\x00\x00\x08\x80\x00\x00\x01\x00\x00\x00\x07" * 2
     found = []
@@ -142,7 +142,7 @@ def test_frames_are_cut_wherever_the_stream_is() -> None:
     assert frames.is_between
 
 
-def test_a_frame_longer_than_any_is_refused_before_it_is_here() -> None:
+def test_oversized_frame_is_refused_before_it_is_received() -> None:
     frames = Frames()
     frames.feed(b"\x00\x04\x00\x01")
 
@@ -150,7 +150,7 @@ def test_a_frame_longer_than_any_is_refused_before_it_is_here() -> None:
         frames.next()
 
 
-def test_a_stream_that_ends_within_a_frame_is_noticed() -> None:
+def test_stream_that_ends_within_a_frame_is_an_error() -> None:
     frames = Frames()
     frames.feed(b"\x00\x00\x00\x08\x80")
 
@@ -168,12 +168,12 @@ def test_a_stream_that_ends_within_a_frame_is_noticed() -> None:
     ],
     ids=["command", "environment", "terminal", "too long"],
 )
-def test_what_a_master_would_hang_up_on_is_not_sent(session: NewSession) -> None:
+def test_request_that_would_make_the_master_hang_up_is_not_sent(session: NewSession) -> None:
     with pytest.raises(ValueError, match=r"NUL|a master takes"):
         wire.new_session(0, session)
 
 
-def test_bytes_that_are_no_text_reach_the_host_as_they_are() -> None:
+def test_non_text_bytes_reach_the_host_unchanged() -> None:
     command = b"cat \xff".decode("utf-8", "surrogateescape")
 
     assert b"\x00\x00\x00\x05cat \xff" in wire.new_session(0, NewSession(command))

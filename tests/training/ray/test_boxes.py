@@ -38,7 +38,7 @@ def two_boxes(client_key: Path, write_hosts: WriteHosts) -> Iterator[dict[str, B
         yield made
 
 
-def test_a_cluster_survives_the_loss_of_its_members_without_false_words(
+def test_ray_cluster_reports_the_loss_of_members_correctly(
     inv: Inv, two_boxes: dict[str, Box]
 ) -> None:
     a, b = two_boxes["a"], two_boxes["b"]

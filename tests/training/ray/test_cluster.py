@@ -42,7 +42,7 @@ def two_hosts(make_sshd: MakeSshd, write_hosts: WriteHosts) -> None:
     )
 
 
-def test_a_cluster_of_two_hosts_runs_a_job_on_both_and_leaves_nothing(
+def test_cluster_of_two_hosts_runs_a_job_on_both_and_leaves_no_process(
     inv: Inv, two_hosts: None, tmp_path: Path
 ) -> None:
     (tmp_path / "app").mkdir()

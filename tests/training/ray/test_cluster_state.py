@@ -22,7 +22,9 @@ from tests.support.ray_hosts import RayHosts, command_line
 from tests.support.waiting import eventually
 
 
-def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: RayHosts) -> None:
+def test_cluster_starts_and_stops_without_leaving_processes_or_files(
+    inv: Inv, cluster: RayHosts
+) -> None:
     up = inv("ray.up", "--host", "a,b")
     again = inv("ray.up", "--host", "a,b")
     status = inv("ray.status")
@@ -47,7 +49,7 @@ def test_a_cluster_comes_up_and_goes_without_a_trace(inv: Inv, cluster: RayHosts
 
 
 @pytest.mark.parametrize("dead", ["a", "b"])
-def test_a_member_that_died_is_told_and_the_rest_is_ended(
+def test_dead_cluster_member_is_reported_and_the_others_are_stopped(
     inv: Inv, cluster: RayHosts, dead: str
 ) -> None:
     inv("ray.up", "--host", "a,b")
@@ -72,7 +74,7 @@ def test_a_member_that_died_is_told_and_the_rest_is_ended(
 
 @pytest.mark.parametrize("away", ["a", "b"])
 @pytest.mark.parametrize("is_remembered", [True, False])
-def test_a_member_out_of_reach_is_unknown_and_ended_later(
+def test_unreachable_cluster_member_is_unknown_and_stopped_later(
     inv: Inv, cluster: RayHosts, tmp_path: Path, away: str, is_remembered: bool
 ) -> None:
     inv("ray.up", "--host", "a,b")
@@ -106,7 +108,7 @@ def test_a_member_out_of_reach_is_unknown_and_ended_later(
         assert b"unknown" in submit.stderr
 
 
-def test_where_no_host_can_be_reached_nothing_is_known(inv: Inv, cluster: RayHosts) -> None:
+def test_cluster_state_is_unknown_if_no_host_is_reachable(inv: Inv, cluster: RayHosts) -> None:
     cluster.reach("a", "b")
 
     for command in (["ray.status"], ["ray.down"], ["ray.submit", "--cmd", "true"]):
@@ -118,7 +120,7 @@ def test_where_no_host_can_be_reached_nothing_is_known(inv: Inv, cluster: RayHos
     assert inv("ray.up", "--host", "a,b").returncode == 255
 
 
-def test_a_host_that_never_belonged_to_it_does_not_matter(
+def test_host_outside_the_cluster_does_not_affect_its_state(
     inv: Inv, cluster: RayHosts, write_hosts: WriteHosts
 ) -> None:
     hosts: dict[str, dict[str, Any]] = {
@@ -131,7 +133,7 @@ def test_a_host_that_never_belonged_to_it_does_not_matter(
     assert inv("ray.down").returncode == 0
 
 
-def test_a_part_of_the_hosts_is_ended_and_the_others_are_named(inv: Inv, cluster: RayHosts) -> None:
+def test_stopping_some_hosts_of_a_cluster_names_the_others(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a,b")
 
     down = inv("ray.down", "--host", "b")
@@ -141,7 +143,7 @@ def test_a_part_of_the_hosts_is_ended_and_the_others_are_named(inv: Inv, cluster
     assert cluster.processes("a", "ray start")
 
 
-def test_what_a_killed_ray_leaves_without_a_mark_ends_with_it(inv: Inv, cluster: RayHosts) -> None:
+def test_unmarked_processes_of_a_killed_ray_node_are_ended(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a", "--options", "--leave=4711.5")
     assert _sleeping("4711.5")
 
@@ -159,7 +161,7 @@ def _sleeping(seconds: str) -> list[Path]:
     ]
 
 
-def test_two_clusters_on_the_same_hosts_share_neither_port_nor_token(
+def test_two_clusters_on_the_same_hosts_share_no_port_and_no_token(
     inv: Inv, cluster: RayHosts
 ) -> None:
     one = inv("ray.up", "--host", "a,b")
@@ -177,7 +179,7 @@ def test_two_clusters_on_the_same_hosts_share_neither_port_nor_token(
 
 
 @pytest.mark.parametrize("flag", ["--port", "--dashboard-port"])
-def test_a_wanted_port_in_use_is_seen_before_anything_is_sent(
+def test_requested_port_in_use_is_detected_before_anything_is_sent(
     inv: Inv, cluster: RayHosts, flag: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
@@ -190,7 +192,9 @@ def test_a_wanted_port_in_use_is_seen_before_anything_is_sent(
     assert cluster.files("a") == cluster.files("b") == []
 
 
-def test_the_usual_dashboard_port_in_use_gives_another_one(inv: Inv, cluster: RayHosts) -> None:
+def test_default_dashboard_port_in_use_is_replaced_by_another_one(
+    inv: Inv, cluster: RayHosts
+) -> None:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # it is in use already
             stack.enter_context(socket.create_server(("127.0.0.1", 8265)))
@@ -201,7 +205,7 @@ def test_the_usual_dashboard_port_in_use_gives_another_one(inv: Inv, cluster: Ra
     assert b"--port 8265" not in done.stderr
 
 
-def test_a_token_goes_to_no_port_but_the_jobs_own() -> None:
+def test_ray_token_is_sent_only_to_the_port_of_the_own_job() -> None:
     marks = {"RINGTASKS_RUN_ID": "0123456789abcdef"}
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -243,7 +247,7 @@ child.kill()
 """
 
 
-def test_versions_that_differ_are_named_and_nothing_is_started(
+def test_different_ray_versions_are_reported_and_nothing_is_started(
     inv: Inv,
     make_sshd: MakeSshd,
     write_hosts: WriteHosts,
@@ -267,7 +271,9 @@ def test_versions_that_differ_are_named_and_nothing_is_started(
     assert b"b: Ray 2.40.0 knows no tokens" in alone.stderr
 
 
-def test_a_host_without_ray_is_told(inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts) -> None:
+def test_host_without_ray_is_reported(
+    inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts
+) -> None:
     write_hosts(a={"ssh_port": make_sshd(environ={"PATH": "/usr/bin:/bin"}).port})
 
     done = inv("ray.up", "--host", "a")
@@ -276,7 +282,7 @@ def test_a_host_without_ray_is_told(inv: Inv, make_sshd: MakeSshd, write_hosts: 
     assert b"a: there is no program 'ray': pip install 'ray[default]'" in done.stderr
 
 
-def test_a_node_that_does_not_start_leaves_nothing(
+def test_node_that_fails_to_start_leaves_no_process(
     inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     done = inv("ray.up", "--host", "a,b", "--options", "--fail=worker")
@@ -288,7 +294,7 @@ def test_a_node_that_does_not_start_leaves_nothing(
         assert cluster.files(host) == []
 
 
-def test_ctrl_c_while_it_comes_up_leaves_nothing(
+def test_ctrl_c_during_cluster_start_leaves_no_process(
     inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     (cluster.servers["b"].home / ".ringtasks").mkdir()
@@ -317,7 +323,7 @@ MEETING = Rendezvous(
 PORTS = [{"agent": 1, "dashboard": 8266, "client": 3}, {"agent": 4}]
 
 
-def test_what_a_command_line_tells_is_what_was_put_into_it() -> None:
+def test_cluster_is_read_back_from_its_start_command_lines() -> None:
     found = [commands.read(each) for each in commands.starts("ray-0a1b2c3d", MEETING, PORTS, "--x")]
 
     head, worker = found
@@ -339,7 +345,7 @@ def test_what_a_command_line_tells_is_what_was_put_into_it() -> None:
         'env RAY_AUTH_TOKEN_PATH="$HOME/.ringtasks/ray/a-0a1b2c3d;x/token" ray start --head',
     ],
 )
-def test_a_job_of_somebody_elses_making_is_no_part_of_a_cluster(command: str) -> None:
+def test_job_with_another_command_line_is_not_part_of_a_cluster(command: str) -> None:
     assert commands.read(command) is None
 
 
@@ -347,10 +353,10 @@ def test_a_job_of_somebody_elses_making_is_no_part_of_a_cluster(command: str) ->
     "options",
     ["--port 6379", "--port=6379", "--num-cpus=1 --head", "--node_ip_address=x", "--block"],
 )
-def test_options_that_ringtasks_sets_are_refused(options: str) -> None:
+def test_ray_options_set_by_ringtasks_are_refused(options: str) -> None:
     with pytest.raises(UsageError, match="is set by ringtasks"):
         commands.check_options(options)
 
 
-def test_other_options_are_not() -> None:
+def test_other_ray_options_are_accepted() -> None:
     commands.check_options("--num-cpus=1 --resources '{\"port\": 1}' --temp-dir=/x/head")

@@ -30,7 +30,7 @@ def start_submit(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_the_command_is_rays_as_a_whole_and_its_status_is_what_ray_says(
+def test_submitted_command_is_one_string_and_its_status_comes_from_ray(
     inv: Inv, cluster: RayHosts
 ) -> None:
     inv("ray.up", "--host", "a,b")
@@ -46,7 +46,7 @@ def test_the_command_is_rays_as_a_whole_and_its_status_is_what_ray_says(
     assert b"and its log" not in badly.stderr
 
 
-def test_what_is_printed_once_a_moment_comes_once_a_moment(
+def test_output_of_a_ray_job_is_shown_as_it_is_printed(
     inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     inv("ray.up", "--host", "a")
@@ -62,7 +62,7 @@ def test_what_is_printed_once_a_moment_comes_once_a_moment(
     assert times[-1] - times[0] > 2
 
 
-def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_to_stop_it(
+def test_ctrl_c_keeps_the_ray_job_and_shows_how_to_reattach_and_stop(
     inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     inv("ray.up", "--host", "a,b", "--name", "mine")
@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_to_stop_it(
     assert again.returncode == 1
 
 
-def test_a_folder_goes_there_without_what_git_ignores_and_no_copy_stays(
+def test_directory_is_uploaded_without_ignored_files_and_leaves_no_copy(
     inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     folder = tmp_path / "app"
@@ -108,7 +108,7 @@ def test_a_folder_goes_there_without_what_git_ignores_and_no_copy_stays(
     assert sorted(file.name for file in there.parent.iterdir()) == ["jobs", "reaper.py", "token"]
 
 
-def test_a_folder_that_is_too_large_is_told_before_any_of_it_is_sent(
+def test_oversized_directory_is_refused_before_upload(
     inv: Inv, cluster: RayHosts, tmp_path: Path
 ) -> None:
     (tmp_path / "app").mkdir()
@@ -125,7 +125,7 @@ def test_a_folder_that_is_too_large_is_told_before_any_of_it_is_sent(
     assert smaller.stdout == b".rayignore\n", smaller.stderr
 
 
-def test_many_small_files_count_too(tmp_path: Path) -> None:
+def test_upload_size_limit_counts_many_small_files(tmp_path: Path) -> None:
     for n in range(3):
         with (tmp_path / str(n)).open("wb") as file:
             os.truncate(file.fileno(), LIMIT_BYTES // 3)
@@ -134,7 +134,7 @@ def test_many_small_files_count_too(tmp_path: Path) -> None:
         plan_upload(tmp_path)
 
 
-def test_what_is_not_known_is_not_called_failed(inv: Inv, cluster: RayHosts) -> None:
+def test_unknown_ray_job_is_not_reported_as_failed(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a,b")
     nobody = inv("ray.submit", "--attach", "raysubmit_0000")
     nonsense = inv("ray.stop", "--job", "x; rm -rf ~")
