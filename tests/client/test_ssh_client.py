@@ -342,8 +342,9 @@ def test_several_loops_and_threads_share_a_client(client: SSHClient) -> None:
     assert [thread.result().stdout for thread in threads] == [f"thread{k}\n" for k in range(4)]
 
 
-def test_closed_client_leaves_no_thread_process_or_socket(sshd: Sshd, client_key: Path, write_hosts: WriteHosts,
-                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_closed_client_leaves_no_thread_process_or_socket(
+    sshd: Sshd, client_key: Path, write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(box={}, box2={})))
     asyncio.run(use_everything())  # what is loaded and made once, is
     close_all_clients_sync()
