@@ -7,12 +7,19 @@ import signal
 import sys
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 # The tests start thousands of Python processes; without bytecode each of them compiles all that it
 # imports, which takes longer than most tests. pytest keeps its rewritten modules the same way.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Other tests load the machine: how long an example takes says nothing about the code.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.users"]
 

@@ -64,6 +64,7 @@ def retire(master: Master, timeout: float = END_TIMEOUT) -> bool:
     is_gone = _end(master.pid, master.socket, timeout)
     if is_gone:
         records.discard(master.socket)
+        remove_dead_links(master.socket.parent)
     return is_gone
 
 
