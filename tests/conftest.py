@@ -17,7 +17,7 @@ sys.dont_write_bytecode = False
 
 # Other tests load the machine: how long an example takes says nothing about the code.
 hypothesis.settings.register_profile(
-    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "suite", max_examples=50, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("suite")
 

@@ -149,7 +149,7 @@ def test_valid_answer_is_parsed(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_mutated_answer_raises_only_the_parsers_error(name: str) -> None:
-    survives(name, 300)
+    survives(name, 100)
 
 
 @pytest.mark.long

@@ -24,7 +24,11 @@ class StopOutcome(NamedTuple):
         if self.is_gone is None:
             return "could not confirm that the remote processes exited: they may still be running"
         if self.is_gone:
-            return "the remote processes were terminated (verified)"
+            # A process that left parent, session and environment has no link to the run in /proc.
+            return (
+                "the remote processes were terminated (verified); "
+                "any that had detached before are not covered"
+            )
         pids = ", ".join(map(str, self.left))
         return f"remote processes are STILL RUNNING: {pids}"
 

@@ -80,7 +80,7 @@ _TROUBLE = st.sets(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(
     trouble=_TROUBLE,
     batch_size=st.integers(1, 7),

@@ -373,7 +373,7 @@ def test_example_inventory_loads_and_every_setting_in_it_is_recognised() -> None
     assert inventory.get("runpod-h100").facts["gpu"] == "H100 80GB"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=st.one_of(st.text(max_size=80), st.binary(max_size=80)))
 def test_any_inventory_file_is_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, text: str | bytes

@@ -46,7 +46,7 @@ def test_certificate_of_another_key_is_refused(signed: Signed) -> None:
     assert found.refusal_reason == "it is for another key"
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_modified_certificate_is_never_valid(signed: Signed, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(signed.blob) - 1))
@@ -60,7 +60,7 @@ def test_modified_certificate_is_never_valid(signed: Signed, data: st.DataObject
     assert changed == signed.blob or found.refusal_reason or found.authority != signed.authority
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=400))
 def test_invalid_certificate_cannot_be_parsed(blob: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

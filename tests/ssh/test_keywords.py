@@ -214,7 +214,15 @@ def write_case(
     return write
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.lines.split("\n")[0][:40])
+@pytest.mark.parametrize(
+    "case",
+    # Each takes a second or two: a third of them in the usual run.
+    [
+        pytest.param(case, marks=[] if number % 3 == 0 else [pytest.mark.long])
+        for number, case in enumerate(CASES)
+    ],
+    ids=lambda case: case.lines.split("\n")[0][:40],
+)
 def test_ssh_config_keyword_has_the_same_effect_as_in_ssh(
     case: Case,
     box: Sshd,

@@ -40,7 +40,7 @@ any_venv = st.one_of(
 any_run_id = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_command, st.none() | any_text, any_env, st.none() | any_venv, any_run_id, st.booleans())
 def test_any_script_on_stdin_is_decoded(
     command: str, cwd: str | None, env: dict[str, str], venv: str | None, run_id: str, is_own: bool
@@ -55,7 +55,7 @@ def test_any_script_on_stdin_is_decoded(
     assert found.payload() == script.payload()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(any_command, st.none() | any_text, st.none() | any_venv, any_run_id, st.booleans())
 def test_any_script_in_the_exec_request_is_decoded(
     command: str, cwd: str | None, venv: str | None, run_id: str, is_own: bool
