@@ -16,7 +16,7 @@ from tests.support.faulty import Wire
 
 @pytest.mark.parametrize(
     "moments",
-    [4, pytest.param(50, marks=[pytest.mark.heavy, pytest.mark.timeout(400)])],
+    [4, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
     ids=["4 times", "50 times"],
 )
 def test_killed_deploy_leaves_complete_releases_and_the_next_deploy_succeeds(
