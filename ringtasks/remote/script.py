@@ -50,9 +50,8 @@ _UNSAFE_BYTE = rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]"
 # the word at a newline; fish reads two backslashes as one.
 _PLAIN = r"(?!.*\\\\)[ \"-&(-~]*\Z"
 _UNSAFE_IN_QUOTES = rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]"
-#: Below Dropbear's limit for a command (its sysoptions.h, MAX_CMD_LEN: 9000), which ends the
-#: connection at a longer one; execve(2) takes 128 KiB (MAX_ARG_STRLEN).
-_MAX_LINE_BYTES = 8900
+#: Well below Linux's limit for one argument (execve(2), MAX_ARG_STRLEN: 128 KiB).
+_MAX_LINE_BYTES = 64 * 1024
 
 #: A line that ends another shell that runs in place of ours and waits for commands; the bootstrap
 #: ignores it.

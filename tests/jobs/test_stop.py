@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient, SSHConfig, jobs
+from ringtasks import SSHClient, SSHConfig
 from ringtasks.jobs import JobState
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
@@ -194,17 +194,3 @@ def test_timeout_leaves_no_process_on_a_server_without_process_sessions(
     assert result.timed_out, result
     assert "terminated (verified)" in str(result.error)
     assert [pid for pid in in_folder(tmp_path) if pid != os.getpid()] == []
-
-
-def test_a_server_with_a_limit_for_commands_takes_jobs(
-    dropbear: Dropbear, client_key: Path, use_control_master: bool
-) -> None:
-    config = SSHConfig(dropbear.address, dropbear.port, "root", str(client_key), name="box")
-    config.use_control_master = use_control_master
-
-    with SSHClient(config) as client:
-        stopped = jobs.start(client, "sleep 974").stop(grace=0.2)
-        long = client.run(f"true {'x' * 20_000}; echo in")
-
-    assert stopped.is_gone, stopped
-    assert (long.stdout, long.error) == ("in\n", None)
