@@ -118,7 +118,11 @@ def test_forked_child_opens_its_own_connection_and_the_parent_keeps_its_own(
 def test_child_forked_while_a_thread_connects_does_not_wait_for_it(
     config: SSHConfig,
 ) -> None:
+    # Python itself lets a child wait that is forked while a thread imports a module for the first
+    # time, so the modules are imported before.
     program = """
+        client.run("true")
+        client.close_link()
         opening = threading.Thread(target=client.run, args=("true",))
         opening.start()
         print(in_child(lambda: client.run("echo child").stdout), end="")
