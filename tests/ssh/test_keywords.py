@@ -135,7 +135,7 @@ def agent(keys: Path, client_key: Path) -> Iterator[Path]:
 
 
 def observed(server: Sshd, act: Callable[[], str], wanted: str) -> str:
-    """What the server saw of a connection: ``refused`` if it was not let in."""
+    """Return the part of a connection that the server saw: ``refused`` if it was not let in."""
     before = len(server.log)
     output = act()
     text = server.log[before:] + output

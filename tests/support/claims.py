@@ -1,4 +1,4 @@
-"""What tasks claim, and what is true on the host: one case for each kind of task.
+"""Claims of tasks, and the truth on the host: one case for each kind of task.
 
 A case prepares the host, gives the arguments of ``inv``, and returns the false claims of a result.
 A result of None means that the task was killed here: it claims nothing.

@@ -45,7 +45,7 @@ class Answers:
     stderr: str = ""
 
     def of(self, said: bytes) -> bytes:
-        """What comes in place of a whole output."""
+        """Return the replacement of a whole output."""
         lines = said.decode("latin-1").split("\n")
         marks = [at for at, line in enumerate(lines) if line.startswith("ringtasks:")]
         if self.seed is not None:
