@@ -17,6 +17,7 @@ from ringtasks.health.store import HealthStore
 from tests.support.blackhole import blackhole
 from tests.support.cloudflared import Cloudflared
 from tests.support.fixtures import MakeSshd, WriteHosts
+from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -238,7 +239,7 @@ def test_a_jump_host_of_the_inventory_is_used(
 def processes_with(text: str) -> list[int]:
     """The processes that have ``text`` in an argument."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in proc_files("cmdline"):
         try:
             if text.encode() in entry.read_bytes():
                 found.append(int(entry.parent.name))

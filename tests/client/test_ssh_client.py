@@ -21,6 +21,7 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.health.model import SSHHealth
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, WriteHosts, use_control_master
+from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -368,7 +369,7 @@ async def use_everything() -> None:
 
 def belongings() -> tuple[int, int, int]:
     """Threads, open files and child processes of this process."""
-    children = sum(stat_field(path, 1) == os.getpid() for path in Path("/proc").glob("[0-9]*/stat"))
+    children = sum(stat_field(path, 1) == os.getpid() for path in proc_files("stat"))
     return threading.active_count(), len([*Path("/proc/self/fd").iterdir()]), children
 
 
@@ -473,7 +474,7 @@ def pids(folder: Path) -> list[int]:
 def is_group_alive(group: int) -> bool:
     return any(
         stat_field(path, 2) == group and stat_field(path, 0) not in ("Z", None)
-        for path in Path("/proc").glob("[0-9]*/stat")
+        for path in proc_files("stat")
     )
 
 

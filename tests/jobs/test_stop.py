@@ -16,6 +16,7 @@ from ringtasks.jobs import JobState
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive
+from tests.support.processes import proc_files
 from tests.support.waiting import eventually
 
 server = own_server
@@ -56,7 +57,7 @@ live()
 def in_folder(folder: Path) -> list[int]:
     """The processes whose working directory this is, without the keeper's."""
     found = []
-    for place in Path("/proc").glob("[0-9]*/cwd"):
+    for place in proc_files("cwd"):
         try:
             if place.readlink() == folder:
                 found.append(int(place.parent.name))

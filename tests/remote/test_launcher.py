@@ -21,6 +21,7 @@ from ringtasks import SSHClient, SSHConfig, SSHResult
 from ringtasks.remote.launcher import JOBS_FOLDER, launch_script
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, Require, own_server
+from tests.support.processes import proc_files
 from tests.support.sshd import LOGIN_SHELLS, Sshd
 from tests.support.waiting import eventually
 
@@ -801,7 +802,7 @@ def processes_with(words: bytes) -> list[bytes]:
 
 def command_lines() -> list[bytes]:
     lines = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for file in proc_files("cmdline"):
         with contextlib.suppress(OSError):
             lines.append(file.read_bytes())
     return lines

@@ -12,6 +12,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.inventory.config import SSHConfig
 from tests.support.cloudflared import Cloudflared
 from tests.support.fixtures import Inv, WriteHosts
+from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -58,7 +59,7 @@ def test_token_is_only_in_environments_with_a_control_master(
     logins = sshd.accepted_logins()
 
     runs = [inv("run", "--host", "a", "--json", "--cmd", "echo hi", **ENVIRON) for _ in range(2)]
-    seen = b"".join(read_or_nothing(p) for p in Path("/proc").glob("[0-9]*/cmdline"))
+    seen = b"".join(read_or_nothing(p) for p in proc_files("cmdline"))
     closed = inv("disconnect", **ENVIRON)
 
     answers = [json.loads(run.stdout) for run in runs]
@@ -141,7 +142,7 @@ def test_no_secret_is_visible_during_a_run(
     ) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"up\n"
-        seen = b"".join(read_or_nothing(p) for p in Path("/proc").glob("[0-9]*/cmdline"))
+        seen = b"".join(read_or_nothing(p) for p in proc_files("cmdline"))
         said, complained = running.communicate(b"on\n", timeout=20)
 
     record = tmp_path / "cloudflared"  # the stand-in writes its environment there, to be looked at

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ringtasks import SSHClient, jobs
 from ringtasks.remote.launcher import JOBS_FOLDER
+from tests.support.processes import proc_files
 from tests.support.waiting import eventually
 
 __all__ = ["JobHost", "end_jobs", "is_alive", "is_waited_for", "marked", "reboot"]
@@ -64,7 +65,7 @@ def is_alive(pid: int) -> bool:
 
 def is_waited_for(job_id: str) -> bool:
     """Whether somebody waits on the host for a job to end."""
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for file in proc_files("cmdline"):
         try:
             line = file.read_bytes()
         except OSError:
@@ -77,7 +78,7 @@ def is_waited_for(job_id: str) -> bool:
 def marked(job_id: str) -> list[int]:
     """The processes that bear a job's mark."""
     found = []
-    for file in Path("/proc").glob("[0-9]*/environ"):
+    for file in proc_files("environ"):
         with contextlib.suppress(OSError):
             if f"RINGTASKS_RUN_ID={job_id}".encode() in file.read_bytes():
                 found.append(int(file.parent.name))

@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.support.processes import proc_files
+
 __all__ = ["Sshd", "make_key"]
 
 _START_TIMEOUT = 10.0
@@ -208,7 +210,7 @@ def _free_port(addresses: Sequence[str]) -> int:
 def _descendants(pid: int) -> list[int]:
     """Every process below ``pid``; a session's processes stay below their sshd until it ends."""
     children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for stat in proc_files("stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:

@@ -21,6 +21,7 @@ from ringtasks.jobs.host_status import parse_overview
 from tests.support.fixtures import Inv, WriteHosts, gpu_server
 from tests.support.jobs import end_jobs, is_waited_for
 from tests.support.nvidia import Gpus
+from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -279,7 +280,7 @@ def test_secret_in_the_job_environment_is_never_shown(inv: Inv, box: Sshd) -> No
 
     shown = said(done) + said(inv("jobs", "--json")) + said(inv("status", "--json"))
     assert "hunter2" not in shown
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
+    for file in proc_files("cmdline"):
         try:
             assert b"hunter2" not in file.read_bytes()
         except OSError:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, needs, run_of, start_train
 
@@ -80,11 +81,7 @@ def two_nodes(
 
 def processes_of(text: str) -> list[int]:
     """The processes with ``text`` in their arguments."""
-    return [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if text.encode() in _read(path)
-    ]
+    return [int(path.parent.name) for path in proc_files("cmdline") if text.encode() in _read(path)]
 
 
 def _read(path: Path) -> bytes:

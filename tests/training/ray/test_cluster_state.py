@@ -18,6 +18,7 @@ from ringtasks.training.ray import commands, guard
 from ringtasks.training.rendezvous import Node, Rendezvous
 from tests.support.fake_ray import FakeRay
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
+from tests.support.processes import proc_files
 from tests.support.ray_hosts import RayHosts, command_line
 from tests.support.waiting import eventually
 
@@ -156,7 +157,7 @@ def test_unmarked_processes_of_a_killed_ray_node_are_ended(inv: Inv, cluster: Ra
 def _sleeping(seconds: str) -> list[Path]:
     return [
         file
-        for file in Path("/proc").glob("[0-9]*/cmdline")
+        for file in proc_files("cmdline")
         if command_line(int(file.parent.name)).strip() == f"sleep {seconds}"
     ]
 
