@@ -16,7 +16,7 @@ from ringtasks.errors import InventoryError, UnknownHostError
 
 from .config import SSHConfig, hosts_file_keys
 
-__all__ = ["ADDRESS_KEYS", "SETTINGS", "HostConfig", "Inventory"]
+__all__ = ["ADDRESS_KEYS", "SETTINGS", "Content", "HostConfig", "Inventory", "WrittenGroup"]
 
 
 def _as_given(declared: Field[Any]) -> Any:
@@ -70,6 +70,25 @@ ADDRESS_KEYS = tuple(
 )
 
 
+class WrittenGroup(NamedTuple):
+    """A group as it stands in a hosts file.
+
+    ``place`` is named in errors.  ``problem`` is why the group cannot be used; empty if it can.
+    """
+
+    members: list[str]
+    place: str
+    problem: str = ""
+
+
+class Content(NamedTuple):
+    """The content of one hosts file."""
+
+    hosts: Mapping[str, HostConfig]
+    groups: Mapping[str, WrittenGroup] = {}
+    warnings: tuple[str, ...] = ()
+
+
 class Inventory(NamedTuple):
     """All hosts by name, in the order of the files, and the groups with their members."""
 
@@ -78,6 +97,8 @@ class Inventory(NamedTuple):
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     """Doubtful entries, such as a field that is nearly a known one; for people."""
+    group_faults: Mapping[str, InventoryError] = {}
+    """The groups that cannot be used, each with its error; they are not in ``groups``."""
 
     def get(self, name: str) -> HostConfig:
         """Return the host called ``name``.

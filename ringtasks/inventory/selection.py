@@ -25,7 +25,7 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
 from .config import DEFAULT_SSH_PORT, SSHConfig
-from .model import HostConfig, Inventory
+from .model import HostConfig, Inventory, WrittenGroup
 
 __all__ = ["Groups", "members_of", "plain_hosts", "select"]
 
@@ -43,9 +43,10 @@ _MISTYPED = 0.85
 
 
 class Groups(NamedTuple):
-    """The hosts of each group, and warnings about unknown members."""
+    """The hosts of each group, the errors of groups that cannot be used, and warnings."""
 
     members: dict[str, tuple[str, ...]]
+    faults: dict[str, InventoryError]
     warnings: list[str]
 
 
@@ -111,49 +112,63 @@ def plain_hosts(
     return found
 
 
-def members_of(
-    groups: Mapping[str, tuple[list[str], str]], hosts: Mapping[str, HostConfig]
-) -> Groups:
+def members_of(groups: Mapping[str, WrittenGroup], hosts: Mapping[str, HostConfig]) -> Groups:
     """Resolve groups, whose members may be groups; an unknown member is left out with a warning.
 
-    :param groups: the members of each group as written, and the place to name in an error.
-    :raises InventoryError: groups contain each other, or a member is not a selector.
+    A group cannot be used if it contains itself, a member is not a selector, or a group in it
+    cannot be used; the others can.
     """
-    found = Groups({}, [])
-    for group in groups:
-        _resolve(group, groups, hosts, found, ())
-    return Groups({group: found.members[group] for group in groups}, found.warnings)
+    found = Groups({}, {}, [])
+    for name in groups:
+        _resolve(name, groups, hosts, found, ())
+    faults = (error for error in found.faults.values() if error.__cause__ is None)
+    found.warnings.extend(map(str, faults))
+    members = {name: found.members[name] for name in groups if name in found.members}
+    return found._replace(members=members)
 
 
 def _resolve(
-    group: str,
-    groups: Mapping[str, tuple[list[str], str]],
+    name: str,
+    groups: Mapping[str, WrittenGroup],
     hosts: Mapping[str, HostConfig],
     found: Groups,
     above: tuple[str, ...],
 ) -> None:
-    if group in found.members:
+    if name in found.members or name in found.faults:
         return
-    members, place = groups[group]
-    if group in above:
-        circle = " -> ".join([*above[above.index(group) :], group])
-        raise InventoryError(f"the groups contain each other: {circle}", file=place)
-    for name in re.findall(r"@([^\s,&!]+)", ",".join(members)):
-        if name in groups:
-            _resolve(name, groups, hosts, found, (*above, group))
-    known = Inventory(hosts, found.members)
+    group, way = groups[name], (*above, name)
+    try:
+        if group.problem:
+            raise InventoryError(group.problem, file=group.place)
+        for inner in re.findall(r"@([^\s,&!]+)", ",".join(group.members)):
+            if inner in way:
+                circle = " -> ".join([*way[way.index(inner) :], inner])
+                raise InventoryError(f"the groups contain each other: {circle}", file=group.place)
+            if inner in groups:
+                _resolve(inner, groups, hosts, found, way)
+            if (fault := found.faults.get(inner)) is not None:
+                told = f"@{inner} cannot be used: {fault.message}"
+                raise InventoryError(told, file=group.place) from fault
+        known = Inventory(hosts, found.members)
+        found.members[name] = _selected(group, known, found.warnings)
+    except InventoryError as error:
+        found.faults[name] = error
+
+
+def _selected(group: WrittenGroup, known: Inventory, warnings: list[str]) -> tuple[str, ...]:
+    """Return the hosts of a group in whose members all groups are known."""
     wanted: set[str] = set()
     unwanted: set[str] = set()
-    for member in filter(None, map(str.strip, members)):
+    for member in filter(None, map(str.strip, group.members)):
         try:
             item = member.removeprefix("!")
             (unwanted if item != member else wanted).update(_all_terms(item, known, member))
         except UnknownHostError as error:
-            found.warnings.append(f"{place}: {error}")
+            warnings.append(f"{group.place}: {error}")
         except UsageError as error:
-            raise InventoryError(str(error), file=place) from error
+            raise InventoryError(str(error), file=group.place) from None
     wanted -= unwanted
-    found.members[group] = tuple(name for name in hosts if name in wanted)
+    return tuple(name for name in known.hosts if name in wanted)
 
 
 def _items(expression: str, inventory: Inventory) -> Iterator[str]:
@@ -220,8 +235,9 @@ def _all_terms(item: str, inventory: Inventory, expression: str) -> set[str]:
 
 
 def _is_fact(item: str, inventory: Inventory) -> bool:
-    key, _, text = item.partition("=")
-    return any(text in host.texts.get(key, ()) for host in inventory.hosts.values())
+    key, equals, text = item.partition("=")
+    hosts = inventory.hosts.values() if equals else ()
+    return any(text in host.texts.get(key, ()) for host in hosts)
 
 
 def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
@@ -248,6 +264,8 @@ def _not_embedded(inventory: Inventory) -> set[str]:
 def _group(group: str, inventory: Inventory) -> set[str]:
     if group in inventory.groups:
         return set(inventory.groups[group])
+    if group in inventory.group_faults:
+        raise inventory.group_faults[group].with_traceback(None)
     if group == "all":
         return _not_embedded(inventory)
     if group == "embedded":

@@ -7,7 +7,6 @@ in the file, and a key that YAML does not read as text must be shown as it is wr
 from __future__ import annotations
 
 import gc
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -58,16 +57,11 @@ class _LineLoader(_Loader):  # type: ignore[misc]  # chosen at run time
         return tag
 
 
-def parse(file: Path) -> LinedMapping:
-    """Read a YAML file whose top level is a mapping.
+def parse(name: str, text: bytes) -> LinedMapping:
+    """Parse the text of the YAML file ``name``, whose top level is a mapping.
 
-    :raises InventoryError: it cannot be read, is not YAML, or is not a mapping.
+    :raises InventoryError: it is not YAML, or not a mapping.
     """
-    name = str(file)
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise InventoryError(f"cannot be read: {error.strerror}", file=name) from error
     try:
         document = _load(text)
     except yaml.MarkedYAMLError as error:

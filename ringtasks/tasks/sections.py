@@ -95,8 +95,8 @@ def _lined(file: str) -> Any:
     from ringtasks.inventory.yaml_lines import parse
 
     try:
-        return parse(Path(file))
-    except InventoryError:
+        return parse(file, Path(file).read_bytes())
+    except (InventoryError, OSError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ringtasks.errors import InventoryError, UnknownHostError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import Inventory
+from ringtasks.inventory.selection import select
 from tests.support.fixtures import ROOT
 
 Load = Callable[[str], Inventory]
@@ -179,9 +181,40 @@ def test_group_of_groups_has_the_members_of_all(load: Load) -> None:
     assert inventory.groups["gpu"] == ("a1", "h1")
 
 
-def test_groups_that_contain_each_other_are_refused(load: Load) -> None:
-    with pytest.raises(InventoryError, match=r"hosts.yaml:2: groups: x.*: x -> y -> x"):
-        load("hosts: {a: {ssh_host: h}}\ngroups: {x: ['@y'], y: ['@x']}")
+@pytest.mark.parametrize(
+    ("groups", "faults", "warning"),
+    [
+        ("x: ['@x']", ["x"], r"hosts.yaml:2: groups: x: .*: x -> x"),
+        ("x: ['@y'], y: ['@x']", ["y", "x"], r"hosts.yaml:2: groups: y: .*: x -> y -> x"),
+        ("z: ['@x', a], x: ['@x']", ["x", "z"], r"groups: x: .*: x -> x"),
+        ("x: 5", ["x"], r"hosts.yaml:2: groups: x: expected a list of host names, found 5"),
+        ("x: [[a]]", ["x"], r"groups: x: expected a list of host names, found a list"),
+        ("x: ['a[']", ["x"], r"groups: x: selector 'a\[': "),
+        ("x: [a], x: [a]", ["x"], r"groups: x: the key 'x' is given twice"),
+    ],
+)
+def test_group_that_cannot_be_used_affects_only_selectors_with_it(
+    load: Load, groups: str, faults: list[str], warning: str
+) -> None:
+    inventory = load(f"hosts: {{a: {{ssh_host: h}}}}\ngroups: {{{groups}, ok: [a]}}")
+
+    assert inventory.groups == {"ok": ("a",)}
+    assert select("a,@ok", inventory) == ("a",)
+    assert list(inventory.group_faults) == faults
+    (told,) = inventory.warnings
+    assert re.search(warning, told)
+    for group in faults:
+        with pytest.raises(InventoryError, match=f"groups: {group}: "):
+            select(f"@{group}", inventory)
+
+
+def test_group_with_a_fault_in_one_of_its_files_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("hosts: {a: {ssh_host: h}}\ngroups: {gpu: [a]}")
+    (tmp_path / "two.yaml").write_text("hosts: {b: {ssh_host: h}}\ngroups: {gpu: 1}")
+
+    inventory = load_inventory(tmp_path)
+
+    assert "two.yaml:2" in str(inventory.group_faults["gpu"])
 
 
 def test_a_group_whose_glob_matches_no_host_is_empty(load: Load) -> None:

@@ -1,0 +1,143 @@
+"""The hosts files as they were read last: reading YAML takes ten times as long.
+
+The state folder has one file for each hosts file, which only its owner can read.  It is a line with
+the groups and warnings, and a line for each host, which is decoded when the host is used.  It is
+valid while the hosts file is the same (inode, size, time and a checksum of its content), and the
+modules that read it are.  A hosts file with a secret in plain text has none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ringtasks.common import setting_checks, settings
+from ringtasks.common.atomic_file import replace_file
+from ringtasks.errors import InventoryError
+
+from .config import state_folder
+from .model import SETTINGS, Content, HostConfig, WrittenGroup
+
+__all__ = ["load", "store"]
+
+#: Number of hosts files that are kept: the ones read last.
+_MOST_FILES = 16
+_SECRETS = tuple(name for name, found in SETTINGS.items() if found.metadata["is_secret"])
+_CHECKS = (str(settings.__file__), str(setting_checks.__file__))
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def load(file: Path, text: bytes) -> Content | None:
+    """Return what `store` was given for this content of a hosts file; None: it was given none."""
+    try:
+        path = _path(file)
+        status = path.lstat()
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            return None
+        head, _, rest = path.read_bytes().partition(b"\n")
+        known = json.loads(head)
+        if known["key"] != _key(file, text) or known["checksum"] != zlib.crc32(rest):
+            return None
+        hosts = _Hosts(str(file), known["names"], rest.splitlines())
+        groups = {name: WrittenGroup(*group) for name, *group in known["groups"]}
+        return Content(hosts, groups, tuple(known["warnings"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def store(file: Path, text: bytes, content: Content) -> None:
+    """Keep the content of a hosts file, if it can be kept."""
+    with suppress(OSError, _UnkeptError):
+        rest = b"\n".join(_encoded(host) for host in content.hosts.values())
+        head = {
+            "key": _key(file, text),
+            "checksum": zlib.crc32(rest),
+            "names": list(content.hosts),
+            "groups": [(group, *found) for group, found in content.groups.items()],
+            "warnings": content.warnings,
+        }
+        path = _path(file)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, json.dumps(head).encode() + b"\n" + rest)
+        _remove_oldest(path.parent)
+
+
+class _UnkeptError(Exception):
+    """The content cannot be kept as JSON, or must not be written."""
+
+
+class _Hosts(Mapping[str, HostConfig]):
+    """The hosts of a file, each decoded at its first use."""
+
+    def __init__(self, file: str, names: list[str], lines: list[bytes]) -> None:
+        self._file, self._lines = file, dict(zip(names, lines, strict=True))
+        self._decoded: dict[str, HostConfig] = {}
+
+    def __getitem__(self, name: str) -> HostConfig:
+        if name not in self._decoded:
+            self._decoded[name] = _decoded(name, self._file, self._lines[name])
+        return self._decoded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+def _encoded(host: HostConfig) -> bytes:
+    if host.fault is not None:
+        fault = host.fault
+        found: list[Any] = [host.line, fault.message, fault.line, fault.host, fault.field_name]
+        return json.dumps(found).encode()
+    given = {name: getattr(host, name) for name in SETTINGS}
+    given = {name: found for name, found in given.items() if found is not SETTINGS[name].default}
+    texts = {k: text for k, text in host.texts.items() if text != (host.facts[k],)}
+    if any("${" not in given.get(name, "${") for name in _SECRETS) or not _is_plain(host.facts):
+        raise _UnkeptError
+    return json.dumps([host.line, given, dict(host.lines), host.facts, texts]).encode()
+
+
+def _decoded(name: str, file: str, line: bytes) -> HostConfig:
+    found = json.loads(line)
+    if isinstance(found[1], str):
+        at, message, place, host, field_name = found
+        fault = InventoryError(message, file=file, line=place, host=host, field_name=field_name)
+        return HostConfig(name, file=file, line=at, fault=fault)
+    at, given, lines, facts, texts = found
+    written = {k: tuple(texts[k]) if k in texts else (value,) for k, value in facts.items()}
+    return HostConfig(name, **given, facts=facts, texts=written, file=file, line=at, lines=lines)
+
+
+def _is_plain(value: object) -> bool:
+    """Return True if JSON keeps the value as it is."""
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_plain(value[key]) for key in value)
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN
+
+
+def _key(file: Path, text: bytes) -> list[object]:
+    """Return the identity of the file and of the modules that read it."""
+    status = file.stat()
+    modules = [*map(str, Path(__file__).parent.glob("*.py")), *_CHECKS]
+    versions = [Path(module).stat().st_mtime_ns for module in sorted(modules)]
+    return [status.st_ino, len(text), status.st_mtime_ns, zlib.crc32(text), *versions]
+
+
+def _path(file: Path) -> Path:
+    """Return the path of the cached content, which names the file as it is given."""
+    names = os.fsencode(f"{file}\0{file.absolute()}")
+    return state_folder() / "inventory" / f"{file.stem[:60]}-{zlib.crc32(names):08x}.jsonl"
+
+
+def _remove_oldest(folder: Path) -> None:
+    ages = sorted((path.stat().st_mtime_ns, path) for path in folder.glob("*.jsonl"))
+    for _, path in ages[:-_MOST_FILES]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,211 @@
+"""Read one hosts file, from its text to `Content`.
+
+Two shapes are read: a ``hosts:`` mapping beside other sections, which are left alone, or the bare
+mapping of host to fields.  A fault is reported with file, line, host and field.  A fault in one
+host's entry makes that host unusable (`HostConfig.fault`); the others are not affected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ringtasks.common.setting_checks import UnexpectedValueError
+from ringtasks.common.settings import check_value
+from ringtasks.common.text import near_names
+from ringtasks.errors import InventoryError
+
+from .model import ADDRESS_KEYS, SETTINGS, Content, HostConfig, WrittenGroup
+from .yaml_lines import LinedMapping, parse
+
+__all__ = ["read"]
+
+# Compiled at first use.
+_HOST_NAME = r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z"
+#: Similarity from which a fact's name counts as a mistyped setting (0 to 1).
+_MISTYPED = 0.8
+
+
+def read(name: str, text: bytes) -> Content:
+    """Return the content of the hosts file ``name``.
+
+    :raises InventoryError: it cannot be used as it stands.
+    """
+    document = parse(name, text)
+    if "hosts" not in document:
+        section, defaults, groups = document, LinedMapping(), LinedMapping()
+    else:
+        for _, message, line in document.duplicates:
+            raise InventoryError(message, file=name, line=line)
+        section, defaults, groups = (
+            _section(name, document, key) for key in ("hosts", "defaults", "groups")
+        )
+    _refuse_duplicates(name, defaults)
+    _check_defaults(name, defaults)
+    hosts = {}
+    for key, given in section.items():
+        host = _host(name, section, key, given, defaults)
+        hosts[host.name] = host
+    lined = [(defaults, ""), *((g, str(key)) for key, g in section.items())]
+    return Content(hosts, _groups_of(name, groups), tuple(_mistyped(name, lined)))
+
+
+def _section(file: str, document: LinedMapping, key: str) -> LinedMapping:
+    section = document.get(key)
+    if section is None:
+        return LinedMapping()
+    if not isinstance(section, LinedMapping):
+        raise InventoryError(
+            f"expected a mapping, found {_kind(section)}",
+            file=file,
+            line=document.lines.get(key),
+            field_name=key,
+        )
+    return section
+
+
+def _refuse_duplicates(file: str, mapping: Any, host: str | None = None) -> None:
+    """Refuse a mapping that gives a key twice, at any depth."""
+    for _, message, line in mapping.duplicates:
+        raise InventoryError(message, file=file, line=line, host=host)
+    for value in mapping.values():
+        if isinstance(value, LinedMapping):
+            _refuse_duplicates(file, value, host)
+
+
+def _check_defaults(file: str, defaults: LinedMapping) -> None:
+    for key, value in defaults.items():
+        if key in SETTINGS and value is not None:
+            _checked(key, value, defaults, file, "defaults")
+
+
+def _host(
+    file: str, section: LinedMapping, key: Any, given: Any, defaults: LinedMapping
+) -> HostConfig:
+    """Return the host of one entry, with its first fault if it has one."""
+    name = section.key_texts.get(key, key)
+    line = section.lines.get(key, 0)
+    try:
+        if not isinstance(key, str):
+            raise InventoryError(
+                f"YAML reads this name as {key!r}: put it in quotes: {name!r}",
+                file=file,
+                line=line,
+                host=name,
+            )
+        if not re.match(_HOST_NAME, key):
+            raise InventoryError(
+                "expected a host name without spaces and ,!=@ in front",
+                file=file,
+                line=line,
+                host=repr(key),
+            )
+        if not isinstance(given, (LinedMapping, type(None))):
+            raise InventoryError(
+                f"expected a mapping of fields, found {_kind(given)}",
+                file=file,
+                line=line,
+                host=key,
+            )
+        for again, message, place in section.duplicates:
+            if again == key:
+                raise InventoryError(message, file=file, line=place, host=key)
+        if given is not None:
+            _refuse_duplicates(file, given, key)
+        return _usable_host(file, line, key, given or LinedMapping(), defaults)
+    except InventoryError as fault:
+        return HostConfig(str(name), file=file, line=line, fault=fault)
+
+
+def _usable_host(
+    file: str, line: int, name: str, given: LinedMapping, defaults: LinedMapping
+) -> HostConfig:
+    settings: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+    texts: dict[str, tuple[str, ...]] = {}
+    lines: dict[str, int] = {}
+    for key, value in {**defaults, **given}.items():
+        origin = given if key in given else defaults
+        if key not in SETTINGS:
+            facts[str(key)] = value
+            texts[str(key)] = origin.texts.get(key, ())
+        elif value is not None:
+            settings[key] = _checked(key, value, origin, file, name)
+            lines[key] = origin.lines.get(key, line)
+    settings.setdefault("work_dir", settings.get("ringrift_path"))
+    host = HostConfig(name, **settings, facts=facts, texts=texts, file=file, line=line, lines=lines)
+    if not (host.embedded or any(getattr(host, key) for key in ADDRESS_KEYS)):
+        *others, last = ADDRESS_KEYS
+        raise InventoryError(
+            f"has no address: give {', '.join(others)} or {last}",
+            file=file,
+            line=line,
+            host=name,
+        )
+    return host
+
+
+def _checked(key: str, value: Any, origin: LinedMapping, file: str, host: str) -> Any:
+    place: Any = {"file": file, "line": origin.lines.get(key), "host": host, "field_name": key}
+    try:
+        return check_value(SETTINGS[key], key, value, origin.texts.get(key, ()))
+    except UnexpectedValueError as error:
+        hint = _quotes_hint(key, value, origin.texts.get(key, ()))
+        raise InventoryError(error.problem + hint, **place) from error
+
+
+def _quotes_hint(key: str, value: Any, written: tuple[str, ...]) -> str:
+    """Return the advice for text that YAML reads as something else, such as ``no``."""
+    if isinstance(value, str) or len(written) != 1:
+        return ""
+    try:
+        check_value(SETTINGS[key], key, written[0])
+    except UnexpectedValueError:
+        return ""
+    is_secret = SETTINGS[key].metadata["is_secret"]
+    return ": put it in quotes" if is_secret else f": put it in quotes: {written[0]!r}"
+
+
+def _groups_of(file: str, section: LinedMapping) -> dict[str, WrittenGroup]:
+    problems = {key: message for key, message, _ in reversed(section.duplicates)}
+    groups = {}
+    for key, given in section.items():
+        group = str(section.key_texts.get(key, key))
+        members = _member_texts(given, section.texts.get(key, ()))
+        if members is None:
+            problems.setdefault(key, f"expected a list of host names, found {_kind(given)}")
+        place = f"{file}:{section.lines.get(key)}: groups: {group}"
+        groups[group] = WrittenGroup(members or [], place, problems.get(key, ""))
+    return groups
+
+
+def _member_texts(given: Any, written: tuple[str, ...]) -> list[str] | None:
+    """Return the members of a group as they are written; None: it is not a list of texts."""
+    if given is None:
+        return []
+    if isinstance(given, str):
+        return given.split(",")
+    if not isinstance(given, list) or any(isinstance(item, (list, dict)) for item in given):
+        return None
+    return list(written)  # YAML reads some names, such as 010 and no, as something else
+
+
+def _mistyped(file: str, lined: Iterable[tuple[Any, str]]) -> Iterable[str]:
+    """Warn of facts whose names are nearly those of settings."""
+    seen: set[str] = set()
+    for mapping, host in lined:
+        for key in mapping if isinstance(mapping, LinedMapping) else ():
+            if not isinstance(key, str) or key in SETTINGS or key in seen:
+                continue
+            seen.add(key)
+            near = near_names(key, SETTINGS, similarity=_MISTYPED)
+            if near:
+                place = f"{file}:{mapping.lines.get(key)}: {f'{host}: ' if host else ''}{key}"
+                yield f"{place}: not a setting, kept as a fact; did you mean {near[0]}?"
+
+
+def _kind(value: object) -> str:
+    return {LinedMapping: "a mapping", list: "a list", str: "text", type(None): "nothing"}.get(
+        type(value), repr(value)
+    )
