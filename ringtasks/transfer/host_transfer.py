@@ -228,7 +228,8 @@ class HostCopy:
             elif not self._resumed or refused == len(_UNREACHABLE_DELAYS):
                 raise HostTransferError(self._told(result), UNREACHABLE)
             else:
-                self.stop.wait(_UNREACHABLE_DELAYS[refused])
+                delay, remaining = _UNREACHABLE_DELAYS[refused], self.remaining
+                self.stop.wait(delay if remaining is None else min(delay, remaining))
                 refused += 1
 
     def meter(self) -> Callable[[Meter], None] | None:

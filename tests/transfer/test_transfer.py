@@ -644,7 +644,7 @@ def break_off(
                 cutting = threading.Thread(target=cut)
                 cutting.start()
                 arguments = ("x", f"{near}/x") if way == "get" else (near / "x", "x")
-                assert not only(move(*arguments, [client], Options(timeout=5))).success
+                assert not only(move(*arguments, [client], Options(timeout=2))).success
                 ended.set()
                 cutting.join()
         (part,) = parts(target)
