@@ -215,8 +215,15 @@ def _tell(result: TransferResult, options: Options) -> None:
             for name in host.names:
                 display.out(f"{host.host}: would copy {name}")
             for name in host.made:
-                display.out(f"{host.host}: would make or change {name}")
+                if name.rstrip("/") not in host.replaced:
+                    display.out(f"{host.host}: would make or change {name}")
+            for name, link in host.replaced.items():
+                display.out(f"{host.host}: would replace the link {name} -> {link} by a folder")
             for name in host.deleted:
                 display.out(f"{host.host}: would remove {name}")
+        elif host.replaced:
+            for name, link in host.replaced.items():
+                display.say(f"{host.host}: the link {name} -> {link} was replaced by a folder")
+            display.say(f"{host.host}: to keep links to folders, leave them out with --exclude")
         for note in host.notes:
             display.say(f"{host.host}: {note}")

@@ -264,6 +264,7 @@ class HostCopy:
         by_kind: dict[str, list[str]] = {"deleted": [], "made": []}
         for change in self._changes.values():
             by_kind.setdefault(change.kind, []).append(change.name)
+        links = {c.name: c.link for c in self._changes.values() if c.kind == "replaced"}
         return HostTransfer(
             host=self.host,
             returncode=returncode,
@@ -280,6 +281,7 @@ class HostCopy:
             names=tuple(change.name for change in sent),
             deleted=tuple(by_kind["deleted"]),
             made=tuple(by_kind["made"]),
+            replaced=links,
             is_dry_run=self.options.dry_run,
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 __all__ = ["HostTransfer", "OnProgress", "TransferProgress", "TransferResult"]
@@ -41,8 +41,9 @@ class HostTransfer:
     on the receiving side.  ``sent_bytes`` and ``received_bytes`` passed over the connection.
     ``resumed`` is the number of lost links after which the transfer continued.  ``names`` are the
     copied paths, ``deleted`` the removed ones, and ``made`` those that were made or changed in
-    another way: folders, links, modes and times; of a dry run (``is_dry_run``), those that would
-    be.
+    another way: folders, links, modes and times.  ``replaced`` are the symbolic links at the target
+    in whose places folders of the source were made, with their texts; of a dry run
+    (``is_dry_run``), all are those that would be.
     """
 
     host: str
@@ -60,6 +61,7 @@ class HostTransfer:
     names: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
+    replaced: Mapping[str, str] = field(default_factory=dict)
     is_dry_run: bool = False
 
     def __bool__(self) -> bool:
@@ -71,7 +73,7 @@ class HostTransfer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that JSON can hold."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {own.name: getattr(self, own.name) for own in fields(self)}
         return {"host_id": values.pop("host"), "success": self.success, **values}
 
 

@@ -12,13 +12,13 @@ uses routes, the health file and control masters like any command.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ringtasks.client.result import SSHResult
@@ -32,6 +32,7 @@ from ringtasks.remote.script import quote
 
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
+from .replaced_links import local_links, replaced, search_script, split
 from .rsync_flags import Rules, Version, can_stage, flags, parse_version
 from .rsync_output import NOT_EMPTY, Change, Meter, RsyncOutput
 from .rsync_pull import RsyncResult, pull_into
@@ -68,7 +69,8 @@ class Rsync:
         self._client = client
         self._stop = stop or Cancellation()
         # Random, so that no other text of the host is taken for it.
-        self._missing = f"ringtasks {os.urandom(8).hex()}: no rsync"
+        self._mark = f"ringtasks {os.urandom(8).hex()}:"
+        self._missing = f"{self._mark} no rsync"
 
     def push(
         self,
@@ -94,12 +96,17 @@ class Rsync:
         place = on_host(self._client.config, target)
         if isinstance(source, str | Path):
             arguments = [_local(f"{source}/")]
+            folders = [item for item in Path(source).iterdir() if item.is_dir()]
         else:
             arguments = [_local(str(item)) for item in source]
+            folders = [Path(item) for item in source if Path(item).is_dir()]
         there = word(place)
+        search = search_script(self._mark, sorted(folder.name for folder in folders))
         # A dry run treats a missing folder as an empty one.
         enter, path = (
-            ("true", f"{there}/") if rules.dry_run else (f"mkdir -p {there} && cd {there}", ".")
+            (f"{{ (cd {there} 2>/dev/null && {search}); true; }}", f"{there}/")
+            if rules.dry_run
+            else (f"mkdir -p {there} && cd {there} && {{ {search}; true; }}", ".")
         )
         command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
@@ -140,7 +147,10 @@ class Rsync:
             )
 
         if rules.dry_run:
-            return run(rules, _local(str(target)), reading, ["--delete"] if rules.delete else [])
+            moved = run(rules, _local(str(target)), reading, ["--delete"] if rules.delete else [])
+            with LocalTree(Path(target), make=False) as tree:
+                links = local_links(tree, moved.changes)
+            return moved._replace(changes=(*moved.changes, *replaced(links, moved.changes)))
         with (
             LocalTree(Path(target), make=True) as tree,
             Staging(tree, only, delete=rules.delete) as staging,
@@ -178,7 +188,11 @@ class Rsync:
         with self._stop.calling(piped.cancel):
             result = self._client.perform(piped, Path(program).name, timeout, piped.output)
         is_missing = result.returncode != 0 and self._missing.encode() in result.stderr_bytes
-        changes = tuple(reading.changes)
+        links, stderr = split(self._mark, result.stderr_bytes)
+        if links:
+            text = stderr.decode("utf-8", "replace")
+            result = dataclasses.replace(result, stderr=text, stderr_bytes=stderr)
+        changes = (*reading.changes, *replaced(links, reading.changes))
         return RsyncResult(
             _told(result, pulls=pulls), changes, reading.stats, is_missing, piped.was_killed
         )
@@ -234,7 +248,7 @@ def _environment() -> dict[str, str]:
 def _told(result: SSHResult, *, pulls: bool) -> SSHResult:
     """Return the result with rsync's own error text."""
     if result.returncode == _VANISHED and result.error is None:
-        return replace(result, success=True, returncode=0)
+        return dataclasses.replace(result, success=True, returncode=0)
     if result.success or result.error is not None:
         return result
     reason = _reason(result.stderr, result.returncode)
@@ -243,7 +257,7 @@ def _told(result: SSHResult, *, pulls: bool) -> SSHResult:
     if _FULL in reason:
         side = "this machine" if pulls else "the host"
         reason += f" (the disk of {side} is full: look with 'df -h' there)"
-    return replace(result, error=f"{result.host}: {reason}")
+    return dataclasses.replace(result, error=f"{result.host}: {reason}")
 
 
 def _reason(stderr: str, status: int) -> str:

@@ -39,13 +39,15 @@ class Change(NamedTuple):
     """One change that rsync made, or would make.
 
     ``kind``: ``sent`` (its content, in either direction), ``deleted``, ``made`` (folders, links,
-    renamed files, modes and times), or ``same`` (no change). ``is_link``: it is a symbolic link.
+    renamed files, modes and times), ``replaced`` (a symbolic link to ``link``, in whose place a
+    folder is made), or ``same`` (no change). ``is_link``: it is a symbolic link.
     """
 
     kind: str
     name: str
     size_bytes: int
     is_link: bool = False
+    link: str = ""
 
 
 class Meter(NamedTuple):

@@ -97,7 +97,7 @@ def pull_into(
         moved = pulling.only(listed, is_large=is_large) if can_list else pulling.all()
     else:
         moved = looked
-    changes = [*pulling.changes, *staging.made]
+    changes = [*pulling.changes, *staging.made, *staging.replaced]
     if rules.delete and moved:
         present = reading.present if listed is None else looking.present
         changes += staging.delete(present, Filter(rules))
@@ -119,6 +119,7 @@ class _Pulling:
         self.stats: Counter[str] = Counter()
         is_empty = staging.is_target_empty
         self._compare = [] if is_empty else [f"--compare-dest={staging.target}"]
+        self._has_replaced_links = False  # in the last run
 
     @property
     def changes(self) -> list[Change]:
@@ -132,7 +133,7 @@ class _Pulling:
         place = self._staging.write_list(encoded(f"./{name}" for name in names))
         flags = [f"--files-from={place}", *(self._compare if is_large else [])]
         moved = self._once(flags, has_top="." in names)
-        if moved.result.returncode in _OWN_STATUSES or self._staging.has_replaced_links:
+        if moved.result.returncode in _OWN_STATUSES or self._has_replaced_links:
             return self.all()
         return moved
 
@@ -140,17 +141,18 @@ class _Pulling:
         """Pull until a run has left out no file."""
         for _ in range(_MOST_RUNS):
             moved = self._once(self._compare, has_top=True)
-            if not moved or not self._staging.has_replaced_links:
+            if not moved or not self._has_replaced_links:
                 break
         return moved
 
     def _once(self, more_flags: Sequence[str], *, has_top: bool) -> RsyncResult:
         staging = self._staging
-        staging.has_replaced_links = False
+        before = len(staging.replaced)
         self._reading.stats = {}
         flags = ["--munge-links", *more_flags]
         moved = self._run(self._rules, f"{staging.folder}/", self._reading, flags)
         if not moved.was_killed:
             staging.merge(is_whole=moved.result.success, has_top=has_top)
+        self._has_replaced_links = len(staging.replaced) > before
         self.stats.update(self._reading.stats)
         return moved

@@ -171,6 +171,8 @@ class TreeCopy(Copy):
                 receiver.make_folder(name)
             if old is None or not old.is_folder:
                 self.changes.append(Change("made", f"{name}/", 0))
+            if old is not None and old.link is not None:
+                self.changes.append(Change("replaced", name, 0, link=old.link))
             end = _Step(name, entry, None, is_done=True)
             return [end, *self._opened(sender, receiver, name, entry)]
         is_compared = self._rules.checksum and entry.link is None

@@ -60,8 +60,8 @@ class Staging:
         self.errors: list[str] = []
         if self._top is not None:  # it has a new time, but no new content
             self._set("", self._top)
-        self.has_replaced_links = False
-        """True if a folder replaced a link: rsync took the link's files for the folder's."""
+        self.replaced: list[Change] = []
+        """The links in whose places folders were made: rsync took their files for the folders'."""
 
     def __enter__(self) -> Staging:
         return self
@@ -181,7 +181,9 @@ class Staging:
     def _make_folder(self, staged: LocalTree, name: str) -> None:
         old = self._target.look(name)
         if old is not None and not stat.S_ISDIR(old.st_mode):
-            self.has_replaced_links |= stat.S_ISLNK(old.st_mode)
+            if stat.S_ISLNK(old.st_mode):
+                text = self._target.read_link(name)
+                self.replaced.append(Change("replaced", name, 0, link=text))
             self._target.remove(name)
         self._target.make_folder(name)
         staged.make_folder(name)  # so that what is in it can be moved out

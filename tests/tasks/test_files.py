@@ -57,6 +57,24 @@ def test_put_dry_run_lists_names_without_control_characters(
     assert (tmp_path / "far" / "evil\033[2J").exists()
 
 
+def test_a_replaced_link_is_told_before_and_after(
+    inv: Inv, write_hosts: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "near" / "data").mkdir(parents=True)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "data").symlink_to("../vol\033[2J")
+    write_hosts(box={"work_dir": str(tmp_path)})
+
+    before = inv("sync", "near", "far", "--host", "box", "--dry-run")
+    after = inv("sync", "near", "far", "--host", "box")
+
+    link = "data -> ../vol\N{REPLACEMENT CHARACTER}[2J"
+    assert f"box: would replace the link {link} by a folder\n" in before.stdout.decode()
+    assert "make or change data" not in before.stdout.decode()
+    assert f"box: the link {link} was replaced by a folder\n" in after.stderr.decode()
+    assert (after.returncode, (tmp_path / "far" / "data").is_symlink()) == (0, False)
+
+
 def test_an_error_of_several_lines_keeps_its_lines(
     inv: Inv, write_hosts: Write, tmp_path: Path
 ) -> None:

@@ -469,19 +469,41 @@ def test_no_space_for_a_file_is_told_with_the_side_the_folder_and_what_is_missin
     assert "; 2.0 MiB are missing" in str(result.error)
 
 
-def test_a_dry_run_names_a_link_on_the_host_that_a_folder_would_replace(
-    client: SSHClient, mover: str, near: Path, far: Path
+@pytest.mark.parametrize("way", ["sync", "put", "pull", "get"])
+def test_a_link_that_a_folder_replaces_is_reported_before_and_after(
+    client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
-    (near / "s" / "data").mkdir(parents=True)
-    (near / "s" / "data" / "file").write_text("new")
-    (far / "s").mkdir()
-    (far / "volume").mkdir()
-    (far / "s" / "data").symlink_to("../volume")
+    here, there = (near, far) if way in ("sync", "put") else (far, near)
+    for top in (here / "s", there / "s"):
+        (top / "a b").mkdir(parents=True)
+        (top / "latest").symlink_to("a b")  # on both sides: stays
+    for name in ("data", "a b/new\nline", "gone", "linked"):
+        (here / "s" / name).mkdir()
+        (here / "s" / name / "file").write_text("new")
+    (there / "volume").mkdir()
+    links = {"data": "../volume", "a b/new\nline": "../../volume", "gone": "nothing"}
+    for name, text in links.items():
+        (there / "s" / name).symlink_to(text)
 
-    result = only(sync(near / "s", "s", [client], Options(dry_run=True)))
+    def copy(options: Options) -> HostTransfer:
+        if way == "put":
+            return only(put(near / "s", ".", [client], options))
+        if way == "get":
+            return only(get("s", near, [client], options))
+        source, target = ("s", near / "s") if way == "pull" else (near / "s", "s")
+        return only(sync(source, target, [client], options, pull=way == "pull"))
 
-    assert "data/" in result.made
-    assert (far / "s" / "data").is_symlink()
+    before = copy(Options(dry_run=True))
+    were_links = [(there / "s" / name).is_symlink() for name in links]
+    after = copy(Options())
+    again = copy(Options())
+
+    assert (before.error, after.error) == (None, None)
+    assert (before.replaced, after.replaced, again.replaced) == (links, links, {})
+    assert all(were_links)
+    assert not any((there / "s" / name).is_symlink() for name in links)
+    assert (there / "s" / "latest").is_symlink()
+    assert list((there / "volume").iterdir()) == []
 
 
 def test_file_changed_during_transfer_is_reported(
