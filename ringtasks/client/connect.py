@@ -7,13 +7,15 @@ host keys are the business of the ``ssh`` that has started it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ringtasks.errors import RingtasksError, UnreachableError, UsageError
+from ringtasks.common import rehearsal
+from ringtasks.errors import Reason, RingtasksError, UnreachableError, UsageError
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import load_inventory, usual_inventory
@@ -21,13 +23,15 @@ from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.carry import carry
 from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.dialing import Dialled
+from ringtasks.ssh.rehearsal import check as check_rehearsal
 from ringtasks.ssh.stream import Stream
 
 __all__ = ["main"]
 
 _FAILED = 255  # as ssh's own connection errors
+_FLAGS = ("--inventory", "--transport", rehearsal.FLAG)
 _USAGE = """\
-usage: ringtasks connect [--inventory PATH] [--transport NAME] [--] NAME
+usage: ringtasks connect [--inventory PATH] [--transport NAME] [--rehearse WORDS] [--] NAME
 
 Connect stdin and stdout to the host's sshd, over the first route that answers.
 For ssh_config(5): ProxyCommand ringtasks connect NAME ('ringtasks ssh-config' writes it).
@@ -47,18 +51,26 @@ def _run(arguments: Sequence[str]) -> int:
         print(_USAGE, end="")
         return 0
     try:
-        name, inventory, transport = _parsed(given)
-        _connect(_config(name, inventory), transport)
+        return _run_flags(*_parsed(given))
     except (RingtasksError, ValueError, OSError) as error:
         print(f"ringtasks: {error}", file=sys.stderr)
         return _FAILED
+
+
+def _run_flags(name: str, flags: Mapping[str, str]) -> int:
+    words = flags.get(rehearsal.FLAG)
+    with contextlib.nullcontext() if words is None else rehearsal.rehearsing(words):
+        if (rehearsed := rehearsal.current()) is not None:
+            check_rehearsal()
+            print(f"ringtasks: {rehearsed.notice}", file=sys.stderr)
+        _connect(_config(name, flags.get("--inventory")), flags.get("--transport"))
     return 0
 
 
-def _parsed(words: list[str]) -> tuple[str, str | None, str | None]:
+def _parsed(words: list[str]) -> tuple[str, dict[str, str]]:
     """Return the host's name, and the values of the flags."""
     flags: dict[str, str] = {}
-    while words and words[0] in ("--inventory", "--transport") and len(words) > 1:
+    while words and words[0] in _FLAGS and len(words) > 1:
         flag, value = words.pop(0), words.pop(0)
         flags[flag] = value
     if words[:1] == ["--"]:
@@ -67,7 +79,7 @@ def _parsed(words: list[str]) -> tuple[str, str | None, str | None]:
         raise UsageError(f"connect: unknown flag {words[0]!r}\n{_USAGE}")
     if len(words) != 1:
         raise UsageError(f"connect: expected one host\n{_USAGE}")
-    return words[0], flags.get("--inventory"), flags.get("--transport")
+    return words[0], flags
 
 
 def _config(name: str, given: str | None) -> SSHConfig:
@@ -91,6 +103,11 @@ def _connect(config: SSHConfig, transport: str | None) -> None:
     except UnreachableError as error:
         HealthStore().record([outcome(config.id, None, error.failures)])
         raise
+    # In the race this route has failed; without the rehearsal it would have won, and ssh would end.
+    for failure in dialled.failures:
+        if failure.reason is Reason.HOST_KEY:
+            dialled.stream.close()
+            raise failure
     recording = threading.Thread(target=_record, args=(attempt, dialled), name="ringtasks-health")
     recording.start()  # not on the way of the first bytes
     try:

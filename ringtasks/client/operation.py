@@ -190,10 +190,13 @@ class Operation:
         return replace(result, is_other_program=True)
 
     def _lost(self, pool: LinkPool, link: Link, evidence: str) -> SSHResult:
+        from ringtasks.ssh.rehearsal import mark_of_loss
+
         pool.drop(link)
         self._report.lost(link.route)
         pool.record(self._report, success=False, reason="link lost")
-        unknown = OutcomeUnknownError(pool.config.id, link.route, printable(evidence))
+        marked = printable(evidence) + mark_of_loss(pool.config.id, link.route)
+        unknown = OutcomeUnknownError(pool.config.id, link.route, marked)
         result = self._result(pool.config.id, UNREACHABLE, link.route, str(unknown))
         return replace(result, is_unknown=True)
 

@@ -9,11 +9,11 @@ from ringtasks.errors import UsageError
 
 __all__ = ["ago", "duration", "lasting", "moment"]
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def duration(flag: str, text: str) -> float:
-    """Return the seconds in ``90``, ``90s``, ``10m``, ``2h``, ``7d`` or ``1w``.
+    """Return the seconds in ``90``, ``90s``, ``500ms``, ``10m``, ``2h``, ``7d`` or ``1w``.
 
     :raises UsageError: ``text`` is not a duration.
     """

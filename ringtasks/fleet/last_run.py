@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.config import state_folder
@@ -38,11 +39,13 @@ class LastRun:
         self.path = (folder or state_folder()) / file
 
     def remember(self, results: Iterable[HostResult], files: Iterable[str] = ()) -> None:
-        """Replace the remembered results.
+        """Replace the remembered results; a rehearsal is not remembered.
 
         :param files: the hosts files of the run.
         :raises StateFileError: the file cannot be written.
         """
+        if rehearsal.current() is not None:
+            return
         hosts = {found.host: str(found.state) for found in results}
         inventory = sorted(_resolved(files))
         document = {"version": _VERSION, "at": time.time(), "inventory": inventory, "hosts": hosts}

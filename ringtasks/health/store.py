@@ -5,6 +5,9 @@ atomically (rename(2)), so no count is lost and a crash leaves the old file or t
 need no lock.  The file is not synced to the disk: fsync would cost more than the rest of a short
 run, and lost counts do little harm.  The end of a process cannot tear the file; a power failure can
 leave a damaged one, which is set aside.  An error with the file is a warning and never ends a run.
+
+A rehearsal reads the file and writes to a copy in memory: its failures change the order of its own
+routes, and no later run's.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
 from ringtasks.errors import StateFileError
@@ -51,6 +55,8 @@ class _Queue:
 
 
 _queues: dict[Path, _Queue] = {}
+#: The copies of files that rehearsals have changed, by rehearsal.
+_rehearsed: dict[tuple[str, Path], bytes] = {}
 _queues_lock = threading.Lock()
 
 
@@ -242,6 +248,8 @@ class HealthStore:
         return True
 
     def _read(self) -> Document:
+        if (copy := _rehearsed.get((rehearsal.token(), self.path))) is not None:
+            return decode(copy)
         self._check_kind()
         with self._trouble("cannot be read"), contextlib.suppress(FileNotFoundError):
             return decode(self.path.read_bytes())
@@ -260,6 +268,9 @@ class HealthStore:
         self._warn(StateFileError(str(self.path), f"is damaged ({damage}): set aside as {aside}"))
 
     def _write(self, text: bytes) -> None:
+        if token := rehearsal.token():
+            _rehearsed[token, self.path] = text
+            return
         # One name is enough under the lock: a draft that a killed writer left is overwritten.
         draft = self.path.with_name(f".{self.path.name}.new")
         with self._trouble("cannot be written"):

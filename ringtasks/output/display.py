@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ringtasks.common import interruption
+from ringtasks.common import interruption, rehearsal
 from ringtasks.common.text import visible
 from ringtasks.exit_status import INTERRUPTED
 
@@ -71,11 +71,16 @@ def alarm(host: str, text: str) -> None:
 
 
 def json_line(fields: dict[str, Any]) -> None:
-    """Print a JSON object on a line of stdout, with ``warnings`` if its host has alarms."""
+    """Print a JSON object on a line of stdout.
+
+    It has ``warnings`` if its host has alarms, and ``rehearsal`` if one is in force.
+    """
     alarms = sys.modules.get("ringtasks.common.alarms")
     warnings = alarms and alarms.of(str(fields.get("host_id") or fields.get("host")))
     if warnings:
         fields = {**fields, "warnings": list(warnings)}
+    if (rehearsed := rehearsal.current()) is not None:
+        fields = {**fields, "rehearsal": rehearsed.words}
     print(json_text(fields), flush=True)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringtasks.common import rehearsal
 from ringtasks.common.text import visible, visible_lines
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ def _escaped_property(text: str) -> str:
 def _heading(report: DeployReport) -> list[str]:
     done = sum(host.success for host in report.hosts)
     what = f"{report.action} {report.release}".strip()
+    if (rehearsed := rehearsal.current()) is not None:
+        what = f"REHEARSAL ({rehearsed.words}): {what}"
     mark = "✅" if report else "❌"
     lines = [f"### {mark} {_plain(what)}: {done} of {len(report.hosts)} hosts", ""]
     told = [f"Revision {_plain(report.revision)}"] if report.revision else []

@@ -1,8 +1,9 @@
 """JUnit XML of a rollout, for the test reports of GitLab, Jenkins and GitHub's report actions.
 
 JUnit XML has no standard; this file has the parts that those three read.  It is one test suite,
-named for the action alone, with one test case for each step on each host.  The readers match tests
-of different runs by suite, class and name, so these contain neither the release nor the time.
+named for the action alone (or for its rehearsal), with one test case for each step on each host.
+The readers match tests of different runs by suite, class and name, so these contain neither the
+release nor the time.
 GitLab shows the text of a ``failure`` but neither its ``message`` nor any ``system-out``
 (``lib/gitlab/ci/parsers/test/junit.rb``), so that text contains the output of a failed command.
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.text import visible, visible_lines
 from ringtasks.deploy.report import EndState
@@ -32,11 +34,15 @@ _LINK_LOST = 255
 
 def junit(report: DeployReport) -> str:
     """Return the whole file; control characters are replaced, so that it is well-formed."""
-    suite = ET.Element("testsuite", name=visible(report.action))
+    rehearsed = rehearsal.current()
+    # As a suite of its own it is no part of the deploys' history.
+    name = f"rehearsal of {report.action}" if rehearsed else str(report.action)
+    suite = ET.Element("testsuite", name=visible(name))
     properties = ET.SubElement(suite, "properties")
-    for name in ("release", "revision", "who", "link"):
-        value = visible(getattr(report, name))
-        ET.SubElement(properties, "property", name=name, value=value)
+    told = {name: getattr(report, name) for name in ("release", "revision", "who", "link")}
+    told |= {"rehearsal": rehearsed.words} if rehearsed else {}
+    for name, value in told.items():
+        ET.SubElement(properties, "property", name=name, value=visible(value))
     for host in report.hosts:
         _add_host(suite, host)
     _count(suite, report.elapsed_ms)

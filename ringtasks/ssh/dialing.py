@@ -21,7 +21,7 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 
-from . import tcp
+from . import rehearsal, tcp
 from .banner import await_banner
 from .classify import classify
 from .proxies import ProxyProcess, ProxyRefusedError, connect_socks
@@ -72,6 +72,7 @@ def dial(
                 break
             if attempt.stream is not None:
                 attempt.keep()
+                rehearsal.watch(host, attempt.route.name, attempt.stream)
                 failures += _overtaken(race.running, attempt)
                 return Dialled(attempt.route, attempt.stream, tuple(failures))
             race.failed(attempt)
@@ -167,6 +168,10 @@ class RouteAttempt:
 
     def _connect(self) -> Stream:
         host, port, proxy = self.route.host, self.route.port, self.route.proxy
+        opposed = rehearsal.oppose(self.host, self.route.name, self._deadline, self._cancellation)
+        if opposed is not None:
+            self._is_connected = True
+            return opposed
         remaining = max(0.001, self._deadline - time.monotonic())
         if self._gateway is not None:
             through = self._gateway(host, port, remaining)
@@ -191,7 +196,7 @@ class RouteAttempt:
             return error
         if isinstance(error, TimeoutError):
             return self.out_of_time()
-        if isinstance(error, ProxyRefusedError):
+        if isinstance(error, ProxyRefusedError | rehearsal.RehearsedError):
             return self._failure(error.reason, error.evidence, error.advice)
         if self._proxy is not None:
             return self._failure(Reason.PROXY_FAILED, self._proxy.evidence())
@@ -204,7 +209,7 @@ class RouteAttempt:
             self.host,
             self.route.name,
             reason,
-            printable(evidence),
+            printable(evidence) + rehearsal.mark(self.host, self.route.name),
             self.route.address,
             self.age(),
             advice,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ringtasks.common import rehearsal
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.inventory.config import SSHConfig, health_file, is_reached_alike
@@ -92,6 +93,7 @@ class LinkPool:
         self._on_open = on_open
         self._link: Link | None = None
         self._opened_with = config
+        self._rehearsal = ""
         self._lock = threading.RLock()
         _pools.add(self)
         self._made_with = substitute_for_links()
@@ -123,16 +125,21 @@ class LinkPool:
         :raises UsageError: the configuration cannot be used, or has a ``fault``.
         """
         with self._lock:
-            if self.current is None or not is_reached_alike(self.config, self._opened_with):
+            if self.current is None or not self._is_as_opened():
                 self.close()
                 # Its owner may change the config at any time: one attempt uses one version.
                 self._opened_with = replace(self.config)
+                self._rehearsal = rehearsal.token()
                 for open_link in self._openers(self._opened_with, report):
                     self._link = open_link()
                     if self._link is not None:
                         break
             assert self._link is not None  # noqa: S101  # the last opener returns one, or raises
             return self._link
+
+    def _is_as_opened(self) -> bool:
+        is_alike = is_reached_alike(self.config, self._opened_with)
+        return is_alike and self._rehearsal == rehearsal.token()
 
     def new_link(self, report: RouteReport) -> Link:
         """Log in anew, whether a link is open or not; the caller closes the link."""
@@ -206,11 +213,14 @@ class LinkPool:
 
         It is recorded at once, so that the next attempt prefers another route.
         """
+        from .rehearsal import mark_of_loss
+
         self.drop(link)
         report.lost(link.route)
         self.record(report, success=None)
         report.routes.clear()
-        return RouteError(self.config.id, link.route, Reason.LINK_LOST, printable(str(error)))
+        marked = printable(str(error)) + mark_of_loss(self.config.id, link.route)
+        return RouteError(self.config.id, link.route, Reason.LINK_LOST, marked)
 
     def drop(self, link: Link) -> None:
         """Close a link that proved broken. The next call opens a new one."""

@@ -108,6 +108,21 @@ class Stream:
         early, self._early, self._taken = self._early[self._taken :], b"", 0
         return early, self._sock
 
+    def breaker(self) -> Callable[[], None]:
+        """Return a function that breaks the connection, also if another process has taken it over.
+
+        It has a descriptor of its own until it is called.
+        """
+        if not isinstance(self._sock, socket.socket):
+            return self.close
+        own = self._sock.dup()
+
+        def break_off() -> None:
+            with own, contextlib.suppress(OSError):  # the peer has closed it already
+                own.shutdown(socket.SHUT_RDWR)
+
+        return break_off
+
     def unread(self, received: bytes) -> None:
         """Return bytes to the buffer that were read too early."""
         self._early, self._taken = received + self._early[self._taken :], 0

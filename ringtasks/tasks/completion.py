@@ -27,7 +27,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-@task(positional=["shell"], help={"shell": "bash, zsh or fish"})
+@task(connects=False, positional=["shell"], help={"shell": "bash, zsh or fish"})
 def completion(c: Context, shell: str | None = None) -> None:
     """Print a script for a shell's start-up file: completes tasks, flags, hosts, jobs and runs."""
     if shell not in _SHELLS:

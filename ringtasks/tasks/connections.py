@@ -16,7 +16,7 @@ from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, selected, task
 __all__ = ["connections", "disconnect"]
 
 
-@task(help={"json": JSON_HELP})
+@task(connects=False, help={"json": JSON_HELP})
 def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     """Show the connections that are kept open between runs."""
     from ringtasks.ssh.master.master import listing
@@ -52,7 +52,10 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     return found
 
 
-@task(help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP})
+@task(
+    connects=False,
+    help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP},
+)
 def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Close kept connections, and end all sessions over them."""
     from ringtasks.common.fanout import each

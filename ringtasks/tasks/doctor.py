@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 
-@task(help={"json": JSON_HELP, "inventory": INVENTORY_HELP})
+@task(connects=False, help={"json": JSON_HELP, "inventory": INVENTORY_HELP})
 def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list[Finding]:
     """Check this machine: ssh, cloudflared, tailscale, keys, inventory, state."""
     from ringtasks.ssh.doctor import examine

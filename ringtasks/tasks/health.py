@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["reset", "show"]
 
 
-@task(help={"json": JSON_HELP})
+@task(connects=False, help={"json": JSON_HELP})
 def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
     """Show the recorded health of each host and route."""
     from ringtasks.health.codec import to_json
@@ -52,7 +52,7 @@ def show(c: Context, json: bool = False) -> Mapping[str, SSHHealth]:
     return known
 
 
-@task(help={"host": HOST_HELP, "inventory": INVENTORY_HELP})
+@task(connects=False, help={"host": HOST_HELP, "inventory": INVENTORY_HELP})
 def reset(c: Context, host: str | None = None, inventory: str | None = None) -> int:
     """Delete the recorded health of hosts."""
     from ringtasks.health.store import HealthStore

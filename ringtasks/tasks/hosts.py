@@ -17,7 +17,11 @@ from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, failure_status, selec
 __all__ = ["hosts"]
 
 
-@task(name="hosts", help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
+@task(
+    connects=False,
+    name="hosts",
+    help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP},
+)
 def hosts(
     c: Context, host: str = "@all,@embedded", json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:

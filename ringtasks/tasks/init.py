@@ -47,7 +47,7 @@ ringtasks:
 _IGNORED = ("hosts/distributed_hosts.yaml", "runs/")
 
 
-@task()
+@task(connects=False)
 def init(c: Context) -> list[str]:
     """Write tasks.py, a hosts file, invoke.yaml and .gitignore lines for a new project."""
     dry = is_dry(c)

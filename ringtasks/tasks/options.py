@@ -19,6 +19,7 @@ from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
 from .invoke_private import project_prefix, set_code
+from .rehearsing import FLAG, REHEARSE_HELP, rehearsed, signature_with_flag
 from .streams import written
 
 if TYPE_CHECKING:
@@ -53,18 +54,23 @@ TRANSPORT_HELP = "use this route only, by its name in 'inv check'"
 JSON_HELP = "print one JSON object per line, nothing else"
 
 
-def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Wrap ``invoke.task``: report ringtasks' errors in one line and by exit status.
 
     A body returns its result when it has succeeded, so that further tasks of the command line run
     and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`).
+
+    :param connects: the task connects to hosts, and so has the flag ``--rehearse``.
     """
+    if connects:
+        options["help"] = {**options.get("help", {}), FLAG: REHEARSE_HELP}
 
     def decorate(body: Callable[..., Any]) -> Any:
         @functools.wraps(body)
         def told(*args: Any, **kwargs: Any) -> Any:
+            words = kwargs.pop(FLAG, None) if connects else None
             try:
-                with written(), interruption.guarded(), _signal_statuses():
+                with written(), interruption.guarded(), _signal_statuses(), rehearsed(words):
                     return body(*args, **kwargs)
             except (UsageError, ValueError) as error:
                 raise Exit(_told(error), code=USAGE) from error
@@ -75,6 +81,8 @@ def task(**options: Any) -> Callable[[Callable[..., Any]], Any]:
                 # all of them once more on its way out (20 ms).
                 gc.freeze()
 
+        if connects:
+            vars(told)["__signature__"] = signature_with_flag(body)
         # Invoke would give each task letters of its own; see `lazy.SHORT_FLAGS`.
         return invoke.task(auto_shortflags=False, **options)(told)
 

@@ -26,13 +26,14 @@ __all__ = ["ssh_config"]
 
 
 @task(
+    connects=False,
     help={
         "host": HOST_HELP,
         "prefix": "put before each name, where it might clash with another one: box-",
         "install": "write ~/.ssh/ringtasks_config, and include it in ~/.ssh/config",
         "remove": "undo --install",
         "inventory": INVENTORY_HELP,
-    }
+    },
 )
 def ssh_config(
     c: Context,

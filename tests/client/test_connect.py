@@ -236,6 +236,53 @@ def test_a_jump_host_of_the_inventory_is_used(
     assert done.stdout == b"reached", done.stderr
 
 
+@pytest.mark.parametrize("origin", ["flag", "variable"])
+def test_a_rehearsed_failure_is_reported_to_ssh_and_not_recorded(
+    write_hosts: WriteHosts, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = write_hosts(a={"tailscale_ip": "127.0.0.2", "tailscale_port": 9})
+    flags = ["--rehearse", "direct=down"] if origin == "flag" else []
+    if origin == "variable":
+        monkeypatch.setenv("RINGTASKS_REHEARSE", "direct=down")
+
+    done = connect("--inventory", str(hosts), *flags, "--", "a")
+
+    assert done.returncode == 255
+    assert done.stderr.startswith(b"ringtasks: REHEARSAL: direct=down (")
+    assert b"refused: Connection refused (REHEARSAL: down)" in done.stderr
+    assert not HealthStore().path.exists()
+
+
+def test_a_rehearsed_wrong_key_ends_ssh_as_a_real_one_does(
+    write_hosts: WriteHosts, sshd: Sshd
+) -> None:
+    hosts = write_hosts(a={"tailscale_ip": "127.0.0.2", "tailscale_port": sshd.port})
+
+    done = connect("--inventory", str(hosts), "--rehearse", "tailscale=wrong-key", "a")
+
+    assert (done.returncode, done.stdout) == (255, b"")
+    assert b"possible man in the middle" in done.stderr
+
+
+def test_connection_of_ssh_is_cut_after_its_time(ssh: Ssh, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    environment = {**os.environ, "RINGTASKS_REHEARSE": "direct=cut:800ms"}
+
+    done = run(ssh("a", "echo begun; sleep 30"), env=environment)
+
+    assert (done.returncode, done.stdout) == (255, b"begun\n")
+    assert b"REHEARSAL: the connection over direct is cut after 0.8 s" in done.stderr
+
+
+def test_a_mistake_in_the_words_of_a_rehearsal_ends_connect(write_hosts: WriteHosts) -> None:
+    hosts = write_hosts(a={})
+
+    done = connect("--inventory", str(hosts), "--rehearse", "direct=borken", "a")
+
+    assert (done.returncode, done.stdout) == (255, b"")
+    assert b"FAILURE: down, blackhole" in done.stderr
+
+
 def processes_with(text: str) -> list[int]:
     """The processes that have ``text`` in an argument."""
     found = []

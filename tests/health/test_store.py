@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ringtasks.common.rehearsal import rehearsing
 from ringtasks.health.model import HostOutcome, RouteOutcome, SSHHealth
 from ringtasks.health.store import HealthStore
 
@@ -734,3 +735,16 @@ def test_read_only_disk_gives_a_warning_and_the_run_continues(
     trouble = "cannot be locked: Read-only file system; the run goes on without it"
     warning = f"{small_disk / 'health.json'}: {trouble}"
     assert seen == [[warning], [True, True], 0 if is_damaged else 1]
+
+
+def test_a_rehearsal_changes_a_copy_of_the_file(tmp_path: Path) -> None:
+    store = HealthStore(tmp_path / "health.json")
+    store.record([HostOutcome("a", success=True)])
+    before = store.path.read_bytes()
+
+    with rehearsing("direct=down"):
+        store.record([HostOutcome("a", success=False)])
+        assert (store.get("a").total_successes, store.get("a").total_failures) == (1, 1)
+
+    assert store.get("a").total_failures == 0
+    assert store.path.read_bytes() == before

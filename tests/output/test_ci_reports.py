@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringtasks.common.rehearsal import rehearsing
 from ringtasks.common.redaction import MIN_LENGTH, Masker
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action
@@ -49,6 +50,18 @@ def failed(name: str, error: str = "exit status 3", output: str = "", code: int 
 def cases(report: DeployReport) -> dict[tuple[str, str], ET.Element]:
     found = ET.fromstring(junit(report)).iter("testcase")
     return {(case.attrib["classname"], case.attrib["name"]): case for case in found}
+
+
+def test_reports_of_a_rehearsal_are_marked() -> None:
+    with rehearsing("direct=down"):
+        suite = ET.fromstring(junit(report(deployed("h1"))))[0]
+        heading = github.summary(report(deployed("h1"))).splitlines()[0]
+
+    assert suite.attrib["name"] == "rehearsal of deploy"
+    properties = {each.attrib["name"]: each.attrib["value"] for each in suite.iter("property")}
+    assert properties["rehearsal"] == "direct=down"
+    assert "REHEARSAL" in heading
+    assert "rehearsal" not in junit(report(deployed("h1")))
 
 
 class TestJunit:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringtasks.common import rehearsal
 from ringtasks.errors import Reason, RouteError, UnreachableError
 from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
@@ -60,6 +61,8 @@ class LogIn:
         self._config, self._transport, self._note = config, transport, note
         self._recorder, self._find_way = recorder, find_way
         self._began = time.time()
+        #: True if OpenSSH's own clients may use the master.
+        self._is_usual = transport is None and rehearsal.current() is None
 
     def run(self) -> MuxLink | None:
         """Log in, and return the link; None: no control master can hold this connection.
@@ -83,7 +86,7 @@ class LogIn:
         for unusable in records.current(folder, name):
             put_aside(unusable)
         check_sockets(folder)
-        if self._transport is None:
+        if self._is_usual:
             drop_link(self._config, folder)  # it leads to a master for other routes or pins
         way = _way(self._config, self._transport, self._find_way)
         attempt = HostAttempt(way.config, self._transport, self._recorder)
@@ -97,7 +100,7 @@ class LogIn:
             way.close_gateway()
         if master is None:
             return None
-        if self._transport is None:
+        if self._is_usual:
             set_link(self._config, master)
         self._note(outcome(self._config.id, master.route, attempt.arrived()))
         return find(self._config, self._transport)

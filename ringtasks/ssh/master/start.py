@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ringtasks.common.rehearsal import current
 from ringtasks.errors import (
     AuthenticationError,
     HostKeyError,
@@ -31,6 +32,7 @@ from ringtasks.ssh.key_files import problem_of
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.refusals import TOO_MANY, explain
+from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
 from ringtasks.ssh.ssh_config import file_arguments, is_configured, settings_of, with_keepalive
 from ringtasks.ssh.stream import Stream, acknowledge
@@ -50,6 +52,7 @@ __all__ = ["can_master", "check_key", "start"]
 
 #: Seconds to keep a master, if a shorter ControlPersist expired before its first use.
 _PATIENT_PERSIST = 30.0
+_REHEARSED_PERSIST = 10.0  # seconds to keep the master of a rehearsal
 _LOOK_INTERVAL = 0.1  # seconds between looks at what ssh has printed, while it logs in
 #: macOS lets a process open 256 files, and a master needs four for each session.
 _MAX_FILES = 8192
@@ -60,7 +63,10 @@ def can_master(config: SSHConfig, route: Route) -> bool:
     """Return True if a control master can hold a connection over this route."""
     if not openssh.is_usable() or refusal_reason(config, os.environ) is not None:
         return False
-    return route.name != "direct" or _can_jump(config)
+    has_hop = route.name == "direct" and bool(config.proxy_jump)
+    if (has_hop or isinstance(route.proxy, ProcessProxy)) and cuts(config.id, route.name):
+        return False  # ssh dials anew, and only a connection of ours can be cut
+    return not has_hop or _can_jump(config)
 
 
 def start(
@@ -94,6 +100,9 @@ class _Attempt:
             settings = settings_of(config)
             config = config if settings is None else with_keepalive(config, settings.firsts())
         self._config, self._route = config, route
+        if current() is not None:  # its master is of no use to a later process
+            persist = min(config.control_persist, _REHEARSED_PERSIST)
+            config = replace(config, control_persist=persist)
         has_hop = route.name == "direct" and config.proxy_jump
         self._dialled = None if stream is None or has_hop else stream.share()
         self._patience = patience
