@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtasks.common.rehearsal import rehearsing
 from ringtasks.common.redaction import MIN_LENGTH, Masker
+from ringtasks.common.rehearsal import rehearsing
 from ringtasks.deploy.report import DeployReport, EndState, HostReport, StepReport
 from ringtasks.deploy.rollout import Action
 from ringtasks.errors import UsageError
