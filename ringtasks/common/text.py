@@ -24,6 +24,8 @@ def visible(text: str) -> str:
 
 def visible_lines(text: str) -> str:
     """Replace characters as `visible` does, but keep the line ends."""
+    if text.replace("\n", "").isprintable():
+        return text
     return "\n".join(visible(line.rstrip("\r")) for line in text.split("\n"))
 
 

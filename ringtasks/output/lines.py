@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.common.lines import Lines
 
-from .foreign_text import shown
+from .foreign_text import shown, shown_lines
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -46,12 +46,14 @@ class LineReport:
 
     def _show(self, host: str, stream: int, lines: Sequence[bytes]) -> None:
         label = self._labels[host]
-        pieces = [label + shown(line.decode("utf-8", "replace")).encode() + b"\n" for line in lines]
-        self._screen.write(stream, b"".join(pieces))
+        # All at once: a flood of short lines costs little more than its bytes.
+        text = shown_lines(b"\n".join(lines).decode("utf-8", "replace"))
+        labelled = "".join(f"{label}{line}\n" for line in text.split("\n"))
+        self._screen.write(stream, labelled.encode())
 
 
-def _label(host: str, index: int, has_colour: bool) -> bytes:
+def _label(host: str, index: int, has_colour: bool) -> str:
     name = shown(host)
     if not has_colour:
-        return f"{name}: ".encode()
-    return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{name}:\x1b[0m ".encode()
+        return f"{name}: "
+    return f"\x1b[{_COLOURS[index % len(_COLOURS)]}m{name}:\x1b[0m "
