@@ -300,7 +300,7 @@ def test_copy_waits_for_a_free_session_on_the_host(
     ("command", "status"),
     [
         ("exec sleep 6 >/dev/null 2>&1", 0),
-        ("exec >&- 2>&-; sleep 6; exit 3", 3),
+        ("exec >&- 2>&-; sleep 1; exit 3", 3),
         ("exec >/dev/null 2>&1; sleep 1; kill -9 $$", 137),
     ],
 )

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.dropbear import Dropbear
 from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive
 from tests.support.processes import proc_files
+from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
 server = own_server
@@ -149,24 +151,36 @@ def test_one_scan_of_2000_processes_takes_at_most_a_tenth_of_a_cpu_second(
     assert seconds < 0.1
 
 
-@pytest.mark.parametrize("tool", ["awk", "xargs", "grep", "cat"])
 def test_stop_is_not_confirmed_if_the_host_cannot_list_processes(
-    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, tool: str
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / tool).write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / tool).chmod(0o755)
-    server = make_sshd(environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
-    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+    tools = ("awk", "xargs", "grep", "cat")
+    with ThreadPoolExecutor(2 * len(tools)) as threads:
+        stops, runs = [], []
+        for tool in tools:
+            (tmp_path / tool).mkdir()
+            (tmp_path / tool / tool).write_text("#!/bin/sh\nexit 1\n")
+            (tmp_path / tool / tool).chmod(0o755)
+            server = make_sshd(environ={"PATH": f"{tmp_path / tool}:{os.environ['PATH']}"})
+            config = SSHConfig(server.address, server.port, server.user, str(client_key), name=tool)
+            stops.append(threads.submit(_start_and_stop, server, config))
+            runs.append(threads.submit(_run_too_long, config))
 
+    for tool, stop, run in zip(tools, stops, runs, strict=True):
+        assert "could not confirm" in stop.result(), tool
+        assert "could not confirm" in run.result(), tool
+
+
+def _start_and_stop(server: Sshd, config: SSHConfig) -> str:
     with SSHClient(config) as client:
-        job = JobHost(server.home, client).start("sleep 60")
-        stopped = job.stop(0.1)
-        ran = client.run("sleep 61", timeout=1)
-
-    assert not stopped.is_gone
-    assert "could not confirm" in str(stopped)
-    assert "could not confirm" in str(ran.error)
+        stopped = JobHost(server.home, client).start("sleep 60").stop(0.1)
     end_jobs(server.home)
+    return "gone" if stopped.is_gone else str(stopped)
+
+
+def _run_too_long(config: SSHConfig) -> str:
+    with SSHClient(config) as client:
+        return str(client.run("sleep 61", timeout=1).error)
 
 
 @pytest.fixture

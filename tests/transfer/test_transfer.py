@@ -432,7 +432,7 @@ def test_missing_source_is_reported(
 def test_full_disk_is_reported_and_no_file_has_the_final_name(
     client: SSHClient, near: Path, far: Path, way: str
 ) -> None:
-    (near / "large").write_bytes(os.urandom(3_000_000))
+    (near / "large").write_bytes(os.urandom(1_500_000))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", far], check=True)
     try:
         result = only(put(near / "large" if way == "file" else near, "x", [client]))
@@ -1013,7 +1013,7 @@ def test_rsync_hard_links_files_that_are_equal_in_another_directory(
 def test_progress_is_reported_in_numbers(
     sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool
 ) -> None:
-    (near / "large").write_bytes(os.urandom(3_000_000))
+    (near / "large").write_bytes(os.urandom(1_500_000))
     seen: list[tuple[int, int | None]] = []
     with Wire(sshd.address, sshd.port, delay=0.05) as wire:
         config = SSHConfig(
@@ -1033,7 +1033,7 @@ def test_progress_is_reported_in_numbers(
             )
 
     assert seen
-    assert all(total == 3_000_000 and done <= total for done, total in seen)
+    assert all(total == 1_500_000 and done <= total for done, total in seen)
     assert seen == sorted(seen)
 
 
