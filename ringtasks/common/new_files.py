@@ -9,8 +9,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
 
-__all__ = ["MODE_BITS", "NewFile", "PartFile", "rename"]
+__all__ = ["MODE_BITS", "NewFile", "PartFile", "open_anew", "rename"]
 
 MODE_BITS = 0o777  # no set-user-ID and its like
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -181,6 +183,18 @@ class PartFile(NewFile):
                 return descriptor
         os.close(descriptor)
         return None
+
+
+def open_anew(path: Path) -> FileIO:
+    """Open a new file to write; it replaces a file, a link or a pipe of that name.
+
+    In a folder that other users may write to, no link of theirs is followed.
+
+    :raises OSError: it cannot be made, or a folder has the name.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    return FileIO(os.open(path, _NEW_FLAGS, 0o666), "wb")
 
 
 def _digest(text: str) -> str:

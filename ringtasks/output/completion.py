@@ -27,6 +27,9 @@ __all__ = ["FILES_STATUS", "candidates", "main"]
 FILES_STATUS = 3
 _CACHED_INVENTORIES = 16
 _INVENTORY = ("--inventory", "-i")
+#: Characters that a shell may obey. Names of jobs come from hosts, and the shell puts the word into
+#: the command line as it is.
+_OBEYED = r"[\s'\"\\$`;&|<>(){}*?#^]"
 
 
 class _Task(NamedTuple):
@@ -213,7 +216,7 @@ def main(line: str) -> int:
     replaced = os.environ.get("RINGTASKS_COMPLETION_WORD", words[-1])
     cut = len(words[-1]) - len(replaced) if words[-1].endswith(replaced) else 0
     for word in dict.fromkeys(found):
-        if not re.search(r"[\x00-\x20\x7f'\"\\$`]", word):  # not what a shell would obey
+        if word.isprintable() and not re.search(_OBEYED, word):
             print(word[cut:])
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
+from ringtasks.common.new_files import open_anew
 from ringtasks.errors import UsageError
 
 from .fleet_report import Report
@@ -68,5 +69,5 @@ class FilesReport:
             if (host, stream) not in self._open:
                 kind = "out" if stream == 1 else "err"
                 path = self._folder / f"{quote(host, safe='@:[]+')}.{kind}"
-                self._open[host, stream] = path.open("wb", buffering=0)
+                self._open[host, stream] = open_anew(path)
             return self._open[host, stream]

@@ -7,15 +7,19 @@ from .programs import Program
 __all__ = ["stop_script"]
 
 
-def stop_script(pid: int, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
+def stop_script(pid: int | None, run_id: str, grace: float, *, with_sudo: bool = False) -> str:
     """Return a script that ends a run and prints the process ids that are still there.
 
     It asks the run's processes and all that descend from them to end (TERM), waits up to ``grace``
     seconds, then stops and kills what is left, and looks for all that it has seen (``stop.sh``).
     Safe to repeat.
 
+    :param pid: the process id of the run's shell; None: the run's mark alone identifies it.
     :param with_sudo: the command was started by sudo, whose process only root may signal.
     """
     return Program(__file__, "stop.sh").render(
-        group=pid, run_id=run_id, grace_cs=round(grace * 100), with_sudo=int(with_sudo)
+        group="" if pid is None else pid,
+        run_id=run_id,
+        grace_cs=round(grace * 100),
+        with_sudo=int(with_sudo),
     )

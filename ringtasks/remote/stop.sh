@@ -3,7 +3,7 @@
 # for them.  Safe to repeat.
 #
 # parameters: group run_id grace_cs with_sudo
-#   group      the process id of the run's shell
+#   group      the process id of the run's shell; "": not known
 #   run_id     what its processes bear in their environment
 #   grace_cs   hundredths of a second between TERM and KILL
 #   with_sudo  1: use sudo for a process that may not be signalled otherwise

@@ -15,10 +15,12 @@ from typing import NamedTuple
 from ringtasks import transfer
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.remote.globs import matches
 from ringtasks.remote.script import path, quote
 from ringtasks.transfer import Options
 
 from .files import FileCopyError, checked
+from .records import is_own_name
 
 __all__ = ["Fetched", "fetch_written", "note_files"]
 
@@ -104,8 +106,8 @@ def fetch_written(
         for item in items:
             yield Fetched(item, False, f"{item} was not fetched: {why}")
         return
-    for item, matches in zip(items, _parsed(result.stdout, len(items)), strict=True):
-        yield _fetch(client, cwd, item, matches, folder)
+    for item, found in zip(items, _parsed(result.stdout, len(items)), strict=True):
+        yield _fetch(client, cwd, item, found, folder)
 
 
 def _fetch(
@@ -116,6 +118,9 @@ def _fetch(
     if not wanted:
         why = "no file of it was written since the attempt began" if left else "there is none"
         return Fetched(item, False, f"{item} was not fetched: {why}")
+    refused = next((match.name for match in wanted if not _is_asked_for(item, match.name)), None)
+    if refused is not None:
+        return Fetched(item, False, f"{item} was not fetched: the host names {refused!r}: refused")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for match in wanted:
@@ -126,6 +131,12 @@ def _fetch(
         return Fetched(item, False, f"{item} was not fetched: {error}")
     besides = f", but for {left} files that were there before" if left else ""
     return Fetched(item, True, f"{item} fetched into {folder}{besides}")
+
+
+def _is_asked_for(item: str, name: str) -> bool:
+    """Return whether the host may name ``name`` for the item, and no file of the record has it."""
+    asked = posixpath.normpath(item)
+    return (name == asked or matches(asked, name)) and not is_own_name(posixpath.basename(name))
 
 
 def _excluded(match: _Match) -> Iterator[str]:

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import time
@@ -25,7 +26,16 @@ from ringtasks.errors import StateFileError, UsageError
 
 from .logs.metric_files import is_metric_file
 
-__all__ = ["LAST", "JobPlace", "LogCopy", "RunAttempt", "RunRecord", "find_run", "new_run"]
+__all__ = [
+    "LAST",
+    "JobPlace",
+    "LogCopy",
+    "RunAttempt",
+    "RunRecord",
+    "find_run",
+    "is_own_name",
+    "new_run",
+]
 
 #: Selects the newest run.
 LAST = "last"
@@ -34,6 +44,9 @@ _VERSION = 1
 _FILE = "run.json"
 _MAX_METRIC_FILES = 1000
 _ENVIRONMENT_FILE = "env.json"
+#: Names in the folder of a run that no fetched file may have: a run that is reattached to starts
+#: with the settings in them. Case is ignored, as by some file systems.
+_OWN_NAMES = re.compile(r"\.?(?:run\.json|env\.json|attempt-[0-9-]+\.log)(?:\..*)?", re.I | re.S)
 
 
 @dataclass(frozen=True)
@@ -228,6 +241,11 @@ def new_run(
         record.save()
         return record
     raise UsageError(f"train: runs: {root}: too many runs called {stem}")
+
+
+def is_own_name(name: str) -> bool:
+    """Return True if a file of a run's record may have this name in its folder."""
+    return _OWN_NAMES.fullmatch(name) is not None
 
 
 def find_run(root: str | Path, wanted: str) -> RunRecord | None:

@@ -40,13 +40,16 @@ def allowed(
     :param public: ``ssh-ed25519 AAAA…``
     :param name: the comment on the key's line.
     :param limit: seconds until the key is removed in any case.
-    :raises TransferError: the host does not allow it.
+    :raises TransferError: the host does not allow it, or does not confirm that it removed the key.
     """
     session = _Session(host_copy, _script(public, command, name), limit)
+    is_removed = False
     try:
         yield session.user()
     finally:
-        session.end()
+        is_removed = session.end()
+    if not is_removed:
+        raise HostTransferError("the removal of the key was not confirmed")
 
 
 class _Session:
@@ -76,18 +79,20 @@ class _Session:
             raise HostTransferError(f"the key was not allowed: {self._why()}")
         return answer[1]
 
-    def end(self) -> None:
-        """Let the host remove the key, and note it if the removal was not confirmed."""
+    def end(self) -> bool:
+        """Let the host remove the key; return whether that is confirmed, and note it if not."""
         was_ready = self._said.startswith(b"ready ")
         writer, self._writer = self._writer, -1
         os.close(writer)  # the host sees the end of its stdin
         self._thread.join(_READY_TIMEOUT)
-        if was_ready and not self._said.endswith(b"removed\n"):
+        is_removed = self._said.endswith(b"removed\n")
+        if was_ready and not is_removed:
             host = self._host_copy.client.config.id
             self._host_copy.notes.append(
                 f"the key of this transfer may still be in ~/.ssh/authorized_keys of {host}; "
                 f"it expires {_KEY_LIFETIME} s after its creation: {self._why()}"
             )
+        return is_removed
 
     def _hold(self, script: str, limit: float, reader: int) -> None:
         with os.fdopen(reader, "rb", buffering=0) as stdin:

@@ -6,11 +6,16 @@ that it removes, the receiver allows it to write this one part (authorized_keys(
 ``restrict,command=``) for as long as a session of ours is open, and removes it however the session
 ends.  The receiver's host key is the one that is pinned here.  If a pass is not possible, this
 machine sends the file.  Each host's copy is checked like any other.
+
+The giver is not trusted.  It can write no more than the file's size, and nothing after the check:
+before it, the receiver ends every process that the key has started, and the key's command writes
+only while the key is in ``authorized_keys``.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tempfile
 import threading
@@ -24,7 +29,8 @@ from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.paths import word
-from ringtasks.remote.script import one_line, quote
+from ringtasks.remote.script import RUN_ID_VARIABLE, one_line, quote
+from ringtasks.remote.stop import stop_script
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.routes import tcp_routes
@@ -44,6 +50,10 @@ _CONNECT_TIMEOUT = 5  # seconds for the giver to reach the receiver at one addre
 _LOOK_INTERVAL = 0.2  # seconds between checks whether the transfer was interrupted
 _ALIAS = "ringtasks-relay"
 _MARK = "--- ringtasks: known hosts ---"
+_STOP_GRACE = 1.0  # seconds for the key's processes to end by themselves
+#: The unit of ulimit -f (XCU ulimit); bash takes twice as much outside of its POSIX mode.
+_LIMIT_UNIT = 512
+_LIMIT_SLACK = 256
 
 
 class _Holder(NamedTuple):
@@ -132,6 +142,8 @@ def _passed_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> bool:
     except (HostTransferError, RingtasksError, OSError, subprocess.SubprocessError) as error:
         if host_copy.stop.is_cancelled:
             raise HostTransferError("interrupted", INTERRUPTED) from error
+        # A process of the giver may still write to it.
+        host_copy.ask(part.remove_script(), time_for(0))
         giver = holder.client.config.id
         host_copy.notes.append(f"{giver} could not pass it on, so it came from here: {error}")
         return False
@@ -149,12 +161,18 @@ def _pass_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> None:
     with tempfile.TemporaryDirectory(prefix="ringtasks-relay-") as folder:
         private, public = _new_key(Path(folder))
     limit = time_for(host_copy.total_bytes or 0)
-    with allowed(host_copy, public, _taking(part), _ALIAS, limit) as user:
+    pass_id = os.urandom(8).hex()
+    size_bytes = host_copy.total_bytes or 0
+    taking = _taking(part, pass_id, public.split()[1], size_bytes)
+    with allowed(host_copy, public, taking, _ALIAS, limit) as user:
         script = _giving(holder.path, user, addresses)
         stdin = io.BytesIO(_secret_input(private, pins))
         result = ask(holder.client, script, limit, stdin=stdin)
     if not result.success:
         raise HostTransferError(result.error or printable(result.stderr) or "ssh failed")
+    left = host_copy.ask(stop_script(None, pass_id, _STOP_GRACE), time_for(0)).stdout
+    if left.strip():
+        raise HostTransferError(f"a process of it still runs there: {printable(left)}")
 
 
 def _addresses(config: SSHConfig) -> Iterator[tuple[str, int]]:
@@ -177,9 +195,22 @@ def _new_key(folder: Path) -> tuple[bytes, str]:
     return path.read_bytes(), path.with_suffix(".pub").read_text().strip()
 
 
-def _taking(part: RemotePart) -> str:
-    """Return the command that writes stdin to the part: the only command that the key allows."""
-    return one_line(f"{part.functions}{part.enter} && exec dd of={PART} bs=65536")
+def _taking(part: RemotePart, pass_id: str, blob: str, size_bytes: int) -> str:
+    """Return the command that writes stdin to the part: the only command that the key allows.
+
+    It runs while the key is allowed only. It looks for the key when its process bears the mark
+    already: a process that passes this check is found by its mark after the key is gone.
+
+    :param pass_id: marks its processes.
+    :param blob: identifies the key's line.
+    """
+    blocks = -(-size_bytes // _LIMIT_UNIT) + _LIMIT_SLACK
+    body = (
+        f'grep -qsF {quote(blob)} "$HOME/.ssh/authorized_keys" || exit 1\n'
+        f"ulimit -f {blocks} || exit 1\n"
+        f"{part.functions}{part.enter} && exec dd of={PART} bs=65536"
+    )
+    return one_line(f"export {RUN_ID_VARIABLE}={pass_id}; exec /bin/sh -c {quote(body)}")
 
 
 def _giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:

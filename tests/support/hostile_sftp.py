@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import random
 import stat
 import struct
 import sys
@@ -18,14 +19,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["Entry", "HostileTree"]
+__all__ = ["Entry", "HostileTree", "random_tree"]
 
 _INIT, _VERSION, _STATUS, _HANDLE, _DATA, _NAME, _ATTRS = 1, 2, 101, 102, 103, 104, 105
 _OPEN, _CLOSE, _READ, _LSTAT, _FSTAT, _OPENDIR, _READDIR = 3, 4, 5, 7, 8, 11, 12
 _REALPATH, _STAT, _READLINK = 16, 17, 19
 _OK, _EOF, _NO_SUCH_FILE, _UNSUPPORTED = 0, 1, 2, 8
-_KINDS = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "link": stat.S_IFLNK, "pipe": stat.S_IFIFO}
+_KINDS = {
+    "file": stat.S_IFREG, "folder": stat.S_IFDIR, "link": stat.S_IFLNK, "pipe": stat.S_IFIFO,
+    "device": stat.S_IFCHR, "socket": stat.S_IFSOCK, "none": 0,
+}  # fmt: skip
 _NAMES_AT_ONCE = 100
+
+#: Names of a `random_tree`; few, so that many entries have the same. Bytes, as text in Latin-1.
+_NAMES = (
+    "a", "A", "b", "tasks.py", "invoke.yaml", ".git", "..", ".", "-", "-rf", "\n", "a\nb", "x\0y",
+    "~", "\xc3\xa9", "e\xcc\x81", "\xff\xfe", "\x1b[2J", "x" * 255, "y" * 4096, "../tasks.py",
+    "/etc/x", ".ringtasks-incoming-0123456789abcdef", ".ringtasks-partial", "*", "$(id)", "CON",
+)  # fmt: skip
+_TARGETS = (
+    "..", "../..", "a", "b/..", "a/../..", "/", "/etc/passwd", "../tasks.py", "../../tasks.py", "",
+    ".", "./a/./../..", "x" * 5000, "\0", "../../outside/file", "a/b/../../../tasks.py",
+)  # fmt: skip
 
 
 @dataclass
@@ -34,7 +49,7 @@ class Entry:
 
     :param path: below the server's root; its bytes are the text's in Latin-1, so that any name can
         be told.
-    :param kind: ``file``, ``folder``, ``link`` or ``pipe``.
+    :param kind: a key of `_KINDS`.
     :param text: a file's content, or a link's target.
     :param announced: the size that is told; None: the true one.
     :param endless: reading a file, or listing a folder, never ends.
@@ -52,8 +67,36 @@ class Entry:
 
     def attributes(self) -> bytes:
         size = len(self.text) if self.announced is None else self.announced
-        mode = _KINDS[self.kind] | (0o755 if self.kind == "folder" else self.mode)
+        plain = 0o755 if self.kind == "folder" and self.mode == 0o644 else self.mode
+        mode = _KINDS[self.kind] | plain
         return struct.pack(">IQIII", 0x0D, size, mode, self.modified, self.modified)
+
+
+def random_tree(top: str, chance: random.Random) -> list[Entry]:
+    """Return a folder ``top`` with entries that no file system holds."""
+    folders = [top]
+    entries = [Entry(top, "folder", endless=chance.random() < 0.02)]
+    for _ in range(chance.randint(1, 12)):
+        name = chance.choice(_NAMES)
+        plain = name.replace("/", "_")
+        place = f"{chance.choice(folders)}/{plain}"
+        kind = chance.choice(("file", "file", "folder", "folder", "link", "link", *_KINDS))
+        if kind == "folder" and plain not in (".", ".."):
+            folders.append(place)
+        entries.append(
+            Entry(
+                place,
+                kind,
+                chance.choice(_TARGETS) if kind == "link" else "evil()",
+                mode=chance.choice((0o644, 0, 0o7777, 0o4755, 0o177777)),
+                announced=chance.choice((None, None, None, 0, 5, 2**31, 2**56, 2**64 - 1)),
+                modified=chance.choice((0, 1_600_000_000, 2**32 - 1)),
+                endless=kind == "file" and chance.random() < 0.05,
+                listed_as=name,
+            )
+        )
+    chance.shuffle(entries)
+    return entries
 
 
 class HostileTree:
@@ -64,7 +107,7 @@ class HostileTree:
     """
 
     def __init__(self, file: Path, root: Path) -> None:
-        self._file, self._root = file, root
+        self._file, self.root = file, root
         self.tell([])
 
     @property
@@ -74,7 +117,7 @@ class HostileTree:
 
     def tell(self, entries: Sequence[Entry]) -> None:
         """Sessions that are opened from now on tell of these."""
-        told = [{**asdict(entry), "path": f"{self._root}/{entry.path}"} for entry in entries]
+        told = [{**asdict(entry), "path": f"{self.root}/{entry.path}"} for entry in entries]
         self._file.write_text(json.dumps(told))
 
 
@@ -111,7 +154,7 @@ class _Server:
             _OPEN: ("file",),
             _OPENDIR: ("folder",),
             _READLINK: ("link",),
-            _STAT: ("folder", "file", "pipe"),
+            _STAT: tuple(kind for kind in _KINDS if kind != "link"),
             _LSTAT: tuple(_KINDS),
         }.get(kind)
         if kinds is None:

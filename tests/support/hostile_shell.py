@@ -22,7 +22,7 @@ from tests.support.mutations import mutated
 __all__ = ["Answers", "HostileShell"]
 
 _CHUNK_BYTES = 64 * 1024
-_PAUSE = 0.3  # seconds
+_PAUSE = 0.1  # seconds
 _ENDLESS_BYTES = 4 * 1024**3  # where a client takes it all, the test is over some time
 
 
@@ -84,6 +84,8 @@ class HostileShell:
 def _main() -> int:
     answers = Answers(**json.loads(Path(sys.argv[1]).read_text()))
     command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
+    if answers == Answers() or "hostile_sftp" in command:  # that server lies for itself
+        os.execlp("sh", "sh", "-c", command)
     process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE)
     assert process.stdout is not None
     sink = sys.stdout.buffer

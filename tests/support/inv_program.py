@@ -28,9 +28,15 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["InvProgram"]
+__all__ = ["Completed", "InvProgram"]
 
 _MAX_PACKET = 200_000  # the environment of a test
+
+
+class Completed(subprocess.CompletedProcess[bytes]):
+    """The result of a forked process, with its largest memory in KiB."""
+
+    max_rss_kib = 0
 
 
 class InvProgram:
@@ -84,11 +90,13 @@ class InvProgram:
             try:
                 found = [each.result(deadline - time.monotonic()) for each in output]
                 connection.settimeout(max(0.1, deadline - time.monotonic()))
-                status = int(connection.recv(100))
+                status, max_rss_kib = map(int, connection.recv(100).split())
             except (TimeoutError, FutureTimeoutError):  # two classes until Python 3.11
                 os.kill(pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(list(arguments), timeout) from None
-        return subprocess.CompletedProcess(list(arguments), status, *found)
+        completed = Completed(list(arguments), status, *found)
+        completed.max_rss_kib = max_rss_kib
+        return completed
 
     def close(self) -> None:
         """End the process."""
@@ -161,7 +169,8 @@ def _watch(connection: socket.socket) -> None:
         os.close(stream)
     connection.send(str(pid).encode())
     with contextlib.suppress(OSError):  # the test has given up
-        connection.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+        _, status, usage = os.wait4(pid, 0)
+        connection.send(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}".encode())
     os._exit(0)
 
 

@@ -132,6 +132,22 @@ def test_tab_key_completes_in_a_terminal(
         terminal.wait_for(KEYS[keys])
 
 
+@pytest.mark.parametrize(
+    "name", ["a;id", "a|id", "a&id", "a>x", "a(x)", "a*", "a~\u202e", "a\x9b2J", "a$(id)", "a`id`"]
+)
+def test_name_that_a_shell_would_obey_is_not_offered(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    jobs = [{"id": "0123", "name": name}, {"id": "4567", "name": "abc"}]
+    cache = Path(os.environ["XDG_STATE_HOME"]) / "ringtasks" / "jobs" / "evil.json"
+    cache.write_text(json.dumps({"version": 1, "at": 1.0, "jobs": jobs}))
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("RINGTASKS_COMPLETION_TABLE", "logs job")
+        completion.main("ringtasks logs a")
+
+    assert capsys.readouterr().out.split() == ["abc", "all"]
+
+
 class Terminal:
     """A shell on a terminal of its own."""
 

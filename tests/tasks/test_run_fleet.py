@@ -83,6 +83,23 @@ def test_output_files_are_written_with_folded_output(inv: Inv, three: Path, tmp_
     assert (tmp_path / "out" / "gpu3.out").read_bytes() == b"/tmp\n"
 
 
+def test_output_file_replaces_links_and_pipes_of_other_users(
+    inv: Inv, three: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "gpu1.out").symlink_to("../mine")
+    os.mkfifo(tmp_path / "out" / "gpu2.out")
+    os.link(tmp_path / "mine", tmp_path / "out" / "gpu3.out")
+
+    inv("run", "--host", "@all", "--outdir", "out", "--cmd", "echo evil", timeout=15)
+
+    assert (tmp_path / "mine").read_text() == "mine"
+    for number in (1, 2, 3):
+        file = tmp_path / "out" / f"gpu{number}.out"
+        assert (file.is_symlink(), file.read_text()) == (False, "evil\n")
+
+
 @pytest.mark.parametrize("flags", [[], ["--fold"], ["--diff"]], ids=["lines", "fold", "diff"])
 def test_escape_sequences_of_a_host_never_reach_the_terminal(
     inv: Inv, three: Path, flags: list[str]
