@@ -2,14 +2,75 @@
 
 from __future__ import annotations
 
+import builtins
+import collections.abc
 import dataclasses
+import importlib
+import inspect
+import re
 import subprocess
 import sys
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 import ringtasks
 from ringtasks import SSHHealth, SSHResult
+
+MODULES = [
+    "ringtasks",
+    *(f"ringtasks.{name}" for name in ("errors", "fleet", "jobs", "testing", "transfer")),
+]
+EXPORTED = {
+    name: getattr(module, name)
+    for module in map(importlib.import_module, MODULES)
+    for name in module.__all__
+}
+#: Types that the reference explains, and aliases of plain callables and texts.
+EXPLAINED = {
+    *("Cancellation", "Change", "CircuitState", "Host", "HostOutcome", "Hosts", "Matcher"),
+    *("OnChange", "OnEnded", "OnMeter", "OnOutput", "OnProgress", "Terminal"),
+}
+STANDARD = {
+    *dir(builtins), *dir(collections.abc), *dir(typing), "Path", "builtins", "login", "typing",
+}  # fmt: skip
+#: Called by ringtasks alone, and absent from the reference; a fleet makes its hosts.
+INTERNAL = {
+    "FakeFleet.open_link", "FakeHost", "FakeHost.program", "FakeHost.refusal", "SSHClient.ask", "SSHClient.ask_async",
+    "SSHClient.perform", "SSHHealth.after",
+}  # fmt: skip
+
+
+def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for name, exported in sorted(EXPORTED.items()):
+        if callable(exported):
+            yield name, exported
+        for member, method in vars(exported).items() if inspect.isclass(exported) else ():
+            if not member.startswith("_") and callable(getattr(exported, member)):
+                yield f"{name}.{member}", getattr(method, "__func__", method)
+
+
+PUBLIC_CALLABLES = dict(public_callables())
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC_CALLABLES.keys() - INTERNAL))
+def test_parameters_of_public_callables_take_public_types_alone(name: str) -> None:
+    parameters = inspect.signature(PUBLIC_CALLABLES[name]).parameters.values()
+    types = {
+        word
+        for parameter in parameters
+        if parameter.annotation is not inspect.Parameter.empty
+        for word in re.findall(r"[A-Za-z_]\w*", str(parameter.annotation))
+    }
+
+    assert types - STANDARD - EXPLAINED - EXPORTED.keys() - {"ForwardRef"} == set()
+    assert [p.name for p in parameters if p.name.startswith("_")] == []
+
+
+def test_internal_callables_exist() -> None:
+    assert PUBLIC_CALLABLES.keys() >= INTERNAL
 
 
 def test_public_names_are_sorted_and_exist() -> None:

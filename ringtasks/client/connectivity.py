@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ringtasks.common.text import bounded
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
@@ -21,13 +21,11 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution
-from ringtasks.ssh.inprocess.connection import Connection, find_way
-from ringtasks.ssh.inprocess.link import InProcessLink
 from ringtasks.ssh.link import Link, LinkLostError
-from ringtasks.ssh.master.open import fresh_link
+from ringtasks.ssh.link_pool import LinkPool, RouteReport
 from ringtasks.ssh.routes import Route, routes_of
 
-__all__ = ["Probe", "fresh", "is_alive_by_old_only", "is_reached", "probe"]
+__all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
 
 _MAX_THREADS = 64
 #: Reasons of a host that answered and refused the log-in.
@@ -161,7 +159,7 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
     config, route = way
     started = time.monotonic()
     try:
-        with fresh(config, route.name) as link:
+        with LinkPool(config, route.name).fresh_link(RouteReport()) as link:
             latency_ms = round((time.monotonic() - started) * 1000, 1)
             fault = _fault(link, config.connect_timeout)
     except UnreachableError as error:
@@ -173,24 +171,6 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
         failure = RouteError(config.id, route.name, *fault, address=route.address)
         return Probe(config.id, route.name, route.address, None, failure)
     return Probe(config.id, route.name, route.address, latency_ms)
-
-
-@contextlib.contextmanager
-def fresh(config: SSHConfig, transport: str | None) -> Iterator[Link]:
-    """Log in anew, by the same program as every command; the link is closed with the block.
-
-    :param transport: use this route only.
-    :raises UnreachableError: no route works.
-    """
-    if config.use_control_master and not config.embedded:
-        with fresh_link(config, transport, find_way) as shared:
-            if shared is not None:
-                yield shared
-                return
-    config = replace(config, use_control_master=False)
-    connection = Connection(config, transport=transport, report=lambda _: None)
-    with contextlib.closing(InProcessLink(connection)) as link:
-        yield link
 
 
 def _outcome(host: str, probes: Sequence[Probe]) -> HostOutcome:

@@ -55,7 +55,6 @@ class SSHClient:
         tail are kept.
     :param on_open: called each time a link is opened, with the routes that failed and the one that
         works.
-    :param recorder: receives the outcomes for the host's health; None: the health file.
     """
 
     def __init__(
@@ -65,12 +64,11 @@ class SSHClient:
         transport: str | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
         on_open: Callable[[HostOutcome], None] | None = None,
-        recorder: HealthRecorder | None = None,
     ) -> None:
         if not isinstance(config, SSHConfig):
             raise TypeError(f"config: expected an SSHConfig, got {type(config).__name__}")
         check_whole("max_output_bytes", max_output_bytes, 0)
-        self._pool = LinkPool(config, transport, on_open, recorder)
+        self._pool = LinkPool(config, transport, on_open, self._recorder())
         self._max_output_bytes = max_output_bytes
 
     @property
@@ -355,6 +353,10 @@ class SSHClient:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    def _recorder(self) -> HealthRecorder | None:
+        """Return the recorder of the host's health; None: the health file."""
+        return None
 
     def _operation(self, ask: Ask) -> Operation:
         script = Script(

@@ -123,13 +123,7 @@ class HostRun:
             from .masters import without_new
 
             config = without_new(config, self._request.transport)
-        return SSHClient(
-            config,
-            transport=self._request.transport,
-            max_output_bytes=self._request.max_output_bytes,
-            on_open=self._opened,
-            recorder=notes,
-        )
+        return _Client(config, self._request, self._opened, notes)
 
     def _opened(self, outcome: HostOutcome) -> None:
         self._last_open = outcome
@@ -194,6 +188,28 @@ class HostRun:
         if result.error is None:
             return f"exit status {result.returncode}"
         return result.error.removeprefix(f"{self.host}: ")
+
+
+class _Client(SSHClient):
+    """A client whose outcomes the run records: one write for all hosts."""
+
+    def __init__(
+        self,
+        config: SSHConfig,
+        request: FleetRequest,
+        on_open: Callable[[HostOutcome], None],
+        notes: HealthBuffer,
+    ) -> None:
+        self._notes = notes
+        super().__init__(
+            config,
+            transport=request.transport,
+            max_output_bytes=request.max_output_bytes,
+            on_open=on_open,
+        )
+
+    def _recorder(self) -> HealthRecorder:
+        return self._notes
 
 
 def _fallback_note(opened: HostOutcome | None) -> str:

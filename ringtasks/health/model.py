@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 __all__ = [
     "HOST_CIRCUIT",
@@ -63,9 +63,7 @@ class SSHHealth:
     probing_since: float | None = None
     """The time at which the single attempt of a half-open circuit was claimed."""
     transports: Mapping[str, SSHHealth] = field(default_factory=dict, hash=False)
-    _on_reset: Callable[[], None] | None = field(
-        default=None, repr=False, compare=False, kw_only=True
-    )
+    _on_reset: ClassVar[Callable[[], None] | None] = None
     """Carries `reset_circuit` to the health file; None: this value alone is changed."""
 
     @property
@@ -229,7 +227,9 @@ def with_closed_circuits(health: SSHHealth) -> SSHHealth:
 
 def with_reset(health: SSHHealth, on_reset: Callable[[], None]) -> SSHHealth:
     """Return the health, changed so that `SSHHealth.reset_circuit` also calls ``on_reset``."""
-    return replace(health, _on_reset=on_reset)
+    own = replace(health)
+    object.__setattr__(own, "_on_reset", on_reset)
+    return own
 
 
 def order_routes(

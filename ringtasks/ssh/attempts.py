@@ -55,8 +55,8 @@ class HostAttempt:
     def dial_next(self, gateway: Gateway | None = None) -> Dialled:
         """Return the stream of the first route that shows an SSH banner.
 
-        :raises UsageError: every route has failed, one of them for the caller's own mistake.
-        :raises UsageError: every route has failed, one of them because of the caller's own mistake.
+        :raises UnreachableError: every route has failed.
+        :raises UsageError: one of them did because of the caller's own mistake.
         """
         if not self._routes:
             raise self._unreachable()

@@ -290,19 +290,10 @@ def _connect_in_process(
     if "paramiko" not in sys.modules and _is_plain(config):
         attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
     with _no_collection():
-        from .inprocess.connection import Connection
-        from .inprocess.fabric_settings import shared_settings
         from .inprocess.link import InProcessLink
+        from .inprocess.pooled import PooledConnection
     try:
-        return InProcessLink(
-            Connection(
-                config,
-                config=shared_settings(config.ssh_config_file),
-                transport=transport,
-                report=note,
-                attempt=attempt,
-            )
-        )
+        return InProcessLink(PooledConnection(config, transport, attempt, note))
     except BaseException:
         attempt.abandon()
         raise

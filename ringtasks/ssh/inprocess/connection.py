@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,6 @@ import fabric
 import paramiko
 
 from ringtasks.errors import UnreachableError
-from ringtasks.health.model import HostOutcome
-from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt
 from ringtasks.ssh.routes import Route, routes_of
@@ -64,8 +62,6 @@ class Connection(DialledConnection):
 
     :param host: a name in the inventory, ``[user@]host[:port]``, or an `SSHConfig`.
     :param transport: use this route only.
-    :param attempt: one to the same host, begun earlier; keeps the connection in process.
-    :param report: gets the `HostOutcome` of each ``open``; default: the health file.
     :raises UsageError: the key file does not exist, or the host does not have the route.
     """
 
@@ -95,8 +91,6 @@ class Connection(DialledConnection):
         inline_ssh_env: bool | None = None,
         *,
         transport: str | None = None,
-        report: Callable[[HostOutcome], None] | None = None,
-        attempt: HostAttempt | None = None,
     ) -> None:
         given = given_by(host, user, port, connect_timeout)
         settings = fabric_config(config, given.ssh.ssh_config_file)
@@ -108,7 +102,7 @@ class Connection(DialledConnection):
         self._key_file = key_file_of(settled.ssh)
         self._owns_gateway = gateway is None
         if gateway is None:
-            gateway = self._jump_host_of_inventory(attempt) or self.get_gateway()
+            gateway = self._jump_host_of_inventory() or self.get_gateway()
         super().__init__(
             address,
             user=settled.ssh.user,
@@ -126,17 +120,13 @@ class Connection(DialledConnection):
         if isinstance(gateway, Connection):
             gateway.keep_in_process()
         self._transport_name = transport
-        self._report = report or _record
         self._opening = threading.RLock()
         self.client.set_missing_host_key_policy(PinPolicy(self))
-        if attempt is not None and (gateway or not _is_same_way(attempt.config, self.ssh)):
-            attempt.abandon()  # ~/.ssh/config takes precedence
-            attempt = None
-        elif attempt is None and not connect_kwargs and self._is_told_by_settings():
+        if not connect_kwargs and self._is_told_by_settings():
             self._for_master = settled.for_master
         self._settled = self._values()
         # A wrong route or proxy setting is reported now, not only when the connection is opened.
-        self._attempt = attempt or HostAttempt(self.ssh, transport)
+        self._attempt = self._first_attempt()
 
     def __setattr__(self, name: str, value: Any) -> None:
         # For each attribute that is set, Fabric looks through all: 20 of them for a connection.
@@ -306,13 +296,13 @@ class Connection(DialledConnection):
         if isinstance(self.gateway, fabric.Connection):
             self.gateway.close()
 
-    def _jump_host_of_inventory(self, attempt: HostAttempt | None) -> Connection | None:
+    def _first_attempt(self) -> HostAttempt:
+        return HostAttempt(self.ssh, self._transport_name)
+
+    def _jump_host_of_inventory(self) -> Connection | None:
         if not self.ssh.proxy_jump:
             return None
-        report = attempt.record if attempt is not None else None
-        return Connection(
-            self.ssh.jump_host or self.ssh.proxy_jump, config=self.config, report=report
-        )
+        return Connection(self.ssh.jump_host or self.ssh.proxy_jump, config=self.config)
 
     def _is_told_by_settings(self) -> bool:
         """Return True if no setting is used that only Paramiko can be given."""
@@ -382,8 +372,8 @@ class Connection(DialledConnection):
             gateway=None if self._owns_gateway else self.gateway,
             connect_kwargs=self._given_connect_kwargs,
             transport=self._transport_name,
-            report=self._report,
         )
+        other._report = self._report
         other.keep_in_process()
         return other
 
@@ -413,13 +403,3 @@ def find_way(config: SSHConfig, transport: str | None) -> KnownWay:
     # A jump host of ~/.ssh/config: ssh would reach it without checking our pins.
     is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
     return KnownWay(known.ssh, known.gateway_opener(), known.close_gateway, is_open_to_ssh)
-
-
-def _is_same_way(dialled: SSHConfig, ssh: SSHConfig) -> bool:
-    """Return True if a route dialled before the user was known is the host's."""
-    named = replace(dialled, user=ssh.user, name=ssh.name)
-    return replace(named, ssh_config_host=ssh.ssh_config_host) == ssh
-
-
-def _record(outcome: HostOutcome) -> None:
-    HealthStore().record([outcome])

@@ -15,6 +15,7 @@ from typing import Any
 
 from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome
+from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.dialing import Dialled
@@ -36,6 +37,10 @@ from .transport import Transport
 __all__ = ["DialledConnection"]
 
 
+def _record(outcome: HostOutcome) -> None:
+    HealthStore().record([outcome])
+
+
 class DialledConnection(PublicConnection):
     """The log-in of a `Connection`, within this process."""
 
@@ -44,7 +49,7 @@ class DialledConnection(PublicConnection):
     route: Route | None = None
     _transport_name: str | None = None
     _attempt: HostAttempt | None = None
-    _report: Callable[[HostOutcome], None] = None  # type: ignore[assignment]
+    _report: Callable[[HostOutcome], None] = staticmethod(_record)
     _key_file: Path | None = None
     connect_kwargs: dict[str, Any]
     connect_timeout: float | None
