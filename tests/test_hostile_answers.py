@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ringtasks.client.process_memory import memory_of
-from ringtasks.deploy.precheck import parse_survey
+from ringtasks.deploy.precheck import parse_precheck
 from ringtasks.deploy.records import parse_state
 from ringtasks.errors import AnswerError
 from ringtasks.jobs.gpus import parse_gpus
@@ -40,22 +40,22 @@ second/exit_status:3
 second/ended_at:1005
 second/stopped:ann@x
 """
+RESOURCES = """\
+gpu 0, GPU-a, H100, 81559, 1, 0
+app GPU-a, 12, 1
+tool nvidia-smi 0
+said a warning
+clock 1000
+disk /dev/sda 488245288 1 244000000 50% /
+memory MemTotal:       1000 kB
+memory memsize: 17179869184
+memory Pages free:     100.
+memory Mach Virtual Memory Statistics: (page size of 16384 bytes)
+cpus 8
+load 0.52 0.58 0.59 1/977 4242
+"""
 OVERVIEW = f"""\
-ringtasks-gpus:
-0, GPU-a, NVIDIA H100, 81559, 10, 5
-ringtasks-apps:
-GPU-a, 12, 9
-ringtasks-memory:
-MemTotal:       1000 kB
-memsize: 17179869184
-Pages free:     100.
-Mach Virtual Memory Statistics: (page size of 16384 bytes)
-ringtasks-disk:
-/dev/sda 488245288 1 244000000 50% /
-ringtasks-load:
-0.52 0.58 0.59 1/977 4242
-ringtasks-cpus:
-10
+{RESOURCES}
 ringtasks-jobs:
 {JOBS}"""
 STATE = """\
@@ -70,18 +70,12 @@ held until=1100
 held now=1050
 problem no space
 lacks .env
-free 1000
-"""
-SURVEY = """\
-clock 1000
 disk /dev/sda 488245288 1 244000000 50% /
-load 8 0.52 0.58 0.59
+"""
+SURVEY = f"""\
+{RESOURCES}
 python /usr/bin/python3
 missing torch: no
-tool nvidia-smi 0
-gpu 0, GPU-a, H100, 81559, 1, 0
-app GPU-a, 12, 1
-said a warning
 reserved GPU-a
 """
 RSYNC = """\
@@ -116,7 +110,7 @@ PARSERS: dict[str, tuple[Callable[[str], object], str]] = {
     ),
     "log": (lambda text: parse_offset(text.encode("utf-8", "replace")), "ringtasks-offset:12\nx"),
     "deploy": (lambda text: (str(parse_state(text).held), parse_state(text).drift), STATE),
-    "precheck": (parse_survey, STATE),
+    "precheck": (parse_precheck, STATE),
     "training": (lambda text: training_probe.parse(text).free_gpus, SURVEY),
     "rsync": (rsync, RSYNC),
     "memory": (lambda text: memory_of(7, text), PROCESSES),

@@ -12,7 +12,8 @@ from ringtasks.exit_status import UNREACHABLE
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError, NoSFTPError
 from ringtasks.ssh.room import when_there_is_room
-from ringtasks.ssh.sftp import CopyError, get, put
+from ringtasks.ssh.sftp import CopyError
+from ringtasks.ssh.sftp_walk import get, put
 
 from .operation import LimitedWork
 

@@ -254,9 +254,7 @@ probe() {
   done
   { [ -d "$place" ] && [ -w "$place" ]; } ||
     echo "problem path: $place: is not a writable folder"
-  # POSIX df -P: the available blocks come before the capacity; a mount point may have spaces.
-  echo "free $(df -Pk "$place" 2>/dev/null |
-    awk 'END { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+%$/) { print $(i - 1); exit } }')"
+  echo "disk $(df -Pk "$place" 2>/dev/null | tail -n 1)"
   for name; do
     [ -e "$root/shared/$name" ] || echo "lacks $name"
   done

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ringtasks.common.text import bounded
-from ringtasks.remote.answers import MAX_COUNT, whole
+from ringtasks.remote.answers import disk_space
 
 from .records import HostState, parse_state
 
-__all__ = ["Precheck", "parse_survey"]
+__all__ = ["Precheck", "parse_precheck"]
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,12 @@ class Precheck:
     free_bytes: int | None = None
 
 
-def parse_survey(text: str) -> Precheck:
-    """Parse the output of `layout.probe`.
-
-    :raises AnswerError: the free space is not a number.
-    """
-    said: dict[str, list[str]] = {"problem": [], "lacks": [], "free": []}
+def parse_precheck(text: str) -> Precheck:
+    """Parse the output of `layout.probe`."""
+    said: dict[str, list[str]] = {"problem": [], "lacks": [], "disk": [""]}
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
         if kind in said:
             said[kind].append(bounded(rest))
-    told = said["free"][-1] if said["free"] else ""
-    free = (
-        whole(told, "free space", at_least=-MAX_COUNT, at_most=MAX_COUNT // 1024) if told else None
-    )
-    return Precheck(
-        parse_state(text),
-        tuple(said["problem"]),
-        tuple(said["lacks"]),
-        None if free is None else max(0, free) * 1024,
-    )
+    _, free_bytes = disk_space(said["disk"][-1])
+    return Precheck(parse_state(text), tuple(said["problem"]), tuple(said["lacks"]), free_bytes)

@@ -25,7 +25,7 @@ from ringtasks.ssh.link import STDOUT
 from . import steps
 from .lease import is_dead
 from .locking import LockState, parse_held
-from .precheck import Precheck, parse_survey
+from .precheck import Precheck, parse_precheck
 from .records import Event, EventKind, HostState, parse_state, superfluous, way_back
 from .report import EndState, HostReport, StepReport
 from .source import Source
@@ -113,7 +113,7 @@ class Target:
                 return timed.ended(self._told(result))
             self.report.transport_used = result.transport_used
             try:
-                self.precheck = parse_survey(result.stdout)
+                self.precheck = parse_precheck(result.stdout)
             except AnswerError as error:
                 return timed.ended(StepOutcome(str(error), UNREACHABLE))
             self.state = self.precheck.state

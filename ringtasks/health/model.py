@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = [
     "HOST_CIRCUIT",
@@ -63,7 +63,9 @@ class SSHHealth:
     probing_since: float | None = None
     """The time at which the single attempt of a half-open circuit was claimed."""
     transports: Mapping[str, SSHHealth] = field(default_factory=dict, hash=False)
-    _on_reset: ClassVar[Callable[[], None] | None] = None
+    _on_reset: Callable[[], None] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
     """Carries `reset_circuit` to the health file; None: this value alone is changed."""
 
     @property
@@ -104,7 +106,7 @@ class SSHHealth:
             self._on_reset()
         # All other changes make a new value; this method has the name and the effect that callers
         # of a mutable health object expect.
-        for name, value in vars(with_closed_circuits(self)).items():
+        for name, value in vars(with_reset(with_closed_circuits(self), self._on_reset)).items():
             object.__setattr__(self, name, value)
 
     def circuit_state_at(self, now: float) -> CircuitState:
@@ -225,7 +227,7 @@ def with_closed_circuits(health: SSHHealth) -> SSHHealth:
     return replace(health, consecutive_failures=0, probing_since=None, transports=routes)
 
 
-def with_reset(health: SSHHealth, on_reset: Callable[[], None]) -> SSHHealth:
+def with_reset(health: SSHHealth, on_reset: Callable[[], None] | None) -> SSHHealth:
     """Return the health, changed so that `SSHHealth.reset_circuit` also calls ``on_reset``."""
     own = replace(health)
     object.__setattr__(own, "_on_reset", on_reset)

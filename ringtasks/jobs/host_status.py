@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from ringtasks.client.dialogue import Ask, Conversation, answer_to
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.remote.answers import MAX_COUNT, AnswerError, decimal, or_none, unix_time, whole
+from ringtasks.remote.answers import AnswerError
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
 
-from .gpus import Gpu, parse_gpus, parse_tool
+from .gpus import Gpu
 from .job_cache import last_seen, remember
 from .probe import parse_probe
+from .resources import lines_by_name, parse_resources
 from .states import JobStatus
 
 __all__ = ["Overview", "overview_of", "overview_script", "parse_overview"]
@@ -82,44 +82,19 @@ def parse_overview(printed: str, host_id: str) -> Overview:
     :raises AnswerError: the part about jobs is not in its format.
     """
     machine, _, probed = printed.partition("ringtasks-jobs:\n")
-    parts = re.split(r"^ringtasks-(\w+):\n", machine, flags=re.MULTILINE)
-    told = dict(zip(parts[1::2], parts[2::2], strict=True))
     jobs = tuple(parse_probe(probed, host_id).values())
     held = {gpu: job.id for job in jobs if job.state.is_live for gpu in job.gpus}
-    memory_total, memory_available = _memory(told.get("memory", ""))
-    disk = [*told.get("disk", "").split(), "", "", "", ""]
-    clock = re.search(r"^ringtasks-now:(.*)$", probed, re.MULTILINE)
-    load = told.get("load", "").lstrip("{ ").split()
+    found = parse_resources(lines_by_name(machine), held)
     return Overview(
         host_id,
-        gpus=parse_gpus(told.get("gpus", ""), told.get("apps", ""), held),
-        gpu_message=parse_tool(told.get("tools", ""), told.get("saids", "")).message,
+        gpus=found.gpus,
         jobs=jobs,
-        memory_total=memory_total,
-        memory_available=memory_available,
-        disk_total=_kibibytes(disk[1]),
-        disk_available=_kibibytes(disk[3]),
-        load=or_none(decimal, load[0]) if load else None,
-        cpus=or_none(whole, told.get("cpus")),
-        clock=or_none(unix_time, clock[1]) if clock else None,
+        memory_total=found.memory_total,
+        memory_available=found.memory_available,
+        disk_total=found.disk_total,
+        disk_available=found.disk_available,
+        load=found.load,
+        cpus=found.cpus,
+        clock=found.clock,
+        gpu_message=found.tool.message,
     )
-
-
-def _memory(printed: str) -> tuple[int | None, int | None]:
-    numbers = {
-        name.strip(): int(value)
-        for name, value in re.findall(r"^([^:\n]{1,80}):\s+([0-9]{1,15})\b", printed, re.MULTILINE)
-    }
-    if "memsize" not in numbers:
-        return tuple(  # type: ignore[return-value]  # two of them
-            numbers[name] * 1024 if name in numbers else None
-            for name in ("MemTotal", "MemAvailable")
-        )
-    page = re.search(r"page size of ([0-9]{1,9}) bytes", printed)
-    pages = sum(numbers.get(f"Pages {kind}", 0) for kind in ("free", "inactive", "speculative"))
-    return numbers["memsize"], pages * int(page.group(1)) if page else None
-
-
-def _kibibytes(text: str) -> int | None:
-    number = or_none(whole, text, at_most=MAX_COUNT // 1024)
-    return None if number is None else number * 1024

@@ -26,6 +26,7 @@ __all__ = [
     "AnswerError",
     "Fields",
     "decimal",
+    "disk_space",
     "exit_status",
     "json_fields",
     "line_fields",
@@ -51,6 +52,9 @@ _EVIDENCE = 80
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL = re.compile(r"-?[0-9]{1,19}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,3})?")
 _OCTAL = re.compile(r"[0-7]{1,12}")
+#: Of a line of df -Pk (XCU, df): the total, the used and the available KiB, and the capacity. The
+#: names before and behind them may have spaces; less than nothing may be available to a user.
+_DISK = re.compile(r"\s([0-9]{1,15})\s+-?[0-9]+\s+(-?[0-9]{1,15})\s+[0-9]+%\s")
 
 Value = TypeVar("Value")
 
@@ -75,6 +79,17 @@ def decimal(text: str, name: str, *, at_least: float = 0.0, at_most: float = 1e1
     if not _DECIMAL.fullmatch(plain) or not at_least <= float(plain) <= at_most:
         raise _unexpected(name, text)
     return float(plain)
+
+
+def disk_space(line: str) -> tuple[int | None, int | None]:
+    """Return the bytes of a file system and those that are available, from a line of ``df -Pk``.
+
+    None: the line does not tell.
+    """
+    found = _DISK.search(f"{line} ")
+    if found is None:
+        return None, None
+    return int(found[1]) * 1024, max(0, int(found[2])) * 1024
 
 
 def octal(text: str, name: str, *, at_most: int = 0o7777) -> int:

@@ -1,4 +1,4 @@
-"""Files and folders over SFTP, to and from one host.
+"""One file over SFTP, to or from one host.
 
 A file is written beside its final name and renamed when it is complete, so that a partial file
 never has the final name.  Permissions are kept, except set-user-ID, set-group-ID and sticky; a
@@ -22,13 +22,14 @@ from ringtasks.common.local_tree import LocalTree, single_name
 from ringtasks.errors import RingtasksError
 
 __all__ = [
+    "MODE_BITS",
+    "Check",
     "CopyError",
     "RemoteFile",
     "from_home",
-    "get",
     "get_file",
+    "is_folder",
     "listed",
-    "put",
     "put_file",
     "told",
 ]
@@ -36,8 +37,9 @@ __all__ = [
 _CHUNK_BYTES = 1024 * 1024
 #: From this size on, free space is checked before the first byte is sent.
 _LARGE_BYTES = 16 * 1024 * 1024
-_MODE_BITS = 0o777
+MODE_BITS = 0o777
 
+#: Called between pieces of a copy; may raise to stop it.
 Check = Callable[[], None]
 
 
@@ -52,71 +54,6 @@ class CopyError(RingtasksError, OSError):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.evidence}"
-
-
-def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
-    """Copy ``local``, a file or a folder, to ``remote``; into it if that is a folder.
-
-    :param sftp: a ``paramiko.SFTPClient``.
-    :param check: called between pieces; may raise to stop.
-    :raises CopyError: a file or folder cannot be read or written.
-    """
-    target = from_home(remote)
-    with told(str(local)):
-        is_folder = stat.S_ISDIR(local.stat().st_mode)
-    with told(remote):
-        if _is_folder(sftp, target):
-            target = posixpath.join(target, local.resolve().name)
-    if is_folder:
-        _put_folder(sftp, local, target, check, above=())
-    else:
-        put_file(sftp, local, target, check)
-
-
-def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
-    """Copy ``remote``, a file or a folder, to ``local``; into it if that is a folder.
-
-    In a folder, a local symbolic link is not followed: `LocalTree`. The parameters and errors are
-    those of `put`.
-    """
-    source = from_home(remote)
-    target = local
-    if local.is_dir():
-        name = posixpath.basename(source.rstrip("/"))
-        with told(remote):
-            target = local if name in ("", ".") else local / single_name(name)
-    with told(remote):
-        attributes = sftp.stat(source)
-    if stat.S_ISDIR(attributes.st_mode or 0):
-        with told(str(target)):
-            target.mkdir(exist_ok=True)
-        with _tree(target) as tree:
-            _get_folder(sftp, source, attributes, tree, check)
-    else:
-        with _tree(target.parent) as tree:
-            get_file(sftp, _described(source, attributes), tree, target.name, check)
-
-
-def _put_folder(
-    sftp: Any, source: Path, target: str, check: Check, above: tuple[tuple[int, int], ...]
-) -> None:
-    with told(str(source)):
-        status = source.stat()
-        entries = sorted(source.iterdir())
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        raise CopyError(str(source), "a symbolic link to a folder that it is in")
-    with told(target):
-        if not _is_folder(sftp, target, follows=not above):
-            sftp.mkdir(target, stat.S_IRWXU)
-    for entry in entries:
-        there = posixpath.join(target, entry.name)
-        if entry.is_dir():
-            _put_folder(sftp, entry, there, check, (*above, identity))
-        else:
-            put_file(sftp, entry, there, check)
-    with told(target):  # last, since it may take away the right to write
-        sftp.chmod(target, status.st_mode & _MODE_BITS)
 
 
 def put_file(
@@ -135,7 +72,7 @@ def put_file(
         _check_space(sftp, target, status.st_size)
     try:
         with told(target):
-            _send(sftp, source, partial, status.st_mode & _MODE_BITS, check)
+            _send(sftp, source, partial, status.st_mode & MODE_BITS, check)
             sent = sftp.stat(partial).st_size
             if sent != status.st_size:  # it changed, or a full disk took less
                 raise CopyError(target, f"{sent} of {status.st_size} bytes arrived")
@@ -159,48 +96,6 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> Non
         while chunk := reading.read(_CHUNK_BYTES):
             check()
             writing.write(chunk)
-
-
-class _Pending(NamedTuple):
-    """A folder of the host whose content is still to be copied, or has been."""
-
-    source: str
-    name: str
-    mode: int
-    above: tuple[str, ...]
-    """The real paths of the folders above it."""
-    is_filled: bool = False
-
-
-def _get_folder(sftp: Any, source: str, attributes: Any, tree: LocalTree, check: Check) -> None:
-    todo = [_Pending(source, "", attributes.st_mode, ())]
-    while todo:
-        folder = todo.pop()
-        if folder.is_filled:
-            with told(_here(tree, folder.name)):
-                tree.finish_folder(folder.name, folder.mode)
-            continue
-        todo.append(folder._replace(is_filled=True))
-        todo += _get_content(sftp, folder, tree, check)
-
-
-def _get_content(sftp: Any, folder: _Pending, tree: LocalTree, check: Check) -> Iterator[_Pending]:
-    """Copy the files in a folder; yield its subfolders, which have been created."""
-    with told(folder.source):
-        identity = str(sftp.normalize(folder.source))
-    if identity in folder.above:
-        raise CopyError(folder.source, "a symbolic link to a folder that it is in")
-    for name, entry in sorted(listed(sftp, folder.source).items()):
-        check()
-        there, here = posixpath.join(folder.source, name), posixpath.join(folder.name, name)
-        with told(there):
-            attributes = sftp.stat(there) if stat.S_ISLNK(entry.st_mode or 0) else entry
-        if stat.S_ISDIR(attributes.st_mode or 0):
-            with told(_here(tree, here)):
-                tree.make_folder(here)
-            yield _Pending(there, here, attributes.st_mode, (*folder.above, identity))
-        else:
-            get_file(sftp, _described(there, attributes), tree, here, check)
 
 
 def listed(sftp: Any, folder: str) -> dict[str, Any]:
@@ -242,20 +137,8 @@ def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: C
         file.keep(source.mode, None if modified is None else modified * 10**9)
 
 
-def _described(path: str, attributes: Any) -> RemoteFile:
-    return RemoteFile(path, attributes.st_mode or 0, attributes.st_size or 0)
-
-
 def _here(tree: LocalTree, name: str) -> str:
     return str(tree.top / name)
-
-
-@contextlib.contextmanager
-def _tree(top: Path) -> Iterator[LocalTree]:
-    with told(str(top)):
-        tree = LocalTree(top, make=False)
-    with tree:
-        yield tree
 
 
 def _receive(
@@ -278,7 +161,7 @@ def _read(source: str, reading: Any) -> bytes:
 
 def _rename(sftp: Any, partial: str, target: str) -> None:
     """Replace ``target``; SFTP's own rename refuses to, OpenSSH's extension does it atomically."""
-    if _is_folder(sftp, target, follows=False):
+    if is_folder(sftp, target, follows=False):
         raise CopyError(target, "is a folder")
     try:
         sftp.posix_rename(partial, target)
@@ -326,7 +209,8 @@ def _refuse_special(name: str, mode: int) -> None:
         raise CopyError(name, "is not a regular file")
 
 
-def _is_folder(sftp: Any, path: str, *, follows: bool = True) -> bool:
+def is_folder(sftp: Any, path: str, *, follows: bool = True) -> bool:
+    """Return True if ``path`` is a folder of the host."""
     try:
         status = sftp.stat(path) if follows else sftp.lstat(path)
     except FileNotFoundError:

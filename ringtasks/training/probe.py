@@ -1,8 +1,8 @@
 """The current state of a host: GPUs, disk, load, clock, and the modules that its Python can import.
 
 One script (``probe.sh``) asks for all of it, both to choose a host and for the checks before a run;
-it prints ``name value`` lines.  Nothing on the host is changed.  GPUs are read as for a status and
-for reservations (``jobs/gpus.sh``).
+it prints ``name value`` lines.  Nothing on the host is changed.  The resources are read as for a
+status (``jobs/resources.sh``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
-from ringtasks.jobs.gpus import Gpu, parse_gpus, parse_tool
-from ringtasks.remote.answers import decimal, or_none, unix_time, whole
+from ringtasks.jobs.gpus import Gpu
+from ringtasks.jobs.resources import lines_by_name, parse_resources
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import path
 
@@ -25,8 +25,6 @@ __all__ = ["Survey", "parse", "script", "survey"]
 
 #: Seconds for all but the driver: an import of torch from a cold disk is slow.
 _SCRIPT_TIMEOUT = 60.0
-_BLOCK_BYTES = 1024  # df -k
-_MAX_BLOCKS = 2**53
 
 
 @dataclass(frozen=True)
@@ -94,53 +92,24 @@ _IMPORTS = "import importlib, sys; importlib.import_module(sys.argv[1])"
 
 def parse(text: str) -> Survey:
     """Return the survey of the script's output; malformed lines are left out."""
-    fields: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        fields.setdefault(name, []).append(value.strip())
-    last = {name: values[-1] for name, values in fields.items()}
-    gpus = tuple(_gpus(fields))
-    tool = parse_tool(*("\n".join(fields.get(name, ())) for name in ("tool", "said")))
-    driver = "ok" if gpus or tool.status == "0" else tool.status if "tool" in fields else "failed"
+    lines = lines_by_name(text)
+    found = parse_resources(lines)
+    reserved = set(lines.get("reserved", ()))
+    status = found.tool.status if "tool" in lines else "failed"
+    driver = "ok" if found.gpus or status == "0" else status
+    cpus = max(1, found.cpus or 1)
     return Survey(
-        gpus=gpus,
+        gpus=tuple(
+            replace(gpu, job="of this user") if gpu.uuid in reserved else gpu for gpu in found.gpus
+        ),
         driver=driver if driver in ("ok", "none", "hangs") else "failed",
-        driver_said=tool.message,
-        free_bytes=_free_bytes(last.get("disk", "")),
-        clock_skew=or_none(unix_time, last.get("clock")),
-        load=_load(last.get("load", "")),
-        missing=tuple(printable(value) for value in fields.get("missing", ())),
-        python=printable(last.get("python", "")),
+        driver_said=found.tool.message,
+        free_bytes=found.disk_available,
+        clock_skew=found.clock,
+        load=None if found.load is None else found.load / cpus,
+        missing=tuple(printable(value) for value in lines.get("missing", ())),
+        python=printable(lines.get("python", [""])[-1]),
     )
-
-
-def _gpus(fields: dict[str, list[str]]) -> Iterable[Gpu]:
-    reserved = set(fields.get("reserved", ()))
-    rows, apps = ("\n".join(fields.get(name, ())) for name in ("gpu", "app"))
-    for gpu in parse_gpus(rows, apps):
-        yield replace(gpu, job="of this user") if gpu.uuid in reserved else gpu
-
-
-def _free_bytes(line: str) -> int | None:
-    """Return the free bytes of a ``df -P`` line.
-
-    Its fields are source, size, used, available, … (XCU, df); a source may have spaces.
-    """
-    cells = line.split()
-    for n, cell in enumerate(cells):
-        free = or_none(whole, cells[n - 1], at_most=_MAX_BLOCKS) if n >= 3 else None
-        if cell.endswith("%") and free is not None:
-            return free * _BLOCK_BYTES
-    return None
-
-
-def _load(line: str) -> float | None:
-    """Return the load per CPU from the CPU count and ``0.52 …``, or ``{ 0.52 … }`` on macOS."""
-    cells = line.replace("{", " ").replace("}", " ").split()
-    if len(cells) < 2:
-        return None
-    cpus, load = (or_none(decimal, cell) for cell in cells[:2])
-    return None if load is None else load / max(1.0, cpus or 1.0)
 
 
 def _skew(theirs: float | None, asked_at: float, answered_at: float) -> float | None:

@@ -9,15 +9,12 @@
 
 # include: identity.sh
 # include: ../jobs/holders.sh
-# include: ../jobs/gpus.sh
+# include: ../jobs/resources.sh
 
 # The folder need not exist yet: its nearest parent is on the same disk.
 while [ ! -d "$folder" ] && [ "${folder%/*}" != "$folder" ]; do folder=${folder%/*}; done
 [ -d "$folder" ] || folder=.
-echo "clock $(date +%s)"
-echo "disk $(df -Pk "$folder" 2>/dev/null | tail -n 1)"
-cpus=$(getconf _NPROCESSORS_ONLN 2>/dev/null || nproc 2>/dev/null || echo 1)
-echo "load $cpus $(cat /proc/loadavg 2>/dev/null || sysctl -n vm.loadavg 2>/dev/null)"
+rt_resources "$polls" "$folder"
 python=$(command -v python3 || command -v python)
 echo "python $python"
 if [ "$python" ]; then
@@ -26,7 +23,6 @@ if [ "$python" ]; then
       echo "missing $module: $(echo "$said" | tail -n 1)"
   done
 fi
-rt_gpus "$polls" 2>/dev/null
 for rt_link in "$HOME"/.ringtasks/gpus/GPU-*; do
   rt_holder=$(readlink "$rt_link") && rt_holds "$rt_holder" too && echo "reserved ${rt_link##*/}"
 done

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.remote.answers import disk_space
 from ringtasks.remote.paths import above, word, words
 
 from .asking import ask
@@ -110,7 +111,7 @@ def _parsed(result: SSHResult) -> PathProbe:
         hasher=hasher if hasher in HASHERS else "",
         kind=_kind(fields.get("kind", "")),
         parent_kind=_kind(fields.get("above", "")),
-        free_bytes=_free_bytes(fields.get("free", "")),
+        free_bytes=disk_space(fields.get("free", ""))[1],
         found=tuple(item for item in found if item is not None),
     )
 
@@ -128,9 +129,3 @@ def _found(item: str) -> RemotePath | None:
     if size is None:  # stat gave no figures
         return RemotePath(path, kind)
     return RemotePath(path, kind, int(size), int(mode, 8), int(modified))
-
-
-def _free_bytes(line: str) -> int | None:
-    """Parse POSIX df -Pk: name, total, used, available, capacity, mount point."""
-    match = re.search(r"\s[0-9]+\s+-?[0-9]+\s+(-?[0-9]{1,18})\s+[0-9]+%\s", line)
-    return max(0, int(match[1])) * 1024 if match else None

@@ -1,7 +1,7 @@
 """Copy folders over SFTP, if one side has no rsync; with the same outcome.
 
 Files that are equal in size and time are not copied again; a copied file is whole before it has its
-name (`ringtasks.sftp`).  A link is kept, or followed, by the same `Rules` as rsync's.
+name (`ringtasks.ssh.sftp`).  A link is kept, or followed, by the same `Rules` as rsync's.
 
 The tree is copied folder by folder, so that only the content of the folders above is in memory. No
 path below the target follows a link there: a link in a folder's or a file's place is replaced.
@@ -9,26 +9,15 @@ path below the target follows a link there: a link in a folder's or a file's pla
 
 from __future__ import annotations
 
-import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import NamedTuple
 
 from ringtasks.client.copying import Copy
 from ringtasks.common.local_tree import LocalTree, leads_out
-from ringtasks.ssh.sftp import (
-    CopyError,
-    told,
-)
-
-from .checksums import sha256_of
-from .deletion import doomed
-from .patterns import Filter
-from .rsync_flags import Rules
-from .rsync_output import NOT_EMPTY, Change
-from .sftp_sides import (
+from ringtasks.ssh.sftp import Check, CopyError, told
+from ringtasks.ssh.sftp_sides import (
     LocalReceiver,
     LocalSender,
     Receiver,
@@ -37,16 +26,15 @@ from .sftp_sides import (
     Sender,
     TreeEntry,
 )
+from ringtasks.ssh.sftp_walk import Step, TreeWalk
+
+from .checksums import sha256_of
+from .deletion import doomed
+from .patterns import Filter
+from .rsync_flags import Rules
+from .rsync_output import NOT_EMPTY, Change
 
 __all__ = ["TreeCopy"]
-
-_MODE_BITS = 0o777
-#: Limit for the entries of a sending host's tree, so that an endless listing is given up.
-_MOST_ENTRIES = 2_000_000
-_MOST_NAME_BYTES = 4096  # PATH_MAX
-
-Check = Callable[[], None]
-
 
 #: Returns the SHA-256 of each of these files of the target, or why it cannot; takes their size.
 Hashes = Callable[[Sequence[str], int], "list[str] | str"]
@@ -75,63 +63,63 @@ class TreeCopy(Copy):
         super().__init__(way, local, remote)
         self._roots, self._target, self._rules = roots, target, rules
         self._hashes = hashes if rules.checksum else None
-        self._filter = Filter(rules)
-        self._entries = 0
         self.changes: list[Change] = []
 
     def _copy(self) -> None:
-        check = self._check
         if self.way == "put":
-            self._copy_all(LocalSender(), RemoteReceiver(self._sftp, self._target), check)
+            self._copy_all(LocalSender(), RemoteReceiver(self._sftp, self._target))
             return
         with told(self._target):
             tree = LocalTree(Path(self._target), make=not self._rules.dry_run)
         with tree:
-            self._copy_all(RemoteSender(self._sftp), LocalReceiver(self._sftp, tree), check)
+            self._copy_all(RemoteSender(self._sftp), LocalReceiver(self._sftp, tree))
 
-    def _copy_all(self, sender: Sender, receiver: Receiver, check: Check) -> None:
-        todo = self._first_steps(sender, receiver)
-        while todo:
-            check()
-            name, folder, old, is_done = todo.pop()
-            if not is_done:
-                todo += self._copy_entry(sender, receiver, name, folder, old, check)
-            elif not self._rules.dry_run:  # a folder's time changes with its content
-                receiver.finish_folder(name, folder)
+    def _copy_all(self, sender: Sender, receiver: Receiver) -> None:
+        walk = _SelectingWalk(sender, receiver, self._check, self._rules)
+        walk.hashes, walk.changes = self._hashes, self.changes
+        walk.keeps_outside_links = self.way == "put"
+        walk.run(walk.first_steps(self._roots))
 
-    def _first_steps(self, sender: Sender, receiver: Receiver) -> list[_Step]:
+
+class _SelectingWalk(TreeWalk):
+    """Copies the entries that the rules select and that differ, each link as a link."""
+
+    def __init__(self, sender: Sender, receiver: Receiver, check: Check, rules: Rules) -> None:
+        super().__init__(sender, receiver, check)
+        self._rules, self._filter = rules, Filter(rules)
+        self.hashes: Hashes | None = None
+        self.changes: list[Change] = []
+        self.keeps_outside_links = False
+        """Whether links that lead out of the tree are made too, and not left out."""
+
+    def first_steps(self, roots: Roots) -> list[Step]:
+        """Make the target, and return the steps for its parts."""
         tops = {}
-        for name, path in self._roots:
-            entry = sender.look(path, follows=not name or self._rules.follow_outside)
+        for name, path in roots:
+            entry = self.sender.look(path, follows=not name or self._rules.follow_outside)
             if not name and (entry is None or not entry.is_folder):
                 raise CopyError(path, "no such folder")  # so nothing is deleted
             if entry is not None:
                 tops[name] = entry
         if not self._rules.dry_run:
-            receiver.make_top()
+            self.receiver.make_top()
         if "" in tops:
-            return self._opened(sender, receiver, "", tops[""])
-        return self._below(receiver, "", self._chosen(sender, "", tops))
+            return self._opened("", tops[""])
+        return self._below("", self._chosen("", tops))
 
-    def _opened(
-        self, sender: Sender, receiver: Receiver, name: str, folder: TreeEntry
-    ) -> list[_Step]:
+    def _opened(self, name: str, folder: TreeEntry) -> list[Step]:
         """Return the steps for the content of a folder that has been made."""
-        found = dict(sender.list(folder))
-        self._entries += len(found)
-        if self._entries > _MOST_ENTRIES or len(os.fsencode(name)) > _MOST_NAME_BYTES:
-            raise CopyError(folder.path, "lists more and more: given up")
-        return self._below(receiver, name, self._chosen(sender, name, found))
+        return self._below(name, self._chosen(name, dict(self.sender.list(folder))))
 
-    def _below(self, receiver: Receiver, name: str, found: dict[str, TreeEntry]) -> list[_Step]:
-        there = dict(receiver.list(name))
+    def _below(self, name: str, found: dict[str, TreeEntry]) -> list[Step]:
+        there = dict(self.receiver.list(name))
         if self._rules.delete:
-            self._delete(receiver, name, there.keys() - found.keys())
-        if self._hashes is not None:
-            for item in self._equal(self._hashes, name, found, there):
-                receiver.set_mode(posixpath.join(name, item), found.pop(item), there[item])
+            self._delete(name, there.keys() - found.keys())
+        if self.hashes is not None:
+            for item in self._equal(self.hashes, name, found, there):
+                self.receiver.set_mode(posixpath.join(name, item), found.pop(item), there[item])
         steps = [
-            _Step(posixpath.join(name, item), entry, there.get(item))
+            Step(posixpath.join(name, item), entry, there.get(item))
             for item, entry in found.items()
         ]
         return sorted(steps, reverse=True, key=lambda step: step.name)
@@ -153,88 +141,72 @@ class TreeCopy(Copy):
         pairs = zip(names, sums, strict=True)
         return [item for item, digest in pairs if sha256_of(Path(found[item].path)) == digest]
 
-    def _copy_entry(
-        self,
-        sender: Sender,
-        receiver: Receiver,
-        name: str,
-        entry: TreeEntry,
-        old: TreeEntry | None,
-        check: Check,
-    ) -> list[_Step]:
-        """Copy one entry; return the steps that follow from it."""
+    def copy(self, step: Step) -> list[Step]:
+        name, entry, old = step.name, step.entry, step.old
         is_real = not self._rules.dry_run
         if old is not None and old.is_folder != entry.is_folder:
-            self._make_way(receiver, name, old)
+            self._make_way(name, old)
         if entry.is_folder:
             if is_real:
-                receiver.make_folder(name)
+                self.receiver.make_folder(name)
             if old is None or not old.is_folder:
                 self.changes.append(Change("made", f"{name}/", 0))
             if old is not None and old.link is not None:
                 self.changes.append(Change("replaced", name, 0, link=old.link))
-            end = _Step(name, entry, None, is_done=True)
-            return [end, *self._opened(sender, receiver, name, entry)]
+            return [step._replace(is_done=True), *self._opened(name, entry)]
         is_compared = self._rules.checksum and entry.link is None
         if not (entry.differs(old) or is_compared):
             return []
         if entry.link is not None:
             if is_real:
-                receiver.link(name, entry.link)
+                self.receiver.link(name, entry.link)
             self.changes.append(Change("made", name, 0))
             return []
         if is_real:
-            receiver.copy_file(name, entry, check, keeps_time=self._rules.keep_times)
+            self.receiver.copy_file(name, entry, self.check, keeps_time=self._rules.keep_times)
         self.changes.append(Change("sent", name, entry.size))
         return []
 
-    def _make_way(self, receiver: Receiver, name: str, old: TreeEntry) -> None:
+    def finish_folder(self, step: Step) -> None:
+        if not self._rules.dry_run:
+            self.receiver.finish_folder(step.name, step.entry)
+
+    def _make_way(self, name: str, old: TreeEntry) -> None:
         """Remove the entry of another kind; a folder with content only with `Rules.delete`."""
-        content = dict(receiver.list(name)) if old.is_folder else {}
+        content = dict(self.receiver.list(name)) if old.is_folder else {}
         if content and not self._rules.delete:
             raise CopyError(name, NOT_EMPTY)
-        self._delete(receiver, name, content.keys())
+        self._delete(name, content.keys())
         if not self._rules.dry_run:
-            receiver.remove(name, is_folder=old.is_folder)
+            self.receiver.remove(name, is_folder=old.is_folder)
 
-    def _delete(self, receiver: Receiver, folder: str, items: Set[str]) -> None:
+    def _delete(self, folder: str, items: Set[str]) -> None:
         """Delete these from a folder of the target, except for excluded ones."""
 
         def listed(name: str) -> Iterator[tuple[str, bool]]:
-            return ((item, entry.is_folder) for item, entry in receiver.list(name))
+            return ((item, entry.is_folder) for item, entry in self.receiver.list(name))
 
         for name, is_folder in doomed(listed, folder, items, self._filter):
             if not self._rules.dry_run:
-                receiver.remove(name, is_folder=is_folder)
+                self.receiver.remove(name, is_folder=is_folder)
             self.changes.append(Change("deleted", f"{name}/" if is_folder else name, 0))
 
-    def _chosen(
-        self, sender: Sender, above: str, found: dict[str, TreeEntry]
-    ) -> dict[str, TreeEntry]:
+    def _chosen(self, above: str, found: dict[str, TreeEntry]) -> dict[str, TreeEntry]:
         """Return the entries of a folder's content to copy, each as it is to be copied."""
         chosen = {}
         for item, entry in found.items():
-            as_copied = self._as_copied(sender, posixpath.join(above, item), entry)
+            as_copied = self._as_copied(posixpath.join(above, item), entry)
             if as_copied is not None:
                 chosen[item] = as_copied
         return chosen
 
-    def _as_copied(self, sender: Sender, name: str, entry: TreeEntry) -> TreeEntry | None:
+    def _as_copied(self, name: str, entry: TreeEntry) -> TreeEntry | None:
         """Return the entry as it is to be copied; None: not at all."""
         if self._filter.excludes(name, is_folder=entry.is_folder):
             return None
         if entry.link is not None and leads_out(name, entry.link):
             if self._rules.follow_outside:
-                return sender.look(entry.path, follows=True)
-            return entry if self.way == "put" else None
+                return self.sender.look(entry.path, follows=True)
+            return entry if self.keeps_outside_links else None
         is_known = entry.link is not None or stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode)
         return entry if is_known else None
-
-
-class _Step(NamedTuple):
-    """An entry to copy, and the one in its place; or a folder whose content was copied."""
-
-    name: str
-    entry: TreeEntry
-    old: TreeEntry | None
-    is_done: bool = False

@@ -383,25 +383,18 @@ def test_status_reports_an_unreachable_host(inv: Inv, box: Sshd) -> None:
 
 
 MACHINE = """\
-ringtasks-gpus:
-1, GPU-b, NVIDIA H100, the second, 81559, [N/A], [Not Supported]
-0, GPU-a, NVIDIA H100, 81559, 12, 97
-nonsense
-ringtasks-apps:
-GPU-a, 12, 400
-GPU-a, 13, [N/A]
-ringtasks-tools:
-nvidia-smi 14
-ringtasks-saids:
-WARNING: infoROM is corrupted
-ringtasks-memory:
+gpu 1, GPU-b, NVIDIA H100, the second, 81559, [N/A], [Not Supported]
+gpu 0, GPU-a, NVIDIA H100, 81559, 12, 97
+gpu nonsense
+app GPU-a, 12, 400
+app GPU-a, 13, [N/A]
+tool nvidia-smi 14
+said WARNING: infoROM is corrupted
+clock 1010
+disk map auto home 488245288 100 244000000 51% /System/Volumes/Data home
 {memory}
-ringtasks-disk:
-/dev/disk1s1 488245288 100 244000000 51% /
-ringtasks-load:
-{load}
-ringtasks-cpus:
-10
+cpus 10
+load {load}
 ringtasks-jobs:
 ringtasks-boot:b
 ringtasks-now:1010
@@ -431,7 +424,9 @@ ringtasks-asked:
 def test_host_output_is_parsed_into_its_status_overview(
     memory: str, load: str, expected: tuple[Any, ...]
 ) -> None:
-    own = parse_overview(MACHINE.format(memory=memory, load=load), "box")
+    lines = "\n".join(f"memory {line}" for line in memory.split("\n"))
+
+    own = parse_overview(MACHINE.format(memory=lines, load=load), "box")
 
     assert (own.memory_total, own.memory_available, own.load) == expected
     assert (own.disk_total, own.disk_available) == (488245288 * 1024, 244000000 * 1024)

@@ -10,12 +10,15 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ringtasks.common.local_tree import LocalTree
-from ringtasks.ssh.sftp import (
+
+from .sftp import (
+    MODE_BITS,
+    Check,
     CopyError,
     RemoteFile,
     from_home,
@@ -35,9 +38,9 @@ __all__ = [
     "TreeEntry",
 ]
 
-_MODE_BITS = 0o777
-
-Check = Callable[[], None]
+#: Limits for a sending host's tree, so that an endless listing ends.
+_MOST_ENTRIES = 2_000_000
+_MOST_PATH_BYTES = 4096  # PATH_MAX
 
 
 class TreeEntry(NamedTuple):
@@ -59,55 +62,57 @@ class TreeEntry(NamedTuple):
         return self.link is None and (self.size, self.modified) != (other.size, other.modified)
 
 
-class Sender:
+class Sender(Protocol):
     """The side that is read."""
 
     def look(self, path: str, *, follows: bool) -> TreeEntry | None:
-        raise NotImplementedError
+        """Return the entry of a path; None: there is none."""
 
     def list(self, folder: TreeEntry) -> Iterator[tuple[str, TreeEntry]]:
-        raise NotImplementedError
+        """Yield the name and the entry of each thing in a folder; a link is not followed."""
+
+    def real_path(self, path: str) -> str:
+        """Return a path without symbolic links."""
 
 
-class Receiver:
-    """The side that is written to; names are relative to the target."""
+class Receiver(Protocol):
+    """The side that is written to; names are relative to the target, which is the empty name."""
 
     def list(self, name: str) -> Iterator[tuple[str, TreeEntry]]:
         """Yield the entries of a folder; none if there is no such folder."""
-        raise NotImplementedError
 
     def make_top(self) -> None:
-        raise NotImplementedError
+        """Make the target and the folders above it."""
 
     def make_folder(self, name: str) -> None:
-        raise NotImplementedError
+        """Make a folder, unless there is one; the folder above it exists."""
 
     def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
-        raise NotImplementedError
+        """Copy the sender's file; it replaces a file or a link."""
 
     def set_mode(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
         """Give a file of the same content the entry's mode."""
-        raise NotImplementedError
 
     def link(self, name: str, to: str) -> None:
         """Make a link; it replaces a file or a link."""
-        raise NotImplementedError
 
     def remove(self, name: str, *, is_folder: bool) -> None:
-        raise NotImplementedError
+        """Remove a file, a link, or a folder that is empty."""
 
-    def finish_folder(self, name: str, entry: TreeEntry) -> None:
-        """Set the entry's mode and time."""
-        raise NotImplementedError
+    def finish_folder(self, name: str, entry: TreeEntry, *, keeps_time: bool = True) -> None:
+        """Set a folder's mode and time."""
 
 
-class LocalSender(Sender):
+class LocalSender:
+    """Reads this machine's files."""
+
     def look(self, path: str, *, follows: bool) -> TreeEntry | None:
-        try:
-            status = Path(path).stat(follow_symlinks=follows)
-        except FileNotFoundError:
-            return None
-        link = str(Path(path).readlink()) if stat.S_ISLNK(status.st_mode) else None
+        with told(path):
+            try:
+                status = Path(path).stat(follow_symlinks=follows)
+            except FileNotFoundError:
+                return None
+            link = str(Path(path).readlink()) if stat.S_ISLNK(status.st_mode) else None
         return _local_entry(path, status, link)
 
     def list(self, folder: TreeEntry) -> Iterator[tuple[str, TreeEntry]]:
@@ -118,19 +123,36 @@ class LocalSender(Sender):
             if entry is not None:
                 yield name, entry
 
+    def real_path(self, path: str) -> str:
+        return os.path.realpath(path)
 
-class RemoteSender(Sender):
+
+class RemoteSender:
+    """Reads over SFTP."""
+
     def __init__(self, sftp: Any) -> None:
         self._sftp = sftp
+        self._entries = 0
 
     def look(self, path: str, *, follows: bool) -> TreeEntry | None:
         return _remote_look(self._sftp, path, follows=follows)
 
     def list(self, folder: TreeEntry) -> Iterator[tuple[str, TreeEntry]]:
-        return _remote_list(self._sftp, folder.path)
+        for found in _remote_list(self._sftp, folder.path):
+            self._entries += 1
+            is_endless = len(os.fsencode(folder.path)) > _MOST_PATH_BYTES
+            if is_endless or self._entries > _MOST_ENTRIES:
+                raise CopyError(folder.path, "lists more and more: stopped")
+            yield found
+
+    def real_path(self, path: str) -> str:
+        with told(path):
+            return str(self._sftp.normalize(from_home(path)))
 
 
-class LocalReceiver(Receiver):
+class LocalReceiver:
+    """Writes files of a host below one folder of this machine."""
+
     def __init__(self, sftp: Any, tree: LocalTree) -> None:
         self._sftp, self._tree = sftp, tree
 
@@ -155,8 +177,12 @@ class LocalReceiver(Receiver):
             self._tree.make_folder(name)
 
     def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
-        source = RemoteFile(from_home(entry.path), entry.mode, entry.size, entry.modified)
+        modified = entry.modified if keeps_time else None
+        source = RemoteFile(from_home(entry.path), entry.mode, entry.size, modified)
         get_file(self._sftp, source, self._tree, name, check)
+
+    def set_mode(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
+        """Do nothing: files that a host sends are compared by size and time only."""
 
     def link(self, name: str, to: str) -> None:
         with told(self._shown(name)):
@@ -166,22 +192,23 @@ class LocalReceiver(Receiver):
         with told(self._shown(name)):
             self._tree.remove(name)
 
-    def finish_folder(self, name: str, entry: TreeEntry) -> None:
+    def finish_folder(self, name: str, entry: TreeEntry, *, keeps_time: bool = True) -> None:
+        modified_ns = entry.modified * 10**9 if keeps_time else None
         with told(self._shown(name)):
-            self._tree.finish_folder(name, entry.mode, entry.modified * 10**9)
+            self._tree.finish_folder(name, entry.mode, modified_ns)
 
     def _shown(self, name: str) -> str:
         return str(self._tree.top / name)
 
 
-class RemoteReceiver(Receiver):
+class RemoteReceiver:
     """Writes over SFTP, which has no open folders: a name is checked, and then used."""
 
     def __init__(self, sftp: Any, top: str) -> None:
         self._sftp, self._top = sftp, top
 
     def list(self, name: str) -> Iterator[tuple[str, TreeEntry]]:
-        path = posixpath.join(self._top, name)
+        path = self._path(name)
         entry = _remote_look(self._sftp, path, follows=not name)
         if entry is not None and entry.is_folder:
             yield from _remote_list(self._sftp, path)
@@ -190,45 +217,49 @@ class RemoteReceiver(Receiver):
         self._make_with_parents(self._top)
 
     def make_folder(self, name: str) -> None:
-        path = posixpath.join(self._top, name)
+        path = self._path(name)
         with told(path):
-            entry = _remote_look(self._sftp, path, follows=False)
+            entry = _remote_look(self._sftp, path, follows=not name)
             if entry is None:
-                self._sftp.mkdir(from_home(path))
+                self._sftp.mkdir(from_home(path), stat.S_IRWXU)  # its mode comes at its end
             elif not entry.is_folder:
                 raise CopyError(path, "is not a folder")
 
     def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
-        place = from_home(posixpath.join(self._top, name))
+        place = from_home(self._path(name))
         modified = entry.modified if keeps_time else None
         put_file(self._sftp, Path(entry.path), place, check, modified=modified)
 
     def set_mode(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
-        path = posixpath.join(self._top, name)
-        if (entry.mode ^ old.mode) & _MODE_BITS:
+        path = self._path(name)
+        if (entry.mode ^ old.mode) & MODE_BITS:
             with told(path):
-                self._sftp.chmod(from_home(path), entry.mode & _MODE_BITS)
+                self._sftp.chmod(from_home(path), entry.mode & MODE_BITS)
 
     def link(self, name: str, to: str) -> None:
-        path = posixpath.join(self._top, name)
+        path = self._path(name)
         with told(path):
             with contextlib.suppress(FileNotFoundError):
                 self._sftp.remove(from_home(path))
             self._sftp.symlink(to, from_home(path))
 
     def remove(self, name: str, *, is_folder: bool) -> None:
-        path = posixpath.join(self._top, name)
+        path = self._path(name)
         with told(path):
             self._sftp.rmdir(from_home(path)) if is_folder else self._sftp.remove(from_home(path))
 
-    def finish_folder(self, name: str, entry: TreeEntry) -> None:
-        path = posixpath.join(self._top, name)
+    def finish_folder(self, name: str, entry: TreeEntry, *, keeps_time: bool = True) -> None:
+        path = self._path(name)
         found = _remote_look(self._sftp, path, follows=not name)
         if found is None or not found.is_folder:
             raise CopyError(path, "is not a folder any more")
         with told(path):
-            self._sftp.chmod(from_home(path), entry.mode & _MODE_BITS)
-            self._sftp.utime(from_home(path), (entry.modified, entry.modified))
+            self._sftp.chmod(from_home(path), entry.mode & MODE_BITS)
+            if keeps_time:
+                self._sftp.utime(from_home(path), (entry.modified, entry.modified))
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._top, name) if name else self._top
 
     def _make_with_parents(self, path: str) -> None:
         if _remote_look(self._sftp, path, follows=True) is not None:

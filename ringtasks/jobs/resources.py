@@ -1,0 +1,88 @@
+"""The resources of a host, parsed from the output of ``resources.sh``.  Pure.
+
+A status and the choice of a host for a training run read the same lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ringtasks.remote.answers import decimal, disk_space, or_none, unix_time, whole
+
+from .gpus import Gpu, GpuTool, parse_gpus, parse_tool
+
+__all__ = ["Resources", "lines_by_name", "parse_resources"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """GPUs, memory, disk, load and clock of a host. Sizes are bytes; None: not known."""
+
+    gpus: tuple[Gpu, ...]
+    tool: GpuTool
+    """The program that read the GPUs."""
+    memory_total: int | None = None
+    memory_available: int | None = None
+    disk_total: int | None = None
+    disk_available: int | None = None
+    load: float | None = None
+    """Processes that ran or were ready to run, averaged over the last minute."""
+    cpus: int | None = None
+    clock: float | None = None
+    """Unix seconds."""
+
+
+def lines_by_name(text: str) -> dict[str, list[str]]:
+    """Return the values of ``NAME VALUE`` lines."""
+    found: dict[str, list[str]] = {}
+    for line in text.split("\n"):
+        name, _, value = line.partition(" ")
+        found.setdefault(name, []).append(value.strip())
+    return found
+
+
+def parse_resources(
+    lines: Mapping[str, Sequence[str]], jobs: Mapping[int, str] | None = None
+) -> Resources:
+    """Return the resources of the script's output; malformed lines are left out.
+
+    :param jobs: the ids of the jobs by the indices of their reserved GPUs.
+    """
+
+    def last(name: str) -> str:
+        return lines[name][-1] if lines.get(name) else ""
+
+    gpus, apps, tools, said, memory = (
+        "\n".join(lines.get(name, ())) for name in ("gpu", "app", "tool", "said", "memory")
+    )
+    memory_total, memory_available = _memory(memory)
+    disk_total, disk_available = disk_space(last("disk"))
+    load = [*last("load").lstrip("{ ").split(), ""]
+    return Resources(
+        gpus=parse_gpus(gpus, apps, jobs),
+        tool=parse_tool(tools, said),
+        memory_total=memory_total,
+        memory_available=memory_available,
+        disk_total=disk_total,
+        disk_available=disk_available,
+        load=or_none(decimal, load[0]),
+        cpus=or_none(whole, last("cpus")),
+        clock=or_none(unix_time, last("clock")),
+    )
+
+
+def _memory(printed: str) -> tuple[int | None, int | None]:
+    numbers = {
+        name.strip(): int(value)
+        for name, value in re.findall(r"^([^:\n]{1,80}):\s+([0-9]{1,15})\b", printed, re.MULTILINE)
+    }
+    if "memsize" not in numbers:
+        return tuple(  # type: ignore[return-value]  # two of them
+            numbers[name] * 1024 if name in numbers else None
+            for name in ("MemTotal", "MemAvailable")
+        )
+    page = re.search(r"page size of ([0-9]{1,9}) bytes", printed)
+    pages = sum(numbers.get(f"Pages {kind}", 0) for kind in ("free", "inactive", "speculative"))
+    return numbers["memsize"], pages * int(page.group(1)) if page else None

@@ -1,0 +1,25 @@
+# Prints the resources of this machine as "NAME VALUE" lines; changes nothing.
+#
+# rt_resources LIMIT FOLDER prints the rows of rt_gpus (gpus.sh), and:
+#   clock SECONDS          Unix time
+#   disk LINE              the line of df(1) for the file system of FOLDER
+#   memory NAME: VALUE     of /proc/meminfo; or "memsize" and those of vm_stat(1)
+#   cpus NUMBER
+#   load AVERAGES          of the last 1, 5 and 15 minutes
+
+# include: ../jobs/gpus.sh
+
+rt_resources() {
+  rt_gpus "$1"
+  echo "clock $(date +%s)"
+  echo "disk $(df -Pk "$2" | tail -n 1)"
+  if [ -r /proc/meminfo ]; then
+    grep -E "^Mem(Total|Available):" /proc/meminfo
+  else
+    # macOS has no /proc: vm_stat(1) counts pages there.
+    echo "memsize: $(sysctl -n hw.memsize)"
+    vm_stat
+  fi | sed "s/^/memory /"
+  echo "cpus $(getconf _NPROCESSORS_ONLN || nproc)"
+  echo "load $(cat /proc/loadavg || sysctl -n vm.loadavg)"
+} 2>/dev/null

@@ -1,0 +1,148 @@
+"""Copy a tree over SFTP, folder by folder; and whole files and folders as scp(1) copies them.
+
+Only the content of the folders above is in memory.  A folder gets its mode and its time when its
+content is complete, since the mode may take away the right to write.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ringtasks.common.local_tree import LocalTree, single_name
+
+from .sftp import Check, CopyError, from_home, is_folder, told
+from .sftp_sides import (
+    LocalReceiver,
+    LocalSender,
+    Receiver,
+    RemoteReceiver,
+    RemoteSender,
+    Sender,
+    TreeEntry,
+)
+
+__all__ = ["Step", "TreeWalk", "get", "put"]
+
+
+class Step(NamedTuple):
+    """An entry to copy, and the one in its place; or a folder whose content was copied.
+
+    ``above``: the real paths of the folders above it, if links are followed.
+    """
+
+    name: str
+    entry: TreeEntry
+    old: TreeEntry | None = None
+    is_done: bool = False
+    above: tuple[str, ...] = ()
+
+
+class TreeWalk(ABC):
+    """The steps from one side of a tree to the other; ``check`` may raise to stop."""
+
+    def __init__(self, sender: Sender, receiver: Receiver, check: Check) -> None:
+        self.sender, self.receiver, self.check = sender, receiver, check
+
+    def run(self, first: Iterable[Step]) -> None:
+        """Take the steps, the last one first, each before the others that it does not lead to."""
+        todo = [*first]
+        while todo:
+            self.check()
+            step = todo.pop()
+            if step.is_done:
+                self.finish_folder(step)
+            else:
+                todo += self.copy(step)
+
+    @abstractmethod
+    def copy(self, step: Step) -> Iterable[Step]:
+        """Copy an entry; return the steps that follow from it, the last to be taken first."""
+
+    @abstractmethod
+    def finish_folder(self, step: Step) -> None:
+        """Give a folder what it gets when its content is complete."""
+
+
+class _FollowingWalk(TreeWalk):
+    """Copies each entry that there is, a link as that which it leads to."""
+
+    def copy(self, step: Step) -> list[Step]:
+        name, folder = step.name, step.entry
+        if not folder.is_folder:
+            self.receiver.copy_file(name, folder, self.check, keeps_time=False)
+            return []
+        real_path = self.sender.real_path(folder.path)
+        if real_path in step.above:
+            raise CopyError(folder.path, "a symbolic link to a folder that it is in")
+        self.receiver.make_folder(name)
+        above = (*step.above, real_path)
+        found = sorted(self.sender.list(folder), reverse=True)
+        return [
+            step._replace(is_done=True),
+            *(
+                Step(posixpath.join(name, item), self._followed(entry), above=above)
+                for item, entry in found
+            ),
+        ]
+
+    def finish_folder(self, step: Step) -> None:
+        self.receiver.finish_folder(step.name, step.entry, keeps_time=False)
+
+    def _followed(self, entry: TreeEntry) -> TreeEntry:
+        if entry.link is None:
+            return entry
+        found = self.sender.look(entry.path, follows=True)
+        if found is None:
+            raise CopyError(entry.path, os.strerror(errno.ENOENT))
+        return found
+
+
+def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
+    """Copy ``local``, a file or a folder, to ``remote``; into it if that is a folder.
+
+    :param sftp: a ``paramiko.SFTPClient``.
+    :param check: called between pieces; may raise to stop.
+    :raises CopyError: a file or folder cannot be read or written.
+    """
+    target = remote
+    with told(str(local)):
+        mode = local.stat().st_mode
+    with told(remote):
+        if is_folder(sftp, from_home(remote)):
+            target = posixpath.join(remote, local.resolve().name)
+    receiver = RemoteReceiver(sftp, target)
+    walk = _FollowingWalk(LocalSender(), receiver, check)
+    walk.run([Step("", TreeEntry(str(local), mode))])
+
+
+def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
+    """Copy ``remote``, a file or a folder, to ``local``; into it if that is a folder.
+
+    In a folder, a local symbolic link is not followed: `LocalTree`. The parameters and errors are
+    those of `put`.
+    """
+    target = local
+    if local.is_dir():
+        name = posixpath.basename(from_home(remote).rstrip("/"))
+        with told(remote):
+            target = local if name in ("", ".") else local / single_name(name)
+    with told(remote):
+        attributes = sftp.stat(from_home(remote))
+    top = TreeEntry(remote, attributes.st_mode or 0, attributes.st_size or 0)
+    is_folder = stat.S_ISDIR(top.mode)
+    if is_folder:
+        with told(str(target)):
+            target.mkdir(exist_ok=True)
+    above = target if is_folder else target.parent
+    with told(str(above)):
+        tree = LocalTree(above, make=False)
+    with tree:
+        walk = _FollowingWalk(RemoteSender(sftp), LocalReceiver(sftp, tree), check)
+        walk.run([Step("" if is_folder else target.name, top)])
