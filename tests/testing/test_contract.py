@@ -342,7 +342,7 @@ def test_contract_failed_copies_are_reported(host: Host, near: Path) -> None:
         f"box: {top}/missing: No such file",
         f"box: {top}/no/such: No such file",
         f"box: {top}/tree/run.sh/x: No such file",
-        f"box: {top}/tree/run.sh: Failure",
+        f"box: {top}/tree/run.sh: is not a folder",
         f"box: {top}/tree/run.sh/x: No such file",
     ]
 
