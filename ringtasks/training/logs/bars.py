@@ -20,13 +20,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .numbers import as_float, counted
-from .parsed import Span
+from .parsed import Span, Value
 from .records import Position, Record
-from .shapes import ByShape
+from .templates import TemplateCache
 from .text import parse_fields
 from .words import SETS, is_neutral, is_set, is_unrecorded, position_of, split_name
 
-__all__ = ["Bar", "BarReader", "parse_bar"]
+__all__ = ["BarReader", "BarTemplate", "find_bar"]
 
 _COUNT = r"\d+(?:\.\d+)?[kKMGT]?"
 _BAR = re.compile(
@@ -67,46 +67,57 @@ _OTHER_WORK = re.compile(
 _HELD_OUT = re.compile(rf"(?<![\w-])(?!train|trn)(?:{SETS})(?![\w-])", re.IGNORECASE | re.ASCII)
 
 
-class Bar(NamedTuple):
-    """One state of a bar. ``shown``: its metrics as they are printed."""
+class BarTemplate(NamedTuple):
+    """The parts of the bars of one template, and their spans in the line.
+
+    ``kind``: ``"other"`` of work beside the training, ``"validation"`` without metrics, or ``""``.
+    ``values``: the spans of the metrics ``names``, as ``spans`` are of ``fields``.
+    """
 
     head: str
-    done: float
-    total: float | None
     unit: str
-    shown: tuple[tuple[str, str], ...]
-    epoch: Position | None
-    step: float | None
+    kind: str
     end: int
-
-
-class _Outline(NamedTuple):
-    """Places of the parts of a bar in its line."""
-
-    is_ignite: bool
-    head: Span
-    done: Span
-    total: Span | None
-    postfix: Span | None
-    unit: str
-    end: int
+    names: tuple[str, ...]
+    values: tuple[Span, ...]
+    fields: tuple[str, ...]
+    spans: tuple[Span, ...]
 
     def __bool__(self) -> bool:
         return self.end > 0
 
 
-_NO_BAR = _Outline(False, (0, 0), (0, 0), None, None, "", 0)
+_NO_BAR = BarTemplate("", "", "", 0, (), (), (), ())
 
 
-def _find_outline(text: str) -> _Outline:
+class Bar(NamedTuple):
+    """One state of a bar. ``shown``: its metrics as they are printed."""
+
+    template: BarTemplate
+    done: float
+    total: float | None
+    shown: tuple[tuple[str, bytes], ...]
+    epoch: Position | None
+    step: float | None
+
+
+def _find_bar(text: str) -> BarTemplate:
+    """Return the parts of the bar that a line begins with.
+
+    ``Epoch 1:  50%|#####     | 5/10 [00:01<00:01, 4.93it/s, loss=0.5]``
+    """
     if found := _IGNITE.match(text):
-        shown = found.span("shown") if found["shown"] else None
-        spans = found.span("head"), found.span("done"), found.span("total")
-        return _Outline(True, *spans, shown, "uncertain", found.end())
+        spans = {"done": found.span("done"), "total": found.span("total")}
+        head = _read_head(found["head"])
+        spans |= {name: span for name, span in head.spans.items() if name != "step"}
+        shown = _shown(text, *found.span("shown")) if found["shown"] else ()
+        return _template(head.key, "uncertain", found.end(), spans, shown)
     found = _BAR.match(text) or _NO_TOTAL.match(text)
     if found is None:
         return _NO_BAR
-    total = found.span("total") if found.re is _BAR and found["total"] != "?" else None
+    spans = {"done": found.span("done")}
+    if found.re is _BAR and found["total"] != "?":
+        spans["total"] = found.span("total")
     parts = found["inside"].split(", ")
     rate = next((n for n, part in enumerate(parts) if _RATE.match(part)), 0)
     per = _RATE.match(parts[rate])
@@ -115,87 +126,93 @@ def _find_outline(text: str) -> _Outline:
         unit = "epoch"
     start, end = found.span("inside")
     start += len(", ".join(parts[: rate + 1])) + len(", ")
-    postfix = (start, end) if start < end else None
-    return _Outline(
-        False, found.span("head"), found.span("done"), total, postfix, unit, found.end()
-    )
+    head = _read_head(found["head"])
+    spans |= head.spans
+    shown = head.shown + (_shown(text, start, end) if start < end else ())
+    told = {value.name: value.span for value in shown if position_of(value.name)}
+    for name in ("epoch", "step"):
+        if name not in spans and (span := _told_place(told, name)):
+            spans[name] = span
+    shown = tuple(value for value in shown if value.name not in told)
+    return _template(head.key, unit, found.end(), spans, shown)
 
 
-_outline = ByShape(_find_outline)
+def _template(
+    head: str, unit: str, end: int, spans: Mapping[str, Span], shown: Sequence[Value]
+) -> BarTemplate:
+    kind = ""
+    if _OTHER_WORK.search(head) or unit == "other":
+        kind = "other"
+    elif _held_out(head) and not shown:
+        kind = "validation"
+    names, values = tuple(v.name for v in shown), tuple(v.span for v in shown)
+    return BarTemplate(head, unit, kind, end, names, values, tuple(spans), tuple(spans.values()))
 
 
-def parse_bar(text: str) -> Bar | None:
-    """Return the bar that a line begins with; another stream may have written behind ``end``."""
-    outline = _outline(text)
-    if not outline:
-        return None
-    head = _read_head(text[slice(*outline.head)])
-    done_text = text[slice(*outline.done)]
-    total_text = text[slice(*outline.total)] if outline.total else None
-    shown = _shown(text[slice(*outline.postfix)]) if outline.postfix else ()
-    if outline.is_ignite:
-        count = float(done_text), float(total_text or 0)
-        return Bar(head.key, *count, outline.unit, shown, head.epoch, None, outline.end)
-    done = counted(done_text)
+find_bar = TemplateCache(_find_bar)
+
+
+def parse_bar(line: bytes, template: BarTemplate) -> Bar | None:
+    """Return the bar that a line begins with; another stream may have written behind its end."""
+    texts = {
+        name: line[start:end]
+        for name, (start, end) in zip(template.fields, template.spans, strict=True)
+    }
+    done = counted(texts["done"])
     if done is None:
         return None
-    total = counted(total_text) if total_text else None
-    shown = head.shown + shown
-    told = {name: text for name, text in shown if position_of(name)}
-    epoch, step = head.epoch, head.step
-    if told:
-        shown = tuple(each for each in shown if each[0] not in told)
-        epoch = epoch or _told_place(told, "epoch")
-        step = step if step is not None else _told_step(told)
-    return Bar(head.key, done, total, outline.unit, shown, epoch, step, outline.end)
+    total = counted(texts["total"]) if "total" in texts else None
+    epoch = as_float(texts["epoch"]) if "epoch" in texts else None
+    epochs = as_float(texts["epochs"]) if "epochs" in texts else None
+    shown = tuple(
+        (name, line[start:end])
+        for name, (start, end) in zip(template.names, template.values, strict=True)
+    )
+    return Bar(
+        template,
+        done,
+        total,
+        shown,
+        Position(epoch, epochs) if epoch is not None else None,
+        as_float(texts["step"]) if "step" in texts else None,
+    )
 
 
-def _told_place(told: Mapping[str, str], unit: str) -> Position | None:
+def _told_place(told: Mapping[str, Span], unit: str) -> Span | None:
     """Return the place that a number beside the bar tells: ``epoch=3``."""
     ranked = sorted(
-        (position[1], text)
-        for name, text in told.items()
+        (position[1], span)
+        for name, span in told.items()
         if (position := position_of(name)) and position[0] == unit
     )
-    number = as_float(ranked[0][1]) if ranked else None
-    return Position(number) if number is not None else None
-
-
-def _told_step(told: Mapping[str, str]) -> float | None:
-    place = _told_place(told, "step")
-    return place.done if place else None
+    return ranked[0][1] if ranked else None
 
 
 class _Head(NamedTuple):
     key: str
-    epoch: Position | None
-    step: float | None
-    shown: tuple[tuple[str, str], ...]
+    spans: dict[str, Span]
+    shown: tuple[Value, ...]
 
 
-@functools.lru_cache(maxsize=256)
 def _read_head(head: str) -> _Head:
-    """Read what stands before a bar: often an epoch, at times metrics."""
+    """Read the text before a bar: often an epoch, at times metrics."""
     if found := _TUNE_HEAD.match(head):
-        return _Head(
-            "tune", Position(float(found["epoch"])), float(found["step"]), _shown(found["metrics"])
-        )
-    epoch: Position | None = None
+        spans = {"epoch": found.span("epoch"), "step": found.span("step")}
+        return _Head("tune", spans, _shown(head, *found.span("metrics")))
+    spans = {}
     if found := _EPOCH_IN_HEAD.search(head):
-        total = found[2]
-        epoch = Position(float(found[1]), float(total) if total else None)
-    shown = _shown(head)
+        spans["epoch"] = found.span(1)
+        if found[2]:
+            spans["epochs"] = found.span(2)
     key = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", head).strip()
-    return _Head(key, epoch, None, shown)
+    return _Head(key, spans, _shown(head, 0, len(head)))
 
 
-_fields = ByShape(parse_fields)
-
-
-def _shown(text: str) -> tuple[tuple[str, str], ...]:
+def _shown(text: str, start: int, end: int) -> tuple[Value, ...]:
+    found = parse_fields(text[start:end])
     return tuple(
-        (value.name, text[slice(*value.span)])
-        for value in _fields(text)
+        Value(value.name, (value.span[0] + start, value.span[1] + start))
+        for value in found
         if not is_unrecorded(value.name)
     )
 
@@ -203,14 +220,19 @@ def _shown(text: str) -> tuple[tuple[str, str], ...]:
 class _State:
     """One bar over its life."""
 
-    def __init__(self) -> None:
-        self.bar = Bar("", -1.0, None, "", (), None, None, 0)
+    def __init__(self, bar: Bar) -> None:
         self.counts_first: bool | None = None  # bar.update(1), then set_postfix
-        self.last_set = 0.0
-        self.stride = 1.0
         self.pending: list[Bar] = []
         self.ends: set[str] = set()  # metrics that are set when an epoch ends
         self.known: set[str] = set()
+        self.stride = 1.0
+        self.begin(bar, ())
+
+    def begin(self, bar: Bar, shown: tuple[tuple[str, bytes], ...]) -> None:
+        """Begin a further life of the bar: its next epoch."""
+        self.done, self.shown = -1.0, shown
+        self.epoch, self.total = bar.epoch, bar.total
+        self.last_set = 0.0
 
 
 class BarReader:
@@ -222,51 +244,50 @@ class BarReader:
         self._epoch_length: float | None = None
         self._odd_epoch = math.inf
         self.is_lightning = False
-        self.main: Bar | None = None
 
-    def read(self, bar: Bar) -> list[Record]:
-        """Return what a state tells beyond those before it."""
-        if self._is_aside(bar):
+    def read(self, line: bytes, template: BarTemplate) -> list[Record]:
+        """Return what the bar of a line tells beyond those before it."""
+        bar = parse_bar(line, template)
+        if bar is None:
             return []
-        state = self._states.setdefault(bar.head, _State())
-        before = state.bar
+        records = self._read(bar)
+        if not template.head and template.unit in ("", "step"):
+            records.append(Record({"": Position(bar.done, bar.total)}, kind="count"))
+        return records
+
+    def _read(self, bar: Bar) -> list[Record]:
+        template = bar.template
+        if template.kind:
+            self._has_validated |= template.kind == "validation"
+            return []
+        state = self._states.get(template.head)
+        if state is None:
+            state = self._states[template.head] = _State(bar)
         records: list[Record] = []
-        if bar.done < before.done or bar.epoch != before.epoch or bar.total != before.total:
+        if bar.done < state.done or bar.epoch != state.epoch or bar.total != state.total:
             records += self._flush(state)
-            state.bar = before = Bar("", -1.0, None, "", before.shown, None, None, 0)
-            state.last_set = 0.0
-        if bar.unit == "uncertain":
-            changed = bar.shown and bar.shown != before.shown
+            state.begin(bar, state.shown)
+        if template.unit == "uncertain":
+            changed = bar.shown and bar.shown != state.shown
             records += [self._record(bar, bar.shown, is_certain=False)] if changed else []
         elif bar.step is not None:  # the text tells the step
-            changed = bar.shown and (bar.shown != before.shown or bar.done != before.done)
+            changed = bar.shown and (bar.shown != state.shown or bar.done != state.done)
             records += [self._record(bar, bar.shown)] if changed else []
-        elif bar.done == before.done:
+        elif bar.done == state.done:
             records += self._drawn_again(bar, state)
         else:
             records += self._counted_on(bar, state)
-        state.bar = bar
-        if bar.epoch or bar.shown or self.main is None:
-            self.main = bar
+        state.done, state.shown = bar.done, bar.shown
         return records
 
     def end(self) -> list[Record]:
         """Return what is held back because the bar's next count was awaited."""
         return [record for state in self._states.values() for record in self._flush(state)]
 
-    def _is_aside(self, bar: Bar) -> bool:
-        """Tell whether the bar shows other work than the training."""
-        if _is_other_work(bar.head) or bar.unit == "other":
-            return True
-        if _held_out(bar.head) and not bar.shown:
-            self._has_validated = True
-            return True
-        return False
-
     def _counted_on(self, bar: Bar, state: _State) -> list[Record]:
         self._has_validated = False
         records = self._flush(state, bar.done) if state.pending else []
-        if not bar.shown or bar.shown == state.bar.shown:
+        if not bar.shown or bar.shown == state.shown:
             return records
         if bar.done == 0:
             state.counts_first = bool(state.counts_first)
@@ -275,7 +296,7 @@ class BarReader:
         return records + self._set(bar, state)
 
     def _drawn_again(self, bar: Bar, state: _State) -> list[Record]:
-        changed = bar.shown != state.bar.shown
+        changed = bar.shown != state.shown
         if state.counts_first is None and changed:
             state.counts_first = bar.done > 0
         if not bar.shown or (not changed and bar.done == 0 and not state.pending):
@@ -299,7 +320,7 @@ class BarReader:
     def _set(self, bar: Bar, state: _State) -> list[Record]:
         """Return the metrics that were set at the bar's count."""
         is_full = bar.total is not None and bar.done >= bar.total
-        before = dict(state.bar.shown)
+        before = dict(state.shown)
         new = {name for name, _ in bar.shown} - state.known
         if (is_full and state.known) or self._has_validated:
             state.ends |= new
@@ -324,7 +345,7 @@ class BarReader:
         pending, state.pending = state.pending, []
         if not pending:
             return []
-        start = state.bar.done
+        start = state.done
         end = done if done is not None else start + len(pending)
         if len(pending) > end - start:  # some were drawn again, around other output
             pending = [
@@ -343,7 +364,7 @@ class BarReader:
     def _record(
         self,
         bar: Bar,
-        shown: Sequence[tuple[str, str]],
+        shown: Sequence[tuple[str, bytes]],
         *,
         is_certain: bool = True,
         is_end: bool = False,
@@ -356,8 +377,8 @@ class BarReader:
         elif self.is_lightning and bar.epoch is not None and bar.total:
             places |= self._lightning_places(bar, bar.epoch, is_end=is_end)
         elif is_certain:
-            places[bar.unit or "step"] = Position(bar.done, bar.total)
-        held_out = _held_out(bar.head)
+            places[bar.template.unit or "step"] = Position(bar.done, bar.total)
+        held_out = _held_out(bar.template.head)
         values = [
             (_name_in(held_out, name), number)
             for name, text in shown
@@ -375,11 +396,6 @@ class BarReader:
         if epoch.done <= self._odd_epoch:  # all epochs before were as long as the first
             places["step"] = Position(epoch.done * self._epoch_length + bar.done)
         return places
-
-
-@functools.lru_cache(maxsize=256)
-def _is_other_work(head: str) -> bool:
-    return _OTHER_WORK.search(head) is not None
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,12 +6,12 @@ is certain: a step not from another epoch, a batch only from a heading.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from itertools import repeat
 
+from .columns import Columns, records_in_order
 from .records import Point, Position, Record
-from .segments import INNER, OF_ONE_LINE, Columns, Points, Segment
+from .segments import INNER, OF_ONE_LINE, Before, Points, Segment, is_repeat
 from .series import Series
 
 __all__ = ["History"]
@@ -45,6 +45,12 @@ class History:
     def add(self, record: Record) -> None:
         """Add one line's record."""
         self.totals.update(record.totals)
+        if record.kind == "count":
+            self._show_bar(self.serial, record.places[""])
+            return
+        if record.kind == "attempt":
+            self.new_attempt()
+            return
         rank = record.rank or 0
         values = [(name, value) for name, value in record.values if self._owns(name, rank)]
         if not values and (record.values or rank):
@@ -53,30 +59,45 @@ class History:
         if not values:
             return
         self.serial += 1
-        start = _Start(self.serial, self.attempt, self._bar_epoch)
-        point = _point(start, record, self.at, is_heading=self._is_heading)
+        point = _point(self._before(self.serial), record, is_heading=self._is_heading)
         for name, value in values:
             self._append(name, point._replace(value=value), record.kind)
 
-    def add_columns(self, columns: Sequence[Columns]) -> bool:
-        """Add the records of a stretch of lines.
+    def add_columns(self, columns: Sequence[Columns]) -> None:
+        """Add the records of a stretch of lines."""
+        if not self._add_columns(columns):
+            self.merge(records_in_order(columns))
 
-        :returns: False, having added none, if they have to be added one by one.
-        """
-        owned = self._owned(columns)
-        if owned is None or (self._is_heading and not self.at.keys().isdisjoint(OF_ONE_LINE)):
+    def _add_columns(self, columns: Sequence[Columns]) -> bool:
+        """Add the records of a stretch; False, having added none, if one by one is necessary."""
+        placed = [own for own in columns if own.kind != "count"]
+        if self._is_heading and not self.at.keys().isdisjoint(OF_ONE_LINE):
+            return False
+        if any(_is_heading_of_batch(own) for own in placed):
+            return False
+        owned = self._owned(placed)
+        if owned is None:
             return False
         if not owned:
+            self._note_totals(columns, None)
+            self._show_bars(columns, None)
             return True
-        segment = Segment(owned, self.at)
-        point_of = functools.partial(_point, _Start(self.serial + 1, self.attempt, self._bar_epoch))
-        found = {name: segment.points(name, of, point_of) for name, of in _by_name(owned).items()}
-        if any(map(self._may_repeat, found, found.values())):
+        segment = Segment(owned, self._before(self.serial + 1))
+        found = {
+            name: segment.points(name, of, _point).without_repeats()
+            for name, of in _by_name(owned).items()
+        }
+        if any(map(self._repeats_last, found, found.values())):
             return False
         for name, points in found.items():
             self.series.setdefault(name, Series(self._max_points)).extend(points)
+        self._note_totals(columns, segment)
+        self._show_bars(columns, segment)
         self._end_at(segment, owned)
         return True
+
+    def _before(self, serial: int) -> Before:
+        return Before(serial, self.attempt, self._bar_epoch, self.at)
 
     def _owned(self, columns: Sequence[Columns]) -> list[Columns] | None:
         """Return the records without metrics of other ranks; None if an owner may change."""
@@ -97,35 +118,62 @@ class History:
                 owned.append(own._replace(values=values))
         return owned
 
-    def _may_repeat(self, name: str, points: Points) -> bool:
-        """Tell whether a value is perhaps printed twice at the same place."""
+    def _repeats_last(self, name: str, points: Points) -> bool:
+        """Tell whether the first point is the last one again."""
         series = self.series.get(name)
         last = series.last if series else None
-        if last is not None and last.value == points.values[0] and last.place == points[0].place:
-            return True
-        return points.may_repeat
+        return last is not None and is_repeat(last, points[0])
 
     def _end_at(self, segment: Segment, columns: Sequence[Columns]) -> None:
         self.serial += segment.measured
-        self.at = segment.at(segment.last_line)
-        placed = [own for own in columns if own.places]
-        if placed:
-            self._is_heading = not max(placed, key=lambda own: own.lines[-1]).values
+        last = segment.last_line
+        self.at, self._bar_epoch = segment.at(last), segment.bar_epoch(last)
+        headings = [own for own in columns if own.places and own.kind != "bar"]
+        if headings:
+            self._is_heading = not max(headings, key=lambda own: own.lines[-1]).values
+        for own in columns:
+            if own.kind == "bar" and "epoch" in own.places:
+                self._local.update(own.places.keys() - {"epoch"})
         for unit, given in segment.units.items():
             before = self._latest.get(unit, given.place(0))
             if unit != "epoch" and (given.falls or given.done[0] < before.done):
                 self._local.add(unit)
             self._latest[unit] = given.place(-1)
-            if total := given.last_total:
-                self.totals[unit] = total
 
-    def show_bar(self, place: Position) -> None:
+    def _note_totals(self, columns: Sequence[Columns], segment: Segment | None) -> None:
+        """Note the last total of each unit."""
+        found = [
+            (line, unit, total)
+            for own in columns
+            for unit, totals in own.run_totals.items()
+            for line, total in [(own.lines[-1], totals[-1])]
+        ]
+        for unit, given in segment.units.items() if segment else ():
+            if last := given.last_total:
+                found.append((last[0], unit, last[1]))
+        for _, unit, total in sorted(found):
+            self.totals[unit] = total
+
+    def _show_bars(self, columns: Sequence[Columns], segment: Segment | None) -> None:
+        counts = sorted(
+            (line, done, total)
+            for own in columns
+            if own.kind == "count"
+            for line, done, total in zip(
+                own.lines, own.places[""], own.totals.get("", repeat(None)), strict=False
+            )
+        )
+        for line, done, total in counts:
+            measured = segment.measured_before(line) if segment else 0
+            self._show_bar(self.serial + measured, Position(done, total))
+
+    def _show_bar(self, serial: int, place: Position) -> None:
         """Note the state of a bar that shows only its count; the first such bar counts the run."""
         if self.bar is not None and self.bar.total != place.total:
             return
         self.bar = place
         if place.done:
-            self.bar_after.setdefault(self.serial, place.done)
+            self.bar_after.setdefault(serial, place.done)
 
     @property
     def progress(self) -> tuple[str, Position] | None:
@@ -192,13 +240,10 @@ class History:
         if series is None:
             series = self.series[name] = Series(self._max_points)
         last = series.last
-        if last is not None and last.place == point.place and last.attempt == point.attempt:
-            is_placed = any(done is not None for done in point.place)
-            if kind == "bar" and is_placed:
+        if last is not None and is_repeat(last, point):
+            if kind == "bar":
                 series.replace_last(point._replace(serial=last.serial))
-                return
-            if is_placed and not point.inherited and last.value == point.value:
-                return  # printed twice
+            return  # printed twice
         series.append(point)
 
     def merge(self, records: Iterable[Record]) -> None:
@@ -207,19 +252,15 @@ class History:
             self.add(record)
 
 
-class _Start(NamedTuple):
-    """The parts of a point that its record does not give."""
-
-    serial: int
-    attempt: int
-    bar_epoch: Position | None
+def _is_heading_of_batch(columns: Columns) -> bool:
+    """Tell whether records give only a place that the lines below them inherit."""
+    is_of_line = columns.kind != "bar" and not columns.values
+    return is_of_line and not columns.places.keys().isdisjoint(OF_ONE_LINE)
 
 
-def _point(
-    start: _Start, record: Record, at: Mapping[str, Position], *, is_heading: bool = False
-) -> Point:
-    """Return the point of a record; ``at``: the places of the lines before, and its own."""
-    places = dict(record.places)
+def _point(before: Before, record: Record, *, is_heading: bool = False) -> Point:
+    """Return the point of a record; ``before.at``: the places of the lines before, and its own."""
+    places, at = dict(record.places), before.at
     inherited = ""
     if record.kind != "bar":
         for unit in ("epoch", "step", "round", "episode"):
@@ -228,15 +269,15 @@ def _point(
                 inherited += unit[0]
         if is_heading and "batch" in at:
             places.setdefault("batch", at["batch"])
-    if "epoch" not in places and start.bar_epoch is not None:
-        places["epoch"] = start.bar_epoch
+    if "epoch" not in places and before.bar_epoch is not None:
+        places["epoch"] = before.bar_epoch
         inherited += "e"
     inner = next(
         (places[unit].total for unit in INNER if unit in places and places[unit].total), None
     )
     return Point(
-        start.serial,
-        start.attempt,
+        before.serial,
+        before.attempt,
         0.0,
         **{unit: place.done for unit, place in places.items()},
         inner_total=inner,

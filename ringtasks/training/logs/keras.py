@@ -8,15 +8,11 @@ Only a full bar shows the epoch's own metrics.  A bar without such a heading is 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import pairwise, starmap
-from operator import gt
 
 from .numbers import as_float
 from .parsed import Span
 from .records import Position, Record
-from .shapes import ByShape
+from .templates import TemplateCache
 from .text import parse_fields
 from .words import is_unrecorded
 
@@ -28,7 +24,7 @@ _BAR = re.compile(
     r"(?P<rest>.*\d+m?[su](?:/step|/sample|/epoch)?\b.*)$",
     re.ASCII,
 )
-_fields = ByShape(parse_fields)
+_fields = TemplateCache(parse_fields)
 
 
 def is_of_keras(text: str) -> bool:
@@ -48,6 +44,7 @@ class KerasReader:
     def __init__(self) -> None:
         self._epoch: Position | None = None
         self._total: str | None = None
+        self._total_text, self._full = b"", 0
         self._done = 0
         self._held: Record | None = None
 
@@ -56,7 +53,7 @@ class KerasReader:
         if heading := _HEADING.match(text):
             records = self.end()
             self._epoch = Position(float(heading[1]), float(heading[2]))
-            self._done, self._total = 0, None
+            self._done, self._total, self._total_text = 0, None, b""
             return [*records, Record({"epoch": self._epoch})]
         bar = _BAR.match(text)
         if bar is None:
@@ -68,23 +65,20 @@ class KerasReader:
             self._epoch = None  # another bar, of no epoch
             return self.end()
         self._done, self._total = done, bar["total"]
+        self._total_text = bar["total"].encode()
+        self._full = int(bar["total"]) if bar["total"].isdigit() else 0
         if bar["total"].isdigit() and done >= int(bar["total"]):
             self._hold(bar["rest"])
         return []
 
-    def skip(self, done: Sequence[float], totals: Sequence[float]) -> list[int] | None:
-        """Skip bars that are not full.
-
-        :returns: the indices of the others; None if the bars are not those of one epoch.
-        """
-        total = totals[0]
-        if self._epoch is None or self._total != f"{total:g}" or totals.count(total) < len(totals):
-            return None
-        if any(starmap(gt, pairwise([self._done, *done]))):
-            return None
-        first = bisect_left(done, total)
-        self._done = int(done[first - 1]) if first else self._done
-        return list(range(first, len(done)))
+    def skip(self, done: bytes, total: bytes) -> bool:
+        """Skip a bar whose metrics are not yet the epoch's; False if it has to be read."""
+        if self._epoch is None:
+            return True
+        if total != self._total_text or not self._done <= (count := int(done)) < self._full:
+            return False
+        self._done = count
+        return True
 
     def _hold(self, rest: str) -> None:
         values = [

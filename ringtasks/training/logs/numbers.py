@@ -23,23 +23,33 @@ WHOLE = r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:_\d{3})+|\d+)(?!\d)"
 END = r"(?!\w|[.]\w|:\d|/|-\d|,\d)"
 
 # tqdm.std.tqdm.format_sizeof
-_SUFFIXES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_SUFFIXES = {b"k": 1e3, b"K": 1e3, b"M": 1e6, b"G": 1e9, b"T": 1e12}
 
 
-def as_float(text: str) -> float | None:
+def as_float(text: str | bytes) -> float | None:
     """Return the number that ``text`` prints; None if it is not a number or too large."""
     try:
-        number = float(text.replace(",", ""))
+        number = float(text)
     except ValueError:
-        return None
+        return _with_thousands(text)
     # "1e999" is not a measurement; "inf" is the program's own value.
-    if math.isinf(number) and any(char.isdigit() for char in text):
+    if math.isinf(number) and not text.strip()[-1:].isalpha():
         return None
     return number
 
 
-def counted(text: str) -> float | None:
+def _with_thousands(text: str | bytes) -> float | None:
+    plain = text.decode("latin-1") if isinstance(text, bytes) else text
+    try:
+        return float(plain.replace(",", ""))
+    except ValueError:
+        return None
+
+
+def counted(text: bytes) -> float | None:
     """Return a bar's count, which may be scaled: ``1.00k`` is 1000."""
-    scale = _SUFFIXES.get(text[-1:], 1.0)
-    number = as_float(text[:-1] if scale != 1.0 else text)
+    scale = _SUFFIXES.get(text[-1:])
+    if scale is None:
+        return as_float(text)
+    number = as_float(text[:-1])
     return None if number is None else round(number * scale, 6)

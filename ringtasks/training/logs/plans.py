@@ -1,177 +1,275 @@
-"""Plans: the parts of lines of one shape, to read many such lines at once.  Pure.
+"""Plans: how to read the lines of one template without looking at their text again.
 
-A loop in Python over a long log costs more than all else, so ``struct`` cuts the lines of a shape
-into columns.  A plan is made only of a line whose shape is known (``shapes``) and all of whose
-numbers are plain digits; all other lines are read one by one.
+A plan is made for a template, in one mode of the reader, from a line that was read alone.  Its
+numbers are at fixed positions, so ``struct`` cuts them out.  A line without a plan is read alone
+each time.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
 import re
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from .bars import BarTemplate, find_bar
+from .blocks import opens_block
+from .columns import ColumnBuffer, Rows, Schema
+from .keras import find_bar as find_keras_bar
+from .keras import is_of_keras
+from .key_value_tables import begins_table, find_row, is_edge, is_inside
+from .line_reader import LineReader, Mode, line_of, may_hold_bar
 from .parsed import Parsed, Span
-from .segments import OF_ONE_LINE, Columns
-from .shapes import IN_NAME, coarse
+from .records import Record
+from .templates import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
 
-__all__ = [
-    "BAR",
-    "MIN_LINES",
-    "NEW",
-    "NOTHING",
-    "NO_PLAN",
-    "SEEN_ONCE",
-    "Layout",
-    "Plan",
-    "plan_of",
-    "plan_of_bar",
-    "read_columns",
-]
+__all__ = ["Plan", "Planner", "is_empty"]
 
-#: Fewer lines are read faster one by one.
-MIN_LINES = 8
-_PLAIN_NUMBER = re.compile(rb"[-+]?(?:0+\.?0*|\.0+)(?:[eE][-+]?0+)?\Z")
+_PLAIN_NUMBER = re.compile(
+    rb"[-+]?(?:(?:0+\.?0*|\.0+)(?:[eE][-+]?0+)?|0{1,3}(?:[,_]000)+(?:\.0+)?"
+    rb"|(?i:nan|inf|infinity))\Z"
+)
+_COUNT = re.compile(rb"(?:0+\.?0*|0{1,3}(?:[,_]000)+)\Z")
+_ZERO = ord("0")
+
+#: Takes a line and its serial number; False: the mode may be another than planned.
+_Take = Callable[[bytes, int], bool]
 
 
-#: The kind of a bar of which only the count is read.
-BAR = "bar"
+class Plan:
+    """The content of the lines of one template.
 
-
-class Layout(NamedTuple):
-    """The fields of a line in their order; lines of one layout can share columns.
-
-    A field is ``("fixed", its text)``, ``("rank", "")``, or a number: ``("done", unit)``,
-    ``("total", unit)`` or ``("value", name)``.
+    ``rows`` and ``cut``: of lines that give a record of their own; ``take``: reads the others,
+    unless they give nothing; ``next``: the mode after the line, if it is another.
     """
 
-    fields: tuple[tuple[str, str], ...]
-    kind: str
+    __slots__ = ("cut", "fixed", "is_checked", "leading", "next", "rows", "take")
+
+    def __init__(
+        self,
+        rows: Rows | None = None,
+        cut: Callable[[bytes], tuple[Any, ...]] | None = None,
+        take: _Take | None = None,
+    ) -> None:
+        self.rows, self.cut, self.take = rows, cut, take
+        self.next: Mode | None = None
+        self.fixed: tuple[tuple[int, int, bytes], ...] = ()  # digits of names
+        self.leading: tuple[int, ...] = ()  # digits that must not be 0
+        self.is_checked = False
+
+    def check(self, fixed: Sequence[tuple[int, int, bytes]], leading: Sequence[int]) -> None:
+        """Demand digits of the lines."""
+        self.fixed, self.leading = tuple(fixed), tuple(leading)
+        self.is_checked = bool(fixed or leading)
+
+    def add(self, line: bytes, n: int) -> None:
+        """Add the record of a line."""
+        if self.rows is not None and self.cut is not None:
+            self.rows.lines.append(n)
+            self.rows.rows.append(self.cut(line))
+
+    def fits(self, line: bytes) -> bool:
+        """Tell whether the digits of a line are such as the plan needs."""
+        return all(line[start:end] == text for start, end, text in self.fixed) and all(
+            line[at] != _ZERO for at in self.leading
+        )
 
 
-_EMPTY = struct.Struct("")
+class Planner:
+    """Makes plans.
+
+    :param add: takes the records of lines whose layout has a reader.
+    """
+
+    def __init__(
+        self,
+        reader: LineReader,
+        buffer: ColumnBuffer,
+        add: Callable[[Sequence[Record], int], None],
+    ) -> None:
+        self._reader, self._buffer, self._add = reader, buffer, add
+        self._behind_bars: dict[bytes, Plan | None] = {}
+
+    def forget(self) -> None:
+        """Forget what was made of templates."""
+        self._behind_bars.clear()
+
+    def plan(
+        self, line: bytes, before: Mode, after: Mode, records: Sequence[Record]
+    ) -> Plan | None:
+        """Return the plan of a line that was just read; None if lines like it are read alone.
+
+        :param records: what the line gave.
+        """
+        if len(line) > MAX_CHARS:
+            return None
+        text = line.decode("latin-1")
+        plan = self._plan(line, text, before, after, records)
+        if plan is None:
+            return None
+        plan.next = after if after != before else None
+        return _checked(plan, line, text)
+
+    def _plan(
+        self, line: bytes, text: str, before: Mode, after: Mode, records: Sequence[Record]
+    ) -> Plan | None:
+        if text.isspace() or (before.skips_next and (text[:1].isspace() or text.startswith("["))):
+            return Plan()
+        if opens_block(text):
+            return None
+        if after.is_in_dump and text[:1].isspace():
+            return Plan()
+        if may_hold_bar(text) and (template := find_bar(text)):
+            if before.table.columns or not find_bar.is_known(text):
+                return None
+            return Plan(take=functools.partial(self._bar, template))
+        line_shape = line_of(text)
+        if not line_of.is_known(text) or line_shape.resumes:
+            return None
+        if is_of_keras(text):
+            return self._plan_of_keras(text)
+        if begins_table(text):
+            return Plan(take=self._edge) if is_edge(text) else None
+        if before.key_values[0] and is_inside(text):
+            return self._plan_of_row(text, before) if line_shape.is_common else None
+        if before.key_values[0] == "result":
+            return None
+        if not line_shape.is_common:
+            has_digit = any(char.isdigit() for char in text)
+            return None if has_digit or not all(map(is_empty, records)) else Plan()
+        return self._plan_of_record(line, text, line_shape.parsed, before)
+
+    def _plan_of_record(
+        self, line: bytes, text: str, parsed: Parsed, before: Mode
+    ) -> Plan | None:
+        if before.table.columns:
+            if not before.table.rows.is_known(text):
+                return None
+            parsed = before.table.rows(text) or parsed
+        return self._plan_of_parsed(line, parsed)
+
+    def _plan_of_parsed(self, line: bytes, parsed: Parsed) -> Plan | None:
+        """Return the plan of numbers that follow each other in plain digits."""
+        if not parsed:
+            return Plan()
+        spans = sorted(_spans(parsed))
+        template = masked(line)
+        for (start, end), (kind, _) in spans:
+            plain = _PLAIN_NUMBER if kind in ("value", "run") else _COUNT
+            if not plain.match(template[start:end]):
+                return None
+        fields = tuple(field for _, field in spans)
+        if any(a[0][1] > b[0][0] for a, b in itertools.pairwise(spans)):
+            return None
+        if len(set(fields)) < len(fields):
+            return None
+        rows = self._buffer.rows(Schema("dict" if parsed.is_dict else "line", fields))
+        return Plan(rows, _cut([span for span, _ in spans], len(line)))
+
+    # --- lines of a layout -------------------------------------------------------------------
+
+    def _plan_of_keras(self, text: str) -> Plan:
+        spans = find_keras_bar(text)
+        return Plan(take=functools.partial(self._keras, *(spans or ((0, 0), (0, 0)))))
+
+    def _keras(self, done: Span, total: Span, line: bytes, n: int) -> bool:
+        keras = self._reader.keras
+        if not done[1] or not keras.skip(line[slice(*done)], line[slice(*total)]):
+            self._add(keras.read(line.decode("latin-1")) or (), n)
+        return True
+
+    def _plan_of_row(self, text: str, before: Mode) -> Plan | None:
+        if before.key_values[0] != "box" or not find_row.is_known(text):
+            return None
+        if before.table.columns and (
+            not before.table.rows.is_known(text) or before.table.rows(text)
+        ):
+            return None
+        row = find_row(text)
+        name = before.key_values[1] + row.name if row.is_in_group else row.name
+        return Plan(take=functools.partial(self._row, name, *row.value))
+
+    def _row(self, name: str, start: int, end: int, line: bytes, n: int) -> bool:
+        if self._reader.key_values.take(name, line[start:end] if end else None):
+            return True
+        self._add(self._reader.read(line), n)  # the table is too long for one
+        return False
+
+    def _edge(self, line: bytes, n: int) -> bool:
+        record = self._reader.key_values.edge()
+        if record is not None:
+            self._add([record], n)
+        return True
+
+    def _bar(self, template: BarTemplate, line: bytes, n: int) -> bool:
+        records = self._reader.bars.read(line, template)
+        if records:
+            self._add(records, n)
+        if template.end == len(line):
+            return True
+        return self._behind_bar(line[template.end :], n + len(records))
+
+    def _behind_bar(self, line: bytes, n: int) -> bool:
+        """Read the text that another stream wrote behind a bar."""
+        if line.isspace():
+            return True
+        key = masked(line)
+        plan = self._behind_bars.get(key)
+        may_use = plan is not None and not self._reader.key_values.is_open
+        if may_use and plan is not None and not (plan.is_checked and not plan.fits(line)):
+            plan.add(line, n)
+            return True
+        text = line.decode("latin-1")
+        self._add(self._reader.read_text(text), n)
+        if key not in self._behind_bars and line_of.is_known(text):
+            if len(self._behind_bars) >= MAX_TEMPLATES:
+                self._behind_bars.clear()
+            self._behind_bars[key] = self._plan_behind_bar(line, text)
+        return False
+
+    def _plan_behind_bar(self, line: bytes, text: str) -> Plan | None:
+        found = line_of(text)
+        if not found.is_common or found.resumes or found.skips_next or len(line) > MAX_CHARS:
+            return None
+        plan = self._plan_of_parsed(line, found.parsed)
+        return _checked(plan, line, text) if plan else None
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """``layout``: None if lines of the shape are read one by one."""
-
-    layout: Layout | None
-    cut: struct.Struct = _EMPTY
-
-    @functools.cached_property
-    def has_layout(self) -> bool:
-        return self.layout is not None
+def _checked(plan: Plan, line: bytes, text: str) -> Plan:
+    """Return a plan with the digits that belong to its template."""
+    digits = ((found.start() + 1, found.end()) for found in IN_NAME.finditer(text))
+    rank = line_of(text).parsed.rank
+    fixed = [(start, end, line[start:end]) for start, end in digits if (start, end) != rank]
+    plan.check(fixed, leading_digits(masked(line)))
+    return plan
 
 
-NEW, SEEN_ONCE, NO_PLAN = Plan(None), Plan(None), Plan(None)
-#: Of lines that give neither places nor metrics.
-NOTHING = Plan(Layout((), "line"))
+def is_empty(record: Record) -> bool:
+    """Tell whether a record tells nothing."""
+    return not (record.places or record.values or record.totals or record.kind == "attempt")
 
 
-def plan_of(line: bytes, parsed: Parsed) -> Plan:
-    """Return the plan of a line's shape; ``NO_PLAN`` if it has parts of other kinds."""
-    if parsed.totals:
-        return NO_PLAN
-    if not parsed:
-        return NOTHING
-    if len({value.name for value in parsed.values}) < len(parsed.values):
-        return NO_PLAN
-    if not parsed.values and not {place.unit for place in parsed.places}.isdisjoint(OF_ONE_LINE):
-        return NO_PLAN  # a heading of one batch
-    spans = _spans(parsed)
-    numbers = [span for span, (kind, _) in spans if kind != "rank"]
-    shape = coarse(line)
-    if not all(_PLAIN_NUMBER.match(shape[slice(*span)]) for span in numbers):
-        return NO_PLAN
-    for found in IN_NAME.finditer(line.decode("latin-1")):
-        digits = found.start() + 1, found.end()
-        if not (parsed.rank and digits == parsed.rank):
-            spans.append((digits, ("fixed", line[slice(*digits)].decode())))
-    spans.sort()
-    if any(a[0][1] > b[0][0] for a, b in itertools.pairwise(spans)):
-        return NO_PLAN
-    layout = Layout(tuple(field for _, field in spans), "dict" if parsed.is_dict else "line")
-    return Plan(_shared(layout), _cut([span for span, _ in spans], len(line)))
-
-
-def plan_of_bar(line: bytes, done: Span, total: Span) -> Plan:
-    """Return the plan of a bar's count and total."""
-    layout = Layout((("done", ""), ("total", "")), BAR)
-    return Plan(_shared(layout), _cut([done, total], len(line)))
-
-
-def _spans(parsed: Parsed) -> list[tuple[Span, tuple[str, str]]]:
-    spans: list[tuple[Span, tuple[str, str]]] = []
+def _spans(parsed: Parsed) -> Iterator[tuple[Span, tuple[str, str]]]:
     for place in parsed.places:
-        spans.append((place.done, ("done", place.unit)))
+        yield place.done, ("done", place.unit)
         if place.total:
-            spans.append((place.total, ("total", place.unit)))
-    spans += [(value.span, ("value", value.name)) for value in parsed.values]
+            yield place.total, ("total", place.unit)
+    names: set[str] = set()
+    for value in parsed.values:
+        if value.name not in names:  # of two numbers of one name, only the first is certain
+            yield value.span, ("value", value.name)
+        names.add(value.name)
+    for unit, span in parsed.totals:
+        yield span, ("run", unit)
     if parsed.rank:
-        spans.append((parsed.rank, ("rank", "")))
-    return spans
+        yield parsed.rank, ("rank", "")
 
 
-@functools.lru_cache(maxsize=4096)
-def _shared(layout: Layout) -> Layout:
-    """Return one object for equal layouts, so that they are compared fast."""
-    return layout
-
-
-def _cut(spans: Sequence[Span], length: int) -> struct.Struct:
+def _cut(spans: Sequence[Span], length: int) -> Callable[[bytes], tuple[Any, ...]]:
     parts, at = [], 0
     for start, end in spans:
         parts.append(f"{start - at}x{end - start}s")
         at = end
-    return struct.Struct("".join([*parts, f"{length - at}x"]))
-
-
-def read_columns(plans: Sequence[Plan], lines: Sequence[bytes]) -> list[Columns] | None:
-    """Return the numbers of lines by layout; None if they have to be read one by one."""
-    of_plan: dict[Plan, tuple[list[int], list[bytes]]] = {plan: ([], []) for plan in set(plans)}
-    for n, (plan, line) in enumerate(zip(plans, lines, strict=True)):
-        numbers, own = of_plan[plan]
-        numbers.append(n)
-        own.append(line)
-    of_plan.pop(NOTHING, None)
-    of_layout: dict[Layout, list[tuple[list[int], list[tuple[bytes, ...]]]]] = {}
-    for plan, (numbers, own) in of_plan.items():
-        assert plan.layout is not None  # noqa: S101  # for the type checker
-        fields = list(zip(*plan.cut.iter_unpack(b"".join(own)), strict=True))
-        of_layout.setdefault(plan.layout, []).append((numbers, fields))
-    found = [_columns(layout, *_merged(parts)) for layout, parts in of_layout.items()]
-    columns = [each for each in found if each is not None]
-    return columns if len(columns) == len(found) else None
-
-
-def _merged(
-    parts: Sequence[tuple[list[int], list[tuple[bytes, ...]]]],
-) -> tuple[list[int], Sequence[Sequence[bytes]]]:
-    """Return the fields of lines of several shapes in the order of the lines."""
-    if len(parts) == 1:
-        return parts[0]
-    numbers = [n for own, _ in parts for n in own]
-    order = sorted(range(len(numbers)), key=numbers.__getitem__)
-    columns = [list(itertools.chain(*each)) for each in zip(*(f for _, f in parts), strict=True)]
-    return sorted(numbers), [list(map(each.__getitem__, order)) for each in columns]
-
-
-def _columns(layout: Layout, lines: list[int], fields: Sequence[Sequence[bytes]]) -> Columns | None:
-    by_kind: dict[str, dict[str, list[float]]] = {"done": {}, "total": {}, "value": {}}
-    rank = 0
-    for (kind, name), field in zip(layout.fields, fields, strict=True):
-        if kind in by_kind:
-            by_kind[kind][name] = numbers = list(map(float, field))
-            if math.inf in numbers or -math.inf in numbers or (kind == "total" and 0.0 in numbers):
-                return None  # too large, so it is left out; no total
-        elif field.count(name.encode() if kind == "fixed" else field[0]) < len(field):
-            return None
-        elif kind == "rank":
-            rank = int(field[0])
-    return Columns(lines, by_kind["done"], by_kind["total"], by_kind["value"], rank, layout.kind)
+    return struct.Struct("".join([*parts, f"{length - at}x"])).unpack

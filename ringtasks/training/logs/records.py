@@ -23,7 +23,8 @@ class Record(NamedTuple):
     """The content of one line, or of one state of a bar.
 
     ``kind`` determines its possible corrections: a ``bar`` is drawn again at the same place, a
-    ``dict`` of a trainer may get its step later, an ``epoch`` stands for a whole epoch.
+    ``dict`` of a trainer may get its step later.  A ``count`` is the state of a bar without metrics,
+    under the unit ``""``; with an ``attempt`` the run begins again, perhaps from a checkpoint.
     """
 
     places: Mapping[str, Position]
@@ -66,14 +67,14 @@ def record_of(parsed: Parsed, text: str) -> Record:
         count = number(done)
         if count is not None and math.isfinite(count):
             places[unit] = Position(count, (number(total) or None) if total else None)
-    values = []
+    values: dict[str, float] = {}
     for name, span in parsed.values:
         value = number(span)
         if value is not None:
-            values.append((name, value))
+            values.setdefault(name, value)
     totals = {unit: value for unit, span in parsed.totals if (value := number(span))}
     rank = number(parsed.rank) if parsed.rank else None
     return Record(
-        places, values, totals, int(rank) if rank is not None else None,
+        places, tuple(values.items()), totals, int(rank) if rank is not None else None,
         "dict" if parsed.is_dict else "line",
     )  # fmt: skip

@@ -16,8 +16,10 @@ from .segments import Points
 
 __all__ = ["Series"]
 
-#: A point, or its place among others that are made when they are asked for.
+#: Fewer points are made at once: one that is not made yet holds on to the lines around it.
 _MIN_UNMADE = 256
+_AT_ONCE = 4096
+#: A point, or its place among others that are made when they are asked for.
 _Found: TypeAlias = "Point | tuple[Points, int]"
 
 
@@ -51,15 +53,32 @@ class Series:
 
     def extend(self, points: Points) -> None:
         """Add the next points."""
-        last = len(points.values) - 1
+        last = len(points) - 1
         self.append(points[0])
         if last:
-            self._keep(points.values[:last], list(zip(repeat(points), range(last), strict=False)))
+            self._keep_many(points, last)
             self._last = points[last]
 
     def replace_last(self, point: Point) -> None:
         """Correct the last point."""
         self._last = point
+
+    def _keep_many(self, points: Points, end: int) -> None:
+        """Keep the first points of many; without a list of them if most are thinned out."""
+        at, values = 0, points.values
+        while at < end:
+            size = 2 * self._stride
+            if self._stride > 1 and not self._stretch and end - at >= size:
+                found = values[at : at + size]
+                for n in _extremes(found):
+                    self._kept.append(points[at + n])
+                    self._kept_values.append(found[n])
+                self._thin_out()
+            else:
+                size = min(size - len(self._stretch) if self._stride > 1 else _AT_ONCE, end - at)
+                found = values[at : at + size]
+                self._keep(found, list(zip(repeat(points), range(at, at + size), strict=False)))
+            at += size
 
     def _keep(self, values: Sequence[float], found: Sequence[_Found]) -> None:
         at = 0
@@ -75,7 +94,6 @@ class Series:
                 end = len(values)
                 if self._max_points is not None:
                     end = at + max(1, self._max_points - 1 - len(self._kept))
-                # A point that is not made yet holds on to the lines around it.
                 few = len(values) < _MIN_UNMADE
                 self._kept += map(_made, found[at:end]) if few else found[at:end]
                 self._kept_values += values[at:end]
@@ -106,7 +124,7 @@ def _extremes(values: Sequence[float]) -> Sequence[int]:
     last = len(values) - 1
     if last < 2:
         return range(last + 1)
-    if all(map(math.isfinite, values)):
+    if math.isfinite(sum(values)) or all(map(math.isfinite, values)):
         low, high = values.index(min(values)), values.index(max(values))
         return sorted((low, high)) if low != high else (0, last)
     odd = next(n for n, value in enumerate(values) if not math.isfinite(value))

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from .numbers import NUMBER, WHOLE, as_float
 from .parsed import Parsed, ParsedPosition, Span, Value
 from .records import Record, record_of
-from .shapes import ByShape
+from .templates import TemplateCache
 from .words import is_measure, is_unrecorded, position_of
 
-__all__ = ["MAX_TABLES", "VERTICAL", "ColumnReader", "may_be_row"]
+__all__ = ["MAX_TABLES", "VERTICAL", "ColumnReader", "Table", "may_be_row"]
 
 _CELL = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _OF = re.compile(rf"(?P<done>{WHOLE})(?:\s?/\s?(?P<total>{WHOLE}))?\Z", re.ASCII)
@@ -49,14 +49,21 @@ def may_be_row(text: str) -> bool:
     )
 
 
+class Table:
+    """The columns of a heading, and the parser of its rows; one object for equal columns."""
+
+    def __init__(self, columns: tuple[Column, ...]) -> None:
+        self.columns = columns
+        self.rows = TemplateCache(functools.partial(_parse_row, columns))
+
+
 class ColumnReader:
     """Reads headings and their rows."""
 
     def __init__(self) -> None:
-        self.columns: tuple[Column, ...] = ()
-        self.rows = ByShape(functools.partial(_parse_row, ()))
-        self._known: dict[tuple[Column, ...], ByShape[Parsed]] = {}
-        self._is_validation = False
+        self.table = Table(())
+        self.is_validation = False
+        self._known: dict[tuple[Column, ...], Table] = {}
 
     def read(self, text: str) -> Record | None:
         """Return what a row tells; an empty record for a heading; None if it is another's line."""
@@ -65,12 +72,12 @@ class ColumnReader:
             self._align(plain)
             return None
         if _VALIDATION.match(text):
-            self._is_validation = True
+            self.is_validation = True
             return Record({})
         if "best.pt" in text or "last.pt" in text:
-            self._is_validation = False
+            self.is_validation = False
             return None
-        if self._is_validation and text.lstrip().startswith("all "):
+        if self.is_validation and text.lstrip().startswith("all "):
             return self._validation(text)
         columns = _heading(plain)
         if columns:
@@ -81,31 +88,29 @@ class ColumnReader:
         return self.row(plain)
 
     def _begin(self, columns: Iterable[Column]) -> None:
-        self.columns = tuple(columns)
+        own = tuple(columns)
         if len(self._known) >= MAX_TABLES:
             self._known.clear()
-        self.rows = self._known.setdefault(
-            self.columns, ByShape(functools.partial(_parse_row, self.columns))
-        )
+        self.table = self._known.setdefault(own, Table(own))
 
     def _align(self, ruler: str) -> None:
         """Take the columns' edges from the line below their heading."""
         spans = [found.span() for found in re.finditer(r"-{2,}", ruler)]
-        if len(spans) == len(self.columns):
+        if len(spans) == len(self.table.columns):
             self._begin(
                 column._replace(start=start, end=end)
-                for column, (start, end) in zip(self.columns, spans, strict=True)
+                for column, (start, end) in zip(self.table.columns, spans, strict=True)
             )
 
     def row(self, text: str) -> Record | None:
         """Return what a line tells of which ``may_be_row`` is true; None if it is no row."""
-        if not self.columns:
+        if not self.table.columns:
             return None
-        parsed = self.rows(text)
+        parsed = self.table.rows(text)
         return record_of(parsed, text) if parsed else None
 
     def _validation(self, text: str) -> Record | None:
-        self._is_validation = False
+        self.is_validation = False
         numbers = [as_float(cell) for cell in text.split()[3:]]
         if len(numbers) < 4 or any(number is None for number in numbers):
             return None

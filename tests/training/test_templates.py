@@ -6,7 +6,7 @@ import pytest
 
 from ringtasks.training.logs.grammar import parse
 from ringtasks.training.logs.parsed import Parsed
-from ringtasks.training.logs.shapes import ByShape
+from ringtasks.training.logs.templates import TemplateCache
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from ringtasks.training.logs.shapes import ByShape
     ],
 )
 def test_cached_line_shape_gives_the_same_result_as_parsing(lines: list[str]) -> None:
-    remembering = ByShape(parse)
+    remembering = TemplateCache(parse)
 
     assert [remembering(line) for line in lines] == [parse(line) for line in lines]
 
@@ -36,7 +36,7 @@ def test_line_of_a_known_shape_is_not_parsed_again() -> None:
         read.append(text)
         return parse(text)
 
-    remembering = ByShape(reader)
+    remembering = TemplateCache(reader)
     for n in range(100, 200):
         remembering(f"2026-01-01T10:{n % 60:02}:00,{n} INFO step {n} mAP50-95: 0.{n}")
 

@@ -1,0 +1,211 @@
+"""Names and values below each other: in a box, or as the indented lines of one result.
+
+Stable-Baselines3 prints such a table at each update, and Ray Tune one for each result; the trials
+of Ray Tune are kept apart.
+
+    | rollout/           |       |
+    |    ep_rew_mean     | 22.5  |
+    | train/             |       |
+    |    loss            | 0.123 |
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .numbers import NUMBER, as_float
+from .parsed import Span
+from .records import Position, Record
+from .tables import VERTICAL
+from .templates import TemplateCache
+from .words import is_measure, is_unrecorded, position_of
+
+__all__ = ["KeyValueReader", "Row", "begins_table", "find_row", "is_edge", "is_inside"]
+
+_NUMBER = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
+_BOX_ROW = re.compile(r"\s*\|\s+(?P<name>[^|]+?)\s*\|\s+(?P<value>[^|]*?)\s*\|\s*\Z", re.ASCII)
+_FRAMED_ROW = re.compile(r"\s*\|\s(?P<name>[\w/.@%-]+)\s+(?P<value>[^|\s]+)\s*\|\s*\Z", re.ASCII)
+_EDGE = re.compile(r"\s*(?:-{8,}|(?:\xe2[\x94-\x95][\x80-\xbf]){8,})\s*\Z")
+_MAX_ROWS = 400
+_TRIAL = re.compile(r"\s*\|?\s*Trial (?P<trial>\w+) (?:result|finished iteration)", re.ASCII)
+
+# Ray Tune's older reports.
+_RESULT = re.compile(r"\s*Result for (?P<trial>\S+):\s*\Z", re.ASCII)
+_RESULT_ROW = re.compile(r"  (?P<name>[\w/.@-]+): (?P<value>\S.*)\Z", re.ASCII)
+_NO_METRIC = re.compile(r"time/|time_|.*_since_restore|timesteps_|episodes_total", re.ASCII)
+
+
+def begins_table(text: str) -> bool:
+    """Tell whether a line is the edge of a box, or heads a result."""
+    return _EDGE.match(text) is not None or _RESULT.match(text) is not None
+
+
+def is_edge(text: str) -> bool:
+    """Tell whether a line is the edge of a box."""
+    return _EDGE.match(text) is not None
+
+
+def is_inside(text: str) -> bool:
+    """Tell whether a line may be inside of a box."""
+    return VERTICAL.sub("  |", text).lstrip().startswith("|")
+
+
+class Row(NamedTuple):
+    """A row. ``name``: ends with ``/`` if it heads a group; ``value``: the span of a number."""
+
+    name: str
+    value: Span
+    is_in_group: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.name)
+
+
+_NO_NUMBER = (0, 0)
+_NO_ROW = Row("", _NO_NUMBER)
+
+
+def _find_row(text: str) -> Row:
+    plain = VERTICAL.sub("  |", text)
+    row = _BOX_ROW.match(plain) or _FRAMED_ROW.match(plain)
+    if row is None:
+        return _NO_ROW
+    name, value = row["name"].strip(), row["value"].strip()
+    if name.endswith("/") and not value:
+        return Row(name, _NO_NUMBER)
+    indent = row.start("name") - plain.index("|")
+    found = _NUMBER.match(value)
+    return Row(name, row.span("value") if found else _NO_NUMBER, indent > 2)
+
+
+#: Finds the name and the number in a row of a box: ``|    ep_rew_mean     | 22.5  |``.
+find_row = TemplateCache(_find_row)
+
+
+class KeyValueReader:
+    """Reads boxes and results; each is one record."""
+
+    def __init__(self) -> None:
+        self._row: re.Pattern[str] | None = None  # matches a row of the open box
+        self._rows = 0
+        self._group = ""
+        self._trial = ""
+        self._values: dict[str, str | bytes] = {}
+
+    @property
+    def is_open(self) -> bool:
+        return self._row is not None
+
+    @property
+    def layout(self) -> tuple[str, str]:
+        """The kind of the open table, and the group of its next rows; empty outside of tables."""
+        if self._row is None:
+            return ("", "")
+        return ("result" if self._row is _RESULT_ROW else "box", self._group)
+
+    def go_to(self, layout: tuple[str, str]) -> None:
+        """Take over the layout after a line that was recognized by its template."""
+        if not layout[0]:
+            self._values, self._rows, self._row = {}, 0, None
+        self._group = layout[1]
+
+    def read(self, text: str) -> Record | None:
+        """Return the record of a box at its end; an empty record inside; None outside of boxes."""
+        if _EDGE.match(text):
+            return self.edge()
+        if found := _RESULT.match(text):
+            record = self._close()
+            self._row, self._trial = _RESULT_ROW, found["trial"]
+            return record or Record({})
+        if self._row is None:
+            return None
+        if self._row is _RESULT_ROW:
+            return self._result(text)
+        plain = VERTICAL.sub("  |", text)
+        if found := _TRIAL.match(plain):
+            self._trial = found["trial"]
+            return Record({})
+        row = find_row(text)
+        if self._rows >= _MAX_ROWS or not (row or plain.lstrip().startswith("|")):
+            self.go_to(("", ""))
+            return None
+        if row.name.endswith("/") and not row.value[1]:
+            self._group = row.name
+        self.take(self.full_name(row), text[slice(*row.value)] if row.value[1] else None)
+        return Record({})
+
+    def full_name(self, row: Row) -> str:
+        """Return the name of a row with that of its group."""
+        return self._group + row.name if row.is_in_group else row.name
+
+    def take(self, name: str, value: str | bytes | None) -> bool:
+        """Take a row of the open box; False if it is too long for one."""
+        if self._rows >= _MAX_ROWS:
+            return False
+        self._rows += 1
+        if value is not None:
+            self._values[name] = value
+        return True
+
+    def edge(self) -> Record | None:
+        """Return the record of the box that a line of dashes ends; another may begin there."""
+        trial = "" if self._values else self._trial  # named above the line in a box
+        record = self._close()
+        self._row, self._trial = _BOX_ROW, trial
+        return record
+
+    def _result(self, text: str) -> Record | None:
+        if row := _RESULT_ROW.match(text):
+            if _NUMBER.match(row["value"]):
+                self._values[row["name"]] = row["value"]
+            return Record({})
+        return self._close()
+
+    def end(self) -> list[Record]:
+        """Return the record of the last result."""
+        record = self._close() if self._row is _RESULT_ROW else None
+        return [record] if record else []
+
+    def _close(self) -> Record | None:
+        texts, trial = self._values, self._trial
+        self._values, self._group, self._rows, self._trial, self._row = {}, "", 0, "", None
+        numbers = {name: n for name, text in texts.items() if (n := _number(text)) is not None}
+        content = _content_of(tuple(numbers), trial)
+        if not content:
+            return None
+        places = {unit: Position(numbers[name]) for unit, name in content.places.items()}
+        return Record(places, [(name, numbers[own]) for own, name in content.metrics])
+
+
+def _number(text: str | bytes) -> float | None:
+    return as_float(text.rstrip(" %") if isinstance(text, str) else text.rstrip(b" %"))
+
+
+class _Content(NamedTuple):
+    """The names of a table that give places, by unit, and metrics, with their names as such."""
+
+    places: Mapping[str, str]
+    metrics: tuple[tuple[str, str], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.places) or any(is_measure(name) for _, name in self.metrics)
+
+
+@functools.lru_cache(maxsize=1024)
+def _content_of(names: tuple[str, ...], trial: str) -> _Content:
+    places: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    metrics: list[tuple[str, str]] = []
+    for name in names:
+        last = name.rpartition("/")[2]
+        position = position_of(name) or position_of(last)
+        if position and (name.startswith("time/") or "/" not in name):
+            unit, rank = position
+            if rank < ranks.get(unit, 99):
+                places[unit], ranks[unit] = name, rank
+        elif not is_unrecorded(last) and not _NO_METRIC.match(name):
+            metrics.append((name, f"{trial}/{name}" if trial else name))
+    return _Content(places, tuple(metrics))

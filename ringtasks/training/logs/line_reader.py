@@ -1,0 +1,163 @@
+"""Read lines of a log one by one.
+
+Each layout has a reader, which recognizes its own lines; a line that no reader recognizes goes to
+the parser of any text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .bars import BarReader, find_bar
+from .blocks import BlockReader, SettingsDump, opens_block
+from .grammar import MAX_TEXT_CHARS, parse
+from .keras import KerasReader, is_of_keras
+from .key_value_tables import KeyValueReader, begins_table
+from .parsed import Parsed
+from .records import Record, record_of
+from .tables import ColumnReader, Table, may_be_row
+from .templates import TemplateCache
+
+__all__ = ["Line", "LineReader", "Mode", "line_of", "may_hold_bar"]
+
+#: A warning quotes a line of source; LightGBM prints its best iteration again.
+_NEXT_IS_NO_METRIC = re.compile(r"\w+\.py:\d+: \w*Warning\b|[Bb]est iteration is:$", re.ASCII)
+_RESUMES = re.compile(
+    r"\W*(?:\S+ ){0,4}(?:resum|restart|continu)(?:ing|ed)\b.{0,40}\bfrom\b.{0,80}"
+    r"(?:checkpoint|ckpt|step|epoch|iter)",
+    re.ASCII | re.IGNORECASE,
+)
+_LIGHTNING_BEGINS = ("GPU available: ", "Sanity Checking", "`Trainer.fit`")
+
+
+class Line(NamedTuple):
+    """The content of a line that depends on no other line.
+
+    ``is_common``: a layout that is open may have the line, but none begins with it.
+    """
+
+    is_common: bool
+    skips_next: bool
+    is_of_lightning: bool
+    resumes: bool
+    parsed: Parsed
+
+
+def _look_at(text: str) -> Line:
+    if len(text) > MAX_TEXT_CHARS:
+        return Line(True, False, False, False, parse(text))
+    is_common = may_be_row(text) and not begins_table(text) and not is_of_keras(text)
+    parsed = parse(text)
+    values = tuple(
+        value._replace(name=value.name.encode("latin-1").decode("utf-8", "replace"))
+        for value in parsed.values
+    )
+    skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
+    resumes = _RESUMES.match(text) is not None
+    parsed = parsed._replace(values=values)
+    return Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed)
+
+
+line_of = TemplateCache(_look_at)
+
+
+class Mode(NamedTuple):
+    """The part of the reader's state on which the meaning of a line's template depends."""
+
+    table: Table
+    is_validation: bool
+    is_in_dump: bool
+    skips_next: bool
+    key_values: tuple[str, str]
+
+
+class LineReader:
+    """Reads the lines of one stream in order."""
+
+    def __init__(self) -> None:
+        self.bars = BarReader()
+        self.keras = KerasReader()
+        self.key_values = KeyValueReader()
+        self._columns = ColumnReader()
+        self._blocks = BlockReader()
+        self._dump = SettingsDump()
+        self._skips_next = False
+
+    @property
+    def mode(self) -> Mode | None:
+        """None: a dict of several lines is open, so lines are read one by one."""
+        if self._blocks.is_open:
+            return None
+        return Mode(
+            self._columns.table,
+            self._columns.is_validation,
+            self._dump.is_open,
+            self._skips_next,
+            self.key_values.layout,
+        )
+
+    def go_to(self, mode: Mode) -> None:
+        """Take over the mode after a line that was recognized by its template."""
+        self._columns.table, self._columns.is_validation = mode.table, mode.is_validation
+        self._dump.is_open, self._skips_next = mode.is_in_dump, mode.skips_next
+        self.key_values.go_to(mode.key_values)
+
+    def read(self, line: bytes) -> list[Record]:
+        """Return what the next line of the log tells."""
+        text = line.decode("latin-1")
+        skips, self._skips_next = self._skips_next, False
+        if skips and (text[:1].isspace() or text.startswith("[")):
+            return []
+        if self._blocks.is_open or opens_block(text):
+            block = self._blocks.read(text)
+            text = text if block is None else block
+        if self._dump.holds(text):
+            return []
+        if not may_hold_bar(text):
+            return self.read_text(text)
+        record = self._columns.read(text) if self._columns.table.columns else None
+        if record is not None:  # ultralytics draws a bar behind the row of a table
+            return [record]
+        template = find_bar(text)
+        if not template:
+            return self.read_text(text)
+        self.bars.is_lightning = self.bars.is_lightning or _is_of_lightning(text)
+        records = self.bars.read(text.encode("latin-1"), template)
+        return records + self.read_text(text[template.end :])
+
+    def read_text(self, text: str) -> list[Record]:
+        """Return what a line without a bar tells, or the text behind a bar."""
+        if not text or text.isspace():
+            return []
+        line = line_of(text)
+        self.bars.is_lightning = self.bars.is_lightning or line.is_of_lightning
+        if line.is_common:
+            record = self._columns.row(text)
+            if record is None and self.key_values.is_open:
+                record = self.key_values.read(text)
+        else:
+            records = self.keras.read(text)
+            if records is not None:
+                return records
+            record = self._columns.read(text) or self.key_values.read(text)
+        start = [Record({}, kind="attempt")] if line.resumes else []
+        if record is None:
+            self._skips_next = line.skips_next
+            record = record_of(line.parsed, text)
+        return [*start, record]
+
+    def end(self) -> list[Record]:
+        """Return the records that were held back."""
+        return [*self.bars.end(), *self.keras.end(), *self.key_values.end()]
+
+
+def may_hold_bar(text: str) -> bool:
+    """Tell whether a bar may begin a line: only then the patterns of bars are tried."""
+    if len(text) > MAX_TEXT_CHARS:
+        return False
+    return "it/s" in text or "%|" in text or "s/it" in text or "| 0/? [" in text
+
+
+def _is_of_lightning(text: str) -> bool:
+    return text.startswith(_LIGHTNING_BEGINS) or "DataLoader 0:" in text or "v_num=" in text

@@ -1,0 +1,107 @@
+"""Remember the content of a line's template, so that lines that differ in digits alone are read once.
+
+A run prints the same few lines over and over.  The template of a line is its text with the digits
+masked: ``step 12 loss 0.5`` and ``step 13 loss 0.4`` share ``step 00 loss 0.0``.  The spans and
+names that a pure parser finds in a text seldom depend on its digits, so a result is remembered for
+the template, but only if the parser finds the same after every digit was changed.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["IN_NAME", "MAX_CHARS", "MAX_TEMPLATES", "TemplateCache", "leading_digits", "masked"]
+
+_Found = TypeVar("_Found")
+
+MAX_TEMPLATES = 8192
+MAX_CHARS = 1000
+_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_TO_NEXT = str.maketrans("0123456789", "1234567890")
+_TO_NEXT_OF_NINE = str.maketrans("123456789", "234567891")
+#: Digits of a name: ``f1``, ``mAP50-95``, ``Acc@0.5``. They belong to the template.
+IN_NAME = re.compile(r"@[\d.:]*\d|(?<!\d)[A-Za-z_]\d+(?:-\d+)?", re.ASCII)
+_ALL_DIGITS = re.compile(rf"{IN_NAME.pattern}|(?P<free>\d+)", re.ASCII)
+#: In front of a separator of thousands, a leading 0 makes another number of the same digits. Behind
+#: a clock these are milliseconds: ``10:00:00,123``.
+_GROUPED = re.compile(rb"(?<!00:00:)(?<!0)0+(?=[,_]000)")
+
+_Key = tuple[bytes, tuple[str, ...]]
+
+
+class _Unknown(enum.Enum):
+    ONCE = enum.auto()  # most lines of setup never come again
+    VARIES = enum.auto()
+
+
+def masked(text: bytes) -> bytes:
+    """Return a text with zeros for its digits: its template."""
+    return text.translate(_TO_ZEROS)
+
+
+def leading_digits(template: bytes) -> list[int]:
+    """Return the positions at which a text of the template must not have a 0."""
+    return [found.start() for found in _GROUPED.finditer(template)]
+
+
+class TemplateCache(Generic[_Found]):
+    """A pure parser of texts that remembers; ``parse`` must give values that can be compared."""
+
+    def __init__(self, parse: Callable[[str], _Found]) -> None:
+        self._parse = parse
+        self._known: dict[_Key, _Found | _Unknown] = {}
+
+    def __call__(self, text: str) -> _Found:
+        """Return the result of ``parse(text)``. ``text``: bytes, decoded as Latin-1."""
+        if len(text) > MAX_CHARS:
+            return self._parse(text)
+        key = _key(text)
+        known = self._known.get(key)
+        if known is None or isinstance(known, _Unknown):
+            return self._learn(key, known, text)
+        return known if _has_leading_digits(text, key[0]) else self._parse(text)
+
+    def is_known(self, text: str) -> bool:
+        """Tell whether the result holds for all texts of this template."""
+        key = _key(text)
+        known = not isinstance(self._known.get(key, _Unknown.ONCE), _Unknown)
+        return known and _has_leading_digits(text, key[0])
+
+    def _learn(self, key: _Key, known: _Unknown | None, text: str) -> _Found:
+        found = self._parse(text)
+        if not _has_leading_digits(text, key[0]):
+            return found
+        if known is None:
+            if len(self._known) >= MAX_TEMPLATES:
+                self._known.clear()
+            self._known[key] = _Unknown.ONCE
+        elif known is _Unknown.ONCE:
+            same = self._parse(_with_other_digits(text, key[0])) == found
+            self._known[key] = found if same else _Unknown.VARIES
+        return found
+
+
+def _key(text: str) -> _Key:
+    return masked(text.encode("latin-1")), tuple(IN_NAME.findall(text))
+
+
+def _has_leading_digits(text: str, template: bytes) -> bool:
+    if b",000" not in template and b"_000" not in template:
+        return True
+    return all(text[at] != "0" for at in leading_digits(template))
+
+
+def _with_other_digits(text: str, template: bytes) -> str:
+    leading = set(leading_digits(template))
+
+    def changed(found: re.Match[str]) -> str:
+        digits = found["free"]
+        if not digits:
+            return found[0]
+        first = _TO_NEXT_OF_NINE if found.start() in leading else _TO_NEXT
+        return digits[0].translate(first) + digits[1:].translate(_TO_NEXT)
+
+    return _ALL_DIGITS.sub(changed, text)
