@@ -21,8 +21,8 @@ __all__ = ["INNER", "OF_ONE_LINE", "Before", "Points", "Segment", "is_repeat"]
 INNER = ("sample", "batch", "step", "round", "episode")
 #: Units that later lines do not inherit.
 OF_ONE_LINE = ("batch", "sample")
-#: Makes the point of a record from the places of the lines before.
-_Template: TypeAlias = "tuple[Point | None, dict[str, list[float]]]"
+#: The fields of one of many points, and those in which the others differ, with their columns.
+_Template: TypeAlias = "tuple[list[Any], list[tuple[int, list[float]]]]"
 
 
 class Before(NamedTuple):
@@ -34,6 +34,7 @@ class Before(NamedTuple):
     at: Mapping[str, Position]
 
 
+#: Makes the point of a record.
 _PointOf = Callable[[Before, Record], Point]
 
 
@@ -121,6 +122,10 @@ class Segment:
         """Return the number of lines before one that print a metric."""
         return bisect_left(self._measured, line)
 
+    def serial_at(self, line: int) -> int:
+        """Return the serial number of the points of a line."""
+        return self._start.serial + bisect_left(self._measured, line)
+
     def points(self, name: str, of: Sequence[Columns], point_of: _PointOf) -> Points:
         """Return the points of a metric that records of those schemas print."""
         if len(of) == 1:
@@ -129,7 +134,7 @@ class Segment:
             (line, n, row) for n, columns in enumerate(of) for row, line in enumerate(columns.lines)
         )
         rows = [(of[n], row) for _, n, row in merged]
-        return Points([c.values[name][row] for c, row in rows], rows, self, point_of)
+        return Points([c.values[name][row] for c, row in rows], _Rows(rows), self, point_of)
 
     def may_inherit(self, columns: Columns) -> bool:
         """Tell whether records may take a part of their place from other lines of the stretch."""
@@ -144,8 +149,7 @@ class Segment:
 
     def before(self, line: int) -> Before:
         """Return what the lines up to ``line`` determine for a record there."""
-        serial = self._start.serial + self.measured_before(line)
-        return Before(serial, self._start.attempt, self.bar_epoch(line), self.at(line))
+        return Before(self.serial_at(line), self._start.attempt, self.bar_epoch(line), self.at(line))
 
     def bar_epoch(self, line: int) -> Position | None:
         """Return the epoch of the last bar that gives one."""
@@ -166,17 +170,24 @@ class Segment:
         return found
 
 
-class _RowsOfOne(Sequence[tuple[Columns, int]]):
+class _Rows:
+    """The rows of one or several schemas that print a metric, in the order of their lines."""
+
+    def __init__(self, rows: Sequence[tuple[Columns, int]]) -> None:
+        self._rows = rows
+
+    def at(self, n: int) -> tuple[Columns, int]:
+        return self._rows[n]
+
+
+class _RowsOfOne:
     """All rows of one schema."""
 
     def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+        self.columns = columns
 
-    def __len__(self) -> int:
-        return len(self._columns.lines)
-
-    def __getitem__(self, n: Any) -> Any:
-        return self._columns, range(len(self))[n]
+    def at(self, n: int) -> tuple[Columns, int]:
+        return self.columns, n
 
 
 class Points:
@@ -185,13 +196,13 @@ class Points:
     def __init__(
         self,
         values: Sequence[float],
-        rows: Sequence[tuple[Columns, int]],
+        rows: _Rows | _RowsOfOne,
         segment: Segment,
         point_of: _PointOf,
     ) -> None:
         self.values = values
         self._rows, self._segment, self._point_of = rows, segment, point_of
-        self._templates: dict[int, _Template] = {}
+        self._templates: dict[int, _Template | None] = {}
         self._serial_of: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -215,7 +226,7 @@ class Points:
         kept = [n for n in range(len(self.values)) if n not in dropped]
         points = Points(
             [self.values[n] for n in kept],
-            [self._rows[n] for n in kept],
+            _Rows([self._rows.at(n) for n in kept]),
             self._segment,
             self._point_of,
         )
@@ -224,13 +235,13 @@ class Points:
 
     def _candidates(self) -> Iterator[int]:
         """Yield the indices of points whose next point may be the same."""
-        columns = self._rows[0][0]
         if not isinstance(self._rows, _RowsOfOne):
-            has_bars = any(own.kind == "bar" for own, _ in self._rows)
+            has_bars = any(self._rows.at(n)[0].kind == "bar" for n in range(len(self)))
             for n, (a, b) in enumerate(pairwise(self.values)):
                 if has_bars or a == b:
                     yield n
             return
+        columns = self._rows.columns
         places = list(columns.places.values())
         if not places:
             return  # they inherit their place, or have none
@@ -242,33 +253,39 @@ class Points:
                 yield n
 
     def __getitem__(self, n: int) -> Point:
-        columns, row = self._rows[n]
+        columns, row = self._rows.at(n)
         line = columns.lines[row]
-        first, varying = self._template(columns)
-        if first is None:
+        template = self._template(columns)
+        if template is None:
             point = self._point_of(self._segment.before(line), columns.record(row))
             point = point._replace(value=self.values[n])
         else:
-            changes: dict[str, Any] = {name: column[row] for name, column in varying.items()}
-            serial = first.serial + self._segment.measured_before(line)
-            point = first._replace(serial=serial, value=self.values[n], **changes)
+            fields, varying = template
+            fields[_SERIAL] = self._segment.serial_at(line)
+            fields[_VALUE] = self.values[n]
+            for field, column in varying:
+                fields[field] = column[row]
+            point = Point._make(fields)
         if n in self._serial_of:
             return point._replace(serial=self._serial_of[n])
         return point
 
-    def _template(self, columns: Columns) -> _Template:
-        """Return a point, and the columns in which the others differ from it; None if in more."""
-        found = self._templates.get(id(columns))
-        if found is None:
-            found = None, {}
+    def _template(self, columns: Columns) -> _Template | None:
+        """Return a point's fields, and the columns in which others differ; None if in more."""
+        key = id(columns)
+        if key not in self._templates:
+            self._templates[key] = None
             if not self._segment.may_inherit(columns):
-                varying = dict(columns.places)
+                varying = [(_FIELD[unit], column) for unit, column in columns.places.items()]
                 if unit := next((unit for unit in INNER if unit in columns.totals), None):
-                    varying["inner_total"] = columns.totals[unit]
+                    varying.append((_FIELD["inner_total"], columns.totals[unit]))
                 first = self._point_of(self._segment.before(-1), columns.record(0))
-                found = first, varying
-            self._templates[id(columns)] = found
-        return found
+                self._templates[key] = list(first), varying
+        return self._templates[key]
+
+
+_FIELD = {name: n for n, name in enumerate(Point._fields)}
+_SERIAL, _VALUE = _FIELD["serial"], _FIELD["value"]
 
 
 def is_repeat(last: Point, point: Point) -> bool:
