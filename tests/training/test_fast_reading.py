@@ -23,7 +23,7 @@ def read(log: bytes, max_points: int | None, *, one_by_one: bool) -> str:
     reader.feed(log)
     reader.end()
     series = {name: list(points) for name, points in history.series.items()}
-    return repr((series, history.progress, history.totals, history.serial))
+    return repr((series, history.progress, sorted(history.totals.items()), history.serial))
 
 
 def with_other_digits(log: bytes, seed: int) -> bytes:
@@ -76,18 +76,11 @@ def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> No
 
 
 def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
-    read_alone = 0
-
-    class Counting(LogReader):
-        def _read(self, text: str) -> None:
-            nonlocal read_alone
-            read_alone += 1
-            super()._read(text)
-
     log = "".join(f"step {n:5} loss: 0.{n % 997:03} lr: 1e-4\nnote\n" for n in range(20_000))
-    Counting(History()).feed(log.encode())
+    reader = LogReader(History())
+    reader.feed(log.encode())
 
-    assert read_alone < 5000
+    assert reader.read_alone < 100
 
 
 @pytest.mark.parametrize("start", ["", "loss: 1 ", "{'loss': 1, ", "1%|", "step 1 it/s "])

@@ -5,13 +5,15 @@ Layers, each pure and importing only those before it:
 - ``lines``: bytes to lines; ``numbers`` and ``words``: what counts as a number, and what names mean
 - ``text`` and ``places``, ``dicts`` and ``printed``, ``grammar``: what one line tells, whatever
   printed it
-- ``shapes``: what the readers of one line found, for lines that differ in digits alone
-- ``plans``, ``segments``: many lines of known shapes at once
-- ``bars``, ``keras``, ``tables``, ``blocks``: layouts that need the lines before
+- ``templates``: what was found in a line, for lines that differ in digits alone
+- ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``blocks``: layouts that need the lines
+  before
+- ``line_reader``: all of them, line by line; ``plans``: the same for lines of known templates
 - ``metric_files``, ``event_files``: what trainers write beside the log
+- ``columns``, ``segments``: the records of many lines; ``series``: the points of one metric
 - ``history``: points at their places; ``resolve``: steps that only the whole log gives away
 - ``axes``: the x of points
-- ``reader``: all of them on one stream
+- ``reader``: a stream of output to a history
 
 A wrong value is worse than none: what cannot be read for certain is left out.
 """

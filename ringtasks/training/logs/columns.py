@@ -160,9 +160,7 @@ def _is_too_large(number: _Number) -> bool:
     return not isinstance(number, float) and as_float(number) is None
 
 
-def _without_odd(
-    rows: Rows, columns: Sequence[Sequence[float]], odd: set[int]
-) -> Iterator[Rows]:
+def _without_odd(rows: Rows, columns: Sequence[Sequence[float]], odd: set[int]) -> Iterator[Rows]:
     """Yield the rows without the odd ones, then each of those without its odd numbers."""
     rest = Rows(rows.schema)
     for n, (line, row) in enumerate(zip(rows.lines, rows.rows, strict=True)):

@@ -141,9 +141,7 @@ class Planner:
             return None if has_digit or not all(map(is_empty, records)) else Plan()
         return self._plan_of_record(line, text, line_shape.parsed, before)
 
-    def _plan_of_record(
-        self, line: bytes, text: str, parsed: Parsed, before: Mode
-    ) -> Plan | None:
+    def _plan_of_record(self, line: bytes, text: str, parsed: Parsed, before: Mode) -> Plan | None:
         if before.table.columns:
             if not before.table.rows.is_known(text):
                 return None

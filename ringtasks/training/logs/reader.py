@@ -51,6 +51,8 @@ class LogReader:
         self._planner = Planner(self._reader, self._buffer, self._add)
         self._known: dict[Mode | None, _Known] = {}
         self._templates = 0
+        #: The number of lines that had no plan.
+        self.read_alone = 0
 
     def feed(self, chunk: bytes) -> None:
         """Read the program's next output."""
@@ -99,6 +101,7 @@ class LogReader:
         return known
 
     def _read_alone(self, line: bytes, template: bytes, n: int) -> None:
+        self.read_alone += 1
         before = self._reader.mode
         records = self._reader.read(line)
         self._add(records, n)

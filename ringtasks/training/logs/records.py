@@ -23,8 +23,9 @@ class Record(NamedTuple):
     """The content of one line, or of one state of a bar.
 
     ``kind`` determines its possible corrections: a ``bar`` is drawn again at the same place, a
-    ``dict`` of a trainer may get its step later.  A ``count`` is the state of a bar without metrics,
-    under the unit ``""``; with an ``attempt`` the run begins again, perhaps from a checkpoint.
+    ``dict`` of a trainer may get its step later.  A ``count`` is the state of a bar without
+    metrics, under the unit ``""``; with an ``attempt`` the run begins again, perhaps from a
+    checkpoint.
     """
 
     places: Mapping[str, Position]

@@ -49,9 +49,7 @@ class Assignments:
             rows = sorted(
                 row
                 for own in sources
-                for row in zip(
-                    own.lines, own.places[unit], _totals(own, unit), strict=True
-                )
+                for row in zip(own.lines, own.places[unit], _totals(own, unit), strict=True)
             )
             self.lines, self.done, self._totals = map(list, zip(*rows, strict=True))
 
@@ -149,7 +147,9 @@ class Segment:
 
     def before(self, line: int) -> Before:
         """Return what the lines up to ``line`` determine for a record there."""
-        return Before(self.serial_at(line), self._start.attempt, self.bar_epoch(line), self.at(line))
+        return Before(
+            self.serial_at(line), self._start.attempt, self.bar_epoch(line), self.at(line)
+        )
 
     def bar_epoch(self, line: int) -> Position | None:
         """Return the epoch of the last bar that gives one."""

@@ -1,4 +1,4 @@
-"""Remember the content of a line's template, so that lines that differ in digits alone are read once.
+"""Remember the content of a line's template: lines that differ in digits alone are parsed once.
 
 A run prints the same few lines over and over.  The template of a line is its text with the digits
 masked: ``step 12 loss 0.5`` and ``step 13 loss 0.4`` share ``step 00 loss 0.0``.  The spans and
