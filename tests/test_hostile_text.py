@@ -90,6 +90,25 @@ def assert_told(done: subprocess.CompletedProcess[bytes], *, is_json: bool) -> N
     assert_harmless(err)
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        "why --host {}",
+        "put tasks.py x --host {}",
+        "start --cmd true --host @all",
+        "--dry run --cmd true --host {}",
+        "check --host {}",
+    ],
+)
+def test_names_of_hosts_are_only_shown(inv: Inv, write_hosts: WriteHosts, task: str) -> None:
+    name = "##[error]forged"
+    write_hosts(**{name: {}, "b": {}})
+    done = inv(*task.format(name).split(), GITHUB_ACTIONS="true")
+
+    assert_told(done, is_json=False)
+    assert "forged" in (done.stdout + done.stderr).decode()
+
+
 texts = st.text() | st.lists(
     st.sampled_from(["#", "[", ":", "::", "\r", "\n", "\x1b", "x", "\u0301"])
 ).map("".join)

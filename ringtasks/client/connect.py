@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from ringtasks.common import rehearsal
+from ringtasks.common.text import visible_lines
 from ringtasks.errors import Reason, RingtasksError, UnreachableError, UsageError
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
@@ -53,7 +54,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         return _run_flags(*_parsed(given))
     except (RingtasksError, ValueError, OSError) as error:
-        print(f"ringtasks: {error}", file=sys.stderr)
+        print(f"ringtasks: {visible_lines(str(error))}", file=sys.stderr)
         return _FAILED
 
 

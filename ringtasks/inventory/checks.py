@@ -7,10 +7,9 @@ from typing import Any
 
 from ringtasks.common.setting_checks import Check, expected
 
-__all__ = ["ADDRESS", "address", "one_line", "one_of", "public_key", "tcp_port"]
+__all__ = ["address", "is_address", "one_line", "one_of", "public_key", "tcp_port"]
 
-#: A host or user name that no program takes for an option.
-ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
+_ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
 _PUBLIC_KEY_EXPECTED = (
     "a public key such as 'ssh-ed25519 AAAA…', or '@cert-authority ssh-ed25519 AAAA…'"
 )
@@ -20,9 +19,14 @@ _PUBLIC_KEY = r"(@cert-authority +)?[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
 
 def address(place: str, value: Any) -> str:
     """Return a name or address that no program takes for an option."""
-    if not isinstance(value, str) or not (_has_variable(value) or re.match(ADDRESS, value)):
+    if not isinstance(value, str) or not (_has_variable(value) or is_address(value)):
         raise expected(place, "a name or an address, without spaces and no - in front", value)
     return value
+
+
+def is_address(text: str) -> bool:
+    """Return True if the text may be a host or user name: no program takes it for an option."""
+    return text.isprintable() and re.match(_ADDRESS, text) is not None
 
 
 def one_line(place: str, value: Any) -> str:

@@ -19,7 +19,7 @@ from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
-from .checks import ADDRESS, address, one_line, one_of, public_key, tcp_port
+from .checks import address, is_address, one_line, one_of, public_key, tcp_port
 
 __all__ = [
     "SSHConfig",
@@ -270,12 +270,12 @@ def _expanded(value: str, declared: Field[Any], field_name: str, host_config: An
     try:
         if declared.metadata.get("is_path"):
             return expand(value)
-        return _expanded_address(value, is_address=declared.name != "ssh_host_key")
+        return _expanded_address(value, is_name=declared.name != "ssh_host_key")
     except InventoryError as error:
         raise error_at(host_config, error.message, field_name) from None
 
 
-def _expanded_address(value: str, *, is_address: bool) -> str:
+def _expanded_address(value: str, *, is_name: bool) -> str:
     allowed = re.split(r"[,\s]+", os.environ.get(ALLOWED_VARIABLES, ""))
     for variable in re.findall(_VARIABLE, value):
         if not any(fnmatch.fnmatchcase(variable, name) for name in allowed):
@@ -284,7 +284,7 @@ def _expanded_address(value: str, *, is_address: bool) -> str:
                 f"to allow it, set {ALLOWED_VARIABLES}={variable}"
             )
     expanded = expand(value)
-    if is_address and not re.match(ADDRESS, expanded):
+    if is_name and not is_address(expanded):
         raise InventoryError(
             "expected a name or an address, without spaces and no - in front, after expansion of "
             f"{value}"

@@ -94,9 +94,9 @@ def _host(
                 line=line,
                 host=name,
             )
-        if not re.match(_HOST_NAME, key):
+        if not (key.isprintable() and re.match(_HOST_NAME, key)):
             raise InventoryError(
-                "expected a host name without spaces and ,!=@ in front",
+                "expected a printable host name without spaces and ,!=@ in front",
                 file=file,
                 line=line,
                 host=repr(key),

@@ -35,7 +35,7 @@ def tell(host: HostTransfer) -> None:
     if host.error:
         display.say(host.error)
         return
-    print(f"{host.host}: {_summary(host)}", flush=True)
+    print(display.shown_lines(f"{host.host}: {_summary(host)}"), flush=True)
 
 
 def _summary(host: HostTransfer) -> str:

@@ -72,7 +72,7 @@ def _show(found: Sequence[dict[str, Any]]) -> None:
     texts = ["\n".join(_lines(fields)) for fields in found]
     numbers = range(len(found))
     for group in groups_of(numbers, lambda n: found[n]["host_id"], texts.__getitem__):
-        print(f"{folded(group.hosts)}: {texts[group.first]}")
+        print(display.shown_lines(f"{folded(group.hosts)}: {texts[group.first]}"))
 
 
 def _lines(fields: dict[str, Any]) -> list[str]:

@@ -200,7 +200,7 @@ def _show(targets: Sequence[Target], *, json: bool) -> Answer:
     print("\nfunctions that all scripts begin with:")
     print(_indented(layout.functions()))
     for group in groups_of(looked, lambda item: item[0].place.host, lambda item: _scripts(item[0])):
-        print(f"\n{folded(group.hosts)}:")
+        print(f"\n{display.shown(folded(group.hosts))}:")
         print(_scripts(looked[group.first][0]))
     return answer
 

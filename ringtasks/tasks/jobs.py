@@ -123,7 +123,7 @@ def start(
                 continue
         statuses.append(0)
         started.append(job)
-        print(job.id if len(clients) == 1 else f"{job.host}\t{job.id}", flush=True)
+        display.out(job.id if len(clients) == 1 else f"{job.host}\t{job.id}")
         if job.warning:
             display.say(f"{job.host}: {job.warning}")
         display.say(f"{job.host}: started; follow it with: inv logs {name or job.id} -f")

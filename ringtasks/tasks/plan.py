@@ -96,7 +96,7 @@ def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any
         if plan.config.fault is not None:
             display.say(plan.config.fault)
     for hosts, steps in _alike([plan for plan in plans if plan.config.fault is None]):
-        print(f"\n{hosts}:")
+        print(f"\n{display.shown(hosts)}:")
         for step in steps:
             print(f"  # {step.name}{', on this machine' if step.is_local else ''}")
             for line in step.script.strip("\n").splitlines():

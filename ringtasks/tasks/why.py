@@ -66,7 +66,7 @@ def _master(master: Master) -> dict[str, object]:
 
 
 def _show(found: Explanation) -> None:
-    print(f"{found.host}: {_summary(found)}")
+    display.out(f"{found.host}: {_summary(found)}")
     if found.routes:
         rows = [(n, r.route, r.address, r.reason) for n, r in enumerate(found.routes, 1)]
         table(["", "route", "address", "reason"], rows)

@@ -35,6 +35,19 @@ def test_diff_shows_commits_and_files_without_changing_the_hosts(fleet: Fleet) -
     assert sorted(str(path) for path in fleet.root("web1").rglob("*")) == before
 
 
+def test_text_of_commits_is_only_shown(fleet: Fleet) -> None:
+    fleet.commit("v1")
+    assert fleet.inv("deploy").returncode == 0
+    fleet.commit("v2 \x1b[2J\u202e ##[error]forged")
+
+    shown = fleet.inv("deploy", "--diff", GITHUB_ACTIONS="true")
+
+    assert "v2 \N{REPLACEMENT CHARACTER}[2J" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert "\u202e" not in shown.stdout
+    assert "##[" not in shown.stdout
+
+
 def test_diff_to_an_older_revision_lists_the_missing_commits(fleet: Fleet) -> None:
     first = fleet.commit("v1")
     second = fleet.commit("v2")
