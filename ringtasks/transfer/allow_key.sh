@@ -114,6 +114,8 @@ while [ -h "$file" ] && [ $hops -lt 40 ]; do
   *) file=${file%/*}/$to ;;
   esac
 done
+[ ! -h "$file" ] || refuse "its symbolic links form a loop: left alone" || exit 1
+[ ! -e "$file" ] || [ -f "$file" ] || refuse "it is not a regular file: left alone" || exit 1
 is_made=
 [ -e "$file" ] || is_made=1
 

@@ -108,6 +108,28 @@ def test_missing_authorized_keys_file_is_missing_again_afterwards(host: Host) ->
     assert host.names() == []
 
 
+@pytest.mark.parametrize("kind", ["loop", "pipe", "folder", "device"])
+def test_authorized_keys_that_is_no_file_is_left_alone(host: Host, kind: str) -> None:
+    host.keys.parent.mkdir()
+    if kind == "loop":
+        host.keys.symlink_to("other")
+        host.keys.with_name("other").symlink_to("authorized_keys")
+    elif kind == "pipe":
+        os.mkfifo(host.keys)
+    elif kind == "folder":
+        host.keys.mkdir()
+    else:
+        host.keys.symlink_to("/dev/null")
+    before = host.names(), host.keys.lstat().st_ino
+
+    with host.allowing() as process:
+        said, complaint = end(process)
+
+    assert b"left alone" in complaint
+    assert (said, process.returncode) == (b"", 1)
+    assert (host.names(), host.keys.lstat().st_ino) == before
+
+
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o644])
 def test_authorized_keys_owner_and_mode_are_kept(host: Host, mode: int) -> None:
     host.have()
