@@ -32,6 +32,7 @@ __all__ = [
     "begin",
     "ending",
     "guarded",
+    "handled",
     "is_program",
     "on_exit",
     "said_as",
@@ -229,6 +230,16 @@ def status() -> int | None:
     """Return the exit status for the signal that came: 130, 143 or 129; None: none came."""
     number = _guard.number if _guard is not None else None
     return None if number is None else 128 + number
+
+
+def handled() -> None:
+    """Let the process end with its own exit status after a KeyboardInterrupt that was handled.
+
+    CPython notes one that leaves code compiled from a string, such as that of a dataclass while a
+    module is imported, and ``python -m`` ends by SIGINT then, although it was handled.  Evaluating
+    another string clears the note (pythonrun.c, run_eval_code_obj).
+    """
+    eval("0")  # noqa: S307  # nosec B307: a constant
 
 
 @contextlib.contextmanager

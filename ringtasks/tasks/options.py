@@ -104,6 +104,7 @@ def _signal_statuses() -> Iterator[None]:
     except KeyboardInterrupt:
         if (status := interruption.status()) is None:  # raised, but not by a signal
             raise
+        interruption.handled()
         raise Exit(code=status) from None
     except Exit as error:
         # Nothing else of it changes: it carries the task's result.

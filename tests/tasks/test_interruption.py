@@ -184,6 +184,21 @@ def test_ctrl_c_at_any_point_prints_one_line_and_no_traceback(
     assert process.returncode == 130
 
 
+def test_ctrl_c_within_code_of_a_string_has_the_usual_status(start: Start, tmp_path: Path) -> None:
+    """Dataclasses are made by such code while a module is imported."""
+    (tmp_path / "tasks.py").write_text(
+        "from ringtasks.tasks.options import task\n"
+        "@task()\n"
+        "def one(c):\n"
+        "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)')\n"
+    )
+    process = start("one")
+
+    _, said = process.communicate(timeout=30)
+
+    assert (process.returncode, said) == (130, b"ringtasks: interrupted\n")
+
+
 def test_signal_ignored_at_start_stays_ignored(host: Sshd, tmp_path: Path) -> None:
     nohup = subprocess.Popen(
         ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", sys.executable, "-m", "invoke", "run",
