@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 #: Ids of vulnerabilities that do not concern ringtasks, each with its reason.
 IGNORED: dict[str, str] = {}
 NO_ANSWER = 75
-LIMIT = 120  # seconds
+LIMIT = 40  # seconds; more only delays the checks that follow
 
 
 def needed(name: str, extras: frozenset[str] = frozenset()) -> dict[str, str]:
