@@ -22,8 +22,8 @@ from ringtasks.training.settings import Preflight, TrainSettings
 DOCS = Path(__file__).parents[2] / "docs"
 #: The flags of the tasks that override no setting.
 OWN_FLAGS = {
-    "train": {"attach", "inventory"},
-    "deploy": {"wait", "dry-run", "diff", "junit", "verbose", "json", "inventory"},
+    "train": {"attach", "inventory", "rehearse"},
+    "deploy": {"wait", "dry-run", "diff", "junit", "verbose", "json", "inventory", "rehearse"},
 }
 SECTIONS = {
     "deploy": (DeploySettings, Hooks),

@@ -26,7 +26,7 @@ _Template: TypeAlias = "tuple[list[Any], list[tuple[int, list[float]]]]"
 
 
 class Before(NamedTuple):
-    """What the lines before a record determine: its serial number, and what it may inherit."""
+    """Values that the lines before a record determine: its serial number, what it may inherit."""
 
     serial: int
     attempt: int
