@@ -10,32 +10,37 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ringtasks.common import rehearsal
 from ringtasks.common.text import visible_lines
 from ringtasks.errors import Reason, RingtasksError, UnreachableError, UsageError
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.loader import load_inventory, usual_inventory
+from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.ssh.attempts import HostAttempt, outcome
-from ringtasks.ssh.carry import carry
+from ringtasks.ssh.carry import can_hand_over, carry, go_on_separately, hand_over
 from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
-from ringtasks.ssh.dialing import Dialled
+from ringtasks.ssh.dialing import Dialled, Gateway
 from ringtasks.ssh.rehearsal import check as check_rehearsal
+from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.stream import Stream
 
 __all__ = ["main"]
 
 _FAILED = 255  # as ssh's own connection errors
+_FDPASS = "--fdpass"
 _FLAGS = ("--inventory", "--transport", rehearsal.FLAG)
 _USAGE = """\
-usage: ringtasks connect [--inventory PATH] [--transport NAME] [--rehearse WORDS] [--] NAME
+usage: ringtasks connect [--inventory PATH] [--transport NAME] [--rehearse WORDS] [--fdpass]
+                         [--] NAME
 
 Connect stdin and stdout to the host's sshd, over the first route that answers.
 For ssh_config(5): ProxyCommand ringtasks connect NAME ('ringtasks ssh-config' writes it).
+With --fdpass, for ProxyUseFdpass: give the connection to ssh, if stdout is a socket of ssh's.
 """
 
 
@@ -64,16 +69,16 @@ def _run_flags(name: str, flags: Mapping[str, str]) -> int:
         if (rehearsed := rehearsal.current()) is not None:
             check_rehearsal()
             print(f"ringtasks: {rehearsed.notice}", file=sys.stderr)
-        _connect(_config(name, flags.get("--inventory")), flags.get("--transport"))
+        _connect(_config(name, flags.get("--inventory")), flags)
     return 0
 
 
 def _parsed(words: list[str]) -> tuple[str, dict[str, str]]:
     """Return the host's name, and the values of the flags."""
     flags: dict[str, str] = {}
-    while words and words[0] in _FLAGS and len(words) > 1:
-        flag, value = words.pop(0), words.pop(0)
-        flags[flag] = value
+    while words and (words[0] == _FDPASS or (words[0] in _FLAGS and len(words) > 1)):
+        flag = words.pop(0)
+        flags[flag] = "" if flag == _FDPASS else words.pop(0)
     if words[:1] == ["--"]:
         del words[0]
     elif words and words[0].startswith("-"):
@@ -85,37 +90,70 @@ def _parsed(words: list[str]) -> tuple[str, dict[str, str]]:
 
 def _config(name: str, given: str | None) -> SSHConfig:
     """Return the configuration of a host of the inventory, else of ``[user@]host[:port]``."""
-    inventory = load_inventory(given) if given else usual_inventory()
-    if inventory is not None and name in inventory.hosts:
-        return SSHConfig.from_host_config(inventory.hosts[name])
-    if given and inventory is not None:
-        inventory.get(name)  # raises, and lists near names
+    found = find_host(name, given)
+    if found is not None:
+        return SSHConfig.from_host_config(found)
+    if given:
+        load_inventory(given).get(name)  # raises, and lists near names
     return SSHConfig.parse(name)
 
 
-def _connect(config: SSHConfig, transport: str | None) -> None:
+def _connect(config: SSHConfig, flags: Mapping[str, str]) -> None:
     if config.embedded:
         raise UsageError(f"{config.id}: an embedded host lives in the process that uses it")
     settings = settings_of_ssh(config)
     in_use = with_ssh_settings(config, settings)
-    attempt = HostAttempt(in_use, transport)
+    gateway = gateway_of(in_use, settings)
+    attempt = HostAttempt(in_use, flags.get("--transport"))
+    if _FDPASS not in flags or not can_hand_over():
+        _carry(attempt, _dial(attempt, gateway))
+        return
+    # A proxy's process is to end with ours, and a connection that is cut needs us too.
+    may_need_us = gateway or attempt.has_proxy or rehearsal.current()
+    release = go_on_separately() if may_need_us else None
+    _hand_over(attempt, _dial(attempt, gateway), release)
+
+
+def _dial(attempt: HostAttempt, gateway: Gateway | None) -> Dialled:
     try:
-        dialled = attempt.dial_next(gateway_of(in_use, settings))
+        dialled = attempt.dial_next(gateway)
     except UnreachableError as error:
-        HealthStore().record([outcome(config.id, None, error.failures)])
+        HealthStore().record([outcome(attempt.config.id, None, error.failures)])
         raise
     # In the race this route has failed; without the rehearsal it would have won, and ssh would end.
     for failure in dialled.failures:
         if failure.reason is Reason.HOST_KEY:
             dialled.stream.close()
             raise failure
+    return dialled
+
+
+def _carry(attempt: HostAttempt, dialled: Dialled) -> None:
+    """Carry the bytes until either side ends."""
     recording = threading.Thread(target=_record, args=(attempt, dialled), name="ringtasks-health")
     recording.start()  # not on the way of the first bytes
     try:
-        _carry(dialled.stream)
+        _carry_bytes(dialled.stream, 0, 1)
     finally:
         recording.join()
         dialled.stream.close()
+
+
+def _hand_over(attempt: HostAttempt, dialled: Dialled, release: Callable[[], None] | None) -> None:
+    """Give the connection to ssh; if it is not a plain one, carry its bytes behind a socket."""
+    is_cut = cuts(attempt.config.id, dialled.route.name)
+    shared = None if is_cut else dialled.stream.share()
+    _record(attempt, dialled)  # before ssh goes on: its end may be the next process's beginning
+    if shared is not None:
+        hand_over(shared)
+        return
+    release = release or go_on_separately()
+    ours, theirs = socket.socketpair()
+    with contextlib.closing(dialled.stream), ours:
+        hand_over(theirs)
+        theirs.close()
+        release()
+        _carry_bytes(dialled.stream, ours.fileno(), ours.fileno())
 
 
 def _record(attempt: HostAttempt, dialled: Dialled) -> None:
@@ -123,9 +161,9 @@ def _record(attempt: HostAttempt, dialled: Dialled) -> None:
     HealthStore().record([found])
 
 
-def _carry(stream: Stream) -> None:
+def _carry_bytes(stream: Stream, stdin: int, stdout: int) -> None:
     early, connection = stream.taken_over()
     rest = memoryview(early)
     while rest:
-        rest = rest[os.write(1, rest) :]
-    carry(connection)
+        rest = rest[os.write(stdout, rest) :]
+    carry(connection, stdin, stdout)

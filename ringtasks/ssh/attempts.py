@@ -48,6 +48,11 @@ class HostAttempt:
         self._overtaken: tuple[RouteError, ...] = ()
         self._ahead: _Ahead | None = None
 
+    @property
+    def has_proxy(self) -> bool:
+        """True if a route needs a proxy."""
+        return any(route.proxy is not None for route in self._routes)
+
     def begin(self) -> None:
         """Start dialling in the background, for the first `dial_next`."""
         self._ahead = _Ahead(self._dial)

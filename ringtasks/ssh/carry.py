@@ -1,4 +1,4 @@
-"""Carry bytes between stdin and stdout and a connection, as a ProxyCommand does.
+"""Carry bytes between stdin and stdout and a connection, as a ProxyCommand does, or hand it over.
 
 Large buffers make the copies cheap beside ssh's encryption.  splice(2) is not used: over a TCP
 connection it left small messages waiting, and the key exchange stood still.
@@ -14,13 +14,62 @@ import socket
 import threading
 from collections.abc import Callable
 
-__all__ = ["carry"]
+from ringtasks.exit_status import UNREACHABLE
+
+__all__ = ["can_hand_over", "carry", "go_on_separately", "hand_over"]
 
 #: The most that one system call moves, and the size of the pipes (64 KiB unless changed, pipe(7)).
 _CHUNK_BYTES = 256 * 1024
 #: Seconds for the peer to close its end after stdin has ended; an SSH server closes at once.
 _LAST_BYTES_TIMEOUT = 5.0
 _F_SETPIPE_SZ = 1031  # fcntl(2), of Linux only
+
+
+def can_hand_over(stdout: int = 1) -> bool:
+    """Return whether ``stdout`` is a socket over which a program may wait for a descriptor."""
+    try:
+        kind, family = _option(stdout, socket.SO_TYPE), _option(stdout, socket.SO_DOMAIN)
+    except OSError:
+        return False
+    return (family, kind) == (socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def hand_over(connection: socket.socket, stdout: int = 1) -> None:
+    """Give the connection to the program at the other end (ssh_config(5), ProxyUseFdpass).
+
+    :raises OSError: the program has ended.
+    """
+    with socket.socket(fileno=os.dup(stdout)) as channel:
+        socket.send_fds(
+            channel, [b"\0"], [connection.fileno()]
+        )  # with one byte: ``monitor_fdpass.c``
+
+
+def go_on_separately() -> Callable[[], None]:
+    """Continue in a child process; ssh waits for the process that it has started.
+
+    :returns: a function for the child: the parent ends then, and the standard streams are released.
+        If the child ends without it, the parent fails.
+    """
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        os._exit(0 if os.read(reading, 1) else UNREACHABLE)
+    os.close(reading)
+
+    def release() -> None:
+        with open(os.devnull, "r+b", buffering=0) as nothing:  # noqa: PTH123  # pathlib is slow
+            for descriptor in (0, 1, 2):
+                os.dup2(nothing.fileno(), descriptor)
+        os.write(writing, b"\0")
+        os.close(writing)
+
+    return release
+
+
+def _option(descriptor: int, name: int) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as channel:
+        return channel.getsockopt(socket.SOL_SOCKET, name)
 
 
 def carry(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> None:

@@ -59,8 +59,9 @@ def block_of(config: SSHConfig, pattern: str, files: ClientFiles) -> str:
 
 
 def _options(config: SSHConfig, files: ClientFiles) -> Iterator[tuple[str, str]]:
-    words = (files.program, "connect", "--inventory", files.inventory, "--", config.id)
+    words = (files.program, "connect", "--inventory", files.inventory, "--fdpass", "--", config.id)
     yield "ProxyCommand", _command_line([str(word) for word in words])
+    yield "ProxyUseFdpass", "yes"  # ssh then reads and writes the connection itself
     yield from pin_options(config, files.known_hosts).items()
     # Other sources of trust, and ways to change the pins.
     yield "GlobalKnownHostsFile", "/dev/null"

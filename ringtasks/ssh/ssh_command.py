@@ -102,7 +102,7 @@ def _command(
         argv += ["-o", f"{name}={value}"]
     carrier = _carrier(config, route, known_hosts, jump_of, hops)
     if carrier is not None:
-        argv += ["-o", f"ProxyCommand={carrier}"]
+        argv += ["-o", f"ProxyCommand={carrier}", "-o", "ProxyUseFdpass=no"]
     return [*argv, f"{config.user}@{route.host}" if config.user else route.host]
 
 

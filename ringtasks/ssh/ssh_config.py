@@ -65,7 +65,7 @@ _UNCACHED = re.compile(
 _OWN_PROXY = re.compile(r"ringtasks'? connect --inventory ")
 _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
-                           "knownhostscommand", "identitiesonly"})  # fmt: skip
+                           "knownhostscommand", "identitiesonly", "proxyusefdpass"})  # fmt: skip
 _INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
 _READING = re.compile(rb"^debug1: Reading configuration data (.*?)\r?$", re.MULTILINE)
 _APPLYING = re.compile(rb"^debug1: .*: Applying options for (.*?)\r?$", re.MULTILINE)

@@ -192,6 +192,57 @@ def test_connect_ends_with_ssh_even_if_the_server_is_silent(write_hosts: WriteHo
             peer.close()
 
 
+def test_ssh_gets_the_connection_itself(
+    write_hosts: WriteHosts, client_key: Path, sshd: Sshd, silent_port: int
+) -> None:
+    hosts = write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": silent_port})
+    ours, theirs = socket.socketpair()
+    words = [PROGRAM, "connect", "--inventory", str(hosts), "--fdpass", "a"]
+    with ours, subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
+        theirs.close()
+
+        _, (descriptor, *_), _, _ = socket.recv_fds(ours, 1, 1)
+        assert process.wait(20) == 0
+
+    with socket.socket(fileno=descriptor) as connection:
+        assert connection.getpeername() == (sshd.address, sshd.port)
+        assert connection.recv(4) == b"SSH-"
+    assert HealthStore().get("a").transports["direct"].total_successes == 1
+
+
+@pytest.mark.parametrize("end", ["ssh", "the process that carries the bytes"])
+def test_tunnel_behind_a_passed_socket_ends_with_either_side(
+    write_hosts: WriteHosts, cloudflared: Cloudflared, sshd: Sshd, end: str
+) -> None:
+    name = f"passed-{os.getpid()}.example.com"  # of this test alone
+    cloudflared.serve(name, sshd.address, sshd.port)
+    hosts = write_hosts(a={"ssh_host": None, "cloudflare_tunnel": name})
+    ours, theirs = socket.socketpair()
+    words = [PROGRAM, "connect", "--inventory", str(hosts), "--fdpass", "a"]
+    with ours, subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
+        theirs.close()
+        _, (descriptor, *_), _, _ = socket.recv_fds(ours, 1, 1)
+        assert process.wait(20) == 0
+    with socket.socket(fileno=descriptor) as connection:
+        assert connection.recv(4) == b"SSH-"
+        if end == "ssh":
+            connection.close()
+        else:
+            for carrier in processes_with(str(hosts)):
+                os.kill(carrier, signal.SIGKILL)
+            while connection.recv(4096):
+                pass
+
+    eventually(lambda: not processes_with(name) and not processes_with(str(hosts)), timeout=10)
+
+
+def test_a_connection_that_cannot_be_passed_is_carried(write_hosts: WriteHosts) -> None:
+    hosts = write_hosts(a={})
+    words = [PROGRAM, "connect", "--inventory", str(hosts), "--fdpass", "a"]
+
+    assert run(words, input=b"").stdout.startswith(b"SSH-")
+
+
 def test_fifty_concurrent_connects_are_counted_exactly(write_hosts: WriteHosts) -> None:
     hosts = write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
     words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]

@@ -173,7 +173,7 @@ def _common_options(
         **_trust_options(trust),
     }
     if carrier is not None:
-        options["ProxyCommand"] = carrier
+        options |= {"ProxyCommand": carrier, "ProxyUseFdpass": "no"}
     elif route.name != "direct":
         options["ProxyCommand"] = "none"  # the one in ~/.ssh/config is for the public address
     return options
