@@ -5,12 +5,12 @@ The names below are loaded at first use: ``inv --list`` needs none of them.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from ringtasks.common.local_user import complete_environment
 
+TYPE_CHECKING = False  # every program loads this module, and typing takes a while
 if TYPE_CHECKING:
+    from typing import Any
+
     from ringtasks.inventory.model import HostConfig
 
     from .client.registry import (
@@ -66,6 +66,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name == "fleet":
         return importlib.import_module(".fleet", __name__)
     if name not in _HOMES:

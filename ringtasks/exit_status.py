@@ -5,7 +5,9 @@ Every task may need them, so this module imports no other module of ringtasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+TYPE_CHECKING = False  # every program loads this module, and typing takes a while
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["INTERRUPTED", "TIMED_OUT", "UNREACHABLE", "USAGE", "combined_status"]
 

@@ -9,27 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from ringtasks.common import rehearsal
 from ringtasks.common.text import visible_lines
-from ringtasks.errors import Reason, RingtasksError, UnreachableError, UsageError
+from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError, UsageError
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.ssh.attempts import HostAttempt, outcome
-from ringtasks.ssh.carry import can_hand_over, carry, go_on_separately, hand_over
+from ringtasks.ssh.carry import carry, go_on_separately
 from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
-from ringtasks.ssh.dialing import Dialled, Gateway
+from ringtasks.ssh.descriptors import can_hand_over, hand_over
+from ringtasks.ssh.dialing import Begun, Dialled, Gateway
 from ringtasks.ssh.rehearsal import check as check_rehearsal
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.stream import Stream
 
+from .planning import Planning
+
 __all__ = ["main"]
+
+#: Records the route that is used, or None, and the failed ones.
+Record = Callable[[str | None, tuple[RouteError, ...]], None]
 
 _FAILED = 255  # as ssh's own connection errors
 _FDPASS = "--fdpass"
@@ -44,32 +49,33 @@ With --fdpass, for ProxyUseFdpass: give the connection to ssh, if stdout is a so
 """
 
 
-def main() -> None:
-    """Run the program; does not return."""
-    sys.exit(_run(sys.argv[2:]))
+def main(begun: tuple[str, int, float] | None = None) -> None:
+    """Run the program; does not return.
+
+    :param begun: a connection to the likely first route (`dialing.Begun`).
+    """
+    sys.exit(_run(sys.argv[2:], begun and Begun(*begun)))
 
 
-def _run(arguments: Sequence[str]) -> int:
-    # Ctrl-C reaches all processes of the terminal: end as other programs do, without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    given = list(arguments)
+def _run(given: list[str], begun: Begun | None) -> int:
     if given in (["--help"], ["-h"]):
         print(_USAGE, end="")
         return 0
     try:
-        return _run_flags(*_parsed(given))
+        return _run_flags(*_parsed(given), begun)
     except (RingtasksError, ValueError, OSError) as error:
         print(f"ringtasks: {visible_lines(str(error))}", file=sys.stderr)
         return _FAILED
 
 
-def _run_flags(name: str, flags: Mapping[str, str]) -> int:
+def _run_flags(name: str, flags: Mapping[str, str], begun: Begun | None) -> int:
     words = flags.get(rehearsal.FLAG)
     with contextlib.nullcontext() if words is None else rehearsal.rehearsing(words):
         if (rehearsed := rehearsal.current()) is not None:
             check_rehearsal()
             print(f"ringtasks: {rehearsed.notice}", file=sys.stderr)
-        _connect(_config(name, flags.get("--inventory")), flags)
+        planning = None if begun else _planning(name, flags)
+        _connect(_config(name, flags.get("--inventory")), flags, begun, planning)
     return 0
 
 
@@ -98,27 +104,42 @@ def _config(name: str, given: str | None) -> SSHConfig:
     return SSHConfig.parse(name)
 
 
-def _connect(config: SSHConfig, flags: Mapping[str, str]) -> None:
+def _planning(name: str, flags: Mapping[str, str]) -> Planning | None:
+    """Return the making of a plan, for the next start with the same flags."""
+    inventory = flags.get("--inventory", "")
+    is_usual = inventory.startswith("/") and "--transport" not in flags
+    return Planning(inventory, name) if is_usual else None
+
+
+def _connect(
+    config: SSHConfig, flags: Mapping[str, str], begun: Begun | None, planning: Planning | None
+) -> None:
     if config.embedded:
         raise UsageError(f"{config.id}: an embedded host lives in the process that uses it")
     settings = settings_of_ssh(config)
     in_use = with_ssh_settings(config, settings)
     gateway = gateway_of(in_use, settings)
-    attempt = HostAttempt(in_use, flags.get("--transport"))
+    attempt = HostAttempt(in_use, flags.get("--transport"), begun=begun)
+
+    def record(used: str | None, failures: tuple[RouteError, ...]) -> None:
+        HealthStore().record([outcome(config.id, used, failures)])
+        if used and planning is not None and gateway is None:
+            planning.keep(config, in_use)
+
     if _FDPASS not in flags or not can_hand_over():
-        _carry(attempt, _dial(attempt, gateway))
+        _carry(attempt, _dial(attempt, gateway, record), record)
         return
     # A proxy's process is to end with ours, and a connection that is cut needs us too.
     may_need_us = gateway or attempt.has_proxy or rehearsal.current()
     release = go_on_separately() if may_need_us else None
-    _hand_over(attempt, _dial(attempt, gateway), release)
+    _hand_over(attempt, _dial(attempt, gateway, record), record, release)
 
 
-def _dial(attempt: HostAttempt, gateway: Gateway | None) -> Dialled:
+def _dial(attempt: HostAttempt, gateway: Gateway | None, record: Record) -> Dialled:
     try:
         dialled = attempt.dial_next(gateway)
     except UnreachableError as error:
-        HealthStore().record([outcome(attempt.config.id, None, error.failures)])
+        record(None, error.failures)
         raise
     # In the race this route has failed; without the rehearsal it would have won, and ssh would end.
     for failure in dialled.failures:
@@ -128,9 +149,10 @@ def _dial(attempt: HostAttempt, gateway: Gateway | None) -> Dialled:
     return dialled
 
 
-def _carry(attempt: HostAttempt, dialled: Dialled) -> None:
+def _carry(attempt: HostAttempt, dialled: Dialled, record: Record) -> None:
     """Carry the bytes until either side ends."""
-    recording = threading.Thread(target=_record, args=(attempt, dialled), name="ringtasks-health")
+    outcome = dialled.route.name, attempt.arrived()
+    recording = threading.Thread(target=record, args=outcome, name="ringtasks-health")
     recording.start()  # not on the way of the first bytes
     try:
         _carry_bytes(dialled.stream, 0, 1)
@@ -139,26 +161,24 @@ def _carry(attempt: HostAttempt, dialled: Dialled) -> None:
         dialled.stream.close()
 
 
-def _hand_over(attempt: HostAttempt, dialled: Dialled, release: Callable[[], None] | None) -> None:
+def _hand_over(
+    attempt: HostAttempt, dialled: Dialled, record: Record, release: Callable[[], None] | None
+) -> None:
     """Give the connection to ssh; if it is not a plain one, carry its bytes behind a socket."""
     is_cut = cuts(attempt.config.id, dialled.route.name)
     shared = None if is_cut else dialled.stream.share()
-    _record(attempt, dialled)  # before ssh goes on: its end may be the next process's beginning
+    # Before ssh goes on: its end may be the next process's beginning.
+    record(dialled.route.name, attempt.arrived())
     if shared is not None:
-        hand_over(shared)
+        hand_over(shared.fileno())
         return
     release = release or go_on_separately()
     ours, theirs = socket.socketpair()
     with contextlib.closing(dialled.stream), ours:
-        hand_over(theirs)
+        hand_over(theirs.fileno())
         theirs.close()
         release()
         _carry_bytes(dialled.stream, ours.fileno(), ours.fileno())
-
-
-def _record(attempt: HostAttempt, dialled: Dialled) -> None:
-    found = outcome(attempt.config.id, dialled.route.name, attempt.arrived())
-    HealthStore().record([found])
 
 
 def _carry_bytes(stream: Stream, stdin: int, stdout: int) -> None:

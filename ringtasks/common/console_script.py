@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 _TASKS = "ringtasks.tasks.program"
 #: Programs that are not tasks, by the first argument.
-_PROGRAMS = {"connect": "ringtasks.client.connect"}
+_PROGRAMS = {"connect": "ringtasks.client.quick_connect"}
 
 
 def main() -> None:

@@ -6,10 +6,8 @@ the environment: a private folder, and a name that no host is sent (`has_name`).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import tempfile
 
 __all__ = ["complete_environment", "has_name", "has_passwd_entry"]
 
@@ -51,6 +49,9 @@ def has_passwd_entry() -> bool:
 
 
 def _private_folder() -> str:
+    import contextlib
+    import tempfile
+
     path = f"{tempfile.gettempdir()}/ringtasks-home-{os.getuid()}"
     with contextlib.suppress(OSError):
         os.mkdir(path, 0o700)  # noqa: PTH102  # no Path: imported by every program

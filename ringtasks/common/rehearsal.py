@@ -6,10 +6,11 @@ what it learns about routes is kept in no file.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+
+TYPE_CHECKING = False  # every program loads this module, and typing takes a while
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["FLAG", "VARIABLE", "Rehearsal", "current", "rehearsing", "token"]
 
@@ -17,11 +18,11 @@ FLAG = "--rehearse"
 VARIABLE = "RINGTASKS_REHEARSE"
 
 
-class Rehearsal(NamedTuple):
+class Rehearsal:
     """The words of a rehearsal, and the flag or the variable that holds them."""
 
-    words: str
-    origin: str
+    def __init__(self, words: str, origin: str) -> None:
+        self.words, self.origin = words, origin
 
     @property
     def notice(self) -> str:
@@ -53,12 +54,20 @@ def token() -> str:
     return f"{os.getpid()} {begun} {found.words}"
 
 
-@contextlib.contextmanager
-def rehearsing(words: str, origin: str = FLAG) -> Iterator[Rehearsal]:
+class rehearsing:  # used as a function; contextlib would be loaded by every program
     """Within the block, routes fail as ``words`` say, in all threads; the variable is ignored."""
-    entry = Rehearsal(words.strip(), origin), os.urandom(4).hex()
-    _given.append(entry)
-    try:
-        yield entry[0]
-    finally:
-        _given.remove(entry)
+
+    def __init__(self, words: str, origin: str = FLAG) -> None:
+        self._entry = Rehearsal(words.strip(), origin), os.urandom(4).hex()
+
+    def __enter__(self) -> Rehearsal:
+        _given.append(self._entry)
+        return self._entry[0]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _given.remove(self._entry)

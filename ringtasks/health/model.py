@@ -26,6 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from .document import backoff
+
 __all__ = [
     "HOST_CIRCUIT",
     "ROUTE_CIRCUIT",
@@ -39,8 +41,6 @@ __all__ = [
     "with_reset",
 ]
 
-BACKOFF_START = 30.0  # seconds; doubled by each further failure
-BACKOFF_MAX = 300.0  # seconds
 #: Seconds until the claim to a half-open attempt expires, in case the claiming process has ended:
 #: longer than the default ``connect_timeout`` (10 s), and no longer than the shortest back-off.
 CLAIM_TIMEOUT = 30.0
@@ -183,11 +183,7 @@ class Circuit(NamedTuple):
 
     def backoff(self, consecutive_failures: int) -> float:
         """Return the seconds from the last failure until half-open; 0.0 for a closed circuit."""
-        doublings = consecutive_failures - self.failures_to_open
-        if doublings < 0:
-            return 0.0
-        # Past four doublings it is BACKOFF_MAX, and 2.0 ** 1024 would overflow.
-        return min(BACKOFF_START * 2.0 ** min(doublings, 4), BACKOFF_MAX)
+        return backoff(consecutive_failures - self.failures_to_open)
 
     def recovers_at(self, health: SSHHealth) -> float:
         """Return the time at which the back-off ends; 0.0 if there was no failure."""

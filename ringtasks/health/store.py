@@ -30,7 +30,8 @@ from ringtasks.common.fork import held
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import health_file
 
-from .codec import DamagedError, Document, decode, empty, encode, health_of, put, to_json
+from .codec import Document, health_of, put, to_json
+from .document import DamagedError, decode, empty, encode
 from .model import HOST_CIRCUIT, ROUTE_CIRCUIT, HostOutcome, SSHHealth, with_closed_circuits
 
 __all__ = ["HealthStore", "to_json"]

@@ -19,7 +19,7 @@ from ringtasks.health.notes import HealthRecorder
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 
-from .dialing import Dialled, Gateway, dial
+from .dialing import Begun, Dialled, Gateway, dial
 from .host_keys import IMPOSTOR
 from .routes import Route, only, routes_of
 
@@ -31,6 +31,7 @@ class HostAttempt:
 
     :param transport: use this route only.
     :param recorder: the health of the routes; None: the health file.
+    :param begun: a connection that was begun to the likely first route.
     :raises UsageError: the host has no such route, or a proxy setting makes no sense.
     """
 
@@ -39,8 +40,10 @@ class HostAttempt:
         config: SSHConfig,
         transport: str | None = None,
         recorder: HealthRecorder | None = None,
+        begun: Begun | None = None,
     ) -> None:
         self.config = config
+        self._begun = begun
         self.failures: list[RouteError] = []
         self._recorder = recorder
         self._deadline = time.monotonic() + config.connect_timeout
@@ -118,7 +121,8 @@ class HostAttempt:
                 alarms.sound(self.config.id, failure.explain())
 
     def _dial(self, gateway: Gateway | None = None) -> Dialled:
-        return dial(self.config.id, self._routes, self.remaining(), gateway=gateway)
+        begun, self._begun = self._begun, None
+        return dial(self.config.id, self._routes, self.remaining(), gateway=gateway, begun=begun)
 
     def _give_up(self, *errors: RouteError) -> None:
         self.failures += errors

@@ -1,4 +1,4 @@
-"""Carry bytes between stdin and stdout and a connection, as a ProxyCommand does, or hand it over.
+"""Carry bytes between stdin and stdout and a connection, as a ProxyCommand does.
 
 Large buffers make the copies cheap beside ssh's encryption.  splice(2) is not used: over a TCP
 connection it left small messages waiting, and the key exchange stood still.
@@ -16,33 +16,13 @@ from collections.abc import Callable
 
 from ringtasks.exit_status import UNREACHABLE
 
-__all__ = ["can_hand_over", "carry", "go_on_separately", "hand_over"]
+__all__ = ["carry", "go_on_separately"]
 
 #: The most that one system call moves, and the size of the pipes (64 KiB unless changed, pipe(7)).
 _CHUNK_BYTES = 256 * 1024
 #: Seconds for the peer to close its end after stdin has ended; an SSH server closes at once.
 _LAST_BYTES_TIMEOUT = 5.0
 _F_SETPIPE_SZ = 1031  # fcntl(2), of Linux only
-
-
-def can_hand_over(stdout: int = 1) -> bool:
-    """Return whether ``stdout`` is a socket over which a program may wait for a descriptor."""
-    try:
-        kind, family = _option(stdout, socket.SO_TYPE), _option(stdout, socket.SO_DOMAIN)
-    except OSError:
-        return False
-    return (family, kind) == (socket.AF_UNIX, socket.SOCK_STREAM)
-
-
-def hand_over(connection: socket.socket, stdout: int = 1) -> None:
-    """Give the connection to the program at the other end (ssh_config(5), ProxyUseFdpass).
-
-    :raises OSError: the program has ended.
-    """
-    with socket.socket(fileno=os.dup(stdout)) as channel:
-        socket.send_fds(
-            channel, [b"\0"], [connection.fileno()]
-        )  # with one byte: ``monitor_fdpass.c``
 
 
 def go_on_separately() -> Callable[[], None]:
@@ -65,11 +45,6 @@ def go_on_separately() -> Callable[[], None]:
         os.close(writing)
 
     return release
-
-
-def _option(descriptor: int, name: int) -> int:
-    with socket.socket(fileno=os.dup(descriptor)) as channel:
-        return channel.getsockopt(socket.SOL_SOCKET, name)
 
 
 def carry(connection: socket.socket, stdin: int = 0, stdout: int = 1) -> None:

@@ -29,7 +29,7 @@ from .race import HEAD_START, Race
 from .routes import ProcessProxy, Route, SocksProxy
 from .stream import Stream
 
-__all__ = ["Dialled", "Gateway", "dial"]
+__all__ = ["Begun", "Dialled", "Gateway", "dial"]
 
 #: Opens a socket-like channel to (host, port) through a jump host within a number of seconds, or
 #: starts a proxy process that does.
@@ -48,12 +48,26 @@ class Dialled(NamedTuple):
     failures: tuple[RouteError, ...]
 
 
+class Begun(NamedTuple):
+    """A TCP connection to a route that was begun at a monotonic time; it may still be under way."""
+
+    route: str
+    descriptor: int
+    began: float
+
+
 def dial(
-    host: str, routes: Sequence[Route], timeout: float, *, gateway: Gateway | None = None
+    host: str,
+    routes: Sequence[Route],
+    timeout: float,
+    *,
+    gateway: Gateway | None = None,
+    begun: Begun | None = None,
 ) -> Dialled:
     """Return the first of ``routes`` that shows an SSH banner within ``timeout`` seconds.
 
     :param gateway: opens the direct route through a jump host.
+    :param begun: a connection to the first route; of another one it is not used.
     :raises UnreachableError: none did; its ``failures`` have one RouteError for each route.
     :raises UsageError: none did, and one could not be tried because of the caller's own mistake.
     """
@@ -61,7 +75,12 @@ def dial(
     finished: queue.SimpleQueue[RouteAttempt] = queue.SimpleQueue()
     attempts = [RouteAttempt(host, route, deadline, finished, gateway) for route in routes]
     race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
-    if len(attempts) == 1 and attempts[0].is_bounded:
+    if begun is not None and begun.route != routes[0].name:
+        os.close(begun.descriptor)
+    elif begun is not None:
+        attempts[0].begun = begun
+        race.start(begun.began).start()
+    elif len(attempts) == 1 and attempts[0].is_bounded:
         race.start(deadline - timeout).run()  # a single attempt needs no thread of its own
     failures: list[RouteError] = []
     mistakes: list[UsageError] = []
@@ -107,6 +126,7 @@ class RouteAttempt:
         self.host, self.route = host, route
         self.stream: Stream | None = None
         self.error: RouteError | UsageError | None = None
+        self.begun: Begun | None = None
         self._deadline = deadline
         self._finished = finished
         self._gateway = gateway if route.name == "direct" else None
@@ -117,7 +137,7 @@ class RouteAttempt:
 
     def start(self) -> None:
         """Call `run` in a thread."""
-        self._started_at = time.monotonic()
+        self._started_at = self.begun.began if self.begun else time.monotonic()
         name = f"ringtasks-dial-{self.route.name}"
         threading.Thread(target=self.run, name=name, daemon=True).start()
 
@@ -185,9 +205,12 @@ class RouteAttempt:
         if isinstance(proxy, SocksProxy):
             return Stream(connect_socks(proxy, host, port, remaining))
         family, source = self.route.family, self.route.source
-        sock = tcp.connect(
-            host, port, self._deadline, self._cancellation, family=family, source=source
-        )
+        if self.begun is not None:
+            sock = tcp.finish(self.begun.descriptor, self._deadline, self._cancellation)
+        else:
+            sock = tcp.connect(
+                host, port, self._deadline, self._cancellation, family=family, source=source
+            )
         self._is_connected = True
         return Stream(sock)
 

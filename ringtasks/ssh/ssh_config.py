@@ -128,6 +128,21 @@ def settings_of(config: SSHConfig) -> HostSettings | None:
     )
 
 
+def watched_files(config: SSHConfig) -> Mapping[str, object] | None:
+    """Return the files that the answer of `settings_of` depends on, with their versions then.
+
+    None: it depends on more than files, or was not asked for.
+    """
+    file = config.ssh_config_file
+    if not is_configured(file):
+        folder = Path("/etc/ssh/ssh_config.d")
+        return _versions([*files_of(file), str(folder), *map(str, folder.glob("*.conf"))])
+    port = None if config.port == DEFAULT_SSH_PORT else config.port
+    host = config.ssh_config_host or config.host or config.id
+    known = _kept.get(_Question(host, config.user, port, file, os.environ.get("HOME")))
+    return known and known.versions
+
+
 def with_keepalive(config: SSHConfig, settings: Mapping[str, Any]) -> SSHConfig:
     """Return the config with ServerAliveInterval and ServerAliveCountMax, if it has the defaults.
 

@@ -16,7 +16,7 @@ from ringtasks.common.cancellation import Cancellation
 
 from .race import Race
 
-__all__ = ["connect", "listen"]
+__all__ = ["connect", "finish", "listen"]
 
 _STREAM = socket.SOCK_STREAM
 _AddressInfo = tuple[Any, ...]  # an entry of socket.getaddrinfo
@@ -49,6 +49,15 @@ def connect(
     if sources:
         infos = [info for info in infos if info[0] in sources]
     with _AddressRace(_interleaved(infos), deadline, cancellation, sources) as race:
+        return race.winner()
+
+
+def finish(begun: int, deadline: float, cancellation: Cancellation) -> socket.socket:
+    """Return the socket of a connection that is under way, once it is there; errors as `connect`.
+
+    :param begun: its descriptor.
+    """
+    with _AddressRace([(begun,)], deadline, cancellation, {}) as race:
         return race.winner()
 
 
@@ -122,6 +131,9 @@ class _AddressRace:
         raise self._last_error
 
     def _start(self, info: _AddressInfo) -> None:
+        if len(info) == 1:  # of `finish`
+            self._selector.register(socket.socket(fileno=info[0]), selectors.EVENT_WRITE, info)
+            return
         family, kind, protocol, _, address = info
         try:
             sock = socket.socket(family, kind, protocol)

@@ -243,14 +243,25 @@ def test_a_connection_that_cannot_be_passed_is_carried(write_hosts: WriteHosts) 
     assert run(words, input=b"").stdout.startswith(b"SSH-")
 
 
-def test_fifty_concurrent_connects_are_counted_exactly(write_hosts: WriteHosts) -> None:
+@pytest.mark.parametrize("flags", [(), ("--fdpass",)], ids=["carrying", "passing"])
+def test_fifty_concurrent_connects_are_counted_exactly(
+    write_hosts: WriteHosts, flags: tuple[str, ...]
+) -> None:
     hosts = write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
-    words = [PROGRAM, "connect", "--inventory", str(hosts), "a"]
-    started = [
-        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) for _ in range(50)
-    ]
+    words = [PROGRAM, "connect", "--inventory", str(hosts), *flags, "--", "a"]
+    ends = [socket.socketpair() for _ in range(50)]
+    started = [subprocess.Popen(words, stdin=theirs, stdout=theirs) for _, theirs in ends]
+    for _, theirs in ends:
+        theirs.close()
 
-    assert [process.communicate(timeout=60)[0][:4] for process in started] == [b"SSH-"] * 50
+    for process, (ours, _) in zip(started, ends, strict=True):
+        content, descriptors, _, _ = socket.recv_fds(ours, 4, 1)
+        assert content == (b"\0" if flags else b"SSH-")
+        assert len(descriptors) == len(flags)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        ours.close()
+        assert process.wait(60) == 0
     health = HealthStore().get("a")
     assert (health.total_successes, health.total_failures) == (50, 0)
     assert health.transports["direct"].total_successes == 50

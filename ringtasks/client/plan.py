@@ -1,0 +1,123 @@
+"""The routes of a host as `ringtasks connect` found them last, for its next start.
+
+A plan is a file in the state folder that only its owner can read or change.  It is valid while all
+files that it was made from (hosts files, ssh's files, our modules) and the variables are the same.
+It holds plain TCP routes to addresses only, and no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+
+TYPE_CHECKING = False  # typing is slow to load
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Plan", "load", "store", "version_of"]
+
+#: The variables that change a host's routes, or the place of its health.
+_VARIABLES = (
+    "HOME",
+    "RINGTASKS_HEALTH_FILE",
+    "RINGTASKS_INVENTORY_ENV",
+    "RINGTASKS_TAILSCALE_PROXY",
+    "XDG_STATE_HOME",
+)
+_MAX_BYTES = 256 * 1024
+#: Number of plans that are kept: the latest ones.
+_MOST_FILES = 1000
+
+
+class Plan:
+    """The routes of a host in their usual order: name, address and port.
+
+    An address is empty if the route needs more than a TCP connection to an address.
+    """
+
+    def __init__(self, host: str, routes: Iterable[tuple[str, str, int]], health_file: str) -> None:
+        self.host, self.routes, self.health_file = host, list(routes), health_file
+
+
+def load(inventory: str, name: str) -> Plan | None:
+    """Return the plan for a host of an inventory; None: there is none that is valid."""
+    try:
+        with open(_path(inventory, name), "rb") as file:  # noqa: PTH123  # pathlib is slow to load
+            status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+                return None
+            known = json.loads(file.read(_MAX_BYTES))
+        if known["for"] != [inventory, name] or known["variables"] != _variables():
+            return None
+        if any(version_of(path) != version for path, version in known["files"].items()):
+            return None
+        routes = [(str(route), str(address), int(port)) for route, address, port in known["routes"]]
+        return Plan(str(known["host"]), routes, str(known["health_file"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def store(inventory: str, name: str, plan: Plan, files: Mapping[str, list[int] | None]) -> None:
+    """Keep a plan; without it, the next start is only slower.
+
+    :param files: the files that it was made from, each with its `version_of` before it was read.
+    """
+    from ringtasks.common.atomic_file import replace_file
+    from ringtasks.inventory.config import state_folder
+
+    known = {
+        "for": [inventory, name],
+        "variables": _variables(),
+        "files": {**files, **{path: version_of(path) for path in _modules()}},
+        "host": plan.host,
+        "routes": plan.routes,
+        "health_file": plan.health_file,
+    }
+    folder = state_folder() / _FOLDER
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(folder / os.path.basename(_path(inventory, name)), json.dumps(known))  # noqa: PTH119  # as above
+        _remove_oldest(str(folder))
+    except OSError:
+        return
+
+
+def version_of(path: str) -> list[int] | None:
+    """Return values that change when a file does; None if it does not exist."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # as above
+    except OSError:
+        return None
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+_FOLDER = "routes"
+
+
+def _path(inventory: str, name: str) -> str:
+    """Return the path of a plan; `inventory.config.state_folder` has the same rule."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if not base.startswith("/"):
+        base = os.path.expanduser("~/.local/state")  # noqa: PTH111  # as above
+    key = zlib.crc32(os.fsencode(f"{inventory}\0{name}"))
+    return f"{base}/ringtasks/{_FOLDER}/{key:08x}.json"
+
+
+def _variables() -> list[str | None]:
+    return [os.environ.get(name) for name in _VARIABLES]
+
+
+def _modules() -> list[str]:
+    """Return the modules that say what a hosts file means: another version may read it anew."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    names = ("client/plan", "inventory/config", "inventory/hosts_file", "ssh/configured",
+             "ssh/routes", "ssh/ssh_config")  # fmt: skip
+    return [f"{package}/{name}.py" for name in names]
+
+
+def _remove_oldest(folder: str) -> None:
+    with os.scandir(folder) as entries:
+        ages = sorted((entry.stat().st_mtime_ns, entry.path) for entry in entries)
+    for _, path in ages[:-_MOST_FILES]:
+        os.unlink(path)  # noqa: PTH108  # as above
