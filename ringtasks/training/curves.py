@@ -21,7 +21,7 @@ __all__ = ["Curve", "Curves", "RunProgress", "curves_of"]
 
 #: More points than a screen has pixels in a row.
 _MAX_POINTS = 8192
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 21
 _PLURALS = {"batch": "batches"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from ringtasks.training.logs import History, LogReader
 
 LOGS = sorted((Path(__file__).parents[1] / "logs").glob("*.log"))
-SIZE = 15_000
+SIZE = 40_000
 DIGITS = re.compile(rb"\d")
 
 

@@ -1,26 +1,26 @@
-"""Records by their schema, column by column.  Pure.
+"""The records of many lines, column by column.
 
-A loop in Python over a long log costs more than all else, so records of one schema are collected as
-rows of text and converted a column at a time.
+A loop in Python over a long log costs more than all else, so lines of one template are collected as
+text, and their numbers are converted a column at a time.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
 from typing import NamedTuple
 
-from .numbers import as_float
+import numpy as np
+import numpy.typing as npt
+
+from .fixed_width import Floats, column_of
+from .parsed import Span
 from .records import Position, Record
 
-__all__ = ["ColumnBuffer", "Columns", "Rows", "Schema", "records_in_order"]
-
-_Number = float | bytes | str
+__all__ = ["ColumnBuffer", "Columns", "Lines", "Schema", "records_in_order"]
 
 
 class Schema(NamedTuple):
-    """The fields of records, in the order of a row.
+    """The fields of records in their order.
 
     A field is ``("done", unit)``, ``("total", unit)``, ``("value", metric)``, ``("run", unit)`` for
     a total of the whole run, or ``("rank", "")``.
@@ -36,48 +36,57 @@ class Columns(NamedTuple):
     ``lines``: their serial numbers in the log; ``totals``: of some of the places, never 0.
     """
 
-    lines: Sequence[int]
-    places: Mapping[str, list[float]]
-    totals: Mapping[str, list[float]]
-    values: Mapping[str, list[float]]
-    run_totals: Mapping[str, list[float]]
+    lines: npt.NDArray[np.int64]
+    places: Mapping[str, Floats]
+    totals: Mapping[str, Floats]
+    values: Mapping[str, Floats]
+    run_totals: Mapping[str, Floats]
     rank: int
     kind: str
 
     def record(self, n: int) -> Record:
         """Return one of the records."""
         places = {
-            unit: Position(done[n], self.totals[unit][n] if unit in self.totals else None)
+            unit: Position(
+                float(done[n]), float(self.totals[unit][n]) if unit in self.totals else None
+            )
             for unit, done in self.places.items()
         }
-        values = [(name, column[n]) for name, column in self.values.items()]
-        totals = {unit: column[n] for unit, column in self.run_totals.items()}
+        values = [(name, float(column[n])) for name, column in self.values.items()]
+        totals = {unit: float(column[n]) for unit, column in self.run_totals.items()}
         return Record(places, values, totals, self.rank, self.kind)
 
 
-class Rows:
-    """Rows of one schema, with the serial numbers of their lines."""
+class Lines:
+    """Lines of one template, with their serial numbers."""
 
-    __slots__ = ("lines", "rows", "schema")
+    __slots__ = ("_columns", "lines", "schema", "texts", "width")
 
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
+    def __init__(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> None:
+        self.schema, self.width = schema, len(template)
+        self._columns = [column_of(template, span) for span in spans]
         self.lines: list[int] = []
-        self.rows: list[Sequence[_Number]] = []
+        self.texts: list[bytes] = []
+
+    def take(self) -> tuple[list[int], list[Floats]]:
+        """Return the serial numbers of the lines and their numbers, and forget them."""
+        matrix = np.frombuffer(b"".join(self.texts), dtype=np.uint8).reshape(-1, self.width)
+        lines, self.lines, self.texts = self.lines, [], []
+        return lines, [column(matrix) for column in self._columns]
 
 
 class ColumnBuffer:
-    """Takes rows and records, and returns them as columns."""
+    """Takes lines and records, and returns them as columns."""
 
     def __init__(self) -> None:
-        self._by_schema: dict[Schema, Rows] = {}
+        self._of_lines: list[Lines] = []
+        self._records: dict[Schema, tuple[list[int], list[Sequence[float]]]] = {}
 
-    def rows(self, schema: Schema) -> Rows:
-        """Return the rows of a schema, to which more can be appended."""
-        rows = self._by_schema.get(schema)
-        if rows is None:
-            rows = self._by_schema[schema] = Rows(schema)
-        return rows
+    def lines(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> Lines:
+        """Return the lines of a template, to which more can be appended."""
+        lines = Lines(schema, template, spans)
+        self._of_lines.append(lines)
+        return lines
 
     def add(self, record: Record, line: int) -> None:
         """Add a record that was read alone."""
@@ -99,102 +108,76 @@ class ColumnBuffer:
             fields.append(("rank", ""))
             row.append(record.rank)
         if row:
-            rows = self.rows(Schema(record.kind, tuple(fields)))
-            rows.lines.append(line)
-            rows.rows.append(row)
+            lines, rows = self._records.setdefault(Schema(record.kind, tuple(fields)), ([], []))
+            lines.append(line)
+            rows.append(row)
 
     def take(self) -> list[Columns]:
-        """Return all rows as columns, and forget them."""
-        columns: list[Columns] = []
-        pending = [rows for rows in self._by_schema.values() if rows.lines]
-        while pending:
-            rows = pending.pop()
-            columns += _columns(rows, pending)
-            rows.lines, rows.rows = [], []
-        return columns
-
-    def forget_schemas(self) -> None:
-        """Forget the schemas as well: there are too many."""
-        self._by_schema.clear()
-
-
-def _columns(rows: Rows, pending: list[Rows]) -> Iterator[Columns]:
-    """Yield the columns of rows; those of which a number cannot be used go to ``pending``."""
-    schema = rows.schema
-    columns = [_numbers(column) for column in zip(*rows.rows, strict=True)]
-    odd = _odd_rows(schema, columns, rows.rows)
-    if odd:
-        pending += _without_odd(rows, columns, odd)
-        return
-    if ("rank", "") in schema.fields:
-        yield from _by_rank(rows, columns)
-    else:
-        yield _made(schema, rows.lines, columns, 0)
-
-
-def _numbers(column: Sequence[_Number]) -> list[float]:
-    try:
-        return list(map(float, column))
-    except ValueError:  # thousands separators
-        return [math.inf if (n := as_float(each)) is None else n for each in column]  # type: ignore[arg-type]
-
-
-def _odd_rows(
-    schema: Schema, columns: Sequence[Sequence[float]], rows: Sequence[Sequence[_Number]]
-) -> set[int]:
-    """Return the rows in which a number is too large, or a total is 0."""
-    odd: set[int] = set()
-    for k, ((kind, _), numbers) in enumerate(zip(schema.fields, columns, strict=True)):
-        if kind in ("total", "run") and 0.0 in numbers:
-            odd.update(n for n, number in enumerate(numbers) if number == 0.0)
-        if math.inf in numbers or -math.inf in numbers:
-            odd.update(
-                n
-                for n, number in enumerate(numbers)
-                if math.isinf(number) and (kind != "value" or _is_too_large(rows[n][k]))
-            )
-    return odd
-
-
-def _is_too_large(number: _Number) -> bool:
-    return not isinstance(number, float) and as_float(number) is None
-
-
-def _without_odd(rows: Rows, columns: Sequence[Sequence[float]], odd: set[int]) -> Iterator[Rows]:
-    """Yield the rows without the odd ones, then each of those without its odd numbers."""
-    rest = Rows(rows.schema)
-    for n, (line, row) in enumerate(zip(rows.lines, rows.rows, strict=True)):
-        if n not in odd:
-            rest.lines.append(line)
-            rest.rows.append(row)
-            continue
-        kept = [
-            not (
-                (math.isinf(column[n]) and (field[0] != "value" or _is_too_large(row[k])))
-                or (field[0] in ("total", "run") and column[n] == 0.0)
-            )
-            for k, (field, column) in enumerate(zip(rows.schema.fields, columns, strict=True))
+        """Return all records as columns, and forget them."""
+        parts: dict[Schema, list[tuple[list[int], Sequence[Floats]]]] = {}
+        for of_template in self._of_lines:
+            if of_template.lines:
+                parts.setdefault(of_template.schema, []).append(of_template.take())
+        for schema, (lines, rows) in self._records.items():
+            parts.setdefault(schema, []).append((lines, list(np.array(rows, dtype=np.float64).T)))
+        self._records = {}
+        return [
+            columns
+            for schema, own in parts.items()
+            for usable in _usable(schema, *_merged(own))
+            for columns in _by_rank(*usable)
         ]
-        own = Rows(Schema(rows.schema.kind, tuple(compress(rows.schema.fields, kept))))
-        own.lines, own.rows = [line], [list(compress(row, kept))]
-        if any(kept):
-            yield own
-    if rest.lines:
-        yield rest
+
+    def forget_templates(self) -> None:
+        """Forget the templates: there are too many."""
+        self._of_lines.clear()
 
 
-def _by_rank(rows: Rows, columns: Sequence[list[float]]) -> Iterator[Columns]:
-    ranks = columns[rows.schema.fields.index(("rank", ""))]
-    for rank in sorted(set(ranks)):
-        own = [each == rank for each in ranks]
-        lines = list(compress(rows.lines, own))
-        yield _made(rows.schema, lines, [list(compress(c, own)) for c in columns], int(rank))
+_Lines = npt.NDArray[np.int64]
+_Usable = tuple[Schema, _Lines, list[Floats]]
 
 
-def _made(
-    schema: Schema, lines: Sequence[int], columns: Sequence[list[float]], rank: int
-) -> Columns:
-    by_kind: dict[str, dict[str, list[float]]] = {}
+def _merged(
+    parts: Sequence[tuple[list[int], Sequence[Floats]]],
+) -> tuple[_Lines, list[Floats]]:
+    """Return the numbers of lines of several templates in the order of the lines."""
+    lines = np.concatenate([np.array(own, dtype=np.int64) for own, _ in parts])
+    if len(parts) == 1:
+        return lines, list(parts[0][1])
+    order = np.argsort(lines, kind="stable")
+    columns = zip(*(own for _, own in parts), strict=True)
+    return lines[order], [np.concatenate(each)[order] for each in columns]
+
+
+def _usable(schema: Schema, lines: _Lines, columns: list[Floats]) -> Iterator[_Usable]:
+    """Yield records with the numbers that can be used: a total of 0 is none."""
+    unusable = [
+        (column == 0.0) & (kind in ("total", "run"))
+        for (kind, _), column in zip(schema.fields, columns, strict=True)
+    ]
+    if not any(each.any() for each in unusable):
+        yield schema, lines, columns
+        return
+    for kept in {tuple(row) for row in zip(*(~each for each in unusable), strict=True)}:
+        own = np.all([each != flag for each, flag in zip(unusable, kept, strict=True)], axis=0)
+        fields = tuple(field for field, flag in zip(schema.fields, kept, strict=True) if flag)
+        if fields:
+            numbers = [c[own] for c, flag in zip(columns, kept, strict=True) if flag]
+            yield Schema(schema.kind, fields), lines[own], numbers
+
+
+def _by_rank(schema: Schema, lines: _Lines, columns: list[Floats]) -> Iterator[Columns]:
+    if ("rank", "") not in schema.fields:
+        yield _made(schema, lines, columns, 0)
+        return
+    ranks = columns[schema.fields.index(("rank", ""))]
+    for rank in sorted(set(ranks.tolist())):
+        own = ranks == rank
+        yield _made(schema, lines[own], [column[own] for column in columns], int(rank))
+
+
+def _made(schema: Schema, lines: _Lines, columns: Sequence[Floats], rank: int) -> Columns:
+    by_kind: dict[str, dict[str, Floats]] = {}
     for (kind, name), column in zip(schema.fields, columns, strict=True):
         by_kind.setdefault(kind, {})[name] = column
     places = by_kind.get("done", {})

@@ -1,8 +1,7 @@
 """Plans: how to read the lines of one template without looking at their text again.
 
 A plan is made for a template, in one mode of the reader, from a line that was read alone.  Its
-numbers are at fixed positions, so ``struct`` cuts them out.  A line without a plan is read alone
-each time.
+numbers are at fixed positions.  A line without a plan is read alone each time.
 """
 
 from __future__ import annotations
@@ -10,13 +9,11 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from .bars import BarTemplate, find_bar
 from .blocks import opens_block
-from .columns import ColumnBuffer, Rows, Schema
+from .columns import ColumnBuffer, Lines, Schema
 from .keras import find_bar as find_keras_bar
 from .keras import is_of_keras
 from .key_value_tables import begins_table, find_row, is_edge, is_inside
@@ -28,10 +25,10 @@ from .templates import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
 __all__ = ["Plan", "Planner", "is_empty"]
 
 _PLAIN_NUMBER = re.compile(
-    rb"[-+]?(?:(?:0+\.?0*|\.0+)(?:[eE][-+]?0+)?|0{1,3}(?:[,_]000)+(?:\.0+)?"
+    rb"[-+]?(?:(?:0{1,99}\.?0*|\.0+)(?:[eE][-+]?0{1,2})?|0{1,3}(?:[,_]000)+(?:\.0+)?"
     rb"|(?i:nan|inf|infinity))\Z"
 )
-_COUNT = re.compile(rb"(?:0+\.?0*|0{1,3}(?:[,_]000)+)\Z")
+_COUNT = re.compile(rb"(?:0{1,99}\.?0*|0{1,3}(?:[,_]000)+)\Z")
 _ZERO = ord("0")
 
 #: Takes a line and its serial number; False: the mode may be another than planned.
@@ -41,19 +38,14 @@ _Take = Callable[[bytes, int], bool]
 class Plan:
     """The content of the lines of one template.
 
-    ``rows`` and ``cut``: of lines that give a record of their own; ``take``: reads the others,
-    unless they give nothing; ``next``: the mode after the line, if it is another.
+    ``lines``: of those that give a record of their own; ``take``: reads the others, unless they
+    give nothing; ``next``: the mode after the line, if it is another.
     """
 
-    __slots__ = ("cut", "fixed", "is_checked", "leading", "next", "rows", "take")
+    __slots__ = ("fixed", "is_checked", "leading", "lines", "next", "take")
 
-    def __init__(
-        self,
-        rows: Rows | None = None,
-        cut: Callable[[bytes], tuple[Any, ...]] | None = None,
-        take: _Take | None = None,
-    ) -> None:
-        self.rows, self.cut, self.take = rows, cut, take
+    def __init__(self, lines: Lines | None = None, take: _Take | None = None) -> None:
+        self.lines, self.take = lines, take
         self.next: Mode | None = None
         self.fixed: tuple[tuple[int, int, bytes], ...] = ()  # digits of names
         self.leading: tuple[int, ...] = ()  # digits that must not be 0
@@ -66,9 +58,9 @@ class Plan:
 
     def add(self, line: bytes, n: int) -> None:
         """Add the record of a line."""
-        if self.rows is not None and self.cut is not None:
-            self.rows.lines.append(n)
-            self.rows.rows.append(self.cut(line))
+        if self.lines is not None:
+            self.lines.lines.append(n)
+            self.lines.texts.append(line)
 
     def fits(self, line: bytes) -> bool:
         """Tell whether the digits of a line are such as the plan needs."""
@@ -163,8 +155,8 @@ class Planner:
             return None
         if len(set(fields)) < len(fields):
             return None
-        rows = self._buffer.rows(Schema("dict" if parsed.is_dict else "line", fields))
-        return Plan(rows, _cut([span for span, _ in spans], len(line)))
+        schema = Schema("dict" if parsed.is_dict else "line", fields)
+        return Plan(self._buffer.lines(schema, template, [span for span, _ in spans]))
 
     # --- lines of a layout -------------------------------------------------------------------
 
@@ -263,11 +255,3 @@ def _spans(parsed: Parsed) -> Iterator[tuple[Span, tuple[str, str]]]:
         yield span, ("run", unit)
     if parsed.rank:
         yield parsed.rank, ("rank", "")
-
-
-def _cut(spans: Sequence[Span], length: int) -> Callable[[bytes], tuple[Any, ...]]:
-    parts, at = [], 0
-    for start, end in spans:
-        parts.append(f"{start - at}x{end - start}s")
-        at = end
-    return struct.Struct("".join([*parts, f"{length - at}x"])).unpack

@@ -1,39 +1,21 @@
-"""Read the output of a training program into its history.
-
-A line is read alone (``line_reader``) until its template has a plan (``plans``).  From then on its
-numbers are cut out and converted together with those of other lines: a program prints the same few
-lines over and over.
-"""
+"""Read the output of a training program into its history."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .columns import ColumnBuffer
 from .history import History
-from .line_reader import LineReader, Mode
+from .line_reader import LineReader
 from .lines import LineSplitter
-from .plans import Plan, Planner
-from .records import Record
-from .templates import MAX_TEMPLATES, masked
+
+if TYPE_CHECKING:
+    from .bulk_reader import BulkReader
 
 __all__ = ["LogReader"]
 
-_BLOCK_BYTES = 1 << 19
-#: Fewer lines are read faster one by one.
-_MIN_LINES = 8
-#: A template that has no plan after so many lines will have none.
-_MAX_TRIES = 3
-#: The distance between the serial numbers of lines: a line may give several records.
-_STRIDE = 1 << 20
-
-
-class _Known:
-    """The plans of one mode, and how often lines without one were read."""
-
-    def __init__(self) -> None:
-        self.plans: dict[bytes, Plan] = {}
-        self.tries: dict[bytes, int] = {}
+_CHUNK_BYTES = 1 << 21
+#: Fewer lines are read one by one: the bulk reader imports NumPy.
+_MIN_LINES = 128
 
 
 class LogReader:
@@ -47,91 +29,33 @@ class LogReader:
         self._one_by_one = one_by_one
         self._lines = LineSplitter()
         self._reader = LineReader()
-        self._buffer = ColumnBuffer()
-        self._planner = Planner(self._reader, self._buffer, self._add)
-        self._known: dict[Mode | None, _Known] = {}
-        self._templates = 0
-        #: The number of lines that had no plan.
-        self.read_alone = 0
+        self._bulk: BulkReader | None = None
+
+    @property
+    def read_alone(self) -> int:
+        """The number of lines of long pieces of output that were read one by one."""
+        return self._bulk.read_alone if self._bulk else 0
 
     def feed(self, chunk: bytes) -> None:
         """Read the program's next output."""
-        for start in range(0, len(chunk), _BLOCK_BYTES):
-            lines = [*filter(None, self._lines.feed(chunk[start : start + _BLOCK_BYTES]))]
+        for start in range(0, len(chunk), _CHUNK_BYTES):
+            lines = [*filter(None, self._lines.feed(chunk[start : start + _CHUNK_BYTES]))]
             if self._one_by_one or len(lines) < _MIN_LINES:
                 for line in lines:
                     self._history.merge(self._reader.read(line))
             else:
-                self._read_together(lines)
+                self._in_bulk.read(lines)
+
+    @property
+    def _in_bulk(self) -> BulkReader:
+        if self._bulk is None:
+            from .bulk_reader import BulkReader
+
+            self._bulk = BulkReader(self._reader, self._history)
+        return self._bulk
 
     def end(self) -> None:
         """Read the text after the last line's end, and the records that were held back."""
         for line in self._lines.rest():
             self._history.merge(self._reader.read(line))
         self._history.merge(self._reader.end())
-
-    def _read_together(self, lines: Sequence[bytes]) -> None:
-        """Read lines by their plans, and those without one alone."""
-        if self._templates > MAX_TEMPLATES:
-            self._forget()
-        plans = self._of_mode(self._reader.mode).plans
-        n = 0
-        for line, template in zip(lines, masked(b"\n".join(lines)).split(b"\n"), strict=True):
-            n += _STRIDE
-            plan = plans.get(template)
-            if plan is None or (plan.is_checked and not plan.fits(line)):
-                self._read_alone(line, template, n)
-                plans = self._of_mode(self._reader.mode).plans
-                continue
-            if plan.rows is not None:
-                plan.rows.lines.append(n)
-                plan.rows.rows.append(plan.cut(line))  # type: ignore[misc]  # rows have a cut
-            elif plan.take is not None and not plan.take(line, n):
-                plans = self._of_mode(self._reader.mode).plans
-                continue
-            if plan.next is not None:
-                self._reader.go_to(plan.next)
-                plans = self._of_mode(plan.next).plans
-        self._flush()
-
-    def _of_mode(self, mode: Mode | None) -> _Known:
-        known = self._known.get(mode)
-        if known is None:
-            known = self._known[mode] = _Known()
-        return known
-
-    def _read_alone(self, line: bytes, template: bytes, n: int) -> None:
-        self.read_alone += 1
-        before = self._reader.mode
-        records = self._reader.read(line)
-        self._add(records, n)
-        known = self._of_mode(before)
-        tries = known.tries.get(template, 0) + 1
-        if before is None or tries > _MAX_TRIES:
-            return
-        self._templates += tries == 1
-        known.tries[template] = tries
-        after = self._reader.mode
-        if tries > 1 and after is not None and template not in known.plans:
-            plan = self._planner.plan(line, before, after, records)
-            if plan is not None:
-                known.plans[template] = plan
-
-    def _add(self, records: Sequence[Record], n: int) -> None:
-        for k, record in enumerate(records):
-            if record.kind == "attempt":
-                self._flush()
-                self._history.add(record)
-            else:
-                self._buffer.add(record, n + k)
-
-    def _flush(self) -> None:
-        columns = self._buffer.take()
-        if columns:
-            self._history.add_columns(columns)
-
-    def _forget(self) -> None:
-        self._known.clear()
-        self._planner.forget()
-        self._buffer.forget_schemas()
-        self._templates = 0

@@ -7,79 +7,56 @@ asked for: the part of its place that it inherits from the lines before it is lo
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import compress, pairwise, starmap
-from operator import and_, eq, gt, ne
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from .columns import Columns
-from .records import Point, Position, Record
+from .fixed_width import Floats
+from .points import INNER, OF_ONE_LINE, Before, is_repeat, point_of
+from .records import Point, Position
 
-__all__ = ["INNER", "OF_ONE_LINE", "Before", "Points", "Segment", "is_repeat"]
+__all__ = ["PointsOfColumns", "Segment"]
 
-#: Units within others, the innermost first: the total of one of them is a point's.
-INNER = ("sample", "batch", "step", "round", "episode")
-#: Units that later lines do not inherit.
-OF_ONE_LINE = ("batch", "sample")
 #: The fields of one of many points, and those in which the others differ, with their columns.
-_Template: TypeAlias = "tuple[list[Any], list[tuple[int, list[float]]]]"
+_Prototype: TypeAlias = "tuple[list[Any], list[tuple[int, Floats]]]"
 
 
-class Before(NamedTuple):
-    """Values that the lines before a record determine: its serial number, what it may inherit."""
-
-    serial: int
-    attempt: int
-    bar_epoch: Position | None
-    at: Mapping[str, Position]
-
-
-#: Makes the point of a record.
-_PointOf = Callable[[Before, Record], Point]
-
-
-class Assignments:
+class _Assignments:
     """The places of one unit, in the order of the lines that give them."""
 
     def __init__(self, unit: str, columns: Sequence[Columns]) -> None:
         sources = [own for own in columns if unit in own.places]
-        self.lines, self.done = sources[0].lines, sources[0].places[unit]
-        self._totals = sources[0].totals.get(unit)
+        lines = np.concatenate([own.lines for own in sources])
+        done = np.concatenate([own.places[unit] for own in sources])
+        totals = np.concatenate([own.totals.get(unit, np.zeros(len(own.lines))) for own in sources])
         if len(sources) > 1:
-            rows = sorted(
-                row
-                for own in sources
-                for row in zip(own.lines, own.places[unit], _totals(own, unit), strict=True)
-            )
-            self.lines, self.done, self._totals = map(list, zip(*rows, strict=True))
+            order = np.argsort(lines, kind="stable")
+            lines, done, totals = lines[order], done[order], totals[order]
+        #: True if a count begins anew, false if all only grow.
+        self.falls = bool((done[1:] < done[:-1]).any())
+        self.lines: list[int] = lines.tolist()
+        self.done: list[float] = done.tolist()
+        self._totals: list[float] = totals.tolist()
 
     def before(self, line: int) -> int:
         """Return the number of lines up to ``line`` that give a place."""
         return bisect_right(self.lines, line)
 
     def place(self, n: int) -> Position:
-        return Position(self.done[n], (self._totals[n] or None) if self._totals else None)
-
-    @property
-    def falls(self) -> bool:
-        """True if a count begins anew, false if all only grow."""
-        return any(starmap(gt, pairwise(self.done)))
+        return Position(self.done[n], self._totals[n] or None)
 
     @property
     def last_total(self) -> tuple[int, float] | None:
         """The last total, and its line."""
-        lines = reversed(self.lines)
-        found = zip(lines, reversed(self._totals or ()), strict=False)
+        found = zip(reversed(self.lines), reversed(self._totals), strict=True)
         return next(((line, total) for line, total in found if total), None)
 
 
-def _totals(columns: Columns, unit: str) -> list[float]:
-    return columns.totals.get(unit) or [0.0] * len(columns.lines)
-
-
-def _assignments(columns: Sequence[Columns]) -> dict[str, Assignments]:
+def _assignments(columns: Sequence[Columns]) -> dict[str, _Assignments]:
     units = {unit for own in columns for unit in own.places}
-    return {unit: Assignments(unit, columns) for unit in sorted(units)}
+    return {unit: _Assignments(unit, columns) for unit in sorted(units)}
 
 
 class Segment:
@@ -95,21 +72,25 @@ class Segment:
         lines = [own for own in columns if own.kind != "bar"] if bars else columns
         self.units = _assignments(columns)
         self._of_lines = _assignments(lines) if bars else self.units
-        self._bar_epochs: Assignments | None = None
+        self._bar_epochs: _Assignments | None = None
         if any("epoch" in own.places for own in bars):
-            self._bar_epochs = Assignments("epoch", bars)
+            self._bar_epochs = _Assignments("epoch", bars)
         self._inherited = {*self._of_lines, *before.at} - {*OF_ONE_LINE}
-        self.last_line = max(own.lines[-1] for own in columns)
+        self.last_line = int(max(own.lines[-1] for own in columns))
         measured = [own.lines for own in columns if own.values]
-        self._measured: Sequence[int] = (
-            measured[0] if len(measured) == 1 else sorted(n for own in measured for n in own)
-        )
-        self._epochs: list[int] = []  # the lines at which the epoch changes
-        if "epoch" in self._of_lines:
-            known = before.at["epoch"].done if "epoch" in before.at else None
-            given = self._of_lines["epoch"]
-            changes = starmap(ne, pairwise([known, *given.done]))
-            self._epochs = list(compress(given.lines, changes))
+        self._measured: list[int] = np.sort(np.concatenate([[], *measured])).tolist()
+        self._epochs = self._changes_of_epoch()
+
+    def _changes_of_epoch(self) -> list[int]:
+        """Return the lines at which the epoch changes."""
+        given = self._of_lines.get("epoch")
+        if given is None:
+            return []
+        done = np.array(given.done)
+        changes = np.flatnonzero(done[1:] != done[:-1]) + 1
+        lines = [given.lines[n] for n in changes.tolist()]
+        known = self._start.at.get("epoch")
+        return lines if known and known.done == given.done[0] else [given.lines[0], *lines]
 
     @property
     def measured(self) -> int:
@@ -124,16 +105,6 @@ class Segment:
         """Return the serial number of the points of a line."""
         return self._start.serial + bisect_left(self._measured, line)
 
-    def points(self, name: str, of: Sequence[Columns], point_of: _PointOf) -> Points:
-        """Return the points of a metric that records of those schemas print."""
-        if len(of) == 1:
-            return Points(of[0].values[name], _RowsOfOne(of[0]), self, point_of)
-        merged = sorted(
-            (line, n, row) for n, columns in enumerate(of) for row, line in enumerate(columns.lines)
-        )
-        rows = [(of[n], row) for _, n, row in merged]
-        return Points([c.values[name][row] for c, row in rows], _Rows(rows), self, point_of)
-
     def may_inherit(self, columns: Columns) -> bool:
         """Tell whether records may take a part of their place from other lines of the stretch."""
         own = columns.places
@@ -147,9 +118,8 @@ class Segment:
 
     def before(self, line: int) -> Before:
         """Return what the lines up to ``line`` determine for a record there."""
-        return Before(
-            self.serial_at(line), self._start.attempt, self.bar_epoch(line), self.at(line)
-        )
+        attempt = self._start.attempt
+        return Before(self.serial_at(line), attempt, self.bar_epoch(line), self.at(line))
 
     def bar_epoch(self, line: int) -> Position | None:
         """Return the epoch of the last bar that gives one."""
@@ -170,46 +140,32 @@ class Segment:
         return found
 
 
-class _Rows:
-    """The rows of one or several schemas that print a metric, in the order of their lines."""
+class PointsOfColumns:
+    """The points of one metric in a stretch of lines, made when they are asked for.
 
-    def __init__(self, rows: Sequence[tuple[Columns, int]]) -> None:
-        self._rows = rows
+    :param of: the records that print the metric.
+    """
 
-    def at(self, n: int) -> tuple[Columns, int]:
-        return self._rows[n]
-
-
-class _RowsOfOne:
-    """All rows of one schema."""
-
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns
-
-    def at(self, n: int) -> tuple[Columns, int]:
-        return self.columns, n
-
-
-class Points:
-    """The points of one metric in a stretch of lines; ``rows``: the records that print them."""
-
-    def __init__(
-        self,
-        values: Sequence[float],
-        rows: _Rows | _RowsOfOne,
-        segment: Segment,
-        point_of: _PointOf,
-    ) -> None:
-        self.values = values
-        self._rows, self._segment, self._point_of = rows, segment, point_of
-        self._templates: dict[int, _Template | None] = {}
+    def __init__(self, name: str, of: Sequence[Columns], segment: Segment) -> None:
+        self._columns, self._segment = of, segment
+        self.values = np.concatenate([own.values[name] for own in of])
+        self._lines = np.concatenate([own.lines for own in of])
+        self._rows = np.concatenate([np.arange(len(own.lines)) for own in of])
+        self._sources = np.repeat(np.arange(len(of)), [len(own.lines) for own in of])
+        if len(of) > 1:
+            self._select(np.argsort(self._lines, kind="stable"))
+        self._prototypes: dict[int, _Prototype | None] = {}
         self._serial_of: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def without_repeats(self) -> Points:
-        """Return the points without those that are printed or drawn again at the same place.
+    def _select(self, kept: Any) -> None:
+        self.values, self._lines = self.values[kept], self._lines[kept]
+        self._rows, self._sources = self._rows[kept], self._sources[kept]
+
+    def drop_repeats(self) -> None:
+        """Drop the points that are printed or drawn again at the same place.
 
         Of a line that is printed twice the first stays, of a bar the last.
         """
@@ -221,77 +177,55 @@ class Points:
             dropped.add(n if second.kind == "bar" else n + 1)
             if second.kind == "bar":
                 serial_of[n + 1] = serial_of.get(n, first.serial)
-        if not dropped:
-            return self
-        kept = [n for n in range(len(self.values)) if n not in dropped]
-        points = Points(
-            [self.values[n] for n in kept],
-            _Rows([self._rows.at(n) for n in kept]),
-            self._segment,
-            self._point_of,
-        )
-        points._serial_of = {k: serial_of[n] for k, n in enumerate(kept) if n in serial_of}
-        return points
+        if dropped:
+            kept = [n for n in range(len(self)) if n not in dropped]
+            self._select(kept)
+            self._serial_of = {k: serial_of[n] for k, n in enumerate(kept) if n in serial_of}
 
     def _candidates(self) -> Iterator[int]:
         """Yield the indices of points whose next point may be the same."""
-        if not isinstance(self._rows, _RowsOfOne):
-            has_bars = any(self._rows.at(n)[0].kind == "bar" for n in range(len(self)))
-            for n, (a, b) in enumerate(pairwise(self.values)):
-                if has_bars or a == b:
-                    yield n
-            return
-        columns = self._rows.columns
-        places = list(columns.places.values())
-        if not places:
-            return  # they inherit their place, or have none
-        same: Iterator[bool] = starmap(eq, pairwise(places[0]))
-        if columns.kind != "bar":
-            same = map(and_, same, starmap(eq, pairwise(self.values)))
-        for n in compress(range(len(self.values)), same):
-            if all(column[n] == column[n + 1] for column in places):
-                yield n
+        same = self.values[1:] == self.values[:-1]
+        bars = np.array([own.kind == "bar" for own in self._columns])
+        if bars.any():
+            same = same | bars[self._sources[1:]]
+        if len(self._columns) == 1:
+            places = self._columns[0].places.values()
+            if not places:
+                return  # they inherit their place, or have none
+            for column in places:
+                same = same & (column[1:] == column[:-1])
+        yield from np.flatnonzero(same).tolist()
 
     def __getitem__(self, n: int) -> Point:
-        columns, row = self._rows.at(n)
-        line = columns.lines[row]
-        template = self._template(columns)
-        if template is None:
-            point = self._point_of(self._segment.before(line), columns.record(row))
-            point = point._replace(value=self.values[n])
+        columns, row, line = self._columns[self._sources[n]], self._rows[n], int(self._lines[n])
+        prototype = self._prototype(columns)
+        if prototype is None:
+            point = point_of(self._segment.before(line), columns.record(row))
+            point = point._replace(value=float(self.values[n]))
         else:
-            fields, varying = template
+            fields, varying = prototype
             fields[_SERIAL] = self._segment.serial_at(line)
-            fields[_VALUE] = self.values[n]
+            fields[_VALUE] = float(self.values[n])
             for field, column in varying:
-                fields[field] = column[row]
+                fields[field] = float(column[row])
             point = Point._make(fields)
         if n in self._serial_of:
             return point._replace(serial=self._serial_of[n])
         return point
 
-    def _template(self, columns: Columns) -> _Template | None:
+    def _prototype(self, columns: Columns) -> _Prototype | None:
         """Return a point's fields, and the columns in which others differ; None if in more."""
         key = id(columns)
-        if key not in self._templates:
-            self._templates[key] = None
+        if key not in self._prototypes:
+            self._prototypes[key] = None
             if not self._segment.may_inherit(columns):
                 varying = [(_FIELD[unit], column) for unit, column in columns.places.items()]
                 if unit := next((unit for unit in INNER if unit in columns.totals), None):
                     varying.append((_FIELD["inner_total"], columns.totals[unit]))
-                first = self._point_of(self._segment.before(-1), columns.record(0))
-                self._templates[key] = list(first), varying
-        return self._templates[key]
+                first = point_of(self._segment.before(-1), columns.record(0))
+                self._prototypes[key] = list(first), varying
+        return self._prototypes[key]
 
 
 _FIELD = {name: n for n, name in enumerate(Point._fields)}
 _SERIAL, _VALUE = _FIELD["serial"], _FIELD["value"]
-
-
-def is_repeat(last: Point, point: Point) -> bool:
-    """Tell whether a point is that of the line before, printed twice, or of a bar drawn again."""
-    if last.place != point.place or last.attempt != point.attempt:
-        return False
-    if all(done is None for done in point.place):
-        return False
-    return point.kind == "bar" or (not point.inherited and last.value == point.value)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import repeat
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from .records import Point
-from .segments import Points
+
+if TYPE_CHECKING:
+    from .segments import PointsOfColumns
 
 __all__ = ["Series"]
 
-#: Fewer points are made at once: one that is not made yet holds on to the lines around it.
+#: Fewer points are made at once, and those of long stretches: one that is not made yet holds on to
+#: the lines around it.
 _MIN_UNMADE = 256
+_MAX_UNMADE_STRIDE = 32
 _AT_ONCE = 4096
 #: A point, or its place among others that are made when they are asked for.
-_Found: TypeAlias = "Point | tuple[Points, int]"
+_Found: TypeAlias = "Point | tuple[PointsOfColumns, int]"
 
 
 class Series:
@@ -51,7 +55,7 @@ class Series:
             self._keep((self._last.value,), (self._last,))
         self._last = point
 
-    def extend(self, points: Points) -> None:
+    def extend(self, points: PointsOfColumns) -> None:
         """Add the next points."""
         last = len(points) - 1
         self.append(points[0])
@@ -63,22 +67,37 @@ class Series:
         """Correct the last point."""
         self._last = point
 
-    def _keep_many(self, points: Points, end: int) -> None:
+    def _keep_many(self, points: PointsOfColumns, end: int) -> None:
         """Keep the first points of many; without a list of them if most are thinned out."""
-        at, values = 0, points.values
+        at = 0
         while at < end:
             size = 2 * self._stride
             if self._stride > 1 and not self._stretch and end - at >= size:
-                found = values[at : at + size]
-                for n in _extremes(found):
-                    self._kept.append(points[at + n])
-                    self._kept_values.append(found[n])
-                self._thin_out()
-            else:
-                size = min(size - len(self._stretch) if self._stride > 1 else _AT_ONCE, end - at)
-                found = values[at : at + size]
-                self._keep(found, list(zip(repeat(points), range(at, at + size), strict=False)))
+                at += self._keep_stretches(points, at, (end - at) // size)
+                continue
+            size = min(size - len(self._stretch) if self._stride > 1 else _AT_ONCE, end - at)
+            found = points.values[at : at + size].tolist()
+            self._keep(found, list(zip(repeat(points), range(at, at + size), strict=False)))
             at += size
+
+    def _keep_stretches(self, points: PointsOfColumns, start: int, count: int) -> int:
+        """Keep the extremes of whole stretches; return the number of points in them."""
+        assert self._max_points is not None  # noqa: S101  # for the type checker: it thins out
+        size = 2 * self._stride
+        count = min(count, max(1, (self._max_points - len(self._kept)) // 2))
+        block = points.values[start : start + count * size].reshape(count, size)
+        ends = zip(block.argmin(axis=1).tolist(), block.argmax(axis=1).tolist(), strict=True)
+        for n, (low, high) in enumerate(ends):
+            indices: Sequence[int] = sorted((low, high)) if low != high else (0, size - 1)
+            if not (math.isfinite(block[n, low]) and math.isfinite(block[n, high])):
+                indices = _extremes(block[n].tolist())
+            for k in indices:
+                self._kept.append(self._found(points, start + n * size + k))
+                self._kept_values.append(float(block[n, k]))
+            self._thin_out()
+            if size != 2 * self._stride:
+                return (n + 1) * size
+        return count * size
 
     def _keep(self, values: Sequence[float], found: Sequence[_Found]) -> None:
         at = 0
@@ -111,8 +130,13 @@ class Series:
 
     def _keep_extremes(self, values: Sequence[float], found: Sequence[_Found]) -> None:
         for n in _extremes(values):
-            self._kept.append(_made(found[n]))
+            each = found[n]
+            is_made = isinstance(each, Point) or self._stride < _MAX_UNMADE_STRIDE
+            self._kept.append(each if is_made else _made(each))
             self._kept_values.append(values[n])
+
+    def _found(self, points: PointsOfColumns, n: int) -> _Found:
+        return (points, n) if self._stride < _MAX_UNMADE_STRIDE else points[n]
 
 
 def _made(found: _Found) -> Point:

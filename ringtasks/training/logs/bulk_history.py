@@ -1,0 +1,136 @@
+"""Add the records of many lines to a history, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+
+from .columns import Columns, records_in_order
+from .history import History
+from .points import OF_ONE_LINE, is_repeat
+from .records import Position
+from .segments import PointsOfColumns, Segment
+
+__all__ = ["add_columns"]
+
+
+def add_columns(history: History, columns: Sequence[Columns]) -> None:
+    """Add the records of a stretch of lines."""
+    if not _add_columns(history, columns):
+        history.merge(records_in_order(columns))
+
+
+def _add_columns(history: History, columns: Sequence[Columns]) -> bool:
+    """Add the records of a stretch; False, having added none, if one by one is necessary."""
+    placed = [own for own in columns if own.kind != "count"]
+    if history.is_heading and not history.at.keys().isdisjoint(OF_ONE_LINE):
+        return False
+    owned = None if any(map(_is_heading_of_batch, placed)) else _owned(history, placed)
+    if owned is None:
+        return False
+    segment = None
+    if owned:
+        segment = Segment(owned, history.before(history.serial + 1))
+        found = {name: PointsOfColumns(name, of, segment) for name, of in _by_name(owned).items()}
+        for points in found.values():
+            points.drop_repeats()
+        if any(_repeats_last(history, name, points) for name, points in found.items()):
+            return False
+        for name, points in found.items():
+            history.series_of(name).extend(points)
+    _note_totals(history, columns, segment)
+    _show_bars(history, columns, segment)
+    if segment:
+        _end_at(history, segment, owned)
+    return True
+
+
+def _is_heading_of_batch(columns: Columns) -> bool:
+    """Tell whether records give only a place that the lines below them inherit."""
+    is_of_line = columns.kind != "bar" and not columns.values
+    return is_of_line and not columns.places.keys().isdisjoint(OF_ONE_LINE)
+
+
+def _owned(history: History, columns: Sequence[Columns]) -> list[Columns] | None:
+    """Return the records without metrics of other ranks; None if an owner may change."""
+    owners = history.owners
+    for name, of in _by_name(columns).items():
+        ranks = {own.rank for own in of}
+        if len(ranks | {owners.get(name, of[0].rank)}) > 1 and (
+            min(ranks) < owners.get(name, max(ranks))
+        ):
+            return None
+    owned = []
+    for own in columns:
+        values = {
+            name: column
+            for name, column in own.values.items()
+            if owners.setdefault(name, own.rank) == own.rank
+        }
+        if values or not (own.values or own.rank):
+            owned.append(own._replace(values=values))
+    return owned
+
+
+def _by_name(columns: Sequence[Columns]) -> dict[str, list[Columns]]:
+    """Return the records that print each metric, in the order of the first lines."""
+    found: dict[str, list[Columns]] = {}
+    for own in sorted(columns, key=lambda own: int(own.lines[0])):
+        for name in own.values:
+            found.setdefault(name, []).append(own)
+    return found
+
+
+def _repeats_last(history: History, name: str, points: PointsOfColumns) -> bool:
+    """Tell whether the first point is the last one again."""
+    series = history.series.get(name)
+    last = series.last if series else None
+    return last is not None and is_repeat(last, points[0])
+
+
+def _end_at(history: History, segment: Segment, columns: Sequence[Columns]) -> None:
+    history.serial += segment.measured
+    last = segment.last_line
+    history.at, history.bar_epoch = segment.at(last), segment.bar_epoch(last)
+    headings = [own for own in columns if own.places and own.kind != "bar"]
+    if headings:
+        history.is_heading = not max(headings, key=lambda own: int(own.lines[-1])).values
+    for own in columns:
+        if own.kind == "bar" and "epoch" in own.places:
+            history.local_units.update(own.places.keys() - {"epoch"})
+    for unit, given in segment.units.items():
+        before = history.latest.get(unit, given.place(0))
+        if unit != "epoch" and (given.falls or given.done[0] < before.done):
+            history.local_units.add(unit)
+        history.latest[unit] = given.place(-1)
+
+
+def _note_totals(history: History, columns: Sequence[Columns], segment: Segment | None) -> None:
+    """Note the last total of each unit."""
+    found = [
+        (int(own.lines[-1]), unit, float(totals[-1]))
+        for own in columns
+        for unit, totals in own.run_totals.items()
+    ]
+    for unit, given in segment.units.items() if segment else ():
+        if last := given.last_total:
+            found.append((last[0], unit, last[1]))
+    for _, unit, total in sorted(found):
+        history.totals[unit] = total
+
+
+def _show_bars(history: History, columns: Sequence[Columns], segment: Segment | None) -> None:
+    counts = sorted(
+        row
+        for own in columns
+        if own.kind == "count"
+        for row in zip(
+            own.lines.tolist(),
+            own.places[""].tolist(),
+            own.totals[""].tolist() if "" in own.totals else repeat(None),
+            strict=False,
+        )
+    )
+    for line, done, total in counts:
+        measured = segment.measured_before(line) if segment else 0
+        history.show_bar(history.serial + measured, Position(done, total))
