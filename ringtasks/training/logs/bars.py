@@ -16,17 +16,18 @@ from __future__ import annotations
 import functools
 import math
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .numbers import as_float, counted
 from .parsed import Span, Value
 from .records import Position, Record
-from .templates import TemplateCache
+from .templates import MAX_TEMPLATES, TemplateCache
 from .text import parse_fields
 from .words import SETS, is_neutral, is_set, is_unrecorded, position_of, split_name
 
-__all__ = ["BarReader", "BarTemplate", "find_bar"]
+__all__ = ["BarFormat", "BarReader", "BarTemplate", "find_bar"]
 
 _COUNT = r"\d+(?:\.\d+)?[kKMGT]?"
 _BAR = re.compile(
@@ -152,30 +153,43 @@ def _template(
 find_bar = TemplateCache(_find_bar)
 
 
-def parse_bar(line: bytes, template: BarTemplate) -> Bar | None:
-    """Return the bar that a line begins with; another stream may have written behind its end."""
-    texts = {
-        name: line[start:end]
-        for name, (start, end) in zip(template.fields, template.spans, strict=True)
-    }
-    done = counted(texts["done"])
-    if done is None:
-        return None
-    total = counted(texts["total"]) if "total" in texts else None
-    epoch = as_float(texts["epoch"]) if "epoch" in texts else None
-    epochs = as_float(texts["epochs"]) if "epochs" in texts else None
-    shown = tuple(
-        (name, line[start:end])
-        for name, (start, end) in zip(template.names, template.values, strict=True)
-    )
-    return Bar(
-        template,
-        done,
-        total,
-        shown,
-        Position(epoch, epochs) if epoch is not None else None,
-        as_float(texts["step"]) if "step" in texts else None,
-    )
+class BarFormat:
+    """Cuts the fields out of the bars of one template; the count is between the others."""
+
+    def __init__(self, template: BarTemplate) -> None:
+        self.template = template
+        kinds = [*template.fields, *template.names]
+        spans = [*template.spans, *template.values]
+        order = sorted(range(len(spans)), key=spans.__getitem__)
+        parts, at = [], 0
+        for start, end in (spans[n] for n in order):
+            parts.append(f"{start - at}x{end - start}s")
+            at = end
+        self.cut = struct.Struct("".join(parts)).unpack_from
+        self.index = {kind: order.index(n) for n, kind in enumerate(kinds[: len(template.fields)])}
+        self.values = [order.index(n) for n in range(len(template.fields), len(kinds))]
+        self.done = self.index["done"]
+        #: A bar without a text before it may count the run.
+        self.is_bare = not template.head and template.unit in ("", "step")
+        #: Bars of equal keys show the same if all of their fields but the count are equal.
+        self.key = (template.head, template.unit, tuple(kinds[n] for n in order), self.done)
+
+    def bar(self, row: tuple[bytes, ...]) -> Bar | None:
+        """Return the state that fields show."""
+        index, template = self.index, self.template
+        done = counted(row[self.done])
+        if done is None:
+            return None
+        epoch = as_float(row[index["epoch"]]) if "epoch" in index else None
+        epochs = as_float(row[index["epochs"]]) if "epochs" in index else None
+        return Bar(
+            template,
+            done,
+            counted(row[index["total"]]) if "total" in index else None,
+            tuple(zip(template.names, [row[n] for n in self.values], strict=True)),
+            Position(epoch, epochs) if epoch is not None else None,
+            as_float(row[index["step"]]) if "step" in index else None,
+        )
 
 
 def _told_place(told: Mapping[str, Span], unit: str) -> Span | None:
@@ -233,6 +247,8 @@ class _State:
         self.done, self.shown = -1.0, shown
         self.epoch, self.total = bar.epoch, bar.total
         self.last_set = 0.0
+        self.row: tuple[bytes, ...] = ()
+        self.key: object = None
 
 
 class BarReader:
@@ -240,26 +256,57 @@ class BarReader:
 
     def __init__(self) -> None:
         self._states: dict[str, _State] = {}
+        self._formats: dict[BarTemplate, BarFormat] = {}
         self._has_validated = False
         self._epoch_length: float | None = None
         self._odd_epoch = math.inf
         self.is_lightning = False
 
-    def read(self, line: bytes, template: BarTemplate) -> list[Record]:
-        """Return what the bar of a line tells beyond those before it."""
-        bar = parse_bar(line, template)
-        if bar is None:
-            return []
-        records = self._read(bar)
-        if not template.head and template.unit in ("", "step"):
-            records.append(Record({"": Position(bar.done, bar.total)}, kind="count"))
-        return records
+    def format(self, template: BarTemplate) -> BarFormat:
+        """Return the format of bars, which is one object for equal templates."""
+        found = self._formats.get(template)
+        if found is None:
+            if len(self._formats) >= MAX_TEMPLATES:
+                self._formats.clear()
+            found = self._formats[template] = BarFormat(template)
+        return found
 
-    def _read(self, bar: Bar) -> list[Record]:
-        template = bar.template
+    def read(self, line: bytes, form: BarFormat) -> list[Record]:
+        """Return what the bar of a line tells beyond those before it."""
+        template = form.template
         if template.kind:
             self._has_validated |= template.kind == "validation"
             return []
+        row = form.cut(line)
+        state = self._states.get(template.head)
+        at = form.done
+        if (
+            state is not None
+            and state.key == form.key
+            and state.row[:at] == row[:at]
+            and state.row[at + 1 :] == row[at + 1 :]
+            and (done := counted(row[at])) is not None
+            and done > state.done
+            and not state.pending
+        ):
+            state.done, self._has_validated = done, False  # it shows nothing new
+            return [self._count(done, state.total)] if form.is_bare else []
+        bar = form.bar(row)
+        if bar is None:
+            return []
+        records = self._read(bar)
+        state = self._states[template.head]
+        state.row, state.key = row, form.key if bar.step is None else None
+        if form.is_bare:
+            records.append(self._count(bar.done, bar.total))
+        return records
+
+    @staticmethod
+    def _count(done: float, total: float | None) -> Record:
+        return Record({"": Position(done, total)}, kind="count")
+
+    def _read(self, bar: Bar) -> list[Record]:
+        template = bar.template
         state = self._states.get(template.head)
         if state is None:
             state = self._states[template.head] = _State(bar)

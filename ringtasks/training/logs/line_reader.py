@@ -123,7 +123,7 @@ class LineReader:
         if not template:
             return self.read_text(text)
         self.bars.is_lightning = self.bars.is_lightning or _is_of_lightning(text)
-        records = self.bars.read(text.encode("latin-1"), template)
+        records = self.bars.read(text.encode("latin-1"), self.bars.format(template))
         return records + self.read_text(text[template.end :])
 
     def read_text(self, text: str) -> list[Record]:

@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from .bars import BarTemplate, find_bar
+from .bars import BarFormat, find_bar
 from .blocks import opens_block
 from .columns import ColumnBuffer, Lines, Schema
 from .keras import find_bar as find_keras_bar
@@ -116,7 +116,7 @@ class Planner:
         if may_hold_bar(text) and (template := find_bar(text)):
             if before.table.columns or not find_bar.is_known(text):
                 return None
-            return Plan(take=functools.partial(self._bar, template))
+            return Plan(take=functools.partial(self._bar, self._reader.bars.format(template)))
         line_shape = line_of(text)
         if not line_of.is_known(text) or line_shape.resumes:
             return None
@@ -193,13 +193,14 @@ class Planner:
             self._add([record], n)
         return True
 
-    def _bar(self, template: BarTemplate, line: bytes, n: int) -> bool:
-        records = self._reader.bars.read(line, template)
+    def _bar(self, form: BarFormat, line: bytes, n: int) -> bool:
+        records = self._reader.bars.read(line, form)
         if records:
             self._add(records, n)
-        if template.end == len(line):
+        end = form.template.end
+        if end == len(line):
             return True
-        return self._behind_bar(line[template.end :], n + len(records))
+        return self._behind_bar(line[end:], n + len(records))
 
     def _behind_bar(self, line: bytes, n: int) -> bool:
         """Read the text that another stream wrote behind a bar."""

@@ -152,6 +152,7 @@ class PointsOfColumns:
         self._lines = np.concatenate([own.lines for own in of])
         self._rows = np.concatenate([np.arange(len(own.lines)) for own in of])
         self._sources = np.repeat(np.arange(len(of)), [len(own.lines) for own in of])
+        self._order = np.arange(len(self.values))
         if len(of) > 1:
             self._select(np.argsort(self._lines, kind="stable"))
         self._prototypes: dict[int, _Prototype | None] = {}
@@ -163,6 +164,7 @@ class PointsOfColumns:
     def _select(self, kept: Any) -> None:
         self.values, self._lines = self.values[kept], self._lines[kept]
         self._rows, self._sources = self._rows[kept], self._sources[kept]
+        self._order = self._order[kept]
 
     def drop_repeats(self) -> None:
         """Drop the points that are printed or drawn again at the same place.
@@ -188,12 +190,13 @@ class PointsOfColumns:
         bars = np.array([own.kind == "bar" for own in self._columns])
         if bars.any():
             same = same | bars[self._sources[1:]]
-        if len(self._columns) == 1:
-            places = self._columns[0].places.values()
-            if not places:
-                return  # they inherit their place, or have none
-            for column in places:
-                same = same & (column[1:] == column[:-1])
+        units = {unit for own in self._columns for unit in own.places}
+        if not units:
+            return  # they inherit their place, or have none
+        for unit in units:
+            done = np.concatenate([_places(own, unit) for own in self._columns])[self._order]
+            after, before = done[1:], done[:-1]
+            same = same & ((after == before) | np.isnan(after) | np.isnan(before))
         yield from np.flatnonzero(same).tolist()
 
     def __getitem__(self, n: int) -> Point:
@@ -225,6 +228,11 @@ class PointsOfColumns:
                 first = point_of(self._segment.before(-1), columns.record(0))
                 self._prototypes[key] = list(first), varying
         return self._prototypes[key]
+
+
+def _places(columns: Columns, unit: str) -> Floats:
+    """Return the places of one unit; NaN if the records may inherit them."""
+    return columns.places.get(unit, np.full(len(columns.lines), np.nan))
 
 
 _FIELD = {name: n for n, name in enumerate(Point._fields)}
