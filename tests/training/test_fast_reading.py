@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringtasks.training.logs import History, LogReader
+from ringtasks.training.logs.fixed_width import column_of
+from ringtasks.training.logs.templates import masked
 
 LOGS = sorted((Path(__file__).parents[1] / "logs").glob("*.log"))
 SIZE = 40_000
@@ -81,6 +88,33 @@ def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
     reader.feed(log.encode())
 
     assert reader.read_alone < 100
+
+
+@given(
+    st.from_regex(r"[-+]?(\d{1,20}(\.\d{0,20})?|\.\d{1,18})([eE][-+]?\d{1,2})?", fullmatch=True)
+    | st.floats(0, 1e9).map(repr)
+)
+def test_numbers_converted_together_equal_those_of_float(number: str) -> None:
+    if not number.isascii():
+        return
+    text = f"loss {number} ".encode()
+    lines = np.frombuffer(text * 2, dtype=np.uint8).reshape(2, -1)
+
+    found = column_of(masked(text), (5, 5 + len(number)))(lines)
+
+    assert found.tolist() == [float(number)] * 2
+
+
+def test_reading_a_short_log_does_not_import_numpy() -> None:
+    program = (
+        "import sys; from ringtasks.training.curves import Curves; curves = Curves();"
+        "[curves.feed(b'step %d loss 0.5\\n' % n) for n in range(300)];"
+        "print('numpy' in sys.modules, curves.latest('loss'))"
+    )
+
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert run.stdout == "False 0.5\n"
 
 
 @pytest.mark.parametrize("start", ["", "loss: 1 ", "{'loss': 1, ", "1%|", "step 1 it/s "])

@@ -6,13 +6,14 @@ Layers, each pure and importing only those before it:
 - ``text`` and ``places``, ``dicts`` and ``printed``, ``grammar``: what one line tells, whatever
   printed it
 - ``templates``: what was found in a line, for lines that differ in digits alone
-- ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``blocks``: layouts that need the lines
-  before
-- ``line_reader``: all of them, line by line; ``plans``: the same for lines of known templates
+- ``bar_lines`` and ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``blocks``: layouts that
+  need the lines before
+- ``line_reader``: all of them, line by line
 - ``metric_files``, ``event_files``: what trainers write beside the log
-- ``columns``, ``segments``: the records of many lines; ``series``: the points of one metric
-- ``history``: points at their places; ``resolve``: steps that only the whole log gives away
-- ``axes``: the x of points
+- ``points`` and ``series``: the points of one metric; ``history``: all points at their places
+- ``resolve``: steps that only the whole log gives away; ``axes``: the x of points
+- ``plans``, ``fixed_width``, ``columns``, ``segments``, ``bulk_history``, ``bulk_reader``: the same
+  for many lines of known templates, with NumPy
 - ``reader``: a stream of output to a history
 
 A wrong value is worse than none: what cannot be read for certain is left out.

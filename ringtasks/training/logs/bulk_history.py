@@ -32,12 +32,14 @@ def _add_columns(history: History, columns: Sequence[Columns]) -> bool:
     if owned:
         segment = Segment(owned, history.before(history.serial + 1))
         found = {name: PointsOfColumns(name, of, segment) for name, of in _by_name(owned).items()}
-        for points in found.values():
-            points.drop_repeats()
-        if any(_repeats_last(history, name, points) for name, points in found.items()):
-            return False
         for name, points in found.items():
-            history.series_of(name).extend(points)
+            points.drop_repeats()
+            series = history.series_of(name)
+            if series.last is not None and is_repeat(series.last, points[0]):
+                series.repeat_last(points[0])
+                points.drop_first()
+            if len(points):
+                series.extend(points)
     _note_totals(history, columns, segment)
     _show_bars(history, columns, segment)
     if segment:
@@ -79,13 +81,6 @@ def _by_name(columns: Sequence[Columns]) -> dict[str, list[Columns]]:
         for name in own.values:
             found.setdefault(name, []).append(own)
     return found
-
-
-def _repeats_last(history: History, name: str, points: PointsOfColumns) -> bool:
-    """Tell whether the first point is the last one again."""
-    series = history.series.get(name)
-    last = series.last if series else None
-    return last is not None and is_repeat(last, points[0])
 
 
 def _end_at(history: History, segment: Segment, columns: Sequence[Columns]) -> None:

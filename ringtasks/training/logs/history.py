@@ -62,7 +62,7 @@ class History:
         self.serial += 1
         point = point_of(self.before(self.serial), record, is_heading=self.is_heading)
         for name, value in values:
-            self._append(name, point._replace(value=value), record.kind)
+            self._append(name, point._replace(value=value))
 
     def show_bar(self, serial: int, place: Position) -> None:
         """Note the state of a bar that shows only its count; the first such bar counts the run."""
@@ -132,14 +132,12 @@ class History:
             self.local_units.add(unit)
         self.latest[unit] = place
 
-    def _append(self, name: str, point: Point, kind: str) -> None:
+    def _append(self, name: str, point: Point) -> None:
         series = self.series_of(name)
-        last = series.last
-        if last is not None and is_repeat(last, point):
-            if kind == "bar":
-                series.replace_last(point._replace(serial=last.serial))
-            return  # printed twice
-        series.append(point)
+        if series.last is not None and is_repeat(series.last, point):
+            series.repeat_last(point)
+        else:
+            series.append(point)
 
     def series_of(self, name: str) -> Series:
         """Return the points of a metric, to which more can be added."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .bars import BarReader, find_bar
+from .bar_lines import find_bar
+from .bars import BarReader
 from .blocks import BlockReader, SettingsDump, opens_block
 from .grammar import MAX_TEXT_CHARS, parse
 from .keras import KerasReader, is_of_keras

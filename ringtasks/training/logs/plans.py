@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from .bars import BarFormat, find_bar
+from .bar_lines import BarFormat, find_bar
 from .blocks import opens_block
 from .columns import ColumnBuffer, Lines, Schema
 from .keras import find_bar as find_keras_bar

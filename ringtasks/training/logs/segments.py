@@ -166,6 +166,11 @@ class PointsOfColumns:
         self._rows, self._sources = self._rows[kept], self._sources[kept]
         self._order = self._order[kept]
 
+    def drop_first(self) -> None:
+        """Drop the first point."""
+        self._select(slice(1, None))
+        self._serial_of = {n - 1: serial for n, serial in self._serial_of.items() if n}
+
     def drop_repeats(self) -> None:
         """Drop the points that are printed or drawn again at the same place.
 

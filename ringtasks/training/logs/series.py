@@ -63,9 +63,10 @@ class Series:
             self._keep_many(points, last)
             self._last = points[last]
 
-    def replace_last(self, point: Point) -> None:
-        """Correct the last point."""
-        self._last = point
+    def repeat_last(self, point: Point) -> None:
+        """Add the last point again: that of a bar corrects it."""
+        if self._last is not None and point.kind == "bar":
+            self._last = point._replace(serial=self._last.serial)
 
     def _keep_many(self, points: PointsOfColumns, end: int) -> None:
         """Keep the first points of many; without a list of them if most are thinned out."""
