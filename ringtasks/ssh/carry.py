@@ -90,9 +90,11 @@ def _half_close(connection: socket.socket, stdout: int, is_over: threading.Event
 
 def _move_all(source: int, target: int) -> None:
     """Move bytes until the source ends or the target is closed."""
+    # One buffer: memory of this size, asked for anew, would be mapped and cleared by the system.
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
     try:
-        while chunk := os.read(source, _CHUNK_BYTES):
-            rest = memoryview(chunk)
+        while size := os.readv(source, [buffer]):
+            rest = buffer[:size]
             while rest:
                 rest = rest[os.write(target, rest) :]
     except OSError:  # an end is gone, which ends the connection too
