@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from .option_values import token
 __all__ = ["Change", "changes_to_install", "changes_to_remove", "write"]
 
 _OWN_NAME = "ringtasks_config"
+_SECTION = re.compile(rb"(host|match)[\s=]", re.IGNORECASE)
 
 
 class Change(NamedTuple):
@@ -38,9 +40,10 @@ def changes_to_install(text: str, home: Path) -> list[Change]:
     if _read(own) != text.encode():
         changes.append(Change(own, text.encode(), "hosts"))
     line, present = _include(own), _read(config)
-    if line not in present.splitlines():
+    if line not in _lines_for_all_hosts(present):
         # In front: the first value that ssh obtains is used, and below a Host line it would be
         # read for that host only.
+        present = _without(line, present)
         content = line + b"\n" + (b"\n" + present if present else b"")
         changes.append(Change(config, content, f"adds the line: {line.decode()}"))
     return changes
@@ -54,9 +57,8 @@ def changes_to_remove(home: Path) -> list[Change]:
     own, config = _files(home)
     changes = []
     line, present = _include(own), _read(config)
-    if line in present.splitlines():
-        rest = present.replace(line + b"\n\n", b"", 1) if present.startswith(line) else present
-        kept = b"".join(each for each in rest.splitlines(keepends=True) if each.strip() != line)
+    kept = _without(line, present)
+    if kept != present:
         summary = f"removes the line: {line.decode()}"
         changes.append(Change(config, kept or None, summary))
     if own.exists():
@@ -70,6 +72,8 @@ def write(change: Change) -> None:
     :raises StateFileError: the file cannot be written.
     """
     target = Path(os.path.realpath(change.file))
+    if target.exists() and not target.stat().st_mode & 0o200:  # also if we are root
+        raise StateFileError(str(target), f"is read-only; {change.summary}: do that by hand")
     try:
         if change.content is None:
             target.unlink(missing_ok=True)
@@ -78,6 +82,21 @@ def write(change: Change) -> None:
         _replace(target, change.content)
     except OSError as error:
         raise StateFileError(str(target), f"cannot be written: {error.strerror}") from error
+
+
+def _lines_for_all_hosts(content: bytes) -> list[bytes]:
+    """Return the lines above the first ``Host`` or ``Match``."""
+    lines = [each.strip() for each in content.splitlines()]
+    starts = (n for n, each in enumerate(lines) if _SECTION.match(each))
+    return lines[: next(starts, len(lines))]
+
+
+def _without(line: bytes, content: bytes) -> bytes:
+    """Return the content without a line, and without an empty line after it at the top."""
+    rest = content
+    for end in (b"\n\n", b"\r\n\r\n"):
+        rest = rest.removeprefix(line + end)
+    return b"".join(each for each in rest.splitlines(keepends=True) if each.strip() != line)
 
 
 def _files(home: Path) -> tuple[Path, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,83 @@ def test_install_has_a_dry_run_is_idempotent_and_can_be_undone(
     assert inv("ssh-config", "--remove").returncode == 0
     assert kept.read_text() == "Host other\n  User x\n"
     assert sorted(path.name for path in folder.iterdir()) == ["config"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"", b""),
+        (b"User x\r\nHost b\r\n  User y\r\n", None),
+        (b"Host b\n  User y", None),
+        (b"# none\n\xff\n", None),
+        (b"Host b\n  INCLUDE\n  User y\n", b"Host b\n  User y\n"),
+        (b"# ours\nINCLUDE\nHost b\n", b"# ours\nHost b\n"),
+    ],
+    ids=["empty", "CRLF", "no line end", "not UTF-8", "of one host only", "already there"],
+)
+def test_include_line_is_for_all_hosts_and_the_rest_stays(
+    inv: Inv, write_hosts: WriteHosts, before: bytes, after: bytes | None
+) -> None:
+    write_hosts(a={})
+    config = Path(os.environ["HOME"]) / ".ssh" / "config"
+    config.parent.mkdir(mode=0o700)
+    include = f"Include {config.parent}/ringtasks_config".encode()
+    before = before.replace(b"INCLUDE", include)
+    config.write_bytes(before)
+
+    assert inv("ssh-config", "--install").returncode == 0
+    installed = config.read_bytes()
+    assert inv("ssh-config", "--install").returncode == 0
+
+    assert config.read_bytes() == installed
+    assert installed.count(include) == 1
+    assert installed.splitlines().index(include) <= 1
+    assert inv("ssh-config", "--remove").returncode == 0
+    expected = before if after is None else after
+    assert (config.read_bytes() if config.exists() else b"") == expected
+
+
+def test_a_read_only_configuration_is_left_alone(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    config = Path(os.environ["HOME"]) / ".ssh" / "config"
+    config.parent.mkdir(mode=0o700)
+    config.write_text("Host b\n")
+    config.chmod(0o444)
+
+    done = inv("ssh-config", "--install")
+
+    assert done.returncode == 255
+    assert b"is read-only; adds the line: Include" in done.stderr
+    assert config.read_text() == "Host b\n"
+
+
+def test_a_client_as_vs_code_remote_ssh_works(
+    write_hosts: WriteHosts, write_config: WriteConfig
+) -> None:
+    write_hosts(a=DEAD_TAILNET)
+    config = str(write_config())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        dynamic = free.getsockname()[1]
+    script = b"echo begun; read line; echo got $line\n"
+    words = [
+        "ssh", "-F", config, "-T", "-D", str(dynamic), "-R", "0:127.0.0.1:9",
+        "-o", "ConnectTimeout=15", "a", "sh",
+    ]  # fmt: skip
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(script)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"begun\n"
+
+        with socket.create_connection(("127.0.0.1", dynamic), 10) as proxy:
+            proxy.sendall(b"\5\1\0")  # SOCKS5, no authentication (RFC 1928)
+            greeting = proxy.recv(2)
+        process.stdin.write(b"later\n")
+        process.stdin.close()
+
+        assert (greeting, process.stdout.readline()) == (b"\5\0", b"got later\n")
+        assert process.wait(20) == 0
 
 
 def test_an_installed_block_does_not_change_the_tasks(
