@@ -26,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 
 _WATCH_INTERVAL = 0.5  # seconds between checks of the link
 _REOPEN_DELAYS = (1.0, 30.0)  # seconds between attempts to open it again: the first, the longest
-_REFUSAL_INTERVAL = 10.0  # seconds without a refusal, after which the next one is reported
+_REFUSAL_INTERVAL = 10.0  # seconds between two reports of refused connections, at least
 _FREE_PORT_ATTEMPTS = 20  # a port that is free on 127.0.0.1 may be in use on ::1
 _OPEN_ATTEMPTS = 2  # the first may find that the link is lost
 
@@ -121,7 +121,9 @@ class Forwarding:
     def _tell_refusal(self, error: TunnelRefusedError) -> None:
         now = time.monotonic()
         with self._lock:
-            is_due, self._refused_at = now - self._refused_at > _REFUSAL_INTERVAL, now
+            is_due = now - self._refused_at > _REFUSAL_INTERVAL
+            if is_due:
+                self._refused_at = now
         if is_due:
             evidence = printable(str(error))
             # On the host itself only a missing listener makes a connection fail.

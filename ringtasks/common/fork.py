@@ -1,4 +1,4 @@
-"""Descriptors that a forked child must not keep, such as locks and the ends of pipes.
+"""Forked children: descriptors that they must not keep, and modules that are being imported.
 
 A child of fork(2) has a copy of each descriptor.  As long as it lives, a lock of an ended parent
 stays locked (flock(2)), and the reader of a pipe sees no end of file.  Programs that are started
@@ -7,6 +7,10 @@ worker of PyTorch's DataLoader, of multiprocessing or of gunicorn.
 
 In the child each such descriptor is replaced by /dev/null, so that objects of the parent which
 close it there do no harm.  Locks of threads are reset by the modules that own them.
+
+Python's lock of a module that another thread imports stays locked in the child, which would wait
+for it for ever.  Modules of this package are imported late, in the thread that connects, so a fork
+waits until no thread imports any for it.
 """
 
 from __future__ import annotations
@@ -14,11 +18,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
+import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator
+from types import FrameType
 from typing import Protocol
 
-__all__ = ["DescriptorHolder", "held", "not_for_children"]
+__all__ = ["DescriptorHolder", "held", "not_for_children", "wait_for_imports"]
 
 
 class DescriptorHolder(Protocol):
@@ -27,6 +35,11 @@ class DescriptorHolder(Protocol):
     def descriptors(self) -> Iterable[int]:
         """Return the descriptors that are open now."""
 
+
+#: Seconds that a fork waits for imports; the slowest take a quarter of a second.
+_IMPORT_LIMIT = 10.0
+_LOOK_INTERVAL = 0.002
+_PACKAGE = __name__.partition(".")[0]
 
 _holders: weakref.WeakSet[DescriptorHolder] = weakref.WeakSet()
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
@@ -64,6 +77,42 @@ def _replace_all() -> None:
         with contextlib.suppress(OSError):
             os.dup2(nothing, descriptor, inheritable=False)
     os.close(nothing)
+
+
+def wait_for_imports() -> None:
+    """Let each fork from now on wait for the modules that are being imported for this package."""
+    import logging  # noqa: F401  # locks itself before a fork, and what is imported needs it: it
+    # has to be registered before, so that its turn comes after the wait.
+
+    os.register_at_fork(before=_await_imports)
+
+
+def _await_imports() -> None:
+    """Wait until no other thread imports modules for this package.
+
+    A fork within an import does not wait: the other thread may wait for that import.
+    """
+    own = threading.get_ident()
+    if _is_importing(sys._getframe()):
+        return
+    deadline = time.monotonic() + _IMPORT_LIMIT
+    while time.monotonic() < deadline:
+        frames = [frame for ident, frame in sys._current_frames().items() if ident != own]
+        if not any(map(_is_importing, frames)):
+            return
+        del frames
+        time.sleep(_LOOK_INTERVAL)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return True if an import is under way there that began in this package."""
+    is_import = False
+    while frame is not None:
+        is_import = is_import or frame.f_code.co_filename == "<frozen importlib._bootstrap>"
+        if is_import and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 os.register_at_fork(after_in_child=_replace_all)

@@ -61,8 +61,12 @@ class Lease:
         thread = threading.Thread(
             target=self._keep, args=(target,), name="ringtasks-lease", daemon=True
         )
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread can be started
+            self._on_lost(target, f"the lock cannot be renewed: {error}")
+        else:
+            self._threads.append(thread)
 
     def __enter__(self) -> Lease:
         return self

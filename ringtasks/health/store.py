@@ -12,6 +12,7 @@ routes, and no later run's.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
@@ -74,6 +75,13 @@ def _forget_queues() -> None:
 os.register_at_fork(after_in_child=_forget_queues)
 
 
+@atexit.register
+def _write_all() -> None:
+    """Write the outcomes that wait for a thread, which may be a daemon and end with the process."""
+    for path in list(_queues):
+        HealthStore(path).write_waiting()
+
+
 def _say(text: str) -> None:
     print(f"ringtasks: warning: {text}", file=sys.stderr)
 
@@ -132,6 +140,12 @@ class HealthStore:
                 return
             queue.has_next_writer = True
         self._write_waiting(queue)
+
+    def write_waiting(self) -> None:
+        """Write the outcomes that threads have given to `record`, and wait until it is done."""
+        queue = _queues.get(self.path)
+        if queue is not None:
+            self._write_waiting(queue)
 
     def _write_waiting(self, queue: _Queue) -> None:
         try:
@@ -211,9 +225,7 @@ class HealthStore:
         return not self._update(claim) or granted
 
     def _look(self, view: Callable[[Document], _T], otherwise: _T) -> _T:
-        queue = _queues.get(self.path)
-        if queue is not None:
-            self._write_waiting(queue)  # this thread may not have waited for its own record
+        self.write_waiting()  # this thread may not have waited for its own record
 
         def judge(document: Document) -> bool:
             view(document)

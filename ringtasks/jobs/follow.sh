@@ -1,6 +1,9 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Prints the log of a job: first "ringtasks-offset:N", the offset at which the rest begins.
 #
+# The last line on stderr is "ringtasks-at:N", the offset at which it ended: a tool that fails within a
+# pipe is not noticed otherwise.
+#
 # Exits with 0 if the job has ended and its log is complete, with $goes_on if it is running or its
 # log was truncated, and with $no_log if there is no log.
 #
@@ -33,7 +36,9 @@ if [ "$offset" ]; then
   [ "$at" -le "$size" ] || at=0
 elif [ "$tail" ]; then
   part=$((size < window ? size : window))
-  at=$((size - $(tail -c +$((size - part + 1)) log | head -c $part | tail -n "$tail" | wc -c)))
+  bytes=$(tail -c +$((size - part + 1)) log | head -c $part | tail -n "$tail" | wc -c)
+  at=$((size - bytes))
+  [ "$at" -lt "$size" ] || [ "$part" = 0 ] || [ "$tail" = 0 ] || exit 1
 elif [ "$since" ]; then
   at=$(awk -v since="$since" '$1 < since { from = $2 } END { print from + 0 }' times 2>/dev/null ||
     echo 0)
@@ -45,6 +50,11 @@ read -r first 2>/dev/null <log.first || first=0
 [ "$at" -ge "$first" ] || at=$first
 echo "ringtasks-offset:$at"
 
+leave() {
+  echo "ringtasks-at:$at" >&2
+  exit "$1"
+}
+
 # The job's end is checked before the log is read, so that all that it wrote is printed.
 now
 end=$((now + seconds_cs))
@@ -52,13 +62,13 @@ while :; do
   status=$goes_on
   ! rt_has_ended . || status=0
   measure
-  [ "$size" -ge "$at" ] || exit "$goes_on"
+  [ "$size" -ge "$at" ] || leave "$goes_on"
   if [ "$size" -gt "$at" ]; then
     tail -c +$((at + 1)) log | head -c $((size - at)) || exit 1
     at=$size
   fi
-  [ "$status" != 0 ] || exit 0
+  [ "$status" != 0 ] || leave 0
   now
-  [ "$now" -lt "$end" ] || exit "$goes_on"
+  [ "$now" -lt "$end" ] || leave "$goes_on"
   sleep 0.2
 done

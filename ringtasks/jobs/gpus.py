@@ -44,12 +44,19 @@ class Gpu:
         return not self.in_use
 
     @property
-    def in_use(self) -> str:
-        """The reason why it is not free; empty: it is."""
+    def holder(self) -> str:
+        """The job or the processes that are known to use it; empty: none."""
         if self.job is not None:
             return f"job {self.job}"
         if self.pids:
             return f"process {', '.join(map(str, self.pids))}"
+        return ""
+
+    @property
+    def in_use(self) -> str:
+        """The reason why it is not free; empty: it is."""
+        if self.holder:
+            return self.holder
         used, total = self.memory_used_mib or 0, self.memory_total_mib or 0
         if used > max(HIDDEN_MIB, total * HIDDEN_PERCENT / 100):
             return f"{used} MiB in use by no visible process"

@@ -47,7 +47,10 @@ rt_nvidia() {
     NF { print "said " $0 }' "$rt_file"
   [ "$rt_status" != hangs ] || return
   rt_ask nvidia-smi --query-compute-apps=gpu_uuid,pid,used_memory --format=csv,noheader,nounits
-  awk '/^GPU-[^,]*, *[0-9]+/ { print "app " $0 }' "$rt_file"
+  # The rows do not tell which GPU an instance (MIG) is a part of.
+  awk '/^GPU-[^,]*, *[0-9]+/ { print "app " $0 }
+    /^MIG-[^,]*, *[0-9]+/ { print "said a process runs on an instance of a GPU: " $0; is_part = 1 }
+    END { if (is_part) print "apps unknown" }' "$rt_file"
   [ "$rt_status" = 0 ] || [ "$rt_status" = "$rt_first" ] || {
     echo "apps unknown"
     awk 'NF && !/^GPU-/ { print "said " $0 }' "$rt_file"

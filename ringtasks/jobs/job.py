@@ -32,10 +32,9 @@ from ringtasks.common.text import printable
 from ringtasks.errors import JobNotStartedError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.remote.answers import AnswerError
-from ringtasks.ssh.link import STDOUT
 
 from .job_cache import last_seen
-from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, follow_script, parse_offset
+from .logs import ENDED, FOLLOW_SECONDS, GOES_ON, NO_LOG, LogPlace, follow_script
 from .probe import parse_probe, probe_script
 from .request import JobRequest
 from .states import JobState, JobStatus, unknown
@@ -301,20 +300,20 @@ class Job:
             )
             limit = FOLLOW_SECONDS + _ANSWER_TIMEOUT if follow else 0
             answer = yield from answer_to(Ask(script, timeout=limit, on_output=place.take))
-            place.restart()
+            missed = place.restart()
             now = time.monotonic()
             if answer.error is None:
                 heard = now
                 if answer.returncode == NO_LOG:
                     return f"{self.host}: job {self.id} has no log"
-                is_read = answer.returncode in (ENDED, GOES_ON)
-                if answer.returncode == ENDED or (is_read and not follow):
+                is_read = answer.returncode in (ENDED, GOES_ON) and missed is None
+                if is_read and (answer.returncode == ENDED or not follow):
                     return None
                 failures = 0 if is_read else failures + 1
                 if failures >= _MAX_FAILURES or (failures and not follow):
                     return (
                         f"{self.host}: the log of job {self.id} cannot be read: "
-                        f"{last_words(answer)}; try: inv jobs --host {self.host}"
+                        f"{missed or last_words(answer)}; try: inv jobs --host {self.host}"
                     )
                 if failures or now - began < _LEAST_INTERVAL:
                     yield Pause(_LEAST_INTERVAL * 2**failures)
@@ -333,43 +332,6 @@ def _elsewhere(status: JobStatus) -> str:
 
 class _UnwantedError(Exception):
     """The caller of `Job.logs` has left its loop."""
-
-
-class LogPlace:
-    """Position in the log; each answer of the host begins with its offset."""
-
-    def __init__(self, on_chunk: Callable[[bytes], None]) -> None:
-        self.offset: int | None = None
-        self._on_chunk = on_chunk
-        self._early: bytes | None = b""
-
-    def restart(self) -> None:
-        """Expect an offset first, since the next answer begins."""
-        self._early = b""
-
-    def take(self, stream: int, chunk: bytes) -> None:
-        """Pass on output of the host."""
-        if stream != STDOUT:
-            return
-        if self._early is not None:
-            found = parse_offset(self._early + chunk)
-            if found is None:
-                self._early += chunk
-                return
-            self._early = None
-            begins, chunk = found
-            if self.offset is not None and begins < self.offset:
-                self._on_chunk(
-                    b"\n[ringtasks: the log was truncated; it goes on from its beginning]\n"
-                )
-            if self.offset is not None and begins > self.offset:
-                gap = begins - self.offset
-                self._on_chunk(b"\n[ringtasks: %d bytes were given up for the log's limit]\n" % gap)
-            self.offset = begins
-        if chunk:
-            assert self.offset is not None  # noqa: S101  # the offset came first
-            self.offset += len(chunk)
-            self._on_chunk(chunk)
 
 
 def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:

@@ -6,11 +6,15 @@ The received bytes are counted, and the next request begins after them.  A reque
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from ringtasks.remote.answers import or_none, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
+from ringtasks.ssh.link import STDOUT
 
-__all__ = ["ENDED", "FOLLOW_SECONDS", "NO_LOG", "follow_script", "parse_offset"]
+__all__ = ["ENDED", "FOLLOW_SECONDS", "NO_LOG", "LogPlace", "follow_script", "parse_offset"]
 
 #: Seconds that one request for new output lasts.
 FOLLOW_SECONDS = 30
@@ -18,6 +22,8 @@ FOLLOW_SECONDS = 30
 #: Exit statuses of the script: job ended and log complete; job still running; no log.
 ENDED, GOES_ON, NO_LOG = 0, 75, 66
 
+#: The end of stderr that is kept: its last line tells where the log ended.
+_MAX_TOLD_BYTES = 200
 
 _FOLLOW = Program(__file__, "follow.sh")
 
@@ -53,3 +59,49 @@ def parse_offset(printed: bytes) -> tuple[int, bytes] | None:
         return None
     offset = or_none(whole, line.decode("ascii", "replace").removeprefix("ringtasks-offset:"))
     return (0, printed) if offset is None else (offset, rest)
+
+
+class LogPlace:
+    """Position in the log; each answer of the host begins with its offset."""
+
+    def __init__(self, on_chunk: Callable[[bytes], None]) -> None:
+        self.offset: int | None = None
+        self._on_chunk = on_chunk
+        self._early: bytes | None = b""
+        self._told = b""
+
+    def restart(self) -> str | None:
+        """Expect an offset first, since the next answer begins.
+
+        :returns: the reason if bytes are missing at the end of the answer before.
+        """
+        found = re.search(rb"^ringtasks-at:([0-9]{1,18})$", self._told, re.MULTILINE)
+        self._early, self._told = b"", b""
+        if found is None or self.offset is None or int(found[1]) == self.offset:
+            return None
+        return f"{int(found[1]) - self.offset} bytes before byte {int(found[1])} did not come"
+
+    def take(self, stream: int, chunk: bytes) -> None:
+        """Pass on output of the host."""
+        if stream != STDOUT:
+            self._told = (self._told + chunk)[-_MAX_TOLD_BYTES:]
+            return
+        if self._early is not None:
+            found = parse_offset(self._early + chunk)
+            if found is None:
+                self._early += chunk
+                return
+            self._early = None
+            begins, chunk = found
+            if self.offset is not None and begins < self.offset:
+                self._on_chunk(
+                    b"\n[ringtasks: the log was truncated; it goes on from its beginning]\n"
+                )
+            if self.offset is not None and begins > self.offset:
+                gap = begins - self.offset
+                self._on_chunk(b"\n[ringtasks: %d bytes were given up for the log's limit]\n" % gap)
+            self.offset = begins
+        if chunk:
+            assert self.offset is not None  # noqa: S101  # the offset came first
+            self.offset += len(chunk)
+            self._on_chunk(chunk)

@@ -54,7 +54,9 @@ group=$alive
 began=$(for file in process keeper; do
   read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break
 done)
-read -r spared keeper_boot rest 2>/dev/null <keeper || spared=
+# The keeper is the first process of the job.
+read -r spared keeper_boot since rest 2>/dev/null <keeper || spared=
+[ "$keeper_boot" = "$rt_boot" ] || since=
 read_alive keeper
 
 # Only a job that runs or waits is recorded as stopped: the end of any other job is recorded already,
@@ -81,7 +83,7 @@ list before "$seen"
 list after "$found"
 # A process that had left its session, its environment and its parent before has no link to the job.
 # Those are shown that began after the job, have no parent, are of this user and of no other run.
-processes | awk -v began="$began" -v keeper="$spared" '
+printf '%s\n' "$rows" | awk -v began="$began" -v keeper="$spared" '
   $2 == 1 && $4 != keeper && began + 0 && $5 + 0 >= began + 0 { print }' |
   while read -r pid _ _ _ start name; do
     case $seen in *"$pid:$start "*) continue ;; esac

@@ -20,8 +20,14 @@ exec 2>&1 3>&-
 # If the command is a single program, the process id is the program's: it gets the signals, and "ps"
 # shows its name. Otherwise the command is an argument, so that "ps" shows it, if Linux accepts it
 # as one: 128 KiB (execve(2), MAX_ARG_STRLEN); a character has up to 4 bytes.
-[ "$5" ] && case $(command -v "$5") in */*) eval "exec $(cat "$2/command")" ;; esac
-set -- "$8" "$(cat "$2/command")"
+# The full stop shows that all of it was read.
+rt_command=$(cat "$2/command" && echo .)
+case $rt_command in
+  ?*.) ;;
+  *) echo "ringtasks: $2/command cannot be read"; exit 126 ;;
+esac
+set -- "$8" "${rt_command%.}" "$5"
+[ "$3" ] && case $(command -v "$3") in */*) eval "exec $2" ;; esac
 [ ${#2} -gt 30000 ] || eval "exec $1 -c"' "$2"'
-eval "shift 2
+eval "shift 3
 $2"

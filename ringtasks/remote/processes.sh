@@ -9,28 +9,51 @@
 #   $group      a process that leads the group and the session of the set; it is in the set itself,
 #               since some servers start programs without a session (Dropbear); "": none
 #   $mark       NAME=VALUE that the processes have in their environment
+#   $since      the start time of the first process of the set: no earlier one has the mark; "": that
+#               of $group if it runs, else not known
 #   $spared     a process that is left alone, with its session and its children; "": none
 #   $with_sudo  1: use sudo for a process that may not be signalled otherwise
 
 # The processes of the set that were seen, and those that are running: "PID:START NAME" lines.
 seen=
 found=
+# The process ids of those that are running, with a space before each.
+left=
+# All processes, as of the last look.
+rows=
 # 1: the last look failed, for example since no process could be started; then it proves nothing.
 is_blind=
+newline='
+'
 
 # Prints "PID PARENT GROUP SESSION START NAME" of each process, the files "/proc/PID/environ" of those
-# with the mark (or "marked PID"), and "searched" if grep(1) can find a mark. One pass reads each file
-# once. The names of the files go through a pipe: there may be too many for arguments.
+# with the mark (or "marked PID"), and "searched" if marks could be found. Only the
+# environments of processes that are young enough are read: they cost more than all the rest. The
+# names of the files go through a pipe: there may be too many for arguments.
 processes() {
   if [ -r /proc/self/stat ]; then
-    printf '%s\n' /proc/[0-9]*/environ | xargs grep -lsFe "$mark"
-    grep -qsFe "$$" "/proc/$$/stat" && echo searched
-    printf '%s\n' /proc/[0-9]*/stat | xargs cat 2>/dev/null | awk '
-      $1 ~ /^[0-9]+$/ {
-        pid = $1; whole = $0
-        sub(/^.*\) /, "") # the name may have parentheses
-        name = substr(whole, length(pid) + 3, length(whole) - length($0) - length(pid) - 4)
-        if ($1 !~ /^[ZX]/) print pid, $2, $3, $4, $20, name
+    printf '%s\n' /proc/[0-9]* | awk -v mark="$mark" -v group="$group" -v since="$since" -v self=$$ '
+      {
+        file = $0 "/stat"; whole = ""
+        while ((getline line < file) > 0) whole = whole line "?" # the name may have newlines
+        close(file)
+        if (whole !~ /^[0-9]+ \(/) next
+        pid = whole + 0; rest = whole
+        sub(/^.*\) /, "", rest) # and parentheses
+        name = substr(whole, length(pid) + 3, length(whole) - length(rest) - length(pid) - 4)
+        if (split(rest, field, " ") < 20 || field[1] ~ /^[ZX]/) next
+        print pid, field[2], field[3], field[4], field[20], name
+        started[pid] = field[20]
+      }
+      END {
+        if (since == "" && group in started) since = started[group]
+        fflush()
+        # xargs(1): the status is above 123 if it could not run grep, which has to find a known text.
+        search = "xargs grep -lsFe " mark "; [ $? -le 123 ] && " \
+          "echo /proc/" self "/stat | xargs grep -qsFe " self " && echo searched"
+        for (pid in started)
+          if (since == "" || started[pid] + 0 >= since + 0) print "/proc/" pid "/environ" | search
+        close(search)
       }'
   else
     # shellcheck disable=SC2009  # pgrep(1) does not search the environment
@@ -41,11 +64,12 @@ processes() {
   fi
 }
 
-# Looks for the processes of the set; sets $found, adds to $seen, and sets $left to process ids.
+# Looks for the processes of the set; sets $rows, $found and $left, and adds to $seen.
 # A look is complete if it saw this shell and could have found marks.
 look() {
-  looked=$({ printf '%s\n' "$seen" | awk '{ print "seen", $0 }'; processes; } | awk -v group="$group" -v spared="$spared" -v self=$$ '
-    $1 == "seen" { if ($2 != "") was[$2] = 1; next }
+  rows=$(processes)
+  looked=$(printf '%s\nrows\n%s\n' "$seen" "$rows" | awk -v group="$group" -v spared="$spared" -v self=$$ '
+    !is_row { if ($0 == "rows") is_row = 1; else if ($1 != "") { was[$1] = 1; seen[++known] = $0 } next }
     $1 == "marked" { mine[$2] = 1; next }
     $1 == "searched" { is_searched = 1; next }
     $1 ~ /^\/proc\// { split($1, part, "/"); mine[part[3]] = 1; next }
@@ -70,19 +94,22 @@ look() {
       } while (grown)
       for (i = 1; i <= count; i++) {
         pid = pids[i]
-        if ((pid in mine) && !is_left_alone(pid)) print pid ":" start[pid], names[pid]
+        if (!(pid in mine) || is_left_alone(pid)) continue
+        left = left " " pid
+        running = running "\n" pid ":" start[pid] " " names[pid]
+        if (!((pid ":" start[pid]) in was)) seen[++known] = pid ":" start[pid] " " names[pid]
       }
+      print left running "\nseen"
+      for (i = 1; i <= known; i++) print seen[i]
       if ((self in start) && is_searched) print "complete"
     }')
-  case $looked in *complete) is_blind= ;; *) is_blind=1 && return ;; esac
-  found=${looked%complete}
-  before=$seen
-  seen=$(printf '%s\n%s\n' "$seen" "$found" | awk '$1 != "" && !($1 in was) { was[$1] = 1; print }')
-  [ "$seen" ] || [ -z "$found$before" ] || { is_blind=1 && seen=$before; }
-  left=
-  for one in $found; do
-    case $one in *:*) left="$left ${one%%:*}" ;; esac
-  done
+  case $looked in *"${newline}complete") is_blind= ;; *) is_blind=1 && return ;; esac
+  looked=${looked%"${newline}complete"}$newline
+  seen=${looked#*"${newline}seen$newline"}
+  looked=${looked%%"${newline}seen$newline"*}
+  left=${looked%%"$newline"*}
+  # shellcheck disable=SC2034  # read by the programs that include this
+  found=${looked#"$left"}
 }
 
 # Sends $left the signal $1.

@@ -5,8 +5,8 @@ bash, zsh, fish, tcsh, dash and BusyBox ash:
 
 * in the exec request itself (`Script.line`), as ssh does: the fast way, and as visible in the
   host's process list as the command that it starts;
-* on stdin (`Script.payload`), if it has something to hide (an environment) or is too long for an
-  argument: the exec request holds no secret (`exec_line`), and one line of printable ASCII follows,
+* on stdin (`Script.payload`), if it has something to hide (an environment) or is too long for some
+  servers: the exec request holds no secret (`exec_line`), and one line of printable ASCII follows,
   which the shell decodes with ``printf %b`` and evaluates.  That costs another round trip, because
   sshd takes no stdin before the program runs.  A payload that was cut short has no newline, so
   ``read`` fails and nothing runs: until the last byte is sent, the command cannot have started.
@@ -50,8 +50,9 @@ _UNSAFE_BYTE = rb"[^A-Za-z0-9_ ./:=,@%+'\"$(){}|&;<>*?~#!^-]"
 # the word at a newline; fish reads two backslashes as one.
 _PLAIN = r"(?!.*\\\\)[ \"-&(-~]*\Z"
 _UNSAFE_IN_QUOTES = rb"[^A-Za-z0-9_ ./:=,@%+\"$(){}|&;<>*?~#^-]"
-#: Well below Linux's limit for one argument (execve(2), MAX_ARG_STRLEN: 128 KiB).
-_MAX_LINE_BYTES = 64 * 1024
+#: Below Dropbear's limit for a command (its sysoptions.h, MAX_CMD_LEN: 9000), which ends the
+#: connection at a longer one; execve(2) takes 128 KiB (MAX_ARG_STRLEN).
+_MAX_LINE_BYTES = 8900
 
 #: A line that ends another shell that runs in place of ours and waits for commands; the bootstrap
 #: ignores it.

@@ -13,6 +13,7 @@
 mark=RINGTASKS_RUN_ID
 mark=$mark=$run_id
 spared=
+since=
 
 # include: clock.sh
 # include: processes.sh

@@ -102,7 +102,7 @@ class Execution:
         self._answer = MarkedOutput(self._script.mark, has_end=self._script.is_own)
         self._early_stderr: list[bytes] = []
         self._early_bytes = self._output_bytes = 0
-        self._is_payload_sent = False
+        self._is_payload_sent = self._has_given_up = False
         terminal = self._options.terminal
         command = self._line or exec_line(
             self._script.mark, self._options.shell, pty=terminal is not None
@@ -208,7 +208,7 @@ class Execution:
         if deadline is not None:
             limit = min(limit, deadline)
         give_up_at = started + _GIVE_UP_DELAY if self._line is None else None
-        while self._answer.pid is None and not self._answer.is_hopeless:
+        while self._answer.pid is None and not self._is_hopeless:
             until = limit if give_up_at is None else min(limit, give_up_at)
             status = self._receive_until(session, until, is_until_mark=True)
             if self._answer.pid is not None:
@@ -221,10 +221,20 @@ class Execution:
                 give_up_at = None
                 with contextlib.suppress(LinkLostError):
                     session.send(GIVE_UP)
+                self._has_given_up = True
                 if self._options.terminal is not None and self._answer.preface:
                     # It may be the prompt of a shell that takes no command.
                     limit = min(limit, time.monotonic() + _PROMPT_TIMEOUT)
         return None
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """True if the mark will not come; a program that repeats its input got no script."""
+        if not self._has_given_up or self._options.terminal is not None:  # a terminal repeats, too
+            return self._answer.is_hopeless
+        said = self._answer.preface
+        is_repeated = self._script.mark.hello.encode() in said or said.endswith(GIVE_UP)
+        return is_repeated or self._answer.is_hopeless
 
     def _begin_input(self, session: Session) -> None:
         # If it cannot be sent, `receive` gives the reason: the host refused, ended, or is gone.
@@ -254,7 +264,7 @@ class Execution:
                 return happened.status
             if happened is not None:
                 self._take(happened.stream, happened.chunk)
-                if is_until_mark and (self._answer.pid is not None or self._answer.is_hopeless):
+                if is_until_mark and (self._answer.pid is not None or self._is_hopeless):
                     return None
             if deadline is not None and time.monotonic() >= deadline:
                 return None

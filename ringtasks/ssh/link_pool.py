@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ringtasks.common import rehearsal
+from ringtasks.common import fork, rehearsal
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 from ringtasks.inventory.config import SSHConfig, health_file, is_reached_alike
@@ -71,6 +71,7 @@ def _leave_links_to_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_links_to_parent)
+fork.wait_for_imports()  # the functions here import what each kind of link needs
 
 
 class LinkPool:

@@ -60,9 +60,14 @@ class TunnelListener:
                 if self._ended.wait(_RETRY_DELAY):
                     return
                 continue
-            threading.Thread(
+            passing = threading.Thread(
                 target=self._pass_on, args=(connection,), name="ringtasks-tunnel", daemon=True
-            ).start()
+            )
+            try:
+                passing.start()
+            except RuntimeError as error:  # no thread can be started; later ones may be
+                connection.close()
+                _log.warning("a connection was not passed on: %s", error)
 
     def _pass_on(self, connection: socket.socket) -> None:
         with contextlib.closing(connection):
@@ -73,7 +78,11 @@ class TunnelListener:
                 back = threading.Thread(
                     target=_copy, args=(tunnel, connection), name="ringtasks-tunnel", daemon=True
                 )
-                back.start()
+                try:
+                    back.start()
+                except RuntimeError as error:
+                    _log.warning("a connection was not passed on: %s", error)
+                    return
                 _copy(connection, tunnel)
                 back.join()
 

@@ -26,6 +26,7 @@ from .options import (
     clients_of,
     environment,
     failure_status,
+    gpu_options,
     number,
     one_or_all,
     task,
@@ -87,7 +88,7 @@ def start(
         "log_file": log_file,
         "cwd": cwd,
         "env": environment(env or ()),
-        **_gpus(str(gpus)),
+        **gpu_options(str(gpus)),
         "queue": queue,
     }
     if is_dry(c):
@@ -357,15 +358,6 @@ def prune(
         display.say(told if pruned.error else f"{pruned.host_id}: {told}")
         statuses.append(failure_status(client.config) if pruned.error else 0)
     return ended(c, found, combined_status(statuses))
-
-
-def _gpus(text: str) -> dict[str, Any]:
-    """Return the options for ``--gpus N`` or ``--gpus N:any-memory``."""
-    count, _, word = text.partition(":")
-    if word not in ("", "any-memory"):
-        raise UsageError(f"--gpus {text}: expected a number, or a number with :any-memory")
-    found = int(number("--gpus", count, at_least=0, whole=True) or 0)
-    return {"gpus": found, "any_memory": word == "any-memory"}
 
 
 def _refuse_embedded(client: SSHClient) -> None:

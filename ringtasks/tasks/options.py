@@ -37,6 +37,7 @@ __all__ = [
     "configs_of",
     "environment",
     "failure_status",
+    "gpu_options",
     "inventory_of",
     "number",
     "one_host",
@@ -233,6 +234,18 @@ def one_host(c: Context, selector: str | None, given: str | None) -> HostConfig:
 def one_or_all(found: list[T]) -> T | list[T]:
     """Return the only item, as a caller of one host expects it, else all."""
     return found[0] if len(found) == 1 else found
+
+
+def gpu_options(text: str) -> dict[str, Any]:
+    """Return the options for ``--gpus N`` or ``--gpus N:any-memory``.
+
+    :raises UsageError: it is neither.
+    """
+    count, _, word = text.partition(":")
+    if word not in ("", "any-memory"):
+        raise UsageError(f"--gpus {text}: expected a number, or a number with :any-memory")
+    found = int(number("--gpus", count, at_least=0, whole=True) or 0)
+    return {"gpus": found, "any_memory": word == "any-memory"}
 
 
 def several(given: Iterable[str] | str | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from .options import (
     HOST_HELP,
     INVENTORY_HELP,
     environment,
+    gpu_options,
     number,
     selected,
     several,
@@ -42,7 +43,7 @@ _STOP_SLACK = 15.0
         "host": HOST_HELP + "; the best eligible host is used",
         "cmd": "the command, for /bin/sh on the host",
         "name": "name of the run (default: train)",
-        "gpus": "GPUs to reserve per host",
+        "gpus": "GPUs to reserve per host; 2:any-memory: also GPUs with memory in use",
         "nodes": "number of hosts, with torchrun; the command is then 'python3 FILE …'",
         "nproc-per-node": "ranks per host, with torchrun",
         "cwd": "folder on the host; ~ is the remote home (default: a new one in runs/)",
@@ -99,12 +100,14 @@ def train(
         if record.settings:
             given = {**record.settings, "env": record.environment()}
         inventory = inventory or record.inventory
+    asked = {} if gpus is None else gpu_options(str(gpus))
     settings = parse(
         given,
         hosts=host,
         command=cmd,
         name=name,
-        gpus=_whole("--gpus", gpus, at_least=0),
+        gpus=asked.get("gpus"),
+        any_memory=asked.get("any_memory") or None,
         nodes=_whole("--nodes", nodes, at_least=1),
         nproc_per_node=_whole("--nproc-per-node", nproc_per_node, at_least=1),
         cwd=cwd,

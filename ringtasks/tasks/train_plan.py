@@ -78,6 +78,7 @@ def _start(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
         cwd=cwd,
         env=settings.env,
         gpus=settings.gpus,
+        any_memory=settings.any_memory,
         group=settings.name,
     )
     steps.append(start_step(config, request))

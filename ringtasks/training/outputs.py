@@ -121,13 +121,13 @@ def _fetch(
     refused = next((match.name for match in wanted if not _is_asked_for(item, match.name)), None)
     if refused is not None:
         return Fetched(item, False, f"{item} was not fetched: the host names {refused!r}: refused")
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for match in wanted:
             options = Options(exclude=tuple(_excluded(match)))
             place = posixpath.join(cwd, match.name)
             checked(transfer.get(place, folder, [client], options))
-    except FileCopyError as error:
+    except (FileCopyError, OSError) as error:
         return Fetched(item, False, f"{item} was not fetched: {error}")
     besides = f", but for {left} files that were there before" if left else ""
     return Fetched(item, True, f"{item} fetched into {folder}{besides}")

@@ -90,7 +90,13 @@ class Placement:
         if self._settings.preflight is None:
             held = checks(found, wanted)
         else:
-            held = checks(found, wanted, gpus=self._settings.gpus, facts=facts)
+            held = checks(
+                found,
+                wanted,
+                gpus=self._settings.gpus,
+                facts=facts,
+                any_memory=self._settings.any_memory,
+            )
         health = client.health
         tried = health.total_successes + health.total_failures
         return Candidate(name, found, held, facts, health.success_rate if tried else 1.0)

@@ -28,11 +28,18 @@ class Check(NamedTuple):
 
 
 def checks(
-    survey: Survey, preflight: Preflight, *, gpus: int = 0, facts: Mapping[str, Any] | None = None
+    survey: Survey,
+    preflight: Preflight,
+    *,
+    gpus: int = 0,
+    any_memory: bool = False,
+    facts: Mapping[str, Any] | None = None,
 ) -> tuple[Check, ...]:
     """Return the checks for a run that needs ``gpus`` GPUs, in the order of asking.
 
     If the host gave no answer at all, that is the only check.
+
+    :param any_memory: memory in use by no visible process does not count.
     """
     if survey.error is not None:
         return (Check("answer", False, survey.error, "try 'inv check'"),)
@@ -44,7 +51,7 @@ def checks(
     if gpus or expected:
         found.append(_driver(survey, preflight))
         if survey.driver == "ok":
-            found += _gpus(survey, gpus, expected)
+            found += _gpus(survey, gpus, expected, any_memory=any_memory)
     found.append(_disk(survey, preflight))
     found.append(_clock(survey, preflight))
     if preflight.imports:
@@ -69,7 +76,7 @@ def _warning(survey: Survey) -> str:
     return f"; {survey.driver_said}" if survey.driver_said else ""
 
 
-def _gpus(survey: Survey, needed: int, expected: int | None) -> list[Check]:
+def _gpus(survey: Survey, needed: int, expected: int | None, *, any_memory: bool) -> list[Check]:
     seen = len(survey.gpus)
     wanted = max(needed, expected or 0)
     found = [
@@ -83,12 +90,16 @@ def _gpus(survey: Survey, needed: int, expected: int | None) -> list[Check]:
     if needed:
         in_use = [f"GPU {gpu.index}: {gpu.in_use}" for gpu in survey.gpus if gpu.in_use]
         held = f" ({'; '.join(in_use)})" if in_use else ""
+        advice = f"{needed} needed: wait, or end what holds them"
+        if any(gpu.in_use and not gpu.holder for gpu in survey.gpus):
+            advice += f"; --gpus {needed}:any-memory takes GPUs whose memory is in use"
+        free = sum(not (gpu.holder if any_memory else gpu.in_use) for gpu in survey.gpus)
         found.append(
             Check(
                 "GPUs free",
-                survey.free_gpus >= needed,
-                f"{survey.free_gpus} of {seen}{held}",
-                f"{needed} needed: wait, or end what holds them",
+                free >= needed,
+                f"{free} of {seen}{held}",
+                advice,
             )
         )
     return found

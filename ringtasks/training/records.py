@@ -20,8 +20,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import StateFileError, UsageError
 
 from .logs.metric_files import is_metric_file
@@ -95,12 +96,11 @@ class RunRecord:
         """
         fields = {"version": _VERSION, **asdict(self)}
         del fields["folder"]
-        fresh = self.folder / f".{_FILE}.{os.getpid()}"
+        file = self.folder / _FILE
         try:
-            fresh.write_text(json.dumps(fields, indent=1) + "\n")
-            fresh.replace(self.folder / _FILE)
+            replace_file(file, json.dumps(fields, indent=1) + "\n", mode=0o644)
         except OSError as error:
-            raise StateFileError(str(fresh), error.strerror or str(error)) from error
+            raise StateFileError(str(file), error.strerror or str(error)) from error
 
     def keep_environment(self, env: Mapping[str, str]) -> None:
         """Write ``env.json``, readable by this user only.
@@ -184,7 +184,8 @@ class LogCopy:
     """A log that is written from its beginning, and never gets shorter. Usable with ``with``.
 
     If there is a copy already, the new one is written beside it, and replaces it once it is longer:
-    the host may be gone, or may have deleted a part of its log.
+    the host may be gone, or may have deleted a part of its log.  If it cannot be written, for
+    example on a full disk, it ends there; the host keeps the log.
     """
 
     def __init__(self, file: Path) -> None:
@@ -192,24 +193,49 @@ class LogCopy:
         self._known = file.stat().st_size if file.exists() else 0
         self._beside = file.with_name(f".{file.name}.new") if self._known else None
         self._written = 0
-        self._out = (self._beside or file).open("wb")
+        self._out: BinaryIO | None = None
+        self._is_ended = False
 
     def __enter__(self) -> LogCopy:
+        with contextlib.suppress(OSError):  # `write` tells it
+            self._write(b"")
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._out.close()
+        self._close()
         if self._beside is not None:
             self._beside.unlink(missing_ok=True)
 
-    def write(self, chunk: bytes) -> None:
-        """Write, and flush so that others can read it at once."""
-        self._out.write(chunk)
-        self._out.flush()
+    def write(self, chunk: bytes) -> str | None:
+        """Write so that others can read it at once.
+
+        :returns: the reason why the copy ends here; None: it does not, or ended before.
+        """
+        if self._is_ended:
+            return None
+        try:
+            self._write(chunk)
+        except OSError as error:
+            self._close()
+            self._is_ended = True
+            return error.strerror or str(error)
+        return None
+
+    def _write(self, chunk: bytes) -> None:
+        if self._out is None:
+            self._out = (self._beside or self._file).open("wb", buffering=0)
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[self._out.write(rest) :]
         self._written += len(chunk)
         if self._beside is not None and self._written > self._known:
             self._beside.replace(self._file)
             self._beside = None
+
+    def _close(self) -> None:
+        if self._out is not None:
+            self._out.close()
+            self._out = None
 
 
 def new_run(

@@ -119,6 +119,8 @@ class TrainSettings:
     name: str = setting(word, "train")
     gpus: int = setting(count(0), 0)
     """GPUs on each host, reserved for the run; 0: it uses none."""
+    any_memory: bool = setting(flag, False, flag="--gpus")
+    """Take also GPUs whose memory is in use by no visible process."""
     nodes: int = setting(count(1), 1)
     nproc_per_node: int = setting(count(1), 1)
     env: Mapping[str, str] = setting(environment, default_factory=dict, repr=False)

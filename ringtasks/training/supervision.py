@@ -14,7 +14,12 @@ from typing import NamedTuple
 
 from ringtasks import jobs
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.errors import JobNotStartedError, RunNotStartedError, UsageError
+from ringtasks.errors import (
+    JobNotStartedError,
+    RunNotStartedError,
+    StateFileError,
+    UsageError,
+)
 from ringtasks.inventory.model import HostConfig
 from ringtasks.jobs import Job, JobState, JobStatus
 
@@ -145,7 +150,7 @@ class Supervisor:
         self.jobs = self._started(hosts, attempt)
         entry = RunAttempt(attempt, [JobPlace(job.host, job.id) for job in self.jobs])
         self._record.attempts.append(entry)
-        self._record.save()
+        self._save_record()
         return self._attend(entry)
 
     def _attend(self, entry: RunAttempt) -> list[JobStatus]:
@@ -156,8 +161,15 @@ class Supervisor:
             self._tell(f"attempt {entry.attempt}: job {job.id} on {job.host}{folder}")
         statuses = self._see_through(entry.attempt)
         entry.state = str(_worst(statuses).state)
-        self._record.save()
+        self._save_record()
         return statuses
+
+    def _save_record(self) -> None:
+        """Save the record of a run that goes on without it."""
+        try:
+            self._record.save()
+        except StateFileError as error:
+            self._tell(f"{error}; the run goes on without its record here")
 
     def _started(self, hosts: Sequence[SSHClient], attempt: int) -> list[Job]:
         """Return the attempt's jobs; on one host, the first that takes it."""
@@ -250,6 +262,7 @@ class Supervisor:
                     cwd=self._folder(client),
                     env=env,
                     gpus=settings.gpus,
+                    any_memory=settings.any_memory,
                 )
             except BaseException:  # Ctrl-C, too: half a run would stay without a record
                 attempts.stop_all(started, 0.0, self._tell)
@@ -286,7 +299,8 @@ class Supervisor:
                 def on_log(job: Job, chunk: bytes) -> None:
                     self._curves.feed(chunk, job.host)
                     self._on_log(chunk, job.host if len(self.jobs) > 1 else None)
-                    logs[job.id].write(chunk)
+                    if why := logs[job.id].write(chunk):
+                        self._tell(f"the local copy of the log of {job.host} ends here: {why}")
 
                 found = attempts.see_through(
                     self.jobs,
@@ -329,7 +343,7 @@ class Supervisor:
         worst = _worst(statuses)
         self._record.state = str(worst.state)
         self._record.ended_at = time.time() if worst.is_ended else None
-        self._record.save()
+        self._save_record()
         status = attempts.exit_status_of(statuses)
         if worst.state is JobState.UNKNOWN:
             if self._settings.fetch:

@@ -34,6 +34,7 @@ __all__ = ["get_file", "put_file"]
 #: Sending resumes at a multiple of this size.
 _BLOCK_BYTES = 64 * 1024
 _MODE_BITS = 0o777  # without set-user-ID, set-group-ID and the sticky bit
+_OTHER_WRITER = "another transfer to this name at the same time removed the part of this one"
 #: Number of times that a file is sent from its beginning if its sum is wrong.
 _ATTEMPTS = 2
 
@@ -71,12 +72,16 @@ def put_file(
         if has_changed:
             host_copy.ask(part.remove_script(), time_for(0))
             raise HostTransferError(f"{source} changed while it was being sent; send it again")
-        if _finish(host_copy, part, target, before, expected, known):
+        said = _finish(host_copy, part, target, before, expected, known)
+        if said == "done":
             host_copy.add(
                 Change("sent", name_of(target), before.size), is_checked=bool(known.hasher)
             )
             return
-        host_copy.notes.append(f"attempt {attempt + 1}: the SHA-256 differed")
+        why = _OTHER_WRITER if said == "gone" else "the SHA-256 differed"
+        host_copy.notes.append(f"attempt {attempt + 1}: {why}")
+    if said == "gone":
+        raise HostTransferError(f"{target}: {_OTHER_WRITER}; send it again if it is to win")
     raise HostTransferError(
         f"{target}: its SHA-256 on the host differs from the file's: look at disks"
     )
@@ -168,7 +173,7 @@ def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe)
         # dd writes at the given offset, so that a dd that is left over from a lost link, and has
         # not noticed the loss yet, writes the same bytes to the same places.
         script = (
-            f"{part.functions}{part.enter} && "
+            f"{part.functions}{part.enter} || {{ echo {quote(_OTHER_WRITER)} >&2; exit 1; }}\n"
             f"exec dd of={PART} bs={_BLOCK_BYTES} seek={blocks} conv=notrunc"
         )
         with source.open("rb", buffering=0) as file:
@@ -200,7 +205,8 @@ def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path)
 
 
 # It may run again, also at the same time, since its answer may be lost: once the part is gone, the
-# file under the final name is checked. "-c": touch makes no file.
+# file under the final name is checked. "gone": another transfer, of another file to this name, has
+# removed the part. "-c": touch makes no file.
 _FINISH = """\
 if {enter}; then
   if [ -d {above_it} ]; then rm -f {part}; {leave}; echo folder; exit; fi
@@ -212,7 +218,7 @@ if {enter}; then
   elif [ -e {part} ]; then rm -f {part}; {leave}; echo differs; exit; fi
   {leave} 2>/dev/null
 fi
-cd -P {folder} && if is_right {final}; then echo done; else echo differs; fi
+cd -P {folder} && if is_right {final}; then echo done; else echo gone; fi
 """
 
 
@@ -223,9 +229,10 @@ def _finish(
     stamp: _Stamp,
     expected: str,
     known: PathProbe,
-) -> bool:
+) -> str:
     """Give the part its final name, if its sum is right; it is removed if not.
 
+    :returns: ``done``, ``differs`` or ``gone``.
     :raises TransferError: it cannot be renamed.
     """
     final = quote(f"./{name_of(target)}")
@@ -249,7 +256,7 @@ def _finish(
     said = result.stdout.strip()
     if said == "folder":
         raise HostTransferError(f"{target} is a folder: it cannot become a file")
-    return said == "done"
+    return said
 
 
 def _sum_check(hasher: str, expected: str, size_bytes: int) -> str:

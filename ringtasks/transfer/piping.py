@@ -8,6 +8,7 @@ pass through this process.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import signal
@@ -197,13 +198,22 @@ class _Relay:
         self._thread.join(_CLEANUP_TIMEOUT)
 
     def _run(self) -> None:
-        handed_over = _receive(self._conversation)
-        if handed_over is None:
-            return  # the program ended without a remote shell
-        arguments, stdin, stdout = handed_over
         status = None
         try:
-            status = self._fd_session.run(self._command(arguments), self._shell, stdin, stdout)
+            handed_over = _receive(self._conversation)
+            if handed_over is not None:  # else the program ended without a remote shell
+                status = self._pass_on(*handed_over)
+        except OSError as error:
+            self._on_stderr(f"the streams cannot be taken over: {error.strerror}\n".encode())
+        finally:  # whatever fails, the remote shell must not wait for ever
+            with contextlib.suppress(OSError):
+                answer = _UNKNOWN_STATUS if status is None else status & 255
+                self._conversation.sendall(bytes([answer]))
+
+    def _pass_on(self, arguments: list[str], stdin: int, stdout: int) -> int | None:
+        """Run a session with the remote shell's streams; return its exit status, if it is known."""
+        try:
+            return self._fd_session.run(self._command(arguments), self._shell, stdin, stdout)
         except LinkLostError as error:
             if self._fd_session.has_begun:
                 self.lost = str(error)
@@ -213,23 +223,46 @@ class _Relay:
             self.no_mark = error
         except OSError as error:
             self._on_stderr(f"the output cannot be passed on: {error.strerror}\n".encode())
-        with contextlib.suppress(OSError):
-            self._conversation.sendall(bytes([_UNKNOWN_STATUS if status is None else status & 255]))
+        return None
 
 
 def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
-    """Return the arguments of the remote shell, and its stdin and stdout."""
+    """Return the arguments of the remote shell, and its stdin and stdout.
+
+    :raises OSError: there is no free descriptor for them.
+    """
     room = socket.CMSG_SPACE(2 * 4)
     try:
         received, ancillary, _, _ = conversation.recvmsg(_CHUNK_BYTES, room)
     except OSError:
         return None
-    if not ancillary:
+    streams = [fd for _, _, fds in ancillary for (fd,) in struct.iter_unpack("=i", fds)]
+    if len(streams) != 2:  # recvmsg(2) leaves out those for which there is no free descriptor
+        for stream in streams:
+            os.close(stream)
+        if received:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return None
-    stdin, stdout = struct.unpack("=ii", ancillary[0][2][:8])
+    stdin, stdout = streams
+    message = _rest_of(conversation, received)
+    if message is None:
+        os.close(stdin)
+        os.close(stdout)
+        return None
+    return [os.fsdecode(word) for word in message.split(b"\0")], stdin, stdout
+
+
+def _rest_of(conversation: socket.socket, received: bytes) -> bytes | None:
+    """Return the message without its length; None: the remote shell has ended within it."""
     conversation.settimeout(_HANDOVER_TIMEOUT)
     length = int.from_bytes(received[:4], "big")
-    while len(received) < 4 + length:
-        received += conversation.recv(_CHUNK_BYTES)
+    try:
+        while len(received) < 4 + length:
+            chunk = conversation.recv(_CHUNK_BYTES)
+            if not chunk:
+                return None
+            received += chunk
+    except OSError:
+        return None
     conversation.settimeout(None)
-    return [os.fsdecode(word) for word in received[4:].split(b"\0")], stdin, stdout
+    return received[4:]

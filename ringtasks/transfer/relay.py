@@ -14,16 +14,17 @@ only while the key is in ``authorized_keys``.
 
 from __future__ import annotations
 
-import io
+import contextlib
 import os
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.fork import held
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED
@@ -43,13 +44,14 @@ from .host_transfer import HostCopy, HostTransferError
 from .one_host import Work, resolve_destination
 from .remote_part import PART, RemotePart
 
-__all__ = ["relayed"]
+__all__ = ["giving", "relayed"]
 
 _KEYGEN_TIMEOUT = 20.0  # seconds
 _CONNECT_TIMEOUT = 5  # seconds for the giver to reach the receiver at one address
 _LOOK_INTERVAL = 0.2  # seconds between checks whether the transfer was interrupted
 _ALIAS = "ringtasks-relay"
-_MARK = "--- ringtasks: known hosts ---"
+#: Ends the key, and the known hosts.
+_MARK = "--- ringtasks: end ---"
 _STOP_GRACE = 1.0  # seconds for the key's processes to end by themselves
 #: The unit of ulimit -f (XCU ulimit); bash takes twice as much outside of its POSIX mode.
 _LIMIT_UNIT = 512
@@ -165,14 +167,27 @@ def _pass_on(holder: _Holder, host_copy: HostCopy, part: RemotePart) -> None:
     size_bytes = host_copy.total_bytes or 0
     taking = _taking(part, pass_id, public.split()[1], size_bytes)
     with allowed(host_copy, public, taking, _ALIAS, limit) as user:
-        script = _giving(holder.path, user, addresses)
-        stdin = io.BytesIO(_secret_input(private, pins))
-        result = ask(holder.client, script, limit, stdin=stdin)
+        script = giving(holder.path, user, addresses)
+        with _kept_open(_secret_input(private, pins)) as stdin:
+            result = ask(holder.client, script, limit, stdin=stdin)
     if not result.success:
         raise HostTransferError(result.error or printable(result.stderr) or "ssh failed")
     left = host_copy.ask(stop_script(None, pass_id, _STOP_GRACE), time_for(0)).stdout
     if left.strip():
         raise HostTransferError(f"a process of it still runs there: {printable(left)}")
+
+
+@contextlib.contextmanager
+def _kept_open(content: bytes) -> Iterator[BinaryIO]:
+    """Yield a stream of the content that ends with the block, or with this process."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", buffering=0) as stdin:
+        try:
+            with held(writer):
+                os.write(writer, content)  # a pipe holds more
+                yield stdin
+        finally:
+            os.close(writer)
 
 
 def _addresses(config: SSHConfig) -> Iterator[tuple[str, int]]:
@@ -213,10 +228,11 @@ def _taking(part: RemotePart, pass_id: str, blob: str, size_bytes: int) -> str:
     return one_line(f"export {RUN_ID_VARIABLE}={pass_id}; exec /bin/sh -c {quote(body)}")
 
 
-def _giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:
+def giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:
     """Return the script that sends the file to the first address that accepts it.
 
-    The key and the known hosts are on stdin.
+    The key and the known hosts are on stdin.  When stdin ends, the script and its ssh end, too:
+    ringtasks was killed.
     """
     options = [
         "BatchMode=yes",
@@ -229,18 +245,25 @@ def _giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:
     flags = " ".join(f"-o {option}" for option in options)
     tries = "\n".join(
         f'ssh -F none -i "$folder/key" -o "UserKnownHostsFile=$folder/known" {flags} '
-        f"-l {quote(user)} -p {port} {quote(host)} < {word(path)} > /dev/null && exit 0"
+        f"-l {quote(user)} -p {port} {quote(host)} < {word(path)} > /dev/null 3<&- &\n"
+        'sending=$!; wait "$sending" && exit 0'
         for host, port in addresses
     )
     return f"""\
 umask 077
+sending= watching=
 folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-trap 'exit 1' HUP INT TERM
-while IFS= read -r line && [ "$line" != {quote(_MARK)} ]; do
-  printf '%s\\n' "$line"
-done > "$folder/key"
-cat > "$folder/known"
+trap 'rm -rf "$folder"; kill $watching' EXIT
+trap '[ -z "$sending" ] || kill "$sending"; exit 1' HUP INT TERM
+for name in key known; do
+  while IFS= read -r line && [ "$line" != {quote(_MARK)} ]; do
+    printf '%s\\n' "$line"
+  done > "$folder/$name"
+done
+own=$(exec sh -c 'echo "$PPID"')
+exec 3<&0
+{{ read -r _ <&3; kill -s TERM "$own"; }} > /dev/null 2>&1 &
+watching=$!
 {tries}
 exit 1
 """
@@ -248,4 +271,4 @@ exit 1
 
 def _secret_input(private: bytes, pins: tuple[HostKey, ...]) -> bytes:
     known = "".join(f"{_ALIAS} {pin.type} {pin.blob}\n" for pin in pins)
-    return private + f"{_MARK}\n{known}".encode()
+    return private + f"{_MARK}\n{known}{_MARK}\n".encode()

@@ -9,7 +9,6 @@ import collections
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import threading
@@ -18,121 +17,105 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ringtasks import SSHClient, SSHConfig
-from tests.support.claims import CASES, Case, Result
-from tests.support.faulty import Wire
+from tests.support.claims import Case, Result
+from tests.support.fault_hosts import FaultHosts, empty, fill
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
-from tests.support.jobs import end_jobs
-from tests.support.sshd import Sshd
+from tests.support.processes import proc_files
+from tests.support.run_claims import ALL_CASES
 
 #: Tools of the host of which one fails.
 TOOLS = ("awk", "grep", "mkdir", "mv", "sed", "sha256sum", "tail", "dd", "cat", "ln", "date")
 
 FAULTS = (
     "none", "link cut", "link cut", "peer stops", "killed here", "remote shell killed",
-    "forced command", "noisy login", "tool fails", "disk full",
+    "forced command", "noisy login", "tool fails", "disk full", "disk full here", "fork fails",
+    "shared home", "forked child",
 )  # fmt: skip
 
-_NOISY = """\
-#!/bin/sh
-echo 'Welcome! ringtasks:0:0:1'
-echo 'You have mail.' >&2
-exec sh -c "$SSH_ORIGINAL_COMMAND"
+#: The user's tasks, in a process that forks meanwhile, as a data loader or a server does.
+_TASKS = """\
+import os, threading, time
+from ringtasks.tasks import namespace
+
+def fork(delays):
+    for delay in delays:
+        time.sleep(float(delay))
+        if os.fork() == 0:
+            os.closerange(0, 3)
+            time.sleep(2)
+            os._exit(0)
+
+if "FORK_AFTER" in os.environ:
+    threading.Thread(target=fork, args=[os.environ["FORK_AFTER"].split()], daemon=True).start()
 """
 
 
-class Hosts:
-    """Hosts with one home, each with another fault; "plain" has a wire in front that can be cut."""
-
-    def __init__(self, make_sshd: MakeSshd, folder: Path, key: Path) -> None:
-        self.plain = make_sshd()
-        self.home, self._make, self._folder = self.plain.home, make_sshd, folder
-        self.wire = Wire(self.plain.address, self.plain.port)
-        (folder / "noisy").write_text(_NOISY)
-        (folder / "noisy").chmod(0o755)
-        self._made: dict[str, Sshd] = {}
-        own = SSHConfig(self.plain.address, self.plain.port, self.plain.user, str(key), name="own")
-        self.client = SSHClient(own)
-
-    def server(self, kind: str) -> Sshd:
-        if kind not in self._made:
-            options = {
-                "forced command": {"config": ["ForceCommand echo Please login as ubuntu"]},
-                "noisy login": {"config": [f"ForceCommand {self._folder / 'noisy'}"]},
-            }.get(kind) or {"environ": {"PATH": f"{self._broken(kind)}:{os.environ['PATH']}"}}
-            environ = {**options.get("environ", {}), "HOME": str(self.home)}  # type: ignore[dict-item]  # each has its own keys
-            self._made[kind] = self._make(environ=environ, config=options.get("config", []))
-        return self._made[kind]
-
-    def _broken(self, tool: str) -> Path:
-        folder = self._folder / f"without-{tool}"
-        folder.mkdir()
-        (folder / tool).write_text("#!/bin/sh\nexit 1\n")
-        (folder / tool).chmod(0o755)
-        return folder
-
-    def renew_wire(self) -> None:
-        """Make a wire on which no fault waits to happen."""
-        self.wire.close()
-        self.wire = Wire(self.plain.address, self.plain.port)
-
-    def clear(self) -> None:
-        end_jobs(self.home)
-        for path in self.home.iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-    def close(self) -> None:
-        self.client.close_link()
-        self.wire.close()
+@pytest.fixture
+def hosts(make_sshd: MakeSshd, tmp_path: Path, client_key: Path) -> Iterator[FaultHosts]:
+    with contextlib.closing(FaultHosts(make_sshd, tmp_path, client_key)) as made:
+        yield made
 
 
 @pytest.fixture
-def hosts(make_sshd: MakeSshd, tmp_path: Path, client_key: Path) -> Iterator[Hosts]:
-    made = Hosts(make_sshd, tmp_path, client_key)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", made.home], check=True)
-    yield made
-    made.clear()
-    made.close()
-    subprocess.run(["umount", "-l", made.home], check=True)
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder of this machine that can be filled."""
+    folder = tmp_path / "near"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 class Matrix:
     """Runs one seed after the other."""
 
-    def __init__(self, hosts: Hosts, inv: Inv, write_hosts: WriteHosts, folder: Path) -> None:
+    #: Seconds within which each task has to end.
+    limit = 60.0
+
+    def __init__(self, hosts: FaultHosts, inv: Inv, write_hosts: WriteHosts, near: Path) -> None:
         self._hosts, self._inv, self._write_hosts = hosts, inv, write_hosts
-        self._near = folder / "near"
+        self._near, self._folder = near, near.parent
+        (self._folder / "tasks.py").write_text(_TASKS)
 
     def false_claims(self, seed: int) -> tuple[str, list[str]]:
         """Return the name of the seed's case, and its false claims."""
         chance = random.Random(seed)
-        task, fault = chance.choice(list(CASES)), chance.choice(FAULTS)
+        task, fault = chance.choice(list(ALL_CASES)), chance.choice(FAULTS)
         use_control_master = chance.random() < 0.6
         self._hosts.clear()
         self._hosts.renew_wire()
-        shutil.rmtree(self._near, ignore_errors=True)
-        self._near.mkdir()
-        case = CASES[task](self._hosts.home, self._near, self._hosts.client, chance)
+        empty(self._near)
+        case = ALL_CASES[task](self._hosts.home, self._near, self._hosts.client(fault), chance)
+        (self._folder / "invoke.yaml").write_text(yaml.safe_dump(case.settings()))
         self._reach(fault, chance, use_control_master)
+        found = []
         with self._injected(fault, chance):
-            result = self._result(case, fault, chance)
-        found = case.false_claims(result)
+            try:
+                result: Result | None = self._result(case, fault, chance)
+            except subprocess.TimeoutExpired as error:
+                result = None
+                if fault != "killed here":
+                    found = [f"it did not end within {error.timeout:g} s"]
+        found += case.false_claims(result)
         status = "killed" if result is None else result.returncode
         link = "master" if use_control_master else "in process"
         return f"{task} / {fault} / {link}: {status}", found
 
     def _reach(self, fault: str, chance: random.Random, use_control_master: bool) -> None:
         kind = {"tool fails": chance.choice(TOOLS)}.get(fault, fault)
-        is_plain = fault not in ("forced command", "noisy login", "tool fails")
-        place = self._hosts.wire if is_plain else self._hosts.server(kind)
-        key = self._hosts.plain.host_public_key if is_plain else None
+        is_own = fault in (
+            "forced command", "noisy login", "tool fails", "shared home", "fork fails",
+        )  # fmt: skip
+        place = self._hosts.server(kind) if is_own else self._hosts.wire
+        key = self._hosts.server(kind) if is_own else self._hosts.plain
         self._write_hosts(
             box={
                 "ssh_host": place.address,
                 "ssh_port": place.port,
                 "use_control_master": use_control_master,
-                "ssh_host_key": key or self._hosts.server(kind).host_public_key,
+                "ssh_host_key": key.host_public_key,
                 "server_alive_interval": 1,
                 "server_alive_count_max": 2,
             }
@@ -150,8 +133,11 @@ class Matrix:
         elif fault == "remote shell killed":
             delay = chance.uniform(0.1, 1.0)
             threads.append(threading.Thread(target=self._kill_a_shell, args=(ended, delay)))
-        elif fault == "disk full":
-            self._fill(chance.randrange(0, 16) * 4096)
+        elif fault in ("disk full", "disk full here"):
+            disk = self._hosts.home if fault == "disk full" else self._near
+            fill(disk, chance.randrange(0, 16) * 4096)
+        elif fault == "fork fails":
+            self._hosts.allow_processes(chance.randrange(1, 12))
         for thread in threads:
             thread.start()
         yield
@@ -159,7 +145,8 @@ class Matrix:
         wire.thaw()
         for thread in threads:
             thread.join()
-        (self._hosts.home / "filler").unlink(missing_ok=True)
+        for disk in (self._hosts.home, self._near):
+            (disk / "filler").unlink(missing_ok=True)
 
     def _thaw(self, ended: threading.Event) -> None:
         ended.wait(6)
@@ -169,35 +156,37 @@ class Matrix:
         if ended.wait(delay):
             return
         mark = f"HOME={self._hosts.home}".encode()
-        for place in Path("/proc").glob("[0-9]*"):
+        for file in proc_files("comm"):
             with contextlib.suppress(OSError):
-                is_shell = (place / "comm").read_text().strip() in ("sh", "dash", "bash")
-                if is_shell and mark in (place / "environ").read_bytes():
-                    os.kill(int(place.name), signal.SIGKILL)
+                is_shell = file.read_text().strip() in ("sh", "dash", "bash")
+                if is_shell and mark in file.with_name("environ").read_bytes():
+                    os.kill(int(file.parent.name), signal.SIGKILL)
                     return
 
-    def _fill(self, left: int) -> None:
-        disk = os.statvfs(self._hosts.home)
-        with (self._hosts.home / "filler").open("wb") as file:
-            file.write(b"x" * max(0, disk.f_bavail * disk.f_bsize - left))
-
-    def _result(self, case: Case, fault: str, chance: random.Random) -> Result | None:
-        timeout = chance.uniform(0.05, 1.2) if fault == "killed here" else 60.0
-        try:
-            return self._inv(*case.arguments("box"), timeout=timeout)
-        except subprocess.TimeoutExpired:
-            assert fault == "killed here", f"it did not end within {timeout:g} s"
-            return None
+    def _result(self, case: Case, fault: str, chance: random.Random) -> Result:
+        timeout = chance.uniform(0.05, case.longest) if fault == "killed here" else self.limit
+        environ = {}
+        if fault == "disk full here":
+            environ = {"XDG_STATE_HOME": str(self._near / "state"), "TMPDIR": str(self._near)}
+        elif fault == "forked child":
+            environ["FORK_AFTER"] = " ".join(f"{chance.uniform(0, 0.4):.3f}" for _ in range(3))
+        return self._inv(*case.arguments("box"), timeout=timeout, **environ)
 
 
 def test_no_task_makes_a_false_claim_under_faults(
-    hosts: Hosts, inv: Inv, write_hosts: WriteHosts, tmp_path: Path, request: pytest.FixtureRequest
+    hosts: FaultHosts,
+    inv: Inv,
+    write_hosts: WriteHosts,
+    small_disk: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     count = request.config.getoption("--seeds")
     first = request.config.getoption("--first-seed")
     first = random.SystemRandom().randrange(10**6) if first is None else first
     print(f"--first-seed {first} --seeds {count}")
-    matrix = Matrix(hosts, inv, write_hosts, tmp_path)
+    matrix = Matrix(hosts, inv, write_hosts, small_disk)
+    if count > 20:
+        matrix.limit = 600.0  # a long run has the lowest priority
     outcomes: collections.Counter[str] = collections.Counter()
     false: list[str] = []
     began = time.monotonic()
@@ -205,7 +194,10 @@ def test_no_task_makes_a_false_claim_under_faults(
     for seed in range(first, first + count):
         name, found = matrix.false_claims(seed)
         outcomes[name] += 1
-        false += [f"--first-seed {seed} --seeds 1: {name}: {claim}" for claim in found]
+        print(f"seed {seed}: {name}", flush=True)
+        for claim in found:
+            false.append(f"--first-seed {seed} --seeds 1: {name}: {claim}")
+            print(false[-1], flush=True)
 
     for name, times in sorted(outcomes.items()):
         print(f"{times:5} {name}")

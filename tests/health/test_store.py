@@ -748,3 +748,33 @@ def test_a_rehearsal_changes_a_copy_of_the_file(tmp_path: Path) -> None:
 
     assert store.get("a").total_failures == 0
     assert store.path.read_bytes() == before
+
+
+def test_outcomes_that_wait_for_a_daemon_thread_are_written_at_the_end_of_the_process(
+    path: Path,
+) -> None:
+    program = """
+        import fcntl, os, pathlib, sys, threading
+        from ringtasks.health.model import HostOutcome
+        from ringtasks.health.store import HealthStore, _queues
+        path = pathlib.Path(sys.argv[1])
+        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        store = HealthStore(path)
+        def record():
+            threading.Thread(
+                target=store.record, args=([HostOutcome("gpu", True)],), daemon=True
+            ).start()
+        record()
+        while not any(queue.writing.locked() for queue in _queues.values()):
+            pass
+        record()
+        while not any(queue.has_next_writer for queue in _queues.values()):
+            pass
+        store.record([HostOutcome("gpu", True)])
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    """
+    path.parent.mkdir(exist_ok=True)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program), path], check=True, timeout=30)
+
+    assert HealthStore(path).get("gpu").total_successes == 3

@@ -96,6 +96,8 @@ def test_memory_in_use_by_no_visible_process_is_not_free(host: JobHost, gpus: Gp
     assert "GPU 0: 60000 MiB in use by no visible process" in str(refused.value)
     assert "--gpus 2:any-memory" in str(refused.value)
     assert "GPU 0: 60000 MiB in use by no visible process" in driver_check(host)
+    needed = checks(survey(host.client), Preflight(), gpus=2, any_memory=True)
+    assert [each for each in needed if not each.is_passed] == []
     assert job.status().gpus == (0, 1)
 
 
@@ -122,7 +124,23 @@ def test_gpus_are_not_taken_if_their_processes_cannot_be_read(host: JobHost, gpu
     )
     smi.chmod(0o755)
 
-    with pytest.raises(JobNotStartedError, match="which processes there are: Insufficient"):
+    with pytest.raises(JobNotStartedError, match=r"which processes there are: Insufficient"):
+        host.start("true", gpus=1)
+
+
+def test_gpus_are_not_taken_if_a_process_runs_on_an_instance_of_one(
+    host: JobHost, gpus: Gpus
+) -> None:
+    smi = gpus.bin / "nvidia-smi"
+    smi.rename(gpus.bin / "real")
+    row = "MIG-4c8d9a1e-6f2b-5a3c-9d7e-0b1f2a3c4d5e, 4711, 9000"
+    smi.write_text(
+        f"#!/bin/sh\ncase $* in *compute-apps*) echo {row}; exit ;; esac\n"
+        f'exec {gpus.bin}/real "$@"\n'
+    )
+    smi.chmod(0o755)
+
+    with pytest.raises(JobNotStartedError, match=r"which processes there are: .*instance.*4711"):
         host.start("true", gpus=1)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,11 +19,10 @@ from hypothesis import strategies as st
 
 from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.jobs import JobState, Lines
-from ringtasks.jobs.job import LogPlace
-from ringtasks.jobs.logs import parse_offset
+from ringtasks.jobs.logs import LogPlace, parse_offset
 from ringtasks.ssh.link import STDOUT
 from tests.support.faulty import Wire
-from tests.support.fixtures import Require, in_process, job_host, own_server
+from tests.support.fixtures import MakeSshd, Require, in_process, job_host, own_server
 from tests.support.jobs import JobHost
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
@@ -233,7 +233,6 @@ def test_log_stays_below_its_size_limit_and_is_followed_without_a_gap(
 
 
 def test_resumed_log_following_reports_the_missing_bytes(host: JobHost) -> None:
-    from ringtasks.jobs.job import LogPlace
 
     came: list[bytes] = []
     place = LogPlace(came.append)
@@ -386,3 +385,19 @@ def test_slow_reader_slows_the_log_transfer(host: JobHost) -> None:
 
     assert size == 60_000_000
     assert held < 30_000_000
+
+
+@pytest.mark.parametrize("options", [{}, {"follow": True}, {"tail": 1}])
+def test_log_is_not_claimed_whole_if_the_host_cannot_read_it(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    (tmp_path / "tail").write_text("#!/bin/sh\ncat >/dev/null\n")
+    (tmp_path / "tail").chmod(0o755)
+    server = make_sshd(environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+
+    with SSHClient(config) as client:
+        job = JobHost(server.home, client).start("echo line")
+        job.wait(20)
+        with pytest.raises(ConnectionError, match="cannot be read"):
+            text(job.logs(**options))

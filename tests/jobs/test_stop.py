@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient, SSHConfig
+from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.jobs import JobState
 from tests.support.dropbear import Dropbear
 from tests.support.fixtures import MakeSshd, in_process, job_host, own_server
@@ -112,6 +112,29 @@ def test_process_detached_before_the_stop_is_reported_as_not_covered(
     assert f"{pid} (sleep)" in str(stopped).partition("not covered: ")[2]
 
 
+def test_names_of_processes_are_not_taken_for_process_ids(host: JobHost, tmp_path: Path) -> None:
+    bystander = subprocess.Popen(["sleep", "60"])
+    name = f"*\n{bystander.pid}:1) R"
+    (tmp_path / "named.py").write_text(
+        "import ctypes, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"ctypes.CDLL(None).prctl(15, {name.encode()!r})\nprint('up', flush=True)\n"
+        "time.sleep(975)\n"
+    )
+    job = host.start("python3 named.py; :", cwd=str(tmp_path))
+    eventually(lambda: host.log(job) == "up\n")
+
+    stopped = job.stop(0.1)
+    status = bystander.poll()
+    bystander.kill()
+    bystander.wait()
+
+    assert stopped.is_gone
+    assert status is None
+    assert [f"*?{bystander.pid}:1) R"] == [
+        process.command for process in stopped.before if process.command.startswith("*")
+    ]
+
+
 @pytest.fixture
 def many_processes() -> Iterator[None]:
     """1,800 processes that are of no job."""
@@ -154,7 +177,7 @@ def test_one_scan_of_2000_processes_takes_at_most_a_tenth_of_a_cpu_second(
 def test_stop_is_not_confirmed_if_the_host_cannot_list_processes(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path
 ) -> None:
-    tools = ("awk", "xargs", "grep", "cat")
+    tools = ("awk", "xargs", "grep")
     with ThreadPoolExecutor(2 * len(tools)) as threads:
         stops, runs = [], []
         for tool in tools:
@@ -209,3 +232,17 @@ def test_timeout_leaves_no_process_on_a_server_without_process_sessions(
     assert result.timed_out, result
     assert "terminated (verified)" in str(result.error)
     assert [pid for pid in in_folder(tmp_path) if pid != os.getpid()] == []
+
+
+def test_server_with_a_limit_for_commands_takes_jobs_and_long_commands(
+    dropbear: Dropbear, client_key: Path, use_control_master: bool
+) -> None:
+    config = SSHConfig(dropbear.address, dropbear.port, "root", str(client_key), name="box")
+    config.use_control_master = use_control_master
+
+    with SSHClient(config) as client:
+        stopped = jobs.start(client, "sleep 974").stop(grace=0.2)
+        long = client.run(f"true {'x' * 20_000}; echo in")
+
+    assert stopped.is_gone, stopped
+    assert (long.stdout, long.error) == ("in\n", None)

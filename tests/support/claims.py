@@ -11,12 +11,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ringtasks import SSHClient, jobs
 from ringtasks.remote.launcher import JOBS_FOLDER
-from tests.support.jobs import marked
+from tests.support.jobs import is_alive, marked
 
-__all__ = ["CASES", "Case", "Result"]
+__all__ = ["CASES", "Case", "Result", "is_unknown"]
 
 Result = subprocess.CompletedProcess[bytes]
 
@@ -31,12 +32,19 @@ class Case:
     :param client: reaches the same home without any fault.
     """
 
+    #: Seconds after which the task may be killed here.
+    longest = 1.2
+
     def __init__(self, home: Path, near: Path, client: SSHClient, chance: random.Random) -> None:
         self.home, self.near, self.client, self.chance = home, near, client, chance
         self.prepare()
 
     def prepare(self) -> None:
         """Make what the task needs."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the content of ``invoke.yaml``."""
+        return {}
 
     def arguments(self, host: str) -> list[str]:
         """Return the arguments of ``inv``."""
@@ -55,7 +63,7 @@ def _said(result: Result) -> str:
     return (result.stdout + result.stderr).decode(errors="replace")
 
 
-def _is_unknown(result: Result) -> bool:
+def is_unknown(result: Result) -> bool:
     return any(word in _said(result) for word in _UNKNOWN)
 
 
@@ -82,7 +90,7 @@ class Run(Case):
             return found
         if result.returncode == self.status and done != 1:
             found.append(f"claims exit status {self.status}, ended {done} times")
-        if result.returncode == 255 and not _is_unknown(result) and began:
+        if result.returncode == 255 and not is_unknown(result) and began:
             found.append("claims that it did not run, and it began")
         return found
 
@@ -160,7 +168,7 @@ class Start(Case):
         began = self._lines("began")
         if began > 1:
             return ["it was started twice"]
-        return ["claims that it was not started"] if began and not _is_unknown(result) else []
+        return ["claims that it was not started"] if began and not is_unknown(result) else []
 
 
 class OfJob(Case):
@@ -199,6 +207,9 @@ class Wait(OfJob):
             return []
         file = self.folder / "exit_status"
         ended = file.read_text().strip() if file.exists() else None
+        if "lost" in _said(result):  # true of a job whose keeper was killed, too
+            process = int((self.folder / "pid").read_text())
+            return ["claims that it is lost"] if ended or is_alive(process) else []
         is_right = result.returncode == 3 and ended == "3"
         is_mistaken = result.returncode in (1, 2) and "no such job" not in _said(result)
         if not is_right and (result.returncode == 0 or result.returncode == 3 or is_mistaken):

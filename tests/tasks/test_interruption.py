@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import signal
 import subprocess
@@ -111,13 +112,30 @@ def test_signal_ends_each_task_while_its_host_does_not_respond(host: Sshd, start
             assert took < LIMIT, task
 
 
-def test_interrupted_start_reports_the_state_of_the_job(host: Sshd, start: Start) -> None:
+def test_start_interrupted_before_its_script_was_sent_has_started_nothing(
+    host: Sshd, start: Start
+) -> None:
     host.freeze()
     process = start("start", "--host", "box", "--cmd", "sleep 60")
     eventually(lambda: is_waiting(process))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=LIMIT)
     host.thaw()
+
+    assert "not started: interrupted; the command had not been started" in said.decode()
+    assert process.returncode == 143
+
+
+def test_interrupted_start_reports_the_state_of_the_job(host: Sshd, start: Start) -> None:
+    log = host.home / "log"
+    os.mkfifo(log)  # the job waits for a reader before it says that it has started
+    process = start("start", "--host", "box", "--cmd", "true", "--log-file", "~/log")
+    eventually(lambda: list(host.home.glob(".ringtasks/jobs/.*/keeper")))
+    host.freeze()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    host.thaw()
+    os.close(os.open(log, os.O_RDONLY | os.O_NONBLOCK))
 
     assert "could not confirm that the remote processes exited" in said.decode()
     assert re.search("'inv jobs' shows whether there is a job [0-9a-f]{16}\n$", said.decode())

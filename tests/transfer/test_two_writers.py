@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient, SSHConfig
+from ringtasks import SSHClient, SSHConfig, SSHResult
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.waiting import eventually
 
@@ -29,14 +29,16 @@ def sources(near: Path) -> list[Path]:
 def test_two_concurrent_puts_leave_one_complete_file(
     config: SSHConfig, sources: list[Path], far: Path
 ) -> None:
-    def put(source: Path) -> bool:
+    def put(source: Path) -> SSHResult:
         with SSHClient(config) as client:
-            return client.scp_to(str(source), str(far / "target")).success
+            return client.scp_to(str(source), str(far / "target"))
 
     with ThreadPoolExecutor(2) as threads:
-        succeeded = list(threads.map(put, sources))
+        results = list(threads.map(put, sources))
 
-    assert any(succeeded)
+    assert any(result.success for result in results)
+    for result in results:
+        assert result.success or "another transfer to this name" in str(result.error)
     assert (far / "target").read_bytes() in [path.read_bytes() for path in sources]
     assert [path.name for path in far.iterdir()] == ["target"]
 

@@ -14,6 +14,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -30,6 +31,10 @@ _RECEIVE_BYTES = 64 * 1024
 #: Seconds to send a request: a socket's buffer takes it at once, unless the master is stopped.
 _SEND_TIMEOUT = 5.0
 _NO_ANSWER = "the control master does not answer"
+#: Seconds for which a refused connection is repeated: macOS and the BSDs refuse one if the backlog
+#: is full, too (mux.c: 64). On Linux a refusal means that no process listens.
+_REFUSAL_LIMIT = 0.0 if sys.platform == "linux" else 0.5
+_REFUSAL_DELAY = 0.02
 
 _A = TypeVar("_A", wire.Ok, wire.Alive, wire.SessionOpened)
 
@@ -61,21 +66,17 @@ class Control:
         :raises MasterGoneError: no process listens there (any more).
         :raises TimeoutError: the master accepts no connection.
         """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        not_for_children(sock)  # the master ends a session when the last copy is closed
-        try:
-            _set_limit(sock, socket.SO_SNDTIMEO, time.monotonic() + timeout)
-            sock.connect(os.fspath(path))
-        except BlockingIOError as error:  # unix(7): the backlog is full (mux.c: 64)
-            sock.close()
-            raise TimeoutError(_NO_ANSWER) from error
-        except (ConnectionError, FileNotFoundError) as error:
-            sock.close()
-            raise MasterGoneError("no process listens on the control socket") from error
-        except BaseException:
-            sock.close()
-            raise
-        return cls(sock)
+        refused_until = time.monotonic() + min(timeout, _REFUSAL_LIMIT)
+        while True:
+            try:
+                return cls(_connected(os.fspath(path), timeout))
+            except BlockingIOError as error:  # unix(7): the backlog is full (mux.c: 64)
+                raise TimeoutError(_NO_ANSWER) from error
+            except (ConnectionError, FileNotFoundError) as error:
+                is_refused = isinstance(error, ConnectionRefusedError)
+                if not is_refused or time.monotonic() >= refused_until:
+                    raise MasterGoneError("no process listens on the control socket") from error
+            time.sleep(_REFUSAL_DELAY)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -210,6 +211,18 @@ class Control:
             raise MasterGoneError("the control master has ended the conversation")
         self._frames.feed(received)
         return True
+
+
+def _connected(path: str, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    not_for_children(sock)  # the master ends a session when the last copy is closed
+    try:
+        _set_limit(sock, socket.SO_SNDTIMEO, time.monotonic() + timeout)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def _set_limit(sock: socket.socket, option: int, deadline: float) -> None:
