@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ringtasks.common.capture import CapturedOutput
 from ringtasks.common.text import bounded, printable
+from ringtasks.common.threads import translated
 from ringtasks.errors import (
     LimitError,
     OtherProgramError,
@@ -138,7 +139,14 @@ class Operation:
         self.work.cancel()
 
     def perform(self, pool: LinkPool) -> SSHResult:
-        """Do the work over the host's link, and record the outcome."""
+        """Do the work over the host's link, and record the outcome.
+
+        :raises UsageError: this machine allows no more threads or processes.
+        """
+        with translated(pool.config.id):
+            return self._performed(pool)
+
+    def _performed(self, pool: LinkPool) -> SSHResult:
         failures: list[RouteError] = []
         for _ in range(_LINK_ATTEMPTS):
             try:

@@ -178,7 +178,8 @@ class HostRun:
         """Report a configuration that turned out unusable as this host's own failure."""
         told = str(error)
         unreached = replace(self.skipped("").result, returncode=USAGE, error=told)
-        return HostResult(self.host, FleetState.UNREACHABLE, unreached, told)
+        reason = told.removeprefix(f"{self.host}: ")
+        return HostResult(self.host, FleetState.UNREACHABLE, unreached, reason)
 
     def _reason(self, state: FleetState, result: SSHResult) -> str:
         if state is FleetState.SUCCEEDED:

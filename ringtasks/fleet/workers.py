@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from ringtasks.common.text import counted
+from ringtasks.common.threads import start_thread
+from ringtasks.errors import UsageError
 
 from .host_run import HostRun
 from .overload import retry_delay
@@ -52,8 +54,11 @@ class Workers:
             return self._schedule.is_over and self.answers.empty()
 
     def start(self) -> None:
-        """Start the threads and return at once."""
-        threading.Thread(target=self._dispatch, name="ringtasks-fleet", daemon=True).start()
+        """Start the threads and return at once.
+
+        :raises UsageError: this machine allows no thread.
+        """
+        start_thread(self._dispatch, name="ringtasks-fleet")
 
     def stop(self) -> bool:
         """Start no more hosts and end the running commands; callable from any thread.
@@ -81,9 +86,10 @@ class Workers:
     def _dispatch(self) -> None:
         while (ticket := self._next()) is not None:
             # Not under the lock: threads that have started need it.
-            threading.Thread(
-                target=self._work, args=(ticket,), name="ringtasks-fleet-host", daemon=True
-            ).start()
+            try:
+                start_thread(self._work, ticket, name="ringtasks-fleet-host")
+            except UsageError:  # this machine allows no more: the threads that run must do
+                self._work(ticket)
 
     def _next(self) -> Ticket | None:
         """Wait for the next host that needs a thread; None when the run is over."""

@@ -8,12 +8,20 @@ imports its log-in code.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable
 
-from ringtasks.errors import NOT_APPROVED, Reason, RingtasksError, RouteError, UnreachableError
+from ringtasks.common.threads import start_thread
+from ringtasks.errors import (
+    NOT_APPROVED,
+    Reason,
+    RingtasksError,
+    RouteError,
+    UnreachableError,
+    UsageError,
+)
 from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
 from ringtasks.health.notes import HealthRecorder
 from ringtasks.health.store import HealthStore
@@ -57,8 +65,9 @@ class HostAttempt:
         return any(route.proxy is not None for route in self._routes)
 
     def begin(self) -> None:
-        """Start dialling in the background, for the first `dial_next`."""
-        self._ahead = _Ahead(self._dial)
+        """Start dialling in the background, for the first `dial_next`, if a thread can be had."""
+        with contextlib.suppress(UsageError):
+            self._ahead = _Ahead(self._dial)
 
     def dial_next(self, gateway: Gateway | None = None) -> Dialled:
         """Return the stream of the first route that shows an SSH banner.
@@ -146,8 +155,7 @@ class _Ahead:
         self._start = start
         self._dialled: Dialled | None = None
         self._error: RingtasksError | None = None
-        self._thread = threading.Thread(target=self._run, name="ringtasks-dial-ahead", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name="ringtasks-dial-ahead")
 
     def result(self) -> Dialled:
         self._thread.join()
@@ -163,7 +171,8 @@ class _Ahead:
             if self._dialled is not None:
                 self._dialled.stream.close()
 
-        threading.Thread(target=close, name="ringtasks-dial-discard", daemon=True).start()
+        with contextlib.suppress(UsageError):
+            start_thread(close, name="ringtasks-dial-discard")
 
     def _run(self) -> None:
         try:

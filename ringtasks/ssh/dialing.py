@@ -12,13 +12,13 @@ import contextlib
 import ipaddress
 import os
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.text import printable
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
 
 from . import rehearsal, tcp
@@ -136,10 +136,13 @@ class RouteAttempt:
         self._started_at = 0.0
 
     def start(self) -> None:
-        """Call `run` in a thread."""
+        """Call `run` in a thread; at once, if this machine allows no more threads."""
         self._started_at = self.begun.began if self.begun else time.monotonic()
         name = f"ringtasks-dial-{self.route.name}"
-        threading.Thread(target=self.run, name=name, daemon=True).start()
+        try:
+            start_thread(self.run, name=name)
+        except UsageError:
+            self.run()
 
     def run(self) -> None:
         """Make the attempt; at its end it puts itself into ``finished``."""

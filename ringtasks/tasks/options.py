@@ -15,6 +15,7 @@ import invoke
 from invoke import Context, Exit
 
 from ringtasks.common import interruption
+from ringtasks.common.threads import translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
@@ -71,7 +72,13 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
         def told(*args: Any, **kwargs: Any) -> Any:
             words = kwargs.pop(FLAG, None) if connects else None
             try:
-                with written(), interruption.guarded(), _signal_statuses(), rehearsed(words):
+                with (
+                    written(),
+                    translated(),
+                    interruption.guarded(),
+                    _signal_statuses(),
+                    rehearsed(words),
+                ):
                     return body(*args, **kwargs)
             except (UsageError, ValueError) as error:
                 raise Exit(_told(error), code=USAGE) from error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
 from ringtasks.remote.paths import word
 
@@ -68,8 +68,7 @@ class Hashing:
         self._work = work
         self._sum = ""
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="ringtasks-sha256", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._run, name="ringtasks-sha256")
 
     def result(self) -> str:
         """Return the sum. An exception of the thread is raised here."""

@@ -9,6 +9,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.client.targets import Hosts, targets_of
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.fanout import each
+from ringtasks.common.threads import translated
 from ringtasks.errors import RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
@@ -66,7 +67,8 @@ def _done(host_copy: HostCopy, work: Work, *, is_alone: bool) -> HostTransfer:
     try:
         if host_copy.stop.is_cancelled:
             raise HostTransferError("interrupted", 130)
-        work(host_copy)
+        with translated():
+            work(host_copy)
     except HostTransferError as error:
         return host_copy.ended(error.returncode, f"{host_copy.host}: {error}")
     except UsageError as error:  # for example, a key file that is missing

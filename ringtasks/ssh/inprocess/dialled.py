@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ringtasks.common.threads import translated
 from ringtasks.errors import RouteError, StateFileError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome
 from ringtasks.health.store import HealthStore
@@ -102,7 +103,7 @@ class DialledConnection(PublicConnection):
         """Run Fabric's own ``open`` over a dialled stream."""
         started = time.monotonic()
         try:
-            with self._connecting_over(dialled.stream, patience):
+            with self._connecting_over(dialled.stream, patience), translated(self.ssh.id):
                 result = super().open()
         except Exception as error:
             is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()

@@ -1,0 +1,54 @@
+"""Start threads; if this machine allows no more, say which limit it is (setrlimit(2), NPROC)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ringtasks.errors import UsageError
+
+__all__ = ["start_thread", "translated"]
+
+#: CPython's text; it has no class of its own.
+_REFUSED = "can't start new thread"
+
+
+def start_thread(target: Callable[..., None], *args: Any, name: str) -> threading.Thread:
+    """Return a daemon thread that has been started.
+
+    :raises UsageError: this machine allows no more threads.
+    """
+    thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+    with translated():
+        thread.start()
+    return thread
+
+
+@contextlib.contextmanager
+def translated(host: str = "") -> Iterator[None]:
+    """Within the block, a refused thread or process is a `UsageError`.
+
+    :param host: the host that the block is about.
+
+    :raises UsageError: this machine allows no more of them.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != _REFUSED:
+            raise
+        raise _refused(host, _REFUSED) from error
+    except BlockingIOError as error:
+        if error.errno != errno.EAGAIN or error.filename is not None:
+            raise
+        raise _refused(host, f"fork: {error.strerror}") from error
+
+
+def _refused(host: str, evidence: str) -> UsageError:
+    return UsageError(
+        f"{f'{host}: ' if host else ''}this machine allows no more threads or processes "
+        f"({evidence}): raise the limit with 'ulimit -u', or use fewer hosts at a time (--fanout)"
+    )
