@@ -57,7 +57,15 @@ TASKS = (
 #: Names of one length, which a hostile rsync may exchange.
 RSYNC_NAMES = ("into-the-folder", "../../outside/f", "/etc/../../../x", "..////////////.")
 SETTINGS = """\
-deploy: {hosts: evil, path: ~/srv, check: 'true', source: hosts, keep: 2}
+deploy:
+  hosts: evil
+  path: ~/srv
+  source: hosts
+  keep: 2
+  check: 'true'
+  check_timeout: 5
+  upload_timeout: 10
+  build_timeout: 10
 train:
   command: mkdir -p ck; echo 1 >ck/a; echo 2 >out.txt; echo 'step 1 loss 0.5'
   hosts: evil
