@@ -143,20 +143,18 @@ class Operation:
 
         :raises UsageError: this machine allows no more threads or processes.
         """
-        with translated(pool.config.id):
-            return self._performed(pool)
-
-    def _performed(self, pool: LinkPool) -> SSHResult:
         failures: list[RouteError] = []
         for _ in range(_LINK_ATTEMPTS):
             try:
-                link = pool.link(self._report)
+                with translated(pool.config.id):
+                    link = pool.link(self._report)
             except UnreachableError as error:
                 return self._unreachable(pool, error)
             if self._before_start is not None:
                 self._before_start()
             try:
-                ending = _UNBEGUN if self._is_cancelled else self.work.run(link, self.limit)
+                with translated(pool.config.id):
+                    ending = _UNBEGUN if self._is_cancelled else self.work.run(link, self.limit)
             except LinkLostError as error:  # nothing can have started: another link may work
                 if isinstance(error, NotStartedError) and error.request:
                     return self._no_channel(pool, link, error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -16,8 +15,9 @@ import pytest
 from tests.support.fixtures import ROOT, MakeSshd, WriteHosts
 from tests.support.processes import proc_files
 
-#: The limit does not apply to root: root's tests run the program as this user, who may read all.
-USER = "nobody"
+#: The limit does not apply to root: root's tests run the program as another user, who may read all.
+#: No other process has this user id.
+OTHER_ID = 100_000 + os.getpid()
 Limited = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -45,7 +45,7 @@ def limited(
     write_hosts(**hosts)
     shutil.copy(ROOT / "tasks.py", tmp_path)
     runtime = Path(tempfile.mkdtemp(prefix="rt-"))
-    uid = os.getuid() or pwd.getpwnam(USER).pw_uid
+    uid = os.getuid() or OTHER_ID
     as_user = []
     if os.getuid() == 0:
         for path in (runtime, tmp_path, *tmp_path.rglob("*")):
@@ -58,7 +58,7 @@ def limited(
         limit = threads_of(uid) + threads
         return subprocess.run(
             ["prlimit", f"--nproc={limit}", *as_user, sys.executable, "-m", "invoke", *arguments],
-            cwd=tmp_path, env={**os.environ, "XDG_RUNTIME_DIR": str(runtime), "LOGNAME": USER},
+            cwd=tmp_path, env={**os.environ, "XDG_RUNTIME_DIR": str(runtime), "LOGNAME": "x"},
             stdin=subprocess.DEVNULL, capture_output=True, timeout=60, text=True, check=False,
         )  # fmt: skip
 
