@@ -646,3 +646,22 @@ def live_through_everything(host: JobHost) -> None:
     assert len(stopped.before) >= 3
     assert second.status().state is JobState.STOPPED
     assert [job.id for job in jobs.list([host.client])[0].jobs] == [first.id, second.id]
+
+
+@pytest.mark.parametrize("program", ["exit 1", ":"])
+@pytest.mark.parametrize("command", ["sleep 0", "sleep 0; :"])
+def test_job_fails_if_the_host_cannot_read_its_command(
+    make_sshd: MakeSshd, client_key: Path, tmp_path: Path, program: str, command: str
+) -> None:
+    (tmp_path / "cat").write_text(f"#!/bin/sh\n{program}\n")
+    (tmp_path / "cat").chmod(0o755)
+    server = make_sshd(environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    config = SSHConfig(server.address, server.port, server.user, str(client_key), name="box")
+
+    with SSHClient(config) as client:
+        host = JobHost(server.home, client)
+        job = host.start(command)
+        status = job.wait(20)
+
+    assert (status.state, status.exit_status) == (JobState.FAILED, 126)
+    assert "cannot be read" in host.log(job)

@@ -445,6 +445,13 @@ def test_local_log_copy_never_shrinks(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
 
+def test_local_log_copy_ends_at_a_full_disk_and_says_so_once() -> None:
+    with LogCopy(Path("/dev/full")) as log:
+        said = [log.write(b"one"), log.write(b"two")]
+
+    assert said == ["No space left on device", None]
+
+
 def test_metric_files_are_fetched_and_plotted_instead_of_the_log(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:
