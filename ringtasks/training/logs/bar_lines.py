@@ -18,6 +18,7 @@ from .parsed import Span, Value
 from .records import Position
 from .templates import TemplateCache
 from .text import parse_fields
+from .trials import named_in_trial, trial_of
 from .words import SETS, is_unrecorded, position_of
 
 __all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out"]
@@ -105,7 +106,7 @@ def _find_bar(text: str) -> BarTemplate:
         head = _read_head(found["head"])
         spans |= {name: span for name, span in head.spans.items() if name != "step"}
         shown = _shown(text, *found.span("shown")) if found["shown"] else ()
-        return _template(head.key, "uncertain", found.end(), spans, shown)
+        return _template(found["head"], head.key, "uncertain", found.end(), spans, shown)
     found = _BAR.match(text) or _NO_TOTAL.match(text)
     if found is None:
         return _NO_BAR
@@ -128,18 +129,26 @@ def _find_bar(text: str) -> BarTemplate:
         if name not in spans and (span := _told_place(told, name)):
             spans[name] = span
     shown = tuple(value for value in shown if value.name not in told)
-    return _template(head.key, unit, found.end(), spans, shown)
+    return _template(found["head"], head.key, unit, found.end(), spans, shown)
 
 
 def _template(
-    head: str, unit: str, end: int, spans: Mapping[str, Span], shown: Sequence[Value]
+    text: str,
+    head: str,
+    unit: str,
+    end: int,
+    spans: Mapping[str, Span],
+    shown: Sequence[Value],
 ) -> BarTemplate:
     kind = ""
     if _OTHER_WORK.search(head) or unit == "other":
         kind = "other"
     elif held_out(head) and not shown:
         kind = "validation"
-    names, values = tuple(v.name for v in shown), tuple(v.span for v in shown)
+    trial = trial_of(text)
+    names = tuple(named_in_trial(value.name, trial) for value in shown)
+    values = tuple(value.span for value in shown)
+    head = f"{trial} {head}" if trial and head else head
     return BarTemplate(head, unit, kind, end, names, values, tuple(spans), tuple(spans.values()))
 
 

@@ -19,6 +19,7 @@ from .parsed import Parsed
 from .records import Record, record_of
 from .tables import ColumnReader, Table, may_be_row
 from .templates import TemplateCache
+from .trials import in_trial, trial_after, trial_of
 
 __all__ = ["Line", "LineReader", "Mode", "line_of", "may_hold_bar"]
 
@@ -50,14 +51,19 @@ def _look_at(text: str) -> Line:
         return Line(True, False, False, False, parse(text))
     is_common = may_be_row(text) and not begins_table(text) and not is_of_keras(text)
     parsed = parse(text)
+    trial = trial_of(text) if parsed.values else ""
     values = tuple(
-        value._replace(name=value.name.encode("latin-1").decode("utf-8", "replace"))
+        value._replace(name=(f"{trial}/" if trial else "") + _decoded(value.name))
         for value in parsed.values
     )
     skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
     resumes = _RESUMES.match(text) is not None
     parsed = parsed._replace(values=values)
     return Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed)
+
+
+def _decoded(name: str) -> str:
+    return name.encode("latin-1").decode("utf-8", "replace")
 
 
 line_of = TemplateCache(_look_at)
@@ -71,6 +77,7 @@ class Mode(NamedTuple):
     is_in_dump: bool
     skips_next: bool
     key_values: tuple[str, str]
+    trial: str
 
 
 class LineReader:
@@ -84,6 +91,8 @@ class LineReader:
         self._blocks = BlockReader()
         self._dump = SettingsDump()
         self._skips_next = False
+        #: The fold or trial to which the lines belong.
+        self.trial = ""
 
     @property
     def mode(self) -> Mode | None:
@@ -96,6 +105,7 @@ class LineReader:
             self._dump.is_open,
             self._skips_next,
             self.key_values.layout,
+            self.trial,
         )
 
     def go_to(self, mode: Mode) -> None:
@@ -103,10 +113,18 @@ class LineReader:
         self._columns.table, self._columns.is_validation = mode.table, mode.is_validation
         self._dump.is_open, self._skips_next = mode.is_in_dump, mode.skips_next
         self.key_values.go_to(mode.key_values)
+        self.trial = mode.trial
 
     def read(self, line: bytes) -> list[Record]:
         """Return what the next line of the log tells."""
         text = line.decode("latin-1")
+        trial = trial_after(text)
+        held = self.end() if trial is not None and trial != self.trial else []
+        records = [*held, *(in_trial(each, self.trial) for each in self._read(text))]
+        self.trial = self.trial if trial is None else trial
+        return records
+
+    def _read(self, text: str) -> list[Record]:
         skips, self._skips_next = self._skips_next, False
         if skips and (text[:1].isspace() or text.startswith("[")):
             return []
@@ -150,7 +168,8 @@ class LineReader:
 
     def end(self) -> list[Record]:
         """Return the records that were held back."""
-        return [*self.bars.end(), *self.keras.end(), *self.key_values.end()]
+        held = [*self.bars.end(), *self.keras.end(), *self.key_values.end()]
+        return [in_trial(each, self.trial) for each in held]
 
 
 def may_hold_bar(text: str) -> bool:

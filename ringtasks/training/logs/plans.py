@@ -21,6 +21,7 @@ from .line_reader import LineReader, Mode, line_of, may_hold_bar
 from .parsed import Parsed, Span
 from .records import Record
 from .templates import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
+from .trials import in_trial, named_in_trial, trial_after
 
 __all__ = ["Plan", "Planner", "is_empty"]
 
@@ -81,8 +82,12 @@ class Planner:
         buffer: ColumnBuffer,
         add: Callable[[Sequence[Record], int], None],
     ) -> None:
-        self._reader, self._buffer, self._add = reader, buffer, add
+        self._reader, self._buffer, self._take = reader, buffer, add
         self._behind_bars: dict[bytes, Plan | None] = {}
+
+    def _add(self, records: Sequence[Record], n: int) -> None:
+        trial = self._reader.trial
+        self._take([in_trial(each, trial) for each in records] if trial else records, n)
 
     def forget(self) -> None:
         """Forget what was made of templates."""
@@ -107,6 +112,8 @@ class Planner:
     def _plan(
         self, line: bytes, text: str, before: Mode, after: Mode, records: Sequence[Record]
     ) -> Plan | None:
+        if trial_after(text) is not None:
+            return None
         if text.isspace() or (before.skips_next and (text[:1].isspace() or text.startswith("["))):
             return Plan()
         if opens_block(text):
@@ -138,9 +145,9 @@ class Planner:
             if not before.table.rows.is_known(text):
                 return None
             parsed = before.table.rows(text) or parsed
-        return self._plan_of_parsed(line, parsed)
+        return self._plan_of_parsed(line, parsed, before.trial)
 
-    def _plan_of_parsed(self, line: bytes, parsed: Parsed) -> Plan | None:
+    def _plan_of_parsed(self, line: bytes, parsed: Parsed, trial: str) -> Plan | None:
         """Return the plan of numbers that follow each other in plain digits."""
         if not parsed:
             return Plan()
@@ -150,7 +157,10 @@ class Planner:
             plain = _PLAIN_NUMBER if kind in ("value", "run") else _COUNT
             if not plain.match(template[start:end]):
                 return None
-        fields = tuple(field for _, field in spans)
+        fields = tuple(
+            (kind, named_in_trial(name, trial) if kind == "value" else name)
+            for _, (kind, name) in spans
+        )
         if any(a[0][1] > b[0][0] for a, b in itertools.pairwise(spans)):
             return None
         if len(set(fields)) < len(fields):
@@ -184,7 +194,7 @@ class Planner:
     def _row(self, name: str, start: int, end: int, line: bytes, n: int) -> bool:
         if self._reader.key_values.take(name, line[start:end] if end else None):
             return True
-        self._add(self._reader.read(line), n)  # the table is too long for one
+        self._take(self._reader.read(line), n)  # the table is too long for one
         return False
 
     def _edge(self, line: bytes, n: int) -> bool:
@@ -208,8 +218,8 @@ class Planner:
             return True
         key = masked(line)
         plan = self._behind_bars.get(key)
-        may_use = plan is not None and not self._reader.key_values.is_open
-        if may_use and plan is not None and not (plan.is_checked and not plan.fits(line)):
+        may_use = not self._reader.key_values.is_open and not self._reader.trial
+        if plan is not None and may_use and not (plan.is_checked and not plan.fits(line)):
             plan.add(line, n)
             return True
         text = line.decode("latin-1")
@@ -224,7 +234,7 @@ class Planner:
         found = line_of(text)
         if not found.is_common or found.resumes or found.skips_next or len(line) > MAX_CHARS:
             return None
-        plan = self._plan_of_parsed(line, found.parsed)
+        plan = self._plan_of_parsed(line, found.parsed, "")
         return _checked(plan, line, text) if plan else None
 
 

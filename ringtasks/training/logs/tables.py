@@ -177,7 +177,7 @@ def _heading(text: str) -> list[Column]:
         cells = _GAP.split(plain)
     if len(cells) < 2 or not all(_HEADING_CELL.match(cell) for cell in cells):
         return []
-    if any("trial" in cell.lower() for cell in cells):
+    if any("trial" in cell.lower() or cell.lower() == "fold" for cell in cells):
         return []  # a row for each of many runs
     columns = [Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
     has_metric = any(is_measure(column.name) or column.name.islower() for column in columns)

@@ -122,7 +122,7 @@ _NO_QUALIFIER = frozenset(
     a an and are at avg average after before by current currently done end ended epoch epochs final
     finished for from got had has have in info is iter iteration mean new now of on our over reached
     round running step steps that the then this to took total was we were will with set debug batch
-    completed finished it its got
+    completed finished it its got inf nan infinity fold trial
     """.split()
 )
 _PROSE = frozenset("from to than least most below above threshold until".split())

@@ -68,7 +68,7 @@ _ARGUMENTS = frozenset(
     start_epoch start_iter world_size n_gpu n_gpus ngpus gpus num_gpus nodes num_nodes port version
     v_num pid worker process proc cuda
     rank local_rank global_rank node node_rank device gpu line lineno attempt num_samples
-    num_examples num_train num_params params parameters trainable flops
+    num_examples num_train fold trial num_params params parameters trainable flops
     """.split()
 )
 #: Clocks and the work that they time: they grow with the run and measure the machine.
