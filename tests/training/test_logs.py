@@ -262,6 +262,37 @@ def test_metrics_are_read_from_the_first_rank_only(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "log",
+    [
+        "Fold 1\nEpoch 1 loss: 1\nFold 2\nEpoch 1 loss: 2",
+        "===== Fold 1/5 =====\nEpoch 1/2 - loss: 1\n===== Fold 2/5 =====\nEpoch 1/2 - loss: 2",
+        "Training fold 1 ...\nepoch 1 loss 1\nTraining fold 2 ...\nepoch 1 loss 2",
+        "fold 1 epoch 1 loss 1\nfold 2 epoch 1 loss 2",
+        '{"fold": 1, "epoch": 1, "loss": 1}\n{"fold": 2, "epoch": 1, "loss": 2}',
+        "Fold 1 Epoch 1: 100%|#####| 2/2 [00:00<00:00, 9.0it/s, loss=1]\n"
+        "Fold 2 Epoch 1: 100%|#####| 2/2 [00:00<00:00, 9.0it/s, loss=2]",
+        "Fold 1\nEpoch 1/1\n2/2 [=====] - 0s 1ms/step - loss: 1.0\n"
+        "Fold 2\nEpoch 1/1\n2/2 [=====] - 0s 1ms/step - loss: 2.0",
+    ],
+)
+def test_folds_of_a_cross_validation_have_curves_of_their_own(log: str) -> None:
+    assert values_of(log) == {"fold_1/loss": [1.0], "fold_2/loss": [2.0]}
+
+
+def test_trials_of_a_search_have_curves_of_their_own() -> None:
+    end = "finished with value: 0.8 and parameters: {'lr': 0.001}. Best is trial 0 with value: 0.8."
+    unnamed = f"epoch 1 loss 1\n[I 10:00:01] Trial 0 {end}\nepoch 1 loss 2\nTrial 1 {end}"
+    named = "[Trial 0] epoch 1 loss 1\n[Trial 1] epoch 1 loss 2"
+
+    assert values_of(unnamed) == {"loss": [1.0], "trial_1/loss": [2.0]}
+    assert values_of(named) == {"trial_0/loss": [1.0], "trial_1/loss": [2.0]}
+
+
+def test_values_that_are_not_finite_are_not_part_of_a_name() -> None:
+    assert values_of("step 2 loss inf acc 0.5") == {"loss": [math.inf], "acc": [0.5]}
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "at 12:30:01 from http://x:80/ ip=10.1.2.3 version=1.2.3 pid=17",
