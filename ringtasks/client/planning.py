@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from ringtasks.common import rehearsal
 from ringtasks.health.store import HealthStore
@@ -20,6 +22,7 @@ from .plan import Plan, store, version_of
 
 __all__ = ["Planning"]
 
+_SOURCES = re.compile(rb"^[ \t\"']*sources\b", re.MULTILINE)
 #: A file that is younger may change again without another time.
 _SETTLED_NS = 50_000_000
 
@@ -45,7 +48,7 @@ class Planning:
         entry = find_host(self._name, self._inventory)
         if watched is None or entry is None or rehearsal.current() is not None:
             return
-        if any("${" in str(getattr(entry, key)) for key in ADDRESS_KEYS):
+        if any("${" in str(getattr(entry, key)) for key in ADDRESS_KEYS) or self._has_sources():
             return
         files = {**self._files, **_as_read(watched)}
         now = time.time_ns()
@@ -53,6 +56,16 @@ class Planning:
             return
         routes = [_planned(route) for route in routes_of(in_use, os.environ)]
         store(self._inventory, self._name, Plan(config.id, routes, str(HealthStore().path)), files)
+
+    def _has_sources(self) -> bool:
+        """Return whether hosts may move without a change of a file: other programs know them."""
+        inventory = Path(self._inventory)
+        if inventory.is_dir():
+            files = [each for each in inventory.iterdir() if each.is_file()]
+            if any(os.access(each, os.X_OK) for each in files):
+                return True
+        texts = (Path(file).read_bytes() for file in self._files if Path(file).is_file())
+        return any(_SOURCES.search(text) for text in texts)
 
 
 def _as_read(watched: Mapping[str, object]) -> dict[str, list[int] | None]:

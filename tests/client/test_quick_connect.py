@@ -115,6 +115,28 @@ def test_file_of_ssh_that_appears_later_counts(
     assert passed(hosts).getpeername()[0] == "127.0.0.2"
 
 
+def test_hosts_that_may_move_without_a_change_of_a_file_have_no_plan(
+    write_hosts: WriteHosts, passed: Passed
+) -> None:
+    hosts = write_hosts(a={})
+    hosts.write_text(f"sources: []\n{hosts.read_text()}")
+
+    passed(hosts)
+
+    assert plans() == []
+
+
+def test_variable_in_an_address_has_no_plan(
+    write_hosts: WriteHosts, passed: Passed, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGTASKS_INVENTORY_ENV", "PLACE")
+    monkeypatch.setenv("PLACE", sshd.address)
+
+    passed(write_hosts(a={"ssh_host": "${PLACE}"}))
+
+    assert plans() == []
+
+
 @pytest.mark.parametrize("damage", ["cut", "not JSON", "another type", "readable by others"])
 def test_a_plan_that_cannot_be_trusted_is_ignored(
     write_hosts: WriteHosts, passed: Passed, sshd: Sshd, damage: str
