@@ -28,7 +28,7 @@ _F_SETPIPE_SZ = 1031  # fcntl(2), of Linux only
 def go_on_separately() -> Callable[[], None]:
     """Continue in a child process; ssh waits for the process that it has started.
 
-    :returns: a function for the child: the parent ends then, and the standard streams are released.
+    :returns: a function for the child: the parent ends then, and stdin and stdout are released.
         If the child ends without it, the parent fails.
     """
     reading, writing = os.pipe()
@@ -39,7 +39,7 @@ def go_on_separately() -> Callable[[], None]:
 
     def release() -> None:
         with open(os.devnull, "r+b", buffering=0) as nothing:  # noqa: PTH123  # pathlib is slow
-            for descriptor in (0, 1, 2):
+            for descriptor in (0, 1):  # stderr stays: ssh closes it for a master in the background
                 os.dup2(nothing.fileno(), descriptor)
         os.write(writing, b"\0")
         os.close(writing)

@@ -278,6 +278,25 @@ def test_a_read_only_configuration_is_left_alone(inv: Inv, write_hosts: WriteHos
     assert config.read_text() == "Host b\n"
 
 
+def test_rehearsed_failures_reach_ssh(
+    write_hosts: WriteHosts, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_hosts(a={})
+    config = write_config()
+    assert run("ssh", "-F", config, "a", "true").returncode == 0
+    before = HealthStore().path.read_bytes()
+
+    monkeypatch.setenv("RINGTASKS_REHEARSE", "direct=down")
+    refused = run("ssh", "-F", config, "a", "true")
+    monkeypatch.setenv("RINGTASKS_REHEARSE", "direct=cut:2s")
+    cut = run("ssh", "-F", config, "a", "sleep 30")
+
+    assert (refused.returncode, cut.returncode) == (255, 255)
+    assert b"REHEARSAL: direct=down (RINGTASKS_REHEARSE" in refused.stderr
+    assert b"REHEARSAL: the connection over direct is cut after 2 s" in cut.stderr
+    assert HealthStore().path.read_bytes() == before
+
+
 def test_a_client_as_vs_code_remote_ssh_works(
     write_hosts: WriteHosts, write_config: WriteConfig
 ) -> None:
