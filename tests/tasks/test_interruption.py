@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.tasks import namespace
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
@@ -36,6 +37,22 @@ QUESTIONS = {
     "deploy": "interrupted",
     "train": "interrupted before the run was started",
 }
+#: The others that ask a host.
+MORE_QUESTIONS = dict.fromkeys(
+    (
+        "check --host box", "deploy.status", "deploy.check", "deploy.releases", "deploy.rollback",
+        "deploy.unlock --reason x", "deploy --diff", "deploy --dry-run", "jobs.prune --host box",
+        "plot j", "status --watch", "jobs --watch", "logs j -f", "ray.status --host box",
+        "ray.down --host box", "ray.submit --host box --cmd true",
+    ),
+    "interrupted",
+)  # fmt: skip
+MORE_QUESTIONS["sync folder x --pull --host box"] = QUESTIONS["sync folder x --host box"]
+#: Tasks with tests of their own, those that ask no host, and those that announce a longer end.
+OTHERS = {
+    "completion", "connections", "disconnect", "doctor", "forward", "health.reset", "health.show",
+    "hosts", "init", "ray.stop", "ray.up", "run", "shell", "ssh-config", "start", "why",
+}  # fmt: skip
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -90,10 +107,24 @@ def is_asking(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def test_signal_ends_each_task_while_its_host_does_not_respond(host: Sshd, start: Start) -> None:
+def test_every_task_has_a_place_in_these_tests() -> None:
+    found = {task.split()[0] for task in (*QUESTIONS, *MORE_QUESTIONS)} | OTHERS
+
+    short = {"deploy.run": "deploy", "jobs.show": "jobs"}
+    assert {name for name in namespace.task_names if short.get(name, name) not in found} == set()
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [QUESTIONS, pytest.param(MORE_QUESTIONS, marks=pytest.mark.long)],
+    ids=["usual", "others"],
+)
+def test_signal_ends_each_task_while_its_host_does_not_respond(
+    host: Sshd, start: Start, questions: dict[str, str]
+) -> None:
     host.freeze()
-    signals = dict(zip(QUESTIONS, itertools.cycle(SIGNALS), strict=False))
-    for some in batches(QUESTIONS, 4):
+    signals = dict(zip(questions, itertools.cycle(SIGNALS), strict=False))
+    for some in batches(questions, 4):
         asking = {task: start(*task.split()) for task in some}
         for process in asking.values():
             eventually(lambda: is_asking(process))  # noqa: B023  # called at once
@@ -104,7 +135,7 @@ def test_signal_ends_each_task_while_its_host_does_not_respond(host: Sshd, start
             _, said = process.communicate(timeout=30)
             took = time.monotonic() - began
 
-            line = f"ringtasks: {QUESTIONS[task]}\n"
+            line = f"ringtasks: {questions[task]}\n"
             assert line in said.decode(), task
             assert said.decode() == line or task in ("deploy", "train")  # they say more
             assert process.returncode == 128 + signals[task], task
@@ -202,6 +233,22 @@ def test_ctrl_c_at_any_point_prints_one_line_and_no_traceback(
     assert len(said) == 1, said
     assert "interrupted" in said[0]
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["control master", "in process"])
+def test_killed_run_with_a_terminal_ends_its_command(
+    make_sshd: MakeSshd, write_hosts: WriteHosts, start: Start, is_kept: bool
+) -> None:
+    """The host hangs up the terminal."""
+    server = make_sshd()
+    write_hosts(box={"ssh_port": server.port, "use_control_master": is_kept})
+    process = start("run", "--host", "box", "--pty", "--cmd", "echo $$; exec sleep 60")
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+
+    process.kill()
+
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_ctrl_c_within_code_of_a_string_has_the_usual_status(start: Start, tmp_path: Path) -> None:
