@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ __all__ = ["LocalTree", "leads_out", "single_name"]
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_NAME_BYTES = 4096  # PATH_MAX; deeper trees cannot be used by path anyway
 _MOST_LINKS = 40  # as many as Linux follows on one path (path_resolution(7))
+_MOST_FOLLOWED = 1000
 
 
 def single_name(name: str) -> str:
@@ -247,6 +249,21 @@ class LocalTree:
         os.fchmod(descriptor, mode & MODE_BITS)
         self._forget()
 
+    def finish_file(self, name: str, mode: int, modified_ns: int | None = None) -> None:
+        """Give the file ``name`` its permissions and its time.
+
+        :raises PermissionError: it cannot be opened to read.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with self._parent(name) as (folder, last):
+            descriptor = os.open(last, flags, dir_fd=folder)
+        try:
+            if modified_ns is not None:
+                os.utime(descriptor, ns=(modified_ns, modified_ns))
+            os.fchmod(descriptor, mode & MODE_BITS)
+        finally:
+            os.close(descriptor)
+
     @contextlib.contextmanager
     def _parent(self, name: str) -> Iterator[tuple[int, str]]:
         """Yield a descriptor of the folder that holds ``name``, and the name's last part."""
@@ -283,7 +300,7 @@ class LocalTree:
         """Return True if the link leads into the tree, over the links that exist now."""
         place = name.split("/")[:-1]
         todo = to.split("/")[::-1]
-        followed = 0
+        followed: Counter[str] = Counter()
         while todo:
             part = todo.pop()
             if part in ("", "."):
@@ -297,9 +314,12 @@ class LocalTree:
             if status is None or not stat.S_ISLNK(status.st_mode):
                 place.append(part)
                 continue
-            text = self.read_link("/".join([*place, part]))
-            followed += 1
-            if text.startswith("/") or followed > _MOST_LINKS:
+            link = "/".join([*place, part])
+            text = self.read_link(link)
+            followed[link] += 1
+            if followed[link] > _MOST_LINKS:  # in a circle: it leads nowhere
+                return True
+            if text.startswith("/") or followed.total() > _MOST_FOLLOWED:
                 return False
             todo += text.split("/")[::-1]
         return True

@@ -81,6 +81,9 @@ class Receiver(Protocol):
     def list(self, name: str) -> Iterator[tuple[str, TreeEntry]]:
         """Yield the entries of a folder; none if there is no such folder."""
 
+    def look_top(self) -> TreeEntry | None:
+        """Return the target itself; None if it is missing."""
+
     def make_top(self) -> None:
         """Make the target and the folders above it."""
 
@@ -90,8 +93,8 @@ class Receiver(Protocol):
     def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
         """Copy the sender's file; it replaces a file or a link."""
 
-    def set_mode(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
-        """Give a file of the same content the entry's mode."""
+    def set_attributes(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> bool:
+        """Give a file of the same content the entry's mode and time; return False if it cannot."""
 
     def link(self, name: str, to: str) -> None:
         """Make a link; it replaces a file or a link."""
@@ -169,6 +172,10 @@ class LocalReceiver:
                 link = self._tree.read_link(posixpath.join(name, item)) if is_link else None
                 yield item, _local_entry("", status, link)
 
+    def look_top(self) -> TreeEntry | None:
+        status = self._tree.look("")
+        return None if status is None else _local_entry("", status, None)
+
     def make_top(self) -> None:
         """Do nothing: the top was made when it was opened."""
 
@@ -181,8 +188,14 @@ class LocalReceiver:
         source = RemoteFile(from_home(entry.path), entry.mode, entry.size, modified)
         get_file(self._sftp, source, self._tree, name, check)
 
-    def set_mode(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
-        """Do nothing: files that a host sends are compared by size and time only."""
+    def set_attributes(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> bool:
+        modified_ns = entry.modified * 10**9 if keeps_time else None
+        with told(self._shown(name)):
+            try:
+                self._tree.finish_file(name, entry.mode, modified_ns)
+            except PermissionError:  # it cannot be opened, but it can be replaced
+                return False
+        return True
 
     def link(self, name: str, to: str) -> None:
         with told(self._shown(name)):
@@ -213,6 +226,9 @@ class RemoteReceiver:
         if entry is not None and entry.is_folder:
             yield from _remote_list(self._sftp, path)
 
+    def look_top(self) -> TreeEntry | None:
+        return _remote_look(self._sftp, self._top, follows=True)
+
     def make_top(self) -> None:
         self._make_with_parents(self._top)
 
@@ -230,11 +246,9 @@ class RemoteReceiver:
         modified = entry.modified if keeps_time else None
         put_file(self._sftp, Path(entry.path), place, check, modified=modified)
 
-    def set_mode(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
-        path = self._path(name)
-        if (entry.mode ^ old.mode) & MODE_BITS:
-            with told(path):
-                self._sftp.chmod(from_home(path), entry.mode & MODE_BITS)
+    def set_attributes(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> bool:
+        self._set(name, entry, keeps_time=keeps_time)
+        return True
 
     def link(self, name: str, to: str) -> None:
         path = self._path(name)
@@ -249,10 +263,13 @@ class RemoteReceiver:
             self._sftp.rmdir(from_home(path)) if is_folder else self._sftp.remove(from_home(path))
 
     def finish_folder(self, name: str, entry: TreeEntry, *, keeps_time: bool = True) -> None:
+        self._set(name, entry, keeps_time=keeps_time)
+
+    def _set(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> None:
         path = self._path(name)
         found = _remote_look(self._sftp, path, follows=not name)
-        if found is None or not found.is_folder:
-            raise CopyError(path, "is not a folder any more")
+        if found is None or stat.S_IFMT(found.mode) != stat.S_IFMT(entry.mode):
+            raise CopyError(path, "has become another kind of file")
         with told(path):
             self._sftp.chmod(from_home(path), entry.mode & MODE_BITS)
             if keeps_time:

@@ -130,7 +130,7 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
         # A pull only lists the host's names, unchanged ones too; `Staging` deletes the others.
         chosen += ["-i", "-i"] if pulls else ["--delete"]
     if pulls and rules.dry_run:
-        chosen.append("--safe-links")
+        chosen += ["--safe-links", "--info=symsafe,name"]
     if rules.link_dest is not None:
         chosen.append(f"--link-dest={rules.link_dest}")
     if rules.rate is not None:

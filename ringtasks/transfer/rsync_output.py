@@ -28,6 +28,9 @@ _METER = re.compile(
 )
 _STAT = re.compile(r"(Total [a-z ]+|Literal data): ([0-9,]{1,25})")
 _ESCAPED = re.compile(rb"\\#([0-7]{3})")
+#: A name of the source that rsync does not copy; a file at the target that has it stays.
+_SKIPPED = re.compile(r'skipping non-regular file "(.*)"\Z', re.DOTALL)
+_UNSAFE = re.compile(r'ignoring unsafe symlink "(.*?)" -> ".*"\Z', re.DOTALL)
 _UNITS = {"": 1, "k": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -83,6 +86,8 @@ class RsyncOutput:
                 self._on_change(change)
         elif (stat := parse_stat(line)) is not None:
             self.stats[stat[0]] = stat[1]
+        elif (skipped := _SKIPPED.match(line) or _UNSAFE.match(line)) is not None:
+            self.present.add(_unescaped(skipped[1]))
         elif self.on_meter is not None and (meter := parse_meter(line)) is not None:
             self.on_meter(meter)
 

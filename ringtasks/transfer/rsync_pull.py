@@ -97,7 +97,7 @@ def pull_into(
         moved = pulling.only(listed, is_large=is_large) if can_list else pulling.all()
     else:
         moved = looked
-    changes = [*pulling.changes, *staging.made, *staging.replaced]
+    changes = [*pulling.changes, *staging.made, *staging.replaced, *staging.deleted]
     if rules.delete and moved:
         present = reading.present if listed is None else looking.present
         changes += staging.delete(present, Filter(rules))

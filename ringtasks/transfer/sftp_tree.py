@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ringtasks.client.copying import Copy
 from ringtasks.common.local_tree import LocalTree, leads_out
-from ringtasks.ssh.sftp import Check, CopyError, told
+from ringtasks.ssh.sftp import MODE_BITS, Check, CopyError, told
 from ringtasks.ssh.sftp_sides import (
     LocalReceiver,
     LocalSender,
@@ -103,21 +103,31 @@ class _SelectingWalk(TreeWalk):
                 tops[name] = entry
         if not self._rules.dry_run:
             self.receiver.make_top()
-        if "" in tops:
-            return self._opened("", tops[""])
-        return self._below("", self._chosen("", tops))
+        if "" not in tops:
+            return self._below("", tops.keys(), self._chosen("", tops))
+        top = tops[""]
+        old = self.receiver.look_top()
+        if old is None or self._has_new_attributes(top, old):
+            self.changes.append(Change("made", "./", 0))
+        return [Step("", top, is_done=True), *self._opened("", top)]
 
     def _opened(self, name: str, folder: TreeEntry) -> list[Step]:
         """Return the steps for the content of a folder that has been made."""
-        return self._below(name, self._chosen(name, dict(self.sender.list(folder))))
+        found = dict(self.sender.list(folder))
+        return self._below(name, found.keys(), self._chosen(name, found))
 
-    def _below(self, name: str, found: dict[str, TreeEntry]) -> list[Step]:
+    def _below(self, name: str, listed: Set[str], found: dict[str, TreeEntry]) -> list[Step]:
+        """Return the steps for the content of a folder.
+
+        :param listed: all names in it; nothing of these is deleted, as by rsync.
+        :param found: those that are to be copied.
+        """
         there = dict(self.receiver.list(name))
         if self._rules.delete:
-            self._delete(name, there.keys() - found.keys())
+            self._delete(name, there.keys() - listed)
         if self.hashes is not None:
             for item in self._equal(self.hashes, name, found, there):
-                self.receiver.set_mode(posixpath.join(name, item), found.pop(item), there[item])
+                self._set_attributes(posixpath.join(name, item), found.pop(item), there[item])
         steps = [
             Step(posixpath.join(name, item), entry, there.get(item))
             for item, entry in found.items()
@@ -149,13 +159,15 @@ class _SelectingWalk(TreeWalk):
         if entry.is_folder:
             if is_real:
                 self.receiver.make_folder(name)
-            if old is None or not old.is_folder:
+            if old is None or not old.is_folder or self._has_new_attributes(entry, old):
                 self.changes.append(Change("made", f"{name}/", 0))
             if old is not None and old.link is not None:
                 self.changes.append(Change("replaced", name, 0, link=old.link))
             return [step._replace(is_done=True), *self._opened(name, entry)]
         is_compared = self._rules.checksum and entry.link is None
-        if not (entry.differs(old) or is_compared):
+        if old is not None and not (entry.differs(old) or is_compared):
+            if entry.link is None:
+                self._set_attributes(name, entry, old)
             return []
         if entry.link is not None:
             if is_real:
@@ -169,7 +181,22 @@ class _SelectingWalk(TreeWalk):
 
     def finish_folder(self, step: Step) -> None:
         if not self._rules.dry_run:
-            self.receiver.finish_folder(step.name, step.entry)
+            keeps_time = self._rules.keep_times
+            self.receiver.finish_folder(step.name, step.entry, keeps_time=keeps_time)
+
+    def _has_new_attributes(self, entry: TreeEntry, old: TreeEntry) -> bool:
+        is_other_time = self._rules.keep_times and entry.modified != old.modified
+        return is_other_time or bool((entry.mode ^ old.mode) & MODE_BITS)
+
+    def _set_attributes(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
+        """Give a file of the same content the entry's mode and time."""
+        if not self._has_new_attributes(entry, old):
+            return
+        self.changes.append(Change("made", name, 0))
+        keeps_time = self._rules.keep_times
+        if self._rules.dry_run or self.receiver.set_attributes(name, entry, keeps_time=keeps_time):
+            return
+        self.receiver.copy_file(name, entry, self.check, keeps_time=keeps_time)
 
     def _make_way(self, name: str, old: TreeEntry) -> None:
         """Remove the entry of another kind; a folder with content only with `Rules.delete`."""

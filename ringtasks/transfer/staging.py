@@ -60,6 +60,8 @@ class Staging:
         self.errors: list[str] = []
         if self._top is not None:  # it has a new time, but no new content
             self._set("", self._top)
+        self.deleted: list[Change] = []
+        """The content of folders in whose places files or links were made."""
         self.replaced: list[Change] = []
         """The links in whose places folders were made: rsync took their files for the folders'."""
 
@@ -191,12 +193,16 @@ class Staging:
     def _make_link(self, staged: LocalTree, name: str, status: os.stat_result) -> None:
         text = staged.read_link(name).removeprefix(MUNGED)
         staged.remove(name)
-        old = self._target.look(name)
-        is_link = old is not None and stat.S_ISLNK(old.st_mode)
-        if leads_out(name, text) or (is_link and self._target.read_link(name) == text):
+        if leads_out(name, text) or self._has_link(name, text, status.st_mtime_ns):
             return
         self._target.link(name, text, status.st_mtime_ns)
         self.made.append(Change("made", name, 0, is_link=True))
+
+    def _has_link(self, name: str, text: str, modified_ns: int) -> bool:
+        old = self._target.look(name)
+        if old is None or not stat.S_ISLNK(old.st_mode) or old.st_mtime_ns != modified_ns:
+            return False
+        return self._target.read_link(name) == text
 
     def _clear(self, name: str) -> None:
         """Make room for a file or a link if a folder has the name."""
@@ -204,7 +210,9 @@ class Staging:
         if old is None or not stat.S_ISDIR(old.st_mode):
             return
         if self._delete:
-            _remove_all(self._target, name)
+            for removed, is_folder in _remove_all(self._target, name)[:-1]:
+                shown = f"{removed}/" if is_folder else removed
+                self.deleted.append(Change("deleted", shown, 0))
         elif self._target.names(name):
             raise OSError(errno.ENOTEMPTY, "a folder stands here that is not empty: see --delete")
         else:
@@ -283,15 +291,18 @@ def _is_plain(tree: LocalTree, name: str) -> bool:
     return True
 
 
-def _remove_all(tree: LocalTree, name: str) -> None:
-    status = tree.look(name)
-    if status is None:
-        return
-    found = [name]
-    for place in found:  # which grows meanwhile
+def _remove_all(tree: LocalTree, name: str) -> list[tuple[str, bool]]:
+    """Return what was removed, ``name`` last, each with True for a folder."""
+    if tree.look(name) is None:
+        return []
+    found = {name: False}
+    todo = [name]
+    for place in todo:  # which grows meanwhile
         status = tree.look(place)
-        if status is not None and stat.S_ISDIR(status.st_mode):
+        found[place] = status is not None and stat.S_ISDIR(status.st_mode)
+        if found[place]:
             tree.make_folder(place)
-            found += [posixpath.join(place, item) for item in tree.names(place)]
-    for place in reversed(found):
+            todo += [posixpath.join(place, item) for item in tree.names(place)]
+    for place in reversed(todo):
         tree.remove(place)
+    return [(place, found[place]) for place in reversed(todo)]

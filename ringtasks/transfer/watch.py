@@ -48,7 +48,8 @@ class Watch:
         except OSError:
             self._changed[name] = None
             return
-        if max(status.st_mtime_ns, status.st_ctime_ns) >= self._since_ns:
+        # Each write sets the time of the status; that of the content may be in the future.
+        if status.st_ctime_ns >= self._since_ns:
             self._changed[name] = None
 
 

@@ -1,0 +1,210 @@
+"""Random trees arrive as rsync itself would copy them, both ways, with rsync and without."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ringtasks import SSHClient
+from ringtasks.common.local_tree import leads_out
+from ringtasks.transfer import HostTransfer, Options, sync
+from tests.support.fixtures import Require
+
+IS_ROOT = os.getuid() == 0
+RSYNC = shutil.which("rsync")
+
+_NAMES = [
+    "a", "b", "c", "d", "sub", "-rf", "~", "a b", " ", "two\nlines", "\\#012", "$HOME", "*", "[a]",
+    "x'y", 'q"', "é", "\udcff", "\udc80\udcfe", ".hidden", "%s", "a:b", "host:x", "\t", "\x1b[2J",
+    "#", "!", "+ a", "- b", "a.part", "..a", "...",
+]  # fmt: skip
+_FILE_MODES = [0o644, 0o600, 0o755, 0o640, 0o777, 0o444, 0o500]
+_FOLDER_MODES = [0o755, 0o700, 0o750, 0o775, 0o555]
+#: Modes of which only root's own files are read and written.
+_ROOTS_MODES = [0o000, 0o070, 0o111]
+_TIMES = [0, 1, 1_000_000_000, 1_600_000_000, 1_700_000_000, 2**31 + 5]
+_TEXTS = [
+    "a",
+    "sub/a",
+    "../a",
+    "../../b",
+    "/etc/x",
+    "../../../../x",
+    ".",
+    "..",
+    "nothing",
+    "é",
+]
+
+
+class Trees:
+    """Makes random trees; the content, mode and time of a name repeat often."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._names = self._chance.sample(_NAMES, 7)
+        more = _ROOTS_MODES if IS_ROOT else []
+        self._file_modes, self._folder_modes = _FILE_MODES + more, _FOLDER_MODES + more
+
+    def make(self, folder: Path, depth: int = 0) -> None:
+        folder.mkdir()
+        for name in self._names:
+            kind = self._chance.choice(("file", "file", "folder", "link", "fifo", "", ""))
+            path = folder / name
+            if kind == "folder" and depth < 3:
+                self.make(path, depth + 1)
+            elif kind == "link":
+                path.symlink_to(self._chance.choice(_TEXTS))
+            elif kind == "fifo" and self._chance.random() < 0.2:
+                os.mkfifo(path)
+            elif kind == "file":
+                path.write_bytes(self._chance.choice((b"", b"one", b"two", bytes(70_000))))
+                self._finish(path, self._file_modes)
+        self._finish(folder, self._folder_modes)
+
+    def _finish(self, path: Path, modes: list[int]) -> None:
+        path.chmod(self._chance.choice(modes))
+        time = self._chance.choice(_TIMES)
+        os.utime(path, (time, time))
+
+
+def contents(top: Path) -> dict[str, object]:
+    """All entries: of files the mode, time and content, of folders the mode and time."""
+    found: dict[str, object] = {}
+    for path in [top, *sorted(top.rglob("*"))]:
+        status = path.lstat()
+        about: list[object] = [stat.S_IFMT(status.st_mode)]
+        if stat.S_ISLNK(status.st_mode):
+            about.append(os.readlink(path))  # noqa: PTH115  # as it is written
+        elif not stat.S_ISFIFO(status.st_mode):
+            about += [oct(stat.S_IMODE(status.st_mode)), int(status.st_mtime)]
+        if stat.S_ISREG(status.st_mode):
+            about.append(path.read_bytes())
+        found[str(path.relative_to(top))] = about
+    return found
+
+
+@pytest.fixture(params=["rsync", "SFTP"])
+def mover(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], None]:
+    """Both ways to move folders."""
+    way: str = request.param
+    if way == "SFTP":
+        programs = tmp_path / "no-rsync"
+        programs.mkdir()
+        (programs / "ssh").symlink_to(str(shutil.which("ssh")))
+        monkeypatch.setenv("PATH", str(programs))
+    return lambda: None
+
+
+@pytest.mark.usefixtures("mover")
+@pytest.mark.parametrize("pulls", [False, True], ids=["push", "pull"])
+@pytest.mark.parametrize(
+    "seeds",
+    [range(6), pytest.param(range(500), marks=[pytest.mark.long, pytest.mark.timeout(3600)])],
+    ids=["few", "500"],
+)
+def test_random_tree_arrives_as_rsync_copies_it(
+    client: SSHClient, tmp_path: Path, seeds: range, pulls: bool, require: Require
+) -> None:
+    assert RSYNC is not None
+    for seed in seeds:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        _compare(client, folder, seed, pulls=pulls)
+        _remove(folder)
+
+
+def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None:
+    chance = random.Random(-seed - 1)
+    source, target, expected = folder / "source", folder / "target", folder / "expected"
+    Trees(seed).make(source)
+    if chance.random() < 0.8:
+        Trees(seed if chance.random() < 0.5 else seed + 10**6).make(target)
+        _touch_up(chance, target)
+        if pulls:
+            _remove_own_links_out(source, target)
+        subprocess.run(["/bin/cp", "-a", target, expected], check=True)
+    options = Options(delete=chance.random() < 0.6, checksum=chance.random() < 0.3)
+    done = _rsync(source, expected, options, pulls=pulls)
+
+    def copy(options: Options) -> HostTransfer:
+        places = (str(source), target)
+        (host,) = (
+            sync(*places, [client], options, pull=True)
+            if pulls
+            else sync(source, str(target), [client], options)
+        )
+        return host
+
+    before = contents(target) if target.exists() else None
+    dry = copy(Options(delete=options.delete, checksum=options.checksum, dry_run=True))
+    assert (contents(target) if target.exists() else None) == before, seed
+    real = copy(options)
+
+    if done.returncode != 0:
+        assert not real.success, (seed, done.stderr)
+        return
+    assert real.success, (seed, real.error)
+    assert contents(target) == contents(expected), seed
+    # A pull by rsync sends the whole file also if only its mode or time differs, and makes folders.
+    assert _files(dry) == _files(real), (
+        seed,
+        _files(dry) - _files(real),
+        _files(real) - _files(dry),
+    )
+    assert set(dry.deleted) == set(real.deleted), (seed, dry.deleted, real.deleted)
+    assert dry.replaced == real.replaced, (seed, dry.replaced, real.replaced)
+
+
+def _touch_up(chance: random.Random, top: Path) -> None:
+    """Change modes, times and contents of some files."""
+    for path in sorted(top.rglob("*")):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            if chance.random() < 0.2:
+                path.write_bytes(bytes(chance.choice((status.st_size, 5))))
+                os.utime(path, (status.st_mtime, status.st_mtime))
+            if chance.random() < 0.2:
+                path.chmod(0o664)
+            if chance.random() < 0.2:
+                os.utime(path, (1_650_000_000, 1_650_000_000))
+
+
+def _remove_own_links_out(source: Path, target: Path) -> None:
+    """Remove links that lead out, through which no link of the host is made."""
+    for path in sorted(target.rglob("*")):
+        name = str(path.relative_to(target))
+        if path.is_symlink() and leads_out(name, os.readlink(path)):  # noqa: PTH115
+            other = source / name
+            if not other.is_symlink() or os.readlink(other) != os.readlink(path):  # noqa: PTH115
+                path.unlink()
+
+
+def _rsync(
+    source: Path, target: Path, options: Options, *, pulls: bool
+) -> subprocess.CompletedProcess[bytes]:
+    """Copy with rsync alone; from a host it leaves out links that lead out of the tree."""
+    flags = ["-rlpt", *(["--safe-links"] if pulls else [])]
+    flags += ["--delete"] if options.delete else []
+    flags += ["--checksum"] if options.checksum else []
+    return subprocess.run(
+        [str(RSYNC), *flags, f"{source}/", f"{target}/"], capture_output=True, check=False
+    )
+
+
+def _remove(folder: Path) -> None:
+    subprocess.run(["/bin/chmod", "-R", "u+rwX", folder], check=True)
+    shutil.rmtree(folder)
+
+
+def _files(result: HostTransfer) -> set[str]:
+    return {name for name in (*result.names, *result.made) if not name.endswith("/")}
