@@ -101,6 +101,13 @@ class LocalTree:
         with self._parent(name) as (folder, last):
             return os.readlink(last, dir_fd=folder)
 
+    def free_bytes(self) -> int | None:
+        """Return the bytes that a user may still write below ``top``; None if it is missing."""
+        if self._top is None:
+            return None
+        status = os.fstatvfs(self._top)
+        return status.f_bavail * status.f_frsize
+
     def names(self, name: str) -> list[str]:
         """Return the names in the folder ``name``; none if it is missing."""
         if self._top is None:

@@ -145,9 +145,14 @@ def restart(command: str) -> str:
     return call("restart", command)
 
 
-def check(command: str | None, url: str | None, seconds: float) -> str:
-    """Return a script that tries until both checks succeed; the last failure is on stderr."""
-    return call("check", command or "", url or "", max(1, round(seconds)))
+def check(
+    command: str | None, url: str | None, seconds: float, statuses: Iterable[str] = ("2xx",)
+) -> str:
+    """Return a script that tries until both checks succeed; the last failure is on stderr.
+
+    :param statuses: HTTP statuses of ``url`` that count as success, such as ``204`` and ``2xx``.
+    """
+    return call("check", command or "", url or "", max(1, round(seconds)), *statuses)
 
 
 def prune(releases: Iterable[str]) -> str:

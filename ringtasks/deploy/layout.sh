@@ -189,35 +189,53 @@ restart() {
   [ $status -eq 0 ] || exit $status
 }
 
-# check COMMAND URL SECONDS: tries until both succeed; an empty one is left out. The last failure
-# is on stderr.
+# check COMMAND URL SECONDS STATUS...: tries until both succeed; an empty one is left out. The last
+# failure is on stderr.
 check() {
-  end=$(($(now) + $3))
-  until said=$(try "$1" "$2" </dev/null 2>&1); do
+  check_command=$1 url=$2 end=$(($(now) + $3))
+  shift 3
+  until said=$(try "$@" </dev/null 2>&1); do
     [ "$(now)" -le "$end" ] || { printf '%s\n' "$said" | tail -n 5 >&2; exit 1; }
     sleep 0.2 2>/dev/null || sleep 1
   done
 }
 
 try() {
-  [ -z "$1" ] || (cd current && exec sh -ec "$1") || return 1
-  [ -z "$2" ] || fetch "$2"
+  [ -z "$check_command" ] || (cd current && exec sh -ec "$check_command") || return 1
+  [ -z "$url" ] || fetch "$@"
 }
 
-# Fetches a URL; fails unless the answer, after redirects, is 2xx.
+# fetch STATUS...: fetches the URL; fails unless the answer has one of these statuses (204, 2xx).
+# Redirects are followed, unless one of the statuses is that of a redirect.
 fetch() {
+  follow=--location
+  for wanted; do
+    case $wanted in 3*) follow= ;; esac
+  done
   if command -v curl >/dev/null 2>&1; then
-    code=$(curl -sSL --max-redirs 10 -m 5 -o /dev/null -w '%{http_code}' "$1") || return 1
-    case $code in
-      2??) ;;
-      *) echo "$1: HTTP status $code"; return 1 ;;
-    esac
-  elif command -v wget >/dev/null 2>&1; then
-    wget -q -T 5 -O /dev/null "$1"
+    code=$(curl -sS ${follow:+"$follow"} --max-redirs 10 -m 5 -o /dev/null -w '%{http_code}' "$url") ||
+      return 1
+  elif [ "$*" = 2xx ] && command -v wget >/dev/null 2>&1; then
+    wget -q -T 5 -O /dev/null "$url"
+    return
   else
-    python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' "$1"
+    code=$(python3 -c "$fetch_py" "$url" "$follow") || return 1
   fi
+  for wanted; do
+    [ "$wanted" != "$code" ] && [ "$wanted" != "${code%??}xx" ] || return 0
+  done
+  echo "$url: HTTP status $code"
+  return 1
 }
+
+fetch_py='
+import sys, urllib.error, urllib.request as request
+class Stay(request.HTTPRedirectHandler):
+    def redirect_request(self, *_): return None
+opener = request.build_opener(*([] if sys.argv[2] else [Stay]))
+try: print(opener.open(sys.argv[1], timeout=5).status)
+except urllib.error.HTTPError as answer: print(answer.code)
+'
 
 # prune RELEASE...: removes releases but the current one, shortens the history, and prints what is
 # left of the removed ones once their removal has ended. A longer removal goes on by itself.

@@ -25,7 +25,7 @@ class EventKind(str, enum.Enum):
     GOOD = "good"
     FAILED = "failed"
     """Its build, restart or check failed, or it was reverted; no rollback goes to it."""
-    LEFT = "left"
+    SUPERSEDED = "superseded"
     """A rollback replaced it."""
     UNLOCKED = "unlocked"
 
@@ -34,7 +34,7 @@ class EventKind(str, enum.Enum):
 
 
 #: The events that decide if a rollback may go to a release; the last of them counts.
-_VERDICTS = (EventKind.GOOD, EventKind.FAILED, EventKind.LEFT)
+_VERDICTS = (EventKind.GOOD, EventKind.FAILED, EventKind.SUPERSEDED)
 
 
 class Event(NamedTuple):
@@ -85,7 +85,7 @@ class HostState:
         return known[-1] if known else release.split("-")[1]
 
     def verdict(self, release: str) -> str | None:
-        """Return the last verdict in the history: good, failed or left; None: there is none."""
+        """Return the last verdict in the history: good, failed or superseded; None: none."""
         said = [event.kind for event in self.history if event.release == release]
         verdicts = [kind for kind in said if kind in _VERDICTS]
         return verdicts[-1] if verdicts else None
@@ -155,4 +155,6 @@ def _event(line: str) -> Event | None:
     parts = [bounded(part) for part in line.split("\t")]
     if len(parts) != len(Event._fields) or (parts[2] and not is_release(parts[2])):
         return None
+    if parts[1] == "left":  # in histories of before 0.1
+        parts[1] = EventKind.SUPERSEDED.value
     return Event(*parts)

@@ -12,7 +12,7 @@ __all__ = ["DeployReport", "EndState", "HostReport", "StepReport"]
 class EndState(str, enum.Enum):
     """State of a host at the end; the value is shown to people."""
 
-    UNTOUCHED = "untouched"
+    UNCHANGED = "unchanged"
     STAGED = "built, not switched"
     DEPLOYED = "deployed"
     FAILED = "failed, and left on the new release"
@@ -49,7 +49,7 @@ class HostReport:
     """
 
     host: str
-    end_state: EndState = EndState.UNTOUCHED
+    end_state: EndState = EndState.UNCHANGED
     previous: str | None = None
     current: str | None = None
     error: str | None = None

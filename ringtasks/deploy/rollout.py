@@ -66,7 +66,7 @@ class Rollout:
     ) -> None:
         # All deploys lock in the same order: of two to the same hosts, one gets every lock.
         self._hosts = tuple(sorted(hosts))
-        self.end_state = dict.fromkeys(hosts, EndState.UNTOUCHED)
+        self.end_state = dict.fromkeys(hosts, EndState.UNCHANGED)
         self.is_stopped = False
         self._batch_size, self._max_failures = batch_size, max_failures
         self._reverts = reverts

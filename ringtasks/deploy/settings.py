@@ -58,6 +58,13 @@ def _url(place: str, value: Any) -> str:
     return str(value)
 
 
+def _statuses(place: str, value: Any) -> tuple[str, ...]:
+    found = tuple(map(str, value if isinstance(value, (list, tuple)) else [value]))
+    if not found or not all(re.fullmatch(r"[1-5](\d\d|xx)", status) for status in found):
+        raise expected(place, "HTTP statuses such as 204 or 2xx", value)
+    return found
+
+
 def _variables(place: str, value: Any) -> tuple[str, ...]:
     names = texts(place, value)
     for n, name in enumerate(names):
@@ -113,6 +120,8 @@ class DeploySettings:
     """Command that is tried until it succeeds or ``check_timeout`` has passed."""
     check_url: str | None = setting(_url, None, flag=None)
     """URL that the host itself fetches, tried in the same way as ``check``."""
+    check_status: tuple[str, ...] = setting(_statuses, ("2xx",), flag=None)
+    """HTTP statuses of ``check_url`` that count as success."""
     upload_timeout: float = setting(_SECONDS, 1800.0, flag=None)
     build_timeout: float = setting(_SECONDS, 900.0, flag=None)
     restart_timeout: float = setting(_SECONDS, 60.0, flag=None)

@@ -134,7 +134,7 @@ def activation(plan: Plan, place: AppFolder, previous: str | None) -> Sequence[H
     steps += _confirmation(plan, place)
     good = layout.note(EventKind.GOOD, release)
     if not plan.source and previous and previous != release.id:
-        good += layout.note(EventKind.LEFT, release._replace(id=previous, revision=""))
+        good += layout.note(EventKind.SUPERSEDED, release._replace(id=previous, revision=""))
     steps[-1] = steps[-1]._replace(script=steps[-1].script + good)
     return steps
 
@@ -178,7 +178,8 @@ def _confirmation(plan: Plan, place: AppFolder) -> list[HostStep]:
         script = layout.restart(settings.restart)
         steps.append(_users("restart", plan, place, script, settings.restart_timeout))
     if settings.check or place.url:
-        script = layout.check(settings.check, place.url, settings.check_timeout)
+        limit = settings.check_timeout
+        script = layout.check(settings.check, place.url, limit, settings.check_status)
         limit = settings.check_timeout + _CHECK_MARGIN
         step = _users("check", plan, place, script, limit)
         steps.append(step._replace(limit=settings.check_timeout))

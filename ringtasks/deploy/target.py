@@ -188,8 +188,8 @@ class Target:
     def finish(self) -> StepOutcome:
         """Remove old releases and release the lock."""
         removed = self.superfluous() if self.report.end_state is EndState.DEPLOYED else ()
-        is_untouched = self.report.end_state is EndState.UNTOUCHED
-        failed = self.report.error if is_untouched and self.plan.source else None
+        is_unchanged = self.report.end_state is EndState.UNCHANGED
+        failed = self.report.error if is_unchanged and self.plan.source else None
         outcome = self._run(steps.finish(self.plan, self.place, removed, failed))
         if outcome:
             left = [line[5:] for line in outcome.said.splitlines() if line.startswith("left ")]

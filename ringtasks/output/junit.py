@@ -89,7 +89,7 @@ def _add_host(suite: ET.Element, host: HostReport) -> None:
             ET.SubElement(case, "system-out").text = visible_lines(step.output)
     if host.error and not _has_failed(host.steps):
         _add_fault(_case(suite, host.host, "deploy", 0.0), host, host.error, "")
-    if not host.error and host.end_state in (EndState.UNTOUCHED, EndState.STAGED):
+    if not host.error and host.end_state in (EndState.UNCHANGED, EndState.STAGED):
         case = _case(suite, host.host, "switch", 0.0)
         ET.SubElement(case, "skipped", message=str(host.end_state))
 

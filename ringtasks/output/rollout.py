@@ -84,8 +84,12 @@ class RolloutView:
 
         for end_state in EndState:
             own = [host for host in report.hosts if host.end_state is end_state]
-            for group in groups_of(own, lambda host: host.host, _fate):
-                self.say(f"{group}: {_fate(own[group.first])}")
+
+            def told(host: HostReport) -> str:
+                return _fate(host, report.action)
+
+            for group in groups_of(own, lambda host: host.host, told):
+                self.say(f"{group}: {told(own[group.first])}")
         for host in report.hosts:
             for path in host.left:
                 self.say(f"{host.host}: could not be removed: {path}")
@@ -117,7 +121,9 @@ class RolloutView:
             self._screen.write(2, command.encode() + b"\n")
 
 
-def _fate(host: HostReport) -> str:
+def _fate(host: HostReport, action: str) -> str:
+    if action == "rollback" and host.success and host.is_current_known:
+        return f"rolled back to {host.current}"
     stands = f"; current release: {host.current}" if host.current else "; no current release"
     if not host.is_current_known:
         stands = "; the current release is not known"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree, single_name
 from ringtasks.errors import RingtasksError
 
@@ -32,11 +33,15 @@ __all__ = [
     "listed",
     "put_file",
     "told",
+    "told_here",
+    "told_there",
 ]
 
 _CHUNK_BYTES = 1024 * 1024
 #: From this size on, free space is checked before the first byte is sent.
 _LARGE_BYTES = 16 * 1024 * 1024
+#: A disk with less is full for folders and links.
+_LEAST_BYTES = 4096
 MODE_BITS = 0o777
 
 #: Called between pieces of a copy; may raise to stop it.
@@ -131,14 +136,38 @@ def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: C
     :raises CopyError: it cannot be read or written.
     """
     _refuse_special(source.path, source.mode)
-    with told(_here(tree, name)), tree.new_file(name, source.size_bytes) as file:
+    with told_here(tree, name, source.size_bytes), tree.new_file(name, source.size_bytes) as file:
         _receive(sftp, source.path, source.size_bytes, file.write, check)
         modified = source.modified
         file.keep(source.mode, None if modified is None else modified * 10**9)
 
 
-def _here(tree: LocalTree, name: str) -> str:
-    return str(tree.top / name)
+@contextlib.contextmanager
+def told_here(tree: LocalTree, name: str, size_bytes: int | None = None) -> Iterator[None]:
+    """Translate errors of a name in a local tree as `told` does; a full disk's with the sizes."""
+    place = str(tree.top / name)
+    try:
+        with told(place):
+            yield
+    except CopyError as error:
+        if is_full(error.__cause__):
+            evidence = no_space(size_bytes, tree.free_bytes())
+            raise CopyError(f"{place} (here)", evidence) from error
+        raise
+
+
+@contextlib.contextmanager
+def told_there(sftp: Any, path: str) -> Iterator[None]:
+    """Translate errors of a path on the host as `told` does; a full disk's with the sizes.
+
+    SFTP has no code for a full disk.
+    """
+    try:
+        with told(path):
+            yield
+    except CopyError:
+        _check_space(sftp, path, _LEAST_BYTES)
+        raise
 
 
 def _receive(
@@ -178,9 +207,9 @@ def _check_space(sftp: Any, target: str, size_bytes: int) -> None:
 
     :raises CopyError: the file system reports too little of it.
     """
-    free = _free_bytes(sftp, posixpath.dirname(target) or ".")
+    free = _free_bytes(sftp, posixpath.dirname(from_home(target)) or ".")
     if free is not None and free < size_bytes:
-        raise CopyError(target, f"it has {size_bytes} bytes, and only {free} are free on the host")
+        raise CopyError(f"{target} (on the host)", no_space(size_bytes, free))
 
 
 def _free_bytes(sftp: Any, folder: str) -> int | None:

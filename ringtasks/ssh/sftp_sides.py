@@ -26,6 +26,8 @@ from .sftp import (
     listed,
     put_file,
     told,
+    told_here,
+    told_there,
 )
 
 __all__ = [
@@ -160,7 +162,7 @@ class LocalReceiver:
         self._sftp, self._tree = sftp, tree
 
     def list(self, name: str) -> Iterator[tuple[str, TreeEntry]]:
-        with told(self._shown(name)):
+        with told_here(self._tree, name):
             try:
                 entries = self._tree.entries(name)
             except OSError as error:
@@ -180,7 +182,7 @@ class LocalReceiver:
         """Do nothing: the top was made when it was opened."""
 
     def make_folder(self, name: str) -> None:
-        with told(self._shown(name)):
+        with told_here(self._tree, name):
             self._tree.make_folder(name)
 
     def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
@@ -190,7 +192,7 @@ class LocalReceiver:
 
     def set_attributes(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> bool:
         modified_ns = entry.modified * 10**9 if keeps_time else None
-        with told(self._shown(name)):
+        with told_here(self._tree, name):
             try:
                 self._tree.finish_file(name, entry.mode, modified_ns)
             except PermissionError:  # it cannot be opened, but it can be replaced
@@ -198,20 +200,17 @@ class LocalReceiver:
         return True
 
     def link(self, name: str, to: str) -> None:
-        with told(self._shown(name)):
+        with told_here(self._tree, name):
             self._tree.link(name, to)
 
     def remove(self, name: str, *, is_folder: bool) -> None:
-        with told(self._shown(name)):
+        with told_here(self._tree, name):
             self._tree.remove(name)
 
     def finish_folder(self, name: str, entry: TreeEntry, *, keeps_time: bool = True) -> None:
         modified_ns = entry.modified * 10**9 if keeps_time else None
-        with told(self._shown(name)):
+        with told_here(self._tree, name):
             self._tree.finish_folder(name, entry.mode, modified_ns)
-
-    def _shown(self, name: str) -> str:
-        return str(self._tree.top / name)
 
 
 class RemoteReceiver:
@@ -234,7 +233,7 @@ class RemoteReceiver:
 
     def make_folder(self, name: str) -> None:
         path = self._path(name)
-        with told(path):
+        with told_there(self._sftp, path):
             entry = _remote_look(self._sftp, path, follows=not name)
             if entry is None:
                 self._sftp.mkdir(from_home(path), stat.S_IRWXU)  # its mode comes at its end
@@ -252,7 +251,7 @@ class RemoteReceiver:
 
     def link(self, name: str, to: str) -> None:
         path = self._path(name)
-        with told(path):
+        with told_there(self._sftp, path):
             with contextlib.suppress(FileNotFoundError):
                 self._sftp.remove(from_home(path))
             self._sftp.symlink(to, from_home(path))

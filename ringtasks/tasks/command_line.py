@@ -132,7 +132,25 @@ def _check_end_of(
         raise ParseError(f"{word.text!r} cannot follow a task; {told}")
     if not is_flag and word.text not in tasks:
         raise ParseError(f"{word.text!r} is neither a task nor a flag; {told}")
-    is_short_of_program = not word.text.startswith("--") and not _is_flag(word.text, word.context)
-    if is_short_of_program and not any(char.isspace() for char in command):
-        taken_for = "a flag of the program" if is_flag else "a task"
+    is_of_task = _is_flag(word.text, word.context)
+    is_doubtful = not is_of_task or _lacks_its_value(word, words, tasks, program)
+    is_short = not word.text.startswith("--") and not any(char.isspace() for char in command)
+    if is_short and is_doubtful:
+        owner = "task" if is_of_task else "program"
+        taken_for = f"a flag of the {owner}" if is_flag else "a task"
         print(f"ringtasks: {word.text!r} is taken for {taken_for}; {told}", file=sys.stderr)
+
+
+def _lacks_its_value(
+    word: _Word, words: Sequence[str], tasks: set[str], program: ParserContext
+) -> bool:
+    """Return True if a flag of the task is not followed by what it needs: ``-e`` by NAME=VALUE."""
+    following = words[word.at + 1] if word.at + 1 < len(words) else None
+    flag = word.context.flags.get(word.text)
+    if flag is None or not flag.takes_value:
+        return not (
+            following is None or following in tasks or _is_flag(following, word.context, program)
+        )
+    if following is None or following.startswith("-"):
+        return True
+    return flag.name == "env" and "=" not in following

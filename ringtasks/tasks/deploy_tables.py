@@ -47,7 +47,7 @@ def status(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool)
     revisions = [target.state.revision for target, outcome in found if outcome]
     usual = max(revisions, key=revisions.count, default=None)
     rows = [_standing(target, outcome, usual) for target, outcome in found]
-    return _shown(["host", "release", "revision", "since", "by", ""], rows, json=json)
+    return _shown(["host", "release", "revision", "since", "by", "remarks"], rows, json=json)
 
 
 def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
@@ -62,7 +62,8 @@ def releases(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: boo
         if outcome
         for name in target.state.releases
     ]
-    found_releases, _ = _shown(["host", "release", "revision", "when", "by", ""], rows, json=json)
+    columns = ["host", "release", "revision", "when", "by", "state"]
+    found_releases, _ = _shown(columns, rows, json=json)
     return found_releases, combined_status(outcome.returncode for _, outcome in found)
 
 

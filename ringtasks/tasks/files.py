@@ -57,6 +57,8 @@ _SYNC_HELP = {
     "pull": "download: SRC is on the host, DST is local",
     "gitignore": _GITIGNORE_HELP,
     "checksum": "compare contents even if size and time are equal",
+    "hard-links": "keep files that are one file under several names (rsync -H)",
+    "sparse": "leave holes in the place of zeros (rsync -S)",
     "verify": "compare a SHA-256 of each file that was sent",
 }
 
@@ -129,6 +131,8 @@ def sync(
     pull: bool = False,
     gitignore: bool = False,
     checksum: bool = False,
+    sparse: bool = False,
+    hard_links: bool = False,
     verify: bool = False,
     dry_run: bool = False,
     fanout: str | int | None = None,
@@ -148,6 +152,8 @@ def sync(
         delete=delete,
         gitignore=gitignore,
         checksum=checksum,
+        sparse=sparse,
+        hard_links=hard_links,
         verify=verify,
         dry_run=dry_run,
     )

@@ -103,8 +103,9 @@ def _flags(options: Options | None) -> Iterator[str]:
         return
     if options.delete:
         yield "--delete"
-    if options.checksum:
-        yield "--checksum"
+    for name in ("checksum", "sparse", "hard_links"):
+        if getattr(options, name):
+            yield f"--{name.replace('_', '-')}"
     # rsync obeys the first pattern that matches, ringtasks the last.
     for pattern in reversed(options.exclude):
         is_back = pattern.startswith("!")

@@ -44,7 +44,8 @@ ringtasks:
 #   restart: systemctl --user restart shop
 #   check_url: http://127.0.0.1:8000/health
 """
-_IGNORED = ("hosts/distributed_hosts.yaml", "runs/")
+#: The last is for the pictures of ``inv plot --out run.svg``.
+_IGNORED = ("hosts/distributed_hosts.yaml", "runs/", "/*.svg")
 
 
 @task(connects=False)
@@ -151,7 +152,7 @@ def _ignore(*, dry: bool) -> bool:
 
 def _missing(known: str) -> Iterator[str]:
     lines = {line.strip().lstrip("/") for line in known.splitlines()}
-    yield from (line for line in _IGNORED if line not in lines)
+    yield from (line for line in _IGNORED if line.lstrip("/") not in lines)
 
 
 def _next_command(hosts: dict[str, dict[str, object]], *, has_demo: bool) -> str:

@@ -11,8 +11,11 @@ from invoke import Exit, Program
 from invoke.exceptions import ParseError
 
 from ringtasks import __version__
+from ringtasks.common.text import visible
+from ringtasks.exit_status import USAGE
 
 from . import namespace
+from .config_files import fault
 from .invoke_private import PublicConfig
 
 __all__ = ["main"]
@@ -54,4 +57,11 @@ def main() -> None:
     program = _Program(
         name="ringtasks", namespace=namespace, version=__version__, config_class=_Config
     )
-    program.run()
+    try:
+        program.run()
+    except Exception:
+        told = fault()
+        if told is None:
+            raise
+        print(f"ringtasks: {visible(told)}", file=sys.stderr)
+        sys.exit(USAGE)

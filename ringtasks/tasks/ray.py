@@ -258,16 +258,14 @@ def _show(cluster_state: ClusterState) -> None:
     """Print a row for each host that has, or may have, a part in the cluster."""
     known = {member.host for member in cluster_state.members}
     rows = [
-        (own.host, own.role, own.describe(), own.job.id if own.job else "")
+        (own.host, own.role, own.describe(), own.job.id if own.job else "", "")
         for own in cluster_state.members
     ]
     rows += [
-        (own, "?", f"unknown: {why}", "")
-        for own, why in cluster_state.unreachable
-        if own not in known
+        (own, "?", "unknown", "", why) for own, why in cluster_state.unreachable if own not in known
     ]
-    rows += [(own, "?", "has nothing of it any more", "") for own in cluster_state.absent]
-    table(["host", "role", "state", "job"], rows)
+    rows += [(own, "?", "absent", "", "has nothing of it any more") for own in cluster_state.absent]
+    table(["host", "role", "state", "job", "reason"], rows)
     _tell_unasked(cluster_state)
 
 

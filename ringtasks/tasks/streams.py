@@ -1,4 +1,4 @@
-"""The standard streams of the program: encodings, and a stdout that cannot be written to."""
+"""The standard streams of the program: encodings, a stdout that cannot be written to, errors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from invoke import Exit
+
+from ringtasks.common.text import visible
 
 __all__ = ["BROKEN_PIPE_STATUS", "prepare", "written"]
 
@@ -52,7 +54,13 @@ def written() -> Iterator[None]:
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not isinstance(error, OSError) or error.errno not in _UNWRITABLE or error.filename:
-        sys.__excepthook__(kind, error, trace)
+        from .config_files import fault  # only an error needs it
+
+        found = fault()
+        if found is None:
+            sys.__excepthook__(kind, error, trace)
+        else:
+            print(f"ringtasks: {visible(found)}", file=sys.stderr)
         return
     _discard()
     if error.errno != errno.EPIPE:

@@ -122,6 +122,8 @@ def sync(
     """
     if pull and options.gitignore:
         raise UsageError("gitignore: is for what is sent; the host may have no git")
+    if pull and options.hard_links:
+        raise UsageError("hard_links: is for what is sent")
     if not pull and not Path(source).is_dir():
         raise UsageError(f"{source}: is not a folder; for files use 'inv put'")
     ignored = () if pull else _ignored(Path(source), options)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.client.result import SSHResult
+from ringtasks.common.disk_space import no_space
 from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.new_files import PartFile
-from ringtasks.common.text import size
 from ringtasks.remote.paths import name_of, word
 from ringtasks.remote.script import quote
 
@@ -281,7 +281,4 @@ def _check_free(place: str, size_bytes: int, free_bytes: int | None) -> None:
     :raises TransferError: the file system reports too little room.
     """
     if free_bytes is not None and free_bytes < size_bytes:
-        raise HostTransferError(
-            f"{place}: no space: {size(size_bytes)} are needed, and {size(free_bytes)} are free; "
-            f"{size(size_bytes - free_bytes)} are missing: look with 'df -h' there"
-        )
+        raise HostTransferError(f"{place}: {no_space(size_bytes, free_bytes)}")

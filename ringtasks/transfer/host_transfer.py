@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
+from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
@@ -145,6 +146,10 @@ class HostCopy:
         runner = Rsync(self.client, stop=self.stop)
 
         def over_sftp() -> SSHResult:
+            if self.options.sparse or self.options.hard_links:
+                side = "this machine" if by_rsync is None else "the host"
+                told = f"need rsync on both sides, and {side} has none: install it"
+                raise HostTransferError(f"sparse and hard_links {told}")
             copy = by_sftp()
             with self.stop.calling(copy.cancel):
                 result = self.client.perform(copy, str(copy), self.remaining)
@@ -254,6 +259,8 @@ class HostCopy:
             delete=options.delete,
             checksum=options.checksum,
             keep_times=options.keep_times,
+            sparse=options.sparse,
+            hard_links=options.hard_links,
             dry_run=options.dry_run,
             **chosen,
         )
@@ -294,7 +301,8 @@ class HostCopy:
         try:
             yield
         except OSError as error:
-            raise HostTransferError(f"{name} (here): {error.strerror or error}") from error
+            told = no_space(None, None) if is_full(error) else error.strerror or str(error)
+            raise HostTransferError(f"{name} (here): {told}") from error
 
     def _passed(self) -> HostTransferError:
         return HostTransferError(f"the time limit of {self.options.timeout:g} s passed", TIMED_OUT)

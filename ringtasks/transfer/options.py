@@ -21,6 +21,9 @@ class Options:
     :param checksum: compare contents, also if size and time are equal.
     :param keep_times: give each file the time that it has in the source; False: a file that is sent
         has the time of its arrival, and ``checksum`` alone tells which have changed.
+    :param sparse: leave holes in the place of blocks of zeros; needs rsync on both sides.
+    :param hard_links: send files that are one file under several names as such; needs rsync on both
+        sides.
     :param verify: compare a SHA-256 of each copied file on the receiving side; None: for put and
         get.
     :param dry_run: change nothing, report the changes that would be made.
@@ -34,6 +37,8 @@ class Options:
     delete: bool = False
     checksum: bool = False
     keep_times: bool = True
+    sparse: bool = False
+    hard_links: bool = False
     verify: bool | None = None
     dry_run: bool = False
     fanout: int = FANOUT

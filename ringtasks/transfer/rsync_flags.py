@@ -66,6 +66,8 @@ class Rules(NamedTuple):
         False, the link is kept when sent; when received it is always left out.
     :param checksum: compare contents if size and time are equal.
     :param keep_times: as in `Options`.
+    :param sparse: as in `Options`.
+    :param hard_links: as in `Options`.
     :param link_dest: a folder on the receiving side, relative to the target or absolute: files that
         are equal there become hard links.
     :param dry_run: change nothing, report the changes that would be made.
@@ -78,6 +80,8 @@ class Rules(NamedTuple):
     follow_outside: bool = False
     checksum: bool = False
     keep_times: bool = True
+    sparse: bool = False
+    hard_links: bool = False
     link_dest: str | None = None
     dry_run: bool = False
     rate: float | None = None
@@ -121,7 +125,7 @@ def flags(rules: Rules, local: Version, *, pulls: bool, tells_progress: bool) ->
     if rules.follow_outside:
         chosen.append("--copy-unsafe-links")
     chosen.append("--partial-dir=" + PARTIAL_FOLDER)
-    for name in ("checksum", "dry_run"):
+    for name in ("checksum", "dry_run", "hard_links", "sparse"):
         if getattr(rules, name):
             chosen.append(f"--{name.replace('_', '-')}")
     if pulls:

@@ -16,11 +16,13 @@ import contextlib
 import errno
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Collection, Iterator, Set
 from pathlib import Path
 from types import TracebackType
 
+from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree, leads_out
 
 from .deletion import doomed
@@ -28,7 +30,7 @@ from .patterns import Filter
 from .rsync_flags import INCOMING, PARTIAL_FOLDER
 from .rsync_output import Change
 
-__all__ = ["MUNGED", "Staging"]
+__all__ = ["MUNGED", "Staging", "staged_name"]
 
 #: What rsync puts in front of a link (rsync(1), --munge-links); there must be no such folder.
 MUNGED = "/rsyncd-munged/"
@@ -242,7 +244,10 @@ class Staging:
         try:
             yield
         except OSError as error:
-            self.errors.append(f"{self._target.top / name} (here): {error.strerror or error}")
+            told = error.strerror or str(error)
+            if is_full(error):
+                told = no_space(None, self._target.free_bytes())
+            self.errors.append(f"{self._target.top / name} (here): {told}")
 
     def _purge(self, folder: str) -> None:
         """Keep only unfinished files that rsync has put aside."""
@@ -272,6 +277,11 @@ class Staging:
         if lock is None:
             raise OSError(errno.EACCES, "a folder of our own can be written to by others")
         return name, lock
+
+
+def staged_name(path: str) -> str:
+    """Return the final path of a file in a staging folder."""
+    return re.sub(rf"{re.escape(INCOMING)}[0-9a-f]+/{_TREE}/", "", path)
 
 
 def _is_plain(tree: LocalTree, name: str) -> bool:

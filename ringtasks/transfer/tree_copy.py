@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.remote.paths import name_of, words
 
+from .full_disk import told_here, told_on_host
 from .host_transfer import HostCopy, HostTransferError
 from .probe import PathProbe, RemotePath
 from .rsync import Rsync, RsyncResult, can_pull, local_rsync
@@ -67,7 +68,8 @@ def put_tree(
             return "no program for SHA-256"
         return hashes_on_host(host_copy.client, target, names, hasher, size_bytes)
 
-    host_copy.move(push if local_rsync() else None, over_sftp)
+    with told_on_host(host_copy, source, target):
+        host_copy.move(push if local_rsync() else None, over_sftp)
     if host_copy.options.dry_run:
         return
     changed = watch.changed(host_copy.sent)
@@ -119,7 +121,7 @@ def get_tree(
         several = [(name_of(item.path), item.path) for item in matched]
         return TreeCopy("get", several or [("", source)], str(target), rules)
 
-    with host_copy.local(target):
+    with told_here(host_copy, source, target), host_copy.local(target):
         host_copy.move(pull if can_pull() else None, over_sftp)
     if verify and not host_copy.options.dry_run:
         _verify(host_copy, target, source, known, matched)

@@ -42,7 +42,7 @@ def test_build_failure_on_one_host_leaves_all_hosts_on_the_old_release(fleet: Fl
     assert done.returncode == 1
     assert fleet.served() == ["v1/v1"]
     assert "web3: no compiler here" in done.stderr
-    assert "web3: untouched; current release:" in done.stderr
+    assert "web3: unchanged; current release:" in done.stderr
     assert "build: exit status 1" in done.stderr
     assert fleet.history("web3")[-1][0] == "failed"
     assert [folder.name for folder in fleet.releases("web3")] == [fleet.current("web3").name]

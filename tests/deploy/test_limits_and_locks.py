@@ -64,7 +64,7 @@ def test_deploy_interrupted_while_waiting_reports_the_current_release(
     _, told = deploying.communicate(timeout=30)
 
     assert deploying.returncode == 130
-    assert f"untouched; current release: {live}" in told
+    assert f"unchanged; current release: {live}" in told
 
 
 def test_current_release_is_read_from_a_host_whose_lock_was_lost(fleet: Fleet) -> None:

@@ -274,9 +274,16 @@ def test_url_is_healthy_if_its_last_redirect_target_is(
     require(tool)
     only = f'command() {{ [ "$2" = {tool} ]; }}\n'
     (tmp_path / "app").mkdir()
-    expected = {"200": 0, "to/200": 0, "to/404": 1, "to/nowhere": 1, "404": 1, "500": 1}
+    usual = {"200": 0, "to/200": 0, "to/404": 1, "to/nowhere": 1, "404": 1, "500": 1}
+    expected = {(page, ("2xx",)): status for page, status in usual.items()}
+    expected[("404", ("404",))] = expected[("401", ("200", "4xx"))] = 0
+    expected[("to/404", ("301", "302"))] = 0
+    expected[("200", ("302",))] = expected[("500", ("200", "4xx"))] = 1
     with _answering() as address, ThreadPoolExecutor(len(expected)) as threads:
-        scripts = [only + layout.check(None, f"{address}/{page}", 1) for page in expected]
+        scripts = [
+            only + layout.check(None, f"{address}/{page}", 1, statuses)
+            for page, statuses in expected
+        ]
         results = [done.returncode for done in threads.map(run, scripts)]
 
     assert dict(zip(expected, results, strict=True)) == expected

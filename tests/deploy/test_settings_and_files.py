@@ -122,7 +122,7 @@ def test_missing_shared_file_is_reported_before_any_change(fleet: Fleet) -> None
     done = fleet.inv("deploy")
 
     assert done.returncode == 1
-    assert "web1: untouched" in done.stderr
+    assert "web1: unchanged" in done.stderr
     assert "shared/app.env: is not on the host: put it there" in done.stderr
     assert not (fleet.root("web2") / "releases").exists()
 
@@ -138,7 +138,7 @@ def test_unreachable_host_stops_the_deploy_before_any_change(
 
     assert done.returncode == 255
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
-    assert {line["end_state"] for line in told.values()} == {"untouched"}
+    assert {line["end_state"] for line in told.values()} == {"unchanged"}
     assert "refused" in told["web3"]["error"]
     assert not (fleet.root("web1") / "releases").exists()
 
@@ -388,10 +388,10 @@ def test_deploy_writes_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
     assert lines.count("::endgroup::") == sum(line.startswith("::group::") for line in lines)
     assert "::error::not from us" not in lines
     errors = [line for line in lines if line.startswith("::error")]
-    assert errors == ["::error title=Deploy failed::web2: build: exit status 1: untouched"] or [
+    assert errors == ["::error title=Deploy failed::web2: build: exit status 1: unchanged"] or [
         "web2" in error for error in errors
     ] == [True]
-    assert "| web2 | untouched |" in page.read_text()
+    assert "| web2 | unchanged |" in page.read_text()
     suite = ET.parse(fleet.folder / "reports" / "deploy.xml").getroot()[0]
     (failed,) = [case for case in suite if case.find("failure") is not None]
     assert (failed.get("classname"), failed.get("name")) == ("web2", "build")
@@ -418,6 +418,7 @@ def test_unwritable_report_path_is_reported_before_any_change(fleet: Fleet) -> N
         ({"checks": "x"}, "deploy: checks: is not a setting; did you mean check"),
         ({"serial": "200%"}, "deploy: serial: expected a whole number from 1"),
         ({"check_url": "ftp://x"}, "deploy: check_url: expected a URL"),
+        ({"check_status": [99]}, "deploy: check_status: expected HTTP statuses such as 204 or 2xx"),
         ({"path": "/srv/{nothing}"}, "deploy: path: web1: nothing is known as {nothing}"),
         ({"source": "nowhere"}, "deploy: source: no such file or folder: nowhere"),
         ({"ref": "nothing"}, "deploy: ref: nothing: is not a revision of this repository"),

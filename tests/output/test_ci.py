@@ -162,7 +162,7 @@ def _report(error: str) -> DeployReport:
         HostReport("web2", EndState.STAGED),
         HostReport(
             "web3",
-            EndState.UNTOUCHED,
+            EndState.UNCHANGED,
             error="no",
             returncode=255,
             steps=[StepReport("precheck", 1.0), StepReport("lock", 2.0, "unreachable")],

@@ -125,7 +125,7 @@ class TestJunit:
 
         assert [child.get("message") for child in case.iter("error")] == ["unreachable"]
 
-    @pytest.mark.parametrize("end_state", [EndState.UNTOUCHED, EndState.STAGED])
+    @pytest.mark.parametrize("end_state", [EndState.UNCHANGED, EndState.STAGED])
     def test_host_never_switched_is_a_skipped_junit_case(self, end_state: EndState) -> None:
         case = cases(report(HostReport("h1", end_state)))["h1", "switch"]
 

@@ -17,11 +17,11 @@ _ID = "20261123T141500Z-1a2b3c4d5e6f-9f31"
 _REMARK = "most hosts are on 1a2b3c4d5e6f; locked by ann on laptop for 12 s"
 _TABLES = {
     "releases": (
-        ["host", "release", "revision", "when", "by", ""],
+        ["host", "release", "revision", "when", "by", "state"],
         ["runpod-h100", _ID, "1a2b3c4d5e6f", "2026-11-23T14:15:00Z", "ann@laptop", "good, current"],
     ),
     "status": (
-        ["host", "release", "revision", "since", "by", ""],
+        ["host", "release", "revision", "since", "by", "remarks"],
         ["web1", _ID, "1a2b3c4d5e6f", "2026-11-23T14:15:00Z", "ann@laptop", _REMARK],
     ),
     "dry run": (

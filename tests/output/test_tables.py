@@ -70,7 +70,11 @@ def test_jobs_table_shows_and_filters_by_job_owner(jobs_host: Sshd, inv: Inv) ->
 
 
 @pytest.mark.parametrize(
-    "task", [["hosts"], ["check"], ["status"], ["health"], ["--dry", "run", "--cmd", "true"]],
+    "task",
+    [
+        ["hosts"], ["check"], ["status"], ["health"], ["why"], ["--dry", "run", "--cmd", "true"],
+        ["--dry", "put", ".", "y"], ["--dry", "start", "--cmd", "true"],
+    ],
     ids=" ".join,
 )  # fmt: skip
 def test_host_and_state_columns_are_never_truncated(
@@ -89,9 +93,38 @@ def test_host_and_state_columns_are_never_truncated(
     assert any(HOST in line for line in lines), printed
     if task == ["health"]:
         assert any("open" in line.split() for line in lines), printed
-    if task in (["check"], ["health"]):
+    if task in (["check"], ["health"], ["why"]):
         assert any("direct" in line.split() for line in lines), printed
     assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+
+
+def test_doctor_and_connections_fit_narrow_terminals(
+    write_hosts: WriteHosts, inv: Inv, sshd: Sshd
+) -> None:
+    write_hosts(
+        **{HOST: {"ssh_host": sshd.address, "ssh_port": sshd.port, "use_control_master": True}}
+    )
+    assert inv("run", "--host", HOST, "--cmd", "true").returncode == 0
+
+    for width in WIDTHS:
+        kept = inv("connections", COLUMNS=str(width), FORCE_COLOR="1").stdout.decode()
+        found = inv("doctor", COLUMNS=str(width), FORCE_COLOR="1").stdout.decode()
+
+        header, row, *_ = recorded(kept, width)
+        assert (HOST in row, "direct" in row, "last used" in header) == (True, True, True)
+        verdicts = [line.split()[0] for line in recorded(found, width)[1:] if line[0] != " "]
+        assert {"ok"} <= set(verdicts) <= {"ok", "missing", "bad"}, found
+        assert "\N{HORIZONTAL ELLIPSIS}" not in kept + found
+
+
+def test_help_of_each_task_fits_a_narrow_terminal(inv: Inv) -> None:
+    from ringtasks.tasks import namespace
+
+    for task in ("completion", "run", "deploy", "train"):
+        assert task in namespace.task_names
+        printed = inv("--help", task, COLUMNS="60").stdout.decode()
+        assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+        assert "--" in printed
 
 
 def test_table_that_cannot_fit_overflows_instead_of_truncating(

@@ -118,9 +118,14 @@ def test_a_task_after_an_unquoted_command_runs_and_gives_a_hint(
         (["--cmd", "df", "-h"], "'df -h'"),
         (["--cmd", "seq", "-w", "3"], "'seq -w 3'"),
         (["--cmd", "uname", "-r"], "'uname -r'"),
+        (["--cmd", "ps", "-e"], "'ps -e'"),
+        (["--cmd", "ps", "-e", "--json"], "'ps -e'"),
+        (["--cmd", "ps", "-e", "f"], "'ps -e f'"),
+        (["--cmd", "ps", "-p", "1"], "'ps -p 1'"),
+        (["--cmd", "date", "-i"], "'date -i'"),
     ],
 )
-def test_a_letter_of_the_program_after_an_unquoted_command_gives_a_hint(
+def test_a_letter_after_an_unquoted_command_gives_a_hint(
     inv: Inv, write_hosts: WriteHosts, words: list[str], quoted: str
 ) -> None:
     write_hosts(a={})
@@ -129,9 +134,24 @@ def test_a_letter_of_the_program_after_an_unquoted_command_gives_a_hint(
     is_meant = inv("run", "--host", "a", "--cmd", "echo x", "-w")
 
     said = hinted.stderr.decode()
-    assert "is taken for a flag of the program" in said
+    is_own = words[2] in ("-e", "-p", "-i")
+    assert f"is taken for a flag of the {'task' if is_own else 'program'}" in said
     assert f"quote it: --cmd {quoted}" in said
     assert (is_meant.stdout, is_meant.stderr) == (b"x\n", b"")
+
+
+@pytest.mark.parametrize(
+    "words", [["-p"], ["-e", "A=1"], ["-t", "9"], ["-p", "hosts"]], ids=" ".join
+)
+def test_a_letter_of_the_task_that_has_its_value_gives_no_hint(
+    inv: Inv, write_hosts: WriteHosts, words: list[str]
+) -> None:
+    write_hosts(a={})
+
+    done = inv("run", "--host", "a", "--cmd", "true", *words)
+
+    assert b"taken for" not in done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

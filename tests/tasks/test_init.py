@@ -60,7 +60,7 @@ def test_init_makes_a_working_project_in_an_empty_directory(project: Path) -> No
         [sys.executable, "-m", "invoke", "--list"], capture_output=True, text=True, check=True
     )
     assert "deploy.run" in listed.stdout
-    assert (project / ".gitignore").read_text() == "hosts/distributed_hosts.yaml\nruns/\n"
+    assert (project / ".gitignore").read_text() == "hosts/distributed_hosts.yaml\nruns/\n/*.svg\n"
 
 
 def test_init_lists_hosts_of_ssh_config_and_the_tailnet(project: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_init_changes_no_existing_file(project: Path, tmp_path: Path) -> None:
     assert (project / "tasks.py").read_text() == mine["tasks.py"]
     assert (project / "invoke.yaml").read_text() == mine["invoke.yaml"]
     ignored = (project / ".gitignore").read_text()
-    assert ignored == "*.pyc\nruns/\nhosts/distributed_hosts.yaml\n"
+    assert ignored == "*.pyc\nruns/\nhosts/distributed_hosts.yaml\n/*.svg\n"
     assert [path.name for path in (project / "hosts").iterdir()] == ["cluster_hosts.yaml"]
     assert "tasks.py exists: left as it is" in first.stderr
     assert "nothing to write" in second.stderr

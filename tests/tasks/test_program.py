@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = [str(Path(sys.executable).with_name("ringtasks"))]
 
 
@@ -28,6 +30,50 @@ def test_settings_of_the_current_directory_are_used(tmp_path: Path) -> None:
 
     assert "box" in done.stdout, done.stderr
     assert "is not read" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("invoke.yaml", b"a: 1\ntrain: {x: [\n", "invoke.yaml:3: is not YAML: "),
+        ("invoke.yaml", b"train:\n\tcommand: x\n", "invoke.yaml:2: is not YAML: "),
+        ("invoke.yaml", b"- a\n", "invoke.yaml: expected a mapping of sections, found list"),
+        ("invoke.yaml", b"ringtasks: hosts\n", "invoke.yaml: ringtasks: expected a mapping"),
+        ("invoke.yaml", b"run: 5\n", "invoke.yaml: run: expected a mapping of settings, found 5"),
+        ("invoke.yaml", b"a: \xff\n", "invoke.yaml: is not UTF-8: "),
+        ("invoke.yml", b"a: '\x1b[2J\n", "invoke.yml:2: is not YAML: "),
+        ("invoke.json", b'{"a": \n x', "invoke.json:2: is not JSON: "),
+    ],
+)
+def test_broken_configuration_file_is_told_by_file_and_line(
+    tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "tasks.py").write_text("from ringtasks.tasks import namespace\n")
+
+    for program in (PROGRAM, [sys.executable, "-m", "invoke"]):
+        done = subprocess.run([*program, "hosts"], cwd=tmp_path, capture_output=True, text=True)
+
+        assert done.stderr.startswith("ringtasks: "), done.stderr
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert done.returncode == (2 if program is PROGRAM else 1)
+
+
+def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: Path) -> None:
+    (tmp_path / "box.yaml").write_text("box: {ssh_host: h}\n")
+    settings = "ringtasks: {inventory: box.yaml, inventroy: x, zzz: 1}\n"
+    (tmp_path / "invoke.yaml").write_text(settings)
+
+    done = subprocess.run(
+        [*PROGRAM, "hosts", "hosts"], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "ringtasks: warning: ringtasks: inventroy: is not a setting; did you mean inventory?",
+        "ringtasks: warning: ringtasks: zzz: is not a setting; there is inventory",
+    ]
 
 
 def test_module_in_the_current_directory_never_shadows_a_ringtasks_module(

@@ -469,6 +469,99 @@ def test_no_space_for_a_file_is_told_with_the_side_the_folder_and_what_is_missin
     assert "; 2.0 MiB are missing" in str(result.error)
 
 
+@pytest.mark.parametrize("pulls", [False, True])
+def test_sync_keeps_holes_and_hard_links_if_asked(
+    client: SSHClient, mover: str, near: Path, far: Path, pulls: bool
+) -> None:
+    source, target = (far, near) if pulls else (near, far)
+    (source / "s").mkdir()
+    with (source / "s" / "image").open("wb") as image:
+        image.truncate(8 * 1024**2)
+        image.write(b"x")
+    (source / "s" / "other name").hardlink_to(source / "s" / "image")
+
+    def copy(options: Options) -> HostTransfer:
+        if pulls:
+            return only(sync("s", near / "t", [client], options, pull=True))
+        return only(sync(near / "s", "t", [client], options))
+
+    if pulls:
+        with pytest.raises(UsageError, match="hard_links: is for what is sent"):
+            copy(Options(hard_links=True))
+    result = copy(Options(sparse=True, hard_links=not pulls))
+
+    if mover == "SFTP":
+        assert "need rsync on both sides, and this machine has none" in str(result.error)
+        return
+    assert result.success, result.error
+    image, other = target / "t" / "image", target / "t" / "other name"
+    assert image.read_bytes() == (source / "s" / "image").read_bytes()
+    assert image.stat().st_blocks * 512 < 1024**2
+    assert image.samefile(other) is not pulls
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
+@pytest.mark.parametrize("way", ["sync", "put", "pull", "get"])
+def test_no_space_for_a_folder_is_told_with_the_side_the_file_and_the_sizes(
+    client: SSHClient, mover: str, near: Path, far: Path, way: str
+) -> None:
+    pulls = way in ("pull", "get")
+    source, target = (far, near) if pulls else (near, far)
+    (source / "s" / "sub").mkdir(parents=True)
+    (source / "s" / "sub" / "large 1").write_bytes(os.urandom(3 * 1024**2))
+    full = target / "full"
+    full.mkdir()
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=1m", "none", full], check=True)
+    copy = {
+        "sync": lambda: sync(near / "s", "full/s", [client]),
+        "put": lambda: put(near / "s", "full/s", [client]),
+        "pull": lambda: sync("s", near / "full/s", [client], pull=True),
+        "get": lambda: get("s", near / "full/s", [client]),
+    }[way]
+    try:
+        result = only(copy())
+    finally:
+        subprocess.run(["/bin/umount", "-l", full], check=True)
+
+    side = "here" if pulls else "on the host"
+    assert f"{full}/s/sub/large 1 ({side}): no space: 3.0 MiB are needed, and " in str(result.error)
+    assert " are free; " in str(result.error)
+    assert " MiB are missing: look with 'df -h' there" in str(result.error)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
+@pytest.mark.parametrize("pulls", [False, True])
+def test_no_space_for_folders_and_links_is_told_without_rsync(
+    client: SSHClient,
+    tmp_path: Path,
+    near: Path,
+    far: Path,
+    pulls: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, target = (far, near) if pulls else (near, far)
+    for n in range(40):
+        (source / "s" / f"folder{n}").mkdir(parents=True)
+    full = target / "full"
+    full.mkdir()
+    options = "size=64k,nr_inodes=12"
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", options, "none", full], check=True)
+    (full / "filler").write_bytes(bytes(64 * 1024))
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "ssh").symlink_to(str(shutil.which("ssh")))
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    try:
+        if pulls:
+            result = only(sync("s", full / "s", [client], pull=True))
+        else:
+            result = only(sync(near / "s", "full/s", [client]))
+    finally:
+        subprocess.run(["/bin/umount", "-l", full], check=True)
+
+    side = "here" if pulls else "on the host"
+    assert f" ({side}): no space: " in str(result.error)
+
+
 @pytest.mark.parametrize("way", ["sync", "put", "pull", "get"])
 def test_a_link_that_a_folder_replaces_is_reported_before_and_after(
     client: SSHClient, mover: str, near: Path, far: Path, way: str

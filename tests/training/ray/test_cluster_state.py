@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ def test_cluster_starts_and_stops_without_leaving_processes_or_files(
     up = inv("ray.up", "--host", "a,b")
     again = inv("ray.up", "--host", "a,b")
     status = inv("ray.status")
+    narrow = inv("ray.status", COLUMNS="60", FORCE_COLOR="1").stdout.decode()
     tokens = [cluster.servers[host].home.glob(".ringtasks/ray/*/token") for host in "ab"]
     modes = {file.stat().st_mode & 0o777 for files in tokens for file in files}
     down = inv("ray.down")
@@ -42,6 +44,12 @@ def test_cluster_starts_and_stops_without_leaving_processes_or_files(
     )
     assert status.returncode == 0, status.stderr
     assert modes == {0o600}
+    ids = re.findall(rb"^[ab] .* (\S+)$", status.stdout, re.MULTILINE)
+    assert len(ids) == 2
+    assert all(job.decode() in narrow for job in ids)
+    assert narrow.count("running") == 2
+    assert "\N{HORIZONTAL ELLIPSIS}" not in narrow
+    assert max(map(len, re.sub(r"\x1b\[\w*m", "", narrow).splitlines())) <= 60
     assert down.returncode == 0, down.stderr
     assert down.stderr.count(b"terminated (verified): ") == 2
     assert cluster.files("a") == cluster.files("b") == []
