@@ -192,6 +192,7 @@ def _options(
     return Options(**{**chosen, "exclude": several(chosen["exclude"]), "timeout": limit or None})
 
 
+_NAMED = 3  # names in a message
 _LEFT = "interrupted; partial file kept; rerun to resume"
 
 
@@ -231,5 +232,9 @@ def _tell(result: TransferResult, options: Options) -> None:
             for name, link in host.replaced.items():
                 display.say(f"{host.host}: the link {name} -> {link} was replaced by a folder")
             display.say(f"{host.host}: to keep links to folders, leave them out with --exclude")
+        if host.skipped:
+            more = len(host.skipped) - _NAMED
+            names = ", ".join(host.skipped[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+            display.say(f"{host.host}: not copied (pipes, devices, links that lead out): {names}")
         for note in host.notes:
             display.say(f"{host.host}: {note}")

@@ -289,6 +289,7 @@ class HostCopy:
             deleted=tuple(by_kind["deleted"]),
             made=tuple(by_kind["made"]),
             replaced=links,
+            skipped=tuple(by_kind.get("skipped", ())),
             is_dry_run=self.options.dry_run,
         )
 

@@ -42,7 +42,8 @@ class HostTransfer:
     ``resumed`` is the number of lost links after which the transfer continued.  ``names`` are the
     copied paths, ``deleted`` the removed ones, and ``made`` those that were made or changed in
     another way: folders, links, modes and times.  ``replaced`` are the symbolic links at the target
-    in whose places folders of the source were made, with their texts; of a dry run
+    in whose places folders of the source were made, with their texts; ``skipped`` are the pipes,
+    devices, sockets, and links that lead out of the target, which were not copied.  Of a dry run
     (``is_dry_run``), all are those that would be.
     """
 
@@ -62,6 +63,7 @@ class HostTransfer:
     deleted: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
     replaced: Mapping[str, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
     is_dry_run: bool = False
 
     def __bool__(self) -> bool:

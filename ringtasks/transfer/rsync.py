@@ -192,7 +192,7 @@ class Rsync:
         if links:
             text = stderr.decode("utf-8", "replace")
             result = dataclasses.replace(result, stderr=text, stderr_bytes=stderr)
-        changes = (*reading.changes, *replaced(links, reading.changes))
+        changes = (*reading.changes, *replaced(links, reading.changes), *reading.skipped)
         return RsyncResult(
             _told(result, pulls=pulls), changes, reading.stats, is_missing, piped.was_killed
         )

@@ -43,7 +43,8 @@ class Change(NamedTuple):
 
     ``kind``: ``sent`` (its content, in either direction), ``deleted``, ``made`` (folders, links,
     renamed files, modes and times), ``replaced`` (a symbolic link to ``link``, in whose place a
-    folder is made), or ``same`` (no change). ``is_link``: it is a symbolic link.
+    folder is made), ``skipped`` (a pipe, a device, a socket, or a link that leads out of the tree:
+    not copied), or ``same`` (no change). ``is_link``: it is a symbolic link.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class RsyncOutput:
     ) -> None:
         self.on_meter, self._on_change = on_meter, on_change
         self.changes: list[Change] = []
+        self.skipped: list[Change] = []
         self.present: set[str] = set()
         """Each name in the output; a folder's with ``/`` at its end, and without."""
         self.stats: dict[str, int] = {}
@@ -87,7 +89,9 @@ class RsyncOutput:
         elif (stat := parse_stat(line)) is not None:
             self.stats[stat[0]] = stat[1]
         elif (skipped := _SKIPPED.match(line) or _UNSAFE.match(line)) is not None:
-            self.present.add(_unescaped(skipped[1]))
+            name = _unescaped(skipped[1])
+            self.present.add(name)
+            self.skipped.append(Change("skipped", name, 0))
         elif self.on_meter is not None and (meter := parse_meter(line)) is not None:
             self.on_meter(meter)
 

@@ -98,6 +98,7 @@ def pull_into(
     else:
         moved = looked
     changes = [*pulling.changes, *staging.made, *staging.replaced, *staging.deleted]
+    changes += [*staging.skipped, *looking.skipped, *reading.skipped]
     if rules.delete and moved:
         present = reading.present if listed is None else looking.present
         changes += staging.delete(present, Filter(rules))

@@ -233,7 +233,16 @@ class _SelectingWalk(TreeWalk):
             return None
         if entry.link is not None and leads_out(name, entry.link):
             if self._rules.follow_outside:
-                return self.sender.look(entry.path, follows=True)
-            return entry if self.keeps_outside_links else None
-        is_known = entry.link is not None or stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode)
-        return entry if is_known else None
+                return self._copied_or_skipped(name, self.sender.look(entry.path, follows=True))
+            return entry if self.keeps_outside_links else self._copied_or_skipped(name, None)
+        return self._copied_or_skipped(name, entry)
+
+    def _copied_or_skipped(self, name: str, entry: TreeEntry | None) -> TreeEntry | None:
+        if entry is None or not (entry.link is not None or _is_plain(entry.mode)):
+            self.changes.append(Change("skipped", name, 0))
+            return None
+        return entry
+
+
+def _is_plain(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)

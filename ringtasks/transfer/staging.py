@@ -64,6 +64,8 @@ class Staging:
             self._set("", self._top)
         self.deleted: list[Change] = []
         """The content of folders in whose places files or links were made."""
+        self.skipped: list[Change] = []
+        """The links that lead out of the target."""
         self.replaced: list[Change] = []
         """The links in whose places folders were made: rsync took their files for the folders'."""
 
@@ -162,11 +164,11 @@ class Staging:
                     return True
                 self._make_folder(staged, name)
                 return False
-            self._clear(name)
             if status is not None and stat.S_ISLNK(status.st_mode):
                 self._make_link(staged, name, status)
-            else:
-                staged.hand_over(name, self._target, name)
+                return True
+            self._clear(name)
+            staged.hand_over(name, self._target, name)
             return True
         _remove_all(staged, name)
         return True
@@ -195,8 +197,12 @@ class Staging:
     def _make_link(self, staged: LocalTree, name: str, status: os.stat_result) -> None:
         text = staged.read_link(name).removeprefix(MUNGED)
         staged.remove(name)
-        if leads_out(name, text) or self._has_link(name, text, status.st_mtime_ns):
+        if leads_out(name, text):
+            self.skipped.append(Change("skipped", name, 0))
             return
+        if self._has_link(name, text, status.st_mtime_ns):
+            return
+        self._clear(name)
         self._target.link(name, text, status.st_mtime_ns)
         self.made.append(Change("made", name, 0, is_link=True))
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.support.fixtures import Inv
 
@@ -73,6 +77,33 @@ def test_a_replaced_link_is_told_before_and_after(
     assert "make or change data" not in before.stdout.decode()
     assert f"box: the link {link} was replaced by a folder\n" in after.stderr.decode()
     assert (after.returncode, (tmp_path / "far" / "data").is_symlink()) == (0, False)
+
+
+@pytest.mark.parametrize("program", ["rsync", "none"])
+def test_what_is_not_copied_of_a_folder_is_told(
+    inv: Inv, write_hosts: Write, tmp_path: Path, program: str
+) -> None:
+    for folder in ("near", "far"):
+        (tmp_path / folder).mkdir()
+        os.mkfifo(tmp_path / folder / "pipe")
+        (tmp_path / folder / "file").write_text("")
+    (tmp_path / "far" / "link").symlink_to("/etc/hostname")
+    write_hosts(box={"work_dir": str(tmp_path)})
+    (tmp_path / "programs").mkdir()
+    for name in ("ssh", *([program] if program == "rsync" else [])):
+        (tmp_path / "programs" / name).symlink_to(str(shutil.which(name)))
+    path = str(tmp_path / "programs")
+
+    sent = inv("sync", "near", "there", "--host", "box", PATH=path)
+    got = inv("sync", "far", "here", "--host", "box", "--pull", PATH=path)
+    again = inv("sync", "far", "here", "--host", "box", "--pull", PATH=path)
+
+    told = b"box: not copied (pipes, devices, links that lead out): "
+    assert sent.returncode == got.returncode == 0
+    assert told + b"pipe\n" in sent.stderr
+    for done in (got, again):
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith(b"ringtasks: box")]
+        assert sorted(line.rpartition(b": ")[2].split(b", ")) == [b"link", b"pipe"]
 
 
 def test_an_error_of_several_lines_keeps_its_lines(
