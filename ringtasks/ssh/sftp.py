@@ -42,6 +42,7 @@ _CHUNK_BYTES = 1024 * 1024
 _LARGE_BYTES = 16 * 1024 * 1024
 #: A disk with less is full for folders and links.
 _LEAST_BYTES = 4096
+_FAILURE = "Failure"  # sftp-server's text for errors without a code
 MODE_BITS = 0o777
 
 #: Called between pieces of a copy; may raise to stop it.
@@ -165,8 +166,9 @@ def told_there(sftp: Any, path: str) -> Iterator[None]:
     try:
         with told(path):
             yield
-    except CopyError:
-        _check_space(sftp, path, _LEAST_BYTES)
+    except CopyError as error:
+        if error.evidence == _FAILURE:
+            _check_space(sftp, path, _LEAST_BYTES)
         raise
 
 
@@ -215,8 +217,8 @@ def _check_space(sftp: Any, target: str, size_bytes: int) -> None:
 def _free_bytes(sftp: Any, folder: str) -> int | None:
     """Return the bytes that a user may still write; None if the server does not report them.
 
-    OpenSSH's PROTOCOL section 4.4: eleven numbers, the second the block size, the fifth the free
-    blocks.
+    OpenSSH's PROTOCOL section 4.4: eleven numbers, the second the block size, the third all blocks,
+    the fifth the free ones.
     """
     from paramiko.sftp import CMD_EXTENDED, CMD_EXTENDED_REPLY
 
@@ -229,6 +231,8 @@ def _free_bytes(sftp: Any, folder: str) -> int | None:
     if kind != CMD_EXTENDED_REPLY:
         return None
     numbers = [answer.get_int64() for _ in range(5)]
+    if not numbers[2]:  # a file system without blocks, such as /proc
+        return None
     return int(numbers[1] * numbers[4])
 
 

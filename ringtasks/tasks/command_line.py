@@ -7,6 +7,7 @@ words are looked at when it asks the tasks for their flags, before it parses the
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -146,11 +147,12 @@ def _lacks_its_value(
 ) -> bool:
     """Return True if a flag of the task is not followed by what it needs: ``-e`` by NAME=VALUE."""
     following = words[word.at + 1] if word.at + 1 < len(words) else None
-    flag = word.context.flags.get(word.text)
-    if flag is None or not flag.takes_value:
+    flags = word.context.flags
+    if word.text not in flags or not flags[word.text].takes_value:
         return not (
             following is None or following in tasks or _is_flag(following, word.context, program)
         )
     if following is None or following.startswith("-"):
         return True
-    return flag.name == "env" and "=" not in following
+    is_value = "=" in following or following in os.environ  # of --env: NAME=VALUE, or NAME
+    return flags[word.text].name == "env" and not is_value

@@ -9,11 +9,11 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from invoke import Config, Context
+from invoke import Config
 
 from ringtasks.common.text import near_names, printable
 
@@ -30,11 +30,11 @@ def fault() -> str | None:
     return next((told for file in _files() if (told := _fault_of(file)) is not None), None)
 
 
-def warn_of_unknown_settings(c: Context) -> None:
+def warn_of_unknown_settings(given: Iterable[str]) -> None:
     """Print a warning, once, for each unknown setting of the section ``ringtasks``."""
     from ringtasks.output.display import say
 
-    for name in c.config.get("ringtasks") or {}:
+    for name in given:
         if name not in _SETTINGS and name not in _warned:
             _warned.add(name)
             near = near_names(str(name), _SETTINGS)
@@ -86,6 +86,9 @@ def _yaml_fault(file: Path, text: str) -> str | None:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         return f"{file}{line}: is not YAML: {printable(error.problem or 'broken')}"
+    except yaml.reader.ReaderError as error:
+        line_number = text.count("\n", 0, int(error.position)) + 1
+        return f"{file}:{line_number}: is not YAML: {printable(error.reason)}"
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return f"{file}: is not YAML: {printable(str(error))}"
 

@@ -128,10 +128,12 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
     from ringtasks.inventory.loader import load_inventory
     from ringtasks.output.display import say
 
-    from .config_files import warn_of_unknown_settings
+    settings = c.config.get("ringtasks") or {}
+    if len(settings) > 1:
+        from .config_files import warn_of_unknown_settings
 
-    named = given or (c.config.get("ringtasks") or {}).get("inventory")
-    warn_of_unknown_settings(c)
+        warn_of_unknown_settings(settings)
+    named = given or settings.get("inventory")
     inventory = load_inventory(named, beside=_project_folder(c))
     for warning in inventory.warnings:
         if warning not in _warned:

@@ -210,7 +210,7 @@ def test_full_disk_is_reported_with_its_sizes(client: SSHClient, near: Path, far
     finally:
         subprocess.run(["umount", "-l", far], check=True)
 
-    assert "it has 3000000 bytes, and only " in str(result.error)
+    assert "no space: 2.9 MiB are needed, and " in str(result.error)
     assert left == []
 
 

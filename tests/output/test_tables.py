@@ -89,6 +89,8 @@ def test_host_and_state_columns_are_never_truncated(
 
     printed = done.stdout.decode()
     table = printed.partition("\n\n")[0] if "--dry" in task else printed
+    if task == ["why"]:  # a sentence before, and commands to copy after the tables
+        table = HOST + table.partition("\n# ")[0].partition("\n")[2]
     lines = recorded(table, width)
     assert any(HOST in line for line in lines), printed
     if task == ["health"]:
@@ -110,18 +112,15 @@ def test_doctor_and_connections_fit_narrow_terminals(
         kept = inv("connections", COLUMNS=str(width), FORCE_COLOR="1").stdout.decode()
         found = inv("doctor", COLUMNS=str(width), FORCE_COLOR="1").stdout.decode()
 
-        header, row, *_ = recorded(kept, width)
-        assert (HOST in row, "direct" in row, "last used" in header) == (True, True, True)
+        shown = "\n".join(recorded(kept, width))
+        assert (HOST in shown, "direct" in shown, "last" in shown) == (True, True, True)
         verdicts = [line.split()[0] for line in recorded(found, width)[1:] if line[0] != " "]
         assert {"ok"} <= set(verdicts) <= {"ok", "missing", "bad"}, found
         assert "\N{HORIZONTAL ELLIPSIS}" not in kept + found
 
 
 def test_help_of_each_task_fits_a_narrow_terminal(inv: Inv) -> None:
-    from ringtasks.tasks import namespace
-
-    for task in ("completion", "run", "deploy", "train"):
-        assert task in namespace.task_names
+    for task in ("completion", "run", "deploy.rollback", "train"):
         printed = inv("--help", task, COLUMNS="60").stdout.decode()
         assert "\N{HORIZONTAL ELLIPSIS}" not in printed
         assert "--" in printed

@@ -41,7 +41,7 @@ def test_settings_of_the_current_directory_are_used(tmp_path: Path) -> None:
         ("invoke.yaml", b"ringtasks: hosts\n", "invoke.yaml: ringtasks: expected a mapping"),
         ("invoke.yaml", b"run: 5\n", "invoke.yaml: run: expected a mapping of settings, found 5"),
         ("invoke.yaml", b"a: \xff\n", "invoke.yaml: is not UTF-8: "),
-        ("invoke.yml", b"a: '\x1b[2J\n", "invoke.yml:2: is not YAML: "),
+        ("invoke.yml", b"a: '\x1b[2J\n", "invoke.yml:1: is not YAML: "),
         ("invoke.json", b'{"a": \n x', "invoke.json:2: is not JSON: "),
     ],
 )
