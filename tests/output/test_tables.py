@@ -119,13 +119,6 @@ def test_doctor_and_connections_fit_narrow_terminals(
         assert "\N{HORIZONTAL ELLIPSIS}" not in kept + found
 
 
-def test_help_of_each_task_fits_a_narrow_terminal(inv: Inv) -> None:
-    for task in ("completion", "run", "deploy.rollback", "train"):
-        printed = inv("--help", task, COLUMNS="60").stdout.decode()
-        assert "\N{HORIZONTAL ELLIPSIS}" not in printed
-        assert "--" in printed
-
-
 def test_table_that_cannot_fit_overflows_instead_of_truncating(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
