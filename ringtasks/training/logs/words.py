@@ -154,12 +154,13 @@ def is_argument(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def is_unrecorded(name: str) -> bool:
-    """Return whether it names a clock, a setting, or a count that belongs to no curve."""
+    """Return whether it names a clock, a setting, a count, or the best value so far."""
     plain = name.lower().replace(" ", "_")
     return (
         plain in _UNRECORDED
         or plain in _ARGUMENTS
         or plain.endswith(("size", "_time", "reader_cost", "batch_cost"))
+        or "best" in split_name(name)
     )
 
 
@@ -177,6 +178,8 @@ def position_of(name: str) -> tuple[str, int] | None:
     group, _, last = plain.rpartition("/")
     if found is None and group in _PROGRESS_GROUPS and last in _POSITION_OF:
         unit, rank = _POSITION_OF[last]
+        if (group, unit) == ("time", "batch"):
+            return None  # the seconds of a batch
         return unit, rank + 50  # "training/global_step", unless a plainer name gives it
     return found
 
