@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from ringtasks.common import rehearsal
@@ -123,16 +124,35 @@ def _connect(
 
     def record(used: str | None, failures: tuple[RouteError, ...]) -> None:
         HealthStore().record([outcome(config.id, used, failures)])
-        if used and planning is not None and gateway is None:
+        # The sources of an inventory may give another address at the next start.
+        if used and planning is not None and gateway is None and not config.inventory_files:
             planning.keep(config, in_use)
 
+    def reach() -> tuple[HostAttempt, Dialled]:
+        started = time.time()
+        try:
+            return attempt, _dial(attempt, gateway, record)
+        except UnreachableError:
+            if not _has_moved(config, started):
+                raise
+        moved = with_ssh_settings(config, settings_of_ssh(config))
+        again = HostAttempt(moved, flags.get("--transport"))
+        return again, _dial(again, gateway, record)
+
     if _FDPASS not in flags or not can_hand_over():
-        _carry(attempt, _dial(attempt, gateway, record), record)
+        _carry(*reach(), record)
         return
     # A proxy's process is to end with ours, and a connection that is cut needs us too.
     may_need_us = gateway or attempt.has_proxy or rehearsal.current()
     release = go_on_separately() if may_need_us else None
-    _hand_over(attempt, _dial(attempt, gateway, record), record, release)
+    _hand_over(*reach(), record, release)
+
+
+def _has_moved(config: SSHConfig, started: float) -> bool:
+    """Ask the host's inventory sources where it is now; True if that is another place."""
+    from ringtasks.inventory.relocation import relocate  # seldom needed, and each ssh waits for us
+
+    return relocate(config, started)
 
 
 def _dial(attempt: HostAttempt, gateway: Gateway | None, record: Record) -> Dialled:

@@ -174,8 +174,8 @@ def _settings(config: SSHConfig, entry: HostConfig, told: HostSettings) -> Itera
             yield Setting(name, _shown(name, entry), _place(entry, name))
         elif default:
             yield Setting(name, default, "default")
-    for name in entry.lines:
-        if name not in _TRACKED:
+    for name in {**entry.lines, **entry.origins}:
+        if name not in _TRACKED and getattr(entry, name) is not None:
             yield Setting(name, _shown(name, entry), _place(entry, name))
 
 
@@ -194,6 +194,8 @@ def _shown(name: str, entry: HostConfig) -> str:
 
 def _place(entry: HostConfig, name: str) -> str:
     """Return the line of the hosts file; a host that was typed as an address has none."""
+    if name in entry.origins:
+        return entry.origins[name]
     if not entry.file:
         return "the command line"
     return f"{entry.file}:{entry.lines.get(name, entry.line)}"

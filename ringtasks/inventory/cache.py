@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ringtasks.errors import InventoryError
 
 from .config import state_folder
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
+from .sources.model import Source
 
 __all__ = ["load", "store"]
 
@@ -45,7 +47,10 @@ def load(file: Path, text: bytes) -> Content | None:
             return None
         hosts = _Hosts(str(file), known["names"], rest.splitlines())
         groups = {name: WrittenGroup(*group) for name, *group in known["groups"]}
-        return Content(hosts, groups, tuple(known["warnings"]))
+        sources = tuple(
+            Source(kind, tuple(words), *rest) for kind, words, *rest in known["sources"]
+        )
+        return Content(hosts, groups, tuple(known["warnings"]), sources, known["defaults"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -60,7 +65,11 @@ def store(file: Path, text: bytes, content: Content) -> None:
             "names": list(content.hosts),
             "groups": [(group, *found) for group, found in content.groups.items()],
             "warnings": content.warnings,
+            "sources": [astuple(source) for source in content.sources],
+            "defaults": _kept(content.defaults),
         }
+        for source in content.sources:
+            _kept(source.defaults)
         path = _path(file)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, json.dumps(head).encode() + b"\n" + rest)
@@ -114,6 +123,13 @@ def _decoded(name: str, file: str, line: bytes) -> HostConfig:
     return HostConfig(name, **given, facts=facts, texts=written, file=file, line=at, lines=lines)
 
 
+def _kept(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return settings and facts that may be kept."""
+    if any("${" not in given.get(name, "${") for name in _SECRETS) or not _is_plain(dict(given)):
+        raise _UnkeptError
+    return given
+
+
 def _is_plain(value: object) -> bool:
     """Return True if JSON keeps the value as it is."""
     if isinstance(value, dict):
@@ -126,7 +142,7 @@ def _is_plain(value: object) -> bool:
 def _key(file: Path, text: bytes) -> list[object]:
     """Return the identity of the file and of the modules that read it."""
     status = file.stat()
-    modules = [*map(str, Path(__file__).parent.glob("*.py")), *_CHECKS]
+    modules = [*map(str, Path(__file__).parent.rglob("*.py")), *_CHECKS]
     versions = [Path(module).stat().st_mtime_ns for module in sorted(modules)]
     return [status.st_ino, len(text), status.st_mtime_ns, zlib.crc32(text), *versions]
 

@@ -20,6 +20,7 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import address, is_address, one_line, one_of, public_key, tcp_port
+from .files import Located
 
 __all__ = [
     "SSHConfig",
@@ -43,10 +44,17 @@ _seconds = number("seconds")
 ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
 
 
-def _derived(default: Any, *, repr: bool = True, is_reaching: bool = True, **metadata: Any) -> Any:
+def _derived(
+    default: Any,
+    *,
+    repr: bool = True,
+    compare: bool = True,
+    is_reaching: bool = True,
+    **metadata: Any,
+) -> Any:
     """Return a field that is no setting of a hosts file."""
     metadata["is_reaching"] = is_reaching
-    return field(default=default, repr=repr, kw_only=True, metadata=metadata)
+    return field(default=default, repr=repr, compare=compare, kw_only=True, metadata=metadata)
 
 
 @dataclass
@@ -129,6 +137,8 @@ class SSHConfig:
     """The file in place of ``~/.ssh/config`` and the system's, as in ``ssh -F``; ``none``: none."""
     fault: str | None = _derived(None, keys=())
     """The error for which the host cannot be used: each use of it fails with this text."""
+    located_by: Located | None = _derived(None, repr=False, compare=False, is_reaching=False)
+    """The inventory with the source of the host's addresses, which can be asked again."""
 
     def __setattr__(self, name: str, value: object) -> None:
         _check_field(name, value)
@@ -259,7 +269,7 @@ def error_at(host_config: Any, message: str, field_name: str | None = None) -> I
     return InventoryError(
         message,
         file=file,
-        line=lines.get(field_name, host_config.line) if file else None,
+        line=(lines.get(field_name, host_config.line) or None) if file else None,
         host=getattr(host_config, "name", None),
         field_name=field_name,
     )
@@ -323,6 +333,8 @@ _SECRETS = tuple(name for name, f in settings_of(SSHConfig).items() if f.metadat
 _ADDRESSES = {
     name: f.metadata["address_of"] for name, f in _FIELDS.items() if "address_of" in f.metadata
 }
+#: Fields whose values this module makes.
+_OBJECTS = ("jump_host", "located_by")
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
@@ -338,7 +350,7 @@ def _check_field(name: str, value: object) -> None:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise AttributeError(f"SSHConfig has no field {name!r}{hint}")
     declared = _FIELDS[name]
-    if name == "jump_host" or value is declared.default:
+    if name in _OBJECTS or value is declared.default:
         return
     types = _TYPES[str(declared.type)]
     is_wrong_bool = isinstance(value, bool) and bool not in types

@@ -5,10 +5,32 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ringtasks.errors import InventoryError
 
-__all__ = ["find_files"]
+__all__ = ["Located", "find_files", "locate", "trust"]
+
+#: Ends of names of files that are no programs, although some file systems show all as executable.
+_NO_PROGRAM = r"(?i)(\.(ya?ml|json|md|txt|rst|ini|cfg|toml|pem|key|pub|bak|orig|rej|pyc|log)|~)\Z"
+_EXAMPLE = re.compile(r"\.example(\.[a-z]+)?$")
+#: The folders whose programs may run: those of the tasks.py files that Invoke has loaded.
+_trusted: set[Path] = set()
+
+
+class Located(NamedTuple):
+    """The files of an inventory."""
+
+    files: tuple[Path, ...]
+    programs: tuple[Path, ...] = ()
+    """Executable files of the folder, each of which prints hosts."""
+    is_trusted: bool = False
+    """True if programs may run for it."""
+
+
+def trust(folder: Path) -> None:
+    """Let programs run for the inventory beside a ``tasks.py`` that was loaded, which is code."""
+    _trusted.add(folder.resolve())
 
 
 def find_files(given: str | os.PathLike[str] | None, beside: Path | None = None) -> list[Path]:
@@ -17,29 +39,63 @@ def find_files(given: str | os.PathLike[str] | None, beside: Path | None = None)
     :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
     :raises InventoryError: there is none.
     """
+    return list(locate(given, beside).files)
+
+
+def locate(
+    given: str | os.PathLike[str] | None, beside: Path | None = None, *, is_named: bool = True
+) -> Located:
+    """Return the files of an inventory, as `find_files`, and whether programs may run for it.
+
+    They may if it was named, lies in ``~/.config/ringtasks``, or beside a ``tasks.py`` that was
+    loaded (`trust`): then no folder that a user happens to be in can run a program.
+
+    :param is_named: False if ``given`` comes from a file of the project.
+    :raises InventoryError: there is none.
+    """
     explicit = given or os.environ.get("RINGTASKS_HOSTS")
     if explicit:
-        path = Path(explicit).expanduser()
-        files = _in_folder(path) if path.is_dir() else [path]
-        if not path.exists():
-            raise InventoryError("no such file or folder", file=str(path))
-        if not files:
-            raise InventoryError("no *.yaml in this folder", file=str(path))
-        return files
-    files = _in_folder(Path("hosts"))
-    if not files and beside is not None:
-        files = _in_folder(beside / "hosts")
+        return _named(Path(explicit).expanduser(), is_named=is_named or not given)
+    for folder in (Path("hosts"), *([] if beside is None else [beside / "hosts"])):
+        found = Located(*_in_folder(folder), _is_trusted(folder))
+        if found.files or found.programs:
+            return found
     own = Path("~/.config/ringtasks/hosts.yaml").expanduser()
-    if not files and own.is_file():
-        files = [own]
-    if not files:
-        raise InventoryError(
-            f"no inventory: looked for hosts/*.yaml here and for {own}; write one (see "
-            "hosts/distributed_hosts.example.yaml), or name one with --inventory"
-        )
-    return files
+    if own.is_file():
+        return Located((own,), is_trusted=True)
+    raise InventoryError(
+        f"no inventory: looked for hosts/*.yaml here and for {own}; write one (see "
+        "hosts/distributed_hosts.example.yaml), or name one with --inventory"
+    )
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    found = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
-    return sorted(path for path in found if not re.search(r"\.example\.ya?ml$", path.name))
+def _named(path: Path, *, is_named: bool) -> Located:
+    if not path.exists():
+        raise InventoryError("no such file or folder", file=str(path))
+    is_trusted = is_named or _is_trusted(path if path.is_dir() else path.parent)
+    if not path.is_dir():
+        is_program = _is_program(path)
+        return Located(() if is_program else (path,), (path,) if is_program else (), is_trusted)
+    found = Located(*_in_folder(path), is_trusted)
+    if not found.files and not found.programs:
+        raise InventoryError("no *.yaml in this folder", file=str(path))
+    return found
+
+
+def _is_trusted(folder: Path) -> bool:
+    own = Path("~/.config/ringtasks").expanduser()
+    place = folder.resolve()
+    return place == own.resolve() or place.parent in _trusted
+
+
+def _in_folder(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the hosts files of a folder, and its programs."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    real = [path for path in entries if not _EXAMPLE.search(path.name)]
+    files = tuple(path for path in real if path.suffix in (".yaml", ".yml"))
+    return files, tuple(path for path in real if path.name[0] != "." and _is_program(path))
+
+
+def _is_program(path: Path) -> bool:
+    is_candidate = not re.search(_NO_PROGRAM, path.name) and path.is_file()
+    return is_candidate and os.access(path, os.X_OK)

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ringtasks.common.setting_checks import UnexpectedValueError
-from ringtasks.common.settings import check_value
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
-from .model import ADDRESS_KEYS, SETTINGS, Content, HostConfig, WrittenGroup
+from .fields import checked_field, kind_of
+from .model import SETTINGS, Content, HostConfig, WrittenGroup
+from .sources.model import Source
 from .yaml_lines import LinedMapping, parse
 
 __all__ = ["read"]
@@ -33,7 +33,7 @@ def read(name: str, text: bytes) -> Content:
     :raises InventoryError: it cannot be used as it stands.
     """
     document = parse(name, text)
-    if "hosts" not in document:
+    if "hosts" not in document and not isinstance(document.get("sources"), list):
         section, defaults, groups = document, LinedMapping(), LinedMapping()
     else:
         for _, message, line in document.duplicates:
@@ -42,13 +42,14 @@ def read(name: str, text: bytes) -> Content:
             _section(name, document, key) for key in ("hosts", "defaults", "groups")
         )
     _refuse_duplicates(name, defaults)
-    _check_defaults(name, defaults)
+    common = _checked_defaults(name, defaults)
     hosts = {}
     for key, given in section.items():
         host = _host(name, section, key, given, defaults)
         hosts[host.name] = host
     lined = [(defaults, ""), *((g, str(key)) for key, g in section.items())]
-    return Content(hosts, _groups_of(name, groups), tuple(_mistyped(name, lined)))
+    warnings = tuple(_mistyped(name, lined))
+    return Content(hosts, _groups_of(name, groups), warnings, _sources(name, document), common)
 
 
 def _section(file: str, document: LinedMapping, key: str) -> LinedMapping:
@@ -57,7 +58,7 @@ def _section(file: str, document: LinedMapping, key: str) -> LinedMapping:
         return LinedMapping()
     if not isinstance(section, LinedMapping):
         raise InventoryError(
-            f"expected a mapping, found {_kind(section)}",
+            f"expected a mapping, found {kind_of(section)}",
             file=file,
             line=document.lines.get(key),
             field_name=key,
@@ -74,10 +75,20 @@ def _refuse_duplicates(file: str, mapping: Any, host: str | None = None) -> None
             _refuse_duplicates(file, value, host)
 
 
-def _check_defaults(file: str, defaults: LinedMapping) -> None:
-    for key, value in defaults.items():
-        if key in SETTINGS and value is not None:
-            _checked(key, value, defaults, file, "defaults")
+def _checked_defaults(file: str, defaults: LinedMapping) -> dict[str, Any]:
+    return {
+        key: checked_field(key, value, defaults, file, "defaults") if key in SETTINGS else value
+        for key, value in defaults.items()
+        if value is not None
+    }
+
+
+def _sources(file: str, document: LinedMapping) -> tuple[Source, ...]:
+    if "sources" not in document or isinstance(document["sources"], LinedMapping):
+        return ()  # a host of the bare mapping may have that name
+    from .sources.section import sources_of
+
+    return sources_of(file, document)
 
 
 def _host(
@@ -103,7 +114,7 @@ def _host(
             )
         if not isinstance(given, (LinedMapping, type(None))):
             raise InventoryError(
-                f"expected a mapping of fields, found {_kind(given)}",
+                f"expected a mapping of fields, found {kind_of(given)}",
                 file=file,
                 line=line,
                 host=key,
@@ -131,40 +142,10 @@ def _usable_host(
             facts[str(key)] = value
             texts[str(key)] = origin.texts.get(key, ())
         elif value is not None:
-            settings[key] = _checked(key, value, origin, file, name)
+            settings[key] = checked_field(key, value, origin, file, name)
             lines[key] = origin.lines.get(key, line)
     settings.setdefault("work_dir", settings.get("ringrift_path"))
-    host = HostConfig(name, **settings, facts=facts, texts=texts, file=file, line=line, lines=lines)
-    if not (host.embedded or any(getattr(host, key) for key in ADDRESS_KEYS)):
-        *others, last = ADDRESS_KEYS
-        raise InventoryError(
-            f"has no address: give {', '.join(others)} or {last}",
-            file=file,
-            line=line,
-            host=name,
-        )
-    return host
-
-
-def _checked(key: str, value: Any, origin: LinedMapping, file: str, host: str) -> Any:
-    place: Any = {"file": file, "line": origin.lines.get(key), "host": host, "field_name": key}
-    try:
-        return check_value(SETTINGS[key], key, value, origin.texts.get(key, ()))
-    except UnexpectedValueError as error:
-        hint = _quotes_hint(key, value, origin.texts.get(key, ()))
-        raise InventoryError(error.problem + hint, **place) from error
-
-
-def _quotes_hint(key: str, value: Any, written: tuple[str, ...]) -> str:
-    """Return the advice for text that YAML reads as something else, such as ``no``."""
-    if isinstance(value, str) or len(written) != 1:
-        return ""
-    try:
-        check_value(SETTINGS[key], key, written[0])
-    except UnexpectedValueError:
-        return ""
-    is_secret = SETTINGS[key].metadata["is_secret"]
-    return ": put it in quotes" if is_secret else f": put it in quotes: {written[0]!r}"
+    return HostConfig(name, **settings, facts=facts, texts=texts, file=file, line=line, lines=lines)
 
 
 def _groups_of(file: str, section: LinedMapping) -> dict[str, WrittenGroup]:
@@ -174,7 +155,7 @@ def _groups_of(file: str, section: LinedMapping) -> dict[str, WrittenGroup]:
         group = str(section.key_texts.get(key, key))
         members = _member_texts(given, section.texts.get(key, ()))
         if members is None:
-            problems.setdefault(key, f"expected a list of host names, found {_kind(given)}")
+            problems.setdefault(key, f"expected a list of host names, found {kind_of(given)}")
         place = f"{file}:{section.lines.get(key)}: groups: {group}"
         groups[group] = WrittenGroup(members or [], place, problems.get(key, ""))
     return groups
@@ -203,9 +184,3 @@ def _mistyped(file: str, lined: Iterable[tuple[Any, str]]) -> Iterable[str]:
             if near:
                 place = f"{file}:{mapping.lines.get(key)}: {f'{host}: ' if host else ''}{key}"
                 yield f"{place}: not a setting, kept as a fact; did you mean {near[0]}?"
-
-
-def _kind(value: object) -> str:
-    return {LinedMapping: "a mapping", list: "a list", str: "text", type(None): "nothing"}.get(
-        type(value), repr(value)
-    )

@@ -4,39 +4,134 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ringtasks.errors import InventoryError
 
 from . import cache
 from .config import error_at
-from .files import find_files
-from .model import Content, HostConfig, Inventory, WrittenGroup
+from .files import Located, find_files, locate
+from .model import ADDRESS_KEYS, Content, HostConfig, Inventory, WrittenGroup
+from .sources.model import Source
 
-__all__ = ["find_host", "load_inventory", "usual_inventory"]
+if TYPE_CHECKING:
+    from .sources.merge import Merged
+    from .sources.model import Answer
+
+__all__ = ["find_host", "load_inventory", "load_located", "usual_inventory"]
 
 
 def load_inventory(
-    given: str | os.PathLike[str] | None = None, *, beside: Path | None = None
+    given: str | os.PathLike[str] | None = None,
+    *,
+    beside: Path | None = None,
+    is_named: bool = True,
+    newer_than: float = 0.0,
+    may_fetch: bool = True,
 ) -> Inventory:
     """Return the inventory: ``given``, else ``RINGTASKS_HOSTS``, ``./hosts``, or ~/.config.
 
     :param beside: a folder whose ``hosts`` is used if there is no ``./hosts``.
+    :param is_named: False if ``given`` comes from a file of the project: see `locate`.
+    :param newer_than: Unix seconds; answers of sources from before are fetched again.
+    :param may_fetch: False: take the sources' cached answers.
     :raises InventoryError: there is none, or a file cannot be used as it stands.
     """
-    files = find_files(given, beside)
-    contents = [_read(file) for file in files]
-    hosts = _merged(contents)
+    located = locate(given, beside, is_named=is_named)
+    return load_located(located, newer_than=newer_than, may_fetch=may_fetch)
+
+
+def load_located(located: Located, *, newer_than: float = 0.0, may_fetch: bool = True) -> Inventory:
+    """Return the inventory of these files; the parameters are those of `load_inventory`."""
+    contents = [_read(file) for file in located.files]
+    hosts, groups = _merged(contents), _groups(contents)
+    warnings = [text for content in contents for text in content.warnings]
+    absent: Mapping[str, str] = {}
+    if located.programs or any(content.sources for content in contents):
+        from .sources.answers import answers_of
+
+        sources = _sources(located, contents)
+        if may_fetch and not located.is_trusted:
+            _refuse_programs(sources)
+        answers = answers_of(sources, newer_than=newer_than, may_fetch=may_fetch)
+        merged = _with_sources(located, contents, hosts, answers)
+        hosts, absent = merged.hosts, merged.absent
+        groups = _with_members(groups, merged.groups)
+        warnings += merged.warnings
+    _refuse_without_address(hosts, absent)
     _refuse_jump_loops(hosts)
     from .selection import members_of
 
-    groups = members_of(_groups(contents), hosts)
-    placed = _with_jump_hosts(_with_groups(hosts, groups.members))
-    warnings = [*(text for content in contents for text in content.warnings), *groups.warnings]
-    names = tuple(map(str, files))
-    return Inventory(placed, groups.members, names, tuple(warnings), groups.faults)
+    found = members_of(groups, hosts)
+    placed = _with_jump_hosts(_with_groups(hosts, found.members))
+    files = tuple(map(str, (*located.files, *located.programs)))
+    told = (*warnings, *found.warnings)
+    return Inventory(placed, found.members, files, told, found.faults, absent)
+
+
+def _sources(located: Located, contents: Iterable[Content]) -> list[Source]:
+    """Return the sources of the files, and the programs in their folder."""
+    sources = [source for content in contents for source in content.sources]
+    for program in located.programs:
+        command = (str(program.absolute()), "--list")  # as Ansible calls them
+        sources.append(Source("command", command, file=str(program)))
+    return sources
+
+
+def _refuse_programs(sources: Iterable[Source]) -> None:
+    """Refuse sources that only a trusted inventory may have.
+
+    :raises InventoryError: one of them runs a program, or sends a key.
+    """
+    for source in sources:
+        if source.kind != "ssh_config":
+            raise InventoryError(
+                f"{source.label} is a program, or sends a key: it may run only for an inventory "
+                f"that is named; to allow it: --inventory {source.file}, or RINGTASKS_HOSTS",
+                file=source.file,
+                line=source.line or None,
+                field_name="sources",
+            )
+
+
+def _with_sources(
+    located: Located,
+    contents: Sequence[Content],
+    hosts: Mapping[str, HostConfig],
+    answers: Iterable[Answer],
+) -> Merged:
+    from .sources.merge import Merged
+
+    files = map(str, located.files)
+    defaults = {file: each.defaults for file, each in zip(files, contents, strict=True)}
+    merged = Merged(hosts, defaults, located)
+    for answer in answers:
+        merged.add(answer)
+    return merged
+
+
+def _with_members(
+    groups: Mapping[str, WrittenGroup], more: Mapping[str, list[str]]
+) -> dict[str, WrittenGroup]:
+    """Return the groups with the members that sources give to them."""
+    merged = dict(groups)
+    for group, members in more.items():
+        known = merged.get(group, WrittenGroup([], f"groups: {group}"))
+        merged[group] = known._replace(members=[*known.members, *members])
+    return merged
+
+
+def _refuse_without_address(hosts: dict[str, HostConfig], absent: Mapping[str, str]) -> None:
+    """Mark each host without an address as unusable."""
+    *others, last = ADDRESS_KEYS
+    for host in list(hosts.values()):
+        if host.fault or host.embedded or any(getattr(host, key) for key in ADDRESS_KEYS):
+            continue
+        reason = absent.get(host.name) or f"give {', '.join(others)} or {last}"
+        hosts[host.name] = replace(host, fault=error_at(host, f"has no address: {reason}"))
 
 
 def _merged(contents: Iterable[Content]) -> dict[str, HostConfig]:
@@ -63,13 +158,17 @@ def find_host(name: str, given: str | os.PathLike[str] | None = None) -> HostCon
     """
     if not given and not _has_usual():
         return None
-    contents = [_read(file) for file in find_files(given)]
+    located = locate(given)
+    contents = [_read(file) for file in located.files]
+    if located.programs or any(content.sources for content in contents):
+        return load_located(located).hosts.get(name)
     hosts: dict[str, HostConfig] = {}
     wanted: str | None = name
     while wanted is not None and wanted not in hosts:
         own = [Content({wanted: c.hosts[wanted]}) for c in contents if wanted in c.hosts]
         hosts |= _merged(own)
         wanted = hosts[wanted].proxy_jump if own else None
+    _refuse_without_address(hosts, {})
     _refuse_jump_loops(hosts)
     return _with_jump_hosts(hosts).get(name)
 

@@ -15,6 +15,8 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError
 
 from .config import SSHConfig, hosts_file_keys
+from .files import Located
+from .sources.model import Source
 
 __all__ = ["ADDRESS_KEYS", "SETTINGS", "Content", "HostConfig", "Inventory", "WrittenGroup"]
 
@@ -56,6 +58,10 @@ class HostConfig(_Declared):  # type: ignore[misc]  # the fields are those of SS
     line: int = 0
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     """The line of each setting that is given."""
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """The source of each setting that comes from one, for people."""
+    located_by: Located | None = field(default=None, repr=False, compare=False)
+    """The inventory whose sources know the host's addresses; None: they come from a file."""
     fault: InventoryError | None = field(default=None, compare=False)
     """The error in the host's entry: the host cannot be used, the others can."""
 
@@ -87,6 +93,9 @@ class Content(NamedTuple):
     hosts: Mapping[str, HostConfig]
     groups: Mapping[str, WrittenGroup] = {}
     warnings: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    defaults: Mapping[str, Any] = {}
+    """The settings and facts that its hosts share."""
 
 
 class Inventory(NamedTuple):
@@ -99,12 +108,16 @@ class Inventory(NamedTuple):
     """Doubtful entries, such as a field that is nearly a known one; for people."""
     group_faults: Mapping[str, InventoryError] = {}
     """The groups that cannot be used, each with its error; they are not in ``groups``."""
+    absent: Mapping[str, str] = {}
+    """The hosts of sources that cannot be reached now, with the reason."""
 
     def get(self, name: str) -> HostConfig:
         """Return the host called ``name``.
 
         :raises UnknownHostError: no host has that name; the error lists near names.
         """
+        if name in self.absent and name not in self.hosts:
+            raise UnknownHostError(f"host {name!r} cannot be reached now: {self.absent[name]}")
         if name not in self.hosts:
             near = near_names(name, self.hosts)
             advice = "" if near else "; 'inv hosts' shows those there are"

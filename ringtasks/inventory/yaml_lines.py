@@ -13,7 +13,7 @@ import yaml
 
 from ringtasks.errors import InventoryError
 
-__all__ = ["LinedMapping", "parse"]
+__all__ = ["LinedMapping", "parse", "parse_value"]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 #: A hosts file of 5,000 hosts with 20 fields each has a fifth of this number.
@@ -62,6 +62,19 @@ def parse(name: str, text: bytes) -> LinedMapping:
 
     :raises InventoryError: it is not YAML, or not a mapping.
     """
+    document = parse_value(name, text)
+    if not isinstance(document, LinedMapping) or not document:
+        found = "nothing" if document is None or document == {} else type(document).__name__
+        raise InventoryError(f"expected a mapping of hosts, found {found}", file=name, line=1)
+    return document
+
+
+def parse_value(name: str, text: bytes) -> object:
+    """Parse any YAML text.
+
+    :param name: the origin of the text, for errors.
+    :raises InventoryError: it is not YAML.
+    """
     try:
         document = _load(text)
     except yaml.MarkedYAMLError as error:
@@ -71,9 +84,6 @@ def parse(name: str, text: bytes) -> LinedMapping:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InventoryError(f"not YAML: {reason}", file=name) from error
-    if not isinstance(document, LinedMapping) or not document:
-        found = "nothing" if document is None or document == {} else type(document).__name__
-        raise InventoryError(f"expected a mapping of hosts, found {found}", file=name, line=1)
     if _size(document, _MAX_NODES) >= _MAX_NODES:
         raise InventoryError("expands to more than a million values (aliases?)", file=name)
     return document
@@ -93,10 +103,10 @@ def _load(text: bytes) -> object:
 def _construct_mapping(loader: Any, node: Any) -> Any:
     mapping = LinedMapping()
     yield mapping
-    has_merge = False
+    merges = 0
     for key_node, value_node in node.value:
         if key_node.tag == _MERGE_TAG:
-            has_merge = True
+            merges += 1
             continue
         line = key_node.start_mark.line + 1
         key = _value(loader, key_node)
@@ -113,10 +123,16 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
             continue
         mapping.lines[key] = line
         mapping.texts[key] = _written(value_node)
-    if has_merge:
+    own = len(node.value) - merges
+    if merges:
         loader.flatten_mapping(node)  # puts the merged keys first
-    for key_node, value_node in node.value:
+    merged, done = len(node.value) - own, set()
+    for at, (key_node, value_node) in enumerate(node.value):
         key = _value(loader, key_node)
+        if key in done:
+            continue  # the first of two counts, if the caller accepts them at all
+        if at >= merged:
+            done.add(key)
         mapping[key] = _value(loader, value_node)
         if key not in mapping.texts:
             mapping.texts[key] = _written(value_node)

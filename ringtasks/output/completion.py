@@ -125,12 +125,14 @@ def _values(kind: str, inventory: str | None) -> list[str]:
 
 
 def _hosts(inventory: str | None) -> list[str]:
-    from ringtasks.inventory.files import find_files
+    from ringtasks.inventory.files import locate
 
     folders = [Path.cwd(), *Path.cwd().parents]
     beside = next((folder for folder in folders if (folder / "tasks.py").is_file()), None)
     try:
-        files = find_files(inventory, beside)
+        located = locate(inventory, beside)
+        answers = [file for file in (_cache_file().with_name("sources"),) if file.is_dir()]
+        files = [*located.files, *located.programs, *answers]
         version = [[str(file.resolve()), *_version(file)] for file in files]
     except (RingtasksError, OSError):
         return []
@@ -152,7 +154,7 @@ def _read(inventory: str | None, beside: Path | None) -> list[str]:
     from ringtasks.inventory.loader import load_inventory
 
     try:
-        found = load_inventory(inventory, beside=beside)
+        found = load_inventory(inventory, beside=beside, may_fetch=False)
     except RingtasksError:
         return []
     return [*found.hosts, *(f"@{group}" for group in found.groups), "@all"]

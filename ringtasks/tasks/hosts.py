@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from invoke import Context
@@ -12,7 +13,15 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import ended
-from .options import HOST_HELP, INVENTORY_HELP, JSON_HELP, failure_status, selected, task
+from .options import (
+    HOST_HELP,
+    INVENTORY_HELP,
+    JSON_HELP,
+    failure_status,
+    inventory_of,
+    selected,
+    task,
+)
 
 __all__ = ["hosts"]
 
@@ -20,16 +29,27 @@ __all__ = ["hosts"]
 @task(
     connects=False,
     name="hosts",
-    help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP},
+    help={
+        "host": HOST_HELP,
+        "json": JSON_HELP,
+        "refresh": "ask the sources of the inventory now (docs/inventory.md)",
+        "inventory": INVENTORY_HELP,
+    },
 )
 def hosts(
-    c: Context, host: str = "@all,@embedded", json: bool = False, inventory: str | None = None
+    c: Context,
+    host: str = "@all,@embedded",
+    json: bool = False,
+    inventory: str | None = None,
+    refresh: bool = False,
 ) -> list[dict[str, Any]]:
     """Show the hosts with their routes and health."""
     from ringtasks.health.store import HealthStore
     from ringtasks.inventory.config import config_or_fault
     from ringtasks.ssh.routes import routes_of
 
+    if refresh:
+        inventory_of(c, inventory, newer_than=time.time())
     known = HealthStore().load()
     rows = []
     statuses = []

@@ -12,7 +12,10 @@ from ringtasks.common.program_name import program_name
 from ringtasks.errors import InventoryError, UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.files import find_files
-from ringtasks.inventory.known_machines import ssh_aliases, tailnet_machines
+from ringtasks.inventory.sources.checking import checked
+from ringtasks.inventory.sources.fetching import fetch
+from ringtasks.inventory.sources.model import Deadline, Source, SourceError
+from ringtasks.inventory.ssh_aliases import ssh_aliases
 from ringtasks.output import display
 
 from .core_flags import is_dry
@@ -44,6 +47,7 @@ ringtasks:
 #   restart: systemctl --user restart shop
 #   check_url: http://127.0.0.1:8000/health
 """
+_TAILSCALE_TIMEOUT = 10.0  # seconds
 #: The last is for the pictures of ``inv plot --out run.svg``.
 _IGNORED = ("hosts/distributed_hosts.yaml", "runs/", "/*.svg")
 
@@ -80,9 +84,18 @@ def _known_hosts() -> dict[str, dict[str, object]]:
     hosts: dict[str, dict[str, object]] = {}
     for alias in ssh_aliases(Path("~/.ssh/config").expanduser()):
         hosts[alias] = {"ssh_host": alias}  # ssh's configuration knows the rest
-    for name, address in tailnet_machines().items():
+    for name, address in _tailnet_machines():
         hosts.setdefault(name, {})["tailscale_ip"] = address
     return hosts
+
+
+def _tailnet_machines() -> list[tuple[str, str]]:
+    """Return the machines of the tailnet with their addresses; none without Tailscale."""
+    try:
+        found = checked(fetch(Source("tailscale"), Deadline(_TAILSCALE_TIMEOUT))).hosts
+    except SourceError:
+        return []
+    return sorted((host.name, host.values["tailscale_ip"]) for host in found if not host.absence)
 
 
 def _asked_hosts() -> dict[str, dict[str, object]]:

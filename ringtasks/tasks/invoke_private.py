@@ -11,7 +11,7 @@ from invoke import Config, Exit, Task
 
 from ringtasks.common.public_names import PublicNames
 
-__all__ = ["NAMES", "PublicConfig", "project_prefix", "set_code", "set_name"]
+__all__ = ["NAMES", "PublicConfig", "code_folder", "project_prefix", "set_code", "set_name"]
 
 #: The private names, by the class that has them; a test checks that they are there.
 NAMES: dict[type, set[str]] = {
@@ -33,6 +33,11 @@ class PublicConfig(PublicNames, Config):
 def project_prefix(config: Any) -> str | None:
     """Return the folder of the ``tasks.py`` that Invoke loaded; it may be a parent folder."""
     return getattr(config, "_project_prefix", None)
+
+
+def code_folder(config: Any) -> str | None:
+    """Return the folder of the ``tasks.py`` that was loaded; None in a program that loads none."""
+    return None if isinstance(config, PublicConfig) else project_prefix(config)
 
 
 def set_code(error: Exit, code: int) -> None:

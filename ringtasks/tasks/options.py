@@ -19,7 +19,7 @@ from ringtasks.common.threads import translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
-from .invoke_private import project_prefix, set_code
+from .invoke_private import code_folder, project_prefix, set_code
 from .rehearsing import FLAG, REHEARSE_HELP, rehearsed, signature_with_flag
 from .streams import written
 
@@ -120,11 +120,14 @@ def _signal_statuses() -> Iterator[None]:
         raise
 
 
-def inventory_of(c: Context, given: str | None) -> Inventory:
+def inventory_of(c: Context, given: str | None, *, newer_than: float = 0.0) -> Inventory:
     """Return the inventory of the flag, else of ``ringtasks.inventory``, else the default one.
 
     Its warnings are printed once in this process.
+
+    :param newer_than: Unix seconds; answers of sources from before are fetched again.
     """
+    from ringtasks.inventory.files import trust
     from ringtasks.inventory.loader import load_inventory
     from ringtasks.output.display import say
 
@@ -134,7 +137,14 @@ def inventory_of(c: Context, given: str | None) -> Inventory:
 
         warn_of_unknown_settings(settings)
     named = given or settings.get("inventory")
-    inventory = load_inventory(named, beside=_project_folder(c))
+    if (project := code_folder(c.config)) is not None:
+        trust(Path(project))
+    inventory = load_inventory(
+        named,
+        beside=_project_folder(c),
+        is_named=bool(given or project or os.environ.get("INVOKE_RINGTASKS_INVENTORY") == named),
+        newer_than=newer_than,
+    )
     for warning in inventory.warnings:
         if warning not in _warned:
             _warned.add(warning)

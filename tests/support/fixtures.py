@@ -29,6 +29,7 @@ from tests.support.deploys import Fleet
 from tests.support.inv_program import InvProgram
 from tests.support.jobs import JobHost, end_jobs
 from tests.support.nvidia import Gpus
+from tests.support.sources import Api, Programs, serve_api
 from tests.support.sshd import Sshd, make_key
 from tests.support.training import WriteSettings, settings_in
 
@@ -39,7 +40,18 @@ MakeSshd = Callable[..., Sshd]
 Require = Callable[[str], None]
 WriteHosts = Callable[..., Path]
 
-_LEAKY = ("RINGTASKS_", "INVOKE_", "FABRIC_", "TUNNEL_", "CF_", "GITHUB_", "SSH_")
+_LEAKY = (
+    "RINGTASKS_",
+    "INVOKE_",
+    "FABRIC_",
+    "TUNNEL_",
+    "CF_",
+    "GITHUB_",
+    "SSH_",
+    "RUNPOD_",
+    "VAST_",
+    "LAMBDA_",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +213,26 @@ def cloudflared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloudflared:
     installed = Cloudflared(tmp_path / "cloudflared")
     monkeypatch.setenv("PATH", f"{installed.bin}:{os.environ['PATH']}")
     return installed
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Stand-ins for the programs of rental services, first on PATH; none is there at first."""
+    made = Programs(tmp_path / "programs")
+    usual = [
+        folder
+        for folder in os.environ["PATH"].split(":")
+        if not any(Path(folder, name).exists() for name in ("tailscale", "runpodctl", "vastai"))
+    ]
+    monkeypatch.setenv("PATH", ":".join([str(made.folder), *usual]))
+    return made
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    """A stand-in for the HTTP APIs of rental services."""
+    with serve_api() as served:
+        yield served
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ringtasks.inventory.known_machines import ssh_aliases
+from ringtasks.inventory.ssh_aliases import ssh_aliases
 
 PROGRAM = str(Path(sys.executable).with_name("ringtasks"))
 

@@ -1,22 +1,16 @@
-"""Machines that this one knows already, for a starter hosts file: ssh's aliases, the tailnet."""
+"""The names that an OpenSSH configuration gives to hosts."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ssh_aliases", "tailnet_machines"]
+__all__ = ["ssh_aliases"]
 
 _MAX_INCLUDES = 16  # ssh_config(5): levels of nested Include
-_TAILSCALE_TIMEOUT = 10.0
-#: Systems of `tailscale status` that may run an sshd.
-_SYSTEMS = ("linux", "macOS", "freebsd", "openbsd")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
-_IPV4 = re.compile(r"100\.(?:\d{1,3}\.){2}\d{1,3}\Z")
 
 
 def ssh_aliases(file: Path, level: int = 0) -> list[str]:
@@ -56,34 +50,3 @@ def _matches(pattern: str, folder: Path) -> list[Path]:
     root = Path(path.anchor) if path.is_absolute() else folder
     relative = str(path.relative_to(root)) if path.is_absolute() else str(path)
     return sorted(root.glob(relative)) if relative != "." else []
-
-
-def tailnet_machines() -> dict[str, str]:
-    """Return the addresses of the machines of the tailnet by name; none without Tailscale.
-
-    Phones and Windows machines are left out, and this machine.
-    """
-    try:
-        printed = subprocess.run(
-            ["tailscale", "status", "--json"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TAILSCALE_TIMEOUT,
-            check=True,
-        ).stdout
-        peers = list((json.loads(printed).get("Peer") or {}).values())
-    except (OSError, subprocess.SubprocessError, ValueError, AttributeError, RecursionError):
-        return {}
-    return dict(sorted(_machines(peers)))
-
-
-def _machines(peers: list[object]) -> Iterator[tuple[str, str]]:
-    for peer in peers:
-        if not isinstance(peer, dict) or peer.get("OS") not in _SYSTEMS:
-            continue
-        name = str(peer.get("DNSName") or peer.get("HostName") or "").partition(".")[0]
-        given = peer.get("TailscaleIPs")
-        addresses = given if isinstance(given, list) else []
-        address = next((ip for ip in addresses if isinstance(ip, str) and _IPV4.match(ip)), None)
-        if _NAME.match(name) and address:
-            yield name, address

@@ -1,0 +1,67 @@
+"""Ask the sources of a host for its addresses again, after every route has failed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import fields
+
+from ringtasks.common.alarms import notify
+from ringtasks.errors import InventoryError
+
+from .config import SSHConfig, addresses
+from .files import Located
+from .loader import load_located
+
+__all__ = ["relocate"]
+
+#: Seconds in which the sources of an inventory are asked once, however many hosts are down.
+_PAUSE = 30.0
+#: The settings that tell where a host is.
+_WHERE = tuple(
+    f.name
+    for f in fields(SSHConfig)
+    if f.name == "port" or {"address_of", "port_of"} & {*f.metadata}
+)
+_lock = threading.Lock()
+_asked_at: dict[Located, float] = {}
+
+
+def relocate(config: SSHConfig, since: float) -> bool:
+    """Give ``config`` the host's present addresses; False: they are the same, or not known.
+
+    :param since: Unix seconds at which the failed attempt began; a later answer is not asked again.
+    """
+    if config.located_by is None or config.name is None:
+        return False
+    try:
+        inventory = load_located(config.located_by, newer_than=_due(config.located_by, since))
+        entry = inventory.hosts.get(config.name)
+        found = None if entry is None else SSHConfig.from_host_config(entry)
+    except InventoryError:
+        return False
+    if found is None or all(getattr(found, key) == getattr(config, key) for key in _WHERE):
+        return False
+    before = _shown(config)
+    for key in _WHERE:
+        setattr(config, key, getattr(found, key))
+    notify(config.id, f"has moved: {before} is now {_shown(config)}")
+    return True
+
+
+def _due(located: Located, since: float) -> float:
+    """Return the time from which an answer counts as new."""
+    with _lock:
+        last = _asked_at.get(located, 0.0)
+        if 0 <= since - last < _PAUSE:
+            return last
+        _asked_at[located] = time.time()
+        return since
+
+
+def _shown(config: SSHConfig) -> str:
+    ports = {"direct": config.port, "tailscale": config.tailscale_port}
+    return ", ".join(
+        f"{route} {address}:{ports[route]}" if route in ports else f"{route} {address}"
+        for route, address in addresses(config).items()
+    )

@@ -1,0 +1,109 @@
+"""Ansible's dynamic inventory: ``{"_meta": {"hostvars": {…}}, "gpu": {"hosts": […], …}}``.
+
+A group has ``hosts``, ``children`` and ``vars``, or is the list of its hosts
+(docs.ansible.com, "Developing dynamic inventory").  A host's own variables win over those of its
+groups, and a group's over those of the groups that contain it.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .model import Listing, PrintedHost
+
+__all__ = ["is_inventory", "listing_of"]
+
+_PARTS = {"hosts", "children", "vars"}
+#: The settings that Ansible's variables stand for; of several, the first that is given.
+_VARIABLES = {
+    "ssh_host": ("ansible_host", "ansible_ssh_host"),
+    "ssh_port": ("ansible_port", "ansible_ssh_port"),
+    "ssh_user": ("ansible_user", "ansible_ssh_user"),
+    "ssh_key": ("ansible_ssh_private_key_file", "ansible_private_key_file"),
+}
+#: Groups that every host is in.
+_UNIVERSAL = ("all", "ungrouped")
+_MAX_DEPTH = 20  # of groups within groups
+
+
+def is_inventory(document: Mapping[str, Any]) -> bool:
+    """Return True if a mapping is Ansible's and not one of host to fields."""
+    if "_meta" in document:
+        return True
+    return bool(document) and all(_is_group(value) for value in document.values())
+
+
+def _is_group(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    if not isinstance(value, Mapping) or not value or not set(value) <= _PARTS:
+        return False
+    kinds = {"hosts": (list, Mapping), "children": (list, Mapping), "vars": (Mapping,)}
+    return all(isinstance(part, (*kinds[name], type(None))) for name, part in value.items())
+
+
+def listing_of(document: Mapping[str, Any]) -> Listing:
+    """Return the hosts of a dynamic inventory with their variables, and its groups."""
+    groups = {str(name): value for name, value in document.items() if name != "_meta"}
+    hostvars = _mapping(_mapping(document.get("_meta")).get("hostvars"))
+    variables: dict[str, dict[str, Any]] = {str(name): {} for name in hostvars}
+    members = {name: _members(name, groups) for name in groups}
+    for group in sorted(groups, key=lambda name: (_height(name, groups), name), reverse=True):
+        for host in members[group]:
+            variables.setdefault(host, {}).update(_mapping(_part(groups[group], "vars")))
+            own = _part(groups[group], "hosts")
+            variables[host].update(_mapping(_mapping(own).get(host)))
+    for name, values in hostvars.items():
+        variables[str(name)].update(_mapping(values))
+    hosts = tuple(_host(name, values) for name, values in variables.items())
+    named = {name: tuple(found) for name, found in members.items() if name not in _UNIVERSAL}
+    return Listing(hosts, named)
+
+
+def _height(group: str, groups: Mapping[str, Any], depth: int = 0) -> int:
+    """Return the number of levels of groups below a group; ``all`` is above every group."""
+    if depth > _MAX_DEPTH:
+        return 0
+    below = [_height(name, groups, depth + 1) + 1 for name in _children(group, groups)]
+    return max(below, default=0) + (_MAX_DEPTH if group == "all" else 0)
+
+
+def _members(group: str, groups: Mapping[str, Any]) -> dict[str, None]:
+    """Return the hosts of a group and of the groups in it, each once."""
+    found: dict[str, None] = {}
+    seen, waiting = {group}, [group]
+    while waiting:
+        name = waiting.pop(0)
+        value = groups.get(name)
+        own = value if isinstance(value, list) else _part(value, "hosts")
+        found.update(dict.fromkeys(map(str, own or ())))
+        waiting += [child for child in _children(name, groups) if child not in seen]
+        seen.update(waiting)
+    return found
+
+
+def _children(group: str, groups: Mapping[str, Any]) -> list[str]:
+    return list(map(str, _part(groups.get(group), "children") or ()))
+
+
+def _part(group: Any, name: str) -> Any:
+    return group.get(name) if isinstance(group, Mapping) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _host(name: str, variables: Mapping[str, Any]) -> PrintedHost:
+    values = {key: value for key, value in variables.items() if not str(key).startswith("ansible_")}
+    for setting, names in _VARIABLES.items():
+        given = next((variables[each] for each in names if variables.get(each) is not None), None)
+        if given is not None:
+            values[setting] = given
+    # Ansible connects to the host's name if no address is given.
+    if not {"ssh_host", "tailscale_ip", "cloudflare_tunnel"} & set(values):
+        values["ssh_host"] = name
+    connection = variables.get("ansible_connection", "ssh")
+    is_local = connection not in ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
+    return PrintedHost(name, values, f"ansible_connection is {connection}" if is_local else "")

@@ -1,0 +1,136 @@
+"""The answers of several sources: from their caches, or fetched side by side.
+
+An answer that is younger than ``refresh`` is used as it is.  An older one is fetched again; while
+the source does not answer, the old one is used, with a warning and its age.  If an attempt took
+long, the next one waits, so that a source that hangs delays one run a minute, not each.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from ringtasks.common.durations import lasting
+from ringtasks.common.text import bounded
+
+from . import cache
+from .cache import Cached
+from .checking import checked
+from .credentials import masked
+from .model import Answer, Deadline, Listing, Source, SourceError
+
+__all__ = ["FETCH_TIMEOUT", "answers_of"]
+
+#: Seconds for all sources together: a person waits.
+FETCH_TIMEOUT = 8.0
+#: Seconds to the next attempt after one that took longer than `_LONG`.
+_PAUSE = 60.0
+_LONG = 2.0
+
+#: The attempts of this process, for a state folder that cannot be written.
+_attempts: dict[str, Cached] = {}
+
+
+def answers_of(
+    sources: Sequence[Source], *, newer_than: float = 0.0, may_fetch: bool = True
+) -> list[Answer]:
+    """Return the answer of each source, in their order.
+
+    :param newer_than: Unix seconds; an answer from before is fetched again.
+    :param may_fetch: False: take what is cached, and ask no source.
+    """
+    known = [_known(source) for source in sources]
+    due = [
+        source
+        for source, cached in zip(sources, known, strict=True)
+        if may_fetch and _is_due(source, cached, newer_than)
+    ]
+    if due:
+        _fetch_all(due, newer_than)
+        known = [_known(source) for source in sources]
+    return [_answer(source, cached) for source, cached in zip(sources, known, strict=True)]
+
+
+def _known(source: Source) -> Cached:
+    file = cache.file_of(source)
+    stored, own = cache.read(file), _attempts.get(str(file), Cached())
+    return max(stored, own, key=lambda each: each.tried_at)
+
+
+def _is_due(source: Source, cached: Cached, newer_than: float) -> bool:
+    now = time.time()
+    if newer_than:
+        return cached.tried_at < newer_than
+    # A time in the future is that of a clock which was wrong.
+    if 0 <= now - cached.fetched_at < source.refresh:
+        return False
+    is_paused = bool(cached.error) and cached.elapsed > _LONG
+    return not (is_paused and 0 <= now - cached.tried_at < _PAUSE)
+
+
+def _fetch_all(sources: Sequence[Source], newer_than: float) -> None:
+    """Fetch all of them side by side; a thread that is late goes on without being waited for."""
+    deadline = Deadline(FETCH_TIMEOUT)
+    threads = {}
+    for source in sources:
+        work = (source, deadline, newer_than)
+        threads[source.place] = threading.Thread(
+            target=_fetch, args=work, name="ringtasks-source", daemon=True
+        )
+        threads[source.place].start()
+    end = time.monotonic() + FETCH_TIMEOUT + 0.5  # the threads themselves end in time, if they can
+    for source in sources:
+        thread = threads[source.place]
+        thread.join(max(0.0, end - time.monotonic()))
+        if thread.is_alive():
+            _failed(source, FETCH_TIMEOUT, str(deadline.passed()))
+
+
+def _fetch(source: Source, deadline: Deadline, newer_than: float) -> None:
+    started = time.monotonic()
+    file = cache.file_of(source)
+    before = _known(source).tried_at
+    try:
+        with cache.locked(file, deadline.left()):
+            if _known(source).tried_at > before:  # another process has fetched it meanwhile
+                return
+            listing = _asked(source, deadline)
+            now = time.time()
+            _keep(source, Cached(listing, now, now, time.monotonic() - started))
+    except SourceError as error:
+        _failed(source, time.monotonic() - started, str(error))
+
+
+def _asked(source: Source, deadline: Deadline) -> Listing:
+    from .fetching import fetch
+
+    try:
+        return checked(fetch(source, deadline))
+    except SourceError:
+        raise
+    except Exception as error:  # what a source prints must end no run
+        told = f"{type(error).__name__}: {error}"
+        raise SourceError(f"unexpected answer: {bounded(masked(told))}") from error
+
+
+def _failed(source: Source, elapsed: float, error: str) -> None:
+    known = _known(source)
+    _keep(source, known._replace(tried_at=time.time(), elapsed=elapsed, error=error))
+
+
+def _keep(source: Source, cached: Cached) -> None:
+    file = cache.file_of(source)
+    _attempts[str(file)] = cached
+    cache.write(file, cached)
+
+
+def _answer(source: Source, cached: Cached) -> Answer:
+    if not cached.error:
+        return Answer(source, cached.listing, cached.fetched_at)
+    if not cached.fetched_at:
+        warning = f"{cached.error}; its hosts are not known"
+    else:
+        age = lasting(max(0.0, time.time() - cached.fetched_at))
+        warning = f"{cached.error}; its answer of {age} ago is used"
+    return Answer(source, cached.listing, cached.fetched_at, warning)

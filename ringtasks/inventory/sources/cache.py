@@ -1,0 +1,125 @@
+"""The cached answers of sources: one file each in the state folder, mode 0600, replaced at once.
+
+A file holds the checked hosts, the times of the last answer and of the last attempt, and the error
+of that attempt.  No key of a provider is in it, nor in its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.fork import held
+from ringtasks.inventory.config import state_folder
+
+from .checking import as_json, from_json
+from .credentials import digest_of
+from .model import Listing, Source
+
+__all__ = ["Cached", "file_of", "folder", "locked", "read", "write"]
+
+_VERSION = 1
+_POLL_INTERVAL = 0.05  # seconds
+
+
+class Cached(NamedTuple):
+    """A source's last answer, and the last attempt to get one. Times are Unix seconds; 0: never."""
+
+    listing: Listing = Listing()
+    fetched_at: float = 0.0
+    tried_at: float = 0.0
+    elapsed: float = 0.0
+    """Seconds that the last attempt took."""
+    error: str = ""
+    """The error of the last attempt; empty: it succeeded."""
+
+
+def folder() -> Path:
+    """Return the folder of the cache files."""
+    return state_folder() / "sources"
+
+
+def file_of(source: Source) -> Path:
+    """Return the file for a source: for this program, address and account only."""
+    where = str(Path(source.file).parent.absolute()) if source.command else ""
+    identity = [source.kind, source.command, source.url, where, digest_of(source.kind)]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    return folder() / f"{source.kind}-{digest}.json"
+
+
+def read(file: Path) -> Cached:
+    """Return the content of a cache file; a missing or damaged one is empty."""
+    try:
+        status = file.stat()
+    except OSError:
+        return Cached()
+    return _read_version(file, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=32)  # each look-up of a jump host reads the inventory
+def _read_version(file: Path, *_version: int) -> Cached:
+    try:
+        stored = json.loads(file.read_bytes())
+        if stored["version"] != _VERSION:
+            return Cached()
+        fetched_at, tried_at, elapsed = (
+            float(stored[name]) for name in ("fetched_at", "tried_at", "elapsed")
+        )
+        return Cached(from_json(stored), fetched_at, tried_at, elapsed, str(stored["error"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Cached()
+
+
+def write(file: Path, cached: Cached) -> None:
+    """Replace a cache file. An error is ignored: then the next process asks again."""
+    stored = {
+        "version": _VERSION,
+        "fetched_at": cached.fetched_at,
+        "tried_at": cached.tried_at,
+        "elapsed": round(cached.elapsed, 3),
+        "error": cached.error,
+        **as_json(cached.listing),
+    }
+    with contextlib.suppress(OSError):
+        replace_file(file, json.dumps(stored))
+
+
+@contextlib.contextmanager
+def locked(file: Path, timeout: float) -> Iterator[bool]:
+    """Hold the lock of a cache file; False: not within ``timeout`` seconds, or not at all."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(file.with_suffix(".lock"), flags, 0o600)
+    except OSError:  # a read-only state folder
+        yield False
+        return
+    try:
+        with held(descriptor):
+            yield _acquired(descriptor, timeout)
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def _acquired(descriptor: int, timeout: float) -> bool:
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL_INTERVAL)
+        else:
+            return True

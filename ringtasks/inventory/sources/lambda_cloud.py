@@ -1,0 +1,51 @@
+"""The instances of Lambda: its HTTP API (docs.lambda.ai, "List running instances")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .http import get
+from .model import Deadline, Listing, PrintedHost, SourceError
+from .naming import numbered
+from .values import json_of, mappings, money, text, told
+
+__all__ = ["API", "by_api"]
+
+API = "https://cloud.lambda.ai/api/v1"
+_DOWN = ("terminated", "terminating", "preempted")
+
+
+def by_api(url: str, deadline: Deadline) -> Listing:
+    """Return the instances.
+
+    :raises SourceError: the API does not answer.
+    """
+    answer = json_of(get("lambda", f"{url}/instances", deadline))
+    if not isinstance(answer, Mapping):
+        raise SourceError("expected a mapping with 'data'")
+    instances = list(mappings(answer.get("data"), "instances"))
+    return numbered(((text(each.get("id")), _host(each)) for each in instances), "instance")
+
+
+def _host(instance: Mapping[str, Any]) -> PrintedHost:
+    kind, region = _part(instance, "instance_type"), _part(instance, "region")
+    cents, status = money(kind.get("price_cents_per_hour")), text(instance.get("status"))
+    address = None if status in _DOWN else instance.get("ip")
+    values = told(
+        ssh_host=address,
+        gpu=text(kind.get("gpu_description")) or text(kind.get("description")),
+        gpu_count=_part(kind, "specs").get("gpus"),
+        price_per_hour=None if cents is None else cents / 100,
+        status=status,
+        region=text(region.get("name")),
+        id=text(instance.get("id")),
+    )
+    name = "-".join((text(instance.get("name")) or "").split(" "))
+    absence = "" if address else f"its status is {status}"
+    return PrintedHost(name or f"lambda-{text(instance.get('id'))}", values, absence)
+
+
+def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, Mapping) else {}

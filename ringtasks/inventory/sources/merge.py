@@ -1,0 +1,155 @@
+"""Merge the hosts of sources with those of the hosts files.
+
+A host in both is one host: the file says what it is, the source where it is now.  The source's
+addresses and ports replace the file's; its user counts if the file gives none, and its facts too.
+Of two sources that give different hosts one name, the first one counts, with a warning.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ringtasks.common.durations import ago
+from ringtasks.inventory.files import Located
+from ringtasks.inventory.model import ADDRESS_KEYS, SETTINGS, HostConfig
+
+from .checking import few
+from .model import Answer, PrintedHost, Source
+
+__all__ = ["Merged"]
+
+#: The settings that tell where a host is now.
+_WHERE = (*ADDRESS_KEYS, "ssh_port", "tailscale_port")
+#: The user of a provider's images.
+_USUAL_USERS = {"runpod": "root", "vast": "root", "lambda": "ubuntu"}
+
+
+class Merged:
+    """The hosts of the files, to which those of one source after the other are added.
+
+    :ivar hosts: by name: those of the files first, in their order.
+    :ivar groups: the members that sources give to groups.
+    :ivar absent: the reasons for hosts of sources that cannot be reached now.
+    :ivar warnings: for people.
+    :param defaults: the defaults of each hosts file.
+    :param located: the inventory, for asking its sources again.
+    """
+
+    def __init__(
+        self,
+        hosts: Mapping[str, HostConfig],
+        defaults: Mapping[str, Mapping[str, Any]],
+        located: Located,
+    ) -> None:
+        self.hosts = dict(hosts)
+        self.groups: dict[str, list[str]] = {}
+        self.absent: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self._defaults, self._located = defaults, located
+        self._of_files = frozenset(hosts)
+        self._by_tailnet = {h.tailscale_ip: h.name for h in hosts.values() if h.tailscale_ip}
+        self._origins: dict[str, Source] = {}
+
+    def add(self, answer: Answer) -> None:
+        """Add the hosts of a source."""
+        source, doubtful = answer.source, list[str]()
+        origin = f"source {source.label}, asked {ago(answer.fetched_at, time.time())}"
+        for host in answer.listing.hosts:
+            doubtful += self._add(source, host, origin)
+        for group, members in answer.listing.groups.items():
+            self.groups.setdefault(group, []).extend(m for m in members if m in self.hosts)
+        first = [answer.warning] if answer.warning else []
+        told = (*first, *answer.listing.warnings, *few(doubtful))
+        self.warnings += [f"{source.place}: {text}" for text in told]
+
+    def _add(self, source: Source, host: PrintedHost, origin: str) -> list[str]:
+        """Add one host; return the warnings about it."""
+        name = host.name
+        if name not in self._of_files:  # the file may have another name for the machine
+            name = self._by_tailnet.get(host.values.get("tailscale_ip"), name)
+        first = self._origins.get(name)
+        if name in self.hosts and first is None:  # of a file
+            self._origins[name] = source
+            self.hosts[name] = self._updated(self.hosts[name], source, host, origin)
+        if host.absence:
+            self.absent.setdefault(name, f"source {source.label}: {host.absence}")
+        if (name in self._of_files and first is None) or host.absence:
+            return []
+        if first is None:
+            self._origins[name] = source
+            self.hosts[name] = self._new(source, host, origin)
+            return []
+        return self._again(first, source, host._replace(name=name), origin)
+
+    def _again(self, first: Source, source: Source, host: PrintedHost, origin: str) -> list[str]:
+        """Add a host whose name another source has given before."""
+        known = self.hosts[host.name]
+        given = [key for key in ADDRESS_KEYS if key in host.values]
+        if any(getattr(known, key) for key in given if key in known.origins):
+            return [f"{host.name}: is also a host of {first.place}, which comes first: left out"]
+        self.hosts[host.name] = self._updated(known, source, host, origin)
+        if host.name in self._of_files:
+            return []
+        return [
+            f"{host.name}: is also a host of {first.place}: taken for one host with two routes; a "
+            "host of that name in the hosts file confirms it"
+        ]
+
+    def _new(self, source: Source, host: PrintedHost, origin: str) -> HostConfig:
+        """Return the host of a source that no file describes."""
+        usual = _USUAL_USERS.get(source.kind)
+        common = {} if usual is None else {"ssh_user": usual}
+        own = {**common, **self._defaults.get(source.file, {}), **source.defaults, **host.values}
+        settings = {key: value for key, value in own.items() if key in SETTINGS}
+        settings.setdefault("work_dir", settings.get("ringrift_path"))
+        facts = {str(key): value for key, value in own.items() if key not in SETTINGS}
+        origins = {
+            **dict.fromkeys(settings, f"{source.file}:{source.line}"),
+            **{key: f"source {source.label}" for key in common if settings[key] == common[key]},
+            **{key: origin for key in host.values if key in settings},
+        }
+        return HostConfig(
+            host.name,
+            **settings,
+            facts=facts,
+            origins=origins,
+            located_by=self._located,
+            file=source.file,
+            line=source.line,
+        )
+
+    def _updated(
+        self, known: HostConfig, source: Source, host: PrintedHost, origin: str
+    ) -> HostConfig:
+        """Return a host of a file, at the place that a source gives."""
+        if known.fault is not None or known.embedded:
+            return known
+        changes = {key: host.values[key] for key in _WHERE if key in host.values}
+        if source.kind == "ssh_config" and any(getattr(known, key) for key in ADDRESS_KEYS):
+            changes = {}  # an alias tells no address
+        user = host.values.get("ssh_user") or source.defaults.get("ssh_user")
+        user = user or _USUAL_USERS.get(source.kind)
+        if known.ssh_user is None and user:
+            changes["ssh_user"] = user
+        common = {
+            key: value
+            for key, value in source.defaults.items()
+            if key in SETTINGS and key not in known.lines and key not in changes
+        }
+        facts = {key: value for key, value in host.values.items() if key not in SETTINGS}
+        place = f"{source.file}:{source.line}"
+        return replace(
+            known,
+            **common,
+            **changes,
+            located_by=self._located,
+            facts={**facts, **known.facts},
+            origins={
+                **known.origins,
+                **dict.fromkeys(common, place),
+                **dict.fromkeys(changes, origin),
+            },
+        )

@@ -1,0 +1,113 @@
+"""The pods of RunPod: ``runpodctl pod list``, else the REST API.
+
+REST (docs.runpod.io, "List pods"): a list of pods with ``publicIp``, ``portMappings`` and
+``costPerHr``.  ``runpodctl pod list`` of version 2 leaves the addresses out, ``runpodctl pod get
+ID`` has them below ``ssh``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from .http import get
+from .model import Deadline, Listing, PrintedHost, SourceError
+from .naming import numbered
+from .programs import output_of
+from .values import json_of, mappings, money, port, text, told
+
+__all__ = ["API", "by_api", "by_program"]
+
+API = "https://rest.runpod.io/v1"
+_AT_ONCE = 8  # programs that ask for one pod each
+_ID = r"[A-Za-z0-9]{1,64}"
+_PROBLEM = "ringtasks: problem"  # the error of `pod get`
+
+
+def by_api(url: str, deadline: Deadline) -> Listing:
+    """Return the pods; those that do not run have no address.
+
+    :raises SourceError: the API does not answer.
+    """
+    return _listing(list(mappings(json_of(get("runpod", f"{url}/pods", deadline)), "pods")))
+
+
+def by_program(program: str, deadline: Deadline) -> Listing:
+    """Return the pods that run.
+
+    :raises SourceError: the program fails.
+    """
+    pods = list(mappings(json_of(output_of([program, "pod", "list"], deadline)), "pods"))
+
+    def detailed(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+        return _detailed(pod, program, deadline)
+
+    with ThreadPoolExecutor(_AT_ONCE, "ringtasks-runpod") as threads:
+        return _listing(list(threads.map(detailed, pods)))
+
+
+def _detailed(pod: Mapping[str, Any], program: str, deadline: Deadline) -> Mapping[str, Any]:
+    """Return the pod with its details if it runs and its address is not listed."""
+    name = text(pod.get("id")) or ""
+    if _address(pod) or not _runs(pod) or not re.fullmatch(_ID, name):
+        return pod
+    try:
+        found = json_of(output_of([program, "pod", "get", name], deadline))
+    except SourceError as error:
+        return {**pod, _PROBLEM: str(error)}
+    return {**pod, **found} if isinstance(found, Mapping) else pod
+
+
+def _listing(pods: list[Mapping[str, Any]]) -> Listing:
+    return numbered(((text(pod.get("id")), _host(pod)) for pod in pods), "pod")
+
+
+def _host(pod: Mapping[str, Any]) -> PrintedHost:
+    address = _address(pod) if _runs(pod) else {}
+    status = text(pod.get("desiredStatus"))
+    values = told(
+        **address,
+        gpu=_gpu(pod),
+        gpu_count=_gpu_count(pod),
+        price_per_hour=money(pod.get("costPerHr")),
+        status=status,
+        id=text(pod.get("id")),
+    )
+    name = text(pod.get("name")) or f"runpod-{text(pod.get('id'))}"
+    why = pod.get(_PROBLEM, f"its status is {status}, and it has no public port for SSH")
+    return PrintedHost(name, values, "" if address else why)
+
+
+def _runs(pod: Mapping[str, Any]) -> bool:
+    return str(pod.get("desiredStatus", "RUNNING")).upper() == "RUNNING"
+
+
+def _address(pod: Mapping[str, Any]) -> dict[str, Any]:
+    ports = pod.get("portMappings")
+    mapped = ports.get("22", ports.get(22)) if isinstance(ports, Mapping) else None
+    if pod.get("publicIp") and mapped:
+        return {"ssh_host": pod["publicIp"], "ssh_port": port(mapped)}
+    ssh = pod.get("ssh")
+    if isinstance(ssh, Mapping) and ssh.get("ip") and ssh.get("port"):
+        return {"ssh_host": ssh["ip"], "ssh_port": port(ssh["port"])}
+    return {}
+
+
+def _gpu(pod: Mapping[str, Any]) -> str | None:
+    gpu, machine = pod.get("gpu"), pod.get("machine")
+    kind = machine.get("gpuType") if isinstance(machine, Mapping) else None
+    for part in (gpu, kind):
+        if isinstance(part, Mapping) and (name := part.get("displayName") or part.get("id")):
+            return text(name)
+    listed = gpu if isinstance(gpu, str) else pod.get("gpuTypeId") or pod.get("gpuId")
+    return text(listed) or (
+        text(machine.get("gpuTypeId")) if isinstance(machine, Mapping) else None
+    )
+
+
+def _gpu_count(pod: Mapping[str, Any]) -> int | None:
+    gpu = pod.get("gpu")
+    found = gpu.get("count") if isinstance(gpu, Mapping) else pod.get("gpuCount")
+    return found if isinstance(found, int) and found > 0 else None

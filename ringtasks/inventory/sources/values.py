@@ -1,0 +1,70 @@
+"""Read the values of a provider's JSON, whose types are not trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .model import SourceError
+
+__all__ = ["json_of", "mappings", "money", "port", "text", "told"]
+
+
+def json_of(printed: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    :raises SourceError: it is none.
+    """
+    try:
+        return json.loads(printed)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SourceError(f"not JSON: {reason}") from None
+
+
+def mappings(value: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the mappings in a list.
+
+    :param name: names the list in an error.
+    :raises SourceError: it is not a list of mappings.
+    """
+    if not isinstance(value, list):
+        raise SourceError(f"expected a list of {name}, found {_kind(value)}")
+    for item in value:
+        if not isinstance(item, Mapping):
+            raise SourceError(f"expected a mapping for each of the {name}, found {_kind(item)}")
+        yield item
+
+
+def text(value: Any) -> str | None:
+    """Return a text without spaces around it; a number as text; None: there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value).strip() or None
+
+
+def port(value: Any) -> Any:
+    """Return a port as a number; a value that is none is returned as it is, for the check."""
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        return int(value.strip()[:9])
+    return value
+
+
+def money(value: Any) -> float | None:
+    """Return a price; None: it is not known."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return round(found, 4) if 0 <= found < 1e6 else None
+
+
+def told(**values: Any) -> dict[str, Any]:
+    """Return the values that are known."""
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "text", type(None): "nothing"}
+    return names.get(type(value), type(value).__name__)
