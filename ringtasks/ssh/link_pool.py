@@ -130,22 +130,21 @@ class LinkPool:
             if self.current is None or not self._is_as_opened():
                 self.close()
                 started = time.time()
-                try:
-                    self._link = self._opened(report)
-                except UnreachableError:
-                    if not self._has_moved(started):
-                        raise
-                    report.routes.clear()  # those were the routes to its former place
-                    self._link = self._opened(report)
-            assert self._link is not None  # noqa: S101  # opened, or an error was raised
+                for may_have_moved in (True, False):
+                    # Its owner may change the config at any time: one attempt uses one version.
+                    self._opened_with = replace(self.config)
+                    self._rehearsal = rehearsal.token()
+                    try:
+                        for open_link in self._openers(self._opened_with, report):
+                            self._link = open_link()
+                            if self._link is not None:
+                                return self._link
+                    except UnreachableError:
+                        if not (may_have_moved and self._has_moved(started)):
+                            raise
+                        report.routes.clear()  # those were the routes to its former place
+            assert self._link is not None  # noqa: S101  # the last opener returns one, or raises
             return self._link
-
-    def _opened(self, report: RouteReport) -> Link | None:
-        # Its owner may change the config at any time: one attempt uses one version.
-        self._opened_with = replace(self.config)
-        self._rehearsal = rehearsal.token()
-        openers = self._openers(self._opened_with, report)
-        return next((link for open_link in openers if (link := open_link()) is not None), None)
 
     def _has_moved(self, started: float) -> bool:
         """Ask the host's inventory sources where it is now; True if that is another place."""

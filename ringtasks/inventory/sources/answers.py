@@ -121,8 +121,8 @@ def _failed(source: Source, elapsed: float, error: str) -> None:
 
 def _keep(source: Source, cached: Cached) -> None:
     file = cache.file_of(source)
-    _attempts[str(file)] = cached
-    cache.write(file, cached)
+    if not cache.write(file, cached):
+        _attempts[str(file)] = cached
 
 
 def _answer(source: Source, cached: Cached) -> Answer:

@@ -79,8 +79,8 @@ def _read_version(file: Path, *_version: int) -> Cached:
         return Cached()
 
 
-def write(file: Path, cached: Cached) -> None:
-    """Replace a cache file. An error is ignored: then the next process asks again."""
+def write(file: Path, cached: Cached) -> bool:
+    """Replace a cache file; False: it cannot be written, so the next process asks again."""
     stored = {
         "version": _VERSION,
         "fetched_at": cached.fetched_at,
@@ -89,8 +89,11 @@ def write(file: Path, cached: Cached) -> None:
         "error": cached.error,
         **as_json(cached.listing),
     }
-    with contextlib.suppress(OSError):
+    try:
         replace_file(file, json.dumps(stored))
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -102,13 +102,14 @@ class Merged:
         """Return the host of a source that no file describes."""
         usual = _USUAL_USERS.get(source.kind)
         common = {} if usual is None else {"ssh_user": usual}
-        own = {**common, **self._defaults.get(source.file, {}), **source.defaults, **host.values}
+        shared = {**self._defaults.get(source.file, {}), **source.defaults}
+        own = {**common, **shared, **host.values}
         settings = {key: value for key, value in own.items() if key in SETTINGS}
         settings.setdefault("work_dir", settings.get("ringrift_path"))
         facts = {str(key): value for key, value in own.items() if key not in SETTINGS}
         origins = {
             **dict.fromkeys(settings, f"{source.file}:{source.line}"),
-            **{key: f"source {source.label}" for key in common if settings[key] == common[key]},
+            **{key: f"source {source.label}" for key in common if key not in shared},
             **{key: origin for key in host.values if key in settings},
         }
         return HostConfig(
