@@ -6,7 +6,7 @@ key that is not such a setting is a fact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, make_dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError
 
+from .conditions import Condition
 from .config import SSHConfig, hosts_file_keys
 from .files import Located
 from .sources.model import Source
@@ -110,6 +111,8 @@ class Inventory(NamedTuple):
     """The groups that cannot be used, each with its error; they are not in ``groups``."""
     absent: Mapping[str, str] = {}
     """The hosts of sources that cannot be reached now, with the reason."""
+    meeting: Callable[[Condition], set[str]] | None = None
+    """Returns the hosts that meet a live condition; None: no host is asked."""
 
     def get(self, name: str) -> HostConfig:
         """Return the host called ``name``.

@@ -4,6 +4,7 @@
 
     name  glob*  gpu[01-16]  @group  @all  @embedded  key=value     one term
     @gpu&status=ready                                               hosts of both
+    @gpu&free_gpus>=2  idle>30m  price_per_hour<2                   conditions (`conditions`)
     !vast-*                                                         without these
     term,term                                                       joined by commas
 
@@ -17,17 +18,21 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
+from .conditions import Condition, condition_of
 from .config import DEFAULT_SSH_PORT, SSHConfig
 from .model import HostConfig, Inventory, WrittenGroup
 
-__all__ = ["Groups", "members_of", "plain_hosts", "select"]
+__all__ = ["Groups", "Measure", "members_of", "plain_hosts", "select"]
+
+#: Returns for hosts the values of `conditions.LIVE` that are known; a host without any is missing.
+Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
 
 #: A range such as ``gpu[1-30000000]`` is refused before it is written out.
 _MAX_NAMES = 100_000
@@ -50,31 +55,75 @@ class Groups(NamedTuple):
     warnings: list[str]
 
 
-def select(expression: str, inventory: Inventory) -> tuple[str, ...]:
+def select(
+    expression: str, inventory: Inventory, measure: Measure | None = None
+) -> tuple[str, ...]:
     """Return the names that ``expression`` selects, in the inventory's order.
 
     If all terms begin with ``!``, it is ``@all`` without those.  A glob or fact that matches no
     host adds none.
 
+    :param measure: asks the hosts that the rest of the expression selects, once, for the values of
+        live conditions; None: the expression must have none.
     :raises UnknownHostError: an unknown host or group; the error lists near names.
     :raises UsageError: it is not a selector, or it selects no host.
     """
+    items = list(_items(expression, inventory))
+    asked: list[Condition] = []
+
+    def any_host(condition: Condition) -> set[str]:
+        asked.append(condition)
+        return set(inventory.hosts)
+
+    if measure is None:
+        chosen = _chosen(items, expression, inventory, inventory)
+    else:
+        possible = inventory._replace(meeting=any_host)
+        never = inventory._replace(meeting=lambda _: set())
+        chosen = _chosen(items, expression, possible, never)
+        if asked and chosen:
+            found = measure([inventory.hosts[name] for name in chosen])
+            chosen = _chosen(items, expression, *_measured(inventory, found))
+    if not chosen:
+        raise UsageError(f"no host matches {expression!r}{_advice(inventory)}")
+    return chosen
+
+
+def _chosen(
+    items: Iterable[str], expression: str, inventory: Inventory, without: Inventory
+) -> tuple[str, ...]:
+    """Return the names that the items select; ``without`` is the inventory for those with a "!"."""
     wanted: set[str] = set()
     unwanted: set[str] = set()
     has_wanted = False
-    for item in list(_items(expression, inventory)):
+    for item in items:
         if item.startswith("!"):
-            unwanted |= _all_terms(item[1:].strip(), inventory, expression)
+            unwanted |= _all_terms(item[1:].strip(), without, expression)
         else:
             has_wanted = True
             wanted |= _all_terms(item, inventory, expression)
     if not has_wanted:
         wanted = _not_embedded(inventory)
     wanted -= unwanted
-    chosen = tuple(name for name in inventory.hosts if name in wanted)
-    if not chosen:
-        raise UsageError(f"no host matches {expression!r}{_advice(inventory)}")
-    return chosen
+    return tuple(name for name in inventory.hosts if name in wanted)
+
+
+def _measured(
+    inventory: Inventory, found: Mapping[str, Mapping[str, float]]
+) -> tuple[Inventory, Inventory]:
+    """Return the inventory for items, and that for items with a "!".
+
+    A host whose value is not known is selected by neither.
+    """
+
+    def meeting(condition: Condition) -> set[str]:
+        return {name for name, own in found.items() if condition.holds(own.get(condition.key))}
+
+    def maybe_meeting(condition: Condition) -> set[str]:
+        unknown = {name for name in inventory.hosts if condition.key not in found.get(name, {})}
+        return unknown | meeting(condition)
+
+    return inventory._replace(meeting=meeting), inventory._replace(meeting=maybe_meeting)
 
 
 def _advice(inventory: Inventory) -> str:
@@ -247,6 +296,8 @@ def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
         return {item}
     if item.startswith("@"):
         return _group(item[1:], inventory)
+    if (condition := condition_of(item)) is not None:
+        return _with_condition(condition, item, inventory)
     if "=" in item:
         key, _, pattern = item.partition("=")
         return _with_fact(key.strip(), pattern.strip(), inventory)
@@ -255,6 +306,20 @@ def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
     if "*" in item or "?" in item:
         return set(fnmatch.filter(_not_embedded(inventory), item))
     return {inventory.get(item).name}
+
+
+def _with_condition(condition: Condition, item: str, inventory: Inventory) -> set[str]:
+    if not condition.is_live:
+        return {
+            host.name
+            for host in inventory.hosts.values()
+            if condition.holds(host.facts.get(condition.key, getattr(host, condition.key, None)))
+        }
+    if inventory.meeting is None:
+        raise UsageError(
+            f"{item!r} asks the hosts, which --host of run, start, train and status can do"
+        )
+    return inventory.meeting(condition)
 
 
 def _not_embedded(inventory: Inventory) -> set[str]:

@@ -38,6 +38,8 @@ class Overview:
     cpus: int | None = None
     clock: float | None = None
     """The host's clock, Unix seconds."""
+    up: float | None = None
+    """Seconds since the start of the machine, or of its container."""
     error: str | None = None
     """The reason if the host could not be asked."""
     gpu_message: str = ""
@@ -96,5 +98,6 @@ def parse_overview(printed: str, host_id: str) -> Overview:
         load=found.load,
         cpus=found.cpus,
         clock=found.clock,
+        up=found.up,
         gpu_message=found.tool.message,
     )

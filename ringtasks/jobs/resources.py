@@ -32,6 +32,8 @@ class Resources:
     cpus: int | None = None
     clock: float | None = None
     """Unix seconds."""
+    up: float | None = None
+    """Seconds since the start of the machine, or of its container."""
 
 
 def lines_by_name(text: str) -> dict[str, list[str]]:
@@ -70,6 +72,7 @@ def parse_resources(
         load=or_none(decimal, load[0]),
         cpus=or_none(whole, last("cpus")),
         clock=or_none(unix_time, last("clock")),
+        up=or_none(whole, last("up")),
     )
 
 

@@ -6,8 +6,24 @@
 #   memory NAME: VALUE     of /proc/meminfo; or "memsize" and those of vm_stat(1)
 #   cpus NUMBER
 #   load AVERAGES          of the last 1, 5 and 15 minutes
+#   up SECONDS             since the start of the machine, or of its container
 
 # include: ../jobs/gpus.sh
+
+rt_up() {
+  if [ -r /proc/uptime ]; then
+    rt_since=$(cut -d. -f1 /proc/uptime)
+    # proc(5): the start of process 1, in ticks after the boot. A container has its own.
+    if read -r rt_line </proc/1/stat; then
+      # shellcheck disable=SC2086  # to be split
+      set -- ${rt_line##*) }
+      rt_since=$((rt_since - ${20} / $(getconf CLK_TCK)))
+    fi
+    echo "up $rt_since"
+  else
+    echo "up $(($(date +%s) - $(sysctl -n kern.boottime | sed 's/^{ sec = \([0-9]*\).*/\1/')))"
+  fi
+}
 
 rt_resources() {
   rt_gpus "$1"
@@ -22,4 +38,5 @@ rt_resources() {
   fi | sed "s/^/memory /"
   echo "cpus $(getconf _NPROCESSORS_ONLN || nproc)"
   echo "load $(cat /proc/loadavg || sysctl -n vm.loadavg)"
+  rt_up
 } 2>/dev/null

@@ -82,7 +82,7 @@ def start(
 
     if not cmd:
         raise UsageError("--cmd is required: the command to start on the host")
-    clients = clients_of(c, host, inventory)
+    clients = clients_of(c, host, inventory, may_ask=True)
     options: dict[str, Any] = {
         "name": name,
         "log_file": log_file,

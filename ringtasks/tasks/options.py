@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -162,11 +163,14 @@ def _project_folder(c: Context) -> Path | None:
 _warned: set[str] = set()
 
 
-def selected(c: Context, selector: str | None, given: str | None) -> list[HostConfig]:
+def selected(
+    c: Context, selector: str | None, given: str | None, *, may_ask: bool = False
+) -> list[HostConfig]:
     """Return the hosts that ``--host`` selects, in the inventory's order.
 
     An address, or a name that ssh's configuration knows, needs no inventory entry.
 
+    :param may_ask: hosts may be asked for a live condition.
     :raises UsageError: no selector, a bad one, or one that matches no host.
     """
     from ringtasks.inventory.model import Inventory
@@ -186,7 +190,13 @@ def selected(c: Context, selector: str | None, given: str | None) -> list[HostCo
         inventory = inventory._replace(
             hosts={**inventory.hosts, **plain_hosts(selector, inventory, _is_alias)}
         )
-    return [inventory.hosts[name] for name in select(selector, inventory)]
+    ask = None
+    if may_ask and re.search("[<>]", selector):
+        from .live_conditions import measure
+
+        ask = measure(c)
+    names = select(selector, inventory, ask)
+    return [inventory.hosts[name] for name in names]
 
 
 def _is_alias(name: str) -> bool:
@@ -227,12 +237,17 @@ def configs_of(
 
 
 def clients_of(
-    c: Context, selector: str | None, given: str | None, transport: str | None = None
+    c: Context,
+    selector: str | None,
+    given: str | None,
+    transport: str | None = None,
+    *,
+    may_ask: bool = False,
 ) -> list[SSHClient]:
-    """Return a client for each host that ``--host`` selects; see `configs_of`."""
+    """Return a client for each host that ``--host`` selects; see `selected`, `configs_of`."""
     from ringtasks.client.ssh_client import SSHClient
 
-    hosts = selected(c, selector, given)
+    hosts = selected(c, selector, given, may_ask=may_ask)
     return [SSHClient(config, transport=transport) for config in configs_of(c, hosts, transport)]
 
 

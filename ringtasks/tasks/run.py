@@ -129,7 +129,10 @@ def run(
     if fold + diff + json > 1:
         raise UsageError("--fold, --diff and --json: give one of them")
     output = Output(json=json, fold=fold, diff=diff, outdir=outdir)
-    hosts = _failed(c, host, inventory, name) if rerun_failed else selected(c, host, inventory)
+    if rerun_failed:
+        hosts = _failed(c, host, inventory, name)
+    else:
+        hosts = selected(c, host, inventory, may_ask=not dry_run)
     if dry_run or is_dry(c):
         from .run_fleet import show_plan
 

@@ -130,7 +130,7 @@ def train(
 
         from . import train_plan
 
-        hosts = selected(c, settings.hosts, inventory)
+        hosts = selected(c, settings.hosts, inventory, may_ask=True)
         if record is None:
             train_plan.plan_run(settings, hosts)
         else:
@@ -150,7 +150,7 @@ def _run(
     from ringtasks.training.settings import to_mapping
     from ringtasks.training.supervision import RunOutcome, Supervisor
 
-    hosts = selected(c, settings.hosts, inventory)
+    hosts = selected(c, settings.hosts, inventory, may_ask=True)
     if record is None:
         known = to_mapping(settings)
         record = new_run(settings.runs, settings.name, settings.command, known, inventory)

@@ -19,6 +19,8 @@ __all__ = ["Candidate", "Choice", "HostVerdict", "choose", "willing"]
 #: Loads and success rates within one of these steps count as equal: exact values hardly ever are.
 _LOAD_STEP = 0.25
 _RATE_STEP = 0.1
+#: The status of a host that can take a run: in a hosts file, and as inventory sources call it.
+_READY = ("ready", "running", "active", "online")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def willing(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         enabled, status = own.get("training_enabled"), own.get("status", "ready")
         if enabled is False or (is_used and enabled is not True):
             reasons[name] = "training_enabled is not true in the hosts file"
-        elif str(status).lower() != "ready":
+        elif str(status).lower() not in _READY:
             reasons[name] = f"its status in the hosts file is {status!r}"
         else:
             reasons[name] = ""

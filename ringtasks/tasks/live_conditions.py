@@ -1,0 +1,41 @@
+"""Measure hosts for the live conditions of ``--host``: one question to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from invoke import Context
+
+from ringtasks.common.text import bounded
+from ringtasks.errors import UsageError
+from ringtasks.output import display
+
+from .core_flags import is_dry
+
+if TYPE_CHECKING:
+    from ringtasks.inventory.model import HostConfig
+
+__all__ = ["measure"]
+
+
+def measure(c: Context) -> Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]:
+    """Return the function that asks hosts; one that does not answer is left out, with a message."""
+
+    def ask(hosts: Sequence[HostConfig]) -> Mapping[str, Mapping[str, float]]:
+        if is_dry(c):
+            raise UsageError("--dry sends nothing, and a live condition asks the hosts: name them")
+        from ringtasks import jobs
+        from ringtasks.client.ssh_client import SSHClient
+        from ringtasks.inventory.config import config_or_fault
+        from ringtasks.jobs.measurements import measurements
+
+        found = {}
+        for each in jobs.overview([SSHClient(config_or_fault(host)) for host in hosts]):
+            if each.error is None:
+                found[each.host_id] = measurements(each)
+            else:
+                display.say(f"left out, not asked: {bounded(each.error)}")
+        return found
+
+    return ask

@@ -1,0 +1,103 @@
+"""Conditions of selectors: facts that are numbers, and values that hosts are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from ringtasks.errors import UsageError
+from ringtasks.inventory.model import HostConfig, Inventory
+from ringtasks.inventory.selection import select
+
+FACTS: dict[str, dict[str, object]] = {
+    "cheap": {"price_per_hour": 0.4},
+    "dear": {"price_per_hour": 2.39, "gpu": "H100"},
+    "odd": {"price_per_hour": "1.50"},
+    "none": {},
+}
+INVENTORY = Inventory(
+    {name: HostConfig(name, ssh_host="h", facts=facts) for name, facts in FACTS.items()},
+    {"a": ("cheap", "dear", "odd"), "b": ("dear", "odd", "none")},
+)
+VALUES: dict[str, dict[str, float]] = {
+    "cheap": {"free_gpus": 0, "disk_gb": 10.0, "idle": 0},
+    "dear": {"free_gpus": 2, "disk_gb": 500.0, "idle": 3600},
+    "odd": {"free_gpus": 8, "disk_gb": 50.0},
+}
+
+
+class Probe:
+    """Answers with the values; the host "none" does not answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def __call__(self, hosts: Sequence[HostConfig]) -> Mapping[str, Mapping[str, float]]:
+        self.asked.append([host.name for host in hosts])
+        return {host.name: VALUES[host.name] for host in hosts if host.name in VALUES}
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected", "asked"),
+    [
+        ("free_gpus>=2", ["dear", "odd"], ["cheap", "dear", "odd", "none"]),
+        ("free_gpus >= 2", ["dear", "odd"], ["cheap", "dear", "odd", "none"]),
+        ("free_gpus<=2", ["cheap", "dear"], ["cheap", "dear", "odd", "none"]),
+        ("@a&@b&free_gpus>=2", ["dear", "odd"], ["dear", "odd"]),
+        ("@a&free_gpus>=1&disk_gb>50", ["dear"], ["cheap", "dear", "odd"]),
+        ("idle>30m", ["dear"], ["cheap", "dear", "odd", "none"]),
+        ("idle<1", ["cheap"], ["cheap", "dear", "odd", "none"]),
+        ("cheap,free_gpus>4", ["cheap", "odd"], ["cheap", "dear", "odd", "none"]),
+        ("@a&free_gpus>=0,!dear", ["cheap", "odd"], ["cheap", "odd"]),
+        # A host whose value is not known is in neither.
+        ("@all,!idle>30m", ["cheap"], ["cheap", "dear", "odd", "none"]),
+        ("!free_gpus<1", ["dear", "odd"], ["cheap", "dear", "odd", "none"]),
+        ("price_per_hour<2&free_gpus>=1", ["odd"], ["cheap", "odd"]),
+    ],
+)
+def test_live_conditions_select_from_one_probe_of_the_candidates(
+    expression: str, expected: list[str], asked: list[str]
+) -> None:
+    probe = Probe()
+
+    assert list(select(expression, INVENTORY, probe)) == expected
+    assert probe.asked == [asked]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("price_per_hour<2", ["cheap", "odd"]),
+        ("price_per_hour>=2.39", ["dear"]),
+        ("price_per_hour>0&gpu=H100", ["dear"]),
+        ("!price_per_hour>1", ["cheap", "none"]),
+        ("ssh_port<100,cheap", ["cheap"]),
+    ],
+)
+def test_numbers_of_facts_are_compared_without_asking(expression: str, expected: list[str]) -> None:
+    probe = Probe()
+
+    assert list(select(expression, INVENTORY, probe)) == expected
+    assert list(select(expression, INVENTORY)) == expected
+    assert probe.asked == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("free_gpus>=two", "expected a number, found 'two'"),
+        ("free_gpus>=", "expected a number, found ''"),
+        ("idle>soon", "expected a duration"),
+        ("free_gpus>99", "no host matches 'free_gpus>99'"),
+        ("@nosuch&free_gpus>1", "unknown group '@nosuch'"),
+    ],
+)
+def test_malformed_or_unmet_condition_is_an_error(expression: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        select(expression, INVENTORY, Probe())
+
+
+def test_live_condition_without_a_probe_names_the_tasks_that_have_one() -> None:
+    with pytest.raises(UsageError, match="--host of run, start, train and status"):
+        select("@a&free_gpus>1", INVENTORY)
