@@ -11,7 +11,7 @@ from ringtasks.jobs.states import JobState, JobStatus
 
 FREE = Gpu(0, "u0", "H100")
 BUSY = Gpu(1, "u1", "H100", pids=(7,))
-ENDED = JobStatus("j1", "a", JobState.DONE, ended_at=9_000.0)
+ENDED = JobStatus("j1", "a", JobState.SUCCEEDED, ended_at=9_000.0)
 RUNNING = JobStatus("j2", "a", JobState.RUNNING, started_at=9_900.0)
 
 
