@@ -75,11 +75,15 @@ def select(
         asked.append(condition)
         return set(inventory.hosts)
 
+    def no_host(condition: Condition) -> set[str]:
+        asked.append(condition)
+        return set()
+
     if measure is None:
         chosen = _chosen(items, expression, inventory, inventory)
     else:
         possible = inventory._replace(meeting=any_host)
-        never = inventory._replace(meeting=lambda _: set())
+        never = inventory._replace(meeting=no_host)
         chosen = _chosen(items, expression, possible, never)
         if asked and chosen:
             found = measure([inventory.hosts[name] for name in chosen])
