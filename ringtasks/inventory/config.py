@@ -20,7 +20,6 @@ from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
 from .checks import address, is_address, one_line, one_of, public_key, tcp_port
-from .files import Located
 
 __all__ = [
     "SSHConfig",
@@ -137,8 +136,8 @@ class SSHConfig:
     """The file in place of ``~/.ssh/config`` and the system's, as in ``ssh -F``; ``none``: none."""
     fault: str | None = _derived(None, keys=())
     """The error for which the host cannot be used: each use of it fails with this text."""
-    located_by: Located | None = _derived(None, repr=False, compare=False, is_reaching=False)
-    """The inventory with the source of the host's addresses, which can be asked again."""
+    inventory_files: tuple[str, ...] = _derived((), repr=False, compare=False, is_reaching=False)
+    """The inventory whose sources are asked again if every route fails; empty: none."""
 
     def __setattr__(self, name: str, value: object) -> None:
         _check_field(name, value)
@@ -334,7 +333,7 @@ _ADDRESSES = {
     name: f.metadata["address_of"] for name, f in _FIELDS.items() if "address_of" in f.metadata
 }
 #: Fields whose values this module makes.
-_OBJECTS = ("jump_host", "located_by")
+_OBJECTS = ("jump_host", "inventory_files")
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),

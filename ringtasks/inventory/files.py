@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.errors import InventoryError
 
-__all__ = ["Located", "find_files", "locate", "trust"]
+__all__ = ["Located", "find_files", "locate", "located_at", "trust"]
 
 #: Ends of names of files that are no programs, although some file systems show all as executable.
 _NO_PROGRAM = r"(?i)(\.(ya?ml|json|md|txt|rst|ini|cfg|toml|pem|key|pub|bak|orig|rej|pyc|log)|~)\Z"
@@ -27,10 +28,22 @@ class Located(NamedTuple):
     is_trusted: bool = False
     """True if programs may run for it."""
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The absolute paths of the files and programs."""
+        return tuple(str(path.absolute()) for path in (*self.files, *self.programs))
+
 
 def trust(folder: Path) -> None:
     """Let programs run for the inventory beside a ``tasks.py`` that was loaded, which is code."""
     _trusted.add(folder.resolve())
+
+
+def located_at(paths: Iterable[str]) -> Located:
+    """Return a trusted inventory from its `Located.paths`."""
+    known = [Path(path) for path in paths]
+    programs = tuple(path for path in known if _is_program(path))
+    return Located(tuple(path for path in known if path not in programs), programs, True)
 
 
 def find_files(given: str | os.PathLike[str] | None, beside: Path | None = None) -> list[Path]:

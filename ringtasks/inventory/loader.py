@@ -107,7 +107,7 @@ def _with_sources(
 
     files = map(str, located.files)
     defaults = {file: each.defaults for file, each in zip(files, contents, strict=True)}
-    merged = Merged(hosts, defaults, located)
+    merged = Merged(hosts, defaults, located.paths if located.is_trusted else ())
     for answer in answers:
         merged.add(answer)
     return merged

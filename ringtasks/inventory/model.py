@@ -16,7 +16,6 @@ from ringtasks.errors import InventoryError, UnknownHostError
 
 from .conditions import Condition
 from .config import SSHConfig, hosts_file_keys
-from .files import Located
 from .sources.model import Source
 
 __all__ = ["ADDRESS_KEYS", "SETTINGS", "Content", "HostConfig", "Inventory", "WrittenGroup"]
@@ -61,8 +60,8 @@ class HostConfig(_Declared):  # type: ignore[misc]  # the fields are those of SS
     """The line of each setting that is given."""
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """The source of each setting that comes from one, for people."""
-    located_by: Located | None = field(default=None, repr=False, compare=False)
-    """The inventory whose sources know the host's addresses; None: they come from a file."""
+    inventory_files: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """The inventory whose sources know the host's addresses; empty: they come from a file."""
     fault: InventoryError | None = field(default=None, compare=False)
     """The error in the host's entry: the host cannot be used, the others can."""
 

@@ -10,7 +10,7 @@ from ringtasks.common.alarms import notify
 from ringtasks.errors import InventoryError
 
 from .config import SSHConfig, addresses
-from .files import Located
+from .files import located_at
 from .loader import load_located
 
 __all__ = ["relocate"]
@@ -24,7 +24,7 @@ _WHERE = tuple(
     if f.name == "port" or {"address_of", "port_of"} & {*f.metadata}
 )
 _lock = threading.Lock()
-_asked_at: dict[Located, float] = {}
+_asked_at: dict[tuple[str, ...], float] = {}
 
 
 def relocate(config: SSHConfig, since: float) -> bool:
@@ -32,10 +32,11 @@ def relocate(config: SSHConfig, since: float) -> bool:
 
     :param since: Unix seconds at which the failed attempt began; a later answer is not asked again.
     """
-    if config.located_by is None or config.name is None:
+    files = config.inventory_files
+    if not files or config.name is None:
         return False
     try:
-        inventory = load_located(config.located_by, newer_than=_due(config.located_by, since))
+        inventory = load_located(located_at(files), newer_than=_due(files, since))
         entry = inventory.hosts.get(config.name)
         found = None if entry is None else SSHConfig.from_host_config(entry)
     except InventoryError:
@@ -49,13 +50,13 @@ def relocate(config: SSHConfig, since: float) -> bool:
     return True
 
 
-def _due(located: Located, since: float) -> float:
+def _due(files: tuple[str, ...], since: float) -> float:
     """Return the time from which an answer counts as new."""
     with _lock:
-        last = _asked_at.get(located, 0.0)
+        last = _asked_at.get(files, 0.0)
         if 0 <= since - last < _PAUSE:
             return last
-        _asked_at[located] = time.time()
+        _asked_at[files] = time.time()
         return since
 
 

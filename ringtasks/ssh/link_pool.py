@@ -148,7 +148,7 @@ class LinkPool:
 
     def _has_moved(self, started: float) -> bool:
         """Ask the host's inventory sources where it is now; True if that is another place."""
-        if self.config.located_by is None:
+        if not self.config.inventory_files:
             return False
         from ringtasks.inventory.relocation import relocate
 

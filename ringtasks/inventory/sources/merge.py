@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 from ringtasks.common.durations import ago
-from ringtasks.inventory.files import Located
 from ringtasks.inventory.model import ADDRESS_KEYS, SETTINGS, HostConfig
 
 from .checking import few
@@ -35,20 +34,20 @@ class Merged:
     :ivar absent: the reasons for hosts of sources that cannot be reached now.
     :ivar warnings: for people.
     :param defaults: the defaults of each hosts file.
-    :param located: the inventory, for asking its sources again.
+    :param files: the inventory, for asking its sources again; empty: they are not asked again.
     """
 
     def __init__(
         self,
         hosts: Mapping[str, HostConfig],
         defaults: Mapping[str, Mapping[str, Any]],
-        located: Located,
+        files: tuple[str, ...],
     ) -> None:
         self.hosts = dict(hosts)
         self.groups: dict[str, list[str]] = {}
         self.absent: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._defaults, self._located = defaults, located
+        self._defaults, self._files = defaults, files
         self._of_files = frozenset(hosts)
         self._by_tailnet = {h.tailscale_ip: h.name for h in hosts.values() if h.tailscale_ip}
         self._origins: dict[str, Source] = {}
@@ -117,7 +116,7 @@ class Merged:
             **settings,
             facts=facts,
             origins=origins,
-            located_by=self._located,
+            inventory_files=self._files,
             file=source.file,
             line=source.line,
         )
@@ -146,7 +145,7 @@ class Merged:
             known,
             **common,
             **changes,
-            located_by=self._located,
+            inventory_files=self._files,
             facts={**facts, **known.facts},
             origins={
                 **known.origins,
