@@ -128,24 +128,32 @@ def _connect(
         if used and planning is not None and gateway is None and not config.inventory_files:
             planning.keep(config, in_use)
 
-    def reach() -> tuple[HostAttempt, Dialled]:
-        started = time.time()
-        try:
-            return attempt, _dial(attempt, gateway, record)
-        except UnreachableError:
-            if not _has_moved(config, started):
-                raise
-        moved = with_ssh_settings(config, settings_of_ssh(config))
-        again = HostAttempt(moved, flags.get("--transport"))
-        return again, _dial(again, gateway, record)
-
     if _FDPASS not in flags or not can_hand_over():
-        _carry(*reach(), record)
+        _carry(*_reached(config, flags, attempt, gateway, record), record)
         return
     # A proxy's process is to end with ours, and a connection that is cut needs us too.
     may_need_us = gateway or attempt.has_proxy or rehearsal.current()
     release = go_on_separately() if may_need_us else None
-    _hand_over(*reach(), record, release)
+    _hand_over(*_reached(config, flags, attempt, gateway, record), record, release)
+
+
+def _reached(
+    config: SSHConfig,
+    flags: Mapping[str, str],
+    attempt: HostAttempt,
+    gateway: Gateway | None,
+    record: Record,
+) -> tuple[HostAttempt, Dialled]:
+    """Return the attempt that reaches the host, which may have moved, and its stream."""
+    started = time.time()
+    try:
+        return attempt, _dial(attempt, gateway, record)
+    except UnreachableError:
+        if not _has_moved(config, started):
+            raise
+    moved = with_ssh_settings(config, settings_of_ssh(config))
+    again = HostAttempt(moved, flags.get("--transport"))
+    return again, _dial(again, gateway, record)
 
 
 def _has_moved(config: SSHConfig, started: float) -> bool:
