@@ -160,8 +160,10 @@ class Start(Case):
             return [] if self._lines("began") <= 1 else ["it was started twice"]
         if result.returncode == 0:
             job_id = result.stdout.decode().strip()
-            is_there = (self.home / JOBS_FOLDER / job_id / "pid").exists() if job_id else False
-            if not is_there or not _settled(lambda: self._lines("began") == 1):
+            folder = self.home / JOBS_FOLDER / job_id
+            is_there = (folder / "pid").exists() if job_id else False
+            ended = folder / "exit_status"  # on a full disk the command cannot write its line
+            if not is_there or not _settled(lambda: self._lines("began") == 1 or ended.exists()):
                 return [f"claims that {job_id or 'nothing'} was started"]
             return []
         time.sleep(0.3)  # what was started against the claim begins by then
