@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import SSHResult
+from ringtasks.client.retries import LinkRetries
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.capture import Capture
@@ -35,8 +36,8 @@ __all__ = ["HELD_STATUS", "NoObserver", "StepObserver", "StepOutcome", "Target"]
 
 #: Exit status: another deploy holds the lock (sysexits.h, EX_TEMPFAIL).
 HELD_STATUS = 75
-#: Seconds before each further attempt to reach a host that was reached before.
-_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
+#: The number of lost links that a step survives.
+_MOST_LOSSES = 5
 _LOCK_INTERVAL = 1.0
 _LAST_QUESTION_TIMEOUT = 20.0
 _OUTPUT_BYTES = 64 * 1024
@@ -300,11 +301,11 @@ class Target:
 
     def _own(self, step: HostStep) -> SSHResult:
         """Run one of our own scripts; while the host is unreachable, try again."""
-        delays = iter(_DELAYS)
+        retries = LinkRetries(_MOST_LOSSES, is_reached=True)
         while True:
             result = self._asked(step)
-            delay = next(delays, None)
-            if not result.is_worth_another_try or delay is None or self.stop.is_cancelled:
+            delay = retries.delay(result)
+            if delay is None or self.stop.is_cancelled:
                 return result
             self.stop.wait(delay)
 

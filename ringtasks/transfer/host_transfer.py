@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.client.result import SSHResult
+from ringtasks.client.retries import LinkRetries
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.disk_space import is_full, no_space
@@ -36,8 +37,6 @@ Move = Callable[[Rsync, float | None], RsyncResult]
 #: The number of lost links that a transfer survives; each attempt resumes the one before.
 _MOST_LOSSES = 100
 _FOLDER_TIMEOUT = 60.0  # seconds for the host to make a folder
-#: Seconds before each new attempt to reach a host that was reached before.
-_UNREACHABLE_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 # Drop dd's statistics.
@@ -75,7 +74,8 @@ class HostCopy:
         self._started = time.monotonic()
         self._route: str | None = None
         self._changes: dict[tuple[str, str], Change] = {}
-        self._sent_bytes = self._received_bytes = self._resumed = 0
+        self._sent_bytes = self._received_bytes = 0
+        self._retries = LinkRetries(_MOST_LOSSES)
         self.checked = 0
         self.has_sent = False
         self._pace = Pace()
@@ -214,28 +214,21 @@ class HostCopy:
 
         :raises TransferError: it failed for another reason, or too often.
         """
-        refused = 0
         while True:
-            self.remaining  # noqa: B018  # raises where there is none
+            self.remaining  # noqa: B018  # raises if there is none
             result = attempt()
             self._route = result.transport_used or self._route
+            delay = self._retries.delay(result)
             if result.success:
                 return result
             if result.timed_out and self.options.timeout is not None:
                 raise self._passed()
             if self.stop.is_cancelled:
                 raise HostTransferError("interrupted", INTERRUPTED)
-            if not result.is_worth_another_try or self._resumed >= _MOST_LOSSES:
+            if delay is None:
                 raise HostTransferError(self._told(result), _status(result))
-            if result.is_unknown:
-                self._resumed += 1
-                refused = 0
-            elif not self._resumed or refused == len(_UNREACHABLE_DELAYS):
-                raise HostTransferError(self._told(result), UNREACHABLE)
-            else:
-                delay, remaining = _UNREACHABLE_DELAYS[refused], self.remaining
-                self.stop.wait(delay if remaining is None else min(delay, remaining))
-                refused += 1
+            remaining = self.remaining
+            self.stop.wait(delay if remaining is None else min(delay, remaining))
 
     def meter(self) -> Callable[[Meter], None] | None:
         """Return the callback for rsync's progress; None if there is no observer."""
@@ -281,7 +274,7 @@ class HostCopy:
             checked=self.checked,
             sent_bytes=self._sent_bytes,
             received_bytes=self._received_bytes,
-            resumed=self._resumed,
+            resumed=self._retries.losses,
             elapsed_ms=round((time.monotonic() - self._started) * 1000, 3),
             transport_used=self._route,
             notes=tuple(self.notes),
