@@ -33,7 +33,7 @@ ringtasks-asked:60 70
 /proc/70/stat:70 (py) S 1 70 70 0 -1 4194560 160 0 0 0 0 0 0 0 20 0 1 0 5000 2654208
 first/command:echo a
 first/process:70 1b4e-28ba 5000 1000
-first/keeper:60 1b4e-28ba 4990 999
+first/monitor:60 1b4e-28ba 4990 999
 first/about:{"name": "train", "by": "ann@laptop", "log_file": "~/x.log"}
 first/gpus:0 3
 second/exit_status:3

@@ -33,6 +33,7 @@ RETIRED = {
     r"going by": "connected via",
     r"hauls?": "host transfer",
     r"is meant": "the name that matched",
+    r"keepers?": "monitor, link pool",
     r"mend(ed|s)?": "fix",
     r"next_door": "dial_next",
     r"nobody": "no user, no process, no host",

@@ -4,7 +4,7 @@ A GPU is free if no process is on it (``gpus.sh``), no job has reserved it, and 
 memory is in use: a container does not show the processes of others.  A reservation is a
 symbolic link ``~/.ringtasks/gpus/UUID`` whose target names its holder: symlink(2) makes it whole or
 not at all, for a single caller, and it needs no space on the disk.  It is valid as long as the
-holder's keeper runs, or any process with the job's mark; so neither a killed keeper nor a reboot
+holder's monitor runs, or any process with the job's mark; so neither a killed monitor nor a reboot
 leaves a GPU reserved.
 
 A job that makes reservations holds ``lock``, a link as well.  If the holder has ended, the job that

@@ -1,6 +1,6 @@
 # shellcheck disable=SC2154  # the program that includes this includes identity.sh
 # Succeeds if the holder JOB.PID.BOOT.START, which the target of a link names, is running. If $2 is
-# set, any of its processes counts, not only its keeper.
+# set, any of its processes counts, not only its monitor.
 rt_holds() {
   rt_rest=${1#*.}
   rt_is_alive "${rt_rest%%.*}" "$(echo "$rt_rest" | cut -d. -f2)" "${rt_rest##*.}" && return

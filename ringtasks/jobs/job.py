@@ -127,7 +127,7 @@ class Job:
         :param follow: False: end with the present end of the log.
         :param tail: begin with this many of the last lines; None: with all.
         :param since: begin with the output after this time (Unix seconds of the host's clock, to
-            within 5 s, the interval at which the keeper looks).
+            within 5 s, the interval at which the monitor looks).
         :returns: the error that ended it early; None: the log is complete.
         """
         return hold(self.client, self._follow(on_chunk, follow, tail, since, patience))

@@ -19,13 +19,13 @@ echo "ringtasks-now:$(date +%s)"
 cd "$HOME/$rt_folder" 2>/dev/null || exit 0
 
 # The processes come first: a job that ends meanwhile has then written its exit status to its files,
-# and one that begins meanwhile has a process that was not asked about. The keeper matters only if
-# the process is gone; "read" reads a file byte by byte, so the longer keeper file is read only then.
+# and one that begins meanwhile has a process that was not asked about. The monitor matters only if
+# the process is gone; "read" reads a file byte by byte, so the longer monitor file is read only then.
 set --
 for rt_job in $rt_wanted; do
   [ ! -s "$rt_job/exit_status" ] || continue
   read -r rt_pid 2>/dev/null <"$rt_job/pid" && set -- "$@" "$rt_pid" && [ -e "/proc/$rt_pid" ] ||
-    { read -r rt_pid _ 2>/dev/null <"$rt_job/keeper" && set -- "$@" "$rt_pid"; }
+    { read -r rt_pid _ 2>/dev/null <"$rt_job/monitor" && set -- "$@" "$rt_pid"; }
 done
 echo "ringtasks-asked:$*"
 if [ -r /proc/self/stat ]; then

@@ -9,7 +9,7 @@
     unknown, runs on ONE             it belongs to another machine that shares the home
 
 A process is the job's only if it has the job's process id *and* start time *and* boot id: process
-ids are reused, and the clock may be set.  A job runs as long as its process or its keeper does.
+ids are reused, and the clock may be set.  A job runs as long as its process or its monitor does.
 A file of the folder that is not in the launcher's format proves nothing: the state is unknown.
 """
 
@@ -178,22 +178,22 @@ def status_of(
     :param starts: start times of the processes that were asked about; "": the process is gone.
     :raises AnswerError: a file that decides about the state has an unexpected format.
     """
-    process, keeper = (Identity.parse(files.get(name, "")) for name in ("process", "keeper"))
+    process, monitor = (Identity.parse(files.get(name, "")) for name in ("process", "monitor"))
 
     def runs(identity: Identity | None, *, unasked: bool) -> bool:
         if identity is None or identity.boot != boot:
             return False
         return starts[identity.pid] == identity.start if identity.pid in starts else unasked
 
-    # A process that began since was not asked about, nor the keeper of a process that was found.
+    # A process that began since was not asked about, nor the monitor of a process that was found.
     is_running = runs(process, unasked=True)
-    is_kept = runs(keeper, unasked=process is None or process.pid not in starts)
+    is_kept = runs(monitor, unasked=process is None or process.pid not in starts)
     stopped = files.get("stopped")
     ended = files.get("exit_status", "").strip()
     status = exit_status(ended) if ended else None
     about = _about(files.get("about", ""))
     here = Machine.parse(boot, machine, host_id)
-    own = _machine_of(files.get("keeper", ""), process or keeper, about)
+    own = _machine_of(files.get("monitor", ""), process or monitor, about)
     origin = own.origin(here)
     state, reason = JobState.LOST, "gone without a trace"
     if status is not None:
@@ -206,7 +206,7 @@ def status_of(
         state, reason = JobState.QUEUED, files.get("waits_for", "").strip()
     elif stopped is not None:
         state, reason = JobState.STOPPED, f"by {stopped.strip()}".strip()
-    elif keeper is None and process is None:
+    elif monitor is None and process is None:
         reason = "its folder is gone from the host"
     elif origin is Origin.EARLIER:
         reason = "the host was rebooted" if own.boot != boot else "its container was restarted"
@@ -264,10 +264,10 @@ def _about(text: str) -> Fields:
         return Fields({})
 
 
-def _machine_of(keeper: str, identity: Identity | None, about: Fields) -> Machine:
-    """Return the job's machine; its keeper's file is ``PID BOOT START - MACHINE…``."""
+def _machine_of(monitor: str, identity: Identity | None, about: Fields) -> Machine:
+    """Return the job's machine; its monitor's file is ``PID BOOT START - MACHINE…``."""
     boot = identity.boot if identity else ""
-    return Machine.parse(boot, " ".join(keeper.split()[4:7]), _text(about, "host") or "")
+    return Machine.parse(boot, " ".join(monitor.split()[4:7]), _text(about, "host") or "")
 
 
 def _whole(about: Fields, name: str) -> int | None:

@@ -46,18 +46,18 @@ mark=RINGTASKS_RUN_ID
 mark=$mark=$rt_id
 with_sudo=0
 
-# The group and the session are the job's only while the leader is the same process. The keeper gets
+# The group and the session are the job's only while the leader is the same process. The monitor gets
 # no signal: it records the job's exit status.
 read_alive process
 group=$alive
 # shellcheck disable=SC2086  # the fields of an identity
-began=$(for file in process keeper; do
+began=$(for file in process monitor; do
   read -r pid boot start rest 2>/dev/null <$file && echo "$start" && break
 done)
-# The keeper is the first process of the job.
-read -r spared keeper_boot since rest 2>/dev/null <keeper || spared=
-[ "$keeper_boot" = "$rt_boot" ] || since=
-read_alive keeper
+# The monitor is the first process of the job.
+read -r spared monitor_boot since rest 2>/dev/null <monitor || spared=
+[ "$monitor_boot" = "$rt_boot" ] || since=
+read_alive monitor
 
 # Only a job that runs or waits is recorded as stopped: the end of any other job is recorded already,
 # or will be, and must not be replaced.
@@ -69,12 +69,12 @@ end_processes "$grace_cs"
 
 now
 end=$((now + 500))
-while read_alive keeper && [ "$now" -lt "$end" ]; do
+while read_alive monitor && [ "$now" -lt "$end" ]; do
   sleep 0.1
   now
 done
-# A keeper that was killed leaves the process that watches the log.
-if [ -z "$alive" ] && [ ! -s exit_status ] && [ "$keeper_boot" = "$rt_boot" ]; then
+# A monitor that was killed leaves the process that watches the log.
+if [ -z "$alive" ] && [ ! -s exit_status ] && [ "$monitor_boot" = "$rt_boot" ]; then
   spared=
   end_processes 0
 fi
@@ -83,8 +83,8 @@ list before "$seen"
 list after "$found"
 # A process that had left its session, its environment and its parent before has no link to the job.
 # Those are shown that began after the job, have no parent, are of this user and of no other run.
-printf '%s\n' "$rows" | awk -v began="$began" -v keeper="$spared" '
-  $2 == 1 && $4 != keeper && began + 0 && $5 + 0 >= began + 0 { print }' |
+printf '%s\n' "$rows" | awk -v began="$began" -v monitor="$spared" '
+  $2 == 1 && $4 != monitor && began + 0 && $5 + 0 >= began + 0 { print }' |
   while read -r pid _ _ _ start name; do
     case $seen in *"$pid:$start "*) continue ;; esac
     # shellcheck disable=SC3067  # -O: dash, bash, zsh and BusyBox have it

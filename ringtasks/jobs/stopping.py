@@ -3,7 +3,7 @@
 The job's processes are those of its group and of its session, those with its mark in their
 environment (a daemon that forked twice into a session of its own keeps the mark), and all
 descendants of these, with all that was seen once (``remote/processes.sh``).  They get TERM, after a
-grace time KILL, and are then searched again.  The keeper gets no signal: it records the job's exit
+grace time KILL, and are then searched again.  The monitor gets no signal: it records the job's exit
 status.
 """
 

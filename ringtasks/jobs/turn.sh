@@ -1,5 +1,5 @@
 # shellcheck disable=SC2034,SC2154  # the parameters are assigned before the first line
-# A job's turn, as functions for its keeper (keeper.sh): the end of another job, free GPUs.
+# A job's turn, as functions for its monitor (monitor.sh): the end of another job, free GPUs.
 #
 # parameters: rt_id rt_after rt_count rt_queue rt_percent rt_mib
 #   rt_after  the id of another job, whose end the job waits for; "": none
@@ -49,7 +49,7 @@ rt_wait_for_job() {
   rt_other=$HOME/.ringtasks/jobs/$rt_after
   echo "for $rt_after to end" >"$1/waits_for"
   until [ -s "$rt_other/exit_status" ] || {
-    ! rt_runs "$rt_other/process" && ! rt_runs "$rt_other/keeper"
+    ! rt_runs "$rt_other/process" && ! rt_runs "$rt_other/monitor"
   }; do
     sleep 1
     rt_go_on "$1" || exit

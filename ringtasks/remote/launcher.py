@@ -2,17 +2,17 @@
 
 The caller makes the job's id, so it can repeat a start whose answer was lost: the repeated start
 finds the job.  Three shells work together on the host
-(``start.sh``, ``keeper.sh``, ``leader.sh``):
+(``start.sh``, ``monitor.sh``, ``leader.sh``):
 
 * the starter, within the connection, prepares the job's folder under a temporary name, starts the
-  keeper, and waits for one line: the job's process id, "queued", or an error;
-* the keeper, in a session of its own, waits for the job's end and writes its exit status, also that
-  of a job that was killed.  A job that has to wait for its turn waits in the keeper;
+  monitor, and waits for one line: the job's process id, "queued", or an error;
+* the monitor, in a session of its own, waits for the job's end and writes its exit status, also if
+  the job was killed.  A job that has to wait for its turn waits in the monitor;
 * the leader, in another session, becomes the command.  It writes its process id into the prepared
   folder and renames that to the job's folder.  rename(2) does not replace a folder that is not
   empty, so one leader succeeds however many were started, and the job's folder is never seen
   without a process id: a starter that is killed before that leaves nothing to wait for.  The folder
-  of a queued job is renamed in the same way, by its keeper.
+  of a queued job is renamed in the same way, by its monitor.
 
 The job's stdin is /dev/null, and the job does not hold the connection's streams; otherwise sshd
 would wait for it.
@@ -31,16 +31,16 @@ from .script import path
 __all__ = ["JOBS_FOLDER", "LOG_LIMIT_BYTES", "launch_script"]
 
 #: On the host, below the home; one folder per job, for its owner only. It holds ``command``,
-#: ``pid``, ``process`` and ``keeper`` (an identity each, see ``identity.sh``), ``about`` (JSON from
-#: the starter of the job), ``log`` or a link to it, ``times`` (times and the log's sizes), and at
-#: the end ``ended_at`` and ``exit_status``.
+#: ``pid``, ``process`` and ``monitor`` (an identity each, see ``identity.sh``), ``about`` (JSON, by
+#: the job's starter), ``log`` or a link to it, ``times`` (times and the log's sizes), and at the
+#: end ``ended_at`` and ``exit_status``.
 JOBS_FOLDER = ".ringtasks/jobs"
 
 #: Limit of the job's own log; its oldest bytes are removed first.
 LOG_LIMIT_BYTES = 1024**3
 
 _STARTER = Program(__file__, "start.sh")
-_KEEPER = Program(__file__, "keeper.sh")
+_MONITOR = Program(__file__, "monitor.sh")
 _LEADER = Program(__file__, "leader.sh")
 
 # One program with its arguments (XCU 2.9.1). Only words that are certainly harmless match.
@@ -69,7 +69,7 @@ def launch_script(
     for its ``turn``, it prints "queued" instead of a process id.
 
     :param log_file: None: ``log`` in the job's folder.
-    :param turn: shell functions for the keeper, which get the job's folder.  ``rt_check`` runs
+    :param turn: shell functions for the monitor, which get the job's folder.  ``rt_check`` runs
         before the start is answered: if it exits, the job is refused with its output.  If
         ``rt_waits`` is set, the job is queued: the start is answered, then ``rt_wait`` runs.
         ``rt_finish`` runs after the job has ended.
@@ -93,7 +93,7 @@ def launch_script(
         rt_program=one_program.group(1) if one_program else "",
         rt_turn=turn,
         rt_leader=_LEADER.text,
-        rt_keeper=_KEEPER.text,
+        rt_monitor=_MONITOR.text,
     )
 
 

@@ -23,7 +23,7 @@ rt_differ() {
 rt_is_elsewhere() {
   rt_about=$1/about
   rt_name=$2
-  read -r rt_rest 2>/dev/null <"$1/keeper" || return 1
+  read -r rt_rest 2>/dev/null <"$1/monitor" || return 1
   rt_boot
   rt_machine
   # shellcheck disable=SC2086  # PID BOOT START - NAMESPACE MACHINE HOSTNAME, and ours

@@ -1,19 +1,19 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # The starter of a job: prints the process id of the job, "queued", or an error.
 #
-# parameters: rt_folder rt_id rt_log rt_command rt_about rt_shell rt_log_limit rt_program rt_turn rt_leader rt_keeper
+# parameters: rt_folder rt_id rt_log rt_command rt_about rt_shell rt_log_limit rt_program rt_turn rt_leader rt_monitor
 #   rt_folder   the folder of all jobs, below the home
 #   rt_log      the log file; "": the one in the job's folder
 #   rt_about    text that is written to the job's folder; "": none
 #   rt_program  the program if the command is a single one; "": it is not
 #   rt_turn     shell functions by which the job waits for its turn; "": it does not
 #   rt_leader   the text of the leader's program
-#   rt_keeper   the text of the keeper's program
+#   rt_monitor   the text of the monitor's program
 #
 # All three programs of a job keep their values in positional parameters or in variables with names
 # of their own: any other variable may belong to the job's environment.
 set -- "$HOME/$rt_folder" "$rt_id"
-if [ -s "$1/$2/keeper" ]; then
+if [ -s "$1/$2/monitor" ]; then
   if read -r rt_pid 2>/dev/null <"$1/$2/pid"; then echo "$rt_pid"; else echo queued; fi
   exit
 fi
@@ -30,9 +30,9 @@ fi
 
 # Of all three programs: $1 the prepared folder, $2 the job's folder, $3 the log, $4 the command
 # that starts a program in a session of its own ("": there is none), $5 the single program, $6 the
-# leader's text, $7 the keeper's text, $8 the shell, $9 the limit of the log in bytes; of the keeper
+# leader's text, $7 the monitor's text, $8 the shell, $9 the limit of the log in bytes; of the monitor
 # also ${10} the turn.
-set -- "$1/.$2.$$" "$1/$2" "$rt_log" "$rt_detach" "$rt_program" "$rt_leader" "$rt_keeper" \
+set -- "$1/.$2.$$" "$1/$2" "$rt_log" "$rt_detach" "$rt_program" "$rt_leader" "$rt_monitor" \
   "$rt_shell" "$rt_log_limit" "$rt_turn"
 
 # If a disk is full, some shells only print "I/O error", so the starter asks df(1).

@@ -115,11 +115,11 @@ def test_stop_releases_gpus_and_reports_processes_that_still_use_their_memory(
     assert reserved(host) == []
 
 
-def test_gpus_stay_reserved_for_a_live_job_after_its_keeper_was_killed(
+def test_gpus_stay_reserved_for_a_live_job_after_its_monitor_was_killed(
     host: JobHost,
 ) -> None:
     job = host.start("sleep 60", gpus=8)
-    host.kill_keeper(job)
+    host.kill_monitor(job)
     with pytest.raises(JobNotStartedError, match=f"job {job.id}"):
         host.start("true", gpus=1)
 
@@ -216,7 +216,7 @@ def test_job_killed_in_the_queue_does_not_block_later_jobs(host: JobHost) -> Non
     holder = host.start(HOLDS, gpus=8)
     dead = host.start("true", gpus=8, queue=True)
     eventually(lambda: list(host.home.glob(".ringtasks/queue/*")))
-    host.kill_keeper(dead)
+    host.kill_monitor(dead)
     alive = host.start("true", gpus=8, queue=True)
     (host.home / "go").touch()
 

@@ -175,13 +175,13 @@ def test_job_is_lost_after_a_reboot(host: JobHost) -> None:
     assert ended.status().state is JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("end", ["reboot", "killed with its keeper"])
+@pytest.mark.parametrize("end", ["reboot", "killed with its monitor"])
 def test_stop_does_not_change_the_state_of_an_ended_job(host: JobHost, end: str) -> None:
     job = host.start("sleep 60")
     if end == "reboot":
         host.reboot()
     else:
-        host.kill_keeper(job)
+        host.kill_monitor(job)
         os.kill(host.pid(job), signal.SIGKILL)
         eventually(lambda: not is_alive(host.pid(job)))
     known = job.status().describe()
@@ -192,9 +192,9 @@ def test_stop_does_not_change_the_state_of_an_ended_job(host: JobHost, end: str)
     assert job.status().describe() == known
 
 
-def test_job_whose_keeper_was_killed_keeps_running_and_ends_as_lost(host: JobHost) -> None:
+def test_job_whose_monitor_was_killed_keeps_running_and_ends_as_lost(host: JobHost) -> None:
     job = host.start("sleep 60")
-    host.kill_keeper(job)
+    host.kill_monitor(job)
     assert job.status().state is JobState.RUNNING
 
     os.kill(host.pid(job), signal.SIGKILL)
@@ -206,7 +206,7 @@ def test_job_whose_keeper_was_killed_keeps_running_and_ends_as_lost(host: JobHos
 
 def test_reused_process_id_is_not_mistaken_for_the_job(host: JobHost) -> None:
     job = host.start("sleep 60")
-    host.kill_keeper(job)
+    host.kill_monitor(job)
     os.kill(host.pid(job), signal.SIGKILL)
     foreign = subprocess.Popen(["sleep", "60"], start_new_session=True)
     theirs = str(host.pid(job))
@@ -218,7 +218,7 @@ def test_reused_process_id_is_not_mistaken_for_the_job(host: JobHost) -> None:
         stopped = job.stop(0)
 
         assert status.state is JobState.LOST
-        # What watched the log of the killed keeper is stopped, and nothing else.
+        # What watched the log of the killed monitor is stopped, and nothing else.
         assert foreign.pid not in {process.pid for process in stopped.before}
         assert foreign.poll() is None
     finally:
@@ -367,7 +367,7 @@ def test_job_starts_when_its_predecessor_has_ended(host: JobHost) -> None:
 def test_job_starts_when_its_predecessor_is_lost(host: JobHost) -> None:
     first = host.start("sleep 60")
     second = host.start("true", after=first.id)
-    host.kill_keeper(first)
+    host.kill_monitor(first)
     os.kill(host.pid(first), signal.SIGKILL)
 
     assert second.wait(20).state is JobState.SUCCEEDED
@@ -387,11 +387,11 @@ def test_waiting_job_can_be_stopped_and_never_runs(host: JobHost) -> None:
     assert not (host.home / "ran").exists()
 
 
-def test_waiting_job_is_lost_if_its_keeper_is_killed(host: JobHost) -> None:
+def test_waiting_job_is_lost_if_its_monitor_is_killed(host: JobHost) -> None:
     first = host.start("sleep 60")
     second = host.start("true", after=first.id)
 
-    host.kill_keeper(second)
+    host.kill_monitor(second)
 
     assert second.status().state is JobState.LOST
 
@@ -451,7 +451,7 @@ def test_only_jobs_that_ended_long_ago_are_deleted(host: JobHost) -> None:
     lost = host.start("sleep 60")
     for job in (old, new):
         job.wait(20)
-    host.kill_keeper(lost)
+    host.kill_monitor(lost)
     os.kill(host.pid(lost), signal.SIGKILL)
     (host.folder(old) / "ended_at").write_text(f"{int(time.time()) - 1000}\n")
     (host.home / JOBS_FOLDER / ".0123abcd.999999999").mkdir()

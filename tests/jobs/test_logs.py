@@ -77,7 +77,7 @@ def test_only_the_last_lines_are_shown_on_request(host: JobHost, tail: int, show
     assert text(job.logs(tail=tail, follow=True)) == shown
 
 
-def test_logs_since_a_time_are_as_precise_as_the_keepers_sampling(
+def test_logs_since_a_time_are_as_precise_as_the_monitors_sampling(
     host: JobHost,
 ) -> None:
     job = host.start("echo old; until [ -e ~/go ]; do sleep 0.05; done; echo new; sleep 60")

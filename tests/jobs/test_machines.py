@@ -71,7 +71,7 @@ def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: s
         folder = tmp_path / str(number)
         folder.mkdir()
         known = " ".join(word or "-" for word in machine[1:4])
-        (folder / "keeper").write_text(f"7 {machine.boot} 5 - {known}\n")
+        (folder / "monitor").write_text(f"7 {machine.boot} 5 - {known}\n")
         (folder / "about").write_text(json.dumps({"host": machine.name} if machine.name else {}))
         text += f"rt_is_elsewhere {folder} {name} && echo {number}\n"
 
@@ -161,7 +161,7 @@ def test_queue_does_not_remove_tickets_of_another_machine(
     job = JobHost(server.home, clients[0]).start("sleep 60")
     ticket = server.home / f".ringtasks/queue/1.{job.id}"
     ticket.parent.mkdir(parents=True)
-    ticket.write_text((server.home / f".ringtasks/jobs/{job.id}/keeper").read_text())
+    ticket.write_text((server.home / f".ringtasks/jobs/{job.id}/monitor").read_text())
     come = Program(jobs.__file__, "turn.sh").render(
         rt_id="x", rt_after="", rt_count=1, rt_queue=1, rt_percent="5", rt_mib="500"
     )

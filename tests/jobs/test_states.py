@@ -12,7 +12,7 @@ from ringtasks.jobs.states import status_of, unknown
 
 BOOT, OTHER_BOOT = "1b4e-28ba", "6fa4-59fd"
 PROCESS = f"70 {BOOT} 5000 1000\n"
-KEEPER = f"60 {BOOT} 4990 999\n"
+MONITOR = f"60 {BOOT} 4990 999\n"
 #: Both are what they were.
 ALIVE = {70: "5000", 60: "4990"}
 
@@ -20,10 +20,10 @@ GONE, DELETED = "gone without a trace", "its folder is gone from the host"
 
 CASES = {
     "running": ({}, ALIVE, JobState.RUNNING, ""),
-    "its keeper was killed": ({}, {**ALIVE, 60: ""}, JobState.RUNNING, ""),
-    "its keeper was not asked about": ({}, {70: "5000"}, JobState.RUNNING, ""),
+    "its monitor was killed": ({}, {**ALIVE, 60: ""}, JobState.RUNNING, ""),
+    "its monitor was not asked about": ({}, {70: "5000"}, JobState.RUNNING, ""),
     "its process id came back, and only that was probed": ({}, {70: "9000"}, JobState.LOST, GONE),
-    "its keeper writes down how it ended": ({}, {**ALIVE, 70: ""}, JobState.RUNNING, ""),
+    "its monitor writes down how it ended": ({}, {**ALIVE, 70: ""}, JobState.RUNNING, ""),
     "queued": ({"process": None, "waits_for": "for 2 GPUs"}, ALIVE, JobState.QUEUED, "for 2 GPUs"),
     "begun since the processes were looked at": ({}, {60: "4990"}, JobState.RUNNING, ""),
     "succeeded": ({"exit_status": "0  \n"}, ALIVE, JobState.SUCCEEDED, ""),
@@ -47,7 +47,7 @@ CASES = {
 def test_job_state_is_derived_from_files_and_processes(
     files: dict[str, str | None], starts: dict[int, str], state: JobState, reason: str
 ) -> None:
-    all_files = {"process": PROCESS, "keeper": KEEPER, "command": "true", **files}
+    all_files = {"process": PROCESS, "monitor": MONITOR, "command": "true", **files}
     there = {name: text for name, text in all_files.items() if text is not None}
 
     status = status_of("j", "box", there, boot=BOOT, now=1010.0, starts=starts)
@@ -56,7 +56,7 @@ def test_job_state_is_derived_from_files_and_processes(
 
 
 def test_rebooted_job_is_lost_even_if_process_id_and_start_time_match() -> None:
-    files = {"process": PROCESS, "keeper": KEEPER}
+    files = {"process": PROCESS, "monitor": MONITOR}
 
     status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts=ALIVE)
 
@@ -64,7 +64,7 @@ def test_rebooted_job_is_lost_even_if_process_id_and_start_time_match() -> None:
 
 
 def test_job_that_ended_before_a_reboot_keeps_its_state() -> None:
-    files = {"process": PROCESS, "keeper": KEEPER, "exit_status": "0\n"}
+    files = {"process": PROCESS, "monitor": MONITOR, "exit_status": "0\n"}
 
     status = status_of("j", "box", files, boot=OTHER_BOOT, now=1010.0, starts={})
 
@@ -75,7 +75,7 @@ def test_job_that_ended_before_a_reboot_keeps_its_state() -> None:
 def test_clock_change_changes_no_job_state_and_gives_no_negative_time(
     now: float | None, seconds: float | None
 ) -> None:
-    files = {"process": PROCESS, "keeper": KEEPER}
+    files = {"process": PROCESS, "monitor": MONITOR}
 
     status = status_of("j", "box", files, boot=BOOT, now=now, starts=ALIVE)
 
@@ -125,11 +125,11 @@ first/command:echo a:b
 first/command:
 first/command:second line
 first/process:70 1b4e-28ba 5000 1000
-first/keeper:60 1b4e-28ba 4990 999
+first/monitor:60 1b4e-28ba 4990 999
 first/about:{"name": "train", "by": "ann@laptop", "log_file": "~/x.log"}
 first/gpus:0 3
 second/process:80 1b4e-28ba 7000 900
-second/keeper:81 1b4e-28ba 6990 899
+second/monitor:81 1b4e-28ba 6990 899
 second/about:{"name": ["no text"], "by": 3}
 $(touch x)/process:80 1b4e-28ba 7000 900
 noise
@@ -190,7 +190,7 @@ def test_job_list_without_the_host_time_is_refused(printed: str) -> None:
         ("process", "9" * 5000),
         ("process", "² B 1"),
         ("process", "-1 B 1"),
-        ("keeper", "60x B 1"),
+        ("monitor", "60x B 1"),
         ("exit_status", "nan"),
         ("exit_status", "256"),
         ("exit_status", "0 0"),

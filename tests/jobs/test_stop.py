@@ -57,7 +57,7 @@ live()
 
 
 def in_folder(folder: Path) -> list[int]:
-    """The processes whose working directory this is, without the keeper's."""
+    """The processes whose working directory this is, without the monitor's."""
     found = []
     for place in proc_files("cwd"):
         try:

@@ -152,9 +152,9 @@ def test_job_killed_from_outside_leaves_its_exit_status(box: Box) -> None:
 
 def test_signal_to_all_marked_processes_leaves_the_exit_status(box: Box) -> None:
     pid = box.pid("sleep 60; true")
-    (keeper,) = box.home.glob(f"{FOUND}/keeper")
+    (monitor,) = box.home.glob(f"{FOUND}/monitor")
 
-    os.kill(int(keeper.read_text().split()[0]), signal.SIGTERM)
+    os.kill(int(monitor.read_text().split()[0]), signal.SIGTERM)
     os.killpg(pid, signal.SIGTERM)
 
     assert exit_status(box.home) == 143
@@ -329,7 +329,7 @@ def test_job_files_have_the_default_mode_and_the_job_directory_is_private(box: B
     assert output == usual
     assert job.stat().st_mode & 0o777 == 0o700
     assert sorted(file.name for file in job.iterdir()) == [
-        "command", "ended_at", "exit_status", "keeper", "log", "pid", "process",
+        "command", "ended_at", "exit_status", "log", "monitor", "pid", "process",
     ]  # fmt: skip
 
 
@@ -521,10 +521,10 @@ def test_concurrent_starts_of_the_same_job_start_it_once(home: Path, shell: str)
     assert len(pids) == 1
     eventually(lambda: has_run(home))
     assert (home / "ran").read_text() == f"ran {pids.pop()}"
-    eventually(lambda: len(processes_with(str(home).encode())) == 2)  # the keeper, and its watch
+    eventually(lambda: len(processes_with(str(home).encode())) == 2)  # the monitor, and its watch
     files = sorted(path.name for path in (home / JOBS_FOLDER).rglob("*"))
     assert files == [
-        "command", "ended_at.new", "exit_status.new", "j", "keeper", "log", "pid", "process",
+        "command", "ended_at.new", "exit_status.new", "j", "log", "monitor", "pid", "process",
     ]  # fmt: skip
 
 
@@ -762,9 +762,9 @@ def end_jobs(home: Path) -> None:
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError):
                 kill(pid, signal.SIGKILL)
-    for file in home.glob(f"{FOUND}/keeper"):
-        keeper = int(file.read_text().split()[0])
-        eventually(lambda: not is_alive(keeper))  # noqa: B023  # it is called right here
+    for file in home.glob(f"{FOUND}/monitor"):
+        monitor = int(file.read_text().split()[0])
+        eventually(lambda: not is_alive(monitor))  # noqa: B023  # it is called right here
 
 
 def stat_fields(pid: int) -> list[str]:

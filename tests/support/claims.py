@@ -209,7 +209,7 @@ class Wait(OfJob):
             return []
         file = self.folder / "exit_status"
         ended = file.read_text().strip() if file.exists() else None
-        if "lost" in _said(result):  # true of a job whose keeper was killed, too
+        if "lost" in _said(result):  # true of a job whose monitor was killed, too
             process = int((self.folder / "pid").read_text())
             return ["claims that it is lost"] if ended or is_alive(process) else []
         is_right = result.returncode == 3 and ended == "3"

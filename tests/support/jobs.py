@@ -34,13 +34,13 @@ class JobHost:
         return (self.folder(job) / "log").read_text()
 
     def pid(self, job: jobs.Job, file: str = "process") -> int:
-        """Of the command's process, or of its keeper."""
+        """Of the command's process, or of its monitor."""
         return int((self.folder(job) / file).read_text().split()[0])
 
-    def kill_keeper(self, job: jobs.Job) -> None:
-        keeper = self.pid(job, "keeper")
-        os.kill(keeper, signal.SIGKILL)
-        eventually(lambda: not is_alive(keeper))
+    def kill_monitor(self, job: jobs.Job) -> None:
+        monitor = self.pid(job, "monitor")
+        os.kill(monitor, signal.SIGKILL)
+        eventually(lambda: not is_alive(monitor))
 
     def reboot(self) -> None:
         """As if the host had been booted since: what was written bears another boot's id."""
@@ -50,7 +50,7 @@ class JobHost:
 def reboot(home: Path) -> None:
     """As if the host of that home had been booted since its jobs were started."""
     boot, other = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "another-boot"
-    for name in ("process", "keeper"):
+    for name in ("process", "monitor"):
         for file in home.glob(f"{JOBS_FOLDER}/*/{name}"):
             file.write_text(file.read_text().replace(boot, other))
 

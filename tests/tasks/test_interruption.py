@@ -160,7 +160,7 @@ def test_interrupted_start_reports_the_state_of_the_job(host: Sshd, start: Start
     log = host.home / "log"
     os.mkfifo(log)  # the job waits for a reader before it says that it has started
     process = start("start", "--host", "box", "--cmd", "true", "--log-file", "~/log")
-    eventually(lambda: list(host.home.glob(".ringtasks/jobs/.*/keeper")))
+    eventually(lambda: list(host.home.glob(".ringtasks/jobs/.*/monitor")))
     host.freeze()
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None

@@ -1,8 +1,8 @@
 # shellcheck disable=SC2154  # the included functions set variables
-# The keeper of a job: waits for the job's turn and its end, and records its exit status.
+# The monitor of a job: waits for the job's turn and its end, and records its exit status.
 # Its arguments are those of start.sh.
 #
-# The trap lets the keeper outlive a signal to every process of the job; unlike an ignored signal,
+# The trap lets the monitor outlive a signal to every process of the job; unlike an ignored signal,
 # it is not inherited. Some shells print a message about a killed child; it is dropped, because the
 # exit status tells the same.
 trap : HUP INT TERM
@@ -11,12 +11,12 @@ trap : HUP INT TERM
 # include: machine.sh
 
 rt_machine
-rt_identity "- $rt_machine" >"$1/keeper" && printf '   \n' >"$1/exit_status.new" &&
+rt_identity "- $rt_machine" >"$1/monitor" && printf '   \n' >"$1/exit_status.new" &&
   printf '%10s\n' "" >"$1/ended_at.new" || exit 1
-[ -s "$1/keeper" ] && [ -s "$1/exit_status.new" ] && [ -s "$1/ended_at.new" ] || exit 1
+[ -s "$1/monitor" ] && [ -s "$1/exit_status.new" ] && [ -s "$1/ended_at.new" ] || exit 1
 
 rt_is_mine() {
-  read -r rt_pid _ <"$1/keeper"
+  read -r rt_pid _ <"$1/monitor"
   [ "$rt_pid" = $$ ]
 }
 
@@ -30,7 +30,7 @@ eval "${10}"
 rt_check "$1"
 if [ "$rt_waits" ]; then
   # From here on the starter no longer waits, and the folder has its final name.
-  mv -f "$1" "$2" 2>/dev/null || [ -s "$2/keeper" ] || mv -f "$1" "$2" || exit 1
+  mv -f "$1" "$2" 2>/dev/null || [ -s "$2/monitor" ] || mv -f "$1" "$2" || exit 1
   echo queued
   rt_is_mine "$2" || exit
   exec >/dev/null 2>&1
