@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -31,7 +32,7 @@ _LFS_POINTER_BYTES = 1024  # the specification's limit
 _NAMED = 3  # names in a message
 
 
-class Source:
+class Source(ABC):
     """Files of a release; usable within its context, from any thread.
 
     ``revision`` is the commit, or the name of a folder or file outside of a repository.
@@ -61,9 +62,9 @@ class Source:
         """Warnings for the user; the answer may wait for ``git status``, so ask late."""
         return ()
 
+    @abstractmethod
     def has(self, name: str) -> bool:
         """Return True if a file or folder of the source has this path."""
-        raise NotImplementedError
 
     def __enter__(self) -> Source:
         return self
@@ -71,8 +72,9 @@ class Source:
     def __exit__(self, *exc: object) -> None:
         self._resources.close()
 
+    @abstractmethod
     def _made(self) -> Path:
-        raise NotImplementedError
+        """Make the folder with the files."""
 
     def _own_folder(self) -> Path:
         made = tempfile.TemporaryDirectory(prefix="ringtasks-release-")

@@ -5,6 +5,7 @@ A release of Paramiko may change these names without notice: pyproject.toml boun
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import paramiko
@@ -12,7 +13,7 @@ from paramiko.agent import AgentSSH
 from paramiko.auth_handler import AuthHandler
 from paramiko.sftp import BaseSFTP
 
-from ringtasks.common.public_names import PublicNames
+from ringtasks.common.public_names import PublicNames, private
 
 __all__ = [
     "NAMES",
@@ -67,33 +68,21 @@ NAMES: dict[type, set[str]] = {
     paramiko.SSHConfig: {"_config"},
 }
 
-# The stubs of Paramiko lack the private names.
+# Paramiko's stubs lack the private names.
 _Transport: Any = paramiko.Transport
-_AuthHandler: Any = AuthHandler
-_Client: Any = paramiko.SFTPClient
-_File: Any = paramiko.SFTPFile
 
 
 class PublicTransport(PublicNames, paramiko.Transport):
     """Paramiko's Transport, whose messages a subclass may see and send."""
 
-    PRIVATE: ClassVar = {
-        "active_check_timeout": "_active_check_timeout",
-        "channel_handler_table": "_channel_handler_table",
-        "on_debug": "_parse_debug",
-        "on_disconnect": "_parse_disconnect",
-        "on_key_exchange": "_parse_kex_init",
-        "send_message": "_send_message",
-        "send_user_message": "_send_user_message",
-    }
-    active_check_timeout: float = _Transport._active_check_timeout
-    channel_handler_table: ClassVar[Any] = _Transport._channel_handler_table
-    on_debug: Any = _Transport._parse_debug
-    on_disconnect: Any = _Transport._parse_disconnect
-    on_key_exchange: Any = _Transport._parse_kex_init
-    parse_key_exchange: Any = _Transport._really_parse_kex_init
-    send_message: Any = _Transport._send_message
-    send_user_message: Any = _Transport._send_user_message
+    active_check_timeout: float = private("_active_check_timeout")
+    channel_handler_table: ClassVar[Any] = private("_channel_handler_table")
+    on_debug: Any = private("_parse_debug")
+    on_disconnect: Any = private("_parse_disconnect")
+    on_key_exchange: Any = private("_parse_kex_init")
+    parse_key_exchange: Any = private("_really_parse_kex_init")
+    send_message: Any = private("_send_message")
+    send_user_message: Any = private("_send_user_message")
 
     @property
     def message_handlers(self) -> dict[int, Any]:
@@ -103,51 +92,36 @@ class PublicTransport(PublicNames, paramiko.Transport):
         return handlers
 
 
-class PublicSender(PublicNames):
+class PublicSender(PublicNames, ABC):
     """An object that stands for a channel's Transport when the channel sends a message."""
 
     PRIVATE: ClassVar = {"send_user_message": "_send_user_message"}
 
+    @abstractmethod
     def send_user_message(self, data: Any) -> None:
         """Send the channel's message."""
-        raise NotImplementedError
 
 
 class PublicAuthHandler(PublicNames, AuthHandler):
     """Paramiko's handler of one log-in request."""
 
-    PRIVATE: ClassVar = {
-        "on_accepted_service": "_parse_service_accept",
-        "on_banner": "_parse_userauth_banner",
-        "on_failure": "_parse_userauth_failure",
-        "request_service": "_request_auth",
-    }
-    on_accepted_service: Any = _AuthHandler._parse_service_accept
-    on_banner: Any = _AuthHandler._parse_userauth_banner
-    on_failure: Any = _AuthHandler._parse_userauth_failure
-    request_service: Any = _AuthHandler._request_auth
+    on_accepted_service: Any = private("_parse_service_accept")
+    on_banner: Any = private("_parse_userauth_banner")
+    on_failure: Any = private("_parse_userauth_failure")
+    request_service: Any = private("_request_auth")
 
 
 class PublicSFTPClient(PublicNames, paramiko.SFTPClient):
     """Paramiko's SFTP client, whose packets a subclass may read and send."""
 
-    PRIVATE: ClassVar = {
-        "adjust_path": "_adjust_cwd",
-        "ask_ahead": "_async_request",
-        "raise_status": "_convert_status",
-        "read_packet": "_read_packet",
-        "read_response": "_read_response",
-        "send_packet": "_send_packet",
-        "start_version": "_send_version",
-    }
-    adjust_path: Any = _Client._adjust_cwd
-    ask_ahead: Any = _Client._async_request
-    raise_status: Any = _Client._convert_status
-    read_packet: Any = _Client._read_packet
-    read_response: Any = _Client._read_response
-    send_packet: Any = _Client._send_packet
-    start_version: Any = _Client._send_version
-    request: Any = _Client._request
+    adjust_path: Any = private("_adjust_cwd")
+    ask_ahead: Any = private("_async_request")
+    raise_status: Any = private("_convert_status")
+    read_packet: Any = private("_read_packet")
+    read_response: Any = private("_read_response")
+    send_packet: Any = private("_send_packet")
+    start_version: Any = private("_send_version")
+    request: Any = private("_request")
 
     def reserve_number(self, file: Any) -> int:
         """Return the number of the next request, whose answer ``file`` will get."""
@@ -162,16 +136,10 @@ class PublicSFTPClient(PublicNames, paramiko.SFTPClient):
 class PublicSFTPFile(PublicNames, paramiko.SFTPFile):
     """Paramiko's remote file, whose reads and writes a subclass may replace."""
 
-    PRIVATE: ClassVar = {
-        "on_answer": "_async_response",
-        "close_once": "_close",
-        "read_some": "_read",
-        "write_some": "_write",
-    }
-    on_answer: Any = _File._async_response
-    close_once: Any = _File._close
-    read_some: Any = _File._read
-    write_some: Any = _File._write
+    on_answer: Any = private("_async_response")
+    close_once: Any = private("_close")
+    read_some: Any = private("_read")
+    write_some: Any = private("_write")
 
     @property
     def remote_position(self) -> int:

@@ -5,11 +5,11 @@ A release of Invoke may change these names without notice: pyproject.toml bounds
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from invoke import Config, Exit, Task
 
-from ringtasks.common.public_names import PublicNames
+from ringtasks.common.public_names import PublicNames, private
 
 __all__ = ["NAMES", "PublicConfig", "code_folder", "project_prefix", "set_code", "set_name"]
 
@@ -20,14 +20,11 @@ NAMES: dict[type, set[str]] = {
     Task: {"_name"},
 }
 
-_Config: Any = Config
-
 
 class PublicConfig(PublicNames, Config):
     """Invoke's configuration, whose reading of files a subclass may replace."""
 
-    PRIVATE: ClassVar = {"load_python_file": "_load_py"}
-    load_python_file: Any = _Config._load_py
+    load_python_file: Any = private("_load_py")
 
 
 def project_prefix(config: Any) -> str | None:

@@ -5,12 +5,12 @@ A release may change these names without notice: pyproject.toml bounds the versi
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import fabric
 import invoke
 
-from ringtasks.common.public_names import PublicNames
+from ringtasks.common.public_names import PublicNames, private
 
 __all__ = ["NAMES", "PublicConnection", "PublicRemote", "mark_as_root", "runtime_ssh_file"]
 
@@ -25,8 +25,7 @@ NAMES: dict[type, set[str]] = {
 class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  # Fabric is untyped
     """Fabric's Connection, whose parts a subclass may replace."""
 
-    PRIVATE: ClassVar = {"remote_runner": "_remote_runner"}
-    remote_runner: Any = fabric.Connection._remote_runner
+    remote_runner: Any = private("_remote_runner")
     _sftp: Any = None  # Fabric's Context stores other attributes in its configuration
 
     @property
