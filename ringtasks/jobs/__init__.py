@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ringtasks.client.dialogue import Conversation, hold, hold_async
 from ringtasks.client.ssh_client import SSHClient
@@ -110,23 +110,7 @@ def start(
     :raises JobNotStartedError: the job did not start; or (``is_unknown``) it may have started.
     :raises ValueError: a command, name, path or number is invalid.
     """
-    client = client_for(host)
-    request = JobRequest(
-        command,
-        name=name,
-        log_file=log_file,
-        cwd=cwd,
-        env=env or {},
-        gpus=gpus,
-        any_memory=any_memory,
-        after=after,
-        queue=queue,
-        log_limit_bytes=log_limit_bytes,
-        group=group,
-        batch=batch[0] if batch else None,
-        batch_size=batch[1] if batch else None,
-    )
-    return hold(client, launch(client, request))
+    return hold(*_launching(**locals()))
 
 
 async def start_async(
@@ -146,23 +130,22 @@ async def start_async(
     any_memory: bool = False,
 ) -> Job:
     """Start like `start`, for asyncio; cancelling before it returns ends the job."""
+    return await hold_async(*_launching(**locals()))
+
+
+def _launching(
+    host: Host,
+    command: str,
+    *,
+    env: Mapping[str, str] | None,
+    batch: tuple[str, int] | None,
+    **given: Any,
+) -> tuple[SSHClient, Conversation[Job]]:
+    """Return the client for the arguments of `start`, and the dialogue with its host."""
     client = client_for(host)
-    request = JobRequest(
-        command,
-        name=name,
-        log_file=log_file,
-        cwd=cwd,
-        env=env or {},
-        gpus=gpus,
-        any_memory=any_memory,
-        after=after,
-        queue=queue,
-        log_limit_bytes=log_limit_bytes,
-        group=group,
-        batch=batch[0] if batch else None,
-        batch_size=batch[1] if batch else None,
-    )
-    return await hold_async(client, launch(client, request))
+    batch_id, batch_size = batch or (None, None)
+    request = JobRequest(command, env=env or {}, batch=batch_id, batch_size=batch_size, **given)
+    return client, launch(client, request)
 
 
 def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJobs]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from .ssh_config import files_of
+from .ssh_config import files_of, version_of
 
 __all__ = ["mentions", "texts"]
 
@@ -31,7 +30,7 @@ def texts(config_file: str | None) -> Iterator[str]:
 def mentions(keywords: tuple[str, ...], config_file: str | None) -> bool:
     """Return True if a settings file holds one of the keywords, for whatever host."""
     files = files_of(config_file)
-    return _mentions(keywords, config_file, tuple(_version(file) for file in files))
+    return _mentions(keywords, config_file, tuple(version_of(file) for file in files))
 
 
 @functools.lru_cache(maxsize=32)
@@ -57,11 +56,3 @@ def _texts(file: Path, folder: Path, depth: int) -> Iterator[str]:
             )
             for found in base.glob(str(rest)):
                 yield from _texts(found, folder, depth - 1)
-
-
-def _version(file: str) -> object:
-    try:
-        status = os.stat(file)  # noqa: PTH116  # for each link of a fleet
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

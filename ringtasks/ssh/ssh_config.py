@@ -39,6 +39,7 @@ __all__ = [
     "is_configured",
     "settings_of",
     "shell_of",
+    "version_of",
     "with_keepalive",
 ]
 
@@ -177,7 +178,7 @@ def is_configured(file: str | None = None) -> bool:
     """
     if file is not None:
         return file != NO_FILE
-    return _user_file().exists() or _is_system_configured(_version(str(_SYSTEM_FILE)))
+    return _user_file().exists() or _is_system_configured(version_of(str(_SYSTEM_FILE)))
 
 
 def files_of(file: str | None) -> tuple[str, ...]:
@@ -339,7 +340,7 @@ def _usual_values(file: str | None) -> dict[str, tuple[str, ...]]:
     """Return the values of a system file that changes nothing but the environment."""
     if file == NO_FILE:
         return {}
-    patterns = _usual_send_env(_version(str(_SYSTEM_FILE)))
+    patterns = _usual_send_env(version_of(str(_SYSTEM_FILE)))
     return {"sendenv": patterns} if patterns else {}
 
 
@@ -395,10 +396,11 @@ def _text(file: str) -> str:
 
 
 def _versions(files: object) -> dict[str, object]:
-    return {file: _version(file) for file in files}  # type: ignore[attr-defined]
+    return {file: version_of(file) for file in files}  # type: ignore[attr-defined]
 
 
-def _version(file: str) -> object:
+def version_of(file: str) -> object:
+    """Return a value that changes when the file is written or replaced."""
     try:
         status = os.stat(file)  # noqa: PTH116  # for each link of a fleet
     except OSError:

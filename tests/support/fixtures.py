@@ -32,6 +32,7 @@ from tests.support.nvidia import Gpus
 from tests.support.sources import Api, Programs, serve_api
 from tests.support.sshd import Sshd, make_key
 from tests.support.training import WriteSettings, settings_in
+from tests.support.watched import Watched
 
 ROOT = Path(__file__).parents[2]
 
@@ -331,3 +332,9 @@ def fleet(
     made = Fleet(tmp_path, fields, inv_program)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    """A folder in which nothing may change but what is below its target."""
+    return Watched(tmp_path / "watched")

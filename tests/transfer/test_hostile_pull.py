@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from ringtasks import SSHClient, SSHConfig
-from ringtasks.transfer import HostTransfer, Options, get, sync
+from ringtasks.transfer import Options, get, sync
 from tests.support.hostile_sftp import Entry, HostileTree
 from tests.support.hostile_shell import Answers, HostileShell
 from tests.support.sshd import Sshd
+from tests.support.transfers import hide_rsync, only
 from tests.support.watched import Watched
 
 
@@ -62,11 +62,7 @@ def client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[SSHClient]:
     """A client of the hostile host; there is no rsync here."""
-    programs = tmp_path / "no-rsync"
-    programs.mkdir()
-    for name in ("git", "ssh"):
-        (programs / name).symlink_to(str(shutil.which(name)))
-    monkeypatch.setenv("PATH", str(programs))
+    hide_rsync(tmp_path / "no-rsync", monkeypatch)
     config = SSHConfig(
         hostile.server.address,
         hostile.server.port,
@@ -78,17 +74,6 @@ def client(
     )
     with SSHClient(config) as client:
         yield client
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Watched:
-    return Watched(tmp_path / "watched")
-
-
-def only(result: object) -> HostTransfer:
-    (host,) = result  # type: ignore[misc]  # a TransferResult
-    assert isinstance(host, HostTransfer)
-    return host
 
 
 def folder(path: str) -> Entry:

@@ -13,10 +13,11 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig
 from ringtasks.common.local_tree import LocalTree
-from ringtasks.transfer import HostTransfer, Options, get, sync
+from ringtasks.transfer import Options, get, sync
 from ringtasks.transfer.staging import MUNGED, Staging
 from tests.support.hostile_rsync import HostileRsync
 from tests.support.sshd import Sshd
+from tests.support.transfers import only
 from tests.support.watched import Watched
 
 EVIL = "evil()"
@@ -49,17 +50,6 @@ def host(
     )
     with SSHClient(config) as client:
         yield Host(rsync, client, folder)
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Watched:
-    return Watched(tmp_path / "watched")
-
-
-def only(result: object) -> HostTransfer:
-    (host,) = result  # type: ignore[misc]  # a TransferResult
-    assert isinstance(host, HostTransfer)
-    return host
 
 
 def assert_links_stay_inside(top: Path) -> None:

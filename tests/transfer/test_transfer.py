@@ -22,6 +22,7 @@ from ringtasks.transfer.patterns import Filter
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, use_control_master
 from tests.support.sshd import Sshd
+from tests.support.transfers import hide_rsync, only
 
 IS_ROOT = os.getuid() == 0
 
@@ -38,18 +39,8 @@ def mover(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """Both ways to move folders: what uses this holds for either."""
     way: str = request.param
     if way == "SFTP":
-        programs = tmp_path / "no-rsync"
-        programs.mkdir()
-        for name in ("git", "ssh"):
-            (programs / name).symlink_to(str(shutil.which(name)))
-        monkeypatch.setenv("PATH", str(programs))
+        hide_rsync(tmp_path / "no-rsync", monkeypatch)
     return way
-
-
-def only(result: object) -> HostTransfer:
-    (host,) = result  # type: ignore[misc]  # a TransferResult
-    assert isinstance(host, HostTransfer)
-    return host
 
 
 def make_tree(top: Path) -> Path:

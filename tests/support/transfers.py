@@ -1,0 +1,27 @@
+"""What tests of transfers share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ringtasks.transfer import HostTransfer
+
+__all__ = ["hide_rsync", "only"]
+
+
+def only(result: object) -> HostTransfer:
+    """The result of a transfer with one host."""
+    (host,) = result  # type: ignore[misc]  # a TransferResult
+    assert isinstance(host, HostTransfer)
+    return host
+
+
+def hide_rsync(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave git and ssh alone on the PATH, by links in a new folder."""
+    folder.mkdir()
+    for name in ("git", "ssh"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(folder))
