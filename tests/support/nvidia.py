@@ -21,7 +21,9 @@ _APP_COLUMNS = ("gpu_uuid", "pid", "used_memory", "process_name")
 _PROGRAM = r"""#!/bin/sh
 here={folder}
 [ -e "$here/hangs" ] && exec sleep 3600
-[ -e "$here/fails" ] && {{ cat "$here/fails"; exit "$(cat "$here/status")"; }}
+[ -e "$here/fails" ] && {{
+  echo >>"$here/failures"; cat "$here/fails"; exit "$(cat "$here/status")"
+}}
 table='' columns='' format=''
 for option; do
   case $option in
@@ -120,6 +122,12 @@ class Gpus:
             (self._folder / "hangs").touch()
         else:
             (self._folder / "hangs").unlink(missing_ok=True)
+
+    @property
+    def failures(self) -> int:
+        """How often the program has failed."""
+        file = self._folder / "failures"
+        return len(file.read_text()) if file.exists() else 0
 
     def fail(self, message: str | None, status: int = 9) -> None:
         """From now on it says this and fails; None: it works again."""

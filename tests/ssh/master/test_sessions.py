@@ -99,7 +99,8 @@ def test_sender_is_notified_when_the_program_closes_its_stdin(link: MuxLink) -> 
 
 
 def test_terminal_has_the_requested_size_and_follows_changes(link: MuxLink) -> None:
-    session = link.open_session("stty size; read go; stty size", Terminal("xterm", 91, 37))
+    command = 'stty size; while [ "$(stty size)" = "37 91" ]; do sleep 0.01; done; stty size'
+    session = link.open_session(command, Terminal("xterm", 91, 37))
     seen = b""
     while b"37 91" not in seen:
         happened = session.receive(10)
@@ -108,8 +109,6 @@ def test_terminal_has_the_requested_size_and_follows_changes(link: MuxLink) -> N
         seen += happened.chunk
 
     session.resize(120, 50)
-    time.sleep(0.2)  # the size and the line travel in different ways
-    session.send(b"go\n")
 
     assert b"50 120" in finish(session)[1]
 
