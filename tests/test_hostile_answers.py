@@ -15,12 +15,12 @@ from ringtasks.client.process_memory import memory_of
 from ringtasks.deploy.precheck import parse_precheck
 from ringtasks.deploy.records import parse_state
 from ringtasks.errors import AnswerError
-from ringtasks.jobs.gpus import parse_gpus
 from ringtasks.jobs.host_status import parse_overview
 from ringtasks.jobs.logs import parse_offset
 from ringtasks.jobs.probe import parse_probe
 from ringtasks.jobs.stopping import parse_stopped
 from ringtasks.remote.answers import json_fields
+from ringtasks.remote.gpus import parse_gpus
 from ringtasks.remote.marks import Mark, MarkedOutput
 from ringtasks.training import probe as training_probe
 from ringtasks.transfer.rsync_output import RsyncOutput

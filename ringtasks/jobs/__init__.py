@@ -22,9 +22,9 @@ from ringtasks.common.fanout import FANOUT, each
 from ringtasks.common.lines import Lines
 from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.launcher import LOG_LIMIT_BYTES
 
-from .gpus import Gpu
 from .host_status import Overview, overview_of
 from .job import PATIENCE, Job, launch
 from .job_cache import last_seen

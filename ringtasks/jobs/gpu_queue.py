@@ -17,9 +17,8 @@ Jobs that queue for GPUs get them in the order of their tickets, ``~/.ringtasks/
 
 from __future__ import annotations
 
+from ringtasks.remote.gpus import HIDDEN_MIB, HIDDEN_PERCENT
 from ringtasks.remote.programs import Program
-
-from .gpus import HIDDEN_MIB, HIDDEN_PERCENT
 
 __all__ = ["turn"]
 

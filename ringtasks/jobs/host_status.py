@@ -9,13 +9,13 @@ from ringtasks.client.dialogue import Ask, Conversation, answer_to
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import AnswerError
+from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
+from ringtasks.remote.resources import lines_by_name, parse_resources
 
-from .gpus import Gpu
 from .job_cache import last_seen, remember
 from .probe import parse_probe
-from .resources import lines_by_name, parse_resources
 from .states import JobStatus
 
 __all__ = ["Overview", "overview_of", "overview_script", "parse_overview"]

@@ -14,11 +14,11 @@ from ringtasks.common.durations import duration, moment
 from ringtasks.errors import JobNotStartedError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
+from ringtasks.output.job_table import is_recent, show_jobs, unreached
 
 from .core_flags import command_timeout, echo, ended, is_dry
 from .job_logs import log_printer
 from .job_selection import ALL, selected_jobs
-from .jobs_table import is_recent, show_jobs, unreached
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,

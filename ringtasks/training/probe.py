@@ -2,7 +2,7 @@
 
 One script (``probe.sh``) asks for all of it, both to choose a host and for the checks before a run;
 it prints ``name value`` lines.  Nothing on the host is changed.  The resources are read as for a
-status (``jobs/resources.sh``).
+status (``remote/resources.sh``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ringtasks.common.text import printable
-from ringtasks.jobs.gpus import Gpu
-from ringtasks.jobs.resources import lines_by_name, parse_resources
+from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.programs import Program, Word
+from ringtasks.remote.resources import lines_by_name, parse_resources
 from ringtasks.remote.script import path
 
 if TYPE_CHECKING:

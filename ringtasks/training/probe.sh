@@ -9,7 +9,7 @@
 
 # include: identity.sh
 # include: ../jobs/holders.sh
-# include: ../jobs/resources.sh
+# include: resources.sh
 
 # The folder need not exist yet: its nearest parent is on the same disk.
 while [ ! -d "$folder" ] && [ "${folder%/*}" != "$folder" ]; do folder=${folder%/*}; done

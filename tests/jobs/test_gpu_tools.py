@@ -12,6 +12,8 @@ import pytest
 from ringtasks import SSHClient, SSHConfig, jobs
 from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Gpu
+from ringtasks.remote import gpus
+from ringtasks.remote.programs import Program
 from ringtasks.training.preflight import checks
 from ringtasks.training.probe import survey
 from ringtasks.training.settings import Preflight
@@ -212,14 +214,12 @@ def test_amd_gpus_are_read_with_rocm_smi(
 
 @pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
 def test_gpu_query_gives_equal_results_in_each_shell_and_awk(tmp_path: Path, shell: str) -> None:
-    from ringtasks.remote.programs import Program
-
     smi = AmdSmi(tmp_path / "smi", "7.0", count=1)
     if shell.startswith("busybox"):
         (smi.bin / "awk").symlink_to(str(shutil.which("busybox")))
 
     done = subprocess.run(
-        [*shell.split(), "-c", Program(jobs.__file__, "gpus.sh").text + "rt_gpus"],
+        [*shell.split(), "-c", Program(gpus.__file__, "gpus.sh").text + "rt_gpus"],
         env={**os.environ, "PATH": f"{smi.bin}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,

@@ -16,8 +16,8 @@ import pytest
 from ringtasks.common.durations import ago, duration, lasting, moment
 from ringtasks.errors import UsageError
 from ringtasks.jobs import Gpu
-from ringtasks.jobs.gpus import parse_gpus
 from ringtasks.jobs.host_status import parse_overview
+from ringtasks.remote.gpus import parse_gpus
 from tests.support.fixtures import Inv, WriteHosts, gpu_server
 from tests.support.jobs import end_jobs, is_waited_for
 from tests.support.nvidia import Gpus

@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ringtasks.remote.answers import decimal, disk_space, or_none, unix_time, whole
-
+from .answers import decimal, disk_space, or_none, unix_time, whole
 from .gpus import Gpu, GpuTool, parse_gpus, parse_tool
 
 __all__ = ["Resources", "lines_by_name", "parse_resources"]

@@ -8,7 +8,7 @@
 #   load AVERAGES          of the last 1, 5 and 15 minutes
 #   up SECONDS             since the start of the machine, or of its container
 
-# include: ../jobs/gpus.sh
+# include: gpus.sh
 
 rt_up() {
   if [ -r /proc/uptime ]; then

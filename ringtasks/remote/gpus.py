@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ringtasks.common.text import printable
-from ringtasks.remote.answers import or_none, process_id, whole
+
+from .answers import or_none, process_id, whole
 
 __all__ = ["HIDDEN_MIB", "HIDDEN_PERCENT", "Gpu", "GpuTool", "parse_gpus", "parse_tool"]
 
