@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient, SSHConfig, jobs
+from ringtasks import SSHClient, SSHConfig, jobs, remote
 from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Gpu
-from ringtasks.remote import gpus
 from ringtasks.remote.programs import Program
 from ringtasks.training.preflight import checks
 from ringtasks.training.probe import survey
@@ -219,7 +218,7 @@ def test_gpu_query_gives_equal_results_in_each_shell_and_awk(tmp_path: Path, she
         (smi.bin / "awk").symlink_to(str(shutil.which("busybox")))
 
     done = subprocess.run(
-        [*shell.split(), "-c", Program(gpus.__file__, "gpus.sh").text + "rt_gpus"],
+        [*shell.split(), "-c", Program(remote.__file__, "gpus.sh").text + "rt_gpus"],
         env={**os.environ, "PATH": f"{smi.bin}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
