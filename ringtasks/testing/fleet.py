@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ringtasks.client import registry
+from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, RouteError, UnknownHostError, UnreachableError, UsageError
 from ringtasks.health.model import HostOutcome, RouteOutcome, order_routes
@@ -191,9 +192,8 @@ class FakeFleet:
             has_address = any(own.get(field) for field in _ADDRESSES)
             written[name] = own if has_address else {"ssh_host": f"{name}.invalid", **own}
         document = {"hosts": written, "groups": groups}
-        partial = self._file.with_name(".hosts.part")
-        partial.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-        partial.replace(self._file)  # a client may be reading it
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        replace_file(self._file, text)  # a client may be reading it
         return load_inventory(self._file)
 
 
