@@ -9,6 +9,7 @@ from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import disk_space
 from ringtasks.remote.paths import above, word, words
+from ringtasks.remote.programs import Program, Word
 
 from .asking import ask
 from .checksums import HASHERS
@@ -17,38 +18,7 @@ __all__ = ["FILE", "FOLDER", "NOTHING", "OTHER", "PathProbe", "RemotePath", "pat
 
 FILE, FOLDER, OTHER, NOTHING = "file", "folder", "other", "nothing"
 
-# openssl uses the processor's instructions, which makes it four times as fast as coreutils.
-_TOOLS = """\
-for tool in openssl sha256sum shasum; do
-  command -v $tool >/dev/null 2>&1 && { printf 'hasher=%s\\n' $tool; break; }
-done
-"""
-_KIND = """\
-kind() {
-  if [ -d "$1" ]; then echo folder; elif [ -f "$1" ]; then echo file
-  elif [ -e "$1" ]; then echo other; else echo nothing; fi
-}
-"""
-# From the place upwards, to the first folder that exists.
-_SPACE = """\
-folder=%s
-while [ ! -d "$folder" ]; do
-  case $folder in */*) folder=${folder%%/*} ;; *) folder= ;; esac
-  [ -n "$folder" ] || folder=/
-done
-printf 'free=%%s\\n' "$(df -Pk "$folder" 2>/dev/null | tail -n 1)"
-"""
-
-# stat takes other flags on macOS.
-_FIND = """\
-for item in %s; do
-  kind=$(kind "$item") about=
-  [ "$kind" = nothing ] && continue
-  [ "$kind" = file ] &&
-    about=$(stat -Lc '%%s %%a %%Y' "$item" 2>/dev/null || stat -Lf '%%z %%Lp %%m' "$item")
-  printf '\\0%%s=%%s=%%s' "$kind" "$about" "$item"
-done
-"""
+_PROBE = Program(__file__, "probe.sh")
 # Sizes up to a petabyte and times of any file: no file has more digits.
 _ITEM = re.compile(
     r"(file|folder|other)=(?:([0-9]{1,18}) ([0-7]{1,5}) (-?[0-9]{1,11}))?=(.+)", re.DOTALL
@@ -89,13 +59,11 @@ def path_probe(
 
     Both are as `places.on_host` returns them.
     """
-    script = _TOOLS + _KIND
-    if target is not None:
-        place = word(target)
-        script += f'place={place}\nprintf \'kind=%s\\n\' "$(kind "$place")"\n'
-        script += f"printf 'above=%s\\n' \"$(kind {word(above(target))})\"\n" + _SPACE % place
-    if sources is not None:
-        script += _FIND % words(sources)
+    script = _PROBE.render(
+        place=Word(word(target)) if target is not None else "",
+        above=Word(word(above(target))) if target is not None else "",
+        sources=words(sources) if sources is not None else "",
+    )
     result = ask(client, script)
     return _parsed(result)
 
