@@ -29,7 +29,8 @@ class PublicNames:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         own = {name: value.name for name, value in vars(cls).items() if isinstance(value, _Private)}
-        cls.PRIVATE = {**cls.PRIVATE, **own}
+        if own:
+            cls.PRIVATE = {**cls.PRIVATE, **own}
         for public, name in own.items():
             setattr(cls, public, inspect.getattr_static(cls, name))
         for public, name in cls.PRIVATE.items():

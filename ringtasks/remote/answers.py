@@ -29,7 +29,6 @@ __all__ = [
     "disk_space",
     "exit_status",
     "json_fields",
-    "line_fields",
     "octal",
     "or_none",
     "process_id",
@@ -195,15 +194,6 @@ class Fields(Mapping[str, object]):
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise _unexpected(name, value)
         return repr(value)
-
-
-def line_fields(lines: Iterable[str], separator: str = "=") -> Fields:
-    """Return the fields of lines ``name=value``; lines without the separator are ignored.
-
-    :raises AnswerError: a name comes twice.
-    """
-    pairs = (line.partition(separator) for line in lines)
-    return Fields(_unique((name, value) for name, found, value in pairs if found))
 
 
 def json_fields(text: str | bytes, name: str = "JSON") -> Fields:

@@ -16,9 +16,9 @@ from ringtasks.remote.answers import (
     AnswerError,
     Fields,
     decimal,
+    disk_space,
     exit_status,
     json_fields,
-    line_fields,
     octal,
     or_none,
     process_id,
@@ -151,12 +151,22 @@ def test_a_field_of_another_type_is_refused(read: Callable[[Fields], object]) ->
         read(told)
 
 
-def test_lines_are_parsed_into_fields_and_duplicates_are_refused() -> None:
-    told = line_fields(["pid=7", "no field", "path=a=b"])
-
-    assert (told.whole("pid"), told.text("path"), len(told)) == (7, "a=b", 2)
-    with pytest.raises(AnswerError, match="pid: it comes twice"):
-        line_fields(["pid=7", "pid=8"])
+@pytest.mark.parametrize(
+    ("line", "bytes_"),
+    [
+        ("/dev/vda 264212084 37008748 69382164 35% /", (264212084 * 1024, 69382164 * 1024)),
+        ("map auto home 100 60 40 60% /System/Volumes/Data home", (102400, 40960)),
+        ("/dev/vda 100 104 -4 104% /", (102400, 0)),  # the reserve of root is in use
+        ("/dev/vda 100 60 40 60%", (102400, 40960)),
+        ("df: no file systems processed", (None, None)),
+        ("/dev/vda 1" + "0" * 30 + " 1 1 1% /", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_space_of_a_disk_is_read_from_a_line_of_df(
+    line: str, bytes_: tuple[int | None, int | None]
+) -> None:
+    assert disk_space(line) == bytes_
 
 
 @given(st.text())
