@@ -43,15 +43,3 @@ class Ask:
     terminal: Terminal | None = None
     cancellation: Cancellation | None = None
     before_start: Callable[[], None] | None = None
-
-    def receiver(self, keep: OnOutput) -> OnOutput:
-        """Return the receiver of the output, which ``keep`` gets too if the result holds it."""
-        on_output = self.on_output
-        if on_output is None or not self.keeps_output:
-            return on_output or keep
-
-        def both(stream: int, chunk: bytes) -> None:
-            on_output(stream, chunk)
-            keep(stream, chunk)
-
-        return both

@@ -369,7 +369,9 @@ class SSHClient:
         )
         limit = limit_of(self.config.command_timeout if ask.timeout is None else ask.timeout)
         output = CapturedOutput(self._max_output_bytes)
-        on_output = ask.receiver(output.add)
+        on_output = ask.on_output or output.add
+        if ask.on_output is not None and ask.keeps_output:
+            on_output = _both(ask.on_output, output.add)
         is_answer = ask.is_own and ask.on_output is None
         options = ExecutionOptions(
             self.config.shell,
@@ -438,3 +440,11 @@ async def _in_pool(work: Callable[[], T], cancel: Callable[[], None]) -> T:
     from ringtasks.common import thread_pool
 
     return await thread_pool.call(work, cancel)
+
+
+def _both(first: OnOutput, second: OnOutput) -> OnOutput:
+    def on_output(stream: int, chunk: bytes) -> None:
+        first(stream, chunk)
+        second(stream, chunk)
+
+    return on_output
