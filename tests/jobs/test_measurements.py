@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ringtasks.jobs.gpus import Gpu
 from ringtasks.jobs.host_status import Overview
 from ringtasks.jobs.measurements import measurements
 from ringtasks.jobs.states import JobState, JobStatus
+from ringtasks.remote.gpus import Gpu
 
 FREE = Gpu(0, "u0", "H100")
 BUSY = Gpu(1, "u1", "H100", pids=(7,))
