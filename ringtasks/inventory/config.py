@@ -147,15 +147,17 @@ class SSHConfig:
     def parse(cls, address: str) -> SSHConfig:
         """Return the SSHConfig of ``[user@]host[:port]``; IPv6 with a port must be in brackets.
 
+        ``ssh://`` may stand in front, as for ssh(1).
+
         :raises ValueError: there is no host, or the port is invalid.
         """
         found = re.fullmatch(
-            r"(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
+            r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\s]+|[^@\s]*:[^@\s]*:[^@\s]*))"
             r"(?::(?P<port>\d+))?",
-            address,
+            address.removesuffix("/") if address.startswith("ssh://") else address,
         )
         host = found and (found["v6"] or found["host"])
-        if not found or not host or host.startswith("-"):
+        if not found or not host or host.startswith("-") or "://" in (found["user"] or host):
             raise ValueError(f"host: expected [user@]host[:port], got {address!r}")
         return cls(host, int(found["port"] or DEFAULT_SSH_PORT), found["user"])
 

@@ -19,6 +19,7 @@ import fnmatch
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from .conditions import Condition, condition_of
 from .config import DEFAULT_SSH_PORT, SSHConfig
 from .model import HostConfig, Inventory, WrittenGroup
 
-__all__ = ["Groups", "Measure", "members_of", "plain_hosts", "select"]
+__all__ = ["Groups", "Measure", "meant_by", "members_of", "plain_hosts", "select"]
 
 #: Returns for hosts the values of `conditions.LIVE` that are known; a host without any is missing.
 Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
@@ -40,7 +41,7 @@ _MAX_NAMES = 100_000
 
 #: ``user@host``, ``host:port``, an IP address or a dotted name: an address of no inventory entry.
 _ADDRESS = re.compile(
-    r"[^@\s!,&=*?]+@[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
+    r"(ssh://)?[^@\s!,&=*?]+@[^@\s!,&=*?]+|ssh://[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
     r"|[\w-]+(\.[\w-]+)*:\d+|[\w-]+(\.[\w-]+)+"
 )
 #: Similarity from which an address counts as a mistyped name of the inventory (0 to 1).
@@ -153,7 +154,7 @@ def plain_hosts(
         if not name or name in inventory.hosts or name.startswith("@"):
             continue
         is_address = _ADDRESS.fullmatch(name) is not None
-        if is_address and near_names(name, inventory.hosts, similarity=_MISTYPED):
+        if is_address and meant_by(name, inventory):
             continue
         is_word = re.fullmatch(r"[\w.-]+", name) is not None and not name.startswith("-")
         if is_address or (is_word and is_alias(name)):
@@ -163,6 +164,18 @@ def plain_hosts(
                 given["ssh_port"] = config.port
             found[name] = HostConfig(config.id, **given)
     return found
+
+
+def meant_by(address: str, inventory: Inventory) -> tuple[str, ...]:
+    """Return the names of the inventory that an address may be a mistyped form of.
+
+    An IP address is none: its neighbours differ in one digit.
+    """
+    try:
+        ip_address(SSHConfig.parse(address).host.partition("%")[0])
+    except ValueError:
+        return near_names(address, inventory.hosts, similarity=_MISTYPED)
+    return ()
 
 
 def members_of(groups: Mapping[str, WrittenGroup], hosts: Mapping[str, HostConfig]) -> Groups:

@@ -84,8 +84,13 @@ def _programs() -> Iterator[Finding]:
 
 
 def _keys() -> Iterator[Finding]:
-    if os.environ.get("RINGTASKS_SSH_KEY"):
+    text = os.environ.get("RINGTASKS_SSH_KEY")
+    if text:
         yield Finding("ok", "key", "RINGTASKS_SSH_KEY is set")
+    elif text is not None:
+        yield Finding(
+            "bad", "key", "RINGTASKS_SSH_KEY is empty", "set it to a key's text, or unset it"
+        )
     if os.environ.get("SSH_AUTH_SOCK"):
         yield _agent()
     own = [path.name for path in Path("~/.ssh").expanduser().glob("id_*") if path.suffix != ".pub"]

@@ -6,16 +6,30 @@ ssh(1) ignores a key file that it cannot use and goes on without it, so the log-
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import shlex
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["KeyProblem", "problem_of"]
+from ringtasks.errors import UsageError
+from ringtasks.inventory.config import SSHConfig, expand
+
+__all__ = ["KeyProblem", "existing_key_file", "problem_of", "why_refused"]
 
 _MAX_BYTES = 64 * 1024
 _PUBLIC = re.compile(rb"(ssh-|ecdsa-|sk-|---- BEGIN SSH2 PUBLIC|-----BEGIN PUBLIC)")
+_BEGIN = re.compile(rb"-----BEGIN (?:\w+ )*PRIVATE KEY-----")
+_END = re.compile(rb"-----END (?:\w+ )*PRIVATE KEY-----")
+_OPENSSH = re.compile(
+    rb"-----BEGIN OPENSSH PRIVATE KEY-----(.*?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
+)
+_MAGIC = b"openssh-key-v1\0"  # PROTOCOL.key
+_NEW_FILE = "set ssh_key to the file of a private key"
+_COPY_AGAIN = "copy it again from where it was made, and compare: ssh-keygen -l -f {file}"
 
 
 class KeyProblem(NamedTuple):
@@ -23,6 +37,21 @@ class KeyProblem(NamedTuple):
 
     what: str
     fix: str
+
+
+def existing_key_file(config: SSHConfig) -> Path | None:
+    """Return the path of the host's key file; None if the host names none.
+
+    :raises UsageError: it is not there, or it is not a file.
+    """
+    if not config.key_path:
+        return None
+    file = Path(expand(config.key_path)).expanduser()
+    if file.is_dir():
+        raise UsageError(f"{config.id}: ssh_key: {file} is a folder: {_NEW_FILE}")
+    if not file.is_file():
+        raise UsageError(f"{config.id}: ssh_key: no such file: {file}: {_NEW_FILE}")
+    return file
 
 
 def problem_of(path: Path) -> KeyProblem | None:
@@ -34,27 +63,48 @@ def problem_of(path: Path) -> KeyProblem | None:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            return KeyProblem("is a folder", "set ssh_key to the file of a private key")
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES)
+            return KeyProblem("is a folder", _NEW_FILE)
+        text = _text_of(path)
     except FileNotFoundError:
-        return KeyProblem("does not exist", "set ssh_key to the file of a private key")
+        return KeyProblem("does not exist", _NEW_FILE)
     except OSError as error:
         return KeyProblem(f"cannot be read: {error.strerror}", f"look at: ls -l {quoted}")
     return _problem_of_text(text, path, quoted) or _problem_of_mode(mode, quoted)
 
 
+def why_refused(path: Path) -> KeyProblem | None:
+    """Return the reason for which a log-in went on without the key; None if none is found.
+
+    Beside the faults of the file that is a passphrase, which ssh cannot ask for.
+    """
+    found = problem_of(path)
+    if found is None and _needs_passphrase(_text_of(path)):
+        return KeyProblem("is encrypted", f"ssh-add {shlex.quote(str(path))}")
+    return found
+
+
+def _text_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES)
+
+
 def _problem_of_text(text: bytes, path: Path, quoted: str) -> KeyProblem | None:
+    if not text.strip():
+        return KeyProblem("is empty", _COPY_AGAIN.format(file=quoted))
     if _PUBLIC.match(text):
         private = str(path).removesuffix(".pub")
         return KeyProblem("is a public key", f"set ssh_key to the private key, {private}")
     if text.startswith(b"PuTTY-User-Key-File"):
         fix = f"puttygen {quoted} -O private-openssh -o {quoted}.openssh"
         return KeyProblem("has PuTTY's format", fix)
-    if b"PRIVATE KEY-----" not in text:
-        return KeyProblem("is not a private key", "set ssh_key to the file of a private key")
+    if not _BEGIN.search(text):
+        return KeyProblem("is not a private key", _NEW_FILE)
     if b"\r" in text:
         return KeyProblem("has Windows line ends (CRLF)", f"sed -i 's/\\r$//' {quoted}")
+    if not _END.search(text):
+        return KeyProblem("is cut off: its END line is missing", _COPY_AGAIN.format(file=quoted))
+    if not _is_whole(text):
+        return KeyProblem("is damaged: lines are missing", _COPY_AGAIN.format(file=quoted))
     if not text.endswith(b"\n"):
         return KeyProblem("lacks its final newline", f"echo >> {quoted}")
     return None
@@ -65,3 +115,41 @@ def _problem_of_mode(mode: int, quoted: str) -> KeyProblem | None:
         return None
     shown = f"{stat.S_IMODE(mode):04o}"
     return KeyProblem(f"has mode {shown}: too open, ssh ignores it", f"chmod 600 {quoted}")
+
+
+def _is_whole(text: bytes) -> bool:
+    """Return False if a key in OpenSSH's format ends before its last field."""
+    blob = _blob_of(text)
+    return blob is None or len(list(_fields(blob))) >= 5  # see `_fields`
+
+
+def _needs_passphrase(text: bytes) -> bool:
+    blob = _blob_of(text)
+    if blob is not None:
+        return next(_fields(blob), b"none") != b"none"
+    # RFC 1421 section 4.6.1.1 (PEM), RFC 5958 section 3 (PKCS #8)
+    return b"Proc-Type: 4,ENCRYPTED" in text or b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in text
+
+
+def _blob_of(text: bytes) -> bytes | None:
+    """Return the decoded content of a key in OpenSSH's format; None: it has another format."""
+    found = _OPENSSH.search(text)
+    if found is None:
+        return None
+    try:
+        return base64.b64decode(found[1])
+    except binascii.Error:
+        return b""
+
+
+def _fields(blob: bytes) -> Iterator[bytes]:
+    """Yield the cipher, the KDF, its options, the public key and the private part, if whole."""
+    at = len(_MAGIC)
+    for number in range(5):
+        at += 4 if number == 3 else 0  # the number of keys, which is 1
+        size = int.from_bytes(blob[at : at + 4], "big")
+        field = blob[at + 4 : at + 4 + size]
+        if len(field) < size or at + 4 > len(blob):
+            return
+        yield field
+        at += 4 + size

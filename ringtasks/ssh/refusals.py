@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
@@ -11,6 +12,7 @@ __all__ = ["TOO_MANY", "explain"]
 
 #: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
 TOO_MANY = "Too many authentication failures"
+_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
 
 def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[str]) -> None:
@@ -23,6 +25,9 @@ def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[s
     elif methods and "publickey" not in methods:
         error.evidence += f"; it needs {_need(methods)}"
         error.advice = _by_a_person(config)
+    elif os.environ.get(_KEY_VARIABLE) == "" and not config.key_path:
+        error.evidence += f"; {_KEY_VARIABLE} is set but empty"
+        error.advice = f"set {_KEY_VARIABLE} to the text of the key: is the secret named rightly?"
 
 
 def _need(methods: Collection[str]) -> str:

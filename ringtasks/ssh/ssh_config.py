@@ -37,6 +37,7 @@ __all__ = [
     "file_arguments",
     "files_of",
     "is_configured",
+    "passwd_home",
     "settings_of",
     "shell_of",
     "version_of",
@@ -201,7 +202,7 @@ def file_arguments(file: str | None = None) -> tuple[str, ...]:
     if not is_configured():
         return ()
     home = os.environ.get("HOME", "")
-    if not home or home == _passwd_home():
+    if not home or home == passwd_home():
         return ()
     return ("-F", str(_joined_file(home)))
 
@@ -306,7 +307,7 @@ def _defaults() -> dict[str, tuple[str, ...]]:
 
 
 def _user_file() -> Path:
-    return Path(os.environ.get("HOME") or _passwd_home() or "/") / ".ssh" / "config"
+    return Path(os.environ.get("HOME") or passwd_home() or "/") / ".ssh" / "config"
 
 
 def _absolute(file: str) -> str:
@@ -314,10 +315,11 @@ def _absolute(file: str) -> str:
     return str(Path(file).expanduser().absolute())
 
 
-def _passwd_home() -> str | None:
+def passwd_home() -> str | None:
+    """Return the home folder in which ssh looks for its files; None: this user has no entry."""
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a container without an entry for this user
+    except KeyError:  # a container
         return None
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 __all__ = [
+    "Answering",
     "Blackhole",
     "Chatty",
     "ClosingBeforeBanner",
@@ -118,6 +119,25 @@ class Chatty(_Server):
 
     def serve(self, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        connection.close()
+
+
+class Answering(_Server):
+    """Says one thing, and closes.
+
+    :param patience: seconds until it closes.
+    """
+
+    def __init__(self, text: bytes, patience: float = 0.0) -> None:
+        self._text, self._patience = text, patience
+        super().__init__()
+
+    def serve(self, connection: socket.socket) -> None:
+        connection.sendall(self._text)
+        connection.settimeout(self._patience)
+        with contextlib.suppress(OSError):
+            while self._patience and connection.recv(4096):
+                pass
         connection.close()
 
 

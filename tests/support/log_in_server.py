@@ -21,6 +21,7 @@ class LogInServer:
     :param refuses: ``exec``, ``shell`` or ``pty``: a channel request that it refuses; ``piped``:
         what has no terminal.
     :param hangs_up: the text with which it ends each connection that asks to log in.
+    :param hangs_up_code: the code beside that text (RFC 4253 section 11.1).
     :param delay: seconds until the log-in is decided, after the banner.
     """
 
@@ -35,8 +36,9 @@ class LogInServer:
         delay: float = 0.0,
         refuses: str = "",
         hangs_up: str = "",
+        hangs_up_code: int = asyncssh.DISC_BY_APPLICATION,
     ) -> None:
-        self.hangs_up = hangs_up
+        self.hangs_up, self.hangs_up_code = hangs_up, hangs_up_code
         self.refuses = refuses
         self.wants, self.banner = wants, banner
         self.banner_delay, self.delay = banner_delay, delay
@@ -84,7 +86,7 @@ class _Server(asyncssh.SSHServer):  # type: ignore[misc]  # AsyncSSH's types are
 
     async def begin_auth(self, _user: str) -> bool:
         if self._owner.hangs_up:
-            self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, self._owner.hangs_up)
+            self._connection.disconnect(self._owner.hangs_up_code, self._owner.hangs_up)
         await asyncio.sleep(self._owner.banner_delay)
         if self._owner.banner:
             self._connection.send_auth_banner(self._owner.banner)

@@ -25,8 +25,8 @@ from ringtasks.errors import (
     UnreachableError,
 )
 from ringtasks.inventory.config import SSHConfig, expand
-from ringtasks.ssh.classify import classify
-from ringtasks.ssh.key_files import problem_of
+from ringtasks.ssh.classify import classify, classify_disconnect
+from ringtasks.ssh.key_files import why_refused
 from ringtasks.ssh.refusals import explain
 from ringtasks.ssh.routes import Route
 
@@ -130,13 +130,15 @@ def route_error(
     if isinstance(error, paramiko.AuthenticationException):
         return _refused(error, ssh, at)
     if said := getattr(transport, "disconnect_text", ""):
-        evidence = f"the server ended the connection: {said}"
-        return RouteError(ssh.id, reason=Reason.UNRECOGNISED, evidence=evidence, **at)
-    reason, evidence = classify(error)
-    evidence += _offered(evidence, getattr(transport, "offered", {}))
-    if reason is Reason.AUTHENTICATION or "private key file" in evidence:
+        finding = classify_disconnect(transport.disconnect_code, said)
+    else:
+        finding = classify(error)
+    reason, evidence, advice = finding
+    if "private key file" in evidence:
         return _refused(error, ssh, at)
-    return RouteError(ssh.id, reason=reason, evidence=printable(evidence), **at)
+    evidence += _offered(evidence, getattr(transport, "offered", {}))
+    kind = AuthenticationError if reason is Reason.AUTHENTICATION else RouteError
+    return kind(ssh.id, reason=reason, evidence=printable(evidence), advice=advice, **at)
 
 
 def _offered(evidence: str, lists: Mapping[str, Sequence[str]]) -> str:
@@ -153,7 +155,7 @@ def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> Authentica
     refusal = error.refusal if isinstance(error, RefusedError) else None
     evidence = f"user {ssh.user}: {_told(error, refusal)}"
     refused = AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
-    problem = problem_of(Path(expand(ssh.key_path)).expanduser()) if ssh.key_path else None
+    problem = why_refused(Path(expand(ssh.key_path)).expanduser()) if ssh.key_path else None
     if problem is not None:
         refused.evidence += f"; the key file {problem.what}"
         refused.advice = problem.fix

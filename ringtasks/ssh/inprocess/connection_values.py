@@ -30,8 +30,9 @@ from fabric.util import get_local_user
 
 from ringtasks.common.local_user import has_name
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
 from ringtasks.inventory.loader import find_host
+from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
 from ringtasks.ssh.ssh_config import HostSettings, ask, with_keepalive
 
@@ -204,12 +205,7 @@ def key_file_of(ssh: SSHConfig) -> Path | None:
     :raises UsageError: it does not exist, or the key in the environment is not a private key.
     """
     _key_in_text(ssh)
-    if not ssh.key_path:
-        return None
-    file = Path(expand(ssh.key_path)).expanduser()
-    if not file.is_file():
-        raise UsageError(f"{ssh.id}: ssh_key: no such file: {file}")
-    return file
+    return existing_key_file(ssh)
 
 
 def with_keys(

@@ -10,6 +10,7 @@ import paramiko
 
 from ringtasks.errors import HostKeyError, Reason
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.failure_table import LONGER_KEY
 from ringtasks.ssh.host_keys import IMPOSTOR, Certified, HostKey, KeyVerdict, judge
 from ringtasks.ssh.pins import KnownHosts, names_of_host
 
@@ -57,7 +58,7 @@ def _check_size(ssh: SSHConfig, key: paramiko.PKey, required_bits: int) -> None:
             route="",
             reason=Reason.HOST_KEY,
             evidence=f"its RSA key has {key.get_bits()} bits: RequiredRSASize is {required_bits}",
-            advice="give the host a longer key, or change RequiredRSASize",
+            advice=LONGER_KEY,
         )
 
 

@@ -1,8 +1,10 @@
 """The keys that a log-in in process offers, in their order.
 
-They are: the key and the files that the caller or the configuration names, then the agent's, then
-the usual files in ``~/.ssh``.  A key that cannot be read is left out, as ssh does, and its fault is
-kept for the error.  With ``IdentitiesOnly`` (ssh_config(5)) the agent offers only the named keys.
+They are: the key and the files that the caller names, then, as with OpenSSH (``sshconnect2.c``,
+``pubkey_prepare``), the agent's keys that ssh's files name, its other keys, and the keys that only
+ssh's files name, or else the usual files in ``~/.ssh``.  A key that cannot be read is left out, and
+its fault is kept for the error.  With ``IdentitiesOnly`` (ssh_config(5)) the agent offers only the
+named keys.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from paramiko.pkey import PublicBlob
 
 from ringtasks.ssh.paramiko_private import connect_agent
 
-from .private_keys import key_of_file
+from .private_keys import key_of_file, key_with_passphrase
 
 __all__ = ["Identities"]
 
@@ -36,12 +38,15 @@ _AGENT_TIMEOUT = 30.0  # seconds; an agent may ask a person for a touch or for a
 class Identities:
     """The sources of the keys.
 
+    :ivar files: those that the caller names.
+    :ivar configured_files: those that ssh's files name; with ``has_usual_files`` there are none.
     :ivar agent_socket: in place of ``SSH_AUTH_SOCK``.
     :ivar certificates: files of certificates (ssh_config(5), CertificateFile).
     """
 
     key: paramiko.PKey | None = None
     files: tuple[str, ...] = ()
+    configured_files: tuple[str, ...] = ()
     passphrase: str | None = None
     has_agent: bool = True
     has_usual_files: bool = True
@@ -57,19 +62,23 @@ class Identities:
     faults: list[str] = field(default_factory=list)
     """The files that could not be used, each with the reason."""
     _files_of_keys: dict[bytes, str] = field(default_factory=dict)
+    _offered: set[bytes] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield each key once, one with a certificate before the same key without."""
-        seen: set[bytes] = set()
         for key in self._keys():
             for offered in (*self._certified(key), key):
                 public = offered.public_blob
                 kind = public.key_type if public else offered.get_name()
-                blob = public.key_blob if public else offered.asbytes()
+                blob = _blob(offered)
                 is_short = key.get_name() == "ssh-rsa" and key.get_bits() < self.rsa_bits
-                if blob not in seen and self.is_accepted(kind) and not is_short:
-                    seen.add(blob)
+                if blob not in self._offered and self.is_accepted(kind) and not is_short:
+                    self._offered.add(blob)
                     yield offered
+
+    def cannot_sign(self, key: Any) -> None:
+        """Offer the same key again if there is another source of it: this one cannot sign."""
+        self._offered.discard(_blob(key))
 
     def add_to_agent(self, key: Any) -> None:
         """Give the agent a key of a file that the server has accepted, if ssh's files say so.
@@ -99,13 +108,15 @@ class Identities:
             yield self.key
         for file in self.files:
             yield from self._in_file(file)
+        configured = self._usual_files() if self.has_usual_files else self.configured_files
         if self.has_agent:
-            yield from self._in_agent()
-        if self.has_usual_files and not self.is_named_only:
-            for name in _USUAL_FILES:
-                path = Path.home() / ".ssh" / name
-                if path.is_file():
-                    yield from self._in_file(str(path))
+            yield from self._in_agent(configured)
+        for file in configured:
+            yield from self._in_file(file)
+
+    def _usual_files(self) -> tuple[str, ...]:
+        paths = [Path.home() / ".ssh" / name for name in _USUAL_FILES]
+        return tuple(str(path) for path in paths if path.is_file())
 
     def _in_file(self, file: str) -> Iterator[paramiko.PKey]:
         path = Path(file.removesuffix("-cert.pub")).expanduser()
@@ -127,6 +138,9 @@ class Identities:
         :raises PasswordRequiredException: it has one, and none is given.
         :raises SSHException: it cannot be read.
         """
+        key = key_with_passphrase(path, self.passphrase)
+        if key is not None:
+            return key
         for kind in _KINDS:
             try:
                 return kind.from_private_key_file(str(path), self.passphrase)
@@ -136,27 +150,38 @@ class Identities:
                 last = error
         raise paramiko.SSHException(str(last))
 
-    def _in_agent(self) -> Iterator[AgentKey]:
-        named = {key.asbytes() for key in self._named()} if self.is_named_only else None
-        for key in _agent_keys(self.agent_socket):
-            if named is None or key.asbytes() in named:
-                yield key
-
-    def _named(self) -> Iterator[Any]:
-        """Yield what is known of the named keys; a public key beside the file will do."""
-        for file in self.files:
-            path = Path(file).expanduser()
-            for public in (path, Path(f"{path}.pub"), Path(f"{path}-cert.pub")):
-                with contextlib.suppress(ValueError, OSError, paramiko.SSHException):
-                    yield _Public(PublicBlob.from_file(str(public)).key_blob)
-            key = key_of_file(path)
-            if key is not None:
-                yield key
+    def _in_agent(self, configured: Sequence[str]) -> Iterator[AgentKey]:
+        """Yield the agent's keys, those that are named first."""
+        keys = _agent_keys(self.agent_socket)
+        if not keys:
+            return
+        named = {key.asbytes() for key in _named((*self.files, *configured))}
+        yield from (key for key in keys if key.asbytes() in named)
+        if not self.is_named_only:
+            yield from (key for key in keys if key.asbytes() not in named)
 
     def _certified(self, key: Any) -> Iterator[Any]:
         for file in self.certificates:
             with contextlib.suppress(ValueError, OSError, paramiko.SSHException):
                 yield _with_certificate(key, file)
+
+
+def _blob(key: Any) -> bytes:
+    """Return the public part of a key as it is offered: with its certificate."""
+    blob: bytes = key.public_blob.key_blob if key.public_blob else key.asbytes()
+    return blob
+
+
+def _named(files: Sequence[str]) -> Iterator[Any]:
+    """Yield what is known of the named keys; a public key beside the file will do."""
+    for file in files:
+        path = Path(file).expanduser()
+        for public in (path, Path(f"{path}.pub"), Path(f"{path}-cert.pub")):
+            with contextlib.suppress(ValueError, OSError, paramiko.SSHException):
+                yield _Public(PublicBlob.from_file(str(public)).key_blob)
+        key = key_of_file(path)
+        if key is not None:
+            yield key
 
 
 @dataclass(frozen=True)

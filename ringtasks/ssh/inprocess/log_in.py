@@ -149,6 +149,7 @@ class LogIn:
             request(handler)
         except paramiko.SSHException as error:  # this key cannot sign
             self._faults.append(str(error))
+            self._identities.cannot_sign(self._key)
             return self._last_allowed
         handler.await_answer()
         self._is_service_open = True

@@ -56,14 +56,18 @@ def with_log_in(
 def _identities(
     given: Mapping[str, Any], ssh_config: Mapping[str, Any], is_named_only: bool
 ) -> Identities:
-    files = given.get("key_filename") or ()
+    named = given.get("key_filename") or ()
+    files = (named,) if isinstance(named, str) else tuple(named)
+    configured = ssh_config.get("identityfile", ())
+    has_usual_files = given.get("look_for_keys", True) and "identityfile" not in ssh_config
     socket = _agent_socket(ssh_config)
     return Identities(
         key=given.get("pkey"),
-        files=(files,) if isinstance(files, str) else tuple(files),
+        files=tuple(file for file in files if file not in configured),
+        configured_files=tuple(file for file in files if file in configured),
         passphrase=given.get("passphrase") or given.get("password"),
         has_agent=given.get("allow_agent", True) and socket != "",
-        has_usual_files=given.get("look_for_keys", True) and "identityfile" not in ssh_config,
+        has_usual_files=has_usual_files and not is_named_only,
         is_named_only=is_named_only or ssh_config.get("identitiesonly") == "yes",
         agent_socket=socket,
         certificates=tuple(ssh_config.get("certificatefile", ())),

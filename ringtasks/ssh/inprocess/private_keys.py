@@ -6,7 +6,6 @@ run on a thousand hosts would spend a thousand times.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 from pathlib import Path
@@ -16,7 +15,7 @@ import paramiko
 
 from ringtasks.errors import UsageError
 
-__all__ = ["PRIVATE_KEY_VARIABLE", "key_of_file", "key_of_text"]
+__all__ = ["PRIVATE_KEY_VARIABLE", "key_of_file", "key_of_text", "key_with_passphrase"]
 
 PRIVATE_KEY_VARIABLE = "RINGTASKS_SSH_KEY"
 
@@ -52,13 +51,29 @@ def _key_of_version(path: Path, *_version: int) -> paramiko.PKey | None:
         return None
 
 
-def _pkcs8(text: bytes) -> paramiko.PKey | None:
-    """Return a key in PKCS#8 (RFC 5958, "BEGIN PRIVATE KEY"), which Paramiko does not read.
+def key_with_passphrase(path: Path, passphrase: str | None) -> paramiko.PKey | None:
+    """Return an encrypted key in PKCS #8; None for a file that is left to Paramiko.
 
-    :raises ValueError: it is not such a key.
-    :raises TypeError: it has a passphrase.
+    :raises PasswordRequiredException: there is no passphrase, or it is wrong.
     """
-    if b"-----BEGIN PRIVATE KEY-----" not in text:
+    try:
+        return _pkcs8(path.read_bytes(), passphrase)
+    except TypeError:
+        raise paramiko.PasswordRequiredException("Private key file is encrypted") from None
+    except OSError:
+        return None
+    except ValueError as error:
+        raise paramiko.PasswordRequiredException(str(error)) from None
+
+
+def _pkcs8(text: bytes, passphrase: str | None = None) -> paramiko.PKey | None:
+    """Return a key in PKCS #8 (RFC 5958), which Paramiko does not read; None: it is no such key.
+
+    :raises ValueError: it is damaged, or the passphrase is wrong.
+    :raises TypeError: it has a passphrase, and none is given.
+    """
+    is_encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in text
+    if not is_encrypted and b"-----BEGIN PRIVATE KEY-----" not in text:
         return None
     from cryptography.hazmat.primitives.serialization import (
         Encoding,
@@ -67,7 +82,8 @@ def _pkcs8(text: bytes) -> paramiko.PKey | None:
         load_pem_private_key,
     )
 
-    key: Any = load_pem_private_key(text, password=None)
+    password = passphrase.encode() if passphrase and is_encrypted else None
+    key: Any = load_pem_private_key(text, password=password)
     openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     for kind in _KINDS:
         try:
@@ -87,17 +103,25 @@ def key_of_text(text: str) -> paramiko.PKey:
         try:
             return kind.from_private_key(io.StringIO(text.strip() + "\n"))
         except paramiko.PasswordRequiredException:
-            raise UsageError(
-                f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
-            ) from None
+            raise _encrypted() from None
         except (paramiko.SSHException, ValueError):
             continue
-    with contextlib.suppress(ValueError, TypeError):
+    try:
         key = _pkcs8(text.encode())
-        if key is not None:
-            return key
+    except TypeError:
+        raise _encrypted() from None
+    except ValueError:
+        key = None
+    if key is not None:
+        return key
     raise UsageError(
         f"{PRIVATE_KEY_VARIABLE}: expected the text of a private key (OpenSSH or PEM){_hint(text)}"
+    )
+
+
+def _encrypted() -> UsageError:
+    return UsageError(
+        f"{PRIVATE_KEY_VARIABLE} holds an encrypted key: give one without a passphrase"
     )
 
 

@@ -73,6 +73,8 @@ class Transport(PublicTransport):
     """The variables that each session is sent (ssh_config(5), SendEnv and SetEnv)."""
     offered: Mapping[str, Sequence[str]] = {}  # as above
     """The algorithms that the server offers, by Paramiko's names for the lists."""
+    disconnect_code = 0
+    """The code with which the peer ended the connection (RFC 4253 section 11.1)."""
     disconnect_text = ""
     """The text with which the peer ended the connection, made printable."""
 
@@ -171,7 +173,7 @@ class Transport(PublicTransport):
         super().on_key_exchange(message)
 
     def on_disconnect(self, message: paramiko.Message) -> None:
-        message.get_int()
+        self.disconnect_code = message.get_int()
         self.disconnect_text = bounded(message.get_string().decode("utf-8", "replace"))
 
     def _prefer(self, pins: Pins) -> None:

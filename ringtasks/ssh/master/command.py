@@ -113,6 +113,7 @@ def master_command(
     may_ask: bool = False,
     algorithms: Mapping[str, str] | None = None,
     files: Sequence[str] = (),
+    identities: Sequence[str] = (),
 ) -> Command:
     """Return the master's arguments and its whole environment.
 
@@ -122,6 +123,7 @@ def master_command(
     :param may_ask: ssh may ask for a password or a second factor, at its terminal.
     :param algorithms: more options (`algorithms`).
     :param files: arguments that name ssh's files (`ssh_config.file_arguments`).
+    :param identities: arguments that name more keys (`home_files.home_arguments`).
     :raises UsageError: ssh cannot be given a path.
     :raises InventoryError: a ``${VAR}`` is not set.
     """
@@ -136,7 +138,8 @@ def master_command(
     del options["ForwardAgent"]  # ssh's files decide, for the host itself
     if may_ask:
         del options["BatchMode"]
-    argv = ("ssh", *files, "-M", "-N", "-f", *_flags(options), *_address(config, route))
+    flags = (*_flags(options), *identities)
+    argv = ("ssh", *files, "-M", "-N", "-f", *flags, *_address(config, route))
     return Command(argv, _environment(route, environ))
 
 

@@ -20,6 +20,7 @@ from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh import openssh
 from ringtasks.ssh.attempts import HostAttempt, outcome
+from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.ssh_config import is_configured
 from ringtasks.ssh.ways import FindWay, KnownWay
@@ -33,7 +34,7 @@ from .link import MuxLink
 from .lookup import find
 from .master import lock_file, put_aside
 from .records import Master
-from .start import can_master, check_key, start
+from .start import can_master, start
 
 if TYPE_CHECKING:
     from ringtasks.health.notes import HealthRecorder
@@ -72,7 +73,7 @@ class LogIn:
         """
         if not openssh.is_usable():
             return None
-        check_key(self._config)
+        existing_key_file(self._config)
         folder = control_folder()
         name = control_name(self._config, self._transport, os.environ)
         patience = self._config.connect_timeout
@@ -126,7 +127,7 @@ def log_in_anew(
     """
     if not openssh.is_usable() or refusal_reason(config, os.environ) is not None:
         return None
-    check_key(config)
+    existing_key_file(config)
     check_sockets(control_folder())
     way = _way(config, transport, find_way)
     try:

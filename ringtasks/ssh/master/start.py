@@ -23,12 +23,12 @@ from ringtasks.errors import (
     ProtocolError,
     Reason,
     RouteError,
-    UsageError,
 )
 from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh import openssh
+from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import IMPOSTOR
-from ringtasks.ssh.key_files import problem_of
+from ringtasks.ssh.key_files import why_refused
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.refusals import TOO_MANY, explain
@@ -48,7 +48,7 @@ from .records import Master
 from .stderr_errors import error_of, refused_methods, telling, told
 from .trust import MAX_HOPS, KeyPolicy, KnownHostsFiles, new_file
 
-__all__ = ["can_master", "check_key", "start"]
+__all__ = ["can_master", "start"]
 
 #: Seconds to keep a master, if a shorter ControlPersist expired before its first use.
 _PATIENT_PERSIST = 30.0
@@ -174,6 +174,7 @@ class _Attempt:
             may_ask=self._patience.may_ask,
             algorithms=self._algorithms,
             files=file_arguments(self._config.ssh_config_file),
+            identities=home_arguments(self._config),
         )
         self._log_in(command, socket, carrier_log)
         try:
@@ -264,7 +265,7 @@ class _Attempt:
             carrier_said = carrier_said or ""
         elapsed, pins = self._patience.elapsed(), self._terms.pins
         error = error_of(self._config.id, self._route, said, carrier_said, elapsed, pins)
-        if isinstance(error, HostKeyError):
+        if IMPOSTOR in error.evidence and isinstance(error, HostKeyError):
             error.advice = f"if the box was rebuilt, update {_place(self._config)}"
         elif isinstance(error, AuthenticationError):
             self._explain(error)
@@ -273,13 +274,10 @@ class _Attempt:
     def _explain(self, error: AuthenticationError) -> None:
         """Add the fault of the key file: ssh itself just goes on without the key."""
         path = self._config.key_path
-        problem = problem_of(Path(expand(path)).expanduser()) if path else None
+        problem = why_refused(Path(expand(path)).expanduser()) if path else None
         if problem is not None:
             error.evidence += f"; the key file {problem.what}"
             error.advice = problem.fix
-        elif _is_encrypted(self._config):
-            error.evidence += "; the private key file is encrypted"
-            error.advice = f"ssh-add {path}"
         elif TOO_MANY in self._said:
             error.evidence = f"{TOO_MANY}: {error.evidence}"
             explain(error, self._config, ())
@@ -322,28 +320,6 @@ class _Attempt:
 
 class _ExpiredError(Exception):
     """The master has logged in, but its ControlPersist expired before its first use."""
-
-
-def check_key(config: SSHConfig) -> None:
-    """Check the key file.
-
-    :raises UsageError: it does not exist.
-    """
-    if config.key_path and not Path(expand(config.key_path)).expanduser().is_file():
-        raise UsageError(f"{config.id}: ssh_key: no such file: {config.key_path}")
-
-
-def _is_encrypted(config: SSHConfig) -> bool:
-    """Return True if the key needs a passphrase: ssh skips such a key without a message."""
-    if not config.key_path:
-        return False
-    path = Path(expand(config.key_path)).expanduser().absolute()
-    argv = ["ssh-keygen", "-y", "-P", "", "-f", str(path)]
-    try:
-        found = subprocess.run(argv, capture_output=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return b"passphrase" in found.stderr
 
 
 def _can_jump(config: SSHConfig, hops: int = 0) -> bool:

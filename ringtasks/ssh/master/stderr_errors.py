@@ -1,7 +1,6 @@
 """The stderr of a failed ``ssh``, as our errors.
 
-ssh(1) exits with 255 for every failure, so its texts are the only evidence.  They come from
-``sshconnect.c``, ``sshconnect2.c``, ``packet.c`` and strerror(3), and are not translated.
+ssh(1) exits with 255 for every failure, so its texts are the only evidence (`failure_table`).
 """
 
 from __future__ import annotations
@@ -12,30 +11,16 @@ import re
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AnswerError, AuthenticationError, HostKeyError, Reason, RouteError
 from ringtasks.remote.answers import json_fields
+from ringtasks.ssh.classify import Finding
+from ringtasks.ssh.failure_table import by_ssh_lines
 from ringtasks.ssh.host_keys import IMPOSTOR, Pins
 from ringtasks.ssh.routes import Route
 
 __all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
 
-_HOST_KEY = (
-    r"REVOKED HOST KEY DETECTED|REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed"
-)
-# The first match counts.
-_TEXTS: tuple[tuple[str, Reason], ...] = (
-    (_HOST_KEY, Reason.HOST_KEY),
-    (r"Permission denied \(|Too many authentication failures", Reason.AUTHENTICATION),
-    (r"Could not resolve hostname", Reason.NAME_NOT_FOUND),
-    (r"timed out during banner exchange", Reason.SILENT),
-    (r"Connection refused", Reason.REFUSED),
-    (r"No route to host|Network is unreachable|Host is down", Reason.NO_ROUTE),
-    (r"Cannot assign requested address|Can't assign requested address", Reason.NO_ROUTE),
-    (r"(Connection|Operation) timed out", Reason.TIMED_OUT),
-    (r"Bad remote protocol version|banner line contains invalid|Protocol mismatch", Reason.NOT_SSH),
-    (r"Unable to negotiate|no matching .* found", Reason.KEY_EXCHANGE),
-    (r"Exceeded MaxStartups", Reason.OVERLOADED),
-    (r"Connection reset|closed by remote host|Connection closed by|Broken pipe", Reason.RESET),
-)
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
+#: What ssh's last line leaves out.
+_HOST_KEY = re.compile("REVOKED HOST KEY|HOST IDENTIFICATION HAS CHANGED|Host key verification")
 #: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not valid.
 BAD_CERTIFICATE = re.compile(r"^Certificate (?:invalid: )?(.+)", re.M)
 _NO_PINS = Pins()
@@ -59,9 +44,9 @@ def error_of(
     :param carrier_said: the stderr of its ProxyCommand; None: it had none.
     :param pins: the host's known keys.
     """
-    reason, evidence = _reason_of(said, carrier_said, route)
-    if reason is Reason.HOST_KEY:
-        evidence = _of_host_key(evidence, pins)
+    reason, evidence, advice = _finding(said, carrier_said, route)
+    if reason is Reason.HOST_KEY and _HOST_KEY.search(said):
+        evidence = _of_host_key(said, pins)
     return _CLASSES.get(reason, RouteError)(
         host,
         route.name,
@@ -69,6 +54,7 @@ def error_of(
         printable(evidence),
         route.address,
         elapsed,
+        advice,
     )
 
 
@@ -88,30 +74,29 @@ def refused_methods(said: str) -> tuple[str, ...]:
     return tuple(found[1].split(",")) if found else ()
 
 
-def _reason_of(said: str, carrier_said: str | None, route: Route) -> tuple[Reason, str]:
+def _finding(said: str, carrier_said: str | None, route: Route) -> Finding:
     lines = _telling(said)
-    found = _first_match(lines, said)
-    is_own_fault = found is not None and found[0] in (*_CLASSES, Reason.KEY_EXCHANGE)
+    found = by_ssh_lines(lines)
+    is_own_fault = found is not None and found[0].reason in (*_CLASSES, Reason.KEY_EXCHANGE)
     if carrier_said is not None and not is_own_fault:
-        if re.search(_HOST_KEY, carrier_said):
-            return Reason.JUMP_FAILED, f"the jump host: {_of_host_key(carrier_said, _NO_PINS)}"
-        reason = Reason.PROXY_FAILED if route.proxy is not None else Reason.JUMP_FAILED
-        return reason, _last_words(_telling(carrier_said) or lines)
+        return _of_carrier(carrier_said, lines, route)
     if found is not None:
-        return found
-    return Reason.UNRECOGNISED, " / ".join(lines[-4:]) or "ssh ended without a word"
+        row, line = found
+        return Finding(row.reason, line, row.advice)
+    evidence = " / ".join(lines[-4:]) or "ssh ended without a word"
+    return Finding(Reason.UNRECOGNISED, evidence, "")
+
+
+def _of_carrier(said: str, lines: list[str], route: Route) -> Finding:
+    """Return the failure of the ProxyCommand, which is the jump host's ``ssh`` or a proxy."""
+    if _HOST_KEY.search(said):
+        return Finding(Reason.JUMP_FAILED, f"the jump host: {_of_host_key(said, _NO_PINS)}", "")
+    reason = Reason.PROXY_FAILED if route.proxy is not None else Reason.JUMP_FAILED
+    return Finding(reason, _last_words(_telling(said) or lines), "")
 
 
 def _telling(said: str) -> list[str]:
     return [line for line in said.splitlines() if not _NOISE.search(line)]
-
-
-def _first_match(lines: list[str], said: str) -> tuple[Reason, str] | None:
-    for pattern, reason in _TEXTS:
-        found = [line for line in lines if re.search(pattern, line)]
-        if found or re.search(pattern, said):
-            return reason, said if reason is Reason.HOST_KEY else found[0] if found else ""
-    return None
 
 
 def _of_host_key(said: str, pins: Pins) -> str:

@@ -1,0 +1,260 @@
+"""The known failures on the way to a host: the evidence of each, its reason and the next step.
+
+Nothing else classifies a failure.  One that no row describes is "unrecognised", and its evidence
+is shown as it is.  The texts of ssh are those of ``sshconnect.c``, ``sshconnect2.c``, ``packet.c``
+and ``kex.c``, which are not translated; the codes of a disconnection are those of RFC 4253 section
+11.1.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ringtasks.errors import ADVICE, NOT_APPROVED, TOO_MANY_KEYS, Reason
+
+from .banner import NotSSHError
+
+__all__ = [
+    "FAILURES",
+    "LONGER_KEY",
+    "Failure",
+    "by_disconnect",
+    "by_exception",
+    "by_ssh_lines",
+]
+
+
+class Failure(NamedTuple):
+    """A kind of failure, and the evidence that proves it: any one of these.
+
+    :ivar types: the exception is of one of them.
+    :ivar errnos: the exception has one of these numbers.
+    :ivar answer: the pattern of the text that a server sent in place of its banner.
+    :ivar paramiko: the pattern of the text of an exception of Paramiko, which has no type for it.
+    :ivar ssh: the pattern of a line that ``ssh`` prints.
+    :ivar disconnect: the pattern of ``CODE: text``, with which a server ended the connection.
+    :ivar observed: the code of ringtasks that notices it by itself, as a module's name.
+    :ivar fix: the next step, if it differs from that of the reason.
+    """
+
+    name: str
+    reason: Reason
+    types: tuple[type[BaseException], ...] = ()
+    errnos: frozenset[int] = frozenset()
+    answer: str = ""
+    paramiko: str = ""
+    ssh: str = ""
+    disconnect: str = ""
+    observed: tuple[str, ...] = ()
+    fix: str = ""
+
+    @property
+    def advice(self) -> str:
+        """The next step."""
+        return self.fix or ADVICE[self.reason]
+
+
+LONGER_KEY = "give the host a longer key, or lower RequiredRSASize in ~/.ssh/config"
+#: ssh's line has the address between these words, which may hold any character.
+_FROM = r"^(\S+: )?Connection (closed|reset) by "
+
+#: The first row counts that describes a failure.
+FAILURES: tuple[Failure, ...] = (
+    Failure(
+        "too many keys",
+        Reason.AUTHENTICATION,
+        disconnect=r"^\d+: Too many authentication failures",  # auth.c, auth_maxtries_exceeded
+        fix=TOO_MANY_KEYS,
+    ),
+    Failure(
+        "no further method",
+        Reason.AUTHENTICATION,
+        disconnect=r"^14: ",  # SSH_DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE
+    ),
+    Failure(
+        "unknown user",
+        Reason.AUTHENTICATION,
+        disconnect=r"^15: ",  # SSH_DISCONNECT_ILLEGAL_USER_NAME
+        fix="check ssh_user",
+    ),
+    Failure(
+        "log-in refused",
+        Reason.AUTHENTICATION,
+        ssh=r"^\S+: Permission denied \(",
+        observed=("ssh.inprocess.connection_errors",),
+    ),
+    Failure(
+        "host key",
+        Reason.HOST_KEY,
+        ssh=r"^Host key verification failed",
+        observed=("ssh.inprocess.host_key_policy", "ssh.pins", "ssh.master.start"),
+    ),
+    Failure(
+        "short host key",
+        Reason.HOST_KEY,
+        ssh=r"Bad server host key: Invalid key length",
+        observed=("ssh.inprocess.host_key_policy",),
+        fix=LONGER_KEY,
+    ),
+    Failure(
+        "old protocol",
+        Reason.KEY_EXCHANGE,
+        paramiko=r"^Incompatible version",
+        ssh=r"^Protocol major versions differ",
+        fix="update the server: it speaks version 1 of the protocol only",
+    ),
+    Failure(
+        "no common algorithm",
+        Reason.KEY_EXCHANGE,
+        paramiko=r"^Incompatible ssh (peer|server) \(no acceptable",
+        ssh=r"^Unable to negotiate with ",
+        disconnect=r"^3: ",  # SSH_DISCONNECT_KEY_EXCHANGE_FAILED
+    ),
+    Failure(
+        "too many log-ins",
+        Reason.OVERLOADED,
+        answer=r"^Exceeded MaxStartups",  # sshd.c, drop_connection
+        disconnect=r"^12: ",  # SSH_DISCONNECT_TOO_MANY_CONNECTIONS
+    ),
+    Failure(
+        "penalty",
+        Reason.REFUSED,
+        answer=r"^Not allowed at this time",  # sshd.c, from OpenSSH 9.8 on
+        fix="wait: sshd refuses this address for some time (PerSourcePenalties in sshd_config)",
+    ),
+    Failure("no SSH banner", Reason.NOT_SSH, types=(NotSSHError,)),
+    Failure(
+        "unknown name",
+        Reason.NAME_NOT_FOUND,
+        types=(socket.gaierror, UnicodeError),  # UnicodeError: a label that no name can have
+        ssh=r"^ssh: Could not resolve hostname ",
+    ),
+    Failure(
+        "refused connection",
+        Reason.REFUSED,
+        errnos=frozenset({errno.ECONNREFUSED}),
+        ssh=r"^ssh: connect to .*: Connection refused",
+    ),
+    Failure(
+        "no network route",
+        Reason.NO_ROUTE,
+        errnos=frozenset(
+            {
+                errno.EHOSTUNREACH,
+                errno.ENETUNREACH,
+                errno.EHOSTDOWN,
+                errno.ENETDOWN,
+                errno.EADDRNOTAVAIL,
+                errno.EACCES,
+                errno.EPERM,
+            }  # a firewall of this machine
+        ),
+        ssh=r"^ssh: connect to .*: (No route to host|Network is unreachable|Host is down|"
+        r"Can(no|')t assign requested address)|^bind \S+: Can(no|')t assign",
+    ),
+    Failure(
+        "no banner in time",
+        Reason.SILENT,
+        ssh=r"timed out during banner exchange",
+        observed=("ssh.dialing",),
+    ),
+    Failure(
+        "log-in not approved in time",
+        Reason.TIMED_OUT,
+        observed=("ssh.master.start",),
+        fix=NOT_APPROVED,
+    ),
+    Failure(
+        "no answer in time",
+        Reason.TIMED_OUT,
+        types=(TimeoutError,),
+        errnos=frozenset({errno.ETIMEDOUT}),
+        paramiko=r"^No existing session",  # the time for the key exchange is over
+        ssh=r"^ssh: connect to .*: (Connection|Operation) timed out|^Connection to .* timed out$",
+        observed=("ssh.dialing", "ssh.master.start", "ssh.master.log_in", "client.connectivity"),
+    ),
+    Failure(
+        "broken connection",
+        Reason.RESET,
+        types=(EOFError,),
+        errnos=frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}),
+        paramiko=r"^(Error reading SSH protocol banner|Negotiation failed|SSH session not active)",
+        ssh=rf"{_FROM}|^(\S+: )+(read: |write: )?(Connection (closed|reset)|Broken pipe)|"
+        r"^Connection to .* closed by remote host",
+        observed=("ssh.master.start",),
+    ),
+    Failure("overtaken", Reason.OVERTAKEN, observed=("ssh.dialing",)),
+    Failure(
+        "proxy not installed",
+        Reason.PROXY_MISSING,
+        observed=("ssh.proxies", "ssh.master.start"),
+    ),
+    Failure(
+        "proxy failed",
+        Reason.PROXY_FAILED,
+        observed=("ssh.proxies", "ssh.dialing", "ssh.master.stderr_errors", "ssh.master.start"),
+    ),
+    Failure(
+        "jump host failed",
+        Reason.JUMP_FAILED,
+        observed=("ssh.dialing", "ssh.master.stderr_errors"),
+    ),
+    Failure(
+        "link lost",
+        Reason.LINK_LOST,
+        observed=("ssh.link_pool", "ssh.master.open", "client.connectivity"),
+    ),
+    Failure("another program", Reason.OTHER_PROGRAM, observed=("client.connectivity",)),
+)
+
+_DISCONNECT = re.compile(r"^Received disconnect from .* port \d+:(\d+: .*)")
+#: packet.c, sshpkt_vfatal: after the line that tells more.
+_SUMMARY = re.compile(r"^Connection (to|closed by|reset by) .* port \d+( timed out)?$")
+
+
+def by_exception(error: BaseException) -> Failure | None:
+    """Return the row that describes an exception of Python, Paramiko or the system."""
+    return next((row for row in FAILURES if _is_shown_by(row, error)), None)
+
+
+def by_disconnect(code_and_text: str) -> Failure | None:
+    """Return the row for ``CODE: text``, with which a server ended the connection."""
+    rows = (row for row in FAILURES if row.disconnect)
+    return next((row for row in rows if re.search(row.disconnect, code_and_text)), None)
+
+
+def by_ssh_lines(lines: Iterable[str]) -> tuple[Failure, str] | None:
+    """Return the row for what ``ssh`` printed, and the line that shows it.
+
+    The last line counts that a row describes: those of the server's banner come before ssh's own.
+    A summary, which ssh prints at its end, counts only if no row describes another line.
+    """
+    latest_first = list(reversed(list(lines)))
+    for line in sorted(latest_first, key=lambda line: _SUMMARY.search(line) is not None):
+        row = _by_ssh_line(line)
+        if row is not None:
+            return row, line
+    return None
+
+
+def _by_ssh_line(line: str) -> Failure | None:
+    ended = _DISCONNECT.search(line)
+    if ended is not None:
+        return by_disconnect(ended[1])
+    return next((row for row in FAILURES if row.ssh and re.search(row.ssh, line)), None)
+
+
+def _is_shown_by(row: Failure, error: BaseException) -> bool:
+    if row.answer and isinstance(error, NotSSHError):
+        return re.search(row.answer, str(error)) is not None
+    if isinstance(error, OSError) and error.errno is not None and row.errnos:
+        return error.errno in row.errnos
+    if isinstance(error, row.types):
+        return not isinstance(error, TimeoutError) or error.errno is None
+    # Paramiko is not imported here: a command over a control master needs nothing of it.
+    is_paramikos = any(kind.__name__ == "SSHException" for kind in type(error).__mro__)
+    return bool(is_paramikos and row.paramiko and re.search(row.paramiko, str(error)))
