@@ -102,7 +102,9 @@ def _config(name: str, given: str | None) -> SSHConfig:
         return SSHConfig.from_host_config(found)
     if given:
         load_inventory(given).get(name)  # raises, and lists near names
-    return SSHConfig.parse(name)
+    from ringtasks.ssh.plain_hosts import plain_host  # most calls name a host of the inventory
+
+    return plain_host(name)
 
 
 def _planning(name: str, flags: Mapping[str, str]) -> Planning | None:

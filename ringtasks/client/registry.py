@@ -13,6 +13,7 @@ from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import HostConfig
 from ringtasks.inventory.selection import select
+from ringtasks.ssh.plain_hosts import plain_host
 
 from .result import SSHResult
 from .ssh_client import SSHClient
@@ -49,6 +50,7 @@ def get_ssh_client(name_or_host: str) -> SSHClient:
     It is the same object for the same name, until `close_all_clients`.
 
     :raises InventoryError: the inventory cannot be used as it stands.
+    :raises UnknownHostError: the name is nearly one of the inventory.
     :raises ValueError: the name is empty.
     """
     return _client((name_or_host, None, None, None))
@@ -135,7 +137,7 @@ def _client(key: _Key) -> SSHClient:
     with _lock:
         if key not in _clients:
             found = find_host(name)
-            config = SSHConfig.from_host_config(found) if found else SSHConfig.parse(name)
+            config = SSHConfig.from_host_config(found) if found else plain_host(name)
             given: dict[str, Any] = {"user": user, "port": port, "key_path": key_path}
             changed = {field: value for field, value in given.items() if value is not None}
             _clients[key] = SSHClient(replace(config, **changed))

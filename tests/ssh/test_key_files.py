@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks import SSHClient, SSHConfig
+from ringtasks import Connection, SSHClient, SSHConfig
+from ringtasks.errors import UsageError
 from ringtasks.ssh.inprocess.private_keys import key_of_file, key_of_text
 from ringtasks.ssh.key_files import problem_of
 from tests.support.sshd import Sshd, make_key
@@ -25,6 +26,15 @@ def damaged(path: Path, kind: str) -> Path:
         path.write_bytes(text.rstrip(b"\n"))
     elif kind == "rubbish":
         path.write_bytes(b"hello\n")
+    elif kind == "cut":
+        path.write_bytes(text[:200])
+    elif kind == "lines missing":
+        lines = text.splitlines(keepends=True)
+        path.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "PuTTY":
+        path.write_bytes(b"PuTTY-User-Key-File-3: ssh-ed25519\n")
     return path
 
 
@@ -34,6 +44,10 @@ KINDS = {
     "CRLF": ("CRLF", "sed -i"),
     "no newline": ("final newline", "echo >>"),
     "rubbish": ("is not a private key", "set ssh_key"),
+    "cut": ("is cut off: its END line is missing", "copy it again"),
+    "lines missing": ("is damaged: lines are missing", "copy it again"),
+    "empty": ("is empty", "copy it again"),
+    "PuTTY": ("PuTTY's format", "puttygen"),
 }
 
 
@@ -51,7 +65,7 @@ def test_valid_key_file_has_no_problem(tmp_path: Path) -> None:
     assert problem_of(make_key(tmp_path / "enc", "-t", "ed25519", "-N", "secret")) is None
 
 
-@pytest.mark.parametrize("kind", ["too open", "CRLF", "public", "rubbish"])
+@pytest.mark.parametrize("kind", ["too open", "CRLF", "public", "rubbish", "cut"])
 def test_login_failure_caused_by_the_key_file_names_it(
     sshd: Sshd, tmp_path: Path, kind: str, use_control_master: bool
 ) -> None:
@@ -71,6 +85,67 @@ def test_login_failure_caused_by_the_key_file_names_it(
     assert KINDS[kind][0] in str(result.error)
     assert KINDS[kind][1] in str(result.error)
     assert "overloaded" not in str(result.error)
+
+
+FORMATS: dict[str, tuple[str, ...]] = {
+    "OpenSSH": ("-t", "ed25519"),
+    "PEM": ("-t", "rsa", "-b", "2048", "-m", "PEM"),
+    "PKCS #8": ("-t", "rsa", "-b", "2048", "-m", "PKCS8"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_encrypted_key_is_named_with_the_command_that_opens_it(
+    sshd: Sshd, tmp_path: Path, name: str, use_control_master: bool
+) -> None:
+    key = make_key(tmp_path / "key", *FORMATS[name], "-N", "secret")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(key))
+    config.use_control_master = use_control_master
+
+    with SSHClient(config) as client:
+        result = client.run("true")
+
+    assert result.returncode == 255
+    assert "the key file is encrypted" in str(result.error)
+    assert f"ssh-add {key}" in str(result.error)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_encrypted_key_is_opened_by_its_passphrase(sshd: Sshd, tmp_path: Path, name: str) -> None:
+    key = make_key(tmp_path / "key", *FORMATS[name], "-N", "secret")
+    sshd.authorize(key)
+    kwargs = {"key_filename": str(key), "passphrase": "secret", "allow_agent": False}
+
+    with Connection(sshd.address, sshd.user, sshd.port, connect_kwargs=kwargs) as connection:
+        assert connection.run("echo in", hide=True, in_stream=False).stdout == "in\n"
+
+
+def test_folder_as_the_key_file_is_named(tmp_path: Path, use_control_master: bool) -> None:
+    config = SSHConfig("127.0.0.1", key_path=str(tmp_path), use_control_master=use_control_master)
+
+    with SSHClient(config) as client, pytest.raises(UsageError, match="is a folder: set ssh_key"):
+        client.run("true")
+
+
+def test_empty_key_variable_is_named_if_the_log_in_is_refused(
+    sshd: Sshd, use_control_master: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGTASKS_SSH_KEY", "")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, use_control_master=use_control_master)
+
+    with SSHClient(config) as client:
+        result = client.run("true")
+
+    assert "RINGTASKS_SSH_KEY is set but empty" in str(result.error)
+    assert "set RINGTASKS_SSH_KEY to the text of the key" in str(result.error)
+
+
+def test_encrypted_key_in_the_key_variable_is_named(tmp_path: Path) -> None:
+    for name, options in FORMATS.items():
+        text = make_key(tmp_path / name[:3], *options, "-N", "secret").read_text()
+
+        with pytest.raises(ValueError, match="holds an encrypted key"):
+            key_of_text(text)
 
 
 def test_pkcs8_key_is_read(tmp_path: Path) -> None:

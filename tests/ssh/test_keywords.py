@@ -16,6 +16,7 @@ from ringtasks.client.connectivity import probe
 from ringtasks.errors import RingtasksError
 from ringtasks.ssh.keywords import KEYWORDS, Meaning
 from ringtasks.ssh.ssh_config import settings_of, with_keepalive
+from tests.support.agents import Agent
 from tests.support.fixtures import MakeSshd
 from tests.support.sshd import Sshd, make_key
 
@@ -121,17 +122,9 @@ def box(keys: Path, client_key: Path) -> Iterator[Sshd]:
 
 @pytest.fixture(scope="session")
 def agent(keys: Path, client_key: Path) -> Iterator[Path]:
-    socket = keys / "agent"
-    process = subprocess.Popen(
-        ["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    subprocess.run(["ssh-add", "-q", client_key], check=True, env={"SSH_AUTH_SOCK": str(socket)})
-    yield socket
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with Agent(keys / "agent") as running:
+        running.add(client_key)
+        yield Path(running.path)
 
 
 def observed(server: Sshd, act: Callable[[], str], wanted: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig, SSHResult
 from ringtasks.common import alarms
-from tests.support.agents import UnwillingAgent
+from tests.support.agents import Agent, UnwillingAgent
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.log_in_server import LogInServer
 from tests.support.sshd import Sshd, make_key
@@ -136,17 +136,9 @@ def test_task_without_a_terminal_suggests_the_shell_task_and_keeps_stdin(
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     """An ssh-agent; call it to add a key."""
-    socket = tmp_path / "agent"
-    process = subprocess.Popen(
-        ["ssh-agent", "-D", "-a", socket], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-    yield lambda key: subprocess.run(["ssh-add", "-q", key], check=True)
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    with Agent(tmp_path / "agent") as running:
+        monkeypatch.setenv("SSH_AUTH_SOCK", running.path)
+        yield running.add
 
 
 def test_agent_key_that_cannot_sign_is_skipped_for_the_next(

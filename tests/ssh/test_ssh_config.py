@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,9 @@ import pytest
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.ssh.ssh_config import ask
+from tests.support.agents import Agent
 from tests.support.fixtures import MakeSshd
-from tests.support.sshd import Sshd
+from tests.support.sshd import Sshd, make_key
 
 
 @pytest.fixture
@@ -338,3 +341,58 @@ def test_proxy_with_much_stderr_output_does_not_stall_the_connection(
         result = client.run("echo in")
 
     assert (result.stdout, result.error) == ("in\n", None)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["", "IdentityFile ~/.ssh/id_ed25519", "IdentityFile %d/.ssh/id_ed25519"],
+    ids=["usual name", "tilde", "token"],
+)
+def test_keys_are_found_in_the_home_folder_of_the_environment(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+    lines: str,
+) -> None:
+    assert str(Path.home()) != pwd.getpwuid(os.getuid()).pw_dir
+    path = write_config(f"Host {sshd.address}\n  {lines}\n" if lines else "")
+    if not lines:
+        path.unlink()
+    (path.parent / "id_ed25519").symlink_to(client_key)
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, use_control_master=use_control_master)
+
+    with SSHClient(config) as client:
+        result = client.run("echo in")
+
+    assert (result.stdout, result.error) == ("in\n", None)
+
+
+def test_keys_are_offered_in_the_order_of_openssh(
+    make_sshd: MakeSshd,
+    write_config: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_control_master: bool,
+) -> None:
+    keys = {name: make_key(tmp_path / name) for name in ("other", "both", "file")}
+    server = make_sshd(None, config=["LogLevel VERBOSE", "MaxAuthTries 9"])
+    write_config(f"Host *\n  IdentityFile {keys['file']}\n  IdentityFile {keys['both']}\n")
+    config = SSHConfig(server.address, server.port, server.user)
+    config.use_control_master = use_control_master
+
+    with Agent(tmp_path / "agent") as agent:
+        for name in ("other", "both"):
+            agent.add(keys[name])
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent.path)
+        with SSHClient(config) as client:
+            client.run("true")
+
+    shown = {fingerprint(key): name for name, key in keys.items()}
+    offered = re.findall(r"Failed publickey for .* (SHA256:\S+)", server.log)
+    assert [shown.get(found) for found in offered] == ["both", "other", "file"]
+
+
+def fingerprint(key: Path) -> str:
+    listed = subprocess.run(["ssh-keygen", "-lf", key], capture_output=True, check=True, text=True)
+    return listed.stdout.split()[1]

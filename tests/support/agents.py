@@ -1,19 +1,62 @@
-"""An ssh-agent that holds keys which it does not use."""
+"""A real ssh-agent, and one that holds keys which it does not use."""
 
 from __future__ import annotations
 
 import base64
+import os
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import paramiko
 
-__all__ = ["UnwillingAgent"]
+__all__ = ["Agent", "UnwillingAgent"]
 
 _IDENTITIES, _SIGN = 11, 13  # draft-miller-ssh-agent section 5.1
+
+
+class Agent:
+    """``ssh-agent`` at a socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self._process = subprocess.Popen(
+            ["ssh-agent", "-D", "-a", self.path],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it listens then
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def add(self, key: Path) -> None:
+        self._run("-q", str(key))
+
+    def remove_all(self) -> None:
+        self._run("-q", "-D")
+
+    def listed(self) -> str:
+        """What ``ssh-add -l`` prints: a line for each key."""
+        return self._run("-l")
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["ssh-add", *arguments],
+            env={**os.environ, "SSH_AUTH_SOCK": self.path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 or "no identities" in done.stdout, done
+        return done.stdout
 
 
 class UnwillingAgent:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ringtasks import Connection, close_all_clients_sync, get_ssh_client
+from ringtasks.errors import UnknownHostError
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
 
@@ -29,7 +33,8 @@ def test_address_or_ssh_alias_can_be_given_as_a_host(
     if not has_inventory:
         hosts.unlink()
 
-    for name in (f"{sshd.user}@{sshd.address}:{sshd.port}", f"127.0.0.1:{sshd.port}", "gpubox"):
+    place = f"{sshd.address}:{sshd.port}"
+    for name in (f"{sshd.user}@{place}", place, "gpubox", f"ssh://{sshd.user}@{place}/"):
         done = inv("run", "--host", name, "--cmd", "echo hi")
 
         assert (done.returncode, done.stdout) == (0, b"hi\n"), (name, done.stderr)
@@ -56,6 +61,44 @@ def test_name_similar_to_a_known_host_is_an_error(
 
     assert done.returncode == 2
     assert b"did you mean" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["http://root@127.0.0.1:22", "ssh://", "ssh://root@"])
+def test_url_of_another_kind_is_refused(inv: Inv, write_hosts: WriteHosts, name: str) -> None:
+    write_hosts(a={})
+
+    done = inv("run", "--host", name, "--cmd", "true")
+
+    assert done.returncode == 2
+    assert name.encode() in done.stderr
+
+
+def test_neighbour_of_an_ip_address_of_the_inventory_is_another_host(
+    inv: Inv, write_hosts: WriteHosts, sshd: Sshd, ssh_folder: Path
+) -> None:
+    path = write_hosts(a={})
+    path.write_text(path.read_text().replace("  a:", "  127.0.0.3:"))
+
+    done = inv("run", "--host", f"127.0.0.2:{sshd.port}", "--cmd", "echo hi")
+
+    assert (done.returncode, done.stdout) == (0, b"hi\n"), done.stderr
+
+
+@pytest.mark.parametrize("make", [get_ssh_client, Connection], ids=["client", "Connection"])
+def test_name_similar_to_a_known_host_is_an_error_in_python(
+    write_hosts: WriteHosts,
+    ssh_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[str], Any],
+) -> None:
+    write_hosts(gpubux={})
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UnknownHostError, match="unknown host 'root@gpubx'; did you mean gpubux"):
+        make("root@gpubx")
+    assert make("gpubox") is not None  # an alias of ssh's files
+    close_all_clients_sync()
 
 
 def test_jump_host_is_looked_up_in_the_same_inventory(

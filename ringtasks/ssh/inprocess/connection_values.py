@@ -34,6 +34,7 @@ from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
 from ringtasks.inventory.loader import find_host
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
+from ringtasks.ssh.plain_hosts import plain_host
 from ringtasks.ssh.ssh_config import HostSettings, ask, with_keepalive
 
 from .fabric_settings import NoFileError, ssh_file_of
@@ -83,6 +84,7 @@ def given_by(
 ) -> ArgumentValues:
     """Return the values from the caller and the inventory.
 
+    :raises UnknownHostError: ``host`` is nearly a name of the inventory.
     :raises ValueError: user or port are in ``host`` and in an argument of their own.
     """
     named_port: int | None
@@ -110,8 +112,9 @@ def given_by(
 
 def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, int | None]:
     """Parse an address that is not in the inventory; return its port if it names one."""
-    ssh = SSHConfig.parse(host)
-    has_port = host.rpartition("@")[2] != (f"[{ssh.host}]" if f"[{ssh.host}]" in host else ssh.host)
+    ssh = plain_host(host)
+    place = host.removeprefix("ssh://").rstrip("/").rpartition("@")[2]
+    has_port = place not in (ssh.host, f"[{ssh.host}]")
     for name, is_in_host, argument in (("user", ssh.user, user), ("port", has_port, port)):
         if is_in_host and argument is not None:
             raise ValueError(f"{host!r}: the {name} is also given by {name}=: give it once")

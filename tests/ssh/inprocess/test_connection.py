@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import socket
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from ringtasks.errors import OutcomeUnknownError, Reason, UnreachableError, Usag
 from ringtasks.health.store import HealthStore
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
+from tests.support.agents import Agent
 from tests.support.faulty import Refusing, Silent, Socks5, Wire
 from tests.support.fixtures import MakeSshd, WriteHosts, use_control_master
 from tests.support.sshd import Sshd, make_key
@@ -275,25 +274,13 @@ def test_agent_key_is_accepted(
 ) -> None:
     key = make_key(tmp_path / "in-agent")
     server = make_sshd(key)
-    folder = Path("/tmp") / f"rt-agent-{os.getpid()}"  # a socket's path has 108 bytes
-    folder.mkdir()
-    agent = subprocess.Popen(
-        ["ssh-agent", "-D", "-a", folder / "s"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    try:
-        assert agent.stdout is not None
-        agent.stdout.readline()  # it listens once it has said where
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(folder / "s"))
-        subprocess.run(["ssh-add", "-q", key], check=True)
+    with Agent(tmp_path / "agent") as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent.path)
+        agent.add(key)
         key.unlink()
 
         with Connection(SSHConfig(server.address, server.port, server.user)) as connection:
             assert connection.run("echo hi", hide=True).stdout == "hi\n"
-    finally:
-        agent.kill()
-        agent.wait()
-        agent.stdout.close()  # type: ignore[union-attr]
-        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
