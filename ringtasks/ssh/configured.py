@@ -7,7 +7,6 @@ then the defaults.  Fabric's own configuration is left out, since it exists for 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,6 +19,7 @@ from .proxies import ProxyProcess
 from .routes import ProcessProxy, hop_route
 from .ssh_command import ssh_command
 from .ssh_config import HostSettings, file_arguments, settings_of
+from .tokens import expand, token_values
 
 __all__ = ["gateway_of", "settings_of_ssh", "with_ssh_settings"]
 
@@ -93,7 +93,6 @@ def _quietly(argv: list[str], config: SSHConfig) -> list[str]:
 
 
 def _expanded(command: str, config: SSHConfig, host: str, port: int) -> str:
-    """Replace ``%h`` and the like (ssh_config(5), TOKENS)."""
-    user = config.user or ""
-    known = {"%": "%", "h": host, "p": str(port), "n": config.id, "r": user}
-    return re.sub(r"%(.)", lambda found: known.get(found[1], found[0]), command)
+    """Replace ``%h`` and the like in a ProxyCommand."""
+    values = token_values(name=config.id, address=host, port=port, user=config.user or "")
+    return expand(command, values, "ProxyCommand")

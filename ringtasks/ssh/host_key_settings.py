@@ -7,8 +7,6 @@ weakened: ``StrictHostKeyChecking no`` accepts no other key than the pinned one.
 from __future__ import annotations
 
 import functools
-import os
-import re
 import shlex
 import subprocess
 from typing import NamedTuple
@@ -17,7 +15,8 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
 
 from .config_texts import mentions
-from .ssh_config import settings_of
+from .ssh_config import local_user, settings_of
+from .tokens import expand, expand_path, token_values
 
 __all__ = ["HostKeySettings", "host_key_settings"]
 
@@ -25,7 +24,6 @@ _KEYWORDS = (
     "stricthostkeychecking", "userknownhostsfile", "globalknownhostsfile", "hostkeyalias",
     "knownhostscommand",
 )  # fmt: skip
-_TOKEN = re.compile(r"%(.)")
 _COMMAND_TIMEOUT = 10.0  # seconds
 
 
@@ -50,20 +48,9 @@ class HostKeySettings(NamedTuple):
         """
         if self.command is None:
             return b""
-        host = config.host or config.id
-        is_usual = config.port == DEFAULT_SSH_PORT
-        name = self.alias or (host if is_usual else f"[{host}]:{config.port}")
-        values = {
-            "%": "%", "H": name, "I": "HOSTNAME", "h": host, "n": host, "p": str(config.port),
-            "r": config.user or "", "u": config.user or "", "d": os.path.expanduser("~"),  # noqa: PTH111
-        }  # fmt: skip
-        unknown = [token for token in _TOKEN.findall(self.command) if token not in values]
-        if unknown:
-            raise UsageError(
-                f"{config.id}: ssh_config: KnownHostsCommand: %{unknown[0]} is not known before "
-                "the log-in: use %H, %h, %p or %r"
-            )
-        return _printed(_TOKEN.sub(lambda token: values[token[1]], self.command), config.id)
+        name = self.alias or _usual_name(config)
+        values = {**_values(config, self.alias or ""), "H": name, "I": "HOSTNAME"}
+        return _printed(expand(self.command, values, "KnownHostsCommand"), config.id)
 
 
 def host_key_settings(config: SSHConfig) -> HostKeySettings:
@@ -85,8 +72,9 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
                 "globalknownhostsfile", ("/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2",)
             )[0],
         ]
+        tokens = _values(config, settings.get("hostkeyalias") or "")
         files = tuple(
-            os.path.expanduser(word)  # noqa: PTH111  # a string is wanted
+            expand_path(word, tokens, "UserKnownHostsFile")
             for line in named
             for word in line.split()
             if word != "none"
@@ -101,6 +89,18 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
 
 
 _USUAL = HostKeySettings()
+
+
+def _values(config: SSHConfig, alias: str) -> dict[str, str]:
+    host = config.host or config.id
+    name = config.ssh_config_host or host
+    user = config.user or local_user() or ""
+    return token_values(name=name, address=host, port=config.port, user=user, alias=alias)
+
+
+def _usual_name(config: SSHConfig) -> str:
+    host = config.host or config.id
+    return host if config.port == DEFAULT_SSH_PORT else f"[{host}]:{config.port}"
 
 
 @functools.lru_cache(maxsize=64)

@@ -29,6 +29,7 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, state_folder
 
 from . import openssh
+from .tokens import expand, token_values
 
 __all__ = [
     "NO_FILE",
@@ -37,6 +38,7 @@ __all__ = [
     "file_arguments",
     "files_of",
     "is_configured",
+    "local_user",
     "passwd_home",
     "settings_of",
     "shell_of",
@@ -164,12 +166,18 @@ def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
     if settings is None:
         return None, True
     command = settings.get("remotecommand", "none")
-    values = {"%": "%", "h": settings.get("hostname") or config.host, "n": config.host}
-    expanded = re.sub(r"%(.)", lambda token: values.get(token[1]) or token[0], command or "")
     wish = settings.get("requesttty")
-    if command == "none":
+    if not command or command == "none":
         return None, wish not in ("no", "false")
-    return expanded, wish in ("yes", "true", "force")
+    values = token_values(
+        name=config.ssh_config_host or config.host or config.id,
+        address=settings.get("hostname") or config.host,
+        port=settings.get("port") or config.port,
+        user=config.user or settings.get("user") or local_user() or "",
+        local_user=local_user() or "",
+        alias=settings.get("hostkeyalias") or "",
+    )
+    return expand(command, values, "RemoteCommand"), wish in ("yes", "true", "force")
 
 
 def is_configured(file: str | None = None) -> bool:
@@ -257,7 +265,7 @@ def _without_own(
     values: dict[str, tuple[str, ...]], question: _Question
 ) -> dict[str, tuple[str, ...]]:
     """Drop the values that ssh adds by itself: the name, port 22, the local user."""
-    unset = {"hostname": question.host.lower(), "port": "22", "user": _local_user()}
+    unset = {"hostname": question.host.lower(), "port": "22", "user": (local_user() or "").lower()}
     own = {"port": question.port and str(question.port), "user": question.user}
     return {
         keyword: found
@@ -323,9 +331,10 @@ def passwd_home() -> str | None:
         return None
 
 
-def _local_user() -> str | None:
+def local_user() -> str | None:
+    """Return this user's name in the passwd file."""
     try:
-        return pwd.getpwuid(os.getuid()).pw_name.lower()
+        return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return None
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +20,14 @@ from ringtasks.errors import RingtasksError
 from ringtasks.ssh.keywords import KEYWORDS, Meaning
 from ringtasks.ssh.ssh_config import settings_of, with_keepalive
 from tests.support.agents import Agent
+from tests.support.faulty import Silent
 from tests.support.fixtures import MakeSshd
 from tests.support.sshd import Sshd, make_key
 
 #: The patterns of what a server's log and a command's environment show, by their names here.
 SEEN = {
     "key": r"Accepted publickey for \S+ from \S+ port \d+ ssh2: (.*)",
+    "user": r"Accepted publickey for (\S+)",
     "client": r"Accepted publickey for \S+ from (\S+) port",
     "cipher": r"kex: client->server cipher: (\S+)",
     "mac": r"kex: client->server cipher: \S+ MAC: (\S+)",
@@ -90,6 +95,42 @@ CASES = [
     Case("BatchMode no", "key"),
     Case("ControlMaster auto\nControlPath {keys}/cm-%C\nControlPersist 2", "key"),
     Case("LocalForward 127.0.0.1:1 127.0.0.1:22", "key"),
+    Case("User {other_user}", "user"),
+    Case("AddressFamily inet6", "client"),
+    Case("AddressFamily inet\nHostName ::1", "client"),
+    Case("AddressFamily inet6\nHostName ::1", "client"),
+    Case("HostName ::1", "client"),
+    Case("CanonicalizeHostname always\nMatch canonical all\n  BindAddress 127.0.0.9", "client"),
+    Case("CanonicalizeHostname yes\nCanonicalDomains nowhere.invalid\n"
+         "CanonicalizeFallbackLocal no", "key"),
+    Case("Tag gpu\nMatch final originalhost box\n  BindAddress 127.0.0.9", "client"),
+    # The same keywords with other forms of their values.
+    Case("IdentitiesOnly yes", "key"),
+    Case("IdentityFile none", "key"),
+    Case('IdentityFile "{keys}/a key"\nIdentitiesOnly yes', "key"),
+    Case("IdentityFile {keys}/%r-%p-%n\nIdentitiesOnly yes", "key"),
+    Case("IdentityFile ${{RT_KEYS}}/second\nIdentitiesOnly yes", "key"),
+    Case("IdentityAgent $RT_AGENT\nIdentityFile {keys}/none", "key"),
+    Case("IdentityAgent SSH_AUTH_SOCK\nIdentityFile {keys}/none", "key"),
+    Case("CertificateFile {keys}/%%-certificate.pub\nIdentityFile {keys}/signed", "key"),
+    Case("Ciphers ^aes256-ctr", "cipher"),
+    Case("Ciphers -chacha20*,aes128*", "cipher"),
+    Case("MACs ^hmac-sha2-512\nCiphers aes256-ctr", "mac"),
+    Case("KexAlgorithms -sntrup*,curve*", "kex"),
+    Case("HostKeyAlgorithms ^rsa-sha2-256", "host key"),
+    Case("PubkeyAcceptedAlgorithms -ssh-ed25519\nIdentityFile {keys}/second\n"
+         "IdentityFile {keys}/rsa", "key"),
+    Case("UserKnownHostsFile /dev/null {known}\nStrictHostKeyChecking yes", "key"),
+    Case("UserKnownHostsFile {folder}/known-of-%n\nStrictHostKeyChecking yes", "key"),
+    Case("UserKnownHostsFile ${{RT_KNOWN}}\nStrictHostKeyChecking yes", "key"),
+    Case("ProxyJump {jump},{jump}", "client"),
+    Case("ProxyJump ssh://{jump}", "client"),
+    Case("ProxyCommand nc -s 127.0.0.8 $(echo %h) \"%p\"", "client"),
+    Case('SetEnv "RT_SET=a  b" RT_SENT=c', "environment"),
+    Case("SendEnv RT_NONE RT_S?NT -RT_NONE", "environment"),
+    Case("ForwardAgent {agent}", "environment"),
+    Case("Match originalhost box user {user} exec true\n  BindAddress 127.0.0.9", "client"),
+    Case("Match !originalhost box\n  BindAddress 127.0.0.9\nMatch all", "client"),
 ]  # fmt: skip
 
 
@@ -98,11 +139,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory, client_key: Path) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     for name in ("second", "signed", "authority", "other"):
         make_key(folder / name)
+    make_key(folder / "a key")
     make_key(folder / "rsa", "-t", "rsa", "-b", "2048", "-N", "")
     make_key(folder / "host_rsa", "-t", "rsa", "-b", "2048", "-N", "")
     sign = ["ssh-keygen", "-q", "-s", folder / "authority", "-I", "me", "-n", "root,runner"]
     subprocess.run([*sign, folder / "signed.pub"], check=True)
     (folder / "signed-cert.pub").rename(folder / "certificate.pub")
+    (folder / "%-certificate.pub").symlink_to("certificate.pub")
     return folder
 
 
@@ -114,8 +157,9 @@ def box(keys: Path, client_key: Path) -> Iterator[Sshd]:
         f"HostKey {keys}/host_rsa", "Compression yes", "AllowAgentForwarding yes",
         "MaxAuthTries 20",
     ]  # fmt: skip
-    with Sshd(client_key, config=lines) as server:
-        for name in ("second", "rsa"):
+    addresses = ("127.0.0.1", "::1")
+    with Sshd(client_key, addresses=addresses, config=lines) as server:
+        for name in ("second", "rsa", "a key"):
             server.authorize(keys / name)
         yield server
 
@@ -177,8 +221,17 @@ def outcome_of(result: object) -> str:
 
 @pytest.fixture
 def write_case(
-    tmp_path: Path, box: Sshd, keys: Path, agent: Path, make_sshd: MakeSshd, client_key: Path
+    tmp_path: Path,
+    box: Sshd,
+    keys: Path,
+    agent: Path,
+    client_key: Path,
+    other_users: tuple[str, str],
 ) -> Callable[[Case], Path]:
+    named = keys / f"{box.user}-{box.port}-box"
+    if not named.exists():
+        named.symlink_to("second")
+
     def write(case: Case) -> Path:
         folder = Path.home() / ".ssh"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -187,6 +240,7 @@ def write_case(
             "known": f"[{box.address}]:{box.port}",
             "known_alias": "alias",
             "known_other": f"[{box.address}]:{box.port}",
+            "known-of-box": f"[{box.address}]:{box.port}",
         }
         other = (keys / "other.pub").read_text()
         for file, name in names.items():
@@ -194,8 +248,8 @@ def write_case(
             lines = [other] if file == "known_other" else shown
             (tmp_path / file).write_text("".join(f"{name} {line.strip()}\n" for line in lines))
         block = case.lines.format(
-            keys=keys, agent=agent, host_key=box.host_key,
-            jump=f"{box.user}@{box.address}:{box.port}",
+            keys=keys, agent=agent, host_key=box.host_key, folder=tmp_path, user=box.user,
+            jump=f"{box.user}@{box.address}:{box.port}", other_user=other_users[0],
             **{name: tmp_path / name for name in names},
         )  # fmt: skip
         path = folder / "config"
@@ -209,9 +263,9 @@ def write_case(
 
 @pytest.mark.parametrize(
     "case",
-    # Each takes a second or two: a third of them in the usual run.
+    # Each takes a second or two: a fifth of them in the usual run.
     [
-        pytest.param(case, marks=[] if number % 3 == 0 else [pytest.mark.long])
+        pytest.param(case, marks=[] if number % 5 == 0 else [pytest.mark.long])
         for number, case in enumerate(CASES)
     ],
     ids=lambda case: case.lines.split("\n")[0][:40],
@@ -226,6 +280,9 @@ def test_ssh_config_keyword_has_the_same_effect_as_in_ssh(
 ) -> None:
     monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
     monkeypatch.setenv("RT_SENT", "sent")
+    monkeypatch.setenv("RT_KEYS", str(Path(agent).parent))
+    monkeypatch.setenv("RT_AGENT", str(agent))
+    monkeypatch.setenv("RT_KNOWN", str(tmp_path / "known"))
     file = write_case(case)
     see = functools.partial(observed, box, wanted=case.seen)
     over_master = SSHConfig("box")
@@ -260,6 +317,66 @@ def test_ssh_config_keyword_has_the_same_effect_as_in_ssh(
             assert seen != "refused" or "error: " in said[0], (name, said)
 
     assert found == dict.fromkeys(found, expected)
+
+
+def ways_to(host: str, folder: Path, file: Path) -> dict[str, Callable[[], object]]:
+    """Every way to connect, the first of them by ssh itself."""
+    over_master = SSHConfig(host)
+    in_process = replace(over_master, use_control_master=False)
+    ssh = ["ssh", "-F", file, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
+           "-o", "UserKnownHostsFile=/dev/null", host, "true"]  # fmt: skip
+    return {
+        "ssh": lambda: subprocess.run(ssh, capture_output=True, stdin=subprocess.DEVNULL),
+        "over a master": lambda: by_client(over_master),
+        "in process": lambda: by_client(in_process),
+        "Connection": lambda: by_connection(over_master),
+        "put": lambda: by_put(in_process, folder),
+        "check": lambda: by_check(over_master),
+    }
+
+
+def test_connect_timeout_limits_every_way_to_connect(
+    write_case: Callable[[Case], Path], tmp_path: Path
+) -> None:
+    with Silent() as server:
+        file = write_case(Case(f"ConnectTimeout 1\nPort {server.port}", "key"))
+        held: dict[str, float] = {}
+
+        def measured(name: str, act: Callable[[], object]) -> None:
+            began = time.monotonic()
+            with contextlib.suppress(RingtasksError):
+                act()
+            held[name] = time.monotonic() - began
+
+        ways = ways_to("box", tmp_path, file)
+        threads = [threading.Thread(target=measured, args=way) for way in ways.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert held.keys() == ways.keys()
+    assert all(0.9 < seconds < 8 for seconds in held.values()), held  # the default is 10 s
+
+
+def test_accepted_key_is_added_to_the_agent_by_every_way_to_connect(
+    write_case: Callable[[Case], Path],
+    tmp_path: Path,
+    keys: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = write_case(
+        Case(f"AddKeysToAgent yes\nIdentityFile {keys}/second\nIdentitiesOnly yes", "key")
+    )
+    added: dict[str, int] = {}
+    with Agent(tmp_path / "own-agent") as own:
+        monkeypatch.setenv("SSH_AUTH_SOCK", own.path)
+        for name, act in ways_to("box", tmp_path, file).items():
+            own.remove_all()
+            act()
+            added[name] = own.listed().count("SHA256:")
+
+    assert added == dict.fromkeys(added, 1)
 
 
 def test_every_keyword_printed_by_ssh_is_handled() -> None:

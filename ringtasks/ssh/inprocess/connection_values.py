@@ -18,7 +18,6 @@ import contextlib
 import errno
 import inspect
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
 from ringtasks.ssh.plain_hosts import plain_host
 from ringtasks.ssh.ssh_config import HostSettings, ask, with_keepalive
+from ringtasks.ssh.tokens import expand_path, token_values
 
 from .fabric_settings import NoFileError, ssh_file_of
 from .private_keys import PRIVATE_KEY_VARIABLE, key_of_file, key_of_text
@@ -44,7 +44,6 @@ __all__ = [
     "ArgumentValues",
     "ConnectionValues",
     "check_connect_kwargs",
-    "expand_tokens",
     "given_by",
     "key_file_of",
     "settle",
@@ -151,20 +150,21 @@ def _as_paramiko_has_it(
         found["forwardagent"] = "yes"
     found.pop("host", None)
     found.setdefault("hostname", given.ssh.host or given.ssh.id)  # Paramiko always has it
-    values = {
-        "d": os.path.expanduser("~"),  # noqa: PTH111  # a string is wanted
-        "h": found.get("hostname", given.ssh.host),
-        "n": given.ssh.host,
-        "r": found.get("user", given.ssh.user or settings.user),
-        "u": get_local_user() or "",
-    }
+    values = token_values(
+        name=given.ssh.host or given.ssh.id,
+        address=found["hostname"],
+        port=given.port or found.get("port", DEFAULT_SSH_PORT),
+        user=str(found.get("user", given.ssh.user or settings.user)),
+        local_user=get_local_user() or "",
+        alias=found.get("hostkeyalias", ""),
+    )
     for keyword in ("sendenv", "setenv"):
         if keyword in found:
             found[keyword] = list(answer.values[keyword])
     for keyword in ("identityfile", "certificatefile", "identityagent"):
         if keyword in found:
             found[keyword] = [
-                os.path.expanduser(expand_tokens(file, **values))  # noqa: PTH111
+                expand_path(file, values, keyword)
                 for file in answer.values[keyword]
                 if file != "none"
             ]
@@ -238,12 +238,6 @@ def with_keys(
             files = [file for file in files if file != str(key_file)]
     own.pop("key_filename", None)
     return {**own, "key_filename": files} if files else own
-
-
-def expand_tokens(command: str, **values: str) -> str:
-    """Return ``command`` with ``%h`` and the like replaced (ssh_config(5), TOKENS)."""
-    known = {"%": "%", **values}
-    return re.sub(r"%(.)", lambda token: known.get(token[1], token[0]), command)
 
 
 def check_connect_kwargs(

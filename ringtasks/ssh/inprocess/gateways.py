@@ -10,10 +10,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from ringtasks.errors import UnknownHostError
+from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.proxies import ProxyProcess
 from ringtasks.ssh.routes import ProcessProxy
-
-from .connection_values import expand_tokens
+from ringtasks.ssh.tokens import expand, token_values
 
 __all__ = ["configured_gateway", "opener"]
 
@@ -34,9 +35,17 @@ def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
         if connection.derive_shorthand(hop)["host"] == connection.original_host:
             return None  # the jump host itself, if the setting is for "Host *"
         settings = connection.config.clone()  # a change to one does not affect the other
-        gateway = connect(hop.strip(), config=settings, gateway=gateway)
+        gateway = _jump_host(hop.strip(), connect, config=settings, gateway=gateway)
         gateway.keep_in_process()
     return gateway
+
+
+def _jump_host(name: str, connect: Callable[..., Any], **options: Any) -> Any:
+    """Return the Connection to a jump host; ssh's files may name one that only resembles ours."""
+    try:
+        return connect(name, **options)
+    except UnknownHostError:
+        return connect(SSHConfig.parse(name), **options)
 
 
 def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
@@ -48,15 +57,20 @@ def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
     if not gateway:
         return None
     if isinstance(gateway, str):
-        names = {"r": connection.user, "n": connection.original_host}
-        return lambda host, port, timeout: _started(gateway, h=host, p=str(port), **names)
+        name, user = connection.original_host, connection.user
+        alias = connection.ssh_config.get("hostkeyalias", "")
+
+        def start(host: str, port: int, _timeout: float) -> ProxyProcess:
+            values = token_values(name=name, address=host, port=port, user=user, alias=alias)
+            return _started(expand(gateway, values, "ProxyCommand"))
+
+        return start
     return lambda host, port, timeout: _through(gateway, host, port, timeout)
 
 
-def _started(command: str, **values: str) -> ProxyProcess:
+def _started(command: str) -> ProxyProcess:
     shell = os.environ.get("SHELL") or "/bin/sh"
-    line = f"exec {expand_tokens(command, **values)}"
-    return ProxyProcess(ProcessProxy((shell, "-c", line)), os.environ)
+    return ProxyProcess(ProcessProxy((shell, "-c", f"exec {command}")), os.environ)
 
 
 def _through(gateway: Any, host: str, port: int, timeout: float) -> Any:

@@ -1,0 +1,80 @@
+"""The tokens and variables in values of ssh_config(5): ``%h``, ``${HOME}`` and ``~``.
+
+``ssh -G`` prints the values as they are written, and ssh expands them when it uses them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+
+from ringtasks.errors import UsageError
+
+__all__ = ["expand", "expand_path", "token_values"]
+
+_TOKEN = re.compile(r"%(.?)", re.DOTALL)
+_VARIABLE = re.compile(r"\$\{(\w*)\}")
+
+
+def token_values(
+    *, name: str, address: str, port: int | str, user: str, local_user: str = "", alias: str = ""
+) -> dict[str, str]:
+    """Return the value of each token that is known before the connection.
+
+    ``%C`` and ``%j`` are left out: they are for ControlPath, which is ringtasks' own.
+
+    :param name: the host as it was given.
+    :param address: the host after HostName.
+    :param alias: HostKeyAlias.
+    """
+    return {
+        "%": "%",
+        "d": os.path.expanduser("~"),  # noqa: PTH111  # a string is wanted
+        "h": address,
+        "i": str(os.getuid()),
+        "k": alias or name,
+        "L": socket.gethostname().partition(".")[0],
+        "l": socket.gethostname(),
+        "n": name,
+        "p": str(port),
+        "r": user,
+        "u": local_user or user,
+    }
+
+
+def expand(text: str, values: Mapping[str, str], keyword: str) -> str:
+    """Return ``text`` with its tokens replaced.
+
+    :param keyword: the keyword of the value, for the error.
+    :raises UsageError: it has a token that is not in ``values``: ssh would end, too.
+    """
+
+    def value(token: re.Match[str]) -> str:
+        if token[1] not in values:
+            known = " ".join(f"%{name}" for name in values)
+            raise UsageError(
+                f"ssh_config: {keyword} {text}: %{token[1]} is not known before the log-in: "
+                f"there are {known}"
+            )
+        return values[token[1]]
+
+    return _TOKEN.sub(value, text)
+
+
+def expand_path(text: str, values: Mapping[str, str], keyword: str) -> str:
+    """Return a path with its variables and tokens replaced, and a home folder in front.
+
+    :raises UsageError: a variable is not set, or `expand` raises it.
+    """
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise UsageError(
+                f"ssh_config: {keyword} {text}: the environment variable {found[1]} is not set"
+            )
+        return os.environ[found[1]].replace("%", "%%")
+
+    path = expand(_VARIABLE.sub(variable, text), values, keyword)
+    return os.path.expanduser(path)  # noqa: PTH111  # a string is wanted
