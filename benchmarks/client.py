@@ -1,11 +1,14 @@
 """What a command costs inside a program: connections open, one sshd on loopback, in turn.
 
-    python benchmarks/client.py [--rounds 40]
+    python benchmarks/client.py [--rounds 40] [--old DIR]
 
 ringtasks, Fabric and AsyncSSH each run ``echo`` over a connection that is open, each opens new
 connections, and ringtasks and AsyncSSH run 100 commands at once over one.  The three take turns,
 round by round, so that a machine that grows slower does so for all.  Read the ratios: the
 milliseconds are this machine's.
+
+``--old DIR`` is a checkout of another commit with a virtual environment of its own (``DIR/.venv``).
+A process of each then does what ringtasks does above, in turn.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import asyncio
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +30,7 @@ import fabric
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.sides import OLD, compared  # noqa: E402
 from ringtasks import Connection, SSHClient, SSHConfig  # noqa: E402  # needs the path above
 from tests.support.sshd import Sshd, make_key  # noqa: E402
 
@@ -38,12 +43,78 @@ Action = Callable[[], Awaitable[object]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40, help="counted rounds (default 40)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--old", type=Path, help="a checkout of another commit, with its .venv")
+    given = parser.parse_args()
+    rounds = given.rounds
     with tempfile.TemporaryDirectory(prefix="rt-bench-") as name:
         os.environ.update(HOME=name, XDG_STATE_HOME=f"{name}/state")
         key = make_key(Path(name) / "key")
         with Sshd(key, config=["MaxSessions 500"]) as sshd:
-            asyncio.run(measure(sshd, key, rounds))
+            if given.old:
+                alternate(given.old, Path(name), sshd, key, rounds)
+            else:
+                asyncio.run(measure(sshd, key, rounds))
+
+
+#: One side: reads the name of an action from each line of stdin, and prints its milliseconds.
+WORKER = """
+import asyncio, sys, time
+from ringtasks import Connection, SSHClient, SSHConfig
+address, port, user, key = sys.argv[1:]
+config = SSHConfig(address, int(port), user, key, use_control_master=False)
+client = SSHClient(config)
+
+def opening():
+    with Connection(config) as opened:
+        opened.open()
+
+async def at_once():
+    await asyncio.gather(*(client.run_async("echo hi") for _ in range(100)))
+
+actions = {"command": lambda: client.run("echo hi"), "open": opening,
+           "at once": lambda: asyncio.run(at_once())}
+for line in sys.stdin:
+    started = time.perf_counter()
+    actions[line.strip()]()
+    print((time.perf_counter() - started) * 1000, flush=True)
+"""
+
+
+def alternate(old: Path, folder: Path, sshd: Sshd, key: Path, rounds: int) -> None:
+    """Print what a command, a connection and 100 commands cost in the two checkouts."""
+    programs = {"": Path(sys.executable), OLD: old.absolute() / ".venv" / "bin" / "python"}
+    place = (sshd.address, str(sshd.port), sshd.user, str(key))
+    workers = {
+        suffix: subprocess.Popen(
+            [program, "-c", WORKER, *place],
+            cwd=folder,
+            env={**os.environ, "XDG_STATE_HOME": f"{folder}/state{suffix.strip()}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        for suffix, program in programs.items()
+    }
+    taken: dict[str, list[float]] = {}
+    few = max(5, rounds // 4)
+    for action, count in (("command", rounds), ("open", few), ("at once", few)):
+        for number in range(count + 1):
+            for suffix, worker in workers.items():
+                milliseconds = asked(worker, action)
+                if number:
+                    taken.setdefault(f"{action}{suffix}", []).append(milliseconds)
+    for worker in workers.values():
+        worker.communicate()
+    for line in compared(taken):
+        print(line)
+
+
+def asked(worker: subprocess.Popen[str], action: str) -> float:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(f"{action}\n")
+    return float(worker.stdout.readline())
 
 
 async def measure(sshd: Sshd, key: Path, rounds: int) -> None:

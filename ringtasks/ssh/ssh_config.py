@@ -2,8 +2,8 @@
 
 OpenSSH alone implements ``Include``, ``Match``, ``CanonicalizeHostname`` and the order of its
 files.  An answer holds the configured values: a value equal to that of ``ssh -F none -G`` counts as
-unset.  Answers are kept in this process until a file that was read, or may be read, has changed;
-they are not kept if ``Match exec`` or canonicalization decide.
+unset.  Answers are kept, also for later processes, until a file that was read, or may be read, has
+changed; they are not kept if ``Match exec`` or canonicalization decide.
 
 OpenSSH finds its files by the passwd entry, this package by ``$HOME``, which differ in many
 containers.  If they differ, ssh gets a file (``-F``) that includes those of ``$HOME`` and of the
@@ -16,9 +16,10 @@ import functools
 import os
 import pwd
 import re
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,8 @@ from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, state_folder
 
-from . import openssh
+from . import kept_answers, openssh
+from .kept_answers import KeptAnswer, Version
 from .tokens import expand, token_values
 
 __all__ = [
@@ -61,8 +63,10 @@ _HARMLESS = re.compile(
     re.IGNORECASE,
 )
 _DEFAULTS = SSHConfig("")
+#: Programs, networks and variables decide; and files whose folders have no fixed names.
 _UNCACHED = re.compile(
-    r"^\s*(match\b.*\b(exec|localnetwork)\b|canonicalizehostname[\s=]+(yes|always))",
+    r"^\s*(match\b.*\b(exec|localnetwork)\b|(include|forwardagent|identityagent)\b.*\$"
+    r"|include\b.*[*?\[].*/)",
     re.IGNORECASE | re.MULTILINE,
 )
 #: The ProxyCommand of `client_config`, and the keywords beside it.
@@ -114,10 +118,12 @@ def ask(
         return None
     if not is_configured(file):
         return HostSettings(_usual_values(file), is_alias=False)
-    question = _Question(host, user, port, file, os.environ.get("HOME"))
-    known = _kept.get(question)
+    file = file if file in (None, NO_FILE) else _absolute(file)
+    question = _Question(host, user, port, file, os.environ.get("HOME"), os.getuid())
+    known = _kept.get(question) or kept_answers.load(question)
     if known is not None and known.versions == _versions(known.versions):
-        return known.answer
+        _kept[question] = known
+        return HostSettings(known.values, known.is_alias)
     return _asked(question, timeout)
 
 
@@ -221,14 +227,10 @@ class _Question(NamedTuple):
     port: int | None
     file: str | None
     home: str | None
+    user_id: int
 
 
-class _Kept(NamedTuple):
-    answer: HostSettings
-    versions: dict[str, object]
-
-
-_kept: dict[_Question, _Kept] = {}
+_kept: dict[_Question, KeptAnswer] = {}
 
 
 def _asked(question: _Question, timeout: float) -> HostSettings:
@@ -248,9 +250,12 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
     values = _without_own_block(values)
     answer = HostSettings(_without_own(values, question), any(text != "*" for text in patterns))
     files = [os.fsdecode(name) for name in _READING.findall(log)]
-    if not any(_UNCACHED.search(_text(file)) for file in files):
+    is_canonical = answer.get("canonicalizehostname") in (None, "false", "no")
+    if is_canonical and not any(_UNCACHED.search(_text(file)) for file in files):
         watched = {*files, *files_of(question.file), *_included_folders(files)}
-        _kept[question] = _Kept(answer, _versions(watched))
+        kept = KeptAnswer(answer.values, answer.is_alias, _versions(watched))
+        _kept[question] = kept
+        kept_answers.keep(question, kept)
     return answer
 
 
@@ -309,9 +314,15 @@ def _parsed(output: str) -> dict[str, tuple[str, ...]]:
 
 
 @functools.cache
-def _defaults() -> dict[str, tuple[str, ...]]:
-    output, _ = _run(["-F", "none", "--", "ringtasks.invalid"], 10.0)
-    return _parsed(output)
+def _defaults() -> Mapping[str, tuple[str, ...]]:
+    question = _Question("", None, None, NO_FILE, os.environ.get("HOME"), os.getuid())
+    versions = _versions(())
+    known = kept_answers.load(question)
+    if known is None or known.versions != versions:
+        output, _ = _run(["-F", "none", "--", "ringtasks.invalid"], 10.0)
+        known = KeptAnswer(_parsed(output), is_alias=False, versions=versions)
+        kept_answers.keep(question, known)
+    return known.values
 
 
 def _user_file() -> Path:
@@ -412,6 +423,11 @@ def _versions(files: object) -> dict[str, object]:
 
 def version_of(file: str) -> object:
     """Return a value that changes when the file is written or replaced."""
+def _versions(files: Iterable[str]) -> dict[str, Version]:
+    """Return the version of each file, and of the ``ssh`` that reads them."""
+    program = shutil.which("ssh") or "ssh"
+    return {file: _version(file) for file in (program, *files)}
+def _version(file: str) -> Version:
     try:
         status = os.stat(file)  # noqa: PTH116  # for each link of a fleet
     except OSError:

@@ -1,0 +1,71 @@
+"""Answers of ``ssh -G`` that outlive the process: one small file each, below the state folder.
+
+They are a cache: each can be removed at any time, and one that cannot be read does not count.  The
+files are readable by their owner only, since SetEnv may hold a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ringtasks.common.atomic_file import replace_file
+from ringtasks.inventory.config import state_folder
+
+__all__ = ["KeptAnswer", "keep", "load"]
+
+_MOST = 4000  # files; a fleet of a thousand hosts has one for each host and user
+_FORMAT = 1
+Version = tuple[int, ...] | None
+
+
+class KeptAnswer(NamedTuple):
+    """An answer, and the version of each file that it depends on."""
+
+    values: Mapping[str, tuple[str, ...]]
+    is_alias: bool
+    versions: Mapping[str, Version]
+
+
+def load(question: tuple[object, ...]) -> KeptAnswer | None:
+    """Return the kept answer to a question; None if there is none."""
+    try:
+        with open(_path(question), encoding="utf-8") as file:  # noqa: PTH123  # for each host
+            found = json.load(file)
+        if found["question"] != list(question):
+            return None
+        values = {keyword: tuple(values) for keyword, values in found["values"].items()}
+        versions = {name: seen and tuple(seen) for name, seen in found["versions"].items()}
+        return KeptAnswer(values, bool(found["is_alias"]), versions)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def keep(question: tuple[object, ...], answer: KeptAnswer) -> None:
+    """Keep an answer; nothing happens if the state folder cannot be written."""
+    path = _path(question)
+    text = json.dumps({"question": question, **answer._asdict()})
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, text)
+        if random.random() < 1 / 100:  # noqa: S311  # no secret: most writers need not count
+            _limit(path.parent)
+
+
+def _path(question: tuple[object, ...]) -> Path:
+    digest = hashlib.sha256(json.dumps([_FORMAT, *question]).encode()).hexdigest()
+    return state_folder() / "ssh-settings" / digest[:24]
+
+
+def _limit(folder: Path) -> None:
+    """Remove the oldest half if there are too many."""
+    files = sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)
+    if len(files) > _MOST:
+        for entry in files[: len(files) // 2]:
+            os.unlink(entry.path)  # noqa: PTH108

@@ -1,0 +1,96 @@
+"""Answers of ``ssh -G`` are kept for later processes, until something they depend on changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import Inv, WriteHosts
+
+Asked = Callable[[], int]
+
+
+@pytest.fixture
+def folder() -> Path:
+    path = Path.home() / ".ssh"
+    path.mkdir(mode=0o700)
+    (path / "config").write_text("Include config.d/*\nHost *\n  StrictHostKeyChecking no\n")
+    return path
+
+
+@pytest.fixture
+def asked(tmp_path: Path, inv: Inv, write_hosts: WriteHosts, folder: Path) -> Asked:
+    """Runs a command, and returns how often it has asked ``ssh -G``."""
+    write_hosts(box={})
+    programs, log = tmp_path / "bin", tmp_path / "asked"
+    programs.mkdir()
+    wrapper = programs / "ssh"
+    wrapper.write_text(
+        f'#!/bin/sh\ncase "$*" in *-G*) echo "$@" >> {log};; esac\n'
+        f'exec {shutil.which("ssh")} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+
+    def ask() -> int:
+        log.write_text("")
+        path = f"{programs}:{os.environ['PATH']}"
+        done = inv("run", "--host", "box", "--cmd", "echo hi", PATH=path)
+        assert (done.returncode, done.stdout) == (0, b"hi\n"), done
+        return len(log.read_text().splitlines())
+
+    return ask
+
+
+def kept() -> list[Path]:
+    return sorted((Path.home() / "state" / "ringtasks" / "ssh-settings").iterdir())
+
+
+def test_answer_is_kept_for_the_next_process(asked: Asked) -> None:
+    first, second = asked(), asked()
+
+    assert first >= 1
+    assert second == 0
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept()} == {0o600}
+
+
+def test_answer_is_asked_for_again_after_a_change(asked: Asked, folder: Path) -> None:
+    asked()
+    (folder / "config").write_text((folder / "config").read_text() + "  Compression yes\n")
+    after_edit, afterwards = asked(), asked()
+    (folder / "config.d").mkdir()
+    (folder / "config.d" / "new").write_text("Host box\n  Compression no\n")
+
+    after_new_file = asked()
+
+    assert (after_edit >= 1, afterwards, after_new_file >= 1) == (True, 0, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'CanonicalizeHostname "yes"',
+        'Match exec "true"',
+        "Include ~/.ssh/*/config",
+    ],
+)
+def test_answer_that_depends_on_more_than_files_is_not_kept(
+    asked: Asked, folder: Path, line: str
+) -> None:
+    (folder / "config").write_text(f"{line}\nHost *\n  StrictHostKeyChecking no\n")
+
+    first, second = asked(), asked()
+
+    assert (first >= 1, second >= 1) == (True, True)
+
+
+def test_damaged_answer_does_not_count(asked: Asked) -> None:
+    asked()
+    for path in kept():
+        path.write_text('{"question": [')
+
+    assert asked() >= 1

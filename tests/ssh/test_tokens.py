@@ -1,0 +1,50 @@
+"""Tokens and variables in values of ssh_config mean what they mean to ssh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ringtasks.errors import UsageError
+from ringtasks.ssh.tokens import expand, expand_path, token_values
+
+VALUES = token_values(
+    name="box", address="192.0.2.1", port=2222, user="gpu", local_user="me", alias="pinned"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("%h:%p", "192.0.2.1:2222"),
+        ("%r@%n", "gpu@box"),
+        ("%u %k", "me pinned"),
+        ("100%%h", "100%h"),
+        ("plain", "plain"),
+    ],
+)
+def test_tokens_are_replaced(text: str, expected: str) -> None:
+    assert expand(text, VALUES, "ProxyCommand") == expected
+
+
+def test_variables_and_the_home_folder_are_replaced_in_a_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RT_PLACE", "50%h")
+
+    assert expand_path("${RT_PLACE}/%r", VALUES, "IdentityFile") == "50%h/gpu"
+    assert expand_path("~/%r", VALUES, "IdentityFile") == f"{Path.home()}/gpu"
+    here = token_values(name="box", address="box", port=22, user="gpu")
+    assert expand_path("%d/%r", here, "IdentityFile") == f"{Path.home()}/gpu"
+
+
+@pytest.mark.parametrize("text", ["%z", "%", "%C"])
+def test_unknown_token_is_an_error_that_names_it(text: str) -> None:
+    with pytest.raises(UsageError, match=r"ProxyCommand .*is not known before the log-in"):
+        expand(text, VALUES, "ProxyCommand")
+
+
+def test_unset_variable_is_an_error_that_names_it() -> None:
+    with pytest.raises(UsageError, match=r"IdentityFile .*RT_UNSET is not set"):
+        expand_path("${RT_UNSET}/key", VALUES, "IdentityFile")
