@@ -105,7 +105,6 @@ CASES = [
          "CanonicalizeFallbackLocal no", "key"),
     Case("Tag gpu\nMatch final originalhost box\n  BindAddress 127.0.0.9", "client"),
     # The same keywords with other forms of their values.
-    Case("IdentitiesOnly yes", "key"),
     Case("IdentityFile none", "key"),
     Case('IdentityFile "{keys}/a key"\nIdentitiesOnly yes', "key"),
     Case("IdentityFile {keys}/%r-%p-%n\nIdentitiesOnly yes", "key"),

@@ -345,8 +345,8 @@ def test_proxy_with_much_stderr_output_does_not_stall_the_connection(
 
 @pytest.mark.parametrize(
     "lines",
-    ["", "IdentityFile ~/.ssh/id_ed25519", "IdentityFile %d/.ssh/id_ed25519"],
-    ids=["usual name", "tilde", "token"],
+    ["", "IdentitiesOnly yes", "IdentityFile ~/.ssh/id_ed25519", "IdentityFile %d/.ssh/id_ed25519"],
+    ids=["usual name", "only", "tilde", "token"],
 )
 def test_keys_are_found_in_the_home_folder_of_the_environment(
     sshd: Sshd,

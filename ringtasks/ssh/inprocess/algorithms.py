@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import paramiko
@@ -24,12 +24,11 @@ def apply(
     transport: paramiko.Transport,
     ssh_config: Mapping[str, Any],
     host: str,
-    *,
-    keeps_key_order: bool,
+    pinned_types: Collection[str] = (),
 ) -> None:
     """Limit the algorithms to those that ssh's files name.
 
-    :param keeps_key_order: the transport asks for the types of pinned keys first.
+    :param pinned_types: the types of the pinned keys, which are asked for first.
     :raises UsageError: Paramiko has none of them.
     """
     options = transport.get_security_options()
@@ -37,8 +36,8 @@ def apply(
         if keyword in ssh_config:
             named, known = ssh_config[keyword].split(","), list(getattr(options, attribute))
             chosen = [name for name in named if name in known]
-            if keyword == "hostkeyalgorithms" and keeps_key_order:
-                chosen = [name for name in known if name in named]
+            if keyword == "hostkeyalgorithms":
+                chosen.sort(key=lambda name: name not in pinned_types)
             if not chosen:
                 raise UsageError(
                     f"{host}: ssh_config: {keyword} {ssh_config[keyword]}: this connection is made "

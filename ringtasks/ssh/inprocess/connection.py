@@ -103,16 +103,19 @@ class Connection(DialledConnection):
         self._owns_gateway = gateway is None
         if gateway is None:
             gateway = self._jump_host_of_inventory() or self.get_gateway()
-        super().__init__(
-            address,
-            user=settled.ssh.user,
-            port=settled.ssh.port,
-            config=settings,
-            gateway=False if gateway is None else gateway,
-            forward_agent=forward_agent,
-            connect_timeout=0,  # else Fabric reads ~/.ssh/config by itself
-            inline_ssh_env=inline_ssh_env,
-        )
+        if forward_agent is None and "forwardagent" in ssh_config:
+            forward_agent = ssh_config["forwardagent"] == "yes"
+        with self.without_look_up():
+            super().__init__(
+                address,
+                user=settled.ssh.user,
+                port=settled.ssh.port,
+                config=settings,
+                gateway=False if gateway is None else gateway,
+                forward_agent=forward_agent,
+                connect_timeout=0,  # else Fabric takes that of its settings
+                inline_ssh_env=inline_ssh_env,
+            )
         self.host, self.ssh_config = settled.ssh.host or settled.ssh.id, ssh_config
         self.gateway, self.connect_timeout = gateway, settled.connect_timeout
         self._given_connect_kwargs = connect_kwargs

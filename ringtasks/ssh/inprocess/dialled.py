@@ -131,9 +131,7 @@ class DialledConnection(PublicConnection):
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:
             transport = Transport(sock, pins, **options)
-            apply_algorithms(
-                transport, self.ssh_config, self.ssh.id, keeps_key_order=pins.is_pinned
-            )
+            apply_algorithms(transport, self.ssh_config, self.ssh.id, transport.pinned_types)
             return transport
 
         limits = ("timeout", "banner_timeout", "auth_timeout", "channel_timeout")

@@ -6,9 +6,12 @@ A release may change these names without notice: pyproject.toml bounds the versi
 from __future__ import annotations
 
 from typing import Any
+import contextlib
+from typing import Any, ClassVar
 
 import fabric
 import invoke
+import paramiko
 
 from ringtasks.common.public_names import PublicNames, private
 
@@ -26,6 +29,9 @@ class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  #
     """Fabric's Connection, whose parts a subclass may replace."""
 
     remote_runner: Any = private("_remote_runner")
+    PRIVATE: ClassVar = {"remote_runner": "_remote_runner"}
+    remote_runner: Any = fabric.Connection._remote_runner
+    _view: Any = None
     _sftp: Any = None  # Fabric's Context stores other attributes in its configuration
 
     @property
@@ -41,9 +47,36 @@ class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  #
         """Use this configuration, also before the connection is initialised."""
         self._set(_config=config)
 
+    @property
+    def config(self) -> Any:
+        return super().config if self._view is None else self._view
+
+    @contextlib.contextmanager
+    def without_look_up(self) -> Iterator[None]:
+        """Let Fabric's constructor find nothing in ssh's files: OpenSSH has been asked.
+
+        Paramiko's parser, which Fabric calls, fails on some of what ssh accepts.
+        """
+        self._view = _WithoutFiles(super().config)
+        try:
+            yield
+        finally:
+            self._view = None
+
     def keep_agent_handler(self, handler: Any) -> None:
         """Keep the handler of a forwarded agent until the connection closes."""
         self._agent_handler = handler
+
+
+class _WithoutFiles:
+    """A view of Fabric's settings, without ssh's files."""
+
+    def __init__(self, settings: fabric.Config) -> None:
+        self._settings = settings
+        self.base_ssh_config = paramiko.SSHConfig()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settings, name)
 
 
 class PublicRemote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped

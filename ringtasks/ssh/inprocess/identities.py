@@ -1,10 +1,10 @@
 """The keys that a log-in in process offers, in their order.
 
 They are: the key and the files that the caller names, then, as with OpenSSH (``sshconnect2.c``,
-``pubkey_prepare``), the agent's keys that ssh's files name, its other keys, and the keys that only
-ssh's files name, or else the usual files in ``~/.ssh``.  A key that cannot be read is left out, and
-its fault is kept for the error.  With ``IdentitiesOnly`` (ssh_config(5)) the agent offers only the
-named keys.
+``pubkey_prepare``), the keys with certificates, the agent's keys that ssh's files name, its other
+keys, and the keys that only ssh's files name, or else the usual files in ``~/.ssh``.  A key that
+cannot be read is left out, and its fault is kept for the error.  With ``IdentitiesOnly``
+(ssh_config(5)) the agent offers only the named keys.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class Identities:
         for file in self.files:
             yield from self._in_file(file)
         configured = self._usual_files() if self.has_usual_files else self.configured_files
+        yield from self._with_certificates(configured)
         if self.has_agent:
             yield from self._in_agent(configured)
         for file in configured:
@@ -123,7 +124,9 @@ class Identities:
         try:
             key = key_of_file(path) or self._parsed(path)
         except (paramiko.SSHException, ValueError, OSError) as error:
-            self.faults.append(f"{file}: {getattr(error, 'strerror', None) or error}")
+            fault = f"{file}: {getattr(error, 'strerror', None) or error}"
+            if fault not in self.faults:
+                self.faults.append(fault)
             return
         self._files_of_keys[key.asbytes()] = str(path)
         certificate = Path(f"{path}-cert.pub")
@@ -149,6 +152,16 @@ class Identities:
             except (paramiko.SSHException, ValueError) as error:
                 last = error
         raise paramiko.SSHException(str(last))
+
+    def _with_certificates(self, files: Sequence[str]) -> Iterator[Any]:
+        """Yield the keys with certificates: OpenSSH offers these before all others."""
+        if not self.certificates and not any(Path(f"{file}-cert.pub").is_file() for file in files):
+            return
+        for file in files:
+            for key in self._in_file(file):
+                yield from (key,) if key.public_blob else self._certified(key)
+        for key in _agent_keys(self.agent_socket) if self.has_agent else ():
+            yield from self._certified(key)
 
     def _in_agent(self, configured: Sequence[str]) -> Iterator[AgentKey]:
         """Yield the agent's keys, those that are named first."""

@@ -73,6 +73,8 @@ class Transport(PublicTransport):
     """The variables that each session is sent (ssh_config(5), SendEnv and SetEnv)."""
     offered: Mapping[str, Sequence[str]] = {}  # as above
     """The algorithms that the server offers, by Paramiko's names for the lists."""
+    pinned_types: Sequence[str] = ()  # as above
+    """The algorithms of the pinned keys, which are asked for first."""
     disconnect_code = 0
     """The code with which the peer ended the connection (RFC 4253 section 11.1)."""
     disconnect_text = ""
@@ -179,8 +181,8 @@ class Transport(PublicTransport):
     def _prefer(self, pins: Pins) -> None:
         wanted = [name for pin in pins.keys for name in _ALGORITHMS.get(pin.type, (pin.type,))]
         options = self.get_security_options()
-        known = [name for name in wanted if name in options.key_types]
-        options.key_types = _first(known, options.key_types)
+        self.pinned_types = [name for name in wanted if name in options.key_types]
+        options.key_types = _first(self.pinned_types, options.key_types)
         options.ciphers = _first([c for c in _CIPHERS if c in options.ciphers], options.ciphers)
 
 
