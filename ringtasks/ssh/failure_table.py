@@ -183,7 +183,7 @@ FAILURES: tuple[Failure, ...] = (
         types=(EOFError,),
         errnos=frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED}),
         paramiko=r"^(Error reading SSH protocol banner|Negotiation failed|SSH session not active)",
-        ssh=rf"{_FROM}|^(\S+: )+(read: |write: )?(Connection (closed|reset)|Broken pipe)|"
+        ssh=rf"{_FROM}|: (Connection reset by peer|Connection closed by remote host|Broken pipe)$|"
         r"^Connection to .* closed by remote host",
         observed=("ssh.master.start",),
     ),

@@ -33,6 +33,8 @@ from tests.support.log_in_server import LogInServer
 from tests.support.sshd import Sshd, make_key
 
 ROWS = {row.name: row for row in FAILURES}
+#: The modules that hold the reasons, or give one on purpose.
+NOT_READ = ("errors", "ssh.failure_table", "ssh.rehearsal")
 
 
 @dataclass

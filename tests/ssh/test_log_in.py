@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +15,7 @@ from tests.support.agents import Agent, UnwillingAgent
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.log_in_server import LogInServer
 from tests.support.sshd import Sshd, make_key
+from tests.support.terminal import at_terminal
 
 URL = "https://login.example.com/a/1234"
 
@@ -213,28 +211,6 @@ def test_named_encrypted_key_is_used_from_the_agent(
     config.use_control_master = use_control_master
 
     assert run_on(config).success
-
-
-def at_terminal(arguments: list[str], typed: dict[bytes, bytes], cwd: Path) -> tuple[int, bytes]:
-    """Run ``inv`` at a terminal of its own; type each answer once its question is there."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(cwd)
-        os.execv(sys.executable, [sys.executable, "-m", "invoke", *arguments])
-    shown, waiting = b"", dict(typed)
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # Linux: the last process has closed it
-            break
-        if not chunk:
-            break
-        shown += chunk
-        for question in [question for question in waiting if question in shown]:
-            os.write(terminal, waiting.pop(question))
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(status), shown
 
 
 CODE = {b"Verification code:": f"{LogInServer.code}\n".encode()}

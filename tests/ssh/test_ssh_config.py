@@ -217,8 +217,9 @@ def test_ssh_config_result_is_cached_until_a_file_changes(
 
     changed = ask("box")
 
-    assert first is again
     assert first is not None
+    assert again is not None
+    assert first.values is again.values
     assert changed is not None
     assert (first.get("user"), changed.get("user")) == ("one", "two")
 

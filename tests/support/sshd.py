@@ -44,6 +44,8 @@ class Sshd:
 
     :param login_shell: a key of `LOGIN_SHELLS`: commands run as if that were the user's shell.
     :param environ: set for every command; ``PATH``, say.
+    :param overrides: lines of its configuration that come before those of every server.
+    :param program: started in place of ``sshd``.
     :param addresses: loopback addresses to listen on, all at the same port.
     """
 
@@ -58,8 +60,11 @@ class Sshd:
         config: Sequence[str] = (),
         sftp: str = "internal-sftp",
         environ: Mapping[str, str] | None = None,
+        overrides: Sequence[str] = (),
+        program: Path | None = None,
     ) -> None:
-        program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+        path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
+        program = program or shutil.which("sshd", path=path)  # type: ignore[assignment]
         assert program, "sshd is missing: install openssh-server"
         self.user = getpass.getuser()
         self.address, self.port = addresses[0], _free_port(addresses)
@@ -75,6 +80,7 @@ class Sshd:
             self.authorize(authorized)
         set_for_all = {"HOME": str(self.home), **(environ or {})}
         lines = [
+            *overrides,
             f"Port {self.port}",
             *(f"ListenAddress {address}" for address in addresses),
             f"HostKey {self.host_key}",

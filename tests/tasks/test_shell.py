@@ -17,6 +17,7 @@ import pytest
 from ringtasks.client.escapes import Escape, EscapeFilter
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
+from tests.support.terminal import at_terminal
 
 
 class Shell:
@@ -111,3 +112,36 @@ def test_escape_characters_are_recognised_only_at_the_start_of_a_line(
 
     assert b"".join(piece for piece, _ in found) == sent
     assert [escape for _, own in found for escape in own] == escapes
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('RemoteCommand echo "at %p of %n as %r"; exit 3', "no terminal"),
+        ('RemoteCommand echo "at %p of %n as %r"; tty; exit 3\nRequestTTY yes', "/dev/pts"),
+        ('RemoteCommand echo "at %p of %n as %r"; tty; exit 3\nRequestTTY no', "not a tty"),
+    ],
+    ids=["command", "with a terminal", "without a terminal"],
+)
+def test_remote_command_of_ssh_config_replaces_the_shell(
+    box: Sshd, inv: Inv, client_key: Path, tmp_path: Path, lines: str, expected: str
+) -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text(f"Host {box.address}\n{lines}\n")
+    options = ["-F", str(folder / "config"), "-p", str(box.port), "-i", str(client_key),
+               "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+               "-o", "LogLevel=ERROR"]  # fmt: skip
+    expected_text = f"at {box.port} of {box.address} as {box.user}".encode()
+
+    by_ssh = at_terminal([*options, box.address], {}, tmp_path, ["ssh"])
+    ours = at_terminal(["shell", "--host", "box"], {}, tmp_path)
+    command = inv("run", "--host", "box", "--cmd", "echo only this")
+
+    assert (by_ssh[0], ours[0]) == (3, 3), (by_ssh, ours)
+    assert expected_text in by_ssh[1]
+    assert expected_text in ours[1]
+    if expected != "no terminal":
+        assert expected.encode() in by_ssh[1]
+        assert expected.encode() in ours[1]
+    assert (command.returncode, command.stdout) == (0, b"only this\n")

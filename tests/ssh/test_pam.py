@@ -1,0 +1,61 @@
+"""A log-in that PAM decides about, on a real sshd."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import Inv, WriteHosts
+from tests.support.pam import PamSshd
+from tests.support.terminal import at_terminal
+
+METHODS = ("publickey,keyboard-interactive", "keyboard-interactive")
+
+
+@pytest.fixture(params=METHODS, ids=["key and code", "code"])
+def box(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    client_key: Path,
+    write_hosts: WriteHosts,
+    use_control_master: bool,
+) -> Iterator[PamSshd]:
+    if os.getuid() != 0:
+        pytest.skip("only root can add a PAM service")
+    with PamSshd(tmp_path, client_key, request.param) as server:
+        fields = {"ssh_port": server.sshd.port, "use_control_master": use_control_master}
+        write_hosts(box=fields)
+        yield server
+
+
+def test_code_is_asked_for_at_a_terminal(box: PamSshd, inv: Inv, tmp_path: Path) -> None:
+    inv("hosts")  # puts tasks.py there
+    typed = {box.question: f"{box.code}\n".encode()}
+
+    run = ["run", "--pty", "--host", "box", "--cmd", "echo a; exit 7"]
+    status, shown = at_terminal(run, typed, tmp_path)
+
+    assert (status, box.code.encode() in shown) == (7, False), (shown, box.sshd.log)
+
+
+def test_code_is_never_asked_for_without_a_terminal(box: PamSshd, inv: Inv) -> None:
+    done = inv("run", "--host", "box", "--cmd", "cat", stdin=f"{box.code}\n".encode())
+
+    assert done.returncode == 255
+    assert b"it needs keyboard-interactive (2FA)" in done.stderr
+    assert b"log in once with 'inv shell'" in done.stderr
+    assert box.question not in done.stdout + done.stderr
+
+
+def test_wrong_code_is_a_refused_log_in(box: PamSshd, inv: Inv, tmp_path: Path) -> None:
+    inv("hosts")
+    typed = {box.question: b"000000\n000000\n000000\n"}
+
+    run = ["run", "--pty", "--host", "box", "--cmd", "echo a"]
+    status, shown = at_terminal(run, typed, tmp_path)
+
+    assert status == 255, shown
+    assert b"authentication refused" in shown
