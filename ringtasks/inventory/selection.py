@@ -30,7 +30,7 @@ from .conditions import Condition, condition_of
 from .config import DEFAULT_SSH_PORT, SSHConfig
 from .model import HostConfig, Inventory, WrittenGroup
 
-__all__ = ["Groups", "Measure", "meant_by", "members_of", "plain_hosts", "select"]
+__all__ = ["Groups", "Measure", "is_ip_address", "meant_by", "members_of", "plain_hosts", "select"]
 
 #: Returns for hosts the values of `conditions.LIVE` that are known; a host without any is missing.
 Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
@@ -171,11 +171,18 @@ def meant_by(address: str, inventory: Inventory) -> tuple[str, ...]:
 
     An IP address is none: its neighbours differ in one digit.
     """
+    if is_ip_address(address):
+        return ()
+    return near_names(address, inventory.hosts, similarity=_MISTYPED)
+
+
+def is_ip_address(address: str) -> bool:
+    """Return True for ``[user@]host[:port]`` whose host is an IP address."""
     try:
         ip_address(SSHConfig.parse(address).host.partition("%")[0])
     except ValueError:
-        return near_names(address, inventory.hosts, similarity=_MISTYPED)
-    return ()
+        return False
+    return True
 
 
 def members_of(groups: Mapping[str, WrittenGroup], hosts: Mapping[str, HostConfig]) -> Groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import usual_inventory
-from ringtasks.inventory.selection import meant_by
+from ringtasks.inventory.selection import is_ip_address, meant_by
 
 from .ssh_config import ask
 
@@ -19,6 +19,8 @@ def plain_host(address: str) -> SSHConfig:
     :raises ValueError: it is not an address.
     """
     config = SSHConfig.parse(address)
+    if is_ip_address(address):
+        return config  # a neighbour of another address is no mistyped one
     inventory = usual_inventory()
     near = meant_by(config.host, inventory) if inventory is not None else ()
     if near:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,25 @@ def test_empty_key_variable_is_named_if_the_log_in_is_refused(
 
     assert "RINGTASKS_SSH_KEY is set but empty" in str(result.error)
     assert "set RINGTASKS_SSH_KEY to the text of the key" in str(result.error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.rstrip("\n"),
+        lambda text: f"\n\n{text}\n",
+        lambda text: "".join(f"    {line}\n" for line in text.splitlines()),
+    ],
+    ids=["CRLF", "no newline", "blank lines", "indented"],
+)
+def test_key_variable_may_have_other_line_ends_and_spaces(
+    tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    for number, options in enumerate([*FORMATS.values(), ("-t", "ecdsa")]):
+        path = make_key(tmp_path / f"key{number}", *options, "-N", "")
+
+        assert key_of_text(change(path.read_text())) == key_of_file(path)
 
 
 def test_encrypted_key_in_the_key_variable_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ringtasks import Connection, close_all_clients_sync, get_ssh_client
 from ringtasks.errors import UnknownHostError
-from tests.support.fixtures import Inv, WriteHosts
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 
 
@@ -61,6 +61,35 @@ def test_name_similar_to_a_known_host_is_an_error(
 
     assert done.returncode == 2
     assert b"did you mean" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "form", ["[::1]:{port}", "{user}@[::1]:{port}", "ssh://{user}@[::1]:{port}"]
+)
+@pytest.mark.parametrize("task", ["run", "put", "check"])
+def test_address_of_version_6_can_be_given_to_every_task(
+    inv: Inv,
+    make_sshd: MakeSshd,
+    write_hosts: WriteHosts,
+    ssh_folder: Path,
+    tmp_path: Path,
+    form: str,
+    task: str,
+) -> None:
+    server = make_sshd(addresses=["127.0.0.1", "::1"])
+    write_hosts(a={})
+    name = form.format(port=server.port, user=server.user)
+    (tmp_path / "file").write_text("x")
+    arguments = {
+        "run": ["--cmd", "echo hi"],
+        "put": [str(tmp_path / "file"), str(tmp_path / "copy")],
+        "check": [],
+    }
+
+    done = inv(task, "--host", name, *arguments[task])
+
+    assert done.returncode == 0, done
+    assert (tmp_path / "copy").exists() is (task == "put")
 
 
 @pytest.mark.parametrize("name", ["http://root@127.0.0.1:22", "ssh://", "ssh://root@"])
