@@ -71,8 +71,19 @@ def _leave_links_to_parent() -> None:
         pool.leave_to_parent()
 
 
+#: Paramiko's modules import each other, which fails if two threads begin with different ones.
+_importing = threading.RLock()
+
+
+def _renew_importing() -> None:
+    """Replace the lock in a forked child: a thread of the parent may hold it."""
+    global _importing
+    _importing = threading.RLock()
+
+
 os.register_at_fork(after_in_child=_leave_links_to_parent)
 fork.wait_for_imports()  # the functions here import what each kind of link needs
+os.register_at_fork(after_in_child=_renew_importing)
 
 
 class LinkPool:
@@ -287,7 +298,8 @@ def _log_in(
 
 
 def _find_way(config: SSHConfig, transport: str | None) -> KnownWay:
-    from .inprocess.connection import find_way
+    with _importing:
+        from .inprocess.connection import find_way
 
     return find_way(config, transport)
 
@@ -306,7 +318,7 @@ def _connect_in_process(
     attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):
         attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
-    with _no_collection():
+    with _importing, _no_collection():
         from .inprocess.link import InProcessLink
         from .inprocess.pooled import PooledConnection
     try:

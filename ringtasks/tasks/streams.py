@@ -44,12 +44,25 @@ def written() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except OSError as error:
-        if error.errno not in _UNWRITABLE or error.filename is not None:
+        if not _is_of_stdout(error):
             raise
         _discard()
         if error.errno == errno.EPIPE:
             raise Exit(code=BROKEN_PIPE_STATUS) from None
         raise Exit(f"ringtasks: stdout: {error.strerror}", code=1) from None
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Return True if a failure to write to stdout may have raised it."""
+    if error.errno not in _UNWRITABLE or error.filename is not None:
+        return False
+    if error.errno != errno.EBADF:
+        return True
+    try:
+        os.fstat(1)
+    except OSError:
+        return True
+    return False  # a socket was closed
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -61,6 +74,8 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
             sys.__excepthook__(kind, error, trace)
         else:
             print(f"ringtasks: {visible(found)}", file=sys.stderr)
+    if not isinstance(error, OSError) or not _is_of_stdout(error):
+        sys.__excepthook__(kind, error, trace)
         return
     _discard()
     if error.errno != errno.EPIPE:

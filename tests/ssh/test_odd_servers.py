@@ -8,9 +8,10 @@ import pytest
 
 from ringtasks import SSHClient, SSHConfig, SSHResult
 from tests.support.dropbear import Dropbear
-from tests.support.fixtures import MakeSshd
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.log_in_server import LogInServer
 from tests.support.sshd import Sshd
+from tests.support.terminal import at_terminal
 from tests.support.tinyssh import TinySsh
 
 
@@ -116,3 +117,22 @@ def test_restricted_shell_is_not_a_success(
 
     assert (result.returncode, result.success) == (255, False)
     assert "restricted" in str(result.error)
+
+
+@pytest.mark.parametrize("pty", [False, True], ids=["no terminal", "terminal"])
+def test_connection_that_ends_after_the_log_in_is_named(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path, use_control_master: bool, pty: bool
+) -> None:
+    with LogInServer(drops=True) as server:
+        write_hosts(box={"ssh_port": server.port, "use_control_master": use_control_master})
+        inv("hosts")  # puts tasks.py there
+        run = ["run", "--host", "box", "--cmd", "true", *(["--pty"] if pty else [])]
+        if pty:
+            status, shown = at_terminal(run, {}, tmp_path)
+        else:
+            done = inv(*run)
+            status, shown = done.returncode, done.stderr
+
+    assert status == 255, shown
+    assert b"box: " in shown
+    assert b"stdout" not in shown

@@ -52,7 +52,10 @@ def test_code_is_never_asked_for_without_a_terminal(box: PamSshd, inv: Inv) -> N
 
 def test_wrong_code_is_a_refused_log_in(box: PamSshd, inv: Inv, tmp_path: Path) -> None:
     inv("hosts")
-    typed = {box.question: b"000000\n000000\n000000\n"}
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text("NumberOfPasswordPrompts 1\n")
+    typed = {box.question: b"000000\n"}
 
     run = ["run", "--pty", "--host", "box", "--cmd", "echo a"]
     status, shown = at_terminal(run, typed, tmp_path)

@@ -22,6 +22,7 @@ class LogInServer:
         what has no terminal.
     :param hangs_up: the text with which it ends each connection that asks to log in.
     :param hangs_up_code: the code beside that text (RFC 4253 section 11.1).
+    :param drops: it ends the connection once the log-in has succeeded.
     :param delay: seconds until the log-in is decided, after the banner.
     """
 
@@ -37,7 +38,9 @@ class LogInServer:
         refuses: str = "",
         hangs_up: str = "",
         hangs_up_code: int = asyncssh.DISC_BY_APPLICATION,
+        drops: bool = False,
     ) -> None:
+        self.drops = drops
         self.hangs_up, self.hangs_up_code = hangs_up, hangs_up_code
         self.refuses = refuses
         self.wants, self.banner = wants, banner
@@ -95,6 +98,8 @@ class _Server(asyncssh.SSHServer):  # type: ignore[misc]  # AsyncSSH's types are
 
     def auth_completed(self) -> None:
         self._owner.log_ins += 1
+        if self._owner.drops:
+            asyncio.get_running_loop().call_soon(self._connection.abort)
 
     def public_key_auth_supported(self) -> bool:
         return self._owner.wants == "key"

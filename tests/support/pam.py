@@ -29,8 +29,8 @@ class PamSshd:
         check.chmod(0o755)
         self._service = Path("/etc/pam.d") / name
         self._service.write_text(
-            f"auth required pam_exec.so expose_authtok quiet {shlex.quote(str(check))}\n"
-            "account required pam_permit.so\nsession required pam_permit.so\n"
+            f"auth requisite pam_exec.so expose_authtok quiet {shlex.quote(str(check))}\n"
+            + "".join(f"{kind} required pam_permit.so\n" for kind in ("auth", "account", "session"))
         )
         program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
         assert program

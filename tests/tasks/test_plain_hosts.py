@@ -48,7 +48,7 @@ def test_address_can_be_mixed_with_inventory_names(
     done = inv("run", "--host", f"@all,!b,127.0.0.2:{sshd.port}", "--cmd", "echo hi")
 
     lines = sorted(done.stdout.decode().splitlines())  # the hosts answer in any order
-    assert lines == [f"[127.0.0.2]:{sshd.port}: hi", "a: hi"]
+    assert lines == [f"[127.0.0.2]:{sshd.port}: hi", "a: hi"], done.stderr
 
 
 @pytest.mark.parametrize("name", ["gpubux", "ab.example.con"])

@@ -105,6 +105,7 @@ class DialledConnection(PublicConnection):
         try:
             with self._connecting_over(dialled.stream, patience), translated(self.ssh.id):
                 result = super().open()
+                self._watch()
         except Exception as error:
             is_mistake = isinstance(error, TypeError | AttributeError) and self._is_speaking()
             transport = self.client.get_transport()
@@ -114,10 +115,20 @@ class DialledConnection(PublicConnection):
                 raise
             elapsed = time.monotonic() - started
             raise route_error(error, self.ssh, dialled.route, elapsed, transport) from error
-        if isinstance(self.transport, Transport):
-            self.transport.environment = variables(self.ssh_config, os.environ)
-            self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
         return result
+
+    def _watch(self) -> None:
+        """Begin to look for silence, and set the variables of the sessions.
+
+        :raises EOFError: the connection has ended already.
+        """
+        if not isinstance(self.transport, Transport):
+            return
+        self.transport.environment = variables(self.ssh_config, os.environ)
+        try:
+            self.transport.watch(self.ssh.server_alive_interval, self.ssh.server_alive_count_max)
+        except OSError as error:  # its socket is closed
+            raise EOFError("closed by the host after the log-in") from error
 
     def _is_speaking(self) -> bool:
         """Return True if Paramiko's thread still runs: then the error is not the server's."""
