@@ -67,7 +67,9 @@ def main() -> None:
         folder = Path(name)
         key = make_key(folder / "key")
         # A login shell that reads no rc files of the real user: the same cost for everybody.
-        with Sshd(key) as sshd, Wire(sshd.address, sshd.port, delay=LINE_DELAY) as line:
+        everywhere = Sshd(key, addresses=["0.0.0.0"])  # all of 127.0.0.0/8
+        everywhere.address = "127.0.0.1"
+        with everywhere as sshd, Wire(sshd.address, sshd.port, delay=LINE_DELAY) as line:
             environ = prepare(folder, sshd, key, blackhole, line, given.hosts)
             old = side_of(given.old, folder, environ) if given.old else None
             try:
