@@ -118,8 +118,7 @@ def ask(
         return None
     if not is_configured(file):
         return HostSettings(_usual_values(file), is_alias=False)
-    file = file if file in (None, NO_FILE) else _absolute(file)
-    question = _Question(host, user, port, file, os.environ.get("HOME"), os.getuid())
+    question = _question(host, user, port, file)
     known = _kept.get(question) or kept_answers.load(question)
     if known is not None and known.versions == _versions(known.versions):
         _kept[question] = known
@@ -149,7 +148,7 @@ def watched_files(config: SSHConfig) -> Mapping[str, object] | None:
         return _versions([*files_of(file), str(folder), *map(str, folder.glob("*.conf"))])
     port = None if config.port == DEFAULT_SSH_PORT else config.port
     host = config.ssh_config_host or config.host or config.id
-    known = _kept.get(_Question(host, config.user, port, file, os.environ.get("HOME")))
+    known = _kept.get(_question(host, config.user, port, file))
     return known and known.versions
 
 
@@ -228,6 +227,11 @@ class _Question(NamedTuple):
     file: str | None
     home: str | None
     user_id: int
+
+
+def _question(host: str, user: str | None, port: int | None, file: str | None) -> _Question:
+    file = file if file in (None, NO_FILE) else _absolute(file)
+    return _Question(host, user, port, file, os.environ.get("HOME"), os.getuid())
 
 
 _kept: dict[_Question, KeptAnswer] = {}
@@ -315,7 +319,7 @@ def _parsed(output: str) -> dict[str, tuple[str, ...]]:
 
 @functools.cache
 def _defaults() -> Mapping[str, tuple[str, ...]]:
-    question = _Question("", None, None, NO_FILE, os.environ.get("HOME"), os.getuid())
+    question = _question("", None, None, NO_FILE)
     versions = _versions(())
     known = kept_answers.load(question)
     if known is None or known.versions != versions:
