@@ -66,7 +66,7 @@ def _is_of_stdout(error: OSError) -> bool:
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if not isinstance(error, OSError) or error.errno not in _UNWRITABLE or error.filename:
+    if not isinstance(error, OSError) or not _is_of_stdout(error):
         from .config_files import fault  # only an error needs it
 
         found = fault()
@@ -74,8 +74,6 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
             sys.__excepthook__(kind, error, trace)
         else:
             print(f"ringtasks: {visible(found)}", file=sys.stderr)
-    if not isinstance(error, OSError) or not _is_of_stdout(error):
-        sys.__excepthook__(kind, error, trace)
         return
     _discard()
     if error.errno != errno.EPIPE:
