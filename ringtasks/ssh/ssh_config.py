@@ -421,17 +421,14 @@ def _text(file: str) -> str:
         return ""
 
 
-def _versions(files: object) -> dict[str, object]:
-    return {file: version_of(file) for file in files}  # type: ignore[attr-defined]
-
-
-def version_of(file: str) -> object:
-    """Return a value that changes when the file is written or replaced."""
 def _versions(files: Iterable[str]) -> dict[str, Version]:
     """Return the version of each file, and of the ``ssh`` that reads them."""
     program = shutil.which("ssh") or "ssh"
-    return {file: _version(file) for file in (program, *files)}
-def _version(file: str) -> Version:
+    return {file: version_of(file) for file in (program, *files)}
+
+
+def version_of(file: str) -> Version:
+    """Return a value that changes when the file is written or replaced."""
     try:
         status = os.stat(file)  # noqa: PTH116  # for each link of a fleet
     except OSError:

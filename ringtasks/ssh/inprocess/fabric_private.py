@@ -5,9 +5,9 @@ A release may change these names without notice: pyproject.toml bounds the versi
 
 from __future__ import annotations
 
-from typing import Any
 import contextlib
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 import fabric
 import invoke
@@ -29,8 +29,6 @@ class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  #
     """Fabric's Connection, whose parts a subclass may replace."""
 
     remote_runner: Any = private("_remote_runner")
-    PRIVATE: ClassVar = {"remote_runner": "_remote_runner"}
-    remote_runner: Any = fabric.Connection._remote_runner
     _view: Any = None
     _sftp: Any = None  # Fabric's Context stores other attributes in its configuration
 
