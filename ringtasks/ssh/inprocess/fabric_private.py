@@ -29,7 +29,7 @@ class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  #
     """Fabric's Connection, whose parts a subclass may replace."""
 
     remote_runner: Any = private("_remote_runner")
-    _view: Any = None
+    settings_view: Any = None  # in place of the configuration, while Fabric constructs
     _sftp: Any = None  # Fabric's Context stores other attributes in its configuration
 
     @property
@@ -47,7 +47,7 @@ class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  #
 
     @property
     def config(self) -> Any:
-        return super().config if self._view is None else self._view
+        return super().config if self.settings_view is None else self.settings_view
 
     @contextlib.contextmanager
     def without_look_up(self) -> Iterator[None]:
@@ -55,11 +55,11 @@ class PublicConnection(PublicNames, fabric.Connection):  # type: ignore[misc]  #
 
         Paramiko's parser, which Fabric calls, fails on some of what ssh accepts.
         """
-        self._view = _WithoutFiles(super().config)
+        self.settings_view = _WithoutFiles(super().config)
         try:
             yield
         finally:
-            self._view = None
+            self.settings_view = None
 
     def keep_agent_handler(self, handler: Any) -> None:
         """Keep the handler of a forwarded agent until the connection closes."""
@@ -70,11 +70,11 @@ class _WithoutFiles:
     """A view of Fabric's settings, without ssh's files."""
 
     def __init__(self, settings: fabric.Config) -> None:
-        self._settings = settings
+        self.whole = settings
         self.base_ssh_config = paramiko.SSHConfig()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._settings, name)
+        return getattr(self.whole, name)
 
 
 class PublicRemote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is untyped
