@@ -339,7 +339,7 @@ def test_connection_of_ssh_is_cut_after_its_time(ssh: Ssh, write_hosts: WriteHos
 def test_a_mistake_in_the_words_of_a_rehearsal_ends_connect(write_hosts: WriteHosts) -> None:
     hosts = write_hosts(a={})
 
-    done = connect("--inventory", str(hosts), "--rehearse", "direct=borken", "a")
+    done = connect("--inventory", str(hosts), "--rehearse", "direct=brken", "a")
 
     assert (done.returncode, done.stdout) == (255, b"")
     assert b"FAILURE: down, blackhole" in done.stderr

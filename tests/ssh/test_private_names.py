@@ -24,7 +24,7 @@ from ringtasks.tasks import invoke_private
 
 PACKAGE = Path(ringtasks.__file__).parent
 LIBRARIES = ("paramiko", "fabric", "invoke")
-STANDARD_LIBRARY = {"_asdict", "_exit", "_getframe", "_replace"}
+STANDARD_LIBRARY = {"_asdict", "_current_frames", "_exit", "_getframe", "_replace"}
 
 #: Each holds the private names of its library, and the calls of them.
 ADAPTERS = (paramiko_private, fabric_private, invoke_private)

@@ -168,7 +168,7 @@ def test_a_mistake_in_the_words_is_refused_with_the_list(
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", ["direct=borken", "drect=down"])
+@pytest.mark.parametrize("words", ["direct=brken", "drect=down"])
 def test_a_mistake_in_the_variable_is_refused_too(
     inv: Inv, write_hosts: WriteHosts, words: str
 ) -> None:
