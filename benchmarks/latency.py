@@ -217,7 +217,10 @@ def cases(folder: Path, port: int, sshd: Sshd, key: Path) -> dict[str, Case]:
 
 
 def more_cases(folder: Path) -> dict[str, Case]:
+    named = f"RINGTASKS_HOSTS={folder / 'many.yaml'}"
+    completion = [sys.executable, "-m", "ringtasks.output.completion", "ringtasks run --host h19"]
     return {
+        "completion": Case(["env", named, *completion]),
         "inv --list, empty tasks.py": Case([INV, "-r", str(folder / "empty"), "--list"]),
         "inv --list": Case([INV, "--list"]),
         "first route dead and known": Case([INV, "run", "--host", "hole", "--cmd", "hostname"]),
@@ -273,6 +276,7 @@ def report(medians: dict[str, float]) -> None:
     print(f"in process / fab                       {alone / fab:7.2f}   (at most 0.65)")
     print(f"in process / ssh                       {alone / ssh:7.2f}   (at most 1)")
     print(f"inv --list over an empty tasks.py      {listing:+7.0f} ms (at most 30)")
+    print(f"completion of hosts                    {medians['completion']:7.0f} ms (at most 100)")
     print(f"dead first route, first try            {first - alone:+7.0f} ms (at most 400)")
     print(f"dead first route, once health knows    {dead / alone:7.2f}   (at most 1.15)")
 

@@ -82,6 +82,7 @@ class _Guard:
         self._count = 0
         self._signalled_at = self._freed_at = 0.0
         self._exit_by: float | None = None
+        self._unreported: list[str] = []  # what remains, until the report of it is printed
         self._handlers: dict[int, Any] = {}
         self._reader = self._writer = -1
 
@@ -148,6 +149,7 @@ class _Guard:
             self.has_told.set()
         elif self._count == 2 and any(ending.reports for ending in self.endings):
             self._exit_by = time.monotonic() + _REPORT_TIME
+            self._unreported = [ending.remains for ending in self.endings]
         else:
             self._exit()
 
@@ -174,7 +176,8 @@ class _Guard:
         self._freed_at = time.monotonic()
 
     def _exit(self) -> None:
-        remains = [ending.remains for ending in self.endings if ending.remains]
+        own = [ending.remains for ending in self.endings] or self._unreported
+        remains = [text for text in own if text]
         if remains or not self._has_said:
             self._say(remains[-1] if remains else _text_of(self.texts[-1]) or _DEFAULT)
         for action in reversed(self.on_exit):

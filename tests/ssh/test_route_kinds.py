@@ -63,5 +63,5 @@ def test_connection_settings_distinguish_the_masters_of_two_hosts() -> None:
     assert not_reaching == {
         "connect_timeout", "command_timeout", "control_persist", "server_alive_interval",
         "server_alive_count_max", "work_dir", "venv_activate", "shell", "batch_mode",
-        "ssh_config_host",
+        "ssh_config_host", "inventory_files",
     }  # fmt: skip

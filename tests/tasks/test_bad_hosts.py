@@ -119,5 +119,5 @@ def test_route_missing_on_one_host_fails_only_that_host(inv: Inv, mixed: Sshd) -
     other = inv("run", "--host", "good,nokey", "--transport", "tailscale", "--cmd", "echo done")
 
     assert b"good: done\n" in done.stdout
-    assert b"good: has no tailscale route; its routes: direct" in other.stderr
+    assert b"good,nokey (2): has no tailscale route; its routes: direct" in other.stderr
     assert (done.returncode, other.returncode) == (2, 2)
