@@ -259,6 +259,10 @@ def test_job_after_another_one_waits_for_gpus(host: JobHost) -> None:
     assert host.log(second) == "0,1,2,3,4,5,6,7 PCI_BUS_ID\n"
 
 
+#: Jobs at once.
+COUNTS = [16, pytest.param(40, marks=pytest.mark.long)]
+
+
 def started(config: SSHConfig, *, queue: bool) -> Callable[[int], Job | None]:
     def start(_: int) -> Job | None:
         with SSHClient(config) as client:
@@ -272,11 +276,12 @@ def started(config: SSHConfig, *, queue: bool) -> Callable[[int], Job | None]:
 
 
 @pytest.mark.timeout(240)
-def test_forty_concurrent_jobs_get_eight_gpus_once_each_and_the_rest_are_refused(
-    host: JobHost, config: SSHConfig
+@pytest.mark.parametrize("count", COUNTS)
+def test_many_concurrent_jobs_get_eight_gpus_once_each_and_the_rest_are_refused(
+    host: JobHost, config: SSHConfig, count: int
 ) -> None:
-    with ThreadPoolExecutor(40) as threads:
-        found = list(threads.map(started(config, queue=False), range(40)))
+    with ThreadPoolExecutor(count) as threads:
+        found = list(threads.map(started(config, queue=False), range(count)))
 
     running = [job for job in found if job is not None]
     assert len(running) == 8
@@ -286,23 +291,24 @@ def test_forty_concurrent_jobs_get_eight_gpus_once_each_and_the_rest_are_refused
 
 
 @pytest.mark.timeout(240)
-def test_forty_queued_jobs_run_eight_at_a_time_until_all_have_run(
-    host: JobHost, config: SSHConfig
+@pytest.mark.parametrize("count", COUNTS)
+def test_many_queued_jobs_run_eight_at_a_time_until_all_have_run(
+    host: JobHost, config: SSHConfig, count: int
 ) -> None:
-    with ThreadPoolExecutor(40) as threads:
-        found = list(threads.map(started(config, queue=True), range(40)))
+    with ThreadPoolExecutor(count) as threads:
+        found = list(threads.map(started(config, queue=True), range(count)))
     assert None not in found
 
     def states() -> dict[JobState, int]:
         return dict(collections.Counter(job.state for job in jobs.list([host.client])[0].jobs))
 
-    eventually(lambda: states() == {JobState.RUNNING: 8, JobState.QUEUED: 32}, timeout=60)
+    eventually(lambda: states() == {JobState.RUNNING: 8, JobState.QUEUED: count - 8}, timeout=60)
     listed = jobs.list([host.client])[0].jobs
     gpus = [gpu for job in listed if job.state is JobState.RUNNING for gpu in job.gpus]
     assert sorted(gpus) == list(range(8))
 
     (host.home / "go").touch()
-    eventually(lambda: states() == {JobState.SUCCEEDED: 40}, timeout=120)
+    eventually(lambda: states() == {JobState.SUCCEEDED: count}, timeout=120)
     assert reserved(host) == []
 
 
