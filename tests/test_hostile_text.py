@@ -26,7 +26,6 @@ TASKS = (
     "run --host @all --fold --cmd true",
     "run --host @all --diff --cmd true",
     "run --host @all --json --cmd true",
-    "start --host @all --cmd true",
     "jobs",
     "jobs --json",
     "wait j",
@@ -42,6 +41,8 @@ TASKS = (
     "deploy.check --json",
     "jobs.prune --host @all",
 )
+#: A host that never says that it is ready for a script is waited for 60 s.
+SLOW_TASKS = ("start --host @all --cmd true",)
 #: Lines that ringtasks itself writes for GitHub's runner.
 OWN_COMMANDS = ("group", "endgroup", "error", "add-mask")
 
@@ -72,13 +73,18 @@ def shells(make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path) -> list
     return found
 
 
+@pytest.mark.parametrize(
+    "tasks",
+    [TASKS, pytest.param(SLOW_TASKS, marks=[pytest.mark.long, pytest.mark.timeout(240)])],
+    ids=["quick", "slow"],
+)
 def test_no_task_passes_on_control_sequences_of_a_host(
-    inv: Inv, shells: list[HostileShell]
+    inv: Inv, shells: list[HostileShell], tasks: tuple[str, ...]
 ) -> None:
-    for seed, task in enumerate(TASKS):
+    for seed, task in enumerate(tasks):
         for number, shell in enumerate(shells):
             shell.answer(Answers(seed=2 * seed + number, stderr=TEXT))
-        done = inv(*task.split(), timeout=60, GITHUB_ACTIONS="true")
+        done = inv(*task.split(), timeout=120, GITHUB_ACTIONS="true")
 
         assert_told(done, is_json="--json" in task)
 
