@@ -33,7 +33,9 @@ def load(tmp_path: Path, programs: Programs) -> Load:
             for name in names
         ]
         file = tmp_path / "hosts.yaml"
-        file.write_text(f"hosts: {hosts}\nsources: [{', '.join(entries)}]\n")
+        new = tmp_path / f"hosts.{threading.get_ident()}"  # threads replace it with the same
+        new.write_text(f"hosts: {hosts}\nsources: [{', '.join(entries)}]\n")
+        new.replace(file)
         return load_inventory(file, **options)  # type: ignore[arg-type]
 
     return load_with
