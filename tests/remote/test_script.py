@@ -81,7 +81,7 @@ def login_shell(request: pytest.FixtureRequest, require: object) -> list[str]:
     return argv
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(text=any_text)
 def test_any_text_arrives_byte_for_byte_as_an_environment_value(
     login_shell: list[str], text: str
@@ -91,7 +91,7 @@ def test_any_text_arrives_byte_for_byte_as_an_environment_value(
     assert output_of(run_in(login_shell, script), script) == encode(text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(text=any_text)
 def test_any_text_arrives_byte_for_byte_as_a_quoted_argument(
     login_shell: list[str], text: str
@@ -132,7 +132,7 @@ def test_secret_or_long_values_are_not_in_the_exec_request() -> None:
     assert Script("echo " + "x" * 100_000).line() is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(name=any_text.filter(lambda name: "/" not in name and name not in ("", ".", "..")))
 def test_any_directory_name_is_safe_as_cwd(
     login_shell: list[str], tmp_path_factory: pytest.TempPathFactory, name: str
