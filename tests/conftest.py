@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 from collections.abc import Generator
@@ -30,6 +31,21 @@ for number in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
 
 IS_CI = bool(os.environ.get("CI"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave all but some cases of each marked matrix to the long run, the same ones each time."""
+    matrices: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("matrix"):
+            matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, cases in matrices.items():
+        marker = cases[0].get_closest_marker("matrix")
+        assert marker is not None
+        random.Random(name).shuffle(cases)
+        for case in cases[marker.args[0] :]:
+            case.add_marker(pytest.mark.long)
 
 
 @pytest.hookimpl(wrapper=True)

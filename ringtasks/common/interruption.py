@@ -173,6 +173,8 @@ class _Guard:
 
     def freed(self, ending: _Ending) -> None:
         self.endings.remove(ending)
+        if ending.reports and self.number is not None:
+            self._unreported = [ending.remains]
         self._freed_at = time.monotonic()
 
     def _exit(self) -> None:

@@ -67,6 +67,7 @@ def client(other: Sshd, client_key: Path, use_control_master: bool) -> Iterator[
         yield made
 
 
+@pytest.mark.matrix(4)
 def test_unexpected_remote_program_is_never_a_successful_command(client: SSHClient) -> None:
     result = client.run("make", timeout=10)
 
@@ -77,6 +78,7 @@ def test_unexpected_remote_program_is_never_a_successful_command(client: SSHClie
     assert not result.is_unknown
 
 
+@pytest.mark.matrix(4)
 def test_unexpected_remote_program_receives_no_environment(client: SSHClient) -> None:
     result = client.run("make", timeout=5, env={"TOKEN": "s3cr3t"})
 
@@ -85,6 +87,7 @@ def test_unexpected_remote_program_receives_no_environment(client: SSHClient) ->
     assert not result.stderr
 
 
+@pytest.mark.matrix(4)
 def test_unexpected_remote_program_starts_no_job(client: SSHClient) -> None:
     result = asyncio.run(client.run_background("make"))
 
@@ -92,6 +95,7 @@ def test_unexpected_remote_program_starts_no_job(client: SSHClient) -> None:
     assert "the host ran something else: " in str(result.error)
 
 
+@pytest.mark.matrix(4)
 def test_unexpected_remote_program_does_not_count_as_connectivity(client: SSHClient) -> None:
     for fresh in (False, True):
         is_well, said = asyncio.run(client.check_connectivity(fresh=fresh))
@@ -100,6 +104,7 @@ def test_unexpected_remote_program_does_not_count_as_connectivity(client: SSHCli
         assert "the host ran something else: " in said
 
 
+@pytest.mark.matrix(4)
 def test_unexpected_remote_program_is_sent_no_file_and_returns_none(
     client: SSHClient, tmp_path: Path
 ) -> None:
@@ -138,6 +143,7 @@ def test_tasks_do_not_accept_the_output_of_an_unexpected_program(
     assert (told["success"], told["stdout"]) == (False, "")
 
 
+@pytest.mark.matrix(4)
 def test_unexpected_remote_program_is_not_recorded_as_a_route_failure(
     client: SSHClient,
 ) -> None:
@@ -158,6 +164,7 @@ def test_interactive_shell_started_instead_of_the_script_is_ended(
     assert "s3cr3t" not in str(result.error)
 
 
+@pytest.mark.matrix(4)
 def test_connection_sends_no_environment_to_an_unexpected_program(
     other: Sshd, client_key: Path, use_control_master: bool
 ) -> None:
@@ -252,6 +259,7 @@ def test_program_that_is_not_an_sftp_server_is_reported_in_the_result(
         assert client.run("true").success
 
 
+@pytest.mark.matrix(4)
 def test_forced_command_is_reported_as_no_sftp_server(
     other: Sshd, client_key: Path, use_control_master: bool, tmp_path: Path
 ) -> None:

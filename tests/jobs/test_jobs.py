@@ -307,6 +307,7 @@ def test_unreachable_host_starts_no_job() -> None:
 
 
 @pytest.mark.parametrize("byte_count", [1, 60, 200, 500, 1000, 2000, 4000, 8000, 12000, 16000])
+@pytest.mark.matrix(4)
 def test_connection_cut_at_any_point_starts_one_job(
     server: Sshd, config: SSHConfig, byte_count: int
 ) -> None:

@@ -103,6 +103,7 @@ def test_launch_returns_at_once_the_id_of_a_session_and_group_leader(box: Box) -
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else None,
 )
+@pytest.mark.matrix(5)
 def test_any_shell_command_runs_in_its_working_directory(
     box: Box, command: str, printed: str
 ) -> None:
@@ -198,6 +199,7 @@ def test_single_program_replaces_its_shell_and_ends_on_ctrl_c(box: Box, command:
         ("expr 'it'\\''s' : '.*'", "4\n"),
     ],
 )
+@pytest.mark.matrix(5)
 def test_compound_command_that_resembles_a_single_program_is_run_whole(
     box: Box, command: str, printed: str
 ) -> None:
@@ -469,6 +471,7 @@ def test_possible_start_is_reported_even_if_the_host_became_unreachable(
 
 @pytest.mark.parametrize("env", [{}, {"V": "x"}], ids=["in the request", "on stdin"])
 @pytest.mark.parametrize("byte_count", [1, 90, 180, 400, 3000, 6000, 9000])
+@pytest.mark.matrix(5)
 def test_connection_cut_at_any_point_runs_the_job_once(
     server: Sshd, config: SSHConfig, byte_count: int, env: dict[str, str]
 ) -> None:

@@ -97,6 +97,7 @@ CERTIFICATES = {
 
 
 @pytest.mark.parametrize("kind", CERTIFICATES)
+@pytest.mark.matrix(8)
 def test_host_certificate_is_accepted_exactly_if_openssh_accepts_it(
     authority: Authority, use_control_master: bool, kind: str
 ) -> None:
@@ -112,6 +113,7 @@ def test_host_certificate_is_accepted_exactly_if_openssh_accepts_it(
 
 
 @pytest.mark.parametrize("names", [ADDRESS, f"[{ADDRESS}]:*", "127.0.0.*", "*", f"*,!{ADDRESS}"])
+@pytest.mark.matrix(4)
 def test_authority_is_looked_up_under_the_names_that_openssh_uses(
     authority: Authority, use_control_master: bool, names: str
 ) -> None:
@@ -126,6 +128,7 @@ def test_authority_is_looked_up_under_the_names_that_openssh_uses(
 
 @pytest.mark.parametrize("host_key", [("-t", "ecdsa", "-N", ""), ("-t", "rsa", "-N", "")])
 @pytest.mark.parametrize("signer", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.matrix(4)
 def test_host_keys_and_authorities_of_any_type_are_accepted(
     authority: Authority, use_control_master: bool, signer: str, host_key: Sequence[str]
 ) -> None:

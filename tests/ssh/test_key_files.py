@@ -151,6 +151,7 @@ def test_empty_key_variable_is_named_if_the_log_in_is_refused(
     ],
     ids=["CRLF", "no newline", "blank lines", "indented"],
 )
+@pytest.mark.matrix(2)
 def test_key_variable_may_have_other_line_ends_and_spaces(
     tmp_path: Path, change: Callable[[str], str]
 ) -> None:

@@ -289,6 +289,7 @@ def text(key: HostKey) -> str:
 
 
 @pytest.mark.parametrize("names", ["box", "BOX", "*", "b?x,other", "a,box", "*,!other"])
+@pytest.mark.matrix(8)
 def test_line_pins_a_host_by_any_form_of_its_name(box: Box, names: str) -> None:
     box.knows(f"{names} {text(OTHER)}")
     assert "host key changed: got" in box.run()
@@ -352,6 +353,7 @@ def test_host_with_an_unreadable_line_is_refused(box: Box, line: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["#k", "a*b", '"q"', "gr\u00f6\u00dfe", "-x", "|1|x", "50%"])
+@pytest.mark.matrix(5)
 def test_first_contact_pins_a_host_of_any_name(box: Box, make_sshd: MakeSshd, name: str) -> None:
     assert box.run(name) == "hi\n"
     assert box.run(name) == "hi\n"
@@ -362,6 +364,7 @@ def test_first_contact_pins_a_host_of_any_name(box: Box, make_sshd: MakeSshd, na
 
 
 @pytest.mark.parametrize("seed", range(16))
+@pytest.mark.matrix(10)
 def test_pin_file_has_the_same_effect_as_in_ssh(box: Box, tmp_path: Path, seed: int) -> None:
     """With any key that is not known refused, as a first contact is where something is pinned."""
     chance = random.Random(seed)

@@ -42,6 +42,7 @@ def typed(request: pytest.FixtureRequest, inv: Inv, tmp_path: Path) -> Inv:
     ],
     ids=" ".join,
 )  # fmt: skip
+@pytest.mark.matrix(6)
 def test_help_after_a_task_name_shows_its_help(typed: Inv, words: list[str]) -> None:
     done = typed(*words)
 
@@ -125,6 +126,7 @@ def test_a_task_after_an_unquoted_command_runs_and_gives_a_hint(
         (["--cmd", "date", "-i"], "'date -i'"),
     ],
 )
+@pytest.mark.matrix(3)
 def test_a_letter_after_an_unquoted_command_gives_a_hint(
     inv: Inv, write_hosts: WriteHosts, words: list[str], quoted: str
 ) -> None:

@@ -378,6 +378,7 @@ SFTP_ERRORS: dict[str, tuple[Callable[[Any, str], Any], type[OSError], str]] = {
 
 
 @pytest.mark.parametrize("name", SFTP_ERRORS)
+@pytest.mark.matrix(18)
 def test_contract_sftp_errors(host: Host, name: str) -> None:
     operate, expected, said = SFTP_ERRORS[name]
     sftp = host.client.link().open_sftp()

@@ -122,6 +122,7 @@ ESCAPES = {
 
 @pytest.mark.parametrize("name", ESCAPES)
 @pytest.mark.parametrize("way", ["sync", "get", "scp_from"])
+@pytest.mark.matrix(12)
 def test_a_hostile_tree_changes_nothing_outside_the_target(
     client: SSHClient, tree: HostileTree, far: Path, watched: Watched, name: str, way: str
 ) -> None:
@@ -184,6 +185,7 @@ def shell(
         ("*", {"/out.txt": "/"}),
     ],
 )
+@pytest.mark.matrix(6)
 def test_local_file_name_comes_from_the_requested_path(
     shell: tuple[HostileShell, SSHClient, Path], watched: Watched, asked: str, told: dict[str, str]
 ) -> None:
@@ -212,6 +214,7 @@ def test_local_file_name_comes_from_the_requested_path(
         {"file=": "\0\0\0file="},
     ],
 )
+@pytest.mark.matrix(6)
 def test_impossible_answer_is_an_error_of_that_host(
     shell: tuple[HostileShell, SSHClient, Path], watched: Watched, told: dict[str, str]
 ) -> None:
@@ -244,6 +247,7 @@ def test_file_longer_than_its_announced_size_is_abandoned(
 
 @pytest.mark.parametrize("announced", [5, 2**56, 2**64 - 1])
 @pytest.mark.parametrize("way", ["sync", "scp_from"])
+@pytest.mark.matrix(4)
 def test_false_announced_size_uses_little_memory(
     client: SSHClient, tree: HostileTree, far: Path, watched: Watched, way: str, announced: int
 ) -> None:

@@ -83,6 +83,7 @@ def test_dead_cluster_member_is_reported_and_the_others_are_stopped(
 
 @pytest.mark.parametrize("away", ["a", "b"])
 @pytest.mark.parametrize("is_remembered", [True, False])
+@pytest.mark.matrix(1)
 def test_unreachable_cluster_member_is_unknown_and_stopped_later(
     inv: Inv, cluster: RayHosts, tmp_path: Path, away: str, is_remembered: bool
 ) -> None:
