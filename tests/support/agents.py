@@ -45,7 +45,7 @@ class Agent:
         self._run("-q", "-D")
 
     def listed(self) -> str:
-        """What ``ssh-add -l`` prints: a line for each key."""
+        """Return the output of ``ssh-add -l``: a line for each key."""
         return self._run("-l")
 
     def _run(self, *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""What tests of transfers share."""
+"""Shared parts of the tests of transfers."""
 
 from __future__ import annotations
 
