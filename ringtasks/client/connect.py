@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ringtasks.common import rehearsal
 from ringtasks.common.text import visible_lines
@@ -34,8 +34,8 @@ from .planning import Planning
 
 __all__ = ["main"]
 
-#: Records the route that is used, or None, and the failed ones.
-Record = Callable[[str | None, tuple[RouteError, ...]], None]
+#: Records the outcome of an attempt: the route that is used, or None, and the failed ones.
+Record = Callable[[HostAttempt, str | None, tuple[RouteError, ...]], None]
 
 _FAILED = 255  # as ssh's own connection errors
 _FDPASS = "--fdpass"
@@ -50,15 +50,15 @@ With --fdpass, for ProxyUseFdpass: give the connection to ssh, if stdout is a so
 """
 
 
-def main(begun: tuple[str, int, float] | None = None) -> None:
+def main(begun: Iterable[tuple[str, int, float]] = ()) -> None:
     """Run the program; does not return.
 
-    :param begun: a connection to the likely first route (`dialing.Begun`).
+    :param begun: connections to the likely first routes (`dialing.Begun`).
     """
-    sys.exit(_run(sys.argv[2:], begun and Begun(*begun)))
+    sys.exit(_run(sys.argv[2:], [Begun(*each) for each in begun]))
 
 
-def _run(given: list[str], begun: Begun | None) -> int:
+def _run(given: list[str], begun: Sequence[Begun]) -> int:
     if given in (["--help"], ["-h"]):
         print(_USAGE, end="")
         return 0
@@ -69,7 +69,7 @@ def _run(given: list[str], begun: Begun | None) -> int:
         return _FAILED
 
 
-def _run_flags(name: str, flags: Mapping[str, str], begun: Begun | None) -> int:
+def _run_flags(name: str, flags: Mapping[str, str], begun: Sequence[Begun]) -> int:
     words = flags.get(rehearsal.FLAG)
     with contextlib.nullcontext() if words is None else rehearsal.rehearsing(words):
         if (rehearsed := rehearsal.current()) is not None:
@@ -115,7 +115,7 @@ def _planning(name: str, flags: Mapping[str, str]) -> Planning | None:
 
 
 def _connect(
-    config: SSHConfig, flags: Mapping[str, str], begun: Begun | None, planning: Planning | None
+    config: SSHConfig, flags: Mapping[str, str], begun: Sequence[Begun], planning: Planning | None
 ) -> None:
     if config.embedded:
         raise UsageError(f"{config.id}: an embedded host lives in the process that uses it")
@@ -124,11 +124,10 @@ def _connect(
     gateway = gateway_of(in_use, settings)
     attempt = HostAttempt(in_use, flags.get("--transport"), begun=begun)
 
-    def record(used: str | None, failures: tuple[RouteError, ...]) -> None:
+    def record(tried: HostAttempt, used: str | None, failures: tuple[RouteError, ...]) -> None:
         HealthStore().record([outcome(config.id, used, failures)])
-        # The sources of an inventory may give another address at the next start.
-        if used and planning is not None and gateway is None and not config.inventory_files:
-            planning.keep(config, in_use)
+        if used and planning is not None and gateway is None:
+            planning.keep(config, tried.config)
 
     if _FDPASS not in flags or not can_hand_over():
         _carry(*_reached(config, flags, attempt, gateway, record), record)
@@ -169,7 +168,7 @@ def _dial(attempt: HostAttempt, gateway: Gateway | None, record: Record) -> Dial
     try:
         dialled = attempt.dial_next(gateway)
     except UnreachableError as error:
-        record(None, error.failures)
+        record(attempt, None, error.failures)
         raise
     # In the race this route has failed; without the rehearsal it would have won, and ssh would end.
     for failure in dialled.failures:
@@ -181,7 +180,7 @@ def _dial(attempt: HostAttempt, gateway: Gateway | None, record: Record) -> Dial
 
 def _carry(attempt: HostAttempt, dialled: Dialled, record: Record) -> None:
     """Carry the bytes until either side ends."""
-    outcome = dialled.route.name, attempt.arrived()
+    outcome = attempt, dialled.route.name, attempt.arrived()
     recording = threading.Thread(target=record, args=outcome, name="ringtasks-health")
     recording.start()  # not on the way of the first bytes
     try:
@@ -198,7 +197,7 @@ def _hand_over(
     is_cut = cuts(attempt.config.id, dialled.route.name)
     shared = None if is_cut else dialled.stream.share()
     # Before ssh goes on: its end may be the next process's beginning.
-    record(dialled.route.name, attempt.arrived())
+    record(attempt, dialled.route.name, attempt.arrived())
     if shared is not None:
         hand_over(shared.fileno())
         return

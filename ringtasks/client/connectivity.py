@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -59,20 +59,16 @@ def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
     :raises UsageError: the only configuration cannot be used.
     """
     served = [_served(config) for config in configs]
-    ways = [(config, route) for config in served for route in routes_of(config, os.environ)]
     attempt = _try_anew if fresh else _try
-
-    def guarded(way: tuple[SSHConfig, Route]) -> Probe:
-        try:
-            return attempt(way)
-        except UsageError as error:
-            if len(configs) == 1:
-                raise
-            config, route = way
-            return Probe(config.id, route.name, route.address, None, fault=str(error))
-
-    with ThreadPoolExecutor(min(_MAX_THREADS, max(1, len(ways)))) as pool:
-        probes = list(pool.map(guarded, ways))
+    started = time.time()
+    probes = _tried(served, attempt, is_alone=len(configs) == 1)
+    moved = [config for config in served if _has_moved(config, probes, started)]
+    if moved:
+        names = {config.id for config in moved}
+        again = _tried(moved, attempt, is_alone=len(configs) == 1)
+        probes = [p for p in probes if p.host not in names] + again
+        order = [config.id for config in served]
+        probes.sort(key=lambda p: order.index(p.host))
     tried = {p.host for p in probes if p.fault is None}
     HealthStore().record([_outcome(config.id, probes) for config in served if config.id in tried])
     return list(_with_old(served, probes)) if fresh else probes
@@ -93,6 +89,41 @@ def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
         p.failure is not None and (p.route in old or p.failure.reason in _LOG_IN_REFUSED)
         for p in probes
     )
+
+
+def _tried(
+    configs: Sequence[SSHConfig],
+    attempt: Callable[[tuple[SSHConfig, Route]], Probe],
+    *,
+    is_alone: bool,
+) -> list[Probe]:
+    """Try every route of every host at the same time.
+
+    :raises UsageError: the only configuration cannot be used.
+    """
+
+    def guarded(way: tuple[SSHConfig, Route]) -> Probe:
+        try:
+            return attempt(way)
+        except UsageError as error:
+            if is_alone:
+                raise
+            config, route = way
+            return Probe(config.id, route.name, route.address, None, fault=str(error))
+
+    ways = [(config, route) for config in configs for route in routes_of(config, os.environ)]
+    with ThreadPoolExecutor(min(_MAX_THREADS, max(1, len(ways)))) as pool:
+        return list(pool.map(guarded, ways))
+
+
+def _has_moved(config: SSHConfig, probes: Sequence[Probe], started: float) -> bool:
+    """Ask the sources of a host that no route reaches where it is now."""
+    own = [p for p in probes if p.host == config.id]
+    if not config.inventory_files or any(p.latency_ms is not None or p.fault for p in own):
+        return False
+    from ringtasks.inventory.relocation import relocate
+
+    return relocate(config, started)
 
 
 def _served(config: SSHConfig) -> SSHConfig:

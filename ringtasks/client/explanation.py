@@ -24,6 +24,7 @@ from ringtasks.ssh.master.identity import jump_config
 from ringtasks.ssh.master.lookup import usable_master
 from ringtasks.ssh.master.records import Master
 from ringtasks.ssh.pins import KnownHosts
+from ringtasks.ssh.rehearsal import planned
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.ssh_command import pins_file, ssh_command
 from ringtasks.ssh.ssh_config import HostSettings, file_arguments, files_of
@@ -64,6 +65,8 @@ class RouteReason:
     last_reason: str
     retry_at: float | None
     """Unix seconds at which its back-off ends; None: it has none."""
+    rehearsed: str
+    """The failures that the rehearsal in force has for it; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +123,23 @@ def _routes(
     for name in order_routes(list(routes), health.transports, now):
         known = health.transports.get(name, SSHHealth())
         retry_at = ROUTE_CIRCUIT.recovers_at(known)
+        rehearsed = planned(config.id, name)
         yield RouteReason(
             name,
             routes[name].address,
             ROUTE_CIRCUIT.state_at(known, now),
-            _reason(known, now),
+            _reason(known, now) + _marked(rehearsed),
             _typed(config, routes[name]),
             known.last_success,
             known.last_failure,
             known.last_reason,
             retry_at if retry_at > now and known.consecutive_failures else None,
+            rehearsed,
         )
+
+
+def _marked(rehearsed: str) -> str:
+    return f"; REHEARSAL: {rehearsed}" if rehearsed else ""
 
 
 def _reason(health: SSHHealth, now: float) -> str:

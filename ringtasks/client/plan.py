@@ -1,21 +1,23 @@
 """The routes of a host as `ringtasks connect` found them last, for its next start.
 
 A plan is a file in the state folder that only its owner can read or change.  It is valid while all
-files that it was made from (hosts files, ssh's files, our modules) and the variables are the same.
-It holds plain TCP routes to addresses only, and no secret.
+that it was made from is the same (hosts files, ssh's files, the answers of sources, our modules,
+variables), and until a source is due to be asked again.  It holds plain TCP routes to addresses
+only, and no secret.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 import zlib
 
 TYPE_CHECKING = False  # typing is slow to load
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Plan", "load", "store", "version_of"]
+__all__ = ["KEYS", "Plan", "load", "store", "version_of"]
 
 #: The variables that change a host's routes, or the place of its health.
 _VARIABLES = (
@@ -25,6 +27,9 @@ _VARIABLES = (
     "RINGTASKS_TAILSCALE_PROXY",
     "XDG_STATE_HOME",
 )
+#: The variables with keys for sources: a plan is made only if none of them is used.
+KEYS = ("LAMBDA_API_KEY", "RUNPOD_API_KEY", "VAST_API_KEY")
+_FOREVER = float("inf")
 _MAX_BYTES = 256 * 1024
 #: Number of plans that are kept: the latest ones.
 _MOST_FILES = 1000
@@ -50,6 +55,8 @@ def load(inventory: str, name: str) -> Plan | None:
             known = json.loads(file.read(_MAX_BYTES))
         if known["for"] != [inventory, name] or known["variables"] != _variables():
             return None
+        if not known["since"] <= time.time() < known["until"]:
+            return None
         if any(version_of(path) != version for path, version in known["files"].items()):
             return None
         routes = [(str(route), str(address), int(port)) for route, address, port in known["routes"]]
@@ -58,10 +65,17 @@ def load(inventory: str, name: str) -> Plan | None:
         return None
 
 
-def store(inventory: str, name: str, plan: Plan, files: Mapping[str, list[int] | None]) -> None:
+def store(
+    inventory: str,
+    name: str,
+    plan: Plan,
+    files: Mapping[str, list[int] | None],
+    valid: tuple[float, float] = (0.0, _FOREVER),
+) -> None:
     """Keep a plan; without it, the next start is only slower.
 
     :param files: the files that it was made from, each with its `version_of` before it was read.
+    :param valid: Unix seconds from and until which it is valid.
     """
     from ringtasks.common.atomic_file import replace_file
     from ringtasks.inventory.config import state_folder
@@ -71,6 +85,8 @@ def store(inventory: str, name: str, plan: Plan, files: Mapping[str, list[int] |
         "variables": _variables(),
         "files": {**files, **{path: version_of(path) for path in _modules()}},
         "host": plan.host,
+        "since": valid[0],
+        "until": valid[1],
         "routes": plan.routes,
         "health_file": plan.health_file,
     }
@@ -104,8 +120,9 @@ def _path(inventory: str, name: str) -> str:
     return f"{base}/ringtasks/{_FOLDER}/{key:08x}.json"
 
 
-def _variables() -> list[str | None]:
-    return [os.environ.get(name) for name in _VARIABLES]
+def _variables() -> list[str | bool | None]:
+    values = [os.environ.get(name) for name in _VARIABLES]
+    return [*values, *(bool(os.environ.get(name)) for name in KEYS)]
 
 
 def _modules() -> list[str]:

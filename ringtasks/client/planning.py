@@ -1,30 +1,34 @@
-"""Making a `plan` of a host's routes, once a connection has shown that they can be used."""
+"""Making a `plan` of a host's routes: at a connection, or ahead of the first one."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ringtasks.common import rehearsal
+from ringtasks.errors import RingtasksError
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.files import find_files
-from ringtasks.inventory.loader import find_host
-from ringtasks.inventory.model import ADDRESS_KEYS
+from ringtasks.inventory.files import locate
+from ringtasks.inventory.loader import find_host, sources_at
+from ringtasks.inventory.model import ADDRESS_KEYS, HostConfig
+from ringtasks.inventory.sources.model import Freshness
+from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.ssh_config import watched_files
 
 from .plan import Plan, store, version_of
 
-__all__ = ["Planning"]
+__all__ = ["Planning", "plan_ahead"]
 
-_SOURCES = re.compile(rb"^[ \t\"']*sources\b", re.MULTILINE)
 #: A file that is younger may change again without another time.
 _SETTLED_NS = 50_000_000
+#: Seconds for `plan_ahead`, whose caller has something else to do.
+_AHEAD_TIMEOUT = 1.0
 
 
 class Planning:
@@ -35,7 +39,7 @@ class Planning:
 
     def __init__(self, inventory: str, name: str) -> None:
         self._inventory, self._name = inventory, name
-        files = [inventory, *map(str, find_files(inventory))]
+        files = [inventory, *locate(inventory).paths]
         self._files = {file: version_of(file) for file in files}
 
     def keep(self, config: SSHConfig, in_use: SSHConfig) -> None:
@@ -44,28 +48,54 @@ class Planning:
         :param config: as the hosts file has it.
         :param in_use: with the values of ssh's files.
         """
-        watched = watched_files(config)
-        entry = find_host(self._name, self._inventory)
-        if watched is None or entry is None or rehearsal.current() is not None:
+        watched, fresh = watched_files(config), self._freshness()
+        if watched is None or fresh is None or rehearsal.current() is not None:
             return
-        if any("${" in str(getattr(entry, key)) for key in ADDRESS_KEYS) or self._has_sources():
-            return
-        files = {**self._files, **_as_read(watched)}
+        answers = {file: version_of(file) for file in fresh.files}
+        files = {**self._files, **_as_read(watched), **answers}
         now = time.time_ns()
         if any(found and now - found[-1] < _SETTLED_NS for found in files.values()):
             return
+        entry = find_host(self._name, self._inventory)
+        # A source may have given another answer since the config was made.
+        if entry is None or _has_variable(entry) or SSHConfig.from_host_config(entry) != config:
+            return
         routes = [_planned(route) for route in routes_of(in_use, os.environ)]
-        store(self._inventory, self._name, Plan(config.id, routes, str(HealthStore().path)), files)
+        plan = Plan(config.id, routes, str(HealthStore().path))
+        store(self._inventory, self._name, plan, files, (fresh.since, fresh.until))
 
-    def _has_sources(self) -> bool:
-        """Return whether hosts may move without a change of a file: other programs know them."""
-        inventory = Path(self._inventory)
-        if inventory.is_dir():
-            files = [each for each in inventory.iterdir() if each.is_file()]
-            if any(os.access(each, os.X_OK) for each in files):
-                return True
-        texts = (Path(file).read_bytes() for file in self._files if Path(file).is_file())
-        return any(_SOURCES.search(text) for text in texts)
+    def _freshness(self) -> Freshness | None:
+        """Return the time up to which no source is asked; None: a plan would be of no use."""
+        sources = sources_at(locate(self._inventory))
+        if not sources:
+            return Freshness()
+        from ringtasks.inventory.sources.answers import freshness_of  # few inventories have any
+        from ringtasks.inventory.sources.credentials import digest_of
+
+        has_key = any(digest_of(source.kind) for source in sources)  # another account, other hosts
+        return None if has_key else freshness_of(sources)
+
+
+def plan_ahead(inventory: Path, names: Iterable[str]) -> None:
+    """Make the plans of hosts that `ringtasks connect` will be asked for, as far as time allows."""
+    end = time.monotonic() + _AHEAD_TIMEOUT
+    time.sleep(_SETTLED_NS / 1e9)  # for a file that the caller has just written
+    for name in names:
+        if time.monotonic() > end:
+            return
+        with contextlib.suppress(RingtasksError, OSError):
+            planning, entry = Planning(str(inventory), name), find_host(name, inventory)
+            if entry is None:
+                continue
+            config = SSHConfig.from_host_config(entry)
+            settings = settings_of_ssh(config)
+            in_use = with_ssh_settings(config, settings)
+            if gateway_of(in_use, settings) is None:
+                planning.keep(config, in_use)
+
+
+def _has_variable(entry: HostConfig) -> bool:
+    return any("${" in str(getattr(entry, key)) for key in ADDRESS_KEYS)
 
 
 def _as_read(watched: Mapping[str, object]) -> dict[str, list[int] | None]:

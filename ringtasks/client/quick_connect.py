@@ -1,24 +1,23 @@
 """The start of ``ringtasks connect``: dial the likely route before most of the code is loaded.
 
-If there is a `plan` of the host, its first healthy route is dialled at once.  If that shows an SSH
-banner soon and ssh takes descriptors (ProxyUseFdpass), that is all.  In all other cases `connect`
-goes on, and the connection that was begun is the first of its race.
+If there is a `plan` of the host, its healthy routes are dialled in turn (`quick_race`).  If one of
+them shows an SSH banner soon and ssh takes descriptors (ProxyUseFdpass), that is all.  In all other
+cases `connect` goes on, and the connections that were begun are the first of its race.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal would make enumerations of its constants
-import _socket  # socket takes longer to load than the whole of this
 import os
-import select
 import sys
 import time
 
 from ringtasks.common import rehearsal
-from ringtasks.health.document import DamagedError, backoff, count_success, decode
+from ringtasks.health.document import DamagedError, backoff, count, decode
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
 
 from . import plan
+from .quick_race import REASONS, QuickRace
 
 TYPE_CHECKING = False  # typing is slow to load
 if TYPE_CHECKING:
@@ -27,63 +26,57 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-#: Seconds for the banner. Then the rest of the code is loaded while it may still come: that is over
-#: before the head start of a route is (`ringtasks.ssh.race`).
-_SOON = 0.150
-
 
 def main() -> None:
     """Run the program; does not return."""
     # Ctrl-C reaches all processes of the terminal: end as other programs do, without a traceback.
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    begun = _begin(sys.argv[2:])
-    if begun is not None and "--fdpass" in sys.argv and _hand_over(*begun):
+    known = _plan(sys.argv[2:])
+    race = QuickRace(_likely(known) if known else ())
+    if race.begin() and known and "--fdpass" in sys.argv and _hand_over(known, race):
         os._exit(0)
     from .connect import main as go_on
 
-    go_on(begun and begun[1:])
+    go_on(race.begun)
 
 
-def _begin(words: Sequence[str]) -> tuple[plan.Plan, str, int, float] | None:
-    """Begin a connection; return its route, its descriptor and the monotonic time."""
+def _plan(words: Sequence[str]) -> plan.Plan | None:
+    """Return the plan for the arguments of an ordinary start."""
     flag, inventory, *rest = [*words, "", ""][: max(2, len(words))]
     is_usual = flag == "--inventory" and rest[:-1] in (["--"], ["--fdpass", "--"])
     if not is_usual or rehearsal.current() is not None:
         return None
-    known = plan.load(inventory, rest[-1])
-    likely = known and _first_healthy(known)
-    if known is None or not likely:
-        return None
-    route, address, port = likely
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    try:
-        connection = _socket.socket(family, _socket.SOCK_STREAM)
-        connection.setblocking(False)
-        connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        connection.connect_ex((address, port))  # its error, if any, comes with the first bytes
-    except OSError:
-        return None
-    return known, route, connection.detach(), time.monotonic()
+    return plan.load(inventory, rest[-1])
 
 
-def _first_healthy(known: plan.Plan) -> tuple[str, str, int] | None:
-    """Return the first route in the order of health, if it is a plain one; None: ask `HostAttempt`.
+def _likely(known: plan.Plan) -> list[tuple[str, str, int]]:
+    """Return the first routes in the order of health, as long as they are plain ones.
 
-    A route whose back-off is over is left to it: one process at a time may try that one.
+    None if the back-off of the first is over: `HostAttempt` lets one process at a time try that.
     """
+    found = []
+    try:
+        health = _health_of_routes(known)
+        for route in known.routes:
+            state = _state(health.get(route[0], {}))
+            if state == "open":
+                continue
+            if state != "closed" or not route[1]:
+                break
+            found.append(route)
+    except (OSError, DamagedError, TypeError, AttributeError, KeyError):
+        return []
+    return found
+
+
+def _health_of_routes(known: plan.Plan) -> dict[str, Any]:
     try:
         with open(known.health_file, "rb") as file:  # noqa: PTH123  # pathlib is slow to load
             entry = decode(file.read())["hosts"].get(known.host, {})
-        health = entry.get("transports", {})
-        for route in known.routes:
-            state = _state(health.get(route[0], {}))
-            if state != "open":
-                return route if state == "closed" and route[1] else None
     except FileNotFoundError:
-        return known.routes[0] if known.routes[0][1] else None
-    except (OSError, DamagedError, TypeError, AttributeError, IndexError):
-        pass
-    return None
+        return {}
+    routes: dict[str, Any] = entry.get("transports", {})
+    return routes
 
 
 def _state(health: dict[str, Any]) -> str:
@@ -96,13 +89,17 @@ def _state(health: dict[str, Any]) -> str:
     )
 
 
-def _hand_over(known: plan.Plan, route: str, descriptor: int, began: float) -> bool:
-    """Give the connection to ssh if it shows a banner soon, and record that."""
-    if not can_hand_over() or not _shows_banner(descriptor, began + _SOON):
+def _hand_over(known: plan.Plan, race: QuickRace) -> bool:
+    """Give the connection that shows a banner soon to ssh, and record the outcome."""
+    found = race.winner() if can_hand_over() else None
+    if found is None:
         return False
     # Before ssh goes on: its end may be the next process's beginning.
-    if not count_success(known.health_file, known.host, route, time.time()):
-        _record(known.host, route)
+    route, descriptor = found
+    failures = [(lost, REASONS.get(error, "")) for lost, error in race.failed]
+    is_simple = all(reason for _, reason in failures)
+    if not is_simple or not count(known.health_file, known.host, route, failures, time.time()):
+        _record(known.host, route, race.failed)
     try:
         hand_over(descriptor)
     except OSError:  # ssh has ended
@@ -110,23 +107,19 @@ def _hand_over(known: plan.Plan, route: str, descriptor: int, began: float) -> b
     return True
 
 
-def _shows_banner(descriptor: int, deadline: float) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        return False
-    connection = _socket.socket(fileno=descriptor)
-    try:
-        return connection.recv(4, _socket.MSG_PEEK) == b"SSH-"
-    except OSError:
-        return False
-    finally:
-        connection.detach()
-
-
-def _record(host: str, route: str) -> None:
-    """Record the success with all care: the file is new, busy or damaged."""
+def _record(host: str, route: str, failed: Sequence[tuple[str, int]]) -> None:
+    """Record the outcome with all care: the file is new, busy or damaged, or an error is rare."""
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.store import HealthStore
+    from ringtasks.ssh.classify import classify
 
-    HealthStore().record([HostOutcome(host, success=True, routes=(RouteOutcome(route, True),))])
+    routes = [
+        RouteOutcome(
+            lost,
+            success=False,
+            reason=REASONS.get(error) or str(classify(OSError(error, os.strerror(error))).reason),
+        )
+        for lost, error in failed
+    ]
+    routes.append(RouteOutcome(route, success=True))
+    HealthStore().record([HostOutcome(host, success=True, routes=tuple(routes))])

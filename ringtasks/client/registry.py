@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ringtasks.common import thread_pool
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import HostConfig
 from ringtasks.inventory.selection import select
@@ -140,5 +139,5 @@ def _client(key: _Key) -> SSHClient:
             config = SSHConfig.from_host_config(found) if found else plain_host(name)
             given: dict[str, Any] = {"user": user, "port": port, "key_path": key_path}
             changed = {field: value for field, value in given.items() if value is not None}
-            _clients[key] = SSHClient(replace(config, **changed))
+            _clients[key] = SSHClient(with_own(config, **changed))
         return _clients[key]

@@ -26,6 +26,7 @@ __all__ = [
     "expected",
     "flag",
     "number",
+    "seconds",
     "share",
     "text",
     "texts",
@@ -107,28 +108,46 @@ def flag(place: str, value: Any) -> bool:
     return value
 
 
+#: The largest count that every use of one can take.
+_MOST = 2**31 - 1
+
+
 def count(at_least: int) -> Check:
     """Return the check for a whole number of ``at_least`` or more."""
 
     def check(place: str, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= _MOST:
             raise expected(place, f"a whole number, at least {at_least}", value)
         return value
 
     return check
 
 
-def number(what: str, *, above_zero: bool = False) -> Check:
-    """Return the check for a number, finite and not below 0 (``above_zero``: above 0)."""
+def number(what: str, *, above_zero: bool = False, most: float | None = None) -> Check:
+    """Return the check for a number, finite and not below 0 (``above_zero``: above 0).
+
+    :param most: the largest number; None: any.
+    """
 
     def check(place: str, value: Any) -> float:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not (value > 0 if above_zero else value >= 0) or value == float("inf"):
+        is_large_enough = is_number and (value > 0 if above_zero else value >= 0)
+        if not is_large_enough or value == float("inf") or (most is not None and value > most):
             limit = "above 0" if above_zero else "not below 0"
+            limit += "" if most is None else f", at most {most:.0f}"
             raise expected(place, f"{what}, {limit}", value)
         return float(value)
 
     return check
+
+
+#: 23 days: poll(2) takes milliseconds as an int, and the other waits no more than a time_t.
+_MOST_SECONDS = 2_000_000
+
+
+def seconds(*, above_zero: bool = False) -> Check:
+    """Return the check for a number of seconds that every wait can take."""
+    return number("seconds", above_zero=above_zero, most=_MOST_SECONDS)
 
 
 def texts(place: str, value: Any) -> tuple[str, ...]:

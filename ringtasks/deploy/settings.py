@@ -15,7 +15,7 @@ from ringtasks.common.setting_checks import (
     environment,
     expected,
     flag,
-    number,
+    seconds,
     share,
     text,
     texts,
@@ -26,7 +26,7 @@ from ringtasks.errors import UsageError
 __all__ = ["DeploySettings", "Hooks", "parse"]
 
 
-_SECONDS = number("seconds", above_zero=True)
+_SECONDS = seconds(above_zero=True)
 
 
 def _ref(place: str, value: Any) -> str:

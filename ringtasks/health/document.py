@@ -1,6 +1,6 @@
 """The health file as JSON, without the types of `model`, which take longer to load.
 
-Pure, except `count_success`, by which `ringtasks.client.quick_connect` records its outcome: that
+Pure, except `count`, by which `ringtasks.client.quick_connect` records its outcome: that
 program starts with each ``ssh``.
 """
 
@@ -14,12 +14,13 @@ import time
 
 TYPE_CHECKING = False  # typing is slow to load, too
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-__all__ = ["IS_VALID", "DamagedError", "backoff", "count_success", "decode", "empty", "encode"]
+__all__ = ["IS_VALID", "DamagedError", "backoff", "count", "decode", "empty", "encode"]
 
 VERSION = 1
+FAILURES_TO_OPEN = 3  # of a host's circuit, in a row
 BACKOFF_START = 30.0  # seconds; doubled by each further failure
 BACKOFF_MAX = 300.0  # seconds
 _LOCK_TRIES, _LOCK_DELAY = 100, 0.005  # a writer holds the lock for about a millisecond
@@ -76,20 +77,28 @@ def encode(document: dict[str, Any]) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def count_success(path: str, host: str, route: str, now: float) -> bool:
+def count(
+    path: str, host: str, route: str, failures: Sequence[tuple[str, str]], now: float
+) -> bool:
     """Count a success of a host over a route in the health file; False: `HealthStore` is to do it.
 
     The result is the same as of `HealthStore.record`, and so is the lock.
+
+    :param failures: the routes that failed before, each with the reason.
     """
     folder, name = os.path.split(os.path.realpath(path))  # pathlib is slow to load
     try:
-        lock = os.open(f"{folder}/.{name}.lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(f"{folder}/.{name}.lock", flags, 0o600)
     except OSError:
         return False
     try:
-        return _is_locked(lock) and _count(
-            f"{folder}/{name}", f"{folder}/.{name}.new", host, route, now
-        )
+        if not _is_locked(lock):
+            return False
+        document = _counted(f"{folder}/{name}", host, route, failures, now)
+        if document is not None:
+            _replace(f"{folder}/{name}", f"{folder}/.{name}.new", document)
+        return document is not None
     except (OSError, DamagedError, TypeError, AttributeError):
         return False
     finally:
@@ -107,46 +116,85 @@ def _is_locked(lock: int) -> bool:
     return False
 
 
-def _count(path: str, draft: str, host: str, route: str, now: float) -> bool:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # opening a pipe would hang
-        return False
-    with open(path, "rb") as file:  # noqa: PTH123  # pathlib is slow to load
-        document = decode(file.read())
+def _counted(
+    path: str, host: str, route: str, failures: Sequence[tuple[str, str]], now: float
+) -> dict[str, Any] | None:
+    """Return the document after an attempt; None: the file has something unusual."""
+    document = _read(path)
+    if document is None:
+        return None
     entry = document["hosts"].get(host, {})
-    transports = entry.get("transports", {})
-    entries = [entry, *transports.values()]
+    routes = dict(entry.get("transports", {}))
+    entries = [entry, *routes.values()]
     if not all(
         check(own[field]) for own in entries for field, check in IS_VALID.items() if field in own
     ):
-        return False
-    routes = {**transports, route: with_success(transports.get(route, {}), now)}
+        return None
+    for lost, reason in failures:
+        routes[lost] = with_failure(routes.get(lost, {}), now, reason)
+    routes[route] = with_success(routes.get(route, {}), now)
     document["hosts"][host] = {**with_success(entry, now), "transports": routes}
+    return document
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """Return the document of a file, an empty one if there is none; None: it is no regular file."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  # opening a pipe would hang
+            return None
+        with open(path, "rb") as file:  # noqa: PTH123  # pathlib is slow to load
+            return decode(file.read())
+    except FileNotFoundError:
+        return empty()
+
+
+def _replace(path: str, draft: str, document: dict[str, Any]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
         os.fchmod(file.fileno(), 0o600)
         file.write(encode(document))
     os.replace(draft, path)  # noqa: PTH105  # as above
-    return True
+
+
+_FRESH = {"last_success": None, "last_failure": None, "consecutive_failures": 0,
+          "consecutive_successes": 0, "total_successes": 0, "total_failures": 0,
+          "last_reason": "", "probing_since": None}  # fmt: skip
 
 
 def with_success(entry: dict[str, Any], now: float) -> dict[str, Any]:
     """Return an entry of a host or a route after a success; the other fields stay."""
-    count = entry.get("total_successes", 0) + 1
-    attempts = count + entry.get("total_failures", 0)
-    fresh = {"last_success": None, "last_failure": None, "consecutive_failures": 0,
-             "consecutive_successes": 0, "total_successes": 0, "total_failures": 0,
-             "last_reason": "", "probing_since": None}  # fmt: skip
-    return {
-        **fresh,
-        **entry,
+    successes = entry.get("consecutive_successes", 0) + 1
+    changes = {
         "last_success": now,
         "consecutive_failures": 0,
-        "consecutive_successes": entry.get("consecutive_successes", 0) + 1,
-        "total_successes": count,
+        "consecutive_successes": successes,
+        "total_successes": entry.get("total_successes", 0) + 1,
+    }
+    return _with_computed({**_FRESH, **entry, **changes})
+
+
+def with_failure(entry: dict[str, Any], now: float, reason: str) -> dict[str, Any]:
+    """Return an entry of a route after a failure; the other fields stay."""
+    changes = {
+        "last_failure": now,
+        "consecutive_failures": entry.get("consecutive_failures", 0) + 1,
+        "consecutive_successes": 0,
+        "total_failures": entry.get("total_failures", 0) + 1,
+        "last_reason": reason,
+    }
+    return _with_computed({**_FRESH, **entry, **changes})
+
+
+def _with_computed(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry that has just changed, with the fields for people (`codec`)."""
+    attempts = entry["total_successes"] + entry["total_failures"]
+    is_healthy = entry["consecutive_failures"] < FAILURES_TO_OPEN
+    return {
+        **entry,
         "probing_since": None,
-        "is_healthy": True,
-        "success_rate": round(count / attempts, 4),
-        "circuit_state": "closed",
+        "is_healthy": is_healthy,
+        "success_rate": round(entry["total_successes"] / attempts, 4),
+        "circuit_state": "closed" if is_healthy else "open",
     }
 
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from .document import backoff
+from .document import FAILURES_TO_OPEN, backoff
 
 __all__ = [
     "HOST_CIRCUIT",
@@ -213,7 +213,7 @@ class Circuit(NamedTuple):
         return health if is_closed else replace(health, probing_since=now)
 
 
-HOST_CIRCUIT = Circuit(failures_to_open=3)
+HOST_CIRCUIT = Circuit(FAILURES_TO_OPEN)
 ROUTE_CIRCUIT = Circuit(failures_to_open=1)
 
 

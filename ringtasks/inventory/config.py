@@ -10,11 +10,11 @@ import fnmatch
 import functools
 import os
 import re
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ringtasks.common.setting_checks import count, flag, number
+from ringtasks.common.setting_checks import count, flag, seconds
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
@@ -33,12 +33,12 @@ __all__ = [
     "known_hosts_file",
     "secrets",
     "state_folder",
+    "with_own",
 ]
 
 DEFAULT_SSH_PORT = 22  # RFC 4253 section 4.1
 
 _VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
-_seconds = number("seconds")
 #: Names the variables that may stand in addresses.
 ALLOWED_VARIABLES = "RINGTASKS_INVENTORY_ENV"
 
@@ -83,10 +83,10 @@ class SSHConfig:
     key_path: str | None = setting(
         one_line, None, keys=("ssh_key",), is_path=True, is_reaching=True
     )
-    connect_timeout: float = setting(number("seconds", above_zero=True), 10)
-    command_timeout: float = setting(_seconds, 60)
+    connect_timeout: float = setting(seconds(above_zero=True), 10)
+    command_timeout: float = setting(seconds(), 60)
     use_control_master: bool = setting(flag, True, is_reaching=True)
-    control_persist: float = setting(_seconds, 300)
+    control_persist: float = setting(seconds(), 300)
     server_alive_interval: float = setting(count(0), 30)
     server_alive_count_max: int = setting(count(0), 4)
     tailscale_ip: str | None = setting(address, None, address_of="tailscale", is_reaching=True)
@@ -138,6 +138,10 @@ class SSHConfig:
     """The error for which the host cannot be used: each use of it fails with this text."""
     inventory_files: tuple[str, ...] = _derived((), repr=False, compare=False, is_reaching=False)
     """The inventory whose sources are asked again if every route fails; empty: none."""
+    inventory_place: tuple[tuple[str, Any], ...] = _derived(
+        (), repr=False, compare=False, is_reaching=False
+    )
+    """The settings of its place as the inventory has them: one that differs is the caller's."""
 
     def __setattr__(self, name: str, value: object) -> None:
         _check_field(name, value)
@@ -188,7 +192,10 @@ class SSHConfig:
         if "jump_host" in given:
             given["jump_host"] = cls._jump(host_config, given["jump_host"])
         given.setdefault("host", "")
-        return cls(**given)
+        made = cls(**given)
+        if made.inventory_files:
+            made.inventory_place = tuple((name, getattr(made, name)) for name in _PLACE)
+        return made
 
     @classmethod
     def _jump(cls, host_config: Any, jump_host: Any) -> SSHConfig:
@@ -244,7 +251,7 @@ def expand(value: str, *, host: str | None = None, field_name: str | None = None
     :raises InventoryError: a variable is not set; the message names it, never a value.
     """
 
-    def replace(match: re.Match[str]) -> str:
+    def value_of(match: re.Match[str]) -> str:
         variable = match.group(1)
         if variable not in os.environ:
             raise InventoryError(
@@ -252,7 +259,13 @@ def expand(value: str, *, host: str | None = None, field_name: str | None = None
             )
         return os.environ[variable]
 
-    return re.sub(_VARIABLE, replace, value) if "$" in value else value
+    return re.sub(_VARIABLE, value_of, value) if "$" in value else value
+
+
+def with_own(config: SSHConfig, **values: Any) -> SSHConfig:
+    """Return ``config`` with values of the caller, which also count after the host has moved."""
+    place = tuple(each for each in config.inventory_place if each[0] not in values)
+    return replace(config, **values, inventory_place=place) if values else config
 
 
 def config_or_fault(host_config: Any) -> SSHConfig:
@@ -335,7 +348,13 @@ _ADDRESSES = {
     name: f.metadata["address_of"] for name, f in _FIELDS.items() if "address_of" in f.metadata
 }
 #: Fields whose values this module makes.
-_OBJECTS = ("jump_host", "inventory_files")
+_OBJECTS = ("jump_host", "inventory_files", "inventory_place")
+#: The settings that tell where a host is.
+_PLACE = tuple(
+    name
+    for name, f in _FIELDS.items()
+    if name == "port" or {"address_of", "port_of"} & {*f.metadata}
+)
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .sources.merge import Merged
     from .sources.model import Answer
 
-__all__ = ["find_host", "load_inventory", "load_located", "usual_inventory"]
+__all__ = ["find_host", "load_inventory", "load_located", "sources_at", "usual_inventory"]
 
 
 def load_inventory(
@@ -70,6 +70,14 @@ def load_located(located: Located, *, newer_than: float = 0.0, may_fetch: bool =
     files = tuple(map(str, (*located.files, *located.programs)))
     told = (*warnings, *found.warnings)
     return Inventory(placed, found.members, files, told, found.faults, absent)
+
+
+def sources_at(located: Located) -> list[Source]:
+    """Return the sources of an inventory.
+
+    :raises InventoryError: a file cannot be used as it stands.
+    """
+    return _sources(located, [_read(file) for file in located.files])
 
 
 def _sources(located: Located, contents: Iterable[Content]) -> list[Source]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import fields
 
 from ringtasks.common.alarms import notify
 from ringtasks.errors import InventoryError
@@ -17,18 +16,14 @@ __all__ = ["relocate"]
 
 #: Seconds in which the sources of an inventory are asked once, however many hosts are down.
 _PAUSE = 30.0
-#: The settings that tell where a host is.
-_WHERE = tuple(
-    f.name
-    for f in fields(SSHConfig)
-    if f.name == "port" or {"address_of", "port_of"} & {*f.metadata}
-)
 _lock = threading.Lock()
 _asked_at: dict[tuple[str, ...], float] = {}
 
 
 def relocate(config: SSHConfig, since: float) -> bool:
     """Give ``config`` the host's present addresses; False: they are the same, or not known.
+
+    A value that is not the inventory's is the caller's own, and stays.
 
     :param since: Unix seconds at which the failed attempt began; a later answer is not asked again.
     """
@@ -41,11 +36,19 @@ def relocate(config: SSHConfig, since: float) -> bool:
         found = None if entry is None else SSHConfig.from_host_config(entry)
     except InventoryError:
         return False
-    if found is None or all(getattr(found, key) == getattr(config, key) for key in _WHERE):
+    if found is None:
+        return False
+    changes = {
+        key: getattr(found, key)
+        for key, given in config.inventory_place
+        if getattr(config, key) == given != getattr(found, key)
+    }
+    if not changes:
         return False
     before = _shown(config)
-    for key in _WHERE:
-        setattr(config, key, getattr(found, key))
+    for key, value in changes.items():
+        setattr(config, key, value)
+    config.inventory_place = tuple((key, changes.get(key, v)) for key, v in config.inventory_place)
     notify(config.id, f"has moved: {before} is now {_shown(config)}")
     return True
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import (
@@ -39,7 +39,7 @@ class HostAttempt:
 
     :param transport: use this route only.
     :param recorder: the health of the routes; None: the health file.
-    :param begun: a connection that was begun to the likely first route.
+    :param begun: connections that were begun to the likely first routes.
     :raises UsageError: the host has no such route, or a proxy setting makes no sense.
     """
 
@@ -48,7 +48,7 @@ class HostAttempt:
         config: SSHConfig,
         transport: str | None = None,
         recorder: HealthRecorder | None = None,
-        begun: Begun | None = None,
+        begun: Sequence[Begun] = (),
     ) -> None:
         self.config = config
         self._begun = begun
@@ -130,7 +130,7 @@ class HostAttempt:
                 alarms.sound(self.config.id, failure.explain())
 
     def _dial(self, gateway: Gateway | None = None) -> Dialled:
-        begun, self._begun = self._begun, None
+        begun, self._begun = self._begun, ()
         return dial(self.config.id, self._routes, self.remaining(), gateway=gateway, begun=begun)
 
     def _give_up(self, *errors: RouteError) -> None:

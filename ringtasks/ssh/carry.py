@@ -1,7 +1,7 @@
 """Carry bytes between stdin and stdout and a connection, as a ProxyCommand does.
 
-Large buffers make the copies cheap beside ssh's encryption.  splice(2) is not used: over a TCP
-connection it left small messages waiting, and the key exchange stood still.
+Large buffers make the copies cheap beside ssh's encryption; what arrives for a pipe is not copied
+at all (splice(2)).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import fcntl
 import os
 import select
 import socket
+import stat
+import sys
 import threading
 from collections.abc import Callable
 
@@ -22,6 +24,7 @@ __all__ = ["carry", "go_on_separately"]
 _CHUNK_BYTES = 256 * 1024
 #: Seconds for the peer to close its end after stdin has ended; an SSH server closes at once.
 _LAST_BYTES_TIMEOUT = 5.0
+_HAS_SPLICE = sys.platform == "linux"
 _F_SETPIPE_SZ = 1031  # fcntl(2), of Linux only
 
 
@@ -90,15 +93,41 @@ def _half_close(connection: socket.socket, stdout: int, is_over: threading.Event
 
 def _move_all(source: int, target: int) -> None:
     """Move bytes until the source ends or the target is closed."""
-    # One buffer: memory of this size, asked for anew, would be mapped and cleared by the system.
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
     try:
-        while size := os.readv(source, [buffer]):
-            rest = buffer[:size]
-            while rest:
-                rest = rest[os.write(target, rest) :]
+        if _HAS_SPLICE and stat.S_ISFIFO(os.fstat(target).st_mode):
+            _splice_all(source, target)
+        else:
+            _copy_all(source, target)
     except OSError:  # an end is gone, which ends the connection too
         return
+
+
+def _splice_all(source: int, target: int) -> None:
+    """Move bytes from a socket to a pipe without copying them.
+
+    splice(2) locks the pipe while it waits for the socket, and the reader would wait for the lock
+    with bytes in front of it.  So it is called only if there is something to move.
+    """
+    arrival = select.poll()
+    arrival.register(source, select.POLLIN)
+    while True:
+        arrival.poll()
+        try:
+            if not os.splice(source, target, _CHUNK_BYTES, flags=os.SPLICE_F_NONBLOCK):
+                return
+        except BlockingIOError:  # the pipe is full
+            room = select.poll()
+            room.register(target, select.POLLOUT)
+            room.poll()
+
+
+def _copy_all(source: int, target: int) -> None:
+    # One buffer: memory of this size, asked for anew, would be mapped and cleared by the system.
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    while size := os.readv(source, [buffer]):
+        rest = buffer[:size]
+        while rest:
+            rest = rest[os.write(target, rest) :]
 
 
 def _enlarge(descriptor: int) -> None:

@@ -62,24 +62,23 @@ def dial(
     timeout: float,
     *,
     gateway: Gateway | None = None,
-    begun: Begun | None = None,
+    begun: Sequence[Begun] = (),
 ) -> Dialled:
     """Return the first of ``routes`` that shows an SSH banner within ``timeout`` seconds.
 
     :param gateway: opens the direct route through a jump host.
-    :param begun: a connection to the first route; of another one it is not used.
+    :param begun: connections to some of the routes, which run first in the race.
     :raises UnreachableError: none did; its ``failures`` have one RouteError for each route.
     :raises UsageError: none did, and one could not be tried because of the caller's own mistake.
     """
     deadline = time.monotonic() + timeout
     finished: queue.SimpleQueue[RouteAttempt] = queue.SimpleQueue()
     attempts = [RouteAttempt(host, route, deadline, finished, gateway) for route in routes]
+    _take_over(attempts, begun)
     race = Race(attempts, is_costly=lambda attempt: attempt.route.is_costly)
-    if begun is not None and begun.route != routes[0].name:
-        os.close(begun.descriptor)
-    elif begun is not None:
-        attempts[0].begun = begun
-        race.start(begun.began).start()
+    if attempts[0].begun is not None:
+        for began in [each.begun.began for each in attempts if each.begun is not None]:
+            race.start(began).start()
     elif len(attempts) == 1 and attempts[0].is_bounded:
         race.start(deadline - timeout).run()  # a single attempt needs no thread of its own
     failures: list[RouteError] = []
@@ -240,6 +239,18 @@ class RouteAttempt:
             self.age(),
             advice,
         )
+
+
+def _take_over(attempts: list[RouteAttempt], begun: Sequence[Begun]) -> None:
+    """Give the connections to their attempts, which come first then; close the others."""
+    by_route = {attempt.route.name: attempt for attempt in attempts}
+    for each in begun:
+        attempt = by_route.get(each.route)
+        if attempt is None:
+            os.close(each.descriptor)
+        else:
+            attempt.begun = each
+    attempts.sort(key=lambda attempt: attempt.begun is None)  # stable
 
 
 def _is_address(host: str) -> bool:

@@ -14,8 +14,11 @@ from pathlib import Path
 from ringtasks.common.text import counted
 from ringtasks.errors import RingtasksError, StateFileError
 from ringtasks.inventory.config import health_file, known_hosts_file, state_folder
-from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.files import Located
+from ringtasks.inventory.loader import load_located, sources_at
 from ringtasks.inventory.model import Inventory
+from ringtasks.inventory.sources.answers import answers_of
+from ringtasks.inventory.sources.model import Source
 
 from .key_files import problem_of
 from .master.folder import check_sockets, control_folder
@@ -23,6 +26,14 @@ from .routes import PROGRAMS
 
 __all__ = ["Finding", "examine"]
 
+#: The way to ask a source by hand, by its kind.
+_ASKED_BY_HAND = {
+    "tailscale": "run 'tailscale status', and 'tailscale up' if it is stopped",
+    "runpod": "run 'runpodctl pod list', or set RUNPOD_API_KEY",
+    "vast": "run 'vastai show instances --raw', or set VAST_API_KEY",
+    "lambda": "set LAMBDA_API_KEY",
+    "ssh_config": "run 'ssh -G NAME'",
+}
 _VERSION_TIMEOUT = 5.0  # seconds; a program that does not print its version by then is broken
 
 
@@ -36,9 +47,9 @@ class Finding:
     advice: str = ""
 
 
-def examine(given_inventory: str | None = None) -> list[Finding]:
+def examine(find_inventory: Callable[[], Located]) -> list[Finding]:
     """Return all findings; changes nothing, contacts no host."""
-    findings = list(_inventory(given_inventory))
+    findings = list(_inventory(find_inventory))
     findings += _programs()
     findings += _keys()
     findings += [_state_folder(), _sockets(), _state_file("health", health_file(), _read_health)]
@@ -46,20 +57,43 @@ def examine(given_inventory: str | None = None) -> list[Finding]:
     return findings
 
 
-def _inventory(given: str | None) -> Iterator[Finding]:
+def _inventory(find: Callable[[], Located]) -> Iterator[Finding]:
     try:
-        inventory = load_inventory(given)
+        located = find()
+        inventory = load_located(located)
     except RingtasksError as error:
         yield Finding("bad", "inventory", str(error), "see hosts/distributed_hosts.example.yaml")
         return
     files = ", ".join(inventory.files)
     yield Finding("ok", "inventory", f"{counted(len(inventory.hosts), 'host')} in {files}")
-    for warning in inventory.warnings:
-        yield Finding("bad", "inventory", warning, "correct the name, or quote it if it is correct")
+    yield from _inventory_warnings(located, inventory)
     for host in inventory.hosts.values():
         if host.fault is not None:
             yield Finding("bad", "inventory", str(host.fault), "correct this entry")
     yield from _key_files(inventory)
+
+
+def _inventory_warnings(located: Located, inventory: Inventory) -> Iterator[Finding]:
+    answers = answers_of(sources_at(located), may_fetch=False) if inventory.warnings else []
+    for warning in inventory.warnings:
+        told = [a for a in answers if warning.startswith(f"{a.source.place}: ")]
+        if not told:
+            advice = "correct the name, or quote it if it is correct"
+        elif told[0].warning and warning.endswith(f": {told[0].warning}"):
+            advice = f"{_by_hand(told[0].source)}; then 'inv hosts --refresh'"
+        else:
+            advice = "change it where the source has it from, or name the host in the hosts file"
+        yield Finding(
+            "bad", f"source {told[0].source.label}" if told else "inventory", warning, advice
+        )
+
+
+def _by_hand(source: Source) -> str:
+    """Return the way to see the error of a source."""
+    if source.command:
+        folder = shlex.quote(str(Path(source.file).parent))
+        return f"run it: (cd {folder} && {shlex.join(source.command)})"
+    return _ASKED_BY_HAND[source.kind]
 
 
 def _key_files(inventory: Inventory) -> Iterator[Finding]:

@@ -314,7 +314,8 @@ def _connect_in_process(
         from .embedded.server import serve
 
         config = serve(config)
-    config = replace(config, use_control_master=False)
+    # The pool asks the inventory's sources, for the config of its owner.
+    config = replace(config, use_control_master=False, inventory_files=())
     attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):
         attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time

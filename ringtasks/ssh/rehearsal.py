@@ -27,7 +27,8 @@ from .host_keys import IMPOSTOR
 from .routes import ROUTE_NAMES
 from .stream import Stream
 
-__all__ = ["RehearsedError", "check", "cuts", "failed", "mark", "mark_of_loss", "oppose", "watch"]
+__all__ = ["RehearsedError", "check", "cuts", "failed", "mark", "mark_of_loss", "oppose",
+           "planned", "watch"]  # fmt: skip
 
 _MOST_SECONDS = 86400.0
 #: Failures after which no other one can follow on the same route.
@@ -113,6 +114,11 @@ def cuts(host: str, route: str) -> bool:
     return any(fault.failure == "cut" for fault in _faults_of(host, route))
 
 
+def planned(host: str, route: str) -> str:
+    """Return the failures that the rehearsal has for a route, in words; empty: none."""
+    return ", ".join(fault.text for fault in _faults_of(host, route))
+
+
 def mark(host: str, route: str) -> str:
     """Return the text that marks a failed attempt of a route, empty if nothing is rehearsed."""
     told = [fault.text for fault in _faults_of(host, route) if fault.failure != "cut"]
@@ -128,7 +134,7 @@ def failed() -> list[str]:
     """Return the routes on which the rehearsal in force has used a failure, in words."""
     begun = rehearsal.token()
     return [
-        f"{host} {route} ({', '.join(fault.text for fault in _faults_of(host, route))})"
+        f"{host} {route} ({planned(host, route)})"
         for host, route, token in list(_noted)
         if token == begun
     ]

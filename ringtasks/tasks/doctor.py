@@ -10,7 +10,7 @@ from ringtasks.output import display
 from ringtasks.output.tables import table
 
 from .core_flags import ended
-from .options import INVENTORY_HELP, JSON_HELP, task
+from .options import INVENTORY_HELP, JSON_HELP, located, task
 
 if TYPE_CHECKING:
     from ringtasks.ssh.doctor import Finding
@@ -23,8 +23,7 @@ def doctor(c: Context, json: bool = False, inventory: str | None = None) -> list
     """Check this machine: ssh, cloudflared, tailscale, keys, inventory, state."""
     from ringtasks.ssh.doctor import examine
 
-    given = inventory or (c.config.get("ringtasks") or {}).get("inventory")
-    findings = examine(given)
+    findings = examine(lambda: located(c, inventory))
     if json:
         for finding in findings:
             display.json_line(vars(finding))

@@ -27,6 +27,7 @@ from .streams import written
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
     from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.files import Located
     from ringtasks.inventory.model import HostConfig, Inventory
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "failure_status",
     "gpu_options",
     "inventory_of",
+    "located",
     "number",
     "one_host",
     "one_or_all",
@@ -63,7 +65,7 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
     A body returns its result when it has succeeded, so that further tasks of the command line run
     and Python callers get it; it raises `Exit` only when it has failed (`core_flags.ended`).
 
-    :param connects: the task connects to hosts, and so has the flag ``--rehearse``.
+    :param connects: the task connects to hosts, or shows how, and so has the flag ``--rehearse``.
     """
     if connects:
         options["help"] = {**options.get("help", {}), FLAG: REHEARSE_HELP}
@@ -128,9 +130,23 @@ def inventory_of(c: Context, given: str | None, *, newer_than: float = 0.0) -> I
 
     :param newer_than: Unix seconds; answers of sources from before are fetched again.
     """
-    from ringtasks.inventory.files import trust
-    from ringtasks.inventory.loader import load_inventory
+    from ringtasks.inventory.loader import load_located
     from ringtasks.output.display import say
+
+    inventory = load_located(located(c, given), newer_than=newer_than)
+    for warning in inventory.warnings:
+        if warning not in _warned:
+            _warned.add(warning)
+            say(f"warning: {warning}")
+    return inventory
+
+
+def located(c: Context, given: str | None) -> Located:
+    """Return the files of `inventory_of`.
+
+    :raises InventoryError: there is none.
+    """
+    from ringtasks.inventory.files import locate, trust
 
     settings = c.config.get("ringtasks") or {}
     if len(settings) > 1:
@@ -140,17 +156,8 @@ def inventory_of(c: Context, given: str | None, *, newer_than: float = 0.0) -> I
     named = given or settings.get("inventory")
     if (project := code_folder(c.config)) is not None:
         trust(Path(project))
-    inventory = load_inventory(
-        named,
-        beside=_project_folder(c),
-        is_named=bool(given or project or os.environ.get("INVOKE_RINGTASKS_INVENTORY") == named),
-        newer_than=newer_than,
-    )
-    for warning in inventory.warnings:
-        if warning not in _warned:
-            _warned.add(warning)
-            say(f"warning: {warning}")
-    return inventory
+    is_named = given or project or os.environ.get("INVOKE_RINGTASKS_INVENTORY") == named
+    return locate(named, _project_folder(c), is_named=bool(is_named))
 
 
 def _project_folder(c: Context) -> Path | None:

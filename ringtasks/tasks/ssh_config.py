@@ -51,11 +51,16 @@ def ssh_config(
     if remove:
         _make(c, changes_to_remove(Path.home()))
         return ""
-    text = _text(selected(c, host, inventory), _inventory_path(c, inventory), prefix)
+    hosts, path = selected(c, host, inventory), _inventory_path(c, inventory)
+    text = _text(hosts, path, prefix)
     if install:
         _make(c, changes_to_install(text, Path.home()))
     else:
-        print(text, end="")
+        print(text, end="", flush=True)
+    if not is_dry(c):
+        from ringtasks.client.planning import plan_ahead
+
+        plan_ahead(path, [each.name for each in hosts if each.file])
     return text
 
 
@@ -72,6 +77,11 @@ def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
         try:
             if not host.file:
                 raise UsageError(f"{host.name}: is not in the inventory")
+            if not prefix and _is_borrowed_name(host):
+                raise UsageError(
+                    f"{host.name}: a source gives its host this name, which may be that of another "
+                    "machine: add --prefix, or write the host into the hosts file"
+                )
             config = SSHConfig.from_host_config(host)
             if not config.embedded:
                 own = files._replace(control_path=_control_path(config))
@@ -79,6 +89,17 @@ def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
         except UsageError as error:
             display.say(f"warning: left out: {error}")
     return "\n".join(blocks)
+
+
+def _is_borrowed_name(host: HostConfig) -> bool:
+    """Return whether only a source calls the host by a name that is usual for another machine.
+
+    With a label such as ``github.com``, a rented box would get the log-ins that are meant for that.
+    """
+    is_described = bool(host.lines) or not host.origins
+    own = (host.ssh_host, host.tailscale_ip, host.cloudflare_tunnel)
+    is_usual = "." in host.name or host.name.lower() == "localhost"
+    return is_usual and not is_described and host.name not in own
 
 
 def _control_path(config: SSHConfig) -> str | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["why"]
 
 
-@task(connects=False, help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
+@task(help={"host": HOST_HELP, "json": JSON_HELP, "inventory": INVENTORY_HELP})
 def why(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> Explanation | list[Explanation]:

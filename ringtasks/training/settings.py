@@ -18,6 +18,7 @@ from ringtasks.common.setting_checks import (
     expected,
     flag,
     number,
+    seconds,
     text,
     texts,
     word,
@@ -34,7 +35,7 @@ class SyncUp(NamedTuple):
     target: str = "."
 
 
-_SECONDS = number("seconds", above_zero=True)
+_SECONDS = seconds(above_zero=True)
 
 
 def _below(place: str, value: str) -> str:
@@ -94,7 +95,7 @@ class Preflight:
     """Modules that the run's ``python3`` must be able to import."""
     min_disk_gb: float = setting(number("a number"), 1.0)
     """Free space for ``cwd``, in units of 10⁹ bytes."""
-    max_clock_skew: float = setting(number("seconds"), 30.0)
+    max_clock_skew: float = setting(seconds(), 30.0)
     driver_timeout: float = setting(_SECONDS, 15.0)
     """Limit for ``nvidia-smi``: a GPU that hangs lets it wait for ever."""
     gpu_count: int | None = setting(count(0), None)
@@ -160,7 +161,7 @@ class TrainSettings:
     """Seconds without an answer until a host counts as lost."""
     allow_split: bool = setting(flag, False)
     """Let another host take over if the first cannot be asked whether the run still continues."""
-    grace: float = setting(number("seconds"), 30.0, flag=None)
+    grace: float = setting(seconds(), 30.0, flag=None)
     """Seconds that processes get to end by themselves when the run is stopped."""
 
     @property

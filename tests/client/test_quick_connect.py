@@ -9,14 +9,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ringtasks.health.document import count_success
+from ringtasks.client import plan, quick_race
+from ringtasks.errors import Reason
+from ringtasks.health.document import count
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
+from ringtasks.inventory.loader import load_inventory
+from ringtasks.inventory.sources import credentials
+from ringtasks.ssh import race
 from tests.support.fixtures import MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 
@@ -59,11 +65,15 @@ def listener() -> Iterator[socket.socket]:
         yield server
 
 
+@pytest.mark.parametrize("first", [None, "overtaken", "refused"])
 def test_second_start_loads_little_and_counts_the_same(
-    write_hosts: WriteHosts, passed: Passed, sshd: Sshd
+    write_hosts: WriteHosts, passed: Passed, sshd: Sshd, listener: socket.socket, first: str | None
 ) -> None:
-    hosts = write_hosts(a={})
+    port = listener.getsockname()[1] if first == "overtaken" else 9  # it is silent; it refuses
+    dead = {} if first is None else {"tailscale_ip": "127.0.0.1", "tailscale_port": port}
+    hosts = write_hosts(a=dead)
     passed(hosts)
+    HealthStore().path.unlink()
     program = (
         "import sys, os; from ringtasks.common.console_script import main\n"
         "sys.argv = ['ringtasks', 'connect', '--inventory', "
@@ -84,7 +94,30 @@ def test_second_start_loads_little_and_counts_the_same(
 
     assert done.stderr == b"[]\n"
     health = HealthStore().get("a")
-    assert (health.total_successes, health.transports["direct"].total_successes) == (2, 2)
+    assert (health.total_successes, health.transports["direct"].total_successes) == (1, 1)
+    reasons = {name: known.last_reason for name, known in health.transports.items()}
+    assert reasons == {"direct": "", **({} if first is None else {"tailscale": first})}
+
+
+def test_constants_of_the_quick_start_are_those_of_the_modules_that_load_slowly() -> None:
+    assert quick_race.HEAD_START == race.HEAD_START
+    assert list(quick_race.REASONS.values()) == [Reason.OVERTAKEN, Reason.REFUSED]
+
+
+@pytest.mark.parametrize("answer", [b"", b"SS", b"HTTP/1.1 400 Bad Request\r\n"])
+def test_other_answer_than_a_banner_is_left_to_the_slow_start(
+    write_hosts: WriteHosts, passed: Passed, sshd: Sshd, listener: socket.socket, answer: bytes
+) -> None:
+    port = listener.getsockname()[1]
+    hosts = write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": port})
+    listener_answers(listener)
+    assert passed(hosts).getpeername()[1] == port
+    listener_answers(listener, answer)
+
+    assert passed(hosts).getpeername() == (sshd.address, sshd.port)
+
+    health = HealthStore().get("a")
+    assert (health.total_successes, health.transports["tailscale"].total_failures) == (2, 1)
 
 
 def test_plan_is_private_and_made_anew_after_a_change(
@@ -92,8 +125,8 @@ def test_plan_is_private_and_made_anew_after_a_change(
 ) -> None:
     hosts = write_hosts(a={})
     assert passed(hosts).getpeername()[1] == sshd.port
-    (plan,) = plans()
-    assert plan.stat().st_mode & 0o777 == 0o600
+    (planned,) = plans()
+    assert planned.stat().st_mode & 0o777 == 0o600
     other = make_sshd()
 
     write_hosts(a={"ssh_port": other.port})
@@ -115,15 +148,41 @@ def test_file_of_ssh_that_appears_later_counts(
     assert passed(hosts).getpeername()[0] == "127.0.0.2"
 
 
-def test_hosts_that_may_move_without_a_change_of_a_file_have_no_plan(
-    write_hosts: WriteHosts, passed: Passed
+def test_plan_of_a_source_is_valid_while_its_answer_is_fresh(
+    write_hosts: WriteHosts, passed: Passed, make_sshd: MakeSshd, sshd: Sshd
+) -> None:
+    hosts = write_hosts(a={"ssh_port": 9})
+    hosts.write_text(f"sources: [{{from: command, command: cat list.json}}]\n{hosts.read_text()}")
+    (hosts.parent / "list.json").write_text(json.dumps({"a": {"ssh_port": sshd.port}}))
+    assert passed(hosts).getpeername()[1] == sshd.port
+    other = make_sshd()
+    (hosts.parent / "list.json").write_text(json.dumps({"a": {"ssh_port": other.port}}))
+
+    (planned,) = plans()
+    known = json.loads(planned.read_text())
+    assert known["since"] + 300 == pytest.approx(known["until"])
+    assert plan.load(str(hosts), "a") is not None
+    planned.write_text(json.dumps({**known, "until": time.time() - 1}))
+    assert plan.load(str(hosts), "a") is None
+    planned.write_text(json.dumps({**known, "since": time.time() + 9}))  # the clock was set back
+    assert plan.load(str(hosts), "a") is None
+    planned.write_text(json.dumps(known))
+    load_inventory(hosts, newer_than=time.time())
+    assert passed(hosts).getpeername()[1] == other.port
+
+
+def test_source_that_is_asked_with_a_key_has_no_plan(
+    write_hosts: WriteHosts, passed: Passed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = write_hosts(a={})
-    hosts.write_text(f"sources: []\n{hosts.read_text()}")
-
+    hosts.write_text(f"sources: [{{from: command, command: 'echo {{}}'}}]\n{hosts.read_text()}")
     passed(hosts)
+    assert plan.load(str(hosts), "a") is not None
 
-    assert plans() == []
+    monkeypatch.setenv("RUNPOD_API_KEY", "another account's")
+
+    assert plan.load(str(hosts), "a") is None
+    assert set(credentials.KEYS.values()) == set(plan.KEYS)
 
 
 def test_variable_in_an_address_has_no_plan(
@@ -143,13 +202,13 @@ def test_a_plan_that_cannot_be_trusted_is_ignored(
 ) -> None:
     hosts = write_hosts(a={})
     passed(hosts)
-    (plan,) = plans()
-    known = json.loads(plan.read_text())
+    (planned,) = plans()
+    known = json.loads(planned.read_text())
     known["routes"] = [["direct", "127.0.0.1", 9]]
     text = json.dumps(known)
     damaged = {"cut": text[:-9], "not JSON": "\0\xff", "another type": "[1]"}
-    plan.write_text(damaged.get(damage, text))
-    plan.chmod(0o644 if damage == "readable by others" else 0o600)
+    planned.write_text(damaged.get(damage, text))
+    planned.chmod(0o644 if damage == "readable by others" else 0o600)
 
     assert passed(hosts).getpeername() == (sshd.address, sshd.port)
 
@@ -192,18 +251,20 @@ def test_connection_that_was_begun_is_the_first_of_the_race(
         listener.accept()
 
 
-def listener_answers(listener: socket.socket) -> None:
-    """Let the next connection be one to an SSH server."""
+def listener_answers(listener: socket.socket, answer: bytes = b"SSH-2.0-stand-in\r\n") -> None:
+    """Let the next connection be one to an SSH server, or to another one that ends it."""
 
-    def answer() -> None:
+    def respond() -> None:
         peer, _ = listener.accept()
         with peer, contextlib.suppress(ConnectionResetError):
-            peer.sendall(b"SSH-2.0-stand-in\r\n")
-            peer.recv(1)
+            peer.sendall(answer)
+            if answer.startswith(b"SSH-"):
+                peer.recv(1)
 
-    threading.Thread(target=answer, daemon=True).start()
+    threading.Thread(target=respond, daemon=True).start()
 
 
+@pytest.mark.parametrize("failures", [[], [("tailscale", "overtaken"), ("direct", "refused")]])
 @pytest.mark.parametrize(
     "before",
     [
@@ -211,31 +272,43 @@ def listener_answers(listener: socket.socket) -> None:
         [HostOutcome("b", success=True, at=5.0)],
         [HostOutcome("a", success=False, reason="x", at=5.0)] * 4,
         [HostOutcome("a", success=True, routes=(RouteOutcome("direct", False, "x"),), at=5.0)],
+        [HostOutcome("a", success=None, routes=(RouteOutcome("tailscale", False),), at=5.0)],
     ],
 )
-def test_a_quick_success_counts_as_any_other(tmp_path: Path, before: list[HostOutcome]) -> None:
-    success = HostOutcome("a", success=True, routes=(RouteOutcome("direct", True),), at=77.0)
+def test_a_quick_success_counts_as_any_other(
+    tmp_path: Path, before: list[HostOutcome], failures: list[tuple[str, str]]
+) -> None:
+    routes = [RouteOutcome(lost, False, reason) for lost, reason in failures]
+    routes.append(RouteOutcome("cloudflare", True))
+    success = HostOutcome("a", success=True, routes=tuple(routes), at=77.0)
     usual, quick = HealthStore(tmp_path / "usual.json"), HealthStore(tmp_path / "quick.json")
     for store in (usual, quick):
         store.record([HostOutcome("other", success=True, at=1.0), *before])
 
     usual.record([success])
-    assert count_success(str(quick.path), "a", "direct", 77.0)
+    assert count(str(quick.path), "a", "cloudflare", failures, 77.0)
 
     assert json.loads(quick.path.read_bytes()) == json.loads(usual.path.read_bytes())
     assert quick.path.read_bytes().count(b"\n") == usual.path.read_bytes().count(b"\n")
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"version": 2, "hosts": {}}', "a pipe"])
-def test_a_quick_success_leaves_an_unusual_file_to_the_store(
-    tmp_path: Path, content: str | None
-) -> None:
+def test_a_quick_success_begins_the_health_file(tmp_path: Path) -> None:
+    path = tmp_path / "health.json"
+
+    assert count(str(path), "a", "direct", [], 77.0)
+
+    assert HealthStore(path).get("a").total_successes == 1
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"version": 2, "hosts": {}}', "a pipe"])
+def test_a_quick_success_leaves_an_unusual_file_to_the_store(tmp_path: Path, content: str) -> None:
     path = tmp_path / "health.json"
     (tmp_path / ".health.json.lock").touch()
     if content == "a pipe":
         os.mkfifo(path)
-    elif content is not None:
+    else:
         path.write_text(content)
 
-    assert not count_success(str(path), "a", "direct", 77.0)
-    assert content in (None, "a pipe") or path.read_text() == content
+    assert not count(str(path), "a", "direct", [], 77.0)
+    assert content == "a pipe" or path.read_text() == content

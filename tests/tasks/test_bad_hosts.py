@@ -19,6 +19,8 @@ BAD = {
     "token": ("{ssh_host: '${NOT_ALLOWED}'}", "${NOT_ALLOWED} is not expanded in an address"),
     "port": ("{ssh_host: h, ssh_port: 70000}", "ssh_port: expected a port from 1 to 65535"),
     "limit": ("{ssh_host: h, connect_timeout: 0}", "connect_timeout: expected seconds, above 0"),
+    "long": ("{ssh_host: h, command_timeout: 1.0e+300}", "not below 0, at most 2000000"),
+    "many": ("{ssh_host: h, server_alive_interval: 99999999999}", "expected a whole number"),
     "twice": ("{ssh_host: h, ssh_host: i}", "'ssh_host' is given twice"),
     "list": ("[a, b]", "expected a mapping of fields"),
     "no": ("{ssh_host: h}", "put it in quotes: 'no'"),

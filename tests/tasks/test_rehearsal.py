@@ -18,7 +18,7 @@ from tests.support.sshd import Sshd
 
 #: Tasks that send nothing to a host.
 LOCAL = {
-    "hosts", "why", "ssh-config", "connections", "disconnect", "doctor", "completion", "init",
+    "hosts", "ssh-config", "connections", "disconnect", "doctor", "completion", "init",
     "health.show", "health.reset",
 }  # fmt: skip
 

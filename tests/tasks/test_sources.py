@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from ringtasks import Connection, SSHClient, SSHConfig, run_ssh_command_sync
+from ringtasks.errors import UnreachableError
+from ringtasks.health.store import HealthStore
+from ringtasks.inventory.loader import load_inventory
 from tests.support.fixtures import Inv, MakeSshd
 from tests.support.sources import Programs
 from tests.support.sshd import Sshd
@@ -57,6 +61,45 @@ def test_pod_whose_port_has_changed_is_reached_by_the_next_run(
     assert moved in second.stderr.decode()
     assert (third.returncode, third.stdout, third.stderr) == (0, b"reached", b"")
     assert programs.calls("runpodctl") == ["pod list"] * 2
+
+
+@pytest.fixture
+def moved(programs: Programs, hosts_file: Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a host whose source has another port by now, and the inventory of its name."""
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(hosts_file))
+    programs.prints("runpodctl", [pod("box", USED_PORT)])
+    load_inventory()
+    programs.prints("runpodctl", [pod("box", sshd.port)])
+    return "box"
+
+
+def test_check_tries_a_host_at_its_new_place(inv: Inv, moved: str, sshd: Sshd) -> None:
+    done = inv("check", "--host", moved, "--json")
+
+    assert done.returncode == 0, done.stderr
+    (route,) = json.loads(done.stdout)["routes"]
+    assert (route["address"], route["ok"]) == (f"127.0.0.1:{sshd.port}", True)
+    assert b"box: has moved: " in done.stderr
+    health = HealthStore().get(moved)
+    assert (health.total_successes, health.total_failures) == (1, 0)
+
+
+def test_connection_opens_at_the_new_place_of_a_host(moved: str, sshd: Sshd) -> None:
+    with Connection(moved) as c:
+        assert c.run("printf reached", hide=True).stdout == "reached"
+
+        assert (c.port, c.transport_used) == (sshd.port, "direct")
+
+
+def test_port_of_the_caller_stays_after_the_host_has_moved(moved: str) -> None:
+    result = run_ssh_command_sync(moved, "true", port=USED_PORT)
+    with pytest.raises(UnreachableError, match=f":{USED_PORT}"):
+        Connection(moved, port=USED_PORT).open()
+    client = SSHClient(SSHConfig.from_host_config(load_inventory().hosts[moved]))
+    client.config.port = USED_PORT  # by now the inventory has the new one
+
+    assert f":{USED_PORT}" in (result.error or "")
+    assert f":{USED_PORT}" in (client.run("true").error or "")
 
 
 @pytest.mark.parametrize("answer", ["[]", "rubbish", "same"])
@@ -199,3 +242,20 @@ def test_runs_go_on_while_a_source_is_down(
     warning = done.stderr.decode()
     assert "source runpod: runpodctl ended with exit status 7: oops" in warning
     assert "\033" not in warning
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [("rubbish", "runpodctl pod list"), ([pod("a/b", 22)], "where the source")],
+)
+def test_doctor_says_how_to_look_into_a_source(
+    inv: Inv, programs: Programs, hosts_file: Path, answer: Any, advice: str
+) -> None:
+    programs.prints("runpodctl", answer)
+
+    done = inv("doctor", "--json")
+
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    (found,) = [each for each in findings if each["subject"] == "source runpod"]
+    assert (found["verdict"], done.returncode) == ("bad", 1)
+    assert advice in found["advice"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ringtasks.client.plan import load
 from ringtasks.health.store import HealthStore
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
@@ -70,6 +72,22 @@ def test_each_ssh_client_program_reaches_a_host_whose_first_route_is_dead(
     assert [(there / name).read_text() for name in ("scp", "sftp", "rsync")] == ["content"] * 3
     assert (there / "git" / ".git" / "HEAD").exists()
     assert HealthStore().get("a").transports["direct"].total_successes == 5
+
+
+def test_routes_are_known_before_the_first_connection(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    hosts = write_hosts(a=DEAD_TAILNET, b={"proxy_jump": "a"})
+
+    dry = inv("--dry", "ssh-config", "--install")
+    assert load(str(hosts), "a") is None
+    done = inv("ssh-config", "--install")
+
+    assert (dry.returncode, done.returncode) == (0, 0), done.stderr
+    known = load(str(hosts), "a")
+    assert known is not None
+    assert known.routes[0] == ("tailscale", "127.0.0.1", 9)
+    assert load(str(hosts), "b") is None  # it needs more than a connection
 
 
 def test_pins_apply_to_both_ssh_and_the_tasks(
@@ -186,6 +204,29 @@ def test_hostile_names_and_values_are_omitted(
     assert done.stderr.count(b"left out") >= len(HOSTILE) - 1
     assert reached.stdout == b"reached", reached.stderr
     assert not (tmp_path / "ran").exists()
+
+
+def test_name_of_another_machine_that_only_a_source_gives_is_omitted(
+    inv: Inv, tmp_path: Path
+) -> None:
+    listed = {name: {"ssh_host": "h"} for name in ("github.com", "8.8.8.8", "localhost", "gpu-1")}
+    (tmp_path / "list.json").write_text(
+        json.dumps({**listed, "h.example": {"ssh_host": "h.example"}})
+    )
+    file = tmp_path / "hosts.yaml"
+    source = "sources: [{from: command, command: cat list.json}]"
+    file.write_text(f"hosts: {{own.example: {{ssh_host: h}}}}\n{source}\n")
+
+    done = inv("ssh-config", "--inventory", str(file))
+    prefixed = inv("ssh-config", "--inventory", str(file), "--prefix", "box-")
+
+    def names(text: bytes) -> list[str]:
+        lines = text.decode().splitlines()
+        return [line.removeprefix("Host ") for line in lines if line.startswith("Host ")]
+
+    assert names(done.stdout) == ["own.example", "gpu-1", "h.example"]
+    assert done.stderr.count(b"add --prefix") == 3
+    assert len(names(prefixed.stdout)) == 6
 
 
 def test_a_hosts_file_in_a_folder_with_any_name_works(

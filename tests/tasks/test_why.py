@@ -50,6 +50,21 @@ def test_why_lists_routes_in_current_order_with_reasons(inv: Inv, write_hosts: W
     assert "at the back of the order" in tailscale["reason"]
 
 
+def test_why_shows_the_rehearsed_failures_of_a_route(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a=DEAD_TAILNET)
+
+    words = "tailscale=down,a.direct=slow:2s,a.direct=cut:3s"
+    done = inv("why", "--host", "a", "--json", "--rehearse", words)
+    text = inv("why", "--host", "a", RINGTASKS_REHEARSE=words)
+
+    found = json.loads(done.stdout)
+    assert found["rehearsal"] == words
+    rehearsed = {route["route"]: route["rehearsed"] for route in found["routes"]}
+    assert rehearsed == {"tailscale": "down", "direct": "slow:2s, cut:3s"}
+    assert text.stdout.count(b"REHEARSAL: ") == 2
+    assert b"REHEARSAL: tailscale=down" in done.stderr
+
+
 def test_why_sends_and_records_nothing(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
     write_hosts(a=DEAD_TAILNET)
     before = sshd.log

@@ -18,9 +18,9 @@ from . import cache
 from .cache import Cached
 from .checking import checked
 from .credentials import masked
-from .model import Answer, Deadline, Listing, Source, SourceError
+from .model import Answer, Deadline, Freshness, Listing, Source, SourceError
 
-__all__ = ["FETCH_TIMEOUT", "answers_of"]
+__all__ = ["FETCH_TIMEOUT", "answers_of", "freshness_of"]
 
 #: Seconds for all sources together: a person waits.
 FETCH_TIMEOUT = 8.0
@@ -50,6 +50,16 @@ def answers_of(
         _fetch_all(due, newer_than)
         known = [_known(source) for source in sources]
     return [_answer(source, cached) for source, cached in zip(sources, known, strict=True)]
+
+
+def freshness_of(sources: Sequence[Source]) -> Freshness | None:
+    """Return the time in which the cached answers are used as they are; None: it is over."""
+    known = [_known(source) for source in sources]
+    if not known or any(cached.error or not cached.fetched_at for cached in known):
+        return None
+    ends = [c.fetched_at + s.refresh for s, c in zip(sources, known, strict=True)]
+    files = tuple(str(cache.file_of(source)) for source in sources)
+    return Freshness(max(cached.fetched_at for cached in known), min(ends), files)
 
 
 def _known(source: Source) -> Cached:

@@ -32,7 +32,8 @@ _OWN = ("embedded", *(name for name, f in SETTINGS.items() if f.metadata["is_sec
 _FACT_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,60}"
 #: Facts of these names may be secrets, which must not stand in the cache.
 _CONFIDENTIAL = (
-    r"(?i)(^|[_.-])(pass|passwd|password|secret|token|credential|api_?key|private_?key)s?($|[_.-])"
+    r"(?i)(^|[_.-])(pass|passwd|password|secret|token|credential|(api|private|access)[_-]?key)s?"
+    r"($|[_.-])"
 )
 _MAX_FACTS = 100
 _MAX_FACT_LENGTH = 500
@@ -116,7 +117,7 @@ def _shown(value: Any) -> str:
 def _is_fact(key: Any) -> bool:
     if not isinstance(key, str) or not re.fullmatch(_FACT_NAME, key):
         return False
-    return not re.search(_CONFIDENTIAL, key)
+    return not re.search(_CONFIDENTIAL, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key))
 
 
 def _fact(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ringtasks.errors import UsageError
 
-__all__ = ["Answer", "Deadline", "Listing", "PrintedHost", "Source", "SourceError"]
+__all__ = ["Answer", "Deadline", "Freshness", "Listing", "PrintedHost", "Source", "SourceError"]
 
 REFRESH = 300.0  # seconds that an answer is used
 
@@ -72,6 +73,15 @@ class Answer(NamedTuple):
     """Unix seconds; 0: it has never answered."""
     warning: str = ""
     """The reason if it could not be asked, and the age of the listing."""
+
+
+class Freshness(NamedTuple):
+    """The time in which no answer is fetched again: Unix seconds, the end excluded."""
+
+    since: float = 0.0
+    until: float = math.inf
+    files: tuple[str, ...] = ()
+    """The cache files; each changes when its answer does."""
 
 
 class Deadline:

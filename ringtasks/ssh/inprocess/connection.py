@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -173,8 +174,14 @@ class Connection(DialledConnection):
                 return super().open()
             check_connect_kwargs(self.connect_kwargs, self.connect_timeout, self.ssh_config)
             self._follow_changes()
+            started = time.time()
             try:
-                return None if self._open_shared() else self._open_in_process()
+                return self._open_somehow()
+            except UnreachableError as error:
+                if not self._has_moved(started):
+                    raise also_paramikos(error) from error.__cause__
+            try:
+                return self._open_somehow()
             except UnreachableError as error:
                 raise also_paramikos(error) from error.__cause__
 
@@ -330,6 +337,24 @@ class Connection(DialledConnection):
         if self._attempt is not None:
             self._attempt.abandon()
             self._attempt = None
+
+    def _open_somehow(self) -> Any:
+        return None if self._open_shared() else self._open_in_process()
+
+    def _has_moved(self, started: float) -> bool:
+        """Ask the host's inventory sources where it is now; True if that is another place."""
+        from ringtasks.inventory.relocation import relocate
+
+        moved = replace(self.ssh)
+        if not relocate(moved, started):
+            return False
+        changes: Any = dict(set(moved.inventory_place) - set(self.ssh.inventory_place))
+        self.ssh = moved
+        if self._for_master is not None:
+            self._for_master = replace(self._for_master, **changes)
+        self.host, self.port = moved.host or moved.id, moved.port
+        self._settled = self._values()
+        return True
 
     def _open_shared(self) -> bool:
         """Open it over a control master; False: it has to be kept in process."""

@@ -29,7 +29,7 @@ from fabric.util import get_local_user
 
 from ringtasks.common.local_user import has_name
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
@@ -101,12 +101,13 @@ def given_by(
             ssh, named_port = _parsed(host, user, port)
             named_timeout = None
         ssh = replace(ssh, batch_mode=False)  # a caller of Fabric's is asked at a terminal
+    own = {} if port is None else {"port": port}
     port = port if port is not None else named_port
     timeout = connect_timeout if connect_timeout is not None else named_timeout
     # Fabric takes a connect_timeout of 0 as not given.
-    changes = {"user": user, "port": port, "connect_timeout": timeout or None}
+    changes = {"user": user, "connect_timeout": timeout or None, "port": named_port}
     known: Any = {name: value for name, value in changes.items() if value is not None}
-    return ArgumentValues(replace(ssh, **known) if known else ssh, port, timeout)
+    return ArgumentValues(with_own(replace(ssh, **known), **own), port, timeout)
 
 
 def _parsed(host: str, user: str | None, port: int | None) -> tuple[SSHConfig, int | None]:

@@ -71,6 +71,7 @@ ANSIBLE = {
                 "ansible_host": "192.0.2.1", "ansible_port": 2201, "ansible_user": "ubuntu",
                 "ansible_ssh_private_key_file": "~/.ssh/team", "zone": "eu",
                 "ansible_become_password": "hunter22", "api_token": "hunter33",
+                "API-KEY": "hunter44", "dbPassword": "hunter55", "accessKey": "hunter66",
             },
             "box2": {"zone": "us", "nested": {"a": 1}},
         }
