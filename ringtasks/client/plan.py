@@ -2,8 +2,8 @@
 
 A plan is a file in the state folder that only its owner can read or change.  It is valid while all
 that it was made from is the same (hosts files, ssh's files, the answers of sources, our modules,
-variables), and until a source is due to be asked again.  It holds plain TCP routes to addresses
-only, and no secret.
+variables), and until a source is due to be asked again.  It holds routes that are one TCP
+connection, and no secret.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _MOST_FILES = 1000
 
 
 class Plan:
-    """The routes of a host in their usual order: name, address and port.
+    """The routes of a host in their usual order: name, address or host name, and port.
 
-    An address is empty if the route needs more than a TCP connection to an address.
+    An address is empty if the route needs more than a TCP connection.
     """
 
     def __init__(self, host: str, routes: Iterable[tuple[str, str, int]], health_file: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -109,12 +108,9 @@ def _as_read(watched: Mapping[str, object]) -> dict[str, list[int] | None]:
 
 def _planned(route: Route) -> tuple[str, str, int]:
     is_plain = route.proxy is None and route.family == "any" and route.source is None
-    return route.name, route.host if is_plain and _is_address(route.host) else "", route.port
+    return route.name, route.host if is_plain and _is_plain_name(route.host) else "", route.port
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return "%" not in host  # the interface of a link-local address
+def _is_plain_name(host: str) -> bool:
+    """Return whether a host is an address, without the interface of a link-local one, or a name."""
+    return host.isascii() and "%" not in host

@@ -65,13 +65,14 @@ def listener() -> Iterator[socket.socket]:
         yield server
 
 
-@pytest.mark.parametrize("first", [None, "overtaken", "refused"])
+@pytest.mark.parametrize("first", [None, "overtaken", "refused", "name"])
 def test_second_start_loads_little_and_counts_the_same(
     write_hosts: WriteHosts, passed: Passed, sshd: Sshd, listener: socket.socket, first: str | None
 ) -> None:
     port = listener.getsockname()[1] if first == "overtaken" else 9  # it is silent; it refuses
-    dead = {} if first is None else {"tailscale_ip": "127.0.0.1", "tailscale_port": port}
-    hosts = write_hosts(a=dead)
+    dead = {"tailscale_ip": "127.0.0.1", "tailscale_port": port}
+    named = {"ssh_host": "0x7f.1"}  # to the look-up it is a name, of 127.0.0.1
+    hosts = write_hosts(a={None: {}, "name": named}.get(first, dead))
     passed(hosts)
     HealthStore().path.unlink()
     program = (
@@ -90,13 +91,26 @@ def test_second_start_loads_little_and_counts_the_same(
         )  # fmt: skip
         _, (descriptor,), _, _ = socket.recv_fds(ours, 1, 1)
     with socket.socket(fileno=descriptor) as connection:
-        assert connection.getpeername() == (sshd.address, sshd.port)
+        assert connection.getpeername()[1] == sshd.port
 
     assert done.stderr == b"[]\n"
     health = HealthStore().get("a")
     assert (health.total_successes, health.transports["direct"].total_successes) == (1, 1)
     reasons = {name: known.last_reason for name, known in health.transports.items()}
-    assert reasons == {"direct": "", **({} if first is None else {"tailscale": first})}
+    is_dead = first in ("overtaken", "refused")
+    assert reasons == {"direct": "", **({"tailscale": first} if is_dead else {})}
+
+
+@pytest.mark.parametrize("name", ["localhost", "no-such-host.invalid"])
+def test_name_without_a_single_address_is_left_to_the_slow_start(
+    write_hosts: WriteHosts, passed: Passed, sshd: Sshd, name: str
+) -> None:
+    hosts = write_hosts(a={"tailscale_ip": name, "tailscale_port": sshd.port})
+    passed(hosts)
+    HealthStore().reset()
+
+    assert passed(hosts).getpeername()[1] == sshd.port
+    assert HealthStore().get("a").total_successes == 1
 
 
 def test_constants_of_the_quick_start_are_those_of_the_modules_that_load_slowly() -> None:
