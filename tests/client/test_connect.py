@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.client.planning import plan_ahead
 from ringtasks.health.store import HealthStore
 from tests.support.blackhole import blackhole
 from tests.support.cloudflared import Cloudflared
@@ -244,12 +245,15 @@ def test_a_connection_that_cannot_be_passed_is_carried(write_hosts: WriteHosts) 
 
 
 @pytest.mark.parametrize("count", [16, pytest.param(50, marks=pytest.mark.long)])
-@pytest.mark.parametrize("flags", [(), ("--fdpass",)], ids=["carrying", "passing"])
+@pytest.mark.parametrize("way", ["carrying", "passing", "passing by a plan"])
 def test_concurrent_connects_are_counted_exactly(
-    write_hosts: WriteHosts, flags: tuple[str, ...], count: int
+    write_hosts: WriteHosts, way: str, count: int
 ) -> None:
     hosts = write_hosts(a={"tailscale_ip": "127.0.0.1", "tailscale_port": 9})
+    flags = () if way == "carrying" else ("--fdpass",)
     words = [PROGRAM, "connect", "--inventory", str(hosts), *flags, "--", "a"]
+    if way == "passing by a plan":
+        plan_ahead(hosts, ["a"])
     ends = [socket.socketpair() for _ in range(count)]
     started = [subprocess.Popen(words, stdin=theirs, stdout=theirs) for _, theirs in ends]
     for _, theirs in ends:
