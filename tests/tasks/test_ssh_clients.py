@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,17 +33,19 @@ def config(inv: Inv, write_hosts: WriteHosts, tmp_path: Path) -> Iterator[Path]:
     assert routes["tailscale"].last_reason == "refused"
 
 
-def test_ansible_runs_a_raw_command(config: Path, tmp_path: Path) -> None:
+def test_ansible_runs_a_raw_command(config: Path) -> None:
     program = Path(sys.executable).with_name("ansible")
 
-    done = subprocess.run(
-        [
-            program, "a", "-i", "a,", "-m", "raw", "-a", "printf reached",
-            "--ssh-common-args", f"-F {config}",
-        ],
-        env={**os.environ, "ANSIBLE_LOCAL_TEMP": str(tmp_path / "local")},
-        capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
+    # Its own control sockets; the path of a socket is short.
+    with tempfile.TemporaryDirectory(dir="/tmp") as sockets:
+        done = subprocess.run(
+            [
+                program, "a", "-i", "a,", "-m", "raw", "-a", "printf reached",
+                "--ssh-common-args", f"-F {config}",
+            ],
+            env={**os.environ, "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets},
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert b"reached" in done.stdout
@@ -79,8 +82,9 @@ def test_mosh_starts_its_server_and_uses_the_address_that_sshd_has(
     monkeypatch.setenv("TERM", "xterm")
     ssh = f"ssh -F {config}"
     flags = ["--experimental-remote-ip=remote", "--ssh", ssh, "--no-init"]
+    sized = ["sh", "-c", 'stty rows 24 cols 80; exec mosh "$@"', "mosh"]
 
-    status, shown = at_terminal([*flags, "a", "--", "printf", "reached"], {}, tmp_path, ["mosh"])
+    status, shown = at_terminal([*flags, "a", "--", "printf", "reached"], {}, tmp_path, sized)
 
     assert status == 0, shown
     assert b"reached" in shown
