@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .bar_lines import Bar, BarFormat, BarTemplate, held_out
 from .numbers import as_float, counted
@@ -23,10 +23,10 @@ from .records import Position, Record
 from .templates import MAX_TEMPLATES
 from .words import is_neutral, is_set, split_name
 
-__all__ = ["BarReader"]
+__all__ = ["BarReader", "BarState", "name_in"]
 
 
-class _State:
+class BarState:
     """One bar over its life."""
 
     def __init__(self, bar: Bar) -> None:
@@ -50,11 +50,13 @@ class BarReader:
     """Reads the states of all bars of a log, in order."""
 
     def __init__(self) -> None:
-        self._states: dict[str, _State] = {}
+        #: Reads bars that were collected, and come before the line that is read next.
+        self.read_before: Callable[[], None] | None = None
+        self.states: dict[str, BarState] = {}
         self._formats: dict[BarTemplate, BarFormat] = {}
-        self._has_validated = False
-        self._epoch_length: float | None = None
-        self._odd_epoch = math.inf
+        self.has_validated = False
+        self.epoch_length: float | None = None
+        self.odd_epoch = math.inf
         self.is_lightning = False
 
     def format(self, template: BarTemplate) -> BarFormat:
@@ -68,12 +70,13 @@ class BarReader:
 
     def read(self, line: bytes, form: BarFormat) -> list[Record]:
         """Return what the bar of a line tells beyond those before it."""
+        self._catch_up()
         template = form.template
         if template.kind:
-            self._has_validated |= template.kind == "validation"
+            self.has_validated |= template.kind == "validation"
             return []
         row = form.cut(line)
-        state = self._states.get(template.head)
+        state = self.states.get(template.head)
         at = form.done
         if (
             state is not None
@@ -84,17 +87,28 @@ class BarReader:
             and done > state.done
             and not state.pending
         ):
-            state.done, self._has_validated = done, False  # it shows nothing new
+            state.done, self.has_validated = done, False  # it shows nothing new
             return [self._count(done, state.total)] if form.is_bare else []
         bar = form.bar(row)
         if bar is None:
             return []
         records = self._read(bar)
-        state = self._states[template.head]
-        state.row, state.key = row, form.key if bar.step is None else None
+        state = self.states[template.head]
+        is_of_counts = bar.step is None and template.unit != "uncertain"
+        state.row, state.key = row, form.key if is_of_counts else None
         if form.is_bare:
             records.append(self._count(bar.done, bar.total))
         return records
+
+    def note_lightning(self) -> None:
+        """Note that Lightning has printed the lines from now on."""
+        if not self.is_lightning:
+            self._catch_up()
+            self.is_lightning = True
+
+    def _catch_up(self) -> None:
+        if self.read_before is not None:
+            self.read_before()
 
     @staticmethod
     def _count(done: float, total: float | None) -> Record:
@@ -102,9 +116,9 @@ class BarReader:
 
     def _read(self, bar: Bar) -> list[Record]:
         template = bar.template
-        state = self._states.get(template.head)
+        state = self.states.get(template.head)
         if state is None:
-            state = self._states[template.head] = _State(bar)
+            state = self.states[template.head] = BarState(bar)
         records: list[Record] = []
         if bar.done < state.done or bar.epoch != state.epoch or bar.total != state.total:
             records += self._flush(state)
@@ -124,10 +138,11 @@ class BarReader:
 
     def end(self) -> list[Record]:
         """Return what is held back because the bar's next count was awaited."""
-        return [record for state in self._states.values() for record in self._flush(state)]
+        self._catch_up()
+        return [record for state in self.states.values() for record in self._flush(state)]
 
-    def _counted_on(self, bar: Bar, state: _State) -> list[Record]:
-        self._has_validated = False
+    def _counted_on(self, bar: Bar, state: BarState) -> list[Record]:
+        self.has_validated = False
         records = self._flush(state, bar.done) if state.pending else []
         if not bar.shown or bar.shown == state.shown:
             return records
@@ -137,7 +152,7 @@ class BarReader:
             return records
         return records + self._set(bar, state)
 
-    def _drawn_again(self, bar: Bar, state: _State) -> list[Record]:
+    def _drawn_again(self, bar: Bar, state: BarState) -> list[Record]:
         changed = bar.shown != state.shown
         if state.counts_first is None and changed:
             state.counts_first = bar.done > 0
@@ -145,7 +160,7 @@ class BarReader:
             return []
         if state.counts_first:
             is_next = bar.done == state.last_set + state.stride
-            if bar.done and (changed or self._has_validated or is_next):
+            if bar.done and (changed or self.has_validated or is_next):
                 return self._set(bar, state)
         elif bar.total is None or bar.done < bar.total:
             state.pending.append(bar)
@@ -153,28 +168,28 @@ class BarReader:
             return self._at_end(bar, state)
         return []
 
-    def _at_end(self, bar: Bar, state: _State) -> list[Record]:
+    def _at_end(self, bar: Bar, state: BarState) -> list[Record]:
         """Return metrics that appear when the bar is full; those known before may be means now."""
         new = [each for each in bar.shown if each[0] not in state.known or each[0] in state.ends]
         state.ends |= {name for name, _ in new}
         return [self._record(bar, new, is_end=True)] if new else []
 
-    def _set(self, bar: Bar, state: _State) -> list[Record]:
+    def _set(self, bar: Bar, state: BarState) -> list[Record]:
         """Return the metrics that were set at the bar's count."""
         is_full = bar.total is not None and bar.done >= bar.total
         before = dict(state.shown)
         new = {name for name, _ in bar.shown} - state.known
-        if (is_full and state.known) or self._has_validated:
+        if (is_full and state.known) or self.has_validated:
             state.ends |= new
         state.known |= new
         fresh = [
             (name, text)
             for name, text in bar.shown
-            if name not in state.ends or before.get(name) != text or self._has_validated
+            if name not in state.ends or before.get(name) != text or self.has_validated
         ]
-        if self._has_validated:
+        if self.has_validated:
             fresh = [each for each in fresh if each[0] in state.ends]
-        self._has_validated = False
+        self.has_validated = False
         if bar.done > state.last_set:
             state.stride, state.last_set = bar.done - state.last_set, bar.done
         batch = [each for each in fresh if each[0] not in state.ends]
@@ -182,7 +197,7 @@ class BarReader:
         records = [self._record(bar, batch)] if batch else []
         return [*records, self._record(bar, epoch, is_end=True)] if epoch else records
 
-    def _flush(self, state: _State, done: float | None = None) -> list[Record]:
+    def _flush(self, state: BarState, done: float | None = None) -> list[Record]:
         """Return what was set since the bar's last count, with the counts that it belongs to."""
         pending, state.pending = state.pending, []
         if not pending:
@@ -222,7 +237,7 @@ class BarReader:
             places[bar.template.unit or "step"] = Position(bar.done, bar.total)
         part = held_out(bar.template.head)
         values = [
-            (_name_in(part, name), number)
+            (name_in(part, name), number)
             for name, text in shown
             if (number := as_float(text)) is not None
         ]
@@ -232,16 +247,16 @@ class BarReader:
         """Return the batch, and the step over all epochs, which Lightning counts from epoch 0."""
         assert bar.total is not None  # noqa: S101  # for the type checker
         places = {} if is_end else {"batch": Position(bar.done, bar.total)}
-        self._epoch_length = self._epoch_length or bar.total
-        if bar.total != self._epoch_length:
-            self._odd_epoch = min(self._odd_epoch, epoch.done)
-        if epoch.done <= self._odd_epoch:  # all epochs before were as long as the first
-            places["step"] = Position(epoch.done * self._epoch_length + bar.done)
+        self.epoch_length = self.epoch_length or bar.total
+        if bar.total != self.epoch_length:
+            self.odd_epoch = min(self.odd_epoch, epoch.done)
+        if epoch.done <= self.odd_epoch:  # all epochs before were as long as the first
+            places["step"] = Position(epoch.done * self.epoch_length + bar.done)
         return places
 
 
 @functools.lru_cache(maxsize=4096)
-def _name_in(held_out: str, name: str) -> str:
+def name_in(held_out: str, name: str) -> str:
     if not held_out or is_neutral(name) or any(is_set(word) for word in split_name(name)):
         return name
     return f"{held_out}_{name}"

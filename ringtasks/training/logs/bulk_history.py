@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
+
+import numpy as np
 
 from .columns import Columns, records_in_order
 from .history import History
@@ -115,17 +116,23 @@ def _note_totals(history: History, columns: Sequence[Columns], segment: Segment 
 
 
 def _show_bars(history: History, columns: Sequence[Columns], segment: Segment | None) -> None:
-    counts = sorted(
-        row
-        for own in columns
-        if own.kind == "count"
-        for row in zip(
-            own.lines.tolist(),
-            own.places[""].tolist(),
-            own.totals[""].tolist() if "" in own.totals else repeat(None),
-            strict=False,
-        )
-    )
-    for line, done, total in counts:
-        measured = segment.measured_before(line) if segment else 0
-        history.show_bar(history.serial + measured, Position(done, total))
+    """Show the counts of the run's bar: the first one after each metric, and the last one."""
+    counts = [own for own in columns if own.kind == "count"]
+    if not counts:
+        return
+    lines = np.concatenate([own.lines for own in counts])
+    order = np.argsort(lines, kind="stable")
+    lines, done = lines[order], np.concatenate([own.places[""] for own in counts])[order]
+    none = [np.zeros(len(own.lines)) for own in counts]
+    totals = [own.totals.get("", zeros) for own, zeros in zip(counts, none, strict=True)]
+    total = np.concatenate(totals)[order]
+    of_run = np.flatnonzero(total == ((history.bar.total or 0.0) if history.bar else total[0]))
+    if not len(of_run):
+        return
+    place = Position(float(done[of_run[-1]]), float(total[of_run[-1]]) or None)
+    after = of_run[done[of_run] != 0]
+    measured = segment.measured_before(lines[after]) if segment else np.zeros(len(after), int)
+    serials, first = np.unique(measured, return_index=True)
+    for serial, shown in zip(serials.tolist(), done[after[first]].tolist(), strict=True):
+        history.show_bar(history.serial + serial, place._replace(done=shown))
+    history.bar = place

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .bar_columns import BarBuffer
 from .bulk_history import add_columns
 from .columns import ColumnBuffer
 from .history import History
@@ -16,6 +17,7 @@ from .line_reader import LineReader, Mode
 from .plans import Plan, Planner
 from .records import Record
 from .templates import MAX_TEMPLATES, masked
+from .trials import in_trial
 
 __all__ = ["BulkReader"]
 
@@ -39,7 +41,8 @@ class BulkReader:
     def __init__(self, reader: LineReader, history: History) -> None:
         self._reader, self._history = reader, history
         self._buffer = ColumnBuffer()
-        self._planner = Planner(self._reader, self._buffer, self._add)
+        self._bars = BarBuffer(reader.bars, self._buffer, self._add_in_trial, lambda: reader.trial)
+        self._planner = Planner(self._reader, self._buffer, self._bars, self._add)
         self._known: dict[Mode | None, _Known] = {}
         self._templates = 0
         #: The number of lines that had no plan.
@@ -100,7 +103,11 @@ class BulkReader:
             else:
                 self._buffer.add(record, n + k)
 
+    def _add_in_trial(self, records: Sequence[Record], n: int) -> None:
+        self._add([in_trial(each, self._reader.trial) for each in records], n)
+
     def _flush(self) -> None:
+        self._bars.flush()
         columns = self._buffer.take()
         if columns:
             add_columns(self._history, columns)

@@ -7,7 +7,7 @@ text, and their numbers are converted a column at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from .parsed import Span
 from .records import Position, Record
 
 __all__ = ["ColumnBuffer", "Columns", "Lines", "Schema", "records_in_order"]
+
+_Lines: TypeAlias = "npt.NDArray[np.int64]"
+_Usable: TypeAlias = "tuple[Schema, _Lines, list[Floats]]"
 
 
 class Schema(NamedTuple):
@@ -81,6 +84,7 @@ class ColumnBuffer:
     def __init__(self) -> None:
         self._of_lines: list[Lines] = []
         self._records: dict[Schema, tuple[list[int], list[Sequence[float]]]] = {}
+        self._columns: list[tuple[Schema, _Lines, Sequence[Floats]]] = []
 
     def lines(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> Lines:
         """Return the lines of a template, to which more can be appended."""
@@ -112,15 +116,22 @@ class ColumnBuffer:
             lines.append(line)
             rows.append(row)
 
+    def add_columns(self, schema: Schema, lines: _Lines, columns: Sequence[Floats]) -> None:
+        """Add records whose fields are given as columns, in the order of their lines."""
+        if len(lines):
+            self._columns.append((schema, lines, columns))
+
     def take(self) -> list[Columns]:
         """Return all records as columns, and forget them."""
-        parts: dict[Schema, list[tuple[list[int], Sequence[Floats]]]] = {}
+        parts: dict[Schema, list[tuple[Sequence[int] | _Lines, Sequence[Floats]]]] = {}
+        for schema, given, columns in self._columns:
+            parts.setdefault(schema, []).append((given, columns))
         for of_template in self._of_lines:
             if of_template.lines:
                 parts.setdefault(of_template.schema, []).append(of_template.take())
         for schema, (lines, rows) in self._records.items():
             parts.setdefault(schema, []).append((lines, list(np.array(rows, dtype=np.float64).T)))
-        self._records = {}
+        self._records, self._columns = {}, []
         return [
             columns
             for schema, own in parts.items()
@@ -133,12 +144,8 @@ class ColumnBuffer:
         self._of_lines.clear()
 
 
-_Lines = npt.NDArray[np.int64]
-_Usable = tuple[Schema, _Lines, list[Floats]]
-
-
 def _merged(
-    parts: Sequence[tuple[list[int], Sequence[Floats]]],
+    parts: Sequence[tuple[Sequence[int] | _Lines, Sequence[Floats]]],
 ) -> tuple[_Lines, list[Floats]]:
     """Return the numbers of lines of several templates in the order of the lines."""
     lines = np.concatenate([np.array(own, dtype=np.int64) for own, _ in parts])

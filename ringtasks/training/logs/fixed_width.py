@@ -7,6 +7,7 @@ are the values that ``float`` gives; others are converted one by one.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -17,11 +18,13 @@ import numpy.typing as npt
 from .numbers import as_float
 from .parsed import Span
 
-__all__ = ["Floats", "column_of"]
+__all__ = ["MAX_CODE_DIGITS", "Floats", "code_of", "column_of"]
 
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 _Matrix: TypeAlias = "npt.NDArray[np.uint8]"
 _MAX_DIGITS = 15
+#: An integer of 64 bits holds any number of so many digits.
+MAX_CODE_DIGITS = 18
 _MAX_POWER = 22
 _NUMBER = re.compile(
     rb"(?P<sign>[-+]?)(?P<whole>[\d,_]*)(?:\.(?P<part>\d*))?(?:[eE](?P<esign>[-+]?)(?P<exp>\d+))?\Z"
@@ -47,6 +50,12 @@ def column_of(template: bytes, span: Span) -> Callable[[_Matrix], Floats]:
         sign=-1.0 if found["sign"] == b"-" else 1.0,
         exponent_sign=-1 if found["esign"] == b"-" else 1,
     )
+
+
+def code_of(template: bytes, span: Span) -> Callable[[_Matrix], npt.NDArray[np.int64]]:
+    """Return the function that makes a number of the digits between two positions."""
+    digits = [n for n in range(*span) if template[n : n + 1].isdigit()]
+    return functools.partial(_sum, digits=_powers(digits))
 
 
 def _powers(positions: Sequence[int]) -> list[tuple[int, int]]:

@@ -141,7 +141,8 @@ class LineReader:
         template = find_bar(text)
         if not template:
             return self.read_text(text)
-        self.bars.is_lightning = self.bars.is_lightning or _is_of_lightning(text)
+        if _is_of_lightning(text):
+            self.bars.note_lightning()
         records = self.bars.read(text.encode("latin-1"), self.bars.format(template))
         return records + self.read_text(text[template.end :])
 
@@ -150,7 +151,8 @@ class LineReader:
         if not text or text.isspace():
             return []
         line = line_of(text)
-        self.bars.is_lightning = self.bars.is_lightning or line.is_of_lightning
+        if line.is_of_lightning:
+            self.bars.note_lightning()
         if line.is_common:
             record = self._columns.row(text)
             if record is None and self.key_values.is_open:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Callable, Iterator, Sequence
 
-from .bar_lines import BarFormat, find_bar
+from . import bar_rows
+from .bar_columns import BEHIND, BarBuffer
+from .bar_lines import BarFormat, BarTemplate, find_bar
+from .bar_rows import BarLines
 from .blocks import opens_block
 from .columns import ColumnBuffer, Lines, Schema
 from .keras import find_bar as find_keras_bar
@@ -20,16 +22,19 @@ from .key_value_tables import begins_table, find_row, is_edge, is_inside
 from .line_reader import LineReader, Mode, line_of, may_hold_bar
 from .parsed import Parsed, Span
 from .records import Record
-from .templates import IN_NAME, MAX_CHARS, MAX_TEMPLATES, leading_digits, masked
+from .templates import (
+    IN_NAME,
+    MAX_CHARS,
+    MAX_TEMPLATES,
+    PLAIN_COUNT,
+    PLAIN_NUMBER,
+    leading_digits,
+    masked,
+)
 from .trials import in_trial, named_in_trial, trial_after
 
 __all__ = ["Plan", "Planner", "is_empty"]
 
-_PLAIN_NUMBER = re.compile(
-    rb"[-+]?(?:(?:0{1,99}\.?0*|\.0+)(?:[eE][-+]?0{1,2})?|0{1,3}(?:[,_]000)+(?:\.0+)?"
-    rb"|(?i:nan|inf|infinity))\Z"
-)
-_COUNT = re.compile(rb"(?:0{1,99}\.?0*|0{1,3}(?:[,_]000)+)\Z")
 _ZERO = ord("0")
 
 #: Takes a line and its serial number; False: the mode may be another than planned.
@@ -80,9 +85,10 @@ class Planner:
         self,
         reader: LineReader,
         buffer: ColumnBuffer,
+        bars: BarBuffer,
         add: Callable[[Sequence[Record], int], None],
     ) -> None:
-        self._reader, self._buffer, self._take = reader, buffer, add
+        self._reader, self._buffer, self._bars, self._take = reader, buffer, bars, add
         self._behind_bars: dict[bytes, Plan | None] = {}
 
     def _add(self, records: Sequence[Record], n: int) -> None:
@@ -123,7 +129,7 @@ class Planner:
         if may_hold_bar(text) and (template := find_bar(text)):
             if before.table.columns or not find_bar.is_known(text):
                 return None
-            return Plan(take=functools.partial(self._bar, self._reader.bars.format(template)))
+            return Plan(take=self._taker_of_bars(line, template))
         line_shape = line_of(text)
         if not line_of.is_known(text) or line_shape.resumes:
             return None
@@ -154,7 +160,7 @@ class Planner:
         spans = sorted(_spans(parsed))
         template = masked(line)
         for (start, end), (kind, _) in spans:
-            plain = _PLAIN_NUMBER if kind in ("value", "run") else _COUNT
+            plain = PLAIN_NUMBER if kind in ("value", "run") else PLAIN_COUNT
             if not plain.match(template[start:end]):
                 return None
         fields = tuple(
@@ -202,6 +208,19 @@ class Planner:
         if record is not None:
             self._add([record], n)
         return True
+
+    def _taker_of_bars(self, line: bytes, template: BarTemplate) -> _Take | None:
+        form, is_alone = self._reader.bars.format(template), template.end == len(line)
+        if template.kind == "other" and is_alone:
+            return None
+        if not bar_rows.fits(form, masked(line)):
+            return functools.partial(self._bar, form)
+        lines = self._bars.lines(form, masked(line))
+        return lines.add if is_alone else functools.partial(self._bar_and_text, lines)
+
+    def _bar_and_text(self, lines: BarLines, line: bytes, n: int) -> bool:
+        lines.add(line, n)
+        return self._behind_bar(line[lines.form.template.end :], n + BEHIND)
 
     def _bar(self, form: BarFormat, line: bytes, n: int) -> bool:
         records = self._reader.bars.read(line, form)

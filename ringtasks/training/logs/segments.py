@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from .columns import Columns
 from .fixed_width import Floats
@@ -97,9 +98,10 @@ class Segment:
         """The number of lines that print a metric."""
         return len(self._measured)
 
-    def measured_before(self, line: int) -> int:
-        """Return the number of lines before one that print a metric."""
-        return bisect_left(self._measured, line)
+    def measured_before(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return for each line the number of lines before it that print a metric."""
+        before: npt.NDArray[np.int64] = np.searchsorted(self._measured, lines)
+        return before
 
     def serial_at(self, line: int) -> int:
         """Return the serial number of the points of a line."""

@@ -1,0 +1,323 @@
+"""Read the bars of many lines together.
+
+They are collected until their values are needed, or a line has to be read alone, so that the
+``BarReader`` has read all bars before that line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .bar_lines import BarFormat, held_out
+from .bar_rows import BarLines, BarRows, Ints, Texts, is_short
+from .bar_steps import MAX_HELD, Flags, Head, Told
+from .bars import BarReader, name_in
+from .columns import ColumnBuffer, Schema
+from .fixed_width import Floats
+from .records import Record
+from .trials import named_in_trial
+
+__all__ = ["BEHIND", "BarBuffer"]
+
+#: The distance of the text behind a bar from the bar itself.
+BEHIND = MAX_HELD + 3
+#: Fewer bars are read one by one.
+_MIN_ROWS = 48
+#: So many pieces of one stretch are read, then the rest one by one.
+_MAX_PIECES = 16
+_MAX_HELD_BEFORE = 1000
+
+
+class BarBuffer:
+    """Collects bars.
+
+    :param add: takes the records of bars that were read one by one, with the line's number.
+    :param trial: returns the trial of the lines.
+    """
+
+    def __init__(
+        self,
+        bars: BarReader,
+        buffer: ColumnBuffer,
+        add: Callable[[Sequence[Record], int], None],
+        trial: Callable[[], str],
+    ) -> None:
+        self._bars, self._buffer, self._add, self._trial = bars, buffer, add, trial
+        self._used: list[BarLines] = []
+        bars.read_before = self.flush
+
+    def lines(self, form: BarFormat, template: bytes) -> BarLines:
+        """Return the lines of a template, to which more can be added."""
+        return BarLines(form, template, self._used)
+
+    def flush(self) -> None:
+        """Read all bars that were collected."""
+        if not self._used:
+            return
+        sources = self._used.copy()
+        self._used.clear()
+        texts = Texts()
+        rows = None
+        if sum(len(source.lines) for source in sources) >= _MIN_ROWS:
+            rows = BarRows.made(sources, texts)
+        if rows is not None:
+            self._read_rows(rows, texts)
+            return
+        taken = [
+            (n, text, source.form)
+            for source in sources
+            for n, text in zip(*source.take(), strict=True)
+        ]
+        for n, text, form in sorted(taken, key=lambda each: each[0]):
+            self._add(self._bars.read(text, form), n)
+
+    def _read_rows(self, rows: BarRows, texts: Texts) -> None:
+        """Read pieces of which all bars are known together, and the bars between them alone."""
+        start, size = 0, len(rows.lines)
+        for _ in range(_MAX_PIECES):
+            if size - start < _MIN_ROWS:
+                break
+            known = np.array(self._known(rows))[rows.forms[start:]]
+            end = size if known.all() else start + int(known.argmin())
+            if end - start >= _MIN_ROWS:
+                self._read_together(rows.of(np.arange(start, end)), texts)
+            else:
+                self._read_alone(rows, start, end)
+            self._read_alone(rows, end, min(end + 1, size))
+            start = end + 1
+        self._read_alone(rows, start, size)
+
+    def _read_alone(self, rows: BarRows, start: int, end: int) -> None:
+        for n in range(start, end):
+            form = rows.formats[int(rows.forms[n])]
+            self._add(self._bars.read(rows.texts[n], form), int(rows.lines[n]))
+
+    def _known(self, rows: BarRows) -> list[bool]:
+        """Tell for each format whether its bars change nothing of what is known of their head."""
+        kinds: dict[str, set[tuple[str, bool]]] = {}
+        for form in rows.formats:
+            if not form.template.kind:
+                kind = form.template.unit, "step" in form.index
+                kinds.setdefault(form.template.head, set()).add(kind)
+        usable = {head for head, of in kinds.items() if len(of) == 1 and self._is_usable(head, of)}
+        return [
+            bool(form.template.kind) or (form.template.head in usable and self._is_known(form))
+            for form in rows.formats
+        ]
+
+    def _is_usable(self, head: str, kinds: set[tuple[str, bool]]) -> bool:
+        state = self._bars.states.get(head)
+        if state is None or len(state.pending) > _MAX_HELD_BEFORE:
+            return False
+        is_of_counts = kinds.isdisjoint(
+            {(unit, True) for unit, _ in kinds} | {("uncertain", False)}
+        )
+        if state.pending and not is_of_counts:
+            return False
+        shown = [*state.shown, *(each for bar in state.pending for each in bar.shown)]
+        return all(is_short(text) for _, text in shown)
+
+    def _is_known(self, form: BarFormat) -> bool:
+        state, names = self._bars.states[form.template.head], form.template.names
+        if form.template.unit == "uncertain" or "step" in form.index:
+            return True
+        if not names:
+            return state.counts_first is not None or not state.shown
+        return state.counts_first is not None and state.known.union(state.ends).issuperset(names)
+
+    def _read_together(self, rows: BarRows, texts: Texts) -> None:
+        heads, of_head = _by_head(rows)
+        found = []
+        for n, name in enumerate(heads):
+            at = np.flatnonzero(of_head == n)
+            found.append(Head(self._bars.states[name], rows.of(at), at, texts))
+        validated = self._validated(found, of_head < 0)
+        values = [
+            each
+            for head in found
+            for told in head.told(validated[head.at])
+            for each in _values(head, told)
+        ]
+        for head in found:
+            head.end()
+        for each in self._with_steps(values):
+            self._take(each)
+        self._count(rows)
+
+    def _validated(self, heads: Sequence[Head], is_validation: Flags) -> Flags:
+        """Tell for each row whether a validation came before it; note whether one came last."""
+        resets = np.zeros(len(is_validation), dtype=bool)
+        for head in heads:
+            resets[head.at] = head.resets
+        marked = np.where(is_validation | resets, np.arange(1, len(resets) + 1), 0)
+        last = np.concatenate([[0], np.maximum.accumulate(marked)])
+        validated: Flags = np.concatenate([[self._bars.has_validated], is_validation])[last]
+        self._bars.has_validated = bool(validated[-1])
+        return validated[:-1]
+
+    def _with_steps(self, values: Sequence[_Values]) -> Sequence[_Values]:
+        """Return values with the batches and steps of Lightning, in the place of its counts."""
+        if not self._bars.is_lightning:
+            return values
+        is_own = [~np.isnan(each.epoch) & (each.total > 0) & np.isnan(each.step) for each in values]
+        lines = np.concatenate([[], *(v.lines[own] for v, own in zip(values, is_own, strict=True))])
+        order = np.argsort(lines, kind="stable")
+        epochs = np.concatenate([[], *(v.epoch[o] for v, o in zip(values, is_own, strict=True))])
+        totals = np.concatenate([[], *(v.total[o] for v, o in zip(values, is_own, strict=True))])
+        steps = np.empty(len(lines))
+        if len(lines):
+            steps[order] = self._steps_before(epochs[order], totals[order])
+        found, start = [], 0
+        for each, own in zip(values, is_own, strict=True):
+            end = start + int(own.sum())
+            found.append(each.of_lightning(own, steps[start:end]))
+            start = end
+        return found
+
+    def _steps_before(self, epochs: Floats, totals: Floats) -> Floats:
+        """Return the steps of all epochs before; NaN if an epoch had another length."""
+        bars = self._bars
+        length = bars.epoch_length = bars.epoch_length or float(totals[0])
+        odd = np.minimum.accumulate(np.where(totals != length, epochs, np.inf))
+        odd = np.minimum(odd, bars.odd_epoch)
+        bars.odd_epoch = float(odd[-1])
+        steps: Floats = np.where(epochs <= odd, epochs * length, np.nan)
+        return steps
+
+    def _take(self, values: _Values) -> None:
+        """Add values to the columns, those with the same places together."""
+        trial = self._trial()
+        places = values.places()
+        usable = [
+            (column > 0) if kind == "total" else ~np.isnan(column) for (kind, _), column in places
+        ]
+        keys = _keys([values.is_certain, *usable])
+        names = [("value", named_in_trial(name, trial)) for name in values.names]
+        for key in np.unique(keys).tolist():
+            rows = np.flatnonzero(keys == key)
+            kept = [n for n in range(len(places)) if usable[n][rows[0]]]
+            fields = (*(places[n][0] for n in kept), *names)
+            kind = "bar" if values.is_certain[rows[0]] else "line"
+            columns = [places[n][1][rows] for n in kept]
+            columns += [column[rows] for column in values.names.values()]
+            self._buffer.add_columns(Schema(kind, fields), values.lines[rows], columns)
+
+    def _count(self, rows: BarRows) -> None:
+        """Note the counts of bars that may count the run."""
+        bare = np.array([not f.template.kind and f.is_bare for f in rows.formats])[rows.forms]
+        if not bare.any():
+            return
+        lines, done = rows.lines + BEHIND - 1, rows.places["done"]
+        total = rows.places["total"]
+        told = bare & (total > 0)
+        schema = Schema("count", (("done", ""), ("total", "")))
+        self._buffer.add_columns(schema, lines[told], [done[told], total[told]])
+        others = bare & ~told
+        self._buffer.add_columns(Schema("count", (("done", ""),)), lines[others], [done[others]])
+
+
+class _Values(NamedTuple):
+    """Values that bars tell, of the same metrics.
+
+    ``shown``: the bar's own count; the places are NaN if not known.
+    """
+
+    lines: Ints
+    unit: str
+    is_certain: Flags
+    is_end: bool
+    shown: Floats
+    done: Floats
+    total: Floats
+    epoch: Floats
+    epochs: Floats
+    batch: Floats
+    step: Floats
+    names: Mapping[str, Floats]
+
+    def places(self) -> list[tuple[tuple[str, str], Floats]]:
+        """Return the places as fields of records, with their columns."""
+        epoch, epochs = self.epoch, self.epochs
+        if self.unit == "epoch":  # the bar's count is that of epochs
+            is_own = ~np.isnan(self.done)
+            epoch, epochs = np.where(is_own, np.nan, epoch), np.where(is_own, np.nan, epochs)
+        return [
+            (("done", "epoch"), epoch), (("total", "epoch"), epochs),
+            (("done", "batch"), self.batch), (("total", "batch"), self._total_of(self.batch)),
+            (("done", "step"), self.step),
+            (("done", self.unit), self.done), (("total", self.unit), self._total_of(self.done)),
+        ]  # fmt: skip
+
+    def _total_of(self, done: Floats) -> Floats:
+        return np.where(np.isnan(done), np.nan, self.total)
+
+    def of_lightning(self, own: Flags, steps_before: Floats) -> _Values:
+        """Return the values with batch and step for the count of those that are Lightning's."""
+        step, batch, done = self.step.copy(), self.batch.copy(), self.done.copy()
+        step[own] = steps_before + self.shown[own]
+        done[own] = np.nan
+        if not self.is_end:
+            batch[own] = self.shown[own]
+        return self._replace(step=step, batch=batch, done=done)
+
+
+def _by_head(rows: BarRows) -> tuple[list[str], Ints]:
+    """Return the bars' heads, and the number of each row's; -1 for the bars of validations."""
+    heads = list(dict.fromkeys(f.template.head for f in rows.formats if not f.template.kind))
+    numbers = [
+        -1 if form.template.kind else heads.index(form.template.head) for form in rows.formats
+    ]
+    of_head = np.array(numbers, dtype=np.int64)[rows.forms]
+    present = [n for n in range(len(heads)) if (of_head == n).any()]
+    return [heads[n] for n in present], np.array([*_ranks(present, len(heads)), -1])[of_head]
+
+
+def _ranks(present: Sequence[int], size: int) -> list[int]:
+    return [present.index(n) if n in present else -1 for n in range(size)]
+
+
+def _values(head: Head, told: Told) -> Iterator[_Values]:
+    """Yield what a bar tells, split by the metrics that are told."""
+    if not len(told.rows):
+        return
+    keys = _keys([*told.names.values()])
+    rows_of = head.rows
+    part = held_out(rows_of.formats[int(rows_of.forms[0])].template.head)
+    for key in np.unique(keys).tolist():
+        own = np.flatnonzero(keys == key)
+        names = [name for name, tells in told.names.items() if tells[own[0]]]
+        if names:
+            yield _values_of(head, told, own, {name: name_in(part, name) for name in names})
+
+
+def _values_of(head: Head, told: Told, own: Ints, names: Mapping[str, str]) -> _Values:
+    rows = told.rows[own]
+    form = head.rows.formats[int(head.rows.forms[0])]
+    places = {name: column[rows] for name, column in head.places.items()}
+    is_certain, count = told.is_certain[own], told.done[own]
+    done = np.where(is_certain & np.isnan(places["step"]), count, np.nan)
+    return _Values(
+        told.lines[own],
+        form.template.unit or "step",
+        is_certain,
+        told.is_end,
+        count,
+        done,
+        places["total"],
+        places["epoch"],
+        places["epochs"],
+        np.full(len(own), np.nan),
+        places["step"],
+        {given: head.metrics[name].value[rows] for name, given in names.items()},
+    )
+
+
+def _keys(flags: Sequence[Flags]) -> Ints:
+    """Return a number for each row that only rows with equal flags share."""
+    keys = np.zeros(len(flags[0]) if flags else 0, dtype=np.int64)
+    for n, flag in enumerate(flags):
+        keys |= flag.astype(np.int64) << n
+    return keys
