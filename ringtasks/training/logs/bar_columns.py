@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bar_lines import BarFormat, held_out
+from .bar_lines import BarFormat, held_out, name_in
 from .bar_rows import BarLines, BarRows, Ints, Texts, is_short
 from .bar_steps import MAX_HELD, Flags, Head, Told
-from .bars import BarReader, name_in
+from .bars import BarReader
 from .columns import ColumnBuffer, Schema
 from .fixed_width import Floats
 from .records import Record
@@ -24,8 +24,9 @@ __all__ = ["BEHIND", "BarBuffer"]
 
 #: The distance of the text behind a bar from the bar itself.
 BEHIND = MAX_HELD + 3
-#: Fewer bars are read one by one.
+#: Fewer bars are read one by one, and so are those of many templates.
 _MIN_ROWS = 48
+_MIN_ROWS_OF_TEMPLATE = 8
 #: So many pieces of one stretch are read, then the rest one by one.
 _MAX_PIECES = 16
 _MAX_HELD_BEFORE = 1000
@@ -61,7 +62,8 @@ class BarBuffer:
         self._used.clear()
         texts = Texts()
         rows = None
-        if sum(len(source.lines) for source in sources) >= _MIN_ROWS:
+        count = sum(len(source.lines) for source in sources)
+        if count >= max(_MIN_ROWS, _MIN_ROWS_OF_TEMPLATE * len(sources)):
             rows = BarRows.made(sources, texts)
         if rows is not None:
             self._read_rows(rows, texts)

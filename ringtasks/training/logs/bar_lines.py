@@ -19,9 +19,9 @@ from .records import Position
 from .templates import TemplateCache
 from .text import parse_fields
 from .trials import named_in_trial, trial_of
-from .words import SETS, is_unrecorded, position_of
+from .words import SETS, is_neutral, is_set, is_unrecorded, position_of, split_name
 
-__all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out"]
+__all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out", "name_in"]
 
 _COUNT = r"\d+(?:\.\d+)?[kKMGT]?"
 _BAR = re.compile(
@@ -146,10 +146,22 @@ def _template(
     elif held_out(head) and not shown:
         kind = "validation"
     trial = trial_of(text)
+    shown = _of_own_names(shown, held_out(head))
     names = tuple(named_in_trial(value.name, trial) for value in shown)
     values = tuple(value.span for value in shown)
     head = f"{trial} {head}" if trial and head else head
     return BarTemplate(head, unit, kind, end, names, values, tuple(spans), tuple(spans.values()))
+
+
+def _of_own_names(shown: Sequence[Value], part: str) -> list[Value]:
+    """Return the values whose name, with the part of the data, is no other's."""
+    given = {value.name for value in shown}
+    found: dict[str, Value] = {}
+    for value in shown:
+        name = name_in(part, value.name)
+        if name == value.name or name not in given:
+            found.setdefault(name, value)
+    return list(found.values())
 
 
 find_bar = TemplateCache(_find_bar)
@@ -238,3 +250,11 @@ def held_out(head: str) -> str:
     """Return the set of data that a bar is of, if it is not the training's."""
     found = _HELD_OUT.search(head)
     return found[0].lower() if found else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def name_in(part: str, name: str) -> str:
+    """Return the name of a metric of the held-out ``part`` of the data."""
+    if not part or is_neutral(name) or any(is_set(word) for word in split_name(name)):
+        return name
+    return f"{part}_{name}"

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from .bar_lines import BarFormat
 from .fixed_width import MAX_CODE_DIGITS, Floats, code_of, column_of
 from .numbers import as_float
-from .parsed import Span
 from .templates import PLAIN_COUNT, PLAIN_NUMBER, masked
 
 __all__ = ["PLACES", "BarLines", "BarRows", "Ints", "Metric", "Texts", "fits", "is_short"]
@@ -50,10 +49,19 @@ class BarLines:
     :param used: where the object enters itself with its first line.
     """
 
-    __slots__ = ("_template", "_used", "form", "lines", "texts")
+    __slots__ = ("_template", "_used", "fields", "form", "lines", "texts", "values")
 
     def __init__(self, form: BarFormat, template: bytes, used: list[BarLines]) -> None:
         self.form, self._template, self._used = form, template, used
+        parts = form.template
+        self.fields = [
+            (name, column_of(template, span))
+            for name, span in zip(parts.fields, parts.spans, strict=True)
+        ]
+        self.values = [
+            (name, column_of(template, span), code_of(template, span), template[slice(*span)])
+            for name, span in zip(parts.names, parts.values, strict=True)
+        ]
         self.lines: list[int] = []
         self.texts: list[bytes] = []
 
@@ -73,15 +81,6 @@ class BarLines:
 
     def matrix(self, texts: Sequence[bytes]) -> npt.NDArray[np.uint8]:
         return np.frombuffer(b"".join(texts), dtype=np.uint8).reshape(-1, len(self._template))
-
-    def column(self, matrix: npt.NDArray[np.uint8], span: Span) -> Floats:
-        return column_of(self._template, span)(matrix)
-
-    def codes(self, matrix: npt.NDArray[np.uint8], span: Span) -> Ints:
-        return code_of(self._template, span)(matrix)
-
-    def piece(self, span: Span) -> bytes:
-        return self._template[slice(*span)]
 
 
 class Texts:
@@ -213,13 +212,13 @@ class BarRows(NamedTuple):
         return rows
 
     def _fill(self, source: BarLines, lines: Sequence[bytes], at: Ints, texts: Texts) -> None:
-        matrix, parts = source.matrix(lines), source.form.template
+        matrix = source.matrix(lines)
         self.forms[at] = self.formats.index(source.form)
-        self.shown[at] = texts.number(parts.names)
-        for name, span in zip(parts.fields, parts.spans, strict=True):
-            self.places[name][at] = source.column(matrix, span)
-        for name, span in zip(parts.names, parts.values, strict=True):
+        self.shown[at] = texts.number(source.form.template.names)
+        for name, column in source.fields:
+            self.places[name][at] = column(matrix)
+        for name, column, codes, piece in source.values:
             metric = self.metrics[name]
-            metric.value[at] = source.column(matrix, span)
-            metric.piece[at] = texts.number(source.piece(span))
-            metric.code[at] = source.codes(matrix, span)
+            metric.value[at] = column(matrix)
+            metric.piece[at] = texts.number(piece)
+            metric.code[at] = codes(matrix)

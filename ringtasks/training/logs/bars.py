@@ -13,17 +13,15 @@ tqdm/std.py: ``format_meter``, ``__iter__``, ``set_postfix``.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 
-from .bar_lines import Bar, BarFormat, BarTemplate, held_out
+from .bar_lines import Bar, BarFormat, BarTemplate, held_out, name_in
 from .numbers import as_float, counted
 from .records import Position, Record
 from .templates import MAX_TEMPLATES
-from .words import is_neutral, is_set, split_name
 
-__all__ = ["BarReader", "BarState", "name_in"]
+__all__ = ["BarReader", "BarState"]
 
 
 class BarState:
@@ -70,10 +68,12 @@ class BarReader:
 
     def read(self, line: bytes, form: BarFormat) -> list[Record]:
         """Return what the bar of a line tells beyond those before it."""
-        self._catch_up()
         template = form.template
+        if template.kind == "other":
+            return []
+        self._catch_up()
         if template.kind:
-            self.has_validated |= template.kind == "validation"
+            self.has_validated = True
             return []
         row = form.cut(line)
         state = self.states.get(template.head)
@@ -253,10 +253,3 @@ class BarReader:
         if epoch.done <= self.odd_epoch:  # all epochs before were as long as the first
             places["step"] = Position(epoch.done * self.epoch_length + bar.done)
         return places
-
-
-@functools.lru_cache(maxsize=4096)
-def name_in(held_out: str, name: str) -> str:
-    if not held_out or is_neutral(name) or any(is_set(word) for word in split_name(name)):
-        return name
-    return f"{held_out}_{name}"

@@ -22,6 +22,12 @@ _ESCAPE = re.compile(
     rb"|[ -/]*[0-~])"
 )
 _BACKSPACES = re.compile(rb"\x08+")
+#: The filled part of a bar tells no more than the count beside it; without it, the bars of a run
+#: are of a few templates. Keras 3 draws its bars with U+2501.
+_FILL = re.compile(rb"(?<=\d%\|)[^|\[\]\r\n]{1,600}(?=\| )")
+_FILL_OF_KERAS = re.compile(rb"(?:\xe2\x94\x81){4,}")
+_EMPTY_OF_KERAS = "━━━━".encode()
+_SAMPLE_BYTES = 4096
 
 
 class LineSplitter:
@@ -50,12 +56,27 @@ class LineSplitter:
 
 def _clean(block: bytes) -> bytes:
     if b"\x1b" in block:
+        block = _without_escapes(block)
+    if b"\x08" in block:
+        block = _BACKSPACES.sub(b"\n", block)
+    if b"%|" in block:
+        block = _FILL.sub(b"", block)
+    if _EMPTY_OF_KERAS in block:
+        block = _FILL_OF_KERAS.sub(_EMPTY_OF_KERAS, block)
+    return block.replace(b"\r", b"\n")
+
+
+def _without_escapes(block: bytes) -> bytes:
+    # The usual ones are replaced as fixed bytes, which is faster than a pattern.
+    start = block.find(b"\x1b")
+    for sequence in set(_STYLE.findall(block, start, start + _SAMPLE_BYTES)):
+        block = block.replace(sequence, b"")
+    block = block.replace(b"\x1b[A", b"\n")
+    if b"\x1b" in block:
         block = _STYLE.sub(b"", block)
         if b"\x1b" in block:
             block = _ESCAPE.sub(_replace_escape, block)
-    if b"\x08" in block:
-        block = _BACKSPACES.sub(b"\n", block)
-    return block.replace(b"\r", b"\n")
+    return block
 
 
 def _replace_escape(found: re.Match[bytes]) -> bytes:

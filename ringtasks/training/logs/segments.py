@@ -7,7 +7,7 @@ asked for: the part of its place that it inherits from the lines before it is lo
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -155,10 +155,11 @@ class PointsOfColumns:
         self._rows = np.concatenate([np.arange(len(own.lines)) for own in of])
         self._sources = np.repeat(np.arange(len(of)), [len(own.lines) for own in of])
         self._order = np.arange(len(self.values))
+        #: The serial number of a point, if it is not that of its line; else -1.
+        self._serials = np.full(len(self.values), -1)
         if len(of) > 1:
             self._select(np.argsort(self._lines, kind="stable"))
         self._prototypes: dict[int, _Prototype | None] = {}
-        self._serial_of: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.values)
@@ -166,45 +167,53 @@ class PointsOfColumns:
     def _select(self, kept: Any) -> None:
         self.values, self._lines = self.values[kept], self._lines[kept]
         self._rows, self._sources = self._rows[kept], self._sources[kept]
-        self._order = self._order[kept]
+        self._order, self._serials = self._order[kept], self._serials[kept]
 
     def drop_first(self) -> None:
         """Drop the first point."""
         self._select(slice(1, None))
-        self._serial_of = {n - 1: serial for n, serial in self._serial_of.items() if n}
 
     def drop_repeats(self) -> None:
         """Drop the points that are printed or drawn again at the same place.
 
         Of a line that is printed twice the first stays, of a bar the last.
         """
-        dropped, serial_of = set[int](), dict[int, int]()
-        for n in self._candidates():
-            first, second = self[n], self[n + 1]
-            if not is_repeat(first, second):
-                continue
-            dropped.add(n if second.kind == "bar" else n + 1)
-            if second.kind == "bar":
-                serial_of[n + 1] = serial_of.get(n, first.serial)
-        if dropped:
-            kept = [n for n in range(len(self)) if n not in dropped]
-            self._select(kept)
-            self._serial_of = {k: serial_of[n] for k, n in enumerate(kept) if n in serial_of}
+        is_bar = np.array([own.kind == "bar" for own in self._columns])[self._sources[1:]]
+        pairs = self._repeats(is_bar)
+        if not pairs.any():
+            return
+        bars = pairs & is_bar
+        kept = np.ones(len(self), dtype=bool)
+        kept[:-1] &= ~bars
+        kept[1:] &= ~(pairs & ~is_bar)
+        starts = np.flatnonzero(bars & ~np.concatenate([[False], bars[:-1]]))
+        firsts = starts[np.searchsorted(starts, np.flatnonzero(bars), side="right") - 1]
+        lines = self._lines[firsts].tolist()
+        self._serials[1:][bars] = [self._segment.serial_at(line) for line in lines]
+        self._select(kept)
 
-    def _candidates(self) -> Iterator[int]:
-        """Yield the indices of points whose next point may be the same."""
-        same = self.values[1:] == self.values[:-1]
-        bars = np.array([own.kind == "bar" for own in self._columns])
-        if bars.any():
-            same = same | bars[self._sources[1:]]
+    def _repeats(self, is_bar: Any) -> Any:
+        """Tell which points the next point repeats."""
+        same = is_bar | (self.values[1:] == self.values[:-1])
         units = {unit for own in self._columns for unit in own.places}
-        if not units:
-            return  # they inherit their place, or have none
+        is_placed = np.zeros(len(same), dtype=bool)
         for unit in units:
-            done = np.concatenate([_places(own, unit) for own in self._columns])[self._order]
+            done = np.concatenate([self._places(own, unit) for own in self._columns])[self._order]
             after, before = done[1:], done[:-1]
-            same = same & ((after == before) | np.isnan(after) | np.isnan(before))
-        yield from np.flatnonzero(same).tolist()
+            same &= (after == before) | np.isnan(after) | np.isnan(before)
+            is_placed |= np.isfinite(after)
+        if not units:  # they inherit their place, or have none
+            return is_placed
+        inherits = np.array([self._segment.may_inherit(own) for own in self._columns])
+        is_certain = ~(inherits[self._sources[1:]] | inherits[self._sources[:-1]])
+        for n in np.flatnonzero(same & ~is_certain).tolist():
+            same[n] = is_repeat(self[n], self[n + 1])
+        return same & (is_placed | ~is_certain)
+
+    def _places(self, columns: Columns, unit: str) -> Floats:
+        """Return the places of one unit; NaN if a record may inherit it, infinite if not."""
+        missing = np.nan if self._segment.may_inherit(columns) else np.inf
+        return columns.places.get(unit, np.full(len(columns.lines), missing))
 
     def __getitem__(self, n: int) -> Point:
         columns, row, line = self._columns[self._sources[n]], self._rows[n], int(self._lines[n])
@@ -219,9 +228,8 @@ class PointsOfColumns:
             for field, column in varying:
                 fields[field] = float(column[row])
             point = Point._make(fields)
-        if n in self._serial_of:
-            return point._replace(serial=self._serial_of[n])
-        return point
+        serial = int(self._serials[n])
+        return point if serial < 0 else point._replace(serial=serial)
 
     def _prototype(self, columns: Columns) -> _Prototype | None:
         """Return a point's fields, and the columns in which others differ; None if in more."""
@@ -235,11 +243,6 @@ class PointsOfColumns:
                 first = point_of(self._segment.before(-1), columns.record(0))
                 self._prototypes[key] = list(first), varying
         return self._prototypes[key]
-
-
-def _places(columns: Columns, unit: str) -> Floats:
-    """Return the places of one unit; NaN if the records may inherit them."""
-    return columns.places.get(unit, np.full(len(columns.lines), np.nan))
 
 
 _FIELD = {name: n for n, name in enumerate(Point._fields)}
