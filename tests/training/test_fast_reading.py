@@ -83,6 +83,89 @@ def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> No
         assert read(log, 16, one_by_one=False) == read(log, 16, one_by_one=True)
 
 
+class Loop:
+    """A training loop with bars: draws them as tqdm does, and at times in ways that it does not."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.lines: list[str] = []
+        self.total = self.chance.choice([5, 12, 60])
+        self.digits = self.chance.choice([1, 4, 20])
+        self.style = self.chance.choice(["before", "after", "told", "any"])
+        self.stride = self.chance.choice([1, 2, 5])
+        heads = ["Epoch {}: "], ["Epoch {}/99: ", "Val: "], [""], ["Train {}: ", "Validation {}: "]
+        self.heads = self.chance.choice(heads)
+
+    def draw(self, head: str, count: int, total: int, shown: dict[str, str]) -> None:
+        rate = "?it/s" if not count else f"{self.chance.choice(['4.93', '110.2'])}it/s"
+        fill = f"{100 * count // total:3}%|{'█' * (10 * count // total):<10}|"
+        values = "".join(f", {name}={value}" for name, value in shown.items())
+        self.lines.append(f"{head}{fill} {count}/{total} [00:01<00:01, {rate}{values}]")
+
+    def value(self) -> str:
+        if self.chance.random() < 0.02:
+            return self.chance.choice(["nan", "1e-05", "-0.5", "1e+20"])
+        return f"{self.chance.random() * self.chance.choice([1, 1, 30]):.{self.digits}f}"
+
+    def run(self) -> bytes:
+        shown: dict[str, str] = {}
+        for epoch in range(120 // self.total):
+            for n, head in enumerate(self.heads):
+                total = self.total if n == 0 else self.chance.choice([2, 3])
+                is_bare = n > 0 and self.chance.random() < 0.6
+                shown = self.epoch(head.format(epoch), epoch, total, {} if is_bare else shown)
+                if self.chance.random() < 0.1:
+                    self.lines.append(self.chance.choice(["Fold 2", "GPU available: True", " "]))
+        return "\r".join([*self.lines, ""]).encode()
+
+    def epoch(self, head: str, epoch: int, total: int, shown: dict[str, str]) -> dict[str, str]:
+        drawn, is_bare = 0, not shown and epoch > 0
+        for count in range(total + 1):
+            same = self.chance.random() < 0.1
+            new = shown if same and shown else {"loss": self.value(), "lr": self.value()}
+            if epoch > 2 and count == total:
+                new = {**new, "val_loss": self.value()}
+            if is_bare:
+                self.draw(head, count, total, {})
+            elif self.style == "before":
+                self.draw(head, drawn, total, new)
+                drawn = count if count - drawn >= self.stride else drawn
+            elif self.style == "after":
+                if count % self.stride == 0:
+                    self.draw(head, count, total, shown)
+                    self.draw(head, count, total, new)
+            elif self.style == "told":
+                self.draw(head, count, total, {"step": str(epoch * total + count), **new})
+            else:
+                self.draw(head, max(0, count - self.chance.randrange(3)), total, new)
+            if self.chance.random() < 0.05:
+                self.lines.append(self.chance.choice([self.lines[-1], f"step {count} loss 0.5"]))
+            shown = {} if is_bare else new
+        return shown
+
+
+@pytest.mark.matrix(12)
+@pytest.mark.parametrize("seed", range(200))
+def test_bars_of_any_loop_give_the_same_values_together_as_one_by_one(seed: int) -> None:
+    log = Loop(seed).run() * 5  # templates are known after the first times
+
+    assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
+
+
+def test_bar_of_a_held_out_set_gives_no_name_twice() -> None:
+    log = b"Val: 10%|#  | 1/9 [00:01<00:01, 1it/s, loss=0.5, val_loss=0.7, acc=1]\n"
+
+    history = History()
+    reader = LogReader(history)
+    reader.feed(log * 2)
+    reader.end()
+
+    assert {name: series.last.value for name, series in history.series.items() if series.last} == {
+        "val_loss": 0.7,
+        "val_acc": 1,
+    }
+
+
 def test_most_lines_of_a_long_log_are_parsed_in_bulk() -> None:
     log = "".join(f"step {n:5} loss: 0.{n % 997:03} lr: 1e-4\nnote\n" for n in range(20_000))
     reader = LogReader(History())

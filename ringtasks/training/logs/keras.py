@@ -7,16 +7,18 @@ Only a full bar shows the epoch's own metrics.  A bar without such a heading is 
 
 from __future__ import annotations
 
+import math
 import re
+from typing import NamedTuple
 
 from .numbers import as_float
-from .parsed import Span
+from .parsed import Span, Value
 from .records import Position, Record
 from .templates import TemplateCache
 from .text import parse_fields
 from .words import is_unrecorded
 
-__all__ = ["KerasReader", "find_bar", "is_of_keras"]
+__all__ = ["KerasLine", "KerasReader", "find_line", "is_of_keras"]
 
 _HEADING = re.compile(r"\s*Epoch (\d+)/(\d+)\s*$", re.ASCII)
 _BAR = re.compile(
@@ -24,7 +26,37 @@ _BAR = re.compile(
     r"(?P<rest>.*\d+m?[su](?:/step|/sample|/epoch)?\b.*)$",
     re.ASCII,
 )
-_fields = TemplateCache(parse_fields)
+
+
+class KerasLine(NamedTuple):
+    """The parts of a heading, or of a bar, and the spans of a bar's metrics."""
+
+    is_heading: bool = False
+    done: Span = (0, 0)
+    total: Span = (0, 0)
+    values: tuple[Value, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.done[1] > 0
+
+
+def _find_line(text: str) -> KerasLine:
+    if heading := _HEADING.match(text):
+        return KerasLine(True, heading.span(1), heading.span(2))
+    bar = _BAR.match(text)
+    if bar is None:
+        return KerasLine()
+    start = bar.start("rest")
+    values = tuple(
+        Value(value.name, (value.span[0] + start, value.span[1] + start))
+        for value in parse_fields(bar["rest"])
+        if not is_unrecorded(value.name)
+    )
+    return KerasLine(False, bar.span("done"), bar.span("total"), values)
+
+
+#: Finds the parts of a line; the result is false for the lines of other trainers.
+find_line = TemplateCache(_find_line)
 
 
 def is_of_keras(text: str) -> bool:
@@ -32,60 +64,54 @@ def is_of_keras(text: str) -> bool:
     return _HEADING.match(text) is not None or _BAR.match(text) is not None
 
 
-def find_bar(text: str) -> tuple[Span, Span] | None:
-    """Return the positions of a bar's count and total; None if one of them is missing."""
-    found = _BAR.match(text)
-    return (found.span("done"), found.span("total")) if found and found["total"].isdigit() else None
-
-
 class KerasReader:
     """Reads headings and bars; holds the last epoch's metrics until the next begins."""
 
     def __init__(self) -> None:
         self._epoch: Position | None = None
-        self._total: str | None = None
-        self._total_text, self._full = b"", 0
+        self._total = b""
+        self._full = 0.0
         self._done = 0
         self._held: Record | None = None
 
     def read(self, text: str) -> list[Record] | None:
         """Return the records of a line; None if the line is not of Keras."""
-        if heading := _HEADING.match(text):
+        found = find_line(text)
+        return self.take(text.encode("latin-1"), found) if found else None
+
+    def take(self, line: bytes, found: KerasLine) -> list[Record]:
+        """Return the records of a line of which the parts are known."""
+        done, total = line[slice(*found.done)], line[slice(*found.total)]
+        if found.is_heading:
             records = self.end()
-            self._epoch = Position(float(heading[1]), float(heading[2]))
-            self._done, self._total, self._total_text = 0, None, b""
+            self._epoch = Position(float(done), float(total))
+            self._done, self._total = 0, b""
             return [*records, Record({"epoch": self._epoch})]
-        bar = _BAR.match(text)
-        if bar is None:
-            return None
         if self._epoch is None:
             return []
-        done = int(bar["done"])
-        if done < self._done or (self._total not in (None, "Unknown", "?", bar["total"])):
-            self._epoch = None  # another bar, of no epoch
-            return self.end()
-        self._done, self._total = done, bar["total"]
-        self._total_text = bar["total"].encode()
-        self._full = int(bar["total"]) if bar["total"].isdigit() else 0
-        if bar["total"].isdigit() and done >= int(bar["total"]):
-            self._hold(bar["rest"])
+        count = int(done)
+        if total != self._total:
+            if count < self._done or self._total not in (b"", b"Unknown", b"?"):
+                return self._end_epoch()
+            self._total = total
+            self._full = int(total) if total.isdigit() else math.inf
+        elif count < self._done:
+            return self._end_epoch()
+        self._done = count
+        if count >= self._full:
+            self._hold(line, found.values)
         return []
 
-    def skip(self, done: bytes, total: bytes) -> bool:
-        """Skip a bar whose metrics are not yet the epoch's; False if it has to be read."""
-        if self._epoch is None:
-            return True
-        if total != self._total_text or not self._done <= (count := int(done)) < self._full:
-            return False
-        self._done = count
-        return True
+    def _end_epoch(self) -> list[Record]:
+        """End the epoch: the bar is another, of no epoch."""
+        self._epoch = None
+        return self.end()
 
-    def _hold(self, rest: str) -> None:
+    def _hold(self, line: bytes, found: tuple[Value, ...]) -> None:
         values = [
             (value.name, number)
-            for value in _fields(rest)
-            if (number := as_float(rest[slice(*value.span)])) is not None
-            and not is_unrecorded(value.name)
+            for value in found
+            if (number := as_float(line[slice(*value.span)])) is not None
         ]
         if self._held and not {name for name, _ in self._held.values} <= {n for n, _ in values}:
             return  # fewer metrics than the epoch has: a bar of evaluate with as many batches

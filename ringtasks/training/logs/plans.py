@@ -16,8 +16,7 @@ from .bar_lines import BarFormat, BarTemplate, find_bar
 from .bar_rows import BarLines
 from .blocks import opens_block
 from .columns import ColumnBuffer, Lines, Schema
-from .keras import find_bar as find_keras_bar
-from .keras import is_of_keras
+from .keras import KerasLine, find_line, is_of_keras
 from .key_value_tables import begins_table, find_row, is_edge, is_inside
 from .line_reader import LineReader, Mode, line_of, may_hold_bar
 from .parsed import Parsed, Span
@@ -134,7 +133,12 @@ class Planner:
         if not line_of.is_known(text) or line_shape.resumes:
             return None
         if is_of_keras(text):
-            return self._plan_of_keras(text)
+            found = find_line(text)
+            return (
+                Plan(take=functools.partial(self._keras, found))
+                if find_line.is_known(text)
+                else None
+            )
         if begins_table(text):
             return Plan(take=self._edge) if is_edge(text) else None
         if before.key_values[0] and is_inside(text):
@@ -176,14 +180,10 @@ class Planner:
 
     # --- lines of a layout -------------------------------------------------------------------
 
-    def _plan_of_keras(self, text: str) -> Plan:
-        spans = find_keras_bar(text)
-        return Plan(take=functools.partial(self._keras, *(spans or ((0, 0), (0, 0)))))
-
-    def _keras(self, done: Span, total: Span, line: bytes, n: int) -> bool:
-        keras = self._reader.keras
-        if not done[1] or not keras.skip(line[slice(*done)], line[slice(*total)]):
-            self._add(keras.read(line.decode("latin-1")) or (), n)
+    def _keras(self, found: KerasLine, line: bytes, n: int) -> bool:
+        records = self._reader.keras.take(line, found)
+        if records:
+            self._add(records, n)
         return True
 
     def _plan_of_row(self, text: str, before: Mode) -> Plan | None:
