@@ -14,7 +14,8 @@ Layers, each pure and importing only those before it:
 - ``points`` and ``series``: the points of one metric; ``history``: all points at their places
 - ``resolve``: steps that only the whole log gives away; ``axes``: the x of points
 - ``plans``, ``fixed_width``, ``columns``, ``segments``, ``bulk_history``, ``bulk_reader``: the same
-  for many lines of known templates, with NumPy; ``bar_rows``, ``bar_steps``, ``bar_columns``: for bars
+  for many lines of known templates, with NumPy; for bars: ``bar_rows``, ``bar_steps``,
+  ``bar_columns``
 - ``reader``: a stream of output to a history
 
 A wrong value is worse than none: what cannot be read for certain is left out.
