@@ -1,13 +1,14 @@
 """The start of ``ringtasks connect``: dial the likely route before most of the code is loaded.
 
 If there is a `plan` of the host, its healthy routes are dialled in turn (`quick_race`).  If one of
-them shows an SSH banner soon and ssh takes descriptors (ProxyUseFdpass), that is all.  In all other
+them shows an SSH banner soon, ssh gets it (ProxyUseFdpass), or its bytes are carried.  In all other
 cases `connect` goes on, and the connections that were begun are the first of its race.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal would make enumerations of its constants
+import gc
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from .quick_race import REASONS, QuickRace
 TYPE_CHECKING = False  # typing is slow to load
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
 __all__ = ["main"]
 
@@ -33,10 +34,14 @@ def main() -> None:
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     known = _plan(sys.argv[2:])
     race = QuickRace(_likely(known) if known else ())
-    if race.begin() and known and "--fdpass" in sys.argv and _hand_over(known, race):
-        os._exit(0)
+    if race.begin() and known:
+        found = race.winner()
+        if found is not None:
+            _use(known, race.failed, *found)
+    gc.disable()  # all that is imported stays: a collection would find nothing
     from .connect import main as go_on
 
+    gc.enable()
     go_on(race.begun)
 
 
@@ -89,22 +94,27 @@ def _state(health: dict[str, Any]) -> str:
     )
 
 
-def _hand_over(known: plan.Plan, race: QuickRace) -> bool:
-    """Give the connection that shows a banner soon to ssh, and record the outcome."""
-    found = race.winner() if can_hand_over() else None
-    if found is None:
-        return False
+def _use(
+    known: plan.Plan, failed: Sequence[tuple[str, int]], route: str, descriptor: int
+) -> NoReturn:
+    """Record the outcome; give the connection to ssh, or carry its bytes."""
     # Before ssh goes on: its end may be the next process's beginning.
-    route, descriptor = found
-    failures = [(lost, REASONS.get(error, "")) for lost, error in race.failed]
+    failures = [(lost, REASONS.get(error, "")) for lost, error in failed]
     is_simple = all(reason for _, reason in failures)
     if not is_simple or not count(known.health_file, known.host, route, failures, time.time()):
-        _record(known.host, route, race.failed)
-    try:
-        hand_over(descriptor)
-    except OSError:  # ssh has ended
-        os._exit(255)
-    return True
+        _record(known.host, route, failed)
+    if "--fdpass" in sys.argv and can_hand_over():
+        try:
+            hand_over(descriptor)
+        except OSError:  # ssh has ended
+            os._exit(255)
+        os._exit(0)
+    from socket import socket
+
+    from ringtasks.ssh.carry import carry
+
+    carry(socket(fileno=descriptor))
+    os._exit(0)
 
 
 def _record(host: str, route: str, failed: Sequence[tuple[str, int]]) -> None:

@@ -114,13 +114,15 @@ class QuickRace:
         return self._latest + (HEAD_START if self._waiting else _SOON)
 
     def _settle(self, winner: int) -> None:
-        """Add what the other connections have come to."""
+        """Add what the other connections have come to, and close them."""
         now = time.monotonic()
         for route, descriptor, began in self.begun:
             if descriptor not in self._running:
                 self.failed.append((route, _error_of(descriptor)))
             elif descriptor != winner and now - began >= HEAD_START:
                 self.failed.append((route, 0))
+            if descriptor != winner:
+                os.close(descriptor)
 
 
 class _LookUp:
