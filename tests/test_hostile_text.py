@@ -31,8 +31,6 @@ TASKS = (
     "wait j",
     "logs j",
     "stop j",
-    "status",
-    "status --json",
     "check",
     "put tasks.py x --timeout 9 --host @all",
     "get x there/ --timeout 9 --host @all",
@@ -42,7 +40,7 @@ TASKS = (
     "jobs.prune --host @all",
 )
 #: A host that never says that it is ready for a script is waited for 60 s.
-SLOW_TASKS = ("start --host @all --cmd true",)
+SLOW_TASKS = ("start --host @all --cmd true", "status", "status --json")
 #: Lines that ringtasks itself writes for GitHub's runner.
 OWN_COMMANDS = ("group", "endgroup", "error", "add-mask")
 
@@ -75,7 +73,7 @@ def shells(make_sshd: MakeSshd, write_hosts: WriteHosts, tmp_path: Path) -> list
 
 @pytest.mark.parametrize(
     "tasks",
-    [TASKS, pytest.param(SLOW_TASKS, marks=[pytest.mark.long, pytest.mark.timeout(240)])],
+    [TASKS, pytest.param(SLOW_TASKS, marks=[pytest.mark.long, pytest.mark.timeout(400)])],
     ids=["quick", "slow"],
 )
 def test_no_task_passes_on_control_sequences_of_a_host(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -227,11 +228,20 @@ def test_invalid_port_is_a_usage_error(inv: Inv, write_hosts: WriteHosts, port: 
     assert b"--port" in done.stderr
 
 
+def bind_below_ephemeral_ports(other: socket.socket) -> int:
+    """Bind to a port that no outgoing connection of a neighbour has on IPv4, and return it."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as ipv4:
+            ipv4.bind(("127.0.0.1", port))
+            other.bind(("::1", port))
+            return port
+    raise AssertionError("no free port")
+
+
 def test_port_used_by_another_program_on_ipv6_is_not_shared() -> None:
     with socket.socket(socket.AF_INET6) as other, fake_fleet("box"):
-        other.bind(("::1", 0))
+        taken = bind_below_ephemeral_ports(other)
         other.listen()
-        taken = other.getsockname()[1]
         with Forwarding(SSHClient(SSHConfig("box")), taken) as forwarding:
             assert forwarding.local_port != taken
             for address in ("127.0.0.1", "::1"):
