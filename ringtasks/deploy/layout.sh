@@ -189,13 +189,16 @@ restart() {
   [ $status -eq 0 ] || exit $status
 }
 
-# check COMMAND URL SECONDS STATUS...: tries until both succeed; an empty one is left out. The last
-# failure is on stderr.
+# check COMMAND URL SECONDS STATUS...: tries until both succeed; an empty one is left out. A failure
+# that differs from the one before is on stderr at once: an attempt that hangs may follow.
 check() {
-  check_command=$1 url=$2 end=$(($(now) + $3))
+  check_command=$1 url=$2 end=$(($(now) + $3)) shown=
   shift 3
   until said=$(try "$@" </dev/null 2>&1); do
-    [ "$(now)" -le "$end" ] || { printf '%s\n' "$said" | tail -n 5 >&2; exit 1; }
+    said=${said:-failed without output}
+    [ "$said" = "$shown" ] || printf '%s\n' "$said" | tail -n 5 >&2
+    [ "$(now)" -le "$end" ] || exit 1
+    shown=$said
     sleep 0.2 2>/dev/null || sleep 1
   done
 }

@@ -284,11 +284,8 @@ class Target:
             if not step.is_users:
                 return timed.ended(self._told(self._own(step)))
             result, timed.output = self._users(step)
-            if result.timed_out and step.limit is not None:
-                last = timed.output.splitlines()[-1:]
-                why = f": {printable(last[0])}" if last else ""
-                failed = StepOutcome(f"has not succeeded in {step.limit:g} s{why}", TIMED_OUT)
-                return timed.ended(failed)
+            if step.limit is not None and (result.timed_out or result.returncode == 1):
+                return timed.ended(_without_success(step.limit, timed.output))
             ended = self._ended_by_guard(result)
             return timed.ended(self._told(result) if ended is None else ended)
 
@@ -423,3 +420,14 @@ class _Timed:
     def ended(self, outcome: StepOutcome) -> StepOutcome:
         self.outcome = outcome
         return outcome
+
+
+def _without_success(limit: float, output: str) -> StepOutcome:
+    """Return the outcome of a check that did not succeed; an attempt that failed has an output.
+
+    The time limit may also end the last attempt of a check that fails: only a check that did
+    nothing but hang has timed out.
+    """
+    last = output.splitlines()[-1:]
+    why = f": {printable(last[0])}" if last else ""
+    return StepOutcome(f"has not succeeded in {limit:g} s{why}", 1 if last else TIMED_OUT)

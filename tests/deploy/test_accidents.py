@@ -146,6 +146,7 @@ def test_connection_lost_at_any_point_leaves_the_host_on_a_complete_release(
     assert 0 in outcomes
 
 
+@pytest.mark.long
 def test_expired_lock_of_a_dead_deploy_on_another_machine_is_taken_over(fleet: Fleet) -> None:
     fleet.commit("v1")
     token = "0123456789abcdef"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 
+import pytest
+
 from tests.support.deploys import Fleet, until
 
 
@@ -68,6 +70,7 @@ def test_failed_check_in_the_second_batch_reverts_the_switched_hosts(
     assert fleet.served() == ["v1/v1"]
 
 
+@pytest.mark.long
 def test_rollback_selects_a_successful_release_and_never_a_failed_one(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     fleet.commit("v1")

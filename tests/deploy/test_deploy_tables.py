@@ -41,6 +41,7 @@ def test_deploy_tables_show_releases_whole_at_60_and_80_columns(fleet: Fleet) ->
                 assert "superseded" in letters
 
 
+@pytest.mark.matrix(1)
 @pytest.mark.parametrize("word", ["left", "superseded"])
 def test_release_that_a_rollback_left_is_superseded(fleet: Fleet, word: str) -> None:
     fleet.commit("v1")

@@ -198,6 +198,7 @@ def test_one_of_many_concurrent_deploys_acquires_the_lock(run: Run) -> None:
     assert {found.who for found in held if found} == {winners[0].who}
 
 
+@pytest.mark.matrix(2)
 def test_one_of_many_concurrent_deploys_takes_over_an_expired_lock(run: Run) -> None:
     for round_ in range(3):
         gone = LockHolder(f"{round_ + 1:016x}", "gone", "laptop", "abc")
@@ -265,6 +266,7 @@ def test_crash_during_lock_removal_does_not_keep_the_lock(run: Run, tmp_path: Pa
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.matrix(3)
 @pytest.mark.parametrize("tool", ["curl", "wget", "python3"])
 def test_url_is_healthy_if_its_last_redirect_target_is(
     run: Run, tmp_path: Path, tool: str, require: Require, request: pytest.FixtureRequest

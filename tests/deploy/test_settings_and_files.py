@@ -13,12 +13,14 @@ import pytest
 import yaml
 
 from tests.support.deploys import Fleet
-from tests.support.fixtures import fleet_of_four
+from tests.support.fixtures import fleet_of_one
 from tests.support.service import SERVE
 
-fleet_size = fleet_of_four
+fleet_size = fleet_of_one
+three_hosts = pytest.mark.parametrize("fleet_size", [3], ids=["three hosts"])
 
 
+@three_hosts
 def test_deploy_does_not_send_unchanged_files_again(fleet: Fleet) -> None:
     fleet.commit("v1", **{f"file{n}": "x" * 1000 for n in range(50)})
     first = _told(fleet, "deploy")
@@ -80,6 +82,7 @@ def test_release_keeps_modes_and_links_and_omits_export_ignored_files(fleet: Fle
     assert current.stat().st_mode & 0o777 == 0o755
 
 
+@three_hosts
 def test_old_releases_are_deleted_except_the_current_and_rollback_ones(fleet: Fleet) -> None:
     fleet.configure(keep=2, check_timeout=1)
     for version in ("v1", "v2", "v3"):
@@ -96,6 +99,7 @@ def test_old_releases_are_deleted_except_the_current_and_rollback_ones(fleet: Fl
     assert len(told["web1"]["removed"]) == 2
 
 
+@three_hosts
 def test_shared_files_and_folders_are_linked_into_each_release(fleet: Fleet) -> None:
     fleet.configure(shared=["logs/", "config/app.env"])
     (fleet.root("web1") / "shared" / "config").mkdir()
@@ -127,6 +131,7 @@ def test_missing_shared_file_is_reported_before_any_change(fleet: Fleet) -> None
     assert not (fleet.root("web2") / "releases").exists()
 
 
+@three_hosts
 def test_unreachable_host_stops_the_deploy_before_any_change(
     fleet: Fleet, make_sshd: Callable[..., object]
 ) -> None:
@@ -191,6 +196,7 @@ def test_secrets_reach_the_deploy_commands_and_are_never_shown(fleet: Fleet) -> 
     assert "deploy: secrets: API_TOKEN: is not set on this machine" in missing.stderr
 
 
+@three_hosts
 def test_deploy_commands_run_in_order_with_the_release_in_the_environment(fleet: Fleet) -> None:
     order = "../../shared/order"
     fleet.configure(
@@ -250,6 +256,7 @@ def test_hooks_run_locally_and_the_first_can_stop_the_deploy(fleet: Fleet) -> No
     assert (fleet.folder / "failed").exists()
 
 
+@three_hosts
 def test_deploy_status_lists_the_revision_of_each_host_and_any_drift(fleet: Fleet) -> None:
     revision = fleet.commit("v1")
     fleet.inv("deploy")
@@ -258,7 +265,7 @@ def test_deploy_status_lists_the_revision_of_each_host_and_any_drift(fleet: Flee
     assert well.stdout.count(revision[:12]) == 2 * len(fleet.hosts)
 
     fleet.commit("v2")
-    fleet.inv("deploy", "--host", "web4")
+    fleet.inv("deploy", "--host", "web3")
     (fleet.root("web2") / "current").unlink()
     (fleet.root("web2") / "current").symlink_to("/srv/by-hand")
     done = fleet.inv("deploy.status", "--json")
@@ -266,7 +273,7 @@ def test_deploy_status_lists_the_revision_of_each_host_and_any_drift(fleet: Flee
     assert done.returncode == 1
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert told["web1"]["drift"] is None
-    assert told["web4"]["drift"] == f"most hosts are on {revision[:12]}"
+    assert told["web3"]["drift"] == f"most hosts are on {revision[:12]}"
     assert told["web2"]["drift"] == "current leads to /srv/by-hand, which is no release"
 
 
@@ -286,7 +293,7 @@ def test_releases_task_lists_the_outcome_of_each_release(fleet: Fleet) -> None:
     ]
     failed = told[1]["events"][-1]
     assert failed["kind"] == "failed"
-    assert failed["note"] == "check: exit status 1: v2 is bad"
+    assert failed["note"] == "check: has not succeeded in 1 s: v2 is bad"
 
 
 def test_rollback_to_a_named_release_refuses_a_failed_one(fleet: Fleet) -> None:
@@ -308,6 +315,7 @@ def test_rollback_to_a_named_release_refuses_a_failed_one(fleet: Fleet) -> None:
     assert fleet.served() == ["v1/v1"]
 
 
+@three_hosts
 def test_rollback_to_different_releases_is_refused_naming_each_host(fleet: Fleet) -> None:
     fleet.commit("v1")
     fleet.inv("deploy")
@@ -349,6 +357,7 @@ def test_deploy_dry_run_shows_scripts_and_deletions_and_changes_nothing(fleet: F
     assert told[0]["would_remove"] == [first]
 
 
+@three_hosts
 def test_deploy_check_reports_problems_in_advance(fleet: Fleet) -> None:
     fleet.commit("v1")
     (fleet.root("web2") / "current").mkdir()
@@ -365,6 +374,7 @@ def test_deploy_check_reports_problems_in_advance(fleet: Fleet) -> None:
     assert "is not a writable folder" in told["web3"]["error"]
 
 
+@three_hosts
 def test_deploy_writes_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
     fleet.configure(build=["echo '::error::not from us'", "[ $RINGTASKS_HOST != web2 ]"])
     fleet.commit("v1")
@@ -384,7 +394,7 @@ def test_deploy_writes_reports_for_ci(fleet: Fleet, tmp_path: Path) -> None:
 
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    assert "::group::stage: 4 hosts" in lines
+    assert "::group::stage: 3 hosts" in lines
     assert lines.count("::endgroup::") == sum(line.startswith("::group::") for line in lines)
     assert "::error::not from us" not in lines
     errors = [line for line in lines if line.startswith("::error")]
@@ -472,6 +482,7 @@ def test_ci_job_can_deploy_with_only_a_key_in_the_environment(
     assert fleet.served() == ["v1/v1"]
 
 
+@three_hosts
 def test_no_revert_leaves_failed_hosts_on_the_new_release(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1)
     fleet.commit("v1", bad_on="web2")
@@ -485,13 +496,14 @@ def test_no_revert_leaves_failed_hosts_on_the_new_release(fleet: Fleet) -> None:
     assert fleet.served() == ["v1/v1"]
 
 
+@three_hosts
 def test_failures_within_the_limit_do_not_stop_other_hosts(fleet: Fleet) -> None:
     fleet.configure(check_timeout=1, serial=2)
     fleet.commit("v1")
     fleet.inv("deploy")
     fleet.commit("v2", bad_on="web2")
 
-    done = fleet.inv("deploy", "--max-failures", "50%", "--json")
+    done = fleet.inv("deploy", "--max-failures", "70%", "--json")
 
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 1

@@ -29,7 +29,7 @@ def no_rsync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tools))
 
 
-@pytest.mark.parametrize("by", ["rsync", "SFTP"])
+@pytest.mark.parametrize("by", ["rsync", pytest.param("SFTP", marks=pytest.mark.long)])
 def test_changed_file_gets_a_later_mtime_and_an_equal_file_keeps_its_mtime(
     fleet: Fleet, by: str, request: pytest.FixtureRequest
 ) -> None:

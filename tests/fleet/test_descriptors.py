@@ -11,6 +11,7 @@ import pytest
 from tests.support.fixtures import Inv, WriteHosts
 
 
+@pytest.mark.matrix(1)
 @pytest.mark.parametrize("task", [["run", "--host", "@all", "--cmd", "echo ok"], ["status"]])
 def test_sixteen_hosts_with_few_descriptors_all_succeed(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path, task: list[str]

@@ -66,6 +66,7 @@ def limited(
     shutil.rmtree(runtime)
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize(
     ("task", "threads"),
     [

@@ -151,6 +151,7 @@ def host_with(make_sshd: MakeSshd, key: Path, bin: Path) -> JobHost:
     return JobHost(server.home, SSHClient(config))
 
 
+@pytest.mark.matrix(3)
 @pytest.mark.parametrize("version", AMD_SMI_VERSIONS)
 def test_amd_gpus_are_read_with_each_version_of_amd_smi(
     make_sshd: MakeSshd, client_key: Path, tmp_path: Path, version: str

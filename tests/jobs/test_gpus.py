@@ -260,7 +260,7 @@ def test_job_after_another_one_waits_for_gpus(host: JobHost) -> None:
 
 
 #: Jobs at once.
-COUNTS = [16, pytest.param(40, marks=pytest.mark.long)]
+COUNTS = [10, pytest.param(40, marks=pytest.mark.long)]
 
 
 def started(config: SSHConfig, *, queue: bool) -> Callable[[int], Job | None]:

@@ -135,7 +135,10 @@ printf 'no newline at the end'
 
 
 @pytest.mark.timeout(240)
-def test_log_followed_across_twenty_cuts_equals_the_file(server: Sshd, config: SSHConfig) -> None:
+@pytest.mark.parametrize("cuts", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_log_followed_across_cuts_equals_the_file(
+    server: Sshd, config: SSHConfig, cuts: int
+) -> None:
     with (
         Wire(server.address, server.port) as wire,
         SSHClient(replace(config, host=wire.address, port=wire.port)) as client,
@@ -152,7 +155,7 @@ def test_log_followed_across_twenty_cuts_equals_the_file(server: Sshd, config: S
             received[0] += len(chunk)
 
         following = thread.submit(jobs.Job(client, written.id).follow, take)
-        for _ in range(20):
+        for _ in range(cuts):
             before = received[0]
             eventually(lambda before=before: received[0] > before)
             wire.cut()
@@ -162,7 +165,7 @@ def test_log_followed_across_twenty_cuts_equals_the_file(server: Sshd, config: S
         log = (host.folder(written) / "log").read_bytes()
         assert received[0] == len(log) > 100_000
         assert followed.digest() == hashlib.sha256(log).digest()
-        assert server.accepted_logins() > 10  # two cuts may strike one link
+        assert server.accepted_logins() > cuts / 2  # two cuts may strike one link
 
 
 def test_disconnected_follower_leaves_no_process_on_the_host(host: JobHost) -> None:
@@ -204,6 +207,7 @@ def can_make_holes(folder: Path) -> bool:
     return made.returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_log_stays_below_its_size_limit_and_is_followed_without_a_gap(
     host: JobHost, require: Require

@@ -130,6 +130,7 @@ def test_file_that_cannot_be_plotted_is_a_usage_error(tmp_path: Path, name: str,
         figure.write({"a": FALLING}, "run", tmp_path / name)
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize(
     ("name", "module"), [("run.svg", "matplotlib.figure"), ("run.html", "plotly.offline")]
 )

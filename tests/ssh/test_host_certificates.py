@@ -126,6 +126,7 @@ def test_authority_is_looked_up_under_the_names_that_openssh_uses(
     assert result.success == authority.is_accepted_by_openssh(server)
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("host_key", [("-t", "ecdsa", "-N", ""), ("-t", "rsa", "-N", "")])
 @pytest.mark.parametrize("signer", ["ed25519", "ecdsa", "rsa"])
 @pytest.mark.matrix(4)

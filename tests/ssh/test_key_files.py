@@ -141,6 +141,7 @@ def test_empty_key_variable_is_named_if_the_log_in_is_refused(
     assert "set RINGTASKS_SSH_KEY to the text of the key" in str(result.error)
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize(
     "change",
     [

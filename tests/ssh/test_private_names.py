@@ -7,6 +7,7 @@ tests fail when a name goes, or when a module other than the library's adapter u
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -31,6 +32,7 @@ ADAPTERS = (paramiko_private, fabric_private, invoke_private)
 NAMES: dict[type, set[str]] = {k: v for adapter in ADAPTERS for k, v in adapter.NAMES.items()}
 
 
+@functools.cache
 def names_of(kind: type) -> set[str]:
     """The private attributes of a class and of what it assigns to its objects."""
     found = set(dir(kind))

@@ -298,14 +298,8 @@ def fleet_size() -> int:
 
 @pytest.fixture
 def fleet_of_one() -> int:
-    """A module with ``fleet_size = fleet_of_one`` has one host."""
+    """A module with ``fleet_size = fleet_of_one`` has one host: each costs a second of a deploy."""
     return 1
-
-
-@pytest.fixture
-def fleet_of_four() -> int:
-    """For ``fleet_size``, in tests of each host's part: each host costs a second of a deploy."""
-    return 4
 
 
 @pytest.fixture

@@ -145,6 +145,7 @@ def test_timeout_ends_the_remote_processes_and_is_reported(
         assert not is_running(int(pid))
 
 
+@pytest.mark.matrix(1)
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "TERM"]
 )

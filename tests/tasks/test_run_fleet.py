@@ -320,6 +320,7 @@ def test_run_that_skips_every_host_fails(inv: Inv, write_hosts: WriteHosts) -> N
     assert b"2 skipped" in done.stderr
 
 
+@pytest.mark.matrix(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "TERM"])
 def test_interrupt_ends_the_remote_processes_and_reports_every_host(
     inv: Inv, three: Path, tmp_path: Path, number: int

@@ -114,6 +114,7 @@ def test_escape_characters_are_recognised_only_at_the_start_of_a_line(
     assert [escape for _, own in found for escape in own] == escapes
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

@@ -235,6 +235,7 @@ def test_run_on_two_hosts_starts_one_program_on_both_and_labels_the_logs(
     assert [log.count(b"loss=") for log in logs] == [2, 2]
 
 
+@pytest.mark.matrix(1)
 @pytest.mark.parametrize("bad", ["a", "b"])
 def test_failure_of_one_node_stops_the_other(
     inv: Inv, two_nodes: Callable[[str], None], tmp_path: Path, bad: str

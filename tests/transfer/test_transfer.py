@@ -647,6 +647,7 @@ def test_put_succeeds_if_its_earlier_finishing_step_completes_meanwhile(
     assert leftovers(server.home) == []
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("way", ["put", "get", "sync"])
 def test_transfer_completes_over_repeated_disconnects(
     sshd: Sshd, client_key: Path, near: Path, far: Path, use_control_master: bool, way: str
@@ -771,6 +772,7 @@ def parts(folder: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize(("move", "way"), [(put, "put"), (get, "get")], ids=["put", "get"])
 def test_damaged_part_is_detected_by_checksum_and_sent_again(
     client: SSHClient,
@@ -792,6 +794,7 @@ def test_damaged_part_is_detected_by_checksum_and_sent_again(
     assert leftovers(near, far) == []
 
 
+@pytest.mark.matrix(2)
 @pytest.mark.parametrize("kind", ["link", "hard link", "pipe", "folder", "linked folder"])
 @pytest.mark.parametrize(("move", "way"), [(put, "put"), (get, "get")], ids=["put", "get"])
 @pytest.mark.matrix(6)

@@ -150,6 +150,7 @@ def test_command_refused_by_the_host_is_reported_as_not_started(
         finish(link.open_session("true", Terminal("xterm", 80, 24)))
 
 
+@pytest.mark.long
 def test_many_sessions_leave_no_process_or_descriptor(link: MuxLink) -> None:
     output(link, "true")
     descriptors, threads = len(open_descriptors()), threading.active_count()
@@ -249,8 +250,9 @@ def test_running_control_master_is_reused(masters: Masters, sshd: Sshd) -> None:
     assert masters.running() == [first.pid]
 
 
+@pytest.mark.parametrize("processes", [10, pytest.param(30, marks=pytest.mark.long)])
 def test_processes_that_start_concurrently_share_one_master(
-    masters: Masters, make_sshd: MakeSshd, client_key: Path
+    masters: Masters, make_sshd: MakeSshd, client_key: Path, processes: int
 ) -> None:
     server = make_sshd()  # whose MaxStartups is the usual one
     program = (
@@ -265,8 +267,8 @@ def test_processes_that_start_concurrently_share_one_master(
         argv = [sys.executable, "-c", program, *arguments]
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
-    with ThreadPoolExecutor(30) as threads:
-        pids = set(threads.map(run, range(30)))
+    with ThreadPoolExecutor(processes) as threads:
+        pids = set(threads.map(run, range(processes)))
 
     assert len(pids) == 1
     assert server.accepted_logins() == 1

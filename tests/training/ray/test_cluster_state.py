@@ -58,6 +58,7 @@ def test_cluster_starts_and_stops_without_leaving_processes_or_files(
 
 
 @pytest.mark.parametrize("dead", ["a", "b"])
+@pytest.mark.matrix(1)
 def test_dead_cluster_member_is_reported_and_the_others_are_stopped(
     inv: Inv, cluster: RayHosts, dead: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_cluster_state_is_unknown_if_no_host_is_reachable(inv: Inv, cluster: Ray
     assert inv("ray.up", "--host", "a,b").returncode == 255
 
 
+@pytest.mark.long
 def test_host_outside_the_cluster_does_not_affect_its_state(
     inv: Inv, cluster: RayHosts, write_hosts: WriteHosts
 ) -> None:
@@ -143,6 +145,7 @@ def test_host_outside_the_cluster_does_not_affect_its_state(
     assert inv("ray.down").returncode == 0
 
 
+@pytest.mark.long
 def test_stopping_some_hosts_of_a_cluster_names_the_others(inv: Inv, cluster: RayHosts) -> None:
     inv("ray.up", "--host", "a,b")
 
@@ -171,6 +174,7 @@ def _sleeping(seconds: str) -> list[Path]:
     ]
 
 
+@pytest.mark.long
 def test_two_clusters_on_the_same_hosts_share_no_port_and_no_token(
     inv: Inv, cluster: RayHosts
 ) -> None:
@@ -202,6 +206,7 @@ def test_requested_port_in_use_is_detected_before_anything_is_sent(
     assert cluster.files("a") == cluster.files("b") == []
 
 
+@pytest.mark.long
 def test_default_dashboard_port_in_use_is_replaced_by_another_one(
     inv: Inv, cluster: RayHosts
 ) -> None:
