@@ -18,7 +18,7 @@
     ├── JobNotStartedError                    fix the cause that the host gives, or wait
     ├── LimitError (TimeoutError)             a time limit passed
     ├── ClusterError                          look at Ray's output on that host
-    ├── MeetingError                          put the hosts of a run into one network
+    ├── RendezvousError                       put the hosts of a run into one network
     ├── RunNotStartedError                    fix the cause in its text, or use another host
     ├── ProtocolError                         drop this link
     └── StateFileError (OSError)              warn and continue: nothing depends on the state

@@ -61,9 +61,9 @@ class SSHConfig:
     """The settings to reach and use one host.
 
     Each setting of a host is declared here, once.  Beside its check, ``keys`` are its names in a
-    hosts file (else its own), ``is_reaching`` tells that it determines the connection or the user,
-    ``address_of`` and ``port_of`` name the kind of route (`ringtasks.ssh.routes`) that it is for,
-    and ``is_path`` lets any environment variable stand in it.
+    hosts file (else its own), ``is_reaching`` tells whether it determines the connection or
+    the user, ``address_of`` and ``port_of`` name the kind of route (`ringtasks.ssh.routes`) that it
+    is for, and ``is_path`` lets any environment variable stand in it.
 
     The first 16 fields may be given by position, the others by keyword only.  ``host`` is the
     public address, or ``""`` for a box that has none.  ``user`` None means the user in
@@ -83,15 +83,17 @@ class SSHConfig:
     key_path: str | None = setting(
         one_line, None, keys=("ssh_key",), is_path=True, is_reaching=True
     )
-    connect_timeout: float = setting(seconds(above_zero=True), 10)
-    command_timeout: float = setting(seconds(), 60)
+    connect_timeout: float = setting(seconds(above_zero=True), 10, is_reaching=False)
+    command_timeout: float = setting(seconds(), 60, is_reaching=False)
     use_control_master: bool = setting(flag, True, is_reaching=True)
-    control_persist: float = setting(seconds(), 300)
-    server_alive_interval: float = setting(count(0), 30)
-    server_alive_count_max: int = setting(count(0), 4)
+    control_persist: float = setting(seconds(), 300, is_reaching=False)
+    server_alive_interval: float = setting(count(0), 30, is_reaching=False)
+    server_alive_count_max: int = setting(count(0), 4, is_reaching=False)
     tailscale_ip: str | None = setting(address, None, address_of="tailscale", is_reaching=True)
-    work_dir: str | None = setting(one_line, None, keys=("work_dir", "ringrift_path"), is_path=True)
-    venv_activate: str | None = setting(one_line, None, is_path=True)
+    work_dir: str | None = setting(
+        one_line, None, keys=("work_dir", "ringrift_path"), is_path=True, is_reaching=False
+    )
+    venv_activate: str | None = setting(one_line, None, is_path=True, is_reaching=False)
     cloudflare_tunnel: str | None = setting(
         address, None, address_of="cloudflare", is_reaching=True
     )

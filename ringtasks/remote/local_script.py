@@ -13,9 +13,12 @@ from pathlib import Path
 
 from ringtasks.errors import UsageError
 
+from .programs import Program
 from .script import quote
 
 __all__ = ["command_of_file", "label_of"]
+
+_SCRIPT_FILE = Program(__file__, "script_file.sh")
 
 
 def command_of_file(path: Path, arguments: Sequence[str] = ()) -> str:
@@ -33,17 +36,7 @@ def command_of_file(path: Path, arguments: Sequence[str] = ()) -> str:
         raise UsageError(f"--script: {path} has a NUL character: expected a text, not a program")
     content = text.decode("utf-8", "surrogateescape")
     words = [*_interpreter(content), '"$ringtasks_script"', *map(quote, arguments)]
-    # A trap removes the file, so the exit status is the script's. Without traps for TERM and HUP
-    # these would end sh before that.
-    return "\n".join(
-        [
-            'ringtasks_script=$(mktemp "${TMPDIR:-/tmp}/ringtasks.XXXXXX") || exit 1',
-            "trap 'rm -f \"$ringtasks_script\"' EXIT",
-            "trap 'exit 143' TERM HUP",
-            f'printf %s {quote(content)} > "$ringtasks_script" || exit 1',
-            " ".join(words),
-        ]
-    )
+    return _SCRIPT_FILE.render(ringtasks_content=content) + " ".join(words)
 
 
 def label_of(path: Path, arguments: Sequence[str] = ()) -> str:

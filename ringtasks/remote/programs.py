@@ -5,9 +5,10 @@ A program ``NAME.sh`` opens with a comment that lists its parameters::
     # parameters: job_id grace
 
 `Program.render` puts one assignment per parameter before the program's lines, so that a value is
-quoted once and the file stays plain sh that ShellCheck reads and that runs in any shell.  A line
-``# include: identity.sh`` is replaced by that file, found beside the program or in this folder.
-Comments and blank lines are not sent.
+quoted once and the file stays plain sh that ShellCheck reads and that runs in any shell.  A last
+parameter ``names...`` is a list: the program finds it in its positional parameters (``"$@"``).  A
+line ``# include: identity.sh`` is replaced by that file, found beside the program or in this
+folder.  Comments and blank lines are not sent.
 
 Invariant: the text after the assignments is constant; no value of a caller is ever part of it.
 """
@@ -15,6 +16,7 @@ Invariant: the text after the assignments is constant; no value of a caller is e
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from .script import quote
@@ -44,17 +46,18 @@ class Program:
         self._text: str | None = None
         self._parameters: tuple[str, ...] = ()
 
-    def render(self, **parameters: str | int | float) -> str:
+    def render(self, **parameters: str | int | float | Sequence[str]) -> str:
         """Return the program's text with its parameters assigned before it.
 
         :raises TypeError: a parameter is missing, or the program does not list it.
         """
         text = self.text
-        if set(parameters) != set(self._parameters):
-            expected, given = sorted(self._parameters), sorted(parameters)
+        names = [name.removesuffix("...") for name in self._parameters]
+        if set(parameters) != set(names):
+            expected, given = sorted(names), sorted(parameters)
             raise TypeError(f"{self._name}: expected the parameters {expected}, got {given}")
-        assignments = [f"{name}={_word(parameters[name])}" for name in self._parameters]
-        return "\n".join([*assignments, text])
+        lines = map(_assigned, self._parameters, (parameters[name] for name in names))
+        return "\n".join([*lines, text])
 
     @property
     def text(self) -> str:
@@ -70,6 +73,14 @@ class Program:
         beside = self._folder / found.group(1)
         source = (beside if beside.exists() else _HERE / found.group(1)).read_text()
         return _INCLUDE.sub(self._included, source)
+
+
+def _assigned(parameter: str, value: str | int | float | Sequence[str]) -> str:
+    values = [value] if isinstance(value, str | int | float) else value
+    if parameter.endswith("..."):
+        return " ".join(["set --", *map(_word, values)])
+    (one,) = values
+    return f"{parameter}={_word(one)}"
 
 
 def _word(value: str | int | float) -> str:

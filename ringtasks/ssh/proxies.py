@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from ringtasks.errors import AnswerError, Reason
 from ringtasks.remote.answers import json_fields
+from ringtasks.remote.programs import Program
 
 from .routes import PROGRAMS, ProcessProxy, SocksProxy
 
@@ -23,22 +24,7 @@ _INSTALL = {program.name: program.if_missing for program in PROGRAMS}
 _TAIL_BYTES = 64 * 1024
 _READER_TIMEOUT = 0.5  # seconds for the last bytes; a grandchild may hold the pipe open
 _LAST_WORDS_TIMEOUT = 2.0  # seconds for a program to end after it closed the connection
-
-
-#: Runs a program that has stdout as its stdin too, and ends it once the shell's own stdin ends:
-#: then this process is gone, killed perhaps, and cloudflared would wait for a silent edge.
-_TIED = """\
-exec 3<&0
-"$@" <&1 3<&- &
-program=$!
-{ read -r _ <&3; kill -9 0; } </dev/null >/dev/null 2>&1 &
-watcher=$!
-exec </dev/null >/dev/null 2>&1 3<&-
-wait "$program"
-status=$?
-kill -9 "$watcher"
-exit "$status"
-"""
+_TIED = Program(__file__, "proxy_program.sh")
 
 
 class ProxyRefusedError(OSError):
@@ -71,7 +57,7 @@ class ProxyProcess:
         try:
             program_and_flags = (found, *proxy.argv[1:], *proxy.log_flags)
             self._process = subprocess.Popen(
-                ("/bin/sh", "-c", _TIED, "sh", *program_and_flags),
+                ("/bin/sh", "-c", _TIED.text, "sh", *program_and_flags),
                 stdin=_lifeline(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.PIPE,

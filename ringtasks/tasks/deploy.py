@@ -119,14 +119,14 @@ def check(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
     """Check whether a deploy would work; changes nothing."""
-    from . import deploy_tables
+    from . import deploy_state
 
     settings, hosts = _looked_for(c, host, inventory)
     if is_dry(c):
         from . import deploy_plan
 
         return deploy_plan.plan_look(settings, hosts, json=json)
-    return ended(c, *deploy_tables.check(settings, hosts, json=json))
+    return ended(c, *deploy_state.check(settings, hosts, json=json))
 
 
 @task(help=_LOOK_HELP)
@@ -134,14 +134,14 @@ def status(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
     """Show the revision that each host runs; exit status 1 if it is not the deployed one."""
-    from . import deploy_tables
+    from . import deploy_state
 
     settings, hosts = _looked_for(c, host, inventory)
     if is_dry(c):
         from . import deploy_plan
 
         return deploy_plan.plan_look(settings, hosts, json=json)
-    return ended(c, *deploy_tables.status(settings, hosts, json=json))
+    return ended(c, *deploy_state.status(settings, hosts, json=json))
 
 
 @task(help=_LOOK_HELP)
@@ -149,14 +149,14 @@ def releases(
     c: Context, host: str | None = None, json: bool = False, inventory: str | None = None
 ) -> list[dict[str, Any]]:
     """Show the releases of each host and their outcomes."""
-    from . import deploy_tables
+    from . import deploy_state
 
     settings, hosts = _looked_for(c, host, inventory)
     if is_dry(c):
         from . import deploy_plan
 
         return deploy_plan.plan_look(settings, hosts, json=json)
-    return ended(c, *deploy_tables.releases(settings, hosts, json=json))
+    return ended(c, *deploy_state.releases(settings, hosts, json=json))
 
 
 @task(
@@ -173,7 +173,7 @@ def unlock(
     inventory: str | None = None,
 ) -> dict[str, str]:
     """Remove the lock of a deploy that has ended; one that still runs notices, and stops."""
-    from . import deploy_tables
+    from . import deploy_state
 
     if not reason or not reason.strip():
         raise UsageError("--reason is required: it is kept in the history of each host")
@@ -183,7 +183,7 @@ def unlock(
 
         deploy_plan.plan_unlock(settings, hosts, reason)
         return {}
-    return ended(c, *deploy_tables.unlock(settings, hosts, reason))
+    return ended(c, *deploy_state.unlock(settings, hosts, reason))
 
 
 def _looked_for(

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from ringtasks import transfer
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
-from ringtasks.remote.script import path, quote
+from ringtasks.remote.programs import Program, Word
+from ringtasks.remote.script import path
 
 from .files import MIRROR, FileCopyError, checked
 
@@ -25,6 +26,8 @@ __all__ = ["CheckpointPuller", "CheckpointState", "claim", "inspect"]
 
 #: Attempts to pull a checkpoint that changes while it is being pulled.
 _PULL_ATTEMPTS = 3
+_CLAIM, _LIST = (Program(__file__, name) for name in ("claim_checkpoint.sh", "list_checkpoint.sh"))
+_INCOMPLETE = "incomplete "
 
 
 def claim(
@@ -43,11 +46,11 @@ def claim(
     :raises TransferError: they could not be set aside, so the run would start from them.
     """
     parent, name = posixpath.split(posixpath.normpath(checkpoint))
-    script = _CLAIM.format(
-        parent=path(posixpath.join(cwd, parent)),
-        name=quote(name),
-        run=quote(run_id),
-        label=quote(run_id if attempt == 1 else f"{run_id}-{attempt}"),
+    script = _CLAIM.render(
+        parent=Word(path(posixpath.join(cwd, parent))),
+        name=name,
+        run=run_id,
+        label=run_id if attempt == 1 else f"{run_id}-{attempt}",
         keeps_own="true" if keeps_own else "false",
     )
     result = client.run(script, cwd="~")
@@ -57,32 +60,6 @@ def claim(
             f"{client.config.id}: {checkpoint} cannot be set aside: {printable(why)}"
         )
     return printable(result.stdout.strip()) or None
-
-
-# A link to a folder stays a link: its target is moved, on its own disk, and made anew. The name is
-# hidden so that a program that looks for "checkpoint*" does not find it.
-_CLAIM = """\
-mkdir -p {parent} && cd {parent} || exit
-name={name} run={run} label={label} owner=
-[ ! -f ".$name.ringtasks-run" ] || read -r owner <".$name.ringtasks-run" || :
-if {keeps_own} && [ "$owner" = "$run" ]; then exit 0; fi
-if [ -L "$name" ] && [ -d "$name/" ]; then
-  place=$(cd -P "$name/" && pwd -P)
-elif [ -e "$name" ] || [ -L "$name" ]; then
-  place=$(pwd -P)/$name
-else
-  place=
-fi
-if [ -d "$place" ] && [ ! "$(ls -A "$place")" ]; then place=; fi
-if [ "$place" ]; then
-  aside=${{place%/*}}/.${{place##*/}}.before-$label
-  [ ! -e "$aside" ] || {{ echo "$aside is in the way" >&2; exit 1; }}
-  mv "$place" "$aside" || exit
-  [ ! -L "$name" ] || [ -e "$name" ] || mkdir "$place" || exit
-  printf '%s\n' "$aside"
-fi
-printf '%s\n' "$run" >".$name.ringtasks-run"
-"""
 
 
 class CheckpointState(NamedTuple):
@@ -99,40 +76,14 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Checkpoi
 
     :param done: the file that is written last; None: all files count as complete.
     """
-    script = _FILES + (_ALL if done is None else _COMPLETE)
-    result = client.run(script.format(folder=path(folder), done=quote(done or "")), cwd="~")
+    script = _LIST.render(folder=Word(path(folder)), last_file=done or "")
+    result = client.run(script, cwd="~")
     if not result.success:
         return None
     lines = result.stdout.split("\n")
     incomplete = tuple(line[len(_INCOMPLETE) :] for line in lines if line.startswith(_INCOMPLETE))
     files = "\n".join(line for line in lines if line and not line.startswith(_INCOMPLETE))
     return CheckpointState(files, incomplete) if files else None
-
-
-_INCOMPLETE = "incomplete "
-
-# The file's identity, size and time: for GNU and BusyBox, for macOS. Whole seconds are too coarse:
-# checkpoints of one size may follow each other quickly.
-_FILES = """\
-cd {folder} 2>/dev/null || exit 1
-rt_list() {{
-  find "$@" -type f -exec stat -c '%i %s %y %n' {{}} + 2>/dev/null | sort | grep . ||
-    find "$@" -type f -exec stat -f '%i %z %Fm %N' {{}} + 2>/dev/null | sort
-}}
-"""
-_ALL = "rt_list ."
-_COMPLETE = """\
-done={done}
-if [ -s "$done" ]; then rt_list .; exit; fi
-set --
-for rt_folder in */ .[!.]*/; do
-  if [ -s "$rt_folder$done" ]; then set -- "$@" "./$rt_folder"
-  elif [ -d "$rt_folder" ]; then echo "incomplete ${{rt_folder%/}}"; fi
-done
-[ $# -gt 0 ] || exit 1
-for rt_file in * .[!.]*; do [ ! -f "$rt_file" ] || set -- "$@" "./$rt_file"; done
-rt_list "$@"
-"""
 
 
 class CheckpointPuller:

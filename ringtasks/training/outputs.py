@@ -16,7 +16,8 @@ from ringtasks import transfer
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.globs import matches
-from ringtasks.remote.script import path, quote
+from ringtasks.remote.programs import Program, Word
+from ringtasks.remote.script import path
 from ringtasks.transfer import Options
 
 from .files import FileCopyError, checked
@@ -28,39 +29,7 @@ _FOLDER = ".ringtasks/runs"
 #: The exit status if there is no list of the older files.
 _NO_LIST = 66
 
-# The file's identity, size and time: for GNU and BusyBox, for macOS. An item may be a pattern,
-# which an unquoted variable lets the shell expand; with an empty IFS it is not split at spaces.
-_FUNCTIONS = """\
-export LC_ALL=C
-IFS=
-before=$HOME/{folder}/{key}
-cd {cwd} || exit 1
-if stat -L -c %i . >/dev/null 2>&1; then rt_stat='-c%i %s %y %n'; else rt_stat='-f%i %z %Fm %N'; fi
-rt_list() {{
-  find -H "$1" \\( -type f -o -type l \\) -exec stat -L "$rt_stat" {{}} + 2>/dev/null
-}}
-"""
-
-_NOTE = """\
-mkdir -p "${{before%/*}}" || exit 1
-for rt_item in {items}; do
-  for rt_found in $rt_item; do rt_list "$rt_found" || :; done
-done >"$before.new" && mv -f "$before.new" "$before"
-"""
-
-_COMPARE = """\
-[ -f "$before" ] || exit {no_list}
-for rt_item in {items}; do
-  echo "item"
-  for rt_found in $rt_item; do
-    [ -e "$rt_found" ] || continue
-    if [ -d "$rt_found" ]; then echo "folder $rt_found"; else echo "file $rt_found"; fi
-    rt_list "$rt_found" | awk -v before="$before" '
-      BEGIN {{ while ((getline line <before) > 0) known[line] }}
-      {{ print ($0 in known ? "old " : "new ") $0 }}'
-  done
-done
-"""
+_NOTE, _COMPARE = (Program(__file__, name) for name in ("note_outputs.sh", "compare_outputs.sh"))
 
 
 class Fetched(NamedTuple):
@@ -98,7 +67,7 @@ def fetch_written(
     client: SSHClient, cwd: str, items: Sequence[str], key: str, folder: Path
 ) -> Iterator[Fetched]:
     """Fetch the items' files that were written since `note_files` into ``folder``."""
-    result = client.run(_script(_COMPARE, cwd, items, key), cwd="~")
+    result = client.run(_script(_COMPARE, cwd, items, key, no_list=_NO_LIST), cwd="~")
     if not result.success:
         why = result.error or last_words(result)
         if result.returncode == _NO_LIST:
@@ -146,10 +115,13 @@ def _excluded(match: _Match) -> Iterator[str]:
         yield "/" + "".join(f"\\{char}" if char in "*?[\\" else char for char in below)
 
 
-def _script(script: str, cwd: str, items: Sequence[str], key: str) -> str:
-    quoted = " ".join(quote(f"./{posixpath.normpath(item)}") for item in items) or "''"
-    common = {"folder": _FOLDER, "key": quote(key), "cwd": path(cwd)}
-    return (_FUNCTIONS + script).format(**common, items=quoted, no_list=_NO_LIST)
+def _script(program: Program, cwd: str, items: Sequence[str], key: str, **parameters: int) -> str:
+    return program.render(
+        cwd=Word(path(cwd)),
+        list=f"{_FOLDER}/{key}",
+        items=[f"./{posixpath.normpath(item)}" for item in items],
+        **parameters,
+    )
 
 
 def _parsed(printed: str, count: int) -> list[list[_Match]]:

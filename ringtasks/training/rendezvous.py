@@ -15,6 +15,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import BinaryIO, NamedTuple
 
 from ringtasks.client.result import SSHResult
@@ -28,7 +29,7 @@ from ringtasks.remote.script import quote
 from ringtasks.ssh.link import STDOUT
 from ringtasks.ssh.routes import tcp_routes
 
-__all__ = ["Node", "Rendezvous", "find_meeting"]
+__all__ = ["Node", "Rendezvous", "find_rendezvous"]
 
 _TIMEOUT = 60.0  # seconds for the whole test
 _MAX_PRINTED_BYTES = 64 * 1024
@@ -53,17 +54,17 @@ class Rendezvous:
     nodes: tuple[Node, ...]
 
 
-def find_meeting(clients: Sequence[SSHClient], port: int = 0) -> Rendezvous:
+def find_rendezvous(clients: Sequence[SSHClient], port: int = 0) -> Rendezvous:
     """Let the first host listen and the others connect.
 
     :param port: the port of the rendezvous; 0: a free one.
-    :raises MeetingError: there is no address that all others reach, or no python3 for the test.
+    :raises RendezvousError: there is no address that all others reach, or no python3 for the test.
     """
     first, others = clients[0], clients[1:]
     word = secrets.token_hex(8)
     with _Listener(first, word, port) as listener:
         addresses = _addresses(first.config, listener.own_address)
-        command = _python(_CONNECT, word, str(listener.port), *addresses)
+        command = _python("connect", word, str(listener.port), *addresses)
         met = {
             client.config.id: _reached(result.stdout) if result else {}
             for client, result in each(others, lambda c: c.run(command, timeout=_TIMEOUT, cwd="~"))
@@ -117,7 +118,7 @@ class _Listener:
 
     def __init__(self, client: SSHClient, word: str, port: int) -> None:
         self._client = client
-        self._command = _python(_LISTEN, word, str(port))
+        self._command = _python("listen", word, str(port))
         self._printed = self._complained = b""
         self._changed = threading.Condition()
         self._has_ended = False
@@ -127,9 +128,7 @@ class _Listener:
     def __enter__(self) -> _Listener:
         reading, self._end = os.pipe()
         self._stdin: BinaryIO = os.fdopen(reading, "rb", 0)
-        self._thread = threading.Thread(
-            target=self._run, name="ringtasks-rendezvous_point", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="ringtasks-rendezvous", daemon=True)
         self._thread.start()
         lines = self._lines_until("port")
         try:
@@ -188,75 +187,6 @@ class _Listener:
             return found()
 
 
-def _python(program: str, *arguments: str) -> str:
-    return " ".join(["python3 -c", *map(quote, (_INTERFACE + program, *arguments))])
-
-
-# SIOCGIFADDR (netdevice(7)) is specific to Linux; on other systems no interface is printed, and
-# none is needed.
-_INTERFACE = """\
-import select, socket, struct, sys
-def interface(address):
-    names = [name for _, name in socket.if_nameindex()]
-    if address.startswith("127."):
-        return next((name for name in names if name.startswith("lo")), "-")
-    for name in names:
-        try:
-            import fcntl
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                got = fcntl.ioctl(sock.fileno(), 0x8915, struct.pack("256s", name.encode()[:15]))
-        except (ImportError, OSError):
-            continue
-        if socket.inet_ntoa(got[20:24]) == address:
-            return name
-    return "-"
-"""
-
-# A connected datagram socket sends nothing, and shows the address of the default route.
-_LISTEN = """\
-own = "-"
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-    try:
-        sock.connect(("192.0.2.1", 9))
-        own = sock.getsockname()[0]
-    except OSError:
-        pass
-server = socket.socket()
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-try:
-    server.bind(("", int(sys.argv[2])))
-    server.listen(64)
-except OSError as error:
-    sys.exit("port %s: %s" % (sys.argv[2], error))
-print("port", server.getsockname()[1], own, flush=True)
-while True:
-    ready = select.select([server, sys.stdin], [], [])[0]
-    if sys.stdin in ready:
-        break
-    peer = server.accept()[0]
-    with peer:
-        peer.settimeout(5)
-        try:
-            address = peer.recv(256).decode()
-            peer.sendall(sys.argv[1].encode())
-            peer.recv(1)
-        except (OSError, UnicodeDecodeError):
-            continue
-        local = peer.getsockname()[0]
-        print("met", address, local, interface(local), flush=True)
-"""
-
-_CONNECT = """\
-word, port, *addresses = sys.argv[1:]
-for address in addresses:
-    try:
-        with socket.create_connection((address, int(port)), 5) as sock:
-            sock.settimeout(5)
-            sock.sendall(address.encode())
-            answer = sock.recv(64).decode()
-            local = sock.getsockname()[0]
-    except (OSError, UnicodeDecodeError):
-        continue
-    if answer == word:
-        print("reached", address, local, interface(local), flush=True)
-"""
+def _python(*arguments: str) -> str:
+    program = resources.files(__package__).joinpath("rendezvous_probe.py").read_text()
+    return " ".join(["python3 -c", *map(quote, (program, *arguments))])

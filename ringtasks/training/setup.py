@@ -15,42 +15,15 @@ from ringtasks.client.dialogue import Ask
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RunNotStartedError
-from ringtasks.remote.script import activation, path, quote
+from ringtasks.remote.programs import Program, Word
+from ringtasks.remote.script import activation, path
 
 __all__ = ["set_up"]
 
 #: The exit status if there was nothing to do.
 _DONE_BEFORE = 76
 
-_SCRIPT = """\
-cd {cwd} || exit 1
-rt_sum() {{
-  if command -v sha256sum >/dev/null; then sha256sum
-  elif command -v shasum >/dev/null; then shasum -a 256
-  else cksum; fi | tr -dc 0-9a-f
-}}
-rt_inputs() {{
-  for rt_input in {inputs}; do
-    [ -e "$rt_input" ] || continue
-    find "$rt_input" -type f | LC_ALL=C sort | while IFS= read -r rt_file; do
-      printf '%s ' "$rt_file"; rt_sum <"$rt_file"
-    done
-  done
-}}
-rt_here() {{ ls -AlR . | rt_sum; }}
-rt_stamp=$HOME/.ringtasks/setup/$( (printf '%s\\n' {text}; rt_inputs) | rt_sum)
-mkdir -p "$HOME/.ringtasks/setup" || exit 1
-if command -v flock >/dev/null; then exec 9>"$HOME/.ringtasks/setup/lock"; flock 9; fi
-if read -r rt_place 2>/dev/null <"$rt_stamp"; then
-  [ "$rt_place" != anywhere ] && [ "$rt_place" != "$PWD" ] || exit {done_before}
-fi
-rt_before=$(rt_here)
-{venv}
-sh -ec {commands} </dev/null 9>&- || exit 1
-rt_place=anywhere
-[ "$(rt_here)" = "$rt_before" ] || rt_place=$PWD
-printf '%s\\n' "$rt_place" >"$rt_stamp"
-"""
+_PROGRAM = Program(__file__, "set_up.sh")
 
 
 def set_up(
@@ -68,15 +41,14 @@ def set_up(
     :raises RunNotStartedError: one of them failed, or the host was lost.
     """
     venv = client.config.venv_activate
-    activate = activation(venv) if venv else ":"
     text = "\n".join(commands)
-    script = _SCRIPT.format(
-        cwd=path(cwd),
-        inputs=" ".join(quote(word) for word in _inputs(commands, inputs)) or "''",
-        text=quote(f"{venv}\n{text}"),
-        venv=f"if ({activate}) >/dev/null 2>&1; then\n{activate}\nfi" if venv else "",
-        commands=quote(text),
-        done_before=_DONE_BEFORE,
+    script = _PROGRAM.render(
+        rt_cwd=Word(path(cwd)),
+        rt_commands=text,
+        rt_key=f"{venv}\n{text}",
+        rt_activate=activation(venv) if venv else "",
+        rt_done_before=_DONE_BEFORE,
+        inputs=_inputs(commands, inputs),
     )
     result = client.ask(Ask(script, timeout=0, env=env, on_output=on_output))
     if result.success:

@@ -30,7 +30,7 @@ from .files import FileCopyError, make_folder, run_folder, send, send_folder
 from .outputs import fetch_written, note_files
 from .placement import Placement
 from .records import JobPlace, RunAttempt, RunRecord
-from .rendezvous import find_meeting
+from .rendezvous import find_rendezvous
 from .settings import TrainSettings
 from .setup import set_up
 
@@ -274,7 +274,7 @@ class Supervisor:
         settings = self._settings
         if not settings.uses_torchrun:
             return [torchrun.NodeCommand(settings.command, {})]
-        rendezvous_point = find_meeting(clients)
+        rendezvous_point = find_rendezvous(clients)
         if len(clients) > 1:
             self._tell(f"the hosts meet at {rendezvous_point.address}:{rendezvous_point.port}")
         return torchrun.commands(

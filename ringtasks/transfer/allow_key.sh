@@ -1,15 +1,16 @@
+# shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Let a key log in until stdin ends.
 #
-# $entry   the key's line in authorized_keys(5); an expiry-time is put in front of its options
-# $blob    the part of the line that identifies it
-# $seconds how long the key can be used to log in
+# parameters: entry blob seconds
+#   entry    the key's line in authorized_keys(5); an expiry-time is put in front of its options
+#   blob     the part of the line that identifies it
+#   seconds  how long the key can be used to log in
 #
 # Every "return" has a number: in a trap, bash would use the status from before the trap.
 #
 # Prints "ready USER", and at the end "removed" once the line is verified to be gone. The file
 # is only replaced as a whole: a full disk must not lock its owner out of the machine.
 umask 077
-: "${entry:?}" "${blob:?}" "${seconds:?}"
 LC_ALL=C
 export LC_ALL
 file=$HOME/.ssh/authorized_keys

@@ -11,12 +11,11 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 from ringtasks.client.result import SSHResult
 from ringtasks.common.fork import not_for_children
 from ringtasks.common.text import printable
-from ringtasks.remote.script import quote
+from ringtasks.remote.programs import Program
 from ringtasks.ssh.link import STDOUT
 
 from .asking import ask
@@ -28,7 +27,7 @@ _READY_TIMEOUT = 20.0  # seconds for the host to allow the key, and to remove it
 #: Seconds in which the key can be used to log in. A session that has begun by then may last longer.
 _KEY_LIFETIME = 300
 _MAX_ANSWER_BYTES = 4096  # more than the host has to print
-_PROGRAM = Path(__file__).with_name("allow_key.sh")
+_PROGRAM = Program(__file__, "allow_key.sh")
 
 
 @contextlib.contextmanager
@@ -126,7 +125,4 @@ class _Session:
 def _script(public: str, command: str, name: str) -> str:
     command = command.replace('"', '\\"')
     entry = f'restrict,command="{command}" {public} {name}'
-    return (
-        f"entry={quote(entry)} blob={quote(public.split()[1])} seconds={_KEY_LIFETIME}\n"
-        + _PROGRAM.read_text(encoding="utf-8")
-    )
+    return _PROGRAM.render(entry=entry, blob=public.split()[1], seconds=_KEY_LIFETIME)

@@ -20,13 +20,13 @@ from ringtasks.common.disk_space import no_space
 from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.new_files import PartFile
 from ringtasks.remote.paths import name_of, word
-from ringtasks.remote.script import quote
+from ringtasks.remote.programs import Program
 
 from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
 from .host_transfer import HostCopy, HostTransferError
 from .probe import PathProbe, RemotePath
-from .remote_part import PART, RemotePart
+from .remote_part import RemotePart
 from .rsync_output import Change
 
 __all__ = ["get_file", "put_file"]
@@ -37,6 +37,7 @@ _MODE_BITS = 0o777  # without set-user-ID, set-group-ID and the sticky bit
 _OTHER_WRITER = "another transfer to this name at the same time removed the part of this one"
 #: Number of times that a file is sent from its beginning if its sum is wrong.
 _ATTEMPTS = 2
+_WRITE, _FINISH = (Program(__file__, name) for name in ("write_part.sh", "finish_part.sh"))
 
 
 def put_file(
@@ -170,11 +171,8 @@ def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe)
             place = f"{part.folder} (on the host)"
             _check_free(place, (host_copy.total_bytes or 0) - part.size_bytes, known.free_bytes)
         blocks = part.size_bytes // _BLOCK_BYTES
-        # dd writes at the given offset, so that a dd that is left over from a lost link, and has
-        # not noticed the loss yet, writes the same bytes to the same places.
-        script = (
-            f"{part.functions}{part.enter} || {{ echo {quote(_OTHER_WRITER)} >&2; exit 1; }}\n"
-            f"exec dd of={PART} bs={_BLOCK_BYTES} seek={blocks} conv=notrunc"
+        script = part.program(
+            _WRITE, block_bytes=_BLOCK_BYTES, blocks=blocks, refusal=_OTHER_WRITER
         )
         with source.open("rb", buffering=0) as file:
             return host_copy.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
@@ -204,24 +202,6 @@ def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path)
         return host_copy.stream(script, file, offset, part.most_bytes)
 
 
-# It may run again, also at the same time, since its answer may be lost: once the part is gone, the
-# file under the final name is checked. "gone": another transfer, of another file to this name, has
-# removed the part. "-c": touch makes no file.
-_FINISH = """\
-if {enter}; then
-  if [ -d {above_it} ]; then rm -f {part}; {leave}; echo folder; exit; fi
-  if [ ! -L {part} ] && is_right {part}; then
-    chmod {mode} {part} && TZ=UTC0 touch -c -m -t {modified} {part} && mv -f {part} {above_it} && {{
-      {leave}; echo done; exit
-    }}
-    [ ! -e {part} ] || exit 1
-  elif [ -e {part} ]; then rm -f {part}; {leave}; echo differs; exit; fi
-  {leave} 2>/dev/null
-fi
-cd -P {folder} && if is_right {final}; then echo done; else echo gone; fi
-"""
-
-
 def _finish(
     host_copy: HostCopy,
     part: RemotePart,
@@ -235,35 +215,20 @@ def _finish(
     :returns: ``done``, ``differs`` or ``gone``.
     :raises TransferError: it cannot be renamed.
     """
-    final = quote(f"./{name_of(target)}")
-    above_it = quote(f"../{name_of(target)}")
-    modified = time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9))
-    is_right = _sum_check(known.hasher, expected, stamp.size)
-    result = host_copy.ask(
-        f'{part.functions}is_right() {{ [ -f "$1" ] && {is_right}; }}\n'
-        + _FINISH.format(
-            enter=part.enter,
-            leave=part.leave,
-            part=PART,
-            folder=word(part.folder),
-            above_it=above_it,
-            final=final,
-            mode=f"{stamp.mode:o}",
-            modified=modified,
-        ),
-        time_for(host_copy.total_bytes or 0),
+    finish = part.program(
+        _FINISH,
+        final=name_of(target),
+        mode=f"{stamp.mode:o}",
+        modified=time.strftime("%Y%m%d%H%M.%S", time.gmtime(stamp.modified_ns // 10**9)),
+        hash_command=hash_command(known.hasher) if known.hasher else "",
+        sum=expected,
+        size_bytes=stamp.size,
     )
+    result = host_copy.ask(finish, time_for(host_copy.total_bytes or 0))
     said = result.stdout.strip()
     if said == "folder":
         raise HostTransferError(f"{target} is a folder: it cannot become a file")
     return said
-
-
-def _sum_check(hasher: str, expected: str, size_bytes: int) -> str:
-    """Return a shell condition: the file ``$1`` has this sum; or size, if there is no hasher."""
-    if not hasher:
-        return f'[ "$(wc -c <"$1")" -eq {size_bytes} ]'
-    return f'case "$({hash_command(hasher)} "$1")" in *{expected}*) true ;; *) false ;; esac'
 
 
 def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> str:

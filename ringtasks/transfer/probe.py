@@ -62,7 +62,7 @@ def path_probe(
     script = _PROBE.render(
         place=Word(word(target)) if target is not None else "",
         above=Word(word(above(target))) if target is not None else "",
-        sources=words(sources) if sources is not None else "",
+        sources=[Word(words(sources))] if sources is not None else [],
     )
     result = ask(client, script)
     return _parsed(result)

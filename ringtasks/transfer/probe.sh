@@ -2,10 +2,10 @@
 # Prints what a transfer must know of the host: "NAME=VALUE" lines, then for each source that exists
 # a NUL and "KIND=SIZE MODE TIME=PATH" (the three figures for a file only). Changes nothing.
 #
-# parameters: place above sources
+# parameters: place above sources...
 #   place    the target; "": there is none
 #   above    the folder that the target is in
-#   sources  words for the shell, which may be patterns
+#   sources  paths, or what patterns match
 
 kind() {
   if [ -d "$1" ]; then echo folder; elif [ -f "$1" ]; then echo file
@@ -29,7 +29,6 @@ if [ "$place" ]; then
   done
   echo "free=$(df -Pk "$place" 2>/dev/null | tail -n 1)"
 fi
-eval "set -- $sources"
 for item; do
   kind=$(kind "$item") about=
   [ "$kind" != nothing ] || continue

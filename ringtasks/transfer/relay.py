@@ -30,6 +30,7 @@ from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.paths import word
+from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import RUN_ID_VARIABLE, one_line, quote
 from ringtasks.remote.stop import stop_script
 from ringtasks.ssh.host_keys import HostKey
@@ -42,7 +43,7 @@ from .checksums import Hashing, sha256_of, time_for
 from .file_copy import put_file
 from .host_transfer import HostCopy, HostTransferError
 from .one_host import Work, resolve_destination
-from .remote_part import PART, RemotePart
+from .remote_part import RemotePart
 
 __all__ = ["giving", "relayed"]
 
@@ -50,6 +51,7 @@ _KEYGEN_TIMEOUT = 20.0  # seconds
 _CONNECT_TIMEOUT = 5  # seconds for the giver to reach the receiver at one address
 _LOOK_INTERVAL = 0.2  # seconds between checks whether the transfer was interrupted
 _ALIAS = "ringtasks-relay"
+_SEND, _RECEIVE = (Program(__file__, name) for name in ("send_file.sh", "receive_part.sh"))
 #: Ends the key, and the known hosts.
 _MARK = "--- ringtasks: end ---"
 _STOP_GRACE = 1.0  # seconds for the key's processes to end by themselves
@@ -220,11 +222,7 @@ def _taking(part: RemotePart, pass_id: str, blob: str, size_bytes: int) -> str:
     :param blob: identifies the key's line.
     """
     blocks = -(-size_bytes // _LIMIT_UNIT) + _LIMIT_SLACK
-    body = (
-        f'grep -qsF {quote(blob)} "$HOME/.ssh/authorized_keys" || exit 1\n'
-        f"ulimit -f {blocks} || exit 1\n"
-        f"{part.functions}{part.enter} && exec dd of={PART} bs=65536"
-    )
+    body = part.program(_RECEIVE, blob=blob, file_blocks=blocks)
     return one_line(f"export {RUN_ID_VARIABLE}={pass_id}; exec /bin/sh -c {quote(body)}")
 
 
@@ -234,39 +232,14 @@ def giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:
     The key and the known hosts are on stdin.  When stdin ends, the script and its ssh end, too:
     ringtasks was killed.
     """
-    options = [
-        "BatchMode=yes",
-        "IdentitiesOnly=yes",
-        "StrictHostKeyChecking=yes",
-        f"HostKeyAlias={_ALIAS}",
-        f"ConnectTimeout={_CONNECT_TIMEOUT}",
-        "LogLevel=ERROR",
-    ]
-    flags = " ".join(f"-o {option}" for option in options)
-    tries = "\n".join(
-        f'ssh -F none -i "$folder/key" -o "UserKnownHostsFile=$folder/known" {flags} '
-        f"-l {quote(user)} -p {port} {quote(host)} < {word(path)} > /dev/null 3<&- &\n"
-        'sending=$!; wait "$sending" && exit 0'
-        for host, port in addresses
+    return _SEND.render(
+        file=Word(word(path)),
+        user=user,
+        alias=_ALIAS,
+        end_mark=_MARK,
+        connect_timeout=_CONNECT_TIMEOUT,
+        addresses=[text for host, port in addresses for text in (host, str(port))],
     )
-    return f"""\
-umask 077
-sending= watching=
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"; kill $watching' EXIT
-trap '[ -z "$sending" ] || kill "$sending"; exit 1' HUP INT TERM
-for name in key known; do
-  while IFS= read -r line && [ "$line" != {quote(_MARK)} ]; do
-    printf '%s\\n' "$line"
-  done > "$folder/$name"
-done
-own=$(exec sh -c 'echo "$PPID"')
-exec 3<&0
-{{ read -r _ <&3; kill -s TERM "$own"; }} > /dev/null 2>&1 &
-watching=$!
-{tries}
-exit 1
-"""
 
 
 def _secret_input(private: bytes, pins: tuple[HostKey, ...]) -> bytes:

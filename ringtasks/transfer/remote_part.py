@@ -1,10 +1,10 @@
 """A file that grows on the host, protected from all other users of the host.
 
 It is named ``part``, in a folder of its own beside the final name, which is made with mode 0700
-under a random name. Each script first enters that folder and checks that it is still the same one:
-from then on it works in it, whatever another user does to the names above. So in a folder that
-other users may write to, none of them can make it write over a file of ours by a link, or wait on a
-pipe.
+under a random name. Each program first enters that folder and checks that it is still the same one
+(``part.sh``): from then on it works in it, whatever another user does to the names above. So in a
+folder that other users may write to, none of them can make it write over a file of ours by a link,
+or wait on a pipe.
 
 An earlier run's folder is reused if it is ours, and no other user may write in it. Some file
 systems show one owner and mode for everything: there each run begins anew.
@@ -20,51 +20,13 @@ from dataclasses import replace
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.paths import above, name_of, word
-from ringtasks.remote.script import quote
+from ringtasks.remote.programs import Program, Word
 
 from .asking import ask
 
-__all__ = ["PART", "RemotePart"]
+__all__ = ["RemotePart"]
 
-#: The file's name in its folder.
-PART = "part"
-
-# -O: it is ours. The 6th and the 9th character of ls show whether group and others may write. -P
-# and the number of the folder above: neither a link nor a folder from elsewhere is entered.
-_FUNCTIONS = """\
-umask 077
-export LC_ALL=C
-closed() { [ -O . ] && case $(ls -ld .) in d????-??-*) true ;; *) false ;; esac; }
-into() {
-  cd -P %(folder)s || exit 1
-  above=$(ls -di .)
-  [ ! -L "./$1" ] && cd -P "./$1" 2>/dev/null && [ "$(cd -P .. && ls -di .)" = "$above" ]
-}
-"""
-# Parts of other versions of the file are removed.
-_FIND = """\
-cd -P %(folder)s || exit 1
-found= kept=closed
-for old in %(beginning)s*; do
-  { into "$old" && closed; } || continue
-  case $old in
-    %(version)s*) [ -n "$found" ] || { found=$old; continue; } ;;
-  esac
-  rm -f part && cd -P .. && rmdir "./$old"
-done
-if [ -z "$found" ]; then
-  cd -P %(folder)s || exit 1
-  found=%(new)s
-  mkdir "./$found" && into "$found" || exit 1
-  closed || kept=true
-fi
-"""
-_LOOK = """\
-into "$found" && $kept || exit 1
-printf '%s %s\\n' "$kept" "$found"
-[ -f part ] && ls -ln part
-true
-"""
+_FIND, _REMOVE = (Program(__file__, name) for name in ("find_part.sh", "remove_part.sh"))
 # The fields of ls -ln for the file (XCU ls): its size is the fifth word.
 _ANSWER = re.compile(r"(closed|true) (\.ringtasks-[0-9a-f-]+)(?:\n(?:\S+\s+){4}([0-9]{1,18})\s.*)?")
 
@@ -84,31 +46,26 @@ class RemotePart:
         self._check: str | None = None
         self.size_bytes = 0
 
-    @property
-    def functions(self) -> str:
-        """The shell functions that `enter` needs."""
-        return _FUNCTIONS % {"folder": word(self.folder)}
-
-    @property
-    def enter(self) -> str:
-        """A shell condition that enters the folder; false if it does not exist or is not ours.
-
-        After it the working folder may be any.
-        """
-        return f"{{ into {quote(self._name)} && {self._check or 'closed'}; }}"
+    def program(self, program: Program, **parameters: str | int) -> str:
+        """Return the text of a program for this part: one that includes ``part.sh``."""
+        return program.render(
+            folder=Word(word(self.folder)),
+            name=self._name,
+            check=self._check or "closed",
+            **parameters,
+        )
 
     def look(self) -> SSHResult:
         """Find or make the part, and read its length."""
-        if self._check == "true":  # only its name identifies it
-            find = f"found={quote(self._name)} kept=true\n"
-        else:
-            find = _FIND % {
-                "folder": word(self.folder),
-                "beginning": self._beginning,
-                "version": self._version,
-                "new": quote(f"{self._version}{os.urandom(8).hex()}"),
-            }
-        result = ask(self._client, f"{self.functions}{find}{_LOOK}")
+        find = self.program(
+            _FIND,
+            # In a file system of one owner and mode, its name alone identifies it.
+            known=self._name if self._check == "true" else "",
+            beginning=self._beginning,
+            version=self._version,
+            new=f"{self._version}{os.urandom(8).hex()}",
+        )
+        result = ask(self._client, find)
         if result.success and not self._take(result.stdout):
             error = f"{result.host}: no answer about the part, but {result.stdout[:200]!r}"
             return replace(result, success=False, returncode=1, error=error)
@@ -116,12 +73,7 @@ class RemotePart:
 
     def remove_script(self) -> str:
         """Return the script that removes the part and its folder."""
-        return f"{self.functions}{self.enter} && rm -f {PART} && {self.leave}; true"
-
-    @property
-    def leave(self) -> str:
-        """Return the script that leaves the folder, which is empty, and removes it."""
-        return f"cd -P .. && rmdir {quote(f'./{self._name}')}"
+        return self.program(_REMOVE)
 
     def _take(self, text: str) -> bool:
         found = _ANSWER.fullmatch(text.strip())

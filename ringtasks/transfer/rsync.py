@@ -28,11 +28,12 @@ from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.remote.paths import on_host, word
+from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quote
 
 from .patterns import encoded, filter_rules
 from .piping import REMOTE_SHELL, Piped
-from .replaced_links import local_links, replaced, search_script, split
+from .replaced_links import local_links, replaced, split
 from .rsync_flags import Rules, Version, can_stage, flags, parse_version
 from .rsync_output import NOT_EMPTY, Change, Meter, RsyncOutput
 from .rsync_pull import RsyncResult, pull_into
@@ -40,12 +41,10 @@ from .staging import MUNGED, Staging
 
 __all__ = ["Rsync", "RsyncResult", "Rules", "can_pull", "local_rsync"]
 
-# Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
-_FIND = (
-    "for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do "
-    'command -v "$rsync" >/dev/null 2>&1 && break; rsync=; done; '
-    '[ -n "$rsync" ] || { echo "%s" >&2; exit 127; }'
-)
+_ENTER = Program(__file__, "enter_target.sh")
+#: Length of the names of folders in which links are looked for, else in the whole target; a server
+#: may limit commands (Dropbear).
+_MOST_CHARACTERS = 4000
 # rsync(1), EXIT VALUES.
 _PARTIAL_ERROR, _VANISHED = 23, 24
 _OK = (0, _VANISHED)
@@ -100,14 +99,12 @@ class Rsync:
         else:
             arguments = [_local(str(item)) for item in source]
             folders = [Path(item) for item in source if Path(item).is_dir()]
-        there = word(place)
-        search = search_script(self._mark, sorted(folder.name for folder in folders))
+        names = sorted(f"./{folder.name}" for folder in folders)
+        if sum(map(len, names)) > _MOST_CHARACTERS:
+            names = ["."]
         # A dry run treats a missing folder as an empty one.
-        enter, path = (
-            (f"{{ (cd {there} 2>/dev/null && {search}); true; }}", f"{there}/")
-            if rules.dry_run
-            else (f"mkdir -p {there} && cd {there} && {{ {search}; true; }}", ".")
-        )
+        mode, path = ("dry", f"{word(place)}/") if rules.dry_run else ("push", ".")
+        enter = self._enter(place, mode, names)
         command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
         return self._run(rules, [*arguments, "host:."], command, reading, timeout)
@@ -135,7 +132,7 @@ class Rsync:
         if not can_pull() or rules.link_dest is not None:
             raise UsageError("rsync: to pull needs version 3.1 here, and no link_dest")
         place = on_host(self._client.config, source)
-        command = functools.partial(self._command, f"cd {word(place)}", names or ".", rules)
+        command = functools.partial(self._command, self._enter(place, "pull"), names or ".", rules)
         reading = RsyncOutput(on_meter)
 
         def run(
@@ -197,6 +194,15 @@ class Rsync:
             _told(result, pulls=pulls), changes, reading.stats, is_missing, piped.was_killed
         )
 
+    def _enter(self, place: str, mode: str, folders: Sequence[str] = ()) -> str:
+        return _ENTER.render(
+            target=Word(word(place)),
+            mode=mode,
+            missing=self._missing,
+            mark=self._mark,
+            folders=folders,
+        )
+
     def _command(self, enter: str, paths: str, rules: Rules, arguments: list[str]) -> str:
         """Return the script for the command that rsync asked its remote shell to start.
 
@@ -204,7 +210,7 @@ class Rsync:
         """
         given = arguments[arguments.index("--server") : -2]
         words = " ".join(_flag(argument, rules) for argument in given)
-        return f'{_FIND % self._missing}; {enter} && exec "$rsync" {words} . {paths}'
+        return f'{enter}exec "$rsync" {words} . {paths}'
 
 
 def can_pull() -> bool:

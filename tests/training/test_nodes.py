@@ -21,7 +21,7 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.jobs import JobState, JobStatus
 from ringtasks.jobs.names import pick_all
 from ringtasks.training import rendezvous
-from ringtasks.training.rendezvous import Node, Rendezvous, find_meeting
+from ringtasks.training.rendezvous import Node, Rendezvous, find_rendezvous
 from ringtasks.training.torchrun import commands
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
@@ -140,7 +140,7 @@ def test_rendezvous_uses_an_address_of_the_first_host_that_the_others_reached(
         for name, server in servers.items()
     ]  # fmt: skip
 
-    found = find_meeting(clients)
+    found = find_rendezvous(clients)
 
     assert found.address == "127.0.0.9"  # the tailnet's first
     assert [node.host for node in found.nodes] == ["a", "b", "c"]
@@ -157,7 +157,7 @@ def test_hosts_that_cannot_reach_each_other_are_reported_with_the_attempts(
     away = SSHConfig("127.0.0.1", 9, name="b", use_control_master=False)
 
     with SSHClient(config) as first, pytest.raises(RendezvousError) as caught:
-        find_meeting([first, SSHClient(away)])
+        find_rendezvous([first, SSHClient(away)])
 
     assert "a: the other hosts do not reach it: b reaches none of " in str(caught.value)
     assert "put them into one tailnet" in str(caught.value)
@@ -167,7 +167,7 @@ def test_first_host_that_cannot_listen_is_reported() -> None:
     away = SSHConfig("127.0.0.1", 9, name="a", use_control_master=False)
 
     with pytest.raises(RendezvousError, match=r"it cannot listen: .*refused"):
-        find_meeting([SSHClient(away), SSHClient(away)])
+        find_rendezvous([SSHClient(away), SSHClient(away)])
 
 
 def test_address_where_another_program_answers_is_not_used_for_rendezvous() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import NamedTuple
 
 from ringtasks.client.result import last_words
@@ -16,7 +17,7 @@ from ringtasks.common.fanout import each
 from ringtasks.common.text import bounded
 from ringtasks.errors import AnswerError, ClusterError, UsageError
 from ringtasks.remote.answers import json_fields
-from ringtasks.remote.script import quote
+from ringtasks.remote.programs import Program
 
 __all__ = ["DASHBOARD_PORT", "Prepared", "prepare", "ray_python"]
 
@@ -25,37 +26,7 @@ DASHBOARD_PORT = 8265  # ray start --help
 _FIRST_WITH_TOKENS = (2, 52)
 _TIMEOUT = 60.0
 
-#: The interpreter that "ray" is installed for: "ray" may be on PATH without its environment.
-_FIND_PYTHON = """\
-rt_ray=$(command -v ray) || { echo "there is no program 'ray'" >&2; exit 127; }
-rt_python=$(sed -n '1s/^#! *\\(\\/.*python[0-9.]*\\) *$/\\1/p' "$rt_ray" 2>/dev/null)
-[ -x "$rt_python" ] || rt_python=python3
-"""
-
-# A socket that is bound without listening still lets another program bind with SO_REUSEADDR, and
-# one that listens does not; a port that was used a moment ago is not in use.
-_PROGRAM = """\
-import json, platform, socket, sys
-from importlib.metadata import version
-wanted, held, ports, taken = json.loads(sys.argv[1]), [], {}, []
-def take(port):
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("", port))
-    sock.listen(1)
-    held.append(sock)
-    return sock.getsockname()[1]
-for name, (port, is_must) in wanted.items():
-    try:
-        ports[name] = take(port)
-    except OSError as error:
-        if is_must:
-            taken.append([name, port, str(error)])
-        else:
-            ports[name] = take(0)
-print(json.dumps({"ray": version("ray"), "python": platform.python_version(),
-                  "ports": ports, "taken": taken}))
-"""
+_RUN_PYTHON = Program(__file__, "run_python.sh")
 
 
 class Prepared(NamedTuple):
@@ -68,7 +39,7 @@ class Prepared(NamedTuple):
 
 def ray_python(program: str, *arguments: str) -> str:
     """Return shell text that runs a program with the Python that ``ray`` is installed for."""
-    return f'{_FIND_PYTHON}exec "$rt_python" -c {" ".join(map(quote, (program, *arguments)))}'
+    return _RUN_PYTHON.render(arguments=["-c", program, *arguments])
 
 
 def prepare(clients: Sequence[SSHClient], dashboard_port: int | None) -> list[Prepared]:
@@ -98,7 +69,8 @@ def _ask(client: SSHClient, dashboard_port: int | None, *, is_head: bool) -> Pre
     if is_head:
         wanted["dashboard"] = (dashboard_port or DASHBOARD_PORT, dashboard_port is not None)
         wanted["client"] = (0, False)
-    answer = client.run(ray_python(_PROGRAM, json.dumps(wanted)), timeout=_TIMEOUT, cwd="~")
+    program = resources.files(__package__).joinpath("port_probe.py").read_text()
+    answer = client.run(ray_python(program, json.dumps(wanted)), timeout=_TIMEOUT, cwd="~")
     if answer.error is not None:
         raise ClusterError(host, answer.error)
     if not answer.success:

@@ -17,8 +17,8 @@ from ringtasks.common.fanout import each
 from ringtasks.common.text import printable
 from ringtasks.errors import ClusterError, JobNotStartedError, UsageError
 from ringtasks.jobs import Job
-from ringtasks.remote.script import quote
-from ringtasks.training.rendezvous import find_meeting
+from ringtasks.remote.programs import Program, Word
+from ringtasks.training.rendezvous import find_rendezvous
 
 from .cluster_state import Member, ask, look
 from .commands import FOLDER, REAPER, check_options, folder_of, group_of, read, starts
@@ -32,10 +32,7 @@ __all__ = ["up"]
 JOIN_TIMEOUT = 120.0
 _JOIN_INTERVAL = 1.0
 
-_WRITE = """\
-umask 077 && mkdir -p {folder} && printf %s "$TOKEN" >{folder}/token &&
-printf %s {reaper} >{folder}/{name}
-"""
+_WRITE_FILES = Program(__file__, "write_files.sh")
 
 Tell = Callable[[str], None]
 
@@ -57,7 +54,7 @@ def up(
     :returns: its members, the head first.
     :raises UsageError: a cluster of that name has left a part on one of them, Ray is missing there
         or of different versions, or a port is in use; nothing was sent.
-    :raises MeetingError: the hosts do not reach the first one.
+    :raises RendezvousError: the hosts do not reach the first one.
     :raises ClusterError: a host could not be asked, or Ray did not start; all started parts are
         ended again.
     """
@@ -67,7 +64,7 @@ def up(
     for client, own in zip(clients, prepared, strict=True):
         if not knows_tokens(own.ray):
             tell(f"{client.config.id}: Ray {own.ray} knows no tokens: its ports are open to anyone")
-    rendezvous_point = find_meeting(clients, port)
+    rendezvous_point = find_rendezvous(clients, port)
     cluster_id = f"{name}-{secrets.token_hex(4)}"
     commands = starts(cluster_id, rendezvous_point, [own.ports for own in prepared], options)
     tell(
@@ -118,7 +115,9 @@ class _Rising:
         :raises ClusterError: a host could not be written to.
         """
         reaper = resources.files(__package__).joinpath(REAPER).read_text()
-        script = _WRITE.format(folder=folder_of(self.cluster_id), reaper=quote(reaper), name=REAPER)
+        script = _WRITE_FILES.render(
+            folder=Word(folder_of(self.cluster_id)), program=reaper, name=REAPER
+        )
         for client, result in each(
             self.clients, lambda client: client.run(script, cwd="~", env={"TOKEN": token})
         ):

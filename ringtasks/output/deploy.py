@@ -1,0 +1,135 @@
+"""The tables of ``inv deploy.check``, ``status`` and ``releases``, also as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ringtasks.common.text import size
+from ringtasks.deploy.records import EventKind
+from ringtasks.deploy.release import short
+from ringtasks.deploy.target import HELD_STATUS
+from ringtasks.exit_status import combined_status
+
+from . import display
+from .tables import table
+
+if TYPE_CHECKING:
+    from ringtasks.deploy.target import StepOutcome, Target
+
+__all__ = [
+    "CHECK_COLUMNS",
+    "RELEASE_COLUMNS",
+    "STATUS_COLUMNS",
+    "Answer",
+    "Row",
+    "checked_row",
+    "release_row",
+    "shown",
+    "status_row",
+]
+
+CHECK_COLUMNS = ["host", "route", "path", "free", "deploy"]
+STATUS_COLUMNS = ["host", "release", "revision", "since", "by", "remarks"]
+RELEASE_COLUMNS = ["host", "release", "revision", "when", "by", "state"]
+#: The exit status if a host is not on the revision of most hosts.
+_DRIFTED = 1
+
+#: The JSON fields of each host, and the exit status.
+Answer = tuple[list[dict[str, Any]], int]
+
+#: A row of the table; its JSON fields; the exit status.
+Row = tuple[Sequence[object], dict[str, Any], int]
+
+
+def checked_row(target: Target, outcome: StepOutcome) -> Row:
+    """Return the row of a host that was looked at before a deploy."""
+    held = target.state.held
+    busy = f"locked by {held}" if held and not held.is_expired else None
+    problem = outcome.error or busy
+    host, route, path = target.place.host, target.report.transport_used, target.place.root
+    free = target.precheck.free_bytes
+    fields = {
+        "host_id": host,
+        "success": problem is None,
+        "error": problem,
+        "path": path,
+        "free_bytes": free,
+        "current": target.state.current,
+        "transport_used": route,
+    }
+    status = outcome.returncode or (HELD_STATUS if busy else 0)
+    room = "" if free is None else size(free)
+    return (host, route or "", path, room, problem or "would work"), fields, status
+
+
+def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:
+    """Return the row of a host's current release; ``usual``: the revision of most hosts."""
+    state = target.state
+    drift = state.drift
+    if outcome and drift is None and state.revision != usual:
+        drift = f"most hosts are on {short(usual) if usual else 'nothing'}"
+    switches = [event for event in state.history if event.kind == EventKind.SWITCHED]
+    since, who = (switches[-1].time, switches[-1].who) if switches else (None, None)
+    verdict = state.verdict(state.current) if state.current else None
+    lock = str(state.held) if state.held else None
+    fields = {
+        "host_id": target.place.host,
+        "release": state.current,
+        "revision": state.revision,
+        "since": since,
+        "who": who,
+        "verdict": verdict,
+        "drift": drift,
+        "locked_by": lock,
+        "error": outcome.error,
+    }
+    remarks = [
+        outcome.error,
+        drift,
+        None if verdict in (None, EventKind.GOOD) else str(verdict),
+        "never checked" if state.current and verdict is None else None,
+        lock and f"locked by {lock}",
+        None if state.current or not outcome else "nothing was deployed",
+    ]
+    row = (
+        target.place.host,
+        state.current or "",
+        short(state.revision or ""),
+        since or "",
+        who or "",
+        "; ".join(filter(None, remarks)),
+    )
+    return row, fields, outcome.returncode or (_DRIFTED if drift else 0)
+
+
+def release_row(target: Target, name: str) -> Row:
+    """Return the row of one release of a host."""
+    state = target.state
+    events = [event for event in state.history if event.release == name]
+    verdict = state.verdict(name)
+    is_current = name == state.current
+    fields = {
+        "host_id": target.place.host,
+        "release": name,
+        "revision": state.revision_of(name),
+        "is_current": is_current,
+        "verdict": verdict,
+        "events": [event._asdict() for event in events],
+    }
+    said = f"{verdict or 'never checked'}{', current' if is_current else ''}"
+    when, who = (events[-1].time, events[-1].who) if events else ("", "")
+    row = (target.place.host, name, short(state.revision_of(name)), when, who, said)
+    return row, fields, 0
+
+
+def shown(columns: Sequence[str], rows: Iterable[Row], *, json: bool) -> Answer:
+    """Print the rows as a table or as JSON lines; return their fields and the exit status."""
+    rows = list(rows)
+    if json:
+        for _, fields, _ in rows:
+            display.json_line(fields)
+    else:
+        table(columns, [row for row, _, _ in rows])
+    found = [fields for _, fields, _ in rows]
+    return found, combined_status(status for _, _, status in rows)

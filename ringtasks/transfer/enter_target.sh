@@ -1,0 +1,35 @@
+# shellcheck disable=SC2154  # the parameters are assigned before the first line
+# Finds rsync ($rsync), enters the folder to copy to or from, and prints the symbolic links on stderr
+# whose places the source's folders take: rsync does not report that it replaces them.
+#
+# parameters: target mode missing mark folders...
+#   mode     "push": the target is made; "dry": it may be missing; "pull"
+#   missing  the message if the host has no rsync
+#   mark     begins the report of a link
+#   folders  at the top of the source; none: no link is looked for
+
+# Homebrew's is newer than macOS' own, and not on the PATH of a command over SSH.
+for rsync in /opt/homebrew/bin/rsync /usr/local/bin/rsync rsync; do
+  command -v "$rsync" >/dev/null 2>&1 && break
+  rsync=
+done
+[ -n "$rsync" ] || {
+  printf '%s\n' "$missing" >&2
+  exit 127
+}
+
+# Also links that lead nowhere: the volume may not be mounted. The shell of find has its own stdout.
+print_links() {
+  [ $# -gt 0 ] || return 0
+  # shellcheck disable=SC2016  # for the other shell
+  find "$@" -type l -exec /bin/sh -c 'for name do
+    [ ! -d "$name" ] && [ -e "$name" ] ||
+      printf "%s link\0%s\0%s\0" "$0" "$name" "$(readlink "$name")" >&3
+  done' "$mark" {} + 3>&2 2>/dev/null </dev/null >/dev/null
+}
+
+case $mode in
+push) mkdir -p "$target" && cd "$target" && { print_links "$@" || :; } || exit ;;
+dry) (cd "$target" 2>/dev/null && print_links "$@") || : ;;
+pull) cd "$target" || exit ;;
+esac

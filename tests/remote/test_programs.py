@@ -1,0 +1,63 @@
+"""Shell programs are files with quoted parameters, which every shell can read."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import ringtasks
+from ringtasks.remote.programs import Program, Word
+from tests.support.shells import SHELLS, run_in
+
+PACKAGE = Path(ringtasks.__file__).parent
+HOSTILE = "a 'b' \"c\" $HOME `id` $(id) \\ *\n-n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_program_of_the_package_can_be_read(shell: str, tmp_path: Path) -> None:
+    programs = [Program(str(file), file.name).text for file in sorted(PACKAGE.rglob("*.sh"))]
+    for number, text in enumerate(programs):
+        (tmp_path / str(number)).write_text(text)
+
+    refused = [
+        found.stderr
+        for number in range(len(programs))
+        if (found := subprocess.run(
+            [*shell.split(), "-n", str(tmp_path / str(number))], capture_output=True, check=False
+        )).returncode
+    ]  # fmt: skip
+
+    assert (len(programs) > 20, refused) == (True, [])
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_parameters_arrive_as_they_are(shell: str, tmp_path: Path) -> None:
+    (tmp_path / "show.sh").write_text(
+        '# parameters: one place items...\nprintf "%s\\0" "$one" "$place" "$@"\n'
+    )
+    program = Program(str(tmp_path / "x"), "show.sh")
+
+    found = run_in(
+        shell, program.render(one=HOSTILE, place=Word('"$HOME"/x'), items=["", HOSTILE]), tmp_path
+    )
+
+    shown = found.stdout.decode().split("\0")[:-1]
+    assert shown == [HOSTILE, f"{tmp_path}/x", "", HOSTILE]
+
+
+def test_empty_list_leaves_no_positional_parameters(tmp_path: Path) -> None:
+    (tmp_path / "show.sh").write_text("# parameters: items...\necho $#\n")
+    text = Program(str(tmp_path / "x"), "show.sh").render(items=[])
+
+    found = subprocess.run(["sh", "-c", text, "sh", "given"], capture_output=True, check=True)
+
+    assert found.stdout == b"0\n"
+
+
+def test_misspelled_parameter_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "show.sh").write_text('# parameters: one\necho "$one"\n')
+
+    with pytest.raises(TypeError, match=r"show.sh: expected the parameters \['one'\], got \['on'"):
+        Program(str(tmp_path / "x"), "show.sh").render(on="x")

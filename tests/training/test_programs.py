@@ -1,0 +1,105 @@
+"""The programs of a training run in the shells that hosts have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ringtasks import training
+from ringtasks.remote.programs import Program
+from tests.support.shells import SHELLS, run_in
+
+
+class Host:
+    """A home with a run's folder."""
+
+    def __init__(self, shell: str, home: Path) -> None:
+        self.shell, self.home, self.cwd = shell, home, home / "a run"
+        self.cwd.mkdir()
+
+    def said(self, program: str, *, status: int = 0, **parameters: str | int | list[str]) -> str:
+        """Run a program; return its stdout."""
+        text = Program(training.__file__, program).render(**parameters)
+        found = run_in(self.shell, f"({text})", self.home)
+        assert (found.returncode, found.stderr) == (status, b""), found
+        return found.stdout.decode()
+
+    def claim(self, run: str, keeps_own: str = "true") -> str:
+        return self.said(
+            "claim_checkpoint.sh", parent=str(self.cwd), name="it's", run=run, label=run,
+            keeps_own=keeps_own,
+        ).strip()  # fmt: skip
+
+    def set_up(self, status: int = 0, commands: str = 'printf %s "$0 $#" >>made') -> None:
+        self.said(
+            "set_up.sh", status=status, rt_cwd=str(self.cwd), rt_commands=commands, rt_key="k",
+            rt_activate="", rt_done_before=76, inputs=["./needs it", "./missing"],
+        )  # fmt: skip
+
+
+@pytest.fixture(params=SHELLS)
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
+    return Host(request.param, tmp_path)
+
+
+def test_checkpoint_of_another_run_is_set_aside(host: Host) -> None:
+    said = [host.claim("one")]
+    (host.cwd / "it's").mkdir()
+    (host.cwd / "it's" / "model").write_text("of one")
+    said += [host.claim("one"), host.claim("two")]
+
+    aside = host.cwd / ".it's.before-two"
+    assert said == ["", "", str(aside)]
+    assert (aside / "model").read_text() == "of one"
+
+
+def test_complete_checkpoints_are_listed(host: Host) -> None:
+    for name in ("step 1", "step 2"):
+        (host.cwd / name).mkdir()
+        (host.cwd / name / "model").write_text(name)
+    (host.cwd / "step 1" / "done").write_text("x")
+
+    said = {
+        last: host.said("list_checkpoint.sh", folder=str(host.cwd), last_file=last)
+        for last in ("done", "")
+    }
+
+    names = {last: sorted(line.rpartition(" ./")[2] for line in text.splitlines())
+             for last, text in said.items()}  # fmt: skip
+    assert names == {
+        "done": ["incomplete step 2", "step 1//done", "step 1//model"],
+        "": ["step 1/done", "step 1/model", "step 2/model"],
+    }
+
+
+def test_outputs_are_told_from_those_that_were_there(host: Host) -> None:
+    for name in ("old one.txt", "changed.txt"):
+        (host.cwd / name).write_text("1")
+    shared = {"cwd": str(host.cwd), "list": ".ringtasks/runs/k", "items": ["./*.txt", "./out"]}
+    host.said("compare_outputs.sh", status=66, **shared, no_list=66)
+    host.said("note_outputs.sh", **shared)
+    (host.cwd / "changed.txt").write_text("12")
+    (host.cwd / "out").mkdir()
+    (host.cwd / "out" / "new").touch()
+
+    said = host.said("compare_outputs.sh", **shared, no_list=66).splitlines()
+
+    told = [" ".join([line.split()[0], line.rpartition("./")[2]]).strip() for line in said]
+    assert told == ["item item", "file changed.txt", "new changed.txt", "file old one.txt",
+                    "old old one.txt", "item item", "folder out", "new out/new"]  # fmt: skip
+
+
+def test_setup_is_repeated_when_an_input_changes(host: Host) -> None:
+    host.set_up()
+    host.set_up(status=76)
+    (host.cwd / "needs it").write_text("1")
+    host.set_up()
+    host.set_up(status=76)
+
+    assert (host.cwd / "made").read_text() == "sh 0sh 0"
+
+
+def test_failed_setup_is_not_recorded(host: Host) -> None:
+    host.set_up(status=1, commands="false\ntrue")
+    host.set_up(status=1, commands="false\ntrue")
