@@ -43,7 +43,7 @@ if command -v flock >/dev/null; then
   exec 9>"$HOME/.ringtasks/setup/lock"
   flock 9
 fi
-if read -r rt_folder 2>/dev/null <"$rt_stamp"; then
+if [ -f "$rt_stamp" ] && read -r rt_folder <"$rt_stamp"; then
   [ "$rt_folder" != anywhere ] && [ "$rt_folder" != "$PWD" ] || exit "$rt_done_before"
 fi
 rt_before=$(rt_sum_of_folder)

@@ -68,7 +68,7 @@ def test_complete_checkpoints_are_listed(host: Host) -> None:
     names = {last: sorted(line.rpartition(" ./")[2] for line in text.splitlines())
              for last, text in said.items()}  # fmt: skip
     assert names == {
-        "done": ["incomplete step 2", "step 1//done", "step 1//model"],
+        "done": ["incomplete step 2", "step 1/done", "step 1/model"],
         "": ["step 1/done", "step 1/model", "step 2/model"],
     }
 
