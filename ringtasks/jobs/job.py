@@ -52,7 +52,7 @@ PATIENCE = 300.0
 _RETRY_DELAY = 1.0
 #: Seconds between requests that are answered at once; they double with each failure.
 _LEAST_INTERVAL = 0.2
-#: Failures to read a log at a stretch, after which a follow gives up.
+#: Failures to read a log in a row, after which a follow gives up.
 _MAX_FAILURES = 4
 #: Seconds for an answer, beyond the time for which the host was asked to wait.
 _ANSWER_TIMEOUT = 30.0
@@ -87,8 +87,8 @@ class Job:
         """Wait until the job has ended or ``timeout`` seconds have passed; return its status.
 
         :param timeout: None: no limit; 0: do not wait.
-        :param patience: seconds for which the host may be unreachable at a stretch; after that,
-            the state in the answer is unknown.
+        :param patience: seconds for which the host may be unreachable without interruption; after
+            that, the state in the answer is unknown.
         """
         return hold(self.client, self._wait(timeout, patience))
 

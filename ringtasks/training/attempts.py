@@ -42,7 +42,7 @@ def see_through(
     """Return the last status of each job by its id, once all have ended or are unreachable.
 
     :param on_log: called from this thread.
-    :param patience: seconds for which a host may be unreachable at a stretch.
+    :param patience: seconds for which a host may be unreachable without interruption.
     :param grace: seconds that processes get to end by themselves when they are stopped.
     """
     events: queue.Queue[_Printed | _Ended] = queue.Queue(maxsize=256)

@@ -1,6 +1,6 @@
 """A run as its log describes it so far: its progress, and one curve for each metric.
 
-Memory is bounded by default: a long curve keeps the lowest and the highest point of each stretch.
+Memory is bounded by default: a long curve keeps the lowest and the highest point of each window.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import NamedTuple
 from ringtasks.errors import UsageError
 
 from .logs import History, LogReader, Resolved, resolved
-from .logs.axes import placed, without_repeats
+from .logs.axes import without_repeats, x_values
 from .logs.metric_files import MAX_BYTES, is_metric_file, json_lines, records_of
 from .logs.records import Point
-from .logs.words import UNITS, loss_rank
+from .logs.words import UNITS, metric_order
 
 __all__ = ["Curve", "Curves", "RunProgress", "curves_of"]
 
@@ -95,7 +95,7 @@ class Curves:
     @property
     def names(self) -> list[str]:
         """The metrics, the most important one first: a loss, if there is one."""
-        return sorted(self._history.series, key=loss_rank)
+        return sorted(self._history.series, key=metric_order)
 
     @property
     def progress(self) -> RunProgress | None:
@@ -147,12 +147,12 @@ class Curves:
         for x, point in rows:
             yield {
                 "metric": name, "axis": axis, "x": _short(x), "value": point.value,
-                **_places(point, totals, highest),
+                **_positions(point, totals, highest),
             }  # fmt: skip
 
     def _rows(self, name: str, wanted: str | None = None) -> tuple[str, list[tuple[float, Point]]]:
         points = self._final().points[name]
-        axis, xs = placed(points, wanted)
+        axis, xs = x_values(points, wanted)
         kept = range(len(points)) if axis == "reading" else without_repeats(points, xs)
         return axis, [(xs[n], points[n]) for n in kept]
 
@@ -176,7 +176,7 @@ def curves_of(attempts: Iterable[Iterable[bytes]], max_points: int | None = _MAX
     return curves
 
 
-def _places(
+def _positions(
     point: Point, totals: dict[str, float], highest: dict[str, float]
 ) -> dict[str, float | int]:
     """Return the place of a point. A total that a count has passed is dropped."""

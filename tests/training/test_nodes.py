@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +21,14 @@ from ringtasks.errors import RendezvousError, UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.jobs import JobState, JobStatus
 from ringtasks.jobs.names import pick_all
-from ringtasks.training import rendezvous
+from ringtasks.training import rendezvous_probe
 from ringtasks.training.rendezvous import Node, Rendezvous, find_rendezvous
 from ringtasks.training.torchrun import commands
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, run_of, start_train
 
-MEETING = Rendezvous(
+RENDEZVOUS = Rendezvous(
     "100.64.0.1", 4711, (Node("a", "100.64.0.1", "ts0"), Node("b", "100.64.0.2", ""))
 )
 
@@ -46,7 +47,7 @@ if fate != "well":
 
 
 def test_each_node_gets_the_rendezvous_its_own_address_and_the_store_host() -> None:
-    first, second = commands("python3 train.py --lr '1 2'", MEETING, "run-1", 8, {})
+    first, second = commands("python3 train.py --lr '1 2'", RENDEZVOUS, "run-1", 8, {})
 
     start = "python3 -m torch.distributed.run --nnodes='2' --nproc-per-node='8' "
     store = "--rdzv-backend='c10d' --rdzv-endpoint='100.64.0.1:4711' --rdzv-id='run-1' "
@@ -62,7 +63,7 @@ def test_each_node_gets_the_rendezvous_its_own_address_and_the_store_host() -> N
 
 
 def test_network_interface_variable_set_by_the_run_is_kept() -> None:
-    first, _ = commands("python t.py", MEETING, "r", 1, {"NCCL_SOCKET_IFNAME": "eth1"})
+    first, _ = commands("python t.py", RENDEZVOUS, "r", 1, {"NCCL_SOCKET_IFNAME": "eth1"})
 
     assert "NCCL_SOCKET_IFNAME" not in first.env
     assert first.env["GLOO_SOCKET_IFNAME"] == "ts0"
@@ -85,7 +86,7 @@ def test_network_interface_variable_set_by_the_run_is_kept() -> None:
 def test_interpreter_is_kept_and_the_program_is_passed_to_torchrun(
     command: str, python: str, rest: str
 ) -> None:
-    (found, _) = commands(command, MEETING, "r", 1, {})
+    (found, _) = commands(command, RENDEZVOUS, "r", 1, {})
 
     assert found.command.startswith(f"{python} -m torch.distributed.run ")
     assert found.command.endswith(f" --tee='3' {rest}")
@@ -109,12 +110,12 @@ def test_interpreter_is_kept_and_the_program_is_passed_to_torchrun(
 )
 def test_torchrun_flags_set_by_ringtasks_are_refused(command: str, flag: str) -> None:
     with pytest.raises(UsageError, match=f"torchrun's --{flag} is set by ringtasks"):
-        commands(command, MEETING, "r", 1, {})
+        commands(command, RENDEZVOUS, "r", 1, {})
 
 
 def test_variable_that_would_make_each_node_train_alone_is_refused() -> None:
     with pytest.raises(UsageError, match="PET_STANDALONE"):
-        commands("torchrun t.py", MEETING, "r", 1, {"PET_STANDALONE": "1"})
+        commands("torchrun t.py", RENDEZVOUS, "r", 1, {"PET_STANDALONE": "1"})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_variable_that_would_make_each_node_train_alone_is_refused() -> None:
 )
 def test_a_command_that_torchrun_cannot_start_is_a_usage_error(command: str) -> None:
     with pytest.raises(UsageError, match="expected 'python3 FILE …'"):
-        commands(command, MEETING, "r", 1, {})
+        commands(command, RENDEZVOUS, "r", 1, {})
 
 
 def test_rendezvous_uses_an_address_of_the_first_host_that_the_others_reached(
@@ -174,8 +175,8 @@ def test_address_where_another_program_answers_is_not_used_for_rendezvous() -> N
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: server.accept()[0].send(b"another word")).start()
         port = str(server.getsockname()[1])
-        command = rendezvous._python(rendezvous._CONNECT, "the word", port, "127.0.0.1")
-        printed = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30, check=True)
+        command = [sys.executable, rendezvous_probe.__file__, "connect", "the word", port]
+        printed = subprocess.run([*command, "127.0.0.1"], capture_output=True, check=True)
 
     assert printed.stdout == b""
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 
 from .records import Point
 
-__all__ = ["placed", "without_repeats"]
+__all__ = ["without_repeats", "x_values"]
 
 _X = Callable[[Point], "float | None"]
 
 
-def placed(points: Sequence[Point], wanted: str | None = None) -> tuple[str, list[float]]:
+def x_values(points: Sequence[Point], wanted: str | None = None) -> tuple[str, list[float]]:
     """Return the axis of the points and the x of each: a step, an epoch, or a serial number.
 
-    :param wanted: the axis to take if all points have a place on it.
+    :param wanted: the axis to take if all points have a position on it.
     Points within an epoch lie between it and the next.
     """
     candidates: list[tuple[str, _X]] = [

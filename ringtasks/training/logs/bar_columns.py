@@ -27,7 +27,7 @@ BEHIND = MAX_HELD + 3
 #: Fewer bars are read one by one, and so are those of many templates.
 _MIN_ROWS = 48
 _MIN_ROWS_OF_TEMPLATE = 8
-#: So many pieces of one stretch are read, then the rest one by one.
+#: So many pieces of one segment are read, then the rest one by one.
 _MAX_PIECES = 16
 _MAX_HELD_BEFORE = 1000
 
@@ -161,7 +161,7 @@ class BarBuffer:
         return validated[:-1]
 
     def _with_steps(self, values: Sequence[_Values]) -> Sequence[_Values]:
-        """Return values with the batches and steps of Lightning, in the place of its counts."""
+        """Return values with the batches and steps of Lightning, in the position of its counts."""
         if not self._bars.is_lightning:
             return values
         is_own = [~np.isnan(each.epoch) & (each.total > 0) & np.isnan(each.step) for each in values]
@@ -190,20 +190,21 @@ class BarBuffer:
         return steps
 
     def _take(self, values: _Values) -> None:
-        """Add values to the columns, those with the same places together."""
+        """Add values to the columns, those with the same positions together."""
         trial = self._trial()
-        places = values.places()
+        positions = values.positions()
         usable = [
-            (column > 0) if kind == "total" else ~np.isnan(column) for (kind, _), column in places
+            (column > 0) if kind == "total" else ~np.isnan(column)
+            for (kind, _), column in positions
         ]
         keys = _keys([values.is_certain, *usable])
         names = [("value", named_in_trial(name, trial)) for name in values.names]
         for key in np.unique(keys).tolist():
             rows = np.flatnonzero(keys == key)
-            kept = [n for n in range(len(places)) if usable[n][rows[0]]]
-            fields = (*(places[n][0] for n in kept), *names)
+            kept = [n for n in range(len(positions)) if usable[n][rows[0]]]
+            fields = (*(positions[n][0] for n in kept), *names)
             kind = "bar" if values.is_certain[rows[0]] else "line"
-            columns = [places[n][1][rows] for n in kept]
+            columns = [positions[n][1][rows] for n in kept]
             columns += [column[rows] for column in values.names.values()]
             self._buffer.add_columns(Schema(kind, fields), values.lines[rows], columns)
 
@@ -212,8 +213,8 @@ class BarBuffer:
         bare = np.array([not f.template.kind and f.is_bare for f in rows.formats])[rows.forms]
         if not bare.any():
             return
-        lines, done = rows.lines + BEHIND - 1, rows.places["done"]
-        total = rows.places["total"]
+        lines, done = rows.lines + BEHIND - 1, rows.positions["done"]
+        total = rows.positions["total"]
         told = bare & (total > 0)
         schema = Schema("count", (("done", ""), ("total", "")))
         self._buffer.add_columns(schema, lines[told], [done[told], total[told]])
@@ -224,7 +225,7 @@ class BarBuffer:
 class _Values(NamedTuple):
     """Values that bars tell, of the same metrics.
 
-    ``shown``: the bar's own count; the places are NaN if not known.
+    ``shown``: the bar's own count; the positions are NaN if not known.
     """
 
     lines: Ints
@@ -240,8 +241,8 @@ class _Values(NamedTuple):
     step: Floats
     names: Mapping[str, Floats]
 
-    def places(self) -> list[tuple[tuple[str, str], Floats]]:
-        """Return the places as fields of records, with their columns."""
+    def positions(self) -> list[tuple[tuple[str, str], Floats]]:
+        """Return the positions as fields of records, with their columns."""
         epoch, epochs = self.epoch, self.epochs
         if self.unit == "epoch":  # the bar's count is that of epochs
             is_own = ~np.isnan(self.done)
@@ -298,9 +299,9 @@ def _values(head: Head, told: Told) -> Iterator[_Values]:
 def _values_of(head: Head, told: Told, own: Ints, names: Mapping[str, str]) -> _Values:
     rows = told.rows[own]
     form = head.rows.formats[int(head.rows.forms[0])]
-    places = {name: column[rows] for name, column in head.places.items()}
+    positions = {name: column[rows] for name, column in head.positions.items()}
     is_certain, count = told.is_certain[own], told.done[own]
-    done = np.where(is_certain & np.isnan(places["step"]), count, np.nan)
+    done = np.where(is_certain & np.isnan(positions["step"]), count, np.nan)
     return _Values(
         told.lines[own],
         form.template.unit or "step",
@@ -308,11 +309,11 @@ def _values_of(head: Head, told: Told, own: Ints, names: Mapping[str, str]) -> _
         told.is_end,
         count,
         done,
-        places["total"],
-        places["epoch"],
-        places["epochs"],
+        positions["total"],
+        positions["epoch"],
+        positions["epochs"],
         np.full(len(own), np.nan),
-        places["step"],
+        positions["step"],
         {given: head.metrics[name].value[rows] for name, given in names.items()},
     )
 

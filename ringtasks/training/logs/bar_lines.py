@@ -17,9 +17,9 @@ from .numbers import as_float, counted
 from .parsed import Span, Value
 from .records import Position
 from .templates import TemplateCache
-from .text import parse_fields
+from .text_lines import parse_fields
 from .trials import named_in_trial, trial_of
-from .words import SETS, is_neutral, is_set, is_unrecorded, position_of, split_name
+from .words import SPLITS, is_neutral, is_split, is_unrecorded, position_field, split_name
 
 __all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out", "name_in"]
 
@@ -59,7 +59,7 @@ _OTHER_WORK = re.compile(
     r"|saving|caching|scanning|casting|resolving|creat|packing|truncat|adding|predict",
     re.IGNORECASE,
 )
-_HELD_OUT = re.compile(rf"(?<![\w-])(?!train|trn)(?:{SETS})(?![\w-])", re.IGNORECASE | re.ASCII)
+_HELD_OUT = re.compile(rf"(?<![\w-])(?!train|trn)(?:{SPLITS})(?![\w-])", re.IGNORECASE | re.ASCII)
 
 
 class BarTemplate(NamedTuple):
@@ -124,9 +124,9 @@ def _find_bar(text: str) -> BarTemplate:
     head = _read_head(found["head"])
     spans |= head.spans
     shown = head.shown + (_shown(text, start, end) if start < end else ())
-    told = {value.name: value.span for value in shown if position_of(value.name)}
+    told = {value.name: value.span for value in shown if position_field(value.name)}
     for name in ("epoch", "step"):
-        if name not in spans and (span := _told_place(told, name)):
+        if name not in spans and (span := _stated_position(told, name)):
             spans[name] = span
     shown = tuple(value for value in shown if value.name not in told)
     return _template(found["head"], head.key, unit, found.end(), spans, shown)
@@ -206,12 +206,12 @@ class BarFormat:
         )
 
 
-def _told_place(told: Mapping[str, Span], unit: str) -> Span | None:
-    """Return the place that a number beside the bar tells: ``epoch=3``."""
+def _stated_position(told: Mapping[str, Span], unit: str) -> Span | None:
+    """Return the position that a number beside the bar tells: ``epoch=3``."""
     ranked = sorted(
-        (position[1], span)
+        (named_unit[1], span)
         for name, span in told.items()
-        if (position := position_of(name)) and position[0] == unit
+        if (named_unit := position_field(name)) and named_unit[0] == unit
     )
     return ranked[0][1] if ranked else None
 
@@ -247,7 +247,7 @@ def _shown(text: str, start: int, end: int) -> tuple[Value, ...]:
 
 @functools.lru_cache(maxsize=256)
 def held_out(head: str) -> str:
-    """Return the set of data that a bar is of, if it is not the training's."""
+    """Return the split of the data that a bar is for, unless it is the training data."""
     found = _HELD_OUT.search(head)
     return found[0].lower() if found else ""
 
@@ -255,6 +255,6 @@ def held_out(head: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def name_in(part: str, name: str) -> str:
     """Return the name of a metric of the held-out ``part`` of the data."""
-    if not part or is_neutral(name) or any(is_set(word) for word in split_name(name)):
+    if not part or is_neutral(name) or any(is_split(word) for word in split_name(name)):
         return name
     return f"{part}_{name}"

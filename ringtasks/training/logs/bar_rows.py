@@ -1,6 +1,6 @@
 """Progress bars of many lines, as columns.  Pure.
 
-In the lines of one template every number stands at a fixed position.  Metrics are compared as they
+In the lines of one template every number stands at a fixed offset.  Metrics are compared as they
 are printed: two texts are equal if they have the same template and the same digits.
 """
 
@@ -17,11 +17,11 @@ from .fixed_width import MAX_CODE_DIGITS, Floats, code_of, column_of
 from .numbers import as_float
 from .templates import PLAIN_COUNT, PLAIN_NUMBER, masked
 
-__all__ = ["PLACES", "BarLines", "BarRows", "Ints", "Metric", "Texts", "fits", "is_short"]
+__all__ = ["POSITION_FIELDS", "BarLines", "BarRows", "Ints", "Metric", "Texts", "fits", "is_short"]
 
 Ints: TypeAlias = "npt.NDArray[np.int64]"
-#: The places that a bar may show.
-PLACES = ("done", "total", "epoch", "epochs", "step")
+#: The positions that a bar may show.
+POSITION_FIELDS = ("done", "total", "epoch", "epochs", "step")
 #: More columns than this are not made: a log may invent names of metrics.
 _MAX_CELLS = 1 << 22
 _MAX_NAMES = 40
@@ -155,13 +155,13 @@ class BarRows(NamedTuple):
     """Bars in the order of their lines.
 
     ``forms``: the number of each bar's format in ``formats``; ``shown``: a number for the names of
-    the metrics that it shows; ``places``: NaN if not given.
+    the metrics that it shows; ``positions``: NaN if not given.
     """
 
     lines: Ints
     forms: Ints
     shown: Ints
-    places: Mapping[str, Floats]
+    positions: Mapping[str, Floats]
     metrics: Mapping[str, Metric]
     formats: Sequence[BarFormat]
     texts: Sequence[bytes]
@@ -176,7 +176,7 @@ class BarRows(NamedTuple):
             self.lines[rows],
             self.forms[rows],
             self.shown[rows],
-            {name: column[rows] for name, column in self.places.items()},
+            {name: column[rows] for name, column in self.positions.items()},
             {name: own.of(rows) for name, own in self.metrics.items() if name in names},
             self.formats,
             [self.texts[n] for n in rows.tolist()],
@@ -200,7 +200,7 @@ class BarRows(NamedTuple):
             lines[order],
             np.empty(count, dtype=np.int64),
             np.empty(count, dtype=np.int64),
-            {name: np.full(count, np.nan) for name in PLACES},
+            {name: np.full(count, np.nan) for name in POSITION_FIELDS},
             {name: Metric.empty(count) for name in names},
             formats,
             [joined[n] for n in order.tolist()],
@@ -216,7 +216,7 @@ class BarRows(NamedTuple):
         self.forms[at] = self.formats.index(source.form)
         self.shown[at] = texts.number(source.form.template.names)
         for name, column in source.fields:
-            self.places[name][at] = column(matrix)
+            self.positions[name][at] = column(matrix)
         for name, column, codes, piece in source.values:
             metric = self.metrics[name]
             metric.value[at] = column(matrix)

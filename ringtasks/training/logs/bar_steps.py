@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .bar_lines import Bar
-from .bar_rows import PLACES, BarRows, Ints, Metric, Texts
+from .bar_rows import POSITION_FIELDS, BarRows, Ints, Metric, Texts
 from .bars import BarState
 from .fixed_width import Floats
 from .records import Position
@@ -46,7 +46,7 @@ class Head:
 
     The first ``start`` rows are that state: the bars whose values are held back, and the last bar.
 
-    :param at: the positions of the rows among those of all bars.
+    :param at: the indices of the rows among those of all bars.
     """
 
     def __init__(self, state: BarState, rows: BarRows, at: Ints, texts: Texts) -> None:
@@ -54,11 +54,11 @@ class Head:
         before = [bar.shown for bar in state.pending] + [state.shown]
         start = self.start = len(before)
         self.lines = np.concatenate([np.zeros(start, dtype=np.int64), rows.lines])
-        self.places = {
-            name: np.concatenate([np.full(start, place), rows.places[name]])
-            for name, place in _places_of(state).items()
+        self.positions = {
+            name: np.concatenate([np.full(start, position), rows.positions[name]])
+            for name, position in _places_of(state).items()
         }
-        self.done = self.places["done"]
+        self.done = self.positions["done"]
         numbers = [texts.number(tuple(name for name, _ in shown)) for shown in before]
         self._shown = np.concatenate([np.array(numbers, dtype=np.int64), rows.shown])
         names = dict.fromkeys([*rows.metrics, *(name for shown in before for name, _ in shown)])
@@ -77,7 +77,7 @@ class Head:
         self.begins = np.zeros(size, dtype=bool)
         self.begins[1:] = self.done[1:] < self.done[:-1]
         for name in ("total", "epoch", "epochs"):
-            self.begins[1:] |= ~_same(self.places[name])
+            self.begins[1:] |= ~_same(self.positions[name])
         self.begins &= is_own
         self.counts = self.begins.copy()
         self.counts[1:] |= self.done[1:] != self.done[:-1]
@@ -121,7 +121,9 @@ class Head:
         :param validated: for each own row, whether the bar of a validation came before it.
         """
         if self.is_of_counts:
-            yield from self._told_of_counts(np.concatenate([np.zeros(self.start, bool), validated]))
+            yield from self._stated_of_counts(
+                np.concatenate([np.zeros(self.start, bool), validated])
+            )
             return
         form = self.rows.formats[int(self.rows.forms[0])]
         is_certain = form.template.unit != "uncertain"
@@ -140,23 +142,23 @@ class Head:
     def _shows(self, rows: Ints) -> dict[str, Flags]:
         return {name: metric.piece[rows] >= 0 for name, metric in self.metrics.items()}
 
-    def _told_of_counts(self, validated: Flags) -> Iterator[Told]:
+    def _stated_of_counts(self, validated: Flags) -> Iterator[Told]:
         is_zero = self.done == 0
         fresh = self.counts & self.has & self.changed
-        is_held, is_set = fresh & is_zero, fresh & ~is_zero
+        is_held, is_split = fresh & is_zero, fresh & ~is_zero
         again = self.again & self.has
         if self.state.counts_first:
             again &= ~is_zero
-            is_set |= again & (self.changed | validated)
-            is_set |= self._next_counts(is_set, again & ~is_set)
+            is_split |= again & (self.changed | validated)
+            is_split |= self._next_counts(is_split, again & ~is_split)
         else:
-            total = self.places["total"]
+            total = self.positions["total"]
             is_full = self.done >= total
             is_held |= again & ~is_full & (self.changed | ~is_zero | self._follows_a_change())
             yield self._at_end(np.flatnonzero(again & is_full & self.changed))
         is_held[: self.start - 1] = True
         yield from self._held(np.flatnonzero(is_held))
-        yield from self._set(np.flatnonzero(is_set), validated & self.again)
+        yield from self._set(np.flatnonzero(is_split), validated & self.again)
 
     def _follows_a_change(self) -> Flags:
         """Tell for each row whether a value was held back at its count before it."""
@@ -215,10 +217,10 @@ class Head:
             self._shows(held),
         )
 
-    def _next_counts(self, is_set: Flags, may_be: Flags) -> Flags:
+    def _next_counts(self, is_split: Flags, may_be: Flags) -> Flags:
         """Tell which rows show a count without other values as long after the last as that one."""
         found = np.zeros(len(self.done), dtype=bool)
-        sets = np.flatnonzero(is_set)
+        sets = np.flatnonzero(is_split)
         sets = sets[np.diff(self._group[sets], prepend=-1) != 0]
         first = np.full(int(self._group[-1]) + 1, len(self.done))
         first[self._group[sets]] = sets
@@ -299,12 +301,13 @@ def _places_of(state: BarState) -> dict[str, float]:
     epoch = state.epoch or Position(np.nan)
     given = (state.done, state.total, epoch.done, epoch.total, None)
     return {
-        name: np.nan if place is None else place for name, place in zip(PLACES, given, strict=True)
+        name: np.nan if position is None else position
+        for name, position in zip(POSITION_FIELDS, given, strict=True)
     }
 
 
-def _same(places: Floats) -> Flags:
-    """Tell which places, but the first, are those of the row before."""
-    after, before = places[1:], places[:-1]
+def _same(positions: Floats) -> Flags:
+    """Tell which positions, but the first, are those of the row before."""
+    after, before = positions[1:], positions[:-1]
     same: Flags = (after == before) | (np.isnan(after) & np.isnan(before))
     return same

@@ -226,30 +226,32 @@ class BarReader:
         is_certain: bool = True,
         is_end: bool = False,
     ) -> Record:
-        places: dict[str, Position] = {}
+        positions: dict[str, Position] = {}
         if bar.epoch is not None:
-            places["epoch"] = bar.epoch
+            positions["epoch"] = bar.epoch
         if bar.step is not None:
-            places["step"] = Position(bar.step)
+            positions["step"] = Position(bar.step)
         elif self.is_lightning and bar.epoch is not None and bar.total:
-            places |= self._lightning_places(bar, bar.epoch, is_end=is_end)
+            positions |= self._lightning_positions(bar, bar.epoch, is_end=is_end)
         elif is_certain:
-            places[bar.template.unit or "step"] = Position(bar.done, bar.total)
+            positions[bar.template.unit or "step"] = Position(bar.done, bar.total)
         part = held_out(bar.template.head)
         values = [
             (name_in(part, name), number)
             for name, text in shown
             if (number := as_float(text)) is not None
         ]
-        return Record(places, values, kind="bar" if is_certain else "line")
+        return Record(positions, values, kind="bar" if is_certain else "line")
 
-    def _lightning_places(self, bar: Bar, epoch: Position, *, is_end: bool) -> dict[str, Position]:
+    def _lightning_positions(
+        self, bar: Bar, epoch: Position, *, is_end: bool
+    ) -> dict[str, Position]:
         """Return the batch, and the step over all epochs, which Lightning counts from epoch 0."""
         assert bar.total is not None  # noqa: S101  # for the type checker
-        places = {} if is_end else {"batch": Position(bar.done, bar.total)}
+        positions = {} if is_end else {"batch": Position(bar.done, bar.total)}
         self.epoch_length = self.epoch_length or bar.total
         if bar.total != self.epoch_length:
             self.odd_epoch = min(self.odd_epoch, epoch.done)
         if epoch.done <= self.odd_epoch:  # all epochs before were as long as the first
-            places["step"] = Position(epoch.done * self.epoch_length + bar.done)
-        return places
+            positions["step"] = Position(epoch.done * self.epoch_length + bar.done)
+        return positions

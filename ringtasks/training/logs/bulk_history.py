@@ -16,13 +16,13 @@ __all__ = ["add_columns"]
 
 
 def add_columns(history: History, columns: Sequence[Columns]) -> None:
-    """Add the records of a stretch of lines."""
+    """Add the records of a segment of the log."""
     if not _add_columns(history, columns):
         history.merge(records_in_order(columns))
 
 
 def _add_columns(history: History, columns: Sequence[Columns]) -> bool:
-    """Add the records of a stretch; False, having added none, if one by one is necessary."""
+    """Add the records of a segment; False, having added none, if one by one is necessary."""
     placed = [own for own in columns if own.kind != "count"]
     if history.is_heading and not history.at.keys().isdisjoint(OF_ONE_LINE):
         return False
@@ -49,9 +49,9 @@ def _add_columns(history: History, columns: Sequence[Columns]) -> bool:
 
 
 def _is_heading_of_batch(columns: Columns) -> bool:
-    """Tell whether records give only a place that the lines below them inherit."""
+    """Tell whether records give only a position that the lines below them inherit."""
     is_of_line = columns.kind != "bar" and not columns.values
-    return is_of_line and not columns.places.keys().isdisjoint(OF_ONE_LINE)
+    return is_of_line and not columns.positions.keys().isdisjoint(OF_ONE_LINE)
 
 
 def _owned(history: History, columns: Sequence[Columns]) -> list[Columns] | None:
@@ -88,17 +88,17 @@ def _end_at(history: History, segment: Segment, columns: Sequence[Columns]) -> N
     history.serial += segment.measured
     last = segment.last_line
     history.at, history.bar_epoch = segment.at(last), segment.bar_epoch(last)
-    headings = [own for own in columns if own.places and own.kind != "bar"]
+    headings = [own for own in columns if own.positions and own.kind != "bar"]
     if headings:
         history.is_heading = not max(headings, key=lambda own: int(own.lines[-1])).values
     for own in columns:
-        if own.kind == "bar" and "epoch" in own.places:
-            history.local_units.update(own.places.keys() - {"epoch"})
+        if own.kind == "bar" and "epoch" in own.positions:
+            history.local_units.update(own.positions.keys() - {"epoch"})
     for unit, given in segment.units.items():
-        before = history.latest.get(unit, given.place(0))
+        before = history.latest.get(unit, given.position(0))
         if unit != "epoch" and (given.falls or given.done[0] < before.done):
             history.local_units.add(unit)
-        history.latest[unit] = given.place(-1)
+        history.latest[unit] = given.position(-1)
 
 
 def _note_totals(history: History, columns: Sequence[Columns], segment: Segment | None) -> None:
@@ -122,17 +122,17 @@ def _show_bars(history: History, columns: Sequence[Columns], segment: Segment | 
         return
     lines = np.concatenate([own.lines for own in counts])
     order = np.argsort(lines, kind="stable")
-    lines, done = lines[order], np.concatenate([own.places[""] for own in counts])[order]
+    lines, done = lines[order], np.concatenate([own.positions[""] for own in counts])[order]
     none = [np.zeros(len(own.lines)) for own in counts]
     totals = [own.totals.get("", zeros) for own, zeros in zip(counts, none, strict=True)]
     total = np.concatenate(totals)[order]
     of_run = np.flatnonzero(total == ((history.bar.total or 0.0) if history.bar else total[0]))
     if not len(of_run):
         return
-    place = Position(float(done[of_run[-1]]), float(total[of_run[-1]]) or None)
+    position = Position(float(done[of_run[-1]]), float(total[of_run[-1]]) or None)
     after = of_run[done[of_run] != 0]
     measured = segment.measured_before(lines[after]) if segment else np.zeros(len(after), int)
     serials, first = np.unique(measured, return_index=True)
     for serial, shown in zip(serials.tolist(), done[after[first]].tolist(), strict=True):
-        history.show_bar(history.serial + serial, place._replace(done=shown))
-    history.bar = place
+        history.show_bar(history.serial + serial, position._replace(done=shown))
+    history.bar = position

@@ -36,11 +36,11 @@ class Schema(NamedTuple):
 class Columns(NamedTuple):
     """Records of one schema.
 
-    ``lines``: their serial numbers in the log; ``totals``: of some of the places, never 0.
+    ``lines``: their serial numbers in the log; ``totals``: of some of the positions, never 0.
     """
 
     lines: npt.NDArray[np.int64]
-    places: Mapping[str, Floats]
+    positions: Mapping[str, Floats]
     totals: Mapping[str, Floats]
     values: Mapping[str, Floats]
     run_totals: Mapping[str, Floats]
@@ -49,15 +49,15 @@ class Columns(NamedTuple):
 
     def record(self, n: int) -> Record:
         """Return one of the records."""
-        places = {
+        positions = {
             unit: Position(
                 float(done[n]), float(self.totals[unit][n]) if unit in self.totals else None
             )
-            for unit, done in self.places.items()
+            for unit, done in self.positions.items()
         }
         values = [(name, float(column[n])) for name, column in self.values.items()]
         totals = {unit: float(column[n]) for unit, column in self.run_totals.items()}
-        return Record(places, values, totals, self.rank, self.kind)
+        return Record(positions, values, totals, self.rank, self.kind)
 
 
 class Lines:
@@ -96,12 +96,12 @@ class ColumnBuffer:
         """Add a record that was read alone."""
         fields: list[tuple[str, str]] = []
         row: list[float] = []
-        for unit, place in record.places.items():
+        for unit, position in record.positions.items():
             fields.append(("done", unit))
-            row.append(place.done)
-            if place.total:
+            row.append(position.done)
+            if position.total:
                 fields.append(("total", unit))
-                row.append(place.total)
+                row.append(position.total)
         for name, value in record.values:
             fields.append(("value", name))
             row.append(value)
@@ -187,10 +187,18 @@ def _made(schema: Schema, lines: _Lines, columns: Sequence[Floats], rank: int) -
     by_kind: dict[str, dict[str, Floats]] = {}
     for (kind, name), column in zip(schema.fields, columns, strict=True):
         by_kind.setdefault(kind, {})[name] = column
-    places = by_kind.get("done", {})
-    totals = {unit: column for unit, column in by_kind.get("total", {}).items() if unit in places}
+    positions = by_kind.get("done", {})
+    totals = {
+        unit: column for unit, column in by_kind.get("total", {}).items() if unit in positions
+    }
     return Columns(
-        lines, places, totals, by_kind.get("value", {}), by_kind.get("run", {}), rank, schema.kind
+        lines,
+        positions,
+        totals,
+        by_kind.get("value", {}),
+        by_kind.get("run", {}),
+        rank,
+        schema.kind,
     )
 
 

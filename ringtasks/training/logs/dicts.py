@@ -1,6 +1,6 @@
 """Dicts as programs print them: JSON, and ``repr`` with values of NumPy, PyTorch or JAX.  Pure.
 
-A number keeps its position in the text, from which a pattern for further lines is made.  A text
+A number keeps its offset in the text, from which a pattern for further lines is made.  A text
 that is not whole gives no number: its last one may be cut.
 """
 

@@ -1,6 +1,6 @@
 """Convert the numbers of many lines of one template at once.
 
-In lines of one template every digit has a fixed position, so a number is a sum of columns of
+In lines of one template every digit has a fixed offset, so a number is a sum of columns of
 digits.  A number of at most 15 digits times a power of ten up to 22 is exact in a float, so these
 are the values that ``float`` gives; others are converted one by one.
 """
@@ -53,14 +53,14 @@ def column_of(template: bytes, span: Span) -> Callable[[_Matrix], Floats]:
 
 
 def code_of(template: bytes, span: Span) -> Callable[[_Matrix], npt.NDArray[np.int64]]:
-    """Return the function that makes a number of the digits between two positions."""
+    """Return the function that makes a number of the digits between two offsets."""
     digits = [n for n in range(*span) if template[n : n + 1].isdigit()]
     return functools.partial(_sum, digits=_powers(digits))
 
 
-def _powers(positions: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the positions of digits, each with its power of ten."""
-    return [(at, 10 ** (len(positions) - n)) for n, at in enumerate(positions, 1)]
+def _powers(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the offsets of digits, each with its power of ten."""
+    return [(at, 10 ** (len(offsets) - n)) for n, at in enumerate(offsets, 1)]
 
 
 class _OneByOne:

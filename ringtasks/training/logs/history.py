@@ -1,7 +1,7 @@
-"""A run as its log describes it: points of metrics, each at its place, and the progress.  Pure.
+"""A run as its log describes it: points of metrics, each at its position, and the progress.  Pure.
 
-Lines seldom give their whole place.  The missing part is taken from the lines before only while it
-is certain: a step not from another epoch, a batch only from a heading.
+Lines seldom give their whole position.  The missing part is taken from the lines before only while
+it is certain: a step not from another epoch, a batch only from a heading.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OUTERMOST = ("epoch", "round", "episode", "step", "batch", "sample", "")
 class History:
     """Takes records and keeps points; for one thread.
 
-    :param max_points: a longer curve keeps the lowest and the highest point of each stretch; None
+    :param max_points: a longer curve keeps the lowest and the highest point of each window; None
         keeps all.
     """
 
@@ -36,7 +36,7 @@ class History:
         self._max_points = max_points
         #: The rank from which each metric is read.
         self.owners: dict[str, int] = {}
-        #: Whether the last line gave a place alone, which the lines below it inherit.
+        #: Whether the last line gave a position alone, which the lines below it inherit.
         self.is_heading = False
         self.bar_epoch: Position | None = None
         self.latest: dict[str, Position] = {}
@@ -47,7 +47,7 @@ class History:
         """Add one line's record."""
         self.totals.update(record.totals)
         if record.kind == "count":
-            self.show_bar(self.serial, record.places[""])
+            self.show_bar(self.serial, record.positions[""])
             return
         if record.kind == "attempt":
             self.new_attempt()
@@ -64,20 +64,20 @@ class History:
         for name, value in values:
             self._append(name, point._replace(value=value))
 
-    def show_bar(self, serial: int, place: Position) -> None:
+    def show_bar(self, serial: int, position: Position) -> None:
         """Note the state of a bar that shows only its count; the first such bar counts the run."""
-        if self.bar is not None and self.bar.total != place.total:
+        if self.bar is not None and self.bar.total != position.total:
             return
-        self.bar = place
-        if place.done:
-            self.bar_after.setdefault(serial, place.done)
+        self.bar = position
+        if position.done:
+            self.bar_after.setdefault(serial, position.done)
 
     @property
     def progress(self) -> tuple[str, Position] | None:
         """The outermost unit whose total is known; else the outermost unit of the log."""
         known = {
-            unit: Position(place.done, self.totals.get(unit))
-            for unit, place in self.latest.items()
+            unit: Position(position.done, self.totals.get(unit))
+            for unit, position in self.latest.items()
             if unit not in self.local_units or "epoch" not in self.latest
         }
         if self.bar is not None:
@@ -87,7 +87,7 @@ class History:
         return next(iter(told or ordered), None)
 
     def new_attempt(self) -> None:
-        """Begin a further attempt, perhaps from a checkpoint: its log gives all places anew."""
+        """Begin a further attempt, perhaps from a checkpoint: its log gives all positions anew."""
         self.attempt += 1
         self.at = {}
         self.bar = None
@@ -105,32 +105,32 @@ class History:
         return rank == owner
 
     def _move(self, record: Record, *, has_values: bool) -> None:
-        """Move to the record's place."""
-        places = record.places
-        for unit, place in places.items():
-            self._go_on(unit, place, is_inner=record.kind == "bar" and "epoch" in places)
+        """Move to the record's position."""
+        positions = record.positions
+        for unit, position in positions.items():
+            self._go_on(unit, position, is_inner=record.kind == "bar" and "epoch" in positions)
         if record.kind == "bar":
             # Bars and lines may arrive on two streams, so a line does not know the bar's count.
-            self.bar_epoch = places.get("epoch", self.bar_epoch)
+            self.bar_epoch = positions.get("epoch", self.bar_epoch)
             return
-        epoch = places.get("epoch")
+        epoch = positions.get("epoch")
         known = self.at.get("epoch")
         if epoch is not None and (known is None or epoch.done != known.done):
             self.at = {}
-        if places:
+        if positions:
             if not self.is_heading:
                 self.at.pop("batch", None)
                 self.at.pop("sample", None)
-            self.at.update(places)
+            self.at.update(positions)
             self.is_heading = not has_values
 
-    def _go_on(self, unit: str, place: Position, *, is_inner: bool) -> None:
-        if place.total:
-            self.totals[unit] = place.total
+    def _go_on(self, unit: str, position: Position, *, is_inner: bool) -> None:
+        if position.total:
+            self.totals[unit] = position.total
         before = self.latest.get(unit)
-        if unit != "epoch" and (is_inner or (before is not None and place.done < before.done)):
+        if unit != "epoch" and (is_inner or (before is not None and position.done < before.done)):
             self.local_units.add(unit)
-        self.latest[unit] = place
+        self.latest[unit] = position
 
     def _append(self, name: str, point: Point) -> None:
         series = self.series_of(name)
@@ -147,7 +147,7 @@ class History:
         return series
 
     def before(self, serial: int) -> Before:
-        """Return the places that the next record may inherit."""
+        """Return the positions that the next record may inherit."""
         return Before(serial, self.attempt, self.bar_epoch, self.at)
 
     def merge(self, records: Iterable[Record]) -> None:

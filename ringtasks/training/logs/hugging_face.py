@@ -44,7 +44,7 @@ def steps_of_epochs(
     if bar and bar.total:
         totals["step"] = bar.total
     elif ends and "step" not in totals:
-        totals |= _told_total(points)
+        totals |= _stated_total(points)
     rounding = _Rounding(epochs.values())
     shown = {serial: history.bar_after.get(serial) for serial in epochs}
     bounds = _agreed_bounds(epochs, shown, rounding)
@@ -123,7 +123,7 @@ def _length_by_end(steps: float | None, last: float | None, rounding: _Rounding)
     return found
 
 
-def _told_total(points: Mapping[str, Sequence[Point]]) -> dict[str, float]:
+def _stated_total(points: Mapping[str, Sequence[Point]]) -> dict[str, float]:
     """Return the steps of the run from its time and its steps a second, of four digits each."""
     speed = points.get("train_steps_per_second")
     if not speed:

@@ -15,7 +15,7 @@ from .numbers import as_float
 from .parsed import Span, Value
 from .records import Position, Record
 from .templates import TemplateCache
-from .text import parse_fields
+from .text_lines import parse_fields
 from .words import is_unrecorded
 
 __all__ = ["KerasLine", "KerasReader", "find_line", "is_of_keras"]

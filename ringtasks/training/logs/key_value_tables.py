@@ -21,7 +21,7 @@ from .parsed import Span
 from .records import Position, Record
 from .tables import VERTICAL
 from .templates import TemplateCache
-from .words import is_measure, is_unrecorded, position_of
+from .words import is_metric, is_unrecorded, position_field
 
 __all__ = ["KeyValueReader", "Row", "begins_table", "find_row", "is_edge", "is_inside"]
 
@@ -176,8 +176,8 @@ class KeyValueReader:
         content = _content_of(tuple(numbers), trial)
         if not content:
             return None
-        places = {unit: Position(numbers[name]) for unit, name in content.places.items()}
-        return Record(places, [(name, numbers[own]) for own, name in content.metrics])
+        positions = {unit: Position(numbers[name]) for unit, name in content.positions.items()}
+        return Record(positions, [(name, numbers[own]) for own, name in content.metrics])
 
 
 def _number(text: str | bytes) -> float | None:
@@ -185,27 +185,27 @@ def _number(text: str | bytes) -> float | None:
 
 
 class _Content(NamedTuple):
-    """The names of a table that give places, by unit, and metrics, with their names as such."""
+    """The names of a table that give positions, by unit, and metrics, with their names as such."""
 
-    places: Mapping[str, str]
+    positions: Mapping[str, str]
     metrics: tuple[tuple[str, str], ...]
 
     def __bool__(self) -> bool:
-        return bool(self.places) or any(is_measure(name) for _, name in self.metrics)
+        return bool(self.positions) or any(is_metric(name) for _, name in self.metrics)
 
 
 @functools.lru_cache(maxsize=1024)
 def _content_of(names: tuple[str, ...], trial: str) -> _Content:
-    places: dict[str, str] = {}
-    ranks: dict[str, int] = {}
+    positions: dict[str, str] = {}
+    priorities: dict[str, int] = {}
     metrics: list[tuple[str, str]] = []
     for name in names:
         last = name.rpartition("/")[2]
-        position = position_of(name) or position_of(last)
-        if position and (name.startswith("time/") or "/" not in name):
-            unit, rank = position
-            if rank < ranks.get(unit, 99):
-                places[unit], ranks[unit] = name, rank
+        named_unit = position_field(name) or position_field(last)
+        if named_unit and (name.startswith("time/") or "/" not in name):
+            unit, priority = named_unit
+            if priority < priorities.get(unit, 99):
+                positions[unit], priorities[unit] = name, priority
         elif not is_unrecorded(last) and not _NO_METRIC.match(name):
             metrics.append((name, f"{trial}/{name}" if trial else name))
-    return _Content(places, tuple(metrics))
+    return _Content(positions, tuple(metrics))

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from .bar_lines import find_bar
 from .bars import BarReader
-from .blocks import BlockReader, SettingsDump, opens_block
-from .grammar import MAX_TEXT_CHARS, parse
 from .keras import KerasReader, is_of_keras
 from .key_value_tables import KeyValueReader, begins_table
+from .line_parser import MAX_TEXT_CHARS, parse_line
+from .multiline import MultilineReader, SettingsDump, opens_multiline
 from .parsed import Parsed
 from .records import Record, record_of
 from .tables import ColumnReader, Table, may_be_row
@@ -48,9 +48,9 @@ class Line(NamedTuple):
 
 def _look_at(text: str) -> Line:
     if len(text) > MAX_TEXT_CHARS:
-        return Line(True, False, False, False, parse(text))
+        return Line(True, False, False, False, parse_line(text))
     is_common = may_be_row(text) and not begins_table(text) and not is_of_keras(text)
-    parsed = parse(text)
+    parsed = parse_line(text)
     trial = trial_of(text) if parsed.values else ""
     values = tuple(
         value._replace(name=(f"{trial}/" if trial else "") + _decoded(value.name))
@@ -88,7 +88,7 @@ class LineReader:
         self.keras = KerasReader()
         self.key_values = KeyValueReader()
         self._columns = ColumnReader()
-        self._blocks = BlockReader()
+        self._multiline = MultilineReader()
         self._dump = SettingsDump()
         self._skips_next = False
         #: The fold or trial to which the lines belong.
@@ -97,7 +97,7 @@ class LineReader:
     @property
     def mode(self) -> Mode | None:
         """None: a dict of several lines is open, so lines are read one by one."""
-        if self._blocks.is_open:
+        if self._multiline.is_open:
             return None
         return Mode(
             self._columns.table,
@@ -128,8 +128,8 @@ class LineReader:
         skips, self._skips_next = self._skips_next, False
         if skips and (text[:1].isspace() or text.startswith("[")):
             return []
-        if self._blocks.is_open or opens_block(text):
-            block = self._blocks.read(text)
+        if self._multiline.is_open or opens_multiline(text):
+            block = self._multiline.read(text)
             text = text if block is None else block
         if self._dump.holds(text):
             return []

@@ -13,7 +13,7 @@ __all__ = ["LineSplitter"]
 #: No line of metrics is that long; the limit bounds the memory if a program never ends a line.
 _MAX_PARTIAL_BYTES = 1 << 20
 
-# ECMA-48: colours (SGR) and erasures (EL), which leave the text in place.
+# ECMA-48: colours (SGR) and erasures (EL), which leave the text in position.
 _STYLE = re.compile(rb"\x1b\[[\d;:]*[mK]")
 _ESCAPE = re.compile(
     rb"\x1b(?:"

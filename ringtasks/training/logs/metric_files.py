@@ -17,7 +17,7 @@ from pathlib import PurePath
 from .event_files import event_records
 from .numbers import as_float
 from .records import Position, Record
-from .words import is_set, is_unrecorded, position_of, split_name, total_of
+from .words import is_split, is_unrecorded, position_field, split_name, total_of
 
 __all__ = ["MAX_BYTES", "is_metric_file", "json_lines", "records_of"]
 
@@ -46,7 +46,7 @@ def records_of(path: PurePath, data: bytes) -> Iterator[Record]:
         found = _of_csv(data)
     folder = path.parent.name.lower()
     for record in found:
-        if is_set(folder):
+        if is_split(folder):
             values = [(_named_after(folder, name), value) for name, value in record.values]
             record = record._replace(values=values)
         yield record
@@ -65,7 +65,7 @@ def json_lines(data: bytes) -> bytes | None:
 
 
 def _named_after(part: str, name: str) -> str:
-    return name if any(is_set(word) for word in split_name(name)) else f"{part}_{name}"
+    return name if any(is_split(word) for word in split_name(name)) else f"{part}_{name}"
 
 
 def _of_csv(data: bytes) -> Iterator[Record]:
@@ -84,20 +84,22 @@ def _of_csv(data: bytes) -> Iterator[Record]:
 
 
 def _record(cells: Iterable[tuple[str, float | None]]) -> Iterator[Record]:
-    places: dict[str, tuple[int, Position]] = {}
+    positions: dict[str, tuple[int, Position]] = {}
     metrics: dict[str, float] = {}
     for name, value in cells:
         if value is None or not name:
             continue
-        position = position_of(name)
-        if position is not None:
-            unit, rank = position
-            if unit not in places or rank < places[unit][0]:
-                places[unit] = rank, Position(value)
+        named_unit = position_field(name)
+        if named_unit is not None:
+            unit, priority = named_unit
+            if unit not in positions or priority < positions[unit][0]:
+                positions[unit] = priority, Position(value)
         elif not is_unrecorded(name) and total_of(name) is None:
             metrics.setdefault(name, value)
-    if places and metrics:
-        yield Record({unit: place for unit, (_, place) in places.items()}, [*metrics.items()])
+    if positions and metrics:
+        yield Record(
+            {unit: position for unit, (_, position) in positions.items()}, [*metrics.items()]
+        )
 
 
 def _finite(cell: str) -> float | None:

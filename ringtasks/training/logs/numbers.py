@@ -1,6 +1,6 @@
-"""Numbers as programs print them, and the position at which one ends for certain.  Pure.
+"""Numbers as programs print them, and the offset at which one ends for certain.  Pure.
 
-Text is matched as Latin-1, so that a position in it is a position in the line's bytes.
+Text is matched as Latin-1, so that an offset in it is one in the line's bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result of reading one line: its places in the run and its metrics, as spans of the text."""
+"""The result of reading one line: its positions in the run and its metrics, as spans of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Value(NamedTuple):
 class Parsed(NamedTuple):
     """One line. ``totals``: the number of epochs or steps that the run will have, by unit."""
 
-    places: tuple[ParsedPosition, ...] = ()
+    positions: tuple[ParsedPosition, ...] = ()
     values: tuple[Value, ...] = ()
     totals: tuple[tuple[str, Span], ...] = ()
     rank: Span | None = None
@@ -36,4 +36,4 @@ class Parsed(NamedTuple):
     is_dict: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.places or self.values or self.totals)
+        return bool(self.positions or self.values or self.totals)

@@ -1,7 +1,7 @@
 """Plans: how to read the lines of one template without looking at their text again.
 
 A plan is made for a template, in one mode of the reader, from a line that was read alone.  Its
-numbers are at fixed positions.  A line without a plan is read alone each time.
+numbers are at fixed offsets.  A line without a plan is read alone each time.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from . import bar_rows
 from .bar_columns import BEHIND, BarBuffer
 from .bar_lines import BarFormat, BarTemplate, find_bar
 from .bar_rows import BarLines
-from .blocks import opens_block
 from .columns import ColumnBuffer, Lines, Schema
 from .keras import KerasLine, find_line, is_of_keras
 from .key_value_tables import begins_table, find_row, is_edge, is_inside
 from .line_reader import LineReader, Mode, line_of, may_hold_bar
+from .multiline import opens_multiline
 from .parsed import Parsed, Span
 from .records import Record
 from .templates import (
@@ -121,7 +121,7 @@ class Planner:
             return None
         if text.isspace() or (before.skips_next and (text[:1].isspace() or text.startswith("["))):
             return Plan()
-        if opens_block(text):
+        if opens_multiline(text):
             return None
         if after.is_in_dump and text[:1].isspace():
             return Plan()
@@ -268,14 +268,14 @@ def _checked(plan: Plan, line: bytes, text: str) -> Plan:
 
 def is_empty(record: Record) -> bool:
     """Tell whether a record tells nothing."""
-    return not (record.places or record.values or record.totals or record.kind == "attempt")
+    return not (record.positions or record.values or record.totals or record.kind == "attempt")
 
 
 def _spans(parsed: Parsed) -> Iterator[tuple[Span, tuple[str, str]]]:
-    for place in parsed.places:
-        yield place.done, ("done", place.unit)
-        if place.total:
-            yield place.total, ("total", place.unit)
+    for position in parsed.positions:
+        yield position.done, ("done", position.unit)
+        if position.total:
+            yield position.total, ("total", position.unit)
     names: set[str] = set()
     for value in parsed.values:
         if value.name not in names:  # of two numbers of one name, only the first is certain

@@ -1,4 +1,4 @@
-"""The point of a record: its place in the run, with the part that the lines before give.  Pure."""
+"""The point of a record: its position in the run, with the part from the lines before.  Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_ONE_LINE = ("batch", "sample")
 
 
 class Before(NamedTuple):
-    """The serial number of a record, and the places that it may inherit from lines and bars."""
+    """The serial number of a record, and the positions that it may inherit from lines and bars."""
 
     serial: int
     attempt: int
@@ -25,43 +25,44 @@ class Before(NamedTuple):
 
 
 def point_of(before: Before, record: Record, *, is_heading: bool = False) -> Point:
-    """Return the point of a record; ``before.at``: the places of the lines before, and its own."""
-    places, at = dict(record.places), before.at
+    """Return the point of a record; ``before.at``: the positions of the lines before, and its."""
+    positions, at = dict(record.positions), before.at
     inherited = ""
     if record.kind != "bar":
         for unit in ("epoch", "step", "round", "episode"):
-            if unit not in places and unit in at and _may_inherit(unit, places):
-                places[unit] = at[unit]
+            if unit not in positions and unit in at and _may_inherit(unit, positions):
+                positions[unit] = at[unit]
                 inherited += unit[0]
         if is_heading and "batch" in at:
-            places.setdefault("batch", at["batch"])
-    if "epoch" not in places and before.bar_epoch is not None:
-        places["epoch"] = before.bar_epoch
+            positions.setdefault("batch", at["batch"])
+    if "epoch" not in positions and before.bar_epoch is not None:
+        positions["epoch"] = before.bar_epoch
         inherited += "e"
     inner = next(
-        (places[unit].total for unit in INNER if unit in places and places[unit].total), None
+        (positions[unit].total for unit in INNER if unit in positions and positions[unit].total),
+        None,
     )
     return Point(
         before.serial,
         before.attempt,
         0.0,
-        **{unit: place.done for unit, place in places.items()},
+        **{unit: position.done for unit, position in positions.items()},
         inner_total=inner,
         kind=record.kind,
         inherited=inherited,
     )
 
 
-def _may_inherit(unit: str, places: Mapping[str, Position]) -> bool:
+def _may_inherit(unit: str, positions: Mapping[str, Position]) -> bool:
     if unit == "epoch":
         return True
-    return not any(inner in places for inner in ("step", "round", "episode", "batch", "sample"))
+    return not any(inner in positions for inner in ("step", "round", "episode", "batch", "sample"))
 
 
 def is_repeat(last: Point, point: Point) -> bool:
     """Tell whether a point is that of the line before, printed twice, or of a bar drawn again."""
-    if last.place != point.place or last.attempt != point.attempt:
+    if last.position != point.position or last.attempt != point.attempt:
         return False
-    if all(done is None for done in point.place):
+    if all(done is None for done in point.position):
         return False
     return point.kind == "bar" or (not point.inherited and last.value == point.value)

@@ -1,4 +1,4 @@
-"""The results of the line readers: places in the run and metrics, as numbers.  Pure."""
+"""The results of the line readers: positions in the run and metrics, as numbers.  Pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Position(NamedTuple):
 class Record(NamedTuple):
     """The content of one line, or of one state of a bar.
 
-    ``kind`` determines its possible corrections: a ``bar`` is drawn again at the same place, a
+    ``kind`` determines its possible corrections: a ``bar`` is drawn again at the same position, a
     ``dict`` of a trainer may get its step later.  A ``count`` is the state of a bar without
     metrics, under the unit ``""``; with an ``attempt`` the run begins again, perhaps from a
     checkpoint.
     """
 
-    places: Mapping[str, Position]
+    positions: Mapping[str, Position]
     values: Sequence[tuple[str, float]] = ()
     totals: Mapping[str, float] = {}
     rank: int | None = None
@@ -36,7 +36,7 @@ class Record(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One value of a metric, and the known part of its place in the run."""
+    """One value of a metric, and the known part of its position in the run."""
 
     serial: int
     attempt: int
@@ -52,8 +52,8 @@ class Point(NamedTuple):
     inherited: str = ""
 
     @property
-    def place(self) -> tuple[float | None, ...]:
-        """The place of the point in the run."""
+    def position(self) -> tuple[float | None, ...]:
+        """The position of the point in the run."""
         return self.epoch, self.step, self.batch, self.round, self.episode, self.sample
 
 
@@ -63,11 +63,11 @@ def record_of(parsed: Parsed, text: str) -> Record:
     def number(span: tuple[int, int]) -> float | None:
         return as_float(text[slice(*span)])
 
-    places: dict[str, Position] = {}
-    for unit, done, total in parsed.places:
+    positions: dict[str, Position] = {}
+    for unit, done, total in parsed.positions:
         count = number(done)
         if count is not None and math.isfinite(count):
-            places[unit] = Position(count, (number(total) or None) if total else None)
+            positions[unit] = Position(count, (number(total) or None) if total else None)
     values: dict[str, float] = {}
     for name, span in parsed.values:
         value = number(span)
@@ -76,6 +76,6 @@ def record_of(parsed: Parsed, text: str) -> Record:
     totals = {unit: value for unit, span in parsed.totals if (value := number(span))}
     rank = number(parsed.rank) if parsed.rank else None
     return Record(
-        places, tuple(values.items()), totals, int(rank) if rank is not None else None,
+        positions, tuple(values.items()), totals, int(rank) if rank is not None else None,
         "dict" if parsed.is_dict else "line",
     )  # fmt: skip

@@ -53,7 +53,7 @@ def resolved(history: History) -> Resolved:
 
 
 def _of_whole_epochs(history: History, points: Mapping[str, Sequence[Point]]) -> dict[int, float]:
-    length = _told_length(history)
+    length = _stated_length(history)
     if length is None:
         return {}
     total = history.totals["step"]
@@ -66,7 +66,7 @@ def _of_whole_epochs(history: History, points: Mapping[str, Sequence[Point]]) ->
     return found
 
 
-def _told_length(history: History) -> float | None:
+def _stated_length(history: History) -> float | None:
     """Return the steps of an epoch, if the run's examples and its total agree on it."""
     totals = history.totals
     examples, batch = (

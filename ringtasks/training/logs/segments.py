@@ -1,7 +1,7 @@
-"""A stretch of a log, column by column instead of line by line.  Pure.
+"""A segment of a log, column by column instead of line by line.  Pure.
 
-Most points of a long log are thinned out again, so a point of a stretch is made only when it is
-asked for: the part of its place that it inherits from the lines before it is looked up then.
+Most points of a long log are thinned out again, so a point of a segment is made only when it is
+asked for: the part of its position that it inherits from the lines before it is looked up then.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _Prototype: TypeAlias = "tuple[list[Any], list[tuple[int, Floats]]]"
 
 
 class _Assignments:
-    """The places of one unit, in the order of the lines that give them."""
+    """The positions of one unit, in the order of the lines that give them."""
 
     def __init__(self, unit: str, columns: Sequence[Columns]) -> None:
-        sources = [own for own in columns if unit in own.places]
+        sources = [own for own in columns if unit in own.positions]
         lines = np.concatenate([own.lines for own in sources])
-        done = np.concatenate([own.places[unit] for own in sources])
+        done = np.concatenate([own.positions[unit] for own in sources])
         totals = np.concatenate([own.totals.get(unit, np.zeros(len(own.lines))) for own in sources])
         if len(sources) > 1:
             order = np.argsort(lines, kind="stable")
@@ -42,10 +42,10 @@ class _Assignments:
         self._totals: list[float] = totals.tolist()
 
     def before(self, line: int) -> int:
-        """Return the number of lines up to ``line`` that give a place."""
+        """Return the number of lines up to ``line`` that give a position."""
         return bisect_right(self.lines, line)
 
-    def place(self, n: int) -> Position:
+    def position(self, n: int) -> Position:
         return Position(self.done[n], self._totals[n] or None)
 
     @property
@@ -56,14 +56,14 @@ class _Assignments:
 
 
 def _assignments(columns: Sequence[Columns]) -> dict[str, _Assignments]:
-    units = {unit for own in columns for unit in own.places}
+    units = {unit for own in columns for unit in own.positions}
     return {unit: _Assignments(unit, columns) for unit in sorted(units)}
 
 
 class Segment:
-    """The places in a stretch of lines. ``before``: the state at its start.
+    """The positions in a segment of the log. ``before``: the state at its start.
 
-    Lines inherit places from lines.  Bars may be written on another stream, so lines and bars
+    Lines inherit positions from lines.  Bars may be written on another stream, so lines and bars
     inherit an epoch alone from bars.
     """
 
@@ -74,7 +74,7 @@ class Segment:
         self.units = _assignments(columns)
         self._of_lines = _assignments(lines) if bars else self.units
         self._bar_epochs: _Assignments | None = None
-        if any("epoch" in own.places for own in bars):
+        if any("epoch" in own.positions for own in bars):
             self._bar_epochs = _Assignments("epoch", bars)
         self._inherited = {*self._of_lines, *before.at} - {*OF_ONE_LINE}
         self.last_line = int(max(own.lines[-1] for own in columns))
@@ -108,8 +108,8 @@ class Segment:
         return self._start.serial + bisect_left(self._measured, line)
 
     def may_inherit(self, columns: Columns) -> bool:
-        """Tell whether records may take a part of their place from other lines of the stretch."""
-        own = columns.places
+        """Tell whether records may take a part of their position from other lines of the log."""
+        own = columns.positions
         if self._bar_epochs is not None and "epoch" not in own:
             return True
         if columns.kind == "bar":
@@ -127,10 +127,10 @@ class Segment:
         """Return the epoch of the last bar that gives one."""
         if self._bar_epochs is None or not (n := self._bar_epochs.before(line)):
             return self._start.bar_epoch
-        return self._bar_epochs.place(n - 1)
+        return self._bar_epochs.position(n - 1)
 
     def at(self, line: int) -> dict[str, Position]:
-        """Return the places of the run at a line, without those that later lines do not inherit."""
+        """Return the run's positions at a line, without those that later lines do not inherit."""
         change = bisect_right(self._epochs, line)
         since = self._epochs[change - 1] if change else -1
         before = self._start.at
@@ -138,12 +138,12 @@ class Segment:
         for unit, given in self._of_lines.items():
             n = given.before(line) - 1
             if n >= 0 and given.lines[n] >= (line if unit in OF_ONE_LINE else since):
-                found[unit] = given.place(n)
+                found[unit] = given.position(n)
         return found
 
 
 class PointsOfColumns:
-    """The points of one metric in a stretch of lines, made when they are asked for.
+    """The points of one metric in a segment, made when they are asked for.
 
     :param of: the records that print the metric.
     """
@@ -174,7 +174,7 @@ class PointsOfColumns:
         self._select(slice(1, None))
 
     def drop_repeats(self) -> None:
-        """Drop the points that are printed or drawn again at the same place.
+        """Drop the points that are printed or drawn again at the same position.
 
         Of a line that is printed twice the first stays, of a bar the last.
         """
@@ -195,14 +195,16 @@ class PointsOfColumns:
     def _repeats(self, is_bar: Any) -> Any:
         """Tell which points the next point repeats."""
         same = is_bar | (self.values[1:] == self.values[:-1])
-        units = {unit for own in self._columns for unit in own.places}
+        units = {unit for own in self._columns for unit in own.positions}
         is_placed = np.zeros(len(same), dtype=bool)
         for unit in units:
-            done = np.concatenate([self._places(own, unit) for own in self._columns])[self._order]
+            done = np.concatenate([self._positions(own, unit) for own in self._columns])[
+                self._order
+            ]
             after, before = done[1:], done[:-1]
             same &= (after == before) | np.isnan(after) | np.isnan(before)
             is_placed |= np.isfinite(after)
-        if not units:  # they inherit their place, or have none
+        if not units:  # they inherit their position, or have none
             return is_placed
         inherits = np.array([self._segment.may_inherit(own) for own in self._columns])
         is_certain = ~(inherits[self._sources[1:]] | inherits[self._sources[:-1]])
@@ -210,10 +212,10 @@ class PointsOfColumns:
             same[n] = is_repeat(self[n], self[n + 1])
         return same & (is_placed | ~is_certain)
 
-    def _places(self, columns: Columns, unit: str) -> Floats:
-        """Return the places of one unit; NaN if a record may inherit it, infinite if not."""
+    def _positions(self, columns: Columns, unit: str) -> Floats:
+        """Return the positions of one unit; NaN if a record may inherit it, infinite if not."""
         missing = np.nan if self._segment.may_inherit(columns) else np.inf
-        return columns.places.get(unit, np.full(len(columns.lines), missing))
+        return columns.positions.get(unit, np.full(len(columns.lines), missing))
 
     def __getitem__(self, n: int) -> Point:
         columns, row, line = self._columns[self._sources[n]], self._rows[n], int(self._lines[n])
@@ -237,7 +239,7 @@ class PointsOfColumns:
         if key not in self._prototypes:
             self._prototypes[key] = None
             if not self._segment.may_inherit(columns):
-                varying = [(_FIELD[unit], column) for unit, column in columns.places.items()]
+                varying = [(_FIELD[unit], column) for unit, column in columns.positions.items()]
                 if unit := next((unit for unit in INNER if unit in columns.totals), None):
                     varying.append((_FIELD["inner_total"], columns.totals[unit]))
                 first = point_of(self._segment.before(-1), columns.record(0))

@@ -1,6 +1,6 @@
 """The points of one metric, thinned out if there are more than the limit.  Pure.
 
-Of each stretch the lowest and the highest value stay, so no spike is lost; the ends stay, too, and
+Of each window the lowest and the highest value stay, so no spike is lost; the ends stay, too, and
 so do values that are not finite.
 """
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Series"]
 
-#: Fewer points are made at once, and those of long stretches: one that is not made yet holds on to
+#: Fewer points are made at once, and those of long windows: one that is not made yet holds on to
 #: the lines around it.
 _MIN_UNMADE = 256
 _MAX_UNMADE_STRIDE = 32
 _AT_ONCE = 4096
-#: A point, or its place among others that are made when they are asked for.
+#: A point, or its position among others that are made when they are asked for.
 _Found: TypeAlias = "Point | tuple[PointsOfColumns, int]"
 
 
@@ -35,13 +35,13 @@ class Series:
         self._stride = 1  # the number of points that one kept point stands for
         self._kept: list[_Found] = []
         self._kept_values: list[float] = []
-        self._stretch: list[_Found] = []
-        self._stretch_values: list[float] = []
+        self._window: list[_Found] = []
+        self._window_values: list[float] = []
         self._last: Point | None = None
 
     def __iter__(self) -> Iterator[Point]:
         yield from map(_made, self._kept)
-        yield from map(_made, (self._stretch[n] for n in _extremes(self._stretch_values)))
+        yield from map(_made, (self._window[n] for n in _extremes(self._window_values)))
         if self._last is not None:
             yield self._last
 
@@ -73,16 +73,16 @@ class Series:
         at = 0
         while at < end:
             size = 2 * self._stride
-            if self._stride > 1 and not self._stretch and end - at >= size:
-                at += self._keep_stretches(points, at, (end - at) // size)
+            if self._stride > 1 and not self._window and end - at >= size:
+                at += self._keep_windows(points, at, (end - at) // size)
                 continue
-            size = min(size - len(self._stretch) if self._stride > 1 else _AT_ONCE, end - at)
+            size = min(size - len(self._window) if self._stride > 1 else _AT_ONCE, end - at)
             found = points.values[at : at + size].tolist()
             self._keep(found, list(zip(repeat(points), range(at, at + size), strict=False)))
             at += size
 
-    def _keep_stretches(self, points: PointsOfColumns, start: int, count: int) -> int:
-        """Keep the extremes of whole stretches; return the number of points in them."""
+    def _keep_windows(self, points: PointsOfColumns, start: int, count: int) -> int:
+        """Keep the extremes of whole windows; return the number of points in them."""
         assert self._max_points is not None  # noqa: S101  # for the type checker: it thins out
         size = 2 * self._stride
         count = min(count, max(1, (self._max_points - len(self._kept)) // 2))
@@ -104,12 +104,12 @@ class Series:
         at = 0
         while at < len(values):
             if self._stride > 1:
-                end = at + 2 * self._stride - len(self._stretch)
-                self._stretch += found[at:end]
-                self._stretch_values += values[at:end]
-                if len(self._stretch) == 2 * self._stride:
-                    self._keep_extremes(self._stretch_values, self._stretch)
-                    self._stretch, self._stretch_values = [], []
+                end = at + 2 * self._stride - len(self._window)
+                self._window += found[at:end]
+                self._window_values += values[at:end]
+                if len(self._window) == 2 * self._stride:
+                    self._keep_extremes(self._window_values, self._window)
+                    self._window, self._window_values = [], []
             else:
                 end = len(values)
                 if self._max_points is not None:

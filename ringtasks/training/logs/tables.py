@@ -1,7 +1,7 @@
 """Tables of metrics, with columns under a heading.
 
 scikit-learn, skorch, fastai, spaCy, ultralytics, CSV on stdout.  A row belongs to the last heading
-that names a place in the run (``epoch``, ``iter``) and has as many cells.
+that names a position in the run (``epoch``, ``iter``) and has as many cells.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .numbers import NUMBER, WHOLE, as_float
 from .parsed import Parsed, ParsedPosition, Span, Value
 from .records import Record, record_of
 from .templates import TemplateCache
-from .words import is_measure, is_unrecorded, position_of
+from .words import is_metric, is_unrecorded, position_field
 
 __all__ = ["MAX_TABLES", "VERTICAL", "ColumnReader", "Table", "may_be_row"]
 
@@ -131,11 +131,11 @@ class Column(NamedTuple):
 
 
 def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
-    """Return the places and metrics of a row; none if the text is no row of these columns."""
+    """Return the positions and metrics of a row; none if the text is no row of these columns."""
     cells = _cells(columns, text)
     if cells is None:
         return Parsed()
-    places: dict[str, ParsedPosition] = {}
+    positions: dict[str, ParsedPosition] = {}
     values: list[Value] = []
     for column, span in zip(columns, cells, strict=True):
         if column.unit:
@@ -143,10 +143,12 @@ def _parse_row(columns: Sequence[Column], text: str) -> Parsed:
             if found is None:
                 return Parsed()
             total = found.span("total") if found["total"] else None
-            places.setdefault(column.unit, ParsedPosition(column.unit, found.span("done"), total))
+            positions.setdefault(
+                column.unit, ParsedPosition(column.unit, found.span("done"), total)
+            )
         elif (found := _CELL.match(text, *span)) and not is_unrecorded(column.name):
             values.append(Value(column.name, found.span("number")))
-    return Parsed(tuple(places.values()), tuple(values)) if values else Parsed()
+    return Parsed(tuple(positions.values()), tuple(values)) if values else Parsed()
 
 
 def _cells(columns: Sequence[Column], text: str) -> list[Span] | None:
@@ -180,15 +182,15 @@ def _heading(text: str) -> list[Column]:
     if any("trial" in cell.lower() or cell.lower() == "fold" for cell in cells):
         return []  # a row for each of many runs
     columns = [Column(cell.replace(" ", "_"), _unit(cell), is_comma) for cell in cells]
-    has_metric = any(is_measure(column.name) or column.name.islower() for column in columns)
+    has_metric = any(is_metric(column.name) or column.name.islower() for column in columns)
     if not any(column.unit for column in columns) or not has_metric:
         return []
     return columns
 
 
 def _unit(cell: str) -> str:
-    position = position_of(cell)
-    return position[0] if position else _SHORT_POSITIONS.get(cell.lower(), "")
+    named_unit = position_field(cell)
+    return named_unit[0] if named_unit else _SHORT_POSITIONS.get(cell.lower(), "")
 
 
 def _between_commas(text: str) -> Iterator[Span]:

@@ -59,7 +59,7 @@ def masked(text: bytes) -> bytes:
 
 
 def leading_digits(template: bytes) -> list[int]:
-    """Return the positions at which a text of the template must not have a 0."""
+    """Return the offsets at which a text of the template must not have a 0."""
     return [found.start() for found in _GROUPED.finditer(template)]
 
 
@@ -71,7 +71,7 @@ class TemplateCache(Generic[_Found]):
         self._known: dict[_Key, _Found | _Unknown] = {}
 
     def __call__(self, text: str) -> _Found:
-        """Return the result of ``parse(text)``. ``text``: bytes, decoded as Latin-1."""
+        """Return the result of ``parse_line(text)``. ``text``: bytes, decoded as Latin-1."""
         if len(text) > MAX_CHARS:
             return self._parse(text)
         key = _key(text)

@@ -1,4 +1,4 @@
-"""Words of training logs: measures, names of places in a run, and all others.  Pure.
+"""Words of training logs: measures, names of positions in a run, and all others.  Pure.
 
 A name is judged by its words: ``binary_logloss`` measures, ``loss_weight`` does not.
 """
@@ -9,31 +9,31 @@ import functools
 import re
 
 __all__ = [
-    "SETS",
+    "SPLITS",
     "UNITS",
     "is_argument",
     "is_loss",
-    "is_measure",
+    "is_metric",
     "is_neutral",
-    "is_set",
+    "is_split",
     "is_unrecorded",
-    "loss_rank",
-    "position_of",
+    "metric_order",
+    "position_field",
     "split_name",
     "total_of",
 ]  # fmt: skip
 
-#: The kinds of places in a run, outermost first.
+#: The kinds of positions in a run, outermost first.
 UNITS = ("epoch", "step", "round", "episode", "batch", "sample")
 
 #: The parts that data is split into.  ``train_inner`` is fairseq's name of a training interval.
-SETS = (
+SPLITS = (
     r"train_inner|train(?:ing)?|trn|valid(?:ation|ate|ating)?|val|vld|test(?:ing)?|tst|eval(?:uation|uating"
     r"|uate)?|dev(?:el)?|holdout"
 )
-_SET = re.compile(rf"(?:{SETS})\Z", re.IGNORECASE)
+_SPLIT = re.compile(rf"(?:{SPLITS})\Z", re.IGNORECASE)
 
-_MEASURES = frozenset(
+_METRICS = frozenset(
     """
     loss losses logloss mlogloss acc accuracy ppl perplexity err error merror auc auroc auprc aucpr
     roc f1 fscore precision prec recall specificity sensitivity mae mse rmse rmsle mape smape r2
@@ -80,12 +80,12 @@ _UNRECORDED = frozenset(
     remaining_time elapsed_time s h min gb mb gib mib instances
     """.split()
 )
-#: Printed beside the metrics of one set, without belonging to it.
+#: Printed beside the metrics of one split, without belonging to it.
 _NEUTRAL = frozenset(
     "lr learning_rate lrs loss_scale scale mem memory max_mem gpu_mem gpu_memory".split()
 ) | _UNRECORDED | _ARGUMENTS  # fmt: skip
 
-#: The names of places; if a line has several of one unit, the first in this order is taken.
+#: The names of positions; if a line has several of one unit, the first in this order is taken.
 _POSITIONS = {
     "epoch": ("epoch", "ep", "epoch_num", "current_epoch", "cur_epoch", "epoch_idx"),
     "step": (
@@ -103,7 +103,7 @@ _POSITIONS = {
 }  # fmt: skip
 _PROGRESS_GROUPS = frozenset("train trainer training global progress time".split())
 _POSITION_OF = {
-    name: (unit, rank) for unit, names in _POSITIONS.items() for rank, name in enumerate(names)
+    name: (unit, n) for unit, names in _POSITIONS.items() for n, name in enumerate(names)
 }
 _TOTAL = re.compile(
     r"(?:(?:num|max|total|scheduled|n)_)?(?:(?:train|training|optimization|optimizer|update|global)"
@@ -121,18 +121,18 @@ def split_name(name: str) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def is_measure(name: str) -> bool:
+def is_metric(name: str) -> bool:
     """Return whether a number of that name measures how well the model performs."""
     words = split_name(name)
     if any(word in _SETTINGS for word in words):
         return False
-    return any(_measures(word, _MEASURES) for word in words)
+    return any(_measures(word, _METRICS) for word in words)
 
 
 @functools.lru_cache(maxsize=4096)
 def is_loss(name: str) -> bool:
     """Return whether it is a measure that falls."""
-    return is_measure(name) and any(_measures(word, _LOSSES) for word in split_name(name))
+    return is_metric(name) and any(_measures(word, _LOSSES) for word in split_name(name))
 
 
 def _measures(word: str, known: frozenset[str]) -> bool:
@@ -142,9 +142,9 @@ def _measures(word: str, known: frozenset[str]) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def is_set(word: str) -> bool:
+def is_split(word: str) -> bool:
     """Return whether it names a part of the data."""
-    return _SET.match(word) is not None
+    return _SPLIT.match(word) is not None
 
 
 def is_argument(name: str) -> bool:
@@ -171,16 +171,16 @@ def is_neutral(name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def position_of(name: str) -> tuple[str, int] | None:
-    """Return the unit whose place ``name`` gives, and the name's rank among others."""
+def position_field(name: str) -> tuple[str, int] | None:
+    """Return the unit whose position ``name`` gives, and its priority: the lowest is taken."""
     plain = name.lower().replace(" ", "_")
     found = _POSITION_OF.get(plain)
     group, _, last = plain.rpartition("/")
     if found is None and group in _PROGRESS_GROUPS and last in _POSITION_OF:
-        unit, rank = _POSITION_OF[last]
+        unit, priority = _POSITION_OF[last]
         if (group, unit) == ("time", "batch"):
             return None  # the seconds of a batch
-        return unit, rank + 50  # "training/global_step", unless a plainer name gives it
+        return unit, priority + 50  # "training/global_step", unless a plainer name gives it
     return found
 
 
@@ -194,16 +194,16 @@ def total_of(name: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def loss_rank(name: str) -> int:
-    """Return the sort rank of a metric: the training loss first, settings last."""
+def metric_order(name: str) -> int:
+    """Return the sort key of a metric: the training loss first, settings last."""
     words = split_name(name)
     if is_unrecorded(name):
         return 9
     if name.lower() == "loss":
         return 0
-    if not is_measure(name):
+    if not is_metric(name):
         return 8 if words[-1:] and (words[-1] in ("lr", "norm") or "learning" in words) else 7
-    held_out = any(is_set(word) and not word.startswith("tr") for word in words)
+    held_out = any(is_split(word) and not word.startswith("tr") for word in words)
     if "loss" in words:
         return 2 + held_out if len(words) > 2 else 1 + 2 * held_out
     return 4 + held_out if is_loss(name) else 6

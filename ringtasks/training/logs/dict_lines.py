@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from .dicts import Item, scan
 from .parsed import Parsed, ParsedPosition, Span, Value
-from .places import find_places
-from .text import SET_WORD, has_number, is_warning, parse_text, rank_in, skip_prefixes
+from .positions import find_positions
+from .text_lines import SPLIT_WORD, has_number, is_warning, parse_text, rank_in, skip_prefixes
 from .words import (
     is_argument,
-    is_measure,
+    is_metric,
     is_neutral,
-    is_set,
+    is_split,
     is_unrecorded,
-    position_of,
+    position_field,
     split_name,
     total_of,
 )
@@ -54,19 +54,19 @@ def parse_dicts(text: str, brace: int) -> Parsed | None:
 
 
 def _with_surroundings(around: str, groups: list[tuple[str, list[Item]]], text: str) -> Parsed:
-    places = find_places(around, skip_prefixes(around), [])
+    positions = find_positions(around, skip_prefixes(around), [])
     values: list[Value] = []
     own: list[ParsedPosition] = []
     for before, items in groups:
-        labels = SET_WORD.findall(before)
+        labels = SPLIT_WORD.findall(before)
         parsed = _from_items(
-            items, text, label=labels[-1].lower() if labels else "", anchored=bool(places)
+            items, text, label=labels[-1].lower() if labels else "", anchored=bool(positions)
         )
         values += [each for each in parsed.values if each.name not in {v.name for v in values}]
-        own += parsed.places
-    units = {place.unit for place in places}
-    places += [place for place in own if place.unit not in units]
-    return Parsed(tuple(places), tuple(values), (), rank_in(around), is_dict=True)
+        own += parsed.positions
+    units = {position.unit for position in positions}
+    positions += [position for position in own if position.unit not in units]
+    return Parsed(tuple(positions), tuple(values), (), rank_in(around), is_dict=True)
 
 
 def _from_items(
@@ -78,45 +78,45 @@ def _from_items(
         numbers = [each for each in numbers if not each.is_quoted or _is_known(each.path[-1])]
     words = {each.path[-1].lower(): each.text or "" for each in items if not each.is_number}
     inner = next((words[key] for key in _TEXT_KEYS if key in words and has_number(words[key])), "")
-    if inner and not any(is_measure(each.path[-1]) for each in numbers):
+    if inner and not any(is_metric(each.path[-1]) for each in numbers):
         return _from_message(items, inner)
     numbers = _long_form(numbers, words)
     if not label:
-        label = next((words[key].lower() for key in _SET_KEYS if is_set(words.get(key, ""))), "")
+        label = next((words[key].lower() for key in _SET_KEYS if is_split(words.get(key, ""))), "")
     found: dict[str, tuple[int, Span]] = {}
     totals: list[tuple[str, Span]] = []
     rank: Span | None = None
     kept: list[Value] = []
     for path, start, end, *_ in numbers:
         name = ".".join(part for part in path if part.lower() not in _WRAPPERS) or path[-1]
-        position = position_of(name) or position_of(path[-1])
-        if position:
-            unit, order = position
-            found[unit] = min(found.get(unit, (99, (start, end))), (order, (start, end)))
+        named_unit = position_field(name) or position_field(path[-1])
+        if named_unit:
+            unit, priority = named_unit
+            found[unit] = min(found.get(unit, (99, (start, end))), (priority, (start, end)))
         elif unit_of_total := total_of(name):
             totals.append((unit_of_total, (start, end)))
         elif name.lower() in ("rank", "local_rank", "global_rank", "process_index"):
             rank = (start, end)
-        elif not is_unrecorded(path[-1]) or is_measure(name):
+        elif not is_unrecorded(path[-1]) or is_metric(name):
             kept.append(Value(_labelled(name, label), (start, end)))
-    places = tuple(ParsedPosition(unit, span) for unit, (_, span) in found.items())
-    measured = any(is_measure(each.name) for each in kept)
+    positions = tuple(ParsedPosition(unit, span) for unit, (_, span) in found.items())
+    measured = any(is_metric(each.name) for each in kept)
     settings = sum(is_argument(each.path[-1]) for each in items)
-    if not measured and not ((places or anchored) and not settings):
+    if not measured and not ((positions or anchored) and not settings):
         kept = []
-    if measured and not places and settings > 1:
+    if measured and not positions and settings > 1:
         kept = []
     return Parsed(
-        places if measured or kept else (), tuple(kept), tuple(totals), rank, is_dict=True
+        positions if measured or kept else (), tuple(kept), tuple(totals), rank, is_dict=True
     )
 
 
 def _is_known(name: str) -> bool:
-    return is_measure(name) or position_of(name) is not None
+    return is_metric(name) or position_field(name) is not None
 
 
 def _labelled(name: str, label: str) -> str:
-    if not label or is_neutral(name) or any(is_set(word) for word in split_name(name)):
+    if not label or is_neutral(name) or any(is_split(word) for word in split_name(name)):
         return name
     return f"{label}_{name}"
 
@@ -143,7 +143,7 @@ def _from_message(items: Sequence[Item], inner: str) -> Parsed:
 
     return Parsed(
         tuple(
-            ParsedPosition(p.unit, moved(p.done) or (0, 0), moved(p.total)) for p in found.places
+            ParsedPosition(p.unit, moved(p.done) or (0, 0), moved(p.total)) for p in found.positions
         ),
         tuple(Value(v.name, moved(v.span) or (0, 0)) for v in found.values),
         tuple((unit, moved(span) or (0, 0)) for unit, span in found.totals),

@@ -1,8 +1,8 @@
 """The content of a line of text, of any trainer.  Pure.
 
 Numbers with names are everywhere in a log: arguments, sizes, warnings.  They are metrics only on an
-anchored line: it gives a place in the run (``step 3``), or a name on it is a measure (``loss``).  A
-line that prints settings or warns gives none.
+anchored line: it gives a position in the run (``step 3``), or a name on it is a measure (``loss``).
+A line that prints settings or warns gives none.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Iterator, Sequence
 
 from .numbers import END, NUMBER
 from .parsed import Parsed, ParsedPosition, Span, Value
-from .places import UNIT_WORDS, find_places, find_totals, overlaps
+from .positions import UNIT_WORDS, find_positions, find_totals, overlaps
 from .words import (
-    SETS,
-    is_measure,
+    SPLITS,
+    is_metric,
     is_neutral,
-    is_set,
+    is_split,
     is_unrecorded,
-    position_of,
+    position_field,
     split_name,
     total_of,
 )
 
 __all__ = [
-    "SET_WORD",
+    "SPLIT_WORD",
     "has_number",
     "is_warning",
     "parse_fields",
@@ -44,7 +44,7 @@ _WARNING = re.compile(
     r"|^(?-i:[WEF])\d{4}\s\d\d:\d\d:\d\d\.",  # glog: Warning, Error, Fatal
     _FLAGS,
 )
-# The best value so far, one read from a file, or a hypothetical one: not measured at this place.
+# The best value so far, one read from a file, or a hypothetical one: not measured at this position.
 _SUMMARY = re.compile(
     r"^\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
@@ -127,7 +127,7 @@ _NO_QUALIFIER = frozenset(
 )
 _PROSE = frozenset("from to than least most below above threshold until".split())
 
-SET_WORD = re.compile(rf"(?<![\w./'-])(?P<set>{SETS})(?![\w/'=-]|\.\w)", _FLAGS)
+SPLIT_WORD = re.compile(rf"(?<![\w./'-])(?P<split>{SPLITS})(?![\w/'=-]|\.\w)", _FLAGS)
 _FIELD_BREAK = re.compile(r"\s?[|;\t]\s?|,\s|\s-\s")
 _FIELD = re.compile(
     rf"\s*(?P<name>[A-Za-z_][\w/.@%]*(?: [A-Za-z_][\w/.@%]*){{0,2}})\s{{1,8}}(?P<number>{NUMBER})"
@@ -147,7 +147,7 @@ def has_number(text: str) -> bool:
 
 
 def parse_text(text: str) -> Parsed:
-    """Return the places and metrics of a line of text."""
+    """Return the positions and metrics of a line of text."""
     start = skip_prefixes(text)
     rank = rank_in(text)
     totals = find_totals(text, start)
@@ -156,20 +156,22 @@ def parse_text(text: str) -> Parsed:
     if _SUMMARY.search(text):
         return Parsed(totals=totals)
     taken = [span for _, span in totals]
-    places = find_places(text, start, taken)
-    taken += [place.done for place in places] + [place.total for place in places if place.total]
-    anchored = any(place.unit != "batch" or place.total for place in places)
+    positions = find_positions(text, start, taken)
+    taken += [position.done for position in positions] + [
+        position.total for position in positions if position.total
+    ]
+    anchored = any(position.unit != "batch" or position.total for position in positions)
     numbers = list(_numbers(text, start, taken, anchored=anchored))
-    places += _places_by_name(numbers, places)
-    anchored = anchored or bool(places)
-    if not anchored and not any(is_measure(name) for name, _, _ in numbers):
-        return Parsed(tuple(places), (), totals, rank)
+    positions += _positions_by_name(numbers, positions)
+    anchored = anchored or bool(positions)
+    if not anchored and not any(is_metric(name) for name, _, _ in numbers):
+        return Parsed(tuple(positions), (), totals, rank)
     kept = [each for each in numbers if not _is_no_metric(each[0])]
-    return Parsed(tuple(places), tuple(_named(kept)), totals, rank)
+    return Parsed(tuple(positions), tuple(_named(kept)), totals, rank)
 
 
 def skip_prefixes(text: str) -> int:
-    """Return the position at which the text begins after a logger's prefix."""
+    """Return the offset at which the text begins after a logger's prefix."""
     at = 0
     for _ in range(12):
         found = _PREFIX.match(text, at)
@@ -210,10 +212,10 @@ _Number = tuple[str, Span, bool]
 
 
 def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) -> Iterator[_Number]:
-    """Yield the numbers that have a name, each under the set of data that it belongs to."""
+    """Yield the numbers that have a name, each under the split of the data that it belongs to."""
     found = [*_PAIR.finditer(text, start)]
     names = [_full_name(text, each, start) for each in found]
-    if (sentence := _NAME_AT.search(text, start)) and is_measure(sentence["name"]):
+    if (sentence := _NAME_AT.search(text, start)) and is_metric(sentence["name"]):
         found.append(sentence)
         names.append((sentence["name"].strip().replace(" ", "_").lower(), sentence.start("name")))
     spans = [each.span("number") for each in found] + list(taken)
@@ -234,17 +236,17 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
     ordered = sorted(zip(found, names, strict=True), key=lambda each: each[0].start("number"))
     last, current = start, ""
     for each, (name, begin) in ordered:
-        labels = [word["set"] for word in SET_WORD.finditer(text, last, max(last, begin))]
+        labels = [word["split"] for word in SPLIT_WORD.finditer(text, last, max(last, begin))]
         current = labels[-1].lower() if labels else current
         words = split_name(name)
-        own = any(is_set(word) for word in words)
-        if own and is_set(words[0]) and begin < each.start("name"):
+        own = any(is_split(word) for word in words)
+        if own and is_split(words[0]) and begin < each.start("name"):
             current = words[0]  # "train Loss: 0.5 Acc: 0.9"
         last = each.end("number")
         if overlaps(each.span("number"), taken):
-            current = name.lower() if is_set(name) else current  # "Train: 0 [0/6]"
+            current = name.lower() if is_split(name) else current  # "Train: 0 [0/6]"
             continue
-        if current and not own and not is_neutral(name) and position_of(name) is None:
+        if current and not own and not is_neutral(name) and position_field(name) is None:
             name = f"{current}_{name}".lower()
         yield name, each.span("number"), own
 
@@ -254,7 +256,7 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
     name, begin = _with_qualifiers(text, name, found.start("name"), start)
     if bracket:
         inside = bracket.strip()[1:-1].strip()
-        if is_set(inside):
+        if is_split(inside):
             name = f"{inside.lower()}_{name}"
         elif inside.isidentifier() and not is_unrecorded(inside):
             name = f"{name}({inside})"
@@ -262,20 +264,20 @@ def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:
 
 
 def _with_qualifiers(text: str, name: str, begin: int, start: int) -> tuple[str, int]:
-    """Return ``policy_loss`` for "policy loss", and the position at which it begins."""
+    """Return ``policy_loss`` for "policy loss", and the offset at which it begins."""
     before = _WORDS_BEFORE.search(text[start:begin])
-    if not before or position_of(name):
+    if not before or position_field(name):
         return name, begin
     words: list[str] = []
     for word in reversed(before[1].split()):
-        if position_of(word) and is_measure(name) and not words:
+        if position_field(word) and is_metric(name) and not words:
             words = [word]  # "epoch loss" is another metric than "loss"
             break
         plain = word.rstrip(".").lower()
-        if plain in _NO_QUALIFIER or plain in _PROSE or position_of(plain):
+        if plain in _NO_QUALIFIER or plain in _PROSE or position_field(plain):
             break
         words.insert(0, word.rstrip("."))
-    if not words or is_set(name) or len(words) > 3:
+    if not words or is_split(name) or len(words) > 3:
         return name, begin
     begin = text.rindex(words[0], start, begin)
     if words[-1].endswith("'s"):  # LightGBM: "valid's auc"
@@ -295,19 +297,19 @@ def _fields(text: str, start: int) -> Iterator[re.Match[str]]:
         at = each.end() if each else end
 
 
-def _places_by_name(
-    numbers: list[_Number], places: Sequence[ParsedPosition]
+def _positions_by_name(
+    numbers: list[_Number], positions: Sequence[ParsedPosition]
 ) -> list[ParsedPosition]:
     """Take the numbers whose name is a unit's out of ``numbers``: ``global_step=100``."""
     found: dict[str, tuple[int, Span]] = {}
     for each in list(numbers):
-        position = position_of(each[0])
-        if position is None:
+        named_unit = position_field(each[0])
+        if named_unit is None:
             continue
         numbers.remove(each)
-        unit, rank = position
-        if not any(place.unit == unit for place in places):
-            found[unit] = min(found.get(unit, (99, each[1])), (rank, each[1]))
+        unit, priority = named_unit
+        if not any(position.unit == unit for position in positions):
+            found[unit] = min(found.get(unit, (99, each[1])), (priority, each[1]))
     return [ParsedPosition(unit, span) for unit, (_, span) in found.items()]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .words import is_measure, is_set, position_of, split_name
+from .words import is_metric, is_split, position_field, split_name
 
-__all__ = ["BlockReader", "SettingsDump", "opens_block", "opens_dump"]
+__all__ = ["MultilineReader", "SettingsDump", "opens_dump", "opens_multiline"]
 
 _MAX_LINES = 1000
 _OPENS = re.compile(r"""\s*(?:\{|\[)\s*\Z|\s*[{\[]\s*["'{\[]""", re.ASCII)
@@ -14,7 +14,7 @@ _GOES_ON = re.compile(r"""\s*(?:["'{\[\]}\d.,-]|\Z|[A-Za-z_]\w*\s*[:(,])""", re.
 _STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 
 
-def opens_block(text: str) -> bool:
+def opens_multiline(text: str) -> bool:
     """Tell whether a dict or a list goes on in the lines below."""
     return _OPENS.match(text) is not None and _depth(text) > 0
 
@@ -24,7 +24,7 @@ def _depth(text: str) -> int:
     return plain.count("{") + plain.count("[") - plain.count("}") - plain.count("]")
 
 
-class BlockReader:
+class MultilineReader:
     """Joins the lines of one dict; a list of several is a summary, which gives nothing."""
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class BlockReader:
 
     def read(self, text: str) -> str | None:
         """Return the whole dict on its last line, an empty text inside of one; None outside."""
-        if not self._lines and not opens_block(text):
+        if not self._lines and not opens_multiline(text):
             return None
         depth = _depth(text)
         if self._lines and not self._goes_on(text, depth):
             self._lines, self._depth = [], 0  # it was cut
-        if not self._lines and not opens_block(text):  # it may have been cut
+        if not self._lines and not opens_multiline(text):  # it may have been cut
             return None
         self._lines.append(text)
         self._depth += depth
@@ -69,9 +69,9 @@ def opens_dump(text: str) -> bool:
     found = _SECTION.match(text)
     return (
         found is not None
-        and not is_measure(found["name"])
-        and not any(is_set(word) or word in _RESULTS for word in split_name(found["name"]))
-        and position_of(found["name"]) is None
+        and not is_metric(found["name"])
+        and not any(is_split(word) or word in _RESULTS for word in split_name(found["name"]))
+        and position_field(found["name"]) is None
     )
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from .dict_lines import parse_dicts
 from .parsed import Parsed
-from .printed import parse_dicts
-from .text import has_number, is_warning, parse_text
+from .text_lines import has_number, is_warning, parse_text
 
-__all__ = ["MAX_TEXT_CHARS", "parse"]
+__all__ = ["MAX_TEXT_CHARS", "parse_line"]
 
 #: Longer lines are not metrics: a base64 image, for example. A dict may be longer.
 MAX_TEXT_CHARS = 4000
 _MAX_DICT_CHARS = 60_000
 
 
-def parse(text: str) -> Parsed:
-    """Return the places and metrics of a line. ``text``: the line's bytes, decoded as Latin-1."""
+def parse_line(text: str) -> Parsed:
+    """Return the positions and metrics of a line. ``text``: its bytes, decoded as Latin-1."""
     if not has_number(text) or len(text) > _MAX_DICT_CHARS:
         return Parsed()
     brace = text.find("{")

@@ -1,4 +1,4 @@
-"""The place of a line in the run: ``epoch 3/100``, ``[ 10/500]``, ``max_steps = 24``.  Pure."""
+"""The position of a line in the run: ``epoch 3/100``, ``[ 10/500]``, ``max_steps = 24``.  Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from .numbers import WHOLE
 from .parsed import ParsedPosition, Span
-from .words import SETS, total_of
+from .words import SPLITS, total_of
 
-__all__ = ["UNIT_WORDS", "find_places", "find_totals", "overlaps"]
+__all__ = ["UNIT_WORDS", "find_positions", "find_totals", "overlaps"]
 
 _FLAGS = re.ASCII | re.IGNORECASE
 
@@ -25,9 +25,9 @@ _UNIT = (
     r"|up(?=\. \d)|minibatch|batch|round|tree|(?:i_)?episode)"
 )
 _AFTER = r"(?![\w%]|[.]\w|:\d|[-/.][A-Za-z]|/\d|,\d|-\d)"
-_PLACE = re.compile(
+_POSITION = re.compile(
     rf"(?<![\w./%-])(?:(?:global|train|training|optimizer|completed)[ _]?)?{_UNIT}"
-    rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<set>{SETS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
+    rf"(?P<plural>{_PLURAL})\b[.]?(?:\s?[\[(](?P<split>{SPLITS})[\])])?\s{{0,4}}[:=#]{{0,2}}\s{{0,8}}"
     rf"[\[(]?\s{{0,8}}(?P<done>{WHOLE}(?:\.\d+)?)"
     rf"(?:\s{{0,4}}(?:/|of\b|out of\b)\s{{0,8}}(?P<total>{WHOLE}))?{_AFTER}",
     _FLAGS,
@@ -37,14 +37,14 @@ _COUNT_BEFORE = re.compile(
     r"(?P<unit>batches|steps|epochs|iterations|iters|updates|rounds)\b",
     _FLAGS,
 )
-# After an epoch, or a set's name and an epoch: "Epoch: [0][ 1/100]", "Train: 0 [   0/6 ( 17%)]".
+# After an epoch, or a split's name and an epoch: "Epoch: [0][ 1/100]", "Train: 0 [   0/6 ( 17%)]".
 _INNER = re.compile(
     rf"\s?[\])]?[:,|]?\s{{0,4}}[\[(]?\s{{0,8}}(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})"
     r"(?=\s|\]|\)|$|[:,|])",
     re.ASCII,
 )
-_SET_PLACE = re.compile(
-    rf"(?<![\w./-])(?P<set>{SETS})(?:\s?\([A-Za-z]+\))?:?\s{{0,4}}(?P<epoch>\d+)?\s{{0,4}}"
+_SPLIT_POSITION = re.compile(
+    rf"(?<![\w./-])(?P<split>{SPLITS})(?:\s?\([A-Za-z]+\))?:?\s{{0,4}}(?P<epoch>\d+)?\s{{0,4}}"
     rf"\[\s{{0,8}}(?P<done>{WHOLE})\s{{0,2}}/\s{{0,8}}(?P<total>{WHOLE})(?=\s|\])",
     _FLAGS,
 )
@@ -53,7 +53,7 @@ _AT_START = re.compile(
 )
 # Two counts in brackets: "[12/25][300/1583]", "Train: [0/90][100/5004]".
 _TWO = re.compile(
-    rf"(?:(?<![\w./-])(?:{SETS}):?\s?|^\s*)\[\s*(?P<epoch>{WHOLE})/\s*(?P<epochs>{WHOLE})\]\s?"
+    rf"(?:(?<![\w./-])(?:{SPLITS}):?\s?|^\s*)\[\s*(?P<epoch>{WHOLE})/\s*(?P<epochs>{WHOLE})\]\s?"
     rf"\[\s*(?P<done>{WHOLE})/\s*(?P<total>{WHOLE})\]",
     _FLAGS,
 )
@@ -99,48 +99,50 @@ def find_totals(text: str, start: int) -> tuple[tuple[str, Span], ...]:
     )
 
 
-def find_places(text: str, start: int, taken: Sequence[Span]) -> list[ParsedPosition]:
-    """Return the places in a text, one of each unit; ``taken`` spans are not places."""
+def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedPosition]:
+    """Return the positions in a text, one of each unit; ``taken`` spans are not positions."""
     for pattern, unit in _TWO_COUNTS:
         if found := pattern.search(text, start):
             total = found.span("epochs") if "epochs" in found.groupdict() else None
-            return [ParsedPosition("epoch", found.span("epoch"), total), _place(unit, found)]
+            return [ParsedPosition("epoch", found.span("epoch"), total), _position(unit, found)]
     if found := _STAR.match(text, start):
-        return [_place("epoch", found)]
-    places: list[ParsedPosition] = []
+        return [_position("epoch", found)]
+    positions: list[ParsedPosition] = []
     ends = 0
-    if found := _SET_PLACE.search(text, start):
+    if found := _SPLIT_POSITION.search(text, start):
         if found["epoch"]:
-            places.append(ParsedPosition("epoch", found.span("epoch")))
-        places.append(ParsedPosition("batch", found.span("done"), found.span("total")))
+            positions.append(ParsedPosition("epoch", found.span("epoch")))
+        positions.append(ParsedPosition("batch", found.span("done"), found.span("total")))
         ends = found.end()
-    for found in _PLACE.finditer(text, start):
+    for found in _POSITION.finditer(text, start):
         unit = UNIT_WORDS[found["unit"].lower()]
         if found.start() < ends or overlaps(found.span("done"), taken):
             continue
         if found["plural"] and not found["total"] and not _is_counted_plural(found):
             continue
-        if any(place.unit == unit for place in places):
+        if any(position.unit == unit for position in positions):
             continue
-        places.append(_place(unit, found))
+        positions.append(_position(unit, found))
         ends = found.end()
         if unit == "epoch" and (inner := _INNER.match(text, ends)):
-            places.append(_place(_inner_unit(text, found), inner))
+            positions.append(_position(_inner_unit(text, found), inner))
             ends = inner.end()
-    if len(places) < 2 and (found := _COUNT_BEFORE.search(text, ends or start)):
-        counted = _place(total_of(found["unit"]) or "step", found)
-        places += [counted] if all(place.unit != counted.unit for place in places) else []
-    if not places and (found := _AT_START.match(text, start)):
+    if len(positions) < 2 and (found := _COUNT_BEFORE.search(text, ends or start)):
+        counted = _position(total_of(found["unit"]) or "step", found)
+        positions += (
+            [counted] if all(position.unit != counted.unit for position in positions) else []
+        )
+    if not positions and (found := _AT_START.match(text, start)):
         # "[7]<tab>" is a boosting round; "[ 7/100] " counts anything else.
         unit = "round" if found["after"] == "\t" and not found["total"] else "step"
-        places.append(_place(unit, found))
-    if not places and (found := _CATBOOST.match(text, start)):
-        places.append(_place("round", found))
-    return places
+        positions.append(_position(unit, found))
+    if not positions and (found := _CATBOOST.match(text, start)):
+        positions.append(_position("round", found))
+    return positions
 
 
 def _is_counted_plural(found: re.Match[str]) -> bool:
-    """Return whether "steps: 10" is a place: the word starts the line, as DeepSpeed prints it."""
+    """Return whether "steps: 10" is a position: it starts the line, as DeepSpeed prints it."""
     return found["unit"].lower() == "step" and found[0].lower().startswith("steps: ")
 
 
@@ -150,7 +152,7 @@ def _inner_unit(text: str, epoch: re.Match[str]) -> str:
     return "sample" if epoch[0].lower().startswith("train") and is_share else "batch"
 
 
-def _place(unit: str, found: re.Match[str]) -> ParsedPosition:
+def _position(unit: str, found: re.Match[str]) -> ParsedPosition:
     total = found["total"]
     return ParsedPosition(unit, found.span("done"), found.span("total") if total else None)
 
