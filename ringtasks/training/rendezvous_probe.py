@@ -13,9 +13,8 @@ import socket
 import struct
 import sys
 
-SIOCGIFADDR = (
-    0x8915  # netdevice(7), of Linux; elsewhere no interface is printed, and none is needed
-)
+# netdevice(7), of Linux; elsewhere no interface is printed, and none is needed.
+SIOCGIFADDR = 0x8915
 TIMEOUT = 5.0
 
 

@@ -20,7 +20,7 @@ from .rendezvous import Rendezvous
 
 __all__ = ["NodeCommand", "check", "commands"]
 
-#: Torchrun's label for the lines of its ranks; `logs.text` reads it.
+#: Torchrun's label for the lines of its ranks; `logs.text_lines` reads it.
 _RANK_LABEL = "[rank ${rank}]: "
 
 #: The interface that the ranks use; with several, gloo and NCCL would pick by host name.

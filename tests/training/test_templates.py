@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringtasks.training.logs.grammar import parse
+from ringtasks.training.logs.line_parser import parse_line
 from ringtasks.training.logs.parsed import Parsed
 from ringtasks.training.logs.templates import TemplateCache
 
@@ -23,18 +23,18 @@ from ringtasks.training.logs.templates import TemplateCache
         pytest.param([f"step {n} loss: 0.{n}" for n in range(10)], id="plain"),
     ],
 )
-def test_cached_line_shape_gives_the_same_result_as_parsing(lines: list[str]) -> None:
-    remembering = TemplateCache(parse)
+def test_cached_template_gives_the_same_result_as_parsing(lines: list[str]) -> None:
+    remembering = TemplateCache(parse_line)
 
-    assert [remembering(line) for line in lines] == [parse(line) for line in lines]
+    assert [remembering(line) for line in lines] == [parse_line(line) for line in lines]
 
 
-def test_line_of_a_known_shape_is_not_parsed_again() -> None:
+def test_line_of_a_known_template_is_not_parsed_again() -> None:
     read: list[str] = []
 
     def reader(text: str) -> Parsed:
         read.append(text)
-        return parse(text)
+        return parse_line(text)
 
     remembering = TemplateCache(reader)
     for n in range(100, 200):
