@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import re
 import tokenize
@@ -82,6 +83,23 @@ def test_no_docstring_begins_with_a_question_word(part: str) -> None:
     ]
 
     assert found == []
+
+
+def test_errors_in_docstrings_exist() -> None:
+    sources = {file: ast.parse(file.read_text()) for file in sorted(PACKAGE.rglob("*.py"))}
+    known = {node.name for tree in sources.values() for node in ast.walk(tree)
+             if isinstance(node, ast.ClassDef)} | set(dir(builtins))  # fmt: skip
+
+    unknown = [
+        f"{file.relative_to(PACKAGE)}:{line}: {name}"
+        for file, tree in sources.items()
+        for line, text in docstrings(tree)
+        for raised in re.findall(r":raises ([^:]+):", text)
+        for name in re.findall(r"[\w.]+", raised)
+        if name not in ("or", "and") and name.rpartition(".")[2] not in known
+    ]
+
+    assert unknown == []
 
 
 @pytest.mark.parametrize("part", PARTS)

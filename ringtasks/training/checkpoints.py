@@ -43,7 +43,7 @@ def claim(
 
     :param keeps_own: keep the files that the run itself left there in an earlier attempt.
     :returns: the folder on the host that now holds the files of others; None: there were none.
-    :raises TransferError: they could not be set aside, so the run would start from them.
+    :raises FileCopyError: they could not be set aside, so the run would start from them.
     """
     parent, name = posixpath.split(posixpath.normpath(checkpoint))
     script = _CLAIM.render(

@@ -47,7 +47,7 @@ def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> None:
     """Copy the items into the run's folder.
 
     :raises UsageError: an item does not exist here.
-    :raises TransferError: it could not be copied.
+    :raises FileCopyError: it could not be copied.
     """
     for item in items:
         source = Path(item.source).expanduser()
@@ -60,7 +60,7 @@ def send_folder(client: SSHClient, source: Path, target: str, *, is_mirror: bool
     """Copy a file, or the content of a folder, into the folder ``target``.
 
     :param is_mirror: remove from ``target`` the files that are not in the folder.
-    :raises TransferError: it could not be copied.
+    :raises FileCopyError: it could not be copied.
     """
     if source.is_dir():
         checked(transfer.sync(source, target, [client], MIRROR if is_mirror else Options()))
@@ -71,7 +71,7 @@ def send_folder(client: SSHClient, source: Path, target: str, *, is_mirror: bool
 def checked(result: TransferResult) -> None:
     """Check that the transfer succeeded for all hosts.
 
-    :raises TransferError: it failed for a host.
+    :raises FileCopyError: it failed for a host.
     """
     for failed in result.failed:
         raise FileCopyError(failed.error or f"{failed.host}: exit status {failed.returncode}")
@@ -80,7 +80,7 @@ def checked(result: TransferResult) -> None:
 def make_folder(client: SSHClient, folder: str) -> None:
     """Make a folder on the host, with its parents.
 
-    :raises TransferError: it does not exist afterwards.
+    :raises FileCopyError: it does not exist afterwards.
     """
     result = client.run(f"mkdir -p {path(folder)}", cwd="~")
     if not result.success:

@@ -53,7 +53,7 @@ def note_files(client: SSHClient, cwd: str, items: Sequence[str], key: str) -> N
     """Write a list of the items' files on the host.
 
     :param key: the attempt's key.
-    :raises TransferError: it could not be written.
+    :raises FileCopyError: it could not be written.
     """
     result = client.run(_script(_NOTE, cwd, items, key), cwd="~")
     if not result.success:

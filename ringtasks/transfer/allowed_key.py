@@ -39,7 +39,7 @@ def allowed(
     :param public: ``ssh-ed25519 AAAA…``
     :param name: the comment on the key's line.
     :param limit: seconds until the key is removed in any case.
-    :raises TransferError: the host does not allow it, or does not confirm that it removed the key.
+    :raises HostTransferError: the host does not allow it, or does not confirm its removal.
     """
     session = _Session(host_copy, _script(public, command, name), limit)
     is_removed = False

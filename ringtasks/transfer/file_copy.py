@@ -54,7 +54,7 @@ def put_file(
     :param send: makes the part in another way; returns False if it could not.
     :param hashing: a running computation of the file's sum.
 
-    :raises TransferError: it cannot be copied, or it changed meanwhile.
+    :raises HostTransferError: it cannot be copied, or it changed meanwhile.
     """
     with host_copy.local(source):
         before = _Stamp.of(source)
@@ -91,7 +91,7 @@ def put_file(
 def get_file(host_copy: HostCopy, source: RemotePath, target: Path, known: PathProbe) -> None:
     """Copy one file from the host to ``target``, a local name.
 
-    :raises TransferError: it cannot be copied, or it changed meanwhile.
+    :raises HostTransferError: it cannot be copied, or it changed meanwhile.
     """
     if host_copy.options.dry_run:
         host_copy.add(Change("sent", target.name, source.size_bytes))
@@ -117,7 +117,7 @@ def _received(
 ) -> bool:
     """Fill the part; return whether it was compared by its sum.
 
-    :raises TransferError: it differs from the host's file.
+    :raises HostTransferError: it differs from the host's file.
     """
     for _ in range(_ATTEMPTS):
         hashing = Hashing(lambda: _sum_on_host(host_copy, source, known))
@@ -160,7 +160,7 @@ def _is_sent(host_copy: HostCopy, part: RemotePart, send: Callable[[RemotePart],
 def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe) -> None:
     """Send the missing bytes of the part.
 
-    :raises TransferError: they could not be sent.
+    :raises HostTransferError: they could not be sent.
     """
 
     def attempt() -> SSHResult:
@@ -213,7 +213,7 @@ def _finish(
     """Give the part its final name, if its sum is right; it is removed if not.
 
     :returns: ``done``, ``differs`` or ``gone``.
-    :raises TransferError: it cannot be renamed.
+    :raises HostTransferError: it cannot be renamed.
     """
     finish = part.program(
         _FINISH,
@@ -243,7 +243,7 @@ def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> s
 def _check_free(place: str, size_bytes: int, free_bytes: int | None) -> None:
     """Check the free space of ``place``, a folder.
 
-    :raises TransferError: the file system reports too little room.
+    :raises HostTransferError: the file system reports too little room.
     """
     if free_bytes is not None and free_bytes < size_bytes:
         raise HostTransferError(f"{place}: {no_space(size_bytes, free_bytes)}")

@@ -27,7 +27,7 @@ _UNFINISHED = re.compile(r"(.*/)?\.([^/]+)\.[A-Za-z0-9]{6}\Z", re.DOTALL)
 def told_on_host(host_copy: HostCopy, source: Path | Sequence[Path], target: str) -> Iterator[None]:
     """Translate the error of a full disk of the host; ``source`` is copied to ``target``.
 
-    :raises TransferError: any error of the copy.
+    :raises HostTransferError: any error of the copy.
     """
 
     def needed(place: str) -> int | None:
@@ -48,7 +48,7 @@ def told_on_host(host_copy: HostCopy, source: Path | Sequence[Path], target: str
 def told_here(host_copy: HostCopy, source: str, target: Path) -> Iterator[None]:
     """Translate the error of a full local disk; ``source`` is a folder of the host.
 
-    :raises TransferError: any error of the copy.
+    :raises HostTransferError: any error of the copy.
     """
 
     def needed(place: str) -> int | None:

@@ -90,7 +90,7 @@ class HostCopy:
     def remaining(self) -> float | None:
         """The seconds left of the time limit.
 
-        :raises TransferError: none.
+        :raises HostTransferError: none.
         """
         if self.options.timeout is None:
             return None
@@ -107,7 +107,7 @@ class HostCopy:
     def path_probe(self, target: str | None = None, sources: str | None = None) -> PathProbe:
         """Run `probe.path_probe`, and repeat it after each lost link.
 
-        :raises TransferError: the host cannot be asked.
+        :raises HostTransferError: the host cannot be asked.
         """
         found: list[PathProbe] = []
 
@@ -121,7 +121,7 @@ class HostCopy:
     def ask(self, script: str, timeout: float) -> SSHResult:
         """Run a script that may run twice.
 
-        :raises TransferError: it did not succeed.
+        :raises HostTransferError: it did not succeed.
         """
         return self.retry_on_lost_link(lambda: ask(self.client, script, timeout))
 
@@ -133,7 +133,7 @@ class HostCopy:
     def make_folder(self, place: str) -> None:
         """Make a folder on the host.
 
-        :raises TransferError: it cannot be made.
+        :raises HostTransferError: it cannot be made.
         """
         self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
 
@@ -141,7 +141,7 @@ class HostCopy:
         """Move a tree until it is done, and retry after each lost link.
 
         :param by_rsync: None: there is no rsync here. SFTP is used then, or if the host has none.
-        :raises TransferError: it cannot be done.
+        :raises HostTransferError: it cannot be done.
         """
         runner = Rsync(self.client, stop=self.stop)
 
@@ -212,7 +212,7 @@ class HostCopy:
     def retry_on_lost_link(self, attempt: Callable[[], SSHResult]) -> SSHResult:
         """Repeat an attempt that may run twice while the host's link is lost.
 
-        :raises TransferError: it failed for another reason, or too often.
+        :raises HostTransferError: it failed for another reason, or too often.
         """
         while True:
             self.remaining  # noqa: B018  # raises if there is none
@@ -290,7 +290,7 @@ class HostCopy:
     def local(self, name: object) -> Iterator[None]:
         """Translate errors of this machine's file system.
 
-        :raises TransferError: in place of an OSError.
+        :raises HostTransferError: in place of an OSError.
         """
         try:
             yield

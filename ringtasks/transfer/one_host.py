@@ -53,7 +53,7 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
 
     A folder that ``target`` asks for with ``/`` at its end is made.
 
-    :raises TransferError: the file cannot be there.
+    :raises HostTransferError: the file cannot be there.
     """
     place, known = _surveyed(host_copy, target)
     into = known.kind == FOLDER or target.endswith("/")
@@ -166,7 +166,7 @@ def _no_folder(kind: str) -> str:
 def _check_answer(place: str, found: Sequence[RemotePath]) -> None:
     """Check the names in a host's answer.
 
-    :raises TransferError: the host names a path outside of the request.
+    :raises HostTransferError: the host names a path outside of the request.
     """
     if not is_glob(place):
         if len(found) > 1:
@@ -182,7 +182,7 @@ def _check_answer(place: str, found: Sequence[RemotePath]) -> None:
 def _check_distinct(found: Sequence[RemotePath]) -> None:
     """Check that the local names are distinct.
 
-    :raises TransferError: two would have the same name here.
+    :raises HostTransferError: two would have the same name here.
     """
     names = [name_of(item.path) for item in found]
     for name in names:

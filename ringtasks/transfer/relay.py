@@ -79,7 +79,7 @@ class _Pool:
     def take(self, host_copy: HostCopy) -> _Holder | None:
         """Return a holder, as soon as one is free; None: no host has it, send it from here.
 
-        :raises TransferError: the transfer was interrupted.
+        :raises HostTransferError: the transfer was interrupted.
         """
         with self._changed:
             while True:

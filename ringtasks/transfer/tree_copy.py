@@ -38,7 +38,7 @@ def put_tree(
     :param known: None: the host was asked nothing yet.
     :param ignored: as in `Rules`.
     :param verify: compare each file that was sent by SHA-256.
-    :raises TransferError: not all of it could be copied, or something changed meanwhile.
+    :raises HostTransferError: not all of it could be copied, or something changed meanwhile.
     """
     rules = host_copy.rules(ignored=ignored, follow_outside=follow_outside)
     watch = Watch(source)
@@ -94,7 +94,7 @@ def get_tree(
     """Make ``target``, a local folder, hold the content of ``source`` on the host.
 
     :param matched: the matches of ``source``, if it is a pattern: these go into ``target``.
-    :raises TransferError: not all of it could be copied.
+    :raises HostTransferError: not all of it could be copied.
     """
     rules = host_copy.rules(follow_outside=follow_outside)
     if not host_copy.options.dry_run:
@@ -136,7 +136,7 @@ def _verify(
 ) -> None:
     """Compare the copied files one by one.
 
-    :raises TransferError: a file differs.
+    :raises HostTransferError: a file differs.
     """
     sent = host_copy.sent
     from .checksums import hashes_on_host, sha256_of
