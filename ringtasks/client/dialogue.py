@@ -1,6 +1,6 @@
 """A multi-step exchange with a host, independent of threads and asyncio.
 
-A dialogue (`Conversation`) is a generator: it yields an `Ask` or a `Pause`, is sent the answer, and
+A dialogue (`Dialogue`) is a generator: it yields an `Ask` or a `Pause`, is sent the answer, and
 returns the result.  `hold` runs it with threads and `hold_async` with asyncio, so that its logic is
 written once.
 """
@@ -16,7 +16,7 @@ from .ask import Ask
 from .result import SSHResult
 from .retries import Attempts
 
-__all__ = ["Ask", "Conversation", "Pause", "answer_to", "ask_until_known", "hold", "hold_async"]
+__all__ = ["Ask", "Dialogue", "Pause", "answer_to", "ask_until_known", "hold", "hold_async"]
 
 #: Attempts at a request whose answer is lost; the host executes the request exactly once.
 _ATTEMPTS = 3
@@ -41,15 +41,15 @@ class Pause(NamedTuple):
 
 
 #: A dialogue; the answer to a `Pause` is None.
-Conversation = Generator["Ask | Pause", "SSHResult | None", Answer]
+Dialogue = Generator["Ask | Pause", "SSHResult | None", Answer]
 
 
-def hold(client: Asker, conversation: Conversation[Answer]) -> Answer:
+def hold(client: Asker, dialogue: Dialogue[Answer]) -> Answer:
     """Run the dialogue in the calling thread, and return its result."""
     answer: SSHResult | None = None
     while True:
         try:
-            step = conversation.send(answer)
+            step = dialogue.send(answer)
         except StopIteration as end:
             result: Answer = end.value
             return result
@@ -60,16 +60,16 @@ def hold(client: Asker, conversation: Conversation[Answer]) -> Answer:
             try:
                 answer = client.ask(step)
             except KeyboardInterrupt as interrupt:
-                conversation.throw(interrupt)  # it may add what it knows
+                dialogue.throw(interrupt)  # it may add what it knows
                 raise
 
 
-async def hold_async(client: Asker, conversation: Conversation[Answer]) -> Answer:
+async def hold_async(client: Asker, dialogue: Dialogue[Answer]) -> Answer:
     """Run the dialogue in asyncio, and return its result; cancelling ends its remote command."""
     answer: SSHResult | None = None
     while True:
         try:
-            step = conversation.send(answer)
+            step = dialogue.send(answer)
         except StopIteration as end:
             result: Answer = end.value
             return result
@@ -80,14 +80,14 @@ async def hold_async(client: Asker, conversation: Conversation[Answer]) -> Answe
             answer = await client.ask_async(step)
 
 
-def answer_to(ask: Ask) -> Conversation[SSHResult]:
+def answer_to(ask: Ask) -> Dialogue[SSHResult]:
     """Return the answer to one request, within a dialogue."""
     answer = yield ask
     assert answer is not None  # noqa: S101  # only a Pause has no answer
     return answer
 
 
-def ask_until_known(ask: Ask) -> Conversation[SSHResult]:
+def ask_until_known(ask: Ask) -> Dialogue[SSHResult]:
     """Repeat a request until its outcome is known; the host must execute it once only.
 
     If the known outcome is an error, ``error`` also lists the earlier attempts with an unknown

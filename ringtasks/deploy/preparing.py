@@ -115,7 +115,7 @@ def place_of(host: HostConfig, config: SSHConfig, settings: DeploySettings) -> A
 
 
 def looked_at(targets: Sequence[Target]) -> Sequence[tuple[Target, StepOutcome]]:
-    """Survey all targets; return each with its outcome, in the order of ``targets``."""
+    """Check all targets; return each with its outcome, in the order of ``targets``."""
     found = dict(each(targets, Target.look))
     return [(target, found[target]) for target in targets]
 

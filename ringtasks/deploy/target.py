@@ -107,7 +107,7 @@ class Target:
         self._watcher = watcher
 
     def look(self) -> StepOutcome:
-        """Survey the host for obstacles to a deploy; change nothing."""
+        """Check the host for obstacles to a deploy; change nothing."""
         with self._timed("precheck") as timed:
             result = self._asked(steps.precheck(self.plan, self.place))
             if not result.success:

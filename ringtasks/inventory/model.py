@@ -110,7 +110,7 @@ class Inventory(NamedTuple):
     """The groups that cannot be used, each with its error; they are not in ``groups``."""
     absent: Mapping[str, str] = {}
     """The hosts of sources that cannot be reached now, with the reason."""
-    meeting: Callable[[Condition], set[str]] | None = None
+    matching: Callable[[Condition], set[str]] | None = None
     """Returns the hosts that meet a live condition; None: no host is asked."""
 
     def get(self, name: str) -> HostConfig:

@@ -83,8 +83,8 @@ def select(
     if measure is None:
         chosen = _chosen(items, expression, inventory, inventory)
     else:
-        possible = inventory._replace(meeting=any_host)
-        never = inventory._replace(meeting=no_host)
+        possible = inventory._replace(matching=any_host)
+        never = inventory._replace(matching=no_host)
         chosen = _chosen(items, expression, possible, never)
         if asked and chosen:
             found = measure([inventory.hosts[name] for name in chosen])
@@ -121,14 +121,14 @@ def _measured(
     A host whose value is not known is selected by neither.
     """
 
-    def meeting(condition: Condition) -> set[str]:
+    def matching(condition: Condition) -> set[str]:
         return {name for name, own in found.items() if condition.holds(own.get(condition.key))}
 
-    def maybe_meeting(condition: Condition) -> set[str]:
+    def maybe_matching(condition: Condition) -> set[str]:
         unknown = {name for name in inventory.hosts if condition.key not in found.get(name, {})}
-        return unknown | meeting(condition)
+        return unknown | matching(condition)
 
-    return inventory._replace(meeting=meeting), inventory._replace(meeting=maybe_meeting)
+    return inventory._replace(matching=matching), inventory._replace(matching=maybe_matching)
 
 
 def _advice(inventory: Inventory) -> str:
@@ -339,11 +339,11 @@ def _with_condition(condition: Condition, item: str, inventory: Inventory) -> se
             for host in inventory.hosts.values()
             if condition.holds(host.facts.get(condition.key, getattr(host, condition.key, None)))
         }
-    if inventory.meeting is None:
+    if inventory.matching is None:
         raise UsageError(
             f"{item!r} asks the hosts, which --host of run, start, train and status can do"
         )
-    return inventory.meeting(condition)
+    return inventory.matching(condition)
 
 
 def _not_embedded(inventory: Inventory) -> set[str]:

@@ -16,7 +16,7 @@ import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ringtasks.client.dialogue import Conversation, hold, hold_async
+from ringtasks.client.dialogue import Dialogue, hold, hold_async
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import FANOUT, each
 from ringtasks.common.lines import Lines
@@ -140,7 +140,7 @@ def _launching(
     env: Mapping[str, str] | None,
     batch: tuple[str, int] | None,
     **given: Any,
-) -> tuple[SSHClient, Conversation[Job]]:
+) -> tuple[SSHClient, Dialogue[Job]]:
     """Return the client for the arguments of `start`, and the dialogue with its host."""
     client = client_for(host)
     batch_id, batch_size = batch or (None, None)
@@ -232,7 +232,7 @@ Failed = Callable[[str, str], Answer]
 
 def _of_all(
     hosts: Sequence[Host],
-    talk: Callable[[SSHClient], Conversation[Answer]],
+    talk: Callable[[SSHClient], Dialogue[Answer]],
     failed: Failed[Answer],
     fanout: int,
 ) -> builtins.list[Answer]:
@@ -257,7 +257,7 @@ def _of_all(
 
 async def _of_all_async(
     hosts: Sequence[Host],
-    talk: Callable[[SSHClient], Conversation[Answer]],
+    talk: Callable[[SSHClient], Dialogue[Answer]],
     failed: Failed[Answer],
 ) -> builtins.list[Answer]:
     import asyncio

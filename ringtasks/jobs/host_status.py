@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ringtasks.client.dialogue import Ask, Conversation, answer_to
+from ringtasks.client.dialogue import Ask, Dialogue, answer_to
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import AnswerError
@@ -62,7 +62,7 @@ def overview_script() -> str:
     return _STATUS.render(rt_limit=_TOOL_LIMIT, rt_folder=JOBS_FOLDER, rt_wanted="*")
 
 
-def overview_of(client: SSHClient) -> Conversation[Overview]:
+def overview_of(client: SSHClient) -> Dialogue[Overview]:
     """Ask one host; save its jobs in the job cache."""
     host_id = client.config.id
     answer = yield from answer_to(Ask(overview_script()))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ringtasks.client.dialogue import (
     Ask,
-    Conversation,
+    Dialogue,
     Pause,
     answer_to,
     ask_until_known,
@@ -224,7 +224,7 @@ class Job:
             is_wanted.clear()
             task.cancel()
 
-    def _status(self) -> Conversation[JobStatus]:
+    def _status(self) -> Dialogue[JobStatus]:
         answer = yield from answer_to(Ask(probe_script([self.id])))
         return self._status_in(answer)
 
@@ -246,7 +246,7 @@ class Job:
     def _last_heard(self) -> float | None:
         return self.client.health.last_success
 
-    def _wait(self, timeout: float | None, patience: float) -> Conversation[JobStatus]:
+    def _wait(self, timeout: float | None, patience: float) -> Dialogue[JobStatus]:
         deadline = None if timeout is None else time.monotonic() + timeout
         heard = time.monotonic()
         while True:
@@ -269,7 +269,7 @@ class Job:
             elif now - began < _LEAST_INTERVAL:
                 yield Pause(_LEAST_INTERVAL)
 
-    def _stop(self, grace: float) -> Conversation[Stopped]:
+    def _stop(self, grace: float) -> Dialogue[Stopped]:
         script = stop_script(self.id, this_user(), grace, self.host)
         answer = yield from answer_to(Ask(script, timeout=grace + _ANSWER_TIMEOUT))
         if is_elsewhere(answer.stdout):
@@ -289,7 +289,7 @@ class Job:
         tail: int | None,
         since: float | None,
         patience: float,
-    ) -> Conversation[str | None]:
+    ) -> Dialogue[str | None]:
         place = LogPlace(on_chunk)
         heard = time.monotonic()
         failures = 0
@@ -334,7 +334,7 @@ class _UnwantedError(Exception):
     """The caller of `Job.logs` has left its loop."""
 
 
-def launch(client: SSHClient, request: JobRequest) -> Conversation[Job]:
+def launch(client: SSHClient, request: JobRequest) -> Dialogue[Job]:
     """Start a job exactly once, however often the answer is lost.
 
     :raises JobNotStartedError: the job did not start, or it is unknown if it started.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ringtasks.client.dialogue import Ask, Conversation, answer_to
+from ringtasks.client.dialogue import Ask, Dialogue, answer_to
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import AnswerError
@@ -47,7 +47,7 @@ def prune_script(jobs: Iterable[str]) -> str:
     return _PRUNE.render(rt_folder=JOBS_FOLDER, rt_ids=" ".join(jobs))
 
 
-def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
+def jobs_of(client: SSHClient) -> Dialogue[HostJobs]:
     """Ask one host for its jobs; save them in the job cache."""
     host_id = client.config.id
     answer = yield from answer_to(Ask(probe_script()))
@@ -63,7 +63,7 @@ def jobs_of(client: SSHClient) -> Conversation[HostJobs]:
     return HostJobs(host_id, found)
 
 
-def prune_on(client: SSHClient, older_than: float) -> Conversation[Pruned]:
+def prune_on(client: SSHClient, older_than: float) -> Dialogue[Pruned]:
     """Delete the folders of jobs that ended at least ``older_than`` seconds ago.
 
     Those of another machine that shares the home are left alone.

@@ -39,7 +39,7 @@ def certified(blob: bytes, key: HostKey, names: Collection[str], now: float) -> 
         authority = HostKey.parse(_text(certificate.signature_key()))
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
-    return Certified(authority, _objection(certificate, blob, key, names, now))
+    return Certified(authority, _refusal_reason(certificate, blob, key, names, now))
 
 
 def is_for(blob: bytes, key: bytes) -> bool:
@@ -62,7 +62,7 @@ def _read(blob: bytes) -> SSHCertificate:
     return found
 
 
-def _objection(
+def _refusal_reason(
     certificate: SSHCertificate, blob: bytes, key: HostKey, names: Collection[str], now: float
 ) -> str:
     if HostKey.parse(_text(certificate.public_key())) != key:

@@ -44,7 +44,7 @@ def plan_deploy(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: 
         plan = new_plan(settings, source, who=ci.who(os.environ), secrets=secrets)
 
         def found(target: Target) -> list[PlannedStep]:
-            told = [*_hook(settings.hooks.before, "hook before"), _survey(target)]
+            told = [*_hook(settings.hooks.before, "hook before"), _precheck(target)]
             for step in target.outlook():
                 told.append(PlannedStep(step.name, step.script))
                 if step.name == "upload":
@@ -66,7 +66,7 @@ def plan_rollback(
         later = [PlannedStep(step.name, step.script) for step in target.outlook()]
         return [
             *_hook(settings.hooks.before, "hook before"),
-            _survey(target),
+            _precheck(target),
             *later,
             *_hook(settings.hooks.after, "hook after"),
         ]
@@ -77,7 +77,7 @@ def plan_rollback(
 def plan_look(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Found:
     """Show the steps that read a host's releases."""
     plan = new_plan(settings, None, who="")
-    return _show(plan, hosts, lambda target: [_survey(target)], json=json)
+    return _show(plan, hosts, lambda target: [_precheck(target)], json=json)
 
 
 def plan_unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: str) -> None:
@@ -104,7 +104,7 @@ def _show(
         )
 
 
-def _survey(target: Target) -> PlannedStep:
+def _precheck(target: Target) -> PlannedStep:
     step = steps.precheck(target.plan, target.place)
     return PlannedStep(step.name, step.script)
 

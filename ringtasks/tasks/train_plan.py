@@ -10,7 +10,7 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.jobs.logs import follow_script
 from ringtasks.jobs.request import JobRequest
 from ringtasks.training import torchrun
-from ringtasks.training.probe import script as survey_script
+from ringtasks.training.probe import script as probe_script
 from ringtasks.training.rendezvous import Node, Rendezvous
 from ringtasks.training.settings import Preflight
 
@@ -59,7 +59,7 @@ def _look(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     return [
         PlannedStep(
             f"ask read the state of the host; the best {settings.nodes} of them go on",
-            survey_script(folder, wanted.imports, wanted.driver_timeout),
+            probe_script(folder, wanted.imports, wanted.driver_timeout),
         )
     ]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .preflight import Check
-from .probe import Survey
+from .probe import HostProbe
 
 __all__ = ["Candidate", "Choice", "HostVerdict", "choose", "willing"]
 
@@ -25,10 +25,10 @@ _READY = ("ready", "running", "active", "online")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A host and its survey. ``success_rate``: 1.0 if it was never tried."""
+    """A host and its probe. ``success_rate``: 1.0 if it was never tried."""
 
     name: str
-    survey: Survey
+    probe: HostProbe
     checks: tuple[Check, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     success_rate: float = 1.0
@@ -91,20 +91,20 @@ def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = 
 
 
 def _rank(candidate: Candidate) -> tuple[int, int, int]:
-    load = candidate.survey.load
+    load = candidate.probe.load
     return (
         -round(candidate.success_rate / _RATE_STEP),
         round((1.0 if load is None else load) / _LOAD_STEP),
-        -candidate.survey.free_gpus,
+        -candidate.probe.free_gpus,
     )
 
 
 def _praise(candidate: Candidate) -> str:
-    survey = candidate.survey
+    probe = candidate.probe
     parts: Iterable[str | None] = (
         f"reachable {candidate.success_rate:.0%}",
-        f"load {survey.load:.2f} per CPU" if survey.load is not None else None,
-        f"{survey.free_gpus} of {len(survey.gpus)} GPUs free" if survey.gpus else None,
-        f"{survey.free_bytes / 10**9:.0f} GB free" if survey.free_bytes is not None else None,
+        f"load {probe.load:.2f} per CPU" if probe.load is not None else None,
+        f"{probe.free_gpus} of {len(probe.gpus)} GPUs free" if probe.gpus else None,
+        f"{probe.free_bytes / 10**9:.0f} GB free" if probe.free_bytes is not None else None,
     )
     return ", ".join(part for part in parts if part)

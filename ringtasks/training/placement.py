@@ -14,7 +14,7 @@ from ringtasks.inventory.model import HostConfig
 from .choice import Candidate, Choice, choose, willing
 from .files import folder_of
 from .preflight import checks
-from .probe import survey
+from .probe import probe_host
 from .settings import Preflight, TrainSettings
 
 __all__ = ["Placement"]
@@ -81,7 +81,7 @@ class Placement:
     def _look(self, name: str) -> Candidate:
         client, facts = self._clients[name], self._hosts[name].facts
         wanted = self._settings.preflight or _ANSWERS
-        found = survey(
+        found = probe_host(
             client,
             cwd=folder_of(client, self._settings.cwd),
             imports=wanted.imports,

@@ -1,11 +1,11 @@
-"""Check whether a host can take a run: one Check after the other, from a Survey.  Pure."""
+"""Check whether a host can take a run: one Check after the other, from a HostProbe.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .probe import Survey
+from .probe import HostProbe
 from .settings import Preflight
 
 __all__ = ["Check", "checks"]
@@ -28,7 +28,7 @@ class Check(NamedTuple):
 
 
 def checks(
-    survey: Survey,
+    probe: HostProbe,
     preflight: Preflight,
     *,
     gpus: int = 0,
@@ -41,43 +41,43 @@ def checks(
 
     :param any_memory: memory in use by no visible process does not count.
     """
-    if survey.error is not None:
-        return (Check("answer", False, survey.error, "try 'inv check'"),)
+    if probe.error is not None:
+        return (Check("answer", False, probe.error, "try 'inv check'"),)
     found: list[Check] = []
     expected = preflight.gpu_count
     if expected is None:
         told = (facts or {}).get("gpu_count")
         expected = told if isinstance(told, int) and not isinstance(told, bool) else None
     if gpus or expected:
-        found.append(_driver(survey, preflight))
-        if survey.driver == "ok":
-            found += _gpus(survey, gpus, expected, any_memory=any_memory)
-    found.append(_disk(survey, preflight))
-    found.append(_clock(survey, preflight))
+        found.append(_driver(probe, preflight))
+        if probe.driver == "ok":
+            found += _gpus(probe, gpus, expected, any_memory=any_memory)
+    found.append(_disk(probe, preflight))
+    found.append(_clock(probe, preflight))
     if preflight.imports:
-        found.append(_imports(survey, preflight))
+        found.append(_imports(probe, preflight))
     return tuple(found)
 
 
-def _driver(survey: Survey, preflight: Preflight) -> Check:
+def _driver(probe: HostProbe, preflight: Preflight) -> Check:
     evidence = {
-        "ok": f"answers, {len(survey.gpus)} GPUs{_warning(survey)}",
+        "ok": f"answers, {len(probe.gpus)} GPUs{_warning(probe)}",
         "none": "there is no nvidia-smi, amd-smi or rocm-smi",
         "hangs": f"gives no answer within {preflight.driver_timeout:g} s",
-    }.get(survey.driver, survey.driver_said or "gave no answer")
+    }.get(probe.driver, probe.driver_said or "gave no answer")
     advice = {
         "none": "install the driver, or set gpus to 0",
         "hangs": "a GPU hangs: reboot the host",
-    }.get(survey.driver, "look at 'nvidia-smi' and 'dmesg' there")
-    return Check("GPU driver", survey.driver == "ok", evidence, advice)
+    }.get(probe.driver, "look at 'nvidia-smi' and 'dmesg' there")
+    return Check("GPU driver", probe.driver == "ok", evidence, advice)
 
 
-def _warning(survey: Survey) -> str:
-    return f"; {survey.driver_said}" if survey.driver_said else ""
+def _warning(probe: HostProbe) -> str:
+    return f"; {probe.driver_said}" if probe.driver_said else ""
 
 
-def _gpus(survey: Survey, needed: int, expected: int | None, *, any_memory: bool) -> list[Check]:
-    seen = len(survey.gpus)
+def _gpus(probe: HostProbe, needed: int, expected: int | None, *, any_memory: bool) -> list[Check]:
+    seen = len(probe.gpus)
     wanted = max(needed, expected or 0)
     found = [
         Check(
@@ -88,12 +88,12 @@ def _gpus(survey: Survey, needed: int, expected: int | None, *, any_memory: bool
         )
     ]
     if needed:
-        in_use = [f"GPU {gpu.index}: {gpu.in_use}" for gpu in survey.gpus if gpu.in_use]
+        in_use = [f"GPU {gpu.index}: {gpu.in_use}" for gpu in probe.gpus if gpu.in_use]
         held = f" ({'; '.join(in_use)})" if in_use else ""
         advice = f"{needed} needed: wait, or end what holds them"
-        if any(gpu.in_use and not gpu.holder for gpu in survey.gpus):
+        if any(gpu.in_use and not gpu.holder for gpu in probe.gpus):
             advice += f"; --gpus {needed}:any-memory takes GPUs whose memory is in use"
-        free = sum(not (gpu.holder if any_memory else gpu.in_use) for gpu in survey.gpus)
+        free = sum(not (gpu.holder if any_memory else gpu.in_use) for gpu in probe.gpus)
         found.append(
             Check(
                 "GPUs free",
@@ -105,10 +105,10 @@ def _gpus(survey: Survey, needed: int, expected: int | None, *, any_memory: bool
     return found
 
 
-def _disk(survey: Survey, preflight: Preflight) -> Check:
-    if survey.free_bytes is None:
+def _disk(probe: HostProbe, preflight: Preflight) -> Check:
+    if probe.free_bytes is None:
         return Check("disk", not preflight.min_disk_gb, "df does not tell", "set min_disk_gb to 0")
-    free = survey.free_bytes / _GB
+    free = probe.free_bytes / _GB
     return Check(
         "disk",
         free >= preflight.min_disk_gb,
@@ -117,23 +117,23 @@ def _disk(survey: Survey, preflight: Preflight) -> Check:
     )
 
 
-def _clock(survey: Survey, preflight: Preflight) -> Check:
-    if survey.clock_skew is None:
+def _clock(probe: HostProbe, preflight: Preflight) -> Check:
+    if probe.clock_skew is None:
         return Check("clock", False, "date does not tell", "look at 'date +%s' there")
-    ahead = "ahead" if survey.clock_skew >= 0 else "behind"
-    evidence = "right" if not survey.clock_skew else f"{abs(survey.clock_skew):.0f} s {ahead}"
+    ahead = "ahead" if probe.clock_skew >= 0 else "behind"
+    evidence = "right" if not probe.clock_skew else f"{abs(probe.clock_skew):.0f} s {ahead}"
     return Check(
         "clock",
-        abs(survey.clock_skew) <= preflight.max_clock_skew,
+        abs(probe.clock_skew) <= preflight.max_clock_skew,
         evidence,
         "set it (chrony, timesyncd), or raise max_clock_skew",
     )
 
 
-def _imports(survey: Survey, preflight: Preflight) -> Check:
+def _imports(probe: HostProbe, preflight: Preflight) -> Check:
     advice = "install it there, or name the right venv"
-    if not survey.python:
+    if not probe.python:
         return Check("imports", False, "there is no python3", advice)
-    if survey.missing:
-        return Check("imports", False, "; ".join(survey.missing), advice)
+    if probe.missing:
+        return Check("imports", False, "; ".join(probe.missing), advice)
     return Check("imports", True, ", ".join(preflight.imports))

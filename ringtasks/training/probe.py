@@ -21,14 +21,14 @@ from ringtasks.remote.script import path
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
 
-__all__ = ["Survey", "parse", "script", "survey"]
+__all__ = ["HostProbe", "parse", "probe_host", "script"]
 
 #: Seconds for all but the driver: an import of torch from a cold disk is slow.
 _SCRIPT_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
-class Survey:
+class HostProbe:
     """A host's answers; None: not given."""
 
     error: str | None = None
@@ -54,13 +54,13 @@ class Survey:
         return sum(gpu.is_free for gpu in self.gpus)
 
 
-def survey(
+def probe_host(
     client: SSHClient,
     *,
     cwd: str | None = None,
     imports: Iterable[str] = (),
     driver_timeout: float = 15.0,
-) -> Survey:
+) -> HostProbe:
     """Ask one host; never raises for failures on the host."""
     asked_at = time.time()
     result = client.run(
@@ -71,7 +71,7 @@ def survey(
     answered_at = time.time()
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
-        return Survey(error=printable(why))
+        return HostProbe(error=printable(why))
     found = parse(result.stdout)
     return replace(found, clock_skew=_skew(found.clock_skew, asked_at, answered_at))
 
@@ -90,15 +90,15 @@ _PROBE = Program(__file__, "probe.sh")
 _IMPORTS = "import importlib, sys; importlib.import_module(sys.argv[1])"
 
 
-def parse(text: str) -> Survey:
-    """Return the survey of the script's output; malformed lines are left out."""
+def parse(text: str) -> HostProbe:
+    """Return the probe of the script's output; malformed lines are left out."""
     lines = lines_by_name(text)
     found = parse_resources(lines)
     reserved = set(lines.get("reserved", ()))
     status = found.tool.status if "tool" in lines else "failed"
     driver = "ok" if found.gpus or status == "0" else status
     cpus = max(1, found.cpus or 1)
-    return Survey(
+    return HostProbe(
         gpus=tuple(
             replace(gpu, job="of this user") if gpu.uuid in reserved else gpu for gpu in found.gpus
         ),

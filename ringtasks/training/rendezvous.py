@@ -119,7 +119,7 @@ class _Listener:
     def __init__(self, client: SSHClient, word: str, port: int) -> None:
         self._client = client
         self._command = _python("listen", word, str(port))
-        self._printed = self._complained = b""
+        self._stdout = self._stderr = b""
         self._changed = threading.Condition()
         self._has_ended = False
         self._result: SSHResult | None = None
@@ -156,7 +156,7 @@ class _Listener:
 
     def _evidence(self) -> str:
         result = self._result
-        said = self._complained.decode("utf-8", "replace")
+        said = self._stderr.decode("utf-8", "replace")
         return "no answer" if result is None else bounded(result.error or said)
 
     def _run(self) -> None:
@@ -170,16 +170,16 @@ class _Listener:
     def _take(self, stream: int, chunk: bytes) -> None:
         with self._changed:
             if stream == STDOUT:
-                self._printed = (self._printed + chunk)[:_MAX_PRINTED_BYTES]
+                self._stdout = (self._stdout + chunk)[:_MAX_PRINTED_BYTES]
             else:
-                self._complained = (self._complained + chunk)[:_MAX_PRINTED_BYTES]
+                self._stderr = (self._stderr + chunk)[:_MAX_PRINTED_BYTES]
             self._changed.notify_all()
 
     def _lines_until(self, *start: str) -> list[list[str]]:
         """Return the lines that begin so, as soon as there is one; none if none comes in time."""
 
         def found() -> list[list[str]]:
-            whole = self._printed.decode("utf-8", "replace").split("\n")[:-1]
+            whole = self._stdout.decode("utf-8", "replace").split("\n")[:-1]
             return [words for words in map(str.split, whole) if words[: len(start)] == [*start]]
 
         with self._changed:

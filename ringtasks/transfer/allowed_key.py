@@ -56,7 +56,7 @@ class _Session:
 
     def __init__(self, host_copy: HostCopy, script: str, limit: float) -> None:
         self._host_copy = host_copy
-        self._said = self._complained = b""
+        self._stdout = self._stderr = b""
         self._result: SSHResult | None = None
         self._has_answered = threading.Event()
         reader, self._writer = os.pipe()
@@ -73,18 +73,18 @@ class _Session:
     def user(self) -> str:
         """The user's name on the host, once the key is allowed."""
         self._has_answered.wait(_READY_TIMEOUT)
-        answer = self._said.decode("utf-8", "replace").split()
+        answer = self._stdout.decode("utf-8", "replace").split()
         if len(answer) != 2 or answer[0] != "ready":
             raise HostTransferError(f"the key was not allowed: {self._why()}")
         return answer[1]
 
     def end(self) -> bool:
         """Let the host remove the key; return whether that is confirmed, and note it if not."""
-        was_ready = self._said.startswith(b"ready ")
+        was_ready = self._stdout.startswith(b"ready ")
         writer, self._writer = self._writer, -1
         os.close(writer)  # the host sees the end of its stdin
         self._thread.join(_READY_TIMEOUT)
-        is_removed = self._said.endswith(b"removed\n")
+        is_removed = self._stdout.endswith(b"removed\n")
         if was_ready and not is_removed:
             host = self._host_copy.client.config.id
             self._host_copy.notes.append(
@@ -107,14 +107,14 @@ class _Session:
     def _on_output(self, stream: int, chunk: bytes) -> None:
         # Bounded: the host may send any amount.
         if stream != STDOUT:
-            self._complained = (self._complained + chunk)[:_MAX_ANSWER_BYTES]
+            self._stderr = (self._stderr + chunk)[:_MAX_ANSWER_BYTES]
             return
-        self._said = (self._said + chunk)[:_MAX_ANSWER_BYTES]
-        if b"\n" in self._said:
+        self._stdout = (self._stdout + chunk)[:_MAX_ANSWER_BYTES]
+        if b"\n" in self._stdout:
             self._has_answered.set()
 
     def _why(self) -> str:
-        said = self._complained or self._said
+        said = self._stderr or self._stdout
         if said.strip():
             return printable(said.decode("utf-8", "replace").strip())
         if self._result is None:

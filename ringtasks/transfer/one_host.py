@@ -32,7 +32,7 @@ def put(sources: Sequence[Path], target: str, ignored: tuple[str, ...] = ()) -> 
             final, known = resolve_destination(host_copy, sources[0], target)
             put_file(host_copy, sources[0], final, known)
             return
-        place, known = _surveyed(host_copy, target)
+        place, known = _probed(host_copy, target)
         if known.kind not in (FOLDER, NOTHING):
             raise HostTransferError(f"{place} is a file where a folder is needed")
         given: Path | Sequence[Path] = sources
@@ -55,7 +55,7 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
 
     :raises HostTransferError: the file cannot be there.
     """
-    place, known = _surveyed(host_copy, target)
+    place, known = _probed(host_copy, target)
     into = known.kind == FOLDER or target.endswith("/")
     if into and known.kind not in (FOLDER, NOTHING):
         raise HostTransferError(f"{place} is a file where a folder is needed")
@@ -154,7 +154,7 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
     return work
 
 
-def _surveyed(host_copy: HostCopy, target: str) -> tuple[str, PathProbe]:
+def _probed(host_copy: HostCopy, target: str) -> tuple[str, PathProbe]:
     place = on_host(host_copy.client.config, target).rstrip("/") or "/"
     return place, host_copy.path_probe(target=place)
 

@@ -172,12 +172,12 @@ class _Relay:
 
     def __init__(
         self,
-        conversation: socket.socket,
+        channel: socket.socket,
         link: Link,
         command: tuple[Callable[[list[str]], str], str],
         on_stderr: Callable[[bytes], None],
     ) -> None:
-        self._conversation = conversation
+        self._channel = channel
         self._command, self._shell = command
         self._on_stderr = on_stderr
         self._fd_session = FdSession(link, on_stderr)
@@ -192,7 +192,7 @@ class _Relay:
     def finish(self) -> None:
         """Wait for the session to end, after the program has ended."""
         with contextlib.suppress(OSError):
-            self._conversation.shutdown(socket.SHUT_RDWR)
+            self._channel.shutdown(socket.SHUT_RDWR)
         self._thread.join(_CLEANUP_TIMEOUT)
         self._fd_session.cancel()
         self._thread.join(_CLEANUP_TIMEOUT)
@@ -200,7 +200,7 @@ class _Relay:
     def _run(self) -> None:
         status = None
         try:
-            handed_over = _receive(self._conversation)
+            handed_over = _receive(self._channel)
             if handed_over is not None:  # else the program ended without a remote shell
                 status = self._pass_on(*handed_over)
         except OSError as error:
@@ -208,7 +208,7 @@ class _Relay:
         finally:  # whatever fails, the remote shell must not wait for ever
             with contextlib.suppress(OSError):
                 answer = _UNKNOWN_STATUS if status is None else status & 255
-                self._conversation.sendall(bytes([answer]))
+                self._channel.sendall(bytes([answer]))
 
     def _pass_on(self, arguments: list[str], stdin: int, stdout: int) -> int | None:
         """Run a session with the remote shell's streams; return its exit status, if it is known."""
@@ -226,14 +226,14 @@ class _Relay:
         return None
 
 
-def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
+def _receive(channel: socket.socket) -> tuple[list[str], int, int] | None:
     """Return the arguments of the remote shell, and its stdin and stdout.
 
     :raises OSError: there is no free descriptor for them.
     """
     room = socket.CMSG_SPACE(2 * 4)
     try:
-        received, ancillary, _, _ = conversation.recvmsg(_CHUNK_BYTES, room)
+        received, ancillary, _, _ = channel.recvmsg(_CHUNK_BYTES, room)
     except OSError:
         return None
     streams = [fd for _, _, fds in ancillary for (fd,) in struct.iter_unpack("=i", fds)]
@@ -244,7 +244,7 @@ def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return None
     stdin, stdout = streams
-    message = _rest_of(conversation, received)
+    message = _rest_of(channel, received)
     if message is None:
         os.close(stdin)
         os.close(stdout)
@@ -252,17 +252,17 @@ def _receive(conversation: socket.socket) -> tuple[list[str], int, int] | None:
     return [os.fsdecode(word) for word in message.split(b"\0")], stdin, stdout
 
 
-def _rest_of(conversation: socket.socket, received: bytes) -> bytes | None:
+def _rest_of(channel: socket.socket, received: bytes) -> bytes | None:
     """Return the message without its length; None: the remote shell has ended within it."""
-    conversation.settimeout(_HANDOVER_TIMEOUT)
+    channel.settimeout(_HANDOVER_TIMEOUT)
     length = int.from_bytes(received[:4], "big")
     try:
         while len(received) < 4 + length:
-            chunk = conversation.recv(_CHUNK_BYTES)
+            chunk = channel.recv(_CHUNK_BYTES)
             if not chunk:
                 return None
             received += chunk
     except OSError:
         return None
-    conversation.settimeout(None)
+    channel.settimeout(None)
     return received[4:]

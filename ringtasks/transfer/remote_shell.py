@@ -14,16 +14,16 @@ SOL_SOCKET, SCM_RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 
 def main() -> int:
     """Return the exit status from ringtasks; 255, as ssh's, if there is none."""
-    conversation = _socket.socket(fileno=int(sys.argv[1]))
+    channel = _socket.socket(fileno=int(sys.argv[1]))
     arguments = b"\0".join(map(os.fsencode, sys.argv[2:]))
     streams = b"".join(descriptor.to_bytes(4, sys.byteorder) for descriptor in (0, 1))
     # A stream socket keeps no message boundaries, so the length goes first.
     message = len(arguments).to_bytes(4, "big") + arguments
-    sent = conversation.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, streams)])
-    conversation.sendall(message[sent:])
+    sent = channel.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, streams)])
+    channel.sendall(message[sent:])
     for descriptor in (0, 1):  # rsync is to see their end when the others close them
         os.close(descriptor)
-    status = conversation.recv(1)
+    status = channel.recv(1)
     return status[0] if status else 255
 
 

@@ -14,7 +14,7 @@ from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Gpu
 from ringtasks.remote.programs import Program
 from ringtasks.training.preflight import checks
-from ringtasks.training.probe import survey
+from ringtasks.training.probe import probe_host
 from ringtasks.training.settings import Preflight
 from tests.support.amd import AMD_SMI_VERSIONS, AmdSmi, RocmSmi
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts, gpu_server, in_process, job_host
@@ -38,7 +38,7 @@ def gpus(tmp_path: Path) -> Gpus:
 
 
 def driver_check(host: JobHost) -> str:
-    found = checks(survey(host.client), Preflight(), gpus=1)
+    found = checks(probe_host(host.client), Preflight(), gpus=1)
     return "\n".join(map(str, found))
 
 
@@ -97,7 +97,7 @@ def test_memory_in_use_by_no_visible_process_is_not_free(host: JobHost, gpus: Gp
     assert "GPU 0: 60000 MiB in use by no visible process" in str(refused.value)
     assert "--gpus 2:any-memory" in str(refused.value)
     assert "GPU 0: 60000 MiB in use by no visible process" in driver_check(host)
-    needed = checks(survey(host.client), Preflight(), gpus=2, any_memory=True)
+    needed = checks(probe_host(host.client), Preflight(), gpus=2, any_memory=True)
     assert [each for each in needed if not each.is_passed] == []
     assert job.status().gpus == (0, 1)
 
@@ -166,7 +166,7 @@ def test_amd_gpus_are_read_with_each_version_of_amd_smi(
         (status,) = jobs.overview([host.client])
         with pytest.raises(JobNotStartedError) as refused:
             host.start("true", gpus=1)
-        found = survey(host.client)
+        found = probe_host(host.client)
         job.stop(0.1)
 
     name = "AMD Instinct MI300X"

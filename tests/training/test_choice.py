@@ -19,12 +19,12 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.jobs import Gpu
 from ringtasks.training.choice import Candidate, choose, willing
 from ringtasks.training.preflight import checks
-from ringtasks.training.probe import Survey, script, survey
-from ringtasks.training.probe import parse as parse_survey
+from ringtasks.training.probe import HostProbe, probe_host, script
+from ringtasks.training.probe import parse as parse_probe
 from ringtasks.training.settings import Preflight, SyncUp, TrainSettings, parse
 from tests.support.fixtures import Require
 
-GOOD = Survey(
+GOOD = HostProbe(
     driver="ok",
     gpus=(Gpu(0, "a", "H"), Gpu(1, "b", "H")),
     free_bytes=10**12,
@@ -105,12 +105,12 @@ def test_environment_value_is_never_shown() -> None:
 
 
 @pytest.fixture
-def ask(tmp_path: Path) -> Callable[..., Survey]:
-    """Runs the survey's script with a stand-in nvidia-smi, by any shell."""
+def ask(tmp_path: Path) -> Callable[..., HostProbe]:
+    """Runs the probe's script with a stand-in nvidia-smi, by any shell."""
     tools = tmp_path / "bin"
     tools.mkdir()
 
-    def run(nvidia_smi: str | None, shell: str = "dash", **options: Any) -> Survey:
+    def run(nvidia_smi: str | None, shell: str = "dash", **options: Any) -> HostProbe:
         if nvidia_smi is not None:
             program = tools / "nvidia-smi"
             program.write_text(f"#!/bin/sh\n{nvidia_smi}\n")
@@ -126,7 +126,7 @@ def ask(tmp_path: Path) -> Callable[..., Survey]:
             check=True,
         )
         assert done.stderr == ""
-        return parse_survey(done.stdout)
+        return parse_probe(done.stdout)
 
     return run
 
@@ -138,8 +138,8 @@ esac"""
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_survey_lists_the_gpus_and_their_processes(
-    ask: Callable[..., Survey], shell: str, tmp_path: Path, require: Require
+def test_probe_lists_the_gpus_and_their_processes(
+    ask: Callable[..., HostProbe], shell: str, tmp_path: Path, require: Require
 ) -> None:
     require(shell.split()[0])
 
@@ -158,7 +158,7 @@ def test_survey_lists_the_gpus_and_their_processes(
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_hanging_gpu_driver_is_not_waited_for(
-    ask: Callable[..., Survey], shell: str, require: Require
+    ask: Callable[..., HostProbe], shell: str, require: Require
 ) -> None:
     require(shell.split()[0])
 
@@ -167,7 +167,7 @@ def test_hanging_gpu_driver_is_not_waited_for(
     assert found.driver == "hangs"
 
 
-def test_gpu_driver_error_is_quoted(ask: Callable[..., Survey]) -> None:
+def test_gpu_driver_error_is_quoted(ask: Callable[..., HostProbe]) -> None:
     found = ask("echo 'NVIDIA-SMI has failed\x1b[2J'; exit 9")
 
     assert found.driver == "failed"
@@ -177,7 +177,7 @@ def test_gpu_driver_error_is_quoted(ask: Callable[..., Survey]) -> None:
 
 
 def test_missing_driver_is_reported_and_modules_are_tried_individually(
-    ask: Callable[..., Survey],
+    ask: Callable[..., HostProbe],
 ) -> None:
     found = ask(None, imports=["json", "no_such_module", "os.path"])
 
@@ -187,24 +187,24 @@ def test_missing_driver_is_reported_and_modules_are_tried_individually(
 
 
 def test_disk_space_of_a_missing_directory_is_measured_at_its_parent(
-    ask: Callable[..., Survey], tmp_path: Path
+    ask: Callable[..., HostProbe], tmp_path: Path
 ) -> None:
     assert ask(None, cwd=str(tmp_path / "not" / "yet")).free_bytes
     assert ask(None, cwd="~/not yet").free_bytes
 
 
-def test_malformed_survey_answer_is_not_an_error() -> None:
-    found = parse_survey("clock soon\ndisk full\nload\ngpu\nholder x\n\n\x1b[2J what\n")
+def test_malformed_probe_answer_is_not_an_error() -> None:
+    found = parse_probe("clock soon\ndisk full\nload\ngpu\nholder x\n\n\x1b[2J what\n")
 
     assert (found.free_bytes, found.load, found.clock_skew) == (None, None, None)
     assert found.driver == "failed"
 
 
-def test_survey_describes_a_real_host_and_reports_why_another_is_unreachable(
+def test_probe_describes_a_real_host_and_reports_why_another_is_unreachable(
     client: SSHClient,
 ) -> None:
-    found = survey(client, imports=["json"])
-    away = survey(SSHClient(SSHConfig("127.0.0.1", 9, name="away", use_control_master=False)))
+    found = probe_host(client, imports=["json"])
+    away = probe_host(SSHClient(SSHConfig("127.0.0.1", 9, name="away", use_control_master=False)))
 
     assert found.error is None
     assert found.clock_skew == 0.0
@@ -214,28 +214,28 @@ def test_survey_describes_a_real_host_and_reports_why_another_is_unreachable(
     assert "refused" in away.error
 
 
-def failed(found: Survey, preflight: Preflight | None = None, **need: Any) -> list[str]:
+def failed(found: HostProbe, preflight: Preflight | None = None, **need: Any) -> list[str]:
     return [str(c) for c in checks(found, preflight or Preflight(), **need) if not c.is_passed]
 
 
 @pytest.mark.parametrize(
     ("found", "need", "said"),
     [
-        (Survey(error="refused"), {}, "answer: refused"),
-        (Survey(driver="none", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "no nvidia-smi"),
-        (Survey(driver="hangs", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "within 15 s"),
+        (HostProbe(error="refused"), {}, "answer: refused"),
+        (HostProbe(driver="none", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "no nvidia-smi"),
+        (HostProbe(driver="hangs", free_bytes=10**12, clock_skew=0), {"gpus": 1}, "within 15 s"),
         (GOOD, {"gpus": 3}, "GPU count: 2, expected 3"),
         (GOOD, {"facts": {"gpu_count": 8}}, "fallen off the bus"),
     ],
 )
 def test_failed_preflight_check_reports_the_value_found(
-    found: Survey, need: dict[str, Any], said: str
+    found: HostProbe, need: dict[str, Any], said: str
 ) -> None:
     assert any(said in text for text in failed(found, **need))
 
 
 def test_gpus_used_by_processes_or_reserved_by_jobs_are_not_free() -> None:
-    held = Survey(
+    held = HostProbe(
         driver="ok",
         gpus=(Gpu(0, "a", "H", pids=(17,)), Gpu(1, "b", "H", job="j"), Gpu(2, "c", "H")),
         free_bytes=10**12,
@@ -282,7 +282,7 @@ def test_gpu_checks_apply_only_if_gpus_are_needed() -> None:
         ({"a": {"status": "Ready"}, "b": {"status": "setup"}}, ["a"]),
     ],
 )
-def test_only_ready_training_hosts_are_surveyed(
+def test_only_ready_training_hosts_are_probed(
     facts: dict[str, dict[str, Any]], fit: list[str]
 ) -> None:
     assert [name for name, why in willing(facts).items() if not why] == fit
@@ -297,7 +297,9 @@ def test_best_host_is_chosen_by_reliability_then_load_then_free_gpus() -> None:
             Candidate("busy", busy),
             Candidate("good", GOOD),
             Candidate("roomy", roomy),
-            Candidate("away", Survey(error="x"), checks(Survey(error="refused"), Preflight())),
+            Candidate(
+                "away", HostProbe(error="x"), checks(HostProbe(error="refused"), Preflight())
+            ),
         ],
         {"off": "its status in the hosts file is 'offline'", "fine": ""},
     )

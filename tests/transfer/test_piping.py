@@ -18,10 +18,10 @@ over_master = in_process
 #: Gives its streams away with the beginning of a message, and ends.
 _HALF = """
 import array, socket, sys
-with socket.socket(fileno=int(sys.argv[1].split()[-1])) as conversation:
+with socket.socket(fileno=int(sys.argv[1].split()[-1])) as channel:
     streams = array.array("i", [0, 1][: int(sys.argv[2])])
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)]
-    conversation.sendmsg([(100).to_bytes(4, "big") + b"half"], rights)
+    channel.sendmsg([(100).to_bytes(4, "big") + b"half"], rights)
 """
 
 

@@ -208,7 +208,7 @@ class Control:
         if not received:
             if not self._frames.is_between:
                 raise ProtocolError("control master", "it ended in the middle of a message")
-            raise MasterGoneError("the control master has ended the conversation")
+            raise MasterGoneError("the control master has closed its socket")
         self._frames.feed(received)
         return True
 
