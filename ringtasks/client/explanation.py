@@ -27,7 +27,7 @@ from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.rehearsal import planned
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.ssh_command import pins_file, ssh_command
-from ringtasks.ssh.ssh_config import HostSettings, file_arguments, files_of
+from ringtasks.ssh.ssh_config import HostSettings, files_of
 
 __all__ = ["Explanation", "RouteReason", "Setting", "explain"]
 
@@ -165,12 +165,7 @@ def _ago(then: float | None, now: float) -> str:
 
 def _typed(config: SSHConfig, route: Route) -> str:
     """Return the ``ssh`` command of a route; it logs in by itself, not over a master."""
-    # A ControlPath or ProxyCommand of ~/.ssh/config would lead over another route.
-    options = [*file_arguments(config.ssh_config_file), "-S", "none"]
-    if route.name != "direct" and route.proxy is None:
-        options += ["-o", "ProxyCommand=none"]
-    argv = ssh_command(config, route, pins_file(), jump_config, *options)
-    return shlex.join(argv)
+    return shlex.join(ssh_command(config, route, pins_file(), jump_config))
 
 
 def _settings(config: SSHConfig, entry: HostConfig, told: HostSettings) -> Iterator[Setting]:

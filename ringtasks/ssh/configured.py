@@ -71,8 +71,8 @@ def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int],
         assert jump is not None  # noqa: S101  # for the type checker: proxy_jump names one
         through = hop_route(jump)
         pins = known_hosts_file()
-        return lambda host, port: _quietly(
-            ssh_command(jump, through, pins, jump_config, "-W", f"[{host}]:{port}"), config
+        return lambda host, port: ssh_command(
+            jump, through, pins, jump_config, "-o", "BatchMode=yes", "-W", f"[{host}]:{port}"
         )
     hops = settings.get("proxyjump", "none") or "none"
     if hops != "none":
@@ -85,11 +85,6 @@ def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int],
         return None
     shell = os.environ.get("SHELL") or "/bin/sh"
     return lambda host, port: [shell, "-c", f"exec {_expanded(command, config, host, port)}"]
-
-
-def _quietly(argv: list[str], config: SSHConfig) -> list[str]:
-    ssh, *rest = argv
-    return [ssh, *file_arguments(config.ssh_config_file), "-o", "BatchMode=yes", *rest]
 
 
 def _expanded(command: str, config: SSHConfig, host: str, port: int) -> str:

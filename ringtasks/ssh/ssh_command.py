@@ -13,9 +13,11 @@ from pathlib import Path
 
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand, known_hosts_file
 
+from .home_files import home_arguments
 from .known_hosts import CERT_AUTHORITY, known_name
 from .option_values import path_value, percent, token
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
+from .ssh_config import file_arguments, is_configured, settings_of
 
 __all__ = ["identity_file", "pin_options", "pins_file", "ssh_command"]
 
@@ -39,7 +41,7 @@ def ssh_command(
     :param known_hosts: the file with the pins; their name in it is the host's.
     :param jump_of: returns the jump host of a host.
     :param options: more options of ssh(1), such as ``-t``.
-    :raises UsageError: ssh cannot be given a path.
+    :raises UsageError: ssh cannot be given a path, or cannot use its files.
     """
     return _command(config, route, known_hosts, jump_of, options, _MAX_HOPS)
 
@@ -89,21 +91,40 @@ def _command(
     options: tuple[str, ...],
     hops: int,
 ) -> list[str]:
-    key = identity_file(config)
-    argv = ["ssh", *options]
-    if key is not None:
-        # -i looks for the file before the percent expansion, and uses it after that.
-        is_plain = "%" not in str(key)
-        value = f"IdentityFile={token(path_value(key))}"
-        argv += ["-i", str(key)] if is_plain else ["-o", value]
-    if route.port != DEFAULT_SSH_PORT:
-        argv += ["-p", str(route.port)]
+    # A ControlPath of ~/.ssh/config would lead over another route.
+    argv = ["ssh", *file_arguments(config.ssh_config_file), "-S", "none", *options]
+    argv += [*_key_arguments(config), *home_arguments(config)]
     for name, value in pin_options(config, known_hosts).items():
         argv += ["-o", f"{name}={value}"]
     carrier = _carrier(config, route, known_hosts, jump_of, hops)
     if carrier is not None:
         argv += ["-o", f"ProxyCommand={carrier}", "-o", "ProxyUseFdpass=no"]
-    return [*argv, f"{config.user}@{route.host}" if config.user else route.host]
+    elif route.name != "direct":
+        argv += ["-o", "ProxyCommand=none"]  # the one in ~/.ssh/config is for the public address
+    return [*argv, *_address(config, route)]
+
+
+def _key_arguments(config: SSHConfig) -> list[str]:
+    key = identity_file(config)
+    if key is None:
+        return []
+    # -i looks for the file before the percent expansion, and uses it after that.
+    if "%" not in str(key):
+        return ["-i", str(key)]
+    return ["-o", f"IdentityFile={token(path_value(key))}"]
+
+
+def _address(config: SSHConfig, route: Route) -> Iterator[str]:
+    """Yield the port and the destination: the name that ``~/.ssh/config`` knows, if it does."""
+    is_direct = route.name == "direct"
+    settings = settings_of(config) if is_configured(config.ssh_config_file) else None
+    is_alias = bool(config.host) and settings is not None and settings.is_alias
+    if route.port != DEFAULT_SSH_PORT or (is_alias and not is_direct):
+        yield from ("-p", str(route.port))
+    if is_alias and not is_direct:
+        yield from ("-o", f"HostName={percent(route.host)}")
+    host = config.host if is_alias or (is_direct and config.host) else route.host
+    yield f"{config.user}@{host}" if config.user else host
 
 
 def _carrier(

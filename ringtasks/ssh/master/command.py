@@ -66,6 +66,8 @@ class Hop(NamedTuple):
     route: Route
     trust: Trust
     through: Hop | None = None
+    identities: Sequence[str] = ()
+    """More arguments, that name keys (`home_files.home_arguments`)."""
 
 
 class Command(NamedTuple):
@@ -256,7 +258,8 @@ def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
         **_identity_options(hop.config),
     }
     address = _address(hop.config, hop.route)
-    for word in ("ssh", *files, *_flags(options), *_until_destination(address)):
+    flags = (*files, *_flags(options), *hop.identities)
+    for word in ("ssh", *flags, *_until_destination(address)):
         yield word if word == "[%h]:%p" else percent(word)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.inventory.config import SSHConfig
+from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.known_hosts import CERT_AUTHORITY, REVOKED, Entries, Entry
 from ringtasks.ssh.pins import KnownHosts, names_of_host
@@ -107,7 +108,8 @@ class KnownHostsFiles:
             return None
         terms = KeyPolicy(jump, hop_route(jump))
         terms.take_first_contact()
-        return Hop(jump, hop_route(jump), self.of(terms), self.hop(jump))
+        route, trust = hop_route(jump), self.of(terms)
+        return Hop(jump, route, trust, self.hop(jump), home_arguments(jump))
 
     def first_contacts(self) -> Iterator[FirstContact]:
         """Yield the keys that ``ssh`` has added to its files."""
