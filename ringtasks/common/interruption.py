@@ -84,7 +84,7 @@ class _Guard:
         self._exit_by: float | None = None
         self._unreported: list[str] = []  # what remains, until the report of it is printed
         self._handlers: dict[int, Any] = {}
-        self._reader = self._writer = -1
+        self._writer = -1
 
     def install(self) -> None:
         for number in _SIGNALS:
@@ -101,10 +101,13 @@ class _Guard:
 
     def watch(self) -> None:
         """Start the thread that reads the signals."""
-        self._reader, self._writer = os.pipe()
+        reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, name="ringtasks-signals", daemon=True).start()
+        # The pipe is the thread's own: that of the task before may still be ending.
+        thread = threading.Thread(target=self._watch, args=(reader,), name="ringtasks-signals")
+        thread.daemon = True
+        thread.start()
 
     def unwatch(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -126,13 +129,13 @@ class _Guard:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    def _watch(self) -> None:
-        while numbers := os.read(self._reader, 1):
+    def _watch(self, reader: int) -> None:
+        while numbers := os.read(reader, 1):
             if numbers[0] in self._handlers and (self.depth or self._count):
                 self._arrived(numbers[0])
                 if self._count == 1:
                     threading.Thread(target=self._await_end, daemon=True).start()
-        os.close(self._reader)
+        os.close(reader)
 
     def _note(self, number: int) -> None:
         """Take down what the first signal found, before its KeyboardInterrupt leaves any block."""

@@ -16,6 +16,7 @@ are in no glob, fact or ``@all``: only their names, a group and ``@embedded`` se
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -154,7 +155,7 @@ def plain_hosts(
         if not name or name in inventory.hosts or name.startswith("@"):
             continue
         is_address = _ADDRESS.fullmatch(name) is not None
-        if is_address and meant_by(name, inventory):
+        if is_address and meant_by(name, inventory) and not is_alias(_host_of(name)):
             continue
         is_word = re.fullmatch(r"[\w.-]+", name) is not None and not name.startswith("-")
         if is_address or (is_word and is_alias(name)):
@@ -173,7 +174,18 @@ def meant_by(address: str, inventory: Inventory) -> tuple[str, ...]:
     """
     if is_ip_address(address):
         return ()
-    return near_names(address, inventory.hosts, similarity=_MISTYPED)
+    host = _host_of(address)
+    names = (address, *((host,) if host != address else ()))
+    near = (near_names(name, inventory.hosts, similarity=_MISTYPED) for name in names)
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(near)))
+
+
+def _host_of(address: str) -> str:
+    """Return the host of ``[user@]host[:port]``."""
+    try:
+        return SSHConfig.parse(address).host
+    except ValueError:
+        return address
 
 
 def is_ip_address(address: str) -> bool:

@@ -3,56 +3,64 @@
 from __future__ import annotations
 
 import functools
+import glob
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from .includes import patterns_of
 from .ssh_config import files_of, version_of
 
-__all__ = ["mentions", "texts"]
+__all__ = ["mentions", "read_files"]
 
-_INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
 _MOST_INCLUDES = 8  # levels of Include
 
 
-def texts(config_file: str | None) -> Iterator[str]:
-    """Yield the texts of ssh's settings files (ssh_config(5), FILES), included ones too.
+def read_files(config_file: str | None) -> list[str]:
+    """Return the paths of ssh's settings files (ssh_config(5), FILES), included ones too.
 
     :param config_file: `SSHConfig.ssh_config_file`.
     """
-    for file in map(Path, files_of(config_file)):
-        # ssh_config(5), Include: relative to ~/.ssh, except in the system's file.
-        is_systems = file.parent == Path("/etc/ssh")
-        folder = file.parent if is_systems else Path("~/.ssh").expanduser()
-        yield from _texts(file, folder, _MOST_INCLUDES)
+    return [
+        found
+        for file in files_of(config_file)
+        for found in (file, *_included(file, _include_folder(file), _MOST_INCLUDES))
+    ]
 
 
 def mentions(keywords: tuple[str, ...], config_file: str | None) -> bool:
     """Return True if a settings file holds one of the keywords, for whatever host."""
-    files = files_of(config_file)
-    return _mentions(keywords, config_file, tuple(version_of(file) for file in files))
+    files = tuple(read_files(config_file))
+    return _mentions(keywords, files, tuple(version_of(file) for file in files))
 
 
 @functools.lru_cache(maxsize=32)
-def _mentions(keywords: tuple[str, ...], config_file: str | None, _versions: object) -> bool:
+def _mentions(keywords: tuple[str, ...], files: tuple[str, ...], _versions: object) -> bool:
     pattern = re.compile(rf"^\s*({'|'.join(keywords)})\b", re.IGNORECASE | re.MULTILINE)
-    return any(pattern.search(text) for text in texts(config_file))
+    return any(pattern.search(_text(file)) for file in files)
 
 
-def _texts(file: Path, folder: Path, depth: int) -> Iterator[str]:
-    """Yield the text of a settings file and of every file that it includes."""
+def _include_folder(file: str) -> Path:
+    """Return the folder of relative patterns (ssh_config(5), Include)."""
+    parent = Path(file).parent
+    return parent if parent == Path("/etc/ssh") else Path("~/.ssh").expanduser()
+
+
+def _included(file: str, folder: Path, depth: int) -> Iterator[str]:
+    for pattern in _patterns(file, folder, version_of(file)):
+        for found in sorted(glob.glob(pattern)):  # noqa: PTH207  # a whole path, for each command
+            yield found
+            if depth:
+                yield from _included(found, folder, depth - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _patterns(file: str, folder: Path, _version: object) -> tuple[str, ...]:
+    return tuple(str(folder / Path(word).expanduser()) for word in patterns_of(_text(file)))
+
+
+def _text(file: str) -> str:
     try:
-        text = file.read_text(errors="replace")
+        return Path(file).read_text(errors="replace")
     except OSError:
-        return
-    yield text
-    if not depth:
-        return
-    for line in _INCLUDE.findall(text):
-        for pattern in line.replace('"', "").split():
-            place = Path(pattern).expanduser()
-            base, rest = (
-                (Path("/"), place.relative_to("/")) if place.is_absolute() else (folder, place)
-            )
-            for found in base.glob(str(rest)):
-                yield from _texts(found, folder, depth - 1)
+        return ""

@@ -18,13 +18,14 @@ from .master.identity import jump_config
 from .proxies import ProxyProcess
 from .routes import ProcessProxy, hop_route
 from .ssh_command import ssh_command
-from .ssh_config import HostSettings, file_arguments, settings_of
-from .tokens import expand, token_values
+from .ssh_config import HostSettings, file_arguments, is_configured, settings_of
+from .tokens import expand_proxy_command, token_values
 
-__all__ = ["gateway_of", "settings_of_ssh", "with_ssh_settings"]
+__all__ = ["gateway_of", "settings_of_ssh", "with_jump_host", "with_ssh_settings"]
 
 _DEFAULT_TIMEOUT = SSHConfig("").connect_timeout
 _NO_SETTINGS = HostSettings({}, is_alias=False)
+_MAX_HOPS = 8  # jump hosts that have jump hosts of their own
 
 
 def settings_of_ssh(config: SSHConfig) -> HostSettings:
@@ -53,6 +54,35 @@ def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:
     return replace(config, name=config.id, **changes)
 
 
+def with_jump_host(config: SSHConfig, most: int = _MAX_HOPS) -> SSHConfig:
+    """Return the configuration with the ProxyJump of ssh's files as its ``proxy_jump``.
+
+    A jump host of the inventory stays.
+
+    :raises UsageError: ssh cannot use its files.
+    """
+    if config.proxy_jump or not most or not is_configured(config.ssh_config_file):
+        return config
+    jump = None
+    for hop in _hops(settings_of_ssh(config)):
+        named = jump_config(replace(config, proxy_jump=hop, jump_host=None))
+        assert named is not None  # noqa: S101  # for the type checker: proxy_jump names one
+        if named.host == (config.ssh_config_host or config.host or config.id):
+            return config  # the jump host itself, if the setting is for "Host *"
+        named = replace(named, ssh_config_file=config.ssh_config_file)
+        jump = with_jump_host(named, most - 1) if jump is None else _behind(named, jump)
+    return config if jump is None else _behind(config, jump)
+
+
+def _behind(config: SSHConfig, jump: SSHConfig) -> SSHConfig:
+    return replace(config, proxy_jump=jump.id, jump_host=jump)
+
+
+def _hops(settings: HostSettings) -> list[str]:
+    hops = settings.get("proxyjump", "none") or "none"
+    return [] if hops == "none" else [hop.strip() for hop in hops.split(",")]
+
+
 def gateway_of(config: SSHConfig, settings: HostSettings) -> Gateway | None:
     """Return a function that starts the program for the direct route; None: plain TCP."""
     words = _words_to(config, settings)
@@ -74,9 +104,8 @@ def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int],
         return lambda host, port: ssh_command(
             jump, through, pins, jump_config, "-o", "BatchMode=yes", "-W", f"[{host}]:{port}"
         )
-    hops = settings.get("proxyjump", "none") or "none"
-    if hops != "none":
-        *before, last = hops.split(",")
+    if hops := _hops(settings):
+        *before, last = hops
         files = file_arguments(config.ssh_config_file)
         jumps = ["-J", ",".join(before)] if before else []
         return lambda host, port: ["ssh", *files, *jumps, "-W", f"[{host}]:{port}", "--", last]
@@ -90,4 +119,4 @@ def _words_to(config: SSHConfig, settings: HostSettings) -> Callable[[str, int],
 def _expanded(command: str, config: SSHConfig, host: str, port: int) -> str:
     """Replace ``%h`` and the like in a ProxyCommand."""
     values = token_values(name=config.id, address=host, port=port, user=config.user or "")
-    return expand(command, values, "ProxyCommand")
+    return expand_proxy_command(command, values)

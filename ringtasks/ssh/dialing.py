@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.text import printable
 from ringtasks.common.threads import start_thread
-from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
+from ringtasks.errors import ADVICE, Reason, RouteError, UnreachableError, UsageError
 
 from . import rehearsal, tcp
 from .banner import await_banner
@@ -181,6 +181,9 @@ class RouteAttempt:
         """Return the failure of an attempt that did not end by the deadline."""
         if self._is_connected:
             return self._failure(Reason.SILENT, "connected, but no SSH banner came")
+        if self._proxy is not None:
+            evidence = f"no SSH banner in {self.age():.1f} s from {self._proxy.words()}"
+            return self._failure(Reason.TIMED_OUT, evidence, ADVICE[Reason.PROXY_FAILED])
         return self._failure(Reason.TIMED_OUT, f"no answer in {self.age():.1f} s")
 
     def overtaken(self, by: RouteAttempt) -> RouteError:
@@ -226,7 +229,9 @@ class RouteAttempt:
         if self._proxy is not None:
             return self._failure(Reason.PROXY_FAILED, self._proxy.evidence())
         if self._gateway is not None:
-            return self._failure(Reason.JUMP_FAILED, str(error))
+            failed = self._failure(Reason.JUMP_FAILED, str(error))
+            failed.__cause__ = error
+            return failed
         return self._failure(*classify(error))
 
     def _failure(self, reason: Reason, evidence: str, advice: str = "") -> RouteError:

@@ -27,6 +27,8 @@ _END = re.compile(rb"-----END (?:\w+ )*PRIVATE KEY-----")
 _OPENSSH = re.compile(
     rb"-----BEGIN OPENSSH PRIVATE KEY-----(.*?)-----END OPENSSH PRIVATE KEY-----", re.DOTALL
 )
+_SPACES = re.compile(rb"^[ \t]+\S|\S[ \t]+$", re.MULTILINE)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = b"openssh-key-v1\0"  # PROTOCOL.key
 _NEW_FILE = "set ssh_key to the file of a private key"
 _COPY_AGAIN = "copy it again from where it was made, and compare: ssh-keygen -l -f {file}"
@@ -101,12 +103,34 @@ def _problem_of_text(text: bytes, path: Path, quoted: str) -> KeyProblem | None:
         return KeyProblem("is not a private key", _NEW_FILE)
     if b"\r" in text:
         return KeyProblem("has Windows line ends (CRLF)", f"sed -i 's/\\r$//' {quoted}")
+    if problem := _problem_of_layout(text, quoted):
+        return problem
     if not _END.search(text):
         return KeyProblem("is cut off: its END line is missing", _COPY_AGAIN.format(file=quoted))
     if not _is_whole(text):
         return KeyProblem("is damaged: lines are missing", _COPY_AGAIN.format(file=quoted))
     if not text.endswith(b"\n"):
         return KeyProblem("lacks its final newline", f"echo >> {quoted}")
+    return None
+
+
+def _problem_of_layout(text: bytes, quoted: str) -> KeyProblem | None:
+    """Return the fault of bytes around the lines of a key in OpenSSH's format.
+
+    ssh wants its first line at the beginning of the file (sshkey.c, private2_uudecode); OpenSSL,
+    which reads the other formats, skips what is before it.
+    """
+    if not _OPENSSH.search(text):
+        return None
+    if text.startswith(_BYTE_ORDER_MARK):
+        fix = f"sed -i '1s/^\\xEF\\xBB\\xBF//' {quoted}"
+        return KeyProblem("begins with a byte order mark", fix)
+    if _SPACES.search(text):
+        fix = f"sed -i 's/^[ \\t]*//; s/[ \\t]*$//' {quoted}"
+        return KeyProblem("has spaces at the ends of its lines", fix)
+    if not _BEGIN.match(text):
+        fix = f"sed -i '/-----BEGIN/,$!d' {quoted}"
+        return KeyProblem("has other lines before its BEGIN line", fix)
     return None
 
 

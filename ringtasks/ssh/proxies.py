@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Mapping
 
+from ringtasks.common.text import bounded
 from ringtasks.errors import AnswerError, Reason
 from ringtasks.remote.answers import json_fields
 from ringtasks.remote.programs import Program
@@ -22,6 +23,7 @@ __all__ = ["ProxyProcess", "ProxyRefusedError", "connect_socks"]
 
 _INSTALL = {program.name: program.if_missing for program in PROGRAMS}
 _TAIL_BYTES = 64 * 1024
+_LAST_LINES = 3  # the last one alone is often a summary
 _READER_TIMEOUT = 0.5  # seconds for the last bytes; a grandchild may hold the pipe open
 _LAST_WORDS_TIMEOUT = 2.0  # seconds for a program to end after it closed the connection
 _TIED = Program(__file__, "proxy_program.sh")
@@ -80,11 +82,15 @@ class ProxyProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WORDS_TIMEOUT)
         self._reader.join(_READER_TIMEOUT)
-        said = _last_words(self._said)
-        if said:
-            return f"{self._program}: {said}"
+        if _last_words(self._said):
+            return self.words()
         status = self._process.poll()
         return f"{self._program} ended without a word (status {status})"
+
+    def words(self) -> str:
+        """Return the program's name and its last output so far."""
+        said = _last_words(self._said)
+        return f"{self._program}: {said}" if said else self._program
 
     def close(self) -> None:
         """End the program's process group at once: it has no state to save. Safe to repeat."""
@@ -135,4 +141,4 @@ def _last_words(stderr: bytes) -> str:
         with contextlib.suppress(AnswerError):
             return json_fields(line).text("error")
     plain = [line for line in lines if line and not line.startswith("{")]
-    return plain[-1] if plain else ""
+    return bounded(" / ".join(plain[-_LAST_LINES:]))

@@ -30,6 +30,7 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, state_folder
 
 from . import kept_answers, openssh
+from .includes import patterns_of, with_home
 from .kept_answers import KeptAnswer, Version
 from .tokens import expand, token_values
 
@@ -74,7 +75,6 @@ _OWN_PROXY = re.compile(r"ringtasks'? connect --inventory ")
 _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
                            "knownhostscommand", "identitiesonly", "proxyusefdpass"})  # fmt: skip
-_INCLUDE = re.compile(r"^\s*include[\s=]+(.+)$", re.IGNORECASE | re.MULTILINE)
 _READING = re.compile(rb"^debug1: Reading configuration data (.*?)\r?$", re.MULTILINE)
 _APPLYING = re.compile(rb"^debug1: .*: Applying options for (.*?)\r?$", re.MULTILINE)
 
@@ -303,9 +303,8 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
         words = [printable(line) for line in lines if line and not line.startswith("debug")]
         words = [word for word in words if not word.startswith(("OpenSSH_", "Pseudo-terminal"))]
-        raise UsageError(
-            f"ssh cannot use its configuration: {'; '.join(words) or 'no reason given'}"
-        )
+        told = "; ".join(words).replace(str(_joined_path()), str(_user_file()))
+        raise UsageError(f"ssh cannot use its configuration: {told or 'no reason given'}")
     return done.stdout.decode("utf-8", "replace"), done.stderr
 
 
@@ -378,40 +377,30 @@ def _usual_send_env(_version: object) -> tuple[str, ...]:
 
 def _joined_file(home: str) -> Path:
     """Return a file that includes the user's file below ``home``, then the system's."""
-    text = _with_home(_user_file(), home) + f"\nMatch all\nInclude {_SYSTEM_FILE}\n"
-    folder = state_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        folder = Path(tempfile.gettempdir())
-    path = folder / f"ssh_config-{os.getuid()}"
+    text = with_home(_text(str(_user_file())), home) + f"\nMatch all\nInclude {_SYSTEM_FILE}\n"
+    path = _joined_path()
     if _text(str(path)) != text or path.stat().st_uid != os.getuid():
         replace_file(path, text)
     return path
 
 
-def _with_home(file: Path, home: str) -> str:
-    """Return the text of a user's file, its relative ``Include`` patterns made absolute."""
-
-    def absolute(found: re.Match[str]) -> str:
-        patterns = [
-            word if word.startswith("/") else f"{home}/.ssh/{word.removeprefix('~/.ssh/')}"
-            for word in found.group(1).replace('"', "").split()
-        ]
-        return f"{found.group(0)[: found.start(1) - found.start()]}{' '.join(patterns)}"
-
-    return _INCLUDE.sub(absolute, _text(str(file)))
+def _joined_path() -> Path:
+    folder = state_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        folder = Path(tempfile.gettempdir())
+    return folder / f"ssh_config-{os.getuid()}"
 
 
 def _included_folders(files: list[str]) -> Iterator[str]:
     """Yield the folders in which a new file would be included."""
     for file in files:
-        for line in _INCLUDE.findall(_text(file)):
-            for word in line.replace('"', "").split():
-                pattern = Path(word).expanduser()
-                if not pattern.is_absolute():
-                    pattern = _user_file().parent / pattern
-                yield str(pattern.parent)
+        for word in patterns_of(_text(file)):
+            pattern = Path(word).expanduser()
+            if not pattern.is_absolute():
+                pattern = _user_file().parent / pattern
+            yield str(pattern.parent)
 
 
 def _text(file: str) -> str:

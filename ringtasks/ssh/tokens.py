@@ -12,8 +12,10 @@ from collections.abc import Mapping
 
 from ringtasks.errors import UsageError
 
-__all__ = ["expand", "expand_path", "token_values"]
+__all__ = ["expand", "expand_path", "expand_proxy_command", "token_values"]
 
+#: ssh_config(5), TOKENS.
+_OF_PROXY_COMMAND = "%hnpr"
 _TOKEN = re.compile(r"%(.?)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(\w*)\}")
 
@@ -61,6 +63,15 @@ def expand(text: str, values: Mapping[str, str], keyword: str) -> str:
         return values[token[1]]
 
     return _TOKEN.sub(value, text)
+
+
+def expand_proxy_command(command: str, values: Mapping[str, str]) -> str:
+    """Return a ProxyCommand with its tokens replaced: ssh has only some of them there.
+
+    :raises UsageError: it has another token.
+    """
+    own = {name: values[name] for name in _OF_PROXY_COMMAND}
+    return expand(command, own, "ProxyCommand")
 
 
 def expand_path(text: str, values: Mapping[str, str], keyword: str) -> str:

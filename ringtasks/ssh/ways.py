@@ -15,7 +15,7 @@ __all__ = ["FindWay", "KnownWay"]
 class KnownWay(NamedTuple):
     """A host's address, and the gateway to it.
 
-    ``is_open_to_ssh`` False: ssh would reach the jump host without a check of our pins.
+    ``is_open_to_ssh`` False: the way was not looked for, so no ssh can be told it.
     """
 
     config: SSHConfig

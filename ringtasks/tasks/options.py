@@ -153,11 +153,22 @@ def located(c: Context, given: str | None) -> Located:
         from .config_files import warn_of_unknown_settings
 
         warn_of_unknown_settings(settings)
-    named = given or settings.get("inventory")
+    named = given or _beside_project(settings.get("inventory"), _project_folder(c))
     if (project := code_folder(c.config)) is not None:
         trust(Path(project))
     is_named = given or project or os.environ.get("INVOKE_RINGTASKS_INVENTORY") == named
     return locate(named, _project_folder(c), is_named=bool(is_named))
+
+
+def _beside_project(named: Any, project: Path | None) -> Any:
+    """Return a relative path of ``invoke.yaml`` for the folder of the ``tasks.py``, if it is there.
+
+    Invoke also finds both in a parent folder.
+    """
+    if not isinstance(named, str) or project is None or Path(named).expanduser().exists():
+        return named
+    beside = project / named
+    return str(beside) if beside.exists() else named
 
 
 def _project_folder(c: Context) -> Path | None:

@@ -317,8 +317,13 @@ class Connection(DialledConnection):
     def _is_told_by_settings(self) -> bool:
         """Return True if no setting is used that only Paramiko can be given."""
         configured = self.config.connect_kwargs or self.config.authentication.strategy_class
-        is_way_known = not self.gateway or (self._owns_gateway and bool(self.ssh.proxy_jump))
+        is_way_known = not self.gateway or (self._owns_gateway and self._has_gateway_of_ssh())
         return is_way_known and not configured and not self.forward_agent
+
+    def _has_gateway_of_ssh(self) -> bool:
+        """Return True if the gateway is of the inventory or of ssh's files, not of Fabric's."""
+        is_command = self.gateway == self.ssh_config.get("proxycommand")
+        return bool(self.ssh.proxy_jump) or "proxyjump" in self.ssh_config or is_command
 
     def _values(self) -> tuple[Any, ...]:
         """Return the values that Fabric's users may change until the connection is opened."""
@@ -428,6 +433,4 @@ def find_way(config: SSHConfig, transport: str | None) -> KnownWay:
         config=shared_settings(config.ssh_config_file),
         transport=transport,
     )
-    # A jump host of ~/.ssh/config: ssh would reach it without checking our pins.
-    is_open_to_ssh = bool(config.proxy_jump) or not known.gateway
-    return KnownWay(known.ssh, known.gateway_opener(), known.close_gateway, is_open_to_ssh)
+    return KnownWay(known.ssh, known.gateway_opener(), known.close_gateway)

@@ -9,7 +9,7 @@ that came furthest counts: it says most about the host.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,20 @@ _LISTS = {
 
 def also_paramikos(error: UnreachableError) -> UnreachableError:
     """Return the same error, with the type that Paramiko or the system has for it."""
-    reasons = {failure.reason for failure in error.failures}
+    reasons = set(_reasons(error))
     for kind, own in _BY_REASON.items():
         if reasons.intersection(own):
             return kind(error.host, error.failures)
     return error
+
+
+def _reasons(error: UnreachableError) -> Iterator[Reason]:
+    """Yield the reasons of all routes; those of a jump host in place of its failure."""
+    for failure in error.failures:
+        if isinstance(failure.__cause__, UnreachableError):
+            yield from _reasons(failure.__cause__)
+        else:
+            yield failure.reason
 
 
 def route_error(

@@ -302,7 +302,7 @@ def _for_master(
     if settled.port == DEFAULT_SSH_PORT and "port" in ssh_config and given.port is not None:
         return None  # port 22 leaves it to ssh, which would use the configured one
     is_fabrics = settings.user != get_local_user() or int(settings.port) != DEFAULT_SSH_PORT
-    if given.ssh.proxy_jump and is_fabrics:
+    if (given.ssh.proxy_jump or "proxyjump" in ssh_config) and is_fabrics:
         return None  # Fabric's user and port are also those of the jump host
     return replace(
         given.ssh,

@@ -14,7 +14,7 @@ from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.proxies import ProxyProcess
 from ringtasks.ssh.routes import ProcessProxy
-from ringtasks.ssh.tokens import expand, token_values
+from ringtasks.ssh.tokens import expand_proxy_command, token_values
 
 __all__ = ["configured_gateway", "opener"]
 
@@ -62,7 +62,7 @@ def opener(connection: Any) -> Callable[[str, int, float], Any] | None:
 
         def start(host: str, port: int, _timeout: float) -> ProxyProcess:
             values = token_values(name=name, address=host, port=port, user=user, alias=alias)
-            return _started(expand(gateway, values, "ProxyCommand"))
+            return _started(expand_proxy_command(gateway, values))
 
         return start
     return lambda host, port, timeout: _through(gateway, host, port, timeout)

@@ -35,6 +35,7 @@ __all__ = [
 # readconf.c, HostKeyAlgorithms; RFC 8332 section 3: the signatures that an ssh-rsa key makes.
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 _CERTIFICATES = "*-cert-v01@openssh.com"
+_NO_QUESTIONS = ("-o", "BatchMode=yes")
 _PLAIN_ALIAS = re.compile(r"[A-Za-z0-9_.:\[\]-]+\Z")
 
 
@@ -110,6 +111,7 @@ def master_command(
     *,
     environ: Mapping[str, str],
     hop: Hop | None = None,
+    proxy_command: str | None = None,
     carrier_log: Path | None = None,
     is_dialled: bool = False,
     may_ask: bool = False,
@@ -120,6 +122,7 @@ def master_command(
     """Return the master's arguments and its whole environment.
 
     :param hop: the jump host that the direct route goes through.
+    :param proxy_command: the ProxyCommand of ssh's files, for the direct route.
     :param carrier_log: gets the stderr of the ProxyCommand. ssh drops it under ControlPersist.
     :param is_dialled: the connection is already open, as ssh's stdin and stdout.
     :param may_ask: ssh may ask for a password or a second factor, at its terminal.
@@ -130,7 +133,10 @@ def master_command(
     :raises InventoryError: a ``${VAR}`` is not set.
     """
     # "-" is the value for a connection that is already open (sshconnect.c, ssh_connect).
-    carrier = "-" if is_dialled else _carrier(route, hop, carrier_log, files)
+    hop_files = (*files, *(() if may_ask else _NO_QUESTIONS))
+    carrier = "-" if is_dialled else _carrier(route, hop, carrier_log, hop_files)
+    if proxy_command is not None:
+        carrier = _logged(_in_users_shell(proxy_command, environ), carrier_log)
     options = {
         **_master_options(config, control_path),
         **_common_options(config, route, trust, carrier),
@@ -141,7 +147,9 @@ def master_command(
     if may_ask:
         del options["BatchMode"]
     flags = (*_flags(options), *identities)
-    argv = ("ssh", *files, "-M", "-N", "-f", *flags, *_address(config, route))
+    is_dialling = not is_dialled and route.proxy is None
+    address = _address(config, route, is_dialling=is_dialling)
+    argv = ("ssh", *files, "-M", "-N", "-f", *flags, *address)
     return Command(argv, _environment(route, environ))
 
 
@@ -223,14 +231,17 @@ def _identity_options(config: SSHConfig) -> dict[str, str]:
     return {"IdentityFile": path_value(path), "IdentitiesOnly": "yes"}
 
 
-def _address(config: SSHConfig, route: Route) -> Iterator[str]:
-    """Yield the destination's arguments: a name that ``~/.ssh/config`` may know, on any route."""
+def _address(config: SSHConfig, route: Route, *, is_dialling: bool = True) -> Iterator[str]:
+    """Yield the destination's arguments: a name that ``~/.ssh/config`` may know, on any route.
+
+    HostName is given only if ssh could not know it: ``Match host`` would see it, and not the name.
+    """
     destination = config.host or alias(config)
     if config.user:
         yield from ("-l", config.user)
     if route.name != "direct" or route.port != 22:  # for 22, a port in ~/.ssh/config applies
         yield from ("-p", str(route.port))
-    if route.host != destination:
+    if is_dialling and route.name != "direct":
         yield from ("-o", f"HostName={percent(route.host)}")
     yield from ("--", destination)
 
@@ -243,6 +254,16 @@ def _carrier(route: Route, hop: Hop | None, log: Path | None, files: Sequence[st
         words = list(_hop_words(hop, files))
     else:
         return None
+    return _logged(words, log)
+
+
+def _in_users_shell(command: str, environ: Mapping[str, str]) -> list[str]:
+    """Return a ProxyCommand for the user's shell, as ssh runs it; ssh expands its tokens."""
+    shell = environ.get("SHELL") or "/bin/sh"
+    return ["env", f"SHELL={percent(shell)}", percent(shell), "-c", f"exec {command}"]
+
+
+def _logged(words: Sequence[str], log: Path | None) -> str:
     redirection = "" if log is None else f" 2>>{shlex.quote(percent(str(log)))}"
     return f"{shlex.join(words)}{redirection}"  # ssh itself prepends "exec"
 
@@ -257,6 +278,7 @@ def _hop_words(hop: Hop, files: Sequence[str]) -> Iterator[str]:
         **_common_options(hop.config, hop.route, hop.trust, own_carrier),
         **_identity_options(hop.config),
     }
+    del options["BatchMode"]  # it is in `files`, unless the caller may be asked
     address = _address(hop.config, hop.route)
     flags = (*files, *_flags(options), *hop.identities)
     for word in ("ssh", *flags, *_until_destination(address)):

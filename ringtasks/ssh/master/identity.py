@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from ringtasks.common import rehearsal
 from ringtasks.inventory.config import SSHConfig, expand, known_hosts_file, secrets
+from ringtasks.ssh.config_texts import read_files
 from ringtasks.ssh.routes import ProcessProxy, routes_of
-from ringtasks.ssh.ssh_config import files_of
 
 __all__ = ["control_name", "jump_config"]
 
@@ -53,7 +53,7 @@ def _identity(config: SSHConfig, transport: str | None, environ: Mapping[str, st
         *(config.id, config.user, routes, transport, token, jump),
         *(config.ssh_host_key, config.is_ephemeral, str(known_hosts_file())),
         *(key, key and _version(key), config.ssh_config_file),
-        *(_version(file) for file in files_of(config.ssh_config_file)),
+        *(_version(file) for file in read_files(config.ssh_config_file)),
         # A rehearsal neither uses another process's connection nor leaves one for it.
         *([rehearsed] if (rehearsed := rehearsal.token()) else []),
     ]

@@ -20,6 +20,7 @@ from ringtasks.health.model import HostOutcome
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh import openssh
 from ringtasks.ssh.attempts import HostAttempt, outcome
+from ringtasks.ssh.configured import with_jump_host
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.ssh_config import is_configured
@@ -147,10 +148,12 @@ def _way(config: SSHConfig, transport: str | None, find_way: FindWay | None) -> 
 
 def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) -> Master | None:
     """Start a master over the first route that works; None: none is possible over it."""
+    config = with_jump_host(config)
     while way.is_open_to_ssh:
         dialled = attempt.dial_next(way.gateway)
+        is_carried = dialled.route.name == "direct" and way.gateway is not None
         try:
-            if not can_master(config, dialled.route):
+            if not can_master(config, dialled.route, is_carried=is_carried):
                 break
             patience = Patience(config, attempt.remaining())
             return start(config, dialled.route, name, patience, dialled.stream)

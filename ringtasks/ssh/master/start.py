@@ -59,14 +59,16 @@ _MAX_FILES = 8192
 _RAISE_LIMIT = f'ulimit -n {_MAX_FILES} 2>/dev/null || ulimit -n "$(ulimit -Hn)"; exec "$@"'
 
 
-def can_master(config: SSHConfig, route: Route) -> bool:
-    """Return True if a control master can hold a connection over this route."""
+def can_master(config: SSHConfig, route: Route, *, is_carried: bool) -> bool:
+    """Return True if a control master can hold a connection over this route.
+
+    :param is_carried: the route goes through a jump host or a ProxyCommand.
+    """
     if not openssh.is_usable() or refusal_reason(config, os.environ) is not None:
         return False
-    has_hop = route.name == "direct" and bool(config.proxy_jump)
-    if (has_hop or isinstance(route.proxy, ProcessProxy)) and cuts(config.id, route.name):
+    if (is_carried or isinstance(route.proxy, ProcessProxy)) and cuts(config.id, route.name):
         return False  # ssh dials anew, and only a connection of ours can be cut
-    return not has_hop or _can_jump(config)
+    return route.name != "direct" or _can_jump(config)
 
 
 def start(
@@ -96,9 +98,11 @@ class _Attempt:
     def __init__(
         self, config: SSHConfig, route: Route, patience: Patience, stream: Stream | None
     ) -> None:
-        if is_configured(config.ssh_config_file):
-            settings = settings_of(config)
-            config = config if settings is None else with_keepalive(config, settings.firsts())
+        self._proxy_command: str | None = None
+        if is_configured(config.ssh_config_file) and (settings := settings_of(config)):
+            config = with_keepalive(config, settings.firsts())
+            if route.name == "direct" and not config.proxy_jump:
+                self._proxy_command = settings.get("proxycommand")  # not there if it is "none"
         self._config, self._route = config, route
         if current() is not None:  # its master is of no use to a later process
             persist = min(config.control_persist, _REHEARSED_PERSIST)
@@ -160,7 +164,8 @@ class _Attempt:
         trusts = KnownHostsFiles(socket)
         trust = trusts.of(self._terms)
         hop = trusts.hop(self._config) if self._route.name == "direct" else None
-        has_carrier = hop is not None or isinstance(self._route.proxy, ProcessProxy)
+        has_program = self._proxy_command or isinstance(self._route.proxy, ProcessProxy)
+        has_carrier = hop is not None or has_program
         carrier_log = Path(f"{socket}.carrier") if has_carrier else None
         command = master_command(
             self._config,
@@ -169,6 +174,7 @@ class _Attempt:
             trust,
             environ=os.environ,
             hop=hop,
+            proxy_command=self._proxy_command,
             carrier_log=carrier_log,
             is_dialled=self._dialled is not None,
             may_ask=self._patience.may_ask,
@@ -263,8 +269,10 @@ class _Attempt:
             with contextlib.suppress(FileNotFoundError):
                 carrier_said = carrier_log.read_text(errors="replace")
             carrier_said = carrier_said or ""
-        elapsed, pins = self._patience.elapsed(), self._terms.pins
-        error = error_of(self._config.id, self._route, said, carrier_said, elapsed, pins)
+        elapsed, pins, route = self._patience.elapsed(), self._terms.pins, self._route
+        if self._proxy_command is not None:  # the program failed, not a jump host
+            route = route._replace(proxy=ProcessProxy((self._proxy_command,)))
+        error = error_of(self._config.id, route, said, carrier_said, elapsed, pins)
         if IMPOSTOR in error.evidence and isinstance(error, HostKeyError):
             error.advice = f"if the box was rebuilt, update {_place(self._config)}"
         elif isinstance(error, AuthenticationError):
