@@ -54,10 +54,11 @@ def with_ssh_settings(config: SSHConfig, settings: HostSettings) -> SSHConfig:
     return replace(config, name=config.id, **changes)
 
 
-def with_jump_host(config: SSHConfig, most: int = _MAX_HOPS) -> SSHConfig:
+def with_jump_host(config: SSHConfig, most: int = _MAX_HOPS) -> SSHConfig | None:
     """Return the configuration with the ProxyJump of ssh's files as its ``proxy_jump``.
 
-    A jump host of the inventory stays.
+    A jump host of the inventory stays.  None: ssh refuses the settings, since they make a jump host
+    its own jump host ("Host *").
 
     :raises UsageError: ssh cannot use its files.
     """
@@ -68,9 +69,11 @@ def with_jump_host(config: SSHConfig, most: int = _MAX_HOPS) -> SSHConfig:
         named = jump_config(replace(config, proxy_jump=hop, jump_host=None))
         assert named is not None  # noqa: S101  # for the type checker: proxy_jump names one
         if named.host == (config.ssh_config_host or config.host or config.id):
-            return config  # the jump host itself, if the setting is for "Host *"
+            return config if most == _MAX_HOPS else None
         named = replace(named, ssh_config_file=config.ssh_config_file)
-        jump = with_jump_host(named, most - 1) if jump is None else _behind(named, jump)
+        jump = _behind(named, jump) if jump is not None else with_jump_host(named, most - 1)
+        if jump is None:
+            return None
     return config if jump is None else _behind(config, jump)
 
 

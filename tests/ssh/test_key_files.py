@@ -34,6 +34,14 @@ def damaged(path: Path, kind: str) -> Path:
         path.write_bytes(b"".join([*lines[:3], *lines[4:]]))
     elif kind == "empty":
         path.write_bytes(b"")
+    elif kind == "byte order mark":
+        path.write_bytes(b"\xef\xbb\xbf" + text)
+    elif kind == "indented":
+        path.write_bytes(b"".join(b"  " + line for line in text.splitlines(keepends=True)))
+    elif kind == "spaces":
+        path.write_bytes(text.replace(b"\n", b"  \n"))
+    elif kind == "blank lines":
+        path.write_bytes(b"\n\n" + text)
     elif kind == "PuTTY":
         path.write_bytes(b"PuTTY-User-Key-File-3: ssh-ed25519\n")
     return path
@@ -49,6 +57,10 @@ KINDS = {
     "lines missing": ("is damaged: lines are missing", "copy it again"),
     "empty": ("is empty", "copy it again"),
     "PuTTY": ("PuTTY's format", "puttygen"),
+    "byte order mark": ("begins with a byte order mark", "sed -i"),
+    "indented": ("spaces at the ends of its lines", "sed -i"),
+    "spaces": ("spaces at the ends of its lines", "sed -i"),
+    "blank lines": ("other lines before its BEGIN line", "sed -i"),
 }
 
 
@@ -59,6 +71,20 @@ def test_each_damaged_key_file_is_reported_with_its_fix(tmp_path: Path, kind: st
     assert problem is not None
     assert KINDS[kind][0] in problem.what
     assert KINDS[kind][1] in problem.fix
+
+
+@pytest.mark.parametrize("kind", [kind for kind, (_, fix) in KINDS.items() if fix == "sed -i"])
+def test_command_shown_for_a_damaged_key_file_fixes_it(tmp_path: Path, kind: str) -> None:
+    path = damaged(make_key(tmp_path / "a key"), kind)
+    derive = ["ssh-keygen", "-y", "-P", "", "-f", path]
+    problem = problem_of(path)
+    assert problem is not None
+    before = subprocess.run(derive, capture_output=True, check=False)
+
+    subprocess.run(problem.fix, shell=True, check=True)
+
+    assert (before.returncode != 0, problem_of(path)) == (True, None)
+    assert subprocess.run(derive, capture_output=True, check=False).returncode == 0
 
 
 def test_valid_key_file_has_no_problem(tmp_path: Path) -> None:

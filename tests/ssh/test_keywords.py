@@ -129,6 +129,9 @@ CASES = [
     Case("SendEnv RT_NONE RT_S?NT -RT_NONE", "environment"),
     Case("ForwardAgent {agent}", "environment"),
     Case("Match originalhost box user {user} exec true\n  BindAddress 127.0.0.9", "client"),
+    Case("Match host box\n  IdentityFile {keys}/second\n  IdentitiesOnly yes", "key"),
+    Case("Match host box user {user} exec true\n  IdentityFile {keys}/second\n"
+         "  IdentitiesOnly yes", "key"),
     Case("Match !originalhost box\n  BindAddress 127.0.0.9\nMatch all", "client"),
 ]  # fmt: skip
 

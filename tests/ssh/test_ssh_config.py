@@ -46,15 +46,19 @@ def block(sshd: Sshd, key: Path, *more: str) -> str:
     return "".join(f"  {line}\n" for line in lines)
 
 
+@pytest.mark.parametrize(
+    "pattern", ["config.d/*", '"~/.ssh/config.d/the boxes"', "~/.ssh/config.d/t*"]
+)
 def test_an_alias_in_an_included_file_is_reached(
+    pattern: str,
     sshd: Sshd,
     client_key: Path,
     write_config: Callable[[str], Path],
     use_control_master: bool,
 ) -> None:
-    folder = write_config("Include config.d/*\n").parent / "config.d"
+    folder = write_config(f"Include {pattern}\n").parent / "config.d"
     folder.mkdir()
-    (folder / "boxes").write_text(f"Host gpubox\n{block(sshd, client_key)}")
+    (folder / "the boxes").write_text(f"Host gpubox\n{block(sshd, client_key)}")
 
     assert connection_of(use_control_master, "gpubox").endswith(f" {sshd.port}")
 
@@ -342,6 +346,105 @@ def test_proxy_with_much_stderr_output_does_not_stall_the_connection(
         result = client.run("echo in")
 
     assert (result.stdout, result.error) == ("in\n", None)
+
+
+@pytest.mark.parametrize("route", ["direct", "tailscale"])
+def test_block_for_a_host_counts_on_each_route(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    use_control_master: bool,
+    route: str,
+) -> None:
+    write_config(f"Match host gpubox\n{block(sshd, client_key)}")
+    config = SSHConfig("gpubox", use_control_master=use_control_master)
+    if route == "tailscale":
+        config.tailscale_ip, config.tailscale_port = "127.0.0.2", sshd.port
+
+    with SSHClient(config) as client:
+        result = client.run("echo in", timeout=20)
+
+    assert (result.stdout, result.error, result.transport_used) == ("in\n", None, route)
+
+
+def by_client(name: str) -> str:
+    with SSHClient(SSHConfig(name)) as client:
+        return client.run("echo $SSH_CONNECTION").stdout
+
+
+def by_connection(name: str) -> str:
+    with Connection(name) as connection:
+        return str(connection.run("echo $SSH_CONNECTION", hide=True).stdout)
+
+
+WAYS = {
+    "ProxyCommand": "Host box\n  ProxyCommand {relay} %h %p\n",
+    "ProxyJump": "Host box\n  ProxyJump bastion\n",
+    "two jump hosts": "Host box\n  ProxyJump bastion,{user}@other\n",
+    "jump host of a jump host": "Host box\n  ProxyJump other\nHost other\n  ProxyJump bastion\n",
+    "jump host for all others": "Host * !bastion\n  ProxyJump bastion\n",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("open_by", [by_client, by_connection])
+def test_connection_on_a_way_of_ssh_config_is_kept_by_a_master(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    tmp_path: Path,
+    way: str,
+    open_by: Callable[[str], str],
+) -> None:
+    relay = tmp_path / "relay"
+    relay.write_text(f'#!/bin/sh\necho "$SHELL" > "$0.used"\nexec nc {sshd.address} "$2"\n')
+    relay.chmod(0o755)
+    aliases = [("box", sshd.address), ("bastion", "127.0.0.2"), ("other", "127.0.0.3")]
+    write_config(
+        WAYS[way].format(relay=relay, user=sshd.user)
+        + "".join(f"Host {name}\n  HostName {address}\n" for name, address in aliases)
+        + f"Host *\n  Port {sshd.port}\n  IdentityFile {client_key}\n"
+    )
+    before = sshd.accepted_logins()
+
+    ports = [open_by("box").split()[1] for _ in range(2)]
+
+    assert ports[0] == ports[1]
+    assert (tmp_path / "relay.used").exists() is (way == "ProxyCommand")
+    assert sshd.accepted_logins() - before <= 2 * (1 + len(aliases))
+
+
+def test_program_that_shows_no_banner_is_named(
+    write_config: Callable[[str], Path], use_control_master: bool
+) -> None:
+    write_config(
+        "Host box.invalid\n  ProxyCommand sh -c 'echo waiting for a token >&2; sleep 30'\n"
+    )
+    config = SSHConfig("box.invalid", use_control_master=use_control_master, connect_timeout=0.7)
+
+    with SSHClient(config) as client:
+        result = client.run("true", timeout=10)
+
+    assert "timed out: no SSH banner in 0." in str(result.error)
+    assert "waiting for a token; check the proxy" in str(result.error)
+
+
+def test_master_is_not_used_after_an_included_file_has_changed(
+    make_sshd: MakeSshd, sshd: Sshd, client_key: Path, write_config: Callable[[str], Path]
+) -> None:
+    other = make_sshd(host_key=sshd.host_key)
+    folder = write_config("Include config.d/*\n").parent / "config.d"
+    folder.mkdir()
+    (folder / "boxes").write_text(f"Host gpubox\n{block(sshd, client_key)}")
+    first = connection_of(True, "gpubox")
+    (folder / "boxes").write_text(f"Host gpubox\n{block(other, client_key)}")
+
+    second = connection_of(True, "gpubox")
+    (folder / "a new one").write_text(f"Host gpubox\n  Port {sshd.port}\n")
+    third = connection_of(True, "gpubox")
+
+    ports = [found.split()[-1] for found in (first, second, third)]
+    assert ports == [str(server.port) for server in (sshd, other, sshd)]
 
 
 @pytest.mark.parametrize(

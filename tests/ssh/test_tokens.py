@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.errors import UsageError
-from ringtasks.ssh.tokens import expand, expand_path, token_values
+from ringtasks.ssh.tokens import expand, expand_path, expand_proxy_command, token_values
 
 VALUES = token_values(
     name="box", address="192.0.2.1", port=2222, user="gpu", local_user="me", alias="pinned"
@@ -37,6 +37,12 @@ def test_variables_and_the_home_folder_are_replaced_in_a_path(
     assert expand_path("~/%r", VALUES, "IdentityFile") == f"{Path.home()}/gpu"
     here = token_values(name="box", address="box", port=22, user="gpu")
     assert expand_path("%d/%r", here, "IdentityFile") == f"{Path.home()}/gpu"
+
+
+def test_proxy_command_has_only_the_tokens_that_ssh_has_there() -> None:
+    assert expand_proxy_command("nc %h %p # %r %n %%", VALUES) == "nc 192.0.2.1 2222 # gpu box %"
+    with pytest.raises(UsageError, match="%u"):
+        expand_proxy_command("nc %h %p %u", VALUES)
 
 
 @pytest.mark.parametrize("text", ["%z", "%", "%C"])

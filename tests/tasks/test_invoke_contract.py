@@ -414,3 +414,19 @@ def test_hosts_file_beside_tasks_py_is_found_from_a_subdirectory(
     )
 
     assert (done.returncode, done.stdout) == (0, b"hi\n"), done.stderr
+
+
+def test_relative_inventory_of_invoke_yaml_is_found_from_a_subdirectory(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path
+) -> None:
+    write_hosts(a={}).rename(tmp_path / "hosts" / "own.txt")
+    (tmp_path / "invoke.yaml").write_text("ringtasks: {inventory: hosts/own.txt}\n")
+    assert inv("hosts").returncode == 0  # puts tasks.py there
+    below = tmp_path / "src"
+    below.mkdir()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "hosts"], cwd=below, capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stdout[:4]) == (0, b"host"), done.stderr

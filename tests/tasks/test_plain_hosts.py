@@ -51,7 +51,9 @@ def test_address_can_be_mixed_with_inventory_names(
     assert lines == [f"[127.0.0.2]:{sshd.port}: hi", "a: hi"], done.stderr
 
 
-@pytest.mark.parametrize("name", ["gpubux", "ab.example.con"])
+@pytest.mark.parametrize(
+    "name", ["gpubux", "ab.example.con", "root@gpubux1", "gpubux1:22", "root@ab.example.con"]
+)
 def test_name_similar_to_a_known_host_is_an_error(
     inv: Inv, write_hosts: WriteHosts, ssh_folder: Path, name: str
 ) -> None:

@@ -82,8 +82,17 @@ def test_why_sends_and_records_nothing(inv: Inv, write_hosts: WriteHosts, sshd: 
         {"tailscale_ip": "127.0.0.2", "ssh_host_key": "its own"},
         {"tailscale_ip": "127.0.0.2", "is_ephemeral": True},
         {"proxy_jump": "jump-box", "tailscale_ip": "127.0.0.2"},
+        {"proxy_jump": "jump-box", "tailscale_ip": "127.0.0.2", "ssh_key": None},
+        {"ssh_host": "alias", "tailscale_ip": "127.0.0.2", "ssh_key": None, "ssh_user": None},
     ],
-    ids=["first contact", "pinned by the inventory", "ephemeral", "behind a jump host"],
+    ids=[
+        "first contact",
+        "pinned by the inventory",
+        "ephemeral",
+        "behind a jump host",
+        "keys below HOME",
+        "alias of ssh_config",
+    ],
 )
 def test_each_ssh_command_shown_by_why_works(
     inv: Inv,
@@ -101,10 +110,20 @@ def test_each_ssh_command_shown_by_why_works(
     key.write_bytes(client_key.read_bytes())
     key.chmod(0o600)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state with 100% spaces"))
+    common = {"tailscale_port": sshd.port, "ssh_key": str(key)}
     write_hosts(
-        a={**own, "tailscale_port": sshd.port, "ssh_key": str(key)},
-        jump_box={"ssh_host": "127.0.0.3"},
+        a={**common, **own},
+        jump_box={"ssh_host": "127.0.0.3", **({"ssh_key": None} if "ssh_key" in own else {})},
     )
+    folder = Path(os.environ["HOME"]) / ".ssh"
+    folder.mkdir()
+    if own.get("proxy_jump"):
+        (folder / "id_ed25519").symlink_to(key)
+    elif own.get("ssh_host"):
+        (folder / "other").symlink_to(key)
+        (folder / "config").write_text(
+            f"Host alias\n  HostName {sshd.address}\n  IdentityFile ~/.ssh/other\n"
+        )
 
     commands = [route["ssh"] for route in why(inv)["routes"]]
     done = [typed(command) for command in commands]

@@ -15,7 +15,14 @@ import paramiko
 
 from ringtasks.common.public_names import PublicNames, private
 
-__all__ = ["NAMES", "PublicConnection", "PublicRemote", "mark_as_root", "runtime_ssh_file"]
+__all__ = [
+    "NAMES",
+    "PublicConnection",
+    "PublicRemote",
+    "clone_of",
+    "mark_as_root",
+    "runtime_ssh_file",
+]
 
 #: The private names, by the class that has them; a test checks that they are there.
 NAMES: dict[type, set[str]] = {
@@ -89,6 +96,16 @@ class PublicRemote(fabric.runners.Remote):  # type: ignore[misc]  # Fabric is un
     def timer(self) -> Any:
         """The thread that ends the command when its time limit has passed."""
         return self._timer
+
+
+def clone_of(settings: fabric.Config) -> fabric.Config:
+    """Return a copy of a Config, to be changed by itself.
+
+    Fabric's own ``clone`` adds the rules of ssh's files to the original once more.
+    """
+    copied = super(fabric.Config, settings).clone()
+    copied._set(_runtime_ssh_path=settings._runtime_ssh_path)
+    return copied
 
 
 def mark_as_root(settings: fabric.Config) -> None:

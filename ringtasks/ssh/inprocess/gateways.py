@@ -16,6 +16,8 @@ from ringtasks.ssh.proxies import ProxyProcess
 from ringtasks.ssh.routes import ProcessProxy
 from ringtasks.ssh.tokens import expand_proxy_command, token_values
 
+from .fabric_private import clone_of
+
 __all__ = ["configured_gateway", "opener"]
 
 
@@ -34,7 +36,7 @@ def configured_gateway(connection: Any, connect: Callable[..., Any]) -> Any:
     for hop in hops.split(",") if hops != "none" else ():
         if connection.derive_shorthand(hop)["host"] == connection.original_host:
             return None  # the jump host itself, if the setting is for "Host *"
-        settings = connection.config.clone()  # a change to one does not affect the other
+        settings = clone_of(connection.config)  # a change to one does not affect the other
         gateway = _jump_host(hop.strip(), connect, config=settings, gateway=gateway)
         gateway.keep_in_process()
     return gateway

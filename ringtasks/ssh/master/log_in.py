@@ -148,15 +148,15 @@ def _way(config: SSHConfig, transport: str | None, find_way: FindWay | None) -> 
 
 def _started(way: KnownWay, attempt: HostAttempt, config: SSHConfig, name: str) -> Master | None:
     """Start a master over the first route that works; None: none is possible over it."""
-    config = with_jump_host(config)
-    while way.is_open_to_ssh:
+    known = with_jump_host(config) if way.is_open_to_ssh else None
+    while known is not None:
         dialled = attempt.dial_next(way.gateway)
         is_carried = dialled.route.name == "direct" and way.gateway is not None
         try:
-            if not can_master(config, dialled.route, is_carried=is_carried):
+            if not can_master(known, dialled.route, is_carried=is_carried):
                 break
-            patience = Patience(config, attempt.remaining())
-            return start(config, dialled.route, name, patience, dialled.stream)
+            patience = Patience(known, attempt.remaining())
+            return start(known, dialled.route, name, patience, dialled.stream)
         except RouteError as error:
             attempt.refused(error, waited=patience.is_prolonged)
         finally:

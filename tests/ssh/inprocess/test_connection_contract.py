@@ -56,6 +56,17 @@ def test_refused_connection_error_is_also_a_paramiko_error(config: SSHConfig) ->
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), UnreachableError)
 
 
+def test_error_of_a_jump_host_is_the_paramiko_error_of_its_own_failure(
+    config: SSHConfig, tmp_path: Path
+) -> None:
+    stranger = Connection(changed(config, key_path=str(make_key(tmp_path / "stranger"))))
+    with Refusing() as refusing, pytest.raises(NoValidConnectionsError, match="jump host failed"):
+        dead = Connection(changed(config, host=refusing.address, port=refusing.port))
+        Connection(config, gateway=dead).open()
+    with pytest.raises(paramiko.AuthenticationException, match="jump host failed"):
+        Connection(config, gateway=stranger).open()
+
+
 def test_unknown_host_name_error_is_also_a_socket_error(config: SSHConfig) -> None:
     with pytest.raises(socket.gaierror):
         Connection(changed(config, host="no-such-host.invalid")).open()
@@ -112,6 +123,19 @@ def test_fabric_config_of_the_caller_is_not_changed(config: SSHConfig) -> None:
     assert given == {"look_for_keys": False}
     assert settings.runners.remote is fabric.runners.Remote
     assert connection.config is settings
+
+
+def test_jump_host_leaves_the_rules_in_the_fabric_config_of_the_caller_unchanged() -> None:
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "config").write_text("Host box\n  ProxyJump other\n  IdentityFile ~/.ssh/key\n")
+    settings = fabric.Config()
+    before = settings.base_ssh_config.lookup("box")
+
+    for _ in range(2):
+        assert Connection("box", config=settings).gateway.host == "other"
+
+    assert settings.base_ssh_config.lookup("box") == before
 
 
 def test_custom_runner_class_runs_the_command(config: SSHConfig) -> None:
