@@ -75,6 +75,7 @@ def _run_flags(name: str, flags: Mapping[str, str], begun: Sequence[Begun]) -> i
         if (rehearsed := rehearsal.current()) is not None:
             check_rehearsal()
             print(f"ringtasks: {rehearsed.notice}", file=sys.stderr)
+            rehearsal.announce()
         planning = None if begun else _planning(name, flags)
         _connect(_config(name, flags.get("--inventory")), flags, begun, planning)
     return 0

@@ -10,9 +10,10 @@ import os
 
 TYPE_CHECKING = False  # every program loads this module, and typing takes a while
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["FLAG", "VARIABLE", "Rehearsal", "current", "rehearsing", "token"]
+__all__ = ["FLAG", "VARIABLE", "Rehearsal", "announce", "current", "rehearsing", "token"]
 
 FLAG = "--rehearse"
 VARIABLE = "RINGTASKS_REHEARSE"
@@ -35,6 +36,8 @@ class Rehearsal:
 #: The rehearsals that `rehearsing` has begun, innermost last.
 _given: list[tuple[Rehearsal, str]] = []
 _of_process = os.urandom(4).hex()
+#: The rehearsals that were reported, by `token`.
+_announced: set[str] = set()
 
 
 def current() -> Rehearsal | None:
@@ -52,6 +55,19 @@ def token() -> str:
         return ""
     begun = _given[-1][1] if _given else _of_process
     return f"{os.getpid()} {begun} {found.words}"
+
+
+def announce(tell: Callable[[str], None] | None = None) -> None:
+    """Report the rehearsal in force, once in this process for each one.
+
+    :param tell: called with the notice; None: the caller has reported it.
+    """
+    found, begun = current(), token()
+    if found is None or begun in _announced:
+        return
+    _announced.add(begun)
+    if tell is not None:
+        tell(found.notice)
 
 
 class rehearsing:  # used as a function; contextlib would be loaded by every program

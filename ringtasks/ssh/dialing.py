@@ -71,6 +71,7 @@ def dial(
     :raises UnreachableError: none did; its ``failures`` have one RouteError for each route.
     :raises UsageError: none did, and one could not be tried because of the caller's own mistake.
     """
+    rehearsal.announce()
     deadline = time.monotonic() + timeout
     finished: queue.SimpleQueue[RouteAttempt] = queue.SimpleQueue()
     attempts = [RouteAttempt(host, route, deadline, finished, gateway) for route in routes]

@@ -27,8 +27,10 @@ from .host_keys import IMPOSTOR
 from .routes import ROUTE_NAMES
 from .stream import Stream
 
-__all__ = ["RehearsedError", "check", "cuts", "failed", "mark", "mark_of_loss", "oppose",
-           "planned", "watch"]  # fmt: skip
+__all__ = [
+    "RehearsedError", "announce", "check", "cuts", "failed", "mark", "mark_of_loss", "oppose",
+    "planned", "watch",
+]  # fmt: skip
 
 _MOST_SECONDS = 86400.0
 #: Failures after which no other one can follow on the same route.
@@ -69,6 +71,11 @@ def check() -> None:
     :raises UsageError: a word has no meaning; the message lists those that have one.
     """
     _faults()
+
+
+def announce() -> None:
+    """Log the rehearsal in force, for programs of users; the tasks have reported it themselves."""
+    rehearsal.announce(_log)
 
 
 def oppose(host: str, route: str, deadline: float, cancellation: Cancellation) -> Stream | None:
@@ -142,6 +149,12 @@ def failed() -> list[str]:
 
 #: Host, route and rehearsal of each failure that was used, in order.
 _noted: dict[tuple[str, str, str], None] = {}
+
+
+def _log(notice: str) -> None:
+    import logging  # takes longer to load than the rest of a short program
+
+    logging.getLogger("ringtasks").warning("%s", notice)
 
 
 def _note(host: str, route: str) -> None:

@@ -53,6 +53,7 @@ def _begin() -> None:
     found = rehearsal.current()
     assert found is not None  # noqa: S101  # for the type checker
     display.say(found.notice)
+    rehearsal.announce()
     from ringtasks.output import github
 
     if github.is_active(os.environ):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ringtasks import Connection, get_ssh_client
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.tasks import namespace
@@ -190,6 +191,26 @@ def test_the_variable_is_reported_by_each_task(inv: Inv, write_hosts: WriteHosts
 
         assert b"REHEARSAL: direct=down (RINGTASKS_REHEARSE is set; unset it" in done.stderr
         assert b"no route was tried that was to fail" in done.stderr
+
+
+def test_the_variable_is_reported_by_a_program_once(
+    write_hosts: WriteHosts,
+    two_routes: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(write_hosts(a=two_routes)))
+    monkeypatch.setenv("RINGTASKS_REHEARSE", "tailscale=down")
+
+    with get_ssh_client("a") as client:
+        assert client.run("true").transport_used == "direct"
+        with Connection("a") as c:
+            c.run("true", hide=True)
+
+    told = [each.getMessage() for each in caplog.records if "REHEARSAL" in each.getMessage()]
+    assert told == [
+        "REHEARSAL: tailscale=down (RINGTASKS_REHEARSE is set; unset it to end the rehearsal)"
+    ]
 
 
 def test_check_shows_the_rehearsed_failure(
