@@ -71,6 +71,7 @@ def test_release_is_built_activated_and_reverted(run: Run, tmp_path: Path) -> No
     assert state.drift is None
 
 
+@pytest.mark.matrix(2)
 def test_activation_is_atomic(run: Run, tmp_path: Path) -> None:
     app = tmp_path / "app"
     for release in (_OLD, _NEW):
@@ -186,6 +187,7 @@ def test_failing_build_command_ends_the_build_with_its_status(run: Run, tmp_path
     assert _state(run).releases == ()
 
 
+@pytest.mark.matrix(2)
 def test_one_of_many_concurrent_deploys_acquires_the_lock(run: Run) -> None:
     notes = [LockHolder(f"{n:016x}", f"user{n}", "laptop", "abc") for n in range(16)]
 

@@ -435,6 +435,7 @@ def test_unwritable_report_path_is_reported_before_any_change(fleet: Fleet) -> N
         ({"hooks": {"later": "x"}}, "deploy: hooks: later: is not a setting"),
     ],
 )
+@pytest.mark.matrix(6)
 def test_invalid_deploy_settings_are_reported_by_name(
     fleet: Fleet, settings: dict[str, object], told: str
 ) -> None:

@@ -326,6 +326,7 @@ def test_repeated_start_finds_the_waiting_job(host: JobHost) -> None:
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 60, 5))
+@pytest.mark.matrix(5)
 def test_start_killed_midway_does_not_leave_gpus_reserved(
     tmp_path: Path, gpus: Gpus, milliseconds: int
 ) -> None:

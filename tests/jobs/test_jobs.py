@@ -475,6 +475,7 @@ def test_log_at_another_path_is_kept_when_the_job_is_deleted(host: JobHost) -> N
 
 
 @pytest.mark.parametrize("login_shell", LOGIN_SHELLS)
+@pytest.mark.matrix(3)
 def test_jobs_work_under_any_login_shell(
     make_sshd: MakeSshd, client_key: Path, require: Require, login_shell: str
 ) -> None:
@@ -598,6 +599,7 @@ SHELLS = ["bash --posix", "bash", "busybox ash", "zsh --emulate sh"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.matrix(2)
 def test_jobs_run_under_any_posix_shell(
     config: SSHConfig, server: Sshd, require: Require, shell: str
 ) -> None:

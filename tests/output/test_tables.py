@@ -77,6 +77,7 @@ def test_jobs_table_shows_and_filters_by_job_owner(jobs_host: Sshd, inv: Inv) ->
     ],
     ids=" ".join,
 )  # fmt: skip
+@pytest.mark.matrix(8)
 def test_host_and_state_columns_are_never_truncated(
     write_hosts: WriteHosts, inv: Inv, task: list[str], width: int
 ) -> None:

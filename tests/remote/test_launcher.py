@@ -513,6 +513,7 @@ def test_repeated_launch_returns_the_same_process(home: Path, shell: str) -> Non
     assert (home / "ran").read_text() == "ran\n"
 
 
+@pytest.mark.matrix(2)
 def test_concurrent_starts_of_the_same_job_start_it_once(home: Path, shell: str) -> None:
     script = launch_script("j", "echo ran $$ >> ~/ran; sleep 60", "~/log", shell)
 

@@ -211,6 +211,7 @@ AT_LOG_IN: dict[str, Callable[[Lab, bool], RouteError]] = {
 
 
 @pytest.mark.parametrize("name", AT_LOG_IN)
+@pytest.mark.matrix(20)
 def test_row_describes_a_failed_log_in(lab: Lab, name: str, use_control_master: bool) -> None:
     failure = AT_LOG_IN[name](lab, use_control_master)
 

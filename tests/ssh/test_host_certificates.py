@@ -97,7 +97,7 @@ CERTIFICATES = {
 
 
 @pytest.mark.parametrize("kind", CERTIFICATES)
-@pytest.mark.matrix(8)
+@pytest.mark.matrix(4)
 def test_host_certificate_is_accepted_exactly_if_openssh_accepts_it(
     authority: Authority, use_control_master: bool, kind: str
 ) -> None:
@@ -212,6 +212,7 @@ def test_a_certificate_by_another_authority_is_refused(
 
 
 @pytest.mark.parametrize("principal", [ADDRESS, "box", "100.64.0.7"])
+@pytest.mark.matrix(2)
 def test_authority_can_be_set_in_the_inventory(
     authority: Authority,
     make_sshd: Callable[..., Sshd],

@@ -97,6 +97,7 @@ def test_impostor_route_is_reported_as_a_github_annotation(
 
 
 @pytest.mark.parametrize("arguments", [("run", "--cmd", "echo hi"), ("jobs",), ("status",)])
+@pytest.mark.matrix(3)
 def test_every_task_reports_an_impostor_route_of_one_host_among_several(
     inv: Inv, write_hosts: WriteHosts, taken_over: dict[str, Any], arguments: tuple[str, ...]
 ) -> None:

@@ -122,6 +122,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.matrix(3)
 def test_encrypted_key_is_named_with_the_command_that_opens_it(
     sshd: Sshd, tmp_path: Path, name: str, use_control_master: bool
 ) -> None:

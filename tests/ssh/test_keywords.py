@@ -272,6 +272,7 @@ def write_case(
     ],
     ids=lambda case: case.lines.split("\n")[0][:40],
 )
+@pytest.mark.matrix(10)
 def test_ssh_config_keyword_has_the_same_effect_as_in_ssh(
     case: Case,
     box: Sshd,

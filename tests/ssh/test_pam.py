@@ -31,6 +31,7 @@ def box(
         yield server
 
 
+@pytest.mark.matrix(2)
 def test_code_is_asked_for_at_a_terminal(box: PamSshd, inv: Inv, tmp_path: Path) -> None:
     inv("hosts")  # puts tasks.py there
     typed = {box.question: f"{box.code}\n".encode()}
@@ -50,6 +51,7 @@ def test_code_is_never_asked_for_without_a_terminal(box: PamSshd, inv: Inv) -> N
     assert box.question not in done.stdout + done.stderr
 
 
+@pytest.mark.matrix(2)
 def test_wrong_code_is_a_refused_log_in(box: PamSshd, inv: Inv, tmp_path: Path) -> None:
     inv("hosts")
     folder = Path.home() / ".ssh"

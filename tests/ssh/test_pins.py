@@ -364,7 +364,7 @@ def test_first_contact_pins_a_host_of_any_name(box: Box, make_sshd: MakeSshd, na
 
 
 @pytest.mark.parametrize("seed", range(16))
-@pytest.mark.matrix(10)
+@pytest.mark.matrix(6)
 def test_pin_file_has_the_same_effect_as_in_ssh(box: Box, tmp_path: Path, seed: int) -> None:
     """With any key that is not known refused, as a first contact is where something is pinned."""
     chance = random.Random(seed)

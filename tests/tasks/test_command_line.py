@@ -88,6 +88,7 @@ def test_short_flag_has_the_same_meaning_in_every_task() -> None:
     ],
     ids=["before a flag", "with =", "flags", "long flag", "list", "version"],
 )
+@pytest.mark.matrix(6)
 def test_unquoted_command_gives_a_hint_and_runs_nothing(
     typed: Inv, write_hosts: WriteHosts, words: list[str], quoted: str
 ) -> None:

@@ -69,6 +69,7 @@ def test_name_similar_to_a_known_host_is_an_error(
     "form", ["[::1]:{port}", "{user}@[::1]:{port}", "ssh://{user}@[::1]:{port}"]
 )
 @pytest.mark.parametrize("task", ["run", "put", "check"])
+@pytest.mark.matrix(4)
 def test_address_of_version_6_can_be_given_to_every_task(
     inv: Inv,
     make_sshd: MakeSshd,

@@ -42,6 +42,7 @@ def with_other_digits(log: bytes, seed: int) -> bytes:
 
 @pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.matrix(48)
 def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
     path: Path, seed: int | None
 ) -> None:

@@ -137,7 +137,7 @@ def test_pull_updates_deletes_and_replaces_files(host: Host, watched: Watched) -
     ids=str,
 )
 @pytest.mark.parametrize("way", ["sync", "get"])
-@pytest.mark.matrix(10)
+@pytest.mark.matrix(5)
 def test_invented_names_and_links_change_nothing_outside_the_target(
     host: Host, watched: Watched, way: str, replaced: dict[str, str]
 ) -> None:

@@ -112,7 +112,7 @@ def mover(
     [range(6), pytest.param(range(500), marks=[pytest.mark.long, pytest.mark.timeout(3600)])],
     ids=["few", "500"],
 )
-@pytest.mark.matrix(8)
+@pytest.mark.matrix(2)
 def test_random_tree_arrives_as_rsync_copies_it(
     client: SSHClient, tmp_path: Path, seeds: range, pulls: bool, require: Require
 ) -> None:

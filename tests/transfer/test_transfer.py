@@ -79,6 +79,7 @@ def leftovers(*folders: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 3_000_001])
+@pytest.mark.matrix(4)
 def test_file_is_transferred_both_ways_with_mode_and_mtime(
     client: SSHClient, near: Path, far: Path, size: int
 ) -> None:
@@ -461,6 +462,7 @@ def test_no_space_for_a_file_is_told_with_the_side_the_folder_and_what_is_missin
 
 
 @pytest.mark.parametrize("pulls", [False, True])
+@pytest.mark.matrix(3)
 def test_sync_keeps_holes_and_hard_links_if_asked(
     client: SSHClient, mover: str, near: Path, far: Path, pulls: bool
 ) -> None:
@@ -493,6 +495,7 @@ def test_sync_keeps_holes_and_hard_links_if_asked(
 
 @pytest.mark.skipif(not IS_ROOT, reason="mounts a small file system")
 @pytest.mark.parametrize("way", ["sync", "put", "pull", "get"])
+@pytest.mark.matrix(5)
 def test_no_space_for_a_folder_is_told_with_the_side_the_file_and_the_sizes(
     client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
@@ -554,6 +557,7 @@ def test_no_space_for_folders_and_links_is_told_without_rsync(
 
 
 @pytest.mark.parametrize("way", ["sync", "put", "pull", "get"])
+@pytest.mark.matrix(5)
 def test_a_link_that_a_folder_replaces_is_reported_before_and_after(
     client: SSHClient, mover: str, near: Path, far: Path, way: str
 ) -> None:
@@ -618,6 +622,7 @@ def test_file_changed_during_transfer_is_reported(
 
 @pytest.mark.parametrize("step", ["sha256sum", "openssl", "chmod", "touch", "mv"])
 @pytest.mark.parametrize("has_openssl", [True, False])
+@pytest.mark.matrix(4)
 def test_put_succeeds_if_its_earlier_finishing_step_completes_meanwhile(
     make_sshd: Callable[..., Sshd],
     client_key: Path,
@@ -1045,6 +1050,7 @@ def test_relay_falls_back_to_the_local_host_if_keys_are_not_allowed(
 
 
 @pytest.mark.parametrize("login_shell", ["zsh", "fish", "tcsh", "ash"])
+@pytest.mark.matrix(2)
 def test_transfers_work_under_any_login_shell(
     make_sshd: MakeSshd, client_key: Path, near: Path, login_shell: str
 ) -> None:

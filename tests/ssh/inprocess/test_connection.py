@@ -284,6 +284,7 @@ def test_agent_key_is_accepted(
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.matrix(1)
 def test_key_in_the_environment_is_accepted_and_never_written_to_disk(
     make_sshd: MakeSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -22,6 +22,7 @@ with Connection(host, port=int(port), user=user, connect_kwargs={"key_filename":
 
 
 @pytest.mark.parametrize("options", ["{}", "{'env': {'A': 'b'}}", "{'timeout': 60}"])
+@pytest.mark.matrix(1)
 def test_ctrl_c_ends_the_remote_processes(
     sshd: Sshd, client_key: Path, tmp_path: Path, options: str
 ) -> None:

@@ -342,6 +342,7 @@ def test_control_directory_accessible_to_others_is_not_used(client: SSHClient) -
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
 @pytest.mark.parametrize("trouble", ["full", "no inodes", "read-only"])
 @pytest.mark.parametrize("is_there", [False, True], ids=["no master yet", "a master is there"])
+@pytest.mark.matrix(2)
 def test_full_or_read_only_disk_does_not_prevent_commands(
     small_disk: Path, inv: Inv, hosts: Callable[..., Path], trouble: str, is_there: bool
 ) -> None:
