@@ -21,6 +21,8 @@ PARTS = sorted(
     if path.suffix == ".py" or (path / "__init__.py").exists()
 )
 
+ROOT = PACKAGE.parent
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), *PACKAGE.rglob("*.sh")]
 QUESTION = re.compile(r"(What|Who|Whoever|Whose|Where|How)\b")
 # Terms of this project's own that were given up, and what is said instead.
 RETIRED = {
@@ -116,3 +118,10 @@ def test_no_retired_term_is_used(part: str) -> None:
     ]
 
     assert found == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_retired_term_is_used_in_documentation(page: Path) -> None:
+    lines = page.read_text().splitlines()
+
+    assert [(n, line) for n, line in enumerate(lines, 1) if PATTERN.search(line)] == []

@@ -91,13 +91,13 @@ FAILURES: tuple[Failure, ...] = (
         "host key",
         Reason.HOST_KEY,
         ssh=r"^Host key verification failed",
-        observed=("ssh.inprocess.host_key_policy", "ssh.pins", "ssh.master.start"),
+        observed=("ssh.refused_host_key",),
     ),
     Failure(
         "short host key",
         Reason.HOST_KEY,
         ssh=r"Bad server host key: Invalid key length",
-        observed=("ssh.inprocess.host_key_policy",),
+        observed=("ssh.refused_host_key",),
         fix=LONGER_KEY,
     ),
     Failure(

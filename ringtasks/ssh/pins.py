@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.common.text import printable
-from ringtasks.errors import HostKeyError, Reason, StateFileError, UsageError
+from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, addresses, known_hosts_file
 
 from .host_key_settings import HostKeySettings, host_key_settings
@@ -111,8 +111,10 @@ class KnownHosts:
 
     def _check(self, config: SSHConfig, file: str, damage: UnreadableLine | None) -> None:
         if damage is not None:
+            from .refused_host_key import refused_key
+
             shown = printable(damage.text[:_SHOWN_CHARACTERS])
-            raise _refusal(
+            raise refused_key(
                 config,
                 f"{file}:{damage.number}: this line cannot be read: '{shown}…'",
                 "fix or remove that line: it may hold the host's key",
@@ -122,8 +124,10 @@ class KnownHosts:
         try:
             known = _known(str(self.path))
         except OSError as error:
+            from .refused_host_key import refused_key
+
             evidence = f"{self.path}: cannot be read: {error.strerror}"
-            raise _refusal(
+            raise refused_key(
                 config, evidence, "make it readable: it holds the pinned host keys"
             ) from error
         for damage in known.entries.damaged:
@@ -240,12 +244,6 @@ def _keys_of_user(settings: HostKeySettings, config: SSHConfig) -> Iterator[Host
 def _paths_of_user(_home: str | None) -> tuple[str, ...]:
     folders = (Path.home() / ".ssh", "known_hosts"), (Path("/etc/ssh"), "ssh_known_hosts")
     return tuple(f"{folder}/{name}{suffix}" for folder, name in folders for suffix in ("", "2"))
-
-
-def _refusal(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
-    return HostKeyError(
-        config.id, route="", reason=Reason.HOST_KEY, evidence=evidence, advice=advice
-    )
 
 
 def _known(path: str, *, only_marked: bool = False) -> _Known:

@@ -10,6 +10,13 @@
 
 If both sides have rsync, it copies the files, over the client's link; an interrupted transfer
 resumes automatically, or with the next call.
+
+- ``one_host``: the transfer of each kind to one host; ``workers``: to many; ``options``, ``results``
+- ``host_transfer``: the attempts of one host's transfer, its retries after a lost link, its progress
+- ``file_copy``, ``remote_part``: one file, which grows beside its final name; ``full_disk``
+- ``rsync``, ``rsync_pull``, ``staging``, ``piping``: rsync over the link; ``patterns``: its filters
+- ``tree_copy``, ``sftp_tree``: folders without rsync
+- ``relay``, ``allowed_key``: from host to host
 """
 
 from __future__ import annotations

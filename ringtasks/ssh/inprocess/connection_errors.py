@@ -27,7 +27,7 @@ from ringtasks.errors import (
 from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.classify import classify, classify_disconnect
 from ringtasks.ssh.key_files import why_refused
-from ringtasks.ssh.refusals import explain
+from ringtasks.ssh.refused_log_in import explain
 from ringtasks.ssh.routes import Route
 
 from .log_in import Refusal, RefusedError

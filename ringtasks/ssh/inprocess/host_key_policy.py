@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import paramiko
 
-from ringtasks.errors import HostKeyError, Reason
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.failure_table import LONGER_KEY
-from ringtasks.ssh.host_keys import IMPOSTOR, Certified, HostKey, KeyVerdict, judge
+from ringtasks.ssh.host_keys import Certified, HostKey, KeyVerdict, judge
 from ringtasks.ssh.pins import KnownHosts, names_of_host
+from ringtasks.ssh.refused_host_key import changed_key, refused_key
 
 from .algorithms import may_sign
 
@@ -47,19 +47,14 @@ class PinPolicy(paramiko.MissingHostKeyPolicy):
         if not _is_pinned(ssh, known_hosts, found):
             found = verdict()  # another key was pinned a moment ago
         if not found.is_trusted:
-            raise _changed_key(ssh, known_hosts, offered, found.refusal_reason)
+            raise changed_key(ssh, offered, found.refusal_reason)
 
 
 def _check_size(ssh: SSHConfig, key: paramiko.PKey, required_bits: int) -> None:
     """Refuse a short RSA key (ssh_config(5), RequiredRSASize)."""
     if isinstance(key, paramiko.RSAKey) and key.get_bits() < required_bits:
-        raise HostKeyError(
-            ssh.id,
-            route="",
-            reason=Reason.HOST_KEY,
-            evidence=f"its RSA key has {key.get_bits()} bits: RequiredRSASize is {required_bits}",
-            advice=LONGER_KEY,
-        )
+        evidence = f"its RSA key has {key.get_bits()} bits: RequiredRSASize is {required_bits}"
+        raise refused_key(ssh, evidence, LONGER_KEY)
 
 
 def _offer(ssh: SSHConfig, key: paramiko.PKey) -> tuple[HostKey, Certified | None]:
@@ -83,19 +78,3 @@ def _is_pinned(ssh: SSHConfig, known_hosts: KnownHosts, verdict: KeyVerdict) -> 
     if verdict.new_authority is not None:
         return known_hosts.pin(ssh, verdict.new_authority, is_authority=True)
     return True
-
-
-def _changed_key(
-    ssh: SSHConfig, known_hosts: KnownHosts, offered: HostKey, refusal_reason: str
-) -> HostKeyError:
-    if ssh.ssh_host_key:
-        place = "ssh_host_key in the hosts file"
-    else:
-        place = f"{known_hosts.path} (remove the line of {ssh.id!r})"
-    return HostKeyError(
-        ssh.id,
-        route="",
-        reason=Reason.HOST_KEY,
-        evidence=f"host key changed: got {offered}, {refusal_reason}: {IMPOSTOR}",
-        advice=f"if the box was rebuilt, update {place}",
-    )

@@ -18,7 +18,7 @@ import paramiko
 from ringtasks.ssh.paramiko_private import PublicAuthHandler
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.prompts import ANSWER_TIMEOUT, ask
-from ringtasks.ssh.refusals import TOO_MANY
+from ringtasks.ssh.refused_log_in import TOO_MANY
 
 from .identities import Identities
 

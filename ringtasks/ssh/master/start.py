@@ -31,7 +31,8 @@ from ringtasks.ssh.host_keys import IMPOSTOR
 from ringtasks.ssh.key_files import why_refused
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
-from ringtasks.ssh.refusals import TOO_MANY, explain
+from ringtasks.ssh.refused_host_key import advice_to_update, changed_key
+from ringtasks.ssh.refused_log_in import TOO_MANY, explain
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
 from ringtasks.ssh.ssh_config import file_arguments, is_configured, settings_of, with_keepalive
@@ -274,7 +275,7 @@ class _Attempt:
             route = route._replace(proxy=ProcessProxy((self._proxy_command,)))
         error = error_of(self._config.id, route, said, carrier_said, elapsed, pins)
         if IMPOSTOR in error.evidence and isinstance(error, HostKeyError):
-            error.advice = f"if the box was rebuilt, update {_place(self._config)}"
+            error.advice = advice_to_update(self._config)
         elif isinstance(error, AuthenticationError):
             self._explain(error)
         return error
@@ -308,15 +309,10 @@ class _Attempt:
         contacts = [*trusts.first_contacts(), *self._terms.first_contacts()]
         for config, key, is_authority in contacts:
             if not KnownHosts().pin(config, key, is_authority=is_authority):
-                raise HostKeyError(
-                    config.id,
-                    self._route.name,
-                    Reason.HOST_KEY,
-                    f"host key changed: got {key}, another key was pinned a moment ago: {IMPOSTOR}",
-                    self._route.address,
-                    self._patience.elapsed(),
-                    f"if the box was rebuilt, update {_place(config)}",
-                )
+                error = changed_key(config, key, "another key was pinned a moment ago")
+                error.route, error.address = self._route.name, self._route.address
+                error.elapsed = self._patience.elapsed()
+                raise error
 
     def _check_carrier(self) -> None:
         proxy = self._route.proxy
@@ -338,12 +334,6 @@ def _can_jump(config: SSHConfig, hops: int = 0) -> bool:
     if hops > MAX_HOPS or jump.private_key or jump.embedded or not has_address:
         return False
     return _can_jump(jump, hops + 1)
-
-
-def _place(config: SSHConfig) -> str:
-    if config.ssh_host_key:
-        return "ssh_host_key in the hosts file"
-    return f"{KnownHosts().path} (remove the line of {config.id!r})"
 
 
 def _kill(process: subprocess.Popen[bytes], *, has_group: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the states of one bar tell, for many of its lines at once.  Pure.
+"""The metrics and positions that the states of one bar give, for many lines at once.  Pure.
 
 The rules are those of ``bars.BarReader``, applied to columns: a count grows, begins anew or stays,
 and the metrics beside it change or stay.

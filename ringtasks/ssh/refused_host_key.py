@@ -1,0 +1,31 @@
+"""The error if a host key is refused, with its evidence and its advice."""
+
+from __future__ import annotations
+
+from ringtasks.errors import HostKeyError, Reason
+from ringtasks.inventory.config import SSHConfig, known_hosts_file
+
+from .host_keys import IMPOSTOR, HostKey
+
+__all__ = ["advice_to_update", "changed_key", "refused_key"]
+
+
+def refused_key(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
+    """Return the error; the route is not known yet."""
+    return HostKeyError(
+        config.id, route="", reason=Reason.HOST_KEY, evidence=evidence, advice=advice
+    )
+
+
+def changed_key(config: SSHConfig, offered: HostKey, reason: str) -> HostKeyError:
+    """Return the error for a key that is not the pinned one."""
+    evidence = f"host key changed: got {offered}, {reason}: {IMPOSTOR}"
+    return refused_key(config, evidence, advice_to_update(config))
+
+
+def advice_to_update(config: SSHConfig) -> str:
+    """Return the advice for a box that was rebuilt: the place of its pin."""
+    place = f"{known_hosts_file()} (remove the line of {config.id!r})"
+    if config.ssh_host_key:
+        place = "ssh_host_key in the hosts file"
+    return f"if the box was rebuilt, update {place}"
