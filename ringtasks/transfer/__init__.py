@@ -11,8 +11,8 @@
 If both sides have rsync, it copies the files, over the client's link; an interrupted transfer
 resumes automatically, or with the next call.
 
-- ``one_host``: the transfer of each kind to one host; ``workers``: to many; ``options``, ``results``
-- ``host_transfer``: the attempts of one host's transfer, its retries after a lost link, its progress
+- ``one_host``: the transfer to or from one host; ``workers``: many hosts; ``options``, ``results``
+- ``host_transfer``: the attempts of one host, the retry after a lost link, the progress
 - ``file_copy``, ``remote_part``: one file, which grows beside its final name; ``full_disk``
 - ``rsync``, ``rsync_pull``, ``staging``, ``piping``: rsync over the link; ``patterns``: its filters
 - ``tree_copy``, ``sftp_tree``: folders without rsync
