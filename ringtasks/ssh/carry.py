@@ -7,12 +7,12 @@ at all (splice(2)).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
 import socket
 import stat
-import sys
 import threading
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ __all__ = ["carry", "go_on_separately"]
 _CHUNK_BYTES = 256 * 1024
 #: Seconds for the peer to close its end after stdin has ended; an SSH server closes at once.
 _LAST_BYTES_TIMEOUT = 5.0
-_HAS_SPLICE = sys.platform == "linux"
+_HAS_SPLICE = hasattr(os, "splice")  # Linux only
 _F_SETPIPE_SZ = 1031  # fcntl(2), of Linux only
 
 
@@ -93,32 +93,32 @@ def _half_close(connection: socket.socket, stdout: int, is_over: threading.Event
 
 def _move_all(source: int, target: int) -> None:
     """Move bytes until the source ends or the target is closed."""
-    try:
-        if _HAS_SPLICE and stat.S_ISFIFO(os.fstat(target).st_mode):
-            _splice_all(source, target)
-        else:
+    with contextlib.suppress(OSError):  # an end is gone, which ends the connection too
+        is_pipe = stat.S_ISFIFO(os.fstat(target).st_mode)
+        if not (_HAS_SPLICE and is_pipe and _splice_all(source, target)):
             _copy_all(source, target)
-    except OSError:  # an end is gone, which ends the connection too
-        return
 
 
-def _splice_all(source: int, target: int) -> None:
-    """Move bytes from a socket to a pipe without copying them.
+def _splice_all(source: int, target: int) -> bool:
+    """Move bytes from a socket to a pipe without copying them; False: they have to be copied.
 
     splice(2) locks the pipe while it waits for the socket, and the reader would wait for the lock
     with bytes in front of it.  So it is called only if there is something to move.
     """
-    arrival = select.poll()
+    arrival, room = select.poll(), select.poll()
     arrival.register(source, select.POLLIN)
+    room.register(target, select.POLLOUT)
     while True:
         arrival.poll()
         try:
             if not os.splice(source, target, _CHUNK_BYTES, flags=os.SPLICE_F_NONBLOCK):
-                return
+                return True
         except BlockingIOError:  # the pipe is full
-            room = select.poll()
-            room.register(target, select.POLLOUT)
             room.poll()
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS):  # such as a pipe in append mode
+                return False
+            raise
 
 
 def _copy_all(source: int, target: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.client.plan import load
 from ringtasks.client.planning import plan_ahead
 from ringtasks.health.store import HealthStore
 from tests.support.blackhole import blackhole
@@ -131,13 +132,16 @@ def test_unknown_host_name_of_connect_lists_similar_names(write_hosts: WriteHost
 
 
 def test_a_mebibyte_passes_unchanged_in_each_direction(ssh: Ssh, write_hosts: WriteHosts) -> None:
-    write_hosts(a={})
+    hosts = write_hosts(a={})
     sent = os.urandom(1024 * 1024)
 
     assert run(ssh("a", "cat"), input=sent).stdout == sent
+    assert load(str(hosts), "a") is not None
+    assert run(ssh("a", "cat"), input=sent).stdout == sent  # by the plan
+    assert HealthStore().get("a").total_successes == 2
 
 
-@pytest.mark.parametrize("kind", ["files", "sockets"])
+@pytest.mark.parametrize("kind", ["files", "sockets", "a pipe in append mode"])
 def test_connect_works_with_any_kind_of_stdin_and_stdout(
     write_hosts: WriteHosts, tmp_path: Path, kind: str
 ) -> None:
@@ -148,6 +152,12 @@ def test_connect_works_with_any_kind_of_stdin_and_stdout(
         with (tmp_path / "in").open("rb") as given, (tmp_path / "out").open("wb") as taken:
             subprocess.run(words, stdin=given, stdout=taken, timeout=30, check=True)
         answer = (tmp_path / "out").read_bytes()
+    elif kind == "a pipe in append mode":  # which splice(2) refuses
+        os.mkfifo(tmp_path / "out")
+        taken_from = os.open(tmp_path / "out", os.O_RDWR | os.O_APPEND)
+        subprocess.run(words, input=b"", stdout=taken_from, timeout=30, check=True)
+        answer = os.read(taken_from, 100)
+        os.close(taken_from)
     else:
         ours, theirs = socket.socketpair()
         with ours, subprocess.Popen(words, stdin=theirs, stdout=theirs) as process:
