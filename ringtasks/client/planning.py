@@ -51,9 +51,9 @@ class Planning:
         if watched is None or fresh is None or rehearsal.current() is not None:
             return
         answers = {file: version_of(file) for file in fresh.files}
-        files = {**self._files, **_as_read(watched), **answers}
+        written = {**self._files, **_as_read(watched)}
         now = time.time_ns()
-        if any(found and now - found[-1] < _SETTLED_NS for found in files.values()):
+        if any(found and now - found[-1] < _SETTLED_NS for found in written.values()):
             return
         entry = find_host(self._name, self._inventory)
         # A source may have given another answer since the config was made.
@@ -61,6 +61,8 @@ class Planning:
             return
         routes = [_planned(route) for route in routes_of(in_use, os.environ)]
         plan = Plan(config.id, routes, str(HealthStore().path))
+        # The file of an answer is replaced, and never written in place: it needs not be settled.
+        files = {**written, **answers}
         store(self._inventory, self._name, plan, files, (fresh.since, fresh.until))
 
     def _freshness(self) -> Freshness | None:

@@ -14,7 +14,7 @@ import sys
 import time
 
 from ringtasks.common import rehearsal
-from ringtasks.health.document import DamagedError, backoff, count, decode
+from ringtasks.health.document import DamagedError, claim, count, decode, route_state
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
 
 from . import plan
@@ -57,16 +57,19 @@ def _plan(words: Sequence[str]) -> plan.Plan | None:
 def _likely(known: plan.Plan) -> list[tuple[str, str, int]]:
     """Return the first routes in the order of health, as long as they are plain ones.
 
-    None if the back-off of the first is over: `HostAttempt` lets one process at a time try that.
+    One process at a time tries a first route whose back-off is over.
     """
-    found = []
+    found: list[tuple[str, str, int]] = []
     try:
         health = _health_of_routes(known)
         for route in known.routes:
-            state = _state(health.get(route[0], {}))
-            if state == "open":
+            now = time.time()
+            state = route_state(health.get(route[0], {}), now)
+            if state in ("open", "claimed"):
                 continue
-            if state != "closed" or not route[1]:
+            if not route[1] or (state == "half-open" and found):
+                break
+            if state == "half-open" and not claim(known.health_file, known.host, route[0], now):
                 break
             found.append(route)
     except (OSError, DamagedError, TypeError, AttributeError, KeyError):
@@ -82,16 +85,6 @@ def _health_of_routes(known: plan.Plan) -> dict[str, Any]:
         return {}
     routes: dict[str, Any] = entry.get("transports", {})
     return routes
-
-
-def _state(health: dict[str, Any]) -> str:
-    """Return the state of a route's circuit, as `health.model.ROUTE_CIRCUIT` does."""
-    failures = health.get("consecutive_failures", 0)
-    if not failures:
-        return "closed"
-    return (
-        "open" if 0 <= time.time() - health["last_failure"] < backoff(failures - 1) else "half-open"
-    )
 
 
 def _use(

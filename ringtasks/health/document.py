@@ -1,6 +1,6 @@
 """The health file as JSON, without the types of `model`, which take longer to load.
 
-Pure, except `count`, by which `ringtasks.client.quick_connect` records its outcome: that
+Pure, except `count` and `claim`, by which `ringtasks.client.quick_connect` changes the file: that
 program starts with each ``ssh``.
 """
 
@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-__all__ = ["IS_VALID", "DamagedError", "backoff", "count", "decode", "empty", "encode"]
+__all__ = [
+    "CLAIM_TIMEOUT", "FAILURES_TO_OPEN", "IS_VALID", "DamagedError", "backoff", "claim", "count",
+    "decode", "empty", "encode", "route_state",
+]  # fmt: skip
 
 VERSION = 1
 FAILURES_TO_OPEN = 3  # of a host's circuit, in a row
+#: Seconds until the claim to a half-open attempt expires, in case the claiming process has ended:
+#: longer than the default ``connect_timeout`` (10 s), and no longer than the shortest back-off.
+CLAIM_TIMEOUT = 30.0
 BACKOFF_START = 30.0  # seconds; doubled by each further failure
 BACKOFF_MAX = 300.0  # seconds
 _LOCK_TRIES, _LOCK_DELAY = 100, 0.005  # a writer holds the lock for about a millisecond
@@ -86,6 +92,52 @@ def count(
 
     :param failures: the routes that failed before, each with the reason.
     """
+
+    def change(entry: dict[str, Any], routes: dict[str, Any]) -> dict[str, Any]:
+        for lost, reason in failures:
+            routes[lost] = with_failure(routes.get(lost, {}), now, reason)
+        routes[route] = with_success(routes.get(route, {}), now)
+        return {**with_success(entry, now), "transports": routes}
+
+    return _update(path, host, change)
+
+
+def claim(path: str, host: str, route: str, now: float) -> bool:
+    """Return True if the caller alone may try a route whose back-off is over.
+
+    The result is the same as of `HealthStore.claim_probe`, but False if that is to decide.
+    """
+
+    def change(entry: dict[str, Any], routes: dict[str, Any]) -> dict[str, Any] | None:
+        if route_state(routes[route], now) != "half-open":
+            return None
+        routes[route] = {**routes[route], "probing_since": now}
+        return {**entry, "transports": routes}
+
+    return _update(path, host, change)
+
+
+def route_state(health: dict[str, Any], now: float) -> str:
+    """Return ``closed``, ``open``, ``half-open``, or ``claimed``: half-open, and being tried."""
+    failures = health.get("consecutive_failures", 0)
+    if not failures:
+        return "closed"
+    if 0 <= now - health["last_failure"] < backoff(failures - 1):
+        return "open"
+    claimed_at = health.get("probing_since")
+    is_claimed = claimed_at is not None and 0 <= now - claimed_at < CLAIM_TIMEOUT
+    return "claimed" if is_claimed else "half-open"
+
+
+def _update(
+    path: str,
+    host: str,
+    change: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any] | None],
+) -> bool:
+    """Replace a host's entry under the lock; False: not done, or the file has something unusual.
+
+    :param change: gets the entry and its routes; None: no change.
+    """
     folder, name = os.path.split(os.path.realpath(path))  # pathlib is slow to load
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -93,16 +145,32 @@ def count(
     except OSError:
         return False
     try:
-        if not _is_locked(lock):
+        document = _read(f"{folder}/{name}") if _is_locked(lock) else None
+        if document is None:
             return False
-        document = _counted(f"{folder}/{name}", host, route, failures, now)
-        if document is not None:
-            _replace(f"{folder}/{name}", f"{folder}/.{name}.new", document)
-        return document is not None
-    except (OSError, DamagedError, TypeError, AttributeError):
+        entry = document["hosts"].get(host, {})
+        routes = dict(entry.get("transports", {}))
+        if not _is_valid([entry, *routes.values()]):
+            return False
+        changed = change(entry, routes)
+        if changed is None:
+            return False
+        document["hosts"][host] = changed
+        _replace(f"{folder}/{name}", f"{folder}/.{name}.new", document)
+        return True
+    except (OSError, DamagedError, TypeError, AttributeError, KeyError):
         return False
     finally:
         os.close(lock)
+
+
+def _is_valid(entries: list[dict[str, Any]]) -> bool:
+    return all(
+        check(entry[field])
+        for entry in entries
+        for field, check in IS_VALID.items()
+        if field in entry
+    )
 
 
 def _is_locked(lock: int) -> bool:
@@ -114,27 +182,6 @@ def _is_locked(lock: int) -> bool:
         else:
             return True
     return False
-
-
-def _counted(
-    path: str, host: str, route: str, failures: Sequence[tuple[str, str]], now: float
-) -> dict[str, Any] | None:
-    """Return the document after an attempt; None: the file has something unusual."""
-    document = _read(path)
-    if document is None:
-        return None
-    entry = document["hosts"].get(host, {})
-    routes = dict(entry.get("transports", {}))
-    entries = [entry, *routes.values()]
-    if not all(
-        check(own[field]) for own in entries for field, check in IS_VALID.items() if field in own
-    ):
-        return None
-    for lost, reason in failures:
-        routes[lost] = with_failure(routes.get(lost, {}), now, reason)
-    routes[route] = with_success(routes.get(route, {}), now)
-    document["hosts"][host] = {**with_success(entry, now), "transports": routes}
-    return document
 
 
 def _read(path: str) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from .document import FAILURES_TO_OPEN, backoff
+from .document import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
 
 __all__ = [
     "HOST_CIRCUIT",
@@ -40,10 +40,6 @@ __all__ = [
     "with_closed_circuits",
     "with_reset",
 ]
-
-#: Seconds until the claim to a half-open attempt expires, in case the claiming process has ended:
-#: longer than the default ``connect_timeout`` (10 s), and no longer than the shortest back-off.
-CLAIM_TIMEOUT = 30.0
 
 CircuitState = Literal["closed", "open", "half_open"]
 

@@ -17,7 +17,7 @@ import pytest
 
 from ringtasks.client import plan, quick_race
 from ringtasks.errors import Reason
-from ringtasks.health.document import count
+from ringtasks.health.document import BACKOFF_START, claim, count
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.loader import load_inventory
@@ -227,7 +227,7 @@ def test_a_plan_that_cannot_be_trusted_is_ignored(
     assert passed(hosts).getpeername() == (sshd.address, sshd.port)
 
 
-def test_failing_route_is_left_out_and_an_expired_back_off_is_not_ours(
+def test_failing_route_is_left_out(
     write_hosts: WriteHosts, passed: Passed, sshd: Sshd, listener: socket.socket
 ) -> None:
     hosts = write_hosts(
@@ -245,6 +245,38 @@ def test_failing_route_is_left_out_and_an_expired_back_off_is_not_ours(
     health = HealthStore().get("a")
     assert health.transports["direct"].total_successes == 2
     assert health.transports["tailscale"].total_failures == 1
+
+
+def test_one_process_at_a_time_tries_a_route_whose_back_off_is_over(
+    write_hosts: WriteHosts, passed: Passed, listener: socket.socket
+) -> None:
+    hosts = write_hosts(
+        a={"tailscale_ip": "127.0.0.1", "tailscale_port": listener.getsockname()[1]}
+    )
+    passed(hosts)
+    listener.accept()
+    long_ago = time.time() - BACKOFF_START - 1
+    failed = (RouteOutcome("tailscale", success=False, reason="refused"),)
+    HealthStore().reset()
+    HealthStore().record([HostOutcome("a", success=None, routes=failed, at=long_ago)])
+    path = str(HealthStore().path)
+
+    assert claim(path, "a", "tailscale", time.time())
+    assert not claim(path, "a", "tailscale", time.time())
+    assert not HealthStore().claim_probe("a", "tailscale", time.time())
+    passed(hosts)  # the other process is trying it
+    assert HealthStore().get("a").transports["tailscale"].total_failures == 1
+    HealthStore().reset()
+    HealthStore().record([HostOutcome("a", success=None, routes=failed, at=long_ago)])
+    passed(hosts)
+
+    tailscale = HealthStore().get("a").transports["tailscale"]
+    assert (tailscale.total_failures, tailscale.last_reason) == (2, "overtaken")
+    assert tailscale.probing_since is None
+    listener.accept()
+    listener.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
 
 
 def test_connection_that_was_begun_is_the_first_of_the_race(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ringtasks.health.document import CLAIM_TIMEOUT
 from ringtasks.health.model import (
-    CLAIM_TIMEOUT,
     HOST_CIRCUIT,
     ROUTE_CIRCUIT,
     Circuit,
