@@ -123,17 +123,13 @@ def parse_state(text: str) -> HostState:
     )
 
 
-def way_back(state: HostState, before: str | None = None) -> str | None:
-    """Return the release that a rollback goes to, the last good one; None: there is none.
-
-    :param before: the release to leave; None: the current one.
-    """
-    left = before or state.current
+def way_back(state: HostState) -> str | None:
+    """Return the release that a rollback goes to, the last good one; None: there is none."""
     times: dict[str, int] = {}
     for number, event in enumerate(state.history):
         if event.kind == EventKind.GOOD:
             times[event.release] = number
-    good = [name for name in state.releases if name != left and state.is_good(name)]
+    good = [name for name in state.releases if name != state.current and state.is_good(name)]
     # A release that was good after the one to leave was itself rolled back to that one.
     return max(good, key=lambda name: times[name], default=None)
 

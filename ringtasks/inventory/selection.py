@@ -38,6 +38,7 @@ Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
 
 #: A range such as ``gpu[1-30000000]`` is refused before it is written out.
 _MAX_NAMES = 100_000
+_MAX_LISTED = 8  # names in a message
 
 
 #: ``user@host``, ``host:port``, an IP address or a dotted name: an address of no inventory entry.
@@ -377,9 +378,9 @@ def _group(group: str, inventory: Inventory) -> set[str]:
     raise UnknownHostError(f"unknown group '@{group}'{advice}", near=near)
 
 
-def _few(names: Iterable[str], limit: int = 8) -> str:
-    shown = list(islice(names, limit + 1))
-    return ", ".join(shown[:limit]) + (", …" if len(shown) > limit else "")
+def _few(names: Iterable[str]) -> str:
+    shown = list(islice(names, _MAX_LISTED + 1))
+    return ", ".join(shown[:_MAX_LISTED]) + (", …" if len(shown) > _MAX_LISTED else "")
 
 
 def _with_fact(key: str, pattern: str, inventory: Inventory) -> set[str]:

@@ -29,7 +29,6 @@ __all__ = [
     "disk_space",
     "exit_status",
     "json_fields",
-    "octal",
     "or_none",
     "process_id",
     "unix_time",
@@ -50,7 +49,6 @@ _EVIDENCE = 80
 
 _WHOLE = re.compile(r"-?[0-9]{1,19}")
 _DECIMAL = re.compile(r"-?[0-9]{1,19}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,3})?")
-_OCTAL = re.compile(r"[0-7]{1,12}")
 #: Of a line of df -Pk (XCU, df): the total, the used and the available KiB, and the capacity. The
 #: names before and behind them may have spaces; less than nothing may be available to a user.
 _DISK = re.compile(r"\s([0-9]{1,15})\s+-?[0-9]+\s+(-?[0-9]{1,15})\s+[0-9]+%\s")
@@ -89,16 +87,6 @@ def disk_space(line: str) -> tuple[int | None, int | None]:
     if found is None:
         return None, None
     return int(found[1]) * 1024, max(0, int(found[2])) * 1024
-
-
-def octal(text: str, name: str, *, at_most: int = 0o7777) -> int:
-    """Return a number in octal digits, such as a file's mode.
-
-    :raises AnswerError: it is none, or too large.
-    """
-    if not _OCTAL.fullmatch(text) or int(text, 8) > at_most:
-        raise _unexpected(name, text)
-    return int(text, 8)
 
 
 def process_id(text: str, name: str = "process id") -> int:

@@ -9,9 +9,9 @@ import sys
 __all__ = ["can_hand_over", "hand_over"]
 
 
-def can_hand_over(stdout: int = 1) -> bool:
-    """Return whether ``stdout`` is a socket over which a program may wait for a descriptor."""
-    duplicate = os.dup(stdout)
+def can_hand_over() -> bool:
+    """Return whether stdout is a socket over which a program may wait for a descriptor."""
+    duplicate = os.dup(1)
     try:
         channel = _socket.socket(fileno=duplicate)
     except OSError:  # not a socket

@@ -110,7 +110,6 @@ def script_of(
     *,
     cwd: str | None = None,
     env: Iterable[str] = (),
-    in_venv: bool = True,
 ) -> str:
     """Return the text that a host's shell gets for a command.
 
@@ -122,7 +121,7 @@ def script_of(
         command,
         cwd=cwd if cwd is not None else config.work_dir,
         env=dict.fromkeys(env, "***"),
-        venv=config.venv_activate if in_venv else None,
+        venv=config.venv_activate,
         run_id="RUN-ID",
     ).text()
 

@@ -21,6 +21,7 @@ from ringtasks.deploy.locking import LockHolder, parse_held
 from ringtasks.deploy.records import EventKind, HostState, parse_state
 from ringtasks.deploy.release import Release
 from tests.support.fixtures import Require
+from tests.support.shells import SHELLS
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -28,7 +29,7 @@ _OLD = Release("20260101T000000Z-abc-0001", "abc", "ann@laptop", "laptop")
 _NEW = Release("20260102T000000Z-def-0002", "def", "ann@laptop", "laptop", "https://ci.example/7")
 
 
-@pytest.fixture(params=["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
+@pytest.fixture(params=SHELLS)
 def run(request: pytest.FixtureRequest, tmp_path: Path, require: Require) -> Run:
     """Runs a script in the deploy path ``tmp_path / "app"``."""
     shell = request.param.split()

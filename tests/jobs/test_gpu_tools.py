@@ -20,6 +20,7 @@ from tests.support.amd import AMD_SMI_VERSIONS, AmdSmi, RocmSmi
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts, gpu_server, in_process, job_host
 from tests.support.jobs import JobHost, end_jobs
 from tests.support.nvidia import Gpus
+from tests.support.shells import SHELLS
 from tests.support.sshd import Sshd
 
 server = gpu_server
@@ -212,7 +213,7 @@ def test_amd_gpus_are_read_with_rocm_smi(
     assert host.log(job) == "0\n"
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_gpu_query_gives_equal_results_in_each_shell_and_awk(tmp_path: Path, shell: str) -> None:
     smi = AmdSmi(tmp_path / "smi", "7.0", count=1)
     if shell.startswith("busybox"):

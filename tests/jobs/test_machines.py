@@ -22,6 +22,7 @@ from ringtasks.remote.programs import Program
 from ringtasks.remote.script import quote
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts, own_server
 from tests.support.jobs import JobHost, is_alive, reboot
+from tests.support.shells import SHELLS
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
@@ -60,7 +61,7 @@ def test_job_origin_is_derived_from_its_machine(machine: Machine, origin: Origin
     assert machine.origin(HERE) is origin
 
 
-@pytest.mark.parametrize("shell", ["dash", "bash --posix", "busybox ash", "zsh --emulate sh"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_remote_shell_code_applies_the_same_origin_rule(tmp_path: Path, shell: str) -> None:
     words = [word or "-" for word in HERE[1:4]]
     text = Program(jobs.__file__, "has_ended.sh").text + Program(__file__, str(MACHINE)).text

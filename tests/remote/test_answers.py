@@ -19,14 +19,13 @@ from ringtasks.remote.answers import (
     disk_space,
     exit_status,
     json_fields,
-    octal,
     or_none,
     process_id,
     unix_time,
     whole,
 )
 
-READERS = (whole, decimal, octal, process_id, exit_status, unix_time)
+READERS = (whole, decimal, process_id, exit_status, unix_time)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,6 @@ READERS = (whole, decimal, octal, process_id, exit_status, unix_time)
         (whole, str(MAX_COUNT), MAX_COUNT),
         (decimal, "0.52", 0.52),
         (decimal, "1e3", 1000.0),
-        (octal, "644", 0o644),
         (process_id, "4194304", 4194304),
         (exit_status, "255", 255),
         (unix_time, "1700000000.25", 1700000000.25),
@@ -65,9 +63,6 @@ def test_a_number_within_its_bounds_is_read(read: Any, text: str, value: float) 
         (decimal, "1e999"),
         (decimal, "0x10"),
         (decimal, "９"),
-        (octal, "8"),
-        (octal, "-7"),
-        (octal, "77777"),
         (process_id, "0"),
         (process_id, str(2**31)),
         (exit_status, "256"),

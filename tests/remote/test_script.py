@@ -21,6 +21,7 @@ from ringtasks.remote.script import (
     quote,
 )
 from ringtasks.remote.stop import stop_script
+from tests.support.shells import SHELLS
 from tests.support.waiting import eventually
 
 LOGIN_SHELLS = {
@@ -300,13 +301,9 @@ def test_stop_ends_a_process_tree_that_ignores_sigterm_and_left_its_group(tmp_pa
     assert [pid for pid in marked if is_running(pid)] == []
 
 
-@pytest.mark.parametrize(
-    "shell",
-    [["dash"], ["bash", "--posix"], ["busybox", "ash"], ["zsh", "--emulate", "sh"]],
-    ids=lambda shell: shell[0],
-)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_stop_ends_an_orphan_with_another_group_session_and_environment(
-    tmp_path: Path, shell: list[str]
+    tmp_path: Path, shell: str
 ) -> None:
     # It ignores TERM; its parent, of the run's group, does not.
     orphan = f"trap '' TERM; echo $$ > {tmp_path}/orphan; while :; do sleep 0.1; done"
@@ -318,7 +315,10 @@ def test_stop_ends_an_orphan_with_another_group_session_and_environment(
     pid = int((tmp_path / "orphan").read_text())
 
     stopped = subprocess.run(
-        shell, input=stop_script(run.pid, "r2", 0.3).encode(), capture_output=True, timeout=30
+        shell.split(),
+        input=stop_script(run.pid, "r2", 0.3).encode(),
+        capture_output=True,
+        timeout=30,
     )
 
     assert (stopped.stdout, stopped.stderr) == (b"", b"")

@@ -29,7 +29,7 @@ _TEMPORARY_SUFFIX_BYTES = 17
 _LONGEST_FOLDER = _SUN_PATH_BYTES - 1 - _TEMPORARY_SUFFIX_BYTES - NAME_BYTES - 1
 
 
-def control_folder(environ: Mapping[str, str] | None = None) -> Path:
+def control_folder() -> Path:
     """Return the folder; create it if it is missing.
 
     It is ``$XDG_RUNTIME_DIR/ringtasks``, else ``ctl`` in the state folder, else (if these are too
@@ -37,7 +37,7 @@ def control_folder(environ: Mapping[str, str] | None = None) -> Path:
 
     :raises StateFileError: it belongs to another user, or other users have access to it.
     """
-    for folder in _candidates(os.environ if environ is None else environ):
+    for folder in _candidates(os.environ):
         if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
             return _checked(Path(folder))
     raise AssertionError("the last candidate is short")

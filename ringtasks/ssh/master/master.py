@@ -49,19 +49,19 @@ class MasterInUse(NamedTuple):
     """Unix seconds."""
 
 
-def retire(master: Master, timeout: float = END_TIMEOUT) -> bool:
+def retire(master: Master) -> bool:
     """End it and its sessions; True if its end was verified. Safe to repeat.
 
-    It gets a request, then SIGTERM, then SIGKILL, each with ``timeout`` seconds to take effect.
+    It gets a request, then SIGTERM, then SIGKILL, each with 3 s to take effect.
     """
     records.withdraw(master)
     if not processes.is_stopped(master.pid):
         with contextlib.suppress(OSError, ProtocolError, DeniedError):
-            control = Control.connect(master.socket, min(timeout, ANSWER_TIMEOUT))
+            control = Control.connect(master.socket, min(END_TIMEOUT, ANSWER_TIMEOUT))
             with contextlib.closing(control):
-                control.terminate(min(timeout, ANSWER_TIMEOUT))
-        processes.await_no_master(master.pid, master.socket, timeout)
-    is_gone = _end(master.pid, master.socket, timeout)
+                control.terminate(min(END_TIMEOUT, ANSWER_TIMEOUT))
+        processes.await_no_master(master.pid, master.socket, END_TIMEOUT)
+    is_gone = _end(master.pid, master.socket, END_TIMEOUT)
     if is_gone:
         records.discard(master.socket)
         remove_dead_links(master.socket.parent)

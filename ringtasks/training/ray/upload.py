@@ -25,6 +25,7 @@ _FILE_BYTES = 512
 #: RAY_RUNTIME_ENV_DEFAULT_EXCLUDES.
 _LEFT_OUT = frozenset((".git", ".venv", "venv", "__pycache__"))
 _MEGABYTE = 10**6
+_MAX_LISTED = 8  # names in a message
 
 
 class Upload(NamedTuple):
@@ -33,10 +34,10 @@ class Upload(NamedTuple):
     left_out: tuple[str, ...]
     size_bytes: int
 
-    def describe_left_out(self, most: int = 8) -> str:
+    def describe_left_out(self) -> str:
         """Return the names as text for the user."""
-        listed = ", ".join(self.left_out[:most])
-        more = len(self.left_out) - most
+        listed = ", ".join(self.left_out[:_MAX_LISTED])
+        more = len(self.left_out) - _MAX_LISTED
         return f"{listed} and {more} more" if more > 0 else listed
 
 
