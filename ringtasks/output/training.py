@@ -147,13 +147,14 @@ class LiveView:
             Text(f"{shown(name)} {terminal.short(self._curves.latest(name))}") for name in names[:3]
         ]
         row.add_row(*cells)
-        if not names:
+        main = self._curves.main
+        if main is None:
             return row
-        curve = self._curves.curve(names[0])
+        curve = self._curves.curve(main)
         if len(curve.ys) < 2:
             return row
         width = min(self._console.width, 100)
-        lines = terminal.draw([Line(names[0], "", curve.xs, curve.ys)], width, _PLOT_LINES)
+        lines = terminal.draw([Line(main, "", curve.xs, curve.ys)], width, _PLOT_LINES)
         return Group(row, *(Text(line, no_wrap=True) for line in lines))
 
 

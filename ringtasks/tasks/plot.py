@@ -34,7 +34,7 @@ _WIDTH, _HEIGHT = 80, 12
         "out": "a file to draw into: NAME.html, NAME.svg or NAME.png",
         "log": "a logarithmic y axis",
         "smooth": "show means: the weight of the past, from 0 to below 1, such as 0.9",
-        "axis": "the axis to draw over: step, epoch, round … (default: the best known)",
+        "axis": "the axis to draw over: step, epoch, round, time … (default: the best known)",
         "theme": "light or dark (default: light; a page follows the browser)",
         "host": HOST_HELP + "; where to look for jobs (default: @all)",
         "inventory": INVENTORY_HELP,
@@ -64,10 +64,11 @@ def plot(
         for source in wanted:
             _plan(c, source, host, inventory)
         return {}
-    sources = {source.label: _curves(c, source, host, inventory, whole=json) for source in wanted}
+    read = _Reading(json, axis == "time", metric)
+    sources = {source.label: _curves(c, source, host, inventory, read) for source in wanted}
     chosen = select_curves(sources, metric or "*" if json else metric, axis)
     if json:
-        _print_points(sources, metric)
+        _print_points(sources, metric, axis)
         return chosen
     title = ", ".join(sources)
     curves = _labelled(chosen, title if len(sources) == 1 else None)
@@ -122,32 +123,61 @@ def _source(c: Context, wanted: str) -> _Source:
     return _Source(run.id, job, logs or run.logs(), run.inventory)
 
 
+class _Reading(NamedTuple):
+    """``is_whole``: every point is kept; ``has_times``: the times of ``metric`` are wanted."""
+
+    is_whole: bool
+    has_times: bool
+    metric: str | None
+
+    def curves(self, *, has_stamps: bool = False) -> Curves:
+        from ringtasks.training.curves import Curves
+
+        kept = {"max_points": None} if self.is_whole else {}
+        return Curves(**kept, has_stamps=has_stamps)
+
+    def is_over_time(self, source: _Source, curves: Curves) -> bool:
+        """Tell whether each value that is to be drawn has a time."""
+        from ringtasks.output.plots.selection import select_metrics
+
+        chosen = select_metrics(
+            {source.label: curves}, self.metric or ("*" if self.is_whole else None)
+        )
+        return all(curves.curve(name, "time").axis == "time" for _, name in chosen)
+
+
 def _curves(
-    c: Context, source: _Source, host: str, inventory: str | None, *, whole: bool
+    c: Context, source: _Source, host: str, inventory: str | None, read: _Reading
 ) -> Curves:
-    """Return the curves of the logs; ``whole``: with every point.
+    """Return the curves of the logs.
+
+    Times are those of the lines' stamps; if some are missing, those at which the lines came here.
 
     :raises UsageError: there is no such job, or no log of it, on a host or on this machine.
     """
-    from ringtasks.training.curves import Curves
-
-    if source.job is not None:
-        curves = Curves(max_points=None) if whole else Curves()
-        try:
-            _read_job(c, source.job, curves, host, inventory or source.inventory)
-        except UsageError as error:
-            if not any(log.stat().st_size for logs in source.logs for log in logs):
-                raise
-            display.say(f"{error}; plotting the local copy of its log")
-        else:
-            return curves
-    curves = Curves(max_points=None) if whole else Curves()
-    for n, logs in enumerate(source.logs):
-        if n:
-            curves.new_attempt()
-        for log in logs:
-            curves.read_file(log)
+    curves = read.curves(has_stamps=read.has_times)
+    if source.job is None or not _is_read(c, source, curves, host, inventory):
+        curves = read.curves(has_stamps=read.has_times)
+        curves.read_attempts(source.logs)
+    if read.has_times and not read.is_over_time(source, curves):
+        seen = read.curves()
+        seen.read_seen(source.logs)
+        if seen.names and read.is_over_time(source, seen):
+            return seen
     return curves
+
+
+def _is_read(c: Context, source: _Source, curves: Curves, host: str, inventory: str | None) -> bool:
+    """Read the log on its host; False if only the local copy can be read."""
+    assert source.job is not None  # noqa: S101  # for the type checker
+    try:
+        _read_job(c, source.job, curves, host, inventory or source.inventory)
+    except UsageError as error:
+        if not any(log.stat().st_size for logs in source.logs for log in logs):
+            raise
+        display.say(f"{error}; plotting the local copy of its log")
+        return False
+    return True
 
 
 def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | None) -> None:
@@ -174,13 +204,13 @@ def _plan(c: Context, source: _Source, host: str, inventory: str | None) -> None
         jobs_plan.follow(clients_of(c, host, inventory), source.job, follow=False)
 
 
-def _print_points(sources: dict[str, Curves], metric: str | None) -> None:
+def _print_points(sources: dict[str, Curves], metric: str | None, axis: str | None) -> None:
     """Print the points of all metrics, or of the chosen ones."""
     from ringtasks.output.plots.selection import select_metrics
 
     for run, name in select_metrics(sources, metric or "*"):
         label = {"run": run} if len(sources) > 1 else {}
-        for point in sources[run].objects(name):
+        for point in sources[run].objects(name, axis):
             display.json_line({**label, **point})
 
 

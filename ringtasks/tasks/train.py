@@ -145,7 +145,7 @@ def _run(
     c: Context, settings: TrainSettings, record: RunRecord | None, inventory: str | None
 ) -> RunOutcome:
     from ringtasks.output.training import for_terminal
-    from ringtasks.training.curves import curves_of
+    from ringtasks.training.curves import Curves
     from ringtasks.training.records import new_run
     from ringtasks.training.settings import to_mapping
     from ringtasks.training.supervision import RunOutcome, Supervisor
@@ -160,7 +160,8 @@ def _run(
         if record.revision:
             display.say(f"revision {record.revision}")
     earlier = record.logs()[:-1]
-    curves = curves_of([[log.read_bytes() for log in logs] for logs in earlier])
+    curves = Curves()
+    curves.read_attempts(earlier)
     if earlier:
         curves.new_attempt()
     view = for_terminal(curves, record.id)

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from ringtasks.errors import UsageError
 
+from .arrivals import pieces
 from .logs import History, LogReader, Resolved, resolved
 from .logs.axes import without_repeats, x_values
 from .logs.metric_files import MAX_BYTES, is_metric_file, json_lines, records_of
 from .logs.records import Point
-from .logs.words import UNITS, metric_order
+from .logs.words import NO_METRIC, UNITS, metric_order
 
 __all__ = ["Curve", "Curves", "RunProgress", "curves_of"]
 
@@ -46,18 +47,26 @@ class Curves:
     """Reads a run's output and returns its curves and progress; for one thread.
 
     :param max_points: the number of points that a curve keeps; None keeps all.
+    :param has_stamps: read the lines' time stamps, for curves over time; this takes longer.
     """
 
-    def __init__(self, max_points: int | None = _MAX_POINTS) -> None:
+    def __init__(self, max_points: int | None = _MAX_POINTS, *, has_stamps: bool = False) -> None:
         self._history = History(max_points)
+        self._has_stamps = has_stamps
         self._readers: dict[str, LogReader] = {}
         self._resolved: tuple[int, Resolved] | None = None
 
-    def feed(self, chunk: bytes, source: str = "") -> None:
-        """Read a program's output; ``source`` separates the logs of several hosts."""
+    def feed(self, chunk: bytes, source: str = "", *, seen_at: float | None = None) -> None:
+        """Read a program's output.
+
+        :param source: separates the logs of several hosts.
+        :param seen_at: the time of the output, for curves over time.
+        """
         reader = self._readers.get(source)
         if reader is None:
-            reader = self._readers[source] = LogReader(self._history)
+            reader = LogReader(self._history, has_stamps=self._has_stamps)
+            self._readers[source] = reader
+        self._history.set_time(seen_at)
         reader.feed(chunk)
 
     def read_file(self, path: Path) -> None:
@@ -81,6 +90,24 @@ class Curves:
                 self.feed(chunk, str(path))
         self.end()
 
+    def read_attempts(self, attempts: Iterable[Iterable[Path]]) -> None:
+        """Read the logs of a run's attempts, for each those of its hosts."""
+        for n, logs in enumerate(attempts):
+            if n:
+                self.new_attempt()
+            for log in logs:
+                self.read_file(log)
+
+    def read_seen(self, attempts: Iterable[Iterable[Path]]) -> None:
+        """Read the local copies of logs, with the times at which they grew."""
+        for n, logs in enumerate(attempts):
+            if n:
+                self.new_attempt()
+            for log in logs:
+                for piece, seen_at in pieces(log):
+                    self.feed(piece, str(log), seen_at=seen_at)
+                self.end()
+
     def end(self) -> None:
         """Read the text after the last line's end."""
         for reader in self._readers.values():
@@ -96,6 +123,11 @@ class Curves:
     def names(self) -> list[str]:
         """The metrics, the most important one first: a loss, if there is one."""
         return sorted(self._history.series, key=metric_order)
+
+    @property
+    def main(self) -> str | None:
+        """The metric to draw by default: no rate, time, memory or setting, such as ``lr``."""
+        return next((name for name in self.names if metric_order(name) < NO_METRIC), None)
 
     @property
     def progress(self) -> RunProgress | None:
@@ -131,12 +163,13 @@ class Curves:
         axis, rows = self._rows(name, axis)
         return Curve(name, axis, tuple(x for x, _ in rows), tuple(point.value for _, point in rows))
 
-    def objects(self, name: str) -> Iterator[dict[str, object]]:
+    def objects(self, name: str, axis: str | None = None) -> Iterator[dict[str, object]]:
         """Yield a metric's points as JSON objects: its x, and all known places.
 
+        :param axis: see `curve`.
         :raises KeyError: there is no such metric.
         """
-        axis, rows = self._rows(name)
+        axis, rows = self._rows(name, axis)
         totals = self._final().totals
         highest = {
             unit: max(
@@ -152,7 +185,7 @@ class Curves:
 
     def _rows(self, name: str, wanted: str | None = None) -> tuple[str, list[tuple[float, Point]]]:
         points = self._final().points[name]
-        axis, xs = x_values(points, wanted)
+        axis, xs = x_values(points, wanted, self._history.started)
         kept = range(len(points)) if axis == "reading" else without_repeats(points, xs)
         return axis, [(xs[n], points[n]) for n in kept]
 

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import StateFileError, UsageError
 
+from .arrivals import ArrivalTimes
 from .logs.metric_files import is_metric_file
 
 __all__ = [
@@ -193,6 +194,7 @@ class LogCopy:
         self._known = file.stat().st_size if file.exists() else 0
         self._beside = file.with_name(f".{file.name}.new") if self._known else None
         self._written = 0
+        self._times = ArrivalTimes(file, self._known)
         self._out: BinaryIO | None = None
         self._is_ended = False
 
@@ -228,6 +230,7 @@ class LogCopy:
         while rest:
             rest = rest[self._out.write(rest) :]
         self._written += len(chunk)
+        self._times.grown(self._written)
         if self._beside is not None and self._written > self._known:
             self._beside.replace(self._file)
             self._beside = None

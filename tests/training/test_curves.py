@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.output.plots.selection import select_curves
 from ringtasks.training.curves import Curve, Curves, curves_of
+from ringtasks.training.records import LogCopy
+
+EVENTS = Path(__file__).parents[1] / "logs" / "files" / "events.out.tfevents.tensorboard"
 
 
 def test_curve_uses_steps_if_they_only_increase_and_epochs_otherwise() -> None:
@@ -73,3 +79,124 @@ def test_curve_is_drawn_over_the_requested_axis_if_the_log_has_it() -> None:
     assert select_curves(runs, "loss", "epoch")["loss"].axis == "epoch"
     with pytest.raises(UsageError, match="--axis round: the log of a gives no round"):
         select_curves(runs, "loss", "round")
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        (["2026-11-26 23:59:50,500 epoch 1 loss=3", "2026-11-27 00:00:10 epoch 2 loss=2"], 19.5),
+        (
+            ["2026/11/30T10:00:00Z INFO epoch 1 loss=3", "2026/12/01T10:00:01Z epoch 2 loss=2"],
+            86401,
+        ),
+        (["[23:59:58] epoch 1 loss=3", "[00:00:03] epoch 2 loss=2"], 5),
+        (
+            ["10/31 10:00:00 - mmengine - epoch 1 loss: 3", "11/01 10:00:00 - epoch 2 loss: 2"],
+            86400,
+        ),
+        (
+            [
+                "I1126 10:00:00.250000 1 a.py:1] epoch 1 loss=3",
+                "I1126 10:00:01.500000 1 a.py:1] loss=2",
+            ],
+            1.25,
+        ),
+        (
+            [
+                '{"ts": 1764150000.5, "step": 1, "loss": 3}',
+                '{"ts": 1764150002, "step": 2, "loss": 2}',
+            ],
+            1.5,
+        ),
+        (
+            [
+                '{"time": "2026-11-26T10:00:00", "step": 1, "loss": 3}',
+                '{"time": "2026-11-26T11:00:00", "step": 2, "loss": 2}',
+            ],
+            3600,
+        ),
+    ],
+)
+def test_curve_over_time_has_the_seconds_between_the_stamps_of_its_lines(
+    lines: list[str], seconds: float
+) -> None:
+    curves = Curves(has_stamps=True)
+    curves.feed("\n".join([*lines, ""]).encode())
+
+    assert curves.curve("loss", "time") == Curve("loss", "time", (0, seconds), (3, 2))
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        b"10:00:00 epoch 1 loss=3\nepoch 2 loss=2\n",
+        b"10:00:05 epoch 1 loss=3\n10:00:00 epoch 2 loss=2\n",
+        b"epoch 1 loss=3\nepoch 2 loss=2\n",
+        b"13/45/2026 10:00 epoch 1 loss=3\n2026-13-45 10:00:00 epoch 2 loss=2\n",
+    ],
+    ids=["a line without one", "backwards", "none", "no date"],
+)
+def test_curve_is_not_drawn_over_time_if_a_value_has_no_certain_time(log: bytes) -> None:
+    curves = Curves(has_stamps=True)
+    curves.feed(log)
+
+    assert curves.curve("loss", "time").axis == "epoch"
+    with pytest.raises(UsageError, match="--axis time: the lines of a bear no time"):
+        select_curves({"a": curves}, "loss", "time")
+
+
+def test_local_copy_of_a_log_tells_when_each_of_its_values_came(tmp_path: Path) -> None:
+    log = tmp_path / "attempt-1.log"
+    first = b"epoch 1 loss=3\n"
+    log.write_bytes(first + b"epoch 2 loss=2\nepoch 3 loss=1\n")
+    Path(f"{log}.times").write_text(f"{len(first)} 100.0\n{2 * len(first)} 160.5\nx\n45 170\n")
+    curves = Curves()
+    curves.read_seen([[log]])
+
+    assert curves.curve("loss", "time") == Curve("loss", "time", (0, 60.5, 70), (3, 2, 1))
+
+
+def test_output_of_the_time_before_a_copy_is_continued_has_no_time(tmp_path: Path) -> None:
+    log = tmp_path / "attempt-1.log"
+    with LogCopy(log) as copy:
+        copy.write(b"epoch 1 loss=3\n")
+    with LogCopy(log) as copy:  # as after a run that went on alone
+        copy.write(b"epoch 1 loss=3\nepoch 2 loss=2\n")
+    curves = Curves()
+    curves.read_seen([[log]])
+
+    sizes = [line.split() for line in Path(f"{log}.times").read_text().splitlines()]
+    assert [size for size, _ in sizes] == ["15", "30"]
+    assert float(sizes[0][1]) == pytest.approx(time.time(), abs=60)
+    assert sizes[1][1] == "-"
+    assert curves.curve("loss", "time").axis == "epoch"
+
+
+def test_events_of_tensorboard_are_drawn_over_their_own_times() -> None:
+    curves = Curves()
+    curves.read_file(EVENTS)
+
+    drawn = curves.curve(curves.names[0], "time")
+    assert drawn.axis == "time"
+    assert drawn.xs[0] == 0
+    assert list(drawn.xs) == sorted(drawn.xs)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        b"step 1 tps 1,234 memory: 46.57 mfu: 3.31%\n",
+        b"step 1 lr: 0.1 grad_norm: 1.5\n",
+        b"step 1 wps=21000, ups=5.9, train_wall=17, gb_free=10.1\n",
+        b"step 1 samples/sec: 520.1 tokens_per_second_per_gpu:1234.5 peak_memory_alloc:10.2\n",
+        b"Train Epoch: 0 [10/99 (1%)] Data (t): 0.004 Batch (t): 0.583 LR: 0.1\n",
+    ],
+)
+def test_rates_times_memory_and_settings_are_no_default_metric(log: bytes) -> None:
+    curves = curves_of([[log]])
+    both = curves_of([[log + b"step 2 quality: 0.5\n"]])
+
+    with pytest.raises(UsageError, match=r"no measure of a model in the log of a; .*--metric "):
+        select_curves({"a": curves}, None)
+    assert both.main == "quality"
+    assert not any("(t)" in name for name in curves.names)

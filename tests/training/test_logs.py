@@ -491,3 +491,30 @@ def test_progress_bar_within_an_epoch_is_not_the_progress_of_the_run() -> None:
     curves = curves_of([[b"Epoch 0: 100%|##| 10/10 [00:00<00:00, 9it/s, loss=3]\r"]])
 
     assert curves.fraction is None
+
+
+def test_validation_of_yolov5_and_its_older_versions_belongs_to_the_epoch() -> None:
+    log = """\
+      Epoch    GPU_mem   box_loss   obj_loss   cls_loss  Instances       Size
+        0/2      0.84G    0.04512    0.06789    0.01234        123        640: 100%|###| 8/8 [00:05<00:00,  1.5it/s]
+                 Class     Images  {}: 100%|###| 4/4 [00:01<00:00,  2.2it/s]
+                   all        128        929      0.678      0.534      0.617      0.405
+"""  # noqa: E501  # as it is printed
+    for columns in (
+        "Instances          P          R      mAP50   mAP50-95",
+        "   Labels          P          R     mAP@.5 mAP@.5:.95",
+    ):
+        points = points_of(log.format(columns))
+        assert [(point["epoch"], point["value"]) for point in points["mAP50-95"]] == [(0, 0.405)]
+        assert [point["value"] for point in points["box_loss"]] == [0.04512]
+
+
+def test_result_of_rllib_goes_on_after_a_dict_in_it() -> None:
+    log = "Result for PPO_a1b2_00000:\n  episode_reward_mean: 22.5\n  info:\n    learner:\n" + (
+        "      total_loss: 8.9\n  timesteps_total: 4000\n  training_iteration: 1\n\n"
+    )
+
+    points = points_of(log)["PPO_a1b2_00000/episode_reward_mean"]
+
+    assert [(point["step"], point["value"]) for point in points] == [(4000, 22.5)]
+    assert len(points_of(log)) == 1

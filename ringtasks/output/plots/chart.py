@@ -51,6 +51,11 @@ class Panel(NamedTuple):
     axis: str
     lines: Sequence[Line]
 
+    @property
+    def x_label(self) -> str:
+        """The name of the x axis, with its unit."""
+        return "time (s)" if self.axis == "time" else self.axis
+
 
 @dataclass(frozen=True)
 class Chart:

@@ -89,7 +89,7 @@ def _traces(chart: Chart) -> Iterator[dict[str, Any]]:
                 "x": _finite(line.xs), "y": _finite(line.ys), "name": escape(line.label),
                 "xaxis": f"x{n}", "yaxis": f"y{n}", "line": {"color": line.colour},
                 "legendgroup": f"{n} {escape(line.label)}",
-                "hovertemplate": f"{escape(panel.axis)} %{{x}}: %{{y:.6g}}",
+                "hovertemplate": f"{escape(panel.x_label)} %{{x}}: %{{y:.6g}}",
             }  # fmt: skip
             if line.raw is not None:
                 yield trace | {"y": _finite(line.raw), "opacity": 0.25, "showlegend": False}
@@ -115,7 +115,7 @@ def _axes(
 ) -> dict[str, Any]:
     xs = [x for line in panel.lines for x, _ in line.points]
     x_axis: dict[str, Any] = {
-        "title": {"text": escape(panel.axis)},
+        "title": {"text": escape(panel.x_label)},
         "domain": across,
         "anchor": f"y{n}",
     }

@@ -57,7 +57,7 @@ def _draw(axes: Any, panel: Panel, *, is_log: bool) -> None:
         if line.raw is not None:
             axes.plot(line.xs, line.raw, color=line.colour, alpha=0.25, linewidth=1)
         axes.plot(line.xs, line.ys, label=label, color=line.colour, marker=marker)
-    axes.set_xlabel(_plain(panel.axis))
+    axes.set_xlabel(_plain(panel.x_label))
     axes.set_ylabel(_plain(panel.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if is_log and _has_points(panel.lines):

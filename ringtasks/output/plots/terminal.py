@@ -41,7 +41,7 @@ def draw_panel(
         shown(panel.metric),
         *plot,
         _x_ticks(min(xs), max(xs), across),
-        f"{panel.axis:>{width}}",
+        f"{panel.x_label:>{width}}",
     ]
 
 

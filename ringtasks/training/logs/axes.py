@@ -15,12 +15,19 @@ __all__ = ["without_repeats", "x_values"]
 _X = Callable[[Point], "float | None"]
 
 
-def x_values(points: Sequence[Point], wanted: str | None = None) -> tuple[str, list[float]]:
+def x_values(
+    points: Sequence[Point], wanted: str | None = None, started: float | None = None
+) -> tuple[str, list[float]]:
     """Return the axis of the points and the x of each: a step, an epoch, or a serial number.
 
-    :param wanted: the axis to take if all points have a position on it.
+    :param wanted: the axis to take if all points have a position on it; ``time``: seconds.
+    :param started: the time from which seconds count.
     Points within an epoch lie between it and the next.
     """
+    if wanted == "time" and started is not None:
+        times = [point.time - started for point in points if point.time is not None]
+        if len(times) == len(points) and _grow(times, points, may_be_equal=True):
+            return "time", times
     candidates: list[tuple[str, _X]] = [
         ("step", lambda point: point.step),
         ("round", lambda point: point.round),
@@ -48,9 +55,11 @@ def without_repeats(points: Sequence[Point], xs: Sequence[float]) -> list[int]:
     return kept
 
 
-def _grow(xs: Sequence[float], points: Sequence[Point]) -> bool:
+def _grow(xs: Sequence[float], points: Sequence[Point], *, may_be_equal: bool = False) -> bool:
     return all(
-        before < after or points[n].attempt != points[n + 1].attempt
+        before < after
+        or (may_be_equal and before == after)
+        or points[n].attempt != points[n + 1].attempt
         for n, (before, after) in enumerate(itertools.pairwise(xs))
     )
 

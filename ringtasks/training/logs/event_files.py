@@ -38,16 +38,18 @@ def event_records(data: bytes) -> Iterator[Record]:
 
 
 def _record(event: bytes) -> Record | None:
-    step, values = 0, []
+    step, time, values = 0, None, []
     for number, value in _fields(event):
-        if number == 2 and isinstance(value, int):
+        if number == 1 and isinstance(value, bytes) and len(value) == 8:
+            time = struct.unpack("<d", value)[0]
+        elif number == 2 and isinstance(value, int):
             step = value
         elif number == 5 and isinstance(value, bytes):
             values += [_scalar(each) for n, each in _fields(value) if n == 1]
     scalars = [value for value in values if value is not None]
     if not scalars or step >= 1 << 63:  # a negative step
         return None
-    return Record({"step": Position(float(step))}, scalars)
+    return Record({"step": Position(float(step))}, scalars, time=time)
 
 
 def _scalar(value: int | bytes) -> tuple[str, float] | None:

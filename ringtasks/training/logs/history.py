@@ -30,6 +30,9 @@ class History:
         self.totals: dict[str, float] = {}
         self.serial = 0
         self.attempt = 1
+        #: The time of the next records, and the first one of the log.
+        self.time: float | None = None
+        self.started: float | None = None
         #: The count of the run's own bar, and the count that it showed after each printed dict.
         self.bar: Position | None = None
         self.bar_after: dict[int, float] = {}
@@ -60,9 +63,17 @@ class History:
         if not values:
             return
         self.serial += 1
+        if self.started is None:
+            self.started = record.time
         point = point_of(self.before(self.serial), record, is_heading=self.is_heading)
         for name, value in values:
             self._append(name, point._replace(value=value))
+
+    def set_time(self, time: float | None) -> None:
+        """Set the time at which the next records were printed, or seen; None: not known."""
+        self.time = time
+        if self.started is None:
+            self.started = time
 
     def show_bar(self, serial: int, position: Position) -> None:
         """Note the state of a bar that shows only its count; the first such bar counts the run."""
@@ -148,7 +159,7 @@ class History:
 
     def before(self, serial: int) -> Before:
         """Return the positions that the next record may inherit."""
-        return Before(serial, self.attempt, self.bar_epoch, self.at)
+        return Before(serial, self.attempt, self.bar_epoch, self.at, self.time)
 
     def merge(self, records: Iterable[Record]) -> None:
         """Add several records."""

@@ -162,7 +162,8 @@ class KeyValueReader:
             if _NUMBER.match(row["value"]):
                 self._values[row["name"]] = row["value"]
             return Record({})
-        return self._close()
+        # A dict within the result ("  info:") has lines of its own, with a deeper indentation.
+        return Record({}) if text.startswith("  ") and not text.isspace() else self._close()
 
     def end(self) -> list[Record]:
         """Return the record of the last result."""

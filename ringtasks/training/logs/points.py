@@ -16,12 +16,13 @@ OF_ONE_LINE = ("batch", "sample")
 
 
 class Before(NamedTuple):
-    """The serial number of a record, and the positions that it may inherit from lines and bars."""
+    """The serial number and the time of a record, and the positions that it may inherit."""
 
     serial: int
     attempt: int
     bar_epoch: Position | None
     at: Mapping[str, Position]
+    time: float | None = None
 
 
 def point_of(before: Before, record: Record, *, is_heading: bool = False) -> Point:
@@ -50,6 +51,7 @@ def point_of(before: Before, record: Record, *, is_heading: bool = False) -> Poi
         inner_total=inner,
         kind=record.kind,
         inherited=inherited,
+        time=before.time if record.time is None else record.time,
     )
 
 

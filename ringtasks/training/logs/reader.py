@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .history import History
 from .line_reader import LineReader
 from .lines import LineSplitter
+from .stamps import Clock
 
 if TYPE_CHECKING:
     from .bulk_reader import BulkReader
@@ -22,11 +23,15 @@ class LogReader:
     """Reads one stream of output into a history; several may share it, one for each host.
 
     :param one_by_one: read no lines together.  The result is the same.
+    :param has_stamps: read the lines' time stamps, too, one by one.
     """
 
-    def __init__(self, history: History, *, one_by_one: bool = False) -> None:
+    def __init__(
+        self, history: History, *, one_by_one: bool = False, has_stamps: bool = False
+    ) -> None:
         self._history = history
-        self._one_by_one = one_by_one
+        self._one_by_one = one_by_one or has_stamps
+        self._clock = Clock() if has_stamps else None
         self._lines = LineSplitter()
         self._reader = LineReader()
         self._bulk: BulkReader | None = None
@@ -42,9 +47,14 @@ class LogReader:
             lines = [*filter(None, self._lines.feed(chunk[start : start + _CHUNK_BYTES]))]
             if self._one_by_one or len(lines) < _MIN_LINES:
                 for line in lines:
-                    self._history.merge(self._reader.read(line))
+                    self._read(line)
             else:
                 self._in_bulk.read(lines)
+
+    def _read(self, line: bytes) -> None:
+        if self._clock is not None:
+            self._history.set_time(self._clock.read(line.decode("latin-1")))
+        self._history.merge(self._reader.read(line))
 
     @property
     def _in_bulk(self) -> BulkReader:
@@ -57,5 +67,5 @@ class LogReader:
     def end(self) -> None:
         """Read the text after the last line's end, and the records that were held back."""
         for line in self._lines.rest():
-            self._history.merge(self._reader.read(line))
+            self._read(line)
         self._history.merge(self._reader.end())

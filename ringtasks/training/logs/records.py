@@ -33,6 +33,7 @@ class Record(NamedTuple):
     totals: Mapping[str, float] = {}
     rank: int | None = None
     kind: str = "line"
+    time: float | None = None
 
 
 class Point(NamedTuple):
@@ -50,6 +51,7 @@ class Point(NamedTuple):
     inner_total: float | None = None
     kind: str = "line"
     inherited: str = ""
+    time: float | None = None
 
     @property
     def position(self) -> tuple[float | None, ...]:

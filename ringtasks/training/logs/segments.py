@@ -79,7 +79,8 @@ class Segment:
         self._inherited = {*self._of_lines, *before.at} - {*OF_ONE_LINE}
         self.last_line = int(max(own.lines[-1] for own in columns))
         measured = [own.lines for own in columns if own.values]
-        self._measured: list[int] = np.sort(np.concatenate([[], *measured])).tolist()
+        self._measured_lines = np.sort(np.concatenate([[], *measured]))
+        self._measured: list[int] = self._measured_lines.tolist()
         self._epochs = self._changes_of_epoch()
 
     def _changes_of_epoch(self) -> list[int]:
@@ -100,12 +101,16 @@ class Segment:
 
     def measured_before(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return for each line the number of lines before it that print a metric."""
-        before: npt.NDArray[np.int64] = np.searchsorted(self._measured, lines)
+        before: npt.NDArray[np.int64] = np.searchsorted(self._measured_lines, lines)
         return before
 
     def serial_at(self, line: int) -> int:
         """Return the serial number of the points of a line."""
         return self._start.serial + bisect_left(self._measured, line)
+
+    def serials_at(self, lines: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the serial numbers of the points of many lines."""
+        return self.measured_before(lines) + self._start.serial
 
     def may_inherit(self, columns: Columns) -> bool:
         """Tell whether records may take a part of their position from other lines of the log."""
@@ -120,8 +125,9 @@ class Segment:
 
     def before(self, line: int) -> Before:
         """Return what the lines up to ``line`` determine for a record there."""
-        attempt = self._start.attempt
-        return Before(self.serial_at(line), attempt, self.bar_epoch(line), self.at(line))
+        start = self._start
+        serial, at = self.serial_at(line), self.at(line)
+        return Before(serial, start.attempt, self.bar_epoch(line), at, start.time)
 
     def bar_epoch(self, line: int) -> Position | None:
         """Return the epoch of the last bar that gives one."""
@@ -188,8 +194,7 @@ class PointsOfColumns:
         kept[1:] &= ~(pairs & ~is_bar)
         starts = np.flatnonzero(bars & ~np.concatenate([[False], bars[:-1]]))
         firsts = starts[np.searchsorted(starts, np.flatnonzero(bars), side="right") - 1]
-        lines = self._lines[firsts].tolist()
-        self._serials[1:][bars] = [self._segment.serial_at(line) for line in lines]
+        self._serials[1:][bars] = self._segment.serials_at(self._lines[firsts])
         self._select(kept)
 
     def _repeats(self, is_bar: Any) -> Any:

@@ -32,7 +32,9 @@ _BAR_BEHIND = re.compile(r":?\s+\d{1,3}%[|\s\xe2].*", re.DOTALL)
 _SHORT_POSITIONS = {"e": "epoch", "#": "step", "it": "step", "ep": "epoch", "n": "step"}
 # ultralytics/utils/metrics: the table of a validation, which follows the epoch's row.
 _VALIDATION = re.compile(
-    r"\s*Class\s+Images\s+Instances\s+(?P<names>(?:\w+\(P\s+R\s+mAP50\s+mAP50-95\)\s*)+|top1_acc.*)"
+    r"\s*Class\s+Images\s+(?:Instances|Labels|Targets)\s+"
+    r"(?P<names>(?:\w+\(P\s+R\s+mAP50\s+mAP50-95\)\s*)+|P\s+R\s+mAP@?\.?50?\s+mAP@?\.?50?[-:]\.?95.*"
+    r"|top1_acc.*)"
 )
 
 

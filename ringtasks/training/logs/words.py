@@ -9,6 +9,7 @@ import functools
 import re
 
 __all__ = [
+    "NO_METRIC",
     "SPLITS",
     "UNITS",
     "is_argument",
@@ -79,6 +80,17 @@ _UNRECORDED = frozenset(
     wall_time walltime time_total_s time_this_iter_s time_since_restore percentage percent progress
     remaining_time elapsed_time s h min gb mb gib mib instances
     """.split()
+)
+#: What the machine did, not the model: rates, sizes, memory.
+_OF_MACHINE = frozenset(
+    """
+    wps ups wpb bsz tps ips qps fps sps mfu hfu tflops tflop flops flos throughput wall runtime
+    speed memory mem gb mb gib mib free alloc allocated reserved consumed timing perf ms tok tokens
+    samples examples seqlen cpu gpu ram vram util utilization latency updates skipped
+    """.split()
+)
+_RATE = re.compile(
+    r"(?:/s|/sec|/second|per_s|per_sec|per_second|\(t\))(?:\W|_|\Z)|(?:\A|\W)(?:it|s)/\w"
 )
 #: Printed beside the metrics of one split, without belonging to it.
 _NEUTRAL = frozenset(
@@ -159,7 +171,7 @@ def is_unrecorded(name: str) -> bool:
     return (
         plain in _UNRECORDED
         or plain in _ARGUMENTS
-        or plain.endswith(("size", "_time", "reader_cost", "batch_cost"))
+        or plain.endswith(("size", "_time", "reader_cost", "batch_cost", "(t)"))
         or "best" in split_name(name)
     )
 
@@ -193,16 +205,24 @@ def total_of(name: str) -> str | None:
     return _UNIT_OF_WORD.get(found[1], found[1])
 
 
+#: The lowest rank of numbers that do not measure the model: settings, rates, memory.
+NO_METRIC = 8
+
+
 @functools.lru_cache(maxsize=4096)
 def metric_order(name: str) -> int:
     """Return the sort key of a metric: the training loss first, settings last."""
     words = split_name(name)
     if is_unrecorded(name):
-        return 9
+        return NO_METRIC + 1
     if name.lower() == "loss":
         return 0
     if not is_metric(name):
-        return 8 if words[-1:] and (words[-1] in ("lr", "norm") or "learning" in words) else 7
+        if _RATE.search(name.lower()) or not _OF_MACHINE.isdisjoint(words):
+            return NO_METRIC + 1
+        return (
+            NO_METRIC if words[-1:] and (words[-1] in ("lr", "norm") or "learning" in words) else 7
+        )
     held_out = any(is_split(word) and not word.startswith("tr") for word in words)
     if "loss" in words:
         return 2 + held_out if len(words) > 2 else 1 + 2 * held_out

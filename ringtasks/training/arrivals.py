@@ -1,0 +1,69 @@
+"""The times at which a log's local copy grew, for curves over time.
+
+``LOG.times`` has a line for each second in which it grew: its size, and the Unix time; ``-`` for a
+time if the output until there is older: it came at once, after an interruption.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["ArrivalTimes", "pieces"]
+
+_INTERVAL = 1.0
+#: The time in which a host sends the output that was printed while nothing followed it.
+_CATCH_UP = 5.0
+_MAX_BYTES = 16 << 20
+
+
+def _file(log: Path) -> Path:
+    return log.with_name(f"{log.name}.times")
+
+
+class ArrivalTimes:
+    """Notes the times at which a copy grows. A failure to write them is no failure of the run.
+
+    :param known: the size of the copy that was there before.
+    """
+
+    def __init__(self, log: Path, known: int) -> None:
+        self._file, self._noted = _file(log), known
+        now = time.time()
+        self._known_from = now + _CATCH_UP if known else now
+        self._next = now
+
+    def grown(self, size: int) -> None:
+        """Note that the copy has this size now."""
+        now = time.time()
+        if size <= self._noted or now < self._next:
+            return
+        is_known = now >= self._known_from
+        self._next, self._noted = now + _INTERVAL, size
+        with contextlib.suppress(OSError), self._file.open("a") as out:
+            out.write(f"{size} {f'{now:.1f}' if is_known else '-'}\n")
+
+
+def pieces(log: Path) -> Iterator[tuple[bytes, float | None]]:
+    """Yield the pieces of a log's copy, each with the time at which it came; None: not known."""
+    with log.open("rb") as content:
+        at = 0
+        for size, when in _noted(_file(log)):
+            if size > at:
+                yield content.read(size - at), when
+                at = size
+        yield content.read(), None
+
+
+def _noted(file: Path) -> Iterator[tuple[int, float | None]]:
+    try:
+        with file.open("rb") as noted:
+            lines = noted.read(_MAX_BYTES).split(b"\n")
+    except OSError:
+        return
+    for line in lines:
+        size, _, when = line.partition(b" ")
+        with contextlib.suppress(ValueError):
+            yield int(size), None if when == b"-" else float(when)
