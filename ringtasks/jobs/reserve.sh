@@ -90,7 +90,8 @@ rt_reserve() {
   rt_start $$
   rt_me=$rt_id.$$.$rt_boot.$rt_start
   rt_list || return 1
-  rt_why="nvidia-smi does not tell which processes there are: $rt_told"
+  rt_why=$(echo "$rt_read" | sed -n 's/^tool \([^ ]*\) .*/\1/p' | tail -n 1)
+  rt_why="${rt_why} does not tell which processes there are: $rt_told"
   ! echo "$rt_read" | grep -q '^apps unknown' || return 1
   rt_why="another process holds $rt_gpus/lock"
   rt_lock || return 1

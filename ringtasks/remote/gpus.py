@@ -38,6 +38,8 @@ class Gpu:
     """The processes on it that the driver shows; in a container often none."""
     job: str | None = None
     """The id of the job that has reserved it."""
+    are_pids_known: bool = True
+    """False: the driver did not show its processes, so it may be in use."""
 
     @property
     def is_free(self) -> bool:
@@ -46,12 +48,12 @@ class Gpu:
 
     @property
     def holder(self) -> str:
-        """The job or the processes that are known to use it; empty: none."""
+        """The job or the processes that use it, or may do so; empty: none."""
         if self.job is not None:
             return f"job {self.job}"
         if self.pids:
             return f"process {', '.join(map(str, self.pids))}"
-        return ""
+        return "" if self.are_pids_known else "processes that cannot be read"
 
     @property
     def in_use(self) -> str:
@@ -95,9 +97,10 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None)
     """Return the GPUs in the order of their indices; other lines are ignored.
 
     :param gpus: rows ``INDEX, UUID, NAME, TOTAL, USED, UTILIZATION``; sizes in MiB.
-    :param apps: rows ``UUID, PID, USED`` of the processes.
+    :param apps: rows ``UUID, PID, USED`` of the processes; ``unknown``: they could not be read.
     :param jobs: the ids of the jobs by the indices of their reserved GPUs.
     """
+    are_pids_known = "unknown" not in apps.split("\n")
     pids: dict[str, list[int]] = {}
     for uuid, text, *_ in _rows(apps, 2):
         if (pid := or_none(process_id, text)) is not None:
@@ -116,6 +119,7 @@ def parse_gpus(gpus: str, apps: str = "", jobs: Mapping[int, str] | None = None)
                 utilization=utilization,
                 pids=tuple(pids.get(uuid, ())),
                 job=(jobs or {}).get(index),
+                are_pids_known=are_pids_known,
             )
             found.append(gpu)
     return tuple(sorted(found, key=lambda gpu: gpu.index))

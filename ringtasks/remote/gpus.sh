@@ -9,7 +9,7 @@
 # Rows count whatever the exit status is: nvidia-smi warns of one damaged GPU with status 14.
 #
 # Sources: nvidia-smi --help-query-gpu; the AMD SMI CLI documentation (list, static, metric,
-# process, with --json); rocm-smi --json.
+# process, with --json); rocm-smi --json and --showpidgpus.
 
 # Runs a tool for $rt_limit tenths of a second at most; its output is in the file $rt_file. Sets
 # rt_status to its exit status or "hangs": a driver that hangs waits in the kernel, where no signal
@@ -57,8 +57,8 @@ rt_nvidia() {
   }
 }
 
-# Prints "PATH<TAB>VALUE" for each value of the JSON document in $rt_file, and "=" after it. Text
-# before the document is left out.
+# Prints "PATH<TAB>VALUE" for each value of the JSON documents in $rt_file, and "=" after them; for
+# other text, and for the text of an error, "said<TAB>TEXT".
 rt_flatten() {
   awk '
     function path(  i, text) {
@@ -66,9 +66,13 @@ rt_flatten() {
       return text
     }
     function begin() { if (depth && is_list[depth]) name[depth] = size[depth]++ }
-    !begun && !/^[ \t]*[[{]/ { next }
+    # A list or an object; not the "[WARNING]" of a log.
+    depth == 0 && !/^[ \t]*([[{][ \t\r]*$|[[{][ \t]*[]["{}]|\[[ \t]*-?[0-9])/ {
+      if (NF) print "said\t" $0
+      next
+    }
     {
-      begun = 1; rest = $0
+      rest = $0
       while (rest != "") {
         if (match(rest, /^[ \t\r,:]+/)) { rest = substr(rest, RLENGTH + 1); continue }
         char = substr(rest, 1, 1)
@@ -82,33 +86,36 @@ rt_flatten() {
         value = substr(rest, 1, RLENGTH); rest = substr(rest, RLENGTH + 1)
         if (is_text) value = substr(value, 2, length(value) - 2)
         if (is_text && !is_list[depth] && rest ~ /^[ \t]*:/) { name[depth] = value; continue }
-        begin(); print path() "\t" value
+        begin()
+        if (depth == 1 && name[1] == "error") print "said\t" value
+        else print path() "\t" value
       }
     }
     END { print "=" }' "$rt_file"
 }
 
+# An error is a document, too, and amd-smi ends with 0 then.
 rt_amd() {
   for rt_command in 'list' 'static --asic' 'metric --mem-usage --usage' 'process'; do
     # shellcheck disable=SC2086  # words
     rt_ask amd-smi $rt_command --json
-    printf 'status\t%s\n' "$rt_status"
+    printf 'command\t%s\nstatus\t%s\n' "${rt_command%% *}" "$rt_status"
     [ "$rt_status" != hangs ] || break
     rt_flatten
-    [ "$rt_status" = 0 ] || awk 'NF && !/[][{}"]/ { print "said\t" $0 }' "$rt_file"
   done | rt_amd_rows
 }
 
 # The fields of the documents of amd-smi, of all versions: a list, or one below "gpu_data"; a value
-# with its unit, or plain.
+# with its unit, or plain. Some partitions of a GPU have its uuid.
 rt_amd_rows() {
   awk -F '\t' -v host="$(uname -n)" '
     function mib(value, unit) {
       if (unit == "B") return int(value / 1048576)
-      if (unit == "KB") return int(value / 1024)
-      return unit == "GB" ? value * 1024 : value
+      if (unit == "KB" || unit == "KiB") return int(value / 1024)
+      return int(unit == "GB" || unit == "GiB" ? value * 1024 : value)
     }
-    $1 == "said" { said[++lines] = $2; next }
+    $1 == "said" { if (!($2 in is_said)) { is_said[$2] = 1; said[++lines] = $2 } next }
+    $1 == "command" { command = $2; next }
     $1 == "status" { if (status == 0) status = $2; next }
     $1 == "=" { split("", index_of); next }
     {
@@ -117,16 +124,21 @@ rt_amd_rows() {
       key = part[n]; unit = ""
       if (key == "value") key = part[n - 1]
       if (key == "unit") { if (part[n - 1] == "total_vram" || part[n - 1] == "used_vram") units[part[n - 1] gpu] = $2; next }
-      if (key == "gpu") { gpu = $2; index_of[at] = gpu; if (!(gpu in known)) { known[gpu] = 1; order[++count] = gpu } next }
+      if (key == "gpu") {
+        gpu = $2; index_of[at] = gpu
+        if (command == "process") is_process_known = 1
+        if (!(gpu in known)) { known[gpu] = 1; order[++count] = gpu }
+        next
+      }
       gpu = (at in index_of) ? index_of[at] : at
       if (key == "uuid" || key == "gpu_uuid") uuid[gpu] = $2
       else if (key == "market_name") name[gpu] = $2
-      else if (key == "gfx_activity") used[gpu] = $2
+      else if (key == "gfx_activity" || key == "gfx_usage") used[gpu] = $2
       else if (key == "total_vram" || key == "used_vram") vram[key gpu] = $2
       else if (key == "pid" && $2 ~ /^[0-9]+$/) apps[++pids] = gpu " " $2
     }
     function id(gpu) {
-      if (uuid[gpu] == "" || uuid[gpu] == "N/A") return "GPU-amd-" host "-" gpu
+      if (uuid[gpu] !~ /^[0-9A-Za-z-]+$/ || owner[uuid[gpu]] != gpu) return "GPU-amd-" host "-" gpu
       return "GPU-" uuid[gpu]
     }
     function size(key, gpu) {
@@ -137,7 +149,8 @@ rt_amd_rows() {
       for (i = 1; i <= count; i++) {
         gpu = order[i]
         if (gpu !~ /^[0-9]+$/) continue
-        label = name[gpu] == "" ? "AMD GPU" : name[gpu]
+        if (!(uuid[gpu] in owner)) owner[uuid[gpu]] = gpu
+        label = name[gpu] == "" || name[gpu] == "N/A" ? "AMD GPU" : name[gpu]
         print "gpu " gpu ", " id(gpu) ", " label ", " size("total_vram", gpu) ", " \
           size("used_vram", gpu) ", " (used[gpu] == "" ? "[N/A]" : used[gpu])
       }
@@ -145,27 +158,42 @@ rt_amd_rows() {
         split(apps[i], pair, " ")
         print "app " id(pair[1]) ", " pair[2] ", [N/A]"
       }
+      if (count && !is_process_known) print "apps unknown"
       for (i = 1; i <= lines; i++) print "said " said[i]
     }'
 }
 
+# rocm-smi leaves the processes out of its JSON documents.
 rt_rocm() {
   {
     rt_ask rocm-smi --showuniqueid --showproductname --showmeminfo vram --showuse --json
     printf 'status\t%s\n' "$rt_status"
     rt_flatten
-    [ "$rt_status" = 0 ] || awk 'NF && !/[{}"]/ { print "said\t" $0 }' "$rt_file"
     [ "$rt_status" = hangs ] || {
-      rt_ask rocm-smi --showpidgpus --json
-      rt_flatten
+      rt_ask rocm-smi --showpidgpus
+      [ "$rt_status" = hangs ] || sed 's/^/pids	/' "$rt_file"
     }
   } | rt_rocm_rows
 }
 
 rt_rocm_rows() {
   awk -F '\t' -v host="$(uname -n)" '
-    $1 == "said" { said[++lines] = $2; next }
+    # A GPU that sleeps is no fault.
+    $1 == "said" { if ($2 !~ /low-power state/) said[++lines] = $2; next }
     $1 == "status" { status = $2; next }
+    # "PID 4711 is using 2 DRM device(s):", and their numbers in the lines after it.
+    $1 == "pids" {
+      if ($2 ~ /No KFD PIDs/) is_process_known = 1
+      if ($2 ~ /Unable to get|ERROR/) is_process_lost = 1
+      if ($2 ~ /^PID [0-9]+ is using/) {
+        is_process_known = 1
+        split($2, word, " "); pid = word[2]
+        sub(/^[^:]*:?/, "", $2)
+      } else if ($2 !~ /^[0-9 ]+$/) pid = ""
+      m = pid == "" ? 0 : split($2, gpus, " ")
+      for (i = 1; i <= m; i++) apps[++pids] = gpus[i] + 0 " " pid
+      next
+    }
     {
       n = index($1, "/"); card = substr($1, 1, n - 1); key = tolower(substr($1, n + 1))
       if (card ~ /^card[0-9]+$/) {
@@ -178,18 +206,18 @@ rt_rocm_rows() {
         else if (key == "gpu use (%)") use[gpu] = $2
         else if (key == "card series") name[gpu] = $2
         else if (key == "card model" || key == "device name") model[gpu] = $2
-      } else if (key ~ /pid [0-9]+ is using/) {
-        pid = key; sub(/^.*pid /, "", pid); sub(/ .*$/, "", pid)
-        m = split($2, gpus, /[^0-9]+/)
-        for (i = 1; i <= m; i++) if (gpus[i] != "") apps[++pids] = gpus[i] + 0 " " pid
       }
     }
-    function id(gpu) { return "GPU-" (uuid[gpu] == "" ? "amd-" host "-" gpu : uuid[gpu]) }
+    function id(gpu) {
+      if (uuid[gpu] !~ /^[0-9A-Za-z-]+$/ || owner[uuid[gpu]] != gpu) return "GPU-amd-" host "-" gpu
+      return "GPU-" uuid[gpu]
+    }
     function mib(bytes) { return bytes ~ /^[0-9]+$/ ? int(bytes / 1048576) : "[N/A]" }
     END {
       print "tool rocm-smi " status
       for (i = 1; i <= count; i++) {
         gpu = order[i]
+        if (!(uuid[gpu] in owner)) owner[uuid[gpu]] = gpu
         label = name[gpu] != "" ? name[gpu] : model[gpu] != "" ? model[gpu] : "AMD GPU"
         print "gpu " gpu ", " id(gpu) ", " label ", " mib(total[gpu]) ", " mib(used[gpu]) ", " \
           (use[gpu] == "" ? "[N/A]" : use[gpu])
@@ -198,6 +226,7 @@ rt_rocm_rows() {
         split(apps[i], pair, " ")
         if (pair[1] in known) print "app " id(pair[1]) ", " pair[2] ", [N/A]"
       }
+      if (count && (is_process_lost || !is_process_known)) print "apps unknown"
       for (i = 1; i <= lines; i++) print "said " said[i]
     }'
 }

@@ -55,14 +55,14 @@ def parse_resources(
     def last(name: str) -> str:
         return lines[name][-1] if lines.get(name) else ""
 
-    gpus, apps, tools, said, memory = (
-        "\n".join(lines.get(name, ())) for name in ("gpu", "app", "tool", "said", "memory")
+    gpus, apps, unread, tools, said, memory = (
+        "\n".join(lines.get(name, ())) for name in ("gpu", "app", "apps", "tool", "said", "memory")
     )
     memory_total, memory_available = _memory(memory)
     disk_total, disk_available = disk_space(last("disk"))
     load = [*last("load").lstrip("{ ").split(), ""]
     return Resources(
-        gpus=parse_gpus(gpus, apps, jobs),
+        gpus=parse_gpus(gpus, f"{apps}\n{unread}", jobs),
         tool=parse_tool(tools, said),
         memory_total=memory_total,
         memory_available=memory_available,

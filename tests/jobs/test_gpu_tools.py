@@ -13,6 +13,7 @@ from ringtasks import SSHClient, SSHConfig, jobs, remote
 from ringtasks.errors import JobNotStartedError
 from ringtasks.jobs import Gpu
 from ringtasks.remote.programs import Program
+from ringtasks.remote.resources import Resources, lines_by_name, parse_resources
 from ringtasks.training.preflight import checks
 from ringtasks.training.probe import probe_host
 from ringtasks.training.settings import Preflight
@@ -192,6 +193,71 @@ def test_amd_smi_error_is_shown(make_sshd: MakeSshd, client_key: Path, tmp_path:
             host.start("true", gpus=1)
 
     assert status.gpu_message.startswith("amd-smi ended with exit status 20: ERROR:root:Unable")
+
+
+WARNING = "[WARNING] User is missing the following required groups: render"
+DENIED = {"error": "AMDSMI error: Permission Denied", "code": -10}
+
+
+def read_gpus(bin: Path) -> Resources:
+    """Read the GPUs with the tools in a folder, as a host does."""
+    done = subprocess.run(
+        ["sh", "-c", Program(remote.__file__, "gpus.sh").text + "rt_gpus"],
+        env={**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return parse_resources(lines_by_name(done.stdout))
+
+
+def test_text_around_the_documents_of_amd_smi_is_a_warning(tmp_path: Path) -> None:
+    smi = AmdSmi(tmp_path / "smi", "6.4", count=2)
+    smi.use(1, 284, 4711)
+    smi.warn(WARNING)
+
+    found = read_gpus(smi.bin)
+
+    assert [gpu.pids for gpu in found.gpus] == [(), (4711,)]
+    assert found.tool.message == WARNING
+
+
+def test_amd_gpus_are_not_free_if_their_processes_cannot_be_read(tmp_path: Path) -> None:
+    smi = AmdSmi(tmp_path / "smi", "6.1", count=2)
+    smi.replace("process", DENIED)
+    rocm = RocmSmi(tmp_path / "rocm", is_old=False)
+    rocm.tell_processes("Unable to get list of KFD PIDs. A kernel update may be needed")
+
+    found = read_gpus(smi.bin)
+    by_rocm = read_gpus(rocm.bin)
+
+    assert [gpu.in_use for gpu in found.gpus] == 2 * ["processes that cannot be read"]
+    assert found.tool.message == DENIED["error"]
+    assert [gpu.is_free for gpu in by_rocm.gpus] == [False] * 3
+
+
+def test_each_amd_gpu_has_an_id_of_its_own(tmp_path: Path) -> None:
+    smi = AmdSmi(tmp_path / "smi", "6.1", count=4)
+    uuids = ["same", "same", "AMDSMI_STATUS_NOT_SUPPORTED - Feature, not supported", "N/A"]
+    smi.replace("list", [{"gpu": n, "uuid": uuid} for n, uuid in enumerate(uuids)])
+
+    found = read_gpus(smi.bin)
+
+    host = os.uname().nodename
+    ids = ["GPU-same", *(f"GPU-amd-{host}-{n}" for n in (1, 2, 3))]
+    assert [(gpu.uuid, gpu.memory_total_mib) for gpu in found.gpus] == [(i, 196592) for i in ids]
+
+
+def test_sizes_of_amd_gpus_may_have_other_units_or_none(tmp_path: Path) -> None:
+    smi = AmdSmi(tmp_path / "smi", "6.4", count=3)
+    sizes: list[object] = [{"value": 191.98, "unit": "GB"}, {"value": 2**30, "unit": "B"}, "N/A"]
+    metric = [{"gpu": n, "mem_usage": {"used_vram": size}} for n, size in enumerate(sizes)]
+    smi.replace("metric", {"gpu_data": metric})
+
+    found = read_gpus(smi.bin)
+
+    assert [gpu.memory_used_mib for gpu in found.gpus] == [196587, 1024, None]
 
 
 @pytest.mark.parametrize("is_old", [False, True])
