@@ -40,6 +40,8 @@ def advise_on_gateway(error: OtherProgramError, *, has_terminal: bool) -> None:
         error.advice = f"if it started a shell of its own, 'inv shell' works; {_OWN_SSHD}"
     elif not has_terminal and _WANTS_TERMINAL.search(error.evidence):
         error.advice = f"if it wants a terminal, try --pty or 'inv shell'; {_OWN_SSHD}"
+    elif error.status is None:
+        error.advice += ", or raise connect_timeout if its login files take longer"
     elif not error.evidence and error.status == KILLED_STATUS:
         error.evidence = "it closed the session without running the command"
         error.advice = _REQUESTS["exec"][1]

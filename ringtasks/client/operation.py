@@ -216,8 +216,7 @@ class Operation:
         said = [str(LimitError(pool.config.id, f"the {self._kind}'s time limit", limit))]
         said += self._fate(ending)
         if ending.unproven is not None:
-            evidence = bounded(ending.unproven)
-            said.append("the host has not started the command's shell; it printed: " + evidence)
+            said.append(_shell_not_started(bounded(ending.unproven)))
         elif self._kind == "command" and limit == pool.config.command_timeout:
             said.append("for longer commands use --timeout (0: no limit) or 'inv start'")
         return "; ".join(said)
@@ -263,6 +262,14 @@ class Operation:
 
 #: The end of work that was cancelled before it began.
 _UNBEGUN = Ending(interrupted=True)
+
+
+def _shell_not_started(evidence: str) -> str:
+    printed = f"it printed: {evidence}" if evidence else "it printed nothing"
+    return (
+        f"the host has not started the command's shell; {printed}; if its login files take longer, "
+        "raise command_timeout, else check ssh_user"
+    )
 
 
 def _unknown(host: str, ending: Ending) -> str:

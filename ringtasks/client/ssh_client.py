@@ -367,7 +367,6 @@ class SSHClient:
             run_id=ask.run_id or os.urandom(8).hex(),
             is_own=ask.is_own,
         )
-        limit = limit_of(self.config.command_timeout if ask.timeout is None else ask.timeout)
         output = CapturedOutput(self._max_output_bytes)
         on_output = ask.on_output or output.add
         if ask.on_output is not None and ask.keeps_output:
@@ -379,12 +378,13 @@ class SSHClient:
             ask.terminal,
             self._spare_link,
             meanwhile=_load_the_rest,
+            ready_timeout=2 * self.config.connect_timeout,
             max_output_bytes=_MAX_ANSWER_BYTES if is_answer else None,
         )
         return Operation(
             Execution(script, on_output, options),
             script.command,
-            limit,
+            limit_of(self.config.command_timeout if ask.timeout is None else ask.timeout),
             kind="command",
             output=output,
             before_start=ask.before_start,

@@ -1,4 +1,4 @@
-"""Start threads; if this machine allows no more, say which limit it is (setrlimit(2), NPROC)."""
+"""Start threads; if a limit of this machine is reached, say which one it is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ringtasks.errors import UsageError
+from ringtasks.errors import StateFileError, UsageError
 
 __all__ = ["start_thread", "translated"]
 
 #: CPython's text; it has no class of its own.
 _REFUSED = "can't start new thread"
+_STATE_ADVICE = "free space there or make it writable, or set XDG_STATE_HOME to another folder"
 
 
 def start_thread(target: Callable[..., None], *args: Any, name: str) -> threading.Thread:
@@ -29,7 +30,9 @@ def start_thread(target: Callable[..., None], *args: Any, name: str) -> threadin
 
 @contextlib.contextmanager
 def translated(host: str = "") -> Iterator[None]:
-    """Within the block, a refused thread or process is a `UsageError`.
+    """Within the block, a limit of this machine is a `UsageError` of the host.
+
+    The limits are those of threads, processes and memory, and of the disk with the state files.
 
     :param host: the host that the block is about.
 
@@ -37,6 +40,8 @@ def translated(host: str = "") -> Iterator[None]:
     """
     try:
         yield
+    except StateFileError as error:
+        raise UsageError(f"{f'{host}: ' if host else ''}{error}; {_STATE_ADVICE}") from error
     except RuntimeError as error:
         if str(error) != _REFUSED:
             raise

@@ -60,6 +60,8 @@ class ExecutionOptions:
     :param is_stop: it ends another's processes: it neither waits until the host has room for
         another session, nor is it ended like a command of the caller's.
     :param meanwhile: called once the command is started, before its output is awaited.
+    :param ready_timeout: seconds for the host to start a shell to which the script is then sent;
+        nothing has been started before.
     :param max_output_bytes: output beyond this ends it: ringtasks' own scripts answer in few bytes.
     """
 
@@ -69,4 +71,5 @@ class ExecutionOptions:
     spare_link: Callable[[], Link] | None = None
     is_stop: bool = False
     meanwhile: Callable[[], None] | None = None
+    ready_timeout: float = 60.0
     max_output_bytes: int | None = None

@@ -50,6 +50,7 @@ _DRAIN_TIMEOUT = 1.0
 _STDIN_CHUNK_BYTES = 32 * 1024
 #: Seconds for the host to start the script's shell: a login file may wait for a network.
 _MARK_TIMEOUT = 60.0
+_LEAST_READY_TIMEOUT = 15.0
 #: Seconds after which a program that may wait for commands instead of the shell is told to end.
 _GIVE_UP_DELAY = 2.0
 #: Seconds after that for the mark, if a terminal shows text instead: nothing has been started.
@@ -204,7 +205,8 @@ class Execution:
             longer awaited.
         """
         started = time.monotonic()
-        limit = started + _MARK_TIMEOUT
+        ready_timeout = max(_LEAST_READY_TIMEOUT, self._options.ready_timeout)
+        limit = started + (_MARK_TIMEOUT if self._line is not None else ready_timeout)
         if deadline is not None:
             limit = min(limit, deadline)
         give_up_at = started + _GIVE_UP_DELAY if self._line is None else None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.client.dialogue import Ask
 from ringtasks.errors import OtherProgramError
 from ringtasks.remote.marks import Mark, MarkedOutput
+from ringtasks.ssh.link import Terminal
 from ringtasks.transfer import get, put, sync
 from tests.support.fixtures import Inv
 from tests.support.sshd import Sshd
@@ -188,6 +190,55 @@ def test_timeout_before_the_start_marker_shows_the_received_output(
 
     assert (result.returncode, result.timed_out) == (124, True)
     assert "Please login as ubuntu" in str(result.error)
+
+
+#: A command in the request for a session, and scripts on stdin, without and with a terminal.
+WAYS: dict[str, dict[str, Any]] = {
+    "request": {},
+    "stdin": {"env": {"TOKEN": "s3cr3t"}},
+    "terminal": {"env": {"TOKEN": "s3cr3t"}, "terminal": Terminal("dumb", 80, 24)},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_timeout_before_the_start_marker_is_no_lost_link(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, way: str
+) -> None:
+    server = make_sshd(**forced("sleep 30"))
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.run("make", timeout=1.5, **WAYS[way])
+
+    assert (result.returncode, result.timed_out, result.is_unknown) == (124, True, False)
+    told = str(result.error)
+    assert "it printed nothing; if its login files take longer, raise command_timeout" in told
+    assert ("the command had not been started" in told) == (way != "request")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("program", ["sleep 60", "echo Please wait; sleep 60"])
+def test_host_that_never_becomes_ready_for_a_script_is_given_up(
+    make_sshd: MakeSshd, client_key: Path, program: str, use_control_master: bool
+) -> None:
+    config = config_of(make_sshd(**forced(program)), client_key, master=use_control_master)
+    with SSHClient(replace(config, connect_timeout=5)) as client:
+        result = client.run("make", env={"TOKEN": "s3cr3t"})
+
+    assert (result.returncode, result.is_unknown, result.is_other_program) == (255, False, True)
+    assert "raise connect_timeout if its login files take longer" in str(result.error)
+    assert 14_000 < result.elapsed_ms < 50_000
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_command_of_a_slow_login_shell_runs_once(
+    make_sshd: MakeSshd, client_key: Path, use_control_master: bool, way: str
+) -> None:
+    server = make_sshd(**forced('sleep 2.5; exec sh -c "$SSH_ORIGINAL_COMMAND"'))
+    command = "echo x >>~/runs; exit 7"
+    with SSHClient(config_of(server, client_key, master=use_control_master)) as client:
+        result = client.run(command, timeout=20, **WAYS[way])
+
+    assert (result.returncode, result.error) == (7, None)
+    assert (server.home / "runs").read_text() == "x\n"
 
 
 NOISE = 'echo Welcome; echo Warning >&2; eval "$SSH_ORIGINAL_COMMAND"'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import subprocess
 import time
@@ -17,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtasks import SSHClient, SSHConfig, jobs
-from ringtasks.jobs import JobState, Lines
+from ringtasks import SSHClient, SSHConfig, get_ssh_client, jobs
+from ringtasks.jobs import Job, JobState, Lines
 from ringtasks.jobs.logs import LogPlace, parse_offset
 from ringtasks.ssh.link import STDOUT
+from ringtasks.testing import Answer, Call, fake_fleet
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, Require, in_process, job_host, own_server
 from tests.support.jobs import JobHost
@@ -367,6 +369,25 @@ def test_missing_home_directory_ends_following_after_a_few_requests(
     assert why is not None
     assert f"the log of job {job.id} cannot be read" in why
     assert "inv jobs" in why
+
+
+def test_requests_for_a_log_that_cannot_be_read_come_at_growing_intervals() -> None:
+    times: list[float] = []
+
+    def answer(call: Call) -> Answer:
+        times.append(time.monotonic())
+        is_read = len(times) == 3
+        return Answer(b"ringtasks-offset:0\nhi\n" if is_read else b"", b"", 0 if is_read else 1)
+
+    got: list[bytes] = []
+    with fake_fleet("box") as fleet:
+        fleet["box"].on_call("*", answer)
+        why = Job(get_ssh_client("box"), "1234").follow(got.append)
+
+    first, second = (after - before for before, after in itertools.pairwise(times))
+    assert (why, b"".join(got)) == (None, b"hi\n")
+    assert first >= 0.4
+    assert second >= 0.8
 
 
 def test_slow_reader_slows_the_log_transfer(host: JobHost) -> None:
