@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ringtasks.common.capture import CapturedOutput
 from ringtasks.common.text import bounded, printable
-from ringtasks.common.threads import translated
+from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import (
     LimitError,
     OtherProgramError,
@@ -155,6 +155,9 @@ class Operation:
             try:
                 with translated(pool.config.id):
                     ending = _UNBEGUN if self._is_cancelled else self.work.run(link, self.limit)
+            except MemoryError:
+                self._output = None  # there is room again, also for the other hosts
+                ending = Ending(unknown=NO_MEMORY)
             except LinkLostError as error:  # nothing can have started: another link may work
                 if isinstance(error, NotStartedError) and error.request:
                     return self._no_channel(pool, link, error)

@@ -10,7 +10,13 @@ from typing import Any
 
 from ringtasks.errors import StateFileError, UsageError
 
-__all__ = ["start_thread", "translated"]
+__all__ = ["NO_MEMORY", "start_thread", "translated"]
+
+#: The evidence and the advice if this machine gives the process no more memory.
+NO_MEMORY = (
+    "this machine allows no more memory: raise the limit with 'ulimit -v', use fewer hosts at a "
+    "time (--fanout), or let the command print less"
+)
 
 #: CPython's text; it has no class of its own.
 _REFUSED = "can't start new thread"
@@ -30,18 +36,19 @@ def start_thread(target: Callable[..., None], *args: Any, name: str) -> threadin
 
 @contextlib.contextmanager
 def translated(host: str = "") -> Iterator[None]:
-    """Within the block, a limit of this machine is a `UsageError` of the host.
+    """Within the block, a refused thread or process is a `UsageError`.
 
-    The limits are those of threads, processes and memory, and of the disk with the state files.
-
-    :param host: the host that the block is about.
+    :param host: the host that the block is about; then a state file that cannot be written is its
+        error, too.
 
     :raises UsageError: this machine allows no more of them.
     """
     try:
         yield
     except StateFileError as error:
-        raise UsageError(f"{f'{host}: ' if host else ''}{error}; {_STATE_ADVICE}") from error
+        if not host:
+            raise
+        raise UsageError(f"{host}: {error}; {_STATE_ADVICE}") from error
     except RuntimeError as error:
         if str(error) != _REFUSED:
             raise

@@ -25,7 +25,7 @@ class FilesReport:
 
     ``shown`` is a second report, which shows the run as usual.  A file of an earlier run is
     replaced when its host is reached.  A host without output has empty files; a host that was not
-    reached has none.
+    reached has none.  A file that cannot be written is given up, and the run goes on (`check`).
 
     :raises UsageError: the folder cannot be made.
     """
@@ -33,6 +33,7 @@ class FilesReport:
     def __init__(self, folder: Path, shown: Report) -> None:
         self._folder, self._shown = folder, shown
         self._open: dict[tuple[str, int], BinaryIO] = {}
+        self._given_up: dict[tuple[str, int], str] = {}
         self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -46,9 +47,8 @@ class FilesReport:
     def arrived(self, found: HostResult) -> None:
         if found.result.transport_used is not None:
             for stream, kept in ((1, found.result.stdout_bytes), (2, found.result.stderr_bytes)):
-                file = self._file(found.host, stream)  # a host without output has empty files
-                if self.on_output is None:  # otherwise it was written as it arrived
-                    file.write(kept)
+                # A host without output has empty files; other output was written as it arrived.
+                self._write(found.host, stream, kept if self.on_output is None else b"")
         with self._lock:
             own = [self._open.pop((found.host, stream), None) for stream in (1, 2)]
         for written in own:
@@ -59,15 +59,42 @@ class FilesReport:
     def finish(self, result: FleetResult) -> None:
         self._shown.finish(result)
 
+    def check(self) -> None:
+        """Check that each file was written.
+
+        :raises UsageError: one was given up.
+        """
+        if self._given_up:
+            raise UsageError(f"--outdir: these files are incomplete: {'; '.join(self._lost())}")
+
+    def _lost(self) -> list[str]:
+        return [
+            f"{self._path(host, stream)}: {why}"
+            for (host, stream), why in sorted(self._given_up.items())
+        ]
+
+    def _write(self, host: str, stream: int, chunk: bytes) -> None:
+        if (host, stream) in self._given_up:
+            return
+        rest = memoryview(chunk)
+        try:
+            file = self._file(host, stream)
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            self._given_up[host, stream] = error.strerror or str(error)
+
     def _write_and_show(self, host: str, stream: int, chunk: bytes) -> None:
-        self._file(host, stream).write(chunk)
+        self._write(host, stream, chunk)
         if self._shown.on_output is not None:
             self._shown.on_output(host, stream, chunk)
 
     def _file(self, host: str, stream: int) -> BinaryIO:
         with self._lock:
             if (host, stream) not in self._open:
-                kind = "out" if stream == 1 else "err"
-                path = self._folder / f"{quote(host, safe='@:[]+')}.{kind}"
-                self._open[host, stream] = open_anew(path)
+                self._open[host, stream] = open_anew(self._path(host, stream))
             return self._open[host, stream]
+
+    def _path(self, host: str, stream: int) -> Path:
+        kind = "out" if stream == 1 else "err"
+        return self._folder / f"{quote(host, safe='@:[]+')}.{kind}"

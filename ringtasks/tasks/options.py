@@ -16,7 +16,7 @@ import invoke
 from invoke import Context, Exit
 
 from ringtasks.common import interruption
-from ringtasks.common.threads import translated
+from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
@@ -87,6 +87,8 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
                 raise Exit(_told(error), code=USAGE) from error
             except RingtasksError as error:
                 raise Exit(_told(error), code=UNREACHABLE) from error
+            except MemoryError:
+                raise Exit(f"ringtasks: {NO_MEMORY}", code=1) from None
             finally:
                 # All objects loaded by now live until the exit: without this the interpreter visits
                 # all of them once more on its way out (20 ms).

@@ -71,6 +71,8 @@ def run_on_many(
         for line in summary(result):
             display.say(line)
     _remember(result, {host.file for host in hosts}, request.name)
+    if isinstance(report, FilesReport):
+        report.check()
     return result, INTERRUPTED if is_interrupted else result.returncode
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from invoke import Exit
 
 from ringtasks.common.text import visible
+from ringtasks.common.threads import NO_MEMORY
 
 __all__ = ["BROKEN_PIPE_STATUS", "prepare", "written"]
 
@@ -66,6 +67,9 @@ def _is_of_stdout(error: OSError) -> bool:
 
 
 def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, MemoryError):
+        sys.stderr.write(f"ringtasks: {NO_MEMORY}\n")
+        return
     if not isinstance(error, OSError) or not _is_of_stdout(error):
         from .config_files import fault  # only an error needs it
 

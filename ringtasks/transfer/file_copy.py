@@ -8,6 +8,7 @@ link was lost are the beginning of the next attempt, also of the next command.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import stat
 import time
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.client.result import SSHResult
-from ringtasks.common.disk_space import no_space
+from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.new_files import PartFile
+from ringtasks.common.text import size
 from ringtasks.remote.paths import name_of, word
 from ringtasks.remote.programs import Program
+from ringtasks.ssh.link import KILLED_STATUS
 
 from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
@@ -199,7 +202,10 @@ def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path)
             _check_free(f"{folder} (here)", source.size_bytes - offset, free_bytes)
         whole = word(source.path)
         script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
-        return host_copy.stream(script, file, offset, part.most_bytes)
+        result = host_copy.stream(script, file, offset, part.most_bytes)
+        if result.error is None and not result.success:
+            _check_room(file, f"{folder} (here)", source.size_bytes, result.returncode)
+        return result
 
 
 def _finish(
@@ -238,6 +244,34 @@ def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> s
     command = f"{hash_command(known.hasher)} {word(source.path)}"
     result = ask(host_copy.client, command, time_for(source.size_bytes))
     return result.stdout.lstrip("\\")[:64] if result.success else ""
+
+
+def _check_room(file: int, place: str, size_bytes: int, returncode: int) -> None:
+    """Check that ``file`` can grow: the connection's holder, which writes it, gives no reason.
+
+    :raises TransferError: it cannot, or maybe could not.
+    """
+    missing_bytes = size_bytes - os.lseek(file, 0, os.SEEK_END)
+    free_bytes = shutil.disk_usage(file).free
+    if not _can_grow(file):
+        raise HostTransferError(f"{place}: {no_space(missing_bytes, free_bytes)}")
+    if returncode == KILLED_STATUS:
+        raise HostTransferError(
+            f"{place}: exit status {returncode}: it was killed on the host, or the disk here was "
+            f"full meanwhile ({size(free_bytes)} are free now)"
+        )
+
+
+def _can_grow(file: int) -> bool:
+    end = os.lseek(file, 0, os.SEEK_END)
+    try:
+        return os.pwrite(file, bytes(_BLOCK_BYTES), end) == _BLOCK_BYTES
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return False
+    finally:
+        os.ftruncate(file, end)
 
 
 def _check_free(place: str, size_bytes: int, free_bytes: int | None) -> None:
