@@ -2,7 +2,7 @@
 
 Nothing but the target changes, and no task runs on beyond its limits, prints a traceback, or takes
 more memory or disk than `MAX_RSS_KIB` and `MAX_DISK_BYTES`. ``RINGTASKS_TEST_SEED`` and
-``RINGTASKS_TEST_RUNS`` choose the seeds of the long run.
+``RINGTASKS_TEST_RUNS`` choose the seeds of the long run, or ``--first-seed`` and ``--seeds``.
 """
 
 from __future__ import annotations
@@ -217,10 +217,17 @@ def test_seeded_runs_against_a_hostile_host_are_harmless(
 @pytest.mark.long
 @pytest.mark.timeout(4 * 3600)
 def test_five_thousand_seeded_runs_against_a_hostile_host_are_harmless(
-    evil: Evil, watched: Watched, inv_program: InvProgram, programs: Path
+    evil: Evil,
+    watched: Watched,
+    inv_program: InvProgram,
+    programs: Path,
+    pytestconfig: pytest.Config,
 ) -> None:
     found = Figures()
-    for seed in range(FIRST, FIRST + RUNS):
+    first, runs = FIRST, RUNS
+    if pytestconfig.getoption("--first-seed") is not None:
+        first, runs = pytestconfig.getoption("--first-seed"), pytestconfig.getoption("--seeds")
+    for seed in range(first, first + runs):
         before = len(found.failures)
         run_seed(seed, evil, watched, inv_program, programs, found)
         if len(found.failures) > before or seed % 100 == 0:

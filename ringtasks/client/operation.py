@@ -143,6 +143,15 @@ class Operation:
 
         :raises UsageError: this machine allows no more threads or processes.
         """
+        try:
+            return self._perform(pool)
+        except MemoryError:
+            if self._output is not None:
+                self._output.clear()  # there is room again, also for the other hosts
+        error = _unknown(pool.config.id, Ending(unknown=NO_MEMORY))
+        return replace(self._result(pool.config.id, UNREACHABLE, None, error), is_unknown=True)
+
+    def _perform(self, pool: LinkPool) -> SSHResult:
         failures: list[RouteError] = []
         for _ in range(_LINK_ATTEMPTS):
             try:
@@ -155,9 +164,6 @@ class Operation:
             try:
                 with translated(pool.config.id):
                     ending = _UNBEGUN if self._is_cancelled else self.work.run(link, self.limit)
-            except MemoryError:
-                self._output = None  # there is room again, also for the other hosts
-                ending = Ending(unknown=NO_MEMORY)
             except LinkLostError as error:  # nothing can have started: another link may work
                 if isinstance(error, NotStartedError) and error.request:
                     return self._no_channel(pool, link, error)

@@ -33,6 +33,12 @@ class Capture:
         while self._tail_bytes > self._tail_limit:
             self._drop_oldest(self._tail_bytes - self._tail_limit)
 
+    def clear(self) -> None:
+        """Drop what was kept."""
+        self.dropped_bytes += len(self._head) + self._tail_bytes
+        self._head, self._tail_bytes = bytearray(), 0
+        self._tail.clear()
+
     def getvalue(self) -> bytes:
         """Return the kept bytes, with a line in the middle that gives the number dropped."""
         gap = b""
@@ -59,6 +65,11 @@ class CapturedOutput:
     def add(self, stream: int, chunk: bytes) -> None:
         """Add the next bytes of stream 1 (stdout) or 2 (stderr)."""
         (self.stdout if stream == 1 else self.stderr).add(chunk)
+
+    def clear(self) -> None:
+        """Free the memory of what was kept."""
+        for capture in (self.stdout, self.stderr):
+            capture.clear()
 
     def getvalues(self) -> tuple[bytes, bytes]:
         """Return the kept bytes of stdout and of stderr."""

@@ -42,6 +42,7 @@ def translated(host: str = "") -> Iterator[None]:
         error, too.
 
     :raises UsageError: this machine allows no more of them.
+    :raises MemoryError: also if a system call fails for want of memory.
     """
     try:
         yield
@@ -53,7 +54,9 @@ def translated(host: str = "") -> Iterator[None]:
         if str(error) != _REFUSED:
             raise
         raise _refused(host, _REFUSED) from error
-    except BlockingIOError as error:
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError from None
         if error.errno != errno.EAGAIN or error.filename is not None:
             raise
         raise _refused(host, f"fork: {error.strerror}") from error

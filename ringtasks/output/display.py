@@ -52,12 +52,17 @@ def say(text: str) -> None:
     """Print a message of ringtasks on stderr."""
     from ringtasks.common.program_name import as_typed
 
-    print(f"ringtasks: {message(as_typed(text))}", file=sys.stderr, flush=True)
+    _print(f"ringtasks: {message(as_typed(text))}", on_stderr=True)
 
 
 def out(text: str) -> None:
     """Print a line on stdout that may hold foreign text."""
-    print(shown(text), flush=True)
+    _print(shown(text))
+
+
+def _print(line: str, *, on_stderr: bool = False) -> None:
+    """Print a line by one call: print() makes two for it, between which a thread may print."""
+    print(f"{line}\n", end="", file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 
 def alarm(host: str, text: str) -> None:
@@ -67,7 +72,7 @@ def alarm(host: str, text: str) -> None:
 
     if github.is_active(os.environ):
         title = f"{host}: possible man in the middle"
-        print(github.command("error", visible(text), title=title), file=sys.stderr, flush=True)
+        _print(github.command("error", visible(text), title=title), on_stderr=True)
 
 
 def json_line(fields: dict[str, Any]) -> None:
@@ -81,7 +86,7 @@ def json_line(fields: dict[str, Any]) -> None:
         fields = {**fields, "warnings": list(warnings)}
     if (rehearsed := rehearsal.current()) is not None:
         fields = {**fields, "rehearsal": rehearsed.words}
-    print(json_text(fields), flush=True)
+    _print(json_text(fields))
 
 
 class RawReporter:

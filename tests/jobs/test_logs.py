@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringtasks import SSHClient, SSHConfig, get_ssh_client, jobs
+from ringtasks import SSHClient, SSHConfig, SSHResult, jobs
+from ringtasks.client.ask import Ask
 from ringtasks.jobs import Job, JobState, Lines
 from ringtasks.jobs.logs import LogPlace, parse_offset
 from ringtasks.ssh.link import STDOUT
-from ringtasks.testing import Answer, Call, fake_fleet
 from tests.support.faulty import Wire
 from tests.support.fixtures import MakeSshd, Require, in_process, job_host, own_server
 from tests.support.jobs import JobHost
@@ -371,20 +371,29 @@ def test_missing_home_directory_ends_following_after_a_few_requests(
     assert "inv jobs" in why
 
 
+class Asked:
+    """A client whose host cannot read the log before the third request; ``times`` of these."""
+
+    config = SSHConfig("box", name="box")
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def ask(self, ask: Ask) -> SSHResult:
+        self.times.append(time.monotonic())
+        is_read = len(self.times) == 3
+        if is_read and ask.on_output is not None:
+            ask.on_output(STDOUT, b"ringtasks-offset:0\nhi\n")
+        return SSHResult(is_read, 0 if is_read else 1, "", "", 1.0, ask.command, "box")
+
+
 def test_requests_for_a_log_that_cannot_be_read_come_at_growing_intervals() -> None:
-    times: list[float] = []
-
-    def answer(call: Call) -> Answer:
-        times.append(time.monotonic())
-        is_read = len(times) == 3
-        return Answer(b"ringtasks-offset:0\nhi\n" if is_read else b"", b"", 0 if is_read else 1)
-
+    client = Asked()
     got: list[bytes] = []
-    with fake_fleet("box") as fleet:
-        fleet["box"].on_call("*", answer)
-        why = Job(get_ssh_client("box"), "1234").follow(got.append)
 
-    first, second = (after - before for before, after in itertools.pairwise(times))
+    why = Job(cast("SSHClient", client), "1234").follow(got.append)
+
+    first, second = (after - before for before, after in itertools.pairwise(client.times))
     assert (why, b"".join(got)) == (None, b"hi\n")
     assert first >= 0.4
     assert second >= 0.8
