@@ -54,6 +54,10 @@ def translated(host: str = "") -> Iterator[None]:
         if str(error) != _REFUSED:
             raise
         raise _refused(host, _REFUSED) from error
+    except ImportError as error:  # dlopen(3), mmap(2)
+        if "failed to map segment" not in str(error):
+            raise
+        raise MemoryError from None
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise MemoryError from None

@@ -5,7 +5,8 @@
 # pipe is not noticed otherwise.
 #
 # Exits with 0 if the job has ended and its log is complete, with $goes_on if it is running or its
-# log was truncated, and with $no_log if there is no log.
+# log was truncated, and with $no_log if there is no log; "ringtasks-gone:FILE" names a file on stderr
+# that was removed or renamed.
 #
 # parameters: rt_folder rt_id offset tail since seconds_cs goes_on no_log
 #   offset, tail, since  where to begin: at this offset; with so many of the last lines; with what was
@@ -20,7 +21,11 @@
 # The bytes at the end of the log in which the last lines are searched.
 window=4194304
 
-cd "$HOME/$rt_folder/$rt_id" 2>/dev/null && [ -e log ] || exit "$no_log"
+cd "$HOME/$rt_folder/$rt_id" 2>/dev/null || exit "$no_log"
+[ -e log ] || {
+  [ ! -L log ] || echo "ringtasks-gone:$(readlink log)" >&2
+  exit "$no_log"
+}
 
 # Sets $size. "ls -n" gets it without reading the file; wc(1) of BusyBox would read it.
 measure() {

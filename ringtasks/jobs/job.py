@@ -305,7 +305,8 @@ class Job:
             if answer.error is None:
                 heard = now
                 if answer.returncode == NO_LOG:
-                    return f"{self.host}: job {self.id} has no log"
+                    why = f": {missed}" if missed else ""
+                    return f"{self.host}: job {self.id} has no log{why}"
                 is_read = answer.returncode in (ENDED, GOES_ON) and missed is None
                 if is_read and (answer.returncode == ENDED or not follow):
                     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ringtasks.common.text import printable
 from ringtasks.remote.answers import or_none, whole
 from ringtasks.remote.launcher import JOBS_FOLDER
 from ringtasks.remote.programs import Program
@@ -23,7 +24,7 @@ FOLLOW_SECONDS = 30
 ENDED, GOES_ON, NO_LOG = 0, 75, 66
 
 #: The end of stderr that is kept: its last line tells where the log ended.
-_MAX_TOLD_BYTES = 200
+_MAX_TOLD_BYTES = 4200
 
 _FOLLOW = Program(__file__, "follow.sh")
 
@@ -73,10 +74,13 @@ class LogPlace:
     def restart(self) -> str | None:
         """Expect an offset first, since the next answer begins.
 
-        :returns: the reason if bytes are missing at the end of the answer before.
+        :returns: the reason if the log is gone, or bytes are missing at the end of the last answer.
         """
+        gone = re.search(rb"^ringtasks-gone:(.+)$", self._told, re.MULTILINE)
         found = re.search(rb"^ringtasks-at:([0-9]{1,18})$", self._told, re.MULTILINE)
         self._early, self._told = b"", b""
+        if gone is not None:
+            return f"{printable(gone[1].decode('utf-8', 'replace'))} was removed or renamed"
         if found is None or self.offset is None or int(found[1]) == self.offset:
             return None
         return f"{int(found[1]) - self.offset} bytes before byte {int(found[1])} did not come"

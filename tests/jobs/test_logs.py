@@ -371,6 +371,17 @@ def test_missing_home_directory_ends_following_after_a_few_requests(
     assert "inv jobs" in why
 
 
+def test_log_file_that_was_renamed_is_named(host: JobHost) -> None:
+    job = host.start("echo hi", log_file="~/out.log")
+    job.wait(20)
+    (host.home / "out.log").rename(host.home / "out.log.1")
+
+    why = job.follow(lambda piece: None)
+
+    assert why is not None
+    assert why.endswith(f"has no log: {host.home}/out.log was removed or renamed")
+
+
 class Asked:
     """A client whose host cannot read the log before the third request; ``times`` of these."""
 
