@@ -222,6 +222,11 @@ class LocalTree:
                 raise
         self._links.append((name, to))
 
+    def folds_case(self) -> bool:
+        """Return True if the file system of ``top`` does not tell upper from lower case."""
+        with self.new_file("case", 0) as file:
+            return self.look(file.spare_name.upper()) is not None
+
     def new_file(self, name: str, announced_bytes: int) -> NewFile:
         """Begin the file ``name``; `NewFile.keep` gives it the name.
 

@@ -60,6 +60,11 @@ class NewFile:
             rest = rest[os.write(self._file, rest) :]
 
     @property
+    def spare_name(self) -> str:
+        """The name that it has while it is written."""
+        return self._spare
+
+    @property
     def excess(self) -> str:
         """The error message for a file that is far larger than announced."""
         return f"the host announced {self.announced_bytes} bytes, and sends more and more"

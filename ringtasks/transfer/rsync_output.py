@@ -53,6 +53,11 @@ class Change(NamedTuple):
     is_link: bool = False
     link: str = ""
 
+    @property
+    def is_copied(self) -> bool:
+        """True if the receiving side has the name now."""
+        return self.kind in ("sent", "made")
+
 
 class Meter(NamedTuple):
     """The progress: bytes and percent of the known total, and the rate in bytes a second."""

@@ -103,6 +103,8 @@ def pull_into(
         present = reading.present if listed is None else looking.present
         changes += staging.delete(present, Filter(rules))
     result = moved.result
+    if result.success and not rules.dry_run:
+        staging.check_names(change.name for change in pulling.changes if change.is_copied)
     if result.success and staging.errors:
         told = "; ".join(printable(error) for error in staging.errors[:_TOLD_ERRORS])
         error = f"{result.host}: {told}"

@@ -30,6 +30,7 @@ from ringtasks.ssh.sftp_walk import Step, TreeWalk
 
 from .checksums import sha256_of
 from .deletion import doomed
+from .folded_names import folded_error
 from .patterns import Filter
 from .rsync_flags import Rules
 from .rsync_output import NOT_EMPTY, Change
@@ -73,6 +74,9 @@ class TreeCopy(Copy):
             tree = LocalTree(Path(self._target), make=not self._rules.dry_run)
         with tree:
             self._copy_all(RemoteSender(self._sftp), LocalReceiver(self._sftp, tree))
+            copied = (change.name for change in self.changes if change.is_copied)
+            if not self._rules.dry_run and (error := folded_error(tree, copied)):
+                raise CopyError(self._target, error)
 
     def _copy_all(self, sender: Sender, receiver: Receiver) -> None:
         walk = _SelectingWalk(sender, receiver, self._check, self._rules)

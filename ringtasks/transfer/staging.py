@@ -18,7 +18,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +26,7 @@ from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree, leads_out
 
 from .deletion import doomed
+from .folded_names import folded_error
 from .patterns import Filter
 from .rsync_flags import INCOMING, PARTIAL_FOLDER
 from .rsync_output import Change
@@ -114,6 +115,11 @@ class Staging:
                 finished += inner
             for name, status in reversed(finished):
                 self._finish(staged, name, status, is_whole=is_whole)
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Check that the target holds each of these names; else there is one error more."""
+        if error := folded_error(self._target, names):
+            self.errors.append(error)
 
     def delete(self, present: Set[str], filter_: Filter) -> list[Change]:
         """Delete from the target what is not ``present`` on the host; return what was deleted."""
