@@ -143,34 +143,34 @@ class Operation:
 
         :raises UsageError: this machine allows no more threads or processes.
         """
+        failures: list[RouteError] = []
         try:
-            return self._perform(pool)
+            for _ in range(_LINK_ATTEMPTS):
+                try:
+                    with translated(pool.config.id):
+                        link = pool.link(self._report)
+                except UnreachableError as error:
+                    return self._unreachable(pool, error)
+                if self._before_start is not None:
+                    self._before_start()
+                try:
+                    with translated(pool.config.id):
+                        ending = _UNBEGUN if self._is_cancelled else self.work.run(link, self.limit)
+                except LinkLostError as error:  # nothing can have started: another link may work
+                    if isinstance(error, NotStartedError) and error.request:
+                        return self._no_channel(pool, link, error)
+                    failures.append(pool.lost_before_start(link, self._report, error))
+                    continue
+                return self.ended(pool, link, ending)
         except MemoryError:
-            if self._output is not None:
-                self._output.clear()  # there is room again, also for the other hosts
+            return self._out_of_memory(pool)
+        return self._unreachable(pool, UnreachableError(pool.config.id, tuple(failures)))
+
+    def _out_of_memory(self, pool: LinkPool) -> SSHResult:
+        if self._output is not None:
+            self._output.clear()  # there is room again, also for the other hosts
         error = _unknown(pool.config.id, Ending(unknown=NO_MEMORY))
         return replace(self._result(pool.config.id, UNREACHABLE, None, error), is_unknown=True)
-
-    def _perform(self, pool: LinkPool) -> SSHResult:
-        failures: list[RouteError] = []
-        for _ in range(_LINK_ATTEMPTS):
-            try:
-                with translated(pool.config.id):
-                    link = pool.link(self._report)
-            except UnreachableError as error:
-                return self._unreachable(pool, error)
-            if self._before_start is not None:
-                self._before_start()
-            try:
-                with translated(pool.config.id):
-                    ending = _UNBEGUN if self._is_cancelled else self.work.run(link, self.limit)
-            except LinkLostError as error:  # nothing can have started: another link may work
-                if isinstance(error, NotStartedError) and error.request:
-                    return self._no_channel(pool, link, error)
-                failures.append(pool.lost_before_start(link, self._report, error))
-                continue
-            return self.ended(pool, link, ending)
-        return self._unreachable(pool, UnreachableError(pool.config.id, tuple(failures)))
 
     def ended(self, pool: LinkPool, link: Link, ending: Ending) -> SSHResult:
         """Record that the work has ended over ``link``, and return its result."""

@@ -45,8 +45,9 @@ def test_names_that_differ_in_case_only_are_lost_on_some_file_systems(
 
 
 def test_file_system_that_tells_upper_from_lower_case_is_recognized(tmp_path: Path) -> None:
-    with LocalTree(tmp_path, make=False) as tree:
+    target = tmp_path / "target"
+    with LocalTree(target, make=True) as tree:
         assert not tree.folds_case()
         assert folded_error(tree, ["gone"]) is None
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(target.iterdir()) == []
