@@ -134,7 +134,13 @@ def _received(
             )
         if sha256_of(part.fileno()) == expected:
             return True
+        came_bytes = part.measure()
         part.restart()
+    if came_bytes < source.size_bytes:
+        raise HostTransferError(
+            f"{folder} (here): {came_bytes} of {source.size_bytes} bytes came: was the disk here "
+            "full meanwhile, or did the file change?"
+        )
     raise HostTransferError(
         f"{source.path}: what came differs by its SHA-256: did it change meanwhile?"
     )
@@ -203,7 +209,8 @@ def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path)
         whole = word(source.path)
         script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
         result = host_copy.stream(script, file, offset, part.most_bytes)
-        if result.error is None and not result.success:
+        is_short = part.measure() < source.size_bytes
+        if result.error is None and (is_short or not result.success):
             _check_room(file, f"{folder} (here)", source.size_bytes, result.returncode)
         return result
 
@@ -249,7 +256,7 @@ def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> s
 def _check_room(file: int, place: str, size_bytes: int, returncode: int) -> None:
     """Check that ``file`` can grow: the connection's holder, which writes it, gives no reason.
 
-    :raises TransferError: it cannot, or maybe could not.
+    :raises HostTransferError: it cannot, or maybe could not.
     """
     missing_bytes = size_bytes - os.lseek(file, 0, os.SEEK_END)
     free_bytes = shutil.disk_usage(file).free
