@@ -58,5 +58,5 @@ def _names(tree: LocalTree, folder: str) -> set[str]:
         names = tree.names(folder)
     except OSError:
         return set()
-    forms = ("NFC", "NFD")
-    return {*names, *(unicodedata.normalize(form, name) for name in names for form in forms)}
+    composed = {unicodedata.normalize("NFC", name) for name in names}
+    return {*names, *composed, *(unicodedata.normalize("NFD", name) for name in names)}
