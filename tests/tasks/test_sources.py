@@ -84,8 +84,14 @@ def test_check_tries_a_host_at_its_new_place(inv: Inv, moved: str, sshd: Sshd) -
     assert (health.total_successes, health.total_failures) == (1, 0)
 
 
-def test_connection_opens_at_the_new_place_of_a_host(moved: str, sshd: Sshd) -> None:
-    with Connection(moved) as c:
+@pytest.mark.parametrize("use_control_master", [True, False])
+def test_connection_opens_at_the_new_place_of_a_host(
+    moved: str, sshd: Sshd, use_control_master: bool
+) -> None:
+    config = SSHConfig.from_host_config(load_inventory().hosts[moved])
+    config.use_control_master = use_control_master
+
+    with Connection(config) as c:
         assert c.run("printf reached", hide=True).stdout == "reached"
 
         assert (c.port, c.transport_used) == (sshd.port, "direct")
