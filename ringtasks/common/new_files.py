@@ -14,7 +14,8 @@ from pathlib import Path
 
 __all__ = ["MODE_BITS", "NewFile", "PartFile", "open_anew", "rename"]
 
-MODE_BITS = 0o777  # no set-user-ID and its like
+#: Bits of a mode that a file from a host gets: neither set-user-ID nor set-group-ID.
+MODE_BITS = 0o1777
 _NEW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Bytes that a file may have beyond its announced size: it may grow while it is read, and files of
 #: /proc are announced with 0.

@@ -23,7 +23,6 @@ from ringtasks.common.local_tree import LocalTree, single_name
 from ringtasks.errors import RingtasksError
 
 __all__ = [
-    "MODE_BITS",
     "Check",
     "CopyError",
     "RemoteFile",
@@ -43,7 +42,7 @@ _LARGE_BYTES = 16 * 1024 * 1024
 #: A disk with less is full for folders and links.
 _LEAST_BYTES = 4096
 _FAILURE = "Failure"  # sftp-server's text for errors without a code
-MODE_BITS = 0o777
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 #: Called between pieces of a copy; may raise to stop it.
 Check = Callable[[], None]
@@ -78,7 +77,7 @@ def put_file(
         _check_space(sftp, target, status.st_size)
     try:
         with told(target):
-            _send(sftp, source, partial, status.st_mode & MODE_BITS, check)
+            _send(sftp, source, partial, stat.S_IMODE(status.st_mode), check)
             sent = sftp.stat(partial).st_size
             if sent != status.st_size:  # it changed, or a full disk took less
                 raise CopyError(target, f"{sent} of {status.st_size} bytes arrived")
@@ -97,11 +96,13 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> Non
     with told(str(source)):
         reading = source.open("rb")
     with reading, sftp.open(partial, "wx") as writing:
-        sftp.chmod(partial, mode)  # before it has any content
+        sftp.chmod(partial, mode & ~_SPECIAL_BITS)  # before it has any content
         writing.set_pipelined(True)
         while chunk := reading.read(_CHUNK_BYTES):
             check()
             writing.write(chunk)
+    if mode & _SPECIAL_BITS:  # writing takes set-user-ID away
+        sftp.chmod(partial, mode)
 
 
 def listed(sftp: Any, folder: str) -> dict[str, Any]:

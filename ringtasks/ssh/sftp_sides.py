@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ringtasks.common.local_tree import LocalTree
+from ringtasks.common.new_files import MODE_BITS
 
 from .sftp import (
-    MODE_BITS,
     Check,
     CopyError,
     RemoteFile,
@@ -78,7 +78,12 @@ class Sender(Protocol):
 
 
 class Receiver(Protocol):
-    """The side that is written to; names are relative to the target, which is the empty name."""
+    """The side that is written to; names are relative to the target, which is the empty name.
+
+    ``mode_bits`` are the bits of a mode that it takes from the sender.
+    """
+
+    mode_bits: int
 
     def list(self, name: str) -> Iterator[tuple[str, TreeEntry]]:
         """Yield the entries of a folder; none if there is no such folder."""
@@ -158,6 +163,8 @@ class RemoteSender:
 class LocalReceiver:
     """Writes files of a host below one folder of this machine."""
 
+    mode_bits = MODE_BITS
+
     def __init__(self, sftp: Any, tree: LocalTree) -> None:
         self._sftp, self._tree = sftp, tree
 
@@ -216,6 +223,8 @@ class LocalReceiver:
 class RemoteReceiver:
     """Writes over SFTP, which has no open folders: a name is checked, and then used."""
 
+    mode_bits = 0o7777
+
     def __init__(self, sftp: Any, top: str) -> None:
         self._sftp, self._top = sftp, top
 
@@ -270,7 +279,7 @@ class RemoteReceiver:
         if found is None or stat.S_IFMT(found.mode) != stat.S_IFMT(entry.mode):
             raise CopyError(path, "has become another kind of file")
         with told(path):
-            self._sftp.chmod(from_home(path), entry.mode & MODE_BITS)
+            self._sftp.chmod(from_home(path), stat.S_IMODE(entry.mode))
             if keeps_time:
                 self._sftp.utime(from_home(path), (entry.modified, entry.modified))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringtasks.common.local_tree import LocalTree, single_name
+from ringtasks.common.special_files import refuse_to_replace
 
 from .sftp import Check, CopyError, from_home, is_folder, told
 from .sftp_sides import (
@@ -117,6 +118,7 @@ def put(sftp: Any, local: Path, remote: str, check: Check) -> None:
     with told(remote):
         if is_folder(sftp, from_home(remote)):
             target = posixpath.join(remote, local.resolve().name)
+        _refuse_special(sftp, target)
     receiver = RemoteReceiver(sftp, target)
     walk = _FollowingWalk(LocalSender(), receiver, check)
     walk.run([Step("", TreeEntry(str(local), mode))])
@@ -141,8 +143,23 @@ def get(sftp: Any, remote: str, local: Path, check: Check) -> None:
         with told(str(target)):
             target.mkdir(exist_ok=True)
     above = target if is_folder else target.parent
+    with told(str(target)):
+        refuse_to_replace(target)
     with told(str(above)):
         tree = LocalTree(above, make=False)
     with tree:
         walk = _FollowingWalk(RemoteSender(sftp), LocalReceiver(sftp, tree), check)
         walk.run([Step("" if is_folder else target.name, top)])
+
+
+def _refuse_special(sftp: Any, target: str) -> None:
+    """Check that a file may take this name on the host.
+
+    :raises CopyError: it belongs to a pipe, a socket or a device.
+    """
+    try:
+        mode = sftp.stat(from_home(target)).st_mode or 0
+    except FileNotFoundError:
+        return
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise CopyError(target, "is a pipe, a socket or a device: give another name")

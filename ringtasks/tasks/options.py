@@ -155,7 +155,10 @@ def located(c: Context, given: str | None) -> Located:
         from .config_files import warn_of_unknown_settings
 
         warn_of_unknown_settings(settings)
-    named = given or _beside_project(settings.get("inventory"), _project_folder(c))
+    named = settings.get("inventory")
+    if not isinstance(named, str | os.PathLike | None):
+        raise UsageError(f"ringtasks: inventory: expected a path, got {named!r}")
+    named = given or _beside_project(named, _project_folder(c))
     if (project := code_folder(c.config)) is not None:
         trust(Path(project))
     is_named = given or project or os.environ.get("INVOKE_RINGTASKS_INVENTORY") == named

@@ -28,18 +28,24 @@ def settings_section(c: Context, name: str) -> Section:
     :raises UsageError: it is not a mapping.
     """
     given = _plain(c.config.get(name) or {})
+    files = [file for kind in _FILES if (file := getattr(c.config, kind, None))]
+
+    def place_in_file(*names: str) -> Place | None:
+        found = [_in_file(file, (name, *names)) for file in files]
+        return max(found, key=lambda item: item[0], default=(0, None))[1]  # the first of equals
+
     if not isinstance(given, dict):
-        raise UsageError(f"{name}: expected a mapping of settings, found {given!r}")
+        place = place_in_file()
+        at = f"{place.shown}: " if place else ""
+        raise UsageError(f"{at}{name}: expected a mapping of settings, found {given!r}")
     if not given:
         _warn_of_near_names(c, name)
     variables = _variables(name)
-    files = [file for kind in _FILES if (file := getattr(c.config, kind, None))]
 
     def place_of(names: tuple[str, ...]) -> Place | None:
         if names[0] in variables:
             return Place(f"INVOKE_{name}_{names[0]}".upper())
-        found = [_in_file(file, (name, *names)) for file in files]
-        return max(found, key=lambda item: item[0], default=(0, None))[1]  # the first of equals
+        return place_in_file(*names)
 
     return Section({**given, **variables}, place_of)
 
@@ -62,9 +68,17 @@ def _variables(section: str) -> dict[str, Any]:
     found = {n: text for n, text in os.environ.items() if n.startswith(prefix) and text}
     if not found:
         return {}
+    return {n.removeprefix(prefix).lower(): _as_yaml(text) for n, text in found.items()}
+
+
+def _as_yaml(text: str) -> Any:
+    """Return the YAML value of a text; a text such as ``@web``, which YAML refuses, as it is."""
     import yaml
 
-    return {n.removeprefix(prefix).lower(): yaml.safe_load(text) for n, text in found.items()}
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError):
+        return text
 
 
 def _plain(value: Any) -> Any:

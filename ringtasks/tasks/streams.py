@@ -15,6 +15,7 @@ from invoke import Exit
 
 from ringtasks.common.text import visible
 from ringtasks.common.threads import NO_MEMORY
+from ringtasks.exit_status import USAGE
 
 __all__ = ["BROKEN_PIPE_STATUS", "prepare", "written"]
 
@@ -78,6 +79,7 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
             sys.__excepthook__(kind, error, trace)
         else:
             print(f"ringtasks: {visible(found)}", file=sys.stderr)
+            sys.exit(USAGE)  # an exit of the hook is the program's
         return
     _discard()
     if error.errno != errno.EPIPE:

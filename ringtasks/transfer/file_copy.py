@@ -20,6 +20,7 @@ from ringtasks.client.result import SSHResult
 from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.new_files import PartFile
+from ringtasks.common.special_files import refuse_to_replace
 from ringtasks.common.text import size
 from ringtasks.remote.paths import name_of, word
 from ringtasks.remote.programs import Program
@@ -27,7 +28,7 @@ from ringtasks.ssh.link import KILLED_STATUS
 
 from .asking import ask
 from .checksums import Hashing, hash_command, sha256_of, time_for
-from .host_transfer import HostCopy, HostTransferError
+from .host_transfer import SPECIAL, HostCopy, HostTransferError
 from .probe import PathProbe, RemotePath
 from .remote_part import RemotePart
 from .rsync_output import Change
@@ -36,7 +37,6 @@ __all__ = ["get_file", "put_file"]
 
 #: Sending resumes at a multiple of this size.
 _BLOCK_BYTES = 64 * 1024
-_MODE_BITS = 0o777  # without set-user-ID, set-group-ID and the sticky bit
 _OTHER_WRITER = "another transfer to this name at the same time removed the part of this one"
 #: Number of times that a file is sent from its beginning if its sum is wrong.
 _ATTEMPTS = 2
@@ -97,11 +97,14 @@ def get_file(host_copy: HostCopy, source: RemotePath, target: Path, known: PathP
     :raises HostTransferError: it cannot be copied, or it changed meanwhile.
     """
     if host_copy.options.dry_run:
+        with host_copy.local(target):
+            refuse_to_replace(target)
         host_copy.add(Change("sent", target.name, source.size_bytes))
         return
     host_copy.total_bytes = source.size_bytes
     version = f"{source.size_bytes} {source.modified}"
     with host_copy.local(target), LocalTree(target.parent, make=False) as tree:
+        refuse_to_replace(target)
         if target.is_dir():
             raise HostTransferError(f"{target} (here): is a folder")
         with tree.part_file(target.name, source.size_bytes, version) as part:
@@ -157,8 +160,7 @@ class _Stamp(NamedTuple):
     @classmethod
     def of(cls, path: Path) -> _Stamp:
         status = path.stat()
-        mode = stat.S_IMODE(status.st_mode) & _MODE_BITS
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino, mode)
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, stat.S_IMODE(status.st_mode))
 
 
 def _is_sent(host_copy: HostCopy, part: RemotePart, send: Callable[[RemotePart], bool]) -> bool:
@@ -241,6 +243,8 @@ def _finish(
     said = result.stdout.strip()
     if said == "folder":
         raise HostTransferError(f"{target} is a folder: it cannot become a file")
+    if said == "special":
+        raise HostTransferError(f"{target} {SPECIAL}")
     return said
 
 

@@ -1,7 +1,7 @@
 # shellcheck disable=SC2154  # the parameters are assigned before the first line
 # Gives a part its final name if its content is right, else removes it. Prints "done", "differs",
-# "folder" (a folder has the final name), or "gone": another transfer, of another file to this name,
-# has removed the part.
+# "folder" (a folder has the final name), "special" (a pipe, a socket or a device has it), or "gone":
+# another transfer, of another file to this name, has removed the part.
 #
 # It may run again, also at the same time, since its answer may be lost: once the part is gone, the
 # file under the final name is checked.
@@ -28,6 +28,12 @@ if enter; then
     rm -f part
     leave
     echo folder
+    exit
+  fi
+  if [ -e "../$final" ] && [ ! -f "../$final" ]; then
+    rm -f part
+    leave
+    echo special
     exit
   fi
   if [ ! -L part ] && is_right part; then

@@ -29,7 +29,10 @@ from .rsync_output import Change, Meter
 if TYPE_CHECKING:
     from .sftp_tree import TreeCopy
 
-__all__ = ["HostCopy", "HostTransferError"]
+__all__ = ["SPECIAL", "HostCopy", "HostTransferError"]
+
+#: Completes an error about a target.
+SPECIAL = "is a pipe, a socket or a device, which a file does not replace: give another name"
 
 #: One attempt, at this many bytes a second (None: unlimited).
 Move = Callable[[Rsync, float | None], RsyncResult]

@@ -8,8 +8,8 @@ from pathlib import Path
 from ringtasks.remote.globs import matches
 from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
 
-from .host_transfer import HostCopy, HostTransferError
-from .probe import FILE, FOLDER, NOTHING, PathProbe, RemotePath
+from .host_transfer import SPECIAL, HostCopy, HostTransferError
+from .probe import FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
 from .tree_copy import get_tree, put_tree
 
 __all__ = ["Work", "get", "pull", "push", "put", "resolve_destination"]
@@ -61,6 +61,8 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
         raise HostTransferError(f"{place} is a file where a folder is needed")
     if into and known.kind == NOTHING and not host_copy.options.dry_run:
         host_copy.make_folder(place)
+    elif known.kind == OTHER:
+        raise HostTransferError(f"{place} {SPECIAL}")
     elif not into and known.parent_kind != FOLDER:
         raise HostTransferError(f"{above(place)}: {_no_folder(known.parent_kind)}")
     return joined(place, source.resolve().name) if into else place, known

@@ -8,25 +8,15 @@ when its writer does.
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ringtasks.common.special_files import is_descriptor, special_kind
 from ringtasks.errors import UsageError
 
 __all__ = ["regular"]
-
-#: Names of the descriptors that this process was started with.
-_DESCRIPTOR = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
-_KINDS = (
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 
 
 @contextlib.contextmanager
@@ -41,13 +31,12 @@ def regular(sources: Sequence[Path]) -> Iterator[list[Path]]:
 
 def _regular(path: Path, stack: contextlib.ExitStack) -> Path:
     try:
-        mode = path.stat().st_mode
+        kind = special_kind(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
     if kind is None:
         return path
-    if not (stat.S_ISFIFO(mode) and _DESCRIPTOR.fullmatch(str(path))):
+    if not (kind == "a pipe" and is_descriptor(path)):
         raise UsageError(f"{path}: is not a regular file but {kind}; copy a file or a folder")
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ringtasks-pipe-"))
     copy = Path(folder, path.name)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ringtasks.client.copying import Copy
 from ringtasks.common.local_tree import LocalTree, leads_out
-from ringtasks.ssh.sftp import MODE_BITS, Check, CopyError, told
+from ringtasks.ssh.sftp import Check, CopyError, told
 from ringtasks.ssh.sftp_sides import (
     LocalReceiver,
     LocalSender,
@@ -190,7 +190,8 @@ class _SelectingWalk(TreeWalk):
 
     def _has_new_attributes(self, entry: TreeEntry, old: TreeEntry) -> bool:
         is_other_time = self._rules.keep_times and entry.modified != old.modified
-        return is_other_time or bool((entry.mode ^ old.mode) & MODE_BITS)
+        mode = entry.mode & self.receiver.mode_bits
+        return is_other_time or mode != stat.S_IMODE(old.mode)
 
     def _set_attributes(self, name: str, entry: TreeEntry, old: TreeEntry) -> None:
         """Give a file of the same content the entry's mode and time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,9 @@ def test_settings_of_the_current_directory_are_used(tmp_path: Path) -> None:
         ("invoke.yaml", b"a: \xff\n", "invoke.yaml: is not UTF-8: "),
         ("invoke.yml", b"a: '\x1b[2J\n", "invoke.yml:1: is not YAML: "),
         ("invoke.json", b'{"a": \n x', "invoke.json:2: is not JSON: "),
+        ("invoke.yaml", b"run:\n  echo: {a: 1}\n", "invoke.yaml:2: run: echo: expected a value"),
+        ("invoke.yaml", b"a: 1\ntrain: {1: x}\n", "invoke.yaml:2: train: 1: a name is expected"),
+        ("invoke.yaml", b"a_b: 1\na: {b: 2}\n", "a_b and a: b have one variable, INVOKE_A_B"),
     ],
 )
 def test_broken_configuration_file_is_told_by_file_and_line(
@@ -57,7 +61,38 @@ def test_broken_configuration_file_is_told_by_file_and_line(
         assert done.stderr.startswith("ringtasks: "), done.stderr
         assert told in done.stderr
         assert len(done.stderr.splitlines()) == 1
-        assert done.returncode == (2 if program is PROGRAM else 1)
+        assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "told"),
+    [
+        (["-fother.yaml", "hosts"], {}, "other.yaml:1: is not YAML"),
+        (["--config=other.yaml", "hosts"], {}, "other.yaml:1: is not YAML"),
+        (["-f", "notes.txt", "hosts"], {}, "notes.txt: expected a file that ends in .yaml"),
+        (["hosts"], {"INVOKE_RUNTIME_CONFIG": "other.yaml"}, "other.yaml:1: is not YAML"),
+        (["hosts"], {"INVOKE_RUN_WATCHERS": "x"}, "INVOKE_RUN_WATCHERS: a variable cannot replace"),
+        (["hosts"], {"INVOKE_TRAIN_FETCH": "x"}, "INVOKE_TRAIN_FETCH: a variable cannot replace"),
+        (["hosts"], {"INVOKE_TRAIN_GPUS": "x"}, "INVOKE_TRAIN_GPUS: expected int, got 'x'"),
+        (["--dry", "train"], {"INVOKE_TRAIN_HOSTS": "@x"}, "unknown group '@x'"),
+    ],
+)
+@pytest.mark.matrix(5)
+def test_configuration_that_invoke_cannot_use_is_told_in_one_line(
+    tmp_path: Path, words: list[str], variables: dict[str, str], told: str
+) -> None:
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts" / "hosts.yaml").write_text("hosts: {a: {ssh_host: h}}\n")
+    (tmp_path / "other.yaml").write_text("a: b: c\n")
+    (tmp_path / "invoke.yaml").write_text("train: {command: x, fetch: [y], gpus: 1}\n")
+
+    done = subprocess.run(
+        [*PROGRAM, *words], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, **variables}, check=False,
+    )  # fmt: skip
+
+    assert told in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
 
 def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ _NAMES = [
     "x'y", 'q"', "é", "\udcff", "\udc80\udcfe", ".hidden", "%s", "a:b", "host:x", "\t", "\x1b[2J",
     "#", "!", "+ a", "- b", "a.part", "..a", "...",
 ]  # fmt: skip
-_FILE_MODES = [0o644, 0o600, 0o755, 0o640, 0o777, 0o444, 0o500]
-_FOLDER_MODES = [0o755, 0o700, 0o750, 0o775, 0o555]
+_FILE_MODES = [0o644, 0o600, 0o755, 0o640, 0o777, 0o444, 0o500, 0o4755, 0o2755, 0o1644]
+_FOLDER_MODES = [0o755, 0o700, 0o750, 0o775, 0o555, 0o1777, 0o2775]
 #: Modes of which only root's own files are read and written.
 _ROOTS_MODES = [0o000, 0o070, 0o111]
 _TIMES = [0, 1, 1_000_000_000, 1_600_000_000, 1_700_000_000, 2**31 + 5]
@@ -194,8 +194,8 @@ def _remove_own_links_out(source: Path, target: Path) -> None:
 def _rsync(
     source: Path, target: Path, options: Options, *, pulls: bool
 ) -> subprocess.CompletedProcess[bytes]:
-    """Copy with rsync alone; from a host it leaves out links that lead out of the tree."""
-    flags = ["-rlpt", *(["--safe-links"] if pulls else [])]
+    """Copy with rsync alone; from a host without links that lead out, and set-ID bits."""
+    flags = ["-rlpt", *(["--safe-links", "--chmod=ug-s"] if pulls else [])]
     flags += ["--delete"] if options.delete else []
     flags += ["--checksum"] if options.checksum else []
     return subprocess.run(

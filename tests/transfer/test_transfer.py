@@ -330,6 +330,32 @@ def test_pipe_of_the_caller_is_sent_to_its_end(client: SSHClient, mover: str, fa
     assert (far / "x").read_bytes() == b"hi\n"
 
 
+@pytest.mark.parametrize("name", ["pipe", "device", "link"])
+def test_file_never_replaces_a_pipe_or_device_at_its_target(
+    client: SSHClient, near: Path, far: Path, name: str
+) -> None:
+    for folder in (near, far):
+        os.mkfifo(folder / "pipe")
+        if IS_ROOT:
+            os.mknod(folder / "device", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        else:
+            (folder / "device").symlink_to("/dev/null")
+        (folder / "link").symlink_to("pipe")
+        (folder / "file").write_text("one")
+
+    hosts = [
+        only(put(near / "file", name, [client])),
+        only(put(near / "file", name, [client], Options(dry_run=True))),
+        only(get("file", near / name, [client])),
+        only(get("file", near / name, [client], Options(dry_run=True))),
+    ]
+    copies = [client.scp_to(near / "file", str(far / name)), client.scp_from("file", near / name)]
+
+    assert [host.success for host in (*hosts, *copies)] == [False] * 6
+    assert all("a file does not replace" in str(host.error) for host in hosts)
+    assert not any((folder / name).is_file() for folder in (near, far))
+
+
 @pytest.mark.parametrize("kind", ["a pipe", "a device", "a socket"])
 def test_put_of_a_pipe_socket_or_device_is_refused_at_once(
     client: SSHClient, near: Path, kind: str
