@@ -60,7 +60,7 @@ def _check(config: SSHConfig, transport: str | None, entry: HostConfig | None) -
     if config.key_path:
         file = Path(expand(config.key_path)).expanduser()
         if not file.is_file():
-            missing = f"no such file: {file}"
+            missing = f"{'a folder, not a' if file.is_dir() else 'no such'} file: {file}"
             if entry is not None:
                 raise error_at(entry, missing, "ssh_key")
             raise InventoryError(missing, host=config.id, field_name="ssh_key")

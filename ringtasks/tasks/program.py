@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from invoke import Exit, Program
 from invoke.exceptions import ParseError
 
 from ringtasks import __version__
-from ringtasks.common.text import visible
+from ringtasks.common.text import near_names, visible
 from ringtasks.exit_status import USAGE
 
 from . import namespace
@@ -19,6 +21,9 @@ from .config_files import fault
 from .invoke_private import PublicConfig
 
 __all__ = ["main"]
+
+
+_UNKNOWN = re.compile(r"No idea what ['\"](.*)['\"] is!", re.DOTALL)  # Invoke's text
 
 
 class _Config(PublicConfig):
@@ -43,13 +48,33 @@ class _Program(Program):
         try:
             super().parse_tasks()
         except ParseError as error:
-            raise Exit(f"ringtasks: {error}", code=2) from error
+            named = self.collection.task_names.items()
+            tasks = [name for task, aliases in named for name in (task, *aliases)]
+            raise Exit(f"ringtasks: {_with_advice(error, tasks)}", code=USAGE) from error
 
     def parse_collection(self) -> None:
         super().parse_collection()
         # Invoke reads the project's invoke.yaml only if it has found a tasks.py.
         self.config.set_project_location(".")
         self.config.load_project()
+
+
+def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
+    """Return the error, that of an unknown word with the near tasks or flags."""
+    unknown = _UNKNOWN.fullmatch(str(error))
+    if unknown is None:
+        return str(error)
+    word = unknown[1].partition("=")[0]
+    context = error.context
+    if word.startswith("-") and context is not None and context.name:
+        near = near_names(word, context.flags, similarity=0.6)
+        told, list_ = f"{word} is not a flag of {context.name}", f"ringtasks {context.name} --help"
+    else:
+        near = tuple(name for name in tasks if name.startswith(f"{word}."))
+        near = near or near_names(word, tasks, similarity=0.6)
+        told, list_ = f"{word} is not a task", "ringtasks --list"
+    advice = f"did you mean {', '.join(near)}?" if near else f"'{list_}' shows those there are"
+    return f"{visible(told)}; {advice}"
 
 
 def main() -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
+from ringtasks.exit_status import USAGE
 from ringtasks.output import display
 from ringtasks.output.tables import table
 
+from .core_flags import ended
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -33,14 +35,21 @@ def why(
 ) -> Explanation | list[Explanation]:
     """Show how a host would be reached now and why, with an ssh command for each route."""
     from ringtasks.client.explanation import explain
+    from ringtasks.inventory.config import config_or_fault
 
-    found = [explain(config_of(c, entry), entry) for entry in selected(c, host, inventory)]
-    for each in found:
+    entries = selected(c, host, inventory)
+    found = []
+    for entry in entries:
+        config = config_of(c, entry) if len(entries) == 1 else config_or_fault(entry)
+        if config.fault is not None:
+            display.say(config.fault)
+            continue
+        found.append(explain(config, entry))
         if json:
-            display.json_line(_fields(each))
+            display.json_line(_fields(found[-1]))
         else:
-            _show(each)
-    return one_or_all(found)
+            _show(found[-1])
+    return ended(c, one_or_all(found), USAGE if len(found) < len(entries) else 0)
 
 
 def _fields(found: Explanation) -> dict[str, Any]:

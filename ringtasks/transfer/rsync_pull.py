@@ -155,7 +155,8 @@ class _Pulling:
         flags = ["--munge-links", *more_flags]
         moved = self._run(self._rules, f"{staging.folder}/", self._reading, flags)
         if not moved.was_killed:
-            staging.merge(is_whole=moved.result.success, has_top=has_top)
+            is_whole = moved.result.returncode in (0, _PARTIAL_ERROR)  # both have set all modes
+            staging.merge(is_whole=is_whole, has_top=has_top)
         self._has_replaced_links = len(staging.replaced) > before
         self.stats.update(self._reading.stats)
         return moved

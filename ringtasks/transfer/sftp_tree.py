@@ -83,6 +83,9 @@ class TreeCopy(Copy):
         walk.hashes, walk.changes = self._hashes, self.changes
         walk.keeps_outside_links = self.way == "put"
         walk.run(walk.first_steps(self._roots))
+        if walk.dangling:
+            more = f" and {len(walk.dangling) - 1} more" if len(walk.dangling) > 1 else ""
+            raise CopyError(f"{walk.dangling[0]}{more}", "a symbolic link that leads to nothing")
 
 
 class _SelectingWalk(TreeWalk):
@@ -93,6 +96,8 @@ class _SelectingWalk(TreeWalk):
         self._rules, self._filter = rules, Filter(rules)
         self.hashes: Hashes | None = None
         self.changes: list[Change] = []
+        self.dangling: list[str] = []
+        """Links whose targets are missing, though they were to be copied; the rest is copied."""
         self.keeps_outside_links = False
         """Whether links that lead out of the tree are made too, and not left out."""
 
@@ -238,8 +243,15 @@ class _SelectingWalk(TreeWalk):
             return None
         if entry.link is not None and leads_out(name, entry.link):
             if self._rules.follow_outside:
-                return self._copied_or_skipped(name, self.sender.look(entry.path, follows=True))
+                return self._followed(name, entry)
             return entry if self.keeps_outside_links else self._copied_or_skipped(name, None)
+        return self._copied_or_skipped(name, entry)
+
+    def _followed(self, name: str, link: TreeEntry) -> TreeEntry | None:
+        entry = self.sender.look(link.path, follows=True)
+        if entry is None:
+            self.dangling.append(name)
+            return None
         return self._copied_or_skipped(name, entry)
 
     def _copied_or_skipped(self, name: str, entry: TreeEntry | None) -> TreeEntry | None:

@@ -111,6 +111,27 @@ def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ray"], "ray is not a task; did you mean ray.up, ray.status, "),
+        (["depoly"], "depoly is not a task; did you mean deploy"),
+        (["run", "--hsot", "m"], "--hsot is not a flag of run; did you mean --host"),
+        (["health", "-H", "m"], "-H is not a flag of health.show; 'ringtasks health.show --help' "),
+        (["\x1b[2J"], "is not a task; 'ringtasks --list' shows those there are"),
+    ],
+)
+@pytest.mark.matrix(3)
+def test_unknown_task_or_flag_gets_the_near_names(
+    tmp_path: Path, words: list[str], told: str
+) -> None:
+    done = subprocess.run([*PROGRAM, *words], cwd=tmp_path, capture_output=True, text=True)
+
+    assert told in done.stderr
+    assert "\x1b" not in done.stderr
+    assert done.returncode == 2
+
+
 def test_module_in_the_current_directory_never_shadows_a_ringtasks_module(
     tmp_path: Path,
 ) -> None:
