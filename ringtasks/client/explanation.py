@@ -17,8 +17,9 @@ from ringtasks.common.durations import lasting
 from ringtasks.errors import HostKeyError, UsageError
 from ringtasks.health.model import HOST_CIRCUIT, ROUTE_CIRCUIT, SSHHealth, order_routes
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import SSHConfig, known_hosts_file
+from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.model import SETTINGS, HostConfig
+from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.configured import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.master.identity import jump_config
 from ringtasks.ssh.master.lookup import usable_master

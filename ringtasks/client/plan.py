@@ -78,7 +78,7 @@ def store(
     :param valid: Unix seconds from and until which it is valid.
     """
     from ringtasks.common.atomic_file import replace_file
-    from ringtasks.inventory.config import state_folder
+    from ringtasks.inventory.state_files import state_folder
 
     known = {
         "for": [inventory, name],
@@ -112,7 +112,7 @@ _FOLDER = "routes"
 
 
 def _path(inventory: str, name: str) -> str:
-    """Return the path of a plan; `inventory.config.state_folder` has the same rule."""
+    """Return the path of a plan; `inventory.state_files.state_folder` has the same rule."""
     base = os.environ.get("XDG_STATE_HOME", "")
     if not base.startswith("/"):
         base = os.path.expanduser("~/.local/state")  # noqa: PTH111  # as above

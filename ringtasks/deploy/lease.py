@@ -19,7 +19,7 @@ from typing import Protocol
 
 from ringtasks.common import fork
 from ringtasks.common.cancellation import Cancellation
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.state_files import state_folder
 
 from .locking import LockState
 

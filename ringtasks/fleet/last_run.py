@@ -17,7 +17,7 @@ from urllib.parse import quote
 from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import StateFileError, UsageError
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.state_files import state_folder
 
 from .results import HostResult
 

@@ -29,7 +29,7 @@ from ringtasks.common import rehearsal
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
 from ringtasks.errors import StateFileError
-from ringtasks.inventory.config import health_file
+from ringtasks.inventory.state_files import health_file
 
 from .codec import Document, health_of, put, to_json
 from .document import DamagedError, decode, empty, encode

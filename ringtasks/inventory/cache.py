@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -21,9 +21,9 @@ from ringtasks.common import setting_checks, settings
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import InventoryError
 
-from .config import state_folder
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
 from .sources.model import Source
+from .state_files import state_folder
 
 __all__ = ["load", "store"]
 
@@ -104,8 +104,8 @@ def _encoded(host: HostConfig) -> bytes:
         fault = host.fault
         found: list[Any] = [host.line, fault.message, fault.line, fault.host, fault.field_name]
         return json.dumps(found).encode()
-    given = {name: getattr(host, name) for name in SETTINGS}
-    given = {name: found for name, found in given.items() if found is not SETTINGS[name].default}
+    found_by_name = ((name, getattr(host, name)) for name in (*host.lines, "work_dir"))
+    given = {name: found for name, found in found_by_name if found is not SETTINGS[name].default}
     texts = {k: text for k, text in host.texts.items() if text != (host.facts[k],)}
     if any("${" not in given.get(name, "${") for name in _SECRETS) or not _is_plain(host.facts):
         raise _UnkeptError
@@ -133,10 +133,14 @@ def _kept(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def _is_plain(value: object) -> bool:
     """Return True if JSON keeps the value as it is."""
     if isinstance(value, dict):
-        return all(type(key) is str and _is_plain(value[key]) for key in value)
+        return all(type(key) is str for key in value) and _are_plain(value.values())
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return _are_plain(value)
     return type(value) in _PLAIN
+
+
+def _are_plain(values: Iterable[object]) -> bool:
+    return all(type(value) in _PLAIN or _is_plain(value) for value in values)
 
 
 def _key(file: Path, text: bytes) -> list[object]:

@@ -7,11 +7,9 @@ Durations are seconds, sizes are bytes.  Values may hold ``${VAR}``; they are ex
 from __future__ import annotations
 
 import fnmatch
-import functools
 import os
 import re
 from dataclasses import Field, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 from ringtasks.common.setting_checks import count, flag, seconds
@@ -27,12 +25,9 @@ __all__ = [
     "config_or_fault",
     "error_at",
     "expand",
-    "health_file",
     "hosts_file_keys",
     "is_reached_alike",
-    "known_hosts_file",
     "secrets",
-    "state_folder",
     "with_own",
 ]
 
@@ -146,8 +141,10 @@ class SSHConfig:
     """The settings of its place as the inventory has them: one that differs is the caller's."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        _check_field(name, value)
-        super().__setattr__(name, value)
+        declared = _FIELDS.get(name)
+        if declared is None or value is not declared.default:
+            _check_field(name, value)
+        object.__setattr__(self, name, value)
 
     @classmethod
     def parse(cls, address: str) -> SSHConfig:
@@ -183,8 +180,8 @@ class SSHConfig:
         if isinstance(fault, InventoryError):
             raise fault.with_traceback(None)
         given: dict[str, Any] = {}
-        for own_name, declared in _FIELDS.items():
-            for their_name in hosts_file_keys(declared):
+        for own_name, declared, their_names in _KEYS:
+            for their_name in their_names:
                 value = getattr(host_config, their_name, None)
                 if value is not None:
                     if isinstance(value, str) and "${" in value and own_name not in _SECRETS:
@@ -318,29 +315,6 @@ def _expanded_address(value: str, *, is_name: bool) -> str:
     return expanded
 
 
-def state_folder() -> Path:
-    """Return the state folder: ``$XDG_STATE_HOME/ringtasks``, else ``~/.local/state/ringtasks``."""
-    return _state_folder(os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME"))
-
-
-@functools.lru_cache(maxsize=8)  # a run on many hosts asks for each of them
-def _state_folder(base: str, _home: str | None) -> Path:
-    # XDG Base Directory Specification: a relative path there must be ignored.
-    root = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    return root / "ringtasks"
-
-
-def health_file() -> Path:
-    """Return ``RINGTASKS_HEALTH_FILE``, else the path of ``health.json`` in the state folder."""
-    given = os.environ.get("RINGTASKS_HEALTH_FILE")
-    return Path(given).expanduser() if given else state_folder() / "health.json"
-
-
-def known_hosts_file() -> Path:
-    """Return the file of pinned host keys: OpenSSH's format, one name per host for all routes."""
-    return state_folder() / "known_hosts"
-
-
 _FIELDS = {f.name: f for f in fields(SSHConfig)}
 #: The fields that determine the connection to a host, and its user.
 _REACHING = tuple(name for name, f in _FIELDS.items() if f.metadata.get("is_reaching"))
@@ -349,6 +323,7 @@ _SECRETS = tuple(name for name, f in settings_of(SSHConfig).items() if f.metadat
 _ADDRESSES = {
     name: f.metadata["address_of"] for name, f in _FIELDS.items() if "address_of" in f.metadata
 }
+_KEYS = [(name, declared, hosts_file_keys(declared)) for name, declared in _FIELDS.items()]
 #: Fields whose values this module makes.
 _OBJECTS = ("jump_host", "inventory_files", "inventory_place")
 #: The settings that tell where a host is.

@@ -6,6 +6,7 @@ in the file, and a key that YAML does not read as text must be shown as it is wr
 
 from __future__ import annotations
 
+import functools
 import gc
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["LinedMapping", "parse", "parse_value"]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 #: A hosts file of 5,000 hosts with 20 fields each has a fifth of this number.
 _MAX_NODES = 1_000_000
+_RESOLVED = 50_000  # texts
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TEXT_TAG = "tag:yaml.org,2002:str"
 
@@ -43,18 +45,9 @@ class _LineLoader(_Loader):  # type: ignore[misc]  # chosen at run time
     """Safe YAML with line numbers, which notes duplicate keys."""
 
     def __init__(self, stream: object) -> None:
-        self._tags: dict[str, str] = {}
+        # The tags of nodes, as Loader.resolve returns them; most texts of a hosts file repeat.
+        self.resolve = functools.lru_cache(_RESOLVED)(super().resolve)
         super().__init__(stream)
-
-    def resolve(self, kind: type, value: str, implicit: Any) -> str:
-        """Return the tag of a node; those of plain scalars are remembered, since many repeat."""
-        if kind is not yaml.ScalarNode or implicit != (True, False):
-            found: str = super().resolve(kind, value, implicit)
-            return found
-        tag = self._tags.get(value)
-        if tag is None:
-            tag = self._tags[value] = super().resolve(kind, value, implicit)
-        return tag
 
 
 def parse(name: str, text: bytes) -> LinedMapping:
@@ -103,6 +96,9 @@ def _load(text: bytes) -> object:
 def _construct_mapping(loader: Any, node: Any) -> Any:
     mapping = LinedMapping()
     yield mapping
+    if all(_is_text(key_node) for key_node, _ in node.value):
+        _fill(loader, mapping, node.value)
+        return
     merges = 0
     for key_node, value_node in node.value:
         if key_node.tag == _MERGE_TAG:
@@ -138,9 +134,26 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
             mapping.texts[key] = _written(value_node)
 
 
+def _fill(loader: Any, mapping: LinedMapping, pairs: list[tuple[Any, Any]]) -> None:
+    """Fill a mapping whose keys are all text, as most are."""
+    for key_node, value_node in pairs:
+        key, line = key_node.value, key_node.start_mark.line + 1
+        if key in mapping.lines:
+            told = f"the key {key!r} is given twice, first in line {mapping.lines[key]}"
+            mapping.duplicates.append((key, told, line))
+            continue
+        mapping.lines[key] = line
+        mapping.texts[key] = _written(value_node)
+        mapping[key] = _value(loader, value_node)
+
+
+def _is_text(node: Any) -> bool:
+    return node.tag == _TEXT_TAG and isinstance(node, yaml.ScalarNode)
+
+
 def _value(loader: Any, node: Any) -> Any:
     """Return the value of a node; of text, which most nodes are, without the way through YAML's."""
-    if node.tag == _TEXT_TAG and isinstance(node, yaml.ScalarNode):
+    if _is_text(node):
         return node.value
     return loader.construct_object(node, deep=True)
 

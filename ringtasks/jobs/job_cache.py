@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ringtasks.common.atomic_file import replace_file
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.state_files import state_folder
 
 from .states import JobState, JobStatus
 

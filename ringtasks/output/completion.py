@@ -180,14 +180,14 @@ def _cache(entries: list[dict[str, Any]]) -> None:
 
 
 def _cache_file() -> Path:
-    from ringtasks.inventory.config import state_folder
+    from ringtasks.inventory.state_files import state_folder
 
     return state_folder() / "completion.json"
 
 
 def _jobs() -> list[str]:
     """Return the names and ids of the jobs that waited or ran at their hosts' last answers."""
-    from ringtasks.inventory.config import state_folder
+    from ringtasks.inventory.state_files import state_folder
 
     found: dict[str, None] = {}
     for file in sorted((state_folder() / "jobs").glob("*.json")):

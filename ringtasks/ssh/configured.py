@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, known_hosts_file
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+from ringtasks.inventory.state_files import known_hosts_file
 
 from .dialing import Gateway
 from .master.identity import jump_config

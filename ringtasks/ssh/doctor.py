@@ -13,12 +13,12 @@ from pathlib import Path
 
 from ringtasks.common.text import counted
 from ringtasks.errors import RingtasksError, StateFileError
-from ringtasks.inventory.config import health_file, known_hosts_file, state_folder
 from ringtasks.inventory.files import Located
 from ringtasks.inventory.loader import load_located, sources_at
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.sources.answers import answers_of
 from ringtasks.inventory.sources.model import Source
+from ringtasks.inventory.state_files import health_file, known_hosts_file, state_folder
 
 from .key_files import problem_of
 from .master.folder import check_sockets, control_folder

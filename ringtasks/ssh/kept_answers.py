@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringtasks.common.atomic_file import replace_file
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.state_files import state_folder
 
 __all__ = ["KeptAnswer", "keep", "load"]
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from ringtasks.common import fork, rehearsal
 from ringtasks.common.text import printable
 from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
-from ringtasks.inventory.config import SSHConfig, health_file, is_reached_alike
+from ringtasks.inventory.config import SSHConfig, is_reached_alike
+from ringtasks.inventory.state_files import health_file
 
 from .link import Link, LinkLostError
 from .ssh_config import is_configured

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from ringtasks.common.text import printable
 from ringtasks.errors import StateFileError, UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, addresses, known_hosts_file
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, addresses
+from ringtasks.inventory.state_files import known_hosts_file
 
 from .host_key_settings import HostKeySettings, host_key_settings
 from .host_keys import HostKey, Pins

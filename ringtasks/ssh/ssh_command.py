@@ -11,7 +11,8 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand, known_hosts_file
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
+from ringtasks.inventory.state_files import known_hosts_file
 
 from .home_files import home_arguments
 from .known_hosts import CERT_AUTHORITY, known_name

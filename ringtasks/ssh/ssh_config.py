@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
-from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, state_folder
+from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
+from ringtasks.inventory.state_files import state_folder
 
 from . import kept_answers, openssh
 from .includes import patterns_of, with_home

@@ -66,7 +66,8 @@ def ssh_config(
 
 def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
     """Return the configuration; a host that cannot stand in it is left out, with a warning."""
-    from ringtasks.inventory.config import SSHConfig, known_hosts_file
+    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.inventory.state_files import known_hosts_file
     from ringtasks.ssh.client_config import HEADER, ClientFiles, block_of
 
     known_hosts = known_hosts_file()

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ringtasks.inventory.config import SSHConfig, health_file, known_hosts_file, state_folder
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.state_files import health_file, known_hosts_file, state_folder
 
 
 def test_first_sixteen_config_fields_are_the_published_ones() -> None:

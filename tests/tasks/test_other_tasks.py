@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks.health.store import HealthStore
-from ringtasks.inventory.config import known_hosts_file
+from ringtasks.inventory.state_files import known_hosts_file
 from tests.support.faulty import Silent
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.common.fork import held
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.state_files import state_folder
 
 from .checking import as_json, from_json
 from .credentials import digest_of

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ringtasks.errors import StateFileError
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.state_files import state_folder
 
 __all__ = ["NAME_BYTES", "check_sockets", "control_folder"]
 

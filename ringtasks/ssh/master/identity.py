@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping
 
 from ringtasks.common import rehearsal
-from ringtasks.inventory.config import SSHConfig, expand, known_hosts_file, secrets
+from ringtasks.inventory.config import SSHConfig, expand, secrets
+from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.config_texts import read_files
 from ringtasks.ssh.routes import ProcessProxy, routes_of
 

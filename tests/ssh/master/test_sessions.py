@@ -20,7 +20,7 @@ import pytest
 
 from ringtasks import SSHConfig
 from ringtasks.errors import Reason, StateFileError, UnreachableError
-from ringtasks.inventory.config import state_folder
+from ringtasks.inventory.state_files import state_folder
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.link import (
     STDERR,
