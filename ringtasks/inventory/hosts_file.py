@@ -139,8 +139,9 @@ def _usable_host(
     for key, value in {**defaults, **given}.items():
         origin = given if key in given else defaults
         if key not in SETTINGS:
-            facts[str(key)] = value
-            texts[str(key)] = origin.texts.get(key, ())
+            fact = str(origin.key_texts.get(key, key))  # YAML reads "on" as true
+            facts[fact] = value
+            texts[fact] = origin.texts.get(key, ())
         elif value is not None:
             settings[key] = checked_field(key, value, origin, file, name)
             lines[key] = origin.lines.get(key, line)

@@ -46,6 +46,7 @@ _ADDRESS = re.compile(
     r"(ssh://)?[^@\s!,&=*?]+@[^@\s!,&=*?]+|ssh://[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
     r"|[\w-]+(\.[\w-]+)*:\d+|[\w-]+(\.[\w-]+)+"
 )
+_DECIMAL = re.compile(r"[+-]?\d+(\.\d*)?")
 #: Similarity from which an address counts as a mistyped name of the inventory (0 to 1).
 _MISTYPED = 0.85
 
@@ -315,8 +316,9 @@ def _all_terms(item: str, inventory: Inventory, expression: str) -> set[str]:
     """Return the hosts that match every term of ``a&b``."""
     if _is_fact(item, inventory):  # its text may hold an "&"
         return _matching(item, inventory, expression)
+    is_open = item.startswith("&") or item.endswith("&")
     terms = re.findall(r'(?:"[^"]*"|[^&"])+', item)
-    found = [_matching(term.strip(), inventory, expression) for term in terms or [""]]
+    found = [_matching(term.strip(), inventory, expression) for term in [""] * is_open or terms]
     return set.intersection(*found)
 
 
@@ -337,6 +339,8 @@ def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
         return _with_condition(condition, item, inventory)
     if "=" in item:
         key, _, pattern = item.partition("=")
+        if key.endswith("!"):
+            raise UsageError(f"selector {expression!r}: write !{key[:-1]}={pattern}")
         return _with_fact(key.strip(), pattern.strip(), inventory)
     if "[" in item:
         return _range(item, inventory, expression)
@@ -350,13 +354,13 @@ def _with_condition(condition: Condition, item: str, inventory: Inventory) -> se
         return {
             host.name
             for host in inventory.hosts.values()
-            if condition.holds(host.facts.get(condition.key, getattr(host, condition.key, None)))
+            if not host.embedded and condition.holds(_number_of(host, condition.key))
         }
     if inventory.matching is None:
         raise UsageError(
             f"{item!r} asks the hosts, which --host of run, start, train and status can do"
         )
-    return inventory.matching(condition)
+    return inventory.matching(condition) & _not_embedded(inventory)
 
 
 def _not_embedded(inventory: Inventory) -> set[str]:
@@ -397,14 +401,24 @@ def _with_fact(key: str, pattern: str, inventory: Inventory) -> set[str]:
     }
 
 
+def _value(host: HostConfig, key: str) -> Any:
+    """Return YAML's value of a fact or setting; None: the host does not have it."""
+    return host.facts.get(key, getattr(host, key, None))
+
+
+def _number_of(host: HostConfig, key: str) -> Any:
+    """Return the value to compare with a number: as it is written (``010`` is 10), if it can be."""
+    value = _value(host, key)
+    written = host.texts.get(key, ())
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return written[0] if is_number and _DECIMAL.fullmatch("".join(written)) else value
+
+
 def _texts(host: HostConfig, key: str) -> tuple[str, ...]:
     """Return the written texts of a fact or setting; true and false in any case."""
-    if key in host.texts:
-        texts = host.texts[key]
-    else:
-        value = host.facts.get(key, getattr(host, key, None))
-        texts = () if value is None else (str(value),)
-    if isinstance(host.facts.get(key, getattr(host, key, None)), bool):
+    value = _value(host, key)
+    texts = host.texts.get(key, () if value is None else (str(value),))
+    if isinstance(value, bool):
         return (*texts, *(text.lower() for text in texts), *(text.upper() for text in texts))
     return texts
 

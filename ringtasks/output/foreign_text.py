@@ -9,6 +9,7 @@ through unchanged, as with ssh.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -49,10 +50,26 @@ def json_text(fields: Mapping[str, Any]) -> str:
     All beyond ASCII are escaped if stdout cannot encode them; ``#`` is escaped for CI runners.
     """
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
-    text = json.dumps(fields, ensure_ascii=not encoding.startswith("utf"))
+    is_ascii = not encoding.startswith("utf")
+    try:
+        text = json.dumps(fields, ensure_ascii=is_ascii, allow_nan=False)
+    except (TypeError, ValueError):
+        text = json.dumps(_plain(fields), ensure_ascii=is_ascii)
     if not text.isprintable():
         text = _BEYOND_ASCII.sub(_escaped, text)
     return text.replace("#", "\\u0023") if _has_runner() else text
+
+
+def _plain(value: object) -> Any:
+    """Return a value of JSON for any of YAML: a date, an infinite number … becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    is_known = isinstance(value, str | int | None) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
+    return value if is_known else str(value)
 
 
 def _has_runner() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
@@ -23,7 +23,12 @@ from .options import (
     task,
 )
 
+if TYPE_CHECKING:
+    from ringtasks.inventory.model import HostConfig
+
 __all__ = ["hosts"]
+
+_SHOWN_FACTS = ("role", "gpu", "status")
 
 
 @task(
@@ -52,6 +57,7 @@ def hosts(
         inventory_of(c, inventory, newer_than=time.time())
     known = HealthStore().load()
     rows = []
+    written = []
     statuses = []
     for found in selected(c, host, inventory):
         config = config_or_fault(found)
@@ -68,27 +74,34 @@ def hosts(
                 **({} if config.fault is None else {"error": config.fault}),
             }
         )
+        written.append([_written(found, fact) for fact in _SHOWN_FACTS])
         statuses.append(0 if config.fault is None else failure_status(config))
-    _show(rows, json=json)
+    _show(rows, written, json=json)
     return ended(c, rows, combined_status(statuses))
 
 
-def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
+def _written(host: HostConfig, fact: str) -> str:
+    """Return a fact as it is written: YAML reads ``off`` as false."""
+    value = host.facts.get(fact, "")
+    return ", ".join(host.texts.get(fact, (str(value),)))
+
+
+def _show(rows: list[dict[str, Any]], written: list[list[str]], *, json: bool) -> None:
     if json:
         for row in rows:
             display.json_line(row)
         return
     table(
-        ["host", "routes", "health", "role", "gpu", "status"],
+        ["host", "routes", "health", *_SHOWN_FACTS],
         [
             (
                 row["host_id"],
                 ", ".join(f"{route['route']} {route['address']}" for route in row["routes"])
                 or ("" if "error" in row else "embedded"),
                 "cannot be used" if "error" in row else _health(row),
-                *(row["facts"].get(fact, "") for fact in ("role", "gpu", "status")),
+                *facts,
             )
-            for row in rows
+            for row, facts in zip(rows, written, strict=True)
         ],
         optional=["role", "status"],
     )

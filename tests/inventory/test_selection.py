@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ def test_any_text_is_a_valid_selector_or_refused(text: str) -> None:
 WRITTEN = """
 hosts:
   a: {ssh_host: h, cuda: 12.10, rack: 010, country: NO, power: off, gpu: "H100, 80GB"}
-  b: {ssh_host: h, cuda: 12.1, rack: 8, country: DE, power: on, gpu: "H100 [SXM]"}
+  b: {ssh_host: h, cuda: 12.1, rack: 8, country: DE, power: on, gpu: "H100 [SXM]", on: 1}
   c: {ssh_host: h, tags: [a100, spot], gpu: "H100*", ready: true, note: "x & y"}
   e: {embedded: true, rack: 8, ready: true}
 """
@@ -161,6 +162,9 @@ hosts:
         ("@all", ["a", "b", "c"]),
         ("?", ["a", "b", "c"]),
         ("!a", ["b", "c"]),
+        ("rack>9", ["a"]),  # 010 is ten, as it is read by people
+        ("rack<=8", ["b"]),  # not the embedded one
+        ("on=1", ["b"]),
     ],
 )
 def test_facts_are_matched_by_their_text_as_written(
@@ -169,6 +173,23 @@ def test_facts_are_matched_by_their_text_as_written(
     (tmp_path / "hosts.yaml").write_text(WRITTEN)
 
     assert list(select(expression, load_inventory(tmp_path / "hosts.yaml"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("a&", "expected a name after '!' or '&'"),
+        ("&a", "expected a name after '!' or '&'"),
+        ("cuda!=12.1", "write !cuda=12.1"),
+    ],
+)
+def test_selector_with_a_missing_or_foreign_part_is_refused(
+    tmp_path: Path, expression: str, told: str
+) -> None:
+    (tmp_path / "hosts.yaml").write_text(WRITTEN)
+
+    with pytest.raises(UsageError, match=re.escape(told)):
+        select(expression, load_inventory(tmp_path / "hosts.yaml"))
 
 
 @pytest.mark.parametrize("expression", ["gpu[1-30000000]", "r[1-9999]n[1-9999]"])

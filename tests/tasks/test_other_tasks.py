@@ -63,6 +63,19 @@ def test_hosts_shows_routes_health_and_facts(inv: Inv, write_hosts: WriteHosts, 
     assert rows[1]["success_rate"] == 1.0
 
 
+def test_hosts_shows_facts_of_any_kind_as_written(inv: Inv, tmp_path: Path) -> None:
+    facts = "status: off, gpu: [A100, 010], until: 2026-01-05, load: .inf, at: {2026-01-05: x}"
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts" / "hosts.yaml").write_text(f"hosts: {{a: {{ssh_host: h, {facts}}}}}\n")
+
+    table = inv("hosts").stdout.decode()
+    (row,) = json_lines(inv("hosts", "--json").stdout)
+
+    assert "A100, 010  off" in table
+    assert (row["facts"]["until"], row["facts"]["load"]) == ("2026-01-05", "inf")
+    assert row["facts"]["at"] == {"2026-01-05": "x"}
+
+
 def test_check_tries_every_route_and_reports_each_failure(
     inv: Inv, write_hosts: WriteHosts
 ) -> None:
