@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import InventoryError, UsageError
 from ringtasks.inventory.config import SSHConfig, error_at, expand
 from ringtasks.inventory.model import HostConfig
@@ -58,7 +58,7 @@ def _check(config: SSHConfig, transport: str | None, entry: HostConfig | None) -
     if transport is not None:
         only(routes_of(config, os.environ), transport, config.id)
     if config.key_path:
-        file = Path(expand(config.key_path)).expanduser()
+        file = expanded_home(expand(config.key_path))
         if not file.is_file():
             missing = f"{'a folder, not a' if file.is_dir() else 'no such'} file: {file}"
             if entry is not None:

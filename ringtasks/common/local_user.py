@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 import stat
 
-__all__ = ["complete_environment", "has_name", "has_passwd_entry"]
+TYPE_CHECKING = False  # every program loads this module, and pathlib takes a while
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["complete_environment", "expanded_home", "has_name", "has_passwd_entry"]
 
 _NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # in the order of getpass.getuser
 _NO_NAME = "no-name"
@@ -61,3 +65,13 @@ def _private_folder() -> str:
         return "/"
     is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
     return path if is_own and not status.st_mode & 0o077 else "/"
+
+
+def expanded_home(path: str | os.PathLike[str]) -> Path:
+    """Return the path with ``~`` or ``~user`` expanded; as it is, if there is no such user."""
+    from pathlib import Path
+
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
@@ -91,7 +92,7 @@ def source_of(built: str | None, ref: str) -> Source:
     """
     if built is None:
         return _Revision(ref)
-    path = Path(built).expanduser()
+    path = expanded_home(built)
     if not path.exists():
         raise UsageError(f"deploy: source: no such file or folder: {built}")
     return _Built(path)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import InventoryError
 
 __all__ = ["Located", "find_files", "locate", "located_at", "trust"]
@@ -68,7 +69,7 @@ def locate(
     """
     explicit = given or os.environ.get("RINGTASKS_HOSTS")
     if explicit:
-        return _named(Path(explicit).expanduser(), is_named=is_named or not given)
+        return _named(expanded_home(explicit), is_named=is_named or not given)
     for folder in (Path("hosts"), *([] if beside is None else [beside / "hosts"])):
         found = Located(*_in_folder(folder), _is_trusted(folder))
         if found.files or found.programs:

@@ -135,7 +135,9 @@ def _measured(
 
 
 def _advice(inventory: Inventory) -> str:
-    if inventory.hosts and not _not_embedded(inventory):
+    if not inventory.hosts:
+        return f": {', '.join(inventory.files) or 'the inventory'} has no hosts"
+    if not _not_embedded(inventory):
         name = next(iter(inventory.hosts))
         return f": the inventory has only embedded hosts, which are selected by name: {name!r}"
     return "; 'inv hosts' shows those there are"

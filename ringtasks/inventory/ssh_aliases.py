@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
+
 __all__ = ["ssh_aliases"]
 
 _MAX_INCLUDES = 16  # ssh_config(5): levels of nested Include
@@ -46,7 +48,7 @@ def _directives(file: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _matches(pattern: str, folder: Path) -> list[Path]:
-    path = Path(pattern).expanduser()
+    path = expanded_home(pattern)
     root = Path(path.anchor) if path.is_absolute() else folder
     relative = str(path.relative_to(root)) if path.is_absolute() else str(path)
     return sorted(root.glob(relative)) if relative != "." else []

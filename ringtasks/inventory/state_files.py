@@ -6,6 +6,8 @@ import functools
 import os
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
+
 __all__ = ["health_file", "known_hosts_file", "state_folder"]
 
 
@@ -24,7 +26,7 @@ def _state_folder(base: str, _home: str | None) -> Path:
 def health_file() -> Path:
     """Return ``RINGTASKS_HEALTH_FILE``, else the path of ``health.json`` in the state folder."""
     given = os.environ.get("RINGTASKS_HEALTH_FILE")
-    return Path(given).expanduser() if given else state_folder() / "health.json"
+    return expanded_home(given) if given else state_folder() / "health.json"
 
 
 def known_hosts_file() -> Path:

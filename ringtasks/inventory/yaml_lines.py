@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -39,6 +39,15 @@ class LinedMapping(dict[str, Any]):
         self.texts: dict[Any, tuple[str, ...]] = {}
         self.key_texts: dict[Any, str] = {}
         self.duplicates: list[tuple[Any, str, int]] = []
+
+
+class _CollectionKey(NamedTuple):
+    """A key that is a list or a mapping, which is no key in Python, by its text."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return "a list" if self.text[0] == "[" else "a mapping"
 
 
 class _LineLoader(_Loader):  # type: ignore[misc]  # chosen at run time
@@ -105,15 +114,12 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
             merges += 1
             continue
         line = key_node.start_mark.line + 1
-        key = _value(loader, key_node)
+        key = _key(loader, key_node)
+        written = key.text if isinstance(key, _CollectionKey) else key_node.value
         if not isinstance(key, str):
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(
-                    problem="a key is not text", problem_mark=key_node.start_mark
-                )
-            mapping.key_texts.setdefault(key, key_node.value)
+            mapping.key_texts.setdefault(key, written)
         if key in mapping.lines:
-            first, written = mapping.lines[key], key_node.value
+            first = mapping.lines[key]
             told = f"the key {written!r} is given twice, first in line {first}"
             mapping.duplicates.append((key, told, line))
             continue
@@ -124,7 +130,7 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
         loader.flatten_mapping(node)  # puts the merged keys first
     merged, done = len(node.value) - own, set()
     for at, (key_node, value_node) in enumerate(node.value):
-        key = _value(loader, key_node)
+        key = _key(loader, key_node)
         if key in done:
             continue  # the first of two counts, if the caller accepts them at all
         if at >= merged:
@@ -132,6 +138,17 @@ def _construct_mapping(loader: Any, node: Any) -> Any:
         mapping[key] = _value(loader, value_node)
         if key not in mapping.texts:
             mapping.texts[key] = _written(value_node)
+
+
+def _key(loader: Any, node: Any) -> Any:
+    """Return the key of a node: a value that can be one."""
+    if isinstance(node, yaml.ScalarNode):
+        return _value(loader, node)
+    if isinstance(node, yaml.SequenceNode):
+        return _CollectionKey(f"[{', '.join(_written(node))}]")
+    return _CollectionKey(
+        f"{{{', '.join(text for pair in node.value for text in _written(pair[0]))}}}"
+    )
 
 
 def _fill(loader: Any, mapping: LinedMapping, pairs: list[tuple[Any, Any]]) -> None:

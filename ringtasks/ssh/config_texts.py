@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
+
 from .includes import patterns_of
 from .ssh_config import files_of, version_of
 
@@ -56,7 +58,7 @@ def _included(file: str, folder: Path, depth: int) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=64)
 def _patterns(file: str, folder: Path, _version: object) -> tuple[str, ...]:
-    return tuple(str(folder / Path(word).expanduser()) for word in patterns_of(_text(file)))
+    return tuple(str(folder / expanded_home(word)) for word in patterns_of(_text(file)))
 
 
 def _text(file: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import counted
 from ringtasks.errors import RingtasksError, StateFileError
 from ringtasks.inventory.files import Located
@@ -99,7 +100,7 @@ def _by_hand(source: Source) -> str:
 def _key_files(inventory: Inventory) -> Iterator[Finding]:
     named = {host.ssh_key for host in inventory.hosts.values() if host.ssh_key}
     for name in sorted(named):
-        problem = problem_of(Path(os.path.expandvars(name)).expanduser())
+        problem = problem_of(expanded_home(os.path.expandvars(name)))
         if problem is not None:
             yield Finding("bad", "ssh_key", f"{name} {problem.what}", problem.fix)
 

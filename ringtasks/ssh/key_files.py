@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig, expand
 
@@ -48,7 +49,7 @@ def existing_key_file(config: SSHConfig) -> Path | None:
     """
     if not config.key_path:
         return None
-    file = Path(expand(config.key_path)).expanduser()
+    file = expanded_home(expand(config.key_path))
     if file.is_dir():
         raise UsageError(f"{config.id}: ssh_key: {file} is a folder: {_NEW_FILE}")
     if not file.is_file():

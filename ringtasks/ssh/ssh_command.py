@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, expand
 from ringtasks.inventory.state_files import known_hosts_file
 
@@ -81,7 +82,7 @@ def identity_file(config: SSHConfig) -> Path | None:
 
     :raises InventoryError: a ``${VAR}`` in it is not set.
     """
-    return Path(expand(config.key_path)).expanduser().absolute() if config.key_path else None
+    return expanded_home(expand(config.key_path)).absolute() if config.key_path else None
 
 
 def _command(

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
@@ -335,7 +336,7 @@ def _user_file() -> Path:
 
 def _absolute(file: str) -> str:
     """Return the path for an ssh that is started in another folder."""
-    return str(Path(file).expanduser().absolute())
+    return str(expanded_home(file).absolute())
 
 
 def passwd_home() -> str | None:
@@ -398,7 +399,7 @@ def _included_folders(files: list[str]) -> Iterator[str]:
     """Yield the folders in which a new file would be included."""
     for file in files:
         for word in patterns_of(_text(file)):
-            pattern = Path(word).expanduser()
+            pattern = expanded_home(word)
             if not pattern.is_absolute():
                 pattern = _user_file().parent / pattern
             yield str(pattern.parent)

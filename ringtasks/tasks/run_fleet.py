@@ -6,13 +6,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringtasks import fleet
 from ringtasks.client.result import SSHResult
 from ringtasks.client.terminal import piped_stdin
 from ringtasks.common import interruption
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.fleet.eligibility import EligibleHosts, eligible_hosts
@@ -144,7 +144,7 @@ def _report(screen: Screen, output: Output, hosts: Sequence[str]) -> Report:
         report = FoldReport(screen)
     else:
         report = LineReport(screen, hosts)
-    return FilesReport(Path(output.outdir).expanduser(), report) if output.outdir else report
+    return FilesReport(expanded_home(output.outdir), report) if output.outdir else report
 
 
 #: Seconds to end the commands of all hosts after Ctrl-C.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invoke import Context
 
 from ringtasks.common import interruption
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -184,7 +185,7 @@ def _revision(settings: TrainSettings) -> str | None:
     """Return the revision of the first folder that is sent, else of the current folder."""
     from ringtasks.transfer.git import revision_of
 
-    sources = [Path(item.source).expanduser() for item in settings.sync_up]
+    sources = [expanded_home(item.source) for item in settings.sync_up]
     folders = [source if source.is_dir() else source.parent for source in sources]
     folder = next((found for found in folders if found.is_dir()), Path())
     return revision_of(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ringtasks import transfer
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.remote.script import path
 from ringtasks.transfer import Options, TransferResult
@@ -50,7 +51,7 @@ def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> None:
     :raises FileCopyError: it could not be copied.
     """
     for item in items:
-        source = Path(item.source).expanduser()
+        source = expanded_home(item.source)
         if not source.exists():
             raise UsageError(f"train: sync_up: {item.source}: no such file or folder here")
         send_folder(client, source, posixpath.normpath(posixpath.join(cwd, item.target)))

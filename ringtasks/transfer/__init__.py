@@ -25,6 +25,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 
 from . import one_host
@@ -158,7 +159,7 @@ def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:
 
 def _expanded(item: str) -> list[Path]:
     """Return the matching paths; if a path has exactly that name, it alone."""
-    path = Path(item).expanduser()
+    path = expanded_home(item)
     if path.exists():
         return [path]
     found = sorted(glob.glob(str(path)))  # noqa: PTH207  # an absolute pattern, too

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import bounded, counted, printable
 from ringtasks.errors import (
     AuthenticationError,
@@ -164,7 +164,7 @@ def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> Authentica
     refusal = error.refusal if isinstance(error, RefusedError) else None
     evidence = f"user {ssh.user}: {_told(error, refusal)}"
     refused = AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
-    problem = why_refused(Path(expand(ssh.key_path)).expanduser()) if ssh.key_path else None
+    problem = why_refused(expanded_home(expand(ssh.key_path))) if ssh.key_path else None
     if problem is not None:
         refused.evidence += f"; the key file {problem.what}"
         refused.advice = problem.fix

@@ -22,6 +22,7 @@ import paramiko
 from paramiko.agent import Agent, AgentKey, AgentSSH
 from paramiko.pkey import PublicBlob
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.ssh.paramiko_private import connect_agent
 
 from .private_keys import key_of_file, key_with_passphrase
@@ -120,7 +121,7 @@ class Identities:
         return tuple(str(path) for path in paths if path.is_file())
 
     def _in_file(self, file: str) -> Iterator[paramiko.PKey]:
-        path = Path(file.removesuffix("-cert.pub")).expanduser()
+        path = expanded_home(file.removesuffix("-cert.pub"))
         try:
             key = key_of_file(path) or self._parsed(path)
         except (paramiko.SSHException, ValueError, OSError) as error:
@@ -188,7 +189,7 @@ def _blob(key: Any) -> bytes:
 def _named(files: Sequence[str]) -> Iterator[Any]:
     """Yield what is known of the named keys; a public key beside the file will do."""
     for file in files:
-        path = Path(file).expanduser()
+        path = expanded_home(file)
         for public in (path, Path(f"{path}.pub"), Path(f"{path}-cert.pub")):
             with contextlib.suppress(ValueError, OSError, paramiko.SSHException):
                 yield _Public(PublicBlob.from_file(str(public)).key_blob)

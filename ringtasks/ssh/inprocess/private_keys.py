@@ -13,6 +13,7 @@ from typing import Any
 
 import paramiko
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 
 __all__ = ["PRIVATE_KEY_VARIABLE", "key_of_file", "key_of_text", "key_with_passphrase"]
@@ -129,7 +130,7 @@ def _hint(text: str) -> str:
     """Name a usual mistake; never show the text, which may be secret."""
     if "\\n" in text and "\n" not in text.strip():
         return "; found '\\n' written out: keep the line breaks"
-    if "BEGIN" not in text and len(text) < 4096 and Path(text.strip()).expanduser().is_file():
+    if "BEGIN" not in text and len(text) < 4096 and expanded_home(text.strip()).is_file():
         return '; found the path of a file: set it to "$(cat FILE)", or use ssh_key'
     if text.startswith(("ssh-", "ecdsa-")):
         return "; found a public key"

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.inventory.config import SSHConfig, expand
 from ringtasks.ssh.host_keys import HostKey, Pins
 from ringtasks.ssh.option_values import path_value, percent, token
@@ -227,7 +228,7 @@ def _identity_options(config: SSHConfig) -> dict[str, str]:
     if not config.key_path:
         return {}
     # Not -i: it checks for the file before the percent expansion.
-    path = Path(expand(config.key_path)).expanduser().absolute()
+    path = expanded_home(expand(config.key_path)).absolute()
     return {"IdentityFile": path_value(path), "IdentitiesOnly": "yes"}
 
 

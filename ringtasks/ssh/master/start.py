@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.common.rehearsal import current
 from ringtasks.errors import (
     AuthenticationError,
@@ -283,7 +284,7 @@ class _Attempt:
     def _explain(self, error: AuthenticationError) -> None:
         """Add the fault of the key file: ssh itself just goes on without the key."""
         path = self._config.key_path
-        problem = why_refused(Path(expand(path)).expanduser()) if path else None
+        problem = why_refused(expanded_home(expand(path))) if path else None
         if problem is not None:
             error.evidence += f"; the key file {problem.what}"
             error.advice = problem.fix
