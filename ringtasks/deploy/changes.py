@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-from .source import git
+from .source import git, way_to_fetch
 
 __all__ = ["Changes", "changes_between"]
 
@@ -45,7 +45,7 @@ def changes_between(old: str | None, new: str) -> Changes:
         git("cat-file", "-e", f"{old}^{{commit}}")
     except UsageError as error:
         raise UsageError(
-            f"its revision {printable(old)} is not in this repository: run 'git fetch'"
+            f"its revision {printable(old)} is not in this repository{way_to_fetch(old[:12])}"
         ) from error
     status = git("diff", "--name-status", "--no-renames", "-z", old, new).split("\0")
     return Changes(

@@ -24,7 +24,7 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-__all__ = ["Source", "git", "source_of"]
+__all__ = ["Source", "git", "source_of", "way_to_fetch"]
 
 _TIMEOUT = 300.0  # seconds
 _SUBMODULE = "160000"
@@ -106,7 +106,7 @@ class _Revision(Source):
         named = [f"{ref}^{{{kind}}}" for kind in ("commit", "tree")]
         found = git("rev-parse", "--revs-only", *named).split()
         if len(found) != len(named):
-            problem = f"is not a revision of this repository{_way_to(ref)}"
+            problem = f"is not a revision of this repository{way_to_fetch(ref)}"
             raise UsageError(f"deploy: ref: {ref}: {problem}")
         self.revision, self.content = found[0], f"git-{found[1]}"
         self._pointers: list[str] = []
@@ -222,7 +222,7 @@ def _require_commit(repository: Path | None, name: str, commit: str) -> None:
     )
 
 
-def _way_to(ref: str) -> str:
+def way_to_fetch(ref: str) -> str:
     """Return the advice for a revision that is not in this repository."""
     if git("rev-parse", "--is-shallow-repository") == "true":
         return (

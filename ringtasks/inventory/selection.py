@@ -320,7 +320,10 @@ def _all_terms(item: str, inventory: Inventory, expression: str) -> set[str]:
         return _matching(item, inventory, expression)
     is_open = item.startswith("&") or item.endswith("&")
     terms = re.findall(r'(?:"[^"]*"|[^&"])+', item)
-    found = [_matching(term.strip(), inventory, expression) for term in [""] * is_open or terms]
+    found = [
+        _matching(term.strip(), inventory, expression)
+        for term in ([""] if is_open else terms or [""])
+    ]
     return set.intersection(*found)
 
 

@@ -96,7 +96,7 @@ def status_row(target: Target, outcome: StepOutcome, usual: str | None) -> Row:
         target.place.host,
         state.current or "",
         short(state.revision or ""),
-        since or "",
+        _time(since or ""),
         who or "",
         "; ".join(filter(None, remarks)),
     )
@@ -119,7 +119,7 @@ def release_row(target: Target, name: str) -> Row:
     }
     said = f"{verdict or 'never checked'}{', current' if is_current else ''}"
     when, who = (events[-1].time, events[-1].who) if events else ("", "")
-    row = (target.place.host, name, short(state.revision_of(name)), when, who, said)
+    row = (target.place.host, name, short(state.revision_of(name)), _time(when), who, said)
     return row, fields, 0
 
 
@@ -133,3 +133,8 @@ def shown(columns: Sequence[str], rows: Iterable[Row], *, json: bool) -> Answer:
         table(columns, [row for row, _, _ in rows])
     found = [fields for _, fields, _ in rows]
     return found, combined_status(status for _, _, status in rows)
+
+
+def _time(recorded: str) -> str:
+    """Return a time that a narrow column breaks between the date and the time of day."""
+    return recorded.replace("T", " ", 1)

@@ -8,7 +8,7 @@ the host's rsync has that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -134,8 +134,10 @@ class _Pulling:
         :param is_large: it is worth to send no more of a file than what has changed.
         """
         place = self._staging.write_list(encoded(f"./{name}" for name in names))
-        flags = [f"--files-from={place}", *(self._compare if is_large else [])]
-        moved = self._once(flags, has_top="." in names)
+        # With the top in the list, rsync sends all in it (rsync(1), --dirs) that does not compare.
+        has_top = "." in names
+        flags = [f"--files-from={place}", *(self._compare if is_large or has_top else [])]
+        moved = self._once(flags, has_top=has_top, listed=frozenset(names))
         if moved.result.returncode in _OWN_STATUSES or self._has_replaced_links:
             return self.all()
         return moved
@@ -148,7 +150,9 @@ class _Pulling:
                 break
         return moved
 
-    def _once(self, more_flags: Sequence[str], *, has_top: bool) -> RsyncResult:
+    def _once(
+        self, more_flags: Sequence[str], *, has_top: bool, listed: Set[str] | None = None
+    ) -> RsyncResult:
         staging = self._staging
         before = len(staging.replaced)
         self._reading.stats = {}
@@ -156,7 +160,7 @@ class _Pulling:
         moved = self._run(self._rules, f"{staging.folder}/", self._reading, flags)
         if not moved.was_killed:
             is_whole = moved.result.returncode in (0, _PARTIAL_ERROR)  # both have set all modes
-            staging.merge(is_whole=is_whole, has_top=has_top)
+            staging.merge(is_whole=is_whole, has_top=has_top, listed=listed)
         self._has_replaced_links = len(staging.replaced) > before
         self.stats.update(self._reading.stats)
         return moved

@@ -58,6 +58,7 @@ class Staging:
         target.make_folder(f"{self._name}/{_TREE}", 0o700)
         self._purge(f"{self._name}/{_TREE}")
         self.folder = self.target / self._name / _TREE
+        self._listed: Set[str] | None = None
         self.made: list[Change] = []
         """The links that were made."""
         self.errors: list[str] = []
@@ -98,12 +99,14 @@ class Staging:
             file.keep(0o600)
         return self.target / self._name / _LIST
 
-    def merge(self, *, is_whole: bool, has_top: bool) -> None:
+    def merge(self, *, is_whole: bool, has_top: bool, listed: Set[str] | None = None) -> None:
         """Move complete files into the target; those that cannot be moved are in ``errors``.
 
         :param is_whole: rsync has ended well: folders get their modes and times too.
         :param has_top: so does the target; if False, it keeps its own.
+        :param listed: the names that differ; None: not known.
         """
+        self._listed = listed
         with LocalTree(self.folder, make=False) as staged:
             if has_top or not is_whole:
                 self._top = staged.look("") if is_whole and self._only is None else None
@@ -214,7 +217,10 @@ class Staging:
 
     def _has_link(self, name: str, text: str, modified_ns: int) -> bool:
         old = self._target.look(name)
-        if old is None or not stat.S_ISLNK(old.st_mode) or old.st_mtime_ns != modified_ns:
+        if old is None or not stat.S_ISLNK(old.st_mode):
+            return False
+        is_unlisted = self._listed is not None and name not in self._listed
+        if old.st_mtime_ns != modified_ns and not is_unlisted:
             return False
         return self._target.read_link(name) == text
 

@@ -183,11 +183,14 @@ def _touch_up(chance: random.Random, top: Path) -> None:
 
 def _remove_own_links_out(source: Path, target: Path) -> None:
     """Remove links that lead out, through which no link of the host is made."""
+    links = [path for path in source.rglob("*") if path.is_symlink()]
+    passed = {part for path in links for part in os.readlink(path).split("/")}  # noqa: PTH115
     for path in sorted(target.rglob("*")):
         name = str(path.relative_to(target))
         if path.is_symlink() and leads_out(name, os.readlink(path)):  # noqa: PTH115
             other = source / name
-            if not other.is_symlink() or os.readlink(other) != os.readlink(path):  # noqa: PTH115
+            is_same = other.is_symlink() and os.readlink(other) == os.readlink(path)  # noqa: PTH115
+            if not is_same or path.name in passed:
                 path.unlink()
 
 

@@ -157,6 +157,23 @@ def test_sync_makes_the_remote_directory_equal_and_resends_no_file(
     assert (again.files, again.deleted) == (0, ())
 
 
+def test_pull_sends_only_what_differs_if_the_top_folder_has_changed(
+    client: SSHClient, mover: str, near: Path, far: Path
+) -> None:
+    (far / "large").write_bytes(os.urandom(300_000))
+    (far / "link").symlink_to("large")
+    (far / "folder").mkdir()
+    only(sync(str(far), near, [client], pull=True))
+    before = (near / "link").lstat().st_ino
+
+    (far / "new").write_text("x")  # and the folder has a new time
+    host = only(sync(str(far), near, [client], pull=True))
+
+    assert (host.success, host.names) == (True, ("new",))
+    assert host.received_bytes < 10_000
+    assert (near / "link").lstat().st_ino == before
+
+
 def test_sync_pull_omits_links_that_leave_the_tree(
     client: SSHClient, mover: str, near: Path, far: Path
 ) -> None:

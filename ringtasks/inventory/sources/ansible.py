@@ -77,14 +77,19 @@ def _members(group: str, groups: Mapping[str, Any]) -> dict[str, None]:
         name = waiting.pop(0)
         value = groups.get(name)
         own = value if isinstance(value, list) else _part(value, "hosts")
-        found.update(dict.fromkeys(map(str, own or ())))
+        found.update(dict.fromkeys(_names(own)))
         waiting += [child for child in _children(name, groups) if child not in seen]
         seen.update(waiting)
     return found
 
 
 def _children(group: str, groups: Mapping[str, Any]) -> list[str]:
-    return list(map(str, _part(groups.get(group), "children") or ()))
+    return _names(_part(groups.get(group), "children"))
+
+
+def _names(value: Any) -> list[str]:
+    """Return the names of a list, or the keys of a mapping; anything else has none."""
+    return [*map(str, value)] if isinstance(value, list | Mapping) else []
 
 
 def _part(group: Any, name: str) -> Any:
