@@ -62,7 +62,8 @@ def test_diff_to_an_older_revision_lists_the_missing_commits(fleet: Fleet) -> No
     assert f"  - {second[:7]} v2" in older.stdout
     assert "  no changes" in same.stdout
     assert lost.returncode == 2
-    assert f"its revision {second} is not in this repository: run 'git fetch'" in lost.stdout
+    assert f"its revision {second} is not in this repository; " in lost.stdout
+    assert "run 'git fetch --tags'" in lost.stdout
 
 
 def test_diff_of_a_built_directory_compares_its_files(fleet: Fleet, tmp_path: Path) -> None:
