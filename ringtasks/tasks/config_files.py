@@ -19,10 +19,11 @@ from invoke import Config
 from ringtasks.common.text import near_names, printable
 from ringtasks.errors import RingtasksError
 
-__all__ = ["fault", "warn_of_unknown_settings"]
+__all__ = ["NAMES", "fault", "warn_of_unknown_settings"]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_NAMES = tuple(f"invoke{suffix}" for suffix in _SUFFIXES)
+#: The files of a project's settings, the first that exists is read.
+NAMES = tuple(f"invoke{suffix}" for suffix in _SUFFIXES)
 #: The settings of the section ``ringtasks``.
 _SETTINGS = ("inventory",)
 _warned: set[str] = set()
@@ -59,9 +60,9 @@ def _files() -> Iterator[Path]:
     yield from map(Path, _named_files(sys.argv[1:]))
     here = Path.cwd()
     folder = next((f for f in (here, *here.parents) if (f / "tasks.py").exists()), here)
-    yield from (folder / name for name in _NAMES)
-    yield from (Path("~").expanduser() / f".{name}" for name in _NAMES)
-    yield from (Path("/etc") / name for name in _NAMES)
+    yield from (folder / name for name in NAMES)
+    yield from (Path("~").expanduser() / f".{name}" for name in NAMES)
+    yield from (Path("/etc") / name for name in NAMES)
     if runtime := os.environ.get("INVOKE_RUNTIME_CONFIG"):
         yield Path(runtime)
 

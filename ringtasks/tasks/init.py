@@ -18,6 +18,7 @@ from ringtasks.inventory.sources.model import Deadline, Source, SourceError
 from ringtasks.inventory.ssh_aliases import ssh_aliases
 from ringtasks.output import display
 
+from .config_files import NAMES
 from .core_flags import is_dry
 from .options import task
 
@@ -57,7 +58,9 @@ def init(c: Context) -> list[str]:
     """Write tasks.py, a hosts file, invoke.yaml and .gitignore lines for a new project."""
     dry = is_dry(c)
     hosts: dict[str, dict[str, object]] = {}
-    files = {Path("tasks.py"): _TASKS, Path("invoke.yaml"): _SETTINGS}
+    # Invoke would read a new invoke.yaml in place of an invoke.yml that there is.
+    settings = next((name for name in NAMES if Path(name).exists()), NAMES[0])
+    files = {Path("tasks.py"): _TASKS, Path(settings): _SETTINGS}
     if not _has_hosts():
         hosts = _known_hosts() or (_asked_hosts() if not dry else {})
         files[_HOSTS_FILE] = _hosts_text(hosts)
@@ -140,7 +143,11 @@ def _write(path: Path, text: str, *, dry: bool) -> bool:
     if dry:
         return not path.exists()
     try:
-        path.parent.mkdir(exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir()
+    except OSError as error:
+        raise UsageError(f"{path.parent}: {error.strerror}") from error
+    try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
@@ -154,18 +161,21 @@ def _write(path: Path, text: str, *, dry: bool) -> bool:
 def _ignore(*, dry: bool) -> bool:
     """Append the lines that ``.gitignore`` lacks; return whether it lacks any."""
     path = Path(".gitignore")
-    known = path.read_text(encoding="utf-8") if path.exists() else ""
-    missing = list(_missing(known))
-    if missing and not dry:
-        start = "" if not known or known.endswith("\n") else "\n"
-        with path.open("a", encoding="utf-8") as file:
-            file.write(start + "".join(f"{line}\n" for line in missing))
+    try:
+        known = path.read_text("utf-8", "surrogateescape") if path.exists() else ""
+        missing = list(_missing(known))
+        if missing and not dry:
+            start = "" if not known or known.endswith("\n") else "\n"
+            with path.open("a", encoding="utf-8") as file:
+                file.write(start + "".join(f"{line}\n" for line in missing))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
     return bool(missing)
 
 
 def _missing(known: str) -> Iterator[str]:
-    lines = {line.strip().lstrip("/") for line in known.splitlines()}
-    yield from (line for line in _IGNORED if line.lstrip("/") not in lines)
+    lines = {line.strip().strip("/") for line in known.splitlines()}
+    yield from (line for line in _IGNORED if line.strip("/") not in lines)
 
 
 def _next_command(hosts: dict[str, dict[str, object]], *, has_demo: bool) -> str:

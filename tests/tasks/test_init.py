@@ -47,6 +47,33 @@ def hosts_of(project: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+def test_init_writes_no_settings_beside_those_of_another_suffix(project: Path) -> None:
+    (project / "invoke.yml").write_text("deploy: {hosts: web}\n")
+    (project / ".gitignore").write_bytes(b"\xff\nruns\n")
+
+    done = ringtasks("init")
+
+    assert done.returncode == 0, done.stderr
+    assert "invoke.yml exists: left as it is" in done.stderr
+    assert not (project / "invoke.yaml").exists()
+    assert (project / ".gitignore").read_bytes().count(b"runs") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("hosts", "hosts: File exists"), (".gitignore", ".gitignore: Is a directory")],
+)
+def test_init_names_what_is_in_its_way(project: Path, name: str, told: str) -> None:
+    if name == "hosts":
+        (project / name).touch()
+    else:
+        (project / name).mkdir()
+
+    done = ringtasks("init")
+
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
 def test_init_makes_a_working_project_in_an_empty_directory(project: Path) -> None:
     done = ringtasks("init")
 
