@@ -16,6 +16,7 @@ import invoke
 from invoke import Context, Exit
 
 from ringtasks.common import interruption
+from ringtasks.common.local_user import expanded_home
 from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
@@ -170,7 +171,7 @@ def _beside_project(named: Any, project: Path | None) -> Any:
 
     Invoke also finds both in a parent folder.
     """
-    if not isinstance(named, str) or project is None or Path(named).expanduser().exists():
+    if not isinstance(named, str) or project is None or expanded_home(named).exists():
         return named
     beside = project / named
     return str(beside) if beside.exists() else named
