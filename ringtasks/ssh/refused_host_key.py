@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ringtasks.errors import HostKeyError, Reason
-from ringtasks.inventory.config import SSHConfig, known_hosts_file
+from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.state_files import known_hosts_file
 
 from .host_keys import IMPOSTOR, HostKey
 
