@@ -13,8 +13,13 @@ from ringtasks.common.local_user import expanded_home
 from .includes import patterns_of
 from .ssh_config import files_of, version_of
 
-__all__ = ["mentions", "read_files"]
+__all__ = ["ignored_by_paramiko", "mentions", "read_files"]
 
+#: Paramiko takes such a block for one that matches always.
+_UNREAD_MATCH = re.compile(
+    r"^\s*match\b.*\s!?(tagged|localnetwork|version|command|sessiontype)\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 _MOST_INCLUDES = 8  # levels of Include
 
 
@@ -34,6 +39,15 @@ def mentions(keywords: tuple[str, ...], config_file: str | None) -> bool:
     """Return True if a settings file holds one of the keywords, for whatever host."""
     files = tuple(read_files(config_file))
     return _mentions(keywords, files, tuple(version_of(file) for file in files))
+
+
+def ignored_by_paramiko(config_file: str | None) -> str:
+    """Return the settings that Paramiko's parser does not understand; empty: there is none."""
+    found = [file for file in read_files(config_file) if file not in files_of(config_file)]
+    lines = ["Include"] if found else []
+    if any(_UNREAD_MATCH.search(_text(file)) for file in files_of(config_file)):
+        lines.append("Match by version, tag, network, command or session")
+    return " and ".join(lines)
 
 
 @functools.lru_cache(maxsize=32)

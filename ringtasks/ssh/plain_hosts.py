@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
 from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import usual_inventory
 from ringtasks.inventory.selection import is_ip_address, meant_by
 
-from .ssh_config import ask
+from .ssh_config import ask, files_of
 
-__all__ = ["plain_host"]
+__all__ = ["is_alias", "plain_host"]
+
+_HOST = re.compile(r"^\s*host((?:\s|=).+)$", re.IGNORECASE | re.MULTILINE)
 
 
 def plain_host(address: str) -> SSHConfig:
@@ -23,8 +31,34 @@ def plain_host(address: str) -> SSHConfig:
         return config  # a neighbour of another address is no mistyped one
     inventory = usual_inventory()
     near = meant_by(config.host, inventory) if inventory is not None else ()
-    if near:
-        answer = ask(config.host)
-        if answer is None or not answer.is_alias:
-            raise UnknownHostError(f"unknown host {address!r}", near=near)
+    if near and not is_alias(config.host):
+        raise UnknownHostError(f"unknown host {address!r}", near=near)
     return config
+
+
+def is_alias(name: str) -> bool:
+    """Return True if a ``Host`` line of ssh's files other than ``*`` names it.
+
+    Without an ``ssh`` to ask, the lines are compared here; included files are not read then, as
+    Paramiko does not read them either.
+    """
+    answer = ask(name)
+    if answer is not None:
+        return answer.is_alias
+    lines = (re.sub("=", " ", line[1], count=1) for line in _host_lines())
+    return any(_names(line.replace('"', "").split(), name) for line in lines)
+
+
+def _host_lines() -> Iterator[re.Match[str]]:
+    for file in files_of(None):
+        with contextlib.suppress(OSError):
+            yield from _HOST.finditer(Path(file).read_text(errors="replace"))
+
+
+def _names(patterns: list[str], name: str) -> bool:
+    """Return True if a pattern matches and none with a "!" does (ssh_config(5), PATTERNS)."""
+    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    wanted = [pattern for pattern in patterns if pattern != "*"]
+    return any(fnmatchcase(name, p) for p in wanted) and not any(
+        fnmatchcase(name, p) for p in unwanted
+    )

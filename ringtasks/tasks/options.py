@@ -224,10 +224,9 @@ def selected(
 
 
 def _is_alias(name: str) -> bool:
-    from ringtasks.ssh.ssh_config import ask
+    from ringtasks.ssh.plain_hosts import is_alias
 
-    answer = ask(name)
-    return answer is not None and answer.is_alias
+    return is_alias(name)
 
 
 def config_of(c: Context, host: HostConfig) -> SSHConfig:

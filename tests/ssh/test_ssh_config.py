@@ -15,7 +15,7 @@ from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.errors import UsageError
 from ringtasks.ssh.ssh_config import ask
 from tests.support.agents import Agent
-from tests.support.fixtures import MakeSshd
+from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.sshd import Sshd, make_key
 
 
@@ -63,13 +63,20 @@ def test_an_alias_in_an_included_file_is_reached(
     assert connection_of(use_control_master, "gpubox").endswith(f" {sshd.port}")
 
 
+@pytest.mark.parametrize(
+    "criteria", ["originalhost gpubox user {user}", "host gpubox", "final all", "all"]
+)
 def test_match_block_is_applied(
+    criteria: str,
     sshd: Sshd,
     client_key: Path,
     write_config: Callable[[str], Path],
     use_control_master: bool,
 ) -> None:
-    write_config(f"Match originalhost gpubox user {sshd.user}\n{block(sshd, client_key)}")
+    write_config(
+        f"Match {criteria.format(user=sshd.user)}\n  IdentityFile {client_key}\n"
+        f"Host gpubox\n  HostName {sshd.address}\n  Port {sshd.port}\n"
+    )
 
     assert connection_of(use_control_master, "gpubox").endswith(f" {sshd.port}")
 
@@ -282,6 +289,35 @@ def test_ssh_config_result_is_none_without_an_ssh_program(
 
     assert ask("box") is None
     assert os.environ["PATH"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "ignored"),
+    [("", ""), ("Include config.d/*", "Include"), ("Match tagged x\n  Compression no", "Match by")],
+)
+def test_files_are_read_by_paramiko_without_an_ssh_program(
+    sshd: Sshd,
+    client_key: Path,
+    write_config: Callable[[str], Path],
+    write_hosts: WriteHosts,
+    inv: Inv,
+    lines: str,
+    ignored: str,
+) -> None:
+    path = write_config(f"Host gpubox\n{block(sshd, client_key)}{lines}\n")
+    (path.parent / "config.d").mkdir()
+    (path.parent / "config.d" / "file").touch()
+    write_hosts(a={}, b={})
+
+    run = ["run", "--host", "gpubox,a,b", "--cmd", "echo hi"]
+    done = inv(*run, PATH="/nowhere")
+
+    assert (done.returncode, sorted(done.stdout.splitlines())) == (
+        0,
+        [b"a: hi", b"b: hi", b"gpubox: hi"],
+    )
+    assert done.stderr.count(b"is not understood without ssh: install it") == bool(ignored)
+    assert ignored.encode() in done.stderr
 
 
 def test_environment_set_in_ssh_config_reaches_commands(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import inspect
 import os
 from collections.abc import Mapping
@@ -27,10 +28,12 @@ import fabric
 import paramiko
 from fabric.util import get_local_user
 
+from ringtasks.common.alarms import notify
 from ringtasks.common.local_user import has_name
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host
+from ringtasks.ssh.config_texts import ignored_by_paramiko
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
 from ringtasks.ssh.plain_hosts import plain_host
@@ -135,11 +138,19 @@ def ssh_config_of(settings: fabric.Config, given: ArgumentValues) -> Mapping[str
         file = ssh_file_of(settings, given.ssh.ssh_config_file)
         timeout = given.connect_timeout or _DEFAULT_TIMEOUT
         answer = ask(host, user=given.ssh.user, port=given.port, file=file, timeout=timeout)
+        if answer is None and (ignored := ignored_by_paramiko(file)):
+            _tell_what_is_ignored(ignored)
     if answer is not None:
         check(answer.values, given.ssh.id)
         return _as_paramiko_has_it(answer, given, settings)
     found: Mapping[str, Any] = settings.base_ssh_config.lookup(host)
     return found
+
+
+@functools.cache
+def _tell_what_is_ignored(ignored: str) -> None:
+    """Give one notice: without ssh, Paramiko's parser reads ssh's files."""
+    notify("ssh_config", f"{ignored} of ssh's files is not understood without ssh: install it")
 
 
 def _as_paramiko_has_it(

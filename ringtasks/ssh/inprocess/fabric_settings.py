@@ -14,13 +14,20 @@ import os
 from typing import Any
 
 import fabric
+import paramiko
 
+from ringtasks.errors import UsageError
+from ringtasks.ssh import openssh
 from ringtasks.ssh.paramiko_private import rules_of
 from ringtasks.ssh.ssh_config import NO_FILE, files_of
 
 from .fabric_private import mark_as_root, runtime_ssh_file
 
 __all__ = ["NoFileError", "fabric_config", "shared_settings", "ssh_file_of"]
+
+
+#: Paramiko's errors for a file; the second is for its quotes.
+_UNREADABLE = (paramiko.ConfigParseError, ValueError)
 
 
 class NoFileError(Exception):
@@ -36,7 +43,10 @@ def fabric_config(config: Any, file: str | None) -> fabric.Config:
         return config if isinstance(config, fabric.Config) else config.clone(into=fabric.Config)
     if file == NO_FILE:
         return fabric.Config(overrides={"load_ssh_configs": False})
-    return fabric.Config(runtime_ssh_path=file)
+    try:
+        return fabric.Config(runtime_ssh_path=file)
+    except _UNREADABLE as error:
+        return fabric.Config(ssh_config=_unread(file, error))
 
 
 def shared_settings(file: str | None = None) -> fabric.Config:
@@ -70,10 +80,27 @@ def _settings(file: str | None, _versions: tuple[object, ...]) -> fabric.Config:
     settings = fabric.Config(lazy=True)
     if file != NO_FILE:
         settings.set_runtime_ssh_path(file)
-        settings.load_ssh_config()
+        try:
+            settings.load_ssh_config()
+        except _UNREADABLE as error:
+            settings = fabric.Config(lazy=True, ssh_config=_unread(file, error))
     # These mark a root. Without them Invoke finds that out by failing: 40 µs for each look-up.
     mark_as_root(settings)
     return settings
+
+
+def _unread(file: str | None, error: Exception) -> paramiko.SSHConfig:
+    """Return rules in place of those of a file that only OpenSSH understands (``Match final all``).
+
+    They name no host, and are equal for the same file only: `ssh_file_of` compares them.
+
+    :raises UsageError: there is no ssh that could be asked for the file's meaning.
+    """
+    if not openssh.is_usable():
+        raise UsageError(
+            f"ssh's configuration cannot be read without ssh: {error}: install OpenSSH's client"
+        ) from error
+    return paramiko.SSHConfig.from_text(f"Host unread.invalid\n  HostName {file or 'usual'}\n")
 
 
 def _version(path: str) -> object:
