@@ -13,17 +13,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ringtasks.common.text import bounded
-from ringtasks.errors import Reason, RouteError, UnreachableError, UsageError
+from ringtasks.common.text import bounded, printable
+from ringtasks.errors import (
+    OtherProgramError,
+    Reason,
+    RouteError,
+    UnreachableError,
+    UsageError,
+)
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
 from ringtasks.ssh.execution import Execution
-from ringtasks.ssh.link import Link, LinkLostError
+from ringtasks.ssh.link import Link, LinkLostError, NotStartedError
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
 from ringtasks.ssh.routes import Route, routes_of
+
+from .gateways import NoChannelError, advise_on_gateway
 
 __all__ = ["Probe", "is_alive_by_old_only", "is_reached", "probe"]
 
@@ -172,18 +181,29 @@ def _try_old(config: SSHConfig, route: str | None = None) -> Probe | None:
     return Probe(config.id, link.route, link.master.address, latency_ms, is_old=True)
 
 
-def _fault(link: Link, timeout: float) -> tuple[Reason, str] | None:
-    """Return the fault of a host that accepted the log-in; None if it runs ``true``."""
+class _Fault(NamedTuple):
+    reason: Reason
+    evidence: str
+    advice: str = ""
+
+
+def _fault(link: Link, timeout: float) -> _Fault | None:
+    """Return the fault of a host that accepted the log-in; None if it runs ``true``.
+
+    :raises LinkLostError: the link failed, or the host refuses to start the program.
+    """
     ending = Execution(Script("true", is_own=True), lambda *_: None).run(link, timeout)
     if ending.unproven is not None:
-        return Reason.OTHER_PROGRAM, bounded(ending.unproven)
+        other = OtherProgramError("", bounded(ending.unproven), ending.status)
+        advise_on_gateway(other, has_terminal=False)
+        return _Fault(Reason.OTHER_PROGRAM, other.evidence, other.advice)
     if ending.lost is not None:
-        return Reason.LINK_LOST, ending.lost
+        return _Fault(Reason.LINK_LOST, ending.lost)
     if ending.timed_out:
-        return Reason.TIMED_OUT, "logged in, but 'true' did not end"
-    return (
-        None if ending.status == 0 else (Reason.OTHER_PROGRAM, f"'true' ended with {ending.status}")
-    )
+        return _Fault(Reason.TIMED_OUT, "logged in, but 'true' did not end")
+    if ending.status:
+        return _Fault(Reason.OTHER_PROGRAM, f"'true' ended with {ending.status}")
+    return None
 
 
 def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
@@ -196,10 +216,20 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
     except UnreachableError as error:
         failure = error.failures[0] if error.failures else None
         return Probe(config.id, route.name, route.address, None, failure)
+    except NotStartedError as error:
+        refused = NoChannelError(config.id, error.request, printable(str(error)))
+        fault = _Fault(Reason.OTHER_PROGRAM, refused.evidence, refused.advice)
     except LinkLostError as error:
-        fault = Reason.LINK_LOST, str(error)
+        fault = _Fault(Reason.LINK_LOST, str(error))
     if fault is not None:
-        failure = RouteError(config.id, route.name, *fault, address=route.address)
+        failure = RouteError(
+            config.id,
+            route.name,
+            fault.reason,
+            fault.evidence,
+            address=route.address,
+            advice=fault.advice,
+        )
         return Probe(config.id, route.name, route.address, None, failure)
     return Probe(config.id, route.name, route.address, latency_ms)
 

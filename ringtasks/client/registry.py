@@ -43,16 +43,19 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def get_ssh_client(name_or_host: str) -> SSHClient:
+def get_ssh_client(name_or_host: str | HostConfig) -> SSHClient:
     """Return the client for a host of the inventory, else for a plain ``[user@]host[:port]``.
 
     It is the same object for the same name, until `close_all_clients`.
 
+    :param name_or_host: a name or address, or a value of `get_cluster_nodes`.
     :raises InventoryError: the inventory cannot be used as it stands.
     :raises UnknownHostError: the name is nearly one of the inventory.
     :raises ValueError: the name is empty.
     """
-    return _client((name_or_host, None, None, None))
+    if isinstance(name_or_host, str):
+        return _client((name_or_host, None, None, None))
+    return _client((name_or_host.name, None, None, None), name_or_host)
 
 
 def get_cluster_nodes(selector: str = "@all") -> dict[str, HostConfig]:
@@ -131,11 +134,11 @@ def close_all_clients_sync() -> None:
         client.close_link()
 
 
-def _client(key: _Key) -> SSHClient:
+def _client(key: _Key, host: HostConfig | None = None) -> SSHClient:
     name, user, port, key_path = key
     with _lock:
         if key not in _clients:
-            found = find_host(name)
+            found = host or find_host(name)
             config = SSHConfig.from_host_config(found) if found else plain_host(name)
             given: dict[str, Any] = {"user": user, "port": port, "key_path": key_path}
             changed = {field: value for field, value in given.items() if value is not None}

@@ -26,7 +26,7 @@ from ringtasks.common.capture import CapturedOutput
 from ringtasks.common.lines import LineBuffer
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
-from ringtasks.ssh.link import STDERR, Link, LinkLostError
+from ringtasks.ssh.link import STDERR, Link, LinkLostError, NotStartedError
 
 from . import remote_shell
 from .fd_session import FdSession
@@ -215,7 +215,7 @@ class _Relay:
         try:
             return self._fd_session.run(self._command(arguments), self._shell, stdin, stdout)
         except LinkLostError as error:
-            if self._fd_session.has_begun:
+            if self._fd_session.has_begun and not isinstance(error, NotStartedError):
                 self.lost = str(error)
             else:
                 self.not_started = error

@@ -13,7 +13,7 @@ from ringtasks.client.operation import LimitedWork
 from ringtasks.common.capture import CapturedOutput
 from ringtasks.remote.marks import NoMarkError
 from ringtasks.ssh.execution import Ending
-from ringtasks.ssh.link import STDERR, Link, LinkLostError
+from ringtasks.ssh.link import STDERR, Link, LinkLostError, NotStartedError
 
 from .fd_session import FdSession
 
@@ -75,7 +75,7 @@ class Stream(LimitedWork):
             with self._watched():
                 status = fd_session.run(self._script, self._shell, *streams)
         except LinkLostError as error:
-            if not fd_session.has_begun:
+            if not fd_session.has_begun or isinstance(error, NotStartedError):
                 raise
             return Ending(lost=str(error))
         except NoMarkError as error:

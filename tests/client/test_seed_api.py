@@ -127,6 +127,15 @@ def test_nodes_mapping_keeps_the_inventory_order(in_project: WriteHosts) -> None
     assert nodes.get("nobody") is None
 
 
+def test_client_of_a_node_is_that_of_its_name(in_project: WriteHosts) -> None:
+    in_project(zeta={})
+
+    (node,) = get_cluster_nodes().values()
+
+    assert get_ssh_client(node) is get_ssh_client("zeta")
+    assert get_ssh_client(node).run("echo hi").stdout == "hi\n"
+
+
 def test_fleet_run_accepts_nodes(in_project: WriteHosts) -> None:
     from ringtasks import fleet
 

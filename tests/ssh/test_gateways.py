@@ -94,12 +94,28 @@ def test_gateway_that_ignores_the_command_is_abandoned(
     assert result.elapsed_ms < 20_000
 
 
-def test_run_task_reports_a_gateway_without_an_exec_channel(
-    inv: Inv, write_hosts: WriteHosts
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--cmd", "hostname"],
+        ["check"],
+        ["check", "--fresh"],
+        ["put", "hosts", "~/there"],
+        ["sync", "hosts", "~/there"],
+        ["start", "--cmd", "true"],
+    ],
+    ids=" ".join,
+)
+def test_each_task_reports_a_gateway_without_an_exec_channel(
+    inv: Inv, write_hosts: WriteHosts, words: list[str], use_control_master: bool
 ) -> None:
     with LogInServer(refuses="exec") as server:
-        write_hosts(box={"ssh_port": server.port, "ssh_key": None})
-        done = inv("run", "--host", "box", "--cmd", "hostname")
+        fields = {"ssh_port": server.port, "use_control_master": use_control_master}
+        write_hosts(box={**fields, "ssh_key": None})
+        done = inv(*words, "--host", "box")
 
+    told = done.stdout + done.stderr
     assert done.returncode == 255
-    assert b"no exec channel" in done.stderr
+    assert b"exec" in told or b"closed the session without running the command" in told
+    assert b"'inv shell' may work" in told
+    assert b"outcome unknown" not in told
