@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ringtasks.common.fork import not_for_children
@@ -156,6 +156,11 @@ class Control:
         if answer is None and self._fill(socket.MSG_DONTWAIT):
             answer = self._frames.next()
         return answer
+
+    def received(self) -> Iterator[Answer]:
+        """Yield the messages that have arrived together with an earlier one."""
+        while (answer := self._frames.next()) is not None:
+            yield answer
 
     def close(self) -> None:
         """End the dialogue, and a session over it. Safe to repeat."""

@@ -190,6 +190,7 @@ class MuxSession:
         self._streams.hand_over()
         try:
             self._control.await_session(self._use.timeout)
+            self._note_received()
         except DeniedError as error:
             raise SessionRefusedError(str(error)) from error
         except (OSError, ProtocolError) as error:
@@ -266,12 +267,22 @@ class MuxSession:
             self._poll.unregister(self._control.fileno())
             self._drained_by = time.monotonic() + _DRAIN_TIMEOUT
             return
+        if answer is not None:
+            self._note(answer)
+            self._note_received()
+
+    def _note_received(self) -> None:
+        """Take the messages that came with the last one: no descriptor becomes ready for them."""
+        for answer in self._control.received():
+            self._note(answer)
+
+    def _note(self, answer: wire.Answer) -> None:
         if isinstance(answer, wire.ExitMessage):
             self._status = answer.status
         elif isinstance(answer, wire.TtyAllocFail):
             # The request for the command followed at once: its shell may run without a terminal.
             self._lost = NotStartedError("PTY allocation request failed", "pty-req")
-        elif answer is not None:
+        else:
             self._lost = LinkLostError(f"the control master said {answer}")
 
     def _has_ended(self) -> bool:
