@@ -187,6 +187,7 @@ def test_events_of_tensorboard_are_drawn_over_their_own_times() -> None:
     [
         b"step 1 tps 1,234 memory: 46.57 mfu: 3.31%\n",
         b"step 1 lr: 0.1 grad_norm: 1.5\n",
+        b"Epoch[0] Time cost=10.1 Batch [9] Speed: 12.5 samples/sec Updates/sec=10.5\n",
         b"step 1 wps=21000, ups=5.9, train_wall=17, gb_free=10.1\n",
         b"step 1 samples/sec: 520.1 tokens_per_second_per_gpu:1234.5 peak_memory_alloc:10.2\n",
         b"Train Epoch: 0 [10/99 (1%)] Data (t): 0.004 Batch (t): 0.583 LR: 0.1\n",
@@ -199,4 +200,4 @@ def test_rates_times_memory_and_settings_are_no_default_metric(log: bytes) -> No
     with pytest.raises(UsageError, match=r"no measure of a model in the log of a; .*--metric "):
         select_curves({"a": curves}, None)
     assert both.main == "quality"
-    assert not any("(t)" in name for name in curves.names)
+    assert not any("(t)" in name or "cost" in name for name in curves.names)

@@ -83,7 +83,7 @@ class ColumnBuffer:
 
     def __init__(self) -> None:
         self._of_lines: list[Lines] = []
-        self._records: dict[Schema, tuple[list[int], list[Sequence[float]]]] = {}
+        self._records: dict[tuple[str, ...], tuple[list[int], list[Sequence[float]]]] = {}
         self._columns: list[tuple[Schema, _Lines, Sequence[Floats]]] = []
 
     def lines(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> Lines:
@@ -94,25 +94,25 @@ class ColumnBuffer:
 
     def add(self, record: Record, line: int) -> None:
         """Add a record that was read alone."""
-        fields: list[tuple[str, str]] = []
+        key = [record.kind]  # one flat tuple is hashed faster than the fields of a schema
         row: list[float] = []
-        for unit, position in record.positions.items():
-            fields.append(("done", unit))
-            row.append(position.done)
-            if position.total:
-                fields.append(("total", unit))
-                row.append(position.total)
+        for unit, (done, total) in record.positions.items():
+            key += "done", unit
+            row.append(done)
+            if total:
+                key += "total", unit
+                row.append(total)
         for name, value in record.values:
-            fields.append(("value", name))
+            key += "value", name
             row.append(value)
         for unit, total in record.totals.items():
-            fields.append(("run", unit))
+            key += "run", unit
             row.append(total)
         if record.rank:
-            fields.append(("rank", ""))
+            key += "rank", ""
             row.append(record.rank)
         if row:
-            lines, rows = self._records.setdefault(Schema(record.kind, tuple(fields)), ([], []))
+            lines, rows = self._records.setdefault(tuple(key), ([], []))
             lines.append(line)
             rows.append(row)
 
@@ -129,7 +129,8 @@ class ColumnBuffer:
         for of_template in self._of_lines:
             if of_template.lines:
                 parts.setdefault(of_template.schema, []).append(of_template.take())
-        for schema, (lines, rows) in self._records.items():
+        for (kind, *fields), (lines, rows) in self._records.items():
+            schema = Schema(kind, tuple(zip(fields[::2], fields[1::2], strict=True)))
             parts.setdefault(schema, []).append((lines, list(np.array(rows, dtype=np.float64).T)))
         self._records, self._columns = {}, []
         return [

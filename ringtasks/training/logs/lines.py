@@ -23,10 +23,8 @@ _ESCAPE = re.compile(
 )
 _BACKSPACES = re.compile(rb"\x08+")
 #: The filled part of a bar tells no more than the count beside it; without it, the bars of a run
-#: are of a few templates. Keras 3 draws its bars with U+2501.
+#: are of a few templates.
 _FILL = re.compile(rb"%\|[^|\[\]\r\n]{1,600}\| ")
-_FILL_OF_KERAS = re.compile(rb"(?:\xe2\x94\x81){4,}")
-_EMPTY_OF_KERAS = "━━━━".encode()
 _SAMPLE_BYTES = 4096
 
 
@@ -61,8 +59,6 @@ def _clean(block: bytes) -> bytes:
         block = _BACKSPACES.sub(b"\n", block)
     if b"%|" in block:
         block = _FILL.sub(b"%|| ", block)
-    if _EMPTY_OF_KERAS in block:
-        block = _FILL_OF_KERAS.sub(_EMPTY_OF_KERAS, block)
     return block.replace(b"\r", b"\n")
 
 

@@ -48,7 +48,8 @@ _WARNING = re.compile(
 _SUMMARY = re.compile(
     r"^\W*(?:(?:new|the|final|current|overall)\s+)?best\b|\bimproved\b|\bdid not improve\b"
     r"|\bbest (?:iteration|epoch|step|score|model|metric|trial|value|result)\b|\bearly.?stopp"
-    r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:",
+    r"|\b(?:restor|resum|load)(?:ed|ing)\b|\bfinal (?:\w+ )?loss\b|^\[CV \d+/\d+|^wandb:"
+    r"|\bSaving dict for global step\b",  # TensorFlow's Estimator: of the evaluation
     _FLAGS,
 )
 # A call with keywords is the repr of settings, unless it holds one number (tensor, float64).

@@ -86,7 +86,7 @@ _OF_MACHINE = frozenset(
     """
     wps ups wpb bsz tps ips qps fps sps mfu hfu tflops tflop flops flos throughput wall runtime
     speed memory mem gb mb gib mib free alloc allocated reserved consumed timing perf ms tok tokens
-    samples examples seqlen cpu gpu ram vram util utilization latency updates skipped
+    samples examples sents seqlen cpu gpu ram vram util utilization latency updates skipped
     """.split()
 )
 _RATE = re.compile(
@@ -173,6 +173,7 @@ def is_unrecorded(name: str) -> bool:
         or plain in _ARGUMENTS
         or plain.endswith(("size", "_time", "reader_cost", "batch_cost", "(t)"))
         or "best" in split_name(name)
+        or split_name(name)[-2:] == ("time", "cost")
     )
 
 
