@@ -16,7 +16,8 @@ _WHOLE = frozenset(
     {"", "circuit", "from", "host", "job", "name", "owner", "pid"}
     | {"release", "revision", "route", "state", "to"}
 )
-_LEAST_WIDTH = 12  # cells of the other columns; less if their words are shorter
+#: Cells of the other columns, less if their words are shorter; and if these do not fit.
+_LEAST_WIDTHS = (12, 8)
 _GAP = 2  # cells between columns
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[m"  # ECMA-48: SGR
 _CUT = "\N{HORIZONTAL ELLIPSIS}"
@@ -61,14 +62,13 @@ def _widths(
     wanted = {n: max(map(_width, texts)) for n, texts in enumerate(by_column)}
     if limit is None or _total(wanted) <= limit:
         return wanted
-    least = dict(wanted)
-    for n, texts in enumerate(by_column):
-        if texts[0] not in _WHOLE:
-            words = (_width(word) for text in texts for word in text.split())
-            least[n] = min(_LEAST_WIDTH, max(words, default=1))
-    dropped = [list(cells[0]).index(name) for name in optional]
-    while _total(least) > limit and dropped:
-        del least[dropped.pop(0)]
+    for narrow in _LEAST_WIDTHS:
+        least = _least(by_column, wanted, narrow)
+        dropped = [list(cells[0]).index(name) for name in optional]
+        while _total(least) > limit and dropped:
+            del least[dropped.pop(0)]
+        if _total(least) <= limit:
+            break
     found = {n: min(wanted[n], max(limit, least[n])) for n in least}
     while _total(found) > limit:
         widest = max(found, key=lambda n: found[n] - least[n])
@@ -76,6 +76,18 @@ def _widths(
             break
         found[widest] -= 1
     return found
+
+
+def _least(
+    by_column: Sequence[Sequence[str]], wanted: Mapping[int, int], narrow: int
+) -> dict[int, int]:
+    """Return the least width of each column."""
+    least = dict(wanted)
+    for n, texts in enumerate(by_column):
+        if texts[0] not in _WHOLE:
+            words = (_width(word) for text in texts for word in text.split())
+            least[n] = min(narrow, max(words, default=1))
+    return least
 
 
 def _total(widths: Mapping[int, int]) -> int:

@@ -120,6 +120,18 @@ def test_doctor_and_connections_fit_narrow_terminals(
         assert "\N{HORIZONTAL ELLIPSIS}" not in kept + found
 
 
+def test_columns_become_narrower_before_a_table_overflows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    row = ("h" * 31, "tailscale 100.64.0.1:22", "reachable 100%", "NVIDIA H100 80GB")
+
+    table(["host", "routes", "health", "gpu"], [row])
+
+    assert any("h" * 31 in line for line in recorded(capsys.readouterr().out, 60))
+
+
 def test_table_that_cannot_fit_overflows_instead_of_truncating(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
