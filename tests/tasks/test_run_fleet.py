@@ -385,7 +385,7 @@ def test_unreachable_hosts_do_not_delay_an_interrupt(
             running.send_signal(signal.SIGINT)
             said = running.stderr.read()
 
-    assert running.returncode == 130
+    assert running.returncode == 130, said
     assert b"skipped: a,b (2): interrupted before it was reached" in said
 
 
