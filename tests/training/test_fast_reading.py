@@ -153,6 +153,18 @@ def test_bars_of_any_loop_give_the_same_values_together_as_one_by_one(seed: int)
     assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
 
 
+def test_loop_that_sets_values_and_never_counts_holds_few_of_them() -> None:
+    bar = "  0%|          | 0/9 [00:00<?, ?it/s, loss=0.{n:04}]"
+    log = "\n".join(["epoch 1", *(bar.format(n=n) for n in range(2500)), ""]).encode()
+
+    history = History()
+    reader = LogReader(history)
+    reader.feed(log)
+
+    assert len(list(history.series["loss"])) == 2002  # two times what is held
+    assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
+
+
 def test_bar_of_a_held_out_set_gives_no_name_twice() -> None:
     log = b"Val: 10%|#  | 1/9 [00:01<00:01, 1it/s, loss=0.5, val_loss=0.7, acc=1]\n"
 

@@ -14,7 +14,7 @@ import numpy as np
 from .bar_lines import BarFormat, held_out, name_in
 from .bar_rows import BarLines, BarRows, Ints, Texts, is_short
 from .bar_steps import MAX_HELD, Flags, Head, Told
-from .bars import BarReader
+from .bars import MAX_HELD_BARS, BarReader
 from .columns import ColumnBuffer, Schema
 from .fixed_width import Floats
 from .records import Record
@@ -29,7 +29,6 @@ _MIN_ROWS = 48
 _MIN_ROWS_OF_TEMPLATE = 8
 #: So many pieces of one segment are read, then the rest one by one.
 _MAX_PIECES = 16
-_MAX_HELD_BEFORE = 1000
 
 
 class BarBuffer:
@@ -112,7 +111,7 @@ class BarBuffer:
 
     def _is_usable(self, head: str, kinds: set[tuple[str, bool]]) -> bool:
         state = self._bars.states.get(head)
-        if state is None or len(state.pending) > _MAX_HELD_BEFORE:
+        if state is None:
             return False
         is_of_counts = kinds.isdisjoint(
             {(unit, True) for unit, _ in kinds} | {("uncertain", False)}
@@ -136,6 +135,9 @@ class BarBuffer:
         for n, name in enumerate(heads):
             at = np.flatnonzero(of_head == n)
             found.append(Head(self._bars.states[name], rows.of(at), at, texts))
+        if any(head.longest > MAX_HELD_BARS for head in found):
+            self._read_alone(rows, 0, len(rows.lines))
+            return
         validated = self._validated(found, of_head < 0)
         values = [
             each

@@ -100,6 +100,11 @@ class Head:
         return differs
 
     @property
+    def longest(self) -> int:
+        """The largest number of rows of one count."""
+        return int(np.bincount(self._group).max())
+
+    @property
     def is_of_counts(self) -> bool:
         """Tell whether the values belong to counts: the bar neither tells a step nor is unclear."""
         form = self.rows.formats[int(self.rows.forms[0])]

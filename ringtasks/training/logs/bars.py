@@ -21,7 +21,10 @@ from .numbers import as_float, counted
 from .records import Position, Record
 from .templates import MAX_TEMPLATES
 
-__all__ = ["BarReader", "BarState"]
+__all__ = ["MAX_HELD_BARS", "BarReader", "BarState"]
+
+#: The values of so many bars wait for the next count; those of more get no position.
+MAX_HELD_BARS = 1000
 
 
 class BarState:
@@ -164,6 +167,8 @@ class BarReader:
                 return self._set(bar, state)
         elif bar.total is None or bar.done < bar.total:
             state.pending.append(bar)
+            if len(state.pending) > MAX_HELD_BARS:  # a loop that never counts
+                return self._flush(state, state.done)
         elif changed:
             return self._at_end(bar, state)
         return []
