@@ -33,7 +33,7 @@ _FIELD = re.compile(r"^(Name|State|Pid|PPid|VmRSS):[ \t]*(.*)$", re.MULTILINE)
 _KILOBYTES = {"": 1, "k": 1, "m": 1024, "g": 1024**2, "t": 1024**3}
 
 
-class _Process(NamedTuple):
+class _MeasuredProcess(NamedTuple):
     pid: int
     parent: int
     state: str
@@ -61,7 +61,7 @@ def memory_of(pid: int, ps_output: str) -> tuple[float, str] | None:
     return total / 1024, _name(processes[pid].command)
 
 
-def _parse(ps_output: str) -> Iterator[_Process]:
+def _parse(ps_output: str) -> Iterator[_MeasuredProcess]:
     if _FIELD.match(ps_output):
         yield from _parse_proc(ps_output)
         return
@@ -70,10 +70,10 @@ def _parse(ps_output: str) -> Iterator[_Process]:
         if found:
             pid, parent, state, size, unit, command = found.groups(default="")
             resident = float(size) * _KILOBYTES[unit.lower()]
-            yield _Process(int(pid), int(parent), state, resident, command.strip())
+            yield _MeasuredProcess(int(pid), int(parent), state, resident, command.strip())
 
 
-def _parse_proc(statuses: str) -> Iterator[_Process]:
+def _parse_proc(statuses: str) -> Iterator[_MeasuredProcess]:
     """Parse the chosen lines of ``/proc/*/status``: the name is first; some have no memory."""
     for block in re.split(r"^(?=Name:)", statuses, flags=re.MULTILINE):
         known = dict(_FIELD.findall(block))
@@ -81,7 +81,7 @@ def _parse_proc(statuses: str) -> Iterator[_Process]:
         if pid is None or parent is None or "State" not in known:
             continue
         resident = or_none(decimal, known.get("VmRSS", "0").partition(" ")[0]) or 0.0
-        yield _Process(pid, parent, known["State"], resident, known.get("Name", ""))
+        yield _MeasuredProcess(pid, parent, known["State"], resident, known.get("Name", ""))
 
 
 def _name(command: str) -> str:

@@ -54,7 +54,7 @@ def each(
     """
     if fanout < 1:
         raise ValueError(f"fanout: expected at least 1, got {fanout}")
-    work_of = _Work(items, work)
+    work_of = _FanoutWork(items, work)
     threads = work_of.threads(min(affordable(fanout), len(items)))
     try:
         for _ in items:
@@ -71,7 +71,7 @@ def each(
             thread.join()
 
 
-class _Work(Generic[Item, Answer]):
+class _FanoutWork(Generic[Item, Answer]):
     """The items that are left, and the answers that were not taken yet."""
 
     def __init__(self, items: Sequence[Item], work: Callable[[Item], Answer]) -> None:

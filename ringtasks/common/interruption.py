@@ -55,7 +55,7 @@ _DEFAULT = "interrupted"
 Text = Union[str, Callable[[], Union[str, None]], None]  # noqa: UP007  # evaluated, in 3.10 too
 
 
-class _Ending:
+class _Shutdown:
     """A block that may take longer to end than `GRACE`."""
 
     def __init__(self, seconds: float, text: str, remains: str, *, reports: bool) -> None:
@@ -73,7 +73,7 @@ class _Guard:
         self.number: int | None = None
         """The first signal that came."""
         self.texts: list[Text] = [_DEFAULT]
-        self.endings: list[_Ending] = []
+        self.endings: list[_Shutdown] = []
         self.has_told = threading.Event()
         """Set once the thread has taken note of the first signal."""
         self.on_exit: list[Callable[[], None]] = []
@@ -174,7 +174,7 @@ class _Guard:
         limits = [max(e.began_at, self._signalled_at) + e.seconds for e in list(self.endings)]
         return max(self._signalled_at + GRACE, self._freed_at + GRACE, *limits, 0.0)
 
-    def freed(self, ending: _Ending) -> None:
+    def freed(self, ending: _Shutdown) -> None:
         self.endings.remove(ending)
         if ending.reports and self.number is not None:
             self._unreported = [ending.remains]
@@ -279,7 +279,7 @@ def ending(
     if guard is None:
         yield
         return
-    own = _Ending(seconds, text, remains, reports=reports)
+    own = _Shutdown(seconds, text, remains, reports=reports)
     guard.endings.append(own)
     try:
         yield

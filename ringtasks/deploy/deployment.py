@@ -21,7 +21,7 @@ from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 from .lease import Lease, Lockable, life_sign
 from .report import DeployReport, EndState, HostReport
 from .rollout import Action, Rollout, RolloutStep
-from .steps import Plan
+from .steps import DeployPlan
 from .target import HELD_STATUS, StepOutcome, Target
 from .target import StepObserver as TargetWatcher
 
@@ -44,7 +44,7 @@ class Deployment:
     :param targets: the hosts, in the order in which to switch them.
     """
 
-    def __init__(self, plan: Plan, targets: Sequence[Target], watcher: StepObserver) -> None:
+    def __init__(self, plan: DeployPlan, targets: Sequence[Target], watcher: StepObserver) -> None:
         settings, release = plan.settings, plan.release
         self.plan = plan
         self.report = DeployReport(

@@ -21,8 +21,8 @@ from ringtasks.remote.paths import on_host
 from .records import EventKind, HostState, way_back
 from .release import Release, new_id
 from .settings import DeploySettings
-from .source import Source
-from .steps import AppFolder, Plan
+from .source import ReleaseSource
+from .steps import AppFolder, DeployPlan
 from .target import StepObserver, StepOutcome, Target
 
 __all__ = [
@@ -40,13 +40,13 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 def new_plan(
     settings: DeploySettings,
-    source: Source | None,
+    source: ReleaseSource | None,
     *,
     who: str,
     link: str = "",
     wait: float = 0.0,
     secrets: Mapping[str, str] | None = None,
-) -> Plan:
+) -> DeployPlan:
     """Return the plan of a new release, named for the current time.
 
     :param source: the release's files; None: no release is made, the plan is for looking only.
@@ -54,7 +54,7 @@ def new_plan(
     """
     revision = source.revision if source else ""
     token = token_hex(8)
-    return Plan(
+    return DeployPlan(
         release=Release(
             new_id(revision, time.time(), token), revision, who, socket.gethostname(), link
         ),
@@ -79,7 +79,7 @@ def secrets_of(settings: DeploySettings, environ: Mapping[str, str]) -> dict[str
     return {name: environ[name] for name in names}
 
 
-def going_to(plan: Plan, release_id: str, revision: str) -> Plan:
+def going_to(plan: DeployPlan, release_id: str, revision: str) -> DeployPlan:
     """Return the plan, changed to a release that is on the hosts already."""
     return replace(
         plan, source=None, release=plan.release._replace(id=release_id, revision=revision)
@@ -88,7 +88,7 @@ def going_to(plan: Plan, release_id: str, revision: str) -> Plan:
 
 @contextmanager
 def targets_of(
-    hosts: Sequence[HostConfig], plan: Plan, watcher: StepObserver
+    hosts: Sequence[HostConfig], plan: DeployPlan, watcher: StepObserver
 ) -> Iterator[list[Target]]:
     """Yield a target for each host; on exit their connections are closed.
 

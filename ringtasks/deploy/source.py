@@ -24,7 +24,7 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-__all__ = ["Source", "git", "source_of", "way_to_fetch"]
+__all__ = ["ReleaseSource", "git", "source_of", "way_to_fetch"]
 
 _TIMEOUT = 300.0  # seconds
 _SUBMODULE = "160000"
@@ -33,7 +33,7 @@ _LFS_POINTER_BYTES = 1024  # the specification's limit
 _NAMED = 3  # names in a message
 
 
-class Source(ABC):
+class ReleaseSource(ABC):
     """Files of a release; usable within its context, from any thread.
 
     ``revision`` is the commit, or the name of a folder or file outside of a repository.
@@ -67,7 +67,7 @@ class Source(ABC):
     def has(self, name: str) -> bool:
         """Return True if a file or folder of the source has this path."""
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> ReleaseSource:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -84,7 +84,7 @@ class Source(ABC):
         return folder
 
 
-def source_of(built: str | None, ref: str) -> Source:
+def source_of(built: str | None, ref: str) -> ReleaseSource:
     """Return the source that the settings name.
 
     :param built: a folder or a file; None: ``ref`` of the repository of the current folder.
@@ -98,7 +98,7 @@ def source_of(built: str | None, ref: str) -> Source:
     return _Built(path)
 
 
-class _Revision(Source):
+class _Revision(ReleaseSource):
     """Commit, as ``git archive`` writes it."""
 
     def __init__(self, ref: str) -> None:
@@ -246,7 +246,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-class _Built(Source):
+class _Built(ReleaseSource):
     """Folder as it is, or a single file copied into a folder of its own."""
 
     def __init__(self, path: Path) -> None:

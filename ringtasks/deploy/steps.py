@@ -13,13 +13,13 @@ from . import layout, locking
 from .records import EventKind
 from .release import Release
 from .settings import DeploySettings
-from .source import Source
+from .source import ReleaseSource
 
 __all__ = [
     "LEASE",
     "AppFolder",
+    "DeployPlan",
     "HostStep",
-    "Plan",
     "activation",
     "build",
     "finish",
@@ -48,7 +48,7 @@ class AppFolder(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeployPlan:
     """Values that all hosts of a rollout have in common.
 
     ``source`` None: the release is on the hosts already.  ``wait``: seconds to wait for the lock
@@ -59,7 +59,7 @@ class Plan:
     release: Release
     settings: DeploySettings
     token: str
-    source: Source | None = None
+    source: ReleaseSource | None = None
     wait: float = 0.0
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     conceal: Callable[[str], str] = str
@@ -87,32 +87,32 @@ class HostStep(NamedTuple):
     limit: float | None = None
 
 
-def precheck(plan: Plan, place: AppFolder) -> HostStep:
+def precheck(plan: DeployPlan, place: AppFolder) -> HostStep:
     """Return the step that reports the state and the obstacles to a deploy."""
     needs_url = place.url is not None
     return HostStep("precheck", layout.probe(place.root, plan.settings.shared, needs_url=needs_url))
 
 
-def lock(plan: Plan, place: AppFolder, dead: str = "") -> HostStep:
+def lock(plan: DeployPlan, place: AppFolder, dead: str = "") -> HostStep:
     """Return the step that takes the lock and reports the state; ``dead`` as in `acquire`."""
     script = locking.acquire(plan.note, LEASE, dead) + layout.state()
     return HostStep("lock", layout.inside(place.root, script, makes=True))
 
 
-def renew(plan: Plan, place: AppFolder) -> HostStep:
+def renew(plan: DeployPlan, place: AppFolder) -> HostStep:
     """Return the step that renews the lock."""
     return HostStep("renew", _held(plan, place, ""), LEASE / 3)
 
 
-def room(plan: Plan, place: AppFolder) -> HostStep:
+def room(plan: DeployPlan, place: AppFolder) -> HostStep:
     """Return the step that makes the host ready for an upload."""
     return HostStep("upload", _held(plan, place, layout.ready_for_files()))
 
 
-def build(plan: Plan, place: AppFolder, content: str | None) -> HostStep:
+def build(plan: DeployPlan, place: AppFolder, content: str | None) -> HostStep:
     """Return the step that builds the release.
 
-    :param content: `Source.content` of the files that were just sent; None: none were.
+    :param content: `ReleaseSource.content` of the files that were just sent; None: none were.
     """
     settings = plan.settings
     script = layout.took_files(content) if content else ""
@@ -120,7 +120,7 @@ def build(plan: Plan, place: AppFolder, content: str | None) -> HostStep:
     return _users("build", plan, place, script, settings.build_timeout)
 
 
-def activation(plan: Plan, place: AppFolder, previous: str | None) -> Sequence[HostStep]:
+def activation(plan: DeployPlan, place: AppFolder, previous: str | None) -> Sequence[HostStep]:
     """Return the steps that switch to a built release, restart, check and record it as good.
 
     :param previous: the release that is current before.
@@ -139,7 +139,7 @@ def activation(plan: Plan, place: AppFolder, previous: str | None) -> Sequence[H
     return steps
 
 
-def revert(plan: Plan, place: AppFolder, link: str | None, why: str) -> Sequence[HostStep]:
+def revert(plan: DeployPlan, place: AppFolder, link: str | None, why: str) -> Sequence[HostStep]:
     """Return the steps that revert from a failed release to the one before.
 
     :param link: the earlier target of ``current``; None: there was none.
@@ -150,7 +150,9 @@ def revert(plan: Plan, place: AppFolder, link: str | None, why: str) -> Sequence
     return [undo, *(again if link else ())]
 
 
-def finish(plan: Plan, place: AppFolder, removed: Sequence[str], failed: str | None) -> HostStep:
+def finish(
+    plan: DeployPlan, place: AppFolder, removed: Sequence[str], failed: str | None
+) -> HostStep:
     """Return the step that removes old releases and releases the lock.
 
     If another deploy holds the lock, the script does nothing.
@@ -164,14 +166,14 @@ def finish(plan: Plan, place: AppFolder, removed: Sequence[str], failed: str | N
     return HostStep("unlock", layout.inside(place.root, text))
 
 
-def unlock(plan: Plan, place: AppFolder, reason: str) -> HostStep:
+def unlock(plan: DeployPlan, place: AppFolder, reason: str) -> HostStep:
     """Return the step that removes the lock of any deploy and records the reason."""
     nothing = plan.release._replace(id="", revision="")
     script = f"[ -L lock ] || exit 0\n{layout.note(EventKind.UNLOCKED, nothing, reason)}"
     return HostStep("unlock", layout.inside(place.root, script + locking.unlock()))
 
 
-def _confirmation(plan: Plan, place: AppFolder) -> list[HostStep]:
+def _confirmation(plan: DeployPlan, place: AppFolder) -> list[HostStep]:
     """Return the steps for restart and check, for those that the settings have."""
     settings, steps = plan.settings, []
     if settings.restart:
@@ -186,10 +188,10 @@ def _confirmation(plan: Plan, place: AppFolder) -> list[HostStep]:
     return steps
 
 
-def _users(name: str, plan: Plan, place: AppFolder, script: str, timeout: float) -> HostStep:
+def _users(name: str, plan: DeployPlan, place: AppFolder, script: str, timeout: float) -> HostStep:
     text = layout.variables(plan.release, place.host) + script
     return HostStep(name, _held(plan, place, text), timeout, is_users=True)
 
 
-def _held(plan: Plan, place: AppFolder, script: str) -> str:
+def _held(plan: DeployPlan, place: AppFolder, script: str) -> str:
     return layout.inside(place.root, locking.holding(plan.token, LEASE) + script)

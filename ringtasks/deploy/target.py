@@ -29,8 +29,8 @@ from .locking import LockState, parse_held
 from .precheck import Precheck, parse_precheck
 from .records import Event, EventKind, HostState, parse_state, superfluous, way_back
 from .report import EndState, HostReport, StepReport
-from .source import Source
-from .steps import AppFolder, HostStep, Plan
+from .source import ReleaseSource
+from .steps import AppFolder, DeployPlan, HostStep
 
 __all__ = ["HELD_STATUS", "NoObserver", "StepObserver", "StepOutcome", "Target"]
 
@@ -95,7 +95,7 @@ class Target:
     """
 
     def __init__(
-        self, client: SSHClient, place: AppFolder, plan: Plan, watcher: StepObserver
+        self, client: SSHClient, place: AppFolder, plan: DeployPlan, watcher: StepObserver
     ) -> None:
         self.client, self.place, self.plan = client, place, plan
         self.report = HostReport(client.config.id, is_current_known=False)
@@ -203,7 +203,7 @@ class Target:
         result = self._own(steps.unlock(self.plan, self.place, reason))
         return self._told(result, is_ours=True), parse_held(result.stdout)
 
-    def again(self, plan: Plan) -> Target:
+    def again(self, plan: DeployPlan) -> Target:
         """Return a target for the same host and another plan."""
         target = Target(self.client, self.place, plan, self._watcher)
         target.precheck, target.state = self.precheck, self.state
@@ -264,7 +264,7 @@ class Target:
             if self.stop.is_cancelled:
                 return StepOutcome("interrupted", INTERRUPTED)
 
-    def _upload(self, source: Source) -> StepOutcome | None:
+    def _upload(self, source: ReleaseSource) -> StepOutcome | None:
         """Send the files; return the outcome of a failure, or None if they arrived."""
         with self._timed("upload") as timed:
             result = self._own(steps.room(self.plan, self.place))

@@ -16,7 +16,7 @@ from ringtasks.transfer.tree_copy import put_tree
 
 from . import layout
 from .settings import DeploySettings
-from .source import Source
+from .source import ReleaseSource
 from .steps import AppFolder
 
 __all__ = ["Sent", "changes_of", "upload"]
@@ -34,7 +34,7 @@ def upload(
     client: SSHClient,
     place: AppFolder,
     settings: DeploySettings,
-    source: Source,
+    source: ReleaseSource,
     stop: Cancellation,
 ) -> Sent:
     """Mirror the files to the host's ``source`` folder; resume after lost connections."""
@@ -49,7 +49,7 @@ def upload(
 
 
 def changes_of(
-    client: SSHClient, place: AppFolder, settings: DeploySettings, source: Source
+    client: SSHClient, place: AppFolder, settings: DeploySettings, source: ReleaseSource
 ) -> tuple[tuple[str, str], ...]:
     """Return the files that `upload` would change, ``(KIND, PATH)``; send none of them.
 
@@ -65,7 +65,7 @@ def changes_of(
     return (*(("sent", name) for name in found.names), *(("deleted", n) for n in found.deleted))
 
 
-def _put(host_copy: HostCopy, place: AppFolder, source: Source) -> None:
+def _put(host_copy: HostCopy, place: AppFolder, source: ReleaseSource) -> None:
     target = joined(place.root, "source")
     put_tree(host_copy, source.folder(), target, None, follow_outside=False, verify=False)
 

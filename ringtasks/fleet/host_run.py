@@ -123,7 +123,7 @@ class HostRun:
             from .masters import without_new
 
             config = without_new(config, self._request.transport)
-        return _Client(config, self._request, self._opened, notes)
+        return _RecordingClient(config, self._request, self._opened, notes)
 
     def _opened(self, outcome: HostOutcome) -> None:
         self._last_open = outcome
@@ -191,7 +191,7 @@ class HostRun:
         return result.error.removeprefix(f"{self.host}: ")
 
 
-class _Client(SSHClient):
+class _RecordingClient(SSHClient):
     """A client whose outcomes the run records: one write for all hosts."""
 
     def __init__(

@@ -19,7 +19,7 @@ from .sources.model import Source
 
 if TYPE_CHECKING:
     from .sources.merge import Merged
-    from .sources.model import Answer
+    from .sources.model import SourceAnswer
 
 __all__ = ["find_host", "load_inventory", "load_located", "sources_at", "usual_inventory"]
 
@@ -109,7 +109,7 @@ def _with_sources(
     located: Located,
     contents: Sequence[Content],
     hosts: Mapping[str, HostConfig],
-    answers: Iterable[Answer],
+    answers: Iterable[SourceAnswer],
 ) -> Merged:
     from .sources.merge import Merged
 

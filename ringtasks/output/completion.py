@@ -40,7 +40,7 @@ class _Task(NamedTuple):
     """The kind of a flag's value; None: it takes none."""
 
 
-class _Place(NamedTuple):
+class _WordPlace(NamedTuple):
     """The place of the word to complete: its kind, or the flags or tasks that may stand there."""
 
     kind: str = ""
@@ -80,7 +80,7 @@ def _tasks(table: str) -> dict[str, _Task]:
     return found
 
 
-def _place(tasks: Mapping[str, _Task], before: list[str], current: str) -> _Place:
+def _place(tasks: Mapping[str, _Task], before: list[str], current: str) -> _WordPlace:
     task: _Task | None = None
     awaiting: str | None = None
     positionals: list[str] = []
@@ -95,16 +95,16 @@ def _place(tasks: Mapping[str, _Task], before: list[str], current: str) -> _Plac
             task = tasks[word]
             positionals = list(task.positionals)
     if awaiting is not None:
-        return _Place(awaiting)
+        return _WordPlace(awaiting)
     if current.startswith("-"):
         flag, equals, _ = current.partition("=")
         flags = task.flags if task else {"--help": None, "--list": None}
         if equals:
-            return _Place(flags.get(flag) or "text")
-        return _Place(words=(*flags, "--help"))
+            return _WordPlace(flags.get(flag) or "text")
+        return _WordPlace(words=(*flags, "--help"))
     if positionals:
-        return _Place(positionals[0])
-    return _Place(words=tuple(tasks))
+        return _WordPlace(positionals[0])
+    return _WordPlace(words=tuple(tasks))
 
 
 def _inventory_of(words: list[str]) -> str | None:

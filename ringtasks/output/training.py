@@ -18,7 +18,7 @@ from ringtasks.training.curves import Curves
 
 from .display import say, shown, write_bytes
 from .plots import terminal
-from .plots.chart import Line
+from .plots.chart import PlotLine
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -154,7 +154,7 @@ class LiveView:
         if len(curve.ys) < 2:
             return row
         width = min(self._console.width, 100)
-        lines = terminal.draw([Line(main, "", curve.xs, curve.ys)], width, _PLOT_LINES)
+        lines = terminal.draw([PlotLine(main, "", curve.xs, curve.ys)], width, _PLOT_LINES)
         return Group(row, *(Text(line, no_wrap=True) for line in lines))
 
 

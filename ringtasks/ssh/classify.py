@@ -12,10 +12,10 @@ from ringtasks.errors import ADVICE, Reason
 from .banner import NotSSHError
 from .failure_table import by_disconnect, by_exception
 
-__all__ = ["Finding", "classify", "classify_disconnect"]
+__all__ = ["Classified", "classify", "classify_disconnect"]
 
 
-class Finding(NamedTuple):
+class Classified(NamedTuple):
     """The reason of a failure, the evidence, and the next step."""
 
     reason: Reason
@@ -23,24 +23,24 @@ class Finding(NamedTuple):
     advice: str
 
 
-def classify(error: BaseException) -> Finding:
+def classify(error: BaseException) -> Classified:
     """Return the reason for which a route failed before the log-in, from its exception."""
     row = by_exception(error)
     evidence = _text(error)
     if isinstance(error, NotSSHError):
         evidence = f"it answered {evidence!r}"
     if row is not None:
-        return Finding(row.reason, evidence or "closed by the host", row.advice)
+        return Classified(row.reason, evidence or "closed by the host", row.advice)
     told = f"{type(error).__name__}: {evidence}" if evidence else repr(error)
-    return Finding(Reason.UNRECOGNISED, told, ADVICE[Reason.UNRECOGNISED])
+    return Classified(Reason.UNRECOGNISED, told, ADVICE[Reason.UNRECOGNISED])
 
 
-def classify_disconnect(code: int, text: str) -> Finding:
+def classify_disconnect(code: int, text: str) -> Classified:
     """Return the reason for which a server ended the connection (RFC 4253 section 11.1)."""
     row = by_disconnect(f"{code}: {text}")
     reason = Reason.UNRECOGNISED if row is None else row.reason
     advice = ADVICE[reason] if row is None else row.advice
-    return Finding(reason, f"the server ended the connection: {text} (code {code})", advice)
+    return Classified(reason, f"the server ended the connection: {text} (code {code})", advice)
 
 
 def _text(error: BaseException) -> str:

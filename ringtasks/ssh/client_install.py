@@ -16,13 +16,13 @@ from ringtasks.errors import StateFileError
 
 from .option_values import token
 
-__all__ = ["Change", "changes_to_install", "changes_to_remove", "write"]
+__all__ = ["FileChange", "changes_to_install", "changes_to_remove", "write"]
 
 _OWN_NAME = "ringtasks_config"
 _SECTION = re.compile(rb"(host|match)[\s=]", re.IGNORECASE)
 
 
-class Change(NamedTuple):
+class FileChange(NamedTuple):
     """A file and its new content; None: the file is removed."""
 
     file: Path
@@ -30,7 +30,7 @@ class Change(NamedTuple):
     summary: str
 
 
-def changes_to_install(text: str, home: Path) -> list[Change]:
+def changes_to_install(text: str, home: Path) -> list[FileChange]:
     """Return the files that differ from an installation of ``text``.
 
     :raises StateFileError: a file cannot be read.
@@ -38,18 +38,18 @@ def changes_to_install(text: str, home: Path) -> list[Change]:
     own, config = _files(home)
     changes = []
     if _read(own) != text.encode():
-        changes.append(Change(own, text.encode(), "hosts"))
+        changes.append(FileChange(own, text.encode(), "hosts"))
     line, present = _include(own), _read(config)
     if line not in _lines_for_all_hosts(present):
         # In front: the first value that ssh obtains is used, and below a Host line it would be
         # read for that host only.
         present = _without(line, present)
         content = line + b"\n" + (b"\n" + present if present else b"")
-        changes.append(Change(config, content, f"adds the line: {line.decode()}"))
+        changes.append(FileChange(config, content, f"adds the line: {line.decode()}"))
     return changes
 
 
-def changes_to_remove(home: Path) -> list[Change]:
+def changes_to_remove(home: Path) -> list[FileChange]:
     """Return the files that an installation has left, without it.
 
     :raises StateFileError: a file cannot be read.
@@ -60,13 +60,13 @@ def changes_to_remove(home: Path) -> list[Change]:
     kept = _without(line, present)
     if kept != present:
         summary = f"removes the line: {line.decode()}"
-        changes.append(Change(config, kept or None, summary))
+        changes.append(FileChange(config, kept or None, summary))
     if own.exists():
-        changes.append(Change(own, None, "removed"))
+        changes.append(FileChange(own, None, "removed"))
     return changes
 
 
-def write(change: Change) -> None:
+def write(change: FileChange) -> None:
     """Make one change.
 
     :raises StateFileError: the file cannot be written.

@@ -142,7 +142,7 @@ class KnownHosts:
         line = f"{entry}\n".encode()
         written = b"\n" + line if is_torn else line
         known = _read.get((str(self.path), False))
-        is_current = known is not None and known.version == _Version.of(descriptor)
+        is_current = known is not None and known.version == _FileVersion.of(descriptor)
         try:
             if os.write(descriptor, written) != len(written):
                 raise OSError(0, "it was cut short: is the disk full?")
@@ -152,7 +152,7 @@ class KnownHosts:
             raise StateFileError(str(self.path), f"cannot be written: {error.strerror}") from error
         if known is not None and is_current:
             known.entries.add(entry)
-            _read[str(self.path), False] = known._replace(version=_Version.of(descriptor))
+            _read[str(self.path), False] = known._replace(version=_FileVersion.of(descriptor))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
@@ -247,25 +247,25 @@ def _paths_of_user(_home: str | None) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}{suffix}" for folder, name in folders for suffix in ("", "2"))
 
 
-def _known(path: str, *, only_marked: bool = False) -> _Known:
+def _known(path: str, *, only_marked: bool = False) -> _KnownFile:
     """Return the entries of a file, which is read anew only after a change.
 
     :raises OSError: it cannot be read.
     """
     try:
         with _reading:
-            known, version = _read.get((path, only_marked)), _Version.of(path)
+            known, version = _read.get((path, only_marked)), _FileVersion.of(path)
             if known is None or known.version != version:
                 with open(path, "rb") as file:  # noqa: PTH123  # no Path is made for each host
-                    version = _Version.of(file.fileno())
-                    known = _Known(version, Entries(file.read(), only_marked=only_marked))
+                    version = _FileVersion.of(file.fileno())
+                    known = _KnownFile(version, Entries(file.read(), only_marked=only_marked))
                 _read[path, only_marked] = known
             return known
     except (FileNotFoundError, NotADirectoryError):
         return _NONE
 
 
-class _Version(NamedTuple):
+class _FileVersion(NamedTuple):
     """The values that distinguish one state of a file from the next."""
 
     device: int
@@ -274,7 +274,7 @@ class _Version(NamedTuple):
     changed_at_ns: int
 
     @classmethod
-    def of(cls, file: str | int) -> _Version:
+    def of(cls, file: str | int) -> _FileVersion:
         """Return the version of a file.
 
         :raises OSError: it cannot be examined, or is not a regular file.
@@ -285,16 +285,16 @@ class _Version(NamedTuple):
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-class _Known(NamedTuple):
+class _KnownFile(NamedTuple):
     """The entries of one version of the file (version None: it does not exist)."""
 
-    version: _Version | None
+    version: _FileVersion | None
     entries: Entries
 
 
-_NONE = _Known(None, Entries())
+_NONE = _KnownFile(None, Entries())
 #: The last reads. A run on a thousand hosts asks thousands of times, and adds a thousand lines.
-_read: dict[tuple[str, bool], _Known] = {}
+_read: dict[tuple[str, bool], _KnownFile] = {}
 #: Held while the file and its cached entries may differ: else a thread that looks just after
 #: another thread has added a line would read the whole file, a third of a large run's cost.
 _reading = threading.RLock()

@@ -20,7 +20,7 @@ __all__ = [
     "PROGRAMS",
     "ROUTE_NAMES",
     "ProcessProxy",
-    "Program",
+    "ProxyProgram",
     "Route",
     "RouteKind",
     "SocksProxy",
@@ -92,7 +92,7 @@ class Route(NamedTuple):
         return _BY_NAME[self.name].is_costly
 
 
-class Program(NamedTuple):
+class ProxyProgram(NamedTuple):
     """A program that carries a route's bytes."""
 
     name: str
@@ -112,7 +112,7 @@ class RouteKind(NamedTuple):
     """True if it starts a process over the public network, and so waits for the others."""
     has_port: bool = True
     """False if the host's port is not part of the address."""
-    program: Program | None = None
+    program: ProxyProgram | None = None
 
 
 def routes_of(config: SSHConfig, environ: Mapping[str, str]) -> tuple[Route, ...]:
@@ -202,7 +202,7 @@ KINDS = (
     RouteKind(
         "tailscale",
         _tailscale,
-        program=Program(
+        program=ProxyProgram(
             "tailscale",
             "version",
             "hosts with a tailscale_ip",
@@ -215,7 +215,7 @@ KINDS = (
         _cloudflare,
         is_costly=True,
         has_port=False,
-        program=Program(
+        program=ProxyProgram(
             "cloudflared",
             "--version",
             "hosts with a cloudflare_tunnel",

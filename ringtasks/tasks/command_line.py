@@ -30,7 +30,7 @@ _ONLY_ALONE = ("--list", "-l", "--version", "-V")
 _contexts: WeakKeyDictionary[Program, dict[str, ParserContext]] = WeakKeyDictionary()
 
 
-class _Word(NamedTuple):
+class _CommandWord(NamedTuple):
     """A word after a task."""
 
     at: int
@@ -74,7 +74,7 @@ def look_at(
 
 def _words(
     words: Sequence[str], tasks: set[str], contexts: Mapping[str, ParserContext]
-) -> Iterator[_Word]:
+) -> Iterator[_CommandWord]:
     """Yield each word after a task, as Invoke's parser will understand it."""
     context: ParserContext | None = None
     awaiting: Argument | None = None
@@ -83,14 +83,14 @@ def _words(
         if text == "--" and awaiting is None:
             return
         if context is not None:
-            yield _Word(at, text, task_at, context, awaiting)
+            yield _CommandWord(at, text, task_at, context, awaiting)
         if awaiting is not None:
             awaiting = None
         elif text.startswith("-"):
             name, equals, value = text.partition("=")
             flag = context.flags[name] if context and name in context.flags else None
             if context and flag and flag.takes_value and equals:
-                yield _Word(at, value, task_at, context, flag)
+                yield _CommandWord(at, value, task_at, context, flag)
             elif flag and flag.takes_value:
                 awaiting = flag
         elif positionals:
@@ -113,7 +113,7 @@ def _is_flag(word: str, *contexts: ParserContext) -> bool:
 
 
 def _check_end_of(
-    command: str, word: _Word, words: Sequence[str], tasks: set[str], program: ParserContext
+    command: str, word: _CommandWord, words: Sequence[str], tasks: set[str], program: ParserContext
 ) -> None:
     """Hint at quotes around a command if the word after it may belong to it.
 
@@ -143,7 +143,7 @@ def _check_end_of(
 
 
 def _lacks_its_value(
-    word: _Word, words: Sequence[str], tasks: set[str], program: ParserContext
+    word: _CommandWord, words: Sequence[str], tasks: set[str], program: ParserContext
 ) -> bool:
     """Return True if a flag of the task is not followed by what it needs: ``-e`` by NAME=VALUE."""
     following = words[word.at + 1] if word.at + 1 < len(words) else None

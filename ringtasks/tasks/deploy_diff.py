@@ -16,7 +16,7 @@ from ringtasks.output import display
 
 if TYPE_CHECKING:
     from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.deploy.source import Source
+    from ringtasks.deploy.source import ReleaseSource
     from ringtasks.inventory.model import HostConfig
 
 __all__ = ["diff"]
@@ -39,7 +39,7 @@ def diff(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -
     return found, combined_status(fields["returncode"] for fields in found)
 
 
-def _found(target: Target, outcome: StepOutcome, source: Source) -> dict[str, Any]:
+def _found(target: Target, outcome: StepOutcome, source: ReleaseSource) -> dict[str, Any]:
     settings, old = target.plan.settings, target.state.revision
     changes, error, returncode = Changes(), outcome.error, outcome.returncode
     if target.report.is_current_known:

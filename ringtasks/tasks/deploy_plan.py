@@ -25,7 +25,7 @@ from .plan import HostPlan, PlannedStep, show
 
 if TYPE_CHECKING:
     from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.deploy.steps import Plan
+    from ringtasks.deploy.steps import DeployPlan
     from ringtasks.inventory.model import HostConfig
 
 __all__ = ["plan_deploy", "plan_look", "plan_rollback", "plan_unlock"]
@@ -92,7 +92,7 @@ def plan_unlock(settings: DeploySettings, hosts: Sequence[HostConfig], reason: s
 
 
 def _show(
-    plan: Plan,
+    plan: DeployPlan,
     hosts: Sequence[HostConfig],
     steps_of: Callable[[Target], list[PlannedStep]],
     *,

@@ -32,8 +32,8 @@ from ringtasks.output.tables import table
 if TYPE_CHECKING:
     from ringtasks.deploy.report import DeployReport
     from ringtasks.deploy.settings import DeploySettings
-    from ringtasks.deploy.source import Source
-    from ringtasks.deploy.steps import Plan
+    from ringtasks.deploy.source import ReleaseSource
+    from ringtasks.deploy.steps import DeployPlan
     from ringtasks.deploy.target import Target
     from ringtasks.inventory.model import HostConfig
 
@@ -93,7 +93,7 @@ def rollback(
         return _roll_out(plan, again, view, flags)
 
 
-def _plan(settings: DeploySettings, source: Source | None, flags: Flags) -> Plan:
+def _plan(settings: DeploySettings, source: ReleaseSource | None, flags: Flags) -> DeployPlan:
     build = ci.found(os.environ)
     return new_plan(
         settings,
@@ -109,7 +109,9 @@ def _view(flags: Flags) -> RolloutView:
     return RolloutView(is_verbose=flags.verbose, environ=os.environ)
 
 
-def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: Flags) -> Answer:
+def _roll_out(
+    plan: DeployPlan, targets: Sequence[Target], view: RolloutView, flags: Flags
+) -> Answer:
     view.conceal = plan.conceal
     if flags.junit is not None:
         prepare_junit(Path(flags.junit))
@@ -126,7 +128,7 @@ def _roll_out(plan: Plan, targets: Sequence[Target], view: RolloutView, flags: F
         return _told(deployment.report, plan, view, flags)
 
 
-def _told(report: DeployReport, plan: Plan, view: RolloutView, flags: Flags) -> Answer:
+def _told(report: DeployReport, plan: DeployPlan, view: RolloutView, flags: Flags) -> Answer:
     _report(report, view, flags)
     status = exit_status(report)
     if status == HELD_STATUS:
@@ -146,7 +148,7 @@ def _report(report: DeployReport, view: RolloutView, flags: Flags) -> None:
         write_junit(Path(flags.junit), report)
 
 
-def _hook(plan: Plan, name: str) -> bool:
+def _hook(plan: DeployPlan, name: str) -> bool:
     """Return whether this machine's hook command succeeded; True if there is none."""
     command = getattr(plan.settings.hooks, name)
     if command is None:

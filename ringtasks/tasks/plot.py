@@ -97,7 +97,7 @@ def _labelled(chosen: dict[str, Curve], run: str | None) -> dict[str, Curve]:
     return {f"{run} {label}" if run else label: curve for label, curve in chosen.items()}
 
 
-class _Source(NamedTuple):
+class _PlotSource(NamedTuple):
     """The source of curves: a job's log on its host; if it or the job is missing, local logs."""
 
     label: str
@@ -106,21 +106,21 @@ class _Source(NamedTuple):
     inventory: str | None = None
 
 
-def _source(c: Context, wanted: str) -> _Source:
+def _source(c: Context, wanted: str) -> _PlotSource:
     from ringtasks.training.records import LAST, find_run
 
     if Path(wanted).is_file():
-        return _Source(Path(wanted).name, logs=[[Path(wanted)]])
+        return _PlotSource(Path(wanted).name, logs=[[Path(wanted)]])
     root = (c.config.get("train") or {}).get("runs", "runs")
     run = find_run(root, wanted)
     if run is None:
         if wanted == LAST:
             raise UsageError(f"no run in {root}/ yet: 'inv train' makes one")
-        return _Source(wanted, wanted)
+        return _PlotSource(wanted, wanted)
     # Perhaps no local process follows a run that has not ended: the host's log is longer.
     job = None if run.is_ended else run.last_job
     logs = [[path] for path in run.metric_files()] if job is None else []
-    return _Source(run.id, job, logs or run.logs(), run.inventory)
+    return _PlotSource(run.id, job, logs or run.logs(), run.inventory)
 
 
 class _Reading(NamedTuple):
@@ -136,7 +136,7 @@ class _Reading(NamedTuple):
         kept = {"max_points": None} if self.is_whole else {}
         return Curves(**kept, has_stamps=has_stamps)
 
-    def is_over_time(self, source: _Source, curves: Curves) -> bool:
+    def is_over_time(self, source: _PlotSource, curves: Curves) -> bool:
         """Tell whether each value that is to be drawn has a time."""
         from ringtasks.output.plots.selection import select_metrics
 
@@ -147,7 +147,7 @@ class _Reading(NamedTuple):
 
 
 def _curves(
-    c: Context, source: _Source, host: str, inventory: str | None, read: _Reading
+    c: Context, source: _PlotSource, host: str, inventory: str | None, read: _Reading
 ) -> Curves:
     """Return the curves of the logs.
 
@@ -167,7 +167,9 @@ def _curves(
     return curves
 
 
-def _is_read(c: Context, source: _Source, curves: Curves, host: str, inventory: str | None) -> bool:
+def _is_read(
+    c: Context, source: _PlotSource, curves: Curves, host: str, inventory: str | None
+) -> bool:
     """Read the log on its host; False if only the local copy can be read."""
     assert source.job is not None  # noqa: S101  # for the type checker
     try:
@@ -194,7 +196,7 @@ def _read_job(c: Context, job: str, curves: Curves, host: str, inventory: str | 
     curves.end()
 
 
-def _plan(c: Context, source: _Source, host: str, inventory: str | None) -> None:
+def _plan(c: Context, source: _PlotSource, host: str, inventory: str | None) -> None:
     """Show the source of the curves."""
     from . import jobs_plan
 

@@ -35,7 +35,7 @@ class _Config(PublicConfig):
         raise FileNotFoundError(errno.ENOENT, "Python files are not read", path)
 
 
-class _Program(Program):
+class _InvokeProgram(Program):
     """Invoke's Program, with ringtasks' exit status for a malformed command line."""
 
     def parse_core(self, argv: list[str] | None) -> None:
@@ -79,7 +79,7 @@ def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
 
 def main() -> None:
     """Run the program; does not return."""
-    program = _Program(
+    program = _InvokeProgram(
         name="ringtasks", namespace=namespace, version=__version__, config_class=_Config
     )
     try:

@@ -36,7 +36,7 @@ from .options import (
     several,
     task,
 )
-from .run_flags import Output, RunFlags
+from .run_flags import OutputFlags, RunFlags
 
 if TYPE_CHECKING:
     from ringtasks.client.ask import Ask
@@ -128,7 +128,7 @@ def run(
     )
     if fold + diff + json > 1:
         raise UsageError("--fold, --diff and --json: give one of them")
-    output = Output(json=json, fold=fold, diff=diff, outdir=outdir)
+    output = OutputFlags(json=json, fold=fold, diff=diff, outdir=outdir)
     if rerun_failed:
         hosts = _failed(c, host, inventory, name)
     else:

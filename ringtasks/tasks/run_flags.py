@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Output", "RunFlags"]
+__all__ = ["OutputFlags", "RunFlags"]
 
 
 class RunFlags(NamedTuple):
@@ -34,7 +34,7 @@ class RunFlags(NamedTuple):
         return self.skip_unhealthy or self.pick is not None
 
 
-class Output(NamedTuple):
+class OutputFlags(NamedTuple):
     """The parsed flags of the output."""
 
     json: bool

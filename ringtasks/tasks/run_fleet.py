@@ -36,7 +36,7 @@ from . import plan
 if TYPE_CHECKING:
     from ringtasks.inventory.model import HostConfig
 
-    from .run_flags import Output, RunFlags
+    from .run_flags import OutputFlags, RunFlags
 
 __all__ = ["are_commands", "run_on_many", "show_plan"]
 
@@ -49,7 +49,7 @@ _TERMINAL = Terminal(os.environ.get("TERM", "xterm"), 80, 24)
 def run_on_many(
     hosts: Sequence[HostConfig],
     request: RunFlags,
-    output: Output,
+    output: OutputFlags,
     *,
     one: Callable[[HostConfig], SSHResult],
 ) -> tuple[fleet.FleetResult, int]:
@@ -103,7 +103,7 @@ def _not_run(host: str, command: str) -> fleet.HostResult:
     return fleet.HostResult(host, FleetState.SUCCEEDED, result)
 
 
-def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: Output) -> fleet.FleetRun:
+def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: OutputFlags) -> fleet.FleetRun:
     options: dict[str, Any] = {"fanout": int(request.fanout)} if request.fanout else {}
     if output.streams:
         options["max_output_bytes"] = _KEPT_BYTES
@@ -134,7 +134,7 @@ def _prepare(hosts: Sequence[HostConfig], request: RunFlags, output: Output) -> 
     )
 
 
-def _report(screen: Screen, output: Output, hosts: Sequence[str]) -> Report:
+def _report(screen: Screen, output: OutputFlags, hosts: Sequence[str]) -> Report:
     report: Report
     if output.json:
         report = JsonReport(hosts)

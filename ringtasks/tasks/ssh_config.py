@@ -20,7 +20,7 @@ from .options import HOST_HELP, INVENTORY_HELP, inventory_of, selected, task
 if TYPE_CHECKING:
     from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.model import HostConfig
-    from ringtasks.ssh.client_install import Change
+    from ringtasks.ssh.client_install import FileChange
 
 __all__ = ["ssh_config"]
 
@@ -131,7 +131,7 @@ def _inventory_path(c: Context, given: str | None) -> Path:
     return files[0] if len(files) == 1 else files[0].parent
 
 
-def _make(c: Context, changes: Sequence[Change]) -> None:
+def _make(c: Context, changes: Sequence[FileChange]) -> None:
     from ringtasks.ssh.client_install import write
 
     if not changes:

@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Iterator, MutableMapping
 
-__all__ = ["HOME", "Files", "Node", "absolute", "failure", "missing", "refused"]
+__all__ = ["HOME", "FileNode", "Files", "absolute", "failure", "missing", "refused"]
 
 #: The remote home: ``~`` and relative paths start from it.
 HOME = "/home/user"
 
 
-class Node:
+class FileNode:
     """A file, or a folder (``content`` None)."""
 
     def __init__(self, mode: int, content: bytearray | None = None) -> None:
@@ -46,7 +46,7 @@ class Files(MutableMapping[str, bytes]):
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._nodes: dict[str, Node] = {"/": Node(0o755)}
+        self._nodes: dict[str, FileNode] = {"/": FileNode(0o755)}
         for folder in (HOME, "/tmp"):  # noqa: S108  # the host's, and in memory
             self.make_folder(folder)
 
@@ -66,7 +66,7 @@ class Files(MutableMapping[str, bytes]):
             if known is not None and known.is_folder:
                 raise IsADirectoryError(errno.EISDIR, "is a folder", path)
             mode = known.permissions if known else 0o644
-            self._nodes[where] = Node(mode, bytearray(content))
+            self._nodes[where] = FileNode(mode, bytearray(content))
 
     def __delitem__(self, path: str) -> None:
         self[path]
@@ -96,7 +96,7 @@ class Files(MutableMapping[str, bytes]):
                     raise NotADirectoryError(errno.ENOTDIR, "is a file", path)
                 return
             self.make_folder(posixpath.dirname(where))
-            self._nodes[where] = Node(mode)
+            self._nodes[where] = FileNode(mode)
 
     def mode(self, path: str) -> int:
         """Return the permissions of a file or folder, such as ``0o644``."""
@@ -106,7 +106,7 @@ class Files(MutableMapping[str, bytes]):
         """Set the permissions of a file or folder."""
         self._nodes[absolute(path)].permissions = mode
 
-    def node(self, path: str) -> Node:
+    def node(self, path: str) -> FileNode:
         """Return the node at ``path``, if the user may reach it.
 
         :raises FileNotFoundError: nothing is at ``path``.
@@ -123,7 +123,7 @@ class Files(MutableMapping[str, bytes]):
             raise missing()
         return self._nodes[where]
 
-    def find(self, path: str) -> Node | None:
+    def find(self, path: str) -> FileNode | None:
         """Return the node at ``path``; None if nothing is there, but a node could be.
 
         :raises FileNotFoundError: the folder above does not exist.
@@ -133,7 +133,7 @@ class Files(MutableMapping[str, bytes]):
             raise missing()
         return self._nodes.get(where)
 
-    def place(self, path: str, node: Node | None) -> None:
+    def place(self, path: str, node: FileNode | None) -> None:
         """Put a node at ``path`` (None: remove the one there).
 
         :raises FileNotFoundError: the folder above does not exist.

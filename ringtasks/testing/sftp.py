@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from .files import Files, Node, absolute, failure, missing, refused
+from .files import FileNode, Files, absolute, failure, missing, refused
 
 __all__ = ["Attributes", "FakeSFTP"]
 
@@ -82,7 +82,7 @@ class FakeSFTP:
         with self._files.lock:
             if self._files.find(path) is not None:
                 raise failure()
-            self._files.place(path, Node(mode & ~_UMASK))
+            self._files.place(path, FileNode(mode & ~_UMASK))
 
     def rmdir(self, path: str) -> None:
         self.check()
@@ -140,7 +140,7 @@ class FakeSFTP:
             if node is None and not set(mode) & set("wax"):
                 node = self._files.node(filename)  # raises the error of a missing file
             if node is None:
-                node = Node(0o666 & ~_UMASK, bytearray())
+                node = FileNode(0o666 & ~_UMASK, bytearray())
                 self._files.place(filename, node)
             elif "x" in mode or (node.is_folder and is_writing):
                 raise failure()
@@ -182,7 +182,7 @@ class FakeSFTP:
 class FakeFile:
     """An open file, by the methods of ``paramiko.SFTPFile``."""
 
-    def __init__(self, sftp: FakeSFTP, node: Node, *, is_appending: bool) -> None:
+    def __init__(self, sftp: FakeSFTP, node: FileNode, *, is_appending: bool) -> None:
         self._sftp, self._node = sftp, node
         self._position = len(node.content or b"") if is_appending else 0
 
@@ -237,12 +237,12 @@ class FakeFile:
 _UMASK = 0o022
 
 
-def _attributes(name: str, node: Node) -> Attributes:
+def _attributes(name: str, node: FileNode) -> Attributes:
     modified_at = int(node.modified_at)
     return Attributes(name, node.mode, len(node.content or b""), modified_at, modified_at)
 
 
-def _is_allowed(node: Node, mode: str, *, is_writing: bool) -> bool:
+def _is_allowed(node: FileNode, mode: str, *, is_writing: bool) -> bool:
     needed = stat.S_IWUSR if is_writing else stat.S_IRUSR
     if "+" in mode:
         needed |= stat.S_IRUSR

@@ -26,7 +26,7 @@ class _Printed(NamedTuple):
     chunk: bytes
 
 
-class _Ended(NamedTuple):
+class _AttemptEnded(NamedTuple):
     job: Job
     status: JobStatus
 
@@ -45,7 +45,7 @@ def see_through(
     :param patience: seconds for which a host may be unreachable without interruption.
     :param grace: seconds that processes get to end by themselves when they are stopped.
     """
-    events: queue.Queue[_Printed | _Ended] = queue.Queue(maxsize=256)
+    events: queue.Queue[_Printed | _AttemptEnded] = queue.Queue(maxsize=256)
     for job in jobs:
         threading.Thread(
             target=_follow, args=(job, patience, events), name="ringtasks-follow", daemon=True
@@ -105,8 +105,8 @@ def may_take_over(status: JobStatus, *, allow_split: bool) -> bool:
     return status.state in (JobState.LOST, JobState.KILLED)
 
 
-def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _Ended]) -> None:
+def _follow(job: Job, patience: float, events: queue.Queue[_Printed | _AttemptEnded]) -> None:
     why = job.follow(lambda chunk: events.put(_Printed(job, chunk)), patience=patience)
     # If the log broke off, the host cannot be asked, or the job's folder is gone.
     status = job.wait(_STATE_TIMEOUT, patience=patience) if why is None else job.status()
-    events.put(_Ended(job, status))
+    events.put(_AttemptEnded(job, status))

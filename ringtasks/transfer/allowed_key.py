@@ -41,7 +41,7 @@ def allowed(
     :param limit: seconds until the key is removed in any case.
     :raises HostTransferError: the host does not allow it, or does not confirm its removal.
     """
-    session = _Session(host_copy, _script(public, command, name), limit)
+    session = _KeySession(host_copy, _script(public, command, name), limit)
     is_removed = False
     try:
         yield session.user()
@@ -51,7 +51,7 @@ def allowed(
         raise HostTransferError("the removal of the key was not confirmed")
 
 
-class _Session:
+class _KeySession:
     """The session in which the key is allowed."""
 
     def __init__(self, host_copy: HostCopy, script: str, limit: float) -> None:

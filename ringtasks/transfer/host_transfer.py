@@ -179,8 +179,8 @@ class HostCopy:
     def stream(
         self, script: str, file: int, offset: int, most_bytes: int | None = None
     ) -> SSHResult:
-        """Make one attempt to send the rest of a file, or to receive it (`Stream`)."""
-        from .streaming import Stream
+        """Make one attempt to send the rest of a file, or to receive it (`FileStream`)."""
+        from .streaming import FileStream
 
         told = self._on_progress
         started = time.monotonic()
@@ -191,7 +191,7 @@ class HostCopy:
                 told(TransferProgress(self.host, position, self.total_bytes, rate))
 
         receives = most_bytes is not None
-        stream = Stream(
+        stream = FileStream(
             script,
             self.client.config.shell,
             file,

@@ -46,7 +46,7 @@ class Filter:
     """Rules of `filter_rules`, applied without rsync."""
 
     def __init__(self, rules: Rules) -> None:
-        self._rules = [_Rule.parse(rule) for rule in filter_rules(rules)]
+        self._rules = [_FilterRule.parse(rule) for rule in filter_rules(rules)]
 
     def excludes(self, path: str, *, is_folder: bool) -> bool:
         """Return whether ``path``, relative to the top, is left out; its content is then, too."""
@@ -56,7 +56,7 @@ class Filter:
         return False
 
 
-class _Rule(NamedTuple):
+class _FilterRule(NamedTuple):
     excludes: bool
     for_folders: bool
     expression: re.Pattern[str]
@@ -64,7 +64,7 @@ class _Rule(NamedTuple):
     """True for ``x/***``: the folder x, and all that is in it."""
 
     @classmethod
-    def parse(cls, rule: str) -> _Rule:
+    def parse(cls, rule: str) -> _FilterRule:
         """Parse a rule of rsync(1), INCLUDE/EXCLUDE PATTERN RULES."""
         pattern = rule[2:]
         for_folders = pattern.endswith("/")

@@ -17,7 +17,7 @@ from ringtasks.ssh.link import STDERR, Link, LinkLostError, NotStartedError
 
 from .fd_session import FdSession
 
-__all__ = ["Stream"]
+__all__ = ["FileStream"]
 
 #: Seconds between progress checks; an overflow may last as long before it is noticed.
 _LOOK_INTERVAL = 0.05
@@ -25,7 +25,7 @@ _MAX_STDERR_BYTES = 64 * 1024
 _PIECE_BYTES = 32 * 1024
 
 
-class Stream(LimitedWork):
+class FileStream(LimitedWork):
     """One run of a program that reads a local file, or writes one.
 
     :param script: run by the host, in ``shell``.

@@ -18,7 +18,7 @@ from . import cache
 from .cache import Cached
 from .checking import checked
 from .credentials import masked
-from .model import Answer, Deadline, Freshness, Listing, Source, SourceError
+from .model import Deadline, Freshness, Listing, Source, SourceAnswer, SourceError
 
 __all__ = ["FETCH_TIMEOUT", "answers_of", "freshness_of"]
 
@@ -34,7 +34,7 @@ _attempts: dict[str, Cached] = {}
 
 def answers_of(
     sources: Sequence[Source], *, newer_than: float = 0.0, may_fetch: bool = True
-) -> list[Answer]:
+) -> list[SourceAnswer]:
     """Return the answer of each source, in their order.
 
     :param newer_than: Unix seconds; an answer from before is fetched again.
@@ -135,12 +135,12 @@ def _keep(source: Source, cached: Cached) -> None:
         _attempts[str(file)] = cached
 
 
-def _answer(source: Source, cached: Cached) -> Answer:
+def _answer(source: Source, cached: Cached) -> SourceAnswer:
     if not cached.error:
-        return Answer(source, cached.listing, cached.fetched_at)
+        return SourceAnswer(source, cached.listing, cached.fetched_at)
     if not cached.fetched_at:
         warning = f"{cached.error}; its hosts are not known"
     else:
         age = lasting(max(0.0, time.time() - cached.fetched_at))
         warning = f"{cached.error}; its answer of {age} ago is used"
-    return Answer(source, cached.listing, cached.fetched_at, warning)
+    return SourceAnswer(source, cached.listing, cached.fetched_at, warning)

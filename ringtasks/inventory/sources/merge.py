@@ -16,7 +16,7 @@ from ringtasks.common.durations import ago
 from ringtasks.inventory.model import ADDRESS_KEYS, SETTINGS, HostConfig
 
 from .checking import few
-from .model import Answer, PrintedHost, Source
+from .model import PrintedHost, Source, SourceAnswer
 
 __all__ = ["Merged"]
 
@@ -52,7 +52,7 @@ class Merged:
         self._by_tailnet = {h.tailscale_ip: h.name for h in hosts.values() if h.tailscale_ip}
         self._origins: dict[str, Source] = {}
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: SourceAnswer) -> None:
         """Add the hosts of a source."""
         source, doubtful = answer.source, list[str]()
         origin = f"source {source.label}, asked {ago(answer.fetched_at, time.time())}"

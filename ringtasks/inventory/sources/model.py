@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 from ringtasks.errors import UsageError
 
-__all__ = ["Answer", "Deadline", "Freshness", "Listing", "PrintedHost", "Source", "SourceError"]
+__all__ = [
+    "Deadline",
+    "Freshness",
+    "Listing",
+    "PrintedHost",
+    "Source",
+    "SourceAnswer",
+    "SourceError",
+]
 
 REFRESH = 300.0  # seconds that an answer is used
 
@@ -64,7 +72,7 @@ class Listing(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class Answer(NamedTuple):
+class SourceAnswer(NamedTuple):
     """The hosts of a source as far as they are known now."""
 
     source: Source

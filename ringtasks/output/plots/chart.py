@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.training.curves import Curve
 
-__all__ = ["COLOURS", "Chart", "Line", "Panel", "Style", "ticks"]
+__all__ = ["COLOURS", "Chart", "Panel", "PlotLine", "Style", "ticks"]
 
 #: Seven of the eight colours of Okabe and Ito, which people with any colour vision can distinguish:
 #: black is not seen on a dark ground.
@@ -29,7 +29,7 @@ class Style(NamedTuple):
     theme: str | None = None
 
 
-class Line(NamedTuple):
+class PlotLine(NamedTuple):
     """A curve under its name in the legend; ``raw``: its values before they were smoothed."""
 
     label: str
@@ -49,7 +49,7 @@ class Panel(NamedTuple):
 
     metric: str
     axis: str
-    lines: Sequence[Line]
+    lines: Sequence[PlotLine]
 
     @property
     def x_label(self) -> str:
@@ -71,7 +71,7 @@ class Chart:
 
         :raises UsageError: no curve has a value that can be drawn.
         """
-        panels: dict[tuple[str, str], list[Line]] = {}
+        panels: dict[tuple[str, str], list[PlotLine]] = {}
         for label, curve in curves.items():
             lines = panels.setdefault((curve.name, curve.axis), [])
             lines.append(_line(label, curve, COLOURS[len(lines) % len(COLOURS)], style))
@@ -82,13 +82,13 @@ class Chart:
         return chart
 
 
-def _line(label: str, curve: Curve, colour: str, style: Style) -> Line:
+def _line(label: str, curve: Curve, colour: str, style: Style) -> PlotLine:
     ys = curve.ys
     if style.is_log:
         ys = tuple(y if y > 0 else math.nan for y in ys)
     if not style.smooth:
-        return Line(label, colour, curve.xs, ys)
-    return Line(label, colour, curve.xs, _smoothed(ys, style.smooth), ys)
+        return PlotLine(label, colour, curve.xs, ys)
+    return PlotLine(label, colour, curve.xs, _smoothed(ys, style.smooth), ys)
 
 
 def _smoothed(values: Sequence[float], weight: float) -> list[float]:

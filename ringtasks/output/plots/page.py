@@ -14,7 +14,7 @@ from typing import Any
 
 from ringtasks.errors import UsageError
 
-from .chart import Chart, Line, Panel
+from .chart import Chart, Panel, PlotLine
 
 __all__ = ["page"]
 
@@ -134,7 +134,7 @@ def _share(n: int, count: int, gap: float) -> list[float]:
     return [n * (width + gap), min(n * (width + gap) + width, 1.0)]
 
 
-def _row(line: Line) -> str:
+def _row(line: PlotLine) -> str:
     ys = line.raw if line.raw is not None else line.ys
     finite = [y for y in ys if math.isfinite(y)] or [math.nan]
     figures = (ys[0], min(finite), max(finite), ys[-1])

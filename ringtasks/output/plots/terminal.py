@@ -10,7 +10,7 @@ from plotille import Canvas, color
 
 from ringtasks.output.foreign_text import shown
 
-from .chart import Line, Panel, ticks
+from .chart import Panel, PlotLine, ticks
 
 __all__ = ["draw", "draw_panel", "legend", "short"]
 
@@ -20,7 +20,7 @@ _TICK_WIDTH = 12
 COLOURS = ("blue", "red", "green", "magenta", "yellow", "cyan", "white")
 
 
-def legend(line: Line, n: int, *, has_colours: bool = False) -> str:
+def legend(line: PlotLine, n: int, *, has_colours: bool = False) -> str:
     """Return the text above a picture that names its n-th line."""
     text = f"{shown(line.label)}: last {short(line.ys[-1])}"
     if not has_colours:
@@ -46,7 +46,7 @@ def draw_panel(
 
 
 def draw(
-    lines: Sequence[Line],
+    lines: Sequence[PlotLine],
     width: int,
     height: int,
     *,

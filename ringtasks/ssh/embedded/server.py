@@ -219,7 +219,7 @@ def _server_class(host: _Host) -> Any:
             return True  # a log-in is needed; public keys are the only way offered
 
         def session_requested(self) -> Any:
-            return Session()
+            return DemoSession()
 
         def connection_requested(
             self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
@@ -230,11 +230,11 @@ def _server_class(host: _Host) -> Any:
                 )
             return True
 
-    class Session(asyncssh.SSHServerProcess[bytes]):
+    class DemoSession(asyncssh.SSHServerProcess[bytes]):
         """Session that leaves SFTP to asyncssh and passes commands to a `ShellCommand`."""
 
         def __init__(self) -> None:
-            super().__init__(lambda _: None, cast(Any, Files), _SFTP_VERSION, False)
+            super().__init__(lambda _: None, cast(Any, HomeFiles), _SFTP_VERSION, False)
             self._command: ShellCommand | None = None
 
         def exec_requested(self, command: str) -> bool:
@@ -291,7 +291,7 @@ def _server_class(host: _Host) -> Any:
                 self._command.hang_up()
             super().connection_lost(exc)
 
-    class Files(asyncssh.SFTPServer):
+    class HomeFiles(asyncssh.SFTPServer):
         def map_path(self, path: bytes) -> bytes:
             return _in_home(host.folder, path)
 

@@ -81,7 +81,9 @@ class InProcessLink:
     def is_alive(self) -> bool:
         return bool(self.connection.is_connected)
 
-    def open_session(self, command: str | None, terminal: Terminal | None = None) -> _Session:
+    def open_session(
+        self, command: str | None, terminal: Terminal | None = None
+    ) -> _InProcessSession:
         timeout = self.connection.ssh.connect_timeout
         with _translated("no session could be opened"):
             channel = self._open_counted(timeout)
@@ -90,13 +92,13 @@ class InProcessLink:
                 _ask(channel, "pty-req", terminal.kind, *size, "")
                 _await_answer(channel, "pty-req", timeout)
             # Do not wait for the answer: the program's stdin can follow at once, which saves a
-            # round trip, and `_Session` checks the answer if no exit status comes.
+            # round trip, and `_InProcessSession` checks the answer if no exit status comes.
             if command is None:
                 _ask(channel, "shell")
             else:
                 _ask(channel, "exec", encode(command))
         request = "shell" if command is None else "exec"
-        return _Session(channel, request, self._session_ended)
+        return _InProcessSession(channel, request, self._session_ended)
 
     def await_session_end(self, timeout: float) -> bool:
         with self._has_ended:
@@ -124,7 +126,7 @@ class InProcessLink:
         try:
             _ask(channel, "subsystem", "sftp")
             _await_answer(channel, "subsystem sftp", timeout)
-            client: paramiko.SFTPClient = started(channel, timeout, _SFTPClient)
+            client: paramiko.SFTPClient = started(channel, timeout, _InProcessSFTPClient)
         except NotStartedError as error:
             raise NoSFTPError(b"", str(error)) from error
         except NoSFTPError as error:
@@ -185,7 +187,7 @@ class InProcessLink:
             self.connection.close()
 
 
-class _SFTPClient(SFTPClient):
+class _InProcessSFTPClient(SFTPClient):
     """Paramiko's client; calls ``on_close`` once."""
 
     on_close: Callable[[], None] | None = None
@@ -197,7 +199,7 @@ class _SFTPClient(SFTPClient):
             on_close()
 
 
-class _Session:
+class _InProcessSession:
     """A `ringtasks.ssh.link.Session` over a channel."""
 
     def __init__(

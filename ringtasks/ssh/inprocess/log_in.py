@@ -22,7 +22,7 @@ from ringtasks.ssh.refused_log_in import TOO_MANY
 
 from .identities import Identities
 
-__all__ = ["METHODS", "LogIn", "Refusal", "RefusedError"]
+__all__ = ["METHODS", "InProcessLogIn", "Refusal", "RefusedError"]
 
 #: The methods in the order of OpenSSH (ssh_config(5), PreferredAuthentications).
 METHODS = ("publickey", "keyboard-interactive", "password")
@@ -54,7 +54,7 @@ class RefusedError(paramiko.AuthenticationException):
         self.refusal = refusal
 
 
-class LogIn:
+class InProcessLogIn:
     """One log-in; Paramiko calls `authenticate` (``SSHClient.connect``, ``auth_strategy``)."""
 
     tries: int = 3

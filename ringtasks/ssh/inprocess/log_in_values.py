@@ -1,4 +1,4 @@
-"""The arguments of ``SSHClient.connect`` that decide the log-in, as one `LogIn`."""
+"""The arguments of ``SSHClient.connect`` that decide the log-in, as one `InProcessLogIn`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ringtasks.ssh.patience import Patience
 
 from .algorithms import is_accepted
 from .identities import Identities
-from .log_in import METHODS, LogIn
+from .log_in import METHODS, InProcessLogIn
 
 __all__ = ["with_log_in"]
 
@@ -35,7 +35,7 @@ def with_log_in(
     patience: Patience,
     is_named_only: bool,
 ) -> dict[str, Any]:
-    """Return the arguments with a `LogIn` in place of those for Paramiko's own log-in.
+    """Return the arguments with a `InProcessLogIn` in place of those for Paramiko's own log-in.
 
     A strategy of the caller's own stays.
 
@@ -47,7 +47,7 @@ def with_log_in(
     identities = _identities(connect_kwargs, ssh_config, is_named_only)
     password = connect_kwargs.get("password")
     others.setdefault("compress", ssh_config.get("compression") == "yes")
-    log_in = LogIn(user, identities, patience, password, _methods(ssh_config))
+    log_in = InProcessLogIn(user, identities, patience, password, _methods(ssh_config))
     log_in.tries = int(ssh_config.get("numberofpasswordprompts", log_in.tries))
     others["auth_strategy"] = log_in
     return others

@@ -53,7 +53,7 @@ def open_sftp(use: MasterUse, control: Control) -> paramiko.SFTPClient:
         with closing(theirs):
             _request(control, theirs.fileno(), use.timeout)
         stream.settimeout(use.timeout)
-        client: paramiko.SFTPClient = started(stream, use.timeout, _Client)
+        client: paramiko.SFTPClient = started(stream, use.timeout, _MuxSFTPClient)
         stream.settimeout(use.silence_timeout)
     except LinkLostError:
         stream.close()
@@ -84,7 +84,7 @@ def _request(control: Control, descriptor: int, timeout: float) -> None:
         raise LinkLostError(str(error)) from error
 
 
-class _Client(SFTPClient):
+class _MuxSFTPClient(SFTPClient):
     """Paramiko's client; each file of it is a `_File`."""
 
     sock: SFTPStream  # type: ignore[assignment]  # Paramiko calls its transport a channel

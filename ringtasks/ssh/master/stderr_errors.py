@@ -11,7 +11,7 @@ import re
 from ringtasks.common.text import bounded, printable
 from ringtasks.errors import AnswerError, AuthenticationError, HostKeyError, Reason, RouteError
 from ringtasks.remote.answers import json_fields
-from ringtasks.ssh.classify import Finding
+from ringtasks.ssh.classify import Classified
 from ringtasks.ssh.failure_table import by_ssh_lines
 from ringtasks.ssh.host_keys import IMPOSTOR, Pins
 from ringtasks.ssh.routes import Route
@@ -74,7 +74,7 @@ def refused_methods(said: str) -> tuple[str, ...]:
     return tuple(found[1].split(",")) if found else ()
 
 
-def _finding(said: str, carrier_said: str | None, route: Route) -> Finding:
+def _finding(said: str, carrier_said: str | None, route: Route) -> Classified:
     lines = _telling(said)
     found = by_ssh_lines(lines)
     is_own_fault = found is not None and found[0].reason in (*_CLASSES, Reason.KEY_EXCHANGE)
@@ -82,17 +82,17 @@ def _finding(said: str, carrier_said: str | None, route: Route) -> Finding:
         return _of_carrier(carrier_said, lines, route)
     if found is not None:
         row, line = found
-        return Finding(row.reason, line, row.advice)
+        return Classified(row.reason, line, row.advice)
     evidence = " / ".join(lines[-4:]) or "ssh ended without a word"
-    return Finding(Reason.UNRECOGNISED, evidence, "")
+    return Classified(Reason.UNRECOGNISED, evidence, "")
 
 
-def _of_carrier(said: str, lines: list[str], route: Route) -> Finding:
+def _of_carrier(said: str, lines: list[str], route: Route) -> Classified:
     """Return the failure of the ProxyCommand, which is the jump host's ``ssh`` or a proxy."""
     if _HOST_KEY.search(said):
-        return Finding(Reason.JUMP_FAILED, f"the jump host: {_of_host_key(said, _NO_PINS)}", "")
+        return Classified(Reason.JUMP_FAILED, f"the jump host: {_of_host_key(said, _NO_PINS)}", "")
     reason = Reason.PROXY_FAILED if route.proxy is not None else Reason.JUMP_FAILED
-    return Finding(reason, _last_words(_telling(said) or lines), "")
+    return Classified(reason, _last_words(_telling(said) or lines), "")
 
 
 def _telling(said: str) -> list[str]:

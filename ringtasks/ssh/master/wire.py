@@ -25,7 +25,7 @@ __all__ = [
     "Answer",
     "Denied",
     "ExitMessage",
-    "Failure",
+    "FailureReply",
     "Frames",
     "Hello",
     "NewSession",
@@ -97,7 +97,7 @@ class Denied(NamedTuple):
     reason: str
 
 
-class Failure(NamedTuple):
+class FailureReply(NamedTuple):
     """The request failed."""
 
     request_id: int
@@ -131,7 +131,7 @@ class TtyAllocFail(NamedTuple):
     session_id: int
 
 
-Answer = Hello | Ok | Denied | Failure | ExitMessage | Alive | SessionOpened | TtyAllocFail
+Answer = Hello | Ok | Denied | FailureReply | ExitMessage | Alive | SessionOpened | TtyAllocFail
 
 
 def hello() -> bytes:
@@ -211,7 +211,7 @@ def decode(payload: bytes) -> Answer:
 
     :raises ProtocolError: it is not a message that a master may send.
     """
-    fields = _Fields(payload)
+    fields = _MessageReader(payload)
     kind = fields.u32()
     if kind not in _DECODERS:
         raise _refused(f"a message of unknown type 0x{kind:08x}")
@@ -220,7 +220,7 @@ def decode(payload: bytes) -> Answer:
     return answer
 
 
-class _Fields:
+class _MessageReader:
     """The fields of a message, in order."""
 
     def __init__(self, payload: bytes) -> None:
@@ -250,7 +250,7 @@ class _Fields:
         return taken
 
 
-def _decode_hello(fields: _Fields) -> Hello:
+def _decode_hello(fields: _MessageReader) -> Hello:
     version, extensions = fields.u32(), []
     while fields.has_more:
         extensions.append((fields.string(), fields.string()))
@@ -258,11 +258,11 @@ def _decode_hello(fields: _Fields) -> Hello:
 
 
 # Arguments are evaluated from left to right, which is the order of the fields.
-_DECODERS: dict[int, Callable[[_Fields], Answer]] = {
+_DECODERS: dict[int, Callable[[_MessageReader], Answer]] = {
     _MSG_HELLO: _decode_hello,
     _S_OK: lambda fields: Ok(fields.u32()),
     _S_PERMISSION_DENIED: lambda fields: Denied(fields.u32(), fields.text()),
-    _S_FAILURE: lambda fields: Failure(fields.u32(), fields.text()),
+    _S_FAILURE: lambda fields: FailureReply(fields.u32(), fields.text()),
     _S_EXIT_MESSAGE: lambda fields: ExitMessage(fields.u32(), fields.u32()),
     _S_ALIVE: lambda fields: Alive(fields.u32(), fields.u32()),
     _S_SESSION_OPENED: lambda fields: SessionOpened(fields.u32(), fields.u32()),

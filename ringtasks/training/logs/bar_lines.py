@@ -216,24 +216,24 @@ def _stated_position(told: Mapping[str, Span], unit: str) -> Span | None:
     return ranked[0][1] if ranked else None
 
 
-class _Head(NamedTuple):
+class _BarHead(NamedTuple):
     key: str
     spans: dict[str, Span]
     shown: tuple[Value, ...]
 
 
-def _read_head(head: str) -> _Head:
+def _read_head(head: str) -> _BarHead:
     """Read the text before a bar: often an epoch, at times metrics."""
     if found := _TUNE_HEAD.match(head):
         spans = {"epoch": found.span("epoch"), "step": found.span("step")}
-        return _Head("tune", spans, _shown(head, *found.span("metrics")))
+        return _BarHead("tune", spans, _shown(head, *found.span("metrics")))
     spans = {}
     if found := _EPOCH_IN_HEAD.search(head):
         spans["epoch"] = found.span(1)
         if found[2]:
             spans["epochs"] = found.span(2)
     key = re.sub(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", "#", head).strip()
-    return _Head(key, spans, _shown(head, 0, len(head)))
+    return _BarHead(key, spans, _shown(head, 0, len(head)))
 
 
 def _shown(text: str, start: int, end: int) -> tuple[Value, ...]:

@@ -14,7 +14,7 @@ from .bulk_history import add_columns
 from .columns import ColumnBuffer
 from .history import History
 from .line_reader import LineReader, Mode
-from .plans import Plan, Planner
+from .plans import LinePlan, Planner
 from .records import Record
 from .templates import MAX_TEMPLATES, masked
 from .trials import in_trial
@@ -31,7 +31,7 @@ class _Known:
     """The plans of one mode, and how often lines without one were read."""
 
     def __init__(self) -> None:
-        self.plans: dict[bytes, Plan] = {}
+        self.plans: dict[bytes, LinePlan] = {}
         self.tries: dict[bytes, int] = {}
 
 

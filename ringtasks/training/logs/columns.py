@@ -16,7 +16,7 @@ from .fixed_width import Floats, column_of
 from .parsed import Span
 from .records import Position, Record
 
-__all__ = ["ColumnBuffer", "Columns", "Lines", "Schema", "records_in_order"]
+__all__ = ["ColumnBuffer", "Columns", "LineNumbers", "Schema", "records_in_order"]
 
 _Lines: TypeAlias = "npt.NDArray[np.int64]"
 _Usable: TypeAlias = "tuple[Schema, _Lines, list[Floats]]"
@@ -60,7 +60,7 @@ class Columns(NamedTuple):
         return Record(positions, values, totals, self.rank, self.kind)
 
 
-class Lines:
+class LineNumbers:
     """Lines of one template, with their serial numbers."""
 
     __slots__ = ("_columns", "lines", "schema", "texts", "width")
@@ -82,13 +82,13 @@ class ColumnBuffer:
     """Takes lines and records, and returns them as columns."""
 
     def __init__(self) -> None:
-        self._of_lines: list[Lines] = []
+        self._of_lines: list[LineNumbers] = []
         self._records: dict[tuple[str, ...], tuple[list[int], list[Sequence[float]]]] = {}
         self._columns: list[tuple[Schema, _Lines, Sequence[Floats]]] = []
 
-    def lines(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> Lines:
+    def lines(self, schema: Schema, template: bytes, spans: Sequence[Span]) -> LineNumbers:
         """Return the lines of a template, to which more can be appended."""
-        lines = Lines(schema, template, spans)
+        lines = LineNumbers(schema, template, spans)
         self._of_lines.append(lines)
         return lines
 

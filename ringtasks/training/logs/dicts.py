@@ -51,7 +51,7 @@ def scan(text: str, start: int = 0) -> tuple[list[Item], int] | None:
     None if the text has no whole dict there.
     """
     try:
-        scanner = _Scanner(text, start)
+        scanner = _DictScanner(text, start)
         scanner.take("{")
         scanner.dict((), 0)
     except _NotADictError:
@@ -63,7 +63,7 @@ class _NotADictError(Exception):
     """The text is not a dict."""
 
 
-class _Scanner:
+class _DictScanner:
     def __init__(self, text: str, start: int) -> None:
         self._text, self.at = text, start
         self.items: list[Item] = []

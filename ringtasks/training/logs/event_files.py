@@ -22,7 +22,7 @@ _VARINT, _EIGHT, _SIZED, _FOUR = 0, 1, 2, 5  # protobuf's wire types
 _MAX_VARINT_BYTES = 10
 
 
-class _DamagedError(Exception):
+class _DamagedRecordError(Exception):
     """The bytes are no message."""
 
 
@@ -31,7 +31,7 @@ def event_records(data: bytes) -> Iterator[Record]:
     for event in _tf_records(data):
         try:
             record = _record(event)
-        except _DamagedError:
+        except _DamagedRecordError:
             return
         if record is not None:
             yield record
@@ -55,7 +55,7 @@ def _record(event: bytes) -> Record | None:
 def _scalar(value: int | bytes) -> tuple[str, float] | None:
     """Return a tag and its number; None if it is of another kind."""
     if not isinstance(value, bytes):
-        raise _DamagedError
+        raise _DamagedRecordError
     tag, number = "", None
     for field, content in _fields(value):
         if field == 1 and isinstance(content, bytes):
@@ -101,9 +101,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (_EIGHT, _FOUR):
             size = 8 if kind == _EIGHT else 4
         else:
-            raise _DamagedError
+            raise _DamagedRecordError
         if size > len(message) - at:
-            raise _DamagedError
+            raise _DamagedRecordError
         yield key >> 3, message[at : at + size]
         at += size
 
@@ -114,7 +114,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << 7 * n
         if byte < 0x80:
             return number, at + n + 1
-    raise _DamagedError
+    raise _DamagedRecordError
 
 
 # --- TFRecord -------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def _number(text: str | bytes) -> float | None:
     return as_float(text.rstrip(" %") if isinstance(text, str) else text.rstrip(b" %"))
 
 
-class _Content(NamedTuple):
+class _TableContent(NamedTuple):
     """The names of a table that give positions, by unit, and metrics, with their names as such."""
 
     positions: Mapping[str, str]
@@ -196,7 +196,7 @@ class _Content(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _content_of(names: tuple[str, ...], trial: str) -> _Content:
+def _content_of(names: tuple[str, ...], trial: str) -> _TableContent:
     positions: dict[str, str] = {}
     priorities: dict[str, int] = {}
     metrics: list[tuple[str, str]] = []
@@ -209,4 +209,4 @@ def _content_of(names: tuple[str, ...], trial: str) -> _Content:
                 positions[unit], priorities[unit] = name, priority
         elif not is_unrecorded(last) and not _NO_METRIC.match(name):
             metrics.append((name, f"{trial}/{name}" if trial else name))
-    return _Content(positions, tuple(metrics))
+    return _TableContent(positions, tuple(metrics))

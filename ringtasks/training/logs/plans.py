@@ -14,7 +14,7 @@ from . import bar_rows
 from .bar_columns import BEHIND, BarBuffer
 from .bar_lines import BarFormat, BarTemplate, find_bar
 from .bar_rows import BarLines
-from .columns import ColumnBuffer, Lines, Schema
+from .columns import ColumnBuffer, LineNumbers, Schema
 from .keras import KerasLine, find_line, is_of_keras
 from .key_value_tables import begins_table, find_row, is_edge, is_inside
 from .line_reader import LineReader, Mode, line_of, may_hold_bar
@@ -32,7 +32,7 @@ from .templates import (
 )
 from .trials import in_trial, named_in_trial, trial_after
 
-__all__ = ["Plan", "Planner", "is_empty"]
+__all__ = ["LinePlan", "Planner", "is_empty"]
 
 _ZERO = ord("0")
 
@@ -40,7 +40,7 @@ _ZERO = ord("0")
 _Take = Callable[[bytes, int], bool]
 
 
-class Plan:
+class LinePlan:
     """The content of the lines of one template.
 
     ``lines``: of those that give a record of their own; ``take``: reads the others, unless they
@@ -49,7 +49,7 @@ class Plan:
 
     __slots__ = ("fixed", "is_checked", "leading", "lines", "next", "take")
 
-    def __init__(self, lines: Lines | None = None, take: _Take | None = None) -> None:
+    def __init__(self, lines: LineNumbers | None = None, take: _Take | None = None) -> None:
         self.lines, self.take = lines, take
         self.next: Mode | None = None
         self.fixed: tuple[tuple[int, int, bytes], ...] = ()  # digits of names
@@ -88,7 +88,7 @@ class Planner:
         add: Callable[[Sequence[Record], int], None],
     ) -> None:
         self._reader, self._buffer, self._bars, self._take = reader, buffer, bars, add
-        self._behind_bars: dict[bytes, Plan | None] = {}
+        self._behind_bars: dict[bytes, LinePlan | None] = {}
 
     def _add(self, records: Sequence[Record], n: int) -> None:
         trial = self._reader.trial
@@ -100,7 +100,7 @@ class Planner:
 
     def plan(
         self, line: bytes, before: Mode, after: Mode, records: Sequence[Record]
-    ) -> Plan | None:
+    ) -> LinePlan | None:
         """Return the plan of a line that was just read; None if lines like it are read alone.
 
         :param records: what the line gave.
@@ -116,51 +116,53 @@ class Planner:
 
     def _plan(
         self, line: bytes, text: str, before: Mode, after: Mode, records: Sequence[Record]
-    ) -> Plan | None:
+    ) -> LinePlan | None:
         if trial_after(text) is not None:
             return None
         if text.isspace() or (before.skips_next and (text[:1].isspace() or text.startswith("["))):
-            return Plan()
+            return LinePlan()
         if opens_multiline(text):
             return None
         if after.is_in_dump and text[:1].isspace():
-            return Plan()
+            return LinePlan()
         if may_hold_bar(text) and (template := find_bar(text)):
             if before.table.columns or not find_bar.is_known(text):
                 return None
-            return Plan(take=self._taker_of_bars(line, template))
+            return LinePlan(take=self._taker_of_bars(line, template))
         line_shape = line_of(text)
         if not line_of.is_known(text) or line_shape.resumes:
             return None
         if is_of_keras(text):
             found = find_line(text)
             return (
-                Plan(take=functools.partial(self._keras, found))
+                LinePlan(take=functools.partial(self._keras, found))
                 if find_line.is_known(text)
                 else None
             )
         if begins_table(text):
-            return Plan(take=self._edge) if is_edge(text) else None
+            return LinePlan(take=self._edge) if is_edge(text) else None
         if before.key_values[0] and is_inside(text):
             return self._plan_of_row(text, before) if line_shape.is_common else None
         if before.key_values[0] == "result":
             return None
         if not line_shape.is_common:
             has_digit = any(char.isdigit() for char in text)
-            return None if has_digit or not all(map(is_empty, records)) else Plan()
+            return None if has_digit or not all(map(is_empty, records)) else LinePlan()
         return self._plan_of_record(line, text, line_shape.parsed, before)
 
-    def _plan_of_record(self, line: bytes, text: str, parsed: Parsed, before: Mode) -> Plan | None:
+    def _plan_of_record(
+        self, line: bytes, text: str, parsed: Parsed, before: Mode
+    ) -> LinePlan | None:
         if before.table.columns:
             if not before.table.rows.is_known(text):
                 return None
             parsed = before.table.rows(text) or parsed
         return self._plan_of_parsed(line, parsed, before.trial)
 
-    def _plan_of_parsed(self, line: bytes, parsed: Parsed, trial: str) -> Plan | None:
+    def _plan_of_parsed(self, line: bytes, parsed: Parsed, trial: str) -> LinePlan | None:
         """Return the plan of numbers that follow each other in plain digits."""
         if not parsed:
-            return Plan()
+            return LinePlan()
         spans = sorted(_spans(parsed))
         template = masked(line)
         for (start, end), (kind, _) in spans:
@@ -176,7 +178,7 @@ class Planner:
         if len(set(fields)) < len(fields):
             return None
         schema = Schema("dict" if parsed.is_dict else "line", fields)
-        return Plan(self._buffer.lines(schema, template, [span for span, _ in spans]))
+        return LinePlan(self._buffer.lines(schema, template, [span for span, _ in spans]))
 
     # --- lines of a layout -------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ class Planner:
             self._add(records, n)
         return True
 
-    def _plan_of_row(self, text: str, before: Mode) -> Plan | None:
+    def _plan_of_row(self, text: str, before: Mode) -> LinePlan | None:
         if before.key_values[0] != "box" or not find_row.is_known(text):
             return None
         if before.table.columns and (
@@ -195,7 +197,7 @@ class Planner:
             return None
         row = find_row(text)
         name = before.key_values[1] + row.name if row.is_in_group else row.name
-        return Plan(take=functools.partial(self._row, name, *row.value))
+        return LinePlan(take=functools.partial(self._row, name, *row.value))
 
     def _row(self, name: str, start: int, end: int, line: bytes, n: int) -> bool:
         if self._reader.key_values.take(name, line[start:end] if end else None):
@@ -249,7 +251,7 @@ class Planner:
             self._behind_bars[key] = self._plan_behind_bar(line, text)
         return False
 
-    def _plan_behind_bar(self, line: bytes, text: str) -> Plan | None:
+    def _plan_behind_bar(self, line: bytes, text: str) -> LinePlan | None:
         found = line_of(text)
         if not found.is_common or found.resumes or found.skips_next or len(line) > MAX_CHARS:
             return None
@@ -257,7 +259,7 @@ class Planner:
         return _checked(plan, line, text) if plan else None
 
 
-def _checked(plan: Plan, line: bytes, text: str) -> Plan:
+def _checked(plan: LinePlan, line: bytes, text: str) -> LinePlan:
     """Return a plan with the digits that belong to its template."""
     digits = ((found.start() + 1, found.end()) for found in IN_NAME.finditer(text))
     rank = line_of(text).parsed.rank

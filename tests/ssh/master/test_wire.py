@@ -14,7 +14,7 @@ from ringtasks.ssh.master.wire import (
     Alive,
     Denied,
     ExitMessage,
-    Failure,
+    FailureReply,
     Frames,
     Hello,
     NewSession,
@@ -83,7 +83,9 @@ def test_mux_request_bytes_equal_those_of_openssh(sent: bytes, expected: bytes) 
             b"\x80\x00\x00\x02\x00\x00\x00\x07\x00\x00\x00\x02no", Denied(7, "no"), id="denied"
         ),
         pytest.param(
-            b"\x80\x00\x00\x03\x00\x00\x00\x07\x00\x00\x00\x02no", Failure(7, "no"), id="failure"
+            b"\x80\x00\x00\x03\x00\x00\x00\x07\x00\x00\x00\x02no",
+            FailureReply(7, "no"),
+            id="failure",
         ),
         pytest.param(
             b"\x80\x00\x00\x04\x00\x00\x00\x02\x00\x00\x00\xff",
