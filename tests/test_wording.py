@@ -7,6 +7,7 @@ import builtins
 import io
 import re
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,17 @@ def test_errors_in_docstrings_exist() -> None:
     ]
 
     assert unknown == []
+
+
+def test_no_two_classes_have_one_name() -> None:
+    found = Counter(
+        node.name.lstrip("_")
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+
+    assert [name for name, count in found.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("part", PARTS)

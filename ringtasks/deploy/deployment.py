@@ -22,13 +22,12 @@ from .lease import Lease, Lockable, life_sign
 from .report import DeployReport, EndState, HostReport
 from .rollout import Action, Rollout, RolloutStep
 from .steps import DeployPlan
-from .target import HELD_STATUS, StepOutcome, Target
-from .target import StepObserver as TargetWatcher
+from .target import HELD_STATUS, StepObserver, StepOutcome, Target
 
-__all__ = ["Deployment", "StepObserver", "exit_status"]
+__all__ = ["Deployment", "RolloutObserver", "exit_status"]
 
 
-class StepObserver(TargetWatcher, Protocol):
+class RolloutObserver(StepObserver, Protocol):
     """Observer of a rollout; its methods are called as events happen, from several threads."""
 
     def action_began(self, action: Action, hosts: Sequence[str]) -> None:
@@ -44,7 +43,9 @@ class Deployment:
     :param targets: the hosts, in the order in which to switch them.
     """
 
-    def __init__(self, plan: DeployPlan, targets: Sequence[Target], watcher: StepObserver) -> None:
+    def __init__(
+        self, plan: DeployPlan, targets: Sequence[Target], watcher: RolloutObserver
+    ) -> None:
         settings, release = plan.settings, plan.release
         self.plan = plan
         self.report = DeployReport(
