@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from invoke import Context, Exit
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UnknownJobError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 from ringtasks.output.foreign_text import message
@@ -60,7 +61,7 @@ def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
         return jobs.all_among(name, known)
     except UnknownJobError as error:
         status = UNREACHABLE if error.unasked else USAGE
-        raise Exit(f"ringtasks: {message(str(error))}", code=status) from error
+        raise Exit(f"ringtasks: {message(as_typed(str(error)))}", code=status) from error
 
 
 def _missing(chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:

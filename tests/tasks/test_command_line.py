@@ -159,10 +159,14 @@ def test_a_letter_of_the_task_that_has_its_value_gives_no_hint(
 
 @pytest.mark.parametrize(
     "words",
-    [["plot", "last"], ["stop", "all"]],
+    [["plot", "last"], ["stop", "all"], ["logs", "x"]],
     ids=" ".join,
 )
-def test_hints_use_the_program_name_that_was_typed(typed: Inv, words: list[str]) -> None:
+def test_hints_use_the_program_name_that_was_typed(
+    typed: Inv, write_hosts: WriteHosts, words: list[str]
+) -> None:
+    write_hosts(a={})
+
     done = typed(*words)
 
     other = next(name for name in PROGRAMS if name != typed.name)  # type: ignore[attr-defined]
