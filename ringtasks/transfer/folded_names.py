@@ -29,14 +29,13 @@ def folded_error(tree: LocalTree, names: Iterable[str]) -> str | None:
         folder, last = posixpath.split(name.rstrip("/"))
         if last not in ("", "."):
             by_folder[folder].add(last)
-    if not by_folder or not _folds_case(tree):
-        return None
     lost = [
         posixpath.join(folder, name)
         for folder, copied in by_folder.items()
         for name in sorted(copied - _names(tree, folder))
     ]
-    if not lost:
+    # Asked last: to find out makes a file, and so gives the folder a new time.
+    if not lost or not _folds_case(tree):
         return None
     told = ", ".join(printable(name) for name in lost[:_TOLD_NAMES])
     return (

@@ -166,9 +166,11 @@ def test_pull_sends_only_what_differs_if_the_top_folder_has_changed(
     only(sync(str(far), near, [client], pull=True))
     before = (near / "link").lstat().st_ino
 
-    (far / "new").write_text("x")  # and the folder has a new time
+    (far / "new").write_text("x")
+    os.utime(far, (10**9, 10**9))
     host = only(sync(str(far), near, [client], pull=True))
 
+    assert near.stat().st_mtime == 10**9
     assert (host.success, host.names) == (True, ("new",))
     assert host.received_bytes < 10_000
     assert (near / "link").lstat().st_ino == before
