@@ -52,7 +52,7 @@ class RehearsedError(OSError):
         self.reason, self.evidence, self.advice = reason, evidence, ""
 
 
-class _Fault(NamedTuple):
+class _RehearsedFault(NamedTuple):
     """One entry; ``host`` None: of every host."""
 
     host: str | None
@@ -161,12 +161,12 @@ def _note(host: str, route: str) -> None:
     _noted[host, route, rehearsal.token()] = None
 
 
-def _faults() -> tuple[_Fault, ...]:
+def _faults() -> tuple[_RehearsedFault, ...]:
     found = rehearsal.current()
     return () if found is None else _parsed(found.words, found.origin)
 
 
-def _faults_of(host: str, route: str) -> list[_Fault]:
+def _faults_of(host: str, route: str) -> list[_RehearsedFault]:
     faults = [fault for fault in _faults() if fault.route in ("*", route)]
     own = [f for f in faults if f.host is not None and _matches(host, f.host)]
     return own or [fault for fault in faults if fault.host is None]
@@ -177,7 +177,7 @@ def _matches(host: str, pattern: str) -> bool:
 
 
 @functools.lru_cache(maxsize=8)
-def _parsed(words: str, origin: str) -> tuple[_Fault, ...]:
+def _parsed(words: str, origin: str) -> tuple[_RehearsedFault, ...]:
     """Return the entries, those that take time first.
 
     :raises UsageError: an entry has no meaning, or two of a route exclude each other.
@@ -195,7 +195,7 @@ def _parsed(words: str, origin: str) -> tuple[_Fault, ...]:
     return tuple(sorted(faults, key=lambda fault: fault.failure != "slow"))
 
 
-def _entry(word: str, origin: str) -> _Fault:
+def _entry(word: str, origin: str) -> _RehearsedFault:
     place, equals, failure = word.partition("=")
     host, dot, route = place.strip().rpartition(".")
     name, colon, time_text = failure.strip().partition(":")
@@ -206,7 +206,7 @@ def _entry(word: str, origin: str) -> _Fault:
     seconds = duration(f"{origin}: {word!r}", time_text) if colon else 0.0
     if seconds > _MOST_SECONDS:
         raise UsageError(f"{origin}: {word!r}: expected at most 24h")
-    return _Fault(host or None, route, name, seconds)
+    return _RehearsedFault(host or None, route, name, seconds)
 
 
 def _silence() -> Stream:
