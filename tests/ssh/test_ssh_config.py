@@ -13,6 +13,7 @@ import pytest
 
 from ringtasks import Connection, SSHClient, SSHConfig
 from ringtasks.errors import UsageError
+from ringtasks.ssh.master.link import MuxLink
 from ringtasks.ssh.ssh_config import ask
 from tests.support.agents import Agent
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
@@ -506,6 +507,20 @@ def test_keys_are_found_in_the_home_folder_of_the_environment(
         result = client.run("echo in")
 
     assert (result.stdout, result.error) == ("in\n", None)
+
+
+def test_keys_in_the_home_folder_of_the_environment_are_offered_to_jump_hosts(
+    sshd: Sshd, make_sshd: MakeSshd, client_key: Path, write_config: Callable[[str], Path]
+) -> None:
+    (write_config("").parent / "id_ed25519").symlink_to(client_key)
+    bastion = make_sshd()
+    jump = SSHConfig(bastion.address, bastion.port, bastion.user, name="bastion")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), proxy_jump="bastion")
+    config.jump_host = jump
+
+    with SSHClient(config) as client:
+        assert client.run("echo in").stdout == "in\n"
+        assert isinstance(client.link(), MuxLink)
 
 
 def test_keys_are_offered_in_the_order_of_openssh(
