@@ -129,8 +129,9 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
     source, target, expected = folder / "source", folder / "target", folder / "expected"
     Trees(seed).make(source)
     if chance.random() < 0.8:
-        Trees(seed if chance.random() < 0.5 else seed + 10**6).make(target)
-        _touch_up(chance, target)
+        is_same = chance.random() < 0.5
+        Trees(seed if is_same else seed + 10**6).make(target)
+        _touch_up(chance, target, is_same=is_same)
         if pulls:
             _remove_own_links_out(source, target)
         subprocess.run(["/bin/cp", "-a", target, expected], check=True)
@@ -166,14 +167,15 @@ def _compare(client: SSHClient, folder: Path, seed: int, *, pulls: bool) -> None
     assert dry.replaced == real.replaced, (seed, dry.replaced, real.replaced)
 
 
-def _touch_up(chance: random.Random, top: Path) -> None:
+def _touch_up(chance: random.Random, top: Path, *, is_same: bool) -> None:
     """Change modes, times and contents of some files."""
     for path in sorted(top.rglob("*")):
         status = path.lstat()
         if stat.S_ISREG(status.st_mode):
             if chance.random() < 0.2:
                 path.write_bytes(bytes(chance.choice((status.st_size, 5))))
-                os.utime(path, (status.st_mtime, status.st_mtime))
+                time = status.st_mtime if is_same else 1_650_000_000
+                os.utime(path, (time, time))
                 continue  # rsync does not see it, and a pull sends the whole file for another mode
             if chance.random() < 0.2:
                 path.chmod(0o664)
