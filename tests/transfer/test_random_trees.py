@@ -174,7 +174,8 @@ def _touch_up(chance: random.Random, top: Path, *, is_same: bool) -> None:
         if stat.S_ISREG(status.st_mode):
             if chance.random() < 0.2:
                 path.write_bytes(bytes(chance.choice((status.st_size, 5))))
-                time = status.st_mtime if is_same else 1_650_000_000
+                is_hidden = is_same and not status.st_mode & (stat.S_ISUID | stat.S_ISGID)
+                time = status.st_mtime if is_hidden else 1_650_000_000
                 os.utime(path, (time, time))
                 continue  # rsync does not see it, and a pull sends the whole file for another mode
             if chance.random() < 0.2:
