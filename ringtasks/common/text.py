@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
-__all__ = ["bounded", "counted", "near_names", "printable", "size", "visible", "visible_lines"]
+__all__ = [
+    "bounded",
+    "counted",
+    "first_names",
+    "near_names",
+    "printable",
+    "size",
+    "visible",
+    "visible_lines",
+]
 
 
 def printable(text: str) -> str:
@@ -32,6 +42,12 @@ def visible_lines(text: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return ``1 host`` or ``3 hosts``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def first_names(names: Iterable[str]) -> str:
+    """Return the first eight names as a list for a message."""
+    shown = list(islice(names, 9))
+    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
 
 def bounded(text: str, limit: int = 200) -> str:

@@ -21,10 +21,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
-from itertools import islice
 from typing import Any, NamedTuple
 
-from ringtasks.common.text import near_names
+from ringtasks.common.text import first_names, near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
 from .conditions import Condition, condition_of
@@ -38,7 +37,6 @@ Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
 
 #: A range such as ``gpu[1-30000000]`` is refused before it is written out.
 _MAX_NAMES = 100_000
-_MAX_LISTED = 8  # names in a message
 
 
 #: ``user@host``, ``host:port``, an IP address or a dotted name: an address of no inventory entry.
@@ -383,13 +381,8 @@ def _group(group: str, inventory: Inventory) -> set[str]:
         return {name for name, host in inventory.hosts.items() if host.embedded}
     known = [*inventory.groups, "all", "embedded"]
     near = tuple("@" + name for name in near_names(group, known))
-    advice = "" if near else f"; there are {_few('@' + name for name in known)}"
+    advice = "" if near else f"; there are {first_names('@' + name for name in known)}"
     raise UnknownHostError(f"unknown group '@{group}'{advice}", near=near)
-
-
-def _few(names: Iterable[str]) -> str:
-    shown = list(islice(names, _MAX_LISTED + 1))
-    return ", ".join(shown[:_MAX_LISTED]) + (", …" if len(shown) > _MAX_LISTED else "")
 
 
 def _with_fact(key: str, pattern: str, inventory: Inventory) -> set[str]:

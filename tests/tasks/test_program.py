@@ -115,7 +115,7 @@ def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: 
     ("words", "told"),
     [
         (["ray"], "ray is not a task; did you mean ray.up, ray.status, "),
-        (["depoly"], "depoly is not a task; did you mean deploy"),
+        (["deployy"], "deployy is not a task; did you mean deploy"),
         (["run", "--hsot", "m"], "--hsot is not a flag of run; did you mean --host"),
         (["health", "-H", "m"], "-H is not a flag of health.show; 'ringtasks health.show --help' "),
         (["\x1b[2J"], "is not a task; 'ringtasks --list' shows those there are"),
