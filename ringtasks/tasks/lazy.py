@@ -7,7 +7,9 @@ at which task the command line names: 10 ms for this collection, a tenth of an `
 from __future__ import annotations
 
 import importlib
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from invoke import Collection, Program, Task
@@ -31,6 +33,7 @@ SHORT_FLAGS = {
     "timeout": "t",
 }
 
+_DOCSTRING = r'^def {}\(.*?\) -> [^\n]*:\n    """(.*?)"""'
 #: The largest number of frames from `LazyTask.get_arguments` up to Invoke's Program.
 _MAX_FRAMES = 6
 
@@ -76,8 +79,14 @@ class LazyTask(Task[Any]):
         loaded: Task[Any] = getattr(module, self._function)
         self.__dict__ = {**vars(loaded), **self.__dict__}
 
-    # Invoke reads the line that ``inv --list`` shows from here.
-    __doc__ = property(lambda self: self.body.__doc__)
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        """The docstring, whose first line ``inv --list`` shows, read without loading the module."""
+        if "body" not in self.__dict__:
+            source = Path(__file__).with_name(f"{self._module}.py").read_text(encoding="utf-8")
+            if found := re.search(_DOCSTRING.format(self._function), source, re.M | re.S):
+                return found[1]
+        return self.body.__doc__
 
 
 def group(module: str, *functions: str, default: str = "") -> Collection:
