@@ -254,6 +254,22 @@ def test_all_flags_are_prepared_without_a_command_line() -> None:
     assert without == ["init"]  # which has none
 
 
+def test_listing_tasks_shows_their_docstrings_and_loads_none() -> None:
+    code = (
+        "import json, sys; from ringtasks.tasks import namespace; "
+        "texts = {name: namespace[name].__doc__ for name in namespace.task_names}; "
+        "loaded = [module for module in sys.modules if module.startswith('ringtasks.inventory')]; "
+        "bodies = {name: namespace[name].body.__doc__ for name in texts}; "
+        "print(json.dumps([texts, bodies, loaded]))"
+    )
+
+    texts, bodies, loaded = json.loads(subprocess.check_output([sys.executable, "-c", code]))
+
+    assert texts == bodies
+    assert all(texts.values())
+    assert loaded == []
+
+
 def test_all_tasks_are_listed_whichever_task_is_named(inv: Inv) -> None:
     unknown = inv("nonsense")
     unknown_flag = inv("hosts", "--nonsense")
