@@ -27,7 +27,7 @@ __all__ = ["Planning", "plan_ahead"]
 #: A file that is younger may change again without another time.
 _SETTLED_NS = 50_000_000
 #: Seconds for `plan_ahead`, whose caller has something else to do.
-_AHEAD_TIMEOUT = 1.0
+_AHEAD_TIMEOUT = 5.0
 
 
 class Planning:
@@ -79,8 +79,8 @@ class Planning:
 
 def plan_ahead(inventory: Path, names: Iterable[str]) -> None:
     """Make the plans of hosts that `ringtasks connect` will be asked for, as far as time allows."""
-    end = time.monotonic() + _AHEAD_TIMEOUT
     time.sleep(_SETTLED_NS / 1e9)  # for a file that the caller has just written
+    end = time.monotonic() + _AHEAD_TIMEOUT
     for name in names:
         if time.monotonic() > end:
             return

@@ -9,12 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["await_no_master", "is_master", "is_stopped", "kill", "masters_in"]
+if TYPE_CHECKING:
+    import subprocess
+
+__all__ = ["await_no_master", "is_master", "is_stopped", "kill", "masters_in", "status_of"]
 
 _SOCKET_NAME = r"[0-9a-f]{20}\.[0-9a-f]{6}\b"  # records.py
 
@@ -31,6 +36,24 @@ def is_master(pid: int, control_path: Path) -> bool:
 def is_stopped(pid: int) -> bool:
     """Return True if a signal or a debugger has stopped it: it will not answer."""
     return _state(pid) in ("T", "t")
+
+
+def status_of(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """Wait for a process of ours, without the pauses of up to 50 ms of `Popen.wait`; its status.
+
+    :raises subprocess.TimeoutExpired: it has not ended.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # Linux 5.3 and later
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            if poll.poll(max(0.0, timeout) * 1000):
+                return process.wait()
+        finally:
+            os.close(descriptor)
+        timeout = 0
+    return process.wait(timeout)
 
 
 def await_no_master(pid: int, control_path: Path, timeout: float) -> bool:

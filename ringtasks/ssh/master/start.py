@@ -249,7 +249,7 @@ class _Attempt:
         heard = ""
         while True:
             try:
-                return process.wait(min(_LOOK_INTERVAL, self._patience.remaining()))
+                return processes.status_of(process, min(_LOOK_INTERVAL, self._patience.remaining()))
             except subprocess.TimeoutExpired:
                 said = telling(errors.read_text(errors="replace"))
                 if said != heard:
