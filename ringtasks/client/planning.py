@@ -79,11 +79,11 @@ class Planning:
 
 def plan_ahead(inventory: Path, names: Iterable[str]) -> None:
     """Make the plans of hosts that `ringtasks connect` will be asked for, as far as time allows."""
-    time.sleep(_SETTLED_NS / 1e9)  # for a file that the caller has just written
     end = time.monotonic() + _AHEAD_TIMEOUT
+    made = []
     for name in names:
         if time.monotonic() > end:
-            return
+            break
         with contextlib.suppress(RingtasksError, OSError):
             planning, entry = Planning(str(inventory), name), find_host(name, inventory)
             if entry is None:
@@ -92,7 +92,11 @@ def plan_ahead(inventory: Path, names: Iterable[str]) -> None:
             settings = settings_of_ssh(config)
             in_use = with_ssh_settings(config, settings)
             if gateway_of(in_use, settings) is None:
-                planning.keep(config, in_use)
+                made.append((planning, config, in_use))
+    time.sleep(_SETTLED_NS / 1e9)  # for files that the caller, or asking ssh, has just written
+    for planning, config, in_use in made:
+        with contextlib.suppress(RingtasksError, OSError):
+            planning.keep(config, in_use)
 
 
 def _has_variable(entry: HostConfig) -> bool:
