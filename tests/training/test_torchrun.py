@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tests.support.fixtures import Inv, MakeSshd, WriteHosts
 from tests.support.processes import proc_files
 from tests.support.sshd import Sshd
 from tests.support.training import WriteSettings, await_job, needs, run_of, start_train
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(240)]
 
@@ -136,16 +136,13 @@ def test_one_stop_ends_torchrun_on_all_hosts(
     process = start_train(tmp_path)
     await_job(tmp_path)
     run_id = run_of(tmp_path)[1]["id"]
-    deadline = time.monotonic() + 120
-    while len(processes_of("net.py")) < 6 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    running = len(processes_of("net.py"))
+    # Two agents, and two ranks each; one that is being forked has its agent's command line.
+    eventually(lambda: len(processes_of("net.py")) == 6, timeout=120)
 
     stopped = inv("stop", run_id, "--grace", "5", timeout=60)
     process.communicate(timeout=60)
     listed = [json.loads(line) for line in inv("jobs", "--json").stdout.splitlines()]
 
-    assert running == 6  # two agents, and two ranks each
     assert stopped.returncode == 0, stopped.stderr
     assert processes_of("net.py") == []
     assert [job["state"] for job in listed if job["group"] == run_id] == ["stopped", "stopped"]
