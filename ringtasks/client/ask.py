@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from ringtasks.ssh.link import Terminal
@@ -17,7 +17,7 @@ __all__ = ["Ask", "OnOutput"]
 OnOutput = Callable[[int, bytes], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ask:
     """A command to run on a host; the first four fields are the arguments of `SSHClient.run`.
 
@@ -33,7 +33,7 @@ class Ask:
     command: str
     timeout: float | None = None
     cwd: str | None = "~"
-    env: Mapping[str, str] | None = field(default=None, repr=False)
+    env: Mapping[str, str] | None = None
     run_id: str | None = None
     in_venv: bool = False
     is_own: bool = True

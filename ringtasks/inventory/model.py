@@ -39,6 +39,7 @@ _Declared: Any = make_dataclass(
         ),
     ],
     init=False, repr=False, eq=False, frozen=True,
+    namespace={"__doc__": "The settings; without a text of its own, dataclass would make one."},
 )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Ending(NamedTuple):
     """The reason of a failure for which ``status`` stands; None: the output gives it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ExecutionOptions:
     """The circumstances under which a script runs.
 

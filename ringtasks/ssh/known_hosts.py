@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -203,6 +202,8 @@ def _is_hash_of(hashed: str, name: str) -> bool:
     found = _salt_and_hash(hashed)
     if found is None:
         return False
+    import hmac  # few files have hashed names, and every run loads this module
+
     salt, expected = found
     # ssh-keygen -H hashes a name in lower case, and ssh looks for the name as given.
     spellings = (name, name.lower())

@@ -16,9 +16,7 @@ import functools
 import os
 import pwd
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -391,6 +389,8 @@ def _joined_path() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError:
+        import tempfile  # seldom needed, and every run loads this module
+
         folder = Path(tempfile.gettempdir())
     return folder / f"ssh_config-{os.getuid()}"
 
@@ -414,7 +414,7 @@ def _text(file: str) -> str:
 
 def _versions(files: Iterable[str]) -> dict[str, Version]:
     """Return the version of each file, and of the ``ssh`` that reads them."""
-    program = shutil.which("ssh") or "ssh"
+    program = openssh.program() or "ssh"
     return {file: version_of(file) for file in (program, *files)}
 
 
