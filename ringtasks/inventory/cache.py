@@ -15,15 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import setting_checks, settings
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.errors import InventoryError
 
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
-from .sources.model import Source
 from .state_files import state_folder
+
+if TYPE_CHECKING:
+    from .sources.model import Source
 
 __all__ = ["load", "store"]
 
@@ -47,12 +49,18 @@ def load(file: Path, text: bytes) -> Content | None:
             return None
         hosts = _Hosts(str(file), known["names"], rest.splitlines())
         groups = {name: WrittenGroup(*group) for name, *group in known["groups"]}
-        sources = tuple(
-            Source(kind, tuple(words), *rest) for kind, words, *rest in known["sources"]
-        )
+        sources = _sources(known["sources"])
         return Content(hosts, groups, tuple(known["warnings"]), sources, known["defaults"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _sources(written: list[Any]) -> tuple[Source, ...]:
+    if not written:
+        return ()
+    from .sources.model import Source  # few inventories have any
+
+    return tuple(Source(kind, tuple(words), *rest) for kind, words, *rest in written)
 
 
 def store(file: Path, text: bytes, content: Content) -> None:

@@ -15,11 +15,10 @@ from . import cache
 from .config import error_at
 from .files import Located, find_files, locate
 from .model import ADDRESS_KEYS, Content, HostConfig, Inventory, WrittenGroup
-from .sources.model import Source
 
 if TYPE_CHECKING:
     from .sources.merge import Merged
-    from .sources.model import SourceAnswer
+    from .sources.model import Source, SourceAnswer
 
 __all__ = ["find_host", "load_inventory", "load_located", "sources_at", "usual_inventory"]
 
@@ -84,6 +83,8 @@ def _sources(located: Located, contents: Iterable[Content]) -> list[Source]:
     """Return the sources of the files, and the programs in their folder."""
     sources = [source for content in contents for source in content.sources]
     for program in located.programs:
+        from .sources.model import Source  # few inventories have any
+
         command = (str(program.absolute()), "--list")  # as Ansible calls them
         sources.append(Source("command", command, file=str(program)))
     return sources

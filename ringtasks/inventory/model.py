@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, make_dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
@@ -16,7 +16,9 @@ from ringtasks.errors import InventoryError, UnknownHostError
 
 from .conditions import Condition
 from .config import SSHConfig, hosts_file_keys
-from .sources.model import Source
+
+if TYPE_CHECKING:
+    from .sources.model import Source
 
 __all__ = ["ADDRESS_KEYS", "SETTINGS", "Content", "HostConfig", "Inventory", "WrittenGroup"]
 
