@@ -119,4 +119,4 @@ def _planned(route: Route) -> tuple[str, str, int]:
 
 def _is_plain_name(host: str) -> bool:
     """Return whether a host is an address, without the interface of a link-local one, or a name."""
-    return host.isascii() and "%" not in host
+    return host.isascii() and not any(char in host for char in "%[]")

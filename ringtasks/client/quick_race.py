@@ -99,7 +99,10 @@ class QuickRace:
             return False
         connection.setblocking(False)
         connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        code = connection.connect_ex((address, port))
+        try:
+            code = connection.connect_ex((address, port))
+        except OSError:  # not an address
+            code = errno.EADDRNOTAVAIL
         if code not in (0, errno.EINPROGRESS):
             connection.close()
             self.failed.append((route, code))

@@ -131,7 +131,8 @@ class _Revision(ReleaseSource):
     def _look_for_changes(self) -> subprocess.Popen[bytes]:
         """Start ``git status``; it reads every file, so it runs while the hosts are asked."""
         looking = subprocess.Popen(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            # Without its lock on the index, which would stay if it is killed.
+            ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

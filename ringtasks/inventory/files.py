@@ -78,8 +78,8 @@ def locate(
     if own.is_file():
         return Located((own,), is_trusted=True)
     raise InventoryError(
-        f"no inventory: looked for hosts/*.yaml here and for {own}; write one (see "
-        "hosts/distributed_hosts.example.yaml), or name one with --inventory"
+        f"no inventory: looked for hosts/*.yaml here and for {own}; 'ringtasks "
+        "init' writes one, --inventory names another"
     )
 
 

@@ -63,7 +63,7 @@ def _inventory(find: Callable[[], Located]) -> Iterator[Finding]:
         located = find()
         inventory = load_located(located)
     except RingtasksError as error:
-        yield Finding("bad", "inventory", str(error), "see hosts/distributed_hosts.example.yaml")
+        yield Finding("bad", "inventory", str(error), "'ringtasks init' writes a hosts file")
         return
     files = ", ".join(inventory.files)
     yield Finding("ok", "inventory", f"{counted(len(inventory.hosts), 'host')} in {files}")

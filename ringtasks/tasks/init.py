@@ -39,7 +39,7 @@ ringtasks:
 #   command: python3 train.py
 #   hosts: "@all"                # the best eligible host is used
 #   gpus: 1
-#   sync_up: [.]                 # files and folders that the run needs
+#   sync_up: [train.py]          # files and folders that the run needs
 #   fetch: [model.pt]            # files to download afterwards
 
 # deploy:                        # inv deploy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ringtasks.ssh.client_install import FileChange
 
 __all__ = ["ssh_config"]
+
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @task(
@@ -51,6 +54,8 @@ def ssh_config(
     if remove:
         _make(c, changes_to_remove(Path.home()))
         return ""
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise UsageError(f"--prefix {prefix}: expected letters, digits, '.', '_' and '-'")
     hosts, path = selected(c, host, inventory), _inventory_path(c, inventory)
     text = _text(hosts, path, prefix)
     if install:

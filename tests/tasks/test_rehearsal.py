@@ -13,9 +13,11 @@ import pytest
 from ringtasks import Connection, get_ssh_client
 from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
+from ringtasks.ssh.master.folder import control_folder
 from ringtasks.tasks import namespace
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 #: Tasks that send nothing to a host.
 LOCAL = {
@@ -103,6 +105,19 @@ def test_a_connection_is_cut_after_its_time(
     assert "REHEARSAL: the connection over direct is cut after 2 s" in told
     assert "outcome unknown" in told
     assert "(REHEARSAL: cut)" in told
+
+
+@pytest.mark.long
+def test_connection_of_a_rehearsal_ends_after_seconds(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"use_control_master": True})
+
+    done = inv("run", "--host", "a", "--cmd", "true", "--rehearse", "direct=slow:1ms")
+
+    assert done.returncode == 0, done.stderr
+    # To ask the master would keep it.
+    sockets = [file for file in control_folder().iterdir() if file.is_socket()]
+    assert sockets
+    eventually(lambda: not any(file.exists() for file in sockets), timeout=30)
 
 
 def test_an_open_connection_hides_no_failure_and_stays(

@@ -244,6 +244,22 @@ def test_a_hosts_file_in_a_folder_with_any_name_works(
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("prefix", ["b*", "a b", "-", "x\n"])
+def test_prefix_that_ssh_could_misread_is_refused(
+    inv: Inv, write_hosts: WriteHosts, prefix: str
+) -> None:
+    write_hosts(a={})
+    assert inv("ssh-config", "--install").returncode == 0
+    file = Path(os.environ["HOME"]) / ".ssh" / "ringtasks_config"
+    before = file.read_bytes()
+
+    done = inv("ssh-config", "--install", f"--prefix={prefix}")
+
+    assert done.returncode == 2
+    assert b"--prefix" in done.stderr
+    assert file.read_bytes() == before
+
+
 def test_install_has_a_dry_run_is_idempotent_and_can_be_undone(
     inv: Inv, write_hosts: WriteHosts, tmp_path: Path
 ) -> None:

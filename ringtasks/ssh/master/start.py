@@ -105,10 +105,10 @@ class _Attempt:
             config = with_keepalive(config, settings.firsts())
             if route.name == "direct" and not config.proxy_jump:
                 self._proxy_command = settings.get("proxycommand")  # not there if it is "none"
-        self._config, self._route = config, route
         if current() is not None:  # its master is of no use to a later process
             persist = min(config.control_persist, _REHEARSED_PERSIST)
             config = replace(config, control_persist=persist)
+        self._config, self._route = config, route
         has_hop = route.name == "direct" and config.proxy_jump
         self._dialled = None if stream is None or has_hop else stream.share()
         self._patience = patience
