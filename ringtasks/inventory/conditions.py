@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ringtasks.common.durations import duration
+from ringtasks.common.text import near_names
 from ringtasks.errors import UsageError
 
-__all__ = ["LIVE", "Condition", "condition_of"]
+__all__ = ["LIVE", "Condition", "condition_of", "unknown_value"]
 
 #: The values of a host that are measured, each with its meaning.
 LIVE = {
@@ -71,3 +72,10 @@ def condition_of(term: str) -> Condition | None:
         return Condition(key, comparison, float(text))
     except ValueError:
         raise UsageError(f"selector {term!r}: expected a number, found {text!r}") from None
+
+
+def unknown_value(key: str, term: str, facts: Sequence[Mapping[str, Any]]) -> UsageError:
+    """Return the error of a name that no host has: with ``!`` it would leave out no host."""
+    near = near_names(key, [*LIVE, *dict.fromkeys(name for each in facts for name in each)])
+    advice = f"; did you mean {' or '.join(near)}?" if near else ""
+    return UsageError(f"selector {term!r}: no host has a value {key!r}{advice}")

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 from ringtasks.common.text import first_names, near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
-from .conditions import Condition, condition_of
+from .conditions import Condition, condition_of, unknown_value
 from .config import DEFAULT_SSH_PORT, SSHConfig
-from .model import HostConfig, Inventory, WrittenGroup
+from .model import SETTINGS, HostConfig, Inventory, WrittenGroup
 
 __all__ = ["Groups", "Measure", "is_ip_address", "meant_by", "members_of", "plain_hosts", "select"]
 
@@ -354,11 +354,11 @@ def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
 
 def _with_condition(condition: Condition, item: str, inventory: Inventory) -> set[str]:
     if not condition.is_live:
-        return {
-            host.name
-            for host in inventory.hosts.values()
-            if not host.embedded and condition.holds(_number_of(host, condition.key))
-        }
+        hosts = [host for host in inventory.hosts.values() if not host.embedded]
+        is_known = condition.key in SETTINGS or not hosts
+        if not is_known and all(_value(host, condition.key) is None for host in hosts):
+            raise unknown_value(condition.key, item, [host.facts for host in hosts])
+        return {host.name for host in hosts if condition.holds(_number_of(host, condition.key))}
     if inventory.matching is None:
         raise UsageError(
             f"{item!r} asks the hosts, which --host of run, start, train and status can do"

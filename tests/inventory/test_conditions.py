@@ -91,6 +91,8 @@ def test_numbers_of_facts_are_compared_without_asking(expression: str, expected:
         ("idle>soon", "expected a duration"),
         ("free_gpus>99", "no host matches 'free_gpus>99'"),
         ("@nosuch&free_gpus>1", "unknown group '@nosuch'"),
+        ("cheap,!disc_gb<5", "no host has a value 'disc_gb'; did you mean disk_gb"),
+        ("price>1", "no host has a value 'price'"),
     ],
 )
 def test_malformed_or_unmet_condition_is_an_error(expression: str, told: str) -> None:
