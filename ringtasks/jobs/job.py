@@ -7,6 +7,7 @@ method has an asynchronous twin; both use the same dialogue with the host.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import getpass
 import os
 import queue
@@ -173,7 +174,8 @@ class Job:
             except _UnwantedError:
                 return
             except Exception as error:  # noqa: BLE001  # it is raised in the thread that iterates
-                take(error)
+                with contextlib.suppress(_UnwantedError):  # the caller has left meanwhile
+                    take(error)
 
         threading.Thread(target=work, name=f"ringtasks-logs-{self.id}", daemon=True).start()
         try:
