@@ -33,6 +33,8 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+from ringtasks.common.program_name import as_typed
+
 __all__ = [
     "AmbiguousJobError",
     "AnswerError",
@@ -104,9 +106,9 @@ ADVICE = {
     Reason.OVERTAKEN: "another route answered first",
     Reason.PROXY_MISSING: "install it, or remove the route from the hosts file",
     Reason.PROXY_FAILED: "check the proxy and its credentials",
-    Reason.JUMP_FAILED: "check the jump host with 'inv check'",
+    Reason.JUMP_FAILED: f"check the jump host with '{as_typed('check')}'",
     Reason.KEY_EXCHANGE: "the server has no algorithm in common with us; 'ssh -vv' lists both",
-    Reason.UNRECOGNISED: "see what ssh says: 'inv --dry check' shows the command; add -vv",
+    Reason.UNRECOGNISED: f"'{as_typed('--dry check')}' shows the ssh command: run it with -vv",
     Reason.HOST_KEY: "if the box was rebuilt, remove its line from the known-hosts file",
     Reason.AUTHENTICATION: "check ssh_user and ssh_key, and that the public key is on the host",
     Reason.LINK_LOST: "try again",
@@ -185,7 +187,7 @@ class UnknownJobError(UsageError, LookupError):
 
     def __str__(self) -> str:
         if not self.unasked:
-            return f"{self.message}: 'inv jobs --all' shows those there are"
+            return f"{self.message}: '{as_typed('jobs --all')}' shows those there are"
         return f"{self.message} on the hosts that answered; not reached: {', '.join(self.unasked)}"
 
 
@@ -213,7 +215,7 @@ class JobNotStartedError(RingtasksError):
 
     def __str__(self) -> str:
         if self.is_unknown:
-            return f"{self.evidence}; 'inv jobs' shows whether there is a job {self.job}"
+            return f"{self.evidence}; '{as_typed('jobs')}' shows whether there is a job {self.job}"
         return f"{self.host}: not started: {self.evidence}"
 
 

@@ -77,6 +77,24 @@ def words(source: str) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("part", PARTS)
+def test_messages_name_the_program_that_was_typed(part: str) -> None:
+    # A text that tells a command gets the program from `ringtasks.common.program_name.as_typed`.
+    for file in files_of(part):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        documented = {line for line, _ in docstrings(tree)}
+        fixed = [
+            (node.lineno, node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.lineno not in documented
+            and re.search(r"(?<![\w/.-])inv ", node.value)
+        ]
+
+        assert fixed == [], f"{file}: {fixed}"
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_no_docstring_begins_with_a_question_word(part: str) -> None:
     found = [
         f"{file.relative_to(PACKAGE)}:{line}: {text.splitlines()[0]}"

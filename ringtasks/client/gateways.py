@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import OtherProgramError
 from ringtasks.ssh.link import KILLED_STATUS
 
@@ -15,8 +16,11 @@ __all__ = ["NoChannelError", "advise_on_gateway"]
 _OWN_SSHD = "for commands set ssh_host and ssh_port to the box's own sshd, not to a gateway"
 #: For a channel request (RFC 4254 section 6): its name in messages, and the next step.
 _REQUESTS = {
-    "exec": ("exec channel", f"'inv shell' may work, or --pty if it wants a terminal; {_OWN_SSHD}"),
-    "shell": ("shell", "'inv run' may work"),
+    "exec": (
+        "exec channel",
+        f"'{as_typed('shell')}' may work, or --pty if it wants a terminal; {_OWN_SSHD}",
+    ),
+    "shell": ("shell", f"'{as_typed('run')}' may work"),
     "pty-req": ("terminal", "run it without --pty, or set 'PermitTTY yes' in its sshd_config"),
 }
 _WANTS_TERMINAL = re.compile(r"\b(PTY|TTY|terminal)\b", re.IGNORECASE)
@@ -37,9 +41,9 @@ class NoChannelError(OtherProgramError):
 def advise_on_gateway(error: OtherProgramError, *, has_terminal: bool) -> None:
     """Name the next step if a gateway may have answered in place of a command's shell."""
     if has_terminal and error.status is None:
-        error.advice = f"if it started a shell of its own, 'inv shell' works; {_OWN_SSHD}"
+        error.advice = f"if it started a shell of its own, '{as_typed('shell')}' works; {_OWN_SSHD}"
     elif not has_terminal and _WANTS_TERMINAL.search(error.evidence):
-        error.advice = f"if it wants a terminal, try --pty or 'inv shell'; {_OWN_SSHD}"
+        error.advice = f"if it wants a terminal, try --pty or '{as_typed('shell')}'; {_OWN_SSHD}"
     elif error.status is None:
         error.advice += ", or raise connect_timeout if its login files take longer"
     elif not error.evidence and error.status == KILLED_STATUS:

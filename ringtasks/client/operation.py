@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ringtasks.common.capture import CapturedOutput
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import bounded, printable
 from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import (
@@ -227,7 +228,7 @@ class Operation:
         if ending.unproven is not None:
             said.append(_shell_not_started(bounded(ending.unproven)))
         elif self._kind == "command" and limit == pool.config.command_timeout:
-            said.append("for longer commands use --timeout (0: no limit) or 'inv start'")
+            said.append(f"for longer commands use --timeout (0: no limit) or '{as_typed('start')}'")
         return "; ".join(said)
 
     def _other_program(self, pool: LinkPool, ending: Ending) -> str:

@@ -16,6 +16,7 @@ from typing import Protocol
 from ringtasks.common import interruption
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.fanout import FANOUT, each
+from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
 
 from .lease import Lease, Lockable, life_sign
@@ -104,7 +105,7 @@ class Deployment:
         return interruption.ending(
             math.inf,
             "interrupted: once more leaves everything as it is",
-            remains="left as it is: 'inv deploy.status' shows the hosts",
+            remains=f"left as it is: '{as_typed('deploy.status')}' shows the hosts",
             reports=True,
         )
 

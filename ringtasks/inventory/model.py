@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UnknownHostError
@@ -125,6 +126,6 @@ class Inventory(NamedTuple):
             raise UnknownHostError(f"host {name!r} cannot be reached now: {self.absent[name]}")
         if name not in self.hosts:
             near = near_names(name, self.hosts)
-            advice = "" if near else "; 'inv hosts' shows those there are"
+            advice = "" if near else f"; '{as_typed('hosts')}' shows those there are"
             raise UnknownHostError(f"unknown host {name!r}{advice}", near=near)
         return self.hosts[name]

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import first_names, near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
@@ -138,7 +139,7 @@ def _advice(inventory: Inventory) -> str:
     if not _not_embedded(inventory):
         name = next(iter(inventory.hosts))
         return f": the inventory has only embedded hosts, which are selected by name: {name!r}"
-    return "; 'inv hosts' shows those there are"
+    return f"; '{as_typed('hosts')}' shows those there are"
 
 
 def plain_hosts(

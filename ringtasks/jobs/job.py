@@ -29,6 +29,7 @@ from ringtasks.client.dialogue import (
 )
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import printable
 from ringtasks.errors import JobNotStartedError
 from ringtasks.exit_status import INTERRUPTED
@@ -316,7 +317,8 @@ class Job:
                 if failures >= _MAX_FAILURES or (failures and not follow):
                     return (
                         f"{self.host}: the log of job {self.id} cannot be read: "
-                        f"{missed or last_words(answer)}; try: inv jobs --host {self.host}"
+                        f"{missed or last_words(answer)}; try: "
+                        f"{as_typed('jobs --host')} {self.host}"
                     )
                 if failures or now - began < _LEAST_INTERVAL:
                     yield Pause(_LEAST_INTERVAL * 2**failures)
@@ -329,7 +331,7 @@ class Job:
 def _elsewhere(status: JobStatus) -> str:
     return (
         f"{status.host_id}: job {status.id} runs on {status.runs_on}, which shares this home, and "
-        f"cannot be stopped from here; try: inv stop {status.id} --host {status.runs_on}"
+        f"cannot be stopped from here; try: {as_typed('stop')} {status.id} --host {status.runs_on}"
     )
 
 

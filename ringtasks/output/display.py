@@ -50,9 +50,7 @@ class Reporter(Protocol):
 
 def say(text: str) -> None:
     """Print a message of ringtasks on stderr."""
-    from ringtasks.common.program_name import as_typed
-
-    _print(f"ringtasks: {message(as_typed(text))}", on_stderr=True)
+    _print(f"ringtasks: {message(text)}", on_stderr=True)
 
 
 def out(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import visible
 from ringtasks.fleet.folding import groups_of
 from ringtasks.fleet.results import FleetState
@@ -29,7 +30,7 @@ def summary(result: FleetResult) -> list[str]:
     for group in groups_of(with_note, lambda found: found.host, lambda found: found.fallback_note):
         lines.append(_line(str(group), with_note[group.first].fallback_note))
     if result.of(FleetState.UNREACHABLE):
-        lines.append("  for details of an unreachable host: inv check --host HOST")
+        lines.append(f"  for details of an unreachable host: {as_typed('check')} --host HOST")
     return lines
 
 

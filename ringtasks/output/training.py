@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from ringtasks.common.lines import Lines
-from ringtasks.common.program_name import as_typed
 from ringtasks.training.curves import Curves
 
 from .display import say, shown, write_bytes
@@ -118,7 +117,7 @@ class LiveView:
     def say(self, text: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(f"ringtasks: {shown(as_typed(text))}", style="dim"))
+        self._console.print(Text(f"ringtasks: {shown(text)}", style="dim"))
 
     def _print(self, host: str | None, lines: Iterable[bytes]) -> None:
         from rich.text import Text

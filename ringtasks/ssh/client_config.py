@@ -21,7 +21,7 @@ from .ssh_command import identity_file, pin_options
 
 __all__ = ["HEADER", "ClientFiles", "block_of"]
 
-HEADER = "# Written by 'inv ssh-config'. Addresses are looked up at each connection.\n"
+HEADER = "# Written by ringtasks ssh-config. Addresses are looked up at each connection.\n"
 
 #: No pattern (``*``, ``?``), no quote, no - in front: such a name is one word to ssh, to a
 #: shell and in a file.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import counted
 from ringtasks.errors import RingtasksError, StateFileError
 from ringtasks.inventory.files import Located
@@ -81,7 +82,7 @@ def _inventory_warnings(located: Located, inventory: Inventory) -> Iterator[Find
         if not told:
             advice = "correct the name, or quote it if it is correct"
         elif told[0].warning and warning.endswith(f": {told[0].warning}"):
-            advice = f"{_by_hand(told[0].source)}; then 'inv hosts --refresh'"
+            advice = f"{_by_hand(told[0].source)}; then '{as_typed('hosts --refresh')}'"
         else:
             advice = "change it where the source has it from, or name the host in the hosts file"
         yield Finding(
@@ -109,7 +110,7 @@ def _programs() -> Iterator[Finding]:
     for program, version_flag, needed_for in (
         ("ssh", "-V", "control masters"),
         *(program[:3] for program in PROGRAMS),
-        ("rsync", "--version", "quick inv sync"),
+        ("rsync", "--version", "a quick sync"),
     ):
         path = shutil.which(program)
         if path is None:

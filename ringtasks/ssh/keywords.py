@@ -21,7 +21,7 @@ class Meaning(enum.Enum):
     """The meaning of a keyword."""
 
     HONOURED = "it counts over both kinds of link"
-    SHELL = "it counts in inv shell"
+    SHELL = "it counts in the task shell"
     OURS = "ringtasks sets it, whatever the file says"
     IRRELEVANT = "it changes nothing for commands, files and tunnels"
     OPENSSH = "it counts over OpenSSH's links; in process it is an error"

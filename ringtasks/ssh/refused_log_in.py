@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
 from ringtasks.inventory.config import SSHConfig
 
@@ -40,5 +41,5 @@ def _by_a_person(config: SSHConfig) -> str:
     if not config.batch_mode:
         return "try again, and answer its questions at the terminal"
     if not config.use_control_master:
-        return "set use_control_master, then log in once with 'inv shell'"
-    return "log in once with 'inv shell': other commands then use its connection"
+        return f"set use_control_master, then log in once with '{as_typed('shell')}'"
+    return f"log in once with '{as_typed('shell')}': other commands then use its connection"

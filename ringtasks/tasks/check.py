@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from invoke import Context
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 from ringtasks.output.tables import table
@@ -67,7 +68,8 @@ def check(
             display.say(f"{name}: ALIVE ONLY THROUGH AN OLD CONNECTION: new log-ins fail")
     for name, own in by_host.items():
         if own and not is_reached(own):
-            display.say(f"{name}: 'inv why --host {shlex.quote(name)}' shows each route by hand")
+            why = as_typed(f"why --host {shlex.quote(name)}")
+            display.say(f"{name}: '{why}' shows each route by hand")
     statuses = [
         0 if is_reached(by_host[config.id]) else failure_status(config) for config in configs
     ]

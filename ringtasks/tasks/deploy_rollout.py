@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import interruption
+from ringtasks.common.program_name import as_typed
 from ringtasks.deploy import layout
 from ringtasks.deploy.deployment import Deployment, exit_status
 from ringtasks.deploy.preparing import (
@@ -132,7 +133,7 @@ def _told(report: DeployReport, plan: DeployPlan, view: RolloutView, flags: Flag
     _report(report, view, flags)
     status = exit_status(report)
     if status == HELD_STATUS:
-        view.say("if that deploy is gone: inv deploy.unlock --reason '…'")
+        view.say(f"if that deploy is gone: {as_typed('deploy.unlock')} --reason '…'")
     if not _hook(plan, "failed" if status else "after"):
         view.say(f"hooks: {'failed' if status else 'after'}: failed")
         return report, status or 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from invoke import Context
 
-from ringtasks.common.program_name import program_name
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import InventoryError, UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.files import find_files
@@ -30,19 +30,19 @@ from ringtasks.tasks import namespace
 
 __all__ = ["namespace"]
 """
-_SETTINGS = """\
+_SETTINGS = f"""\
 # Settings of the tasks. Take away the "# " of the lines that you need and fill them in.
 ringtasks:
   inventory: null                # a hosts file or folder in place of hosts/
 
-# train:                         # inv train
+# train:                         # {as_typed("train")}
 #   command: python3 train.py
 #   hosts: "@all"                # the best eligible host is used
 #   gpus: 1
 #   sync_up: [train.py]          # files and folders that the run needs
 #   fetch: [model.pt]            # files to download afterwards
 
-# deploy:                        # inv deploy
+# deploy:                        # {as_typed("deploy")}
 #   hosts: "@web"
 #   path: ~/apps/shop            # on each host
 #   restart: systemctl --user restart shop
@@ -132,7 +132,8 @@ def _hosts_text(hosts: dict[str, dict[str, object]]) -> str:
     import yaml
 
     head = (
-        "# The hosts of this project, shown by 'inv hosts'. Any other field is a fact: gpu: H100.\n"
+        f"# The hosts of this project, shown by '{as_typed('hosts')}'. "
+        "Any other field is a fact: gpu: H100.\n"
     )
     found = hosts or {"demo": {"embedded": True}}  # a host in this process, to try the tasks with
     return head + str(yaml.safe_dump({"hosts": found}, sort_keys=False, allow_unicode=True))
@@ -180,7 +181,7 @@ def _missing(known: str) -> Iterator[str]:
 
 def _next_command(hosts: dict[str, dict[str, object]], *, has_demo: bool) -> str:
     if hosts:
-        return f"{program_name()} check"
+        return as_typed("check")
     if has_demo:
-        return f"{program_name()} run --host demo --cmd hostname"
-    return f"{program_name()} hosts"
+        return as_typed("run --host demo --cmd hostname")
+    return as_typed("hosts")

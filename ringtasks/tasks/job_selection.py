@@ -61,7 +61,7 @@ def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
         return jobs.all_among(name, known)
     except UnknownJobError as error:
         status = UNREACHABLE if error.unasked else USAGE
-        raise Exit(f"ringtasks: {message(as_typed(str(error)))}", code=status) from error
+        raise Exit(f"ringtasks: {message(str(error))}", code=status) from error
 
 
 def _missing(chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:
@@ -72,6 +72,6 @@ def _missing(chosen: Sequence[JobStatus], known: Sequence[HostJobs]) -> str:
         if unasked and len(members) < size:
             return (
                 f"{members[0].name}: {len(members)} of {size} jobs are known; the others may be on "
-                f"hosts that could not be asked: {', '.join(unasked)}; try: inv check"
+                f"hosts that could not be asked: {', '.join(unasked)}; try: {as_typed('check')}"
             )
     return ""

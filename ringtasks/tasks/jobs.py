@@ -11,6 +11,7 @@ from invoke import Context
 
 from ringtasks.common import interruption
 from ringtasks.common.durations import duration, moment
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import JobNotStartedError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE, combined_status
 from ringtasks.output import display
@@ -127,7 +128,7 @@ def start(
         display.out(job.id if len(clients) == 1 else f"{job.host}\t{job.id}")
         if job.warning:
             display.say(f"{job.host}: {job.warning}")
-        display.say(f"{job.host}: started; follow it with: inv logs {name or job.id} -f")
+        display.say(f"{job.host}: started; follow it with: {as_typed('logs')} {name or job.id} -f")
     return ended(c, one_or_all(started), combined_status(statuses))
 
 
@@ -231,7 +232,7 @@ def logs(
     async def show_all() -> list[str | None]:
         return await asyncio.gather(*(show_one(status, own) for status, own in found))
 
-    with interruption.said_as(_left(f"inv logs {job} -f")):
+    with interruption.said_as(_left(f"logs {job} -f")):
         problems = [why for why in asyncio.run(show_all()) if why]
     problems += [missing] if missing else []
     for why in problems:
@@ -273,7 +274,7 @@ def wait(
     last: list[JobStatus] = []
     for _, own in found:
         left = None if limit is None else max(0.0, began + limit - time.monotonic())
-        with interruption.said_as(_left(f"inv wait {job}")):
+        with interruption.said_as(_left(f"wait {job}")):
             status = own.wait(left, patience=_seconds(patience))
         display.say(f"{_label(status)} on {status.host_id}: {status.describe()}")
         last.append(status)
@@ -304,7 +305,7 @@ def stop(
     """Terminate jobs with all their processes; print their states before and after."""
     seconds = number("--grace", grace, at_least=0) or 0.0
     if job == ALL and not host:
-        raise UsageError("'inv stop all' needs --host: name the hosts")
+        raise UsageError(f"'{as_typed('stop all')}' needs --host: name the hosts")
     if is_dry(c):
         from . import jobs_plan
 
@@ -316,7 +317,7 @@ def stop(
     for status, own in selected:
         said = (
             f"interrupted: whether job {status.id} has ended is unknown: "
-            f"'inv jobs --host {own.host}' shows it"
+            f"'{as_typed('jobs')} --host {own.host}' shows it"
         )
         with interruption.said_as(said):
             stopped = own.stop(seconds)
@@ -370,7 +371,7 @@ def _refuse_embedded(client: SSHClient) -> None:
 
 def _starting(host: str) -> AbstractContextManager[None]:
     """Allow the job that is being started to be ended after Ctrl-C."""
-    shows = f"'inv jobs --host {host}' shows it"
+    shows = f"'{as_typed('jobs')} --host {host}' shows it"
     return interruption.ending(
         _START_END_TIME,
         f"interrupted: ending the job on {host}; Ctrl-C again leaves at once",
@@ -380,7 +381,7 @@ def _starting(host: str) -> AbstractContextManager[None]:
 
 def _left(command: str) -> str:
     """Return the text for Ctrl-C, which does not affect the job."""
-    return f"interrupted; the job keeps running; reattach with: {command}"
+    return f"interrupted; the job keeps running; reattach with: {as_typed(command)}"
 
 
 def _label(job: JobStatus) -> str:

@@ -17,6 +17,7 @@ from invoke import Context, Exit
 
 from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.threads import NO_MEMORY, translated
 from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
@@ -56,7 +57,7 @@ T = TypeVar("T")
 
 HOST_HELP = "hosts: name, glob*, gpu[01-16], @group, @all, key=value, !without; joined by commas"
 INVENTORY_HELP = "hosts file or folder (else RINGTASKS_HOSTS, ./hosts, ~/.config/ringtasks)"
-TRANSPORT_HELP = "use this route only, by its name in 'inv check'"
+TRANSPORT_HELP = f"use this route only, by its name in '{as_typed('check')}'"
 JSON_HELP = "print one JSON object per line, nothing else"
 
 
@@ -104,10 +105,9 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
 
 
 def _told(error: Exception) -> str:
-    from ringtasks.common.program_name import as_typed
     from ringtasks.output.foreign_text import message
 
-    return f"ringtasks: {message(as_typed(str(error)))}"
+    return f"ringtasks: {message(str(error))}"
 
 
 @contextlib.contextmanager
@@ -202,7 +202,7 @@ def selected(
 
     if not selector:
         raise UsageError(
-            "--host is required: name a host ('inv hosts' shows them), a @group or @all"
+            f"--host is required: name a host ('{as_typed('hosts')}' shows them), a @group or @all"
         )
     try:
         inventory = inventory_of(c, given)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from invoke import Context
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -115,7 +116,7 @@ def _source(c: Context, wanted: str) -> _PlotSource:
     run = find_run(root, wanted)
     if run is None:
         if wanted == LAST:
-            raise UsageError(f"no run in {root}/ yet: 'inv train' makes one")
+            raise UsageError(f"no run in {root}/ yet: '{as_typed('train')}' makes one")
         return _PlotSource(wanted, wanted)
     # Perhaps no local process follows a run that has not ended: the host's log is longer.
     job = None if run.is_ended else run.last_job

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from invoke import Context
 
 from ringtasks.common import interruption
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import counted
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import UNREACHABLE
@@ -63,7 +64,7 @@ def up(
         ports = _port("--port", port), _port("--dashboard-port", dashboard_port)
         ray_plan.plan_up(clients, _checked(name), *ports, options)
         return None
-    shows = f"'inv ray.status --name {name}' shows what is left of it"
+    shows = f"'{as_typed('ray.status')} --name {name}' shows what is left of it"
     with interruption.ending(
         _UNDO_TIME,
         "interrupted: ending what was started of the cluster; Ctrl-C again leaves at once",
@@ -78,12 +79,11 @@ def up(
             tell=display.say,
         )
     head = members[0]
-    display.say(
-        f"cluster is up ({counted(len(members), 'node')}); run a command: inv ray.submit --cmd …"
-    )
+    up = f"cluster is up ({counted(len(members), 'node')})"
+    display.say(f"{up}; run a command: {as_typed('ray.submit --cmd …')}")
     if head.start is not None:
-        port_there = head.start.dashboard_port
-        display.say(f"the dashboard: 'inv forward --host {head.host} --port {port_there}'")
+        forward = f"forward --host {head.host} --port {head.start.dashboard_port}"
+        display.say(f"the dashboard: '{as_typed(forward)}'")
     return members
 
 
@@ -168,8 +168,8 @@ def submit(
     more = f" --name {name}" if name != "ray" else ""
     with interruption.said_as(
         "interrupted: a job that Ray has taken goes on: "
-        f"'inv ray.submit --attach {job_id}{more}' follows it, "
-        f"'inv ray.stop --job {job_id}{more}' stops it"
+        f"'{as_typed('ray.submit')} --attach {job_id}{more}' follows it, "
+        f"'{as_typed('ray.stop')} --job {job_id}{more}' stops it"
     ):
         if cmd and attach is None:
             ray.submit(head, job_id, cmd, folder, upload, tell=display.say)

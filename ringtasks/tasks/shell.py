@@ -10,6 +10,7 @@ from functools import partial
 from invoke import Context
 
 from ringtasks.common import interruption
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 
 from . import plan
@@ -43,7 +44,10 @@ def shell(
         plan.show([plan.HostPlan(config, transport=transport, ssh_options=["-t"])])
         return 0
     if not sys.stdin or not sys.stdin.isatty():
-        raise UsageError("inv shell needs a terminal; to run commands from a script use 'inv run'")
+        raise UsageError(
+            f"{as_typed('shell')} needs a terminal; to run commands from a script use "
+            f"'{as_typed('run')}'"
+        )
     config = replace(config, batch_mode=False)
     with interruption.also(signal.SIGQUIT), SSHClient(config, transport=transport) as client:
         command, has_terminal = shell_of(config)

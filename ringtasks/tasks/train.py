@@ -9,6 +9,7 @@ from invoke import Context
 
 from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -177,7 +178,7 @@ def _run(
             if not record.attempts:
                 record.discard()
     display.say(f"{record.id}: {outcome.reason}")
-    display.say(f"plot it: inv plot {record.id}")
+    display.say(f"plot it: {as_typed('plot')} {record.id}")
     return outcome
 
 
@@ -214,7 +215,7 @@ def _left_text(supervisor: Supervisor, record: RunRecord) -> str:
     if supervisor.is_embedded:
         return "an embedded host ends with this process, so the run is stopped"
     attach, logs, stop = (
-        record.hint(f"inv {command}")
+        record.hint(command)
         for command in (f"train --attach {record.id}", f"logs {record.id} -f", f"stop {record.id}")
     )
     return (

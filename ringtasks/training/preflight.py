@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ringtasks.common.program_name import as_typed
+
 from .probe import HostProbe
 from .settings import Preflight
 
@@ -42,7 +44,7 @@ def checks(
     :param any_memory: memory in use by no visible process does not count.
     """
     if probe.error is not None:
-        return (Check("answer", False, probe.error, "try 'inv check'"),)
+        return (Check("answer", False, probe.error, f"try '{as_typed('check')}'"),)
     found: list[Check] = []
     expected = preflight.gpu_count
     if expected is None:

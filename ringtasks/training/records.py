@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import StateFileError, UsageError
 
 from .arrivals import ArrivalTimes
@@ -125,8 +126,9 @@ class RunRecord:
         return {}
 
     def hint(self, command: str) -> str:
-        """Return a command line for the user, with the run's inventory if one was named."""
-        return f"{command} --inventory {shlex.quote(self.inventory)}" if self.inventory else command
+        """Return a command as the user types it, with the run's inventory if one was named."""
+        named = f" --inventory {shlex.quote(self.inventory)}" if self.inventory else ""
+        return as_typed(command + named)
 
     def discard(self) -> None:
         """Remove the folder of a run that never started."""

@@ -367,7 +367,7 @@ class Supervisor:
             self._tell(fetched.text)
 
     def _hint(self, task: str, argument: str) -> str:
-        command = self._record.hint(f"inv {task} {argument}")
+        command = self._record.hint(f"{task} {argument}")
         return f"'{command}'"
 
 

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 
 from . import one_host
@@ -133,7 +134,7 @@ def sync(
     if pull and options.hard_links:
         raise UsageError("hard_links: is for what is sent")
     if not pull and not Path(source).is_dir():
-        raise UsageError(f"{source}: is not a folder; for files use 'inv put'")
+        raise UsageError(f"{source}: is not a folder; for files use '{as_typed('put')}'")
     ignored = () if pull else _ignored(Path(source), options)
     with clients_of(hosts) as clients:
         if pull:

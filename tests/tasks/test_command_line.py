@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.common import program_name
 from ringtasks.tasks import namespace
 from ringtasks.tasks.lazy import SHORT_FLAGS
 from tests.support.fixtures import Inv, WriteHosts
@@ -159,7 +159,7 @@ def test_a_letter_of_the_task_that_has_its_value_gives_no_hint(
 
 @pytest.mark.parametrize(
     "words",
-    [["plot", "last"], ["stop", "all"], ["logs", "x"]],
+    [["plot", "last"], ["put", "--help"], ["logs", "x"]],
     ids=" ".join,
 )
 def test_hints_use_the_program_name_that_was_typed(
@@ -170,20 +170,9 @@ def test_hints_use_the_program_name_that_was_typed(
     done = typed(*words)
 
     other = next(name for name in PROGRAMS if name != typed.name)  # type: ignore[attr-defined]
-    assert f"'{typed.name} ".encode() in done.stderr  # type: ignore[attr-defined]
-    assert f"'{other} ".encode() not in done.stderr
-
-
-def test_hints_cover_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/ringtasks"])
-
-    tasks = list(namespace.task_names)
-    changed = [program_name.as_typed(f"try 'inv {name} x'") for name in tasks]
-
-    assert changed == [f"try 'ringtasks {name} x'" for name in tasks]
-    assert program_name.as_typed("/bin/inv run, inventory, inv is") == (
-        "/bin/inv run, inventory, inv is"
-    )
+    said = (done.stdout + done.stderr).decode()
+    assert re.search(rf"'{typed.name}\s", said)  # type: ignore[attr-defined]
+    assert not re.search(rf"'{other}\s", said)
 
 
 def test_no_stdin_flag_leaves_the_input_of_a_shell_loop(

@@ -14,6 +14,7 @@ from ringtasks import jobs
 from ringtasks.client.result import SSHResult, last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import printable
 from ringtasks.errors import AnswerError, ClusterError, UsageError
 from ringtasks.jobs import JobStatus
@@ -118,7 +119,7 @@ class ClusterState:
             raise ClusterError(
                 head.host,
                 f"the head of the Ray cluster {self.name!r} is not running: {head.describe()}; "
-                "'inv ray.down' ends what is left",
+                f"'{as_typed('ray.down')}' ends what is left",
             )
         host, why = self.unreachable[0] if self.unreachable else (self.members[0].host, "no head")
         raise ClusterError(host, f"whether there is a Ray cluster {self.name!r} is unknown: {why}")
@@ -133,7 +134,9 @@ class ClusterState:
 
 def nowhere(name: str) -> UsageError:
     """Return the error for a cluster that no host has, after all were asked."""
-    return UsageError(f"there is no Ray cluster {name!r} on these hosts: 'inv ray.up' makes one")
+    return UsageError(
+        f"there is no Ray cluster {name!r} on these hosts: '{as_typed('ray.up')}' makes one"
+    )
 
 
 def ask(head: Member) -> SSHResult:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
+from ringtasks.common.program_name import as_typed
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import Job, Stopped
 
@@ -40,7 +41,7 @@ def end(cluster_state: ClusterState) -> Iterator[Ended]:
             yield ended
     for host, why in away.items():
         text = f"unknown: {why}: what it has of the cluster may go on; once it answers, end it with"
-        yield Ended(host, f"{text} 'inv ray.down --host {host}'", UNREACHABLE)
+        yield Ended(host, f"{text} '{as_typed('ray.down')} --host {host}'", UNREACHABLE)
 
 
 def _end(member: Member) -> Ended:

@@ -14,6 +14,7 @@ from ringtasks import jobs
 from ringtasks.client.result import SSHResult, last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
+from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import printable
 from ringtasks.errors import ClusterError, JobNotStartedError, UsageError
 from ringtasks.jobs import Job
@@ -93,7 +94,7 @@ def _check_free(clients: Sequence[SSHClient], name: str) -> None:
     if cluster_state.members:
         raise UsageError(
             f"there is a Ray cluster {name!r} on these hosts: {cluster_state.described()}; "
-            "'inv ray.down' ends it"
+            f"'{as_typed('ray.down')}' ends it"
         )
     for host, why in cluster_state.unreachable:
         raise ClusterError(host, f"it could not be asked: {why}")

@@ -17,6 +17,7 @@ from typing import Any
 
 from ringtasks import transfer
 from ringtasks.client.result import SSHResult, last_words
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import ClusterError, UsageError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.jobs import PATIENCE
@@ -139,7 +140,7 @@ def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> No
             break
     why = result.error or last_words(result)
     if result.is_unknown or result.timed_out:
-        why += f"; 'inv ray.submit --attach {job_id}' finds out whether Ray has taken it"
+        why += f"; '{as_typed('ray.submit')} --attach {job_id}' finds out whether Ray has taken it"
     raise ClusterError(head.host, f"the job was not handed over: {why}")
 
 
@@ -170,7 +171,7 @@ def _judged(result: SSHResult, job_id: str) -> SSHResult:
     why = last_words(result) if result.stderr else f"exit status {result.returncode}"
     text = f"{result.host}: what became of job {job_id} is unknown: {why}"
     if result.returncode == NO_ANSWER:
-        text += ": Ray's job API gives no answer; see 'inv ray.status'"
+        text += f": Ray's job API gives no answer; see '{as_typed('ray.status')}'"
     return replace(result, returncode=UNREACHABLE, success=False, error=text)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.transfer.git import matched_paths
 
@@ -58,7 +59,7 @@ def plan_upload(folder: Path) -> Upload:
         raise UsageError(
             f"--working-dir {folder}: {total / _MEGABYTE:.1f} MB, and Ray's job API takes less "
             f"than {LIMIT_BYTES / _MEGABYTE:.1f} MB; the largest: {named}: name in .rayignore what "
-            "the job does not need, or bring it to the hosts by 'inv put'"
+            f"the job does not need, or bring it to the hosts by '{as_typed('put')}'"
         )
     return Upload(tuple(sorted(left_out)), total)
 
