@@ -2,12 +2,13 @@
 
 ::
 
-    settings ── the application and options       release ──── name, revision and author
-    source ──── the files on this machine         preparing ── from settings and hosts to targets
-    layout ──── scripts for a host (pure)         rollout ──── the order of steps (pure)
-    locking ─── scripts of the lock (pure)        deployment ─ the rollout over all hosts
-    steps ───── a step as a whole script (pure)   target ───── runs the steps on one host
-    records ─── the releases of a host (pure)     upload ───── sends the files to a host
-    precheck ── obstacles found by precheck (pure)  lease ────── renews the locks during a deploy
-    report ──── the results
+    settings ── the application and options        release ──── name, revision and author
+    repository  git and submodules here            preparing ── from settings and hosts to targets
+    source ──── the files on this machine          rollout ──── the order of steps (pure)
+    layout ──── scripts for a host (pure)          deployment ─ the rollout over all hosts
+    locking ─── scripts of the lock (pure)         target ───── runs the steps on one host
+    steps ───── a step as a whole script (pure)    upload ───── sends the files to a host
+    records ─── the releases of a host (pure)      lease ────── renews the locks during a deploy
+    precheck ── obstacles found by precheck (pure) report ───── the results
+    changes ─── for inv deploy --diff
 """

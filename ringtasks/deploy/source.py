@@ -18,19 +18,25 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
 
 from ringtasks.common.local_user import expanded_home
-from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
-__all__ = ["ReleaseSource", "git", "source_of", "way_to_fetch"]
+from .repository import TIMEOUT, Submodule, current_repository, run, way_to_fetch
 
-_TIMEOUT = 300.0  # seconds
-_SUBMODULE = "160000"
+__all__ = ["ReleaseSource", "source_of"]
+
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LFS_POINTER_BYTES = 1024  # the specification's limit
 _NAMED = 3  # names in a message
+_RELEASED_POINTER = (
+    "the release has the Git LFS pointer, not the content: "
+    "run 'git lfs install' and 'git lfs pull', and deploy again"
+)
+_BUILT_POINTER = (
+    "the source has the Git LFS pointer, not the content: "
+    "run 'git lfs install' and 'git lfs pull', build and deploy again"
+)
 
 
 class ReleaseSource(ABC):
@@ -103,30 +109,29 @@ class _Revision(ReleaseSource):
 
     def __init__(self, ref: str) -> None:
         super().__init__()
+        self.repository = current_repository()
         named = [f"{ref}^{{{kind}}}" for kind in ("commit", "tree")]
-        found = git("rev-parse", "--revs-only", *named).split()
+        found = self.repository.git("rev-parse", "--revs-only", *named).split()
         if len(found) != len(named):
-            problem = f"is not a revision of this repository{way_to_fetch(ref)}"
+            problem = f"is not a revision of this repository{way_to_fetch(ref, self.repository)}"
             raise UsageError(f"deploy: ref: {ref}: {problem}")
         self.revision, self.content = found[0], f"git-{found[1]}"
-        self._pointers: list[str] = []
-        top = Path(git("rev-parse", "--show-toplevel"))
-        self._parts = [_Part(top, self.revision, ""), *_submodules(top, self.revision, "")]
+        outermost = Submodule(self.repository, self.revision, "")
+        self._parts = [outermost, *self.repository.submodules(self.revision)]
         self._status = self._look_for_changes() if ref == "HEAD" else None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        is_changed = self._status is not None and self._status.communicate(timeout=_TIMEOUT)[0]
-        notes = ["uncommitted changes were not deployed"] if is_changed else []
-        if self._pointers:
-            notes.append(
-                f"{_listed(self._pointers)}: the release has the Git LFS pointer, not the content: "
-                "run 'git lfs install' and 'git lfs pull', and deploy again"
-            )
-        return tuple(notes)
+        is_changed = self._status is not None and self._status.communicate(timeout=TIMEOUT)[0]
+        notes = ["uncommitted changes are not in the release"] if is_changed else []
+        return (*notes, *_notes_on_pointers(self.folder(), _RELEASED_POINTER))
 
     def has(self, name: str) -> bool:
-        return any(part.has(name) for part in self._parts)
+        return any(
+            part.repository.has(f"{part.commit}:{name.removeprefix(part.prefix)}")
+            for part in self._parts
+            if name.startswith(part.prefix)
+        )
 
     def _look_for_changes(self) -> subprocess.Popen[bytes]:
         """Start ``git status``; it reads every file, so it runs while the hosts are asked."""
@@ -135,7 +140,7 @@ class _Revision(ReleaseSource):
             ["git", "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # a bare repository has no changes
         )
 
         def end() -> None:
@@ -150,87 +155,15 @@ class _Revision(ReleaseSource):
         for part in self._parts:
             target = folder / part.prefix
             if target.is_dir():  # else export-ignore in .gitattributes leaves the submodule out
-                part.unpack(target)
-        self._pointers = sorted(_pointers_below(folder))
+                with tempfile.TemporaryFile() as archive:
+                    part.repository.write_archive(part.commit, archive)
+                    run(["tar", "-xf", "-", "-C", str(target)], stdin=archive)
         return folder
 
 
-class _Part(NamedTuple):
-    """A commit of the repository, or of a submodule, and the folder of the release that it fills.
-
-    ``prefix`` is empty for the repository, else ends with ``/``.
-    """
-
-    repository: Path
-    commit: str
-    prefix: str
-
-    def has(self, name: str) -> bool:
-        if not name.startswith(self.prefix):
-            return False
-        own = name.removeprefix(self.prefix)
-        try:
-            git("-C", str(self.repository), "cat-file", "-e", f"{self.commit}:{own}")
-        except UsageError:
-            return False
-        return True
-
-    def unpack(self, folder: Path) -> None:
-        git = ["git", "-C", str(self.repository), "-c", "tar.umask=0022"]
-        with tempfile.TemporaryFile() as archive:
-            _run([*git, "archive", "--format=tar", self.commit], stdout=archive)
-            archive.seek(0)
-            _run(["tar", "-xf", "-", "-C", str(folder)], stdin=archive)
-
-
-def _submodules(top: Path, commit: str, prefix: str) -> Iterator[_Part]:
-    """Yield the submodules of a commit at their recorded commits, those above others first.
-
-    :raises UsageError: the recorded commit of one is not in its repository.
-    """
-    listed = _run(["git", "-C", str(top), "ls-tree", "-r", "-z", commit])
-    for entry in filter(None, listed.split(b"\0")):
-        about, _, path = entry.partition(b"\t")
-        mode, _, recorded = about.decode().split()
-        if mode == _SUBMODULE:
-            name = os.fsdecode(path)
-            repository = _repository_of(top, name)
-            _require_commit(repository, f"{prefix}{name}", recorded)
-            assert repository is not None  # noqa: S101  # it has the commit
-            yield _Part(repository, recorded, f"{prefix}{name}/")
-            yield from _submodules(repository, recorded, f"{prefix}{name}/")
-
-
-def _repository_of(top: Path, name: str) -> Path | None:
-    """Return the repository of a submodule; None: it was never fetched."""
-    if (top / name / ".git").exists():
-        return top / name
-    common = Path(git("-C", str(top), "rev-parse", "--git-common-dir"))
-    kept = top / common / "modules" / name  # of a submodule that is not checked out
-    return kept if (kept / "HEAD").exists() else None
-
-
-def _require_commit(repository: Path | None, name: str, commit: str) -> None:
-    try:
-        if repository is not None:
-            git("-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}")
-            return
-    except UsageError:
-        pass
-    raise UsageError(
-        f"deploy: submodule {name}: its commit {commit} is not on this machine: run "
-        "'git submodule update --init --recursive' (a checkout in CI needs 'submodules: recursive')"
-    )
-
-
-def way_to_fetch(ref: str) -> str:
-    """Return the advice for a revision that is not in this repository."""
-    if git("rev-parse", "--is-shallow-repository") == "true":
-        return (
-            "; this clone is shallow: run 'git fetch --unshallow --tags' "
-            "(a checkout in CI needs 'fetch-depth: 0')"
-        )
-    return f"; if {ref} is on the server, run 'git fetch --tags'"
+def _notes_on_pointers(folder: Path, note: str) -> Sequence[str]:
+    pointers = sorted(_pointers_below(folder))
+    return (f"{_listed(pointers)}: {note}",) if pointers else ()
 
 
 def _pointers_below(folder: Path) -> Iterator[str]:
@@ -254,10 +187,14 @@ class _Built(ReleaseSource):
         super().__init__()
         self._path = path
         with contextlib.suppress(UsageError):  # no repository
-            self.revision = git("rev-parse", "--verify", "HEAD^{commit}")
+            self.revision = current_repository().git("rev-parse", "--verify", "HEAD^{commit}")
         if not hasattr(self, "revision"):
             self.revision = path.resolve().name
         self.content = "files-" + _fingerprint(path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(_notes_on_pointers(self.folder(), _BUILT_POINTER))
 
     def has(self, name: str) -> bool:
         return (self._path / name).exists() or self._path.name == name
@@ -287,36 +224,3 @@ def _walk(top: str) -> Iterator[str]:
     for folder, folders, files in os.walk(top):
         folders.sort()
         yield from (f"{folder}/{name}" for name in sorted(folders + files))
-
-
-def git(*arguments: str) -> str:
-    return os.fsdecode(_run(["git", *arguments])).strip()
-
-
-def _run(
-    command: list[str],
-    *,
-    stdin: int | IO[bytes] = subprocess.DEVNULL,
-    stdout: int | IO[bytes] = subprocess.PIPE,
-) -> bytes:
-    """Run a local program and return its stdout.
-
-    :raises UsageError: the program is not installed, fails, or takes too long.
-    """
-    try:
-        done = subprocess.run(
-            command,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise UsageError(f"deploy: {command[0]} is not on PATH: install it") from error
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(f"deploy: {command[0]} took more than {_TIMEOUT:g} s") from error
-    if done.returncode:
-        said = printable(done.stderr.decode("utf-8", "replace")).removeprefix("fatal: ")
-        raise UsageError(f"deploy: {command[0]}: {said or f'exit status {done.returncode}'}")
-    return done.stdout or b""

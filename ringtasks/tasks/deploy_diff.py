@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ringtasks.deploy.changes import Changes, changes_between
@@ -58,9 +58,7 @@ def _found(target: Target, outcome: StepOutcome, source: ReleaseSource) -> dict[
         "host_id": target.place.host,
         "from": old,
         "to": source.revision,
-        "commits": list(changes.commits),
-        "left": list(changes.left),
-        "files": [{"change": kind, "path": path} for kind, path in changes.files],
+        **changes.to_dict(),
         "error": error,
         "returncode": returncode,
     }
@@ -76,13 +74,31 @@ def _show(found: Sequence[dict[str, Any]]) -> None:
 
 
 def _lines(fields: dict[str, Any]) -> list[str]:
-    old = short(fields["from"]) if fields["from"] else "nothing"
-    lines = [f"{old} -> {short(fields['to'])}"]
-    lines += [f"  + {commit}" for commit in fields["commits"]]
-    lines += [f"  - {commit}" for commit in fields["left"]]
-    lines += [f"  {file['change']:8}  {file['path']}" for file in fields["files"]]
+    lines = [_step(fields), *_changed(fields, "  ")]
     if fields["error"]:
-        lines.append(f"  {display.shown(fields['error'])}")
+        lines += [f"  {line}" for line in fields["error"].splitlines()]
     elif len(lines) == 1:
         lines.append("  no changes")
     return lines
+
+
+def _step(fields: dict[str, Any]) -> str:
+    ends = (fields["from"], fields["to"])
+    return " -> ".join(short(revision) if revision else "nothing" for revision in ends)
+
+
+def _changed(fields: dict[str, Any], indent: str) -> Iterator[str]:
+    """Yield the lines of commits and files; those of a submodule follow its own line."""
+    yield from (f"{indent}+ {commit}" for commit in fields["commits"])
+    yield from (f"{indent}- {commit}" for commit in fields["left"])
+    submodules = {submodule["path"]: submodule for submodule in fields["submodules"]}
+    for file in fields["files"]:
+        line = f"{indent}{file['change']:8}  {file['path']}"
+        submodule = submodules.get(file["path"])
+        if submodule is None:
+            yield line
+            continue
+        yield f"{line}  submodule {_step(submodule)}"
+        yield from _changed(submodule, indent + "  ")
+        if submodule["error"]:
+            yield f"{indent}  {submodule['error']}"

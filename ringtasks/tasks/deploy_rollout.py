@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from ringtasks.deploy.preparing import (
 )
 from ringtasks.deploy.source import source_of
 from ringtasks.deploy.target import HELD_STATUS
+from ringtasks.errors import UsageError
 from ringtasks.exit_status import combined_status
 from ringtasks.output import ci, display
 from ringtasks.output.junit import prepare_junit, write_junit
@@ -63,10 +65,12 @@ def deploy(settings: DeploySettings, hosts: Sequence[HostConfig], flags: Flags) 
         plan = _plan(settings, source, flags)
         with targets_of(hosts, plan, view) as targets:
             if flags.dry_run:
-                return _show(targets, json=flags.json)
-            answer = _roll_out(plan, targets, view, flags)
-        for remark in source.notes:
-            view.say(f"note: {remark}")
+                answer = _show(targets, json=flags.json)
+            else:
+                answer = _roll_out(plan, targets, view, flags)
+        with suppress(UsageError):  # of git; all hosts had the files, so it was not needed before
+            for remark in source.notes:
+                view.say(f"note: {remark}")
         return answer
 
 

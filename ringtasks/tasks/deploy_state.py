@@ -36,6 +36,8 @@ def check(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) 
         plan = new_plan(settings, source, who="")
         with targets_of(hosts, plan, NoObserver()) as targets:
             rows = [checked_row(target, outcome) for target, outcome in looked_at(targets)]
+        for note in source.notes:
+            display.say(f"note: {note}")
     return shown(CHECK_COLUMNS, rows, json=json)
 
 

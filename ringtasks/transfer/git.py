@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ringtasks.common.git_environment import environment_of_other_repositories
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
 
@@ -96,17 +97,11 @@ def revision_of(folder: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        # Inside a hook these name the repository that the hook runs for.
-        if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-    }
     try:
         return subprocess.run(
             ["git", *arguments],
             cwd=folder,
-            env=environment,
+            env=environment_of_other_repositories(),
             capture_output=True,
             timeout=_TIMEOUT,
             check=False,

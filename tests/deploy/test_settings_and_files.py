@@ -519,7 +519,7 @@ def test_uncommitted_changes_are_reported(fleet: Fleet) -> None:
 
     done = fleet.inv("deploy")
 
-    assert "note: uncommitted changes were not deployed" in done.stderr
+    assert "note: uncommitted changes are not in the release" in done.stderr
     assert fleet.served() == ["v1/v1"]
 
 

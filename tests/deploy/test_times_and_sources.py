@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.deploy.changes import changes_between
+from ringtasks.deploy.source import source_of
+from ringtasks.errors import UsageError
 from tests.support.deploys import Fleet
 from tests.support.fixtures import fleet_of_one
 
@@ -105,14 +108,109 @@ def test_missing_submodule_commit_is_refused_with_the_command_to_fix_it(
     assert not (fleet.root("web1") / "releases").exists()
 
 
-def test_git_lfs_pointers_are_reported(fleet: Fleet) -> None:
+@pytest.fixture
+def outer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository with a submodule the current folder; its name is not its path."""
+    _repository(tmp_path / "lib", "lib")
+    folder = tmp_path / "outer"
+    _repository(folder, "own")
+    add = ("submodule", "add", "--quiet", "--name", "other")
+    _git(folder, *add, str(tmp_path / "lib"), "vendor/lib")
+    _git(folder, "commit", "--quiet", "--message", "lib")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_git_variables_of_the_environment_choose_the_outermost_repository_only(
+    outer: Path, monkeypatch: pytest.MonkeyPatch, is_relative: bool
+) -> None:
+    top = "" if is_relative else f"{outer}/"
+    monkeypatch.setenv("GIT_DIR", f"{top}.git")
+    monkeypatch.setenv("GIT_WORK_TREE", top or ".")
+    for name, value in {"INDEX_FILE": "index", "OBJECT_DIRECTORY": "objects"}.items():
+        monkeypatch.setenv(f"GIT_{name}", f"{top}.git/{value}")
+
+    with source_of(None, "HEAD") as source:
+        files = {str(path.relative_to(source.folder())) for path in source.folder().rglob("*")}
+
+    assert {"own", "vendor/lib/lib"} <= files
+
+
+def test_git_dir_of_another_folder_is_named_in_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_DIR", ".")
+
+    with pytest.raises(UsageError, match=r"GIT_DIR=\. is set, as git does for hooks: unset it"):
+        source_of(None, "HEAD")
+
+
+def test_submodule_that_is_not_checked_out_is_found_by_its_name(outer: Path) -> None:
+    _git(outer, "submodule", "deinit", "--quiet", "--force", "vendor/lib")
+
+    with source_of(None, "HEAD") as source:
+        assert (source.folder() / "vendor/lib/lib").read_text() == "lib"
+
+
+def test_submodule_that_the_archive_leaves_out_need_not_be_fetched(
+    outer: Path, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    _git(tmp_path, "clone", "--quiet", "--bare", str(outer), str(clone))
+    os.chdir(clone)
+
+    with pytest.raises(UsageError, match="a bare repository has no submodules"):
+        source_of(None, "HEAD")
+    for ignored in ("vendor", "vendor/lib"):
+        (outer / ".gitattributes").write_text(f"{ignored} export-ignore\n")
+        _git(outer, "add", ".gitattributes")
+        _git(outer, "commit", "--quiet", "--message", "attributes")
+        _git(clone, "fetch", "--quiet", "origin", "+refs/heads/*:refs/heads/*")
+        with source_of(None, "HEAD") as source:
+            assert (source.folder() / "own").read_text() == "own"
+            assert not (source.folder() / "vendor/lib").exists()
+
+
+def test_repository_that_is_no_submodule_is_refused(outer: Path, tmp_path: Path) -> None:
+    _git(outer, "clone", "--quiet", str(tmp_path / "lib"), "nested")
+    _git(outer, "add", "nested")
+    _git(outer, "commit", "--quiet", "--message", "nested")
+    (outer / "nested").rename(tmp_path / "nested")
+
+    with pytest.raises(UsageError, match=r"submodule nested: \.gitmodules does not have it"):
+        source_of(None, "HEAD")
+
+
+def test_changes_within_a_submodule_are_listed(outer: Path) -> None:
+    old = _git(outer, "rev-parse", "HEAD")
+    (outer / "vendor/lib/lib").write_text("new")
+    for folder in (outer / "vendor/lib", outer):
+        _git(folder, "commit", "--quiet", "--all", "--message", "second")
+    new = _git(outer, "rev-parse", "HEAD")
+
+    (changed,) = changes_between(old, new).submodules
+    (added,) = changes_between(None, new).submodules
+    (removed,) = changes_between(new, f"{old}~").submodules
+
+    assert (changed.path, changed.changes.files) == ("vendor/lib", (("modified", "lib"),))
+    assert [commit.split()[1] for commit in changed.changes.commits] == ["second"]
+    assert (added.old, added.changes.files) == (None, (("added", "lib"),))
+    assert (removed.new, removed.changes.files) == (None, ())
+
+
+def test_git_lfs_pointers_are_reported(fleet: Fleet, tmp_path: Path) -> None:
     fleet.commit("v1", **{"model.bin": _POINTER.format("0" * 64), "small": "x"})
 
-    done = fleet.inv("deploy")
-
-    assert done.returncode == 0
-    assert "model.bin: the release has the Git LFS pointer, not the content" in done.stderr
-    assert "git lfs pull" in done.stderr
+    for task in ("deploy.check", "deploy", "deploy"):
+        done = fleet.inv(task)
+        assert done.returncode == 0
+        assert "model.bin: the release has the Git LFS pointer, not the content" in done.stderr
+        assert "git lfs pull" in done.stderr
+    (tmp_path / "weights").write_text(_POINTER.format("0" * 64))
+    with source_of(str(tmp_path / "weights"), "HEAD") as built:
+        assert "weights: the source has the Git LFS pointer" in built.notes[0]
 
 
 def test_shallow_clone_is_reported_with_the_command_to_fix_it(fleet: Fleet) -> None:
