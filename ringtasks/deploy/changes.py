@@ -60,7 +60,7 @@ class SubmoduleChanges(NamedTuple):
         return {**about, **self.changes.to_dict(), "error": self.error}
 
 
-class _Change(NamedTuple):
+class _ChangedPath(NamedTuple):
     """Line of ``git diff --raw`` or ``git ls-tree``; commits are those of submodules."""
 
     kind: str
@@ -91,20 +91,20 @@ def _changes(repository: Repository, old: str | None, new: str) -> Changes:
     )
 
 
-def _added(repository: Repository, new: str) -> Iterator[_Change]:
+def _added(repository: Repository, new: str) -> Iterator[_ChangedPath]:
     listed = repository.git("ls-tree", "-r", "-z", "--full-tree", new)
     for entry in filter(None, listed.split("\0")):
         about, _, path = entry.partition("\t")
         mode, _, commit = about.split()
-        yield _Change("added", path, new=commit if mode == _SUBMODULE else None)
+        yield _ChangedPath("added", path, new=commit if mode == _SUBMODULE else None)
 
 
-def _changed(repository: Repository, old: str, new: str) -> Iterator[_Change]:
+def _changed(repository: Repository, old: str, new: str) -> Iterator[_ChangedPath]:
     options = ("--raw", "--no-abbrev", "--no-renames", "--no-relative", "-z")
     told = repository.git("diff", *options, "--ignore-submodules=none", old, new).split("\0")
     for about, path in zip(told[::2], told[1::2], strict=False):
         old_mode, new_mode, before, after, kind = about.removeprefix(":").split()
-        yield _Change(
+        yield _ChangedPath(
             _KINDS.get(kind, "modified"),
             path,
             before if old_mode == _SUBMODULE else None,
@@ -112,7 +112,7 @@ def _changed(repository: Repository, old: str, new: str) -> Iterator[_Change]:
         )
 
 
-def _within(repository: Repository, change: _Change, revision: str) -> SubmoduleChanges:
+def _within(repository: Repository, change: _ChangedPath, revision: str) -> SubmoduleChanges:
     """Return the changes in a submodule; if they are not known, with the reason."""
     changes, error = Changes(), None
     found = repository.repository_of(change.path, revision)
