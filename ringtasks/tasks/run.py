@@ -176,7 +176,7 @@ def _failed(
     from ringtasks.fleet.last_run import LastRun
 
     inventory = inventory_of(c, given)
-    undone = set(LastRun("run", name=name).undone(inventory.files))
+    undone = set(LastRun("run", name=name).undone(inventory))
     known = selected(c, selector, given) if selector else inventory.hosts.values()
     hosts = [host for host in known if host.name in undone]
     if not hosts:

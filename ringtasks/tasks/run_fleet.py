@@ -70,7 +70,7 @@ def run_on_many(
     if not output.json:
         for line in summary(result):
             display.say(line)
-    _remember(result, {host.file for host in hosts}, request.name)
+    _remember(result, hosts, request.name)
     if isinstance(report, FilesReport):
         report.check()
     return result, INTERRUPTED if is_interrupted else result.returncode
@@ -180,10 +180,10 @@ def _watch(
     return running.in_order(), is_interrupted
 
 
-def _remember(result: fleet.FleetResult, files: set[str], name: str | None) -> None:
+def _remember(result: fleet.FleetResult, hosts: Sequence[HostConfig], name: str | None) -> None:
     try:
         for each in {None, name}:
-            LastRun("run", name=each).remember(result, files)
+            LastRun("run", name=each).remember(result, hosts)
     except StateFileError as error:
         display.say(f"warning: {error}; --rerun-failed will not know of this run")
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ringtasks.health.store import HealthStore
 from tests.support.faulty import Silent
@@ -188,6 +189,25 @@ def test_rerun_failed_refuses_another_inventory(inv: Inv, three: Path, tmp_path:
         told = f"used another inventory; to use it again: --inventory {staging}"
         assert told.encode() in other.stderr
     assert [json.loads(line)["host_id"] for line in same.stdout.splitlines()] == ["gpu1", "gpu2"]
+
+
+def test_rerun_failed_refuses_a_host_at_another_address(inv: Inv, three: Path) -> None:
+    failing = ["run", "--cmd", "[ $PWD = /tmp ]"]
+    inv(*failing, "--host", "@all")
+    hosts = yaml.safe_load(three.read_text())
+    hosts["hosts"]["gpu2"]["ssh_port"] += 1
+    three.write_text(yaml.safe_dump(hosts))
+
+    moved = inv(*failing, "--rerun-failed")
+    hosts["hosts"]["gpu2"]["ssh_port"] -= 1
+    hosts["hosts"]["gpu2"]["role"] = "new"
+    three.write_text(yaml.safe_dump(hosts))
+    same = inv(*failing, "--rerun-failed", "--json")
+
+    assert (moved.returncode, moved.stdout) == (2, b"")
+    assert b"--rerun-failed: gpu2 had another address in the last 'run'" in moved.stderr
+    assert b"name the hosts: --host gpu1,gpu2" in moved.stderr
+    assert len(same.stdout.splitlines()) == 2
 
 
 def test_named_run_is_kept_when_another_run_is_recorded(inv: Inv, three: Path) -> None:
