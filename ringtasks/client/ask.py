@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from ringtasks.ssh.link import Terminal
 
@@ -17,8 +16,7 @@ __all__ = ["Ask", "OnOutput"]
 OnOutput = Callable[[int, bytes], None]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Ask:
+class Ask(NamedTuple):
     """A command to run on a host; the first four fields are the arguments of `SSHClient.run`.
 
     :param run_id: marks its processes; None: a random mark.
@@ -43,3 +41,6 @@ class Ask:
     terminal: Terminal | None = None
     cancellation: Cancellation | None = None
     before_start: Callable[[], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"Ask({self.command!r})"  # the environment may hold secrets

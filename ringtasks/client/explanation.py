@@ -27,8 +27,9 @@ from ringtasks.ssh.master.records import Master
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.rehearsal import planned
 from ringtasks.ssh.routes import Route, routes_of
+from ringtasks.ssh.settings_files import files_of
 from ringtasks.ssh.ssh_command import pins_file, ssh_command
-from ringtasks.ssh.ssh_config import HostSettings, files_of
+from ringtasks.ssh.ssh_config import HostSettings
 
 __all__ = ["Explanation", "RouteReason", "Setting", "explain"]
 

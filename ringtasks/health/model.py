@@ -26,6 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from ringtasks.common.values import Value
+
 from .document import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
 
 __all__ = [
@@ -44,8 +46,8 @@ __all__ = [
 CircuitState = Literal["closed", "open", "half_open"]
 
 
-@dataclass(frozen=True)
-class SSHHealth:
+@dataclass(frozen=True, eq=False, repr=False)
+class SSHHealth(Value):
     """Health of one host, or of one of its routes (then without ``transports``)."""
 
     last_success: float | None = None

@@ -15,6 +15,7 @@ from typing import Any
 from ringtasks.common.setting_checks import count, flag, seconds
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
+from ringtasks.common.values import Value
 from ringtasks.errors import InventoryError
 
 from .checks import address, is_address, one_line, one_of, public_key, tcp_port
@@ -51,8 +52,8 @@ def _derived(
     return field(default=default, repr=repr, compare=compare, kw_only=True, metadata=metadata)
 
 
-@dataclass
-class SSHConfig:
+@dataclass(eq=False, repr=False)
+class SSHConfig(Value):
     """The settings to reach and use one host.
 
     Each setting of a host is declared here, once.  Beside its check, ``keys`` are its names in a
@@ -139,6 +140,8 @@ class SSHConfig:
         (), repr=False, compare=False, is_reaching=False
     )
     """The settings of its place as the inventory has them: one that differs is the caller's."""
+
+    __hash__ = None  # type: ignore[assignment]  # it can change
 
     def __setattr__(self, name: str, value: object) -> None:
         declared = _FIELDS.get(name)

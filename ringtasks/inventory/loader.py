@@ -62,11 +62,13 @@ def load_located(located: Located, *, newer_than: float = 0.0, may_fetch: bool =
         warnings += merged.warnings
     _refuse_without_address(hosts, absent)
     _refuse_jump_loops(hosts)
+    files = tuple(map(str, (*located.files, *located.programs)))
+    if not groups:
+        return Inventory(_with_jump_hosts(hosts), {}, files, tuple(warnings), {}, absent)
     from .selection import members_of
 
     found = members_of(groups, hosts)
     placed = _with_jump_hosts(_with_groups(hosts, found.members))
-    files = tuple(map(str, (*located.files, *located.programs)))
     told = (*warnings, *found.warnings)
     return Inventory(placed, found.members, files, told, found.faults, absent)
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
+from ringtasks.common.values import Value
 from ringtasks.errors import InventoryError, UnknownHostError
 
-from .conditions import Condition
 from .config import SSHConfig, hosts_file_keys
 
 if TYPE_CHECKING:
+    from .conditions import Condition
     from .sources.model import Source
 
 __all__ = ["ADDRESS_KEYS", "SETTINGS", "Content", "HostConfig", "Inventory", "WrittenGroup"]
@@ -46,8 +47,8 @@ _Declared: Any = make_dataclass(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class HostConfig(_Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
+@dataclass(frozen=True, eq=False, repr=False)
+class HostConfig(Value, _Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
     """One host as the hosts file describes it; a setting is None if it is not given there."""
 
     name: str

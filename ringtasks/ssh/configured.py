@@ -18,8 +18,9 @@ from .dialing import Gateway
 from .master.identity import jump_config
 from .proxies import ProxyProcess
 from .routes import ProcessProxy, hop_route
+from .settings_files import is_configured
 from .ssh_command import ssh_command
-from .ssh_config import HostSettings, file_arguments, is_configured, settings_of
+from .ssh_config import HostSettings, file_arguments, settings_of
 from .tokens import expand_proxy_command, token_values
 
 __all__ = ["gateway_of", "settings_of_ssh", "with_jump_host", "with_ssh_settings"]

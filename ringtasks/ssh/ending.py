@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from .link import Link, Terminal
@@ -50,8 +49,7 @@ class Ending(NamedTuple):
     """The reason of a failure for which ``status`` stands; None: the output gives it."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ExecutionOptions:
+class ExecutionOptions(NamedTuple):
     """The circumstances under which a script runs.
 
     :param shell: runs the script.

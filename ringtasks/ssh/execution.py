@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 from ringtasks.common import interruption
 from ringtasks.errors import RingtasksError
-from ringtasks.remote.answers import AnswerError, process_id
 from ringtasks.remote.marks import MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line
 
@@ -392,6 +391,8 @@ def _stop_over(link: Link, script: Script) -> StopOutcome:
     ending = looking.run(link, _STOP_TIMEOUT)
     if ending.status != 0 or ending.unproven is not None:
         return StopOutcome(is_gone=None)
+    from ringtasks.remote.answers import AnswerError, process_id
+
     try:
         left = tuple(map(process_id, b"".join(listed).decode("utf-8", "replace").split()))
     except AnswerError:

@@ -15,7 +15,8 @@ from pathlib import Path
 from ringtasks.inventory.config import SSHConfig
 
 from .option_values import path_value
-from .ssh_config import is_configured, passwd_home, settings_of
+from .settings_files import is_configured, passwd_home
+from .ssh_config import settings_of
 
 __all__ = ["home_arguments"]
 

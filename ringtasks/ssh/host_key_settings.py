@@ -1,7 +1,8 @@
 """The settings of ssh_config(5) that say which host keys are known.
 
-Most users have none; then OpenSSH is not asked.  Whatever they say, a pin of ringtasks is never
-weakened: ``StrictHostKeyChecking no`` accepts no other key than the pinned one.
+Most users have none; then OpenSSH is not asked, and the code that asks is not loaded.  Whatever
+they say, a pin of ringtasks is never weakened: ``StrictHostKeyChecking no`` accepts no other key
+than the pinned one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from typing import NamedTuple
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig
 
-from .config_texts import mentions
-from .ssh_config import local_user, settings_of
-from .tokens import expand, expand_path, token_values
+from .settings_files import local_user, mentions
 
 __all__ = ["HostKeySettings", "host_key_settings"]
 
@@ -48,6 +47,8 @@ class HostKeySettings(NamedTuple):
         """
         if self.command is None:
             return b""
+        from .tokens import expand
+
         name = self.alias or _usual_name(config)
         values = {**_values(config, self.alias or ""), "H": name, "I": "HOSTNAME"}
         return _printed(expand(self.command, values, "KnownHostsCommand"), config.id)
@@ -60,6 +61,9 @@ def host_key_settings(config: SSHConfig) -> HostKeySettings:
     """
     if not mentions(_KEYWORDS, config.ssh_config_file):
         return _USUAL
+    from .ssh_config import settings_of
+    from .tokens import expand_path
+
     settings = settings_of(config)
     if settings is None:
         return _USUAL
@@ -92,6 +96,8 @@ _USUAL = HostKeySettings()
 
 
 def _values(config: SSHConfig, alias: str) -> dict[str, str]:
+    from .tokens import token_values
+
     host = config.host or config.id
     name = config.ssh_config_host or host
     user = config.user or local_user() or ""

@@ -17,11 +17,12 @@ from typing import NamedTuple
 from ringtasks.common.atomic_file import replace_file
 from ringtasks.inventory.state_files import state_folder
 
+from .settings_files import Version
+
 __all__ = ["KeptAnswer", "keep", "load"]
 
 _MOST = 4000  # files; a fleet of a thousand hosts has one for each host and user
 _FORMAT = 1
-Version = tuple[int, ...] | None
 
 
 class KeptAnswer(NamedTuple):

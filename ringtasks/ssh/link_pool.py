@@ -25,7 +25,7 @@ from ringtasks.inventory.config import SSHConfig, is_reached_alike
 from ringtasks.inventory.state_files import health_file
 
 from .link import Link, LinkLostError
-from .ssh_config import is_configured
+from .settings_files import is_configured
 from .substitutes import Note, substitute_for_links
 
 if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`

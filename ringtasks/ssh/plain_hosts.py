@@ -13,7 +13,8 @@ from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import usual_inventory
 from ringtasks.inventory.selection import is_ip_address, meant_by
 
-from .ssh_config import ask, files_of
+from .settings_files import files_of
+from .ssh_config import ask
 
 __all__ = ["is_alias", "plain_host"]
 

@@ -19,7 +19,8 @@ from .home_files import home_arguments
 from .known_hosts import CERT_AUTHORITY, known_name
 from .option_values import path_value, percent, token
 from .routes import ProcessProxy, Route, SocksProxy, hop_route
-from .ssh_config import file_arguments, is_configured, settings_of
+from .settings_files import is_configured
+from .ssh_config import file_arguments, settings_of
 
 __all__ = ["identity_file", "pin_options", "pins_file", "ssh_command"]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import os
-import pwd
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,38 +30,36 @@ from ringtasks.inventory.state_files import state_folder
 
 from . import kept_answers, openssh
 from .includes import patterns_of, with_home
-from .kept_answers import KeptAnswer, Version
+from .kept_answers import KeptAnswer
+from .settings_files import (
+    NO_FILE,
+    SYSTEM_FILE,
+    Version,
+    absolute,
+    files_of,
+    is_configured,
+    local_user,
+    passwd_home,
+    text_of,
+    user_file,
+    version_of,
+)
 from .tokens import expand, token_values
 
 __all__ = [
-    "NO_FILE",
     "HostSettings",
     "ask",
     "file_arguments",
-    "files_of",
-    "is_configured",
-    "local_user",
-    "passwd_home",
     "settings_of",
     "shell_of",
-    "version_of",
     "with_keepalive",
 ]
 
-#: In place of a file: no settings but those on the command line (ssh(1), ``-F``).
-NO_FILE = "none"
-_SYSTEM_FILE = Path("/etc/ssh/ssh_config")
 #: Keywords that take one more value with each line.
 _LISTS = frozenset({"identityfile", "certificatefile", "sendenv", "setenv", "localforward",
                     "remoteforward", "dynamicforward"})  # fmt: skip
 #: Values that ``ssh -F none -G`` cannot tell from configured ones, since it names the host itself.
 _ALWAYS_KEPT = frozenset({"hostname", "user", "port"})
-#: A system file with only these lines changes nothing here: Debian's default.
-_HARMLESS = re.compile(
-    r"\s*(#.*|(host\s+\*|include\s+/etc/ssh/ssh_config\.d/\*\.conf|sendenv\s+lang\s+lc_\*"
-    r"|hashknownhosts\s+\w+|gssapiauthentication\s+\w+)\s*)?",
-    re.IGNORECASE,
-)
 _DEFAULTS = SSHConfig("")
 #: Programs, networks and variables decide; and files whose folders have no fixed names.
 _UNCACHED = re.compile(
@@ -185,33 +182,13 @@ def shell_of(config: SSHConfig) -> tuple[str | None, bool]:
     return expand(command, values, "RemoteCommand"), wish in ("yes", "true", "force")
 
 
-def is_configured(file: str | None = None) -> bool:
-    """Return False if no file can change how a host is reached.
-
-    :param file: the file that is read instead of the user's and the system's.
-    """
-    if file is not None:
-        return file != NO_FILE
-    return _user_file().exists() or _is_system_configured(version_of(str(_SYSTEM_FILE)))
-
-
-def files_of(file: str | None) -> tuple[str, ...]:
-    """Return the paths of the files that are read, the first to count in front.
-
-    :param file: as in `ask`.
-    """
-    if file == NO_FILE:
-        return ()
-    return (str(_user_file()), str(_SYSTEM_FILE)) if file is None else (_absolute(file),)
-
-
 def file_arguments(file: str | None = None) -> tuple[str, ...]:
     """Return the arguments that make any ``ssh`` read the files of ``$HOME`` and of the system.
 
     :param file: the file to read instead.
     """
     if file is not None:
-        return ("-F", file if file == NO_FILE else _absolute(file))
+        return ("-F", file if file == NO_FILE else absolute(file))
     if not is_configured():
         return ()
     home = os.environ.get("HOME", "")
@@ -230,7 +207,7 @@ class _Question(NamedTuple):
 
 
 def _question(host: str, user: str | None, port: int | None, file: str | None) -> _Question:
-    file = file if file in (None, NO_FILE) else _absolute(file)
+    file = file if file in (None, NO_FILE) else absolute(file)
     return _Question(host, user, port, file, os.environ.get("HOME"), os.getuid())
 
 
@@ -255,7 +232,7 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
     answer = HostSettings(_without_own(values, question), any(text != "*" for text in patterns))
     files = [os.fsdecode(name) for name in _READING.findall(log)]
     is_canonical = answer.get("canonicalizehostname") in (None, "false", "no")
-    if is_canonical and not any(_UNCACHED.search(_text(file)) for file in files):
+    if is_canonical and not any(_UNCACHED.search(text_of(file)) for file in files):
         watched = {*files, *files_of(question.file), *_included_folders(files)}
         kept = KeptAnswer(answer.values, answer.is_alias, _versions(watched))
         _kept[question] = kept
@@ -303,7 +280,7 @@ def _run(arguments: list[str], timeout: float) -> tuple[str, bytes]:
         lines = done.stderr.decode("utf-8", "replace").splitlines()
         words = [printable(line) for line in lines if line and not line.startswith("debug")]
         words = [word for word in words if not word.startswith(("OpenSSH_", "Pseudo-terminal"))]
-        told = "; ".join(words).replace(str(_joined_path()), str(_user_file()))
+        told = "; ".join(words).replace(str(_joined_path()), str(user_file()))
         raise UsageError(f"ssh cannot use its configuration: {told or 'no reason given'}")
     return done.stdout.decode("utf-8", "replace"), done.stderr
 
@@ -328,58 +305,25 @@ def _defaults() -> Mapping[str, tuple[str, ...]]:
     return known.values
 
 
-def _user_file() -> Path:
-    return Path(os.environ.get("HOME") or passwd_home() or "/") / ".ssh" / "config"
-
-
-def _absolute(file: str) -> str:
-    """Return the path for an ssh that is started in another folder."""
-    return str(expanded_home(file).absolute())
-
-
-def passwd_home() -> str | None:
-    """Return the home folder in which ssh looks for its files; None: this user has no entry."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a container
-        return None
-
-
-def local_user() -> str | None:
-    """Return this user's name in the passwd file."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return None
-
-
-@functools.lru_cache(maxsize=4)
-def _is_system_configured(_version: object) -> bool:
-    files = [_SYSTEM_FILE, *Path("/etc/ssh/ssh_config.d").glob("*.conf")]
-    return any(
-        not _HARMLESS.fullmatch(line) for file in files for line in _text(str(file)).splitlines()
-    )
-
-
 def _usual_values(file: str | None) -> dict[str, tuple[str, ...]]:
     """Return the values of a system file that changes nothing but the environment."""
     if file == NO_FILE:
         return {}
-    patterns = _usual_send_env(version_of(str(_SYSTEM_FILE)))
+    patterns = _usual_send_env(version_of(str(SYSTEM_FILE)))
     return {"sendenv": patterns} if patterns else {}
 
 
 @functools.lru_cache(maxsize=4)
 def _usual_send_env(_version: object) -> tuple[str, ...]:
-    lines = _text(str(_SYSTEM_FILE)).lower().splitlines()
+    lines = text_of(str(SYSTEM_FILE)).lower().splitlines()
     return ("LANG", "LC_*") if any(line.split()[:1] == ["sendenv"] for line in lines) else ()
 
 
 def _joined_file(home: str) -> Path:
     """Return a file that includes the user's file below ``home``, then the system's."""
-    text = with_home(_text(str(_user_file())), home) + f"\nMatch all\nInclude {_SYSTEM_FILE}\n"
+    text = with_home(text_of(str(user_file())), home) + f"\nMatch all\nInclude {SYSTEM_FILE}\n"
     path = _joined_path()
-    if _text(str(path)) != text or path.stat().st_uid != os.getuid():
+    if text_of(str(path)) != text or path.stat().st_uid != os.getuid():
         replace_file(path, text)
     return path
 
@@ -398,30 +342,14 @@ def _joined_path() -> Path:
 def _included_folders(files: list[str]) -> Iterator[str]:
     """Yield the folders in which a new file would be included."""
     for file in files:
-        for word in patterns_of(_text(file)):
+        for word in patterns_of(text_of(file)):
             pattern = expanded_home(word)
             if not pattern.is_absolute():
-                pattern = _user_file().parent / pattern
+                pattern = user_file().parent / pattern
             yield str(pattern.parent)
-
-
-def _text(file: str) -> str:
-    try:
-        return Path(file).read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _versions(files: Iterable[str]) -> dict[str, Version]:
     """Return the version of each file, and of the ``ssh`` that reads them."""
     program = openssh.program() or "ssh"
     return {file: version_of(file) for file in (program, *files)}
-
-
-def version_of(file: str) -> Version:
-    """Return a value that changes when the file is written or replaced."""
-    try:
-        status = os.stat(file)  # noqa: PTH116  # for each link of a fleet
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -197,9 +197,6 @@ def selected(
     :param may_ask: hosts may be asked for a live condition.
     :raises UsageError: no selector, a bad one, or one that matches no host.
     """
-    from ringtasks.inventory.model import Inventory
-    from ringtasks.inventory.selection import plain_hosts, select
-
     if not selector:
         raise UsageError(
             f"--host is required: name a host ('{as_typed('hosts')}' shows them), a @group or @all"
@@ -207,20 +204,28 @@ def selected(
     try:
         inventory = inventory_of(c, given)
     except InventoryError as error:
-        if error.file is not None or not plain_hosts(selector, Inventory({}), _is_alias):
+        from ringtasks.inventory.model import Inventory
+
+        inventory = Inventory({})  # if there is no hosts file, and none is needed
+        if error.file is not None or not _plain(selector, inventory):
             raise
-        inventory = Inventory({})  # there is no hosts file, and none is needed
-    if selector not in inventory.hosts:
-        inventory = inventory._replace(
-            hosts={**inventory.hosts, **plain_hosts(selector, inventory, _is_alias)}
-        )
+    if selector in inventory.hosts:  # the code for selectors need not be loaded
+        return [inventory.hosts[selector]]
+    inventory = inventory._replace(hosts={**inventory.hosts, **_plain(selector, inventory)})
     ask = None
     if may_ask and re.search("[<>]", selector):
         from .live_conditions import measure
 
         ask = measure(c)
-    names = select(selector, inventory, ask)
-    return [inventory.hosts[name] for name in names]
+    from ringtasks.inventory.selection import select
+
+    return [inventory.hosts[name] for name in select(selector, inventory, ask)]
+
+
+def _plain(selector: str, inventory: Inventory) -> dict[str, HostConfig]:
+    from ringtasks.inventory.selection import plain_hosts
+
+    return plain_hosts(selector, inventory, _is_alias)
 
 
 def _is_alias(name: str) -> bool:

@@ -33,10 +33,10 @@ from ringtasks.common.local_user import has_name
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host
-from ringtasks.ssh.config_texts import ignored_by_paramiko
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.keywords import check
 from ringtasks.ssh.plain_hosts import plain_host
+from ringtasks.ssh.settings_files import ignored_by_paramiko
 from ringtasks.ssh.ssh_config import HostSettings, ask, with_keepalive
 from ringtasks.ssh.tokens import expand_path, token_values
 

@@ -19,7 +19,7 @@ import paramiko
 from ringtasks.errors import UsageError
 from ringtasks.ssh import openssh
 from ringtasks.ssh.paramiko_private import rules_of
-from ringtasks.ssh.ssh_config import NO_FILE, files_of
+from ringtasks.ssh.settings_files import NO_FILE, files_of
 
 from .fabric_private import mark_as_root, runtime_ssh_file
 

@@ -17,7 +17,7 @@ import platform
 import re
 from pathlib import Path
 
-from ringtasks.ssh.config_texts import mentions
+from ringtasks.ssh.settings_files import mentions
 
 __all__ = ["preferred_algorithms"]
 

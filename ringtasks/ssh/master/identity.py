@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from ringtasks.common import rehearsal
 from ringtasks.inventory.config import SSHConfig, expand, secrets
 from ringtasks.inventory.state_files import known_hosts_file
-from ringtasks.ssh.config_texts import read_files
 from ringtasks.ssh.routes import ProcessProxy, routes_of
+from ringtasks.ssh.settings_files import read_files
 
 __all__ = ["control_name", "jump_config"]
 

@@ -23,7 +23,7 @@ from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.configured import with_jump_host
 from ringtasks.ssh.key_files import existing_key_file
 from ringtasks.ssh.patience import Patience
-from ringtasks.ssh.ssh_config import is_configured
+from ringtasks.ssh.settings_files import is_configured
 from ringtasks.ssh.ways import FindWay, KnownWay
 
 from . import failures, locks, records

@@ -36,7 +36,8 @@ from ringtasks.ssh.refused_host_key import advice_to_update, changed_key
 from ringtasks.ssh.refused_log_in import TOO_MANY, explain
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
-from ringtasks.ssh.ssh_config import file_arguments, is_configured, settings_of, with_keepalive
+from ringtasks.ssh.settings_files import is_configured
+from ringtasks.ssh.ssh_config import file_arguments, settings_of, with_keepalive
 from ringtasks.ssh.stream import Stream, acknowledge
 
 from . import master, processes, records

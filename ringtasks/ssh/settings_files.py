@@ -1,0 +1,174 @@
+"""The settings files of ssh: the ones that are read, their versions and texts.
+
+Every run looks at them; OpenSSH is asked (`ssh_config`) only if they may change something.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ringtasks.common.local_user import expanded_home
+
+from .includes import patterns_of
+
+__all__ = [
+    "NO_FILE",
+    "SYSTEM_FILE",
+    "Version",
+    "absolute",
+    "files_of",
+    "ignored_by_paramiko",
+    "is_configured",
+    "local_user",
+    "mentions",
+    "passwd_home",
+    "read_files",
+    "text_of",
+    "user_file",
+    "version_of",
+]
+
+#: Of a file: changes when it is written or replaced; None: it is not there.
+Version = tuple[int, ...] | None
+
+#: In place of a file: no settings but those on the command line (ssh(1), ``-F``).
+NO_FILE = "none"
+SYSTEM_FILE = Path("/etc/ssh/ssh_config")
+#: A system file with only these lines changes nothing here: Debian's default.
+_HARMLESS = (
+    r"\s*(#.*|(host\s+\*|include\s+/etc/ssh/ssh_config\.d/\*\.conf|sendenv\s+lang\s+lc_\*"
+    r"|hashknownhosts\s+\w+|gssapiauthentication\s+\w+)\s*)?"
+)
+#: Paramiko takes such a block for one that matches always.
+_UNREAD_MATCH = r"(?im)^\s*match\b.*\s!?(tagged|localnetwork|version|command|sessiontype)\b"
+_MOST_INCLUDES = 8  # levels of Include
+
+
+def is_configured(file: str | None = None) -> bool:
+    """Return False if no file can change how a host is reached.
+
+    :param file: the file that is read instead of the user's and the system's.
+    """
+    if file is not None:
+        return file != NO_FILE
+    return user_file().exists() or _is_system_configured(version_of(str(SYSTEM_FILE)))
+
+
+def files_of(file: str | None) -> tuple[str, ...]:
+    """Return the paths of the files that are read, the first to count in front.
+
+    :param file: `SSHConfig.ssh_config_file`.
+    """
+    if file == NO_FILE:
+        return ()
+    return (str(user_file()), str(SYSTEM_FILE)) if file is None else (absolute(file),)
+
+
+def read_files(config_file: str | None) -> list[str]:
+    """Return the paths of ssh's settings files (ssh_config(5), FILES), included ones too.
+
+    :param config_file: `SSHConfig.ssh_config_file`.
+    """
+    return [
+        found
+        for file in files_of(config_file)
+        for found in (file, *_included(file, _include_folder(file), _MOST_INCLUDES))
+    ]
+
+
+def mentions(keywords: tuple[str, ...], config_file: str | None) -> bool:
+    """Return True if a settings file holds one of the keywords, for whatever host."""
+    files = tuple(read_files(config_file))
+    return _mentions(keywords, files, tuple(version_of(file) for file in files))
+
+
+def ignored_by_paramiko(config_file: str | None) -> str:
+    """Return the settings that Paramiko's parser does not understand; empty: there is none."""
+    found = [file for file in read_files(config_file) if file not in files_of(config_file)]
+    lines = ["Include"] if found else []
+    if any(re.search(_UNREAD_MATCH, text_of(file)) for file in files_of(config_file)):
+        lines.append("Match by version, tag, network, command or session")
+    return " and ".join(lines)
+
+
+@functools.lru_cache(maxsize=32)
+def _mentions(keywords: tuple[str, ...], files: tuple[str, ...], _versions: object) -> bool:
+    pattern = re.compile(rf"^\s*({'|'.join(keywords)})\b", re.IGNORECASE | re.MULTILINE)
+    return any(pattern.search(text_of(file)) for file in files)
+
+
+def _include_folder(file: str) -> Path:
+    """Return the folder of relative patterns (ssh_config(5), Include)."""
+    parent = Path(file).parent
+    return parent if parent == Path("/etc/ssh") else Path("~/.ssh").expanduser()
+
+
+def _included(file: str, folder: Path, depth: int) -> Iterator[str]:
+    for pattern in _patterns(file, folder, version_of(file)):
+        for found in sorted(glob.glob(pattern)):  # noqa: PTH207  # a whole path, for each command
+            yield found
+            if depth:
+                yield from _included(found, folder, depth - 1)
+
+
+@functools.lru_cache(maxsize=64)
+def _patterns(file: str, folder: Path, _version: object) -> tuple[str, ...]:
+    return tuple(str(folder / expanded_home(word)) for word in patterns_of(text_of(file)))
+
+
+def user_file() -> Path:
+    """Return the path of the user's file (ssh_config(5), FILES), below ``$HOME``."""
+    return Path(os.environ.get("HOME") or passwd_home() or "/") / ".ssh" / "config"
+
+
+def absolute(file: str) -> str:
+    """Return the path of ``file`` for an ssh that is started in another folder."""
+    return str(expanded_home(file).absolute())
+
+
+def passwd_home() -> str | None:
+    """Return the home folder in which ssh looks for its files; None: this user has no entry."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container
+        return None
+
+
+def local_user() -> str | None:
+    """Return this user's name in the passwd file."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None
+
+
+def version_of(file: str) -> Version:
+    """Return a value that changes when the file is written or replaced."""
+    try:
+        status = os.stat(file)  # noqa: PTH116  # for each link of a fleet
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def text_of(file: str) -> str:
+    """Return the file's text; empty if it cannot be read."""
+    try:
+        return Path(file).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=4)
+def _is_system_configured(_version: object) -> bool:
+    files = [SYSTEM_FILE, *Path("/etc/ssh/ssh_config.d").glob("*.conf")]
+    harmless = re.compile(_HARMLESS, re.IGNORECASE)
+    return any(
+        not harmless.fullmatch(line) for file in files for line in text_of(str(file)).splitlines()
+    )
