@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ringtasks.common.text import printable
-from ringtasks.common.values import Value
+from ringtasks.common.values import FieldValue
 from ringtasks.exit_status import UNREACHABLE
 
 __all__ = ["SSHResult", "last_words"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SSHResult(Value):
+class SSHResult(FieldValue):
     """The outcome of one command; true if it succeeded.
 
     ``returncode`` is the command's own, or 255 if no route worked, the link was lost or the host

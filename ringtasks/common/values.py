@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-__all__ = ["Value"]
+__all__ = ["FieldValue"]
 
 
-class Value:
+class FieldValue:
     """The base of a class with ``@dataclass(eq=False, repr=False)``; the fields' flags count."""
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from ringtasks.common.values import Value
+from ringtasks.common.values import FieldValue
 
 from .document import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
 
@@ -47,7 +47,7 @@ CircuitState = Literal["closed", "open", "half_open"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SSHHealth(Value):
+class SSHHealth(FieldValue):
     """Health of one host, or of one of its routes (then without ``transports``)."""
 
     last_success: float | None = None

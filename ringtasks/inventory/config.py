@@ -15,7 +15,7 @@ from typing import Any
 from ringtasks.common.setting_checks import count, flag, seconds
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
-from ringtasks.common.values import Value
+from ringtasks.common.values import FieldValue
 from ringtasks.errors import InventoryError
 
 from .checks import address, is_address, one_line, one_of, public_key, tcp_port
@@ -53,7 +53,7 @@ def _derived(
 
 
 @dataclass(eq=False, repr=False)
-class SSHConfig(Value):
+class SSHConfig(FieldValue):
     """The settings to reach and use one host.
 
     Each setting of a host is declared here, once.  Beside its check, ``keys`` are its names in a

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
-from ringtasks.common.values import Value
+from ringtasks.common.values import FieldValue
 from ringtasks.errors import InventoryError, UnknownHostError
 
 from .config import SSHConfig, hosts_file_keys
@@ -48,7 +48,7 @@ _Declared: Any = make_dataclass(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class HostConfig(Value, _Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
+class HostConfig(FieldValue, _Declared):  # type: ignore[misc]  # the fields are those of SSHConfig
     """One host as the hosts file describes it; a setting is None if it is not given there."""
 
     name: str
