@@ -52,7 +52,8 @@ _STOP_SLACK = 15.0
         "venv": "virtual environment on the host (default: the host's venv_activate)",
         "env": "NAME=VALUE for the run, or NAME to pass on this machine's; repeatable",
         "log-file": "log on the host (default: one in the job's folder)",
-        "sync-up": "file or folder to upload first, FROM or FROM:TO; repeatable",
+        "sync-up": "file or folder to upload first, FROM or FROM:TO, without the files of a folder "
+        "that git ignores; repeatable",
         "setup": "command in cwd before the run, not repeated while its text and the files that it "
         "names are the same; repeatable",
         "fetch": "file or folder to download afterwards, into runs/RUN/; repeatable",

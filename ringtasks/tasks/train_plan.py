@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringtasks.inventory.config import SSHConfig
@@ -13,6 +14,7 @@ from ringtasks.training import torchrun
 from ringtasks.training.probe import script as probe_script
 from ringtasks.training.rendezvous import Node, Rendezvous
 from ringtasks.training.settings import Preflight
+from ringtasks.transfer import Options
 
 from .files_plan import copies
 from .jobs_plan import start_step
@@ -66,11 +68,12 @@ def _look(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
 
 def _start(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     cwd = settings.cwd or f"{config.work_dir or '~'}/runs/{_RUN}"
-    steps = [
-        step
-        for item in settings.sync_up
-        for step in copies(config, [item.source], f"{cwd}/{item.target}/")
-    ]
+    steps = []
+    for item in settings.sync_up:
+        is_folder = Path(item.source).expanduser().is_dir()
+        source = f"{item.source.rstrip('/')}/" if is_folder else item.source
+        options = Options(gitignore=True) if is_folder else None
+        steps += copies(config, [source], f"{cwd}/{item.target}/", options=options)
     request = JobRequest(
         _command(settings),
         name=settings.name,
@@ -83,10 +86,10 @@ def _start(settings: TrainSettings, config: SSHConfig) -> list[PlannedStep]:
     )
     steps.append(start_step(config, request))
     kept = [f"{settings.runs}/{_RUN}/"]
-    for item in settings.fetch:
+    for fetched in settings.fetch:
         steps += [
             step._replace(name=f"when it has ended: {step.name}")
-            for step in copies(config, kept, f"{cwd}/{item}", pulls=True)
+            for step in copies(config, kept, f"{cwd}/{fetched}", pulls=True)
         ]
     return steps
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ringtasks import transfer
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.local_user import expanded_home
+from ringtasks.common.text import counted, first_names, size
 from ringtasks.errors import UsageError
 from ringtasks.remote.script import path
 from ringtasks.transfer import Options, TransferResult
@@ -16,12 +19,13 @@ from .settings import SyncUp
 
 __all__ = [
     "FileCopyError",
+    "SentFiles",
     "checked",
     "folder_of",
     "make_folder",
+    "mirror",
     "run_folder",
     "send",
-    "send_folder",
 ]
 
 #: Compare by content: rsync takes files of one size and second for equal, and checkpoints may be.
@@ -30,6 +34,21 @@ MIRROR = Options(delete=True, checksum=True)
 
 class FileCopyError(Exception):
     """A file could not be copied; the text names the file and the reason."""
+
+
+@dataclass
+class SentFiles:
+    """The files that were copied to a host, and the paths that git ignores, which were not."""
+
+    files: int = 0
+    size_bytes: int = 0
+    ignored: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        text = f"sent {counted(self.files, 'file')}, {size(self.size_bytes)}"
+        if self.ignored:
+            text += f"; not sent, as git ignores them: {first_names(self.ignored)}"
+        return text
 
 
 def folder_of(client: SSHClient, cwd: str | None) -> str:
@@ -44,29 +63,52 @@ def run_folder(client: SSHClient, cwd: str | None, run_id: str) -> str:
     return own if cwd else posixpath.join(own, "runs", run_id)
 
 
-def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> None:
-    """Copy the items into the run's folder.
+def send(client: SSHClient, items: tuple[SyncUp, ...], cwd: str) -> SentFiles:
+    """Copy the items, files or the content of folders, into the run's folder.
 
-    :raises UsageError: an item does not exist here.
+    An item is sent even if git ignores it: it was named.  In a folder that git does not ignore, the
+    files that it ignores stay here, and so does ``.git``.
+
+    :raises UsageError: an item does not exist here, or git is needed and missing.
     :raises FileCopyError: it could not be copied.
     """
+    sent = SentFiles()
     for item in items:
         source = expanded_home(item.source)
         if not source.exists():
             raise UsageError(f"train: sync_up: {item.source}: no such file or folder here")
-        send_folder(client, source, posixpath.normpath(posixpath.join(cwd, item.target)))
+        target = posixpath.normpath(posixpath.join(cwd, item.target))
+        if source.is_dir():
+            result = transfer.sync(source, target, [client], _without_ignored(source))
+        else:
+            result = transfer.put(source, f"{target}/", [client])
+        checked(result)
+        sent.files += sum(host.files for host in result)
+        sent.size_bytes += sum(host.bytes for host in result)
+        sent.ignored += [
+            posixpath.join(item.source, name) for name in result.ignored if not _is_git_data(name)
+        ]
+    return sent
 
 
-def send_folder(client: SSHClient, source: Path, target: str, *, is_mirror: bool = False) -> None:
-    """Copy a file, or the content of a folder, into the folder ``target``.
+def _without_ignored(folder: Path) -> Options:
+    """Return the options for a folder; without git, its ignore files are an error."""
+    above = [folder.resolve(), *folder.resolve().parents]
+    if shutil.which("git") or any((each / ".gitignore").exists() for each in above):
+        return Options(gitignore=True)
+    return Options(exclude=(".git",))
 
-    :param is_mirror: remove from ``target`` the files that are not in the folder.
+
+def _is_git_data(name: str) -> bool:
+    return posixpath.basename(name) == ".git"
+
+
+def mirror(client: SSHClient, source: Path, target: str) -> None:
+    """Make the folder ``target`` hold the content of a folder, and nothing else.
+
     :raises FileCopyError: it could not be copied.
     """
-    if source.is_dir():
-        checked(transfer.sync(source, target, [client], MIRROR if is_mirror else Options()))
-    else:
-        checked(transfer.put(source, f"{target}/", [client]))
+    checked(transfer.sync(source, target, [client], MIRROR))
 
 
 def checked(result: TransferResult) -> None:

@@ -26,7 +26,7 @@ from ringtasks.jobs import Job, JobState, JobStatus
 from . import attempts, torchrun
 from .checkpoints import CheckpointPuller, claim
 from .curves import Curves
-from .files import FileCopyError, make_folder, run_folder, send, send_folder
+from .files import FileCopyError, make_folder, mirror, run_folder, send
 from .outputs import fetch_written, note_files
 from .placement import Placement
 from .records import JobPlace, RunAttempt, RunRecord
@@ -191,7 +191,9 @@ class Supervisor:
             make_folder(client, cwd)
             if settings.checkpoint:
                 self._claim(client, cwd, settings.checkpoint, attempt)
-            send(client, settings.sync_up, cwd)
+            if settings.sync_up:
+                sent = send(client, settings.sync_up, cwd)
+                self._tell(f"{client.config.id}: {sent}")
             if settings.setup:
                 self._set_up(client, cwd)
             if (settings.fetch or settings.metrics) and is_first:
@@ -200,7 +202,7 @@ class Supervisor:
             if settings.checkpoint and attempt > 1 and self._record.checkpoint.is_dir():
                 self._tell(f"{client.config.id}: starts from the checkpoint")
                 target = posixpath.join(cwd, settings.checkpoint)
-                send_folder(client, self._record.checkpoint, target, is_mirror=True)
+                mirror(client, self._record.checkpoint, target)
         except FileCopyError as error:
             raise RunNotStartedError(
                 client.config.id, f"its files were not sent: {error}"

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ringtasks.common.local_user import expanded_home
@@ -89,7 +90,8 @@ def put(
             work = relayed(found[0], _text(target))
         else:
             work = one_host.put(found, _text(target), ignored)
-        return transfer(clients, work, options, on_progress, on_ended)
+        result = transfer(clients, work, options, on_progress, on_ended)
+    return replace(result, ignored=ignored)
 
 
 def get(
@@ -142,7 +144,8 @@ def sync(
             work = one_host.pull(_text(str(source)), Path(target), by_host=by_host)
         else:
             work = one_host.push(Path(source), _text(str(target)), ignored)
-        return transfer(clients, work, options, on_progress, on_ended)
+        result = transfer(clients, work, options, on_progress, on_ended)
+    return replace(result, ignored=ignored)
 
 
 def matched(source: str | Path | Sequence[str | Path]) -> list[Path]:

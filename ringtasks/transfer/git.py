@@ -27,21 +27,22 @@ def ignored_paths(folder: Path) -> tuple[str, ...]:
     """Return the ignored paths in ``folder`` and each ``.git``, relative to it.
 
     Folders end in ``/``.
-    A folder that is in no repository counts as one in which nothing has been added.
+    A folder that is in no repository counts as one in which nothing has been added.  If git ignores
+    ``folder`` itself, nothing in it is left out: it was named on purpose.
 
     :raises UsageError: git is missing, or fails.
     """
-    inside = _git(folder, "rev-parse", "--is-inside-work-tree")
-    if inside.returncode == 0 and inside.stdout.strip() == b"true":
-        listed = _git(folder, *_LIST)
+    inside = _git(folder, "rev-parse", "--is-inside-work-tree", "--show-prefix")
+    is_inside, _, prefix = inside.stdout.partition(b"\n")
+    found: list[str] = []
+    if inside.returncode == 0 and is_inside == b"true":
+        if not prefix.strip() or not _is_ignored(folder.resolve()):
+            found = _listed(_git(folder, *_LIST), f"gitignore: {folder}")
     else:
         with tempfile.TemporaryDirectory(prefix="ringtasks-git-") as empty:
             _git(folder, "init", "--quiet", "--bare", empty)
-            listed = _git(folder, f"--git-dir={empty}", "--work-tree=.", *_LIST)
-    if listed.returncode:
-        said = printable(listed.stderr.decode("utf-8", "replace"))
-        raise UsageError(f"gitignore: {folder}: git: {said}")
-    found = [os.fsdecode(path) for path in listed.stdout.split(b"\0") if path]
+            answer = _git(folder, f"--git-dir={empty}", "--work-tree=.", *_LIST)
+            found = _listed(answer, f"gitignore: {folder}")
     ignored = {path.rstrip("/") for path in found}
     nested = [
         f"{name}/{path}"
@@ -49,6 +50,25 @@ def ignored_paths(folder: Path) -> tuple[str, ...]:
         for path in ignored_paths(folder / name)
     ]
     return (".git", *found, *nested)
+
+
+def _is_ignored(folder: Path) -> bool:
+    """Return whether git ignores a folder below the top of a repository, or one above it."""
+    arguments = ("check-ignore", "--verbose", "-z", "--no-index", "--stdin")
+    found = _git(folder.parent, *arguments, text=os.fsencode(folder.name) + b"\0").stdout
+    # The file, the line and the pattern that decides, which may be a negated one.
+    return bool(found) and not found.split(b"\0")[2].startswith(b"!")
+
+
+def _listed(answer: subprocess.CompletedProcess[bytes], place: str) -> list[str]:
+    """Return the paths that ``git ls-files -z`` has printed.
+
+    :raises UsageError: it failed.
+    """
+    if answer.returncode:
+        said = printable(answer.stderr.decode("utf-8", "replace"))
+        raise UsageError(f"{place}: git: {said}")
+    return [os.fsdecode(path) for path in answer.stdout.split(b"\0") if path]
 
 
 def _repositories(folder: Path, ignored: set[str]) -> Iterator[str]:
@@ -74,11 +94,8 @@ def matched_paths(folder: Path, ignore_file: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory(prefix="ringtasks-git-") as empty:
         _git(folder, "init", "--quiet", "--bare", empty)
         place = (f"--git-dir={empty}", "--work-tree=.")
-        listed = _git(folder, *place, *_MATCH, f"--exclude-per-directory={ignore_file}")
-    if listed.returncode:
-        said = printable(listed.stderr.decode("utf-8", "replace"))
-        raise UsageError(f"{ignore_file}: {folder}: git: {said}")
-    return tuple(os.fsdecode(path) for path in listed.stdout.split(b"\0") if path)
+        answer = _git(folder, *place, *_MATCH, f"--exclude-per-directory={ignore_file}")
+    return tuple(_listed(answer, f"{ignore_file}: {folder}"))
 
 
 def revision_of(folder: Path) -> str | None:
@@ -96,11 +113,14 @@ def revision_of(folder: Path) -> str | None:
     return commit.stdout.decode().strip() + ("-dirty" if changes.stdout.strip() else "")
 
 
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _git(
+    folder: Path, *arguments: str, text: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
             ["git", *arguments],
             cwd=folder,
+            input=text,
             env=environment_of_other_repositories(),
             capture_output=True,
             timeout=_TIMEOUT,

@@ -81,9 +81,13 @@ class HostTransfer:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """The results of all requested hosts, in that order; true if all succeeded."""
+    """The results of all requested hosts, in that order; true if all succeeded.
+
+    ``ignored`` are the paths that were left out because git ignores them; folders end in ``/``.
+    """
 
     results: tuple[HostTransfer, ...]
+    ignored: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return all(self.results)

@@ -280,6 +280,31 @@ def test_files_synced_into_the_checkpoint_directory_belong_to_the_run(
     assert done.stdout == b"3", done.stderr
 
 
+def test_files_that_git_ignores_are_sent_only_if_they_are_named(
+    inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    write_hosts(box={})
+    app = tmp_path / "app"
+    for name in (".gitignore", "a.py", "sub/b.py", "sub/old.pyc", "runs/1/ck", "runs/1/log"):
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text("runs/\n*.pyc\n")
+    subprocess.run(["git", "init", "-q", app], check=True)
+    write_settings(
+        command="find . -type f | sort",
+        cwd="~/ignored",
+        sync_up=["app", {"from": "app/runs/1", "to": "start"}, "app/sub/old.pyc"],
+        fetch=[],
+    )
+
+    done = inv("train")
+
+    found = done.stdout.decode().split()
+    named = ["./old.pyc", "./start/ck", "./start/log"]
+    assert found == ["./.gitignore", "./a.py", *named, "./sub/b.py"], done.stderr
+    told = b"box: sent 6 files, 72 B; not sent, as git ignores them: app/runs/, app/sub/old.pyc\n"
+    assert told in done.stderr
+
+
 def test_run_that_fails_by_itself_is_not_retried(
     inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
 ) -> None:
