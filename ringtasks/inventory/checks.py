@@ -7,7 +7,9 @@ from typing import Any
 
 from ringtasks.common.setting_checks import Check, expected
 
-__all__ = ["address", "is_address", "one_line", "one_of", "public_key", "tcp_port"]
+__all__ = [
+    "address", "is_address", "one_line", "one_of", "public_key", "tcp_port", "without_brackets",
+]  # fmt: skip
 
 _ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
 _PUBLIC_KEY_EXPECTED = (
@@ -21,7 +23,12 @@ def address(place: str, value: Any) -> str:
     """Return a name or address that no program takes for an option."""
     if not isinstance(value, str) or not (_has_variable(value) or is_address(value)):
         raise expected(place, "a name or an address, without spaces and no - in front", value)
-    return value
+    return without_brackets(value)
+
+
+def without_brackets(text: str) -> str:
+    """Return an IPv6 address without the brackets of a URL; other text as it is."""
+    return text[1:-1] if re.fullmatch(r"\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]", text) else text
 
 
 def is_address(text: str) -> bool:

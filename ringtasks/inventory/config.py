@@ -18,7 +18,15 @@ from ringtasks.common.text import near_names
 from ringtasks.common.values import FieldValue
 from ringtasks.errors import InventoryError
 
-from .checks import address, is_address, one_line, one_of, public_key, tcp_port
+from .checks import (
+    address,
+    is_address,
+    one_line,
+    one_of,
+    public_key,
+    tcp_port,
+    without_brackets,
+)  # fmt: skip
 
 __all__ = [
     "SSHConfig",
@@ -145,6 +153,8 @@ class SSHConfig(FieldValue):
 
     def __setattr__(self, name: str, value: object) -> None:
         declared = _FIELDS.get(name)
+        if isinstance(value, str) and value[:1] == "[" and declared and _is_address_field(declared):
+            value = without_brackets(value)
         if declared is None or value is not declared.default:
             _check_field(name, value)
         object.__setattr__(self, name, value)
@@ -223,6 +233,10 @@ class SSHConfig(FieldValue):
             return self.name
         host = next(iter(addresses(self).values()), "")
         return host if self.port == DEFAULT_SSH_PORT else f"[{host}]:{self.port}"
+
+
+def _is_address_field(declared: Field[Any]) -> bool:
+    return declared.metadata.get("check") is address
 
 
 def hosts_file_keys(declared: Field[Any]) -> tuple[str, ...]:

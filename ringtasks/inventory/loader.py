@@ -156,7 +156,21 @@ def _merged(contents: Iterable[Content]) -> dict[str, HostConfig]:
                 continue
             told = f"is also in {first.file}:{first.line}; a host stands in one file"
             hosts[name] = replace(first, fault=error_at(host, told))
+    _refuse_names_that_differ_in_case(hosts)
     return hosts
+
+
+def _refuse_names_that_differ_in_case(hosts: dict[str, HostConfig]) -> None:
+    """Mark each later one of such hosts as unusable: to OpenSSH their pins have one name."""
+    spellings: dict[str, HostConfig] = {}
+    for host in list(hosts.values()):
+        first = spellings.setdefault(host.name.lower(), host)
+        if first is not host and host.fault is None:
+            told = (
+                f"the name differs only in case from {first.name} ({first.file}:{first.line}), and "
+                "ssh does not tell them apart: rename one of them"
+            )
+            hosts[host.name] = replace(host, fault=error_at(host, told))
 
 
 def find_host(name: str, given: str | os.PathLike[str] | None = None) -> HostConfig | None:
@@ -176,12 +190,17 @@ def find_host(name: str, given: str | os.PathLike[str] | None = None) -> HostCon
     hosts: dict[str, HostConfig] = {}
     wanted: str | None = name
     while wanted is not None and wanted not in hosts:
-        own = [Content({wanted: c.hosts[wanted]}) for c in contents if wanted in c.hosts]
-        hosts |= _merged(own)
-        wanted = hosts[wanted].proxy_jump if own else None
+        hosts |= _merged([_called(wanted, content) for content in contents])
+        wanted = hosts[wanted].proxy_jump if wanted in hosts else None
     _refuse_without_address(hosts, {})
     _refuse_jump_loops(hosts)
     return _with_jump_hosts(hosts).get(name)
+
+
+def _called(name: str, content: Content) -> Content:
+    """Return the hosts of that name, in any case."""
+    lower = name.lower()
+    return Content({key: host for key, host in content.hosts.items() if key.lower() == lower})
 
 
 def usual_inventory() -> Inventory | None:

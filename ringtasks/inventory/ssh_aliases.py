@@ -18,17 +18,28 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 def ssh_aliases(file: Path, level: int = 0) -> list[str]:
     """Return the names of the ``Host`` lines of an OpenSSH configuration; patterns are left out.
 
-    Files that it includes are read too; a file that cannot be read has none.
+    Files that it includes are read too; a file that cannot be read has none.  Names that lead to
+    ``ringtasks connect`` are left out: they are those of an inventory, written by ``ssh-config``.
     """
     found: dict[str, None] = {}
+    block: list[str] = []
     for keyword, values in _directives(file):
-        if keyword == "host":
-            found.update(dict.fromkeys(name for name in values if _NAME.match(name)))
+        if keyword in ("host", "match"):
+            found.update(dict.fromkeys(block))
+            block = [name for name in values if _NAME.match(name)] if keyword == "host" else []
+        elif keyword == "proxycommand" and _is_ours(values):
+            block = []
         elif keyword == "include" and level < _MAX_INCLUDES:
             for pattern in values:
                 for included in _matches(pattern, file.parent):
                     found.update(dict.fromkeys(ssh_aliases(included, level + 1)))
-    return list(found)
+    return list(found | dict.fromkeys(block))
+
+
+def _is_ours(command: list[str]) -> bool:
+    """Return whether a ProxyCommand runs ``ringtasks connect``."""
+    programs = (Path(word).name for word in command)
+    return ("ringtasks", "connect") in zip(programs, command[1:], strict=False)
 
 
 def _directives(file: Path) -> Iterator[tuple[str, list[str]]]:

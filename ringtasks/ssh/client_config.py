@@ -47,6 +47,11 @@ def block_of(config: SSHConfig, pattern: str, files: ClientFiles) -> str:
     :param pattern: the name to type.
     :raises UsageError: ssh could read one of the values as something else.
     """
+    if "@" in pattern:
+        user, _, host = pattern.rpartition("@")
+        raise UsageError(
+            f"{config.id}: ssh reads this name as user {user} of host {host}: rename it"
+        )
     if not _PLAIN_NAME.match(pattern) or not _PLAIN_NAME.match(config.id):
         raise UsageError(f"{config.id!r}: the name is not plain: ssh_config(5) could misread it")
     if config.user and not _PLAIN_USER.match(config.user):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringtasks.errors import InventoryError, UnknownHostError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.config import SSHConfig, addresses
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.selection import select
@@ -349,6 +349,29 @@ def test_host_defined_in_two_files_is_unusable_and_others_are_usable(tmp_path: P
     with pytest.raises(InventoryError, match=r"two.yaml:1: a: is also in .*one.yaml:1"):
         SSHConfig.from_host_config(inventory.get("a"))
     assert [name for name, host in inventory.hosts.items() if host.fault is None] == ["one", "two"]
+
+
+def test_names_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("hosts: {Box: {ssh_host: h}, other: {ssh_host: h}}")
+    (tmp_path / "b.yaml").write_text("hosts: {box: {ssh_host: h}}")
+
+    hosts = load_inventory(tmp_path).hosts
+    found = find_host("box", tmp_path)
+
+    assert [name for name, host in hosts.items() if host.fault] == ["box"]
+    assert found is not None
+    assert "differs only in case from Box" in str(found.fault)
+    assert str(found.fault) == str(hosts["box"].fault)
+
+
+@pytest.mark.parametrize("field", ["ssh_host", "tailscale_ip"])
+def test_brackets_around_an_ipv6_address_are_dropped(load: Load, field: str) -> None:
+    host = load(f"hosts: {{a: {{{field}: '[fd7a::1]'}}}}").get("a")
+
+    config = SSHConfig.from_host_config(host)
+
+    assert list(addresses(config).values()) == ["fd7a::1"]
+    assert SSHConfig("[::1]").host == "::1"
 
 
 def test_duplicate_key_makes_only_its_host_unusable(load: Load) -> None:

@@ -176,6 +176,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "-oProxyCommand": {},
     "a*": {},
     "semi;touch$IFS'ran'": {},
+    "x@y": {},
     "../up": {},
     "per%cent": {},
     "quo'te\"": {},

@@ -47,26 +47,39 @@ def listing_of(document: Mapping[str, Any]) -> Listing:
     """Return the hosts of a dynamic inventory with their variables, and its groups."""
     groups = {str(name): value for name, value in document.items() if name != "_meta"}
     hostvars = _mapping(_mapping(document.get("_meta")).get("hostvars"))
-    variables: dict[str, dict[str, Any]] = {str(name): {} for name in hostvars}
+    own = {str(name): values for name, values in hostvars.items()}
+    malformed = [name for name, values in own.items() if not isinstance(values or {}, Mapping)]
     members = {name: _members(name, groups) for name in groups}
-    for group in sorted(groups, key=lambda name: (_height(name, groups), name), reverse=True):
+    variables: dict[str, dict[str, Any]] = {name: {} for name in own}
+    heights = _heights(groups)
+    for group in sorted(groups, key=lambda name: (heights[name], name), reverse=True):
+        in_group = _mapping(_part(groups[group], "hosts"))
         for host in members[group]:
             variables.setdefault(host, {}).update(_mapping(_part(groups[group], "vars")))
-            own = _part(groups[group], "hosts")
-            variables[host].update(_mapping(_mapping(own).get(host)))
-    for name, values in hostvars.items():
-        variables[str(name)].update(_mapping(values))
-    hosts = tuple(_host(name, values) for name, values in variables.items())
+            variables[host].update(_mapping(in_group.get(host)))
+    for name, values in own.items():
+        variables[name].update(_mapping(values))
+    hosts = tuple(_host(name, each) for name, each in variables.items() if name not in malformed)
     named = {name: tuple(found) for name, found in members.items() if name not in _UNIVERSAL}
-    return Listing(hosts, named)
+    told = "left out: expected a mapping of variables for the host"
+    return Listing(hosts, named, tuple(f"{told} {name[:80]!r}" for name in malformed))
 
 
-def _height(group: str, groups: Mapping[str, Any], depth: int = 0) -> int:
-    """Return the number of levels of groups below a group; ``all`` is above every group."""
-    if depth > _MAX_DEPTH:
-        return 0
-    below = [_height(name, groups, depth + 1) + 1 for name in _children(group, groups)]
-    return max(below, default=0) + (_MAX_DEPTH if group == "all" else 0)
+def _heights(groups: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of levels of groups below each group; ``all`` is above every group."""
+    found: dict[str, int] = {}
+
+    def height(group: str, depth: int = 0) -> int:
+        if group in found or depth > _MAX_DEPTH:
+            return found.get(group, 0)
+        found[group] = 0  # for a group that contains itself
+        below = [height(name, depth + 1) + 1 for name in _children(group, groups)]
+        found[group] = max(below, default=0) + (_MAX_DEPTH if group == "all" else 0)
+        return found[group]
+
+    for group in groups:
+        height(group)
+    return found
 
 
 def _members(group: str, groups: Mapping[str, Any]) -> dict[str, None]:

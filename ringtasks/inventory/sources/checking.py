@@ -14,14 +14,15 @@ from typing import Any
 from ringtasks.common.setting_checks import UnexpectedValueError
 from ringtasks.common.settings import check_value
 from ringtasks.common.text import bounded
+from ringtasks.inventory.checks import without_brackets
 from ringtasks.inventory.model import SETTINGS
 
 from .model import Listing, PrintedHost, SourceError
+from .naming import NAME
 from .values import port
 
 __all__ = ["as_json", "checked", "few", "from_json"]
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
 _ADDRESS = r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}"
 _ADDRESSES = ("ssh_host", "tailscale_ip", "cloudflare_tunnel", "bind_address")
 _USER = r"[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}"
@@ -45,6 +46,7 @@ _SHOWN = 5
 def checked(listing: Listing) -> Listing:
     """Return the hosts of a listing that can be used, and a warning for each other one."""
     hosts: dict[str, PrintedHost] = {}
+    spellings: dict[str, str] = {}
     refused: list[str] = []
     for host in listing.hosts:
         try:
@@ -52,14 +54,17 @@ def checked(listing: Listing) -> Listing:
         except SourceError as error:
             refused.append(str(error))
             continue
+        first = spellings.setdefault(found.name.lower(), found.name)
         if found.name in hosts:
             refused.append(f"{found.name}: is listed twice: the first one is used")
-            continue
-        hosts[found.name] = found
+        elif first != found.name:
+            refused.append(f"{found.name}: left out: the name differs only in case from {first}")
+        else:
+            hosts[found.name] = found
     groups = {
         name: tuple(member for member in members if member in hosts)
         for name, members in listing.groups.items()
-        if re.fullmatch(_NAME, name)
+        if re.fullmatch(NAME, name)
     }
     warnings = [bounded(text) for text in (*listing.warnings, *refused)]
     return Listing(tuple(hosts.values()), groups, tuple(few(warnings)))
@@ -74,7 +79,7 @@ def few(warnings: list[str]) -> Iterator[str]:
 
 def _checked(host: PrintedHost) -> PrintedHost:
     name = host.name
-    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise SourceError(
             f"left out: a host called {bounded(repr(name), 80)}: expected letters, digits, "
             "'.', '_' and '-'"
@@ -96,6 +101,8 @@ def _setting(host: str, key: str, value: Any) -> Any:
     value = port(value) if key in ("ssh_port", "tailscale_port") else value
     pattern = _PATTERNS.get(key)
     is_text = isinstance(value, str)
+    if is_text and key in _ADDRESSES:
+        value = without_brackets(value)
     if is_text and (
         not re.fullmatch(pattern, value)
         if pattern

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .programs import output_of
 
 __all__ = ["fetch", "listing_of"]
 
+_Groups = Mapping[str, tuple[str, ...]]
 #: YAML is read ten to fifty times as slowly as JSON.
 _MAX_YAML_BYTES = 4 * 1024 * 1024
 
@@ -53,20 +54,21 @@ def listing_of(printed: bytes) -> Listing:
     document, repeated = _document(printed)
     warnings = [f"{name!r} is listed twice: the first one is used" for name in repeated]
     if isinstance(document, list):
-        return Listing(tuple(_in_list(document)), warnings=tuple(warnings))
+        return _of_list(document, {}, warnings)
     if document is None:
         return Listing()
     if not isinstance(document, Mapping):
         raise SourceError(f"expected a mapping or a list of hosts, found {_kind(document)}")
     if ansible.is_inventory(document):
-        return ansible.listing_of(document)._replace(warnings=tuple(warnings))
+        listing = ansible.listing_of(document)
+        return listing._replace(warnings=(*warnings, *listing.warnings))
     section = document.get("hosts", document)
+    groups = _groups(document) if "hosts" in document else {}
     if "hosts" in document and isinstance(section, list):
-        return Listing(tuple(_in_list(section)), _groups(document), tuple(warnings))
+        return _of_list(section, groups, warnings)
     if not isinstance(section, Mapping):
         raise SourceError(f"hosts: expected a mapping or a list, found {_kind(section)}")
-    groups = _groups(document) if "hosts" in document else {}
-    return Listing(tuple(_in_mapping(section)), groups, tuple(warnings))
+    return _of_mapping(section, groups, warnings)
 
 
 def _document(printed: bytes) -> tuple[Any, list[str]]:
@@ -109,25 +111,44 @@ def _json(text: bytes) -> tuple[Any, list[str]]:
     return json.loads(text, object_pairs_hook=first_wins), repeated
 
 
-def _in_list(items: list[Any]) -> Iterator[PrintedHost]:
+def _of_list(items: list[Any], groups: _Groups, warnings: list[str]) -> Listing:
+    hosts, faults = [], []
     for item in items:
-        if not isinstance(item, Mapping) or "name" not in item:
-            raise SourceError("expected a mapping with 'name' for each host of the list")
-        yield PrintedHost(item["name"], {k: v for k, v in item.items() if k != "name"})
+        if isinstance(item, Mapping) and "name" in item:
+            fields = {key: value for key, value in item.items() if key != "name"}
+            hosts.append(PrintedHost(item["name"], fields))
+        else:
+            faults.append("expected a mapping with 'name' for each host of the list")
+    return _listing(hosts, groups, warnings, faults)
 
 
-def _in_mapping(section: Mapping[Any, Any]) -> Iterator[PrintedHost]:
+def _of_mapping(section: Mapping[Any, Any], groups: _Groups, warnings: list[str]) -> Listing:
     texts = section.key_texts if isinstance(section, LinedMapping) else {}
+    hosts, faults = [], []
     for name, values in section.items():
-        if values is not None and not isinstance(values, Mapping):
-            raise SourceError(
-                f"expected a mapping of fields for the host {str(name)[:80]!r}, "
-                f"found {_kind(values)}"
+        if values is None or isinstance(values, Mapping):
+            hosts.append(PrintedHost(texts.get(name, name), values or {}))
+        else:
+            shown = repr(str(name)[:80])
+            faults.append(
+                f"expected a mapping of fields for the host {shown}, found {_kind(values)}"
             )
-        yield PrintedHost(texts.get(name, name), values or {})
+    return _listing(hosts, groups, warnings, faults)
 
 
-def _groups(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _listing(
+    hosts: list[PrintedHost], groups: _Groups, warnings: list[str], faults: list[str]
+) -> Listing:
+    """Return the listing, with a warning for each malformed entry.
+
+    :raises SourceError: all entries are malformed: this is no list of hosts.
+    """
+    if faults and not hosts:
+        raise SourceError(faults[0])
+    return Listing(tuple(hosts), groups, (*warnings, *(f"left out: {text}" for text in faults)))
+
+
+def _groups(document: Mapping[str, Any]) -> _Groups:
     given = document.get("groups")
     if not isinstance(given, Mapping):
         return {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
-from .naming import numbered
+from .naming import named
 from .values import json_of, mappings, money, text, told
 
 __all__ = ["API", "by_api"]
@@ -24,8 +24,9 @@ def by_api(url: str, deadline: Deadline) -> Listing:
     answer = json_of(get("lambda", f"{url}/instances", deadline))
     if not isinstance(answer, Mapping):
         raise SourceError("expected a mapping with 'data'")
-    instances = list(mappings(answer.get("data"), "instances"))
-    return numbered(((text(each.get("id")), _host(each)) for each in instances), "instance")
+    instances = mappings(answer.get("data"), "instances")
+    found = ((text(each.get("id")), _host(each)) for each in instances.found)
+    return named(found, "lambda", "instance", instances.warnings)
 
 
 def _host(instance: Mapping[str, Any]) -> PrintedHost:
@@ -41,9 +42,8 @@ def _host(instance: Mapping[str, Any]) -> PrintedHost:
         region=text(region.get("name")),
         id=text(instance.get("id")),
     )
-    name = "-".join((text(instance.get("name")) or "").split(" "))
     absence = "" if address else f"its status is {status}"
-    return PrintedHost(name or f"lambda-{text(instance.get('id'))}", values, absence)
+    return PrintedHost(text(instance.get("name")) or "", values, absence)
 
 
 def _part(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -49,6 +49,7 @@ class Merged:
         self.warnings: list[str] = []
         self._defaults, self._files = defaults, files
         self._of_files = frozenset(hosts)
+        self._spellings = {name.lower(): name for name in hosts}
         self._by_tailnet = {h.tailscale_ip: h.name for h in hosts.values() if h.tailscale_ip}
         self._origins: dict[str, Source] = {}
 
@@ -69,6 +70,9 @@ class Merged:
         name = host.name
         if name not in self._of_files:  # the file may have another name for the machine
             name = self._by_tailnet.get(host.values.get("tailscale_ip"), name)
+        spelling = self._spellings.setdefault(name.lower(), name)
+        if name not in self.hosts and spelling != name:
+            return [f"{name}: left out: the name differs only in case from {spelling}"]
         first = self._origins.get(name)
         if name in self.hosts and first is None:  # of a file
             self._origins[name] = source

@@ -14,9 +14,9 @@ from typing import Any
 
 from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
-from .naming import numbered
+from .naming import named
 from .programs import output_of
-from .values import json_of, mappings, money, port, text, told
+from .values import ListedItems, json_of, mappings, money, port, text, told
 
 __all__ = ["API", "by_api", "by_program"]
 
@@ -31,7 +31,7 @@ def by_api(url: str, deadline: Deadline) -> Listing:
 
     :raises SourceError: the API does not answer.
     """
-    return _listing(list(mappings(json_of(get("runpod", f"{url}/pods", deadline)), "pods")))
+    return _listing(mappings(json_of(get("runpod", f"{url}/pods", deadline)), "pods"))
 
 
 def by_program(program: str, deadline: Deadline) -> Listing:
@@ -39,13 +39,13 @@ def by_program(program: str, deadline: Deadline) -> Listing:
 
     :raises SourceError: the program fails.
     """
-    pods = list(mappings(json_of(output_of([program, "pod", "list"], deadline)), "pods"))
+    pods = mappings(json_of(output_of([program, "pod", "list"], deadline)), "pods")
 
     def detailed(pod: Mapping[str, Any]) -> Mapping[str, Any]:
         return _detailed(pod, program, deadline)
 
     with ThreadPoolExecutor(_AT_ONCE, "ringtasks-runpod") as threads:
-        return _listing(list(threads.map(detailed, pods)))
+        return _listing(pods._replace(found=list(threads.map(detailed, pods.found))))
 
 
 def _detailed(pod: Mapping[str, Any], program: str, deadline: Deadline) -> Mapping[str, Any]:
@@ -60,8 +60,9 @@ def _detailed(pod: Mapping[str, Any], program: str, deadline: Deadline) -> Mappi
     return {**pod, **found} if isinstance(found, Mapping) else pod
 
 
-def _listing(pods: list[Mapping[str, Any]]) -> Listing:
-    return numbered(((text(pod.get("id")), _host(pod)) for pod in pods), "pod")
+def _listing(pods: ListedItems) -> Listing:
+    found = ((text(pod.get("id")), _host(pod)) for pod in pods.found)
+    return named(found, "runpod", "pod", pods.warnings)
 
 
 def _host(pod: Mapping[str, Any]) -> PrintedHost:
@@ -75,9 +76,8 @@ def _host(pod: Mapping[str, Any]) -> PrintedHost:
         status=status,
         id=text(pod.get("id")),
     )
-    name = text(pod.get("name")) or f"runpod-{text(pod.get('id'))}"
     why = pod.get(_PROBLEM, f"its status is {status}, and it has no public port for SSH")
-    return PrintedHost(name, values, "" if address else why)
+    return PrintedHost(text(pod.get("name")) or "", values, "" if address else why)
 
 
 def _runs(pod: Mapping[str, Any]) -> bool:

@@ -5,14 +5,15 @@ The shape is Go's ``ipnstate.Status`` in tailscale/tailscale; ``Peer`` is null i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .model import Deadline, Listing, PrintedHost, SourceError
+from .naming import plain_name
 from .programs import output_of
-from .values import json_of, text, told
+from .values import json_of, mappings, text, told
 
-__all__ = ["by_program", "machines"]
+__all__ = ["by_program"]
 
 #: Systems that may run an sshd.
 _SYSTEMS = ("linux", "macOS", "freebsd", "openbsd")
@@ -23,23 +24,15 @@ def by_program(program: str, deadline: Deadline) -> Listing:
 
     :raises SourceError: Tailscale does not run, or its answer is none.
     """
-    return Listing(tuple(machines(output_of([program, "status", "--json"], deadline))))
-
-
-def machines(printed: bytes) -> Iterator[PrintedHost]:
-    """Yield the machines in the output of ``tailscale status --json``.
-
-    :raises SourceError: it is something else.
-    """
-    status = json_of(printed)
+    status = json_of(output_of([program, "status", "--json"], deadline))
     if not isinstance(status, Mapping) or not isinstance(status.get("Peer") or {}, Mapping):
         raise SourceError("expected the output of 'tailscale status --json'")
     state = status.get("BackendState", "Running")
     if state != "Running":
         raise SourceError(f"Tailscale is {text(state)}: 'tailscale up' starts it")
-    for peer in (status.get("Peer") or {}).values():
-        if isinstance(peer, Mapping) and peer.get("OS") in _SYSTEMS:
-            yield _machine(peer)
+    peers = mappings(list((status.get("Peer") or {}).values()), "machines")
+    machines = (_machine(peer) for peer in peers.found if peer.get("OS") in _SYSTEMS)
+    return Listing(tuple(machines), warnings=tuple(peers.warnings))
 
 
 def _machine(peer: Mapping[str, Any]) -> PrintedHost:
@@ -54,4 +47,5 @@ def _machine(peer: Mapping[str, Any]) -> PrintedHost:
         status="online" if is_online else "offline",
         os=text(peer.get("OS")),
     )
-    return PrintedHost(full.partition(".")[0], values, "" if address else "no address")
+    name = plain_name(full.partition(".")[0])
+    return PrintedHost(name, values, "" if address else "no address")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from .model import SourceError
 
-__all__ = ["json_of", "mappings", "money", "port", "text", "told"]
+__all__ = ["ListedItems", "json_of", "mappings", "money", "port", "text", "told"]
+
+
+class ListedItems(NamedTuple):
+    """The mappings in a list, and a warning for each other item."""
+
+    found: list[Mapping[str, Any]]
+    warnings: list[str]
 
 
 def json_of(printed: bytes) -> Any:
@@ -23,18 +30,23 @@ def json_of(printed: bytes) -> Any:
         raise SourceError(f"not JSON: {reason}") from None
 
 
-def mappings(value: Any, name: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the mappings in a list.
+def mappings(value: Any, name: str) -> ListedItems:
+    """Return the mappings in a list; another item is left out with a warning.
 
     :param name: names the list in an error.
-    :raises SourceError: it is not a list of mappings.
+    :raises SourceError: it is not a list, or none of its items is a mapping.
     """
     if not isinstance(value, list):
         raise SourceError(f"expected a list of {name}, found {_kind(value)}")
-    for item in value:
-        if not isinstance(item, Mapping):
-            raise SourceError(f"expected a mapping for each of the {name}, found {_kind(item)}")
-        yield item
+    found = [item for item in value if isinstance(item, Mapping)]
+    warnings = [
+        f"expected a mapping for each of the {name}, found {_kind(item)}"
+        for item in value
+        if not isinstance(item, Mapping)
+    ]
+    if warnings and not found:
+        raise SourceError(warnings[0])
+    return ListedItems(found, [f"left out: {text}" for text in warnings])
 
 
 def text(value: Any) -> str | None:

@@ -7,15 +7,15 @@ port is one higher for an instance that runs Jupyter (``vast.py`` of vast-ai/vas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from .http import get
 from .model import Deadline, Listing, PrintedHost, SourceError
-from .naming import numbered
+from .naming import named
 from .programs import output_of
-from .values import json_of, mappings, money, port, text, told
+from .values import ListedItems, json_of, mappings, money, port, text, told
 
 __all__ = ["API", "by_api", "by_program"]
 
@@ -30,7 +30,7 @@ def by_api(url: str, deadline: Deadline) -> Listing:
 
     :raises SourceError: the API does not answer.
     """
-    return _listing(list(_pages(url, deadline)))
+    return _listing(_pages(url, deadline))
 
 
 def by_program(program: str, deadline: Deadline) -> Listing:
@@ -39,14 +39,16 @@ def by_program(program: str, deadline: Deadline) -> Listing:
     :raises SourceError: the program fails.
     """
     printed = json_of(output_of([program, "show", "instances", "--raw"], deadline))
-    return _listing(list(mappings(_instances(printed), "instances")))
+    return _listing(mappings(_instances(printed), "instances"))
 
 
-def _listing(instances: list[Mapping[str, Any]]) -> Listing:
-    return numbered(((text(each.get("id")), _host(each)) for each in instances), "instance")
+def _listing(instances: ListedItems) -> Listing:
+    found = ((text(each.get("id")), _host(each)) for each in instances.found)
+    return named(found, "vast", "instance", instances.warnings)
 
 
-def _pages(api: str, deadline: Deadline) -> Iterator[Mapping[str, Any]]:
+def _pages(api: str, deadline: Deadline) -> ListedItems:
+    all_pages = ListedItems([], [])
     query: dict[str, object] = {
         "select_filters": "{}",
         "order_by": '[{"col": "id", "dir": "asc"}]',
@@ -54,10 +56,12 @@ def _pages(api: str, deadline: Deadline) -> Iterator[Mapping[str, Any]]:
     }
     while True:
         page = json_of(get("vast", f"{api}/instances/?{urlencode(query)}", deadline))
-        yield from mappings(_instances(page), "instances")
+        entries = mappings(_instances(page), "instances")
+        all_pages.found.extend(entries.found)
+        all_pages.warnings.extend(entries.warnings)
         after = page.get("next_token") if isinstance(page, Mapping) else None
         if not isinstance(after, str) or not after:
-            return
+            return all_pages
         if after == query.get("after_token"):
             raise SourceError("the API answers the same page again")
         query["after_token"] = after
@@ -78,11 +82,8 @@ def _host(instance: Mapping[str, Any]) -> PrintedHost:
         status=status,
         id=text(instance.get("id")),
     )
-    # Labels are free text; a host's name has no spaces.
-    label = "-".join((text(instance.get("label")) or "").split(" "))
-    name = label or f"vast-{text(instance.get('id'))}"
     absence = "" if address else f"its status is {status or 'not known yet'}"
-    return PrintedHost(name, values, absence)
+    return PrintedHost(text(instance.get("label")) or "", values, absence)
 
 
 def _address(instance: Mapping[str, Any]) -> dict[str, Any]:

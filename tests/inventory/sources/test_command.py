@@ -173,6 +173,34 @@ def test_unfit_name_leaves_out_its_host_only(load: Load, name: Any) -> None:
     assert "\n" not in inventory.warnings[0]
 
 
+@pytest.mark.parametrize(
+    "printed",
+    [
+        {"bad": 7, "good": {"ssh_host": "h"}, "version": "2"},
+        ["bad", {"name": "good", "ssh_host": "h"}, {"ssh_host": "h"}],
+        {"hosts": {"bad": [], "good": {"ssh_host": "h"}, "x": 1}},
+        {"_meta": {"hostvars": {"bad": 7, "good": {"ansible_host": "h"}, "x": "y"}}},
+        {"good": {"ssh_host": "h"}, "Good": {"ssh_host": "other"}, "GOOD": {"ssh_host": "h"}},
+    ],
+    ids=["mapping", "list", "hosts", "ansible", "only in case"],
+)
+def test_malformed_host_leaves_the_others(load: Load, printed: Any) -> None:
+    inventory = load(printed)
+
+    assert {name: host.ssh_host for name, host in inventory.hosts.items()} == {"good": "h"}
+    assert len(inventory.warnings) == 2
+    assert all("left out: " in text for text in inventory.warnings)
+
+
+def test_groups_that_contain_each_other_many_times_are_read_in_time(load: Load) -> None:
+    names = [f"g{n}" for n in range(24)]
+    groups = {name: {"hosts": [name], "children": names[n + 1 :]} for n, name in enumerate(names)}
+
+    inventory = load({**groups, "_meta": {"hostvars": {}}})
+
+    assert len(inventory.groups["g0"]) == 24
+
+
 def test_many_unfit_hosts_are_counted(load: Load) -> None:
     inventory = load({f"bad{n}": {"ssh_host": "-x"} for n in range(100)})
 

@@ -127,6 +127,19 @@ def test_machine_of_the_tailnet_is_the_host_with_its_address(
     assert inventory.get("trainer").facts["status"] == "online"
 
 
+def test_name_that_differs_only_in_case_from_a_host_of_the_file_is_left_out(
+    load: Load, programs: Programs
+) -> None:
+    source = programs.prints("p", {"BOX": {"ssh_host": "192.0.2.1"}})
+
+    inventory = load(
+        f"hosts: {{box: {{ssh_host: h}}}}\nsources: [{{from: command, command: {source}}}]\n"
+    )
+
+    assert list(inventory.hosts) == ["box"]
+    assert "BOX: left out: the name differs only in case from box" in inventory.warnings[0]
+
+
 def test_groups_and_jump_hosts_reach_hosts_of_sources(load: Load, programs: Programs) -> None:
     program = programs.prints(
         "p", {"gate": {"ssh_host": "g"}, "box": {"ssh_host": "h", "proxy_jump": "gate"}}

@@ -291,6 +291,75 @@ def test_hosts_of_one_name_get_their_ids(programs: Programs, load: Load) -> None
     assert "2 pods are called 'box': each has its id behind the name" in inventory.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("my box", "my-box"),
+        ("my/box", "my-box"),
+        (" a  b! ", "a-b"),
+        ("Büro_1.x", "Buro_1.x"),
+        ("-oProxyCommand=x", "oProxyCommand-x"),
+        ("../up\nHost *", "up-Host"),
+        ("工作站", "{kind}-i1"),
+        ("", "{kind}-i1"),
+        (None, "{kind}-i1"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_labels_of_providers_become_plain_names(
+    programs: Programs, load: Load, label: str | None, name: str
+) -> None:
+    programs.prints("runpodctl", [{**POD, "id": "i1", "name": label}])
+    programs.prints("vastai", [{**INSTANCE, "id": "i1", "label": label}])
+
+    for kind in ("runpod", "vast"):
+        inventory = load(f"[{kind}]")
+
+        assert list(inventory.hosts) == [name.format(kind=kind)]
+        warnings = [text for text in inventory.warnings if "has no letter or digit" in text]
+        assert len(warnings) == (label == "工作站")
+
+
+def test_labels_that_become_one_name_get_their_ids(programs: Programs, load: Load) -> None:
+    labels = {"i1": "my box", "i2": "my/box", "i3": "My-Box"}
+    programs.prints("vastai", [{**INSTANCE, "id": n, "label": text} for n, text in labels.items()])
+
+    assert list(load("[vast]").hosts) == ["My-Box-i3", "my-box-i1", "my-box-i2"]
+
+
+def test_malformed_entry_leaves_the_others(
+    programs: Programs, api: Api, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMBDA_API_KEY", KEY)
+    programs.prints("runpodctl", [7, {**POD, "name": "pod"}])
+    programs.prints("vastai", {"instances": [None, {**INSTANCE, "label": "instance"}]})
+    peers = {**TAILNET["Peer"], "nodekey:9": "x"}  # type: ignore[dict-item]
+    programs.prints("tailscale", {**TAILNET, "Peer": peers})
+    api.answers["/instances"] = (200, {"data": [[], {"name": "lambda", "ip": "192.0.2.7"}]})
+
+    inventory = load(f"[runpod, vast, tailscale, {{from: lambda, url: '{api.url}'}}]")
+
+    assert list(inventory.hosts) == ["pod", "instance", "trainer", "mac-mini", "lambda"]
+    assert len(inventory.warnings) == 4
+    assert all("left out: expected a mapping for each" in text for text in inventory.warnings)
+
+
+def test_names_that_ssh_config_of_ringtasks_gives_are_no_hosts(load: Load) -> None:
+    folder = Path("~/.ssh").expanduser()
+    folder.mkdir()
+    (folder / "config").write_text(
+        "Include boxes\nHost own\n  User x\n"
+        "Host pasted\n  proxycommand=exec 'a b/ringtasks' connect -- pasted\nHost mac\n"
+    )
+    (folder / "boxes").write_text(
+        "Host box-a\n    ProxyCommand /v/bin/ringtasks connect --inventory /h --fdpass -- a\n"
+        "    User x\nHost jump\n  ProxyCommand ssh -W %h:%p ringtasks\nHost box-b\n"
+        "    ProxyCommand /v/bin/ringtasks connect --inventory /h --fdpass -- b\n"
+    )
+
+    assert list(load("[ssh_config]").hosts) == ["jump", "own", "mac"]
+
+
 def test_names_of_ssh_config_are_hosts(load: Load, tmp_path: Path) -> None:
     file = Path("~/.ssh/config").expanduser()
     file.parent.mkdir()
