@@ -8,7 +8,8 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig, config_or_fault
 from ringtasks.inventory.loader import load_inventory, usual_inventory
 from ringtasks.inventory.model import HostConfig, Inventory
-from ringtasks.inventory.selection import plain_hosts, select
+from ringtasks.inventory.plain_addresses import plain_hosts
+from ringtasks.inventory.selection import select
 
 from .faults import checked
 from .ssh_client import SSHClient

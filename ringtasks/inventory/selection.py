@@ -4,7 +4,7 @@
 
     name  glob*  gpu[01-16]  @group  @all  @embedded  key=value     one term
     @gpu&status=ready                                               hosts of both
-    @gpu&free_gpus>=2  idle>30m  price_per_hour<2                   conditions (`conditions`)
+    @gpu&free_gpus>=2  jobs=0  idle>30m  price_per_hour<2           conditions (`conditions`)
     !vast-*                                                         without these
     term,term                                                       joined by commas
 
@@ -16,22 +16,19 @@ are in no glob, fact or ``@all``: only their names, a group and ``@embedded`` se
 from __future__ import annotations
 
 import fnmatch
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.text import first_names, near_names
 from ringtasks.errors import InventoryError, UnknownHostError, UsageError
 
-from .conditions import Condition, condition_of, unknown_value
-from .config import DEFAULT_SSH_PORT, SSHConfig
+from .conditions import LIVE, Condition, condition_of, refuse_other_comparison, unknown_value
 from .model import SETTINGS, HostConfig, Inventory, WrittenGroup
 
-__all__ = ["Groups", "Measure", "is_ip_address", "meant_by", "members_of", "plain_hosts", "select"]
+__all__ = ["Groups", "Measure", "members_of", "select"]
 
 #: Returns for hosts the values of `conditions.LIVE` that are known; a host without any is missing.
 Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
@@ -40,13 +37,10 @@ Measure = Callable[[Sequence[HostConfig]], Mapping[str, Mapping[str, float]]]
 _MAX_NAMES = 100_000
 
 
-#: ``user@host``, ``host:port``, an IP address or a dotted name: an address of no inventory entry.
-_ADDRESS = re.compile(
-    r"(ssh://)?[^@\s!,&=*?]+@[^@\s!,&=*?]+|ssh://[^@\s!,&=*?]+|\[[0-9A-Fa-f:.%\w]+\](:\d+)?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%\w+)?"
-    r"|[\w-]+(\.[\w-]+)*:\d+|[\w-]+(\.[\w-]+)+"
-)
 _DECIMAL = re.compile(r"[+-]?\d+(\.\d*)?")
-#: Similarity from which an address counts as a mistyped name of the inventory (0 to 1).
+#: The facts that `sources` give: none may be known while a source is down.
+_FACTS_OF_SOURCES = ("gpu", "gpu_count", "id", "os", "price_per_hour", "region", "status")
+#: Similarity from which a key counts as a mistyped one (0 to 1).
 _MISTYPED = 0.85
 
 
@@ -140,64 +134,6 @@ def _advice(inventory: Inventory) -> str:
         name = next(iter(inventory.hosts))
         return f": the inventory has only embedded hosts, which are selected by name: {name!r}"
     return f"; '{as_typed('hosts')}' shows those there are"
-
-
-def plain_hosts(
-    expression: str, inventory: Inventory, is_alias: Callable[[str], bool]
-) -> dict[str, HostConfig]:
-    """Return the hosts that ``expression`` names and the inventory lacks, by their written names.
-
-    An address is ``[user@]host[:port]``.  An address that is nearly a name of the inventory does
-    not count.
-
-    :param is_alias: tells whether ssh's configuration knows a name.
-    """
-    found: dict[str, HostConfig] = {}
-    for item in re.split(r"[,\s]+", expression):
-        name = item.removeprefix("!")
-        if not name or name in inventory.hosts or name.startswith("@"):
-            continue
-        is_address = _ADDRESS.fullmatch(name) is not None
-        if is_address and meant_by(name, inventory) and not is_alias(_host_of(name)):
-            continue
-        is_word = re.fullmatch(r"[\w.-]+", name) is not None and not name.startswith("-")
-        if is_address or (is_word and is_alias(name)):
-            config = SSHConfig.parse(name)
-            given: dict[str, Any] = {"ssh_host": config.host, "ssh_user": config.user}
-            if config.port != DEFAULT_SSH_PORT:
-                given["ssh_port"] = config.port
-            found[name] = HostConfig(config.id, **given)
-    return found
-
-
-def meant_by(address: str, inventory: Inventory) -> tuple[str, ...]:
-    """Return the names of the inventory that an address may be a mistyped form of.
-
-    An IP address is none: its neighbours differ in one digit.
-    """
-    if is_ip_address(address):
-        return ()
-    host = _host_of(address)
-    names = (address, *((host,) if host != address else ()))
-    near = (near_names(name, inventory.hosts, similarity=_MISTYPED) for name in names)
-    return tuple(dict.fromkeys(itertools.chain.from_iterable(near)))
-
-
-def _host_of(address: str) -> str:
-    """Return the host of ``[user@]host[:port]``."""
-    try:
-        return SSHConfig.parse(address).host
-    except ValueError:
-        return address
-
-
-def is_ip_address(address: str) -> bool:
-    """Return True for ``[user@]host[:port]`` whose host is an IP address."""
-    try:
-        ip_address(SSHConfig.parse(address).host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def members_of(groups: Mapping[str, WrittenGroup], hosts: Mapping[str, HostConfig]) -> Groups:
@@ -339,13 +275,14 @@ def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
         return {item}
     if item.startswith("@"):
         return _group(item[1:], inventory)
-    if (condition := condition_of(item)) is not None:
+    if not _is_fact(item, inventory):
+        refuse_other_comparison(item)
+    key, equals, pattern = (part.strip() for part in item.partition("="))
+    is_written = equals and any(key in host.facts for host in inventory.hosts.values())
+    if not is_written and (condition := condition_of(item)) is not None:
         return _with_condition(condition, item, inventory)
-    if "=" in item:
-        key, _, pattern = item.partition("=")
-        if key.endswith("!"):
-            raise UsageError(f"selector {expression!r}: write !{key[:-1]}={pattern}")
-        return _with_fact(key.strip(), pattern.strip(), inventory)
+    if equals:
+        return _with_fact(key, pattern, inventory)
     if "[" in item:
         return _range(item, inventory, expression)
     if "*" in item or "?" in item:
@@ -388,6 +325,8 @@ def _group(group: str, inventory: Inventory) -> set[str]:
 
 def _with_fact(key: str, pattern: str, inventory: Inventory) -> set[str]:
     hosts = [host for host in inventory.hosts.values() if not host.embedded]
+    if all(_value(host, key) is None for host in hosts):
+        _refuse_misspelt(key, f"{key}={pattern}", hosts)
     if len(pattern) >= 2 and pattern[0] == pattern[-1] == '"':
         return {host.name for host in hosts if pattern[1:-1] in _texts(host, key)}
     exact = {host.name for host in hosts if pattern in _texts(host, key)}
@@ -398,6 +337,16 @@ def _with_fact(key: str, pattern: str, inventory: Inventory) -> set[str]:
         for host in hosts
         if any(fnmatch.fnmatchcase(text, pattern) for text in _texts(host, key))
     }
+
+
+def _refuse_misspelt(key: str, term: str, hosts: Sequence[HostConfig]) -> None:
+    """Refuse a key that no host has and that is nearly a known one.
+
+    Any other may be a fact that hosts have at times: ``!drained=true`` then excludes none.
+    """
+    known = {*LIVE, *SETTINGS, *(name for host in hosts for name in host.facts)}
+    if key not in {*known, *_FACTS_OF_SOURCES} and near_names(key, known, _MISTYPED):
+        raise unknown_value(key, term, [host.facts for host in hosts])
 
 
 def _value(host: HostConfig, key: str) -> Any:

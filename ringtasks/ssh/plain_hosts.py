@@ -11,7 +11,7 @@ from pathlib import Path
 from ringtasks.errors import UnknownHostError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import usual_inventory
-from ringtasks.inventory.selection import is_ip_address, meant_by
+from ringtasks.inventory.plain_addresses import is_ip_address, meant_by
 
 from .settings_files import files_of
 from .ssh_config import ask

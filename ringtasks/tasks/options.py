@@ -213,7 +213,7 @@ def selected(
         return [inventory.hosts[selector]]
     inventory = inventory._replace(hosts={**inventory.hosts, **_plain(selector, inventory)})
     ask = None
-    if may_ask and re.search("[<>]", selector):
+    if may_ask and re.search("[<>=]", selector):
         from .live_conditions import measure
 
         ask = measure(c)
@@ -223,7 +223,7 @@ def selected(
 
 
 def _plain(selector: str, inventory: Inventory) -> dict[str, HostConfig]:
-    from ringtasks.inventory.selection import plain_hosts
+    from ringtasks.inventory.plain_addresses import plain_hosts
 
     return plain_hosts(selector, inventory, _is_alias)
 

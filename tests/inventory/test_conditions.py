@@ -12,12 +12,21 @@ from ringtasks.inventory.selection import select
 
 FACTS: dict[str, dict[str, object]] = {
     "cheap": {"price_per_hour": 0.4},
-    "dear": {"price_per_hour": 2.39, "gpu": "H100"},
-    "odd": {"price_per_hour": "1.50"},
+    "dear": {"price_per_hour": 2.39, "gpu": "H100", "load": "high"},
+    "odd": {"price_per_hour": "1.50", "note": "=x"},
     "none": {},
 }
 INVENTORY = Inventory(
-    {name: HostConfig(name, ssh_host="h", facts=facts) for name, facts in FACTS.items()},
+    {
+        name: HostConfig(
+            name,
+            ssh_host="h",
+            facts=facts,
+            texts={key: (str(value),) for key, value in facts.items()},
+            work_dir={"cheap": "~/app", "none": "~"}.get(name),
+        )
+        for name, facts in FACTS.items()
+    },
     {"a": ("cheap", "dear", "odd"), "b": ("dear", "odd", "none")},
 )
 VALUES: dict[str, dict[str, float]] = {
@@ -54,6 +63,10 @@ class Probe:
         ("@all,!idle>30m", ["cheap"], ["cheap", "dear", "odd", "none"]),
         ("!free_gpus<1", ["dear", "odd"], ["cheap", "dear", "odd", "none"]),
         ("price_per_hour<2&free_gpus>=1", ["odd"], ["cheap", "odd"]),
+        ("free_gpus=2", ["dear"], ["cheap", "dear", "odd", "none"]),
+        ("@a&free_gpus = 0", ["cheap"], ["cheap", "dear", "odd"]),
+        ("!free_gpus=0", ["dear", "odd"], ["cheap", "dear", "odd", "none"]),
+        ("idle=1h", ["dear"], ["cheap", "dear", "odd", "none"]),
     ],
 )
 def test_live_conditions_select_from_one_probe_of_the_candidates(
@@ -73,6 +86,13 @@ def test_live_conditions_select_from_one_probe_of_the_candidates(
         ("price_per_hour>0&gpu=H100", ["dear"]),
         ("!price_per_hour>1", ["cheap", "none"]),
         ("ssh_port<100,cheap", ["cheap"]),
+        ("load=high", ["dear"]),  # a fact of that name
+        ("!load=high", ["cheap", "odd", "none"]),
+        ("note==x", ["odd"]),  # as it is written
+        ("@b&note==x", ["odd"]),
+        ("work_dir=~/app", ["cheap"]),
+        ("work_dir=~", ["none"]),
+        ("!drained=true", ["cheap", "dear", "odd", "none"]),
     ],
 )
 def test_numbers_of_facts_are_compared_without_asking(expression: str, expected: list[str]) -> None:
@@ -93,6 +113,22 @@ def test_numbers_of_facts_are_compared_without_asking(expression: str, expected:
         ("@nosuch&free_gpus>1", "unknown group '@nosuch'"),
         ("cheap,!disc_gb<5", "no host has a value 'disc_gb'; did you mean disk_gb"),
         ("price>1", "no host has a value 'price'"),
+        ("free_gpus=two", "expected a number, found 'two'"),
+        ("disk_gb>nan", "expected a number, found 'nan'"),
+        ("disk_gb<inf", "expected a number, found 'inf'"),
+        ("disk_gb<1e999", "expected a number, found '1e999'"),
+        ("price_per_hour<1_0", "expected a number, found '1_0'"),
+        ("free_gpus=>2", "'=>' is not a comparison: write free_gpus>=2"),
+        ("@a&price_per_hour =< 2", "write price_per_hour<=2"),
+        ("free_gpus==2", "write free_gpus=2"),
+        ("cheap,!gpu==H100", "write gpu=H100"),
+        ("free_gpus!=0", "write !free_gpus=0"),
+        ("free_gpus<>0", "write !free_gpus=0"),
+        ("gpu=~H", "write gpu=H"),
+        ("gpu~=H", "write gpu=H"),
+        ("free_gpus>>2", "write one of = >= <= > <"),
+        ("!free_gpu=0", "no host has a value 'free_gpu'; did you mean free_gpus"),
+        ("!gpux=H100", "no host has a value 'gpux'; did you mean gpu"),
     ],
 )
 def test_malformed_or_unmet_condition_is_an_error(expression: str, told: str) -> None:
