@@ -37,7 +37,8 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 #: Comparisons of other languages, each with its spelling here.
 _FOREIGN = {
-    "=>": "KEY>=VALUE", "=<": "KEY<=VALUE", "==": "KEY=VALUE", "===": "KEY=VALUE", ":=": "KEY=VALUE",
+    "=>": "KEY>=VALUE", "=<": "KEY<=VALUE",
+    "==": "KEY=VALUE", "===": "KEY=VALUE", ":=": "KEY=VALUE",
     "!=": "!KEY=VALUE", "=!": "!KEY=VALUE", "<>": "!KEY=VALUE", "!==": "!KEY=VALUE",
     "~=": "KEY=VALUE, which takes * and ?", "=~": "KEY=VALUE, which takes * and ?",
 }  # fmt: skip
