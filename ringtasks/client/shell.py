@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import queue
-import threading
 from collections.abc import Callable
-from typing import BinaryIO
 
 from ringtasks.errors import OutcomeUnknownError
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.ssh.execution import pass_on
 from ringtasks.ssh.link import KILLED_STATUS, Exited, Link, LinkLostError, NotStartedError, Session
 
-from .escapes import HELP, Escape, EscapeFilter
 from .gateways import NoChannelError
 from .terminal import piped_stdin, raw_mode, requested_terminal, watch_size
+from .typed_input import TypedInput
 
 __all__ = ["interact"]
-
-_KEYS_BYTES = 32 * 1024
 
 
 def interact(
@@ -59,52 +53,13 @@ def _held(session: Session, on_output: Callable[[bytes], None]) -> int:
         if stdin is None:
             session.send_eof()
             return _show_until_exit(session, on_output)
-        keys = _Keys(stdin, session, on_output)
+        keys = TypedInput(stdin, session.wake)
         pass_on(keys, session)  # type: ignore[arg-type]  # it is read by read1 alone
         return _show_until_exit(session, on_output, keys)
 
 
-class _Keys(io.RawIOBase):
-    """Typed input without its escape sequences.
-
-    It is read in a thread of its own: ``~.`` works while the host takes no more input.
-    """
-
-    def __init__(
-        self, stdin: BinaryIO, session: Session, on_output: Callable[[bytes], None]
-    ) -> None:
-        self.has_left = False
-        """True once the escape to leave was typed."""
-        self._stdin, self._session, self._on_output = stdin, session, on_output
-        self._pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="ringtasks-keys", daemon=True).start()
-
-    def read1(self, size: int = -1) -> bytes:
-        """Return the next piece; empty at the end of the input."""
-        return self._pieces.get()
-
-    def _work(self) -> None:
-        escapes = EscapeFilter()
-        with contextlib.suppress(OSError, ValueError):
-            while not self.has_left and (typed := self._stdin.read(_KEYS_BYTES)):
-                sent, found = escapes.feed(typed)
-                if sent:
-                    self._pieces.put(sent)
-                for escape in found:
-                    self._obey(escape)
-        if not self.has_left:
-            self._pieces.put(b"")
-
-    def _obey(self, escape: Escape) -> None:
-        if escape is Escape.HELP:
-            self._on_output(HELP)
-            return
-        self.has_left = True
-        self._session.wake()
-
-
 def _show_until_exit(
-    session: Session, on_output: Callable[[bytes], None], keys: _Keys | None = None
+    session: Session, on_output: Callable[[bytes], None], keys: TypedInput | None = None
 ) -> int:
     has_begun = False
     while True:

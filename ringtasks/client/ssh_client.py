@@ -151,11 +151,12 @@ class SSHClient:
         operation, cancellation = self._operation(ask), ask.cancellation
         if cancellation is None:
             result = operation.perform(self._pool)
-            if operation.is_interrupted:
-                raise KeyboardInterrupt(result)
-            return result
-        with cancellation.calling(operation.cancel):
-            return operation.perform(self._pool)
+        else:
+            with cancellation.calling(operation.cancel):
+                result = operation.perform(self._pool)
+        if operation.is_interrupted and not (cancellation and cancellation.is_cancelled):
+            raise KeyboardInterrupt(result)
+        return result
 
     async def ask_async(self, ask: Ask) -> SSHResult:
         """Call `ask` from asyncio; cancelling ends the remote command."""

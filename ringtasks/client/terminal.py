@@ -43,7 +43,10 @@ def requested_terminal() -> Terminal:
 
 @contextlib.contextmanager
 def raw_mode() -> Iterator[None]:
-    """Within the block, this process's terminal, if it has one, passes on each key as it is."""
+    """Within the block, this process's terminal, if it has one, passes on each key as it is.
+
+    A signal that would end the process restores the terminal first.
+    """
     if not (os.isatty(0) and os.isatty(1)):
         yield
         return
@@ -52,7 +55,10 @@ def raw_mode() -> Iterator[None]:
 
     saved = termios.tcgetattr(0)
     try:
-        with interruption.on_exit(lambda: termios.tcsetattr(0, termios.TCSANOW, saved)):
+        with (
+            interruption.also(*interruption.fatal_signals()),
+            interruption.on_exit(lambda: termios.tcsetattr(0, termios.TCSANOW, saved)),
+        ):
             tty.setraw(0, termios.TCSADRAIN)  # TCSADRAIN keeps input that was typed ahead
             yield
     finally:

@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Union
+from typing import Any, NoReturn, Union
 
 __all__ = [
     "GRACE",
@@ -31,6 +31,8 @@ __all__ = [
     "also",
     "begin",
     "ending",
+    "exit_at_once",
+    "fatal_signals",
     "guarded",
     "handled",
     "is_program",
@@ -47,6 +49,13 @@ _LOOK_INTERVAL = 0.02
 #: Seconds to report what remains after the second signal.
 _REPORT_TIME = 3.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+#: Signals that do not end a process by default, and KILL, which cannot be handled.  signal(7)
+_HARMLESS = {
+    getattr(signal, f"SIG{name}")
+    for name in ["KILL", "STOP", "TSTP", "TTIN", "TTOU", "CONT", "CHLD", "URG", "WINCH", "INFO"]
+    if hasattr(signal, f"SIG{name}")
+} | (set() if sys.platform == "linux" else {signal.SIGIO})
 _PROGRAMS = ("inv", "invoke", "ringtasks")
 _DEFAULT = "interrupted"
 
@@ -90,9 +99,12 @@ class _Guard:
         for number in _SIGNALS:
             self.handle(number)
 
-    def handle(self, number: int) -> None:
-        if signal.getsignal(number) is not signal.SIG_IGN and number not in self._handlers:
-            self._handlers[number] = signal.signal(number, self._on_signal)
+    def handle(self, number: int) -> bool:
+        """Handle a signal; return False if it stays ignored, or is handled already."""
+        if signal.getsignal(number) is signal.SIG_IGN or number in self._handlers:
+            return False
+        self._handlers[number] = signal.signal(number, self._on_signal)
+        return True
 
     def restore(self, *numbers: int) -> None:
         for number in numbers or tuple(self._handlers):
@@ -185,10 +197,13 @@ class _Guard:
         remains = [text for text in own if text]
         if remains or not self._has_said:
             self._say(remains[-1] if remains else _text_of(self.texts[-1]) or _DEFAULT)
+        self.exit(128 + (self.number or signal.SIGINT))
+
+    def exit(self, status: int) -> NoReturn:
         for action in reversed(self.on_exit):
             with contextlib.suppress(Exception):
                 action()
-        os._exit(128 + (self.number or signal.SIGINT))
+        os._exit(status)
 
     def _say(self, text: str | None) -> None:
         if text:
@@ -302,17 +317,38 @@ def on_exit(action: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def also(number: int) -> Iterator[None]:
-    """Handle one more signal within the block, such as QUIT."""
+def also(*numbers: int) -> Iterator[None]:
+    """Handle more signals within the block, such as QUIT."""
     guard = _guard
     if guard is None or not _is_main_thread():
         yield
         return
-    guard.handle(number)
+    added = [number for number in numbers if guard.handle(number)]
     try:
         yield
     finally:
-        guard.restore(number)
+        for number in added:
+            guard.restore(number)
+
+
+def exit_at_once(status: int, text: str) -> None:
+    """End the process from any thread, as a second signal would; in a program only."""
+    guard = _guard
+    if guard is not None:
+        _print(text)
+        guard.exit(status)
+
+
+def fatal_signals() -> tuple[int, ...]:
+    """Return the signals that would end this process now, except for those of faults.
+
+    A handler of Python cannot end a fault: the faulty instruction would run again.
+    """
+    return tuple(
+        number
+        for number in signal.valid_signals() - _FAULTS - _HARMLESS
+        if signal.getsignal(number) is signal.SIG_DFL
+    )
 
 
 def _is_main_thread() -> bool:

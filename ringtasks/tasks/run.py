@@ -6,17 +6,15 @@ is loaded only for them.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
-from ringtasks.client.terminal import piped_stdin, raw_mode, requested_terminal
+from ringtasks.client.terminal import piped_stdin, requested_terminal
 from ringtasks.common import interruption
 from ringtasks.errors import UsageError
 from ringtasks.output import display
@@ -41,6 +39,7 @@ from .run_flags import OutputFlags, RunFlags
 if TYPE_CHECKING:
     from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
+    from ringtasks.client.ssh_client import SSHClient
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.config import SSHConfig
@@ -76,7 +75,7 @@ _KEPT_BYTES = 16 * 1024 * 1024
         "diff": "show the most frequent output, and diffs of the others against it",
         "outdir": "also write each host's output to DIR/HOST.out and DIR/HOST.err",
         "json": JSON_HELP,
-        "pty": "give the command a terminal",
+        "pty": "give the command a terminal; ~. at the beginning of a line leaves it",
         "no-stdin": "read nothing from stdin: needed in a 'while read' loop, as ssh's -n",
         "inventory": INVENTORY_HELP,
     },
@@ -201,18 +200,15 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
         attempts = Attempts(request.repeats + 1)
         while True:
             try:
-                with interruption.said_as(None), contextlib.ExitStack() as until_the_end:
-                    # Only when the host is reached: the log-in may have questions, which a terminal
-                    # in raw mode would garble.
-                    to_raw = functools.partial(_set_raw, until_the_end) if request.pty else None
-                    result = client.ask(_asked(request, reporter, to_raw))
+                with interruption.said_as(None):
+                    result, has_left = _attempt(client, _asked(request, reporter), request)
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:
                     display.say(f"{config.id}: interrupted before the command was sent")
                     raise
                 result = interrupt.args[0]
                 break
-            if attempts.is_last(result):
+            if attempts.is_last(result) or has_left:
                 break
             why = result.error or f"exit status {result.returncode}"
             display.say(f"attempt {attempts.made} of {attempts.most} failed: {why}")
@@ -222,14 +218,24 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
     return result
 
 
-def _set_raw(until_the_end: contextlib.ExitStack) -> None:
-    until_the_end.pop_all().close()
-    until_the_end.enter_context(raw_mode())
+def _attempt(client: SSHClient, ask: Ask, request: RunFlags) -> tuple[SSHResult, bool]:
+    """Return the result, and whether the user has left the command's terminal."""
+    if not request.pty:
+        return client.ask(ask), False
+    from .run_terminal import RunTerminal
+
+    with RunTerminal() as terminal:
+        ask = replace(
+            ask,
+            stdin=terminal.stdin() if request.has_stdin else None,
+            terminal=requested_terminal(),
+            before_start=terminal.set_raw,
+            cancellation=terminal.cancellation,
+        )
+        return terminal.result_of(client.ask(ask)), terminal.cancellation.is_cancelled
 
 
-def _asked(
-    request: RunFlags, reporter: display.Reporter, before_start: Callable[[], None] | None
-) -> Ask:
+def _asked(request: RunFlags, reporter: display.Reporter) -> Ask:
     from ringtasks.client.ask import Ask
 
     return Ask(
@@ -239,11 +245,9 @@ def _asked(
         request.env,
         in_venv=True,
         is_own=False,
-        stdin=piped_stdin(even_terminal=request.pty) if request.has_stdin else None,
+        stdin=piped_stdin() if request.has_stdin and not request.pty else None,
         on_output=reporter.on_output,
         keeps_output=True,
-        terminal=requested_terminal() if request.pty else None,
-        before_start=before_start,
     )
 
 

@@ -23,11 +23,11 @@ from tests.support.terminal import at_terminal
 class Shell:
     """The task in a terminal of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self.ours, self.theirs = pty.openpty()
         self.modes = termios.tcgetattr(self.theirs)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "invoke", "shell", "--host", "box"],
+            [sys.executable, "-m", "invoke", *arguments, "--host", "box"],
             cwd=folder, stdin=self.theirs, stdout=self.theirs, stderr=self.theirs,
         )  # fmt: skip
         self.shown = b""
@@ -57,15 +57,34 @@ def box(make_sshd: MakeSshd, write_hosts: WriteHosts, inv: Inv) -> Sshd:
 
 @pytest.fixture
 def shell(box: Sshd, tmp_path: Path) -> Iterator[Shell]:
-    opened = Shell(tmp_path)
+    opened = Shell(tmp_path, "shell")
     opened.type(b"echo be''gun\n")
     opened.shows(b"begun")
     yield opened
     opened.close()
 
 
+@pytest.fixture
+def run(box: Sshd, tmp_path: Path) -> Iterator[Shell]:
+    opened = Shell(tmp_path, "run", "--pty", "--cmd", "echo be''gun; exec cat")
+    opened.shows(b"begun")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.matrix(4)
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGQUIT, 131), (signal.SIGINT, 130)]
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGQUIT, 131),
+        (signal.SIGUSR1, 138),
+        (signal.SIGINT, 130),
+        (signal.SIGABRT, 134),
+        (signal.SIGALRM, 142),
+        (signal.SIGXCPU, 152),
+        (signal.SIGRTMIN + 3, 128 + signal.SIGRTMIN + 3),
+    ],
 )
 def test_a_signal_ends_a_shell_and_restores_the_terminal(
     shell: Shell, number: int, status: int
@@ -86,6 +105,33 @@ def test_escape_characters_end_a_frozen_shell(box: Sshd, shell: Shell) -> None:
 
     assert shell.process.wait(10) == 255
     assert termios.tcgetattr(shell.theirs) == shell.modes
+    box.thaw()
+
+
+@pytest.mark.matrix(1)
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGPROF])
+def test_a_signal_ends_a_run_with_a_terminal_and_restores_ours(run: Shell, number: int) -> None:
+    assert termios.tcgetattr(run.theirs) != run.modes
+
+    run.process.send_signal(number)
+
+    assert run.process.wait(20) == 128 + number
+    assert termios.tcgetattr(run.theirs) == run.modes
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_escape_characters_end_a_run_with_a_terminal(
+    box: Sshd, run: Shell, is_frozen: bool
+) -> None:
+    run.type(b"~?")
+    run.shows(b"end the connection")
+    if is_frozen:
+        box.freeze()
+    run.type(b"\r~.")
+
+    run.shows(b"may still be running" if is_frozen else b"interrupted")
+    assert run.process.wait(10) == 255
+    assert termios.tcgetattr(run.theirs) == run.modes
     box.thaw()
 
 
