@@ -63,8 +63,10 @@ class CopyError(RingtasksError, OSError):
 
 def put_file(
     sftp: Any, source: Path, target: str, check: Check, *, modified: float | None = None
-) -> None:
+) -> int:
     """Copy one file to ``target`` on the host; it replaces a file or a symbolic link.
+
+    Return the number of bytes, which for files of /proc and /sys is not their size.
 
     :param modified: its time, Unix seconds; None: now.
     :raises CopyError: it cannot be read or written.
@@ -77,10 +79,12 @@ def put_file(
         _check_space(sftp, target, status.st_size)
     try:
         with told(target):
-            _send(sftp, source, partial, stat.S_IMODE(status.st_mode), check)
-            sent = sftp.stat(partial).st_size
-            if sent != status.st_size:  # it changed, or a full disk took less
-                raise CopyError(target, f"{sent} of {status.st_size} bytes arrived")
+            read_bytes = _send(sftp, source, partial, stat.S_IMODE(status.st_mode), check)
+            sent_bytes: int = sftp.stat(partial).st_size
+            if sent_bytes != read_bytes:  # a full disk took less
+                raise CopyError(target, f"{sent_bytes} of {read_bytes} bytes arrived")
+            if source.stat().st_size != status.st_size:
+                raise CopyError(str(source), "changed while it was being sent")
             if modified is not None:  # before the rename: a link could take over the final name
                 sftp.utime(partial, (modified, modified))
             _rename(sftp, partial, target)
@@ -90,9 +94,11 @@ def put_file(
         if isinstance(error, CopyError):
             _check_space(sftp, target, status.st_size)  # if the disk is full, report that instead
         raise
+    return sent_bytes
 
 
-def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> None:
+def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> int:
+    """Send a file's content and mode; return the number of bytes that were read."""
     with told(str(source)):
         reading = source.open("rb")
     with reading, sftp.open(partial, "wx") as writing:
@@ -101,8 +107,10 @@ def _send(sftp: Any, source: Path, partial: str, mode: int, check: Check) -> Non
         while chunk := reading.read(_CHUNK_BYTES):
             check()
             writing.write(chunk)
+        read_bytes = reading.tell()
     if mode & _SPECIAL_BITS:  # writing takes set-user-ID away
         sftp.chmod(partial, mode)
+    return read_bytes
 
 
 def listed(sftp: Any, folder: str) -> dict[str, Any]:
@@ -132,8 +140,10 @@ class RemoteFile(NamedTuple):
     modified: int | None = None
 
 
-def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: Check) -> None:
+def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: Check) -> int:
     """Copy one file of the host to ``name`` in ``tree``; it replaces a file or a link.
+
+    Return the number of bytes, which for files of /proc and /sys is not their size.
 
     :raises CopyError: it cannot be read or written.
     """
@@ -142,6 +152,7 @@ def get_file(sftp: Any, source: RemoteFile, tree: LocalTree, name: str, check: C
         _receive(sftp, source.path, source.size_bytes, file.write, check)
         modified = source.modified
         file.keep(source.mode, None if modified is None else modified * 10**9)
+        return file.size
 
 
 @contextlib.contextmanager

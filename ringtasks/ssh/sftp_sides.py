@@ -97,8 +97,8 @@ class Receiver(Protocol):
     def make_folder(self, name: str) -> None:
         """Make a folder, unless there is one; the folder above it exists."""
 
-    def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
-        """Copy the sender's file; it replaces a file or a link."""
+    def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> int:
+        """Copy the sender's file and return its bytes; it replaces a file or a link."""
 
     def set_attributes(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> bool:
         """Give a file of the same content the entry's mode and time; return False if it cannot."""
@@ -192,10 +192,10 @@ class LocalReceiver:
         with told_here(self._tree, name):
             self._tree.make_folder(name)
 
-    def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
+    def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> int:
         modified = entry.modified if keeps_time else None
         source = RemoteFile(from_home(entry.path), entry.mode, entry.size, modified)
-        get_file(self._sftp, source, self._tree, name, check)
+        return get_file(self._sftp, source, self._tree, name, check)
 
     def set_attributes(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> bool:
         modified_ns = entry.modified * 10**9 if keeps_time else None
@@ -249,10 +249,10 @@ class RemoteReceiver:
             elif not entry.is_folder:
                 raise CopyError(path, "is not a folder")
 
-    def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> None:
+    def copy_file(self, name: str, entry: TreeEntry, check: Check, *, keeps_time: bool) -> int:
         place = from_home(self._path(name))
         modified = entry.modified if keeps_time else None
-        put_file(self._sftp, Path(entry.path), place, check, modified=modified)
+        return put_file(self._sftp, Path(entry.path), place, check, modified=modified)
 
     def set_attributes(self, name: str, entry: TreeEntry, *, keeps_time: bool) -> bool:
         self._set(name, entry, keeps_time=keeps_time)

@@ -68,18 +68,20 @@ def put_file(
     part = RemotePart(host_copy.client, target, repr(tuple(before)))
     for attempt in range(_ATTEMPTS):
         summing = hashing or Hashing(lambda: sha256_of(source, lambda: host_copy.stop.is_cancelled))
+        size_bytes = before.size
         if send is None or attempt > 0 or not _is_sent(host_copy, part, send):
-            _push(host_copy, source, part, known)
+            size_bytes = _push(host_copy, source, part, known)
         with host_copy.local(source):
             expected = summing.result()
             has_changed = _Stamp.of(source) != before
         if has_changed:
             host_copy.ask(part.remove_script(), time_for(0))
             raise HostTransferError(f"{source} changed while it was being sent; send it again")
-        said = _finish(host_copy, part, target, before, expected, known)
+        stamp = before._replace(size=size_bytes)
+        said = _finish(host_copy, part, target, stamp, expected, known)
         if said == "done":
             host_copy.add(
-                Change("sent", name_of(target), before.size), is_checked=bool(known.hasher)
+                Change("sent", name_of(target), size_bytes), is_checked=bool(known.hasher)
             )
             return
         why = _OTHER_WRITER if said == "gone" else "the SHA-256 differed"
@@ -110,12 +112,13 @@ def get_file(host_copy: HostCopy, source: RemotePath, target: Path, known: PathP
         with tree.part_file(target.name, source.size_bytes, version) as part:
             try:
                 is_checked = _received(host_copy, source, part, known, target.parent)
+                part.measure()  # files of /proc and /sys have another size than they say
                 part.keep(source.mode, source.modified * 10**9)
             except HostTransferError as error:
                 if error.returncode == 1:  # it cannot become whole: free its disk space
                     part.discard()
                 raise
-    host_copy.add(Change("sent", target.name, source.size_bytes), is_checked=is_checked)
+    host_copy.add(Change("sent", target.name, part.size), is_checked=is_checked)
 
 
 def _received(
@@ -168,13 +171,18 @@ def _is_sent(host_copy: HostCopy, part: RemotePart, send: Callable[[RemotePart],
     return send(part)
 
 
-def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe) -> None:
-    """Send the missing bytes of the part.
+def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe) -> int:
+    """Send the missing bytes of the part; return the number of bytes that the file has.
+
+    It is not the size of a file of /proc or /sys.
 
     :raises HostTransferError: they could not be sent.
     """
 
+    end = 0
+
     def attempt() -> SSHResult:
+        nonlocal end
         looked = part.look()
         if not looked.success:
             return looked
@@ -186,7 +194,9 @@ def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe)
             _WRITE, block_bytes=_BLOCK_BYTES, blocks=blocks, refusal=_OTHER_WRITER
         )
         with source.open("rb", buffering=0) as file:
-            return host_copy.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
+            result = host_copy.stream(script, file.fileno(), blocks * _BLOCK_BYTES)
+            end = file.tell()
+            return result
 
     try:
         with host_copy.local(source):
@@ -196,6 +206,7 @@ def _push(host_copy: HostCopy, source: Path, part: RemotePart, known: PathProbe)
             with contextlib.suppress(HostTransferError):
                 host_copy.ask(part.remove_script(), time_for(0))
         raise
+    return end
 
 
 def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path) -> SSHResult:

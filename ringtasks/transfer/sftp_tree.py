@@ -183,9 +183,11 @@ class _SelectingWalk(TreeWalk):
                 self.receiver.link(name, entry.link)
             self.changes.append(Change("made", name, 0))
             return []
+        size_bytes = entry.size
         if is_real:
-            self.receiver.copy_file(name, entry, self.check, keeps_time=self._rules.keep_times)
-        self.changes.append(Change("sent", name, entry.size))
+            keeps_time = self._rules.keep_times
+            size_bytes = self.receiver.copy_file(name, entry, self.check, keeps_time=keeps_time)
+        self.changes.append(Change("sent", name, size_bytes))
         return []
 
     def finish_folder(self, step: Step) -> None:

@@ -78,6 +78,28 @@ def leftovers(*folders: Path) -> list[Path]:
     return [path for folder in folders for path in folder.rglob(".ringtasks*")]
 
 
+def test_results_count_the_bytes_of_kernel_files(
+    config: SSHConfig, near: Path, far: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their reported sizes are 0 in /proc, and a page in /sys."""
+    files = [Path("/proc/version"), Path("/sys/class/net/lo/mtu")]
+    sizes = [len(path.read_bytes()) for path in files]
+
+    got = [only(get(str(path), near / path.name, [config])).bytes for path in files]
+    sent = [only(put(str(path), str(far / path.name), [config])).bytes for path in files]
+    hide_rsync(tmp_path / "no-rsync", monkeypatch)
+    several = [
+        only(get("/sys/class/net/lo/[mt][tx]*", near / "several", [config])),
+        only(put([str(path) for path in files], f"{far}/several", [config])),
+    ]
+
+    assert (got, sent) == (sizes, sizes)
+    for result, folder in zip(several, (near, far), strict=True):
+        copied = (folder / "several").iterdir()
+        assert result.error is None
+        assert result.bytes == sum(path.stat().st_size for path in copied)
+
+
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 3_000_001])
 @pytest.mark.matrix(4)
 def test_file_is_transferred_both_ways_with_mode_and_mtime(
