@@ -65,16 +65,15 @@ def probe(configs: Sequence[SSHConfig], *, fresh: bool = False) -> list[Probe]:
         still does, that is added to the host's probes with ``is_old``: it does not count for the
         host's health.
     :returns: the probes, in the order of ``configs`` and of their routes.
-    :raises UsageError: the only configuration cannot be used.
     """
     served = [_served(config) for config in configs]
     attempt = _try_anew if fresh else _try
     started = time.time()
-    probes = _tried(served, attempt, is_alone=len(configs) == 1)
+    probes = _tried(served, attempt)
     moved = [config for config in served if _has_moved(config, probes, started)]
     if moved:
         names = {config.id for config in moved}
-        again = _tried(moved, attempt, is_alone=len(configs) == 1)
+        again = _tried(moved, attempt)
         probes = [p for p in probes if p.host not in names] + again
         order = [config.id for config in served]
         probes.sort(key=lambda p: order.index(p.host))
@@ -101,22 +100,14 @@ def is_alive_by_old_only(probes: Sequence[Probe]) -> bool:
 
 
 def _tried(
-    configs: Sequence[SSHConfig],
-    attempt: Callable[[tuple[SSHConfig, Route]], Probe],
-    *,
-    is_alone: bool,
+    configs: Sequence[SSHConfig], attempt: Callable[[tuple[SSHConfig, Route]], Probe]
 ) -> list[Probe]:
-    """Try every route of every host at the same time.
-
-    :raises UsageError: the only configuration cannot be used.
-    """
+    """Try every route of every host at the same time."""
 
     def guarded(way: tuple[SSHConfig, Route]) -> Probe:
         try:
             return attempt(way)
         except UsageError as error:
-            if is_alone:
-                raise
             config, route = way
             return Probe(config.id, route.name, route.address, None, fault=str(error))
 

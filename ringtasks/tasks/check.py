@@ -48,7 +48,7 @@ def check(
     """Try every route of the hosts: show its latency, or why it failed."""
     from ringtasks.client.connectivity import is_alive_by_old_only, is_reached, probe
 
-    configs = configs_of(c, selected(c, host, inventory))
+    configs = configs_of(c, selected(c, host, inventory, only_looks=True), judges_each=True)
     if is_dry(c):
         plan.show([plan.HostPlan(config) for config in configs], json=json)
         return {}

@@ -188,13 +188,20 @@ _warned: set[str] = set()
 
 
 def selected(
-    c: Context, selector: str | None, given: str | None, *, may_ask: bool = False
+    c: Context,
+    selector: str | None,
+    given: str | None,
+    *,
+    may_ask: bool = False,
+    only_looks: bool = False,
 ) -> list[HostConfig]:
     """Return the hosts that ``--host`` selects, in the inventory's order.
 
     An address, or a name that ssh's configuration knows, needs no inventory entry.
 
     :param may_ask: hosts may be asked for a live condition.
+    :param only_looks: the task runs no command of the user. If the inventory has embedded hosts
+        alone, ``@all`` means them.
     :raises UsageError: no selector, a bad one, or one that matches no host.
     """
     if not selector:
@@ -219,6 +226,8 @@ def selected(
         ask = measure(c)
     from ringtasks.inventory.selection import select
 
+    if only_looks and selector == "@all" and all(h.embedded for h in inventory.hosts.values()):
+        selector = "@all,@embedded"
     return [inventory.hosts[name] for name in select(selector, inventory, ask)]
 
 
@@ -245,10 +254,15 @@ def config_of(c: Context, host: HostConfig) -> SSHConfig:
 
 
 def configs_of(
-    c: Context, hosts: Sequence[HostConfig], transport: str | None = None
+    c: Context,
+    hosts: Sequence[HostConfig],
+    transport: str | None = None,
+    *,
+    judges_each: bool = False,
 ) -> list[SSHConfig]:
     """Return the hosts' SSH configurations; of several, one that cannot be used has a ``fault``.
 
+    :param judges_each: the task reports on each host, also on the only one.
     :raises UsageError: the only host cannot be used.
     """
     from ringtasks.client.faults import checked
@@ -256,7 +270,7 @@ def configs_of(
 
     from .core_flags import command_timeout
 
-    is_alone, limit = len(hosts) == 1, command_timeout(c)
+    is_alone, limit = len(hosts) == 1 and not judges_each, command_timeout(c)
     read = SSHConfig.from_host_config if is_alone else config_or_fault
     configs = [read(host) for host in hosts]
     if limit is not None:
@@ -271,11 +285,12 @@ def clients_of(
     transport: str | None = None,
     *,
     may_ask: bool = False,
+    only_looks: bool = False,
 ) -> list[SSHClient]:
     """Return a client for each host that ``--host`` selects; see `selected`, `configs_of`."""
     from ringtasks.client.ssh_client import SSHClient
 
-    hosts = selected(c, selector, given, may_ask=may_ask)
+    hosts = selected(c, selector, given, may_ask=may_ask, only_looks=only_looks)
     return [SSHClient(config, transport=transport) for config in configs_of(c, hosts, transport)]
 
 

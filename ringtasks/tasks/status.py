@@ -42,7 +42,7 @@ def status(
     """Show the state of the hosts: GPUs, memory, disk, load and jobs."""
     from ringtasks import jobs
 
-    clients = clients_of(c, host, inventory, may_ask=True)
+    clients = clients_of(c, host, inventory, may_ask=True, only_looks=True)
 
     if is_dry(c):
         from ringtasks.jobs.host_status import overview_script

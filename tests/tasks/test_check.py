@@ -52,3 +52,27 @@ def test_check_leaves_no_process_running(inv: Inv, write_hosts: WriteHosts) -> N
     assert inv("check", "--host", "a", "--fresh").returncode == 0
 
     assert json.loads(inv("connections", "--json").stdout or "[]") == []
+
+
+def test_check_reports_the_only_host_if_its_key_file_is_missing(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={"ssh_key": "/no/such/key"})
+
+    done, listed = inv("check"), inv("check", "--json")
+
+    assert b" hosts/hosts.yaml:6: a: ssh_key: no such file: /no/such/key\n" in done.stdout
+    assert (done.returncode, listed.returncode, listed.stderr) == (2, 2, b"")
+
+
+def test_check_and_status_use_embedded_hosts_if_there_are_no_others(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(demo={"embedded": True})
+    alone = [inv(task, "--json") for task in ("check", "status")]
+    write_hosts(demo={"embedded": True}, other={"ssh_port": 9})
+    beside = inv("check", "--json")
+
+    assert [json.loads(done.stdout)["host_id"] for done in alone] == ["demo", "demo"]
+    assert [done.returncode for done in alone] == [0, 0]
+    assert json.loads(beside.stdout)["host_id"] == "other"
