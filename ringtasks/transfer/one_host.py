@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ringtasks.common.program_name import as_typed
 from ringtasks.remote.globs import matches
-from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
+from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host, word
 
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
 from .probe import FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
@@ -64,7 +66,14 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
     elif known.kind == OTHER:
         raise HostTransferError(f"{place} {SPECIAL}")
     elif not into and known.parent_kind != FOLDER:
-        raise HostTransferError(f"{above(place)}: {_no_folder(known.parent_kind)}")
+        advice = ""
+        if known.parent_kind == NOTHING:
+            folder = above(place)
+            quoted = word(folder) if folder.startswith("~") else shlex.quote(folder)
+            run = f"run --host {shlex.quote(host_copy.host)} --cmd "
+            command = as_typed(run + shlex.quote(f"mkdir -p {quoted}"))
+            advice = _to_make(target, source.resolve().name, command)
+        raise HostTransferError(f"{above(place)}: {_no_folder(known.parent_kind)}{advice}")
     return joined(place, source.resolve().name) if into else place, known
 
 
@@ -131,6 +140,10 @@ def get(source: str, target: str, *, by_host: bool) -> Work:
         if item.kind == FILE:
             from .file_copy import get_file
 
+            if not final.parent.exists() and not into:
+                make = f"mkdir -p {shlex.quote(str(final.parent))}"
+                advice = _to_make(target, name, make)
+                raise HostTransferError(f"{final.parent} (here): no such folder{advice}")
             get_file(host_copy, item, final, known)
         else:
             get_tree(host_copy, place, final, known, follow_outside=True, verify=verify)
@@ -159,6 +172,14 @@ def pull(source: str, target: Path, *, by_host: bool) -> Work:
 def _probed(host_copy: HostCopy, target: str) -> tuple[str, PathProbe]:
     place = on_host(host_copy.client.config, target).rstrip("/") or "/"
     return place, host_copy.path_probe(target=place)
+
+
+def _to_make(target: str, name: str, command: str) -> str:
+    """Return the advice on a missing folder; as cp and scp, a file makes none."""
+    folder, _, final = target.rpartition("/")
+    if final == name:
+        return f"; with / at its end it is made: '{folder}/'"
+    return f"; make it: {command}"
 
 
 def _no_folder(kind: str) -> str:

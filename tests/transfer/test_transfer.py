@@ -443,7 +443,8 @@ def test_transfer_dry_run_changes_nothing_and_lists_the_changes(
     ("target", "said"),
     [
         ("file/", "is a file where a folder is needed"),
-        ("no/such", "no: no such folder on the host"),
+        ("no/such", "no: no such folder on the host; make it: "),
+        ("no/x", "no: no such folder on the host; with / at its end it is made: 'no/'"),
         ("file/x", "file: is not a folder"),
     ],
 )
@@ -458,6 +459,20 @@ def test_failed_put_reports_its_reason(
     assert (result.returncode, result.host) == (1, "box")
     assert said in str(result.error)
     assert contents(far).keys() == {"file"}
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("x", "with / at its end it is made: '"), ("y", "make it: mkdir -p ")]
+)
+def test_failed_get_advises_on_a_missing_local_directory(
+    client: SSHClient, near: Path, far: Path, name: str, advice: str
+) -> None:
+    (far / "x").write_text("x")
+
+    result = only(get("x", f"{near}/no/{name}", [client]))
+
+    assert f"{near}/no (here): no such folder; {advice}{near}/no" in str(result.error)
+    assert not contents(near)
 
 
 @pytest.mark.parametrize("way", ["put", "sync"])
