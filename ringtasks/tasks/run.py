@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
-from ringtasks.client.terminal import piped_stdin, requested_terminal
+from ringtasks.client.terminal import piped_stdin
 from ringtasks.common import interruption
 from ringtasks.errors import UsageError
 from ringtasks.output import display
@@ -39,7 +39,7 @@ from .run_flags import OutputFlags, RunFlags
 if TYPE_CHECKING:
     from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
-    from ringtasks.client.ssh_client import SSHClient
+    from ringtasks.client.retries import Attempts
     from ringtasks.fleet import FleetResult
     from ringtasks.health.model import HostOutcome
     from ringtasks.inventory.config import SSHConfig
@@ -185,7 +185,7 @@ def _failed(
 
 def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResult:
     """Run on one host, with the requested number of retries; return the last attempt's result."""
-    from ringtasks.client.retries import RETRY_DELAY, Attempts
+    from ringtasks.client.retries import Attempts
     from ringtasks.client.ssh_client import SSHClient
 
     reporter = display.JsonReporter() if json else display.RawReporter()
@@ -201,38 +201,33 @@ def _run_on_one(config: SSHConfig, request: RunFlags, *, json: bool) -> SSHResul
         while True:
             try:
                 with interruption.said_as(None):
-                    result, has_left = _attempt(client, _asked(request, reporter), request)
+                    if request.pty:
+                        from .run_terminal import at_terminal
+
+                        asked = _asked(request, reporter)
+                        result, is_last = at_terminal(client, asked, request.has_stdin)
+                    else:
+                        result, is_last = client.ask(_asked(request, reporter)), False
             except KeyboardInterrupt as interrupt:
                 if not interrupt.args:
                     display.say(f"{config.id}: interrupted before the command was sent")
                     raise
                 result = interrupt.args[0]
                 break
-            if attempts.is_last(result) or has_left:
+            if attempts.is_last(result) or is_last:
                 break
-            why = result.error or f"exit status {result.returncode}"
-            display.say(f"attempt {attempts.made} of {attempts.most} failed: {why}")
-            time.sleep(RETRY_DELAY)
+            _pause(attempts, result)
     result = result.for_command(request.label)
     reporter.finish(result)
     return result
 
 
-def _attempt(client: SSHClient, ask: Ask, request: RunFlags) -> tuple[SSHResult, bool]:
-    """Return the result, and whether the user has left the command's terminal."""
-    if not request.pty:
-        return client.ask(ask), False
-    from .run_terminal import RunTerminal
+def _pause(attempts: Attempts, failed: SSHResult) -> None:
+    from ringtasks.client.retries import RETRY_DELAY
 
-    with RunTerminal() as terminal:
-        ask = replace(
-            ask,
-            stdin=terminal.stdin() if request.has_stdin else None,
-            terminal=requested_terminal(),
-            before_start=terminal.set_raw,
-            cancellation=terminal.cancellation,
-        )
-        return terminal.result_of(client.ask(ask)), terminal.cancellation.is_cancelled
+    why = failed.error or f"exit status {failed.returncode}"
+    display.say(f"attempt {attempts.made} of {attempts.most} failed: {why}")
+    time.sleep(RETRY_DELAY)
 
 
 def _asked(request: RunFlags, reporter: display.Reporter) -> Ask:

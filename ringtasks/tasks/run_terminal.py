@@ -8,22 +8,36 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ringtasks.client.terminal import piped_stdin, raw_mode
+from ringtasks.client.terminal import piped_stdin, raw_mode, requested_terminal
 from ringtasks.client.typed_input import TypedInput
 from ringtasks.common import interruption
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.exit_status import INTERRUPTED, UNREACHABLE
 
 if TYPE_CHECKING:
+    from ringtasks.client.ask import Ask
     from ringtasks.client.result import SSHResult
+    from ringtasks.client.ssh_client import SSHClient
 
-__all__ = ["RunTerminal"]
+__all__ = ["at_terminal"]
 
 #: Seconds to end the remote processes after ``~.``; a host that is frozen does not answer.
 _LEAVE_TIME = 2.0
 
 
-class RunTerminal:
+def at_terminal(client: SSHClient, ask: Ask, has_stdin: bool) -> tuple[SSHResult, bool]:
+    """Ask with a terminal; return the result, and whether the user has left the terminal."""
+    with _RunTerminal() as terminal:
+        ask = ask._replace(
+            stdin=terminal.stdin() if has_stdin else None,
+            terminal=requested_terminal(),
+            before_start=terminal.set_raw,
+            cancellation=terminal.cancellation,
+        )
+        return terminal.result_of(client.ask(ask)), terminal.cancellation.is_cancelled
+
+
+class _RunTerminal:
     """The terminal, in raw mode from `set_raw` to the end of the block; ``~.`` ends the command.
 
     ``cancellation`` is requested by ``~.`` alone.
@@ -34,7 +48,7 @@ class RunTerminal:
         self._until_the_end = contextlib.ExitStack()
         self._has_ended = False
 
-    def __enter__(self) -> RunTerminal:
+    def __enter__(self) -> _RunTerminal:
         return self
 
     def __exit__(self, *exc: object) -> None:
