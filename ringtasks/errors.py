@@ -18,6 +18,7 @@
     ├── JobNotStartedError                    fix the cause that the host gives, or wait
     ├── LimitError (TimeoutError)             a time limit passed
     ├── ClusterError                          look at Ray's output on that host
+    ├── NoEligibleHostError                   read the verdicts on the hosts, or wait
     ├── RendezvousError                       put the hosts of a run into one network
     ├── RunNotStartedError                    fix the cause in its text, or use another host
     ├── ProtocolError                         drop this link
@@ -44,6 +45,7 @@ __all__ = [
     "InventoryError",
     "JobNotStartedError",
     "LimitError",
+    "NoEligibleHostError",
     "OtherProgramError",
     "OutcomeUnknownError",
     "ProtocolError",
@@ -356,6 +358,22 @@ class ClusterError(RingtasksError):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.evidence}"
+
+
+class NoEligibleHostError(RingtasksError):
+    """Of the hosts that were asked, too few can take a training run.
+
+    ``is_unreachable``: none of them answered.
+    """
+
+    def __init__(self, eligible: int, needed: int, *, is_unreachable: bool = False) -> None:
+        self.eligible, self.needed, self.is_unreachable = eligible, needed, is_unreachable
+
+    def __str__(self) -> str:
+        if self.is_unreachable:
+            return f"train: no host answered: try '{as_typed('check')}'"
+        found = f"only {self.eligible} of {self.needed} hosts" if self.eligible else "no host"
+        return f"train: {found} can take the run: the lines above say why"
 
 
 class RunNotStartedError(RingtasksError):

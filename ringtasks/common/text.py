@@ -23,6 +23,14 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in folded)
 
 
+def one_line(text: str) -> str:
+    """Return foreign text of several lines as `printable` does, with a mark between the lines."""
+    told = ""
+    for line in filter(None, map(printable, text.splitlines())):
+        told += ("" if not told else " " if told.endswith((":", ";")) else "; ") + line
+    return told
+
+
 def visible(text: str) -> str:
     """Replace all characters that a terminal would obey; tabs stay."""
     if text.isprintable():

@@ -10,7 +10,8 @@ from invoke import Context
 from ringtasks.common import interruption
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
-from ringtasks.errors import UsageError
+from ringtasks.errors import NoEligibleHostError, UsageError
+from ringtasks.exit_status import UNREACHABLE
 from ringtasks.output import display
 
 from .core_flags import echo, ended, is_dry
@@ -100,6 +101,8 @@ def train(
     record = None
     if attach is not None:
         record = _left_run(given.get("runs"), attach)
+        if record.is_ended:
+            return _ended_before(c, record)
         if record.settings:
             given = {**record.settings, "env": record.environment()}
         inventory = inventory or record.inventory
@@ -140,7 +143,8 @@ def train(
             train_plan.plan_attach(record, hosts)
         return RunOutcome(0, "nothing was done")
     echo(c, settings.command)
-    outcome = _run(c, settings, record, inventory)
+    with interruption.said_as("interrupted: no run was started" if record is None else None):
+        outcome = _run(c, settings, record, inventory)
     return ended(c, outcome, outcome.status, is_commands=outcome.is_commands)
 
 
@@ -162,6 +166,8 @@ def _run(
             record.keep_environment(settings.env)
         if record.revision:
             display.say(f"revision {record.revision}")
+        if not (settings.sync_up or settings.setup or settings.cwd):
+            display.say("no sync_up: no files are sent, and the run begins in an empty folder")
     earlier = record.logs()[:-1]
     curves = Curves()
     curves.read_attempts(earlier)
@@ -172,9 +178,14 @@ def _run(
         try:
             with interruption.said_as(lambda: _left_text(supervisor, record)):
                 outcome = supervisor.run()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if interrupt.args:  # while a job was being started
+                view.say(str(interrupt.args[0]))
             _stop_embedded(supervisor, view, settings.grace)
             return RunOutcome(_INTERRUPTED, "interrupted")
+        except NoEligibleHostError as error:
+            view.say(str(error))
+            return RunOutcome(UNREACHABLE if error.is_unreachable else 1, str(error))
         finally:
             if not record.attempts:
                 record.discard()
@@ -196,7 +207,7 @@ def _revision(settings: TrainSettings) -> str | None:
 def _left_run(runs: object, wanted: str) -> RunRecord:
     """Return the run to reattach to.
 
-    :raises UsageError: there is none, or it has ended.
+    :raises UsageError: there is none.
     """
     from ringtasks.training.records import find_run
 
@@ -204,15 +215,24 @@ def _left_run(runs: object, wanted: str) -> RunRecord:
     record = find_run(root, wanted)
     if record is None or not record.attempts:
         raise UsageError(f"--attach {wanted}: there is no such run in {root}/")
-    if record.is_ended:
-        raise UsageError(f"--attach {wanted}: {record.id} has ended: {record.state}")
     return record
 
 
-def _left_text(supervisor: Supervisor, record: RunRecord) -> str:
+def _ended_before(c: Context, record: RunRecord) -> RunOutcome:
+    """Report a run that has ended, with its exit status; its files are here."""
+    from ringtasks.training.supervision import RunOutcome
+
+    outcome = RunOutcome(record.status, f"has ended: {record.state}")
+    display.say(f"{record.id} {outcome.reason}")
+    display.say(f"plot it: {as_typed('plot')} {record.id}")
+    return ended(c, outcome, outcome.status)
+
+
+def _left_text(supervisor: Supervisor, record: RunRecord) -> str | None:
     """Return the text for Ctrl-C: the run continues; commands to return to it."""
     if not supervisor.jobs:
-        return "interrupted before the run was started"
+        # A job that is being started just now is reported by what becomes of it.
+        return None if supervisor.is_starting else "interrupted: no run was started"
     if supervisor.is_embedded:
         return "an embedded host ends with this process, so the run is stopped"
     attach, logs, stop = (

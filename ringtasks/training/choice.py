@@ -82,7 +82,7 @@ def choose(candidates: Sequence[Candidate], refused: Mapping[str, str] | None = 
     fit = sorted((each for each in candidates if not each.failed), key=_rank)
     verdicts = [HostVerdict(each.name, True, _praise(each)) for each in fit]
     verdicts += [
-        HostVerdict(each.name, False, "; ".join(map(str, each.failed)))
+        HostVerdict(each.name, False, "failed " + ", ".join(check.name for check in each.failed))
         for each in candidates
         if each.failed
     ]
@@ -103,7 +103,7 @@ def _praise(candidate: Candidate) -> str:
     probe = candidate.probe
     parts: Iterable[str | None] = (
         f"reachable {candidate.success_rate:.0%}",
-        f"load {probe.load:.2f} per CPU" if probe.load is not None else None,
+        f"load {probe.load * probe.cpus:.1f} of {probe.cpus}" if probe.load is not None else None,
         f"{probe.free_gpus} of {len(probe.gpus)} GPUs free" if probe.gpus else None,
         f"{probe.free_bytes / 10**9:.0f} GB free" if probe.free_bytes is not None else None,
     )

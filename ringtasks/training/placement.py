@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.fanout import each
-from ringtasks.errors import UsageError
+from ringtasks.errors import NoEligibleHostError, UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.model import HostConfig
 
@@ -35,6 +35,7 @@ class Placement:
         self._settings, self._tell = settings, tell
         self._hosts = {host.name: host for host in hosts}
         self._clients = {host.name: _client(host, settings.venv) for host in hosts}
+        self._asked: list[Candidate] = []
         self.gone: set[str] = set()
         """Hosts on which an attempt was lost: they come last."""
 
@@ -55,7 +56,8 @@ class Placement:
     def ranked(self) -> list[SSHClient]:
         """Return the hosts that can take the run, best first, at least as many as its nodes.
 
-        :raises UsageError: there are too few.
+        :raises UsageError: the hosts file lets none of them train.
+        :raises NoEligibleHostError: there are too few.
         """
         choice = self._choose()
         fit = sorted(choice.fit, key=lambda name: name in self.gone)
@@ -65,16 +67,20 @@ class Placement:
             word = "chosen" if is_chosen else "eligible" if verdict.is_fit else "not eligible"
             self._tell(f"{verdict.host}: {word}: {verdict.reason}")
         if len(fit) < needed:
-            hosts = "no host" if not fit else f"only {len(fit)} of {needed} hosts"
-            raise UsageError(f"train: {hosts} can take the run: see above")
+            if not self._asked:
+                raise UsageError("train: the hosts file lets no selected host train: see above")
+            is_unreachable = all(own.probe.error is not None for own in self._asked)
+            raise NoEligibleHostError(len(fit), needed, is_unreachable=is_unreachable)
         return [self._clients[name] for name in fit]
 
     def _choose(self) -> Choice:
         refused = willing({name: host.facts for name, host in self._hosts.items()})
         asked = [name for name, why in refused.items() if not why]
         known = dict(each(asked, self._look))
-        for name in asked if self._settings.preflight else ():
-            for check in known[name].checks:
+        self._asked = list(known.values())
+        shows_all = self._settings.preflight is not None
+        for name in asked:
+            for check in known[name].checks if shows_all else known[name].failed:
                 self._tell(f"{name}: {'pass' if check.is_passed else 'FAIL'}: {check}")
         return choose([known[name] for name in asked], refused)
 

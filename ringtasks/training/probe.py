@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ringtasks.common.text import printable
+from ringtasks.common.text import one_line, printable
 from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.resources import lines_by_name, parse_resources
@@ -43,6 +43,7 @@ class HostProbe:
     """Seconds by which its clock is ahead of ours, to within the duration of the request."""
     load: float | None = None
     """Load average of the last minute, for each CPU."""
+    cpus: int = 1
     missing: tuple[str, ...] = ()
     """The errors of the modules that could not be imported."""
     python: str = ""
@@ -71,7 +72,7 @@ def probe_host(
     answered_at = time.time()
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
-        return HostProbe(error=printable(why))
+        return HostProbe(error=one_line(why.removeprefix(f"{client.config.id}: ")))
     found = parse(result.stdout)
     return replace(found, clock_skew=_skew(found.clock_skew, asked_at, answered_at))
 
@@ -107,6 +108,7 @@ def parse(text: str) -> HostProbe:
         free_bytes=found.disk_available,
         clock_skew=found.clock,
         load=None if found.load is None else found.load / cpus,
+        cpus=cpus,
         missing=tuple(printable(value) for value in lines.get("missing", ())),
         python=printable(lines.get("python", [""])[-1]),
     )

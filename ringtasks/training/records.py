@@ -2,9 +2,9 @@
 
 The host keeps the job (`ringtasks.jobs`); with the folder, a run can be drawn or reattached to when
 the host is gone.  Schema of ``run.json``: ``{"version": 1, "id", "command", "state", "started_at",
-"ended_at", "settings", "inventory", "revision", "attempts": [{"attempt", "jobs": [{"host_id",
-"job_id"}], "state"}]}``.  ``settings`` are those of ``train`` in full, except for the values of
-``env``, which may be secret: they are in ``env.json``, for this user only.
+"ended_at", "exit_status", "settings", "inventory", "revision", "attempts": [{"attempt", "jobs":
+[{"host_id", "job_id"}], "state"}]}``.  ``settings`` are those of ``train`` in full, except for the
+values of ``env``, which may be secret: they are in ``env.json``, for this user only.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class RunRecord:
     started_at: float
     state: str = "running"
     ended_at: float | None = None
+    exit_status: int | None = None
+    """That of ``inv train``; None: it has not ended, or an older version saw it end."""
     attempts: list[RunAttempt] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     """All settings of the run, as YAML values; empty: an older version made the run."""
@@ -158,6 +160,13 @@ class RunRecord:
     def is_ended(self) -> bool:
         """True if a process on this machine saw it end."""
         return self.ended_at is not None
+
+    @property
+    def status(self) -> int:
+        """The exit status of a run that has ended."""
+        if self.exit_status is not None:
+            return self.exit_status
+        return 0 if self.state == "succeeded" else 1
 
     @property
     def last_job(self) -> str | None:

@@ -16,6 +16,7 @@ from ringtasks import jobs
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import (
     JobNotStartedError,
+    NoEligibleHostError,
     RunNotStartedError,
     StateFileError,
     UsageError,
@@ -45,6 +46,8 @@ REVISION_VARIABLE = "RINGTASKS_REVISION"
 #: Seconds between searches for a host that can take over.
 _LOOK_INTERVAL = 10.0
 
+#: The errors of an attempt that was not started on any host.
+_NOT_STARTED = (NoEligibleHostError, RunNotStartedError, JobNotStartedError)
 
 OnLog = Callable[[bytes, str | None], None]
 Tell = Callable[[str], None]
@@ -84,6 +87,8 @@ class Supervisor:
         self._placement = Placement(settings, hosts, tell)
         self.jobs: list[Job] = []
         """The jobs of the current attempt."""
+        self.is_starting = False
+        """True once a job of the first attempt may have been started."""
 
     def __enter__(self) -> Supervisor:
         return self
@@ -101,7 +106,8 @@ class Supervisor:
 
         A run that has been started is followed from its last attempt on.
 
-        :raises UsageError: no host can take the run, or a required file is missing here.
+        :raises UsageError: the hosts file excludes all hosts, or a required file is missing here.
+        :raises NoEligibleHostError: no host can take the run.
         :raises RunNotStartedError: its files did not arrive on any host.
         :raises JobNotStartedError: no host would start it.
         """
@@ -122,7 +128,7 @@ class Supervisor:
                 self._tell(f"job {worst.id} may go on there: {stop} once it is back")
             try:
                 statuses = self._attempt(attempt, self._hosts_in_time())
-            except (UsageError, RunNotStartedError, JobNotStartedError) as error:
+            except (UsageError, *_NOT_STARTED) as error:
                 if _may_have_started(error):
                     raise
                 self._tell(f"no other host takes over: {error}")
@@ -132,13 +138,14 @@ class Supervisor:
     def _hosts_in_time(self) -> list[SSHClient]:
         """Return hosts that can take over; one that was rebooted may need a while.
 
-        :raises UsageError: there is none in time.
+        :raises UsageError: the hosts file excludes all.
+        :raises NoEligibleHostError: there is none in time.
         """
         deadline = time.monotonic() + self._settings.lost_after
         while True:
             try:
                 return self._placement.ranked()
-            except UsageError:
+            except (UsageError, NoEligibleHostError):
                 if time.monotonic() > deadline:
                     raise
             self._tell(f"looking again in {_LOOK_INTERVAL:g} s")
@@ -254,6 +261,7 @@ class Supervisor:
                 env[REVISION_VARIABLE] = self._record.revision
             if settings.checkpoint:
                 env[CHECKPOINT_VARIABLE] = settings.checkpoint
+            self.is_starting = True
             try:
                 job = jobs.start(
                     client,
@@ -345,8 +353,9 @@ class Supervisor:
         worst = _worst(statuses)
         self._record.state = str(worst.state)
         self._record.ended_at = time.time() if worst.is_ended else None
-        self._save_record()
         status = attempts.exit_status_of(statuses)
+        self._record.exit_status = status if worst.is_ended else None
+        self._save_record()
         if worst.state is JobState.UNKNOWN:
             if self._settings.fetch:
                 self._tell(f"not fetched: {', '.join(self._settings.fetch)}")

@@ -306,7 +306,7 @@ def test_best_host_is_chosen_by_reliability_then_load_then_free_gpus() -> None:
 
     assert choice.fit == ("roomy", "good", "busy", "shaky")
     reasons = {verdict.host: verdict.reason for verdict in choice.verdicts}
-    assert reasons["roomy"] == "reachable 100%, load 0.10 per CPU, 3 of 3 GPUs free, 1000 GB free"
-    assert reasons["away"] == "answer: refused; try 'inv check'"
+    assert reasons["roomy"] == "reachable 100%, load 0.1 of 1, 3 of 3 GPUs free, 1000 GB free"
+    assert reasons["away"] == "failed answer"
     assert reasons["off"] == "its status in the hosts file is 'offline'"
     assert "fine" not in reasons

@@ -171,13 +171,30 @@ def test_unsuitable_hosts_are_reported_with_their_reasons(
     done = inv("train")
 
     said = done.stderr.decode()
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "off: not eligible: its status in the hosts file is 'broken'" in said
     assert "other: not eligible: training_enabled is not true in the hosts file" in said
     assert "away: FAIL: answer: " in said
     assert "full: FAIL: disk: " in said
     assert "full: FAIL: imports: no_such_module: ModuleNotFoundError" in said
+    assert said.count("ModuleNotFoundError") == 1
+    assert "full: not eligible: failed disk, imports" in said
     assert "train: no host can take the run" in said
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-preflight"]])
+def test_train_exits_255_if_no_host_answers(
+    inv: Inv, write_hosts: WriteHosts, flags: list[str]
+) -> None:
+    write_hosts(away={"ssh_port": 9, "tailscale_ip": "127.0.0.1", "tailscale_port": 9})
+
+    done = inv("train", "--host", "away", "--cmd", "true", *flags)
+
+    said = done.stderr.decode()
+    assert (done.returncode, said.count("Connection refused")) == (255, 2), said
+    assert "away: FAIL: answer: unreachable, no route worked: tailscale (" in said
+    assert "; direct (127.0.0.1:9): refused" in said
+    assert "train: no host answered" in said
 
 
 def test_host_that_fails_its_preflight_is_replaced_by_one_that_passes(
@@ -391,7 +408,7 @@ def test_reattached_run_shows_its_log_from_the_beginning(
     folder, record = run_of(tmp_path)
     assert (folder / "model").read_text() == "three\n"
     assert [each["state"] for each in record["attempts"]] == ["succeeded"]
-    assert again.returncode == 2
+    assert again.returncode == 0
     assert b"has ended: succeeded" in again.stderr
 
 
@@ -703,7 +720,7 @@ def test_run_gets_gpus_without_processes(
     both = inv("train", "--gpus", "2")
 
     assert one.stdout == b"1\n"
-    assert two.returncode == 2
+    assert two.returncode == 1
     assert b"a: FAIL: GPUs free: 1 of 2 (GPU 0: process 4711)" in two.stderr
     assert (both.returncode, both.stdout) == (0, b"0,1\n")
     assert b"b: chosen: " in both.stderr
@@ -776,6 +793,6 @@ def test_run_that_never_started_leaves_no_record(
 
     done = inv("train")
 
-    assert done.returncode == 2
+    assert done.returncode == 255
     assert list((tmp_path / "runs").iterdir()) == []
     assert b"no run in runs/ yet" in inv("plot", "last").stderr
