@@ -44,7 +44,7 @@ _PUT_HELP = {
     "src": "local file, folder or pattern",
     "dst": "path on the host, below its work_dir; ~ is the remote home; a final / means a folder",
     "gitignore": _GITIGNORE_HELP,
-    "relay": "send to a few hosts, which copy to the others",
+    "relay": "send to one host; hosts that have it copy it to others",
 }
 _GET_HELP = {
     "src": "file, folder or pattern on the host",
