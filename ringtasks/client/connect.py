@@ -20,7 +20,8 @@ from ringtasks.common.text import visible_lines
 from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError, UsageError
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.inventory.loader import find_host, load_inventory
+from ringtasks.inventory.loader import find_host, load_inventory, usual_inventory
+from ringtasks.inventory.model import Inventory
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.carry import carry, go_on_separately
 from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
@@ -97,15 +98,25 @@ def _parsed(words: list[str]) -> tuple[str, dict[str, str]]:
 
 
 def _config(name: str, given: str | None) -> SSHConfig:
-    """Return the configuration of a host of the inventory, else of ``[user@]host[:port]``."""
+    """Return the configuration of a host of the inventory, else of ``[user@]host[:port]``.
+
+    A name without a dot is looked up nowhere else: it is a mistake, or its inventory is missing.
+    """
     found = find_host(name, given)
     if found is not None:
         return SSHConfig.from_host_config(found)
     if given:
         load_inventory(given).get(name)  # raises, and lists near names
-    from ringtasks.ssh.plain_hosts import plain_host  # most calls name a host of the inventory
+    # Most calls name a host of the inventory.
+    from ringtasks.inventory.plain_addresses import plain_hosts
+    from ringtasks.ssh.plain_hosts import is_alias, plain_host
 
-    return plain_host(name)
+    inventory = usual_inventory() or Inventory({})
+    if name in plain_hosts(name, inventory, is_alias):
+        return plain_host(name)
+    if not inventory.files:
+        load_inventory()  # raises, and lists the places that were looked at
+    return SSHConfig.from_host_config(inventory.get(name))  # raises, and lists near names
 
 
 def _planning(name: str, flags: Mapping[str, str]) -> Planning | None:

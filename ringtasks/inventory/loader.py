@@ -13,7 +13,7 @@ from ringtasks.errors import InventoryError
 
 from . import cache
 from .config import error_at
-from .files import Located, find_files, locate
+from .files import Located, locate
 from .model import ADDRESS_KEYS, Content, HostConfig, Inventory, WrittenGroup
 
 if TYPE_CHECKING:
@@ -215,7 +215,8 @@ def _has_usual() -> bool:
     if os.environ.get("RINGTASKS_HOSTS"):
         return True
     try:
-        return bool(find_files(None))
+        found = locate(None)
+        return bool(found.files or found.programs)
     except InventoryError:
         return False
 

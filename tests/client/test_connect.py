@@ -123,6 +123,39 @@ def test_wrong_arguments_of_connect_are_a_usage_error(
     assert done.stderr.startswith(b"ringtasks: ")
 
 
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({}, b"no inventory: looked for hosts/*.yaml here"),
+        ({"hosts.yaml": "hosts: {gpu-box: {ssh_host: 127.0.0.1}}"}, b"did you mean gpu-box?"),
+        ({"hosts.yaml": "sources: [tailscale]"}, b"to allow it: --inventory hosts/hosts.yaml"),
+        ({"cloud": "#!/bin/sh\necho ran >&2"}, b"to allow it: --inventory "),
+        ({"hosts.yaml": "hosts: ["}, b"not YAML"),
+    ],
+    ids=["no inventory", "unknown", "sources", "program", "damaged"],
+)
+def test_name_that_is_no_address_is_not_dialled(
+    tmp_path: Path, files: dict[str, str], told: bytes
+) -> None:
+    (tmp_path / "hosts").mkdir()
+    for name, text in files.items():
+        (tmp_path / "hosts" / name).write_text(text)
+        (tmp_path / "hosts" / name).chmod(0o755)
+
+    done = run([PROGRAM, "connect", "gpu-bix"], cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (255, b"")
+    assert told in done.stderr
+    assert b"ran" not in done.stderr
+    assert b"route" not in done.stderr
+
+
+def test_address_without_an_entry_is_dialled(tmp_path: Path, sshd: Sshd) -> None:
+    done = run([PROGRAM, "connect", f"127.0.0.1:{sshd.port}"], cwd=tmp_path, input=b"SSH-2.0-t\r\n")
+
+    assert done.stdout.startswith(b"SSH-2.0-"), done.stderr
+
+
 def test_unknown_host_name_of_connect_lists_similar_names(write_hosts: WriteHosts) -> None:
     hosts = write_hosts(gpu_box={})
 
