@@ -15,20 +15,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ringtasks.common import rehearsal
+from ringtasks.common import alarms, rehearsal
 from ringtasks.common.text import visible_lines
 from ringtasks.errors import Reason, RingtasksError, RouteError, UnreachableError, UsageError
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import find_host, load_inventory, usual_inventory
 from ringtasks.inventory.model import Inventory
+from ringtasks.ssh import rehearsal as faults
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.carry import carry, go_on_separately
 from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
 from ringtasks.ssh.dialing import Begun, Dialled, Gateway
-from ringtasks.ssh.rehearsal import check as check_rehearsal
-from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.stream import Stream
 
 from .planning import Planning
@@ -56,7 +55,17 @@ def main(begun: Iterable[tuple[str, int, float]] = ()) -> None:
 
     :param begun: connections to the likely first routes (`dialing.Begun`).
     """
+    alarms.on_alarm(lambda _host, _text: None)  # a refused host key ends us, with its text
+    alarms.on_notice(_tell)
     sys.exit(_run(sys.argv[2:], [Begun(*each) for each in begun]))
+
+
+def _say(text: str) -> None:
+    print(f"ringtasks: {visible_lines(text)}", file=sys.stderr)
+
+
+def _tell(host: str, text: str) -> None:
+    _say(f"{host}: {text}")
 
 
 def _run(given: list[str], begun: Sequence[Begun]) -> int:
@@ -66,7 +75,7 @@ def _run(given: list[str], begun: Sequence[Begun]) -> int:
     try:
         return _run_flags(*_parsed(given), begun)
     except (RingtasksError, ValueError, OSError) as error:
-        print(f"ringtasks: {visible_lines(str(error))}", file=sys.stderr)
+        _say(str(error))
         return _FAILED
 
 
@@ -74,12 +83,21 @@ def _run_flags(name: str, flags: Mapping[str, str], begun: Sequence[Begun]) -> i
     words = flags.get(rehearsal.FLAG)
     with contextlib.nullcontext() if words is None else rehearsal.rehearsing(words):
         if (rehearsed := rehearsal.current()) is not None:
-            check_rehearsal()
-            print(f"ringtasks: {rehearsed.notice}", file=sys.stderr)
+            faults.check()
+            _say(rehearsed.notice)
             rehearsal.announce()
         planning = None if begun else _planning(name, flags)
-        _connect(_config(name, flags.get("--inventory")), flags, begun, planning)
+        config = _config(name, flags.get("--inventory"))
+        if rehearsed is not None:
+            _check_rehearsed_hosts(config, flags.get("--inventory"))
+        _connect(config, flags, begun, planning)
     return 0
+
+
+def _check_rehearsed_hosts(config: SSHConfig, given: str | None) -> None:
+    inventory = load_inventory(given) if given else usual_inventory()
+    jumps = [config.jump_host.id] if config.jump_host else []
+    faults.check_hosts([config.id, *jumps, *(inventory.hosts if inventory else ())])
 
 
 def _parsed(words: list[str]) -> tuple[str, dict[str, str]]:
@@ -187,6 +205,8 @@ def _dial(attempt: HostAttempt, gateway: Gateway | None, record: Record) -> Dial
         if failure.reason is Reason.HOST_KEY:
             dialled.stream.close()
             raise failure
+    if told := faults.summary(is_over=False):
+        _say(f"REHEARSAL: {told}")
     return dialled
 
 
@@ -206,7 +226,7 @@ def _hand_over(
     attempt: HostAttempt, dialled: Dialled, record: Record, release: Callable[[], None] | None
 ) -> None:
     """Give the connection to ssh; if it is not a plain one, carry its bytes behind a socket."""
-    is_cut = cuts(attempt.config.id, dialled.route.name)
+    is_cut = faults.cuts(attempt.config.id, dialled.route.name)
     shared = None if is_cut else dialled.stream.share()
     # Before ssh goes on: its end may be the next process's beginning.
     record(attempt, dialled.route.name, attempt.arrived())

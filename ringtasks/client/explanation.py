@@ -150,8 +150,9 @@ def _reason(health: SSHHealth, now: float) -> str:
         return "not tried yet: in its usual place"
     if not health.consecutive_failures:
         return f"works: last used {_ago(health.last_success, now)} ago"
-    times = f"failed {health.consecutive_failures} times in a row"
-    failed = f"{times}, last {_ago(health.last_failure, now)} ago: {health.last_reason}"
+    times = health.consecutive_failures
+    often = "failed" if times == 1 else f"failed {times} times in a row, last"
+    failed = f"{often} {_ago(health.last_failure, now)} ago: {health.last_reason}"
     state = ROUTE_CIRCUIT.state_at(health, now)
     if state == "open":
         left = lasting(ROUTE_CIRCUIT.recovers_at(health) - now)

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 
-__all__ = ["notify", "of", "on_alarm", "on_notice", "sound"]
+__all__ = ["notify", "of", "on_alarm", "on_notice", "sound", "texts"]
 
 _lock = threading.Lock()
 _sounded: dict[str, dict[str, None]] = {}
@@ -50,6 +50,12 @@ def of(host: str) -> tuple[str, ...]:
     """Return the alarms about ``host`` so far."""
     with _lock:
         return tuple(_sounded.get(host, ()))
+
+
+def texts() -> tuple[str, ...]:
+    """Return all alarms so far."""
+    with _lock:
+        return tuple(text for each in _sounded.values() for text in each)
 
 
 def on_alarm(listener: Callable[[str, str], None] | None) -> None:

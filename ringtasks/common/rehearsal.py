@@ -36,7 +36,7 @@ class Rehearsal:
 #: The rehearsals that `rehearsing` has begun, innermost last.
 _given: list[tuple[Rehearsal, str]] = []
 _of_process = os.urandom(4).hex()
-#: The rehearsals that were reported, by `token`.
+#: The rehearsals that were reported.
 _announced: set[str] = set()
 
 
@@ -53,17 +53,24 @@ def token() -> str:
     found = current()
     if found is None:
         return ""
-    begun = _given[-1][1] if _given else _of_process
-    return f"{os.getpid()} {begun} {found.words}"
+    return f"{os.getpid()} {_begun()} {found.words}"
+
+
+def _begun() -> str:
+    """Return text that distinguishes the rehearsal in force from others with its words."""
+    return _given[-1][1] if _given else _of_process
 
 
 def announce(tell: Callable[[str], None] | None = None) -> None:
-    """Report the rehearsal in force, once in this process for each one.
+    """Report the rehearsal in force, once in this process and its forked children for each one.
 
     :param tell: called with the notice; None: the caller has reported it.
     """
-    found, begun = current(), token()
-    if found is None or begun in _announced:
+    found = current()
+    if found is None:
+        return
+    begun = f"{_begun()} {found.words}"
+    if begun in _announced:
         return
     _announced.add(begun)
     if tell is not None:

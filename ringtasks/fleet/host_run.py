@@ -11,6 +11,7 @@ from ringtasks.client.ask import Ask
 from ringtasks.client.result import SSHResult
 from ringtasks.client.retries import RETRY_DELAY, Attempts
 from ringtasks.client.ssh_client import SSHClient
+from ringtasks.common import rehearsal
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.errors import UsageError
 from ringtasks.exit_status import USAGE
@@ -185,7 +186,7 @@ class HostRun:
         if state is FleetState.SUCCEEDED:
             return ""
         if state is FleetState.UNREACHABLE and self._last_open is not None:
-            return self._last_open.reason
+            return _reasons(self._last_open) or self._last_open.reason
         if result.error is None:
             return f"exit status {result.returncode}"
         return result.error.removeprefix(f"{self.host}: ")
@@ -217,6 +218,16 @@ def _fallback_note(opened: HostOutcome | None) -> str:
     """Name the routes that failed before one worked."""
     if opened is None or not opened.success:
         return ""
-    used = [route.route for route in opened.routes if route.success]
-    failed = [f"{route.route} {route.reason}" for route in opened.routes if not route.success]
-    return f"{', '.join(failed)}; connected via {used[0]}" if used and failed else ""
+    from ringtasks.ssh.attempts import fallback_note  # loaded by the attempt
+
+    return fallback_note(opened)
+
+
+def _reasons(opened: HostOutcome) -> str:
+    """Return the reason of each route, with the mark of a rehearsal; empty: there is none."""
+    if rehearsal.current() is None:
+        return ""
+    from ringtasks.ssh.rehearsal import mark  # loaded by the attempt
+
+    failed = [route for route in opened.routes if not route.success]
+    return "; ".join(f"{r.route}: {r.reason}{mark(opened.host, r.route)}" for r in failed)

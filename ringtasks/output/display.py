@@ -33,6 +33,7 @@ __all__ = [
     "say",
     "shown",
     "shown_lines",
+    "without_alarms",
     "write_bytes",
 ]
 
@@ -50,7 +51,16 @@ class Reporter(Protocol):
 
 def say(text: str) -> None:
     """Print a message of ringtasks on stderr."""
-    _print(f"ringtasks: {message(text)}", on_stderr=True)
+    _print(f"ringtasks: {message(without_alarms(text))}", on_stderr=True)
+
+
+def without_alarms(text: str) -> str:
+    """Return a message in which an alarm that was printed before is only referred to."""
+    alarms = sys.modules.get("ringtasks.common.alarms")
+    for alarm in alarms.texts() if alarms else ():
+        route = alarm.partition(": ")[0]
+        text = text.replace(alarm, f"{route}: host key refused: see the warning above")
+    return text
 
 
 def out(text: str) -> None:
@@ -65,7 +75,7 @@ def _print(line: str, *, on_stderr: bool = False) -> None:
 
 def alarm(host: str, text: str) -> None:
     """Print a security warning on stderr and, in GitHub Actions, as an annotation."""
-    say(f"WARNING: {host}: {text}")
+    _print(f"ringtasks: {message(f'WARNING: {host}: {text}')}", on_stderr=True)
     from . import github
 
     if github.is_active(os.environ):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import (
+    ADVICE,
     NOT_APPROVED,
     Reason,
     RingtasksError,
@@ -29,9 +30,10 @@ from ringtasks.inventory.config import SSHConfig
 
 from .dialing import Begun, Dialled, Gateway, dial
 from .host_keys import IMPOSTOR
+from .rehearsal import mark
 from .routes import Route, only, routes_of
 
-__all__ = ["HostAttempt", "outcome"]
+__all__ = ["HostAttempt", "fallback_note", "outcome"]
 
 
 class HostAttempt:
@@ -119,8 +121,9 @@ class HostAttempt:
             ahead.discard()
 
     def _unreachable(self, *others: RouteError) -> UnreachableError:
+        self._give_up(*others)
         self._sound_alarms()
-        return UnreachableError(self.config.id, (*self.failures, *others))
+        return UnreachableError(self.config.id, tuple(self.failures))
 
     def _sound_alarms(self) -> None:
         for failure in self.failures:
@@ -134,6 +137,11 @@ class HostAttempt:
         return dial(self.config.id, self._routes, self.remaining(), gateway=gateway, begun=begun)
 
     def _give_up(self, *errors: RouteError) -> None:
+        for error in errors:
+            if IMPOSTOR in error.evidence and error.advice == ADVICE[error.reason]:
+                from .refused_host_key import advice_to_update
+
+                error.advice = advice_to_update(self.config)  # a rehearsal does not know the file
         self.failures += errors
         gone = {error.route for error in errors}
         self._routes = [route for route in self._routes if route.name not in gone]
@@ -146,6 +154,17 @@ def outcome(host: str, used: str | None, failures: tuple[RouteError, ...]) -> Ho
         routes.append(RouteOutcome(used, success=True))
     reason = "" if used is not None else UnreachableError(host, failures).reason
     return HostOutcome(host, success=used is not None, reason=reason, routes=tuple(routes))
+
+
+def fallback_note(outcome: HostOutcome) -> str:
+    """Return the text that names the routes which failed before one worked, empty if none did."""
+    used = [route.route for route in outcome.routes if route.success]
+    failed = [
+        f"{route.route} {route.reason}{mark(outcome.host, route.route)}"
+        for route in outcome.routes
+        if not route.success
+    ]
+    return f"{', '.join(failed)}; connected via {used[0]}" if used and failed else ""
 
 
 class _Ahead:

@@ -15,12 +15,13 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ringtasks.common import alarms, rehearsal
 from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.durations import duration
+from ringtasks.common.text import near_names
 from ringtasks.errors import Reason, UsageError
 
 from .host_keys import IMPOSTOR
@@ -28,8 +29,8 @@ from .routes import ROUTE_NAMES
 from .stream import Stream
 
 __all__ = [
-    "RehearsedError", "announce", "check", "cuts", "failed", "mark", "mark_of_loss", "oppose",
-    "planned", "watch",
+    "RehearsedError", "announce", "check", "check_hosts", "cuts", "mark", "mark_of_loss", "oppose",
+    "planned", "summary", "watch",
 ]  # fmt: skip
 
 _MOST_SECONDS = 86400.0
@@ -88,20 +89,21 @@ def oppose(host: str, route: str, deadline: float, cancellation: Cancellation) -
     for fault in _faults_of(host, route):
         if fault.failure == "cut":
             continue
-        _note(host, route)
+        _note(host, route, "delayed" if fault.failure == "slow" else "failed")
         if fault.failure in ("slow", "blackhole"):
             ready_at = time.monotonic() + fault.seconds if fault.seconds else math.inf
             if cancellation.wait(max(0.0, min(deadline, ready_at) - time.monotonic())):
                 raise TimeoutError("cancelled")
             if ready_at > deadline:
+                _note(host, route, "failed")
                 raise TimeoutError("no answer")
         elif fault.failure == "silent":
             return _silence()
         elif fault.failure == "down":
             raise RehearsedError(Reason.REFUSED, "Connection refused")
         else:
-            evidence = f"the host key is not the one that is trusted: {IMPOSTOR}"
-            raise RehearsedError(Reason.HOST_KEY, evidence)
+            evidence = "host key changed: got a key of the rehearsal, expected the pinned key"
+            raise RehearsedError(Reason.HOST_KEY, f"{evidence}: {IMPOSTOR}")
     return None
 
 
@@ -109,7 +111,7 @@ def watch(host: str, route: str, stream: Stream) -> None:
     """Begin the time of a connection that is to be cut."""
     for fault in _faults_of(host, route):
         if fault.failure == "cut":
-            _note(host, route)
+            _note(host, route, "not cut")
             cut = functools.partial(_cut, host, route, fault.seconds, stream.breaker())
             timer = threading.Timer(fault.seconds, cut)
             timer.name, timer.daemon = "ringtasks-rehearsal", True
@@ -137,18 +139,46 @@ def mark_of_loss(host: str, route: str) -> str:
     return " (REHEARSAL: cut)" if (host, route, rehearsal.token()) in _cut_off else ""
 
 
-def failed() -> list[str]:
-    """Return the routes on which the rehearsal in force has used a failure, in words."""
+def summary(*, is_over: bool = True) -> str:
+    """Return the routes on which the rehearsal in force has used a failure, in words, if any.
+
+    :param is_over: False: connections that are to be cut are still in use.
+    """
     begun = rehearsal.token()
-    return [
-        f"{host} {route} ({planned(host, route)})"
-        for host, route, token in list(_noted)
+    found = [
+        (effect, f"{host} {route} ({planned(host, route)})")
+        for (host, route, token), effect in list(_noted.items())
         if token == begun
     ]
+    told = {
+        "failed on purpose": [text for effect, text in found if effect == "failed"],
+        "delayed on purpose": [text for effect, text in found if effect == "delayed"],
+        "ended before it was to be cut": [
+            text for effect, text in found if effect == "not cut" and is_over
+        ],
+    }
+    parts = [f"{what}: {', '.join(routes)}" for what, routes in told.items() if routes]
+    return "; ".join(parts)
 
 
-#: Host, route and rehearsal of each failure that was used, in order.
-_noted: dict[tuple[str, str, str], None] = {}
+def check_hosts(known: Iterable[str]) -> None:
+    """Check the hosts that the rehearsal in force names.
+
+    :param known: the names of all hosts.
+    :raises UsageError: an entry is about none of them; the message lists near names.
+    """
+    found = rehearsal.current()
+    names = list(dict.fromkeys(known))
+    for fault in () if found is None else _parsed(found.words, found.origin):
+        if fault.host is None or any(_matches(name, fault.host) for name in names):
+            continue
+        near = near_names(fault.host, names)
+        advice = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"{found and found.origin}: no host is called {fault.host!r}{advice}")
+
+
+#: The effect of each failure that was used, by host, route and rehearsal, in order.
+_noted: dict[tuple[str, str, str], str] = {}
 
 
 def _log(notice: str) -> None:
@@ -157,8 +187,8 @@ def _log(notice: str) -> None:
     logging.getLogger("ringtasks").warning("%s", notice)
 
 
-def _note(host: str, route: str) -> None:
-    _noted[host, route, rehearsal.token()] = None
+def _note(host: str, route: str, effect: str) -> None:
+    _noted[host, route, rehearsal.token()] = effect
 
 
 def _faults() -> tuple[_RehearsedFault, ...]:
@@ -218,6 +248,7 @@ def _silence() -> Stream:
 def _cut(host: str, route: str, seconds: float, break_off: Callable[[], None]) -> None:
     alarms.notify(host, f"REHEARSAL: the connection over {route} is cut after {seconds:g} s")
     _cut_off.add((host, route, rehearsal.token()))
+    _note(host, route, "failed")
     break_off()
 
 

@@ -6,12 +6,11 @@ which files to copy.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .plan import HostPlan, PlannedStep, show
+from .plan import HostPlan, PlannedStep, planned_routes, show
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -78,17 +77,13 @@ def copies(
     """
     from ringtasks.remote.paths import on_host
     from ringtasks.ssh.master.identity import jump_config
-    from ringtasks.ssh.routes import only, routes_of
     from ringtasks.ssh.ssh_command import pins_file, ssh_command
 
     if config.embedded:
         return []
-    routes = routes_of(config, os.environ)
-    if transport is not None:
-        routes = only(routes, transport, config.id)
     path = on_host(config, there).rstrip("/") + ("/" if there.endswith("/") else "")
     steps = []
-    for route in routes:
+    for route in planned_routes(config, transport):
         *shell, login = ssh_command(config, route, pins_file(), jump_config)
         user, at, host = login.rpartition("@")
         place = f"{user}{at}{f'[{host}]' if ':' in host else host}:{path}"

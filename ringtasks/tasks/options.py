@@ -23,7 +23,13 @@ from ringtasks.errors import InventoryError, RingtasksError, UsageError
 from ringtasks.exit_status import UNREACHABLE, USAGE
 
 from .invoke_private import code_folder, project_prefix, set_code
-from .rehearsing import FLAG, REHEARSE_HELP, rehearsed, signature_with_flag
+from .rehearsing import (
+    FLAG,
+    REHEARSE_HELP,
+    check_rehearsed_hosts,
+    rehearsed,
+    signature_with_flag,
+)  # fmt: skip
 from .streams import written
 
 if TYPE_CHECKING:
@@ -105,9 +111,10 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
 
 
 def _told(error: Exception) -> str:
+    from ringtasks.output.display import without_alarms
     from ringtasks.output.foreign_text import message
 
-    return f"ringtasks: {message(str(error))}"
+    return f"ringtasks: {message(without_alarms(str(error)))}"
 
 
 @contextlib.contextmanager
@@ -216,9 +223,11 @@ def selected(
         inventory = Inventory({})  # if there is no hosts file, and none is needed
         if error.file is not None or not _plain(selector, inventory):
             raise
-    if selector in inventory.hosts:  # the code for selectors need not be loaded
+    if selector not in inventory.hosts:  # the code for selectors need not be loaded
+        inventory = inventory._replace(hosts={**inventory.hosts, **_plain(selector, inventory)})
+    check_rehearsed_hosts(inventory)
+    if selector in inventory.hosts:
         return [inventory.hosts[selector]]
-    inventory = inventory._replace(hosts={**inventory.hosts, **_plain(selector, inventory)})
     ask = None
     if may_ask and re.search("[<>=]", selector):
         from .live_conditions import measure

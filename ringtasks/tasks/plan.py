@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,8 +18,9 @@ from ringtasks.output.tables import table
 
 if TYPE_CHECKING:
     from ringtasks.inventory.config import SSHConfig
+    from ringtasks.ssh.routes import Route
 
-__all__ = ["HostPlan", "PlannedStep", "script_of", "show"]
+__all__ = ["HostPlan", "PlannedStep", "planned_routes", "script_of", "show"]
 
 
 class PlannedStep(NamedTuple):
@@ -47,21 +49,17 @@ class HostPlan:
         :raises UsageError: the host does not have the requested route.
         """
         from ringtasks.ssh.master.identity import jump_config
-        from ringtasks.ssh.routes import only, routes_of
         from ringtasks.ssh.ssh_command import pins_file, ssh_command
 
         if self.config.embedded or self.config.fault is not None:
             return []
-        found = routes_of(self.config, os.environ)
-        if self.transport is not None:
-            found = only(found, self.transport, self.config.id)
         pins = pins_file()
         return [
             (
                 f"{route.name} {route.address}",
                 shlex.join(ssh_command(self.config, route, pins, jump_config, *self.ssh_options)),
             )
-            for route in found
+            for route in planned_routes(self.config, self.transport)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,6 +73,24 @@ class HostPlan:
             **self.fields,
             **({} if self.config.fault is None else {"error": self.config.fault}),
         }
+
+
+def planned_routes(config: SSHConfig, transport: str | None) -> list[Route]:
+    """Return a host's routes in the order in which they would be tried now.
+
+    :param transport: the only route to use; None: any.
+    :raises UsageError: the host does not have that route.
+    """
+    from ringtasks.health.model import order_routes
+    from ringtasks.health.store import HealthStore
+    from ringtasks.ssh.routes import only, routes_of
+
+    routes = routes_of(config, os.environ)
+    if transport is not None:
+        routes = only(routes, transport, config.id)
+    by_name = {route.name: route for route in routes}
+    known = HealthStore().get(config.id).transports
+    return [by_name[name] for name in order_routes(list(by_name), known, time.time())]
 
 
 def show(plans: Iterable[HostPlan], *, json: bool = False) -> list[dict[str, Any]]:

@@ -7,14 +7,19 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ringtasks.common import rehearsal
+from ringtasks.errors import UsageError
 from ringtasks.output import display
 
-__all__ = ["FLAG", "REHEARSE_HELP", "rehearsed", "signature_with_flag"]
+if TYPE_CHECKING:
+    from ringtasks.inventory.model import Inventory
+
+__all__ = ["FLAG", "REHEARSE_HELP", "check_rehearsed_hosts", "rehearsed", "signature_with_flag"]
 
 FLAG = "rehearse"
+_NOTHING = "nothing failed on purpose: no route was tried that was to fail"
 REHEARSE_HELP = (
     "let routes fail, to see what would happen: tailscale=down,direct=slow:2s,gpu1.direct=cut:3s"
 )
@@ -38,15 +43,38 @@ def rehearsed(words: str | None) -> Iterator[None]:
         yield
         return
     with contextlib.nullcontext() if words is None else rehearsal.rehearsing(words):
-        from ringtasks.ssh.rehearsal import check, failed
+        from ringtasks.ssh.rehearsal import check, summary
 
         check()
         _begin()
+        is_refused = False
         try:
             yield
+        except UsageError:
+            is_refused = True
+            raise
         finally:
-            told = ", ".join(failed()) or "no route was tried that was to fail"
-            display.say(f"REHEARSAL: failed on purpose: {told}")
+            told = summary()
+            if told or not is_refused:
+                display.say(f"REHEARSAL: {told or _NOTHING}")
+
+
+def check_rehearsed_hosts(inventory: Inventory) -> None:
+    """Check that the hosts which the rehearsal in force names are known.
+
+    :param inventory: with the addresses that the task was given.
+    :raises UsageError: one of them is not.
+    """
+    if rehearsal.current() is None:
+        return
+    from ringtasks.inventory.config import SSHConfig
+    from ringtasks.ssh.rehearsal import check_hosts
+
+    known = [*inventory.absent, *(host.name for host in inventory.hosts.values())]
+    for jump in {host.proxy_jump for host in inventory.hosts.values() if host.proxy_jump}:
+        with contextlib.suppress(ValueError):
+            known.append(SSHConfig.parse(jump).id)
+    check_hosts(known)
 
 
 def _begin() -> None:

@@ -248,7 +248,7 @@ def _asked(request: RunFlags, reporter: display.Reporter) -> Ask:
 
 def _tell_fallback(outcome: HostOutcome) -> None:
     """Print on stderr which routes failed before one worked."""
-    used = [route.route for route in outcome.routes if route.success]
-    failed = [f"{route.route} {route.reason}" for route in outcome.routes if not route.success]
-    if used and failed:
-        display.say(f"{outcome.host}: {', '.join(failed)}; connected via {used[0]}")
+    from ringtasks.ssh.attempts import fallback_note  # loaded by the attempt
+
+    if note := fallback_note(outcome):
+        display.say(f"{outcome.host}: {note}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -50,11 +52,13 @@ def test_a_route_fails_as_named_and_the_next_one_is_used(
 
     done = inv("run", "--host", "a", "--cmd", "echo hi", "--rehearse", f"tailscale={failure}")
 
-    told = done.stderr.decode()
+    told, shown = done.stderr.decode(), failure.replace(" ", "-")
     assert (done.returncode, done.stdout) == (0, b"hi\n"), told
     assert told.startswith(f"ringtasks: REHEARSAL: tailscale={failure} (--rehearse")
-    assert f"a: tailscale {reason}; connected via direct" in told
-    assert "REHEARSAL: failed on purpose: a tailscale" in told
+    assert f"a: tailscale {reason} (REHEARSAL: {shown}); connected via direct" in told
+    effect = "delayed" if failure.startswith("slow") else "failed"
+    assert told.endswith(f"ringtasks: REHEARSAL: {effect} on purpose: a tailscale ({shown})\n")
+    assert told.count("REHEARSAL: tailscale") == 1
     assert ("WARNING" in told) is (reason == "host key")
     assert not HealthStore().path.exists()
 
@@ -105,6 +109,65 @@ def test_a_connection_is_cut_after_its_time(
     assert "REHEARSAL: the connection over direct is cut after 2 s" in told
     assert "outcome unknown" in told
     assert "(REHEARSAL: cut)" in told
+    assert "failed on purpose: a direct (cut:2s)" in told
+
+
+def test_command_that_ends_before_the_cut_is_told(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+
+    done = inv("run", "--host", "a", "--cmd", "true", "--rehearse", "direct=cut:60s")
+
+    assert done.returncode == 0
+    assert b"REHEARSAL: ended before it was to be cut: a direct (cut:60s)" in done.stderr
+    assert b"failed on purpose" not in done.stderr
+
+
+def test_wrong_key_is_told_as_a_real_one_is(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    pins = Path(os.environ["XDG_STATE_HOME"]) / "ringtasks" / "known_hosts"
+
+    done = inv("run", "--host", "a", "--cmd", "true", "--rehearse", "direct=wrong-key")
+
+    told = done.stderr.decode()
+    assert "ringtasks: WARNING: a: direct (127.0.0.1:" in told
+    assert "): host key changed: got a key of the rehearsal, expected the pinned key: " in told
+    assert f"if the box was rebuilt, update {pins} (remove the line of 'a')" in told
+    assert "host key refused: see the warning above" in told
+    assert told.count("host key changed") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("gpu9.direct=down", "no host is called 'gpu9'; did you mean gpu1"),
+        ("web.direct=down,tpu*.direct=down", "no host is called 'tpu*'"),
+    ],
+)
+def test_host_that_does_not_exist_is_refused(
+    inv: Inv, write_hosts: WriteHosts, words: str, told: str
+) -> None:
+    hosts = write_hosts(gpu1={}, web={})
+
+    done = inv("run", "--host", "gpu1", "--cmd", "true", "--rehearse", words)
+    program = Path(sys.executable).with_name("ringtasks")
+    over_ssh = subprocess.run(
+        [program, "connect", "--inventory", hosts, "--rehearse", words, "gpu1"], capture_output=True
+    )
+
+    assert (done.returncode, over_ssh.returncode) == (2, 255)
+    assert told in done.stderr.decode()
+    assert told in over_ssh.stderr.decode()
+    assert b"on purpose" not in done.stderr
+
+
+def test_hosts_without_an_entry_can_fail(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
+    write_hosts(a={"proxy_jump": "user@192.0.2.1"})
+    words = f"[127.0.0.1]:{sshd.port}.direct=down,192.0.2.1.direct=down"
+
+    done = inv("check", "--host", f"127.0.0.1:{sshd.port}", "--rehearse", words)
+
+    assert done.returncode == 255
+    assert b"(REHEARSAL: down)" in done.stdout
 
 
 @pytest.mark.long

@@ -350,8 +350,9 @@ def test_rehearsed_failures_reach_ssh(
     cut = run("ssh", "-F", config, "a", "sleep 30")
 
     assert (refused.returncode, cut.returncode) == (255, 255)
-    assert b"REHEARSAL: direct=down (RINGTASKS_REHEARSE" in refused.stderr
-    assert b"REHEARSAL: the connection over direct is cut after 2 s" in cut.stderr
+    assert refused.stderr.count(b"ringtasks: REHEARSAL: direct=down (RINGTASKS_REHEARSE") == 1
+    assert cut.stderr.count(b"REHEARSAL: direct=cut:2s") == 1
+    assert b"ringtasks: a: REHEARSAL: the connection over direct is cut after 2 s" in cut.stderr
     assert HealthStore().path.read_bytes() == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -46,8 +47,12 @@ def test_why_lists_routes_in_current_order_with_reasons(inv: Inv, write_hosts: W
     assert (direct["route"], direct["state"]) == ("direct", "closed")
     assert (tailscale["route"], tailscale["state"]) == ("tailscale", "open")
     assert (tailscale["last_reason"], tailscale["retry_at"] > time.time()) == ("refused", True)
-    assert "failed 1 times in a row" in tailscale["reason"]
+    assert re.match(r"failed \d+ s ago: refused; at the back", tailscale["reason"])
     assert "at the back of the order" in tailscale["reason"]
+    for words in (["run", "--cmd", "true"], ["put", "/etc/hosts", "x"]):
+        plan = inv("--dry", *words, "--host", "a", "--json")
+        routes = [route.partition(" ")[0] for route in json.loads(plan.stdout)["routes"]]
+        assert routes == ["direct", "tailscale"], plan.stderr
 
 
 def test_why_shows_the_rehearsed_failures_of_a_route(inv: Inv, write_hosts: WriteHosts) -> None:
