@@ -189,7 +189,7 @@ class UnknownJobError(UsageError, LookupError):
 
     def __str__(self) -> str:
         if not self.unasked:
-            return f"{self.message}: '{as_typed('jobs --all')}' shows those there are"
+            return f"{self.message}: '{as_typed('jobs --all')}' lists all jobs"
         return f"{self.message} on the hosts that answered; not reached: {', '.join(self.unasked)}"
 
 

@@ -92,7 +92,7 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
     ),
     (ProtocolError("box", "nonsense"), RingtasksError, "box: protocol error: nonsense"),
     (StateFileError("/s", "is full"), OSError, "/s: is full"),
-    (UnknownJobError("x"), LookupError, "x: no such job: 'inv jobs --all' shows those there are"),
+    (UnknownJobError("x"), LookupError, "x: no such job: 'inv jobs --all' lists all jobs"),
     (
         AmbiguousJobError("x", ("x1 on box", "x2 on box")),
         ValueError,

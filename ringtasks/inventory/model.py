@@ -127,6 +127,6 @@ class Inventory(NamedTuple):
             raise UnknownHostError(f"host {name!r} cannot be reached now: {self.absent[name]}")
         if name not in self.hosts:
             near = near_names(name, self.hosts)
-            advice = "" if near else f"; '{as_typed('hosts')}' shows those there are"
+            advice = "" if near else f"; '{as_typed('hosts')}' lists the hosts"
             raise UnknownHostError(f"unknown host {name!r}{advice}", near=near)
         return self.hosts[name]

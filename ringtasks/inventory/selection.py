@@ -133,7 +133,7 @@ def _advice(inventory: Inventory) -> str:
     if not _not_embedded(inventory):
         name = next(iter(inventory.hosts))
         return f": the inventory has only embedded hosts, which are selected by name: {name!r}"
-    return f"; '{as_typed('hosts')}' shows those there are"
+    return f"; '{as_typed('hosts')}' lists the hosts"
 
 
 def members_of(groups: Mapping[str, WrittenGroup], hosts: Mapping[str, HostConfig]) -> Groups:

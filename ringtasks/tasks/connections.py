@@ -57,7 +57,7 @@ def connections(c: Context, json: bool = False) -> list[dict[str, object]]:
     help={"host": f"{HOST_HELP} (default: every connection)", "inventory": INVENTORY_HELP},
 )
 def disconnect(c: Context, host: str | None = None, inventory: str | None = None) -> int:
-    """Close kept connections, and end all sessions over them."""
+    """Close connections that are kept open; this ends all sessions over them."""
     from ringtasks.common.fanout import each
     from ringtasks.ssh.master.master import listing, retire
 

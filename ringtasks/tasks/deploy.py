@@ -35,7 +35,7 @@ _ROLLOUT_HELP = {
     "wait": "seconds to wait for another deploy to end (default: 0)",
     "dry-run": "change nothing: show hosts, routes, scripts and what would be removed",
     "junit": "write a JUnit report to this file",
-    "verbose": "show what the commands print, as they do",
+    "verbose": "show the output of the commands while they run",
     "json": JSON_HELP,
     "inventory": INVENTORY_HELP,
 }
@@ -84,7 +84,7 @@ def run(
 @task(
     help={
         **_ROLLOUT_HELP,
-        "to": "a release, or the beginning of its revision (default: the last that was good)",
+        "to": "a release, or the beginning of its revision (default: the last good release)",
     }
 )
 def rollback(
@@ -162,7 +162,7 @@ def releases(
 @task(
     help={
         "host": _HOSTS_HELP,
-        "reason": "why, for the history of each host",
+        "reason": "reason, written to the history of each host",
         "inventory": INVENTORY_HELP,
     }
 )

@@ -57,8 +57,8 @@ _SYNC_HELP = {
     "pull": "download: SRC is on the host, DST is local",
     "gitignore": _GITIGNORE_HELP,
     "checksum": "compare contents even if size and time are equal",
-    "hard-links": "keep files that are one file under several names (rsync -H)",
-    "sparse": "leave holes in the place of zeros (rsync -S)",
+    "hard-links": "keep hard links among the files (rsync -H)",
+    "sparse": "make holes in the place of zeros (rsync -S)",
     "verify": "compare a SHA-256 of each file that was sent",
 }
 

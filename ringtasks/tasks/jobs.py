@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["logs", "prune", "show", "start", "stop", "wait"]
 
-JOB_HELP = "a job's id, the beginning of one, its name or its run's; joined by commas; or: all"
+JOB_HELP = (
+    "id of a job, beginning of an id, or name of a job or run; several joined by commas; or: all"
+)
 WHERE_HELP = "hosts to look for the job on (default: all)"
 PATIENCE_HELP = "seconds for which the host may be out of reach (default: 300)"
 

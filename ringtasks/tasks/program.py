@@ -73,7 +73,7 @@ def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
         near = tuple(name for name in tasks if name.startswith(f"{word}."))
         near = near or near_names(word, tasks, similarity=0.6)
         told, list_ = f"{word} is not a task", "ringtasks --list"
-    advice = f"did you mean {', '.join(near)}?" if near else f"'{list_}' shows those there are"
+    advice = f"did you mean {', '.join(near)}?" if near else f"'{list_}' lists the tasks"
     return f"{visible(told)}; {advice}"
 
 

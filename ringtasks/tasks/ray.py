@@ -37,10 +37,10 @@ VENV_HELP = "virtual environment on the hosts (default: each host's venv_activat
         "host": HOST_HELP + "; the first is the head",
         "name": NAME_HELP,
         "venv": VENV_HELP,
-        "port": "the port of the head's store (default: a free one)",
+        "port": "port at which the hosts of the cluster meet (default: a free one)",
         "dashboard-port": "the dashboard's and job API's port on the head's loopback "
         "(default: 8265, or another one if that is in use)",
-        "options": "more for 'ray start' on each host: '--num-gpus=1'",
+        "options": "further flags of 'ray start' on each host: '--num-gpus=1'",
         "inventory": INVENTORY_HELP,
     }
 )
@@ -125,8 +125,8 @@ def status(
 @task(
     help={
         "cmd": "the command, for Ray's job API",
-        "working-dir": "local folder that Ray copies to the host of the command",
-        "wait": "follow it to its end (--no-wait: until Ray has taken it)",
+        "working-dir": "local folder that Ray copies to the host on which the command runs",
+        "wait": "follow the job to its end (--no-wait: only until Ray has accepted it)",
         "attach": "reattach to a running job by its Ray name; starts nothing",
         "host": HOST_HELP,
         "name": NAME_HELP,

@@ -20,9 +20,7 @@ __all__ = ["FLAG", "REHEARSE_HELP", "check_rehearsed_hosts", "rehearsed", "signa
 
 FLAG = "rehearse"
 _NOTHING = "nothing failed on purpose: no route was tried that was to fail"
-REHEARSE_HELP = (
-    "let routes fail, to see what would happen: tailscale=down,direct=slow:2s,gpu1.direct=cut:3s"
-)
+REHEARSE_HELP = "let routes fail on purpose: tailscale=down,direct=slow:2s,gpu1.direct=cut:3s"
 
 
 def signature_with_flag(body: Callable[..., Any]) -> inspect.Signature:

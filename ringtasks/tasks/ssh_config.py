@@ -32,7 +32,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
     connects=False,
     help={
         "host": HOST_HELP,
-        "prefix": "put before each name, where it might clash with another one: box-",
+        "prefix": "text to put before each host's name: box-",
         "install": "write ~/.ssh/ringtasks_config, and include it in ~/.ssh/config",
         "remove": "undo --install",
         "inventory": INVENTORY_HELP,

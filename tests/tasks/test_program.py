@@ -118,7 +118,7 @@ def test_unknown_settings_of_ringtasks_are_told_once_with_a_near_name(tmp_path: 
         (["deployy"], "deployy is not a task; did you mean deploy"),
         (["run", "--hsot", "m"], "--hsot is not a flag of run; did you mean --host"),
         (["health", "-H", "m"], "-H is not a flag of health.show; 'ringtasks health.show --help' "),
-        (["\x1b[2J"], "is not a task; 'ringtasks --list' shows those there are"),
+        (["\x1b[2J"], "is not a task; 'ringtasks --list' lists the tasks"),
     ],
 )
 @pytest.mark.matrix(3)
