@@ -14,14 +14,14 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringtasks.errors import RingtasksError
 
-__all__ = ["FILES_STATUS", "candidates", "main"]
+__all__ = ["FILES_STATUS", "candidates", "inventory_of", "main", "project_folder"]
 
 #: Exit status that asks the shell to complete names of files.
 FILES_STATUS = 3
@@ -61,7 +61,7 @@ def candidates(table: str, words: list[str]) -> Iterator[str] | None:
         prefix = f"{flag}="
     if place.kind in ("file", "text"):
         return None if place.kind == "file" else iter(())
-    found = place.words or tuple(_values(place.kind, _inventory_of(before)))
+    found = place.words or tuple(_values(place.kind, inventory_of(before)))
     if not place.words:  # a list of names: complete the last one
         cut = max(map(current.rfind, ",&!")) + 1
         prefix, current = prefix + current[:cut], current[cut:]
@@ -107,7 +107,7 @@ def _place(tasks: Mapping[str, _Task], before: list[str], current: str) -> _Word
     return _WordPlace(words=tuple(tasks))
 
 
-def _inventory_of(words: list[str]) -> str | None:
+def inventory_of(words: Sequence[str]) -> str | None:
     given = [after for flag, after in itertools.pairwise(words) if flag in _INVENTORY]
     return given[-1] if given else os.environ.get("INVOKE_RINGTASKS_INVENTORY")
 
@@ -127,8 +127,7 @@ def _values(kind: str, inventory: str | None) -> list[str]:
 def _hosts(inventory: str | None) -> list[str]:
     from ringtasks.inventory.files import locate
 
-    folders = [Path.cwd(), *Path.cwd().parents]
-    beside = next((folder for folder in folders if (folder / "tasks.py").is_file()), None)
+    beside = project_folder()
     try:
         located = locate(inventory, beside)
         answers = [file for file in (_cache_file().with_name("sources"),) if file.is_dir()]
@@ -143,6 +142,12 @@ def _hosts(inventory: str | None) -> list[str]:
     names = _read(inventory, beside)
     _cache([{"files": version, "names": names}, *known][:_CACHED_INVENTORIES])
     return names
+
+
+def project_folder() -> Path | None:
+    """Return the folder of the ``tasks.py`` that Invoke would find."""
+    folders = [Path.cwd(), *Path.cwd().parents]
+    return next((folder for folder in folders if (folder / "tasks.py").is_file()), None)
 
 
 def _version(file: Path) -> tuple[int, int]:

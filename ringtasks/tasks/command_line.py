@@ -1,8 +1,9 @@
 """Words that follow a task on the command line and that Invoke's parser takes for something else.
 
 ``--help`` after a task whose positional arguments are missing would be taken for one of them, and
-the words of an unquoted ``--cmd git push`` for tasks.  The parser has no hook for either, so the
-words are looked at when it asks the tasks for their flags, before it parses them.
+the words of an unquoted ``--cmd git push`` for tasks, as the host in ``why box-a``.  The parser has
+no hook for these, so the words are looked at when it asks the tasks for their flags, before it
+parses them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from weakref import WeakKeyDictionary
 from invoke import Program, Task
 from invoke.exceptions import ParseError
 from invoke.parser import Argument, ParserContext
+
+from ringtasks.common.program_name import as_typed
 
 __all__ = ["look_at"]
 
@@ -39,6 +42,8 @@ class _CommandWord(NamedTuple):
     context: ParserContext
     flag: Argument | None
     """The flag whose value it is."""
+    is_unexpected: bool = False
+    """No flag, no value, no task, and not one of the task's positional arguments."""
 
 
 def look_at(
@@ -62,6 +67,8 @@ def look_at(
         return
     command = ""
     for word in _words(words, tasks, contexts):
+        if word.is_unexpected and not command and "--host" in word.context.flags:
+            _refuse_host(word, words)
         if command:
             _check_end_of(command, word, words, tasks, program.initial_context)
         if word.flag is None and word.text in _HELP:
@@ -83,7 +90,9 @@ def _words(
         if text == "--" and awaiting is None:
             return
         if context is not None:
-            yield _CommandWord(at, text, task_at, context, awaiting)
+            is_plain = awaiting is None and not positionals and not text.startswith("-")
+            is_unexpected = is_plain and text not in tasks
+            yield _CommandWord(at, text, task_at, context, awaiting, is_unexpected)
         if awaiting is not None:
             awaiting = None
         elif text.startswith("-"):
@@ -98,6 +107,19 @@ def _words(
         elif text in tasks:
             context, task_at = contexts.get(text), at
             positionals = len(context.positional_args) if context else 0
+
+
+def _refuse_host(word: _CommandWord, words: Sequence[str]) -> None:
+    """Refuse a word that selects hosts, with the flag for it.
+
+    :raises ParseError: it selects hosts.
+    """
+    from .host_words import selector_of
+
+    meant = selector_of(word.text, words)
+    if meant is not None:
+        typed = as_typed(f"{words[word.task_at]} --host {shlex.quote(meant)}")
+        raise ParseError(f"{word.text!r} is not a task; did you mean --host {meant}: '{typed}'?")
 
 
 def _is_flag(word: str, *contexts: ParserContext) -> bool:

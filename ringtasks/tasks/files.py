@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from invoke import Context
 
 from ringtasks.common import interruption
+from ringtasks.errors import UsageError
 from ringtasks.exit_status import combined_status
 from ringtasks.output import display
 
@@ -85,6 +87,8 @@ def put(
     options = _options(
         c, fanout, timeout, exclude=exclude, gitignore=gitignore, relay=relay, dry_run=dry_run
     )
+    if not host:
+        _refuse_scp_paths(src, dst)
     clients = clients_of(c, host, inventory, transport)
     if is_dry(c):
         sources = [str(path) for path in transfer.matched(src)]
@@ -112,6 +116,8 @@ def get(
     from ringtasks import transfer
 
     options = _options(c, fanout, timeout, exclude=exclude, dry_run=dry_run)
+    if not host:
+        _refuse_scp_paths(src, dst)
     clients = clients_of(c, host, inventory, transport)
     if is_dry(c):
         return _planned("pull", clients, src, dst, options, transport, json=json)
@@ -157,6 +163,8 @@ def sync(
         verify=verify,
         dry_run=dry_run,
     )
+    if not host:
+        _refuse_scp_paths(src, dst)
     clients = clients_of(c, host, inventory, transport)
     if is_dry(c):
         source, way = f"{src.rstrip('/')}/", "pull" if pull else "push"
@@ -169,6 +177,21 @@ def sync(
         json,
         lambda **watch: transfer.sync(src, dst, clients, options, pull=pull, **watch),
     )
+
+
+def _refuse_scp_paths(*paths: str) -> None:
+    """Refuse ``HOST:PATH``, as scp takes it, with the flag for the host.
+
+    :raises UsageError: a path is in that form, and there is no ``--host``.
+    """
+    from .host_words import in_front_of_path
+
+    for path in paths:
+        if (found := in_front_of_path(path)) is not None:
+            host, own = map(shlex.quote, found)
+            raise UsageError(
+                f"--host is required: for '{path}' give --host {host}, and the path {own}"
+            )
 
 
 def _planned(way: str, clients: list[SSHClient], *arguments: Any, json: bool) -> TransferResult:

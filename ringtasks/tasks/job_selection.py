@@ -60,6 +60,10 @@ def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
     try:
         return jobs.all_among(name, known)
     except UnknownJobError as error:
+        if name.startswith("@") or name in (own.host_id for own in known):
+            raise UsageError(
+                f"{name}: no such job; it selects hosts: give '--host {name}', and a job or '{ALL}'"
+            ) from error
         status = UNREACHABLE if error.unasked else USAGE
         raise Exit(f"ringtasks: {message(str(error))}", code=status) from error
 

@@ -307,7 +307,8 @@ def stop(
     """Terminate jobs with all their processes; print their states before and after."""
     seconds = number("--grace", grace, at_least=0) or 0.0
     if job == ALL and not host:
-        raise UsageError(f"'{as_typed('stop all')}' needs --host: name the hosts")
+        every = as_typed("stop all --host @all")
+        raise UsageError(f"'{as_typed('stop all')}' needs --host: name the hosts, or '{every}'")
     if is_dry(c):
         from . import jobs_plan
 

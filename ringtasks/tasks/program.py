@@ -74,6 +74,8 @@ def _with_advice(error: ParseError, tasks: Sequence[str]) -> str:
         near = near or near_names(word, tasks, similarity=0.6)
         told, list_ = f"{word} is not a task", "ringtasks --list"
     advice = f"did you mean {', '.join(near)}?" if near else f"'{list_}' lists the tasks"
+    if context is not None and "--host" in context.flags and not (near or word.startswith("-")):
+        advice += f"; if it is a host: {context.name} --host {word}"
     return f"{visible(told)}; {advice}"
 
 

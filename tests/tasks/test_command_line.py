@@ -198,3 +198,45 @@ def test_every_short_flag_belongs_to_a_task_parameter() -> None:
     }
 
     assert set(SHORT_FLAGS) <= flags
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("why box-a", "--host box-a"),
+        ("run box-a --cmd true", "--host box-a"),
+        ("check --json @pair", "--host @pair"),
+        ("status all", "--host @all"),
+        ("logs job box-[ab] -f", "--host box-[ab]"),
+    ],
+)
+@pytest.mark.matrix(3)
+def test_host_without_a_flag_is_refused_with_the_flag(
+    typed: Inv, write_hosts: WriteHosts, tmp_path: Path, words: str, meant: str
+) -> None:
+    file = write_hosts(**{"box-a": {}, "box-b": {}})
+    file.write_text(f"{file.read_text()}\ngroups: {{pair: [box-a, box-b]}}\n")
+
+    done = typed(*words.split())
+    other = typed("why", "nosuch")
+
+    assert f"is not a task; did you mean {meant}:".encode() in done.stderr
+    assert (done.returncode != 0, done.stdout) == (True, b"")
+    assert b"did you mean" not in other.stderr
+
+
+def test_host_in_the_place_of_a_job_or_a_path_is_refused_with_the_flag(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(box={"ssh_port": 9})
+    cases = {
+        "stop all": "'inv stop all --host @all'",
+        "logs @all": "@all: no such job; it selects hosts: give '--host @all'",
+        "stop box": "box: no such job; it selects hosts: give '--host box'",
+        "put tasks.py box:x": "for 'box:x' give --host box, and the path x",
+        "get box: there": "for 'box:' give --host box, and the path .",
+    }
+
+    for words, expected in cases.items():
+        done = inv(*words.split())
+        assert (done.returncode, expected in done.stderr.decode()) == (2, True), done.stderr
