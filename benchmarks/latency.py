@@ -218,7 +218,12 @@ def cases(folder: Path, port: int, sshd: Sshd, key: Path) -> dict[str, Case]:
 
 def more_cases(folder: Path) -> dict[str, Case]:
     named = f"RINGTASKS_HOSTS={folder / 'many.yaml'}"
-    completion = [sys.executable, "-m", "ringtasks.output.completion", "ringtasks run --host h19"]
+    completion = [
+        sys.executable,
+        "-m",
+        "ringtasks.output.candidates",
+        "ringtasks run --host h19",
+    ]
     return {
         "completion": Case(["env", named, *completion]),
         "inv --list, empty tasks.py": Case([INV, "-r", str(folder / "empty"), "--list"]),

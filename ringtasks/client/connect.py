@@ -30,7 +30,7 @@ from ringtasks.ssh.descriptors import can_hand_over, hand_over
 from ringtasks.ssh.dialing import Begun, Dialled, Gateway
 from ringtasks.ssh.stream import Stream
 
-from .planning import Planning
+from .route_planning import Planning
 
 __all__ = ["main"]
 

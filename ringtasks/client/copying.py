@@ -11,7 +11,7 @@ from ringtasks.common.text import bounded
 from ringtasks.exit_status import UNREACHABLE
 from ringtasks.ssh.execution import Ending
 from ringtasks.ssh.link import Link, LinkLostError, NoSFTPError
-from ringtasks.ssh.room import when_there_is_room
+from ringtasks.ssh.session_limit import when_there_is_room
 from ringtasks.ssh.sftp import CopyError
 from ringtasks.ssh.sftp_walk import get, put
 

@@ -1,8 +1,8 @@
 """The start of ``ringtasks connect``: dial the likely route before most of the code is loaded.
 
-If there is a `plan` of the host, its healthy routes are dialled in turn (`quick_race`).  If one of
-them shows an SSH banner soon, ssh gets it (ProxyUseFdpass), or its bytes are carried.  In all other
-cases `connect` goes on, and the connections that were begun are the first of its race.
+If there is a plan of the host (`route_plan`), its healthy routes are dialled in turn
+(`quick_race`).  If one of them shows an SSH banner soon, ssh gets it (ProxyUseFdpass), or its bytes
+are carried.  In all other cases `connect` goes on, and the connections that were begun are the first of its race.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ringtasks.common import rehearsal
 from ringtasks.health.document import DamagedError, claim, count, decode, route_state
 from ringtasks.ssh.descriptors import can_hand_over, hand_over
 
-from . import plan
+from . import route_plan
 from .quick_race import REASONS, QuickRace
 
 TYPE_CHECKING = False  # typing is slow to load
@@ -45,16 +45,16 @@ def main() -> None:
     go_on(race.begun)
 
 
-def _plan(words: Sequence[str]) -> plan.Plan | None:
+def _plan(words: Sequence[str]) -> route_plan.Plan | None:
     """Return the plan for the arguments of an ordinary start."""
     flag, inventory, *rest = [*words, "", ""][: max(2, len(words))]
     is_usual = flag == "--inventory" and rest[:-1] in (["--"], ["--fdpass", "--"])
     if not is_usual or rehearsal.current() is not None:
         return None
-    return plan.load(inventory, rest[-1])
+    return route_plan.load(inventory, rest[-1])
 
 
-def _likely(known: plan.Plan) -> list[tuple[str, str, int]]:
+def _likely(known: route_plan.Plan) -> list[tuple[str, str, int]]:
     """Return the first routes in the order of health, as long as they are plain ones.
 
     One process at a time tries a first route whose back-off is over.
@@ -77,7 +77,7 @@ def _likely(known: plan.Plan) -> list[tuple[str, str, int]]:
     return found
 
 
-def _health_of_routes(known: plan.Plan) -> dict[str, Any]:
+def _health_of_routes(known: route_plan.Plan) -> dict[str, Any]:
     try:
         with open(known.health_file, "rb") as file:  # noqa: PTH123  # pathlib is slow to load
             entry = decode(file.read())["hosts"].get(known.host, {})
@@ -88,7 +88,7 @@ def _health_of_routes(known: plan.Plan) -> dict[str, Any]:
 
 
 def _use(
-    known: plan.Plan, failed: Sequence[tuple[str, int]], route: str, descriptor: int
+    known: route_plan.Plan, failed: Sequence[tuple[str, int]], route: str, descriptor: int
 ) -> NoReturn:
     """Record the outcome; give the connection to ssh, or carry its bytes."""
     # Before ssh goes on: its end may be the next process's beginning.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ringtasks.common.field_value import FieldValue
 from ringtasks.common.text import printable
-from ringtasks.common.values import FieldValue
 from ringtasks.exit_status import UNREACHABLE
 
 __all__ = ["SSHResult", "last_words"]

@@ -121,7 +121,7 @@ class HostRun:
             return self._given
         config = self._given
         if not self.starts_masters:
-            from .masters import without_new
+            from .master_limit import without_new
 
             config = without_new(config, self._request.transport)
         return _RecordingClient(config, self._request, self._opened, notes)

@@ -16,7 +16,7 @@ from ringtasks.remote.script import Script
 from .broadcast import Broadcast
 from .eligibility import eligible_hosts
 from .host_run import HostRun, OnOutput
-from .masters import may_start
+from .master_limit import may_start
 from .request import FleetRequest
 from .results import FleetResult, HostResult, skipped
 from .schedule import Schedule

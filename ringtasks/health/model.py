@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from ringtasks.common.values import FieldValue
+from ringtasks.common.field_value import FieldValue
 
 from .document import CLAIM_TIMEOUT, FAILURES_TO_OPEN, backoff
 

@@ -12,10 +12,10 @@ import re
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
+from ringtasks.common.field_value import FieldValue
 from ringtasks.common.setting_checks import count, flag, seconds
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
-from ringtasks.common.values import FieldValue
 from ringtasks.errors import InventoryError
 
 from .checks import (

@@ -14,7 +14,7 @@ from typing import Any
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
-from .fields import checked_field, kind_of
+from .field_check import checked_field, kind_of
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
 from .sources.model import Source
 from .yaml_lines import LinedMapping, parse

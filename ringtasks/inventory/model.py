@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ringtasks.common.field_value import FieldValue
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.settings import setting, settings_of
 from ringtasks.common.text import near_names
-from ringtasks.common.values import FieldValue
 from ringtasks.errors import InventoryError, UnknownHostError
 
 from .config import SSHConfig, hosts_file_keys

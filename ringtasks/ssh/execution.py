@@ -22,7 +22,7 @@ from ringtasks.errors import RingtasksError
 from ringtasks.remote.marks import MarkedOutput
 from ringtasks.remote.script import GIVE_UP, Script, exec_line
 
-from .ending import Ending, ExecutionOptions, StopOutcome
+from .execution_types import Ending, ExecutionOptions, StopOutcome
 from .link import (
     STDERR,
     STDOUT,
@@ -34,7 +34,7 @@ from .link import (
     Session,
     SessionRefusedError,
 )
-from .room import when_there_is_room
+from .session_limit import when_there_is_room
 
 __all__ = ["Ending", "Execution", "ExecutionOptions", "StopOutcome", "pass_on", "stop"]
 

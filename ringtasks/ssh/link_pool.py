@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # imported while the remote command runs, see `prepare`
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.notes import HealthRecorder
 
-    from .ways import KnownWay
+    from .known_way import KnownWay
 
 __all__ = ["LinkPool", "RouteReport", "prepare"]
 

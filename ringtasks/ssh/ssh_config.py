@@ -67,7 +67,7 @@ _UNCACHED = re.compile(
     r"|include\b.*[*?\[].*/)",
     re.IGNORECASE | re.MULTILINE,
 )
-#: The ProxyCommand of `client_config`, and the keywords beside it.
+#: The ProxyCommand of `generated_config`, and the keywords beside it.
 _OWN_PROXY = re.compile(r"ringtasks'? connect --inventory ")
 _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
@@ -241,7 +241,7 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
 
 
 def _without_own_block(values: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Drop a block that `client_config` has written: it would start this program again."""
+    """Drop a block that `generated_config` has written: it would start this program again."""
     if not _OWN_PROXY.search(values.get("proxycommand", ("",))[0]):
         return values
     return {keyword: found for keyword, found in values.items() if keyword not in _OWN_KEYWORDS}

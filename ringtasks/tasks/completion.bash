@@ -3,7 +3,7 @@ _ringtasks_@PROGRAM@() {
   local found status word
   found=$(RINGTASKS_COMPLETION_TABLE=$_ringtasks_table_@PROGRAM@ \
     RINGTASKS_COMPLETION_WORD=$2 \
-    @PYTHON@ -I -m ringtasks.output.completion "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
+    @PYTHON@ -I -m ringtasks.output.candidates "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
   status=$?
   COMPREPLY=()
   if [ "$status" = 3 ]; then

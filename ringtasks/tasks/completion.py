@@ -18,7 +18,7 @@ from .options import task
 __all__ = ["completion"]
 
 _SHELLS = ("bash", "zsh", "fish")
-#: The kind of word that completes a flag or positional argument (`ringtasks.output.completion`).
+#: The kind of word that completes a flag or positional argument (`ringtasks.output.candidates`).
 _KINDS = {
     "after": "job", "attach": "run", "dst": "file", "env-file": "file", "host": "host",
     "inventory": "file", "job": "job", "junit": "file", "log-file": "file", "out": "file",
@@ -43,7 +43,7 @@ def completion(c: Context, shell: str | None = None) -> None:
 
 
 def _table() -> Iterator[str]:
-    """Yield a line for each task, as `ringtasks.output.completion` reads it."""
+    """Yield a line for each task, as `ringtasks.output.candidates` reads it."""
     from . import namespace
 
     for name, aliases in sorted(namespace.task_names.items()):

@@ -3,7 +3,7 @@ _ringtasks_@PROGRAM@() {
   local found code line
   line="${(j: :)words[1,CURRENT-1]} $PREFIX"
   found=$(RINGTASKS_COMPLETION_TABLE=$_ringtasks_table_@PROGRAM@ \
-    @PYTHON@ -I -m ringtasks.output.completion "$line" 2>/dev/null)
+    @PYTHON@ -I -m ringtasks.output.candidates "$line" 2>/dev/null)
   code=$?
   if (( code == 3 )); then
     _files

@@ -226,7 +226,7 @@ def _do(
     json: bool,
     work: Callable[..., TransferResult],
 ) -> TransferResult:
-    from ringtasks.output.transfer import watching
+    from ringtasks.output.transfer_bars import watching
 
     try:
         with interruption.said_as(_LEFT), watching(clients, json=json) as watch:

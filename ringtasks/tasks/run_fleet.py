@@ -22,11 +22,11 @@ from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.output import display
 from ringtasks.output.files import FilesReport
+from ringtasks.output.fleet_json import JsonReport
 from ringtasks.output.fleet_report import Report
 from ringtasks.output.grouped_output import DiffReport, FoldReport
-from ringtasks.output.json_lines import JsonReport
 from ringtasks.output.lines import LineReport
-from ringtasks.output.progress import HostProgress
+from ringtasks.output.run_progress import HostProgress
 from ringtasks.output.screen import Screen
 from ringtasks.output.summary import summary
 from ringtasks.ssh.link import Terminal

@@ -21,7 +21,7 @@ from .options import HOST_HELP, INVENTORY_HELP, inventory_of, selected, task
 if TYPE_CHECKING:
     from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.model import HostConfig
-    from ringtasks.ssh.client_install import FileChange
+    from ringtasks.ssh.config_install import FileChange
 
 __all__ = ["ssh_config"]
 
@@ -47,7 +47,7 @@ def ssh_config(
     inventory: str | None = None,
 ) -> str:
     """Print OpenSSH configuration, so that ssh, scp, rsync, git and VS Code reach the hosts."""
-    from ringtasks.ssh.client_install import changes_to_install, changes_to_remove
+    from ringtasks.ssh.config_install import changes_to_install, changes_to_remove
 
     if install and remove:
         raise UsageError("ssh-config: give one of --install and --remove")
@@ -63,7 +63,7 @@ def ssh_config(
     else:
         print(text, end="", flush=True)
     if not is_dry(c):
-        from ringtasks.client.planning import plan_ahead
+        from ringtasks.client.route_planning import plan_ahead
 
         plan_ahead(path, [each.name for each in hosts if each.file])
     return text
@@ -73,7 +73,7 @@ def _text(hosts: Sequence[HostConfig], inventory: Path, prefix: str) -> str:
     """Return the configuration; a host that cannot stand in it is left out, with a warning."""
     from ringtasks.inventory.config import SSHConfig
     from ringtasks.inventory.state_files import known_hosts_file
-    from ringtasks.ssh.client_config import HEADER, ClientFiles, block_of
+    from ringtasks.ssh.generated_config import HEADER, ClientFiles, block_of
 
     known_hosts = known_hosts_file()
     known_hosts.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # ssh adds first contacts
@@ -137,7 +137,7 @@ def _inventory_path(c: Context, given: str | None) -> Path:
 
 
 def _make(c: Context, changes: Sequence[FileChange]) -> None:
-    from ringtasks.ssh.client_install import write
+    from ringtasks.ssh.config_install import write
 
     if not changes:
         display.say("nothing to change")

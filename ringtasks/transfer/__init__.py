@@ -14,7 +14,8 @@ resumes automatically, or with the next call.
 - ``one_host``: the transfer to or from one host; ``workers``: many hosts; ``options``, ``results``
 - ``host_transfer``: the attempts of one host, the retry after a lost link, the progress
 - ``file_copy``, ``remote_part``: one file, which grows beside its final name; ``full_disk``
-- ``rsync``, ``rsync_pull``, ``staging``, ``piping``: rsync over the link; ``patterns``: its filters
+- ``rsync``, ``rsync_pull``, ``staging``, ``rsync_session``: rsync over the link; ``patterns``:
+  its filters
 - ``tree_copy``, ``sftp_tree``: folders without rsync
 - ``relay``, ``allowed_key``: from host to host
 """
@@ -32,8 +33,8 @@ from ringtasks.errors import UsageError
 
 from . import one_host
 from .git import ignored_paths
+from .irregular_sources import regular
 from .options import Options
-from .pipes import regular
 from .results import HostTransfer, OnProgress, TransferProgress, TransferResult
 from .rsync import Rsync, RsyncResult, Rules
 from .workers import Hosts, OnEnded, clients_of, transfer

@@ -26,7 +26,7 @@ from ringtasks.ssh.link import (
     PipingLink,
     Session,
 )
-from ringtasks.ssh.room import when_there_is_room
+from ringtasks.ssh.session_limit import when_there_is_room
 
 __all__ = ["FdSession"]
 

@@ -1,7 +1,7 @@
 """Stand in for ssh as rsync's remote shell: hand streams and arguments to ringtasks, and wait.
 
 It runs as a program of its own, without the package and without ``site``, so that it costs a few
-milliseconds; `piping` is the other side.  The first argument is the number of the socket to
+milliseconds; `rsync_session` is the other side.  The first argument is the number of the socket to
 ringtasks.  The bytes do not pass through it: the receiver of the descriptors reads and writes them.
 """
 

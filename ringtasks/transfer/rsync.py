@@ -1,7 +1,7 @@
 """rsync between this machine and a host, over the client's link.
 
-The local rsync copies the files; its remote shell is a session of the link (`piping`), so that it
-uses routes, the health file and control masters like any command.
+The local rsync copies the files; its remote shell is a session of the link (`rsync_session`), so
+that it uses routes, the health file and control masters like any command.
 
 ::
 
@@ -32,11 +32,11 @@ from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.script import quote
 
 from .patterns import encoded, filter_rules
-from .piping import REMOTE_SHELL, Piped
 from .replaced_links import local_links, replaced, split
 from .rsync_flags import Rules, Version, can_stage, flags, parse_version
 from .rsync_output import NOT_EMPTY, Change, Meter, RsyncOutput
 from .rsync_pull import RsyncResult, pull_into
+from .rsync_session import REMOTE_SHELL, Piped
 from .staging import MUNGED, Staging
 
 __all__ = ["Rsync", "RsyncResult", "Rules", "can_pull", "local_rsync"]

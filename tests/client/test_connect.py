@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.client.plan import load
-from ringtasks.client.planning import plan_ahead
+from ringtasks.client.route_plan import load
+from ringtasks.client.route_planning import plan_ahead
 from ringtasks.health.store import HealthStore
 from tests.support.blackhole import blackhole
 from tests.support.cloudflared import Cloudflared

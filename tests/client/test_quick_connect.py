@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.client import plan, quick_race
+from ringtasks.client import quick_race, route_plan
 from ringtasks.errors import Reason
 from ringtasks.health.document import BACKOFF_START, claim, count
 from ringtasks.health.model import HostOutcome, RouteOutcome
@@ -175,11 +175,11 @@ def test_plan_of_a_source_is_valid_while_its_answer_is_fresh(
     (planned,) = plans()
     known = json.loads(planned.read_text())
     assert known["since"] + 300 == pytest.approx(known["until"])
-    assert plan.load(str(hosts), "a") is not None
+    assert route_plan.load(str(hosts), "a") is not None
     planned.write_text(json.dumps({**known, "until": time.time() - 1}))
-    assert plan.load(str(hosts), "a") is None
+    assert route_plan.load(str(hosts), "a") is None
     planned.write_text(json.dumps({**known, "since": time.time() + 9}))  # the clock was set back
-    assert plan.load(str(hosts), "a") is None
+    assert route_plan.load(str(hosts), "a") is None
     planned.write_text(json.dumps(known))
     load_inventory(hosts, newer_than=time.time())
     assert passed(hosts).getpeername()[1] == other.port
@@ -191,12 +191,12 @@ def test_source_that_is_asked_with_a_key_has_no_plan(
     hosts = write_hosts(a={})
     hosts.write_text(f"sources: [{{from: command, command: 'echo {{}}'}}]\n{hosts.read_text()}")
     passed(hosts)
-    assert plan.load(str(hosts), "a") is not None
+    assert route_plan.load(str(hosts), "a") is not None
 
     monkeypatch.setenv("RUNPOD_API_KEY", "another account's")
 
-    assert plan.load(str(hosts), "a") is None
-    assert set(credentials.KEYS.values()) == set(plan.KEYS)
+    assert route_plan.load(str(hosts), "a") is None
+    assert set(credentials.KEYS.values()) == set(route_plan.KEYS)
 
 
 def test_variable_in_an_address_has_no_plan(

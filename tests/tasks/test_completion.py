@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.output import completion
+from ringtasks.output import candidates
 from tests.support.fixtures import Inv
 
 PROGRAM = Path(sys.executable).with_name("ringtasks")
@@ -144,7 +144,7 @@ def test_name_that_a_shell_would_obey_is_not_offered(
     cache.write_text(json.dumps({"version": 1, "at": 1.0, "jobs": jobs}))
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("RINGTASKS_COMPLETION_TABLE", "logs job")
-        completion.main("ringtasks logs a")
+        candidates.main("ringtasks logs a")
 
     assert capsys.readouterr().out.split() == ["abc", "all"]
 
@@ -190,17 +190,17 @@ class Terminal:
 def test_completed_hosts_are_cached_until_a_file_changes(folder: Path) -> None:
     words = ["inv", "run", "--host", "m"]
     table = "run - --host=host"
-    assert list(completion.candidates(table, words) or ()) == ["mac"]
+    assert list(candidates.candidates(table, words) or ()) == ["mac"]
     code = (
-        "import sys; from ringtasks.output import completion; "
-        f"print(*completion.candidates({table!r}, {words!r}), 'yaml' in sys.modules)"
+        "import sys; from ringtasks.output import candidates; "
+        f"print(*candidates.candidates({table!r}, {words!r}), 'yaml' in sys.modules)"
     )
 
     cached = subprocess.check_output([sys.executable, "-c", code], text=True)
     with (folder / "hosts" / "hosts.yaml").open("a") as file:
         file.write("  more: [mac]\n")
     words[-1] = "@m"
-    renewed = list(completion.candidates(table, words) or ())
+    renewed = list(candidates.candidates(table, words) or ())
 
     assert cached.split() == ["mac", "False"]
     assert renewed == ["@more"]
@@ -232,8 +232,8 @@ def test_hosts_of_a_large_inventory_are_completed(
 
 def test_completion_imports_little_and_connects_to_no_host(folder: Path) -> None:
     code = (
-        "import sys; from ringtasks.output import completion; "
-        "list(completion.candidates('logs job', ['inv', 'logs', 't'])); "
+        "import sys; from ringtasks.output import candidates; "
+        "list(candidates.candidates('logs job', ['inv', 'logs', 't'])); "
         "print(*(m for m in ('invoke', 'fabric', 'paramiko', 'yaml', 'rich', 'subprocess') "
         "if m in sys.modules), len(sys.modules) < 150)"
     )
@@ -243,7 +243,12 @@ def test_completion_imports_little_and_connects_to_no_host(folder: Path) -> None
 
 def test_completion_with_a_broken_hosts_file_prints_nothing(folder: Path, inv: Inv) -> None:
     (folder / "hosts" / "hosts.yaml").write_text("hosts: {a: [")
-    command = [sys.executable, "-m", "ringtasks.output.completion", "ringtasks run --host g"]
+    command = [
+        sys.executable,
+        "-m",
+        "ringtasks.output.candidates",
+        "ringtasks run --host g",
+    ]
 
     done = subprocess.run(
         command, capture_output=True, check=False,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ringtasks.client.plan import load
+from ringtasks.client.route_plan import load
 from ringtasks.health.store import HealthStore
 from tests.support.fixtures import Inv, WriteHosts
 from tests.support.sshd import Sshd

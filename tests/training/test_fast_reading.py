@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ringtasks.training.logs import History, LogReader
 from ringtasks.training.logs.fixed_width import column_of
-from ringtasks.training.logs.templates import masked
+from ringtasks.training.logs.template_cache import masked
 
 LOGS = sorted((Path(__file__).parents[1] / "logs").glob("*.log"))
 SIZE = 40_000

@@ -6,7 +6,7 @@ import pytest
 
 from ringtasks.training.logs.line_parser import parse_line
 from ringtasks.training.logs.parsed import Parsed
-from ringtasks.training.logs.templates import TemplateCache
+from ringtasks.training.logs.template_cache import TemplateCache
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 from ringtasks.common.durations import duration
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UsageError
-from ringtasks.inventory.fields import checked_field, kind_of
+from ringtasks.inventory.field_check import checked_field, kind_of
 from ringtasks.inventory.model import SETTINGS
 from ringtasks.inventory.yaml_lines import LinedMapping
 

@@ -28,11 +28,11 @@ import paramiko
 from ringtasks.errors import UnreachableError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.attempts import HostAttempt
+from ringtasks.ssh.known_way import KnownWay
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.substitutes import substitute_for_links
 from ringtasks.ssh.tcp import listen
 from ringtasks.ssh.tunnels import TunnelListener, open_tunnel
-from ringtasks.ssh.ways import KnownWay
 
 from .connection_errors import also_paramikos
 from .connection_values import (
@@ -427,7 +427,7 @@ def _named(link: Link, ssh: SSHConfig) -> Route:
 
 
 def find_way(config: SSHConfig, transport: str | None) -> KnownWay:
-    """Return the way to a host, as the settings of Fabric and ssh have it (`ways.FindWay`)."""
+    """Return the way to a host, as the settings of Fabric and ssh have it (`known_way.FindWay`)."""
     known = Connection(
         replace(config, use_control_master=False),
         config=shared_settings(config.ssh_config_file),

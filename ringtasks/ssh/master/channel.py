@@ -25,7 +25,7 @@ from ringtasks.ssh.link import (
     SessionRefusedError,
     Terminal,
 )
-from ringtasks.ssh.room import when_there_is_room
+from ringtasks.ssh.session_limit import when_there_is_room
 
 if TYPE_CHECKING:
     from ..link import Link

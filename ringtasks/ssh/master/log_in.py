@@ -22,9 +22,9 @@ from ringtasks.ssh import openssh
 from ringtasks.ssh.attempts import HostAttempt, outcome
 from ringtasks.ssh.configured import with_jump_host
 from ringtasks.ssh.key_files import existing_key_file
+from ringtasks.ssh.known_way import FindWay, KnownWay
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.settings_files import is_configured
-from ringtasks.ssh.ways import FindWay, KnownWay
 
 from . import failures, locks, records
 from .client_links import drop_link, set_link

@@ -5,7 +5,7 @@ Layers, each pure and importing only those before it:
 - ``lines``: bytes to lines; ``numbers`` and ``words``: numbers, and the meaning of names
 - ``text_lines`` and ``positions``, ``dicts`` and ``dict_lines``, ``line_parser``: the content
   of one line, of any trainer
-- ``templates``: what was found in a line, for lines that differ in digits alone
+- ``template_cache``: what was found in a line, for lines that differ in digits alone
 - ``bar_lines`` and ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``multiline``:
   layouts that need the lines before
 - ``trials``: folds and trials, whose metrics have the same names
@@ -13,8 +13,8 @@ Layers, each pure and importing only those before it:
 - ``metric_files``, ``event_files``: what trainers write beside the log
 - ``points`` and ``series``: the points of one metric; ``history``: all points at their positions
 - ``resolve``: steps that only the whole log gives away; ``axes``: the x of points
-- ``plans``, ``fixed_width``, ``columns``, ``segments``, ``bulk_history``, ``bulk_reader``: the same
-  for many lines of known templates, with NumPy; for bars: ``bar_rows``, ``bar_steps``,
+- ``line_plans``, ``fixed_width``, ``columns``, ``segments``, ``bulk_history``, ``bulk_reader``: the
+  same for many lines of known templates, with NumPy; for bars: ``bar_rows``, ``bar_steps``,
   ``bar_columns``
 - ``reader``: a stream of output to a history
 

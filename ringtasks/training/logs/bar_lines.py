@@ -16,7 +16,7 @@ from typing import NamedTuple
 from .numbers import as_float, counted
 from .parsed import Span, Value
 from .records import Position
-from .templates import TemplateCache
+from .template_cache import TemplateCache
 from .text_lines import parse_fields
 from .trials import named_in_trial, trial_of
 from .words import SPLITS, is_neutral, is_split, is_unrecorded, position_field, split_name

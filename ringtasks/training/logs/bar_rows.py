@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .bar_lines import BarFormat
 from .fixed_width import MAX_CODE_DIGITS, Floats, code_of, column_of
 from .numbers import as_float
-from .templates import PLAIN_COUNT, PLAIN_NUMBER, masked
+from .template_cache import PLAIN_COUNT, PLAIN_NUMBER, masked
 
 __all__ = ["POSITION_FIELDS", "BarLines", "BarRows", "Ints", "Metric", "Texts", "fits", "is_short"]
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from .bar_lines import Bar, BarFormat, BarTemplate, held_out, name_in
 from .numbers import as_float, counted
 from .records import Position, Record
-from .templates import MAX_TEMPLATES
+from .template_cache import MAX_TEMPLATES
 
 __all__ = ["MAX_HELD_BARS", "BarReader", "BarState"]
 

@@ -1,8 +1,8 @@
 """Read many lines together.
 
-A line is read alone (``line_reader``) until its template has a plan (``plans``).  From then on its
-numbers are converted together with those of other lines: a program prints the same few lines over
-and over.
+A line is read alone (``line_reader``) until its template has a plan (``line_plans``).  From then on
+its numbers are converted together with those of other lines: a program prints the same few lines
+over and over.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from .bar_columns import BarBuffer
 from .bulk_history import add_columns
 from .columns import ColumnBuffer
 from .history import History
+from .line_plans import LinePlan, Planner
 from .line_reader import LineReader, Mode
-from .plans import LinePlan, Planner
 from .records import Record
-from .templates import MAX_TEMPLATES, masked
+from .template_cache import MAX_TEMPLATES, masked
 from .trials import in_trial
 
 __all__ = ["BulkReader"]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .numbers import as_float
 from .parsed import Span, Value
 from .records import Position, Record
-from .templates import TemplateCache
+from .template_cache import TemplateCache
 from .text_lines import parse_fields
 from .words import is_unrecorded
 

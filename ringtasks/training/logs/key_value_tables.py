@@ -20,7 +20,7 @@ from .numbers import NUMBER, as_float
 from .parsed import Span
 from .records import Position, Record
 from .tables import VERTICAL
-from .templates import TemplateCache
+from .template_cache import TemplateCache
 from .words import is_metric, is_unrecorded, position_field
 
 __all__ = ["KeyValueReader", "Row", "begins_table", "find_row", "is_edge", "is_inside"]

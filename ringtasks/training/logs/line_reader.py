@@ -18,7 +18,7 @@ from .multiline import MultilineReader, SettingsDump, opens_multiline
 from .parsed import Parsed
 from .records import Record, record_of
 from .tables import ColumnReader, Table, may_be_row
-from .templates import TemplateCache
+from .template_cache import TemplateCache
 from .trials import in_trial, trial_after, trial_of
 
 __all__ = ["Line", "LineReader", "Mode", "line_of", "may_hold_bar"]

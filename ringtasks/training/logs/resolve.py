@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .history import History
-from .hugging_face import steps_of_epochs
+from .hugging_face_steps import steps_of_epochs
 from .records import Point
 
 __all__ = ["Resolved", "resolved"]

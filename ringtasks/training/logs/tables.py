@@ -14,7 +14,7 @@ from typing import NamedTuple
 from .numbers import NUMBER, WHOLE, as_float
 from .parsed import Parsed, ParsedPosition, Span, Value
 from .records import Record, record_of
-from .templates import TemplateCache
+from .template_cache import TemplateCache
 from .words import is_metric, is_unrecorded, position_field
 
 __all__ = ["MAX_TABLES", "VERTICAL", "ColumnReader", "Table", "may_be_row"]

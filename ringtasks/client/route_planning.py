@@ -1,4 +1,4 @@
-"""Making a `plan` of a host's routes: at a connection, or ahead of the first one."""
+"""Making a `route_plan` of a host's routes: at a connection, or ahead of the first one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ringtasks.ssh.configured import gateway_of, settings_of_ssh, with_ssh_setti
 from ringtasks.ssh.routes import Route, routes_of
 from ringtasks.ssh.ssh_config import watched_files
 
-from .plan import Plan, store, version_of
+from .route_plan import Plan, store, version_of
 
 __all__ = ["Planning", "plan_ahead"]
 

@@ -1,4 +1,4 @@
-"""The file of `client_config` beside ``~/.ssh/config``, and the ``Include`` line that names it.
+"""The file of `generated_config` beside ``~/.ssh/config``, and the ``Include`` line that names it.
 
 Each file is replaced atomically, and keeps its mode; a symbolic link stays one.
 """

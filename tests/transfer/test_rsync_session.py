@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ringtasks import SSHClient
-from ringtasks.transfer.piping import REMOTE_SHELL, Piped
+from ringtasks.transfer.rsync_session import REMOTE_SHELL, Piped
 from tests.support.fixtures import in_process
 
 over_master = in_process

@@ -21,7 +21,7 @@ from .line_reader import LineReader, Mode, line_of, may_hold_bar
 from .multiline import opens_multiline
 from .parsed import Parsed, Span
 from .records import Record
-from .templates import (
+from .template_cache import (
     IN_NAME,
     MAX_CHARS,
     MAX_TEMPLATES,

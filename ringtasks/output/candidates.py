@@ -1,4 +1,4 @@
-"""Candidates for a shell's completion, one a line: ``python -m ringtasks.output.completion LINE``.
+"""Candidates for a shell's completion, one a line: ``python -m ringtasks.output.candidates LINE``.
 
 A key press waits for it, so it imports neither Invoke nor, as a rule, YAML: the flags of the tasks
 come with the shell's script (``ringtasks completion``), the names of the hosts from a cache that is
@@ -118,10 +118,16 @@ def _values(kind: str, inventory: str | None) -> list[str]:
         "job": lambda: [*_jobs(), *_runs(), "all"],
         "run": lambda: [*_runs(), "last"],
         "plot": lambda: [*_runs(), *_jobs(), "last"],
-        "route": lambda: ["tailscale", "direct", "cloudflare"],
+        "route": _routes,
         "shell": lambda: ["bash", "zsh", "fish"],
     }
     return known[kind]() if kind in known else []
+
+
+def _routes() -> list[str]:
+    from ringtasks.ssh.routes import ROUTE_NAMES
+
+    return list(ROUTE_NAMES)
 
 
 def _hosts(inventory: str | None) -> list[str]:
