@@ -2,7 +2,8 @@
 
 If there is a plan of the host (`route_plan`), its healthy routes are dialled in turn
 (`quick_race`).  If one of them shows an SSH banner soon, ssh gets it (ProxyUseFdpass), or its bytes
-are carried.  In all other cases `connect` goes on, and the connections that were begun are the first of its race.
+are carried.  In all other cases `connect` goes on, and the connections that were begun are the
+first of its race.
 """
 
 from __future__ import annotations
