@@ -23,7 +23,7 @@ def selector_of(word: str, words: Sequence[str]) -> str | None:
     """
     from ringtasks.inventory.loader import load_inventory
     from ringtasks.inventory.selection import select
-    from ringtasks.output.completion import inventory_of, project_folder
+    from ringtasks.output.candidates import inventory_of, project_folder
 
     if word == "all":
         return "@all"
