@@ -67,7 +67,14 @@ def test_lines_of_known_shapes_parsed_in_bulk_give_the_same_result(
         pytest.param(["step: {n},567 loss: 0.5", "step: {n}_567 loss: 0.5"], id="thousands"),
         pytest.param(["epoch,loss", "{n},0.{n}", "epoch,acc", "{n},0.{n}", "{n},0.5"], id="tables"),
         pytest.param(["a.py:{n}: UserWarning: x", "  loss: 0.{n}", "loss: 0.{n}"], id="warnings"),
-        pytest.param(["Fold {n}", "step {n} loss: 0.{n}", "trial {n} loss: 0.{n}"], id="folds"),
+        pytest.param(["step {n} loss: 0.{n}", "Test:", "  loss: 0.{n}", "loss: 1"], id="headings"),
+        pytest.param(["Validation:", "{{'loss': 0.{n}}}", "note", "loss: {n}"], id="far headings"),
+        pytest.param(
+            ["-" * 9, "| end of epoch {n} | val loss 0.{n} | x", "loss: {n}"], id="rulers"
+        ),
+        pytest.param(
+            ["Fold {n}", "step {n} loss: 0.{n}", "CV", "trial {n} loss: 0.{n}"], id="folds"
+        ),
         pytest.param(["{{'loss': 0.{n}, 'f1': {n}}}", "{{", "'loss': {n}", "}}"], id="dicts"),
     ],
 )

@@ -226,6 +226,24 @@ def test_printed_dict_gives_its_metrics(line: str, metrics: dict[str, float]) ->
          "forward_time=0.2, loss_ctc=90.1, loss=60.5, train_time=1.0", "train_loss",
          {"value": 60.5, "epoch": 1, "batch": 100}),
         ("Epoch 3 | GPU 0 | Training loss 0.25", "training_loss", {"value": 0.25, "epoch": 3}),
+        # bars that count images, samples or batches; Composer, Ray's actors
+        ("Epoch 1/5:  50%|#####     | 500/1000 [00:05<00:05, 98.1img/s, loss (batch)=0.25]",
+         "loss(batch)", {"value": 0.25, "epoch": 1, "sample": 500, "total_samples": 1000}),
+        ("train:  50%|#####     | 500/1000 [00:05<00:05, 98.12 samples/s, loss=0.25]", "loss",
+         {"value": 0.25, "sample": 500}),
+        ("train  Epoch 0: 1%|#| 1/100 [00:01<01:40,  1.0ba/s, loss/train/total=2.3]",
+         "loss/train/total", {"value": 2.3, "epoch": 0, "batch": 1, "total_batches": 100}),
+        ("[epoch=1][batch=10/100]:\n\t Train time/epoch: 0\n\t Train loss/train/total: 2.3",
+         "train_loss/train/total", {"value": 2.3, "epoch": 1, "batch": 10}),
+        ("[t] 2025-01-01 10:00:00,000 (trainer:338) INFO: 2epoch results: [train] loss=60.5, "
+         "[valid] loss=50.5", "valid_loss", {"value": 50.5, "epoch": 2}),
+        # MMEngine by iterations, RSL-RL, scikit-learn's LDA
+        ("06/01 10:00:00 - mmengine - INFO - Iter(val) [10/10]    mIoU: 40.1", "val_miou",
+         {"value": 40.1, "batch": 10, "total_batches": 10}),
+        ("Learning iteration 3/1500\n  Value function loss: 0.12", "value_function_loss",
+         {"value": 0.12, "step": 3, "total_steps": 1500}),
+        ("iteration: 1 of max_iter: 10, perplexity: 12.5", "perplexity",
+         {"value": 12.5, "step": 1, "total_steps": 10}),
         # logfmt, Ray's actors
         ('time="2025-02-01T10:00:00Z" level=info msg="epoch done" epoch=1 loss=0.5', "loss",
          {"value": 0.5, "epoch": 1}),
@@ -508,6 +526,17 @@ def test_validation_of_yolov5_and_its_older_versions_belongs_to_the_epoch() -> N
         points = points_of(log.format(columns))
         assert [(point["epoch"], point["value"]) for point in points["mAP50-95"]] == [(0, 0.405)]
         assert [point["value"] for point in points["box_loss"]] == [0.04512]
+
+
+def test_accuracy_of_an_ultralytics_classifier_belongs_to_the_epoch() -> None:
+    points = points_of(
+        "      Epoch    GPU_mem       loss  Instances       Size\n"
+        "     1/3      1.23G      1.234   16        224: 100%|##| 8/8 [00:02<00:00, 3it/s]\n"
+        "               classes   top1_acc   top5_acc: 100%|##| 4/4 [00:01<00:00,  3it/s]\n"
+        "                   all      0.642      0.936\n"
+    )
+
+    assert [(point["epoch"], point["value"]) for point in points["top1_acc"]] == [(1, 0.642)]
 
 
 def test_result_of_rllib_goes_on_after_a_dict_in_it() -> None:

@@ -8,7 +8,8 @@ Layers, each pure and importing only those before it:
 - ``template_cache``: what was found in a line, for lines that differ in digits alone
 - ``bar_lines`` and ``bars``, ``keras``, ``tables``, ``key_value_tables``, ``multiline``:
   layouts that need the lines before
-- ``trials``: folds and trials, whose metrics have the same names
+- ``trials``: folds and trials, whose metrics have the same names; ``sections``: headings that name
+  a part of the data
 - ``line_reader``: all of them, line by line
 - ``metric_files``, ``event_files``: what trainers write beside the log
 - ``points`` and ``series``: the points of one metric; ``history``: all points at their positions

@@ -19,7 +19,15 @@ from .records import Position
 from .template_cache import TemplateCache
 from .text_lines import parse_fields
 from .trials import named_in_trial, trial_of
-from .words import SPLITS, is_neutral, is_split, is_unrecorded, position_field, split_name
+from .words import (
+    SPLITS,
+    is_metric,
+    is_neutral,
+    is_split,
+    is_unrecorded,
+    position_field,
+    split_name,
+)
 
 __all__ = ["Bar", "BarFormat", "BarTemplate", "find_bar", "held_out", "name_in"]
 
@@ -45,7 +53,10 @@ _RATE = re.compile(
 )
 _UNIT_OF_RATE = {
     "batch": "batch", "batches": "batch", "step": "step", "steps": "step", "epoch": "epoch",
-    "epochs": "epoch", "ep": "epoch", "it": "", "iter": "step", "round": "round",
+    "epochs": "epoch", "ep": "epoch", "it": "", "iter": "step", "round": "round", "ba": "batch",
+    **dict.fromkeys(
+        "sample samples img imgs image images ex example examples seq seqs".split(), "sample"
+    ),
 }  # fmt: skip
 # torchtune/recipes: f"{epoch}|{global_step}|Loss: {loss}".
 _TUNE_HEAD = re.compile(r"\s*(?P<epoch>\d+)\|(?P<step>\d+)\|(?P<metrics>[^|]*)$", re.ASCII)
@@ -141,7 +152,9 @@ def _template(
     shown: Sequence[Value],
 ) -> BarTemplate:
     kind = ""
-    if _OTHER_WORK.search(head) or unit == "other":
+    if unit == "other" and any(is_metric(value.name) for value in shown):
+        unit = "uncertain"  # what is counted is not known
+    if _OTHER_WORK.search(head) or unit == "other" or (unit == "sample" and not shown):
         kind = "other"
     elif held_out(head) and not shown:
         kind = "validation"

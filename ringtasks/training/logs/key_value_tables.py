@@ -28,6 +28,8 @@ __all__ = ["KeyValueReader", "Row", "begins_table", "find_row", "is_edge", "is_i
 _NUMBER = re.compile(rf"(?P<number>{NUMBER})\s?%?\Z", re.ASCII)
 _BOX_ROW = re.compile(r"\s*\|\s+(?P<name>[^|]+?)\s*\|\s+(?P<value>[^|]*?)\s*\|\s*\Z", re.ASCII)
 _FRAMED_ROW = re.compile(r"\s*\|\s(?P<name>[\w/.@%-]+)\s+(?P<value>[^|\s]+)\s*\|\s*\Z", re.ASCII)
+# Not "| end of epoch 1 | valid loss 5.1 | valid ppl 167", which may follow a ruler.
+_OF_BOX = re.compile(r"\s*\|[^|]*\|?[^|]*\|\s*\Z")
 _EDGE = re.compile(r"\s*(?:-{8,}|(?:\xe2[\x94-\x95][\x80-\xbf]){8,})\s*\Z")
 _MAX_ROWS = 400
 _TRIAL = re.compile(r"\s*\|?\s*Trial (?P<trial>\w+) (?:result|finished iteration)", re.ASCII)
@@ -129,7 +131,7 @@ class KeyValueReader:
             self._trial = found["trial"]
             return Record({})
         row = find_row(text)
-        if self._rows >= _MAX_ROWS or not (row or plain.lstrip().startswith("|")):
+        if self._rows >= _MAX_ROWS or not (row or _OF_BOX.match(plain)):
             self.go_to(("", ""))
             return None
         if row.name.endswith("/") and not row.value[1]:

@@ -21,6 +21,7 @@ from .line_reader import LineReader, Mode, line_of, may_hold_bar
 from .multiline import opens_multiline
 from .parsed import Parsed, Span
 from .records import Record
+from .sections import in_section, section_after
 from .template_cache import (
     IN_NAME,
     MAX_CHARS,
@@ -148,7 +149,8 @@ class Planner:
         if not line_shape.is_common:
             has_digit = any(char.isdigit() for char in text)
             return None if has_digit or not all(map(is_empty, records)) else LinePlan()
-        return self._plan_of_record(line, text, line_shape.parsed, before)
+        split, _ = section_after(before.section, text, line_shape.heading, line_shape.parsed)
+        return self._plan_of_record(line, text, in_section(line_shape.parsed, split), before)
 
     def _plan_of_record(
         self, line: bytes, text: str, parsed: Parsed, before: Mode
@@ -189,7 +191,7 @@ class Planner:
         return True
 
     def _plan_of_row(self, text: str, before: Mode) -> LinePlan | None:
-        if before.key_values[0] != "box" or not find_row.is_known(text):
+        if before.key_values[0] != "box" or not find_row.is_known(text) or not find_row(text):
             return None
         if before.table.columns and (
             not before.table.rows.is_known(text) or before.table.rows(text)
@@ -239,7 +241,9 @@ class Planner:
             return True
         key = masked(line)
         plan = self._behind_bars.get(key)
-        may_use = not self._reader.key_values.is_open and not self._reader.trial
+        may_use = not (
+            self._reader.key_values.is_open or self._reader.trial or self._reader.section.split
+        )
         if plan is not None and may_use and not (plan.is_checked and not plan.fits(line)):
             plan.add(line, n)
             return True
@@ -253,7 +257,9 @@ class Planner:
 
     def _plan_behind_bar(self, line: bytes, text: str) -> LinePlan | None:
         found = line_of(text)
-        if not found.is_common or found.resumes or found.skips_next or len(line) > MAX_CHARS:
+        if not found.is_common or found.resumes or found.skips_next or found.heading:
+            return None
+        if len(line) > MAX_CHARS:
             return None
         plan = self._plan_of_parsed(line, found.parsed, "")
         return _checked(plan, line, text) if plan else None

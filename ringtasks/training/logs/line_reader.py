@@ -17,6 +17,7 @@ from .line_parser import MAX_TEXT_CHARS, parse_line
 from .multiline import MultilineReader, SettingsDump, opens_multiline
 from .parsed import Parsed
 from .records import Record, record_of
+from .sections import NO_SECTION, DataSection, heading_of, in_section, section_after
 from .tables import ColumnReader, Table, may_be_row
 from .template_cache import TemplateCache
 from .trials import in_trial, trial_after, trial_of
@@ -36,7 +37,8 @@ _LIGHTNING_BEGINS = ("GPU available: ", "Sanity Checking", "`Trainer.fit`")
 class Line(NamedTuple):
     """The content of a line that depends on no other line.
 
-    ``is_common``: a layout that is open may have the line, but none begins with it.
+    ``is_common``: a layout that is open may have the line, but none begins with it; ``heading``:
+    the part of the data that it names for the lines below.
     """
 
     is_common: bool
@@ -44,6 +46,7 @@ class Line(NamedTuple):
     is_of_lightning: bool
     resumes: bool
     parsed: Parsed
+    heading: str = ""
 
 
 def _look_at(text: str) -> Line:
@@ -59,7 +62,8 @@ def _look_at(text: str) -> Line:
     skips_next = _NEXT_IS_NO_METRIC.search(text) is not None
     resumes = _RESUMES.match(text) is not None
     parsed = parsed._replace(values=values)
-    return Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed)
+    heading = heading_of(text)
+    return Line(is_common, skips_next, _is_of_lightning(text), resumes, parsed, heading)
 
 
 def _decoded(name: str) -> str:
@@ -78,6 +82,7 @@ class Mode(NamedTuple):
     skips_next: bool
     key_values: tuple[str, str]
     trial: str
+    section: DataSection
 
 
 class LineReader:
@@ -93,6 +98,7 @@ class LineReader:
         self._skips_next = False
         #: The fold or trial to which the lines belong.
         self.trial = ""
+        self.section = NO_SECTION
 
     @property
     def mode(self) -> Mode | None:
@@ -106,6 +112,7 @@ class LineReader:
             self._skips_next,
             self.key_values.layout,
             self.trial,
+            self.section,
         )
 
     def go_to(self, mode: Mode) -> None:
@@ -113,14 +120,15 @@ class LineReader:
         self._columns.table, self._columns.is_validation = mode.table, mode.is_validation
         self._dump.is_open, self._skips_next = mode.is_in_dump, mode.skips_next
         self.key_values.go_to(mode.key_values)
-        self.trial = mode.trial
+        self.trial, self.section = mode.trial, mode.section
 
     def read(self, line: bytes) -> list[Record]:
         """Return what the next line of the log tells."""
         text = line.decode("latin-1")
         trial = trial_after(text)
         held = self.end() if trial is not None and trial != self.trial else []
-        records = [*held, *(in_trial(each, self.trial) for each in self._read(text))]
+        own = self.trial if trial != "" else ""
+        records = [*held, *(in_trial(each, own) for each in self._read(text))]
         self.trial = self.trial if trial is None else trial
         return records
 
@@ -165,7 +173,8 @@ class LineReader:
         start = [Record({}, kind="attempt")] if line.resumes else []
         if record is None:
             self._skips_next = line.skips_next
-            record = record_of(line.parsed, text)
+            split, self.section = section_after(self.section, text, line.heading, line.parsed)
+            record = record_of(in_section(line.parsed, split), text)
         return [*start, record]
 
     def end(self) -> list[Record]:

@@ -64,6 +64,7 @@ _STAR = re.compile(r"\s*(?P<done>\d+)/(?P<total>\d+) \* Epoch\b", re.ASCII)
 _GLUED = re.compile(
     r"(?<![\w.])(?P<epoch>\d+)epoch:\w+:\d+-(?P<done>\d+)batch(?P<total>):", re.ASCII
 )
+_RESULTS = re.compile(r"(?<![\w.])(?P<done>\d+)epoch results:(?P<total>)", re.ASCII)
 _COMMA = re.compile(r"\s*\[(?P<epoch>\d+),\s+(?P<done>\d+)\](?P<total>)\s", re.ASCII)
 # DeepSpeed: "epoch=0/micro_step=10/global_step=10".
 _SLASHES = re.compile(
@@ -105,7 +106,7 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
         if found := pattern.search(text, start):
             total = found.span("epochs") if "epochs" in found.groupdict() else None
             return [ParsedPosition("epoch", found.span("epoch"), total), _position(unit, found)]
-    if found := _STAR.match(text, start):
+    if found := _STAR.match(text, start) or _RESULTS.search(text, start):
         return [_position("epoch", found)]
     positions: list[ParsedPosition] = []
     ends = 0
@@ -122,6 +123,8 @@ def find_positions(text: str, start: int, taken: Sequence[Span]) -> list[ParsedP
             continue
         if any(position.unit == unit for position in positions):
             continue
+        if unit == "step" and found["split"] and not found["split"].lower().startswith("tr"):
+            unit = "batch"  # MMEngine: "Iter(val) [10/10]"
         positions.append(_position(unit, found))
         ends = found.end()
         if unit == "epoch" and (inner := _INNER.match(text, ends)):

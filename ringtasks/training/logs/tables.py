@@ -34,7 +34,7 @@ _SHORT_POSITIONS = {"e": "epoch", "#": "step", "it": "step", "ep": "epoch", "n":
 _VALIDATION = re.compile(
     r"\s*Class\s+Images\s+(?:Instances|Labels|Targets)\s+"
     r"(?P<names>(?:\w+\(P\s+R\s+mAP50\s+mAP50-95\)\s*)+|P\s+R\s+mAP@?\.?50?\s+mAP@?\.?50?[-:]\.?95.*"
-    r"|top1_acc.*)"
+    r"|top1_acc.*)|\s*classes\s+top1_acc\s+top5_acc"
 )
 
 
@@ -113,10 +113,13 @@ class ColumnReader:
 
     def _validation(self, text: str) -> Record | None:
         self.is_validation = False
-        numbers = [as_float(cell) for cell in text.split()[3:]]
-        if len(numbers) < 4 or any(number is None for number in numbers):
+        cells = text.split()[1:]
+        names: tuple[str, ...] = ("top1_acc", "top5_acc")
+        if len(cells) > 2:
+            names, cells = ("precision", "recall", "mAP50", "mAP50-95"), cells[2:]
+        numbers = [as_float(cell) for cell in cells]
+        if len(numbers) < len(names) or any(number is None for number in numbers):
             return None
-        names = ("precision", "recall", "mAP50", "mAP50-95")
         return Record(
             {}, [(name, n) for name, n in zip(names, numbers, strict=False) if n is not None]
         )

@@ -84,7 +84,11 @@ _PREFIX = re.compile(
 # torch/distributed/run.py --tee; accelerate and DeepSpeed loggers; mpirun --tag-output.
 _RANK = re.compile(
     r"\[(?:rank|default)\s?:?\s?(\d+)\]|[\[(]rank[ =:]\s?(\d+)[\])]"
-    r"|^\s*(?:rank|process|proc|worker)[ =:#]?\s?(\d+)\s?[:|]"
+    r"|^\s*(?:rank|process|proc|worker|gpu|device)[ =:#]?\s?(\d+)\s?[:|]"
+    # A field among others, or at the end: "Epoch: 0, Rank: 1, loss = 0.5", "loss 0.5 rank 1".
+    r"|(?:^|[,|(<\[]\s?|\s-\s)rank\s?[:= ]\s?(\d+)(?=\s?[,|)>\]]|\s-\s|\s*$)"
+    r"|(?<!mean)(?<!median)(?<!average)(?<!avg)(?<!lora)\s(?:local_|global_)?rank[:= ]\s?(\d+)\s*$"
+    r"|\.py:\d+\]\s\((\d+)/\d+\)\s"  # icefall
     # srun --label, docker compose, a device.
     r"|^\s*(\d{1,3}): (?=.*\b(?:epoch|step|iter))|^[\w.-]+-(\d+)\s+\|\s|^\[?cuda:(\d+)\]?:?\s"
     r"|\[GPU\s?(\d+)\]|\|\s?GPU:?\s?(\d+)\s?\|"
@@ -104,7 +108,7 @@ _PAIR = re.compile(
     re.VERBOSE | re.ASCII,
 )
 _BARE_NAME = (
-    r"(?:loss|cost|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|miou|bpc"
+    r"(?:(?:acc|prec|err|top)@\d+|loss|cost|accuracy|acc|perplexity|ppl|bleu|auc|reward|error|wer|cer|f1|mae|mse|rmse|miou|bpc"
     r"|(?:learn|train|test|valid|val)(?=\s+\d+\.\d))"
 )
 _BARE = re.compile(
@@ -129,6 +133,9 @@ _NO_QUALIFIER = frozenset(
 _PROSE = frozenset("from to than least most below above threshold until".split())
 
 SPLIT_WORD = re.compile(rf"(?<![\w./'-])(?P<split>{SPLITS})(?![\w/'=-]|\.\w)", _FLAGS)
+# The part of the data behind the metrics, or the means of a test as PyTorch's examples print them.
+_SPLIT_BEHIND = re.compile(rf"[\[(]\s?(?P<split>{SPLITS})(?:\s(?:set|data))?\s?[\])]\s*\Z", _FLAGS)
+_TEST_MEANS = re.compile(r"(?:^|\bINFO:?\s|[\]):-]\s)\s*\*\s+(?:acc|prec|err|top)@", _FLAGS)
 _FIELD_BREAK = re.compile(r"\s?[|;\t]\s?|,\s|\s-\s")
 _FIELD = re.compile(
     rf"\s*(?P<name>[A-Za-z_][\w/.@%]*(?: [A-Za-z_][\w/.@%]*){{0,2}})\s{{1,8}}(?P<number>{NUMBER})"
@@ -235,7 +242,7 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
                 found.append(field)
                 names.append((field["name"].replace(" ", "_"), field.start("name")))
     ordered = sorted(zip(found, names, strict=True), key=lambda each: each[0].start("number"))
-    last, current = start, ""
+    last, current = start, _split_of_line(text, start)
     for each, (name, begin) in ordered:
         labels = [word["split"] for word in SPLIT_WORD.finditer(text, last, max(last, begin))]
         current = labels[-1].lower() if labels else current
@@ -250,6 +257,13 @@ def _numbers(text: str, start: int, taken: Sequence[Span], *, anchored: bool) ->
         if current and not own and not is_neutral(name) and position_field(name) is None:
             name = f"{current}_{name}".lower()
         yield name, each.span("number"), own
+
+
+def _split_of_line(text: str, start: int) -> str:
+    if _TEST_MEANS.search(text):
+        return "test_avg"
+    found = _SPLIT_BEHIND.search(text, start)
+    return found["split"].lower() if found else ""
 
 
 def _full_name(text: str, found: re.Match[str], start: int) -> tuple[str, int]:

@@ -24,6 +24,8 @@ _HEADING = re.compile(
 )
 # optuna: "Trial 0 finished with value: 0.8 and parameters: {…}".
 _FINISHED = re.compile(r"\bTrial (?P<number>\d{1,6}) (?:finished|pruned|failed)\b", re.ASCII)
+# After all folds: "========== CV ==========", "Overall OOF score: 0.8".
+_OVERALL = re.compile(r"\W*(?:overall )?(?:cv|oof)\b(?! ?(?:fold )?\d)", _FLAGS)
 _NAMED = re.compile(r"(?:fold|trial)_\d+/")
 
 
@@ -34,7 +36,12 @@ def trial_of(text: str) -> str:
 
 
 def trial_after(text: str) -> str | None:
-    """Return the fold or trial to which the next lines belong; None if the line tells nothing."""
+    """Return the fold or trial to which the next lines belong; None if the line tells nothing.
+
+    An empty text: this line, too, belongs to none.
+    """
+    if _OVERALL.match(text, 0, 200):
+        return ""
     if len(text) > 400 or not ("rial" in text or "old" in text or "FOLD" in text):
         return None
     if found := _FINISHED.search(text):

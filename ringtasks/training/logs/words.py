@@ -51,12 +51,14 @@ _LOSSES = frozenset(
 # A name with one of these is a setting or a count, whatever its other words are.
 _SETTINGS = frozenset(
     """
-    weight weights coef coeff coeffs coefficient type fn func function factor alpha beta gamma
+    weight weights coef coeff coeffs coefficient type factor alpha beta gamma
     lambda smoothing threshold thresh patience reduction margin clip decay bound delta scale mode
     dim size every interval freq frequency steps epochs warmup tol tolerance init limit iters min
     workers seed dropout momentum layers heads
     """.split()
 )
+#: As the last word: "value_function_loss" is a measure, "loss_fn" is not.
+_LAST_OF_SETTINGS = frozenset(("fn", "func", "function"))
 _ARGUMENTS = frozenset(
     """
     batch_size bs seed random_seed num_workers workers dropout weight_decay wd momentum hidden_size
@@ -120,6 +122,7 @@ _POSITION_OF = {
 _TOTAL = re.compile(
     r"(?:(?:num|max|total|scheduled|n)_)?(?:(?:train|training|optimization|optimizer|update|global)"
     r"_)?(epoch|step|iter|iteration|update|round|batch)(?:s|es)\Z"
+    r"|max_(epoch|step|iter|iteration|update|round)\Z"
 )
 _UNIT_OF_WORD = {"iter": "step", "iteration": "step", "update": "step"}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -136,7 +139,7 @@ def split_name(name: str) -> tuple[str, ...]:
 def is_metric(name: str) -> bool:
     """Return whether a number of that name measures how well the model performs."""
     words = split_name(name)
-    if any(word in _SETTINGS for word in words):
+    if any(word in _SETTINGS for word in words) or (words[-1:] and words[-1] in _LAST_OF_SETTINGS):
         return False
     return any(_measures(word, _METRICS) for word in words)
 
@@ -171,7 +174,7 @@ def is_unrecorded(name: str) -> bool:
     return (
         plain in _UNRECORDED
         or plain in _ARGUMENTS
-        or plain.endswith(("size", "_time", "reader_cost", "batch_cost", "(t)"))
+        or plain.endswith(("size", "_time", "reader_cost", "batch_cost", "(t)", "_pid"))
         or "best" in split_name(name)
         or split_name(name)[-2:] == ("time", "cost")
     )
@@ -191,8 +194,8 @@ def position_field(name: str) -> tuple[str, int] | None:
     group, _, last = plain.rpartition("/")
     if found is None and group in _PROGRESS_GROUPS and last in _POSITION_OF:
         unit, priority = _POSITION_OF[last]
-        if (group, unit) == ("time", "batch"):
-            return None  # the seconds of a batch
+        if group == "time" and unit in ("batch", "epoch"):
+            return None  # the seconds of a batch; Composer's epoch, which a line before gives
         return unit, priority + 50  # "training/global_step", unless a plainer name gives it
     return found
 
@@ -203,7 +206,8 @@ def total_of(name: str) -> str | None:
     found = _TOTAL.match(plain)
     if found is None or plain in _POSITION_OF:
         return None
-    return _UNIT_OF_WORD.get(found[1], found[1])
+    word = found[1] or found[2]
+    return _UNIT_OF_WORD.get(word, word)
 
 
 #: The lowest rank of numbers that do not measure the model: settings, rates, memory.

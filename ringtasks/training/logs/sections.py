@@ -1,0 +1,95 @@
+"""The part of the data that a heading names for the lines below it.  Pure.
+
+    Test Error:
+     Accuracy: 44.7%, Avg loss: 2.15
+
+Without it, the loss of the test would be a point of the training loss.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .parsed import Parsed
+from .text_lines import skip_prefixes
+from .words import SPLITS, is_neutral, is_split, split_name
+
+__all__ = ["NO_SECTION", "DataSection", "heading_of", "in_section", "section_after"]
+
+_FLAGS = re.ASCII | re.IGNORECASE
+_MAX_CHARS = 100
+#: So many lines without a metric may stand between a heading and its metrics: a ruler, a note.
+_LINES_BEFORE = 3
+_POSITION = re.compile(
+    r"\b(?:global[ _])?(?:epoch|step|iter|iteration)s?\s?[:=#]?\s?\d+(?:\s?(?:/|of)\s?\d+)?\b",
+    _FLAGS,
+)
+_SPLIT = re.compile(rf"(?:{SPLITS})\Z", _FLAGS)
+_WORDS = frozenset(
+    """
+    running run start starting started begin beginning now on the of for at after in end
+    result results metric metrics error errors set loop phase performance score scores stats
+    statistics data dataset summary report model epoch
+    """.split()
+)
+#: Words for the work, which may name the data, too: "Evaluating on the test set".
+_EVALUATION = {"eval": "eval", "evaluation": "evaluation", "evaluating": "eval", "evaluate": "eval",
+               "validating": "val", "validate": "val", "testing": "test"}  # fmt: skip
+
+
+class DataSection(NamedTuple):
+    """``left``: the number of lines that may still come before its first metric."""
+
+    split: str = ""
+    is_indented: bool = False
+    left: int = 0
+
+
+NO_SECTION = DataSection()
+
+
+def heading_of(text: str) -> str:
+    """Return the part of the data that a line names for those below it; an empty text if none."""
+    if len(text) > _MAX_CHARS:
+        return ""
+    plain = _POSITION.sub(" ", text[skip_prefixes(text) :])
+    words = re.findall(r"[^\W_]+", plain.lower())
+    splits = {word for word in words if _SPLIT.match(word)}
+    if not splits or not all(word in splits or word in _WORDS for word in words):
+        return ""
+    data = splits - _EVALUATION.keys()
+    if len(data) == 1:
+        return data.pop()
+    return _EVALUATION[min(splits)] if not data else ""
+
+
+def section_after(
+    section: DataSection, text: str, heading: str, parsed: Parsed
+) -> tuple[str, DataSection]:
+    """Return the part of the data that a line belongs to, and the section of the next line."""
+    if heading:
+        is_held_out = not heading.startswith("tr")
+        return "", DataSection(heading, left=_LINES_BEFORE) if is_held_out else NO_SECTION
+    if not section.split:
+        return "", section
+    is_indented = text[:1].isspace()
+    if section.left and not parsed:
+        return "", section._replace(left=section.left - 1) if section.left > 1 else NO_SECTION
+    if section.left:
+        section = section._replace(is_indented=is_indented, left=0)
+    goes_on = is_indented if section.is_indented else bool(parsed.values) and not parsed.positions
+    return (section.split, section) if goes_on else ("", NO_SECTION)
+
+
+def in_section(parsed: Parsed, split: str) -> Parsed:
+    """Return what a line gives, with the part of the data in its metrics' names."""
+    if not split or not parsed.values:
+        return parsed
+    values = tuple(
+        value
+        if is_neutral(value.name) or any(map(is_split, split_name(value.name)))
+        else value._replace(name=f"{split}_{value.name}".lower())
+        for value in parsed.values
+    )
+    return parsed._replace(values=values)

@@ -1,0 +1,113 @@
+"""Metrics of two parts of the data, or of two ranks, never share a curve."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringtasks.training.curves import curves_of
+
+
+def values_of(log: str) -> dict[str, list[float]]:
+    curves = curves_of([[log.encode()]])
+    return {name: [point["value"] for point in curves.objects(name)] for name in curves.names}
+
+
+TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "metrics"),
+    [
+        pytest.param(
+            TRAIN + "Test Error: \n Accuracy: 44.7%, Avg loss: 2.15 \n\n" + TRAIN,
+            {"loss": [0.9, 0.9], "test_accuracy": [44.7], "test_loss": [2.15]},
+            id="PyTorch's quickstart",
+        ),
+        pytest.param(
+            "Epoch 1\nTrain:\n  loss: 3\nValidation:\n  loss: 4\n  acc: 5\n"
+            "Epoch 2\nTrain:\n  loss: 2",
+            {"loss": [3, 2], "validation_loss": [4], "validation_acc": [5]},
+            id="indented",
+        ),
+        pytest.param(
+            "epoch 1 loss 3\n--- Evaluation ---\nloss: 4\nacc: 5\nepoch 2 loss 2",
+            {"loss": [3, 2], "evaluation_loss": [4], "evaluation_acc": [5]},
+            id="not indented",
+        ),
+        pytest.param(
+            "epoch 1 loss 3\nEvaluating on the test set...\n100%|##| 2/2 [00:00<00:00, 9it/s]\n"
+            "loss=4\nsaved\nloss=2",
+            {"loss": [3, 2], "test_loss": [4]},
+            id="work and data",
+        ),
+        pytest.param(
+            "epoch 1 loss 3\nEvaluating ...\n100%|##| 2/2 [00:00<00:00, 9it/s]\n"
+            "loss=4\nsaved\nloss=2",
+            {"loss": [3, 2], "eval_loss": [4]},
+            id="bar between",
+        ),
+        pytest.param(
+            "Validating\na note\nanother\na third\nloss=3", {"loss": [3]}, id="too far away"
+        ),
+        pytest.param("Evaluating...\n{'loss': 4}\nepoch 2 loss 3", {"loss": [3], "eval_loss": [4]},
+                     id="dict"),
+        pytest.param("Training |  Validation\nloss=3", {"loss": [3]}, id="two parts"),
+        pytest.param("Training...\nloss: 3\nsaved\nloss: 2", {"loss": [3, 2]}, id="training"),
+        pytest.param("epoch 1 loss 3 (train)\nepoch 1 loss 4 [val]",
+                     {"train_loss": [3], "val_loss": [4]}, id="behind"),
+        pytest.param(
+            "Epoch: [0]  [  20/1251]  loss: 3 (3)\nTest:  [ 0/50]  loss: 4 (4)\n"
+            "* Acc@1 5 Acc@5 6 loss 7",
+            {"loss": [3], "test_loss": [4], "test_avg_loss": [7], "test_avg_acc@1": [5],
+             "test_avg_acc@5": [6]},
+            id="means of a test",
+        ),
+        pytest.param(
+            "-" * 89 + "\n| end of epoch   1 | time: 40.12s | valid loss  5 | valid ppl   6\n"
+            + "-" * 89 + "\n| epoch   2 |   200/ 2983 batches | loss  7 | ppl  8\n",
+            {"loss": [7], "valid_loss": [5], "ppl": [8], "valid_ppl": [6]},
+            id="rulers around a line",
+        ),
+        pytest.param(
+            "===== fold: 0 training =====\nloss: 3\n===== CV =====\nloss: 4",
+            {"fold_0/loss": [3], "loss": [4]},
+            id="after the folds",
+        ),
+    ],
+)  # fmt: skip
+def test_metrics_below_a_heading_belong_to_its_part_of_the_data(
+    log: str, metrics: dict[str, list[float]]
+) -> None:
+    assert {n: v for n, v in values_of(log).items() if "max_mem" not in n} == metrics
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Epoch: 0, Step: 10, Rank: {}, loss = {}",
+        "GPU {}: epoch 1 loss {}",
+        "Device {} | epoch 1 | loss {}",
+        "<rank {}> step 1 loss {}",
+        "step 1 | rank {} | loss {}",
+        "step:1 - rank:{} - loss:{}",
+        "2023-01-01 10:00:00,123 INFO [train.py:904] ({}/4) Epoch 1, batch 50, loss={}",
+    ],
+)
+def test_rank_is_found_as_a_field_of_the_line(line: str) -> None:
+    log = "\n".join(line.format(rank, rank + 1) for rank in (1, 0))
+
+    assert values_of(log) == {"loss": [1]}
+
+
+@pytest.mark.parametrize("line", ["loss {1} rank {0}", "step 1 loss {1} world 4 local_rank={0}"])
+def test_rank_is_found_at_the_end_of_the_line(line: str) -> None:
+    log = "\n".join(line.format(rank, rank + 1) for rank in (1, 0))
+
+    assert values_of(log) == {"loss": [1]}
+
+
+def test_rank_of_retrieval_is_no_process() -> None:
+    assert values_of("step 1 loss 0.5 mean rank 7\nstep 2 loss 0.4 mean rank 3")["loss"] == [
+        0.5,
+        0.4,
+    ]
