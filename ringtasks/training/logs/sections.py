@@ -54,7 +54,7 @@ def heading_of(text: str) -> str:
     if len(text) > _MAX_CHARS:
         return ""
     plain = _POSITION.sub(" ", text[skip_prefixes(text) :])
-    words = re.findall(r"[^\W_]+", plain.lower())
+    words: list[str] = re.findall(r"[^\W_]+", plain.lower())
     splits = {word for word in words if _SPLIT.match(word)}
     if not splits or not all(word in splits or word in _WORDS for word in words):
         return ""
