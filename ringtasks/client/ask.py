@@ -1,4 +1,4 @@
-"""`Ask`: one command for a host, and everything that goes with it."""
+"""`Ask`: one command for a host, with its options."""
 
 from __future__ import annotations
 

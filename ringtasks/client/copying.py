@@ -107,5 +107,5 @@ def _no_server(error: NoSFTPError) -> Ending:
 
 def _close(sftp: Any) -> None:
     if sftp is not None:
-        with contextlib.suppress(Exception):  # a broken session may raise anything
+        with contextlib.suppress(Exception):  # a broken session raises errors of many types
             sftp.close()

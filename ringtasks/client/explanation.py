@@ -1,4 +1,4 @@
-"""The way to a host as it would be now: routes in order with reasons, settings with origins.
+"""The routes to a host in their present order with reasons, and its settings with origins.
 
 Nothing is sent, and nothing is recorded.
 """
@@ -97,7 +97,7 @@ class Explanation:
 
 
 def explain(config: SSHConfig, entry: HostConfig) -> Explanation:
-    """Return the way to a host.
+    """Return the routes and settings of a host.
 
     :param entry: the host's entry in the inventory.
     :raises UsageError: the host cannot be used.

@@ -104,7 +104,7 @@ class Forwarding:
         self._listener.close()
 
     def _tunnel(self) -> Tunnel | None:
-        """Return a new tunnel; None if it cannot be opened, which is reported by ``tell``."""
+        """Return a new tunnel; None if it cannot be opened (``tell`` reports this)."""
         for _ in range(_OPEN_ATTEMPTS):
             try:
                 return self._client.link().open_tunnel(self._to, self._port)

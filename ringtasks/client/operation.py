@@ -169,7 +169,7 @@ class Operation:
 
     def _out_of_memory(self, pool: LinkPool) -> SSHResult:
         if self._output is not None:
-            self._output.clear()  # there is room again, also for the other hosts
+            self._output.clear()  # frees memory, also for the other hosts
         error = _unknown(pool.config.id, Ending(unknown=NO_MEMORY))
         return replace(self._result(pool.config.id, UNREACHABLE, None, error), is_unknown=True)
 

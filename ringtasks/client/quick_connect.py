@@ -112,7 +112,7 @@ def _use(
 
 
 def _record(host: str, route: str, failed: Sequence[tuple[str, int]]) -> None:
-    """Record the outcome with all care: the file is new, busy or damaged, or an error is rare."""
+    """Record the outcome by the full code: the file is new, busy or damaged, or the error rare."""
     from ringtasks.health.model import HostOutcome, RouteOutcome
     from ringtasks.health.store import HealthStore
     from ringtasks.ssh.classify import classify

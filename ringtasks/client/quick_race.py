@@ -45,7 +45,7 @@ class QuickRace:
         self._poll = select.poll()
 
     def begin(self) -> bool:
-        """Begin the next route that can be begun; False: there is none."""
+        """Begin the next route whose dialling can be started; False: there is none."""
         while self._waiting:
             route, host, port = self._waiting.pop(0)
             self._latest = time.monotonic()
@@ -80,7 +80,7 @@ class QuickRace:
         return None
 
     def _follow(self, look_up: _LookUp) -> bool:
-        """Connect to what a name stands for; False: that is not one address."""
+        """Connect to the address of a name; False: it does not have exactly one."""
         self._poll.unregister(look_up.reading)
         os.close(look_up.reading)
         addresses = {info[4][0] for info in look_up.found}
@@ -117,7 +117,7 @@ class QuickRace:
         return self._latest + (HEAD_START if self._waiting else _SOON)
 
     def _settle(self, winner: int) -> None:
-        """Add what the other connections have come to, and close them."""
+        """Record the outcomes of the other connections, and close them."""
         now = time.monotonic()
         for route, descriptor, began in self.begun:
             if descriptor not in self._running:

@@ -126,7 +126,7 @@ def _variables() -> list[str | bool | None]:
 
 
 def _modules() -> list[str]:
-    """Return the modules that say what a hosts file means: another version may read it anew."""
+    """Return the modules that interpret a hosts file: another version may find other routes."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     names = ("client/plan", "inventory/config", "inventory/hosts_file", "ssh/configured",
              "ssh/routes", "ssh/ssh_config")  # fmt: skip

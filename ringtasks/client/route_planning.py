@@ -24,7 +24,7 @@ from .route_plan import Plan, store, version_of
 
 __all__ = ["Planning", "plan_ahead"]
 
-#: A file that is younger may change again without another time.
+#: Seconds: a file that changed more recently may change again without a new modification time.
 _SETTLED_NS = 50_000_000
 #: Seconds for `plan_ahead`, whose caller has something else to do.
 _AHEAD_TIMEOUT = 5.0
@@ -66,7 +66,7 @@ class Planning:
         store(self._inventory, self._name, plan, files, (fresh.since, fresh.until))
 
     def _freshness(self) -> Freshness | None:
-        """Return the time up to which no source is asked; None: a plan would be of no use."""
+        """Return the time up to which no source is asked; None: a plan is never valid."""
         sources = sources_at(locate(self._inventory))
         if not sources:
             return Freshness()

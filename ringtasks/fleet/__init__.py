@@ -1,6 +1,6 @@
-"""Run one command on many hosts: a bounded number at once, in batches, interruptible.
+"""Run one command on many hosts: a bounded number at the same time, or in batches.
 
-Every host that was named has a result.
+Every host has a result.
 
 ::
 

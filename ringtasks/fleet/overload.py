@@ -22,7 +22,7 @@ _REASONS = frozenset(map(str, (Reason.OVERLOADED, Reason.RESET, Reason.JUMP_FAIL
 
 
 def is_overload(outcome: HostOutcome | None) -> bool:
-    """Return True if too many log-ins at once may be why the host was not reached."""
+    """Return True if too many simultaneous log-ins may be the reason for the failure."""
     if outcome is None or any(route.success for route in outcome.routes):
         return False
     return any(route.reason in _REASONS for route in outcome.routes)

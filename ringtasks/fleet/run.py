@@ -24,7 +24,7 @@ from .workers import Workers
 
 __all__ = ["FleetRun"]
 
-_LOOK_INTERVAL = 0.2  # seconds between looks at whether a stopped run has ended
+_LOOK_INTERVAL = 0.2  # seconds between checks whether a stopped run has ended
 
 
 class FleetRun:

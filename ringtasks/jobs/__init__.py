@@ -226,7 +226,7 @@ def _unread(host_id: str, error: str) -> Overview:
     return Overview(host_id, jobs=last_seen(host_id, error), error=error)
 
 
-#: Makes the answer of a host that cannot be used, from its name and the error.
+#: Makes the result for a host that cannot be used, from its name and the error.
 Failed = Callable[[str, str], Answer]
 
 

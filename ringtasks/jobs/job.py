@@ -71,7 +71,7 @@ class Job:
     def __init__(self, client: SSHClient, job_id: str, *, warning: str = "") -> None:
         self.client, self.id = client, job_id
         self.warning = warning
-        """The host's words at its start, such as the driver's on its GPUs; empty: none."""
+        """The host's message at the start, such as the GPU driver's; empty: none."""
         self.host = client.config.id
 
     def __repr__(self) -> str:
@@ -366,14 +366,14 @@ def launch(client: SSHClient, request: JobRequest) -> Dialogue[Job]:
 
 
 def _warning(stderr: str) -> str:
-    """Return the words of the start itself, without those of login files."""
+    """Return the message of the start itself, without the text of login files."""
     mark = "ringtasks-warning: "
     lines = [line.removeprefix(mark) for line in stderr.split("\n") if line.startswith(mark)]
     return printable("; ".join(lines))
 
 
 def _interrupted(host: str, job_id: str, interrupt: KeyboardInterrupt) -> JobNotStartedError:
-    """Return what became of a job whose start was interrupted."""
+    """Return the error for an interrupted start, with the fate of the job."""
     result: SSHResult | None = interrupt.args[0] if interrupt.args else None
     told = (result.error or "") if result is not None else "interrupted before anything was sent"
     is_known = result is None or "verified" in told or "not been started" in told

@@ -7,7 +7,7 @@ from .host_status import Overview
 __all__ = ["measurements"]
 
 _GB = 10**9
-#: The share of the CPUs from which a load counts as work.
+#: A load of at least this share of the CPUs counts as work.
 _BUSY = 0.5
 
 

@@ -257,7 +257,7 @@ def _signal_name(number: int) -> str:
 
 
 def _about(text: str) -> Fields:
-    """Return the launcher's description of a job; empty if it is not a JSON object."""
+    """Return the ``about`` file of a job; empty if it is not a JSON object."""
     try:
         return json_fields(text)
     except AnswerError:

@@ -26,7 +26,7 @@ Answer = tuple[list[dict[str, Any]], int]
 
 
 def diff(settings: DeploySettings, hosts: Sequence[HostConfig], *, json: bool) -> Answer:
-    """Show what a deploy would change on each host; hosts with equal changes together."""
+    """Show the changes that a deploy would make on each host; equal ones once."""
     with source_of(settings.source, settings.ref) as source:
         plan = new_plan(settings, source, who="")
         with targets_of(hosts, plan, NoObserver()) as targets:

@@ -140,7 +140,7 @@ def _hosts_text(hosts: dict[str, dict[str, object]]) -> str:
 
 
 def _write(path: Path, text: str, *, dry: bool) -> bool:
-    """Write a file that does not exist yet; return whether it did not."""
+    """Write a new file; return False if there is one already."""
     if dry:
         return not path.exists()
     try:
@@ -160,7 +160,7 @@ def _write(path: Path, text: str, *, dry: bool) -> bool:
 
 
 def _ignore(*, dry: bool) -> bool:
-    """Append the lines that ``.gitignore`` lacks; return whether it lacks any."""
+    """Append the missing lines to ``.gitignore``; return False if none is missing."""
     path = Path(".gitignore")
     try:
         known = path.read_text("utf-8", "surrogateescape") if path.exists() else ""

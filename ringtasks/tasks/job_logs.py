@@ -22,7 +22,7 @@ class RawLog:
         display.write_bytes(1, chunk)
 
     def finish(self) -> None:
-        """Do nothing: this class holds back no text."""
+        """Do nothing: no text is held back."""
 
 
 class LabelledLog:
@@ -44,7 +44,7 @@ class LabelledLog:
             display.shown(f"{self._label}: {line.decode('utf-8', 'replace')}") + "\n"
             for line in lines
         )
-        display.write_bytes(1, text.encode())  # at once: other jobs print, too
+        display.write_bytes(1, text.encode())  # by one write: other jobs print, too
 
 
 def log_printer(job: JobStatus, *, is_alone: bool) -> RawLog | LabelledLog:

@@ -373,7 +373,7 @@ def _refuse_embedded(client: SSHClient) -> None:
 
 
 def _starting(host: str) -> AbstractContextManager[None]:
-    """Allow the job that is being started to be ended after Ctrl-C."""
+    """Give Ctrl-C time to end the job that is being started."""
     shows = f"'{as_typed('jobs')} --host {host}' shows it"
     return interruption.ending(
         _START_END_TIME,

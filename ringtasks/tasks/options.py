@@ -119,7 +119,7 @@ def _told(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _signal_statuses() -> Iterator[None]:
-    """Within a task's body: if a signal ends it, raise `Exit` with the status for that signal."""
+    """If a signal ends the task's body, raise `Exit` with the status for that signal."""
     try:
         yield
     except KeyboardInterrupt:

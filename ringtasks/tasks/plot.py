@@ -138,7 +138,7 @@ class _Reading(NamedTuple):
         return Curves(**kept, has_stamps=has_stamps)
 
     def is_over_time(self, source: _PlotSource, curves: Curves) -> bool:
-        """Tell whether each value that is to be drawn has a time."""
+        """Return whether each value to draw has a time."""
         from ringtasks.output.plots.selection import select_metrics
 
         chosen = select_metrics(

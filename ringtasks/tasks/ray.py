@@ -255,7 +255,7 @@ def down(
 
 
 def _show(cluster_state: ClusterState) -> None:
-    """Print a row for each host that has, or may have, a part in the cluster."""
+    """Print a row for each host of the cluster, and for each that could not be asked."""
     known = {member.host for member in cluster_state.members}
     rows = [
         (own.host, own.role, own.describe(), own.job.id if own.job else "", "")

@@ -32,7 +32,7 @@ def signature_with_flag(body: Callable[..., Any]) -> inspect.Signature:
 
 @contextlib.contextmanager
 def rehearsed(words: str | None) -> Iterator[None]:
-    """Within the block, which is a task, a rehearsal is in force, and is reported at both ends.
+    """Put a rehearsal in force during a task; report it at the beginning and at the end.
 
     :param words: the flag's value; None: the variable's, if it is set.
     :raises UsageError: a word has no meaning.

@@ -9,7 +9,7 @@ __all__ = ["OutputFlags", "RunFlags"]
 
 
 class RunFlags(NamedTuple):
-    """The parsed flags that say which command to run and with which limits."""
+    """The command to run, and its limits."""
 
     command: str
     label: str
@@ -35,7 +35,7 @@ class RunFlags(NamedTuple):
 
 
 class OutputFlags(NamedTuple):
-    """The parsed flags of the output."""
+    """The display of the output."""
 
     json: bool
     fold: bool

@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
 
 
 def _in_file(file: str, names: tuple[str, ...]) -> tuple[int, Place | None]:
-    """Return how many of the names that lead to a setting are in a file, and the last's place."""
+    """Return the number of a setting's names that a file has, and the place of the last one."""
     from ringtasks.inventory.yaml_lines import LinedMapping
 
     here: Any = _lined(file)
@@ -105,7 +105,7 @@ def _in_file(file: str, names: tuple[str, ...]) -> tuple[int, Place | None]:
 
 @functools.lru_cache(maxsize=4)
 def _lined(file: str) -> Any:
-    """Return a YAML file with its lines; None for one of another kind, which Invoke has read."""
+    """Return a YAML file with its lines; None for a file of another format."""
     from ringtasks.inventory.yaml_lines import parse
 
     try:

@@ -31,7 +31,7 @@ def prepare() -> None:
 
 @contextlib.contextmanager
 def written() -> Iterator[None]:
-    """Within the block, which is a task, a failure to write to stdout is an `Exit` with one line.
+    """Turn a failure to write to stdout, during a task, into an `Exit` with one line.
 
     :raises Exit: stdout is closed, full, or its reader has exited ("inv run … | head").
     """
@@ -55,7 +55,7 @@ def written() -> Iterator[None]:
 
 
 def _is_of_stdout(error: OSError) -> bool:
-    """Return True if a failure to write to stdout may have raised it."""
+    """Return True if the error may come from a write to stdout."""
     if error.errno not in _UNWRITABLE or error.filename is not None:
         return False
     if error.errno != errno.EBADF:
@@ -87,7 +87,7 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 def _flush() -> None:
-    """Flush stdout where a failure can still be told: later, Python prints a traceback."""
+    """Flush stdout while a failure can still be reported: at the exit Python prints a traceback."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -100,5 +100,5 @@ def _flush() -> None:
 
 
 def _discard() -> None:
-    """Let the rest of the output go nowhere."""
+    """Discard the rest of the output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -229,7 +229,7 @@ def _ended_before(c: Context, record: RunRecord) -> RunOutcome:
 
 
 def _left_text(supervisor: Supervisor, record: RunRecord) -> str | None:
-    """Return the text for Ctrl-C: the run continues; commands to return to it."""
+    """Return the text for Ctrl-C, with the commands to follow and stop the run, which continues."""
     if not supervisor.jobs:
         # A job that is being started just now is reported by what becomes of it.
         return None if supervisor.is_starting else "interrupted: no run was started"

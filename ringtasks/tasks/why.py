@@ -1,4 +1,4 @@
-"""``inv why``: the way to a host as it would be now, and the reasons; sends nothing."""
+"""``inv why``: the routes to a host in their present order, and the reasons; sends nothing."""
 
 from __future__ import annotations
 
