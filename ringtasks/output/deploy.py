@@ -118,7 +118,9 @@ def release_row(target: Target, name: str) -> Row:
         "events": [event._asdict() for event in events],
     }
     said = f"{verdict or 'never checked'}{', current' if is_current else ''}"
-    when, who = (events[-1].time, events[-1].who) if events else ("", "")
+    # The time of its deploy: what became of it later, by another release, is its state.
+    own = [event for event in events if event.kind == EventKind.SWITCHED] or events[:1]
+    when, who = (own[-1].time, own[-1].who) if own else ("", "")
     row = (target.place.host, name, short(state.revision_of(name)), _time(when), who, said)
     return row, fields, 0
 

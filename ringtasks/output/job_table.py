@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ringtasks.common.durations import ago, lasting
-from ringtasks.output.tables import table
+from ringtasks.output.tables import shortened, table
 
 if TYPE_CHECKING:
     from ringtasks.jobs import HostJobs, JobStatus
@@ -33,7 +33,7 @@ def show_jobs(shown: Iterable[JobStatus]) -> None:
                 lasting(job.seconds),
                 ",".join(map(str, job.gpus)),
                 job.by,
-                " ".join(job.command.split())[:_COMMAND_WIDTH],
+                shortened(" ".join(job.command.split()), _COMMAND_WIDTH),
             )
             for job in shown
         ],

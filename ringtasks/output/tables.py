@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .foreign_text import shown
 
-__all__ = ["table"]
+__all__ = ["shortened", "table"]
 
 #: Columns whose cells are never cut or broken: they are copied, compared or searched for.
 _WHOLE = frozenset(
@@ -110,10 +110,10 @@ def _parts(text: str, width: int, *, is_cut: bool) -> list[str]:
     """Return the lines of a cell."""
     if _width(text) <= width:
         return [text]
-    from rich.cells import chop_cells, set_cell_size
-
     if is_cut:
-        return [set_cell_size(text, width - 1).rstrip() + _CUT]
+        return [shortened(text, width)]
+    from rich.cells import chop_cells
+
     lines = [""]
     for word in text.split():
         if lines[-1] and _width(lines[-1]) + 1 + _width(word) <= width:
@@ -121,6 +121,15 @@ def _parts(text: str, width: int, *, is_cut: bool) -> list[str]:
         else:
             lines += chop_cells(word, width)
     return lines[1:]
+
+
+def shortened(text: str, width: int) -> str:
+    """Return the text, cut to the width with a mark at the end if it is longer."""
+    if _width(text) <= width:
+        return text
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, width - 1).rstrip() + _CUT
 
 
 def _width(text: str) -> int:

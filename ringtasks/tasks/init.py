@@ -69,9 +69,19 @@ def init(c: Context) -> list[str]:
         written.append(".gitignore")
     verb = "would write" if dry else "wrote"
     display.say(f"{verb} {', '.join(written)}" if written else "nothing to write: all files exist")
+    has_demo = not hosts and str(_HOSTS_FILE) in written
+    if has_demo:
+        display.say(_demo_note())
     if not dry:
-        display.say(f"next: {_next_command(hosts, has_demo=str(_HOSTS_FILE) in written)}")
+        display.say(f"next: {_next_command(hosts, has_demo=has_demo)}")
     return written
+
+
+def _demo_note() -> str:
+    found = "~/.ssh/config and Tailscale name no hosts"
+    if not sys.stdin or not sys.stdin.isatty():
+        found += ", and there is no terminal to ask for some"
+    return f"{found}: 'demo' in {_HOSTS_FILE} is served by this machine, to try the tasks with"
 
 
 def _has_hosts() -> bool:

@@ -16,6 +16,7 @@ from invoke import Context
 
 from ringtasks.client.terminal import piped_stdin
 from ringtasks.common import interruption
+from ringtasks.common.program_name import as_typed
 from ringtasks.errors import UsageError
 from ringtasks.output import display
 
@@ -140,6 +141,7 @@ def run(
     echo(c, request.label, on_stderr=json)
     if len(hosts) == 1 and not rerun_failed and output.is_plain and not request.chooses:
         result = _run_on_one(config_of(c, hosts[0]), request, json=json)
+        _advise_on_limit([result], request)
         return ended(c, result, result.returncode, is_commands=result.error is None)
     from .run_fleet import are_commands, run_on_many
 
@@ -149,6 +151,7 @@ def run(
         output,
         one=lambda only: _run_on_one(config_of(c, only), request, json=False),
     )
+    _advise_on_limit([host.result for host in results.results], request)
     return ended(c, results, status, is_commands=are_commands(results))
 
 
@@ -166,6 +169,13 @@ def _command(cmd: str | None, script: str | None, arguments: Sequence[str]) -> t
 
     path = Path(script or "")
     return command_of_file(path, arguments), label_of(path, arguments)
+
+
+def _advise_on_limit(results: Sequence[SSHResult], request: RunFlags) -> None:
+    """Name the ways to run longer; the error of the usual limit does so itself."""
+    if request.timeout is not None and any(result.timed_out for result in results):
+        start = as_typed("start")
+        display.say(f"for longer commands raise --timeout (0: no limit), or use '{start}'")
 
 
 def _failed(

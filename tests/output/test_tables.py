@@ -54,6 +54,8 @@ def test_jobs_table_shortens_the_command_column(jobs_host: Sshd, inv: Inv) -> No
         assert "failed (17)" in row
         assert "command" in header
         assert "\N{HORIZONTAL ELLIPSIS}" in row
+    piped = inv("jobs").stdout.decode().rstrip()
+    assert piped.endswith(command[:59].rstrip() + "\N{HORIZONTAL ELLIPSIS}")
 
 
 def test_jobs_table_shows_and_filters_by_job_owner(jobs_host: Sshd, inv: Inv) -> None:

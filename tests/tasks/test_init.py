@@ -78,7 +78,8 @@ def test_init_makes_a_working_project_in_an_empty_directory(project: Path) -> No
     done = ringtasks("init")
 
     assert done.returncode == 0, done.stderr
-    *_, last = done.stderr.splitlines()
+    *_, note, last = done.stderr.splitlines()
+    assert "no terminal to ask for some: 'demo' in hosts/distributed_hosts.yaml is" in note
     assert last == "ringtasks: next: ringtasks run --host demo --cmd hostname"
     ran = ringtasks(*last.removeprefix("ringtasks: next: ringtasks ").split())
     assert (ran.returncode, ran.stdout.strip()) == (0, os.uname().nodename), ran.stderr

@@ -141,6 +141,7 @@ def test_timeout_ends_the_remote_processes_and_is_reported(
     assert done.returncode == 124
     assert b"time limit of 1 s passed" in done.stderr
     assert b"terminated (verified)" in done.stderr
+    assert b"raise --timeout (0: no limit), or use 'inv start'" in done.stderr
     for pid in done.stdout.split():
         assert not is_running(int(pid))
 
