@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,10 +42,10 @@ def changes_to_install(text: str, home: Path) -> list[FileChange]:
     if _read(own) != text.encode():
         changes.append(FileChange(own, text.encode(), "hosts"))
     line, present = _include(own), _read(config)
-    if line not in _lines_for_all_hosts(present):
+    if not any(_includes(each, own) for each in _lines_for_all_hosts(present)):
         # In front: the first value that ssh obtains is used, and below a Host line it would be
         # read for that host only.
-        present = _without(line, present)
+        present = _without(own, present)
         content = line + b"\n" + (b"\n" + present if present else b"")
         changes.append(FileChange(config, content, f"adds the line: {line.decode()}"))
     return changes
@@ -57,7 +59,7 @@ def changes_to_remove(home: Path) -> list[FileChange]:
     own, config = _files(home)
     changes = []
     line, present = _include(own), _read(config)
-    kept = _without(line, present)
+    kept = _without(own, present)
     if kept != present:
         summary = f"removes the line: {line.decode()}"
         changes.append(FileChange(config, kept or None, summary))
@@ -91,12 +93,39 @@ def _lines_for_all_hosts(content: bytes) -> list[bytes]:
     return lines[: next(starts, len(lines))]
 
 
-def _without(line: bytes, content: bytes) -> bytes:
-    """Return the content without a line, and without an empty line after it at the top."""
-    rest = content
-    for end in (b"\n\n", b"\r\n\r\n"):
-        rest = rest.removeprefix(line + end)
-    return b"".join(each for each in rest.splitlines(keepends=True) if each.strip() != line)
+def _without(own: Path, content: bytes) -> bytes:
+    """Return the content without the lines that name our file, and an empty one after the first."""
+    lines = content.splitlines(keepends=True)
+    if len(lines) > 1 and _names_only(lines[0], own) and not lines[1].strip():
+        del lines[1]
+    return b"".join(line for line in lines if not _names_only(line, own))
+
+
+def _names_only(line: bytes, own: Path) -> bool:
+    """Return whether a line includes our file by its name, and no other one."""
+    return _included(line, own) == [str(own)]
+
+
+def _includes(line: bytes, own: Path) -> bool:
+    """Return whether a line includes our file: by its name, or by a pattern."""
+    return any(fnmatchcase(str(own), pattern) for pattern in _included(line, own))
+
+
+def _included(line: bytes, own: Path) -> list[str]:
+    """Return the absolute paths or patterns of an ``Include`` line; none for another line.
+
+    Keywords have no case, and a relative path is one below ``~/.ssh`` (ssh_config(5)).
+    """
+    found = re.fullmatch(rb"\s*include(?:\s*=\s*|\s+)(.*)", line.rstrip(), re.IGNORECASE)
+    if found is None:
+        return []
+    try:
+        words = shlex.split(found[1].decode(errors="surrogateescape"), comments=True)
+    except ValueError:  # an open quote: ssh refuses the line
+        return []
+    home = own.parent.parent
+    expanded = (re.sub(r"~(?=/)|%d(?=/)|\$\{HOME\}(?=/)", str(home), w, count=1) for w in words)
+    return [str(own.parent / path) for path in expanded]
 
 
 def _files(home: Path) -> tuple[Path, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,7 @@ def ssh_config(
     text = _text(hosts, path, prefix)
     if install:
         _make(c, changes_to_install(text, Path.home()))
+        _warn_of_other_home(Path.home())
     else:
         print(text, end="", flush=True)
     if not is_dry(c):
@@ -134,6 +136,22 @@ def _inventory_path(c: Context, given: str | None) -> Path:
     """Return the absolute path of the inventory: a file, or the folder of several."""
     files = [Path(file).absolute() for file in inventory_of(c, given).files]
     return files[0] if len(files) == 1 else files[0].parent
+
+
+def _warn_of_other_home(home: Path) -> None:
+    """Warn if ssh does not read the files: it takes the user's home folder from the system."""
+    import pwd
+
+    try:
+        real = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a user without an entry, as in some containers: ssh does not start
+        return
+    if os.path.realpath(real) != os.path.realpath(home):
+        config = shlex.quote(str(home / ".ssh" / "config"))
+        display.say(
+            f"warning: ssh reads {real}/.ssh/config, since it does not look at HOME, which is "
+            f"{home}: use 'ssh -F {config}', or install with HOME={shlex.quote(str(real))}"
+        )
 
 
 def _make(c: Context, changes: Sequence[FileChange]) -> None:

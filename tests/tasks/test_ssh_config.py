@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -320,6 +321,48 @@ def test_include_line_is_for_all_hosts_and_the_rest_stays(
     assert inv("ssh-config", "--remove").returncode == 0
     expected = before if after is None else after
     assert (config.read_bytes() if config.exists() else b"") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "after"),
+    [
+        ("include {own}", ""),
+        ("  INCLUDE = {own}  # ours", ""),
+        ("Include ~/.ssh/ringtasks_config", ""),
+        ("Include ringtasks_config", ""),
+        ('include "{own}"', ""),
+        ("Include other ringtasks_config", None),
+        ("Include ~/.ssh/*_config", None),
+    ],
+)
+def test_an_include_line_in_any_form_is_kept(
+    inv: Inv, write_hosts: WriteHosts, line: str, after: str | None
+) -> None:
+    write_hosts(a={})
+    config = Path(os.environ["HOME"]) / ".ssh" / "config"
+    config.parent.mkdir(mode=0o700)
+    line = line.format(own=config.parent / "ringtasks_config") + "\n"
+    config.write_text(f"{line}Host b\n")
+
+    done = inv("ssh-config", "--install")
+    installed = config.read_text()
+    removed = inv("ssh-config", "--remove")
+
+    assert (done.returncode, removed.returncode) == (0, 0), done.stderr
+    assert installed == f"{line}Host b\n"
+    assert config.read_text() == (line if after is None else after) + "Host b\n"
+
+
+def test_install_warns_if_ssh_does_not_read_the_file(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={})
+    home, real = os.environ["HOME"], pwd.getpwuid(os.getuid()).pw_dir
+
+    other = inv("ssh-config", "--install")
+    dry = inv("--dry", "ssh-config", "--install", HOME=real)
+
+    warning = f"warning: ssh reads {real}/.ssh/config, since it does not look at HOME"
+    assert f"{warning}, which is {home}: use 'ssh -F {home}/.ssh/config'" in other.stderr.decode()
+    assert b"warning: ssh reads" not in dry.stderr
 
 
 def test_a_read_only_configuration_is_left_alone(inv: Inv, write_hosts: WriteHosts) -> None:
