@@ -1,6 +1,6 @@
 """The routes to a host in their present order with reasons, and its settings with origins.
 
-Nothing is sent, and nothing is recorded.
+Nothing is sent, and nothing is recorded; a link for ``ssh`` to a former place is removed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ringtasks.inventory.model import SETTINGS, HostConfig
 from ringtasks.inventory.state_files import known_hosts_file
 from ringtasks.ssh.configured import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.master.identity import jump_config
-from ringtasks.ssh.master.lookup import usable_master
+from ringtasks.ssh.master.lookup import drop_stale_link, usable_master
 from ringtasks.ssh.master.records import Master
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.rehearsal import planned
@@ -91,6 +91,9 @@ class Explanation:
     settings: tuple[Setting, ...]
     master: Master | None
     """The connection that the next command uses; then no route is dialled."""
+    former_master: Master | None
+    """The connection over other routes or with other pins that ``ssh`` would have used until now,
+    through the link that `explain` has removed."""
     pins: tuple[str, ...]
     """The accepted host keys."""
     pinned_by: str
@@ -114,6 +117,7 @@ def explain(config: SSHConfig, entry: HostConfig) -> Explanation:
         tuple(_routes(config, in_use, health, now)),
         tuple(_settings(config, entry, told)),
         None if config.embedded else usable_master(config),
+        None if config.embedded else drop_stale_link(config),
         *_pins(config, entry),
     )
 

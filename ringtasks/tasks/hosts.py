@@ -51,16 +51,19 @@ def hosts(
     """Show the hosts with their routes and health."""
     from ringtasks.health.store import HealthStore
     from ringtasks.inventory.config import config_or_fault
+    from ringtasks.ssh.master.client_links import has_links
     from ringtasks.ssh.routes import routes_of
 
     if refresh:
         inventory_of(c, inventory, newer_than=time.time())
     known = HealthStore().load()
     rows = []
+    configs = []
     written = []
     statuses = []
     for found in selected(c, host, inventory):
         config = config_or_fault(found)
+        configs.append(config)
         routes = routes_of(config, os.environ)
         health = known.get(found.name)
         rows.append(
@@ -76,6 +79,10 @@ def hosts(
         )
         written.append([_written(found, fact) for fact in _SHOWN_FACTS])
         statuses.append(0 if config.fault is None else failure_status(config))
+    if has_links():
+        from ringtasks.ssh.master.lookup import drop_stale_links  # no other part of it is needed
+
+        drop_stale_links(configs)
     _show(rows, written, json=json)
     return ended(c, rows, combined_status(statuses))
 

@@ -66,7 +66,10 @@ def ssh_config(
         print(text, end="", flush=True)
     if not is_dry(c):
         from ringtasks.client.route_planning import plan_ahead
+        from ringtasks.inventory.config import config_or_fault
+        from ringtasks.ssh.master.lookup import drop_stale_links
 
+        drop_stale_links(map(config_or_fault, hosts))
         plan_ahead(path, [each.name for each in hosts if each.file])
     return text
 

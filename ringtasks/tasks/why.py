@@ -59,6 +59,7 @@ def _fields(found: Explanation) -> dict[str, Any]:
         "routes": [asdict(route) for route in found.routes],
         "settings": [{"name": s.name, "value": s.value, "from": s.origin} for s in found.settings],
         "master": None if found.master is None else _master(found.master),
+        "former_master": None if found.former_master is None else _master(found.former_master),
         "host_keys": list(found.pins),
         "pinned_by": found.pinned_by,
     }
@@ -76,6 +77,11 @@ def _master(master: Master) -> dict[str, object]:
 
 def _show(found: Explanation) -> None:
     display.out(f"{found.host}: {_summary(found)}")
+    if (former := found.former_master) is not None:
+        display.out(
+            f"ssh {found.host}: used an open connection with other routes or keys until now, via "
+            f"{former.route} {former.address} (process {former.pid}); its link is removed"
+        )
     if found.routes:
         rows = [(n, r.route, r.address, r.reason) for n, r in enumerate(found.routes, 1)]
         table(["", "route", "address", "reason"], rows)

@@ -142,6 +142,43 @@ def test_an_open_connection_is_shared_until_the_routes_change(
     assert b"refused" in moved.stderr
 
 
+@pytest.mark.parametrize("task", ["hosts", "why", "ssh-config", "run at the old place"])
+def test_connection_to_a_former_address_is_not_used_after_a_look(
+    inv: Inv, write_hosts: WriteHosts, write_config: WriteConfig, sshd: Sshd, task: str
+) -> None:
+    warm = {"use_control_master": True}
+    hosts = write_hosts(a=warm)
+    config, text = write_config(), hosts.read_text()
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+    write_hosts(a={**warm, "ssh_host": "127.0.0.1", "ssh_port": 9})
+
+    if task == "run at the old place":
+        assert inv("run", "--host", "a", "--cmd", "true").returncode == 255
+        hosts.write_text(text)
+        before = sshd.accepted_logins()
+        assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+        assert run("ssh", "-F", config, "a", "printf reached").stdout == b"reached"
+        assert sshd.accepted_logins() == before  # the link leads there again
+        return
+    done = inv(*([task, "--host", "a", "--json"] if task == "why" else [task]))
+    refused = run("ssh", "-F", config, "a", "true")
+
+    assert (done.returncode, refused.returncode) == (0, 255), done.stderr
+    assert b"refused" in refused.stderr
+    if task == "why":
+        former = json.loads(done.stdout)["former_master"]
+        assert former["address"] == f"{sshd.address}:{sshd.port}"
+        assert json.loads(inv("why", "--host", "a", "--json").stdout)["former_master"] is None
+
+
+def test_why_tells_of_a_connection_to_a_former_address(inv: Inv, write_hosts: WriteHosts) -> None:
+    write_hosts(a={"use_control_master": True})
+    assert inv("run", "--host", "a", "--cmd", "true").returncode == 0
+    write_hosts(a={"use_control_master": True, "ssh_port": 9})
+
+    assert b"ssh a: used an open connection with other routes" in inv("why", "--host", "a").stdout
+
+
 def test_another_user_does_not_get_the_open_connection(
     inv: Inv, write_hosts: WriteHosts, write_config: WriteConfig
 ) -> None:

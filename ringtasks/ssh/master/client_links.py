@@ -1,26 +1,30 @@
 """Stable links to masters' sockets, for the ``ControlPath`` of OpenSSH's own clients.
 
 A link's name is made from the host's name and the user, so that an ``ssh`` with another user does
-not use it.  It leads to the last trusted master; it is replaced atomically, and removed once the
-host's pins or routes have changed.
+not use it.  It leads to the last trusted master, and is replaced atomically.  An ``ssh`` that finds
+it asks no other program, so each task that looks at the host checks it (`lookup`): once the host's
+pins or routes have changed, it is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import os
 import re
 from pathlib import Path
 
+from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.ssh_config import settings_of
 
 from .folder import NAME_BYTES, control_folder
 from .records import Master
 
-__all__ = ["client_control_path", "drop_link", "remove_dead_links", "set_link"]
+__all__ = [
+    "client_control_path", "drop_link", "has_links", "keep_link", "remove_dead_links", "set_link",
+    "sockets",
+]  # fmt: skip
 
 _PREFIX = "h-"
 _DIGITS = 12
@@ -47,6 +51,32 @@ def set_link(config: SSHConfig, master: Master) -> None:
         draft.replace(link)
 
 
+def keep_link(config: SSHConfig, master: Master) -> None:
+    """Let the host's link lead to a master, unless it does."""
+    link = _link(config, master.socket.parent)
+    with contextlib.suppress(OSError):
+        if link is None or os.readlink(link) == master.socket.name:  # noqa: PTH115  # fast
+            return
+    set_link(config, master)
+
+
+def has_links() -> bool:
+    """Return whether any host has a link."""
+    try:
+        return any(control_folder().glob(f"{_PREFIX}*"))
+    except (StateFileError, OSError):
+        return False
+
+
+def sockets(config: SSHConfig, folder: Path) -> set[str]:
+    """Return the names of the sockets to which the host's links lead."""
+    found = set()
+    for link in folder.glob(f"{_beginning(config)}*"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(link))  # noqa: PTH115  # text, not a Path
+    return found
+
+
 def drop_link(config: SSHConfig, folder: Path) -> None:
     """Remove the host's links: no master is trusted now."""
     for link in folder.glob(f"{_beginning(config)}*"):
@@ -63,11 +93,17 @@ def remove_dead_links(folder: Path) -> None:
 
 
 def _link(config: SSHConfig, folder: Path) -> Path | None:
-    told = settings_of(config)
-    user = config.user or (told and told.get("user")) or getpass.getuser()
+    user = config.user or _default_user(config)
     name = f"{_beginning(config)}{user}"
     # A longer path would not fit into a socket's address.
     return folder / name if _PLAIN_USER.match(user) and len(name) <= NAME_BYTES else None
+
+
+def _default_user(config: SSHConfig) -> str:
+    import getpass  # the inventory names most users
+
+    told = settings_of(config)
+    return (told and told.get("user")) or getpass.getuser()
 
 
 def _beginning(config: SSHConfig) -> str:

@@ -7,19 +7,21 @@ used only if it answers, and only if the keys that it trusted are the pinned one
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
-from ringtasks.errors import HostKeyError, StateFileError
+from ringtasks.common import rehearsal
+from ringtasks.errors import HostKeyError, StateFileError, UsageError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.pins import KnownHosts
 
-from . import records
+from . import client_links, records
 from .folder import control_folder
 from .handshake import answer_of
 from .identity import control_name
 from .link import MuxLink
 from .records import Master
 
-__all__ = ["find", "usable_master"]
+__all__ = ["drop_stale_link", "drop_stale_links", "find", "usable_master"]
 
 
 def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
@@ -35,6 +37,8 @@ def find(config: SSHConfig, transport: str | None = None) -> MuxLink | None:
             return None
         control = answer_of(master) if _is_trusted(master, config) else None
         if control is not None:
+            if transport is None and rehearsal.current() is None:
+                client_links.keep_link(config, master)
             return MuxLink(config, master, control)
         from .master import put_aside_unless_starting
 
@@ -58,6 +62,35 @@ def usable_master(config: SSHConfig) -> Master | None:
         return None
     control.close()
     return master
+
+
+def drop_stale_links(configs: Iterable[SSHConfig]) -> None:
+    """`drop_stale_link` for many hosts, most of which have no link."""
+    for config in configs if client_links.has_links() else ():
+        if config.fault is None and not config.embedded:
+            drop_stale_link(config)
+
+
+def drop_stale_link(config: SSHConfig) -> Master | None:
+    """Remove a host's link for OpenSSH's clients if its master has other routes, keys or pins.
+
+    Return that master, which ``ssh`` would have used until now; None: there is no such link.
+    """
+    if rehearsal.current() is not None:  # its connections have names of their own
+        return None
+    try:
+        folder = control_folder()
+        found = client_links.sockets(config, folder)
+        name = control_name(config, None, os.environ) if found else ""
+    except (StateFileError, OSError, UsageError):
+        return None
+    for socket in found:
+        master = records.read(f"{folder}/{socket}.json")
+        if master is None or (socket.startswith(f"{name}.") and _is_trusted(master, config)):
+            continue
+        client_links.drop_link(config, folder)
+        return master if master.socket.exists() else None
+    return None
 
 
 def _is_trusted(master: Master, config: SSHConfig) -> bool:
