@@ -24,7 +24,7 @@ from .route_plan import Plan, store, version_of
 
 __all__ = ["Planning", "plan_ahead"]
 
-#: Seconds: a file that changed more recently may change again without a new modification time.
+#: Nanoseconds. A file that changed more recently may change again with the same time stamp.
 _SETTLED_NS = 50_000_000
 #: Seconds for `plan_ahead`, whose caller has something else to do.
 _AHEAD_TIMEOUT = 5.0

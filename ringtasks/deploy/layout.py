@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 
 from ringtasks.common.text import printable
 from ringtasks.remote.programs import Program, call
-from ringtasks.remote.script import path, quote
+from ringtasks.remote.script import quote, quoted_path
 
 from .records import EventKind
 from .release import Release, is_release
@@ -72,8 +72,8 @@ def inside(root: str, script: str, *, makes: bool = False) -> str:
 
     :param makes: create the folder and its parents.
     """
-    made = f"mkdir -p {path(root)} && " if makes else ""
-    return f"{functions()}\n{made}cd {path(root)} || exit 1\n{script}"
+    made = f"mkdir -p {quoted_path(root)} && " if makes else ""
+    return f"{functions()}\n{made}cd {quoted_path(root)} || exit 1\n{script}"
 
 
 def state() -> str:
@@ -172,7 +172,7 @@ def note(kind: EventKind, release: Release, why: str = "") -> str:
 def probe(root: str, shared: Sequence[str], *, needs_url: bool) -> str:
     """Return a script that prints one line for each obstacle to a deploy, then the state."""
     files = call("", *(name for name in shared if not name.endswith("/")))
-    return f"{functions()}\nprobe {path(root)} {1 if needs_url else 0}{files}"
+    return f"{functions()}\nprobe {quoted_path(root)} {1 if needs_url else 0}{files}"
 
 
 def variables(release: Release, host: str) -> str:

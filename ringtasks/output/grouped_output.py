@@ -21,8 +21,8 @@ _RULE = "-" * 15  # as clush(1) prints it
 _IS_RULE = re.compile(r"[^!-~]*(?:--[^!-~]*-|\+\+\+ |~~~ )")
 
 
-class FoldReport:
-    """Report that shows each different output once at the end, the most frequent first."""
+class _EndReport:
+    """Report that shows nothing before the end."""
 
     on_output = None
 
@@ -30,7 +30,11 @@ class FoldReport:
         self._screen = screen
 
     def arrived(self, found: HostResult) -> None:
-        """Show nothing before the end."""
+        """Do nothing."""
+
+
+class FoldReport(_EndReport):
+    """Report that shows each different output once at the end, the most frequent first."""
 
     def finish(self, result: FleetResult) -> None:
         answered = _answered(result)
@@ -38,16 +42,8 @@ class FoldReport:
             show_group(self._screen, group, answered[group.first])
 
 
-class DiffReport:
+class DiffReport(_EndReport):
     """Report that shows the most frequent output at the end, and how others differ from it."""
-
-    on_output = None
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-
-    def arrived(self, found: HostResult) -> None:
-        """Show nothing before the end."""
 
     def finish(self, result: FleetResult) -> None:
         answered = _answered(result)

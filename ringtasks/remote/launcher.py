@@ -26,7 +26,7 @@ from __future__ import annotations
 import re
 
 from .programs import Program, Word
-from .script import path
+from .script import quoted_path
 
 __all__ = ["JOBS_FOLDER", "LOG_LIMIT_BYTES", "launch_script"]
 
@@ -84,7 +84,7 @@ def launch_script(
     return _STARTER.render(
         rt_folder=JOBS_FOLDER,
         rt_id=job_id,
-        rt_log=Word(path(log_file)) if log_file is not None else "",
+        rt_log=Word(quoted_path(log_file)) if log_file is not None else "",
         # $(…) removes newlines from the end, where they mean nothing.
         rt_command=command.rstrip("\n"),
         rt_about=about,

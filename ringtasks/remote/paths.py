@@ -8,9 +8,9 @@ from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig
 
 from .globs import GLOB, unquoted
-from .script import path, quote
+from .script import quote
 
-__all__ = ["above", "is_glob", "joined", "name_of", "on_host", "word", "words"]
+__all__ = ["above", "is_glob", "joined", "name_of", "on_host", "quoted_pattern"]
 
 
 def on_host(config: SSHConfig, remote: str) -> str:
@@ -28,12 +28,7 @@ def on_host(config: SSHConfig, remote: str) -> str:
     return f"{base.rstrip('/')}/{remote}"
 
 
-def word(place: str) -> str:
-    """Return ``place`` as one literal word."""
-    return path(place)
-
-
-def words(place: str) -> str:
+def quoted_pattern(place: str) -> str:
     """Return ``place`` as a word whose wildcards the shell expands."""
     head, rest = ("~/", place[2:]) if place.startswith("~/") else ("", place)
     parts = GLOB.split(rest)

@@ -144,7 +144,7 @@ class Script:
 
     def _body(self, quoted: Callable[[str], str]) -> Iterator[str]:
         if self.cwd is not None:
-            yield f"cd {path(self.cwd, quoted)} || exit 1"
+            yield f"cd {quoted_path(self.cwd, quoted)} || exit 1"
         if self.venv is not None:
             yield from _activate(self.venv, quoted)
         yield f"export {RUN_ID_VARIABLE}={self.run_id}"
@@ -198,7 +198,7 @@ def quote(text: str) -> str:
     return "'" + text.replace("'", "'\"'\"'") + "'"
 
 
-def path(text: str, quoted: Callable[[str], str] = quote) -> str:
+def quoted_path(text: str, quoted: Callable[[str], str] = quote) -> str:
     """Return a path as one literal word that is never an option; ``~`` is the remote home."""
     if text == "~":
         return '"$HOME"'
@@ -222,10 +222,10 @@ def _activate(venv: str, quoted: Callable[[str], str]) -> Iterator[str]:
     venv = venv.strip()
     file = re.fullmatch(r"(?:source|\.)\s+([^\s'\";&|]+)", venv)
     if file:
-        yield f". {path(file.group(1), quoted)} || exit 1"
+        yield f". {quoted_path(file.group(1), quoted)} || exit 1"
     elif re.match(r"~?/|\./|[^\s;&|]+\Z", venv):
         file_path = venv if venv.endswith("/activate") else venv + "/bin/activate"
-        yield f". {path(file_path, quoted)} || exit 1"
+        yield f". {quoted_path(file_path, quoted)} || exit 1"
     else:
         # Such as "conda activate train". dash and ash know bash's "source" as "." only.
         yield 'command -v source >/dev/null || source() { . "$@"; }'

@@ -17,7 +17,7 @@ from ringtasks.deploy.source import source_of
 from ringtasks.deploy.target import NoObserver, Target
 from ringtasks.output import ci
 from ringtasks.remote.paths import joined
-from ringtasks.remote.script import path
+from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options
 
 from .files_plan import copies
@@ -114,7 +114,7 @@ def _upload(target: Target, settings: DeploySettings, revision: str) -> list[Pla
     if settings.source is not None:
         options = Options(exclude=settings.exclude, delete=True)
         return copies(config, [settings.source.rstrip("/") + "/"], f"{place}/", options=options)
-    unpack = shlex.quote(f"tar -xf - -C {path(place)}")
+    unpack = shlex.quote(f"tar -xf - -C {quoted_path(place)}")
     return [
         PlannedStep(f"send, via {route}", f"git archive {revision} | {ssh} {unpack}", is_local=True)
         for route, ssh in HostPlan(config).routes()

@@ -35,7 +35,7 @@ _OCTAL = re.compile(rb"\\0([0-7]{3})")
 _MARK = r"ringtasks:[0-9a-f]+:\$\(\(\d+\+\d+\)\)"
 _MARK_PARTS = r"ringtasks:([0-9a-f]+):\$\(\((\d+)\+(\d+)\)\)"
 _HOME = '"$HOME"'
-# Quoted parts joined to one word, as `script.quote` and `script.path` make it.
+# Quoted parts joined to one word, as `script.quote` and `script.quoted_path` make it.
 _WORD = r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|/)+"""
 _PART = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"|(/)""", re.S)
 _ESCAPED = re.compile(r"\\(.)", re.S)
@@ -199,7 +199,7 @@ def _value(word: str) -> str:
 
 
 def _path(word: str) -> str:
-    """Return the argument of `script.path` for this word."""
+    """Return the argument of `script.quoted_path` for this word."""
     if word == _HOME:
         return "~"
     if word.startswith(_HOME + "/"):

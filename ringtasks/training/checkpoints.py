@@ -18,7 +18,7 @@ from ringtasks import transfer
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.text import printable
 from ringtasks.remote.programs import Program, Word
-from ringtasks.remote.script import path
+from ringtasks.remote.script import quoted_path
 
 from .files import MIRROR, FileCopyError, checked
 
@@ -47,7 +47,7 @@ def claim(
     """
     parent, name = posixpath.split(posixpath.normpath(checkpoint))
     script = _CLAIM.render(
-        parent=Word(path(posixpath.join(cwd, parent))),
+        parent=Word(quoted_path(posixpath.join(cwd, parent))),
         name=name,
         run=run_id,
         label=run_id if attempt == 1 else f"{run_id}-{attempt}",
@@ -76,7 +76,7 @@ def inspect(client: SSHClient, folder: str, done: str | None = None) -> Checkpoi
 
     :param done: the file that is written last; None: all files count as complete.
     """
-    script = _LIST.render(folder=Word(path(folder)), last_file=done or "")
+    script = _LIST.render(folder=Word(quoted_path(folder)), last_file=done or "")
     result = client.run(script, cwd="~")
     if not result.success:
         return None

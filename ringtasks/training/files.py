@@ -12,7 +12,7 @@ from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import counted, first_names, size
 from ringtasks.errors import UsageError
-from ringtasks.remote.script import path
+from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options, TransferResult
 
 from .settings import SyncUp
@@ -125,7 +125,7 @@ def make_folder(client: SSHClient, folder: str) -> None:
 
     :raises FileCopyError: it does not exist afterwards.
     """
-    result = client.run(f"mkdir -p {path(folder)}", cwd="~")
+    result = client.run(f"mkdir -p {quoted_path(folder)}", cwd="~")
     if not result.success:
         why = result.error or result.stderr.strip() or f"exit status {result.returncode}"
         raise FileCopyError(f"{client.config.id}: {folder}: {why}")

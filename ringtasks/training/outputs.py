@@ -17,7 +17,7 @@ from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.globs import matches
 from ringtasks.remote.programs import Program, Word
-from ringtasks.remote.script import path
+from ringtasks.remote.script import quoted_path
 from ringtasks.transfer import Options
 
 from .files import FileCopyError, checked
@@ -117,7 +117,7 @@ def _excluded(match: _Match) -> Iterator[str]:
 
 def _script(program: Program, cwd: str, items: Sequence[str], key: str, **parameters: int) -> str:
     return program.render(
-        cwd=Word(path(cwd)),
+        cwd=Word(quoted_path(cwd)),
         list=f"{_FOLDER}/{key}",
         items=[f"./{posixpath.normpath(item)}" for item in items],
         **parameters,

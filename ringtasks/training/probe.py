@@ -16,7 +16,7 @@ from ringtasks.common.text import one_line, printable
 from ringtasks.remote.gpus import Gpu
 from ringtasks.remote.programs import Program, Word
 from ringtasks.remote.resources import lines_by_name, parse_resources
-from ringtasks.remote.script import path
+from ringtasks.remote.script import quoted_path
 
 if TYPE_CHECKING:
     from ringtasks.client.ssh_client import SSHClient
@@ -80,7 +80,7 @@ def probe_host(
 def script(cwd: str | None, imports: Iterable[str], driver_timeout: float) -> str:
     """Return the text for the host's shell, to be run in its home."""
     return _PROBE.render(
-        folder=Word(path(cwd)) if cwd else ".",
+        folder=Word(quoted_path(cwd)) if cwd else ".",
         modules=" ".join(imports),
         polls=max(1, round(driver_timeout / 0.1)),
         imports=_IMPORTS,

@@ -16,7 +16,7 @@ from ringtasks.client.result import last_words
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.errors import RunNotStartedError
 from ringtasks.remote.programs import Program, Word
-from ringtasks.remote.script import activation, path
+from ringtasks.remote.script import activation, quoted_path
 
 __all__ = ["set_up"]
 
@@ -43,7 +43,7 @@ def set_up(
     venv = client.config.venv_activate
     text = "\n".join(commands)
     script = _PROGRAM.render(
-        rt_cwd=Word(path(cwd)),
+        rt_cwd=Word(quoted_path(cwd)),
         rt_commands=text,
         rt_key=f"{venv}\n{text}",
         rt_activate=activation(venv) if venv else "",

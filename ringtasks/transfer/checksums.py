@@ -11,7 +11,7 @@ from pathlib import Path
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.common.threads import start_thread
 from ringtasks.errors import RingtasksError
-from ringtasks.remote.paths import word
+from ringtasks.remote.script import quoted_path
 
 from .asking import ask
 
@@ -92,7 +92,7 @@ def hashes_on_host(
     :param size_bytes: of all of them, for the time limit.
     """
     listed = b"".join(f"./{name}".encode("utf-8", "surrogateescape") + b"\0" for name in names)
-    command = f"cd {word(folder)} && xargs -0 {hash_command(hasher)}"
+    command = f"cd {quoted_path(folder)} && xargs -0 {hash_command(hasher)}"
     result = ask(client, command, time_for(size_bytes), stdin=io.BytesIO(listed))
     if not result.success:
         return result.error or f"{hasher}: {result.stderr.strip()}"

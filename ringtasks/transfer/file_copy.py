@@ -22,8 +22,9 @@ from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.new_files import PartFile
 from ringtasks.common.special_files import refuse_to_replace
 from ringtasks.common.text import size
-from ringtasks.remote.paths import name_of, word
+from ringtasks.remote.paths import name_of
 from ringtasks.remote.programs import Program
+from ringtasks.remote.script import quoted_path
 from ringtasks.ssh.link import KILLED_STATUS
 
 from .asking import ask
@@ -219,7 +220,7 @@ def _pull(host_copy: HostCopy, source: RemotePath, part: PartFile, folder: Path)
         if not host_copy.has_sent:
             free_bytes = shutil.disk_usage(file).free
             _check_free(f"{folder} (here)", source.size_bytes - offset, free_bytes)
-        whole = word(source.path)
+        whole = quoted_path(source.path)
         script = f"exec tail -c +{offset + 1} {whole}" if offset else f"exec cat {whole}"
         result = host_copy.stream(script, file, offset, part.most_bytes)
         is_short = part.measure() < source.size_bytes
@@ -263,7 +264,7 @@ def _sum_on_host(host_copy: HostCopy, source: RemotePath, known: PathProbe) -> s
     """Return the sum of the host's file; empty if the host has no program for it."""
     if not known.hasher:
         return ""
-    command = f"{hash_command(known.hasher)} {word(source.path)}"
+    command = f"{hash_command(known.hasher)} {quoted_path(source.path)}"
     result = ask(host_copy.client, command, time_for(source.size_bytes))
     return result.stdout.lstrip("\\")[:64] if result.success else ""
 

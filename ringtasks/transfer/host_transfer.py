@@ -16,7 +16,7 @@ from ringtasks.common.disk_space import is_full, no_space
 from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED, TIMED_OUT, UNREACHABLE
-from ringtasks.remote.paths import word
+from ringtasks.remote.script import quoted_path
 
 from .asking import ask
 from .options import Options
@@ -138,7 +138,7 @@ class HostCopy:
 
         :raises HostTransferError: it cannot be made.
         """
-        self.ask(f"mkdir -p {word(place)}", _FOLDER_TIMEOUT)
+        self.ask(f"mkdir -p {quoted_path(place)}", _FOLDER_TIMEOUT)
 
     def move(self, by_rsync: Move | None, by_sftp: Callable[[], TreeCopy]) -> None:
         """Move a tree until it is done, and retry after each lost link.

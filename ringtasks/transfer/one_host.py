@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ringtasks.common.program_name import as_typed
 from ringtasks.remote.globs import matches
-from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host, word
+from ringtasks.remote.paths import above, is_glob, joined, name_of, on_host
+from ringtasks.remote.script import quoted_path
 
 from .host_transfer import SPECIAL, HostCopy, HostTransferError
 from .probe import FILE, FOLDER, NOTHING, OTHER, PathProbe, RemotePath
@@ -69,7 +70,7 @@ def resolve_destination(host_copy: HostCopy, source: Path, target: str) -> tuple
         advice = ""
         if known.parent_kind == NOTHING:
             folder = above(place)
-            quoted = word(folder) if folder.startswith("~") else shlex.quote(folder)
+            quoted = quoted_path(folder) if folder.startswith("~") else shlex.quote(folder)
             run = f"run --host {shlex.quote(host_copy.host)} --cmd "
             command = as_typed(run + shlex.quote(f"mkdir -p {quoted}"))
             advice = _to_make(target, source.resolve().name, command)

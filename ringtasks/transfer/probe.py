@@ -8,8 +8,9 @@ from typing import NamedTuple
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
 from ringtasks.remote.answers import disk_space
-from ringtasks.remote.paths import above, word, words
+from ringtasks.remote.paths import above, quoted_pattern
 from ringtasks.remote.programs import Program, Word
+from ringtasks.remote.script import quoted_path
 
 from .asking import ask
 from .checksums import HASHERS
@@ -60,9 +61,9 @@ def path_probe(
     Both are as `places.on_host` returns them.
     """
     script = _PROBE.render(
-        place=Word(word(target)) if target is not None else "",
-        above=Word(word(above(target))) if target is not None else "",
-        sources=[Word(words(sources))] if sources is not None else [],
+        place=Word(quoted_path(target)) if target is not None else "",
+        above=Word(quoted_path(above(target))) if target is not None else "",
+        sources=[Word(quoted_pattern(sources))] if sources is not None else [],
     )
     result = ask(client, script)
     return _parsed(result)

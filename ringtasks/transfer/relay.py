@@ -29,9 +29,8 @@ from ringtasks.common.text import printable
 from ringtasks.errors import RingtasksError
 from ringtasks.exit_status import INTERRUPTED
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.remote.paths import word
 from ringtasks.remote.programs import Program, Word
-from ringtasks.remote.script import RUN_ID_VARIABLE, one_line, quote
+from ringtasks.remote.script import RUN_ID_VARIABLE, one_line, quote, quoted_path
 from ringtasks.remote.stop import stop_script
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
@@ -233,7 +232,7 @@ def giving(path: str, user: str, addresses: list[tuple[str, int]]) -> str:
     ringtasks was killed.
     """
     return _SEND.render(
-        file=Word(word(path)),
+        file=Word(quoted_path(path)),
         user=user,
         alias=_ALIAS,
         end_mark=_MARK,

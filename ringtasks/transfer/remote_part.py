@@ -19,8 +19,9 @@ from dataclasses import replace
 
 from ringtasks.client.result import SSHResult
 from ringtasks.client.ssh_client import SSHClient
-from ringtasks.remote.paths import above, name_of, word
+from ringtasks.remote.paths import above, name_of
 from ringtasks.remote.programs import Program, Word
+from ringtasks.remote.script import quoted_path
 
 from .asking import ask
 
@@ -49,7 +50,7 @@ class RemotePart:
     def program(self, program: Program, **parameters: str | int) -> str:
         """Return the text of a program for this part: one that includes ``part.sh``."""
         return program.render(
-            folder=Word(word(self.folder)),
+            folder=Word(quoted_path(self.folder)),
             name=self._name,
             check=self._check or "closed",
             **parameters,

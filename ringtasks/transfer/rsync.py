@@ -27,9 +27,9 @@ from ringtasks.common.cancellation import Cancellation
 from ringtasks.common.local_tree import LocalTree
 from ringtasks.common.text import printable
 from ringtasks.errors import UsageError
-from ringtasks.remote.paths import on_host, word
+from ringtasks.remote.paths import on_host
 from ringtasks.remote.programs import Program, Word
-from ringtasks.remote.script import quote
+from ringtasks.remote.script import quote, quoted_path
 
 from .patterns import encoded, filter_rules
 from .replaced_links import local_links, replaced, split
@@ -103,7 +103,7 @@ class Rsync:
         if sum(map(len, names)) > _MOST_CHARACTERS:
             names = ["."]
         # A dry run treats a missing folder as an empty one.
-        mode, path = ("dry", f"{word(place)}/") if rules.dry_run else ("push", ".")
+        mode, path = ("dry", f"{quoted_path(place)}/") if rules.dry_run else ("push", ".")
         enter = self._enter(place, mode, names)
         command = functools.partial(self._command, enter, path, rules)
         reading = RsyncOutput(on_meter, on_change)
@@ -196,7 +196,7 @@ class Rsync:
 
     def _enter(self, place: str, mode: str, folders: Sequence[str] = ()) -> str:
         return _ENTER.render(
-            target=Word(word(place)),
+            target=Word(quoted_path(place)),
             mode=mode,
             missing=self._missing,
             mark=self._mark,
@@ -241,7 +241,7 @@ def _local(path: str) -> str:
 def _flag(argument: str, rules: Rules) -> str:
     """Return a flag for the host's rsync as a word: the only path that it may hold is ours."""
     if argument.startswith("--link-dest="):
-        return f"--link-dest={word(rules.link_dest or '')}"
+        return f"--link-dest={quoted_path(rules.link_dest or '')}"
     return quote(argument)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringtasks.remote.paths import name_of, words
+from ringtasks.remote.paths import name_of, quoted_pattern
 
 from .full_disk import told_here, told_on_host
 from .host_transfer import HostCopy, HostTransferError
@@ -102,7 +102,7 @@ def get_tree(
             target.mkdir(parents=True, exist_ok=True)
 
     # The shell expands a pattern again, from the root: a command may not hold all the names.
-    folder, names = ("/", words(source)) if matched else (source, None)
+    folder, names = ("/", quoted_pattern(source)) if matched else (source, None)
 
     def pull(rsync: Rsync, rate: float | None) -> RsyncResult:
         return rsync.pull(

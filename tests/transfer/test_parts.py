@@ -6,7 +6,7 @@ import pytest
 
 from ringtasks import SSHConfig
 from ringtasks.errors import UsageError
-from ringtasks.remote.paths import name_of, on_host, words
+from ringtasks.remote.paths import name_of, on_host, quoted_pattern
 from ringtasks.transfer.pace import Pace
 from ringtasks.transfer.patterns import filter_rules, literal
 from ringtasks.transfer.results import TransferProgress
@@ -136,8 +136,8 @@ def test_invalid_path_is_refused(remote: str) -> None:
 
 
 def test_shell_expands_only_wildcards_of_a_remote_path() -> None:
-    assert words("/a b/$(x)*.p[12]") == "'/a b/$(x)'*'.p'[12]"
-    assert words("~/x?") == "\"$HOME\"/'x'?"
+    assert quoted_pattern("/a b/$(x)*.p[12]") == "'/a b/$(x)'*'.p'[12]"
+    assert quoted_pattern("~/x?") == "\"$HOME\"/'x'?"
 
 
 @pytest.mark.parametrize("place", ["/", "~", "/a/..", "/a/."])
