@@ -18,6 +18,7 @@ from ringtasks.output import display
 from ringtasks.output.job_table import is_recent, show_jobs, unreached
 
 from .core_flags import command_timeout, echo, ended, is_dry
+from .env_files import ENV_FILE_HELP, ENV_HELP, environment
 from .job_logs import log_printer
 from .job_selection import ALL, selected_jobs
 from .options import (
@@ -25,7 +26,6 @@ from .options import (
     INVENTORY_HELP,
     JSON_HELP,
     clients_of,
-    environment,
     failure_status,
     gpu_options,
     number,
@@ -53,14 +53,15 @@ TIMED_OUT_STATUS = 124  # the status of timeout(1)
 
 
 @task(
-    iterable=["env"],
+    iterable=["env", "env_file"],
     help={
         "host": HOST_HELP,
         "cmd": "the command, for /bin/sh on the host",
         "name": "name of the job; need not be unique",
         "log-file": "file on the host for its output, appended (default: in the job's folder)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
-        "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
+        "env": ENV_HELP,
+        "env-file": ENV_FILE_HELP,
         "gpus": "number of GPUs to reserve; 2:any-memory: also GPUs with memory in use",
         "queue": "wait on the host until they are free, instead of failing",
         "after": "start when this job of the same host has ended, however it ends",
@@ -79,6 +80,7 @@ def start(
     queue: bool = False,
     after: str | None = None,
     inventory: str | None = None,
+    env_file: Any = None,  # Invoke makes it a list
 ) -> Job | list[Job]:
     """Start a command that outlives the connection; print the job's id."""
     from ringtasks import jobs
@@ -90,7 +92,7 @@ def start(
         "name": name,
         "log_file": log_file,
         "cwd": cwd,
-        "env": environment(env or ()),
+        "env": environment(env, env_file),
         **gpu_options(str(gpus)),
         "queue": queue,
     }

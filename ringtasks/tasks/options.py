@@ -7,7 +7,7 @@ import functools
 import gc
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,7 +46,6 @@ __all__ = [
     "clients_of",
     "config_of",
     "configs_of",
-    "environment",
     "failure_status",
     "gpu_options",
     "inventory_of",
@@ -365,24 +364,3 @@ def number(
     if not at_least <= value < float("inf"):
         raise UsageError(expected)
     return value
-
-
-def environment(pairs: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
-    """Return ``--env K=V`` flags as a mapping; ``--env K`` passes on this machine's value.
-
-    :param pairs: a Python caller may give a mapping instead.
-    :raises UsageError: a name is empty, or a variable is not set here. Never shows a value.
-    """
-    if isinstance(pairs, Mapping):
-        return dict(pairs)
-    found = {}
-    for pair in several(pairs):
-        name, equals, value = pair.partition("=")
-        if not name:
-            raise UsageError("--env: expected NAME=VALUE or NAME")
-        if not equals:
-            if name not in os.environ:
-                raise UsageError(f"--env {name}: is not set on this machine")
-            value = os.environ[name]
-        found[name] = value
-    return found

@@ -21,6 +21,7 @@ from ringtasks.errors import UsageError
 from ringtasks.output import display
 
 from .core_flags import command_timeout, echo, ended, is_dry, wants_pty
+from .env_files import ENV_FILE_HELP, ENV_HELP, environment
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
@@ -28,7 +29,6 @@ from .options import (
     TRANSPORT_HELP,
     config_of,
     configs_of,
-    environment,
     inventory_of,
     number,
     selected,
@@ -53,7 +53,7 @@ _KEPT_BYTES = 16 * 1024 * 1024
 
 
 @task(
-    iterable=["env", "arg"],
+    iterable=["env", "env_file", "arg"],
     help={
         "host": HOST_HELP,
         "cmd": "the command, for /bin/sh on the host",
@@ -61,7 +61,8 @@ _KEPT_BYTES = 16 * 1024 * 1024
         "arg": "an argument for --script; repeatable (--arg=-x for one that starts with a dash)",
         "timeout": "kill after N seconds (default: the host's command_timeout; 0: never)",
         "cwd": "folder on the host; ~ is the remote home (default: the host's work_dir)",
-        "env": "NAME=VALUE for the command, or NAME to pass on this machine's; repeatable",
+        "env": ENV_HELP,
+        "env-file": ENV_FILE_HELP,
         "transport": TRANSPORT_HELP,
         "retries": "repeat a failed command up to N times; only if it is safe to run twice",
         "fanout": "hosts at the same time (default: 64)",
@@ -108,13 +109,14 @@ def run(
     outdir: str | None = None,
     name: str | None = None,
     no_stdin: bool = False,
+    env_file: Any = None,  # Invoke makes it a list
 ) -> SSHResult | FleetResult:
     """Run a command or a local script on hosts, over whichever route works."""
     request = RunFlags(
         *_command(cmd, script, several(arg)),
         timeout=command_timeout(c) if timeout is None else number("--timeout", timeout, at_least=0),
         cwd=cwd,
-        env=environment(env or ()),
+        env=environment(env, env_file),
         transport=transport,
         repeats=int(number("--retries", retries, at_least=0, whole=True) or 0),
         pty=pty or wants_pty(c),

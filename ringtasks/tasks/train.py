@@ -15,10 +15,10 @@ from ringtasks.exit_status import UNREACHABLE
 from ringtasks.output import display
 
 from .core_flags import echo, ended, is_dry
+from .env_files import ENV_FILE_HELP, ENV_HELP, environment
 from .options import (
     HOST_HELP,
     INVENTORY_HELP,
-    environment,
     gpu_options,
     number,
     selected,
@@ -41,7 +41,7 @@ _STOP_SLACK = 15.0
 
 
 @task(
-    iterable=["env", "sync_up", "setup", "fetch"],
+    iterable=["env", "env_file", "sync_up", "setup", "fetch"],
     help={
         "host": HOST_HELP + "; the best eligible host is used",
         "cmd": "the command, for /bin/sh on the host",
@@ -51,7 +51,8 @@ _STOP_SLACK = 15.0
         "nproc-per-node": "ranks per host, with torchrun",
         "cwd": "folder on the host; ~ is the remote home (default: a new one in runs/)",
         "venv": "virtual environment on the host (default: the host's venv_activate)",
-        "env": "NAME=VALUE for the run, or NAME to pass on this machine's; repeatable",
+        "env": ENV_HELP,
+        "env-file": ENV_FILE_HELP,
         "log-file": "log on the host (default: one in the job's folder)",
         "sync-up": "file or folder to upload first, FROM or FROM:TO, without the files of a folder "
         "that git ignores; repeatable",
@@ -93,6 +94,7 @@ def train(
     preflight: bool = True,
     attach: str | None = None,
     inventory: str | None = None,
+    env_file: Any = None,  # Invoke makes it a list
 ) -> RunOutcome:
     """Train on the best host: choose, check, start, follow, fetch."""
     from ringtasks.training.settings import SyncUp, parse
@@ -118,7 +120,7 @@ def train(
         nproc_per_node=_whole("--nproc-per-node", nproc_per_node, at_least=1),
         cwd=cwd,
         venv=venv,
-        env={**(given.get("env") or {}), **environment(env)} if env else None,
+        env={**(given.get("env") or {}), **environment(env, env_file)} if env or env_file else None,
         log_file=log_file,
         sync_up=[SyncUp(*_split(item)) for item in several(sync_up)] or None,
         setup=list(several(setup)) or None,

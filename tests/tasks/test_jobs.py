@@ -275,8 +275,13 @@ def test_start_with_busy_gpus_fails_or_waits(inv: Inv, box: Sshd) -> None:
     assert inv("wait", "next").returncode == 0
 
 
-def test_secret_in_the_job_environment_is_never_shown(inv: Inv, box: Sshd) -> None:
-    done = inv("start", "--host", "box", "--cmd", "sleep 60", "--env", "TOKEN=hunter2")
+@pytest.mark.parametrize("flags", [("--env", "TOKEN=hunter2"), ("--env-file", ".env")])
+def test_secret_in_the_job_environment_is_never_shown(
+    inv: Inv, box: Sshd, tmp_path: Path, flags: tuple[str, str]
+) -> None:
+    (tmp_path / ".env").write_text("TOKEN=hunter2\n")
+    done = inv("start", "--host", "box", "--cmd", 'echo "n$TOKEN"; sleep 60', *flags)
+    assert b"nhunter2" in inv("logs", done.stdout.decode().strip()).stdout
 
     shown = said(done) + said(inv("jobs", "--json")) + said(inv("status", "--json"))
     assert "hunter2" not in shown

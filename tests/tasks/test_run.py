@@ -74,6 +74,47 @@ def test_the_environment_cwd_and_venv_reach_the_command(
     assert done.stdout.decode().splitlines() == [f"{sshd.home}/my app", "1 '2' $HOME on"]
 
 
+def test_variables_of_files_and_flags_reach_the_command_the_flags_last(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_hosts(a={})
+    first, second = tmp_path / "first", tmp_path / ".env"
+    first.write_bytes(b"\xef\xbb\xbf# of the project\r\nexport A='1 $HOME'\r\nB=2\r\n")
+    second.write_text('B="two\nlines" # here\nC=c\nMINE\n')
+    monkeypatch.setenv("MINE", "m")
+    files = ["--env-file", str(first), "--env-file", str(second)]
+    told = 'printf "%s|" "$A" "$B" "$C" "$MINE"'
+
+    done = inv("run", "--host", "a", *files, "--env", "C=flag", "--cmd", told)
+
+    assert done.stdout.decode() == "1 $HOME|two\nlines|flag|m|"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"A=1\nNOT_HERE\n", ":2: NOT_HERE is not set on this machine"),
+        (b"A='hunter2\n", ":1: expected NAME=VALUE, with the quotes closed"),
+        (b"A=\xff\xfe", ": is not UTF-8 text"),
+        (b"1A=hunter2", "env: '1A' is not a variable name"),
+        (None, ": cannot be read: No such file or directory"),
+    ],
+)
+def test_unusable_env_file_is_refused_by_file_and_line_without_its_values(
+    inv: Inv, write_hosts: WriteHosts, tmp_path: Path, text: bytes | None, reason: str
+) -> None:
+    write_hosts(a={})
+    file = tmp_path / "variables"
+    if text is not None:
+        file.write_bytes(text)
+
+    done = inv("run", "--host", "a", "--env-file", str(file), "--cmd", "true")
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert reason in done.stderr.decode()
+    assert b"hunter2" not in done.stderr
+
+
 def test_cwd_overrides_the_hosts_work_dir(inv: Inv, write_hosts: WriteHosts) -> None:
     write_hosts(a={"work_dir": "/does/not/exist"})
 
