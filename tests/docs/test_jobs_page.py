@@ -22,7 +22,7 @@ METHODS = sorted(
     {name.removesuffix("_async") for name in vars(Job) if not name.startswith("_")} - {"id", "host"}
 )
 FLAGS = {
-    "start": "after cmd cwd env gpus host inventory log_file name queue",
+    "start": "after cmd cwd env env_file gpus host inventory log_file name queue",
     "jobs.show": "all host inventory json mine watch",
     "logs": "follow host inventory job number patience since",
     "wait": "host inventory job patience timeout",
