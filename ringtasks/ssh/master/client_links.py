@@ -16,7 +16,6 @@ from pathlib import Path
 
 from ringtasks.errors import StateFileError
 from ringtasks.inventory.config import SSHConfig
-from ringtasks.ssh.ssh_config import settings_of
 
 from .folder import NAME_BYTES, control_folder
 from .records import Master
@@ -101,6 +100,8 @@ def _link(config: SSHConfig, folder: Path) -> Path | None:
 
 def _default_user(config: SSHConfig) -> str:
     import getpass  # the inventory names most users
+
+    from ringtasks.ssh.ssh_config import settings_of
 
     told = settings_of(config)
     return (told and told.get("user")) or getpass.getuser()
