@@ -97,6 +97,8 @@ class Explanation:
     pins: tuple[str, ...]
     """The accepted host keys."""
     pinned_by: str
+    absence: str = ""
+    """The reason why a source has no present address for the host, which has one of a file."""
 
 
 def explain(config: SSHConfig, entry: HostConfig) -> Explanation:
@@ -114,16 +116,17 @@ def explain(config: SSHConfig, entry: HostConfig) -> Explanation:
     return Explanation(
         config.id,
         HOST_CIRCUIT.state_at(health, now),
-        tuple(_routes(config, in_use, health, now)),
+        tuple(_routes(config, in_use, health, now, _changed_at(entry))),
         tuple(_settings(config, entry, told)),
         None if config.embedded else usable_master(config),
         None if config.embedded else drop_stale_link(config),
         *_pins(config, entry),
+        entry.absence,
     )
 
 
 def _routes(
-    config: SSHConfig, in_use: SSHConfig, health: SSHHealth, now: float
+    config: SSHConfig, in_use: SSHConfig, health: SSHHealth, now: float, changed_at: float
 ) -> Iterator[RouteReason]:
     routes = {} if config.embedded else {r.name: r for r in routes_of(in_use, os.environ)}
     for name in order_routes(list(routes), health.transports, now):
@@ -134,7 +137,7 @@ def _routes(
             name,
             routes[name].address,
             ROUTE_CIRCUIT.state_at(known, now),
-            _reason(known, now) + _marked(rehearsed),
+            _reason(known, now) + _outdated(known, changed_at) + _marked(rehearsed),
             _typed(config, routes[name]),
             known.last_success,
             known.last_failure,
@@ -142,6 +145,21 @@ def _routes(
             retry_at if retry_at > now and known.consecutive_failures else None,
             rehearsed,
         )
+
+
+def _changed_at(entry: HostConfig) -> float:
+    """Return the time at which the host's place may have changed last (Unix seconds)."""
+    try:
+        return Path(entry.file).stat().st_mtime if entry.file else 0.0
+    except OSError:
+        return 0.0
+
+
+def _outdated(health: SSHHealth, changed_at: float) -> str:
+    """Return a doubt: a route's health is kept under its name, and not under its address."""
+    last = max(health.last_success or 0.0, health.last_failure or 0.0)
+    is_older = 0 < last < changed_at
+    return "; the hosts file is newer, so that may have been another address" if is_older else ""
 
 
 def _marked(rehearsed: str) -> str:
@@ -153,7 +171,7 @@ def _reason(health: SSHHealth, now: float) -> str:
     if health.last_success is None and health.last_failure is None:
         return "not tried yet: in its usual place"
     if not health.consecutive_failures:
-        return f"works: last used {_ago(health.last_success, now)} ago"
+        return f"worked {_ago(health.last_success, now)} ago"
     times = health.consecutive_failures
     often = "failed" if times == 1 else f"failed {times} times in a row, last"
     failed = f"{often} {_ago(health.last_failure, now)} ago: {health.last_reason}"

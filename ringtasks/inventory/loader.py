@@ -57,7 +57,7 @@ def load_located(located: Located, *, newer_than: float = 0.0, may_fetch: bool =
             _refuse_programs(sources)
         answers = answers_of(sources, newer_than=newer_than, may_fetch=may_fetch)
         merged = _with_sources(located, contents, hosts, answers)
-        hosts, absent = merged.hosts, merged.absent
+        hosts, absent = merged.with_absences(), merged.absent
         groups = _with_members(groups, merged.groups)
         warnings += merged.warnings
     _refuse_without_address(hosts, absent)

@@ -67,6 +67,8 @@ class HostConfig(FieldValue, _Declared):  # type: ignore[misc]  # the fields are
     """The source of each setting that comes from one, for people."""
     inventory_files: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """The inventory whose sources know the host's addresses; empty: they come from a file."""
+    absence: str = field(default="", compare=False)
+    """The reason why a source has no present address for the host; empty: none is missing."""
     fault: InventoryError | None = field(default=None, compare=False)
     """The error in the host's entry: the host cannot be used, the others can."""
 

@@ -75,6 +75,7 @@ def hosts(
                 "groups": list(found.groups),
                 "facts": dict(found.facts),
                 **({} if config.fault is None else {"error": config.fault}),
+                **({"absence": found.absence} if found.absence else {}),
             }
         )
         written.append([_written(found, fact) for fact in _SHOWN_FACTS])
@@ -89,7 +90,9 @@ def hosts(
 
 def _written(host: HostConfig, fact: str) -> str:
     """Return a fact as it is written: YAML reads ``off`` as false."""
-    value = host.facts.get(fact, "")
+    value = host.facts.get(fact)
+    if value is None:
+        return ""
     return ", ".join(host.texts.get(fact, (str(value),)))
 
 
@@ -115,6 +118,8 @@ def _show(rows: list[dict[str, Any]], written: list[list[str]], *, json: bool) -
     for row in rows:
         if "error" in row:
             display.say(row["error"])
+        elif "absence" in row:
+            display.say(f"{row['host_id']}: {row['absence']}")
 
 
 def _health(row: dict[str, Any]) -> str:

@@ -62,6 +62,7 @@ def _fields(found: Explanation) -> dict[str, Any]:
         "former_master": None if found.former_master is None else _master(found.former_master),
         "host_keys": list(found.pins),
         "pinned_by": found.pinned_by,
+        "absence": found.absence or None,
     }
 
 
@@ -77,6 +78,11 @@ def _master(master: Master) -> dict[str, object]:
 
 def _show(found: Explanation) -> None:
     display.out(f"{found.host}: {_summary(found)}")
+    if found.absence:
+        display.out(
+            f"{found.host}: {found.absence}; its addresses are those of the hosts file or of "
+            "another source"
+        )
     if (former := found.former_master) is not None:
         display.out(
             f"ssh {found.host}: used an open connection with other routes or keys until now, via "

@@ -232,6 +232,31 @@ def test_why_names_the_source_of_a_value(inv: Inv, programs: Programs, hosts_fil
     assert found["box"]["ssh_key"].startswith(f"{place}:1")
 
 
+@pytest.mark.parametrize(
+    ("pods", "told"),
+    [
+        ([], "box: source runpod has not listed it for "),
+        (
+            [{**pod("box", 22), "desiredStatus": "EXITED"}],
+            "box: source runpod: its status is EXITED",
+        ),
+    ],
+    ids=["gone", "stopped"],
+)
+def test_hosts_and_why_tell_that_a_source_has_no_address(
+    inv: Inv, programs: Programs, hosts_file: Path, pods: list[dict[str, Any]], told: str
+) -> None:
+    programs.prints("runpodctl", [pod("box", USED_PORT)])
+    assert b"has not" not in inv("hosts").stderr
+    programs.prints("runpodctl", pods)
+
+    shown, why = inv("hosts", "--refresh"), inv("why", "--host", "box")
+
+    assert told in shown.stderr.decode()
+    assert told in why.stdout.decode()
+    assert "127.0.0.1:9" in why.stdout.decode()
+
+
 def test_runs_go_on_while_a_source_is_down(
     inv: Inv, programs: Programs, hosts_file: Path, sshd: Sshd, client_key: Path
 ) -> None:
@@ -252,7 +277,7 @@ def test_runs_go_on_while_a_source_is_down(
 
 @pytest.mark.parametrize(
     ("answer", "advice"),
-    [("rubbish", "runpodctl pod list"), ([pod("a/b", 22)], "where the source")],
+    [("rubbish", "runpodctl pod list"), ([pod("a", 22, publicIp="-x")], "where the source")],
 )
 def test_doctor_says_how_to_look_into_a_source(
     inv: Inv, programs: Programs, hosts_file: Path, answer: Any, advice: str

@@ -70,6 +70,23 @@ def test_why_shows_the_rehearsed_failures_of_a_route(inv: Inv, write_hosts: Writ
     assert b"REHEARSAL: tailscale=down" in done.stderr
 
 
+def test_why_does_not_claim_that_a_changed_address_works(inv: Inv, write_hosts: WriteHosts) -> None:
+    hosts = write_hosts(a={})
+    now = time.time()
+    os.utime(hosts, (now - 60, now - 60))
+    HealthStore().record(
+        [HostOutcome("a", success=True, routes=(RouteOutcome("direct", success=True),))]
+    )
+    (before,) = why(inv)["routes"]
+    write_hosts(a={"ssh_port": 9})
+    os.utime(hosts, (now + 60, now + 60))
+
+    (after,) = why(inv)["routes"]
+
+    assert re.fullmatch(r"worked \d+ s ago", before["reason"])
+    assert "the hosts file is newer, so that may have been another address" in after["reason"]
+
+
 def test_why_sends_and_records_nothing(inv: Inv, write_hosts: WriteHosts, sshd: Sshd) -> None:
     write_hosts(a=DEAD_TAILNET)
     before = sshd.log

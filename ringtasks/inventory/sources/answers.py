@@ -16,7 +16,7 @@ from ringtasks.common.text import bounded
 
 from . import cache
 from .cache import Cached
-from .checking import checked
+from .checking import checked, with_gone
 from .credentials import masked
 from .model import Deadline, Freshness, Listing, Source, SourceAnswer, SourceError
 
@@ -105,8 +105,8 @@ def _fetch(source: Source, deadline: Deadline, newer_than: float) -> None:
         with cache.locked(file, deadline.left()):
             if _known(source).tried_at > before:  # another process has fetched it meanwhile
                 return
-            listing = _asked(source, deadline)
-            now = time.time()
+            asked, now = _asked(source, deadline), time.time()
+            listing = with_gone(asked, _known(source).listing, now)
             _keep(source, Cached(listing, now, now, time.monotonic() - started))
     except SourceError as error:
         _failed(source, time.monotonic() - started, str(error))

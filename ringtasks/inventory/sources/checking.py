@@ -21,7 +21,7 @@ from .model import Listing, PrintedHost, SourceError
 from .naming import NAME
 from .values import port
 
-__all__ = ["as_json", "checked", "few", "from_json"]
+__all__ = ["as_json", "checked", "few", "from_json", "with_gone"]
 
 _ADDRESS = r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}"
 _ADDRESSES = ("ssh_host", "tailscale_ip", "cloudflare_tunnel", "bind_address")
@@ -39,6 +39,8 @@ _CONFIDENTIAL = (
 _MAX_FACTS = 100
 _MAX_FACT_LENGTH = 500
 _MAX_ITEMS = 100
+_GONE_SECONDS = 30 * 86400.0
+_MAX_GONE = 1000
 #: Warnings of one kind that are printed; the others are counted.
 _SHOWN = 5
 
@@ -139,11 +141,27 @@ def _fact(value: Any) -> Any:
     return None
 
 
+def with_gone(listing: Listing, before: Listing, now: float) -> Listing:
+    """Return a listing that remembers, for a month, the hosts which only earlier ones have.
+
+    :param now: Unix seconds.
+    """
+    listed = {host.name for host in listing.hosts}
+    gone = {**dict.fromkeys((host.name for host in before.hosts), now), **before.gone}
+    kept = {
+        name: since
+        for name, since in gone.items()
+        if name not in listed and now - since < _GONE_SECONDS
+    }
+    return listing._replace(gone=dict(list(kept.items())[:_MAX_GONE]))
+
+
 def as_json(listing: Listing) -> dict[str, Any]:
     """Return a listing as it stands in its cache file."""
     hosts = [[host.name, dict(host.values), host.absence] for host in listing.hosts]
     groups = {name: list(members) for name, members in listing.groups.items()}
-    return {"hosts": hosts, "groups": groups, "warnings": list(listing.warnings)}
+    warnings, gone = list(listing.warnings), dict(listing.gone)
+    return {"hosts": hosts, "groups": groups, "warnings": warnings, "gone": gone}
 
 
 def from_json(stored: Mapping[str, Any]) -> Listing:
@@ -156,4 +174,9 @@ def from_json(stored: Mapping[str, Any]) -> Listing:
     )
     groups = {str(name): tuple(map(str, each)) for name, each in stored["groups"].items()}
     found = checked(Listing(hosts, groups))
-    return found._replace(warnings=tuple(map(str, stored["warnings"])))
+    gone = {
+        name: float(since)
+        for name, since in stored.get("gone", {}).items()
+        if re.fullmatch(NAME, name) and 0 < float(since) < 1e12
+    }
+    return found._replace(warnings=tuple(map(str, stored["warnings"])), gone=gone)

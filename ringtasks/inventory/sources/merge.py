@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ringtasks.common.durations import ago
+from ringtasks.common.durations import ago, lasting
 from ringtasks.inventory.model import ADDRESS_KEYS, SETTINGS, HostConfig
 
 from .checking import few
@@ -52,6 +52,7 @@ class Merged:
         self._spellings = {name.lower(): name for name in hosts}
         self._by_tailnet = {h.tailscale_ip: h.name for h in hosts.values() if h.tailscale_ip}
         self._origins: dict[str, Source] = {}
+        self._gone: dict[str, str] = {}
 
     def add(self, answer: SourceAnswer) -> None:
         """Add the hosts of a source."""
@@ -64,6 +65,21 @@ class Merged:
         first = [answer.warning] if answer.warning else []
         told = (*first, *answer.listing.warnings, *few(doubtful))
         self.warnings += [f"{source.place}: {text}" for text in told]
+        for name, since in answer.listing.gone.items():
+            span = lasting(max(0.0, time.time() - since))
+            self._gone.setdefault(name, f"source {source.label} has not listed it for {span}")
+
+    def with_absences(self) -> dict[str, HostConfig]:
+        """Return the hosts; those of the files that no source has as usable say so."""
+        for name, reason in self._gone.items():
+            if name not in self._origins and name not in self.absent:
+                self.absent[name] = reason
+        return {
+            name: replace(host, absence=self.absent[name])
+            if name in self.absent and name in self._of_files
+            else host
+            for name, host in self.hosts.items()
+        }
 
     def _add(self, source: Source, host: PrintedHost, origin: str) -> list[str]:
         """Add one host; return the warnings about it."""
@@ -82,8 +98,11 @@ class Merged:
         if (name in self._of_files and first is None) or host.absence:
             return []
         if first is None:
-            self._origins[name] = source
-            self.hosts[name] = self._new(source, host, origin)
+            new = self._new(source, host, origin)
+            if not any(getattr(new, key) for key in ADDRESS_KEYS):
+                self.absent.setdefault(name, f"source {source.label}: it has no address")
+                return [f"{name}: left out: it has no address"]
+            self._origins[name], self.hosts[name] = source, new
             return []
         return self._again(first, source, host._replace(name=name), origin)
 
@@ -150,10 +169,14 @@ class Merged:
             **common,
             **changes,
             inventory_files=self._files,
-            facts={**facts, **known.facts},
+            facts={**known.facts, **facts, **_given(known.facts)},
             origins={
                 **known.origins,
                 **dict.fromkeys(common, place),
                 **dict.fromkeys(changes, origin),
             },
         )
+
+
+def _given(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value is not None}

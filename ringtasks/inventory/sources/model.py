@@ -70,6 +70,9 @@ class Listing(NamedTuple):
     hosts: tuple[PrintedHost, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = {}
     warnings: tuple[str, ...] = ()
+    gone: Mapping[str, float] = {}
+    """The hosts of earlier answers that are not in this one, each with the time (Unix seconds) of
+    the first answer without it."""
 
 
 class SourceAnswer(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ringtasks.errors import InventoryError
+from ringtasks.errors import InventoryError, UnknownHostError
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.loader import load_inventory
 from ringtasks.inventory.model import Inventory
@@ -125,6 +125,54 @@ def test_machine_of_the_tailnet_is_the_host_with_its_address(
 
     assert list(inventory.hosts) == ["trainer"]
     assert inventory.get("trainer").facts["status"] == "online"
+
+
+def test_host_that_its_source_lists_no_more_says_so(load: Load, programs: Programs) -> None:
+    program = programs.prints("p", {name: {"ssh_host": "192.0.2.1"} for name in ("box", "own")})
+    text = (
+        "hosts: {box: {ssh_host: h}, lost: {ssh_host: h}}\n"
+        f"sources: [{{from: command, command: {program}, refresh: 0}}]\n"
+    )
+    assert load(text).get("box").absence == ""
+    programs.prints("p", {"other": {"ssh_host": "192.0.2.2"}})
+
+    for _ in range(2):  # it is remembered
+        inventory = load(text)
+
+        assert list(inventory.hosts) == ["box", "lost", "other"]
+        assert inventory.get("box").ssh_host == "h"
+        assert inventory.get("box").absence.startswith("source p has not listed it for ")
+        assert inventory.get("lost").absence == ""
+        with pytest.raises(UnknownHostError, match="'own' cannot be reached now: source p has not"):
+            inventory.get("own")
+    programs.prints("p", {"box": {"ssh_host": "192.0.2.3"}})
+    assert (load(text).get("box").absence, load(text).get("box").ssh_host) == ("", "192.0.2.3")
+
+
+def test_host_of_a_source_without_an_address_is_left_out(load: Load, programs: Programs) -> None:
+    program = programs.prints("p", {"a": None, "b": {"role": "x"}, "c": {"ssh_host": "h"}})
+
+    inventory = load(f"hosts: {{}}\nsources: [{{from: command, command: {program}}}]\n")
+
+    assert list(inventory.hosts) == ["c"]
+    assert [text.partition(": source p: ")[2] for text in inventory.warnings] == [
+        "a: left out: it has no address",
+        "b: left out: it has no address",
+    ]
+
+
+def test_fact_that_is_null_in_the_file_is_that_of_the_source(
+    load: Load, programs: Programs
+) -> None:
+    fields = {"ssh_host": "h", "role": "train", "gpu": None, "tags": ["x", None]}
+    program = programs.prints("p", {"a": fields})
+
+    host = load(
+        "hosts: {a: {role: null, gpu: mine}}\n"
+        f"sources: [{{from: command, command: {program}}}]\n"
+    ).get("a")
+
+    assert host.facts == {"role": "train", "gpu": "mine", "tags": ["x"]}
 
 
 def test_name_that_differs_only_in_case_from_a_host_of_the_file_is_left_out(
