@@ -19,6 +19,7 @@ from ringtasks.inventory.files import Located
 from ringtasks.inventory.loader import load_located, sources_at
 from ringtasks.inventory.model import Inventory
 from ringtasks.inventory.sources.answers import answers_of
+from ringtasks.inventory.sources.kinds import KINDS
 from ringtasks.inventory.sources.model import Source
 from ringtasks.inventory.state_files import health_file, known_hosts_file, state_folder
 
@@ -28,14 +29,6 @@ from .routes import PROGRAMS
 
 __all__ = ["Finding", "examine"]
 
-#: The way to ask a source by hand, by its kind.
-_ASKED_BY_HAND = {
-    "tailscale": "run 'tailscale status', and 'tailscale up' if it is stopped",
-    "runpod": "run 'runpodctl pod list', or set RUNPOD_API_KEY",
-    "vast": "run 'vastai show instances --raw', or set VAST_API_KEY",
-    "lambda": "set LAMBDA_API_KEY",
-    "ssh_config": "run 'ssh -G NAME'",
-}
 _VERSION_TIMEOUT = 5.0  # seconds; a program that does not print its version by then is broken
 
 
@@ -95,7 +88,7 @@ def _by_hand(source: Source) -> str:
     if source.command:
         folder = shlex.quote(str(Path(source.file).parent))
         return f"run it: (cd {folder} && {shlex.join(source.command)})"
-    return _ASKED_BY_HAND[source.kind]
+    return KINDS[source.kind].by_hand
 
 
 def _key_files(inventory: Inventory) -> Iterator[Finding]:

@@ -7,12 +7,13 @@ import os
 
 from ringtasks.common.redaction import masking
 
+from .kinds import KINDS
 from .model import SourceError
 
 __all__ = ["KEYS", "api_key", "digest_of", "masked"]
 
 #: The environment variable with the key for each provider's API.
-KEYS = {"runpod": "RUNPOD_API_KEY", "vast": "VAST_API_KEY", "lambda": "LAMBDA_API_KEY"}
+KEYS = {name: kind.key_variable for name, kind in KINDS.items() if kind.key_variable}
 
 
 def api_key(kind: str) -> str:

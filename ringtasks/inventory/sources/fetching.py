@@ -12,6 +12,7 @@ from ringtasks.inventory.ssh_aliases import ssh_aliases
 
 from . import command, lambda_cloud, runpod, tailscale, vast
 from .credentials import KEYS
+from .kinds import KINDS
 from .model import Deadline, Listing, PrintedHost, Source, SourceError
 
 __all__ = ["fetch"]
@@ -22,17 +23,16 @@ _Ask = Callable[[str, Deadline], Listing]
 class _Provider(NamedTuple):
     """The ways to ask a provider."""
 
-    program: str | None
     by_program: _Ask | None
     url: str = ""
     by_api: _Ask | None = None
 
 
 _PROVIDERS: Mapping[str, _Provider] = {
-    "tailscale": _Provider("tailscale", tailscale.by_program),
-    "runpod": _Provider("runpodctl", runpod.by_program, runpod.API, runpod.by_api),
-    "vast": _Provider("vastai", vast.by_program, vast.API, vast.by_api),
-    "lambda": _Provider(None, None, lambda_cloud.API, lambda_cloud.by_api),
+    "tailscale": _Provider(tailscale.by_program),
+    "runpod": _Provider(runpod.by_program, runpod.API, runpod.by_api),
+    "vast": _Provider(vast.by_program, vast.API, vast.by_api),
+    "lambda": _Provider(None, lambda_cloud.API, lambda_cloud.by_api),
 }
 
 
@@ -46,7 +46,8 @@ def fetch(source: Source, deadline: Deadline) -> Listing:
     if source.kind == "ssh_config":
         return _ssh_aliases()
     provider = _PROVIDERS[source.kind]
-    program = None if source.url or not provider.program else shutil.which(provider.program)
+    name = KINDS[source.kind].program
+    program = shutil.which(name) if name and not source.url else None
     if program is None or provider.by_program is None:
         return _by_api(source, provider, deadline)
     try:
@@ -59,10 +60,11 @@ def fetch(source: Source, deadline: Deadline) -> Listing:
 
 
 def _by_api(source: Source, provider: _Provider, deadline: Deadline) -> Listing:
+    program = KINDS[source.kind].program
     if provider.by_api is None:
-        raise SourceError(f"the program {provider.program} is not on PATH")
-    if provider.program and not source.url and not os.environ.get(KEYS[source.kind]):
-        raise SourceError(f"{provider.program} is not on PATH, and {KEYS[source.kind]} is not set")
+        raise SourceError(f"the program {program} is not on PATH")
+    if program and not source.url and not os.environ.get(KEYS[source.kind]):
+        raise SourceError(f"{program} is not on PATH, and {KEYS[source.kind]} is not set")
     return provider.by_api((source.url or provider.url).rstrip("/"), deadline)
 
 

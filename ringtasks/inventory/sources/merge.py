@@ -16,6 +16,7 @@ from ringtasks.common.durations import ago, lasting
 from ringtasks.inventory.model import ADDRESS_KEYS, SETTINGS, HostConfig
 
 from .checking import few
+from .kinds import KINDS
 from .model import PrintedHost, Source, SourceAnswer
 
 __all__ = ["Merged"]
@@ -23,7 +24,6 @@ __all__ = ["Merged"]
 #: The settings that tell where a host is now.
 _WHERE = (*ADDRESS_KEYS, "ssh_port", "tailscale_port")
 #: The user of a provider's images.
-_USUAL_USERS = {"runpod": "root", "vast": "root", "lambda": "ubuntu"}
 
 
 class Merged:
@@ -122,7 +122,7 @@ class Merged:
 
     def _new(self, source: Source, host: PrintedHost, origin: str) -> HostConfig:
         """Return the host of a source that no file describes."""
-        usual = _USUAL_USERS.get(source.kind)
+        usual = KINDS[source.kind].user
         common = {} if usual is None else {"ssh_user": usual}
         shared = {**self._defaults.get(source.file, {}), **source.defaults}
         own = {**common, **shared, **host.values}
@@ -154,7 +154,7 @@ class Merged:
         if source.kind == "ssh_config" and any(getattr(known, key) for key in ADDRESS_KEYS):
             changes = {}  # an alias tells no address
         user = host.values.get("ssh_user") or source.defaults.get("ssh_user")
-        user = user or _USUAL_USERS.get(source.kind)
+        user = user or KINDS[source.kind].user
         if known.ssh_user is None and user:
             changes["ssh_user"] = user
         common = {

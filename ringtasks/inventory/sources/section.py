@@ -21,13 +21,13 @@ from ringtasks.inventory.field_check import checked_field, kind_of
 from ringtasks.inventory.model import SETTINGS
 from ringtasks.inventory.yaml_lines import LinedMapping
 
+from .kinds import KINDS
 from .model import REFRESH, Source
 
-__all__ = ["KINDS", "sources_of"]
+__all__ = ["sources_of"]
 
-KINDS = ("tailscale", "runpod", "vast", "lambda", "ssh_config", "command")
 _KEYS = ("from", "refresh", "defaults", "command", "url")
-_WITH_API = ("runpod", "vast", "lambda")
+_WITH_API = tuple(name for name, kind in KINDS.items() if kind.key_variable)
 
 
 def sources_of(file: str, document: LinedMapping) -> tuple[Source, ...]:
