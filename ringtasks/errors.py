@@ -93,7 +93,7 @@ class Reason(str, enum.Enum):
 TOO_MANY_KEYS = "too many keys were offered: set ssh_key, or IdentitiesOnly in ~/.ssh/config"
 
 #: The advice if a log-in ran out of time behind a banner.
-NOT_APPROVED = "do what the host asks for while it waits; connect_timeout sets how long that is"
+NOT_APPROVED = "do what the host asks for within connect_timeout"
 
 #: The next step for each reason, in the imperative.
 ADVICE = {
@@ -101,10 +101,10 @@ ADVICE = {
     Reason.REFUSED: "check the port, and that sshd runs on the host",
     Reason.NO_ROUTE: "check this machine's network (is Tailscale up?)",
     Reason.TIMED_OUT: "check that the box is running and its firewall lets you in",
-    Reason.SILENT: "sshd does not speak though the port is open: overloaded, or starting?",
+    Reason.SILENT: "the port is open, but sshd sends nothing: is it overloaded, or starting?",
     Reason.RESET: "sshd or a firewall dropped it: try again, look at the host's sshd log",
     Reason.NOT_SSH: "something else listens on this port: check ssh_port",
-    Reason.OVERLOADED: "too many log in there at once: try again, with a smaller --fanout",
+    Reason.OVERLOADED: "too many log-ins at the same time: try again with a smaller --fanout",
     Reason.OVERTAKEN: "another route answered first",
     Reason.PROXY_MISSING: "install it, or remove the route from the hosts file",
     Reason.PROXY_FAILED: "check the proxy and its credentials",
@@ -394,7 +394,7 @@ class RendezvousError(RingtasksError):
 
     def __str__(self) -> str:
         return (
-            f"{self.first}: the other hosts do not reach it: {self.evidence}; "
+            f"{self.first}: the other hosts cannot reach it: {self.evidence}; "
             "put them into one tailnet, or pick hosts of one network"
         )
 

@@ -122,7 +122,7 @@ EXAMPLES: list[tuple[RingtasksError, type[Exception], str]] = [
     (
         RendezvousError("a", "b: refused"),
         RingtasksError,
-        "a: the other hosts do not reach it: b: refused; put them into one tailnet, or pick hosts "
+        "a: the other hosts cannot reach it: b: refused; put them into one tailnet, or pick hosts "
         "of one network",
     ),
 ]

@@ -115,7 +115,7 @@ class Forwarding:
                 return None  # `serve` reports it
             except LinkLostError as error:
                 reason = printable(str(error))
-        self._tell(f"a connection could not be passed on: {reason}")
+        self._tell(f"a connection could not be forwarded: {reason}")
         return None
 
     def _tell_refusal(self, error: TunnelRefusedError) -> None:

@@ -104,7 +104,7 @@ class Deployment:
             return contextlib.nullcontext()
         return interruption.ending(
             math.inf,
-            "interrupted: once more leaves everything as it is",
+            "interrupted: Ctrl-C again leaves everything as it is",
             remains=f"left as it is: '{as_typed('deploy.status')}' shows the hosts",
             reports=True,
         )

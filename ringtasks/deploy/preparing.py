@@ -133,12 +133,12 @@ def chosen_release(states: Mapping[str, HostState], wanted: str | None) -> str:
     }
     for host, release in chosen.items():
         if release is None:
-            raise UsageError(f"{host}: there is no earlier release that was good")
+            raise UsageError(f"{host}: there is no earlier good release")
     if len(set(chosen.values())) > 1:
         told = "; ".join(f"{host}: {release}" for host, release in chosen.items())
         raise UsageError(
-            f"the hosts would go back to different releases: {told}; say which with --to, or which "
-            "hosts with --host"
+            f"the hosts would go back to different releases: {told}; choose a release "
+            "by --to, or hosts by --host"
         )
     return next(release for release in chosen.values() if release is not None)
 
@@ -162,8 +162,8 @@ def _filled(field: str, text: str, known: Mapping[str, object]) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in known:
             raise UsageError(
-                f"deploy: {field}: {known['host']}: nothing is known as {match[0]}: "
-                "add it to the host in the hosts file"
+                f"deploy: {field}: {known['host']}: the host has no fact {match[0]}: "
+                "add it in the hosts file"
             )
         return str(known[match[1]])
 

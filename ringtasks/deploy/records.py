@@ -99,11 +99,11 @@ class HostState:
         """The difference between the current release and the last switch; None: there is none."""
         switched = [event.release for event in self.history if event.kind == EventKind.SWITCHED]
         if self.link and not self.current:
-            return f"current leads to {self.stands_on}, which is no release"
+            return f"current is a link to {self.stands_on}, which is not a release"
         if self.current and self.current not in self.releases:
-            return f"current leads to {self.current}, which is not there or not whole"
+            return f"current is a link to {self.current}, which is missing or incomplete"
         if switched and self.current != switched[-1]:
-            return f"{switched[-1]} was switched to last, and current is {self.current or 'gone'}"
+            return f"the last switch was to {switched[-1]}, but current is {self.current or 'gone'}"
         return None
 
 

@@ -83,7 +83,7 @@ class LogPlace:
             return f"{printable(gone[1].decode('utf-8', 'replace'))} was removed or renamed"
         if found is None or self.offset is None or int(found[1]) == self.offset:
             return None
-        return f"{int(found[1]) - self.offset} bytes before byte {int(found[1])} did not come"
+        return f"{int(found[1]) - self.offset} bytes before byte {int(found[1])} are missing"
 
     def take(self, stream: int, chunk: bytes) -> None:
         """Pass on output of the host."""

@@ -80,7 +80,7 @@ def summary(report: DeployReport, limit_bytes: int = _MAX_SUMMARY_BYTES) -> str:
     It is cut to ``limit_bytes`` by whole rows; empty if not even its heading fits.
     """
     rows = [_row(host) for host in sorted(report.hosts, key=lambda host: host.success)]
-    lines = [*_heading(report), "| host | stands | before | now | time | error |"]
+    lines = [*_heading(report), "| host | state | before | now | time | error |"]
     lines.append("| --- | --- | --- | --- | ---: | --- |")
     left = limit_bytes - _size(lines) - 100  # bytes for the note below
     if left < 0:

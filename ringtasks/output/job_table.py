@@ -51,7 +51,7 @@ def _state(job: JobStatus) -> str:
 def unreached(own: HostJobs) -> str:
     """Return the message for a host that could not be asked."""
     since = min((job.since for job in own.jobs if job.since is not None), default=None)
-    known = f" (last heard of at {_clock(since)})" if since is not None else ""
+    known = f" (last answer at {_clock(since)})" if since is not None else ""
     return f"{own.host_id}: its jobs are unknown{known}: {own.error}"
 
 

@@ -189,7 +189,7 @@ class RouteAttempt:
 
     def overtaken(self, by: RouteAttempt) -> RouteError:
         """Return the failure of an attempt that lost in spite of its head start."""
-        evidence = f"no answer in {self.age():.2f} s, {by.route.name} had answered by then"
+        evidence = f"no answer in {self.age():.2f} s; {by.route.name} answered first"
         return self._failure(Reason.OVERTAKEN, evidence)
 
     def _connect(self) -> Stream:

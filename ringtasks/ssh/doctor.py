@@ -77,7 +77,7 @@ def _inventory_warnings(located: Located, inventory: Inventory) -> Iterator[Find
         elif told[0].warning and warning.endswith(f": {told[0].warning}"):
             advice = f"{_by_hand(told[0].source)}; then '{as_typed('hosts --refresh')}'"
         else:
-            advice = "change it where the source has it from, or name the host in the hosts file"
+            advice = "change it at the provider, or add the host to the hosts file"
         yield Finding(
             "bad", f"source {told[0].source.label}" if told else "inventory", warning, advice
         )

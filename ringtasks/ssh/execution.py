@@ -165,8 +165,8 @@ class Execution:
             return contextlib.nullcontext()
         return interruption.ending(
             _HELLO_TIMEOUT + _STOP_TIMEOUT + _DRAIN_TIMEOUT,
-            "interrupted: ending the remote processes; Ctrl-C again leaves at once",
-            remains="left at once: the remote processes may still be running",
+            "interrupted: ending the remote processes; Ctrl-C again exits at once",
+            remains="exited at once: the remote processes may still be running",
         )
 
     @property
@@ -297,7 +297,7 @@ class Execution:
         was_excess = self._output_bytes > most
         self._output_bytes += len(chunk)
         if self._output_bytes > most and not was_excess:
-            raise _ExcessError(f"it answered more than the {most} bytes that an answer may have")
+            raise _ExcessError(f"its answer is longer than {most} bytes")
         return was_excess
 
     def _note_login(self) -> None:

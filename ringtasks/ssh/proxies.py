@@ -85,7 +85,7 @@ class ProxyProcess:
         if _last_words(self._said):
             return self.words()
         status = self._process.poll()
-        return f"{self._program} ended without a word (status {status})"
+        return f"{self._program} ended without output (status {status})"
 
     def words(self) -> str:
         """Return the program's name and its last output so far."""

@@ -152,7 +152,7 @@ class RemoteSender:
             self._entries += 1
             is_endless = len(os.fsencode(folder.path)) > _MOST_PATH_BYTES
             if is_endless or self._entries > _MOST_ENTRIES:
-                raise CopyError(folder.path, "lists more and more: stopped")
+                raise CopyError(folder.path, "its list does not end: stopped")
             yield found
 
     def real_path(self, path: str) -> str:

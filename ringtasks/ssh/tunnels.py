@@ -67,7 +67,7 @@ class TunnelListener:
                 passing.start()
             except RuntimeError as error:  # no thread can be started; later ones may be
                 connection.close()
-                _log.warning("a connection was not passed on: %s", error)
+                _log.warning("a connection could not be forwarded: %s", error)
 
     def _pass_on(self, connection: socket.socket) -> None:
         with contextlib.closing(connection):
@@ -81,7 +81,7 @@ class TunnelListener:
                 try:
                     back.start()
                 except RuntimeError as error:
-                    _log.warning("a connection was not passed on: %s", error)
+                    _log.warning("a connection could not be forwarded: %s", error)
                     return
                 _copy(connection, tunnel)
                 back.join()
@@ -105,7 +105,7 @@ def open_tunnel(link: Link, host: str, port: int) -> Tunnel | None:
     try:
         return link.open_tunnel(host, port)
     except (TunnelRefusedError, LinkLostError) as error:
-        _log.warning("a connection to %s port %s was not passed on: %s", host, port, error)
+        _log.warning("a connection to %s port %s could not be forwarded: %s", host, port, error)
         return None
 
 

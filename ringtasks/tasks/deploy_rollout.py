@@ -128,7 +128,7 @@ def _roll_out(
     try:
         deployment.run()
     except KeyboardInterrupt:
-        view.say("interrupted: left as it is; the locks expire by themselves")
+        view.say("interrupted: everything stays as it is; the locks expire by themselves")
     with interruption.ending(math.inf, ""):  # the hooks have limits of their own
         return _told(deployment.report, plan, view, flags)
 

@@ -294,7 +294,7 @@ def wait(
     positional=["job"],
     help={
         "job": JOB_HELP,
-        "grace": "seconds between asking the processes to end and killing them",
+        "grace": "seconds between TERM and KILL",
         "host": WHERE_HELP,
         "inventory": INVENTORY_HELP,
     },
@@ -369,8 +369,8 @@ def prune(
 def _refuse_embedded(client: SSHClient) -> None:
     if client.config.embedded:
         raise UsageError(
-            f"--host {client.config.id}: an embedded host, and its jobs, last as long as this "
-            "process: a job needs a host that stays"
+            f"--host {client.config.id}: an embedded host and its jobs end with this process: "
+            "use another host"
         )
 
 
@@ -379,7 +379,7 @@ def _starting(host: str) -> AbstractContextManager[None]:
     shows = f"'{as_typed('jobs')} --host {host}' shows it"
     return interruption.ending(
         _START_END_TIME,
-        f"interrupted: ending the job on {host}; Ctrl-C again leaves at once",
+        f"interrupted: ending the job on {host}; Ctrl-C again exits at once",
         remains=f"{host}: whether the job was started is unknown: {shows}",
     )
 

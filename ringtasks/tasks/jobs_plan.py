@@ -62,19 +62,19 @@ def list_jobs(clients: Iterable[SSHClient], *, json: bool) -> None:
 def follow(clients: Iterable[SSHClient], job: str | None, **options: Any) -> None:
     """Plan the following of logs."""
     script = follow_script(_id_of(job), **options)
-    _show(clients, [_look(job), PlannedStep("print the log, where the job is", script)])
+    _show(clients, [_look(job), PlannedStep("print the log, on the host of the job", script)])
 
 
 def wait(clients: Iterable[SSHClient], job: str | None, seconds: float) -> None:
     """Plan the wait for the end of jobs."""
     script = wait_script(_id_of(job), seconds) + probe_script([_id_of(job)])
-    _show(clients, [_look(job), PlannedStep("wait for its end, where the job is", script)])
+    _show(clients, [_look(job), PlannedStep("wait for its end, on the host of the job", script)])
 
 
 def stop(clients: Iterable[SSHClient], job: str | None, grace: float) -> None:
     """Plan the termination of jobs."""
     script = stop_script(_id_of(job), this_user(), grace)
-    _show(clients, [_look(job), PlannedStep("end its processes, where the job is", script)])
+    _show(clients, [_look(job), PlannedStep("end its processes, on the host of the job", script)])
 
 
 def prune(clients: Iterable[SSHClient], older_than: float) -> None:

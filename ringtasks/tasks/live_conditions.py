@@ -24,7 +24,7 @@ def measure(c: Context) -> Callable[[Sequence[HostConfig]], Mapping[str, Mapping
 
     def ask(hosts: Sequence[HostConfig]) -> Mapping[str, Mapping[str, float]]:
         if is_dry(c):
-            raise UsageError("--dry sends nothing, and a live condition asks the hosts: name them")
+            raise UsageError("--dry asks no host, but a live condition would: name the hosts")
         from ringtasks import jobs
         from ringtasks.client.ssh_client import SSHClient
         from ringtasks.inventory.config import config_or_fault

@@ -64,10 +64,10 @@ def up(
         ports = _port("--port", port), _port("--dashboard-port", dashboard_port)
         ray_plan.plan_up(clients, _checked(name), *ports, options)
         return None
-    shows = f"'{as_typed('ray.status')} --name {name}' shows what is left of it"
+    shows = f"'{as_typed('ray.status')} --name {name}' shows its remaining parts"
     with interruption.ending(
         _UNDO_TIME,
-        "interrupted: ending what was started of the cluster; Ctrl-C again leaves at once",
+        "interrupted: ending the started parts of the cluster; Ctrl-C again exits at once",
         remains=f"the cluster was not brought up: {shows}",
     ):
         members = ray.up(
@@ -110,7 +110,7 @@ def status(
     _show(cluster_state)
     head = cluster_state.head
     if head is None or not head.is_live:
-        display.say("the head is not known to run, so Ray was not asked")
+        display.say("it is unknown whether the head runs, so Ray was not asked")
         return ended(c, cluster_state, UNREACHABLE if cluster_state.unreachable else 1)
     result = cluster_state.ask_ray()
     for line in result.output.splitlines():
@@ -167,7 +167,7 @@ def submit(
     head = ray.look(clients, _checked(name)).working_head()
     more = f" --name {name}" if name != "ray" else ""
     with interruption.said_as(
-        "interrupted: a job that Ray has taken goes on: "
+        "interrupted: if Ray has accepted the job, it continues: "
         f"'{as_typed('ray.submit')} --attach {job_id}{more}' follows it, "
         f"'{as_typed('ray.stop')} --job {job_id}{more}' stops it"
     ):
@@ -176,7 +176,7 @@ def submit(
             if not wait:
                 print(job_id)
                 return job_id
-            display.say(f"Ray has taken job {job_id}")
+            display.say(f"Ray has accepted job {job_id}")
         result = _followed(c, head, job_id)
     return ended(c, result, result.returncode, is_commands=result.error is None)
 
@@ -249,7 +249,7 @@ def down(
         display.say(f"{each.host}: {each.text}")
         found.append(each)
     for own in cluster_state.absent:
-        display.say(f"{own}: there is nothing of it")
+        display.say(f"{own}: nothing of the cluster is there")
     _tell_unasked(cluster_state)
     return ended(c, found, max((each.status for each in found), default=0))
 
@@ -264,7 +264,7 @@ def _show(cluster_state: ClusterState) -> None:
     rows += [
         (own, "?", "unknown", "", why) for own, why in cluster_state.unreachable if own not in known
     ]
-    rows += [(own, "?", "absent", "", "has nothing of it any more") for own in cluster_state.absent]
+    rows += [(own, "?", "absent", "", "nothing of it is left") for own in cluster_state.absent]
     table(["host", "role", "state", "job", "reason"], rows)
     _tell_unasked(cluster_state)
 

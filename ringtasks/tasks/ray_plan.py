@@ -57,7 +57,7 @@ def plan_up(
 def plan_status(clients: Sequence[SSHClient], name: str) -> None:
     """Plan the request to Ray for its nodes."""
     command = f"{ray(_id_of(name))} status --address 'HEAD-ADDRESS:{_STORE_PORT}'"
-    _show(clients, name, PlannedStep("on the head, which these jobs tell", command))
+    _show(clients, name, PlannedStep("on the head, as these jobs show", command))
 
 
 def plan_submit(
@@ -67,13 +67,15 @@ def plan_submit(
     sent = f"COPY-OF/{working_dir}" if working_dir is not None else None
     told = submit_command(_id_of(name), command, _PORTS["dashboard"], sent)
     then = "; its log is followed then" if wait else ""
-    _show(clients, name, PlannedStep(f"on the head, which these jobs tell{then}", told))
+    _show(clients, name, PlannedStep(f"on the head, as these jobs show{then}", told))
 
 
 def plan_stop(clients: Sequence[SSHClient], name: str, job_id: str) -> None:
     """Plan the stop of a Ray job."""
     _show(
-        clients, name, PlannedStep(f"on the head, which these jobs tell: ask Ray to stop {job_id}")
+        clients,
+        name,
+        PlannedStep(f"on the head, as these jobs show: ask Ray to stop {job_id}"),
     )
 
 

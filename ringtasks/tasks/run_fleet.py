@@ -159,8 +159,8 @@ def _watch(
     is_interrupted = False
     stopping = interruption.ending(
         _STOP_LIMIT,
-        "stopping; Ctrl-C again leaves at once",
-        remains="left at once: the commands may still be running",
+        "stopping; Ctrl-C again exits at once",
+        remains="exited at once: the commands may still be running",
         reports=True,
     )
     with stopping, HostProgress(screen, len(running.hosts)) as progress:

@@ -81,5 +81,5 @@ class _RunTerminal:
 
     def _leave_at_once(self) -> None:
         if not self._has_ended:
-            text = "left at once: the remote processes may still be running"
+            text = "exited at once: the remote processes may still be running"
             interruption.exit_at_once(UNREACHABLE, text)

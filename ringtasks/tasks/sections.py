@@ -55,7 +55,7 @@ def _warn_of_near_names(c: Context, name: str) -> None:
 
     written = {str(key) for key in c.config} - set(Config.global_defaults())
     for near in near_names(name, written, similarity=0.7):
-        say(f"warning: the settings have no section {name!r}; did you mean it by {near!r}?")
+        say(f"warning: the settings have no section {name!r}; is {near!r} a misspelling?")
 
 
 def _variables(section: str) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class Supervisor:
             except (UsageError, NoEligibleHostError):
                 if time.monotonic() > deadline:
                     raise
-            self._tell(f"looking again in {_LOOK_INTERVAL:g} s")
+            self._tell(f"trying again in {_LOOK_INTERVAL:g} s")
             time.sleep(min(_LOOK_INTERVAL, self._settings.lost_after))
 
     def _attempt(self, attempt: int, hosts: Sequence[SSHClient]) -> list[JobStatus]:
@@ -223,7 +223,7 @@ class Supervisor:
             client, cwd, checkpoint, self._record.id, attempt=attempt, keeps_own=keeps_own
         )
         if aside:
-            self._tell(f"{client.config.id}: what was in {checkpoint} before is now in {aside}")
+            self._tell(f"{client.config.id}: earlier files of {checkpoint} were moved to {aside}")
 
     def _set_up(self, client: SSHClient, cwd: str) -> None:
         settings, host = self._settings, client.config.id

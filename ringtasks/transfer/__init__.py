@@ -84,7 +84,7 @@ def put(
     ignored = _ignored(found[0], options) if len(found) == 1 and found[0].is_dir() else ()
     with regular(found) as found, clients_of(hosts) as clients:
         if options.relay and (len(found) > 1 or not found[0].is_file()):
-            raise UsageError("relay: is for one file; pack a folder first")
+            raise UsageError("relay: is for one file; make an archive of a folder")
         if options.relay:
             from .relay import relayed
 

@@ -149,7 +149,7 @@ def _received(
             "full meanwhile, or did the file change?"
         )
     raise HostTransferError(
-        f"{source.path}: what came differs by its SHA-256: did it change meanwhile?"
+        f"{source.path}: its SHA-256 differs from the host's: did it change meanwhile?"
     )
 
 

@@ -87,7 +87,7 @@ def test_rollback_selects_a_successful_release_and_never_a_failed_one(fleet: Fle
     # And there is nothing before it: neither what failed, nor what was just left.
     again = fleet.inv("deploy.rollback")
     assert again.returncode == 2
-    assert "web1: there is no earlier release that was good" in again.stderr
+    assert "web1: there is no earlier good release" in again.stderr
 
 
 def test_one_of_two_concurrent_deploys_succeeds_and_the_other_names_its_holder(

@@ -274,7 +274,7 @@ def test_deploy_status_lists_the_revision_of_each_host_and_any_drift(fleet: Flee
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert told["web1"]["drift"] is None
     assert told["web3"]["drift"] == f"most hosts are on {revision[:12]}"
-    assert told["web2"]["drift"] == "current leads to /srv/by-hand, which is no release"
+    assert told["web2"]["drift"] == "current is a link to /srv/by-hand, which is not a release"
 
 
 def test_releases_task_lists_the_outcome_of_each_release(fleet: Fleet) -> None:
@@ -429,7 +429,7 @@ def test_unwritable_report_path_is_reported_before_any_change(fleet: Fleet) -> N
         ({"serial": "200%"}, "deploy: serial: expected a whole number from 1"),
         ({"check_url": "ftp://x"}, "deploy: check_url: expected a URL"),
         ({"check_status": [99]}, "deploy: check_status: expected HTTP statuses such as 204 or 2xx"),
-        ({"path": "/srv/{nothing}"}, "deploy: path: web1: nothing is known as {nothing}"),
+        ({"path": "/srv/{nothing}"}, "deploy: path: web1: the host has no fact {nothing}"),
         ({"source": "nowhere"}, "deploy: source: no such file or folder: nowhere"),
         ({"ref": "nothing"}, "deploy: ref: nothing: is not a revision of this repository"),
         ({"hooks": {"later": "x"}}, "deploy: hooks: later: is not a setting"),

@@ -296,7 +296,7 @@ class TestGithubReport:
             "",
             "Revision abc1234, by ann@laptop, in 1.5 s.",
             "",
-            "| host | stands | before | now | time | error |",
+            "| host | state | before | now | time | error |",
             "| --- | --- | --- | --- | ---: | --- |",
             "| h2 | reverted | 1 | 1 | 1.2 s | exit status 3 |",
             "| h1 | deployed | 1 | 2 | 1.2 s |  |",

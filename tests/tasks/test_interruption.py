@@ -189,8 +189,8 @@ def test_second_ctrl_c_exits_at_once_and_reports_what_may_still_run(
     began = time.monotonic()
     _, said = process.communicate(timeout=30)
 
-    assert first.endswith("ending the remote processes; Ctrl-C again leaves at once\n")
-    assert said.endswith(b"left at once: the remote processes may still be running\n")
+    assert first.endswith("ending the remote processes; Ctrl-C again exits at once\n")
+    assert said.endswith(b"exited at once: the remote processes may still be running\n")
     assert process.returncode == 130
     assert time.monotonic() - began < 1
 

@@ -395,7 +395,7 @@ def test_a_mistyped_section_is_named(inv: Inv, write_hosts: WriteHosts, tmp_path
 
     done = inv("--dry", "train", "--host", "a")
 
-    assert b"no section 'train'; did you mean it by 'tarin'?" in done.stderr
+    assert b"no section 'train'; is 'tarin' a misspelling?" in done.stderr
     assert done.returncode == 2
 
 

@@ -298,7 +298,7 @@ def test_embedded_host_refuses_jobs(inv: Inv, write_hosts: WriteHosts) -> None:
     done = inv("start", "--host", "demo", "--cmd", "true")
 
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"a job needs a host that stays" in done.stderr
+    assert b"an embedded host and its jobs end with this process" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_hosts_that_cannot_reach_each_other_are_reported_with_the_attempts(
     with SSHClient(config) as first, pytest.raises(RendezvousError) as caught:
         find_rendezvous([first, SSHClient(away)])
 
-    assert "a: the other hosts do not reach it: b reaches none of " in str(caught.value)
+    assert "a: the other hosts cannot reach it: b reaches none of " in str(caught.value)
     assert "put them into one tailnet" in str(caught.value)
 
 

@@ -261,7 +261,7 @@ def test_run_never_resumes_from_a_checkpoint_of_another_run(
     assert done.returncode == 0
     (aside,) = run.glob(".ckpt.before-*")
     assert (aside / "epoch").read_text() == "9"
-    assert f"{where}: what was in ckpt before is now in {aside}" in done.stderr.decode()
+    assert f"{where}: earlier files of ckpt were moved to {aside}" in done.stderr.decode()
 
 
 def test_retry_on_the_same_host_resumes_from_the_runs_own_checkpoint(

@@ -183,7 +183,7 @@ class MuxLink:
                 control.alive(min(self._timeout, _PATIENCE))
             # A process that puts the master aside first removes the socket, then looks for marks.
             if not os.path.lexists(self.master.socket):
-                raise LinkLostError("the control master was put aside")
+                raise LinkLostError("the control master is no longer used")
         except BaseException:
             control.close()
             raise

@@ -119,7 +119,7 @@ class ClusterState:
             raise ClusterError(
                 head.host,
                 f"the head of the Ray cluster {self.name!r} is not running: {head.describe()}; "
-                f"'{as_typed('ray.down')}' ends what is left",
+                f"'{as_typed('ray.down')}' ends its remaining parts",
             )
         host, why = self.unreachable[0] if self.unreachable else (self.members[0].host, "no head")
         raise ClusterError(host, f"whether there is a Ray cluster {self.name!r} is unknown: {why}")

@@ -40,7 +40,7 @@ def end(cluster_state: ClusterState) -> Iterator[Ended]:
         for _, ended in each(group, _end):
             yield ended
     for host, why in away.items():
-        text = f"unknown: {why}: what it has of the cluster may go on; once it answers, end it with"
+        text = f"unknown: {why}: its part of the cluster may still run; when it answers, end it by"
         yield Ended(host, f"{text} '{as_typed('ray.down')} --host {host}'", UNREACHABLE)
 
 

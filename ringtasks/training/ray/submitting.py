@@ -140,7 +140,7 @@ def _hand_over(head: Member, job_id: str, command: str, there: str | None) -> No
             break
     why = result.error or last_words(result)
     if result.is_unknown or result.timed_out:
-        why += f"; '{as_typed('ray.submit')} --attach {job_id}' finds out whether Ray has taken it"
+        why += f"; '{as_typed('ray.submit')} --attach {job_id}' finds out whether Ray has it"
     raise ClusterError(head.host, f"the job was not handed over: {why}")
 
 
@@ -169,7 +169,7 @@ def _judged(result: SSHResult, job_id: str) -> SSHResult:
     if result.returncode == NO_SUCH_JOB:
         raise UsageError(f"{result.host}: Ray knows no job {job_id}")
     why = last_words(result) if result.stderr else f"exit status {result.returncode}"
-    text = f"{result.host}: what became of job {job_id} is unknown: {why}"
+    text = f"{result.host}: the outcome of job {job_id} is unknown: {why}"
     if result.returncode == NO_ANSWER:
         text += f": Ray's job API gives no answer; see '{as_typed('ray.status')}'"
     return replace(result, returncode=UNREACHABLE, success=False, error=text)
