@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from .options import (
 from .sections import settings_section
 
 if TYPE_CHECKING:
+    from ringtasks.inventory.model import HostConfig
     from ringtasks.output.training import View
     from ringtasks.training.records import RunRecord
     from ringtasks.training.settings import TrainSettings
@@ -153,11 +155,9 @@ def train(
 def _run(
     c: Context, settings: TrainSettings, record: RunRecord | None, inventory: str | None
 ) -> RunOutcome:
-    from ringtasks.output.training import for_terminal
-    from ringtasks.training.curves import Curves
     from ringtasks.training.records import new_run
     from ringtasks.training.settings import to_mapping
-    from ringtasks.training.supervision import RunOutcome, Supervisor
+    from ringtasks.training.supervision import RunOutcome
 
     hosts = selected(c, settings.hosts, inventory, may_ask=True)
     if record is None:
@@ -170,6 +170,19 @@ def _run(
             display.say(f"revision {record.revision}")
         if not (settings.sync_up or settings.setup or settings.cwd):
             display.say("no sync_up: no files are sent, and the run begins in an empty folder")
+    with record.followed():
+        if record.is_ended:
+            return RunOutcome(record.status, f"has ended: {record.state}")
+        return _supervised(settings, hosts, record)
+
+
+def _supervised(
+    settings: TrainSettings, hosts: Sequence[HostConfig], record: RunRecord
+) -> RunOutcome:
+    from ringtasks.output.training import for_terminal
+    from ringtasks.training.curves import Curves
+    from ringtasks.training.supervision import RunOutcome, Supervisor
+
     earlier = record.logs()[:-1]
     curves = Curves()
     curves.read_attempts(earlier)

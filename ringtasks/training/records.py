@@ -10,6 +10,7 @@ values of ``env``, which may be secret: they are in ``env.json``, for this user 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ringtasks.common.atomic_file import replace_file
+from ringtasks.common.fork import held
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import StateFileError, UsageError
 
@@ -105,6 +107,31 @@ class RunRecord:
             replace_file(file, json.dumps(fields, indent=1) + "\n", mode=0o644)
         except OSError as error:
             raise StateFileError(str(file), error.strerror or str(error)) from error
+
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[None]:
+        """Follow the run as the only process of this machine, from its state by now.
+
+        Two would both let another host take over, and write to one log.
+
+        :raises UsageError: another process follows it.
+        """
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            if not _locked(descriptor):
+                raise UsageError(
+                    f"{self.id}: another 'inv train' on this machine follows it: wait for that one "
+                    f"or end it (Ctrl-C leaves the run going); '{self.hint(f'logs {self.id} -f')}' "
+                    "shows the log"
+                )
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                now = _read(self.folder / _FILE)
+                self.state, self.attempts = now.state, now.attempts
+                self.ended_at, self.exit_status = now.ended_at, now.exit_status
+            with held(descriptor):
+                yield
+        finally:
+            os.close(descriptor)
 
     def keep_environment(self, env: Mapping[str, str]) -> None:
         """Write ``env.json``, readable by this user only.
@@ -281,6 +308,17 @@ def new_run(
         record.save()
         return record
     raise UsageError(f"train: runs: {root}: too many runs called {stem}")
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a folder until the descriptor is closed; False if another process has locked it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
 
 
 def is_own_name(name: str) -> bool:

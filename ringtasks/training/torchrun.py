@@ -50,6 +50,15 @@ _TORCHRUN = re.compile(r"\s*(?:\S*/)?torchrun\s+(?P<rest>.*)", re.DOTALL)
 _MODULE = re.compile(r"-m\s+torch\.distributed\.(?:run|launch)\s+(?P<rest>.*)", re.DOTALL)
 
 
+#: Other programs that start ranks, at the place of the script or of a further command: each node
+#: would train alone.
+_LAUNCHER = re.compile(
+    r"(?:^|[;&|(]\s*)(?:(?:\w+=\S*|exec|env)\s+)*(?:(?:\S*/)?python[0-9.]*\s+)?(?:-[um]\s+)*(?:\S*/)?"
+    r"(?P<name>torchrun|accelerate\s+launch|accelerate\.commands\.launch|deepspeed(?:\.launcher\.\w+)?"
+    r"|torch\.distributed\.(?:run|launch)|mpirun|mpiexec|srun|horovodrun)\s"
+)
+
+
 class NodeCommand(NamedTuple):
     """One machine's command, and the additions to its environment."""
 
@@ -106,7 +115,7 @@ def check(command: str, env: Mapping[str, str]) -> tuple[str, str]:
 def _split(command: str) -> tuple[str, str]:
     found = _TORCHRUN.match(command)
     if found:
-        return "python3", _checked(found["rest"])
+        return "python3", _checked(_alone(found["rest"]))
     found = _PYTHON.match(command)
     if not found or re.match(r"-(?!m\s)", found["rest"]):
         raise UsageError(
@@ -114,7 +123,22 @@ def _split(command: str) -> tuple[str, str]:
             f"or 'torchrun FILE …', found {command!r}"
         )
     nested = _MODULE.match(found["rest"])
-    return found["python"], _checked(nested["rest"]) if nested else found["rest"]
+    if nested:
+        return found["python"], _checked(_alone(nested["rest"]))
+    return found["python"], _alone(found["rest"])
+
+
+def _alone(arguments: str) -> str:
+    """Return the arguments of torchrun unchanged.
+
+    :raises UsageError: they start another launcher of ranks.
+    """
+    if found := _LAUNCHER.search(f"{arguments} "):
+        raise UsageError(
+            f"train: command: ringtasks starts torchrun, and {found['name']} in it would start "
+            "ranks again: name the training program alone; other commands can be in setup"
+        )
+    return arguments
 
 
 def _checked(arguments: str) -> str:

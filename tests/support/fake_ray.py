@@ -15,7 +15,8 @@ import os, pathlib, re, socket, socketserver, subprocess, sys, threading, time
 
 command, *words = sys.argv[1:]
 flags = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
-token = pathlib.Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+token = os.environ.get("RAY_AUTH_TOKEN")
+token = token or pathlib.Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
 nodes = {"head"}
 
 
@@ -84,6 +85,8 @@ class Status(enum.Enum):
 
 class JobSubmissionClient:
     def __init__(self, address):
+        if os.environ.get("RAY_ADDRESS"):
+            raise RuntimeError("another cluster: " + os.environ["RAY_ADDRESS"])
         token = pathlib.Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         token.read_text()
         self.jobs = token.parent / "jobs"

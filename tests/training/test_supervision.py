@@ -449,6 +449,31 @@ def test_run_started_by_flags_is_resumed_by_the_hinted_command(
     assert logged.returncode == 0, logged.stderr
 
 
+def test_second_process_does_not_follow_a_run_of_which_another_host_may_take_over(
+    inv: Inv, two_hosts: dict[str, Sshd], write_settings: WriteSettings, tmp_path: Path
+) -> None:
+    own = "echo attempt $RINGTASKS_ATTEMPT; [ $RINGTASKS_ATTEMPT = 2 ] || { sleep 60; }"
+    write_settings(command=own, retries=1, fetch=[])
+    process = start_train(tmp_path)
+    job = await_job(tmp_path)
+
+    second = inv("train", "--attach", "last")
+    for pid in marked(job):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    ended = inv("train", "--attach", "last")
+
+    folder, record = run_of(tmp_path)
+    assert second.returncode == 2, second.stderr
+    assert b"follows it" in second.stderr
+    assert f"'inv logs {record['id']} -f' shows the log" in second.stderr.decode()
+    assert process.returncode == 0, err
+    assert len(record["attempts"]) == 2
+    assert (folder / "attempt-1.log").read_bytes() == b"attempt 1\n"
+    assert ended.returncode == 0
+
+
 def test_reattaching_to_an_unreachable_host_keeps_the_local_log(
     inv: Inv, write_hosts: WriteHosts, write_settings: WriteSettings, tmp_path: Path
 ) -> None:

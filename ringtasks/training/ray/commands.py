@@ -36,6 +36,10 @@ REAPER = "reaper.py"
 _HOSTS_VARIABLE = "RINGTASKS_RAY_HOSTS"
 _TOKEN_VARIABLE = "RAY_AUTH_TOKEN_PATH"  # noqa: S105  # a variable's name
 
+#: They would lead to another cluster, or hold another token: Ray prefers them to what it is given
+#: (dashboard/utils.py, get_address_for_submission_client).
+_UNSET = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN")
+
 _CLUSTER_ID = re.compile(r"[A-Za-z_]\w*-[0-9a-f]{8}", re.ASCII)
 _TOKEN = re.compile(rf"\$HOME/{re.escape(FOLDER)}/({_CLUSTER_ID.pattern})/token", re.ASCII)
 
@@ -82,15 +86,15 @@ def folder_of(cluster_id: str) -> str:
 
 def ray(cluster_id: str, program: str = "ray") -> str:
     """Return ``ray``, or another program, with the cluster's token; for a shell."""
-    return (
-        f'env RAY_AUTH_MODE=token {_TOKEN_VARIABLE}="$HOME/{FOLDER}/{cluster_id}/token" {program}'
-    )
+    token = f'{_TOKEN_VARIABLE}="$HOME/{FOLDER}/{cluster_id}/token"'
+    unset = "".join(f"-u {name} " for name in _UNSET)
+    return f"env {unset}RAY_AUTH_MODE=token {token} {program}"
 
 
 def token_settings(cluster_id: str) -> str:
     """Return the settings that pass the cluster's token to the next programs; for a shell."""
     token = f'"$HOME/{FOLDER}/{cluster_id}/token"'
-    return f"export RAY_AUTH_MODE=token {_TOKEN_VARIABLE}={token}"
+    return f"unset {' '.join(_UNSET)}\nexport RAY_AUTH_MODE=token {_TOKEN_VARIABLE}={token}"
 
 
 def check_options(options: str) -> None:

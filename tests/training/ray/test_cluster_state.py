@@ -16,6 +16,7 @@ import pytest
 
 from ringtasks.errors import UsageError
 from ringtasks.training.ray import commands, guard
+from ringtasks.training.ray.prepare import ray_python
 from ringtasks.training.rendezvous import Node, Rendezvous
 from tests.support.fake_ray import FakeRay
 from tests.support.fixtures import Inv, MakeSshd, WriteHosts
@@ -284,6 +285,43 @@ def test_different_ray_versions_are_reported_and_nothing_is_started(
     assert b"the versions differ: a: Ray 2.60.0 on Python 3" in done.stderr
     assert b"b: Ray 2.40.0 on Python 3" in done.stderr
     assert b"b: Ray 2.40.0 knows no tokens" in alone.stderr
+
+
+def test_another_cluster_in_the_environment_of_a_host_is_ignored(
+    inv: Inv, make_sshd: MakeSshd, write_hosts: WriteHosts, fake_ray: FakeRay
+) -> None:
+    environ = fake_ray.environ(os.environ["PATH"])
+    servers = {
+        "a": make_sshd(environ={**environ, "RAY_ADDRESS": "192.0.2.1:6379"}),
+        "b": make_sshd(environ={**environ, "RAY_AUTH_TOKEN": "another"}),
+    }
+    cluster = RayHosts(servers, write_hosts)
+
+    up = inv("ray.up", "--host", "a,b")
+    done = inv("ray.submit", "--cmd", "echo done")
+    inv("ray.down", "--host", "a,b")
+
+    assert up.returncode == 0, up.stderr
+    assert done.stdout == b"done\n", done.stderr
+    assert cluster.processes("a", "") == []
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_python_of_ray_is_found_behind_a_path_with_spaces(tmp_path: Path, quote: str) -> None:
+    python, ray = tmp_path / "my env" / "python3.11", tmp_path / "ray"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho own "$@"\n')
+    ray.write_text(f"#!/bin/sh\n'''exec' {quote}{python}{quote} \"$0\" \"$@\"\n' '''\n")
+    for file in (python, ray):
+        file.chmod(0o755)
+
+    run = subprocess.run(
+        ["sh", "-c", ray_python("x", "y")],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+    )
+
+    assert run.stdout == b"own -c x y\n", run.stderr
 
 
 def test_host_without_ray_is_reported(
