@@ -120,8 +120,8 @@ class RunRecord:
         try:
             if not _locked(descriptor):
                 raise UsageError(
-                    f"{self.id}: another '{as_typed('train')}' on this machine follows it: wait for "
-                    "that one or end it (Ctrl-C leaves the run going); "
+                    f"{self.id}: another '{as_typed('train')}' on this machine follows it: wait "
+                    "for that one or end it (Ctrl-C leaves the run going); "
                     f"'{self.hint(f'logs {self.id} -f')}' shows the log"
                 )
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
