@@ -35,7 +35,7 @@ QUESTIONS = {
     "get x . --host box": "interrupted; partial file kept; rerun to resume",
     "sync folder x --host box": "interrupted; partial file kept; rerun to resume",
     "deploy": "interrupted",
-    "train": "interrupted before the run was started",
+    "train": "interrupted: no run was started",
 }
 #: The others that ask a host.
 MORE_QUESTIONS = dict.fromkeys(
