@@ -22,7 +22,7 @@ from ringtasks.training.settings import Preflight, TrainSettings
 DOCS = Path(__file__).parents[2] / "docs"
 #: The flags of the tasks that override no setting.
 OWN_FLAGS = {
-    "train": {"attach", "inventory", "rehearse"},
+    "train": {"attach", "env-file", "inventory", "rehearse"},
     "deploy": {"wait", "dry-run", "diff", "junit", "verbose", "json", "inventory", "rehearse"},
 }
 SECTIONS = {
