@@ -116,7 +116,7 @@ def explain(config: SSHConfig, entry: HostConfig) -> Explanation:
     return Explanation(
         config.id,
         HOST_CIRCUIT.state_at(health, now),
-        tuple(_routes(config, in_use, health, now, _changed_at(entry))),
+        tuple(_routes(config, in_use, health, now, entry)),
         tuple(_settings(config, entry, told)),
         None if config.embedded else usable_master(config),
         None if config.embedded else drop_stale_link(config),
@@ -126,7 +126,7 @@ def explain(config: SSHConfig, entry: HostConfig) -> Explanation:
 
 
 def _routes(
-    config: SSHConfig, in_use: SSHConfig, health: SSHHealth, now: float, changed_at: float
+    config: SSHConfig, in_use: SSHConfig, health: SSHHealth, now: float, entry: HostConfig
 ) -> Iterator[RouteReason]:
     routes = {} if config.embedded else {r.name: r for r in routes_of(in_use, os.environ)}
     for name in order_routes(list(routes), health.transports, now):
@@ -137,7 +137,7 @@ def _routes(
             name,
             routes[name].address,
             ROUTE_CIRCUIT.state_at(known, now),
-            _reason(known, now) + _outdated(known, changed_at) + _marked(rehearsed),
+            _reason(known, now) + _outdated(known, entry) + _marked(rehearsed),
             _typed(config, routes[name]),
             known.last_success,
             known.last_failure,
@@ -147,19 +147,22 @@ def _routes(
         )
 
 
-def _changed_at(entry: HostConfig) -> float:
-    """Return the time at which the host's place may have changed last (Unix seconds)."""
+def _outdated(health: SSHHealth, entry: HostConfig) -> str:
+    """Return a doubt: a route's health is kept under its name, and not under its address."""
+    last = max(health.last_success or 0.0, health.last_failure or 0.0)
+    if 0 < last < entry.moved_at:
+        return "; that was before the source gave another address"
+    if 0 < last < _written_at(entry):
+        return "; the hosts file is newer, so that may have been another address"
+    return ""
+
+
+def _written_at(entry: HostConfig) -> float:
+    """Return the time (Unix seconds) of the last change of the host's file; 0: it has none."""
     try:
         return Path(entry.file).stat().st_mtime if entry.file else 0.0
     except OSError:
         return 0.0
-
-
-def _outdated(health: SSHHealth, changed_at: float) -> str:
-    """Return a doubt: a route's health is kept under its name, and not under its address."""
-    last = max(health.last_success or 0.0, health.last_failure or 0.0)
-    is_older = 0 < last < changed_at
-    return "; the hosts file is newer, so that may have been another address" if is_older else ""
 
 
 def _marked(rehearsed: str) -> str:

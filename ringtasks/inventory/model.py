@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from .conditions import Condition
     from .sources.model import Source
 
-__all__ = ["ADDRESS_KEYS", "SETTINGS", "Content", "HostConfig", "Inventory", "WrittenGroup"]
+__all__ = [
+    "ADDRESS_KEYS",
+    "PLACE_KEYS",
+    "SETTINGS",
+    "Content",
+    "HostConfig",
+    "Inventory",
+    "WrittenGroup",
+]
 
 
 def _as_given(declared: Field[Any]) -> Any:
@@ -69,6 +77,8 @@ class HostConfig(FieldValue, _Declared):  # type: ignore[misc]  # the fields are
     """The inventory whose sources know the host's addresses; empty: they come from a file."""
     absence: str = field(default="", compare=False)
     """The reason why a source has no present address for the host; empty: none is missing."""
+    moved_at: float = field(default=0.0, repr=False, compare=False)
+    """The time (Unix seconds) of the answer of a source with another place; 0: there was none."""
     fault: InventoryError | None = field(default=None, compare=False)
     """The error in the host's entry: the host cannot be used, the others can."""
 
@@ -81,6 +91,8 @@ ADDRESS_KEYS = tuple(
     for declared in settings_of(SSHConfig).values()
     if "address_of" in declared.metadata
 )
+#: The settings that tell where a host is now.
+PLACE_KEYS = (*ADDRESS_KEYS, "ssh_port", "tailscale_port")
 
 
 class WrittenGroup(NamedTuple):

@@ -13,6 +13,7 @@ import pytest
 
 from ringtasks import Connection, SSHClient, SSHConfig, run_ssh_command_sync
 from ringtasks.errors import UnreachableError
+from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.loader import load_inventory
 from tests.support.fixtures import Inv, MakeSshd
@@ -255,6 +256,24 @@ def test_hosts_and_why_tell_that_a_source_has_no_address(
     assert told in shown.stderr.decode()
     assert told in why.stdout.decode()
     assert "127.0.0.1:9" in why.stdout.decode()
+
+
+def test_why_does_not_claim_that_a_new_port_works(
+    inv: Inv, programs: Programs, hosts_file: Path
+) -> None:
+    os.utime(hosts_file, (1e9, 1e9))
+    programs.prints("runpodctl", [pod("box", USED_PORT)])
+    inv("hosts")
+    used = HostOutcome("box", success=True, routes=(RouteOutcome("direct", success=True),))
+    HealthStore().record([used])
+    programs.prints("runpodctl", [pod("box", USED_PORT + 1)])
+    before = json.loads(inv("why", "--host", "box", "--json").stdout)["routes"][0]["reason"]
+
+    inv("hosts", "--refresh")
+    after = json.loads(inv("why", "--host", "box", "--json").stdout)["routes"][0]["reason"]
+
+    assert "another address" not in before
+    assert after.endswith("; that was before the source gave another address")
 
 
 def test_runs_go_on_while_a_source_is_down(

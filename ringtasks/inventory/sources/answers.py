@@ -16,7 +16,7 @@ from ringtasks.common.text import bounded
 
 from . import cache
 from .cache import Cached
-from .checking import checked, with_gone
+from .checking import checked, with_changes
 from .credentials import masked
 from .model import Deadline, Freshness, Listing, Source, SourceAnswer, SourceError
 
@@ -106,7 +106,7 @@ def _fetch(source: Source, deadline: Deadline, newer_than: float) -> None:
             if _known(source).tried_at > before:  # another process has fetched it meanwhile
                 return
             asked, now = _asked(source, deadline), time.time()
-            listing = with_gone(asked, _known(source).listing, now)
+            listing = with_changes(asked, _known(source).listing, now)
             _keep(source, Cached(listing, now, now, time.monotonic() - started))
     except SourceError as error:
         _failed(source, time.monotonic() - started, str(error))

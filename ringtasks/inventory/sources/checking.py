@@ -15,13 +15,13 @@ from ringtasks.common.setting_checks import UnexpectedValueError
 from ringtasks.common.settings import check_value
 from ringtasks.common.text import bounded
 from ringtasks.inventory.checks import without_brackets
-from ringtasks.inventory.model import SETTINGS
+from ringtasks.inventory.model import PLACE_KEYS, SETTINGS
 
 from .model import Listing, PrintedHost, SourceError
 from .naming import NAME
 from .values import port
 
-__all__ = ["as_json", "checked", "few", "from_json", "with_gone"]
+__all__ = ["as_json", "checked", "few", "from_json", "with_changes"]
 
 _ADDRESS = r"[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}"
 _ADDRESSES = ("ssh_host", "tailscale_ip", "cloudflare_tunnel", "bind_address")
@@ -39,8 +39,9 @@ _CONFIDENTIAL = (
 _MAX_FACTS = 100
 _MAX_FACT_LENGTH = 500
 _MAX_ITEMS = 100
-_GONE_SECONDS = 30 * 86400.0
-_MAX_GONE = 1000
+#: For how long, and for how many hosts, a source is remembered to have changed.
+_KEPT_SECONDS = 30 * 86400.0
+_MAX_KEPT = 1000
 #: Warnings of one kind that are printed; the others are counted.
 _SHOWN = 5
 
@@ -141,27 +142,45 @@ def _fact(value: Any) -> Any:
     return None
 
 
-def with_gone(listing: Listing, before: Listing, now: float) -> Listing:
-    """Return a listing that remembers, for a month, the hosts which only earlier ones have.
+def with_changes(listing: Listing, before: Listing, now: float) -> Listing:
+    """Return a listing that remembers, for a month, the hosts which are gone or have moved.
 
     :param now: Unix seconds.
     """
     listed = {host.name for host in listing.hosts}
-    gone = {**dict.fromkeys((host.name for host in before.hosts), now), **before.gone}
-    kept = {
-        name: since
-        for name, since in gone.items()
-        if name not in listed and now - since < _GONE_SECONDS
+    places = {host.name: _place(host) for host in before.hosts}
+    gone = {**dict.fromkeys(places, now), **before.gone}
+    moved = {
+        host.name: now
+        for host in listing.hosts
+        if not host.absence and places.get(host.name, _place(host)) != _place(host)
     }
-    return listing._replace(gone=dict(list(kept.items())[:_MAX_GONE]))
+    return listing._replace(
+        gone=_recent({name: at for name, at in gone.items() if name not in listed}, now),
+        moved=_recent({**before.moved, **moved}, now),
+    )
+
+
+def _place(host: PrintedHost) -> list[Any]:
+    return [host.values.get(key) for key in PLACE_KEYS]
+
+
+def _recent(times: Mapping[str, float], now: float) -> dict[str, float]:
+    recent = [(name, at) for name, at in times.items() if now - at < _KEPT_SECONDS]
+    return dict(recent[:_MAX_KEPT])
 
 
 def as_json(listing: Listing) -> dict[str, Any]:
     """Return a listing as it stands in its cache file."""
     hosts = [[host.name, dict(host.values), host.absence] for host in listing.hosts]
     groups = {name: list(members) for name, members in listing.groups.items()}
-    warnings, gone = list(listing.warnings), dict(listing.gone)
-    return {"hosts": hosts, "groups": groups, "warnings": warnings, "gone": gone}
+    return {
+        "hosts": hosts,
+        "groups": groups,
+        "warnings": list(listing.warnings),
+        "gone": dict(listing.gone),
+        "moved": dict(listing.moved),
+    }
 
 
 def from_json(stored: Mapping[str, Any]) -> Listing:
@@ -174,9 +193,10 @@ def from_json(stored: Mapping[str, Any]) -> Listing:
     )
     groups = {str(name): tuple(map(str, each)) for name, each in stored["groups"].items()}
     found = checked(Listing(hosts, groups))
-    gone = {
-        name: float(since)
-        for name, since in stored.get("gone", {}).items()
-        if re.fullmatch(NAME, name) and 0 < float(since) < 1e12
-    }
-    return found._replace(warnings=tuple(map(str, stored["warnings"])), gone=gone)
+    gone, moved = (_times(stored.get(key, {})) for key in ("gone", "moved"))
+    return found._replace(warnings=tuple(map(str, stored["warnings"])), gone=gone, moved=moved)
+
+
+def _times(stored: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: float(at) for name, at in stored.items() if re.fullmatch(NAME, name)}
+    return {name: at for name, at in found.items() if 0 < at < 1e12}

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ringtasks.common.durations import ago, lasting
-from ringtasks.inventory.model import ADDRESS_KEYS, SETTINGS, HostConfig
+from ringtasks.inventory.model import ADDRESS_KEYS, PLACE_KEYS, SETTINGS, HostConfig
 
 from .checking import few
 from .kinds import KINDS
@@ -21,8 +21,6 @@ from .model import PrintedHost, Source, SourceAnswer
 
 __all__ = ["Merged"]
 
-#: The settings that tell where a host is now.
-_WHERE = (*ADDRESS_KEYS, "ssh_port", "tailscale_port")
 #: The user of a provider's images.
 
 
@@ -60,6 +58,9 @@ class Merged:
         origin = f"source {source.label}, asked {ago(answer.fetched_at, time.time())}"
         for host in answer.listing.hosts:
             doubtful += self._add(source, host, origin)
+        for name, moved_at in answer.listing.moved.items():
+            if self._origins.get(name) is source:
+                self.hosts[name] = replace(self.hosts[name], moved_at=moved_at)
         for group, members in answer.listing.groups.items():
             self.groups.setdefault(group, []).extend(m for m in members if m in self.hosts)
         first = [answer.warning] if answer.warning else []
@@ -150,7 +151,7 @@ class Merged:
         """Return a host of a file, at the place that a source gives."""
         if known.fault is not None or known.embedded:
             return known
-        changes = {key: host.values[key] for key in _WHERE if key in host.values}
+        changes = {key: host.values[key] for key in PLACE_KEYS if key in host.values}
         if source.kind == "ssh_config" and any(getattr(known, key) for key in ADDRESS_KEYS):
             changes = {}  # an alias tells no address
         user = host.values.get("ssh_user") or source.defaults.get("ssh_user")

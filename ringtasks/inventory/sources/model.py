@@ -73,6 +73,8 @@ class Listing(NamedTuple):
     gone: Mapping[str, float] = {}
     """The hosts of earlier answers that are not in this one, each with the time (Unix seconds) of
     the first answer without it."""
+    moved: Mapping[str, float] = {}
+    """The hosts whose place has changed, each with the time of the answer with the present one."""
 
 
 class SourceAnswer(NamedTuple):
