@@ -110,6 +110,7 @@ def test_init_lists_hosts_of_ssh_config_and_the_tailnet(project: Path, tmp_path:
         "box": {"ssh_host": "box", "tailscale_ip": "100.64.0.1"},
         "mac": {"ssh_host": "mac"},
         "trainer": {"tailscale_ip": "100.64.0.2"},
+        "oProxyCommand-x": {"tailscale_ip": "100.64.0.4"},
     }
     assert done.stderr.splitlines()[-1] == "ringtasks: next: ringtasks check"
     assert ringtasks("hosts").returncode == 0
