@@ -153,9 +153,9 @@ class SSHConfig(FieldValue):
 
     def __setattr__(self, name: str, value: object) -> None:
         declared = _FIELDS.get(name)
-        if isinstance(value, str) and value[:1] == "[" and declared and _is_address_field(declared):
-            value = without_brackets(value)
-        if declared is None or value is not declared.default:
+        if declared is None or value is not declared.default:  # most fields have their default
+            if isinstance(value, str) and value[:1] == "[" and _is_address_field(declared):
+                value = without_brackets(value)
             _check_field(name, value)
         object.__setattr__(self, name, value)
 
@@ -235,8 +235,8 @@ class SSHConfig(FieldValue):
         return host if self.port == DEFAULT_SSH_PORT else f"[{host}]:{self.port}"
 
 
-def _is_address_field(declared: Field[Any]) -> bool:
-    return declared.metadata.get("check") is address
+def _is_address_field(declared: Field[Any] | None) -> bool:
+    return declared is not None and declared.metadata.get("check") is address
 
 
 def hosts_file_keys(declared: Field[Any]) -> tuple[str, ...]:

@@ -235,9 +235,11 @@ def _read_version(file: Path, *_version: int) -> Content:
     content = cache.load(file, text)
     if content is None:
         from .hosts_file import read  # YAML is slow to load
+        from .yaml_lines import without_collector
 
-        content = read(str(file), text)
-        cache.store(file, text, content)
+        with without_collector():
+            content = read(str(file), text)
+            cache.store(file, text, content)
     return content
 
 

@@ -6,15 +6,17 @@ in the file, and a key that YAML does not read as text must be shown as it is wr
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import yaml
 
 from ringtasks.errors import InventoryError
 
-__all__ = ["LinedMapping", "parse", "parse_value"]
+__all__ = ["LinedMapping", "parse", "parse_value", "without_collector"]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 #: A hosts file of 5,000 hosts with 20 fields each has a fifth of this number.
@@ -86,17 +88,27 @@ def parse_value(name: str, text: bytes) -> object:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InventoryError(f"not YAML: {reason}", file=name) from error
-    if _size(document, _MAX_NODES) >= _MAX_NODES:
+    # Without an alias there are no more values than the text has.
+    if b"*" in text and _size(document, _MAX_NODES) >= _MAX_NODES:
         raise InventoryError("expands to more than a million values (aliases?)", file=name)
     return document
 
 
 def _load(text: bytes) -> object:
-    # The collector would visit the nodes of a large file again and again, and free none.
+    with without_collector():
+        return yaml.load(text, Loader=_LineLoader)  # noqa: S506  # built on the safe loader
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Make no garbage collections within the block.
+
+    The collector would visit the values of a large file again and again, and free none.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return yaml.load(text, Loader=_LineLoader)  # noqa: S506  # built on the safe loader
+        yield
     finally:
         if was_enabled:
             gc.enable()
@@ -105,7 +117,10 @@ def _load(text: bytes) -> object:
 def _construct_mapping(loader: Any, node: Any) -> Any:
     mapping = LinedMapping()
     yield mapping
-    if all(_is_text(key_node) for key_node, _ in node.value):
+    for key_node, _ in node.value:
+        if key_node.tag != _TEXT_TAG or not isinstance(key_node, yaml.ScalarNode):
+            break
+    else:
         _fill(loader, mapping, node.value)
         return
     merges = 0
@@ -152,15 +167,23 @@ def _key(loader: Any, node: Any) -> Any:
 
 
 def _fill(loader: Any, mapping: LinedMapping, pairs: list[tuple[Any, Any]]) -> None:
-    """Fill a mapping whose keys are all text, as most are."""
+    """Fill a mapping whose keys are all text, as most are.
+
+    Most values are text, too. The calls for those are in line: there are 100,000 of them.
+    """
+    lines, texts, text_tag, scalar = mapping.lines, mapping.texts, _TEXT_TAG, yaml.ScalarNode
     for key_node, value_node in pairs:
         key, line = key_node.value, key_node.start_mark.line + 1
-        if key in mapping.lines:
-            told = f"the key {key!r} is given twice, first in line {mapping.lines[key]}"
+        if key in lines:
+            told = f"the key {key!r} is given twice, first in line {lines[key]}"
             mapping.duplicates.append((key, told, line))
             continue
-        mapping.lines[key] = line
-        mapping.texts[key] = _written(value_node)
+        lines[key] = line
+        if value_node.tag == text_tag and isinstance(value_node, scalar):
+            mapping[key] = value = value_node.value
+            texts[key] = (value,)
+            continue
+        texts[key] = _written(value_node)
         mapping[key] = _value(loader, value_node)
 
 

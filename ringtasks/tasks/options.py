@@ -143,6 +143,8 @@ def inventory_of(c: Context, given: str | None, *, newer_than: float = 0.0) -> I
     from ringtasks.output.display import say
 
     inventory = load_located(located(c, given), newer_than=newer_than)
+    if len(inventory.hosts) >= _MANY_HOSTS and interruption.is_program():
+        gc.freeze()  # they live until the exit; see the end of `task`
     for warning in inventory.warnings:
         if warning not in _warned:
             _warned.add(warning)
@@ -188,6 +190,9 @@ def _project_folder(c: Context) -> Path | None:
     prefix = project_prefix(c.config)
     return Path(prefix) if prefix else None
 
+
+#: Number of hosts from which on garbage collections would take long.
+_MANY_HOSTS = 500
 
 #: The warnings that were printed.
 _warned: set[str] = set()
