@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ringtasks.common.git_environment import environment_of_other_repositories
-from ringtasks.common.text import printable
+from ringtasks.common.text import one_line
 from ringtasks.errors import UsageError
 
 __all__ = ["ignored_paths", "matched_paths", "revision_of"]
