@@ -66,7 +66,7 @@ def _listed(answer: subprocess.CompletedProcess[bytes], place: str) -> list[str]
     :raises UsageError: it failed.
     """
     if answer.returncode:
-        said = printable(answer.stderr.decode("utf-8", "replace"))
+        said = one_line(answer.stderr.decode("utf-8", "replace"))
         raise UsageError(f"{place}: git: {said}")
     return [os.fsdecode(path) for path in answer.stdout.split(b"\0") if path]
 
