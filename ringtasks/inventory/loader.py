@@ -200,7 +200,8 @@ def find_host(name: str, given: str | os.PathLike[str] | None = None) -> HostCon
 def _called(name: str, content: Content) -> Content:
     """Return the hosts of that name, in any case."""
     lower = name.lower()
-    return Content({key: host for key, host in content.hosts.items() if key.lower() == lower})
+    names = [key for key in content.hosts if key.lower() == lower]  # decodes no other host
+    return Content({key: content.hosts[key] for key in names})
 
 
 def usual_inventory() -> Inventory | None:
