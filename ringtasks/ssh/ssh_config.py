@@ -67,8 +67,10 @@ _UNCACHED = re.compile(
     r"|include\b.*[*?\[].*/)",
     re.IGNORECASE | re.MULTILINE,
 )
-#: The ProxyCommand of `generated_config`, and the keywords beside it.
+#: A ProxyCommand of ours, that of `generated_config`, and the keywords beside it.
+_OWN_PROGRAM = re.compile(r"ringtasks['\"]? connect ")
 _OWN_PROXY = re.compile(r"ringtasks'? connect --inventory ")
+_OWN_PROXY_KEYWORDS = frozenset({"proxycommand", "proxyusefdpass"})
 _OWN_KEYWORDS = frozenset({"proxycommand", "hostkeyalias", "userknownhostsfile", "controlpath",
                            "globalknownhostsfile", "stricthostkeychecking", "controlmaster",
                            "knownhostscommand", "identitiesonly", "proxyusefdpass"})  # fmt: skip
@@ -227,9 +229,10 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
         for keyword, found in _parsed(output).items()
         if keyword in _ALWAYS_KEPT or defaults.get(keyword) != found
     }
-    patterns = [text.decode("utf-8", "replace") for text in _APPLYING.findall(log)]
-    values = _without_own_block(values)
-    answer = HostSettings(_without_own(values, question), any(text != "*" for text in patterns))
+    patterns = [text for text in _APPLYING.findall(log) if text != b"*"]
+    # A name that only `generated_config` knows is one of an inventory, or was.
+    is_alias = len(patterns) > bool(_OWN_PROXY.search(_proxy_command(values)))
+    answer = HostSettings(_without_own(_without_own_block(values), question), is_alias)
     files = [os.fsdecode(name) for name in _READING.findall(log)]
     is_canonical = answer.get("canonicalizehostname") in (None, "false", "no")
     if is_canonical and not any(_UNCACHED.search(text_of(file)) for file in files):
@@ -241,10 +244,19 @@ def _asked(question: _Question, timeout: float) -> HostSettings:
 
 
 def _without_own_block(values: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Drop a block that `generated_config` has written: it would start this program again."""
-    if not _OWN_PROXY.search(values.get("proxycommand", ("",))[0]):
+    """Drop a block that `generated_config` has written, and a ProxyCommand like it.
+
+    They would start this program again.
+    """
+    command = _proxy_command(values)
+    if not _OWN_PROGRAM.search(command):
         return values
-    return {keyword: found for keyword, found in values.items() if keyword not in _OWN_KEYWORDS}
+    own = _OWN_KEYWORDS if _OWN_PROXY.search(command) else _OWN_PROXY_KEYWORDS
+    return {keyword: found for keyword, found in values.items() if keyword not in own}
+
+
+def _proxy_command(values: Mapping[str, tuple[str, ...]]) -> str:
+    return values.get("proxycommand", ("",))[0]
 
 
 def _without_own(

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -463,6 +464,39 @@ def test_a_client_as_vs_code_remote_ssh_works(
 
         assert (greeting, process.stdout.readline()) == (b"\5\0", b"got later\n")
         assert process.wait(20) == 0
+
+
+def test_name_of_an_installed_block_that_the_inventory_lost_is_unknown(
+    inv: Inv, write_hosts: WriteHosts
+) -> None:
+    write_hosts(a={}, ghost={})
+    assert inv("ssh-config", "--install").returncode == 0
+    write_hosts(a={})
+    config = Path(os.environ["HOME"]) / ".ssh" / "config"
+
+    done = inv("run", "--host", "ghost", "--cmd", "true")
+    typed = run("ssh", "-F", config, "ghost", "true")
+
+    assert (done.returncode, typed.returncode) == (2, 255)
+    assert b"unknown host 'ghost'" in done.stderr
+    assert b"unknown host 'ghost'" in typed.stderr
+
+
+def test_alias_that_runs_connect_by_hand_does_not_run_itself(
+    tmp_path: Path, sshd: Sshd, client_key: Path
+) -> None:
+    folder = Path(os.environ["HOME"]) / ".ssh"
+    folder.mkdir()
+    program = Path(sys.executable).with_name("ringtasks")
+    config = folder / "config"
+    config.write_text(
+        f"Host alias\n  HostName {sshd.address}\n  Port {sshd.port}\n  IdentityFile {client_key}\n"
+        f"  ProxyCommand {program} connect -- %n\n  StrictHostKeyChecking accept-new\n"
+    )
+
+    done = run("ssh", "-F", config, "alias", "printf reached", cwd=tmp_path)
+
+    assert done.stdout == b"reached", done.stderr
 
 
 def test_an_installed_block_does_not_change_the_tasks(
