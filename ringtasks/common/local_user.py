@@ -23,9 +23,12 @@ def complete_environment() -> None:
     """Set HOME and LOGNAME if neither the environment nor the passwd database has them.
 
     Container programs set HOME to ``/`` then, where no state can be kept: that goes elsewhere.
+    Service managers set it to ``/dev/null``, which no file can be in.
     """
     has_user = any(os.environ.get(name) for name in _NAMES)
     home = os.environ.get("HOME", "")
+    if home and os.path.exists(home) and not os.path.isdir(home):  # noqa: PTH110, PTH112  # no Path
+        home = os.environ["HOME"] = _private_folder()
     if (has_user and home not in ("", "/")) or has_passwd_entry():
         return
     if not home:

@@ -91,3 +91,12 @@ def test_unusable_control_directory_gives_one_warning(
     assert done.stderr.count(b"no control master") == 1
     assert b"connecting in process" in done.stderr
     assert b'"consecutive_failures": 0' in health
+
+
+def test_home_that_is_no_directory_is_replaced_by_a_private_one() -> None:
+    code = "import os, ringtasks; print(os.path.isdir(os.environ['HOME']))"
+    environ = {**os.environ, "HOME": "/dev/null"}
+
+    found = subprocess.check_output([sys.executable, "-c", code], env=environ, text=True)
+
+    assert found == "True\n"

@@ -202,6 +202,7 @@ def test_rerun_failed_refuses_a_host_at_another_address(inv: Inv, three: Path) -
     hosts["hosts"]["gpu2"]["ssh_port"] -= 1
     hosts["hosts"]["gpu2"]["role"] = "new"
     three.write_text(yaml.safe_dump(hosts))
+    three.rename(three.with_name("renamed.yaml"))
     same = inv(*failing, "--rerun-failed", "--json")
 
     assert (moved.returncode, moved.stdout) == (2, b"")
