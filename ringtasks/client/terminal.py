@@ -43,7 +43,7 @@ def requested_terminal() -> Terminal:
 
 @contextlib.contextmanager
 def raw_mode() -> Iterator[None]:
-    """Within the block, this process's terminal, if it has one, passes on each key as it is.
+    """Let this process's terminal, if it has one, pass on each key as it is while the block runs.
 
     A signal that would end the process restores the terminal first.
     """

@@ -74,7 +74,7 @@ class _Shutdown:
 
 
 class _Guard:
-    """The handlers, from the outermost task of this process on."""
+    """The signal handlers of this process, from its outermost task on."""
 
     def __init__(self, *, is_for_good: bool) -> None:
         self.is_for_good = is_for_good
@@ -150,7 +150,7 @@ class _Guard:
         os.close(reader)
 
     def _note(self, number: int) -> None:
-        """Take down what the first signal found, before its KeyboardInterrupt leaves any block."""
+        """Record the state at the first signal, before its KeyboardInterrupt leaves any block."""
         if self.number is None:
             self._text = None if self.endings else self.texts[-1]
             self._signalled_at = time.monotonic()

@@ -78,7 +78,7 @@ def announce(tell: Callable[[str], None] | None = None) -> None:
 
 
 class rehearsing:  # used as a function; contextlib would be loaded by every program
-    """Within the block, routes fail as ``words`` say, in all threads; the variable is ignored."""
+    """Let routes fail as ``words`` say in the block, in all threads; ignore the variable."""
 
     def __init__(self, words: str, origin: str = FLAG) -> None:
         self._entry = Rehearsal(words.strip(), origin), os.urandom(4).hex()

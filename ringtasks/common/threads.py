@@ -36,7 +36,7 @@ def start_thread(target: Callable[..., None], *args: Any, name: str) -> threadin
 
 @contextlib.contextmanager
 def translated(host: str = "") -> Iterator[None]:
-    """Within the block, a refused thread or process is a `UsageError`.
+    """Translate a refused thread or process in the block into a `UsageError`.
 
     :param host: the host that the block is about; then a state file that cannot be written is its
         error, too.

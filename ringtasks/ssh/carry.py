@@ -131,6 +131,6 @@ def _copy_all(source: int, target: int) -> None:
 
 
 def _enlarge(descriptor: int) -> None:
-    """Let a pipe hold as much as one call moves, where the system and its limits allow it."""
+    """Enlarge a pipe to the size that one call moves, if the system and its limits allow it."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _CHUNK_BYTES)

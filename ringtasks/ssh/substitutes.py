@@ -26,7 +26,7 @@ _substitutes: list[OpenLink] = []
 
 @contextlib.contextmanager
 def links_from(open_link: OpenLink) -> Iterator[None]:
-    """Within the block, ``open_link`` opens every link of any thread, instead of the network.
+    """Let ``open_link`` open the links of all threads, instead of the network, in the block.
 
     Blocks may be nested.  A pool that was made in the block keeps ``open_link`` afterwards.
     """

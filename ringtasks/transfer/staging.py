@@ -33,9 +33,9 @@ from .rsync_output import Change
 
 __all__ = ["MUNGED", "Staging", "staged_name"]
 
-#: What rsync puts in front of a link (rsync(1), --munge-links); there must be no such folder.
+#: rsync puts this in front of a link (rsync(1), --munge-links); there must be no such folder.
 MUNGED = "/rsyncd-munged/"
-#: What rsync writes to, and what it is to read.
+#: The folder that rsync writes to, and the file with the names that it is to read.
 _TREE, _LIST = "tree", "list"
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 

@@ -137,7 +137,7 @@ class DialledConnection(PublicConnection):
 
     @contextlib.contextmanager
     def _connecting_over(self, stream: Stream, patience: Patience) -> Iterator[None]:
-        """Within the block, give Fabric's ``open`` all arguments for Paramiko."""
+        """Give Fabric's ``open`` all arguments for Paramiko while the block runs."""
         pins = KnownHosts().pins(self.ssh)
 
         def transport_factory(sock: Stream, **options: Any) -> Transport:

@@ -40,7 +40,7 @@ def client_control_path(config: SSHConfig) -> str:
 
 
 def set_link(config: SSHConfig, master: Master) -> None:
-    """Let the host's link lead to a master, if the user's name can be part of a file name."""
+    """Point the host's link to a master, if the user's name can be part of a file name."""
     link = _link(config, master.socket.parent)
     if link is None:
         return
@@ -51,7 +51,7 @@ def set_link(config: SSHConfig, master: Master) -> None:
 
 
 def keep_link(config: SSHConfig, master: Master) -> None:
-    """Let the host's link lead to a master, unless it does."""
+    """Point the host's link to a master, unless it does already."""
     link = _link(config, master.socket.parent)
     with contextlib.suppress(OSError):
         if link is None or os.readlink(link) == master.socket.name:  # noqa: PTH115  # fast

@@ -162,7 +162,7 @@ class MuxLink:
             return MuxTunnel.open(self._connected(), host, port, self._timeout)
 
     def close(self) -> None:
-        """Let go of the master, which goes on for its other users."""
+        """Release the master, which continues for its other users."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True

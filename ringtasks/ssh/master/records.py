@@ -65,7 +65,7 @@ def new_socket(folder: Path, name: str) -> Path:
 
 
 def write(master: Master) -> None:
-    """Let other processes use it; the change is atomic."""
+    """Make it available to other processes; the change is atomic."""
     fields = master._asdict() | {"socket": master.socket.name}
     partial = Path(f"{master.socket}.new")
     replace_file(Path(f"{master.socket}.json"), json.dumps(fields), draft=partial)
@@ -150,7 +150,7 @@ def is_known(socket: Path) -> bool:
 
 
 def withdraw(master: Master) -> None:
-    """Let no process use it from now on."""
+    """Prevent all further use of it."""
     with contextlib.suppress(OSError):  # already gone, or a full or read-only disk
         Path(f"{master.socket}.json").rename(f"{master.socket}.old")
 

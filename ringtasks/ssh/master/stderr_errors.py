@@ -19,7 +19,7 @@ from ringtasks.ssh.routes import Route
 __all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
 
 _CLASSES = {Reason.HOST_KEY: HostKeyError, Reason.AUTHENTICATION: AuthenticationError}
-#: What ssh's last line leaves out.
+#: Evidence that ssh's last line lacks.
 _HOST_KEY = re.compile("REVOKED HOST KEY|HOST IDENTIFICATION HAS CHANGED|Host key verification")
 #: sshkey.c, sshkey_cert_check_host: a certificate by a known authority that is not valid.
 BAD_CERTIFICATE = re.compile(r"^Certificate (?:invalid: )?(.+)", re.M)

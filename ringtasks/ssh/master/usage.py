@@ -105,7 +105,7 @@ class MasterUse:
             os.kill(self._master.pid, signal.SIGWINCH)
 
     def end(self) -> None:
-        """Let go of the master. Safe to repeat."""
+        """Release the master. Safe to repeat."""
         self._mark.release()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:

@@ -97,7 +97,7 @@ class BarBuffer:
             self._add(self._bars.read(rows.texts[n], form), int(rows.lines[n]))
 
     def _known(self, rows: BarRows) -> list[bool]:
-        """Tell for each format whether its bars change nothing of what is known of their head."""
+        """Return, for each format, whether its bars leave the state of their head unchanged."""
         kinds: dict[str, set[tuple[str, bool]]] = {}
         for form in rows.formats:
             if not form.template.kind:
@@ -152,7 +152,7 @@ class BarBuffer:
         self._count(rows)
 
     def _validated(self, heads: Sequence[Head], is_validation: Flags) -> Flags:
-        """Tell for each row whether a validation came before it; note whether one came last."""
+        """Return, for each row, whether a validation came before it; note whether one came last."""
         resets = np.zeros(len(is_validation), dtype=bool)
         for head in heads:
             resets[head.at] = head.resets

@@ -29,7 +29,7 @@ _ABSENT = -1
 
 
 def fits(form: BarFormat, template: bytes) -> bool:
-    """Tell whether the fields of a template of lines can be read as columns."""
+    """Return whether the fields of a template of lines can be read as columns."""
     parts = form.template
     spans = [(span, PLAIN_COUNT) for span in parts.spans]
     spans += [(span, PLAIN_NUMBER) for span in parts.values]
@@ -99,7 +99,7 @@ class Texts:
 
 
 def is_short(text: bytes) -> bool:
-    """Tell whether the digits of a text are few enough for a number."""
+    """Return whether the digits of a text are few enough for a number."""
     return len(_digits(text)) <= MAX_CODE_DIGITS
 
 
@@ -144,7 +144,7 @@ class Metric(NamedTuple):
         return Metric(self.value[rows], self.piece[rows], self.code[rows])
 
     def differs(self, rows: Ints, others: Ints) -> npt.NDArray[np.bool_]:
-        """Tell for which of the rows the text differs from that of the other row."""
+        """Return for which of the rows the text differs from that of the other row."""
         differs: npt.NDArray[np.bool_] = (self.piece[rows] != self.piece[others]) | (
             self.code[rows] != self.code[others]
         )

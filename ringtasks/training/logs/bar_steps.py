@@ -93,7 +93,7 @@ class Head:
         self._group = np.cumsum(self.counts)
 
     def _differs(self, rows: Ints, others: Ints) -> Flags:
-        """Tell which of the rows do not show the metrics of the other row."""
+        """Return which of the rows do not show the metrics of the other row."""
         differs: Flags = self._shown[rows] != self._shown[others]
         for metric in self.metrics.values():
             differs |= metric.differs(rows, others)
@@ -106,7 +106,7 @@ class Head:
 
     @property
     def is_of_counts(self) -> bool:
-        """Tell whether the values belong to counts: the bar neither tells a step nor is unclear."""
+        """Return whether the values belong to counts: the bar gives no step, and is not unclear."""
         form = self.rows.formats[int(self.rows.forms[0])]
         return form.template.unit != "uncertain" and "step" not in form.index
 
@@ -166,7 +166,7 @@ class Head:
         yield from self._set(np.flatnonzero(is_split), validated & self.again)
 
     def _follows_a_change(self) -> Flags:
-        """Tell for each row whether a value was held back at its count before it."""
+        """Return, for each row, whether a value was held back at its count before it."""
         held = self.changed & self.has
         held[: self.start - 1] = True
         before: Ints = np.cumsum(held) - held
@@ -223,7 +223,7 @@ class Head:
         )
 
     def _next_counts(self, is_split: Flags, may_be: Flags) -> Flags:
-        """Tell which rows show a count without other values as long after the last as that one."""
+        """Return which rows show a count alone, as long after the last as that one."""
         found = np.zeros(len(self.done), dtype=bool)
         sets = np.flatnonzero(is_split)
         sets = sets[np.diff(self._group[sets], prepend=-1) != 0]
@@ -285,7 +285,7 @@ class _SetCounts:
         self._begin(row)
 
     def is_next(self, row: int) -> bool:
-        """Tell whether the values of a row were set at its count, and go there."""
+        """Return whether the values of a row were set at its count, and go there."""
         self.go_to(row)
         done = self._done[row]
         if done != self.last + self.stride:
@@ -312,7 +312,7 @@ def _places_of(state: BarState) -> dict[str, float]:
 
 
 def _same(positions: Floats) -> Flags:
-    """Tell which positions, but the first, are those of the row before."""
+    """Return which positions, but the first, are those of the row before."""
     after, before = positions[1:], positions[:-1]
     same: Flags = (after == before) | (np.isnan(after) & np.isnan(before))
     return same

@@ -49,7 +49,7 @@ def _add_columns(history: History, columns: Sequence[Columns]) -> bool:
 
 
 def _is_heading_of_batch(columns: Columns) -> bool:
-    """Tell whether records give only a position that the lines below them inherit."""
+    """Return whether records give only a position that the lines below them inherit."""
     is_of_line = columns.kind != "bar" and not columns.values
     return is_of_line and not columns.positions.keys().isdisjoint(OF_ONE_LINE)
 

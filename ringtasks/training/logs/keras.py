@@ -60,7 +60,7 @@ find_line = TemplateCache(_find_line)
 
 
 def is_of_keras(text: str) -> bool:
-    """Tell whether a line is a heading or a bar."""
+    """Return whether a line is a heading or a bar."""
     return _HEADING.match(text) is not None or _BAR.match(text) is not None
 
 

@@ -41,17 +41,17 @@ _NO_METRIC = re.compile(r"time/|time_|.*_since_restore|timesteps_|episodes_total
 
 
 def begins_table(text: str) -> bool:
-    """Tell whether a line is the edge of a box, or heads a result."""
+    """Return whether a line is the edge of a box, or heads a result."""
     return _EDGE.match(text) is not None or _RESULT.match(text) is not None
 
 
 def is_edge(text: str) -> bool:
-    """Tell whether a line is the edge of a box."""
+    """Return whether a line is the edge of a box."""
     return _EDGE.match(text) is not None
 
 
 def is_inside(text: str) -> bool:
-    """Tell whether a line may be inside of a box."""
+    """Return whether a line may be in a box."""
     return VERTICAL.sub("  |", text).lstrip().startswith("|")
 
 

@@ -69,7 +69,7 @@ class LinePlan:
             self.lines.texts.append(line)
 
     def fits(self, line: bytes) -> bool:
-        """Tell whether the digits of a line are such as the plan needs."""
+        """Return whether the digits of a line fit the plan."""
         return all(line[start:end] == text for start, end, text in self.fixed) and all(
             line[at] != _ZERO for at in self.leading
         )
@@ -275,7 +275,7 @@ def _checked(plan: LinePlan, line: bytes, text: str) -> LinePlan:
 
 
 def is_empty(record: Record) -> bool:
-    """Tell whether a record tells nothing."""
+    """Return whether a record is empty."""
     return not (record.positions or record.values or record.totals or record.kind == "attempt")
 
 

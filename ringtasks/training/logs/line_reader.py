@@ -184,7 +184,7 @@ class LineReader:
 
 
 def may_hold_bar(text: str) -> bool:
-    """Tell whether a bar may begin a line: only then the patterns of bars are tried."""
+    """Return whether a bar may begin a line: only then the patterns of bars are tried."""
     if len(text) > MAX_TEXT_CHARS:
         return False
     return "it/s" in text or "%|" in text or "s/it" in text or "| 0/? [" in text

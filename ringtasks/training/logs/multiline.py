@@ -15,7 +15,7 @@ _STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 
 
 def opens_multiline(text: str) -> bool:
-    """Tell whether a dict or a list goes on in the lines below."""
+    """Return whether a dict or a list goes on in the lines below."""
     return _OPENS.match(text) is not None and _depth(text) > 0
 
 
@@ -65,7 +65,7 @@ _RESULTS = frozenset("metrics results result scores summary losses performance s
 
 
 def opens_dump(text: str) -> bool:
-    """Tell whether a line may begin a dump of settings as YAML: ``model:``."""
+    """Return whether a line may begin a dump of settings as YAML: ``model:``."""
     found = _SECTION.match(text)
     return (
         found is not None
@@ -82,7 +82,7 @@ class SettingsDump:
         self.is_open = False
 
     def holds(self, text: str) -> bool:
-        """Tell whether an indented line is in a section of settings."""
+        """Return whether an indented line is in a section of settings."""
         if opens_dump(text):
             self.is_open = True
         elif not _OF_DUMP.match(text) or _SECTION.match(text):

@@ -62,7 +62,7 @@ def _may_inherit(unit: str, positions: Mapping[str, Position]) -> bool:
 
 
 def is_repeat(last: Point, point: Point) -> bool:
-    """Tell whether a point is that of the line before, printed twice, or of a bar drawn again."""
+    """Return whether a point is that of the line before, printed twice, or of a bar drawn again."""
     if last.position != point.position or last.attempt != point.attempt:
         return False
     if all(done is None for done in point.position):

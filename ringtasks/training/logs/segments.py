@@ -113,7 +113,7 @@ class Segment:
         return self.measured_before(lines) + self._start.serial
 
     def may_inherit(self, columns: Columns) -> bool:
-        """Tell whether records may take a part of their position from other lines of the log."""
+        """Return whether records may take a part of their position from other lines of the log."""
         own = columns.positions
         if self._bar_epochs is not None and "epoch" not in own:
             return True
@@ -198,7 +198,7 @@ class PointsOfColumns:
         self._select(kept)
 
     def _repeats(self, is_bar: Any) -> Any:
-        """Tell which points the next point repeats."""
+        """Return which points the next point repeats."""
         same = is_bar | (self.values[1:] == self.values[:-1])
         units = {unit for own in self._columns for unit in own.positions}
         is_placed = np.zeros(len(same), dtype=bool)

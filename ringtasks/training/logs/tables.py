@@ -39,7 +39,7 @@ _VALIDATION = re.compile(
 
 
 def may_be_row(text: str) -> bool:
-    """Tell whether a line is a row if it is of a table: no heading, no ruler, and no bar on it."""
+    """Return whether a line of a table is a row: no heading, no ruler, and no bar on it."""
     return not (
         _BAR_BEHIND.search(text)
         or _RULER.match(text)

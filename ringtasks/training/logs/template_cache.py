@@ -81,7 +81,7 @@ class TemplateCache(Generic[_Found]):
         return known if _has_leading_digits(text, key[0]) else self._parse(text)
 
     def is_known(self, text: str) -> bool:
-        """Tell whether the result holds for all texts of this template."""
+        """Return whether the result holds for all texts of this template."""
         key = _key(text)
         known = not isinstance(self._known.get(key, _Unknown.ONCE), _Unknown)
         return known and _has_leading_digits(text, key[0])

@@ -83,7 +83,7 @@ _UNRECORDED = frozenset(
     remaining_time elapsed_time s h min gb mb gib mib instances
     """.split()
 )
-#: What the machine did, not the model: rates, sizes, memory.
+#: Measures of the machine, not of the model: rates, sizes, memory.
 _OF_MACHINE = frozenset(
     """
     wps ups wpb bsz tps ips qps fps sps mfu hfu tflops tflop flops flos throughput wall runtime
