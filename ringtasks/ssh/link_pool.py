@@ -6,6 +6,7 @@ once, together with the outcome of the call that needed the link.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -82,6 +83,20 @@ def _renew_importing() -> None:
     _importing = threading.RLock()
 
 
+#: Seconds that the exit waits for an import; it takes a quarter of a second.
+_EXIT_LIMIT = 1.5
+
+
+def _wait_for_import() -> None:
+    """Wait until no thread imports Paramiko, and let none begin: Python is about to exit.
+
+    At the exit Python ends its other threads where they are.  One that is within the Rust code of
+    cryptography, as while it is imported, then aborts the whole process: exit status 134.
+    """
+    _importing.acquire(timeout=_EXIT_LIMIT)
+
+
+atexit.register(_wait_for_import)
 os.register_at_fork(after_in_child=_leave_links_to_parent)
 fork.wait_for_imports()  # the functions here import what each kind of link needs
 os.register_at_fork(after_in_child=_renew_importing)
