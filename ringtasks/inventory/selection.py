@@ -275,19 +275,34 @@ def _matching(item: str, inventory: Inventory, expression: str) -> set[str]:
         return {item}
     if item.startswith("@"):
         return _group(item[1:], inventory)
+    if item.startswith("!"):
+        raise UsageError(f"selector {expression!r}: '!' excludes by an item of its own: ',{item}'")
+    if (found := _with_value(item, inventory, expression)) is not None:
+        return found
+    if "[" in item:
+        return _range(item, inventory, expression)
+    if "*" in item or "?" in item:
+        return set(fnmatch.filter(_not_embedded(inventory), item))
+    return {inventory.get(item).name}
+
+
+def _with_value(item: str, inventory: Inventory, expression: str) -> set[str] | None:
+    """Return the hosts that meet a condition or have a fact; None: the term is neither."""
     if not _is_fact(item, inventory):
         refuse_other_comparison(item)
     key, equals, pattern = (part.strip() for part in item.partition("="))
     is_written = equals and any(key in host.facts for host in inventory.hosts.values())
     if not is_written and (condition := condition_of(item)) is not None:
         return _with_condition(condition, item, inventory)
+    if equals and not key:
+        raise UsageError(f"selector {expression!r}: expected KEY=VALUE, found {item!r}")
+    if equals and not pattern:  # such as an unset variable of the shell: "!" would exclude no host
+        raise UsageError(
+            f'selector {expression!r}: expected a value after {item!r}; an empty one is {key}=""'
+        )
     if equals:
         return _with_fact(key, pattern, inventory)
-    if "[" in item:
-        return _range(item, inventory, expression)
-    if "*" in item or "?" in item:
-        return set(fnmatch.filter(_not_embedded(inventory), item))
-    return {inventory.get(item).name}
+    return None
 
 
 def _with_condition(condition: Condition, item: str, inventory: Inventory) -> set[str]:
