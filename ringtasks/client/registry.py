@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 from ringtasks.common import thread_pool
+from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host, load_inventory
 from ringtasks.inventory.model import HostConfig
@@ -27,8 +29,9 @@ __all__ = [
     "run_ssh_command_sync",
 ]
 
-#: A host's name, and the user, port and key file that a call gives in place of the host's own.
-_Key = tuple[str, str | None, int | None, str | None]
+#: A host's name, and the user, port and key file that a call gives in place of the host's own; last,
+#: the settings of a HostConfig that are not those of the inventory.
+_Key = tuple[str, str | None, int | None, str | None, str | None]
 
 _clients: dict[_Key, SSHClient] = {}
 _lock = threading.Lock()
@@ -48,14 +51,21 @@ def get_ssh_client(name_or_host: str | HostConfig) -> SSHClient:
 
     It is the same object for the same name, until `close_all_clients`.
 
-    :param name_or_host: a name or address, or a value of `get_cluster_nodes`.
+    :param name_or_host: a name or address, or a value of `get_cluster_nodes`; a HostConfig with
+        other settings than the inventory has a client of its own.
     :raises InventoryError: the inventory cannot be used as it stands.
     :raises UnknownHostError: the name is nearly one of the inventory.
     :raises ValueError: the name is empty.
+    :raises TypeError: it is neither a name nor a HostConfig; an SSHConfig is for `SSHClient`.
     """
     if isinstance(name_or_host, str):
-        return _client((name_or_host, None, None, None))
-    return _client((name_or_host.name, None, None, None), name_or_host)
+        return _client((name_or_host, None, None, None, None))
+    if not isinstance(name_or_host, HostConfig):
+        given = type(name_or_host).__name__
+        hint = ": SSHClient takes one" if isinstance(name_or_host, SSHConfig) else ""
+        raise TypeError(f"expected a host's name or HostConfig, got {given}{hint}")
+    changed = None if _is_of_inventory(name_or_host) else repr(name_or_host)
+    return _client((name_or_host.name, None, None, None, changed), name_or_host)
 
 
 def get_cluster_nodes(selector: str = "@all") -> dict[str, HostConfig]:
@@ -85,7 +95,7 @@ async def run_ssh_command_async(
     :param max_retries: attempts in all, as in `SSHClient.run_async_with_retry`; give more than one
         only for a command that may run twice.
     """
-    client = _client((host, user, port, key_path))
+    client = _client((host, user, port, key_path, None))
     return await client.run_async_with_retry(command, timeout, max_retries, cwd=cwd, env=env)
 
 
@@ -107,7 +117,7 @@ def run_ssh_command_sync(
     :param timeout: seconds; None: the host's ``command_timeout``; 0: no limit.
     """
     own_port = None if port == DEFAULT_SSH_PORT else port
-    return _client((host, user, own_port, key_path)).run(command, timeout, cwd, env)
+    return _client((host, user, own_port, key_path, None)).run(command, timeout, cwd, env)
 
 
 #: `run_ssh_command_async` under a shorter name.
@@ -134,8 +144,14 @@ def close_all_clients_sync() -> None:
         client.close_link()
 
 
+def _is_of_inventory(host: HostConfig) -> bool:
+    with contextlib.suppress(UsageError):
+        return find_host(host.name) == host
+    return False
+
+
 def _client(key: _Key, host: HostConfig | None = None) -> SSHClient:
-    name, user, port, key_path = key
+    name, user, port, key_path, _ = key
     with _lock:
         if key not in _clients:
             found = host or find_host(name)

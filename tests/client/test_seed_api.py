@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import getpass
 import inspect
 import time
@@ -134,6 +135,19 @@ def test_client_of_a_node_is_that_of_its_name(in_project: WriteHosts) -> None:
 
     assert get_ssh_client(node) is get_ssh_client("zeta")
     assert get_ssh_client(node).run("echo hi").stdout == "hi\n"
+
+
+def test_client_of_a_changed_node_has_its_settings(in_project: WriteHosts) -> None:
+    in_project(zeta={})
+    node = get_cluster_nodes()["zeta"]
+    known = get_ssh_client("zeta")
+
+    changed = get_ssh_client(dataclasses.replace(node, work_dir="/usr"))
+
+    assert changed.run("pwd").stdout == "/usr\n"
+    assert get_ssh_client(node) is known is get_ssh_client("zeta")
+    with pytest.raises(TypeError, match="SSHClient takes one"):
+        get_ssh_client(known.config)  # type: ignore[arg-type]  # the mistake in question
 
 
 def test_fleet_run_accepts_nodes(in_project: WriteHosts) -> None:

@@ -296,6 +296,8 @@ class Connection(DialledConnection):
         self.open()
         if self._has_foreign_client:
             return super().create_session()
+        if self._sessions is not None:
+            return self._sessions.channel()
         channel = self.transport.open_session(timeout=self.ssh.connect_timeout)
         if self.forward_agent:
             self.keep_agent_handler(paramiko.agent.AgentRequestHandler(channel))

@@ -155,9 +155,9 @@ def _tell_what_is_ignored(ignored: str) -> None:
 
 def _as_paramiko_has_it(
     answer: HostSettings, given: ArgumentValues, settings: fabric.Config
-) -> dict[str, Any]:
-    """Return an answer of ``ssh -G`` in the form of ``paramiko.SSHConfig.lookup``."""
-    found: dict[str, Any] = {**answer.firsts()}
+) -> Mapping[str, Any]:
+    """Return an answer of ``ssh -G`` as ``paramiko.SSHConfig.lookup`` returns one."""
+    found: Any = paramiko.SSHConfigDict(answer.firsts())  # beside text, lists
     if found.get("forwardagent") not in (None, "no"):  # Fabric knows no socket's path there
         found["forwardagent"] = "yes"
     found.pop("host", None)
@@ -180,7 +180,8 @@ def _as_paramiko_has_it(
                 for file in answer.values[keyword]
                 if file != "none"
             ]
-    return found
+    as_mapping: Mapping[str, Any] = found
+    return as_mapping
 
 
 def settle(
@@ -195,7 +196,7 @@ def settle(
     limits: Any = {"connect_timeout": timeout} if timeout else {}
     settled = replace(
         ssh,
-        user=ssh.user or ssh_config.get("user", settings.user),
+        user=ssh.user or ssh_config.get("user") or _user_of(settings),
         port=port,
         host=ssh.host and ssh_config.get("hostname", ssh.host),
         ssh_config_host=ssh.ssh_config_host or ssh.host or ssh.id,
@@ -212,6 +213,17 @@ def settle(
     if settled.id != _id(given, settings, ssh_config):
         settled = replace(settled, name=_id(given, settings, ssh_config))
     return ConnectionValues(settled, timeout, _for_master(settled, given, settings, ssh_config))
+
+
+def _user_of(settings: fabric.Config) -> str | None:
+    """Return the user of Fabric's configuration; if that is None, the local one, as in Paramiko.
+
+    :raises UsageError: it is an empty text.
+    """
+    if settings.user == "":
+        raise UsageError("user is empty in Fabric's configuration: name a user, or leave it out")
+    user: str | None = settings.user if settings.user is not None else get_local_user()
+    return user
 
 
 def key_file_of(ssh: SSHConfig) -> Path | None:
@@ -312,7 +324,7 @@ def _for_master(
     port = settled.port if is_port_of_fabric else given.ssh.port
     if settled.port == DEFAULT_SSH_PORT and "port" in ssh_config and given.port is not None:
         return None  # port 22 leaves it to ssh, which would use the configured one
-    is_fabrics = settings.user != get_local_user() or int(settings.port) != DEFAULT_SSH_PORT
+    is_fabrics = _user_of(settings) != get_local_user() or int(settings.port) != DEFAULT_SSH_PORT
     if (given.ssh.proxy_jump or "proxyjump" in ssh_config) and is_fabrics:
         return None  # Fabric's user and port are also those of the jump host
     return replace(

@@ -62,9 +62,22 @@ class Sessions:
         """True if the link is believed to be up."""
         return self.link.is_alive()
 
-    def open_session(self, timeout: float | None = None) -> Channel:
+    def open_session(self, *args: Any, **options: Any) -> Any:
+        """Return a ``paramiko.Channel`` of the other Transport, with all that callers may use.
+
+        Without one: a channel of `channel`.
+        """
+        if self._transport is None:
+            return self.channel()
+        return self._transport().open_session(*args, **options)
+
+    def channel(self) -> Channel:
         """Return a channel; its session is requested once its command or shell is known."""
-        return Channel(self.link, timeout or self._timeout)
+        return Channel(self.link, self._timeout)
+
+    def close(self) -> None:
+        """Close the link; a control master goes on."""
+        self.link.close()
 
     def open_sftp(self) -> Any:
         """Open an SFTP client.

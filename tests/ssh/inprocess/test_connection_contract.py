@@ -16,7 +16,7 @@ from fabric.testing.base import Command, MockRemote, Session
 from paramiko.ssh_exception import NoValidConnectionsError
 
 from ringtasks import Connection, SSHConfig
-from ringtasks.errors import UnreachableError
+from ringtasks.errors import UnreachableError, UsageError
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.testing import FakeFleet
@@ -259,3 +259,38 @@ def test_connection_to_a_host_outside_the_fake_fleet_is_unreachable(
 ) -> None:
     with pytest.raises(UnreachableError, match="not in the fake fleet"):
         Connection("elsewhere").open()
+
+
+def test_channels_of_the_transport_have_all_methods_of_paramikos(config: SSHConfig) -> None:
+    with Connection(config) as connection:
+        connection.open()
+        channel = connection.transport.open_session(timeout=10)
+        channel.set_combine_stderr(True)
+        channel.exec_command("cat; echo err >&2")
+        channel.makefile_stdin("wb").write(b"in ")
+        channel.shutdown_write()
+        assert channel.makefile().read() == b"in err\n"
+
+        connection.transport.close()
+        assert not connection.is_connected
+        assert connection.run("echo again", hide=True).stdout == "again\n"
+
+
+def test_settings_of_ssh_are_read_as_those_of_paramiko(config: SSHConfig) -> None:
+    path = Path.home() / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("Host *\n  ServerAliveInterval 7\n  Compression yes\n")
+
+    found = Connection(config).ssh_config
+
+    assert found.as_int("serveraliveinterval") == 7
+    assert found.as_bool("compression")
+
+
+def test_user_of_none_is_the_local_user_and_an_empty_one_is_refused(config: SSHConfig) -> None:
+    anyone = changed(config, user=None)
+    with Connection(anyone, config=fabric.Config(overrides={"user": None})) as connection:
+        assert connection.run("echo hi", hide=True).stdout == "hi\n"
+
+    with pytest.raises(UsageError, match="user is empty"):
+        Connection(anyone, config=fabric.Config(overrides={"user": ""}))
