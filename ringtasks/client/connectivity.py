@@ -27,6 +27,7 @@ from ringtasks.health.model import HostOutcome, RouteOutcome
 from ringtasks.health.store import HealthStore
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.remote.script import Script
+from ringtasks.ssh.configured import settings_of_ssh, with_ssh_settings
 from ringtasks.ssh.execution import Execution
 from ringtasks.ssh.link import Link, LinkLostError, NotStartedError
 from ringtasks.ssh.link_pool import LinkPool, RouteReport
@@ -197,8 +198,16 @@ def _fault(link: Link, timeout: float) -> _Fault | None:
     return None
 
 
+def _address_of(config: SSHConfig, route: Route) -> str:
+    """Return the address that is dialled: ssh's files may give another name or port."""
+    settled = with_ssh_settings(config, settings_of_ssh(config))
+    found = (r.address for r in routes_of(settled, os.environ) if r.name == route.name)
+    return next(found, route.address)
+
+
 def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
     config, route = way
+    address = _address_of(config, route)
     started = time.monotonic()
     try:
         with LinkPool(config, route.name).fresh_link(RouteReport()) as link:
@@ -206,7 +215,7 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
             fault = _fault(link, config.connect_timeout)
     except UnreachableError as error:
         failure = error.failures[0] if error.failures else None
-        return Probe(config.id, route.name, route.address, None, failure)
+        return Probe(config.id, route.name, address, None, failure)
     except NotStartedError as error:
         refused = NoChannelError(config.id, error.request, printable(str(error)))
         fault = _Fault(Reason.OTHER_PROGRAM, refused.evidence, refused.advice)
@@ -218,11 +227,11 @@ def _try_anew(way: tuple[SSHConfig, Route]) -> Probe:
             route.name,
             fault.reason,
             fault.evidence,
-            address=route.address,
+            address=address,
             advice=fault.advice,
         )
-        return Probe(config.id, route.name, route.address, None, failure)
-    return Probe(config.id, route.name, route.address, latency_ms)
+        return Probe(config.id, route.name, address, None, failure)
+    return Probe(config.id, route.name, address, latency_ms)
 
 
 def _outcome(host: str, probes: Sequence[Probe]) -> HostOutcome:

@@ -29,8 +29,8 @@ __all__ = [
     "run_ssh_command_sync",
 ]
 
-#: A host's name, and the user, port and key file that a call gives in place of the host's own; last,
-#: the settings of a HostConfig that are not those of the inventory.
+#: A host's name; the user, port and key file that a call gives in place of the host's own; the
+#: settings of a HostConfig if they are not those of the inventory.
 _Key = tuple[str, str | None, int | None, str | None, str | None]
 
 _clients: dict[_Key, SSHClient] = {}

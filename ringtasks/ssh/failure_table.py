@@ -148,13 +148,18 @@ FAILURES: tuple[Failure, ...] = (
                 errno.ENETUNREACH,
                 errno.EHOSTDOWN,
                 errno.ENETDOWN,
-                errno.EADDRNOTAVAIL,
                 errno.EACCES,
                 errno.EPERM,
             }  # a firewall of this machine
         ),
-        ssh=r"^ssh: connect to .*: (No route to host|Network is unreachable|Host is down|"
-        r"Can(no|')t assign requested address)|^bind \S+: Can(no|')t assign",
+        ssh=r"^ssh: connect to .*: (No route to host|Network is unreachable|Host is down)",
+    ),
+    Failure(
+        "no such local address",
+        Reason.NO_ROUTE,
+        errnos=frozenset({errno.EADDRNOTAVAIL}),
+        ssh=r"^(ssh: connect to .*|bind \S+): Can(no|')t assign requested address",
+        fix="check BindAddress in ~/.ssh/config: 'ip addr' shows the addresses of this machine",
     ),
     Failure(
         "no banner in time",

@@ -102,7 +102,9 @@ SAID_BY_SSH: dict[str, Callable[[Lab], list[str]]] = {
     "no common algorithm": lambda lab: said_by_ssh(ssh_to(lab.sshd, "-c", "3des-cbc")),
     "unknown name": lambda _: said_by_ssh(["--", "no-such-host.invalid", "true"]),
     "refused connection": lambda _: in_front_of(Refusing()),
-    "no network route": lambda lab: said_by_ssh(ssh_to(lab.sshd, "-b", "192.0.2.77")),
+    # A multicast address: the kernel refuses TCP to it.
+    "no network route": lambda _: said_by_ssh(["-o", "BatchMode=yes", "--", "224.0.0.1", "true"]),
+    "no such local address": lambda lab: said_by_ssh(ssh_to(lab.sshd, "-b", "192.0.2.77")),
     "no banner in time": lambda _: in_front_of(Silent()),
     "no answer in time": lambda _: in_front_of(Blackhole()),
     "broken connection": lambda _: in_front_of(Resetting()),
@@ -256,7 +258,8 @@ WHILE_DIALLING: dict[str, Callable[[Lab], RouteError]] = {
     "no SSH banner": lambda _: dialled(Chatty()),
     "unknown name": lambda _: dialled_to(Route("direct", "foo..bar", 22)),
     "refused connection": lambda _: dialled(Refusing()),
-    "no network route": lambda lab: dialled_to(
+    "no network route": lambda _: dialled_to(Route("direct", "224.0.0.1", 22)),
+    "no such local address": lambda lab: dialled_to(
         Route("direct", lab.sshd.address, lab.sshd.port, source="192.0.2.77")
     ),
     "no banner in time": lambda _: dialled(Silent(), 0.3),

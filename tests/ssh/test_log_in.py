@@ -196,6 +196,29 @@ def test_only_the_named_key_is_offered(
     assert run_on(config).success
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PubkeyAcceptedAlgorithms rsa-sha2-256",
+        "PubkeyAuthentication no",
+        "PreferredAuthentications password",
+    ],
+)
+def test_setting_that_keeps_a_key_from_being_offered_is_named(
+    line: str, sshd: Sshd, client_key: Path
+) -> None:
+    path = Path.home() / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    path.write_text(f"{line}\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key))
+    config.use_control_master = False
+
+    error = str(run_on(config).error)
+
+    assert "no key was offered; " in error
+    assert line.split()[0] in error
+
+
 def test_named_encrypted_key_is_used_from_the_agent(
     make_sshd: MakeSshd,
     agent: Callable[[Path], None],

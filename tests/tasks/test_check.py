@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -76,3 +77,14 @@ def test_check_and_status_use_embedded_hosts_if_there_are_no_others(
     assert [json.loads(done.stdout)["host_id"] for done in alone] == ["demo", "demo"]
     assert [done.returncode for done in alone] == [0, 0]
     assert json.loads(beside.stdout)["host_id"] == "other"
+
+
+def test_check_shows_the_address_that_is_dialled(inv: Inv, write_hosts: WriteHosts) -> None:
+    path = Path.home() / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("Host gpu\n  HostName 127.0.0.1\n  Port 9\n")
+    write_hosts(a={"ssh_host": "gpu", "ssh_port": None})
+
+    listed = inv("check", "--json")
+
+    assert [route["address"] for route in json.loads(listed.stdout)["routes"]] == ["127.0.0.1:9"]

@@ -184,6 +184,8 @@ def _told(error: Exception, refusal: Refusal | None) -> str:
         return f"the server accepted {' and '.join(refusal.accepted)}, and wants more{faults}"
     if not refusal.key_count and refusal.methods and "publickey" not in refusal.methods:
         return f"no key was offered: the server accepts no keys{faults}"
+    if not refusal.key_count and faults:
+        return f"no key was offered{faults}"
     if not refusal.key_count:
         return f"there is no key: none in ~/.ssh, in an agent or as ssh_key{faults}"
     return f"{offered}, none accepted{faults}"

@@ -72,10 +72,20 @@ class Identities:
                 public = offered.public_blob
                 kind = public.key_type if public else offered.get_name()
                 blob = _blob(offered)
-                is_short = key.get_name() == "ssh-rsa" and key.get_bits() < self.rsa_bits
-                if blob not in self._offered and self.is_accepted(kind) and not is_short:
+                if blob not in self._offered and self._is_allowed(key, kind):
                     self._offered.add(blob)
                     yield offered
+
+    def _is_allowed(self, key: Any, kind: str) -> bool:
+        """Return True if ssh's files allow a key to be offered; else note why not."""
+        fault = ""
+        if not self.is_accepted(kind):
+            fault = f"PubkeyAcceptedAlgorithms leaves out a key of type {kind}"
+        elif key.get_name() == "ssh-rsa" and key.get_bits() < self.rsa_bits:
+            fault = f"RequiredRSASize leaves out a key of {key.get_bits()} bits"
+        if fault and fault not in self.faults:
+            self.faults.append(fault)
+        return not fault
 
     def cannot_sign(self, key: Any) -> None:
         """Offer the same key again if there is another source of it: this one cannot sign."""

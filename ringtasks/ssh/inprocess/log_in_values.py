@@ -26,6 +26,7 @@ _SWITCHES = {
     "password": "passwordauthentication",
 }
 _OFF = ("no", "false")
+_NO_KEYS = "PubkeyAuthentication or PreferredAuthentications in ~/.ssh/config turns keys off"
 
 
 def with_log_in(
@@ -47,7 +48,10 @@ def with_log_in(
     identities = _identities(connect_kwargs, ssh_config, is_named_only)
     password = connect_kwargs.get("password")
     others.setdefault("compress", ssh_config.get("compression") == "yes")
-    log_in = InProcessLogIn(user, identities, patience, password, _methods(ssh_config))
+    methods = _methods(ssh_config)
+    if "publickey" not in methods:
+        identities.faults.append(_NO_KEYS)
+    log_in = InProcessLogIn(user, identities, patience, password, methods)
     log_in.tries = int(ssh_config.get("numberofpasswordprompts", log_in.tries))
     others["auth_strategy"] = log_in
     return others
