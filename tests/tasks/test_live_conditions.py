@@ -53,7 +53,7 @@ def test_status_and_start_take_conditions(inv: Inv, fleet: None) -> None:
     [
         (["hosts", "--host", "free_gpus>1"], "asks the hosts, which --host of run, start, train"),
         (["put", "--host", "idle>1h", "/etc/hosts", "/tmp/x"], "asks the hosts"),
-        (["--dry", "run", "--host", "free_gpus>1", "--cmd", "true"], "--dry sends nothing"),
+        (["--dry", "run", "--host", "free_gpus>1", "--cmd", "true"], "--dry asks no host"),
         (["run", "--host", "free_gpus>1", "--cmd", "true", "--dry-run"], "asks the hosts"),
         (["run", "--host", "free_gpus>x", "--cmd", "true"], "expected a number, found 'x'"),
         (["run", "--host", "box&free_gpus>64", "--cmd", "true"], "no host matches"),
