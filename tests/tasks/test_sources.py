@@ -296,7 +296,7 @@ def test_runs_go_on_while_a_source_is_down(
 
 @pytest.mark.parametrize(
     ("answer", "advice"),
-    [("rubbish", "runpodctl pod list"), ([pod("a", 22, publicIp="-x")], "where the source")],
+    [("rubbish", "runpodctl pod list"), ([pod("a", 22, publicIp="-x")], "at the provider")],
 )
 def test_doctor_says_how_to_look_into_a_source(
     inv: Inv, programs: Programs, hosts_file: Path, answer: Any, advice: str
