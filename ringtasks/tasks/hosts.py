@@ -51,7 +51,7 @@ def hosts(
     """Show the hosts with their routes and health."""
     from ringtasks.health.store import HealthStore
     from ringtasks.inventory.config import config_or_fault
-    from ringtasks.ssh.master.client_links import has_links
+    from ringtasks.ssh.master.client_links import linked_hosts
     from ringtasks.ssh.routes import routes_of
 
     if refresh:
@@ -80,10 +80,10 @@ def hosts(
         )
         written.append([_written(found, fact) for fact in _SHOWN_FACTS])
         statuses.append(0 if config.fault is None else failure_status(config))
-    if has_links():
+    if linked := linked_hosts(configs):
         from ringtasks.ssh.master.lookup import drop_stale_links  # no other part of it is needed
 
-        drop_stale_links(configs)
+        drop_stale_links(linked)
     _show(rows, written, json=json)
     return ended(c, rows, combined_status(statuses))
 

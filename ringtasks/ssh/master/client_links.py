@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ringtasks.errors import StateFileError
@@ -21,12 +22,13 @@ from .folder import NAME_BYTES, control_folder
 from .records import Master
 
 __all__ = [
-    "client_control_path", "drop_link", "has_links", "keep_link", "remove_dead_links", "set_link",
-    "sockets",
+    "client_control_path", "drop_link", "keep_link", "linked_hosts", "remove_dead_links",
+    "set_link", "sockets",
 ]  # fmt: skip
 
 _PREFIX = "h-"
 _DIGITS = 12
+_BEGINNING_LENGTH = len(_PREFIX) + _DIGITS + 1
 _PLAIN_USER = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*\Z")
 
 
@@ -59,18 +61,19 @@ def keep_link(config: SSHConfig, master: Master) -> None:
     set_link(config, master)
 
 
-def has_links() -> bool:
-    """Return whether any host has a link."""
+def linked_hosts(configs: Iterable[SSHConfig]) -> list[SSHConfig]:
+    """Return the hosts that have a link."""
     try:
-        return any(control_folder().glob(f"{_PREFIX}*"))
+        beginnings = {link.name[:_BEGINNING_LENGTH] for link in _links(control_folder(), _PREFIX)}
     except (StateFileError, OSError):
-        return False
+        return []
+    return [config for config in configs if beginnings and _beginning(config) in beginnings]
 
 
 def sockets(config: SSHConfig, folder: Path) -> set[str]:
     """Return the names of the sockets to which the host's links lead."""
     found = set()
-    for link in folder.glob(f"{_beginning(config)}*"):
+    for link in _links(folder, _beginning(config)):
         with contextlib.suppress(OSError):
             found.add(os.readlink(link))  # noqa: PTH115  # text, not a Path
     return found
@@ -78,14 +81,23 @@ def sockets(config: SSHConfig, folder: Path) -> set[str]:
 
 def drop_link(config: SSHConfig, folder: Path) -> None:
     """Remove the host's links: no master is trusted now."""
-    for link in folder.glob(f"{_beginning(config)}*"):
+    for link in _links(folder, _beginning(config)):
         with contextlib.suppress(OSError):
             link.unlink()
 
 
+def _links(folder: Path, beginning: str) -> list[Path]:
+    """Return the links whose names begin so; `Path.glob` would compile a pattern each time."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  # names, not paths
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in names if name.startswith(beginning)]
+
+
 def remove_dead_links(folder: Path) -> None:
     """Remove the links to sockets that are gone."""
-    for link in folder.glob(f"{_PREFIX}*"):
+    for link in _links(folder, _PREFIX):
         if not link.exists():
             with contextlib.suppress(OSError):
                 link.unlink()

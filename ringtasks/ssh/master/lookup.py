@@ -66,7 +66,7 @@ def usable_master(config: SSHConfig) -> Master | None:
 
 def drop_stale_links(configs: Iterable[SSHConfig]) -> None:
     """`drop_stale_link` for many hosts, most of which have no link."""
-    for config in configs if client_links.has_links() else ():
+    for config in client_links.linked_hosts(configs):
         if config.fault is None and not config.embedded:
             drop_stale_link(config)
 
