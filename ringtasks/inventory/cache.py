@@ -114,7 +114,8 @@ def _encoded(host: HostConfig) -> bytes:
         return json.dumps(found).encode()
     found_by_name = ((name, getattr(host, name)) for name in (*host.lines, "work_dir"))
     given = {name: found for name, found in found_by_name if found is not SETTINGS[name].default}
-    texts = {k: text for k, text in host.texts.items() if text != (host.facts[k],)}
+    facts = host.facts
+    texts = {k: text for k, text in host.texts.items() if text != (facts[k],)}
     if any("${" not in given.get(name, "${") for name in _SECRETS) or not _is_plain(host.facts):
         raise _UnkeptError
     return json.dumps([host.line, given, dict(host.lines), host.facts, texts]).encode()

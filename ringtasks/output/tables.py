@@ -96,6 +96,10 @@ def _total(widths: Mapping[int, int]) -> int:
 
 def _lines(row: Sequence[str], widths: Mapping[int, int], is_cut: Sequence[bool]) -> Iterator[str]:
     """Yield the lines of one row."""
+    if all(row[n].isascii() and len(row[n]) <= width for n, width in widths.items()):
+        # The usual row, and there may be thousands.
+        yield (" " * _GAP).join([row[n].ljust(widths[n]) for n in widths]).rstrip()
+        return
     parts = [_parts(row[n], width, is_cut=is_cut[n]) for n, width in widths.items()]
     for k in range(max(map(len, parts))):
         texts = [part[k] if k < len(part) else "" for part in parts]
