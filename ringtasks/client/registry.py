@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from collections.abc import Mapping
 from typing import Any
 
 from ringtasks.common import thread_pool
+from ringtasks.common.fork import RenewedLock
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, with_own
 from ringtasks.inventory.loader import find_host, load_inventory
@@ -34,16 +33,7 @@ __all__ = [
 _Key = tuple[str, str | None, int | None, str | None, str | None]
 
 _clients: dict[_Key, SSHClient] = {}
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    """Replace the lock in a forked child: a thread of the parent may hold it."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_lock = RenewedLock()
 
 
 def get_ssh_client(name_or_host: str | HostConfig) -> SSHClient:
@@ -136,7 +126,7 @@ def close_all_clients_sync() -> None:
 
     It waits for calls under way.  The clients are forgotten: `get_ssh_client` makes new ones.
     """
-    with _lock:
+    with _lock.lock:
         clients = list(_clients.values())
         _clients.clear()
     thread_pool.shut_down()
@@ -152,7 +142,7 @@ def _is_of_inventory(host: HostConfig) -> bool:
 
 def _client(key: _Key, host: HostConfig | None = None) -> SSHClient:
     name, user, port, key_path, _ = key
-    with _lock:
+    with _lock.lock:
         if key not in _clients:
             found = host or find_host(name)
             config = SSHConfig.from_host_config(found) if found else plain_host(name)

@@ -7,29 +7,20 @@ library reports both to its logger, ``ringtasks``; the tasks report them in thei
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
+
+from .fork import RenewedLock
 
 __all__ = ["notify", "of", "on_alarm", "on_notice", "sound", "texts"]
 
-_lock = threading.Lock()
+_lock = RenewedLock()
 _sounded: dict[str, dict[str, None]] = {}
 _notified: set[tuple[str, str]] = set()
 
 
-def _renew_lock() -> None:
-    """Replace the lock in a forked child: a thread of the parent may hold it."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
-
-
 def sound(host: str, text: str) -> None:
     """Report a fault of ``host``; each text once per process."""
-    with _lock:
+    with _lock.lock:
         known = _sounded.setdefault(host, {})
         is_new = text not in known
         known[text] = None
@@ -39,7 +30,7 @@ def sound(host: str, text: str) -> None:
 
 def notify(host: str, text: str) -> None:
     """Give a notice about ``host``; each text once per process."""
-    with _lock:
+    with _lock.lock:
         is_new = (host, text) not in _notified
         _notified.add((host, text))
     if is_new:
@@ -48,13 +39,13 @@ def notify(host: str, text: str) -> None:
 
 def of(host: str) -> tuple[str, ...]:
     """Return the alarms about ``host`` so far."""
-    with _lock:
+    with _lock.lock:
         return tuple(_sounded.get(host, ()))
 
 
 def texts() -> tuple[str, ...]:
     """Return all alarms so far."""
-    with _lock:
+    with _lock.lock:
         return tuple(text for each in _sounded.values() for text in each)
 
 

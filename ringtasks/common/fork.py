@@ -6,7 +6,7 @@ are not affected (Python's descriptors are close-on-exec), but a child that neve
 worker of PyTorch's DataLoader, of multiprocessing or of gunicorn.
 
 In the child each such descriptor is replaced by /dev/null, so that objects of the parent which
-close it there do no harm.  Locks of threads are reset by the modules that own them.
+close it there do no harm.  A lock of a module is replaced by a new one (`RenewedLock`).
 
 Python's lock of a module that another thread imports stays locked in the child, which would wait
 for it for ever.  Modules of this package are imported late, in the thread that connects, so a fork
@@ -26,7 +26,18 @@ from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Protocol
 
-__all__ = ["DescriptorHolder", "held", "not_for_children", "wait_for_imports"]
+__all__ = ["DescriptorHolder", "RenewedLock", "held", "not_for_children", "wait_for_imports"]
+
+
+class RenewedLock:
+    """A ``lock`` that is new in each forked child: a thread of the parent may hold the old one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.lock = threading.RLock()
 
 
 class DescriptorHolder(Protocol):

@@ -74,14 +74,7 @@ def _leave_links_to_parent() -> None:
 
 
 #: Paramiko's modules import each other, which fails if two threads begin with different ones.
-_importing = threading.RLock()
-
-
-def _renew_importing() -> None:
-    """Replace the lock in a forked child: a thread of the parent may hold it."""
-    global _importing
-    _importing = threading.RLock()
-
+_importing = fork.RenewedLock()
 
 #: Seconds that the exit waits for an import; it takes a quarter of a second.
 _EXIT_LIMIT = 1.5
@@ -99,7 +92,6 @@ def _wait_for_import() -> None:
 atexit.register(_wait_for_import)
 os.register_at_fork(after_in_child=_leave_links_to_parent)
 fork.wait_for_imports()  # the functions here import what each kind of link needs
-os.register_at_fork(after_in_child=_renew_importing)
 
 
 class LinkPool:
@@ -314,7 +306,7 @@ def _log_in(
 
 
 def _find_way(config: SSHConfig, transport: str | None) -> KnownWay:
-    with _importing:
+    with _importing.lock:
         from .inprocess.connection import find_way
 
     return find_way(config, transport)
@@ -335,7 +327,7 @@ def _connect_in_process(
     attempt = HostAttempt(config, transport, recorder)
     if "paramiko" not in sys.modules and _is_plain(config):
         attempt.begin()  # meanwhile Paramiko is imported: a quarter of a short command's time
-    with _importing, _no_collection():
+    with _importing.lock, _no_collection():
         from .inprocess.link import InProcessLink
         from .inprocess.pooled import PooledConnection
     try:

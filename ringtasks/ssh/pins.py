@@ -13,11 +13,11 @@ import functools
 import os
 import stat
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ringtasks.common.fork import RenewedLock
 from ringtasks.common.text import printable
 from ringtasks.errors import StateFileError, UsageError
 from ringtasks.inventory.config import DEFAULT_SSH_PORT, SSHConfig, addresses
@@ -68,7 +68,7 @@ class KnownHosts:
         :raises StateFileError: the file cannot be written.
         :raises HostKeyError: as in `pins`.
         """
-        with self._locked() as descriptor, _reading:
+        with self._locked() as descriptor, _reading.lock:
             pins = self._found(config)
             if key in pins.revoked:
                 return False
@@ -253,7 +253,7 @@ def _known(path: str, *, only_marked: bool = False) -> _KnownFile:
     :raises OSError: it cannot be read.
     """
     try:
-        with _reading:
+        with _reading.lock:
             known, version = _read.get((path, only_marked)), _FileVersion.of(path)
             if known is None or known.version != version:
                 with open(path, "rb") as file:  # noqa: PTH123  # no Path is made for each host
@@ -297,17 +297,7 @@ _NONE = _KnownFile(None, Entries())
 _read: dict[tuple[str, bool], _KnownFile] = {}
 #: Held while the file and its cached entries may differ: else a thread that looks just after
 #: another thread has added a line would read the whole file, a third of a large run's cost.
-_reading = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """Replace the lock in a forked child: a thread of the parent may hold it."""
-    global _reading
-    _reading = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
-
+_reading = RenewedLock()
 #: The warnings that this process has given already.
 _warned: set[str] = set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from invoke import Context
@@ -121,12 +122,7 @@ def check(
     """Check whether a deploy would work; changes nothing."""
     from . import deploy_state
 
-    settings, hosts = _looked_for(c, host, inventory)
-    if is_dry(c):
-        from . import deploy_plan
-
-        return deploy_plan.plan_look(settings, hosts, json=json)
-    return ended(c, *deploy_state.check(settings, hosts, json=json))
+    return _look(c, deploy_state.check, host, inventory, json=json)
 
 
 @task(help=_LOOK_HELP)
@@ -136,12 +132,7 @@ def status(
     """Show the revision that each host runs; exit status 1 if it is not the deployed one."""
     from . import deploy_state
 
-    settings, hosts = _looked_for(c, host, inventory)
-    if is_dry(c):
-        from . import deploy_plan
-
-        return deploy_plan.plan_look(settings, hosts, json=json)
-    return ended(c, *deploy_state.status(settings, hosts, json=json))
+    return _look(c, deploy_state.status, host, inventory, json=json)
 
 
 @task(help=_LOOK_HELP)
@@ -151,12 +142,7 @@ def releases(
     """Show the releases of each host and their outcomes."""
     from . import deploy_state
 
-    settings, hosts = _looked_for(c, host, inventory)
-    if is_dry(c):
-        from . import deploy_plan
-
-        return deploy_plan.plan_look(settings, hosts, json=json)
-    return ended(c, *deploy_state.releases(settings, hosts, json=json))
+    return _look(c, deploy_state.releases, host, inventory, json=json)
 
 
 @task(
@@ -184,6 +170,23 @@ def unlock(
         deploy_plan.plan_unlock(settings, hosts, reason)
         return {}
     return ended(c, *deploy_state.unlock(settings, hosts, reason))
+
+
+def _look(
+    c: Context,
+    look: Callable[..., tuple[list[dict[str, Any]], int]],
+    host: str | None,
+    inventory: str | None,
+    *,
+    json: bool,
+) -> list[dict[str, Any]]:
+    """Show the state of the hosts by a function of `deploy_state`, or the plan."""
+    settings, hosts = _looked_for(c, host, inventory)
+    if is_dry(c):
+        from . import deploy_plan
+
+        return deploy_plan.plan_look(settings, hosts, json=json)
+    return ended(c, *look(settings, hosts, json=json))
 
 
 def _looked_for(

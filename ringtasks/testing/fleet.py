@@ -245,12 +245,12 @@ def _environment(**variables: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _own_clients() -> Iterator[None]:
     """Use an empty register of clients inside, and restore the earlier one afterwards."""
-    with registry._lock:
+    with registry._lock.lock:
         before = dict(registry._clients)
         registry._clients.clear()
     try:
         yield
     finally:
-        with registry._lock:
+        with registry._lock.lock:
             registry._clients.clear()
             registry._clients.update(before)
