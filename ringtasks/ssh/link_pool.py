@@ -86,7 +86,7 @@ def _wait_for_import() -> None:
     At the exit Python ends its other threads where they are.  One that is within the Rust code of
     cryptography, as while it is imported, then aborts the whole process: exit status 134.
     """
-    _importing.acquire(timeout=_EXIT_LIMIT)
+    _importing.lock.acquire(timeout=_EXIT_LIMIT)
 
 
 atexit.register(_wait_for_import)
