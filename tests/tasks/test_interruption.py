@@ -235,6 +235,23 @@ def test_ctrl_c_at_any_point_prints_one_line_and_no_traceback(
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize("module", ["ringtasks.training.curves", "ringtasks.training.placement"])
+def test_early_ctrl_c_in_train_says_that_no_run_was_started(
+    start: Start, write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    write_hosts(box={"ssh_host": "192.0.2.1", "connect_timeout": 5})
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    process = start("train", "--host", "box", "--cmd", "true")
+    assert process.stderr is not None
+    while module not in (line := process.stderr.readline().decode()):
+        assert line, "it ended before"
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=30)
+
+    assert b"ringtasks: interrupted: no run was started\n" in rest
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("is_kept", [True, False], ids=["control master", "in process"])
 def test_killed_run_with_a_terminal_ends_its_command(
     make_sshd: MakeSshd, write_hosts: WriteHosts, start: Start, is_kept: bool

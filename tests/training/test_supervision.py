@@ -195,6 +195,7 @@ def test_train_exits_255_if_no_host_answers(
     assert "away: FAIL: answer: unreachable, no route worked: tailscale (" in said
     assert "; direct (127.0.0.1:9): refused" in said
     assert "train: no host answered" in said
+    assert "no sync_up: no files are sent" in said
 
 
 def test_host_that_fails_its_preflight_is_replaced_by_one_that_passes(
