@@ -1,4 +1,4 @@
-"""Host certificates, checked as OpenSSH checks them (``sshkey_cert_check_authority``).
+"""Certificates, checked as OpenSSH checks them (``sshkey_cert_check_authority``).
 
 OpenSSH checks certificates itself on its own connections; this is for the connections in process,
 since Paramiko reads a certificate's key but never checks its signature.
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .host_keys import Certified, HostKey
 
-__all__ = ["certified", "is_for"]
+__all__ = ["certified", "is_for", "why_unusable"]
 
 _SHA1 = b"\0\0\0\7ssh-rsa"  # RFC 4253 section 6.6: the start of a signature by RSA and SHA-1
 
@@ -52,6 +52,23 @@ def is_for(blob: bytes, key: bytes) -> bool:
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
     return base64.b64decode(encoded.split()[1]) == key
+
+
+def why_unusable(line: bytes, now: float) -> str:
+    """Return the reason for which no user can log in by a certificate, as a predicate; else "".
+
+    :param line: the text of its file.
+    :param now: Unix seconds.
+    """
+    try:
+        found = load_ssh_public_identity(line.strip())
+    except (ValueError, UnsupportedAlgorithm):
+        return "cannot be read"
+    if not isinstance(found, SSHCertificate) or found.type is not SSHCertificateType.USER:
+        return "is not a user's"
+    if now < found.valid_after:
+        return "is not yet valid"
+    return "has expired" if now >= found.valid_before else ""
 
 
 def _read(blob: bytes) -> SSHCertificate:

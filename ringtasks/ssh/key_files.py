@@ -11,6 +11,7 @@ import binascii
 import re
 import shlex
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -78,12 +79,25 @@ def problem_of(path: Path) -> KeyProblem | None:
 def why_refused(path: Path) -> KeyProblem | None:
     """Return the reason for which a log-in went on without the key; None if none is found.
 
-    Beside the faults of the file that is a passphrase, which ssh cannot ask for.
+    Beside the faults of the file that is a passphrase, which ssh cannot ask for, or a certificate
+    beside the file.
     """
-    found = problem_of(path)
+    found = problem_of(path) or _problem_of_certificate(Path(f"{path}-cert.pub"))
     if found is None and _needs_passphrase(_text_of(path)):
         return KeyProblem("is encrypted", f"ssh-add {shlex.quote(str(path))}")
     return found
+
+
+def _problem_of_certificate(path: Path) -> KeyProblem | None:
+    from .certificates import why_unusable
+
+    try:
+        fault = why_unusable(_text_of(path), time.time())
+    except OSError:
+        return None  # most keys have none
+    shown = f"ssh-keygen -L -f {shlex.quote(str(path))}"
+    what = f"has a certificate that {fault}"
+    return KeyProblem(what, f"get a new one; this shows it: {shown}") if fault else None
 
 
 def _text_of(path: Path) -> bytes:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
+from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import TOO_MANY_KEYS, AuthenticationError
-from ringtasks.inventory.config import SSHConfig
+from ringtasks.inventory.config import SSHConfig, expand
 
-__all__ = ["TOO_MANY", "explain"]
+from .key_files import KeyProblem, why_refused
+from .ssh_config import settings_of
+
+__all__ = ["TOO_MANY", "explain", "key_problem"]
 
 #: sshd's message to a client that has tried too often (its auth.c, auth_maxtries_exceeded).
 TOO_MANY = "Too many authentication failures"
@@ -29,6 +33,19 @@ def explain(error: AuthenticationError, config: SSHConfig, methods: Collection[s
     elif os.environ.get(_KEY_VARIABLE) == "" and not config.key_path:
         error.evidence += f"; {_KEY_VARIABLE} is set but empty"
         error.advice = f"set {_KEY_VARIABLE} to the text of the key: is the secret named rightly?"
+
+
+def key_problem(config: SSHConfig) -> KeyProblem | None:
+    """Return the fault of the host's key file, or of a private key that ssh's files name."""
+    if config.key_path:
+        return why_refused(expanded_home(expand(config.key_path)))
+    settings = settings_of(config)
+    for name in settings.values.get("identityfile", ()) if settings else ():
+        path = expanded_home(name)
+        # A public key chooses one of the agent's, and a file that is missing is left out.
+        if path.suffix != ".pub" and path.is_file() and (found := why_refused(path)):
+            return KeyProblem(f"{name} {found.what}", found.fix)
+    return None
 
 
 def _need(methods: Collection[str]) -> str:

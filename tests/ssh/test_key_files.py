@@ -114,6 +114,28 @@ def test_login_failure_caused_by_the_key_file_names_it(
     assert "overloaded" not in str(result.error)
 
 
+def test_login_failure_caused_by_a_configured_key_or_its_certificate_names_it(
+    sshd: Sshd, tmp_path: Path, use_control_master: bool
+) -> None:
+    key = make_key(tmp_path / "key")
+    sign = ["ssh-keygen", "-q", "-s", make_key(tmp_path / "ca"), "-I", "me", "-n", sshd.user]
+    subprocess.run([*sign, "-V", "-2h:-1h", f"{key}.pub"], check=True, capture_output=True)
+    settings = Path.home() / ".ssh" / "config"
+    settings.parent.mkdir(mode=0o700)
+    settings.write_text(f"IdentityFile {key}\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, use_control_master=use_control_master)
+
+    with SSHClient(config) as client:
+        expired = str(client.run("true").error)
+        key.chmod(0o644)
+        exposed = str(client.run("true").error)
+
+    assert f"the key file {key} has a certificate that has expired" in expired
+    assert f"ssh-keygen -L -f {key}-cert.pub" in expired
+    assert f"the key file {key} " in exposed
+    assert f"chmod 600 {key}" in exposed
+
+
 FORMATS: dict[str, tuple[str, ...]] = {
     "OpenSSH": ("-t", "ed25519"),
     "PEM": ("-t", "rsa", "-b", "2048", "-m", "PEM"),

@@ -82,7 +82,7 @@ def test_missing_login_approval_is_reported(use_control_master: bool) -> None:
     assert result.returncode == 255
     assert "timed out" in str(result.error)
     assert URL in str(result.error)
-    assert "while it waits; connect_timeout" in str(result.error)
+    assert "do what the host asks for within connect_timeout" in str(result.error)
     assert "firewall" not in str(result.error)
     assert result.elapsed_ms < 5000
 

@@ -15,7 +15,6 @@ from typing import Any
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
-from ringtasks.common.local_user import expanded_home
 from ringtasks.common.text import bounded, counted, printable
 from ringtasks.errors import (
     AuthenticationError,
@@ -24,10 +23,9 @@ from ringtasks.errors import (
     RouteError,
     UnreachableError,
 )
-from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh.classify import classify, classify_disconnect
-from ringtasks.ssh.key_files import why_refused
-from ringtasks.ssh.refused_log_in import explain
+from ringtasks.ssh.refused_log_in import explain, key_problem
 from ringtasks.ssh.routes import Route
 
 from .log_in import Refusal, RefusedError
@@ -164,7 +162,7 @@ def _refused(error: Exception, ssh: SSHConfig, at: dict[str, Any]) -> Authentica
     refusal = error.refusal if isinstance(error, RefusedError) else None
     evidence = f"user {ssh.user}: {_told(error, refusal)}"
     refused = AuthenticationError(ssh.id, reason=Reason.AUTHENTICATION, evidence=evidence, **at)
-    problem = why_refused(expanded_home(expand(ssh.key_path))) if ssh.key_path else None
+    problem = key_problem(ssh)
     if problem is not None:
         refused.evidence += f"; the key file {problem.what}"
         refused.advice = problem.fix

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ringtasks.common.local_user import expanded_home
 from ringtasks.common.rehearsal import current
 from ringtasks.errors import (
     AuthenticationError,
@@ -25,15 +24,14 @@ from ringtasks.errors import (
     Reason,
     RouteError,
 )
-from ringtasks.inventory.config import SSHConfig, expand
+from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh import openssh
 from ringtasks.ssh.home_files import home_arguments
 from ringtasks.ssh.host_keys import IMPOSTOR
-from ringtasks.ssh.key_files import why_refused
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.ssh.refused_host_key import advice_to_update, changed_key
-from ringtasks.ssh.refused_log_in import TOO_MANY, explain
+from ringtasks.ssh.refused_log_in import TOO_MANY, explain, key_problem
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
 from ringtasks.ssh.settings_files import is_configured
@@ -284,8 +282,7 @@ class _Attempt:
 
     def _explain(self, error: AuthenticationError) -> None:
         """Add the fault of the key file: ssh itself just goes on without the key."""
-        path = self._config.key_path
-        problem = why_refused(expanded_home(expand(path))) if path else None
+        problem = key_problem(self._config)
         if problem is not None:
             error.evidence += f"; the key file {problem.what}"
             error.advice = problem.fix
