@@ -23,14 +23,15 @@ SIZE = 40_000
 DIGITS = re.compile(rb"\d")
 
 
-def read(log: bytes, max_points: int | None, *, one_by_one: bool) -> str:
+def read(log: bytes, max_points: int | None, *, one_by_one: bool, has_stamps: bool = False) -> str:
     """Return all that is known after a log; as text, because NaN is not equal to itself."""
     history = History(max_points)
-    reader = LogReader(history, one_by_one=one_by_one)
+    reader = LogReader(history, one_by_one=one_by_one, has_stamps=has_stamps)
     reader.feed(log)
     reader.end()
     series = {name: list(points) for name, points in history.series.items()}
-    return repr((series, history.progress, sorted(history.totals.items()), history.serial))
+    totals, times = sorted(history.totals.items()), (history.started, history.time)
+    return repr((series, history.progress, totals, history.serial, times))
 
 
 def with_other_digits(log: bytes, seed: int) -> bytes:
@@ -89,6 +90,40 @@ def test_state_across_lines_is_the_same_for_bulk_parsing(lines: list[str]) -> No
     for log in (in_order, mixed):
         assert read(log, None, one_by_one=False) == read(log, None, one_by_one=True)
         assert read(log, 16, one_by_one=False) == read(log, 16, one_by_one=True)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(["{t} epoch {e} step {n} loss: 0.{n}", "note", "loss: 0.{n}"], id="lines"),
+        pytest.param(["{t} Epoch {e}", "{t} loss: 0.{n}", "acc: nan"], id="headings"),
+        pytest.param(["{t} [rank1]: step {n} loss=1", "{t} [rank0]: step {n} loss=2"], id="ranks"),
+        pytest.param(["note", "{t} batch {n}", "{t} loss: 0.{n}"], id="one by one"),
+        pytest.param(
+            ["note", "{t} Run: {n:3}%|#| {n}/999 [00:01<00:01, 9it/s, loss=0.{n}]"], id="bars"
+        ),
+    ],
+)
+def test_stamps_of_lines_read_together_are_those_of_their_lines(lines: list[str]) -> None:
+    text = [
+        line.format(n=n, e=n // 200, t=f"2026-11-26 10:{n // 60 % 60:02}:{n % 60:02},{n % 7}00")
+        for n in range(1, 900)
+        for line in lines
+    ]
+    log = "\n".join(["started", *text, ""]).encode()
+
+    for max_points in (None, 16):
+        together = read(log, max_points, one_by_one=False, has_stamps=True)
+        assert together == read(log, max_points, one_by_one=True, has_stamps=True)
+        assert ", time=17" in together
+
+
+def test_windows_of_equal_and_of_infinite_values_are_thinned_out_alike() -> None:
+    odd = {0: "nan", 1: "inf", 2: "-inf"}
+    values = ["0.5" if n > 5500 else odd.get(n % 97, f"0.{n % 89}") for n in range(9000)]
+    log = "".join(f"step {n:04} loss: {value}\n" for n, value in enumerate(values)).encode()
+
+    assert read(log, 16, one_by_one=False) == read(log, 16, one_by_one=True)
 
 
 class Loop:

@@ -10,18 +10,24 @@ from .columns import Columns, records_in_order
 from .history import History
 from .points import OF_ONE_LINE, is_repeat
 from .records import Position
-from .segments import PointsOfColumns, Segment
+from .segments import PointsOfColumns, Segment, TimeOf
 
 __all__ = ["add_columns"]
 
 
-def add_columns(history: History, columns: Sequence[Columns]) -> None:
-    """Add the records of a segment of the log."""
-    if not _add_columns(history, columns):
-        history.merge(records_in_order(columns))
+def add_columns(
+    history: History, columns: Sequence[Columns], time_of: TimeOf | None = None
+) -> None:
+    """Add the records of a segment of the log.
+
+    :param time_of: returns the time of a line; None: all have the time of the history.
+    """
+    if not _add_columns(history, columns, time_of):
+        for line, record in records_in_order(columns):
+            history.add(record if time_of is None else record._replace(time=time_of(line)))
 
 
-def _add_columns(history: History, columns: Sequence[Columns]) -> bool:
+def _add_columns(history: History, columns: Sequence[Columns], time_of: TimeOf | None) -> bool:
     """Add the records of a segment; False, having added none, if one by one is necessary."""
     placed = [own for own in columns if own.kind != "count"]
     if history.is_heading and not history.at.keys().isdisjoint(OF_ONE_LINE):
@@ -31,7 +37,7 @@ def _add_columns(history: History, columns: Sequence[Columns]) -> bool:
         return False
     segment = None
     if owned:
-        segment = Segment(owned, history.before(history.serial + 1))
+        segment = Segment(owned, history.before(history.serial + 1), time_of)
         found = {name: PointsOfColumns(name, of, segment) for name, of in _by_name(owned).items()}
         for name, points in found.items():
             points.drop_repeats()

@@ -45,11 +45,18 @@ class BulkReader:
         self._planner = Planner(self._reader, self._buffer, self._bars, self._add)
         self._known: dict[Mode | None, _Known] = {}
         self._templates = 0
+        self._times: Sequence[float | None] | None = None
         #: The number of lines that had no plan.
         self.read_alone = 0
 
-    def read(self, lines: Sequence[bytes]) -> None:
-        """Read lines by their plans, and those without one alone."""
+    def read(self, lines: Sequence[bytes], times: Sequence[float | None] | None = None) -> None:
+        """Read lines by their plans, and those without one alone.
+
+        :param times: those of the lines, if they have stamps.
+        """
+        self._times = times
+        if times is not None and self._history.started is None:
+            self._history.started = next((time for time in times if time is not None), None)
         if self._templates > MAX_TEMPLATES:
             self._forget()
         plans = self._of_mode(self._reader.mode).plans
@@ -71,6 +78,8 @@ class BulkReader:
                 self._reader.go_to(plan.next)
                 plans = self._of_mode(plan.next).plans
         self._flush()
+        if times:
+            self._history.set_time(times[-1])
 
     def _of_mode(self, mode: Mode | None) -> _Known:
         known = self._known.get(mode)
@@ -110,7 +119,12 @@ class BulkReader:
         self._bars.flush()
         columns = self._buffer.take()
         if columns:
-            add_columns(self._history, columns)
+            add_columns(self._history, columns, self._time_of if self._times else None)
+
+    def _time_of(self, n: int) -> float | None:
+        """Return the time of a record by its serial number."""
+        assert self._times is not None  # noqa: S101  # for the type checker
+        return self._times[n // _STRIDE - 1]
 
     def _forget(self) -> None:
         self._known.clear()

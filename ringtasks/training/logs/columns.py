@@ -203,10 +203,10 @@ def _made(schema: Schema, lines: _Lines, columns: Sequence[Floats], rank: int) -
     )
 
 
-def records_in_order(columns: Sequence[Columns]) -> Iterator[Record]:
-    """Yield the records of all columns in the order of their lines."""
+def records_in_order(columns: Sequence[Columns]) -> Iterator[tuple[int, Record]]:
+    """Yield the records of all columns in the order of their lines, with their serial numbers."""
     order = sorted(
         (line, n, row) for n, own in enumerate(columns) for row, line in enumerate(own.lines)
     )
-    for _, n, row in order:
-        yield columns[n].record(row)
+    for line, n, row in order:
+        yield int(line), columns[n].record(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .history import History
@@ -23,14 +24,14 @@ class LogReader:
     """Reads one stream of output into a history; several may share it, one for each host.
 
     :param one_by_one: read no lines together.  The result is the same.
-    :param has_stamps: read the lines' time stamps, too, one by one.
+    :param has_stamps: read the lines' time stamps, too.
     """
 
     def __init__(
         self, history: History, *, one_by_one: bool = False, has_stamps: bool = False
     ) -> None:
         self._history = history
-        self._one_by_one = one_by_one or has_stamps
+        self._one_by_one = one_by_one
         self._clock = Clock() if has_stamps else None
         self._lines = LineSplitter()
         self._reader = LineReader()
@@ -49,12 +50,17 @@ class LogReader:
                 for line in lines:
                     self._read(line)
             else:
-                self._in_bulk.read(lines)
+                self._in_bulk.read(lines, self._times_of(lines))
 
     def _read(self, line: bytes) -> None:
         if self._clock is not None:
             self._history.set_time(self._clock.read(line.decode("latin-1")))
         self._history.merge(self._reader.read(line))
+
+    def _times_of(self, lines: Sequence[bytes]) -> list[float | None] | None:
+        if self._clock is None:
+            return None
+        return [self._clock.read(line.decode("latin-1")) for line in lines]
 
     @property
     def _in_bulk(self) -> BulkReader:

@@ -7,18 +7,23 @@ asked for: the part of its position that it inherits from the lines before it is
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from .columns import Columns
+from .extremes import extremes
 from .fixed_width import Floats
 from .points import INNER, OF_ONE_LINE, Before, is_repeat, point_of
 from .records import Point, Position
 
-__all__ = ["PointsOfColumns", "Segment"]
+__all__ = ["PointsOfColumns", "Segment", "TimeOf"]
+
+#: Returns the time of a line by its serial number; None: not known.
+TimeOf: TypeAlias = "Callable[[int], float | None]"
 
 #: The fields of one of many points, and those in which the others differ, with their columns.
 _Prototype: TypeAlias = "tuple[list[Any], list[tuple[int, Floats]]]"
@@ -67,8 +72,10 @@ class Segment:
     inherit an epoch alone from bars.
     """
 
-    def __init__(self, columns: Sequence[Columns], before: Before) -> None:
-        self._start = before
+    def __init__(
+        self, columns: Sequence[Columns], before: Before, time_of: TimeOf | None = None
+    ) -> None:
+        self._start, self._time_of = before, time_of
         bars = [own for own in columns if own.kind == "bar"]
         lines = [own for own in columns if own.kind != "bar"] if bars else columns
         self.units = _assignments(columns)
@@ -127,7 +134,11 @@ class Segment:
         """Return what the lines up to ``line`` determine for a record there."""
         start = self._start
         serial, at = self.serial_at(line), self.at(line)
-        return Before(serial, start.attempt, self.bar_epoch(line), at, start.time)
+        return Before(serial, start.attempt, self.bar_epoch(line), at, self.time_at(line))
+
+    def time_at(self, line: int) -> float | None:
+        """Return the time of a line."""
+        return self._start.time if self._time_of is None else self._time_of(line)
 
     def bar_epoch(self, line: int) -> Position | None:
         """Return the epoch of the last bar that gives one."""
@@ -231,12 +242,51 @@ class PointsOfColumns:
         else:
             fields, varying = prototype
             fields[_SERIAL] = self._segment.serial_at(line)
-            fields[_VALUE] = float(self.values[n])
+            fields[_VALUE], fields[_TIME] = float(self.values[n]), self._segment.time_at(line)
             for field, column in varying:
                 fields[field] = float(column[row])
             point = Point._make(fields)
         serial = int(self._serials[n])
         return point if serial < 0 else point._replace(serial=serial)
+
+    def extremes(self, start: int, count: int, size: int) -> list[int]:
+        """Return the indices of the two values that stand for each of several windows."""
+        windows = self.values[start : start + count * size].reshape(count, size)
+        pairs = np.stack([windows.argmin(axis=1), windows.argmax(axis=1)], axis=1)
+        ends = np.take_along_axis(windows, pairs, axis=1)
+        pairs.sort(axis=1)
+        pairs[pairs[:, 0] == pairs[:, 1]] = 0, size - 1
+        for n in np.flatnonzero(~np.isfinite(ends).all(axis=1)).tolist():
+            pairs[n] = extremes(windows[n].tolist())
+        firsts = np.arange(start, start + count * size, size)
+        indices: list[int] = (pairs + firsts[:, None]).ravel().tolist()
+        return indices
+
+    def made(self, indices: Sequence[int]) -> list[Point]:
+        """Return some of the points, those of like records made together."""
+        at = np.array(indices)
+        found: list[Point | None] = [None] * len(at)
+        sources = self._sources[at]
+        for source in np.unique(sources).tolist():
+            own = np.flatnonzero(sources == source)
+            made = self._made_of(self._columns[source], at[own])
+            for n, point in zip(own.tolist(), made, strict=True):
+                found[n] = point
+        return [point for point in found if point is not None]
+
+    def _made_of(self, columns: Columns, at: Any) -> Iterable[Point]:
+        """Yield points of one kind of records."""
+        prototype = self._prototype(columns)
+        if prototype is None:
+            return map(self.__getitem__, at.tolist())
+        fields: list[Iterable[Any]] = [repeat(field, len(at)) for field in prototype[0]]
+        own, rows = self._serials[at], self._rows[at]
+        fields[_SERIAL] = np.where(own < 0, self._segment.serials_at(self._lines[at]), own).tolist()
+        fields[_VALUE] = self.values[at].tolist()
+        fields[_TIME] = map(self._segment.time_at, self._lines[at].tolist())
+        for field, column in prototype[1]:
+            fields[field] = column[rows].tolist()
+        return map(Point._make, zip(*fields, strict=True))
 
     def _prototype(self, columns: Columns) -> _Prototype | None:
         """Return a point's fields, and the columns in which others differ; None if in more."""
@@ -247,10 +297,10 @@ class PointsOfColumns:
                 varying = [(_FIELD[unit], column) for unit, column in columns.positions.items()]
                 if unit := next((unit for unit in INNER if unit in columns.totals), None):
                     varying.append((_FIELD["inner_total"], columns.totals[unit]))
-                first = point_of(self._segment.before(-1), columns.record(0))
+                first = point_of(self._segment.before(int(columns.lines[0])), columns.record(0))
                 self._prototypes[key] = list(first), varying
         return self._prototypes[key]
 
 
 _FIELD = {name: n for n, name in enumerate(Point._fields)}
-_SERIAL, _VALUE = _FIELD["serial"], _FIELD["value"]
+_SERIAL, _VALUE, _TIME = _FIELD["serial"], _FIELD["value"], _FIELD["time"]

@@ -6,11 +6,11 @@ so do values that are not finite.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, TypeAlias
 
+from .extremes import extremes
 from .records import Point
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Series:
 
     def __iter__(self) -> Iterator[Point]:
         yield from map(_made, self._kept)
-        yield from map(_made, (self._window[n] for n in _extremes(self._window_values)))
+        yield from map(_made, (self._window[n] for n in extremes(self._window_values)))
         if self._last is not None:
             yield self._last
 
@@ -77,8 +77,11 @@ class Series:
                 at += self._keep_windows(points, at, (end - at) // size)
                 continue
             size = min(size - len(self._window) if self._stride > 1 else _AT_ONCE, end - at)
-            found = points.values[at : at + size].tolist()
-            self._keep(found, list(zip(repeat(points), range(at, at + size), strict=False)))
+            values = points.values[at : at + size].tolist()
+            found: Iterable[_Found] = zip(repeat(points), range(at, at + size), strict=False)
+            if self._stride == 1 and size < _MIN_UNMADE:
+                found = points.made(range(at, at + size))
+            self._keep(values, list(found))
             at += size
 
     def _keep_windows(self, points: PointsOfColumns, start: int, count: int) -> int:
@@ -86,18 +89,13 @@ class Series:
         assert self._max_points is not None  # noqa: S101  # for the type checker: it thins out
         size = 2 * self._stride
         count = min(count, max(1, (self._max_points - len(self._kept)) // 2))
-        block = points.values[start : start + count * size].reshape(count, size)
-        ends = zip(block.argmin(axis=1).tolist(), block.argmax(axis=1).tolist(), strict=True)
-        for n, (low, high) in enumerate(ends):
-            indices: Sequence[int] = sorted((low, high)) if low != high else (0, size - 1)
-            if not (math.isfinite(block[n, low]) and math.isfinite(block[n, high])):
-                indices = _extremes(block[n].tolist())
-            for k in indices:
-                self._kept.append(self._found(points, start + n * size + k))
-                self._kept_values.append(float(block[n, k]))
-            self._thin_out()
-            if size != 2 * self._stride:
-                return (n + 1) * size
+        indices = points.extremes(start, count, size)
+        is_made = self._stride >= _MAX_UNMADE_STRIDE
+        self._kept += (
+            points.made(indices) if is_made else zip(repeat(points), indices, strict=False)
+        )
+        self._kept_values += points.values[indices].tolist()
+        self._thin_out()
         return count * size
 
     def _keep(self, values: Sequence[float], found: Sequence[_Found]) -> None:
@@ -114,8 +112,7 @@ class Series:
                 end = len(values)
                 if self._max_points is not None:
                     end = at + max(1, self._max_points - 1 - len(self._kept))
-                few = len(values) < _MIN_UNMADE
-                self._kept += map(_made, found[at:end]) if few else found[at:end]
+                self._kept += found[at:end]
                 self._kept_values += values[at:end]
             self._thin_out()
             at = end
@@ -124,33 +121,34 @@ class Series:
         if self._max_points is None or len(self._kept) < self._max_points - 1:
             return
         kept, values = self._kept, self._kept_values
+        if self._stride >= _MAX_UNMADE_STRIDE:
+            kept = _all_made(kept)
         self._kept, self._kept_values = [_made(kept[0])], values[:1]
         for start in range(1, len(kept), 4):
             self._keep_extremes(values[start : start + 4], kept[start : start + 4])
         self._stride *= 2
 
     def _keep_extremes(self, values: Sequence[float], found: Sequence[_Found]) -> None:
-        for n in _extremes(values):
+        for n in extremes(values):
             each = found[n]
             is_made = isinstance(each, Point) or self._stride < _MAX_UNMADE_STRIDE
             self._kept.append(each if is_made else _made(each))
             self._kept_values.append(values[n])
 
-    def _found(self, points: PointsOfColumns, n: int) -> _Found:
-        return (points, n) if self._stride < _MAX_UNMADE_STRIDE else points[n]
+
+def _all_made(found: Sequence[_Found]) -> list[_Found]:
+    """Return points for all, those of the same segment made together."""
+    unmade: dict[int, tuple[PointsOfColumns, list[int]]] = {}
+    for n, each in enumerate(found):
+        if not isinstance(each, Point):
+            unmade.setdefault(id(each[0]), (each[0], []))[1].append(n)
+    made = list(found)
+    for points, at in unmade.values():
+        indices = [each[1] for n in at if not isinstance(each := found[n], Point)]
+        for n, point in zip(at, points.made(indices), strict=True):
+            made[n] = point
+    return made
 
 
 def _made(found: _Found) -> Point:
     return found if isinstance(found, Point) else found[0][found[1]]
-
-
-def _extremes(values: Sequence[float]) -> Sequence[int]:
-    """Return the indices of the lowest and the highest value, after those that are not finite."""
-    last = len(values) - 1
-    if last < 2:
-        return range(last + 1)
-    if math.isfinite(sum(values)) or all(map(math.isfinite, values)):
-        low, high = values.index(min(values)), values.index(max(values))
-        return sorted((low, high)) if low != high else (0, last)
-    odd = next(n for n, value in enumerate(values) if not math.isfinite(value))
-    return (odd, last) if odd != last else (0, odd)
