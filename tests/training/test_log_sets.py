@@ -51,6 +51,7 @@ TRAIN = "Epoch 1\n-------\nloss: 0.9  [   64/60000]\n"
         ),
         pytest.param("Evaluating...\n{'loss': 4}\nepoch 2 loss 3", {"loss": [3], "eval_loss": [4]},
                      id="dict"),
+        pytest.param("Validation losses:\nloss=3", {"validation_loss": [3]}, id="of losses"),
         pytest.param("Training |  Validation\nloss=3", {"loss": [3]}, id="two parts"),
         pytest.param("Training...\nloss: 3\nsaved\nloss: 2", {"loss": [3, 2]}, id="training"),
         pytest.param("epoch 1 loss 3 (train)\nepoch 1 loss 4 [val]",

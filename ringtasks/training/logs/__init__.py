@@ -12,7 +12,8 @@ Layers, each pure and importing only those before it:
   a part of the data
 - ``line_reader``: all of them, line by line
 - ``metric_files``, ``event_files``: what trainers write beside the log
-- ``points``, ``extremes`` and ``series``: the points of one metric; ``history``: all points at their positions
+- ``points``, ``extremes`` and ``series``: the points of one metric; ``history``: all points at
+  their positions
 - ``resolve``: steps that only the whole log gives away; ``axes``: the x of points
 - ``line_plans``, ``fixed_width``, ``columns``, ``segments``, ``bulk_history``, ``bulk_reader``: the
   same for many lines of known templates, with NumPy; for bars: ``bar_rows``, ``bar_steps``,
