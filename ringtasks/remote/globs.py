@@ -9,7 +9,7 @@ from .script import quote
 __all__ = ["BRACKET", "GLOB", "bracket_expression", "matches", "unquoted"]
 
 # A bracket expression may begin with "]" and may hold classes (POSIX.1-2017 XCU 2.13.1).
-BRACKET = r"\[[!^]?(?:\[:[a-z]+:\]|[^/])(?:\[:[a-z]+:\]|[^]/])*\]"
+BRACKET = r"\[(?:[!^]|(?![!^]))(?:\[:[a-z]+:\]|[^/])(?:\[:[a-z]+:\]|[^]/])*\]"
 GLOB = re.compile(rf"([*?]|{BRACKET})")
 #: Their class depends on the host's locale.
 _OTHERS = "\x80-\U0010ffff"
@@ -109,5 +109,5 @@ def _set_of(glob: str, *, has_escapes: bool = False) -> tuple[str, list[str]]:
     """Return a bracket expression's negation, and its characters and classes."""
     negation = glob[1] if glob[1] in "!^" else ""
     inside = glob[1 + len(negation) : -1]
-    escape = r"\\.|" if has_escapes else ""
-    return negation, re.findall(rf"\[:[a-z]+:\]|{escape}.", inside, re.DOTALL)
+    escape, name = (r"\\.|", "[^]]*") if has_escapes else ("", "[a-z]+")
+    return negation, re.findall(rf"\[:{name}:\]|{escape}.", inside, re.DOTALL)

@@ -90,8 +90,11 @@ class _FilterRule(NamedTuple):
         return self.expression.fullmatch(text) is not None
 
 
-# rsync's lib/wildmatch.c: in brackets a backslash escapes, and "]" is a member where it is first.
-_BRACKET = r"\[[!^]?(?:\[:[a-z]+:\]|\\.|.)(?:\[:[a-z]+:\]|\\.|[^]\\])*\]"
+# rsync's lib/wildmatch.c: in brackets a backslash escapes, "]" is a member where it is first, and
+# what looks like a class is one.
+_CLASS = r"\[:[^]]*:\]"
+_MEMBER = rf"{_CLASS}|\\.|(?!{_CLASS})"
+_BRACKET = rf"\[(?:[!^]|(?![!^]))(?:{_MEMBER}.)(?:{_MEMBER}[^]\\])*\]"
 _TOKEN = re.compile(rf"/\*\*\*\Z|\*\*|\*|\?|{_BRACKET}|\\.|.", re.DOTALL)
 _MEANINGS = {"/***": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 

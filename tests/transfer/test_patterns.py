@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ringtasks.remote.globs import matches
 from ringtasks.transfer.patterns import Filter, encoded, filter_rules
 from ringtasks.transfer.rsync_flags import Rules
 from tests.support.fixtures import Require
@@ -21,6 +22,7 @@ _PARTS = [
     "[[:digit:]]", "[![:alpha:]]", "[a-c]", "[b-]", "[-b]", "[c-a]", "[[:upper:]a]", "\\a", "\\*",
     "\\", ".log", "logs", "-", "!a", "é", "[", "[a", "]", "[]", "[\\]]", "[\\a]", ".", " ",
     "[[:bogus:]]", "[[:space:]]", "[a-]", "[*]", "[?]", "[/]", "[a/b]", "^",
+    "[!]", "[^]", "[[:alpha:]", "[[::]]", "[[:a", "[a[:digit:]",
 ]  # fmt: skip
 #: rsync reads these as other rules, or refuses them.
 _NOT_PATTERNS = ("!", "+ ", "- ")
@@ -57,6 +59,7 @@ def test_random_patterns_select_what_rsync_selects(
 @pytest.mark.parametrize(
     "patterns",
     [
+        ("[!]", "[^]*"), ("[[:alpha:]x",), ("[[::]]",), ("[[:1:]]*",),
         ("[!a]",), ("[[:alpha:]]",), ("[]x]",), ("a/**",), ("**/a",), ("/a/***",), ("a/***",),
         ("/logs/*/a",), ("logs/",), ("*", "!/a", "!/a/b"), ("[!a]*", "!b"), ("**b**",), ("/**/a",),
         ("a//b",), ("**",), ("***",), ("/*/",), ("\\[x",), ("[a", "x]"), ("logs/**/a",),
@@ -64,6 +67,12 @@ def test_random_patterns_select_what_rsync_selects(
 )  # fmt: skip
 def test_a_pattern_selects_what_rsync_selects(tree: Path, patterns: tuple[str, ...]) -> None:
     _assert_as_rsync(tree, patterns)
+
+
+@pytest.mark.parametrize("pattern", ["[!]", "[^]", "[]"])
+def test_bracket_without_an_end_is_a_plain_name_in_a_pattern_for_the_host(pattern: str) -> None:
+    assert matches(pattern, pattern)
+    assert not matches(pattern, "a")
 
 
 def _pattern(chance: random.Random) -> str:
