@@ -13,10 +13,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["IMPOSTOR", "Certified", "HostKey", "KeyVerdict", "Pins", "judge"]
+__all__ = ["IMPOSTOR", "UNKNOWN", "Certified", "HostKey", "KeyVerdict", "Pins", "judge"]
 
 #: The warning with each refused key.
 IMPOSTOR = "possible man in the middle, this may be an impostor"
+#: The refusal of a host that is not known yet.
+UNKNOWN = "no key of the host is known, and StrictHostKeyChecking is yes"
 
 # The number of fields of a key's blob, its type among them: RFC 4253 section 6.6, RFC 5656
 # section 3.1, RFC 8709 section 4, PROTOCOL.u2f of OpenSSH.
@@ -87,7 +89,7 @@ class Pins(NamedTuple):
         if self.keys:
             return f"expected {', '.join(map(str, self.keys))}"
         if not self.authorities:
-            return "no key of the host is known, and StrictHostKeyChecking is yes"
+            return UNKNOWN
         return f"expected a certificate by {' or '.join(map(str, self.authorities))}"
 
 

@@ -6,9 +6,9 @@ from ringtasks.errors import HostKeyError, Reason
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.state_files import known_hosts_file
 
-from .host_keys import IMPOSTOR, HostKey
+from .host_keys import IMPOSTOR, UNKNOWN, HostKey
 
-__all__ = ["advice_to_update", "changed_key", "refused_key"]
+__all__ = ["advice_to_learn", "advice_to_update", "changed_key", "refused_key"]
 
 
 def refused_key(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
@@ -19,7 +19,9 @@ def refused_key(config: SSHConfig, evidence: str, advice: str) -> HostKeyError:
 
 
 def changed_key(config: SSHConfig, offered: HostKey, reason: str) -> HostKeyError:
-    """Return the error for a key that is not the pinned one."""
+    """Return the error for a key that is not the pinned one, or of a host that is not known."""
+    if reason == UNKNOWN:
+        return refused_key(config, f"{UNKNOWN}: it showed {offered}", advice_to_learn(config))
     evidence = f"host key changed: got {offered}, {reason}: {IMPOSTOR}"
     return refused_key(config, evidence, advice_to_update(config))
 
@@ -30,3 +32,8 @@ def advice_to_update(config: SSHConfig) -> str:
     if config.ssh_host_key:
         place = "ssh_host_key in the hosts file"
     return f"if the box was rebuilt, update {place}"
+
+
+def advice_to_learn(config: SSHConfig) -> str:
+    """Return the advice for a host whose key the user has to give."""
+    return f"set ssh_host_key of {config.id!r} to its key, or add the key to ~/.ssh/known_hosts"

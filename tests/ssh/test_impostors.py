@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,3 +161,21 @@ def test_impostor_is_reported_to_library_users_by_the_logger(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert all(text in record.getMessage() for text in told(taken_over))
+
+
+def test_unknown_host_is_not_called_an_impostor(
+    sshd: Sshd, client_key: Path, use_control_master: bool
+) -> None:
+    path = Path.home() / ".ssh" / "config"
+    path.parent.mkdir(mode=0o700)
+    path.write_text("StrictHostKeyChecking yes\n")
+    config = SSHConfig(sshd.address, sshd.port, sshd.user, str(client_key), name="box")
+    config.use_control_master = use_control_master
+
+    with SSHClient(config) as client:
+        error = str(client.run("true").error)
+
+    assert "no key of the host is known, and StrictHostKeyChecking is yes: it showed" in error
+    assert "set ssh_host_key of 'box' to its key" in error
+    assert "impostor" not in error
+    assert "changed" not in error

@@ -27,10 +27,10 @@ from ringtasks.errors import (
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.ssh import openssh
 from ringtasks.ssh.home_files import home_arguments
-from ringtasks.ssh.host_keys import IMPOSTOR
+from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN
 from ringtasks.ssh.patience import Patience
 from ringtasks.ssh.pins import KnownHosts
-from ringtasks.ssh.refused_host_key import advice_to_update, changed_key
+from ringtasks.ssh.refused_host_key import advice_to_learn, advice_to_update, changed_key
 from ringtasks.ssh.refused_log_in import TOO_MANY, explain, key_problem
 from ringtasks.ssh.rehearsal import cuts
 from ringtasks.ssh.routes import ProcessProxy, Route, SocksProxy, tcp_routes
@@ -276,6 +276,8 @@ class _Attempt:
         error = error_of(self._config.id, route, said, carrier_said, elapsed, pins)
         if IMPOSTOR in error.evidence and isinstance(error, HostKeyError):
             error.advice = advice_to_update(self._config)
+        elif UNKNOWN in error.evidence:
+            error.advice = advice_to_learn(self._config)
         elif isinstance(error, AuthenticationError):
             self._explain(error)
         return error

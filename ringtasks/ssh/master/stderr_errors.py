@@ -13,7 +13,7 @@ from ringtasks.errors import AnswerError, AuthenticationError, HostKeyError, Rea
 from ringtasks.remote.answers import json_fields
 from ringtasks.ssh.classify import Classified
 from ringtasks.ssh.failure_table import by_ssh_lines
-from ringtasks.ssh.host_keys import IMPOSTOR, Pins
+from ringtasks.ssh.host_keys import IMPOSTOR, UNKNOWN, Pins
 from ringtasks.ssh.routes import Route
 
 __all__ = ["BAD_CERTIFICATE", "error_of", "refused_methods", "telling", "told"]
@@ -103,6 +103,8 @@ def _of_host_key(said: str, pins: Pins) -> str:
     found = _SHOWN_IN_DEBUG.search(said) or _SHOWN.search(said)
     shown = f"host key changed: got {found[1] if found else 'another key'}"
     bad = BAD_CERTIFICATE.search(said)
+    if pins.is_pinned and pins.demand == UNKNOWN and "REVOKED" not in said and not bad:
+        return f"{UNKNOWN}: it showed {found[1]}" if found else UNKNOWN
     if "REVOKED" in said:
         why = "which is REVOKED"
     elif bad:
