@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ringtasks.common.collector import paused
 from ringtasks.errors import InventoryError
 
 from . import cache
@@ -236,9 +237,8 @@ def _read_version(file: Path, *_version: int) -> Content:
     content = cache.load(file, text)
     if content is None:
         from .hosts_file import read  # YAML is slow to load
-        from .yaml_lines import without_collector
 
-        with without_collector():
+        with paused():
             content = read(str(file), text)
             cache.store(file, text, content)
     return content

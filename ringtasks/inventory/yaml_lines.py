@@ -6,17 +6,15 @@ in the file, and a key that YAML does not read as text must be shown as it is wr
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import yaml
 
+from ringtasks.common.collector import paused
 from ringtasks.errors import InventoryError
 
-__all__ = ["LinedMapping", "parse", "parse_value", "without_collector"]
+__all__ = ["LinedMapping", "parse", "parse_value"]
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 #: A hosts file of 5,000 hosts with 20 fields each has a fifth of this number.
@@ -95,23 +93,8 @@ def parse_value(name: str, text: bytes) -> object:
 
 
 def _load(text: bytes) -> object:
-    with without_collector():
+    with paused():
         return yaml.load(text, Loader=_LineLoader)  # noqa: S506  # built on the safe loader
-
-
-@contextlib.contextmanager
-def without_collector() -> Iterator[None]:
-    """Make no garbage collections within the block.
-
-    The collector would visit the values of a large file again and again, and free none.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _construct_mapping(loader: Any, node: Any) -> Any:

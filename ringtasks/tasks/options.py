@@ -16,6 +16,7 @@ import invoke
 from invoke import Context, Exit
 
 from ringtasks.common import interruption
+from ringtasks.common.collector import paused
 from ringtasks.common.local_user import expanded_home
 from ringtasks.common.program_name import as_typed
 from ringtasks.common.threads import NO_MEMORY, translated
@@ -142,9 +143,10 @@ def inventory_of(c: Context, given: str | None, *, newer_than: float = 0.0) -> I
     from ringtasks.inventory.loader import load_located
     from ringtasks.output.display import say
 
-    inventory = load_located(located(c, given), newer_than=newer_than)
-    if len(inventory.hosts) >= _MANY_HOSTS and interruption.is_program():
-        gc.freeze()  # they live until the exit; see the end of `task`
+    with paused():
+        inventory = load_located(located(c, given), newer_than=newer_than)
+        if len(inventory.hosts) >= _MANY_HOSTS and interruption.is_program():
+            gc.freeze()  # they live until the exit; see the end of `task`
     for warning in inventory.warnings:
         if warning not in _warned:
             _warned.add(warning)
