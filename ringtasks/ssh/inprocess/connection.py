@@ -308,8 +308,10 @@ class Connection(DialledConnection):
         if isinstance(self.gateway, fabric.Connection):
             self.gateway.close()
 
-    def _first_attempt(self) -> HostAttempt:
-        return HostAttempt(self.ssh, self._transport_name)
+    def _first_attempt(self) -> HostAttempt | None:
+        """Check the routes; an attempt of this connection begins, with its limit, in `open`."""
+        HostAttempt(self.ssh, self._transport_name)
+        return None
 
     def _jump_host_of_inventory(self) -> Connection | None:
         if not self.ssh.proxy_jump:

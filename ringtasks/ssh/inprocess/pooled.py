@@ -33,7 +33,7 @@ class PooledConnection(Connection):
         self.keep_in_process()
         self._report = report
 
-    def _first_attempt(self) -> HostAttempt:
+    def _first_attempt(self) -> HostAttempt | None:
         if not self.gateway and _is_same_way(self._begun.config, self.ssh):
             return self._begun
         self._begun.abandon()  # ~/.ssh/config takes precedence

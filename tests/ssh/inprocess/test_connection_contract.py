@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ringtasks.errors import UnreachableError, UsageError
 from ringtasks.ssh.host_keys import HostKey
 from ringtasks.ssh.pins import KnownHosts
 from ringtasks.testing import FakeFleet
-from tests.support.faulty import Refusing, Silent
+from tests.support.faulty import Refusing, Silent, Wire
 from tests.support.sshd import Sshd, make_key
 
 MakeConfig = Callable[..., SSHConfig]
@@ -294,3 +295,16 @@ def test_user_of_none_is_the_local_user_and_an_empty_one_is_refused(config: SSHC
 
     with pytest.raises(UsageError, match="user is empty"):
         Connection(anyone, config=fabric.Config(overrides={"user": ""}))
+
+
+def test_time_limit_begins_when_the_connection_is_opened(sshd: Sshd, client_key: Path) -> None:
+    with Wire(sshd.address, sshd.port, delay=0.06) as slow:  # ringtasks waits 0.05 s at least
+        config = SSHConfig(slow.address, slow.port, sshd.user, str(client_key), name="box")
+        connection = Connection(changed(config, use_control_master=False, connect_timeout=0.2))
+        made = time.monotonic()
+        while time.monotonic() < made + 0.2:  # it is the passing of time that matters
+            time.sleep(0.05)
+        connection.ssh = changed(connection.ssh, connect_timeout=20)
+
+        with connection:
+            assert connection.run("echo hi", hide=True).stdout == "hi\n"
