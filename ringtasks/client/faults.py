@@ -10,6 +10,7 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import InventoryError, UsageError
 from ringtasks.inventory.config import SSHConfig, error_at, expand
 from ringtasks.inventory.model import HostConfig
+from ringtasks.ssh.key_files import no_file
 from ringtasks.ssh.routes import ROUTE_NAMES, only, routes_of
 
 __all__ = ["checked"]
@@ -59,8 +60,7 @@ def _check(config: SSHConfig, transport: str | None, entry: HostConfig | None) -
         only(routes_of(config, os.environ), transport, config.id)
     if config.key_path:
         file = expanded_home(expand(config.key_path))
-        if not file.is_file():
-            missing = f"{'a folder, not a' if file.is_dir() else 'no such'} file: {file}"
+        if problem := no_file(file):
             if entry is not None:
-                raise error_at(entry, missing, "ssh_key")
-            raise InventoryError(missing, host=config.id, field_name="ssh_key")
+                raise error_at(entry, problem, "ssh_key")
+            raise InventoryError(problem, host=config.id, field_name="ssh_key")

@@ -50,7 +50,9 @@ def load(file: Path, text: bytes) -> Content | None:
         hosts = _Hosts(str(file), known["names"], rest.splitlines())
         groups = {name: WrittenGroup(*group) for name, *group in known["groups"]}
         sources = _sources(known["sources"])
-        return Content(hosts, groups, tuple(known["warnings"]), sources, known["defaults"])
+        warnings = tuple(known["warnings"])
+        defaults, lines = known["defaults"], known["default_lines"]
+        return Content(hosts, groups, warnings, sources, defaults, lines)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -75,6 +77,7 @@ def store(file: Path, text: bytes, content: Content) -> None:
             "warnings": content.warnings,
             "sources": [astuple(source) for source in content.sources],
             "defaults": _kept(content.defaults),
+            "default_lines": dict(content.default_lines),
         }
         for source in content.sources:
             _kept(source.defaults)

@@ -203,6 +203,8 @@ class SSHConfig(FieldValue):
                     break
         if "jump_host" in given:
             given["jump_host"] = cls._jump(host_config, given["jump_host"])
+        elif "proxy_jump" in given:
+            cls._check_jump_address(host_config, given["proxy_jump"])
         given.setdefault("host", "")
         made = cls(**given)
         if made.inventory_files:
@@ -215,6 +217,14 @@ class SSHConfig(FieldValue):
             return cls.from_host_config(jump_host)
         except InventoryError as error:
             told = f"the jump host cannot be used: {error}"
+            raise error_at(host_config, told, "proxy_jump") from error
+
+    @classmethod
+    def _check_jump_address(cls, host_config: Any, address: str) -> None:
+        try:
+            cls.parse(address)
+        except ValueError as error:
+            told = f"is no host of this inventory, nor an address: {error}"
             raise error_at(host_config, told, "proxy_jump") from error
 
     @property

@@ -11,7 +11,7 @@ from ringtasks.errors import InventoryError
 from .model import SETTINGS
 from .yaml_lines import LinedMapping
 
-__all__ = ["checked_field", "kind_of"]
+__all__ = ["checked_field", "kind_of", "setting_lines"]
 
 
 def checked_field(key: str, value: Any, origin: Any, file: str, host: str) -> Any:
@@ -26,6 +26,13 @@ def checked_field(key: str, value: Any, origin: Any, file: str, host: str) -> An
     except UnexpectedValueError as error:
         hint = _quotes_hint(key, value, origin.texts.get(key, ()))
         raise InventoryError(error.problem + hint, **place) from error
+
+
+def setting_lines(given: Any) -> dict[str, int]:
+    """Return the lines of the settings in a mapping of a hosts file; anything else has none."""
+    if not isinstance(given, LinedMapping):
+        return {}
+    return {key: line for key, line in given.lines.items() if key in SETTINGS}
 
 
 def _quotes_hint(key: str, value: Any, written: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
-from .field_check import checked_field, kind_of
+from .field_check import checked_field, kind_of, setting_lines
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
 from .sources.model import Source
 from .yaml_lines import LinedMapping, parse
@@ -49,7 +49,8 @@ def read(name: str, text: bytes) -> Content:
         hosts[host.name] = host
     lined = [(defaults, ""), *((g, str(key)) for key, g in section.items())]
     warnings = tuple(_mistyped(name, lined))
-    return Content(hosts, _groups_of(name, groups), warnings, _sources(name, document), common)
+    sources, lines = _sources(name, document), setting_lines(defaults)
+    return Content(hosts, _groups_of(name, groups), warnings, sources, common, lines)
 
 
 def _section(file: str, document: LinedMapping, key: str) -> LinedMapping:

@@ -117,9 +117,10 @@ def _with_sources(
 ) -> Merged:
     from .sources.merge import Merged
 
-    files = map(str, located.files)
-    defaults = {file: each.defaults for file, each in zip(files, contents, strict=True)}
-    merged = Merged(hosts, defaults, located.paths if located.is_trusted else ())
+    by_file = dict(zip(map(str, located.files), contents, strict=True))
+    defaults = {file: each.defaults for file, each in by_file.items()}
+    lines = {file: each.default_lines for file, each in by_file.items()}
+    merged = Merged(hosts, defaults, lines, located.paths if located.is_trusted else ())
     for answer in answers:
         merged.add(answer)
     return merged

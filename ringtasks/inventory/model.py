@@ -115,6 +115,8 @@ class Content(NamedTuple):
     sources: tuple[Source, ...] = ()
     defaults: Mapping[str, Any] = {}
     """The settings and facts that its hosts share."""
+    default_lines: Mapping[str, int] = {}
+    """The lines of those settings."""
 
 
 class Inventory(NamedTuple):

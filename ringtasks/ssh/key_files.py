@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 import shlex
 import stat
@@ -20,7 +21,7 @@ from ringtasks.common.local_user import expanded_home
 from ringtasks.errors import UsageError
 from ringtasks.inventory.config import SSHConfig, expand
 
-__all__ = ["KeyProblem", "existing_key_file", "problem_of", "why_refused"]
+__all__ = ["KeyProblem", "existing_key_file", "no_file", "problem_of", "why_refused"]
 
 _MAX_BYTES = 64 * 1024
 _PUBLIC = re.compile(rb"(ssh-|ecdsa-|sk-|---- BEGIN SSH2 PUBLIC|-----BEGIN PUBLIC)")
@@ -51,11 +52,24 @@ def existing_key_file(config: SSHConfig) -> Path | None:
     if not config.key_path:
         return None
     file = expanded_home(expand(config.key_path))
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112  # is_dir raises for a path that is too long
         raise UsageError(f"{config.id}: ssh_key: {file} is a folder: {_NEW_FILE}")
-    if not file.is_file():
-        raise UsageError(f"{config.id}: ssh_key: no such file: {file}: {_NEW_FILE}")
+    if problem := no_file(file):
+        raise UsageError(f"{config.id}: ssh_key: {problem}: {_NEW_FILE}")
     return file
+
+
+def no_file(path: Path) -> str | None:
+    """Return the reason for which a path is that of no file; None: it is that of a file."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"no such file: {path}"
+    except OSError as error:
+        return f"{error.strerror}: {path}"
+    if stat.S_ISDIR(mode):
+        return f"a folder, not a file: {path}"
+    return None if stat.S_ISREG(mode) else f"no such file: {path}"
 
 
 def problem_of(path: Path) -> KeyProblem | None:

@@ -97,6 +97,10 @@ def task(*, connects: bool = True, **options: Any) -> Callable[[Callable[..., An
                 raise Exit(_told(error), code=UNREACHABLE) from error
             except MemoryError:
                 raise Exit(f"ringtasks: {NO_MEMORY}", code=1) from None
+            except OSError as error:
+                if not isinstance(error.filename, str):
+                    raise  # it may be of our own doing
+                raise Exit(_told_of_file(error), code=1) from error
             finally:
                 # All objects loaded by now live until the exit: without this the interpreter visits
                 # all of them once more on its way out (20 ms).
@@ -115,6 +119,13 @@ def _told(error: Exception) -> str:
     from ringtasks.output.foreign_text import message
 
     return f"ringtasks: {message(without_alarms(str(error)))}"
+
+
+def _told_of_file(error: OSError) -> str:
+    """Return the message for a path of the user's that cannot be used: too long, not readable …"""
+    from ringtasks.output.foreign_text import message
+
+    return f"ringtasks: {message(error.filename)}: {error.strerror}"
 
 
 @contextlib.contextmanager

@@ -28,6 +28,8 @@ BAD = {
     "~": ("{ssh_host: h}", "put it in quotes: '~'"),
     "[x]": ("{ssh_host: h}", "put it in quotes: '[x]'"),
     "otherkey": ("{ssh_host: h, ssh_key: ~no-such-user/key}", "no such file: ~no-such-user/key"),
+    "longkey": (f"{{ssh_host: h, ssh_key: /{'k' * 300}}}", "File name too long: /kkk"),
+    "nojump": ("{ssh_host: h, proxy_jump: 'a:b'}", "proxy_jump: is no host of this inventory, nor"),
     "jump": ("{ssh_host: h, proxy_jump: port}", "proxy_jump: the jump host cannot be used"),
 }
 TASKS = {
@@ -72,7 +74,7 @@ def test_each_bad_host_is_reported_with_its_line_and_good_hosts_are_used(
 
     printed = (done.stdout + done.stderr).decode()
     for line, (name, (_, expected)) in enumerate(BAD.items(), 3):
-        if task in ("hosts", "why") and name in ("nokey", "otherkey"):
+        if task in ("hosts", "why") and name in ("nokey", "otherkey", "longkey"):
             continue  # its routes can be shown without a key
         lines = [text for text in printed.splitlines() if f"{name}: " in text and expected in text]
         assert lines, (name, printed)
@@ -127,3 +129,11 @@ def test_route_missing_on_one_host_fails_only_that_host(inv: Inv, mixed: Sshd) -
     assert b"good: done\n" in done.stdout
     assert b"good,nokey (2): has no tailscale route; its routes: direct" in other.stderr
     assert (done.returncode, other.returncode) == (2, 2)
+
+
+@pytest.mark.parametrize("task", [["hosts"], ["ssh-config"], ["doctor"]])
+def test_path_that_the_system_refuses_is_told_in_one_line(inv: Inv, task: list[str]) -> None:
+    done = inv(*task, "--inventory", "k" * 300)
+
+    assert done.returncode == 1
+    assert done.stderr == b"ringtasks: " + b"k" * 300 + b": File name too long\n"

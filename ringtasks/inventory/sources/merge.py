@@ -21,7 +21,8 @@ from .model import PrintedHost, Source, SourceAnswer
 
 __all__ = ["Merged"]
 
-#: The user of a provider's images.
+#: Two names of one setting.
+_FOLDER = ("work_dir", "ringrift_path")
 
 
 class Merged:
@@ -32,6 +33,7 @@ class Merged:
     :ivar absent: the reasons for hosts of sources that cannot be reached now.
     :ivar warnings: for people.
     :param defaults: the defaults of each hosts file.
+    :param lines: their lines, for each hosts file.
     :param files: the inventory, for asking its sources again; empty: they are not asked again.
     """
 
@@ -39,13 +41,14 @@ class Merged:
         self,
         hosts: Mapping[str, HostConfig],
         defaults: Mapping[str, Mapping[str, Any]],
+        lines: Mapping[str, Mapping[str, int]],
         files: tuple[str, ...],
     ) -> None:
         self.hosts = dict(hosts)
         self.groups: dict[str, list[str]] = {}
         self.absent: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._defaults, self._files = defaults, files
+        self._defaults, self._lines, self._files = defaults, lines, files
         self._of_files = frozenset(hosts)
         self._spellings = {name.lower(): name for name in hosts}
         self._by_tailnet = {h.tailscale_ip: h.name for h in hosts.values() if h.tailscale_ip}
@@ -131,15 +134,16 @@ class Merged:
         settings.setdefault("work_dir", settings.get("ringrift_path"))
         facts = {str(key): value for key, value in own.items() if key not in SETTINGS}
         origins = {
-            **dict.fromkeys(settings, f"{source.file}:{source.line}"),
+            **_places(source.file, self._lines.get(source.file, {})),
+            **_places(source.file, source.lines),
             **{key: f"source {source.label}" for key in common if key not in shared},
-            **{key: origin for key in host.values if key in settings},
+            **dict.fromkeys(host.values, origin),
         }
         return HostConfig(
             host.name,
             **settings,
             facts=facts,
-            origins=origins,
+            origins={key: place for key, place in origins.items() if key in settings},
             inventory_files=self._files,
             file=source.file,
             line=source.line,
@@ -154,17 +158,14 @@ class Merged:
         changes = {key: host.values[key] for key in PLACE_KEYS if key in host.values}
         if source.kind == "ssh_config" and any(getattr(known, key) for key in ADDRESS_KEYS):
             changes = {}  # an alias tells no address
-        user = host.values.get("ssh_user") or source.defaults.get("ssh_user")
-        user = user or KINDS[source.kind].user
+        user = host.values.get("ssh_user")
+        if user is None and "ssh_user" not in source.defaults:
+            user = KINDS[source.kind].user
         if known.ssh_user is None and user:
             changes["ssh_user"] = user
-        common = {
-            key: value
-            for key, value in source.defaults.items()
-            if key in SETTINGS and key not in known.lines and key not in changes
-        }
-        facts = {key: value for key, value in host.values.items() if key not in SETTINGS}
-        place = f"{source.file}:{source.line}"
+        common = _lacking(known, source.defaults, changes)
+        values = {**source.defaults, **host.values}
+        facts = {str(key): value for key, value in values.items() if key not in SETTINGS}
         return replace(
             known,
             **common,
@@ -173,10 +174,27 @@ class Merged:
             facts={**known.facts, **facts, **_given(known.facts)},
             origins={
                 **known.origins,
-                **dict.fromkeys(common, place),
+                **{k: v for k, v in _places(source.file, source.lines).items() if k in common},
                 **dict.fromkeys(changes, origin),
             },
         )
+
+
+def _lacking(
+    known: HostConfig, defaults: Mapping[str, Any], changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings among the defaults that the host's own line and its source lack."""
+    given = {**known.lines, **changes}
+    if not given.keys().isdisjoint(_FOLDER):
+        given.update(dict.fromkeys(_FOLDER))
+    lacking = {k: v for k, v in defaults.items() if k in SETTINGS and k not in given}
+    if "ringrift_path" in lacking:
+        lacking.setdefault("work_dir", lacking["ringrift_path"])
+    return lacking
+
+
+def _places(file: str, lines: Mapping[str, int]) -> dict[str, str]:
+    return {key: f"{file}:{line}" for key, line in lines.items()}
 
 
 def _given(facts: Mapping[str, Any]) -> dict[str, Any]:

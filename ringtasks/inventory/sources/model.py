@@ -42,6 +42,8 @@ class Source:
     """Settings and facts for those of its hosts that lack them."""
     file: str = ""
     line: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """The lines of those settings."""
 
     @property
     def label(self) -> str:

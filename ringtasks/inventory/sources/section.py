@@ -17,7 +17,7 @@ from typing import Any
 from ringtasks.common.durations import duration
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError, UsageError
-from ringtasks.inventory.field_check import checked_field, kind_of
+from ringtasks.inventory.field_check import checked_field, kind_of, setting_lines
 from ringtasks.inventory.model import SETTINGS
 from ringtasks.inventory.yaml_lines import LinedMapping
 
@@ -77,6 +77,7 @@ def _source(file: str, line: int, entry: Any) -> Source:
         _defaults(file, line, entry.get("defaults")),
         file,
         line,
+        setting_lines(entry.get("defaults")),
     )
 
 

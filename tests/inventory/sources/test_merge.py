@@ -51,6 +51,36 @@ def test_file_says_what_a_host_is_and_the_source_where(load: Load, programs: Pro
     assert "ssh_key" not in box.origins
 
 
+def test_defaults_have_their_own_lines_and_count_for_hosts_of_the_file_too(
+    load: Load, programs: Programs
+) -> None:
+    program = programs.prints("p", {"box": {"ssh_host": "h"}, "new": {"ssh_host": "i"}})
+    text = (
+        "defaults:\n  connect_timeout: 7\nhosts: {box: {}}\nsources:\n"
+        f"  - from: command\n    command: {program}\n    defaults:\n      ssh_user: u\n"
+        "      ringrift_path: /app\n      role: train\n"
+    )
+
+    for _ in ("read", "kept"):
+        inventory = load(text)
+        box, new = inventory.get("box"), inventory.get("new")
+        assert (box.facts, new.facts) == ({"role": "train"}, {"role": "train"})
+        assert (box.work_dir, new.work_dir) == ("/app", "/app")
+        file = new.file
+        assert new.origins["connect_timeout"] == f"{file}:2"
+        assert new.origins["ssh_user"] == box.origins["ssh_user"] == f"{file}:8"
+        assert new.origins["ringrift_path"] == f"{file}:9"
+
+
+def test_folder_of_the_file_wins_under_either_name(load: Load, programs: Programs) -> None:
+    program = programs.prints("p", {"box": {"ssh_host": "h"}})
+    source = f"{{from: command, command: {program}, defaults: {{work_dir: /theirs}}}}"
+
+    box = load(f"hosts: {{box: {{ringrift_path: /mine}}}}\nsources: [{source}]\n").get("box")
+
+    assert box.work_dir == "/mine"
+
+
 def test_user_of_the_file_wins(load: Load, programs: Programs) -> None:
     program = programs.prints("p", {"box": {"ssh_host": "h", "ssh_user": "theirs"}})
     source = f"sources: [{{from: command, command: {program}}}]\n"
