@@ -195,7 +195,7 @@ check() {
   check_command=$1 url=$2 end=$(($(now) + $3)) shown=
   shift 3
   until said=$(try "$@" </dev/null 2>&1); do
-    said=${said:-failed without output}
+    said=${said:-"exit status $?, without output: $check_command"}
     [ "$said" = "$shown" ] || printf '%s\n' "$said" | tail -n 5 >&2
     [ "$(now)" -le "$end" ] || exit 1
     shown=$said
@@ -204,7 +204,7 @@ check() {
 }
 
 try() {
-  [ -z "$check_command" ] || (cd current && exec sh -ec "$check_command") || return 1
+  [ -z "$check_command" ] || (cd current && exec sh -ec "$check_command") || return
   [ -z "$url" ] || fetch "$@"
 }
 

@@ -347,7 +347,7 @@ class Target:
             return self._without_lock(held)
         if result.error is not None:
             own = result.error.removeprefix(f"{self.report.host}: ")
-            return StepOutcome(self.plan.conceal(own), result.returncode)
+            return StepOutcome(self.plan.conceal(printable(own)), result.returncode)
         said = [line for line in result.stderr.splitlines() if line.strip()]
         why = f": {printable(said[-1][:_LINE_CHARACTERS])}" if said else ""
         return StepOutcome(f"exit status {result.returncode}{why}", 1)

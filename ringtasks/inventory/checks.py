@@ -8,14 +8,18 @@ from typing import Any
 from ringtasks.common.setting_checks import Check, expected
 
 __all__ = [
-    "address", "is_address", "one_line", "one_of", "public_key", "tcp_port", "without_brackets",
+    "HOST_NAME_EXPECTED", "address", "host_address", "is_address", "is_host_name", "one_line",
+    "one_of", "public_key", "tcp_port", "without_brackets",
 ]  # fmt: skip
 
 _ADDRESS = r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*\Z"
 _PUBLIC_KEY_EXPECTED = (
     "a public key such as 'ssh-ed25519 AAAA…', or '@cert-authority ssh-ed25519 AAAA…'"
 )
+#: The name of a host, in an error.
+HOST_NAME_EXPECTED = "a host name without spaces, commas, '!', '=' and an '@' in front"
 # Compiled at first use.
+_HOST_NAME = r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z"
 _PUBLIC_KEY = r"(@cert-authority +)?[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( .*)?\Z"
 
 
@@ -24,6 +28,19 @@ def address(place: str, value: Any) -> str:
     if not isinstance(value, str) or not (_has_variable(value) or is_address(value)):
         raise expected(place, "a name or an address, without spaces and no - in front", value)
     return without_brackets(value)
+
+
+def host_address(place: str, value: Any) -> str:
+    """Return a name or address of a host, alone."""
+    found = address(place, value)
+    if not _has_variable(found) and re.search(r"@|^[^:]*:\d*$|://", found):
+        raise expected(place, "an address alone: ssh_user and ssh_port take the others", value)
+    return found
+
+
+def is_host_name(text: str) -> bool:
+    """Return True if an inventory may have a host of that name."""
+    return text.isprintable() and re.match(_HOST_NAME, text) is not None
 
 
 def without_brackets(text: str) -> str:

@@ -20,6 +20,7 @@ from ringtasks.errors import InventoryError
 
 from .checks import (
     address,
+    host_address,
     is_address,
     one_line,
     one_of,
@@ -81,7 +82,7 @@ class SSHConfig(FieldValue):
     :raises AttributeError: no field has that name.
     """
 
-    host: str = setting(address, keys=("ssh_host",), address_of="direct", is_reaching=True)
+    host: str = setting(host_address, keys=("ssh_host",), address_of="direct", is_reaching=True)
     port: int = setting(tcp_port, DEFAULT_SSH_PORT, keys=("ssh_port",), is_reaching=True)
     user: str | None = setting(address, None, keys=("ssh_user",), is_reaching=True)
     key_path: str | None = setting(
@@ -246,7 +247,7 @@ class SSHConfig(FieldValue):
 
 
 def _is_address_field(declared: Field[Any] | None) -> bool:
-    return declared is not None and declared.metadata.get("check") is address
+    return declared is not None and declared.metadata.get("check") in (address, host_address)
 
 
 def hosts_file_keys(declared: Field[Any]) -> tuple[str, ...]:

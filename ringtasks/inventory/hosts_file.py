@@ -7,13 +7,13 @@ host's entry makes that host unusable (`HostConfig.fault`); the others are not a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from ringtasks.common.text import near_names
 from ringtasks.errors import InventoryError
 
+from .checks import HOST_NAME_EXPECTED, is_host_name
 from .field_check import checked_field, kind_of, setting_lines
 from .model import SETTINGS, Content, HostConfig, WrittenGroup
 from .sources.model import Source
@@ -22,7 +22,6 @@ from .yaml_lines import LinedMapping, parse
 __all__ = ["read"]
 
 # Compiled at first use.
-_HOST_NAME = r"[^\s,@!=\x00-\x1f\x7f][^\s,!=\x00-\x1f\x7f]*\Z"
 #: Similarity from which a fact's name counts as a mistyped setting (0 to 1).
 _MISTYPED = 0.8
 
@@ -106,9 +105,9 @@ def _host(
                 line=line,
                 host=name,
             )
-        if not (key.isprintable() and re.match(_HOST_NAME, key)):
+        if not is_host_name(key):
             raise InventoryError(
-                "expected a printable host name without spaces and ,!=@ in front",
+                f"expected {HOST_NAME_EXPECTED}",
                 file=file,
                 line=line,
                 host=repr(key),

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     #: A name or an address, or an object of ringtasks that describes a host.
     Host = str | SSHClient | SSHConfig | HostConfig
+    #: Such hosts, or a selector of the inventory.
+    Hosts = str | Sequence[Host]
 
 __all__ = [
     "PATIENCE",
@@ -148,31 +150,29 @@ def _launching(
     return client, launch(client, request)
 
 
-def list(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
+def list(hosts: Hosts, *, fanout: int = FANOUT) -> builtins.list[HostJobs]:
     """Return the jobs of each host in the order of ``hosts``, by one command per host."""
     return _of_all(hosts, jobs_of, _unasked, fanout)
 
 
-async def list_async(hosts: Sequence[Host]) -> builtins.list[HostJobs]:
+async def list_async(hosts: Hosts) -> builtins.list[HostJobs]:
     """List like `list`, for asyncio."""
     return await _of_all_async(hosts, jobs_of, _unasked)
 
 
 def prune(
-    hosts: Sequence[Host], older_than: float = 7 * 86400.0, *, fanout: int = FANOUT
+    hosts: Hosts, older_than: float = 7 * 86400.0, *, fanout: int = FANOUT
 ) -> builtins.list[Pruned]:
     """Delete the folders and logs of jobs that ended at least ``older_than`` seconds ago."""
     return _of_all(hosts, lambda client: prune_on(client, older_than), _not_pruned, fanout)
 
 
-async def prune_async(
-    hosts: Sequence[Host], older_than: float = 7 * 86400.0
-) -> builtins.list[Pruned]:
+async def prune_async(hosts: Hosts, older_than: float = 7 * 86400.0) -> builtins.list[Pruned]:
     """Delete like `prune`, for asyncio."""
     return await _of_all_async(hosts, lambda client: prune_on(client, older_than), _not_pruned)
 
 
-def overview(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[Overview]:
+def overview(hosts: Hosts, *, fanout: int = FANOUT) -> builtins.list[Overview]:
     """Return each host's GPUs, memory, disk, load and jobs, in the order of ``hosts``.
 
     One command runs per host.
@@ -180,12 +180,12 @@ def overview(hosts: Sequence[Host], *, fanout: int = FANOUT) -> builtins.list[Ov
     return _of_all(hosts, overview_of, _unread, fanout)
 
 
-async def overview_async(hosts: Sequence[Host]) -> builtins.list[Overview]:
+async def overview_async(hosts: Hosts) -> builtins.list[Overview]:
     """Return the same as `overview`, for asyncio."""
     return await _of_all_async(hosts, overview_of, _unread)
 
 
-def find(job: str, hosts: Sequence[Host], *, fanout: int = FANOUT) -> Job:
+def find(job: str, hosts: Hosts, *, fanout: int = FANOUT) -> Job:
     """Return the one job that has this id or name, or whose id or name begins with it.
 
     A name means the job of that name that waits or runs; if none does, the last one.
@@ -196,9 +196,17 @@ def find(job: str, hosts: Sequence[Host], *, fanout: int = FANOUT) -> Job:
     return _find(job, hosts, list(hosts, fanout=fanout))
 
 
-async def find_async(job: str, hosts: Sequence[Host]) -> Job:
+async def find_async(job: str, hosts: Hosts) -> Job:
     """Find like `find`, for asyncio."""
     return _find(job, hosts, await list_async(hosts))
+
+
+def _clients(hosts: Hosts) -> builtins.list[SSHClient]:
+    if isinstance(hosts, str):
+        from ringtasks.client.targets import targets_of  # most callers have names or clients
+
+        return [client_for(host) for host in targets_of(hosts)]
+    return [client_for(host) for host in hosts]
 
 
 def client_for(host: Host) -> SSHClient:
@@ -231,7 +239,7 @@ Failed = Callable[[str, str], Answer]
 
 
 def _of_all(
-    hosts: Sequence[Host],
+    hosts: Hosts,
     talk: Callable[[SSHClient], Dialogue[Answer]],
     failed: Failed[Answer],
     fanout: int,
@@ -240,7 +248,7 @@ def _of_all(
 
     :raises UsageError: the only host cannot be used; one of several has an answer that says so.
     """
-    clients = [client_for(host) for host in hosts]
+    clients = _clients(hosts)
 
     def ask(n: int) -> Answer:
         try:
@@ -256,13 +264,13 @@ def _of_all(
 
 
 async def _of_all_async(
-    hosts: Sequence[Host],
+    hosts: Hosts,
     talk: Callable[[SSHClient], Dialogue[Answer]],
     failed: Failed[Answer],
 ) -> builtins.list[Answer]:
     import asyncio
 
-    clients = [client_for(host) for host in hosts]
+    clients = _clients(hosts)
 
     async def ask(client: SSHClient) -> Answer:
         try:
@@ -299,7 +307,7 @@ def _picked(
         raise UnknownJobError(error.job, unasked) from None
 
 
-def _find(job: str, hosts: Sequence[Host], known: Sequence[HostJobs]) -> Job:
+def _find(job: str, hosts: Hosts, known: Sequence[HostJobs]) -> Job:
     found = among(job, known)
-    clients = [client_for(host) for host in hosts]
+    clients = _clients(hosts)
     return Job(next(c for c in clients if c.config.id == found.host_id), found.id)

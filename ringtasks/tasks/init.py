@@ -10,6 +10,7 @@ from invoke import Context
 
 from ringtasks.common.program_name import as_typed
 from ringtasks.errors import InventoryError, UsageError
+from ringtasks.inventory.checks import HOST_NAME_EXPECTED, is_host_name
 from ringtasks.inventory.config import SSHConfig
 from ringtasks.inventory.files import find_files
 from ringtasks.inventory.sources.checking import checked
@@ -124,6 +125,9 @@ def _asked_hosts() -> dict[str, dict[str, object]]:
             continue
         default = config.host.partition(".")[0] if not config.host[0].isdigit() else "box"
         name = _asked(f"its name ({default}): ") or default
+        while not is_host_name(name):
+            display.say(f"expected {HOST_NAME_EXPECTED}")
+            name = _asked(f"its name ({default}): ") or default
         fields: dict[str, object] = {"ssh_host": config.host}
         if config.port != SSHConfig.port:
             fields["ssh_port"] = config.port

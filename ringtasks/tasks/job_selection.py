@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,10 +33,16 @@ class SelectedJobs(NamedTuple):
 
 
 def selected_jobs(
-    c: Context, wanted: str | None, host: str | None, inventory: str | None
+    c: Context,
+    wanted: str | None,
+    host: str | None,
+    inventory: str | None,
+    *,
+    prefers_live: bool = False,
 ) -> SelectedJobs:
     """Return the jobs that ``wanted`` means on these hosts.
 
+    :param prefers_live: jobs that have ended count only if no other one matches.
     :raises UsageError: no job matches, or a name matches several of one host.
     """
     from ringtasks import jobs
@@ -46,7 +53,8 @@ def selected_jobs(
         every = jobs.each_once(job for own in known for job in own.jobs)
         chosen = [job for job in every if not job.is_ended and job.runs_on is None]
     else:
-        chosen = [job for name in (wanted or "").split(",") for job in _among(known, name)]
+        names = (wanted or "").split(",")
+        chosen = [job for name in names for job in _among(known, name, prefers_live=prefers_live)]
     if not chosen:
         raise UsageError("no job is running on these hosts")
     by_name = {client.config.id: client for client in clients}
@@ -54,9 +62,13 @@ def selected_jobs(
     return SelectedJobs(handles, _missing(chosen, known))
 
 
-def _among(known: list[HostJobs], name: str) -> list[JobStatus]:
+def _among(known: list[HostJobs], name: str, *, prefers_live: bool) -> list[JobStatus]:
     from ringtasks import jobs
 
+    if prefers_live:
+        live = [own._replace(jobs=tuple(j for j in own.jobs if not j.is_ended)) for own in known]
+        with contextlib.suppress(UnknownJobError):
+            return jobs.all_among(name, live)
     try:
         return jobs.all_among(name, known)
     except UnknownJobError as error:

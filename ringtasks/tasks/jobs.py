@@ -318,7 +318,7 @@ def stop(
         return []
     found: list[Stopped] = []
     statuses = []
-    selected, missing = selected_jobs(c, job, host, inventory)
+    selected, missing = selected_jobs(c, job, host, inventory, prefers_live=True)
     for status, own in selected:
         said = (
             f"interrupted: whether job {status.id} has ended is unknown: "

@@ -19,6 +19,15 @@ from tests.support.fixtures import fleet_of_one
 fleet_size = fleet_of_one
 
 
+def test_check_that_fails_without_output_is_named_with_its_status(fleet: Fleet) -> None:
+    fleet.configure(check="exit 7", check_url=None, check_timeout=1, revert=False)
+    fleet.commit("v1")
+
+    done = fleet.inv("deploy")
+
+    assert "has not succeeded in 1 s: exit status 7, without output: exit 7" in done.stderr
+
+
 def test_hanging_check_ends_at_check_timeout(fleet: Fleet) -> None:
     fleet.configure(check="sleep 100", check_url=None, check_timeout=2, revert=False)
     fleet.commit("v1")

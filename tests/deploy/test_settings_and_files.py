@@ -139,9 +139,10 @@ def test_unreachable_host_stops_the_deploy_before_any_change(
     fleet.write("hosts/hosts.yaml", hosts.replace("127.0.0.3", "127.0.0.77"))
     fleet.commit("v1")
 
-    done = fleet.inv("deploy", "--json")
+    done, status = fleet.inv("deploy", "--json"), fleet.inv("deploy.status")
 
     assert done.returncode == 255
+    assert "\N{REPLACEMENT CHARACTER}" not in done.stderr + status.stdout + status.stderr
     told = {line["host_id"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert {line["end_state"] for line in told.values()} == {"unchanged"}
     assert "refused" in told["web3"]["error"]

@@ -22,7 +22,7 @@ from ringtasks.errors import JobNotStartedError, UnknownJobError, UsageError
 from ringtasks.jobs import JobState
 from ringtasks.remote.launcher import JOBS_FOLDER
 from tests.support.faulty import Wire
-from tests.support.fixtures import MakeSshd, Require, in_process, job_host, own_server
+from tests.support.fixtures import MakeSshd, Require, WriteHosts, in_process, job_host, own_server
 from tests.support.jobs import JobHost, end_jobs, is_alive, is_waited_for, marked
 from tests.support.sshd import LOGIN_SHELLS, Sshd
 from tests.support.waiting import eventually
@@ -162,6 +162,18 @@ def test_host_never_reached_gives_no_jobs_and_a_reason() -> None:
     with pytest.raises(UnknownJobError, match="not reached: dead") as raised:
         jobs.find("x", [client])
     assert raised.value.unasked == ("dead",)
+
+
+def test_hosts_may_be_one_selector(
+    write_hosts: WriteHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = write_hosts(a={"ssh_port": 1}, b={"ssh_port": 1}, mac={"ssh_port": 1})
+    monkeypatch.setenv("RINGTASKS_HOSTS", str(hosts))
+
+    assert [own.host_id for own in jobs.list("a,b")] == ["a", "b"]
+    assert [own.host_id for own in jobs.overview("mac")] == ["mac"]
+    with pytest.raises(UsageError, match="did you mean mac"):
+        jobs.list("max")
 
 
 def test_job_is_lost_after_a_reboot(host: JobHost) -> None:

@@ -156,7 +156,7 @@ def test_init_does_not_write_through_a_symbolic_link(project: Path, tmp_path: Pa
 
 def test_init_prompts_for_hosts_at_a_terminal(project: Path) -> None:
     leader, follower = pty.openpty()
-    os.write(leader, b"root@203.0.113.9:30178\ntrainer\nno host:x\nmac.local\n\n\n")
+    os.write(leader, b"root@203.0.113.9:30178\nbad name!\ntrainer\nno host:x\nmac.local\n\n\n")
     with subprocess.Popen(
         [PROGRAM, "init"], stdin=follower, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as running:
@@ -165,6 +165,7 @@ def test_init_prompts_for_hosts_at_a_terminal(project: Path) -> None:
     os.close(leader)
 
     assert running.returncode == 0, said
+    assert "expected a host name without spaces" in said
     assert hosts_of(project) == {
         "trainer": {"ssh_host": "203.0.113.9", "ssh_port": 30178, "ssh_user": "root"},
         "mac": {"ssh_host": "mac.local"},

@@ -216,6 +216,17 @@ def test_wait_for_a_lost_job_fails(inv: Inv, box: Sshd) -> None:
     assert "lost gone without a trace" in said(done)
 
 
+def test_stop_means_the_job_that_has_not_ended(inv: Inv, box: Sshd) -> None:
+    inv("start", "--host", "box", "--cmd", "true", "--name", "train-1")
+    inv("wait", "train-1")
+    inv("start", "--host", "box", "--cmd", "sleep 60", "--name", "train-2")
+
+    stopped, again = inv("stop", "train"), inv("stop", "train")
+
+    assert (stopped.returncode, b"train-2" in stopped.stderr) == (0, True)
+    assert b"several jobs" in again.stderr
+
+
 def test_stop_task_shows_evidence_that_the_job_ended(inv: Inv, box: Sshd) -> None:
     inv("start", "--host", "box", "--name", "n", "--cmd", "sleep 61 & sleep 62; true")
 
